@@ -1,0 +1,61 @@
+//! What can be done to the world, written so that it can be undone by somebody who knows nothing else.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One effect on the machine, with all that its inverse needs.
+///
+/// Recorded *before* the effect happens, so an effect that was never reached is undone too: every inverse treats
+/// "not there" as done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "kebab-case")]
+pub enum Effect {
+    /// A network namespace pinned by a bind mount on `path`; the inverse unmounts and unlinks it.
+    Netns { path: PathBuf },
+    /// A mount on `path` in the host's mount namespace; the inverse detaches it and removes the (empty) mount point.
+    Mount { path: PathBuf },
+    /// A link (veth, bridge, ...) in the host's network namespace, named for its owner; the inverse deletes it.
+    Link { name: String },
+    /// A cgroup: its path below each hierarchy's root; the inverse kills what is in it and removes it and its children.
+    Cgroup { path: PathBuf },
+    /// Elements of an nftables set or map; the inverse deletes them and the conntrack entries they made.
+    NftElement { family: String, table: String, set: String, key: Vec<u8> },
+    /// A whole nftables table of ours; the inverse deletes it.
+    NftTable { family: String, table: String },
+    /// An address lease file (host-local's format); the inverse unlinks it if it still names `holder`.
+    Lease { path: PathBuf, holder: String },
+    /// A loop device whose `lo_file_name` is `tag`; the inverse detaches it.
+    LoopDevice { tag: String },
+    /// A regular file, socket or symlink; the inverse unlinks it.
+    File { path: PathBuf },
+    /// A directory tree of ours; the inverse removes it and all in it, never following a link or crossing a mount.
+    Tree { path: PathBuf },
+    /// A process we started; the inverse kills it, if `start_time` (field 22 of /proc/PID/stat) still matches.
+    Process { pid: i32, start_time: u64 },
+    /// Membership in a shared effect (a bridge, a base table); the inverse leaves it, and the last to leave undoes it.
+    Uses { shared: String },
+}
+
+/// Identifies a record within its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordId(pub u64);
+
+/// Where effects are recorded before they happen.
+///
+/// Implemented by [`Owner`](crate::Owner); plugins take `&mut dyn Record`, so that they never choose who owns what.
+pub trait Record {
+    /// Writes `effect` down for this owner. Only then may the caller bring it about.
+    fn record(&mut self, effect: Effect) -> Result<RecordId, crate::Error>;
+
+    /// Brings about `effect`'s inverse and strikes the record. Idempotent.
+    fn undo(&mut self, id: RecordId) -> Result<(), crate::Error>;
+
+    /// Joins the shared effect `name`, making it with `make` if nobody has yet. `make` gets the record of the shared
+    /// owner (`node`), and runs under that name's lock, so that two joiners never make it twice.
+    fn share(
+        &mut self,
+        name: &str,
+        make: &mut dyn FnMut(&mut dyn Record) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Result<(), crate::Error>;
+}

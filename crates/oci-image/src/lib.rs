@@ -1,0 +1,7 @@
+//! OCI images.
+#![allow(missing_docs, reason = "being written")]
+pub mod contract;
+pub mod pull;
+pub mod reference;
+pub mod registry;
+pub mod store;
