@@ -1,1 +1,80 @@
-//! To be written.
+//! Namespaces: pinned network namespaces, and work done inside another namespace on a thread that ends afterwards.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use crate::{Act, Error, Result};
+
+/// Makes a network namespace and pins it by a bind mount on `path` (a file this makes). Its loopback is down.
+///
+/// The caller records the path before: with [`unpin`] it is undone, even if this stopped half-way.
+pub fn pin_new_netns(path: &Path) -> Result<()> {
+    let say = || format!("network namespace {}", path.display());
+    rustix::fs::open(
+        path,
+        rustix::fs::OFlags::CREATE | rustix::fs::OFlags::EXCL | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .act("create", say)?;
+    on_own_thread(|| {
+        unshare(UnshareFlags::NEWNET).act("create", say)?;
+        // Not /proc/self: that is the thread group's leader, which stays where it is.
+        rustix::mount::mount_bind("/proc/thread-self/ns/net", path).act("pin", say)
+    })
+}
+
+/// Unpins a namespace: unmounts and unlinks `path`. Not there counts as done.
+pub fn unpin(path: &Path) -> Result<()> {
+    crate::mount::detach(path)?;
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(e) => Err(Error::new("remove", path.display().to_string(), e)),
+    }
+}
+
+/// Runs `work` on a thread of its own inside the network namespace `netns`; the thread ends afterwards, so no other
+/// work ever finds itself in the wrong namespace.
+pub fn in_netns<T: Send>(netns: impl AsFd + Sync, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    on_own_thread(|| {
+        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+            .act("enter", || "a network namespace")?;
+        work()
+    })
+}
+
+/// Runs `work` on a thread inside a new network namespace that vanishes with it: for tests and probes.
+pub fn in_new_netns<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    on_own_thread(|| {
+        unshare(UnshareFlags::NEWNET).act("create", || "a network namespace")?;
+        work()
+    })
+}
+
+fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, work)
+            .act("start", || "a thread for a namespace")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// unshare(2) without `CLONE_FILES`, the one flag that could pull descriptors from under another thread.
+///
+/// Allocates nothing when it succeeds.
+pub fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+    if flags.contains(UnshareFlags::FILES) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    // SAFETY: the descriptor table stays shared (checked above), so no other thread's or owner's descriptor changes
+    // meaning; the other flags change this thread's view of names only.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// Enters the namespaces of `kinds` that the process behind `pidfd` is in, in one step.
+pub fn enter(pidfd: &OwnedFd, kinds: ThreadNameSpaceType) -> rustix::io::Result<()> {
+    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), kinds)
+}

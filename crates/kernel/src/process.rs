@@ -1,1 +1,410 @@
-//! To be written.
+//! Processes: clone3 with pidfd and cgroup, exec, signals and exit statuses through pidfds.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::io::Errno;
+
+use crate::{Act, Error, Result};
+
+/// Which namespaces a clone makes anew (`CLONE_NEW*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NewNamespaces(u64);
+
+impl NewNamespaces {
+    /// None: the child shares all of its parent's.
+    pub const NONE: Self = Self(0);
+    /// `CLONE_NEWNS`.
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS as u64);
+    /// `CLONE_NEWCGROUP`. Roots the view at the *caller's* cgroup: unshare it after joining instead.
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
+    /// `CLONE_NEWUTS`.
+    pub const UTS: Self = Self(libc::CLONE_NEWUTS as u64);
+    /// `CLONE_NEWIPC`.
+    pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
+    /// `CLONE_NEWUSER`.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
+    /// `CLONE_NEWPID`.
+    pub const PID: Self = Self(libc::CLONE_NEWPID as u64);
+    /// `CLONE_NEWNET`.
+    pub const NET: Self = Self(libc::CLONE_NEWNET as u64);
+    /// `CLONE_NEWTIME`: the child is in it at once, so its offsets cannot be set any more.
+    pub const TIME: Self = Self(0x80);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The kernel's flag word.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// A child of this process, known by its pidfd: no signal can reach another process that got its number.
+#[derive(Debug)]
+pub struct Child {
+    /// The child's number in this process's PID namespace.
+    pub pid: i32,
+    /// Readable once the child has exited.
+    pub pidfd: OwnedFd,
+}
+
+/// The two sides of [`clone`].
+#[derive(Debug)]
+pub enum Cloned {
+    /// In the process that called.
+    Parent(Child),
+    /// In the new process.
+    Child,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It called exit with this code.
+    Code(i32),
+    /// A signal ended it; `core` tells whether it dumped core.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether core was dumped.
+        core: bool,
+    },
+}
+
+impl Exit {
+    /// The code a shell would show: the exit code, or 128 + the signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal { signal, .. } => 128 + signal,
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Whether this process has exactly one thread.
+pub fn single_threaded() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // A directory has two links and one more for each directory in it; each thread is one.
+    std::fs::metadata("/proc/self/task").is_ok_and(|m| m.nlink() == 3)
+}
+
+/// clone3(2): a child with new namespaces, born inside the cgroup v2 directory `cgroup` when there is one.
+///
+/// Returns twice, like fork. The copy is complete only if nobody else was running: a lock held by another thread
+/// would stay locked in the child for ever. So it refuses (`EBUSY`) in a process with more than one thread.
+pub fn clone(new: NewNamespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    if !single_threaded() {
+        return Err(Error::new("clone", "a process that has several threads", Errno::BUSY));
+    }
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: new.0 | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` is a valid clone_args of the size given and outlives the call; no CLONE_VM, so the child runs on
+    // a copy of this stack and of all memory; this process has one thread, so the copy holds no foreign lock.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(Child { pid: pid as i32, pidfd }))
+        }
+        _ => {
+            Err(io::Error::last_os_error()).act("clone", || format!("a process with namespaces {:#x}", new.0))
+        }
+    }
+}
+
+impl Child {
+    /// Waits for the child's end and reaps it.
+    pub fn wait(&self) -> Result<Exit> {
+        wait_pidfd(self.pidfd.as_fd(), true)?
+            .ok_or_else(|| Error::new("wait for", self.pid.to_string(), Errno::CHILD))
+    }
+
+    /// Reaps the child if it has ended.
+    pub fn try_wait(&self) -> Result<Option<Exit>> {
+        wait_pidfd(self.pidfd.as_fd(), false)
+    }
+}
+
+fn wait_pidfd(pidfd: BorrowedFd<'_>, block: bool) -> Result<Option<Exit>> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let mut options = WaitIdOptions::EXITED;
+    if !block {
+        options |= WaitIdOptions::NOHANG;
+    }
+    let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options))
+        .act("wait for", || format!("pidfd {}", pidfd.as_raw_fd()))?;
+    Ok(status.map(|s| match (s.exit_status(), s.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal { signal, core: s.dumped() },
+        (None, None) => Exit::Code(255),
+    }))
+}
+
+/// A pidfd for a process that need not be a child.
+pub fn pidfd(pid: i32) -> Result<OwnedFd> {
+    let id = rustix::process::Pid::from_raw(pid)
+        .ok_or_else(|| Error::new("open", format!("process {pid}"), Errno::INVAL))?;
+    rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty())
+        .act("open", || format!("process {pid}"))
+}
+
+/// Sends `signal` (a number; real-time ones too) through a pidfd. A process already gone counts as done.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: a pidfd, a number, no siginfo (null is allowed) and no flags; the kernel checks them all.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match rc {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            e => Err(Error::new("send", format!("signal {signal}"), e)),
+        },
+    }
+}
+
+/// When a process started, in clock ticks since boot (field 22 of `/proc/PID/stat`): with the number it names one
+/// process of this boot for good.
+pub fn start_time(pid: i32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).act("read", || path.clone())?;
+    // The name (field 2) may hold spaces and brackets: count from the last bracket.
+    stat.rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| Error::new("parse", path, Errno::INVAL))
+}
+
+/// A program's arguments or environment in the form execve takes, made before a clone so that nothing allocates after.
+#[derive(Debug)]
+pub struct CStrings {
+    // Keeps what `pointers` points into.
+    _strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl CStrings {
+    /// Prepares `strings`; one with a NUL byte inside cannot be passed and is an error.
+    pub fn new<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>) -> Result<Self> {
+        let strings = strings.into_iter().map(|s| cstring(s.as_ref())).collect::<Result<Vec<_>>>()?;
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
+        Ok(Self { _strings: strings, pointers })
+    }
+}
+
+/// `bytes` as a C string; one with a NUL byte inside is an error that shows it.
+pub fn cstring(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| {
+        let shown = String::from_utf8_lossy(bytes).into_owned();
+        Error::new("pass", format!("{shown:?}, which has a NUL byte inside"), Errno::INVAL)
+    })
+}
+
+/// execve(2): returns only if it failed. Allocates nothing.
+pub fn exec(path: &CStr, args: &CStrings, env: &CStrings) -> Errno {
+    // SAFETY: `path` is NUL-terminated; both arrays hold pointers to live C strings and end with a null pointer.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    last_errno()
+}
+
+/// execveat(2) of the file behind `fd` itself: no path that somebody could replace.
+pub fn exec_fd(fd: BorrowedFd<'_>, args: &CStrings, env: &CStrings) -> Errno {
+    // SAFETY: as in `exec`; the empty path with AT_EMPTY_PATH names the descriptor.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
+}
+
+/// What to start with [`spawn`].
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// The file to execute.
+    pub file: BorrowedFd<'a>,
+    /// Its arguments, with the name it is called by first.
+    pub args: CStrings,
+    /// Its environment.
+    pub env: CStrings,
+    /// Descriptors it gets, in order, as 0, 1, 2, 3, ...; every other is closed.
+    pub fds: Vec<BorrowedFd<'a>>,
+}
+
+/// Starts a program in a session of its own, with exactly the descriptors given and default signal handling.
+///
+/// The parent may have threads. A failed exec is returned here, not seen as an exit.
+pub fn spawn(program: &Program<'_>) -> Result<Child> {
+    // Descriptors this process was itself given by a careless parent go no further.
+    mark_close_on_exec(3)?;
+    // Copies above every target, so that no dup2 overwrites a source that is still needed.
+    let first_free = program.fds.len() as RawFd;
+    let sources = program
+        .fds
+        .iter()
+        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, first_free))
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .act("duplicate", || "a descriptor for a program")?;
+    let file =
+        rustix::io::fcntl_dupfd_cloexec(program.file, first_free).act("duplicate", || "a program's file")?;
+    let path = cstring(format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes())?;
+    let mut pid: libc::pid_t = 0;
+    // SAFETY: the two objects are initialised before use and destroyed once; every pointer passed lives across the
+    // call; the argument arrays end with a null pointer (CStrings).
+    let rc = unsafe {
+        let mut actions = MaybeUninit::uninit();
+        libc::posix_spawn_file_actions_init(actions.as_mut_ptr());
+        for (target, source) in sources.iter().enumerate() {
+            libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), source.as_raw_fd(), target as RawFd);
+        }
+        let mut attributes = MaybeUninit::uninit();
+        libc::posix_spawnattr_init(attributes.as_mut_ptr());
+        let mut signals = MaybeUninit::uninit();
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::posix_spawnattr_setsigmask(attributes.as_mut_ptr(), signals.as_ptr());
+        libc::sigfillset(signals.as_mut_ptr());
+        libc::posix_spawnattr_setsigdefault(attributes.as_mut_ptr(), signals.as_ptr());
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID;
+        libc::posix_spawnattr_setflags(attributes.as_mut_ptr(), flags as libc::c_short);
+        let rc = libc::posix_spawn(
+            &raw mut pid,
+            path.as_ptr(),
+            actions.as_ptr(),
+            attributes.as_ptr(),
+            program.args.pointers.as_ptr().cast(),
+            program.env.pointers.as_ptr().cast(),
+        );
+        libc::posix_spawnattr_destroy(attributes.as_mut_ptr());
+        libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
+        rc
+    };
+    if rc != 0 {
+        return Err(Error::new("execute", "a program", Errno::from_raw_os_error(rc)));
+    }
+    // Ours and not reaped, so the number cannot have gone to another process.
+    Ok(Child { pid, pidfd: pidfd(pid)? })
+}
+
+/// Marks every descriptor from `first` on close-on-exec, in one call. Allocates nothing when it succeeds.
+pub fn mark_close_on_exec(first: u32) -> Result<()> {
+    // SAFETY: numbers only; the flag changes no descriptor's meaning in this process.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(last_errno()).act("mark", || format!("descriptors from {first} on close-on-exec"))
+    }
+}
+
+/// glibc's value; the libc crate has it for other systems only.
+const POSIX_SPAWN_SETSID: libc::c_int = 0x80;
+
+pub(crate) fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spawn_gives_exactly_the_descriptors() {
+        let file = std::fs::File::open("/bin/sh").unwrap();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+        let child = spawn(&Program {
+            file: file.as_fd(),
+            args: CStrings::new(["sh", "-c", "echo fds: /proc/$$/fd/*; exit 7"]).unwrap(),
+            env: CStrings::new([""; 0]).unwrap(),
+            fds: vec![null.as_fd(), write.as_fd(), null.as_fd()],
+        })
+        .unwrap();
+        drop(write);
+        assert_eq!(child.wait().unwrap(), Exit::Code(7));
+        let mut out = String::new();
+        io::Read::read_to_string(&mut std::fs::File::from(read), &mut out).unwrap();
+        let fds =
+            out.trim().split(' ').skip(1).map(|f| f.rsplit('/').next().unwrap().parse::<i32>().unwrap());
+        // 3 or 10 may be the shell's own, for the directory it lists.
+        let ours: Vec<_> = fds.filter(|fd| ![3, 10].contains(fd)).collect();
+        assert_eq!(ours, [0, 1, 2], "{out}");
+    }
+
+    #[test]
+    fn spawn_says_when_the_file_is_no_program() {
+        let file = std::fs::File::open("/etc/passwd").unwrap();
+        let args = || CStrings::new(["x"]).unwrap();
+        let error =
+            spawn(&Program { file: file.as_fd(), args: args(), env: args(), fds: vec![] }).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ACCESS));
+    }
+
+    #[test]
+    fn start_time_of_this_process_is_stable() {
+        let pid = std::process::id() as i32;
+        assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
+        assert!(start_time(0).is_err());
+    }
+
+    #[test]
+    fn a_clone_is_refused_beside_other_threads() {
+        // The test harness has a main thread and this one.
+        let error = clone(NewNamespaces::NONE, None).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::BUSY));
+    }
+
+    #[test]
+    fn a_nul_byte_is_named() {
+        assert!(cstring(b"a\0b").unwrap_err().to_string().contains("a\\0b"));
+    }
+}

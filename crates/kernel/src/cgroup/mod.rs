@@ -1,0 +1,340 @@
+//! Control groups: v1, v2 and hybrid machines behind one trait.
+//!
+//! A [`Cgroup`] is one path in every hierarchy the machine has. Limits go to whichever hierarchy holds their
+//! controller; killing uses the v2 tree's `cgroup.kill` where there is one, even beside v1 controllers.
+
+mod device;
+mod limits;
+mod v1;
+mod v2;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+pub use device::{DeviceAccess, DeviceKind, DeviceRule};
+pub use limits::{Limits, Usage};
+use v1::V1;
+use v2::V2;
+
+use crate::{Act, Error, Result};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// One tree of cgroups and what it can do for one path in it.
+trait Hierarchy: std::fmt::Debug + Send {
+    /// Makes the cgroup and its parents, ready to take processes.
+    fn create(&self) -> Result<()>;
+    /// The directory in this hierarchy.
+    fn dir(&self) -> &Path;
+    /// Writes those limits whose controllers are here; returns the names of limits it took.
+    fn apply(&self, limits: &Limits) -> Result<BTreeSet<&'static str>>;
+    /// Adds what this hierarchy counts.
+    fn read_usage(&self, usage: &mut Usage);
+    /// Freezes or thaws; false if this hierarchy cannot.
+    fn freeze(&self, frozen: bool) -> Result<bool>;
+    /// Kills every process in it, atomically; false if this hierarchy cannot.
+    fn kill(&self) -> Result<bool>;
+}
+
+/// Which hierarchies a machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One v2 tree with all controllers.
+    Unified,
+    /// v1 trees, and a v2 tree beside them.
+    Hybrid,
+    /// v1 trees only.
+    Legacy,
+}
+
+/// The machine's layout, from what is mounted on `/sys/fs/cgroup`.
+pub fn layout() -> Result<Layout> {
+    let magic = |path: &str| rustix::fs::statfs(path).map(|s| s.f_type as u64);
+    const CGROUP2: u64 = 0x6367_7270;
+    match magic(ROOT).act("read", || ROOT)? {
+        CGROUP2 => Ok(Layout::Unified),
+        _ if magic(&format!("{ROOT}/unified")) == Ok(CGROUP2) => Ok(Layout::Hybrid),
+        _ => Ok(Layout::Legacy),
+    }
+}
+
+/// One cgroup, in all hierarchies.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    hierarchies: Vec<Box<dyn Hierarchy>>,
+    v2: Option<PathBuf>,
+}
+
+impl Cgroup {
+    /// The cgroup at `path` below every hierarchy's root (`sextant/abc`); touches nothing.
+    ///
+    /// A path that is empty or has `..` in it is an error.
+    pub fn at(path: &Path) -> Result<Self> {
+        let path: PathBuf = path.strip_prefix("/").unwrap_or(path).to_path_buf();
+        if path.as_os_str().is_empty() || path.components().any(|c| !matches!(c, Component::Normal(_))) {
+            let object = format!(
+                "cgroup path {:?} (give names joined by '/', without '..')",
+                path.display().to_string()
+            );
+            return Err(Error::new("use", object, Errno::INVAL));
+        }
+        let mut hierarchies: Vec<Box<dyn Hierarchy>> = Vec::new();
+        let layout = layout()?;
+        let v2 = match layout {
+            Layout::Unified => Some(PathBuf::from(ROOT)),
+            Layout::Hybrid => Some(Path::new(ROOT).join("unified")),
+            Layout::Legacy => None,
+        };
+        if let Some(root) = &v2 {
+            hierarchies.push(Box::new(V2::new(root.clone(), &path)));
+        }
+        if layout != Layout::Unified {
+            for controllers in v1_controllers()? {
+                hierarchies.push(Box::new(V1::new(Path::new(ROOT).join(&controllers), &path, &controllers)));
+            }
+        }
+        Ok(Self { v2: v2.map(|root| root.join(&path)), path, hierarchies })
+    }
+
+    /// The path below every root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it in every hierarchy. What is there already stays as it is.
+    pub fn create(&self) -> Result<()> {
+        self.hierarchies.iter().try_for_each(|h| h.create())
+    }
+
+    /// The directory to be born in: for clone3's `CLONE_INTO_CGROUP`.
+    pub fn birth(&self) -> Result<Option<OwnedFd>> {
+        let Some(dir) = &self.v2 else { return Ok(None) };
+        rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .act("open", || dir.display().to_string())
+            .map(Some)
+    }
+
+    /// The v1 files a process writes "0" to, to move itself here. Those of `birth`'s hierarchy are not among them.
+    pub fn entrances(&self) -> Result<Vec<OwnedFd>> {
+        self.hierarchies
+            .iter()
+            .filter(|h| Some(h.dir()) != self.v2.as_deref())
+            .map(|h| {
+                let file = h.dir().join("cgroup.procs");
+                rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                    .act("open", || file.display().to_string())
+            })
+            .collect()
+    }
+
+    /// Moves the process `pid` here.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        self.hierarchies.iter().try_for_each(|h| write(&h.dir().join("cgroup.procs"), &pid.to_string()))
+    }
+
+    /// Writes limits. Returns the names of those that no hierarchy of this machine can hold, for a warning.
+    pub fn apply(&self, limits: &Limits) -> Result<Vec<&'static str>> {
+        let mut left = limits.names();
+        for hierarchy in &self.hierarchies {
+            for name in hierarchy.apply(limits)? {
+                left.remove(name);
+            }
+        }
+        Ok(left.into_iter().collect())
+    }
+
+    /// What the processes in it use.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        self.hierarchies.iter().for_each(|h| h.read_usage(&mut usage));
+        usage
+    }
+
+    /// Stops (or lets go on) every process in it, and returns when all have stopped.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        for hierarchy in &self.hierarchies {
+            if hierarchy.freeze(frozen)? {
+                return Ok(());
+            }
+        }
+        Err(Error::new("freeze", self.path.display().to_string(), Errno::OPNOTSUPP))
+    }
+
+    /// The processes in it and below, each once.
+    pub fn pids(&self) -> Result<BTreeSet<i32>> {
+        let mut pids = BTreeSet::new();
+        for hierarchy in &self.hierarchies {
+            collect_pids(hierarchy.dir(), &mut pids)?;
+        }
+        Ok(pids)
+    }
+
+    /// Kills everything in it and below.
+    pub fn kill(&self) -> Result<()> {
+        for hierarchy in &self.hierarchies {
+            if hierarchy.kill()? {
+                break;
+            }
+        }
+        // The other trees may hold processes that are not in that one (moved by hand, or by a v1 runtime).
+        for _ in 0..100 {
+            let pids = self.pids()?;
+            if pids.is_empty() {
+                return Ok(());
+            }
+            for pid in pids {
+                match crate::process::pidfd(pid) {
+                    Ok(fd) => crate::process::signal(fd.as_fd(), libc::SIGKILL)?,
+                    Err(e) if e.errno() == Some(Errno::SRCH) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            pause(Duration::from_millis(1));
+        }
+        Err(Error::new("kill", format!("all processes of cgroup {}", self.path.display()), Errno::BUSY))
+    }
+
+    /// Removes it and all below from every hierarchy. Not there counts as done; processes still in it are an error.
+    pub fn remove(&self) -> Result<()> {
+        self.hierarchies.iter().try_for_each(|h| remove_tree(h.dir()))
+    }
+}
+
+/// Kills what is in the cgroup `path` and removes it: the inverse of [`Cgroup::create`], idempotent.
+pub fn destroy(path: &Path) -> Result<()> {
+    let cgroup = Cgroup::at(path)?;
+    if cgroup.hierarchies.iter().all(|h| !h.dir().exists()) {
+        return Ok(());
+    }
+    cgroup.kill()?;
+    cgroup.remove()
+}
+
+/// The names of the v1 hierarchies' directories, from `/proc/self/cgroup` (`4:memory:/`, `1:name=systemd:/`).
+fn v1_controllers() -> Result<Vec<String>> {
+    let table = "/proc/self/cgroup";
+    let lines = fs::read_to_string(table).act("read", || table)?;
+    Ok(lines
+        .lines()
+        .filter_map(|line| line.split(':').nth(1))
+        .filter(|controllers| !controllers.is_empty())
+        .map(|controllers| controllers.strip_prefix("name=").unwrap_or(controllers).to_owned())
+        .filter(|name| Path::new(ROOT).join(name).is_dir())
+        .collect())
+}
+
+fn collect_pids(dir: &Path, pids: &mut BTreeSet<i32>) -> Result<()> {
+    match fs::read_to_string(dir.join("cgroup.procs")) {
+        Ok(list) => pids.extend(list.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|&pid| pid > 0)),
+        // A threaded or vanished cgroup has no list of its own.
+        Err(e) if gone(&e) || e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        Err(e) => return Err(Error::new("read", dir.join("cgroup.procs").display().to_string(), e)),
+    }
+    subdirectories(dir)?.iter().try_for_each(|sub| collect_pids(sub, pids))
+}
+
+fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries
+            .flatten()
+            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+            .map(|e| e.path())
+            .collect()),
+        Err(e) if gone(&e) => Ok(Vec::new()),
+        Err(e) => Err(Error::new("list", dir.display().to_string(), e)),
+    }
+}
+
+fn remove_tree(dir: &Path) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match rustix::fs::rmdir(dir) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) if Instant::now() < deadline => {
+                let below = subdirectories(dir)?;
+                below.iter().try_for_each(|sub| remove_tree(sub))?;
+                // Nothing below: a process is still on its way out, which v1 tells by no event.
+                if below.is_empty() {
+                    pause(Duration::from_micros(500));
+                }
+            }
+            Err(e) => return Err(Error::new("remove", format!("cgroup {}", dir.display()), e)),
+        }
+    }
+}
+
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+fn write(file: &Path, value: &str) -> Result<()> {
+    fs::write(file, value).act("write", || format!("{value:?} to {}", file.display()))
+}
+
+fn read_number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The number after `key` in a flat-keyed file (`cpu.stat`, `memory.events`).
+fn read_keyed(file: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// For children between clone and exec: moves the caller in through the files of [`Cgroup::entrances`].
+///
+/// Allocates nothing.
+pub fn enter<'a>(entrances: impl IntoIterator<Item = BorrowedFd<'a>>) -> rustix::io::Result<()> {
+    entrances.into_iter().try_for_each(|fd| rustix::io::write(fd, b"0").map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(what: &str) -> PathBuf {
+        PathBuf::from(format!("sextant-test-{}-{what}", std::process::id()))
+    }
+
+    #[test]
+    fn a_cgroup_takes_limits_counts_and_goes() {
+        let path = name("limits");
+        let cgroup = Cgroup::at(&path.join("below")).unwrap();
+        cgroup.create().unwrap();
+        let limits =
+            Limits { pids: Some(7), memory: Some(64 << 20), cpu_shares: Some(512), ..Limits::default() };
+        let missing = cgroup.apply(&limits).unwrap();
+        assert!(missing.is_empty(), "no hierarchy took {missing:?}");
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        cgroup.add(child.id() as i32).unwrap();
+        assert_eq!(cgroup.pids().unwrap().into_iter().collect::<Vec<_>>(), [child.id() as i32]);
+        assert_eq!(cgroup.usage().pids, Some(1));
+        cgroup.freeze(true).unwrap();
+        cgroup.freeze(false).unwrap();
+        cgroup.kill().unwrap();
+        child.wait().unwrap();
+        destroy(&path).unwrap();
+        assert!(cgroup.hierarchies.iter().all(|h| !h.dir().exists()));
+        destroy(&path).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_leaves_is_named() {
+        for bad in ["", "/", "a/../../b", ".."] {
+            let error = Cgroup::at(Path::new(bad)).unwrap_err();
+            assert!(error.to_string().starts_with("cannot use cgroup path"), "{error}");
+        }
+    }
+}

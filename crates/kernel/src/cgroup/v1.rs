@@ -1,0 +1,235 @@
+//! A v1 hierarchy: one or more controllers, each with its own files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::{Hierarchy, Limits, Usage, read_keyed, read_number, write};
+use crate::{Act, Error, Result};
+
+#[derive(Debug)]
+pub(super) struct V1 {
+    root: PathBuf,
+    dir: PathBuf,
+    controllers: String,
+}
+
+impl V1 {
+    pub(super) fn new(root: PathBuf, path: &Path, controllers: &str) -> Self {
+        Self { dir: root.join(path), root, controllers: controllers.to_owned() }
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.split(',').any(|c| c == controller)
+    }
+
+    fn write(&self, file: &str, value: impl ToString) -> Result<()> {
+        write(&self.dir.join(file), &value.to_string())
+    }
+
+    /// Writes a file that some kernels lack; false if this one does.
+    fn write_if_there(&self, file: &str, value: impl ToString) -> Result<bool> {
+        match self.write(file, value) {
+            Err(e) if matches!(e.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP)) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    fn apply_memory(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
+        let both = |limit: Option<i64>| limit.filter(|&l| l != 0);
+        let limit = both(limits.memory);
+        let swap = both(limits.memory_swap);
+        // The limit must never exceed limit + swap in between: raise the outer one first, lower it last.
+        let now = read_number(&self.dir.join("memory.memsw.limit_in_bytes"));
+        let outer_first = matches!((now, limit), (Some(now), Some(limit)) if limit < 0 || limit as u64 > now);
+        let write_swap = |done: &mut BTreeSet<&'static str>| -> Result<()> {
+            if let Some(swap) = swap {
+                if self.write_if_there("memory.memsw.limit_in_bytes", swap)? {
+                    done.insert("memory and swap");
+                }
+            }
+            Ok(())
+        };
+        if outer_first {
+            write_swap(done)?;
+        }
+        if let Some(limit) = limit {
+            self.write("memory.limit_in_bytes", limit)?;
+        }
+        done.insert("memory");
+        if !outer_first {
+            write_swap(done)?;
+        }
+        if let Some(low) = limits.memory_reservation {
+            self.write("memory.soft_limit_in_bytes", low)?;
+            done.insert("memory reservation");
+        }
+        if let Some(swappiness) = limits.memory_swappiness {
+            self.write("memory.swappiness", swappiness)?;
+            done.insert("memory swappiness");
+        }
+        if limits.oom_kill_disable == Some(true) {
+            self.write("memory.oom_control", 1)?;
+            done.insert("oom kill disable");
+        }
+        Ok(())
+    }
+
+    fn apply_cpu(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
+        if let Some(shares) = limits.cpu_shares.filter(|&s| s != 0) {
+            self.write("cpu.shares", shares)?;
+            done.insert("cpu shares");
+        }
+        if let Some(period) = limits.cpu_period.filter(|&p| p != 0) {
+            self.write("cpu.cfs_period_us", period)?;
+            done.insert("cpu quota");
+        }
+        if let Some(quota) = limits.cpu_quota.filter(|&q| q != 0) {
+            self.write("cpu.cfs_quota_us", quota)?;
+            done.insert("cpu quota");
+        }
+        if let Some(burst) = limits.cpu_burst {
+            if self.write_if_there("cpu.cfs_burst_us", burst)? {
+                done.insert("cpu burst");
+            }
+        }
+        if let Some(idle) = limits.cpu_idle {
+            if self.write_if_there("cpu.idle", u8::from(idle))? {
+                done.insert("cpu idle");
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_devices(&self, limits: &Limits) -> Result<()> {
+        for rule in &limits.devices {
+            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+            self.write(file, rule.v1_text())?;
+        }
+        Ok(())
+    }
+}
+
+impl Hierarchy for V1 {
+    fn create(&self) -> Result<()> {
+        if !self.has("cpuset") {
+            return fs::create_dir_all(&self.dir).act("create", || format!("cgroup {}", self.dir.display()));
+        }
+        // A new cpuset has neither CPUs nor memory, and takes no process until it has: hand them down from the root.
+        let mut dir = self.root.clone();
+        let below = self.dir.strip_prefix(&self.root).unwrap_or(&self.dir).to_path_buf();
+        for name in below.components() {
+            let parent = dir.clone();
+            dir.push(name);
+            match fs::create_dir(&dir) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::new("create", format!("cgroup {}", dir.display()), e)),
+            }
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let own = fs::read_to_string(dir.join(file)).unwrap_or_default();
+                if own.trim().is_empty() {
+                    let inherited = fs::read_to_string(parent.join(file))
+                        .act("read", || parent.join(file).display().to_string())?;
+                    write(&dir.join(file), inherited.trim())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn apply(&self, limits: &Limits) -> Result<BTreeSet<&'static str>> {
+        let mut done = BTreeSet::new();
+        if self.has("memory") {
+            self.apply_memory(limits, &mut done)?;
+        }
+        if self.has("cpu") {
+            self.apply_cpu(limits, &mut done)?;
+        }
+        if self.has("cpuset") {
+            if let Some(cpus) = &limits.cpus {
+                self.write("cpuset.cpus", cpus)?;
+                done.insert("cpus");
+            }
+            if let Some(mems) = &limits.mems {
+                self.write("cpuset.mems", mems)?;
+                done.insert("memory nodes");
+            }
+        }
+        if self.has("pids") {
+            if let Some(pids) = limits.pids {
+                self.write("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
+                done.insert("pids");
+            }
+        }
+        if self.has("blkio") {
+            if let Some(weight) = limits.io_weight.filter(|&w| w != 0) {
+                if self.write_if_there("blkio.bfq.weight", weight)?
+                    || self.write_if_there("blkio.weight", weight)?
+                {
+                    done.insert("io weight");
+                }
+            }
+        }
+        if self.has("hugetlb") {
+            for (size, bytes) in &limits.huge_pages {
+                self.write(&format!("hugetlb.{size}.limit_in_bytes"), bytes)?;
+                done.insert("huge pages");
+            }
+        }
+        if self.has("devices") {
+            self.apply_devices(limits)?;
+            done.insert("devices");
+        }
+        Ok(done)
+    }
+
+    fn read_usage(&self, usage: &mut Usage) {
+        let number = |file: &str| read_number(&self.dir.join(file));
+        if self.has("cpuacct") {
+            usage.cpu = number("cpuacct.usage");
+        }
+        if self.has("pids") {
+            usage.pids = number("pids.current");
+        }
+        if self.has("memory") {
+            usage.memory = number("memory.usage_in_bytes");
+            usage.inactive_file = read_keyed(&self.dir.join("memory.stat"), "total_inactive_file");
+            // "No limit" reads as the largest multiple of a page.
+            usage.memory_limit = number("memory.limit_in_bytes").filter(|&l| l < (i64::MAX as u64) >> 1);
+            usage.oom_kills = read_keyed(&self.dir.join("memory.oom_control"), "oom_kill");
+        }
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<bool> {
+        if !self.has("freezer") {
+            return Ok(false);
+        }
+        let wanted = if frozen { "FROZEN" } else { "THAWED" };
+        // A process that forks meanwhile can leave it FREEZING: ask again, and thaw now and then to let it through.
+        for attempt in 0..1000 {
+            self.write("freezer.state", wanted)?;
+            let state = self.dir.join("freezer.state");
+            let now = fs::read_to_string(&state).act("read", || state.display().to_string())?;
+            if now.trim() == wanted {
+                return Ok(true);
+            }
+            if attempt % 50 == 49 {
+                self.write("freezer.state", "THAWED")?;
+            }
+            super::pause(Duration::from_micros(200));
+        }
+        Err(Error::new("freeze", self.dir.display().to_string(), Errno::BUSY))
+    }
+
+    fn kill(&self) -> Result<bool> {
+        Ok(false)
+    }
+}
