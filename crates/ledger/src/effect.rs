@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// "not there" as done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each field is named in its effect's own line")]
 pub enum Effect {
     /// A network namespace pinned by a bind mount on `path`; the inverse unmounts and unlinks it.
     Netns { path: PathBuf },

@@ -1,0 +1,197 @@
+//! The ledger's two roots and the locked folders in them.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::crash::Crash;
+use crate::{Effect, Error, Owner, OwnerId};
+
+/// The records of one instance of Sextant: a run directory and a data directory.
+///
+/// Cheap to clone and to open; nothing is created until something is recorded.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pub(crate) inner: Arc<Roots>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Roots {
+    run_dir: PathBuf,
+    data_dir: PathBuf,
+    pub(crate) run: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) boot: String,
+    pub(crate) crash: Crash,
+}
+
+impl Ledger {
+    /// The ledger under `<run_dir>/ledger` and `<data_dir>/ledger`. Both must be absolute; neither needs to exist.
+    pub fn open(run_dir: &Path, data_dir: &Path) -> Result<Self, Error> {
+        for path in [run_dir, data_dir] {
+            if !path.is_absolute() {
+                return Err(Error::access("use the relative directory", path, Errno::INVAL));
+            }
+        }
+        let roots = Roots {
+            run_dir: run_dir.to_owned(),
+            data_dir: data_dir.to_owned(),
+            run: run_dir.join("ledger"),
+            data: data_dir.join("ledger"),
+            boot: crate::boot::id()?,
+            crash: Crash::from_env()?,
+        };
+        Ok(Self { inner: Arc::new(roots) })
+    }
+
+    /// The records of `id`, made if there are none; waits while another process holds them.
+    pub fn owner(&self, id: &OwnerId) -> Result<Owner, Error> {
+        match lock(&self.inner.run, id.as_str(), Wait::Yes)? {
+            Some(dir) => Owner::open(self.clone(), id.clone(), dir),
+            None => Err(Error::Busy { owner: id.clone() }),
+        }
+    }
+
+    /// The records of `id`, made if there are none; `None` if another process (or another [`Owner`]) holds them.
+    pub fn try_owner(&self, id: &OwnerId) -> Result<Option<Owner>, Error> {
+        match lock(&self.inner.run, id.as_str(), Wait::No)? {
+            Some(dir) => Owner::open(self.clone(), id.clone(), dir).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Everybody who has records, in the order of their names.
+    pub fn owners(&self) -> Result<Vec<OwnerId>, Error> {
+        let mut owners = names(&self.inner.run)?;
+        owners.extend(names(&self.inner.data)?);
+        owners.sort();
+        owners.dedup();
+        Ok(owners)
+    }
+}
+
+impl Roots {
+    /// Whether `effect` outlives the kernel: a file or tree under the data directory.
+    pub(crate) fn outlives(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::File { path } | Effect::Tree { path } => {
+                path.starts_with(&self.data_dir) && !path.starts_with(&self.run_dir)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Yes,
+    No,
+}
+
+/// Makes `parent/name` if need be, opens and locks it. `None` if it is locked and `wait` says not to.
+pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<OwnedFd>, Error> {
+    let path = parent.join(name);
+    loop {
+        make(parent, &path)?;
+        match lock_existing(&path, wait)? {
+            Locked::Yes(dir) => return Ok(Some(dir)),
+            Locked::No => return Ok(None),
+            Locked::Gone => {}
+        }
+    }
+}
+
+/// What came of locking a folder that may vanish at any moment.
+#[derive(Debug)]
+pub(crate) enum Locked {
+    Yes(OwnedFd),
+    No,
+    Gone,
+}
+
+/// Opens and locks `path`, without making it.
+pub(crate) fn lock_existing(path: &Path, wait: Wait) -> Result<Locked, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(Locked::Gone),
+        Err(e) => return Err(Error::access("open", path, e)),
+    };
+    let operation = match wait {
+        Wait::Yes => FlockOperation::LockExclusive,
+        Wait::No => FlockOperation::NonBlockingLockExclusive,
+    };
+    loop {
+        match rustix::fs::flock(&dir, operation) {
+            Ok(()) => break,
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(Locked::No),
+            Err(e) => return Err(Error::access("lock", path, e)),
+        }
+    }
+    // Whoever held it before may have removed it: then the lock is on a folder nobody can find.
+    let mine = rustix::fs::fstat(&dir).map_err(|e| Error::access("stat", path, e))?;
+    match rustix::fs::lstat(path) {
+        Ok(found) if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino) => Ok(Locked::Yes(dir)),
+        Ok(_) | Err(Errno::NOENT) => Ok(Locked::Gone),
+        Err(e) => Err(Error::access("stat", path, e)),
+    }
+}
+
+/// Makes `path`, and its parents only if they are missing, 0700.
+pub(crate) fn make(parent: &Path, path: &Path) -> Result<(), Error> {
+    match rustix::fs::mkdir(path, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NOENT) => {
+            use std::os::unix::fs::DirBuilderExt as _;
+            let mut builder = std::fs::DirBuilder::new();
+            builder
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)
+                .map_err(|e| Error::access("create", parent, e))?;
+            match rustix::fs::mkdir(path, Mode::RWXU) {
+                // Gone again already: the caller's loop tries once more.
+                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+                Err(e) => Err(Error::access("create", path, e)),
+            }
+        }
+        Err(e) => Err(Error::access("create", path, e)),
+    }
+}
+
+/// Removes a folder that should be empty; one that is not (any more), or is gone, is left as it is.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match rustix::fs::rmdir(path) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        Err(e) => Err(Error::access("remove", path, e)),
+    }
+}
+
+/// A second descriptor of a folder; it shares the lock.
+pub(crate) fn duplicate(dir: impl AsFd, path: &Path) -> Result<OwnedFd, Error> {
+    rustix::io::fcntl_dupfd_cloexec(dir, 0).map_err(|e| Error::access("open", path, e))
+}
+
+/// The owners (or shared names) that have a folder in `path`.
+pub(crate) fn names(path: &Path) -> Result<Vec<OwnerId>, Error> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::access("list", path, e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::access("list", path, e))?;
+        let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if let Some(name) = entry.file_name().to_str().filter(|_| folder) {
+            // What cannot be a name is not ours: `.boot`, a stray file.
+            names.extend(OwnerId::new(name));
+        }
+    }
+    names.sort();
+    Ok(names)
+}

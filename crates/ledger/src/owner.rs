@@ -1,0 +1,210 @@
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::journal::{Entry, Journal};
+use crate::shared::Shared;
+use crate::{Effect, Error, Ledger, OwnerId, Record, RecordId, folder};
+
+/// One owner's records, locked for this process.
+///
+/// Dropping it leaves the records (as a crash would) and releases the lock; an owner without records leaves no folder.
+#[derive(Debug)]
+pub struct Owner {
+    ledger: Ledger,
+    id: OwnerId,
+    run: Journal,
+    run_path: PathBuf,
+    /// Opened only once there is something in it.
+    data: Option<Journal>,
+    data_path: PathBuf,
+    next: u64,
+    leftovers: Vec<Error>,
+    /// Also keeps the lock, until the journals and the folder are gone.
+    _lock: OwnedFd,
+}
+
+impl Owner {
+    pub(crate) fn open(ledger: Ledger, id: OwnerId, lock: OwnedFd) -> Result<Self, Error> {
+        let roots = &ledger.inner;
+        let run_path = roots.run.join(&id);
+        let data_path = roots.data.join(&id);
+        let run = Journal::open(folder::duplicate(&lock, &run_path)?, &run_path)?;
+        let data = match open_dir(&data_path)? {
+            Some(dir) => Some(Journal::open(dir, &data_path)?),
+            None => None,
+        };
+        let next = data.as_ref().map_or(run.next, |data| data.next.max(run.next));
+        let leftovers = Vec::new();
+        let mut owner = Self { run, data, next, leftovers, run_path, data_path, id, ledger, _lock: lock };
+        let history = owner.run.drop_history(&owner.ledger.inner.boot);
+        owner.leftovers.extend(history);
+        Ok(owner)
+    }
+
+    /// Who this is.
+    pub fn id(&self) -> &OwnerId {
+        &self.id
+    }
+
+    /// What is recorded and not yet undone, in the order it was recorded.
+    pub fn records(&self) -> Vec<(RecordId, Effect)> {
+        let mut all: Vec<_> = self.journals().flat_map(|journal| &journal.live).collect();
+        all.sort_by_key(|(id, _)| **id);
+        let known = all.into_iter().filter_map(|(&id, entry)| match entry {
+            Entry::Known(effect) => Some((RecordId(id), effect.clone())),
+            Entry::Newer(_) => None,
+        });
+        known.collect()
+    }
+
+    /// Whether anything is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.journals().all(|journal| journal.live.is_empty())
+    }
+
+    /// [`Record::record`], with the record on the disk (fsync of the file and its folders) before it returns: for
+    /// effects that a power cut does not undo, such as a cloud volume.
+    pub fn record_durable(&mut self, effect: Effect) -> Result<RecordId, Error> {
+        let id = self.write(effect, true)?;
+        self.data_journal()?.sync()?;
+        let root = &self.ledger.inner.data;
+        if let Some(dir) = open_dir(root)? {
+            rustix::fs::fsync(&dir).map_err(|e| Error::access("sync", root, e))?;
+        }
+        Ok(id)
+    }
+
+    /// Strikes a record without undoing it: its effect is gone by itself, or has passed into other hands.
+    pub fn strike(&mut self, id: RecordId) -> Result<(), Error> {
+        let roots = &self.ledger.inner;
+        self.run.strike(id.0, &roots.boot, &roots.crash)?;
+        self.data.as_mut().map_or(Ok(()), |data| data.strike(id.0, &roots.boot, &roots.crash))
+    }
+
+    /// Takes the effect `id` over from another owner. In between, a crash leaves it with both; undoing twice is
+    /// harmless.
+    pub fn adopt(&mut self, from: &mut Self, id: RecordId) -> Result<Option<RecordId>, Error> {
+        let Some(Entry::Known(effect)) = from.find(id).cloned() else { return Ok(None) };
+        let mine = self.record(effect)?;
+        from.strike(id)?;
+        Ok(Some(mine))
+    }
+
+    /// Undoes everything, the last first, going on past errors. What failed stays recorded.
+    pub fn undo_all(mut self) -> Vec<Error> {
+        let mut errors = std::mem::take(&mut self.leftovers);
+        errors.extend(self.journals_mut().flat_map(Journal::take_damage));
+        let mut ids: Vec<u64> = self.journals().flat_map(|journal| journal.live.keys().copied()).collect();
+        ids.sort_unstable();
+        for id in ids.into_iter().rev() {
+            errors.extend(self.undo(RecordId(id)).err());
+        }
+        errors
+    }
+
+    /// Errors met while history (records of another boot) was dropped; also part of what [`Owner::undo_all`] returns.
+    pub fn leftovers(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.leftovers)
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn journals(&self) -> impl Iterator<Item = &Journal> {
+        std::iter::once(&self.run).chain(&self.data)
+    }
+
+    fn journals_mut(&mut self) -> impl Iterator<Item = &mut Journal> {
+        std::iter::once(&mut self.run).chain(&mut self.data)
+    }
+
+    fn find(&self, id: RecordId) -> Option<&Entry> {
+        self.journals().find_map(|journal| journal.live.get(&id.0))
+    }
+
+    fn write(&mut self, effect: Effect, data: bool) -> Result<RecordId, Error> {
+        effect.check()?;
+        let id = self.next;
+        let ledger = self.ledger.clone();
+        let journal = if data { self.data_journal()? } else { &mut self.run };
+        journal.record(id, &effect, &ledger.inner.boot, &ledger.inner.crash)?;
+        self.next += 1;
+        Ok(RecordId(id))
+    }
+
+    fn data_journal(&mut self) -> Result<&mut Journal, Error> {
+        let journal = match self.data.take() {
+            Some(journal) => journal,
+            None => {
+                folder::make(&self.ledger.inner.data, &self.data_path)?;
+                let dir = open_dir(&self.data_path)?
+                    .ok_or_else(|| Error::access("open", &self.data_path, rustix::io::Errno::NOENT))?;
+                Journal::open(dir, &self.data_path)?
+            }
+        };
+        Ok(self.data.insert(journal))
+    }
+}
+
+impl Record for Owner {
+    fn record(&mut self, effect: Effect) -> Result<RecordId, Error> {
+        let data = self.ledger.inner.outlives(&effect);
+        self.write(effect, data)
+    }
+
+    fn undo(&mut self, id: RecordId) -> Result<(), Error> {
+        self.ledger.inner.crash.step("before-undo");
+        match self.find(id).cloned() {
+            None => return Ok(()),
+            Some(Entry::Known(Effect::Uses { shared })) => Shared::leave(&self.ledger, &self.id, &shared)?,
+            Some(Entry::Known(effect)) => effect.undo()?,
+            Some(Entry::Newer(record)) => {
+                return Err(Error::UndoUnknown { path: self.run.path().to_owned(), record });
+            }
+        }
+        self.strike(id)
+    }
+
+    fn share(
+        &mut self,
+        name: &str,
+        make: &mut dyn FnMut(&mut dyn Record) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Result<(), Error> {
+        let uses = Effect::Uses { shared: name.to_owned() };
+        let mine = self.records().into_iter().find(|(_, effect)| *effect == uses);
+        let (id, joined) = match mine {
+            Some((id, _)) => (id, Shared::join(self, name, make)),
+            None => (self.record(uses)?, Shared::join(self, name, make)),
+        };
+        if joined.is_err() {
+            // It is no member: there is nothing to leave.
+            self.strike(id)?;
+        }
+        joined
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // What cannot be removed here is an empty folder that the next to converge removes.
+        if self.data.as_ref().is_some_and(Journal::is_spent) {
+            let _ = self.data.as_mut().map(Journal::clear);
+            let _ = folder::remove(&self.data_path);
+        }
+        if self.run.is_spent() {
+            let _ = self.run.clear();
+            let _ = folder::remove(&self.run_path);
+        }
+    }
+}
+
+fn open_dir(path: &std::path::Path) -> Result<Option<OwnedFd>, Error> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(e) => Err(Error::access("open", path, e)),
+    }
+}
