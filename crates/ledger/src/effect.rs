@@ -42,6 +42,10 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordId(pub u64);
 
+/// What makes a shared effect: it records in what it is given, and acts.
+pub type Make<'a> =
+    &'a mut dyn FnMut(&mut dyn Record) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
 /// Where effects are recorded before they happen.
 ///
 /// Implemented by [`Owner`](crate::Owner); plugins take `&mut dyn Record`, so that they never choose who owns what.
@@ -54,9 +58,5 @@ pub trait Record {
 
     /// Joins the shared effect `name`, making it with `make` if nobody has yet. `make` gets the record of the shared
     /// owner (`node`), and runs under that name's lock, so that two joiners never make it twice.
-    fn share(
-        &mut self,
-        name: &str,
-        make: &mut dyn FnMut(&mut dyn Record) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Result<(), crate::Error>;
+    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), crate::Error>;
 }

@@ -49,7 +49,7 @@ pub enum Error {
     #[error("cannot record {effect:?}: {why}")]
     RefuseEffect {
         /// The effect offered.
-        effect: Effect,
+        effect: Box<Effect>,
         /// The rule it breaks.
         why: &'static str,
     },
@@ -81,7 +81,7 @@ pub enum Error {
     #[error("cannot undo {effect:?}: {source}")]
     Undo {
         /// The effect that is still there.
-        effect: Effect,
+        effect: Box<Effect>,
         /// The cause.
         source: kernel::Error,
     },

@@ -1,6 +1,6 @@
 //! The ledger's two roots and the locked folders in them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,6 +85,26 @@ impl Roots {
     }
 }
 
+/// A folder's lock.
+///
+/// It is given back by saying so, not by closing: a child that another thread has just forked holds a copy of the
+/// descriptor until it execs.
+#[derive(Debug)]
+pub(crate) struct Lock(OwnedFd);
+
+impl Lock {
+    /// A second descriptor of the folder.
+    pub(crate) fn dir(&self, path: &Path) -> Result<OwnedFd, Error> {
+        rustix::io::fcntl_dupfd_cloexec(&self.0, 0).map_err(|e| Error::access("open", path, e))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     Yes,
@@ -92,7 +112,7 @@ pub(crate) enum Wait {
 }
 
 /// Makes `parent/name` if need be, opens and locks it. `None` if it is locked and `wait` says not to.
-pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<OwnedFd>, Error> {
+pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<Lock>, Error> {
     let path = parent.join(name);
     loop {
         make(parent, &path)?;
@@ -107,7 +127,7 @@ pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<Owned
 /// What came of locking a folder that may vanish at any moment.
 #[derive(Debug)]
 pub(crate) enum Locked {
-    Yes(OwnedFd),
+    Yes(Lock),
     No,
     Gone,
 }
@@ -132,10 +152,11 @@ pub(crate) fn lock_existing(path: &Path, wait: Wait) -> Result<Locked, Error> {
             Err(e) => return Err(Error::access("lock", path, e)),
         }
     }
+    let lock = Lock(dir);
     // Whoever held it before may have removed it: then the lock is on a folder nobody can find.
-    let mine = rustix::fs::fstat(&dir).map_err(|e| Error::access("stat", path, e))?;
+    let mine = rustix::fs::fstat(&lock.0).map_err(|e| Error::access("stat", path, e))?;
     match rustix::fs::lstat(path) {
-        Ok(found) if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino) => Ok(Locked::Yes(dir)),
+        Ok(found) if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino) => Ok(Locked::Yes(lock)),
         Ok(_) | Err(Errno::NOENT) => Ok(Locked::Gone),
         Err(e) => Err(Error::access("stat", path, e)),
     }
@@ -169,11 +190,6 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
         Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
         Err(e) => Err(Error::access("remove", path, e)),
     }
-}
-
-/// A second descriptor of a folder; it shares the lock.
-pub(crate) fn duplicate(dir: impl AsFd, path: &Path) -> Result<OwnedFd, Error> {
-    rustix::io::fcntl_dupfd_cloexec(dir, 0).map_err(|e| Error::access("open", path, e))
 }
 
 /// The owners (or shared names) that have a folder in `path`.

@@ -61,7 +61,7 @@ mod shared;
 mod undo;
 
 pub use converge::Report;
-pub use effect::{Effect, Record, RecordId};
+pub use effect::{Effect, Make, Record, RecordId};
 pub use error::Error;
 pub use folder::Ledger;
 pub use owner::Owner;

@@ -1,9 +1,10 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::folder::{self, Lock};
 use crate::journal::{Entry, Journal};
 use crate::shared::Shared;
-use crate::{Effect, Error, Ledger, OwnerId, Record, RecordId, folder};
+use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId};
 
 /// One owner's records, locked for this process.
 ///
@@ -20,15 +21,15 @@ pub struct Owner {
     next: u64,
     leftovers: Vec<Error>,
     /// Also keeps the lock, until the journals and the folder are gone.
-    _lock: OwnedFd,
+    _lock: Lock,
 }
 
 impl Owner {
-    pub(crate) fn open(ledger: Ledger, id: OwnerId, lock: OwnedFd) -> Result<Self, Error> {
+    pub(crate) fn open(ledger: Ledger, id: OwnerId, lock: Lock) -> Result<Self, Error> {
         let roots = &ledger.inner;
         let run_path = roots.run.join(&id);
         let data_path = roots.data.join(&id);
-        let run = Journal::open(folder::duplicate(&lock, &run_path)?, &run_path)?;
+        let run = Journal::open(lock.dir(&run_path)?, &run_path)?;
         let data = match open_dir(&data_path)? {
             Some(dir) => Some(Journal::open(dir, &data_path)?),
             None => None,
@@ -166,11 +167,7 @@ impl Record for Owner {
         self.strike(id)
     }
 
-    fn share(
-        &mut self,
-        name: &str,
-        make: &mut dyn FnMut(&mut dyn Record) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Result<(), Error> {
+    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), Error> {
         let uses = Effect::Uses { shared: name.to_owned() };
         let mine = self.records().into_iter().find(|(_, effect)| *effect == uses);
         let (id, joined) = match mine {

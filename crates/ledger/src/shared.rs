@@ -4,15 +4,14 @@
 //! Leaving: lock the name, remove `users/<owner>`, the last undoes the effects and removes the folder, strike `uses`.
 //! So a user entry means "completely made", and whoever has a `uses` record but no entry has nothing to lose.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::folder::{self, Locked, Wait};
+use crate::folder::{self, Lock, Locked, Wait};
 use crate::journal::{Entry, Journal};
-use crate::{Effect, Error, Ledger, Owner, OwnerId, Record, RecordId};
+use crate::{Effect, Error, Ledger, Make, Owner, OwnerId, Record, RecordId};
 
 const USERS: &str = "users";
 
@@ -23,10 +22,8 @@ pub(crate) struct Shared {
     name: String,
     path: PathBuf,
     journal: Journal,
-    _lock: OwnedFd,
+    _lock: Lock,
 }
-
-type Make<'a> = &'a mut dyn FnMut(&mut dyn Record) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 impl Shared {
     /// Makes `owner` a user of `name`, making the effect if it has no live user.
@@ -100,9 +97,9 @@ impl Shared {
         }
     }
 
-    fn open(ledger: &Ledger, name: String, lock: OwnedFd) -> Result<Self, Error> {
+    fn open(ledger: &Ledger, name: String, lock: Lock) -> Result<Self, Error> {
         let path = node(ledger).join(&name);
-        let journal = Journal::open(folder::duplicate(&lock, &path)?, &path)?;
+        let journal = Journal::open(lock.dir(&path)?, &path)?;
         let mut shared = Self { ledger: ledger.clone(), name, path, journal, _lock: lock };
         let boot = &shared.ledger.inner.boot;
         if shared.journal.boot.as_ref().is_some_and(|written| written != boot) {

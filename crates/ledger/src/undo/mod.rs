@@ -29,7 +29,7 @@ impl Effect {
             _ => None,
         };
         match rule {
-            Some(why) => Err(Error::RefuseEffect { effect: self.clone(), why }),
+            Some(why) => Err(Error::RefuseEffect { effect: Box::new(self.clone()), why }),
             None => Ok(()),
         }
     }
@@ -46,14 +46,14 @@ impl Effect {
             }
             Self::NftTable { family, table } => later("delete", &format!("{family} {table}")),
             Self::Lease { path, holder } => remove_lease(path, holder),
-            Self::LoopDevice { tag } => later("detach", tag),
+            Self::LoopDevice { tag } => kernel::loopdev::detach(tag),
             Self::File { path } => remove_file(path),
             Self::Tree { path } => tree::remove(path),
             Self::Process { pid, start_time } => process::end(*pid, *start_time),
             // Leaving needs the ledger: the owner does it.
             Self::Uses { .. } => Ok(()),
         };
-        undone.map_err(|source| Error::Undo { effect: self.clone(), source })
+        undone.map_err(|source| Error::Undo { effect: Box::new(self.clone()), source })
     }
 
     /// The part of the inverse that is left to do when the kernel that held the effect is gone: files.
@@ -71,7 +71,7 @@ impl Effect {
             | Self::Process { .. }
             | Self::Uses { .. } => Ok(()),
         };
-        undone.map_err(|source| Error::Undo { effect: self.clone(), source })
+        undone.map_err(|source| Error::Undo { effect: Box::new(self.clone()), source })
     }
 }
 

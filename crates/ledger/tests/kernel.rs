@@ -1,0 +1,154 @@
+//! Inverses that need root: mounts, namespaces, processes, trees with mounts in them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use ledger::{Effect, Error, Ledger, Owner, OwnerId, Record};
+
+fn owner(place: &Path) -> Owner {
+    let ledger = Ledger::open(&place.join("run"), &place.join("data")).unwrap();
+    ledger.owner(&OwnerId::new("test").unwrap()).unwrap()
+}
+
+fn mount_tmpfs(path: &Path) {
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", path, "tmpfs", flags, None).expect("these tests need root");
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().any(|line| line.split(' ').nth(4) == path.to_str())
+}
+
+#[test]
+fn a_tree_is_removed_without_leaving_it() {
+    let place = tempfile::tempdir().unwrap();
+    let (tree, precious) = (place.path().join("tree"), place.path().join("precious"));
+    fs::create_dir_all(&tree).unwrap();
+    fs::create_dir(&precious).unwrap();
+    fs::write(precious.join("file"), "").unwrap();
+    symlink(&precious, tree.join("link")).unwrap();
+    symlink("../precious/file", tree.join("dots")).unwrap();
+    // Deeper than any path may be long, and than there are descriptors.
+    let name = "d".repeat(200);
+    let mut dir: std::os::fd::OwnedFd = fs::File::open(&tree).unwrap().into();
+    for _ in 0..1500 {
+        rustix::fs::mkdirat(&dir, &name, rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        dir = rustix::fs::openat(&dir, &name, flags, rustix::fs::Mode::empty()).unwrap();
+    }
+    drop(dir);
+    let mut owner = owner(place.path());
+    let id = owner.record(Effect::Tree { path: tree.clone() }).unwrap();
+    owner.undo(id).unwrap();
+    assert!(!tree.exists());
+    assert!(precious.join("file").exists());
+    // A link in the tree's own place is removed, not what it points at.
+    symlink(&precious, &tree).unwrap();
+    owner.record(Effect::Tree { path: tree.clone() }).unwrap();
+    assert!(owner.undo_all().is_empty());
+    assert!(!tree.is_symlink() && precious.join("file").exists());
+}
+
+#[test]
+fn a_mount_inside_a_tree_is_not_entered() {
+    let place = tempfile::tempdir().unwrap();
+    let tree = place.path().join("tree");
+    let inside = tree.join("volume");
+    fs::create_dir_all(&inside).unwrap();
+    fs::write(tree.join("file"), "").unwrap();
+    mount_tmpfs(&inside);
+    fs::write(inside.join("data"), "").unwrap();
+    let mut owner = owner(place.path());
+    let id = owner.record(Effect::Tree { path: tree.clone() }).unwrap();
+    let refused = owner.undo(id);
+    let kept = inside.join("data").exists();
+    // Recorded after the tree, so it goes before it.
+    owner.record(Effect::Mount { path: inside.clone() }).unwrap();
+    let errors = owner.undo_all();
+    assert!(refused.unwrap_err().to_string().contains("mounted"), "says why");
+    assert!(kept);
+    assert!(errors.is_empty() && !tree.exists() && !is_mounted(&inside), "{errors:?}");
+}
+
+#[test]
+fn mounts_and_namespaces_go() {
+    let place = tempfile::tempdir().unwrap();
+    let (mount, netns) = (place.path().join("mount"), place.path().join("netns"));
+    let mut owner = owner(place.path());
+    owner.record(Effect::Mount { path: mount.clone() }).unwrap();
+    owner.record(Effect::Netns { path: netns.clone() }).unwrap();
+    fs::create_dir(&mount).unwrap();
+    mount_tmpfs(&mount);
+    kernel::namespace::pin_new_netns(&netns).unwrap();
+    assert!(is_mounted(&mount) && is_mounted(&netns));
+    // Somebody is in it: it goes all the same.
+    let busy = fs::File::open(&mount).unwrap();
+    assert!(owner.undo_all().is_empty());
+    assert!(!is_mounted(&mount) && !is_mounted(&netns) && !mount.exists() && !netns.exists());
+    drop(busy);
+}
+
+#[test]
+fn a_process_goes_only_if_it_is_the_one() {
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = child.id() as i32;
+    let start_time = kernel::process::start_time(pid).unwrap();
+    let other = owner.record(Effect::Process { pid, start_time: start_time + 1 }).unwrap();
+    owner.undo(other).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "another process has this number");
+    let id = owner.record(Effect::Process { pid, start_time }).unwrap();
+    owner.undo(id).unwrap();
+    // It was reaped with the undo.
+    assert!(child.wait().is_err() || !Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_cgroup_goes_with_what_is_in_it() {
+    let place = tempfile::tempdir().unwrap();
+    let path = Path::new("sextant-ledger-test").join(std::process::id().to_string());
+    let mut owner = owner(place.path());
+    owner.record(Effect::Cgroup { path: "sextant-ledger-test".into() }).unwrap();
+    owner.record(Effect::Cgroup { path: path.clone() }).unwrap();
+    let cgroup = kernel::cgroup::Cgroup::at(&path).unwrap();
+    cgroup.create().unwrap();
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    cgroup.add(child.id() as i32).unwrap();
+    let errors = owner.undo_all();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(child.wait().unwrap().code().is_none(), "killed");
+}
+
+#[test]
+fn a_lease_that_went_to_somebody_else_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    let path = place.path().join("10.88.0.2");
+    for (text, stays) in [("web\neth0\n", false), ("web\r\neth0", false), ("db\neth0\n", true), ("", false)] {
+        fs::write(&path, text).unwrap();
+        let id = owner.record(Effect::Lease { path: path.clone(), holder: "web".into() }).unwrap();
+        owner.undo(id).unwrap();
+        assert_eq!(path.exists(), stays, "{text:?}");
+    }
+}
+
+#[test]
+fn a_failed_inverse_is_told_and_tried_again() {
+    let place = tempfile::tempdir().unwrap();
+    let (directory, file) = (place.path().join("directory"), place.path().join("file"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(&file, "").unwrap();
+    let mut first = owner(place.path());
+    first.record(Effect::File { path: file.clone() }).unwrap();
+    first.record(Effect::File { path: directory.clone() }).unwrap();
+    let errors = first.undo_all();
+    assert!(matches!(errors.as_slice(), [Error::Undo { .. }]), "{errors:?}");
+    assert!(!file.exists());
+    fs::remove_dir(&directory).unwrap();
+    let again = owner(place.path());
+    assert_eq!(again.records().len(), 1);
+    assert!(again.undo_all().is_empty());
+}
