@@ -1,5 +1,7 @@
 //! Inverses that need root: mounts, namespaces, processes, trees with mounts in them.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -151,4 +153,19 @@ fn a_failed_inverse_is_told_and_tried_again() {
     let again = owner(place.path());
     assert_eq!(again.records().len(), 1);
     assert!(again.undo_all().is_empty());
+}
+
+#[test]
+fn a_link_goes() {
+    use kernel::netlink::{Batch, Kind, NewLink, Protocol, Socket, link_by_name};
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    let name = format!("sxt{}", std::process::id());
+    owner.record(Effect::Link { name: name.clone() }).unwrap();
+    let mut socket = Socket::open(Protocol::Route).unwrap();
+    let mut batch = Batch::new();
+    batch.add_link(&NewLink::new(&name, Kind::Bridge { mcast_snooping: None, vlan_filtering: None }));
+    socket.run(&batch).unwrap();
+    assert!(owner.undo_all().is_empty());
+    assert!(link_by_name(&mut socket, &name).unwrap().is_none());
 }

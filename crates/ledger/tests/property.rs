@@ -1,5 +1,7 @@
 //! Whatever happens in whatever order, converging ends with nothing left.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

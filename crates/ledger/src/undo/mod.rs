@@ -39,7 +39,7 @@ impl Effect {
         let undone = match self {
             Self::Netns { path } => kernel::namespace::unpin(path),
             Self::Mount { path } => kernel::mount::detach(path).and_then(|()| remove_mount_point(path)),
-            Self::Link { name } => later("delete", name),
+            Self::Link { name } => kernel::netlink::delete_link(name),
             Self::Cgroup { path } => kernel::cgroup::destroy(path),
             Self::NftElement { family, table, set, key } => {
                 later("delete", &format!("{family} {table} {set} {key:?}"))
