@@ -1,1 +1,2 @@
 //! oci-runtime
+pub mod contract;

@@ -1,0 +1,45 @@
+//! What the specification allows and an operator should hear of.
+
+use kernel::capability::Capability;
+
+use super::super::{Capabilities, Spec};
+
+/// Remarks about a valid configuration: deprecated forms, and capabilities that no kernel has.
+pub fn warnings(spec: &Spec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (i, mount) in spec.mounts.iter().enumerate().filter(|(_, mount)| !mount.destination.starts_with('/'))
+    {
+        let path = &mount.destination;
+        warnings.push(format!(
+            "mounts[{i}].destination is {path:?}: relative paths are deprecated; write \"/{path}\""
+        ));
+    }
+    if let Some(capabilities) = spec.process.as_ref().and_then(|process| process.capabilities.as_ref()) {
+        unknown_capabilities(capabilities, &mut warnings);
+    }
+    if spec.hooks.as_ref().is_some_and(|hooks| !hooks.prestart.is_empty()) {
+        warnings.push("hooks.prestart is deprecated: use createRuntime".to_owned());
+    }
+    let memory = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()?.memory);
+    if memory.is_some_and(|memory| memory.kernel.is_some()) {
+        warnings.push(
+            "linux.resources.memory.kernel has no effect: the kernel no longer has this limit".to_owned(),
+        );
+    }
+    warnings
+}
+
+fn unknown_capabilities(sets: &Capabilities, warnings: &mut Vec<String>) {
+    for (field, names) in [
+        ("bounding", &sets.bounding),
+        ("effective", &sets.effective),
+        ("inheritable", &sets.inheritable),
+        ("permitted", &sets.permitted),
+        ("ambient", &sets.ambient),
+    ] {
+        for name in names.iter().filter(|name| Capability::from_name(name).is_none()) {
+            warnings
+                .push(format!("process.capabilities.{field} names {name:?}, which no kernel has: ignored"));
+        }
+    }
+}
