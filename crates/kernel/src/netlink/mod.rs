@@ -1,1 +1,55 @@
-//! To be written.
+//! Netlink: links, addresses, routes and connection tracking, asked of the kernel itself.
+//!
+//! Requests are collected in a [`Batch`] and leave in one `sendmsg` of a [`Socket`]; a socket belongs to the network
+//! namespace it was opened in, so nothing here ever moves the calling thread. Errors carry the kernel's own words
+//! (extended acknowledgements). Nothing is retried and nothing is remembered.
+//!
+//! ```no_run
+//! use kernel::netlink::{Batch, Kind, NewLink, Protocol, SetLink, Socket};
+//!
+//! let mut batch = Batch::new();
+//! batch.add_link(&NewLink::new("br0", Kind::Bridge { mcast_snooping: None, vlan_filtering: None }));
+//! batch.set_link(&SetLink::named("br0").up(true));
+//! Socket::open(Protocol::Route)?.run(&batch)?;
+//! # Ok::<(), kernel::Error>(())
+//! ```
+
+mod address;
+pub mod conntrack;
+mod link;
+mod link_state;
+mod net;
+mod route;
+mod socket;
+pub mod sysctl;
+pub(crate) mod uapi;
+mod wire;
+
+pub use address::{Address, addresses};
+pub use link::{Kind, MacvlanMode, NewLink, Peer, SetLink};
+pub use link_state::{Link, link_by_index, link_by_name, links};
+pub use net::{IpNet, Mac, ParseError};
+pub use route::{Route, route_to, routes};
+pub use socket::{Protocol, Socket};
+pub use wire::{Attribute, Attributes, Batch, Message, Messages, Received};
+
+use crate::{Error, Result};
+
+/// Deletes a link of the caller's network namespace by its name. Not there counts as done.
+pub fn delete_link(name: &str) -> Result<()> {
+    delete_link_on(&mut Socket::open(Protocol::Route)?, name)
+}
+
+/// [`delete_link`] on a socket that is open already.
+pub fn delete_link_on(socket: &mut Socket, name: &str) -> Result<()> {
+    let mut batch = Batch::new();
+    batch.delete_link(name);
+    absent_is_done(socket.run(&batch))
+}
+
+fn absent_is_done(outcome: Result<()>) -> Result<()> {
+    match outcome.as_ref().err().and_then(Error::errno) {
+        Some(rustix::io::Errno::NODEV | rustix::io::Errno::NOENT) => Ok(()),
+        _ => outcome,
+    }
+}

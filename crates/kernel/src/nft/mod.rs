@@ -1,1 +1,146 @@
-//! To be written.
+//! nf_tables: tables, chains, rules, sets and maps, changed in atomic transactions over nfnetlink.
+//!
+//! What changes often belongs into sets and maps: adding or deleting an element costs the same whatever else is
+//! there. `nft list ruleset` shows everything made here as if nft had made it. No `nft` program is run.
+//!
+//! ```no_run
+//! use kernel::netlink::{Protocol, Socket};
+//! use kernel::nft::{Element, Family, Field, Set, Transaction, Value};
+//!
+//! let mut change = Transaction::new();
+//! change.add_table(Family::Inet, "example", true, None);
+//! let ports = Set { name: "ports", key: &[Field::PROTOCOL, Field::SERVICE], target: None, interval: false };
+//! change.add_set(Family::Inet, "example", &ports);
+//! let https = Element { key: Value::new().protocol(6).port(443).into_bytes(), ..Element::default() };
+//! change.add_elements(Family::Inet, "example", "ports", &[https], true);
+//! change.commit(&mut Socket::open(Protocol::Netfilter)?)?;
+//! # Ok::<(), kernel::Error>(())
+//! ```
+
+mod datatype;
+mod expression;
+mod read;
+mod transaction;
+mod uapi;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use rustix::io::Errno;
+
+pub use datatype::{Field, Target, Value};
+pub use expression::{Conntrack, Expression, Header, Meta, Nat, Register, STATUS_DNAT, TYPE_LOCAL, Verdict};
+pub use read::{SetInfo, element, elements, set_info, table_exists};
+pub use transaction::{Base, Chain, Element, Hook, Set, Transaction};
+
+use crate::netlink::conntrack::{Flows, delete_flows_on};
+use crate::netlink::{Protocol, Socket};
+use crate::{Error, Result};
+
+/// The family of a table: which packets it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// Frames that a bridge forwards.
+    Bridge,
+}
+
+impl Family {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Inet => 1,
+            Self::Ip => 2,
+            Self::Bridge => 7,
+            Self::Ip6 => 10,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Bridge => "bridge",
+            Self::Ip6 => "ip6",
+        })
+    }
+}
+
+impl FromStr for Family {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6]
+            .into_iter()
+            .find(|family| family.to_string() == text)
+            .ok_or_else(|| Error::new("use", format!("nftables family {text:?}"), Errno::AFNOSUPPORT))
+    }
+}
+
+/// Deletes a table and all in it. Not there counts as done.
+pub fn delete_table(family: &str, table: &str) -> Result<()> {
+    let mut change = Transaction::new();
+    change.delete_table(family.parse()?, table);
+    absent_is_done(change.commit(&mut Socket::open(Protocol::Netfilter)?))
+}
+
+/// Deletes elements and the conntrack entries that they made: in a map to `address . port`, the flows that were sent
+/// to that address and port. An element, set or table that is not there counts as done.
+///
+/// A key twice as long as the set's own is an interval: its first key, then its last.
+pub fn delete_elements(family: &str, table: &str, set: &str, keys: &[&[u8]]) -> Result<()> {
+    let family = family.parse()?;
+    let socket = &mut Socket::open(Protocol::Netfilter)?;
+    let Some(info) = set_info(socket, family, table, set)? else { return Ok(()) };
+    let mut flows = Vec::new();
+    for key in keys {
+        let wanted = element_of_key(key, info.key_len);
+        if let Some(protocol_at) = info.destination_map() {
+            let there = element(socket, family, table, set, &wanted)?;
+            flows.extend(there.and_then(|there| flows_through(&there, protocol_at)));
+        }
+        let mut change = Transaction::new();
+        change.delete_elements(family, table, set, &[wanted]);
+        absent_is_done(change.commit(socket))?;
+    }
+    // After the deletion: before it, the next packet would make the entry again.
+    flows.iter().try_for_each(|flows| delete_flows_on(socket, flows))
+}
+
+fn element_of_key(key: &[u8], key_len: usize) -> Element {
+    match key.split_at_checked(key_len) {
+        Some((first, last)) if last.len() == key_len => {
+            Element { key: first.to_vec(), key_end: Some(last.to_vec()), ..Element::default() }
+        }
+        _ => Element { key: key.to_vec(), ..Element::default() },
+    }
+}
+
+/// The flows that an element of a map to `address . port` has sent there.
+fn flows_through(element: &Element, protocol_at: usize) -> Option<Flows> {
+    let protocol = *element.key.get(protocol_at)?;
+    let value = element.value.as_deref()?;
+    let (address, port) = match value.len() {
+        8 => (IpAddr::from(*value.first_chunk::<4>()?), value.get(4..6)?),
+        20 => (IpAddr::from(*value.first_chunk::<16>()?), value.get(16..18)?),
+        _ => return None,
+    };
+    Some(Flows::AnsweredFrom { address, port: Some((protocol, u16::from_be_bytes(port.try_into().ok()?))) })
+}
+
+fn absent_is_done(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(e) if e.errno() == Some(Errno::NOENT) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests;

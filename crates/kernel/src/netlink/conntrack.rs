@@ -1,0 +1,223 @@
+//! Connection tracking: deleting the entries that a changed rule left behind.
+//!
+//! A NAT rule is asked once a connection; packets of a flow that has an entry never see it again. So whoever adds or
+//! removes a rule deletes the entries it would have made, or had made.
+
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use super::socket::{Protocol, Socket};
+use super::uapi::{NFNL_SUBSYS_CTNETLINK, NLM_F_ACK, NLM_F_DUMP};
+use super::wire::{Attributes, Batch, Message, Received};
+use crate::Result;
+
+const GET: u16 = NFNL_SUBSYS_CTNETLINK << 8 | 1;
+const DELETE: u16 = NFNL_SUBSYS_CTNETLINK << 8 | 2;
+const NEW: u16 = NFNL_SUBSYS_CTNETLINK << 8;
+
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
+
+const FILTER_IP_SRC: u32 = 1 << 0;
+const FILTER_IP_DST: u32 = 1 << 1;
+const FILTER_PROTO: u32 = 1 << 3;
+const FILTER_SRC_PORT: u32 = 1 << 4;
+const FILTER_DST_PORT: u32 = 1 << 5;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Which entries: all that is given must be equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flows {
+    /// Flows that a rule has sent to a destination: their answers come from it.
+    AnsweredFrom {
+        /// The address behind the rule.
+        address: IpAddr,
+        /// The protocol's number and the port behind the rule; all of them if none.
+        port: Option<(u8, u16)>,
+    },
+    /// Flows whose first packet was for this port.
+    FirstSentTo {
+        /// IPv4, not IPv6.
+        ipv4: bool,
+        /// The address it was for; any if none.
+        address: Option<IpAddr>,
+        /// The protocol's number.
+        protocol: u8,
+        /// The port it was for.
+        port: u16,
+    },
+}
+
+impl Flows {
+    fn family(&self) -> u8 {
+        let ipv4 = match self {
+            Self::AnsweredFrom { address, .. } => address.is_ipv4(),
+            Self::FirstSentTo { ipv4, .. } => *ipv4,
+        };
+        if ipv4 { AF_INET } else { AF_INET6 }
+    }
+
+    /// The tuple, and which parts of it are to be compared.
+    fn write(&self, m: &mut Message<'_>) {
+        let (compared, other, flags) = match *self {
+            Self::AnsweredFrom { address, port } => {
+                m.nest(CTA_TUPLE_REPLY, |tuple| {
+                    put(tuple, CTA_IP_V4_SRC, CTA_IP_V6_SRC, Some(address));
+                    put_port(tuple, CTA_PROTO_SRC_PORT, port);
+                });
+                let ports = if port.is_some() { FILTER_PROTO | FILTER_SRC_PORT } else { 0 };
+                (CTA_FILTER_REPLY_FLAGS, CTA_FILTER_ORIG_FLAGS, FILTER_IP_SRC | ports)
+            }
+            Self::FirstSentTo { address, protocol, port, .. } => {
+                m.nest(CTA_TUPLE_ORIG, |tuple| {
+                    put(tuple, CTA_IP_V4_DST, CTA_IP_V6_DST, address);
+                    put_port(tuple, CTA_PROTO_DST_PORT, Some((protocol, port)));
+                });
+                let addresses = if address.is_some() { FILTER_IP_DST } else { 0 };
+                let flags = addresses | FILTER_PROTO | FILTER_DST_PORT;
+                (CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS, flags)
+            }
+        };
+        m.nest(CTA_FILTER, |filter| {
+            filter.u32(compared, flags).u32(other, 0);
+        });
+    }
+
+    /// The same comparison here, for kernels that do not make it.
+    fn fits(&self, entry: Attributes<'_>) -> bool {
+        let side = |kind| entry.find(kind).map(|a| a.nested());
+        let address = |kind, v4, v6| {
+            let ip = side(kind)?.find(CTA_TUPLE_IP)?.nested();
+            ip.find(v4).or_else(|| ip.find(v6))?.address()
+        };
+        let port = |kind, which| {
+            let proto = side(kind)?.find(CTA_TUPLE_PROTO)?.nested();
+            Some((proto.find(CTA_PROTO_NUM)?.u8()?, proto.find(which)?.be16()?))
+        };
+        match *self {
+            Self::AnsweredFrom { address: wanted, port: number } => {
+                address(CTA_TUPLE_REPLY, CTA_IP_V4_SRC, CTA_IP_V6_SRC) == Some(wanted)
+                    && number.is_none_or(|n| port(CTA_TUPLE_REPLY, CTA_PROTO_SRC_PORT) == Some(n))
+            }
+            Self::FirstSentTo { address: wanted, protocol, port: number, .. } => {
+                port(CTA_TUPLE_ORIG, CTA_PROTO_DST_PORT) == Some((protocol, number))
+                    && wanted.is_none_or(|w| address(CTA_TUPLE_ORIG, CTA_IP_V4_DST, CTA_IP_V6_DST) == Some(w))
+            }
+        }
+    }
+}
+
+fn put(tuple: &mut Message<'_>, v4: u16, v6: u16, address: Option<IpAddr>) {
+    // The kernel wants the nest even where no address is compared.
+    tuple.nest(CTA_TUPLE_IP, |ip| {
+        match address {
+            Some(IpAddr::V4(a)) => ip.bytes(v4, &a.octets()),
+            Some(IpAddr::V6(a)) => ip.bytes(v6, &a.octets()),
+            None => ip,
+        };
+    });
+}
+
+fn put_port(tuple: &mut Message<'_>, which: u16, port: Option<(u8, u16)>) {
+    if let Some((protocol, port)) = port {
+        tuple.nest(CTA_TUPLE_PROTO, |proto| {
+            proto.u8(CTA_PROTO_NUM, protocol).be16(which, port);
+        });
+    }
+}
+
+/// `struct nfgenmsg`. Version 1 makes the kernel heed the family of a filtered deletion.
+fn header(family: u8) -> [u8; 4] {
+    [family, 1, 0, 0]
+}
+
+/// Deletes the entries of the caller's network namespace that fit. None there counts as done.
+pub fn delete_flows(flows: &Flows) -> Result<()> {
+    delete_flows_on(&mut Socket::open(Protocol::Netfilter)?, flows)
+}
+
+/// [`delete_flows`] on a socket that is open already.
+pub fn delete_flows_on(socket: &mut Socket, flows: &Flows) -> Result<()> {
+    let mut batch = Batch::new();
+    flows.write(&mut batch.message(
+        DELETE,
+        NLM_F_ACK,
+        &header(flows.family()),
+        "delete",
+        "conntrack entries",
+    ));
+    match socket.run(&batch) {
+        // Before Linux 6.11 a filter is not known here: the tuple is taken for a whole one and found wanting.
+        Err(e)
+            if matches!(
+                e.errno(),
+                Some(Errno::INVAL | Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT)
+            ) =>
+        {
+            delete_one_by_one(socket, flows)
+        }
+        outcome => outcome,
+    }
+}
+
+fn delete_one_by_one(socket: &mut Socket, flows: &Flows) -> Result<()> {
+    let mut dump = Batch::new();
+    dump.message(GET, NLM_F_DUMP, &header(flows.family()), "list", "conntrack entries");
+    let entries = socket.dump(&dump, |m| read(m, flows))?;
+    for chunk in entries.chunks(32) {
+        let mut batch = Batch::new();
+        for entry in chunk {
+            let mut m =
+                batch.message(DELETE, NLM_F_ACK, &header(flows.family()), "delete", "a conntrack entry");
+            for (kind, value) in entry {
+                m.bytes(*kind, value);
+            }
+        }
+        match socket.run(&batch) {
+            Err(e) if e.errno() == Some(Errno::NOENT) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+/// What identifies an entry for its deletion.
+type Identity = Vec<(u16, Vec<u8>)>;
+
+fn read(message: Received<'_>, flows: &Flows) -> Option<Identity> {
+    let entry = Attributes::after(message.body, 4);
+    if message.kind != NEW || !flows.fits(entry) {
+        return None;
+    }
+    let identity: Identity = [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID]
+        .into_iter()
+        .filter_map(|kind| entry.find(kind).map(|a| (kind, a.value.to_vec())))
+        .collect();
+    // Without a tuple the kernel would delete every entry there is.
+    identity.first().is_some_and(|(kind, _)| *kind == CTA_TUPLE_ORIG).then_some(identity)
+}
+
+/// How many entries the caller's network namespace has.
+pub fn count() -> Result<usize> {
+    let mut batch = Batch::new();
+    batch.message(GET, NLM_F_DUMP, &header(0), "list", "conntrack entries");
+    let found = Socket::open(Protocol::Netfilter)?.dump(&batch, |m| (m.kind == NEW).then_some(()))?;
+    Ok(found.len())
+}

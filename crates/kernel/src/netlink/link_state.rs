@@ -1,0 +1,133 @@
+use super::link::header;
+use super::net::Mac;
+use super::socket::Socket;
+use super::uapi::{
+    AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS,
+    IFLA_IFNAME, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
+    IFLA_MASTER, IFLA_MTU, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
+};
+use super::wire::{Attributes, Batch, Received, read_u32};
+use crate::Result;
+
+/// A link as the kernel describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// "veth", "bridge", ...; empty for physical links and loopback.
+    pub kind: String,
+    /// Its link-layer address, if it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// The MTU in bytes.
+    pub mtu: u32,
+    /// `IFF_*`.
+    pub flags: u32,
+    /// Index of its bridge or other master.
+    pub master: Option<u32>,
+    /// Index of its peer or parent (in the namespace `peer_netns`, if that is given).
+    pub peer: Option<u32>,
+    /// The local id of the peer's namespace, when it is another one.
+    pub peer_netns: Option<u32>,
+    /// Words for people.
+    pub alias: Option<String>,
+    /// As a bridge port: hairpin mode.
+    pub hairpin: bool,
+    /// As a bridge port: isolated.
+    pub isolated: bool,
+}
+
+impl Link {
+    /// Administratively up.
+    pub fn is_up(&self) -> bool {
+        self.flags & IFF_UP != 0
+    }
+
+    /// Promiscuous by an operator's wish (`IFF_PROMISC`).
+    pub fn is_promisc(&self) -> bool {
+        self.flags & IFF_PROMISC != 0
+    }
+
+    /// Reads an `RTM_NEWLINK` message; none for any other, or one without a name.
+    pub fn read(message: Received<'_>) -> Option<Self> {
+        if message.kind != RTM_NEWLINK {
+            return None;
+        }
+        let mut link = Self {
+            index: read_u32(message.body, 4)?,
+            name: String::new(),
+            kind: String::new(),
+            mac: None,
+            mtu: 0,
+            flags: read_u32(message.body, 8)?,
+            master: None,
+            peer: None,
+            peer_netns: None,
+            alias: None,
+            hairpin: false,
+            isolated: false,
+        };
+        for attribute in Attributes::after(message.body, 16) {
+            match attribute.kind {
+                IFLA_IFNAME => link.name = attribute.text(),
+                IFLA_ADDRESS => link.mac = attribute.value.try_into().ok().map(Mac),
+                IFLA_MTU => link.mtu = attribute.u32()?,
+                IFLA_MASTER => link.master = attribute.u32(),
+                IFLA_LINK => link.peer = attribute.u32(),
+                IFLA_LINK_NETNSID => link.peer_netns = attribute.u32(),
+                IFLA_IFALIAS => link.alias = Some(attribute.text()),
+                IFLA_LINKINFO => link.read_info(attribute.nested()),
+                _ => {}
+            }
+        }
+        (!link.name.is_empty()).then_some(link)
+    }
+
+    fn read_info(&mut self, info: Attributes<'_>) {
+        self.kind = info.find(IFLA_INFO_KIND).map(|a| a.text()).unwrap_or_default();
+        if let Some(port) = info.find(IFLA_INFO_SLAVE_DATA) {
+            let on = |key| port.nested().find(key).and_then(|a| a.u8()) == Some(1);
+            self.hairpin = on(IFLA_BRPORT_MODE);
+            self.isolated = on(IFLA_BRPORT_ISOLATED);
+        }
+    }
+}
+
+/// The link called `name` in the socket's namespace.
+pub fn link_by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
+    let mut batch = Batch::new();
+    batch
+        .message(RTM_GETLINK, NLM_F_ACK, &header(AF_UNSPEC, 0, 0, 0), "find", format!("link {name}"))
+        .text(IFLA_IFNAME, name);
+    one(socket, &batch)
+}
+
+/// The link with this index in the socket's namespace.
+pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
+    let mut batch = Batch::new();
+    batch.message(
+        RTM_GETLINK,
+        NLM_F_ACK,
+        &header(AF_UNSPEC, index, 0, 0),
+        "find",
+        format!("link number {index}"),
+    );
+    one(socket, &batch)
+}
+
+/// All links of the socket's namespace.
+pub fn links(socket: &mut Socket) -> Result<Vec<Link>> {
+    let mut batch = Batch::new();
+    batch.message(RTM_GETLINK, NLM_F_DUMP, &header(AF_UNSPEC, 0, 0, 0), "list", "links");
+    socket.dump(&batch, Link::read)
+}
+
+fn one(socket: &mut Socket, batch: &Batch) -> Result<Option<Link>> {
+    let mut found = None;
+    let outcome = socket.each(batch, |message| found = Link::read(message).or(found.take()));
+    match outcome {
+        Err(e) if e.errno() == Some(rustix::io::Errno::NODEV) => Ok(None),
+        outcome => outcome.map(|()| found),
+    }
+}

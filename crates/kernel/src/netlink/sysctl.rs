@@ -1,0 +1,54 @@
+//! Values below `/proc/sys`. Those below `net` belong to the network namespace of the thread that opens them: for
+//! another namespace use the `_in` forms, which open on a thread of their own.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use crate::{Act, Error, Result};
+
+/// Reads a value: `key` is the path below `/proc/sys`, such as `net/ipv4/ip_forward`.
+pub fn read(key: &str) -> Result<String> {
+    Ok(fs::read_to_string(path(key)?).act("read", || format!("sysctl {key}"))?.trim_end().to_owned())
+}
+
+/// Writes a value.
+pub fn write(key: &str, value: &str) -> Result<()> {
+    fs::write(path(key)?, value).act("set", || format!("sysctl {key} to {value}"))
+}
+
+/// [`read`] inside another network namespace.
+pub fn read_in(netns: impl AsFd + Sync, key: &str) -> Result<String> {
+    crate::namespace::in_netns(netns, || read(key))
+}
+
+/// [`write`] inside another network namespace.
+pub fn write_in(netns: impl AsFd + Sync, key: &str, value: &str) -> Result<()> {
+    crate::namespace::in_netns(netns, || write(key, value))
+}
+
+/// Keys are made from interface names and configuration: none may leave /proc/sys.
+fn path(key: &str) -> Result<String> {
+    let inside = !key.is_empty() && key.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if inside {
+        Ok(format!("/proc/sys/{key}"))
+    } else {
+        Err(Error::new(
+            "use",
+            format!("sysctl {key:?}"),
+            std::io::Error::from(std::io::ErrorKind::InvalidInput),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_below_proc_sys() {
+        for bad in ["", "../etc/passwd", "net//x", "/net", "net/./x", "net/../../x"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+        assert!(path("net/ipv4/conf/eth0.5/forwarding").is_ok());
+    }
+}

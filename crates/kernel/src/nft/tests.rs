@@ -1,0 +1,189 @@
+use super::*;
+use crate::namespace::in_new_netns;
+use crate::netlink::{Received, conntrack};
+
+fn socket() -> Socket {
+    Socket::open(Protocol::Netfilter).unwrap()
+}
+
+fn publish_map(change: &mut Transaction) {
+    change.add_table(Family::Inet, "t", true, Some("a test"));
+    let target = Some(Target::Fields(&[Field::IPV4, Field::SERVICE]));
+    let key = &[Field::PROTOCOL, Field::SERVICE];
+    change.add_set(Family::Inet, "t", &Set { name: "publish", key, target, interval: false });
+}
+
+fn published(port: u16) -> Element {
+    Element {
+        key: Value::new().protocol(17).port(port).into_bytes(),
+        value: Some(Value::new().address([10, 0, 0, 2].into()).port(80).into_bytes()),
+        comment: Some("pod".into()),
+        ..Element::default()
+    }
+}
+
+fn listed() -> String {
+    let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn elements_read_back_and_are_deleted_twice() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        change.add_elements(Family::Inet, "t", "publish", &[published(8080), published(8081)], true);
+        change.commit(&mut socket())?;
+        let mut there = elements(&mut socket(), Family::Inet, "t", "publish")?;
+        there.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(there, [published(8080), published(8081)]);
+
+        let key = published(8080).key;
+        for _ in 0..2 {
+            delete_elements("inet", "t", "publish", &[&key])?;
+        }
+        assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?, [published(8081)]);
+        for _ in 0..2 {
+            delete_table("inet", "t")?;
+        }
+        delete_elements("inet", "t", "publish", &[&key])?;
+        assert_eq!(listed(), "");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_transaction_is_whole_or_nothing_and_says_what_was_refused() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        change.add_elements(Family::Inet, "t", "publish", &[published(1)], true);
+        change.add_elements(Family::Inet, "t", "publish", &[published(1)], true);
+        let refused = change.commit(&mut socket()).unwrap_err();
+        assert_eq!(refused.errno(), Some(Errno::EXIST));
+        assert!(
+            refused.to_string().starts_with("cannot add element of nftables set inet t publish"),
+            "{refused}"
+        );
+        assert!(!table_exists(&mut socket(), Family::Inet, "t")?);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn intervals_of_two_fields() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        change.add_table(Family::Inet, "t", true, None);
+        let key = &[Field::IFNAME, Field::IPV4];
+        change.add_set(Family::Inet, "t", &Set { name: "masq", key, target: None, interval: true });
+        let start = Value::new().ifname("sx-0").address([10, 88, 0, 0].into()).into_bytes();
+        let end = Value::new().ifname("sx-0").address([10, 88, 255, 255].into()).into_bytes();
+        let element = Element { key: start.clone(), key_end: Some(end.clone()), ..Element::default() };
+        change.add_elements(Family::Inet, "t", "masq", &[element], true);
+        change.commit(&mut socket())?;
+        assert!(listed().contains("\"sx-0\" . 10.88.0.0/16"), "{}", listed());
+        delete_elements("inet", "t", "masq", &[&[start, end].concat()])?;
+        assert!(!listed().contains("sx-0"), "{}", listed());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn nft_prints_rules_as_its_own() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        let base = Base { kind: "nat", hook: Hook::Prerouting, priority: -100, accept: true };
+        change.add_chain(Family::Inet, "t", &Chain { name: "prerouting", base: Some(base) });
+        let rule = [
+            Expression::AddressType { to: Register(0) },
+            Expression::Compare { register: Register(0), equal: true, value: TYPE_LOCAL.to_ne_bytes().to_vec() },
+            Expression::Meta { key: Meta::Protocol, to: Register(0) },
+            Expression::Payload { header: Header::Transport, offset: 2, len: 2, to: Register(1) },
+            Expression::Lookup { set: "publish", register: Register(0), to: Some(Register(0)), invert: false },
+            Expression::Nat { kind: Nat::Destination, ipv4: true, address: Register(0), port: Some(Register(1)) },
+        ];
+        change.add_rule(Family::Inet, "t", "prerouting", &rule, Some("published ports"));
+        change.commit(&mut socket())?;
+        let listed = listed();
+        for line in [
+            "comment \"a test\"",
+            "type inet_proto . inet_service : ipv4_addr . inet_service",
+            "type nat hook prerouting priority dstnat; policy accept;",
+            "fib daddr type local dnat ip to meta l4proto . th dport map @publish comment \"published ports\"",
+        ] {
+            assert!(listed.contains(line), "{line:?} is not in:\n{listed}");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn ten_thousand_elements_in_one_transaction() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        let many: Vec<_> = (1..=10_000).map(published).collect();
+        change.add_elements(Family::Inet, "t", "publish", &many, true);
+        change.commit(&mut socket())?;
+        assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?.len(), 10_000);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn conntrack_entries_of_other_flows_stay() {
+    in_new_netns(|| {
+        // Conntrack only watches once a rule needs it.
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        let base = Base { kind: "filter", hook: Hook::Output, priority: 0, accept: true };
+        change.add_chain(Family::Inet, "t", &Chain { name: "output", base: Some(base) });
+        let state =
+            [Expression::Conntrack { key: Conntrack::State, to: Register::FIRST }, Expression::Counter];
+        change.add_rule(Family::Inet, "t", "output", &state, None);
+        change.commit(&mut socket())?;
+        let mut route = Socket::open(Protocol::Route)?;
+        let mut batch = crate::netlink::Batch::new();
+        batch.set_link(&crate::netlink::SetLink::named("lo").up(true));
+        route.run(&batch)?;
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        udp.send_to(b"x", "127.0.0.1:7001").unwrap();
+        udp.send_to(b"x", "127.0.0.1:7002").unwrap();
+        assert_eq!(conntrack::count()?, 2);
+        let to = |port| Flows::FirstSentTo { ipv4: true, address: None, protocol: 17, port };
+        conntrack::delete_flows(&to(7003))?;
+        assert_eq!(conntrack::count()?, 2);
+        conntrack::delete_flows(&to(7001))?;
+        assert_eq!(conntrack::count()?, 1);
+        let from = |port| Flows::AnsweredFrom { address: [127, 0, 0, 1].into(), port: Some((17, port)) };
+        conntrack::delete_flows(&from(7001))?;
+        assert_eq!(conntrack::count()?, 1);
+        conntrack::delete_flows(&from(7002))?;
+        assert_eq!(conntrack::count()?, 0);
+        udp.send_to(b"x", "127.0.0.1:7002").unwrap();
+        conntrack::delete_flows(&Flows::AnsweredFrom { address: [127, 0, 0, 9].into(), port: None })?;
+        assert_eq!(conntrack::count()?, 1);
+        conntrack::delete_flows(&Flows::AnsweredFrom { address: [127, 0, 0, 1].into(), port: None })?;
+        assert_eq!(conntrack::count()?, 0);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn malformed_elements_do_not_panic() {
+    for body in
+        [&[][..], &[0; 4], &[0, 0, 0, 0, 255, 255, 3, 0, 1], &[0, 0, 0, 0, 8, 0, 3, 128, 4, 0, 1, 128]]
+    {
+        let message = Received { kind: uapi::NEWSETELEM, flags: 0, sequence: 0, body };
+        assert_eq!(read::read_elements(message), []);
+    }
+}
