@@ -1,0 +1,280 @@
+//! The parent's side: makes a container, starts it, joins it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use kernel::cgroup::Cgroup;
+use kernel::process::{Child, Cloned, NewNamespaces};
+use kernel::{Act, cgroup};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
+
+use crate::contract::{IdMapping, Linux, NamespaceType, Process, Spec};
+use crate::describe::{failure_error, warning_text};
+use crate::init::{self, report};
+use crate::plan::{self, Plan, ProcessPlan};
+use crate::{Error, Result};
+use report::Message;
+
+/// What the caller brings to a container beside its configuration.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// What relative paths of the configuration are relative to.
+    pub bundle: &'a Path,
+    /// The root as a detached mount (see [`kernel::mount::overlay`] and [`kernel::mount::clone_tree`]).
+    pub root: OwnedFd,
+    /// A directory of the host, any, that is mounted on in the container's own mount namespace for a moment.
+    pub stage: &'a Path,
+    /// The container's cgroup, made and with its limits (see [`limits`]); `None` leaves it in the caller's.
+    pub cgroup: Option<&'a Cgroup>,
+    /// Standard input, output and error, unless the process has a terminal.
+    pub stdio: Option<[OwnedFd; 3]>,
+}
+
+/// A container that is made, and whose program waits to be executed.
+///
+/// Dropping it ends its process.
+#[derive(Debug)]
+pub struct Created {
+    child: Option<Child>,
+    channel: OwnedFd,
+    process: Described,
+    /// The master of its terminal.
+    pub console: Option<OwnedFd>,
+    /// What could not be done in full, as sentences for the operator.
+    pub warnings: Vec<String>,
+}
+
+/// What is left of a plan for messages.
+#[derive(Debug)]
+enum Described {
+    Container(Box<Plan>),
+    Joined(Box<ProcessPlan>),
+}
+
+/// The limits that a configuration asks for, in the kernel's terms.
+pub fn limits(spec: &Spec) -> Result<cgroup::Limits> {
+    match spec.linux.as_ref().and_then(|l| l.resources.as_ref()) {
+        Some(resources) => plan::limits::plan(resources),
+        None => Ok(cgroup::Limits::default()),
+    }
+}
+
+/// Makes the container of `spec`: namespaces, root, mounts and devices, up to the point where its program would run.
+///
+/// The calling process must have one thread (see [`kernel::process::clone`]). On an error nothing is left but the
+/// cgroup, which is the caller's.
+pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
+    let mut plan = plan::plan(spec, setup.bundle, setup.root, setup.stage)?;
+    plan.process.stdio = setup.stdio;
+    let slots: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
+    let (birth, entrances) = doors(setup.cgroup)?;
+    let (ours, theirs) = channel()?;
+    let namespaces = plan.namespaces.new;
+    let joined_pid = plan.namespaces.joined_pid.as_ref();
+    let cloned = around_pid_namespace(joined_pid, || {
+        kernel::process::clone(namespaces, birth.as_ref().map(AsFd::as_fd))
+    })?;
+    let child = match cloned {
+        Cloned::Child => init::container(plan, slots, &entrances, theirs.as_fd()),
+        Cloned::Parent(child) => child,
+    };
+    drop(theirs);
+    let mut created = Created {
+        child: Some(child),
+        channel: ours,
+        process: Described::Container(Box::new(plan)),
+        console: None,
+        warnings: Vec::new(),
+    };
+    created.map_ids()?;
+    created.until_ready()?;
+    Ok(created)
+}
+
+/// Which container to join, and how.
+#[derive(Debug)]
+pub struct Join<'a> {
+    /// The container's configuration: its namespaces and its system call filter hold for the new process too.
+    pub spec: &'a Spec,
+    /// The container's first process.
+    pub container: &'a OwnedFd,
+    /// The container's cgroup.
+    pub cgroup: Option<&'a Cgroup>,
+    /// Standard input, output and error, unless the process has a terminal.
+    pub stdio: Option<[OwnedFd; 3]>,
+}
+
+/// Brings a process into a running container, up to the point where its program would run.
+pub fn join(process: &Process, join: Join<'_>) -> Result<Created> {
+    let none = Linux::default();
+    let linux = join.spec.linux.as_ref().unwrap_or(&none);
+    let mut plan = plan::process::plan(process, linux)?;
+    plan.stdio = join.stdio;
+    let (birth, entrances) = doors(join.cgroup)?;
+    let (ours, theirs) = channel()?;
+    let kinds = kinds(linux);
+    let own_pid = linux.namespace(NamespaceType::Pid).is_some();
+    let pid_namespace = own_pid.then_some(join.container);
+    let cloned = around_pid_namespace(pid_namespace, || {
+        kernel::process::clone(NewNamespaces::NONE, birth.as_ref().map(AsFd::as_fd))
+    })?;
+    let child = match cloned {
+        Cloned::Child => init::joined(&plan, join.container, kinds, &entrances, theirs.as_fd()),
+        Cloned::Parent(child) => child,
+    };
+    drop(theirs);
+    let mut created = Created {
+        child: Some(child),
+        channel: ours,
+        process: Described::Joined(Box::new(plan)),
+        console: None,
+        warnings: Vec::new(),
+    };
+    created.until_ready()?;
+    Ok(created)
+}
+
+/// The namespaces a joining process enters by the container's pidfd; the PID namespace is entered by being born.
+fn kinds(linux: &Linux) -> ThreadNameSpaceType {
+    linux.namespaces.iter().fold(ThreadNameSpaceType::empty(), |kinds, namespace| {
+        kinds
+            | match namespace.kind {
+                NamespaceType::Pid => ThreadNameSpaceType::empty(),
+                NamespaceType::Network => ThreadNameSpaceType::NETWORK,
+                NamespaceType::Mount => ThreadNameSpaceType::MOUNT,
+                NamespaceType::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+                NamespaceType::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+                NamespaceType::User => ThreadNameSpaceType::USER,
+                NamespaceType::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+                NamespaceType::Time => ThreadNameSpaceType::TIME,
+            }
+    })
+}
+
+fn doors(cgroup: Option<&Cgroup>) -> Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
+    match cgroup {
+        Some(cgroup) => Ok((cgroup.birth()?, cgroup.entrances()?)),
+        None => Ok((None, Vec::new())),
+    }
+}
+
+fn channel() -> Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .act("make", || "a channel to the container's process")?)
+}
+
+/// Runs `clone` so that its child is born in `namespace`; this process's later children are born where it is itself.
+fn around_pid_namespace(
+    namespace: Option<&OwnedFd>,
+    clone: impl FnOnce() -> kernel::Result<Cloned>,
+) -> Result<Cloned> {
+    let Some(namespace) = namespace else { return Ok(clone()?) };
+    let own = rustix::fs::open(c"/proc/self/ns/pid", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .act("open", || "this process's PID namespace")?;
+    // A pidfd or a namespace file: the kernel tells them apart.
+    match move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ProcessID)) {
+        Err(Errno::INVAL) => {
+            rustix::thread::move_into_thread_name_spaces(namespace.as_fd(), ThreadNameSpaceType::PROCESS_ID)
+        }
+        other => other,
+    }
+    .act("join", || "a PID namespace")?;
+    let cloned = clone();
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
+            .act("leave", || "a PID namespace")?;
+    }
+    Ok(cloned?)
+}
+
+impl Created {
+    /// The process, which has executed nothing yet. Its number is one of the caller's PID namespace.
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().map_or(0, |c| c.pid)
+    }
+
+    fn map_ids(&mut self) -> Result<()> {
+        let Described::Container(plan) = &self.process else { return Ok(()) };
+        if !plan.namespaces.new_user() {
+            return Ok(());
+        }
+        let pid = self.pid();
+        for (file, mappings) in
+            [("uid_map", &plan.namespaces.uid_mappings), ("gid_map", &plan.namespaces.gid_mappings)]
+        {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::write(&path, map_text(mappings)).act("write", || format!("{mappings:?} to {path}"))?;
+        }
+        report::send(self.channel.as_fd(), &Message::Mapped).act("reach", || "the container's process")?;
+        Ok(())
+    }
+
+    fn until_ready(&mut self) -> Result<()> {
+        loop {
+            match self.next()? {
+                Some(Message::Ready) => return Ok(()),
+                Some(Message::Console(master)) => self.console = Some(master),
+                Some(_) => {}
+                None => return Err(self.vanished()),
+            }
+        }
+    }
+
+    /// The next message; failures become errors, warnings are kept.
+    fn next(&mut self) -> Result<Option<Message>> {
+        let message = report::receive(self.channel.as_fd()).act("hear from", || "the container's process")?;
+        let (plan, process) = match &self.process {
+            Described::Container(plan) => (Some(plan.as_ref()), &plan.process),
+            Described::Joined(process) => (None, process.as_ref()),
+        };
+        match &message {
+            Some(Message::Failed(failure)) => Err(failure_error(failure, plan, process)),
+            Some(Message::Warning(failure, rest)) => {
+                self.warnings.push(warning_text(failure, *rest, process));
+                Ok(message)
+            }
+            _ => Ok(message),
+        }
+    }
+
+    fn vanished(&mut self) -> Error {
+        let code = self.child.take().and_then(|c| c.wait().ok()).map_or(-1, kernel::process::Exit::code);
+        Error::Vanished { code }
+    }
+
+    /// Executes the program. Returns once the kernel has accepted it, with the process and the warnings so far.
+    pub fn start(mut self) -> Result<(Child, Vec<String>)> {
+        report::send(self.channel.as_fd(), &Message::Start).act("reach", || "the container's process")?;
+        // The channel closes with a successful exec.
+        while self.next()?.is_some() {}
+        let child = self.child.take().ok_or(Error::Vanished { code: -1 })?;
+        Ok((child, std::mem::take(&mut self.warnings)))
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            drop(kernel::process::signal(child.pidfd.as_fd(), libc::SIGKILL));
+            drop(child.wait());
+        }
+    }
+}
+
+fn map_text(mappings: &[IdMapping]) -> String {
+    mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
+}
+
+/// `/dev/null` as all three standard streams, for a process that is given none.
+pub fn null_stdio() -> Result<[OwnedFd; 3]> {
+    let null = rustix::fs::open(
+        c"/dev/null",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .act("open", || "/dev/null")?;
+    let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().act("duplicate", || "/dev/null");
+    Ok([copy(null.as_fd())?, copy(null.as_fd())?, null])
+}

@@ -1,0 +1,126 @@
+//! A step's failure in words: the child sends numbers, the parent knows what they count.
+
+use std::io;
+
+use kernel::capability::CapSet;
+use rustix::io::Errno;
+
+use crate::Error;
+use crate::init::report::{Failure, Step};
+use crate::plan::{Plan, ProcessPlan};
+
+/// The error for a failed step.
+pub(crate) fn failure_error(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> Error {
+    let source: io::Error = failure.errno.into();
+    if failure.step == Step::Exec {
+        return Error::Exec { program: process.program.clone(), source, hint: exec_hint(failure.errno) };
+    }
+    Error::Inside { act: act(failure, plan, process), source, hint: hint(failure) }
+}
+
+fn exec_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOENT => {
+            " (no such program in the image; give a full path, or check PATH and the entry point)"
+        }
+        Errno::ACCESS => " (the file is not executable for this user)",
+        Errno::NOEXEC => " (not a program of this machine's architecture, or a script without #!)",
+        _ => "",
+    }
+}
+
+fn hint(failure: &Failure) -> &'static str {
+    match (failure.step, failure.errno) {
+        (Step::MakeMount, Errno::NODEV) => " (this kernel does not have that filesystem; load its module)",
+        (Step::MountTarget | Step::DeviceNode, Errno::ROFS) => {
+            " (the mount point is not there and the filesystem is read-only)"
+        }
+        (Step::AttachMount, Errno::NOTDIR) => {
+            " (one of source and target is a directory and the other a file)"
+        }
+        (Step::MaskPath | Step::Console, Errno::NXIO) => {
+            " (it is not the device it should be; the image may be hostile)"
+        }
+        (Step::Sysctl, Errno::NOENT) => " (no such kernel parameter; check its name)",
+        _ => "",
+    }
+}
+
+fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String {
+    let index = usize::from(failure.index);
+    let mount = || {
+        plan.and_then(|p| p.mounts.get(index))
+            .map_or_else(|| "a mount".into(), |m| format!("{} on /{}", m.shown, m.target.to_string_lossy()))
+    };
+    let path = |paths: Option<&Vec<std::ffi::CString>>| {
+        paths.and_then(|p| p.get(index)).map_or_else(String::new, |p| format!("/{}", p.to_string_lossy()))
+    };
+    match failure.step {
+        Step::EnterCgroup => "enter the container's cgroup".into(),
+        Step::JoinNamespace => "join a namespace of the container".into(),
+        Step::Unshare => "create the cgroup namespace".into(),
+        Step::AwaitMapping => "wait for the ids of the user namespace to be mapped".into(),
+        Step::BecomeRoot => "become root of the user namespace".into(),
+        Step::OomScore => "set oom_score_adj".into(),
+        Step::Propagation => "set the propagation of the root".into(),
+        Step::MakeMount => format!("make the mount of {}", mount()),
+        Step::AttachRoot => "attach the root".into(),
+        Step::PivotRoot => "change to the root".into(),
+        Step::MountTarget => format!("make the mount point for {}", mount()),
+        Step::AttachMount => format!("mount {}", mount()),
+        Step::MountAttributes => format!("set the attributes of {}", mount()),
+        Step::DeviceNode => {
+            let path = plan.and_then(|p| p.devices.get(index)).map(|d| d.path.to_string_lossy().into_owned());
+            format!("create the device /{}", path.unwrap_or_default())
+        }
+        Step::DeviceLink => "create the links in /dev".into(),
+        Step::Console => "create the terminal".into(),
+        Step::Sysctl => {
+            let path = plan.and_then(|p| p.sysctls.get(index)).map(|s| s.0.to_string_lossy().into_owned());
+            format!("set the kernel parameter /{}", path.unwrap_or_default())
+        }
+        Step::MaskPath => format!("mask {}", path(plan.map(|p| &p.masked))),
+        Step::ReadOnlyPath => format!("make {} read-only", path(plan.map(|p| &p.read_only))),
+        Step::ReadOnlyRoot => "make the root read-only".into(),
+        Step::HostName => "set the host name".into(),
+        Step::DomainName => "set the domain name".into(),
+        Step::AwaitStart => "wait for the start".into(),
+        Step::Session => "make a session".into(),
+        Step::Stdio => "set up the standard streams".into(),
+        Step::WorkingDirectory => format!("enter the working directory {}", process.cwd.to_string_lossy()),
+        Step::Rlimit => format!("set the limit {}", limit_name(process, index)),
+        Step::Groups => "set the groups".into(),
+        Step::GroupId => format!("become group {}", process.gid.as_raw()),
+        Step::UserId => format!("become user {}", process.uid.as_raw()),
+        Step::Capabilities => "set the capabilities".into(),
+        Step::NoNewPrivileges => "forbid new privileges".into(),
+        Step::Seccomp => "load the system call filter".into(),
+        Step::CloseDescriptors => "close descriptors".into(),
+        Step::Exec => format!("execute {}", process.program),
+    }
+}
+
+fn limit_name(process: &ProcessPlan, index: usize) -> String {
+    process
+        .rlimits
+        .get(index)
+        .map_or_else(String::new, |(resource, _)| format!("{resource:?}").to_uppercase())
+}
+
+/// A warning, as a sentence.
+pub(crate) fn warning_text(failure: &Failure, rest: u64, process: &ProcessPlan) -> String {
+    match failure.step {
+        Step::Capabilities => {
+            let names = CapSet::from_bits(rest).names().join(", ");
+            format!("cannot grant {names}: this process does not have them itself")
+        }
+        Step::Rlimit => {
+            let name = limit_name(process, usize::from(failure.index));
+            format!(
+                "cannot raise the limit {name} beyond {rest}: that takes CAP_SYS_RESOURCE; it is set to {rest}"
+            )
+        }
+        Step::OomScore => "cannot lower oom_score_adj: that takes CAP_SYS_RESOURCE; it stays as it is".into(),
+        _ => format!("cannot {} in full: {}", act(failure, None, process), failure.errno),
+    }
+}

@@ -1,0 +1,65 @@
+use std::io;
+
+use crate::contract;
+
+/// Why a container could not be made, started or joined.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is not one.
+    #[error(transparent)]
+    Config(#[from] contract::Error),
+    /// The configuration asks for what this runtime does not do.
+    #[error("cannot set {field}: {value:?} is not supported ({hint})")]
+    Unsupported {
+        /// The field, as a path into the configuration.
+        field: String,
+        /// Its value.
+        value: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A step inside the container failed, after the clone and before the program ran.
+    #[error("cannot {act}: {source}{hint}")]
+    Inside {
+        /// What was attempted, with its object.
+        act: String,
+        /// The kernel's answer.
+        source: io::Error,
+        /// What the operator can do, from " (" to ")", or nothing.
+        hint: &'static str,
+    },
+    /// The program could not be executed.
+    #[error("cannot execute {program:?}: {source}{hint}")]
+    Exec {
+        /// As the configuration names it.
+        program: String,
+        /// The kernel's answer.
+        source: io::Error,
+        /// What the operator can do, from " (" to ")", or nothing.
+        hint: &'static str,
+    },
+    /// The container's process vanished before its program ran.
+    #[error("cannot start the container: its process ended before its program ran (exit code {code})")]
+    Vanished {
+        /// Its exit code, 128 + the signal if it was killed.
+        code: i32,
+    },
+}
+
+impl Error {
+    /// The exit code a command line shows for this: 127 for a program that is not there, 126 for one that cannot be
+    /// executed, 125 for the rest.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
+            Self::Exec { .. } => 126,
+            _ => 125,
+        }
+    }
+}
+
+/// The result of an act of the runtime.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

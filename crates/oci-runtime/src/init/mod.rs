@@ -1,0 +1,128 @@
+//! The container's side: from clone to exec. Everything here runs in a copy of the parent's memory and allocates
+//! nothing (a memory limit of a few pages must be enough to get to the program); tests check it.
+
+pub(crate) mod console;
+mod process;
+pub(crate) mod report;
+mod rootfs;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+
+use crate::plan::{Plan, ProcessPlan};
+use report::{At, Failure, Message, Step, receive, send};
+
+/// Makes the container around this process and executes its program. `slots` has room for one descriptor a mount.
+pub(crate) fn container(
+    plan: Plan,
+    mut slots: Vec<Option<OwnedFd>>,
+    entrances: &[OwnedFd],
+    channel: BorrowedFd<'_>,
+) -> ! {
+    let failure = match make(&plan, &mut slots, entrances, channel) {
+        Ok(root) => process::become_program(&plan.process, root.as_fd(), channel),
+        Err(failure) => failure,
+    };
+    fail(channel, failure)
+}
+
+/// Joins the container behind `container` (namespaces of `kinds`) and executes a program there.
+pub(crate) fn joined(
+    plan: &ProcessPlan,
+    container: &OwnedFd,
+    kinds: rustix::thread::ThreadNameSpaceType,
+    entrances: &[OwnedFd],
+    channel: BorrowedFd<'_>,
+) -> ! {
+    let join = || {
+        kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
+        set_oom_score(plan, channel)?;
+        kernel::namespace::enter(container, kinds).at(Step::JoinNamespace, 0)?;
+        let root = open_root()?;
+        if plan.terminal {
+            console::make(root.as_fd(), plan, false, channel)?;
+        }
+        send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
+        await_message(channel, Step::AwaitStart)?;
+        Ok(root)
+    };
+    let failure = match join() {
+        Ok(root) => process::become_program(plan, root.as_fd(), channel),
+        Err(failure) => failure,
+    };
+    fail(channel, failure)
+}
+
+fn fail(channel: BorrowedFd<'_>, failure: Failure) -> ! {
+    // If nobody listens any more there is nobody to tell.
+    let _ = send(channel, &Message::Failed(failure));
+    kernel::process::exit_now(1)
+}
+
+fn open_root() -> Result<OwnedFd, Failure> {
+    rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::PivotRoot, 0)
+}
+
+/// Waits for the parent's word. A parent that is gone ends the container before it began.
+fn await_message(channel: BorrowedFd<'_>, step: Step) -> Result<(), Failure> {
+    match receive(channel).at(step, 0)? {
+        Some(Message::Mapped | Message::Start) => Ok(()),
+        _ => Err(Failure { step, index: 0, errno: Errno::PIPE }),
+    }
+}
+
+fn make(
+    plan: &Plan,
+    slots: &mut [Option<OwnedFd>],
+    entrances: &[OwnedFd],
+    channel: BorrowedFd<'_>,
+) -> Result<OwnedFd, Failure> {
+    kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
+    set_oom_score(&plan.process, channel)?;
+    for (index, (kind, file)) in plan.namespaces.joined.iter().enumerate() {
+        rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind))
+            .at(Step::JoinNamespace, index)?;
+    }
+    if plan.namespaces.new_user() {
+        await_message(channel, Step::AwaitMapping)?;
+        process::become_root().at(Step::BecomeRoot, 0)?;
+    }
+    if plan.namespaces.new_cgroup {
+        kernel::namespace::unshare(UnshareFlags::NEWCGROUP).at(Step::Unshare, 0)?;
+    }
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name).at(Step::HostName, 0)?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name).at(Step::DomainName, 0)?;
+    }
+    let root = rootfs::enter(plan, slots)?;
+    rootfs::furnish(plan, slots, root.as_fd())?;
+    if plan.process.terminal {
+        console::make(root.as_fd(), &plan.process, true, channel)?;
+    }
+    rootfs::seal(plan, slots, root.as_fd())?;
+    send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
+    await_message(channel, Step::AwaitStart)?;
+    Ok(root)
+}
+
+/// Written while the host's procfs can still be reached. A score that may not be lowered (that takes
+/// CAP_SYS_RESOURCE) stays as it is, with a warning.
+fn set_oom_score(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    let Some(score) = &plan.oom_score_adj else { return Ok(()) };
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()).at(Step::OomScore, 0)?;
+    match rustix::io::write(&file, score) {
+        Ok(_) => Ok(()),
+        Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
+            let warning = Message::Warning(Failure { step: Step::OomScore, index: 0, errno }, 0);
+            send(channel, &warning).at(Step::OomScore, 0)
+        }
+        Err(errno) => Err(errno).at(Step::OomScore, 0),
+    }
+}

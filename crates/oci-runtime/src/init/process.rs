@@ -1,0 +1,140 @@
+//! The last stretch: from a process inside its container to the program.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::Errno;
+use rustix::process::{Rlimit, getrlimit, setrlimit};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::report::{At, Failure, Message, Step, send};
+use crate::plan::ProcessPlan;
+
+/// Takes the ids that a new user namespace maps to 0.
+pub(super) fn become_root() -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
+/// Gives up what the program must not have and executes it. Returns only if that failed.
+pub(super) fn become_program(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Failure {
+    match prepare(plan, root, channel) {
+        Ok(()) => execute(plan),
+        Err(failure) => failure,
+    }
+}
+
+fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    // A caller that made a session of its own for this process cannot be: each container leads one.
+    rustix::process::setsid().at(Step::Session, 0)?;
+    match &plan.stdio {
+        _ if plan.terminal => {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).at(Step::Session, 1)?;
+        }
+        Some([input, output, error]) => {
+            rustix::stdio::dup2_stdin(input).at(Step::Stdio, 0)?;
+            rustix::stdio::dup2_stdout(output).at(Step::Stdio, 1)?;
+            rustix::stdio::dup2_stderr(error).at(Step::Stdio, 2)?;
+        }
+        None => {}
+    }
+    for (index, (resource, limit)) in plan.rlimits.iter().enumerate() {
+        set_limit(*resource, *limit, index, channel)?;
+    }
+    // What only root may enter is entered as root; what only the user may, below.
+    let entered = enter_cwd(plan, root);
+    if let Some(sets) = &plan.capabilities {
+        sets.drop_bounding().at(Step::Capabilities, 0)?;
+        rustix::thread::set_keep_capabilities(true).at(Step::Capabilities, 1)?;
+    }
+    // Loading a filter without no_new_privs takes CAP_SYS_ADMIN: now or never.
+    if !plan.no_new_privileges {
+        load_filter(plan)?;
+    }
+    set_thread_groups(&plan.groups).at(Step::Groups, 0)?;
+    set_thread_res_gid(plan.gid, plan.gid, plan.gid).at(Step::GroupId, 0)?;
+    set_thread_res_uid(plan.uid, plan.uid, plan.uid).at(Step::UserId, 0)?;
+    if entered.is_err() {
+        enter_cwd(plan, root).at(Step::WorkingDirectory, 0)?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
+    if let Some(sets) = &plan.capabilities {
+        let refused = sets.apply().at(Step::Capabilities, 2)?;
+        if !refused.is_empty() {
+            let bits = refused.effective.bits()
+                | refused.permitted.bits()
+                | refused.inheritable.bits()
+                | refused.ambient.bits();
+            let failure = Failure { step: Step::Capabilities, index: 0, errno: Errno::PERM };
+            send(channel, &Message::Warning(failure, bits)).at(Step::Capabilities, 3)?;
+        }
+    }
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges, 0)?;
+        load_filter(plan)?;
+    }
+    kernel::process::mark_close_on_exec(3).map_err(|e| Failure {
+        step: Step::CloseDescriptors,
+        index: 0,
+        errno: e.errno().unwrap_or(Errno::IO),
+    })
+}
+
+fn load_filter(plan: &ProcessPlan) -> Result<(), Failure> {
+    match &plan.seccomp {
+        Some(program) => program.load().map(drop).at(Step::Seccomp, 0),
+        None => Ok(()),
+    }
+}
+
+/// Changes to the working directory, making it if the image has none.
+fn enter_cwd(plan: &ProcessPlan, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    match rustix::process::chdir(plan.cwd.as_c_str()) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    kernel::path::make_dirs_c(root, &plan.cwd)?;
+    rustix::process::chdir(plan.cwd.as_c_str())
+}
+
+/// Sets a limit; one that may not be raised (that takes CAP_SYS_RESOURCE) is set as high as it may, with a warning.
+fn set_limit(
+    resource: rustix::process::Resource,
+    wanted: Rlimit,
+    index: usize,
+    channel: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    let copy = Rlimit { current: wanted.current, maximum: wanted.maximum };
+    match setrlimit(resource, copy) {
+        Err(Errno::PERM) => {}
+        other => return other.at(Step::Rlimit, index),
+    }
+    let ceiling = getrlimit(resource).maximum;
+    let lower = |wanted: Option<u64>| match (wanted, ceiling) {
+        (Some(wanted), Some(ceiling)) => Some(wanted.min(ceiling)),
+        (None, ceiling) => ceiling,
+        (wanted, None) => wanted,
+    };
+    let clamped = Rlimit { current: lower(wanted.current), maximum: lower(wanted.maximum) };
+    let kept = clamped.maximum.unwrap_or(u64::MAX);
+    setrlimit(resource, clamped).at(Step::Rlimit, index)?;
+    let failure = Failure { step: Step::Rlimit, index: index as u16, errno: Errno::PERM };
+    send(channel, &Message::Warning(failure, kept)).at(Step::Rlimit, index)
+}
+
+fn execute(plan: &ProcessPlan) -> Failure {
+    let mut errno = Errno::NOENT;
+    for candidate in &plan.candidates {
+        match kernel::process::exec(candidate, &plan.args, &plan.env) {
+            // As execvp: go on, but a file that was found and refused is what the caller hears of.
+            Errno::NOENT | Errno::NOTDIR => {}
+            refused @ Errno::ACCESS => errno = refused,
+            other => {
+                errno = other;
+                break;
+            }
+        }
+    }
+    Failure { step: Step::Exec, index: 0, errno }
+}

@@ -1,0 +1,272 @@
+//! The root, its mounts and what is in `/dev`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kernel::mount::{Attributes, attach, clone_tree, filesystem, set_attributes};
+use kernel::path::{make_dirs_c, open_c};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+
+use super::report::{At, Failure, Step};
+use crate::plan::{CgroupView, DevicePlan, MountPlan, Plan, Source};
+
+const TARGET: OFlags = OFlags::PATH;
+
+/// Makes the detached mounts while the host's filesystems are still in reach, then makes the container's root this
+/// process's root and lets go of the host's. Returns the root.
+pub(super) fn enter(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Failure> {
+    mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0)?;
+    for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
+        // A user namespace may mount procfs and sysfs only while it sees a whole one: before the pivot.
+        *slot = make(mount).at(Step::MakeMount, index)?;
+    }
+    let stage = rustix::fs::open(plan.root.stage.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::AttachRoot, 0)?;
+    let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::PivotRoot, 0)?;
+    let root = plan.root.tree.as_fd();
+    let private =
+        Attributes { propagation: u64::from(MountPropagationFlags::PRIVATE.bits()), ..Attributes::default() };
+    set_attributes(root, private, true, None).at(Step::AttachRoot, 0)?;
+    attach(root, &stage).at(Step::AttachRoot, 0)?;
+    rustix::process::fchdir(root).at(Step::PivotRoot, 0)?;
+    // Old and new root on one spot: no directory inside the container is needed for the old one.
+    rustix::process::pivot_root(c".", c".").at(Step::PivotRoot, 0)?;
+    rustix::process::fchdir(&old).at(Step::PivotRoot, 0)?;
+    unmount(c".", UnmountFlags::DETACH).at(Step::PivotRoot, 0)?;
+    rustix::process::chdir(c"/").at(Step::PivotRoot, 0)?;
+    super::open_root()
+}
+
+/// The mount, detached; `None` for one that is made in place. A tree the parent cloned is used where it lies.
+fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
+    match &mount.source {
+        Source::Filesystem { kind, source, options } => {
+            filesystem(kind, source.as_deref(), MountPlan::options(options), mount.attributes.set).map(Some)
+        }
+        Source::Tree { tree, .. } => {
+            if !mount.attributes.is_empty() {
+                set_attributes(tree, mount.attributes, false, None)?;
+            }
+            if !mount.recursive_attributes.is_empty() {
+                set_attributes(tree, mount.recursive_attributes, true, None)?;
+            }
+            Ok(None)
+        }
+        Source::Cgroup(CgroupView::V2) => filesystem(c"cgroup2", None, [], mount.attributes.set).map(Some),
+        Source::Cgroup(CgroupView::V1(_)) => {
+            filesystem(c"tmpfs", Some(c"cgroup"), [(c"mode", Some(c"755"))], mount.attributes.set).map(Some)
+        }
+    }
+}
+
+fn fd<'a>(mount: &'a MountPlan, slot: &'a Option<OwnedFd>) -> Result<BorrowedFd<'a>, Errno> {
+    match (&mount.source, slot) {
+        (Source::Tree { tree, .. }, _) => Ok(tree.as_fd()),
+        (_, Some(fd)) => Ok(fd.as_fd()),
+        _ => Err(Errno::BADF),
+    }
+}
+
+/// Attaches the mounts, and fills `/dev`.
+pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'_>) -> Result<(), Failure> {
+    // Modes below are meant as they stand.
+    rustix::process::umask(Mode::empty());
+    for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
+        let file = matches!(mount.source, Source::Tree { is_dir: false, .. });
+        let target = target(root, &mount.target, file).at(Step::MountTarget, index)?;
+        attach(fd(mount, slot).at(Step::AttachMount, index)?, &target).at(Step::AttachMount, index)?;
+        if let Source::Cgroup(CgroupView::V1(hierarchies)) = &mount.source {
+            attach_hierarchies(root, mount, hierarchies).at(Step::AttachMount, index)?;
+        }
+    }
+    for (index, device) in plan.devices.iter().enumerate() {
+        make_device(root, device).at(Step::DeviceNode, index)?;
+    }
+    for (index, (link, points_at)) in LINKS.into_iter().enumerate() {
+        make_link(root, link, points_at).at(Step::DeviceLink, index)?;
+    }
+    for (index, (path, value)) in plan.sysctls.iter().enumerate() {
+        let file = open_c(root, path, OFlags::WRONLY).at(Step::Sysctl, index)?;
+        rustix::io::write(&file, value).at(Step::Sysctl, index)?;
+    }
+    Ok(())
+}
+
+/// The directory or file to mount on, made if it is not there.
+fn target(root: BorrowedFd<'_>, path: &CStr, file: bool) -> rustix::io::Result<OwnedFd> {
+    match open_c(root, path, TARGET) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    if !file {
+        return make_dirs_c(root, path);
+    }
+    let (parent, name) = make_parent(root, path)?;
+    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o755))?);
+    open_c(root, path, TARGET)
+}
+
+/// Makes the directories above `path` and splits off its last name.
+fn make_parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> rustix::io::Result<(OwnedFd, &'a [u8])> {
+    let bytes = path.to_bytes();
+    let (parent, name) = match bytes.iter().rposition(|&b| b == b'/') {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (&b"."[..], bytes),
+    };
+    if matches!(name, b"" | b"." | b"..") {
+        return Err(Errno::INVAL);
+    }
+    let mut buffer = [0_u8; libc::PATH_MAX as usize];
+    buffer.get_mut(..parent.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(parent);
+    let parent = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
+    Ok((make_dirs_c(root, parent)?, name))
+}
+
+/// A directory for each v1 hierarchy in the tmpfs just attached, as the container's own cgroup namespace sees it.
+fn attach_hierarchies(
+    root: BorrowedFd<'_>,
+    mount: &MountPlan,
+    hierarchies: &[(std::ffi::CString, Vec<std::ffi::CString>)],
+) -> rustix::io::Result<()> {
+    let top = open_c(root, &mount.target, TARGET | OFlags::DIRECTORY)?;
+    for (name, options) in hierarchies {
+        let options = options.iter().map(|option| {
+            // `name=systemd` has a value, the controllers have none.
+            match option.as_bytes().iter().position(|&b| b == b'=') {
+                Some(_) => (c"name", CStr::from_bytes_with_nul(&option.as_bytes_with_nul()[5..]).ok()),
+                None => (option.as_c_str(), None),
+            }
+        });
+        let hierarchy = filesystem(c"cgroup", Some(c"cgroup"), options, mount.attributes.set)?;
+        rustix::fs::mkdirat(&top, name.as_c_str(), Mode::from_raw_mode(0o755))?;
+        let target = rustix::fs::openat(
+            &top,
+            name.as_c_str(),
+            TARGET | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        if mount.read_only_last {
+            let attributes = Attributes { set: Attributes::RDONLY, ..Attributes::default() };
+            set_attributes(&hierarchy, attributes, false, None)?;
+        }
+        attach(&hierarchy, &target)?;
+    }
+    Ok(())
+}
+
+fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> rustix::io::Result<()> {
+    if let Some(host) = &device.host {
+        return attach(host, target(root, &device.path, true)?);
+    }
+    let (parent, name) = make_parent(root, &device.path)?;
+    match mknodat(&parent, name, device.kind, device.mode, device.number) {
+        // The image brought one: it must be the same device.
+        Err(Errno::EXIST) => {
+            let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) != device.kind || stat.st_rdev != device.number {
+                return Err(Errno::EXIST);
+            }
+        }
+        other => other?,
+    }
+    if (device.uid, device.gid) != (0, 0) {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(device.uid), rustix::fs::Gid::from_raw(device.gid));
+        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+/// The links of `/dev` that the specification promises.
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"fd", c"/proc/self/fd"),
+    (c"stdin", c"/proc/self/fd/0"),
+    (c"stdout", c"/proc/self/fd/1"),
+    (c"stderr", c"/proc/self/fd/2"),
+    (c"ptmx", c"pts/ptmx"),
+];
+
+fn make_link(root: BorrowedFd<'_>, name: &CStr, points_at: &CStr) -> rustix::io::Result<()> {
+    let dev = make_dirs_c(root, c"dev")?;
+    match rustix::fs::symlinkat(points_at, &dev, name) {
+        // Of an image, of a bind mount, or read-only: what is there serves.
+        Err(Errno::EXIST | Errno::ROFS | Errno::PERM) => Ok(()),
+        other => other,
+    }
+}
+
+/// Masks, makes read-only, and closes what had to stay writable until now.
+pub(super) fn seal(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'_>) -> Result<(), Failure> {
+    for (index, path) in plan.read_only.iter().enumerate() {
+        make_read_only(root, path).at(Step::ReadOnlyPath, index)?;
+    }
+    let mut empty = None;
+    for (index, path) in plan.masked.iter().enumerate() {
+        mask(root, path, &mut empty).at(Step::MaskPath, index)?;
+    }
+    let read_only = Attributes { set: Attributes::RDONLY, ..Attributes::default() };
+    for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
+        if mount.read_only_last {
+            set_attributes(fd(mount, slot).at(Step::MountAttributes, index)?, read_only, false, None)
+                .at(Step::MountAttributes, index)?;
+        }
+        // A filesystem is private when made; only another wish needs a word.
+        let wish = mount.recursive_attributes.propagation | mount.attributes.propagation;
+        if wish & u64::from(MountPropagationFlags::PRIVATE.bits()) == 0 && wish != 0 {
+            let attributes = Attributes { propagation: wish, ..Attributes::default() };
+            set_attributes(fd(mount, slot).at(Step::MountAttributes, index)?, attributes, true, None)
+                .at(Step::MountAttributes, index)?;
+        }
+    }
+    if plan.root.propagation != MountPropagationFlags::PRIVATE {
+        mount_change(c"/", plan.root.propagation).at(Step::Propagation, 1)?;
+    }
+    if plan.root.read_only {
+        set_attributes(root, read_only, false, None).at(Step::ReadOnlyRoot, 0)?;
+    }
+    Ok(())
+}
+
+/// Mounts the path on itself, read-only, with all below. Not there counts as done.
+fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<()> {
+    let target = match open_c(root, path, TARGET) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let tree = clone_tree(&target, c"", true)?;
+    let attributes = Attributes { set: Attributes::RDONLY, ..Attributes::default() };
+    set_attributes(&tree, attributes, true, None)?;
+    attach(&tree, &target)
+}
+
+/// Puts `/dev/null` over a file, and an empty read-only directory over a directory. Not there counts as done.
+fn mask(root: BorrowedFd<'_>, path: &CStr, empty: &mut Option<OwnedFd>) -> rustix::io::Result<()> {
+    let target = match open_c(root, path, TARGET) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let stat = rustix::fs::fstat(&target)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_dir() {
+        let null = open_c(root, c"dev/null", TARGET | OFlags::NOFOLLOW)?;
+        // An image or another process may have put something else there (CVE-2025-31133): the descriptor tells.
+        let stat = rustix::fs::fstat(&null)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_char_device()
+            || stat.st_rdev != rustix::fs::makedev(1, 3)
+        {
+            return Err(Errno::NXIO);
+        }
+        return attach(clone_tree(&null, c"", false)?, &target);
+    }
+    let template = match empty {
+        Some(template) => template,
+        None => {
+            let options = [(c"nr_blocks", Some(c"1")), (c"nr_inodes", Some(c"1")), (c"mode", Some(c"555"))];
+            let flags = Attributes::RDONLY | Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
+            empty.insert(filesystem(c"tmpfs", Some(c"tmpfs"), options, flags)?)
+        }
+    };
+    attach(clone_tree(&*template, c"", false)?, &target)
+}

@@ -1,0 +1,280 @@
+//! Everything a container needs, prepared by the parent: strings, descriptors, programs. What is left for the time
+//! between clone and exec is system calls in a row, which allocate nothing.
+
+pub(crate) mod limits;
+pub(crate) mod mounts;
+pub(crate) mod process;
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use kernel::Act;
+use kernel::process::{NewNamespaces, cstring};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+use rustix::thread::LinkNameSpaceType;
+
+use crate::contract::{DeviceType, IdMapping, Linux, NamespaceType, RootfsPropagation, Spec};
+use crate::{Error, Result};
+pub(crate) use mounts::{CgroupView, MountPlan, Source};
+pub(crate) use process::ProcessPlan;
+
+/// A container, ready to be cloned.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) root: RootPlan,
+    pub(crate) mounts: Vec<MountPlan>,
+    pub(crate) devices: Vec<DevicePlan>,
+    pub(crate) sysctls: Vec<(CString, Vec<u8>)>,
+    pub(crate) masked: Vec<CString>,
+    pub(crate) read_only: Vec<CString>,
+    pub(crate) hostname: Option<Vec<u8>>,
+    pub(crate) domainname: Option<Vec<u8>>,
+    pub(crate) process: ProcessPlan,
+}
+
+/// The namespaces made at the clone, those unshared afterwards, and those joined.
+#[derive(Debug, Default)]
+pub(crate) struct Namespaces {
+    pub(crate) new: NewNamespaces,
+    /// Made by the child once it is in its cgroup, which becomes the root it sees.
+    pub(crate) new_cgroup: bool,
+    pub(crate) joined: Vec<(LinkNameSpaceType, OwnedFd)>,
+    /// Joined by the parent around the clone: only children enter a PID namespace.
+    pub(crate) joined_pid: Option<OwnedFd>,
+    pub(crate) uid_mappings: Vec<IdMapping>,
+    pub(crate) gid_mappings: Vec<IdMapping>,
+}
+
+impl Namespaces {
+    pub(crate) fn new_user(&self) -> bool {
+        self.new.contains(NewNamespaces::USER)
+    }
+}
+
+/// The container's root.
+#[derive(Debug)]
+pub(crate) struct RootPlan {
+    /// A detached mount.
+    pub(crate) tree: OwnedFd,
+    /// A directory of the host that the root is attached on, in the container's own mount namespace, just to pivot.
+    pub(crate) stage: CString,
+    pub(crate) read_only: bool,
+    /// What the container's mount namespace gets of the host's later mounts.
+    pub(crate) host_propagation: MountPropagationFlags,
+    /// The propagation of the container's own root.
+    pub(crate) propagation: MountPropagationFlags,
+}
+
+/// A device node.
+#[derive(Debug)]
+pub(crate) struct DevicePlan {
+    /// Below the root, without a leading slash.
+    pub(crate) path: CString,
+    pub(crate) kind: FileType,
+    pub(crate) mode: Mode,
+    pub(crate) number: u64,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// The host's node, to bind where a user namespace may not make one.
+    pub(crate) host: Option<OwnedFd>,
+}
+
+/// The nodes every container has: null, zero, full, random, urandom and tty.
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Plans the container of `spec`. `root` is its root as a detached mount, `stage` a directory of the host.
+pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> Result<Plan> {
+    let none = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&none);
+    refuse_unsupported(spec, linux)?;
+    let namespaces = namespaces(linux)?;
+    if linux.namespace(NamespaceType::Mount).is_none_or(|n| !n.path.is_empty()) {
+        return Err(Error::Unsupported {
+            field: "linux.namespaces".into(),
+            value: "no new mount namespace".into(),
+            hint: "a container's root needs one; add {\"type\": \"mount\"}",
+        });
+    }
+    let process = spec.process.as_ref().ok_or_else(|| Error::Unsupported {
+        field: "process".into(),
+        value: String::new(),
+        hint: "a container without a process cannot be started; add one",
+    })?;
+    let text = |s: &str| (!s.is_empty()).then(|| s.as_bytes().to_vec());
+    let below_root = |paths: &[String]| paths.iter().map(|p| relative(p)).collect::<Result<Vec<_>>>();
+    Ok(Plan {
+        root: RootPlan {
+            tree: root,
+            stage: cstring(stage.as_os_str().as_encoded_bytes())?,
+            read_only: spec.root.as_ref().is_some_and(|r| r.readonly),
+            host_propagation: host_propagation(linux.rootfs_propagation),
+            propagation: own_propagation(linux.rootfs_propagation),
+        },
+        mounts: spec.mounts.iter().map(|m| mounts::plan(m, bundle)).collect::<Result<_>>()?,
+        devices: devices(spec, linux, namespaces.new_user())?,
+        sysctls: sysctls(linux)?,
+        masked: below_root(&linux.masked_paths)?,
+        read_only: below_root(&linux.readonly_paths)?,
+        hostname: text(&spec.hostname),
+        domainname: text(&spec.domainname),
+        process: process::plan(process, linux)?,
+        namespaces,
+    })
+}
+
+fn relative(path: &str) -> Result<CString> {
+    Ok(cstring(path.trim_start_matches('/').as_bytes())?)
+}
+
+/// What the first floor of the runtime does not do is refused, never ignored.
+fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
+    let hooks = spec.hooks.as_ref().is_some_and(|h| h.kinds().iter().any(|(_, hooks)| !hooks.is_empty()));
+    let given = [
+        ("hooks", hooks),
+        ("linux.intelRdt", linux.intel_rdt.is_some()),
+        ("linux.memoryPolicy", linux.memory_policy.is_some()),
+        ("linux.netDevices", !linux.net_devices.is_empty()),
+        ("linux.personality", linux.personality.is_some()),
+        ("linux.timeOffsets", !linux.time_offsets.is_empty()),
+        ("linux.mountLabel", !linux.mount_label.is_empty()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((field, _)) => Err(Error::Unsupported {
+            field: field.into(),
+            value: "a value".into(),
+            hint: "it comes with the completion of the OCI runtime; leave it out",
+        }),
+    }
+}
+
+fn namespaces(linux: &Linux) -> Result<Namespaces> {
+    let mut plan = Namespaces {
+        uid_mappings: linux.uid_mappings.clone(),
+        gid_mappings: linux.gid_mappings.clone(),
+        ..Namespaces::default()
+    };
+    for namespace in &linux.namespaces {
+        if namespace.path.is_empty() {
+            match namespace.kind {
+                NamespaceType::Cgroup => plan.new_cgroup = true,
+                kind => plan.new = plan.new.with(new_flag(kind)),
+            }
+            continue;
+        }
+        let file = rustix::fs::open(&namespace.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .act("open", || format!("{} namespace {}", namespace.kind.as_str(), namespace.path))?;
+        match namespace.kind {
+            NamespaceType::Pid => plan.joined_pid = Some(file),
+            // The user namespace first: its rights are what the others are joined with.
+            NamespaceType::User => plan.joined.insert(0, (LinkNameSpaceType::User, file)),
+            kind => plan.joined.push((link_type(kind), file)),
+        }
+    }
+    Ok(plan)
+}
+
+fn new_flag(kind: NamespaceType) -> NewNamespaces {
+    match kind {
+        NamespaceType::Pid => NewNamespaces::PID,
+        NamespaceType::Network => NewNamespaces::NET,
+        NamespaceType::Mount => NewNamespaces::MOUNT,
+        NamespaceType::Ipc => NewNamespaces::IPC,
+        NamespaceType::Uts => NewNamespaces::UTS,
+        NamespaceType::User => NewNamespaces::USER,
+        NamespaceType::Cgroup => NewNamespaces::CGROUP,
+        NamespaceType::Time => NewNamespaces::TIME,
+    }
+}
+
+fn link_type(kind: NamespaceType) -> LinkNameSpaceType {
+    match kind {
+        NamespaceType::Pid => LinkNameSpaceType::ProcessID,
+        NamespaceType::Network => LinkNameSpaceType::Network,
+        NamespaceType::Mount => LinkNameSpaceType::Mount,
+        NamespaceType::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        NamespaceType::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        NamespaceType::User => LinkNameSpaceType::User,
+        NamespaceType::Cgroup => LinkNameSpaceType::ControlGroup,
+        NamespaceType::Time => LinkNameSpaceType::Time,
+    }
+}
+
+/// A container that shares its mounts with the host gets the host's; every other gets unmounts at least, so that it
+/// never keeps a filesystem of the host busy.
+fn host_propagation(root: Option<RootfsPropagation>) -> MountPropagationFlags {
+    use MountPropagationFlags as P;
+    match root {
+        Some(RootfsPropagation::Private | RootfsPropagation::Rprivate) => P::PRIVATE | P::REC,
+        _ => P::DOWNSTREAM | P::REC,
+    }
+}
+
+fn own_propagation(root: Option<RootfsPropagation>) -> MountPropagationFlags {
+    use MountPropagationFlags as P;
+    match root {
+        Some(RootfsPropagation::Shared | RootfsPropagation::Rshared) => P::SHARED,
+        Some(RootfsPropagation::Unbindable | RootfsPropagation::Runbindable) => P::UNBINDABLE,
+        _ => P::PRIVATE,
+    }
+}
+
+fn devices(spec: &Spec, linux: &Linux, user_namespace: bool) -> Result<Vec<DevicePlan>> {
+    let mut plans = Vec::new();
+    // Somebody's own /dev is left as it is.
+    let foreign = spec.mounts.iter().any(|m| m.destination.trim_matches('/') == "dev" && m.is_bind());
+    if !foreign {
+        for (name, major, minor) in DEVICES {
+            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
+            plans.push(device(&format!("/dev/{name}"), kind, mode, (major, minor), (0, 0), user_namespace)?);
+        }
+    }
+    for given in &linux.devices {
+        let kind = match given.kind {
+            DeviceType::Block => FileType::BlockDevice,
+            DeviceType::Fifo => FileType::Fifo,
+            _ => FileType::CharacterDevice,
+        };
+        let mode = Mode::from_raw_mode(given.file_mode.unwrap_or(0o666) & 0o7777);
+        let number = (given.major.max(0) as u32, given.minor.max(0) as u32);
+        let owner = (given.uid.unwrap_or(0), given.gid.unwrap_or(0));
+        let plan = device(&given.path, kind, mode, number, owner, user_namespace)?;
+        plans.retain(|p| p.path != plan.path);
+        plans.push(plan);
+    }
+    Ok(plans)
+}
+
+fn device(
+    path: &str,
+    kind: FileType,
+    mode: Mode,
+    (major, minor): (u32, u32),
+    (uid, gid): (u32, u32),
+    user_namespace: bool,
+) -> Result<DevicePlan> {
+    let host = if user_namespace {
+        let say = || format!("{path} of the host, to bind it into a user namespace");
+        Some(kernel::mount::clone_tree(rustix::fs::CWD, &cstring(path.as_bytes())?, false).act("open", say)?)
+    } else {
+        None
+    };
+    let number = rustix::fs::makedev(major, minor);
+    Ok(DevicePlan { path: relative(path)?, kind, mode, number, uid, gid, host })
+}
+
+fn sysctls(linux: &Linux) -> Result<Vec<(CString, Vec<u8>)>> {
+    linux
+        .sysctl
+        .iter()
+        .map(|(name, value)| {
+            // A name with slashes is taken as it is, so that an interface with a dot in its name can be given.
+            let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
+            Ok((cstring(format!("proc/sys/{path}").as_bytes())?, value.clone().into_bytes()))
+        })
+        .collect()
+}

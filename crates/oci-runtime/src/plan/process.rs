@@ -1,0 +1,133 @@
+//! A process: what it executes, as whom, and within which limits.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use kernel::capability;
+use kernel::process::{CStrings, cstring};
+use rustix::fs::Gid;
+use rustix::process::{Resource, Rlimit, Uid};
+
+use crate::contract::{Capabilities, Linux, Process, RlimitType};
+use crate::seccomp;
+use crate::{Error, Result};
+
+/// A process, ready to be executed.
+#[derive(Debug)]
+pub(crate) struct ProcessPlan {
+    pub(crate) args: CStrings,
+    pub(crate) env: CStrings,
+    /// The program's name as given, for messages.
+    pub(crate) program: String,
+    /// Where to find the program, in order.
+    pub(crate) candidates: Vec<CString>,
+    /// Inside the container.
+    pub(crate) cwd: CString,
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    pub(crate) groups: Vec<Gid>,
+    pub(crate) umask: Option<u32>,
+    pub(crate) capabilities: Option<capability::Sets>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) rlimits: Vec<(Resource, Rlimit)>,
+    pub(crate) oom_score_adj: Option<Vec<u8>>,
+    pub(crate) seccomp: Option<seccomp::Program>,
+    pub(crate) terminal: bool,
+    pub(crate) console_size: (u16, u16),
+    /// Standard input, output and error; with a terminal they are ignored.
+    pub(crate) stdio: Option<[OwnedFd; 3]>,
+}
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(crate) fn plan(process: &Process, linux: &Linux) -> Result<ProcessPlan> {
+    refuse_unsupported(process)?;
+    let program = process.args.first().cloned().unwrap_or_default();
+    let candidates = if program.contains('/') {
+        vec![cstring(program.as_bytes())?]
+    } else {
+        let path = process.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(PATH);
+        path.split(':')
+            .map(|dir| cstring(format!("{}/{program}", if dir.is_empty() { "." } else { dir }).as_bytes()))
+            .collect::<kernel::Result<_>>()?
+    };
+    let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    let size = process.console_size.unwrap_or_default();
+    Ok(ProcessPlan {
+        args: CStrings::new(&process.args)?,
+        env: CStrings::new(&process.env)?,
+        program,
+        candidates,
+        cwd: cstring(process.cwd.as_bytes())?,
+        uid: Uid::from_raw(process.user.uid),
+        gid: Gid::from_raw(process.user.gid),
+        groups: process.user.additional_gids.iter().map(|&g| Gid::from_raw(g)).collect(),
+        umask: process.user.umask,
+        capabilities: process.capabilities.as_ref().map(sets),
+        no_new_privileges: process.no_new_privileges,
+        rlimits: process
+            .rlimits
+            .iter()
+            .map(|r| {
+                let limit = |n: u64| (n != u64::MAX).then_some(n);
+                (resource(r.kind), Rlimit { current: limit(r.soft), maximum: limit(r.hard) })
+            })
+            .collect(),
+        oom_score_adj: process.oom_score_adj.map(|n| n.to_string().into_bytes()),
+        seccomp: filter,
+        terminal: process.terminal,
+        console_size: (size.height.min(u16::MAX.into()) as u16, size.width.min(u16::MAX.into()) as u16),
+        stdio: None,
+    })
+}
+
+fn refuse_unsupported(process: &Process) -> Result<()> {
+    let given = [
+        ("process.scheduler", process.scheduler.is_some()),
+        ("process.ioPriority", process.io_priority.is_some()),
+        ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
+        ("process.apparmorProfile", !process.apparmor_profile.is_empty()),
+        ("process.selinuxLabel", !process.selinux_label.is_empty()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((field, _)) => Err(Error::Unsupported {
+            field: field.into(),
+            value: "a value".into(),
+            hint: "it comes with the completion of the OCI runtime; leave it out",
+        }),
+    }
+}
+
+fn sets(given: &Capabilities) -> capability::Sets {
+    // A name the kernel does not have is for `contract::warnings` to tell.
+    let set = |names: &[String]| capability::CapSet::from_names(names.iter().map(String::as_str)).0;
+    capability::Sets {
+        bounding: set(&given.bounding),
+        effective: set(&given.effective),
+        permitted: set(&given.permitted),
+        inheritable: set(&given.inheritable),
+        ambient: set(&given.ambient),
+    }
+}
+
+fn resource(kind: RlimitType) -> Resource {
+    match kind {
+        RlimitType::RlimitAs => Resource::As,
+        RlimitType::RlimitCore => Resource::Core,
+        RlimitType::RlimitCpu => Resource::Cpu,
+        RlimitType::RlimitData => Resource::Data,
+        RlimitType::RlimitFsize => Resource::Fsize,
+        RlimitType::RlimitLocks => Resource::Locks,
+        RlimitType::RlimitMemlock => Resource::Memlock,
+        RlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        RlimitType::RlimitNice => Resource::Nice,
+        RlimitType::RlimitNofile => Resource::Nofile,
+        RlimitType::RlimitNproc => Resource::Nproc,
+        RlimitType::RlimitRss => Resource::Rss,
+        RlimitType::RlimitRtprio => Resource::Rtprio,
+        RlimitType::RlimitRttime => Resource::Rttime,
+        RlimitType::RlimitSigpending => Resource::Sigpending,
+        RlimitType::RlimitStack => Resource::Stack,
+    }
+}
