@@ -20,8 +20,9 @@ pub enum Effect {
     Link { name: String },
     /// A cgroup: its path below each hierarchy's root; the inverse kills what is in it and removes it and its children.
     Cgroup { path: PathBuf },
-    /// Elements of an nftables set or map; the inverse deletes them and the conntrack entries they made.
-    NftElement { family: String, table: String, set: String, key: Vec<u8> },
+    /// An element of an nftables set or map; the inverse deletes it, if its comment still names `holder`, and the
+    /// conntrack entries it made. (A record whose effect was never reached must not hit who took the key since.)
+    NftElement { family: String, table: String, set: String, key: Vec<u8>, holder: String },
     /// A whole nftables table of ours; the inverse deletes it.
     NftTable { family: String, table: String },
     /// An address lease file (host-local's format); the inverse unlinks it if it still names `holder`.

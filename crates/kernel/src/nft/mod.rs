@@ -91,27 +91,26 @@ pub fn delete_table(family: &str, table: &str) -> Result<()> {
     absent_is_done(change.commit(&mut Socket::open(Protocol::Netfilter)?))
 }
 
-/// Deletes elements and the conntrack entries that they made: in a map to `address . port`, the flows that were sent
-/// to that address and port. An element, set or table that is not there counts as done.
+/// Deletes an element whose comment names `holder`, and the conntrack entries that it made: in a map to
+/// `address . port`, the flows that were sent to that address and port. An element, set or table that is not there,
+/// or an element of another holder, counts as done.
 ///
 /// A key twice as long as the set's own is an interval: its first key, then its last.
-pub fn delete_elements(family: &str, table: &str, set: &str, keys: &[&[u8]]) -> Result<()> {
+pub fn delete_element(family: &str, table: &str, set: &str, key: &[u8], holder: &str) -> Result<()> {
     let family = family.parse()?;
     let socket = &mut Socket::open(Protocol::Netfilter)?;
     let Some(info) = set_info(socket, family, table, set)? else { return Ok(()) };
-    let mut flows = Vec::new();
-    for key in keys {
-        let wanted = element_of_key(key, info.key_len);
-        if let Some(protocol_at) = info.destination_map() {
-            let there = element(socket, family, table, set, &wanted)?;
-            flows.extend(there.and_then(|there| flows_through(&there, protocol_at)));
-        }
-        let mut change = Transaction::new();
-        change.delete_elements(family, table, set, &[wanted]);
-        absent_is_done(change.commit(socket))?;
+    let wanted = element_of_key(key, info.key_len);
+    let Some(there) = element(socket, family, table, set, &wanted)? else { return Ok(()) };
+    if !there.is_held_by(holder) {
+        return Ok(());
     }
+    let mut change = Transaction::new();
+    change.delete_elements(family, table, set, &[wanted]);
+    absent_is_done(change.commit(socket))?;
     // After the deletion: before it, the next packet would make the entry again.
-    flows.iter().try_for_each(|flows| delete_flows_on(socket, flows))
+    let flows = info.destination_map().and_then(|protocol_at| flows_through(&there, protocol_at));
+    flows.map_or(Ok(()), |flows| delete_flows_on(socket, &flows))
 }
 
 fn element_of_key(key: &[u8], key_len: usize) -> Element {

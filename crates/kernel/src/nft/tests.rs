@@ -40,14 +40,16 @@ fn elements_read_back_and_are_deleted_twice() {
         assert_eq!(there, [published(8080), published(8081)]);
 
         let key = published(8080).key;
+        delete_element("inet", "t", "publish", &key, "another")?;
+        assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?.len(), 2);
         for _ in 0..2 {
-            delete_elements("inet", "t", "publish", &[&key])?;
+            delete_element("inet", "t", "publish", &key, "pod")?;
         }
         assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?, [published(8081)]);
         for _ in 0..2 {
             delete_table("inet", "t")?;
         }
-        delete_elements("inet", "t", "publish", &[&key])?;
+        delete_element("inet", "t", "publish", &key, "pod")?;
         assert_eq!(listed(), "");
         Ok(())
     })
@@ -82,11 +84,16 @@ fn intervals_of_two_fields() {
         change.add_set(Family::Inet, "t", &Set { name: "masq", key, target: None, interval: true });
         let start = Value::new().ifname("sx-0").address([10, 88, 0, 0].into()).into_bytes();
         let end = Value::new().ifname("sx-0").address([10, 88, 255, 255].into()).into_bytes();
-        let element = Element { key: start.clone(), key_end: Some(end.clone()), ..Element::default() };
+        let element = Element {
+            key: start.clone(),
+            key_end: Some(end.clone()),
+            comment: Some("net".into()),
+            ..Element::default()
+        };
         change.add_elements(Family::Inet, "t", "masq", &[element], true);
         change.commit(&mut socket())?;
         assert!(listed().contains("\"sx-0\" . 10.88.0.0/16"), "{}", listed());
-        delete_elements("inet", "t", "masq", &[&[start, end].concat()])?;
+        delete_element("inet", "t", "masq", &[start, end].concat(), "net")?;
         assert!(!listed().contains("sx-0"), "{}", listed());
         Ok(())
     })

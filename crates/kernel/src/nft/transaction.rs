@@ -76,6 +76,13 @@ pub struct Element {
     pub comment: Option<String>,
 }
 
+impl Element {
+    /// Its comment names `holder` (as far as a comment reaches).
+    pub fn is_held_by(&self, holder: &str) -> bool {
+        self.comment.as_deref() == Some(cut(holder))
+    }
+}
+
 impl Default for Transaction {
     fn default() -> Self {
         Self::new()
@@ -285,13 +292,18 @@ fn put_element(m: &mut Message<'_>, element: &Element, verdict: Option<Verdict<'
     }
 }
 
-/// A comment in nft's own form: type 0, length, NUL-terminated text. Longer than 127 bytes is cut.
+/// A comment in nft's own form: type 0, length, NUL-terminated text.
 fn userdata(words: &str) -> Vec<u8> {
-    let end =
-        words.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= 127).last().unwrap_or(0);
-    let text = words.get(..end).unwrap_or_default().as_bytes();
+    let text = cut(words).as_bytes();
     let mut bytes = vec![0, (text.len() + 1) as u8];
     bytes.extend_from_slice(text);
     bytes.push(0);
     bytes
+}
+
+/// nft takes comments of 127 bytes.
+fn cut(words: &str) -> &str {
+    let fits = |(start, c): (usize, char)| Some(start + c.len_utf8()).filter(|end| *end <= 127);
+    let end = words.char_indices().map_while(fits).last().unwrap_or(0);
+    words.get(..end).unwrap_or_default()
 }

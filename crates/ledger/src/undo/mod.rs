@@ -41,10 +41,10 @@ impl Effect {
             Self::Mount { path } => kernel::mount::detach(path).and_then(|()| remove_mount_point(path)),
             Self::Link { name } => kernel::netlink::delete_link(name),
             Self::Cgroup { path } => kernel::cgroup::destroy(path),
-            Self::NftElement { family, table, set, key } => {
-                later("delete", &format!("{family} {table} {set} {key:?}"))
+            Self::NftElement { family, table, set, key, holder } => {
+                kernel::nft::delete_element(family, table, set, key, holder)
             }
-            Self::NftTable { family, table } => later("delete", &format!("{family} {table}")),
+            Self::NftTable { family, table } => kernel::nft::delete_table(family, table),
             Self::Lease { path, holder } => remove_lease(path, holder),
             Self::LoopDevice { tag } => kernel::loopdev::detach(tag),
             Self::File { path } => remove_file(path),
@@ -136,8 +136,4 @@ fn remove_lease(path: &Path, holder: &str) -> kernel::Result<()> {
     };
     let first = text.split(|&b| b == b'\n').next().unwrap_or_default();
     if first.trim_ascii() == holder.as_bytes() || text.is_empty() { remove_file(path) } else { Ok(()) }
-}
-
-fn later(verb: &'static str, object: &str) -> kernel::Result<()> {
-    Err(kernel::Error::new(verb, object, Errno::NOSYS))
 }
