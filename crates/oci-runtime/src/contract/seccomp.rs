@@ -16,9 +16,9 @@ pub struct Seccomp {
     /// Architectures beyond the machine's own.
     #[serde(default, skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub architectures: Vec<Arch>,
-    /// Flags for seccomp(2).
-    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "nullable")]
-    pub flags: Vec<Flag>,
+    /// Flags for seccomp(2); none given leaves them to the runtime, which an empty list does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<Flag>>,
     /// The socket of the agent that gets the notifications' descriptor.
     #[serde(default, skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub listener_path: String,
