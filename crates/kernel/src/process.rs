@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
@@ -273,6 +274,30 @@ pub fn exec_fd(fd: BorrowedFd<'_>, args: &CStrings, env: &CStrings) -> Errno {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: always sound; it only ends the process.
     unsafe { libc::_exit(code) }
+}
+
+/// Takes ownership of a descriptor this process was started with; `None` if it was not, or it is taken already.
+///
+/// For the first lines of `main`, before anything else is opened: later the number may be somebody's.
+pub fn take_inherited(number: RawFd) -> Option<OwnedFd> {
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    let bit = 1_u64.checked_shl(u32::try_from(number).ok()?)?;
+    // SAFETY: asks about a number; the descriptor is not used.
+    let open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+    if number <= libc::STDERR_FILENO || !open || TAKEN.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+        return None;
+    }
+    // SAFETY: it is open, each number is given out once, and what a process is started with belongs to nobody in it
+    // but the standard streams (excluded above).
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC).ok()?;
+    Some(fd)
+}
+
+/// Gives SIGPIPE its default meaning back, which Rust's start-up takes from it and a program expects. Allocates nothing.
+pub fn restore_sigpipe() {
+    // SAFETY: sets a disposition that has no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// What to start with [`spawn`].

@@ -1,1 +1,44 @@
-//! shim
+//! The keeper of a pod: one small process that is the parent of the pod's processes, holds their standard streams,
+//! terminals and logs, brings further processes in, and keeps their exit codes. It outlives every other process of
+//! Sextant, and speaks [`protocol`] on a socket in its bundle.
+//!
+//! **What it never does**: it starts no thread (the runtime clones from it), pulls no image, touches no network, and
+//! waits for nobody: a client that is slow, hung or gone costs it a buffer of bounded size. It never outlives its
+//! container by more than the time its creator needs to hear of the end.
+//!
+//! Entry points: [`main`] for the process, [`Client`](client::Client) for its callers.
+//!
+//! Started with descriptor 3 a connected socket of its creator, and optionally descriptor 4 the program to run at the
+//! end (see [`protocol::CreateRequest::on_exit`]). A creator that goes away before it started the container ends both.
+
+pub mod client;
+pub mod protocol;
+mod server;
+
+use std::io;
+use std::process::ExitCode;
+
+/// The shim's main function, whatever its binary is called.
+///
+/// # Errors
+/// It prints to standard error (which its creator points at a file) and returns a failure.
+pub fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sextant-shim: cannot go on: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let creator = kernel::process::take_inherited(3);
+    let on_exit = kernel::process::take_inherited(4);
+    let creator = creator.ok_or_else(|| {
+        io::Error::other(
+            "descriptor 3 is not open (a shim is started by `sextant run` or the daemon, not by hand)",
+        )
+    })?;
+    server::Server::new(creator, on_exit)?.run()
+}

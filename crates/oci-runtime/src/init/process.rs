@@ -124,6 +124,7 @@ fn set_limit(
 }
 
 fn execute(plan: &ProcessPlan) -> Failure {
+    kernel::process::restore_sigpipe();
     let mut errno = Errno::NOENT;
     for candidate in &plan.candidates {
         match kernel::process::exec(candidate, &plan.args, &plan.env) {

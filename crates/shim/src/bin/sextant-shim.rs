@@ -1,0 +1,5 @@
+//! The small build of the shim, for exactly this name.
+
+fn main() -> std::process::ExitCode {
+    shim::main()
+}

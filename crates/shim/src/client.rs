@@ -1,0 +1,270 @@
+//! The caller's side: one connection to a shim, blocking.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use crate::protocol::{
+    AttachRequest, CreateRequest, Empty, ExecRequest, Exited, Frame, FrameError, Input, KillRequest, Kind,
+    Output, Pids, ProcessRequest, REMOTE_CLOSED, REMOTE_OPEN, Request, ResizeRequest, Response, SERVICE,
+    Started, State, Status, StopRequest,
+};
+
+/// Why a shim could not be asked, or what it answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No shim answers there.
+    #[error("cannot reach the shim at {}: {source} (its container has ended, or the shim was killed)", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("cannot talk to the shim: {0}")]
+    Broken(#[from] io::Error),
+    /// The shim spoke nonsense.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The shim spoke nonsense.
+    #[error("cannot read the shim's answer: {0}")]
+    Decode(#[from] prost::DecodeError),
+    /// The shim's own error.
+    #[error("{}", .0.message)]
+    Refused(Status),
+}
+
+impl Error {
+    /// The gRPC code of the shim's own error.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            Self::Refused(status) => Some(status.code),
+            _ => None,
+        }
+    }
+}
+
+/// The result of a call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A connection to a shim.
+#[derive(Debug)]
+pub struct Client {
+    socket: UnixStream,
+    buffer: Vec<u8>,
+    next: u32,
+}
+
+/// What comes on a stream.
+#[derive(Debug)]
+pub enum Event {
+    /// Output, or the word that the program runs.
+    Output(Output),
+    /// The process has ended, and with it the stream.
+    Exited(Exited),
+}
+
+impl Client {
+    /// Connects to the shim that listens at `path`.
+    pub fn connect(path: &Path) -> Result<Self> {
+        let socket = UnixStream::connect(path)
+            .map_err(|source| Error::Connect { path: path.to_path_buf(), source })?;
+        Ok(Self::over(socket.into()))
+    }
+
+    /// Talks over a socket that is connected already.
+    pub fn over(socket: OwnedFd) -> Self {
+        Self { socket: socket.into(), buffer: Vec::new(), next: 1 }
+    }
+
+    fn send(&mut self, frame: &Frame) -> Result<()> {
+        let mut bytes = Vec::with_capacity(frame.payload.len() + 10);
+        frame.encode(&mut bytes);
+        Ok(self.socket.write_all(&bytes)?)
+    }
+
+    fn open(&mut self, method: &str, payload: &impl Message, flags: u8) -> Result<u32> {
+        let request = Request {
+            service: SERVICE.into(),
+            method: method.into(),
+            payload: payload.encode_to_vec(),
+            timeout_nano: 0,
+        };
+        let stream = self.next;
+        self.next += 2;
+        self.send(&Frame { stream, kind: Kind::Request, flags, payload: request.encode_to_vec() })?;
+        Ok(stream)
+    }
+
+    /// The next frame, from whatever stream.
+    fn receive(&mut self) -> Result<Frame> {
+        loop {
+            if let Some(frame) = Frame::decode(&mut self.buffer)? {
+                return Ok(frame);
+            }
+            let mut piece = [0; 64 << 10];
+            match self.socket.read(&mut piece) {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the shim closed the connection",
+                    )
+                    .into());
+                }
+                Ok(n) => self.buffer.extend(&piece[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn call<T: Message + Default>(&mut self, method: &str, request: &impl Message) -> Result<T> {
+        let stream = self.open(method, request, REMOTE_CLOSED)?;
+        loop {
+            let frame = self.receive()?;
+            // What still comes of an earlier stream is nobody's any more.
+            if frame.stream == stream && frame.kind == Kind::Response {
+                return Ok(T::decode(&*answer(&frame.payload)?)?);
+            }
+        }
+    }
+
+    /// Makes the container. Its program waits for [`start`](Self::start).
+    pub fn create(&mut self, request: &CreateRequest) -> Result<Started> {
+        self.call("Create", request)
+    }
+
+    /// Executes the container's program.
+    pub fn start(&mut self) -> Result<Started> {
+        self.call("Start", &Empty {})
+    }
+
+    /// What a process is doing.
+    pub fn state(&mut self, exec_id: &str) -> Result<State> {
+        self.call("State", &ProcessRequest { exec_id: exec_id.into() })
+    }
+
+    /// Waits for a process's end.
+    pub fn wait(&mut self, exec_id: &str) -> Result<Exited> {
+        self.call("Wait", &ProcessRequest { exec_id: exec_id.into() })
+    }
+
+    /// Sends a signal.
+    pub fn kill(&mut self, request: &KillRequest) -> Result<()> {
+        self.call::<Empty>("Kill", request).map(drop)
+    }
+
+    /// Ends the container, and returns when it has.
+    pub fn stop(&mut self, request: &StopRequest) -> Result<Exited> {
+        self.call("Stop", request)
+    }
+
+    /// Changes a terminal's size.
+    pub fn resize(&mut self, request: &ResizeRequest) -> Result<()> {
+        self.call::<Empty>("Resize", request).map(drop)
+    }
+
+    /// The container's processes.
+    pub fn pids(&mut self) -> Result<Vec<i32>> {
+        Ok(self.call::<Pids>("Pids", &Empty {})?.pids)
+    }
+
+    /// Freezes the container.
+    pub fn pause(&mut self) -> Result<()> {
+        self.call::<Empty>("Pause", &Empty {}).map(drop)
+    }
+
+    /// Lets a frozen container go on.
+    pub fn resume(&mut self) -> Result<()> {
+        self.call::<Empty>("Resume", &Empty {}).map(drop)
+    }
+
+    /// Opens the log file anew, after somebody moved it away.
+    pub fn reopen_log(&mut self) -> Result<()> {
+        self.call::<Empty>("ReopenLog", &Empty {}).map(drop)
+    }
+
+    /// Begins to stream to and from a process that is there.
+    pub fn attach(&mut self, request: &AttachRequest) -> Result<u32> {
+        let stream = self.open("Attach", request, REMOTE_OPEN)?;
+        // The first message says that nothing is missed from here on.
+        self.event(stream)?;
+        Ok(stream)
+    }
+
+    /// Brings a process in and begins to stream.
+    pub fn exec(&mut self, request: &ExecRequest) -> Result<(u32, Started)> {
+        let stream = self.open("Exec", request, REMOTE_OPEN)?;
+        loop {
+            if let Event::Output(Output { started: Some(started), .. }) = self.event(stream)? {
+                return Ok((stream, started));
+            }
+        }
+    }
+
+    /// The next event of a stream.
+    pub fn event(&mut self, stream: u32) -> Result<Event> {
+        loop {
+            let frame = self.receive()?;
+            if frame.stream != stream {
+                continue;
+            }
+            return Ok(match frame.kind {
+                Kind::Data => Event::Output(Output::decode(&*frame.payload)?),
+                _ => Event::Exited(Exited::decode(&*answer(&frame.payload)?)?),
+            });
+        }
+    }
+
+    /// A second handle on the connection, for a thread that only sends input.
+    pub fn input(&self, stream: u32) -> Result<InputSender> {
+        Ok(InputSender { socket: self.socket.try_clone()?, stream })
+    }
+
+    /// Executes the container's program while its stream is being read: the answer is among the stream's events.
+    pub fn start_while_attached(&mut self) -> Result<Vec<(u32, Event)>> {
+        let stream = self.open("Start", &Empty {}, REMOTE_CLOSED)?;
+        let mut early = Vec::new();
+        loop {
+            let frame = self.receive()?;
+            if frame.stream == stream {
+                answer(&frame.payload)?;
+                return Ok(early);
+            }
+            let event = match frame.kind {
+                Kind::Data => Event::Output(Output::decode(&*frame.payload)?),
+                _ => Event::Exited(Exited::decode(&*answer(&frame.payload)?)?),
+            };
+            early.push((frame.stream, event));
+        }
+    }
+}
+
+fn answer(payload: &[u8]) -> Result<Vec<u8>> {
+    let response = Response::decode(payload)?;
+    match response.status {
+        Some(status) if status.code != 0 => Err(Error::Refused(status)),
+        _ => Ok(response.payload),
+    }
+}
+
+/// Sends input on a stream while another thread reads its output.
+#[derive(Debug)]
+pub struct InputSender {
+    socket: UnixStream,
+    stream: u32,
+}
+
+impl InputSender {
+    /// Sends one message. Only one thread may send on a connection at a time.
+    pub fn send(&mut self, input: &Input) -> Result<()> {
+        let frame = Frame { stream: self.stream, kind: Kind::Data, flags: 0, payload: input.encode_to_vec() };
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        Ok(self.socket.write_all(&bytes)?)
+    }
+}

@@ -1,0 +1,290 @@
+//! The messages, in protobuf. Numbers are never used again.
+
+use prost::Message;
+
+/// ttrpc's request.
+#[derive(Clone, PartialEq, Message)]
+pub struct Request {
+    /// The service.
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// The method.
+    #[prost(string, tag = "2")]
+    pub method: String,
+    /// The method's own message.
+    #[prost(bytes = "vec", tag = "3")]
+    pub payload: Vec<u8>,
+    /// Nanoseconds the caller waits; 0 is for ever.
+    #[prost(int64, tag = "4")]
+    pub timeout_nano: i64,
+}
+
+/// ttrpc's response.
+#[derive(Clone, PartialEq, Message)]
+pub struct Response {
+    /// What went wrong, if something did.
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<Status>,
+    /// The method's own message.
+    #[prost(bytes = "vec", tag = "2")]
+    pub payload: Vec<u8>,
+}
+
+/// A gRPC status.
+#[derive(Clone, PartialEq, Message)]
+pub struct Status {
+    /// gRPC's code; 0 is success.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+/// gRPC's codes that a shim answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Code {
+    /// Something in the request is wrong.
+    InvalidArgument = 3,
+    /// No such process.
+    NotFound = 5,
+    /// There is one already.
+    AlreadyExists = 6,
+    /// Not in this state.
+    FailedPrecondition = 9,
+    /// No such method.
+    Unimplemented = 12,
+    /// The machine refused.
+    Internal = 13,
+}
+
+/// Nothing to say.
+#[derive(Clone, PartialEq, Message)]
+pub struct Empty {}
+
+/// The container's root: layers of an overlay, or a directory.
+#[derive(Clone, PartialEq, Message)]
+pub struct Rootfs {
+    /// Read-only directories, the topmost first.
+    #[prost(string, repeated, tag = "1")]
+    pub lower: Vec<String>,
+    /// Where changes go; empty for a read-only overlay.
+    #[prost(string, tag = "2")]
+    pub upper: String,
+    /// The work directory beside it.
+    #[prost(string, tag = "3")]
+    pub work: String,
+    /// Instead of all that: a directory to use as it is.
+    #[prost(string, tag = "4")]
+    pub directory: String,
+}
+
+/// When a container that ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Restart {
+    /// Never.
+    No = 0,
+    /// If its code was not 0.
+    OnFailure = 1,
+    /// Until somebody stops it.
+    Always = 2,
+}
+
+/// Makes the container.
+#[derive(Clone, PartialEq, Message)]
+pub struct CreateRequest {
+    /// The container's id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// A directory with `config.json`; the control socket (`shim.sock`) and the process's numbers (`process.json`)
+    /// are put there too.
+    #[prost(string, tag = "2")]
+    pub bundle: String,
+    /// The root.
+    #[prost(message, optional, tag = "3")]
+    pub rootfs: Option<Rootfs>,
+    /// The log, in CRI format; empty for none.
+    #[prost(string, tag = "4")]
+    pub log: String,
+    /// Standard input stays open for attaching.
+    #[prost(bool, tag = "5")]
+    pub stdin: bool,
+    /// Where the exit is written (`exit.json`).
+    #[prost(string, tag = "6")]
+    pub state: String,
+    /// When to start it again.
+    #[prost(enumeration = "Restart", tag = "7")]
+    pub restart: i32,
+    /// How often at most; 0 is without limit.
+    #[prost(uint32, tag = "8")]
+    pub restart_limit: u32,
+    /// Arguments of the program at descriptor 4, run when the container has ended and its creator is gone.
+    #[prost(string, repeated, tag = "9")]
+    pub on_exit: Vec<String>,
+}
+
+/// Made, or started.
+#[derive(Clone, PartialEq, Message)]
+pub struct Started {
+    /// The process, in the host's numbers.
+    #[prost(int32, tag = "1")]
+    pub pid: i32,
+    /// What could not be done in full.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: Vec<String>,
+}
+
+/// One process: the container's own (empty id), or one that was brought in.
+#[derive(Clone, PartialEq, Message)]
+pub struct ProcessRequest {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub exec_id: String,
+}
+
+/// Brings a process in and streams to and from it.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExecRequest {
+    /// An id for it.
+    #[prost(string, tag = "1")]
+    pub exec_id: String,
+    /// The process, as JSON of the runtime specification.
+    #[prost(bytes = "vec", tag = "2")]
+    pub process: Vec<u8>,
+    /// The stream's input goes to it.
+    #[prost(bool, tag = "3")]
+    pub stdin: bool,
+}
+
+/// Streams to and from a process that is there.
+#[derive(Clone, PartialEq, Message)]
+pub struct AttachRequest {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub exec_id: String,
+    /// The stream's input goes to it.
+    #[prost(bool, tag = "2")]
+    pub stdin: bool,
+}
+
+/// On a stream, from the client.
+#[derive(Clone, PartialEq, Message)]
+pub struct Input {
+    /// For standard input.
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: Vec<u8>,
+    /// Standard input ends here.
+    #[prost(bool, tag = "2")]
+    pub close: bool,
+    /// The terminal's new size.
+    #[prost(message, optional, tag = "3")]
+    pub size: Option<Size>,
+}
+
+/// A terminal's size, in characters.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Size {
+    /// Rows.
+    #[prost(uint32, tag = "1")]
+    pub rows: u32,
+    /// Columns.
+    #[prost(uint32, tag = "2")]
+    pub columns: u32,
+}
+
+/// On a stream, to the client.
+#[derive(Clone, PartialEq, Message)]
+pub struct Output {
+    /// The program runs. The first message of an exec.
+    #[prost(message, optional, tag = "1")]
+    pub started: Option<Started>,
+    /// From standard output.
+    #[prost(bytes = "vec", tag = "2")]
+    pub stdout: Vec<u8>,
+    /// From standard error.
+    #[prost(bytes = "vec", tag = "3")]
+    pub stderr: Vec<u8>,
+}
+
+/// How a process ended. The payload of the response that ends a stream, and of Wait.
+#[derive(Clone, PartialEq, Message)]
+pub struct Exited {
+    /// The exit code, or 128 + the signal.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// Nanoseconds since 1970.
+    #[prost(int64, tag = "2")]
+    pub at: i64,
+    /// The out-of-memory killer struck in the container.
+    #[prost(bool, tag = "3")]
+    pub oom: bool,
+}
+
+/// Sends a signal.
+#[derive(Clone, PartialEq, Message)]
+pub struct KillRequest {
+    /// To which process.
+    #[prost(string, tag = "1")]
+    pub exec_id: String,
+    /// The signal's number.
+    #[prost(int32, tag = "2")]
+    pub signal: i32,
+    /// To every process of the container.
+    #[prost(bool, tag = "3")]
+    pub all: bool,
+}
+
+/// Ends the container: a signal, and after a time SIGKILL. It is not started again. The response comes at the end.
+#[derive(Clone, PartialEq, Message)]
+pub struct StopRequest {
+    /// The signal's number.
+    #[prost(int32, tag = "1")]
+    pub signal: i32,
+    /// Milliseconds until SIGKILL.
+    #[prost(uint64, tag = "2")]
+    pub timeout: u64,
+}
+
+/// Changes the terminal's size.
+#[derive(Clone, PartialEq, Message)]
+pub struct ResizeRequest {
+    /// Of which process.
+    #[prost(string, tag = "1")]
+    pub exec_id: String,
+    /// The size.
+    #[prost(message, optional, tag = "2")]
+    pub size: Option<Size>,
+}
+
+/// What a process is doing.
+#[derive(Clone, PartialEq, Message)]
+pub struct State {
+    /// Its number, 0 if it is not running.
+    #[prost(int32, tag = "1")]
+    pub pid: i32,
+    /// The program runs.
+    #[prost(bool, tag = "2")]
+    pub running: bool,
+    /// The container is frozen.
+    #[prost(bool, tag = "3")]
+    pub paused: bool,
+    /// Set once it has ended.
+    #[prost(message, optional, tag = "4")]
+    pub exited: Option<Exited>,
+    /// It has a terminal.
+    #[prost(bool, tag = "5")]
+    pub terminal: bool,
+    /// How often it was started again.
+    #[prost(uint32, tag = "6")]
+    pub restarts: u32,
+}
+
+/// The processes of the container.
+#[derive(Clone, PartialEq, Message)]
+pub struct Pids {
+    /// In the host's numbers.
+    #[prost(int32, repeated, tag = "1")]
+    pub pids: Vec<i32>,
+}

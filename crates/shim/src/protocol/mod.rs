@@ -1,0 +1,10 @@
+//! `sextant.shim.v1`: what one says to a shim, as ttrpc carries it.
+
+mod frame;
+mod messages;
+
+pub use frame::{Frame, FrameError, HEADER_LENGTH, Kind, MAX_PAYLOAD, REMOTE_CLOSED, REMOTE_OPEN};
+pub use messages::*;
+
+/// The service's name on the wire.
+pub const SERVICE: &str = "sextant.shim.v1.Shim";

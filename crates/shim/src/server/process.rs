@@ -1,0 +1,176 @@
+//! A process of the container: its streams, its end, and who wants to hear of them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kernel::process::Child;
+use oci_runtime::Created;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::protocol::{Exited, Size};
+
+/// A stream of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StreamRef {
+    pub(super) connection: u64,
+    pub(super) stream: u32,
+    /// Its input goes to the process.
+    pub(super) input: bool,
+}
+
+/// Input that a process has not taken yet holds its sender back from here on, bytes.
+const FULL: usize = 256 << 10;
+
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    /// Made, and not started yet.
+    pub(super) created: Option<Created>,
+    pub(super) child: Option<Child>,
+    pub(super) exited: Option<Exited>,
+    pub(super) terminal: bool,
+    pub(super) attached: Vec<StreamRef>,
+    pub(super) waiters: Vec<StreamRef>,
+    /// The pipe to standard input, or nothing.
+    input: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+    outputs: [Option<OwnedFd>; 2],
+    pending: Vec<u8>,
+    close_after_pending: bool,
+}
+
+impl Process {
+    /// Pipes for the process: those it gets are returned, ours are kept. Without `stdin` it reads `/dev/null`.
+    pub(super) fn pipes(&mut self, stdin: bool) -> rustix::io::Result<[OwnedFd; 3]> {
+        let (out, out_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (err, err_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        let in_theirs = if stdin {
+            let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&ours, true)?;
+            self.input = Some(ours);
+            theirs
+        } else {
+            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+            rustix::fs::open(c"/dev/null", flags, rustix::fs::Mode::empty())?
+        };
+        for ours in [&out, &err] {
+            rustix::io::ioctl_fionbio(ours, true)?;
+        }
+        self.outputs = [Some(out), Some(err)];
+        Ok([in_theirs, out_theirs, err_theirs])
+    }
+
+    /// Takes the master of the process's terminal.
+    pub(super) fn set_console(&mut self, console: OwnedFd) -> rustix::io::Result<()> {
+        rustix::io::ioctl_fionbio(&console, true)?;
+        self.console = Some(console);
+        Ok(())
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.child.as_ref().map(|c| c.pid).or_else(|| self.created.as_ref().map(Created::pid)).unwrap_or(0)
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// The descriptor that output `index` is read from.
+    pub(super) fn output(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        match index {
+            0 => self.console.as_ref().or(self.outputs[0].as_ref()),
+            _ => self.outputs[1].as_ref(),
+        }
+        .map(AsFd::as_fd)
+    }
+
+    /// Reads once from output `index`: `Some` data (empty: nothing now), or `None` at its end, after which it is closed.
+    pub(super) fn read(&mut self, index: usize, buffer: &mut [u8]) -> Option<usize> {
+        let read = match self.output(index) {
+            Some(fd) => rustix::io::read(fd, buffer),
+            None => return None,
+        };
+        match read {
+            Ok(n) if n > 0 => Some(n),
+            Err(Errno::AGAIN | Errno::INTR) => Some(0),
+            // End of file; and a terminal whose last user is gone says EIO.
+            _ => {
+                self.close_output(index);
+                None
+            }
+        }
+    }
+
+    pub(super) fn close_output(&mut self, index: usize) {
+        if index == 0 {
+            self.console = None;
+        }
+        self.outputs[index & 1] = None;
+    }
+
+    /// Where input goes.
+    pub(super) fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.console.as_ref().or(self.input.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// Takes input; what the process does not take at once waits for [`flush`](Self::flush).
+    pub(super) fn write(&mut self, data: &[u8]) {
+        if self.input().is_some() && self.exited.is_none() {
+            self.pending.extend(data);
+            self.flush();
+        }
+    }
+
+    pub(super) fn close_input(&mut self) {
+        self.close_after_pending = true;
+        self.flush();
+    }
+
+    /// Writes what the process takes now. A process that closed its input loses the rest, as in a shell.
+    pub(super) fn flush(&mut self) {
+        while !self.pending.is_empty() {
+            let Some(fd) = self.input() else { return self.pending.clear() };
+            match rustix::io::write(fd, &self.pending) {
+                Ok(n) => drop(self.pending.drain(..n)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => self.pending.clear(),
+            }
+        }
+        if self.close_after_pending {
+            self.close_after_pending = false;
+            match &self.console {
+                // A terminal's end of input is a character.
+                Some(console) => drop(rustix::io::write(console, b"\x04")),
+                None => self.input = None,
+            }
+        }
+    }
+
+    pub(super) fn has_pending_input(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(super) fn input_is_full(&self) -> bool {
+        self.pending.len() > FULL
+    }
+
+    pub(super) fn resize(&self, size: Size) -> io::Result<()> {
+        let Some(console) = &self.console else { return Ok(()) };
+        let clamp = |n: u32| n.min(u16::MAX.into()) as u16;
+        let size = rustix::termios::Winsize {
+            ws_row: clamp(size.rows),
+            ws_col: clamp(size.columns),
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        Ok(rustix::termios::tcsetwinsize(console, size)?)
+    }
+
+    pub(super) fn signal(&self, signal: i32) -> kernel::Result<()> {
+        match &self.child {
+            Some(child) => kernel::process::signal(child.pidfd.as_fd(), signal),
+            None => Ok(()),
+        }
+    }
+}

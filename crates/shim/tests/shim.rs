@@ -1,0 +1,325 @@
+//! A real shim with real containers, whose root is this machine's own under an overlay.
+//!
+//! Needs root.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kernel::process::{CStrings, Child, Program};
+use serde_json::{Value, json};
+use shim::client::{Client, Event};
+use shim::protocol::{
+    AttachRequest, CreateRequest, ExecRequest, Input, KillRequest, Restart, Rootfs, Size, StopRequest,
+};
+
+/// One shim and its container's directories.
+struct Bench {
+    dir: tempfile::TempDir,
+    cgroup: PathBuf,
+    shim: Child,
+    client: Client,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = kernel::process::signal(self.shim.pidfd.as_fd(), 9);
+        let _ = self.shim.try_wait();
+        kernel::cgroup::destroy(&self.cgroup).expect("the cgroup goes");
+    }
+}
+
+fn open(path: &str) -> OwnedFd {
+    fs::File::options().read(true).write(path == "/dev/null").open(path).expect(path).into()
+}
+
+/// A cgroup name for each bench of this process.
+fn number() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Bench {
+    fn new() -> Self {
+        // An upper directory must not be below the lower one: this is another filesystem.
+        let dir = tempfile::Builder::new().prefix("sextant-").tempdir_in("/dev/shm").expect("a directory");
+        for name in ["bundle", "state", "upper", "work"] {
+            fs::create_dir(dir.path().join(name)).expect(name);
+        }
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let theirs: OwnedFd = theirs.into();
+        let (null, binary, touch) =
+            (open("/dev/null"), open(env!("CARGO_BIN_EXE_sextant-shim")), open("/usr/bin/touch"));
+        let stderr: OwnedFd = fs::File::create(dir.path().join("shim.err")).expect("a file").into();
+        let shim = kernel::process::spawn(&Program {
+            file: binary.as_fd(),
+            args: CStrings::new(["sextant-shim"]).expect("arguments"),
+            env: CStrings::new([""; 0]).expect("environment"),
+            fds: vec![null.as_fd(), null.as_fd(), stderr.as_fd(), theirs.as_fd(), touch.as_fd()],
+        })
+        .expect("a shim");
+        let cgroup = PathBuf::from(format!("sextant-test-{}-shim-{}", std::process::id(), number()));
+        Self { dir, cgroup, shim, client: Client::over(ours.into()) }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn request(&self, script: &str, change: impl FnOnce(&mut Value)) -> CreateRequest {
+        let mut config = json!({
+            "ociVersion": "1.3.0",
+            "process": {"args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/usr/bin:/bin"], "user": {"uid": 0, "gid": 0}},
+            "root": {"path": "rootfs"},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666", "mode=0620"]},
+            ],
+            "linux": {"cgroupsPath": self.cgroup, "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]},
+        });
+        change(&mut config);
+        fs::write(self.dir.path().join("bundle/config.json"), config.to_string()).expect("config.json");
+        CreateRequest {
+            id: "test".into(),
+            bundle: self.path("bundle"),
+            rootfs: Some(Rootfs {
+                lower: vec!["/".into()],
+                upper: self.path("upper"),
+                work: self.path("work"),
+                directory: String::new(),
+            }),
+            log: self.path("log"),
+            state: self.path("state"),
+            ..CreateRequest::default()
+        }
+    }
+
+    fn create(&mut self, script: &str) -> u32 {
+        let request = CreateRequest { stdin: true, ..self.request(script, |_| {}) };
+        self.client.create(&request).expect("a container");
+        self.client.attach(&AttachRequest { exec_id: String::new(), stdin: true }).expect("a stream")
+    }
+
+    /// All that comes on a stream, as standard output, standard error and exit code.
+    fn drain(&mut self, stream: u32) -> (String, String, i32) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        loop {
+            match self.client.event(stream).expect("an event") {
+                Event::Output(output) => {
+                    out.extend(output.stdout);
+                    err.extend(output.stderr);
+                }
+                Event::Exited(exited) => {
+                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                    return (text(&out), text(&err), exited.code);
+                }
+            }
+        }
+    }
+
+    fn exec(&mut self, script: &str, terminal: bool, stdin: bool) -> u32 {
+        let process = json!({"args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/usr/bin:/bin"],
+            "user": {"uid": 0, "gid": 0}, "terminal": terminal, "consoleSize": {"height": 20, "width": 30}});
+        let exec_id = format!("exec-{}", number());
+        let request = ExecRequest { exec_id, process: process.to_string().into_bytes(), stdin };
+        self.client.exec(&request).expect("an exec").0
+    }
+
+    fn wait_for_end(&self) {
+        let mut fds = [rustix::event::PollFd::new(&self.shim.pidfd, rustix::event::PollFlags::IN)];
+        let limit = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut fds, Some(&limit)).expect("poll"), 1, "the shim is still there");
+    }
+}
+
+#[test]
+fn output_exit_code_and_log_are_kept() {
+    let mut bench = Bench::new();
+    let stream = bench.create("echo out; echo err >&2; exit 5");
+    let early = bench.client.start_while_attached().expect("started");
+    let (mut out, mut err, mut code) = (String::new(), String::new(), None);
+    for (_, event) in early {
+        match event {
+            Event::Output(o) => {
+                out += &String::from_utf8_lossy(&o.stdout);
+                err += &String::from_utf8_lossy(&o.stderr);
+            }
+            Event::Exited(e) => code = Some(e.code),
+        }
+    }
+    if code.is_none() {
+        let (o, e, c) = bench.drain(stream);
+        (out, err, code) = (out + &o, err + &e, Some(c));
+    }
+    assert_eq!((out.as_str(), err.as_str(), code), ("out\n", "err\n", Some(5)));
+    assert_eq!(bench.client.wait("").expect("the exit").code, 5);
+    let exit: Value =
+        serde_json::from_slice(&fs::read(bench.dir.path().join("state/exit.json")).unwrap()).unwrap();
+    assert_eq!((&exit["code"], &exit["oom"]), (&json!(5), &json!(false)));
+    let log = fs::read_to_string(bench.dir.path().join("log")).unwrap();
+    let mut entries: Vec<_> = log.lines().map(|l| l.split_once(' ').unwrap().1).collect();
+    entries.sort_unstable();
+    assert_eq!(entries, ["stderr F err", "stdout F out"]);
+}
+
+#[test]
+fn input_reaches_the_program_and_its_end_too() {
+    let mut bench = Bench::new();
+    let stream = bench.create("cat");
+    bench.client.start().expect("started");
+    let mut input = bench.client.input(stream).unwrap();
+    // More than a pipe and a socket hold together.
+    let data: Vec<u8> = (0..2_000_000_u32).map(|n| b'a' + (n % 25) as u8).collect();
+    let sent = data.clone();
+    let sender = std::thread::spawn(move || {
+        for piece in sent.chunks(50_000) {
+            input.send(&Input { data: piece.to_vec(), ..Input::default() }).unwrap();
+        }
+        input.send(&Input { close: true, ..Input::default() }).unwrap();
+    });
+    let (out, _, code) = bench.drain(stream);
+    sender.join().unwrap();
+    assert!(out.as_bytes() == data, "{} of {} bytes came back", out.len(), data.len());
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_slow_reader_loses_nothing() {
+    let mut bench = Bench::new();
+    let stream = bench.create("i=0; while [ $i -lt 20000 ]; do echo line-number-$i-of-many-lines-that-fill-the-buffers; i=$((i+1)); done");
+    bench.client.start().expect("started");
+    std::thread::sleep(Duration::from_millis(300));
+    let (out, _, code) = bench.drain(stream);
+    assert_eq!(code, 0);
+    assert_eq!(out.lines().count(), 20_000);
+}
+
+#[test]
+fn processes_are_brought_in() {
+    let mut bench = Bench::new();
+    bench.create("echo up; exec sleep 60");
+    bench.client.start().expect("started");
+    let stream = bench.exec("echo in; echo here > /dev/shm-not; hostname; exit 9", false, false);
+    let (out, _, code) = bench.drain(stream);
+    assert!(out.starts_with("in\n"), "{out:?}");
+    assert_eq!(code, 9);
+    let stream = bench.exec("cat; stty size", true, true);
+    let mut input = bench.client.input(stream).unwrap();
+    input.send(&Input { size: Some(Size { rows: 44, columns: 99 }), ..Input::default() }).unwrap();
+    input.send(&Input { data: b"typed\n".to_vec(), close: true, ..Input::default() }).unwrap();
+    let (out, _, _) = bench.drain(stream);
+    assert_eq!(out.replace('\r', ""), "typed\ntyped\n44 99\n");
+    let missing = ExecRequest {
+        exec_id: "missing".into(),
+        process: json!({"args": ["/no/such"], "cwd": "/", "user": {"uid": 0, "gid": 0}})
+            .to_string()
+            .into_bytes(),
+        stdin: false,
+    };
+    let error = bench.client.exec(&missing).unwrap_err();
+    assert!(error.to_string().starts_with("cannot execute \"/no/such\""), "{error}");
+    assert!(bench.client.pids().unwrap().len() == 1);
+}
+
+#[test]
+fn stop_escalates_and_answers_at_the_end() {
+    let mut bench = Bench::new();
+    bench.create("trap '' TERM; echo up; while :; do sleep 1; done");
+    bench.client.start().expect("started");
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_millis(100));
+    let exited = bench.client.stop(&StopRequest { signal: 15, timeout: 200 }).expect("stopped");
+    assert_eq!(exited.code, 137);
+    assert!(began.elapsed() >= Duration::from_millis(200));
+}
+
+#[test]
+fn a_container_is_started_again_until_the_limit() {
+    let mut bench = Bench::new();
+    let mut request = bench.request("echo run; exit 3", |_| {});
+    request.set_restart(Restart::OnFailure);
+    request.restart_limit = 2;
+    bench.client.create(&request).expect("a container");
+    bench.client.start().expect("started");
+    let code = bench.client.wait("").expect("the exit").code;
+    let log = fs::read_to_string(bench.dir.path().join("log")).unwrap();
+    assert_eq!(code, 3, "{log}");
+    assert_eq!(log.lines().count(), 3, "{log}");
+    assert_eq!(bench.client.state("").unwrap().restarts, 2);
+}
+
+#[test]
+fn a_frozen_container_stands_still() {
+    let mut bench = Bench::new();
+    bench.create("while :; do :; done");
+    bench.client.start().expect("started");
+    bench.client.pause().expect("paused");
+    assert!(bench.client.state("").unwrap().paused);
+    let error = bench.client.exec(&ExecRequest {
+        exec_id: "x".into(),
+        process: b"{\"args\":[\"/bin/true\"],\"cwd\":\"/\",\"user\":{\"uid\":0,\"gid\":0}}".to_vec(),
+        stdin: false,
+    });
+    assert!(error.unwrap_err().to_string().contains("paused"));
+    bench.client.resume().expect("resumed");
+    bench.client.kill(&KillRequest { exec_id: String::new(), signal: 9, all: false }).unwrap();
+    assert_eq!(bench.client.wait("").unwrap().code, 137);
+}
+
+#[test]
+fn others_connect_and_the_creator_may_leave() {
+    let mut bench = Bench::new();
+    let marker = bench.path("marker");
+    let mut request = bench.request("read line; echo got $line; exit 4", |_| {});
+    request.stdin = true;
+    request.on_exit = vec!["touch".into(), marker.clone()];
+    bench.client.create(&request).expect("a container");
+    bench.client.start().expect("started");
+    let socket = bench.dir.path().join("bundle/shim.sock");
+    bench.client = Client::connect(&socket).expect("a second connection");
+    let stream = bench.client.attach(&AttachRequest { exec_id: String::new(), stdin: true }).unwrap();
+    bench
+        .client
+        .input(stream)
+        .unwrap()
+        .send(&Input { data: b"word\n".to_vec(), ..Input::default() })
+        .unwrap();
+    let (out, _, code) = bench.drain(stream);
+    assert_eq!((out.as_str(), code), ("got word\n", 4));
+    bench.wait_for_end();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !Path::new(&marker).exists() {
+        assert!(Instant::now() < deadline, "the program at the end did not run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_creator_that_dies_early_leaves_nothing() {
+    let mut bench = Bench::new();
+    let pid = bench.client.create(&bench.request("sleep 60", |_| {})).expect("a container").pid;
+    bench.client = Client::over(std::os::unix::net::UnixStream::pair().unwrap().0.into());
+    bench.wait_for_end();
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn bad_requests_are_answered() {
+    let mut bench = Bench::new();
+    assert!(bench.client.start().unwrap_err().to_string().contains("not waiting to be started"));
+    let mut request = bench.request("true", |c| c["process"]["cwd"] = json!("relative"));
+    let error = bench.client.create(&request).unwrap_err().to_string();
+    assert!(error.contains("process.cwd"), "{error}");
+    request.bundle = "/no/such/bundle".into();
+    let error = bench.client.create(&request).unwrap_err().to_string();
+    assert!(error.contains("cannot read /no/such/bundle/config.json"), "{error}");
+    // And it still works.
+    let request = bench.request("exit 0", |_| {});
+    bench.client.create(&request).expect("a container");
+    assert!(bench.client.create(&request).unwrap_err().to_string().contains("already"));
+    bench.client.start().expect("started");
+    assert_eq!(bench.client.wait("").unwrap().code, 0);
+}
