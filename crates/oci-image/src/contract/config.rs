@@ -174,7 +174,8 @@ impl ImageConfig {
 pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
     let config: ImageConfig = json::parse(DOCUMENT, CONFIG_LIMIT, bytes)?;
     if config.rootfs.kind != "layers" {
-        let reason = format!("{:?}, and only \"layers\" is known", super::error::shortened(&config.rootfs.kind));
+        let reason =
+            format!("{:?}, and only \"layers\" is known", super::error::shortened(&config.rootfs.kind));
         return Err(Error::Invalid { document: DOCUMENT, field: "rootfs.type".into(), reason });
     }
     Ok(config)

@@ -56,7 +56,8 @@ impl Descriptor {
     pub fn embedded(&self) -> Option<Vec<u8>> {
         let data = self.data.as_deref()?;
         let bytes = STANDARD.decode(data).ok()?;
-        let honest = bytes.len() as u64 == self.size && Digest::of(self.digest.algorithm(), &bytes) == self.digest;
+        let honest =
+            bytes.len() as u64 == self.size && Digest::of(self.digest.algorithm(), &bytes) == self.digest;
         honest.then_some(bytes)
     }
 

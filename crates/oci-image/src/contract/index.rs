@@ -62,7 +62,12 @@ impl ImageIndex {
 
     /// The platforms on offer, for a message.
     pub fn platforms(&self) -> Vec<String> {
-        self.manifests.iter().filter_map(|d| d.platform.as_ref()).filter(|p| p.os != "unknown").map(Platform::to_string).collect()
+        self.manifests
+            .iter()
+            .filter_map(|d| d.platform.as_ref())
+            .filter(|p| p.os != "unknown")
+            .map(Platform::to_string)
+            .collect()
     }
 }
 

@@ -22,7 +22,9 @@ pub(super) fn parse<T: DeserializeOwned>(document: &'static str, limit: u64, byt
 }
 
 /// Go writes `null` for an empty list or map.
-pub(super) fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+pub(super) fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    d: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 

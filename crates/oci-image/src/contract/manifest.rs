@@ -52,7 +52,8 @@ impl ImageManifest {
 /// Parses the manifest of one image.
 pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
     let manifest: ImageManifest = json::parse(DOCUMENT, MANIFEST_LIMIT, bytes)?;
-    let invalid = |field: &str, reason| Err(Error::Invalid { document: DOCUMENT, field: field.into(), reason });
+    let invalid =
+        |field: &str, reason| Err(Error::Invalid { document: DOCUMENT, field: field.into(), reason });
     if manifest.schema_version != 2 {
         return invalid("schemaVersion", format!("it is {}, and only 2 is known", manifest.schema_version));
     }
@@ -60,7 +61,10 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
         return invalid("mediaType", format!("{media_type:?} is not the media type of a manifest"));
     }
     if manifest.layers.len() > LAYER_LIMIT {
-        return invalid("layers", format!("{} layers, and {LAYER_LIMIT} are the most", manifest.layers.len()));
+        return invalid(
+            "layers",
+            format!("{} layers, and {LAYER_LIMIT} are the most", manifest.layers.len()),
+        );
     }
     Ok(manifest)
 }
@@ -71,7 +75,7 @@ pub enum Document {
     /// Several images, by platform.
     Index(ImageIndex),
     /// One image.
-    Manifest(ImageManifest),
+    Manifest(Box<ImageManifest>),
 }
 
 /// Parses a document that is an index or a manifest, by the media type it came under (a `Content-Type` or a
@@ -91,7 +95,8 @@ pub fn parse_document(bytes: &[u8], announced: Option<&MediaType>) -> Result<Doc
         #[serde(rename = "fsLayers")]
         fs_layers: Option<serde::de::IgnoredAny>,
     }
-    let invalid = |field: &str, reason: String| Err(Error::Invalid { document: DOCUMENT, field: field.into(), reason });
+    let invalid =
+        |field: &str, reason: String| Err(Error::Invalid { document: DOCUMENT, field: field.into(), reason });
     let shape: Shape = json::parse(DOCUMENT, MANIFEST_LIMIT, bytes)?;
     let own = shape.media_type.map(MediaType::new);
     let schema1 = shape.fs_layers.is_some()
@@ -109,14 +114,17 @@ pub fn parse_document(bytes: &[u8], announced: Option<&MediaType>) -> Result<Doc
     }
     let (index, image) = (shape.manifests.is_some(), shape.layers.is_some() || shape.config.is_some());
     if index && image {
-        return invalid("manifests", "a document with both `manifests` and `layers` or `config` is ambiguous".into());
+        return invalid(
+            "manifests",
+            "a document with both `manifests` and `layers` or `config` is ambiguous".into(),
+        );
     }
     match own.as_ref().or(announced) {
         Some(m) if m.is_index() => Ok(Document::Index(parse_index(bytes)?)),
-        Some(m) if m.is_manifest() => Ok(Document::Manifest(parse_manifest(bytes)?)),
+        Some(m) if m.is_manifest() => Ok(Document::Manifest(Box::new(parse_manifest(bytes)?))),
         Some(m) => invalid("mediaType", format!("{m:?} is neither an image index nor an image manifest")),
         None if index => Ok(Document::Index(parse_index(bytes)?)),
-        None => Ok(Document::Manifest(parse_manifest(bytes)?)),
+        None => Ok(Document::Manifest(Box::new(parse_manifest(bytes)?))),
     }
 }
 
@@ -133,15 +141,30 @@ mod tests {
         let config = descriptor(&MediaType::OCI_CONFIG);
         let layer = descriptor(&MediaType::OCI_LAYER_GZIP);
         for (text, word) in [
-            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{{"digest":"x"}}]}}"#), "layers[1].digest"),
-            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, layer.replace(":3", ":-3")), "layers[0].size"),
+            (
+                format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{{"digest":"x"}}]}}"#),
+                "layers[1].digest",
+            ),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#,
+                    layer.replace(":3", ":-3")
+                ),
+                "layers[0].size",
+            ),
             (format!(r#"{{"schemaVersion":3,"config":{config},"layers":[]}}"#), "schemaVersion"),
             (r#"{"schemaVersion":2,"layers":[]}"#.into(), "config"),
             (format!(r#"{{"schemaVersion":2,"config":{config}}}"#), "layers"),
             ("[]".into(), "manifest"),
             (String::new(), "EOF"),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}x"#), "trailing"),
-            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, vec![layer.clone(); 501].join(",")), "501 layers"),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#,
+                    vec![layer.clone(); 501].join(",")
+                ),
+                "501 layers",
+            ),
         ] {
             let error = parse_manifest(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(word), "{error} lacks {word}");

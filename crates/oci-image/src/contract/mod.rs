@@ -17,6 +17,7 @@ mod platform;
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs, parse_config};
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
+pub(crate) use error::shortened;
 pub use error::{Error, Result};
 pub use index::{ImageIndex, parse_index};
 pub use manifest::{Document, ImageManifest, parse_document, parse_manifest};

@@ -114,14 +114,20 @@ impl FromStr for Platform {
     /// Reads `os/arch[/variant]`, or an OS or an architecture alone with the host's other half.
     fn from_str(text: &str) -> Result<Self> {
         let fail = |reason| Err(Error::Platform { value: shortened(text), reason });
-        let clean = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        let clean =
+            |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|p| clean(p)) {
             return fail("expected os/architecture[/variant], as in linux/arm64");
         }
         let host = Self::host();
         match parts.as_slice() {
-            [one] if matches!(one.to_ascii_lowercase().as_str(), "linux" | "windows" | "darwin" | "freebsd") => {
+            [one]
+                if matches!(
+                    one.to_ascii_lowercase().as_str(),
+                    "linux" | "windows" | "darwin" | "freebsd"
+                ) =>
+            {
                 Ok(Self::new(one, &host.architecture, host.variant.as_deref()))
             }
             [one] => Ok(Self::new(&host.os, one, None)),

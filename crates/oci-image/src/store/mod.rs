@@ -1,1 +1,155 @@
-//! To be written.
+//! The image store: an OCI image layout on disk, with its layers unpacked beside it.
+//!
+//! ```text
+//! oci-layout  index.json          the layout; index.json is the record: an image exists when it is named there
+//! blobs/<algorithm>/<hex>         manifests, configurations, layers as they came
+//! layers/<algorithm>/<hex>/fs     a layer unpacked, by its diffID; meta.json beside it
+//! ingest/                         everything not finished: a folder for each running pull, partial downloads
+//! lock, index.lock                who may collect, who may write the record
+//! ```
+//!
+//! What has a name is whole: it is written and unpacked below `ingest/`, synced, and only then renamed to the digest
+//! that was computed over it; the record comes last. Several processes may use a store at once. The locks are flocks,
+//! so none outlives its process:
+//!
+//! - `lock`, shared: whoever is about to name or use something; exclusive: the collector, while it decides.
+//! - `index.lock`: one writer of index.json at a time. Readers need none, the file is replaced whole.
+//! - `ingest/<id>/`: its pull lives. Its `lease` lists the digests that the collector leaves alone meanwhile.
+//! - `ingest/blobs/*.partial`, `ingest/layers/*.lock`: one downloads or unpacks, the others wait and then use it.
+
+mod batch;
+mod blob;
+mod claim;
+mod collect;
+mod error;
+mod index;
+mod ingest;
+mod layers;
+mod lock;
+mod lookup;
+mod usage;
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+pub use collect::Collected;
+pub use error::{Error, Result};
+pub use index::Image;
+pub use layers::LayerMeta;
+pub use lookup::Details;
+pub use usage::{ImageUsage, Usage};
+
+pub(crate) use batch::Batch;
+pub(crate) use claim::Claim;
+pub(crate) use error::At;
+pub(crate) use ingest::{Ingest, remove as remove_path};
+pub(crate) use layers::write_meta;
+
+use crate::contract::Algorithm;
+
+/// The content of `oci-layout`.
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// An open image store. Cheap to open; any number may be, in any number of processes.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// While this lives, nothing is collected: taken by whoever looks something up and is about to record that it uses it.
+#[derive(Debug)]
+pub struct Hold {
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store at `root`, and makes it (mode 0700) if it is not there. What dead processes left half-done in it
+    /// is removed.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let store = Self { root: root.into() };
+        let mut folders =
+            vec![store.root.clone(), store.ingest_path().join("blobs"), store.ingest_path().join("layers")];
+        for algorithm in Algorithm::ALL {
+            folders.push(store.root.join("blobs").join(algorithm.name()));
+            folders.push(store.root.join("layers").join(algorithm.name()));
+        }
+        for folder in folders {
+            DirBuilder::new().recursive(true).mode(0o700).create(&folder).at("create", &folder)?;
+        }
+        store.mark()?;
+        store.sweep_ingest()?;
+        Ok(store)
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Keeps the collector out while this lives. Take it, look up an image's layers, record that they are used, drop it.
+    pub fn hold(&self) -> Result<Hold> {
+        Ok(Hold { _lock: lock::shared(&self.root.join("lock"))? })
+    }
+
+    fn ingest_path(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
+    /// Writes `oci-layout`, or checks the one there.
+    fn mark(&self) -> Result<()> {
+        let path = self.root.join("oci-layout");
+        match fs::read(&path) {
+            Ok(bytes) => check_layout(&path, &bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                replace(&path, LAYOUT)?;
+                sync_directory(&self.root)
+            }
+            Err(e) => Err(e).at("read", &path),
+        }
+    }
+}
+
+/// Whether `bytes` mark a layout of a version that is known.
+pub(crate) fn check_layout(path: &Path, bytes: &[u8]) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Mark {
+        #[serde(rename = "imageLayoutVersion")]
+        version: String,
+    }
+    let fail = |reason: String| Err(Error::Layout { path: path.to_owned(), reason });
+    match serde_json::from_slice::<Mark>(bytes) {
+        Ok(mark) if mark.version == "1.0.0" => Ok(()),
+        Ok(mark) => fail(format!("imageLayoutVersion is {:?}, and only \"1.0.0\" is known", mark.version)),
+        Err(e) => fail(e.to_string()),
+    }
+}
+
+/// Replaces a file whole: a reader sees the old or the new, after a power cut too.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let write = || -> io::Result<()> {
+        use std::io::Write;
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    let done = write();
+    if done.is_err() {
+        // What is left of it is nobody's; the error that matters is the first.
+        let _: io::Result<()> = fs::remove_file(&temporary);
+    }
+    done.at("write", path)
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|d| d.sync_all()).at("sync", path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What a directory gets last: its times, which every entry made in it would change, and a set-group-id bit, which every
+//! entry made in it would inherit.
+
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, fchmod, openat, utimensat};
+use rustix::io::Errno;
+
+use super::{
+    directories::Directories,
+    error::{At, Error, Result},
+    name,
+    tar::Time,
+};
+
+/// The most bytes of directory names kept: about a million directories.
+const BYTES: usize = 64 << 20;
+
+/// Directories whose attributes wait for the end of the layer.
+#[derive(Default)]
+pub(super) struct Deferred {
+    paths: Vec<u8>,
+    directories: Vec<(usize, Time, Option<u32>)>,
+}
+
+impl Deferred {
+    /// Keeps the time of the directory at the real path `path`, and its mode if that must wait too.
+    pub(super) fn push(&mut self, path: &[u8], time: Time, mode: Option<u32>) -> Result<()> {
+        if self.paths.len() + path.len() > BYTES {
+            return Err(Error::name(path, "the layer has too many directories"));
+        }
+        self.paths.extend_from_slice(path);
+        self.directories.push((self.paths.len(), time, mode));
+        Ok(())
+    }
+
+    /// Drops what was kept for `path` and below: it is no more.
+    pub(super) fn forget(&mut self, path: &[u8]) {
+        let mut kept = Self::default();
+        self.each(|p, time, mode| {
+            let below = p.strip_prefix(path).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
+            if below { Ok(()) } else { kept.push(p, time, mode) }
+        })
+        .unwrap_or_default();
+        *self = kept;
+    }
+
+    fn each(&self, mut act: impl FnMut(&[u8], Time, Option<u32>) -> Result<()>) -> Result<()> {
+        let mut from = 0;
+        for &(to, time, mode) in &self.directories {
+            act(self.paths.get(from..to).unwrap_or_default(), time, mode)?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Puts everything on. A directory that gave way to something else is passed over.
+    pub(super) fn apply(&self, directories: &mut Directories) -> Result<()> {
+        self.each(|path, time, mode| match put(directories, path, time, mode) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(e) => Err(e).at("set the times of", path),
+        })
+    }
+}
+
+fn put(directories: &mut Directories, path: &[u8], time: Time, mode: Option<u32>) -> Result<(), Errno> {
+    let (parent, last) = name::split(path);
+    directories.enter(parent)?;
+    let (parent, _) = directories.current();
+    let last = if last.is_empty() { b"." } else { last };
+    if let Some(mode) = mode {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fchmod(openat(parent, last, flags, Mode::empty())?, Mode::from_raw_mode(mode))?;
+    }
+    utimensat(parent, last, &both(time), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// `time` as both last access and last change.
+pub(super) fn both(time: Time) -> Timestamps {
+    let spec = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
+    Timestamps { last_access: spec, last_modification: spec }
+}
