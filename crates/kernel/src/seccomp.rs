@@ -115,6 +115,16 @@ impl Flags {
     /// Only a fatal signal interrupts a call whose notification was received (Linux 5.19).
     pub const WAIT_KILLABLE_RECV: Self = Self(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32);
 
+    /// The kernel's word.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The kernel's word.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {

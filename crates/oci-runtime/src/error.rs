@@ -18,6 +18,9 @@ pub enum Error {
         /// What to do instead.
         hint: &'static str,
     },
+    /// The system call filter cannot be compiled.
+    #[error(transparent)]
+    Seccomp(#[from] crate::seccomp::Error),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),

@@ -11,24 +11,12 @@
 //! Entry points: [`contract::parse`], [`create`], [`join`]. The calling process must have one thread.
 pub mod contract;
 mod create;
+pub mod default_spec;
 mod describe;
 mod error;
 mod init;
 mod plan;
-// PLACEHOLDER by the lead until seccomp/ lands: replace by `pub mod seccomp;`
-pub mod seccomp {
-    #![allow(missing_docs)]
-    #[derive(Debug)]
-    pub struct Program;
-    impl Program {
-        pub fn load(&self) -> rustix::io::Result<Option<std::os::fd::OwnedFd>> {
-            Ok(None)
-        }
-    }
-    pub fn compile(_: &crate::contract::Seccomp) -> crate::Result<Program> {
-        Ok(Program)
-    }
-}
+pub mod seccomp;
 
 pub use create::{Created, Join, Setup, create, join, limits, null_stdio};
 pub use error::{Error, Result};
