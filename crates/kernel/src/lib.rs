@@ -22,6 +22,7 @@ pub mod nft;
 pub mod path;
 pub mod process;
 pub mod seccomp;
+pub mod signal;
 pub mod tc;
 
 pub use error::{Act, Error, Result};

@@ -1,7 +1,7 @@
 //! The caller's side: one connection to a shim, blocking.
 
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -213,11 +213,37 @@ impl Client {
             if frame.stream != stream {
                 continue;
             }
-            return Ok(match frame.kind {
-                Kind::Data => Event::Output(Output::decode(&*frame.payload)?),
-                _ => Event::Exited(Exited::decode(&*answer(&frame.payload)?)?),
-            });
+            return event(&frame);
         }
+    }
+
+    /// The connection, to be waited for beside other things: once it is readable, [`events`](Self::events) has some.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Reads once and returns every event that is whole, with its stream. Blocks if the socket is not readable.
+    pub fn events(&mut self) -> Result<Vec<(u32, Event)>> {
+        let mut piece = [0; 64 << 10];
+        match self.socket.read(&mut piece)? {
+            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the shim closed the connection").into()),
+            n => self.buffer.extend(&piece[..n]),
+        }
+        let mut events = Vec::new();
+        while let Some(frame) = Frame::decode(&mut self.buffer)? {
+            events.push((frame.stream, event(&frame)?));
+        }
+        Ok(events)
+    }
+
+    /// Sends input on a stream.
+    pub fn send_input(&mut self, stream: u32, input: &Input) -> Result<()> {
+        self.send(&Frame { stream, kind: Kind::Data, flags: 0, payload: input.encode_to_vec() })
+    }
+
+    /// Tells the shim that this client takes care of what is left of the container: it may go.
+    pub fn shutdown(&mut self) -> Result<()> {
+        self.call::<Empty>("Shutdown", &Empty {}).map(drop)
     }
 
     /// A second handle on the connection, for a thread that only sends input.
@@ -235,13 +261,16 @@ impl Client {
                 answer(&frame.payload)?;
                 return Ok(early);
             }
-            let event = match frame.kind {
-                Kind::Data => Event::Output(Output::decode(&*frame.payload)?),
-                _ => Event::Exited(Exited::decode(&*answer(&frame.payload)?)?),
-            };
-            early.push((frame.stream, event));
+            early.push((frame.stream, event(&frame)?));
         }
     }
+}
+
+fn event(frame: &Frame) -> Result<Event> {
+    Ok(match frame.kind {
+        Kind::Data => Event::Output(Output::decode(&*frame.payload)?),
+        _ => Event::Exited(Exited::decode(&*answer(&frame.payload)?)?),
+    })
 }
 
 fn answer(payload: &[u8]) -> Result<Vec<u8>> {

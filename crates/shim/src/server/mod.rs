@@ -110,7 +110,19 @@ impl Server {
             self.fire_timers();
             self.flush_connections();
         }
+        if !self.ended {
+            self.abandon();
+        }
         Ok(())
+    }
+
+    /// The creator went away before the container was started: nobody but this process knows how far it got.
+    fn abandon(&mut self) {
+        self.processes.clear();
+        if let Some(cgroup) = self.container.take().and_then(|c| c.cgroup) {
+            // The creator's record says the same: whoever replays it hears of errors.
+            let _ = kernel::cgroup::destroy(cgroup.path());
+        }
     }
 
     fn is_done(&self) -> bool {
