@@ -199,6 +199,16 @@ impl FromStr for Reference {
     }
 }
 
+/// Whether a registry may have a repository of this name.
+pub(crate) fn is_repository(name: &str) -> bool {
+    check_repository(name).is_ok() && name.len() <= REPOSITORY_MAX
+}
+
+/// Whether a manifest may be tagged so.
+pub(crate) fn is_tag(tag: &str) -> bool {
+    check_tag(tag).is_ok()
+}
+
 /// `splitDockerDomain` of distribution/reference: what precedes the first slash is a registry only if it looks like one.
 fn split_registry(name: &str) -> (&str, &str) {
     match name.split_once('/') {

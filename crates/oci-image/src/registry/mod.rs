@@ -9,3 +9,4 @@ pub mod credentials;
 pub mod hosts;
 pub mod proxy;
 pub mod resolver;
+pub mod server;

@@ -1,6 +1,7 @@
 //! One request to one endpoint: authorization, retries, redirects, the refusal's text.
 
 use std::io::Read;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -43,7 +44,7 @@ pub(super) enum CallBody<'a> {
     None,
     Bytes(&'a [u8]),
     /// A length, and a reader opened for each try.
-    Stream(u64, &'a (dyn Fn() -> std::io::Result<Box<dyn Read + 'a>> + 'a)),
+    Stream(u64, &'a dyn Fn() -> std::io::Result<Box<dyn Read + Send>>),
 }
 
 impl CallBody<'_> {
@@ -158,7 +159,19 @@ impl Client {
     fn fell_back(&self, target: &Target<'_>, error: &Error) -> bool {
         let Error::Unreachable { source, .. } = error else { return false };
         let may = target.endpoint.http_fallback && source.suggests_plain_http();
-        may && !target.plain.swap(true, Ordering::Relaxed)
+        let falls = may && !target.plain.swap(true, Ordering::Relaxed);
+        let mut plain = self.shared.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        match falls {
+            true => plain.insert(target.endpoint.authority.clone()),
+            // It may speak TLS by now.
+            false => plain.remove(&target.endpoint.authority),
+        };
+        falls
+    }
+
+    /// Whether a host was found to speak plain http.
+    pub(super) fn is_plain(&self, authority: &str) -> bool {
+        self.shared.plain.lock().unwrap_or_else(PoisonError::into_inner).contains(authority)
     }
 
     fn send_once(&self, target: &Target<'_>, key: &TokenKey, call: &Call<'_>) -> Result<Reply, Error> {

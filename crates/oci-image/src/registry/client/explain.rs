@@ -32,24 +32,18 @@ impl Client {
     /// Explains which endpoints a pull or push of `reference` would use. Credential helpers are asked.
     pub fn explain(&self, reference: &Reference) -> Result<Explanation, Error> {
         let repository = Repository::of(self, reference)?;
-        let step = |place: &super::repository::Place| {
-            let target = Target {
-                endpoint: &place.endpoint,
-                registry: reference.registry(),
-                repository: reference.repository(),
-                plain: &place.plain,
-            };
+        let step = |target: Target<'_>| {
             let credential = match self.credential_for(&target)? {
                 Some(Credential::Basic { username, .. }) => format!("user {username}"),
                 Some(Credential::Identity(_)) => "identity token".to_owned(),
                 Some(Credential::Bearer(_)) => "bearer token".to_owned(),
                 None => "none".to_owned(),
             };
-            let uri = place.endpoint.url().parse().ok();
+            let uri = target.endpoint.url().parse().ok();
             let proxy = uri.and_then(|uri| self.shared.transport.proxy_for(&uri).map(without_password));
-            Ok(Step { endpoint: place.endpoint.clone(), credential, proxy })
+            Ok(Step { endpoint: target.endpoint.clone(), credential, proxy })
         };
-        let steps = repository.places.iter().map(step).collect::<Result<_, Error>>()?;
+        let steps = repository.targets().map(step).collect::<Result<_, Error>>()?;
         Ok(Explanation { reference: reference.clone(), steps })
     }
 }

@@ -4,10 +4,9 @@ use ureq::http::{Method, StatusCode};
 
 use super::auth::Scope;
 use super::call::Call;
-use super::repository::{Repository, Target};
+use super::repository::Repository;
 use super::{Client, Error};
-use crate::reference::Reference;
-use crate::registry::hosts::Endpoint;
+use crate::reference::{DEFAULT_REGISTRY, Reference};
 
 /// What a registry thinks of our credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,27 +17,33 @@ pub enum Login {
     NotNeeded,
 }
 
+/// The host of what people type for a registry: `https://index.docker.io/v1/` is `docker.io`.
+fn registry_host(registry: &str) -> &str {
+    let rest =
+        registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
+    match rest.split('/').next().unwrap_or_default() {
+        "" | "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY,
+        host => host,
+    }
+}
+
 impl Client {
     /// Asks the registry itself (not its mirrors) whether it accepts our credentials (end-1).
     ///
     /// `registry` is a host with an optional port, or `docker.io`.
     pub fn ping_auth(&self, registry: &str) -> Result<Login, Error> {
-        let act = format!("log in to {registry}");
-        let fault = |error: String| Error::Answer { url: registry.to_owned(), fault: error };
+        let host = registry_host(registry);
+        let fault = |fault: String| Error::Answer { url: host.to_owned(), fault };
         // The repository is of no matter here, but a reference checks the host.
         let reference =
-            Reference::parse(&format!("{registry}/login")).map_err(|error| fault(error.to_string()))?;
+            Reference::parse(&format!("{host}/login")).map_err(|error| fault(error.to_string()))?;
+        if host != reference.registry() {
+            let text = "no image is named after this host: it needs a dot, a port, or to be localhost";
+            return Err(fault(text.to_owned()));
+        }
         let repository = Repository::of(self, &reference)?;
-        let own = |endpoint: &Endpoint| endpoint.namespace.is_none();
-        let place =
-            repository.places.iter().rev().find(|place| own(&place.endpoint)).or(repository.places.last());
-        let place = place.ok_or_else(|| fault("no endpoint is configured".to_owned()))?;
-        let target = Target {
-            endpoint: &place.endpoint,
-            registry: reference.registry(),
-            repository: reference.repository(),
-            plain: &place.plain,
-        };
+        let target = repository.itself().ok_or_else(|| fault("no endpoint is configured".to_owned()))?;
+        let act = format!("log in to {host}");
         let call = Call::new(self, Method::GET, "/", act);
         self.call(&target, &Scope::none(), &call, &[StatusCode::OK])?;
         let key = self.token_key(&target, &Scope::none());
@@ -53,11 +58,11 @@ impl Client {
         use crate::registry::credentials::Credential;
         let credential = Credential::Basic { username: username.to_owned(), password: password.to_owned() };
         let login = self.with_credential(credential).ping_auth(registry)?;
-        Ok((login, self.config().credentials.store(registry, username, password)?))
+        Ok((login, self.config().credentials.store(registry_host(registry), username, password)?))
     }
 
     /// Forgets what is kept for a registry; false if there was nothing.
     pub fn logout(&self, registry: &str) -> Result<bool, Error> {
-        Ok(self.config().credentials.erase(registry)?)
+        Ok(self.config().credentials.erase(registry_host(registry))?)
     }
 }

@@ -13,21 +13,27 @@ mod blob;
 mod body;
 mod call;
 mod challenge;
+mod delete;
 mod error;
 mod explain;
 mod form;
 mod login;
 mod manifest;
+mod push;
 mod redirect;
+mod referrers;
 mod repository;
 mod retry;
 mod source;
+mod tags;
 mod tls;
 mod transport;
+mod upload;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use blob::BlobReader;
@@ -35,6 +41,7 @@ pub use challenge::{Challenge, parse_challenges};
 pub use error::{ApiError, Error};
 pub use explain::{Explanation, Step};
 pub use login::Login;
+pub use push::{OpenAt, Pushed};
 pub use source::RegistrySource;
 pub use transport::TransportError;
 
@@ -65,6 +72,9 @@ pub struct Config {
     pub patience: Patience,
     /// Who hears warnings of registries.
     pub warnings: Option<WarningSink>,
+    /// Blobs larger than this are pushed in chunks of this many bytes, and go on after a cut where the registry has
+    /// them; smaller ones are sent in one piece.
+    pub chunk: u64,
 }
 
 /// Limits of waiting. There is none for a whole transfer: a large image over a slow line is no error.
@@ -117,6 +127,7 @@ impl Default for Config {
             user_agent: concat!("sextant/", env!("CARGO_PKG_VERSION")).to_owned(),
             patience: Patience::default(),
             warnings: None,
+            chunk: 64 << 20,
         }
     }
 }
@@ -141,16 +152,16 @@ struct Shared {
     config: Config,
     transport: transport::Transport,
     tokens: auth::Tokens,
+    /// Hosts that turned out to speak plain http.
+    plain: Mutex<HashSet<String>>,
 }
 
 impl Client {
     /// A client; nothing is read or connected before its first use.
     pub fn new(config: Config) -> Self {
         let transport = transport::Transport::new(&config);
-        Self {
-            shared: Arc::new(Shared { config, transport, tokens: auth::Tokens::default() }),
-            credential: None,
-        }
+        let shared = Shared { config, transport, tokens: auth::Tokens::default(), plain: Mutex::default() };
+        Self { shared: Arc::new(shared), credential: None }
     }
 
     /// The same client (connections are shared) as somebody given: these credentials go to the registry itself,

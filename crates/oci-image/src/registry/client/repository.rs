@@ -62,13 +62,50 @@ impl Repository {
     pub(super) fn of(client: &Client, reference: &Reference) -> Result<Self, Error> {
         let config = client.config();
         let endpoints = hosts::endpoints(&config.hosts_dirs, reference.registry(), config.plain_http)?;
-        let new = |endpoint| Place { endpoint, plain: AtomicBool::new(false), dead: AtomicBool::new(false) };
+        let new = |endpoint: Endpoint| {
+            let plain = AtomicBool::new(endpoint.http_fallback && client.is_plain(&endpoint.authority));
+            Place { endpoint, plain, dead: AtomicBool::new(false) }
+        };
         Ok(Self { reference: reference.clone(), places: endpoints.into_iter().map(new).collect() })
     }
 
     /// `/library/busybox`.
     pub(super) fn path(&self) -> String {
         format!("/{}", self.reference.repository())
+    }
+
+    fn target<'a>(&'a self, place: &'a Place) -> Target<'a> {
+        Target {
+            endpoint: &place.endpoint,
+            registry: self.reference.registry(),
+            repository: self.reference.repository(),
+            plain: &place.plain,
+        }
+    }
+
+    /// The endpoint that pushes go to: the first that may be pushed to, as in containerd.
+    pub(super) fn to_push(&self, act: &str) -> Result<Target<'_>, Error> {
+        let place = self.places.iter().find(|place| place.endpoint.capabilities.push);
+        place.map(|place| self.target(place)).ok_or_else(|| self.nowhere(Capability::Push, act))
+    }
+
+    /// The registry itself, or what stands in its place where it is not to be asked.
+    pub(super) fn itself(&self) -> Option<Target<'_>> {
+        let own = |place: &&Place| place.endpoint.namespace.is_none();
+        self.places.iter().rev().find(own).or(self.places.last()).map(|place| self.target(place))
+    }
+
+    /// All endpoints.
+    pub(super) fn targets(&self) -> impl Iterator<Item = Target<'_>> {
+        self.places.iter().map(|place| self.target(place))
+    }
+
+    fn nowhere(&self, capability: Capability, act: &str) -> Error {
+        Error::NoEndpoint {
+            act: act.to_owned(),
+            registry: self.reference.registry().to_owned(),
+            capability: capability.name(),
+        }
     }
 
     /// Does `attempt` at each endpoint with the capability until one succeeds; an endpoint that could not be reached
@@ -84,12 +121,7 @@ impl Repository {
         let (last, first): (Vec<_>, Vec<_>) = able().partition(is_dead);
         let mut failures = Vec::new();
         for place in first.into_iter().chain(last) {
-            let target = Target {
-                endpoint: &place.endpoint,
-                registry: self.reference.registry(),
-                repository: self.reference.repository(),
-                plain: &place.plain,
-            };
+            let target = self.target(place);
             match attempt(&target) {
                 Ok(done) => return Ok(done),
                 Err(error) => {
@@ -100,11 +132,7 @@ impl Repository {
             }
         }
         match failures.len() {
-            0 => Err(Error::NoEndpoint {
-                act: act.to_owned(),
-                registry: self.reference.registry().to_owned(),
-                capability: capability.name(),
-            }),
+            0 => Err(self.nowhere(capability, act)),
             1 => Err(failures.remove(0).1),
             _ => Err(Error::Everywhere { act: act.to_owned(), failures }),
         }

@@ -44,6 +44,9 @@ pub enum TransportError {
     /// The connection failed.
     #[error("{0}")]
     Io(io::Error),
+    /// What was to be sent cannot be read.
+    #[error("cannot read what is to be sent: {0}")]
+    Content(io::Error),
     /// The request itself cannot be sent.
     #[error("{0}")]
     Request(String),
@@ -55,7 +58,7 @@ impl TransportError {
         match self {
             Self::Lookup(LookupError::Unanswered { .. }) | Self::Timeout(_) | Self::NotHttp(_) => true,
             Self::Io(_) | Self::Proxy(_) => true,
-            Self::Lookup(_) | Self::Tls(_) | Self::Request(_) => false,
+            Self::Lookup(_) | Self::Tls(_) | Self::Request(_) | Self::Content(_) => false,
         }
     }
 
@@ -109,9 +112,17 @@ impl TransportError {
         if let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Self::Tls(TlsError::Rustls(fault.clone()));
         }
-        Self::Io(error)
+        match error.downcast::<ContentError>() {
+            Ok(ContentError(content)) => Self::Content(content),
+            Err(error) => Self::Io(error),
+        }
     }
 }
+
+/// Marks an error of reading what we send, among errors of the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ContentError(pub(super) io::Error);
 
 /// How a connection is made: what two requests must share to share one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
