@@ -48,7 +48,12 @@ pub(super) fn verdict(profile: &Seccomp, native: Arch, call: &Call) -> u32 {
     let enosys = bpf::RET_ERRNO | 38;
     match first {
         Some(value) => value,
-        None if newer && !settled && !matches!(profile.default_action, Action::Allow | Action::Log) => enosys,
+        None if newer
+            && !settled
+            && !matches!(profile.default_action, Action::Allow | Action::Log | Action::Trace) =>
+        {
+            enosys
+        }
         None => default,
     }
 }

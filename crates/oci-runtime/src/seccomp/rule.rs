@@ -53,7 +53,8 @@ pub(super) struct Calls {
 impl Rules {
     pub(super) fn of(seccomp: &Seccomp, archs: &[Arch]) -> Result<Self, Error> {
         let default = ret(seccomp.default_action, seccomp.default_errno_ret);
-        let refusal = !matches!(seccomp.default_action, Action::Allow | Action::Log);
+        // A tracer that emulates calls says itself which it does not know.
+        let refusal = !matches!(seccomp.default_action, Action::Allow | Action::Log | Action::Trace);
         let enosys = bpf::RET_ERRNO | ENOSYS;
         let mut rules = Self {
             default,
