@@ -2,12 +2,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::net::Mac;
 use super::uapi::{
-    AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
-    IFLA_BR_MCAST_SNOOPING, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BRPORT_ISOLATED,
-    IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA,
-    IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD,
-    IFLA_PROTINFO, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY, IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_ACK,
-    NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER,
+    AF_INET, AF_INET6, AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_BR_MCAST_SNOOPING,
+    IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS,
+    IFLA_IFNAME, IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER,
+    IFLA_MTU, IFLA_NET_NS_FD, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY, IPV4_DEVCONF_ROUTE_LOCALNET,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER,
 };
 use super::wire::{Batch, Message};
 
@@ -322,13 +322,11 @@ impl Batch {
 
     /// Changes a link.
     pub fn set_link(&mut self, set: &SetLink<'_>) {
-        let mut m = self.message(
-            RTM_SETLINK,
-            NLM_F_ACK,
-            &header(AF_UNSPEC, set.index, set.flags, set.change),
-            "change",
-            set.object(),
-        );
+        // Only RTM_NEWLINK (without NLM_F_CREATE) reaches a bridge port, and only it takes a name for that.
+        let port = set.hairpin.is_some() || set.isolated.is_some();
+        let kind = if port { RTM_NEWLINK } else { RTM_SETLINK };
+        let header = header(AF_UNSPEC, set.index, set.flags, set.change);
+        let mut m = self.message(kind, NLM_F_ACK, &header, "change", set.object());
         if let Some(name) = set.new_name.or(set.name) {
             m.text(IFLA_IFNAME, name);
         }
@@ -345,34 +343,17 @@ impl Batch {
             m.bytes(IFLA_IFALIAS, words.as_bytes());
         }
         set.write_families(&mut m);
-        drop(m);
-        self.set_port(set);
-    }
-
-    /// The bridge's side of a link has a message of its own.
-    fn set_port(&mut self, set: &SetLink<'_>) {
-        if set.hairpin.is_none() && set.isolated.is_none() {
-            return;
+        if port {
+            m.nest(IFLA_LINKINFO, |info| {
+                info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |port| {
+                    for (key, on) in [(IFLA_BRPORT_MODE, set.hairpin), (IFLA_BRPORT_ISOLATED, set.isolated)] {
+                        if let Some(on) = on {
+                            port.u8(key, u8::from(on));
+                        }
+                    }
+                });
+            });
         }
-        let header = header(AF_BRIDGE, set.index, 0, 0);
-        let mut m = self.message(
-            RTM_SETLINK,
-            NLM_F_ACK,
-            &header,
-            "change",
-            format!("bridge port of {}", set.object()),
-        );
-        if let Some(name) = set.name {
-            m.text(IFLA_IFNAME, name);
-        }
-        m.nest(IFLA_PROTINFO, |port| {
-            if let Some(on) = set.hairpin {
-                port.u8(IFLA_BRPORT_MODE, u8::from(on));
-            }
-            if let Some(on) = set.isolated {
-                port.u8(IFLA_BRPORT_ISOLATED, u8::from(on));
-            }
-        });
     }
 
     /// Deletes a link by its name.

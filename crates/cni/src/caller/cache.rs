@@ -1,0 +1,113 @@
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ledger::{Effect, Record};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::contract::{AddResult, Attachment, Error, NetworkList};
+
+const KIND: &str = "cniCacheV1";
+
+/// What libcni keeps about an attachment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    kind: String,
+    container_id: String,
+    config: String,
+    if_name: String,
+    network_name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    netns: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cni_args: Option<Vec<(String, String)>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    capability_args: Option<Map<String, Value>>,
+    result: Value,
+}
+
+/// An attachment as it was made.
+#[derive(Debug, Clone)]
+pub struct Cached {
+    /// Its names, namespace and arguments.
+    pub attachment: Attachment,
+    /// The configuration it was made with.
+    pub list: NetworkList,
+    /// What ADD answered.
+    pub result: AddResult,
+}
+
+fn path(cache_dir: &Path, network: &str, attachment: &Attachment) -> PathBuf {
+    let Attachment { container_id, ifname, .. } = attachment;
+    cache_dir.join("results").join(format!("{network}-{container_id}-{ifname}"))
+}
+
+/// Writes an attachment down. A failed write fails the ADD: DEL would not know its configuration.
+pub(super) fn store(
+    cache_dir: &Path,
+    list: &NetworkList,
+    attachment: &Attachment,
+    result: &AddResult,
+    record: &mut dyn Record,
+) -> Result<(), Error> {
+    let path = path(cache_dir, &list.name, attachment);
+    let wire = Wire {
+        kind: KIND.into(),
+        container_id: attachment.container_id.clone(),
+        config: STANDARD.encode(list.source.to_string()),
+        if_name: attachment.ifname.clone(),
+        network_name: list.name.clone(),
+        netns: attachment.netns.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
+        cni_args: Some(attachment.args.clone()).filter(|args| !args.is_empty()),
+        capability_args: Some(attachment.capability_args.clone()).filter(|args| !args.is_empty()),
+        result: result.to_value(list.version),
+    };
+    let failed = |e| Error::because(format!("cannot write the cached result {}", path.display()), e);
+    record.record(Effect::File { path: path.clone() })?;
+    let text = serde_json::to_vec(&wire).map_err(|e| failed(e.into()))?;
+    match std::fs::write(&path, &text) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let dir = path.parent().unwrap_or(cache_dir);
+            std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, &text)).map_err(failed)
+        }
+        outcome => outcome.map_err(failed),
+    }
+}
+
+/// What is known of an attachment to `network`. A result that cannot be read is as good as none: DEL goes on.
+pub fn cached(cache_dir: &Path, network: &str, attachment: &Attachment) -> Option<Cached> {
+    read(&path(cache_dir, network, attachment))
+}
+
+/// All attachments that are known.
+pub fn cached_attachments(cache_dir: &Path) -> Vec<Cached> {
+    let entries = std::fs::read_dir(cache_dir.join("results")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| read(&entry.path())).collect()
+}
+
+fn read(path: &Path) -> Option<Cached> {
+    let wire: Wire = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let netns = Some(wire.netns).filter(|netns| !netns.is_empty()).map(PathBuf::from);
+    let attachment = Attachment {
+        args: wire.cni_args.unwrap_or_default(),
+        capability_args: wire.capability_args.unwrap_or_default(),
+        ..Attachment::new(wire.container_id, wire.if_name, netns).ok()?
+    };
+    let config = STANDARD.decode(wire.config).ok()?;
+    let list = NetworkList::parse(&config).ok()?;
+    (wire.kind == KIND).then_some(())?;
+    Some(Cached { attachment, list, result: AddResult::from_value(wire.result).ok()? })
+}
+
+/// Forgets an attachment.
+pub(super) fn remove(cache_dir: &Path, network: &str, attachment: &Attachment) -> Result<(), Error> {
+    let path = path(cache_dir, network, attachment);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::because(format!("cannot remove the cached result {}", path.display()), e))
+        }
+        _ => Ok(()),
+    }
+}

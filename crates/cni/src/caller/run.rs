@@ -1,0 +1,217 @@
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use kernel::netlink::IpNet;
+use ledger::Record;
+use serde_json::{Map, Value, json};
+
+use super::cache::{self, Cached};
+use super::undo::Undo;
+use super::{Caller, exec};
+use crate::contract::{AddResult, Attachment, Code, Delegate, Error, Errors, NetworkList, PluginConf, Request, Version};
+
+/// What ADD made, and how long each plugin took.
+#[derive(Debug, Clone)]
+pub struct Added {
+    /// The last plugin's result.
+    pub result: AddResult,
+    /// One entry a plugin, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One plugin's part of an ADD.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Its type.
+    pub plugin: String,
+    /// Wall time.
+    pub took: Duration,
+}
+
+impl Added {
+    /// The container's addresses.
+    pub fn addresses(&self) -> Vec<IpNet> {
+        self.result.ips.iter().map(|ip| ip.address).collect()
+    }
+
+    /// The container's default gateways: one a family at most.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        self.result.ips.iter().filter_map(|ip| ip.gateway).collect()
+    }
+}
+
+impl Caller {
+    /// Attaches a container to a network: ADD of each plugin in order. If one fails, all is taken back: DEL of every
+    /// plugin, then the inverse of everything recorded in `record`, and the first error is returned.
+    pub fn add(&self, list: &NetworkList, attachment: &Attachment, record: &mut dyn Record) -> Result<Added, Error> {
+        attachment.netns()?;
+        if cache::cached(&self.cache_dir, &list.name, attachment).is_some() {
+            // Going on would take the living attachment down when it fails.
+            return Err(Error::new(
+                Code::InvalidEnvironment,
+                format!(
+                    "cannot attach {} {} to network {:?}: it is attached already",
+                    attachment.container_id, attachment.ifname, list.name
+                ),
+            )
+            .hint("DEL comes before a second ADD"));
+        }
+        let mut undo = Undo::new(record);
+        let outcome = self.add_all(list, attachment, &mut undo);
+        outcome.map_err(|error| {
+            let mut left: Vec<Error> = self.del_all(list, attachment, None, &mut undo);
+            left.extend(undo.undo_all());
+            match Errors(left).into_result() {
+                Ok(()) => error,
+                Err(left) => {
+                    let details = format!("{} left behind: {left}", error.details);
+                    error.hint(details.trim_start())
+                }
+            }
+        })
+    }
+
+    fn add_all(&self, list: &NetworkList, attachment: &Attachment, record: &mut dyn Record) -> Result<Added, Error> {
+        let mut previous = None;
+        let mut steps = Vec::with_capacity(list.plugins.len());
+        for plugin in &list.plugins {
+            let begin = Instant::now();
+            let conf = effective(list, plugin, attachment);
+            let request = self.request(list, &conf, attachment, previous.as_ref());
+            previous = Some(Delegate::add(self, &conf.kind, &request, record)?);
+            steps.push(Step { plugin: plugin.kind.clone(), took: begin.elapsed() });
+        }
+        let result = previous.unwrap_or_default();
+        cache::store(&self.cache_dir, list, attachment, &result, record)?;
+        Ok(Added { result, steps })
+    }
+
+    /// Detaches a container: DEL of each plugin in reverse, with the configuration and result that ADD left in the
+    /// cache, or with `list` if there is none. Goes on past errors and returns all of them; nothing there is done.
+    pub fn del(&self, list: &NetworkList, attachment: &Attachment, record: &mut dyn Record) -> Result<(), Errors> {
+        let mut errors = match cache::cached(&self.cache_dir, &list.name, attachment) {
+            Some(Cached { attachment: made, list, result }) => {
+                // The namespace may be gone or elsewhere by now: the caller knows.
+                let made = Attachment { netns: attachment.netns.clone(), ..made };
+                self.del_all(&list, &made, Some(&result), record)
+            }
+            None => self.del_all(list, attachment, None, record),
+        };
+        if errors.is_empty() {
+            errors.extend(cache::remove(&self.cache_dir, &list.name, attachment).err());
+        }
+        Errors(errors).into_result()
+    }
+
+    fn del_all(
+        &self,
+        list: &NetworkList,
+        attachment: &Attachment,
+        result: Option<&AddResult>,
+        record: &mut dyn Record,
+    ) -> Vec<Error> {
+        let del = |plugin: &PluginConf| {
+            let conf = effective(list, plugin, attachment);
+            let request = self.request(list, &conf, attachment, result);
+            Delegate::del(self, &conf.kind, &request, record).err()
+        };
+        list.plugins.iter().rev().filter_map(del).collect()
+    }
+
+    /// Everything is still as ADD left it. Without a cached result there is nothing to compare with: an error.
+    pub fn check(&self, list: &NetworkList, attachment: &Attachment) -> Result<(), Error> {
+        if list.disable_check {
+            return Ok(());
+        }
+        let made = cache::cached(&self.cache_dir, &list.name, attachment).ok_or_else(|| {
+            Error::new(
+                Code::UnknownContainer,
+                format!("cannot check {}: no ADD to network {:?} is known", attachment.container_id, list.name),
+            )
+        })?;
+        if made.list.version < Version::V0_4_0 {
+            return Err(Error::new(
+                Code::IncompatibleVersion,
+                format!("cannot check network {:?}: cniVersion {} has no CHECK", list.name, made.list.version),
+            ));
+        }
+        let attached = Attachment { netns: attachment.netns.clone(), ..made.attachment };
+        made.list.plugins.iter().try_for_each(|plugin| {
+            let conf = effective(&made.list, plugin, &attached);
+            Delegate::check(self, &conf.kind, &self.request(&made.list, &conf, &attached, Some(&made.result)))
+        })
+    }
+
+    /// Every plugin of the list can serve ADD (STATUS; nothing is asked before version 1.1).
+    pub fn status(&self, list: &NetworkList) -> Result<(), Error> {
+        if list.version < Version::V1_1_0 {
+            return Ok(());
+        }
+        let none = Attachment::new("status", "none", None)?;
+        list.plugins.iter().try_for_each(|plugin| {
+            let conf = effective(list, plugin, &none);
+            Delegate::status(self, &conf.kind, &self.request(list, &conf, &none, None))
+        })
+    }
+
+    fn request<'a>(
+        &'a self,
+        list: &'a NetworkList,
+        conf: &'a PluginConf,
+        attachment: &'a Attachment,
+        previous: Option<&'a AddResult>,
+    ) -> Request<'a> {
+        Request { attachment, network: &list.name, version: list.version, conf, previous, delegate: self }
+    }
+}
+
+/// A plugin's configuration as it is sent: with name, version, and the values of the capabilities it declares.
+fn effective(list: &NetworkList, plugin: &PluginConf, attachment: &Attachment) -> PluginConf {
+    let mut keys = plugin.keys.clone();
+    keys.insert("name".into(), json!(list.name));
+    keys.insert("cniVersion".into(), json!(list.version.as_str()));
+    let capabilities = keys.remove("capabilities");
+    let declared = |name: &str| capabilities.as_ref().and_then(|c| c.get(name)) == Some(&Value::Bool(true));
+    let values: Map<String, Value> = attachment
+        .capability_args
+        .iter()
+        .filter(|(name, _)| declared(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if values.is_empty() {
+        keys.remove("runtimeConfig");
+    } else {
+        keys.insert("runtimeConfig".into(), Value::Object(values));
+    }
+    PluginConf { kind: plugin.kind.clone(), keys }
+}
+
+impl Delegate for Caller {
+    fn add(&self, kind: &str, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
+        match self.builtins.get(kind) {
+            Some(plugin) => plugin.add(request, record),
+            None => AddResult::parse(&exec::call(self, kind, "ADD", request)?),
+        }
+    }
+
+    fn del(&self, kind: &str, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
+        match self.builtins.get(kind) {
+            Some(plugin) => plugin.del(request, record),
+            None => exec::call(self, kind, "DEL", request).map(drop),
+        }
+    }
+
+    fn check(&self, kind: &str, request: &Request<'_>) -> Result<(), Error> {
+        match self.builtins.get(kind) {
+            Some(plugin) => plugin.check(request),
+            None => exec::call(self, kind, "CHECK", request).map(drop),
+        }
+    }
+
+    fn status(&self, kind: &str, request: &Request<'_>) -> Result<(), Error> {
+        match self.builtins.get(kind) {
+            Some(plugin) => plugin.status(request),
+            None => exec::call(self, kind, "STATUS", request).map(drop),
+        }
+    }
+}

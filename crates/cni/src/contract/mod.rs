@@ -1,0 +1,21 @@
+//! The types of the CNI specification 1.1, strictly read, and what a plugin is. No I/O.
+
+mod attachment;
+mod config;
+mod error;
+mod hash;
+mod keys;
+mod plugin;
+mod port_mapping;
+mod result;
+mod version;
+
+pub use attachment::{Attachment, parse_args};
+pub use config::{NetworkList, PluginConf};
+pub use error::{Code, Error, Errors, FAILED};
+pub use hash::hash;
+pub use keys::Keys;
+pub use plugin::{Delegate, Plugin, Registry, Request};
+pub use port_mapping::{PortMapping, Protocol};
+pub use result::{AddResult, Dns, Interface, Ip, Route};
+pub use version::Version;

@@ -1,0 +1,138 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::range::Range;
+use crate::contract::{Code, Dns, Error, Keys, Request, Route};
+
+/// What the plugin `host-local` is told.
+#[derive(Debug)]
+pub(super) struct Conf {
+    /// Where the network's leases are.
+    pub(super) dir: PathBuf,
+    /// One address is given out of each set of ranges.
+    pub(super) sets: Vec<Vec<Range>>,
+    pub(super) routes: Vec<Route>,
+    pub(super) dns: Dns,
+    /// Addresses somebody asked for.
+    pub(super) requested: Vec<IpAddr>,
+}
+
+/// The reference plugin's directory.
+const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// Where the leases of the request's network are: all that DEL needs.
+pub(super) fn dir(request: &Request<'_>) -> Result<PathBuf, Error> {
+    let data_dir = ipam(request)?.text("dataDir")?.filter(|dir| !dir.is_empty()).unwrap_or(DATA_DIR);
+    Ok(std::path::absolute(PathBuf::from(data_dir).join(request.network)).unwrap_or_else(|_| DATA_DIR.into()))
+}
+
+fn ipam<'a>(request: &Request<'a>) -> Result<Keys<'a>, Error> {
+    let keys = request.keys();
+    let ipam = keys.object("ipam")?.ok_or_else(|| keys.refuse("ipam", "an object"))?;
+    Ok(Keys::new(ipam, "\"ipam\""))
+}
+
+impl Conf {
+    pub(super) fn of(request: &Request<'_>) -> Result<Self, Error> {
+        let ipam = ipam(request)?;
+        let dns = ipam.text("resolvConf")?.filter(|path| !path.is_empty()).map_or(Ok(Dns::default()), resolv_conf)?;
+        Ok(Self {
+            dir: dir(request)?,
+            sets: sets(request, &ipam)?,
+            routes: ipam.decode("routes")?.unwrap_or_default(),
+            dns,
+            requested: requested(request)?,
+        })
+    }
+}
+
+/// `ipRanges` of the runtime first, then the old single range, then `ranges`.
+fn sets(request: &Request<'_>, ipam: &Keys<'_>) -> Result<Vec<Vec<Range>>, Error> {
+    let runtime = request.keys().object("runtimeConfig")?;
+    let mut sets = Vec::new();
+    if let Some(runtime) = runtime {
+        sets.extend(read_sets(&Keys::new(runtime, "\"runtimeConfig\""), "ipRanges")?);
+    }
+    if ipam.get("subnet").is_some() {
+        sets.push(vec![Range::of(ipam)?]);
+    }
+    sets.extend(read_sets(ipam, "ranges")?);
+    if sets.is_empty() {
+        return Err(ipam.refuse("ranges", "a list of lists of ranges (and \"subnet\" is absent too)"));
+    }
+    let all: Vec<&Range> = sets.iter().flatten().collect();
+    for (i, range) in all.iter().enumerate() {
+        if let Some(other) = all.iter().skip(i + 1).find(|other| range.overlaps(other)) {
+            return Err(ipam.refuse(
+                "ranges",
+                format!(
+                    "ranges apart from each other: {}-{} and {}-{} overlap",
+                    range.first, range.last, other.first, other.last
+                ),
+            ));
+        }
+    }
+    Ok(sets)
+}
+
+fn read_sets(keys: &Keys<'_>, key: &str) -> Result<Vec<Vec<Range>>, Error> {
+    let set = |value: &Value| -> Result<Vec<Range>, Error> {
+        let wanted = "a list of lists of ranges";
+        let entries = value.as_array().filter(|set| !set.is_empty()).ok_or_else(|| keys.refuse(key, wanted))?;
+        let range = |value: &Value| {
+            let object = value.as_object().ok_or_else(|| keys.refuse(key, wanted))?;
+            Range::of(&Keys::new(object, &format!("a range of {key:?}")))
+        };
+        let set = entries.iter().map(range).collect::<Result<Vec<_>, _>>()?;
+        let v4 = set.first().is_some_and(|first| first.subnet.is_ipv4());
+        if set.iter().any(|range| range.subnet.is_ipv4() != v4) {
+            return Err(keys.refuse(key, "ranges of one family in each set"));
+        }
+        Ok(set)
+    };
+    keys.list(key)?.iter().map(set).collect()
+}
+
+/// `IP` of CNI_ARGS, `args.cni.ips` and the capability `ips`.
+fn requested(request: &Request<'_>) -> Result<Vec<IpAddr>, Error> {
+    let mut found = Vec::new();
+    let parse = |text: &str, of: &str| -> Result<IpAddr, Error> {
+        let address = text.split_once('/').map_or(text, |(address, _)| address);
+        address.parse().map_err(|_| {
+            Error::new(Code::InvalidConfig, format!("cannot use the requested address {text:?} of {of}: it is none"))
+        })
+    };
+    if let Some(text) = request.attachment.arg("IP").filter(|ip| !ip.is_empty()) {
+        found.push(parse(text, "CNI_ARGS")?);
+    }
+    let keys = request.keys();
+    let cni = keys.object("args")?.map(|args| Keys::new(args, "\"args\"").object("cni")).transpose()?.flatten();
+    for (object, of) in [(cni, "\"args.cni\""), (keys.object("runtimeConfig")?, "\"runtimeConfig\"")] {
+        let Some(object) = object else { continue };
+        let texts: Vec<String> = Keys::new(object, of).decode("ips")?.unwrap_or_default();
+        for text in texts {
+            found.push(parse(&text, of)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Name service as a resolv.conf has it.
+fn resolv_conf(path: &str) -> Result<Dns, Error> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::because(format!("cannot read \"resolvConf\" {path}"), e).code(Code::Io))?;
+    let mut dns = Dns::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        match words.next().as_deref() {
+            Some("nameserver") => dns.nameservers.extend(words.next()),
+            Some("domain") => dns.domain = words.next().unwrap_or_default(),
+            Some("search") => dns.search.extend(words),
+            Some("options") => dns.options.extend(words),
+            _ => {}
+        }
+    }
+    Ok(dns)
+}

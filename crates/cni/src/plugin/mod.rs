@@ -1,0 +1,22 @@
+//! Sextant's own plugins. They are reached through the contract alone: [`builtins`] is all there is to see.
+
+mod bridge;
+mod host_local;
+mod inside;
+mod loopback;
+mod portmap;
+mod table;
+
+use std::sync::Arc;
+
+use crate::contract::Registry;
+
+/// The plugins of this crate, by type.
+pub fn builtins() -> Registry {
+    Registry::from([
+        ("bridge", Arc::new(bridge::Bridge) as _),
+        ("host-local", Arc::new(host_local::HostLocal) as _),
+        ("loopback", Arc::new(loopback::Loopback) as _),
+        ("portmap", Arc::new(portmap::Portmap) as _),
+    ])
+}

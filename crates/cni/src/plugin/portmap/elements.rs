@@ -1,0 +1,136 @@
+use std::net::IpAddr;
+
+use kernel::netlink::{IpNet, Socket};
+use kernel::netlink::conntrack::Flows;
+use kernel::nft::{self, Element, Transaction, Value};
+use rustix::io::Errno;
+
+use crate::contract::{Error, PortMapping};
+use crate::plugin::table::{FAMILY, HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR, Table};
+
+/// One port of the host, in one family, as an element of one of the table's maps.
+#[derive(Debug)]
+pub(super) struct Publication<'a> {
+    pub(super) mapping: &'a PortMapping,
+    pub(super) set: &'static str,
+    pub(super) element: Element,
+    ipv4: bool,
+}
+
+impl Publication<'_> {
+    /// `127.0.0.1:8080/tcp`.
+    pub(super) fn words(&self) -> String {
+        let PortMapping { host_port, protocol, host_ip, .. } = self.mapping;
+        match host_ip {
+            Some(ip) => format!("{}/{}", std::net::SocketAddr::new(*ip, *host_port), protocol.as_str()),
+            None => format!("{host_port}/{}", protocol.as_str()),
+        }
+    }
+
+    /// The flows that were on their way before the port was published.
+    pub(super) fn flows(&self) -> Flows {
+        Flows::FirstSentTo {
+            ipv4: self.ipv4,
+            address: self.mapping.host_ip.filter(|ip| !ip.is_unspecified()),
+            protocol: self.mapping.protocol.number(),
+            port: self.mapping.host_port,
+        }
+    }
+}
+
+/// The map and key of a mapping in one family; none if it is published on an address of the other.
+fn key(mapping: &PortMapping, ipv4: bool) -> Option<(&'static str, Vec<u8>)> {
+    let port = |value: Value| value.protocol(mapping.protocol.number()).port(mapping.host_port).into_bytes();
+    match mapping.host_ip {
+        Some(ip) if ip.is_ipv4() != ipv4 => None,
+        Some(ip) if !ip.is_unspecified() => {
+            Some((if ipv4 { HOSTPORTS4_ADDR } else { HOSTPORTS6_ADDR }, port(Value::new().address(ip))))
+        }
+        _ => Some((if ipv4 { HOSTPORTS4 } else { HOSTPORTS6 }, port(Value::new()))),
+    }
+}
+
+/// The elements that publish `mappings` of a container with `addresses`.
+pub(super) fn publications<'a>(
+    mappings: &'a [PortMapping],
+    addresses: &[IpNet],
+    holder: &str,
+) -> Vec<Publication<'a>> {
+    let one = |(mapping, address): (&'a PortMapping, &IpNet)| {
+        let (set, key) = key(mapping, address.is_ipv4())?;
+        let value = Value::new().address(address.address()).port(mapping.container_port).into_bytes();
+        let element = Element { key, value: Some(value), comment: Some(holder.to_owned()), key_end: None };
+        Some(Publication { mapping, set, element, ipv4: address.is_ipv4() })
+    };
+    mappings.iter().flat_map(|mapping| addresses.iter().map(move |address| (mapping, address))).filter_map(one).collect()
+}
+
+/// The element with this key.
+pub(super) fn find(table: &Table, set: &str, key: &[u8], socket: &mut Socket) -> Result<Option<Element>, Error> {
+    let wanted = Element { key: key.to_vec(), ..Element::default() };
+    Ok(nft::element(socket, FAMILY, &table.name, set, &wanted)?)
+}
+
+/// The elements of `mappings` that are there and `holder`'s.
+pub(super) fn held_of(
+    table: &Table,
+    mappings: &[PortMapping],
+    holder: &str,
+    socket: &mut Socket,
+) -> Result<Vec<(&'static str, Element)>, Error> {
+    let mut held = Vec::new();
+    for mapping in mappings {
+        for (set, key) in [true, false].into_iter().filter_map(|ipv4| key(mapping, ipv4)) {
+            let there = find(table, set, &key, socket)?;
+            held.extend(there.filter(|element| element.is_held_by(holder)).map(|element| (set, element)));
+        }
+    }
+    Ok(held)
+}
+
+/// All elements that are `holder`'s: lists the maps.
+pub(super) fn held_by(
+    table: &Table,
+    holder: &str,
+    socket: &mut Socket,
+) -> Result<Vec<(&'static str, Element)>, Error> {
+    let mut held = Vec::new();
+    for set in [HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR] {
+        match nft::elements(socket, FAMILY, &table.name, set) {
+            Err(e) if e.errno() == Some(Errno::NOENT) => {}
+            there => held.extend(there?.into_iter().filter(|e| e.is_held_by(holder)).map(|element| (set, element))),
+        }
+    }
+    Ok(held)
+}
+
+/// Deletes elements; those that are gone meanwhile count as done.
+pub(super) fn delete(table: &Table, held: &[(&'static str, Element)], socket: &mut Socket) -> Result<(), Error> {
+    let delete = |held: &[(&'static str, Element)], socket: &mut Socket| {
+        let mut change = Transaction::new();
+        for (set, element) in held {
+            let key = Element { key: element.key.clone(), ..Element::default() };
+            change.delete_elements(FAMILY, &table.name, set, &[key]);
+        }
+        match change.commit(socket) {
+            Err(e) if e.errno() == Some(Errno::NOENT) => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
+    };
+    if !delete(held, socket)? {
+        for one in held {
+            delete(std::slice::from_ref(one), socket)?;
+        }
+    }
+    Ok(())
+}
+
+/// The container's address that an element leads to.
+pub(super) fn target(element: &Element) -> Option<IpAddr> {
+    let value = element.value.as_deref()?;
+    match value.len() {
+        8 => Some((*value.first_chunk::<4>()?).into()),
+        20 => Some((*value.first_chunk::<16>()?).into()),
+        _ => None,
+    }
+}

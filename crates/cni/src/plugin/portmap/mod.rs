@@ -1,0 +1,153 @@
+//! `portmap`: the host's ports lead to a container's. An element of a map a port, so the cost does not grow.
+
+mod conf;
+mod elements;
+mod listener;
+
+use std::net::IpAddr;
+
+use kernel::netlink::conntrack::{Flows, delete_flows_on};
+use kernel::netlink::{self, Batch, IpNet, Protocol as Netlink, SetLink, Socket};
+use ledger::{Effect, Record};
+
+use super::table::{FAMILY, HAIRPIN4, HAIRPIN6, Table};
+use crate::contract::{AddResult, Code, Error, Plugin, Protocol, Request};
+use conf::{Conf, container_addresses};
+use elements::Publication;
+
+/// The plugin `portmap`.
+#[derive(Debug)]
+pub(super) struct Portmap;
+
+impl Plugin for Portmap {
+    fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
+        let conf = Conf::of(request)?;
+        let previous = request.previous.ok_or_else(|| {
+            Error::new(Code::InvalidConfig, "cannot publish ports: portmap must come after a plugin that attaches")
+        })?;
+        if conf.mappings.is_empty() {
+            return Ok(previous.clone());
+        }
+        let addresses = container_addresses(previous);
+        let publications = elements::publications(&conf.mappings, &addresses, &holder(request));
+        if publications.is_empty() {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                "cannot publish ports: the container has no address of the family that they are published on",
+            ));
+        }
+        conf.table.join(record)?;
+        let mut socket = Socket::open(Netlink::Netfilter)?;
+        for publication in &publications {
+            refuse_if_taken(&conf.table, publication, &mut socket)?;
+            listener::refuse_if_listening(publication.mapping)?;
+        }
+        for address in &addresses {
+            admit_link(&conf.table, *address, record)?;
+        }
+        publish(&conf.table, &publications, &mut socket, record)?;
+        Ok(previous.clone())
+    }
+
+    fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
+        let conf = Conf::of(request)?;
+        let mut socket = Socket::open(Netlink::Netfilter)?;
+        let holder = holder(request);
+        let held = if conf.mappings.is_empty() && request.keys().get("runtimeConfig").is_none() && !is_known(request) {
+            elements::held_by(&conf.table, &holder, &mut socket)?
+        } else {
+            elements::held_of(&conf.table, &conf.mappings, &holder, &mut socket)?
+        };
+        elements::delete(&conf.table, &held, &mut socket)?;
+        // All that was sent to the container, in one pass an address.
+        let mut addresses: Vec<IpAddr> = held.iter().filter_map(|(_, element)| elements::target(element)).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses.into_iter().try_for_each(|address| {
+            Ok(delete_flows_on(&mut socket, &Flows::AnsweredFrom { address, port: None })?)
+        })
+    }
+
+    fn check(&self, request: &Request<'_>) -> Result<(), Error> {
+        let conf = Conf::of(request)?;
+        let Some(previous) = request.previous.filter(|_| !conf.mappings.is_empty()) else { return Ok(()) };
+        let mut socket = Socket::open(Netlink::Netfilter)?;
+        for publication in elements::publications(&conf.mappings, &container_addresses(previous), &holder(request)) {
+            let there = elements::find(&conf.table, publication.set, &publication.element.key, &mut socket)?;
+            if there.as_ref() != Some(&publication.element) {
+                return Err(Error::new(
+                    Code::Other(100),
+                    format!("published port {} is gone from nftables table {}", publication.words(), conf.table.name),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The comment of an element: whose it is.
+fn holder(request: &Request<'_>) -> String {
+    format!("{}/{}", request.attachment.container_id, request.attachment.ifname)
+}
+
+/// The result of ADD is known, and with it that no port was asked for.
+fn is_known(request: &Request<'_>) -> bool {
+    request.previous.is_some()
+}
+
+fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut Socket) -> Result<(), Error> {
+    let Some(there) = elements::find(table, publication.set, &publication.element.key, socket)? else { return Ok(()) };
+    let by = there.comment.unwrap_or_else(|| "somebody unknown".into());
+    Err(Error::new(
+        Code::Other(100),
+        format!("cannot publish host port {}: container {by} has published it already", publication.words()),
+    )
+    .hint("choose another host port, or stop that container"))
+}
+
+/// Joins those that are published behind the link that leads to the container.
+fn admit_link(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
+    let address = container.address();
+    let mut socket = Socket::open(Netlink::Route)?;
+    let index = netlink::route_to(&mut socket, address)?.and_then(|route| route.link);
+    let link = index.map(|index| netlink::link_by_index(&mut socket, index)).transpose()?.flatten();
+    let link = link.filter(|link| link.name != "lo").ok_or_else(|| {
+        Error::new(Code::Other(100), format!("cannot publish ports: the host has no route to the container at {address}"))
+    })?;
+    let set = if address.is_ipv4() { HAIRPIN4 } else { HAIRPIN6 };
+    table.join_network(set, &link.name, container.network(), record)?;
+    if address.is_ipv4() {
+        // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::index(link.index).route_localnet(true));
+        socket.run(&batch)?;
+    }
+    Ok(())
+}
+
+fn publish(
+    table: &Table,
+    publications: &[Publication<'_>],
+    socket: &mut Socket,
+    record: &mut dyn Record,
+) -> Result<(), Error> {
+    for publication in publications {
+        record.record(Effect::NftElement {
+            family: FAMILY.to_string(),
+            table: table.name.clone(),
+            set: publication.set.into(),
+            key: publication.element.key.clone(),
+            holder: publication.element.comment.clone().unwrap_or_default(),
+        })?;
+    }
+    table.change(socket, |change| {
+        for Publication { set, element, .. } in publications {
+            change.add_elements(FAMILY, &table.name, set, std::slice::from_ref(element), true);
+        }
+    })?;
+    // A client that has sent to the port before has an entry that passes the map by.
+    for publication in publications.iter().filter(|p| p.mapping.protocol == Protocol::Udp) {
+        delete_flows_on(socket, &publication.flows())?;
+    }
+    Ok(())
+}
