@@ -1,6 +1,7 @@
 //! Against real registries, when somebody started one: `cargo xtask interop` sets the variables.
 //!
 //! `SEXTANT_TEST_REGISTRY`: host:port of a registry (plain http, loopback) that holds `test/busybox:1`.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::io::Read;
 

@@ -1,4 +1,5 @@
 //! Our client against our registry: every endpoint of the distribution spec, and its refusals.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::io::{Cursor, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -165,10 +165,10 @@ impl Client {
     /// The caller's own credential for the registry itself; what files know for a mirror.
     pub(super) fn credential_for(&self, target: &Target<'_>) -> Result<Option<Credential>, Error> {
         let files = &self.config().credentials;
-        Ok(match (&target.endpoint.namespace, &self.credential) {
-            (Some(_), _) => files.find(&target.endpoint.authority, target.repository)?,
-            (None, Some(own)) => Some(own.clone()),
-            (None, None) => files.find(target.registry, target.repository)?,
+        Ok(match (target.endpoint.mirror, &self.credential) {
+            (true, _) => files.find(&target.endpoint.authority, target.repository)?,
+            (false, Some(own)) => Some(own.clone()),
+            (false, None) => files.find(target.registry, target.repository)?,
         })
     }
 
@@ -233,7 +233,7 @@ impl Client {
         let mut form: Vec<(&str, &str)> = Vec::new();
         form.extend(challenge.get("service").map(|service| ("service", service)));
         let joined = scopes.join(" ");
-        let (mut get, mut post) = (Request::get(""), None);
+        let (mut get, mut post) = (Request::builder(), None);
         match credential {
             Some(Credential::Identity(token)) => {
                 form.extend([

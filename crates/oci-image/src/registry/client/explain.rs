@@ -76,8 +76,11 @@ impl fmt::Display for Step {
         if let Some(proxy) = &self.proxy {
             line("proxy", proxy.clone())?;
         }
+        if endpoint.mirror {
+            line("mirror", "the registry's own credentials are not sent to it".to_owned())?;
+        }
         if let Some(namespace) = &endpoint.namespace {
-            line("mirror", format!("sends ?ns={namespace}"))?;
+            line("query", format!("?ns={namespace}"))?;
         }
         for ca in &endpoint.tls.ca {
             line("ca", ca.display().to_string())?;

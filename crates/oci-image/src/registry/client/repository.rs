@@ -91,7 +91,7 @@ impl Repository {
 
     /// The registry itself, or what stands in its place where it is not to be asked.
     pub(super) fn itself(&self) -> Option<Target<'_>> {
-        let own = |place: &&Place| place.endpoint.namespace.is_none();
+        let own = |place: &&Place| !place.endpoint.mirror;
         self.places.iter().rev().find(own).or(self.places.last()).map(|place| self.target(place))
     }
 

@@ -95,7 +95,9 @@ pub struct Endpoint {
     pub headers: Vec<(String, String)>,
     /// How long connecting may take.
     pub dial_timeout: Option<Duration>,
-    /// For a mirror the registry it stands in for, sent as `?ns=`.
+    /// It stands in for the registry: credentials for the registry are not for it.
+    pub mirror: bool,
+    /// The registry's name, sent as `?ns=` to whoever has another name.
     pub namespace: Option<String>,
     /// Plain http may be tried when TLS fails: a loopback registry nobody configured.
     pub http_fallback: bool,
@@ -110,7 +112,7 @@ impl Endpoint {
     }
 
     /// The registry itself, as it is without configuration.
-    fn default_for(registry: &str, plain_http: bool) -> Self {
+    pub fn default_for(registry: &str, plain_http: bool) -> Self {
         let authority = if registry == DEFAULT_REGISTRY { DOCKER_HUB } else { registry };
         // 443 is TLS's, whoever answers there; a file or --plain-http says otherwise.
         let http_fallback = !plain_http && is_loopback(registry) && !registry.ends_with(":443");
@@ -122,15 +124,15 @@ impl Endpoint {
             tls: TlsFiles::default(),
             headers: Vec::new(),
             dial_timeout: None,
+            mirror: false,
             namespace: None,
             http_fallback,
             origin: None,
         }
     }
 
-    /// A mirror is anything but the registry itself.
-    fn is_mirror_of(&self, registry: &str) -> bool {
-        self.authority != registry && !(registry == DEFAULT_REGISTRY && self.authority == DOCKER_HUB)
+    fn is_named(&self, registry: &str) -> bool {
+        self.authority == registry || (registry == DEFAULT_REGISTRY && self.authority == DOCKER_HUB)
     }
 }
 
@@ -219,8 +221,9 @@ fn from_folder(folder: &Path, registry: &str, base: Endpoint) -> Result<Vec<Endp
     };
     let mut endpoints = parse(&text, &file, base)?;
     for endpoint in &mut endpoints {
-        if endpoint.is_mirror_of(registry) {
-            endpoint.namespace = Some(registry.to_owned());
+        match endpoint.is_named(registry) {
+            true => endpoint.mirror = false,
+            false => endpoint.namespace = Some(registry.to_owned()),
         }
     }
     Ok(endpoints)

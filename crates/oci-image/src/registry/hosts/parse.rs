@@ -53,6 +53,7 @@ fn hosts(
             capabilities: Capabilities::ALL,
             path: API_ROOT.to_owned(),
             http_fallback: false,
+            mirror: true,
             ..base.clone()
         };
         key.set_url(&mut mirror, url).map_err(|error| at(error, document, value))?;

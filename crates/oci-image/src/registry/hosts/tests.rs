@@ -49,7 +49,8 @@ fn without_a_server_the_registry_itself_comes_last() {
     let endpoints = read("[host.\"mirror.example\"]\n", "docker.io").unwrap();
     let urls: Vec<_> = endpoints.iter().map(Endpoint::url).collect();
     assert_eq!(urls, ["https://mirror.example/v2", "https://registry-1.docker.io/v2"]);
-    assert!(!endpoints[1].is_mirror_of("docker.io") && endpoints[0].is_mirror_of("docker.io"));
+    assert!(endpoints[1].is_named("docker.io") && !endpoints[0].is_named("docker.io"));
+    assert!(!endpoints[1].mirror && endpoints[0].mirror);
     assert_eq!(read("", "a.example").unwrap()[0].url(), "https://a.example/v2");
 }
 

@@ -121,30 +121,40 @@ fn ask_server(
     for query in queries {
         socket.send(&query.bytes)?;
     }
+    let mut pending: Vec<_> = queries.iter().collect();
     let mut responses: Vec<Response> = Vec::new();
     let mut buffer = [0; DATAGRAM_MAX];
-    while responses.len() < queries.len() {
-        let left = until.saturating_duration_since(Instant::now());
-        socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        let length = match socket.recv(&mut buffer) {
-            Ok(length) => length,
+    while !pending.is_empty() {
+        match receive(&socket, &mut buffer, until) {
+            Ok(Some(response)) => {
+                // What answers nothing that is open is a copy, or none of ours.
+                let Some(at) = pending.iter().position(|query| query.matches(&response)) else { continue };
+                let query = pending.remove(at);
+                responses.push(if response.truncated { over_tcp(server, query, until)? } else { response });
+            }
+            Ok(None) => {}
             // One family answered: better than nothing, and some servers never answer for AAAA.
             Err(_) if responses.iter().any(|response| !response.answers.is_empty()) => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-            }
             Err(error) => return Err(error),
-        };
-        let Some(Ok(response)) = buffer.get(..length).map(message::decode_response) else { continue };
-        let Some(query) = queries.iter().find(|query| query.matches(&response)) else { continue };
-        // The same answer twice must not count for both.
-        if responses.iter().any(|known| known.id == response.id) {
-            continue;
         }
-        responses.push(if response.truncated { over_tcp(server, query, until)? } else { response });
     }
     Ok(responses)
+}
+
+/// The next datagram; `None` if it is no response.
+fn receive(socket: &UdpSocket, buffer: &mut [u8], until: Instant) -> io::Result<Option<Response>> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(late());
+    }
+    socket.set_read_timeout(Some(left))?;
+    match socket.recv(buffer) {
+        Ok(length) => Ok(buffer.get(..length).and_then(|bytes| message::decode_response(bytes).ok())),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late()),
+        Err(error) => Err(error),
+    }
 }
 
 fn over_tcp(server: SocketAddr, query: &Query<'_>, until: Instant) -> io::Result<Response> {
