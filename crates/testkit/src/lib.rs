@@ -1,1 +1,25 @@
-//! testkit
+//! What the tests of every crate and `xtask` share: snapshots of the machine, a crash harness, virtual machines, a
+//! power-cut harness.
+//!
+//! - [`Machine`] says which of the machine's effects to watch; [`Snapshot::diff`] what a run left behind.
+//! - [`crash`] kills a command at each of its ledger steps, or at random moments, lets another recover, and compares.
+//! - [`vm`] boots Debian's cloud kernel in QEMU, on an initramfs or a disk of our making, and reads its serial line.
+//! - [`power`] cuts a guest's power at random moments and rebuilds its disk as it would really have been left.
+//!
+//! It forks the programs of others (`qemu-system-*`, `dpkg-deb`, `mkfs.ext4`, ...); the product never does.
+//!
+//! **What it never does**: it is never part of the product, only of its tests; it never changes what it watches; it
+//! never passes silently where it cannot do its work, that is an error; it never asserts how long something took.
+
+pub mod crash;
+mod error;
+mod machine;
+pub mod power;
+mod program;
+mod random;
+pub mod vm;
+
+pub use error::{Error, Result};
+pub use machine::{Diff, Machine, Snapshot};
+pub use program::run;
+pub use random::Random;

@@ -1,0 +1,184 @@
+//! CPU time and memory of everything that is started in one cgroup, detached children included.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::Result;
+use crate::program::shown;
+
+/// A cgroup of our own in the hierarchies that count and weigh: v1's cpuacct and cpu, or v2.
+pub(crate) struct Meter {
+    name: String,
+    /// Its directory in each hierarchy, and the one this process is in.
+    dirs: Vec<(PathBuf, PathBuf)>,
+    usage: Usage,
+}
+
+enum Usage {
+    /// `cpuacct.usage`, in nanoseconds.
+    V1(PathBuf),
+    /// `usage_usec` of `cpu.stat`.
+    V2(PathBuf),
+}
+
+impl Meter {
+    /// Makes the cgroup; removed when this is dropped.
+    pub(crate) fn new() -> Result<Self> {
+        let name = format!("sextant-bench-{}", std::process::id());
+        let own = std::fs::read_to_string("/proc/self/cgroup")?;
+        let place = |controller: &str| -> Result<Option<(PathBuf, PathBuf)>> {
+            let Some(root) = mounted(controller)? else { return Ok(None) };
+            let line = own.lines().find(|line| {
+                let names = line.split(':').nth(1).unwrap_or_default();
+                if controller.is_empty() {
+                    names.is_empty()
+                } else {
+                    names.split(',').any(|name| name == controller)
+                }
+            });
+            let path = line.and_then(|line| line.splitn(3, ':').nth(2)).unwrap_or("/");
+            Ok(Some((root.join(&name), root.join(path.trim_start_matches('/')))))
+        };
+        let mut dirs = Vec::new();
+        let usage = match place("cpuacct")? {
+            Some(cpuacct) => {
+                let usage = Usage::V1(cpuacct.0.join("cpuacct.usage"));
+                let cpu = place("cpu")?.filter(|cpu| cpu.0 != cpuacct.0);
+                dirs.extend([cpuacct].into_iter().chain(cpu));
+                usage
+            }
+            None => {
+                let v2 = place("")?.ok_or("no cgroup hierarchy counts CPU time")?;
+                let usage = Usage::V2(v2.0.join("cpu.stat"));
+                dirs.push(v2);
+                usage
+            }
+        };
+        for (dir, _) in &dirs {
+            std::fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+            // What else runs here should not decide: where the file is, a high share.
+            for (file, share) in [("cpu.shares", "100000"), ("cpu.weight", "10000")] {
+                let file = dir.join(file);
+                if file.exists() {
+                    std::fs::write(file, share)?;
+                }
+            }
+        }
+        Ok(Self { name, dirs, usage })
+    }
+
+    /// The cgroup's path below each root, to be given to runtimes as the parent of theirs: what they move elsewhere
+    /// would not be counted.
+    pub(crate) fn parent(&self) -> String {
+        format!("/{}", self.name)
+    }
+
+    /// Starts a command inside. This process is inside for that moment.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<Child> {
+        self.step(|(inside, _)| inside)?;
+        let child = command.spawn();
+        self.step(|(_, outside)| outside)?;
+        child.map_err(|e| format!("cannot run {}: {e}", shown(command)).into())
+    }
+
+    /// CPU time used inside until now, by children that ended too.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        Ok(match &self.usage {
+            Usage::V1(file) => Duration::from_nanos(std::fs::read_to_string(file)?.trim().parse()?),
+            Usage::V2(file) => {
+                let text = std::fs::read_to_string(file)?;
+                let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+                Duration::from_micros(usage.ok_or("cpu.stat has no usage_usec")?.trim().parse()?)
+            }
+        })
+    }
+
+    /// Watches the memory of what is inside until the watch is stopped.
+    pub(crate) fn watch(&self) -> MemoryWatch {
+        let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let dir = self.dirs.first().map(|(dir, _)| dir.clone()).unwrap_or_default();
+        let (stopped, highest) = (Arc::clone(&stop), Arc::clone(&peak));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                highest.fetch_max(resident(&dir), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        MemoryWatch { stop, peak, thread }
+    }
+
+    fn step(&self, which: impl Fn(&(PathBuf, PathBuf)) -> &PathBuf) -> Result<()> {
+        for dirs in &self.dirs {
+            let procs = which(dirs).join("cgroup.procs");
+            std::fs::write(&procs, std::process::id().to_string())
+                .map_err(|e| format!("cannot write {}: {e}", procs.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        for (dir, _) in &self.dirs {
+            // The kernel needs a moment after the last process; a contest has ended its own.
+            for _ in 0..50 {
+                match std::fs::remove_dir(dir) {
+                    Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy => {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+/// A thread that adds up resident memory every 5 ms.
+pub(crate) struct MemoryWatch {
+    stop: Arc<AtomicBool>,
+    peak: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl MemoryWatch {
+    /// The most that was resident at one moment, in KiB.
+    pub(crate) fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+        self.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// The sum of what the processes in `dir` and below have resident, in KiB.
+fn resident(dir: &Path) -> u64 {
+    let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let own: u64 = procs.lines().map(resident_of).sum();
+    let below = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    own + below.filter(|entry| entry.path().is_dir()).map(|entry| resident(&entry.path())).sum::<u64>()
+}
+
+fn resident_of(pid: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// Where the hierarchy with `controller` is mounted; v2's has none of its own.
+fn mounted(controller: &str) -> Result<Option<PathBuf>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let found = table.lines().find_map(|line| {
+        let (own, rest) = line.split_once(" - ")?;
+        let mut rest = rest.split(' ');
+        let (kind, _, options) = (rest.next()?, rest.next()?, rest.next()?);
+        let fits = if controller.is_empty() {
+            kind == "cgroup2"
+        } else {
+            kind == "cgroup" && options.split(',').any(|option| option == controller)
+        };
+        fits.then(|| PathBuf::from(own.split(' ').nth(4).unwrap_or_default()))
+    });
+    Ok(found)
+}

@@ -1,0 +1,29 @@
+//! Ring 5: real neighbours from Debian's packages. A scenario is a function of a [`Site`]; new ones go into
+//! [`SCENARIOS`].
+
+mod scenarios;
+mod site;
+
+pub(crate) use site::Site;
+
+use crate::Result;
+use crate::rings::{Count, Extent};
+
+/// A name, and what happens there.
+type Scenario = (&'static str, fn(&Site) -> Result<()>);
+
+const SCENARIOS: &[Scenario] = &[
+    ("buildah builds, skopeo pushes, sextant pulls and runs", scenarios::built_and_run),
+    ("sextant pushes, skopeo and podman pull", scenarios::pushed_back),
+    ("skopeo and umoci read a layout of sextant", scenarios::layout_is_read),
+    ("a Debian root by debootstrap runs apt --version", scenarios::debian),
+];
+
+pub(crate) fn run(extent: &Extent) -> Result<Count> {
+    let site = Site::new()?;
+    let mut count = Count::default();
+    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| name.contains(&extent.only)) {
+        count.add(name, scenario(&site));
+    }
+    Ok(count)
+}

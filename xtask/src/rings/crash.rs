@@ -1,0 +1,120 @@
+//! Ring 3: the product killed between any two recorded effects and at random moments, over each of its commands.
+
+use std::process::Command;
+use std::time::Duration;
+
+use testkit::Machine;
+use testkit::crash::{Crash, Toll};
+
+use super::{Count, Extent};
+use crate::Result;
+use crate::interop::Site;
+use crate::program::quiet;
+
+/// A command to kill, with what must be there before it and whether that is running afterwards.
+struct Scenario {
+    name: &'static str,
+    /// Commands that bring about what the victim needs.
+    before: &'static [&'static [&'static str]],
+    victim: &'static [&'static str],
+    /// Commands that take back what the scenario left on purpose; those that find nothing to do may fail.
+    after: &'static [&'static [&'static str]],
+}
+
+/// `IMAGE` stands for the image's reference.
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "run", before: &[], victim: &["run", "--rm", "IMAGE", "true"], after: &[] },
+    Scenario {
+        name: "run -d",
+        before: &[],
+        victim: &["run", "-d", "--name", "victim", "-p", "127.0.0.1:18080:80", "IMAGE", "sleep", "1000"],
+        after: &[&["rm", "-f", "victim"]],
+    },
+    Scenario {
+        name: "exec",
+        before: &[&["run", "-d", "--name", "victim", "IMAGE", "sleep", "1000"]],
+        victim: &["exec", "victim", "true"],
+        after: &[&["rm", "-f", "victim"]],
+    },
+    Scenario {
+        name: "stop",
+        before: &[&["run", "-d", "--name", "victim", "IMAGE", "sleep", "1000"]],
+        victim: &["stop", "-t", "0", "victim"],
+        after: &[&["rm", "-f", "victim"]],
+    },
+    Scenario {
+        name: "rm",
+        before: &[&["run", "-d", "--name", "victim", "IMAGE", "sleep", "1000"]],
+        victim: &["rm", "-f", "victim"],
+        after: &[&["rm", "-f", "victim"]],
+    },
+    Scenario {
+        name: "pull",
+        before: &[&["rmi", "IMAGE"]],
+        victim: &["pull", "IMAGE"],
+        after: &[&["pull", "IMAGE"]],
+    },
+];
+
+pub(super) fn run(extent: &mut Extent) -> Result<Count> {
+    let site = Site::new()?;
+    let image = site.busybox()?;
+    quiet(&mut site.sextant(["pull", &image]))?;
+    let mut count = Count::default();
+    let chosen: Vec<&Scenario> =
+        SCENARIOS.iter().filter(|scenario| scenario.name.contains(&extent.only)).collect();
+    let each = extent.kills.div_ceil(2 * chosen.len().max(1) as u64);
+    for scenario in chosen {
+        let at = |args: &[&str]| command(&site, &image, args);
+        let crash = Crash {
+            name: scenario.name,
+            machine: Machine::new()
+                .files_under(site.run_dir())
+                .processes_marked(site.run_dir().to_string_lossy()),
+            prepare: &|| all(scenario.before, &at),
+            victim: &|| at(scenario.victim),
+            recover: &|| {
+                for args in scenario.after {
+                    let _ = quiet(&mut at(args));
+                }
+                // Any command converges; this one also shows that the store and the records can be read.
+                all(&[&["ps", "-a"], &["images"]], &at)
+            },
+            limit: Duration::from_secs(60),
+        };
+        count.add(
+            &format!("{}: killed at recorded effects", scenario.name),
+            told(crash.at_steps(each, &mut extent.random)),
+        );
+        count.add(
+            &format!("{}: killed at random moments", scenario.name),
+            told(crash.at_moments(each, &mut extent.random)),
+        );
+    }
+    Ok(count)
+}
+
+fn command(site: &Site, image: &str, args: &[&str]) -> Command {
+    let mut command = site.sextant([]);
+    command.args(args.iter().map(|&arg| if arg == "IMAGE" { image } else { arg }));
+    command
+}
+
+fn all(commands: &[&[&str]], at: &dyn Fn(&[&str]) -> Command) -> testkit::Result<()> {
+    for args in commands {
+        testkit::run(&mut at(args))?;
+    }
+    Ok(())
+}
+
+fn told(toll: testkit::Result<Toll>) -> Result<()> {
+    let toll = toll?;
+    println!("        {} runs, {} killed before their end", toll.runs, toll.killed);
+    match toll.failures.as_slice() {
+        [] => Ok(()),
+        [first, ..] => {
+            Err(format!("{} of {} runs left something; first: {first}", toll.failures.len(), toll.runs)
+                .into())
+        }
+    }
+}

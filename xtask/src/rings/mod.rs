@@ -1,0 +1,160 @@
+//! `test` and `soak`: the rings of tests, one after the other, each timed; one that fails does not stop the next.
+
+mod crash;
+mod power;
+mod unit;
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use testkit::Random;
+
+pub(crate) use unit::read as read_test_line;
+
+use crate::program::cargo;
+use crate::{Result, interop, packages, vm};
+
+/// One ring of tests (ARCHITECTURE.md has the list).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ring {
+    /// `cargo test --workspace`: documentation, units, properties, kernel calls
+    Unit,
+    /// Kills between recorded effects and at random moments
+    Crash,
+    /// Debian's neighbours
+    Interop,
+    /// The kernel tests in QEMU, on cgroup v2
+    Vm,
+    /// Power cuts in QEMU
+    Power,
+}
+
+const RINGS: &[Ring] = &[Ring::Unit, Ring::Crash, Ring::Interop, Ring::Vm, Ring::Power];
+
+/// All rings at sample size.
+#[derive(Debug, Args)]
+pub(crate) struct Sample {
+    /// Only these rings
+    #[arg(long, value_delimiter = ',')]
+    ring: Vec<Ring>,
+    /// Only scenarios whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// The seed of an earlier run, to repeat its kills
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Do not install missing packages
+    #[arg(long)]
+    no_install: bool,
+}
+
+/// All rings at full size.
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    #[command(flatten)]
+    sample: Sample,
+    /// How many kills and cuts
+    #[arg(long, default_value_t = 1000)]
+    kills: u64,
+}
+
+/// How much of what a ring does.
+#[derive(Debug, Clone)]
+pub(crate) struct Extent {
+    /// Kills, over all scenarios, and power cuts.
+    pub(crate) kills: u64,
+    pub(crate) cuts: u64,
+    /// Everything, also what takes many minutes.
+    pub(crate) full: bool,
+    pub(crate) only: String,
+    pub(crate) random: Random,
+}
+
+/// What came of a ring.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    /// Names of what failed, with a line of why.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Count {
+    /// Adds one test's outcome, and says it.
+    pub(crate) fn add(&mut self, name: &str, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => {
+                println!("ok      {name}");
+                self.passed += 1;
+            }
+            Err(e) => {
+                println!("FAILED  {name}: {e}");
+                self.failed += 1;
+                let first = e.to_string();
+                self.failures.push(format!("{name}: {}", first.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+}
+
+pub(crate) fn test(sample: &Sample) -> Result<()> {
+    run(sample, 40, 12, false)
+}
+
+pub(crate) fn soak(soak: &Soak) -> Result<()> {
+    run(&soak.sample, soak.kills, soak.kills, true)
+}
+
+fn run(sample: &Sample, kills: u64, cuts: u64, full: bool) -> Result<()> {
+    let rings = if sample.ring.is_empty() { RINGS } else { &sample.ring };
+    if !sample.no_install && rings.iter().any(|ring| *ring != Ring::Unit) {
+        packages::install(packages::NEEDED)?;
+    }
+    let (random, seed) = sample.seed.map_or_else(Random::fresh, |seed| (Random::new(seed), seed));
+    println!("seed {seed} (--seed {seed} repeats it)");
+    let mut extent = Extent { kills, cuts, full, only: sample.only.clone(), random };
+    let mut table = Vec::new();
+    let mut built = None;
+    for ring in rings {
+        println!("\n==> ring {ring:?}");
+        let began = Instant::now();
+        if matches!(ring, Ring::Crash | Ring::Interop) && built.is_none() {
+            built = Some(cargo(["build", "--release", "--locked"]).map_err(|e| e.to_string()));
+        }
+        let count = match &built {
+            Some(Err(e)) if matches!(ring, Ring::Crash | Ring::Interop) => Err(e.clone().into()),
+            _ => one(*ring, &mut extent),
+        };
+        let count = count.unwrap_or_else(|e| {
+            println!("FAILED  {ring:?}: {e}");
+            Count { failed: 1, failures: vec![e.to_string()], ..Count::default() }
+        });
+        table.push((*ring, count, began.elapsed()));
+    }
+    report(&table)
+}
+
+fn one(ring: Ring, extent: &mut Extent) -> Result<Count> {
+    match ring {
+        Ring::Unit => unit::run(),
+        Ring::Crash => crash::run(extent),
+        Ring::Interop => interop::run(extent),
+        Ring::Vm => vm::ring(extent.full),
+        Ring::Power => power::run(extent),
+    }
+}
+
+fn report(table: &[(Ring, Count, Duration)]) -> Result<()> {
+    println!("\n{:<10} {:>7} {:>7} {:>8}", "ring", "passed", "failed", "seconds");
+    for (ring, count, time) in table {
+        let name = format!("{ring:?}").to_lowercase();
+        println!("{name:<10} {:>7} {:>7} {:>8.1}", count.passed, count.failed, time.as_secs_f64());
+    }
+    for failure in table.iter().flat_map(|(_, count, _)| &count.failures) {
+        println!("failed: {failure}");
+    }
+    let passed: u64 = table.iter().map(|(_, count, _)| count.passed).sum();
+    let failed: u64 = table.iter().map(|(_, count, _)| count.failed).sum();
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} tests failed").into()) }
+}

@@ -1,0 +1,63 @@
+//! `cargo test --workspace`, counted.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use super::Count;
+use crate::Result;
+use crate::program::root;
+
+pub(super) fn run() -> Result<Count> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).current_dir(root());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut count = Count::default();
+    if let Some(out) = child.stdout.take() {
+        for line in BufReader::new(out).lines() {
+            let line = line?;
+            read(&line, &mut count);
+            if !line.ends_with("... ok") && !line.is_empty() && !line.starts_with("running ") {
+                println!("{line}");
+            }
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && count.failed == 0 {
+        // It did not come to a count: something does not build, or died.
+        count.failed = 1;
+        count.failures.push(format!("cargo test --workspace: {status}"));
+    }
+    Ok(count)
+}
+
+/// Takes the counts and names from the lines of Rust's test program.
+pub(crate) fn read(line: &str, count: &mut Count) {
+    if let Some(result) = line.strip_prefix("test result: ") {
+        let number = |word: &str| {
+            let part = result.split(['.', ';']).find_map(|part| part.trim().strip_suffix(word));
+            part.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        count.passed += number("passed");
+        count.failed += number("failed");
+    } else if let Some(name) = line.strip_prefix("test ").and_then(|test| test.strip_suffix(" ... FAILED")) {
+        count.failures.push(name.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_the_test_program() {
+        let mut count = Count::default();
+        read(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s",
+            &mut count,
+        );
+        read("test a::b ... FAILED", &mut count);
+        read("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out", &mut count);
+        assert_eq!((count.passed, count.failed), (13, 2));
+        assert_eq!(count.failures, ["a::b"]);
+    }
+}

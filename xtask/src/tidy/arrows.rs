@@ -1,0 +1,73 @@
+//! Arrows between crates point one way: sextant, wings, ledger, kernel (ARCHITECTURE.md).
+
+use super::Finding;
+use crate::Result;
+use crate::program::{cargo_json, root};
+
+/// Who may depend on whom, besides on crates that are not ours. Wings know each other only where the design says so:
+/// the shim has the OCI runtime inside, the CRI wing serves over shim, images and networks.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("kernel", &[]),
+    ("ledger", &["kernel"]),
+    ("oci-image", &["kernel", "ledger"]),
+    ("oci-runtime", &["kernel", "ledger"]),
+    ("cni", &["kernel", "ledger"]),
+    ("csi", &["kernel", "ledger"]),
+    ("cpi", &["kernel", "ledger"]),
+    ("smi", &["kernel", "ledger"]),
+    ("api", &["kernel", "ledger"]),
+    ("shim", &["kernel", "ledger", "oci-runtime"]),
+    ("cri", &["kernel", "ledger", "oci-image", "oci-runtime", "shim", "cni"]),
+    ("agent", &["kernel", "ledger", "api", "cri", "csi"]),
+    (
+        "sextant",
+        &[
+            "kernel",
+            "ledger",
+            "oci-image",
+            "oci-runtime",
+            "shim",
+            "cri",
+            "cni",
+            "csi",
+            "cpi",
+            "smi",
+            "api",
+            "agent",
+        ],
+    ),
+    ("testkit", &["kernel", "ledger"]),
+    ("xtask", &["kernel", "ledger", "testkit"]),
+];
+
+/// What any crate may use in its tests.
+const IN_TESTS: &[&str] = &["testkit"];
+
+pub(super) fn check() -> Result<Vec<Finding>> {
+    let metadata = cargo_json(["metadata", "--no-deps", "--format-version", "1"])?;
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata lists no packages")?;
+    let ours: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut findings = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some((_, allowed)) = ALLOWED.iter().find(|(crate_name, _)| *crate_name == name) else {
+            findings.push(Finding::new(name, "is not in the table of arrows (xtask/src/tidy/arrows.rs)"));
+            continue;
+        };
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        for dependency in dependencies {
+            let to = dependency["name"].as_str().unwrap_or_default();
+            let in_tests = dependency["kind"].as_str() == Some("dev") && IN_TESTS.contains(&to);
+            if ours.contains(&to) && !in_tests && !allowed.contains(&to) {
+                findings.push(Finding::new(name, format!("must not depend on {to}: arrows point one way")));
+            }
+        }
+        let manifest = std::path::Path::new(package["manifest_path"].as_str().unwrap_or_default());
+        let text = std::fs::read_to_string(manifest)?;
+        if !text.contains("[lints]\nworkspace = true") {
+            let place = manifest.strip_prefix(root()).unwrap_or(manifest).display();
+            findings.push(Finding::new(place, "must inherit the workspace's lints"));
+        }
+    }
+    Ok(findings)
+}

@@ -1,0 +1,138 @@
+//! The kernel tests again, inside QEMU on Debian's cloud kernel: cgroup v2, modules that the host may lack; and once
+//! more under systemd.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+use testkit::vm::{Disk, Guest, Initramfs, Kernel, MODULES, rootfs};
+
+use crate::program::{cargo_json_lines, quiet, target};
+use crate::rings::{Count, read_test_line};
+use crate::{Result, packages};
+
+/// Whose tests ask something of the kernel.
+const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim"];
+
+/// The kernel tests inside QEMU.
+#[derive(Debug, Args)]
+pub(crate) struct Vm {
+    /// On a Debian root with systemd as PID 1 instead of an initramfs
+    #[arg(long)]
+    systemd: bool,
+    /// Only the tests of these crates
+    #[arg(long, value_delimiter = ',', default_values = CRATES)]
+    package: Vec<String>,
+    /// Give up after so many seconds
+    #[arg(long, default_value_t = 900)]
+    limit: u64,
+    /// Passed on to each test program
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(vm: &Vm) -> Result<()> {
+    packages::install(packages::NEEDED)?;
+    let count = boot(vm, true)?;
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed == 0 { Ok(()) } else { Err(count.failures.join("; ").into()) }
+}
+
+/// The ring's form: the initramfs; in full also systemd.
+pub(crate) fn ring(full: bool) -> Result<Count> {
+    let package = CRATES.iter().map(ToString::to_string).collect();
+    let mut vm = Vm { systemd: false, package, limit: 900, args: Vec::new() };
+    let mut count = boot(&vm, false)?;
+    if full {
+        vm.systemd = true;
+        let second = boot(&vm, false)?;
+        count.passed += second.passed;
+        count.failed += second.failed;
+        count.failures.extend(second.failures);
+    }
+    Ok(count)
+}
+
+fn boot(vm: &Vm, echo: bool) -> Result<Count> {
+    let cache = target().join("vm");
+    let kernel = Kernel::fetch(&cache)?;
+    let tests = cache.join("tests");
+    let names = copy_tests(&vm.package, &tests)?;
+    let script = script(&names, &vm.args, vm.systemd);
+    std::fs::write(tests.join("run"), &script)?;
+    let place = tempfile::Builder::new().prefix("sextant-vm-").tempdir()?;
+    let initramfs = place.path().join("initramfs");
+    let mut guest = Guest::new(&kernel, &initramfs);
+    if vm.systemd {
+        Initramfs::new(&kernel, &["virtio_blk"], "")?.write(&initramfs)?;
+        let image = place.path().join("tests.ext4");
+        rootfs::tests_disk(&tests, &image)?;
+        guest.disks = vec![Disk::Scratch(rootfs::disk(&cache, &kernel)?), Disk::Scratch(image)];
+        guest.append = "sextant.root=/dev/vda apparmor=1 security=apparmor systemd.show_status=0".into();
+    } else {
+        let mut contents = Initramfs::new(&kernel, MODULES, "sh /tests/run")?;
+        for name in names.iter().map(String::as_str).chain(["run"]) {
+            contents.program(&format!("tests/{name}"), &tests.join(name));
+        }
+        contents.write(&initramfs)?;
+    }
+    guest.memory = 2048;
+    guest.acceleration = guest.probe();
+    guest.echo = echo;
+    println!("booting {} ({:?})", kernel.version, guest.acceleration);
+    let (said, status) = guest.run(Duration::from_secs(vm.limit))?;
+    let mut count = Count::default();
+    said.lines().for_each(|line| read_test_line(line, &mut count));
+    if let Some(up) = said.lines().find(|line| line.starts_with("sextant-vm: up")) {
+        println!("{}", up.trim_start_matches("sextant-vm: "));
+    }
+    if status != 0 {
+        count.failed = count.failed.max(1);
+        count.failures.push(format!("the guest's status is {status}"));
+        if !echo {
+            println!("{said}");
+        }
+    }
+    Ok(count)
+}
+
+/// Builds the crates' test programs and copies them, without what only a debugger reads, into `dir`.
+fn copy_tests(packages: &[String], dir: &Path) -> Result<Vec<String>> {
+    let mut args = vec!["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
+    args.extend(packages.iter().flat_map(|package| ["--package", package.as_str()]));
+    let _ = std::fs::remove_dir_all(dir);
+    std::fs::create_dir_all(dir)?;
+    let mut names = Vec::new();
+    for message in cargo_json_lines(&args)? {
+        let Some(program) = message["executable"].as_str().filter(|_| message["profile"]["test"] == true)
+        else {
+            continue;
+        };
+        let package = Path::new(message["manifest_path"].as_str().unwrap_or_default())
+            .parent()
+            .and_then(Path::file_name);
+        let package = package.unwrap_or_default().to_string_lossy().into_owned();
+        let target = message["target"]["name"].as_str().unwrap_or_default();
+        let unit = target.replace('_', "-") == package;
+        let name = if unit { package } else { format!("{package}-{target}") };
+        let to: PathBuf = dir.join(&name);
+        quiet(Command::new("strip").arg("--strip-debug").arg("-o").arg(&to).arg(program))?;
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// What the guest runs: every test program, whatever came of the one before.
+fn script(names: &[String], args: &[String], systemd: bool) -> String {
+    let mut script = String::from("failed=0\nexport PROPTEST_CASES=32\n");
+    if systemd {
+        script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");
+        script.push_str("[ \"$state\" = running ] || { systemctl --failed --no-pager; failed=1; }\n");
+    }
+    for name in names {
+        script.push_str(&format!("echo \"# {name}\"; /tests/{name} {} || failed=1\n", args.join(" ")));
+    }
+    script.push_str("exit $failed\n");
+    script
+}
