@@ -60,9 +60,10 @@ impl Arch {
         }
     }
 
-    /// Are its registers, and so the arguments of its calls, 64 bits wide?
+    /// Are its words, and so the arguments of its calls, 64 bits wide? Those of x32 are not, whatever its registers
+    /// hold beyond 32 bits.
     pub const fn is_64_bit(self) -> bool {
-        matches!(self, Self::X86_64 | Self::X32 | Self::Aarch64)
+        matches!(self, Self::X86_64 | Self::Aarch64)
     }
 
     /// The architectures whose calls a kernel of this one accepts beside its own.

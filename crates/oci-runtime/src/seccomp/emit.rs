@@ -7,8 +7,8 @@
 use kernel::arch::Arch;
 use kernel::seccomp::{Comparison, DATA_ARCH, DATA_ARGS, DATA_NR, SockFilter};
 
-use super::range::{BAD_ARCH, Outcome, Range, Ranges};
-use super::rule::{Alternative, Condition, Rules};
+use super::range::{BAD_ARCH, Block, Outcome, Range, Ranges};
+use super::rule::{Condition, Rules};
 
 /// The whole filter: the architecture, then its tree.
 pub(super) fn program(rules: &Rules, native: Arch) -> Vec<SockFilter> {
@@ -60,7 +60,6 @@ impl Emitter {
             blocks: &ranges.blocks,
             written: vec![None; ranges.blocks.len()],
             default: rules.default,
-            wide: arch.is_64_bit(),
         };
         let root = tree.node(&ranges.ranges);
         self.follow(root);
@@ -107,7 +106,7 @@ impl Emitter {
         Place::At(self.push(branch))
     }
 
-    /// Looks at an argument: both halves of it where registers are 64 bits wide.
+    /// Looks at an argument: both halves of it where arguments are 64 bits wide.
     fn condition(&mut self, condition: &Condition, wide: bool, yes: Place, no: Place) -> Place {
         let (yes, no) = if condition.negated { (no, yes) } else { (yes, no) };
         let (mask, value) = (condition.mask, condition.value);
@@ -140,11 +139,10 @@ impl Emitter {
 /// The search for a number.
 struct Tree<'a> {
     emitter: &'a mut Emitter,
-    blocks: &'a [Vec<Alternative>],
+    blocks: &'a [Block],
     /// Where each block is, once it is there.
     written: Vec<Option<usize>>,
     default: u32,
-    wide: bool,
 }
 
 impl Tree<'_> {
@@ -183,12 +181,12 @@ impl Tree<'_> {
     }
 
     /// Alternatives, tried in turn.
-    fn block(&mut self, alternatives: &[Alternative]) -> usize {
+    fn block(&mut self, block: &Block) -> usize {
         let mut next = Place::Return(self.default);
-        for alternative in alternatives.iter().rev() {
+        for alternative in block.alternatives.iter().rev() {
             let mut yes = Place::Return(alternative.ret);
             for condition in alternative.conditions.iter().rev() {
-                yes = self.emitter.condition(condition, self.wide, yes, next);
+                yes = self.emitter.condition(condition, block.wide, yes, next);
             }
             next = yes;
         }

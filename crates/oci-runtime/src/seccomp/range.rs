@@ -28,8 +28,14 @@ pub(super) struct Range {
 #[derive(Default)]
 pub(super) struct Ranges {
     pub ranges: Vec<Range>,
-    /// Alternatives to try in turn.
-    pub blocks: Vec<Vec<Alternative>>,
+    pub blocks: Vec<Block>,
+}
+
+/// Alternatives to try in turn.
+pub(super) struct Block {
+    pub alternatives: Vec<Alternative>,
+    /// The arguments are 64 bits wide.
+    pub wide: bool,
 }
 
 impl Ranges {
@@ -62,7 +68,7 @@ impl Ranges {
             if number > next {
                 self.push(next, default);
             }
-            let outcome = self.outcome(rules, group);
+            let outcome = self.outcome(rules, group, calls.arch.is_64_bit());
             self.push(number, outcome);
             next = number + 1;
         }
@@ -83,14 +89,14 @@ impl Ranges {
     }
 
     /// What the alternatives for a number come to.
-    fn outcome(&mut self, rules: &Rules, group: &[(u32, u32)]) -> Outcome {
+    fn outcome(&mut self, rules: &Rules, group: &[(u32, u32)], wide: bool) -> Outcome {
         let alternatives = || group.iter().map(|(_, i)| &rules.alternatives[*i as usize]);
         if let Some(settled) = alternatives().find(|alternative| alternative.conditions.is_empty()) {
             return Outcome::Return(settled.ret);
         }
-        let same = |block: &Vec<Alternative>| block.iter().eq(alternatives());
+        let same = |block: &Block| block.wide == wide && block.alternatives.iter().eq(alternatives());
         Outcome::Block(self.blocks.iter().position(same).unwrap_or_else(|| {
-            self.blocks.push(alternatives().cloned().collect());
+            self.blocks.push(Block { alternatives: alternatives().cloned().collect(), wide });
             self.blocks.len() - 1
         }))
     }
