@@ -374,3 +374,25 @@ fn an_upload_that_is_cut_goes_on() {
     client.push_blob(&tag(&server, "x:1"), &blob, None, &open).unwrap();
     assert_eq!(received.lock().unwrap().0, content);
 }
+
+#[test]
+fn a_layer_that_is_not_distributed_comes_from_its_own_place() {
+    let content = b"foreign layer".to_vec();
+    let body = content.clone();
+    let maker = Faulty::start(move |_, request, stream| {
+        assert!(request.starts_with("GET /layer?v=1 ") && !request.contains("authorization"), "{request}");
+        answer(stream, 200, "", &body);
+    });
+    let server = Faulty::start(|_, request, stream| match request.contains("authorization") {
+        true => answer(stream, 404, "", b""),
+        false => answer(stream, 401, "www-authenticate: Basic realm=\"r\"\r\n", b""),
+    });
+    let mut blob = Descriptor::of(MediaType::DOCKER_FOREIGN_GZIP, &content);
+    blob.urls = vec!["file:///etc/passwd".into(), format!("http://{}/layer?v=1", maker.addr)];
+    let client = Client::new(config()).with_credential(me());
+    let mut read = Vec::new();
+    client.blob(&tag(&server, "x:1"), &blob, 0).unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read, content);
+    blob.media_type = MediaType::OCI_LAYER;
+    assert!(client.blob(&tag(&server, "x:1"), &blob, 0).is_err());
+}

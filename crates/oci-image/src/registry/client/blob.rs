@@ -41,20 +41,29 @@ impl Client {
         if offset >= blob.size {
             return Ok(Body::empty());
         }
-        repository
-            .at_each(Capability::Pull, &act, |target| self.open_at(target, repository, blob, offset, &act))
+        let path = format!("{}/blobs/{}", repository.path(), blob.digest);
+        let open = |target: &Target<'_>| self.open_at(target, &path, blob, offset, &act);
+        let failure = match repository.at_each(Capability::Pull, &act, open) {
+            Ok(body) => return Ok(body),
+            Err(failure) => failure,
+        };
+        // What may not be pushed is found where its maker keeps it (image-spec, "urls"), without our credentials.
+        let urls =
+            blob.urls.iter().filter(|url| blob.media_type.is_nondistributable() && url.starts_with("http"));
+        let mut found =
+            urls.filter_map(|url| self.open_at(&repository.itself()?, url, blob, offset, &act).ok());
+        found.next().ok_or(failure)
     }
 
     fn open_at(
         &self,
         target: &Target<'_>,
-        repository: &Repository,
+        path: &str,
         blob: &Descriptor,
         offset: u64,
         act: &str,
     ) -> Result<Body, Error> {
-        let mut call =
-            Call::new(self, Method::GET, format!("{}/blobs/{}", repository.path(), blob.digest), act);
+        let mut call = Call::new(self, Method::GET, path, act);
         if offset > 0 {
             call = call.header(RANGE, format!("bytes={offset}-"));
         }

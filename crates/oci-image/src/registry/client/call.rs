@@ -181,7 +181,8 @@ impl Client {
             false => format!("{base}{}", call.path),
         };
         let mut query: Vec<_> = call.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        if let Some(namespace) = &target.endpoint.namespace {
+        // A whole URL was made by a server, which put into it what it needs.
+        if let Some(namespace) = target.endpoint.namespace.as_ref().filter(|_| !call.path.contains("://")) {
             query.push(("ns", namespace));
         }
         let mut url = form::with_query(&location, &query);

@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::{Credential, CredentialError, helper, normal_key, server_key};
+use super::helper::Helpers;
+use super::{Credential, CredentialError, normal_key, server_key};
 
 /// A file of credentials is small; anything larger is not one.
 const FILE_MAX: u64 = 4 << 20;
@@ -76,11 +77,12 @@ impl ConfigFile {
 
     pub(super) fn find(
         &self,
+        helpers: &Helpers,
         registry: &str,
         repository: &str,
     ) -> Result<Option<Credential>, CredentialError> {
         if let Some(name) = self.helper(registry)?
-            && let Some(credential) = helper::get(&name, &server_key(registry))?
+            && let Some(credential) = helpers.get(&name, &server_key(registry))?
         {
             return Ok(Some(credential));
         }

@@ -1,5 +1,6 @@
 //! Docker's credential helpers: `docker-credential-NAME get|store|erase`, JSON on standard input and output.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -15,38 +16,62 @@ const OUTPUT_MAX: u64 = 1 << 20;
 /// What helpers print, by contract, when they know nothing.
 const NOT_FOUND: &str = "credentials not found";
 
-/// `None` when the helper knows nothing for `server`.
-pub(super) fn get(name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
-    let helper = Helper { name, act: "get" };
-    let (ok, output) = helper.run(server.as_bytes())?;
-    if !ok {
-        return match output.contains(NOT_FOUND) {
-            true => Ok(None),
-            false => Err(helper.failed(output.lines().next().unwrap_or("it failed without a word"))),
-        };
+/// Where helpers are looked for: the process's own `PATH`, unless given.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Helpers {
+    pub(super) path: Option<OsString>,
+}
+
+impl Helpers {
+    /// `None` when the helper knows nothing for `server`.
+    pub(super) fn get(&self, name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
+        let helper = self.helper(name, "get");
+        let (ok, output) = helper.run(server.as_bytes())?;
+        if !ok {
+            return match output.contains(NOT_FOUND) {
+                true => Ok(None),
+                false => Err(helper.failed(first_line(&output))),
+            };
+        }
+        let answer: Value =
+            serde_json::from_str(&output).map_err(|_| helper.failed("its answer is no JSON"))?;
+        let field = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (username, secret) = (field("Username"), field("Secret"));
+        Ok(match username.as_str() {
+            _ if secret.is_empty() => None,
+            TOKEN_USER => Some(Credential::Identity(secret)),
+            _ => Some(Credential::Basic { username, password: secret }),
+        })
     }
-    let answer: Value = serde_json::from_str(&output).map_err(|_| helper.failed("its answer is no JSON"))?;
-    let field = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (username, secret) = (field("Username"), field("Secret"));
-    Ok(match username.as_str() {
-        _ if secret.is_empty() => None,
-        TOKEN_USER => Some(Credential::Identity(secret)),
-        _ => Some(Credential::Basic { username, password: secret }),
-    })
+
+    pub(super) fn store(
+        &self,
+        name: &str,
+        server: &str,
+        username: &str,
+        password: &str,
+    ) -> Result<(), CredentialError> {
+        let input = serde_json::json!({ "ServerURL": server, "Username": username, "Secret": password });
+        self.helper(name, "store").must(input.to_string().as_bytes())
+    }
+
+    pub(super) fn erase(&self, name: &str, server: &str) -> Result<(), CredentialError> {
+        self.helper(name, "erase").must(server.as_bytes())
+    }
+
+    fn helper<'a>(&'a self, name: &'a str, act: &'static str) -> Helper<'a> {
+        Helper { name, act, path: self.path.as_deref() }
+    }
 }
 
-pub(super) fn store(name: &str, server: &str, username: &str, password: &str) -> Result<(), CredentialError> {
-    let input = serde_json::json!({ "ServerURL": server, "Username": username, "Secret": password });
-    Helper { name, act: "store" }.must(input.to_string().as_bytes())
-}
-
-pub(super) fn erase(name: &str, server: &str) -> Result<(), CredentialError> {
-    Helper { name, act: "erase" }.must(server.as_bytes())
+fn first_line(output: &str) -> &str {
+    output.lines().next().unwrap_or("it failed without a word")
 }
 
 struct Helper<'a> {
     name: &'a str,
     act: &'static str,
+    path: Option<&'a OsStr>,
 }
 
 impl Helper<'_> {
@@ -58,7 +83,7 @@ impl Helper<'_> {
         match self.run(input)? {
             (true, _) => Ok(()),
             (false, output) if output.contains(NOT_FOUND) => Ok(()),
-            (false, output) => Err(self.failed(output.lines().next().unwrap_or("it failed without a word"))),
+            (false, output) => Err(self.failed(first_line(&output))),
         }
     }
 
@@ -67,7 +92,11 @@ impl Helper<'_> {
         if self.name.contains('/') {
             return Err(self.failed("a helper is named by its name alone, without a path"));
         }
-        let mut child = Command::new(format!("docker-credential-{}", self.name))
+        let mut command = Command::new(format!("docker-credential-{}", self.name));
+        if let Some(path) = self.path {
+            command.env("PATH", path);
+        }
+        let mut child = command
             .arg(self.act)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -11,10 +11,12 @@ mod helper;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use config_file::ConfigFile;
+use helper::Helpers;
 
 use crate::reference::DEFAULT_REGISTRY;
 
@@ -90,6 +92,7 @@ pub enum CredentialError {
 pub struct CredentialFiles {
     read: Vec<PathBuf>,
     write: Option<PathBuf>,
+    helpers: Helpers,
 }
 
 impl CredentialFiles {
@@ -114,19 +117,28 @@ impl CredentialFiles {
         };
         let kept = home.map(|home| home.join(".config/containers/auth.json"));
         let write = named.clone().or_else(|| docker.clone());
-        Self { read: named.into_iter().chain(docker).chain([run]).chain(kept).collect(), write }
+        Self {
+            read: named.into_iter().chain(docker).chain([run]).chain(kept).collect(),
+            write,
+            ..Self::default()
+        }
     }
 
     /// One file for reading and writing.
     pub fn at(path: &Path) -> Self {
-        Self { read: vec![path.to_owned()], write: Some(path.to_owned()) }
+        Self { read: vec![path.to_owned()], write: Some(path.to_owned()), ..Self::default() }
+    }
+
+    /// Looks for helpers in these folders (as `PATH` has them) instead of the process's own `PATH`.
+    pub fn with_helper_path(self, path: OsString) -> Self {
+        Self { helpers: Helpers { path: Some(path) }, ..self }
     }
 
     /// What the files, or their helpers, know for a repository; an entry for a part of its path beats the registry's.
     pub fn find(&self, registry: &str, repository: &str) -> Result<Option<Credential>, CredentialError> {
         for path in &self.read {
             if let Some(file) = ConfigFile::read(path)?
-                && let Some(credential) = file.find(registry, repository)?
+                && let Some(credential) = file.find(&self.helpers, registry, repository)?
             {
                 return Ok(Some(credential));
             }
@@ -142,7 +154,7 @@ impl CredentialFiles {
         let mut file = ConfigFile::read(path)?.unwrap_or_else(|| ConfigFile::empty(path));
         let key = server_key(registry);
         if let Some(name) = file.helper(registry)? {
-            helper::store(&name, &key, username, password)?;
+            self.helpers.store(&name, &key, username, password)?;
             return Ok(format!("docker-credential-{name}"));
         }
         file.set(&key, username, password)?;
@@ -161,8 +173,8 @@ impl CredentialFiles {
         let Some(mut file) = ConfigFile::read(path)? else { return Ok(false) };
         let mut known = false;
         if let Some(name) = file.helper(registry)? {
-            known = helper::get(&name, &server_key(registry))?.is_some();
-            helper::erase(&name, &server_key(registry))?;
+            known = self.helpers.get(&name, &server_key(registry))?.is_some();
+            self.helpers.erase(&name, &server_key(registry))?;
         }
         if file.remove(registry) {
             known = true;

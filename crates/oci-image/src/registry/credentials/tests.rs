@@ -85,3 +85,47 @@ fn the_environment_names_the_files() {
     assert_eq!(files.write, Some("/a".into()));
     assert_eq!(files.read, [PathBuf::from("/a"), "/run/containers/0/auth.json".into()]);
 }
+
+#[test]
+fn helpers_are_asked_told_and_feared() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = |name: &str, text: &str| {
+        let path = dir.path().join(format!("docker-credential-{name}"));
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let kept = dir.path().join("kept");
+    let store = format!(
+        "read -r line; case $1-$line in store-*) echo \"$line\" >{k};; erase-*) : >{k};; \
+         get-r.example) if test -s {k}; then read -r a <{k}; echo \"$a\"; else echo credentials not found in native keychain; exit 1; fi;; \
+         get-t.example) echo '{{\"Username\":\"<token>\",\"Secret\":\"idt\"}}';; *) echo locked; exit 2;; esac",
+        k = kept.display()
+    );
+    script("good", &store);
+    script("silly", "echo hello");
+    let path = dir.path().join("config.json");
+    let text = r#"{"credsStore":"good","credHelpers":{"s.example":"silly","m.example":"missing","p.example":"a/../b"},
+        "auths":{"r.example":{"auth":"b2xkOjM="}}}"#;
+    std::fs::write(&path, text).unwrap();
+    let path_variable = std::env::join_paths([dir.path(), Path::new("/bin"), Path::new("/usr/bin")]).unwrap();
+    let files = CredentialFiles::at(&path).with_helper_path(path_variable);
+    assert_eq!(
+        files.find("r.example", "x").unwrap(),
+        basic("old", "3"),
+        "the file answers for a helper without one"
+    );
+    assert_eq!(files.store("r.example", "me", "new").unwrap(), "docker-credential-good");
+    assert_eq!(files.find("r.example", "x").unwrap(), basic("me", "new"));
+    assert!(files.erase("r.example").unwrap());
+    assert_eq!(files.find("r.example", "x").unwrap(), None);
+    assert_eq!(files.find("t.example", "x").unwrap(), Some(Credential::Identity("idt".into())));
+    for (registry, part) in [
+        ("u.example", "docker-credential-good: locked"),
+        ("s.example", "no JSON"),
+        ("m.example", "installed"),
+        ("p.example", "without a path"),
+    ] {
+        let error = files.find(registry, "x").unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -17,6 +17,8 @@ use super::reply::{Code, Failure, Payload, reply};
 use super::route;
 use crate::contract::{Algorithm, Digest, Hasher};
 
+/// A client that sends nothing for so long is gone; what it sent stays, and it may go on.
+const STALL_MAX: Duration = Duration::from_secs(120);
 /// An upload nobody went on with is forgotten after this.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
 
@@ -184,7 +186,12 @@ async fn complete(
 /// Writes a request's body to the upload's end; what arrived before a cut stays.
 async fn receive(upload: &mut Upload, request: Request<Incoming>) -> Result<(), Failure> {
     let mut body = request.into_body();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let late =
+            |_| Failure::new(StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid, "the body stopped coming");
+        let Some(frame) = tokio::time::timeout(STALL_MAX, body.frame()).await.map_err(late)? else {
+            return Ok(());
+        };
         let cut = |error: hyper::Error| {
             Failure::new(
                 StatusCode::BAD_REQUEST,
@@ -198,7 +205,6 @@ async fn receive(upload: &mut Upload, request: Request<Incoming>) -> Result<(), 
             upload.size += data.len() as u64;
         }
     }
-    Ok(())
 }
 
 /// A chunk must begin where the last one ended; `Content-Range` is `first-last`, without a unit.
