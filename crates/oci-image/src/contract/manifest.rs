@@ -73,7 +73,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
 #[derive(Clone, Debug)]
 pub enum Document {
     /// Several images, by platform.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
     /// One image.
     Manifest(Box<ImageManifest>),
 }
@@ -120,10 +120,10 @@ pub fn parse_document(bytes: &[u8], announced: Option<&MediaType>) -> Result<Doc
         );
     }
     match own.as_ref().or(announced) {
-        Some(m) if m.is_index() => Ok(Document::Index(parse_index(bytes)?)),
+        Some(m) if m.is_index() => Ok(Document::Index(Box::new(parse_index(bytes)?))),
         Some(m) if m.is_manifest() => Ok(Document::Manifest(Box::new(parse_manifest(bytes)?))),
         Some(m) => invalid("mediaType", format!("{m:?} is neither an image index nor an image manifest")),
-        None if index => Ok(Document::Index(parse_index(bytes)?)),
+        None if index => Ok(Document::Index(Box::new(parse_index(bytes)?))),
         None => Ok(Document::Manifest(Box::new(parse_manifest(bytes)?))),
     }
 }

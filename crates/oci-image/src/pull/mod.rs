@@ -81,6 +81,17 @@ pub fn pull(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<PullReport> {
+    pull_image(store, Some(name), source, options, progress)
+}
+
+/// Like [`pull`], for an image that may have no name.
+pub(crate) fn pull_image(
+    store: &Store,
+    name: Option<&str>,
+    source: &dyn Source,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<PullReport> {
     let timer = report::Timer::start();
     let ingest = store.ingest()?;
     let resolved = resolve::resolve(store, &ingest, source, options)?;
@@ -88,13 +99,13 @@ pub fn pull(
     let mut report = layers::run(store, &ingest, source, options, progress, &resolved)?;
     settle::settle(store, &resolved.config.rootfs.diff_ids)?;
     let image = Image {
-        name: Some(name.to_owned()),
+        name: name.map(str::to_owned),
         manifest: resolved.descriptor.clone(),
         target: resolved.target.clone(),
         pinned: false,
     };
     store.record(image)?;
-    report.name = name.to_owned();
+    report.name = name.map(str::to_owned);
     report.manifest = resolved.descriptor.digest;
     report.target = resolved.target;
     report.id = resolved.manifest.config.digest;

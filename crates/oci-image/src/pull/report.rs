@@ -8,8 +8,8 @@ use crate::contract::Digest;
 /// What a pull did, and where its time went.
 #[derive(Clone, Debug)]
 pub struct PullReport {
-    /// The complete reference it is recorded as.
-    pub name: String,
+    /// The complete reference it is recorded as; an imported image may have none.
+    pub name: Option<String>,
     /// The image's id: its configuration's digest.
     pub id: Digest,
     /// Its manifest's digest.
@@ -60,7 +60,7 @@ impl PullReport {
     /// An empty report of an image with `layers` layers.
     pub(super) fn new(digest: &Digest, layers: usize) -> Self {
         Self {
-            name: String::new(),
+            name: None,
             id: digest.clone(),
             manifest: digest.clone(),
             target: digest.clone(),

@@ -22,23 +22,20 @@ pub struct Image {
 }
 
 impl Image {
-    pub(crate) fn from_record(record: Descriptor) -> Self {
+    pub(crate) fn from_record(mut record: Descriptor) -> Self {
+        // What only the record says is no part of the descriptor: two names of an image have the same one.
+        let mut take = |key| record.annotations.remove(key);
+        let (name, target, pinned) = (take(annotation::REF_NAME), take(TARGET), take(PINNED));
         Self {
-            name: record.annotation(annotation::REF_NAME).map(str::to_owned),
-            target: record
-                .annotation(TARGET)
-                .and_then(|t| t.parse().ok())
-                .unwrap_or_else(|| record.digest.clone()),
-            pinned: record.annotation(PINNED) == Some("true"),
+            name,
+            target: target.and_then(|t| t.parse().ok()).unwrap_or_else(|| record.digest.clone()),
+            pinned: pinned.as_deref() == Some("true"),
             manifest: record,
         }
     }
 
     fn into_record(self) -> Descriptor {
         let mut record = self.manifest;
-        for key in [annotation::REF_NAME, TARGET, PINNED] {
-            record.annotations.remove(key);
-        }
         if let Some(name) = self.name {
             record.annotations.insert(annotation::REF_NAME.into(), name);
         }
@@ -63,7 +60,8 @@ impl Store {
     /// Records `image` under its name; a name that stood for another image stands for this one from now on.
     pub fn record(&self, image: Image) -> Result<()> {
         self.change(|images| {
-            images.retain(|i| i.name.is_none() || i.name != image.name);
+            let same = |i: &Image| i.manifest.digest == image.manifest.digest;
+            images.retain(|i| i.name != image.name || (i.name.is_none() && !same(i)));
             images.push(image);
             Ok(())
         })

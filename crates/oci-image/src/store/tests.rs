@@ -1,1 +1,128 @@
+use std::{fs, time::Duration};
 
+use super::*;
+use crate::{
+    archive::{Content, Part, build},
+    contract::{Compression, ContainerConfig},
+};
+
+fn image(store: &Store, name: &str, files: &[(&str, &str)]) -> Image {
+    let part = |(path, text): &(&str, &str)| Part {
+        path: (*path).into(),
+        content: Content::Bytes(text.as_bytes().into()),
+        mode: 0o644,
+    };
+    let parts: Vec<_> = files.iter().map(part).collect();
+    build(store, name, &parts, ContainerConfig::default(), Compression::Gzip).unwrap();
+    store.find(name).unwrap()
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("images")).unwrap();
+    (folder, store)
+}
+
+#[test]
+fn names_come_and_go_and_the_image_with_the_last() {
+    let (_folder, store) = open();
+    let a = image(&store, "docker.io/library/a:1", &[("f", "a")]);
+    store.tag(&a, "docker.io/library/a:2").unwrap();
+    assert_eq!(store.find("a:2").unwrap().manifest, a.manifest);
+    assert!(store.untag("docker.io/library/a:1").unwrap());
+    assert!(!store.untag("docker.io/library/a:1").unwrap());
+    assert_eq!(store.collect(&|_| false, Duration::ZERO).unwrap(), Collected::default());
+    assert_eq!(store.remove(&a).unwrap(), ["docker.io/library/a:2"]);
+    let collected = store.collect(&|_| false, Duration::ZERO).unwrap();
+    assert_eq!((collected.blobs, collected.layers), (3, 1));
+    assert!(store.find("a:2").unwrap_err().to_string().contains("pull it first"));
+}
+
+#[test]
+fn what_a_container_uses_stays() {
+    let (_folder, store) = open();
+    let a = image(&store, "docker.io/library/a:1", &[("f", "a")]);
+    let layer = store.details(&a).unwrap().config.rootfs.diff_ids[0].clone();
+    store.remove(&a).unwrap();
+    let collected = store.collect(&|d| *d == layer, Duration::ZERO).unwrap();
+    assert_eq!((collected.blobs, collected.layers), (3, 0));
+    assert!(store.has_layer(&layer));
+}
+
+#[test]
+fn a_pinned_image_is_not_removed() {
+    let (_folder, store) = open();
+    let a = image(&store, "docker.io/library/a:1", &[("f", "a")]);
+    store.pin("docker.io/library/a:1", true).unwrap();
+    assert!(matches!(store.untag("docker.io/library/a:1"), Err(Error::Pinned(_))));
+    assert!(matches!(store.remove(&a), Err(Error::Pinned(_))));
+    store.pin("docker.io/library/a:1", false).unwrap();
+    store.remove(&a).unwrap();
+}
+
+#[test]
+fn usage_tells_shared_from_unique() {
+    let (_folder, store) = open();
+    image(&store, "docker.io/library/a:1", &[("f", "shared")]);
+    let b = image(&store, "docker.io/library/b:1", &[("f", "shared")]);
+    assert_eq!(
+        b.manifest.digest,
+        store.find("a:1").unwrap().manifest.digest,
+        "the same parts make the same image"
+    );
+    image(&store, "docker.io/library/c:1", &[("g", "another")]);
+    let usage = store.usage().unwrap();
+    assert!(usage.images.iter().all(|u| u.unique == u.total && u.total > 0));
+    assert_eq!(usage.layers, 6 + 7);
+}
+
+#[test]
+fn an_ambiguous_id_is_refused() {
+    let (_folder, store) = open();
+    for n in 0..40 {
+        image(&store, &format!("docker.io/library/a:{n}"), &[("f", &n.to_string())]);
+    }
+    let ids: Vec<String> =
+        store.images().unwrap().iter().map(|i| store.details(i).unwrap().id.hex().to_owned()).collect();
+    let shared = ids.iter().find(|a| ids.iter().filter(|b| b[..1] == a[..1]).count() > 1).unwrap();
+    // Two digits are the least that is taken for an id.
+    let prefix = &shared[..2];
+    match ids.iter().filter(|i| i.starts_with(prefix)).count() {
+        1 => {
+            assert!(store.find(prefix).is_ok() || matches!(store.find(prefix), Err(Error::Ambiguous { .. })))
+        }
+        _ => assert!(matches!(store.find(prefix), Err(Error::Ambiguous { .. }))),
+    }
+}
+
+#[test]
+fn what_a_running_pull_needs_is_left_alone() {
+    let (_folder, store) = open();
+    let blob = store.add_blob(crate::contract::MediaType::OCI_EMPTY, b"{}").unwrap();
+    let ingest = store.ingest().unwrap();
+    ingest.lease(&store, [&blob.digest]).unwrap();
+    store.collect(&|_| false, Duration::ZERO).unwrap();
+    assert!(store.has_blob(&blob.digest) && ingest.path().exists());
+    drop(ingest);
+    store.collect(&|_| false, Duration::ZERO).unwrap();
+    assert!(!store.has_blob(&blob.digest));
+}
+
+#[test]
+fn a_damaged_image_does_not_stop_the_rest() {
+    let (_folder, store) = open();
+    let a = image(&store, "docker.io/library/a:1", &[("f", "a")]);
+    let b = image(&store, "docker.io/library/b:1", &[("f", "b")]);
+    fs::write(store.blob_path(&a.manifest.digest), b"rot").unwrap();
+    store.collect(&|_| false, Duration::ZERO).unwrap();
+    assert!(store.details(&a).is_err());
+    assert!(store.layer_paths(&store.details(&b).unwrap().config).is_ok());
+    image(&store, "docker.io/library/a:1", &[("f", "a")]);
+}
+
+#[test]
+fn another_version_of_the_layout_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("oci-layout"), br#"{"imageLayoutVersion":"9.0.0"}"#).unwrap();
+    assert!(Store::open(folder.path()).unwrap_err().to_string().contains("9.0.0"));
+}

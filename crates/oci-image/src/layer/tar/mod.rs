@@ -22,3 +22,5 @@ pub const EXTENSION_LIMIT: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::block;
