@@ -131,7 +131,10 @@ fn script(names: &[String], args: &[String], systemd: bool) -> String {
         script.push_str("[ \"$state\" = running ] || { systemctl --failed --no-pager; failed=1; }\n");
     }
     for name in names {
-        script.push_str(&format!("echo \"# {name}\"; /tests/{name} {} || failed=1\n", args.join(" ")));
+        script.push_str(&format!(
+            "echo \"# {name}\"; /tests/{name} --color never {} || failed=1\n",
+            args.join(" ")
+        ));
     }
     script.push_str("exit $failed\n");
     script

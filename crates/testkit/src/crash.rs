@@ -12,23 +12,22 @@ use std::time::{Duration, Instant};
 use crate::program::shown;
 use crate::{Error, Machine, Random, Result, Snapshot};
 
-/// How long the kernel may take to be done with what was removed.
-const SETTLE: Duration = Duration::from_secs(5);
-
 /// One command to kill, with what surrounds it.
 pub struct Crash<'a> {
     /// For messages: "run", "stop".
     pub name: &'a str,
     /// What to watch.
     pub machine: Machine,
-    /// Brings about what the command needs (a container to stop); before the snapshot that is compared with if
-    /// `clean` takes it back too.
+    /// Brings about what the command needs (a container to stop). `recover` takes that back too: the machine is
+    /// compared with what it was before.
     pub prepare: &'a dyn Fn() -> Result<()>,
     /// The command that is killed.
     pub victim: &'a dyn Fn() -> Command,
     /// What a user does next: any other command of the program, which converges at its start; and what checks that
     /// what should have survived did.
     pub recover: &'a dyn Fn() -> Result<()>,
+    /// How long the kernel may take to be done with what was removed (seconds, for network namespaces).
+    pub settle: Duration,
     /// No run takes longer than this; one that does is killed and is an error.
     pub limit: Duration,
 }
@@ -94,7 +93,7 @@ impl Crash<'_> {
             ));
         }
         (self.recover)()?;
-        self.machine.settle(&before, SETTLE, &format!("{}, left alone", self.name))?;
+        self.machine.settle(&before, self.settle, &format!("{}, left alone", self.name))?;
         Ok((before, steps(file.path())?))
     }
 
@@ -114,7 +113,7 @@ impl Crash<'_> {
         if let Err(e) = (self.recover)() {
             toll.failures.push(format!("{} {how}: recovery: {e}", self.name));
         }
-        if let Err(e) = self.machine.settle(before, SETTLE, &format!("{} {how}", self.name)) {
+        if let Err(e) = self.machine.settle(before, self.settle, &format!("{} {how}", self.name)) {
             toll.failures.push(e.to_string());
             // A second try, so that one leak is not told again after every later kill.
             let _ = (self.recover)();

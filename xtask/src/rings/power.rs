@@ -54,15 +54,14 @@ fn cut(kernel: &Kernel, sync: &str, safe: bool, cuts: u64, random: &mut testkit:
     let guest = |name: &str, script: &str| -> Result<Guest> {
         let path = place.path().join(name);
         Initramfs::new(kernel, &["virtio_blk"], script)?.write(&path)?;
-        Ok(Guest::new(kernel, &path))
+        let mut guest = Guest::new(kernel, &path);
+        guest.memory = 256;
+        Ok(guest)
     };
-    let power = PowerCut {
-        workload: guest("write", &WRITE.replace("SYNC", sync))?,
-        verify: guest("read", READ)?,
-        size: 64,
-        limit: Duration::from_secs(60),
-        judge: &whole,
-    };
+    let (mut workload, mut verify) = (guest("write", &WRITE.replace("SYNC", sync))?, guest("read", READ)?);
+    workload.acceleration = workload.probe();
+    verify.acceleration = workload.acceleration;
+    let power = PowerCut { workload, verify, size: 64, limit: Duration::from_secs(60), judge: &whole };
     let cuts = power.cuts(place.path(), cuts, random)?;
     print(&cuts, &mut std::io::stdout())?;
     let lost = cuts.iter().filter(|cut| cut.wrong.is_some()).count();

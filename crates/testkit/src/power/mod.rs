@@ -134,16 +134,17 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// Judges guests that say `whole WHAT` or `damaged WHAT` of everything they find: all that was acknowledged is whole,
 /// and nothing is damaged.
 pub fn whole(acknowledged: &[String], said: &str) -> Result<(), String> {
-    let mut wrong = String::new();
-    for line in said.lines().filter(|line| line.starts_with("damaged ")) {
-        wrong.push_str(&format!("{line}; "));
+    let damaged = said.lines().filter(|line| line.starts_with("damaged ")).map(str::to_owned);
+    let lost = acknowledged
+        .iter()
+        .filter(|what| !said.lines().any(|line| line.strip_prefix("whole ") == Some(what)));
+    let wrong: Vec<String> =
+        damaged.chain(lost.map(|what| format!("acknowledged and not whole: {what}"))).collect();
+    match wrong.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        [first, rest @ ..] => Err(format!("{first}; and {} more", rest.len())),
     }
-    for what in acknowledged {
-        if !said.lines().any(|line| line.strip_prefix("whole ") == Some(what)) {
-            wrong.push_str(&format!("{what} was acknowledged and is not whole; "));
-        }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
 /// Prints what came of some cuts to `out`: one line, and one for each that is wrong.

@@ -102,7 +102,7 @@ impl Guest {
         let mut command = Command::new(find("qemu-system-x86_64")?);
         match self.acceleration {
             Acceleration::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
-            Acceleration::Emulated => command.args(["-accel", "tcg"]),
+            Acceleration::Emulated => command.args(["-accel", "tcg,thread=single"]),
         };
         command.args([
             "-nodefaults",
@@ -117,6 +117,8 @@ impl Guest {
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
         let loud = if self.acceleration == Acceleration::Kvm { "" } else { " quiet" };
         command.arg("-append").arg(format!("console=ttyS0 panic=-1{loud} {}", self.append));
+        // Without it an emulated processor's kernel waits for ever for its first random number.
+        command.args(["-device", "virtio-rng-pci"]);
         for (number, disk) in self.disks.iter().enumerate() {
             disk.add(&mut command, number);
         }

@@ -23,7 +23,7 @@ pub struct Initramfs {
 impl Initramfs {
     /// One that loads `modules` (and what they need) and then runs `script` with `sh`.
     pub fn new(kernel: &Kernel, modules: &[&str], script: &str) -> Result<Self> {
-        let modules = modules::in_order(kernel, modules)?;
+        let modules = modules::in_order(kernel, &[&["virtio_rng"], modules].concat())?;
         Ok(Self { modules, files: Vec::new(), texts: Vec::new(), script: script.to_owned() })
     }
 

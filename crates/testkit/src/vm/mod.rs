@@ -18,7 +18,6 @@ pub use kernel::Kernel;
 pub const MODULES: &[&str] = &[
     "virtio_blk",
     "virtio_net",
-    "virtio_rng",
     "overlay",
     "loop",
     "erofs",
