@@ -13,10 +13,10 @@ fuzz_target!(|text: &str| {
     };
     assert!(endpoints.last().is_some_and(|last| !last.mirror));
     for endpoint in endpoints {
+        let url = endpoint.url();
         assert!(
-            endpoint.url().starts_with("http") && !endpoint.url().contains([' ', '?', '#', '@']),
-            "{}",
-            endpoint.url()
+            url.starts_with("http") && !url.contains([' ', '?', '#']) && !endpoint.authority.contains('@'),
+            "{url}"
         );
         assert!(endpoint.dial_timeout.is_none_or(|timeout| !timeout.is_zero()));
     }

@@ -171,7 +171,7 @@ impl Reference {
             // `library/a/b` shortened to `a/b` would name another repository.
             Some(short) if !short.contains('/') => path[OFFICIAL_REPOSITORY.len()..].to_owned(),
             // `docker.io/a.b/c` shortened to `a.b/c` would name another registry.
-            _ if split_registry(path).0 != DEFAULT_REGISTRY => full,
+            _ if split_registry(path).1 != path => full,
             _ => path.to_owned(),
         }
     }

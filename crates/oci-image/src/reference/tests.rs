@@ -17,6 +17,8 @@ fn completes_and_shortens() {
         ("user/app", "docker.io/user/app:latest", "user/app:latest"),
         ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
         ("library/a", "docker.io/library/a:latest", "a:latest"),
+        ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+        ("docker.io/docker.io/c", "docker.io/docker.io/c:latest", "docker.io/docker.io/c:latest"),
         ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
         ("localhost:5000/a:b", "localhost:5000/a:b", "localhost:5000/a:b"),
         ("Uppercase/x", "Uppercase/x:latest", "Uppercase/x:latest"),

@@ -105,9 +105,9 @@ impl Default for Patience {
         Self {
             resolve: Duration::from_secs(20),
             connect: Duration::from_secs(15),
-            headers: Duration::from_secs(30),
+            headers: Duration::from_secs(60),
             commit: Duration::from_secs(600),
-            stall: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
             min_rate: 512,
             attempts: 4,
             backoff: Duration::from_millis(500),
