@@ -1,2 +1,39 @@
-//! The command line of Sextant and the one place that wires its wings together.
-fn main() {}
+//! The command line of Sextant, and the one place that wires its wings together.
+//!
+//! The binary is many: called `sextant-shim` it is the shim; called by its own name it parses the command line in
+//! [`cli`] and runs one of [`commands`]. No daemon is needed: a command reads the ledger and the containers' records
+//! and talks to their shims.
+//!
+//! **What it never does**: it holds no logic of a wing (images, runtime, network are crates of their own), forks no
+//! helper program, and never touches another instance's containers, bridge or table.
+
+mod cli;
+mod commands;
+mod container;
+mod failure;
+mod instance;
+mod output;
+mod stream;
+mod terminal;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_name().and_then(|n| n.to_str()) {
+        Some("sextant-shim") => return shim::main(),
+        Some("sextant-demo-app") => return commands::demo::app::main(),
+        _ => {}
+    }
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("sextant: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The caller's side: one connection to a shim, blocking.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -57,6 +58,8 @@ pub struct Client {
     socket: UnixStream,
     buffer: Vec<u8>,
     next: u32,
+    /// Those that carry input and output.
+    streams: BTreeSet<u32>,
 }
 
 /// What comes on a stream.
@@ -78,7 +81,7 @@ impl Client {
 
     /// Talks over a socket that is connected already.
     pub fn over(socket: OwnedFd) -> Self {
-        Self { socket: socket.into(), buffer: Vec::new(), next: 1 }
+        Self { socket: socket.into(), buffer: Vec::new(), next: 1, streams: BTreeSet::new() }
     }
 
     fn send(&mut self, frame: &Frame) -> Result<()> {
@@ -96,6 +99,9 @@ impl Client {
         };
         let stream = self.next;
         self.next += 2;
+        if flags & REMOTE_OPEN != 0 {
+            self.streams.insert(stream);
+        }
         self.send(&Frame { stream, kind: Kind::Request, flags, payload: request.encode_to_vec() })?;
         Ok(stream)
     }
@@ -156,6 +162,11 @@ impl Client {
     /// Sends a signal.
     pub fn kill(&mut self, request: &KillRequest) -> Result<()> {
         self.call::<Empty>("Kill", request).map(drop)
+    }
+
+    /// Sends a signal without waiting for the answer, while a stream is being read.
+    pub fn kill_nowait(&mut self, request: &KillRequest) -> Result<()> {
+        self.open("Kill", request, REMOTE_CLOSED).map(drop)
     }
 
     /// Ends the container, and returns when it has.
@@ -231,7 +242,10 @@ impl Client {
         }
         let mut events = Vec::new();
         while let Some(frame) = Frame::decode(&mut self.buffer)? {
-            events.push((frame.stream, event(&frame)?));
+            // What answers a call that nobody waits for any more is no event.
+            if frame.kind == Kind::Data || self.streams.contains(&frame.stream) {
+                events.push((frame.stream, event(&frame)?));
+            }
         }
         Ok(events)
     }

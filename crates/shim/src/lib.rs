@@ -12,11 +12,38 @@
 //! end (see [`protocol::CreateRequest::on_exit`]). A creator that goes away before it started the container ends both.
 
 pub mod client;
+mod clock;
 pub mod protocol;
 mod server;
 
+pub use clock::timestamp;
+
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// A socket's path, as short as the kernel wants it (108 bytes): the directory is named by a descriptor.
+struct ShortPath {
+    _dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl ShortPath {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn short_path(path: &Path) -> io::Result<ShortPath> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket needs a directory and a name"));
+    };
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?;
+    let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+    Ok(ShortPath { _dir: dir, path })
+}
 
 /// The shim's main function, whatever its binary is called.
 ///

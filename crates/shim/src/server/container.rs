@@ -155,7 +155,7 @@ impl Container {
             return Ok(());
         }
         let seconds = UNIX_EPOCH + Duration::from_nanos(exited.at.max(0) as u64);
-        let text = json!({"code": exited.code, "oom": exited.oom, "at": super::log::timestamp(seconds)});
+        let text = json!({"code": exited.code, "oom": exited.oom, "at": crate::clock::timestamp(seconds)});
         replace(&Path::new(&self.request.state).join("exit.json"), text.to_string().as_bytes())
     }
 }

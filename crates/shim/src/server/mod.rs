@@ -134,7 +134,7 @@ impl Server {
     }
 
     fn listen(&mut self, path: &Path) -> io::Result<()> {
-        let listener = UnixListener::bind(path)?;
+        let listener = UnixListener::bind(crate::short_path(path)?.path())?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         self.listener = Some(listener);
@@ -418,11 +418,14 @@ impl Server {
             let _ = container.write_exit(exited);
         }
         self.announce(FIRST, exited);
-        for stopper in std::mem::take(&mut self.stoppers) {
+        let stoppers = std::mem::take(&mut self.stoppers);
+        // Whoever asked for the end takes care of what is left, as the creator does.
+        let cared_for = !stoppers.is_empty() || self.connections.values().any(|c| c.creator);
+        for stopper in stoppers {
             self.answer(stopper, Ok(prost::Message::encode_to_vec(exited)));
         }
         self.ended = true;
-        if !self.connections.values().any(|c| c.creator) {
+        if !cared_for {
             self.tell_on_exit();
         }
     }

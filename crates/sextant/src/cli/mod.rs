@@ -1,0 +1,320 @@
+//! The command line: every option once, with its help.
+
+mod images;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use images::{ArchiveFormat, ImagesArgs, RegistryCommand, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs, Registry};
+pub(crate) use run::{PullPolicy, RunArgs};
+
+/// The six Kubernetes interfaces as one program: images, containers and their networks on this machine, without a
+/// daemon.
+#[derive(Debug, Parser)]
+#[command(name = "sextant", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 110)]
+#[command(after_help = "Examples:
+  sextant run --rm -it docker.io/library/alpine sh
+  sextant run -d --name web -p 8080:80 nginx
+  sextant logs -f web
+  sextant demo
+
+Every command that lists or shows something takes `-o json`.")]
+pub(crate) struct Cli {
+    /// Where images, containers and volumes are kept.
+    #[arg(long, global = true, env = "SEXTANT_DATA_DIR", default_value = "/var/lib/sextant", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Where what does not outlive a boot is kept. Another one is another instance: the two never touch.
+    #[arg(long, global = true, env = "SEXTANT_RUN_DIR", default_value = "/run/sextant", value_name = "DIR")]
+    pub(crate) run_dir: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program in a new container
+    Run(Box<RunArgs>),
+    /// Start containers that have ended
+    Start(StartArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// Show what a container wrote
+    Logs(LogsArgs),
+    /// Run a program in a running container
+    Exec(ExecArgs),
+    /// Connect to a running container's program
+    Attach(AttachArgs),
+    /// Copy files between a container and this machine
+    Cp(CpArgs),
+    /// End containers: a signal first, SIGKILL after a while
+    Stop(StopArgs),
+    /// Send containers a signal
+    Kill(KillArgs),
+    /// Remove containers
+    Rm(RmArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(NamesArgs),
+    /// Freeze the processes of containers
+    Pause(NamesArgs),
+    /// Let frozen containers go on
+    Unpause(NamesArgs),
+    /// Show all there is to know about containers and images
+    Inspect(InspectArgs),
+    /// Show what containers use
+    Stats(StatsArgs),
+    /// Download an image
+    Pull(PullArgs),
+    /// Upload an image
+    Push(PushArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+    /// Store credentials for a registry
+    Login(LoginArgs),
+    /// Forget credentials for a registry
+    Logout(LogoutArgs),
+    /// Show how a registry would be reached
+    Registry(Registry),
+    /// Remove what nobody uses: ended containers, images without a name, unfinished downloads
+    Prune(PruneArgs),
+    /// Show it at work: registry, push, pull, two containers that talk, and nothing left behind
+    Demo(DemoArgs),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Show the versions of this program and of the contracts it meets
+    Version(OutputArgs),
+    /// Undo what a container that ended holds (run by its shim)
+    #[command(hide = true)]
+    Reap(ReapArgs),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+impl OutputArgs {
+    pub(crate) fn json(self) -> bool {
+        self.output == Format::Json
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NamesArgs {
+    /// Names, ids, or the beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Names, ids, or the beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Ended ones too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids
+    #[arg(short, long, conflicts_with = "output")]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sextant logs --tail 20 web\n  sextant logs -f --since 10m web")]
+pub(crate) struct LogsArgs {
+    /// Go on as more is written
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) tail: Option<usize>,
+    /// Begin each line with its time
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// Only what is younger: a time (RFC 3339) or an age (90s, 10m, 2h)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Name, id, or the beginning of an id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sextant exec -it web sh\n  sextant exec -e LEVEL=debug -w /srv web ./check")]
+pub(crate) struct ExecArgs {
+    /// Connect standard input
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Do not wait for its end
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Set a variable (NAME=VALUE, or NAME to pass on this shell's)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Run as this user (name or id, and :group)
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Run in this directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Name, id, or the beginning of an id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Leave a container with a terminal by Ctrl-P Ctrl-Q; it goes on.")]
+pub(crate) struct AttachArgs {
+    /// Only watch: send no input
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// Name, id, or the beginning of an id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sextant cp web:/etc/nginx/nginx.conf .\n  sextant cp ./site web:/srv\n  sextant cp web:/var/log - | tar t")]
+pub(crate) struct CpArgs {
+    /// A path here, CONTAINER:PATH, or - for a tar archive on standard input
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// A path here, CONTAINER:PATH, or - for a tar archive on standard output
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Seconds until SIGKILL (default: the container's own, or 10)
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u64>,
+    /// The first signal (default: the image's, or TERM)
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub(crate) signal: Option<String>,
+    /// Names, ids, or the beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The signal, by name or number
+    #[arg(short, long, default_value = "KILL", value_name = "SIGNAL")]
+    pub(crate) signal: String,
+    /// To every process, not only the first
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Names, ids, or the beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Kill those that run
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names, ids, or the beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Containers or images
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Once, instead of every second on a terminal
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Names, ids, or the beginnings of ids (default: all that run)
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Images that no container uses too, with or without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Volumes that no container uses too
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Leave it up, and say how to look at it and how to remove it
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sextant completions bash > /etc/bash_completion.d/sextant")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReapArgs {
+    pub(crate) id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

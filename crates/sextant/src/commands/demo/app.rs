@@ -1,0 +1,65 @@
+//! The demo's payload: this program, inside the image, by another name.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What the payload is called in the image.
+pub(super) const NAME: &str = "sextant-demo-app";
+/// Where its server listens.
+pub(super) const PORT: u16 = 8080;
+
+/// `serve` answers every HTTP request; `get ADDRESS` sends one and prints the answer's body.
+pub(crate) fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve"] => serve(),
+        ["get", address] => get(address).map(|body| println!("{body}")),
+        _ => Err(std::io::Error::other(format!("usage: {NAME} serve | get ADDRESS:PORT"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{NAME}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> std::io::Result<()> {
+    let listener = TcpListener::bind(("0.0.0.0", PORT))?;
+    println!("listening on port {PORT}");
+    for connection in listener.incoming() {
+        // One client's trouble is not another's.
+        if let Err(error) = connection.and_then(answer) {
+            eprintln!("{NAME}: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn answer(mut client: TcpStream) -> std::io::Result<()> {
+    client.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut request = [0; 4096];
+    let n = client.read(&mut request)?;
+    let line = String::from_utf8_lossy(&request[..n]).lines().next().unwrap_or_default().to_owned();
+    let peer = client.peer_addr()?.ip();
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let body = format!("hello {peer}, this is {} as process {}", host.trim(), std::process::id());
+    println!("{peer} asked {line:?}");
+    write!(client, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+/// The body of the answer to `GET /` at `address`.
+pub(super) fn get(address: &str) -> std::io::Result<String> {
+    let mut server = TcpStream::connect(address)?;
+    server.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(server, "GET / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    server.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(std::io::Error::other(format!("{address} answered {answer:?}"))),
+    }
+}

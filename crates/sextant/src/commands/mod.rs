@@ -1,0 +1,73 @@
+//! What each command does.
+
+mod containers;
+pub(crate) mod demo;
+mod exec;
+mod images;
+mod inspect;
+mod logs;
+mod ps;
+mod prune;
+mod run;
+mod stats;
+mod transfer;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Result;
+use crate::instance::Instance;
+
+/// Runs the command; the exit code is the command's own, or its container's.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    // These need neither root nor an instance.
+    match &cli.command {
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "sextant", &mut std::io::stdout());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Version(args) => return version::run(*args).map(|()| ExitCode::SUCCESS),
+        Command::Login(args) => return images::login(args).map(|()| ExitCode::SUCCESS),
+        Command::Logout(args) => return images::logout(args).map(|()| ExitCode::SUCCESS),
+        Command::Registry(args) => return images::registry(args).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => return demo::run(args, &cli),
+        _ => {}
+    }
+    let instance = Instance::open(&cli.data_dir, &cli.run_dir)?;
+    let done = match cli.command {
+        Command::Run(args) => return run::run(&instance, &args),
+        Command::Exec(args) => return exec::run(&instance, &args),
+        Command::Attach(args) => return exec::attach(&instance, &args),
+        Command::Wait(args) => containers::wait(&instance, &args.containers),
+        Command::Start(args) => containers::start(&instance, &args),
+        Command::Stop(args) => containers::stop(&instance, &args),
+        Command::Kill(args) => containers::kill(&instance, &args),
+        Command::Rm(args) => containers::rm(&instance, &args),
+        Command::Pause(args) => containers::pause(&instance, &args.containers, true),
+        Command::Unpause(args) => containers::pause(&instance, &args.containers, false),
+        Command::Reap(args) => containers::reap(&instance, &args.id),
+        Command::Ps(args) => ps::run(&instance, &args),
+        Command::Logs(args) => logs::run(&instance, &args),
+        Command::Cp(args) => transfer::run(&instance, &args),
+        Command::Inspect(args) => inspect::run(&instance, &args),
+        Command::Stats(args) => stats::run(&instance, &args),
+        Command::Prune(args) => prune::run(&instance, &args),
+        Command::Pull(args) => images::pull(&instance, &args),
+        Command::Push(args) => images::push(&instance, &args),
+        Command::Images(args) => images::list(&instance, &args),
+        Command::Rmi(args) => images::remove(&instance, &args),
+        Command::Tag(args) => images::tag(&instance, &args),
+        Command::Save(args) => images::save(&instance, &args),
+        Command::Load(args) => images::load(&instance, &args),
+        Command::Completions(_)
+        | Command::Version(_)
+        | Command::Login(_)
+        | Command::Logout(_)
+        | Command::Registry(_)
+        | Command::Demo(_) => Ok(()),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,192 @@
+//! From a container's record to its running shim.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kernel::process::{CStrings, Child, Program};
+use ledger::{Effect, Owner, Record as _};
+use oci_image::store::Store;
+use oci_runtime::contract::{NamespaceType, Spec};
+use shim::client::Client;
+use shim::protocol::{self, CreateRequest, Rootfs};
+
+use super::record::write_whole;
+use super::{Record, Restart, network, undo_run};
+use crate::failure::{Context, Failure, Result};
+use crate::instance::Instance;
+
+/// A container that is made and waits for its program to be started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) client: Client,
+    pub(crate) shim: Child,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What took how long: the interface, the act, the time.
+    pub(crate) steps: Vec<(&'static str, &'static str, Duration)>,
+}
+
+/// Makes everything that one run of the container needs. On an error all of it is undone.
+pub(crate) fn start(instance: &Instance, store: &Store, record: &Record, owner: &mut Owner) -> Result<Running> {
+    let result = try_start(instance, store, record, owner);
+    result.map_err(|failure| {
+        let left = undo_run(instance, record, owner);
+        left.into_iter().fold(failure, |f, error| {
+            let code = f.code();
+            Failure::new(format!("{f}; {error}")).with_code(code)
+        })
+    })
+}
+
+fn try_start(instance: &Instance, store: &Store, record: &Record, owner: &mut Owner) -> Result<Running> {
+    let mut steps = Vec::new();
+    let mut mark = Instant::now();
+    let mut step = |interface, act| {
+        steps.push((interface, act, mark.elapsed()));
+        mark = Instant::now();
+    };
+    let bundle = instance.bundle_dir(&record.id);
+    owner.record(Effect::Tree { path: bundle.clone() })?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&bundle)
+        .context(|| format!("create {}", bundle.display()))?;
+    let (addresses, netns) = join_network(instance, record, owner)?;
+    step("CNI", "network");
+    let host = record.network.mode == "host";
+    network::write_files(&bundle, &record.network, &addresses, host)?;
+    write_config(instance, record, &bundle, netns.as_deref())?;
+    let request = request(instance, store, record, &bundle)?;
+    let _ = fs::remove_file(instance.state_dir(&record.id).join("exit.json"));
+    owner.record(Effect::Cgroup { path: instance.cgroup(&record.id) })?;
+    let (socket, shim) = spawn_shim(instance, record)?;
+    if let Ok(start_time) = kernel::process::start_time(shim.pid) {
+        owner.record(Effect::Process { pid: shim.pid, start_time })?;
+    }
+    step("OCI", "shim");
+    let mut client = Client::over(socket);
+    let created = client.create(&request).map_err(|e| {
+        // What the runtime's exit codes say, as every command line of this kind says it.
+        let code = match e.code() {
+            Some(code) if code == protocol::Code::NotFound as i32 => 127,
+            Some(code) if code == protocol::Code::FailedPrecondition as i32 => 126,
+            _ => 125,
+        };
+        Failure::new(e.to_string()).with_code(code)
+    })?;
+    step("OCI", "create");
+    Ok(Running { client, shim, warnings: created.warnings, addresses, steps })
+}
+
+fn join_network(
+    instance: &Instance,
+    record: &Record,
+    owner: &mut Owner,
+) -> Result<(Vec<IpAddr>, Option<PathBuf>)> {
+    match network::Mode::of(instance, &record.network.mode)? {
+        network::Mode::Host => Ok((Vec::new(), None)),
+        network::Mode::Container(id) => {
+            let other = super::find(instance, &id)?;
+            let pid = other
+                .numbers(instance)
+                .ok_or_else(|| Failure::new(format!("container {} is not running: its network cannot be joined", other.name)))?
+                .pid;
+            Ok((Vec::new(), Some(PathBuf::from(format!("/proc/{pid}/ns/net")))))
+        }
+        network::Mode::Own(list) => {
+            let added = network::connect(instance, record, &list, owner)?;
+            let addresses = added.addresses().iter().map(|net| net.address()).collect();
+            Ok((addresses, Some(instance.netns(&record.id))))
+        }
+    }
+}
+
+fn write_config(instance: &Instance, record: &Record, bundle: &Path, netns: Option<&Path>) -> Result<()> {
+    let template = instance.state_dir(&record.id).join("config.json");
+    let bytes = fs::read(&template).context(|| format!("read {}", template.display()))?;
+    let mut spec: Spec = oci_runtime::contract::parse(&bytes)?;
+    if let (Some(linux), Some(netns)) = (&mut spec.linux, netns) {
+        if let Some(namespace) = linux.namespaces.iter_mut().find(|n| n.kind == NamespaceType::Network) {
+            namespace.path = netns.display().to_string();
+        }
+    }
+    let bytes = serde_json::to_vec(&spec).context(|| "write the configuration".into())?;
+    write_whole(&bundle.join("config.json"), &bytes)
+}
+
+fn request(instance: &Instance, store: &Store, record: &Record, bundle: &Path) -> Result<CreateRequest> {
+    let state = instance.state_dir(&record.id);
+    let lower = record
+        .layers
+        .iter()
+        .map(|digest| Ok(store.layer_path(&digest.parse()?)?.display().to_string()))
+        .collect::<Result<Vec<_>>>()?;
+    let text = |path: PathBuf| path.display().to_string();
+    let mut request = CreateRequest {
+        id: record.id.clone(),
+        bundle: text(bundle.to_path_buf()),
+        rootfs: Some(Rootfs { lower, upper: text(state.join("upper")), work: text(state.join("work")), ..Rootfs::default() }),
+        log: text(record.log(instance)),
+        stdin: record.stdin,
+        state: text(state),
+        on_exit: ["sextant", "--data-dir", &text(instance.data.clone()), "--run-dir", &text(instance.run.clone()), "reap", &record.id]
+            .map(str::to_owned)
+            .to_vec(),
+        ..CreateRequest::default()
+    };
+    match record.restart {
+        Restart::No => {}
+        Restart::OnFailure(limit) => {
+            request.set_restart(protocol::Restart::OnFailure);
+            request.restart_limit = limit;
+        }
+        Restart::Always | Restart::UnlessStopped => request.set_restart(protocol::Restart::Always),
+    }
+    Ok(request)
+}
+
+/// Starts the shim from a read-only detached copy of its binary. Its standard error is a file in the state directory.
+fn spawn_shim(instance: &Instance, record: &Record) -> Result<(OwnedFd, Child)> {
+    let (ours, theirs) = UnixStream::pair().context(|| "make a channel to the shim".into())?;
+    let (ours, theirs): (OwnedFd, OwnedFd) = (ours.into(), theirs.into());
+    let own = kernel::mount::own_program()?;
+    let small = small_shim();
+    let file = small.as_ref().unwrap_or(&own);
+    let open = |path: &Path| {
+        fs::File::options().read(true).append(true).create(true).open(path).context(|| format!("open {}", path.display()))
+    };
+    let null = open(Path::new("/dev/null"))?;
+    let errors = open(&instance.state_dir(&record.id).join("shim.err"))?;
+    let program = Program {
+        file: file.as_fd(),
+        args: CStrings::new(["sextant-shim", &record.name])?,
+        env: CStrings::new(["RUST_BACKTRACE=0"])?,
+        fds: vec![null.as_fd(), null.as_fd(), errors.as_fd(), theirs.as_fd(), own.as_fd()],
+    };
+    Ok((ours, kernel::process::spawn(&program)?))
+}
+
+/// The small build of the shim, where it is installed beside this program; this program is a shim too.
+///
+/// One that is older than this program is of another version, left behind by an upgrade or a build.
+fn small_shim() -> Option<OwnedFd> {
+    let own = std::env::current_exe().ok()?;
+    let small = own.with_file_name("sextant-shim");
+    let age = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    if age(&small)? < age(&own)? {
+        return None;
+    }
+    kernel::mount::read_only_program(&kernel::process::cstring(small.as_os_str().as_encoded_bytes()).ok()?).ok()
+}
+
+/// A connection to a running container's shim.
+pub(crate) fn connect(instance: &Instance, record: &Record) -> Result<Client> {
+    Client::connect(&instance.bundle_dir(&record.id).join("shim.sock"))
+        .map_err(|_| Failure::new(format!("container {} is not running (start it: sextant start {})", record.name, record.name)))
+}

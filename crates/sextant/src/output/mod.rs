@@ -1,0 +1,25 @@
+//! How results look: tables for people, JSON for programs, and the words for sizes and times.
+
+pub(crate) mod progress;
+mod table;
+mod units;
+
+pub(crate) use table::Table;
+pub(crate) use units::{ago, bytes, parse_bytes, since, timestamp};
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+/// Prints JSON the way people can read it too.
+pub(crate) fn json(value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+/// The part of an id that people use.
+pub(crate) fn short(id: &str) -> &str {
+    let hex = id.split_once(':').map_or(id, |(_, hex)| hex);
+    hex.get(..12).unwrap_or(hex)
+}
