@@ -1,5 +1,5 @@
 //! Containers on the default network, from ADD to DEL, on a host of the test's own.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod rig;
 
@@ -155,7 +155,8 @@ fn fifty_at_once() {
             let id = format!("c{i}");
             let port = format!("{}:80", 9000 + i);
             let mut owner = host.owner(&id);
-            let added = host.caller.add(&host.list, &attachment(&id, &netns[i], &[&port]), &mut owner).unwrap();
+            let added =
+                host.caller.add(&host.list, &attachment(&id, &netns[i], &[&port]), &mut owner).unwrap();
             addresses.lock().unwrap().insert(added.addresses()[0].address());
         });
         assert_eq!(addresses.lock().unwrap().len(), 50);
@@ -185,7 +186,10 @@ fn del_twice_without_namespace_and_without_cache() {
             host.caller.del(&host.list, &attachment, &mut owner).unwrap();
         }
         assert!(!host.snapshot().contains("8080"), "DEL alone unpublishes");
-        assert!(!host.dir.path().join("cni/networks/sextant-test/10.88.0.2").exists(), "DEL alone frees the address");
+        assert!(
+            !host.dir.path().join("cni/networks/sextant-test/10.88.0.2").exists(),
+            "DEL alone frees the address"
+        );
         rig::undone(owner);
         assert_eq!(host.snapshot(), before);
     });
@@ -208,7 +212,10 @@ fn a_taken_port_names_the_holder_and_leaves_all_as_it_was() {
         assert!(error.contains("8080/tcp") && error.contains("container a/eth0"), "{error}");
         let listener = std::net::TcpListener::bind("127.0.0.1:7070").unwrap();
         let error = refused(&["7070:80"]);
-        assert!(error.contains("7070/tcp") && error.contains(&format!("pid {}", std::process::id())), "{error}");
+        assert!(
+            error.contains("7070/tcp") && error.contains(&format!("pid {}", std::process::id())),
+            "{error}"
+        );
         drop(listener);
         let socket = UdpSocket::bind("0.0.0.0:7071").unwrap();
         assert!(refused(&["7071:80/udp"]).contains("7071/udp"));
@@ -233,7 +240,8 @@ fn a_failed_add_is_taken_back_by_itself() {
             kernel::netlink::Socket::open(kernel::netlink::Protocol::Route).unwrap().run(&batch).unwrap();
         });
         let mut owner = host.owner("a");
-        let error = host.caller.add(&host.list, &attachment("a", &netns, &["8080:80"]), &mut owner).unwrap_err();
+        let error =
+            host.caller.add(&host.list, &attachment("a", &netns, &["8080:80"]), &mut owner).unwrap_err();
         assert!(error.to_string().contains("cannot create veth link"), "{error}");
         assert!(!host.dir.path().join("cni/networks/sextant-test/10.88.0.2").exists());
         rig::undone(owner);
@@ -264,7 +272,8 @@ fn a_bridge_of_somebody_else_is_used_and_left() {
         let bridge = cni::caller::Instance::new("test").bridge();
         let kind = kernel::netlink::Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
         let mut batch = kernel::netlink::Batch::new();
-        batch.add_link(&kernel::netlink::NewLink { up: true, ..kernel::netlink::NewLink::new(&bridge, kind) });
+        batch
+            .add_link(&kernel::netlink::NewLink { up: true, ..kernel::netlink::NewLink::new(&bridge, kind) });
         kernel::netlink::Socket::open(kernel::netlink::Protocol::Route).unwrap().run(&batch).unwrap();
         let (_a, attachment, _) = host.attach("a", &[]);
         host.detach(&attachment);

@@ -64,12 +64,14 @@ impl Shared {
             Ok(names) => names,
             Err(e) => return vec![e],
         };
+        // Without the lock first: at every start of every command, and nearly always somebody uses them.
+        let unused = names.into_iter().filter(|name| !looks_used(ledger, &root.join(name).join(USERS)));
         let settle = |name: OwnerId| match Self::lock_existing(ledger, name.as_str(), Wait::No) {
             Ok(Some(mut shared)) => shared.settle().err(),
             Ok(None) => None,
             Err(e) => Some(e),
         };
-        names.into_iter().filter_map(settle).collect()
+        unused.filter_map(settle).collect()
     }
 
     fn settle(&mut self) -> Result<(), Error> {
@@ -231,6 +233,12 @@ fn shared_name(name: &str) -> Result<String, Error> {
 
 fn node(ledger: &Ledger) -> PathBuf {
     ledger.inner.run.join(OwnerId::node())
+}
+
+fn looks_used(ledger: &Ledger, users: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(users) else { return false };
+    let live = |user: &std::ffi::OsStr| exists(&ledger.inner.run.join(user)).unwrap_or(false);
+    entries.flatten().any(|entry| live(&entry.file_name()))
 }
 
 fn exists(path: &Path) -> Result<bool, Error> {

@@ -16,6 +16,7 @@ use oci_runtime::{Join, Setup, create, join, limits};
 use serde_json::{Value, json};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
+type Test = (&'static str, fn(&Bench) -> Outcome);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         return probe(&args[2..]);
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let tests: &[(&str, fn(&Bench) -> Outcome)] = &[
+    let tests: &[Test] = &[
         ("the_program_runs_and_its_code_is_kept", exit_code),
         ("namespaces_are_new", namespaces),
         ("standard_streams_are_the_given_ones", stdio),

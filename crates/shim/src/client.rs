@@ -237,7 +237,11 @@ impl Client {
     pub fn events(&mut self) -> Result<Vec<(u32, Event)>> {
         let mut piece = [0; 64 << 10];
         match self.socket.read(&mut piece)? {
-            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the shim closed the connection").into()),
+            0 => {
+                return Err(
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "the shim closed the connection").into()
+                );
+            }
             n => self.buffer.extend(&piece[..n]),
         }
         let mut events = Vec::new();

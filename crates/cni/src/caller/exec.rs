@@ -34,7 +34,10 @@ pub(super) fn call(caller: &Caller, kind: &str, verb: &str, request: &Request<'_
     let (out, err) = talked.map_err(|e| match e.kind() {
         std::io::ErrorKind::TimedOut => Error::new(
             Code::TryAgain,
-            format!("plugin {kind:?} did not answer {verb} within {} s and was killed", caller.deadline.as_secs()),
+            format!(
+                "plugin {kind:?} did not answer {verb} within {} s and was killed",
+                caller.deadline.as_secs()
+            ),
         ),
         _ => Error::because(format!("cannot speak with plugin {kind:?}"), e).code(Code::Io),
     })?;

@@ -44,6 +44,11 @@ impl std::fmt::Debug for Caller {
 impl Caller {
     /// A caller of `builtins` alone, with the results below `cache_dir`.
     pub fn new(builtins: Registry, cache_dir: impl Into<PathBuf>) -> Self {
-        Self { builtins, plugin_dirs: Vec::new(), cache_dir: cache_dir.into(), deadline: Duration::from_secs(90) }
+        Self {
+            builtins,
+            plugin_dirs: Vec::new(),
+            cache_dir: cache_dir.into(),
+            deadline: Duration::from_secs(90),
+        }
     }
 }

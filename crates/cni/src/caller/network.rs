@@ -26,7 +26,11 @@ impl Instance {
     /// Its default bridge: 15 bytes at most.
     pub fn bridge(&self) -> String {
         let hash = crate::contract::hash(&["bridge", &self.name]);
-        if self.name.is_empty() { "sextant0".into() } else { format!("sx-{}", hash.get(..10).unwrap_or_default()) }
+        if self.name.is_empty() {
+            "sextant0".into()
+        } else {
+            format!("sx-{}", hash.get(..10).unwrap_or_default())
+        }
     }
 }
 
@@ -66,7 +70,8 @@ pub fn default_network(instance: &Instance, subnets: &[IpNet], run_dir: &Path) -
     if subnets.is_empty() {
         return Err(Error::new(Code::InvalidConfig, "cannot make a network without a subnet"));
     }
-    let ranges: Vec<Value> = subnets.iter().map(|net| json!([{ "subnet": net.network().to_string() }])).collect();
+    let ranges: Vec<Value> =
+        subnets.iter().map(|net| json!([{ "subnet": net.network().to_string() }])).collect();
     let routes: Vec<Value> = [("0.0.0.0/0", true), ("::/0", false)]
         .into_iter()
         .filter(|(_, v4)| subnets.iter().any(|net| net.is_ipv4() == *v4))
@@ -99,11 +104,14 @@ pub fn default_network(instance: &Instance, subnets: &[IpNet], run_dir: &Path) -
 
 /// The network of `--network none`: loopback and nothing else.
 pub fn loopback_network() -> Result<NetworkList, Error> {
-    NetworkList::from_value(json!({ "cniVersion": "1.1.0", "name": "none", "plugins": [{ "type": "loopback" }] }))
+    NetworkList::from_value(
+        json!({ "cniVersion": "1.1.0", "name": "none", "plugins": [{ "type": "loopback" }] }),
+    )
 }
 
 fn find(name: &str, conf_dir: &Path) -> Result<NetworkList, Error> {
-    let failed = |e| Error::because(format!("cannot read network configurations in {}", conf_dir.display()), e);
+    let failed =
+        |e| Error::because(format!("cannot read network configurations in {}", conf_dir.display()), e);
     let mut paths = Vec::new();
     match std::fs::read_dir(conf_dir) {
         Ok(entries) => {
@@ -120,7 +128,8 @@ fn find(name: &str, conf_dir: &Path) -> Result<NetworkList, Error> {
     for path in paths {
         let bytes = std::fs::read(&path).map_err(|e| failed(e.into()))?;
         // Another network's broken file is not this network's problem.
-        let Ok(list) = NetworkList::parse(&bytes).inspect_err(|e| known.push(format!("{} ({e})", path.display())))
+        let Ok(list) =
+            NetworkList::parse(&bytes).inspect_err(|e| known.push(format!("{} ({e})", path.display())))
         else {
             continue;
         };
@@ -129,10 +138,9 @@ fn find(name: &str, conf_dir: &Path) -> Result<NetworkList, Error> {
         }
         known.push(list.name);
     }
-    Err(Error::new(Code::InvalidConfig, format!("cannot find network {name:?} in {}", conf_dir.display())).hint(
-        match known.as_slice() {
+    Err(Error::new(Code::InvalidConfig, format!("cannot find network {name:?} in {}", conf_dir.display()))
+        .hint(match known.as_slice() {
             [] => "host, none and bridge need no configuration".into(),
             known => format!("there are: {}", known.join(", ")),
-        },
-    ))
+        }))
 }

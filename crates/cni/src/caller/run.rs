@@ -8,7 +8,9 @@ use serde_json::{Map, Value, json};
 use super::cache::{self, Cached};
 use super::undo::Undo;
 use super::{Caller, exec};
-use crate::contract::{AddResult, Attachment, Code, Delegate, Error, Errors, NetworkList, PluginConf, Request, Version};
+use crate::contract::{
+    AddResult, Attachment, Code, Delegate, Error, Errors, NetworkList, PluginConf, Request, Version,
+};
 
 /// What ADD made, and how long each plugin took.
 #[derive(Debug, Clone)]
@@ -43,7 +45,12 @@ impl Added {
 impl Caller {
     /// Attaches a container to a network: ADD of each plugin in order. If one fails, all is taken back: DEL of every
     /// plugin, then the inverse of everything recorded in `record`, and the first error is returned.
-    pub fn add(&self, list: &NetworkList, attachment: &Attachment, record: &mut dyn Record) -> Result<Added, Error> {
+    pub fn add(
+        &self,
+        list: &NetworkList,
+        attachment: &Attachment,
+        record: &mut dyn Record,
+    ) -> Result<Added, Error> {
         attachment.netns()?;
         if cache::cached(&self.cache_dir, &list.name, attachment).is_some() {
             // Going on would take the living attachment down when it fails.
@@ -71,7 +78,12 @@ impl Caller {
         })
     }
 
-    fn add_all(&self, list: &NetworkList, attachment: &Attachment, record: &mut dyn Record) -> Result<Added, Error> {
+    fn add_all(
+        &self,
+        list: &NetworkList,
+        attachment: &Attachment,
+        record: &mut dyn Record,
+    ) -> Result<Added, Error> {
         let mut previous = None;
         let mut steps = Vec::with_capacity(list.plugins.len());
         for plugin in &list.plugins {
@@ -88,7 +100,12 @@ impl Caller {
 
     /// Detaches a container: DEL of each plugin in reverse, with the configuration and result that ADD left in the
     /// cache, or with `list` if there is none. Goes on past errors and returns all of them; nothing there is done.
-    pub fn del(&self, list: &NetworkList, attachment: &Attachment, record: &mut dyn Record) -> Result<(), Errors> {
+    pub fn del(
+        &self,
+        list: &NetworkList,
+        attachment: &Attachment,
+        record: &mut dyn Record,
+    ) -> Result<(), Errors> {
         let mut errors = match cache::cached(&self.cache_dir, &list.name, attachment) {
             Some(Cached { attachment: made, list, result }) => {
                 // The namespace may be gone or elsewhere by now: the caller knows.
@@ -126,13 +143,19 @@ impl Caller {
         let made = cache::cached(&self.cache_dir, &list.name, attachment).ok_or_else(|| {
             Error::new(
                 Code::UnknownContainer,
-                format!("cannot check {}: no ADD to network {:?} is known", attachment.container_id, list.name),
+                format!(
+                    "cannot check {}: no ADD to network {:?} is known",
+                    attachment.container_id, list.name
+                ),
             )
         })?;
         if made.list.version < Version::V0_4_0 {
             return Err(Error::new(
                 Code::IncompatibleVersion,
-                format!("cannot check network {:?}: cniVersion {} has no CHECK", list.name, made.list.version),
+                format!(
+                    "cannot check network {:?}: cniVersion {} has no CHECK",
+                    list.name, made.list.version
+                ),
             ));
         }
         let attached = Attachment { netns: attachment.netns.clone(), ..made.attachment };

@@ -46,7 +46,10 @@ impl Attachment {
     /// The network namespace, which ADD and CHECK cannot do without.
     pub fn netns(&self) -> Result<&PathBuf, Error> {
         self.netns.as_ref().ok_or_else(|| {
-            Error::new(Code::InvalidEnvironment, "cannot attach without a network namespace: CNI_NETNS is missing")
+            Error::new(
+                Code::InvalidEnvironment,
+                "cannot attach without a network namespace: CNI_NETNS is missing",
+            )
         })
     }
 }
@@ -91,7 +94,10 @@ fn check_ifname(name: &str) -> Result<(), Error> {
         _ if name.contains(|c: char| c.is_whitespace() || c.is_control()) => "it has a space",
         _ => return Ok(()),
     };
-    Err(Error::new(Code::InvalidEnvironment, format!("cannot use interface name {name:?} (CNI_IFNAME): {rule}")))
+    Err(Error::new(
+        Code::InvalidEnvironment,
+        format!("cannot use interface name {name:?} (CNI_IFNAME): {rule}"),
+    ))
 }
 
 #[cfg(test)]
@@ -100,7 +106,9 @@ mod tests {
 
     #[test]
     fn names() {
-        for (id, ifname) in [("", "eth0"), ("a b", "eth0"), ("-a", "eth0"), ("../a", "eth0"), ("a", ""), ("a", "..")] {
+        for (id, ifname) in
+            [("", "eth0"), ("a b", "eth0"), ("-a", "eth0"), ("../a", "eth0"), ("a", ""), ("a", "..")]
+        {
             assert!(Attachment::new(id, ifname, None).is_err(), "{id:?} {ifname:?}");
         }
         for ifname in ["a/b", "a:b", "a b", "sixteen-letters-"] {

@@ -40,7 +40,10 @@ impl NetworkList {
     /// Reads a configuration that has been decoded.
     pub fn from_value(source: Value) -> Result<Self, Error> {
         let Some(object) = source.as_object() else {
-            return Err(Error::new(Code::Decode, "cannot read a network configuration: it is not a JSON object"));
+            return Err(Error::new(
+                Code::Decode,
+                "cannot read a network configuration: it is not a JSON object",
+            ));
         };
         let keys = Keys::new(object, "the network configuration");
         let name = keys.text("name")?.unwrap_or_default().to_owned();
@@ -51,7 +54,9 @@ impl NetworkList {
             ));
         }
         let plugins = match keys.get("plugins") {
-            Some(_) => keys.list("plugins")?.iter().map(PluginConf::from_value).collect::<Result<Vec<_>, _>>()?,
+            Some(_) => {
+                keys.list("plugins")?.iter().map(PluginConf::from_value).collect::<Result<Vec<_>, _>>()?
+            }
             None if object.contains_key("type") => vec![PluginConf::from_value(&source)?],
             None => return Err(keys.refuse("plugins", "a list of plugins")),
         };
@@ -75,7 +80,9 @@ fn version(keys: &Keys<'_>) -> Result<Version, Error> {
     let many: Option<Vec<String>> = keys.decode("cniVersions")?;
     let highest = many.iter().flatten().filter_map(|text| text.parse::<Version>().ok()).max();
     match (single, highest) {
-        (_, Some(highest)) => Ok(single.and_then(|s| s.parse().ok()).map_or(highest, |s: Version| s.max(highest))),
+        (_, Some(highest)) => {
+            Ok(single.and_then(|s| s.parse().ok()).map_or(highest, |s: Version| s.max(highest)))
+        }
         (single, None) => single.unwrap_or_default().parse(),
     }
 }
@@ -142,8 +149,16 @@ mod tests {
             (r#"{"name":"n","plugins":[{}]}"#, Code::InvalidConfig, "\"type\""),
             (r#"{"name":"n","plugins":[{"type":"../x"}]}"#, Code::InvalidConfig, "\"type\""),
             (r#"{"name":"n","plugins":[{"type":"x","args":1}]}"#, Code::InvalidConfig, "\"args\""),
-            (r#"{"name":"n","cniVersion":"9.0.0","plugins":[{"type":"x"}]}"#, Code::IncompatibleVersion, "9.0.0"),
-            (r#"{"name":"n","disableCheck":3,"plugins":[{"type":"x"}]}"#, Code::InvalidConfig, "\"disableCheck\""),
+            (
+                r#"{"name":"n","cniVersion":"9.0.0","plugins":[{"type":"x"}]}"#,
+                Code::IncompatibleVersion,
+                "9.0.0",
+            ),
+            (
+                r#"{"name":"n","disableCheck":3,"plugins":[{"type":"x"}]}"#,
+                Code::InvalidConfig,
+                "\"disableCheck\"",
+            ),
         ] {
             let (got, message) = refused(text);
             assert_eq!(got, code, "{text}: {message}");

@@ -24,7 +24,8 @@ mod tests {
         assert_eq!(hash(&["a", "b"]), hash(&["a", "b"]));
         assert_ne!(hash(&["a", "bc"]), hash(&["ab", "c"]));
         assert_eq!(hash(&[]).len(), 26);
-        let many: std::collections::BTreeSet<_> = (0..10_000).map(|i| hash(&[&i.to_string()])[..11].to_owned()).collect();
+        let many: std::collections::BTreeSet<_> =
+            (0..10_000).map(|i| hash(&[&i.to_string()])[..11].to_owned()).collect();
         assert_eq!(many.len(), 10_000);
     }
 }

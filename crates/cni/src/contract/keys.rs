@@ -24,7 +24,10 @@ impl<'a> Keys<'a> {
     /// The error for a key whose value cannot be used.
     pub fn refuse(&self, key: &str, wanted: impl std::fmt::Display) -> Error {
         let value = self.object.get(key).map(short).unwrap_or_else(|| "nothing".into());
-        Error::new(Code::InvalidConfig, format!("cannot use {key:?} of {}: it is {value}, not {wanted}", self.of))
+        Error::new(
+            Code::InvalidConfig,
+            format!("cannot use {key:?} of {}: it is {value}, not {wanted}", self.of),
+        )
     }
 
     /// Text; none if the key is absent.
@@ -67,7 +70,8 @@ impl<'a> Keys<'a> {
 
     /// A list; empty if the key is absent.
     pub fn list(&self, key: &str) -> Result<&'a [Value], Error> {
-        self.get(key).map_or(Ok(&[]), |v| v.as_array().map(Vec::as_slice).ok_or_else(|| self.refuse(key, "a list")))
+        self.get(key)
+            .map_or(Ok(&[]), |v| v.as_array().map(Vec::as_slice).ok_or_else(|| self.refuse(key, "a list")))
     }
 
     /// What serde makes of a key's value; none if the key is absent.

@@ -25,7 +25,10 @@ pub struct Request<'a> {
 
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("attachment", self.attachment).field("conf", self.conf).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("attachment", self.attachment)
+            .field("conf", self.conf)
+            .finish_non_exhaustive()
     }
 }
 

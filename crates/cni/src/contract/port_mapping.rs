@@ -50,7 +50,12 @@ pub struct PortMapping {
     #[serde(default = "tcp", deserialize_with = "protocol")]
     pub protocol: Protocol,
     /// The host's address it is published on; all of them if none.
-    #[serde(default, rename = "hostIP", skip_serializing_if = "Option::is_none", deserialize_with = "host_ip")]
+    #[serde(
+        default,
+        rename = "hostIP",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "host_ip"
+    )]
     pub host_ip: Option<IpAddr>,
 }
 
@@ -69,7 +74,10 @@ fn host_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>,
     let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
     match text.as_str() {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("hostIP {text:?} is no address"))),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| serde::de::Error::custom(format!("hostIP {text:?} is no address"))),
     }
 }
 
@@ -81,7 +89,8 @@ impl PortMapping {
                 .hint("write HOST_PORT:CONTAINER_PORT, such as 8080:80, 127.0.0.1:8080:80 or 5353:53/udp")
         };
         let (ports, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
-        let protocol = Protocol::parse(protocol).ok_or_else(|| refuse("the protocol is not tcp, udp or sctp"))?;
+        let protocol =
+            Protocol::parse(protocol).ok_or_else(|| refuse("the protocol is not tcp, udp or sctp"))?;
         let (rest, inside) = ports.rsplit_once(':').ok_or_else(|| refuse("the host's port is missing"))?;
         let (host_ip, outside) = match rest.rsplit_once(':') {
             Some((ip, port)) => {
@@ -121,7 +130,9 @@ mod tests {
         assert_eq!(one("127.0.0.1:53:5353/UDP").host_ip, Some([127, 0, 0, 1].into()));
         assert_eq!(one("[::1]:53:5353/udp").host_ip, Some("::1".parse().unwrap()));
         assert_eq!(PortMapping::parse("8000-8002:80-82").unwrap()[2].container_port, 82);
-        for bad in ["80", "", ":80", "80:", "0:80", "80:70000", "a:80:80", "1-2:3", "80:80/icmp", "2-1:2-1", "+1:1"] {
+        for bad in
+            ["80", "", ":80", "80:", "0:80", "80:70000", "a:80:80", "1-2:3", "80:80/icmp", "2-1:2-1", "+1:1"]
+        {
             assert!(PortMapping::parse(bad).is_err(), "{bad}");
         }
     }

@@ -158,7 +158,9 @@ impl AddResult {
         match result.ips.iter().filter_map(|ip| ip.interface).find(|i| *i >= result.interfaces.len()) {
             Some(index) if !result.interfaces.is_empty() => Err(Error::new(
                 Code::Decode,
-                format!("cannot read a plugin's result: \"interface\" {index} of \"ips\" is not in \"interfaces\""),
+                format!(
+                    "cannot read a plugin's result: \"interface\" {index} of \"ips\" is not in \"interfaces\""
+                ),
             )),
             _ => Ok(result),
         }

@@ -53,7 +53,8 @@ impl Inside {
     }
 
     /// Gives `link` its addresses, brings it (and loopback) up, and makes the routes: all in one message to the kernel.
-    pub(super) fn configure(&mut self, link: &Link, result: &AddResult) -> Result<(), Error> {
+    /// With `announce`, neighbours are told of the addresses: every container of a bridge pays for that.
+    pub(super) fn configure(&mut self, link: &Link, result: &AddResult, announce: bool) -> Result<(), Error> {
         if result.ips.iter().any(|ip| !ip.address.is_ipv4()) {
             // Images and runtimes that turn IPv6 off by default do not mean an interface that is given an address.
             let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
@@ -64,7 +65,9 @@ impl Inside {
         let mut batch = Batch::new();
         batch.set_link(&SetLink::index(LOOPBACK).up(true));
         // The addresses come before the link is up: with arp_notify the kernel then announces them.
-        batch.set_link(&SetLink::index(link.index).arp_notify(true));
+        if announce {
+            batch.set_link(&SetLink::index(link.index).arp_notify(true));
+        }
         for ip in &result.ips {
             batch.add_address(&Address::new(link.index, ip.address));
         }
@@ -79,9 +82,9 @@ impl Inside {
 /// A route without a next hop takes the gateway of its family.
 fn kernel_route(route: &crate::contract::Route, link: u32, result: &AddResult) -> Route {
     let v4 = route.dst.is_ipv4();
-    let gateway: Option<IpAddr> = route.gw.or_else(|| {
-        result.ips.iter().filter(|ip| ip.address.is_ipv4() == v4).find_map(|ip| ip.gateway)
-    });
+    let gateway: Option<IpAddr> = route
+        .gw
+        .or_else(|| result.ips.iter().filter(|ip| ip.address.is_ipv4() == v4).find_map(|ip| ip.gateway));
     // Scope "link" says that there is no next hop.
     let gateway = gateway.filter(|_| route.gw.is_some() || route.scope != Some(253));
     Route {

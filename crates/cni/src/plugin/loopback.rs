@@ -18,12 +18,8 @@ impl Plugin for Loopback {
             return Ok(previous.clone());
         }
         let sandbox = netns.display().to_string();
-        let interface = Interface {
-            name: "lo".into(),
-            mac: "00:00:00:00:00:00".into(),
-            sandbox,
-            ..Interface::default()
-        };
+        let interface =
+            Interface { name: "lo".into(), mac: "00:00:00:00:00:00".into(), sandbox, ..Interface::default() };
         let ips = ["127.0.0.1/8", "::1/128"].iter().filter_map(|text| text.parse().ok());
         let ips = ips.map(|address| Ip { address, gateway: None, interface: Some(0) }).collect();
         Ok(AddResult { interfaces: vec![interface], ips, ..AddResult::default() })

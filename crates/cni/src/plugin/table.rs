@@ -3,8 +3,8 @@
 use kernel::Error as KernelError;
 use kernel::netlink::{IpNet, Protocol, Socket};
 use kernel::nft::{
-    Base, Chain, Conntrack, Element, Expression, Family, Field, Header, Hook, Meta, Nat, Register, STATUS_DNAT, Set, TYPE_LOCAL,
-    Target, Transaction, Value, Verdict, table_exists,
+    Base, Chain, Conntrack, Element, Expression, Family, Field, Header, Hook, Meta, Nat, Register,
+    STATUS_DNAT, Set, TYPE_LOCAL, Target, Transaction, Value, Verdict, table_exists,
 };
 use ledger::{Effect, Record};
 use rustix::io::Errno;
@@ -107,7 +107,11 @@ impl Table {
     }
 
     /// Makes a change of elements. Somebody may have flushed the ruleset: then the table is made again, once.
-    pub(super) fn change(&self, socket: &mut Socket, build: impl Fn(&mut Transaction)) -> Result<(), KernelError> {
+    pub(super) fn change(
+        &self,
+        socket: &mut Socket,
+        build: impl Fn(&mut Transaction),
+    ) -> Result<(), KernelError> {
         let attempt = |socket: &mut Socket| {
             let mut change = Transaction::new();
             build(&mut change);
@@ -133,8 +137,16 @@ impl Table {
         for (name, key, value) in [
             (HOSTPORTS4, &[Field::PROTOCOL, Field::SERVICE][..], &[Field::IPV4, Field::SERVICE]),
             (HOSTPORTS6, &[Field::PROTOCOL, Field::SERVICE], &[Field::IPV6, Field::SERVICE]),
-            (HOSTPORTS4_ADDR, &[Field::IPV4, Field::PROTOCOL, Field::SERVICE], &[Field::IPV4, Field::SERVICE]),
-            (HOSTPORTS6_ADDR, &[Field::IPV6, Field::PROTOCOL, Field::SERVICE], &[Field::IPV6, Field::SERVICE]),
+            (
+                HOSTPORTS4_ADDR,
+                &[Field::IPV4, Field::PROTOCOL, Field::SERVICE],
+                &[Field::IPV4, Field::SERVICE],
+            ),
+            (
+                HOSTPORTS6_ADDR,
+                &[Field::IPV6, Field::PROTOCOL, Field::SERVICE],
+                &[Field::IPV6, Field::SERVICE],
+            ),
         ] {
             let target = Some(Target::Fields(value));
             change.add_set(FAMILY, table, &Set { name, key, target, interval: false });
@@ -172,7 +184,12 @@ fn rules() -> Vec<Rule> {
         (
             "guard",
             Some("127.0.0.0/8 never comes in from outside"),
-            [link_is_not_lo(Meta::InputName), begins_with(true, false, [0xff, 127]), vec![Expression::Verdict(Verdict::Drop)]].concat(),
+            [
+                link_is_not_lo(Meta::InputName),
+                begins_with(true, false, [0xff, 127]),
+                vec![Expression::Verdict(Verdict::Drop)],
+            ]
+            .concat(),
         ),
         ("prerouting", None, jump()),
         ("output", None, jump()),
@@ -196,7 +213,13 @@ fn rules() -> Vec<Rule> {
     rules.push((
         "postrouting",
         Some("published on loopback"),
-        [begins_with(true, true, [0xff, 127]), link_is_not_lo(Meta::OutputName), dnat(), vec![Expression::Masquerade]].concat(),
+        [
+            begins_with(true, true, [0xff, 127]),
+            link_is_not_lo(Meta::OutputName),
+            dnat(),
+            vec![Expression::Masquerade],
+        ]
+        .concat(),
     ));
     for v4 in [true, false] {
         let set = if v4 { MASQ4 } else { MASQ6 };
@@ -290,7 +313,12 @@ fn to_container(v4: bool, one_address: bool) -> Vec<Expression<'static>> {
         rule.push(Expression::Compare { register, equal: true, value: TYPE_LOCAL.to_ne_bytes().to_vec() });
     }
     rule.push(Expression::Meta { key: Meta::Protocol, to: Register(addresses) });
-    rule.push(Expression::Payload { header: Header::Transport, offset: 2, len: 2, to: Register(addresses + 1) });
+    rule.push(Expression::Payload {
+        header: Header::Transport,
+        offset: 2,
+        len: 2,
+        to: Register(addresses + 1),
+    });
     rule.push(Expression::Lookup { set, register: Register(0), to: Some(Register(0)), invert: false });
     let port = Some(Register(if v4 { 1 } else { 4 }));
     rule.push(Expression::Nat { kind: Nat::Destination, ipv4: v4, address: Register(0), port });

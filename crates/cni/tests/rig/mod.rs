@@ -1,5 +1,6 @@
 //! A host, containers and the outside world, each a network namespace of the test's own.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::io::{Read, Write};

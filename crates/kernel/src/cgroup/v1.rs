@@ -46,10 +46,10 @@ impl V1 {
         let now = read_number(&self.dir.join("memory.memsw.limit_in_bytes"));
         let outer_first = matches!((now, limit), (Some(now), Some(limit)) if limit < 0 || limit as u64 > now);
         let write_swap = |done: &mut BTreeSet<&'static str>| -> Result<()> {
-            if let Some(swap) = swap {
-                if self.write_if_there("memory.memsw.limit_in_bytes", swap)? {
-                    done.insert("memory and swap");
-                }
+            if let Some(swap) = swap
+                && self.write_if_there("memory.memsw.limit_in_bytes", swap)?
+            {
+                done.insert("memory and swap");
             }
             Ok(())
         };
@@ -91,15 +91,15 @@ impl V1 {
             self.write("cpu.cfs_quota_us", quota)?;
             done.insert("cpu quota");
         }
-        if let Some(burst) = limits.cpu_burst {
-            if self.write_if_there("cpu.cfs_burst_us", burst)? {
-                done.insert("cpu burst");
-            }
+        if let Some(burst) = limits.cpu_burst
+            && self.write_if_there("cpu.cfs_burst_us", burst)?
+        {
+            done.insert("cpu burst");
         }
-        if let Some(idle) = limits.cpu_idle {
-            if self.write_if_there("cpu.idle", u8::from(idle))? {
-                done.insert("cpu idle");
-            }
+        if let Some(idle) = limits.cpu_idle
+            && self.write_if_there("cpu.idle", u8::from(idle))?
+        {
+            done.insert("cpu idle");
         }
         Ok(())
     }
@@ -163,20 +163,18 @@ impl Hierarchy for V1 {
                 done.insert("memory nodes");
             }
         }
-        if self.has("pids") {
-            if let Some(pids) = limits.pids {
-                self.write("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
-                done.insert("pids");
-            }
+        if self.has("pids")
+            && let Some(pids) = limits.pids
+        {
+            self.write("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
+            done.insert("pids");
         }
-        if self.has("blkio") {
-            if let Some(weight) = limits.io_weight.filter(|&w| w != 0) {
-                if self.write_if_there("blkio.bfq.weight", weight)?
-                    || self.write_if_there("blkio.weight", weight)?
-                {
-                    done.insert("io weight");
-                }
-            }
+        if self.has("blkio")
+            && let Some(weight) = limits.io_weight.filter(|&w| w != 0)
+            && (self.write_if_there("blkio.bfq.weight", weight)?
+                || self.write_if_there("blkio.weight", weight)?)
+        {
+            done.insert("io weight");
         }
         if self.has("hugetlb") {
             for (size, bytes) in &limits.huge_pages {

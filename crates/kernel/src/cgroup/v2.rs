@@ -159,19 +159,19 @@ impl Hierarchy for V2 {
                 done.insert("memory nodes");
             }
         }
-        if has("pids") {
-            if let Some(pids) = limits.pids {
-                self.write("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
-                done.insert("pids");
-            }
+        if has("pids")
+            && let Some(pids) = limits.pids
+        {
+            self.write("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
+            done.insert("pids");
         }
-        if has("io") {
-            if let Some(weight) = limits.io_weight.filter(|&w| w != 0) {
-                // 10..1000 onto 1..10000, ends on ends.
-                let scaled = 1 + (u64::from(weight) - 10) * 9999 / 990;
-                if self.write("io.bfq.weight", weight).is_ok() || self.write("io.weight", scaled).is_ok() {
-                    done.insert("io weight");
-                }
+        if has("io")
+            && let Some(weight) = limits.io_weight.filter(|&w| w != 0)
+        {
+            // 10..1000 onto 1..10000, ends on ends.
+            let scaled = 1 + (u64::from(weight) - 10) * 9999 / 990;
+            if self.write("io.bfq.weight", weight).is_ok() || self.write("io.weight", scaled).is_ok() {
+                done.insert("io weight");
             }
         }
         if has("hugetlb") {

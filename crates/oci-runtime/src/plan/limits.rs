@@ -9,7 +9,7 @@ use crate::{Error, Result};
 pub(crate) fn plan(resources: &Resources) -> Result<Limits> {
     refuse(!resources.rdma.is_empty(), "rdma")?;
     refuse(resources.network.is_some(), "network")?;
-    let memory = resources.memory.clone().unwrap_or_default();
+    let memory = resources.memory.unwrap_or_default();
     let cpu = resources.cpu.clone().unwrap_or_default();
     let block_io = resources.block_io.clone().unwrap_or_default();
     refuse(

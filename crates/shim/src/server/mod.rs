@@ -302,11 +302,11 @@ impl Server {
             Some(n) => self.deliver(id, index, &buffer[..n]),
             None => {
                 self.forget(&Source::Output(id.to_owned(), index));
-                if id == FIRST {
-                    if let Some(log) = self.container.as_mut().and_then(|c| c.log.as_mut()) {
-                        // A full disk loses log entries; the container goes on.
-                        let _ = log.finish(index);
-                    }
+                if id == FIRST
+                    && let Some(log) = self.container.as_mut().and_then(|c| c.log.as_mut())
+                {
+                    // A full disk loses log entries; the container goes on.
+                    let _ = log.finish(index);
                 }
             }
         }
@@ -316,10 +316,10 @@ impl Server {
         if data.is_empty() {
             return;
         }
-        if id == FIRST {
-            if let Some(log) = self.container.as_mut().and_then(|c| c.log.as_mut()) {
-                let _ = log.write(index, data);
-            }
+        if id == FIRST
+            && let Some(log) = self.container.as_mut().and_then(|c| c.log.as_mut())
+        {
+            let _ = log.write(index, data);
         }
         let Some(process) = self.processes.get(id) else { return };
         let output = match index {
@@ -358,10 +358,10 @@ impl Server {
         };
         process.child = None;
         self.forget(&Source::End(id.to_owned()));
-        if id == FIRST {
-            if let Some(container) = &self.container {
-                container::kill_rest(container);
-            }
+        if id == FIRST
+            && let Some(container) = &self.container
+        {
+            container::kill_rest(container);
         }
         for index in [0, 1] {
             let mut buffer = [0; PIECE];
@@ -431,11 +431,11 @@ impl Server {
     }
 
     fn tell_on_exit(&mut self) {
-        if let (Some(file), Some(container)) = (self.on_exit.take(), &self.container) {
-            if !container.request.on_exit.is_empty() {
-                // If it cannot be started, the next command finds the container ended and does the same.
-                let _ = container::run_on_exit(&file, &container.request.on_exit);
-            }
+        if let (Some(file), Some(container)) = (self.on_exit.take(), &self.container)
+            && !container.request.on_exit.is_empty()
+        {
+            // If it cannot be started, the next command finds the container ended and does the same.
+            let _ = container::run_on_exit(&file, &container.request.on_exit);
         }
     }
 
@@ -480,10 +480,10 @@ impl Server {
                     container.note_start();
                 }
                 // Without epoll there is no telling when it ends: then it ends now.
-                if self.watch_streams(FIRST).and_then(|()| self.watch_end(FIRST)).is_err() {
-                    if let Some(process) = self.processes.get(FIRST) {
-                        let _ = process.signal(libc::SIGKILL);
-                    }
+                if self.watch_streams(FIRST).and_then(|()| self.watch_end(FIRST)).is_err()
+                    && let Some(process) = self.processes.get(FIRST)
+                {
+                    let _ = process.signal(libc::SIGKILL);
                 }
             }
             Err(refusal) => {

@@ -248,16 +248,16 @@ impl Server {
     }
 
     fn kill(&mut self, request: &KillRequest) -> Result<Reply, Refusal> {
-        if request.all {
-            if let Some(cgroup) = &self.container()?.cgroup {
-                for pid in cgroup.pids().map_err(Refusal::internal)? {
-                    if let Ok(pidfd) = kernel::process::pidfd(pid) {
-                        use std::os::fd::AsFd;
-                        kernel::process::signal(pidfd.as_fd(), request.signal).map_err(Refusal::internal)?;
-                    }
+        if request.all
+            && let Some(cgroup) = &self.container()?.cgroup
+        {
+            for pid in cgroup.pids().map_err(Refusal::internal)? {
+                if let Ok(pidfd) = kernel::process::pidfd(pid) {
+                    use std::os::fd::AsFd;
+                    kernel::process::signal(pidfd.as_fd(), request.signal).map_err(Refusal::internal)?;
                 }
-                return now(&Empty {});
             }
+            return now(&Empty {});
         }
         let process = self.process(&request.exec_id)?;
         if !process.is_running() {

@@ -22,8 +22,7 @@ pub(super) struct Conf {
 }
 
 /// Keys of the reference plugin that this one does not have yet.
-const NOT_YET: &[&str] =
-    &["vlan", "vlanTrunk", "macspoofchk", "enabledad", "disableContainerInterface"];
+const NOT_YET: &[&str] = &["vlan", "vlanTrunk", "macspoofchk", "enabledad", "disableContainerInterface"];
 
 impl Conf {
     pub(super) fn of(request: &Request<'_>) -> Result<Self, Error> {
@@ -36,7 +35,9 @@ impl Conf {
         let hairpin = keys.boolean("hairpinMode")?;
         let promisc = keys.boolean("promiscMode")?;
         if hairpin && promisc {
-            return Err(keys.refuse("promiscMode", "false (\"hairpinMode\" is on, and the two exclude each other)"));
+            return Err(
+                keys.refuse("promiscMode", "false (\"hairpinMode\" is on, and the two exclude each other)")
+            );
         }
         match keys.text("ipMasqBackend")? {
             None | Some("" | "nftables") => {}
@@ -69,10 +70,12 @@ impl Conf {
 /// `CNI_ARGS` MAC, then `args.cni.mac`, then the capability: the later wins.
 fn mac(request: &Request<'_>, keys: &Keys<'_>) -> Result<Option<Mac>, Error> {
     let of_env = request.attachment.arg("MAC").filter(|mac| !mac.is_empty());
-    let of_env: Option<Mac> = of_env.map(str::parse).transpose().map_err(|e| {
-        Error::new(Code::InvalidEnvironment, format!("cannot use MAC of CNI_ARGS: {e}"))
-    })?;
-    let cni = keys.object("args")?.map(|args| Keys::new(args, "\"args\"").object("cni")).transpose()?.flatten();
+    let of_env: Option<Mac> = of_env
+        .map(str::parse)
+        .transpose()
+        .map_err(|e| Error::new(Code::InvalidEnvironment, format!("cannot use MAC of CNI_ARGS: {e}")))?;
+    let cni =
+        keys.object("args")?.map(|args| Keys::new(args, "\"args\"").object("cni")).transpose()?.flatten();
     let of_args = cni.map(|cni| Keys::new(cni, "\"args.cni\"").parse("mac")).transpose()?.flatten();
     let runtime = keys.object("runtimeConfig")?;
     let of_runtime = runtime.map(|r| Keys::new(r, "\"runtimeConfig\"").parse("mac")).transpose()?.flatten();

@@ -1,7 +1,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use kernel::netlink::{self, Address, Batch, IpNet, Kind, Link, Mac, NewLink, Protocol, SetLink, Socket, sysctl};
+use kernel::netlink::{
+    self, Address, Batch, IpNet, Kind, Link, Mac, NewLink, Protocol, SetLink, Socket, sysctl,
+};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
@@ -66,16 +68,28 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
     let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
     let mut batch = Batch::new();
     batch.add_link(&NewLink { mtu: conf.mtu, mac: Some(Mac(mac)), ..NewLink::new(&conf.bridge, kind) });
+    match socket.run(&batch) {
+        // Another ADD was quicker.
+        Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
+        outcome => outcome?,
+    }
+    if has_ipv6() {
+        // While its link-local address is being probed, a bridge solicits no neighbour: the first container's first
+        // second would be lost. Nobody else has this address.
+        sysctl::write(&format!("net/ipv6/conf/{}/accept_dad", conf.bridge), "0")?;
+    }
     let mut set = SetLink::named(&conf.bridge).up(true);
     if conf.promisc {
         set = set.promisc(true);
     }
+    let mut batch = Batch::new();
     batch.set_link(&set);
-    match socket.run(&batch) {
-        // Another ADD was quicker.
-        Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
-        outcome => Ok(outcome?),
-    }
+    Ok(socket.run(&batch)?)
+}
+
+/// The kernel speaks IPv6 (it may be built or booted without).
+pub(super) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// Gives the bridge a gateway's address. One that is there costs one refused message.
@@ -92,7 +106,9 @@ fn give_address(conf: &Conf, bridge: &Link, gateway: IpNet, socket: &mut Socket)
         other.net != gateway
             && other.net.is_ipv4() == gateway.is_ipv4()
             && !is_link_local(other.net.address())
-            && (gateway.is_ipv4() || other.net.contains(gateway.address()) || gateway.contains(other.net.address()))
+            && (gateway.is_ipv4()
+                || other.net.contains(gateway.address())
+                || gateway.contains(other.net.address()))
     };
     let others = netlink::addresses(socket, Some(bridge.index))?;
     let others: Vec<_> = others.into_iter().filter(in_the_way).collect();

@@ -37,10 +37,13 @@ impl Plugin for Bridge {
         cable(&conf, request, &result, &bridge, &veth, netns.as_fd(), &mut socket)?;
 
         let mut inside = Inside::open(request.attachment.netns()?)?;
-        let link = inside.link(&request.attachment.ifname)?.ok_or_else(|| vanished(&request.attachment.ifname))?;
-        inside.configure(&link, &result)?;
+        let link =
+            inside.link(&request.attachment.ifname)?.ok_or_else(|| vanished(&request.attachment.ifname))?;
+        // A MAC made from the address is what neighbours have in their caches anyway.
+        inside.configure(&link, &result, conf.mac.is_some())?;
         let near = netlink::link_by_name(&mut socket, &veth)?.ok_or_else(|| vanished(&veth))?;
-        result.interfaces = vec![describe(&bridge, ""), describe(&near, ""), describe(&link, &sandbox(request)?)];
+        result.interfaces =
+            vec![describe(&bridge, ""), describe(&near, ""), describe(&link, &sandbox(request)?)];
         for ip in &mut result.ips {
             ip.interface = Some(2);
         }
@@ -68,7 +71,9 @@ impl Plugin for Bridge {
         let veth = host_name(&conf, request.attachment);
         netlink::link_by_name(&mut socket, &veth)?
             .filter(|veth| veth.master == Some(bridge.index) && veth.is_up())
-            .ok_or_else(|| broken(format!("link {veth} is not there, down, or no port of {}", conf.bridge)))?;
+            .ok_or_else(|| {
+                broken(format!("link {veth} is not there, down, or no port of {}", conf.bridge))
+            })?;
         let mut inside = Inside::open(request.attachment.netns()?)?;
         let ifname = &request.attachment.ifname;
         let link = inside.link(ifname)?.ok_or_else(|| broken(format!("link {ifname} is not there")))?;
@@ -133,13 +138,9 @@ fn cable(
     let mtu = conf.mtu.or(Some(bridge.mtu));
     let peer = Peer { name: &request.attachment.ifname, mac, mtu, netns: Some(netns) };
     let mut batch = Batch::new();
-    batch.add_link(&NewLink {
-        mtu,
-        master: Some(bridge.index),
-        ..NewLink::new(veth, Kind::Veth { peer })
-    });
+    batch.add_link(&NewLink { mtu, master: Some(bridge.index), ..NewLink::new(veth, Kind::Veth { peer }) });
     let mut port = SetLink::named(veth).up(true);
-    if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+    if host::has_ipv6() {
         // A port is nobody's address: without one the kernel has less to do when it comes up.
         port = port.no_link_local();
     }

@@ -37,7 +37,10 @@ fn ipam<'a>(request: &Request<'a>) -> Result<Keys<'a>, Error> {
 impl Conf {
     pub(super) fn of(request: &Request<'_>) -> Result<Self, Error> {
         let ipam = ipam(request)?;
-        let dns = ipam.text("resolvConf")?.filter(|path| !path.is_empty()).map_or(Ok(Dns::default()), resolv_conf)?;
+        let dns = ipam
+            .text("resolvConf")?
+            .filter(|path| !path.is_empty())
+            .map_or(Ok(Dns::default()), resolv_conf)?;
         Ok(Self {
             dir: dir(request)?,
             sets: sets(request, &ipam)?,
@@ -80,7 +83,8 @@ fn sets(request: &Request<'_>, ipam: &Keys<'_>) -> Result<Vec<Vec<Range>>, Error
 fn read_sets(keys: &Keys<'_>, key: &str) -> Result<Vec<Vec<Range>>, Error> {
     let set = |value: &Value| -> Result<Vec<Range>, Error> {
         let wanted = "a list of lists of ranges";
-        let entries = value.as_array().filter(|set| !set.is_empty()).ok_or_else(|| keys.refuse(key, wanted))?;
+        let entries =
+            value.as_array().filter(|set| !set.is_empty()).ok_or_else(|| keys.refuse(key, wanted))?;
         let range = |value: &Value| {
             let object = value.as_object().ok_or_else(|| keys.refuse(key, wanted))?;
             Range::of(&Keys::new(object, &format!("a range of {key:?}")))
@@ -101,14 +105,18 @@ fn requested(request: &Request<'_>) -> Result<Vec<IpAddr>, Error> {
     let parse = |text: &str, of: &str| -> Result<IpAddr, Error> {
         let address = text.split_once('/').map_or(text, |(address, _)| address);
         address.parse().map_err(|_| {
-            Error::new(Code::InvalidConfig, format!("cannot use the requested address {text:?} of {of}: it is none"))
+            Error::new(
+                Code::InvalidConfig,
+                format!("cannot use the requested address {text:?} of {of}: it is none"),
+            )
         })
     };
     if let Some(text) = request.attachment.arg("IP").filter(|ip| !ip.is_empty()) {
         found.push(parse(text, "CNI_ARGS")?);
     }
     let keys = request.keys();
-    let cni = keys.object("args")?.map(|args| Keys::new(args, "\"args\"").object("cni")).transpose()?.flatten();
+    let cni =
+        keys.object("args")?.map(|args| Keys::new(args, "\"args\"").object("cni")).transpose()?.flatten();
     for (object, of) in [(cni, "\"args.cni\""), (keys.object("runtimeConfig")?, "\"runtimeConfig\"")] {
         let Some(object) = object else { continue };
         let texts: Vec<String> = Keys::new(object, of).decode("ips")?.unwrap_or_default();

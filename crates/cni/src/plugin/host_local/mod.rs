@@ -18,19 +18,12 @@ pub(super) struct HostLocal;
 
 impl Plugin for HostLocal {
     fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
-        let mut conf = Conf::of(request)?;
-        let store = Store::open(std::mem::take(&mut conf.dir))?;
+        let conf = Conf::of(request)?;
+        let wanted = wanted(&conf)?;
+        let store = Store::open(conf.dir)?;
         let mut ips = Vec::new();
-        for (index, set) in conf.sets.iter().enumerate() {
-            let wanted = conf.requested.iter().position(|ip| set.iter().any(|range| range.contains(*ip)));
-            let wanted = wanted.map(|at| conf.requested.remove(at));
+        for (index, (set, wanted)) in conf.sets.iter().zip(wanted).enumerate() {
             ips.push(give(&store, index, set, wanted, holder(request), record)?);
-        }
-        if let Some(left) = conf.requested.first() {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                format!("cannot give the requested address {left}: no range of network {:?} has it", request.network),
-            ));
         }
         Ok(AddResult { ips, routes: conf.routes, dns: conf.dns, ..AddResult::default() })
     }
@@ -74,6 +67,25 @@ impl Plugin for HostLocal {
 
 fn holder<'a>(request: &Request<'a>) -> Holder<'a> {
     Holder { container_id: &request.attachment.container_id, ifname: &request.attachment.ifname }
+}
+
+/// Which requested address each set of ranges is to give.
+fn wanted(conf: &Conf) -> Result<Vec<Option<std::net::IpAddr>>, Error> {
+    let mut left = conf.requested.clone();
+    let of_set = |set: &Vec<Range>| {
+        let at = left.iter().position(|ip| set.iter().any(|range| range.contains(*ip)));
+        at.map(|at| left.remove(at))
+    };
+    let wanted = conf.sets.iter().map(of_set).collect();
+    match left.first() {
+        Some(left) => Err(Error::new(
+            Code::InvalidConfig,
+            format!(
+                "cannot give the requested address {left}: no range has it, or another request took its range"
+            ),
+        )),
+        None => Ok(wanted),
+    }
 }
 
 /// Gives an address of one set of ranges: the wanted one, or the next free one after the last.

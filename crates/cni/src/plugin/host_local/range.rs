@@ -16,13 +16,17 @@ pub(super) struct Range {
 impl Range {
     /// Reads `subnet`, `rangeStart`, `rangeEnd` and `gateway` with the reference plugin's rules and defaults.
     pub(super) fn of(keys: &Keys<'_>) -> Result<Self, Error> {
-        let subnet: IpNet = keys.parse("subnet")?.ok_or_else(|| keys.refuse("subnet", "an address with a prefix"))?;
+        let subnet: IpNet =
+            keys.parse("subnet")?.ok_or_else(|| keys.refuse("subnet", "an address with a prefix"))?;
         let width = if subnet.is_ipv4() { 32 } else { 128 };
         if subnet.prefix() > width - 2 {
             return Err(keys.refuse("subnet", "a network with two addresses or more to give out"));
         }
         if subnet.network() != subnet {
-            return Err(keys.refuse("subnet", format!("a network: its host bits are set; {} is meant", subnet.network())));
+            return Err(keys.refuse(
+                "subnet",
+                format!("a network: its host bits are set; {} is meant", subnet.network()),
+            ));
         }
         let inside = |key: &str| -> Result<Option<IpAddr>, Error> {
             let address: Option<IpAddr> = keys.parse(key)?;
@@ -60,14 +64,21 @@ impl Range {
 }
 
 /// The addresses of `ranges` in the order in which they are tried: after `last_given`, then from the beginning.
-pub(super) fn candidates(ranges: &[Range], last_given: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, &Range)> {
+pub(super) fn candidates(
+    ranges: &[Range],
+    last_given: Option<IpAddr>,
+) -> impl Iterator<Item = (IpAddr, &Range)> {
     let after = last_given.and_then(|last| ranges.iter().position(|r| r.contains(last)).map(|at| (at, last)));
     let (start, from) = match after {
         Some((at, last)) => (at, Some(last)),
         None => (0, None),
     };
     let rest = ranges.iter().skip(start).enumerate().flat_map(move |(i, range)| {
-        let first = if i == 0 { from.map_or(bits(range.first), |last| bits(last).saturating_add(1)) } else { bits(range.first) };
+        let first = if i == 0 {
+            from.map_or(bits(range.first), |last| bits(last).saturating_add(1))
+        } else {
+            bits(range.first)
+        };
         // Beyond the highest address there is none.
         let exhausted = i == 0 && from.is_some_and(|last| bits(last) >= bits(range.last));
         addresses(range, first, bits(range.last), exhausted)
@@ -138,10 +149,12 @@ mod tests {
     #[test]
     fn defaults_leave_network_gateway_and_broadcast() {
         let four = range(json!({"subnet": "10.0.0.0/29"})).unwrap();
-        let all: Vec<_> = candidates(std::slice::from_ref(&four), None).map(|(ip, _)| ip.to_string()).collect();
+        let all: Vec<_> =
+            candidates(std::slice::from_ref(&four), None).map(|(ip, _)| ip.to_string()).collect();
         assert_eq!(all, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
         let six = range(json!({"subnet": "fd00::/126"})).unwrap();
-        let all: Vec<_> = candidates(std::slice::from_ref(&six), None).map(|(ip, _)| ip.to_string()).collect();
+        let all: Vec<_> =
+            candidates(std::slice::from_ref(&six), None).map(|(ip, _)| ip.to_string()).collect();
         assert_eq!(all, ["fd00::2", "fd00::3"]);
         let top = range(json!({"subnet": "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126"})).unwrap();
         assert_eq!(candidates(std::slice::from_ref(&top), Some(top.last)).count(), 2);

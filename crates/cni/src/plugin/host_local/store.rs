@@ -87,7 +87,8 @@ impl Store {
         }
         record.record(Effect::Lease { path: path.clone(), holder: holder.container_id.to_owned() })?;
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(holder.text().as_bytes())).map_err(failed("write lease", &path))?;
+        file.and_then(|mut file| file.write_all(holder.text().as_bytes()))
+            .map_err(failed("write lease", &path))?;
         let last = self.last_path(set);
         fs::write(&last, address.to_string()).map_err(failed("write", &last))?;
         Ok(true)
@@ -105,7 +106,8 @@ impl Store {
 
     /// Gives back all that `holder` has: reads every lease.
     pub(super) fn release_all(&self, holder: Holder<'_>) -> Result<(), Error> {
-        let held: Vec<_> = self.leases()?.into_iter().filter(|address| self.is_held(*address, holder)).collect();
+        let held: Vec<_> =
+            self.leases()?.into_iter().filter(|address| self.is_held(*address, holder)).collect();
         self.release(&held, holder)
     }
 

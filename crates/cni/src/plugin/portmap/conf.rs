@@ -36,7 +36,9 @@ impl Conf {
         let runtime = keys.object("runtimeConfig")?.map(|runtime| Keys::new(runtime, "\"runtimeConfig\""));
         let mappings: Vec<PortMapping> =
             runtime.map(|runtime| runtime.decode("portMappings")).transpose()?.flatten().unwrap_or_default();
-        if let Some((runtime, _)) = runtime.zip(mappings.iter().find(|m| m.host_port == 0 || m.container_port == 0)) {
+        if let Some((runtime, _)) =
+            runtime.zip(mappings.iter().find(|m| m.host_port == 0 || m.container_port == 0))
+        {
             return Err(runtime.refuse("portMappings", "ports from 1 to 65535"));
         }
         Ok(Self { mappings, table: Table::of(&keys)? })

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
-use kernel::netlink::{IpNet, Socket};
 use kernel::netlink::conntrack::Flows;
+use kernel::netlink::{IpNet, Socket};
 use kernel::nft::{self, Element, Transaction, Value};
 use rustix::io::Errno;
 
@@ -62,11 +62,20 @@ pub(super) fn publications<'a>(
         let element = Element { key, value: Some(value), comment: Some(holder.to_owned()), key_end: None };
         Some(Publication { mapping, set, element, ipv4: address.is_ipv4() })
     };
-    mappings.iter().flat_map(|mapping| addresses.iter().map(move |address| (mapping, address))).filter_map(one).collect()
+    mappings
+        .iter()
+        .flat_map(|mapping| addresses.iter().map(move |address| (mapping, address)))
+        .filter_map(one)
+        .collect()
 }
 
 /// The element with this key.
-pub(super) fn find(table: &Table, set: &str, key: &[u8], socket: &mut Socket) -> Result<Option<Element>, Error> {
+pub(super) fn find(
+    table: &Table,
+    set: &str,
+    key: &[u8],
+    socket: &mut Socket,
+) -> Result<Option<Element>, Error> {
     let wanted = Element { key: key.to_vec(), ..Element::default() };
     Ok(nft::element(socket, FAMILY, &table.name, set, &wanted)?)
 }
@@ -98,14 +107,20 @@ pub(super) fn held_by(
     for set in [HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR] {
         match nft::elements(socket, FAMILY, &table.name, set) {
             Err(e) if e.errno() == Some(Errno::NOENT) => {}
-            there => held.extend(there?.into_iter().filter(|e| e.is_held_by(holder)).map(|element| (set, element))),
+            there => {
+                held.extend(there?.into_iter().filter(|e| e.is_held_by(holder)).map(|element| (set, element)))
+            }
         }
     }
     Ok(held)
 }
 
 /// Deletes elements; those that are gone meanwhile count as done.
-pub(super) fn delete(table: &Table, held: &[(&'static str, Element)], socket: &mut Socket) -> Result<(), Error> {
+pub(super) fn delete(
+    table: &Table,
+    held: &[(&'static str, Element)],
+    socket: &mut Socket,
+) -> Result<(), Error> {
     let delete = |held: &[(&'static str, Element)], socket: &mut Socket| {
         let mut change = Transaction::new();
         for (set, element) in held {

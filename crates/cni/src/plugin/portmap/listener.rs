@@ -13,7 +13,8 @@ pub(super) fn refuse_if_listening(mapping: &PortMapping) -> Result<(), Error> {
         Some(ip) => vec![ip],
         None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
     };
-    let taken = addresses.into_iter().any(|ip| is_taken(SocketAddr::new(ip, mapping.host_port), mapping.protocol));
+    let taken =
+        addresses.into_iter().any(|ip| is_taken(SocketAddr::new(ip, mapping.host_port), mapping.protocol));
     // Bound is not yet listening: an outgoing connection may have the port too.
     let Some(inode) = taken.then(|| listening_inode(mapping)).flatten() else { return Ok(()) };
     let who = process_of(inode).unwrap_or_else(|| "a process that cannot be seen from here".into());
@@ -63,7 +64,8 @@ fn inode_in(line: &str, state: &str, mapping: &PortMapping) -> Option<u64> {
     let in_state = fields.nth(1)? == state;
     let inode = fields.nth(5)?.parse().ok()?;
     let address = address_in(address)?;
-    let overlaps = mapping.host_ip.is_none_or(|ip| ip.is_unspecified() || address.is_unspecified() || ip == address);
+    let overlaps =
+        mapping.host_ip.is_none_or(|ip| ip.is_unspecified() || address.is_unspecified() || ip == address);
     (in_state && overlaps && u16::from_str_radix(port, 16).ok()? == mapping.host_port).then_some(inode)
 }
 
@@ -87,7 +89,9 @@ fn address_in(text: &str) -> Option<IpAddr> {
 fn process_of(inode: u64) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let fds = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         let mut links = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
         if links.any(|link| link.to_str() == Some(&wanted)) {
@@ -111,7 +115,9 @@ mod tests {
         assert_eq!(inode_in(line, "0A", &mapping("10.0.0.1:8080:80")), None);
         assert_eq!(inode_in(line, "0A", &mapping("8081:80")), None);
         assert_eq!(inode_in(line, "01", &mapping("8080:80")), None);
-        for broken in ["", "0: x", "0: 0100007F:1F90", "0: :: 0 0A 0 0 0 0 0 0", "0: é00007F:1F90 0 0A 0 0 0 0 0 0"] {
+        for broken in
+            ["", "0: x", "0: 0100007F:1F90", "0: :: 0 0A 0 0 0 0 0 0", "0: é00007F:1F90 0 0A 0 0 0 0 0 0"]
+        {
             assert_eq!(inode_in(broken, "0A", &mapping("8080:80")), None);
         }
     }

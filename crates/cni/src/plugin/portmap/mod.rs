@@ -23,7 +23,10 @@ impl Plugin for Portmap {
     fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
         let conf = Conf::of(request)?;
         let previous = request.previous.ok_or_else(|| {
-            Error::new(Code::InvalidConfig, "cannot publish ports: portmap must come after a plugin that attaches")
+            Error::new(
+                Code::InvalidConfig,
+                "cannot publish ports: portmap must come after a plugin that attaches",
+            )
         })?;
         if conf.mappings.is_empty() {
             return Ok(previous.clone());
@@ -53,14 +56,18 @@ impl Plugin for Portmap {
         let conf = Conf::of(request)?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let holder = holder(request);
-        let held = if conf.mappings.is_empty() && request.keys().get("runtimeConfig").is_none() && !is_known(request) {
+        let held = if conf.mappings.is_empty()
+            && request.keys().get("runtimeConfig").is_none()
+            && !is_known(request)
+        {
             elements::held_by(&conf.table, &holder, &mut socket)?
         } else {
             elements::held_of(&conf.table, &conf.mappings, &holder, &mut socket)?
         };
         elements::delete(&conf.table, &held, &mut socket)?;
         // All that was sent to the container, in one pass an address.
-        let mut addresses: Vec<IpAddr> = held.iter().filter_map(|(_, element)| elements::target(element)).collect();
+        let mut addresses: Vec<IpAddr> =
+            held.iter().filter_map(|(_, element)| elements::target(element)).collect();
         addresses.sort();
         addresses.dedup();
         addresses.into_iter().try_for_each(|address| {
@@ -72,12 +79,18 @@ impl Plugin for Portmap {
         let conf = Conf::of(request)?;
         let Some(previous) = request.previous.filter(|_| !conf.mappings.is_empty()) else { return Ok(()) };
         let mut socket = Socket::open(Netlink::Netfilter)?;
-        for publication in elements::publications(&conf.mappings, &container_addresses(previous), &holder(request)) {
+        for publication in
+            elements::publications(&conf.mappings, &container_addresses(previous), &holder(request))
+        {
             let there = elements::find(&conf.table, publication.set, &publication.element.key, &mut socket)?;
             if there.as_ref() != Some(&publication.element) {
                 return Err(Error::new(
                     Code::Other(100),
-                    format!("published port {} is gone from nftables table {}", publication.words(), conf.table.name),
+                    format!(
+                        "published port {} is gone from nftables table {}",
+                        publication.words(),
+                        conf.table.name
+                    ),
                 ));
             }
         }
@@ -96,7 +109,9 @@ fn is_known(request: &Request<'_>) -> bool {
 }
 
 fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut Socket) -> Result<(), Error> {
-    let Some(there) = elements::find(table, publication.set, &publication.element.key, socket)? else { return Ok(()) };
+    let Some(there) = elements::find(table, publication.set, &publication.element.key, socket)? else {
+        return Ok(());
+    };
     let by = there.comment.unwrap_or_else(|| "somebody unknown".into());
     Err(Error::new(
         Code::Other(100),
@@ -112,7 +127,10 @@ fn admit_link(table: &Table, container: IpNet, record: &mut dyn Record) -> Resul
     let index = netlink::route_to(&mut socket, address)?.and_then(|route| route.link);
     let link = index.map(|index| netlink::link_by_index(&mut socket, index)).transpose()?.flatten();
     let link = link.filter(|link| link.name != "lo").ok_or_else(|| {
-        Error::new(Code::Other(100), format!("cannot publish ports: the host has no route to the container at {address}"))
+        Error::new(
+            Code::Other(100),
+            format!("cannot publish ports: the host has no route to the container at {address}"),
+        )
     })?;
     let set = if address.is_ipv4() { HAIRPIN4 } else { HAIRPIN6 };
     table.join_network(set, &link.name, container.network(), record)?;
