@@ -49,6 +49,7 @@ pub(crate) struct Journal {
     dir: OwnedFd,
     path: PathBuf,
     file: Option<OwnedFd>,
+    outlives: bool,
     len: u64,
     struck: usize,
     /// The boot the file was written in; `None` while there is no header.
@@ -61,7 +62,10 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Reads the folder's file, if there is one, and cuts off a torn last line.
-    pub(crate) fn open(dir: OwnedFd, folder: &Path) -> Result<Self, Error> {
+    ///
+    /// `outlives` says that it outlives the kernel: then rewriting it waits for the disk, for a power cut must not
+    /// leave less than there was.
+    pub(crate) fn open(dir: OwnedFd, folder: &Path, outlives: bool) -> Result<Self, Error> {
         let path = folder.join(FILE);
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&dir, FILE, flags, Mode::empty()) {
@@ -73,6 +77,7 @@ impl Journal {
             dir,
             path,
             file,
+            outlives,
             len: 0,
             struck: 0,
             boot: None,
@@ -183,6 +188,9 @@ impl Journal {
         self.remove_file(FRESH)?;
         let file = self.create(FRESH)?;
         write_once(&file, &text).map_err(|e| self.unwritten(e))?;
+        if self.outlives {
+            rustix::fs::fsync(&file).map_err(|e| self.unwritten(e.into()))?;
+        }
         rustix::fs::renameat(&self.dir, FRESH, &self.dir, FILE).map_err(|e| self.unwritten(e.into()))?;
         self.len = text.len() as u64;
         self.struck = 0;

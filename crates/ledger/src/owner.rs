@@ -29,9 +29,9 @@ impl Owner {
         let roots = &ledger.inner;
         let run_path = roots.run.join(&id);
         let data_path = roots.data.join(&id);
-        let run = Journal::open(lock.dir(&run_path)?, &run_path)?;
+        let run = Journal::open(lock.dir(&run_path)?, &run_path, false)?;
         let data = match open_dir(&data_path)? {
-            Some(dir) => Some(Journal::open(dir, &data_path)?),
+            Some(dir) => Some(Journal::open(dir, &data_path, true)?),
             None => None,
         };
         let next = data.as_ref().map_or(run.next, |data| data.next.max(run.next));
@@ -68,9 +68,10 @@ impl Owner {
     pub fn record_durable(&mut self, effect: Effect) -> Result<RecordId, Error> {
         let id = self.write(effect, true)?;
         self.data_journal()?.sync()?;
-        let root = &self.ledger.inner.data;
-        if let Some(dir) = open_dir(root)? {
-            rustix::fs::fsync(&dir).map_err(|e| Error::access("sync", root, e))?;
+        for path in self.ledger.inner.data.ancestors().take(2) {
+            if let Some(dir) = open_dir(path)? {
+                rustix::fs::fsync(&dir).map_err(|e| Error::access("sync", path, e))?;
+            }
         }
         Ok(id)
     }
@@ -141,7 +142,7 @@ impl Owner {
                 folder::make(&self.ledger.inner.data, &self.data_path)?;
                 let dir = open_dir(&self.data_path)?
                     .ok_or_else(|| Error::access("open", &self.data_path, rustix::io::Errno::NOENT))?;
-                Journal::open(dir, &self.data_path)?
+                Journal::open(dir, &self.data_path, true)?
             }
         };
         Ok(self.data.insert(journal))

@@ -101,7 +101,7 @@ impl Shared {
 
     fn open(ledger: &Ledger, name: String, lock: Lock) -> Result<Self, Error> {
         let path = node(ledger).join(&name);
-        let journal = Journal::open(lock.dir(&path)?, &path)?;
+        let journal = Journal::open(lock.dir(&path)?, &path, false)?;
         let mut shared = Self { ledger: ledger.clone(), name, path, journal, _lock: lock };
         let boot = &shared.ledger.inner.boot;
         if shared.journal.boot.as_ref().is_some_and(|written| written != boot) {

@@ -171,3 +171,29 @@ fn the_file_does_not_grow_for_ever() {
     let node = ledger(place.path()).owner(&OwnerId::node()).unwrap();
     assert_eq!(node.records().first().map(|(id, _)| *id), Some(kept));
 }
+
+#[test]
+fn what_outlives_the_kernel_is_under_the_data_directory_and_outlives_a_boot() {
+    let place = tempfile::tempdir().unwrap();
+    let (ledger, id) = (ledger(place.path()), OwnerId::new("a").unwrap());
+    let mut owner = ledger.owner(&id).unwrap();
+    let files = ["outside", "data/inside", "durable"].map(|name| place.path().join(name));
+    owner.record(Effect::File { path: files[0].clone() }).unwrap();
+    owner.record(Effect::File { path: files[1].clone() }).unwrap();
+    owner.record_durable(Effect::File { path: files[2].clone() }).unwrap();
+    drop(owner);
+    files.iter().for_each(|file| fs::write(file, "").unwrap());
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let run = place.path().join("run/ledger/a/effects");
+    let text = fs::read_to_string(&run).unwrap();
+    assert_eq!(text.lines().count(), 2, "a header and the one record that dies with the kernel: {text}");
+    fs::write(&run, text.replace(boot.trim(), "another")).unwrap();
+    // The owner is alive: only what died with the other kernel is gone, its file included.
+    assert!(ledger.converge(&|_| true).errors.is_empty());
+    assert_eq!(files.each_ref().map(|file| file.exists()), [false, true, true]);
+    let owner = ledger.owner(&id).unwrap();
+    assert_eq!(owner.records().len(), 2);
+    assert!(owner.undo_all().is_empty());
+    assert_eq!(files.each_ref().map(|file| file.exists()), [false; 3]);
+    assert_eq!(ledger.owners().unwrap(), []);
+}

@@ -169,3 +169,40 @@ fn a_link_goes() {
     assert!(owner.undo_all().is_empty());
     assert!(link_by_name(&mut socket, &name).unwrap().is_none());
 }
+
+#[test]
+fn an_nftables_table_goes() {
+    use kernel::netlink::{Protocol, Socket};
+    use kernel::nft::{Family, Transaction, table_exists};
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    let table = format!("sextant-ledger-{}", std::process::id());
+    owner.record(Effect::NftTable { family: "inet".into(), table: table.clone() }).unwrap();
+    let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+    let mut change = Transaction::new();
+    change.add_table(Family::Inet, &table, true, None);
+    change.commit(&mut socket).unwrap();
+    assert!(table_exists(&mut socket, Family::Inet, &table).unwrap());
+    assert!(owner.undo_all().is_empty());
+    assert!(!table_exists(&mut socket, Family::Inet, &table).unwrap());
+}
+
+#[test]
+fn a_loop_device_goes_by_its_tag() {
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    let tag = format!("sextant-ledger-{}", std::process::id());
+    owner.record(Effect::LoopDevice { tag: tag.clone() }).unwrap();
+    let image = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(place.path().join("image"))
+        .unwrap();
+    image.set_len(1 << 20).unwrap();
+    let attached = kernel::loopdev::attach(&image, &tag, kernel::loopdev::Options::default()).unwrap();
+    drop(attached);
+    assert_eq!(kernel::loopdev::find(&tag).unwrap().len(), 1);
+    assert!(owner.undo_all().is_empty());
+    assert!(kernel::loopdev::find(&tag).unwrap().is_empty());
+}
