@@ -74,6 +74,14 @@ impl Flows {
         if ipv4 { AF_INET } else { AF_INET6 }
     }
 
+    fn compares_ipv6(&self) -> bool {
+        matches!(
+            self,
+            Self::AnsweredFrom { address: IpAddr::V6(_), .. }
+                | Self::FirstSentTo { address: Some(IpAddr::V6(_)), .. }
+        )
+    }
+
     /// The tuple, and which parts of it are to be compared.
     fn write(&self, m: &mut Message<'_>) {
         let (compared, other, flags) = match *self {
@@ -155,6 +163,11 @@ pub fn delete_flows(flows: &Flows) -> Result<()> {
 
 /// [`delete_flows`] on a socket that is open already.
 pub fn delete_flows_on(socket: &mut Socket, flows: &Flows) -> Result<()> {
+    // The kernel's filter takes an IPv6 address that is equal for one that is not, and the other way round
+    // (ctnetlink_filter_match_tuple, Linux 5.8 to 6.18): it would delete everybody else's entries.
+    if flows.compares_ipv6() {
+        return delete_one_by_one(socket, flows);
+    }
     let mut batch = Batch::new();
     flows.write(&mut batch.message(
         DELETE,
@@ -220,4 +233,90 @@ pub fn count() -> Result<usize> {
     batch.message(GET, NLM_F_DUMP, &header(0), "list", "conntrack entries");
     let found = Socket::open(Protocol::Netfilter)?.dump(&batch, |m| (m.kind == NEW).then_some(()))?;
     Ok(found.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::SetLink;
+    use crate::nft::{Base, Chain, Conntrack, Expression, Family, Hook, Register, Transaction};
+
+    /// Conntrack only watches once a rule needs it.
+    fn watch() -> Socket {
+        let mut change = Transaction::new();
+        change.add_table(Family::Inet, "t", true, None);
+        let base = Base { kind: "filter", hook: Hook::Output, priority: 0, accept: true };
+        change.add_chain(Family::Inet, "t", &Chain { name: "output", base: Some(base) });
+        let state =
+            [Expression::Conntrack { key: Conntrack::State, to: Register::FIRST }, Expression::Counter];
+        change.add_rule(Family::Inet, "t", "output", &state, None);
+        let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+        change.commit(&mut socket).unwrap();
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::named("lo").up(true));
+        Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
+        socket
+    }
+
+    /// The way that kernels before 6.11 need finds and deletes the same entries.
+    #[test]
+    fn one_by_one() {
+        crate::namespace::in_new_netns(|| {
+            let mut socket = watch();
+            let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let udp6 = std::net::UdpSocket::bind("[::1]:0").unwrap();
+            for port in 7001..7051 {
+                udp.send_to(b"x", ("127.0.0.1", port)).unwrap();
+            }
+            udp6.send_to(b"x", "[::1]:7001").unwrap();
+            assert_eq!(count()?, 51);
+            let to = |port| Flows::FirstSentTo { ipv4: true, address: None, protocol: 17, port };
+            delete_one_by_one(&mut socket, &to(7001))?;
+            delete_one_by_one(&mut socket, &to(9))?;
+            assert_eq!(count()?, 50);
+            let all = Flows::AnsweredFrom { address: [127, 0, 0, 1].into(), port: None };
+            delete_one_by_one(&mut socket, &all)?;
+            assert_eq!(count()?, 1);
+            delete_flows(&Flows::AnsweredFrom { address: "::1".parse().unwrap(), port: Some((17, 7001)) })?;
+            assert_eq!(count()?, 0);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// Linux compares IPv6 addresses of a filter the wrong way round (6.18): it would delete all others.
+    #[test]
+    fn ipv6_entries_of_others_stay() {
+        crate::namespace::in_new_netns(|| {
+            watch();
+            let udp = std::net::UdpSocket::bind("[::1]:0").unwrap();
+            for port in [7001, 7002] {
+                udp.send_to(b"x", ("::1", port)).unwrap();
+            }
+            let (here, elsewhere) = ("::1".parse().unwrap(), "fd00::1".parse().unwrap());
+            delete_flows(&Flows::AnsweredFrom { address: elsewhere, port: None })?;
+            delete_flows(&Flows::AnsweredFrom { address: here, port: Some((17, 7003)) })?;
+            let to = |address, port| Flows::FirstSentTo { ipv4: false, address, protocol: 17, port };
+            delete_flows(&to(Some(elsewhere), 7001))?;
+            delete_flows(&to(None, 7003))?;
+            assert_eq!(count()?, 2);
+            delete_flows(&to(Some(here), 7001))?;
+            assert_eq!(count()?, 1);
+            delete_flows(&to(None, 7002))?;
+            assert_eq!(count()?, 0);
+            udp.send_to(b"x", ("::1", 7001)).unwrap();
+            delete_flows(&Flows::AnsweredFrom { address: here, port: None })?;
+            assert_eq!(count()?, 0);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn an_entry_without_a_tuple_is_never_deleted() {
+        let flows = Flows::AnsweredFrom { address: [127, 0, 0, 1].into(), port: None };
+        for body in [&[][..], &[2, 0, 0, 0], &[2, 0, 0, 0, 8, 0, 12, 0, 1, 2, 3, 4]] {
+            assert_eq!(read(Received { kind: NEW, flags: 0, sequence: 0, body }, &flows), None);
+        }
+    }
 }

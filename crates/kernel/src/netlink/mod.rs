@@ -22,6 +22,8 @@ mod net;
 mod route;
 mod socket;
 pub mod sysctl;
+#[cfg(test)]
+mod tests;
 pub(crate) mod uapi;
 mod wire;
 

@@ -306,7 +306,78 @@ pub(crate) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Attributes in attributes, as deep as the kernel has them.
+    #[derive(Debug, Clone, PartialEq)]
+    enum Tree {
+        Value(Vec<u8>),
+        Nest(Vec<(u16, Tree)>),
+    }
+
+    fn tree() -> impl Strategy<Value = Tree> {
+        let value = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Tree::Value);
+        value.prop_recursive(4, 32, 4, |inner| {
+            proptest::collection::vec((1u16..0x3fff, inner), 1..4).prop_map(Tree::Nest)
+        })
+    }
+
+    fn write(m: &mut Message<'_>, kind: u16, tree: &Tree) {
+        match tree {
+            Tree::Value(bytes) => m.bytes(kind, bytes),
+            Tree::Nest(inner) => {
+                m.nest(kind, |m| inner.iter().for_each(|(kind, tree)| write(m, *kind, tree)))
+            }
+        };
+    }
+
+    fn reads_back(attribute: Attribute<'_>, tree: &Tree) -> bool {
+        match tree {
+            Tree::Value(bytes) => attribute.value == bytes,
+            Tree::Nest(inner) => {
+                let found: Vec<_> = attribute.nested().collect();
+                found.len() == inner.len()
+                    && found
+                        .iter()
+                        .zip(inner)
+                        .all(|(a, (kind, tree))| a.kind == *kind && reads_back(*a, tree))
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn attributes_read_back_as_written(
+            header in proptest::collection::vec(any::<u8>(), 0..24),
+            messages in proptest::collection::vec((1u16..0x3fff, tree()), 1..4),
+        ) {
+            let mut batch = Batch::new();
+            for (kind, tree) in &messages {
+                write(&mut batch.message(*kind, 0, &header, "test", "nothing"), *kind, tree);
+            }
+            let received: Vec<_> = Messages::new(&batch.buffer).collect();
+            prop_assert_eq!(received.len(), messages.len());
+            for (message, (kind, tree)) in received.iter().zip(&messages) {
+                prop_assert_eq!(message.kind, *kind);
+                let attributes: Vec<_> = Attributes::after(message.body, header.len()).collect();
+                prop_assert_eq!(attributes.len(), 1);
+                prop_assert!(reads_back(attributes[0], tree));
+            }
+        }
+
+        #[test]
+        fn any_bytes_end_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for message in Messages::new(&bytes) {
+                prop_assert!(message.body.len() < bytes.len());
+            }
+            for attribute in Attributes::new(&bytes) {
+                prop_assert!(attribute.value.len() < bytes.len());
+                let _ = attribute.nested().map(Attribute::text).count();
+            }
+        }
+    }
 
     #[test]
     fn a_message_reads_back_as_written() {

@@ -1,0 +1,186 @@
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use super::*;
+use crate::namespace::{in_netns, in_new_netns};
+
+fn netns() -> File {
+    in_new_netns(|| Ok(File::open("/proc/thread-self/ns/net").unwrap())).unwrap()
+}
+
+fn socket() -> Socket {
+    Socket::open(Protocol::Route).unwrap()
+}
+
+fn run(build: impl FnOnce(&mut Batch)) -> Result<()> {
+    let mut batch = Batch::new();
+    build(&mut batch);
+    socket().run(&batch)
+}
+
+fn veth<'a>(name: &'a str, peer: Peer<'a>) -> NewLink<'a> {
+    NewLink::new(name, Kind::Veth { peer })
+}
+
+const PLAIN: Peer<'_> = Peer { name: "b", mac: None, mtu: None, netns: None };
+
+#[test]
+fn a_cable_into_another_namespace() {
+    in_new_netns(|| {
+        let other = netns();
+        let mac = Mac([2, 0, 0, 0, 0, 9]);
+        let bridge = Kind::Bridge { mcast_snooping: Some(false), vlan_filtering: None };
+        run(|batch| batch.add_link(&NewLink { up: true, mac: Some(mac), ..NewLink::new("br", bridge) }))?;
+        let bridge = link_by_name(&mut socket(), "br")?.unwrap();
+        assert_eq!((bridge.kind.as_str(), bridge.mac, bridge.is_up()), ("bridge", Some(mac), true));
+        let peer = Peer {
+            name: "eth0",
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            mtu: Some(1400),
+            netns: Some(other.as_fd()),
+        };
+        run(|batch| {
+            batch.add_link(&NewLink { mtu: Some(1400), master: Some(bridge.index), ..veth("a", peer) });
+            let set = SetLink::named("a").up(true).alias("of pod x").hairpin(true).isolated(true);
+            batch.set_link(&set.no_link_local());
+        })?;
+        let near = link_by_name(&mut socket(), "a")?.unwrap();
+        assert_eq!(
+            (near.master, near.alias.as_deref(), near.mtu),
+            (Some(bridge.index), Some("of pod x"), 1400)
+        );
+        assert!(near.is_up() && near.hairpin && near.isolated && near.peer_netns.is_some());
+        assert_eq!(link_by_index(&mut socket(), near.index)?.as_ref(), Some(&near));
+        assert_eq!(links(&mut socket())?.len(), 3);
+
+        let mut inside = Socket::open_in(Protocol::Route, &other)?;
+        let far = link_by_name(&mut inside, "eth0")?.unwrap();
+        assert_eq!((far.mac, far.mtu, Some(far.index)), (Some(Mac([2, 0, 0, 0, 0, 1])), 1400, near.peer));
+        // This thread has stayed where it was.
+        assert!(link_by_name(&mut socket(), "br")?.is_some());
+        run(|batch| batch.set_link(&SetLink::named("a").hairpin(false).master(0)))?;
+        let free = link_by_name(&mut socket(), "a")?.unwrap();
+        assert_eq!((free.master, free.hairpin), (None, false));
+        run(|batch| batch.set_link(&SetLink::named("a").up(false).promisc(true)))?;
+        run(|batch| batch.set_link(&SetLink::index(near.index).rename("c").mtu(1300).mac(mac)))?;
+        let near = link_by_name(&mut socket(), "c")?.unwrap();
+        assert_eq!((near.mtu, near.mac, near.is_promisc()), (1300, Some(mac), true));
+        for _ in 0..2 {
+            delete_link("c")?;
+            delete_link("br")?;
+        }
+        assert!(link_by_name(&mut inside, "eth0")?.is_none());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn addresses_and_routes() {
+    in_new_netns(|| {
+        run(|batch| batch.add_link(&NewLink { up: true, ..veth("a", PLAIN) }))?;
+        run(|batch| batch.set_link(&SetLink::named("b").up(true)))?;
+        let link = link_by_name(&mut socket(), "a")?.unwrap().index;
+        let four = Address::new(link, "10.1.0.1/24".parse().unwrap());
+        let six = Address { no_prefix_route: true, ..Address::new(link, "fd00::1/64".parse().unwrap()) };
+        run(|batch| {
+            batch.add_address(&four);
+            batch.add_address(&six);
+        })?;
+        let there = addresses(&mut socket(), Some(link))?;
+        assert!(there.iter().any(|a| a.net == four.net));
+        assert!(there.contains(&six), "{there:?}");
+
+        let via: IpAddr = [10, 1, 0, 254].into();
+        let wanted = Route {
+            gateway: Some(via),
+            priority: Some(7),
+            mtu: Some(1300),
+            advmss: Some(1200),
+            table: Some(1000),
+            ..Route::to("10.2.0.0/16".parse().unwrap())
+        };
+        let default = Route { gateway: Some(via), ..Route::to("0.0.0.0/0".parse().unwrap()) };
+        run(|batch| {
+            batch.add_route(&wanted);
+            batch.add_route(&default);
+            batch.add_route(&Route { link: Some(link), ..Route::to("fd01::/64".parse().unwrap()) });
+        })?;
+        let there = routes(&mut socket())?;
+        let found = there.iter().find(|r| r.destination == wanted.destination).unwrap();
+        assert_eq!(*found, Route { link: Some(link), scope: Some(0), ..wanted.clone() });
+        let taken = route_to(&mut socket(), [192, 0, 2, 1].into())?.unwrap();
+        assert_eq!(
+            (taken.gateway, taken.link, taken.source),
+            (Some(via), Some(link), Some(four.net.address()))
+        );
+        run(|batch| {
+            batch.delete_route(&wanted);
+            batch.delete_route(&default);
+            batch.delete_address(&four);
+        })?;
+        assert!(route_to(&mut socket(), [192, 0, 2, 1].into()).is_err());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn errors_say_what_was_attempted_and_what_the_kernel_says() {
+    in_new_netns(|| {
+        let text = |outcome: Result<()>| outcome.unwrap_err().to_string();
+        run(|batch| batch.add_link(&veth("a", PLAIN)))?;
+        let twice = text(run(|batch| batch.add_link(&veth("a", PLAIN))));
+        assert!(twice.starts_with("cannot create veth link a") && twice.contains("File exists"), "{twice}");
+        let absent = text(run(|batch| batch.set_link(&SetLink::named("nowhere").up(true))));
+        assert!(
+            absent.starts_with("cannot change link nowhere") && absent.contains("No such device"),
+            "{absent}"
+        );
+        // The kernel's own words come in an extended acknowledgement.
+        let words = text(run(|batch| {
+            let gateway = Some([10, 9, 9, 9].into());
+            batch.add_route(&Route { gateway, ..Route::to("10.2.0.0/16".parse().unwrap()) });
+        }));
+        assert!(words.contains("(Nexthop has invalid gateway)"), "{words}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn many_requests_in_one_batch() {
+    in_new_netns(|| {
+        run(|batch| batch.add_link(&NewLink { up: true, ..veth("a", PLAIN) }))?;
+        let link = link_by_name(&mut socket(), "a")?.unwrap().index;
+        run(|batch| {
+            for i in 0..1000u32 {
+                let address = IpAddr::from((0x0a01_0000 + i).to_be_bytes());
+                batch.add_address(&Address::new(link, IpNet::host(address)));
+            }
+        })?;
+        assert_eq!(addresses(&mut socket(), Some(link))?.iter().filter(|a| a.net.is_ipv4()).count(), 1000);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn sysctls_are_those_of_the_namespace() {
+    in_new_netns(|| {
+        let other = netns();
+        let key = "net/ipv4/ip_forward";
+        sysctl::write(key, "0")?;
+        sysctl::write_in(&other, key, "1")?;
+        assert_eq!((sysctl::read_in(&other, key)?.as_str(), sysctl::read(key)?.as_str()), ("1", "0"));
+        in_netns(&other, || run(|batch| batch.add_link(&veth("a", PLAIN))))?;
+        in_netns(&other, || {
+            run(|batch| batch.set_link(&SetLink::named("a").route_localnet(true).arp_notify(true)))
+        })?;
+        assert_eq!(sysctl::read_in(&other, "net/ipv4/conf/a/route_localnet")?, "1");
+        assert_eq!(sysctl::read_in(&other, "net/ipv4/conf/a/arp_notify")?, "1");
+        Ok(())
+    })
+    .unwrap();
+}
