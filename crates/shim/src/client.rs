@@ -74,8 +74,9 @@ pub enum Event {
 impl Client {
     /// Connects to the shim that listens at `path`.
     pub fn connect(path: &Path) -> Result<Self> {
-        let socket = UnixStream::connect(path)
-            .map_err(|source| Error::Connect { path: path.to_path_buf(), source })?;
+        let failed = |source| Error::Connect { path: path.to_path_buf(), source };
+        let reach = crate::short_path(path).map_err(failed)?;
+        let socket = UnixStream::connect(reach.path()).map_err(failed)?;
         Ok(Self::over(socket.into()))
     }
 

@@ -41,7 +41,16 @@ pub(crate) fn create(
         (None, "host") => host_name(),
         (None, _) => short(&id).to_owned(),
     };
-    let wishes = Wishes { instance, id: &id, args, options, image: &image.config, layers: &layers, hostname: &hostname, asked: &asked };
+    let wishes = Wishes {
+        instance,
+        id: &id,
+        args,
+        options,
+        image: &image.config,
+        layers: &layers,
+        hostname: &hostname,
+        asked: &asked,
+    };
     let spec = spec::build(&wishes)?;
     oci_runtime::contract::validate(&spec)?;
     let stop_signal = match (options.stop_signal, &image.config.config.stop_signal) {
@@ -56,14 +65,24 @@ pub(crate) fn create(
         layers: image.config.rootfs.diff_ids.iter().rev().map(ToString::to_string).collect(),
         created: now(),
         command: spec.process.as_ref().map(|p| p.args.clone()).unwrap_or_default(),
-        labels: image.config.config.labels.iter().chain(&options.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        labels: image
+            .config
+            .config
+            .labels
+            .iter()
+            .chain(&options.labels)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
         network: NetworkRecord { mode, hostname, ports: options.ports.clone() },
         restart: options.restart.unwrap_or(Restart::No),
         remove: args.rm,
         terminal: args.tty,
         stdin: args.interactive,
         stop_signal,
-        stop_timeout: args.stop_timeout.or(image.config.config.stop_timeout.map(|t| t.max(0) as u64)).unwrap_or(10),
+        stop_timeout: args
+            .stop_timeout
+            .or(image.config.config.stop_timeout.map(|t| t.max(0) as u64))
+            .unwrap_or(10),
         volumes: asked.volumes.clone(),
         id,
     };
@@ -89,7 +108,12 @@ fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn write(instance: &Instance, record: &Record, spec: &oci_runtime::contract::Spec, owner: &mut Owner) -> Result<()> {
+fn write(
+    instance: &Instance,
+    record: &Record,
+    spec: &oci_runtime::contract::Spec,
+    owner: &mut Owner,
+) -> Result<()> {
     let state = instance.state_dir(&record.id);
     owner.record(Effect::Tree { path: state.clone() })?;
     for dir in [state.clone(), state.join("upper"), state.join("work")] {
@@ -132,6 +156,10 @@ fn claim_name(instance: &Instance, record: &Record, owner: &mut Owner) -> Result
 }
 
 fn taken(instance: &Instance, name: &str) -> Failure {
-    let by = super::find(instance, name).map_or_else(|_| "another container".into(), |r| format!("container {}", short(&r.id)));
-    Failure::new(format!("the name {name:?} is taken by {by}: give another, or remove that one (sextant rm {name})")).with_code(125)
+    let by = super::find(instance, name)
+        .map_or_else(|_| "another container".into(), |r| format!("container {}", short(&r.id)));
+    Failure::new(format!(
+        "the name {name:?} is taken by {by}: give another, or remove that one (sextant rm {name})"
+    ))
+    .with_code(125)
 }

@@ -23,17 +23,20 @@ fn random_hex(bytes: usize) -> Result<String> {
 }
 
 const FIRST: [&str; 24] = [
-    "amber", "brisk", "calm", "clear", "copper", "deep", "early", "fair", "fleet", "high", "keen", "late", "level", "light",
-    "north", "open", "plain", "polar", "quiet", "ready", "silver", "steady", "true", "windward",
+    "amber", "brisk", "calm", "clear", "copper", "deep", "early", "fair", "fleet", "high", "keen", "late",
+    "level", "light", "north", "open", "plain", "polar", "quiet", "ready", "silver", "steady", "true",
+    "windward",
 ];
 const SECOND: [&str; 24] = [
-    "altair", "arc", "bearing", "beacon", "capella", "chart", "compass", "deneb", "harbour", "horizon", "keel", "latitude",
-    "lantern", "mast", "meridian", "mizar", "polaris", "quadrant", "rigel", "sail", "sirius", "star", "tide", "vega",
+    "altair", "arc", "bearing", "beacon", "capella", "chart", "compass", "deneb", "harbour", "horizon",
+    "keel", "latitude", "lantern", "mast", "meridian", "mizar", "polaris", "quadrant", "rigel", "sail",
+    "sirius", "star", "tide", "vega",
 ];
 
 /// A name nobody has to think of; the id makes it unlikely that it is taken.
 pub(super) fn made_up_name(id: &str) -> String {
-    let pick = |at: usize| id.get(at..at + 4).and_then(|hex| usize::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let pick =
+        |at: usize| id.get(at..at + 4).and_then(|hex| usize::from_str_radix(hex, 16).ok()).unwrap_or(0);
     let number = pick(8) % 1000;
     format!("{}-{}-{number}", FIRST[pick(0) % FIRST.len()], SECOND[pick(4) % SECOND.len()])
 }
@@ -60,7 +63,10 @@ pub(crate) fn find(instance: &Instance, text: &str) -> Result<Record> {
     match matching[..] {
         [record] => Ok(record.clone()),
         [] => Err(Failure::new(format!("no container {text:?} is here (see `sextant ps -a`)"))),
-        _ => Err(Failure::new(format!("the id {text:?} is the beginning of {} containers' ids: give more of it", matching.len()))),
+        _ => Err(Failure::new(format!(
+            "the id {text:?} is the beginning of {} containers' ids: give more of it",
+            matching.len()
+        ))),
     }
 }
 

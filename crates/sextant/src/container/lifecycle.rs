@@ -117,7 +117,10 @@ pub(crate) fn after_end(instance: &Instance, record: &Record) -> Vec<Failure> {
             return vec![Failure::new(format!("the shim of container {} does not end", record.name))];
         }
     }
-    match OwnerId::new(record.id.clone()).map_err(Failure::from).and_then(|o| Ok(instance.ledger.owner(&o)?)) {
+    match OwnerId::new(record.id.clone())
+        .map_err(Failure::from)
+        .and_then(|o| Ok(instance.ledger.owner(&o)?))
+    {
         Ok(owner) => settle_locked(instance, &record.id, owner),
         Err(failure) => vec![failure],
     }

@@ -55,13 +55,20 @@ fn absolute(option: &str, text: &str, target: &str) -> Result<String> {
 fn tmpfs<'a>(target: &str, options: impl Iterator<Item = &'a str>) -> Mount {
     let mut all: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).to_vec();
     all.extend(options.map(str::to_owned));
-    Mount { destination: target.into(), kind: "tmpfs".into(), source: "tmpfs".into(), options: all, ..Mount::default() }
+    Mount {
+        destination: target.into(),
+        kind: "tmpfs".into(),
+        source: "tmpfs".into(),
+        options: all,
+        ..Mount::default()
+    }
 }
 
 impl Asked {
     /// `FROM:TO[:OPTIONS]`.
     fn volume(&mut self, instance: &Instance, text: &str) -> Result<()> {
-        let hint = "give FROM:TO or FROM:TO:ro, where FROM is a path (beginning with / or .) or a volume's name";
+        let hint =
+            "give FROM:TO or FROM:TO:ro, where FROM is a path (beginning with / or .) or a volume's name";
         let mut parts = text.split(':');
         let (Some(from), Some(to)) = (parts.next().filter(|f| !f.is_empty()), parts.next()) else {
             return Err(wrong("--volume", text, hint));
@@ -79,11 +86,17 @@ impl Asked {
         let mut all = Vec::new();
         for option in options.split(',').filter(|o| !o.is_empty()) {
             match option {
-                "ro" | "rw" | "rprivate" | "private" | "rslave" | "slave" | "rshared" | "shared" | "noexec" | "nosuid"
-                | "nodev" | "rro" => all.push(option.to_owned()),
+                "ro" | "rw" | "rprivate" | "private" | "rslave" | "slave" | "rshared" | "shared"
+                | "noexec" | "nosuid" | "nodev" | "rro" => all.push(option.to_owned()),
                 // Labels for SELinux, which this machine's mounts do not need.
                 "z" | "Z" => {}
-                other => return Err(wrong("--volume", text, &format!("no option {other:?}; ro and rw are the usual ones"))),
+                other => {
+                    return Err(wrong(
+                        "--volume",
+                        text,
+                        &format!("no option {other:?}; ro and rw are the usual ones"),
+                    ));
+                }
             }
         }
         self.bind(instance, "--volume", text, from, target, all, true)
@@ -141,13 +154,15 @@ impl Asked {
             From::Directory(path) => {
                 if make && !path.exists() {
                     // As Docker does for -v, and not for --mount.
-                    fs::create_dir_all(&path).context(|| format!("create {} for {option} {text:?}", path.display()))?;
+                    fs::create_dir_all(&path)
+                        .context(|| format!("create {} for {option} {text:?}", path.display()))?;
                 }
                 fs::canonicalize(&path)
                     .map_err(|e| wrong(option, text, &format!("{} cannot be opened: {e}", path.display())))?
             }
             From::Volume(name) => {
-                super::ids::check_name(&name).map_err(|_| wrong(option, text, "that is no name for a volume"))?;
+                super::ids::check_name(&name)
+                    .map_err(|_| wrong(option, text, "that is no name for a volume"))?;
                 let path = instance.data.join("volumes").join(&name);
                 fs::create_dir_all(&path).context(|| format!("create the volume {name}"))?;
                 self.volumes.push(name);
@@ -156,7 +171,13 @@ impl Asked {
         };
         options.insert(0, "rbind".into());
         let source = source.to_str().ok_or_else(|| wrong(option, text, "the path is not UTF-8"))?.to_owned();
-        self.mounts.push(Mount { destination: target, kind: "bind".into(), source, options, ..Mount::default() });
+        self.mounts.push(Mount {
+            destination: target,
+            kind: "bind".into(),
+            source,
+            options,
+            ..Mount::default()
+        });
         Ok(())
     }
 }

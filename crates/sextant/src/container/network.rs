@@ -41,7 +41,13 @@ impl Mode {
         if let Some(other) = mode.strip_prefix("container:") {
             return Ok(Self::Container(super::find(instance, other)?.id));
         }
-        match Network::choose(mode, &names(instance), &[subnet(instance)?], &instance.run, Path::new(CONF_DIR))? {
+        match Network::choose(
+            mode,
+            &names(instance),
+            &[subnet(instance)?],
+            &instance.run,
+            Path::new(CONF_DIR),
+        )? {
             Network::Host => Ok(Self::Host),
             Network::List(list) => Ok(Self::Own(list)),
         }
@@ -54,13 +60,14 @@ fn names(instance: &Instance) -> cni::caller::Instance {
 
 /// The installed instance's subnet, and one of its own for each other: two instances route to different places.
 fn subnet(instance: &Instance) -> Result<IpNet> {
-    let text = match instance.name.strip_prefix("sextant-").and_then(|hash| u32::from_str_radix(hash, 16).ok()) {
-        None => "10.64.0.0/20".to_owned(),
-        Some(hash) => {
-            let block = 16 + hash % 8176; // of the 8192 networks of 10.64.0.0/11, behind the first sixteen
-            format!("10.{}.{}.0/24", 64 + block / 256, block % 256)
-        }
-    };
+    let text =
+        match instance.name.strip_prefix("sextant-").and_then(|hash| u32::from_str_radix(hash, 16).ok()) {
+            None => "10.64.0.0/20".to_owned(),
+            Some(hash) => {
+                let block = 16 + hash % 8176; // of the 8192 networks of 10.64.0.0/11, behind the first sixteen
+                format!("10.{}.{}.0/24", 64 + block / 256, block % 256)
+            }
+        };
     text.parse().map_err(|_| Failure::new(format!("cannot use the subnet {text}")))
 }
 
@@ -99,14 +106,21 @@ pub(super) fn connect(
 
 /// Detaches the container; what is left is undone with the owner's records.
 pub(super) fn disconnect(instance: &Instance, record: &Record, owner: &mut ledger::Owner) -> Result<()> {
-    if let (Mode::Own(list), true) = (Mode::of(instance, &record.network.mode)?, instance.netns(&record.id).exists()) {
+    if let (Mode::Own(list), true) =
+        (Mode::of(instance, &record.network.mode)?, instance.netns(&record.id).exists())
+    {
         caller(instance).del(&list, &attachment(instance, &record.id, &record.network.ports)?, owner)?;
     }
     Ok(())
 }
 
 /// Writes `hosts`, `hostname` and `resolv.conf` into the bundle.
-pub(super) fn write_files(bundle: &Path, network: &NetworkRecord, addresses: &[IpAddr], host: bool) -> Result<()> {
+pub(super) fn write_files(
+    bundle: &Path,
+    network: &NetworkRecord,
+    addresses: &[IpAddr],
+    host: bool,
+) -> Result<()> {
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     if host {
         hosts = fs::read_to_string("/etc/hosts").unwrap_or(hosts);
@@ -140,7 +154,10 @@ pub(super) fn check_ports(ports: &[PortMapping]) -> Result<()> {
         let key = (port.host_ip, port.host_port, port.protocol.number());
         if !seen.insert(key) {
             let text = format!("{}/{}", port.host_port, port.protocol.as_str());
-            return Err(Failure::new(format!("cannot publish port {text} twice: give each a port of its own")).with_code(125));
+            return Err(Failure::new(format!(
+                "cannot publish port {text} twice: give each a port of its own"
+            ))
+            .with_code(125));
         }
     }
     Ok(())
@@ -152,7 +169,8 @@ mod tests {
 
     #[test]
     fn name_servers_that_cannot_be_reached_are_left_out() {
-        let given = "search lan\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver ::1\noptions ndots:2\n";
+        let given =
+            "search lan\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver ::1\noptions ndots:2\n";
         assert_eq!(reachable(given), "search lan\nnameserver 10.0.0.1\noptions ndots:2\n");
     }
 }

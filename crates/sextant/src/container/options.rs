@@ -109,15 +109,23 @@ fn restart(text: &str, remove: bool) -> Result<Restart> {
             "on-failure" => Restart::OnFailure(0),
             "always" => Restart::Always,
             "unless-stopped" => Restart::UnlessStopped,
-            _ => return Err(wrong("--restart", text, "give no, on-failure[:TIMES], always or unless-stopped")),
+            _ => {
+                return Err(wrong("--restart", text, "give no, on-failure[:TIMES], always or unless-stopped"));
+            }
         },
         Some(("on-failure", times)) => Restart::OnFailure(
-            times.parse().map_err(|_| wrong("--restart", text, "give a number of times after on-failure:"))?,
+            times
+                .parse()
+                .map_err(|_| wrong("--restart", text, "give a number of times after on-failure:"))?,
         ),
         Some(_) => return Err(wrong("--restart", text, "only on-failure takes a number of times")),
     };
     if remove && policy != Restart::No {
-        return Err(wrong("--restart", text, "a container with --rm is gone when it has ended; leave one of the two out"));
+        return Err(wrong(
+            "--restart",
+            text,
+            "a container with --rm is gone when it has ended; leave one of the two out",
+        ));
     }
     Ok(policy)
 }
@@ -148,7 +156,8 @@ fn ports(text: &str) -> Result<Vec<PortMapping>> {
 }
 
 fn free_port(address: &str) -> Result<u16> {
-    let address = address.trim_start_matches('[').trim_end_matches(']').parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let address =
+        address.trim_start_matches('[').trim_end_matches(']').parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let listener = TcpListener::bind((address, 0)).context(|| format!("find a free port of {address}"))?;
     Ok(listener.local_addr().context(|| "find a free port".into())?.port())
 }

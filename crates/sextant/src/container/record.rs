@@ -138,7 +138,9 @@ impl Record {
         match fs::read(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).context(|| format!("read {}", path.display())),
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).context(|| format!("read {}", path.display())),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).context(|| format!("read {}", path.display()))
+            }
         }
     }
 

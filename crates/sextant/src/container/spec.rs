@@ -43,7 +43,11 @@ pub(super) fn build(wishes: &Wishes<'_>) -> Result<Spec> {
     process.cwd = match args.workdir.as_deref().unwrap_or(&image.config.working_dir) {
         "" => "/".into(),
         dir if dir.starts_with('/') => dir.to_owned(),
-        dir => return Err(Failure::new(format!("cannot use --workdir {dir:?}: give a path from /")).with_code(125)),
+        dir => {
+            return Err(
+                Failure::new(format!("cannot use --workdir {dir:?}: give a path from /")).with_code(125)
+            );
+        }
     };
     process.env = environment(wishes, home.as_deref());
     process.rlimits = limits::rlimits(options)?;
@@ -69,7 +73,9 @@ pub(super) fn build(wishes: &Wishes<'_>) -> Result<Spec> {
 fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>> {
     paths
         .iter()
-        .map(|path| fs::File::open(path).map(OwnedFd::from).context(|| format!("open the layer {}", path.display())))
+        .map(|path| {
+            fs::File::open(path).map(OwnedFd::from).context(|| format!("open the layer {}", path.display()))
+        })
         .collect()
 }
 
@@ -117,8 +123,9 @@ fn environment(wishes: &Wishes<'_>, home: Option<&str>) -> Vec<String> {
 fn capabilities(args: &RunArgs) -> Result<CapSet> {
     let mut set = default_spec::CAPABILITIES;
     let parse = |name: &str| {
-        Capability::from_loose_name(name)
-            .ok_or_else(|| Failure::new(format!("no capability {name:?}: see capabilities(7), or give ALL")).with_code(125))
+        Capability::from_loose_name(name).ok_or_else(|| {
+            Failure::new(format!("no capability {name:?}: see capabilities(7), or give ALL")).with_code(125)
+        })
     };
     let all = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case("all"));
     if all(&args.cap_add) || args.privileged {

@@ -32,7 +32,12 @@ pub(crate) struct Running {
 }
 
 /// Makes everything that one run of the container needs. On an error all of it is undone.
-pub(crate) fn start(instance: &Instance, store: &Store, record: &Record, owner: &mut Owner) -> Result<Running> {
+pub(crate) fn start(
+    instance: &Instance,
+    store: &Store,
+    record: &Record,
+    owner: &mut Owner,
+) -> Result<Running> {
     let result = try_start(instance, store, record, owner);
     result.map_err(|failure| {
         let left = undo_run(instance, record, owner);
@@ -64,6 +69,11 @@ fn try_start(instance: &Instance, store: &Store, record: &Record, owner: &mut Ow
     write_config(instance, record, &bundle, netns.as_deref())?;
     let request = request(instance, store, record, &bundle)?;
     let _ = fs::remove_file(instance.state_dir(&record.id).join("exit.json"));
+    let parent = PathBuf::from(&instance.name);
+    owner.share(&format!("cgroup-{}", instance.name), &mut |node| {
+        node.record(Effect::Cgroup { path: parent.clone() })?;
+        Ok(kernel::cgroup::Cgroup::at(&parent)?.create()?)
+    })?;
     owner.record(Effect::Cgroup { path: instance.cgroup(&record.id) })?;
     let (socket, shim) = spawn_shim(instance, record)?;
     if let Ok(start_time) = kernel::process::start_time(shim.pid) {
@@ -95,7 +105,12 @@ fn join_network(
             let other = super::find(instance, &id)?;
             let pid = other
                 .numbers(instance)
-                .ok_or_else(|| Failure::new(format!("container {} is not running: its network cannot be joined", other.name)))?
+                .ok_or_else(|| {
+                    Failure::new(format!(
+                        "container {} is not running: its network cannot be joined",
+                        other.name
+                    ))
+                })?
                 .pid;
             Ok((Vec::new(), Some(PathBuf::from(format!("/proc/{pid}/ns/net")))))
         }
@@ -131,13 +146,26 @@ fn request(instance: &Instance, store: &Store, record: &Record, bundle: &Path) -
     let mut request = CreateRequest {
         id: record.id.clone(),
         bundle: text(bundle.to_path_buf()),
-        rootfs: Some(Rootfs { lower, upper: text(state.join("upper")), work: text(state.join("work")), ..Rootfs::default() }),
+        rootfs: Some(Rootfs {
+            lower,
+            upper: text(state.join("upper")),
+            work: text(state.join("work")),
+            ..Rootfs::default()
+        }),
         log: text(record.log(instance)),
         stdin: record.stdin,
         state: text(state),
-        on_exit: ["sextant", "--data-dir", &text(instance.data.clone()), "--run-dir", &text(instance.run.clone()), "reap", &record.id]
-            .map(str::to_owned)
-            .to_vec(),
+        on_exit: [
+            "sextant",
+            "--data-dir",
+            &text(instance.data.clone()),
+            "--run-dir",
+            &text(instance.run.clone()),
+            "reap",
+            &record.id,
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         ..CreateRequest::default()
     };
     match record.restart {
@@ -159,7 +187,12 @@ fn spawn_shim(instance: &Instance, record: &Record) -> Result<(OwnedFd, Child)> 
     let small = small_shim();
     let file = small.as_ref().unwrap_or(&own);
     let open = |path: &Path| {
-        fs::File::options().read(true).append(true).create(true).open(path).context(|| format!("open {}", path.display()))
+        fs::File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .context(|| format!("open {}", path.display()))
     };
     let null = open(Path::new("/dev/null"))?;
     let errors = open(&instance.state_dir(&record.id).join("shim.err"))?;
@@ -182,11 +215,20 @@ fn small_shim() -> Option<OwnedFd> {
     if age(&small)? < age(&own)? {
         return None;
     }
-    kernel::mount::read_only_program(&kernel::process::cstring(small.as_os_str().as_encoded_bytes()).ok()?).ok()
+    kernel::mount::read_only_program(&kernel::process::cstring(small.as_os_str().as_encoded_bytes()).ok()?)
+        .ok()
 }
 
 /// A connection to a running container's shim.
 pub(crate) fn connect(instance: &Instance, record: &Record) -> Result<Client> {
-    Client::connect(&instance.bundle_dir(&record.id).join("shim.sock"))
-        .map_err(|_| Failure::new(format!("container {} is not running (start it: sextant start {})", record.name, record.name)))
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    Client::connect(&instance.bundle_dir(&record.id).join("shim.sock")).map_err(|error| match error {
+        shim::client::Error::Connect { source, .. }
+            if matches!(source.kind(), ConnectionRefused | NotFound) =>
+        {
+            let name = &record.name;
+            Failure::new(format!("container {name} is not running (start it: sextant start {name})"))
+        }
+        other => other.into(),
+    })
 }

@@ -48,15 +48,17 @@ fn group_id(group: &str, entries: &[Vec<&str>]) -> Result<u32> {
     }
     let entry = entries.iter().find(|f| f.first() == Some(&group));
     entry.and_then(|f| f.get(2)?.parse().ok()).ok_or_else(|| {
-        Failure::new(format!("no group {group:?} is in the image's /etc/group: give one that is, or a number"))
+        Failure::new(format!(
+            "no group {group:?} is in the image's /etc/group: give one that is, or a number"
+        ))
     })
 }
 
 fn read(roots: &[OwnedFd], path: &str) -> Option<String> {
     use std::io::Read;
-    let file = roots
-        .iter()
-        .find_map(|root| kernel::path::open_in(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok())?;
+    let file = roots.iter().find_map(|root| {
+        kernel::path::open_in(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()
+    })?;
     let file = std::fs::File::from(file);
     if !file.metadata().ok()?.is_file() {
         return None;
@@ -74,7 +76,11 @@ mod tests {
     fn names_numbers_and_groups() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
-        std::fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/root:\nweb:x:33:34::/srv:/bin/sh\nbroken\n").unwrap();
+        std::fs::write(
+            dir.path().join("etc/passwd"),
+            "root:x:0:0::/root:\nweb:x:33:34::/srv:/bin/sh\nbroken\n",
+        )
+        .unwrap();
         std::fs::write(dir.path().join("etc/group"), "root:x:0:\nweb:x:34:\nlog:x:40:web,root\n").unwrap();
         let roots = [std::fs::File::open(dir.path()).unwrap().into()];
         let ids = |text: &str| {

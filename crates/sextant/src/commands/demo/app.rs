@@ -41,21 +41,29 @@ fn serve() -> std::io::Result<()> {
 
 fn answer(mut client: TcpStream) -> std::io::Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut request = [0; 4096];
-    let n = client.read(&mut request)?;
-    let line = String::from_utf8_lossy(&request[..n]).lines().next().unwrap_or_default().to_owned();
+    // To the end of its head: closing with bytes unread would reset the connection.
+    let mut request = Vec::new();
+    let mut piece = [0; 1024];
+    while !request.windows(4).any(|w| w == b"\r\n\r\n") && request.len() < 16 << 10 {
+        match client.read(&mut piece)? {
+            0 => break,
+            n => request.extend(&piece[..n]),
+        }
+    }
+    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
     let peer = client.peer_addr()?.ip();
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     let body = format!("hello {peer}, this is {} as process {}", host.trim(), std::process::id());
     println!("{peer} asked {line:?}");
-    write!(client, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close";
+    client.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())
 }
 
 /// The body of the answer to `GET /` at `address`.
 pub(super) fn get(address: &str) -> std::io::Result<String> {
     let mut server = TcpStream::connect(address)?;
     server.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(server, "GET / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    server.write_all(format!("GET / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     server.read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {

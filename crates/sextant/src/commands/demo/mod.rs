@@ -34,7 +34,12 @@ struct Story {
 
 impl Story {
     /// Does one step, says so, and remembers how long it took.
-    fn step<T>(&mut self, interface: &'static str, what: impl Into<String>, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    fn step<T>(
+        &mut self,
+        interface: &'static str,
+        what: impl Into<String>,
+        act: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let what = what.into();
         self.check()?;
         let begun = Instant::now();
@@ -86,10 +91,13 @@ pub(super) fn run(args: &DemoArgs, _cli: &Cli) -> Result<ExitCode> {
     });
     let begun = Instant::now();
     let left = place.clean();
-    story.note("all", "everything undone: containers, networks, rules, cgroups, files", begun.elapsed());
-    told?;
-    if let Some(failure) = left.into_iter().reduce(|all, one| Failure::new(format!("{all}; {one}"))) {
-        return Err(failure);
+    if left.is_empty() {
+        story.note("all", "everything undone: containers, networks, rules, cgroups, files", begun.elapsed());
+    }
+    let code = told.as_ref().err().map_or(1, Failure::code);
+    let failures: Vec<String> = told.err().into_iter().chain(left).map(|f| f.to_string()).collect();
+    if !failures.is_empty() {
+        return Err(Failure::new(failures.join("; ")).with_code(code));
     }
     print(&story, args)?;
     Ok(ExitCode::SUCCESS)

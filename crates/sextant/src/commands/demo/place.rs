@@ -27,7 +27,9 @@ impl Place {
     /// Makes one, and clears away those of demos that were killed.
     pub(super) fn make() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            return Err(Failure::new("cannot run the demo as an ordinary user: run it as root (sudo sextant demo)"));
+            return Err(Failure::new(
+                "cannot run the demo as an ordinary user: run it as root (sudo sextant demo)",
+            ));
         }
         clear_dead();
         let name = format!("{PREFIX}{}", std::process::id());

@@ -23,7 +23,11 @@ pub(super) fn tell(story: &mut Story, place: &mut Place) -> Result<()> {
     })?;
     let image = format!("{}/demo/sextant:latest", registry.addr());
     move_image(story, place, &image)?;
-    let server = start(story, place, &["--name", "server", "--hostname", "server", "-d", "-p", "127.0.0.1::8080", &image, "serve"])?;
+    let server = start(
+        story,
+        place,
+        &["--name", "server", "--hostname", "server", "-d", "-p", "127.0.0.1::8080", &image, "serve"],
+    )?;
     talk(story, place, &server, &image)
 }
 
@@ -35,7 +39,11 @@ fn move_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
     let size = std::fs::metadata(&program).context(|| format!("read {}", program.display()))?.len();
     story.step("OCI", format!("image made of this program ({})", bytes(size)), || {
         let part = |path: &str, content| Part { path: path.into(), content, mode: 0o755 };
-        let file = |path: &str, text: &str| Part { path: path.into(), content: Content::Bytes(text.into()), mode: 0o644 };
+        let file = |path: &str, text: &str| Part {
+            path: path.into(),
+            content: Content::Bytes(text.into()),
+            mode: 0o644,
+        };
         let parts = [
             part(&format!("bin/{}", app::NAME), Content::File(program)),
             part("tmp", Content::Directory),
@@ -50,7 +58,8 @@ fn move_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
         };
         Ok(build(&store, image, &parts, config, Compression::Gzip)?)
     })?;
-    story.step("OCI", "image pushed over HTTP", || images::send(&store, image, false, None, true).map(drop))?;
+    story
+        .step("OCI", "image pushed over HTTP", || images::send(&store, image, false, None, true).map(drop))?;
     story.step("OCI", "image removed here", || {
         store.remove(&store.find(image)?)?;
         Ok(store.collect(&|_| false, Duration::ZERO)?)
@@ -88,23 +97,37 @@ fn start(story: &mut Story, place: &Place, words: &[&str]) -> Result<Started> {
     let mut running = container::start(instance, &store, &record, &mut owner)?;
     running.client.start()?;
     let all = begun.elapsed();
-    let of = |interface: &str| running.steps.iter().filter(|(i, ..)| *i == interface).map(|(.., t)| *t).sum::<Duration>();
+    let of = |interface: &str| {
+        running.steps.iter().filter(|(i, ..)| *i == interface).map(|(.., t)| *t).sum::<Duration>()
+    };
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
-    story.note("CNI", format!("{name}: namespace, bridge, address {}, rules", addresses.join(" ")), of("CNI"));
-    story.note("OCI", format!("{name}: shim, overlay root, namespaces, cgroup, seccomp, program"), all.saturating_sub(of("CNI")));
+    story.note(
+        "CNI",
+        format!("{name}: namespace, bridge, address {}, rules", addresses.join(" ")),
+        of("CNI"),
+    );
+    story.note(
+        "OCI",
+        format!("{name}: shim, overlay root, namespaces, cgroup, seccomp, program"),
+        all.saturating_sub(of("CNI")),
+    );
     Ok(Started { record, running })
 }
 
 fn talk(story: &mut Story, place: &Place, server: &Started, image: &str) -> Result<()> {
-    let address = server.running.addresses.first().ok_or_else(|| Failure::new("the server has no address"))?;
+    let address =
+        server.running.addresses.first().ok_or_else(|| Failure::new("the server has no address"))?;
     let inside = format!("{address}:{}", app::PORT);
     let port = server.record.network.ports.first().map_or(app::PORT, |p| p.host_port);
     let published = format!("127.0.0.1:{port}");
-    let answer = story.step("CNI", format!("this machine asks the published port {published}"), || patiently(&published))?;
+    let answer = story
+        .step("CNI", format!("this machine asks the published port {published}"), || patiently(&published))?;
     expect(&answer, "this is server")?;
     let client = start(story, place, &["--name", "client", "-d", image, "get", &inside])?;
     let Started { record, mut running } = client;
-    let code = story.step("CNI", format!("the client asks {inside} across the bridge"), || Ok(running.client.wait("")?.code))?;
+    let code = story.step("CNI", format!("the client asks {inside} across the bridge"), || {
+        Ok(running.client.wait("")?.code)
+    })?;
     let log = std::fs::read_to_string(record.log(place.instance())).unwrap_or_default();
     if code != 0 {
         return Err(Failure::new(format!("the client ended with code {code}: {log}")));
