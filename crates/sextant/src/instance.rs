@@ -28,7 +28,9 @@ impl Instance {
     /// It must be root: everything it does takes capabilities.
     pub(crate) fn open(data: &Path, run: &Path) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            return Err(Failure::new("cannot manage containers as an ordinary user: run it as root (sudo sextant ...)"));
+            return Err(Failure::new(
+                "cannot manage containers as an ordinary user: run it as root (sudo sextant ...)",
+            ));
         }
         let [data, run] = [data, run].map(|dir| {
             fs::DirBuilder::new()

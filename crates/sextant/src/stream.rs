@@ -43,7 +43,13 @@ pub(crate) fn signals() -> Result<Signals> {
 }
 
 /// Carries input and output until the process has ended, or the person has left.
-pub(crate) fn carry(client: &mut Client, stream: u32, carry: Carry<'_>, signals: &Signals, early: Vec<(u32, Event)>) -> Result<End> {
+pub(crate) fn carry(
+    client: &mut Client,
+    stream: u32,
+    carry: Carry<'_>,
+    signals: &Signals,
+    early: Vec<(u32, Event)>,
+) -> Result<End> {
     let _raw = if carry.terminal && carry.stdin { Raw::enter() } else { None };
     if carry.terminal {
         send_size(client, stream)?;
@@ -56,7 +62,10 @@ pub(crate) fn carry(client: &mut Client, stream: u32, carry: Carry<'_>, signals:
     loop {
         let stdin = io::stdin();
         let (from_shim, from_stdin, from_signals) = {
-            let mut fds = vec![PollFd::from_borrowed_fd(client.socket(), PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            let mut fds = vec![
+                PollFd::from_borrowed_fd(client.socket(), PollFlags::IN),
+                PollFd::new(signals, PollFlags::IN),
+            ];
             if reading {
                 fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
             }
@@ -111,7 +120,9 @@ fn write(output: &Output) -> Result<()> {
     let to = |mut out: Box<dyn Write>, data: &[u8]| {
         if data.is_empty() { Ok(()) } else { out.write_all(data).and_then(|()| out.flush()) }
     };
-    match to(Box::new(io::stdout().lock()), &output.stdout).and_then(|()| to(Box::new(io::stderr().lock()), &output.stderr)) {
+    match to(Box::new(io::stdout().lock()), &output.stdout)
+        .and_then(|()| to(Box::new(io::stderr().lock()), &output.stderr))
+    {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context(|| "write output".into()),
     }
@@ -123,7 +134,8 @@ fn forward(client: &mut Client, stream: u32, carry: Carry<'_>, signals: &Signals
             send_size(client, stream)?;
         } else if carry.forward {
             // A process that has just ended gets no signal; its end is on the way.
-            let _ = client.kill_nowait(&KillRequest { exec_id: carry.exec_id.to_owned(), signal, all: false });
+            let _ =
+                client.kill_nowait(&KillRequest { exec_id: carry.exec_id.to_owned(), signal, all: false });
         } else {
             std::process::exit(128 + signal);
         }

@@ -30,7 +30,9 @@ pub(crate) struct PullArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sextant tag tool 127.0.0.1:5000/tool:v2\n  sextant push 127.0.0.1:5000/tool:v2")]
+#[command(
+    after_help = "Example:\n  sextant tag tool 127.0.0.1:5000/tool:v2\n  sextant push 127.0.0.1:5000/tool:v2"
+)]
 pub(crate) struct PushArgs {
     /// Speak http, not https, to the registry
     #[arg(long)]
@@ -91,10 +93,12 @@ pub(crate) enum ArchiveFormat {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sextant save -o tool.tar tool:v1 tool:v2\n  sextant save --format oci tool | ssh node sextant load")]
+#[command(
+    after_help = "Examples:\n  sextant save -o tool.tar tool:v1 tool:v2\n  sextant save --format oci tool | ssh node sextant load"
+)]
 pub(crate) struct SaveArgs {
     /// The file, or a directory for `--format oci` (default: standard output)
-    #[arg(short, long = "output", value_name = "FILE")]
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// The archive's form
     #[arg(long, value_enum, default_value = "docker", value_name = "FORM")]

@@ -7,13 +7,22 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use images::{ArchiveFormat, ImagesArgs, RegistryCommand, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs, Registry};
+pub(crate) use images::{
+    ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
+    RegistryCommand, RmiArgs, SaveArgs, TagArgs,
+};
 pub(crate) use run::{PullPolicy, RunArgs};
 
 /// The six Kubernetes interfaces as one program: images, containers and their networks on this machine, without a
 /// daemon.
 #[derive(Debug, Parser)]
-#[command(name = "sextant", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 110)]
+#[command(
+    name = "sextant",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
 #[command(after_help = "Examples:
   sextant run --rm -it docker.io/library/alpine sh
   sextant run -d --name web -p 8080:80 nginx
@@ -23,7 +32,13 @@ pub(crate) use run::{PullPolicy, RunArgs};
 Every command that lists or shows something takes `-o json`.")]
 pub(crate) struct Cli {
     /// Where images, containers and volumes are kept.
-    #[arg(long, global = true, env = "SEXTANT_DATA_DIR", default_value = "/var/lib/sextant", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEXTANT_DATA_DIR",
+        default_value = "/var/lib/sextant",
+        value_name = "DIR"
+    )]
     pub(crate) data_dir: PathBuf,
     /// Where what does not outlive a boot is kept. Another one is another instance: the two never touch.
     #[arg(long, global = true, env = "SEXTANT_RUN_DIR", default_value = "/run/sextant", value_name = "DIR")]
@@ -167,7 +182,9 @@ pub(crate) struct LogsArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sextant exec -it web sh\n  sextant exec -e LEVEL=debug -w /srv web ./check")]
+#[command(
+    after_help = "Examples:\n  sextant exec -it web sh\n  sextant exec -e LEVEL=debug -w /srv web ./check"
+)]
 pub(crate) struct ExecArgs {
     /// Connect standard input
     #[arg(short, long)]
@@ -207,7 +224,9 @@ pub(crate) struct AttachArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sextant cp web:/etc/nginx/nginx.conf .\n  sextant cp ./site web:/srv\n  sextant cp web:/var/log - | tar t")]
+#[command(
+    after_help = "Examples:\n  sextant cp web:/etc/nginx/nginx.conf .\n  sextant cp ./site web:/srv\n  sextant cp web:/var/log - | tar t"
+)]
 pub(crate) struct CpArgs {
     /// A path here, CONTAINER:PATH, or - for a tar archive on standard input
     #[arg(value_name = "FROM")]

@@ -37,7 +37,9 @@ pub(super) fn start(instance: &Instance, args: &StartArgs) -> Result<()> {
         if let Err(error) = running.client.start() {
             drop(running);
             let left = container::undo_run(instance, record, &mut owner);
-            return Err(left.into_iter().fold(error.into(), |all: Failure, one| Failure::new(format!("{all}; {one}"))));
+            return Err(left
+                .into_iter()
+                .fold(error.into(), |all: Failure, one| Failure::new(format!("{all}; {one}"))));
         }
         Ok(())
     })
@@ -60,8 +62,9 @@ pub(super) fn kill(instance: &Instance, args: &KillArgs) -> Result<()> {
 }
 
 fn signal(text: &str) -> Result<i32> {
-    kernel::signal::parse(text)
-        .ok_or_else(|| Failure::new(format!("no signal {text:?}: give a name such as TERM or HUP, or a number from 1 to 64")))
+    kernel::signal::parse(text).ok_or_else(|| {
+        Failure::new(format!("no signal {text:?}: give a name such as TERM or HUP, or a number from 1 to 64"))
+    })
 }
 
 pub(super) fn rm(instance: &Instance, args: &RmArgs) -> Result<()> {

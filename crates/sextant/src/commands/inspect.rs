@@ -17,7 +17,9 @@ fn one(instance: &Instance, name: &str) -> Result<Value> {
     }
     let store = instance.store()?;
     let image = store.find(name).map_err(|_| {
-        Failure::new(format!("no container and no image {name:?} is here (see `sextant ps -a` and `sextant images`)"))
+        Failure::new(format!(
+            "no container and no image {name:?} is here (see `sextant ps -a` and `sextant images`)"
+        ))
     })?;
     let details = store.details(&image)?;
     Ok(json!({

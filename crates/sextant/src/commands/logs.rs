@@ -20,7 +20,12 @@ struct Entry<'a> {
 fn parse(line: &str) -> Option<Entry<'_>> {
     let mut fields = line.splitn(4, ' ');
     let (time, stream, tag) = (fields.next()?, fields.next()?, fields.next()?);
-    Some(Entry { time, stderr: stream == "stderr", partial: tag == "P", text: fields.next().unwrap_or_default() })
+    Some(Entry {
+        time,
+        stderr: stream == "stderr",
+        partial: tag == "P",
+        text: fields.next().unwrap_or_default(),
+    })
 }
 
 pub(super) fn run(instance: &Instance, args: &LogsArgs) -> Result<()> {
@@ -28,7 +33,9 @@ pub(super) fn run(instance: &Instance, args: &LogsArgs) -> Result<()> {
     let since = match &args.since {
         None => None,
         Some(text) => Some(since(text).ok_or_else(|| {
-            Failure::new(format!("cannot use --since {text:?}: give an age such as 10m, or a time such as 2026-01-31T12:00:00Z"))
+            Failure::new(format!(
+                "cannot use --since {text:?}: give an age such as 10m, or a time such as 2026-01-31T12:00:00Z"
+            ))
         })?),
     };
     let path = record.log(instance);
@@ -113,7 +120,8 @@ fn follow(
 }
 
 fn print(entry: &Entry<'_>, timestamps: bool) -> io::Result<()> {
-    let mut out: Box<dyn Write> = if entry.stderr { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
+    let mut out: Box<dyn Write> =
+        if entry.stderr { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
     if timestamps {
         write!(out, "{} ", entry.time)?;
     }

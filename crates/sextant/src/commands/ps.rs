@@ -52,7 +52,8 @@ fn row_json(record: &Record, state: &State) -> serde_json::Value {
 }
 
 fn age(record: &Record) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     ago(now.saturating_sub(record.created))
 }
 

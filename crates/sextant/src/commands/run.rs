@@ -16,14 +16,16 @@ const NOT_MADE: u8 = 125;
 pub(super) fn run(instance: &Instance, args: &RunArgs) -> Result<ExitCode> {
     let options = Options::parse(args)?;
     if args.tty && args.interactive && !args.detach && !crate::terminal::is_input_terminal() {
-        return Err(Failure::new("cannot give it a terminal: standard input is none (leave -t out)").with_code(NOT_MADE));
+        return Err(Failure::new("cannot give it a terminal: standard input is none (leave -t out)")
+            .with_code(NOT_MADE));
     }
     let store = instance.store()?;
     let image = image(instance, &store, args)?;
     let details = store.details(&image)?;
     // Signals are kept for the program from before it exists.
     let signals = stream::signals()?;
-    let (record, mut owner) = container::create(instance, &store, args, &options, &details).map_err(not_made)?;
+    let (record, mut owner) =
+        container::create(instance, &store, args, &options, &details).map_err(not_made)?;
     let started = container::start(instance, &store, &record, &mut owner);
     let mut running = match started {
         Ok(running) => running,
