@@ -15,6 +15,9 @@ use crate::{Result, packages};
 /// Whose tests ask something of the kernel.
 const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim"];
 
+/// What the tests look at their work with.
+const PROGRAMS: &[&str] = &["ip", "nft"];
+
 /// The kernel tests inside QEMU.
 #[derive(Debug, Args)]
 pub(crate) struct Vm {
@@ -58,9 +61,8 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
     let cache = target().join("vm");
     let kernel = Kernel::fetch(&cache)?;
     let tests = cache.join("tests");
-    let names = copy_tests(&vm.package, &tests)?;
-    let script = script(&names, &vm.args, vm.systemd);
-    std::fs::write(tests.join("run"), &script)?;
+    let built = copy_tests(&vm.package, &tests)?;
+    std::fs::write(tests.join("run"), script(&built, &vm.args, vm.systemd))?;
     let place = tempfile::Builder::new().prefix("sextant-vm-").tempdir()?;
     let initramfs = place.path().join("initramfs");
     let mut guest = Guest::new(&kernel, &initramfs);
@@ -72,8 +74,12 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         guest.append = "sextant.root=/dev/vda apparmor=1 security=apparmor systemd.show_status=0".into();
     } else {
         let mut contents = Initramfs::new(&kernel, MODULES, "sh /tests/run")?;
-        for name in names.iter().map(String::as_str).chain(["run"]) {
+        let programs = built.programs.iter().map(|(name, _)| name);
+        for name in built.names.iter().chain(programs).map(String::as_str).chain(["run"]) {
             contents.program(&format!("tests/{name}"), &tests.join(name));
+        }
+        for name in PROGRAMS {
+            contents.host_program(name)?;
         }
         contents.write(&initramfs)?;
     }
@@ -98,43 +104,63 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
 }
 
 /// Builds the crates' test programs and copies them, without what only a debugger reads, into `dir`.
-fn copy_tests(packages: &[String], dir: &Path) -> Result<Vec<String>> {
+fn copy_tests(packages: &[String], dir: &Path) -> Result<Tests> {
     let mut args = vec!["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
     args.extend(packages.iter().flat_map(|package| ["--package", package.as_str()]));
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir)?;
-    let mut names = Vec::new();
+    let mut tests = Tests::default();
     for message in cargo_json_lines(&args)? {
-        let Some(program) = message["executable"].as_str().filter(|_| message["profile"]["test"] == true)
-        else {
-            continue;
-        };
+        let Some(program) = message["executable"].as_str() else { continue };
         let package = Path::new(message["manifest_path"].as_str().unwrap_or_default())
             .parent()
             .and_then(Path::file_name);
         let package = package.unwrap_or_default().to_string_lossy().into_owned();
         let target = message["target"]["name"].as_str().unwrap_or_default();
-        let unit = target.replace('_', "-") == package;
-        let name = if unit { package } else { format!("{package}-{target}") };
+        let kinds = message["target"]["kind"].as_array();
+        let unit = !kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "test" || kind == "bin"));
+        let test = message["profile"]["test"] == true;
+        let name = match (test, unit) {
+            (false, _) => format!("program-{target}"),
+            (true, true) => package,
+            (true, false) => format!("{package}-{target}"),
+        };
         let to: PathBuf = dir.join(&name);
         quiet(Command::new("strip").arg("--strip-debug").arg("-o").arg(&to).arg(program))?;
-        names.push(name);
+        if test {
+            tests.names.push(name);
+        } else {
+            tests.programs.push((name, program.to_owned()));
+        }
     }
-    Ok(names)
+    Ok(tests)
+}
+
+/// What was built: files in one directory.
+#[derive(Debug, Default)]
+struct Tests {
+    names: Vec<String>,
+    /// Programs that tests run, with the paths that were compiled into those.
+    programs: Vec<(String, String)>,
 }
 
 /// What the guest runs: every test program, whatever came of the one before.
-fn script(names: &[String], args: &[String], systemd: bool) -> String {
+fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
     let mut script = String::from("failed=0\nexport PROPTEST_CASES=32\n");
     if systemd {
         script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");
         script.push_str("[ \"$state\" = running ] || { systemctl --failed --no-pager; failed=1; }\n");
     }
-    for name in names {
+    for (name, path) in &tests.programs {
+        script.push_str(&format!("mkdir -p \"$(dirname {path})\"; ln -sf /tests/{name} {path}\n"));
+    }
+    for name in &tests.names {
+        // Through a pipe: a terminal would get colours.
+        let args = args.join(" ");
         script.push_str(&format!(
-            "echo \"# {name}\"; /tests/{name} --color never {} || failed=1\n",
-            args.join(" ")
+            "echo '# {name}'; {{ /tests/{name} {args} || echo $? >/tmp/failed; }} 2>&1 | cat\n"
         ));
+        script.push_str("[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n");
     }
     script.push_str("exit $failed\n");
     script

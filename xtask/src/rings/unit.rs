@@ -30,17 +30,20 @@ pub(super) fn run() -> Result<Count> {
     Ok(count)
 }
 
-/// Takes the counts and names from the lines of Rust's test program.
+/// Takes the counts and names from the lines of Rust's test program, or of one of our own ("3 passed, 1 failed").
 pub(crate) fn read(line: &str, count: &mut Count) {
-    if let Some(result) = line.strip_prefix("test result: ") {
-        let number = |word: &str| {
-            let part = result.split(['.', ';']).find_map(|part| part.trim().strip_suffix(word));
-            part.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0)
-        };
-        count.passed += number("passed");
-        count.failed += number("failed");
-    } else if let Some(name) = line.strip_prefix("test ").and_then(|test| test.strip_suffix(" ... FAILED")) {
+    if let Some((name, _)) = line.strip_prefix("test ").and_then(|test| test.split_once(" ... FAILED")) {
         count.failures.push(name.to_owned());
+        return;
+    }
+    let result = line.strip_prefix("test result: ").unwrap_or(line);
+    let number = |word: &str| {
+        let part = result.split(['.', ';', ',']).find_map(|part| part.trim().strip_suffix(word))?;
+        part.trim().parse::<u64>().ok()
+    };
+    if let (Some(passed), Some(failed)) = (number("passed"), number("failed")) {
+        count.passed += passed;
+        count.failed += failed;
     }
 }
 
@@ -56,8 +59,10 @@ mod tests {
             &mut count,
         );
         read("test a::b ... FAILED", &mut count);
+        read("2 passed, 0 failed", &mut count);
+        read("it passed", &mut count);
         read("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out", &mut count);
-        assert_eq!((count.passed, count.failed), (13, 2));
+        assert_eq!((count.passed, count.failed), (15, 2));
         assert_eq!(count.failures, ["a::b"]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Finding, text};
 use crate::Result;
 
-const FORBIDDEN_NAMES: &[&str] = &["util", "utils", "common", "manager", "helper", "helpers", "misc"];
+const FORBIDDEN_NAMES: &[&str] = &["util", "utils", "common", "manager"];
 /// Programs whose work the product does itself.
 const FORBIDDEN_PROGRAMS: &[&str] = &[
     "ip",

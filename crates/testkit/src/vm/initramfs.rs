@@ -2,10 +2,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::cpio::Archive;
 use super::{Kernel, modules};
-use crate::program::find;
+use crate::program::{find, run};
 use crate::{Error, Result};
 
 /// The guest's first root: busybox, modules, files, and a script that is run as `/run-me`.
@@ -33,6 +34,19 @@ impl Initramfs {
         self
     }
 
+    /// Puts the host's program `name` and the libraries it is linked with into the guest, before busybox's of that
+    /// name.
+    pub fn host_program(&mut self, name: &str) -> Result<&mut Self> {
+        let file = find(name)?;
+        let linked = run(Command::new("ldd").arg(&file)).unwrap_or_default();
+        for word in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+            if !self.files.iter().any(|(path, _, _)| path == word) {
+                self.program(word, Path::new(word));
+            }
+        }
+        Ok(self.program(&format!("bin/{name}"), &file))
+    }
+
     /// Puts a text at `path`.
     pub fn text(&mut self, path: &str, text: &str) -> &mut Self {
         self.texts.push((path.to_owned(), text.to_owned()));
@@ -51,6 +65,11 @@ impl Initramfs {
             }
             out.file("bin/busybox", 0o755, &std::fs::read(&busybox)?)?;
             out.archive.link("bin/sh", "busybox")?;
+            // As on Debian, so that a test finds /usr/bin/touch.
+            out.directory("usr")?;
+            for (path, target) in [("usr/bin", "../bin"), ("usr/sbin", "../bin"), ("sbin", "bin")] {
+                out.archive.link(path, target)?;
+            }
             out.file("init", 0o755, INIT.as_bytes())?;
             out.file("init2", 0o755, INIT2.as_bytes())?;
             out.file("run-me", 0o755, self.script.as_bytes())?;
@@ -102,7 +121,7 @@ impl<W: std::io::Write> Tree<W> {
 
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
-/bin/busybox --install -s /bin
+/bin/busybox --install -s /bin 2>/dev/null
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
 while read -r name; do insmod "/modules/$name.ko" || echo "sextant-vm: module $name does not load"; done < /modules/order
