@@ -78,14 +78,17 @@ fn measure_in(dir: &std::path::Path, count: usize, existing: usize) -> Outcome<(
     Ok(())
 }
 
-/// The least that the kernel asks for: a veth into a namespace, its address, loopback and a default route.
+/// The least that the kernel asks for: a veth from the same bridge into a namespace, an address, a default route.
 fn floor(count: usize) -> Outcome<()> {
     let mut host = Socket::open(Protocol::Route)?;
-    let mut batch = Batch::new();
-    let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
-    batch.add_link(&NewLink { up: true, ..NewLink::new("floor0", kind) });
-    host.run(&batch)?;
-    let bridge = netlink::link_by_name(&mut host, "floor0")?.ok_or("no bridge")?.index;
+    let name = Instance::new("cost").bridge();
+    if netlink::link_by_name(&mut host, &name)?.is_none() {
+        let mut batch = Batch::new();
+        let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+        batch.add_link(&NewLink { up: true, ..NewLink::new(&name, kind) });
+        host.run(&batch)?;
+    }
+    let bridge = netlink::link_by_name(&mut host, &name)?.ok_or("no bridge")?.index;
     let (mut adds, mut dels) = (Vec::new(), Vec::new());
     for i in 0..count {
         let pod = Pod::new(format!("floor{i}"), i)?;
@@ -101,8 +104,8 @@ fn floor(count: usize) -> Outcome<()> {
         let mut batch = Batch::new();
         batch.set_link(&SetLink::index(1).up(true));
         batch.set_link(&SetLink::index(link).up(true));
-        batch.add_address(&Address::new(link, "10.99.0.2/16".parse()?));
-        let gateway = Some("10.99.0.1".parse()?);
+        batch.add_address(&Address::new(link, "10.88.200.2/16".parse()?));
+        let gateway = Some("10.88.0.1".parse()?);
         batch.add_route(&Route { gateway, ..Route::to("0.0.0.0/0".parse::<IpNet>()?) });
         inside.run(&batch)?;
         adds.push(begin.until_now()?);
