@@ -65,9 +65,13 @@ fn killed_between_any_two_effects_leaves_nothing() {
             let report = ledger.converge(&|_| false);
             assert!(report.errors.is_empty(), "step {steps}: {report:?}");
             assert_eq!(host.snapshot(), before, "step {steps}");
-            let leases = std::fs::read_dir(dir.path().join("cni/networks/sextant-test")).into_iter().flatten();
+            let leases =
+                std::fs::read_dir(dir.path().join("cni/networks/sextant-test")).into_iter().flatten();
             let left: Vec<_> = leases.flatten().map(|entry| entry.file_name()).collect();
-            assert!(left.iter().all(|name| name == "lock" || name == "last_reserved_ip.0"), "step {steps}: {left:?}");
+            assert!(
+                left.iter().all(|name| name == "lock" || name == "last_reserved_ip.0"),
+                "step {steps}: {left:?}"
+            );
             assert!(cni::caller::cached_attachments(&dir.path().join("cache")).is_empty(), "step {steps}");
             if ended {
                 break;
