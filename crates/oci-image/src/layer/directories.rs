@@ -1,6 +1,9 @@
 //! Finding the directory an entry goes into, without ever following a link out of the layer.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, readlinkat, statat, unlinkat},
@@ -22,13 +25,13 @@ pub(super) struct Directories {
     open: Vec<(usize, OwnedFd)>,
     /// Whether missing directories are made, and which were.
     make: bool,
-    pub(super) made: Vec<Vec<u8>>,
+    pub(super) made: BTreeSet<Vec<u8>>,
 }
 
 impl Directories {
     /// Directories below `root`; with `make`, missing ones are made on the way.
     pub(super) fn new(root: OwnedFd, make: bool) -> Self {
-        Self { root, path: Vec::new(), open: Vec::new(), make, made: Vec::new() }
+        Self { root, path: Vec::new(), open: Vec::new(), make, made: BTreeSet::new() }
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -135,7 +138,7 @@ impl Directories {
                 mkdirat(here, component, Mode::from_raw_mode(0o755))?;
                 let fd = openat(here, component, OPEN, Mode::empty())?;
                 let path = self.joined(component);
-                self.made.push(path);
+                self.made.insert(path);
                 fd
             }
             other => other?,

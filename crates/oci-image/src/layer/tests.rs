@@ -125,7 +125,7 @@ fn everything_a_layer_can_hold() {
     assert!(!root.join(".wh..wh.plnk").exists());
     assert_eq!(unpacked.dropped_xattrs, 1);
     let implied: Vec<_> = unpacked.implied.iter().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
-    assert_eq!(implied, ["usr", "usr/bin", "home", "home/u", "dev", "run", "a", "b"]);
+    assert_eq!(implied, ["a", "b", "dev", "home", "home/u", "run", "usr", "usr/bin"]);
 }
 
 #[test]

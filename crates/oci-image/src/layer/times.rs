@@ -1,6 +1,8 @@
 //! What a directory gets last: its times, which every entry made in it would change, and a set-group-id bit, which every
 //! entry made in it would inherit.
 
+use std::{collections::BTreeMap, ops::Range};
+
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, fchmod, openat, utimensat};
 use rustix::io::Errno;
 
@@ -14,51 +16,48 @@ use super::{
 /// The most bytes of directory names kept: about a million directories.
 const BYTES: usize = 64 << 20;
 
-/// Directories whose attributes wait for the end of the layer.
+/// Directories whose attributes wait for the end of the layer, by their real paths.
 #[derive(Default)]
 pub(super) struct Deferred {
-    paths: Vec<u8>,
-    directories: Vec<(usize, Time, Option<u32>)>,
+    directories: BTreeMap<Vec<u8>, (Time, Option<u32>)>,
+    bytes: usize,
 }
 
 impl Deferred {
     /// Keeps the time of the directory at the real path `path`, and its mode if that must wait too.
-    pub(super) fn push(&mut self, path: &[u8], time: Time, mode: Option<u32>) -> Result<()> {
-        if self.paths.len() + path.len() > BYTES {
-            return Err(Error::name(path, "the layer has too many directories"));
+    pub(super) fn push(&mut self, path: Vec<u8>, time: Time, mode: Option<u32>) -> Result<()> {
+        self.bytes += path.len();
+        if self.bytes > BYTES {
+            return Err(Error::name(&path, "the layer has too many directories"));
         }
-        self.paths.extend_from_slice(path);
-        self.directories.push((self.paths.len(), time, mode));
+        self.directories.insert(path, (time, mode));
         Ok(())
     }
 
     /// Drops what was kept for `path` and below: it is no more.
     pub(super) fn forget(&mut self, path: &[u8]) {
-        let mut kept = Self::default();
-        self.each(|p, time, mode| {
-            let below = p.strip_prefix(path).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
-            if below { Ok(()) } else { kept.push(p, time, mode) }
-        })
-        .unwrap_or_default();
-        *self = kept;
-    }
-
-    fn each(&self, mut act: impl FnMut(&[u8], Time, Option<u32>) -> Result<()>) -> Result<()> {
-        let mut from = 0;
-        for &(to, time, mode) in &self.directories {
-            act(self.paths.get(from..to).unwrap_or_default(), time, mode)?;
-            from = to;
+        self.directories.remove(path);
+        let below: Vec<_> = self.directories.range(below(path)).map(|(p, _)| p.clone()).collect();
+        for path in below {
+            self.directories.remove(&path);
         }
-        Ok(())
     }
 
     /// Puts everything on. A directory that gave way to something else is passed over.
     pub(super) fn apply(&self, directories: &mut Directories) -> Result<()> {
-        self.each(|path, time, mode| match put(directories, path, time, mode) {
-            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
-            Err(e) => Err(e).at("set the times of", path),
+        self.directories.iter().try_for_each(|(path, &(time, mode))| {
+            match put(directories, path, time, mode) {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+                Err(e) => Err(e).at("set the times of", path),
+            }
         })
     }
+}
+
+/// Everything below a path, in the order of bytes.
+pub(super) fn below(path: &[u8]) -> Range<Vec<u8>> {
+    // The byte after the slash ends it.
+    [path, b"/"].concat()..[path, b"0"].concat()
 }
 
 fn put(directories: &mut Directories, path: &[u8], time: Time, mode: Option<u32>) -> Result<(), Errno> {

@@ -11,7 +11,7 @@ use super::{
     error::{At, Error, Result},
     name::{self, Meaning},
     tar::{self, Kind, Reader},
-    times::Deferred,
+    times::{self, Deferred},
     write::{self, Creator},
 };
 
@@ -55,7 +55,7 @@ pub fn unpack<R: BufRead>(reader: &mut Reader<R>, root: OwnedFd, limits: &Limits
     }
     reader.drain()?;
     unpacker.deferred.apply(&mut unpacker.directories)?;
-    unpacker.unpacked.implied = std::mem::take(&mut unpacker.directories.made);
+    unpacker.unpacked.implied = std::mem::take(&mut unpacker.directories.made).into_iter().collect();
     Ok(unpacker.unpacked)
 }
 
@@ -106,7 +106,7 @@ impl Unpacker {
         let root = self.directories.root();
         self.unpacked.dropped_xattrs +=
             self.creator.attributes(root, b".", entry, true).at("set up", b"/")?;
-        self.deferred.push(b"", entry.mtime, setgid(entry.mode))
+        self.deferred.push(Vec::new(), entry.mtime, setgid(entry.mode))
     }
 
     fn directory<R: BufRead>(&mut self, reader: &Reader<R>, last: &[u8], clean: &[u8]) -> Result<()> {
@@ -133,9 +133,9 @@ impl Unpacker {
             self.creator.attributes(parent, last, entry, existed).at("set the attributes of", clean)?;
         let path = self.directories.joined(last);
         if existed {
-            self.directories.made.retain(|p| *p != path);
+            self.directories.made.remove(&path);
         }
-        self.deferred.push(&path, entry.mtime, setgid(entry.mode))
+        self.deferred.push(path, entry.mtime, setgid(entry.mode))
     }
 
     /// A file, link, device or pipe.
@@ -245,7 +245,11 @@ impl Unpacker {
                 remove_tree(parent, last).at("replace", clean)?;
                 let gone = self.directories.joined(last);
                 self.deferred.forget(&gone);
-                self.directories.made.retain(|p| !p.starts_with(&gone));
+                self.directories.made.remove(&gone);
+                let below: Vec<_> = self.directories.made.range(times::below(&gone)).cloned().collect();
+                for path in below {
+                    self.directories.made.remove(&path);
+                }
             }
             Err(e) => return Err(e).at("replace", clean),
         }

@@ -1,6 +1,7 @@
 //! Fetching one blob: hashed as it comes, taken up again where it was cut.
 
 use std::{
+    fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
     path::PathBuf,
@@ -22,6 +23,8 @@ use crate::{
 
 const CHUNK: usize = 128 << 10;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// The longest that a server's `Retry-After` is obeyed.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// What a fetcher works with.
 pub(super) struct Fetcher<'a> {
@@ -117,12 +120,12 @@ impl Fetcher<'_> {
         let keep = |source| Error::Keep { digest: descriptor.digest.clone(), source };
         let kept = if kept > descriptor.size { 0 } else { kept };
         claim.file.set_len(kept).map_err(keep)?;
-        let file = Arc::new(claim.file.try_clone().map_err(keep)?);
-        body.begin(Arc::clone(&file), kept);
+        // Opened anew and not duplicated: a duplicate would share the lock and hold it as long as someone reads.
+        body.begin(Arc::new(File::open(claim.path()).map_err(keep)?), kept);
         self.progress.state(&descriptor.digest, State::Downloading { from: kept });
         let mut sink = Sink {
             descriptor,
-            file: &file,
+            file: &claim.file,
             hasher: Hasher::new(descriptor.digest.algorithm()),
             length: 0,
             body,
@@ -182,8 +185,8 @@ impl Fetcher<'_> {
         if !failure.transient || failures >= self.options.attempts {
             return Err(Error::Download { digest: digest.clone(), source: failure });
         }
-        let doubled = self.options.backoff.saturating_mul(1 << failures.min(16));
-        let after = failure.retry_after.unwrap_or(doubled).min(LONGEST_BACKOFF);
+        let doubled = self.options.backoff.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
+        let after = failure.retry_after.unwrap_or(doubled).min(LONGEST_WAIT);
         self.progress.state(digest, State::Retrying { reason: failure.to_string(), after });
         let until = Instant::now() + after;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|l| !l.is_zero()) {
@@ -210,7 +213,7 @@ struct Busy {
 /// Where the bytes go: the hash, the file, and whoever follows it.
 struct Sink<'a> {
     descriptor: &'a Descriptor,
-    file: &'a std::fs::File,
+    file: &'a File,
     hasher: Hasher,
     length: u64,
     body: &'a Body,

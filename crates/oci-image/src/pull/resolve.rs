@@ -6,6 +6,7 @@ use crate::{
         CONFIG_LIMIT, Descriptor, Digest, Document, ImageConfig, ImageIndex, ImageManifest, MANIFEST_LIMIT,
         Platform, parse_config, parse_document,
     },
+    layer::{LimitExceeded, Limits},
     store::{Batch, Ingest, Store},
 };
 
@@ -46,7 +47,7 @@ pub(super) fn resolve(
             }
         }
     };
-    check(&manifest)?;
+    check(&manifest, &options.limits)?;
     ingest.lease(store, needs(&documents, &manifest, &[]))?;
     let config_bytes = configuration(store, source, &manifest.config)?;
     let document = |source| Error::Document { digest: manifest.config.digest.clone(), source };
@@ -116,15 +117,22 @@ fn child(index: &ImageIndex, digest: &Digest, depth: usize, options: &Options) -
 }
 
 /// Whether it is an image to run: its configuration and all its layers are of types that are known.
-fn check(manifest: &ImageManifest) -> Result<()> {
+fn check(manifest: &ImageManifest, limits: &Limits) -> Result<()> {
     let refuse = |d: &Descriptor, what| {
         Err(Error::MediaType { digest: d.digest.clone(), media_type: d.media_type.clone(), what })
     };
     if !manifest.config.media_type.is_config() {
         return refuse(&manifest.config, "image configuration: it is an artifact and not a container image");
     }
-    match manifest.layers.iter().find(|l| l.media_type.layer().is_none()) {
-        Some(layer) => refuse(layer, "layer of files"),
+    if let Some(layer) = manifest.layers.iter().find(|l| l.media_type.layer().is_none()) {
+        return refuse(layer, "layer of files");
+    }
+    // What may not unpack to more need not be downloaded either.
+    match manifest.layers.iter().find(|l| l.size > limits.bytes) {
+        Some(layer) => {
+            let source = LimitExceeded::Bytes(limits.bytes).into();
+            Err(Error::Unpack { digest: layer.digest.clone(), source })
+        }
         None => Ok(()),
     }
 }

@@ -31,12 +31,16 @@ impl Claim {
         done: impl Fn() -> bool,
         mut waiting: impl FnMut() -> bool,
     ) -> Result<Option<Self>> {
-        loop {
+        'anew: loop {
             if done() {
                 return Ok(None);
             }
             let file = lock::open(path)?;
             while !lock::try_exclusive(&file).at("lock", path)? {
+                // The file may have been renamed or removed while its old descriptors, and so its lock, live on.
+                if done() || !names(path, &file)? {
+                    continue 'anew;
+                }
                 if !waiting() {
                     return Err(Error::Cancelled(path.display().to_string()));
                 }
@@ -79,7 +83,7 @@ impl Claim {
 }
 
 /// Whether `path` still names the open file.
-fn names(path: &Path, file: &File) -> Result<bool> {
+pub(super) fn names(path: &Path, file: &File) -> Result<bool> {
     let open = file.metadata().at("look at", path)?;
     match fs::metadata(path) {
         Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),

@@ -1,6 +1,6 @@
 use std::{fs, io};
 
-use super::{At, Error, Result, Store, lock, replace, sync_directory};
+use super::{At, Error, Result, Store, lock, sync_directory};
 use crate::contract::{Descriptor, Digest, ImageIndex, MediaType, annotation, parse_index};
 
 /// On a record: the digest that the name resolved to in the registry, when that was an index.
@@ -142,7 +142,7 @@ impl Store {
         index.media_type = Some(MediaType::OCI_INDEX);
         let path = self.root().join("index.json");
         let bytes = serde_json::to_vec(&index).map_err(io::Error::from).at("write", &path)?;
-        replace(&path, &bytes)?;
+        self.replace(&path, &bytes)?;
         sync_directory(self.root())?;
         Ok(answer)
     }

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{At, Result, Store, lock};
+use super::{At, Result, Store, claim, lock};
 use crate::{contract::Digest, layer::remove_tree};
 
 /// A folder for work in progress. It goes when this is dropped; if the process dies, the next one to look removes it.
@@ -23,7 +23,6 @@ impl Store {
     /// Makes a folder for work in progress.
     pub(crate) fn ingest(&self) -> Result<Ingest> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Nobody may take it for a dead process's between making and locking it.
         let _hold = self.hold()?;
         loop {
             let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
@@ -33,9 +32,14 @@ impl Store {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 made => {
                     made.at("create", &path)?;
-                    let folder = File::open(&path).at("open", &path)?;
-                    lock::try_exclusive(&folder).at("lock", &path)?;
-                    return Ok(Ingest { path, _lock: folder });
+                    let folder = match File::open(&path) {
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                        other => other.at("open", &path)?,
+                    };
+                    // A process that looks for dead ones' folders may have come between: then this one is lost.
+                    if lock::try_exclusive(&folder).at("lock", &path)? && claim::names(&path, &folder)? {
+                        return Ok(Ingest { path, _lock: folder });
+                    }
                 }
             }
         }

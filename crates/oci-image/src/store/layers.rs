@@ -5,7 +5,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, Claim, Error, Result, Store, replace};
+use super::{At, Claim, Error, Result, Store};
 use crate::contract::{Digest, ImageConfig};
 
 /// What is known of an unpacked layer: `meta.json` beside its `fs`.
@@ -65,7 +65,7 @@ impl Store {
     /// Rewrites what is known of a layer.
     pub(crate) fn set_layer_meta(&self, meta: &LayerMeta) -> Result<()> {
         let path = self.layer_folder(&meta.diff_id).join("meta.json");
-        replace(&path, &encoded(meta, &path)?)
+        self.replace(&path, &encoded(meta, &path)?)
     }
 
     /// The claim to unpack the layer; `None` when another has done it meanwhile.

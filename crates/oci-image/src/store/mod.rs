@@ -31,9 +31,10 @@ mod usage;
 
 use std::{
     fs::{self, DirBuilder, File},
-    io,
+    io::{self, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 pub use collect::Collected;
@@ -95,6 +96,35 @@ impl Store {
         Ok(Hold { _lock: lock::shared(&self.root.join("lock"))? })
     }
 
+    /// Replaces a file whole: a reader sees the old or the new, after a power cut too.
+    ///
+    /// It is written in `ingest/`, locked, so that what a killed process leaves of it is swept like everything there.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let own = format!("{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let temporary = self.ingest_path().join(own);
+            let mut file = match File::create_new(&temporary) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other.at("create", &temporary)?,
+            };
+            let locked = lock::try_exclusive(&file).at("lock", &temporary)?;
+            if !locked || !claim::names(&temporary, &file)? {
+                // Swept in the moment before it was locked.
+                continue;
+            }
+            let done = file
+                .write_all(bytes)
+                .and_then(|()| file.sync_all())
+                .and_then(|()| fs::rename(&temporary, path));
+            if done.is_err() {
+                // The error that matters is the first; what is left is swept.
+                let _: io::Result<()> = fs::remove_file(&temporary);
+            }
+            return done.at("write", path);
+        }
+    }
+
     fn ingest_path(&self) -> PathBuf {
         self.root.join("ingest")
     }
@@ -105,7 +135,7 @@ impl Store {
         match fs::read(&path) {
             Ok(bytes) => check_layout(&path, &bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                replace(&path, LAYOUT)?;
+                self.replace(&path, LAYOUT)?;
                 sync_directory(&self.root)
             }
             Err(e) => Err(e).at("read", &path),
@@ -126,24 +156,6 @@ pub(crate) fn check_layout(path: &Path, bytes: &[u8]) -> Result<()> {
         Ok(mark) => fail(format!("imageLayoutVersion is {:?}, and only \"1.0.0\" is known", mark.version)),
         Err(e) => fail(e.to_string()),
     }
-}
-
-/// Replaces a file whole: a reader sees the old or the new, after a power cut too.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let write = || -> io::Result<()> {
-        use std::io::Write;
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    let done = write();
-    if done.is_err() {
-        // What is left of it is nobody's; the error that matters is the first.
-        let _: io::Result<()> = fs::remove_file(&temporary);
-    }
-    done.at("write", path)
 }
 
 /// Makes the names in a folder durable.

@@ -126,3 +126,12 @@ fn another_version_of_the_layout_is_refused() {
     fs::write(folder.path().join("oci-layout"), br#"{"imageLayoutVersion":"9.0.0"}"#).unwrap();
     assert!(Store::open(folder.path()).unwrap_err().to_string().contains("9.0.0"));
 }
+
+#[test]
+fn what_a_killed_writer_left_is_swept() {
+    let (_folder, store) = open();
+    fs::write(store.root().join("ingest/1-1.tmp"), b"half a record").unwrap();
+    fs::create_dir(store.root().join("ingest/1-dead")).unwrap();
+    Store::open(store.root()).unwrap();
+    assert_eq!(fs::read_dir(store.root().join("ingest")).unwrap().count(), 2);
+}

@@ -64,6 +64,7 @@ fn each_bad_image_is_a_clear_error_and_leaves_nothing() {
             manifest(|_, m| m.layers[0].media_type = "application/wasm".into()),
             "application/wasm",
         ),
+        ("a layer of 1 PB", manifest(|_, m| m.layers[0].size = 1 << 50), "more than"),
         ("an artifact", manifest(|_, m| m.config.media_type = MediaType::OCI_EMPTY), "artifact"),
         ("more layers than diffIDs", manifest(|_, m| m.layers.push(m.layers[0].clone())), "2 layers"),
         ("a config of 1 GB", manifest(|_, m| m.config.size = 1 << 30), "1073741824 bytes"),
