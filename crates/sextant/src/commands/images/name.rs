@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn names_are_familiar() {
-        let familiar = |name| {
+        let familiar = |name: Option<&str>| {
             let (name, tag) = familiar(name);
             format!("{name} {tag}")
         };

@@ -66,8 +66,7 @@ fn transfer(store: &Store, image: &str, options: FetchOptions<'_>) -> Result<Pul
     let how = Options { platform, ..Options::default() };
     let progress = Transfer::new(options.quiet);
     let source = client.source(&reference)?;
-    oci_image::pull::pull(store, &reference.to_string(), &source, &how, &progress)
-        .context(|| format!("pull {reference}"))
+    Ok(oci_image::pull::pull(store, &reference.to_string(), &source, &how, &progress)?)
 }
 
 /// The report for programs: bytes and busy seconds of each stage.

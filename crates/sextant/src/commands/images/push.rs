@@ -11,7 +11,7 @@ use oci_image::store::{Image, Store};
 
 use super::source;
 use crate::cli::PushArgs;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 use crate::output::progress::Transfer;
 
@@ -53,10 +53,9 @@ pub(crate) fn send(
         siblings: siblings(store, &image, &to)?,
         progress: Arc::new(Transfer::new(quiet)),
     };
-    sender.blobs(&blobs).context(|| format!("push {to}"))?;
+    sender.blobs(&blobs)?;
     let bytes = store.read_blob(&image.manifest.digest, MANIFEST_LIMIT)?;
-    let digest =
-        client.push_manifest(&to, &image.manifest.media_type, &bytes).context(|| format!("push {to}"))?;
+    let digest = client.push_manifest(&to, &image.manifest.media_type, &bytes)?;
     Ok((to, digest))
 }
 

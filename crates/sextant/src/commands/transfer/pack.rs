@@ -62,14 +62,7 @@ impl Packer<'_> {
     fn entry(&mut self, file: &OwnedFd, stat: &Stat, name: &[u8]) -> Result<()> {
         let shown = || String::from_utf8_lossy(name).into_owned();
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let mut header = Header {
-            path: name.to_vec(),
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mtime: Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 },
-            ..Header::default()
-        };
+        let mut header = header(stat, name);
         if kind != FileType::Symlink {
             header.xattrs = self.xattrs(file).context(|| format!("read the attributes of {}", shown()))?;
         }
@@ -168,7 +161,13 @@ impl Packer<'_> {
         if stat.st_dev != above.st_dev {
             let filesystem = fstatfs(&file).context(|| format!("look at {}", shown()))?.f_type;
             if NO_FILES.contains(&(filesystem as u64)) {
-                return Ok(());
+                // The directory it is mounted on belongs to the tree.
+                return match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => {
+                        self.plain(&Header { kind: Kind::Directory, ..header(&stat, &full) })
+                    }
+                    _ => Ok(()),
+                };
             }
         }
         self.entry(&file, &stat, &full)
@@ -197,6 +196,18 @@ impl Packer<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+/// What is known of a thing by looking at it.
+fn header(stat: &Stat, name: &[u8]) -> Header {
+    Header {
+        path: name.to_vec(),
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 },
+        ..Header::default()
     }
 }
 
