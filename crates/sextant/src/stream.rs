@@ -56,7 +56,9 @@ pub(crate) fn carry(
     }
     let mut keys = DetachKeys::default();
     let mut reading = carry.stdin;
-    if let Some(end) = deliver(early, stream)? {
+    let mut here = early;
+    here.extend(client.here_already()?);
+    if let Some(end) = deliver(here, stream)? {
         return Ok(end);
     }
     loop {

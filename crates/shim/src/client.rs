@@ -235,6 +235,9 @@ impl Client {
     }
 
     /// Reads once and returns every event that is whole, with its stream. Blocks if the socket is not readable.
+    ///
+    /// What came together with the answer to a call is [`here_already`](Self::here_already): the socket does not
+    /// become readable for it again.
     pub fn events(&mut self) -> Result<Vec<(u32, Event)>> {
         let mut piece = [0; 64 << 10];
         match self.socket.read(&mut piece)? {
@@ -245,6 +248,11 @@ impl Client {
             }
             n => self.buffer.extend(&piece[..n]),
         }
+        self.here_already()
+    }
+
+    /// Every event that is whole among what has been read, with its stream. Never blocks.
+    pub fn here_already(&mut self) -> Result<Vec<(u32, Event)>> {
         let mut events = Vec::new();
         while let Some(frame) = Frame::decode(&mut self.buffer)? {
             // What answers a call that nobody waits for any more is no event.
