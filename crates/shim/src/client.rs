@@ -235,24 +235,24 @@ impl Client {
     }
 
     /// Reads once and returns every event that is whole, with its stream. Blocks if the socket is not readable.
+    ///
+    /// What came together with the answer to a call is [`here_already`](Self::here_already): the socket does not
+    /// become readable for it again.
     pub fn events(&mut self) -> Result<Vec<(u32, Event)>> {
         let mut piece = [0; 64 << 10];
-        match self.socket.read(&mut piece) {
-            Ok(0) => {
+        match self.socket.read(&mut piece)? {
+            0 => {
                 return Err(
                     io::Error::new(io::ErrorKind::UnexpectedEof, "the shim closed the connection").into()
                 );
             }
-            Ok(n) => self.buffer.extend(&piece[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e.into()),
+            n => self.buffer.extend(&piece[..n]),
         }
-        self.pending()
+        self.here_already()
     }
 
-    /// The events that came together with the answer to an earlier call. Nothing announces them any more, so they are
-    /// to be taken before the socket is waited for.
-    pub fn pending(&mut self) -> Result<Vec<(u32, Event)>> {
+    /// Every event that is whole among what has been read, with its stream. Never blocks.
+    pub fn here_already(&mut self) -> Result<Vec<(u32, Event)>> {
         let mut events = Vec::new();
         while let Some(frame) = Frame::decode(&mut self.buffer)? {
             // What answers a call that nobody waits for any more is no event.
