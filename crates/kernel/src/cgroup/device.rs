@@ -127,6 +127,7 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
         if let Some(minor) = rule.minor {
             tests.push(instruction(JUMP_NOT_EQUAL, 5, 0, 0, minor as i32));
         }
+        let settles_all = tests.is_empty();
         // Every test that fails jumps behind this rule's two last instructions.
         let length = tests.len();
         for (at, test) in tests.iter_mut().enumerate() {
@@ -137,6 +138,10 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
         code.extend(tests);
         code.push(instruction(MOVE, 0, 0, 0, i32::from(rule.allow)));
         code.push(instruction(EXIT, 0, 0, 0, 0));
+        if settles_all {
+            // What came before it in the list never counts, and the kernel refuses code that is never reached.
+            return code;
+        }
     }
     code.push(instruction(MOVE, 0, 0, 0, 0));
     code.push(instruction(EXIT, 0, 0, 0, 0));
@@ -214,11 +219,8 @@ mod tests {
         assert_eq!(none.v1_text(), "a *:* rwm");
     }
 
-    #[test]
-    fn the_kernel_accepts_the_program() {
-        let partly = DeviceRule { access: DeviceAccess { write: false, ..ALL }, minor: None, ..NULL };
-        let deny = DeviceRule { allow: false, kind: DeviceKind::Block, ..partly };
-        let code = program(&[deny, NULL, partly]);
+    fn load(rules: &[DeviceRule]) {
+        let code = program(rules);
         let load = LoadAttr {
             prog_type: TYPE_CGROUP_DEVICE,
             insn_cnt: code.len() as u32,
@@ -229,5 +231,17 @@ mod tests {
         let fd = bpf(PROG_LOAD, &load).unwrap();
         // SAFETY: a new descriptor.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+
+    #[test]
+    fn the_kernel_accepts_the_program() {
+        let partly = DeviceRule { access: DeviceAccess { write: false, ..ALL }, minor: None, ..NULL };
+        let deny = DeviceRule { allow: false, kind: DeviceKind::Block, ..partly };
+        let deny_all =
+            DeviceRule { allow: false, kind: DeviceKind::All, major: None, minor: None, access: ALL };
+        load(&[deny, NULL, partly]);
+        load(&[deny_all, NULL]);
+        load(&[NULL, deny_all]);
+        load(&[]);
     }
 }
