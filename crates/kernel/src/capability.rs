@@ -278,11 +278,21 @@ impl Sets {
         let mut lacking = CapSet::EMPTY;
         for number in 0..u64::BITS {
             let wanted = self.bounding.0 >> number & 1 == 1;
-            match capability_is_in_bounding_set(bit(number)) {
-                Ok(true) if !wanted => remove_capability_from_bounding_set(bit(number))?,
-                Ok(true) => {}
-                // Dropped before, or unknown to this kernel.
-                Ok(false) | Err(_) => lacking.0 |= u64::from(wanted) << number,
+            let held = || capability_is_in_bounding_set(bit(number)).unwrap_or(false);
+            if wanted {
+                lacking.0 |= u64::from(!held()) << number;
+                continue;
+            }
+            match remove_capability_from_bounding_set(bit(number)) {
+                Ok(()) => {}
+                // Unknown to this kernel, and so are the rest.
+                Err(Errno::INVAL) => {
+                    lacking.0 |= self.bounding.0 & u64::MAX << number;
+                    break;
+                }
+                // Without CAP_SETPCAP what is gone already is no error.
+                Err(Errno::PERM) if !held() => {}
+                Err(e) => return Err(e),
             }
         }
         set_keep_capabilities(true)?;
@@ -301,8 +311,11 @@ impl Sets {
         let effective = self.effective & permitted;
         // capabilities(7), "programmatically adjusting capability sets".
         let setpcap = CapSet(now.effective.bits()).contains(Capability::Setpcap);
-        let inheritable =
-            self.inheritable & (inherited | (bounding().1 & if setpcap { CapSet(u64::MAX) } else { held }));
+        let inheritable = if self.inheritable.is_empty() {
+            CapSet::EMPTY
+        } else {
+            self.inheritable & (inherited | (bounding().1 & if setpcap { CapSet(u64::MAX) } else { held }))
+        };
         set_capabilities(
             None,
             CapabilitySets {

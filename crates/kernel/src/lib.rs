@@ -10,6 +10,7 @@
 //! [`Error`], that says what was attempted on what.
 #![allow(unsafe_code, reason = "the one crate that talks to the kernel below rustix")]
 
+pub mod allocation;
 pub mod arch;
 pub mod capability;
 pub mod cgroup;

@@ -1,7 +1,7 @@
 //! Paths inside a root that somebody else filled: resolved by the kernel so that no link leads out.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -31,12 +31,55 @@ fn open_raw(root: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> rustix::
 
 /// Opens a C-string path inside `root`, for the code between clone and exec that must not allocate.
 pub fn open_c(root: impl AsFd, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    open_how(root.as_fd(), path, flags, INSIDE)
+}
+
+/// Opens a C-string path inside `root` that no symbolic link is part of: what it names cannot be moved by whoever may
+/// write to a directory on the way but not rename one.
+pub fn open_plain_c(root: impl AsFd, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    open_how(root.as_fd(), path, flags, INSIDE.union(ResolveFlags::NO_SYMLINKS))
+}
+
+/// Opens a C-string path below `dir` that crosses neither a symbolic link nor a mount point.
+pub fn open_below_c(dir: impl AsFd, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let below = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
+    open_how(dir.as_fd(), path, flags, below)
+}
+
+fn open_how(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     loop {
-        match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), INSIDE) {
+        match openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,
         }
     }
+}
+
+/// Opens a regular file inside `root` for reading, whatever else its name may be made to mean: a device or a pipe of a
+/// foreign root is not even opened.
+pub fn open_regular(root: impl AsFd, path: &Path) -> Result<std::fs::File> {
+    let say = || format!("{} inside the root", path.display());
+    let place = open_in(root, path, OFlags::PATH, Mode::empty())?;
+    let stat = rustix::fs::fstat(&place).act("read", say)?;
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(crate::Error::new("open", format!("{}: it is no file", say()), Errno::INVAL));
+    }
+    std::fs::File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).act("open", say)
+}
+
+/// Whether the working directory is below this process's root; if not, the way up from it leads to somebody else's
+/// (CVE-2024-21626). Allocates nothing.
+pub fn cwd_is_inside() -> rustix::io::Result<bool> {
+    let mut path = [0_u8; libc::PATH_MAX as usize];
+    // SAFETY: a buffer of the length given. The system call itself, since the C library's function goes on by other
+    // means (and allocates) where the kernel says "(unreachable)".
+    let rc = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    if rc < 0 { Err(crate::process::last_errno()) } else { Ok(path[0] == b'/') }
 }
 
 /// Makes `path` and all its parents as directories inside `root` (mode 0755) and opens the last one as a path.

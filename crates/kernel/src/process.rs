@@ -294,10 +294,41 @@ pub fn take_inherited(number: RawFd) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// Gives SIGPIPE its default meaning back, which Rust's start-up takes from it and a program expects. Allocates nothing.
-pub fn restore_sigpipe() {
-    // SAFETY: sets a disposition that has no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Gives SIGPIPE its default meaning back, which Rust's start-up takes from it and a program expects, and blocks no
+/// signal. Allocates nothing.
+pub fn restore_signals() {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sets a disposition that has no handler; sigemptyset initialises the set that the mask is then taken from.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Closes every descriptor from 3 on but those to `keep`. Allocates nothing.
+///
+/// For a cloned child and nobody else, so that nothing of its parent can be reached through `/proc/self/fd` by the
+/// paths it still has to follow (CVE-2024-21626). What owned the others must neither be used nor dropped afterwards:
+/// the child ends by [`exec`] or [`exit_now`].
+pub fn close_all_but<const N: usize>(keep: [Option<BorrowedFd<'_>>; N]) -> rustix::io::Result<()> {
+    let mut numbers = keep.map(|fd| fd.map_or(u32::MAX, |fd| fd.as_raw_fd() as u32));
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = first.max(number.saturating_add(1));
+    }
+    if first < u32::MAX { close_range(first, u32::MAX) } else { Ok(()) }
+}
+
+fn close_range(first: u32, last: u32) -> rustix::io::Result<()> {
+    // SAFETY: numbers only. Closing is what the one caller documents: in a copy of a process whose owners of descriptors
+    // never run again.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if rc == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// What to start with [`spawn`].

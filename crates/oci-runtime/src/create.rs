@@ -77,7 +77,11 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
         kernel::process::clone(namespaces, birth.as_ref().map(AsFd::as_fd))
     })?;
     let child = match cloned {
-        Cloned::Child => init::container(plan, slots, &entrances, theirs.as_fd()),
+        Cloned::Child => {
+            // Held here too, the parent's side would never be seen to close.
+            drop(ours);
+            init::container(plan, slots, &entrances, theirs.as_fd())
+        }
         Cloned::Parent(child) => child,
     };
     drop(theirs);
@@ -107,10 +111,13 @@ pub struct Join<'a> {
 }
 
 /// Brings a process into a running container, up to the point where its program would run.
+///
+/// Where `process` says nothing about capabilities it has those of the container's own process.
 pub fn join(process: &Process, join: Join<'_>) -> Result<Created> {
     let none = Linux::default();
     let linux = join.spec.linux.as_ref().unwrap_or(&none);
-    let mut plan = plan::process::plan(process, linux)?;
+    let of_container = join.spec.process.as_ref().and_then(|p| p.capabilities.as_ref());
+    let mut plan = plan::process::plan(process, linux, of_container)?;
     plan.stdio = join.stdio;
     let (birth, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
@@ -121,7 +128,10 @@ pub fn join(process: &Process, join: Join<'_>) -> Result<Created> {
         kernel::process::clone(NewNamespaces::NONE, birth.as_ref().map(AsFd::as_fd))
     })?;
     let child = match cloned {
-        Cloned::Child => init::joined(&plan, join.container, kinds, &entrances, theirs.as_fd()),
+        Cloned::Child => {
+            drop(ours);
+            init::joined(&plan, join.container, kinds, &entrances, theirs.as_fd())
+        }
         Cloned::Parent(child) => child,
     };
     drop(theirs);

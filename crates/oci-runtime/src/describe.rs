@@ -38,6 +38,11 @@ fn hint(failure: &Failure) -> &'static str {
         (Step::AttachMount, Errno::NOTDIR) => {
             " (one of source and target is a directory and the other a file)"
         }
+        (Step::MountTarget, Errno::LOOP) => {
+            " (a symbolic link leads there, and would lead elsewhere later; the image may be hostile)"
+        }
+        (Step::Sysctl, Errno::NXIO) => " (there is no procfs on /proc; mount it)",
+        (Step::WorkingDirectory, Errno::XDEV) => " (it is outside the container; the image may be hostile)",
         (Step::MaskPath | Step::Console, Errno::NXIO) => {
             " (it is not the device it should be; the image may be hostile)"
         }

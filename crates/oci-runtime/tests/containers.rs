@@ -15,6 +15,10 @@ use oci_runtime::contract::{Spec, parse};
 use oci_runtime::{Join, Setup, create, join, limits};
 use serde_json::{Value, json};
 
+/// Ends a container's process that allocates between clone and exec, with code 99.
+#[global_allocator]
+static ALLOCATOR: kernel::allocation::Watched = kernel::allocation::Watched;
+
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Test = (&'static str, fn(&Bench) -> Outcome);
 
@@ -23,6 +27,7 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|a| a == "probe") {
         return probe(&args[2..]);
     }
+    kernel::allocation::watch();
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
     let tests: &[Test] = &[
         ("the_program_runs_and_its_code_is_kept", exit_code),
@@ -43,6 +48,13 @@ fn main() -> ExitCode {
         ("a_user_namespace_maps_root", user_namespace),
         ("dropping_a_created_container_ends_it", dropped),
         ("a_tiny_memory_limit_is_enough", tiny_memory),
+        ("a_working_directory_or_program_of_the_host_is_out_of_reach_cve_2024_21626", host_descriptors),
+        ("a_created_container_goes_with_a_parent_that_was_killed", killed_parent),
+        ("a_process_that_joins_shows_nobody_its_descriptors_cve_2016_9962", not_dumpable),
+        ("proc_behind_a_link_is_refused_cve_2023_27561", linked_proc),
+        ("kernel_parameters_go_to_procfs_alone_cve_2019_16884", false_proc),
+        ("a_user_opens_its_own_standard_streams", own_streams),
+        ("without_capabilities_in_the_configuration_there_are_none", no_capabilities),
     ];
     let (mut passed, mut failed) = (0, 0);
     for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
@@ -76,6 +88,23 @@ fn probe(args: &[String]) -> ExitCode {
             std::io::stdin().read_to_string(&mut text).expect("standard input");
             print!("{text}");
             eprint!("err:{text}");
+            return ExitCode::SUCCESS;
+        }
+        Some("peek") => {
+            drop(std::io::stdin().read_to_string(&mut String::new()));
+            let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let seen: Vec<u32> = all.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+            let open: Vec<_> =
+                seen.iter().filter(|p| fs::read_link(format!("/proc/{p}/exe")).is_ok()).collect();
+            answer = json!({"open": open, "seen": seen});
+        }
+        Some("reopen") => {
+            for name in ["out", "err"] {
+                let opened = fs::OpenOptions::new().append(true).open(format!("/dev/std{name}"));
+                if let Err(e) = opened.and_then(|mut f| write!(f, "to {name}")) {
+                    eprint!("{e}");
+                }
+            }
             return ExitCode::SUCCESS;
         }
         Some("eat") => {
@@ -528,4 +557,139 @@ fn tiny_memory(bench: &Bench) -> Outcome {
     spec["linux"]["resources"] = json!({"memory": {"limit": 1 << 20, "swap": 1 << 20}});
     let done = bench.run(&spec)?;
     check(done.exit == Exit::Code(3), || format!("{:?} {}", done.exit, done.err))
+}
+
+/// Every number that a descriptor of the host may have in the process that becomes the program.
+fn host_descriptors(bench: &Bench) -> Outcome {
+    let sleep = bench.parsed(&bench.spec(&["sleep"]))?;
+    let (_streams, stdio) = pipes()?;
+    let (first, _) = create(&sleep, bench.setup(Some(stdio)))?.start()?;
+    for number in 3..48 {
+        let mut spec = bench.spec(&["look"]);
+        spec["process"]["cwd"] = format!("/proc/self/fd/{number}").into();
+        // One is the container's own root.
+        let cwd = bench.run(&spec).map_or(json!("/"), |done| done.answer()["cwd"].clone());
+        check(cwd == "/", || format!("descriptor {number} is a working directory: {cwd}"))?;
+        for up in [0, 2, 4, 6, 9, 12] {
+            let path = format!("/proc/self/fd/{number}/{}bin/true", "../".repeat(up));
+            let mut process = sleep.process.clone().ok_or("no process")?;
+            process.args = vec![path.clone()];
+            let join_it =
+                Join { spec: &sleep, container: &first.pidfd, cgroup: Some(&bench.cgroup), stdio: None };
+            let joined = join(&process, join_it)?.start();
+            check(joined.is_err(), || format!("{path} of the host was executed"))?;
+        }
+    }
+    Ok(())
+}
+
+fn killed_parent(bench: &Bench) -> Outcome {
+    let spec = bench.parsed(&bench.spec(&["sleep"]))?;
+    let kernel::process::Cloned::Parent(parent) =
+        kernel::process::clone(kernel::process::NewNamespaces::NONE, None)?
+    else {
+        kernel::allocation::watch();
+        // The copy of this process: makes a container and is killed.
+        let created = create(&spec, bench.setup(Some(oci_runtime::null_stdio()?)))?;
+        drop(fs::write(bench.dir.path().join("pid"), created.pid().to_string()));
+        loop {
+            std::thread::park();
+        }
+    };
+    let text = bench.dir.path().join("pid");
+    let container = loop {
+        if let Some(pid) = fs::read_to_string(&text).ok().and_then(|t| t.parse().ok()) {
+            break kernel::process::pidfd(pid)?;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
+    kernel::process::signal(parent.pidfd.as_fd(), 9)?;
+    parent.wait()?;
+    let mut fds = [rustix::event::PollFd::new(&container, rustix::event::PollFlags::IN)];
+    let limit = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
+    check(rustix::event::poll(&mut fds, Some(&limit))? == 1, || "it waits for ever".into())
+}
+
+/// The container's root may trace every process of its user namespace, and one that joins is among them.
+fn not_dumpable(bench: &Bench) -> Outcome {
+    let mut spec = bench.spec(&["peek"]);
+    for set in ["bounding", "permitted", "effective"] {
+        spec["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE"]);
+    }
+    spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+    spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    spec["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    fs::create_dir_all(bench.root().join("dev"))?;
+    fs::create_dir_all(bench.root().join("sys"))?;
+    let spec = bench.parsed(&spec)?;
+    let (streams, stdio) = pipes()?;
+    let (child, warnings) = create(&spec, bench.setup(Some(stdio)))?.start()?;
+    let process = spec.process.clone().ok_or("no process")?;
+    let joined = join(
+        &process,
+        Join {
+            spec: &spec,
+            container: &child.pidfd,
+            cgroup: Some(&bench.cgroup),
+            stdio: Some(oci_runtime::null_stdio()?),
+        },
+    )?;
+    // Nothing of the host is open in it but what it needs: the streams, the channel, the root.
+    let fds = fs::read_dir(format!("/proc/{}/fd", joined.pid()))?.count();
+    check(fds <= 3 + 2 + 3, || format!("{fds} descriptors are open in a process that joins"))?;
+    let Streams { mut input, mut out, .. } = streams;
+    input.write_all(b"go")?;
+    drop(input);
+    let mut text = String::new();
+    out.read_to_string(&mut text)?;
+    // A first process does not end before the others of its namespace are reaped.
+    drop(joined);
+    child.wait()?;
+    let answer: Value = serde_json::from_str(&text)?;
+    check(warnings.is_empty(), || format!("{warnings:?}"))?;
+    check(answer["open"] == json!([1]), || format!("these can be traced: {answer}"))?;
+    check(answer["seen"].as_array().is_some_and(|a| a.len() == 2), || format!("it was not there: {answer}"))
+}
+
+fn linked_proc(bench: &Bench) -> Outcome {
+    fs::remove_dir(bench.root().join("proc"))?;
+    fs::create_dir(bench.root().join("elsewhere"))?;
+    symlink("/elsewhere", bench.root().join("proc"))?;
+    let error = bench.run(&bench.spec(&["exit", "0"])).err().ok_or("it ran")?.to_string();
+    check(error.starts_with("cannot make the mount point for proc on /proc: "), || error.clone())
+}
+
+fn false_proc(bench: &Bench) -> Outcome {
+    fs::create_dir_all(bench.root().join("proc/sys/net/ipv4"))?;
+    let file = bench.root().join("proc/sys/net/ipv4/ip_forward");
+    fs::write(&file, "")?;
+    let mut spec = bench.spec(&["exit", "0"]);
+    spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    check(bench.run(&spec)?.exit == Exit::Code(0), || "it does not work with the true one".into())?;
+    spec["mounts"].as_array_mut().expect("mounts").remove(0);
+    let error = bench.run(&spec).err().ok_or("it ran")?.to_string();
+    check(error.starts_with("cannot set the kernel parameter /proc/sys/net/ipv4/ip_forward: "), || {
+        error.clone()
+    })?;
+    check(fs::read_to_string(&file)?.is_empty(), || "a file of the image was written".into())
+}
+
+fn own_streams(bench: &Bench) -> Outcome {
+    let mut spec = bench.spec(&["reopen"]);
+    spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    fs::set_permissions(bench.root(), fs::Permissions::from_mode(0o755))?;
+    let done = bench.run(&spec)?;
+    check((done.out.as_str(), done.err.as_str()) == ("to out", "to err"), || format!("{done:?}"))
+}
+
+fn no_capabilities(bench: &Bench) -> Outcome {
+    let mut spec = bench.spec(&["look"]);
+    spec["process"].as_object_mut().expect("a process").remove("capabilities");
+    let answer = bench.run(&spec)?.answer();
+    let status = answer["status"].as_str().unwrap_or_default();
+    for name in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
+        let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
+        check(line.ends_with("\t0000000000000000"), || line.to_owned())?;
+    }
+    Ok(())
 }

@@ -4,13 +4,15 @@ use std::os::fd::BorrowedFd;
 
 use kernel::mount::{attach, clone_tree};
 use kernel::path::open_c;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::report::{At, Failure, Message, Step, send};
 use crate::plan::ProcessPlan;
+
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 
 /// Makes a terminal, sends its master to the parent and makes its slave the standard streams. `bind` puts it on
 /// `/dev/console` too.
@@ -32,7 +34,8 @@ fn terminal(
     let master = open_c(root, c"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY)?;
     // Character device 5:2 on devpts and nothing that an image left there (CVE-2025-52565).
     let stat = rustix::fs::fstat(&master)?;
-    if stat.st_rdev != rustix::fs::makedev(5, 2) {
+    let devpts = rustix::fs::fstatfs(&master)?.f_type == DEVPTS_SUPER_MAGIC;
+    if stat.st_rdev != rustix::fs::makedev(5, 2) || !devpts {
         return Err(Errno::NXIO);
     }
     unlockpt(&master)?;
@@ -46,8 +49,7 @@ fn terminal(
     }
     if bind {
         let dev = open_c(root, c"dev", OFlags::PATH | OFlags::DIRECTORY)?;
-        let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        drop(rustix::fs::openat(&dev, c"console", flags, Mode::from_raw_mode(0o620))?);
+        super::rootfs::make_file(&dev, b"console", 0o620)?;
         let target = open_c(root, c"dev/console", OFlags::PATH | OFlags::NOFOLLOW)?;
         attach(clone_tree(&slave, c"", false)?, &target)?;
     }

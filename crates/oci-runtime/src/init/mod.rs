@@ -22,6 +22,7 @@ pub(crate) fn container(
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
 ) -> ! {
+    hide();
     let failure = match make(&plan, &mut slots, entrances, channel) {
         Ok(root) => process::become_program(&plan.process, root.as_fd(), channel),
         Err(failure) => failure,
@@ -37,6 +38,7 @@ pub(crate) fn joined(
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
 ) -> ! {
+    hide();
     let join = || {
         kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
         set_oom_score(plan, channel)?;
@@ -45,6 +47,7 @@ pub(crate) fn joined(
         if plan.terminal {
             console::make(root.as_fd(), plan, false, channel)?;
         }
+        let_go(plan, root.as_fd(), channel)?;
         send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
         await_message(channel, Step::AwaitStart)?;
         Ok(root)
@@ -54,6 +57,20 @@ pub(crate) fn joined(
         Err(failure) => failure,
     };
     fail(channel, failure)
+}
+
+/// Nobody without rights over the whole machine traces this process or looks at its descriptors and memory, which are
+/// still the parent's (CVE-2016-9962). The program gets this back by being executed.
+fn hide() {
+    // Fails for no value that exists.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+/// Closes what the parent has open: from here on this process follows paths that the container made.
+fn let_go(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    let stdio = |n: usize| plan.stdio.as_ref().map(|fds| fds[n].as_fd());
+    kernel::process::close_all_but([Some(root), Some(channel), stdio(0), stdio(1), stdio(2)])
+        .at(Step::CloseDescriptors, 0)
 }
 
 fn fail(channel: BorrowedFd<'_>, failure: Failure) -> ! {
@@ -106,6 +123,7 @@ fn make(
         console::make(root.as_fd(), &plan.process, true, channel)?;
     }
     rootfs::seal(plan, slots, root.as_fd())?;
+    let_go(&plan.process, root.as_fd(), channel)?;
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
     await_message(channel, Step::AwaitStart)?;
     Ok(root)

@@ -44,10 +44,8 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
     }
     // What only root may enter is entered as root; what only the user may, below.
     let entered = enter_cwd(plan, root);
-    if let Some(sets) = &plan.capabilities {
-        sets.drop_bounding().at(Step::Capabilities, 0)?;
-        rustix::thread::set_keep_capabilities(true).at(Step::Capabilities, 1)?;
-    }
+    give_streams(plan);
+    plan.capabilities.drop_bounding().at(Step::Capabilities, 0)?;
     // Loading a filter without no_new_privs takes CAP_SYS_ADMIN: now or never.
     if !plan.no_new_privileges {
         load_filter(plan)?;
@@ -59,16 +57,14 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         enter_cwd(plan, root).at(Step::WorkingDirectory, 0)?;
     }
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
-    if let Some(sets) = &plan.capabilities {
-        let refused = sets.apply().at(Step::Capabilities, 2)?;
-        if !refused.is_empty() {
-            let bits = refused.effective.bits()
-                | refused.permitted.bits()
-                | refused.inheritable.bits()
-                | refused.ambient.bits();
-            let failure = Failure { step: Step::Capabilities, index: 0, errno: Errno::PERM };
-            send(channel, &Message::Warning(failure, bits)).at(Step::Capabilities, 3)?;
-        }
+    let refused = plan.capabilities.apply().at(Step::Capabilities, 2)?;
+    if !refused.is_empty() {
+        let bits = refused.effective.bits()
+            | refused.permitted.bits()
+            | refused.inheritable.bits()
+            | refused.ambient.bits();
+        let failure = Failure { step: Step::Capabilities, index: 0, errno: Errno::PERM };
+        send(channel, &Message::Warning(failure, bits)).at(Step::Capabilities, 3)?;
     }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges, 0)?;
@@ -91,11 +87,26 @@ fn load_filter(plan: &ProcessPlan) -> Result<(), Failure> {
 /// Changes to the working directory, making it if the image has none.
 fn enter_cwd(plan: &ProcessPlan, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
     match rustix::process::chdir(plan.cwd.as_c_str()) {
-        Err(Errno::NOENT) => {}
-        other => return other,
+        Err(Errno::NOENT) => {
+            kernel::path::make_dirs_c(root, &plan.cwd)?;
+            rustix::process::chdir(plan.cwd.as_c_str())?;
+        }
+        other => other?,
     }
-    kernel::path::make_dirs_c(root, &plan.cwd)?;
-    rustix::process::chdir(plan.cwd.as_c_str())
+    // A link of procfs may lead anywhere that a process of the container has something open.
+    if kernel::path::cwd_is_inside()? { Ok(()) } else { Err(Errno::XDEV) }
+}
+
+/// A user that is not root could not open `/dev/stdout` otherwise: the pipes are root's.
+fn give_streams(plan: &ProcessPlan) {
+    for fd in plan.stdio.iter().flatten().filter(|_| plan.uid.as_raw() != 0) {
+        let pipe =
+            rustix::fs::fstat(fd).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_fifo());
+        if pipe {
+            // In a user namespace root's pipes may be out of reach: then they are used as they are.
+            let _ = rustix::fs::fchown(fd, Some(plan.uid), None);
+        }
+    }
 }
 
 /// Sets a limit; one that may not be raised (that takes CAP_SYS_RESOURCE) is set as high as it may, with a warning.
@@ -124,7 +135,7 @@ fn set_limit(
 }
 
 fn execute(plan: &ProcessPlan) -> Failure {
-    kernel::process::restore_sigpipe();
+    kernel::process::restore_signals();
     let mut errno = Errno::NOENT;
     for candidate in &plan.candidates {
         match kernel::process::exec(candidate, &plan.args, &plan.env) {

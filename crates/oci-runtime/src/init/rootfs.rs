@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kernel::mount::{Attributes, attach, clone_tree, filesystem, set_attributes};
-use kernel::path::{make_dirs_c, open_c};
+use kernel::path::{make_dirs_c, open_below_c, open_c, open_plain_c};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
@@ -77,6 +77,7 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
         let file = matches!(mount.source, Source::Tree { is_dir: false, .. });
         let target = target(root, &mount.target, file).at(Step::MountTarget, index)?;
+        refuse_link(root, mount).at(Step::MountTarget, index)?;
         attach(fd(mount, slot).at(Step::AttachMount, index)?, &target).at(Step::AttachMount, index)?;
         if let Source::Cgroup(CgroupView::V1(hierarchies)) = &mount.source {
             attach_hierarchies(root, mount, hierarchies).at(Step::AttachMount, index)?;
@@ -89,10 +90,32 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
         make_link(root, link, points_at).at(Step::DeviceLink, index)?;
     }
     for (index, (path, value)) in plan.sysctls.iter().enumerate() {
-        let file = open_c(root, path, OFlags::WRONLY).at(Step::Sysctl, index)?;
-        rustix::io::write(&file, value).at(Step::Sysctl, index)?;
+        set_sysctl(root, path, value).at(Step::Sysctl, index)?;
     }
     Ok(())
+}
+
+/// The kernel's own filesystems lie where nobody can move them: behind a link into a volume, another container could
+/// put something else before what is masked and made read-only there (CVE-2019-19921, CVE-2023-27561).
+fn refuse_link(root: BorrowedFd<'_>, mount: &MountPlan) -> rustix::io::Result<()> {
+    match &mount.source {
+        Source::Filesystem { kind, .. } if matches!(kind.to_bytes(), b"proc" | b"sysfs") => {
+            open_plain_c(root, &mount.target, TARGET).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a kernel parameter: to procfs, and to nothing that is in its place (CVE-2019-16884, CVE-2025-52881).
+fn set_sysctl(root: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> rustix::io::Result<()> {
+    const TOP: &CStr = c"proc/sys";
+    let top = open_plain_c(root, TOP, TARGET | OFlags::DIRECTORY)?;
+    if rustix::fs::fstatfs(&top)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Errno::NXIO);
+    }
+    let below = path.to_bytes_with_nul().get(TOP.count_bytes() + 1..).ok_or(Errno::INVAL)?;
+    let below = CStr::from_bytes_with_nul(below).map_err(|_| Errno::INVAL)?;
+    rustix::io::write(open_below_c(&top, below, OFlags::WRONLY)?, value).map(drop)
 }
 
 /// The directory or file to mount on, made if it is not there.
@@ -105,9 +128,16 @@ fn target(root: BorrowedFd<'_>, path: &CStr, file: bool) -> rustix::io::Result<O
         return make_dirs_c(root, path);
     }
     let (parent, name) = make_parent(root, path)?;
-    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o755))?);
+    make_file(&parent, name, 0o755)?;
     open_c(root, path, TARGET)
+}
+
+/// An empty file, unless something is there. Made without being opened: what is there may be a pipe that nobody reads.
+pub(super) fn make_file(parent: &OwnedFd, name: &[u8], mode: u32) -> rustix::io::Result<()> {
+    match mknodat(parent, name, FileType::RegularFile, Mode::from_raw_mode(mode), 0) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Makes the directories above `path` and splits off its last name.
@@ -260,13 +290,14 @@ fn mask(root: BorrowedFd<'_>, path: &CStr, empty: &mut Option<OwnedFd>) -> rusti
         }
         return attach(clone_tree(&null, c"", false)?, &target);
     }
-    let template = match empty {
-        Some(template) => template,
-        None => {
-            let options = [(c"nr_blocks", Some(c"1")), (c"nr_inodes", Some(c"1")), (c"mode", Some(c"555"))];
-            let flags = Attributes::RDONLY | Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
-            empty.insert(filesystem(c"tmpfs", Some(c"tmpfs"), options, flags)?)
-        }
-    };
-    attach(clone_tree(&*template, c"", false)?, &target)
+    if let Some(attached) = empty {
+        return attach(clone_tree(&*attached, c"", false)?, &target);
+    }
+    let options = [(c"nr_blocks", Some(c"1")), (c"nr_inodes", Some(c"1")), (c"mode", Some(c"555"))];
+    let flags = Attributes::RDONLY | Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
+    // Attached before it is cloned: kernels before 6.15 clone only mounts of the caller's own namespace.
+    let first = filesystem(c"tmpfs", Some(c"tmpfs"), options, flags)?;
+    attach(&first, &target)?;
+    *empty = Some(first);
+    Ok(())
 }

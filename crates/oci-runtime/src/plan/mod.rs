@@ -121,7 +121,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         read_only: below_root(&linux.readonly_paths)?,
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
-        process: process::plan(process, linux)?,
+        process: process::plan(process, linux, None)?,
         namespaces,
     })
 }
@@ -274,6 +274,7 @@ fn sysctls(linux: &Linux) -> Result<Vec<(CString, Vec<u8>)>> {
         .map(|(name, value)| {
             // A name with slashes is taken as it is, so that an interface with a dot in its name can be given.
             let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
+            let path = path.trim_start_matches('/');
             Ok((cstring(format!("proc/sys/{path}").as_bytes())?, value.clone().into_bytes()))
         })
         .collect()

@@ -27,7 +27,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) gid: Gid,
     pub(crate) groups: Vec<Gid>,
     pub(crate) umask: Option<u32>,
-    pub(crate) capabilities: Option<capability::Sets>,
+    /// Where the configuration says nothing: none.
+    pub(crate) capabilities: capability::Sets,
     pub(crate) no_new_privileges: bool,
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) oom_score_adj: Option<Vec<u8>>,
@@ -40,7 +41,12 @@ pub(crate) struct ProcessPlan {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(crate) fn plan(process: &Process, linux: &Linux) -> Result<ProcessPlan> {
+/// Plans `process`; what it says nothing about is as in `capabilities`.
+pub(crate) fn plan(
+    process: &Process,
+    linux: &Linux,
+    capabilities: Option<&Capabilities>,
+) -> Result<ProcessPlan> {
     refuse_unsupported(process)?;
     let program = process.args.first().cloned().unwrap_or_default();
     let candidates = if program.contains('/') {
@@ -63,7 +69,7 @@ pub(crate) fn plan(process: &Process, linux: &Linux) -> Result<ProcessPlan> {
         gid: Gid::from_raw(process.user.gid),
         groups: process.user.additional_gids.iter().map(|&g| Gid::from_raw(g)).collect(),
         umask: process.user.umask,
-        capabilities: process.capabilities.as_ref().map(sets),
+        capabilities: process.capabilities.as_ref().or(capabilities).map(sets).unwrap_or_default(),
         no_new_privileges: process.no_new_privileges,
         rlimits: process
             .rlimits
