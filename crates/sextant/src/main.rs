@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Some("sextant-demo-app") => return commands::demo::app::main(),
         _ => {}
     }
+    // `sextant images | head` ends quietly, as every tool of its kind.
+    kernel::process::restore_signals();
     let cli = cli::Cli::parse();
     match commands::run(cli) {
         Ok(code) => code,

@@ -32,6 +32,11 @@ pub(super) fn start(instance: &Instance, args: &StartArgs) -> Result<()> {
             return Ok(());
         }
         let mut owner = instance.ledger.owner(&OwnerId::new(record.id.clone())?)?;
+        // Another command may have started or removed it while this one waited for its lock.
+        if container::state_of(instance, record).is_active() {
+            return Ok(());
+        }
+        container::find(instance, &record.id)?;
         let mut running = container::start(instance, &store, record, &mut owner)?;
         running.warnings.iter().for_each(|w| eprintln!("sextant: warning: {w}"));
         if let Err(error) = running.client.start() {
@@ -94,7 +99,7 @@ pub(super) fn wait(instance: &Instance, names: &[String]) -> Result<()> {
 pub(super) fn pause(instance: &Instance, names: &[String], frozen: bool) -> Result<()> {
     each(instance, names, |record| {
         let mut client = container::connect(instance, record)?;
-        Ok(if frozen { client.pause()? } else { client.resume()? })
+        if frozen { Ok(client.pause()?) } else { Ok(client.resume()?) }
     })
 }
 

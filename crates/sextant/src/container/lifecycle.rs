@@ -154,19 +154,25 @@ fn first(errors: Vec<Failure>) -> Result<()> {
 
 /// Removes a container and all it holds.
 pub(crate) fn remove(instance: &Instance, record: &Record, force: bool) -> Result<()> {
-    if state_of(instance, record).is_active() {
-        if !force {
-            return Err(Failure::new(format!(
-                "container {} is running: stop it first (sextant stop {}), or use --force",
-                record.name, record.name
-            )));
+    loop {
+        if state_of(instance, record).is_active() {
+            if !force {
+                let name = &record.name;
+                return Err(Failure::new(format!(
+                    "container {name} is running: stop it first (sextant stop {name}), or use --force"
+                )));
+            }
+            stop(instance, record, 9, Duration::ZERO)?;
         }
-        stop(instance, record, 9, Duration::ZERO)?;
+        let mut owner = instance.ledger.owner(&OwnerId::new(record.id.clone())?)?;
+        // Whoever held the lock until now may have started it.
+        if state_of(instance, record).is_active() {
+            continue;
+        }
+        let mut errors = undo_run(instance, record, &mut owner);
+        if errors.is_empty() {
+            errors.extend(owner.undo_all().into_iter().map(Failure::from));
+        }
+        return first(errors);
     }
-    let mut owner = instance.ledger.owner(&OwnerId::new(record.id.clone())?)?;
-    let mut errors = undo_run(instance, record, &mut owner);
-    if errors.is_empty() {
-        errors.extend(owner.undo_all().into_iter().map(Failure::from));
-    }
-    first(errors)
 }

@@ -139,7 +139,6 @@ impl Asked {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a message needs to be useful")]
     fn bind(
         &mut self,
         instance: &Instance,

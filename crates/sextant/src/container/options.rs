@@ -39,10 +39,10 @@ impl Options {
                 .transpose()
         };
         let memory = size("--memory", &args.memory)?;
-        if let (Some(bytes), Some(text)) = (memory, &args.memory) {
-            if bytes < 512 << 10 {
-                return Err(wrong("--memory", text, "less than 512k is not enough to start a program"));
-            }
+        if let (Some(bytes), Some(text)) = (memory, &args.memory)
+            && bytes < 512 << 10
+        {
+            return Err(wrong("--memory", text, "less than 512k is not enough to start a program"));
         }
         Ok(Self {
             env: variables(&args.env, &args.env_file)?,
@@ -110,7 +110,11 @@ fn restart(text: &str, remove: bool) -> Result<Restart> {
             "always" => Restart::Always,
             "unless-stopped" => Restart::UnlessStopped,
             _ => {
-                return Err(wrong("--restart", text, "give no, on-failure[:TIMES], always or unless-stopped"));
+                return Err(wrong(
+                    "--restart",
+                    text,
+                    "give no, on-failure[:TIMES], always or unless-stopped",
+                ));
             }
         },
         Some(("on-failure", times)) => Restart::OnFailure(

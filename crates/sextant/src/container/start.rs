@@ -126,10 +126,10 @@ fn write_config(instance: &Instance, record: &Record, bundle: &Path, netns: Opti
     let template = instance.state_dir(&record.id).join("config.json");
     let bytes = fs::read(&template).context(|| format!("read {}", template.display()))?;
     let mut spec: Spec = oci_runtime::contract::parse(&bytes)?;
-    if let (Some(linux), Some(netns)) = (&mut spec.linux, netns) {
-        if let Some(namespace) = linux.namespaces.iter_mut().find(|n| n.kind == NamespaceType::Network) {
-            namespace.path = netns.display().to_string();
-        }
+    if let (Some(linux), Some(netns)) = (&mut spec.linux, netns)
+        && let Some(namespace) = linux.namespaces.iter_mut().find(|n| n.kind == NamespaceType::Network)
+    {
+        namespace.path = netns.display().to_string();
     }
     let bytes = serde_json::to_vec(&spec).context(|| "write the configuration".into())?;
     write_whole(&bundle.join("config.json"), &bytes)

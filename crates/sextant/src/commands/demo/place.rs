@@ -95,11 +95,9 @@ fn clear_dead() {
             continue;
         }
         let Some(_lock) = lock(&run) else { continue };
-        if let Ok(instance) = Instance::open(&data, &run) {
-            if empty(&instance).is_empty() {
-                let _ = remove(&data);
-                let _ = remove(&run);
-            }
+        if Instance::open(&data, &run).is_ok_and(|instance| empty(&instance).is_empty()) {
+            let _ = remove(&data);
+            let _ = remove(&run);
         }
     }
 }
