@@ -43,7 +43,7 @@ pub(super) fn layout_is_read(site: &Site) -> Result<()> {
     quiet(&mut site.sextant(["pull", &image]))?;
     let archive = site.path("saved.tar");
     let to = archive.display().to_string();
-    quiet(&mut site.sextant(["save", "-o", &to, &image]))?;
+    quiet(&mut site.sextant(["save", "--format", "oci", "-o", &to, &image]))?;
     let layout = site.path("saved");
     std::fs::create_dir_all(&layout)?;
     quiet(Command::new("tar").arg("-C").arg(&layout).arg("-xf").arg(&archive))?;

@@ -70,6 +70,7 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
             name: scenario.name,
             machine: Machine::new()
                 .files_under(site.run_dir())
+                .cgroups_named("sextant-")
                 .processes_marked(site.run_dir().to_string_lossy()),
             prepare: &|| all(scenario.before, &at),
             victim: &|| at(scenario.victim),

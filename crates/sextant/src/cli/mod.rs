@@ -107,6 +107,9 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Show the versions of this program and of the contracts it meets
     Version(OutputArgs),
+    /// Write the manual pages into a directory (for packages)
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Undo what a container that ended holds (run by its shim)
     #[command(hide = true)]
     Reap(ReapArgs),
@@ -321,6 +324,13 @@ pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
-use crate::failure::Result;
+use crate::failure::{Context, Result};
 use crate::instance::Instance;
 
 /// Runs the command; the exit code is the command's own, or its container's.
@@ -27,6 +27,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "sextant", &mut std::io::stdout());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Man(args) => {
+            clap_mangen::generate_to(Cli::command(), &args.dir)
+                .context(|| format!("write to {}", args.dir.display()))?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Version(args) => return version::run(*args).map(|()| ExitCode::SUCCESS),
@@ -63,6 +68,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Save(args) => images::save(&instance, &args),
         Command::Load(args) => images::load(&instance, &args),
         Command::Completions(_)
+        | Command::Man(_)
         | Command::Version(_)
         | Command::Login(_)
         | Command::Logout(_)
