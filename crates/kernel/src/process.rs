@@ -365,10 +365,15 @@ pub fn spawn(program: &Program<'_>) -> Result<Child> {
     // SAFETY: the two objects are initialised before use and destroyed once; every pointer passed lives across the
     // call; the argument arrays end with a null pointer (CStrings).
     let rc = unsafe {
+        // The only error of these is to have no memory, and a missing action would hand out a wrong descriptor.
         let mut actions = MaybeUninit::uninit();
-        libc::posix_spawn_file_actions_init(actions.as_mut_ptr());
+        let mut failed = libc::posix_spawn_file_actions_init(actions.as_mut_ptr());
         for (target, source) in sources.iter().enumerate() {
-            libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), source.as_raw_fd(), target as RawFd);
+            failed |= libc::posix_spawn_file_actions_adddup2(
+                actions.as_mut_ptr(),
+                source.as_raw_fd(),
+                target as RawFd,
+            );
         }
         let mut attributes = MaybeUninit::uninit();
         libc::posix_spawnattr_init(attributes.as_mut_ptr());
@@ -379,14 +384,18 @@ pub fn spawn(program: &Program<'_>) -> Result<Child> {
         libc::posix_spawnattr_setsigdefault(attributes.as_mut_ptr(), signals.as_ptr());
         let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID;
         libc::posix_spawnattr_setflags(attributes.as_mut_ptr(), flags as libc::c_short);
-        let rc = libc::posix_spawn(
-            &raw mut pid,
-            path.as_ptr(),
-            actions.as_ptr(),
-            attributes.as_ptr(),
-            program.args.pointers.as_ptr().cast(),
-            program.env.pointers.as_ptr().cast(),
-        );
+        let rc = if failed == 0 {
+            libc::posix_spawn(
+                &raw mut pid,
+                path.as_ptr(),
+                actions.as_ptr(),
+                attributes.as_ptr(),
+                program.args.pointers.as_ptr().cast(),
+                program.env.pointers.as_ptr().cast(),
+            )
+        } else {
+            libc::ENOMEM
+        };
         libc::posix_spawnattr_destroy(attributes.as_mut_ptr());
         libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
         rc

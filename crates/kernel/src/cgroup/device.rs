@@ -44,22 +44,25 @@ pub struct DeviceRule {
 
 impl DeviceRule {
     /// The rule as `devices.allow` and `devices.deny` take it: "c 1:3 rwm".
-    pub(super) fn v1_text(&self) -> String {
-        let kind = match self.kind {
-            DeviceKind::All => 'a',
-            DeviceKind::Block => 'b',
-            DeviceKind::Char => 'c',
+    ///
+    /// There `a` means every device and every access, whatever follows it: any lesser rule about both kinds is two.
+    pub(super) fn v1_texts(&self) -> Vec<String> {
+        let DeviceAccess { read, write, mknod } = self.access;
+        let everything = read && write && mknod && self.major.is_none() && self.minor.is_none();
+        let kinds: &[char] = match self.kind {
+            DeviceKind::All if everything => &['a'],
+            DeviceKind::All => &['b', 'c'],
+            DeviceKind::Block => &['b'],
+            DeviceKind::Char => &['c'],
         };
         let number = |n: Option<u32>| n.map_or_else(|| "*".into(), |n| n.to_string());
-        let mut access = String::new();
-        [(self.access.read, 'r'), (self.access.write, 'w'), (self.access.mknod, 'm')].into_iter().for_each(
-            |(yes, letter)| {
-                if yes {
-                    access.push(letter)
-                }
-            },
-        );
-        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+        let access: String = [(read, 'r'), (write, 'w'), (mknod, 'm')]
+            .into_iter()
+            .filter(|(yes, _)| *yes)
+            .map(|(_, c)| c)
+            .collect();
+        let text = |kind: &char| format!("{kind} {}:{} {access}", number(self.major), number(self.minor));
+        kinds.iter().map(text).collect()
     }
 }
 
@@ -214,9 +217,14 @@ mod tests {
 
     #[test]
     fn v1_rules_read_as_the_kernel_takes_them() {
-        assert_eq!(NULL.v1_text(), "c 1:3 rwm");
+        assert_eq!(NULL.v1_texts(), ["c 1:3 rwm"]);
         let none = DeviceRule { allow: false, kind: DeviceKind::All, major: None, minor: None, access: ALL };
-        assert_eq!(none.v1_text(), "a *:* rwm");
+        assert_eq!(none.v1_texts(), ["a *:* rwm"]);
+        // The kernel takes "a 1:3 rwm" for all devices.
+        let both = DeviceRule { kind: DeviceKind::All, ..NULL };
+        assert_eq!(both.v1_texts(), ["b 1:3 rwm", "c 1:3 rwm"]);
+        let nodes = DeviceAccess { read: false, write: false, mknod: true };
+        assert_eq!(DeviceRule { access: nodes, ..none }.v1_texts(), ["b *:* m", "c *:* m"]);
     }
 
     fn load(rules: &[DeviceRule]) {

@@ -191,21 +191,36 @@ impl Cgroup {
             }
         }
         // The other trees may hold processes that are not in that one (moved by hand, or by a v1 runtime).
-        for _ in 0..100 {
-            let pids = self.pids()?;
-            if pids.is_empty() {
+        for attempt in 0..100 {
+            if self.pids()?.is_empty() {
                 return Ok(());
             }
-            for pid in pids {
-                match crate::process::pidfd(pid) {
-                    Ok(fd) => crate::process::signal(fd.as_fd(), libc::SIGKILL)?,
-                    Err(e) if e.errno() == Some(Errno::SRCH) => {}
-                    Err(e) => return Err(e),
-                }
+            self.signal(libc::SIGKILL)?;
+            if attempt % 20 == 2 {
+                // The v1 freezer holds even the killed. Those that cannot thaw (or need not) are no matter here.
+                self.hierarchies.iter().for_each(|h| drop(h.freeze(false)));
             }
             pause(Duration::from_millis(1));
         }
         Err(Error::new("kill", format!("all processes of cgroup {}", self.path.display()), Errno::BUSY))
+    }
+
+    /// Sends a signal to every process in it and below.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let mut opened = Vec::new();
+        for pid in self.pids()? {
+            match crate::process::pidfd(pid) {
+                Ok(fd) => opened.push((pid, fd)),
+                Err(e) if e.errno() == Some(Errno::SRCH) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        // A number may have gone to somebody else before it was opened; who is still here now is meant.
+        let here = self.pids()?;
+        opened
+            .iter()
+            .filter(|(pid, _)| here.contains(pid))
+            .try_for_each(|(_, fd)| crate::process::signal(fd.as_fd(), signal))
     }
 
     /// Removes it and all below from every hierarchy. Not there counts as done; processes still in it are an error.
@@ -286,7 +301,12 @@ fn gone(error: &io::Error) -> bool {
 }
 
 fn write(file: &Path, value: &str) -> Result<()> {
-    fs::write(file, value).act("write", || format!("{value:?} to {}", file.display()))
+    // Not `fs::write`: asked to create a file, a cgroup says EACCES where it should say that it has none of that name.
+    fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .act("write", || format!("{value:?} to {}", file.display()))
 }
 
 fn read_number(file: &Path) -> Option<u64> {
@@ -333,6 +353,34 @@ mod tests {
         child.wait().unwrap();
         destroy(&path).unwrap();
         assert!(cgroup.hierarchies.iter().all(|h| !h.dir().exists()));
+        destroy(&path).unwrap();
+    }
+
+    /// A kernel without swap accounting has no memory.memsw.limit_in_bytes: `fs::write` was told EACCES.
+    #[test]
+    fn a_file_that_a_cgroup_does_not_have_is_no_refusal() {
+        let path = name("missing");
+        let cgroup = Cgroup::at(&path).unwrap();
+        cgroup.create().unwrap();
+        for hierarchy in &cgroup.hierarchies {
+            let error = write(&hierarchy.dir().join("memory.no_such_file"), "1").unwrap_err();
+            assert_eq!(error.errno(), Some(Errno::NOENT), "{error}");
+        }
+        destroy(&path).unwrap();
+    }
+
+    #[test]
+    fn what_the_v1_freezer_holds_is_killed() {
+        let path = name("frozen");
+        let cgroup = Cgroup::at(&path).unwrap();
+        cgroup.create().unwrap();
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        cgroup.add(child.id() as i32).unwrap();
+        for hierarchy in &cgroup.hierarchies {
+            drop(hierarchy.freeze(true));
+        }
+        cgroup.kill().unwrap();
+        child.wait().unwrap();
         destroy(&path).unwrap();
     }
 

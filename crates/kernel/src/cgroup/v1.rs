@@ -107,7 +107,9 @@ impl V1 {
     fn apply_devices(&self, limits: &Limits) -> Result<()> {
         for rule in &limits.devices {
             let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-            self.write(file, rule.v1_text())?;
+            for text in rule.v1_texts() {
+                self.write(file, text)?;
+            }
         }
         Ok(())
     }

@@ -232,10 +232,11 @@ impl Hierarchy for V2 {
     }
 
     fn kill(&self) -> Result<bool> {
-        match fs::write(self.dir.join("cgroup.kill"), "1") {
+        match self.write("cgroup.kill", 1) {
             Ok(()) => Ok(true),
-            Err(e) if gone(&e) => Ok(false),
-            Err(e) => Err(Error::new("kill", format!("cgroup {}", self.dir.display()), e)),
+            // Gone, or before Linux 5.14.
+            Err(e) if gone(&e.source) => Ok(false),
+            Err(e) => Err(e),
         }
     }
 }
