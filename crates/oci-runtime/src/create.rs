@@ -40,6 +40,8 @@ pub struct Created {
     child: Option<Child>,
     channel: OwnedFd,
     process: Described,
+    /// It was told to execute its program.
+    told: bool,
     /// The master of its terminal.
     pub console: Option<OwnedFd>,
     /// What could not be done in full, as sentences for the operator.
@@ -89,6 +91,7 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
         child: Some(child),
         channel: ours,
         process: Described::Container(Box::new(plan)),
+        told: false,
         console: None,
         warnings: Vec::new(),
     };
@@ -114,6 +117,15 @@ pub struct Join<'a> {
 ///
 /// Where `process` says nothing about capabilities it has those of the container's own process.
 pub fn join(process: &Process, join: Join<'_>) -> Result<Created> {
+    let mut created = begin_join(process, join)?;
+    created.until_ready()?;
+    Ok(created)
+}
+
+/// As [`join`], and does not wait: [`Created::advance`] goes on whenever [`Created::channel`] is readable.
+///
+/// For a caller that must not be held up: a process of the container may stop one that joins, for ever.
+pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     let none = Linux::default();
     let linux = join.spec.linux.as_ref().unwrap_or(&none);
     let of_container = join.spec.process.as_ref().and_then(|p| p.capabilities.as_ref());
@@ -135,15 +147,14 @@ pub fn join(process: &Process, join: Join<'_>) -> Result<Created> {
         Cloned::Parent(child) => child,
     };
     drop(theirs);
-    let mut created = Created {
+    Ok(Created {
         child: Some(child),
         channel: ours,
         process: Described::Joined(Box::new(plan)),
+        told: false,
         console: None,
         warnings: Vec::new(),
-    };
-    created.until_ready()?;
-    Ok(created)
+    })
 }
 
 /// The namespaces a joining process enters by the container's pidfd; the PID namespace is entered by being born.
@@ -254,13 +265,41 @@ impl Created {
         Error::Vanished { code }
     }
 
+    /// Readable when [`advance`](Self::advance) has something to do.
+    pub fn channel(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// The next step of [`begin_join`]: true once the program is executed, and [`into_child`](Self::into_child) may
+    /// follow. Waits if the channel is not readable.
+    pub fn advance(&mut self) -> Result<bool> {
+        match self.next()? {
+            Some(Message::Console(master)) => self.console = Some(master),
+            Some(Message::Ready) => {
+                self.told = true;
+                report::send(self.channel.as_fd(), &Message::Start)
+                    .act("reach", || "the container's process")?;
+            }
+            Some(_) => {}
+            // The channel closes with a successful exec.
+            None if self.told => return Ok(true),
+            None => return Err(self.vanished()),
+        }
+        Ok(false)
+    }
+
+    /// The process that executes its program, and the warnings so far.
+    pub fn into_child(mut self) -> Result<(Child, Vec<String>)> {
+        let child = self.child.take().ok_or(Error::Vanished { code: -1 })?;
+        Ok((child, std::mem::take(&mut self.warnings)))
+    }
+
     /// Executes the program. Returns once the kernel has accepted it, with the process and the warnings so far.
     pub fn start(mut self) -> Result<(Child, Vec<String>)> {
         report::send(self.channel.as_fd(), &Message::Start).act("reach", || "the container's process")?;
         // The channel closes with a successful exec.
         while self.next()?.is_some() {}
-        let child = self.child.take().ok_or(Error::Vanished { code: -1 })?;
-        Ok((child, std::mem::take(&mut self.warnings)))
+        self.into_child()
     }
 }
 

@@ -18,5 +18,5 @@ mod init;
 mod plan;
 pub mod seccomp;
 
-pub use create::{Created, Join, Setup, create, join, limits, null_stdio};
+pub use create::{Created, Join, Setup, begin_join, create, join, limits, null_stdio};
 pub use error::{Error, Result};

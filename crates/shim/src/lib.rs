@@ -60,6 +60,11 @@ pub fn main() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
+    // What a container does to a process in its PID namespace before that has become a program must not reach this one.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    // The creator's directory would be busy, and its mask chance, as long as the container lives.
+    rustix::process::chdir("/")?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let creator = kernel::process::take_inherited(3);
     let on_exit = kernel::process::take_inherited(4);
     let creator = creator.ok_or_else(|| {

@@ -323,3 +323,178 @@ fn bad_requests_are_answered() {
     bench.client.start().expect("started");
     assert_eq!(bench.client.wait("").unwrap().code, 0);
 }
+
+/// Whether the shim waits in the kernel whenever it is looked at.
+fn is_idle(bench: &Bench) -> bool {
+    std::thread::sleep(Duration::from_millis(100));
+    (0..20).all(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        let call = fs::read_to_string(format!("/proc/{}/syscall", bench.shim.pid)).expect("a shim");
+        // Not "running": a number, of epoll_wait or one of its kind.
+        call.starts_with(|c: char| c.is_ascii_digit())
+    })
+}
+
+#[test]
+fn a_hang_up_is_not_told_again_and_again() {
+    // A pipe whose other end is closed is reported whatever is asked for.
+    for script in ["exec <&-; sleep 60", "exec >&- 2>&-; sleep 60", "exec <&- >&- 2>&-; sleep 60"] {
+        let mut bench = Bench::new();
+        bench.create(script);
+        bench.client.start().expect("started");
+        assert!(is_idle(&bench), "{script}");
+        // A client that leaves, one that says that it sends no more, and an exec that leaves something behind.
+        let socket = bench.dir.path().join("bundle/shim.sock");
+        let half = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        half.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut second = Client::connect(&socket).unwrap();
+        second.attach(&AttachRequest { exec_id: String::new(), stdin: true }).unwrap();
+        drop(second);
+        let stream = bench.exec("sleep 60 & exit 3", false, false);
+        assert_eq!(bench.drain(stream).2, 3);
+        assert!(is_idle(&bench), "{script}, with clients");
+    }
+}
+
+#[test]
+fn what_a_process_leaves_running_does_not_hold_its_end_up() {
+    let mut bench = Bench::new();
+    bench.create("sleep 60");
+    bench.client.start().expect("started");
+    let stream = bench.exec("yes & exit 6", false, false);
+    assert_eq!(bench.drain(stream).2, 6);
+    assert_eq!(bench.client.state("").unwrap().restarts, 0);
+}
+
+#[test]
+fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
+    let mut bench = Bench::new();
+    bench.create("while :; do kill -STOP -1; done");
+    bench.client.start().expect("started");
+    let socket = bench.dir.path().join("bundle/shim.sock");
+    let pid = bench.shim.pid;
+    let children =
+        || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().split_whitespace().count();
+    let before = children();
+    let mut others = Vec::new();
+    // One of them is caught, sooner or later.
+    for n in 0..20 {
+        let mut client = Client::connect(&socket).unwrap();
+        let process = json!({"args": ["/bin/sleep", "60"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+        let request = ExecRequest {
+            exec_id: format!("stopped-{n}"),
+            process: process.to_string().into_bytes(),
+            stdin: false,
+        };
+        others.push(std::thread::spawn(move || drop(client.exec(&request))));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(bench.client.state("").unwrap().running);
+    assert!(children() > before);
+    assert_eq!(bench.client.stop(&StopRequest { signal: 9, timeout: 0 }).expect("stopped").code, 137);
+    for other in others {
+        other.join().unwrap();
+    }
+}
+
+#[test]
+fn a_terminal_takes_more_than_it_holds() {
+    let mut bench = Bench::new();
+    bench.create("sleep 60");
+    bench.client.start().expect("started");
+    let stream = bench.exec("stty raw -echo; echo ready; sleep 0.3; head -c 300000 | wc -c", true, true);
+    let mut out = Vec::new();
+    while !String::from_utf8_lossy(&out).contains("ready") {
+        if let Event::Output(output) = bench.client.event(stream).unwrap() {
+            out.extend(output.stdout);
+        }
+    }
+    let input = Input { data: vec![b'x'; 300_000], ..Input::default() };
+    bench.client.input(stream).unwrap().send(&input).unwrap();
+    let (out, _, code) = bench.drain(stream);
+    assert_eq!((out.trim(), code), ("300000", 0));
+}
+
+#[test]
+fn a_frozen_container_that_is_killed_starts_again_thawed() {
+    let mut bench = Bench::new();
+    let mut request = bench.request("sleep 60", |_| {});
+    request.set_restart(Restart::Always);
+    bench.client.create(&request).expect("a container");
+    bench.client.start().expect("started");
+    bench.client.pause().expect("paused");
+    bench.client.kill(&KillRequest { exec_id: String::new(), signal: 9, all: false }).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let state = bench.client.state("").unwrap();
+        if state.restarts == 1 && state.running {
+            assert!(!state.paused);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{state:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let stream = bench.exec("exit 8", false, false);
+    assert_eq!(bench.drain(stream).2, 8);
+}
+
+#[test]
+fn more_clients_than_descriptors_end_no_shim() {
+    let mut bench = Bench::new();
+    bench.create("read line; exit 5");
+    bench.client.start().expect("started");
+    let limit = rustix::process::Rlimit { current: Some(24), maximum: Some(24) };
+    let shim = rustix::process::Pid::from_raw(bench.shim.pid);
+    rustix::process::prlimit(shim, rustix::process::Resource::Nofile, limit).unwrap();
+    let socket = bench.dir.path().join("bundle/shim.sock");
+    let many: Vec<_> = (0..40).map(|_| std::os::unix::net::UnixStream::connect(&socket).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(bench.client.state("").unwrap().running);
+    drop(many);
+    let mut late = Client::connect(&socket).unwrap();
+    assert!(late.state("").unwrap().running);
+}
+
+#[test]
+fn a_client_that_never_reads_does_not_keep_the_shim() {
+    let mut bench = Bench::new();
+    bench.create("read line; head -c 100000 /dev/zero; exit 5");
+    bench.client.start().expect("started");
+    let socket = bench.dir.path().join("bundle/shim.sock");
+    let mut stuck = Client::connect(&socket).unwrap();
+    let stream = stuck.attach(&AttachRequest { exec_id: String::new(), stdin: true }).unwrap();
+    // Its receiving end takes little, so that something is left over.
+    rustix::net::sockopt::set_socket_send_buffer_size(stuck.socket(), 4096).unwrap();
+    for _ in 0..40 {
+        let ask = stuck.attach(&AttachRequest { exec_id: String::new(), stdin: false });
+        assert!(ask.is_ok());
+    }
+    stuck.send_input(stream, &Input { data: b"go\n".to_vec(), ..Input::default() }).unwrap();
+    assert_eq!(bench.client.wait("").unwrap().code, 5);
+    bench.client.shutdown().unwrap();
+    bench.wait_for_end();
+    drop(stuck);
+}
+
+#[test]
+fn a_shim_keeps_no_directory_of_its_creator() {
+    let bench = Bench::new();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while fs::read_link(format!("/proc/{}/cwd", bench.shim.pid)).unwrap() != Path::new("/") {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_created_container_goes_with_its_shim() {
+    let mut bench = Bench::new();
+    let pid = bench.client.create(&bench.request("sleep 60", |_| {})).expect("a container").pid;
+    kernel::process::signal(bench.shim.pidfd.as_fd(), 9).unwrap();
+    bench.wait_for_end();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        assert!(Instant::now() < deadline, "it waits for ever");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

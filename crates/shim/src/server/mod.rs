@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::Timespec;
 
-use crate::protocol::{Exited, Output};
+use crate::protocol::{Exited, Output, Started};
 use connection::{Connection, Refusal};
 use container::Container;
 use process::{Process, StreamRef};
@@ -28,6 +28,17 @@ const FIRST: &str = "";
 /// Bytes read from a process at once: as much as a pipe holds.
 const PIECE: usize = 64 << 10;
 
+/// Bytes read at most of what a process that has ended left behind: the longest pipe there is. What it started and left
+/// running may go on to write for ever.
+const LEFT_BEHIND: usize = 1 << 20;
+
+/// Connections at once; more wait until one is closed.
+const CONNECTIONS: usize = 128;
+
+/// How long those who hear of the end may take to read it, and how long nobody is taken after a failure to.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+const DEAF: Duration = Duration::from_millis(100);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     Listener,
@@ -35,6 +46,8 @@ enum Source {
     End(String),
     Output(String, usize),
     Input(String),
+    /// A process that is being brought in.
+    Join(String),
 }
 
 /// What happens at a time.
@@ -44,6 +57,10 @@ enum Timer {
     Kill,
     /// A container that ended is started again.
     Restart,
+    /// A connection could not be taken; the next may.
+    Listen,
+    /// The container has ended, and whoever has not read it yet does not.
+    Leave,
 }
 
 #[derive(Debug)]
@@ -62,6 +79,8 @@ pub(crate) struct Server {
     /// The creator takes care of what is left.
     shutdown: bool,
     ended: bool,
+    /// No connection is taken for the moment.
+    deaf: bool,
 }
 
 #[derive(Debug)]
@@ -86,6 +105,7 @@ impl Server {
             on_exit,
             shutdown: false,
             ended: false,
+            deaf: false,
         };
         server.accept(creator, true)?;
         Ok(server)
@@ -102,10 +122,13 @@ impl Server {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
-            let ready: Vec<u64> = events[..ready].iter().map(|e| e.data.u64()).collect();
-            for token in ready {
+            for event in &events[..ready] {
+                let token = event.data.u64();
                 let Some(source) = self.sources.get(&token).map(|r| r.source.clone()) else { continue };
-                self.handle(&source)?;
+                // Asked for or not, these are told again and again until something is done about them.
+                let flags = event.flags;
+                let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+                self.handle(&source, broken);
             }
             self.fire_timers();
             self.flush_connections();
@@ -157,6 +180,7 @@ impl Server {
             Source::End(id) => self.processes.get(id)?.child.as_ref().map(|c| c.pidfd.as_fd()),
             Source::Output(id, index) => self.processes.get(id)?.output(*index),
             Source::Input(id) => self.processes.get(id)?.input(),
+            Source::Join(id) => self.processes.get(id)?.joining.as_ref().map(oci_runtime::Created::channel),
         }
     }
 
@@ -183,25 +207,34 @@ impl Server {
                     let full = self.processes.values().any(|p| {
                         p.input_is_full() && p.attached.iter().any(|a| a.input && a.connection == *id)
                     });
+                    // One who asks and does not read the answers is asked to wait, too.
+                    let full = full || connection.is_full();
                     let mut flags = if full { EventFlags::empty() } else { EventFlags::IN };
                     if connection.wants_to_write() {
                         flags |= EventFlags::OUT;
                     }
                     flags
                 }
-                Source::Output(id, _) => {
+                Source::Output(id, index) => {
                     let behind = self.processes.get(id).is_some_and(|p| {
                         p.attached
                             .iter()
                             .any(|a| self.connections.get(&a.connection).is_some_and(Connection::is_full))
                     });
-                    if behind { EventFlags::empty() } else { EventFlags::IN }
+                    let mut flags = if behind { EventFlags::empty() } else { EventFlags::IN };
+                    // A terminal is one descriptor for both ways.
+                    let pending = |p: &Process| p.terminal && p.has_pending_input();
+                    if *index == 0 && self.processes.get(id).is_some_and(pending) {
+                        flags |= EventFlags::OUT;
+                    }
+                    flags
                 }
                 Source::Input(id) => {
                     let pending = self.processes.get(id).is_some_and(Process::has_pending_input);
                     if pending { EventFlags::OUT } else { EventFlags::empty() }
                 }
-                Source::Listener | Source::End(_) => EventFlags::IN,
+                Source::Listener if self.deaf || self.connections.len() >= CONNECTIONS => EventFlags::empty(),
+                Source::Listener | Source::End(_) | Source::Join(_) => EventFlags::IN,
             };
             if wanted != registered.flags {
                 changes.push((*token, wanted));
@@ -226,32 +259,48 @@ impl Server {
         Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) })
     }
 
-    fn handle(&mut self, source: &Source) -> io::Result<()> {
+    fn handle(&mut self, source: &Source, broken: bool) {
         match source {
-            Source::Listener => {
-                let Some(listener) = &self.listener else { return Ok(()) };
-                match listener.accept() {
-                    Ok((socket, _)) => {
-                        let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-                        // The mode of the socket file says the same; this holds even if somebody changes it.
-                        if peer.uid.is_root() || peer.uid == rustix::process::geteuid() {
-                            self.accept(socket.into(), false)?;
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Err(e),
-                }
-            }
+            Source::Listener => self.take_connection(),
             Source::Connection(id) => self.read_connection(*id),
             Source::End(id) => self.reap(id),
-            Source::Output(id, index) => self.read_output(id, *index),
+            Source::Output(id, index) => {
+                if let Some(process) = self.processes.get_mut(id).filter(|p| p.terminal) {
+                    process.flush();
+                }
+                self.read_output(id, *index);
+            }
             Source::Input(id) => {
                 if let Some(process) = self.processes.get_mut(id) {
                     process.flush();
+                    if broken {
+                        process.drop_input();
+                        self.forget(source);
+                    }
                 }
             }
+            Source::Join(id) => self.advance_join(id),
         }
-        Ok(())
+    }
+
+    /// No failure here is worth the container: too many descriptors are open, or the client has left again.
+    fn take_connection(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        match listener.accept() {
+            Ok((socket, _)) => {
+                // The mode of the socket file says the same; this holds even if somebody changes it.
+                let trusted = rustix::net::sockopt::socket_peercred(&socket)
+                    .is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid());
+                if trusted {
+                    let _ = self.accept(socket.into(), false);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                self.deaf = true;
+                self.timers.push((Instant::now() + DEAF, Timer::Listen));
+            }
+        }
     }
 
     fn read_connection(&mut self, id: u64) {
@@ -281,11 +330,78 @@ impl Server {
             process.waiters.retain(|a| a.connection != id);
         }
         self.stoppers.retain(|s| s.connection != id);
+        self.drop_abandoned_joins();
         self.forget(&Source::Connection(id));
         let creator = self.connections.remove(&id).is_some_and(|c| c.creator);
         if creator && self.ended && !self.shutdown {
             self.tell_on_exit();
         }
+    }
+
+    /// A process that is still on its way, and whose client has left, is not waited for.
+    fn drop_abandoned_joins(&mut self) {
+        let alone = |p: &Process| p.joining.is_some() && p.attached.is_empty();
+        let ids: Vec<String> =
+            self.processes.iter().filter(|(_, p)| alone(p)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.forget(&Source::Join(id.clone()));
+            self.processes.remove(&id);
+        }
+    }
+
+    /// A process that is being brought in has something to say, or has become its program.
+    fn advance_join(&mut self, id: &str) {
+        let Some(process) = self.processes.get_mut(id) else { return };
+        let Some(mut joining) = process.joining.take() else { return };
+        let started = match joining.advance() {
+            Ok(false) => {
+                process.joining = Some(joining);
+                return;
+            }
+            Ok(true) => match joining.console.take().map(|console| process.set_console(console)) {
+                Some(Err(e)) => Err(Refusal::internal(e)),
+                _ => joining.into_child().map_err(container::refusal),
+            },
+            Err(e) => Err(container::refusal(e)),
+        };
+        self.forget(&Source::Join(id.to_owned()));
+        let outcome = started.and_then(|(child, warnings)| self.joined(id, child, warnings));
+        if let Err(refusal) = outcome
+            && let Some(process) = self.processes.remove(id)
+        {
+            for stream in
+                [Source::Output(id.into(), 0), Source::Output(id.into(), 1), Source::Input(id.into())]
+            {
+                self.forget(&stream);
+            }
+            if let Some(to) = process.attached.first() {
+                self.answer(*to, Err(refusal));
+            }
+        }
+    }
+
+    fn joined(
+        &mut self,
+        id: &str,
+        child: kernel::process::Child,
+        warnings: Vec<String>,
+    ) -> Result<(), Refusal> {
+        let Some(process) = self.processes.get_mut(id) else { return Ok(()) };
+        let started = Output { started: Some(Started { pid: child.pid, warnings }), ..Output::default() };
+        process.child = Some(child);
+        if let Some(to) = process.attached.first()
+            && let Some(connection) = self.connections.get_mut(&to.connection)
+        {
+            connection.output(to.stream, &started);
+        }
+        let watched = self.watch_end(id).and_then(|()| self.watch_streams(id));
+        watched.map_err(|e| {
+            // Without epoll there is no telling when it ends.
+            if let Some(process) = self.processes.get(id) {
+                let _ = process.signal(libc::SIGKILL);
+            }
+            Refusal::internal(e)
+        })
     }
 
     fn flush_connections(&mut self) {
@@ -337,7 +453,7 @@ impl Server {
     fn watch_streams(&mut self, id: &str) -> io::Result<()> {
         self.listen_for(Source::Output(id.to_owned(), 0), EventFlags::IN)?;
         self.listen_for(Source::Output(id.to_owned(), 1), EventFlags::IN)?;
-        // A terminal is one descriptor for both ways: its input is tried again with its output.
+        // A terminal is one descriptor for both ways.
         match self.processes.get(id) {
             Some(process) if !process.terminal => {
                 self.listen_for(Source::Input(id.to_owned()), EventFlags::empty())
@@ -365,12 +481,14 @@ impl Server {
         }
         for index in [0, 1] {
             let mut buffer = [0; PIECE];
-            loop {
+            let mut left = LEFT_BEHIND;
+            while left > 0 {
                 let Some(process) = self.processes.get_mut(id) else { return };
                 match process.read(index, &mut buffer) {
                     Some(n) if n > 0 => self.deliver(id, index, &buffer[..n]),
                     _ => break,
                 }
+                left = left.saturating_sub(PIECE);
             }
             if let Some(process) = self.processes.get_mut(id) {
                 process.close_output(index);
@@ -401,6 +519,9 @@ impl Server {
     fn container_ended(&mut self, exited: &Exited) {
         let Some(container) = &mut self.container else { return };
         self.timers.clear();
+        self.deaf = false;
+        // Whatever froze it has no hold on the next run.
+        container.paused = false;
         if let Some(at) = container.restart_at(exited.code) {
             self.timers.push((at, Timer::Restart));
             if let Some(process) = self.processes.get_mut(FIRST) {
@@ -425,6 +546,7 @@ impl Server {
             self.answer(stopper, Ok(prost::Message::encode_to_vec(exited)));
         }
         self.ended = true;
+        self.timers.push((Instant::now() + LAST_WORDS, Timer::Leave));
         if !cared_for {
             self.tell_on_exit();
         }
@@ -455,8 +577,16 @@ impl Server {
                     if let Some(process) = self.processes.get(FIRST) {
                         let _ = process.signal(libc::SIGKILL);
                     }
+                    self.thaw_killed();
                 }
                 Timer::Restart => self.start_again(),
+                Timer::Listen => self.deaf = false,
+                Timer::Leave => {
+                    let late = |c: &Connection| !c.creator && c.wants_to_write();
+                    let ids: Vec<u64> =
+                        self.connections.iter().filter(|(_, c)| late(c)).map(|(id, _)| *id).collect();
+                    ids.into_iter().for_each(|id| self.drop_connection(id));
+                }
             }
         }
     }
@@ -494,6 +624,16 @@ impl Server {
                 let exited = container::exited(125, false);
                 self.container_ended(&exited);
             }
+        }
+    }
+
+    /// The v1 freezer holds even a process that was killed.
+    fn thaw_killed(&mut self) {
+        if let Some(container) = self.container.as_mut().filter(|c| c.paused)
+            && let Some(cgroup) = &container.cgroup
+            && cgroup.freeze(false).is_ok()
+        {
+            container.paused = false;
         }
     }
 

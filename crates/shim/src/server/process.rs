@@ -26,6 +26,8 @@ const FULL: usize = 256 << 10;
 pub(super) struct Process {
     /// Made, and not started yet.
     pub(super) created: Option<Created>,
+    /// On its way into the container.
+    pub(super) joining: Option<Created>,
     pub(super) child: Option<Child>,
     pub(super) exited: Option<Exited>,
     pub(super) terminal: bool,
@@ -145,6 +147,12 @@ impl Process {
                 None => self.input = None,
             }
         }
+    }
+
+    /// Nobody reads any more.
+    pub(super) fn drop_input(&mut self) {
+        self.input = None;
+        self.pending.clear();
     }
 
     pub(super) fn has_pending_input(&self) -> bool {

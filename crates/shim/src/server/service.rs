@@ -190,21 +190,15 @@ impl Server {
         let first =
             first.ok_or_else(|| Refusal::new(Code::FailedPrecondition, "the container is not running"))?;
         let join = Join { spec: &container.spec, container: first, cgroup: container.cgroup.as_ref(), stdio };
-        let mut created = oci_runtime::join(&wanted, join).map_err(container::refusal)?;
-        if let Some(console) = created.console.take() {
-            process.set_console(console).map_err(Refusal::internal)?;
-        }
-        let (child, warnings) = created.start().map_err(container::refusal)?;
-        let pid = child.pid;
-        process.child = Some(child);
+        // A process of the container may stop this one on its way: nobody else is to wait for it.
+        process.joining = Some(oci_runtime::begin_join(&wanted, join).map_err(container::refusal)?);
         process.attached.push(StreamRef { input: request.stdin || wanted.terminal, ..to });
-        self.processes.insert(request.exec_id.clone(), process);
-        if let Some(connection) = self.connections.get_mut(&to.connection) {
-            connection
-                .output(to.stream, &Output { started: Some(Started { pid, warnings }), ..Output::default() });
+        let id = request.exec_id.clone();
+        self.processes.insert(id.clone(), process);
+        if let Err(e) = self.listen_for(super::Source::Join(id.clone()), super::EventFlags::IN) {
+            self.processes.remove(&id);
+            return Err(Refusal::internal(e));
         }
-        self.watch_streams(&request.exec_id).map_err(Refusal::internal)?;
-        self.watch_end(&request.exec_id).map_err(Refusal::internal)?;
         Ok(Reply::Later)
     }
 
@@ -251,11 +245,9 @@ impl Server {
         if request.all
             && let Some(cgroup) = &self.container()?.cgroup
         {
-            for pid in cgroup.pids().map_err(Refusal::internal)? {
-                if let Ok(pidfd) = kernel::process::pidfd(pid) {
-                    use std::os::fd::AsFd;
-                    kernel::process::signal(pidfd.as_fd(), request.signal).map_err(Refusal::internal)?;
-                }
+            cgroup.signal(request.signal).map_err(Refusal::internal)?;
+            if request.signal == libc::SIGKILL {
+                self.thaw_killed();
             }
             return now(&Empty {});
         }
@@ -264,6 +256,9 @@ impl Server {
             return Err(Refusal::new(Code::FailedPrecondition, "the process is not running"));
         }
         process.signal(request.signal).map_err(|e| Refusal::new(Code::InvalidArgument, e.to_string()))?;
+        if request.signal == libc::SIGKILL && request.exec_id == FIRST {
+            self.thaw_killed();
+        }
         now(&Empty {})
     }
 
