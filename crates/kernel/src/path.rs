@@ -150,4 +150,45 @@ mod tests {
         assert!(!Path::new("/etc/sub").exists());
         std::fs::remove_dir_all(dir).unwrap();
     }
+
+    #[test]
+    fn links_and_mount_points_are_crossed_only_where_they_may_be() {
+        let (dir, fd) = root();
+        std::fs::create_dir_all(dir.join("real/sub")).unwrap();
+        symlink("real", dir.join("link")).unwrap();
+        open_plain_c(&fd, c"/real/sub", OFlags::PATH).unwrap();
+        assert_eq!(open_plain_c(&fd, c"link/sub", OFlags::PATH).unwrap_err(), Errno::LOOP);
+        open_below_c(&fd, c"real/sub", OFlags::PATH).unwrap();
+        for (path, errno) in [
+            (c"link", Errno::LOOP),
+            (c"../x", Errno::XDEV),
+            (c"real/../../x", Errno::XDEV),
+            (c"/real", Errno::XDEV),
+        ] {
+            assert_eq!(open_below_c(&fd, path, OFlags::PATH).unwrap_err(), errno, "{path:?}");
+        }
+        let slash = std::fs::File::open("/").unwrap();
+        assert_eq!(open_below_c(&slash, c"proc/self", OFlags::PATH).unwrap_err(), Errno::XDEV);
+        assert!(cwd_is_inside().unwrap());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let (dir, fd) = root();
+        std::fs::write(dir.join("file"), "text").unwrap();
+        symlink("/file", dir.join("link")).unwrap();
+        mknodat(CWD, dir.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        mknodat(CWD, dir.join("device"), FileType::CharacterDevice, Mode::RUSR, rustix::fs::makedev(1, 3))
+            .unwrap();
+        for name in ["file", "link"] {
+            assert_eq!(std::io::read_to_string(open_regular(&fd, Path::new(name)).unwrap()).unwrap(), "text");
+        }
+        for name in ["pipe", "device", "."] {
+            let error = open_regular(&fd, Path::new(name)).unwrap_err().to_string();
+            assert!(error.contains("it is no file"), "{error}");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -50,12 +50,14 @@ pub(crate) fn carry(
     signals: &Signals,
     early: Vec<(u32, Event)>,
 ) -> Result<End> {
-    let _raw = if carry.terminal && carry.stdin { Raw::enter() } else { None };
+    let mut raw = if carry.terminal && carry.stdin { Raw::enter() } else { None };
     if carry.terminal {
         send_size(client, stream)?;
     }
     let mut keys = DetachKeys::default();
     let mut reading = carry.stdin;
+    // The shim takes no input while nobody reads its output: this loop must not wait for one of them alone.
+    let mut behind = false;
     let mut here = early;
     here.extend(client.here_already()?);
     if let Some(end) = deliver(here, stream)? {
@@ -64,11 +66,10 @@ pub(crate) fn carry(
     loop {
         let stdin = io::stdin();
         let (from_shim, from_stdin, from_signals) = {
-            let mut fds = vec![
-                PollFd::from_borrowed_fd(client.socket(), PollFlags::IN),
-                PollFd::new(signals, PollFlags::IN),
-            ];
-            if reading {
+            let shim = if behind { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            let mut fds =
+                vec![PollFd::from_borrowed_fd(client.socket(), shim), PollFd::new(signals, PollFlags::IN)];
+            if reading && !behind {
                 fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
             }
             match poll(&mut fds, None) {
@@ -76,12 +77,16 @@ pub(crate) fn carry(
                 other => other.context(|| "wait for input and output".into())?,
             };
             let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
-            (ready(0), ready(2), ready(1))
+            let to_shim = fds[0].revents().contains(PollFlags::OUT);
+            behind &= !to_shim;
+            (fds[0].revents() != PollFlags::OUT && ready(0), ready(2), ready(1))
         };
         if from_signals {
-            forward(client, stream, carry, signals)?;
+            forward(client, stream, carry, signals, &mut raw)?;
         }
-        if from_stdin {
+        if from_stdin && !takes_input(client)? {
+            behind = true;
+        } else if from_stdin {
             let mut piece = [0; 16 << 10];
             match rustix::io::read(stdin.as_fd(), &mut piece) {
                 Ok(n) if n > 0 => {
@@ -107,6 +112,13 @@ pub(crate) fn carry(
     }
 }
 
+/// Whether the socket has room for a piece of input, so that sending it does not block.
+fn takes_input(client: &Client) -> Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(client.socket(), PollFlags::OUT)];
+    let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&rustix::time::Timespec::default())));
+    Ok(ready.context(|| "wait for the shim".into())? > 0)
+}
+
 fn deliver(events: Vec<(u32, Event)>, stream: u32) -> Result<Option<End>> {
     for (_, event) in events.into_iter().filter(|(s, _)| *s == stream) {
         match event {
@@ -130,7 +142,13 @@ fn write(output: &Output) -> Result<()> {
     }
 }
 
-fn forward(client: &mut Client, stream: u32, carry: Carry<'_>, signals: &Signals) -> Result<()> {
+fn forward(
+    client: &mut Client,
+    stream: u32,
+    carry: Carry<'_>,
+    signals: &Signals,
+    raw: &mut Option<Raw>,
+) -> Result<()> {
     while let Some(signal) = signals.next() {
         if signal == WINDOW {
             send_size(client, stream)?;
@@ -139,6 +157,8 @@ fn forward(client: &mut Client, stream: u32, carry: Carry<'_>, signals: &Signals
             let _ =
                 client.kill_nowait(&KillRequest { exec_id: carry.exec_id.to_owned(), signal, all: false });
         } else {
+            // Nothing is dropped on the way out: the terminal is given back by hand.
+            drop(raw.take());
             std::process::exit(128 + signal);
         }
     }

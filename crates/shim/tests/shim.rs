@@ -361,7 +361,7 @@ fn what_a_process_leaves_running_does_not_hold_its_end_up() {
     let mut bench = Bench::new();
     bench.create("sleep 60");
     bench.client.start().expect("started");
-    let stream = bench.exec("yes & exit 6", false, false);
+    let stream = bench.exec("yes & yes & yes & yes & yes & yes & exit 6", false, false);
     assert_eq!(bench.drain(stream).2, 6);
     assert_eq!(bench.client.state("").unwrap().restarts, 0);
 }

@@ -139,6 +139,9 @@ fn claim_name(instance: &Instance, record: &Record, owner: &mut Owner) -> Result
     let dir = instance.data.join("names");
     fs::create_dir_all(&dir).context(|| format!("create {}", dir.display()))?;
     let path = dir.join(&record.name);
+    // Two who find the same dead link would each remove it, and the second the first one's new link.
+    let claims = fs::File::open(&dir).context(|| format!("open {}", dir.display()))?;
+    claims.lock().context(|| format!("lock {}", dir.display()))?;
     loop {
         match std::os::unix::fs::symlink(&record.id, &path) {
             Ok(()) => break,
@@ -162,4 +165,48 @@ fn taken(instance: &Instance, name: &str) -> Failure {
         "the name {name:?} is taken by {by}: give another, or remove that one (sextant rm {name})"
     ))
     .with_code(125)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root, as an instance does.
+    #[test]
+    fn a_dead_link_is_taken_over_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = Instance::open(&dir.path().join("data"), &dir.path().join("run")).unwrap();
+        let names = instance.data.join("names");
+        fs::create_dir_all(&names).unwrap();
+        for round in 0..50 {
+            let name = format!("name-{round}");
+            std::os::unix::fs::symlink("dead", names.join(&name)).unwrap();
+            let all_there = std::sync::Barrier::new(4);
+            let claims: Vec<bool> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4)
+                    .map(|n| {
+                        let (instance, name, all_there) = (&instance, &name, &all_there);
+                        scope.spawn(move || {
+                            let id = format!("{round:032x}{n:032x}");
+                            let record: Record = serde_json::from_value(serde_json::json!({
+                                "id": id, "name": name, "image": "", "imageId": "", "layers": [], "created": 0,
+                                "command": [], "labels": {}, "restart": "no", "remove": false, "terminal": false,
+                                "network": {"mode": "none", "hostname": "", "ports": []}, "stdin": false,
+                                "stopSignal": 15, "stopTimeout": 1, "volumes": [],
+                            }))
+                            .unwrap();
+                            let mut owner = instance.ledger.owner(&OwnerId::new(id).unwrap()).unwrap();
+                            let state = instance.state_dir(&record.id);
+                            owner.record(Effect::Tree { path: state.clone() }).unwrap();
+                            fs::create_dir_all(state).unwrap();
+                            all_there.wait();
+                            claim_name(instance, &record, &mut owner).is_ok()
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|t| t.join().unwrap()).collect()
+            });
+            assert_eq!(claims.iter().filter(|won| **won).count(), 1, "{claims:?}");
+        }
+    }
 }

@@ -169,6 +169,10 @@ impl Asked {
             }
         };
         options.insert(0, "rbind".into());
+        if options.iter().rfind(|o| matches!(o.as_str(), "ro" | "rw")).is_some_and(|o| o == "ro") {
+            // A read-only directory is read-only with what is mounted below it.
+            options.push("rro".into());
+        }
         let source = source.to_str().ok_or_else(|| wrong(option, text, "the path is not UTF-8"))?.to_owned();
         self.mounts.push(Mount {
             destination: target,

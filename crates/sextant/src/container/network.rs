@@ -104,11 +104,28 @@ pub(super) fn connect(
     Ok(caller(instance).add(list, &attachment, owner)?)
 }
 
+/// The network namespace of a running container, by a name that stays its own: the number of a process may be
+/// another's by the time it is looked at.
+pub(super) fn namespace(instance: &Instance, record: &Record) -> Result<PathBuf> {
+    if !super::state_of(instance, record).is_active() {
+        let name = &record.name;
+        return Err(Failure::new(format!("container {name} is not running: its network cannot be joined")));
+    }
+    match Mode::of(instance, &record.network.mode)? {
+        Mode::Own(_) => Ok(instance.netns(&record.id)),
+        // The shim's, which opens it.
+        Mode::Host => Ok(PathBuf::from("/proc/self/ns/net")),
+        Mode::Container(id) => namespace(instance, &super::find(instance, &id)?),
+    }
+}
+
 /// Detaches the container; what is left is undone with the owner's records.
 pub(super) fn disconnect(instance: &Instance, record: &Record, owner: &mut ledger::Owner) -> Result<()> {
-    if let (Mode::Own(list), true) =
-        (Mode::of(instance, &record.network.mode)?, instance.netns(&record.id).exists())
-    {
+    // Nothing of its own: then it matters not whether the container it shared with is still there.
+    if !instance.netns(&record.id).exists() {
+        return Ok(());
+    }
+    if let Mode::Own(list) = Mode::of(instance, &record.network.mode)? {
         caller(instance).del(&list, &attachment(instance, &record.id, &record.network.ports)?, owner)?;
     }
     Ok(())

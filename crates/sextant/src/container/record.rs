@@ -77,7 +77,6 @@ pub(crate) struct ExitRecord {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Numbers {
-    pub(crate) pid: i32,
     pub(crate) shim: ShimNumbers,
 }
 

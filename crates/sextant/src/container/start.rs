@@ -103,16 +103,7 @@ fn join_network(
         network::Mode::Host => Ok((Vec::new(), None)),
         network::Mode::Container(id) => {
             let other = super::find(instance, &id)?;
-            let pid = other
-                .numbers(instance)
-                .ok_or_else(|| {
-                    Failure::new(format!(
-                        "container {} is not running: its network cannot be joined",
-                        other.name
-                    ))
-                })?
-                .pid;
-            Ok((Vec::new(), Some(PathBuf::from(format!("/proc/{pid}/ns/net")))))
+            Ok((Vec::new(), Some(network::namespace(instance, &other)?)))
         }
         network::Mode::Own(list) => {
             let added = network::connect(instance, record, &list, owner)?;
