@@ -1,0 +1,117 @@
+//! What people type by mistake, and what they are told.
+
+use crate::Test;
+use crate::bench::{Bench, Ended};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("unknown_containers_are_told_by_every_command", unknown),
+    ("an_image_without_a_command", no_command),
+    ("an_image_that_is_not_here", no_image),
+    ("unknown_options_and_commands", usage),
+    ("an_ordinary_user_is_told_once", ordinary_user),
+    ("the_beginning_of_two_ids", ambiguous),
+    ("help_tells_the_same_everywhere", help),
+    ("a_reader_that_has_seen_enough", pipes),
+];
+
+fn unknown(b: &Bench) {
+    for command in ["start", "stop", "kill", "rm", "wait", "pause", "unpause", "logs", "attach", "stats"] {
+        let text = b.fails(1, &[command, "nosuch"]);
+        assert!(
+            text.contains("no container \"nosuch\"") && text.contains("sextant ps -a"),
+            "{command}: {text}"
+        );
+    }
+    let text = b.fails(1, &["inspect", "nosuch"]);
+    assert!(text.contains("\"nosuch\"") && text.contains("image"), "{text}");
+}
+
+fn no_command(b: &Bench) {
+    let text = b.fails(125, &["run", "--rm", "nothing"]);
+    assert!(text.contains("\"nothing\"") && text.contains("no command"), "{text}");
+    assert_eq!(b.ok(&["run", "--rm", "nothing", "probe", "say", "x"]), "x\n");
+}
+
+fn no_image(b: &Bench) {
+    let text = b.fails(125, &["run", "--rm", "--pull", "never", "nosuch"]);
+    assert!(text.contains("nosuch"), "{text}");
+    let text = b.fails(125, &["run", "--rm", "127.0.0.1:1/nosuch"]);
+    assert!(text.contains("127.0.0.1:1"), "{text}");
+    assert!(b.fails(125, &["run", "--rm", "Upper"]).contains("lower case"));
+}
+
+fn usage(b: &Bench) {
+    let usage = |code: i32, args: &[&str], words: &[&str]| {
+        let Ended { code: is, out, err } = b.run(args);
+        assert!(is == code && out.is_empty(), "{args:?}: {is} {out} {err}");
+        words.iter().for_each(|word| assert!(err.contains(word), "{args:?}: {err}"));
+        assert!(!err.contains("'-- -"), "no advice that leads astray: {err}");
+    };
+    usage(125, &["run"], &["<IMAGE>"]);
+    usage(125, &["run", "--volumes", "x", "t"], &["--volumes", "--volume"]);
+    usage(125, &["run", "--nosuch", "t"], &["--nosuch", "--help"]);
+    usage(125, &["run", "--name"], &["--name"]);
+    usage(2, &["stop"], &["<CONTAINER>"]);
+    usage(2, &["exec", "x"], &["<COMMAND>"]);
+    usage(2, &["psx"], &["psx", "'ps'"]);
+    usage(2, &["ps", "-o", "yaml"], &["yaml", "json"]);
+    assert!(b.fails(1, &["kill", "-s", "BOGUS", "x"]).contains("\"BOGUS\""));
+    assert!(b.fails(125, &["run", "--stop-signal", "BOGUS", "t"]).contains("\"BOGUS\""));
+}
+
+fn ordinary_user(b: &Bench) {
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    for args in [&["ps"][..], &["run", "--rm", "t"], &["images"]] {
+        let ended: Ended = b.command_by(&nobody, args).current_dir("/").output().unwrap().into();
+        assert!(ended.code != 0 && ended.err.lines().count() == 1 && ended.err.contains("root"), "{ended:?}");
+    }
+    let ended: Ended = b.command_by(&nobody, &["--help"]).current_dir("/").output().unwrap().into();
+    assert!(ended.code == 0 && ended.out.contains("Usage: sextant"), "{ended:?}");
+}
+
+fn ambiguous(b: &Bench) {
+    // By the pigeon hole: seventeen ids, sixteen first digits.
+    for _ in 0..17 {
+        b.ok(&["run", "--network", "none", "t"]);
+    }
+    let ids = b.ok(&["ps", "-aq"]);
+    let mut firsts: Vec<&str> = ids.lines().map(|id| &id[..1]).collect();
+    firsts.sort_unstable();
+    let twice = firsts.windows(2).find(|pair| pair[0] == pair[1]).unwrap()[0];
+    let text = b.fails(1, &["rm", twice]);
+    assert!(text.contains(&format!("{twice:?}")) && text.contains("give more"), "{text}");
+    b.ok(&[&["rm"], &ids.lines().collect::<Vec<_>>()[..]].concat());
+}
+
+fn help(b: &Bench) {
+    let top = b.ok(&["--help"]);
+    let commands = top.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
+    let names: Vec<&str> = commands.filter_map(|l| l.split_whitespace().next()).collect();
+    assert!(names.len() > 20 && names.contains(&"run"), "{top}");
+    for name in names {
+        let text = b.ok(&[name, "--help"]);
+        assert!(text.contains(&format!("Usage: sextant {name}")), "{text}");
+        // Every option says what it does.
+        for line in text.lines().filter(|l| l.trim_start().starts_with('-')) {
+            let words = line.trim_start().split("  ").filter(|w| !w.trim().is_empty()).count();
+            assert!(words > 1, "{name}: {line}");
+        }
+    }
+    assert!(b.ok(&["--version"]).starts_with("sextant "));
+}
+
+/// `| head -1` and the like: no complaint, no panic.
+fn pipes(b: &Bench) {
+    b.ok(&["run", "--name", "some", "t", "probe", "flood", "1000000"]);
+    for args in
+        [&["ps", "-aq"][..], &["ps", "-a"], &["inspect", "some"], &["logs", "some"], &["wait", "some"]]
+    {
+        let mut command = b.command(args);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let ended: Ended = child.wait_with_output().unwrap().into();
+        assert_eq!(ended.err, "", "{args:?}");
+    }
+    b.ok(&["rm", "some"]);
+}
