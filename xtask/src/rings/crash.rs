@@ -60,6 +60,7 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     let site = Site::new()?;
     let image = site.busybox()?;
     quiet(&mut site.sextant(["pull", &image]))?;
+    let cgroups = cgroup_parent(&site, &image)?;
     let mut count = Count::default();
     let chosen: Vec<&Scenario> =
         SCENARIOS.iter().filter(|scenario| scenario.name.contains(&extent.only)).collect();
@@ -70,7 +71,7 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
             name: scenario.name,
             machine: Machine::new()
                 .files_under(site.run_dir())
-                .cgroups_named("sextant-")
+                .cgroups_named(&cgroups)
                 .processes_marked(site.run_dir().to_string_lossy()),
             prepare: &|| all(scenario.before, &at),
             victim: &|| at(scenario.victim),
@@ -94,6 +95,16 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
         );
     }
     Ok(count)
+}
+
+/// The name under which the site's instance makes its cgroups. A container had to run for it, so that what an instance
+/// keeps from its first container on (empty folders) is there before the first snapshot.
+fn cgroup_parent(site: &Site, image: &str) -> Result<String> {
+    quiet(&mut site.sextant(["run", "-d", "--name", "first", image, "sleep", "1000"]))?;
+    let shown: serde_json::Value = serde_json::from_str(&quiet(&mut site.sextant(["inspect", "first"]))?)?;
+    quiet(&mut site.sextant(["rm", "-f", "first"]))?;
+    let path = shown[0]["cgroup"].as_str().unwrap_or_default();
+    path.split('/').find(|name| !name.is_empty()).map(str::to_owned).ok_or_else(|| "inspect shows no cgroup".into())
 }
 
 fn command(site: &Site, image: &str, args: &[&str]) -> Command {
