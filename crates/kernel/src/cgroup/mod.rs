@@ -232,7 +232,12 @@ impl Cgroup {
 /// Kills what is in the cgroup `path` and removes it: the inverse of [`Cgroup::create`], idempotent.
 pub fn destroy(path: &Path) -> Result<()> {
     let cgroup = Cgroup::at(path)?;
-    if cgroup.hierarchies.iter().all(|h| !h.dir().exists()) {
+    // Most are empty and go at once; only what does not has to be looked into.
+    let mut busy = false;
+    for hierarchy in &cgroup.hierarchies {
+        busy |= !matches!(rustix::fs::rmdir(hierarchy.dir()), Ok(()) | Err(Errno::NOENT));
+    }
+    if !busy {
         return Ok(());
     }
     cgroup.kill()?;

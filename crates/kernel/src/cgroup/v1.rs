@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,10 +106,19 @@ impl V1 {
     }
 
     fn apply_devices(&self, limits: &Limits) -> Result<()> {
+        let open = |name: &str| {
+            let path = self.dir.join(name);
+            fs::OpenOptions::new().write(true).open(&path).act("open", || path.display().to_string())
+        };
+        if limits.devices.is_empty() {
+            return Ok(());
+        }
+        let (mut allow, mut deny) = (open("devices.allow")?, open("devices.deny")?);
         for rule in &limits.devices {
-            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+            let file = if rule.allow { &mut allow } else { &mut deny };
             for text in rule.v1_texts() {
-                self.write(file, text)?;
+                file.write_all(text.as_bytes())
+                    .act("write", || format!("{text:?} to the devices of {}", self.dir.display()))?;
             }
         }
         Ok(())

@@ -86,8 +86,9 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
     for (index, device) in plan.devices.iter().enumerate() {
         make_device(root, device).at(Step::DeviceNode, index)?;
     }
+    let dev = make_dirs_c(root, c"dev").at(Step::DeviceLink, 0)?;
     for (index, (link, points_at)) in LINKS.into_iter().enumerate() {
-        make_link(root, link, points_at).at(Step::DeviceLink, index)?;
+        make_link(&dev, link, points_at).at(Step::DeviceLink, index)?;
     }
     for (index, (path, value)) in plan.sysctls.iter().enumerate() {
         set_sysctl(root, path, value).at(Step::Sysctl, index)?;
@@ -219,9 +220,8 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-fn make_link(root: BorrowedFd<'_>, name: &CStr, points_at: &CStr) -> rustix::io::Result<()> {
-    let dev = make_dirs_c(root, c"dev")?;
-    match rustix::fs::symlinkat(points_at, &dev, name) {
+fn make_link(dev: &OwnedFd, name: &CStr, points_at: &CStr) -> rustix::io::Result<()> {
+    match rustix::fs::symlinkat(points_at, dev, name) {
         // Of an image, of a bind mount, or read-only: what is there serves.
         Err(Errno::EXIST | Errno::ROFS | Errno::PERM) => Ok(()),
         other => other,

@@ -43,7 +43,10 @@ pub(crate) fn plan(resources: &Resources) -> Result<Limits> {
     };
     // The devices the specification promises every container work, whatever the rules say.
     if !limits.devices.is_empty() {
-        limits.devices.extend(always());
+        // What is allowed already, and denied by nothing that comes after, need not be said again.
+        let last_word = limits.devices.iter().rposition(|rule| !rule.allow).map_or(0, |denied| denied + 1);
+        let said = limits.devices[last_word..].to_vec();
+        limits.devices.extend(always().filter(|rule| !said.contains(rule)));
     }
     Ok(limits)
 }
@@ -95,4 +98,23 @@ fn always() -> impl Iterator<Item = DeviceRule> {
     ]
     .into_iter()
     .map(|(kind, major, minor, access)| DeviceRule { allow: true, kind, major, minor, access })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::default_spec;
+
+    #[test]
+    fn the_promised_devices_are_allowed_once_and_last() {
+        let mut resources = Resources { devices: default_spec::device_rules(), ..Resources::default() };
+        let rules = plan(&resources).unwrap().devices;
+        assert_eq!(rules.len(), resources.devices.len(), "{rules:?}");
+        // A denial that comes after them is followed by what the specification promises.
+        resources.devices.push(DeviceCgroup { access: "rwm".into(), ..DeviceCgroup::default() });
+        let rules = plan(&resources).unwrap().devices;
+        assert!(always().all(|promised| rules[resources.devices.len()..].contains(&promised)));
+        resources.devices.clear();
+        assert!(plan(&resources).unwrap().devices.is_empty());
+    }
 }

@@ -212,6 +212,12 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Kills what a container without a PID namespace of its own leaves behind.
 pub(super) fn kill_rest(container: &Container) {
+    let own_pids = |n: &oci_runtime::contract::Namespace| {
+        n.kind == oci_runtime::contract::NamespaceType::Pid && n.path.is_empty()
+    };
+    if container.spec.linux.iter().flat_map(|l| &l.namespaces).any(own_pids) {
+        return; // The end of its first process was that of all.
+    }
     if let Some(cgroup) = &container.cgroup {
         // Best effort: whoever removes the cgroup kills again and hears of errors.
         let _ = cgroup.kill();
