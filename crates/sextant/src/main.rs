@@ -28,9 +28,11 @@ fn main() -> ExitCode {
         Some("sextant-demo-app") => return commands::demo::app::main(),
         _ => {}
     }
-    // `sextant images | head` ends quietly, as every tool of its kind.
-    kernel::process::restore_signals();
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::try_parse().unwrap_or_else(|error| cli::refuse(error));
+    if !cli.command.carries_output() {
+        // `sextant images | head` ends quietly, as every tool of its kind.
+        kernel::process::restore_signals();
+    }
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {

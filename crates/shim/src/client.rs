@@ -1,7 +1,7 @@
 //! The caller's side: one connection to a shim, blocking.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ impl Client {
     fn send(&mut self, frame: &Frame) -> Result<()> {
         let mut bytes = Vec::with_capacity(frame.payload.len() + 10);
         frame.encode(&mut bytes);
-        Ok(self.socket.write_all(&bytes)?)
+        send_all(&self.socket, &bytes)
     }
 
     fn open(&mut self, method: &str, payload: &impl Message, flags: u8) -> Result<u32> {
@@ -293,6 +293,18 @@ impl Client {
     }
 }
 
+/// A shim that is gone is an error, also to a command line that wants to end by SIGPIPE with its reader.
+fn send_all(socket: &UnixStream, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
+    Ok(())
+}
+
 fn event(frame: &Frame) -> Result<Event> {
     Ok(match frame.kind {
         Kind::Data => Event::Output(Output::decode(&*frame.payload)?),
@@ -321,6 +333,6 @@ impl InputSender {
         let frame = Frame { stream: self.stream, kind: Kind::Data, flags: 0, payload: input.encode_to_vec() };
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        Ok(self.socket.write_all(&bytes)?)
+        send_all(&self.socket, &bytes)
     }
 }

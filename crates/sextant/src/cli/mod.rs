@@ -3,9 +3,11 @@
 mod images;
 mod run;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ContextKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
@@ -115,6 +117,29 @@ pub(crate) enum Command {
     Reap(ReapArgs),
 }
 
+impl Command {
+    /// Whether it shows what a container's program writes. Such a command does not end before the program does, even if
+    /// nobody reads on: its exit code is the program's.
+    pub(crate) fn carries_output(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Attach(_))
+    }
+}
+
+/// Says what is wrong with a command line, and exits. `run` does so with its own code for a container that was not made:
+/// a script takes others for its program's.
+pub(crate) fn refuse(mut error: clap::Error) -> ! {
+    // Clap's other advice is to write `-- --option`, which would make the option an image's name.
+    error.remove(ContextKind::Suggested);
+    let mut words = std::env::args_os().skip(1);
+    let is_run = error.use_stderr() && words.find(|w| is_command(w)).is_some_and(|w| w == "run");
+    let _ = error.print();
+    std::process::exit(if is_run { 125 } else { error.exit_code() })
+}
+
+fn is_command(word: &OsStr) -> bool {
+    word.to_str().is_some_and(|word| Cli::command().find_subcommand(word).is_some())
+}
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -164,15 +189,30 @@ pub(crate) struct PsArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// How many of the last lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lines {
+    All,
+    Last(usize),
+}
+
+fn lines(text: &str) -> Result<Lines, &'static str> {
+    match text.parse() {
+        Ok(count) => Ok(Lines::Last(count)),
+        Err(_) if text == "all" => Ok(Lines::All),
+        Err(_) => Err("give a number, or all"),
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sextant logs --tail 20 web\n  sextant logs -f --since 10m web")]
 pub(crate) struct LogsArgs {
     /// Go on as more is written
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only the last lines
-    #[arg(short = 'n', long, value_name = "LINES")]
-    pub(crate) tail: Option<usize>,
+    /// Only the last lines (a number, or all)
+    #[arg(short = 'n', long, default_value = "all", hide_default_value = true, value_name = "LINES", value_parser = lines)]
+    pub(crate) tail: Lines,
     /// Begin each line with its time
     #[arg(short, long)]
     pub(crate) timestamps: bool,

@@ -3,7 +3,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::time::Duration;
 
-use crate::cli::LogsArgs;
+use crate::cli::{Lines, LogsArgs};
 use crate::container::{self, Record};
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
@@ -63,29 +63,32 @@ pub(super) fn run(instance: &Instance, args: &LogsArgs) -> Result<()> {
 /// Shows what is there now; the beginning of an entry that is still being written is returned.
 fn read_to_end(
     reader: &mut BufReader<File>,
-    tail: Option<usize>,
+    tail: Lines,
     show: &dyn Fn(&str) -> io::Result<()>,
 ) -> io::Result<String> {
-    let mut last: VecDeque<String> = VecDeque::new();
+    // Each is one line of the program's, in as many entries as it took.
+    let mut last: VecDeque<Vec<String>> = VecDeque::new();
     loop {
         let mut line = Vec::new();
         reader.read_until(b'\n', &mut line)?;
         let whole = line.pop_if(|b| *b == b'\n').is_some();
         let line = String::from_utf8_lossy(&line).into_owned();
         if !whole {
-            for line in last {
-                show(&line)?;
-            }
+            last.iter().flatten().try_for_each(|line| show(line))?;
             return Ok(line);
         }
         match tail {
-            None => show(&line)?,
-            Some(0) => {}
-            Some(lines) => {
-                if last.len() == lines {
+            Lines::All => show(&line)?,
+            Lines::Last(0) => {}
+            Lines::Last(lines) => {
+                let goes_on = |entry: &String| parse(entry).is_some_and(|e| e.partial);
+                match last.back_mut().filter(|entries| entries.last().is_some_and(goes_on)) {
+                    Some(entries) => entries.push(line),
+                    None => last.push_back(vec![line]),
+                }
+                if last.len() > lines {
                     last.pop_front();
                 }
-                last.push_back(line);
             }
         }
     }
