@@ -141,6 +141,6 @@ fn find(name: &str, conf_dir: &Path) -> Result<NetworkList, Error> {
     Err(Error::new(Code::InvalidConfig, format!("cannot find network {name:?} in {}", conf_dir.display()))
         .hint(match known.as_slice() {
             [] => "host, none and bridge need no configuration".into(),
-            known => format!("there are: {}", known.join(", ")),
+            known => format!("there are: bridge, none, host, {}", known.join(", ")),
         }))
 }

@@ -1,5 +1,6 @@
 //! Commands on containers that exist: start, stop, kill, rm, wait, pause, reap.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ledger::OwnerId;
@@ -10,22 +11,22 @@ use crate::container::{self, Record, State};
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 
-/// Does it to each, goes on past errors, and fails if one did. What was done is printed.
-fn each(instance: &Instance, names: &[String], act: impl Fn(&Record) -> Result<()>) -> Result<()> {
-    let mut failed = 0;
+/// Does it to each, goes on past errors, each of which is told, and fails if there was one. What was done is printed.
+fn each(instance: &Instance, names: &[String], act: impl Fn(&Record) -> Result<()>) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
     for name in names {
         match container::find(instance, name).and_then(|record| act(&record)) {
             Ok(()) => println!("{name}"),
             Err(failure) => {
                 eprintln!("sextant: {failure}");
-                failed += 1;
+                code = ExitCode::FAILURE;
             }
         }
     }
-    if failed == 0 { Ok(()) } else { Err(Failure::new(format!("{failed} of {} failed", names.len()))) }
+    Ok(code)
 }
 
-pub(super) fn start(instance: &Instance, args: &StartArgs) -> Result<()> {
+pub(super) fn start(instance: &Instance, args: &StartArgs) -> Result<ExitCode> {
     let store = instance.store()?;
     each(instance, &args.containers, |record| {
         if container::state_of(instance, record).is_active() {
@@ -50,7 +51,7 @@ pub(super) fn start(instance: &Instance, args: &StartArgs) -> Result<()> {
     })
 }
 
-pub(super) fn stop(instance: &Instance, args: &StopArgs) -> Result<()> {
+pub(super) fn stop(instance: &Instance, args: &StopArgs) -> Result<ExitCode> {
     let given = args.signal.as_deref().map(signal).transpose()?;
     each(instance, &args.containers, |record| {
         let timeout = Duration::from_secs(args.time.unwrap_or(record.stop_timeout));
@@ -58,7 +59,7 @@ pub(super) fn stop(instance: &Instance, args: &StopArgs) -> Result<()> {
     })
 }
 
-pub(super) fn kill(instance: &Instance, args: &KillArgs) -> Result<()> {
+pub(super) fn kill(instance: &Instance, args: &KillArgs) -> Result<ExitCode> {
     let signal = signal(&args.signal)?;
     each(instance, &args.containers, |record| {
         let mut client = container::connect(instance, record)?;
@@ -72,7 +73,7 @@ fn signal(text: &str) -> Result<i32> {
     })
 }
 
-pub(super) fn rm(instance: &Instance, args: &RmArgs) -> Result<()> {
+pub(super) fn rm(instance: &Instance, args: &RmArgs) -> Result<ExitCode> {
     each(instance, &args.containers, |record| container::remove(instance, record, args.force))
 }
 
@@ -96,7 +97,7 @@ pub(super) fn wait(instance: &Instance, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn pause(instance: &Instance, names: &[String], frozen: bool) -> Result<()> {
+pub(super) fn pause(instance: &Instance, names: &[String], frozen: bool) -> Result<ExitCode> {
     each(instance, names, |record| {
         let mut client = container::connect(instance, record)?;
         if frozen { Ok(client.pause()?) } else { Ok(client.resume()?) }

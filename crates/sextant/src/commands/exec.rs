@@ -1,6 +1,9 @@
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 use oci_runtime::contract::{Process, Spec};
+use rustix::fs::{Mode, OFlags};
 use shim::protocol::{AttachRequest, Code, ExecRequest};
 
 use crate::cli::{AttachArgs, ExecArgs};
@@ -9,10 +12,16 @@ use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::stream::{self, Carry, End};
 
+/// The exit code for a program that could not be executed.
+const NOT_EXECUTED: u8 = 126;
+
 pub(super) fn run(instance: &Instance, args: &ExecArgs) -> Result<ExitCode> {
+    if args.tty && args.interactive && !args.detach && !crate::terminal::is_input_terminal() {
+        return Err(Failure::new("cannot give it a terminal: standard input is none (leave -t out)"));
+    }
     let record = container::find(instance, &args.container)?;
     let mut client = container::connect(instance, &record)?;
-    let process = process(instance, &record, args)?;
+    let process = process(instance, &record, args).map_err(|e| e.with_code(NOT_EXECUTED))?;
     let signals = stream::signals()?;
     let exec_id = container::exec_id()?;
     let bytes = serde_json::to_vec(&process).context(|| "write the process".into())?;
@@ -21,7 +30,7 @@ pub(super) fn run(instance: &Instance, args: &ExecArgs) -> Result<ExitCode> {
     let (stream, started) = client.exec(&request).map_err(|e| {
         let code = match e.code() {
             Some(code) if code == Code::NotFound as i32 => 127,
-            _ => 126,
+            _ => NOT_EXECUTED,
         };
         Failure::new(e.to_string()).with_code(code)
     })?;
@@ -45,9 +54,6 @@ fn process(instance: &Instance, record: &Record, args: &ExecArgs) -> Result<Proc
     process.args.clone_from(&args.command);
     process.terminal = args.tty;
     process.console_size = None;
-    if let Some(dir) = &args.workdir {
-        process.cwd.clone_from(dir);
-    }
     let mut variables = container::variables(&args.env, &[])?;
     if args.tty {
         variables.insert(0, "TERM=xterm".into());
@@ -57,22 +63,47 @@ fn process(instance: &Instance, record: &Record, args: &ExecArgs) -> Result<Proc
         process.env.retain(|e| !e.starts_with(&name));
         process.env.push(word);
     }
+    if let Some(dir) = &args.workdir {
+        check_directory(&root(instance, record)?, dir)?;
+        process.cwd.clone_from(dir);
+    }
     if let Some(user) = &args.user {
-        let State::Running { pid, .. } = container::state_of(instance, record) else {
-            return Err(Failure::new(format!("container {} is not running", record.name)));
-        };
-        let root = format!("/proc/{pid}/root");
-        let root = std::fs::File::open(&root).context(|| format!("open {root}"))?;
-        (process.user, _) = container::resolve_user(user, &[root.into()])?;
+        let home;
+        (process.user, home) = container::resolve_user(user, &[root(instance, record)?])?;
+        if !args.env.iter().any(|e| e == "HOME" || e.starts_with("HOME=")) {
+            process.env.retain(|e| !e.starts_with("HOME="));
+            process.env.push(format!("HOME={}", home.as_deref().unwrap_or("/")));
+        }
     }
     Ok(process)
+}
+
+/// The root that the container's first process has.
+fn root(instance: &Instance, record: &Record) -> Result<OwnedFd> {
+    let State::Running { pid, .. } = container::state_of(instance, record) else {
+        return Err(Failure::new(format!("container {} is not running", record.name)));
+    };
+    let root = format!("/proc/{pid}/root");
+    std::fs::File::open(&root).map(OwnedFd::from).context(|| format!("open {root}"))
+}
+
+/// A directory that is not there is a typing mistake here; only `run` makes it.
+fn check_directory(root: &OwnedFd, dir: &str) -> Result<()> {
+    if !dir.starts_with('/') {
+        return Err(Failure::new(format!("cannot use --workdir {dir:?}: give a path from /")));
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    kernel::path::open_in(root, Path::new(dir), flags, Mode::empty()).map(drop).map_err(|_| {
+        Failure::new(format!("cannot use --workdir {dir:?}: no such directory is in the container"))
+    })
 }
 
 pub(super) fn attach(instance: &Instance, args: &AttachArgs) -> Result<ExitCode> {
     let record = container::find(instance, &args.container)?;
     let mut client = container::connect(instance, &record)?;
     let signals = stream::signals()?;
-    let stdin = record.stdin && !args.no_stdin;
+    // A terminal can always be typed at, also that of a container that was started without -i.
+    let stdin = (record.stdin || record.terminal) && !args.no_stdin;
     let stream = client.attach(&AttachRequest { exec_id: String::new(), stdin })?;
     let carry =
         Carry { exec_id: "", stdin, terminal: record.terminal, forward: !record.terminal && !args.no_stdin };

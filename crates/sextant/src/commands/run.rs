@@ -14,7 +14,7 @@ use crate::stream::{self, Carry, End};
 const NOT_MADE: u8 = 125;
 
 pub(super) fn run(instance: &Instance, args: &RunArgs) -> Result<ExitCode> {
-    let options = Options::parse(args)?;
+    let options = Options::parse(args).map_err(not_made)?;
     if args.tty && args.interactive && !args.detach && !crate::terminal::is_input_terminal() {
         return Err(Failure::new("cannot give it a terminal: standard input is none (leave -t out)")
             .with_code(NOT_MADE));

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::StatsArgs;
 use crate::container::{self, Record};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 use crate::output::{self, Table, bytes};
 
@@ -57,7 +57,7 @@ fn sample(instance: &Instance, args: &StatsArgs) -> Result<Vec<Sample>> {
     let records = if args.containers.is_empty() {
         Record::all(instance)?.into_iter().filter(|r| container::state_of(instance, r).is_active()).collect()
     } else {
-        args.containers.iter().map(|name| container::find(instance, name)).collect::<Result<Vec<_>>>()?
+        args.containers.iter().map(|name| running(instance, name)).collect::<Result<Vec<_>>>()?
     };
     records
         .into_iter()
@@ -66,6 +66,17 @@ fn sample(instance: &Instance, args: &StatsArgs) -> Result<Vec<Sample>> {
             Ok(Sample { record, at: Instant::now(), usage })
         })
         .collect()
+}
+
+fn running(instance: &Instance, name: &str) -> Result<Record> {
+    let record = container::find(instance, name)?;
+    if container::state_of(instance, &record).is_active() {
+        return Ok(record);
+    }
+    let name = &record.name;
+    Err(Failure::new(format!(
+        "container {name} is not running: it uses nothing (start it: sextant start {name})"
+    )))
 }
 
 /// CPUs in use between two looks: 1.5 is one and a half.

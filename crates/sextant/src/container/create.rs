@@ -41,6 +41,14 @@ pub(crate) fn create(
         (None, "host") => host_name(),
         (None, _) => short(&id).to_owned(),
     };
+    args.hostname.as_deref().map_or(Ok(()), check_hostname)?;
+    if !options.ports.is_empty() && (matches!(&*mode, "none" | "host") || mode.starts_with("container:")) {
+        return Err(Failure::new(format!(
+            "cannot use --publish with --network {}: only a network of the container's own has ports to publish",
+            args.network
+        ))
+        .with_code(125));
+    }
     let wishes = Wishes {
         instance,
         id: &id,
@@ -94,6 +102,16 @@ pub(crate) fn create(
             Err(left.into_iter().fold(failure, |failure, error| Failure::new(format!("{failure}; {error}"))))
         }
     }
+}
+
+/// What the kernel and the files about names take: 64 letters, digits, dots and dashes.
+fn check_hostname(name: &str) -> Result<()> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if (1..=64).contains(&name.len()) && name.chars().all(known) && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(Failure::new(format!("cannot use --hostname {name:?}: give at most 64 letters, digits, '.' and '-'"))
+        .with_code(125))
 }
 
 fn libc_sigterm() -> i32 {

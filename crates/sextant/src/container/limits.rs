@@ -2,7 +2,7 @@ use oci_runtime::contract::{Cpu, Memory, Pids, Resources, Rlimit};
 use serde_json::json;
 
 use super::Options;
-use crate::failure::{Context, Result};
+use crate::failure::{Failure, Result};
 
 /// Writes the limits of the options into a configuration's resources.
 pub(super) fn apply(resources: &mut Resources, options: &Options) {
@@ -24,8 +24,12 @@ pub(super) fn rlimits(options: &Options) -> Result<Vec<Rlimit>> {
         .ulimits
         .iter()
         .map(|(name, soft, hard)| {
-            serde_json::from_value(json!({"type": name, "soft": soft, "hard": hard}))
-                .context(|| format!("use --ulimit {}", name.trim_start_matches("RLIMIT_").to_lowercase()))
+            serde_json::from_value(json!({"type": name, "soft": soft, "hard": hard})).map_err(|_| {
+                let name = name.trim_start_matches("RLIMIT_").to_lowercase();
+                Failure::new(format!(
+                    "cannot use --ulimit {name}={soft}: no limit {name:?}: see getrlimit(2)"
+                ))
+            })
         })
         .collect()
 }

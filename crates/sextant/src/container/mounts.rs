@@ -31,8 +31,15 @@ pub(super) fn plan(instance: &Instance, args: &RunArgs) -> Result<Asked> {
     }
     for text in &args.tmpfs {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
-        let options = options.split(',').filter(|o| !o.is_empty());
-        asked.mounts.push(tmpfs(&absolute("--tmpfs", text, target)?, options));
+        let options: Vec<&str> = options.split(',').filter(|o| !o.is_empty()).collect();
+        if let Some(unknown) = options.iter().find(|o| !is_tmpfs_option(o)) {
+            return Err(wrong(
+                "--tmpfs",
+                text,
+                &format!("no option {unknown:?}; size=64m and mode=700 are the usual ones"),
+            ));
+        }
+        asked.mounts.push(tmpfs(&absolute("--tmpfs", text, target)?, options.into_iter()));
     }
     Ok(asked)
 }
@@ -61,6 +68,38 @@ fn tmpfs<'a>(target: &str, options: impl Iterator<Item = &'a str>) -> Mount {
         source: "tmpfs".into(),
         options: all,
         ..Mount::default()
+    }
+}
+
+/// What tmpfs(5) has, and the flags of every mount.
+fn is_tmpfs_option(option: &str) -> bool {
+    match option.split_once('=') {
+        Some((key, value)) => {
+            !value.is_empty()
+                && matches!(
+                    key,
+                    "size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "huge" | "mpol"
+                )
+        }
+        None => matches!(
+            option,
+            "ro" | "rw"
+                | "exec"
+                | "noexec"
+                | "suid"
+                | "nosuid"
+                | "dev"
+                | "nodev"
+                | "sync"
+                | "noswap"
+                | "atime"
+                | "noatime"
+                | "diratime"
+                | "nodiratime"
+                | "relatime"
+                | "norelatime"
+                | "strictatime"
+        ),
     }
 }
 

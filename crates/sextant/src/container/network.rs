@@ -101,7 +101,13 @@ pub(super) fn connect(
     owner.record(Effect::Netns { path: path.clone() })?;
     kernel::namespace::pin_new_netns(&path)?;
     let attachment = attachment(instance, &record.id, &record.network.ports)?;
-    Ok(caller(instance).add(list, &attachment, owner)?)
+    caller(instance).add(list, &attachment, owner).map_err(|error| {
+        // It knows containers by their ids; people by their names.
+        let text = Record::all(instance).unwrap_or_default().iter().fold(error.to_string(), |text, other| {
+            text.replace(&format!("{}/{INTERFACE}", other.id), &other.name)
+        });
+        Failure::new(text)
+    })
 }
 
 /// The network namespace of a running container, by a name that stays its own: the number of a process may be

@@ -76,7 +76,7 @@ pub(crate) fn variables(given: &[String], files: &[String]) -> Result<Vec<String
         for (number, line) in text.lines().enumerate() {
             let line = line.trim_start();
             if !line.is_empty() && !line.starts_with('#') {
-                let place = || format!("line {} of {file}", number + 1);
+                let place = || format!("read the variables of {file}, line {}", number + 1);
                 all.extend(variable(line).context(place)?);
             }
         }
@@ -89,7 +89,7 @@ pub(crate) fn variables(given: &[String], files: &[String]) -> Result<Vec<String
 
 fn variable(word: &str) -> Result<Option<String>> {
     match word.split_once('=') {
-        Some(("", _)) => Err(Failure::new(format!("cannot set the variable {word:?}: give NAME=VALUE"))),
+        Some(("", _)) => Err(Failure::new(format!("{word:?} names no variable: give NAME=VALUE"))),
         Some(_) => Ok(Some(word.to_owned())),
         None => Ok(std::env::var(word).ok().map(|value| format!("{word}={value}"))),
     }
@@ -156,7 +156,11 @@ fn ports(text: &str) -> Result<Vec<PortMapping>> {
         }
         Some(_) => text.to_owned(),
     };
-    PortMapping::parse(&whole).map_err(|e| wrong("--publish", text, &e.to_string()))
+    PortMapping::parse(&whole).map_err(|e| {
+        // It names what was made of the words; the person knows what they typed.
+        let e = e.to_string();
+        wrong("--publish", text, e.strip_prefix(&format!("cannot publish {whole:?}: ")).unwrap_or(&e))
+    })
 }
 
 fn free_port(address: &str) -> Result<u16> {

@@ -49,11 +49,16 @@ pub(crate) fn timestamp(seconds: u64) -> String {
     format!("{}Z", &text[..19])
 }
 
-/// A point in time as people type it: RFC 3339, or an age ("90s", "10m", "2h", "3d"). The answer is comparable with the
+/// A point in time as people type it: RFC 3339 in UTC (or the beginning of it: a day), or an age ("90s", "10m", "2h", "3d"). The answer is comparable with the
 /// times in a log, which are RFC 3339 in UTC.
 pub(crate) fn since(text: &str) -> Option<String> {
     if text.as_bytes().get(4) == Some(&b'-') {
-        return Some(text.to_owned());
+        // Other offsets would compare as text, and wrongly.
+        let (day, time) = text.split_once('T').unwrap_or((text, ""));
+        let digits =
+            |text: &str, other: &[char]| text.chars().all(|c| c.is_ascii_digit() || other.contains(&c));
+        let utc = time.is_empty() || time.ends_with('Z');
+        return (utc && digits(day, &['-']) && digits(time, &[':', '.', 'Z'])).then(|| text.to_owned());
     }
     let unit = text.chars().last()?;
     let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -92,5 +97,8 @@ mod tests {
         assert_eq!(ago(15 * 86_400), "2 weeks");
         assert!(since("10m").unwrap() < since("1s").unwrap());
         assert_eq!(since("10x"), None);
+        assert!(since("2026-01-31").is_some() && since("2026-01-31T10:00:00.5Z").is_some());
+        assert_eq!(since("2026-01-31T10:00:00+02:00"), None);
+        assert_eq!(since("2026-month"), None);
     }
 }

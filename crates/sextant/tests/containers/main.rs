@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     assert!(rustix::process::geteuid().is_root(), "these tests need root");
+    std::panic::set_hook(Box::new(|panic| println!("{panic}")));
     bench::own_namespaces();
     let bench = Bench::new();
     let (mut passed, mut failed) = (0, Vec::new());
