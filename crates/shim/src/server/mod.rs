@@ -2,6 +2,7 @@
 
 mod connection;
 mod container;
+mod joining;
 mod log;
 mod process;
 mod service;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::Timespec;
 
-use crate::protocol::{Exited, Output, Started};
+use crate::protocol::{Exited, Output};
 use connection::{Connection, Refusal};
 use container::Container;
 use process::{Process, StreamRef};
@@ -336,72 +337,6 @@ impl Server {
         if creator && self.ended && !self.shutdown {
             self.tell_on_exit();
         }
-    }
-
-    /// A process that is still on its way, and whose client has left, is not waited for.
-    fn drop_abandoned_joins(&mut self) {
-        let alone = |p: &Process| p.joining.is_some() && p.attached.is_empty();
-        let ids: Vec<String> =
-            self.processes.iter().filter(|(_, p)| alone(p)).map(|(id, _)| id.clone()).collect();
-        for id in ids {
-            self.forget(&Source::Join(id.clone()));
-            self.processes.remove(&id);
-        }
-    }
-
-    /// A process that is being brought in has something to say, or has become its program.
-    fn advance_join(&mut self, id: &str) {
-        let Some(process) = self.processes.get_mut(id) else { return };
-        let Some(mut joining) = process.joining.take() else { return };
-        let started = match joining.advance() {
-            Ok(false) => {
-                process.joining = Some(joining);
-                return;
-            }
-            Ok(true) => match joining.console.take().map(|console| process.set_console(console)) {
-                Some(Err(e)) => Err(Refusal::internal(e)),
-                _ => joining.into_child().map_err(container::refusal),
-            },
-            Err(e) => Err(container::refusal(e)),
-        };
-        self.forget(&Source::Join(id.to_owned()));
-        let outcome = started.and_then(|(child, warnings)| self.joined(id, child, warnings));
-        if let Err(refusal) = outcome
-            && let Some(process) = self.processes.remove(id)
-        {
-            for stream in
-                [Source::Output(id.into(), 0), Source::Output(id.into(), 1), Source::Input(id.into())]
-            {
-                self.forget(&stream);
-            }
-            if let Some(to) = process.attached.first() {
-                self.answer(*to, Err(refusal));
-            }
-        }
-    }
-
-    fn joined(
-        &mut self,
-        id: &str,
-        child: kernel::process::Child,
-        warnings: Vec<String>,
-    ) -> Result<(), Refusal> {
-        let Some(process) = self.processes.get_mut(id) else { return Ok(()) };
-        let started = Output { started: Some(Started { pid: child.pid, warnings }), ..Output::default() };
-        process.child = Some(child);
-        if let Some(to) = process.attached.first()
-            && let Some(connection) = self.connections.get_mut(&to.connection)
-        {
-            connection.output(to.stream, &started);
-        }
-        let watched = self.watch_end(id).and_then(|()| self.watch_streams(id));
-        watched.map_err(|e| {
-            // Without epoll there is no telling when it ends.
-            if let Some(process) = self.processes.get(id) {
-                let _ = process.signal(libc::SIGKILL);
-            }
-            Refusal::internal(e)
-        })
     }
 
     fn flush_connections(&mut self) {
