@@ -15,16 +15,13 @@ pub(crate) use images::{
 };
 pub(crate) use run::{PullPolicy, RunArgs};
 
+/// What every command takes, apart from its own options.
+const INSTANCE: &str = "Options of every command";
+
 /// The six Kubernetes interfaces as one program: images, containers and their networks on this machine, without a
 /// daemon.
 #[derive(Debug, Parser)]
-#[command(
-    name = "sextant",
-    version,
-    propagate_version = true,
-    disable_help_subcommand = true,
-    max_term_width = 110
-)]
+#[command(name = "sextant", version, disable_help_subcommand = true, max_term_width = 110)]
 #[command(after_help = "Examples:
   sextant run --rm -it docker.io/library/alpine sh
   sextant run -d --name web -p 8080:80 nginx
@@ -39,11 +36,19 @@ pub(crate) struct Cli {
         global = true,
         env = "SEXTANT_DATA_DIR",
         default_value = "/var/lib/sextant",
-        value_name = "DIR"
+        value_name = "DIR",
+        help_heading = INSTANCE
     )]
     pub(crate) data_dir: PathBuf,
     /// Where what does not outlive a boot is kept. Another one is another instance: the two never touch.
-    #[arg(long, global = true, env = "SEXTANT_RUN_DIR", default_value = "/run/sextant", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEXTANT_RUN_DIR",
+        default_value = "/run/sextant",
+        value_name = "DIR",
+        help_heading = INSTANCE
+    )]
     pub(crate) run_dir: PathBuf,
     #[command(subcommand)]
     pub(crate) command: Command,

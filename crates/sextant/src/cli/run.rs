@@ -18,7 +18,7 @@ pub(crate) enum PullPolicy {
   sextant run --rm --memory 256m --cpus 0.5 --network none 127.0.0.1:5000/job
   sextant run --rm --user 1000:1000 --cap-drop ALL --read-only tool
 
-Exit codes: the program's own; 125 if the container could not be made, 126 if the program could not be executed, 127 if
+Exit codes: the program's own; 125 if the container could not be made, 126 if the program could not be executed, 127 if \
 it is not there.")]
 pub(crate) struct RunArgs {
     /// Connect standard input
@@ -55,7 +55,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "[[ADDRESS:]PORT:]PORT[/udp]")]
     pub(crate) publish: Vec<String>,
     /// The network: bridge, none, host, or container:NAME
-    #[arg(long, default_value = "bridge", value_name = "NETWORK")]
+    #[arg(long, alias = "net", default_value = "bridge", value_name = "NETWORK")]
     pub(crate) network: String,
     /// The host name inside (default: the beginning of the id)
     #[arg(long, value_name = "NAME")]

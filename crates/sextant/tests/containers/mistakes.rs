@@ -1,5 +1,9 @@
 //! What people type by mistake, and what they are told.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
 use crate::Test;
 use crate::bench::{Bench, Ended};
 
@@ -60,12 +64,22 @@ fn usage(b: &Bench) {
 }
 
 fn ordinary_user(b: &Bench) {
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    for args in [&["ps"][..], &["run", "--rm", "t"], &["images"]] {
-        let ended: Ended = b.command_by(&nobody, args).current_dir("/").output().unwrap().into();
+    // Where the program was built may be closed to others.
+    let dir = tempfile::Builder::new().prefix("sextant-nobody-").tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("sextant");
+    fs::copy(env!("CARGO_BIN_EXE_sextant"), &program).unwrap();
+    let as_nobody = |args: &[&str]| -> Ended {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(args);
+        command.arg("--data-dir").arg(b.path("data")).arg("--run-dir").arg(b.path("run"));
+        command.current_dir("/").stdin(Stdio::null()).output().unwrap().into()
+    };
+    for args in [&["ps"][..], &["images"], &["stop", "x"]] {
+        let ended = as_nobody(args);
         assert!(ended.code != 0 && ended.err.lines().count() == 1 && ended.err.contains("root"), "{ended:?}");
     }
-    let ended: Ended = b.command_by(&nobody, &["--help"]).current_dir("/").output().unwrap().into();
+    let ended = as_nobody(&["--help"]);
     assert!(ended.code == 0 && ended.out.contains("Usage: sextant"), "{ended:?}");
 }
 
@@ -110,7 +124,7 @@ fn pipes(b: &Bench) {
         [&["ps", "-aq"][..], &["ps", "-a"], &["inspect", "some"], &["logs", "some"], &["wait", "some"]]
     {
         let mut command = b.command(args);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let ended: Ended = child.wait_with_output().unwrap().into();
