@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Meter;
+use super::reaped::{Reaped, Reaper};
 use crate::Result;
 use crate::program::shown;
 
@@ -16,9 +17,9 @@ pub(crate) struct Side<'a> {
     pub(crate) name: String,
     /// Before each round, not measured.
     pub(crate) prepare: &'a dyn Fn() -> Result<()>,
-    /// What is measured, one after the other. The wall clock stops when the last has ended.
-    pub(crate) commands: &'a dyn Fn(&Meter) -> Vec<Command>,
-    /// Whether everything is gone that the commands left to others; CPU time is counted until then.
+    /// What is measured. The wall clock stops when it has ended, the count of CPU time when all its descendants have.
+    pub(crate) command: &'a dyn Fn(&Meter) -> Command,
+    /// Whether everything is gone that it left to others.
     pub(crate) settled: &'a dyn Fn() -> Result<bool>,
     /// After each round, not measured.
     pub(crate) clean: &'a dyn Fn() -> Result<()>,
@@ -44,6 +45,8 @@ pub(crate) struct Contest<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     cpu: f64,
+    /// What the cgroup that the command was started in counted; less than `cpu` if it put something elsewhere.
+    cgroup: f64,
     wall: f64,
     memory: u64,
 }
@@ -54,6 +57,7 @@ pub(crate) struct Figures {
     name: String,
     cpu_min: f64,
     cpu_median: f64,
+    cpu_in_cgroup_median: f64,
     wall_min: f64,
     wall_median: f64,
     memory_peak: u64,
@@ -77,12 +81,13 @@ pub(crate) struct Verdict {
 impl Contest<'_> {
     /// Runs both sides in turn, `rounds` times, after one round that is not counted (caches, lazily started helpers).
     pub(crate) fn run(&self, rounds: u32) -> Result<Verdict> {
-        let meter = Meter::new()?;
+        let (meter, reaper) = (Meter::new()?, Reaper::new()?);
         let (mut ours, mut peer) = (Vec::new(), Vec::new());
         for round in 0..=rounds {
             // Who goes first changes, so that neither always finds the machine as the other left it.
             let turn = |side: &Side<'_>, costs: &mut Vec<Cost>| -> Result<()> {
-                let cost = side.round(&meter).map_err(|e| format!("{}, round {round}: {e}", side.name))?;
+                let cost =
+                    side.round(&meter, &reaper).map_err(|e| format!("{}, round {round}: {e}", side.name))?;
                 if round > 0 {
                     costs.push(cost);
                 }
@@ -122,32 +127,30 @@ impl Contest<'_> {
 }
 
 impl Side<'_> {
-    fn round(&self, meter: &Meter) -> Result<Cost> {
+    fn round(&self, meter: &Meter, reaper: &Reaper) -> Result<Cost> {
         (self.prepare)()?;
         let watch = meter.watch();
-        let (cpu, began) = (meter.cpu()?, Instant::now());
-        let ran = self.measured(meter);
-        let wall = began.elapsed();
-        let settled = ran.and_then(|()| self.settle());
-        let cpu = meter.cpu()?.saturating_sub(cpu);
+        let before = meter.cpu()?;
+        let ran = self.measured(meter, reaper);
+        let settled = ran.and_then(|reaped| self.settle().map(|()| reaped));
+        let cgroup = meter.cpu()?.saturating_sub(before);
         let memory = watch.stop();
-        settled?;
+        let Reaped { wall, cpu, own } = settled?;
         (self.clean)()?;
-        Ok(Cost { cpu: cpu.as_secs_f64() * 1e3, wall: wall.as_secs_f64() * 1e3, memory })
+        let memory = memory.together;
+        Ok(Cost { cpu: cpu * 1e3, cgroup: (cgroup.as_secs_f64() - own) * 1e3, wall: wall * 1e3, memory })
     }
 
-    fn measured(&self, meter: &Meter) -> Result<()> {
-        for mut command in (self.commands)(meter) {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-            let output = meter.spawn(&mut command)?.wait_with_output()?;
-            if !output.status.success() {
-                let words = String::from_utf8_lossy(&output.stderr);
-                return Err(
-                    format!("{} failed: {}\n{}", shown(&command), output.status, words.trim_end()).into()
-                );
-            }
+    fn measured(&self, meter: &Meter, reaper: &Reaper) -> Result<Reaped> {
+        let mut command = reaper.around(&(self.command)(meter));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let output = meter.spawn(&mut command)?.wait_with_output()?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let command = shown(&(self.command)(meter));
+            return Err(format!("{command} failed: {}\n{}", output.status, words.trim_end()).into());
         }
-        Ok(())
+        reaper.read()
     }
 
     fn settle(&self) -> Result<()> {
@@ -172,8 +175,17 @@ impl Figures {
         };
         let ((cpu_min, cpu_median), (wall_min, wall_median)) =
             (sorted(|cost| cost.cpu), sorted(|cost| cost.wall));
+        let (_, cpu_in_cgroup_median) = sorted(|cost| cost.cgroup);
         let memory_peak = costs.iter().map(|cost| cost.memory).max().unwrap_or(0);
-        Self { name: side.name.clone(), cpu_min, cpu_median, wall_min, wall_median, memory_peak }
+        Self {
+            name: side.name.clone(),
+            cpu_min,
+            cpu_median,
+            cpu_in_cgroup_median,
+            wall_min,
+            wall_median,
+            memory_peak,
+        }
     }
 }
 

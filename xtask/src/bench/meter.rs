@@ -98,16 +98,19 @@ impl Meter {
 
     /// Watches the memory of what is inside until the watch is stopped.
     pub(crate) fn watch(&self) -> MemoryWatch {
-        let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, together) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let single = Arc::new(AtomicU64::new(0));
         let dir = self.dirs.first().map(|(dir, _)| dir.clone()).unwrap_or_default();
-        let (stopped, highest) = (Arc::clone(&stop), Arc::clone(&peak));
+        let (stopped, sum, most) = (Arc::clone(&stop), Arc::clone(&together), Arc::clone(&single));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                highest.fetch_max(resident(&dir), Ordering::Relaxed);
+                let (now, highest) = resident(&dir);
+                sum.fetch_max(now, Ordering::Relaxed);
+                most.fetch_max(highest, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        MemoryWatch { stop, peak, thread }
+        MemoryWatch { stop, together, single, thread }
     }
 
     fn step(&self, which: impl Fn(&(PathBuf, PathBuf)) -> &PathBuf) -> Result<()> {
@@ -123,15 +126,21 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         for (dir, _) in &self.dirs {
-            // The kernel needs a moment after the last process; a contest has ended its own.
-            for _ in 0..50 {
-                match std::fs::remove_dir(dir) {
-                    Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
-                    _ => break,
-                }
+            remove(dir);
+        }
+    }
+}
+
+fn remove(dir: &Path) {
+    // The kernel needs a moment after the last process; a contest has ended its own.
+    for _ in 0..50 {
+        let below = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        below.filter(|entry| entry.path().is_dir()).for_each(|entry| remove(&entry.path()));
+        match std::fs::remove_dir(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(20));
             }
+            _ => break,
         }
     }
 }
@@ -139,31 +148,52 @@ impl Drop for Meter {
 /// A thread that adds up resident memory every 5 ms.
 pub(crate) struct MemoryWatch {
     stop: Arc<AtomicBool>,
-    peak: Arc<AtomicU64>,
+    together: Arc<AtomicU64>,
+    single: Arc<AtomicU64>,
     thread: std::thread::JoinHandle<()>,
 }
 
+/// Memory, in KiB.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Memory {
+    /// The most that all processes together had resident at one moment (`VmRSS`, every 5 ms).
+    pub(crate) together: u64,
+    /// The most that one process ever had resident (`VmHWM`).
+    pub(crate) single: u64,
+}
+
 impl MemoryWatch {
-    /// The most that was resident at one moment, in KiB.
-    pub(crate) fn stop(self) -> u64 {
+    /// The most there was.
+    pub(crate) fn stop(self) -> Memory {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.join();
-        self.peak.load(Ordering::Relaxed)
+        let read = |peak: Arc<AtomicU64>| peak.load(Ordering::Relaxed);
+        Memory { together: read(self.together), single: read(self.single) }
     }
 }
 
-/// The sum of what the processes in `dir` and below have resident, in KiB.
-fn resident(dir: &Path) -> u64 {
+/// What the processes in `dir` and below have resident together, and the most that one of them ever had, in KiB.
+fn resident(dir: &Path) -> (u64, u64) {
     let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    let own: u64 = procs.lines().map(resident_of).sum();
-    let below = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    own + below.filter(|entry| entry.path().is_dir()).map(|entry| resident(&entry.path())).sum::<u64>()
+    let own = procs.lines().map(resident_of);
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| entry.path().is_dir()).map(|entry| resident(&entry.path()));
+    own.chain(below).fold((0, 0), |(sum, most), (now, highest)| (sum + now, most.max(highest)))
 }
 
-fn resident_of(pid: &str) -> u64 {
+fn resident_of(pid: &str) -> (u64, u64) {
+    let command = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    // Those that count do not count, nor do their children as long as they are not yet what they will be.
+    let name = command(pid);
+    if name.trim_end() == "python3" || name == command("self") {
+        return (0, 0);
+    }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    let read = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    };
+    (read("VmRSS:"), read("VmHWM:"))
 }
 
 /// Where the hierarchy with `controller` is mounted; v2's has none of its own.

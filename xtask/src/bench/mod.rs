@@ -1,8 +1,15 @@
 //! `bench NAME`: ours and a peer, interleaved in one run, judged by CPU time. New ones go into [`CONTESTS`].
 
+mod alone;
 mod contest;
 mod contests;
 mod meter;
+mod pull;
+mod reaped;
+mod report;
+mod run;
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -10,11 +17,24 @@ pub(crate) use contest::{Contest, Promise, Side};
 pub(crate) use meter::Meter;
 
 use crate::Result;
+use report::Report;
 
-/// A name, and what sets the contest up and runs it.
-type Entry = (&'static str, fn(&Bench) -> Result<contest::Verdict>);
+/// A contest.
+struct Entry {
+    name: &'static str,
+    /// How often each side runs if nothing else is said.
+    rounds: u32,
+    /// In a network and a /run of its own.
+    alone: bool,
+    /// Sets it up and runs it.
+    run: fn(&Bench) -> Result<Report>,
+}
 
-const CONTESTS: &[Entry] = &[("calibrate", contests::calibrate), ("run", contests::run)];
+const CONTESTS: &[Entry] = &[
+    Entry { name: "calibrate", rounds: 20, alone: false, run: contests::calibrate },
+    Entry { name: "pull", rounds: 3, alone: false, run: pull::pull },
+    Entry { name: "run", rounds: 20, alone: true, run: run::run },
+];
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,23 +49,39 @@ enum Format {
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|(name, _)| *name)))]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs
-    #[arg(long, default_value_t = 20)]
-    pub(crate) rounds: u32,
+    /// How many times each side runs (default: 20, of pull 3)
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// pull: the directory that stores are made in (default: target/bench; /dev/shm for memory)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) on: Option<PathBuf>,
     /// How to print
     #[arg(short, default_value = "table")]
     output: Format,
 }
 
+impl Bench {
+    fn entry(&self) -> Result<&'static Entry> {
+        Ok(CONTESTS.iter().find(|entry| entry.name == self.name).ok_or("no contest of that name")?)
+    }
+
+    /// How many times each side runs.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.or(self.entry().ok().map(|entry| entry.rounds)).unwrap_or(1).max(1)
+    }
+}
+
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    let (_, entry) =
-        CONTESTS.iter().find(|(name, _)| *name == bench.name).ok_or("no contest of that name")?;
-    let verdict = entry(bench)?;
+    let entry = bench.entry()?;
+    if entry.alone && !alone::is() {
+        return alone::again();
+    }
+    let report = (entry.run)(bench)?;
     match bench.output {
-        Format::Table => print!("{verdict}"),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&verdict)?),
+        Format::Table => print!("{}", report.table),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report.json)?),
     }
     Ok(())
 }
