@@ -141,7 +141,10 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("linux.personality", linux.personality.is_some()),
         ("linux.timeOffsets", !linux.time_offsets.is_empty()),
         ("linux.mountLabel", !linux.mount_label.is_empty()),
-        ("linux.seccomp (SCMP_ACT_NOTIFY)", linux.seccomp.as_ref().is_some_and(crate::seccomp::needs_listener)),
+        (
+            "linux.seccomp (SCMP_ACT_NOTIFY)",
+            linux.seccomp.as_ref().is_some_and(crate::seccomp::needs_listener),
+        ),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),
