@@ -104,7 +104,10 @@ fn cgroup_parent(site: &Site, image: &str) -> Result<String> {
     let shown: serde_json::Value = serde_json::from_str(&quiet(&mut site.sextant(["inspect", "first"]))?)?;
     quiet(&mut site.sextant(["rm", "-f", "first"]))?;
     let path = shown[0]["cgroup"].as_str().unwrap_or_default();
-    path.split('/').find(|name| !name.is_empty()).map(str::to_owned).ok_or_else(|| "inspect shows no cgroup".into())
+    path.split('/')
+        .find(|name| !name.is_empty())
+        .map(str::to_owned)
+        .ok_or_else(|| "inspect shows no cgroup".into())
 }
 
 fn command(site: &Site, image: &str, args: &[&str]) -> Command {
