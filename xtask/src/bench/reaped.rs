@@ -33,7 +33,7 @@ impl Reaper {
 
     /// The command that runs `command` and counts.
     pub(super) fn around(&self, command: &Command) -> Command {
-        let mut around = Command::new("python3");
+        let mut around = Command::new("/usr/bin/python3");
         // -S -E -s: nothing of the machine's Python set-up.
         around.args(["-S", "-E", "-s", "-c", PROGRAM]).arg(self.result());
         around.arg(command.get_program()).args(command.get_args());

@@ -8,7 +8,7 @@ use super::{Bench, Contest, Promise, Report, Side};
 use crate::Result;
 use crate::interop::Site;
 use crate::packages;
-use crate::program::quiet;
+use crate::program::{built, quiet};
 
 /// The bridges of podman's default network, by CNI and by netavark; they outlive its containers.
 const BRIDGES: [&str; 2] = ["cni-podman0", "podman0"];
@@ -20,11 +20,18 @@ pub(super) fn run(bench: &Bench) -> Result<Report> {
     packages::install(&["python3"])?;
     let site = Site::new()?;
     let image = site.busybox()?;
-    quiet(&mut site.sextant(["pull", &image]))?;
+    let program = built("release")?.join("sextant");
+    // State that a boot forgets is in memory, as with both sides' usual /run/...; this /run is the bench's own.
+    let sextant = |args: &[&str]| {
+        let mut sextant = Command::new(&program);
+        sextant.arg("--data-dir").arg(site.data_dir()).args(["--run-dir", "/run/sextant-bench"]).args(args);
+        sextant
+    };
+    quiet(&mut sextant(&["pull", &image]))?;
     let podman = || {
         let mut podman = Command::new("podman");
         podman.args(["--cgroup-manager", "cgroupfs", "--root"]).arg(site.path("podman"));
-        podman.arg("--runroot").arg(site.path("podman-run"));
+        podman.args(["--runroot", "/run/podman-bench"]);
         podman
     };
     quiet(podman().args(["pull", "--quiet", "--tls-verify=false", &image]))?;
@@ -34,7 +41,7 @@ pub(super) fn run(bench: &Bench) -> Result<Report> {
     let ours = Side {
         name: "sextant".to_owned(),
         prepare: NOTHING,
-        command: &|_| site.sextant(["run", "--rm", "--quiet", &image, "true"]),
+        command: &|_| sextant(&["run", "--rm", "--quiet", &image, "true"]),
         settled: &settled,
         clean: NOTHING,
     };
@@ -54,7 +61,6 @@ pub(super) fn run(bench: &Bench) -> Result<Report> {
     let promise = Promise { cpu: Some(0.15), ..Promise::default() };
     let verdict = Contest { name: "run --rm true", ours, peer, promise }.run(bench.rounds());
     super::pull::detach_below(&site.path("podman"));
-    super::pull::detach_below(&site.path("podman-run"));
     Report::of(&verdict?)
 }
 
