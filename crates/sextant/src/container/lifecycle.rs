@@ -33,9 +33,14 @@ fn wait(pidfd: &OwnedFd, limit: Duration) -> bool {
     poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether a run has ended without anybody having undone it.
+/// Whether a run has ended without anybody having undone it; or never began, of a container that was to go with its end.
+///
+/// One that is being made looks like the second: its maker holds its lock.
 pub(crate) fn is_stale(instance: &Instance, record: &Record) -> bool {
-    instance.bundle_dir(&record.id).exists() && shim(instance, record).is_none()
+    match instance.bundle_dir(&record.id).exists() {
+        true => shim(instance, record).is_none(),
+        false => record.remove,
+    }
 }
 
 /// What the container is doing, as its shim says.
