@@ -98,7 +98,7 @@ impl Count {
 }
 
 pub(crate) fn test(sample: &Sample) -> Result<()> {
-    run(sample, 40, 6, false)
+    run(sample, 200, 6, false)
 }
 
 pub(crate) fn soak(soak: &Soak) -> Result<()> {
