@@ -1,5 +1,5 @@
-//! The same command again, in a network namespace and with a /run and a CNI cache of its own: what programs of others
-//! leave there (bridges, iptables chains, pinned namespaces) goes with it, and what else runs here is not in the way.
+//! The same command again, in a network namespace and with a /run, a /dev/shm and a CNI cache of its own: what programs
+//! of others leave there (bridges, iptables chains, locks, pinned namespaces) goes with it, and what else runs here is not in the way.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,6 +13,7 @@ const CNI: &str = "/var/lib/cni";
 const SETUP: &str = r#"
     set -e
     mount -t tmpfs tmpfs /run
+    mount -t tmpfs tmpfs /dev/shm
     mount -t tmpfs tmpfs /var/lib/cni
     ip link set lo up
     if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi

@@ -125,8 +125,11 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        for (dir, _) in &self.dirs {
-            remove(dir);
+        // Runtimes that were given it as a parent made it in the other hierarchies too.
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let roots = table.lines().filter(|line| line.contains(" - cgroup"));
+        for root in roots.filter_map(|line| line.split(' ').nth(4)) {
+            remove(&Path::new(root).join(&self.name));
         }
     }
 }

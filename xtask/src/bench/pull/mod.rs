@@ -1,5 +1,6 @@
 //! `bench pull`: an image of small files from a registry on loopback, by ours, containerd and podman in turn.
 
+mod disk;
 mod image;
 mod puller;
 mod table;
@@ -14,25 +15,46 @@ use crate::Result;
 use crate::interop::Site;
 use crate::packages;
 use crate::program::{quiet, target};
+use disk::Disk;
 use image::{COMPRESSIONS, Image};
 pub(super) use puller::detach_below;
 use puller::{Cost, Puller};
 use table::{Outcome, Variant};
 
-/// Where stores are made. They are removed at the end, all at once: ext4 would make whoever comes after a removal pay.
+/// Where stores are made. On a disk they are removed at the end, all at once: ext4 would make whoever comes after a removal pay.
 struct Yard {
     dir: PathBuf,
     /// For sockets, whose paths must be short.
     run: tempfile::TempDir,
     count: Cell<u32>,
+    /// In memory: to keep what is done would take a lot of it, and removing costs nobody later.
+    volatile: bool,
+    /// Its own filesystem, if it has one.
+    disk: Option<Disk>,
 }
 
+/// linux/magic.h.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
 impl Yard {
-    fn new(on: &Path) -> Result<Self> {
-        let dir = on.join(format!("sextant-bench-{}", std::process::id()));
+    fn new(on: Option<&Path>, cache: &Path, rounds: u32) -> Result<Self> {
+        let disk = if on.is_none() { Some(Disk::new(cache, rounds)?) } else { None };
+        let place = disk.as_ref().map(Disk::place).or(on).unwrap_or(cache);
+        let dir = place.join(format!("sextant-bench-{}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
         let run = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/tmp")?;
-        Ok(Self { dir, run, count: Cell::new(0) })
+        let volatile = rustix::fs::statfs(&dir)?.f_type as u64 == TMPFS_MAGIC;
+        Ok(Self { dir, run, count: Cell::new(0), volatile, disk })
+    }
+
+    /// The latest directory's store is no longer needed.
+    fn done(&self) -> Result<()> {
+        if self.volatile {
+            let dir = self.dir.join(self.count.get().to_string());
+            detach_below(&dir);
+            fs::remove_dir_all(dir)?;
+        }
+        Ok(())
     }
 
     /// A directory nobody has used.
@@ -53,6 +75,10 @@ impl Drop for Yard {
     fn drop(&mut self) {
         detach_below(&self.dir);
         detach_below(self.run.path());
+        if self.disk.is_some() {
+            // It goes as a whole.
+            return;
+        }
         if let Err(e) = fs::remove_dir_all(&self.dir) {
             eprintln!("warning: cannot remove {}: {e}", self.dir.display());
         }
@@ -68,9 +94,11 @@ pub(super) fn pull(bench: &Bench) -> Result<Report> {
     for (compression, _) in COMPRESSIONS {
         let to = format!("docker://{}", site.reference(&reference(compression)));
         let mut skopeo = Command::new("skopeo");
-        quiet(skopeo.args(["copy", "--quiet", "--dest-tls-verify=false", &image.layout(compression), &to]))?;
+        // Or it takes the other compression's layers instead, which it remembers to be the same.
+        skopeo.args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"]);
+        quiet(skopeo.args([&image.layout(compression), &to]))?;
     }
-    let yard = Yard::new(bench.on.as_deref().unwrap_or(&cache))?;
+    let yard = Yard::new(bench.on.as_deref(), &cache, bench.rounds())?;
     let mut costs = COMPRESSIONS.map(|_| Puller::ALL.map(|_| Vec::<Cost>::new()));
     for round in 0..bench.rounds() as usize {
         for ((compression, _), costs) in COMPRESSIONS.iter().zip(&mut costs) {
@@ -85,12 +113,17 @@ pub(super) fn pull(bench: &Bench) -> Result<Report> {
                 let cost = cost.map_err(|e| format!("{name}, {compression}: {e}"))?;
                 eprintln!("{compression}, round {round}, {name}: {:.2} s, cpu {:.2} s", cost.wall, cost.cpu);
                 costs.push(cost);
+                yard.done()?;
             }
         }
     }
     let variants = COMPRESSIONS.iter().zip(costs);
     let variants = variants.map(|((name, _), costs)| Variant::of(name, &costs)).collect::<Result<_>>()?;
-    Report::of(&Outcome::new(&image, &yard.dir, bench.rounds(), variants))
+    let on = match &yard.disk {
+        Some(_) => "a new ext4, on a loop device".to_owned(),
+        None => yard.dir.display().to_string(),
+    };
+    Report::of(&Outcome::new(&image, on, bench.rounds(), variants))
 }
 
 fn reference(compression: &str) -> String {

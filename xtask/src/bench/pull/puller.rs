@@ -64,7 +64,7 @@ impl Puller {
                 let (daemon, command) = containerd(&meter, yard, &dir, reference)?;
                 (Some(daemon), command, dir.join("root/io.containerd.snapshotter.v1.overlayfs/snapshots"))
             }
-            Self::Podman => (None, podman(&dir, reference), dir.join("root/overlay")),
+            Self::Podman => (None, podman(yard, &dir, reference), dir.join("root/overlay")),
         };
         let watch = meter.watch();
         let (before, began) = (meter.cpu()?, Instant::now());
@@ -124,10 +124,10 @@ fn sextant(yard: &Yard, dir: &Path, reference: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn podman(dir: &Path, reference: &str) -> Command {
+fn podman(yard: &Yard, dir: &Path, reference: &str) -> Command {
     let mut command = Command::new("podman");
     command.args(["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--root"]);
-    command.arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));
+    command.arg(dir.join("root")).arg("--runroot").arg(yard.short());
     command.args(["pull", "--quiet", "--tls-verify=false", reference]);
     command
 }

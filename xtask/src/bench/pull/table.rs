@@ -1,7 +1,6 @@
 //! What came of it, for people and programs.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use serde::Serialize;
@@ -21,7 +20,7 @@ pub(super) struct Outcome {
     rounds: u32,
     entries: u64,
     unpacked_bytes: u64,
-    on: PathBuf,
+    on: String,
     promise: Promise,
     variants: Vec<Variant>,
     kept: bool,
@@ -75,13 +74,13 @@ struct Bound {
 }
 
 impl Outcome {
-    pub(super) fn new(image: &Image, on: &Path, rounds: u32, variants: Vec<Variant>) -> Self {
+    pub(super) fn new(image: &Image, on: String, rounds: u32, variants: Vec<Variant>) -> Self {
         let kept = variants.iter().all(|variant| variant.kept);
         Self {
             rounds,
             entries: image.entries,
             unpacked_bytes: image.bytes,
-            on: on.to_owned(),
+            on,
             promise: PROMISE,
             variants,
             kept,
@@ -175,11 +174,11 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "pull: {} entries, {:.0} MB unpacked, {} rounds each, interleaved, below {}",
+            "pull: {} entries, {:.0} MB unpacked, {} rounds each, interleaved, on {}",
             self.entries,
             self.unpacked_bytes as f64 / 1e6,
             self.rounds,
-            self.on.display()
+            self.on
         )?;
         self.variants.iter().try_for_each(|variant| write!(f, "\n{variant}"))?;
         let Promise { cpu, wall, memory } = self.promise;
