@@ -178,8 +178,8 @@ const PROG_ATTACH: libc::c_int = 8;
 const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 
-/// Loads the program for `rules` and attaches it to the cgroup directory, in place of one attached before.
-pub(super) fn attach(cgroup: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
+/// Loads the program for `rules`; it goes with its descriptor, unless it is attached.
+fn load(rules: &[DeviceRule]) -> Result<OwnedFd> {
     let code = program(rules);
     let load = LoadAttr {
         prog_type: TYPE_CGROUP_DEVICE,
@@ -190,7 +190,12 @@ pub(super) fn attach(cgroup: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()>
     };
     let program = bpf(PROG_LOAD, &load).act("load", || "the device rules' program")?;
     // SAFETY: PROG_LOAD returned a new descriptor that nobody else owns.
-    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    Ok(unsafe { OwnedFd::from_raw_fd(program) })
+}
+
+/// Loads the program for `rules` and attaches it to the cgroup directory, in place of one attached before.
+pub(super) fn attach(cgroup: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
+    let program = load(rules)?;
     let attach = AttachAttr {
         target_fd: cgroup.as_raw_fd() as u32,
         prog_fd: program.as_raw_fd() as u32,
@@ -227,29 +232,15 @@ mod tests {
         assert_eq!(DeviceRule { access: nodes, ..none }.v1_texts(), ["b *:* m", "c *:* m"]);
     }
 
-    fn load(rules: &[DeviceRule]) {
-        let code = program(rules);
-        let load = LoadAttr {
-            prog_type: TYPE_CGROUP_DEVICE,
-            insn_cnt: code.len() as u32,
-            insns: code.as_ptr() as u64,
-            license: c"Apache-2.0".as_ptr() as u64,
-            ..LoadAttr::default()
-        };
-        let fd = bpf(PROG_LOAD, &load).unwrap();
-        // SAFETY: a new descriptor.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
-    }
-
     #[test]
     fn the_kernel_accepts_the_program() {
         let partly = DeviceRule { access: DeviceAccess { write: false, ..ALL }, minor: None, ..NULL };
         let deny = DeviceRule { allow: false, kind: DeviceKind::Block, ..partly };
         let deny_all =
             DeviceRule { allow: false, kind: DeviceKind::All, major: None, minor: None, access: ALL };
-        load(&[deny, NULL, partly]);
-        load(&[deny_all, NULL]);
-        load(&[NULL, deny_all]);
-        load(&[]);
+        load(&[deny, NULL, partly]).unwrap();
+        load(&[deny_all, NULL]).unwrap();
+        load(&[NULL, deny_all]).unwrap();
+        load(&[]).unwrap();
     }
 }
