@@ -12,6 +12,7 @@
 
 pub mod allocation;
 pub mod arch;
+pub mod cache;
 pub mod capability;
 pub mod cgroup;
 mod error;

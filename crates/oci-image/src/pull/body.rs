@@ -81,16 +81,23 @@ impl Body {
 
     /// A reader from the first byte on.
     pub(super) fn reader(&self) -> Follow<'_> {
-        Follow { body: self, file: None, offset: 0, known: 0, generation: self.lock().generation }
+        let generation = self.lock().generation;
+        Follow { body: self, file: None, offset: 0, known: 0, forgotten: 0, generation }
     }
 }
 
-/// Reads a blob as it comes; waits where it has not come yet.
+/// How much is read before its pages are let go of.
+const FORGET: u64 = 4 << 20;
+
+/// Reads a blob as it comes; waits where it has not come yet. Nobody reads it again soon: its pages in memory are let go
+/// of behind the reader, for the files that are written meanwhile.
 pub(super) struct Follow<'a> {
     body: &'a Body,
     file: Option<Arc<File>>,
     offset: u64,
     known: u64,
+    /// Up to where pages were let go of.
+    forgotten: u64,
     generation: u32,
 }
 
@@ -136,6 +143,11 @@ impl Read for Follow<'_> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the downloaded file was cut short"));
         }
         self.offset += n as u64;
+        if self.offset - self.forgotten >= FORGET {
+            // Advice: what the filesystem keeps, it keeps.
+            let _ = kernel::cache::forget(file, self.forgotten, self.offset - self.forgotten);
+            self.forgotten = self.offset;
+        }
         Ok(n)
     }
 }

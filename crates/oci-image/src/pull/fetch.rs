@@ -22,6 +22,9 @@ use crate::{
 };
 
 const CHUNK: usize = 128 << 10;
+/// How much is written before the kernel is asked to bring it to the disk: what is there when the blob is whole need
+/// not be waited for, and its pages are free for the files once they are unpacked.
+const WRITE_BACK: u64 = 8 << 20;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// The longest that a server's `Retry-After` is obeyed.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -128,6 +131,7 @@ impl Fetcher<'_> {
             file: &claim.file,
             hasher: Hasher::new(descriptor.digest.algorithm()),
             length: 0,
+            written_back: kept,
             body,
             busy,
         };
@@ -216,6 +220,7 @@ struct Sink<'a> {
     file: &'a File,
     hasher: Hasher,
     length: u64,
+    written_back: u64,
     body: &'a Body,
     busy: &'a mut Busy,
 }
@@ -255,6 +260,12 @@ impl Sink<'_> {
         self.length = length;
         self.busy.fetched += bytes.len() as u64;
         self.body.grow(length);
+        let behind = length - self.written_back;
+        if behind >= WRITE_BACK {
+            // A filesystem that will not is none the worse for it.
+            let _ = kernel::cache::begin_write_back(self.file, self.written_back, behind);
+            self.written_back = length;
+        }
         Ok(())
     }
 }

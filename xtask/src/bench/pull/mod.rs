@@ -2,6 +2,7 @@
 
 mod disk;
 mod image;
+mod memory;
 mod puller;
 mod table;
 

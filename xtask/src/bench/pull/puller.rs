@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::Yard;
+use super::{Yard, memory};
 use crate::Result;
 use crate::bench::Meter;
 use crate::bench::meter::Memory;
@@ -57,6 +57,7 @@ impl Puller {
         let dir = yard.fresh()?;
         // Nobody writes back what another has written.
         rustix::fs::sync();
+        memory::touch()?;
         let meter = Meter::new()?;
         let (mut daemon, mut command, layers) = match self {
             Self::Sextant => (None, sextant(yard, &dir, reference)?, dir.join("data/images/layers")),
