@@ -39,6 +39,9 @@ pub struct Toll {
     pub killed: u64,
     /// Commands in all.
     pub runs: u64,
+    /// Kills after which it took a second recovery: a child that the killed process was about to start holds its locks
+    /// until it has become its program, and what recovers meanwhile rightly leaves alone what seems to be in use.
+    pub late: Vec<String>,
     /// What was not as it should be, with the kill that led there.
     pub failures: Vec<String>,
 }
@@ -113,10 +116,13 @@ impl Crash<'_> {
         if let Err(e) = (self.recover)() {
             toll.failures.push(format!("{} {how}: recovery: {e}", self.name));
         }
-        if let Err(e) = self.machine.settle(before, self.settle, &format!("{} {how}", self.name)) {
-            toll.failures.push(e.to_string());
-            // A second try, so that one leak is not told again after every later kill.
-            let _ = (self.recover)();
+        let what = format!("{} {how}", self.name);
+        if let Err(first) = self.machine.settle(before, self.settle, &what) {
+            let again = (self.recover)().and_then(|()| self.machine.settle(before, self.settle, &what));
+            match again {
+                Ok(()) => toll.late.push(first.to_string()),
+                Err(_) => toll.failures.push(first.to_string()),
+            }
         }
         Ok(())
     }
@@ -176,6 +182,7 @@ impl Toll {
     pub fn add(&mut self, other: Self) {
         self.killed += other.killed;
         self.runs += other.runs;
+        self.late.extend(other.late);
         self.failures.extend(other.failures);
     }
 }

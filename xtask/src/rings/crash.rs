@@ -126,6 +126,9 @@ fn all(commands: &[&[&str]], at: &dyn Fn(&[&str]) -> Command) -> testkit::Result
 fn told(toll: testkit::Result<Toll>) -> Result<()> {
     let toll = toll?;
     println!("        {} runs, {} killed before their end", toll.runs, toll.killed);
+    if let Some(first) = toll.late.first() {
+        println!("        {} took a second command; first: {first}", toll.late.len());
+    }
     match toll.failures.as_slice() {
         [] => Ok(()),
         [first, ..] => {
