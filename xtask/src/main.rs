@@ -1,4 +1,4 @@
-//! The developer's commands: `cargo xtask test`, `vm`, `soak`, `bench`, `dist`, `tidy`.
+//! The developer's commands: `cargo xtask test`, `vm`, `soak`, `bench`, `conformance`, `dist`, `tidy`.
 //!
 //! It builds, installs Debian packages (only those that are missing), runs every ring of tests and says what came of
 //! them. It forks the programs of others freely: they are what Sextant is compared with.
@@ -9,6 +9,7 @@
 //! Entry point: [`main`], one module a command.
 
 mod bench;
+mod conformance;
 mod dist;
 mod interop;
 mod packages;
@@ -42,6 +43,8 @@ enum Command {
     Vm(vm::Vm),
     /// Ours and a peer, interleaved in one run, judged by CPU time
     Bench(bench::Bench),
+    /// An upstream suite that you built, compared with docs/conformance
+    Conformance(conformance::Conformance),
     /// Lays everything out as installed: bin/ cni/ systemd/ completions/ man/
     Dist(dist::Dist),
     /// What a machine can check of the house rules
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Soak(soak) => rings::soak(&soak),
         Command::Vm(vm) => vm::run(&vm),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Conformance(conformance) => conformance::run(&conformance),
         Command::Dist(dist) => dist::run(&dist),
         Command::Tidy => tidy::run(),
     };

@@ -58,6 +58,8 @@ impl Bundle {
         std::fs::remove_file(dir.join("rootfs"))?;
         let config = dir.join("config.json");
         let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+        // Debian's crun takes no newer one.
+        spec["ociVersion"] = "1.0.2".into();
         spec["root"]["path"] = self.path("rootfs").display().to_string().into();
         std::fs::write(&config, spec.to_string())?;
         symlink(self.path("rootfs"), dir.join("rootfs"))?;

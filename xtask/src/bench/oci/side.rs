@@ -128,10 +128,16 @@ impl Side {
         let command = self.command(bundle, &["run", "--detach", "--bundle", &stay, &self.staying()]);
         let [program, args @ ..] = command.as_slice() else { return Ok(()) };
         let mut run = Command::new(program);
-        // The container inherits these, and must not hold ours open.
-        run.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // The container inherits these: a pipe would stay open with it.
+        let words = bundle.path("words");
+        let file = std::fs::File::create(&words)?;
+        run.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let status = run.status()?;
-        if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", shown(&run)).into()) }
+        if status.success() {
+            return Ok(());
+        }
+        let words = std::fs::read_to_string(&words)?;
+        Err(format!("{} failed: {status}\n{}", shown(&run), words.trim_end()).into())
     }
 
     /// Ends it.

@@ -1,0 +1,114 @@
+//! `conformance NAME --suite PATH`: an upstream suite that you built, run against our runtime, compared with
+//! `docs/conformance/NAME.txt`, so that counts do not rot.
+
+mod outcome;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use crate::Result;
+use crate::packages;
+use crate::program::{built, call, cargo, root};
+use outcome::{Difference, Outcomes};
+
+const DRIVER: &str = include_str!("driver.py");
+
+/// A suite that this can drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// opencontainers/runtime-tools, its validation files
+    RuntimeTools,
+    /// youki's contest
+    Contest,
+    /// runc's integration tests
+    Bats,
+}
+
+impl Suite {
+    /// The driver's word.
+    fn word(self) -> &'static str {
+        match self {
+            Self::RuntimeTools => "runtime-tools",
+            Self::Contest => "contest",
+            Self::Bats => "bats",
+        }
+    }
+}
+
+/// Runs an upstream suite and compares with what docs/conformance says.
+#[derive(Debug, Args)]
+pub(crate) struct Conformance {
+    /// Which suite
+    #[arg(value_enum)]
+    name: Suite,
+    /// Where suites were built: docs/conformance/README.md says what lies where
+    #[arg(long, value_name = "DIR")]
+    suite: PathBuf,
+    /// Another runtime, to see what it does
+    #[arg(long, value_name = "PROGRAM")]
+    runtime: Option<PathBuf>,
+    /// Only these tests, groups or files
+    items: Vec<String>,
+    /// Which tree of cgroups the suite sees: v1, host, v2
+    #[arg(long, default_value = "v1")]
+    cgroup: String,
+    /// Where raw output is kept
+    #[arg(long, value_name = "DIR", default_value = "target/conformance")]
+    out: PathBuf,
+    /// Write docs/conformance/NAME.txt anew; explanations that are there stay
+    #[arg(long)]
+    update: bool,
+}
+
+pub(crate) fn run(args: &Conformance) -> Result<()> {
+    packages::install(&["python3", "bats", "jq", "iproute2", "uidmap"])?;
+    let runtime = match &args.runtime {
+        Some(runtime) => runtime.clone(),
+        None => ours(&args.out)?,
+    };
+    let out = args.out.join(args.name.word());
+    std::fs::create_dir_all(&out)?;
+    let mut driver = Command::new("/usr/bin/python3");
+    driver.args(["-c", DRIVER, args.name.word()]).arg(std::path::absolute(runtime)?).arg(&out);
+    driver.args(["--cgroup", &args.cgroup]).args(&args.items);
+    driver.env("SUITES", std::path::absolute(&args.suite)?);
+    call(&mut driver)?;
+    let found = Outcomes::read(&std::fs::read_to_string(out.join("results.txt"))?)?;
+    let book = root().join("docs/conformance").join(format!("{}.txt", args.name.word()));
+    let known = match std::fs::read_to_string(&book) {
+        Ok(text) => Outcomes::read(&text)?,
+        Err(_) => Outcomes::default(),
+    };
+    if args.update {
+        std::fs::write(&book, found.explained_by(&known).to_string())?;
+        println!("written: {}", book.display());
+        return Ok(());
+    }
+    judge(&found, &known, args.items.is_empty())
+}
+
+fn judge(found: &Outcomes, known: &Outcomes, whole: bool) -> Result<()> {
+    let differences = found.differences(known, whole);
+    for difference in &differences {
+        println!("{difference}");
+    }
+    let worse = differences.iter().filter(|d| matches!(d, Difference::Worse { .. })).count();
+    match (worse, differences.len()) {
+        (0, 0) => println!("as docs/conformance says"),
+        (0, _) => println!("better than docs/conformance says: run it with --update"),
+        (n, _) => return Err(format!("{n} tests are worse than docs/conformance says").into()),
+    }
+    Ok(())
+}
+
+/// The small build under the name that makes it the runtime.
+fn ours(out: &Path) -> Result<PathBuf> {
+    cargo(["build", "--profile", "shim", "--locked", "--package", "shim"])?;
+    let bin = out.join("bin");
+    std::fs::create_dir_all(&bin)?;
+    let runtime = bin.join("sextant-oci");
+    std::fs::copy(built("shim")?.join("sextant-shim"), &runtime)?;
+    Ok(runtime)
+}
