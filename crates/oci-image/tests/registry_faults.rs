@@ -1,19 +1,17 @@
 //! Registries that misbehave: each fault ends in success where it can, else in an error that says what happened.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod faulty;
-
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use faulty::{Faulty, answer};
 use oci_image::contract::{Descriptor, Digest, MediaType};
 use oci_image::reference::Reference;
 use oci_image::registry::client::{Client, Config, Patience};
 use oci_image::registry::credentials::{Credential, CredentialFiles};
 use oci_image::registry::proxy::ProxyEnv;
+use testkit::faulty::{Faulty, answer};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
 const TYPE: &str = "content-type: application/vnd.oci.image.manifest.v1+json\r\n";

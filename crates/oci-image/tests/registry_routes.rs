@@ -1,8 +1,6 @@
 //! How a registry is reached: mirrors, TLS with one's own CA and client certificate, proxies, plain http.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod faulty;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +9,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use faulty::{Faulty, answer};
 use oci_image::reference::Reference;
 use oci_image::registry::client::{Client, Config, Patience};
 use oci_image::registry::credentials::{Credential, CredentialFiles};
@@ -21,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use testkit::faulty::{Faulty, answer};
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
 
@@ -226,7 +224,7 @@ fn proxy(to: SocketAddr) -> (SocketAddr, Arc<std::sync::Mutex<Vec<String>>>) {
     thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
-            let head = faulty::head(&mut client).unwrap();
+            let head = testkit::faulty::head(&mut client).unwrap();
             log.lock().unwrap().push(head);
             client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
             let mut server = TcpStream::connect(to).unwrap();

@@ -3,6 +3,7 @@
 //!
 //! - [`Machine`] says which of the machine's effects to watch; [`Snapshot::diff`] what a run left behind.
 //! - [`crash`] kills a command at each of its ledger steps, or at random moments, lets another recover, and compares.
+//! - [`faulty`] is a server that answers as no honest one would.
 //! - [`vm`] boots Debian's cloud kernel in QEMU, on an initramfs or a disk of our making, and reads its serial line.
 //! - [`power`] cuts a guest's power at random moments and rebuilds its disk as it would really have been left.
 //!
@@ -13,6 +14,7 @@
 
 pub mod crash;
 mod error;
+pub mod faulty;
 mod machine;
 pub mod power;
 mod program;
@@ -20,6 +22,6 @@ mod random;
 pub mod vm;
 
 pub use error::{Error, Result};
-pub use machine::{Diff, Machine, Snapshot};
+pub use machine::{Diff, Machine, Snapshot, instance_name};
 pub use program::run;
 pub use random::Random;

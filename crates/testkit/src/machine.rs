@@ -8,6 +8,14 @@ use std::time::{Duration, Instant};
 use crate::program::read;
 use crate::{Error, Result};
 
+/// What an instance's cgroups and table are called, by its run directory (ARCHITECTURE.md).
+pub fn instance_name(run: &Path) -> String {
+    let hash = run.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("sextant-{:08x}", hash as u32 ^ (hash >> 32) as u32)
+}
+
 /// Which of the machine's effects to watch. Without more, it watches what everybody shares: mounts, links, named
 /// network namespaces, loop devices, nftables' tables.
 #[derive(Debug, Clone, Default)]

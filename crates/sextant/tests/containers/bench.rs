@@ -14,7 +14,7 @@ use oci_image::store::Store;
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
-use testkit::Machine;
+use testkit::{Machine, instance_name};
 
 use crate::Test;
 use crate::running::Running;
@@ -211,14 +211,6 @@ fn watched(dir: &Path) -> Machine {
         .files_under(dir.join("run"))
         .files_under(dir.join("data/containers"))
         .files_under(dir.join("data/names"))
-}
-
-/// As ARCHITECTURE says it: what an instance's cgroups, bridge and table are called.
-pub(crate) fn instance_name(run: &Path) -> String {
-    let hash = run.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("sextant-{:08x}", hash as u32 ^ (hash >> 32) as u32)
 }
 
 /// `t` has the probe and some users; `nothing` the same without a command; `tool` an entry point and all the rest.

@@ -1,31 +1,46 @@
-//! A server that answers each connection's one request as a test says.
-#![allow(clippy::unwrap_used, dead_code, reason = "a test's tool, which each test uses in part")]
+//! A server on loopback that answers each connection's one request as a test says, however wrong that is.
+#![allow(clippy::unwrap_used, reason = "a test's tool: what fails here fails the test")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 type Once = (usize, fn(&mut TcpStream));
 
 /// A running server; it ends with the process.
-pub(crate) struct Faulty {
-    pub(crate) addr: SocketAddr,
+#[derive(Debug)]
+pub struct Faulty {
+    /// Where it listens.
+    pub addr: SocketAddr,
     count: Arc<AtomicUsize>,
     first: Arc<Mutex<Once>>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Faulty {
     /// `handle` gets the server's address, the request's head (lower-case header names) and the connection.
-    pub(crate) fn start(handle: impl Fn(SocketAddr, &str, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    pub fn start(handle: impl Fn(SocketAddr, &str, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), handle)
+    }
+
+    /// The same on a port that was chosen before.
+    pub fn on(
+        listener: TcpListener,
+        handle: impl Fn(SocketAddr, &str, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         let addr = listener.local_addr().unwrap();
         let first: Arc<Mutex<Once>> = Arc::new(Mutex::new((0, |_| ())));
-        let server = Self { addr, count: Arc::default(), first: first.clone() };
+        let stopped = Arc::<AtomicBool>::default();
+        let server = Self { addr, count: Arc::default(), first: first.clone(), stopped: stopped.clone() };
         let (count, handle) = (server.count.clone(), Arc::new(handle));
         thread::spawn(move || {
             for stream in listener.incoming() {
+                if stopped.load(Ordering::Acquire) {
+                    break;
+                }
                 let (count, handle, first) = (count.clone(), handle.clone(), first.clone());
                 thread::spawn(move || {
                     let mut stream = stream.unwrap();
@@ -47,19 +62,27 @@ impl Faulty {
         server
     }
 
+    /// Nobody listens there when this returns; what is being answered goes on.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        while TcpStream::connect(self.addr).is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The first `count` requests are answered otherwise.
-    pub(crate) fn first(&self, count: usize, answer: fn(&mut TcpStream)) {
+    pub fn first(&self, count: usize, answer: fn(&mut TcpStream)) {
         *self.first.lock().unwrap() = (count, answer);
     }
 
     /// How many requests came.
-    pub(crate) fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 }
 
 /// The request's head, and for a form its body too.
-pub(crate) fn head(stream: &mut TcpStream) -> Option<String> {
+pub fn head(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -83,7 +106,7 @@ pub(crate) fn head(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// A whole answer, after which the connection ends.
-pub(crate) fn answer(stream: &mut impl Write, status: u16, headers: &str, body: &[u8]) {
+pub fn answer(stream: &mut impl Write, status: u16, headers: &str, body: &[u8]) {
     // The client may have what it wants already.
     let _ = write!(
         stream,
