@@ -2,11 +2,12 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
-use super::{At, Claim, Error, Ingest, Result, Store, ingest, lock};
+use super::{At, Claim, Error, Result, Store, ingest, lock};
 use crate::contract::{Algorithm, Digest};
 
 /// What a collection removed.
@@ -33,7 +34,9 @@ impl Store {
     pub fn collect(&self, in_use: &dyn Fn(&Digest) -> bool, partials: Duration) -> Result<Collected> {
         self.sweep_ingest()?;
         let mut collected = Collected::default();
-        let trash = self.ingest()?;
+        let mut trash = Trash::new(self);
+        // First: on a full disk this may be what makes room for the rest.
+        self.collect_partials(partials, &mut collected)?;
         {
             let _lock = lock::exclusive(&self.root().join("lock"))?;
             let (mut blobs, mut layers) = self.needed()?;
@@ -43,21 +46,20 @@ impl Store {
             for digest in self.listed("blobs")? {
                 if !blobs.contains(&digest) {
                     collected.bytes += self.blob_path(&digest).metadata().map_or(0, |m| m.size());
-                    discard(&trash, self.blob_path(&digest), collected.blobs, "blob")?;
+                    trash.take(&self.blob_path(&digest))?;
                     collected.blobs += 1;
                 }
             }
             for digest in self.listed("layers")? {
                 if !layers.contains(&digest) && !in_use(&digest) {
                     collected.bytes += self.layer_meta(&digest).map_or(0, |m| m.size);
-                    discard(&trash, self.layer_folder(&digest), collected.layers, "layer")?;
+                    trash.take(&self.layer_folder(&digest))?;
                     collected.layers += 1;
                 }
             }
         }
-        self.collect_partials(partials, &mut collected)?;
         // Slow, and nobody needs to wait for it.
-        ingest::remove(trash.path())?;
+        trash.empty()?;
         Ok(collected)
     }
 
@@ -116,9 +118,32 @@ impl Store {
     }
 }
 
-/// Takes a thing's name away at once; the thing itself goes with `trash`.
-fn discard(trash: &Ingest, path: PathBuf, n: u64, what: &str) -> Result<()> {
-    fs::rename(&path, trash.path().join(format!("{what}-{n}"))).at("remove", &path)
+/// Things that have lost their names and are about to go. They lie in `ingest/` itself, in nobody's folder: on a full
+/// disk none could be made, and what a killed process leaves there is swept.
+struct Trash {
+    ingest: PathBuf,
+    taken: Vec<PathBuf>,
+}
+
+impl Trash {
+    fn new(store: &Store) -> Self {
+        Self { ingest: store.ingest_path(), taken: Vec::new() }
+    }
+
+    /// Takes a thing's name away at once.
+    fn take(&mut self, path: &Path) -> Result<()> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("trash-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let place = self.ingest.join(name);
+        fs::rename(path, &place).at("remove", path)?;
+        self.taken.push(place);
+        Ok(())
+    }
+
+    /// Removes the things themselves; somebody who sweeps may have been there before.
+    fn empty(self) -> Result<()> {
+        self.taken.iter().try_for_each(|path| ingest::remove(path))
+    }
 }
 
 /// An image whose documents are damaged or missing protects nothing below them: pulling it again mends it. An error of

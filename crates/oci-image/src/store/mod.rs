@@ -52,6 +52,10 @@ pub(crate) use layers::write_meta;
 
 use crate::contract::Algorithm;
 
+/// The file whose room is given up to make room.
+const RESERVE: &str = "reserve";
+const RESERVE_SIZE: usize = 64 << 10;
+
 /// The content of `oci-layout`.
 pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -83,6 +87,7 @@ impl Store {
         }
         store.mark()?;
         store.sweep_ingest()?;
+        store.set_aside();
         Ok(store)
     }
 
@@ -123,6 +128,20 @@ impl Store {
             }
             return done.at("write", path);
         }
+    }
+
+    /// Keeps some room, so that taking images off the record works on a full disk too. Where there is none it is kept
+    /// another time.
+    fn set_aside(&self) {
+        let path = self.root.join(RESERVE);
+        if !path.exists() && fs::write(&path, [0; RESERVE_SIZE]).is_err() {
+            let _: io::Result<()> = fs::remove_file(&path);
+        }
+    }
+
+    /// Gives that room up; whether there was any.
+    fn use_reserve(&self) -> bool {
+        fs::remove_file(self.root.join(RESERVE)).is_ok()
     }
 
     fn ingest_path(&self) -> PathBuf {
