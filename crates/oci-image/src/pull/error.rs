@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, time::Duration};
 
 use super::SourceError;
 use crate::{
@@ -17,6 +17,16 @@ pub enum Error {
     Download {
         /// Which blob.
         digest: Digest,
+        /// The source's last words.
+        source: SourceError,
+    },
+    /// The source gives nothing, or hardly anything, for too long.
+    #[error("cannot download {digest}: it does not get on for {} s: {source}; what came is kept, pull again to go on", after.as_secs())]
+    Stalled {
+        /// Which blob.
+        digest: Digest,
+        /// How long it was waited for.
+        after: Duration,
         /// The source's last words.
         source: SourceError,
     },

@@ -26,8 +26,10 @@ const CHUNK: usize = 128 << 10;
 /// not be waited for, and its pages are free for the files once they are unpacked.
 const WRITE_BACK: u64 = 8 << 20;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
-/// The longest that a server's `Retry-After` is obeyed.
+/// The longest that a server's `Retry-After` is obeyed; a longer one is an error that says so.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// Below so many bytes a second a download does not get on: a byte a minute would keep it busy for years.
+const SLOWEST: u64 = 512;
 
 /// What a fetcher works with.
 pub(super) struct Fetcher<'a> {
@@ -143,10 +145,18 @@ impl Fetcher<'_> {
             sink.append(&bytes)?;
         }
         let mut failures = 0;
+        // Since when, and from where on, it has not got on.
+        let (mut since, mut from) = (Instant::now(), sink.length);
         while sink.length < descriptor.size {
             let before = sink.length;
             let Err(failure) = self.stream(&mut sink, &mut buffer)? else { continue };
             failures = if sink.length > before { 0 } else { failures + 1 };
+            let after = since.elapsed();
+            if sink.length - from > SLOWEST * after.as_secs() {
+                (since, from) = (Instant::now(), sink.length);
+            } else if failure.transient && after >= self.options.progress_within {
+                return Err(Error::Stalled { digest: descriptor.digest.clone(), after, source: failure });
+            }
             self.pause(&descriptor.digest, failure, failures)?;
         }
         let found = sink.hasher.finish();
@@ -186,11 +196,12 @@ impl Fetcher<'_> {
 
     /// Waits before the next try, or gives up.
     fn pause(&self, digest: &Digest, failure: SourceError, failures: u32) -> Result<()> {
-        if !failure.transient || failures >= self.options.attempts {
+        let too_long = failure.retry_after.is_some_and(|asked| asked > LONGEST_WAIT);
+        if !failure.transient || too_long || failures >= self.options.attempts {
             return Err(Error::Download { digest: digest.clone(), source: failure });
         }
         let doubled = self.options.backoff.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
-        let after = failure.retry_after.unwrap_or(doubled).min(LONGEST_WAIT);
+        let after = failure.retry_after.unwrap_or(doubled);
         self.progress.state(digest, State::Retrying { reason: failure.to_string(), after });
         let until = Instant::now() + after;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|l| !l.is_zero()) {

@@ -50,6 +50,8 @@ pub struct Options {
     pub attempts: u32,
     /// How long to wait after the first failure; it doubles with each, up to 10 s.
     pub backoff: Duration,
+    /// How long a download may go without getting on, however often it is tried meanwhile.
+    pub progress_within: Duration,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             unpackers: cores.min(8),
             attempts: 6,
             backoff: Duration::from_millis(200),
+            progress_within: Duration::from_secs(120),
         }
     }
 }

@@ -19,6 +19,9 @@ pub(crate) struct PullArgs {
     /// User and password, instead of stored credentials
     #[arg(long, value_name = "USER:PASSWORD")]
     pub(crate) creds: Option<String>,
+    /// Give up when nothing has come for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) progress_timeout: u64,
     /// No progress, only the image's id
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -99,6 +99,7 @@ fn image(instance: &Instance, store: &Store, args: &RunArgs) -> Result<oci_image
         plain_http: args.plain_http,
         platform: args.platform.as_deref(),
         creds: None,
+        progress_within: None,
         quiet: args.quiet,
     };
     fetch(instance, &args.image, options).map_err(|e| e.with_code(NOT_MADE))

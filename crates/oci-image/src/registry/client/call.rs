@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderValue, WARNING, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -126,7 +126,7 @@ impl Client {
         expected: &[StatusCode],
     ) -> Result<Reply, Error> {
         let patience = &self.config().patience;
-        let mut attempt = 0;
+        let (mut attempt, began) = (0, Instant::now());
         let mut renewed = false;
         loop {
             let key = self.token_key(target, scope);
@@ -146,7 +146,8 @@ impl Client {
             // Nobody listens there; and tokens were asked for several times already.
             let refused = matches!(&failure, Error::Unreachable { source, .. } if source.is_refusal());
             let hopeless = refused || matches!(failure, Error::Token { .. });
-            let again = call.retry && failure.is_transient() && !hopeless;
+            let again =
+                call.retry && failure.is_transient() && !hopeless && began.elapsed() < patience.give_up;
             match retry::pause(patience, attempt, failure.retry_after()).filter(|_| again) {
                 Some(pause) => thread::sleep(pause),
                 None => return Err(failure),

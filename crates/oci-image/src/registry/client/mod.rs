@@ -94,6 +94,8 @@ pub struct Patience {
     pub min_rate: u64,
     /// How often a request is tried, the first included.
     pub attempts: u32,
+    /// For how long: what has not got an answer by then is not tried again.
+    pub give_up: Duration,
     /// The first pause between two tries; it doubles.
     pub backoff: Duration,
     /// The longest `Retry-After` that is obeyed; a longer one is an error that says so.
@@ -110,6 +112,7 @@ impl Default for Patience {
             stall: Duration::from_secs(60),
             min_rate: 512,
             attempts: 4,
+            give_up: Duration::from_secs(120),
             backoff: Duration::from_millis(500),
             retry_after_max: Duration::from_secs(60),
         }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use oci_image::contract::Platform;
 use oci_image::pull::{Options, PullReport, Stage};
 use oci_image::reference::Reference;
@@ -20,6 +22,8 @@ pub(crate) struct FetchOptions<'a> {
     pub(crate) platform: Option<&'a str>,
     /// `USER:PASSWORD`, instead of stored credentials.
     pub(crate) creds: Option<&'a str>,
+    /// How long nothing may come; the usual time if not given.
+    pub(crate) progress_within: Option<Duration>,
     /// No progress.
     pub(crate) quiet: bool,
 }
@@ -30,6 +34,7 @@ pub(crate) fn pull(instance: &Instance, args: &PullArgs) -> Result<()> {
         plain_http: args.plain_http,
         platform: args.platform.as_deref(),
         creds: args.creds.as_deref(),
+        progress_within: Some(Duration::from_secs(args.progress_timeout)),
         quiet: args.quiet || args.output.json(),
     };
     let report = transfer(&instance.store()?, &args.image, options)?;
@@ -62,8 +67,9 @@ fn transfer(store: &Store, image: &str, options: FetchOptions<'_>) -> Result<Pul
     let reference = Reference::parse(image)?;
     let platform: Option<Platform> =
         options.platform.map(|text| text.parse().context(|| format!("use --platform {text}"))).transpose()?;
-    let client = source::client(options.plain_http, options.creds)?;
-    let how = Options { platform, ..Options::default() };
+    let mut how = Options { platform, ..Options::default() };
+    how.progress_within = options.progress_within.unwrap_or(how.progress_within);
+    let client = source::patient_client(options.plain_http, options.creds, how.progress_within)?;
     let progress = Transfer::new(options.quiet);
     let source = client.source(&reference)?;
     Ok(oci_image::pull::pull(store, &reference.to_string(), &source, &how, &progress)?)

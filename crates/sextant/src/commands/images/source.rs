@@ -1,9 +1,10 @@
 //! What every command here begins with: the client for a registry, and the image that is meant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci_image::reference::Reference;
-use oci_image::registry::client::{Client, Config};
+use oci_image::registry::client::{Client, Config, Patience};
 use oci_image::registry::credentials::Credential;
 use oci_image::store::{Error, Image, Store};
 
@@ -11,8 +12,20 @@ use crate::failure::{Failure, Result};
 
 /// A client as the environment configures it; `creds` is `USER:PASSWORD` and stands before what is stored.
 pub(super) fn client(plain_http: bool, creds: Option<&str>) -> Result<Client> {
+    with_patience(plain_http, creds, Patience::default())
+}
+
+/// One that gives up when nothing has come for so long. One try gets half of that, so that there is another.
+pub(super) fn patient_client(plain_http: bool, creds: Option<&str>, give_up: Duration) -> Result<Client> {
+    let usual = Patience::default();
+    let [headers, stall] = [usual.headers, usual.stall].map(|time| time.min(give_up / 2));
+    with_patience(plain_http, creds, Patience { give_up, headers, stall, ..usual })
+}
+
+fn with_patience(plain_http: bool, creds: Option<&str>, patience: Patience) -> Result<Client> {
     let warnings = |url: &str, text: &str| eprintln!("sextant: warning: {url}: {text}");
-    let client = Client::new(Config { plain_http, warnings: Some(Arc::new(warnings)), ..Config::default() });
+    let config = Config { plain_http, patience, warnings: Some(Arc::new(warnings)), ..Config::default() };
+    let client = Client::new(config);
     let Some(creds) = creds else { return Ok(client) };
     let (username, password) = creds
         .split_once(':')
