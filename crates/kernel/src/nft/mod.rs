@@ -31,7 +31,7 @@ use rustix::io::Errno;
 
 pub use datatype::{Field, Target, Value};
 pub use expression::{Conntrack, Expression, Header, Meta, Nat, Register, STATUS_DNAT, TYPE_LOCAL, Verdict};
-pub use read::{SetInfo, element, elements, set_info, table_exists};
+pub use read::{SetInfo, element, elements, set_info, table_exists, tables};
 pub use transaction::{Base, Chain, Element, Hook, Set, Transaction};
 
 use crate::netlink::conntrack::{Flows, delete_flows_on};

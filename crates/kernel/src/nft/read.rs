@@ -51,6 +51,17 @@ pub fn set_info(socket: &mut Socket, family: Family, table: &str, set: &str) -> 
     absent(outcome.map(|()| found))
 }
 
+/// The names of all tables of a family.
+pub fn tables(socket: &mut Socket, family: Family) -> Result<Vec<String>> {
+    let mut batch = Batch::new();
+    let object = format!("nftables tables of family {family}");
+    batch.message(GETTABLE, NLM_F_DUMP, &header(family.number(), 0), "list", object);
+    socket.dump(&batch, |message| {
+        let name = Attributes::after(message.body, 4).find(NFTA_TABLE_NAME);
+        name.filter(|_| message.kind == NEWTABLE).map(|name| name.text())
+    })
+}
+
 /// A table of that name is there.
 pub fn table_exists(socket: &mut Socket, family: Family, table: &str) -> Result<bool> {
     let mut batch = Batch::new();

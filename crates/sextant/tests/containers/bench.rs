@@ -251,9 +251,10 @@ pub(crate) const TESTS: &[Test] = &[("two_instances_do_not_touch_each_other", tw
 
 fn two_instances(b: &Bench) {
     let other = tempfile::Builder::new().prefix("sextant-other-").tempdir_in("/var/tmp").unwrap();
-    let (data, run) = (other.path().join("data"), other.path().join("run"));
+    let (data, run_dir) = (other.path().join("data"), other.path().join("run"));
     make_images(&data.join("images"));
-    let there = |args: &[&str]| -> Ended { b.command_on(&data, &run, &[], args).output().unwrap().into() };
+    let there =
+        |args: &[&str]| -> Ended { b.command_on(&data, &run_dir, &[], args).output().unwrap().into() };
     b.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "t", "probe", "serve", "80", "here"]);
     let started =
         there(&["run", "-d", "--name", "web", "-p", "8081:80", "t", "probe", "serve", "80", "there"]);
@@ -261,9 +262,41 @@ fn two_instances(b: &Bench) {
     assert!(crate::probe::ask("127.0.0.1:8080").unwrap().starts_with("here "));
     assert!(crate::probe::ask("127.0.0.1:8081").unwrap().starts_with("there "));
     assert_eq!(there(&["ps", "-q"]).out.lines().count(), 1);
-    assert_eq!(there(&["rm", "-f", "web"]).code, 0);
+    // What the other one publishes is refused, on any address that meets it, and its place is named.
+    let id = b.inspect("web", "/id").as_str().unwrap().to_owned();
+    let netns = b.path("run/netns").to_str().unwrap().to_owned();
+    for port in ["8080:80", "127.0.0.1:8080:81", "0.0.0.0:8080:80", "8000-8100:8000-8100"] {
+        let refused = there(&["run", "--rm", "-p", port, "t"]);
+        assert!(refused.code == 125 && refused.err.lines().count() == 1, "{port}: {refused:?}");
+        let words = ["cannot publish", "8080", "instance", &id, &netns, "stop"];
+        words.iter().for_each(|word| assert!(refused.err.contains(word), "{port}, {word}: {refused:?}"));
+    }
+    assert!(crate::probe::ask("127.0.0.1:8080").unwrap().starts_with("here "));
+    // A port is its protocol's, and an address of its own is nobody else's.
+    b.ok(&["run", "-d", "--name", "local", "-p", "127.0.0.2:8082:80", "t", "probe", "serve", "80", "local"]);
+    let udp = ["run", "-d", "--name", "udp", "-p", "8080:80/udp", "-p", "127.0.0.3:8082:80"];
+    let started = there(&[&udp[..], &["t", "probe", "serve", "80", "udp"]].concat());
+    assert_eq!(started.code, 0, "{started:?}");
+    assert!(crate::probe::ask("127.0.0.2:8082").unwrap().starts_with("local "));
+    assert!(crate::probe::ask("127.0.0.3:8082").unwrap().starts_with("udp "));
+    assert_eq!(there(&["run", "--rm", "-p", "8082:80", "t"]).code, 125);
+    // Of two that come at once, one gets it.
+    for port in ["8090:80", "8091:80", "8092:80"] {
+        let run = ["run", "-d", "--name", "race", "-p", port, "t", "probe", "serve", "80", "race"];
+        let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let both = [b.command(&run), b.command_on(&data, &run_dir, &[], &run)];
+        let both = both.map(|mut command| quiet(&mut command).unwrap());
+        let mut codes = both.map(|mut child| child.wait().unwrap().code().unwrap());
+        codes.sort_unstable();
+        assert_eq!(codes, [0, 125], "{port}");
+        b.run(&["rm", "-f", "race"]);
+        there(&["rm", "-f", "race"]);
+    }
+    b.ok(&["rm", "-f", "local"]);
+    assert_eq!(there(&["rm", "-f", "web", "udp"]).code, 0);
     assert!(crate::probe::ask("127.0.0.1:8080").unwrap().starts_with("here "));
     b.ok(&["rm", "-f", "web"]);
-    let cgroups = Machine::new().cgroups_named(instance_name(&run)).only("nothing else").snapshot().unwrap();
+    let cgroups =
+        Machine::new().cgroups_named(instance_name(&run_dir)).only("nothing else").snapshot().unwrap();
     assert_eq!(cgroups.items().count(), 0, "{cgroups:?}");
 }

@@ -27,6 +27,11 @@ impl Publication<'_> {
         }
     }
 
+    /// Whether it is about IPv4.
+    pub(super) fn is_ipv4(&self) -> bool {
+        self.ipv4
+    }
+
     /// The flows that were on their way before the port was published.
     pub(super) fn flows(&self) -> Flows {
         Flows::FirstSentTo {

@@ -2,6 +2,7 @@
 
 mod conf;
 mod elements;
+mod elsewhere;
 mod listener;
 
 use std::net::IpAddr;
@@ -41,6 +42,8 @@ impl Plugin for Portmap {
         }
         conf.table.join(record)?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
+        let _alone = elsewhere::lock()?;
+        elsewhere::refuse_if_published(&conf.table, &publications, &mut socket)?;
         for publication in &publications {
             refuse_if_taken(&conf.table, publication, &mut socket)?;
             listener::refuse_if_listening(publication.mapping)?;

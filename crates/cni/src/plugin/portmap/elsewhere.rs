@@ -1,0 +1,94 @@
+//! Has another instance published a port that is about to lead elsewhere?
+//!
+//! Each instance has a table of its own. Where two of them send the same port somewhere, the kernel takes the table that
+//! was made first, so that the other's container would be unreachable without a word.
+
+use std::fs::{self, File};
+
+use kernel::netlink::Socket;
+use kernel::nft::{self, Element, Value};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::elements::Publication;
+use crate::contract::{Code, Error};
+use crate::plugin::table::{FAMILY, HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR, Table};
+
+/// Keeps every other instance in this network namespace from publishing while it lives: between looking and publishing
+/// nobody comes. The lock is on the namespace itself, for instances share no file.
+pub(super) fn lock() -> Result<File, Error> {
+    let path = "/proc/thread-self/ns/net";
+    let locked = File::open(path).and_then(|file| {
+        while let Err(e) = flock(&file, FlockOperation::LockExclusive) {
+            if e != Errno::INTR {
+                return Err(e.into());
+            }
+        }
+        Ok(file)
+    });
+    locked.map_err(|e| Error::new(Code::Io, format!("cannot lock the network namespace {path}: {e}")))
+}
+
+/// Refuses a publication that meets one in another table made as ours is, and names its container.
+pub(super) fn refuse_if_published(
+    own: &Table,
+    publications: &[Publication<'_>],
+    socket: &mut Socket,
+) -> Result<(), Error> {
+    for name in nft::tables(socket, FAMILY)?.into_iter().filter(|name| *name != own.name) {
+        let mut there = Vec::new();
+        for (set, ipv4) in
+            [(HOSTPORTS4, true), (HOSTPORTS4_ADDR, true), (HOSTPORTS6, false), (HOSTPORTS6_ADDR, false)]
+        {
+            there.extend(elements(&name, set, socket)?.into_iter().map(|element| (ipv4, element)));
+        }
+        for publication in publications {
+            let meets = |(ipv4, element): &&(bool, Element)| {
+                *ipv4 == publication.is_ipv4() && is_met_by(publication, element)
+            };
+            if let Some((_, element)) = there.iter().find(meets) {
+                return Err(refusal(publication, &name, element));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refusal(publication: &Publication<'_>, table: &str, there: &Element) -> Error {
+    let by = there.comment.as_deref().unwrap_or("somebody unknown");
+    let id = by.split('/').next().unwrap_or_default();
+    let place = netns_of(id).map(|path| format!(", network namespace {path}")).unwrap_or_default();
+    let text = format!(
+        "cannot publish host port {}: container {id} of another instance (nftables table {FAMILY} {table}{place}) has \
+         published it already",
+        publication.words()
+    );
+    Error::new(Code::Other(100), text).hint("choose another host port, or stop that container")
+}
+
+/// Whether an element takes packets that the publication is to have: it is for the same address, or one of the two is
+/// for all.
+fn is_met_by(publication: &Publication<'_>, there: &Element) -> bool {
+    let mapping = publication.mapping;
+    let port = Value::new().protocol(mapping.protocol.number()).port(mapping.host_port).into_bytes();
+    // Somebody else's set may have the name: it is only like ours if it is filled like ours.
+    let alike = publication.element.value.as_ref().map(Vec::len) == there.value.as_ref().map(Vec::len);
+    let Some(address) = there.key.strip_suffix(port.as_slice()).filter(|_| alike) else { return false };
+    let wanted = mapping.host_ip.filter(|ip| !ip.is_unspecified());
+    address.is_empty() || wanted.is_none_or(|ip| Value::new().address(ip).into_bytes() == address)
+}
+
+/// A set's elements; none if there is no such set.
+fn elements(table: &str, set: &str, socket: &mut Socket) -> Result<Vec<Element>, Error> {
+    match nft::elements(socket, FAMILY, table, set) {
+        Err(e) if e.errno() == Some(Errno::NOENT) => Ok(Vec::new()),
+        there => Ok(there?),
+    }
+}
+
+/// Where the namespace of that container is pinned, which tells whose it is.
+fn netns_of(id: &str) -> Option<String> {
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").ok()?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(|_| !id.is_empty()).find(|point| point.rsplit('/').next() == Some(id)).map(str::to_owned)
+}
