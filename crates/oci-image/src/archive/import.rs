@@ -96,6 +96,11 @@ fn folder(path: &Path) -> Result<Vec<(Vec<String>, Local)>> {
     layout(&bytes, &Blobs::Folder(path.to_owned()))
 }
 
+/// The names and top documents of the images in an archive that is no folder and not compressed; nothing is stored.
+pub fn contents(file: File) -> Result<Vec<(Vec<String>, Descriptor)>> {
+    Ok(tarball(file)?.into_iter().map(|(names, local)| (names, local.top)).collect())
+}
+
 /// The images of a tar.
 fn tarball(file: File) -> Result<Vec<(Vec<String>, Local)>> {
     let tarball = Tarball::read(&Arc::new(file))?;

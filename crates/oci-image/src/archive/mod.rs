@@ -14,7 +14,7 @@ mod tarball;
 pub use build::{Content, Part, build};
 pub use error::{Error, Result};
 pub use export::{Format, export, export_folder};
-pub use import::{Input, import};
+pub use import::{Input, contents, import};
 
 #[cfg(test)]
 mod tests;

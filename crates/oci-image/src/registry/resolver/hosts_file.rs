@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// Every address that `text` gives `name`, in order; lines that cannot be read are skipped, as the C library does.
-pub(super) fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
+pub fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let mut found = Vec::new();
     for line in String::from_utf8_lossy(text).lines() {

@@ -4,7 +4,7 @@
 //! Both files are read at each lookup, so a long-running process follows changes of network. A missing
 //! `resolv.conf` means a nameserver on 127.0.0.1, as the C library does.
 
-mod hosts_file;
+pub mod hosts_file;
 pub mod message;
 mod query;
 mod resolv_conf;
