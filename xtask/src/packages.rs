@@ -15,6 +15,7 @@ pub(crate) const NEEDED: &[&str] = &[
     "debootstrap",
     "docker-registry",
     "e2fsprogs",
+    "g++",
     "iproute2",
     "nftables",
     "podman",

@@ -1,6 +1,7 @@
 //! `test` and `soak`: the rings of tests, one after the other, each timed; one that fails does not stop the next.
 
 mod crash;
+mod fuzz;
 mod power;
 mod unit;
 
@@ -27,9 +28,11 @@ enum Ring {
     Vm,
     /// Power cuts in QEMU
     Power,
+    /// Parsers of bytes from outside, under libFuzzer
+    Fuzz,
 }
 
-const RINGS: &[Ring] = &[Ring::Unit, Ring::Crash, Ring::Interop, Ring::Vm, Ring::Power];
+const RINGS: &[Ring] = &[Ring::Unit, Ring::Crash, Ring::Interop, Ring::Vm, Ring::Power, Ring::Fuzz];
 
 /// All rings at sample size.
 #[derive(Debug, Args)]
@@ -141,6 +144,7 @@ fn one(ring: Ring, extent: &mut Extent) -> Result<Count> {
         Ring::Interop => interop::run(extent),
         Ring::Vm => vm::ring(extent.full),
         Ring::Power => power::run(extent),
+        Ring::Fuzz => fuzz::run(extent),
     }
 }
 

@@ -1,0 +1,63 @@
+//! Any bytes on a shim's socket, in pieces of any size: no panic, no frame larger than allowed, and what is read is
+//! what was written. Every message is tried on every payload.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use prost::Message;
+use shim::protocol::{
+    AttachRequest, CreateRequest, ExecRequest, Exited, Frame, Input, KillRequest, MAX_PAYLOAD, Output, Pids,
+    ProcessRequest, Request, ResizeRequest, Response, Started, State, StopRequest,
+};
+
+/// The bytes as a message; what was read is written and read the same.
+fn message<M: Message + Default + PartialEq>(bytes: &[u8]) {
+    if let Ok(message) = M::decode(bytes) {
+        assert!(M::decode(message.encode_to_vec().as_slice()).is_ok_and(|again| again == message));
+    }
+}
+
+fn messages(bytes: &[u8]) {
+    message::<Request>(bytes);
+    message::<Response>(bytes);
+    message::<CreateRequest>(bytes);
+    message::<Started>(bytes);
+    message::<ProcessRequest>(bytes);
+    message::<ExecRequest>(bytes);
+    message::<AttachRequest>(bytes);
+    message::<Input>(bytes);
+    message::<Output>(bytes);
+    message::<Exited>(bytes);
+    message::<KillRequest>(bytes);
+    message::<StopRequest>(bytes);
+    message::<ResizeRequest>(bytes);
+    message::<State>(bytes);
+    message::<Pids>(bytes);
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&size, wire)) = bytes.split_first() else { return };
+    let (mut buffer, mut whole, mut pieces) = (Vec::new(), wire.to_vec(), Vec::new());
+    'wire: for piece in wire.chunks(usize::from(size).max(1)) {
+        buffer.extend(piece);
+        loop {
+            match Frame::decode(&mut buffer) {
+                Ok(Some(frame)) => pieces.push(frame),
+                Ok(None) => break,
+                Err(_) => break 'wire,
+            }
+        }
+    }
+    let mut written = Vec::new();
+    for frame in &pieces {
+        assert!(frame.payload.len() <= MAX_PAYLOAD);
+        frame.encode(&mut written);
+        messages(&frame.payload);
+        if let Ok(request) = Request::decode(frame.payload.as_slice()) {
+            messages(&request.payload);
+        }
+    }
+    assert!(wire.starts_with(&written), "frames are read as they were written");
+    for frame in pieces {
+        assert_eq!(Frame::decode(&mut whole), Ok(Some(frame)), "pieces do not matter");
+    }
+});
