@@ -59,15 +59,15 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     let place = tempfile::Builder::new().prefix("sextant-fuzz-").tempdir_in(parent)?;
     let time = if extent.full { FULL } else { SAMPLE };
     let mut count = Count::default();
-    for name in names()? {
-        let seed = extent.random.below(u64::from(u32::MAX)) + 1;
-        if !name.contains(&extent.only) {
-            continue;
-        }
-        let target = Target::new(&name, &programs, place.path(), extent.full)?;
-        match name.as_str() {
-            PLANTED => count.add("fuzz: the planted bug is found", target.finds_the_planted(seed)),
-            name => count.add(&format!("fuzz {name}"), target.survives(time, seed)),
+    let mut seed = || extent.random.below(u64::from(u32::MAX)) + 1;
+    let planted = Target::new(PLANTED, &programs, place.path(), false)?;
+    count.add("fuzz: the planted bug is found", planted.finds_the_planted(seed()));
+    for name in names()?.into_iter().filter(|name| name != PLANTED) {
+        // Drawn for each, so that --only does not change what the others get.
+        let seed = seed();
+        if name.contains(&extent.only) {
+            let target = Target::new(&name, &programs, place.path(), extent.full)?;
+            count.add(&format!("fuzz {name}"), target.survives(time, seed));
         }
     }
     Ok(count)
