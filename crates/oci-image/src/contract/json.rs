@@ -12,6 +12,10 @@ pub(super) fn parse<T: DeserializeOwned>(document: &'static str, limit: u64, byt
     if bytes.len() as u64 > limit {
         return Err(Error::TooLarge { document, size: bytes.len() as u64, limit });
     }
+    // serde would take an array for an object, its elements for the fields.
+    if bytes.trim_ascii_start().first().is_some_and(|&first| first == b'[') {
+        return Err(Error::Invalid { document, field: ".".into(), reason: "it is a list, no object".into() });
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
         let field = e.path().to_string();

@@ -61,11 +61,11 @@ pub enum Error {
         source: contract::Error,
     },
     /// The image is not made for this machine.
-    #[error("cannot find an image for {wanted}: there is {}; choose one with --platform", offered.join(", "))]
+    #[error("cannot find an image for {wanted}: {}", offer(offered))]
     Platform {
         /// What was asked for.
         wanted: String,
-        /// What there is.
+        /// What there is; nothing, if the index is empty.
         offered: Vec<String>,
     },
     /// It is an artifact of another kind, or has layers of another kind.
@@ -127,3 +127,10 @@ pub enum Error {
 
 /// The result of pulling.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn offer(offered: &[String]) -> String {
+    match offered {
+        [] => "its index names no image at all".into(),
+        some => format!("there is {}; choose one with --platform", some.join(", ")),
+    }
+}

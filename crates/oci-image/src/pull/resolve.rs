@@ -107,13 +107,10 @@ fn child(index: &ImageIndex, digest: &Digest, depth: usize, options: &Options) -
         return Err(Error::Document { digest: digest.clone(), source });
     }
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
-    index.choose(&wanted).cloned().ok_or_else(|| Error::Platform {
-        wanted: wanted.to_string(),
-        offered: match index.platforms() {
-            none if none.is_empty() => vec!["none".into()],
-            some => some,
-        },
-    })
+    index
+        .choose(&wanted)
+        .cloned()
+        .ok_or_else(|| Error::Platform { wanted: wanted.to_string(), offered: index.platforms() })
 }
 
 /// Whether it is an image to run: its configuration and all its layers are of types that are known.

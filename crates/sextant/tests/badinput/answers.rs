@@ -59,10 +59,10 @@ fn refusals_say_what_to_do() {
     refused(401, "", "", &["sextant login"]);
     refused(403, "", denied, &["DENIED", "account is", "do not allow"]);
     refused(404, "", r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such name"}]}"#, &["NAME_UNKNOWN"]);
-    refused(404, "", "", &["404"]);
+    refused(404, "", "", &["check the name"]);
     assert_eq!(refused(429, "retry-after: 3600\r\n", "", &["wait 3600 s"]), 1, "an hour is not waited");
     refused(418, "", "<html>teapot</html>", &["teapot"]);
-    refused(500, "", "", &["500"]);
+    refused(500, "", "", &["try again later"]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn refused(image: Image, words: &[&str]) {
 #[test]
 fn a_manifest_of_50_mb_is_not_read() {
     let manifest = |bytes: Vec<u8>| Image::document(MediaType::OCI_MANIFEST, bytes);
-    refused(manifest(vec![b' '; 50 << 20]), &["cannot", "bad:1", "larger than 4194304 bytes"]);
+    refused(manifest(vec![b' '; 50 << 20]), &["cannot pull manifest", "bad:1", "larger than 4194304 bytes"]);
     // Without a length it is read as far as the limit, and no further.
     let place = Place::new();
     let registry = Registry::new(plain(), |ask| {
@@ -41,8 +41,9 @@ fn what_is_no_manifest_is_told() {
     let manifest = |text: &str| Image::document(MediaType::OCI_MANIFEST, text);
     refused(manifest("<html>Wi-Fi login</html>"), &["cannot read image manifest", "sha256:"]);
     refused(manifest(""), &["cannot read image manifest"]);
-    refused(manifest("[]"), &["cannot read image manifest"]);
-    refused(manifest(&"[".repeat(100_000)), &["cannot read image manifest"]);
+    refused(manifest("[]"), &["cannot accept image manifest", "a list, no object"]);
+    refused(manifest(&"[".repeat(100_000)), &["cannot accept image manifest"]);
+    refused(manifest(&"{\"a\":".repeat(100_000)), &["cannot read image manifest"]);
     let deep =
         format!("{{\"schemaVersion\":2,\"annotations\":{}1{}}}", "{\"a\":".repeat(5000), "}".repeat(5000));
     refused(manifest(&deep), &["cannot read image manifest", "annotations"]);
@@ -72,7 +73,7 @@ fn an_index_without_our_platform_says_what_there_is() {
         Image::index(&["linux/s390x", "plan9/mips"]),
         &[&Platform::host().to_string(), "linux/s390x", "plan9/mips", "--platform"],
     );
-    refused(Image::index(&[]), &["there is none"]);
+    refused(Image::index(&[]), &["names no image at all"]);
     // Ours is named, and the registry does not have it.
     refused(Image::index(&[&Platform::host().to_string()]), &["cannot", "bad", "sha256:"]);
 }

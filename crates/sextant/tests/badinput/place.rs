@@ -24,6 +24,8 @@ impl Place {
         let ended = self.site.run(args);
         assert!(ended.code == code && ended.out.is_empty(), "{args:?} is to end with {code}: {ended:?}");
         let text = ended.err.trim_end();
+        // `--nocapture` shows what people read.
+        println!("{text}");
         let sentence = text.starts_with("sextant: cannot ") && text.lines().count() == 1 && text.len() < 700;
         assert!(sentence && !text.contains(char::is_control), "{args:?}: {text:?} is no clear sentence");
         for word in words {

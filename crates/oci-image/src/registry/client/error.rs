@@ -60,9 +60,9 @@ pub enum Error {
         fault: String,
     },
     /// Content is not what its digest says.
-    #[error("cannot accept {what} from {url}: its digest is {actual}, not {expected}")]
+    #[error("cannot {what}: the digest of what {url} has is {actual}, not {expected}")]
     Digest {
-        /// What was asked for.
+        /// What was tried, such as `pull manifest docker.io/library/x:latest`.
         what: String,
         /// Where.
         url: String,
@@ -72,9 +72,9 @@ pub enum Error {
         actual: Digest,
     },
     /// A document is larger than anything reasonable.
-    #[error("cannot accept {what} from {url}: it is larger than {limit} bytes")]
+    #[error("cannot {what}: the answer of {url} is larger than {limit} bytes, which no honest one is")]
     TooLarge {
-        /// What was asked for.
+        /// What was tried.
         what: String,
         /// Where.
         url: String,
@@ -216,8 +216,10 @@ fn hint(status: u16, retry_after: Option<Duration>) -> String {
                 .into()
         }
         (403, _) => "; these credentials do not allow it".into(),
+        (404, _) => "; the registry does not have it: check the name".into(),
         (429, Some(wait)) => format!("; it asks to wait {} s", wait.as_secs()),
         (429, None) => "; it limits requests: wait, or log in for a higher limit".into(),
+        (500..=599, _) => "; the registry is in trouble: try again later".into(),
         _ => String::new(),
     }
 }
