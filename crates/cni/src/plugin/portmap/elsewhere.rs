@@ -1,7 +1,7 @@
 //! Has another instance published a port that is about to lead elsewhere?
 //!
-//! Each instance has a table of its own. Where two of them send the same port somewhere, the kernel takes the table that
-//! was made first, so that the other's container would be unreachable without a word.
+//! Each instance has a table of its own. Where two of them send the same port somewhere, the kernel asks one table first
+//! (seen: the one that was made last), so that the other's container becomes unreachable without a word.
 
 use std::fs::{self, File};
 
