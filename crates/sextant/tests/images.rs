@@ -101,6 +101,51 @@ fn names_are_given_listed_and_taken_away() {
     assert_eq!(site.ok(&["images"]).lines().count(), 1);
 }
 
+/// The field's classic after a power cut: the layer is there, its files are empty.
+#[test]
+fn a_layer_of_empty_files_is_found_and_mended() {
+    let site = Site::new();
+    let (tool, whole) = (site.name("tool:v1"), site.name("whole:v1"));
+    site.image(&tool, b"hello");
+    site.image(&whole, b"other");
+    site.ok(&["push", "-q", &tool]);
+    assert_eq!(site.ok(&["verify"]), format!("{tool}: whole\n{whole}: whole\n"));
+    let layers = site.path("data/images/layers/sha256");
+    let files = || fs::read_dir(&layers).unwrap().map(|e| e.unwrap().path().join("fs/etc/greeting"));
+    let greeting = files().find(|f| fs::read(f).unwrap() == b"hello").unwrap();
+    fs::write(&greeting, b"").unwrap();
+
+    let said = site.run(&["verify"]);
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains(&format!("{tool}: damaged\n  layer sha256:")), "{}", said.out);
+    assert!(said.out.contains("/etc/greeting differs: its size is 0, and 5 in the layer"), "{}", said.out);
+    assert!(said.out.ends_with(&format!("{whole}: whole\n")), "{}", said.out);
+    assert!(said.err.contains("1 of 2 images") && said.err.contains("--discard"), "{}", said.err);
+    let quiet = site.run(&["verify", "-o", "json", &tool]);
+    let shown: serde_json::Value = serde_json::from_str(&quiet.out).unwrap();
+    assert_eq!((&shown[0]["whole"], &shown[0]["damage"][0]["part"]), (&false.into(), &"layer".into()));
+
+    let discarded = site.run(&["verify", "--discard", &tool]);
+    assert!(discarded.code == 1 && discarded.err.contains(&format!("sextant pull {tool}")));
+    assert!(!greeting.exists());
+    site.ok(&["pull", "-q", &tool]);
+    assert_eq!(fs::read(&greeting).unwrap(), b"hello");
+    site.ok(&["verify"]);
+}
+
+#[test]
+fn a_damaged_layer_of_a_container_is_told_and_kept() {
+    let site = Site::new();
+    let name = site.name("tool:v1");
+    site.program(&name);
+    site.ended_container("user", &name, &[]);
+    let layer = fs::read_dir(site.path("data/images/layers/sha256")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(layer.join("fs/etc/greeting")).unwrap();
+    let kept = site.run(&["verify", "--discard"]);
+    assert!(kept.code == 1 && kept.out.contains("kept, because it is in use: layer sha256:"), "{}", kept.out);
+    assert!(layer.join("fs/bin/sextant").exists());
+}
+
 #[test]
 fn an_image_that_a_container_uses_stays() {
     let site = Site::new();

@@ -55,7 +55,7 @@ impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
     }
 }
 
-fn printable(path: &[u8]) -> String {
+pub(super) fn printable(path: &[u8]) -> String {
     crate::contract::shortened(&String::from_utf8_lossy(path))
 }
 

@@ -6,6 +6,7 @@
 //! or `trusted.overlay.opaque` on the directory.
 
 mod clock;
+mod compare;
 mod directories;
 mod error;
 mod gzip;
@@ -17,12 +18,18 @@ mod times;
 mod unpack;
 mod write;
 
+pub use compare::Differences;
 pub use directories::remove_tree;
 pub use error::{Error, Result};
 pub use inflate::{Busy, Inflate};
 pub use limits::{LimitExceeded, Limits};
 pub use unpack::{Unpacked, unpack};
-pub(crate) use {clock::thread_time, error::hint, unpack::open_root};
+pub(crate) use {
+    clock::thread_time,
+    compare::{Untold, compare},
+    error::hint,
+    unpack::open_root,
+};
 
 #[cfg(test)]
 mod tests;

@@ -375,3 +375,63 @@ proptest! {
         prop_assert_eq!(fs::metadata(outer.path()).unwrap().permissions().mode() & 0o777, 0o711);
     }
 }
+
+#[test]
+fn what_was_unpacked_twice_is_the_same_and_nothing_else_is() {
+    use std::os::fd::AsFd;
+    let mut device = bare(entry("dev/null", Kind::Char));
+    device.0.device = (1, 3);
+    let mut owned = file("home/f", "data");
+    (owned.0.uid, owned.0.gid, owned.0.mode) = (1000, 1001, 0o4711);
+    owned.0.mtime = Time { seconds: 1_234_567_890, nanoseconds: 123_456_789 };
+    let mut alone = owned.clone();
+    alone.0.path = b"home/alone".to_vec();
+    let items = [
+        owned,
+        alone,
+        bare(link("home/again", "home/f", Kind::HardLink)),
+        bare(link("home/other", "home/alone", Kind::HardLink)),
+        bare(link("home/s", "f", Kind::Symlink)),
+        device,
+        bare(entry("pipe", Kind::Fifo)),
+        file("gone/.wh.x", ""),
+        file("opaque/.wh..wh..opq", ""),
+        bare(entry("opaque", Kind::Directory)),
+    ];
+    let unpacked = |harm: &dyn Fn(&Path)| {
+        let (outer, result) = run(&items);
+        harm(&outer.path().join("layer"));
+        (open_root(&outer.path().join("layer")).unwrap(), outer, result.unwrap())
+    };
+    let compared = |harm: &dyn Fn(&Path)| {
+        let (expected, _outer, told) = unpacked(&|_| ());
+        let (found, _other, _) = unpacked(harm);
+        let implied = told.implied.into_iter().collect();
+        let untold = Untold { implied: &implied, root: !told.root };
+        compare(expected.as_fd(), found.as_fd(), &untold).unwrap()
+    };
+    assert_eq!(compared(&|_| ()), Differences::default());
+    type Harm<'a> = (&'a str, &'a dyn Fn(&Path));
+    let harms: [Harm<'_>; 5] = [
+        ("/opaque differs in its extended attribute trusted.overlay.opaque", &|root| {
+            rustix::fs::lremovexattr(root.join("opaque"), c"trusted.overlay.opaque").unwrap();
+        }),
+        ("/gone/x is missing", &|root| fs::remove_file(root.join("gone/x")).unwrap()),
+        ("/home/again is missing", &|root| fs::remove_file(root.join("home/again")).unwrap()),
+        ("/home/f is a file of its own, and a hard link in the layer", &|root| {
+            let home = |name: &str| root.join("home").join(name);
+            fs::remove_file(home("again")).unwrap();
+            fs::remove_file(home("other")).unwrap();
+            fs::hard_link(home("f"), home("other")).unwrap();
+            fs::hard_link(home("alone"), home("again")).unwrap();
+        }),
+        ("its kind is a file, and a whiteout", &|root| {
+            fs::remove_file(root.join("gone/x")).unwrap();
+            fs::write(root.join("gone/x"), "").unwrap();
+        }),
+    ];
+    for (wanted, harm) in harms {
+        let first = compared(harm).first.unwrap_or_default();
+        assert!(first.contains(wanted), "{first}");
+    }
+}

@@ -24,6 +24,8 @@ pub struct Unpacked {
     pub bytes: u64,
     /// Directories the tar took for granted: made with mode 0755, root's, because lower layers have the real ones.
     pub implied: Vec<Vec<u8>>,
+    /// Whether the tar has an entry for the layer's root.
+    pub root: bool,
     /// Extended attributes that the filesystem here cannot hold, or that would speak to overlayfs.
     pub dropped_xattrs: u64,
 }
@@ -104,6 +106,7 @@ impl Unpacker {
             return Err(Error::name(&entry.path, "the layer's root is a directory and nothing else"));
         }
         let root = self.directories.root();
+        self.unpacked.root = true;
         self.unpacked.dropped_xattrs +=
             self.creator.attributes(root, b".", entry, true).at("set up", b"/")?;
         self.deferred.push(Vec::new(), entry.mtime, setgid(entry.mode))

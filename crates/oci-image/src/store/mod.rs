@@ -28,6 +28,7 @@ mod layers;
 mod lock;
 mod lookup;
 mod usage;
+mod verify;
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -43,6 +44,7 @@ pub use index::Image;
 pub use layers::LayerMeta;
 pub use lookup::Details;
 pub use usage::{ImageUsage, Usage};
+pub use verify::{Damage, Part, Verifier};
 
 pub(crate) use batch::Batch;
 pub(crate) use claim::Claim;

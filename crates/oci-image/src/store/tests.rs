@@ -135,3 +135,102 @@ fn what_a_killed_writer_left_is_swept() {
     Store::open(store.root()).unwrap();
     assert_eq!(fs::read_dir(store.root().join("ingest")).unwrap().count(), 2);
 }
+
+/// Each kind of damage that a disk can do to an unpacked layer, and what is said about it.
+#[test]
+fn a_damaged_layer_is_found() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    type Harm = (&'static str, fn(&Path));
+    /// Other bytes, and the time of the old ones.
+    fn rewrite(path: &Path, bytes: &[u8]) {
+        let time = fs::metadata(path).unwrap().modified().unwrap();
+        fs::write(path, bytes).unwrap();
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+    let harms: &[Harm] = &[
+        ("/etc/f differs: its size is 0, and 4 in the layer", |fs| rewrite(&fs.join("etc/f"), b"")),
+        ("content is another from byte 0 on", |fs| rewrite(&fs.join("etc/f"), &[0; 4])),
+        ("/etc/f is missing", |fs| {
+            let etc = fs.join("etc");
+            let time = fs::metadata(&etc).unwrap().modified().unwrap();
+            fs::remove_file(etc.join("f")).unwrap();
+            File::open(etc).unwrap().set_modified(time).unwrap();
+        }),
+        ("/etc differs: its time is", |fs| fs::remove_file(fs.join("etc/f")).unwrap()),
+        ("/new is there, and the layer has no such thing", |fs| fs::write(fs.join("new"), b"").unwrap()),
+        ("its mode is 0600, and 0644", |fs| {
+            fs::set_permissions(fs.join("etc/f"), fs::Permissions::from_mode(0o600)).unwrap();
+        }),
+        ("its owner is 7:0, and 0:0", |fs| chown(fs.join("etc/f"), Some(7), None).unwrap()),
+        ("its time is", |fs| {
+            File::open(fs.join("etc/f")).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+        }),
+        ("/link differs: it leads elsewhere", |fs| {
+            fs::remove_file(fs.join("link")).unwrap();
+            symlink("else", fs.join("link")).unwrap();
+        }),
+        ("/link differs: its kind is a directory, and a symbolic link", |fs| {
+            fs::remove_file(fs.join("link")).unwrap();
+            fs::create_dir(fs.join("link")).unwrap();
+        }),
+        ("extended attribute user.note", |fs| {
+            rustix::fs::lsetxattr(fs.join("etc/f"), c"user.note", b"x", rustix::fs::XattrFlags::empty())
+                .unwrap();
+        }),
+        ("cannot be opened: No such file", |fs| fs::remove_dir_all(fs).unwrap()),
+        ("is missing", |fs| fs::remove_dir_all(fs.parent().unwrap()).unwrap()),
+        ("its meta.json is of another layer", |fs| {
+            let meta = fs.with_file_name("meta.json");
+            let text = fs::read_to_string(&meta).unwrap();
+            fs::write(&meta, text.replace("\"size\":4", "\"size\":5")).unwrap();
+        }),
+        ("meta.json", |fs| fs::write(fs.with_file_name("meta.json"), b"").unwrap()),
+    ];
+    for (wanted, harm) in harms {
+        let (_folder, store) = open();
+        let part = |path: &str, content| Part { path: path.into(), content, mode: 0o644 };
+        let parts =
+            [part("etc/f", Content::Bytes(b"text".to_vec())), part("link", Content::Symlink("etc/f".into()))];
+        let name = "docker.io/library/a:1";
+        build(&store, name, &parts, ContainerConfig::default(), Compression::Gzip).unwrap();
+        let image = store.find(name).unwrap();
+        assert_eq!(store.verifier().unwrap().image(&image).unwrap(), Some(Vec::new()));
+        let layer = store.details(&image).unwrap().config.rootfs.diff_ids[0].clone();
+        harm(&store.layer_folder(&layer).join("fs"));
+        let damage = store.verifier().unwrap().image(&image).unwrap().unwrap();
+        assert!(damage.iter().any(|d| d.reason.contains(wanted)), "{wanted}: {damage:?}");
+        assert!(damage.iter().all(|d| d.part == super::Part::Layer && d.digest == layer), "{damage:?}");
+        // A container's layer stays; otherwise it goes, and the next pull unpacks it again.
+        assert_eq!(store.discard(&damage, &|_| true).unwrap(), damage);
+        assert_eq!(store.discard(&damage, &|_| false).unwrap(), []);
+        build(&store, name, &parts, ContainerConfig::default(), Compression::Gzip).unwrap();
+        assert_eq!(store.verifier().unwrap().image(&image).unwrap(), Some(Vec::new()), "{wanted}");
+        assert_eq!(fs::read_dir(store.root().join("ingest")).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn a_damaged_blob_is_found() {
+    let (_folder, store) = open();
+    let a = image(&store, "docker.io/library/a:1", &[("f", "a")]);
+    let b = image(&store, "docker.io/library/b:1", &[("f", "b")]);
+    let details = store.details(&a).unwrap();
+    let blobs = [&details.manifest.layers[0].digest, &details.id, &a.manifest.digest];
+    for blob in blobs {
+        let mut bytes = fs::read(store.blob_path(blob)).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(store.blob_path(blob), bytes).unwrap();
+        let mut verifier = store.verifier().unwrap();
+        let damage = verifier.image(&a).unwrap().unwrap();
+        assert!(damage.iter().any(|d| d.part == super::Part::Blob && d.digest == *blob), "{damage:?}");
+        assert_eq!(verifier.image(&b).unwrap(), Some(Vec::new()));
+        drop(verifier);
+        store.discard(&damage, &|_| false).unwrap();
+        let missing = store.verifier().unwrap().image(&a).unwrap().unwrap();
+        assert_eq!(missing[0].reason, "is missing");
+        image(&store, "docker.io/library/a:1", &[("f", "a")]);
+        assert_eq!(store.verifier().unwrap().image(&a).unwrap(), Some(Vec::new()));
+    }
+    store.remove(&a).unwrap();
+    assert_eq!(store.verifier().unwrap().image(&a).unwrap(), None);
+}

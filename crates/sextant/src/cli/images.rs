@@ -67,6 +67,24 @@ pub(crate) struct ImagesArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant verify
+  sextant verify --discard tool || sextant pull tool
+
+It reads every byte: blobs are compared with their digests, unpacked layers with what their blobs unpack to. It ends
+with 1 if anything is damaged. An image that lost something to --discard is whole again after the next pull.")]
+pub(crate) struct VerifyArgs {
+    /// Take what is damaged out of the store, except layers of containers
+    #[arg(long)]
+    pub(crate) discard: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Only these images (default: all)
+    #[arg(value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RmiArgs {
     /// Images that containers use too
     #[arg(short, long)]

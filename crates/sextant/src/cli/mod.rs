@@ -11,7 +11,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
-    RegistryCommand, RmiArgs, SaveArgs, TagArgs,
+    RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 pub(crate) use run::{PullPolicy, RunArgs};
 
@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// List images
     Images(ImagesArgs),
+    /// Check that images are still what was pulled, for example after a power cut
+    Verify(VerifyArgs),
     /// Remove images
     Rmi(RmiArgs),
     /// Give an image another name

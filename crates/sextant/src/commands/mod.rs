@@ -63,6 +63,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pull(args) => images::pull(&instance, &args),
         Command::Push(args) => images::push(&instance, &args),
         Command::Images(args) => images::list(&instance, &args),
+        Command::Verify(args) => images::verify(&instance, &args),
         Command::Rmi(args) => images::remove(&instance, &args),
         Command::Tag(args) => images::tag(&instance, &args),
         Command::Save(args) => images::save(&instance, &args),

@@ -10,6 +10,7 @@ mod pull;
 mod push;
 mod remove;
 mod source;
+mod verify;
 
 pub(crate) use archive::{load, save};
 pub(crate) use explain::registry;
@@ -18,3 +19,4 @@ pub(crate) use login::{login, logout};
 pub(crate) use pull::{FetchOptions, fetch, pull};
 pub(crate) use push::{push, send};
 pub(crate) use remove::{collect, remove, tag};
+pub(crate) use verify::verify;

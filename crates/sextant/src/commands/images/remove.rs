@@ -92,11 +92,14 @@ fn users(instance: &Instance, id: &Digest) -> Result<Vec<Record>> {
 
 /// Removes what no image, pull and container needs, and partial downloads that nobody went on with for `partials`.
 pub(crate) fn collect(instance: &Instance, store: &Store, partials: Duration) -> Result<Collected> {
-    // Read when the collection asks first: by then no container is being made.
+    Ok(store.collect(&in_use(instance), partials)?)
+}
+
+/// Whether a container needs a layer. The containers are read when that is asked first: by then, with the store held
+/// by whoever asks, no container is being made.
+pub(super) fn in_use(instance: &Instance) -> impl Fn(&Digest) -> bool {
     let needed: OnceCell<Option<BTreeSet<String>>> = OnceCell::new();
     let read = || Some(Record::all(instance).ok()?.into_iter().flat_map(|r| r.layers).collect());
     // If the containers cannot be listed, each of them may need everything.
-    let in_use =
-        |layer: &Digest| needed.get_or_init(read).as_ref().is_none_or(|all| all.contains(&layer.to_string()));
-    Ok(store.collect(&in_use, partials)?)
+    move |layer| needed.get_or_init(read).as_ref().is_none_or(|all| all.contains(&layer.to_string()))
 }
