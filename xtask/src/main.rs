@@ -12,6 +12,7 @@ mod bench;
 mod conformance;
 mod dist;
 mod interop;
+mod layout;
 mod packages;
 mod program;
 mod rings;

@@ -22,9 +22,8 @@ pub struct Entry {
     /// How many bytes.
     pub length: u64,
     flags: u64,
-    /// Where in the log its data is, and where it ends.
+    /// Where in the log its data is.
     data: u64,
-    end: u64,
 }
 
 impl Entry {
@@ -39,7 +38,6 @@ impl Entry {
 pub struct Log {
     file: File,
     entries: Vec<Entry>,
-    begin: u64,
 }
 
 impl Log {
@@ -48,7 +46,7 @@ impl Log {
         let file = File::open(path).map_err(|e| Error::access("open", path, e))?;
         let size = file.metadata().map_err(|e| Error::access("stat", path, e))?.len();
         let Some([magic, version, _, sector]) = fields(&file, 0) else {
-            return Ok(Self { file, entries: Vec::new(), begin: 0 });
+            return Ok(Self { file, entries: Vec::new() });
         };
         let sector = sector & 0xffff_ffff;
         if magic != MAGIC || version != 1 || !sector.is_power_of_two() || sector < SECTOR {
@@ -64,10 +62,10 @@ impl Log {
             if (sectors == 0 && flags & FLUSH == 0) || end > size.next_multiple_of(sector) {
                 break;
             }
-            entries.push(Entry { to: to.saturating_mul(sector), length, flags, data, end });
+            entries.push(Entry { to: to.saturating_mul(sector), length, flags, data });
             at = end;
         }
-        Ok(Self { file, entries, begin: sector })
+        Ok(Self { file, entries })
     }
 
     /// The entries, in the order they were done.
@@ -75,18 +73,30 @@ impl Log {
         &self.entries
     }
 
-    /// The log's length when `entry` was about to be written.
-    pub fn offset(&self, entry: usize) -> u64 {
-        entry.checked_sub(1).and_then(|last| self.entries.get(last)).map_or(self.begin, |last| last.end)
+    /// What was written to the one sector at `to`, each time, and the entry that wrote it.
+    pub(super) fn texts(&self, to: u64) -> Result<Vec<(usize, String)>> {
+        let mut texts = Vec::new();
+        for (number, entry) in self.entries.iter().enumerate() {
+            if entry.to == to && entry.length == SECTOR && entry.flags & DISCARD == 0 {
+                let mut bytes = [0; SECTOR as usize];
+                self.file
+                    .read_exact_at(&mut bytes, entry.data)
+                    .map_err(|e| Error::access("read", "the disk's log", e))?;
+                texts.push((number, String::from_utf8_lossy(&bytes).trim_end().to_owned()));
+            }
+        }
+        Ok(texts)
     }
 
-    /// Makes `image` (the disk as it was before the log) what a cut of the power before `entry` leaves.
-    pub fn rebuild(&self, image: &Path, entry: usize, random: &mut Random) -> Result<()> {
+    /// Makes `image` (the disk as it was before the log) what a cut of the power before `entry` leaves. From the entry
+    /// `lies` on the disk says that it flushes, and does not.
+    pub fn rebuild(&self, image: &Path, entry: usize, lies: usize, random: &mut Random) -> Result<()> {
         let disk = File::options().write(true).open(image).map_err(|e| Error::access("open", image, e))?;
         let done = self.entries.get(..entry).unwrap_or(&self.entries);
-        let flushed = done.iter().rposition(Entry::is_flush).map_or(0, |last| last + 1);
+        let honest = done.get(..lies).unwrap_or(done);
+        let flushed = honest.iter().rposition(Entry::is_flush).map_or(0, |last| last + 1);
         for (number, write) in done.iter().enumerate() {
-            let safe = number < flushed || write.flags & FUA != 0;
+            let safe = number < flushed || (number < lies && write.flags & FUA != 0);
             self.apply(write, &disk, if safe { None } else { Some(random) })
                 .map_err(|e| Error::access("write", image, e))?;
         }
@@ -156,12 +166,11 @@ mod tests {
     fn flushed_writes_stay_and_others_may() {
         let (dir, log) = log(&[(0, 2, 0, 1), (0, 0, FLUSH, 0), (2, 2, 0, 2), (4, 1, FUA, 3)]);
         assert_eq!(log.entries().len(), 4);
-        assert_eq!((log.offset(0), log.offset(1)), (512, 512 + 512 + 1024));
         let image = dir.path().join("image");
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..50 {
             std::fs::write(&image, [0; 8 * 512]).unwrap();
-            log.rebuild(&image, 4, &mut Random::new(seed)).unwrap();
+            log.rebuild(&image, 4, usize::MAX, &mut Random::new(seed)).unwrap();
             let disk = std::fs::read(&image).unwrap();
             let sectors: Vec<u8> = disk.chunks(512).map(|sector| sector[0]).collect();
             assert_eq!((&sectors[..2], sectors[4], &sectors[5..]), (&[1, 1][..], 3, &[0, 0, 0][..]));
@@ -169,8 +178,32 @@ mod tests {
         }
         assert_eq!(seen, [(0, 0), (0, 2), (2, 0), (2, 2)].into());
         std::fs::write(&image, [0; 8 * 512]).unwrap();
-        log.rebuild(&image, 0, &mut Random::new(1)).unwrap();
+        log.rebuild(&image, 0, usize::MAX, &mut Random::new(1)).unwrap();
         assert!(std::fs::read(&image).unwrap().iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_disk_that_lies_loses_what_it_says_it_flushed() {
+        let (dir, log) =
+            log(&[(0, 1, 0, 1), (0, 0, FLUSH, 0), (1, 1, 0, 2), (0, 0, FLUSH, 0), (2, 1, FUA, 3)]);
+        let image = dir.path().join("image");
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            std::fs::write(&image, [0; 4 * 512]).unwrap();
+            log.rebuild(&image, 5, 2, &mut Random::new(seed)).unwrap();
+            let disk = std::fs::read(&image).unwrap();
+            assert_eq!(disk[0], 1, "what was flushed before stays");
+            seen.insert((disk[512], disk[1024]));
+        }
+        assert_eq!(seen, [(0, 0), (0, 3), (2, 0), (2, 3)].into());
+    }
+
+    #[test]
+    fn texts_are_what_one_sector_was_told() {
+        let (_dir, log) =
+            log(&[(9, 1, 0, b'a'), (8, 2, 0, b'b'), (0, 0, FLUSH, 0), (9, 1, 0, b'c'), (9, 2, 0, b'd')]);
+        let texts = log.texts(9 * 512).unwrap();
+        assert_eq!(texts, [(0, "a".repeat(512)), (3, "c".repeat(512))]);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! all writes before the last completed flush, and of those after it each one or not, whole sectors of it or not,
 //! at random. One run of the guest gives as many cuts as one likes.
 //!
-//! The guest says `ack WHAT` on its serial line when WHAT must survive. A line counts for a cut only if the log was
-//! shorter when it was read here.
+//! What the guest has promised by then is in the same log: [`MARK`] gives a script the command `mark`, which writes its
+//! words to a sector behind the filesystem, unflushed. So the order of promises and writes is the disk's own, whoever
+//! was slow to read what. `mark ack WHAT` says that WHAT must survive from then on.
 
 mod log;
 
@@ -21,22 +22,55 @@ use crate::{Error, Random, Result};
 
 pub use log::{Entry, Log};
 
-/// What finds out what is wrong, given what was acknowledged and what the verifying guest said.
-pub type Judge = dyn Fn(&[String], &str) -> Result<(), String>;
+/// A shell function for workloads: `mark ack 7` is known to be said before each write that follows it. It takes GNU's
+/// `dd` ([`Initramfs::host_program`]): busybox's has no buffer that the kernel takes for direct writes, and goes on with
+/// writes that come later.
+///
+/// [`Initramfs::host_program`]: crate::vm::Initramfs::host_program
+pub const MARK: &str = r#"mark() {
+    printf '%-512s' "$*" | /bin/dd of=/dev/vda bs=512 count=1 seek=$(($(cat /sys/block/vda/size) - 2048)) \
+        conv=notrunc oflag=direct 2>/dev/null || { echo "cannot mark: $*"; exit 1; }
+    echo "$*"
+}
+"#;
+/// How much room there is for marks, behind the filesystem, in MiB: 2048 sectors.
+const ROOM: u64 = 1;
+/// How many disks a guest looks at: it boots as long as it looks at one.
+const DISKS: usize = 6;
+const LOOK: &str = "sextant-power: look at ";
+const STATUS: &str = "sextant-power: status ";
+
+/// What finds out what is wrong, given what was marked before the cut and what the verifying guest said of the disk.
+pub type Judge<'a> = dyn Fn(&[String], &str) -> Result<(), String> + 'a;
+
+/// When the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At any moment.
+    Anytime,
+    /// Right behind acknowledgements, with a disk that lies: from the mark before that one on it has flushed nothing,
+    /// though it said so. A judge that finds nothing wrong then is blind.
+    Lied,
+    /// When the workload is through; nothing is lost.
+    Over,
+}
 
 /// A workload on a disk of its own, and a guest that looks at the disk afterwards.
 pub struct PowerCut<'a> {
     /// The guest that writes to its first disk (`/dev/vda`, ext4, `size`) until it is cut or done. Its own `disks` are
     /// added after that one.
     pub workload: Guest,
-    /// The guest that mounts the disk again and says what it finds; it powers off by itself.
+    /// The guest that looks at disks and says what it finds, with a script by [`look_at_each`]; it powers off by
+    /// itself.
     pub verify: Guest,
-    /// The disk's size in MiB.
+    /// The filesystem's size in MiB.
     pub size: u64,
     /// How long the workload runs before its power is cut, at most.
     pub limit: Duration,
-    /// Judges what the verifying guest said, given what had been acknowledged: an error tells what is wrong.
-    pub judge: &'a Judge,
+    /// When the power goes.
+    pub when: When,
+    /// Judges what the verifying guest said, given what had been marked: an error tells what is wrong.
+    pub judge: &'a Judge<'a>,
 }
 
 /// What came of one cut.
@@ -50,80 +84,127 @@ pub struct Cut {
     pub wrong: Option<String>,
 }
 
+/// A cut to be made.
+struct Plan {
+    entry: usize,
+    /// From which entry on the disk lies.
+    lies: usize,
+    marks: Vec<String>,
+}
+
 impl PowerCut<'_> {
     /// Runs the workload once and cuts it `count` times, in the directory `place`.
     pub fn cuts(&self, place: &Path, count: u64, random: &mut Random) -> Result<Vec<Cut>> {
         make_dir(place)?;
         let base = place.join("base.img");
         format(&base, self.size)?;
-        let (log, acknowledged) = self.record(&base, place)?;
+        let log = self.record(&base, place)?;
+        let plans = self.plans(&log, count, random)?;
         let mut cuts = Vec::new();
-        for at in random.sample(count, log.entries().len() as u64 + 1) {
-            let entry = at as usize;
-            let image = place.join("cut.img");
-            copy(&base, &image)?;
-            log.rebuild(&image, entry, random)?;
-            let end = log.offset(entry);
-            let lines: Vec<String> = acknowledged
-                .iter()
-                .filter(|(_, length)| *length <= end)
-                .map(|(line, _)| line.clone())
-                .collect();
-            let wrong = self.look(&image, &lines)?;
-            cuts.push(Cut { entry, acknowledged: lines.len(), wrong });
+        for plans in plans.chunks(DISKS) {
+            let mut images = Vec::new();
+            for (number, plan) in plans.iter().enumerate() {
+                let image = place.join(format!("cut-{number}.img"));
+                copy(&base, &image)?;
+                log.rebuild(&image, plan.entry, plan.lies, random)?;
+                images.push(image);
+            }
+            let found = self.look(&images, plans)?;
+            cuts.extend(plans.iter().zip(found).map(|(plan, wrong)| Cut {
+                entry: plan.entry,
+                acknowledged: plan.marks.iter().filter(|mark| mark.starts_with("ack ")).count(),
+                wrong,
+            }));
         }
         Ok(cuts)
     }
 
-    /// Runs the workload; its log, and each acknowledgement with the log's length when it was read.
-    fn record(&self, base: &Path, place: &Path) -> Result<(Log, Vec<(String, u64)>)> {
+    fn plans(&self, log: &Log, count: u64, random: &mut Random) -> Result<Vec<Plan>> {
+        let marks = log.texts(self.size << 20)?;
+        let end = log.entries().len();
+        let plan = |entry: usize| {
+            let before: Vec<&(usize, String)> = marks.iter().filter(|(at, _)| *at < entry).collect();
+            let second = before.iter().rev().nth(1).map_or(0, |(at, _)| *at);
+            Plan {
+                entry,
+                lies: if self.when == When::Lied { second } else { usize::MAX },
+                marks: before.into_iter().map(|(_, text)| text.clone()).collect(),
+            }
+        };
+        Ok(match self.when {
+            When::Anytime => {
+                random.sample(count, end as u64 + 1).iter().map(|&at| plan(at as usize)).collect()
+            }
+            When::Over => (0..count).map(|_| plan(end)).collect(),
+            When::Lied => {
+                let acks: Vec<_> = marks.iter().filter(|(_, text)| text.starts_with("ack ")).collect();
+                let chosen = random.sample(count, acks.len() as u64);
+                chosen.iter().filter_map(|&n| acks.get(n as usize)).map(|(at, _)| plan(at + 1)).collect()
+            }
+        })
+    }
+
+    /// Runs the workload until it ends or its time is over.
+    fn record(&self, base: &Path, place: &Path) -> Result<Log> {
         let (image, path) = (place.join("disk.img"), place.join("disk.log"));
         copy(base, &image)?;
         std::fs::write(&path, "").map_err(|e| Error::access("create", &path, e))?;
         let mut guest = self.workload.clone();
         guest.disks.insert(0, Disk::Logged { image, log: path.clone() });
         let mut running = guest.start()?;
-        let mut acknowledged: Vec<(String, u64)> = Vec::new();
         let end = std::time::Instant::now() + self.limit;
         while std::time::Instant::now() < end && !running.is_over() {
-            let said = running.said();
-            let length = std::fs::metadata(&path).map_err(|e| Error::access("stat", &path, e))?.len();
-            // A line is read after its flush was logged, so the length now is on the safe side.
-            let new = said.lines().filter_map(|line| line.strip_prefix("ack ")).skip(acknowledged.len());
-            acknowledged.extend(new.map(|line| (line.to_owned(), length)));
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(20));
         }
         running.quit();
+        let said = running.said();
         let log = Log::read(&path)?;
-        if log.entries().is_empty() {
-            let output = crate::program::tail(&running.said(), 20);
-            return Err(Error::Wait {
-                what: "a write to the guest's disk".into(),
-                limit: self.limit,
-                output,
+        let failed = crate::vm::status(&said).is_some_and(|status| status != 0);
+        if failed || log.entries().is_empty() {
+            return Err(Error::Fail {
+                command: "the workload".into(),
+                status: if failed { "failed".into() } else { "wrote nothing to its disk".into() },
+                output: crate::program::tail(&said, 20),
             });
         }
-        Ok((log, acknowledged))
+        Ok(log)
     }
 
-    fn look(&self, image: &Path, acknowledged: &[String]) -> Result<Option<String>> {
+    /// What is wrong with each of the images.
+    fn look(&self, images: &[PathBuf], plans: &[Plan]) -> Result<Vec<Option<String>>> {
         let mut guest = self.verify.clone();
-        guest.disks.insert(0, Disk::Raw(image.to_owned()));
-        let (said, status) = guest.run(self.limit.max(Duration::from_secs(120)))?;
-        Ok(match status {
-            0 => (self.judge)(acknowledged, &said).err(),
-            _ => Some(format!("status {status}: {}", crate::program::tail(&said, 20))),
-        })
+        guest.disks = images.iter().map(|image| Disk::Raw(image.clone())).chain(guest.disks).collect();
+        let (said, _) = guest.run(self.limit.max(Duration::from_secs(120)) * images.len() as u32)?;
+        let mut sections = said.split(LOOK).skip(1);
+        Ok(plans
+            .iter()
+            .map(|plan| {
+                let section = sections.next().unwrap_or_default();
+                let (said, status) = section.split_once(STATUS).unwrap_or((section, "none"));
+                match status.lines().next() {
+                    Some("0") => (self.judge)(&plan.marks, said).err(),
+                    _ => Some(format!("not looked at to the end: {}", crate::program::tail(section, 20))),
+                }
+            })
+            .collect())
     }
+}
+
+/// A script that looks at each disk: `script` is run with the disk as `$1`, in a shell of its own.
+pub fn look_at_each(script: &str) -> String {
+    format!(
+        "look() {{\n{script}\n}}\nfor disk in /dev/vd?; do\n    echo \"{LOOK}$disk\"\n    (look $disk)\n    \
+         echo \"{STATUS}$?\"\ndone\n"
+    )
 }
 
 /// An empty ext4 of `size` MiB.
 fn format(image: &PathBuf, size: u64) -> Result<()> {
     let file = std::fs::File::create(image).map_err(|e| Error::access("create", image, e))?;
-    file.set_len(size << 20).map_err(|e| Error::access("size", image, e))?;
+    file.set_len((size + ROOM) << 20).map_err(|e| Error::access("size", image, e))?;
     // What the guest does not do at once it would do in the background, at moments of its own.
     let now = "lazy_itable_init=0,lazy_journal_init=0";
-    run(Command::new("/sbin/mkfs.ext4").args(["-q", "-F", "-E", now]).arg(image))?;
+    run(Command::new("/sbin/mkfs.ext4").args(["-q", "-F", "-E", now]).arg(image).arg(format!("{size}M")))?;
     Ok(())
 }
 
@@ -133,13 +214,17 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// Judges guests that say `whole WHAT` or `damaged WHAT` of everything they find: all that was acknowledged is whole,
 /// and nothing is damaged.
-pub fn whole(acknowledged: &[String], said: &str) -> Result<(), String> {
+pub fn whole(marks: &[String], said: &str) -> Result<(), String> {
     let damaged = said.lines().filter(|line| line.starts_with("damaged ")).map(str::to_owned);
-    let lost = acknowledged
+    let lost = marks
         .iter()
-        .filter(|what| !said.lines().any(|line| line.strip_prefix("whole ") == Some(what)));
-    let wrong: Vec<String> =
-        damaged.chain(lost.map(|what| format!("acknowledged and not whole: {what}"))).collect();
+        .filter_map(|mark| mark.strip_prefix("ack "))
+        .filter(|what| !said.lines().any(|line| line.strip_prefix("whole ") == Some(*what)));
+    summary(damaged.chain(lost.map(|what| format!("acknowledged and not whole: {what}"))).collect())
+}
+
+/// The first of what is wrong, and how much more; nothing is fine.
+pub fn summary(wrong: Vec<String>) -> Result<(), String> {
     match wrong.as_slice() {
         [] => Ok(()),
         [one] => Err(one.clone()),

@@ -89,8 +89,7 @@ impl Guest {
         let mut running = self.start()?;
         running.end(limit)?;
         let said = running.said();
-        let status = said.lines().rev().find_map(|line| line.trim().strip_prefix(STATUS)?.parse().ok());
-        status.map(|status| (said.clone(), status)).ok_or_else(|| Error::Fail {
+        status(&said).map(|status| (said.clone(), status)).ok_or_else(|| Error::Fail {
             command: "the guest".into(),
             status: "powered off without a status".into(),
             output: tail(&said, 40),
@@ -145,6 +144,11 @@ impl Disk {
         command.arg("-drive").arg(format!("if=none,id=disk{number},{drive}"));
         command.arg("-device").arg(format!("virtio-blk-pci,drive=disk{number},serial=disk{number}"));
     }
+}
+
+/// The status that a guest gave, if it came so far.
+pub(crate) fn status(said: &str) -> Option<i32> {
+    said.lines().rev().find_map(|line| line.trim().strip_prefix(STATUS)?.parse().ok())
 }
 
 /// What the guest said so far, and whether more can come.

@@ -10,6 +10,7 @@ mod kernel;
 mod modules;
 pub mod rootfs;
 
+pub(crate) use guest::status;
 pub use guest::{Acceleration, Disk, Guest, Running};
 pub use initramfs::Initramfs;
 pub use kernel::Kernel;

@@ -1,7 +1,7 @@
 //! An image of this machine's own small files, as an OCI layout, twice: gzip and zstd. Made once and kept.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::packages::architecture;
-use crate::program::{quiet, shown};
+use crate::layout::{compress, describe, sha256};
+use crate::program::shown;
 
 const FORMAT: u32 = 1;
 const LAYERS: usize = 5;
@@ -36,13 +36,6 @@ pub(super) struct Image {
 struct Entry {
     path: PathBuf,
     bytes: u64,
-}
-
-struct Layer {
-    media_type: String,
-    digest: String,
-    size: u64,
-    diff_id: String,
 }
 
 impl Image {
@@ -82,12 +75,18 @@ fn make(dir: &Path) -> Result<Value> {
         bytes += fs::metadata(&tar)?.len();
         let diff_id = sha256(&tar)?;
         for ((compression, program), into) in COMPRESSIONS.iter().zip(&mut layers) {
-            into.push(compress(&tar, &dir.join(compression), compression, program, &diff_id)?);
+            into.push(compress(
+                &tar,
+                &dir.join(compression),
+                &format!("tar+{compression}"),
+                program,
+                &diff_id,
+            )?);
         }
         fs::remove_file(&tar)?;
     }
     for ((compression, _), layers) in COMPRESSIONS.iter().zip(&layers) {
-        describe(&dir.join(compression), layers)?;
+        describe(&dir.join(compression), layers, "bench")?;
     }
     Ok(json!({"entries": entries, "bytes": bytes}))
 }
@@ -137,78 +136,4 @@ fn archive(paths: &BTreeSet<PathBuf>, to: &Path) -> Result<()> {
     child.stdin.take().ok_or("tar has no standard input")?.write_all(&list)?;
     let status = child.wait()?;
     if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", shown(&tar)).into()) }
-}
-
-fn compress(
-    tar: &Path,
-    layout: &Path,
-    compression: &str,
-    program: &[&str; 3],
-    diff_id: &str,
-) -> Result<Layer> {
-    let blobs = layout.join("blobs/sha256");
-    fs::create_dir_all(&blobs)?;
-    let made = layout.join("layer");
-    let [name, options @ ..] = program;
-    let mut command = Command::new(name);
-    let status = command.args(options).stdin(File::open(tar)?).stdout(File::create(&made)?).status()?;
-    if !status.success() {
-        return Err(format!("{} failed: {status}", shown(&command)).into());
-    }
-    let (digest, size) = (sha256(&made)?, fs::metadata(&made)?.len());
-    fs::rename(&made, blobs.join(&digest))?;
-    Ok(Layer {
-        media_type: format!("application/vnd.oci.image.layer.v1.tar+{compression}"),
-        digest,
-        size,
-        diff_id: diff_id.to_owned(),
-    })
-}
-
-/// Configuration, manifest, index, `oci-layout`.
-fn describe(layout: &Path, layers: &[Layer]) -> Result<()> {
-    let diff_ids: Vec<_> = layers.iter().map(|layer| format!("sha256:{}", layer.diff_id)).collect();
-    let config = blob(
-        layout,
-        "application/vnd.oci.image.config.v1+json",
-        &json!({
-            "architecture": architecture()?,
-            "os": "linux",
-            "config": {"Cmd": ["/usr/bin/true"]},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        }),
-    )?;
-    let layers: Vec<_> = layers
-        .iter()
-        .map(|layer| {
-            json!({
-                "mediaType": layer.media_type,
-                "digest": format!("sha256:{}", layer.digest),
-                "size": layer.size,
-            })
-        })
-        .collect();
-    let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers});
-    let mut manifest = blob(layout, kind, &manifest)?;
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "bench"});
-    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
-    fs::write(layout.join("index.json"), index.to_string())?;
-    fs::write(layout.join("oci-layout"), json!({"imageLayoutVersion": "1.0.0"}).to_string())?;
-    Ok(())
-}
-
-/// Writes a document by its digest and returns its descriptor.
-fn blob(layout: &Path, media_type: &str, document: &Value) -> Result<Value> {
-    let text = document.to_string();
-    let made = layout.join("document");
-    fs::write(&made, &text)?;
-    let digest = sha256(&made)?;
-    fs::rename(&made, layout.join("blobs/sha256").join(&digest))?;
-    Ok(json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": text.len()}))
-}
-
-fn sha256(file: &Path) -> Result<String> {
-    let said = quiet(Command::new("sha256sum").arg("--").arg(file))?;
-    Ok(said.split_whitespace().next().ok_or("sha256sum says nothing")?.to_owned())
 }

@@ -1,0 +1,124 @@
+//! The real program pulls, removes and collects real images in a guest; whatever it had promised when the power went is
+//! there afterwards, whole, and nothing else is.
+
+mod images;
+mod judge;
+mod tree;
+
+use std::path::Path;
+use std::time::Duration;
+
+use testkit::power::When;
+use testkit::vm::{Initramfs, Kernel};
+
+use super::{Count, Extent, Scenario};
+use crate::Result;
+use crate::program::{built, cargo};
+use images::Stock;
+
+const WRITE: &str = include_str!("write.sh");
+const LOOK: &str = include_str!("look.sh");
+const LIST: &str = include_str!("list.sh");
+
+/// What a disk can do to a store, done to a whole one before it is looked at, and who must see it: the product
+/// (`verify`), the look that knows nothing of the product (`whole`), or the count of what is kept.
+const HARMS: [(&str, &str, &[&str]); 6] = [
+    ("an empty file", ": >$file", &["verify", "whole"]),
+    (
+        "a file of zeros",
+        "dd if=/dev/zero of=$file bs=512 count=8 conv=notrunc 2>/dev/null",
+        &["verify", "whole"],
+    ),
+    ("a missing file", "rm $file", &["verify", "whole"]),
+    ("another mode", "chmod 0707 $file", &["verify", "whole"]),
+    (
+        "a damaged blob",
+        "dd if=/dev/zero of=$blob bs=1 count=8 seek=40 conv=notrunc 2>/dev/null",
+        &["verify", "whole"],
+    ),
+    ("what nobody needs", "mkdir $images/layers/sha256/stray", &["kept"]),
+];
+/// `$file` and its directory keep their times.
+const HARM: &str = r#"
+layer=$(head -n1 /expect/${BASE#sha256:}/layers)
+file=$images/layers/sha256/$layer/fs/etc/big
+blob=$images/blobs/sha256/$(ls -S $images/blobs/sha256 | head -n1)
+touch -r $file /tmp/file; touch -r ${file%/*} /tmp/directory
+case $name in CASES esac
+[ -e $file ] && touch -r /tmp/file $file
+touch -r /tmp/directory ${file%/*}
+"#;
+
+pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) -> Result<()> {
+    if !"pulls".contains(&extent.only) {
+        return Ok(());
+    }
+    cargo(["build", "--release", "--locked", "--package", "sextant"])?;
+    cargo(["build", "--release", "--locked", "--package", "oci-image", "--example", "registry"])?;
+    let release = built("release")?;
+    let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;
+    let mut random = extent.random.clone();
+    let stock = Stock::make(place.path(), &release.join("examples/registry"), &mut random)?;
+    let furnish = |contents: &mut Initramfs| furnish(contents, &stock, &release);
+    let judge = |marks: &[String], said: &str| judge::judge(&stock, marks, said);
+    let seen = |marks: &[String], said: &str| seen(said, judge::judge(&stock, marks, said));
+    let scenario = |when: When| Scenario {
+        kernel,
+        write: format!("{}{WRITE}", stock.variables()),
+        look: LOOK.replace("HARM", ""),
+        furnish: &furnish,
+        size: 192,
+        memory: 512,
+        limit: Duration::from_secs(300),
+        when,
+        judge: &judge,
+    };
+    count.add("images pulled survive", scenario(When::Anytime).safe(extent.cuts, &mut random));
+    count.add("what a disk lost that lied is seen", scenario(When::Lied).blind(&mut random));
+    let look = LOOK.replace("HARM", &format!("{}{}", stock.variables(), HARM.replace("CASES", &cases())));
+    let harmed = Scenario { look, judge: &seen, ..scenario(When::Over) };
+    count.add("each kind of damage is seen", harmed.safe(HARMS.len() as u64, &mut random));
+    Ok(())
+}
+
+/// The disks' names and what is done to each.
+fn cases() -> String {
+    let cases = HARMS
+        .iter()
+        .zip('a'..)
+        .map(|((what, harm, _), disk)| format!("vd{disk}) echo 'harm {what}'; {harm} ;;\n"));
+    cases.collect()
+}
+
+/// Whether everybody who must see the damage did; `verdict` is what is found wrong without knowing of it.
+fn seen(said: &str, verdict: Result<(), String>) -> Result<(), String> {
+    let harm =
+        HARMS.iter().find(|(what, ..)| said.lines().any(|line| line.trim_end() == format!("harm {what}")));
+    let (what, _, eyes) = harm.ok_or("nothing was harmed")?;
+    let first = said.split("phase ").find(|phase| phase.starts_with("cut")).unwrap_or_default();
+    let damage =
+        |by: &dyn Fn(&str) -> bool| first.lines().filter_map(|line| line.strip_prefix("damaged: ")).any(by);
+    for eye in *eyes {
+        let saw = match *eye {
+            "verify" => damage(&|line| line.starts_with("verify: ")),
+            "whole" => damage(&|line| line.contains(":v1: ") && !line.starts_with("verify: ")),
+            _ => verdict.as_ref().is_err_and(|wrong| wrong.contains("nobody needs it")),
+        };
+        if !saw {
+            return Err(format!("{what} is not seen by {eye}"));
+        }
+    }
+    Ok(())
+}
+
+fn furnish(contents: &mut Initramfs, stock: &Stock, release: &Path) {
+    contents.program("bin/sextant", &release.join("sextant"));
+    contents.program("bin/registry", &release.join("examples/registry"));
+    contents.text("list.sh", LIST);
+    for (path, file) in &stock.registry {
+        contents.program(&format!("registry/{path}"), file);
+    }
+    for (path, text) in &stock.expected {
+        contents.text(&format!("expect/{path}"), text);
+    }
+}
