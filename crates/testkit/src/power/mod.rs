@@ -55,22 +55,37 @@ pub enum When {
     Over,
 }
 
-/// A workload on a disk of its own, and a guest that looks at the disk afterwards.
-pub struct PowerCut<'a> {
-    /// The guest that writes to its first disk (`/dev/vda`, ext4, `size`) until it is cut or done. Its own `disks` are
-    /// added after that one.
-    pub workload: Guest,
+/// A guest that writes to its first disk (`/dev/vda`) until it is through. Its own `disks` come after that one.
+#[derive(Debug)]
+pub struct Workload {
+    /// The guest; its script has [`MARK`].
+    pub guest: Guest,
+    /// The size of the disk's ext4, in MiB.
+    pub size: u64,
+    /// How long it runs, at most: then it is cut off.
+    pub limit: Duration,
+}
+
+/// How a disk is looked at after a cut.
+pub struct Look<'a> {
     /// The guest that looks at disks and says what it finds, with a script by [`look_at_each`]; it powers off by
     /// itself.
-    pub verify: Guest,
-    /// The filesystem's size in MiB.
-    pub size: u64,
-    /// How long the workload runs before its power is cut, at most.
+    pub guest: Guest,
+    /// How long it may take for each disk.
     pub limit: Duration,
-    /// When the power goes.
-    pub when: When,
-    /// Judges what the verifying guest said, given what had been marked: an error tells what is wrong.
+    /// Judges what the guest said, given what had been marked: an error tells what is wrong.
     pub judge: &'a Judge<'a>,
+}
+
+/// All that a workload did to its disk.
+#[derive(Debug)]
+pub struct Recording {
+    place: PathBuf,
+    /// The disk as it was before.
+    base: PathBuf,
+    log: Log,
+    /// What was marked, and by which entry.
+    marks: Vec<(usize, String)>,
 }
 
 /// What came of one cut.
@@ -92,64 +107,15 @@ struct Plan {
     marks: Vec<String>,
 }
 
-impl PowerCut<'_> {
-    /// Runs the workload once and cuts it `count` times, in the directory `place`.
-    pub fn cuts(&self, place: &Path, count: u64, random: &mut Random) -> Result<Vec<Cut>> {
+impl Workload {
+    /// Runs it, with its files in the directory `place`. One that fails is an error.
+    pub fn record(&self, place: &Path) -> Result<Recording> {
         make_dir(place)?;
-        let base = place.join("base.img");
+        let [base, image, path] = ["base.img", "disk.img", "disk.log"].map(|name| place.join(name));
         format(&base, self.size)?;
-        let log = self.record(&base, place)?;
-        let plans = self.plans(&log, count, random)?;
-        let mut cuts = Vec::new();
-        for plans in plans.chunks(DISKS) {
-            let mut images = Vec::new();
-            for (number, plan) in plans.iter().enumerate() {
-                let image = place.join(format!("cut-{number}.img"));
-                copy(&base, &image)?;
-                log.rebuild(&image, plan.entry, plan.lies, random)?;
-                images.push(image);
-            }
-            let found = self.look(&images, plans)?;
-            cuts.extend(plans.iter().zip(found).map(|(plan, wrong)| Cut {
-                entry: plan.entry,
-                acknowledged: plan.marks.iter().filter(|mark| mark.starts_with("ack ")).count(),
-                wrong,
-            }));
-        }
-        Ok(cuts)
-    }
-
-    fn plans(&self, log: &Log, count: u64, random: &mut Random) -> Result<Vec<Plan>> {
-        let marks = log.texts(self.size << 20)?;
-        let end = log.entries().len();
-        let plan = |entry: usize| {
-            let before: Vec<&(usize, String)> = marks.iter().filter(|(at, _)| *at < entry).collect();
-            let second = before.iter().rev().nth(1).map_or(0, |(at, _)| *at);
-            Plan {
-                entry,
-                lies: if self.when == When::Lied { second } else { usize::MAX },
-                marks: before.into_iter().map(|(_, text)| text.clone()).collect(),
-            }
-        };
-        Ok(match self.when {
-            When::Anytime => {
-                random.sample(count, end as u64 + 1).iter().map(|&at| plan(at as usize)).collect()
-            }
-            When::Over => (0..count).map(|_| plan(end)).collect(),
-            When::Lied => {
-                let acks: Vec<_> = marks.iter().filter(|(_, text)| text.starts_with("ack ")).collect();
-                let chosen = random.sample(count, acks.len() as u64);
-                chosen.iter().filter_map(|&n| acks.get(n as usize)).map(|(at, _)| plan(at + 1)).collect()
-            }
-        })
-    }
-
-    /// Runs the workload until it ends or its time is over.
-    fn record(&self, base: &Path, place: &Path) -> Result<Log> {
-        let (image, path) = (place.join("disk.img"), place.join("disk.log"));
-        copy(base, &image)?;
+        copy(&base, &image)?;
         std::fs::write(&path, "").map_err(|e| Error::access("create", &path, e))?;
-        let mut guest = self.workload.clone();
+        let mut guest = self.guest.clone();
         guest.disks.insert(0, Disk::Logged { image, log: path.clone() });
         let mut running = guest.start()?;
         let end = std::time::Instant::now() + self.limit;
@@ -167,26 +133,74 @@ impl PowerCut<'_> {
                 output: crate::program::tail(&said, 20),
             });
         }
-        Ok(log)
+        let marks = log.texts(self.size << 20)?;
+        Ok(Recording { place: place.to_owned(), base, log, marks })
+    }
+}
+
+impl Recording {
+    /// Makes `count` cuts, fewer if there are not so many moments, and looks at what they left.
+    pub fn cuts(&self, look: &Look<'_>, when: When, count: u64, random: &mut Random) -> Result<Vec<Cut>> {
+        let mut cuts = Vec::new();
+        for plans in self.plans(when, count, random).chunks(DISKS) {
+            let mut images = Vec::new();
+            for (number, plan) in plans.iter().enumerate() {
+                let image = self.place.join(format!("cut-{number}.img"));
+                copy(&self.base, &image)?;
+                self.log.rebuild(&image, plan.entry, plan.lies, random)?;
+                images.push(image);
+            }
+            let found = look.look(&images, plans)?;
+            cuts.extend(plans.iter().zip(found).map(|(plan, wrong)| Cut {
+                entry: plan.entry,
+                acknowledged: plan.marks.iter().filter(|mark| mark.starts_with("ack ")).count(),
+                wrong,
+            }));
+        }
+        Ok(cuts)
     }
 
+    fn plans(&self, when: When, count: u64, random: &mut Random) -> Vec<Plan> {
+        let end = self.log.entries().len();
+        let plan = |entry: usize| {
+            let before: Vec<&(usize, String)> = self.marks.iter().filter(|(at, _)| *at < entry).collect();
+            let second = before.iter().rev().nth(1).map_or(0, |(at, _)| *at);
+            Plan {
+                entry,
+                lies: if when == When::Lied { second } else { usize::MAX },
+                marks: before.into_iter().map(|(_, text)| text.clone()).collect(),
+            }
+        };
+        match when {
+            When::Anytime => {
+                random.sample(count, end as u64 + 1).iter().map(|&at| plan(at as usize)).collect()
+            }
+            When::Over => (0..count).map(|_| plan(end)).collect(),
+            When::Lied => {
+                let acks: Vec<_> = self.marks.iter().filter(|(_, text)| text.starts_with("ack ")).collect();
+                let chosen = random.sample(count, acks.len() as u64);
+                chosen.iter().filter_map(|&n| acks.get(n as usize)).map(|(at, _)| plan(at + 1)).collect()
+            }
+        }
+    }
+}
+
+impl Look<'_> {
     /// What is wrong with each of the images.
     fn look(&self, images: &[PathBuf], plans: &[Plan]) -> Result<Vec<Option<String>>> {
-        let mut guest = self.verify.clone();
+        let mut guest = self.guest.clone();
         guest.disks = images.iter().map(|image| Disk::Raw(image.clone())).chain(guest.disks).collect();
-        let (said, _) = guest.run(self.limit.max(Duration::from_secs(120)) * images.len() as u32)?;
+        let (said, _) = guest.run(self.limit * images.len() as u32)?;
         let mut sections = said.split(LOOK).skip(1);
-        Ok(plans
-            .iter()
-            .map(|plan| {
-                let section = sections.next().unwrap_or_default();
-                let (said, status) = section.split_once(STATUS).unwrap_or((section, "none"));
-                match status.lines().next() {
-                    Some("0") => (self.judge)(&plan.marks, said).err(),
-                    _ => Some(format!("not looked at to the end: {}", crate::program::tail(section, 20))),
-                }
-            })
-            .collect())
+        let judged = plans.iter().map(|plan| {
+            let section = sections.next().unwrap_or_default();
+            let (said, status) = section.split_once(STATUS).unwrap_or((section, "none"));
+            match status.lines().next() {
+                Some("0") => (self.judge)(&plan.marks, said).err(),
+                _ => Some(format!("not looked at to the end: {}", crate::program::tail(section, 20))),
+            }
+        });
+        Ok(judged.collect())
     }
 }
 

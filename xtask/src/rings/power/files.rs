@@ -6,7 +6,8 @@ use std::time::Duration;
 use testkit::power::{When, whole};
 use testkit::vm::Kernel;
 
-use super::{Count, Extent, Scenario};
+use super::{BLIND, Count, Extent, Stand, seen};
+use crate::Result;
 
 const WRITE: &str = r#"
 mkdir -p /disk && mount /dev/vda /disk || exit 1
@@ -34,21 +35,19 @@ for sum in *.sum; do
 done
 "#;
 
-pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) {
-    let scenario = |sync: &str| Scenario {
-        kernel,
-        write: WRITE.replace("SYNC", sync),
-        look: LOOK.to_owned(),
-        furnish: &|_| (),
-        size: 64,
-        memory: 256,
-        limit: Duration::from_secs(60),
-        when: When::Anytime,
-        judge: &whole,
-    };
-    if "files".contains(&extent.only) {
-        let mut random = extent.random.clone();
-        count.add("files written durably survive", scenario("sync").safe(extent.cuts, &mut random));
-        count.add("the harness sees what was not", scenario("").blind(&mut extent.random.clone()));
+pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result<()> {
+    if !"files".contains(&extent.only) {
+        return Ok(());
     }
+    let stand = Stand::new(kernel, 256, &|_| ())?;
+    let look = stand.look("look", LOOK, &whole)?;
+    let workload = |sync: &str| stand.workload(&WRITE.replace("SYNC", sync), 64, Duration::from_secs(60));
+    let mut random = extent.random.clone();
+    let durable = workload("sync")?;
+    let mut recording = stand.record(&durable)?;
+    let survived = stand.survives(&durable, &mut recording, &look, extent.cuts, &mut random);
+    count.add("files written durably survive", survived);
+    let careless = stand.record(&workload("")?)?.cuts(&look, When::Anytime, BLIND, &mut random)?;
+    count.add("the harness sees what was not", seen(&careless));
+    Ok(())
 }

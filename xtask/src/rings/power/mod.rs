@@ -3,91 +3,126 @@
 mod files;
 mod pulls;
 
-use std::path::Path;
+use std::cell::OnceCell;
 use std::time::Duration;
 
-use testkit::power::{Judge, MARK, PowerCut, When, look_at_each, print};
-use testkit::vm::{Guest, Initramfs, Kernel};
+use testkit::Random;
+use testkit::power::{Cut, Judge, Look, MARK, Recording, When, Workload, look_at_each, print};
+use testkit::vm::{Acceleration, Guest, Initramfs, Kernel};
 
 use super::{Count, Extent};
 use crate::Result;
 use crate::program::target;
 
 /// How many cuts one run of a workload is good for: then it runs again, and goes another way in the details.
-const CUTS: u64 = 60;
+const CUTS: usize = 60;
+/// So many at a time, so that one sees how far it is.
+const STEP: u64 = 12;
 /// How many are enough to see that something is lost, where it must be.
 const BLIND: u64 = 6;
+/// How long a guest may look at one disk: an emulated one is slow, on a busy machine more so.
+const LIMIT: Duration = Duration::from_secs(240);
 
 pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     let kernel = Kernel::fetch(&target().join("vm"))?;
     let mut count = Count::default();
-    files::run(&kernel, extent, &mut count);
+    files::run(&kernel, extent, &mut count)?;
     pulls::run(&kernel, extent, &mut count)?;
     Ok(count)
 }
 
-/// What is cut, and how it is judged.
-struct Scenario<'a> {
+/// Where guests are made and their disks are kept.
+struct Stand<'a> {
     kernel: &'a Kernel,
-    /// Run with [`MARK`], and the disk at /dev/vda.
-    write: String,
-    /// Run for each disk, which is `$1`.
-    look: String,
-    /// Puts into both guests what they need.
-    furnish: &'a dyn Fn(&mut Initramfs),
-    /// In MiB: the disk, and the guest's memory.
-    size: u64,
+    /// A guest's, in MiB.
     memory: u32,
-    limit: Duration,
-    when: When,
-    judge: &'a Judge<'a>,
+    /// Puts into a guest what it needs.
+    furnish: &'a dyn Fn(&mut Initramfs),
+    place: tempfile::TempDir,
+    acceleration: OnceCell<Acceleration>,
 }
 
-impl Scenario<'_> {
-    fn guest(&self, path: &Path, script: &str) -> Result<Guest> {
+impl<'a> Stand<'a> {
+    fn new(kernel: &'a Kernel, memory: u32, furnish: &'a dyn Fn(&mut Initramfs)) -> Result<Self> {
+        let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;
+        Ok(Self { kernel, memory, furnish, place, acceleration: OnceCell::new() })
+    }
+
+    fn guest(&self, name: &str, script: &str) -> Result<Guest> {
+        let path = self.place.path().join(name);
         let mut contents = Initramfs::new(self.kernel, &["virtio_blk"], script)?;
         contents.host_program("dd")?;
         (self.furnish)(&mut contents);
-        contents.write(path)?;
-        let mut guest = Guest::new(self.kernel, path);
+        contents.write(&path)?;
+        let mut guest = Guest::new(self.kernel, &path);
         guest.memory = self.memory;
+        guest.acceleration = *self.acceleration.get_or_init(|| guest.probe());
         Ok(guest)
     }
 
-    /// Makes so many cuts; how many of them lost something.
-    fn cuts(&self, count: u64, random: &mut testkit::Random) -> Result<usize> {
-        let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;
-        let mut workload = self.guest(&place.path().join("write"), &format!("{MARK}{}", self.write))?;
-        let mut verify = self.guest(&place.path().join("look"), &look_at_each(&self.look))?;
-        workload.acceleration = workload.probe();
-        verify.acceleration = workload.acceleration;
-        let (size, limit, when) = (self.size, self.limit, self.when);
-        let power = PowerCut { workload, verify, size, limit, when, judge: self.judge };
+    /// A workload of the script `write`, on a disk of `size` MiB.
+    fn workload(&self, write: &str, size: u64, limit: Duration) -> Result<Workload> {
+        Ok(Workload { guest: self.guest("write", &format!("{MARK}{write}"))?, size, limit })
+    }
+
+    /// A look by the script `look`, run for each disk, which is `$1`.
+    fn look<'j>(&self, name: &str, look: &str, judge: &'j Judge<'j>) -> Result<Look<'j>> {
+        Ok(Look { guest: self.guest(name, &look_at_each(look))?, limit: LIMIT, judge })
+    }
+
+    fn record(&self, workload: &Workload) -> Result<Recording> {
+        Ok(workload.record(self.place.path())?)
+    }
+
+    /// Nothing may be lost, whenever the power goes. The workload is recorded anew from time to time.
+    fn survives(
+        &self,
+        workload: &Workload,
+        recording: &mut Recording,
+        look: &Look<'_>,
+        count: u64,
+        random: &mut Random,
+    ) -> Result<()> {
         let mut all = Vec::new();
         while (all.len() as u64) < count {
-            let cuts = power.cuts(place.path(), (count - all.len() as u64).min(CUTS), random)?;
+            if !all.is_empty() && all.len().is_multiple_of(CUTS) {
+                *recording = self.record(workload)?;
+            }
+            let cuts = recording.cuts(look, When::Anytime, (count - all.len() as u64).min(STEP), random)?;
             if cuts.is_empty() {
-                return Err("the workload has nothing to cut".into());
+                break;
             }
             all.extend(cuts);
+            if count > STEP {
+                println!("        {} of {count} cuts, {} wrong", all.len(), faults(&all));
+            }
         }
-        print(&all, &mut std::io::stdout())?;
-        Ok(all.iter().filter(|cut| cut.wrong.is_some()).count())
+        intact(&all)
     }
+}
 
-    /// Nothing may be lost.
-    fn safe(&self, count: u64, random: &mut testkit::Random) -> Result<()> {
-        match self.cuts(count, random)? {
-            0 => Ok(()),
-            lost => Err(format!("{lost} of {count} cuts lost something acknowledged").into()),
-        }
+/// Prints what came of cuts; nothing may be wrong.
+fn intact(cuts: &[Cut]) -> Result<()> {
+    match (wrong(cuts)?, cuts.len()) {
+        (0, 0) => Err("there was nothing to cut".into()),
+        (0, _) => Ok(()),
+        (wrong, count) => Err(format!("{wrong} of {count} cuts are wrong").into()),
     }
+}
 
-    /// Something must be lost, or what says that nothing was is worth nothing.
-    fn blind(&self, random: &mut testkit::Random) -> Result<()> {
-        match self.cuts(BLIND, random)? {
-            0 => Err("nothing was lost though nothing was flushed: the harness is blind".into()),
-            _ => Ok(()),
-        }
+/// Something must be wrong, or what says that nothing is is worth nothing.
+fn seen(cuts: &[Cut]) -> Result<()> {
+    match wrong(cuts)? {
+        0 => Err("nothing was lost though nothing was flushed: the harness is blind".into()),
+        _ => Ok(()),
     }
+}
+
+fn wrong(cuts: &[Cut]) -> Result<usize> {
+    print(cuts, &mut std::io::stdout())?;
+    Ok(faults(cuts))
+}
+
+fn faults(cuts: &[Cut]) -> usize {
+    cuts.iter().filter(|cut| cut.wrong.is_some()).count()
 }

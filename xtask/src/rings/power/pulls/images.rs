@@ -163,7 +163,7 @@ impl Maker<'_> {
         })?;
         let web = self.layer("web", GZIP, |tree| {
             tree.directory("srv", 0o750)?;
-            (0..4).try_for_each(|n| tree.file(&format!("srv/noise{n}"), 450_000, 8))?;
+            (0..5).try_for_each(|n| tree.file(&format!("srv/noise{n}"), 600_000, 8))?;
             tree.files("srv/pages", 3, 30)
         })?;
         let plain = self.layer("plain", PLAIN, |tree| tree.files("opt/plain", 6, 20))?;

@@ -9,6 +9,7 @@ up() { wget -q -O /dev/null http://127.0.0.1:5000/v2/ 2>/dev/null; }
 up || { sleep 100000 | registry /registry 127.0.0.1:5000 >/dev/null & }
 while ! up; do sleep 0.1; done
 HARM
+echo "unfinished: $(ls $images/ingest/blobs 2>/dev/null | wc -l) downloads, $(ls -d $images/ingest/*/layer-* 2>/dev/null | wc -l) layers"
 
 look() { # PHASE
     echo "phase $1"

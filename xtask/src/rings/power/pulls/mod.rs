@@ -11,7 +11,7 @@ use std::time::Duration;
 use testkit::power::When;
 use testkit::vm::{Initramfs, Kernel};
 
-use super::{Count, Extent, Scenario};
+use super::{BLIND, Count, Extent, Stand, intact, seen};
 use crate::Result;
 use crate::program::{built, cargo};
 use images::Stock;
@@ -61,23 +61,19 @@ pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) -> Re
     let stock = Stock::make(place.path(), &release.join("examples/registry"), &mut random)?;
     let furnish = |contents: &mut Initramfs| furnish(contents, &stock, &release);
     let judge = |marks: &[String], said: &str| judge::judge(&stock, marks, said);
-    let seen = |marks: &[String], said: &str| seen(said, judge::judge(&stock, marks, said));
-    let scenario = |when: When| Scenario {
-        kernel,
-        write: format!("{}{WRITE}", stock.variables()),
-        look: LOOK.replace("HARM", ""),
-        furnish: &furnish,
-        size: 192,
-        memory: 512,
-        limit: Duration::from_secs(300),
-        when,
-        judge: &judge,
-    };
-    count.add("images pulled survive", scenario(When::Anytime).safe(extent.cuts, &mut random));
-    count.add("what a disk lost that lied is seen", scenario(When::Lied).blind(&mut random));
-    let look = LOOK.replace("HARM", &format!("{}{}", stock.variables(), HARM.replace("CASES", &cases())));
-    let harmed = Scenario { look, judge: &seen, ..scenario(When::Over) };
-    count.add("each kind of damage is seen", harmed.safe(HARMS.len() as u64, &mut random));
+    let harmed = |marks: &[String], said: &str| harmed(said, judge::judge(&stock, marks, said));
+    let stand = Stand::new(kernel, 512, &furnish)?;
+    let workload = stand.workload(&format!("{}{WRITE}", stock.variables()), 192, Duration::from_secs(600))?;
+    let mut recording = stand.record(&workload)?;
+    let look = stand.look("look", &LOOK.replace("HARM", ""), &judge)?;
+    let survived = stand.survives(&workload, &mut recording, &look, extent.cuts, &mut random);
+    count.add("images pulled survive", survived);
+    let lied = recording.cuts(&look, When::Lied, BLIND / 2, &mut random)?;
+    count.add("what a disk lost that lied is seen", seen(&lied));
+    let harm = format!("{}{}", stock.variables(), HARM.replace("CASES", &cases()));
+    let look = stand.look("harm", &LOOK.replace("HARM", &harm), &harmed)?;
+    let cuts = recording.cuts(&look, When::Over, HARMS.len() as u64, &mut random)?;
+    count.add("each kind of damage is seen", intact(&cuts));
     Ok(())
 }
 
@@ -91,7 +87,7 @@ fn cases() -> String {
 }
 
 /// Whether everybody who must see the damage did; `verdict` is what is found wrong without knowing of it.
-fn seen(said: &str, verdict: Result<(), String>) -> Result<(), String> {
+fn harmed(said: &str, verdict: Result<(), String>) -> Result<(), String> {
     let harm =
         HARMS.iter().find(|(what, ..)| said.lines().any(|line| line.trim_end() == format!("harm {what}")));
     let (what, _, eyes) = harm.ok_or("nothing was harmed")?;

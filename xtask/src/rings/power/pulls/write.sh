@@ -12,12 +12,14 @@ pull() { # NAME DIGEST
     $sx pull -q 127.0.0.1:5000/$1:v1 >/dev/null || { echo "cannot pull $1"; exit 1; }
     mark ack pull $1:v1 $2
 }
-killed() { # NAME DIGEST SECONDS
+killed() { # NAME DIGEST SECONDS: so long after the first byte came, or at its end
     mark begin pull $1:v1 $2
     $sx pull -q 127.0.0.1:5000/$1:v1 >/dev/null 2>&1 &
+    killed=$!
+    until [ -n "$(find /disk/data/images/ingest/blobs -type f -size +0)" ]; do kill -0 $killed 2>/dev/null || break; done
     sleep $3
-    kill -9 $! 2>/dev/null
-    wait $! 2>/dev/null
+    kill -9 $killed 2>/dev/null
+    wait $killed 2>/dev/null
 }
 rmi() {
     mark begin rmi $1:v1
@@ -25,28 +27,36 @@ rmi() {
     mark ack rmi $1:v1
 }
 
+# Of a download that another's sync made durable, the rest is fetched after the next start.
 pull base $BASE
 pull app $APP
+killed web $WEB 0
+killed web $WEB 0.2
 pull web $WEB
 rmi app
 pull tool $TOOL
-killed app $APP 0.7
+killed app $APP 0
 pull app $APP
 tag app $APP2
 pull app $APP2
 rmi base
-killed base $BASE 0.4
+rmi web
 $sx prune -f >/dev/null || exit 1
 pull base $BASE
 rmi tool
-rmi web
 pull tool $TOOL &
 tool=$!
-pull web $WEB || exit 1
+killed web $WEB 0.1
 wait $tool || exit 1
+pull web $WEB
 rmi app
 rmi base
 rmi web
-killed app $APP2 1
+pull web $WEB &
+web=$!
+pull app $APP2 || exit 1
+wait $web || exit 1
+rmi app
+killed app $APP2 0.05
 pull app $APP2
 pull base $BASE
