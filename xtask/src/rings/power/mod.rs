@@ -92,9 +92,15 @@ impl<'a> Stand<'a> {
             if cuts.is_empty() {
                 break;
             }
+            let wrong = cuts.iter().find_map(|cut| cut.wrong.clone());
             all.extend(cuts);
             if count > STEP {
-                println!("        {} of {count} cuts, {} wrong", all.len(), faults(&all));
+                println!(
+                    "        {} of {count} cuts, {} wrong {}",
+                    all.len(),
+                    faults(&all),
+                    wrong.unwrap_or_default()
+                );
             }
         }
         intact(&all)

@@ -105,7 +105,6 @@ impl Stock {
         let mut paths: BTreeSet<String> = ALWAYS.iter().map(|path| (*path).to_owned()).collect();
         for digest in digests {
             let Some(image) = self.images.iter().find(|image| image.digest == digest) else { continue };
-            paths.insert("index.json".into());
             paths.extend(image.blobs.iter().map(|hex| format!("blobs/sha256/{hex}")));
             paths.extend(image.layers.iter().map(|hex| format!("layers/sha256/{hex}")));
         }
@@ -117,7 +116,7 @@ const NAMES: [(&str, &str); 4] =
     [("base", "base:v1"), ("app", "app:v1"), ("web", "web:v1"), ("tool", "tool:v1")];
 
 /// What every store has.
-const ALWAYS: [&str; 12] = [
+const ALWAYS: [&str; 11] = [
     "blobs",
     "blobs/sha256",
     "blobs/sha512",
@@ -129,8 +128,9 @@ const ALWAYS: [&str; 12] = [
     "ingest/layers",
     "oci-layout",
     "lock",
-    "index.lock",
 ];
+/// What a store has once something was recorded in it.
+pub(super) const RECORD: [&str; 2] = ["index.json", "index.lock"];
 
 impl Maker<'_> {
     /// base, app, more, web, plain, tool.
