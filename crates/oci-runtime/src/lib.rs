@@ -9,14 +9,22 @@
 //! the field.
 //!
 //! Entry points: [`contract::parse`], [`create`], [`join`]. The calling process must have one thread.
+mod agent;
+pub mod command;
 pub mod contract;
 mod create;
+mod created;
 pub mod default_spec;
 mod describe;
 mod error;
+pub mod hooks;
 mod init;
 mod plan;
 pub mod seccomp;
+mod timestamp;
+mod unix;
 
-pub use create::{Created, Join, Setup, begin_join, create, join, limits, null_stdio};
+pub use create::{Join, Setup, begin, begin_join, create, join, limits, null_stdio};
+pub use created::{Created, start_waiting};
 pub use error::{Error, Result};
+pub use timestamp::timestamp;

@@ -168,6 +168,24 @@ impl Cgroup {
         Err(Error::new("freeze", self.path.display().to_string(), Errno::OPNOTSUPP))
     }
 
+    /// Whether it is frozen, or about to be.
+    pub fn is_frozen(&self) -> bool {
+        if self.read("cgroup.freeze").is_some_and(|text| text.trim() == "1") {
+            return true;
+        }
+        self.read("freezer.state").is_some_and(|text| text.trim() != "THAWED")
+    }
+
+    /// A file of the cgroup, from the first hierarchy that has it.
+    pub fn read(&self, file: &str) -> Option<String> {
+        self.hierarchies.iter().find_map(|h| fs::read_to_string(h.dir().join(file)).ok())
+    }
+
+    /// Its directory in the first hierarchy that has `file`.
+    pub fn dir_with(&self, file: &str) -> Option<&Path> {
+        self.hierarchies.iter().map(|h| h.dir()).find(|dir| dir.join(file).exists())
+    }
+
     /// The processes in it and below, each once.
     pub fn pids(&self) -> Result<BTreeSet<i32>> {
         let mut pids = BTreeSet::new();
