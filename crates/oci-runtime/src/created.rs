@@ -167,8 +167,15 @@ impl Created {
     /// process and the warnings so far.
     pub fn start(mut self) -> Result<(Child, Vec<String>)> {
         self.say(&Message::Start)?;
-        // The channel closes with a successful exec.
-        while self.next()?.is_some() {}
+        let hooked = self.life.as_ref().is_some_and(|(hooks, _)| !hooks.start_container.is_empty());
+        let mut passed = false;
+        // The channel closes with a successful exec, and with the end of the process, too.
+        while let Some(message) = self.next()? {
+            passed |= matches!(message, Message::HooksDone);
+        }
+        if hooked && !passed {
+            return Err(self.vanished());
+        }
         if let Some((hooks, state)) = &self.life {
             hooks::poststart(Some(hooks), state)?;
         }
@@ -198,29 +205,44 @@ fn map_text(mappings: &[IdMapping]) -> String {
 /// Starts a container that was left alone by [`Created::detach`]: its process listens at `socket`, is `state.pid`, and
 /// `pidfd` is it. `spec` is asked for only where something is to be said of it.
 ///
-/// The hooks after the start are the caller's. On an error the container's process is ended, unless nobody listened
-/// (`ECONNREFUSED`).
+/// Of `hooks` those at the start and after it count. On an error the container's process has ended, unless nobody
+/// listened (`ECONNREFUSED`).
 pub fn start_waiting(
     socket: &Path,
     pidfd: BorrowedFd<'_>,
     state: &State,
+    hooks: Option<&Hooks>,
     spec: impl Fn() -> Result<Spec>,
 ) -> Result<Vec<String>> {
     let say = || format!("container {} (its process does not wait for a start)", state.id);
     let channel = crate::unix::connect(socket, rustix::net::SocketType::SEQPACKET).act("start", say)?;
-    let started = start_by(channel, state, spec);
+    let started = start_by(channel, state, hooks, spec).and_then(|warnings| {
+        hooks::poststart(hooks, state)?;
+        Ok(warnings)
+    });
     if started.is_err() {
-        // It may have ended by itself.
+        // It may have ended by itself, or be on its way out: whoever asks next is to see it stopped.
         let _ = kernel::process::signal(pidfd, libc::SIGKILL);
+        let _ = kernel::process::await_end(pidfd, Some(std::time::Duration::from_secs(10)), None);
     }
     started
 }
 
-fn start_by(channel: OwnedFd, state: &State, spec: impl Fn() -> Result<Spec>) -> Result<Vec<String>> {
+fn start_by(
+    channel: OwnedFd,
+    state: &State,
+    hooks: Option<&Hooks>,
+    spec: impl Fn() -> Result<Spec>,
+) -> Result<Vec<String>> {
     let say = || "the container's process";
     report::send(channel.as_fd(), &Message::Start).act("reach", say)?;
     let mut warnings = Vec::new();
+    let mut passed = hooks.is_none_or(|h| h.start_container.is_empty());
     while let Some(message) = report::receive(channel.as_fd()).act("hear from", say)? {
+        if matches!(message, Message::HooksDone) {
+            passed = true;
+            continue;
+        }
         let spec = spec()?;
         let none = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&none);
@@ -238,5 +260,5 @@ fn start_by(channel: OwnedFd, state: &State, spec: impl Fn() -> Result<Spec>) ->
             _ => {}
         }
     }
-    Ok(warnings)
+    if passed { Ok(warnings) } else { Err(Error::Vanished { code: -1 }) }
 }

@@ -140,6 +140,7 @@ fn new_record(request: &Request, spec: &Spec) -> Record {
     let cgroup = if path.trim_matches('/').is_empty() { request.id.as_str() } else { path };
     let own_pids = linux.and_then(|l| l.namespace(NamespaceType::Pid)).is_some_and(|n| n.path.is_empty());
     let later = spec.hooks.as_ref().map(|h| Hooks {
+        start_container: h.start_container.clone(),
         poststart: h.poststart.clone(),
         poststop: h.poststop.clone(),
         ..Hooks::default()
@@ -208,7 +209,9 @@ fn build(
     }
     ready?;
     created.warnings.drain(..).for_each(|warning| context.log.warn(&warning));
-    if let (Some(socket), Some(master)) = (&request.console_socket, created.console.take()) {
+    if let Some(socket) = &request.console_socket
+        && let Some(master) = created.console.take()
+    {
         console::send(socket, &master)?;
     }
     if let Some(path) = &request.pid_file {

@@ -32,7 +32,11 @@ fn delete(context: &Context, given: &Given) -> Result<u8, Failure> {
         // Whoever holds the lock may wait for this process, for ever.
         end(&record)?;
     }
-    let dir = dir.locked()?;
+    let dir = match dir.locked() {
+        // Whoever held the lock has deleted it.
+        Err(_) if force && !context.root.join(id).exists() => return Ok(0),
+        other => other?,
+    };
     let Some(record) = dir.find()? else {
         if force {
             // Its maker was killed before there was anything to record.

@@ -48,7 +48,7 @@ pub(crate) struct Record {
     pub(crate) own_pids: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Those after the start and after the end.
+    /// Those at the start, after it and after the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hooks: Option<Hooks>,
 }

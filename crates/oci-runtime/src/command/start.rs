@@ -31,7 +31,7 @@ fn start(context: &Context, given: &Given) -> Result<u8, Failure> {
     }
     let spec = || dir.config().map_err(|failure| unreadable(&failure));
     let state = record.state(Status::Created);
-    match crate::start_waiting(&dir.start_socket(), pidfd.as_fd(), &state, spec) {
+    match crate::start_waiting(&dir.start_socket(), pidfd.as_fd(), &state, record.hooks.as_ref(), spec) {
         Ok(warnings) => warnings.iter().for_each(|warning| context.log.warn(warning)),
         Err(crate::Error::Kernel(error)) if error.errno() == Some(rustix::io::Errno::CONNREFUSED) => {
             return Err(running());
@@ -39,11 +39,6 @@ fn start(context: &Context, given: &Given) -> Result<u8, Failure> {
         Err(error) => return Err(error.into()),
     }
     dir.remove_socket();
-    if let Err(error) = crate::hooks::poststart(record.hooks.as_ref(), &state) {
-        // The specification: the container is stopped then.
-        kernel::process::signal(pidfd.as_fd(), libc::SIGKILL)?;
-        return Err(error.into());
-    }
     Ok(0)
 }
 

@@ -26,14 +26,12 @@ pub(super) fn become_program(
 ) -> Failure {
     let ready = prepare(plan, root, channel).and_then(|()| match hooks {
         // With no more rights than the program has: the container's image may have put something else there.
-        Some(hooks) => super::hooks::run(
-            &hooks.start_container,
-            &hooks.starting,
-            hooks,
-            Step::StartContainerHook,
-            channel,
-        ),
-        None => Ok(()),
+        Some(hooks) if !hooks.start_container.is_empty() => {
+            let step = Step::StartContainerHook;
+            super::hooks::run(&hooks.start_container, &hooks.starting, hooks, step, channel)?;
+            send(channel, &Message::HooksDone).at(step, 0)
+        }
+        _ => Ok(()),
     });
     match ready {
         Ok(()) => execute(plan),

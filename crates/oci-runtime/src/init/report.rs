@@ -129,7 +129,7 @@ pub(crate) enum Message {
     Hooks,
     /// Parent: the ids are mapped.
     Mapped,
-    /// Parent: its hooks have run.
+    /// Either side: its hooks have run.
     HooksDone,
     /// Parent: wait for the start on the listening socket; this side closes now.
     Detach,
