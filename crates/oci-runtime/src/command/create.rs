@@ -82,10 +82,10 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     };
     let Some(signals) = signals else { return Ok(0) };
     // Others may change it while this process only waits.
-    drop(dir);
+    dir.unlock()?;
     let code = attend(&child, console, &signals);
     if !given.has("keep") {
-        delete::ended(context, &request.id)?;
+        delete::ended(context, &record, dir)?;
     }
     code
 }

@@ -65,13 +65,11 @@ fn delete(context: &Context, given: &Given) -> Result<u8, Failure> {
 }
 
 /// For the end of a foreground run: somebody may have deleted the container meanwhile.
-pub(super) fn ended(context: &Context, id: &str) -> Result<(), Failure> {
-    if !context.root.join(id).exists() {
-        return Ok(());
+pub(super) fn ended(context: &Context, record: &Record, dir: Dir) -> Result<(), Failure> {
+    match dir.locked() {
+        Ok(dir) => remove(context, record, dir).map(drop),
+        Err(_) => Ok(()),
     }
-    let dir = Dir::open(&context.root, id)?.locked()?;
-    let record = dir.read()?;
-    remove(context, &record, dir).map(drop)
 }
 
 /// Ends the container's process, and waits until it has.

@@ -21,6 +21,7 @@ use crate::contract::{self, Hooks, Spec, State, Status};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
+const NEXT: &str = "state.json.next";
 const START: &str = "start.sock";
 
 /// What `state.json` holds.
@@ -78,17 +79,7 @@ impl Record {
         }
         // Opened first: what the start time is read of is then the same process, or none.
         let pidfd = kernel::process::pidfd(self.pid).ok()?;
-        (alive(self.pid) == Some(self.start_time)).then_some(pidfd)
-    }
-}
-
-/// When the process started, unless it is none or has ended.
-fn alive(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
+        (kernel::process::alive_since(self.pid) == Some(self.start_time)).then_some(pidfd)
     }
 }
 
@@ -204,7 +195,7 @@ impl Dir {
         let say =
             |e: std::io::Error| Failure::new(format!("cannot write {}/{STATE}: {e}", self.path.display()));
         let text = serde_json::to_vec(record).map_err(|e| say(e.into()))?;
-        let next = self.path.join("state.json.next");
+        let next = self.path.join(NEXT);
         let mut file = fs::File::create(&next).map_err(say)?;
         file.write_all(&text).and_then(|()| fs::rename(&next, self.path.join(STATE))).map_err(say)
     }
@@ -245,17 +236,35 @@ impl Dir {
         let _ = fs::remove_file(self.start_socket());
     }
 
+    /// Lets others change this container.
+    pub(crate) fn unlock(&self) -> Result<(), Failure> {
+        flock(&self.fd, FlockOperation::Unlock)
+            .map_err(|e| Failure::new(format!("cannot unlock {}: {e}", self.path.display())))
+    }
+
     /// Removes the directory. The name is free then.
     pub(crate) fn remove(self) -> Result<(), Failure> {
-        for name in [START, CONFIG, "state.json.next", STATE] {
-            match rustix::fs::unlinkat(&self.fd, name, rustix::fs::AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => {
-                    return Err(Failure::new(format!("cannot remove {}/{name}: {e}", self.path.display())));
-                }
-            }
-        }
+        self.unlink(&[CONFIG, STATE])?;
         match rustix::fs::rmdir(&self.path) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            other => return self.removed(other),
+        }
+        // Not started, or its maker was killed while it wrote.
+        self.unlink(&[START, NEXT])?;
+        self.removed(rustix::fs::rmdir(&self.path))
+    }
+
+    fn unlink(&self, names: &[&str]) -> Result<(), Failure> {
+        names.iter().try_for_each(|name| {
+            match rustix::fs::unlinkat(&self.fd, *name, rustix::fs::AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(e) => Err(Failure::new(format!("cannot remove {}/{name}: {e}", self.path.display()))),
+            }
+        })
+    }
+
+    fn removed(&self, outcome: rustix::io::Result<()>) -> Result<(), Failure> {
+        match outcome {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(Failure::new(format!("cannot remove {}: {e}", self.path.display()))),
         }
@@ -294,12 +303,5 @@ mod tests {
             assert!(check_id(bad).is_err(), "{bad}");
         }
         check_id("a.b-c_d+1").unwrap();
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_start() {
-        let pid = std::process::id() as i32;
-        assert_eq!(alive(pid), kernel::process::start_time(pid).ok());
-        assert_eq!(alive(0), None);
     }
 }

@@ -170,6 +170,9 @@ fn make(
         console::make(root.as_fd(), &plan.process, true, channel)?;
     }
     rootfs::seal(plan, slots, root.as_fd())?;
+    if plan.process.listener.is_some() {
+        process::find_program(&plan.process)?;
+    }
     let_go(&plan.process, root.as_fd(), channel, plan.hooks.as_ref())?;
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
     let start = await_start(channel, plan.process.listener.as_ref())?;

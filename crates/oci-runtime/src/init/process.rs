@@ -17,6 +17,23 @@ pub(super) fn become_root() -> rustix::io::Result<()> {
     set_thread_res_uid(uid, uid, uid)
 }
 
+/// Says that there is no program while whoever creates the container still listens: callers of a runtime expect to hear
+/// of it then, and not at the start. What depends on the working directory is left to the start.
+pub(super) fn find_program(plan: &ProcessPlan) -> Result<(), Failure> {
+    let mut refused = Errno::NOENT;
+    for candidate in &plan.candidates {
+        if candidate.to_bytes().first() != Some(&b'/') {
+            return Ok(());
+        }
+        match rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(other) => refused = other,
+        }
+    }
+    if plan.program.is_empty() { Ok(()) } else { Err(Failure { step: Step::Exec, index: 0, errno: refused }) }
+}
+
 /// Gives up what the program must not have and executes it. Returns only if that failed.
 pub(super) fn become_program(
     plan: &ProcessPlan,
