@@ -122,13 +122,17 @@ impl Cgroup {
             .map(Some)
     }
 
-    /// The v1 files a process writes "0" to, to move itself here. Those of `birth`'s hierarchy are not among them.
+    /// The v1 files a process with one thread writes "0" to, to move itself here. Those of `birth`'s hierarchy are not
+    /// among them.
+    ///
+    /// They are the files of threads: a thread that moves itself needs no lock over all forks and exits of the machine,
+    /// for which a whole process waits a grace period of RCU (milliseconds, on a busy machine tens of them).
     pub fn entrances(&self) -> Result<Vec<OwnedFd>> {
         self.hierarchies
             .iter()
             .filter(|h| Some(h.dir()) != self.v2.as_deref())
             .map(|h| {
-                let file = h.dir().join("cgroup.procs");
+                let file = h.dir().join("tasks");
                 rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                     .act("open", || file.display().to_string())
             })
