@@ -12,7 +12,7 @@ use rustix::net::SocketType;
 use super::failure::Failure;
 use super::options::Given;
 use super::record::{Dir, Record};
-use super::{Context, console, is_root};
+use super::{Context, console, is_root, rootless};
 use crate::contract::{self, Hooks, NamespaceType, Process, Spec, Status};
 use crate::{Created, Setup};
 
@@ -167,7 +167,7 @@ fn build(
     context: &Context,
     request: &Request,
     text: &[u8],
-    spec: Spec,
+    mut spec: Spec,
     dir: &Dir,
     record: &mut Record,
 ) -> Result<Created, Failure> {
@@ -182,6 +182,7 @@ fn build(
     } else {
         None
     };
+    rootless::enter(&mut spec)?;
     let rootfs = Path::new(&record.rootfs);
     let setup = Setup {
         id: &request.id,
@@ -237,8 +238,8 @@ fn make_cgroup(
             }
             Ok(Some(cgroup))
         }
-        Err(error) if !is_root() => {
-            context.log.warn(&format!("{error}: without root the container has no cgroup of its own"));
+        Err(error) if context.rootless.unwrap_or_else(|| !is_root() || rootless::in_user_namespace()) => {
+            context.log.debug(|| format!("{error}: the container has no cgroup of its own"));
             record.cgroup = None;
             Ok(None)
         }

@@ -8,7 +8,7 @@ use super::container::{pass_activation, preserved, write_pid};
 use super::failure::Failure;
 use super::options::{Given, Opt, Rest, Words, parse_number, switch, value};
 use super::record::{Dir, Record};
-use super::{Command, Context, console, foreground};
+use super::{Command, Context, console, foreground, rootless};
 use crate::Join;
 use crate::contract::{self, Process, Spec, Status};
 
@@ -67,7 +67,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
             "cannot exec in a paused container (resume it, or use --ignore-paused)",
         ));
     }
-    let spec = dir.config()?;
+    let mut spec = dir.config()?;
     let process = process(given, &spec)?;
     let detach = given.has("detach");
     let socket = console::socket_path(given);
@@ -75,6 +75,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let cgroup = own_cgroup(given, &record, cgroup)?;
     let signals = if detach { None } else { Some(foreground::signals()?) };
     let state = record.state(Status::Running);
+    rootless::join(&mut spec, &pidfd)?;
     let join = Join {
         spec: &spec,
         container: &pidfd,

@@ -24,6 +24,7 @@ mod options;
 mod processes;
 mod protect;
 mod record;
+mod rootless;
 mod spec;
 mod start;
 mod update;
@@ -45,6 +46,8 @@ struct Context {
     /// Where containers are recorded.
     root: PathBuf,
     log: Log,
+    /// Whether a cgroup that cannot be made is tolerated; `None` finds out.
+    rootless: Option<bool>,
 }
 
 /// One command.
@@ -124,7 +127,8 @@ fn dispatch(args: &[String]) -> Result<u8, Failure> {
         return help::overview();
     }
     let log = Log::open(global.get("log"), global.get("log-format"), global.has("debug"))?;
-    let context = Context { root: root(&global)?, log };
+    let rootless = global.get("rootless").and_then(|text| text.parse().ok());
+    let context = Context { root: root(&global)?, log, rootless };
     let name = rest.remove(0);
     let outcome = run(&context, &global, &name, rest);
     Ok(outcome.unwrap_or_else(|failure| {

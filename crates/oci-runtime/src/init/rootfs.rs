@@ -198,6 +198,11 @@ fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> rustix::io::Result<
     }
     let (parent, name) = make_parent(root, &device.path)?;
     match mknodat(&parent, name, device.kind, device.mode, device.number) {
+        // In somebody's user namespace: the host's node serves, which can still be reached.
+        Err(Errno::PERM) => {
+            let host = rustix::fs::open(c"/", TARGET | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            return attach(clone_tree(&host, &device.path, false)?, target(root, &device.path, true)?);
+        }
         // The image brought one: it must be the same device.
         Err(Errno::EXIST) => {
             let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;

@@ -10,6 +10,7 @@ mod hooks;
 mod lifecycle;
 mod limits;
 mod messages;
+mod rootless;
 mod terminal;
 
 use std::path::Path;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         descriptors::TESTS,
         limits::TESTS,
         messages::TESTS,
+        rootless::TESTS,
         crash::TESTS,
     ];
     for (name, test) in all.concat().iter().filter(|(name, _)| name.contains(&filter)) {
