@@ -57,11 +57,15 @@ pub enum Error {
         why: String,
     },
     /// The container's process vanished before its program ran.
-    #[error("cannot start the container: its process ended before its program ran (exit code {code})")]
+    #[error("cannot start the container: its process ended before its program ran{}", ended(*.code))]
     Vanished {
-        /// Its exit code, 128 + the signal if it was killed.
+        /// Its exit code, 128 + the signal if it was killed; negative if nobody knows.
         code: i32,
     },
+}
+
+fn ended(code: i32) -> String {
+    if code < 0 { String::new() } else { format!(" (exit code {code})") }
 }
 
 impl Error {

@@ -12,7 +12,7 @@ use rustix::net::SocketType;
 use super::failure::Failure;
 use super::options::Given;
 use super::record::{Dir, Record};
-use super::{Context, console, is_root, rootless};
+use super::{Context, console, home, is_root, rootless};
 use crate::contract::{self, Hooks, NamespaceType, Process, Spec, Status};
 use crate::{Created, Setup};
 
@@ -125,8 +125,10 @@ fn read_bundle(context: &Context, request: &Request) -> Result<(Vec<u8>, Spec), 
     }
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     console::check(terminal, !request.foreground, request.console_socket.as_deref())?;
+    let root = spec.root.as_ref().map_or_else(PathBuf::new, |root| request.bundle.join(&root.path));
     if let Some(process) = &mut spec.process {
         pass_activation(process);
+        home::set(process, &root);
     } else if request.waits {
         // It may be created; what cannot be started is for `start` to say.
         spec.process = Some(Process { args: vec![String::new()], cwd: "/".into(), ..Process::default() });

@@ -67,6 +67,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let signals = if detach { None } else { Some(foreground::signals()?) };
     let Made { mut created, dir, record, .. } = make(context, &request)?;
     let console = created.console.take();
+    console.iter().for_each(foreground::resize);
     if !record.own_pids && !detach && !given.has("no-subreaper") {
         foreground::adopt()?;
     }
@@ -84,8 +85,11 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     // Others may change it while this process only waits.
     dir.unlock()?;
     let code = attend(&child, console, &signals);
-    if !given.has("keep") {
-        delete::ended(context, &record, dir)?;
+    if !given.has("keep")
+        && let Err(failure) = delete::ended(context, &record, dir)
+    {
+        // How the container's process ended is what the caller asked for.
+        context.log.error(&failure.to_string());
     }
     code
 }

@@ -8,7 +8,7 @@ use super::container::{pass_activation, preserved, write_pid};
 use super::failure::Failure;
 use super::options::{Given, Opt, Rest, Words, parse_number, switch, value};
 use super::record::{Dir, Record};
-use super::{Command, Context, console, foreground, rootless};
+use super::{Command, Context, console, foreground, home, rootless};
 use crate::Join;
 use crate::contract::{self, Process, Spec, Status};
 
@@ -68,7 +68,8 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         ));
     }
     let mut spec = dir.config()?;
-    let process = process(given, &spec)?;
+    let mut process = process(given, &spec)?;
+    home::set(&mut process, &PathBuf::from(format!("/proc/{}/root", record.pid)));
     let detach = given.has("detach");
     let socket = console::socket_path(given);
     console::check(process.terminal, detach, socket.as_deref())?;
@@ -91,6 +92,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     {
         console::send(socket, &master)?;
     }
+    console.iter().for_each(foreground::resize);
     if let Some(path) = given.get("pid-file").filter(|path| !path.is_empty()) {
         write_pid(&PathBuf::from(path), joined.pid())?;
     }

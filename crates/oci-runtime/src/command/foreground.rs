@@ -46,6 +46,15 @@ pub(super) fn adopt() -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("cannot adopt the container's processes: {e}")))
 }
 
+/// Gives the container's terminal the size of this process's own, before a program looks at it. Without a terminal of
+/// our own it keeps its size.
+pub(super) fn resize(console: &OwnedFd) {
+    if let Ok(size) = tcgetwinsize(rustix::stdio::stdin()) {
+        // It may be closed already.
+        let _ = tcsetwinsize(console, size);
+    }
+}
+
 /// Passes signals on and the terminal through until the process has ended. Returns its exit code, 128 + the signal if
 /// one ended it.
 pub(super) fn attend(child: &Child, console: Option<OwnedFd>, signals: &Signals) -> Result<i32, Failure> {
@@ -85,7 +94,7 @@ pub(super) fn attend(child: &Child, console: Option<OwnedFd>, signals: &Signals)
             match signal {
                 libc::SIGCHLD => reap_others(child)?,
                 libc::SIGWINCH if terminal.is_some() => {
-                    terminal.iter().for_each(Terminal::resize);
+                    terminal.iter().for_each(|terminal| resize(&terminal.master));
                 }
                 signal => kernel::process::signal(child.pidfd.as_fd(), signal)?,
             }
@@ -126,17 +135,7 @@ impl Terminal {
             raw.make_raw();
             tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).map_err(say)?;
         }
-        let terminal = Self { master, before, pending: Vec::new(), input: true, open: true };
-        terminal.resize();
-        Ok(terminal)
-    }
-
-    /// Gives the container's terminal the size of ours. Without one of ours it keeps its own.
-    fn resize(&self) {
-        if let Ok(size) = tcgetwinsize(rustix::stdio::stdin()) {
-            // It may be closed already.
-            let _ = tcsetwinsize(&self.master, size);
-        }
+        Ok(Self { master, before, pending: Vec::new(), input: true, open: true })
     }
 
     /// Where to read from, and what to wait for on the master.

@@ -17,6 +17,7 @@ mod features;
 mod foreground;
 mod freeze;
 mod help;
+mod home;
 mod kill;
 mod list;
 mod log;

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec_takes_a_process_file", file),
     ("exec_detached_writes_its_number", detached),
     ("exec_enters_a_cgroup_below", below),
+    ("home_is_the_users_in_the_containers_table", home),
 ];
 
 fn exec(bench: &Bench) -> Outcome {
@@ -113,6 +114,28 @@ fn below(bench: &Bench) -> Outcome {
     let inside = bench.run(&["exec", "--cgroup", "/sub", &bench.id, "cat", "/proc/self/cgroup"]).ok()?.out;
     check(inside.lines().any(|l| l.ends_with(&format!("/{}/sub", bench.id))), || inside.clone())?;
     // Deleting removes what is below, too.
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    Ok(())
+}
+
+fn home(bench: &Bench) -> Outcome {
+    fs::write(
+        bench.bundle().join("rootfs/etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nu:x:5:5::/home/u:/bin/sh\n",
+    )?;
+    bench.configure(&bench.spec(&["/bin/sh", "-c", "echo $HOME"]));
+    let done = bench.run(&["run", &bench.id]).ok()?;
+    check(done.out == "/root\n", || done.out)?;
+    bench.start_sleeper()?;
+    for (args, home) in [(["-u", "5"], "/home/u\n"), (["-u", "6"], "/\n"), (["-e", "HOME=/x"], "/x\n")] {
+        let done = bench.run_command(bench.command().arg("exec").args(args).args([
+            &bench.id,
+            "sh",
+            "-c",
+            "echo $HOME",
+        ]));
+        check(done.out == home, || format!("{args:?}: {} {}", done.out, done.err))?;
+    }
     bench.run(&["delete", "-f", &bench.id]).ok()?;
     Ok(())
 }

@@ -163,7 +163,9 @@ fn with_memory(cgroup: &Cgroup) -> Value {
 
 fn pids(cgroup: &Cgroup) -> Value {
     let limit = number(cgroup, "pids.max").filter(|limit| *limit != u64::MAX).unwrap_or(0);
-    json!({"current": number(cgroup, "pids.current").unwrap_or(0), "limit": limit})
+    // Without the controller they can be counted all the same.
+    let count = || cgroup.pids().map_or(0, |pids| pids.len() as u64);
+    json!({"current": number(cgroup, "pids.current").unwrap_or_else(count), "limit": limit})
 }
 
 fn block_io(cgroup: &Cgroup) -> Value {
