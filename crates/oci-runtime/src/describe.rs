@@ -6,6 +6,7 @@ use kernel::capability::CapSet;
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::init::hooks::ENDED_WITH;
 use crate::init::report::{Failure, Step};
 use crate::plan::{Plan, ProcessPlan};
 
@@ -15,7 +16,36 @@ pub(crate) fn failure_error(failure: &Failure, plan: Option<&Plan>, process: &Pr
     if failure.step == Step::Exec {
         return Error::Exec { program: process.program.clone(), source, hint: exec_hint(failure.errno) };
     }
+    if matches!(failure.step, Step::CreateContainerHook | Step::StartContainerHook) {
+        return hook_error(failure, plan);
+    }
     Error::Inside { act: act(failure, plan, process), source, hint: hint(failure) }
+}
+
+fn hook_error(failure: &Failure, plan: Option<&Plan>) -> Error {
+    let create = failure.step == Step::CreateContainerHook;
+    let hooks = plan.and_then(|p| p.hooks.as_ref());
+    let list = hooks.map(|h| if create { &h.create_container } else { &h.start_container });
+    let hook = list.and_then(|list| list.get(usize::from(failure.index)));
+    let code = failure.errno.raw_os_error() - ENDED_WITH;
+    let mut why = match failure.errno {
+        Errno::TIMEDOUT => {
+            let limit = hook.and_then(|h| h.timeout).map_or_else(String::new, |s| format!(" of {s} s"));
+            format!("it took longer than its timeout{limit}")
+        }
+        _ if code > 0 => format!("it ended with exit code {code}"),
+        errno => io::Error::from(errno).to_string(),
+    };
+    let printed = hooks.map(|h| crate::hooks::printed(&h.output)).filter(|text| !text.is_empty());
+    if let Some(printed) = printed {
+        why += &format!(" (it printed: {printed})");
+    }
+    Error::Hook {
+        kind: if create { "createContainer" } else { "startContainer" },
+        index: usize::from(failure.index),
+        path: hook.map_or_else(String::new, |h| h.path.to_string_lossy().into_owned()),
+        why,
+    }
 }
 
 fn exec_hint(errno: Errno) -> &'static str {
@@ -79,6 +109,9 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
             format!("create the device /{}", path.unwrap_or_default())
         }
         Step::DeviceLink => "create the links in /dev".into(),
+        Step::CreateContainerHook => "run the createContainer hooks".into(),
+        Step::StartContainerHook => "run the startContainer hooks".into(),
+        Step::Listener => "send the descriptor on which the system call filter asks".into(),
         Step::Console => "create the terminal".into(),
         Step::Sysctl => {
             let path = plan.and_then(|p| p.sysctls.get(index)).map(|s| s.0.to_string_lossy().into_owned());

@@ -122,13 +122,17 @@ impl Cgroup {
             .map(Some)
     }
 
-    /// The v1 files a process writes "0" to, to move itself here. Those of `birth`'s hierarchy are not among them.
+    /// The v1 files a process with one thread writes "0" to, to move itself here. Those of `birth`'s hierarchy are not
+    /// among them.
+    ///
+    /// They are the files of threads: a thread that moves itself needs no lock over all forks and exits of the machine,
+    /// for which a whole process waits a grace period of RCU (milliseconds, on a busy machine tens of them).
     pub fn entrances(&self) -> Result<Vec<OwnedFd>> {
         self.hierarchies
             .iter()
             .filter(|h| Some(h.dir()) != self.v2.as_deref())
             .map(|h| {
-                let file = h.dir().join("cgroup.procs");
+                let file = h.dir().join("tasks");
                 rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                     .act("open", || file.display().to_string())
             })
@@ -166,6 +170,24 @@ impl Cgroup {
             }
         }
         Err(Error::new("freeze", self.path.display().to_string(), Errno::OPNOTSUPP))
+    }
+
+    /// Whether it is frozen, or about to be.
+    pub fn is_frozen(&self) -> bool {
+        if self.read("cgroup.freeze").is_some_and(|text| text.trim() == "1") {
+            return true;
+        }
+        self.read("freezer.state").is_some_and(|text| text.trim() != "THAWED")
+    }
+
+    /// A file of the cgroup, from the first hierarchy that has it.
+    pub fn read(&self, file: &str) -> Option<String> {
+        self.hierarchies.iter().find_map(|h| fs::read_to_string(h.dir().join(file)).ok())
+    }
+
+    /// Its directory in the first hierarchy that has `file`.
+    pub fn dir_with(&self, file: &str) -> Option<&Path> {
+        self.hierarchies.iter().map(|h| h.dir()).find(|dir| dir.join(file).exists())
     }
 
     /// The processes in it and below, each once.

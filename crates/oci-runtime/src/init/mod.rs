@@ -2,6 +2,7 @@
 //! nothing (a memory limit of a few pages must be enough to get to the program); tests check it.
 
 pub(crate) mod console;
+pub(crate) mod hooks;
 mod process;
 pub(crate) mod report;
 mod rootfs;
@@ -10,9 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::SocketFlags;
 use rustix::thread::UnshareFlags;
 
-use crate::plan::{Plan, ProcessPlan};
+use crate::plan::{HookPlans, Plan, ProcessPlan};
 use report::{At, Failure, Message, Step, receive, send};
 
 /// Makes the container around this process and executes its program. `slots` has room for one descriptor a mount.
@@ -23,10 +25,13 @@ pub(crate) fn container(
     channel: BorrowedFd<'_>,
 ) -> ! {
     hide();
-    let failure = match make(&plan, &mut slots, entrances, channel) {
-        Ok(root) => process::become_program(&plan.process, root.as_fd(), channel),
-        Err(failure) => failure,
+    let (root, start) = match make(&plan, &mut slots, entrances, channel) {
+        Ok(made) => made,
+        Err(failure) => fail(channel, failure),
     };
+    // Who starts a container that was left alone hears of it by a connection of its own.
+    let channel = start.as_ref().map_or(channel, AsFd::as_fd);
+    let failure = process::become_program(&plan.process, root.as_fd(), channel, plan.hooks.as_ref());
     fail(channel, failure)
 }
 
@@ -47,13 +52,13 @@ pub(crate) fn joined(
         if plan.terminal {
             console::make(root.as_fd(), plan, false, channel)?;
         }
-        let_go(plan, root.as_fd(), channel)?;
+        let_go(plan, root.as_fd(), channel, None)?;
         send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
         await_message(channel, Step::AwaitStart)?;
         Ok(root)
     };
     let failure = match join() {
-        Ok(root) => process::become_program(plan, root.as_fd(), channel),
+        Ok(root) => process::become_program(plan, root.as_fd(), channel, None),
         Err(failure) => failure,
     };
     fail(channel, failure)
@@ -67,10 +72,43 @@ fn hide() {
 }
 
 /// Closes what the parent has open: from here on this process follows paths that the container made.
-fn let_go(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+fn let_go(
+    plan: &ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+    hooks: Option<&HookPlans>,
+) -> Result<(), Failure> {
     let stdio = |n: usize| plan.stdio.as_ref().map(|fds| fds[n].as_fd());
-    kernel::process::close_all_but([Some(root), Some(channel), stdio(0), stdio(1), stdio(2)])
-        .at(Step::CloseDescriptors, 0)
+    let kept = [
+        Some(root),
+        Some(channel),
+        stdio(0),
+        stdio(1),
+        stdio(2),
+        plan.listener.as_ref().map(AsFd::as_fd),
+        hooks.map(|h| h.starting.as_fd()),
+        hooks.map(|h| h.output.as_fd()),
+    ];
+    kernel::process::close_all_but(3 + plan.preserved, kept).at(Step::CloseDescriptors, 0)
+}
+
+/// Waits for the start: by the channel, or, once the parent has left this process alone, by a connection. Who connects
+/// and leaves without a word has looked whether this process still waits.
+fn await_start(channel: BorrowedFd<'_>, listener: Option<&OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+    let refused = |errno| Failure { step: Step::AwaitStart, index: 0, errno };
+    match (receive(channel).at(Step::AwaitStart, 0)?, listener) {
+        (Some(Message::Start), _) => Ok(None),
+        (Some(Message::Detach), Some(listener)) => loop {
+            let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::AGAIN) => continue,
+                other => other.map_err(refused)?,
+            };
+            if let Ok(Some(Message::Start)) = receive(connection.as_fd()) {
+                return Ok(Some(connection));
+            }
+        },
+        _ => Err(refused(Errno::PIPE)),
+    }
 }
 
 fn fail(channel: BorrowedFd<'_>, failure: Failure) -> ! {
@@ -87,7 +125,7 @@ fn open_root() -> Result<OwnedFd, Failure> {
 /// Waits for the parent's word. A parent that is gone ends the container before it began.
 fn await_message(channel: BorrowedFd<'_>, step: Step) -> Result<(), Failure> {
     match receive(channel).at(step, 0)? {
-        Some(Message::Mapped | Message::Start) => Ok(()),
+        Some(Message::Mapped | Message::HooksDone | Message::Start) => Ok(()),
         _ => Err(Failure { step, index: 0, errno: Errno::PIPE }),
     }
 }
@@ -97,7 +135,7 @@ fn make(
     slots: &mut [Option<OwnedFd>],
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
-) -> Result<OwnedFd, Failure> {
+) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
     kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
     set_oom_score(&plan.process, channel)?;
     for (index, (kind, file)) in plan.namespaces.joined.iter().enumerate() {
@@ -117,16 +155,28 @@ fn make(
     if let Some(name) = &plan.domainname {
         rustix::system::setdomainname(name).at(Step::DomainName, 0)?;
     }
-    let root = rootfs::enter(plan, slots)?;
-    rootfs::furnish(plan, slots, root.as_fd())?;
+    rootfs::attach_root(plan, slots)?;
+    rootfs::furnish(plan, slots, plan.root.tree.as_fd())?;
+    if let Some(hooks) = &plan.hooks {
+        if hooks.pause {
+            send(channel, &Message::Hooks).at(Step::CreateContainerHook, 0)?;
+            await_message(channel, Step::CreateContainerHook)?;
+        }
+        let step = Step::CreateContainerHook;
+        hooks::run(&hooks.create_container, &hooks.creating, hooks, step, channel)?;
+    }
+    let root = rootfs::pivot(plan)?;
     if plan.process.terminal {
         console::make(root.as_fd(), &plan.process, true, channel)?;
     }
     rootfs::seal(plan, slots, root.as_fd())?;
-    let_go(&plan.process, root.as_fd(), channel)?;
+    if plan.process.listener.is_some() {
+        process::find_program(&plan.process)?;
+    }
+    let_go(&plan.process, root.as_fd(), channel, plan.hooks.as_ref())?;
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
-    await_message(channel, Step::AwaitStart)?;
-    Ok(root)
+    let start = await_start(channel, plan.process.listener.as_ref())?;
+    Ok((root, start))
 }
 
 /// Written while the host's procfs can still be reached. A score that may not be lowered (that takes

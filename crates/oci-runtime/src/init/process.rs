@@ -8,7 +8,7 @@ use rustix::process::{Rlimit, getrlimit, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::report::{At, Failure, Message, Step, send};
-use crate::plan::ProcessPlan;
+use crate::plan::{HookPlans, ProcessPlan};
 
 /// Takes the ids that a new user namespace maps to 0.
 pub(super) fn become_root() -> rustix::io::Result<()> {
@@ -17,9 +17,40 @@ pub(super) fn become_root() -> rustix::io::Result<()> {
     set_thread_res_uid(uid, uid, uid)
 }
 
+/// Says that there is no program while whoever creates the container still listens: callers of a runtime expect to hear
+/// of it then, and not at the start. What depends on the working directory is left to the start.
+pub(super) fn find_program(plan: &ProcessPlan) -> Result<(), Failure> {
+    let mut refused = Errno::NOENT;
+    for candidate in &plan.candidates {
+        if candidate.to_bytes().first() != Some(&b'/') {
+            return Ok(());
+        }
+        match rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(other) => refused = other,
+        }
+    }
+    if plan.program.is_empty() { Ok(()) } else { Err(Failure { step: Step::Exec, index: 0, errno: refused }) }
+}
+
 /// Gives up what the program must not have and executes it. Returns only if that failed.
-pub(super) fn become_program(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Failure {
-    match prepare(plan, root, channel) {
+pub(super) fn become_program(
+    plan: &ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+    hooks: Option<&HookPlans>,
+) -> Failure {
+    let ready = prepare(plan, root, channel).and_then(|()| match hooks {
+        // With no more rights than the program has: the container's image may have put something else there.
+        Some(hooks) if !hooks.start_container.is_empty() => {
+            let step = Step::StartContainerHook;
+            super::hooks::run(&hooks.start_container, &hooks.starting, hooks, step, channel)?;
+            send(channel, &Message::HooksDone).at(step, 0)
+        }
+        _ => Ok(()),
+    });
+    match ready {
         Ok(()) => execute(plan),
         Err(failure) => failure,
     }
@@ -48,9 +79,13 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
     plan.capabilities.drop_bounding().at(Step::Capabilities, 0)?;
     // Loading a filter without no_new_privs takes CAP_SYS_ADMIN: now or never.
     if !plan.no_new_privileges {
-        load_filter(plan)?;
+        load_filter(plan, channel)?;
     }
-    set_thread_groups(&plan.groups).at(Step::Groups, 0)?;
+    match set_thread_groups(&plan.groups) {
+        // Who made the user namespace without rights may not drop groups that would forbid something.
+        Err(Errno::PERM) if plan.groups.is_empty() => {}
+        other => other.at(Step::Groups, 0)?,
+    }
     set_thread_res_gid(plan.gid, plan.gid, plan.gid).at(Step::GroupId, 0)?;
     set_thread_res_uid(plan.uid, plan.uid, plan.uid).at(Step::UserId, 0)?;
     if entered.is_err() {
@@ -68,18 +103,20 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
     }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges, 0)?;
-        load_filter(plan)?;
+        load_filter(plan, channel)?;
     }
-    kernel::process::mark_close_on_exec(3).map_err(|e| Failure {
+    kernel::process::mark_close_on_exec(3 + plan.preserved).map_err(|e| Failure {
         step: Step::CloseDescriptors,
         index: 0,
         errno: e.errno().unwrap_or(Errno::IO),
     })
 }
 
-fn load_filter(plan: &ProcessPlan) -> Result<(), Failure> {
-    match &plan.seccomp {
-        Some(program) => program.load().map(drop).at(Step::Seccomp, 0),
+/// Loads the filter; where it asks an agent, the parent gets the descriptor it asks on.
+fn load_filter(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    let Some(program) = &plan.seccomp else { return Ok(()) };
+    match program.load().at(Step::Seccomp, 0)? {
+        Some(listener) => send(channel, &Message::Listener(listener)).at(Step::Listener, 0),
         None => Ok(()),
     }
 }

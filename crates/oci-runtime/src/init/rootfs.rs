@@ -14,9 +14,8 @@ use crate::plan::{CgroupView, DevicePlan, MountPlan, Plan, Source};
 
 const TARGET: OFlags = OFlags::PATH;
 
-/// Makes the detached mounts while the host's filesystems are still in reach, then makes the container's root this
-/// process's root and lets go of the host's. Returns the root.
-pub(super) fn enter(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Failure> {
+/// Makes the detached mounts while the host's filesystems are still in reach, and attaches the root.
+pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<(), Failure> {
     mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0)?;
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
         // A user namespace may mount procfs and sysfs only while it sees a whole one: before the pivot.
@@ -24,14 +23,18 @@ pub(super) fn enter(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<OwnedF
     }
     let stage = rustix::fs::open(plan.root.stage.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .at(Step::AttachRoot, 0)?;
-    let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .at(Step::PivotRoot, 0)?;
     let root = plan.root.tree.as_fd();
     let private =
         Attributes { propagation: u64::from(MountPropagationFlags::PRIVATE.bits()), ..Attributes::default() };
     set_attributes(root, private, true, None).at(Step::AttachRoot, 0)?;
-    attach(root, &stage).at(Step::AttachRoot, 0)?;
-    rustix::process::fchdir(root).at(Step::PivotRoot, 0)?;
+    attach(root, &stage).at(Step::AttachRoot, 0)
+}
+
+/// Makes the container's root this process's root and lets go of the host's. Returns the root.
+pub(super) fn pivot(plan: &Plan) -> Result<OwnedFd, Failure> {
+    let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::PivotRoot, 0)?;
+    rustix::process::fchdir(plan.root.tree.as_fd()).at(Step::PivotRoot, 0)?;
     // Old and new root on one spot: no directory inside the container is needed for the old one.
     rustix::process::pivot_root(c".", c".").at(Step::PivotRoot, 0)?;
     rustix::process::fchdir(&old).at(Step::PivotRoot, 0)?;
@@ -195,6 +198,11 @@ fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> rustix::io::Result<
     }
     let (parent, name) = make_parent(root, &device.path)?;
     match mknodat(&parent, name, device.kind, device.mode, device.number) {
+        // In somebody's user namespace: the host's node serves, which can still be reached.
+        Err(Errno::PERM) => {
+            let host = rustix::fs::open(c"/", TARGET | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            return attach(clone_tree(&host, &device.path, false)?, target(root, &device.path, true)?);
+        }
         // The image brought one: it must be the same device.
         Err(Errno::EXIST) => {
             let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;

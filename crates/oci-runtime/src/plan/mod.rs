@@ -1,6 +1,7 @@
 //! Everything a container needs, prepared by the parent: strings, descriptors, programs. What is left for the time
 //! between clone and exec is system calls in a row, which allocate nothing.
 
+pub(crate) mod hooks;
 pub(crate) mod limits;
 pub(crate) mod mounts;
 pub(crate) mod process;
@@ -17,6 +18,7 @@ use rustix::thread::LinkNameSpaceType;
 
 use crate::contract::{DeviceType, IdMapping, Linux, NamespaceType, RootfsPropagation, Spec};
 use crate::{Error, Result};
+pub(crate) use hooks::{HookPlan, HookPlans};
 pub(crate) use mounts::{CgroupView, MountPlan, Source};
 pub(crate) use process::ProcessPlan;
 
@@ -33,6 +35,7 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<Vec<u8>>,
     pub(crate) domainname: Option<Vec<u8>>,
     pub(crate) process: ProcessPlan,
+    pub(crate) hooks: Option<HookPlans>,
 }
 
 /// The namespaces made at the clone, those unshared afterwards, and those joined.
@@ -90,7 +93,7 @@ const DEVICES: [(&str, u32, u32); 6] =
 pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> Result<Plan> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
-    refuse_unsupported(spec, linux)?;
+    refuse_unsupported(linux)?;
     let namespaces = namespaces(linux)?;
     if linux.namespace(NamespaceType::Mount).is_none_or(|n| !n.path.is_empty()) {
         return Err(Error::Unsupported {
@@ -122,6 +125,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
         process: process::plan(process, linux, None)?,
+        hooks: hooks::plan(spec.hooks.as_ref())?,
         namespaces,
     })
 }
@@ -131,20 +135,14 @@ fn relative(path: &str) -> Result<CString> {
 }
 
 /// What the first floor of the runtime does not do is refused, never ignored.
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
-    let hooks = spec.hooks.as_ref().is_some_and(|h| h.kinds().iter().any(|(_, hooks)| !hooks.is_empty()));
+fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let given = [
-        ("hooks", hooks),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.memoryPolicy", linux.memory_policy.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.personality", linux.personality.is_some()),
         ("linux.timeOffsets", !linux.time_offsets.is_empty()),
         ("linux.mountLabel", !linux.mount_label.is_empty()),
-        (
-            "linux.seccomp (SCMP_ACT_NOTIFY)",
-            linux.seccomp.as_ref().is_some_and(crate::seccomp::needs_listener),
-        ),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),

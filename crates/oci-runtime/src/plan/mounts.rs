@@ -166,6 +166,47 @@ fn cgroup_view() -> Result<CgroupView> {
     Ok(CgroupView::V1(hierarchies))
 }
 
+/// The options that mean the same for every mount: for the features document.
+pub(crate) const OPTIONS: [&str; 37] = [
+    "defaults",
+    "bind",
+    "rbind",
+    "rw",
+    "ro",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "symfollow",
+    "nosymfollow",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "atime",
+    "nostrictatime",
+    "noatime",
+    "strictatime",
+    "norelatime",
+    "rro",
+    "rrw",
+    "rnosuid",
+    "rsuid",
+    "rnodev",
+    "rdev",
+    "rnoexec",
+    "rexec",
+    "private",
+    "rprivate",
+    "slave",
+    "rslave",
+    "shared",
+    "rshared",
+    "unbindable",
+    "runbindable",
+];
+
 /// Options of mount(8) by name. What is not here is the filesystem's own.
 fn meaning(option: &str) -> Meaning {
     use Meaning::{Atime, Clear, ClearRecursive, Filesystem, Nothing, Propagation, Set, SetRecursive};
@@ -242,6 +283,11 @@ mod tests {
         let Source::Filesystem { options, .. } = &plan.source else { panic!("{:?}", plan.source) };
         assert_eq!(options.len(), 2);
         assert_eq!(options[0], (c"mode".into(), Some(c"755".into())));
+    }
+
+    #[test]
+    fn what_is_announced_is_known() {
+        assert!(OPTIONS.iter().all(|option| !matches!(meaning(option), Meaning::Filesystem)));
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub(crate) struct ProcessPlan {
     pub(crate) console_size: (u16, u16),
     /// Standard input, output and error; with a terminal they are ignored.
     pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// How many descriptors, from 3 on, the program inherits.
+    pub(crate) preserved: u32,
+    /// What a start comes in by, if not by the channel.
+    pub(crate) listener: Option<OwnedFd>,
 }
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -84,6 +88,8 @@ pub(crate) fn plan(
         terminal: process.terminal,
         console_size: (size.height.min(u16::MAX.into()) as u16, size.width.min(u16::MAX.into()) as u16),
         stdio: None,
+        preserved: 0,
+        listener: None,
     })
 }
 
