@@ -129,15 +129,17 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     let none = Linux::default();
     let linux = join.spec.linux.as_ref().unwrap_or(&none);
     let of_container = join.spec.process.as_ref().and_then(|p| p.capabilities.as_ref());
-    let mut plan = plan::process::plan(process, linux, of_container)?;
+    let mut plan = plan::process::plan(process, linux, of_container, true)?;
     plan.stdio = join.stdio;
     let (birth, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
     let kinds = kinds(linux);
     let own_pid = linux.namespace(NamespaceType::Pid).is_some();
     let pid_namespace = own_pid.then_some(join.container);
-    let cloned = around_pid_namespace(pid_namespace, || {
-        kernel::process::clone(NewNamespaces::NONE, birth.as_ref().map(AsFd::as_fd))
+    let cloned = on_cpus(plan.schedule.first_cpus.as_deref(), || {
+        around_pid_namespace(pid_namespace, || {
+            kernel::process::clone(NewNamespaces::NONE, birth.as_ref().map(AsFd::as_fd))
+        })
     })?;
     let child = match cloned {
         Cloned::Child => {
@@ -208,6 +210,20 @@ fn around_pid_namespace(
             .act("leave", || "a PID namespace")?;
     }
     Ok(cloned?)
+}
+
+/// Runs `clone` on these CPUs, which its child starts on; this process goes back to its own.
+fn on_cpus(cpus: Option<&[u64]>, clone: impl FnOnce() -> Result<Cloned>) -> Result<Cloned> {
+    use kernel::schedule::{affinity, set_affinity};
+    let Some(cpus) = cpus else { return clone() };
+    let mut own = [0; 128];
+    affinity(&mut own).act("read", || "the CPUs of this process")?;
+    set_affinity(cpus).act("bind", || "this process to the CPUs of process.execCPUAffinity.initial")?;
+    let cloned = clone();
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        set_affinity(&own).act("give back", || "the CPUs of this process")?;
+    }
+    cloned
 }
 
 impl Created {

@@ -46,6 +46,20 @@ fn hint(failure: &Failure) -> &'static str {
         (Step::MaskPath | Step::Console, Errno::NXIO) => {
             " (it is not the device it should be; the image may be hostile)"
         }
+        (Step::Affinity, Errno::INVAL) => " (none of these CPUs is online and the container's)",
+        (Step::Scheduler, Errno::PERM) => {
+            " (real time takes CAP_SYS_NICE and, where the cgroup counts it, cpu.realtimeRuntime; a deadline takes all \
+             CPUs)"
+        }
+        (Step::Scheduler, Errno::BUSY) => " (the machine has no time left for this deadline)",
+        (Step::Scheduler, Errno::INVAL | Errno::TOOBIG | Errno::OPNOTSUPP) => {
+            " (this kernel does not take these values together)"
+        }
+        (Step::MemoryPolicy, Errno::INVAL) => {
+            " (this kernel does not have the mode, or none of the nodes is the container's)"
+        }
+        (Step::AppArmor, Errno::NOENT) => " (no such profile is loaded)",
+        (Step::SelinuxLabel, Errno::INVAL) => " (the policy has no such label)",
         (Step::Sysctl, Errno::NOENT) => " (no such kernel parameter; check its name)",
         _ => "",
     }
@@ -102,6 +116,13 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
         Step::Seccomp => "load the system call filter".into(),
         Step::CloseDescriptors => "close descriptors".into(),
         Step::Exec => format!("execute {}", process.program),
+        Step::Affinity => "bind the process to its CPUs (process.execCPUAffinity)".into(),
+        Step::Scheduler => "set the scheduler (process.scheduler)".into(),
+        Step::IoPriority => "set the I/O priority (process.ioPriority)".into(),
+        Step::MemoryPolicy => "set the memory policy (linux.memoryPolicy)".into(),
+        Step::Personality => "set the execution domain (linux.personality)".into(),
+        Step::AppArmor => "take on the AppArmor profile (process.apparmorProfile)".into(),
+        Step::SelinuxLabel => "take on the SELinux label (process.selinuxLabel)".into(),
     }
 }
 

@@ -15,6 +15,8 @@ use oci_runtime::contract::{Spec, parse};
 use oci_runtime::{Join, Setup, create, join, limits};
 use serde_json::{Value, json};
 
+mod fields;
+
 /// Ends a container's process that allocates between clone and exec, with code 99.
 #[global_allocator]
 static ALLOCATOR: kernel::allocation::Watched = kernel::allocation::Watched;
@@ -57,7 +59,8 @@ fn main() -> ExitCode {
         ("without_capabilities_in_the_configuration_there_are_none", no_capabilities),
     ];
     let (mut passed, mut failed) = (0, 0);
-    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+    let all = tests.iter().chain(fields::TESTS.iter().copied().flatten());
+    for (name, test) in all.filter(|(name, _)| name.contains(&filter)) {
         let bench = Bench::new(name);
         match test(&bench) {
             Ok(()) => {
@@ -146,10 +149,14 @@ fn probe(args: &[String]) -> ExitCode {
                 answer["paths"][path] = look(Path::new(path));
             }
         }
-        other => {
-            eprintln!("unknown probe {other:?}");
-            return ExitCode::FAILURE;
-        }
+        Some(other) => match fields::probe(other, &args[1..]) {
+            Some(more) => answer = more,
+            None => {
+                eprintln!("unknown probe {other:?}");
+                return ExitCode::FAILURE;
+            }
+        },
+        None => return ExitCode::FAILURE,
     }
     println!("{answer}");
     ExitCode::SUCCESS

@@ -2,9 +2,11 @@
 //! nothing (a memory limit of a few pages must be enough to get to the program); tests check it.
 
 pub(crate) mod console;
+mod label;
 mod process;
 pub(crate) mod report;
 mod rootfs;
+mod schedule;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -41,7 +43,7 @@ pub(crate) fn joined(
     hide();
     let join = || {
         kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
-        set_oom_score(plan, channel)?;
+        settle(plan, channel)?;
         kernel::namespace::enter(container, kinds).at(Step::JoinNamespace, 0)?;
         let root = open_root()?;
         if plan.terminal {
@@ -99,7 +101,7 @@ fn make(
     channel: BorrowedFd<'_>,
 ) -> Result<OwnedFd, Failure> {
     kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
-    set_oom_score(&plan.process, channel)?;
+    settle(&plan.process, channel)?;
     for (index, (kind, file)) in plan.namespaces.joined.iter().enumerate() {
         rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind))
             .at(Step::JoinNamespace, index)?;
@@ -127,6 +129,13 @@ fn make(
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
     await_message(channel, Step::AwaitStart)?;
     Ok(root)
+}
+
+/// What takes the host's procfs, and the place in the cgroup.
+fn settle(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    set_oom_score(plan, channel)?;
+    schedule::cpus(&plan.schedule)?;
+    label::apply(&plan.labels)
 }
 
 /// Written while the host's procfs can still be reached. A score that may not be lowered (that takes

@@ -39,6 +39,7 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         }
         None => {}
     }
+    super::schedule::apply(&plan.schedule)?;
     for (index, (resource, limit)) in plan.rlimits.iter().enumerate() {
         set_limit(*resource, *limit, index, channel)?;
     }

@@ -47,9 +47,16 @@ pub(crate) enum Step {
     Seccomp,
     CloseDescriptors,
     Exec,
+    Affinity,
+    Scheduler,
+    IoPriority,
+    MemoryPolicy,
+    Personality,
+    AppArmor,
+    SelinuxLabel,
 }
 
-const STEPS: [Step; 35] = [
+const STEPS: [Step; 42] = [
     Step::EnterCgroup,
     Step::JoinNamespace,
     Step::Unshare,
@@ -85,6 +92,13 @@ const STEPS: [Step; 35] = [
     Step::Seccomp,
     Step::CloseDescriptors,
     Step::Exec,
+    Step::Affinity,
+    Step::Scheduler,
+    Step::IoPriority,
+    Step::MemoryPolicy,
+    Step::Personality,
+    Step::AppArmor,
+    Step::SelinuxLabel,
 ];
 
 /// A step that did not go as planned.

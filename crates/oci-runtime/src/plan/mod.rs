@@ -1,9 +1,12 @@
 //! Everything a container needs, prepared by the parent: strings, descriptors, programs. What is left for the time
 //! between clone and exec is system calls in a row, which allocate nothing.
 
+mod ids;
+mod label;
 pub(crate) mod limits;
 pub(crate) mod mounts;
 pub(crate) mod process;
+mod schedule;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -17,8 +20,10 @@ use rustix::thread::LinkNameSpaceType;
 
 use crate::contract::{DeviceType, IdMapping, Linux, NamespaceType, RootfsPropagation, Spec};
 use crate::{Error, Result};
+pub(crate) use label::Labels;
 pub(crate) use mounts::{CgroupView, MountPlan, Source};
 pub(crate) use process::ProcessPlan;
+pub(crate) use schedule::Schedule;
 
 /// A container, ready to be cloned.
 #[derive(Debug)]
@@ -121,7 +126,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         read_only: below_root(&linux.readonly_paths)?,
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
-        process: process::plan(process, linux, None)?,
+        process: process::plan(process, linux, None, false)?,
         namespaces,
     })
 }
@@ -136,9 +141,7 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     let given = [
         ("hooks", hooks),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.personality", linux.personality.is_some()),
         ("linux.timeOffsets", !linux.time_offsets.is_empty()),
         ("linux.mountLabel", !linux.mount_label.is_empty()),
         (

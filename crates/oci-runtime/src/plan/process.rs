@@ -2,15 +2,18 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use kernel::capability;
 use kernel::process::{CStrings, cstring};
 use rustix::fs::Gid;
 use rustix::process::{Resource, Rlimit, Uid};
 
+use super::label::{self, Labels, Modules};
+use super::schedule::{self, Schedule};
+use crate::Result;
 use crate::contract::{Capabilities, Linux, Process, RlimitType};
 use crate::seccomp;
-use crate::{Error, Result};
 
 /// A process, ready to be executed.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) no_new_privileges: bool,
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) oom_score_adj: Option<Vec<u8>>,
+    pub(crate) schedule: Schedule,
+    pub(crate) labels: Labels,
     pub(crate) seccomp: Option<seccomp::Program>,
     pub(crate) terminal: bool,
     pub(crate) console_size: (u16, u16),
@@ -41,13 +46,13 @@ pub(crate) struct ProcessPlan {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Plans `process`; what it says nothing about is as in `capabilities`.
+/// Plans `process`; what it says nothing about is as in `capabilities`. `joins`: the container runs already.
 pub(crate) fn plan(
     process: &Process,
     linux: &Linux,
     capabilities: Option<&Capabilities>,
+    joins: bool,
 ) -> Result<ProcessPlan> {
-    refuse_unsupported(process)?;
     let program = process.args.first().cloned().unwrap_or_default();
     let candidates = if program.contains('/') {
         vec![cstring(program.as_bytes())?]
@@ -80,29 +85,13 @@ pub(crate) fn plan(
             })
             .collect(),
         oom_score_adj: process.oom_score_adj.map(|n| n.to_string().into_bytes()),
+        schedule: schedule::plan(process, linux, joins)?,
+        labels: label::plan(process, || Modules::of(Path::new("/sys")))?,
         seccomp: filter,
         terminal: process.terminal,
         console_size: (size.height.min(u16::MAX.into()) as u16, size.width.min(u16::MAX.into()) as u16),
         stdio: None,
     })
-}
-
-fn refuse_unsupported(process: &Process) -> Result<()> {
-    let given = [
-        ("process.scheduler", process.scheduler.is_some()),
-        ("process.ioPriority", process.io_priority.is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
-        ("process.apparmorProfile", !process.apparmor_profile.is_empty()),
-        ("process.selinuxLabel", !process.selinux_label.is_empty()),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((field, _)) => Err(Error::Unsupported {
-            field: field.into(),
-            value: "a value".into(),
-            hint: "it comes with the completion of the OCI runtime; leave it out",
-        }),
-    }
 }
 
 fn sets(given: &Capabilities) -> capability::Sets {
