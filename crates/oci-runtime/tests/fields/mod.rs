@@ -2,13 +2,14 @@
 //! what the error says.
 
 mod process;
+mod resources;
 
 use serde_json::{Value, json};
 
 use crate::{Bench, Finished, Outcome, Test, check};
 
 /// All of them.
-pub(crate) const TESTS: &[&[Test]] = &[process::TESTS];
+pub(crate) const TESTS: &[&[Test]] = &[process::TESTS, resources::TESTS];
 
 /// What the tests here ask from inside: `None` for a word that is not known.
 pub(crate) fn probe(word: &str, args: &[String]) -> Option<Value> {
