@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
 
-use crate::contract::{IdMapping, Linux, NamespaceType, Process, Spec};
+use crate::contract::{Linux, NamespaceType, Process, Spec};
 use crate::describe::{failure_error, warning_text};
 use crate::init::{self, report};
 use crate::plan::{self, Plan, ProcessPlan};
-use crate::{Error, Result};
+use crate::{Error, Result, outside};
 use report::Message;
 
 /// What the caller brings to a container beside its configuration.
@@ -90,10 +90,10 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     let mut created = Created {
         child: Some(child),
         channel: ours,
+        warnings: std::mem::take(&mut plan.warnings),
         process: Described::Container(Box::new(plan)),
         told: false,
         console: None,
-        warnings: Vec::new(),
     };
     created.map_ids()?;
     created.until_ready()?;
@@ -234,16 +234,10 @@ impl Created {
 
     fn map_ids(&mut self) -> Result<()> {
         let Described::Container(plan) = &self.process else { return Ok(()) };
-        if !plan.namespaces.new_user() {
+        if !plan.awaits_parent() {
             return Ok(());
         }
-        let pid = self.pid();
-        for (file, mappings) in
-            [("uid_map", &plan.namespaces.uid_mappings), ("gid_map", &plan.namespaces.gid_mappings)]
-        {
-            let path = format!("/proc/{pid}/{file}");
-            std::fs::write(&path, map_text(mappings)).act("write", || format!("{mappings:?} to {path}"))?;
-        }
+        outside::complete(plan, self.pid())?;
         report::send(self.channel.as_fd(), &Message::Mapped).act("reach", || "the container's process")?;
         Ok(())
     }
@@ -326,10 +320,6 @@ impl Drop for Created {
             drop(child.wait());
         }
     }
-}
-
-fn map_text(mappings: &[IdMapping]) -> String {
-    mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
 }
 
 /// `/dev/null` as all three standard streams, for a process that is given none.

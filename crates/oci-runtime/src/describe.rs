@@ -46,6 +46,10 @@ fn hint(failure: &Failure) -> &'static str {
         (Step::MaskPath | Step::Console, Errno::NXIO) => {
             " (it is not the device it should be; the image may be hostile)"
         }
+        (Step::Remount, Errno::INVAL | Errno::NOENT) => {
+            " (nothing is mounted there, or it has no such option)"
+        }
+        (Step::CopyUp, Errno::NOTDIR) => " (it is no directory)",
         (Step::Affinity, Errno::INVAL) => " (none of these CPUs is online and the container's)",
         (Step::Scheduler, Errno::PERM) => {
             " (real time takes CAP_SYS_NICE and, where the cgroup counts it, cpu.realtimeRuntime; a deadline takes all \
@@ -122,6 +126,9 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
         Step::MemoryPolicy => "set the memory policy (linux.memoryPolicy)".into(),
         Step::Personality => "set the execution domain (linux.personality)".into(),
         Step::AppArmor => "take on the AppArmor profile (process.apparmorProfile)".into(),
+        Step::MountLabel => format!("label the mount of {} (linux.mountLabel)", mount()),
+        Step::CopyUp => format!("copy what is below into the mount of {}", mount()),
+        Step::Remount => format!("remount {}", mount()),
         Step::SelinuxLabel => "take on the SELinux label (process.selinuxLabel)".into(),
     }
 }

@@ -15,6 +15,7 @@ pub mod default_spec;
 mod describe;
 mod error;
 mod init;
+mod outside;
 mod plan;
 pub mod seccomp;
 

@@ -2,6 +2,7 @@
 //! nothing (a memory limit of a few pages must be enough to get to the program); tests check it.
 
 pub(crate) mod console;
+mod copyup;
 mod label;
 mod process;
 pub(crate) mod report;
@@ -106,8 +107,10 @@ fn make(
         rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind))
             .at(Step::JoinNamespace, index)?;
     }
-    if plan.namespaces.new_user() {
+    if plan.awaits_parent() {
         await_message(channel, Step::AwaitMapping)?;
+    }
+    if plan.namespaces.new_user() {
         process::become_root().at(Step::BecomeRoot, 0)?;
     }
     if plan.namespaces.new_cgroup {

@@ -54,9 +54,12 @@ pub(crate) enum Step {
     Personality,
     AppArmor,
     SelinuxLabel,
+    MountLabel,
+    CopyUp,
+    Remount,
 }
 
-const STEPS: [Step; 42] = [
+const STEPS: [Step; 45] = [
     Step::EnterCgroup,
     Step::JoinNamespace,
     Step::Unshare,
@@ -99,6 +102,9 @@ const STEPS: [Step; 42] = [
     Step::Personality,
     Step::AppArmor,
     Step::SelinuxLabel,
+    Step::MountLabel,
+    Step::CopyUp,
+    Step::Remount,
 ];
 
 /// A step that did not go as planned.

@@ -1,10 +1,12 @@
 //! Everything a container needs, prepared by the parent: strings, descriptors, programs. What is left for the time
 //! between clone and exec is system calls in a row, which allocate nothing.
 
+mod idmap;
 mod ids;
 mod label;
 pub(crate) mod limits;
 pub(crate) mod mounts;
+pub(crate) mod options;
 pub(crate) mod process;
 mod schedule;
 
@@ -20,6 +22,7 @@ use rustix::thread::LinkNameSpaceType;
 
 use crate::contract::{DeviceType, IdMapping, Linux, NamespaceType, RootfsPropagation, Spec};
 use crate::{Error, Result};
+pub(crate) use idmap::{describe as describe_idmap, map as map_tree};
 pub(crate) use label::Labels;
 pub(crate) use mounts::{CgroupView, MountPlan, Source};
 pub(crate) use process::ProcessPlan;
@@ -38,6 +41,10 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<Vec<u8>>,
     pub(crate) domainname: Option<Vec<u8>>,
     pub(crate) process: ProcessPlan,
+    /// The SELinux context of what the runtime mounts itself.
+    pub(crate) label: Option<CString>,
+    /// What has no effect, as sentences for the operator.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The namespaces made at the clone, those unshared afterwards, and those joined.
@@ -51,6 +58,13 @@ pub(crate) struct Namespaces {
     pub(crate) joined_pid: Option<OwnedFd>,
     pub(crate) uid_mappings: Vec<IdMapping>,
     pub(crate) gid_mappings: Vec<IdMapping>,
+}
+
+impl Plan {
+    /// There is something that only the parent can do, and the child waits for it.
+    pub(crate) fn awaits_parent(&self) -> bool {
+        self.namespaces.new_user()
+    }
 }
 
 impl Namespaces {
@@ -109,6 +123,10 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         value: String::new(),
         hint: "a container without a process cannot be started; add one",
     })?;
+    let mut warnings = Vec::new();
+    let modules = || label::Modules::of(Path::new("/sys"));
+    let label = label::of_mounts(&linux.mount_label, modules, &mut warnings)?;
+    let surroundings = mounts::Surroundings { bundle, linux, label: label.as_deref() };
     let text = |s: &str| (!s.is_empty()).then(|| s.as_bytes().to_vec());
     let below_root = |paths: &[String]| paths.iter().map(|p| relative(p)).collect::<Result<Vec<_>>>();
     Ok(Plan {
@@ -119,7 +137,11 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
             host_propagation: host_propagation(linux.rootfs_propagation),
             propagation: own_propagation(linux.rootfs_propagation),
         },
-        mounts: spec.mounts.iter().map(|m| mounts::plan(m, bundle)).collect::<Result<_>>()?,
+        mounts: spec
+            .mounts
+            .iter()
+            .map(|m| mounts::plan(m, &surroundings, &mut warnings))
+            .collect::<Result<_>>()?,
         devices: devices(spec, linux, namespaces.new_user())?,
         sysctls: sysctls(linux)?,
         masked: below_root(&linux.masked_paths)?,
@@ -127,6 +149,8 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
         process: process::plan(process, linux, None, false)?,
+        label,
+        warnings,
         namespaces,
     })
 }
@@ -143,7 +167,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.timeOffsets", !linux.time_offsets.is_empty()),
-        ("linux.mountLabel", !linux.mount_label.is_empty()),
         (
             "linux.seccomp (SCMP_ACT_NOTIFY)",
             linux.seccomp.as_ref().is_some_and(crate::seccomp::needs_listener),

@@ -1,6 +1,7 @@
 //! One field of the configuration after another, in real containers. A test for what this kernel does not have checks
 //! what the error says.
 
+mod mounts;
 mod process;
 mod resources;
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{Bench, Finished, Outcome, Test, check};
 
 /// All of them.
-pub(crate) const TESTS: &[&[Test]] = &[process::TESTS, resources::TESTS];
+pub(crate) const TESTS: &[&[Test]] = &[mounts::TESTS, process::TESTS, resources::TESTS];
 
 /// What the tests here ask from inside: `None` for a word that is not known.
 pub(crate) fn probe(word: &str, args: &[String]) -> Option<Value> {
