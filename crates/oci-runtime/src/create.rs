@@ -14,7 +14,7 @@ use crate::contract::{Linux, NamespaceType, Process, Spec};
 use crate::describe::{failure_error, warning_text};
 use crate::init::{self, report};
 use crate::plan::{self, Plan, ProcessPlan};
-use crate::{Error, Result, outside};
+use crate::{Error, Result, outside, rdt};
 use report::Message;
 
 /// What the caller brings to a container beside its configuration.
@@ -28,6 +28,8 @@ pub struct Setup<'a> {
     pub stage: &'a Path,
     /// The container's cgroup, made and with its limits (see [`limits`]); `None` leaves it in the caller's.
     pub cgroup: Option<&'a Cgroup>,
+    /// Its group in the resctrl filesystem, made; a configuration with `linux.intelRdt` needs one.
+    pub rdt: Option<&'a rdt::Group>,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
 }
@@ -68,6 +70,13 @@ pub fn limits(spec: &Spec) -> Result<cgroup::Limits> {
 /// The calling process must have one thread (see [`kernel::process::clone`]). On an error nothing is left but the
 /// cgroup, which is the caller's.
 pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
+    if setup.rdt.is_none() && spec.linux.as_ref().is_some_and(|l| l.intel_rdt.is_some()) {
+        return Err(Error::Unsupported {
+            field: "linux.intelRdt".into(),
+            value: "a class of service".into(),
+            hint: "whoever runs the container made no group in the resctrl filesystem; leave it out",
+        });
+    }
     let mut plan = plan::plan(spec, setup.bundle, setup.root, setup.stage)?;
     plan.process.stdio = setup.stdio;
     let slots: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
@@ -75,8 +84,10 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     let (ours, theirs) = channel()?;
     let namespaces = plan.namespaces.new;
     let joined_pid = plan.namespaces.joined_pid.as_ref();
-    let cloned = around_pid_namespace(joined_pid, || {
-        kernel::process::clone(namespaces, birth.as_ref().map(AsFd::as_fd))
+    let cloned = outside::with_clocks(plan.namespaces.clocks.as_deref(), || {
+        around_pid_namespace(joined_pid, || {
+            kernel::process::clone(namespaces, birth.as_ref().map(AsFd::as_fd))
+        })
     })?;
     let child = match cloned {
         Cloned::Child => {
@@ -95,6 +106,9 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
         told: false,
         console: None,
     };
+    if let Some(group) = setup.rdt {
+        group.add(created.pid())?;
+    }
     created.map_ids()?;
     created.until_ready()?;
     Ok(created)
@@ -109,6 +123,8 @@ pub struct Join<'a> {
     pub container: &'a OwnedFd,
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
+    /// The container's group in the resctrl filesystem.
+    pub rdt: Option<&'a rdt::Group>,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
 }
@@ -149,14 +165,18 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
         Cloned::Parent(child) => child,
     };
     drop(theirs);
-    Ok(Created {
+    let created = Created {
         child: Some(child),
         channel: ours,
         process: Described::Joined(Box::new(plan)),
         told: false,
         console: None,
         warnings: Vec::new(),
-    })
+    };
+    if let Some(group) = join.rdt {
+        group.add(created.pid())?;
+    }
+    Ok(created)
 }
 
 /// The namespaces a joining process enters by the container's pidfd; the PID namespace is entered by being born.
@@ -233,16 +253,28 @@ impl Created {
     }
 
     fn map_ids(&mut self) -> Result<()> {
-        let Described::Container(plan) = &self.process else { return Ok(()) };
+        let pid = self.pid();
+        let Described::Container(plan) = &mut self.process else { return Ok(()) };
         if !plan.awaits_parent() {
             return Ok(());
         }
-        outside::complete(plan, self.pid())?;
+        outside::complete(plan, pid)?;
         report::send(self.channel.as_fd(), &Message::Mapped).act("reach", || "the container's process")?;
         Ok(())
     }
 
     fn until_ready(&mut self) -> Result<()> {
+        let outcome = self.wait_for_ready();
+        if let Described::Container(plan) = &mut self.process {
+            match outcome {
+                Ok(()) => drop(plan.moved.take()),
+                Err(_) => outside::give_back(plan),
+            }
+        }
+        outcome
+    }
+
+    fn wait_for_ready(&mut self) -> Result<()> {
         loop {
             match self.next()? {
                 Some(Message::Ready) => return Ok(()),

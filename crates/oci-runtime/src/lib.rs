@@ -15,8 +15,10 @@ pub mod default_spec;
 mod describe;
 mod error;
 mod init;
+mod netdevices;
 mod outside;
 mod plan;
+pub mod rdt;
 pub mod seccomp;
 
 pub use create::{Created, Join, Setup, begin_join, create, join, limits, null_stdio};

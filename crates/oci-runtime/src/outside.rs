@@ -1,23 +1,64 @@
 //! What the parent does for a container's process that waits: the kernel lets only somebody outside do it.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use kernel::Act;
+use kernel::process::Cloned;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use crate::Result;
 use crate::contract::IdMapping;
 use crate::plan::{Plan, describe_idmap, map_tree};
+use crate::{Result, netdevices};
 
-/// Does it all for the process `pid`.
-pub(crate) fn complete(plan: &Plan, pid: i32) -> Result<()> {
+/// Does it all for the process `pid`. Should the container not come to be, [`give_back`] follows.
+pub(crate) fn complete(plan: &mut Plan, pid: i32) -> Result<()> {
     if plan.namespaces.new_user() {
         map_ids(pid, &plan.namespaces.uid_mappings, &plan.namespaces.gid_mappings)?;
         map_mounts(plan, pid)?;
     }
+    if !plan.net_devices.is_empty() {
+        plan.moved = netdevices::enter(&plan.net_devices, network(plan, pid)?)?;
+    }
     Ok(())
+}
+
+/// Takes back what the container no longer needs.
+pub(crate) fn give_back(plan: &mut Plan) {
+    if let Some(moved) = plan.moved.take() {
+        moved.back();
+    }
+}
+
+/// The container's network namespace.
+fn network(plan: &Plan, pid: i32) -> Result<OwnedFd> {
+    let joined = plan.namespaces.joined.iter().find(|(kind, _)| *kind == LinkNameSpaceType::Network);
+    if let Some((_, file)) = joined {
+        return Ok(file.try_clone().act("duplicate", || "a network namespace")?);
+    }
+    let path = format!("/proc/{pid}/ns/net");
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    Ok(file.act("open", || path)?)
+}
+
+/// Runs `clone` so that its child is born in a new time namespace with these clocks (`/proc/PID/timens_offsets`), which
+/// can only be set while nobody is in it. This process stays in its own.
+pub(crate) fn with_clocks(clocks: Option<&str>, clone: impl FnOnce() -> Result<Cloned>) -> Result<Cloned> {
+    let Some(clocks) = clocks else { return clone() };
+    let own = rustix::fs::open(c"/proc/self/ns/time", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .act("open", || "this process's time namespace")?;
+    kernel::namespace::unshare(UnshareFlags::NEWTIME).act("create", || "a time namespace")?;
+    let cloned = fs::write("/proc/self/timens_offsets", clocks)
+        .act("write", || format!("{clocks:?} of linux.timeOffsets to /proc/self/timens_offsets"))
+        .map_err(crate::Error::from)
+        .and_then(|()| clone());
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Time))
+            .act("leave", || "a time namespace")?;
+    }
+    cloned
 }
 
 /// The text of `/proc/PID/uid_map`.

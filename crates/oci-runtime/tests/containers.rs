@@ -260,6 +260,7 @@ impl Bench {
             root: kernel::mount::clone_tree(rustix::fs::CWD, &path, false).expect("a tree"),
             stage: self.dir.path(),
             cgroup: Some(&self.cgroup),
+            rdt: None,
             stdio,
         }
     }
@@ -500,7 +501,13 @@ fn joins(bench: &Bench) -> Outcome {
     let (streams, stdio) = pipes()?;
     let joined = join(
         &process,
-        Join { spec: &spec, container: &child.pidfd, cgroup: Some(&bench.cgroup), stdio: Some(stdio) },
+        Join {
+            spec: &spec,
+            container: &child.pidfd,
+            cgroup: Some(&bench.cgroup),
+            rdt: None,
+            stdio: Some(stdio),
+        },
     )?;
     let (second, warnings) = joined.start()?;
     let answer = streams.finish(&second, "", warnings)?.answer();
@@ -581,8 +588,13 @@ fn host_descriptors(bench: &Bench) -> Outcome {
             let path = format!("/proc/self/fd/{number}/{}bin/true", "../".repeat(up));
             let mut process = sleep.process.clone().ok_or("no process")?;
             process.args = vec![path.clone()];
-            let join_it =
-                Join { spec: &sleep, container: &first.pidfd, cgroup: Some(&bench.cgroup), stdio: None };
+            let join_it = Join {
+                spec: &sleep,
+                container: &first.pidfd,
+                cgroup: Some(&bench.cgroup),
+                rdt: None,
+                stdio: None,
+            };
             let joined = join(&process, join_it)?.start();
             check(joined.is_err(), || format!("{path} of the host was executed"))?;
         }
@@ -638,6 +650,7 @@ fn not_dumpable(bench: &Bench) -> Outcome {
             spec: &spec,
             container: &child.pidfd,
             cgroup: Some(&bench.cgroup),
+            rdt: None,
             stdio: Some(oci_runtime::null_stdio()?),
         },
     )?;

@@ -20,8 +20,10 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::LinkNameSpaceType;
 
-use crate::contract::{DeviceType, IdMapping, Linux, NamespaceType, RootfsPropagation, Spec};
-use crate::{Error, Result};
+use crate::contract::{
+    DeviceType, IdMapping, Linux, NamespaceType, NetDevice, RootfsPropagation, Spec, TimeOffset,
+};
+use crate::{Error, Result, netdevices};
 pub(crate) use idmap::{describe as describe_idmap, map as map_tree};
 pub(crate) use label::Labels;
 pub(crate) use mounts::{CgroupView, MountPlan, Source};
@@ -41,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<Vec<u8>>,
     pub(crate) domainname: Option<Vec<u8>>,
     pub(crate) process: ProcessPlan,
+    /// Moved in by the parent.
+    pub(crate) net_devices: Vec<netdevices::Device>,
+    /// Those that are in.
+    pub(crate) moved: Option<netdevices::Moved>,
     /// The SELinux context of what the runtime mounts itself.
     pub(crate) label: Option<CString>,
     /// What has no effect, as sentences for the operator.
@@ -58,12 +64,14 @@ pub(crate) struct Namespaces {
     pub(crate) joined_pid: Option<OwnedFd>,
     pub(crate) uid_mappings: Vec<IdMapping>,
     pub(crate) gid_mappings: Vec<IdMapping>,
+    /// What a new time namespace gets before the first process is in it: the text of `timens_offsets`.
+    pub(crate) clocks: Option<String>,
 }
 
 impl Plan {
     /// There is something that only the parent can do, and the child waits for it.
     pub(crate) fn awaits_parent(&self) -> bool {
-        self.namespaces.new_user()
+        self.namespaces.new_user() || !self.net_devices.is_empty()
     }
 }
 
@@ -149,6 +157,8 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
         process: process::plan(process, linux, None, false)?,
+        net_devices: net_devices(linux),
+        moved: None,
         label,
         warnings,
         namespaces,
@@ -164,9 +174,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     let hooks = spec.hooks.as_ref().is_some_and(|h| h.kinds().iter().any(|(_, hooks)| !hooks.is_empty()));
     let given = [
         ("hooks", hooks),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.timeOffsets", !linux.time_offsets.is_empty()),
         (
             "linux.seccomp (SCMP_ACT_NOTIFY)",
             linux.seccomp.as_ref().is_some_and(crate::seccomp::needs_listener),
@@ -192,6 +199,12 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
         if namespace.path.is_empty() {
             match namespace.kind {
                 NamespaceType::Cgroup => plan.new_cgroup = true,
+                NamespaceType::Time if !linux.time_offsets.is_empty() => {
+                    let line = |(clock, offset): (&String, &TimeOffset)| {
+                        format!("{clock} {} {}\n", offset.secs, offset.nanosecs)
+                    };
+                    plan.clocks = Some(linux.time_offsets.iter().map(line).collect());
+                }
                 kind => plan.new = plan.new.with(new_flag(kind)),
             }
             continue;
@@ -206,6 +219,14 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
         }
     }
     Ok(plan)
+}
+
+fn net_devices(linux: &Linux) -> Vec<netdevices::Device> {
+    let device = |(name, device): (&String, &NetDevice)| netdevices::Device {
+        name: name.clone(),
+        inside: if device.name.is_empty() { name.clone() } else { device.name.clone() },
+    };
+    linux.net_devices.iter().map(device).collect()
 }
 
 fn new_flag(kind: NamespaceType) -> NewNamespaces {

@@ -2,6 +2,7 @@
 //! what the error says.
 
 mod mounts;
+mod namespaces;
 mod process;
 mod resources;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{Bench, Finished, Outcome, Test, check};
 
 /// All of them.
-pub(crate) const TESTS: &[&[Test]] = &[mounts::TESTS, process::TESTS, resources::TESTS];
+pub(crate) const TESTS: &[&[Test]] = &[mounts::TESTS, namespaces::TESTS, process::TESTS, resources::TESTS];
 
 /// What the tests here ask from inside: `None` for a word that is not known.
 pub(crate) fn probe(word: &str, args: &[String]) -> Option<Value> {
@@ -21,7 +22,7 @@ pub(crate) fn probe(word: &str, args: &[String]) -> Option<Value> {
             Some(args.iter().map(|path| (path.clone(), read(path))).collect::<serde_json::Map<_, _>>().into())
         }
         "env" => Some(std::env::vars().map(|(k, v)| (k, v.into())).collect::<serde_json::Map<_, _>>().into()),
-        _ => process::probe(word),
+        _ => process::probe(word).or_else(|| namespaces::probe(word)),
     }
 }
 

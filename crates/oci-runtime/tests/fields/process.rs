@@ -98,8 +98,13 @@ fn affinity(bench: &Bench) -> Outcome {
         process["execCPUAffinity"] = affinity;
         let process = oci_runtime::contract::parse_process(process.to_string().as_bytes())?;
         let (streams, stdio) = pipes()?;
-        let how =
-            Join { spec: &spec, container: &child.pidfd, cgroup: Some(&bench.cgroup), stdio: Some(stdio) };
+        let how = Join {
+            spec: &spec,
+            container: &child.pidfd,
+            cgroup: Some(&bench.cgroup),
+            rdt: None,
+            stdio: Some(stdio),
+        };
         let (second, warnings) = join(&process, how)?.start()?;
         Ok(streams.finish(&second, "", warnings)?.answer()["cpus"].clone())
     };

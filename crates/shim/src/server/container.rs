@@ -90,7 +90,8 @@ impl Container {
         let stdio =
             if terminal { None } else { Some(process.pipes(self.request.stdin).map_err(Refusal::internal)?) };
         let root = root(self.request.rootfs.as_ref().unwrap_or(&Rootfs::default()))?;
-        let setup = Setup { bundle: &bundle, root, stage: &bundle, cgroup: self.cgroup.as_ref(), stdio };
+        let setup =
+            Setup { bundle: &bundle, root, stage: &bundle, cgroup: self.cgroup.as_ref(), rdt: None, stdio };
         let mut created = oci_runtime::create(&self.spec, setup).map_err(refusal)?;
         process.terminal = terminal;
         if let Some(console) = created.console.take() {
