@@ -14,6 +14,7 @@ mod create;
 pub mod default_spec;
 mod describe;
 mod error;
+mod features;
 mod init;
 mod netdevices;
 mod outside;
@@ -23,3 +24,4 @@ pub mod seccomp;
 
 pub use create::{Created, Join, Setup, begin_join, create, join, limits, null_stdio};
 pub use error::{Error, Result};
+pub use features::features;
