@@ -14,7 +14,7 @@ use crate::contract::{Linux, NamespaceType, Process, Spec};
 use crate::describe::{failure_error, warning_text};
 use crate::init::{self, report};
 use crate::plan::{self, Plan, ProcessPlan};
-use crate::{Error, Result, outside, rdt};
+use crate::{Error, Result, birth, outside, rdt};
 use report::Message;
 
 /// What the caller brings to a container beside its configuration.
@@ -80,13 +80,12 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     let mut plan = plan::plan(spec, setup.bundle, setup.root, setup.stage)?;
     plan.process.stdio = setup.stdio;
     let slots: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
-    let (birth, entrances) = doors(setup.cgroup)?;
+    let (door, entrances) = doors(setup.cgroup)?;
     let (ours, theirs) = channel()?;
-    let namespaces = plan.namespaces.new;
     let joined_pid = plan.namespaces.joined_pid.as_ref();
     let cloned = outside::with_clocks(plan.namespaces.clocks.as_deref(), || {
         around_pid_namespace(joined_pid, || {
-            kernel::process::clone(namespaces, birth.as_ref().map(AsFd::as_fd))
+            birth::born(&plan, door.as_ref().map(AsFd::as_fd), &entrances, theirs.as_fd())
         })
     })?;
     let child = match cloned {
@@ -147,20 +146,20 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     let of_container = join.spec.process.as_ref().and_then(|p| p.capabilities.as_ref());
     let mut plan = plan::process::plan(process, linux, of_container, true)?;
     plan.stdio = join.stdio;
-    let (birth, entrances) = doors(join.cgroup)?;
+    let (door, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
     let kinds = kinds(linux);
     let own_pid = linux.namespace(NamespaceType::Pid).is_some();
     let pid_namespace = own_pid.then_some(join.container);
     let cloned = on_cpus(plan.schedule.first_cpus.as_deref(), || {
         around_pid_namespace(pid_namespace, || {
-            kernel::process::clone(NewNamespaces::NONE, birth.as_ref().map(AsFd::as_fd))
+            Ok(kernel::process::clone(NewNamespaces::NONE, door.as_ref().map(AsFd::as_fd))?)
         })
     })?;
     let child = match cloned {
         Cloned::Child => {
             drop(ours);
-            init::joined(&plan, join.container, kinds, &entrances, theirs.as_fd())
+            init::joined(&mut plan, join.container, kinds, &entrances, theirs.as_fd())
         }
         Cloned::Parent(child) => child,
     };
@@ -211,9 +210,9 @@ fn channel() -> Result<(OwnedFd, OwnedFd)> {
 /// Runs `clone` so that its child is born in `namespace`; this process's later children are born where it is itself.
 fn around_pid_namespace(
     namespace: Option<&OwnedFd>,
-    clone: impl FnOnce() -> kernel::Result<Cloned>,
+    clone: impl FnOnce() -> Result<Cloned>,
 ) -> Result<Cloned> {
-    let Some(namespace) = namespace else { return Ok(clone()?) };
+    let Some(namespace) = namespace else { return clone() };
     let own = rustix::fs::open(c"/proc/self/ns/pid", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .act("open", || "this process's PID namespace")?;
     // A pidfd or a namespace file: the kernel tells them apart.
@@ -229,7 +228,7 @@ fn around_pid_namespace(
         move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
             .act("leave", || "a PID namespace")?;
     }
-    Ok(cloned?)
+    cloned
 }
 
 /// Runs `clone` on these CPUs, which its child starts on; this process goes back to its own.
@@ -264,7 +263,11 @@ impl Created {
     }
 
     fn until_ready(&mut self) -> Result<()> {
-        let outcome = self.wait_for_ready();
+        let pid = self.pid();
+        let outcome = self.wait_for_ready().and_then(|()| match &self.process {
+            Described::Container(plan) => outside::check(plan, pid),
+            Described::Joined(_) => Ok(()),
+        });
         if let Described::Container(plan) = &mut self.process {
             match outcome {
                 Ok(()) => drop(plan.moved.take()),

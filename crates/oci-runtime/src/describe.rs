@@ -80,7 +80,10 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
     };
     match failure.step {
         Step::EnterCgroup => "enter the container's cgroup".into(),
-        Step::JoinNamespace => "join a namespace of the container".into(),
+        Step::JoinNamespace => match plan.and_then(|p| p.namespaces.joined.get(index)) {
+            Some((kind, _)) => format!("join the {kind:?} namespace of linux.namespaces"),
+            None => "join a namespace of the container".into(),
+        },
         Step::Unshare => "create the cgroup namespace".into(),
         Step::AwaitMapping => "wait for the ids of the user namespace to be mapped".into(),
         Step::BecomeRoot => "become root of the user namespace".into(),
@@ -128,6 +131,7 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
         Step::AppArmor => "take on the AppArmor profile (process.apparmorProfile)".into(),
         Step::MountLabel => format!("label the mount of {} (linux.mountLabel)", mount()),
         Step::CopyUp => format!("copy what is below into the mount of {}", mount()),
+        Step::Clone => "make the container's process".into(),
         Step::Remount => format!("remount {}", mount()),
         Step::SelinuxLabel => "take on the SELinux label (process.selinuxLabel)".into(),
     }
@@ -146,6 +150,11 @@ pub(crate) fn warning_text(failure: &Failure, rest: u64, process: &ProcessPlan) 
         Step::Capabilities => {
             let names = CapSet::from_bits(rest).names().join(", ");
             format!("cannot grant {names}: this process does not have them itself")
+        }
+        Step::Groups => {
+            "cannot set the additional groups: whoever made the user namespace forbade it; they stay as they \
+                         are"
+            .into()
         }
         Step::Rlimit => {
             let name = limit_name(process, usize::from(failure.index));

@@ -9,6 +9,7 @@
 //! the field.
 //!
 //! Entry points: [`contract::parse`], [`create`], [`join`]. The calling process must have one thread.
+mod birth;
 pub mod contract;
 mod create;
 pub mod default_spec;

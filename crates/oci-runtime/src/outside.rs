@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use crate::contract::IdMapping;
+use crate::contract::{self, IdMapping};
 use crate::plan::{Plan, describe_idmap, map_tree};
 use crate::{Result, netdevices};
 
@@ -21,6 +21,41 @@ pub(crate) fn complete(plan: &mut Plan, pid: i32) -> Result<()> {
     }
     if !plan.net_devices.is_empty() {
         plan.moved = netdevices::enter(&plan.net_devices, network(plan, pid)?)?;
+    }
+    Ok(())
+}
+
+/// Mappings beside a user namespace that is joined must be its own.
+pub(crate) fn check(plan: &Plan, pid: i32) -> Result<()> {
+    let namespaces = &plan.namespaces;
+    if namespaces.new_user() {
+        return Ok(());
+    }
+    for (file, field, wanted) in [
+        ("uid_map", "linux.uidMappings", &namespaces.uid_mappings),
+        ("gid_map", "linux.gidMappings", &namespaces.gid_mappings),
+    ] {
+        if wanted.is_empty() {
+            continue;
+        }
+        let path = format!("/proc/{pid}/{file}");
+        let text = fs::read_to_string(&path).act("read", || path)?;
+        let numbers = |text: &str| {
+            let mut lines: Vec<Vec<String>> =
+                text.lines().map(|l| l.split_whitespace().map(str::to_owned).collect()).collect();
+            lines.sort();
+            lines
+        };
+        if numbers(&text) != numbers(&map_text(wanted)) {
+            return Err(crate::Error::Config(contract::Error::Invalid {
+                field: field.into(),
+                value: format!("{wanted:?}"),
+                rule: format!(
+                    "differs from the user namespace that is joined, which has {:?}; remove it",
+                    text.trim()
+                ),
+            }));
+        }
     }
     Ok(())
 }

@@ -18,7 +18,12 @@ pub(super) fn become_root() -> rustix::io::Result<()> {
 }
 
 /// Gives up what the program must not have and executes it. Returns only if that failed.
-pub(super) fn become_program(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Failure {
+pub(super) fn become_program(
+    plan: &mut ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+) -> Failure {
+    super::home::add(&mut plan.env, plan.uid.as_raw(), root);
     match prepare(plan, root, channel) {
         Ok(()) => execute(plan),
         Err(failure) => failure,
@@ -51,7 +56,7 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
     if !plan.no_new_privileges {
         load_filter(plan)?;
     }
-    set_thread_groups(&plan.groups).at(Step::Groups, 0)?;
+    set_groups(plan, channel)?;
     set_thread_res_gid(plan.gid, plan.gid, plan.gid).at(Step::GroupId, 0)?;
     set_thread_res_uid(plan.uid, plan.uid, plan.uid).at(Step::UserId, 0)?;
     if entered.is_err() {
@@ -76,6 +81,19 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         index: 0,
         errno: e.errno().unwrap_or(Errno::IO),
     })
+}
+
+/// Where a user namespace was made without rights over groups, nobody in it may set any: those that were asked for are
+/// then missed with a warning, and those that are there stay.
+fn set_groups(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    match set_thread_groups(&plan.groups) {
+        Err(Errno::PERM) if plan.user_namespace && plan.groups.is_empty() => Ok(()),
+        Err(errno @ Errno::PERM) if plan.user_namespace => {
+            let failure = Failure { step: Step::Groups, index: 0, errno };
+            send(channel, &Message::Warning(failure, 0)).at(Step::Groups, 0)
+        }
+        other => other.at(Step::Groups, 0),
+    }
 }
 
 fn load_filter(plan: &ProcessPlan) -> Result<(), Failure> {

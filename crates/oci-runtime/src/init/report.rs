@@ -57,9 +57,10 @@ pub(crate) enum Step {
     MountLabel,
     CopyUp,
     Remount,
+    Clone,
 }
 
-const STEPS: [Step; 45] = [
+const STEPS: [Step; 46] = [
     Step::EnterCgroup,
     Step::JoinNamespace,
     Step::Unshare,
@@ -105,6 +106,7 @@ const STEPS: [Step; 45] = [
     Step::MountLabel,
     Step::CopyUp,
     Step::Remount,
+    Step::Clone,
 ];
 
 /// A step that did not go as planned.
@@ -137,6 +139,8 @@ pub(crate) enum Message {
     Warning(Failure, u64),
     /// Child: the master of its terminal.
     Console(OwnedFd),
+    /// A process in between: the container's.
+    Born(OwnedFd),
     /// Parent: the ids are mapped.
     Mapped,
     /// Parent: execute the program.
@@ -163,6 +167,10 @@ pub(crate) fn send(channel: BorrowedFd<'_>, message: &Message) -> rustix::io::Re
         Message::Console(master) => {
             bytes[0] = b'c';
             fd = Some([master.as_fd()]);
+        }
+        Message::Born(pidfd) => {
+            bytes[0] = b'b';
+            fd = Some([pidfd.as_fd()]);
         }
         Message::Mapped => bytes[0] = b'm',
         Message::Start => bytes[0] = b's',
@@ -208,12 +216,13 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
         b'w' => Message::Warning(failure()?, rest),
         b'm' => Message::Mapped,
         b's' => Message::Start,
-        b'c' => {
+        kind @ (b'b' | b'c') => {
             let fd = ancillary.drain().find_map(|m| match m {
                 RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                 _ => None,
             });
-            Message::Console(fd.ok_or(Errno::BADMSG)?)
+            let fd = fd.ok_or(Errno::BADMSG)?;
+            if kind == b'b' { Message::Born(fd) } else { Message::Console(fd) }
         }
         _ => return Err(Errno::BADMSG),
     }))

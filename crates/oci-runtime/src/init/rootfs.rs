@@ -13,6 +13,7 @@ use super::report::{At, Failure, Step};
 use crate::plan::{CgroupView, DevicePlan, MountPlan, Plan, Source};
 
 const TARGET: OFlags = OFlags::PATH;
+const STAGE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Makes the detached mounts while the host's filesystems are still in reach, then makes the container's root this
 /// process's root and lets go of the host's. Returns the root.
@@ -22,8 +23,12 @@ pub(super) fn enter(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<OwnedF
         // A user namespace may mount procfs and sysfs only while it sees a whole one: before the pivot.
         *slot = make(mount).at(Step::MakeMount, index)?;
     }
-    let stage = rustix::fs::open(plan.root.stage.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .at(Step::AttachRoot, 0)?;
+    let stage = match rustix::fs::open(plan.root.stage.as_c_str(), STAGE, Mode::empty()) {
+        // A mount namespace that is joined need not have it: its own root will do.
+        Err(Errno::NOENT) => rustix::fs::open(c"/", STAGE, Mode::empty()),
+        other => other,
+    }
+    .at(Step::AttachRoot, 0)?;
     let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .at(Step::PivotRoot, 0)?;
     let root = plan.root.tree.as_fd();

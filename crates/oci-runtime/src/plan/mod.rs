@@ -79,6 +79,20 @@ impl Namespaces {
     pub(crate) fn new_user(&self) -> bool {
         self.new.contains(NewNamespaces::USER)
     }
+
+    pub(crate) fn joins(&self, kind: LinkNameSpaceType) -> bool {
+        self.joined.iter().any(|(joined, _)| *joined == kind)
+    }
+
+    /// The container has a user namespace that is not this process's.
+    pub(crate) fn has_user(&self) -> bool {
+        self.new_user() || self.joins(LinkNameSpaceType::User)
+    }
+
+    /// A process in between joins and makes namespaces: see [`birth`](crate::birth).
+    pub(crate) fn through_another(&self) -> bool {
+        self.has_user() && !self.joined.is_empty()
+    }
 }
 
 /// The container's root.
@@ -119,10 +133,10 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
     let linux = spec.linux.as_ref().unwrap_or(&none);
     refuse_unsupported(spec, linux)?;
     let namespaces = namespaces(linux)?;
-    if linux.namespace(NamespaceType::Mount).is_none_or(|n| !n.path.is_empty()) {
+    if linux.namespace(NamespaceType::Mount).is_none() {
         return Err(Error::Unsupported {
             field: "linux.namespaces".into(),
-            value: "no new mount namespace".into(),
+            value: "no mount namespace".into(),
             hint: "a container's root needs one; add {\"type\": \"mount\"}",
         });
     }
@@ -150,7 +164,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
             .iter()
             .map(|m| mounts::plan(m, &surroundings, &mut warnings))
             .collect::<Result<_>>()?,
-        devices: devices(spec, linux, namespaces.new_user())?,
+        devices: devices(spec, linux, namespaces.has_user())?,
         sysctls: sysctls(linux)?,
         masked: below_root(&linux.masked_paths)?,
         read_only: below_root(&linux.readonly_paths)?,
@@ -213,12 +227,28 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
             .act("open", || format!("{} namespace {}", namespace.kind.as_str(), namespace.path))?;
         match namespace.kind {
             NamespaceType::Pid => plan.joined_pid = Some(file),
-            // The user namespace first: its rights are what the others are joined with.
-            NamespaceType::User => plan.joined.insert(0, (LinkNameSpaceType::User, file)),
+            NamespaceType::Mount => {
+                refuse_own_mounts(&file, &namespace.path)?;
+                plan.joined.push((LinkNameSpaceType::Mount, file));
+            }
             kind => plan.joined.push((link_type(kind), file)),
         }
     }
     Ok(plan)
+}
+
+/// The container's root becomes that of every process in its mount namespace: this one must not be among them.
+fn refuse_own_mounts(file: &OwnedFd, path: &str) -> Result<()> {
+    let stat = rustix::fs::fstat(file).act("read", || path)?;
+    let own = rustix::fs::stat(c"/proc/self/ns/mnt").act("read", || "/proc/self/ns/mnt")?;
+    if (stat.st_dev, stat.st_ino) != (own.st_dev, own.st_ino) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        field: "linux.namespaces (mount)".into(),
+        value: path.into(),
+        hint: "it is the runtime's own, whose root would be replaced; name another or leave the path out",
+    })
 }
 
 fn net_devices(linux: &Linux) -> Vec<netdevices::Device> {

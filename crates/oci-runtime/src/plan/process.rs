@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, Uid};
 use super::label::{self, Labels, Modules};
 use super::schedule::{self, Schedule};
 use crate::Result;
-use crate::contract::{Capabilities, Linux, Process, RlimitType};
+use crate::contract::{Capabilities, Linux, NamespaceType, Process, RlimitType};
 use crate::seccomp;
 
 /// A process, ready to be executed.
@@ -29,6 +29,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
     pub(crate) groups: Vec<Gid>,
+    /// Its user namespace may be one in which nobody sets groups.
+    pub(crate) user_namespace: bool,
     pub(crate) umask: Option<u32>,
     /// Where the configuration says nothing: none.
     pub(crate) capabilities: capability::Sets,
@@ -66,13 +68,14 @@ pub(crate) fn plan(
     let size = process.console_size.unwrap_or_default();
     Ok(ProcessPlan {
         args: CStrings::new(&process.args)?,
-        env: CStrings::new(&process.env)?,
+        env: environment(&process.env)?,
         program,
         candidates,
         cwd: cstring(process.cwd.as_bytes())?,
         uid: Uid::from_raw(process.user.uid),
         gid: Gid::from_raw(process.user.gid),
         groups: process.user.additional_gids.iter().map(|&g| Gid::from_raw(g)).collect(),
+        user_namespace: linux.namespace(NamespaceType::User).is_some(),
         umask: process.user.umask,
         capabilities: process.capabilities.as_ref().or(capabilities).map(sets).unwrap_or_default(),
         no_new_privileges: process.no_new_privileges,
@@ -92,6 +95,20 @@ pub(crate) fn plan(
         console_size: (size.height.min(u16::MAX.into()) as u16, size.width.min(u16::MAX.into()) as u16),
         stdio: None,
     })
+}
+
+/// Of variables that are there twice the last counts, and a home that is missing is for the child to find.
+fn environment(given: &[String]) -> Result<CStrings> {
+    let name = |entry: &str| entry.split_once('=').map(|(name, _)| name.to_owned());
+    let mut seen = std::collections::BTreeSet::new();
+    let mut kept: Vec<&String> = given
+        .iter()
+        .rev()
+        .filter(|entry| entry.as_str() != "HOME=" && name(entry).is_none_or(|name| seen.insert(name)))
+        .collect();
+    kept.reverse();
+    let home = kept.iter().any(|entry| entry.starts_with("HOME="));
+    Ok(if home { CStrings::new(kept)? } else { CStrings::with_room(kept, 3 * libc::PATH_MAX as usize)? })
 }
 
 fn sets(given: &Capabilities) -> capability::Sets {
