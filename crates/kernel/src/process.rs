@@ -181,6 +181,32 @@ pub fn clone_again() -> rustix::io::Result<Cloned> {
     }
 }
 
+/// clone3(2) of a process that is itself a [`clone`]: the new one is not its child but its parent's. Allocates nothing.
+///
+/// For new namespaces that have to belong to a user namespace which only a process that never comes back may join. The
+/// number is one of the caller's PID namespace; [`pid_of`] tells the parent's.
+pub fn clone_sibling(new: NewNamespaces) -> rustix::io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: new.0 | (libc::CLONE_PIDFD | libc::CLONE_PARENT) as u64,
+        pidfd: &raw mut pidfd as u64,
+        // With CLONE_PARENT the signal is the caller's own.
+        exit_signal: 0,
+        ..CloneArgs::default()
+    };
+    // SAFETY: as in `clone`; a clone has one thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(Child { pid: pid as i32, pidfd }))
+        }
+        _ => Err(last_errno()),
+    }
+}
+
 /// What came of waiting for a process's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
@@ -230,6 +256,16 @@ pub fn reap_any() -> Option<(i32, Exit)> {
         (None, None) => Exit::Code(255),
     };
     Some((pid.as_raw_pid(), exit))
+}
+
+/// The number that the process behind a pidfd has in this process's PID namespace.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&path).act("read", || path.clone())?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .filter(|&pid| pid > 0)
+        .ok_or_else(|| Error::new("find", format!("the process of {path}"), Errno::SRCH))
 }
 
 impl Child {
@@ -327,6 +363,8 @@ pub struct CStrings {
     // Keeps what `pointers` points into.
     _strings: Vec<CString>,
     pointers: Vec<*const c_char>,
+    /// Room for one more string, and where its pointer will stand.
+    spare: Vec<u8>,
 }
 
 impl CStrings {
@@ -334,7 +372,32 @@ impl CStrings {
     pub fn new<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>) -> Result<Self> {
         let strings = strings.into_iter().map(|s| cstring(s.as_ref())).collect::<Result<Vec<_>>>()?;
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
-        Ok(Self { _strings: strings, pointers })
+        Ok(Self { _strings: strings, pointers, spare: Vec::new() })
+    }
+
+    /// As [`new`](Self::new), with room for one more string of less than `room` bytes: see [`add`](Self::add).
+    pub fn with_room<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>, room: usize) -> Result<Self> {
+        let mut made = Self::new(strings)?;
+        made.spare = vec![0; room];
+        made.pointers.push(ptr::null());
+        Ok(made)
+    }
+
+    /// Adds a string to those there is room for: allocates nothing. False if there is no room (any more).
+    pub fn add(&mut self, parts: &[&[u8]]) -> bool {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let place = self.pointers.len().saturating_sub(2);
+        if length >= self.spare.len() || self.pointers.get(place).is_none_or(|p| !p.is_null()) {
+            return false;
+        }
+        let mut at = 0;
+        for part in parts {
+            self.spare[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.spare[at] = 0;
+        self.pointers[place] = self.spare.as_ptr().cast();
+        true
     }
 }
 
@@ -581,6 +644,18 @@ mod tests {
         // The test harness has a main thread and this one.
         let error = clone(NewNamespaces::NONE, None).unwrap_err();
         assert_eq!(error.errno(), Some(Errno::BUSY));
+    }
+
+    #[test]
+    fn one_string_more_has_room() {
+        let mut strings = CStrings::with_room(["a", "b"], 8).unwrap();
+        assert!(strings.pointers[2].is_null() && strings.pointers[3].is_null());
+        assert!(!strings.add(&[b"12345678"]));
+        assert!(strings.add(&[b"HOME=", b"/r"]));
+        // SAFETY: the pointer is to a string in `strings`, which is not changed meanwhile.
+        assert_eq!(unsafe { CStr::from_ptr(strings.pointers[2]) }, c"HOME=/r");
+        assert!(strings.pointers[3].is_null() && !strings.add(&[b"x"]));
+        assert!(!CStrings::new(["a"]).unwrap().add(&[b"x"]));
     }
 
     #[test]

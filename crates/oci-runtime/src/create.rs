@@ -13,8 +13,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name
 use crate::agent::Agent;
 use crate::contract::{self, Linux, NamespaceType, Process, Spec, State, Status};
 use crate::created::{Created, Described};
-use crate::plan;
-use crate::{Result, init};
+use crate::{Error, Result, birth, init, outside, plan, rdt};
 
 /// What the caller brings to a container beside its configuration.
 #[derive(Debug)]
@@ -29,6 +28,8 @@ pub struct Setup<'a> {
     pub stage: &'a Path,
     /// The container's cgroup, made and with its limits (see [`limits`]); `None` leaves it in the caller's.
     pub cgroup: Option<&'a Cgroup>,
+    /// Its group in the resctrl filesystem, made; a configuration with `linux.intelRdt` needs one.
+    pub rdt: Option<&'a rdt::Group>,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
     /// How many of the caller's descriptors, from 3 on, the program inherits.
@@ -58,6 +59,13 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
 /// As [`create`], up to the moment when there is a process, which has a number to be written down before hooks run.
 /// [`Created::until_ready`] goes on.
 pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
+    if setup.rdt.is_none() && spec.linux.as_ref().is_some_and(|l| l.intel_rdt.is_some()) {
+        return Err(Error::Unsupported {
+            field: "linux.intelRdt".into(),
+            value: "a class of service".into(),
+            hint: "whoever runs the container made no group in the resctrl filesystem; leave it out",
+        });
+    }
     let state = State {
         oci_version: contract::VERSION.to_owned(),
         id: setup.id.to_owned(),
@@ -71,12 +79,13 @@ pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     plan.process.preserved = setup.preserved;
     plan.process.listener = setup.listener;
     let slots: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
-    let (birth, entrances) = doors(setup.cgroup)?;
+    let (door, entrances) = doors(setup.cgroup)?;
     let (ours, theirs) = channel()?;
-    let namespaces = plan.namespaces.new;
     let joined_pid = plan.namespaces.joined_pid.as_ref();
-    let cloned = around_pid_namespace(joined_pid, || {
-        kernel::process::clone(namespaces, birth.as_ref().map(AsFd::as_fd))
+    let cloned = outside::with_clocks(plan.namespaces.clocks.as_deref(), || {
+        around_pid_namespace(joined_pid, || {
+            birth::born(&plan, door.as_ref().map(AsFd::as_fd), &entrances, theirs.as_fd())
+        })
     })?;
     let child = match cloned {
         Cloned::Child => {
@@ -91,8 +100,13 @@ pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     let agent = Agent::of(spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()), &state);
     // The listening socket is the child's from here on: with its end nobody can connect any more.
     plan.process.listener = None;
+    let warnings = std::mem::take(&mut plan.warnings);
     let mut created = Created::new(child, ours, Described::Container(Box::new(plan)), agent);
+    created.warnings = warnings;
     created.life = Some((spec.hooks.clone().unwrap_or_default(), state));
+    if let Some(group) = setup.rdt {
+        group.add(created.pid())?;
+    }
     created.map_ids()?;
     Ok(created)
 }
@@ -106,6 +120,8 @@ pub struct Join<'a> {
     pub container: &'a OwnedFd,
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
+    /// The container's group in the resctrl filesystem.
+    pub rdt: Option<&'a rdt::Group>,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
     /// How many of the caller's descriptors, from 3 on, the program inherits.
@@ -130,27 +146,33 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     let none = Linux::default();
     let linux = join.spec.linux.as_ref().unwrap_or(&none);
     let of_container = join.spec.process.as_ref().and_then(|p| p.capabilities.as_ref());
-    let mut plan = plan::process::plan(process, linux, of_container)?;
+    let mut plan = plan::process::plan(process, linux, of_container, true)?;
     plan.stdio = join.stdio;
     plan.preserved = join.preserved;
-    let (birth, entrances) = doors(join.cgroup)?;
+    let (door, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
     let kinds = kinds(linux);
     let own_pid = linux.namespace(NamespaceType::Pid).is_some();
     let pid_namespace = own_pid.then_some(join.container);
-    let cloned = around_pid_namespace(pid_namespace, || {
-        kernel::process::clone(NewNamespaces::NONE, birth.as_ref().map(AsFd::as_fd))
+    let cloned = on_cpus(plan.schedule.first_cpus.as_deref(), || {
+        around_pid_namespace(pid_namespace, || {
+            Ok(kernel::process::clone(NewNamespaces::NONE, door.as_ref().map(AsFd::as_fd))?)
+        })
     })?;
     let child = match cloned {
         Cloned::Child => {
             drop(ours);
-            init::joined(&plan, join.container, kinds, &entrances, theirs.as_fd())
+            init::joined(&mut plan, join.container, kinds, &entrances, theirs.as_fd())
         }
         Cloned::Parent(child) => child,
     };
     drop(theirs);
     let agent = Agent::of(linux.seccomp.as_ref(), join.state);
-    Ok(Created::new(child, ours, Described::Joined(Box::new(plan)), agent))
+    let created = Created::new(child, ours, Described::Joined(Box::new(plan)), agent);
+    if let Some(group) = join.rdt {
+        group.add(created.pid())?;
+    }
+    Ok(created)
 }
 
 /// The namespaces a joining process enters by the container's pidfd; the PID namespace is entered by being born.
@@ -185,9 +207,9 @@ fn channel() -> Result<(OwnedFd, OwnedFd)> {
 /// Runs `clone` so that its child is born in `namespace`; this process's later children are born where it is itself.
 fn around_pid_namespace(
     namespace: Option<&OwnedFd>,
-    clone: impl FnOnce() -> kernel::Result<Cloned>,
+    clone: impl FnOnce() -> Result<Cloned>,
 ) -> Result<Cloned> {
-    let Some(namespace) = namespace else { return Ok(clone()?) };
+    let Some(namespace) = namespace else { return clone() };
     let own = rustix::fs::open(c"/proc/self/ns/pid", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .act("open", || "this process's PID namespace")?;
     // A pidfd or a namespace file: the kernel tells them apart.
@@ -207,7 +229,21 @@ fn around_pid_namespace(
         }
         .act("leave", || "a PID namespace")?;
     }
-    Ok(cloned?)
+    cloned
+}
+
+/// Runs `clone` on these CPUs, which its child starts on; this process goes back to its own.
+fn on_cpus(cpus: Option<&[u64]>, clone: impl FnOnce() -> Result<Cloned>) -> Result<Cloned> {
+    use kernel::schedule::{affinity, set_affinity};
+    let Some(cpus) = cpus else { return clone() };
+    let mut own = [0; 128];
+    affinity(&mut own).act("read", || "the CPUs of this process")?;
+    set_affinity(cpus).act("bind", || "this process to the CPUs of process.execCPUAffinity.initial")?;
+    let cloned = clone();
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        set_affinity(&own).act("give back", || "the CPUs of this process")?;
+    }
+    cloned
 }
 
 /// `/dev/null` as all three standard streams, for a process that is given none.

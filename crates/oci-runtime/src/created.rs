@@ -7,11 +7,11 @@ use kernel::Act;
 use kernel::process::Child;
 
 use crate::agent::Agent;
-use crate::contract::{Hooks, IdMapping, Linux, Spec, State};
+use crate::contract::{Hooks, Linux, Spec, State};
 use crate::describe::{failure_error, warning_text};
 use crate::init::report::{self, Message};
 use crate::plan::{self, Plan, ProcessPlan};
-use crate::{Error, Result, hooks};
+use crate::{Error, Result, hooks, outside};
 
 /// A container that is made, and whose program waits to be executed.
 ///
@@ -58,20 +58,15 @@ impl Created {
         self.child.as_ref().map_or(0, |c| c.pid)
     }
 
+    /// Does what the process waits for and cannot do itself.
     pub(crate) fn map_ids(&mut self) -> Result<()> {
-        let Described::Container(plan) = &self.process else { return Ok(()) };
-        if !plan.namespaces.new_user() {
+        let pid = self.pid();
+        let Described::Container(plan) = &mut self.process else { return Ok(()) };
+        if !plan.awaits_parent() {
             return Ok(());
         }
-        let pid = self.pid();
-        for (file, mappings) in
-            [("uid_map", &plan.namespaces.uid_mappings), ("gid_map", &plan.namespaces.gid_mappings)]
-        {
-            let path = format!("/proc/{pid}/{file}");
-            std::fs::write(&path, map_text(mappings)).act("write", || format!("{mappings:?} to {path}"))?;
-        }
-        report::send(self.channel.as_fd(), &Message::Mapped).act("reach", || "the container's process")?;
-        Ok(())
+        outside::complete(plan, pid)?;
+        self.say(&Message::Mapped)
     }
 
     /// Goes on to where the program would run, with the hooks that come before. A caller of
@@ -83,6 +78,21 @@ impl Created {
             plan::hooks::fill(&plans.creating, state)?;
             plan::hooks::fill(&plans.starting, state)?;
         }
+        let pid = self.pid();
+        let outcome = self.wait_for_ready().and_then(|()| match &self.process {
+            Described::Container(plan) => outside::check(plan, pid),
+            Described::Joined(_) => Ok(()),
+        });
+        if let Described::Container(plan) = &mut self.process {
+            match outcome {
+                Ok(()) => drop(plan.moved.take()),
+                Err(_) => outside::give_back(plan),
+            }
+        }
+        outcome
+    }
+
+    fn wait_for_ready(&mut self) -> Result<()> {
         loop {
             match self.next()? {
                 Some(Message::Ready) => return Ok(()),
@@ -198,10 +208,6 @@ impl Drop for Created {
     }
 }
 
-fn map_text(mappings: &[IdMapping]) -> String {
-    mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
-}
-
 /// Starts a container that was left alone by [`Created::detach`]: its process listens at `socket`, is `state.pid`, and
 /// `pidfd` is it. `spec` is asked for only where something is to be said of it.
 ///
@@ -246,7 +252,7 @@ fn start_by(
         let spec = spec()?;
         let none = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&none);
-        let process = || plan::process::plan(&spec.process.clone().unwrap_or_default(), linux, None);
+        let process = || plan::process::plan(&spec.process.clone().unwrap_or_default(), linux, None, false);
         match message {
             Message::Failed(failure) => {
                 return Err(failure_error(&failure, None, &process()?).with_hook(spec.hooks.as_ref()));

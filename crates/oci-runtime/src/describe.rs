@@ -76,6 +76,24 @@ fn hint(failure: &Failure) -> &'static str {
         (Step::MaskPath | Step::Console, Errno::NXIO) => {
             " (it is not the device it should be; the image may be hostile)"
         }
+        (Step::Remount, Errno::INVAL | Errno::NOENT) => {
+            " (nothing is mounted there, or it has no such option)"
+        }
+        (Step::CopyUp, Errno::NOTDIR) => " (it is no directory)",
+        (Step::Affinity, Errno::INVAL) => " (none of these CPUs is online and the container's)",
+        (Step::Scheduler, Errno::PERM) => {
+            " (real time takes CAP_SYS_NICE and, where the cgroup counts it, cpu.realtimeRuntime; a deadline takes all \
+             CPUs)"
+        }
+        (Step::Scheduler, Errno::BUSY) => " (the machine has no time left for this deadline)",
+        (Step::Scheduler, Errno::INVAL | Errno::TOOBIG | Errno::OPNOTSUPP) => {
+            " (this kernel does not take these values together)"
+        }
+        (Step::MemoryPolicy, Errno::INVAL) => {
+            " (this kernel does not have the mode, or none of the nodes is the container's)"
+        }
+        (Step::AppArmor, Errno::NOENT) => " (no such profile is loaded)",
+        (Step::SelinuxLabel, Errno::INVAL) => " (the policy has no such label)",
         (Step::Sysctl, Errno::NOENT) => " (no such kernel parameter; check its name)",
         _ => "",
     }
@@ -92,7 +110,10 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
     };
     match failure.step {
         Step::EnterCgroup => "enter the container's cgroup".into(),
-        Step::JoinNamespace => "join a namespace of the container".into(),
+        Step::JoinNamespace => match plan.and_then(|p| p.namespaces.joined.get(index)) {
+            Some((kind, _)) => format!("join the {kind:?} namespace of linux.namespaces"),
+            None => "join a namespace of the container".into(),
+        },
         Step::Unshare => "create the cgroup namespace".into(),
         Step::AwaitMapping => "wait for the ids of the user namespace to be mapped".into(),
         Step::BecomeRoot => "become root of the user namespace".into(),
@@ -135,6 +156,17 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
         Step::Seccomp => "load the system call filter".into(),
         Step::CloseDescriptors => "close descriptors".into(),
         Step::Exec => format!("execute {}", process.program),
+        Step::Affinity => "bind the process to its CPUs (process.execCPUAffinity)".into(),
+        Step::Scheduler => "set the scheduler (process.scheduler)".into(),
+        Step::IoPriority => "set the I/O priority (process.ioPriority)".into(),
+        Step::MemoryPolicy => "set the memory policy (linux.memoryPolicy)".into(),
+        Step::Personality => "set the execution domain (linux.personality)".into(),
+        Step::AppArmor => "take on the AppArmor profile (process.apparmorProfile)".into(),
+        Step::MountLabel => format!("label the mount of {} (linux.mountLabel)", mount()),
+        Step::CopyUp => format!("copy what is below into the mount of {}", mount()),
+        Step::Clone => "make the container's process".into(),
+        Step::Remount => format!("remount {}", mount()),
+        Step::SelinuxLabel => "take on the SELinux label (process.selinuxLabel)".into(),
     }
 }
 
@@ -151,6 +183,11 @@ pub(crate) fn warning_text(failure: &Failure, rest: u64, process: &ProcessPlan) 
         Step::Capabilities => {
             let names = CapSet::from_bits(rest).names().join(", ");
             format!("cannot grant {names}: this process does not have them itself")
+        }
+        Step::Groups => {
+            "cannot set the additional groups: whoever made the user namespace forbade it; they stay as they \
+                         are"
+            .into()
         }
         Step::Rlimit => {
             let name = limit_name(process, usize::from(failure.index));

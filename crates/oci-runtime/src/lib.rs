@@ -10,6 +10,7 @@
 //!
 //! Entry points: [`contract::parse`], [`create`], [`join`], [`command::main`]. The calling process must have one thread.
 mod agent;
+mod birth;
 pub mod command;
 pub mod contract;
 mod create;
@@ -17,9 +18,13 @@ mod created;
 pub mod default_spec;
 mod describe;
 mod error;
+mod features;
 pub mod hooks;
 mod init;
+mod netdevices;
+mod outside;
 mod plan;
+pub mod rdt;
 pub mod seccomp;
 mod timestamp;
 mod unix;
@@ -27,4 +32,5 @@ mod unix;
 pub use create::{Join, Setup, begin, begin_join, create, join, limits, null_stdio};
 pub use created::{Created, start_waiting};
 pub use error::{Error, Result};
+pub use features::features;
 pub use timestamp::timestamp;

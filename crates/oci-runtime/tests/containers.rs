@@ -15,6 +15,8 @@ use oci_runtime::contract::{Spec, State, Status, parse};
 use oci_runtime::{Join, Setup, create, join, limits};
 use serde_json::{Value, json};
 
+mod fields;
+
 /// Ends a container's process that allocates between clone and exec, with code 99.
 #[global_allocator]
 static ALLOCATOR: kernel::allocation::Watched = kernel::allocation::Watched;
@@ -57,7 +59,8 @@ fn main() -> ExitCode {
         ("without_capabilities_in_the_configuration_there_are_none", no_capabilities),
     ];
     let (mut passed, mut failed) = (0, 0);
-    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+    let all = tests.iter().chain(fields::TESTS.iter().copied().flatten());
+    for (name, test) in all.filter(|(name, _)| name.contains(&filter)) {
         let bench = Bench::new(name);
         match test(&bench) {
             Ok(()) => {
@@ -146,10 +149,14 @@ fn probe(args: &[String]) -> ExitCode {
                 answer["paths"][path] = look(Path::new(path));
             }
         }
-        other => {
-            eprintln!("unknown probe {other:?}");
-            return ExitCode::FAILURE;
-        }
+        Some(other) => match fields::probe(other, &args[1..]) {
+            Some(more) => answer = more,
+            None => {
+                eprintln!("unknown probe {other:?}");
+                return ExitCode::FAILURE;
+            }
+        },
+        None => return ExitCode::FAILURE,
     }
     println!("{answer}");
     ExitCode::SUCCESS
@@ -263,6 +270,7 @@ impl Bench {
             root: kernel::mount::clone_tree(rustix::fs::CWD, &path, false).expect("a tree"),
             stage: self.dir.path(),
             cgroup: Some(&self.cgroup),
+            rdt: None,
             stdio,
             preserved: 0,
             listener: None,
@@ -271,7 +279,7 @@ impl Bench {
 
     fn join<'a>(&'a self, spec: &'a Spec, container: &'a Child, stdio: Option<[OwnedFd; 3]>) -> Join<'a> {
         let (cgroup, state) = (Some(&self.cgroup), &self.state);
-        Join { spec, container: &container.pidfd, cgroup, stdio, preserved: 0, state }
+        Join { spec, container: &container.pidfd, cgroup, rdt: None, stdio, preserved: 0, state }
     }
 
     fn parsed(&self, spec: &Value) -> Result<Spec, Box<dyn std::error::Error>> {

@@ -12,9 +12,9 @@ use rustix::net::SocketType;
 use super::failure::Failure;
 use super::options::Given;
 use super::record::{Dir, Record};
-use super::{Context, console, home, is_root, rootless};
+use super::{Context, console, is_root, rootless};
 use crate::contract::{self, Hooks, NamespaceType, Process, Spec, Status};
-use crate::{Created, Setup};
+use crate::{Created, Setup, rdt};
 
 /// How the container is to be made.
 #[derive(Debug)]
@@ -108,6 +108,9 @@ pub(super) fn unmake(context: &Context, record: &Record, dir: Dir) {
     {
         context.log.warn(&error.to_string());
     }
+    if let Err(failure) = record.rdt().and_then(|group| group.map_or(Ok(()), |group| Ok(group.remove()?))) {
+        context.log.warn(&failure.to_string());
+    }
     if let Err(failure) = dir.remove() {
         context.log.warn(&failure.to_string());
     }
@@ -125,10 +128,8 @@ fn read_bundle(context: &Context, request: &Request) -> Result<(Vec<u8>, Spec), 
     }
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     console::check(terminal, !request.foreground, request.console_socket.as_deref())?;
-    let root = spec.root.as_ref().map_or_else(PathBuf::new, |root| request.bundle.join(&root.path));
     if let Some(process) = &mut spec.process {
         pass_activation(process);
-        home::set(process, &root);
     } else if request.waits {
         // It may be created; what cannot be started is for `start` to say.
         spec.process = Some(Process { args: vec![String::new()], cwd: "/".into(), ..Process::default() });
@@ -159,6 +160,7 @@ fn new_record(request: &Request, spec: &Spec) -> Record {
         created: crate::timestamp(SystemTime::now()),
         owner: rustix::process::getuid().as_raw(),
         cgroup: Some(cgroup.trim_matches('/').to_owned()),
+        rdt: spec.linux.as_ref().and_then(|l| l.intel_rdt.clone()),
         own_pids,
         annotations: spec.annotations.clone(),
         hooks: later.filter(|h| *h != Hooks::default()),
@@ -177,6 +179,7 @@ fn build(
     let limits = crate::limits(&spec)?;
     dir.write(record)?;
     let cgroup = make_cgroup(context, record, &limits)?;
+    let rdt = record.rdt.as_ref().map(|rdt| rdt::Group::create(rdt, &record.id)).transpose()?;
     let listener = if request.waits {
         let listening = crate::unix::listen(&dir.start_socket(), SocketType::SEQPACKET);
         let say = |e: Errno| Failure::new(format!("cannot listen at {}: {e}", dir.start_socket().display()));
@@ -192,6 +195,7 @@ fn build(
         root: root(rootfs)?,
         stage: rootfs,
         cgroup: cgroup.as_ref(),
+        rdt: rdt.as_ref(),
         stdio: None,
         preserved: request.preserved,
         listener,

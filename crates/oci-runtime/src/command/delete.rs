@@ -89,7 +89,9 @@ fn end(record: &Record) -> Result<(), Failure> {
 fn remove(context: &Context, record: &Record, dir: Dir) -> Result<u8, Failure> {
     // What is left in it goes, too.
     let gone = record.cgroup.as_deref().map_or(Ok(()), |path| kernel::cgroup::destroy(Path::new(path)));
+    let rdt = record.rdt().and_then(|group| group.map_or(Ok(()), |group| Ok(group.remove()?)));
     gone?;
+    rdt?;
     dir.remove()?;
     let state = record.state(Status::Stopped);
     crate::hooks::poststop(record.hooks.as_ref(), &state).iter().for_each(|text| context.log.warn(text));

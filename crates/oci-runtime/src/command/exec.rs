@@ -8,7 +8,7 @@ use super::container::{pass_activation, preserved, write_pid};
 use super::failure::Failure;
 use super::options::{Given, Opt, Rest, Words, parse_number, switch, value};
 use super::record::{Dir, Record};
-use super::{Command, Context, console, foreground, home, rootless};
+use super::{Command, Context, console, foreground, rootless};
 use crate::Join;
 use crate::contract::{self, Process, Spec, Status};
 
@@ -68,8 +68,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         ));
     }
     let mut spec = dir.config()?;
-    let mut process = process(given, &spec)?;
-    home::set(&mut process, &PathBuf::from(format!("/proc/{}/root", record.pid)));
+    let process = process(given, &spec)?;
     let detach = given.has("detach");
     let socket = console::socket_path(given);
     console::check(process.terminal, detach, socket.as_deref())?;
@@ -77,10 +76,12 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let signals = if detach { None } else { Some(foreground::signals()?) };
     let state = record.state(Status::Running);
     rootless::join(&mut spec, &pidfd)?;
+    let rdt = record.rdt()?;
     let join = Join {
         spec: &spec,
         container: &pidfd,
         cgroup: cgroup.as_ref(),
+        rdt: rdt.as_ref(),
         stdio: None,
         preserved: preserved(given)?,
         state: &state,

@@ -17,7 +17,6 @@ mod features;
 mod foreground;
 mod freeze;
 mod help;
-mod home;
 mod kill;
 mod list;
 mod log;

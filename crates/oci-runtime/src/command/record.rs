@@ -17,7 +17,8 @@ use rustix::net::SocketType;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
-use crate::contract::{self, Hooks, Spec, State, Status};
+use crate::contract::{self, Hooks, IntelRdt, Spec, State, Status};
+use crate::rdt;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -45,6 +46,9 @@ pub(crate) struct Record {
     /// Below every hierarchy's root; `None` where it has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<String>,
+    /// What its group in the resctrl filesystem was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<IntelRdt>,
     /// Its first process is number 1 of a PID namespace that ends with it.
     pub(crate) own_pids: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -58,6 +62,12 @@ impl Record {
     /// The cgroup, which need not be there.
     pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>, Failure> {
         Ok(self.cgroup.as_deref().map(|path| Cgroup::at(Path::new(path))).transpose()?)
+    }
+
+    /// The group in the resctrl filesystem, which need not be there.
+    pub(crate) fn rdt(&self) -> Result<Option<rdt::Group>, Failure> {
+        let Some(rdt) = &self.rdt else { return Ok(None) };
+        Ok(rdt::Group::of(rdt, &self.id)?)
     }
 
     /// As hooks and agents see it.

@@ -2,24 +2,28 @@
 //! nothing (a memory limit of a few pages must be enough to get to the program); tests check it.
 
 pub(crate) mod console;
+mod copyup;
+mod home;
 pub(crate) mod hooks;
+mod label;
 mod process;
 pub(crate) mod report;
 mod rootfs;
+mod schedule;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::plan::{HookPlans, Plan, ProcessPlan};
 use report::{At, Failure, Message, Step, receive, send};
 
 /// Makes the container around this process and executes its program. `slots` has room for one descriptor a mount.
 pub(crate) fn container(
-    plan: Plan,
+    mut plan: Plan,
     mut slots: Vec<Option<OwnedFd>>,
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
@@ -31,13 +35,13 @@ pub(crate) fn container(
     };
     // Who starts a container that was left alone hears of it by a connection of its own.
     let channel = start.as_ref().map_or(channel, AsFd::as_fd);
-    let failure = process::become_program(&plan.process, root.as_fd(), channel, plan.hooks.as_ref());
+    let failure = process::become_program(&mut plan.process, root.as_fd(), channel, plan.hooks.as_ref());
     fail(channel, failure)
 }
 
 /// Joins the container behind `container` (namespaces of `kinds`) and executes a program there.
 pub(crate) fn joined(
-    plan: &ProcessPlan,
+    plan: &mut ProcessPlan,
     container: &OwnedFd,
     kinds: rustix::thread::ThreadNameSpaceType,
     entrances: &[OwnedFd],
@@ -46,8 +50,16 @@ pub(crate) fn joined(
     hide();
     let join = || {
         kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
-        set_oom_score(plan, channel)?;
+        settle(plan, channel)?;
         kernel::namespace::enter(container, kinds).at(Step::JoinNamespace, 0)?;
+        if kinds.contains(rustix::thread::ThreadNameSpaceType::USER) {
+            match process::become_root() {
+                // Nobody is root in there.
+                Err(Errno::INVAL) => {}
+                other => other.at(Step::BecomeRoot, 0)?,
+            }
+            hide();
+        }
         let root = open_root()?;
         if plan.terminal {
             console::make(root.as_fd(), plan, false, channel)?;
@@ -136,14 +148,13 @@ fn make(
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
 ) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
-    kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
-    set_oom_score(&plan.process, channel)?;
-    for (index, (kind, file)) in plan.namespaces.joined.iter().enumerate() {
-        rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind))
-            .at(Step::JoinNamespace, index)?;
+    if !plan.namespaces.through_another() {
+        begin(plan, entrances, channel)?;
     }
-    if plan.namespaces.new_user() {
+    if plan.awaits_parent() {
         await_message(channel, Step::AwaitMapping)?;
+    }
+    if plan.namespaces.has_user() {
         process::become_root().at(Step::BecomeRoot, 0)?;
     }
     if plan.namespaces.new_cgroup {
@@ -177,6 +188,48 @@ fn make(
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
     let start = await_start(channel, plan.process.listener.as_ref())?;
     Ok((root, start))
+}
+
+/// Goes where the container is: its cgroup and the namespaces it joins.
+pub(crate) fn begin(plan: &Plan, entrances: &[OwnedFd], channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    hide();
+    kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
+    settle(&plan.process, channel)?;
+    join_namespaces(&plan.namespaces.joined)
+}
+
+/// Joins namespaces, each with the rights that its owner wants: those of the host first, those of the user namespace
+/// after it is joined, and mounts last.
+fn join_namespaces(namespaces: &[(LinkNameSpaceType, OwnedFd)]) -> Result<(), Failure> {
+    use LinkNameSpaceType::{Mount, User};
+    let has_user = namespaces.iter().any(|(kind, _)| *kind == User);
+    let mut left = [true; 8];
+    // The last round is for those that wanted the rights of the user namespace.
+    for round in 0..4 {
+        for (index, (kind, file)) in namespaces.iter().enumerate() {
+            let turn = match *kind {
+                User => round == 2,
+                Mount => round == 1 || round == 3,
+                _ => round == 0 || round == 3,
+            };
+            let Some(left) = left.get_mut(index).filter(|left| **left && turn) else { continue };
+            match rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind)) {
+                Err(Errno::PERM) if has_user && round < 2 => {}
+                other => {
+                    other.at(Step::JoinNamespace, index)?;
+                    *left = false;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What takes the host's procfs, and the place in the cgroup.
+fn settle(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    set_oom_score(plan, channel)?;
+    schedule::cpus(&plan.schedule)?;
+    label::apply(&plan.labels)
 }
 
 /// Written while the host's procfs can still be reached. A score that may not be lowered (that takes

@@ -36,11 +36,12 @@ pub(super) fn find_program(plan: &ProcessPlan) -> Result<(), Failure> {
 
 /// Gives up what the program must not have and executes it. Returns only if that failed.
 pub(super) fn become_program(
-    plan: &ProcessPlan,
+    plan: &mut ProcessPlan,
     root: BorrowedFd<'_>,
     channel: BorrowedFd<'_>,
     hooks: Option<&HookPlans>,
 ) -> Failure {
+    super::home::add(&mut plan.env, plan.uid.as_raw(), root);
     let ready = prepare(plan, root, channel).and_then(|()| match hooks {
         // With no more rights than the program has: the container's image may have put something else there.
         Some(hooks) if !hooks.start_container.is_empty() => {
@@ -70,6 +71,7 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         }
         None => {}
     }
+    super::schedule::apply(&plan.schedule)?;
     for (index, (resource, limit)) in plan.rlimits.iter().enumerate() {
         set_limit(*resource, *limit, index, channel)?;
     }
@@ -81,11 +83,7 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
     if !plan.no_new_privileges {
         load_filter(plan, channel)?;
     }
-    match set_thread_groups(&plan.groups) {
-        // Who made the user namespace without rights may not drop groups that would forbid something.
-        Err(Errno::PERM) if plan.groups.is_empty() => {}
-        other => other.at(Step::Groups, 0)?,
-    }
+    set_groups(plan, channel)?;
     set_thread_res_gid(plan.gid, plan.gid, plan.gid).at(Step::GroupId, 0)?;
     set_thread_res_uid(plan.uid, plan.uid, plan.uid).at(Step::UserId, 0)?;
     if entered.is_err() {
@@ -110,6 +108,19 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         index: 0,
         errno: e.errno().unwrap_or(Errno::IO),
     })
+}
+
+/// Where a user namespace was made without rights over groups (by this runtime, or by a user around it), nobody in it may
+/// set any: those that were asked for are then missed with a warning, and those that are there stay.
+fn set_groups(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    match set_thread_groups(&plan.groups) {
+        Err(Errno::PERM) if plan.groups.is_empty() => Ok(()),
+        Err(errno @ Errno::PERM) if plan.user_namespace => {
+            let failure = Failure { step: Step::Groups, index: 0, errno };
+            send(channel, &Message::Warning(failure, 0)).at(Step::Groups, 0)
+        }
+        other => other.at(Step::Groups, 0),
+    }
 }
 
 /// Loads the filter; where it asks an agent, the parent gets the descriptor it asks on.

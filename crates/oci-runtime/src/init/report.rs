@@ -50,9 +50,20 @@ pub(crate) enum Step {
     CloseDescriptors,
     StartContainerHook,
     Exec,
+    Affinity,
+    Scheduler,
+    IoPriority,
+    MemoryPolicy,
+    Personality,
+    AppArmor,
+    SelinuxLabel,
+    MountLabel,
+    CopyUp,
+    Remount,
+    Clone,
 }
 
-const STEPS: [Step; 38] = [
+const STEPS: [Step; 49] = [
     Step::EnterCgroup,
     Step::JoinNamespace,
     Step::Unshare,
@@ -91,6 +102,17 @@ const STEPS: [Step; 38] = [
     Step::CloseDescriptors,
     Step::StartContainerHook,
     Step::Exec,
+    Step::Affinity,
+    Step::Scheduler,
+    Step::IoPriority,
+    Step::MemoryPolicy,
+    Step::Personality,
+    Step::AppArmor,
+    Step::SelinuxLabel,
+    Step::MountLabel,
+    Step::CopyUp,
+    Step::Remount,
+    Step::Clone,
 ];
 
 /// A step that did not go as planned.
@@ -127,6 +149,8 @@ pub(crate) enum Message {
     Listener(OwnedFd),
     /// Child: the root is furnished and not changed to yet: time for hooks.
     Hooks,
+    /// A process in between: the container's.
+    Born(OwnedFd),
     /// Parent: the ids are mapped.
     Mapped,
     /// Either side: its hooks have run.
@@ -163,6 +187,10 @@ pub(crate) fn send(channel: BorrowedFd<'_>, message: &Message) -> rustix::io::Re
             fd = Some([listener.as_fd()]);
         }
         Message::Hooks => bytes[0] = b'h',
+        Message::Born(pidfd) => {
+            bytes[0] = b'b';
+            fd = Some([pidfd.as_fd()]);
+        }
         Message::Mapped => bytes[0] = b'm',
         Message::HooksDone => bytes[0] = b'd',
         Message::Detach => bytes[0] = b't',
@@ -212,13 +240,17 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
         b'h' => Message::Hooks,
         b'd' => Message::HooksDone,
         b't' => Message::Detach,
-        kind @ (b'c' | b'l') => {
+        kind @ (b'b' | b'c' | b'l') => {
             let fd = ancillary.drain().find_map(|m| match m {
                 RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                 _ => None,
             });
             let fd = fd.ok_or(Errno::BADMSG)?;
-            if kind == b'c' { Message::Console(fd) } else { Message::Listener(fd) }
+            match kind {
+                b'b' => Message::Born(fd),
+                b'c' => Message::Console(fd),
+                _ => Message::Listener(fd),
+            }
         }
         _ => return Err(Errno::BADMSG),
     }))

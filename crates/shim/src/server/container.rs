@@ -115,6 +115,7 @@ impl Container {
             root,
             stage: &bundle,
             cgroup: self.cgroup.as_ref(),
+            rdt: None,
             stdio,
             preserved: 0,
             listener: None,

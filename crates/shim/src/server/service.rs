@@ -194,6 +194,7 @@ impl Server {
             spec: &container.spec,
             container: first,
             cgroup: container.cgroup.as_ref(),
+            rdt: None,
             stdio,
             preserved: 0,
             state: &state,
