@@ -107,7 +107,11 @@ fn pids(bench: &Bench) -> Outcome {
 }
 
 fn absent(bench: &Bench) -> Outcome {
-    let mounted = |controller: &str| Path::new("/sys/fs/cgroup").join(controller).exists();
+    let of_v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let mounted = |controller: &str| {
+        Path::new("/sys/fs/cgroup").join(controller).exists()
+            || of_v2.split_whitespace().any(|known| known == controller)
+    };
     let mut seen = 0;
     for (controller, limits, word) in [
         ("net_cls", json!({"network": {"classID": 65_537}}), "network class"),
