@@ -69,7 +69,8 @@ fn hint(failure: &Failure) -> &'static str {
             " (one of source and target is a directory and the other a file)"
         }
         (Step::MountTarget, Errno::LOOP) => {
-            " (a symbolic link leads there, and would lead elsewhere later; the image may be hostile)"
+            " (it must be mounted on ordinary directory: a symbolic link leads there, and would lead elsewhere later; \
+             the image may be hostile)"
         }
         (Step::Sysctl, Errno::NXIO) => " (there is no procfs on /proc; mount it)",
         (Step::WorkingDirectory, Errno::XDEV) => " (it is outside the container; the image may be hostile)",

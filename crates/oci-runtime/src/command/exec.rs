@@ -136,7 +136,11 @@ fn from_options(given: &Given, spec: &Spec) -> Result<Process, Failure> {
     if let Some(cwd) = given.get("cwd") {
         process.cwd = cwd.to_owned();
     }
-    process.env.extend(given.all("env").map(str::to_owned));
+    for variable in given.all("env") {
+        let name = variable.split('=').next().unwrap_or_default();
+        process.env.retain(|other| other.split('=').next() != Some(name));
+        process.env.push(variable.to_owned());
+    }
     if let Some(profile) = given.get("apparmor") {
         process.apparmor_profile = profile.to_owned();
     }

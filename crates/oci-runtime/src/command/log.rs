@@ -41,7 +41,7 @@ impl Log {
     pub(crate) fn error(&self, message: &str) {
         self.line("error", message);
         if self.file.is_some() {
-            eprintln!("sextant-oci: {message}");
+            eprintln!("sextant-oci: error: {message}");
         }
     }
 
@@ -66,7 +66,6 @@ impl Log {
                 let time = crate::timestamp(SystemTime::now());
                 format!("time={time:?} level={level} msg={message:?}\n")
             }
-            (Format::Text, None) if level == "error" => format!("sextant-oci: {message}\n"),
             (Format::Text, None) => format!("sextant-oci: {level}: {message}\n"),
         };
         // There is nowhere left to complain to.

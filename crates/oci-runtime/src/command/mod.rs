@@ -112,7 +112,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             // No log was named, or none could be opened.
-            eprintln!("{NAME}: {failure}");
+            eprintln!("{NAME}: error: {failure}");
             ExitCode::from(failure.code)
         }
     }

@@ -35,7 +35,9 @@ pub(crate) fn container(
     };
     // Who starts a container that was left alone hears of it by a connection of its own.
     let channel = start.as_ref().map_or(channel, AsFd::as_fd);
-    let failure = process::become_program(&mut plan.process, root.as_fd(), channel, plan.hooks.as_ref());
+    let prepared = plan.process.asks_agent();
+    let hooks = plan.hooks.as_ref();
+    let failure = process::become_program(&mut plan.process, root.as_fd(), channel, hooks, prepared);
     fail(channel, failure)
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn joined(
         Ok(root)
     };
     let failure = match join() {
-        Ok(root) => process::become_program(plan, root.as_fd(), channel, None),
+        Ok(root) => process::become_program(plan, root.as_fd(), channel, None, false),
         Err(failure) => failure,
     };
     fail(channel, failure)
@@ -185,6 +187,10 @@ fn make(
         process::find_program(&plan.process)?;
     }
     let_go(&plan.process, root.as_fd(), channel, plan.hooks.as_ref())?;
+    if plan.process.asks_agent() {
+        // Its agent is handed the descriptor by whoever creates the container: an agent that is not there is told now.
+        process::prepare(&plan.process, root.as_fd(), channel)?;
+    }
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
     let start = await_start(channel, plan.process.listener.as_ref())?;
     Ok((root, start))

@@ -40,9 +40,11 @@ pub(super) fn become_program(
     root: BorrowedFd<'_>,
     channel: BorrowedFd<'_>,
     hooks: Option<&HookPlans>,
+    prepared: bool,
 ) -> Failure {
     super::home::add(&mut plan.env, plan.uid.as_raw(), root);
-    let ready = prepare(plan, root, channel).and_then(|()| match hooks {
+    let ready = if prepared { Ok(()) } else { prepare(plan, root, channel) };
+    let ready = ready.and_then(|()| match hooks {
         // With no more rights than the program has: the container's image may have put something else there.
         Some(hooks) if !hooks.start_container.is_empty() => {
             let step = Step::StartContainerHook;
@@ -57,7 +59,12 @@ pub(super) fn become_program(
     }
 }
 
-fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+/// Gives up what the program must not have.
+pub(super) fn prepare(
+    plan: &ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+) -> Result<(), Failure> {
     // A caller that made a session of its own for this process cannot be: each container leads one.
     rustix::process::setsid().at(Step::Session, 0)?;
     match &plan.stdio {
@@ -72,6 +79,12 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         None => {}
     }
     super::schedule::apply(&plan.schedule)?;
+    // What is opened from here on is so by itself. A filter may not let this through.
+    kernel::process::mark_close_on_exec(3 + plan.preserved).map_err(|e| Failure {
+        step: Step::CloseDescriptors,
+        index: 0,
+        errno: e.errno().unwrap_or(Errno::IO),
+    })?;
     for (index, (resource, limit)) in plan.rlimits.iter().enumerate() {
         set_limit(*resource, *limit, index, channel)?;
     }
@@ -103,11 +116,7 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges, 0)?;
         load_filter(plan, channel)?;
     }
-    kernel::process::mark_close_on_exec(3 + plan.preserved).map_err(|e| Failure {
-        step: Step::CloseDescriptors,
-        index: 0,
-        errno: e.errno().unwrap_or(Errno::IO),
-    })
+    Ok(())
 }
 
 /// Where a user namespace was made without rights over groups (by this runtime, or by a user around it), nobody in it may

@@ -89,8 +89,8 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
             continue;
         }
         let file = matches!(mount.source, Source::Tree { is_dir: false, .. });
-        let (target, was_there) = target(root, &mount.target, file).at(Step::MountTarget, index)?;
         refuse_link(root, mount).at(Step::MountTarget, index)?;
+        let (target, was_there) = target(root, &mount.target, file).at(Step::MountTarget, index)?;
         if was_there && (mount.copy_mode || mount.copy_up) {
             let tmpfs = fd(mount, slot).at(Step::AttachMount, index)?;
             take_after(mount, &target, tmpfs).at(Step::CopyUp, index)?;
@@ -122,7 +122,10 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
 fn refuse_link(root: BorrowedFd<'_>, mount: &MountPlan) -> rustix::io::Result<()> {
     match &mount.source {
         Source::Filesystem { kind, .. } if matches!(kind.to_bytes(), b"proc" | b"sysfs") => {
-            open_plain_c(root, &mount.target, TARGET).map(drop)
+            match open_plain_c(root, &mount.target, TARGET) {
+                Ok(_) | Err(Errno::NOENT) => Ok(()),
+                Err(e) => Err(e),
+            }
         }
         _ => Ok(()),
     }

@@ -36,17 +36,21 @@ pub(crate) struct HookPlan {
 }
 
 /// Plans the hooks of a configuration; `None` where the child has nothing to do with any.
-pub(crate) fn plan(hooks: Option<&Hooks>) -> Result<Option<HookPlans>> {
+///
+/// A startContainer hook without an environment of its own has that of the program, as with the usual runtimes.
+pub(crate) fn plan(hooks: Option<&Hooks>, environment: &[String]) -> Result<Option<HookPlans>> {
     let Some(hooks) = hooks else { return Ok(None) };
     let in_parent = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
     let pause = in_parent || !hooks.create_container.is_empty();
     if !pause && hooks.start_container.is_empty() {
         return Ok(None);
     }
-    let all = |hooks: &[Hook]| hooks.iter().map(one).collect::<Result<Vec<_>>>();
+    let all = |hooks: &[Hook], environment| {
+        hooks.iter().map(|hook| one(hook, environment)).collect::<Result<Vec<_>>>()
+    };
     Ok(Some(HookPlans {
-        create_container: all(&hooks.create_container)?,
-        start_container: all(&hooks.start_container)?,
+        create_container: all(&hooks.create_container, &[])?,
+        start_container: all(&hooks.start_container, environment)?,
         creating: memfd(c"state")?,
         starting: memfd(c"state")?,
         output: memfd(c"hooks")?,
@@ -54,11 +58,11 @@ pub(crate) fn plan(hooks: Option<&Hooks>) -> Result<Option<HookPlans>> {
     }))
 }
 
-fn one(hook: &Hook) -> Result<HookPlan> {
+fn one(hook: &Hook, environment: &[String]) -> Result<HookPlan> {
     Ok(HookPlan {
         path: cstring(hook.path.as_bytes())?,
         args: arguments(hook)?,
-        env: CStrings::new(&hook.env)?,
+        env: CStrings::new(if hook.env.is_empty() { environment } else { &hook.env })?,
         timeout: timeout(hook),
     })
 }

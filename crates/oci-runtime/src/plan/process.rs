@@ -50,6 +50,15 @@ pub(crate) struct ProcessPlan {
     pub(crate) listener: Option<OwnedFd>,
 }
 
+impl ProcessPlan {
+    /// Whether the system call filter asks somebody.
+    pub(crate) fn asks_agent(&self) -> bool {
+        self.seccomp
+            .as_ref()
+            .is_some_and(|program| program.flags.contains(kernel::seccomp::Flags::NEW_LISTENER))
+    }
+}
+
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Plans `process`; what it says nothing about is as in `capabilities`. `joins`: the container runs already.
