@@ -26,6 +26,9 @@ pub struct Setup<'a> {
     pub root: OwnedFd,
     /// A directory of the host, any, that is mounted on in the container's own mount namespace for a moment.
     pub stage: &'a Path,
+    /// A configuration without a mount namespace is taken too. Then `stage` is mounted on in the host's, with all that the
+    /// container mounts below, and the caller detaches it after the container's end, or when it did not come to be.
+    pub shares_mounts: bool,
     /// The container's cgroup, made and with its limits (see [`limits`]); `None` leaves it in the caller's.
     pub cgroup: Option<&'a Cgroup>,
     /// Its group in the resctrl filesystem, made; a configuration with `linux.intelRdt` needs one.
@@ -59,6 +62,14 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
 /// As [`create`], up to the moment when there is a process, which has a number to be written down before hooks run.
 /// [`Created::until_ready`] goes on.
 pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
+    let linux = spec.linux.as_ref();
+    if !setup.shares_mounts && linux.is_none_or(|l| l.namespace(NamespaceType::Mount).is_none()) {
+        return Err(Error::Unsupported {
+            field: "linux.namespaces".into(),
+            value: "no mount namespace".into(),
+            hint: "the container's mounts would be the host's; add {\"type\": \"mount\"}",
+        });
+    }
     if setup.rdt.is_none() && spec.linux.as_ref().is_some_and(|l| l.intel_rdt.is_some()) {
         return Err(Error::Unsupported {
             field: "linux.intelRdt".into(),
@@ -149,6 +160,9 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     let mut plan = plan::process::plan(process, linux, of_container, true)?;
     plan.stdio = join.stdio;
     plan.preserved = join.preserved;
+    if linux.namespace(NamespaceType::Mount).is_none() {
+        plan.shared_root = Some(root_of(join.container)?);
+    }
     let (door, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
     let kinds = kinds(linux);
@@ -173,6 +187,15 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
         group.add(created.pid())?;
     }
     Ok(created)
+}
+
+/// The root of the container's first process.
+fn root_of(container: &OwnedFd) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let path = format!("/proc/{}/root", kernel::process::pid_of(container.as_fd())?);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty()).act("open", || path)?;
+    Ok(root)
 }
 
 /// The namespaces a joining process enters by the container's pidfd; the PID namespace is entered by being born.

@@ -269,6 +269,7 @@ impl Bench {
             bundle: self.dir.path(),
             root: kernel::mount::clone_tree(rustix::fs::CWD, &path, false).expect("a tree"),
             stage: self.dir.path(),
+            shares_mounts: false,
             cgroup: Some(&self.cgroup),
             rdt: None,
             stdio,

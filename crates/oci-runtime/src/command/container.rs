@@ -108,12 +108,34 @@ pub(super) fn unmake(context: &Context, record: &Record, dir: Dir) {
     {
         context.log.warn(&error.to_string());
     }
+    if let Err(failure) = detach_root(record) {
+        context.log.warn(&failure.to_string());
+    }
     if let Err(failure) = record.rdt().and_then(|group| group.map_or(Ok(()), |group| Ok(group.remove()?))) {
         context.log.warn(&failure.to_string());
     }
     if let Err(failure) = dir.remove() {
         context.log.warn(&failure.to_string());
     }
+}
+
+/// The number of the mount that is seen at `rootfs`.
+fn host_mount(rootfs: &Path) -> Result<u64, Failure> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let say = |e: Errno| Failure::new(format!("cannot look at {}: {e}", rootfs.display()));
+    Ok(statx(CWD, rootfs, AtFlags::empty(), StatxFlags::MNT_ID).map_err(say)?.stx_mnt_id)
+}
+
+/// Takes away what a container without a mount namespace has mounted, if it came to that: another mount than the
+/// recorded one is seen at its root then.
+pub(super) fn detach_root(record: &Record) -> Result<(), Failure> {
+    let Some(before) = record.host_mount else { return Ok(()) };
+    let rootfs = Path::new(&record.rootfs);
+    if rootfs.exists() && host_mount(rootfs)? != before {
+        rustix::mount::unmount(rootfs, rustix::mount::UnmountFlags::DETACH)
+            .map_err(|e| Failure::new(format!("cannot unmount {}: {e}", rootfs.display())))?;
+    }
+    Ok(())
 }
 
 fn read_bundle(context: &Context, request: &Request) -> Result<(Vec<u8>, Spec), Failure> {
@@ -161,6 +183,7 @@ fn new_record(request: &Request, spec: &Spec) -> Record {
         owner: rustix::process::getuid().as_raw(),
         cgroup: Some(cgroup.trim_matches('/').to_owned()),
         rdt: spec.linux.as_ref().and_then(|l| l.intel_rdt.clone()),
+        host_mount: None,
         own_pids,
         annotations: spec.annotations.clone(),
         hooks: later.filter(|h| *h != Hooks::default()),
@@ -176,6 +199,9 @@ fn build(
     record: &mut Record,
 ) -> Result<Created, Failure> {
     dir.write_config(text)?;
+    if spec.linux.as_ref().is_none_or(|l| l.namespace(NamespaceType::Mount).is_none()) {
+        record.host_mount = Some(host_mount(Path::new(&record.rootfs))?);
+    }
     let limits = crate::limits(&spec)?;
     dir.write(record)?;
     let cgroup = make_cgroup(context, record, &limits)?;
@@ -194,6 +220,7 @@ fn build(
         bundle: &request.bundle,
         root: root(rootfs)?,
         stage: rootfs,
+        shares_mounts: record.host_mount.is_some(),
         cgroup: cgroup.as_ref(),
         rdt: rdt.as_ref(),
         stdio: None,

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::container::detach_root;
 use super::failure::Failure;
 use super::options::{Given, Rest, Words, switch};
 use super::record::{Dir, Record};
@@ -90,7 +91,9 @@ fn remove(context: &Context, record: &Record, dir: Dir) -> Result<u8, Failure> {
     // What is left in it goes, too.
     let gone = record.cgroup.as_deref().map_or(Ok(()), |path| kernel::cgroup::destroy(Path::new(path)));
     let rdt = record.rdt().and_then(|group| group.map_or(Ok(()), |group| Ok(group.remove()?)));
+    let detached = detach_root(record);
     gone?;
+    detached?;
     rdt?;
     dir.remove()?;
     let state = record.state(Status::Stopped);

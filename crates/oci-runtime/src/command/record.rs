@@ -49,6 +49,9 @@ pub(crate) struct Record {
     /// What its group in the resctrl filesystem was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<IntelRdt>,
+    /// It has no mount namespace: the mount that was seen at its root before it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host_mount: Option<u64>,
     /// Its first process is number 1 of a PID namespace that ends with it.
     pub(crate) own_pids: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -62,6 +62,9 @@ pub(crate) fn joined(
             }
             hide();
         }
+        if let Some(root) = &plan.shared_root {
+            change_root(root.as_fd()).at(Step::PivotRoot, 0)?;
+        }
         let root = open_root()?;
         if plan.terminal {
             console::make(root.as_fd(), plan, false, channel)?;
@@ -129,6 +132,13 @@ fn fail(channel: BorrowedFd<'_>, failure: Failure) -> ! {
     // If nobody listens any more there is nobody to tell.
     let _ = send(channel, &Message::Failed(failure));
     kernel::process::exit_now(1)
+}
+
+/// Makes `root` this process's root, in a mount namespace that others use too.
+fn change_root(root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(c".")?;
+    rustix::process::chdir(c"/")
 }
 
 fn open_root() -> Result<OwnedFd, Failure> {

@@ -17,7 +17,9 @@ const STAGE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Makes the detached mounts while the host's filesystems are still in reach, and attaches the root.
 pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<(), Failure> {
-    mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0)?;
+    if !plan.root.shared {
+        mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0)?;
+    }
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
         // A user namespace may mount procfs and sysfs only while it sees a whole one: before the pivot.
         *slot = make(mount).at(Step::MakeMount, index)?;
@@ -37,6 +39,11 @@ pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<
 
 /// Makes the container's root this process's root and lets go of the host's. Returns the root.
 pub(super) fn pivot(plan: &Plan) -> Result<OwnedFd, Failure> {
+    if plan.root.shared {
+        // The host goes on using its own root.
+        super::change_root(plan.root.tree.as_fd()).at(Step::PivotRoot, 0)?;
+        return super::open_root();
+    }
     let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .at(Step::PivotRoot, 0)?;
     rustix::process::fchdir(plan.root.tree.as_fd()).at(Step::PivotRoot, 0)?;
@@ -48,20 +55,20 @@ pub(super) fn pivot(plan: &Plan) -> Result<OwnedFd, Failure> {
     super::open_root()
 }
 
-/// The mount, detached; `None` for one that is made in place. A tree the parent cloned is used where it lies.
+/// The mount, detached; `None` for one that is made in place.
 fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
     match &mount.source {
         Source::Filesystem { kind, source, options } => {
             filesystem(kind, source.as_deref(), MountPlan::options(options), mount.attributes.set).map(Some)
         }
         Source::Tree { tree, .. } => {
-            if !mount.attributes.is_empty() {
-                set_attributes(tree, mount.attributes, false, None)?;
-            }
-            if !mount.recursive_attributes.is_empty() {
-                set_attributes(tree, mount.recursive_attributes, true, None)?;
-            }
+            narrow(tree, mount)?;
             Ok(None)
+        }
+        Source::Path { path, recursive, .. } => {
+            let tree = clone_tree(rustix::fs::CWD, path, *recursive)?;
+            narrow(&tree, mount)?;
+            Ok(Some(tree))
         }
         Source::Cgroup(CgroupView::V2) => filesystem(c"cgroup2", None, [], mount.attributes.set).map(Some),
         Source::Cgroup(CgroupView::V1(_)) => {
@@ -71,10 +78,20 @@ fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
     }
 }
 
+fn narrow(tree: &OwnedFd, mount: &MountPlan) -> rustix::io::Result<()> {
+    if !mount.attributes.is_empty() {
+        set_attributes(tree, mount.attributes, false, None)?;
+    }
+    if !mount.recursive_attributes.is_empty() {
+        set_attributes(tree, mount.recursive_attributes, true, None)?;
+    }
+    Ok(())
+}
+
 fn fd<'a>(mount: &'a MountPlan, slot: &'a Option<OwnedFd>) -> Result<BorrowedFd<'a>, Errno> {
     match (&mount.source, slot) {
-        (Source::Tree { tree, .. }, _) => Ok(tree.as_fd()),
         (_, Some(fd)) => Ok(fd.as_fd()),
+        (Source::Tree { tree, .. }, None) => Ok(tree.as_fd()),
         _ => Err(Errno::BADF),
     }
 }
@@ -88,7 +105,8 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
             remount(root, mount, options).at(Step::Remount, index)?;
             continue;
         }
-        let file = matches!(mount.source, Source::Tree { is_dir: false, .. });
+        let file =
+            matches!(mount.source, Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. });
         refuse_link(root, mount).at(Step::MountTarget, index)?;
         let (target, was_there) = target(root, &mount.target, file).at(Step::MountTarget, index)?;
         if was_there && (mount.copy_mode || mount.copy_up) {

@@ -103,6 +103,8 @@ impl Namespaces {
 pub(crate) struct RootPlan {
     /// A detached mount.
     pub(crate) tree: OwnedFd,
+    /// The container has no mount namespace: what it mounts, the host has mounted below `stage`.
+    pub(crate) shared: bool,
     /// A directory of the host that the root is attached on, in the container's own mount namespace, just to pivot.
     pub(crate) stage: CString,
     pub(crate) read_only: bool,
@@ -135,13 +137,6 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
     let namespaces = namespaces(linux)?;
-    if linux.namespace(NamespaceType::Mount).is_none() {
-        return Err(Error::Unsupported {
-            field: "linux.namespaces".into(),
-            value: "no mount namespace".into(),
-            hint: "a container's root needs one; add {\"type\": \"mount\"}",
-        });
-    }
     let process = spec.process.as_ref().ok_or_else(|| Error::Unsupported {
         field: "process".into(),
         value: String::new(),
@@ -156,6 +151,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
     Ok(Plan {
         root: RootPlan {
             tree: root,
+            shared: linux.namespace(NamespaceType::Mount).is_none(),
             stage: cstring(stage.as_os_str().as_encoded_bytes())?,
             read_only: spec.root.as_ref().is_some_and(|r| r.readonly),
             host_propagation: host_propagation(linux.rootfs_propagation),

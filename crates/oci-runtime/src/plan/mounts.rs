@@ -10,7 +10,7 @@ use rustix::mount::MountPropagationFlags;
 
 use super::idmap;
 use super::options::{Bits, Meaning, meaning};
-use crate::contract::{Linux, Mount};
+use crate::contract::{Linux, Mount, NamespaceType};
 use crate::{Error, Result};
 
 /// One mount, ready to be made between clone and exec.
@@ -43,6 +43,9 @@ pub(crate) enum Source {
     Filesystem { kind: CString, source: Option<CString>, options: Vec<(CString, Option<CString>)> },
     /// A tree cloned by the parent, which may reach what the container's user may not.
     Tree { tree: OwnedFd, is_dir: bool },
+    /// A tree that the child clones, which may do all its parent may: since Linux 6.8 a mount table is in the order in
+    /// which mounts were made, and programs take the last that fits for the one on top.
+    Path { path: CString, recursive: bool, is_dir: bool },
     /// What is mounted there already; options are for the whole filesystem.
     Remount { options: Vec<(CString, Option<CString>)> },
     /// The view of the container's own cgroups: v2, or a tmpfs with a directory a v1 hierarchy.
@@ -71,6 +74,14 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) linux: &'a Linux,
     /// The SELinux context of the container's filesystems.
     pub(crate) label: Option<&'a CStr>,
+}
+
+impl Surroundings<'_> {
+    /// Before it changes its root the child sees what this process sees, with the same rights.
+    fn sees_host(&self) -> bool {
+        let new = |kind| self.linux.namespace(kind).is_none_or(|n| n.path.is_empty());
+        self.linux.namespace(NamespaceType::User).is_none() && new(NamespaceType::Mount)
+    }
 }
 
 /// Plans one mount. What has no effect is told as a warning.
@@ -105,7 +116,7 @@ pub(crate) fn plan(
         }
         Source::Remount { options: filesystem }
     } else if bind {
-        let tree = bind_source(mount, surroundings.bundle)?;
+        let tree = bind_source(mount, surroundings, idmap.is_some())?;
         waits_for_ids = idmap::apply(idmap, &tree, mount)?;
         tree
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
@@ -192,14 +203,18 @@ fn read_options(mount: &Mount, warnings: &mut Vec<String>) -> Result<Options> {
     Ok(options)
 }
 
-fn bind_source(mount: &Mount, bundle: &Path) -> Result<Source> {
-    let path = bundle.join(&mount.source);
+fn bind_source(mount: &Mount, surroundings: &Surroundings<'_>, mapped: bool) -> Result<Source> {
+    let path = surroundings.bundle.join(&mount.source);
     let c_path = cstring(path.as_os_str().as_encoded_bytes())?;
     let recursive = !mount.has("bind") || mount.has("rbind");
     let say = || format!("{} to bind it on {}", path.display(), mount.destination);
+    let is_dir = |stat: rustix::fs::Stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    if !mapped && surroundings.sees_host() {
+        let is_dir = is_dir(rustix::fs::stat(&c_path).act("open", say)?);
+        return Ok(Source::Path { path: c_path, recursive, is_dir });
+    }
     let tree = kernel::mount::clone_tree(rustix::fs::CWD, &c_path, recursive).act("open", say)?;
-    let stat = rustix::fs::fstat(&tree).act("read", say)?;
-    let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    let is_dir = is_dir(rustix::fs::fstat(&tree).act("read", say)?);
     Ok(Source::Tree { tree, is_dir })
 }
 

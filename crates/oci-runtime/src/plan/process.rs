@@ -44,6 +44,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) console_size: (u16, u16),
     /// Standard input, output and error; with a terminal they are ignored.
     pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// The root of a container that has no mount namespace, for a process that joins it.
+    pub(crate) shared_root: Option<OwnedFd>,
     /// How many descriptors, from 3 on, the program inherits.
     pub(crate) preserved: u32,
     /// What a start comes in by, if not by the channel.
@@ -107,6 +109,7 @@ pub(crate) fn plan(
         terminal: process.terminal,
         console_size: (size.height.min(u16::MAX.into()) as u16, size.width.min(u16::MAX.into()) as u16),
         stdio: None,
+        shared_root: None,
         preserved: 0,
         listener: None,
     })

@@ -114,6 +114,7 @@ impl Container {
             bundle: &bundle,
             root,
             stage: &bundle,
+            shares_mounts: false,
             cgroup: self.cgroup.as_ref(),
             rdt: None,
             stdio,
