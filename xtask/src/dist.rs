@@ -1,5 +1,5 @@
-//! `dist DIR`: everything as installed. What has no code yet (sextant-oci, the containerd shim, CNI plugin binaries, units)
-//! is not there.
+//! `dist DIR`: everything as installed. What has no code yet (the containerd shim, CNI plugin binaries, units) is not
+//! there.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,10 @@ pub(crate) fn run(dist: &Dist) -> Result<()> {
     fresh(&bin)?;
     let sextant = bin.join("sextant");
     std::fs::copy(built("release")?.join("sextant"), &sextant)?;
-    std::fs::copy(built("shim")?.join("sextant-shim"), bin.join("sextant-shim"))?;
+    let shim = bin.join("sextant-shim");
+    std::fs::copy(built("shim")?.join("sextant-shim"), &shim)?;
+    // One file under two names.
+    std::fs::hard_link(&shim, bin.join("sextant-oci"))?;
     let completions = dist.dir.join("completions");
     fresh(&completions)?;
     for (shell, file) in SHELLS {

@@ -23,6 +23,7 @@ pub mod netlink;
 pub mod nft;
 pub mod path;
 pub mod process;
+pub mod schedule;
 pub mod seccomp;
 pub mod signal;
 pub mod tc;

@@ -52,6 +52,36 @@ pub fn in_new_netns<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<
     })
 }
 
+/// A new user namespace with these maps (lines of `/proc/PID/uid_map`), for mapping the ids of mounts. It lives as long
+/// as its descriptor.
+///
+/// The calling process must have one thread: a copy of it is made, and gone when this returns.
+pub fn user(uid_map: &str, gid_map: &str) -> Result<OwnedFd> {
+    use crate::process::{Cloned, NewNamespaces, clone, exit_now};
+    let (theirs, ours) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).act("make", || "a pipe")?;
+    let child = match clone(NewNamespaces::USER, None)? {
+        Cloned::Parent(child) => child,
+        Cloned::Child => {
+            // Its end is the parent's word, or the parent's own end.
+            drop(ours);
+            let _ = rustix::io::read(&theirs, &mut [0_u8; 1]);
+            exit_now(0)
+        }
+    };
+    let write = |file: &str, text: &str| {
+        let path = format!("/proc/{}/{file}", child.pid);
+        std::fs::write(&path, text).act("write", || format!("{text:?} to {path}"))
+    };
+    let namespace = write("uid_map", uid_map).and_then(|()| write("gid_map", gid_map)).and_then(|()| {
+        let path = format!("/proc/{}/ns/user", child.pid);
+        rustix::fs::open(&path, rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).act("open", || path)
+    });
+    drop(ours);
+    child.wait()?;
+    namespace
+}
+
 fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -152,6 +153,121 @@ pub fn clone(new: NewNamespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone
     }
 }
 
+/// A copy of a process that is itself a [`clone`], sharing nothing with it but open files. Allocates nothing.
+///
+/// By the older call, which system call filters let through: they cannot look into the arguments of clone3.
+pub fn clone_again() -> rustix::io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: no CLONE_VM and no new stack: the child runs on a copy of this one. The third argument is where CLONE_PIDFD
+    // stores the descriptor, on every architecture. A clone has one thread, so the copy holds no foreign lock.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            (libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_ulong,
+            ptr::null_mut::<libc::c_void>(),
+            &raw mut pidfd,
+            ptr::null_mut::<libc::c_void>(),
+            0,
+        )
+    };
+    match pid {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(Child { pid: pid as i32, pidfd }))
+        }
+        _ => Err(last_errno()),
+    }
+}
+
+/// clone3(2) of a process that is itself a [`clone`]: the new one is not its child but its parent's. Allocates nothing.
+///
+/// For new namespaces that have to belong to a user namespace which only a process that never comes back may join. The
+/// number is one of the caller's PID namespace; [`pid_of`] tells the parent's.
+pub fn clone_sibling(new: NewNamespaces) -> rustix::io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: new.0 | (libc::CLONE_PIDFD | libc::CLONE_PARENT) as u64,
+        pidfd: &raw mut pidfd as u64,
+        // With CLONE_PARENT the signal is the caller's own.
+        exit_signal: 0,
+        ..CloneArgs::default()
+    };
+    // SAFETY: as in `clone`; a clone has one thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(Child { pid: pid as i32, pidfd }))
+        }
+        _ => Err(last_errno()),
+    }
+}
+
+/// What came of waiting for a process's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// It has ended.
+    Ended,
+    /// The time is over.
+    TimedOut,
+    /// Whoever was watched meanwhile has hung up.
+    HungUp,
+}
+
+/// Waits until the process behind `pidfd` (which need not be a child) has ended, for at most `limit`, or until the other
+/// side of `watched` is closed. Allocates nothing.
+pub fn await_end(
+    pidfd: BorrowedFd<'_>,
+    limit: Option<Duration>,
+    watched: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<Waited> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| rustix::time::Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        });
+        let mut fds = [
+            PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+            PollFd::from_borrowed_fd(watched.unwrap_or(pidfd), PollFlags::empty()),
+        ];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => return Ok(Waited::TimedOut),
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(Waited::Ended),
+            Ok(_) => return Ok(Waited::HungUp),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Reaps a child that has ended, whichever: its number and how it ended.
+pub fn reap_any() -> Option<(i32, Exit)> {
+    let (pid, status) = rustix::process::wait(rustix::process::WaitOptions::NOHANG).ok()??;
+    let exit = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal { signal, core: false },
+        (None, None) => Exit::Code(255),
+    };
+    Some((pid.as_raw_pid(), exit))
+}
+
+/// The number that the process behind a pidfd has in this process's PID namespace.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&path).act("read", || path.clone())?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .filter(|&pid| pid > 0)
+        .ok_or_else(|| Error::new("find", format!("the process of {path}"), Errno::SRCH))
+}
+
 impl Child {
     /// Waits for the child's end and reaps it.
     pub fn wait(&self) -> Result<Exit> {
@@ -212,13 +328,33 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
 /// When a process started, in clock ticks since boot (field 22 of `/proc/PID/stat`): with the number it names one
 /// process of this boot for good.
 pub fn start_time(pid: i32) -> Result<u64> {
+    state_and_start(pid).map(|(_, start)| start)
+}
+
+/// When a process that has not ended started; `None` for a zombie and for one that is gone.
+pub fn alive_since(pid: i32) -> Option<u64> {
+    match state_and_start(pid).ok()? {
+        ('Z' | 'X', _) => None,
+        (_, start) => Some(start),
+    }
+}
+
+/// Fields 3 and 22 of `/proc/PID/stat`.
+fn state_and_start(pid: i32) -> Result<(char, u64)> {
     let path = format!("/proc/{pid}/stat");
-    let stat = std::fs::read_to_string(&path).act("read", || path.clone())?;
+    // All of it at once: some fifty numbers.
+    let mut text = [0_u8; 1024];
+    let length = std::fs::File::open(&path)
+        .and_then(|mut file| io::Read::read(&mut file, &mut text))
+        .act("read", || path.clone())?;
+    let stat = String::from_utf8_lossy(&text[..length]);
     // The name (field 2) may hold spaces and brackets: count from the last bracket.
-    stat.rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| Error::new("parse", path, Errno::INVAL))
+    let fields = || {
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        Some((state, fields.nth(18)?.parse().ok()?))
+    };
+    fields().ok_or_else(|| Error::new("parse", path, Errno::INVAL))
 }
 
 /// A program's arguments or environment in the form execve takes, made before a clone so that nothing allocates after.
@@ -227,6 +363,8 @@ pub struct CStrings {
     // Keeps what `pointers` points into.
     _strings: Vec<CString>,
     pointers: Vec<*const c_char>,
+    /// Room for one more string, and where its pointer will stand.
+    spare: Vec<u8>,
 }
 
 impl CStrings {
@@ -234,7 +372,32 @@ impl CStrings {
     pub fn new<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>) -> Result<Self> {
         let strings = strings.into_iter().map(|s| cstring(s.as_ref())).collect::<Result<Vec<_>>>()?;
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
-        Ok(Self { _strings: strings, pointers })
+        Ok(Self { _strings: strings, pointers, spare: Vec::new() })
+    }
+
+    /// As [`new`](Self::new), with room for one more string of less than `room` bytes: see [`add`](Self::add).
+    pub fn with_room<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>, room: usize) -> Result<Self> {
+        let mut made = Self::new(strings)?;
+        made.spare = vec![0; room];
+        made.pointers.push(ptr::null());
+        Ok(made)
+    }
+
+    /// Adds a string to those there is room for: allocates nothing. False if there is no room (any more).
+    pub fn add(&mut self, parts: &[&[u8]]) -> bool {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let place = self.pointers.len().saturating_sub(2);
+        if length >= self.spare.len() || self.pointers.get(place).is_none_or(|p| !p.is_null()) {
+            return false;
+        }
+        let mut at = 0;
+        for part in parts {
+            self.spare[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.spare[at] = 0;
+        self.pointers[place] = self.spare.as_ptr().cast();
+        true
     }
 }
 
@@ -306,15 +469,18 @@ pub fn restore_signals() {
     }
 }
 
-/// Closes every descriptor from 3 on but those to `keep`. Allocates nothing.
+/// Closes every descriptor from `first` on but those to `keep`. Allocates nothing.
 ///
 /// For a cloned child and nobody else, so that nothing of its parent can be reached through `/proc/self/fd` by the
 /// paths it still has to follow (CVE-2024-21626). What owned the others must neither be used nor dropped afterwards:
 /// the child ends by [`exec`] or [`exit_now`].
-pub fn close_all_but<const N: usize>(keep: [Option<BorrowedFd<'_>>; N]) -> rustix::io::Result<()> {
+pub fn close_all_but<const N: usize>(
+    first: u32,
+    keep: [Option<BorrowedFd<'_>>; N],
+) -> rustix::io::Result<()> {
     let mut numbers = keep.map(|fd| fd.map_or(u32::MAX, |fd| fd.as_raw_fd() as u32));
     numbers.sort_unstable();
-    let mut first = 3;
+    let mut first = first;
     for number in numbers {
         if number > first {
             close_range(first, number - 1)?;
@@ -348,19 +514,24 @@ pub struct Program<'a> {
 ///
 /// The parent may have threads. A failed exec is returned here, not seen as an exit.
 pub fn spawn(program: &Program<'_>) -> Result<Child> {
+    let first_free = program.fds.len() as RawFd;
+    let file =
+        rustix::io::fcntl_dupfd_cloexec(program.file, first_free).act("duplicate", || "a program's file")?;
+    let path = cstring(format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes())?;
+    spawn_path(&path, &program.args, &program.env, &program.fds)
+}
+
+/// The same for the program at `path`, which may be a script: an interpreter opens it by this path.
+pub fn spawn_path(path: &CStr, args: &CStrings, env: &CStrings, fds: &[BorrowedFd<'_>]) -> Result<Child> {
     // Descriptors this process was itself given by a careless parent go no further.
     mark_close_on_exec(3)?;
     // Copies above every target, so that no dup2 overwrites a source that is still needed.
-    let first_free = program.fds.len() as RawFd;
-    let sources = program
-        .fds
+    let first_free = fds.len() as RawFd;
+    let sources = fds
         .iter()
         .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, first_free))
         .collect::<std::result::Result<Vec<_>, _>>()
         .act("duplicate", || "a descriptor for a program")?;
-    let file =
-        rustix::io::fcntl_dupfd_cloexec(program.file, first_free).act("duplicate", || "a program's file")?;
-    let path = cstring(format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes())?;
     let mut pid: libc::pid_t = 0;
     // SAFETY: the two objects are initialised before use and destroyed once; every pointer passed lives across the
     // call; the argument arrays end with a null pointer (CStrings).
@@ -390,8 +561,8 @@ pub fn spawn(program: &Program<'_>) -> Result<Child> {
                 path.as_ptr(),
                 actions.as_ptr(),
                 attributes.as_ptr(),
-                program.args.pointers.as_ptr().cast(),
-                program.env.pointers.as_ptr().cast(),
+                args.pointers.as_ptr().cast(),
+                env.pointers.as_ptr().cast(),
             )
         } else {
             libc::ENOMEM
@@ -401,7 +572,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Child> {
         rc
     };
     if rc != 0 {
-        return Err(Error::new("execute", "a program", Errno::from_raw_os_error(rc)));
+        return Err(Error::new("execute", path.to_string_lossy(), Errno::from_raw_os_error(rc)));
     }
     // Ours and not reaped, so the number cannot have gone to another process.
     Ok(Child { pid, pidfd: pidfd(pid)? })
@@ -473,6 +644,18 @@ mod tests {
         // The test harness has a main thread and this one.
         let error = clone(NewNamespaces::NONE, None).unwrap_err();
         assert_eq!(error.errno(), Some(Errno::BUSY));
+    }
+
+    #[test]
+    fn one_string_more_has_room() {
+        let mut strings = CStrings::with_room(["a", "b"], 8).unwrap();
+        assert!(strings.pointers[2].is_null() && strings.pointers[3].is_null());
+        assert!(!strings.add(&[b"12345678"]));
+        assert!(strings.add(&[b"HOME=", b"/r"]));
+        // SAFETY: the pointer is to a string in `strings`, which is not changed meanwhile.
+        assert_eq!(unsafe { CStr::from_ptr(strings.pointers[2]) }, c"HOME=/r");
+        assert!(strings.pointers[3].is_null() && !strings.add(&[b"x"]));
+        assert!(!CStrings::new(["a"]).unwrap().add(&[b"x"]));
     }
 
     #[test]

@@ -4,55 +4,41 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use kernel::cgroup::Cgroup;
-use kernel::process::{Child, Cloned, NewNamespaces};
+use kernel::process::{Cloned, NewNamespaces};
 use kernel::{Act, cgroup};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
 
-use crate::contract::{IdMapping, Linux, NamespaceType, Process, Spec};
-use crate::describe::{failure_error, warning_text};
-use crate::init::{self, report};
-use crate::plan::{self, Plan, ProcessPlan};
-use crate::{Error, Result};
-use report::Message;
+use crate::agent::Agent;
+use crate::contract::{self, Linux, NamespaceType, Process, Spec, State, Status};
+use crate::created::{Created, Described};
+use crate::{Error, Result, birth, init, outside, plan, rdt};
 
 /// What the caller brings to a container beside its configuration.
 #[derive(Debug)]
 pub struct Setup<'a> {
+    /// The container's id: hooks and seccomp agents are told.
+    pub id: &'a str,
     /// What relative paths of the configuration are relative to.
     pub bundle: &'a Path,
     /// The root as a detached mount (see [`kernel::mount::overlay`] and [`kernel::mount::clone_tree`]).
     pub root: OwnedFd,
     /// A directory of the host, any, that is mounted on in the container's own mount namespace for a moment.
     pub stage: &'a Path,
+    /// A configuration without a mount namespace is taken too. Then `stage` is mounted on in the host's, with all that the
+    /// container mounts below, and the caller detaches it after the container's end, or when it did not come to be.
+    pub shares_mounts: bool,
     /// The container's cgroup, made and with its limits (see [`limits`]); `None` leaves it in the caller's.
     pub cgroup: Option<&'a Cgroup>,
+    /// Its group in the resctrl filesystem, made; a configuration with `linux.intelRdt` needs one.
+    pub rdt: Option<&'a rdt::Group>,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
-}
-
-/// A container that is made, and whose program waits to be executed.
-///
-/// Dropping it ends its process.
-#[derive(Debug)]
-pub struct Created {
-    child: Option<Child>,
-    channel: OwnedFd,
-    process: Described,
-    /// It was told to execute its program.
-    told: bool,
-    /// The master of its terminal.
-    pub console: Option<OwnedFd>,
-    /// What could not be done in full, as sentences for the operator.
-    pub warnings: Vec<String>,
-}
-
-/// What is left of a plan for messages.
-#[derive(Debug)]
-enum Described {
-    Container(Box<Plan>),
-    Joined(Box<ProcessPlan>),
+    /// How many of the caller's descriptors, from 3 on, the program inherits.
+    pub preserved: u32,
+    /// Where a start comes in once the container is left alone: see [`Created::detach`].
+    pub listener: Option<OwnedFd>,
 }
 
 /// The limits that a configuration asks for, in the kernel's terms.
@@ -68,15 +54,49 @@ pub fn limits(spec: &Spec) -> Result<cgroup::Limits> {
 /// The calling process must have one thread (see [`kernel::process::clone`]). On an error nothing is left but the
 /// cgroup, which is the caller's.
 pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
+    let mut created = begin(spec, setup)?;
+    created.until_ready()?;
+    Ok(created)
+}
+
+/// As [`create`], up to the moment when there is a process, which has a number to be written down before hooks run.
+/// [`Created::until_ready`] goes on.
+pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
+    let linux = spec.linux.as_ref();
+    if !setup.shares_mounts && linux.is_none_or(|l| l.namespace(NamespaceType::Mount).is_none()) {
+        return Err(Error::Unsupported {
+            field: "linux.namespaces".into(),
+            value: "no mount namespace".into(),
+            hint: "the container's mounts would be the host's; add {\"type\": \"mount\"}",
+        });
+    }
+    if setup.rdt.is_none() && spec.linux.as_ref().is_some_and(|l| l.intel_rdt.is_some()) {
+        return Err(Error::Unsupported {
+            field: "linux.intelRdt".into(),
+            value: "a class of service".into(),
+            hint: "whoever runs the container made no group in the resctrl filesystem; leave it out",
+        });
+    }
+    let state = State {
+        oci_version: contract::VERSION.to_owned(),
+        id: setup.id.to_owned(),
+        status: Status::Created,
+        pid: 0,
+        bundle: setup.bundle.to_string_lossy().into_owned(),
+        annotations: spec.annotations.clone(),
+    };
     let mut plan = plan::plan(spec, setup.bundle, setup.root, setup.stage)?;
     plan.process.stdio = setup.stdio;
+    plan.process.preserved = setup.preserved;
+    plan.process.listener = setup.listener;
     let slots: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
-    let (birth, entrances) = doors(setup.cgroup)?;
+    let (door, entrances) = doors(setup.cgroup)?;
     let (ours, theirs) = channel()?;
-    let namespaces = plan.namespaces.new;
     let joined_pid = plan.namespaces.joined_pid.as_ref();
-    let cloned = around_pid_namespace(joined_pid, || {
-        kernel::process::clone(namespaces, birth.as_ref().map(AsFd::as_fd))
+    let cloned = outside::with_clocks(plan.namespaces.clocks.as_deref(), || {
+        around_pid_namespace(joined_pid, || {
+            birth::born(&plan, door.as_ref().map(AsFd::as_fd), &entrances, theirs.as_fd())
+        })
     })?;
     let child = match cloned {
         Cloned::Child => {
@@ -87,16 +107,18 @@ pub fn create(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
         Cloned::Parent(child) => child,
     };
     drop(theirs);
-    let mut created = Created {
-        child: Some(child),
-        channel: ours,
-        process: Described::Container(Box::new(plan)),
-        told: false,
-        console: None,
-        warnings: Vec::new(),
-    };
+    let state = State { pid: child.pid, ..state };
+    let agent = Agent::of(spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()), &state);
+    // The listening socket is the child's from here on: with its end nobody can connect any more.
+    plan.process.listener = None;
+    let warnings = std::mem::take(&mut plan.warnings);
+    let mut created = Created::new(child, ours, Described::Container(Box::new(plan)), agent);
+    created.warnings = warnings;
+    created.life = Some((spec.hooks.clone().unwrap_or_default(), state));
+    if let Some(group) = setup.rdt {
+        group.add(created.pid())?;
+    }
     created.map_ids()?;
-    created.until_ready()?;
     Ok(created)
 }
 
@@ -109,8 +131,14 @@ pub struct Join<'a> {
     pub container: &'a OwnedFd,
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
+    /// The container's group in the resctrl filesystem.
+    pub rdt: Option<&'a rdt::Group>,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
+    /// How many of the caller's descriptors, from 3 on, the program inherits.
+    pub preserved: u32,
+    /// The container's state, for a seccomp agent.
+    pub state: &'a State,
 }
 
 /// Brings a process into a running container, up to the point where its program would run.
@@ -129,32 +157,45 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     let none = Linux::default();
     let linux = join.spec.linux.as_ref().unwrap_or(&none);
     let of_container = join.spec.process.as_ref().and_then(|p| p.capabilities.as_ref());
-    let mut plan = plan::process::plan(process, linux, of_container)?;
+    let mut plan = plan::process::plan(process, linux, of_container, true)?;
     plan.stdio = join.stdio;
-    let (birth, entrances) = doors(join.cgroup)?;
+    plan.preserved = join.preserved;
+    if linux.namespace(NamespaceType::Mount).is_none() {
+        plan.shared_root = Some(root_of(join.container)?);
+    }
+    let (door, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
     let kinds = kinds(linux);
     let own_pid = linux.namespace(NamespaceType::Pid).is_some();
     let pid_namespace = own_pid.then_some(join.container);
-    let cloned = around_pid_namespace(pid_namespace, || {
-        kernel::process::clone(NewNamespaces::NONE, birth.as_ref().map(AsFd::as_fd))
+    let cloned = on_cpus(plan.schedule.first_cpus.as_deref(), || {
+        around_pid_namespace(pid_namespace, || {
+            Ok(kernel::process::clone(NewNamespaces::NONE, door.as_ref().map(AsFd::as_fd))?)
+        })
     })?;
     let child = match cloned {
         Cloned::Child => {
             drop(ours);
-            init::joined(&plan, join.container, kinds, &entrances, theirs.as_fd())
+            init::joined(&mut plan, join.container, kinds, &entrances, theirs.as_fd())
         }
         Cloned::Parent(child) => child,
     };
     drop(theirs);
-    Ok(Created {
-        child: Some(child),
-        channel: ours,
-        process: Described::Joined(Box::new(plan)),
-        told: false,
-        console: None,
-        warnings: Vec::new(),
-    })
+    let agent = Agent::of(linux.seccomp.as_ref(), join.state);
+    let created = Created::new(child, ours, Described::Joined(Box::new(plan)), agent);
+    if let Some(group) = join.rdt {
+        group.add(created.pid())?;
+    }
+    Ok(created)
+}
+
+/// The root of the container's first process.
+fn root_of(container: &OwnedFd) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let path = format!("/proc/{}/root", kernel::process::pid_of(container.as_fd())?);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty()).act("open", || path)?;
+    Ok(root)
 }
 
 /// The namespaces a joining process enters by the container's pidfd; the PID namespace is entered by being born.
@@ -189,9 +230,9 @@ fn channel() -> Result<(OwnedFd, OwnedFd)> {
 /// Runs `clone` so that its child is born in `namespace`; this process's later children are born where it is itself.
 fn around_pid_namespace(
     namespace: Option<&OwnedFd>,
-    clone: impl FnOnce() -> kernel::Result<Cloned>,
+    clone: impl FnOnce() -> Result<Cloned>,
 ) -> Result<Cloned> {
-    let Some(namespace) = namespace else { return Ok(clone()?) };
+    let Some(namespace) = namespace else { return clone() };
     let own = rustix::fs::open(c"/proc/self/ns/pid", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .act("open", || "this process's PID namespace")?;
     // A pidfd or a namespace file: the kernel tells them apart.
@@ -204,116 +245,28 @@ fn around_pid_namespace(
     .act("join", || "a PID namespace")?;
     let cloned = clone();
     if !matches!(cloned, Ok(Cloned::Child)) {
-        move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
-            .act("leave", || "a PID namespace")?;
+        match move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID)) {
+            // Who entered the container's user namespace to get here may not go back, and has nothing more to clone.
+            Err(Errno::PERM) => Ok(()),
+            other => other,
+        }
+        .act("leave", || "a PID namespace")?;
     }
-    Ok(cloned?)
+    cloned
 }
 
-impl Created {
-    /// The process, which has executed nothing yet. Its number is one of the caller's PID namespace.
-    pub fn pid(&self) -> i32 {
-        self.child.as_ref().map_or(0, |c| c.pid)
+/// Runs `clone` on these CPUs, which its child starts on; this process goes back to its own.
+fn on_cpus(cpus: Option<&[u64]>, clone: impl FnOnce() -> Result<Cloned>) -> Result<Cloned> {
+    use kernel::schedule::{affinity, set_affinity};
+    let Some(cpus) = cpus else { return clone() };
+    let mut own = [0; 128];
+    affinity(&mut own).act("read", || "the CPUs of this process")?;
+    set_affinity(cpus).act("bind", || "this process to the CPUs of process.execCPUAffinity.initial")?;
+    let cloned = clone();
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        set_affinity(&own).act("give back", || "the CPUs of this process")?;
     }
-
-    fn map_ids(&mut self) -> Result<()> {
-        let Described::Container(plan) = &self.process else { return Ok(()) };
-        if !plan.namespaces.new_user() {
-            return Ok(());
-        }
-        let pid = self.pid();
-        for (file, mappings) in
-            [("uid_map", &plan.namespaces.uid_mappings), ("gid_map", &plan.namespaces.gid_mappings)]
-        {
-            let path = format!("/proc/{pid}/{file}");
-            std::fs::write(&path, map_text(mappings)).act("write", || format!("{mappings:?} to {path}"))?;
-        }
-        report::send(self.channel.as_fd(), &Message::Mapped).act("reach", || "the container's process")?;
-        Ok(())
-    }
-
-    fn until_ready(&mut self) -> Result<()> {
-        loop {
-            match self.next()? {
-                Some(Message::Ready) => return Ok(()),
-                Some(Message::Console(master)) => self.console = Some(master),
-                Some(_) => {}
-                None => return Err(self.vanished()),
-            }
-        }
-    }
-
-    /// The next message; failures become errors, warnings are kept.
-    fn next(&mut self) -> Result<Option<Message>> {
-        let message = report::receive(self.channel.as_fd()).act("hear from", || "the container's process")?;
-        let (plan, process) = match &self.process {
-            Described::Container(plan) => (Some(plan.as_ref()), &plan.process),
-            Described::Joined(process) => (None, process.as_ref()),
-        };
-        match &message {
-            Some(Message::Failed(failure)) => Err(failure_error(failure, plan, process)),
-            Some(Message::Warning(failure, rest)) => {
-                self.warnings.push(warning_text(failure, *rest, process));
-                Ok(message)
-            }
-            _ => Ok(message),
-        }
-    }
-
-    fn vanished(&mut self) -> Error {
-        let code = self.child.take().and_then(|c| c.wait().ok()).map_or(-1, kernel::process::Exit::code);
-        Error::Vanished { code }
-    }
-
-    /// Readable when [`advance`](Self::advance) has something to do.
-    pub fn channel(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
-    }
-
-    /// The next step of [`begin_join`]: true once the program is executed, and [`into_child`](Self::into_child) may
-    /// follow. Waits if the channel is not readable.
-    pub fn advance(&mut self) -> Result<bool> {
-        match self.next()? {
-            Some(Message::Console(master)) => self.console = Some(master),
-            Some(Message::Ready) => {
-                self.told = true;
-                report::send(self.channel.as_fd(), &Message::Start)
-                    .act("reach", || "the container's process")?;
-            }
-            Some(_) => {}
-            // The channel closes with a successful exec.
-            None if self.told => return Ok(true),
-            None => return Err(self.vanished()),
-        }
-        Ok(false)
-    }
-
-    /// The process that executes its program, and the warnings so far.
-    pub fn into_child(mut self) -> Result<(Child, Vec<String>)> {
-        let child = self.child.take().ok_or(Error::Vanished { code: -1 })?;
-        Ok((child, std::mem::take(&mut self.warnings)))
-    }
-
-    /// Executes the program. Returns once the kernel has accepted it, with the process and the warnings so far.
-    pub fn start(mut self) -> Result<(Child, Vec<String>)> {
-        report::send(self.channel.as_fd(), &Message::Start).act("reach", || "the container's process")?;
-        // The channel closes with a successful exec.
-        while self.next()?.is_some() {}
-        self.into_child()
-    }
-}
-
-impl Drop for Created {
-    fn drop(&mut self) {
-        if let Some(child) = self.child.take() {
-            drop(kernel::process::signal(child.pidfd.as_fd(), libc::SIGKILL));
-            drop(child.wait());
-        }
-    }
-}
-
-fn map_text(mappings: &[IdMapping]) -> String {
-    mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
+    cloned
 }
 
 /// `/dev/null` as all three standard streams, for a process that is given none.

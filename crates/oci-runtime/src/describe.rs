@@ -6,6 +6,7 @@ use kernel::capability::CapSet;
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::init::hooks::ENDED_WITH;
 use crate::init::report::{Failure, Step};
 use crate::plan::{Plan, ProcessPlan};
 
@@ -15,7 +16,36 @@ pub(crate) fn failure_error(failure: &Failure, plan: Option<&Plan>, process: &Pr
     if failure.step == Step::Exec {
         return Error::Exec { program: process.program.clone(), source, hint: exec_hint(failure.errno) };
     }
+    if matches!(failure.step, Step::CreateContainerHook | Step::StartContainerHook) {
+        return hook_error(failure, plan);
+    }
     Error::Inside { act: act(failure, plan, process), source, hint: hint(failure) }
+}
+
+fn hook_error(failure: &Failure, plan: Option<&Plan>) -> Error {
+    let create = failure.step == Step::CreateContainerHook;
+    let hooks = plan.and_then(|p| p.hooks.as_ref());
+    let list = hooks.map(|h| if create { &h.create_container } else { &h.start_container });
+    let hook = list.and_then(|list| list.get(usize::from(failure.index)));
+    let code = failure.errno.raw_os_error() - ENDED_WITH;
+    let mut why = match failure.errno {
+        Errno::TIMEDOUT => {
+            let limit = hook.and_then(|h| h.timeout).map_or_else(String::new, |s| format!(" of {s} s"));
+            format!("it took longer than its timeout{limit}")
+        }
+        _ if code > 0 => format!("it ended with exit code {code}"),
+        errno => io::Error::from(errno).to_string(),
+    };
+    let printed = hooks.map(|h| crate::hooks::printed(&h.output)).filter(|text| !text.is_empty());
+    if let Some(printed) = printed {
+        why += &format!(" (it printed: {printed})");
+    }
+    Error::Hook {
+        kind: if create { "createContainer" } else { "startContainer" },
+        index: usize::from(failure.index),
+        path: hook.map_or_else(String::new, |h| h.path.to_string_lossy().into_owned()),
+        why,
+    }
 }
 
 fn exec_hint(errno: Errno) -> &'static str {
@@ -39,13 +69,32 @@ fn hint(failure: &Failure) -> &'static str {
             " (one of source and target is a directory and the other a file)"
         }
         (Step::MountTarget, Errno::LOOP) => {
-            " (a symbolic link leads there, and would lead elsewhere later; the image may be hostile)"
+            " (it must be mounted on ordinary directory: a symbolic link leads there, and would lead elsewhere later; \
+             the image may be hostile)"
         }
         (Step::Sysctl, Errno::NXIO) => " (there is no procfs on /proc; mount it)",
         (Step::WorkingDirectory, Errno::XDEV) => " (it is outside the container; the image may be hostile)",
         (Step::MaskPath | Step::Console, Errno::NXIO) => {
             " (it is not the device it should be; the image may be hostile)"
         }
+        (Step::Remount, Errno::INVAL | Errno::NOENT) => {
+            " (nothing is mounted there, or it has no such option)"
+        }
+        (Step::CopyUp, Errno::NOTDIR) => " (it is no directory)",
+        (Step::Affinity, Errno::INVAL) => " (none of these CPUs is online and the container's)",
+        (Step::Scheduler, Errno::PERM) => {
+            " (real time takes CAP_SYS_NICE and, where the cgroup counts it, cpu.realtimeRuntime; a deadline takes all \
+             CPUs)"
+        }
+        (Step::Scheduler, Errno::BUSY) => " (the machine has no time left for this deadline)",
+        (Step::Scheduler, Errno::INVAL | Errno::TOOBIG | Errno::OPNOTSUPP) => {
+            " (this kernel does not take these values together)"
+        }
+        (Step::MemoryPolicy, Errno::INVAL) => {
+            " (this kernel does not have the mode, or none of the nodes is the container's)"
+        }
+        (Step::AppArmor, Errno::NOENT) => " (no such profile is loaded)",
+        (Step::SelinuxLabel, Errno::INVAL) => " (the policy has no such label)",
         (Step::Sysctl, Errno::NOENT) => " (no such kernel parameter; check its name)",
         _ => "",
     }
@@ -62,7 +111,10 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
     };
     match failure.step {
         Step::EnterCgroup => "enter the container's cgroup".into(),
-        Step::JoinNamespace => "join a namespace of the container".into(),
+        Step::JoinNamespace => match plan.and_then(|p| p.namespaces.joined.get(index)) {
+            Some((kind, _)) => format!("join the {kind:?} namespace of linux.namespaces"),
+            None => "join a namespace of the container".into(),
+        },
         Step::Unshare => "create the cgroup namespace".into(),
         Step::AwaitMapping => "wait for the ids of the user namespace to be mapped".into(),
         Step::BecomeRoot => "become root of the user namespace".into(),
@@ -79,6 +131,9 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
             format!("create the device /{}", path.unwrap_or_default())
         }
         Step::DeviceLink => "create the links in /dev".into(),
+        Step::CreateContainerHook => "run the createContainer hooks".into(),
+        Step::StartContainerHook => "run the startContainer hooks".into(),
+        Step::Listener => "send the descriptor on which the system call filter asks".into(),
         Step::Console => "create the terminal".into(),
         Step::Sysctl => {
             let path = plan.and_then(|p| p.sysctls.get(index)).map(|s| s.0.to_string_lossy().into_owned());
@@ -102,6 +157,17 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
         Step::Seccomp => "load the system call filter".into(),
         Step::CloseDescriptors => "close descriptors".into(),
         Step::Exec => format!("execute {}", process.program),
+        Step::Affinity => "bind the process to its CPUs (process.execCPUAffinity)".into(),
+        Step::Scheduler => "set the scheduler (process.scheduler)".into(),
+        Step::IoPriority => "set the I/O priority (process.ioPriority)".into(),
+        Step::MemoryPolicy => "set the memory policy (linux.memoryPolicy)".into(),
+        Step::Personality => "set the execution domain (linux.personality)".into(),
+        Step::AppArmor => "take on the AppArmor profile (process.apparmorProfile)".into(),
+        Step::MountLabel => format!("label the mount of {} (linux.mountLabel)", mount()),
+        Step::CopyUp => format!("copy what is below into the mount of {}", mount()),
+        Step::Clone => "make the container's process".into(),
+        Step::Remount => format!("remount {}", mount()),
+        Step::SelinuxLabel => "take on the SELinux label (process.selinuxLabel)".into(),
     }
 }
 
@@ -118,6 +184,11 @@ pub(crate) fn warning_text(failure: &Failure, rest: u64, process: &ProcessPlan) 
         Step::Capabilities => {
             let names = CapSet::from_bits(rest).names().join(", ");
             format!("cannot grant {names}: this process does not have them itself")
+        }
+        Step::Groups => {
+            "cannot set the additional groups: whoever made the user namespace forbade it; they stay as they \
+                         are"
+            .into()
         }
         Step::Rlimit => {
             let name = limit_name(process, usize::from(failure.index));

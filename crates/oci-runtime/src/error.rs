@@ -44,15 +44,43 @@ pub enum Error {
         /// What the operator can do, from " (" to ")", or nothing.
         hint: &'static str,
     },
+    /// A hook failed, or took too long.
+    #[error("cannot run hooks.{kind}[{index}] ({path}): {why}")]
+    Hook {
+        /// Its list, as the configuration names it.
+        kind: &'static str,
+        /// Which of the list.
+        index: usize,
+        /// Its program.
+        path: String,
+        /// What went wrong.
+        why: String,
+    },
     /// The container's process vanished before its program ran.
-    #[error("cannot start the container: its process ended before its program ran (exit code {code})")]
+    #[error("cannot start the container: its process ended before its program ran{}", ended(*.code))]
     Vanished {
-        /// Its exit code, 128 + the signal if it was killed.
+        /// Its exit code, 128 + the signal if it was killed; negative if nobody knows.
         code: i32,
     },
 }
 
+fn ended(code: i32) -> String {
+    if code < 0 { String::new() } else { format!(" (exit code {code})") }
+}
+
 impl Error {
+    /// Names the program of a failed startContainer hook, which whoever starts a waiting container does not have at
+    /// hand.
+    pub(crate) fn with_hook(self, hooks: Option<&contract::Hooks>) -> Self {
+        match self {
+            Self::Hook { kind, index, path, why } if path.is_empty() => {
+                let hook = hooks.and_then(|h| h.start_container.get(index));
+                Self::Hook { kind, index, path: hook.map(|h| h.path.clone()).unwrap_or_default(), why }
+            }
+            other => other,
+        }
+    }
+
     /// The exit code a command line shows for this: 127 for a program that is not there, 126 for one that cannot be
     /// executed, 125 for the rest.
     pub fn exit_code(&self) -> i32 {

@@ -4,19 +4,33 @@
 //! clone3 into the cgroup, so that the child only makes system calls, allocates nothing, and needs a few pages of
 //! memory. Mounts are made detached and attached last; the host's mount table never sees them.
 //!
-//! **What it never does**: it keeps no state on disk, starts no thread, knows no image and no network; it does not
-//! reap what it did not clone; it ignores no field of the configuration: what it cannot do yet is an error that names
-//! the field.
+//! **What it never does**: it keeps no state on disk (but [`command`]), starts no thread, knows no image and no network;
+//! it does not reap what it did not clone; it ignores no field of the configuration: what it cannot do yet is an error
+//! that names the field.
 //!
-//! Entry points: [`contract::parse`], [`create`], [`join`]. The calling process must have one thread.
+//! Entry points: [`contract::parse`], [`create`], [`join`], [`command::main`]. The calling process must have one thread.
+mod agent;
+mod birth;
+pub mod command;
 pub mod contract;
 mod create;
+mod created;
 pub mod default_spec;
 mod describe;
 mod error;
+mod features;
+pub mod hooks;
 mod init;
+mod netdevices;
+mod outside;
 mod plan;
+pub mod rdt;
 pub mod seccomp;
+mod timestamp;
+mod unix;
 
-pub use create::{Created, Join, Setup, begin_join, create, join, limits, null_stdio};
+pub use create::{Join, Setup, begin, begin_join, create, join, limits, null_stdio};
+pub use created::{Created, start_waiting};
 pub use error::{Error, Result};
+pub use features::features;
+pub use timestamp::timestamp;

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kernel::cgroup::Cgroup;
-use kernel::process::Exit;
-use oci_runtime::contract::{Spec, parse};
+use kernel::process::{Child, Exit};
+use oci_runtime::contract::{Spec, State, Status, parse};
 use oci_runtime::{Join, Setup, create, join, limits};
 use serde_json::{Value, json};
+
+mod fields;
 
 /// Ends a container's process that allocates between clone and exec, with code 99.
 #[global_allocator]
@@ -57,7 +59,8 @@ fn main() -> ExitCode {
         ("without_capabilities_in_the_configuration_there_are_none", no_capabilities),
     ];
     let (mut passed, mut failed) = (0, 0);
-    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+    let all = tests.iter().chain(fields::TESTS.iter().copied().flatten());
+    for (name, test) in all.filter(|(name, _)| name.contains(&filter)) {
         let bench = Bench::new(name);
         match test(&bench) {
             Ok(()) => {
@@ -146,10 +149,14 @@ fn probe(args: &[String]) -> ExitCode {
                 answer["paths"][path] = look(Path::new(path));
             }
         }
-        other => {
-            eprintln!("unknown probe {other:?}");
-            return ExitCode::FAILURE;
-        }
+        Some(other) => match fields::probe(other, &args[1..]) {
+            Some(more) => answer = more,
+            None => {
+                eprintln!("unknown probe {other:?}");
+                return ExitCode::FAILURE;
+            }
+        },
+        None => return ExitCode::FAILURE,
     }
     println!("{answer}");
     ExitCode::SUCCESS
@@ -173,6 +180,7 @@ fn look(path: &Path) -> Value {
 struct Bench {
     dir: tempfile::TempDir,
     cgroup: Cgroup,
+    state: State,
 }
 
 #[derive(Debug)]
@@ -213,7 +221,15 @@ impl Bench {
         let cgroup =
             Cgroup::at(Path::new(&format!("sextant-test-{}-{short}", std::process::id()))).expect("a cgroup");
         cgroup.create().expect("a cgroup");
-        Self { dir, cgroup }
+        let state = State {
+            oci_version: oci_runtime::contract::VERSION.to_owned(),
+            id: "test".to_owned(),
+            status: Status::Running,
+            pid: 0,
+            bundle: dir.path().display().to_string(),
+            annotations: std::collections::BTreeMap::new(),
+        };
+        Self { dir, cgroup, state }
     }
 
     fn root(&self) -> PathBuf {
@@ -249,12 +265,22 @@ impl Bench {
     fn setup(&self, stdio: Option<[OwnedFd; 3]>) -> Setup<'_> {
         let path = kernel::process::cstring(self.root().as_os_str().as_encoded_bytes()).expect("a path");
         Setup {
+            id: "test",
             bundle: self.dir.path(),
             root: kernel::mount::clone_tree(rustix::fs::CWD, &path, false).expect("a tree"),
             stage: self.dir.path(),
+            shares_mounts: false,
             cgroup: Some(&self.cgroup),
+            rdt: None,
             stdio,
+            preserved: 0,
+            listener: None,
         }
+    }
+
+    fn join<'a>(&'a self, spec: &'a Spec, container: &'a Child, stdio: Option<[OwnedFd; 3]>) -> Join<'a> {
+        let (cgroup, state) = (Some(&self.cgroup), &self.state);
+        Join { spec, container: &container.pidfd, cgroup, rdt: None, stdio, preserved: 0, state }
     }
 
     fn parsed(&self, spec: &Value) -> Result<Spec, Box<dyn std::error::Error>> {
@@ -291,7 +317,7 @@ fn pipes() -> Result<(Streams, [OwnedFd; 3]), Box<dyn std::error::Error>> {
 impl Streams {
     fn finish(
         self,
-        child: &kernel::process::Child,
+        child: &Child,
         input: &str,
         warnings: Vec<String>,
     ) -> Result<Finished, Box<dyn std::error::Error>> {
@@ -491,10 +517,7 @@ fn joins(bench: &Bench) -> Outcome {
     process.args = ["/probe", "probe", "look", "/proc/1/exe"].map(String::from).to_vec();
     process.cwd = "/made/here".into();
     let (streams, stdio) = pipes()?;
-    let joined = join(
-        &process,
-        Join { spec: &spec, container: &child.pidfd, cgroup: Some(&bench.cgroup), stdio: Some(stdio) },
-    )?;
+    let joined = join(&process, bench.join(&spec, &child, Some(stdio)))?;
     let (second, warnings) = joined.start()?;
     let answer = streams.finish(&second, "", warnings)?.answer();
     check(answer["pid"].as_i64().is_some_and(|p| (2..100).contains(&p)), || answer["pid"].to_string())?;
@@ -574,9 +597,7 @@ fn host_descriptors(bench: &Bench) -> Outcome {
             let path = format!("/proc/self/fd/{number}/{}bin/true", "../".repeat(up));
             let mut process = sleep.process.clone().ok_or("no process")?;
             process.args = vec![path.clone()];
-            let join_it =
-                Join { spec: &sleep, container: &first.pidfd, cgroup: Some(&bench.cgroup), stdio: None };
-            let joined = join(&process, join_it)?.start();
+            let joined = join(&process, bench.join(&sleep, &first, None))?.start();
             check(joined.is_err(), || format!("{path} of the host was executed"))?;
         }
     }
@@ -625,15 +646,7 @@ fn not_dumpable(bench: &Bench) -> Outcome {
     let (streams, stdio) = pipes()?;
     let (child, warnings) = create(&spec, bench.setup(Some(stdio)))?.start()?;
     let process = spec.process.clone().ok_or("no process")?;
-    let joined = join(
-        &process,
-        Join {
-            spec: &spec,
-            container: &child.pidfd,
-            cgroup: Some(&bench.cgroup),
-            stdio: Some(oci_runtime::null_stdio()?),
-        },
-    )?;
+    let joined = join(&process, bench.join(&spec, &child, Some(oci_runtime::null_stdio()?)))?;
     // Nothing of the host is open in it but what it needs: the streams, the channel, the root.
     let fds = fs::read_dir(format!("/proc/{}/fd", joined.pid()))?.count();
     check(fds <= 3 + 2 + 3, || format!("{fds} descriptors are open in a process that joins"))?;

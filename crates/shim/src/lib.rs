@@ -12,11 +12,10 @@
 //! end (see [`protocol::CreateRequest::on_exit`]). A creator that goes away before it started the container ends both.
 
 pub mod client;
-mod clock;
 pub mod protocol;
 mod server;
 
-pub use clock::timestamp;
+pub use oci_runtime::timestamp;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,6 +1,7 @@
 //! Ring 5: real neighbours from Debian's packages. A scenario is a function of a [`Site`]; new ones go into
 //! [`SCENARIOS`].
 
+mod runtimes;
 mod scenarios;
 mod site;
 
@@ -17,6 +18,9 @@ const SCENARIOS: &[Scenario] = &[
     ("sextant pushes, skopeo and podman pull", scenarios::pushed_back),
     ("skopeo and umoci read a layout of sextant", scenarios::layout_is_read),
     ("a Debian root by debootstrap runs apt --version", scenarios::debian),
+    ("podman runs on sextant-oci", runtimes::podman),
+    ("buildah runs on sextant-oci", runtimes::buildah),
+    ("containerd runs on sextant-oci", runtimes::containerd),
 ];
 
 pub(crate) fn run(extent: &Extent) -> Result<Count> {

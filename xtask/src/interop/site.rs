@@ -47,6 +47,15 @@ impl Site {
         command
     }
 
+    /// Our program under the name of the OCI runtime.
+    pub(crate) fn runtime(&self) -> Result<PathBuf> {
+        let runtime = self.path("sextant-oci");
+        if !runtime.exists() {
+            std::os::unix::fs::symlink(&self.program, &runtime)?;
+        }
+        Ok(runtime)
+    }
+
     /// `127.0.0.1:PORT/NAME`.
     pub(crate) fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.registry.address)
@@ -90,7 +99,8 @@ impl Site {
         Ok(reference)
     }
 
-    fn buildah(&self) -> Command {
+    /// buildah, with images of this site.
+    pub(crate) fn buildah(&self) -> Command {
         let mut buildah = Command::new("buildah");
         buildah.args(["--storage-driver", "vfs", "--root"]).arg(self.path("buildah"));
         buildah.arg("--runroot").arg(self.path("buildah-run"));

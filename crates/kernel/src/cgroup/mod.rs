@@ -19,13 +19,24 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 pub use device::{DeviceAccess, DeviceKind, DeviceRule};
-pub use limits::{Limits, Usage};
+pub use limits::{DeviceWeight, Limits, RdmaLimit, Throttle, ThrottleKind, Usage};
 use v1::V1;
 use v2::V2;
 
 use crate::{Act, Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// The limits that are an error where nothing can hold them, and what would.
+const INDISPENSABLE: [(&str, &str); 7] = [
+    ("network class", "the controller net_cls of v1"),
+    ("network priorities", "the controller net_prio of v1"),
+    ("rdma", "the controller rdma"),
+    ("real-time cpu time", "cpu.rt_runtime_us (v1, and a kernel with RT_GROUP_SCHED)"),
+    ("io limits of devices", "the controller io or blkio"),
+    ("io weights of devices", "weights of block devices (an I/O scheduler that has them)"),
+    ("unified", "version 2"),
+];
 
 /// One tree of cgroups and what it can do for one path in it.
 trait Hierarchy: std::fmt::Debug + Send {
@@ -122,13 +133,17 @@ impl Cgroup {
             .map(Some)
     }
 
-    /// The v1 files a process writes "0" to, to move itself here. Those of `birth`'s hierarchy are not among them.
+    /// The v1 files a process with one thread writes "0" to, to move itself here. Those of `birth`'s hierarchy are not
+    /// among them.
+    ///
+    /// They are the files of threads: a thread that moves itself needs no lock over all forks and exits of the machine,
+    /// for which a whole process waits a grace period of RCU (milliseconds, on a busy machine tens of them).
     pub fn entrances(&self) -> Result<Vec<OwnedFd>> {
         self.hierarchies
             .iter()
             .filter(|h| Some(h.dir()) != self.v2.as_deref())
             .map(|h| {
-                let file = h.dir().join("cgroup.procs");
+                let file = h.dir().join("tasks");
                 rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                     .act("open", || file.display().to_string())
             })
@@ -141,12 +156,22 @@ impl Cgroup {
     }
 
     /// Writes limits. Returns the names of those that no hierarchy of this machine can hold, for a warning.
+    ///
+    /// # Errors
+    /// What only one version of cgroups has, or a controller that few machines have (packets, RDMA, real time, single
+    /// block devices), is not left out: without its hierarchy it is `EOPNOTSUPP`.
     pub fn apply(&self, limits: &Limits) -> Result<Vec<&'static str>> {
         let mut left = limits.names();
         for hierarchy in &self.hierarchies {
             for name in hierarchy.apply(limits)? {
                 left.remove(name);
             }
+        }
+        if let Some((name, controller)) = INDISPENSABLE.into_iter().find(|(name, _)| left.contains(name)) {
+            let object = format!(
+                "the limit {name}: no cgroup hierarchy here has {controller}; mount one or leave it out"
+            );
+            return Err(Error::new("apply", object, Errno::OPNOTSUPP));
         }
         Ok(left.into_iter().collect())
     }
@@ -166,6 +191,24 @@ impl Cgroup {
             }
         }
         Err(Error::new("freeze", self.path.display().to_string(), Errno::OPNOTSUPP))
+    }
+
+    /// Whether it is frozen, or about to be.
+    pub fn is_frozen(&self) -> bool {
+        if self.read("cgroup.freeze").is_some_and(|text| text.trim() == "1") {
+            return true;
+        }
+        self.read("freezer.state").is_some_and(|text| text.trim() != "THAWED")
+    }
+
+    /// A file of the cgroup, from the first hierarchy that has it.
+    pub fn read(&self, file: &str) -> Option<String> {
+        self.hierarchies.iter().find_map(|h| fs::read_to_string(h.dir().join(file)).ok())
+    }
+
+    /// Its directory in the first hierarchy that has `file`.
+    pub fn dir_with(&self, file: &str) -> Option<&Path> {
+        self.hierarchies.iter().map(|h| h.dir()).find(|dir| dir.join(file).exists())
     }
 
     /// The processes in it and below, each once.
@@ -312,6 +355,32 @@ fn write(file: &Path, value: &str) -> Result<()> {
         .open(file)
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
         .act("write", || format!("{value:?} to {}", file.display()))
+}
+
+/// Writes two files whose values bound each other: if the kernel does not take the first as things stand, it is told the
+/// second first.
+fn write_both(first: (&Path, Option<String>), second: (&Path, Option<String>)) -> Result<()> {
+    let again = match (&first.1, &second.1) {
+        (Some(value), Some(_)) => match write(first.0, value) {
+            Err(e) if e.errno() == Some(Errno::INVAL) => true,
+            other => {
+                other?;
+                false
+            }
+        },
+        (Some(value), None) => {
+            write(first.0, value)?;
+            false
+        }
+        (None, _) => false,
+    };
+    if let Some(value) = &second.1 {
+        write(second.0, value)?;
+    }
+    match &first.1 {
+        Some(value) if again => write(first.0, value),
+        _ => Ok(()),
+    }
 }
 
 fn read_number(file: &Path) -> Option<u64> {

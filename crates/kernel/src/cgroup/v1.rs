@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::{Hierarchy, Limits, Usage, read_keyed, read_number, write};
+use super::{Hierarchy, Limits, Usage, read_keyed, read_number, write, write_both};
 use crate::{Act, Error, Result};
 
 #[derive(Debug)]
@@ -42,7 +42,12 @@ impl V1 {
     fn apply_memory(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
         let both = |limit: Option<i64>| limit.filter(|&l| l != 0);
         let limit = both(limits.memory);
-        let swap = both(limits.memory_swap);
+        if let Some(hierarchy) = limits.memory_hierarchy {
+            self.write("memory.use_hierarchy", u8::from(hierarchy))?;
+            done.insert("memory hierarchy");
+        }
+        // Without a limit of memory there is none of both either, unless one is named.
+        let swap = both(limits.memory_swap).or(limit.filter(|&l| l < 0));
         // The limit must never exceed limit + swap in between: raise the outer one first, lower it last.
         let now = read_number(&self.dir.join("memory.memsw.limit_in_bytes"));
         let outer_first = matches!((now, limit), (Some(now), Some(limit)) if limit < 0 || limit as u64 > now);
@@ -84,12 +89,18 @@ impl V1 {
             self.write("cpu.shares", shares)?;
             done.insert("cpu shares");
         }
-        if let Some(period) = limits.cpu_period.filter(|&p| p != 0) {
-            self.write("cpu.cfs_period_us", period)?;
-            done.insert("cpu quota");
-        }
-        if let Some(quota) = limits.cpu_quota.filter(|&q| q != 0) {
-            self.write("cpu.cfs_quota_us", quota)?;
+        let file = |name: &str| self.dir.join(name);
+        let text = |n: Option<u64>| n.filter(|&n| n != 0).map(|n| n.to_string());
+        let signed = |n: Option<i64>| n.filter(|&n| n != 0).map(|n| n.to_string());
+        let (quota, period) = (signed(limits.cpu_quota), text(limits.cpu_period));
+        if quota.is_some() || period.is_some() {
+            let (quota_file, period_file) = (file("cpu.cfs_quota_us"), file("cpu.cfs_period_us"));
+            let burst = file("cpu.cfs_burst_us");
+            // A burst that is to shrink must not bar a quota that does.
+            if limits.cpu_burst.is_some_and(|b| read_number(&burst).is_some_and(|now| b < now)) {
+                self.write("cpu.cfs_burst_us", limits.cpu_burst.unwrap_or(0))?;
+            }
+            write_both((&period_file, period), (&quota_file, quota))?;
             done.insert("cpu quota");
         }
         if let Some(burst) = limits.cpu_burst
@@ -97,10 +108,51 @@ impl V1 {
         {
             done.insert("cpu burst");
         }
+        let (runtime, period) = (file("cpu.rt_runtime_us"), file("cpu.rt_period_us"));
+        if limits.real_time() && runtime.exists() {
+            write_both((&period, text(limits.cpu_rt_period)), (&runtime, signed(limits.cpu_rt_runtime)))?;
+            done.insert("real-time cpu time");
+        }
         if let Some(idle) = limits.cpu_idle
             && self.write_if_there("cpu.idle", u8::from(idle))?
         {
             done.insert("cpu idle");
+        }
+        Ok(())
+    }
+
+    fn apply_block_io(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
+        let set = |weight: Option<u16>| weight.filter(|&w| w != 0);
+        let either = |name: &str, value: String| -> Result<bool> {
+            Ok(self.write_if_there(&format!("blkio.bfq.{name}"), &value)?
+                || self.write_if_there(&format!("blkio.{name}"), &value)?)
+        };
+        if let Some(weight) = set(limits.io_weight)
+            && either("weight", weight.to_string())?
+        {
+            done.insert("io weight");
+        }
+        if let Some(weight) = set(limits.io_leaf_weight)
+            && self.write_if_there("blkio.leaf_weight", weight)?
+        {
+            done.insert("io leaf weight");
+        }
+        let mut all = true;
+        for device in &limits.io_device_weights {
+            let number = format!("{}:{}", device.major, device.minor);
+            if let Some(weight) = set(device.weight) {
+                all &= either("weight_device", format!("{number} {weight}"))?;
+            }
+            if let Some(weight) = set(device.leaf_weight) {
+                all &= self.write_if_there("blkio.leaf_weight_device", format!("{number} {weight}"))?;
+            }
+        }
+        if all {
+            done.insert("io weights of devices");
+        }
+        for limit in &limits.io_throttles {
+            self.write(limit.v1_file(), format!("{}:{} {}", limit.major, limit.minor, limit.rate))?;
+            done.insert("io limits of devices");
         }
         Ok(())
     }
@@ -178,19 +230,35 @@ impl Hierarchy for V1 {
         if self.has("pids")
             && let Some(pids) = limits.pids
         {
-            self.write("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
+            self.write("pids.max", Limits::pids_text(pids))?;
             done.insert("pids");
         }
-        if self.has("blkio")
-            && let Some(weight) = limits.io_weight.filter(|&w| w != 0)
-            && (self.write_if_there("blkio.bfq.weight", weight)?
-                || self.write_if_there("blkio.weight", weight)?)
+        if self.has("blkio") {
+            self.apply_block_io(limits, &mut done)?;
+        }
+        if self.has("net_cls")
+            && let Some(class) = limits.network_class
         {
-            done.insert("io weight");
+            self.write("net_cls.classid", class)?;
+            done.insert("network class");
+        }
+        if self.has("net_prio") {
+            for (interface, priority) in &limits.network_priorities {
+                self.write("net_prio.ifpriomap", format!("{interface} {priority}"))?;
+                done.insert("network priorities");
+            }
+        }
+        if self.has("rdma") {
+            for limit in &limits.rdma {
+                self.write("rdma.max", limit.line())?;
+                done.insert("rdma");
+            }
         }
         if self.has("hugetlb") {
             for (size, bytes) in &limits.huge_pages {
                 self.write(&format!("hugetlb.{size}.limit_in_bytes"), bytes)?;
+                // What is only reserved counts too, since Linux 5.7.
+                self.write_if_there(&format!("hugetlb.{size}.rsvd.limit_in_bytes"), bytes)?;
                 done.insert("huge pages");
             }
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::{Hierarchy, Limits, Usage, device, gone, read_keyed, read_number, write};
+use super::{Hierarchy, Limits, Usage, device, gone, read_keyed, read_number, write, write_both};
 use crate::{Act, Error, Result};
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct V2 {
 }
 
 /// The controllers that limits need; others of the machine are left to whoever wants them.
-const WANTED: [&str; 6] = ["cpu", "cpuset", "memory", "io", "pids", "hugetlb"];
+const WANTED: [&str; 9] = ["cpu", "cpuset", "memory", "io", "pids", "hugetlb", "rdma", "misc", "dmem"];
 
 impl V2 {
     pub(super) fn new(root: PathBuf, path: &Path) -> Self {
@@ -39,10 +39,24 @@ impl V2 {
     }
 
     fn apply_memory(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
-        if let Some(swap) = limits.memory_swap.filter(|&s| s != 0) {
+        if let Some(limit) = limits.memory.filter(|&l| limits.memory_check && l > 0)
+            && let Some(used) = read_number(&self.dir.join("memory.current"))
+            && used > limit.unsigned_abs()
+        {
+            let object = format!("the memory limit {limit} (checkBeforeUpdate: {used} bytes are in use)");
+            return Err(Error::new("apply", object, Errno::BUSY));
+        }
+        // Children always count.
+        if limits.memory_hierarchy == Some(true) {
+            done.insert("memory hierarchy");
+        }
+        let unlimited = limits.memory.filter(|&l| l < 0);
+        if let Some(swap) = limits.memory_swap.filter(|&s| s != 0).or(unlimited) {
             // The specification counts memory and swap together, v2 counts swap alone.
             let alone = match (swap, limits.memory) {
                 (swap, _) if swap < 0 => -1,
+                // Memory has no limit: it is swap alone that has one.
+                (swap, Some(memory)) if memory < 0 => swap,
                 (swap, Some(memory)) if memory > 0 && swap >= memory => swap - memory,
                 (swap, memory) => {
                     let object = format!(
@@ -53,6 +67,10 @@ impl V2 {
             };
             match self.write("memory.swap.max", Self::limit(alone)) {
                 Ok(()) => drop(done.insert("memory and swap")),
+                // A kernel without swap has none to limit.
+                Err(e) if e.errno() == Some(Errno::NOENT) && alone <= 0 => {
+                    done.insert("memory and swap");
+                }
                 Err(e) if e.errno() == Some(Errno::NOENT) => {}
                 Err(e) => return Err(e),
             }
@@ -68,6 +86,52 @@ impl V2 {
         Ok(())
     }
 
+    fn apply_io(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
+        // 10..1000 onto 1..10000, ends on ends.
+        let scaled = |weight: u16| 1 + (u64::from(weight).max(10) - 10) * 9999 / 990;
+        let either = |device: &str, weight: u16| {
+            self.write("io.bfq.weight", format!("{device}{weight}")).is_ok()
+                || self.write("io.weight", format!("{device}{}", scaled(weight))).is_ok()
+        };
+        if let Some(weight) = limits.io_weight.filter(|&w| w != 0)
+            && either("", weight)
+        {
+            done.insert("io weight");
+        }
+        let mut all = true;
+        for device in &limits.io_device_weights {
+            if let Some(weight) = device.weight.filter(|&w| w != 0) {
+                all &= either(&format!("{}:{} ", device.major, device.minor), weight);
+            }
+            // v2 has no cgroup with processes beside its children: nothing to weigh against them.
+            all &= device.leaf_weight.is_none_or(|w| w == 0);
+        }
+        if all {
+            done.insert("io weights of devices");
+        }
+        for limit in &limits.io_throttles {
+            self.write("io.max", limit.v2_line())?;
+            done.insert("io limits of devices");
+        }
+        Ok(())
+    }
+
+    /// One line of a file that the configuration names itself.
+    fn write_unified(&self, file: &str, line: &str, controllers: &[&str]) -> Result<()> {
+        let Err(e) = self.write(file, line) else { return Ok(()) };
+        let hint = match file.split_once('.') {
+            None => " (a file's name is CONTROLLER.PARAMETER)".to_owned(),
+            Some((controller, _))
+                if e.errno() == Some(Errno::NOENT) && !controllers.contains(&controller) =>
+            {
+                format!(" (the controller {controller} is not enabled for this cgroup)")
+            }
+            Some(_) => String::new(),
+        };
+        let errno = e.errno().unwrap_or(Errno::IO);
+        Err(Error::new("set", format!("linux.resources.unified.{file} to {line:?}{hint}"), errno))
+    }
+
     fn apply_cpu(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
         if let Some(idle) = limits.cpu_idle {
             self.write("cpu.idle", u8::from(idle))?;
@@ -79,15 +143,14 @@ impl V2 {
         }
         let quota = limits.cpu_quota.filter(|&q| q != 0);
         let period = limits.cpu_period.filter(|&p| p != 0);
-        if quota.is_some() || period.is_some() {
+        let max = (quota.is_some() || period.is_some()).then(|| {
             let quota = quota.map_or_else(|| "max".into(), Self::limit);
-            self.write("cpu.max", period.map_or_else(|| quota.clone(), |p| format!("{quota} {p}")))?;
-            done.insert("cpu quota");
-        }
-        if let Some(burst) = limits.cpu_burst {
-            self.write("cpu.max.burst", burst)?;
-            done.insert("cpu burst");
-        }
+            period.map_or_else(|| quota.clone(), |p| format!("{quota} {p}"))
+        });
+        done.extend(max.is_some().then_some("cpu quota"));
+        done.extend(limits.cpu_burst.is_some().then_some("cpu burst"));
+        let burst = limits.cpu_burst.map(|b| b.to_string());
+        write_both((&self.dir.join("cpu.max.burst"), burst), (&self.dir.join("cpu.max"), max))?;
         Ok(())
     }
 }
@@ -162,21 +225,26 @@ impl Hierarchy for V2 {
         if has("pids")
             && let Some(pids) = limits.pids
         {
-            self.write("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
+            self.write("pids.max", Limits::pids_text(pids))?;
             done.insert("pids");
         }
-        if has("io")
-            && let Some(weight) = limits.io_weight.filter(|&w| w != 0)
-        {
-            // 10..1000 onto 1..10000, ends on ends.
-            let scaled = 1 + (u64::from(weight) - 10) * 9999 / 990;
-            if self.write("io.bfq.weight", weight).is_ok() || self.write("io.weight", scaled).is_ok() {
-                done.insert("io weight");
+        if has("io") {
+            self.apply_io(limits, &mut done)?;
+        }
+        if has("rdma") {
+            for limit in &limits.rdma {
+                self.write("rdma.max", limit.line())?;
+                done.insert("rdma");
             }
         }
         if has("hugetlb") {
             for (size, bytes) in &limits.huge_pages {
                 self.write(&format!("hugetlb.{size}.max"), bytes)?;
+                // What is only reserved counts too, since Linux 5.7.
+                match self.write(&format!("hugetlb.{size}.rsvd.max"), bytes) {
+                    Err(e) if e.errno() != Some(Errno::NOENT) => return Err(e),
+                    _ => {}
+                }
                 done.insert("huge pages");
             }
         }
@@ -191,7 +259,9 @@ impl Hierarchy for V2 {
                 let object = format!("unified limit {file:?} (give the name of a file of the cgroup)");
                 return Err(Error::new("apply", object, Errno::INVAL));
             }
-            self.write(file, value)?;
+            for line in value.lines() {
+                self.write_unified(file, line, &controllers)?;
+            }
             done.insert("unified");
         }
         Ok(done)

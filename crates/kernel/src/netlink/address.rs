@@ -4,8 +4,8 @@ use super::net::IpNet;
 use super::socket::Socket;
 use super::uapi::{
     AF_INET, AF_INET6, AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_F_NODAD, IFA_F_NOPREFIXROUTE,
-    IFA_F_PERMANENT, IFA_FLAGS, IFA_LOCAL, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, RTM_DELADDR,
-    RTM_GETADDR, RTM_NEWADDR,
+    IFA_F_PERMANENT, IFA_FLAGS, IFA_LOCAL, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
+    RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 use super::wire::{Attributes, Batch, Received, read_u32};
 use crate::Result;
@@ -19,6 +19,8 @@ pub struct Address {
     pub net: IpNet,
     /// Without the route to its network.
     pub no_prefix_route: bool,
+    /// Stays until somebody takes it away, and is good everywhere: nobody else gave it for a time or for this link alone.
+    pub permanent_global: bool,
     /// IPv6: usable at once, without duplicate address detection.
     pub no_dad: bool,
 }
@@ -26,7 +28,7 @@ pub struct Address {
 impl Address {
     /// An address that is usable at once, with the route to its network.
     pub fn new(link: u32, net: IpNet) -> Self {
-        Self { link, net, no_prefix_route: false, no_dad: true }
+        Self { link, net, no_prefix_route: false, permanent_global: true, no_dad: true }
     }
 
     fn header(&self) -> [u8; 8] {
@@ -48,6 +50,7 @@ impl Address {
         Some(Self {
             link: read_u32(message.body, 4)?,
             net: IpNet::new(address, *message.body.get(1)?)?,
+            permanent_global: flags & IFA_F_PERMANENT != 0 && message.body.get(3) == Some(&RT_SCOPE_UNIVERSE),
             no_prefix_route: flags & IFA_F_NOPREFIXROUTE != 0,
             no_dad: flags & IFA_F_NODAD != 0,
         })

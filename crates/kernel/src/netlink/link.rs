@@ -182,6 +182,7 @@ pub struct SetLink<'a> {
     arp_notify: Option<bool>,
     route_localnet: Option<bool>,
     no_link_local: bool,
+    netns: Option<BorrowedFd<'a>>,
 }
 
 impl<'a> SetLink<'a> {
@@ -273,6 +274,13 @@ impl<'a> SetLink<'a> {
         Self { no_link_local: true, ..self }
     }
 
+    /// Moves it into another network namespace, where it is down and has no addresses. With a new name of a pattern such
+    /// as `eth%d` the kernel numbers it there.
+    #[must_use]
+    pub fn netns(self, netns: BorrowedFd<'a>) -> Self {
+        Self { netns: Some(netns), ..self }
+    }
+
     fn object(&self) -> String {
         self.name.map_or_else(|| format!("link number {}", self.index), |name| format!("link {name}"))
     }
@@ -329,6 +337,9 @@ impl Batch {
         let mut m = self.message(kind, NLM_F_ACK, &header, "change", set.object());
         if let Some(name) = set.new_name.or(set.name) {
             m.text(IFLA_IFNAME, name);
+        }
+        if let Some(netns) = set.netns {
+            m.u32(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
         }
         if let Some(mtu) = set.mtu {
             m.u32(IFLA_MTU, mtu);

@@ -95,6 +95,10 @@ pub enum NamespaceType {
 }
 
 impl NamespaceType {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Pid, Self::Network, Self::Mount, Self::Ipc, Self::Uts, Self::User, Self::Cgroup, Self::Time];
+
     /// The specification's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -198,6 +202,19 @@ pub enum MemoryPolicyMode {
     MpolLocal,
 }
 
+impl MemoryPolicyMode {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::MpolDefault,
+        Self::MpolBind,
+        Self::MpolInterleave,
+        Self::MpolWeightedInterleave,
+        Self::MpolPreferred,
+        Self::MpolPreferredMany,
+        Self::MpolLocal,
+    ];
+}
+
 /// The flags of set_mempolicy(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "set_mempolicy(2) describes them")]
@@ -208,6 +225,11 @@ pub enum MemoryPolicyFlag {
     RelativeNodes,
     #[serde(rename = "MPOL_F_STATIC_NODES")]
     StaticNodes,
+}
+
+impl MemoryPolicyFlag {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NumaBalancing, Self::RelativeNodes, Self::StaticNodes];
 }
 
 /// What personality(2) gets.

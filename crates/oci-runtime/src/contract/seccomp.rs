@@ -87,6 +87,11 @@ pub enum Operator {
     MaskedEq,
 }
 
+impl Operator {
+    /// All of them.
+    pub const ALL: [Self; 7] = [Self::Ne, Self::Lt, Self::Le, Self::Eq, Self::Ge, Self::Gt, Self::MaskedEq];
+}
+
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -120,6 +125,19 @@ pub enum Action {
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Kill,
+        Self::KillProcess,
+        Self::KillThread,
+        Self::Trap,
+        Self::Errno,
+        Self::Trace,
+        Self::Allow,
+        Self::Log,
+        Self::Notify,
+    ];
+
     /// Does the action carry an errno (for a tracer: a message)?
     pub fn takes_errno(self) -> bool {
         matches!(self, Self::Errno | Self::Trace)
@@ -141,6 +159,11 @@ pub enum Flag {
     /// Only a fatal signal interrupts a call that an agent is looking at.
     #[serde(rename = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")]
     WaitKillableRecv,
+}
+
+impl Flag {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tsync, Self::Log, Self::SpecAllow, Self::WaitKillableRecv];
 }
 
 /// The architectures of the specification (libseccomp 2.6's names).
@@ -193,4 +216,33 @@ pub enum Arch {
     Sh,
     #[serde(rename = "SCMP_ARCH_SHEB")]
     Sheb,
+}
+
+impl Arch {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::X86,
+        Self::X86_64,
+        Self::X32,
+        Self::Arm,
+        Self::Aarch64,
+        Self::Mips,
+        Self::Mips64,
+        Self::Mips64N32,
+        Self::Mipsel,
+        Self::Mipsel64,
+        Self::Mipsel64N32,
+        Self::Ppc,
+        Self::Ppc64,
+        Self::Ppc64Le,
+        Self::S390,
+        Self::S390X,
+        Self::Parisc,
+        Self::Parisc64,
+        Self::Riscv64,
+        Self::Loongarch64,
+        Self::M68k,
+        Self::Sh,
+        Self::Sheb,
+    ];
 }

@@ -2,37 +2,48 @@
 //! nothing (a memory limit of a few pages must be enough to get to the program); tests check it.
 
 pub(crate) mod console;
+mod copyup;
+mod home;
+pub(crate) mod hooks;
+mod label;
 mod process;
 pub(crate) mod report;
 mod rootfs;
+mod schedule;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::thread::UnshareFlags;
+use rustix::net::SocketFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
-use crate::plan::{Plan, ProcessPlan};
+use crate::plan::{HookPlans, Plan, ProcessPlan};
 use report::{At, Failure, Message, Step, receive, send};
 
 /// Makes the container around this process and executes its program. `slots` has room for one descriptor a mount.
 pub(crate) fn container(
-    plan: Plan,
+    mut plan: Plan,
     mut slots: Vec<Option<OwnedFd>>,
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
 ) -> ! {
     hide();
-    let failure = match make(&plan, &mut slots, entrances, channel) {
-        Ok(root) => process::become_program(&plan.process, root.as_fd(), channel),
-        Err(failure) => failure,
+    let (root, start) = match make(&plan, &mut slots, entrances, channel) {
+        Ok(made) => made,
+        Err(failure) => fail(channel, failure),
     };
+    // Who starts a container that was left alone hears of it by a connection of its own.
+    let channel = start.as_ref().map_or(channel, AsFd::as_fd);
+    let prepared = plan.process.asks_agent();
+    let hooks = plan.hooks.as_ref();
+    let failure = process::become_program(&mut plan.process, root.as_fd(), channel, hooks, prepared);
     fail(channel, failure)
 }
 
 /// Joins the container behind `container` (namespaces of `kinds`) and executes a program there.
 pub(crate) fn joined(
-    plan: &ProcessPlan,
+    plan: &mut ProcessPlan,
     container: &OwnedFd,
     kinds: rustix::thread::ThreadNameSpaceType,
     entrances: &[OwnedFd],
@@ -41,19 +52,30 @@ pub(crate) fn joined(
     hide();
     let join = || {
         kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
-        set_oom_score(plan, channel)?;
+        settle(plan, channel)?;
         kernel::namespace::enter(container, kinds).at(Step::JoinNamespace, 0)?;
+        if kinds.contains(rustix::thread::ThreadNameSpaceType::USER) {
+            match process::become_root() {
+                // Nobody is root in there.
+                Err(Errno::INVAL) => {}
+                other => other.at(Step::BecomeRoot, 0)?,
+            }
+            hide();
+        }
+        if let Some(root) = &plan.shared_root {
+            change_root(root.as_fd()).at(Step::PivotRoot, 0)?;
+        }
         let root = open_root()?;
         if plan.terminal {
             console::make(root.as_fd(), plan, false, channel)?;
         }
-        let_go(plan, root.as_fd(), channel)?;
+        let_go(plan, root.as_fd(), channel, None)?;
         send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
         await_message(channel, Step::AwaitStart)?;
         Ok(root)
     };
     let failure = match join() {
-        Ok(root) => process::become_program(plan, root.as_fd(), channel),
+        Ok(root) => process::become_program(plan, root.as_fd(), channel, None, false),
         Err(failure) => failure,
     };
     fail(channel, failure)
@@ -67,16 +89,56 @@ fn hide() {
 }
 
 /// Closes what the parent has open: from here on this process follows paths that the container made.
-fn let_go(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+fn let_go(
+    plan: &ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+    hooks: Option<&HookPlans>,
+) -> Result<(), Failure> {
     let stdio = |n: usize| plan.stdio.as_ref().map(|fds| fds[n].as_fd());
-    kernel::process::close_all_but([Some(root), Some(channel), stdio(0), stdio(1), stdio(2)])
-        .at(Step::CloseDescriptors, 0)
+    let kept = [
+        Some(root),
+        Some(channel),
+        stdio(0),
+        stdio(1),
+        stdio(2),
+        plan.listener.as_ref().map(AsFd::as_fd),
+        hooks.map(|h| h.starting.as_fd()),
+        hooks.map(|h| h.output.as_fd()),
+    ];
+    kernel::process::close_all_but(3 + plan.preserved, kept).at(Step::CloseDescriptors, 0)
+}
+
+/// Waits for the start: by the channel, or, once the parent has left this process alone, by a connection. Who connects
+/// and leaves without a word has looked whether this process still waits.
+fn await_start(channel: BorrowedFd<'_>, listener: Option<&OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+    let refused = |errno| Failure { step: Step::AwaitStart, index: 0, errno };
+    match (receive(channel).at(Step::AwaitStart, 0)?, listener) {
+        (Some(Message::Start), _) => Ok(None),
+        (Some(Message::Detach), Some(listener)) => loop {
+            let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::AGAIN) => continue,
+                other => other.map_err(refused)?,
+            };
+            if let Ok(Some(Message::Start)) = receive(connection.as_fd()) {
+                return Ok(Some(connection));
+            }
+        },
+        _ => Err(refused(Errno::PIPE)),
+    }
 }
 
 fn fail(channel: BorrowedFd<'_>, failure: Failure) -> ! {
     // If nobody listens any more there is nobody to tell.
     let _ = send(channel, &Message::Failed(failure));
     kernel::process::exit_now(1)
+}
+
+/// Makes `root` this process's root, in a mount namespace that others use too.
+fn change_root(root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(c".")?;
+    rustix::process::chdir(c"/")
 }
 
 fn open_root() -> Result<OwnedFd, Failure> {
@@ -87,7 +149,7 @@ fn open_root() -> Result<OwnedFd, Failure> {
 /// Waits for the parent's word. A parent that is gone ends the container before it began.
 fn await_message(channel: BorrowedFd<'_>, step: Step) -> Result<(), Failure> {
     match receive(channel).at(step, 0)? {
-        Some(Message::Mapped | Message::Start) => Ok(()),
+        Some(Message::Mapped | Message::HooksDone | Message::Start) => Ok(()),
         _ => Err(Failure { step, index: 0, errno: Errno::PIPE }),
     }
 }
@@ -97,15 +159,14 @@ fn make(
     slots: &mut [Option<OwnedFd>],
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
-) -> Result<OwnedFd, Failure> {
-    kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
-    set_oom_score(&plan.process, channel)?;
-    for (index, (kind, file)) in plan.namespaces.joined.iter().enumerate() {
-        rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind))
-            .at(Step::JoinNamespace, index)?;
+) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+    if !plan.namespaces.through_another() {
+        begin(plan, entrances, channel)?;
     }
-    if plan.namespaces.new_user() {
+    if plan.awaits_parent() {
         await_message(channel, Step::AwaitMapping)?;
+    }
+    if plan.namespaces.has_user() {
         process::become_root().at(Step::BecomeRoot, 0)?;
     }
     if plan.namespaces.new_cgroup {
@@ -117,16 +178,74 @@ fn make(
     if let Some(name) = &plan.domainname {
         rustix::system::setdomainname(name).at(Step::DomainName, 0)?;
     }
-    let root = rootfs::enter(plan, slots)?;
-    rootfs::furnish(plan, slots, root.as_fd())?;
+    rootfs::attach_root(plan, slots)?;
+    rootfs::furnish(plan, slots, plan.root.tree.as_fd())?;
+    if let Some(hooks) = &plan.hooks {
+        if hooks.pause {
+            send(channel, &Message::Hooks).at(Step::CreateContainerHook, 0)?;
+            await_message(channel, Step::CreateContainerHook)?;
+        }
+        let step = Step::CreateContainerHook;
+        hooks::run(&hooks.create_container, &hooks.creating, hooks, step, channel)?;
+    }
+    let root = rootfs::pivot(plan)?;
     if plan.process.terminal {
         console::make(root.as_fd(), &plan.process, true, channel)?;
     }
     rootfs::seal(plan, slots, root.as_fd())?;
-    let_go(&plan.process, root.as_fd(), channel)?;
+    if plan.process.listener.is_some() {
+        process::find_program(&plan.process)?;
+    }
+    let_go(&plan.process, root.as_fd(), channel, plan.hooks.as_ref())?;
+    if plan.process.asks_agent() {
+        // Its agent is handed the descriptor by whoever creates the container: an agent that is not there is told now.
+        process::prepare(&plan.process, root.as_fd(), channel)?;
+    }
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
-    await_message(channel, Step::AwaitStart)?;
-    Ok(root)
+    let start = await_start(channel, plan.process.listener.as_ref())?;
+    Ok((root, start))
+}
+
+/// Goes where the container is: its cgroup and the namespaces it joins.
+pub(crate) fn begin(plan: &Plan, entrances: &[OwnedFd], channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    hide();
+    kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
+    settle(&plan.process, channel)?;
+    join_namespaces(&plan.namespaces.joined)
+}
+
+/// Joins namespaces, each with the rights that its owner wants: those of the host first, those of the user namespace
+/// after it is joined, and mounts last.
+fn join_namespaces(namespaces: &[(LinkNameSpaceType, OwnedFd)]) -> Result<(), Failure> {
+    use LinkNameSpaceType::{Mount, User};
+    let has_user = namespaces.iter().any(|(kind, _)| *kind == User);
+    let mut left = [true; 8];
+    // The last round is for those that wanted the rights of the user namespace.
+    for round in 0..4 {
+        for (index, (kind, file)) in namespaces.iter().enumerate() {
+            let turn = match *kind {
+                User => round == 2,
+                Mount => round == 1 || round == 3,
+                _ => round == 0 || round == 3,
+            };
+            let Some(left) = left.get_mut(index).filter(|left| **left && turn) else { continue };
+            match rustix::thread::move_into_link_name_space(file.as_fd(), Some(*kind)) {
+                Err(Errno::PERM) if has_user && round < 2 => {}
+                other => {
+                    other.at(Step::JoinNamespace, index)?;
+                    *left = false;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What takes the host's procfs, and the place in the cgroup.
+fn settle(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    set_oom_score(plan, channel)?;
+    schedule::cpus(&plan.schedule)?;
+    label::apply(&plan.labels)
 }
 
 /// Written while the host's procfs can still be reached. A score that may not be lowered (that takes

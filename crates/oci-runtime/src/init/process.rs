@@ -8,7 +8,7 @@ use rustix::process::{Rlimit, getrlimit, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::report::{At, Failure, Message, Step, send};
-use crate::plan::ProcessPlan;
+use crate::plan::{HookPlans, ProcessPlan};
 
 /// Takes the ids that a new user namespace maps to 0.
 pub(super) fn become_root() -> rustix::io::Result<()> {
@@ -17,15 +17,54 @@ pub(super) fn become_root() -> rustix::io::Result<()> {
     set_thread_res_uid(uid, uid, uid)
 }
 
+/// Says that there is no program while whoever creates the container still listens: callers of a runtime expect to hear
+/// of it then, and not at the start. What depends on the working directory is left to the start.
+pub(super) fn find_program(plan: &ProcessPlan) -> Result<(), Failure> {
+    let mut refused = Errno::NOENT;
+    for candidate in &plan.candidates {
+        if candidate.to_bytes().first() != Some(&b'/') {
+            return Ok(());
+        }
+        match rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(other) => refused = other,
+        }
+    }
+    if plan.program.is_empty() { Ok(()) } else { Err(Failure { step: Step::Exec, index: 0, errno: refused }) }
+}
+
 /// Gives up what the program must not have and executes it. Returns only if that failed.
-pub(super) fn become_program(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Failure {
-    match prepare(plan, root, channel) {
+pub(super) fn become_program(
+    plan: &mut ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+    hooks: Option<&HookPlans>,
+    prepared: bool,
+) -> Failure {
+    super::home::add(&mut plan.env, plan.uid.as_raw(), root);
+    let ready = if prepared { Ok(()) } else { prepare(plan, root, channel) };
+    let ready = ready.and_then(|()| match hooks {
+        // With no more rights than the program has: the container's image may have put something else there.
+        Some(hooks) if !hooks.start_container.is_empty() => {
+            let step = Step::StartContainerHook;
+            super::hooks::run(&hooks.start_container, &hooks.starting, hooks, step, channel)?;
+            send(channel, &Message::HooksDone).at(step, 0)
+        }
+        _ => Ok(()),
+    });
+    match ready {
         Ok(()) => execute(plan),
         Err(failure) => failure,
     }
 }
 
-fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+/// Gives up what the program must not have.
+pub(super) fn prepare(
+    plan: &ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+) -> Result<(), Failure> {
     // A caller that made a session of its own for this process cannot be: each container leads one.
     rustix::process::setsid().at(Step::Session, 0)?;
     match &plan.stdio {
@@ -39,6 +78,13 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
         }
         None => {}
     }
+    super::schedule::apply(&plan.schedule)?;
+    // What is opened from here on is so by itself. A filter may not let this through.
+    kernel::process::mark_close_on_exec(3 + plan.preserved).map_err(|e| Failure {
+        step: Step::CloseDescriptors,
+        index: 0,
+        errno: e.errno().unwrap_or(Errno::IO),
+    })?;
     for (index, (resource, limit)) in plan.rlimits.iter().enumerate() {
         set_limit(*resource, *limit, index, channel)?;
     }
@@ -48,9 +94,9 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
     plan.capabilities.drop_bounding().at(Step::Capabilities, 0)?;
     // Loading a filter without no_new_privs takes CAP_SYS_ADMIN: now or never.
     if !plan.no_new_privileges {
-        load_filter(plan)?;
+        load_filter(plan, channel)?;
     }
-    set_thread_groups(&plan.groups).at(Step::Groups, 0)?;
+    set_groups(plan, channel)?;
     set_thread_res_gid(plan.gid, plan.gid, plan.gid).at(Step::GroupId, 0)?;
     set_thread_res_uid(plan.uid, plan.uid, plan.uid).at(Step::UserId, 0)?;
     if entered.is_err() {
@@ -68,18 +114,29 @@ fn prepare(plan: &ProcessPlan, root: BorrowedFd<'_>, channel: BorrowedFd<'_>) ->
     }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges, 0)?;
-        load_filter(plan)?;
+        load_filter(plan, channel)?;
     }
-    kernel::process::mark_close_on_exec(3).map_err(|e| Failure {
-        step: Step::CloseDescriptors,
-        index: 0,
-        errno: e.errno().unwrap_or(Errno::IO),
-    })
+    Ok(())
 }
 
-fn load_filter(plan: &ProcessPlan) -> Result<(), Failure> {
-    match &plan.seccomp {
-        Some(program) => program.load().map(drop).at(Step::Seccomp, 0),
+/// Where a user namespace was made without rights over groups (by this runtime, or by a user around it), nobody in it may
+/// set any: those that were asked for are then missed with a warning, and those that are there stay.
+fn set_groups(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    match set_thread_groups(&plan.groups) {
+        Err(Errno::PERM) if plan.groups.is_empty() => Ok(()),
+        Err(errno @ Errno::PERM) if plan.user_namespace => {
+            let failure = Failure { step: Step::Groups, index: 0, errno };
+            send(channel, &Message::Warning(failure, 0)).at(Step::Groups, 0)
+        }
+        other => other.at(Step::Groups, 0),
+    }
+}
+
+/// Loads the filter; where it asks an agent, the parent gets the descriptor it asks on.
+fn load_filter(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    let Some(program) = &plan.seccomp else { return Ok(()) };
+    match program.load().at(Step::Seccomp, 0)? {
+        Some(listener) => send(channel, &Message::Listener(listener)).at(Step::Listener, 0),
         None => Ok(()),
     }
 }

@@ -27,6 +27,7 @@ pub(crate) enum Step {
     MountAttributes,
     DeviceNode,
     DeviceLink,
+    CreateContainerHook,
     Console,
     Sysctl,
     MaskPath,
@@ -45,11 +46,24 @@ pub(crate) enum Step {
     Capabilities,
     NoNewPrivileges,
     Seccomp,
+    Listener,
     CloseDescriptors,
+    StartContainerHook,
     Exec,
+    Affinity,
+    Scheduler,
+    IoPriority,
+    MemoryPolicy,
+    Personality,
+    AppArmor,
+    SelinuxLabel,
+    MountLabel,
+    CopyUp,
+    Remount,
+    Clone,
 }
 
-const STEPS: [Step; 35] = [
+const STEPS: [Step; 49] = [
     Step::EnterCgroup,
     Step::JoinNamespace,
     Step::Unshare,
@@ -65,6 +79,7 @@ const STEPS: [Step; 35] = [
     Step::MountAttributes,
     Step::DeviceNode,
     Step::DeviceLink,
+    Step::CreateContainerHook,
     Step::Console,
     Step::Sysctl,
     Step::MaskPath,
@@ -83,8 +98,21 @@ const STEPS: [Step; 35] = [
     Step::Capabilities,
     Step::NoNewPrivileges,
     Step::Seccomp,
+    Step::Listener,
     Step::CloseDescriptors,
+    Step::StartContainerHook,
     Step::Exec,
+    Step::Affinity,
+    Step::Scheduler,
+    Step::IoPriority,
+    Step::MemoryPolicy,
+    Step::Personality,
+    Step::AppArmor,
+    Step::SelinuxLabel,
+    Step::MountLabel,
+    Step::CopyUp,
+    Step::Remount,
+    Step::Clone,
 ];
 
 /// A step that did not go as planned.
@@ -117,8 +145,18 @@ pub(crate) enum Message {
     Warning(Failure, u64),
     /// Child: the master of its terminal.
     Console(OwnedFd),
+    /// Child: the descriptor on which its system call filter asks.
+    Listener(OwnedFd),
+    /// Child: the root is furnished and not changed to yet: time for hooks.
+    Hooks,
+    /// A process in between: the container's.
+    Born(OwnedFd),
     /// Parent: the ids are mapped.
     Mapped,
+    /// Either side: its hooks have run.
+    HooksDone,
+    /// Parent: wait for the start on the listening socket; this side closes now.
+    Detach,
     /// Parent: execute the program.
     Start,
 }
@@ -144,7 +182,18 @@ pub(crate) fn send(channel: BorrowedFd<'_>, message: &Message) -> rustix::io::Re
             bytes[0] = b'c';
             fd = Some([master.as_fd()]);
         }
+        Message::Listener(listener) => {
+            bytes[0] = b'l';
+            fd = Some([listener.as_fd()]);
+        }
+        Message::Hooks => bytes[0] = b'h',
+        Message::Born(pidfd) => {
+            bytes[0] = b'b';
+            fd = Some([pidfd.as_fd()]);
+        }
         Message::Mapped => bytes[0] = b'm',
+        Message::HooksDone => bytes[0] = b'd',
+        Message::Detach => bytes[0] = b't',
         Message::Start => bytes[0] = b's',
     }
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -188,12 +237,20 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
         b'w' => Message::Warning(failure()?, rest),
         b'm' => Message::Mapped,
         b's' => Message::Start,
-        b'c' => {
+        b'h' => Message::Hooks,
+        b'd' => Message::HooksDone,
+        b't' => Message::Detach,
+        kind @ (b'b' | b'c' | b'l') => {
             let fd = ancillary.drain().find_map(|m| match m {
                 RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                 _ => None,
             });
-            Message::Console(fd.ok_or(Errno::BADMSG)?)
+            let fd = fd.ok_or(Errno::BADMSG)?;
+            match kind {
+                b'b' => Message::Born(fd),
+                b'c' => Message::Console(fd),
+                _ => Message::Listener(fd),
+            }
         }
         _ => return Err(Errno::BADMSG),
     }))

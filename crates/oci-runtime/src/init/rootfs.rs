@@ -13,25 +13,40 @@ use super::report::{At, Failure, Step};
 use crate::plan::{CgroupView, DevicePlan, MountPlan, Plan, Source};
 
 const TARGET: OFlags = OFlags::PATH;
+const STAGE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// Makes the detached mounts while the host's filesystems are still in reach, then makes the container's root this
-/// process's root and lets go of the host's. Returns the root.
-pub(super) fn enter(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Failure> {
-    mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0)?;
+/// Makes the detached mounts while the host's filesystems are still in reach, and attaches the root.
+pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<(), Failure> {
+    if !plan.root.shared {
+        mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0)?;
+    }
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
         // A user namespace may mount procfs and sysfs only while it sees a whole one: before the pivot.
         *slot = make(mount).at(Step::MakeMount, index)?;
     }
-    let stage = rustix::fs::open(plan.root.stage.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .at(Step::AttachRoot, 0)?;
-    let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .at(Step::PivotRoot, 0)?;
+    let stage = match rustix::fs::open(plan.root.stage.as_c_str(), STAGE, Mode::empty()) {
+        // A mount namespace that is joined need not have it: its own root will do.
+        Err(Errno::NOENT) => rustix::fs::open(c"/", STAGE, Mode::empty()),
+        other => other,
+    }
+    .at(Step::AttachRoot, 0)?;
     let root = plan.root.tree.as_fd();
     let private =
         Attributes { propagation: u64::from(MountPropagationFlags::PRIVATE.bits()), ..Attributes::default() };
     set_attributes(root, private, true, None).at(Step::AttachRoot, 0)?;
-    attach(root, &stage).at(Step::AttachRoot, 0)?;
-    rustix::process::fchdir(root).at(Step::PivotRoot, 0)?;
+    attach(root, &stage).at(Step::AttachRoot, 0)
+}
+
+/// Makes the container's root this process's root and lets go of the host's. Returns the root.
+pub(super) fn pivot(plan: &Plan) -> Result<OwnedFd, Failure> {
+    if plan.root.shared {
+        // The host goes on using its own root.
+        super::change_root(plan.root.tree.as_fd()).at(Step::PivotRoot, 0)?;
+        return super::open_root();
+    }
+    let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::PivotRoot, 0)?;
+    rustix::process::fchdir(plan.root.tree.as_fd()).at(Step::PivotRoot, 0)?;
     // Old and new root on one spot: no directory inside the container is needed for the old one.
     rustix::process::pivot_root(c".", c".").at(Step::PivotRoot, 0)?;
     rustix::process::fchdir(&old).at(Step::PivotRoot, 0)?;
@@ -40,32 +55,43 @@ pub(super) fn enter(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<OwnedF
     super::open_root()
 }
 
-/// The mount, detached; `None` for one that is made in place. A tree the parent cloned is used where it lies.
+/// The mount, detached; `None` for one that is made in place.
 fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
     match &mount.source {
         Source::Filesystem { kind, source, options } => {
             filesystem(kind, source.as_deref(), MountPlan::options(options), mount.attributes.set).map(Some)
         }
         Source::Tree { tree, .. } => {
-            if !mount.attributes.is_empty() {
-                set_attributes(tree, mount.attributes, false, None)?;
-            }
-            if !mount.recursive_attributes.is_empty() {
-                set_attributes(tree, mount.recursive_attributes, true, None)?;
-            }
+            narrow(tree, mount)?;
             Ok(None)
+        }
+        Source::Path { path, recursive, .. } => {
+            let tree = clone_tree(rustix::fs::CWD, path, *recursive)?;
+            narrow(&tree, mount)?;
+            Ok(Some(tree))
         }
         Source::Cgroup(CgroupView::V2) => filesystem(c"cgroup2", None, [], mount.attributes.set).map(Some),
         Source::Cgroup(CgroupView::V1(_)) => {
             filesystem(c"tmpfs", Some(c"cgroup"), [(c"mode", Some(c"755"))], mount.attributes.set).map(Some)
         }
+        Source::Remount { .. } => Ok(None),
     }
+}
+
+fn narrow(tree: &OwnedFd, mount: &MountPlan) -> rustix::io::Result<()> {
+    if !mount.attributes.is_empty() {
+        set_attributes(tree, mount.attributes, false, None)?;
+    }
+    if !mount.recursive_attributes.is_empty() {
+        set_attributes(tree, mount.recursive_attributes, true, None)?;
+    }
+    Ok(())
 }
 
 fn fd<'a>(mount: &'a MountPlan, slot: &'a Option<OwnedFd>) -> Result<BorrowedFd<'a>, Errno> {
     match (&mount.source, slot) {
-        (Source::Tree { tree, .. }, _) => Ok(tree.as_fd()),
         (_, Some(fd)) => Ok(fd.as_fd()),
+        (Source::Tree { tree, .. }, None) => Ok(tree.as_fd()),
         _ => Err(Errno::BADF),
     }
 }
@@ -75,10 +101,23 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
     // Modes below are meant as they stand.
     rustix::process::umask(Mode::empty());
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
-        let file = matches!(mount.source, Source::Tree { is_dir: false, .. });
-        let target = target(root, &mount.target, file).at(Step::MountTarget, index)?;
+        if let Source::Remount { options } = &mount.source {
+            remount(root, mount, options).at(Step::Remount, index)?;
+            continue;
+        }
+        let file =
+            matches!(mount.source, Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. });
         refuse_link(root, mount).at(Step::MountTarget, index)?;
+        let (target, was_there) = target(root, &mount.target, file).at(Step::MountTarget, index)?;
+        if was_there && (mount.copy_mode || mount.copy_up) {
+            let tmpfs = fd(mount, slot).at(Step::AttachMount, index)?;
+            take_after(mount, &target, tmpfs).at(Step::CopyUp, index)?;
+        }
         attach(fd(mount, slot).at(Step::AttachMount, index)?, &target).at(Step::AttachMount, index)?;
+        if let Some(label) = &mount.label {
+            let top = open_c(root, &mount.target, OFlags::RDONLY | OFlags::DIRECTORY);
+            top.and_then(|top| set_label(&top, label)).at(Step::MountLabel, index)?;
+        }
         if let Source::Cgroup(CgroupView::V1(hierarchies)) = &mount.source {
             attach_hierarchies(root, mount, hierarchies).at(Step::AttachMount, index)?;
         }
@@ -101,7 +140,10 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
 fn refuse_link(root: BorrowedFd<'_>, mount: &MountPlan) -> rustix::io::Result<()> {
     match &mount.source {
         Source::Filesystem { kind, .. } if matches!(kind.to_bytes(), b"proc" | b"sysfs") => {
-            open_plain_c(root, &mount.target, TARGET).map(drop)
+            match open_plain_c(root, &mount.target, TARGET) {
+                Ok(_) | Err(Errno::NOENT) => Ok(()),
+                Err(e) => Err(e),
+            }
         }
         _ => Ok(()),
     }
@@ -119,18 +161,59 @@ fn set_sysctl(root: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> rustix::io::Re
     rustix::io::write(open_below_c(&top, below, OFlags::WRONLY)?, value).map(drop)
 }
 
-/// The directory or file to mount on, made if it is not there.
-fn target(root: BorrowedFd<'_>, path: &CStr, file: bool) -> rustix::io::Result<OwnedFd> {
+/// The directory or file to mount on, made if it is not there; and whether it was.
+fn target(root: BorrowedFd<'_>, path: &CStr, file: bool) -> rustix::io::Result<(OwnedFd, bool)> {
     match open_c(root, path, TARGET) {
         Err(Errno::NOENT) => {}
-        other => return other,
+        other => return Ok((other?, true)),
     }
     if !file {
-        return make_dirs_c(root, path);
+        return Ok((make_dirs_c(root, path)?, false));
     }
     let (parent, name) = make_parent(root, path)?;
     make_file(&parent, name, 0o755)?;
-    open_c(root, path, TARGET)
+    Ok((open_c(root, path, TARGET)?, false))
+}
+
+fn set_label(top: &OwnedFd, label: &CStr) -> rustix::io::Result<()> {
+    rustix::fs::fsetxattr(
+        top,
+        c"security.selinux",
+        label.to_bytes_with_nul(),
+        rustix::fs::XattrFlags::empty(),
+    )
+}
+
+/// Gives a new tmpfs the permissions of the directory it is mounted on, and what is in it.
+fn take_after(mount: &MountPlan, target: &OwnedFd, tmpfs: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let stat = rustix::fs::fstat(target)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_dir() {
+        return Err(Errno::NOTDIR);
+    }
+    if mount.copy_mode {
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        rustix::fs::chmodat(tmpfs, c".", mode, AtFlags::empty())?;
+    }
+    if mount.copy_up { super::copyup::copy(target.as_fd(), tmpfs) } else { Ok(()) }
+}
+
+/// Changes what is mounted on a path already.
+fn remount(
+    root: BorrowedFd<'_>,
+    mount: &MountPlan,
+    options: &[(std::ffi::CString, Option<std::ffi::CString>)],
+) -> rustix::io::Result<()> {
+    let target = open_c(root, &mount.target, TARGET)?;
+    if !options.is_empty() {
+        kernel::mount::reconfigure(&target, MountPlan::options(options))?;
+    }
+    if !mount.attributes.is_empty() {
+        set_attributes(&target, mount.attributes, false, None)?;
+    }
+    if !mount.recursive_attributes.is_empty() {
+        set_attributes(&target, mount.recursive_attributes, true, None)?;
+    }
+    Ok(())
 }
 
 /// An empty file, unless something is there. Made without being opened: what is there may be a pipe that nobody reads.
@@ -191,10 +274,15 @@ fn attach_hierarchies(
 
 fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> rustix::io::Result<()> {
     if let Some(host) = &device.host {
-        return attach(host, target(root, &device.path, true)?);
+        return attach(host, target(root, &device.path, true)?.0);
     }
     let (parent, name) = make_parent(root, &device.path)?;
     match mknodat(&parent, name, device.kind, device.mode, device.number) {
+        // In somebody's user namespace: the host's node serves, which can still be reached.
+        Err(Errno::PERM) => {
+            let host = rustix::fs::open(c"/", TARGET | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            return attach(clone_tree(&host, &device.path, false)?, target(root, &device.path, true)?.0);
+        }
         // The image brought one: it must be the same device.
         Err(Errno::EXIST) => {
             let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -235,10 +323,13 @@ pub(super) fn seal(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'_>)
     }
     let mut empty = None;
     for (index, path) in plan.masked.iter().enumerate() {
-        mask(root, path, &mut empty).at(Step::MaskPath, index)?;
+        mask(root, path, &mut empty, plan.label.as_deref()).at(Step::MaskPath, index)?;
     }
     let read_only = Attributes { set: Attributes::RDONLY, ..Attributes::default() };
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
+        if matches!(mount.source, Source::Remount { .. }) {
+            continue;
+        }
         if mount.read_only_last {
             set_attributes(fd(mount, slot).at(Step::MountAttributes, index)?, read_only, false, None)
                 .at(Step::MountAttributes, index)?;
@@ -273,7 +364,12 @@ fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<()> {
 }
 
 /// Puts `/dev/null` over a file, and an empty read-only directory over a directory. Not there counts as done.
-fn mask(root: BorrowedFd<'_>, path: &CStr, empty: &mut Option<OwnedFd>) -> rustix::io::Result<()> {
+fn mask(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    empty: &mut Option<OwnedFd>,
+    label: Option<&CStr>,
+) -> rustix::io::Result<()> {
     let target = match open_c(root, path, TARGET) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other?,
@@ -296,6 +392,7 @@ fn mask(root: BorrowedFd<'_>, path: &CStr, empty: &mut Option<OwnedFd>) -> rusti
     let options = [(c"nr_blocks", Some(c"1")), (c"nr_inodes", Some(c"1")), (c"mode", Some(c"555"))];
     let flags = Attributes::RDONLY | Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
     // Attached before it is cloned: kernels before 6.15 clone only mounts of the caller's own namespace.
+    let options = options.into_iter().chain(label.map(|label| (c"context", Some(label))));
     let first = filesystem(c"tmpfs", Some(c"tmpfs"), options, flags)?;
     attach(&first, &target)?;
     *empty = Some(first);

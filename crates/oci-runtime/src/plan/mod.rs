@@ -1,9 +1,15 @@
 //! Everything a container needs, prepared by the parent: strings, descriptors, programs. What is left for the time
 //! between clone and exec is system calls in a row, which allocate nothing.
 
+pub(crate) mod hooks;
+mod idmap;
+mod ids;
+mod label;
 pub(crate) mod limits;
 pub(crate) mod mounts;
+pub(crate) mod options;
 pub(crate) mod process;
+mod schedule;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -15,10 +21,16 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::LinkNameSpaceType;
 
-use crate::contract::{DeviceType, IdMapping, Linux, NamespaceType, RootfsPropagation, Spec};
-use crate::{Error, Result};
+use crate::contract::{
+    DeviceType, IdMapping, Linux, NamespaceType, NetDevice, RootfsPropagation, Spec, TimeOffset,
+};
+use crate::{Error, Result, netdevices};
+pub(crate) use hooks::{HookPlan, HookPlans};
+pub(crate) use idmap::{describe as describe_idmap, map as map_tree};
+pub(crate) use label::Labels;
 pub(crate) use mounts::{CgroupView, MountPlan, Source};
 pub(crate) use process::ProcessPlan;
+pub(crate) use schedule::Schedule;
 
 /// A container, ready to be cloned.
 #[derive(Debug)]
@@ -33,6 +45,15 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<Vec<u8>>,
     pub(crate) domainname: Option<Vec<u8>>,
     pub(crate) process: ProcessPlan,
+    pub(crate) hooks: Option<HookPlans>,
+    /// Moved in by the parent.
+    pub(crate) net_devices: Vec<netdevices::Device>,
+    /// Those that are in.
+    pub(crate) moved: Option<netdevices::Moved>,
+    /// The SELinux context of what the runtime mounts itself.
+    pub(crate) label: Option<CString>,
+    /// What has no effect, as sentences for the operator.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The namespaces made at the clone, those unshared afterwards, and those joined.
@@ -46,11 +67,34 @@ pub(crate) struct Namespaces {
     pub(crate) joined_pid: Option<OwnedFd>,
     pub(crate) uid_mappings: Vec<IdMapping>,
     pub(crate) gid_mappings: Vec<IdMapping>,
+    /// What a new time namespace gets before the first process is in it: the text of `timens_offsets`.
+    pub(crate) clocks: Option<String>,
+}
+
+impl Plan {
+    /// There is something that only the parent can do, and the child waits for it.
+    pub(crate) fn awaits_parent(&self) -> bool {
+        self.namespaces.new_user() || !self.net_devices.is_empty()
+    }
 }
 
 impl Namespaces {
     pub(crate) fn new_user(&self) -> bool {
         self.new.contains(NewNamespaces::USER)
+    }
+
+    pub(crate) fn joins(&self, kind: LinkNameSpaceType) -> bool {
+        self.joined.iter().any(|(joined, _)| *joined == kind)
+    }
+
+    /// The container has a user namespace that is not this process's.
+    pub(crate) fn has_user(&self) -> bool {
+        self.new_user() || self.joins(LinkNameSpaceType::User)
+    }
+
+    /// A process in between joins and makes namespaces: see [`birth`](crate::birth).
+    pub(crate) fn through_another(&self) -> bool {
+        self.has_user() && !self.joined.is_empty()
     }
 }
 
@@ -59,6 +103,8 @@ impl Namespaces {
 pub(crate) struct RootPlan {
     /// A detached mount.
     pub(crate) tree: OwnedFd,
+    /// The container has no mount namespace: what it mounts, the host has mounted below `stage`.
+    pub(crate) shared: bool,
     /// A directory of the host that the root is attached on, in the container's own mount namespace, just to pivot.
     pub(crate) stage: CString,
     pub(crate) read_only: bool,
@@ -90,70 +136,50 @@ const DEVICES: [(&str, u32, u32); 6] =
 pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> Result<Plan> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
-    refuse_unsupported(spec, linux)?;
     let namespaces = namespaces(linux)?;
-    if linux.namespace(NamespaceType::Mount).is_none_or(|n| !n.path.is_empty()) {
-        return Err(Error::Unsupported {
-            field: "linux.namespaces".into(),
-            value: "no new mount namespace".into(),
-            hint: "a container's root needs one; add {\"type\": \"mount\"}",
-        });
-    }
     let process = spec.process.as_ref().ok_or_else(|| Error::Unsupported {
         field: "process".into(),
         value: String::new(),
         hint: "a container without a process cannot be started; add one",
     })?;
+    let mut warnings = Vec::new();
+    let modules = || label::Modules::of(Path::new("/sys"));
+    let label = label::of_mounts(&linux.mount_label, modules, &mut warnings)?;
+    let surroundings = mounts::Surroundings { bundle, linux, label: label.as_deref() };
     let text = |s: &str| (!s.is_empty()).then(|| s.as_bytes().to_vec());
     let below_root = |paths: &[String]| paths.iter().map(|p| relative(p)).collect::<Result<Vec<_>>>();
     Ok(Plan {
         root: RootPlan {
             tree: root,
+            shared: linux.namespace(NamespaceType::Mount).is_none(),
             stage: cstring(stage.as_os_str().as_encoded_bytes())?,
             read_only: spec.root.as_ref().is_some_and(|r| r.readonly),
             host_propagation: host_propagation(linux.rootfs_propagation),
             propagation: own_propagation(linux.rootfs_propagation),
         },
-        mounts: spec.mounts.iter().map(|m| mounts::plan(m, bundle)).collect::<Result<_>>()?,
-        devices: devices(spec, linux, namespaces.new_user())?,
+        mounts: spec
+            .mounts
+            .iter()
+            .map(|m| mounts::plan(m, &surroundings, &mut warnings))
+            .collect::<Result<_>>()?,
+        devices: devices(spec, linux, namespaces.has_user())?,
         sysctls: sysctls(linux)?,
         masked: below_root(&linux.masked_paths)?,
         read_only: below_root(&linux.readonly_paths)?,
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
-        process: process::plan(process, linux, None)?,
+        hooks: hooks::plan(spec.hooks.as_ref(), &process.env)?,
+        process: process::plan(process, linux, None, false)?,
+        net_devices: net_devices(linux),
+        moved: None,
+        label,
+        warnings,
         namespaces,
     })
 }
 
 fn relative(path: &str) -> Result<CString> {
     Ok(cstring(path.trim_start_matches('/').as_bytes())?)
-}
-
-/// What the first floor of the runtime does not do is refused, never ignored.
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
-    let hooks = spec.hooks.as_ref().is_some_and(|h| h.kinds().iter().any(|(_, hooks)| !hooks.is_empty()));
-    let given = [
-        ("hooks", hooks),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
-        ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.personality", linux.personality.is_some()),
-        ("linux.timeOffsets", !linux.time_offsets.is_empty()),
-        ("linux.mountLabel", !linux.mount_label.is_empty()),
-        (
-            "linux.seccomp (SCMP_ACT_NOTIFY)",
-            linux.seccomp.as_ref().is_some_and(crate::seccomp::needs_listener),
-        ),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((field, _)) => Err(Error::Unsupported {
-            field: field.into(),
-            value: "a value".into(),
-            hint: "it comes with the completion of the OCI runtime; leave it out",
-        }),
-    }
 }
 
 fn namespaces(linux: &Linux) -> Result<Namespaces> {
@@ -166,6 +192,12 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
         if namespace.path.is_empty() {
             match namespace.kind {
                 NamespaceType::Cgroup => plan.new_cgroup = true,
+                NamespaceType::Time if !linux.time_offsets.is_empty() => {
+                    let line = |(clock, offset): (&String, &TimeOffset)| {
+                        format!("{clock} {} {}\n", offset.secs, offset.nanosecs)
+                    };
+                    plan.clocks = Some(linux.time_offsets.iter().map(line).collect());
+                }
                 kind => plan.new = plan.new.with(new_flag(kind)),
             }
             continue;
@@ -174,12 +206,36 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
             .act("open", || format!("{} namespace {}", namespace.kind.as_str(), namespace.path))?;
         match namespace.kind {
             NamespaceType::Pid => plan.joined_pid = Some(file),
-            // The user namespace first: its rights are what the others are joined with.
-            NamespaceType::User => plan.joined.insert(0, (LinkNameSpaceType::User, file)),
+            NamespaceType::Mount => {
+                refuse_own_mounts(&file, &namespace.path)?;
+                plan.joined.push((LinkNameSpaceType::Mount, file));
+            }
             kind => plan.joined.push((link_type(kind), file)),
         }
     }
     Ok(plan)
+}
+
+/// The container's root becomes that of every process in its mount namespace: this one must not be among them.
+fn refuse_own_mounts(file: &OwnedFd, path: &str) -> Result<()> {
+    let stat = rustix::fs::fstat(file).act("read", || path)?;
+    let own = rustix::fs::stat(c"/proc/self/ns/mnt").act("read", || "/proc/self/ns/mnt")?;
+    if (stat.st_dev, stat.st_ino) != (own.st_dev, own.st_ino) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        field: "linux.namespaces (mount)".into(),
+        value: path.into(),
+        hint: "it is the runtime's own, whose root would be replaced; name another or leave the path out",
+    })
+}
+
+fn net_devices(linux: &Linux) -> Vec<netdevices::Device> {
+    let device = |(name, device): (&String, &NetDevice)| netdevices::Device {
+        name: name.clone(),
+        inside: if device.name.is_empty() { name.clone() } else { device.name.clone() },
+    };
+    linux.net_devices.iter().map(device).collect()
 }
 
 fn new_flag(kind: NamespaceType) -> NewNamespaces {

@@ -8,7 +8,9 @@ use kernel::mount::Attributes;
 use kernel::{Act, process::cstring};
 use rustix::mount::MountPropagationFlags;
 
-use crate::contract::{IdMapping, Mount};
+use super::idmap;
+use super::options::{Bits, Meaning, meaning};
+use crate::contract::{Linux, Mount, NamespaceType};
 use crate::{Error, Result};
 
 /// One mount, ready to be made between clone and exec.
@@ -23,6 +25,14 @@ pub(crate) struct MountPlan {
     /// Given to the detached mount.
     pub(crate) attributes: Attributes,
     pub(crate) recursive_attributes: Attributes,
+    /// Its ids are mapped as the container's new user namespace maps them, once that is made; true: with all below.
+    pub(crate) waits_for_ids: Option<bool>,
+    /// A tmpfs that starts with what the directory under it holds.
+    pub(crate) copy_up: bool,
+    /// A tmpfs that gets the permissions of the directory under it.
+    pub(crate) copy_mode: bool,
+    /// The label of its root directory.
+    pub(crate) label: Option<CString>,
     /// As the configuration has it, for messages.
     pub(crate) shown: String,
 }
@@ -33,8 +43,21 @@ pub(crate) enum Source {
     Filesystem { kind: CString, source: Option<CString>, options: Vec<(CString, Option<CString>)> },
     /// A tree cloned by the parent, which may reach what the container's user may not.
     Tree { tree: OwnedFd, is_dir: bool },
+    /// A tree that the child clones, which may do all its parent may: since Linux 6.8 a mount table is in the order in
+    /// which mounts were made, and programs take the last that fits for the one on top.
+    Path { path: CString, recursive: bool, is_dir: bool },
+    /// What is mounted there already; options are for the whole filesystem.
+    Remount { options: Vec<(CString, Option<CString>)> },
     /// The view of the container's own cgroups: v2, or a tmpfs with a directory a v1 hierarchy.
     Cgroup(CgroupView),
+}
+
+impl Source {
+    /// A tmpfs whose permissions nobody has said.
+    fn takes_mode(&self) -> bool {
+        matches!(self, Self::Filesystem { kind, options, .. }
+            if kind.as_c_str() == c"tmpfs" && !options.iter().any(|(key, _)| key.as_c_str() == c"mode"))
+    }
 }
 
 #[derive(Debug)]
@@ -44,69 +67,58 @@ pub(crate) enum CgroupView {
     V1(Vec<(CString, Vec<CString>)>),
 }
 
-/// What an option does, when it is not the filesystem's own.
-enum Meaning {
-    Set(u64),
-    Clear(u64),
-    SetRecursive(u64),
-    ClearRecursive(u64),
-    /// An access-time mode: the field is cleared and this is set.
-    Atime(u64),
-    Propagation(MountPropagationFlags, bool),
-    /// A flag of the superblock that fsconfig knows by this name.
-    Filesystem,
-    Nothing,
+/// What mounts are planned in.
+pub(crate) struct Surroundings<'a> {
+    /// What relative sources are relative to.
+    pub(crate) bundle: &'a Path,
+    pub(crate) linux: &'a Linux,
+    /// The SELinux context of the container's filesystems.
+    pub(crate) label: Option<&'a CStr>,
 }
 
-/// Plans one mount. `bundle` is what relative sources are relative to.
-pub(crate) fn plan(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
-    let mut attributes = Attributes::default();
-    let mut recursive = Attributes::default();
-    let mut propagation = None;
-    let mut options: Vec<(CString, Option<CString>)> = Vec::new();
-    let bind = mount.is_bind();
-    for option in &mount.options {
-        match meaning(option) {
-            Meaning::Set(bits) => {
-                attributes.set |= bits;
-                attributes.clear &= !bits;
-            }
-            Meaning::Clear(bits) => {
-                attributes.clear |= bits;
-                attributes.set &= !bits;
-            }
-            Meaning::SetRecursive(bits) => recursive.set |= bits,
-            Meaning::ClearRecursive(bits) => recursive.clear |= bits,
-            Meaning::Atime(mode) => {
-                attributes.clear |= Attributes::ATIME;
-                attributes.set = attributes.set & !Attributes::ATIME | mode;
-            }
-            Meaning::Propagation(kind, all) => propagation = Some((kind, all)),
-            Meaning::Nothing => {}
-            Meaning::Filesystem => match option.as_str() {
-                "tmpcopyup" | "idmap" | "ridmap" => {
-                    return Err(Error::Unsupported {
-                        field: format!("mounts[{}].options", mount.destination),
-                        value: option.clone(),
-                        hint: "it comes with the completion of the OCI runtime; leave it out",
-                    });
-                }
-                _ if bind => {} // A bind mount has the options of what it binds.
-                _ => options.push(match option.split_once('=') {
-                    Some((key, value)) => (cstring(key.as_bytes())?, Some(cstring(value.as_bytes())?)),
-                    None => (cstring(option.as_bytes())?, None),
-                }),
-            },
-        }
+impl Surroundings<'_> {
+    /// Before it changes its root the child sees what this process sees, with the same rights.
+    fn sees_host(&self) -> bool {
+        let new = |kind| self.linux.namespace(kind).is_none_or(|n| n.path.is_empty());
+        self.linux.namespace(NamespaceType::User).is_none() && new(NamespaceType::Mount)
     }
-    refuse_mappings(mount, &mount.uid_mappings, "uidMappings")?;
-    refuse_mappings(mount, &mount.gid_mappings, "gidMappings")?;
+}
+
+/// Plans one mount. What has no effect is told as a warning.
+pub(crate) fn plan(
+    mount: &Mount,
+    surroundings: &Surroundings<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<MountPlan> {
+    let Options { mut own, mut recursive, propagation, mut filesystem, remount, copy_up, idmap } =
+        read_options(mount, warnings)?;
+    let bind = mount.is_bind();
     let shown = if bind { mount.source.clone() } else { mount.kind.clone() };
     let (kind, all) = propagation.unwrap_or((MountPropagationFlags::PRIVATE, true));
-    let spread = if all { &mut recursive } else { &mut attributes };
-    spread.propagation = u64::from(kind.bits() & !MountPropagationFlags::REC.bits());
-    let source = if bind {
-        bind_source(mount, bundle)?
+    if !bind && !remount {
+        // Nothing is below a filesystem that is new.
+        own.set(recursive.0.set);
+        recursive = Bits::default();
+    }
+    let spread = if all { &mut recursive } else { &mut own };
+    spread.0.propagation = u64::from(kind.bits() & !MountPropagationFlags::REC.bits());
+    let idmap = idmap::plan(mount, idmap, surroundings.linux)?;
+    let mut waits_for_ids = None;
+    let mut label = None;
+    let source = if remount {
+        for (bits, name) in [(own.0.set, c"ro"), (own.0.clear, c"rw")] {
+            if bits & Attributes::RDONLY != 0 && !bind {
+                filesystem.push((name.into(), None));
+            }
+        }
+        if propagation.is_none() {
+            recursive.0.propagation = 0;
+        }
+        Source::Remount { options: filesystem }
+    } else if bind {
+        let tree = bind_source(mount, surroundings, idmap.is_some())?;
+        waits_for_ids = idmap::apply(idmap, &tree, mount)?;
+        tree
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
         Source::Cgroup(cgroup_view()?)
     } else {
@@ -114,36 +126,95 @@ pub(crate) fn plan(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
             "" | "none" => None,
             source => Some(cstring(source.as_bytes())?),
         };
-        Source::Filesystem { kind: cstring(mount.kind.as_bytes())?, source, options }
+        match (mount.kind.as_str(), surroundings.label) {
+            // These have labels of their own, by what is in them.
+            ("proc" | "sysfs", _) | (_, None) => {}
+            ("mqueue", Some(context)) => label = Some(context.to_owned()),
+            (_, Some(context)) => filesystem.push((c"context".into(), Some(context.to_owned()))),
+        }
+        Source::Filesystem { kind: cstring(mount.kind.as_bytes())?, source, options: filesystem }
     };
-    let read_only_last = !bind && attributes.set & Attributes::RDONLY != 0;
+    let read_only_last = !bind && !remount && own.0.set & Attributes::RDONLY != 0;
     if read_only_last {
-        attributes.set &= !Attributes::RDONLY;
+        own.0.set &= !Attributes::RDONLY;
     }
     let target = mount.destination.trim_start_matches('/');
     let target = cstring(if target.is_empty() { b"." } else { target.as_bytes() })?;
-    Ok(MountPlan { target, source, read_only_last, attributes, recursive_attributes: recursive, shown })
+    Ok(MountPlan {
+        target,
+        copy_mode: source.takes_mode(),
+        source,
+        read_only_last,
+        attributes: own.0,
+        recursive_attributes: recursive.0,
+        waits_for_ids,
+        copy_up,
+        label,
+        shown,
+    })
 }
 
-fn refuse_mappings(mount: &Mount, mappings: &[IdMapping], field: &str) -> Result<()> {
-    match mappings {
-        [] => Ok(()),
-        [first, ..] => Err(Error::Unsupported {
-            field: format!("mounts[{}].{field}", mount.destination),
-            value: format!("{first:?}"),
-            hint: "idmapped mounts come with the completion of the OCI runtime; leave the mappings out",
-        }),
+/// The options of one mount, sorted.
+#[derive(Default)]
+struct Options {
+    own: Bits,
+    recursive: Bits,
+    propagation: Option<(MountPropagationFlags, bool)>,
+    filesystem: Vec<(CString, Option<CString>)>,
+    remount: bool,
+    copy_up: bool,
+    /// Asked for; with all below.
+    idmap: Option<bool>,
+}
+
+fn read_options(mount: &Mount, warnings: &mut Vec<String>) -> Result<Options> {
+    let mut options = Options::default();
+    let bind = mount.is_bind();
+    for option in &mount.options {
+        match meaning(option) {
+            Some(Meaning::Set(bits)) => options.own.set(bits),
+            Some(Meaning::Clear(bits)) => options.own.clear(bits),
+            Some(Meaning::SetRecursive(bits)) => options.recursive.set(bits),
+            Some(Meaning::ClearRecursive(bits)) => options.recursive.clear(bits),
+            Some(Meaning::Atime(mode)) => options.own.atime(mode),
+            Some(Meaning::AtimeRecursive(mode)) => options.recursive.atime(mode),
+            Some(Meaning::Propagation(kind, all)) => options.propagation = Some((kind, all)),
+            Some(Meaning::Remount) => options.remount = true,
+            Some(Meaning::Idmap(all)) => options.idmap = Some(all),
+            Some(Meaning::Bind | Meaning::Nothing) => {}
+            Some(Meaning::CopyUp) if mount.kind == "tmpfs" && !bind => options.copy_up = true,
+            Some(Meaning::CopyUp) => {
+                return Err(Error::Unsupported {
+                    field: format!("mounts[{}].options", mount.destination),
+                    value: option.clone(),
+                    hint: "only into a tmpfs is anything copied; give the type tmpfs or leave it out",
+                });
+            }
+            Some(Meaning::Superblock) | None if bind => warnings.push(format!(
+                "mounts[{}].options: {option:?} has no effect: a bind mount has the options of what it binds",
+                mount.destination
+            )),
+            Some(Meaning::Superblock) | None => options.filesystem.push(match option.split_once('=') {
+                Some((key, value)) => (cstring(key.as_bytes())?, Some(cstring(value.as_bytes())?)),
+                None => (cstring(option.as_bytes())?, None),
+            }),
+        }
     }
+    Ok(options)
 }
 
-fn bind_source(mount: &Mount, bundle: &Path) -> Result<Source> {
-    let path = bundle.join(&mount.source);
+fn bind_source(mount: &Mount, surroundings: &Surroundings<'_>, mapped: bool) -> Result<Source> {
+    let path = surroundings.bundle.join(&mount.source);
     let c_path = cstring(path.as_os_str().as_encoded_bytes())?;
     let recursive = !mount.has("bind") || mount.has("rbind");
     let say = || format!("{} to bind it on {}", path.display(), mount.destination);
+    let is_dir = |stat: rustix::fs::Stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    if !mapped && surroundings.sees_host() {
+        let is_dir = is_dir(rustix::fs::stat(&c_path).act("open", say)?);
+        return Ok(Source::Path { path: c_path, recursive, is_dir });
+    }
     let tree = kernel::mount::clone_tree(rustix::fs::CWD, &c_path, recursive).act("open", say)?;
-    let stat = rustix::fs::fstat(&tree).act("read", say)?;
-    let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    let is_dir = is_dir(rustix::fs::fstat(&tree).act("read", say)?);
     Ok(Source::Tree { tree, is_dir })
 }
 
@@ -166,48 +237,15 @@ fn cgroup_view() -> Result<CgroupView> {
     Ok(CgroupView::V1(hierarchies))
 }
 
-/// Options of mount(8) by name. What is not here is the filesystem's own.
-fn meaning(option: &str) -> Meaning {
-    use Meaning::{Atime, Clear, ClearRecursive, Filesystem, Nothing, Propagation, Set, SetRecursive};
-    use MountPropagationFlags as P;
-    match option {
-        "defaults" | "bind" | "rbind" => Nothing,
-        "rw" => Clear(Attributes::RDONLY),
-        "ro" => Set(Attributes::RDONLY),
-        "suid" => Clear(Attributes::NOSUID),
-        "nosuid" => Set(Attributes::NOSUID),
-        "dev" => Clear(Attributes::NODEV),
-        "nodev" => Set(Attributes::NODEV),
-        "exec" => Clear(Attributes::NOEXEC),
-        "noexec" => Set(Attributes::NOEXEC),
-        "symfollow" => Clear(Attributes::NOSYMFOLLOW),
-        "nosymfollow" => Set(Attributes::NOSYMFOLLOW),
-        "diratime" => Clear(Attributes::NODIRATIME),
-        "nodiratime" => Set(Attributes::NODIRATIME),
-        "relatime" | "atime" | "nostrictatime" => Atime(0),
-        "noatime" => Atime(Attributes::NOATIME),
-        "strictatime" | "norelatime" => Atime(Attributes::STRICTATIME),
-        "rro" => SetRecursive(Attributes::RDONLY),
-        "rrw" => ClearRecursive(Attributes::RDONLY),
-        "rnosuid" => SetRecursive(Attributes::NOSUID),
-        "rsuid" => ClearRecursive(Attributes::NOSUID),
-        "rnodev" => SetRecursive(Attributes::NODEV),
-        "rdev" => ClearRecursive(Attributes::NODEV),
-        "rnoexec" => SetRecursive(Attributes::NOEXEC),
-        "rexec" => ClearRecursive(Attributes::NOEXEC),
-        "private" => Propagation(P::PRIVATE, false),
-        "rprivate" => Propagation(P::PRIVATE, true),
-        "slave" => Propagation(P::DOWNSTREAM, false),
-        "rslave" => Propagation(P::DOWNSTREAM, true),
-        "shared" => Propagation(P::SHARED, false),
-        "rshared" => Propagation(P::SHARED, true),
-        "unbindable" => Propagation(P::UNBINDABLE, false),
-        "runbindable" => Propagation(P::UNBINDABLE, true),
-        _ => Filesystem,
-    }
-}
-
 impl MountPlan {
+    /// The tree the parent cloned.
+    pub(crate) fn tree(&self) -> Option<&OwnedFd> {
+        match &self.source {
+            Source::Tree { tree, .. } => Some(tree),
+            _ => None,
+        }
+    }
+
     /// The filesystem's options, as `kernel::mount::filesystem` takes them.
     pub(crate) fn options(
         options: &[(CString, Option<CString>)],
@@ -228,6 +266,14 @@ mod tests {
             options: options.iter().map(ToString::to_string).collect(),
             ..Mount::default()
         }
+    }
+
+    fn plan(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
+        let mut warnings = Vec::new();
+        let linux = Linux::default();
+        let planned = super::plan(mount, &Surroundings { bundle, linux: &linux, label: None }, &mut warnings);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        planned
     }
 
     #[test]
@@ -253,9 +299,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_done_yet_is_named() {
-        let error = plan(&mount("tmpfs", &["tmpcopyup"]), Path::new("/")).unwrap_err();
-        assert!(error.to_string().contains("mounts[/x].options"), "{error}");
+    fn only_a_tmpfs_is_copied_into() {
+        assert!(plan(&mount("tmpfs", &["tmpcopyup"]), Path::new("/")).unwrap().copy_up);
+        let error = plan(&mount("proc", &["tmpcopyup"]), Path::new("/")).unwrap_err();
+        assert!(error.to_string().contains("mounts[/x].options: \"tmpcopyup\""), "{error}");
+    }
+
+    #[test]
+    fn what_a_bind_mount_cannot_have_is_a_warning() {
+        let linux = Linux::default();
+        let surroundings = Surroundings { bundle: Path::new("/"), linux: &linux, label: None };
+        let mut warnings = Vec::new();
+        super::plan(&mount("bind", &["bind", "mode=755", "sync", "ro"]), &surroundings, &mut warnings)
+            .unwrap();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("\"mode=755\" has no effect"), "{warnings:?}");
+    }
+
+    #[test]
+    fn labels_go_where_labels_can_go() {
+        let linux = Linux::default();
+        let surroundings =
+            Surroundings { bundle: Path::new("/"), linux: &linux, label: Some(c"u:object_r:t:s0") };
+        let of = |kind: &str| super::plan(&mount(kind, &[]), &surroundings, &mut Vec::new()).unwrap();
+        let options = |plan: &MountPlan| match &plan.source {
+            Source::Filesystem { options, .. } => options.clone(),
+            other => panic!("{other:?}"),
+        };
+        let context = (c"context".into(), Some(c"u:object_r:t:s0".into()));
+        assert_eq!(options(&of("tmpfs")), [context]);
+        assert!(options(&of("proc")).is_empty() && of("proc").label.is_none());
+        assert!(options(&of("mqueue")).is_empty() && of("mqueue").label.is_some());
+    }
+
+    #[test]
+    fn a_remount_makes_nothing() {
+        let plan = plan(&mount("", &["remount", "ro", "size=1m"]), Path::new("/")).unwrap();
+        let Source::Remount { options } = &plan.source else { panic!("{:?}", plan.source) };
+        assert_eq!(options, &[(c"size".into(), Some(c"1m".into())), (c"ro".into(), None)]);
+        assert!(!plan.read_only_last && plan.recursive_attributes.is_empty());
     }
 
     #[test]

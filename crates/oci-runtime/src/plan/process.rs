@@ -2,15 +2,18 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use kernel::capability;
 use kernel::process::{CStrings, cstring};
 use rustix::fs::Gid;
 use rustix::process::{Resource, Rlimit, Uid};
 
-use crate::contract::{Capabilities, Linux, Process, RlimitType};
+use super::label::{self, Labels, Modules};
+use super::schedule::{self, Schedule};
+use crate::Result;
+use crate::contract::{Capabilities, Linux, NamespaceType, Process, RlimitType};
 use crate::seccomp;
-use crate::{Error, Result};
 
 /// A process, ready to be executed.
 #[derive(Debug)]
@@ -26,28 +29,47 @@ pub(crate) struct ProcessPlan {
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
     pub(crate) groups: Vec<Gid>,
+    /// Its user namespace may be one in which nobody sets groups.
+    pub(crate) user_namespace: bool,
     pub(crate) umask: Option<u32>,
     /// Where the configuration says nothing: none.
     pub(crate) capabilities: capability::Sets,
     pub(crate) no_new_privileges: bool,
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) oom_score_adj: Option<Vec<u8>>,
+    pub(crate) schedule: Schedule,
+    pub(crate) labels: Labels,
     pub(crate) seccomp: Option<seccomp::Program>,
     pub(crate) terminal: bool,
     pub(crate) console_size: (u16, u16),
     /// Standard input, output and error; with a terminal they are ignored.
     pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// The root of a container that has no mount namespace, for a process that joins it.
+    pub(crate) shared_root: Option<OwnedFd>,
+    /// How many descriptors, from 3 on, the program inherits.
+    pub(crate) preserved: u32,
+    /// What a start comes in by, if not by the channel.
+    pub(crate) listener: Option<OwnedFd>,
+}
+
+impl ProcessPlan {
+    /// Whether the system call filter asks somebody.
+    pub(crate) fn asks_agent(&self) -> bool {
+        self.seccomp
+            .as_ref()
+            .is_some_and(|program| program.flags.contains(kernel::seccomp::Flags::NEW_LISTENER))
+    }
 }
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Plans `process`; what it says nothing about is as in `capabilities`.
+/// Plans `process`; what it says nothing about is as in `capabilities`. `joins`: the container runs already.
 pub(crate) fn plan(
     process: &Process,
     linux: &Linux,
     capabilities: Option<&Capabilities>,
+    joins: bool,
 ) -> Result<ProcessPlan> {
-    refuse_unsupported(process)?;
     let program = process.args.first().cloned().unwrap_or_default();
     let candidates = if program.contains('/') {
         vec![cstring(program.as_bytes())?]
@@ -61,13 +83,14 @@ pub(crate) fn plan(
     let size = process.console_size.unwrap_or_default();
     Ok(ProcessPlan {
         args: CStrings::new(&process.args)?,
-        env: CStrings::new(&process.env)?,
+        env: environment(&process.env)?,
         program,
         candidates,
         cwd: cstring(process.cwd.as_bytes())?,
         uid: Uid::from_raw(process.user.uid),
         gid: Gid::from_raw(process.user.gid),
         groups: process.user.additional_gids.iter().map(|&g| Gid::from_raw(g)).collect(),
+        user_namespace: linux.namespace(NamespaceType::User).is_some(),
         umask: process.user.umask,
         capabilities: process.capabilities.as_ref().or(capabilities).map(sets).unwrap_or_default(),
         no_new_privileges: process.no_new_privileges,
@@ -80,29 +103,30 @@ pub(crate) fn plan(
             })
             .collect(),
         oom_score_adj: process.oom_score_adj.map(|n| n.to_string().into_bytes()),
+        schedule: schedule::plan(process, linux, joins)?,
+        labels: label::plan(process, || Modules::of(Path::new("/sys")))?,
         seccomp: filter,
         terminal: process.terminal,
         console_size: (size.height.min(u16::MAX.into()) as u16, size.width.min(u16::MAX.into()) as u16),
         stdio: None,
+        shared_root: None,
+        preserved: 0,
+        listener: None,
     })
 }
 
-fn refuse_unsupported(process: &Process) -> Result<()> {
-    let given = [
-        ("process.scheduler", process.scheduler.is_some()),
-        ("process.ioPriority", process.io_priority.is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
-        ("process.apparmorProfile", !process.apparmor_profile.is_empty()),
-        ("process.selinuxLabel", !process.selinux_label.is_empty()),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((field, _)) => Err(Error::Unsupported {
-            field: field.into(),
-            value: "a value".into(),
-            hint: "it comes with the completion of the OCI runtime; leave it out",
-        }),
-    }
+/// Of variables that are there twice the last counts, and a home that is missing is for the child to find.
+fn environment(given: &[String]) -> Result<CStrings> {
+    let name = |entry: &str| entry.split_once('=').map(|(name, _)| name.to_owned());
+    let mut seen = std::collections::BTreeSet::new();
+    let mut kept: Vec<&String> = given
+        .iter()
+        .rev()
+        .filter(|entry| entry.as_str() != "HOME=" && name(entry).is_none_or(|name| seen.insert(name)))
+        .collect();
+    kept.reverse();
+    let home = kept.iter().any(|entry| entry.starts_with("HOME="));
+    Ok(if home { CStrings::new(kept)? } else { CStrings::with_room(kept, 3 * libc::PATH_MAX as usize)? })
 }
 
 fn sets(given: &Capabilities) -> capability::Sets {

@@ -1,5 +1,9 @@
-//! The small build of the shim, for exactly this name.
+//! The small build of what runs once a container, for exactly these names.
 
 fn main() -> std::process::ExitCode {
-    shim::main()
+    let called = std::env::args_os().next().unwrap_or_default();
+    match std::path::Path::new(&called).file_name().and_then(|name| name.to_str()) {
+        Some(oci_runtime::command::NAME) => oci_runtime::command::main(std::env::args_os()),
+        _ => shim::main(),
+    }
 }

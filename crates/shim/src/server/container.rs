@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::cgroup::Cgroup;
-use oci_runtime::contract::Spec;
+use oci_runtime::contract::{Spec, State, Status};
 use oci_runtime::{Created, Setup};
 use serde_json::json;
 
@@ -83,6 +83,25 @@ impl Container {
         PathBuf::from(&self.request.bundle)
     }
 
+    /// The container as its hooks and agents hear of it; `pid` is its first process.
+    pub(super) fn state(&self, pid: i32) -> State {
+        State {
+            oci_version: oci_runtime::contract::VERSION.to_owned(),
+            id: self.request.id.clone(),
+            status: Status::Running,
+            pid,
+            bundle: self.request.bundle.clone(),
+            annotations: self.spec.annotations.clone(),
+        }
+    }
+
+    /// Runs the hooks for the end of a run. What they complain about goes where this process does.
+    pub(super) fn run_poststop(&self) {
+        for warning in oci_runtime::hooks::poststop(self.spec.hooks.as_ref(), &self.state(0)) {
+            eprintln!("sextant-shim: {warning}");
+        }
+    }
+
     /// Makes the container's process, which waits to be started.
     pub(super) fn create(&self, process: &mut Process) -> Result<Created, Refusal> {
         let bundle = self.bundle();
@@ -90,7 +109,18 @@ impl Container {
         let stdio =
             if terminal { None } else { Some(process.pipes(self.request.stdin).map_err(Refusal::internal)?) };
         let root = root(self.request.rootfs.as_ref().unwrap_or(&Rootfs::default()))?;
-        let setup = Setup { bundle: &bundle, root, stage: &bundle, cgroup: self.cgroup.as_ref(), stdio };
+        let setup = Setup {
+            id: &self.request.id,
+            bundle: &bundle,
+            root,
+            stage: &bundle,
+            shares_mounts: false,
+            cgroup: self.cgroup.as_ref(),
+            rdt: None,
+            stdio,
+            preserved: 0,
+            listener: None,
+        };
         let mut created = oci_runtime::create(&self.spec, setup).map_err(refusal)?;
         process.terminal = terminal;
         if let Some(console) = created.console.take() {
@@ -155,7 +185,7 @@ impl Container {
             return Ok(());
         }
         let seconds = UNIX_EPOCH + Duration::from_nanos(exited.at.max(0) as u64);
-        let text = json!({"code": exited.code, "oom": exited.oom, "at": crate::clock::timestamp(seconds)});
+        let text = json!({"code": exited.code, "oom": exited.oom, "at": crate::timestamp(seconds)});
         replace(&Path::new(&self.request.state).join("exit.json"), text.to_string().as_bytes())
     }
 }

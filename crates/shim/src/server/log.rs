@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::clock::timestamp;
+use crate::timestamp;
 
 /// Text longer than this is cut into entries tagged `P` (partial), as other runtimes cut it.
 const LONGEST: usize = 16 << 10;

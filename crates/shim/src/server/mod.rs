@@ -474,6 +474,9 @@ impl Server {
             let _ = container.write_exit(exited);
         }
         self.announce(FIRST, exited);
+        if let Some(container) = &self.container {
+            container.run_poststop();
+        }
         let stoppers = std::mem::take(&mut self.stoppers);
         // Whoever asked for the end takes care of what is left, as the creator does.
         let cared_for = !stoppers.is_empty() || self.connections.values().any(|c| c.creator);

@@ -189,7 +189,16 @@ impl Server {
         let first = self.processes.get(FIRST).and_then(container::first);
         let first =
             first.ok_or_else(|| Refusal::new(Code::FailedPrecondition, "the container is not running"))?;
-        let join = Join { spec: &container.spec, container: first, cgroup: container.cgroup.as_ref(), stdio };
+        let state = container.state(self.processes.get(FIRST).map_or(0, Process::pid));
+        let join = Join {
+            spec: &container.spec,
+            container: first,
+            cgroup: container.cgroup.as_ref(),
+            rdt: None,
+            stdio,
+            preserved: 0,
+            state: &state,
+        };
         // A process of the container may stop this one on its way: nobody else is to wait for it.
         process.joining = Some(oci_runtime::begin_join(&wanted, join).map_err(container::refusal)?);
         process.attached.push(StreamRef { input: request.stdin || wanted.terminal, ..to });

@@ -46,11 +46,15 @@ fn notify(seccomp: &Seccomp, names: &[String], field: &str) -> Verdict {
         let rule = "SCMP_ACT_NOTIFY needs an agent; set listenerPath to its socket";
         return Err(broken("linux.seccomp.listenerPath", "", rule));
     }
-    if names.iter().any(|name| name == "write") {
-        let rule = "SCMP_ACT_NOTIFY cannot be for write, with which the runtime reports; remove it";
-        return Err(broken(&format!("{field}.names"), "write", rule));
+    // `write` is the usual runtimes' word, `sendmsg` ours.
+    match names.iter().find(|name| matches!(name.as_str(), "write" | "sendmsg")) {
+        None => Ok(()),
+        Some(name) => {
+            let rule =
+                "SCMP_ACT_NOTIFY cannot be for a call with which runtimes hand the listener over; remove it";
+            Err(broken(&format!("{field}.names"), name, rule))
+        }
     }
-    Ok(())
 }
 
 fn errno(field: &str, action: Action, errno: Option<u32>) -> Verdict {

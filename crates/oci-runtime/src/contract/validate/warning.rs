@@ -21,10 +21,15 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         warnings.push("hooks.prestart is deprecated: use createRuntime".to_owned());
     }
     let memory = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()?.memory);
-    if memory.is_some_and(|memory| memory.kernel.is_some()) {
-        warnings.push(
-            "linux.resources.memory.kernel has no effect: the kernel no longer has this limit".to_owned(),
-        );
+    for (field, given) in [
+        ("kernel", memory.is_some_and(|memory| memory.kernel.is_some())),
+        ("kernelTCP", memory.is_some_and(|memory| memory.kernel_tcp.is_some())),
+    ] {
+        if given {
+            warnings.push(format!(
+                "linux.resources.memory.{field} has no effect: the kernel no longer has this limit"
+            ));
+        }
     }
     warnings
 }

@@ -1,0 +1,94 @@
+//! Help, made of the tables that the command line is read with, and the version.
+
+use super::failure::Failure;
+use super::list::print;
+use super::options::{Given, Opt, Rest, Words, switch};
+use super::{COMMANDS, Command, Context, GLOBAL, NAME, find};
+use crate::contract;
+
+static OPTIONS: [Opt; 1] = [switch("help", Some('h'), "show this")];
+
+pub(super) static HELP: Command = Command {
+    name: "help",
+    usage: "[COMMAND]",
+    summary: "show this, or the help of a command",
+    options: &OPTIONS,
+    words: Words { least: 0, own: 1, rest: Rest::None },
+    clones: false,
+    run: help,
+};
+
+pub(super) static CHECKPOINT: Command = Command {
+    name: "checkpoint",
+    usage: "ID",
+    summary: "not there yet",
+    options: &OPTIONS,
+    words: Words { least: 0, own: 0, rest: Rest::Everything },
+    clones: false,
+    run: |context, given| refuse(context, given, "checkpoint"),
+};
+
+pub(super) static RESTORE: Command = Command {
+    name: "restore",
+    usage: "ID",
+    summary: "not there yet",
+    options: &OPTIONS,
+    words: Words { least: 0, own: 0, rest: Rest::Everything },
+    clones: false,
+    run: |context, given| refuse(context, given, "restore"),
+};
+
+fn refuse(_: &Context, _: &Given, verb: &str) -> Result<u8, Failure> {
+    Err(Failure::new(format!(
+        "cannot {verb} a container: this runtime has no checkpoint and restore (use runc or crun with criu)"
+    )))
+}
+
+fn help(_: &Context, given: &Given) -> Result<u8, Failure> {
+    match given.words.first() {
+        Some(name) => command(find(name)?),
+        None => overview(),
+    }
+}
+
+/// What there is.
+pub(super) fn overview() -> Result<u8, Failure> {
+    let mut text = format!(
+        "{NAME}: an OCI runtime with runc's command line\n\nUsage: {NAME} [OPTIONS] COMMAND [OPTIONS] ...\n\n\
+         Commands:\n"
+    );
+    for command in COMMANDS {
+        text += &format!("  {:<11} {}\n", command.name, command.summary);
+    }
+    print(&(text + "\nOptions:\n" + &describe(&GLOBAL)))
+}
+
+/// One command.
+pub(super) fn command(command: &Command) -> Result<u8, Failure> {
+    print(&format!(
+        "{NAME} {name}: {summary}\n\nUsage: {NAME} {name} [OPTIONS] {usage}\n\nOptions:\n{options}",
+        name = command.name,
+        summary = command.summary,
+        usage = command.usage,
+        options = describe(command.options),
+    ))
+}
+
+fn describe(options: &[Opt]) -> String {
+    let left: Vec<String> = options
+        .iter()
+        .map(|opt| {
+            let short = opt.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+            let value = opt.value.map_or_else(String::new, |value| format!(" {value}"));
+            format!("  {short}--{}{value}", opt.long)
+        })
+        .collect();
+    let width = left.iter().map(String::len).max().unwrap_or(0);
+    let lines = left.iter().zip(options).map(|(left, opt)| format!("{left:width$}  {}", opt.help));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The version, in runc's form: callers read its lines.
+pub(super) fn version() -> Result<u8, Failure> {
+    print(&format!("{NAME} version {}\nspec: {}", env!("CARGO_PKG_VERSION"), contract::VERSION))
+}

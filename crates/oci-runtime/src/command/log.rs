@@ -1,0 +1,80 @@
+//! Where messages go: a file of lines that callers parse (`--log`), or standard error.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::time::SystemTime;
+
+use super::failure::Failure;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// The log of one command.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: Option<File>,
+    format: Format,
+    debug: bool,
+}
+
+impl Log {
+    /// Opens the log; without a file messages go to standard error.
+    pub(crate) fn open(file: Option<&str>, format: Option<&str>, debug: bool) -> Result<Self, Failure> {
+        let format = match format {
+            None | Some("text" | "") => Format::Text,
+            Some("json") => Format::Json,
+            Some(other) => {
+                return Err(Failure::usage(format!("cannot use --log-format {other:?}: give text or json")));
+            }
+        };
+        let file = file.filter(|path| !path.is_empty()).map(|path| {
+            let opened = OpenOptions::new().append(true).create(true).open(path);
+            opened.map_err(|e| Failure::usage(format!("cannot open the log {path:?}: {e}")))
+        });
+        Ok(Self { file: file.transpose()?, format, debug })
+    }
+
+    /// The command has failed: into the log, and in any case onto standard error.
+    pub(crate) fn error(&self, message: &str) {
+        self.line("error", message);
+        if self.file.is_some() {
+            eprintln!("sextant-oci: error: {message}");
+        }
+    }
+
+    pub(crate) fn warn(&self, message: &str) {
+        self.line("warning", message);
+    }
+
+    /// Only with `--debug`.
+    pub(crate) fn debug(&self, message: impl FnOnce() -> String) {
+        if self.debug {
+            self.line("debug", &message());
+        }
+    }
+
+    fn line(&self, level: &str, message: &str) {
+        let line = match (self.format, &self.file) {
+            (Format::Json, _) => {
+                let time = crate::timestamp(SystemTime::now());
+                serde_json::json!({"level": level, "msg": message, "time": time}).to_string() + "\n"
+            }
+            (Format::Text, Some(_)) => {
+                let time = crate::timestamp(SystemTime::now());
+                format!("time={time:?} level={level} msg={message:?}\n")
+            }
+            (Format::Text, None) => format!("sextant-oci: {level}: {message}\n"),
+        };
+        // There is nowhere left to complain to.
+        let _ = match &self.file {
+            Some(file) => {
+                let mut file: &File = file;
+                file.write_all(line.as_bytes())
+            }
+            None => std::io::stderr().write_all(line.as_bytes()),
+        };
+    }
+}

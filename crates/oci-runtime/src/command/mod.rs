@@ -1,0 +1,190 @@
+//! `sextant-oci`: runc's command line over this crate, for callers that start an OCI runtime as a program.
+//!
+//! **What it never does**: it starts no thread and no helper program, sleeps for nothing it can wait for, and leaves
+//! nothing that `delete --force` does not find, whenever it is killed: what is made is in the container's directory
+//! first ([`record`]).
+//!
+//! Entry point: [`main`].
+
+mod console;
+mod container;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod failure;
+mod features;
+mod foreground;
+mod freeze;
+mod help;
+mod kill;
+mod list;
+mod log;
+mod options;
+mod processes;
+mod protect;
+mod record;
+mod rootless;
+mod spec;
+mod start;
+mod update;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use failure::Failure;
+use log::Log;
+use options::{Given, Opt, Words, switch, value};
+
+/// The name this program is called by.
+pub const NAME: &str = "sextant-oci";
+
+/// What all commands share.
+#[derive(Debug)]
+struct Context {
+    /// Where containers are recorded.
+    root: PathBuf,
+    log: Log,
+    /// Whether a cgroup that cannot be made is tolerated; `None` finds out.
+    rootless: Option<bool>,
+}
+
+/// One command.
+struct Command {
+    name: &'static str,
+    /// Its words, for the help.
+    usage: &'static str,
+    summary: &'static str,
+    options: &'static [Opt],
+    words: Words,
+    /// It clones into a container, which must not reach this program's file.
+    clones: bool,
+    run: fn(&Context, &Given) -> Result<u8, Failure>,
+}
+
+/// The options before the command.
+static GLOBAL: [Opt; 9] = [
+    value(
+        "root",
+        None,
+        "DIR",
+        "where containers are recorded [/run/sextant-oci; $XDG_RUNTIME_DIR/sextant-oci]",
+    ),
+    value("log", None, "FILE", "append messages to this file"),
+    value("log-format", None, "FORMAT", "of that file: text or json [text]"),
+    switch("debug", None, "more messages"),
+    switch("systemd-cgroup", None, "cgroups through systemd: not yet"),
+    value("rootless", None, "MODE", "auto, true or false: tolerate cgroups that cannot be made [auto]"),
+    value("criu", None, "FILE", "accepted, and without effect"),
+    switch("help", Some('h'), "show this"),
+    switch("version", Some('v'), "show the version"),
+];
+
+static COMMANDS: [&Command; 18] = [
+    &create::CREATE,
+    &start::START,
+    &create::RUN,
+    &exec::EXEC,
+    &kill::KILL,
+    &delete::DELETE,
+    &list::STATE,
+    &list::LIST,
+    &processes::PS,
+    &freeze::PAUSE,
+    &freeze::RESUME,
+    &update::UPDATE,
+    &events::EVENTS,
+    &spec::SPEC,
+    &features::FEATURES,
+    &help::CHECKPOINT,
+    &help::RESTORE,
+    &help::HELP,
+];
+
+/// The command's main function, whatever its binary is called. `args` begins with the program's name.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Result<Vec<String>, OsString> = args.into_iter().skip(1).map(OsString::into_string).collect();
+    let outcome = args
+        .map_err(|bad| Failure::usage(format!("cannot use argument {bad:?}: it is not UTF-8")))
+        .and_then(|args| dispatch(&args));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            // No log was named, or none could be opened.
+            eprintln!("{NAME}: error: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<u8, Failure> {
+    let (global, mut rest) = options::global(&GLOBAL, args)?;
+    if global.has("version") {
+        return help::version();
+    }
+    if rest.is_empty() || global.has("help") {
+        return help::overview();
+    }
+    let log = Log::open(global.get("log"), global.get("log-format"), global.has("debug"))?;
+    let rootless = global.get("rootless").and_then(|text| text.parse().ok());
+    let context = Context { root: root(&global)?, log, rootless };
+    let name = rest.remove(0);
+    let outcome = run(&context, &global, &name, rest);
+    Ok(outcome.unwrap_or_else(|failure| {
+        context.log.error(&failure.to_string());
+        failure.code
+    }))
+}
+
+fn run(context: &Context, global: &Given, name: &str, args: Vec<String>) -> Result<u8, Failure> {
+    let command = find(name)?;
+    let given = options::command(command.options, command.words, args)?;
+    if given.has("help") {
+        return help::command(command);
+    }
+    check(global)?;
+    if command.clones {
+        protect::once()?;
+    }
+    (command.run)(context, &given)
+}
+
+fn find(name: &str) -> Result<&'static Command, Failure> {
+    COMMANDS.into_iter().find(|command| command.name == name).ok_or_else(|| {
+        let near = options::nearest(name, COMMANDS.iter().map(|command| command.name));
+        let hint = near.map_or_else(|| "see --help".to_owned(), |near| format!("did you mean {near}?"));
+        Failure::usage(format!("cannot run {name:?}: there is no such command ({hint})"))
+    })
+}
+
+fn check(global: &Given) -> Result<(), Failure> {
+    if global.has("systemd-cgroup") {
+        return Err(Failure::usage(
+            "cannot use --systemd-cgroup: cgroups through systemd are not there yet (leave it out; podman: \
+             --cgroup-manager=cgroupfs, containerd: SystemdCgroup = false)",
+        ));
+    }
+    match global.get("rootless") {
+        None | Some("auto" | "true" | "false") => Ok(()),
+        Some(other) => {
+            Err(Failure::usage(format!("cannot use --rootless {other:?}: give auto, true or false")))
+        }
+    }
+}
+
+fn root(global: &Given) -> Result<PathBuf, Failure> {
+    let root = global.get("root").map_or_else(default_root, PathBuf::from);
+    std::path::absolute(&root)
+        .map_err(|e| Failure::usage(format!("cannot use --root {:?}: {e}", root.display().to_string())))
+}
+
+fn default_root() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !is_root());
+    runtime.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join(NAME)
+}
+
+/// Whether this process is root where it is.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

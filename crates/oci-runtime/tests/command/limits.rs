@@ -1,0 +1,77 @@
+//! update and events.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::bench::Bench;
+use crate::{Outcome, Test, check};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("limits_are_updated", update),
+    ("events_have_runcs_shape", stats),
+    ("events_end_with_the_container", events),
+];
+
+/// A file of the container's cgroup, from whichever hierarchy has one of these names.
+fn read(bench: &Bench, names: [&str; 2]) -> Option<String> {
+    let trees = bench.cgroups();
+    let paths = trees.iter().flat_map(|tree| names.iter().map(move |name| tree.join(name)));
+    paths.filter_map(|path| fs::read_to_string(path).ok()).map(|text| text.trim().to_owned()).next()
+}
+
+fn update(bench: &Bench) -> Outcome {
+    bench.start_sleeper()?;
+    bench.run(&["update", "--pids-limit", "33", "--memory", "64M", &bench.id]).ok()?;
+    let limits = |bench: &Bench| {
+        (read(bench, ["pids.max", "pids.max"]), read(bench, ["memory.limit_in_bytes", "memory.max"]))
+    };
+    let want = |pids: &str, memory: &str| (Some(pids.to_owned()), Some(memory.to_owned()));
+    check(limits(bench) == want("33", "67108864"), || format!("{:?}", limits(bench)))?;
+    let file = bench.path("limits.json");
+    fs::write(&file, json!({"pids": {"limit": 44}}).to_string())?;
+    bench.run(&["update", "-r", &file.display().to_string(), &bench.id]).ok()?;
+    check(limits(bench) == want("44", "67108864"), || format!("{:?}", limits(bench)))?;
+    let mut child = bench.command().args(["update", &bench.id, "-r", "-"]).stdin(Stdio::piped()).spawn()?;
+    child.stdin.take().ok_or("no input")?.write_all(br#"{"memory": {"limit": 33554432}}"#)?;
+    check(child.wait()?.success(), || "update from standard input".into())?;
+    check(limits(bench) == want("44", "33554432"), || format!("{:?}", limits(bench)))?;
+    let bad = bench.run(&["update", "--memory", "much", &bench.id]);
+    check(bad.code == 1 && bad.err.contains("--memory \"much\""), || bad.err)?;
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    Ok(())
+}
+
+fn stats(bench: &Bench) -> Outcome {
+    bench.start_sleeper()?;
+    bench.until("two run", || bench.processes().len() == 2)?;
+    let event = bench.run(&["events", "--stats", &bench.id]).ok()?.json()?;
+    check(event["type"] == "stats" && event["id"] == bench.id.as_str(), || event.to_string())?;
+    let data = &event["data"];
+    check(data["pids"]["current"] == 2, || event.to_string())?;
+    check(data["cpu"]["usage"]["total"].as_u64().is_some_and(|n| n > 0), || event.to_string())?;
+    check(data["memory"]["usage"]["usage"].as_u64().is_some_and(|n| n > 0), || event.to_string())?;
+    check(data["cpuset"]["cpus"].as_array().is_some_and(|n| !n.is_empty()), || event.to_string())?;
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    Ok(())
+}
+
+fn events(bench: &Bench) -> Outcome {
+    bench.start_sleeper()?;
+    let mut child =
+        bench.command().args(["events", "--interval", "20ms", &bench.id]).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    for _ in 0..3 {
+        let line = lines.next().ok_or("no line")??;
+        check(line.starts_with('{') && line.contains("\"stats\""), || line)?;
+    }
+    bench.run(&["kill", &bench.id, "9"]).ok()?;
+    for line in lines {
+        line?;
+    }
+    check(child.wait()?.success(), || "it failed".into())?;
+    bench.run(&["delete", &bench.id]).ok()?;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Other people's engines on `sextant-oci`: what runs a container elsewhere by runc, runs it by ours.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Site;
+use crate::Result;
+use crate::program::quiet;
+
+fn same(what: &str, found: &str, expected: &str) -> Result<()> {
+    if found.trim_end() == expected {
+        return Ok(());
+    }
+    Err(format!("{what}: expected {expected:?}, found {found:?}").into())
+}
+
+pub(super) fn podman(site: &Site) -> Result<()> {
+    let image = site.busybox()?;
+    let runtime = site.runtime()?;
+    let podman = || {
+        let mut podman = Command::new("podman");
+        podman.args(["--storage-driver", "vfs", "--root"]).arg(site.path("podman"));
+        podman.arg("--runroot").arg(site.path("podman-run"));
+        podman.args(["--cgroup-manager", "cgroupfs", "--runtime"]).arg(&runtime);
+        podman
+    };
+    quiet(podman().args(["pull", "--quiet", "--tls-verify=false", &image]))?;
+    let run = ["run", "--rm", "--network", "none", &image, "sh", "-c", "echo $((6 * 7))"];
+    same("run", &quiet(podman().args(run))?, "42")?;
+    quiet(podman().args(["run", "-d", "--name", "stays", "--network", "none", &image, "sleep", "100"]))?;
+    same("exec", &quiet(podman().args(["exec", "stays", "echo", "in"]))?, "in")?;
+    quiet(podman().args(["pause", "stays"]))?;
+    same("ps", &quiet(podman().args(["ps", "--format", "{{.State}}"]))?, "paused")?;
+    quiet(podman().args(["unpause", "stays"]))?;
+    quiet(podman().args(["rm", "--force", "--time", "0", "stays"]))?;
+    // It reads what the runtime says of a program that is not there.
+    let status = podman()
+        .args(["run", "--rm", "--network", "none", &image, "no-such-program"])
+        .stderr(Stdio::null())
+        .status()?;
+    if status.code() == Some(127) { Ok(()) } else { Err(format!("no-such-program: {status}").into()) }
+}
+
+pub(super) fn buildah(site: &Site) -> Result<()> {
+    let image = site.busybox()?;
+    let container = quiet(site.buildah().args(["from", "--tls-verify=false", &image]))?;
+    let container = container.trim();
+    let mut run = site.buildah();
+    run.args(["run", "--isolation", "oci", "--cgroup-manager", "cgroupfs", "--network", "none", "--runtime"]);
+    let said = quiet(run.arg(site.runtime()?).args([container, "sh", "-c", "echo built"]))?;
+    same("run", &said, "built")?;
+    quiet(site.buildah().args(["rm", container])).map(|_| ())
+}
+
+pub(super) fn containerd(site: &Site) -> Result<()> {
+    site.busybox()?;
+    let runtime = site.runtime()?.display().to_string();
+    let root = site.path("busybox-root").display().to_string();
+    for name in ["proc", "dev", "sys"] {
+        std::fs::create_dir_all(site.path("busybox-root").join(name))?;
+    }
+    let daemon = Containerd::start(site)?;
+    let ctr = |args: &[&str]| quiet(Command::new("ctr").arg("--address").arg(&daemon.socket).args(args));
+    let by = ["--runtime", "io.containerd.runc.v2", "--runc-binary", &runtime, "--rootfs", &root];
+    let said = ctr(&[&["run", "--rm"][..], &by, &["short", "/bin/echo", "hi"]].concat())?;
+    same("run", &said, "hi")?;
+    ctr(&[&["run", "-d"][..], &by, &["stays", "/bin/sleep", "100"]].concat())?;
+    same("exec", &ctr(&["task", "exec", "--exec-id", "one", "stays", "/bin/echo", "in"])?, "in")?;
+    ctr(&["task", "pause", "stays"])?;
+    ctr(&["task", "resume", "stays"])?;
+    ctr(&["task", "metrics", "stays"])?;
+    ctr(&["task", "rm", "--force", "stays"])?;
+    ctr(&["container", "rm", "stays"]).map(|_| ())
+}
+
+/// A daemon of this site's.
+struct Containerd {
+    socket: PathBuf,
+    child: Child,
+}
+
+impl Containerd {
+    fn start(site: &Site) -> Result<Self> {
+        let dir = site.path("containerd");
+        std::fs::create_dir_all(&dir)?;
+        let (socket, config) = (dir.join("sock"), dir.join("config.toml"));
+        let text = format!(
+            "version = 2\nroot = '{0}/root'\nstate = '{0}/state'\n\
+             disabled_plugins = ['io.containerd.grpc.v1.cri']\n[grpc]\naddress = '{1}'\n",
+            dir.display(),
+            socket.display()
+        );
+        std::fs::write(&config, text)?;
+        let mut command = Command::new("containerd");
+        command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|e| format!("cannot run containerd: {e}"))?;
+        let daemon = Self { socket, child };
+        let end = Instant::now() + Duration::from_secs(20);
+        while quiet(Command::new("ctr").arg("--address").arg(&daemon.socket).arg("version")).is_err() {
+            if Instant::now() > end {
+                return Err("containerd does not answer".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(daemon)
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
