@@ -129,8 +129,8 @@ const ALWAYS: [&str; 11] = [
     "oci-layout",
     "lock",
 ];
-/// What a store has once something was recorded in it.
-pub(super) const RECORD: [&str; 2] = ["index.json", "index.lock"];
+/// What a store may have: the record, its lock, and room for changing it on a full disk.
+pub(super) const RECORD: [&str; 3] = ["index.json", "index.lock", "reserve"];
 
 impl Maker<'_> {
     /// base, app, more, web, plain, tool.
