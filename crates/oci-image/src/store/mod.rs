@@ -133,10 +133,11 @@ impl Store {
     }
 
     /// Keeps some room, so that taking images off the record works on a full disk too. Where there is none it is kept
-    /// another time.
+    /// another time. A power cut may leave the file empty, for nobody waits for it to be durable.
     fn set_aside(&self) {
         let path = self.root.join(RESERVE);
-        if !path.exists() && fs::write(&path, [0; RESERVE_SIZE]).is_err() {
+        let kept = path.metadata().is_ok_and(|m| m.len() == RESERVE_SIZE as u64);
+        if !kept && fs::write(&path, [0; RESERVE_SIZE]).is_err() {
             let _: io::Result<()> = fs::remove_file(&path);
         }
     }

@@ -234,3 +234,14 @@ fn a_damaged_blob_is_found() {
     store.remove(&a).unwrap();
     assert_eq!(store.verifier().unwrap().image(&a).unwrap(), None);
 }
+
+#[test]
+fn a_reserve_that_a_power_cut_emptied_is_filled_again() {
+    let (_folder, store) = open();
+    let reserve = store.root().join("reserve");
+    let size = fs::metadata(&reserve).unwrap().len();
+    fs::write(&reserve, b"").unwrap();
+    Store::open(store.root()).unwrap();
+    assert_eq!(fs::metadata(&reserve).unwrap().len(), size);
+    assert!(size > 0);
+}
