@@ -90,8 +90,9 @@ impl Outcomes {
 }
 
 fn one(line: &str) -> Option<(String, (Outcome, String))> {
-    // Names may have spaces, and these words in them: the rightmost that ends the line or begins its reason.
-    let bracket = line.find(']').map_or(0, |at| at + 1);
+    // Names may have spaces, and these words in them: bats' stand in brackets, `file: [name]`.
+    let bats = line.split_once(": [").is_some_and(|(file, _)| !file.contains(' '));
+    let bracket = if bats { line.find("] ").map_or(0, |at| at + 1) } else { 0 };
     Outcome::ALL
         .iter()
         .filter_map(|(outcome, word)| {
@@ -130,12 +131,12 @@ impl fmt::Display for Difference {
 mod tests {
     use super::*;
 
-    const BOOK: &str = "# a note\nstart ok\nkill not ok (1/2/0) stale: -- the kernel lost it\nexec: [exec ok --pid-file] ok\nc::x skip no\n";
+    const BOOK: &str = "# a note\nstart ok\nkill not ok (1/2/0) stale: -- the kernel lost it\nexec: [exec ok --pid-file] ok\nc::x skip no\nr::y not ok paths[0] is wrong: [b] ok\n";
 
     #[test]
     fn lines_survive_the_round_trip() {
         let book = Outcomes::read(BOOK).unwrap();
-        assert_eq!(book.0.len(), 4);
+        assert_eq!(book.0.len(), 5);
         assert_eq!(book.0["exec: [exec ok --pid-file]"].0, Outcome::Ok);
         assert_eq!(Outcomes::read(&book.to_string()).unwrap(), book);
         assert!(Outcomes::read("nothing of the kind\n").is_err());
@@ -156,8 +157,8 @@ mod tests {
                 Difference::Other { .. } => None,
             })
             .collect();
-        assert_eq!(worse, ["other", "start", "c::x"]);
-        assert_eq!(differences.len(), 5);
+        assert_eq!(worse, ["other", "start", "c::x", "r::y"]);
+        assert_eq!(differences.len(), 6);
         assert_eq!(now.differences(&book, false).len(), 4);
     }
 

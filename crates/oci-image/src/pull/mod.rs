@@ -107,6 +107,8 @@ pub(crate) fn pull_image(
         target: resolved.target.clone(),
         pinned: false,
     };
+    // What was found here another process may have named a moment ago, and be about to sync the folder itself.
+    store.sync_names(&resolved.config.rootfs.diff_ids, &resolved.manifest)?;
     store.record(image)?;
     report.name = name.map(str::to_owned);
     report.manifest = resolved.descriptor.digest;

@@ -31,6 +31,7 @@ mod usage;
 mod verify;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File},
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
@@ -52,7 +53,7 @@ pub(crate) use error::At;
 pub(crate) use ingest::{Ingest, remove as remove_path};
 pub(crate) use layers::write_meta;
 
-use crate::contract::Algorithm;
+use crate::contract::{Algorithm, Digest, ImageManifest};
 
 /// The file whose room is given up to make room.
 const RESERVE: &str = "reserve";
@@ -177,6 +178,19 @@ pub(crate) fn check_layout(path: &Path, bytes: &[u8]) -> Result<()> {
         Ok(mark) if mark.version == "1.0.0" => Ok(()),
         Ok(mark) => fail(format!("imageLayoutVersion is {:?}, and only \"1.0.0\" is known", mark.version)),
         Err(e) => fail(e.to_string()),
+    }
+}
+
+impl Store {
+    /// Makes the names of an image's blobs and layers durable, whoever gave them.
+    pub(crate) fn sync_names(&self, diff_ids: &[Digest], manifest: &ImageManifest) -> Result<()> {
+        let blobs = manifest.layers.iter().map(|l| &l.digest).chain([&manifest.config.digest]);
+        let folders: BTreeSet<PathBuf> = blobs
+            .map(|digest| self.blob_path(digest))
+            .chain(diff_ids.iter().map(|diff_id| self.layer_folder(diff_id)))
+            .filter_map(|path| path.parent().map(Path::to_owned))
+            .collect();
+        folders.iter().try_for_each(|folder| sync_directory(folder))
     }
 }
 
