@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use super::container::detach_root;
 use super::failure::Failure;
@@ -9,6 +10,9 @@ use super::options::{Given, Rest, Words, switch};
 use super::record::{Dir, Record};
 use super::{Command, Context};
 use crate::contract::Status;
+
+/// How long a running container may take to end before it is refused.
+const GRACE: Duration = Duration::from_millis(100);
 
 pub(super) static DELETE: Command = Command {
     name: "delete",
@@ -50,6 +54,7 @@ fn delete(context: &Context, given: &Given) -> Result<u8, Failure> {
         Status::Stopped => {}
         Status::Created => end(&record)?,
         _ if force => end(&record)?,
+        Status::Running if ends_soon(&record) => {}
         status => {
             let status = serde_json::to_value(status).unwrap_or_default();
             return Err(Failure::container(
@@ -71,6 +76,13 @@ pub(super) fn ended(context: &Context, record: &Record, dir: Dir) -> Result<(), 
         Ok(dir) => remove(context, record, dir).map(drop),
         Err(_) => Ok(()),
     }
+}
+
+/// Who sees that a program is done, or has killed it, is often faster than its end.
+fn ends_soon(record: &Record) -> bool {
+    let Some(pidfd) = record.process() else { return true };
+    let ended = kernel::process::await_end(pidfd.as_fd(), Some(GRACE), None);
+    ended == Ok(kernel::process::Waited::Ended)
 }
 
 /// Ends the container's process, and waits until it has.

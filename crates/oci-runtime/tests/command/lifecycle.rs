@@ -26,7 +26,52 @@ pub(crate) const TESTS: &[Test] = &[
     ("without_a_process_it_can_be_created_and_not_started", no_process),
     ("the_runtimes_file_cannot_be_written_from_inside_cve_2019_5736", own_file),
     ("a_start_that_was_killed_is_seen_through", killed_start),
+    ("what_was_just_killed_is_deleted_without_force", killed_and_deleted),
+    ("without_a_mount_namespace_its_mounts_go_with_it", shared_mounts),
 ];
+
+fn killed_and_deleted(bench: &Bench) -> Outcome {
+    for _ in 0..10 {
+        bench.start_sleeper()?;
+        bench.run(&["kill", &bench.id, "KILL"]).ok()?;
+        bench.run(&["delete", &bench.id]).ok()?;
+    }
+    Ok(())
+}
+
+fn shared_mounts(bench: &Bench) -> Outcome {
+    let below = |bench: &Bench| {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let rootfs = bench.bundle().join("rootfs").display().to_string();
+        table.lines().filter(|line| line.split(' ').nth(4).is_some_and(|at| at.starts_with(&rootfs))).count()
+    };
+    let mut spec = bench.sleeper();
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().ok_or("no namespaces")?;
+    namespaces.retain(|namespace| namespace["type"] != "mount");
+    bench.configure(&spec);
+    let before = below(bench);
+    for ending in ["delete", "killed"] {
+        bench.run(&["create", &bench.id]).ok()?;
+        check(below(bench) > before, || "nothing is mounted in the host's namespace".into())?;
+        bench.run(&["start", &bench.id]).ok()?;
+        let seen = bench.run(&["exec", &bench.id, "/bin/sh", "-c", "ls -d /proc/self /bin/busybox"]).ok()?;
+        check(seen.out.contains("/bin/busybox"), || format!("{:?} {:?}", seen.out, seen.err))?;
+        if ending == "killed" {
+            bench.run(&["kill", &bench.id, "KILL"]).ok()?;
+        }
+        bench.run(&["delete", "--force", &bench.id]).ok()?;
+        check(below(bench) == before, || format!("{ending}: mounts are left"))?;
+    }
+    // A container that does not come to be leaves none either.
+    spec["linux"]["maskedPaths"] = json!(["/proc/keys"]);
+    spec["mounts"].as_array_mut().ok_or("no mounts")?.push(json!({
+        "destination": "/x", "type": "tmpfs", "source": "x", "options": ["no_such_option=1"]
+    }));
+    bench.configure(&spec);
+    let failed = bench.run(&["create", &bench.id]);
+    check(failed.code == 1, || failed.err.clone())?;
+    check(below(bench) == before, || "a failed create leaves mounts".into())
+}
 
 fn run(bench: &Bench) -> Outcome {
     bench.configure(&bench.spec(&["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]));
