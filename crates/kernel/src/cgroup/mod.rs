@@ -120,6 +120,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// Whether it is there in any hierarchy.
+    pub fn exists(&self) -> bool {
+        self.hierarchies.iter().any(|h| h.dir().exists())
+    }
+
     /// Makes it in every hierarchy. What is there already stays as it is.
     pub fn create(&self) -> Result<()> {
         self.hierarchies.iter().try_for_each(|h| h.create())

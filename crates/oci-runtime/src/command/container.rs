@@ -203,6 +203,7 @@ fn build(
         record.host_mount = Some(host_mount(Path::new(&record.rootfs))?);
     }
     let limits = crate::limits(&spec)?;
+    refuse_foreign(record)?;
     dir.write(record)?;
     let cgroup = make_cgroup(context, record, &limits)?;
     let rdt = record.rdt.as_ref().map(|rdt| rdt::Group::create(rdt, &record.id)).transpose()?;
@@ -254,6 +255,20 @@ fn build(
     record.status = if request.waits { Status::Created } else { Status::Running };
     dir.write(record)?;
     Ok(created)
+}
+
+/// A cgroup with processes in it is somebody else's, and would end with the container; nothing is born in a frozen one.
+fn refuse_foreign(record: &mut Record) -> Result<(), Failure> {
+    let Some(cgroup) = record.cgroup()?.filter(Cgroup::exists) else { return Ok(()) };
+    let (count, frozen) = (cgroup.pids()?.len(), cgroup.is_frozen());
+    let cause = match (count, frozen) {
+        (0, false) => return Ok(()),
+        (0, true) => "is frozen (thaw it, or give another linux.cgroupsPath)".to_owned(),
+        (n, _) => format!("is not empty: {n} process(es) found (give another linux.cgroupsPath)"),
+    };
+    // It is not for this container to remove.
+    record.cgroup = None;
+    Err(Failure::container("create", &record.id, format!("its cgroup {} {cause}", cgroup.path().display())))
 }
 
 /// The cgroup with its limits. Without root it may be out of reach: then the container has none of its own.

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use kernel::process::{Waited, await_end};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::failure::Failure;
 use super::list::print;
@@ -28,6 +29,16 @@ pub(super) static EVENTS: Command = Command {
     run: events,
 };
 
+/// A line of `events`, in the order that others write it.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
 fn events(context: &Context, given: &Given) -> Result<u8, Failure> {
     let id = given.id();
     let dir = Dir::open(&context.root, id)?;
@@ -38,11 +49,8 @@ fn events(context: &Context, given: &Given) -> Result<u8, Failure> {
     let cgroup = record.cgroup()?;
     let cgroup = cgroup.ok_or_else(|| Failure::container("watch", id, "it has no cgroup of its own"))?;
     let report = |kind: &str, data: Option<Value>| {
-        let mut event = json!({"type": kind, "id": id});
-        if let Some(data) = data {
-            event["data"] = data;
-        }
-        print(&event.to_string())
+        let event = Event { kind, id, data };
+        print(&serde_json::to_string(&event).unwrap_or_default())
     };
     if given.has("stats") {
         return report("stats", Some(stats::read(&cgroup)));

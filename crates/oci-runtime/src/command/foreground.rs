@@ -6,7 +6,9 @@ use kernel::process::Child;
 use kernel::signal::Signals;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use super::failure::Failure;
 
@@ -129,10 +131,15 @@ impl Terminal {
     fn new(master: OwnedFd) -> Result<Self, Failure> {
         let say = |e: Errno| Failure::new(format!("cannot set up the terminal: {e}"));
         rustix::io::ioctl_fionbio(&master, true).map_err(say)?;
+        // A line ends as the program ends it; our own terminal, if there is one, makes it what a screen needs.
+        let mut plain = tcgetattr(&master).map_err(say)?;
+        plain.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(&master, OptionalActions::Now, &plain).map_err(say)?;
         let before = tcgetattr(rustix::stdio::stdin()).ok();
         if let Some(before) = &before {
             let mut raw = before.clone();
             raw.make_raw();
+            raw.output_modes |= before.output_modes & (OutputModes::OPOST | OutputModes::ONLCR);
             tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).map_err(say)?;
         }
         Ok(Self { master, before, pending: Vec::new(), input: true, open: true })

@@ -62,11 +62,12 @@ impl Log {
                 let time = crate::timestamp(SystemTime::now());
                 serde_json::json!({"level": level, "msg": message, "time": time}).to_string() + "\n"
             }
-            (Format::Text, Some(_)) => {
+            // As its readers know it; what a person reads on a terminal is shorter.
+            (Format::Text, file) if file.is_some() || level == "debug" => {
                 let time = crate::timestamp(SystemTime::now());
                 format!("time={time:?} level={level} msg={message:?}\n")
             }
-            (Format::Text, None) => format!("sextant-oci: {level}: {message}\n"),
+            (Format::Text, _) => format!("sextant-oci: {level}: {message}\n"),
         };
         // There is nowhere left to complain to.
         let _ = match &self.file {

@@ -139,6 +139,7 @@ fn dispatch(args: &[String]) -> Result<u8, Failure> {
 
 fn run(context: &Context, global: &Given, name: &str, args: Vec<String>) -> Result<u8, Failure> {
     let command = find(name)?;
+    context.log.debug(|| format!("{name} {}", args.join(" ")));
     let given = options::command(command.options, command.words, args)?;
     if given.has("help") {
         return help::command(command);

@@ -119,11 +119,9 @@ pub(crate) fn plan(
 fn environment(given: &[String]) -> Result<CStrings> {
     let name = |entry: &str| entry.split_once('=').map(|(name, _)| name.to_owned());
     let mut seen = std::collections::BTreeSet::new();
-    let mut kept: Vec<&String> = given
-        .iter()
-        .rev()
-        .filter(|entry| entry.as_str() != "HOME=" && name(entry).is_none_or(|name| seen.insert(name)))
-        .collect();
+    let mut kept: Vec<&String> =
+        given.iter().rev().filter(|entry| name(entry).is_none_or(|name| seen.insert(name))).collect();
+    kept.retain(|entry| entry.as_str() != "HOME=");
     kept.reverse();
     let home = kept.iter().any(|entry| entry.starts_with("HOME="));
     Ok(if home { CStrings::new(kept)? } else { CStrings::with_room(kept, 3 * libc::PATH_MAX as usize)? })

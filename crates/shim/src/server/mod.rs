@@ -140,13 +140,15 @@ impl Server {
         Ok(())
     }
 
-    /// The creator went away before the container was started: nobody but this process knows how far it got.
+    /// The creator went away before the container was started: nobody but this process knows how far it got, nor that
+    /// there is something to take back.
     fn abandon(&mut self) {
         self.processes.clear();
-        if let Some(cgroup) = self.container.take().and_then(|c| c.cgroup) {
+        if let Some(cgroup) = self.container.as_mut().and_then(|c| c.cgroup.take()) {
             // The creator's record says the same: whoever replays it hears of errors.
             let _ = kernel::cgroup::destroy(cgroup.path());
         }
+        self.tell_on_exit();
     }
 
     fn is_done(&self) -> bool {
