@@ -67,7 +67,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let signals = if detach { None } else { Some(foreground::signals()?) };
     let Made { mut created, dir, record, .. } = make(context, &request)?;
     let console = created.console.take();
-    console.iter().for_each(foreground::resize);
+    console.iter().for_each(foreground::settle);
     if !record.own_pids && !detach && !given.has("no-subreaper") {
         foreground::adopt()?;
     }

@@ -93,7 +93,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     {
         console::send(socket, &master)?;
     }
-    console.iter().for_each(foreground::resize);
+    console.iter().for_each(foreground::settle);
     if let Some(path) = given.get("pid-file").filter(|path| !path.is_empty()) {
         write_pid(&PathBuf::from(path), joined.pid())?;
     }

@@ -48,9 +48,18 @@ pub(super) fn adopt() -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("cannot adopt the container's processes: {e}")))
 }
 
-/// Gives the container's terminal the size of this process's own, before a program looks at it. Without a terminal of
+/// Makes the container's terminal what it is to be: of the size of this process's own, before a program looks at it. Without a terminal of
 /// our own it keeps its size.
-pub(super) fn resize(console: &OwnedFd) {
+pub(super) fn settle(console: &OwnedFd) {
+    // A line ends as the program ends it; our own terminal, if there is one, makes it what a screen needs.
+    if let Ok(mut plain) = tcgetattr(console) {
+        plain.output_modes.remove(OutputModes::ONLCR);
+        let _ = tcsetattr(console, OptionalActions::Now, &plain);
+    }
+    resize(console);
+}
+
+fn resize(console: &OwnedFd) {
     if let Ok(size) = tcgetwinsize(rustix::stdio::stdin()) {
         // It may be closed already.
         let _ = tcsetwinsize(console, size);
@@ -131,10 +140,6 @@ impl Terminal {
     fn new(master: OwnedFd) -> Result<Self, Failure> {
         let say = |e: Errno| Failure::new(format!("cannot set up the terminal: {e}"));
         rustix::io::ioctl_fionbio(&master, true).map_err(say)?;
-        // A line ends as the program ends it; our own terminal, if there is one, makes it what a screen needs.
-        let mut plain = tcgetattr(&master).map_err(say)?;
-        plain.output_modes.remove(OutputModes::ONLCR);
-        tcsetattr(&master, OptionalActions::Now, &plain).map_err(say)?;
         let before = tcgetattr(rustix::stdio::stdin()).ok();
         if let Some(before) = &before {
             let mut raw = before.clone();

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use kernel::process::{Cloned, Waited};
+use kernel::process::{CStrings, Cloned, Waited};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
@@ -14,9 +14,10 @@ use crate::plan::{HookPlan, HookPlans};
 pub(crate) const ENDED_WITH: i32 = 2000;
 
 /// Runs the hooks in their order; the first that fails ends it. A parent that is gone (the other side of `channel`
-/// closed) ends the hook, too.
+/// closed) ends the hook, too. Those that say nothing of an environment have `env`.
 pub(super) fn run(
     hooks: &[HookPlan],
+    env: &CStrings,
     state: &OwnedFd,
     plans: &HookPlans,
     step: Step,
@@ -26,7 +27,7 @@ pub(super) fn run(
         // The one before has read it.
         rustix::fs::seek(state, SeekFrom::Start(0)).at(step, index)?;
         let child = match kernel::process::clone_again().at(step, index)? {
-            Cloned::Child => execute(hook, state, plans),
+            Cloned::Child => execute(hook, env, state, plans),
             Cloned::Parent(child) => child,
         };
         let limit = hook.timeout.map(Duration::from_secs);
@@ -47,7 +48,7 @@ pub(super) fn run(
     Ok(())
 }
 
-fn execute(hook: &HookPlan, state: &OwnedFd, plans: &HookPlans) -> ! {
+fn execute(hook: &HookPlan, env: &CStrings, state: &OwnedFd, plans: &HookPlans) -> ! {
     let streams = || {
         rustix::stdio::dup2_stdin(state)?;
         rustix::stdio::dup2_stdout(&plans.output)?;
@@ -55,7 +56,7 @@ fn execute(hook: &HookPlan, state: &OwnedFd, plans: &HookPlans) -> ! {
     };
     if streams().is_ok() && kernel::process::mark_close_on_exec(3).is_ok() {
         kernel::process::restore_signals();
-        let errno = kernel::process::exec(&hook.path, &hook.args, &hook.env);
+        let errno = kernel::process::exec(&hook.path, &hook.args, hook.env.as_ref().unwrap_or(env));
         if errno == Errno::NOENT {
             kernel::process::exit_now(127);
         }

@@ -186,7 +186,9 @@ fn make(
             await_message(channel, Step::CreateContainerHook)?;
         }
         let step = Step::CreateContainerHook;
-        hooks::run(&hooks.create_container, &hooks.creating, hooks, step, channel)?;
+        // Where others run them: what they name without a path lies in the container's root.
+        rustix::process::fchdir(&plan.root.tree).at(step, 0)?;
+        hooks::run(&hooks.create_container, &plan.process.env, &hooks.creating, hooks, step, channel)?;
     }
     let root = rootfs::pivot(plan)?;
     if plan.process.terminal {

@@ -48,7 +48,7 @@ pub(super) fn become_program(
         // With no more rights than the program has: the container's image may have put something else there.
         Some(hooks) if !hooks.start_container.is_empty() => {
             let step = Step::StartContainerHook;
-            super::hooks::run(&hooks.start_container, &hooks.starting, hooks, step, channel)?;
+            super::hooks::run(&hooks.start_container, &plan.env, &hooks.starting, hooks, step, channel)?;
             send(channel, &Message::HooksDone).at(step, 0)
         }
         _ => Ok(()),

@@ -30,7 +30,8 @@ pub(crate) struct HookPlans {
 pub(crate) struct HookPlan {
     pub(crate) path: CString,
     pub(crate) args: CStrings,
-    pub(crate) env: CStrings,
+    /// `None`: the program's.
+    pub(crate) env: Option<CStrings>,
     /// Seconds.
     pub(crate) timeout: Option<u64>,
 }
@@ -38,19 +39,19 @@ pub(crate) struct HookPlan {
 /// Plans the hooks of a configuration; `None` where the child has nothing to do with any.
 ///
 /// A startContainer hook without an environment of its own has that of the program, as with the usual runtimes.
-pub(crate) fn plan(hooks: Option<&Hooks>, environment: &[String]) -> Result<Option<HookPlans>> {
+pub(crate) fn plan(hooks: Option<&Hooks>) -> Result<Option<HookPlans>> {
     let Some(hooks) = hooks else { return Ok(None) };
     let in_parent = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
     let pause = in_parent || !hooks.create_container.is_empty();
     if !pause && hooks.start_container.is_empty() {
         return Ok(None);
     }
-    let all = |hooks: &[Hook], environment| {
-        hooks.iter().map(|hook| one(hook, environment)).collect::<Result<Vec<_>>>()
+    let all = |hooks: &[Hook], inherits: bool| {
+        hooks.iter().map(|hook| one(hook, inherits)).collect::<Result<Vec<_>>>()
     };
     Ok(Some(HookPlans {
-        create_container: all(&hooks.create_container, &[])?,
-        start_container: all(&hooks.start_container, environment)?,
+        create_container: all(&hooks.create_container, false)?,
+        start_container: all(&hooks.start_container, true)?,
         creating: memfd(c"state")?,
         starting: memfd(c"state")?,
         output: memfd(c"hooks")?,
@@ -58,11 +59,11 @@ pub(crate) fn plan(hooks: Option<&Hooks>, environment: &[String]) -> Result<Opti
     }))
 }
 
-fn one(hook: &Hook, environment: &[String]) -> Result<HookPlan> {
+fn one(hook: &Hook, inherits: bool) -> Result<HookPlan> {
     Ok(HookPlan {
         path: cstring(hook.path.as_bytes())?,
         args: arguments(hook)?,
-        env: CStrings::new(if hook.env.is_empty() { environment } else { &hook.env })?,
+        env: if inherits && hook.env.is_empty() { None } else { Some(CStrings::new(&hook.env)?) },
         timeout: timeout(hook),
     })
 }

@@ -168,7 +168,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         read_only: below_root(&linux.readonly_paths)?,
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
-        hooks: hooks::plan(spec.hooks.as_ref(), &process.env)?,
+        hooks: hooks::plan(spec.hooks.as_ref())?,
         process: process::plan(process, linux, None, false)?,
         net_devices: net_devices(linux),
         moved: None,
