@@ -64,6 +64,10 @@ impl Shared {
             Ok(names) => names,
             Err(e) => return vec![e],
         };
+        if names.is_empty() {
+            // Two that let go at once may each have left it to the other.
+            return remove_node(ledger).err().into_iter().collect();
+        }
         // Without the lock first: at every start of every command, and nearly always somebody uses them.
         let unused = names.into_iter().filter(|name| !looks_used(ledger, &root.join(name).join(USERS)));
         let settle = |name: OwnerId| match Self::lock_existing(ledger, name.as_str(), Wait::No) {
@@ -134,12 +138,7 @@ impl Shared {
         self.ledger.inner.crash.step("before-remove-shared");
         self.journal.clear()?;
         folder::remove(&self.path)?;
-        // `node` goes with the last name in it, unless the daemon holds its own records there.
-        let root = node(&self.ledger);
-        match folder::lock_existing(&root, Wait::No)? {
-            Locked::Yes(_lock) => folder::remove(&root),
-            Locked::No | Locked::Gone => Ok(()),
-        }
+        remove_node(&self.ledger)
     }
 
     fn users(&self) -> Result<Vec<String>, Error> {
@@ -229,6 +228,15 @@ fn shared_name(name: &str) -> Result<String, Error> {
         return Err(Error::NameOwner { name: name.into(), why: "it is the node's own file" });
     }
     OwnerId::new(name).map(|name| name.to_string())
+}
+
+/// `node` goes with the last name in it, unless the daemon holds its own records there.
+fn remove_node(ledger: &Ledger) -> Result<(), Error> {
+    let root = node(ledger);
+    match folder::lock_existing(&root, Wait::No)? {
+        Locked::Yes(_lock) => folder::remove(&root),
+        Locked::No | Locked::Gone => Ok(()),
+    }
 }
 
 fn node(ledger: &Ledger) -> PathBuf {

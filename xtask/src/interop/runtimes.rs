@@ -31,7 +31,7 @@ pub(super) fn podman(site: &Site) -> Result<()> {
     quiet(podman().args(["run", "-d", "--name", "stays", "--network", "none", &image, "sleep", "100"]))?;
     same("exec", &quiet(podman().args(["exec", "stays", "echo", "in"]))?, "in")?;
     quiet(podman().args(["pause", "stays"]))?;
-    same("ps", &quiet(podman().args(["ps", "--format", "{{.State}}"]))?, "paused")?;
+    same("ps", &quiet(podman().args(["ps", "--all", "--format", "{{.State}}"]))?, "paused")?;
     quiet(podman().args(["unpause", "stays"]))?;
     quiet(podman().args(["rm", "--force", "--time", "0", "stays"]))?;
     // It reads what the runtime says of a program that is not there.

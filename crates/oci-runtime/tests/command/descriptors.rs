@@ -27,7 +27,9 @@ fn with_descriptors(
 ) -> Result<(i32, String), Box<dyn std::error::Error>> {
     let file = std::fs::File::open(std::fs::canonicalize("/proc/self/exe")?)?;
     let out = std::fs::File::create(bench.path("printed"))?;
-    let given = std::fs::File::open("/etc/hostname")?;
+    let named = bench.path("hostname");
+    std::fs::write(&named, "")?;
+    let given = std::fs::File::open(named)?;
     let null = std::fs::File::open("/dev/null")?;
     let root = bench.root().display().to_string();
     let bundle = bench.bundle().display().to_string();
@@ -70,7 +72,8 @@ fn activation(bench: &Bench) -> Outcome {
     check(!text.contains("hostname"), || text)?;
     // A shell tells its own number before it becomes the command.
     let line = format!(
-        "exec 3</etc/hostname; export LISTEN_PID=$$ LISTEN_FDS=1; exec {} --root {} run {}",
+        "exec 3<{}; export LISTEN_PID=$$ LISTEN_FDS=1; exec {} --root {} run {}",
+        bench.path("hostname").display(),
         bench.path("sextant-oci").display(),
         bench.root().display(),
         bench.id

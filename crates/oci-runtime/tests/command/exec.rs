@@ -106,8 +106,12 @@ fn below(bench: &Bench) -> Outcome {
     for tree in bench.cgroups() {
         fs::create_dir(tree.join("sub"))?;
         for name in ["cpuset.cpus", "cpuset.mems"] {
-            if let Ok(text) = fs::read_to_string(tree.join(name)) {
-                fs::write(tree.join("sub").join(name), text.trim())?;
+            // v2 has them where the controller is handed down, and does not need them.
+            let below = tree.join("sub").join(name);
+            if let Ok(text) =
+                fs::read_to_string(tree.join(name)).and_then(|t| fs::metadata(&below).map(|_| t))
+            {
+                fs::write(below, text.trim())?;
             }
         }
     }

@@ -53,7 +53,15 @@ fn stats(bench: &Bench) -> Outcome {
     check(data["pids"]["current"] == 2, || event.to_string())?;
     check(data["cpu"]["usage"]["total"].as_u64().is_some_and(|n| n > 0), || event.to_string())?;
     check(data["memory"]["usage"]["usage"].as_u64().is_some_and(|n| n > 0), || event.to_string())?;
-    check(data["cpuset"]["cpus"].as_array().is_some_and(|n| !n.is_empty()), || event.to_string())?;
+    // A v2 cgroup has a cpuset only where the controller was handed down to it.
+    let handed_down = bench.cgroups().iter().any(|tree| {
+        ["cpuset.cpus", "cpuset.cpus.effective"]
+            .iter()
+            .any(|file| fs::read_to_string(tree.join(file)).is_ok_and(|text| !text.trim().is_empty()))
+    });
+    check(data["cpuset"]["cpus"].as_array().is_some_and(|n| n.is_empty() != handed_down), || {
+        event.to_string()
+    })?;
     bench.run(&["delete", "-f", &bench.id]).ok()?;
     Ok(())
 }

@@ -76,7 +76,8 @@ fn cpu(cgroup: &Cgroup) -> Value {
 
 fn cpuset(cgroup: &Cgroup) -> Value {
     let list = |names: [&str; 2]| {
-        let text = names.iter().find_map(|name| cgroup.read(name)).unwrap_or_default();
+        let text = names.iter().find_map(|name| cgroup.read(name).filter(|text| !text.trim().is_empty()));
+        let text = text.unwrap_or_default();
         expand(text.trim())
     };
     let flag = |file: &str| number(cgroup, file).unwrap_or(0);
