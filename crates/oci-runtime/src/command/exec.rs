@@ -84,6 +84,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         rdt: rdt.as_ref(),
         stdio: None,
         preserved: preserved(given)?,
+        keyring: !record.inherits_keyring,
         state: &state,
     };
     let mut joined = crate::join(&process, join)?;
