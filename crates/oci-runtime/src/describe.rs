@@ -73,6 +73,7 @@ fn hint(failure: &Failure) -> &'static str {
              the image may be hostile)"
         }
         (Step::Sysctl, Errno::NXIO) => " (there is no procfs on /proc; mount it)",
+        (Step::Sysctl, Errno::XDEV) => " (something else is mounted there; the image may be hostile)",
         (Step::WorkingDirectory, Errno::XDEV) => " (it is outside the container; the image may be hostile)",
         (Step::MaskPath | Step::Console, Errno::NXIO) => {
             " (it is not the device it should be; the image may be hostile)"
