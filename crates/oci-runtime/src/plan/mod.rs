@@ -340,9 +340,8 @@ fn sysctls(linux: &Linux) -> Result<Vec<(CString, Vec<u8>)>> {
         .sysctl
         .iter()
         .map(|(name, value)| {
-            // A name with slashes is taken as it is, so that an interface with a dot in its name can be given.
-            let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
-            let path = path.trim_start_matches('/');
+            // The very path whose namespace was judged.
+            let path = crate::contract::sysctl_path(name);
             Ok((cstring(format!("proc/sys/{path}").as_bytes())?, value.clone().into_bytes()))
         })
         .collect()
