@@ -108,8 +108,10 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
         let (target, was_there) = if is_kernels(mount) {
             plain_target(root, &mount.target).at(Step::MountTarget, index)?
         } else {
-            let file =
-                matches!(mount.source, Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. });
+            let file = matches!(
+                mount.source,
+                Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. }
+            );
             target(root, &mount.target, file).at(Step::MountTarget, index)?
         };
         if was_there && (mount.copy_mode || mount.copy_up) {
