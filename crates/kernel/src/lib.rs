@@ -16,6 +16,7 @@ pub mod cache;
 pub mod capability;
 pub mod cgroup;
 mod error;
+pub mod keyring;
 pub mod loopdev;
 pub mod mount;
 pub mod namespace;

@@ -1,10 +1,11 @@
 //! The parent's side: makes a container, starts it, joins it.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use kernel::cgroup::Cgroup;
-use kernel::process::{Cloned, NewNamespaces};
+use kernel::process::{Cloned, NewNamespaces, cstring};
 use kernel::{Act, cgroup};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -37,6 +38,8 @@ pub struct Setup<'a> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// How many of the caller's descriptors, from 3 on, the program inherits.
     pub preserved: u32,
+    /// The program gets a session keyring of its own, named after the container, instead of the caller's with its keys.
+    pub keyring: bool,
     /// Where a start comes in once the container is left alone: see [`Created::detach`].
     pub listener: Option<OwnedFd>,
 }
@@ -88,6 +91,7 @@ pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     let mut plan = plan::plan(spec, setup.bundle, setup.root, setup.stage)?;
     plan.process.stdio = setup.stdio;
     plan.process.preserved = setup.preserved;
+    plan.process.keyring = setup.keyring.then(|| keyring(setup.id)).transpose()?;
     plan.process.listener = setup.listener;
     let slots: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
     let (door, entrances) = doors(setup.cgroup)?;
@@ -137,6 +141,8 @@ pub struct Join<'a> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// How many of the caller's descriptors, from 3 on, the program inherits.
     pub preserved: u32,
+    /// It gets the container's session keyring instead of the caller's, as it should where the container has one.
+    pub keyring: bool,
     /// The container's state, for a seccomp agent.
     pub state: &'a State,
 }
@@ -163,6 +169,7 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     if linux.namespace(NamespaceType::Mount).is_none() {
         plan.shared_root = Some(root_of(join.container)?);
     }
+    plan.keyring = join.keyring.then(|| keyring(&join.state.id)).transpose()?;
     let (door, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
     let kinds = kinds(linux);
@@ -213,6 +220,11 @@ fn kinds(linux: &Linux) -> ThreadNameSpaceType {
                 NamespaceType::Time => ThreadNameSpaceType::TIME,
             }
     })
+}
+
+/// The name of a container's session keyring, which is how it is found again.
+fn keyring(id: &str) -> Result<CString> {
+    Ok(cstring(format!("_ses.{id}").as_bytes())?)
 }
 
 fn doors(cgroup: Option<&Cgroup>) -> Result<(Option<OwnedFd>, Vec<OwnedFd>)> {

@@ -73,6 +73,7 @@ fn hint(failure: &Failure) -> &'static str {
              the image may be hostile)"
         }
         (Step::Sysctl, Errno::NXIO) => " (there is no procfs on /proc; mount it)",
+        (Step::Sysctl, Errno::XDEV) => " (something else is mounted there; the image may be hostile)",
         (Step::WorkingDirectory, Errno::XDEV) => " (it is outside the container; the image may be hostile)",
         (Step::MaskPath | Step::Console, Errno::NXIO) => {
             " (it is not the device it should be; the image may be hostile)"
@@ -95,6 +96,9 @@ fn hint(failure: &Failure) -> &'static str {
         }
         (Step::AppArmor, Errno::NOENT) => " (no such profile is loaded)",
         (Step::SelinuxLabel, Errno::INVAL) => " (the policy has no such label)",
+        (Step::Keyring, Errno::DQUOT) => {
+            " (the user has too many keys: raise kernel.keys.maxkeys and root_maxkeys, or use --no-new-keyring)"
+        }
         (Step::Sysctl, Errno::NOENT) => " (no such kernel parameter; check its name)",
         _ => "",
     }
@@ -166,6 +170,7 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
         Step::MountLabel => format!("label the mount of {} (linux.mountLabel)", mount()),
         Step::CopyUp => format!("copy what is below into the mount of {}", mount()),
         Step::Clone => "make the container's process".into(),
+        Step::Keyring => "join a session keyring".into(),
         Step::Remount => format!("remount {}", mount()),
         Step::SelinuxLabel => "take on the SELinux label (process.selinuxLabel)".into(),
     }
@@ -195,6 +200,10 @@ pub(crate) fn warning_text(failure: &Failure, rest: u64, process: &ProcessPlan) 
             format!(
                 "cannot raise the limit {name} beyond {rest}: that takes CAP_SYS_RESOURCE; it is set to {rest}"
             )
+        }
+        Step::Keyring => {
+            "cannot join a session keyring: a system call filter forbids it; the container sees this process's keys"
+                .into()
         }
         Step::OomScore => "cannot lower oom_score_adj: that takes CAP_SYS_RESOURCE; it stays as it is".into(),
         _ => format!("cannot {} in full: {}", act(failure, None, process), failure.errno),

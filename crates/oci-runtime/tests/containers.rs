@@ -274,13 +274,23 @@ impl Bench {
             rdt: None,
             stdio,
             preserved: 0,
+            keyring: true,
             listener: None,
         }
     }
 
     fn join<'a>(&'a self, spec: &'a Spec, container: &'a Child, stdio: Option<[OwnedFd; 3]>) -> Join<'a> {
         let (cgroup, state) = (Some(&self.cgroup), &self.state);
-        Join { spec, container: &container.pidfd, cgroup, rdt: None, stdio, preserved: 0, state }
+        Join {
+            spec,
+            container: &container.pidfd,
+            cgroup,
+            rdt: None,
+            stdio,
+            preserved: 0,
+            keyring: true,
+            state,
+        }
     }
 
     fn parsed(&self, spec: &Value) -> Result<Spec, Box<dyn std::error::Error>> {

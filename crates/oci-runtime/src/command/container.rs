@@ -24,6 +24,7 @@ pub(super) struct Request {
     console_socket: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     preserved: u32,
+    keyring: bool,
     /// It waits for a `start`, which another process gives.
     waits: bool,
     /// This process stays with it.
@@ -40,6 +41,7 @@ impl Request {
             console_socket: console::socket_path(given),
             pid_file: given.get("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
             preserved: preserved(given)?,
+            keyring: !given.has("no-new-keyring"),
             waits,
             foreground: !waits && !given.has("detach"),
         })
@@ -185,6 +187,7 @@ fn new_record(request: &Request, spec: &Spec) -> Record {
         rdt: spec.linux.as_ref().and_then(|l| l.intel_rdt.clone()),
         host_mount: None,
         own_pids,
+        inherits_keyring: !request.keyring,
         annotations: spec.annotations.clone(),
         hooks: later.filter(|h| *h != Hooks::default()),
     }
@@ -226,6 +229,7 @@ fn build(
         rdt: rdt.as_ref(),
         stdio: None,
         preserved: request.preserved,
+        keyring: request.keyring,
         listener,
     };
     let early = spec.hooks.as_ref().is_some_and(|h| h.kinds()[..3].iter().any(|(_, list)| !list.is_empty()));

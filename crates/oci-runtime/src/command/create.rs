@@ -15,7 +15,8 @@ const PID_FILE: Opt = value("pid-file", None, "FILE", "write the number of the c
 const PRESERVE: Opt = value("preserve-fds", None, "N", "the program inherits N more descriptors, from 3 on");
 const NO_PIVOT: Opt =
     switch("no-pivot", None, "accepted, and without effect: the root is always changed by pivot_root");
-const NO_KEYRING: Opt = switch("no-new-keyring", None, "accepted: the session keyring is left as it is");
+const NO_KEYRING: Opt =
+    switch("no-new-keyring", None, "the program keeps the session keyring of the caller, with its keys");
 const HELP: Opt = switch("help", Some('h'), "show this");
 
 pub(super) static CREATE: Command = Command {

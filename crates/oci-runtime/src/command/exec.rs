@@ -84,6 +84,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         rdt: rdt.as_ref(),
         stdio: None,
         preserved: preserved(given)?,
+        keyring: !record.inherits_keyring,
         state: &state,
     };
     let mut joined = crate::join(&process, join)?;
@@ -172,8 +173,8 @@ fn from_options(given: &Given, spec: &Spec) -> Result<Process, Failure> {
     let added: Vec<String> = given.all("cap").map(str::to_owned).collect();
     if !added.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
-        // Not inheritable: it would reach programs of other users (CVE-2022-29162).
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
+        // Not inheritable (and so not ambient): it would reach programs of other users (CVE-2022-29162).
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(added.iter().cloned());
         }
     }

@@ -54,6 +54,9 @@ pub(crate) struct Record {
     pub(crate) host_mount: Option<u64>,
     /// Its first process is number 1 of a PID namespace that ends with it.
     pub(crate) own_pids: bool,
+    /// Its processes keep the session keyring of whoever called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) inherits_keyring: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
     /// Those at the start, after it and after the end.

@@ -85,7 +85,8 @@ fn make_rootless(spec: &mut Spec) {
         if mount.destination == "/sys" {
             mount.kind = "none".to_owned();
             mount.source = "/sys".to_owned();
-            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();
+            // With all below: cgroups of this user may be mounted there (CVE-2023-25809).
+            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro", "rro"].map(str::to_owned).to_vec();
         }
     }
 }

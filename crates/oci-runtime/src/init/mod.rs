@@ -65,6 +65,7 @@ pub(crate) fn joined(
         if let Some(root) = &plan.shared_root {
             change_root(root.as_fd()).at(Step::PivotRoot, 0)?;
         }
+        process::join_keyring(plan, channel)?;
         let root = open_root()?;
         if plan.terminal {
             console::make(root.as_fd(), plan, false, channel)?;
@@ -83,7 +84,7 @@ pub(crate) fn joined(
 
 /// Nobody without rights over the whole machine traces this process or looks at its descriptors and memory, which are
 /// still the parent's (CVE-2016-9962). The program gets this back by being executed.
-fn hide() {
+pub(super) fn hide() {
     // Fails for no value that exists.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
@@ -168,7 +169,9 @@ fn make(
     }
     if plan.namespaces.has_user() {
         process::become_root().at(Step::BecomeRoot, 0)?;
+        hide();
     }
+    process::join_keyring(&plan.process, channel)?;
     if plan.namespaces.new_cgroup {
         kernel::namespace::unshare(UnshareFlags::NEWCGROUP).at(Step::Unshare, 0)?;
     }

@@ -17,6 +17,20 @@ pub(super) fn become_root() -> rustix::io::Result<()> {
     set_thread_res_uid(uid, uid, uid)
 }
 
+/// Leaves the session keyring of whoever called, which is of the user namespace that this process is in by now. A kernel
+/// without keys has none to leave, and a caller whose own system call filter forbids it is told.
+pub(super) fn join_keyring(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    let Some(name) = &plan.keyring else { return Ok(()) };
+    match kernel::keyring::join_session(name) {
+        Err(Errno::NOSYS) => Ok(()),
+        Err(errno @ Errno::PERM) => {
+            let failure = Failure { step: Step::Keyring, index: 0, errno };
+            send(channel, &Message::Warning(failure, 0)).at(Step::Keyring, 0)
+        }
+        other => other.at(Step::Keyring, 0),
+    }
+}
+
 /// Says that there is no program while whoever creates the container still listens: callers of a runtime expect to hear
 /// of it then, and not at the start. What depends on the working directory is left to the start.
 pub(super) fn find_program(plan: &ProcessPlan) -> Result<(), Failure> {
@@ -99,6 +113,8 @@ pub(super) fn prepare(
     set_groups(plan, channel)?;
     set_thread_res_gid(plan.gid, plan.gid, plan.gid).at(Step::GroupId, 0)?;
     set_thread_res_uid(plan.uid, plan.uid, plan.uid).at(Step::UserId, 0)?;
+    // Another user is as dumpable as fs.suid_dumpable says.
+    super::hide();
     if entered.is_err() {
         enter_cwd(plan, root).at(Step::WorkingDirectory, 0)?;
     }

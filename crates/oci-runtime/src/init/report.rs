@@ -61,9 +61,10 @@ pub(crate) enum Step {
     CopyUp,
     Remount,
     Clone,
+    Keyring,
 }
 
-const STEPS: [Step; 49] = [
+const STEPS: [Step; 50] = [
     Step::EnterCgroup,
     Step::JoinNamespace,
     Step::Unshare,
@@ -113,6 +114,7 @@ const STEPS: [Step; 49] = [
     Step::CopyUp,
     Step::Remount,
     Step::Clone,
+    Step::Keyring,
 ];
 
 /// A step that did not go as planned.

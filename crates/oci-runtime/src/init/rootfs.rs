@@ -105,10 +105,15 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
             remount(root, mount, options).at(Step::Remount, index)?;
             continue;
         }
-        let file =
-            matches!(mount.source, Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. });
-        refuse_link(root, mount).at(Step::MountTarget, index)?;
-        let (target, was_there) = target(root, &mount.target, file).at(Step::MountTarget, index)?;
+        let (target, was_there) = if is_kernels(mount) {
+            plain_target(root, &mount.target).at(Step::MountTarget, index)?
+        } else {
+            let file = matches!(
+                mount.source,
+                Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. }
+            );
+            target(root, &mount.target, file).at(Step::MountTarget, index)?
+        };
         if was_there && (mount.copy_mode || mount.copy_up) {
             let tmpfs = fd(mount, slot).at(Step::AttachMount, index)?;
             take_after(mount, &target, tmpfs).at(Step::CopyUp, index)?;
@@ -125,9 +130,11 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
     for (index, device) in plan.devices.iter().enumerate() {
         make_device(root, device).at(Step::DeviceNode, index)?;
     }
-    let dev = make_dirs_c(root, c"dev").at(Step::DeviceLink, 0)?;
-    for (index, (link, points_at)) in LINKS.into_iter().enumerate() {
-        make_link(&dev, link, points_at).at(Step::DeviceLink, index)?;
+    if !plan.foreign_dev {
+        let dev = make_dirs_c(root, c"dev").at(Step::DeviceLink, 0)?;
+        for (index, (link, points_at)) in LINKS.into_iter().enumerate() {
+            make_link(&dev, link, points_at).at(Step::DeviceLink, index)?;
+        }
     }
     for (index, (path, value)) in plan.sysctls.iter().enumerate() {
         set_sysctl(root, path, value).at(Step::Sysctl, index)?;
@@ -135,27 +142,36 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
     Ok(())
 }
 
-/// The kernel's own filesystems lie where nobody can move them: behind a link into a volume, another container could
-/// put something else before what is masked and made read-only there (CVE-2019-19921, CVE-2023-27561).
-fn refuse_link(root: BorrowedFd<'_>, mount: &MountPlan) -> rustix::io::Result<()> {
-    match &mount.source {
-        Source::Filesystem { kind, .. } if matches!(kind.to_bytes(), b"proc" | b"sysfs") => {
-            match open_plain_c(root, &mount.target, TARGET) {
-                Ok(_) | Err(Errno::NOENT) => Ok(()),
-                Err(e) => Err(e),
-            }
-        }
-        _ => Ok(()),
-    }
+/// procfs and sysfs.
+fn is_kernels(mount: &MountPlan) -> bool {
+    matches!(&mount.source, Source::Filesystem { kind, .. } if matches!(kind.to_bytes(), b"proc" | b"sysfs"))
 }
 
-/// Writes a kernel parameter: to procfs, and to nothing that is in its place (CVE-2019-16884, CVE-2025-52881).
+/// The kernel's own filesystems lie where nobody can move them: behind a link into a volume, another container could
+/// put something else before what is masked and made read-only there (CVE-2019-19921, CVE-2023-27561). What is opened
+/// is what is mounted on: between a look and a use there would be time for a link.
+fn plain_target(root: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<(OwnedFd, bool)> {
+    let open = || open_plain_c(root, path, TARGET | OFlags::DIRECTORY);
+    match open() {
+        Err(Errno::NOENT) => {}
+        other => return Ok((other?, true)),
+    }
+    make_dirs_c(root, path)?;
+    Ok((open()?, false))
+}
+
+/// Writes a kernel parameter: to procfs, and to nothing that is in its place or mounted in it, another file of procfs
+/// least of all (CVE-2019-16884, CVE-2025-52881).
 fn set_sysctl(root: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> rustix::io::Result<()> {
     const TOP: &CStr = c"proc/sys";
-    let top = open_plain_c(root, TOP, TARGET | OFlags::DIRECTORY)?;
-    if rustix::fs::fstatfs(&top)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+    /// Of a procfs the root alone has it.
+    const PROC_ROOT_INO: u64 = 1;
+    let proc = open_plain_c(root, c"proc", TARGET | OFlags::DIRECTORY)?;
+    let procfs = rustix::fs::fstatfs(&proc)?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+    if !procfs || rustix::fs::fstat(&proc)?.st_ino != PROC_ROOT_INO {
         return Err(Errno::NXIO);
     }
+    let top = open_below_c(&proc, c"sys", TARGET | OFlags::DIRECTORY)?;
     let below = path.to_bytes_with_nul().get(TOP.count_bytes() + 1..).ok_or(Errno::INVAL)?;
     let below = CStr::from_bytes_with_nul(below).map_err(|_| Errno::INVAL)?;
     rustix::io::write(open_below_c(&top, below, OFlags::WRONLY)?, value).map(drop)
@@ -289,6 +305,8 @@ fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> rustix::io::Result<
             if FileType::from_raw_mode(stat.st_mode) != device.kind || stat.st_rdev != device.number {
                 return Err(Errno::EXIST);
             }
+            // And its owner is not changed: behind a bind mount it may be the host's.
+            return Ok(());
         }
         other => other?,
     }

@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) root: RootPlan,
     pub(crate) mounts: Vec<MountPlan>,
     pub(crate) devices: Vec<DevicePlan>,
+    /// `/dev` is bound from elsewhere: nothing is made in it.
+    pub(crate) foreign_dev: bool,
     pub(crate) sysctls: Vec<(CString, Vec<u8>)>,
     pub(crate) masked: Vec<CString>,
     pub(crate) read_only: Vec<CString>,
@@ -163,6 +165,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
             .map(|m| mounts::plan(m, &surroundings, &mut warnings))
             .collect::<Result<_>>()?,
         devices: devices(spec, linux, namespaces.has_user())?,
+        foreign_dev: foreign_dev(spec),
         sysctls: sysctls(linux)?,
         masked: below_root(&linux.masked_paths)?,
         read_only: below_root(&linux.readonly_paths)?,
@@ -285,15 +288,15 @@ fn own_propagation(root: Option<RootfsPropagation>) -> MountPropagationFlags {
 
 fn devices(spec: &Spec, linux: &Linux, user_namespace: bool) -> Result<Vec<DevicePlan>> {
     let mut plans = Vec::new();
-    // Somebody's own /dev is left as it is.
-    let foreign = spec.mounts.iter().any(|m| m.destination.trim_matches('/') == "dev" && m.is_bind());
+    let foreign = foreign_dev(spec);
     if !foreign {
         for (name, major, minor) in DEVICES {
             let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
             plans.push(device(&format!("/dev/{name}"), kind, mode, (major, minor), (0, 0), user_namespace)?);
         }
     }
-    for given in &linux.devices {
+    let below_dev = |path: &str| Path::new(path).starts_with("/dev");
+    for given in linux.devices.iter().filter(|given| !foreign || !below_dev(&given.path)) {
         let kind = match given.kind {
             DeviceType::Block => FileType::BlockDevice,
             DeviceType::Fifo => FileType::Fifo,
@@ -307,6 +310,11 @@ fn devices(spec: &Spec, linux: &Linux, user_namespace: bool) -> Result<Vec<Devic
         plans.push(plan);
     }
     Ok(plans)
+}
+
+/// Somebody's own /dev, most likely the host's, which is left as it is.
+fn foreign_dev(spec: &Spec) -> bool {
+    spec.mounts.iter().any(|m| m.destination.trim_matches('/') == "dev" && m.is_bind())
 }
 
 fn device(
@@ -332,9 +340,8 @@ fn sysctls(linux: &Linux) -> Result<Vec<(CString, Vec<u8>)>> {
         .sysctl
         .iter()
         .map(|(name, value)| {
-            // A name with slashes is taken as it is, so that an interface with a dot in its name can be given.
-            let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
-            let path = path.trim_start_matches('/');
+            // The very path whose namespace was judged.
+            let path = crate::contract::sysctl_path(name);
             Ok((cstring(format!("proc/sys/{path}").as_bytes())?, value.clone().into_bytes()))
         })
         .collect()

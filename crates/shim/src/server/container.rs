@@ -119,6 +119,7 @@ impl Container {
             rdt: None,
             stdio,
             preserved: 0,
+            keyring: true,
             listener: None,
         };
         let mut created = oci_runtime::create(&self.spec, setup).map_err(refusal)?;

@@ -197,6 +197,7 @@ impl Server {
             rdt: None,
             stdio,
             preserved: 0,
+            keyring: true,
             state: &state,
         };
         // A process of the container may stop this one on its way: nobody else is to wait for it.
