@@ -272,6 +272,7 @@ impl Bench {
             shares_mounts: false,
             cgroup: Some(&self.cgroup),
             rdt: None,
+            held: false,
             stdio,
             preserved: 0,
             listener: None,
@@ -280,7 +281,7 @@ impl Bench {
 
     fn join<'a>(&'a self, spec: &'a Spec, container: &'a Child, stdio: Option<[OwnedFd; 3]>) -> Join<'a> {
         let (cgroup, state) = (Some(&self.cgroup), &self.state);
-        Join { spec, container: &container.pidfd, cgroup, rdt: None, stdio, preserved: 0, state }
+        Join { spec, container: &container.pidfd, cgroup, held: false, rdt: None, stdio, preserved: 0, state }
     }
 
     fn parsed(&self, spec: &Value) -> Result<Spec, Box<dyn std::error::Error>> {

@@ -48,6 +48,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) shared_root: Option<OwnedFd>,
     /// How many descriptors, from 3 on, the program inherits.
     pub(crate) preserved: u32,
+    /// It waits to be moved to its cgroup before it does anything.
+    pub(crate) held: bool,
     /// What a start comes in by, if not by the channel.
     pub(crate) listener: Option<OwnedFd>,
 }
@@ -111,6 +113,7 @@ pub(crate) fn plan(
         stdio: None,
         shared_root: None,
         preserved: 0,
+        held: false,
         listener: None,
     })
 }
