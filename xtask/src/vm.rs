@@ -115,7 +115,8 @@ fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
     let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
     let packages = vm.package.iter().flat_map(|package| ["--package", package.as_str()]);
     let mut messages = cargo_json_lines(&build.into_iter().chain(packages).collect::<Vec<_>>())?;
-    let more = SYSTEMD_TESTS.iter().filter(|(package, _)| vm.systemd && vm.package.iter().any(|p| p == package));
+    let more =
+        SYSTEMD_TESTS.iter().filter(|(package, _)| vm.systemd && vm.package.iter().any(|p| p == package));
     for (package, test) in more {
         let one = ["--package", package, "--test", test];
         messages.extend(cargo_json_lines(&build.into_iter().chain(one).collect::<Vec<_>>())?);

@@ -92,7 +92,8 @@ pub(super) struct Made {
 pub(super) fn make(context: &Context, request: &Request) -> Result<Made, Failure> {
     let (text, spec) = read_bundle(context, request)?;
     let path = spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
-    let unit = context.systemd.then(|| Unit::parse(path, &request.id, rootless::own_systemd())).transpose()?;
+    let unit =
+        context.systemd.then(|| Unit::parse(path, &request.id, rootless::own_systemd())).transpose()?;
     let dir = Dir::claim(&context.root, &request.id)?;
     let mut record = new_record(request, &spec);
     match build(context, request, &text, spec, unit, &dir, &mut record) {

@@ -140,7 +140,11 @@ impl Text<'_> {
         None
     }
 
-    fn list(&mut self, close: char, mut each: impl FnMut(&mut Self, usize) -> Option<Value>) -> Option<Vec<Value>> {
+    fn list(
+        &mut self,
+        close: char,
+        mut each: impl FnMut(&mut Self, usize) -> Option<Value>,
+    ) -> Option<Vec<Value>> {
         let mut values = Vec::new();
         while !self.eat(close) {
             if !values.is_empty() && !self.eat(',') {
@@ -181,7 +185,8 @@ impl Text<'_> {
             Some(kinds) => text.value(Some(kinds.get(index)?), depth + 1),
             None => text.value(None, depth + 1),
         })?;
-        (!values.is_empty() && kinds.is_none_or(|kinds| kinds.len() == values.len())).then_some(Value::Struct(values))
+        (!values.is_empty() && kinds.is_none_or(|kinds| kinds.len() == values.len()))
+            .then_some(Value::Struct(values))
     }
 }
 
@@ -274,7 +279,11 @@ mod tests {
     fn seconds_become_microseconds() {
         for (text, micros) in [("5", 5_000_000), ("uint64 7", 7_000_000), ("1.5", 1_500_000)] {
             let found = property("TimeoutStopSec", text).unwrap();
-            assert_eq!(found, [Property { name: "TimeoutStopUSec".into(), value: Value::U64(micros) }], "{text}");
+            assert_eq!(
+                found,
+                [Property { name: "TimeoutStopUSec".into(), value: Value::U64(micros) }],
+                "{text}"
+            );
         }
         assert!(property("TimeoutStopSec", "'soon'").is_err());
         assert!(property("TimeoutStopSec", "-1").is_err());
@@ -284,9 +293,22 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (key, text) in [
-            ("Ab", "true"), ("A-b-c", "true"), ("Abc", ""), ("Abc", "maybe"), ("Abc", "['a', 1]"), ("Abc", "[]"),
-            ("Abc", "'open"), ("Abc", "uint16 70000"), ("Abc", "1 2"), ("Abc", "()"), ("Abc", "@as 5"), ("Abc", "@"),
-            ("Abc", "uint64 'a'"), ("Abc", "['a' 'b']"), ("Abc", "'\\q'"), ("Abc", "99999999999"),
+            ("Ab", "true"),
+            ("A-b-c", "true"),
+            ("Abc", ""),
+            ("Abc", "maybe"),
+            ("Abc", "['a', 1]"),
+            ("Abc", "[]"),
+            ("Abc", "'open"),
+            ("Abc", "uint16 70000"),
+            ("Abc", "1 2"),
+            ("Abc", "()"),
+            ("Abc", "@as 5"),
+            ("Abc", "@"),
+            ("Abc", "uint64 'a'"),
+            ("Abc", "['a' 'b']"),
+            ("Abc", "'\\q'"),
+            ("Abc", "99999999999"),
         ] {
             let error = property(key, text).unwrap_err().to_string();
             assert!(error.contains(PREFIX), "{key} {text}: {error}");

@@ -105,7 +105,13 @@ fn entry(rule: &DeviceRule) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
-    fn rule(allow: bool, kind: DeviceKind, major: Option<u32>, minor: Option<u32>, letters: &str) -> DeviceRule {
+    fn rule(
+        allow: bool,
+        kind: DeviceKind,
+        major: Option<u32>,
+        minor: Option<u32>,
+        letters: &str,
+    ) -> DeviceRule {
         let may = |letter| letters.contains(letter);
         let access = DeviceAccess { read: may('r'), write: may('w'), mknod: may('m') };
         DeviceRule { allow, kind, major, minor, access }
@@ -113,7 +119,9 @@ mod tests {
 
     fn strict(rules: &[DeviceRule]) -> Vec<String> {
         match policy(rules) {
-            Policy::Strict(list) => list.into_iter().map(|(node, access)| format!("{node} {access}")).collect(),
+            Policy::Strict(list) => {
+                list.into_iter().map(|(node, access)| format!("{node} {access}")).collect()
+            }
             Policy::Auto => panic!("{rules:?} is no list"),
         }
     }
@@ -126,7 +134,13 @@ mod tests {
         let null = rule(true, Char, Some(1), Some(3), "rw");
         assert_eq!(strict(&[deny_all]), Vec::<String>::new());
         assert_eq!(
-            strict(&[null, deny_all, rule(true, All, None, None, "m"), null, rule(true, Char, Some(1), Some(3), "m")]),
+            strict(&[
+                null,
+                deny_all,
+                rule(true, All, None, None, "m"),
+                null,
+                rule(true, Char, Some(1), Some(3), "m")
+            ]),
             ["block-* m", "char-* m", "/dev/char/1:3 rwm"]
         );
         assert_eq!(strict(&[deny_all, rule(true, Char, Some(136), None, "rwm")]), ["char-136 rwm"]);

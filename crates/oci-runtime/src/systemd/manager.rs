@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Error;
 use super::dbus::{Connection, Failure, Kind, Message, Socket, Type, Value, parse_address};
 use super::properties::{self, Property};
-use super::Error;
 
 /// The name on the bus, and the interface's beginning.
 const SERVICE: &str = "org.freedesktop.systemd1";
@@ -51,7 +51,11 @@ impl Manager {
                 Err(failure) => tried.push(format!("{socket}: {failure}")),
             }
         }
-        Err(if tried.is_empty() { "no address of a bus that is a unix socket".into() } else { tried.join(", ") })
+        Err(if tried.is_empty() {
+            "no address of a bus that is a unix socket".into()
+        } else {
+            tried.join(", ")
+        })
     }
 
     fn open(unit: &str, socket: &Socket, direct: bool) -> Result<Self, Failure> {
@@ -169,7 +173,8 @@ impl Manager {
     /// systemd's version, as the number that counts.
     pub fn version(&mut self) -> Result<u32, Error> {
         let text = self.property("Version")?;
-        let digits: String = text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+        let digits: String =
+            text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
         digits.parse().map_err(|_| Error::Answer { act: "read systemd's version".into(), found: text })
     }
 
@@ -207,8 +212,10 @@ impl Manager {
 
 fn answered(message: &Message, act: &str) -> Result<String, Error> {
     if message.kind == Kind::Error {
-        let failure =
-            Failure::Refused { name: message.error.clone(), message: message.text(0).unwrap_or_default().to_owned() };
+        let failure = Failure::Refused {
+            name: message.error.clone(),
+            message: message.text(0).unwrap_or_default().to_owned(),
+        };
         return Err(failed(act, failure));
     }
     match message.body.first() {

@@ -195,7 +195,8 @@ fn unified(file: &str, value: &str, properties: &mut Vec<Property>) {
         }
         _ => return,
     };
-    let number = if value == "max" { Some(NO_LIMIT) } else { value.trim_start_matches("default ").parse().ok() };
+    let number =
+        if value == "max" { Some(NO_LIMIT) } else { value.trim_start_matches("default ").parse().ok() };
     properties.extend(number.map(|number| property(name, Value::U64(number))));
 }
 
@@ -320,8 +321,14 @@ mod tests {
             all.into_iter().map(|p| p.name).collect::<Vec<_>>()
         };
         let scope = names(&Unit::parse("a.slice:b:c", "i", false).unwrap());
-        assert!(["Slice", "Delegate", "PIDs"].iter().all(|name| scope.iter().any(|n| n == name)), "{scope:?}");
+        assert!(
+            ["Slice", "Delegate", "PIDs"].iter().all(|name| scope.iter().any(|n| n == name)),
+            "{scope:?}"
+        );
         let slice = names(&Unit::parse("a.slice:b:a-c.slice", "i", false).unwrap());
-        assert!(!slice.iter().any(|n| n == "PIDs" || n == "Slice") && slice.contains(&"Wants".to_owned()), "{slice:?}");
+        assert!(
+            !slice.iter().any(|n| n == "PIDs" || n == "Slice") && slice.contains(&"Wants".to_owned()),
+            "{slice:?}"
+        );
     }
 }

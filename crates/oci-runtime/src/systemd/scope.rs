@@ -95,7 +95,8 @@ pub fn update(unit: &str, user: bool, cgroup: &Cgroup, limits: &Limits) -> Resul
     if pause {
         cgroup.freeze(true)?;
     }
-    let applied = manager.set(&properties).map_err(crate::Error::from).and_then(|()| Ok(cgroup.apply(limits)?));
+    let applied =
+        manager.set(&properties).map_err(crate::Error::from).and_then(|()| Ok(cgroup.apply(limits)?));
     if pause {
         cgroup.freeze(false)?;
     }

@@ -57,7 +57,9 @@ impl Unit {
         let unit = Self { name, slice };
         // The root slice holds the whole machine.
         if unit.is_slice() && expand(&unit.name).is_none_or(|path| path.as_os_str().is_empty()) {
-            return Err(wrong("must end with the name of a slice below the root, as in a-b.slice, or of no slice"));
+            return Err(wrong(
+                "must end with the name of a slice below the root, as in a-b.slice, or of no slice",
+            ));
         }
         let good = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
         if unit.name.len() > MAX_NAME || !unit.name.bytes().all(good) {
@@ -136,12 +138,7 @@ mod tests {
     #[test]
     fn a_path_is_slice_prefix_and_name() {
         for (path, slice, name, cgroup) in [
-            (
-                "",
-                "system.slice",
-                "sextant-oci-id\\x2b1.scope",
-                "system.slice/sextant-oci-id\\x2b1.scope",
-            ),
+            ("", "system.slice", "sextant-oci-id\\x2b1.scope", "system.slice/sextant-oci-id\\x2b1.scope"),
             ("system.slice:docker:1", "system.slice", "docker-1.scope", "system.slice/docker-1.scope"),
             (":docker:1", "system.slice", "docker-1.scope", "system.slice/docker-1.scope"),
             ("-:x:1", "-.slice", "x-1.scope", "x-1.scope"),
@@ -165,8 +162,21 @@ mod tests {
     fn a_path_that_is_none_is_named() {
         let long = format!("a.slice:x:{}", "n".repeat(260));
         for bad in [
-            "/a/b", "a:b", "a.slice:b:c:d", "a:b:c", ".slice:b:c", "a--b.slice:b:c", "-a.slice:b:c", "a/b.slice:b:c",
-            "a.slice:b:", "a.slice:b:c/d", "a.slice:b:c d", "a.slice:b:../x", "a.slice:b:x--y.slice", "a.slice:b:-.slice", &long,
+            "/a/b",
+            "a:b",
+            "a.slice:b:c:d",
+            "a:b:c",
+            ".slice:b:c",
+            "a--b.slice:b:c",
+            "-a.slice:b:c",
+            "a/b.slice:b:c",
+            "a.slice:b:",
+            "a.slice:b:c/d",
+            "a.slice:b:c d",
+            "a.slice:b:../x",
+            "a.slice:b:x--y.slice",
+            "a.slice:b:-.slice",
+            &long,
         ] {
             let error = Unit::parse(bad, "i", false).unwrap_err().to_string();
             assert!(error.contains("linux.cgroupsPath"), "{bad}: {error}");

@@ -102,14 +102,16 @@ impl FakeSystemd {
             Connection::open(&Socket::Path(bus.socket.clone()), false, Duration::from_secs(600))?;
         let name = vec![Value::text("org.freedesktop.systemd1"), Value::U32(0)];
         let dbus = "org.freedesktop.DBus";
-        let serial = connection.queue(Message::call(dbus, "/org/freedesktop/DBus", dbus, "RequestName", name))?;
+        let serial =
+            connection.queue(Message::call(dbus, "/org/freedesktop/DBus", dbus, "RequestName", name))?;
         connection.reply(serial)?;
         let ways = Arc::new(Mutex::new(Ways::default()));
         let theirs = Arc::clone(&ways);
         let thread = std::thread::spawn(move || {
             // Ends with the bus, or when it is told.
             while let Ok(call) = connection.receive() {
-                if call.kind == Kind::Call && (call.member == "Exit" || serve(&mut connection, &theirs, &call).is_err()) {
+                let served = call.kind != Kind::Call || serve(&mut connection, &theirs, &call).is_ok();
+                if !served || call.member == "Exit" {
                     break;
                 }
             }
@@ -124,10 +126,13 @@ impl FakeSystemd {
 
 impl Drop for FakeSystemd {
     fn drop(&mut self) {
-        let told = Connection::open(&Socket::Path(self.bus.clone()), false, Duration::from_secs(20)).and_then(|mut c| {
-            c.queue(Message::call("org.freedesktop.systemd1", PATH, MANAGER, "Exit", Vec::new()))?;
-            c.send()
-        });
+        let told = Connection::open(&Socket::Path(self.bus.clone()), false, Duration::from_secs(20))
+            .and_then(|mut c| {
+                let exit =
+                    c.queue(Message::call("org.freedesktop.systemd1", PATH, MANAGER, "Exit", Vec::new()))?;
+                // A bus drops what it has not read of one that has left.
+                c.reply(exit)
+            });
         if told.is_ok()
             && let Some(thread) = self.thread.take()
         {
@@ -139,8 +144,11 @@ impl Drop for FakeSystemd {
 fn serve(connection: &mut Connection, ways: &Mutex<Ways>, call: &Message) -> Any<()> {
     let mut ways = ways.lock().unwrap_or_else(PoisonError::into_inner);
     ways.calls.push(call.member.clone());
-    let reply =
-        Message { reply_to: Some(call.serial), destination: call.sender.clone(), ..Message::new(Kind::Return) };
+    let reply = Message {
+        reply_to: Some(call.serial),
+        destination: call.sender.clone(),
+        ..Message::new(Kind::Return)
+    };
     let name = call.text(0).unwrap_or_default().to_owned();
     let answer = match call.member.as_str() {
         "StartTransientUnit" => start(&mut ways, &name, &call.body),
@@ -159,6 +167,7 @@ fn serve(connection: &mut Connection, ways: &Mutex<Ways>, call: &Message) -> Any
             }
             if failed.is_some() { Ok(Done::Nothing) } else { no_such_unit(&name) }
         }
+        "Exit" => Ok(Done::Nothing),
         "GetUnit" if ways.units.contains_key(&name) => Ok(Done::Value(Value::ObjectPath(object_of(&name)))),
         "GetUnit" => no_such_unit(&name),
         "Get" => {
@@ -211,8 +220,7 @@ fn no_such_unit(name: &str) -> Answer {
 }
 
 fn removed(job: &str, unit: &str, result: &str) -> Message {
-    let body =
-        vec![Value::U32(7), Value::ObjectPath(job.into()), Value::text(unit), Value::text(result)];
+    let body = vec![Value::U32(7), Value::ObjectPath(job.into()), Value::text(unit), Value::text(result)];
     Message {
         kind: Kind::Signal,
         destination: String::new(),

@@ -181,7 +181,8 @@ fn refused(bench: &Bench) -> Outcome {
     let text = "Cannot set property Bogus, or unknown property.";
     site.fake.ways().refuse = Some(("org.freedesktop.DBus.Error.PropertyReadOnly".into(), text.into()));
     let done = site.create();
-    let part = format!("cannot start unit {}: {text} (org.freedesktop.DBus.Error.PropertyReadOnly)", site.name());
+    let part =
+        format!("cannot start unit {}: {text} (org.freedesktop.DBus.Error.PropertyReadOnly)", site.name());
     check(done.code == 1 && done.err.contains(&part), || done.err)?;
     site.nothing_is_left()
 }

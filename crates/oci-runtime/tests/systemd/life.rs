@@ -120,7 +120,8 @@ fn life(bench: &Bench) -> Outcome {
     run(bench, &["start", &bench.id]).ok()?;
     let exec = run(bench, &["exec", &bench.id, "cat", "/proc/self/cgroup"]).ok()?;
     check(exec.out.lines().all(|line| line.ends_with(&unit)), || exec.out)?;
-    run(bench, &["update", "--pids-limit", "33", "--memory", "32M", "--memory-swap", "64M", &bench.id]).ok()?;
+    run(bench, &["update", "--pids-limit", "33", "--memory", "32M", "--memory-swap", "64M", &bench.id])
+        .ok()?;
     expect(&unit, &[("TasksMax", "33")])?;
     files(&unit, &[("memory.max", "33554432"), ("pids.max", "33")], &[("pids.max", "33")])?;
     run(bench, &["pause", &bench.id]).ok()?;

@@ -9,7 +9,11 @@ use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[("times_are_printed", times)];
 
-const ROUNDS: usize = 30;
+/// `SEXTANT_OCI_ROUNDS` says otherwise.
+fn rounds() -> usize {
+    std::env::var("SEXTANT_OCI_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(5)
+}
+
 const AT_A_TIME: usize = 20;
 
 type Setting = (&'static str, &'static [&'static str], Option<&'static str>);
@@ -23,9 +27,9 @@ const SETTINGS: [Setting; 3] = [
 
 fn times(bench: &Bench) -> Outcome {
     for what in ["create", "delete -f"] {
-        println!("  {what:<10} median (least) of {ROUNDS}, ms");
+        println!("  {what:<10} median (least) of {}, ms", rounds());
         let mut all = vec![Vec::new(); SETTINGS.len()];
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds() {
             for (setting, times) in SETTINGS.iter().zip(&mut all) {
                 configure(bench, setting);
                 let create = timed(bench, setting, &["create", &bench.id])?;

@@ -9,8 +9,10 @@ use serde_json::json;
 use crate::bench::{Bench, Done};
 use crate::{Outcome, Test, check, printed};
 
-pub(crate) const TESTS: &[Test] =
-    &[("a_users_container_is_a_scope_of_the_users_systemd", life), ("without_a_users_systemd_it_is_said", none)];
+pub(crate) const TESTS: &[Test] = &[
+    ("a_users_container_is_a_scope_of_the_users_systemd", life),
+    ("without_a_users_systemd_it_is_said", none),
+];
 
 const USER: u32 = 12345;
 const NAME: &str = "sxtest";
@@ -55,7 +57,8 @@ fn hand_over(bench: &Bench) -> Outcome {
 
 fn life(bench: &Bench) -> Outcome {
     let uid = USER.to_string();
-    let added = Command::new("useradd").args(["--uid", &uid, "--user-group", "--create-home", NAME]).output()?;
+    let added =
+        Command::new("useradd").args(["--uid", &uid, "--user-group", "--create-home", NAME]).output()?;
     check(added.status.success(), || String::from_utf8_lossy(&added.stderr).into_owned())?;
     let service = format!("user@{USER}.service");
     printed(Command::new("systemctl").args(["start", &service]))?;

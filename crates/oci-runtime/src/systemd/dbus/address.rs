@@ -64,7 +64,9 @@ mod tests {
             parse_address("tcp:host=a,port=1;unix:guid=ab,path=/a%20b%2fc;unix:abstract=/tmp/x"),
             [path("/a b/c"), Socket::Abstract(b"/tmp/x".to_vec())]
         );
-        for none in ["", "unix:", "unix:path=", "unix:path=%", "unix:path=%4", "unix:path=%zz", "unix:path=%00"] {
+        for none in
+            ["", "unix:", "unix:path=", "unix:path=%", "unix:path=%4", "unix:path=%zz", "unix:path=%00"]
+        {
             assert_eq!(parse_address(none), [], "{none}");
         }
     }

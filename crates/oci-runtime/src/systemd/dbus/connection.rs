@@ -75,7 +75,8 @@ impl Connection {
             Socket::Path(path) => SocketAddrUnix::new(path),
             Socket::Abstract(name) => SocketAddrUnix::new_abstract_name(name),
         };
-        let own = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let own =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let own = own.map_err(io::Error::from)?;
         // For a service that has as many waiting to be accepted as it lets wait.
         set_socket_timeout(&own, Timeout::Send, Some(limit)).map_err(io::Error::from)?;
@@ -177,7 +178,11 @@ impl Connection {
         while !self.authenticated {
             let Some(end) = self.input.windows(2).position(|two| two == b"\r\n") else {
                 let long = self.input.len() > MAX_LINE;
-                return if long { Err(Malformed("an answer to AUTH that is no line").into()) } else { Ok(None) };
+                return if long {
+                    Err(Malformed("an answer to AUTH that is no line").into())
+                } else {
+                    Ok(None)
+                };
             };
             let line = String::from_utf8_lossy(&self.input[..end]).into_owned();
             self.input.drain(..end + 2);

@@ -304,7 +304,10 @@ mod tests {
                     .prop_map(|(v, n)| Value::array(v.kind(), std::iter::repeat_n(v, n))),
                 prop::collection::vec((any::<u16>(), inner.clone()), 0..4).prop_map(|pairs| {
                     let entry = |(k, v)| Value::Entry(Box::new((Value::U16(k), Value::Variant(Box::new(v)))));
-                    Value::array(Type::Entry(Box::new((Type::U16, Type::Variant))), pairs.into_iter().map(entry))
+                    Value::array(
+                        Type::Entry(Box::new((Type::U16, Type::Variant))),
+                        pairs.into_iter().map(entry),
+                    )
                 }),
             ]
         })

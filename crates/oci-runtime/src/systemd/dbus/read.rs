@@ -138,6 +138,10 @@ impl<'a> Reader<'a> {
         while self.at < end {
             elements.push(self.at_depth(element, depth + 1)?);
         }
-        if self.at == end { Ok(elements) } else { Err(Malformed("an array whose last element is longer than it")) }
+        if self.at == end {
+            Ok(elements)
+        } else {
+            Err(Malformed("an array whose last element is longer than it"))
+        }
     }
 }

@@ -71,7 +71,8 @@ impl Type {
     }
 
     fn take(letters: &mut &[u8], arrays: u32, structs: u32) -> Result<Self, Malformed> {
-        let (&letter, rest) = letters.split_first().ok_or(Malformed("a signature that ends within a type"))?;
+        let (&letter, rest) =
+            letters.split_first().ok_or(Malformed("a signature that ends within a type"))?;
         *letters = rest;
         Ok(match letter {
             b'a' if arrays == MAX_NESTING => return Err(Malformed("arrays nest too deep")),
