@@ -12,7 +12,7 @@ use super::record::{Dir, Record};
 use super::{Command, Context, console, foreground, rootless};
 use crate::Join;
 use crate::contract::{self, Process, Spec, Status};
-use crate::systemd::Manager;
+use crate::systemd::Systemd;
 
 pub(super) static EXEC: Command = Command {
     name: "exec",
@@ -88,7 +88,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         // A user may move nothing out of a login session; the user's systemd may.
         (Err(error), Some(unit)) if unit.user && is_refusal(&error) => {
             let mut joined = join(None, true)?;
-            Manager::connect(&unit.name, true).and_then(|mut manager| manager.attach(joined.pid()))?;
+            Systemd::connect(&unit.name, true).and_then(|mut manager| manager.attach(joined.pid()))?;
             joined.release()?;
             joined
         }

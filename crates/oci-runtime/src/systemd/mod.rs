@@ -8,21 +8,21 @@
 //! connection, one match for the unit's own jobs, one StartTransientUnit with everything in it. A bus that many
 //! containers ask at a time is the bottleneck of their start.
 //!
-//! Entry points: [`Unit::parse`], [`Scope::prepare`], [`update`], [`remove`]; [`Manager`] for what is asked of systemd.
+//! Entry points: [`Unit::parse`], [`Scope::prepare`], [`update`], [`remove`]; [`Systemd`] for what is asked of it.
 //! The decision for a client of our own is docs/adr/0011.
 
 mod annotation;
+mod calls;
 pub mod dbus;
 mod devices;
 mod error;
-mod manager;
 mod properties;
 mod scope;
 mod unit;
 
 pub use annotation::from_annotations;
+pub use calls::Systemd;
 pub use error::Error;
-pub use manager::Manager;
 pub use properties::{Property, of_limits, of_unit};
 pub use scope::{Scope, is_own, remove, update};
 pub use unit::Unit;

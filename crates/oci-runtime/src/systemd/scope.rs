@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kernel::cgroup::{Cgroup, Layout, Limits, layout};
 
-use super::{Error, Manager, Property, Unit, from_annotations, of_limits, of_unit, unit};
+use super::{Error, Property, Systemd, Unit, from_annotations, of_limits, of_unit, unit};
 use crate::Result;
 
 /// A unit that is to be started for a process that is held (see [`Setup::held`](crate::Setup::held)).
@@ -13,7 +13,7 @@ use crate::Result;
 pub struct Scope {
     unit: Unit,
     user: bool,
-    manager: Manager,
+    manager: Systemd,
     asked: Vec<Property>,
     layout: Layout,
     description: String,
@@ -31,7 +31,7 @@ impl Scope {
         let asked = from_annotations(annotations)?;
         let own = asked.iter().rfind(|property| property.name == "Description");
         let description = own.and_then(|own| own.value.as_text()).unwrap_or(description).to_owned();
-        let manager = Manager::connect(&unit.name, user)?;
+        let manager = Systemd::connect(&unit.name, user)?;
         Ok(Self { unit, user, manager, asked, layout: layout()?, description })
     }
 
@@ -87,7 +87,7 @@ impl Scope {
 pub fn update(unit: &str, user: bool, cgroup: &Cgroup, limits: &Limits) -> Result<Vec<&'static str>> {
     let limits = &within_reach(limits, user);
     let layout = layout()?;
-    let mut manager = Manager::connect(unit, user)?;
+    let mut manager = Systemd::connect(unit, user)?;
     let version = version(&mut manager, limits)?;
     let properties = of_limits(limits, layout, version);
     // On v1 systemd takes all devices away before it gives some: nobody is to run in between.
@@ -106,13 +106,13 @@ pub fn update(unit: &str, user: bool, cgroup: &Cgroup, limits: &Limits) -> Resul
 /// Whether no unit is there that has another description. Where it is not known whether [`Scope::place`] was ever
 /// answered, this tells whose the unit is.
 pub fn is_own(unit: &str, user: bool, description: &str) -> Result<bool> {
-    Ok(Manager::connect(unit, user)?.description()?.is_none_or(|found| found == description))
+    Ok(Systemd::connect(unit, user)?.description()?.is_none_or(|found| found == description))
 }
 
 /// Ends what is in the unit and takes it away, with its cgroup if that is known. All is tried; what is not there is
 /// fine. The inverse of [`Scope::place`], however far that came.
 pub fn remove(unit: &str, user: bool, cgroup: Option<&Path>) -> Result<()> {
-    let manager = Manager::connect(unit, user);
+    let manager = Systemd::connect(unit, user);
     let cgroup = cgroup.map(Cgroup::at).transpose()?;
     // Asked by systemd they would have 90 s to end.
     let killed = cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
@@ -130,6 +130,6 @@ fn within_reach(limits: &Limits, user: bool) -> Limits {
 }
 
 /// Asked only where something depends on it: it is a round trip.
-fn version(manager: &mut Manager, limits: &Limits) -> Result<Option<u32>> {
+fn version(manager: &mut Systemd, limits: &Limits) -> Result<Option<u32>> {
     Ok(if limits.cpu_idle == Some(true) { Some(manager.version()?) } else { None })
 }

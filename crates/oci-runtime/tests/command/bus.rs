@@ -263,7 +263,11 @@ fn start(ways: &mut Ways, name: &str, body: &[Value]) -> Answer {
         let Some(Value::Array(_, pids)) = properties.get("PIDs") else { panic!("no PIDs") };
         for pid in pids {
             let Value::U32(pid) = pid else { panic!("PIDs are {pid:?}") };
-            cgroup.add(*pid as i32).expect("the process is moved");
+            if let Err(e) = cgroup.add(*pid as i32) {
+                // Its maker was killed, and it with it.
+                cgroup.remove().expect("the cgroup goes");
+                return Err(("org.freedesktop.DBus.Error.UnixProcessIdUnknown".into(), e.to_string()));
+            }
         }
     }
     let failed = result != "done";

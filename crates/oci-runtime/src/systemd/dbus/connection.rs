@@ -132,7 +132,7 @@ impl Connection {
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 // Why it closed is to be read before that is said.
-                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(self.output.clear()),
+                Err(Errno::PIPE | Errno::CONNRESET) => self.output.clear(),
                 Err(e) => return Err(Failure::Io(e.into())),
             }
         }

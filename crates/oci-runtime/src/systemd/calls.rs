@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection to systemd for what is done with one unit.
 #[derive(Debug)]
-pub struct Manager {
+pub struct Systemd {
     connection: Connection,
     unit: String,
 }
@@ -27,7 +27,7 @@ pub struct Manager {
 /// Jobs that have ended: their objects, and how.
 type Ended = Vec<(String, String)>;
 
-impl Manager {
+impl Systemd {
     /// Connects to the machine's systemd, or to the `user`'s own, and asks for the ends of the unit's jobs. Waits for
     /// no answer, so that other things can be done meanwhile.
     pub fn connect(unit: &str, user: bool) -> Result<Self, Error> {
