@@ -12,6 +12,7 @@ pub(crate) const NEEDED: &[&str] = &[
     "containerd",
     "cpio",
     "crun",
+    "dbus",
     "debootstrap",
     "docker-registry",
     "e2fsprogs",

@@ -16,7 +16,10 @@ use crate::{Result, packages};
 const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim"];
 
 /// What the tests look at their work with.
-const PROGRAMS: &[&str] = &["ip", "nft"];
+const PROGRAMS: &[&str] = &["ip", "nft", "dbus-daemon"];
+
+/// Test programs that only a systemd can be shown to.
+const SYSTEMD_TESTS: &[(&str, &str)] = &[("oci-runtime", "systemd")];
 
 /// The kernel tests inside QEMU.
 #[derive(Debug, Args)]
@@ -27,6 +30,9 @@ pub(crate) struct Vm {
     /// Only the tests of these crates
     #[arg(long, value_delimiter = ',', default_values = CRATES)]
     package: Vec<String>,
+    /// Added to the kernel's command line
+    #[arg(long, default_value = "")]
+    append: String,
     /// Give up after so many seconds
     #[arg(long, default_value_t = 900)]
     limit: u64,
@@ -45,7 +51,7 @@ pub(crate) fn run(vm: &Vm) -> Result<()> {
 /// The ring's form: the initramfs; in full also systemd.
 pub(crate) fn ring(full: bool) -> Result<Count> {
     let package = CRATES.iter().map(ToString::to_string).collect();
-    let mut vm = Vm { systemd: false, package, limit: 900, args: Vec::new() };
+    let mut vm = Vm { systemd: false, package, append: String::new(), limit: 900, args: Vec::new() };
     let mut count = boot(&vm, false)?;
     if full {
         vm.systemd = true;
@@ -61,7 +67,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
     let cache = target().join("vm");
     let kernel = Kernel::fetch(&cache)?;
     let tests = cache.join("tests");
-    let built = copy_tests(&vm.package, &tests)?;
+    let built = copy_tests(vm, &tests)?;
     std::fs::write(tests.join("run"), script(&built, &vm.args, vm.systemd))?;
     let place = tempfile::Builder::new().prefix("sextant-vm-").tempdir()?;
     let initramfs = place.path().join("initramfs");
@@ -83,6 +89,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         }
         contents.write(&initramfs)?;
     }
+    guest.append = format!("{} {}", guest.append, vm.append);
     guest.memory = 2048;
     guest.acceleration = guest.probe();
     guest.echo = echo;
@@ -104,13 +111,20 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
 }
 
 /// Builds the crates' test programs and copies them, without what only a debugger reads, into `dir`.
-fn copy_tests(packages: &[String], dir: &Path) -> Result<Tests> {
-    let mut args = vec!["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
-    args.extend(packages.iter().flat_map(|package| ["--package", package.as_str()]));
+fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
+    let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
+    let packages = vm.package.iter().flat_map(|package| ["--package", package.as_str()]);
+    let mut messages = cargo_json_lines(&build.into_iter().chain(packages).collect::<Vec<_>>())?;
+    let more =
+        SYSTEMD_TESTS.iter().filter(|(package, _)| vm.systemd && vm.package.iter().any(|p| p == package));
+    for (package, test) in more {
+        let one = ["--package", package, "--test", test];
+        messages.extend(cargo_json_lines(&build.into_iter().chain(one).collect::<Vec<_>>())?);
+    }
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir)?;
     let mut tests = Tests::default();
-    for message in cargo_json_lines(&args)? {
+    for message in messages {
         let Some(program) = message["executable"].as_str() else { continue };
         let package = Path::new(message["manifest_path"].as_str().unwrap_or_default())
             .parent()

@@ -34,6 +34,8 @@ pub struct Setup<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// Its group in the resctrl filesystem, made; a configuration with `linux.intelRdt` needs one.
     pub rdt: Option<&'a rdt::Group>,
+    /// The process does nothing at all before [`Created::release`]: somebody else moves it to its cgroup.
+    pub held: bool,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
     /// How many of the caller's descriptors, from 3 on, the program inherits.
@@ -93,6 +95,7 @@ pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     plan.process.preserved = setup.preserved;
     plan.process.keyring = setup.keyring.then(|| keyring(setup.id)).transpose()?;
     plan.process.listener = setup.listener;
+    plan.process.held = setup.held;
     let slots: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
     let (door, entrances) = doors(setup.cgroup)?;
     let (ours, theirs) = channel()?;
@@ -122,7 +125,9 @@ pub fn begin(spec: &Spec, setup: Setup<'_>) -> Result<Created> {
     if let Some(group) = setup.rdt {
         group.add(created.pid())?;
     }
-    created.map_ids()?;
+    if !setup.held {
+        created.map_ids()?;
+    }
     Ok(created)
 }
 
@@ -137,6 +142,8 @@ pub struct Join<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// The container's group in the resctrl filesystem.
     pub rdt: Option<&'a rdt::Group>,
+    /// As [`Setup::held`].
+    pub held: bool,
     /// Standard input, output and error, unless the process has a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
     /// How many of the caller's descriptors, from 3 on, the program inherits.
@@ -170,6 +177,7 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
         plan.shared_root = Some(root_of(join.container)?);
     }
     plan.keyring = join.keyring.then(|| keyring(&join.state.id)).transpose()?;
+    plan.held = join.held;
     let (door, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
     let kinds = kinds(linux);

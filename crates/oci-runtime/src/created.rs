@@ -69,6 +69,12 @@ impl Created {
         self.say(&Message::Mapped)
     }
 
+    /// Lets a process go on that is held (see [`Setup::held`](crate::Setup::held)): it is in its cgroup now.
+    pub fn release(&mut self) -> Result<()> {
+        self.say(&Message::Placed)?;
+        self.map_ids()
+    }
+
     /// Goes on to where the program would run, with the hooks that come before. A caller of
     /// [`create`](crate::create) and [`join`](crate::join) has been here.
     pub fn until_ready(&mut self) -> Result<()> {

@@ -21,6 +21,9 @@ pub enum Error {
     /// The system call filter cannot be compiled.
     #[error(transparent)]
     Seccomp(#[from] crate::seccomp::Error),
+    /// systemd refused, or could not be reached.
+    #[error(transparent)]
+    Systemd(#[from] crate::systemd::Error),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),

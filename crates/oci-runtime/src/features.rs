@@ -45,8 +45,8 @@ fn linux() -> LinuxFeatures {
         cgroup: Some(CgroupFeatures {
             v1: yes,
             v2: yes,
-            systemd: Some(false),
-            systemd_user: Some(false),
+            systemd: Some(true),
+            systemd_user: Some(true),
             rdma: yes,
         }),
         seccomp: Some(SeccompFeatures {

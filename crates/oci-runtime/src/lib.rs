@@ -26,6 +26,7 @@ mod outside;
 mod plan;
 pub mod rdt;
 pub mod seccomp;
+pub mod systemd;
 mod timestamp;
 mod unix;
 

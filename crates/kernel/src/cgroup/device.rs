@@ -173,42 +173,115 @@ struct AttachAttr {
     replace_fd: u32,
 }
 
+/// The kernel writes to it, as far as its newest fields: it must have room for all of them.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    padding: u32,
+    later: [u64; 12],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct OpenAttr {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
+const PROG_DETACH: libc::c_int = 9;
+const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const PROG_QUERY: libc::c_int = 16;
+/// Cgroups below may have programs of their own; all must agree.
+const ALLOW_MULTI: u32 = 2;
+/// So many programs the kernel attaches to a cgroup at most.
+const MOST: usize = 64;
 const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 
 /// Loads the program for `rules`; it goes with its descriptor, unless it is attached.
 fn load(rules: &[DeviceRule]) -> Result<OwnedFd> {
     let code = program(rules);
-    let load = LoadAttr {
+    let mut load = LoadAttr {
         prog_type: TYPE_CGROUP_DEVICE,
         insn_cnt: code.len() as u32,
         insns: code.as_ptr() as u64,
         license: c"Apache-2.0".as_ptr() as u64,
         ..LoadAttr::default()
     };
-    let program = bpf(PROG_LOAD, &load).act("load", || "the device rules' program")?;
+    let program = bpf(PROG_LOAD, &mut load).act("load", || "the device rules' program")?;
     // SAFETY: PROG_LOAD returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(program) })
 }
 
-/// Loads the program for `rules` and attaches it to the cgroup directory, in place of one attached before.
+/// Loads the program for `rules` and attaches it to the cgroup directory, in place of all that are attached there:
+/// those of an earlier call, and systemd's, which knows the rules less exactly.
 pub(super) fn attach(cgroup: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
     let program = load(rules)?;
-    let attach = AttachAttr {
+    let (before, flags) = attached(cgroup)?;
+    let mut attach = AttachAttr {
+        target_fd: cgroup.as_raw_fd() as u32,
+        prog_fd: program.as_raw_fd() as u32,
+        attach_type: ATTACH_CGROUP_DEVICE,
+        flags,
+        ..AttachAttr::default()
+    };
+    bpf(PROG_ATTACH, &mut attach).act("attach", || "the device rules' program")?;
+    if flags & ALLOW_MULTI == 0 {
+        // The one before it went by that.
+        return Ok(());
+    }
+    before.into_iter().try_for_each(|id| detach(cgroup, id))
+}
+
+/// The programs on the cgroup itself, by their numbers, and the flags to attach another with.
+fn attached(cgroup: BorrowedFd<'_>) -> Result<(Vec<u32>, u32)> {
+    let mut ids = [0_u32; MOST];
+    let mut query = QueryAttr {
+        target_fd: cgroup.as_raw_fd() as u32,
+        attach_type: ATTACH_CGROUP_DEVICE,
+        ids: ids.as_mut_ptr() as u64,
+        count: MOST as u32,
+        ..QueryAttr::default()
+    };
+    bpf(PROG_QUERY, &mut query).act("ask for", || "the device rules' programs of a cgroup")?;
+    let count = (query.count as usize).min(MOST);
+    Ok((ids[..count].to_vec(), if count == 0 { ALLOW_MULTI } else { query.attach_flags }))
+}
+
+/// Detaches a program. One that is gone meanwhile is fine.
+fn detach(cgroup: BorrowedFd<'_>, id: u32) -> Result<()> {
+    let say = || "the device rules' program of before";
+    let program = match bpf(PROG_GET_FD_BY_ID, &mut OpenAttr { id, ..OpenAttr::default() }) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+        other => other.act("open", say)?,
+    };
+    // SAFETY: PROG_GET_FD_BY_ID returned a new descriptor that nobody else owns.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    let mut detach = AttachAttr {
         target_fd: cgroup.as_raw_fd() as u32,
         prog_fd: program.as_raw_fd() as u32,
         attach_type: ATTACH_CGROUP_DEVICE,
         ..AttachAttr::default()
     };
-    bpf(PROG_ATTACH, &attach).act("attach", || "the device rules' program").map(drop)
+    match bpf(PROG_DETACH, &mut detach) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other.act("detach", say).map(drop),
+    }
 }
 
-fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<i32> {
-    // SAFETY: `attr` is a prefix of union bpf_attr of the size given (the kernel takes the rest as zero); the pointers
-    // in it are live for the call.
-    let rc = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: `attr` is a prefix of union bpf_attr of the size given (the kernel takes the rest as zero), and has room
+    // for what the command writes to it; the pointers in it are live for the call.
+    let rc = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc as i32) }
 }
 

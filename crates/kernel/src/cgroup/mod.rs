@@ -22,6 +22,7 @@ pub use device::{DeviceAccess, DeviceKind, DeviceRule};
 pub use limits::{DeviceWeight, Limits, RdmaLimit, Throttle, ThrottleKind, Usage};
 use v1::V1;
 use v2::V2;
+pub use v2::{weight_of_io, weight_of_shares};
 
 use crate::{Act, Error, Result};
 
@@ -158,6 +159,14 @@ impl Cgroup {
     /// Moves the process `pid` here.
     pub fn add(&self, pid: i32) -> Result<()> {
         self.hierarchies.iter().try_for_each(|h| write(&h.dir().join("cgroup.procs"), &pid.to_string()))
+    }
+
+    /// Moves the process `pid`, which has one thread, into the v1 hierarchies: for one that is here in v2's already.
+    ///
+    /// By the files of threads, for the reason that [`entrances`](Self::entrances) has.
+    pub fn add_to_v1(&self, pid: i32) -> Result<()> {
+        let v1 = self.hierarchies.iter().filter(|h| Some(h.dir()) != self.v2.as_deref());
+        v1.map(|h| h.dir().join("tasks")).try_for_each(|file| write(&file, &pid.to_string()))
     }
 
     /// Writes limits. Returns the names of those that no hierarchy of this machine can hold, for a warning.

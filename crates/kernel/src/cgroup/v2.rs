@@ -87,11 +87,9 @@ impl V2 {
     }
 
     fn apply_io(&self, limits: &Limits, done: &mut BTreeSet<&'static str>) -> Result<()> {
-        // 10..1000 onto 1..10000, ends on ends.
-        let scaled = |weight: u16| 1 + (u64::from(weight).max(10) - 10) * 9999 / 990;
         let either = |device: &str, weight: u16| {
             self.write("io.bfq.weight", format!("{device}{weight}")).is_ok()
-                || self.write("io.weight", format!("{device}{}", scaled(weight))).is_ok()
+                || self.write("io.weight", format!("{device}{}", weight_of_io(weight))).is_ok()
         };
         if let Some(weight) = limits.io_weight.filter(|&w| w != 0)
             && either("", weight)
@@ -157,7 +155,7 @@ impl V2 {
 
 /// v1 shares (2 to 262144, default 1024) as v2 weight (1 to 10000, default 100), on the line that containerd, crun and
 /// runc use since the kubelet does.
-fn weight_of_shares(shares: u64) -> u64 {
+pub fn weight_of_shares(shares: u64) -> u64 {
     let shares = shares.clamp(2, 262_144);
     if shares == 1024 {
         return 100;
@@ -165,6 +163,11 @@ fn weight_of_shares(shares: u64) -> u64 {
     let log = (shares as f64).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     (10_f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
+}
+
+/// v1 weight of block I/O (10 to 1000) as v2 weight (1 to 10000), ends on ends.
+pub fn weight_of_io(weight: u16) -> u64 {
+    1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
 }
 
 impl Hierarchy for V2 {

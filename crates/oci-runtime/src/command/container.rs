@@ -11,9 +11,10 @@ use rustix::net::SocketType;
 
 use super::failure::Failure;
 use super::options::Given;
-use super::record::{Dir, Record};
+use super::record::{Dir, OwnUnit, Record};
 use super::{Context, console, is_root, rootless};
 use crate::contract::{self, Hooks, NamespaceType, Process, Spec, Status};
+use crate::systemd::{Scope, Unit};
 use crate::{Created, Setup, rdt};
 
 /// How the container is to be made.
@@ -92,9 +93,12 @@ pub(super) struct Made {
 /// Makes the container, up to where its program would run. A failure leaves nothing.
 pub(super) fn make(context: &Context, request: &Request) -> Result<Made, Failure> {
     let (text, spec) = read_bundle(context, request)?;
+    let path = spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
+    let unit =
+        context.systemd.then(|| Unit::parse(path, &request.id, rootless::own_systemd())).transpose()?;
     let dir = Dir::claim(&context.root, &request.id)?;
     let mut record = new_record(request, &spec);
-    match build(context, request, &text, spec, &dir, &mut record) {
+    match build(context, request, &text, spec, unit, &dir, &mut record) {
         Ok(created) => Ok(Made { created, dir, record }),
         Err(failure) => {
             unmake(context, &record, dir);
@@ -105,10 +109,8 @@ pub(super) fn make(context: &Context, request: &Request) -> Result<Made, Failure
 
 /// Takes back what was made so far. What goes wrong is told: the first failure is the one that counts.
 pub(super) fn unmake(context: &Context, record: &Record, dir: Dir) {
-    if let Some(path) = &record.cgroup
-        && let Err(error) = kernel::cgroup::destroy(Path::new(path))
-    {
-        context.log.warn(&error.to_string());
+    if let Err(failure) = remove_cgroup(record) {
+        context.log.warn(&failure.to_string());
     }
     if let Err(failure) = detach_root(record) {
         context.log.warn(&failure.to_string());
@@ -138,6 +140,18 @@ pub(super) fn detach_root(record: &Record) -> Result<(), Failure> {
             .map_err(|e| Failure::new(format!("cannot unmount {}: {e}", rootfs.display())))?;
     }
     Ok(())
+}
+
+/// Removes the cgroup, with all that is in it, and the unit it is of.
+pub(super) fn remove_cgroup(record: &Record) -> Result<(), Failure> {
+    let path = record.cgroup.as_deref().map(Path::new);
+    let Some(unit) = &record.unit else { return Ok(path.map_or(Ok(()), kernel::cgroup::destroy)?) };
+    // Its maker was killed before it had heard whether the unit is its own.
+    let unsure = record.pid == 0;
+    if unsure && !crate::systemd::is_own(&unit.name, unit.user, &unit.description)? {
+        return Ok(());
+    }
+    Ok(crate::systemd::remove(&unit.name, unit.user, path)?)
 }
 
 fn read_bundle(context: &Context, request: &Request) -> Result<(Vec<u8>, Spec), Failure> {
@@ -186,6 +200,7 @@ fn new_record(request: &Request, spec: &Spec) -> Record {
         cgroup: Some(cgroup.trim_matches('/').to_owned()),
         rdt: spec.linux.as_ref().and_then(|l| l.intel_rdt.clone()),
         host_mount: None,
+        unit: None,
         own_pids,
         inherits_keyring: !request.keyring,
         annotations: spec.annotations.clone(),
@@ -198,6 +213,7 @@ fn build(
     request: &Request,
     text: &[u8],
     mut spec: Spec,
+    unit: Option<Unit>,
     dir: &Dir,
     record: &mut Record,
 ) -> Result<Created, Failure> {
@@ -206,9 +222,12 @@ fn build(
         record.host_mount = Some(host_mount(Path::new(&record.rootfs))?);
     }
     let limits = crate::limits(&spec)?;
-    refuse_foreign(record)?;
+    let scope = unit.map(|unit| prepare_unit(context, unit, &spec, record)).transpose()?;
+    if scope.is_none() {
+        refuse_foreign(record)?;
+    }
     dir.write(record)?;
-    let cgroup = make_cgroup(context, record, &limits)?;
+    let cgroup = if scope.is_none() { make_cgroup(context, record, &limits)? } else { None };
     let rdt = record.rdt.as_ref().map(|rdt| rdt::Group::create(rdt, &record.id)).transpose()?;
     let listener = if request.waits {
         let listening = crate::unix::listen(&dir.start_socket(), SocketType::SEQPACKET);
@@ -227,6 +246,7 @@ fn build(
         shares_mounts: record.host_mount.is_some(),
         cgroup: cgroup.as_ref(),
         rdt: rdt.as_ref(),
+        held: scope.is_some(),
         stdio: None,
         preserved: request.preserved,
         keyring: request.keyring,
@@ -236,6 +256,16 @@ fn build(
     let mut created = crate::begin(&spec, setup)?;
     record.pid = created.pid();
     record.start_time = kernel::process::start_time(record.pid)?;
+    if let Some(scope) = scope {
+        let placed = scope.place(record.pid, &limits);
+        if matches!(&placed, Err(crate::Error::Systemd(error)) if error.is_taken()) {
+            (record.unit, record.cgroup) = (None, None);
+        }
+        let (cgroup, missing) = placed?;
+        warn_of(context, &missing);
+        record.cgroup = Some(cgroup.path().to_string_lossy().into_owned());
+        created.release()?;
+    }
     if early {
         // A hook may ask for the state, or never end.
         dir.write(record)?;
@@ -275,6 +305,23 @@ fn refuse_foreign(record: &mut Record) -> Result<(), Failure> {
     Err(Failure::container("create", &record.id, format!("its cgroup {} {cause}", cgroup.path().display())))
 }
 
+/// Connects to systemd, and notes which unit will be and where its cgroup, as far as that is known before.
+fn prepare_unit(context: &Context, unit: Unit, spec: &Spec, record: &mut Record) -> Result<Scope, Failure> {
+    let (name, user) = (unit.name.clone(), rootless::own_systemd());
+    record.cgroup = (!user).then(|| unit.cgroup().to_string_lossy().into_owned());
+    let description = format!("container {} of {}", record.id, context.root.display());
+    let scope = Scope::prepare(unit, user, &description, &spec.annotations)?;
+    record.unit = Some(OwnUnit { name, user, description: scope.description().to_owned() });
+    Ok(scope)
+}
+
+/// Tells of limits that nothing on this machine holds.
+pub(super) fn warn_of(context: &Context, missing: &[&str]) {
+    for name in missing {
+        context.log.warn(&format!("cannot limit {name}: no cgroup controller of this machine does"));
+    }
+}
+
 /// The cgroup with its limits. Without root it may be out of reach: then the container has none of its own.
 fn make_cgroup(
     context: &Context,
@@ -285,9 +332,7 @@ fn make_cgroup(
     let made = cgroup.create().and_then(|()| cgroup.apply(limits));
     match made {
         Ok(missing) => {
-            for name in missing {
-                context.log.warn(&format!("cannot limit {name}: no cgroup controller of this machine does"));
-            }
+            warn_of(context, &missing);
             Ok(Some(cgroup))
         }
         Err(error) if context.rootless.unwrap_or_else(|| !is_root() || rootless::in_user_namespace()) => {

@@ -1,10 +1,9 @@
 //! `delete`, and what `run` does at the end.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::Duration;
 
-use super::container::detach_root;
+use super::container::{detach_root, remove_cgroup};
 use super::failure::Failure;
 use super::options::{Given, Rest, Words, switch};
 use super::record::{Dir, Record};
@@ -101,7 +100,7 @@ fn end(record: &Record) -> Result<(), Failure> {
 /// Removes cgroup and record, and runs the hooks for the end. All is tried; the first that fails is told.
 fn remove(context: &Context, record: &Record, dir: Dir) -> Result<u8, Failure> {
     // What is left in it goes, too.
-    let gone = record.cgroup.as_deref().map_or(Ok(()), |path| kernel::cgroup::destroy(Path::new(path)));
+    let gone = remove_cgroup(record);
     let rdt = record.rdt().and_then(|group| group.map_or(Ok(()), |group| Ok(group.remove()?)));
     let detached = detach_root(record);
     gone?;

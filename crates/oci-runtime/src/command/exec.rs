@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kernel::cgroup::Cgroup;
+use rustix::io::Errno;
 
 use super::container::{pass_activation, preserved, write_pid};
 use super::failure::Failure;
@@ -11,6 +12,7 @@ use super::record::{Dir, Record};
 use super::{Command, Context, console, foreground, rootless};
 use crate::Join;
 use crate::contract::{self, Process, Spec, Status};
+use crate::systemd::Systemd;
 
 pub(super) static EXEC: Command = Command {
     name: "exec",
@@ -76,18 +78,23 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let signals = if detach { None } else { Some(foreground::signals()?) };
     let state = record.state(Status::Running);
     rootless::join(&mut spec, &pidfd)?;
-    let rdt = record.rdt()?;
-    let join = Join {
-        spec: &spec,
-        container: &pidfd,
-        cgroup: cgroup.as_ref(),
-        rdt: rdt.as_ref(),
-        stdio: None,
-        preserved: preserved(given)?,
-        keyring: !record.inherits_keyring,
-        state: &state,
+    let (rdt, preserved, keyring) = (record.rdt()?, preserved(given)?, !record.inherits_keyring);
+    let join = |cgroup, held| {
+        let (spec, container, rdt, state) = (&spec, &pidfd, rdt.as_ref(), &state);
+        let join = Join { spec, container, cgroup, held, rdt, stdio: None, preserved, keyring, state };
+        crate::begin_join(&process, join)
     };
-    let mut joined = crate::join(&process, join)?;
+    let mut joined = match (join(cgroup.as_ref(), false), &record.unit) {
+        // A user may move nothing out of a login session; the user's systemd may.
+        (Err(error), Some(unit)) if unit.user && is_refusal(&error) => {
+            let mut joined = join(None, true)?;
+            Systemd::connect(&unit.name, true).and_then(|mut manager| manager.attach(joined.pid()))?;
+            joined.release()?;
+            joined
+        }
+        (joined, _) => joined?,
+    };
+    joined.until_ready()?;
     let mut console = joined.console.take();
     if let Some(socket) = &socket
         && let Some(master) = console.take()
@@ -103,6 +110,10 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let Some(signals) = signals else { return Ok(0) };
     let code = foreground::attend(&child, console, &signals)?;
     Ok(u8::try_from(code).unwrap_or(255))
+}
+
+fn is_refusal(error: &crate::Error) -> bool {
+    matches!(error, crate::Error::Kernel(e) if matches!(e.errno(), Some(Errno::ACCESS | Errno::PERM)))
 }
 
 /// The process to run: a file says all of it, or it is the container's own with what options change.

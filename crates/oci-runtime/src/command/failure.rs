@@ -54,3 +54,9 @@ impl From<kernel::Error> for Failure {
         Self::new(error.to_string())
     }
 }
+
+impl From<crate::systemd::Error> for Failure {
+    fn from(error: crate::systemd::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

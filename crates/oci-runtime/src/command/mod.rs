@@ -48,6 +48,8 @@ struct Context {
     log: Log,
     /// Whether a cgroup that cannot be made is tolerated; `None` finds out.
     rootless: Option<bool>,
+    /// Cgroups are made through systemd.
+    systemd: bool,
 }
 
 /// One command.
@@ -74,7 +76,7 @@ static GLOBAL: [Opt; 9] = [
     value("log", None, "FILE", "append messages to this file"),
     value("log-format", None, "FORMAT", "of that file: text or json [text]"),
     switch("debug", None, "more messages"),
-    switch("systemd-cgroup", None, "cgroups through systemd: not yet"),
+    switch("systemd-cgroup", None, "cgroups through systemd; cgroupsPath is slice:prefix:name"),
     value("rootless", None, "MODE", "auto, true or false: tolerate cgroups that cannot be made [auto]"),
     value("criu", None, "FILE", "accepted, and without effect"),
     switch("help", Some('h'), "show this"),
@@ -128,7 +130,8 @@ fn dispatch(args: &[String]) -> Result<u8, Failure> {
     }
     let log = Log::open(global.get("log"), global.get("log-format"), global.has("debug"))?;
     let rootless = global.get("rootless").and_then(|text| text.parse().ok());
-    let context = Context { root: root(&global)?, log, rootless };
+    let systemd = global.has("systemd-cgroup");
+    let context = Context { root: root(&global)?, log, rootless, systemd };
     let name = rest.remove(0);
     let outcome = run(&context, &global, &name, rest);
     Ok(outcome.unwrap_or_else(|failure| {
@@ -160,12 +163,6 @@ fn find(name: &str) -> Result<&'static Command, Failure> {
 }
 
 fn check(global: &Given) -> Result<(), Failure> {
-    if global.has("systemd-cgroup") {
-        return Err(Failure::usage(
-            "cannot use --systemd-cgroup: cgroups through systemd are not there yet (leave it out; podman: \
-             --cgroup-manager=cgroupfs, containerd: SystemdCgroup = false)",
-        ));
-    }
     match global.get("rootless") {
         None | Some("auto" | "true" | "false") => Ok(()),
         Some(other) => {

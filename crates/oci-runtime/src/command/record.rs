@@ -52,6 +52,9 @@ pub(crate) struct Record {
     /// It has no mount namespace: the mount that was seen at its root before it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) host_mount: Option<u64>,
+    /// The unit that systemd has it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<OwnUnit>,
     /// Its first process is number 1 of a PID namespace that ends with it.
     pub(crate) own_pids: bool,
     /// Its processes keep the session keyring of whoever called.
@@ -62,6 +65,16 @@ pub(crate) struct Record {
     /// Those at the start, after it and after the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hooks: Option<Hooks>,
+}
+
+/// A unit of systemd's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OwnUnit {
+    pub(crate) name: String,
+    /// It is of the user's systemd, not of the machine's.
+    pub(crate) user: bool,
+    /// By which it is told from somebody else's of that name.
+    pub(crate) description: String,
 }
 
 impl Record {

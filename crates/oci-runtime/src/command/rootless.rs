@@ -75,3 +75,10 @@ pub(super) fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
+
+/// Whether the systemd to ask is the user's own: for who is not root, or root only in a user namespace. Where that is
+/// a whole machine's (a system container), its first process is root's there, too.
+pub(super) fn own_systemd() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    !is_root() || (in_user_namespace() && std::fs::metadata("/proc/1").map_or(true, |init| init.uid() != 0))
+}

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::container::warn_of;
 use super::failure::Failure;
 use super::options::{Given, Rest, Words, switch, value};
 use super::record::Dir;
@@ -56,9 +57,12 @@ fn update(context: &Context, given: &Given) -> Result<u8, Failure> {
     };
     let cgroup = record.cgroup()?;
     let cgroup = cgroup.ok_or_else(|| Failure::container("update", id, "it has no cgroup of its own"))?;
-    for name in cgroup.apply(&crate::plan::limits::plan(&resources)?)? {
-        context.log.warn(&format!("cannot limit {name}: no cgroup controller of this machine does"));
-    }
+    let limits = crate::plan::limits::plan(&resources)?;
+    let missing = match &record.unit {
+        Some(unit) => crate::systemd::update(&unit.name, unit.user, &cgroup, &limits)?,
+        None => cgroup.apply(&limits)?,
+    };
+    warn_of(context, &missing);
     Ok(0)
 }
 

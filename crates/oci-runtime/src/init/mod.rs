@@ -51,6 +51,7 @@ pub(crate) fn joined(
 ) -> ! {
     hide();
     let join = || {
+        hold(plan, channel)?;
         kernel::cgroup::enter(entrances.iter().map(AsFd::as_fd)).at(Step::EnterCgroup, 0)?;
         settle(plan, channel)?;
         kernel::namespace::enter(container, kinds).at(Step::JoinNamespace, 0)?;
@@ -150,7 +151,7 @@ fn open_root() -> Result<OwnedFd, Failure> {
 /// Waits for the parent's word. A parent that is gone ends the container before it began.
 fn await_message(channel: BorrowedFd<'_>, step: Step) -> Result<(), Failure> {
     match receive(channel).at(step, 0)? {
-        Some(Message::Mapped | Message::HooksDone | Message::Start) => Ok(()),
+        Some(Message::Placed | Message::Mapped | Message::HooksDone | Message::Start) => Ok(()),
         _ => Err(Failure { step, index: 0, errno: Errno::PIPE }),
     }
 }
@@ -161,6 +162,7 @@ fn make(
     entrances: &[OwnedFd],
     channel: BorrowedFd<'_>,
 ) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+    hold(&plan.process, channel)?;
     if !plan.namespaces.through_another() {
         begin(plan, entrances, channel)?;
     }
@@ -251,6 +253,11 @@ fn settle(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
     set_oom_score(plan, channel)?;
     schedule::cpus(&plan.schedule)?;
     label::apply(&plan.labels)
+}
+
+/// Waits, where that is asked for, until somebody else has moved this process to its cgroup.
+fn hold(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    if plan.held { await_message(channel, Step::EnterCgroup) } else { Ok(()) }
 }
 
 /// Written while the host's procfs can still be reached. A score that may not be lowered (that takes

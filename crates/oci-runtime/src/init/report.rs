@@ -153,6 +153,8 @@ pub(crate) enum Message {
     Hooks,
     /// A process in between: the container's.
     Born(OwnedFd),
+    /// Parent: this process is in its cgroup.
+    Placed,
     /// Parent: the ids are mapped.
     Mapped,
     /// Either side: its hooks have run.
@@ -193,6 +195,7 @@ pub(crate) fn send(channel: BorrowedFd<'_>, message: &Message) -> rustix::io::Re
             bytes[0] = b'b';
             fd = Some([pidfd.as_fd()]);
         }
+        Message::Placed => bytes[0] = b'p',
         Message::Mapped => bytes[0] = b'm',
         Message::HooksDone => bytes[0] = b'd',
         Message::Detach => bytes[0] = b't',
@@ -237,6 +240,7 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
         b'r' => Message::Ready,
         b'f' => Message::Failed(failure()?),
         b'w' => Message::Warning(failure()?, rest),
+        b'p' => Message::Placed,
         b'm' => Message::Mapped,
         b's' => Message::Start,
         b'h' => Message::Hooks,

@@ -50,6 +50,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) preserved: u32,
     /// The session keyring it gets; without a name it keeps the one of whoever called.
     pub(crate) keyring: Option<CString>,
+    /// It waits to be moved to its cgroup before it does anything.
+    pub(crate) held: bool,
     /// What a start comes in by, if not by the channel.
     pub(crate) listener: Option<OwnedFd>,
 }
@@ -114,6 +116,7 @@ pub(crate) fn plan(
         shared_root: None,
         preserved: 0,
         keyring: None,
+        held: false,
         listener: None,
     })
 }

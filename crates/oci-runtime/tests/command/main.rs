@@ -1,8 +1,9 @@
 //! `sextant-oci` driven as a program, on bundles of busybox: this test is the program, called by another name.
 //!
-//! Needs root and Debian's busybox-static. Run with a name to run the tests that contain it.
+//! Needs root and Debian's busybox-static and dbus. Run with a name to run the tests that contain it.
 
 mod bench;
+mod bus;
 mod crash;
 mod descriptors;
 mod exec;
@@ -11,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod messages;
 mod rootless;
+mod systemd;
 mod terminal;
 
 use std::path::Path;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         messages::TESTS,
         rootless::TESTS,
         crash::TESTS,
+        systemd::TESTS,
     ];
     for (name, test) in all.concat().iter().filter(|(name, _)| name.contains(&filter)) {
         let bench = Bench::new();

@@ -117,6 +117,7 @@ impl Container {
             shares_mounts: false,
             cgroup: self.cgroup.as_ref(),
             rdt: None,
+            held: false,
             stdio,
             preserved: 0,
             keyring: true,

@@ -195,6 +195,7 @@ impl Server {
             container: first,
             cgroup: container.cgroup.as_ref(),
             rdt: None,
+            held: false,
             stdio,
             preserved: 0,
             keyring: true,
