@@ -210,7 +210,11 @@ fn root_of(container: &OwnedFd) -> Result<OwnedFd> {
     let path = format!("/proc/{}/root", kernel::process::pid_of(container.as_fd())?);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(&path, flags, Mode::empty()).act("open", || path)?;
-    Ok(root)
+    // As long as it has not ended, nobody else has its number.
+    match kernel::process::await_end(container.as_fd(), Some(std::time::Duration::ZERO), None) {
+        Ok(kernel::process::Waited::TimedOut) => Ok(root),
+        _ => Err(kernel::Error::new("join", "a container that has ended", Errno::SRCH).into()),
+    }
 }
 
 /// The namespaces a joining process enters by the container's pidfd; the PID namespace is entered by being born.

@@ -11,7 +11,7 @@ use super::{Command, Context};
 use crate::contract::Status;
 
 /// How long a running container may take to end before it is refused.
-const GRACE: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) static DELETE: Command = Command {
     name: "delete",

@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 fn killed_and_deleted(bench: &Bench) -> Outcome {
-    for _ in 0..10 {
+    for _ in 0..5 {
         bench.start_sleeper()?;
         bench.run(&["kill", &bench.id, "KILL"]).ok()?;
         bench.run(&["delete", &bench.id]).ok()?;
