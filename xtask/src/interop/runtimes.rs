@@ -29,11 +29,15 @@ pub(super) fn podman(site: &Site) -> Result<()> {
     let run = ["run", "--rm", "--network", "none", &image, "sh", "-c", "echo $((6 * 7))"];
     same("run", &quiet(podman().args(run))?, "42")?;
     quiet(podman().args(["run", "-d", "--name", "stays", "--network", "none", &image, "sleep", "100"]))?;
-    same("exec", &quiet(podman().args(["exec", "stays", "echo", "in"]))?, "in")?;
-    quiet(podman().args(["pause", "stays"]))?;
-    same("ps", &quiet(podman().args(["ps", "--all", "--format", "{{.State}}"]))?, "paused")?;
-    quiet(podman().args(["unpause", "stays"]))?;
-    quiet(podman().args(["rm", "--force", "--time", "0", "stays"]))?;
+    let stays = || -> Result<()> {
+        same("exec", &quiet(podman().args(["exec", "stays", "echo", "in"]))?, "in")?;
+        quiet(podman().args(["pause", "stays"]))?;
+        same("ps", &quiet(podman().args(["ps", "--all", "--format", "{{.State}}"]))?, "paused")?;
+        quiet(podman().args(["unpause", "stays"])).map(|_| ())
+    };
+    let (stayed, removed) = (stays(), quiet(podman().args(["rm", "--force", "--time", "0", "stays"])));
+    stayed?;
+    removed?;
     // It reads what the runtime says of a program that is not there.
     let status = podman()
         .args(["run", "--rm", "--network", "none", &image, "no-such-program"])
