@@ -32,7 +32,8 @@ pub(super) fn podman(site: &Site) -> Result<()> {
     let stays = || -> Result<()> {
         same("exec", &quiet(podman().args(["exec", "stays", "echo", "in"]))?, "in")?;
         quiet(podman().args(["pause", "stays"]))?;
-        same("ps", &quiet(podman().args(["ps", "--all", "--format", "{{.State}}"]))?, "paused")?;
+        let state = quiet(podman().args(["ps", "--all", "--format", "{{.State}}"]))?;
+        same("ps", &state.to_lowercase(), "paused")?;
         quiet(podman().args(["unpause", "stays"])).map(|_| ())
     };
     let (stayed, removed) = (stays(), quiet(podman().args(["rm", "--force", "--time", "0", "stays"])));
