@@ -86,7 +86,7 @@ fn check(holds: bool, message: impl FnOnce() -> String) -> Outcome {
 
 /// How often a race is run; `SEXTANT_ESCAPE_ROUNDS` says otherwise.
 fn rounds() -> u32 {
-    std::env::var("SEXTANT_ESCAPE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
+    std::env::var("SEXTANT_ESCAPE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
 }
 
 /// A configuration that runs a word of [`probe`], which is bound in as `/probe`.
