@@ -2,7 +2,8 @@
 //!
 //! A container is planned by the parent ([`create`]): every string, descriptor and program is prepared before one
 //! clone3 into the cgroup, so that the child only makes system calls, allocates nothing, and needs a few pages of
-//! memory. Mounts are made detached and attached last; the host's mount table never sees them.
+//! memory. Mounts are made detached and attached last; the host's mount table never sees them, unless the configuration
+//! has no mount namespace and the caller takes that on ([`Setup::shares_mounts`]).
 //!
 //! **What it never does**: it keeps no state on disk (but [`command`]), starts no thread, knows no image and no network;
 //! it does not reap what it did not clone; it ignores no field of the configuration: what it cannot do yet is an error
