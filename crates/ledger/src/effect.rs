@@ -60,4 +60,10 @@ pub trait Record {
     /// Joins the shared effect `name`, making it with `make` if nobody has yet. `make` gets the record of the shared
     /// owner (`node`), and runs under that name's lock, so that two joiners never make it twice.
     fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), crate::Error>;
+
+    /// Whether it knows who uses a shared effect. If it does, a `make` that runs finds nobody's, and may begin anew; if
+    /// not, others may use what is there, and `make` must keep it.
+    fn counts_users(&self) -> bool {
+        true
+    }
 }

@@ -58,6 +58,7 @@ mod journal;
 mod owner;
 mod owner_id;
 mod shared;
+mod transient;
 mod undo;
 
 pub use converge::Report;
@@ -66,3 +67,4 @@ pub use error::Error;
 pub use folder::Ledger;
 pub use owner::Owner;
 pub use owner_id::OwnerId;
+pub use transient::Transient;

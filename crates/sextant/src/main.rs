@@ -1,6 +1,6 @@
 //! The command line of Sextant, and the one place that wires its wings together.
 //!
-//! The binary is many: called `sextant-shim` it is the shim; called by its own name it parses the command line in
+//! The binary is many: called `sextant-shim` it is the shim, called `bridge` that CNI plugin; called by its own name it parses the command line in
 //! [`cli`] and runs one of [`commands`]. No daemon is needed: a command reads the ledger and the containers' records
 //! and talks to their shims.
 //!
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Some("sextant-shim") => return shim::main(),
         Some(oci_runtime::command::NAME) => return oci_runtime::command::main(std::env::args_os()),
         Some("sextant-demo-app") => return commands::demo::app::main(),
+        Some(plugin) if cni::plugin::program::is_plugin(plugin) => return cni::plugin::program::main(plugin),
         _ => {}
     }
     let cli = cli::Cli::try_parse().unwrap_or_else(|error| cli::refuse(error));

@@ -70,7 +70,7 @@ fn spawn(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    if verb != "STATUS" {
+    if !matches!(verb, "STATUS" | "GC" | "VERSION") {
         let attachment = request.attachment;
         command
             .env("CNI_CONTAINERID", &attachment.container_id)

@@ -237,4 +237,11 @@ impl Delegate for Caller {
             None => exec::call(self, kind, "STATUS", request).map(drop),
         }
     }
+
+    fn gc(&self, kind: &str, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
+        match self.builtins.get(kind) {
+            Some(plugin) => plugin.gc(request, record),
+            None => exec::call(self, kind, "GC", request).map(drop),
+        }
+    }
 }

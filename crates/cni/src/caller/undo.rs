@@ -36,4 +36,8 @@ impl Record for Undo<'_> {
     fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), ledger::Error> {
         self.inner.share(name, make)
     }
+
+    fn counts_users(&self) -> bool {
+        self.inner.counts_users()
+    }
 }

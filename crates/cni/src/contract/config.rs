@@ -47,12 +47,7 @@ impl NetworkList {
         };
         let keys = Keys::new(object, "the network configuration");
         let name = keys.text("name")?.unwrap_or_default().to_owned();
-        if !is_name(&name) {
-            return Err(keys.refuse(
-                "name",
-                "a name that starts with a letter or digit and has only letters, digits, '_', '.' and '-'",
-            ));
-        }
+        check_network_name(&keys)?;
         let plugins = match keys.get("plugins") {
             Some(_) => {
                 keys.list("plugins")?.iter().map(PluginConf::from_value).collect::<Result<Vec<_>, _>>()?
@@ -113,6 +108,17 @@ impl PluginConf {
         check_type(kind).map_err(|wanted| keys.refuse("type", wanted))?;
         Ok(Some(kind))
     }
+}
+
+/// The specification's rule for the `name` of a network.
+pub fn check_network_name(keys: &Keys<'_>) -> Result<(), Error> {
+    if is_name(keys.text("name")?.unwrap_or_default()) {
+        return Ok(());
+    }
+    Err(keys.refuse(
+        "name",
+        "a name that starts with a letter or digit and has only letters, digits, '_', '.' and '-'",
+    ))
 }
 
 /// A plugin's type becomes part of a path.

@@ -16,14 +16,19 @@ impl<'a> Keys<'a> {
         Self { object, of }
     }
 
-    /// The value of a key that is there and not null.
+    /// The value of a key that is there and not null. As in the reference plugins, case is no matter: configurations with
+    /// `runtimeconfig` are about.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
-        self.object.get(key).filter(|value| !value.is_null())
+        let exact = self.object.get(key);
+        let found = exact.or_else(|| {
+            self.object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+        });
+        found.filter(|value| !value.is_null())
     }
 
     /// The error for a key whose value cannot be used.
     pub fn refuse(&self, key: &str, wanted: impl std::fmt::Display) -> Error {
-        let value = self.object.get(key).map(short).unwrap_or_else(|| "nothing".into());
+        let value = self.get(key).map(short).unwrap_or_else(|| "nothing".into());
         Error::new(
             Code::InvalidConfig,
             format!("cannot use {key:?} of {}: it is {value}, not {wanted}", self.of),
@@ -93,7 +98,7 @@ impl<'a> Keys<'a> {
             Value::Object(o) => o.is_empty(),
             Value::Bool(true) => false,
         };
-        match keys.iter().find_map(|key| self.object.get(*key).filter(|v| !off(v)).map(|v| (key, v))) {
+        match keys.iter().find_map(|key| self.get(key).filter(|v| !off(v)).map(|v| (key, v))) {
             Some((key, value)) => Err(Error::new(
                 Code::UnsupportedField,
                 format!("{} does not support the field {key:?} (its value is {})", self.of, short(value)),

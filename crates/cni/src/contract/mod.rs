@@ -11,11 +11,11 @@ mod result;
 mod version;
 
 pub use attachment::{Attachment, parse_args};
-pub use config::{NetworkList, PluginConf};
+pub use config::{NetworkList, PluginConf, check_network_name};
 pub use error::{Code, Error, Errors, FAILED};
 pub use hash::hash;
 pub use keys::Keys;
-pub use plugin::{Delegate, Plugin, Registry, Request};
+pub use plugin::{Delegate, Holders, Plugin, Registry, Request, VALID_ATTACHMENTS, ValidAttachment};
 pub use port_mapping::{PortMapping, Protocol};
 pub use result::{AddResult, Dns, Interface, Ip, Route};
 pub use version::Version;

@@ -1,10 +1,12 @@
-//! Sextant's own plugins. They are reached through the contract alone: [`builtins`] is all there is to see.
+//! Sextant's own plugins. They are reached through the contract alone: [`builtins`] is all there is to see of
+//! them. [`program`] makes a program of a plugin, ours or another's.
 
 mod bridge;
 mod host_local;
 mod inside;
 mod loopback;
 mod portmap;
+pub mod program;
 mod table;
 
 use std::sync::Arc;

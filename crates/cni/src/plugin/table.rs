@@ -62,12 +62,16 @@ impl Table {
     pub(super) fn join(&self, record: &mut dyn Record) -> Result<(), Error> {
         record.share(&self.shared("table"), &mut |record| {
             record.record(Effect::NftTable { family: FAMILY.to_string(), table: self.name.clone() })?;
+            let mut socket = Socket::open(Protocol::Netfilter)?;
+            if !record.counts_users() {
+                return Ok(self.make(&mut socket)?);
+            }
             let mut change = Transaction::new();
             // Nobody uses one that is there: it is of a life before.
             change.add_table(FAMILY, &self.name, false, None);
             change.delete_table(FAMILY, &self.name);
             self.build(&mut change);
-            Ok(change.commit(&mut Socket::open(Protocol::Netfilter)?)?)
+            Ok(change.commit(&mut socket)?)
         })?;
         Ok(())
     }
@@ -119,14 +123,23 @@ impl Table {
         };
         match attempt(socket) {
             Err(e) if e.errno() == Some(Errno::NOENT) && !table_exists(socket, FAMILY, &self.name)? => {
-                let mut change = Transaction::new();
-                self.build(&mut change);
-                match change.commit(socket) {
-                    Err(e) if e.errno() != Some(Errno::EXIST) => return Err(e),
-                    _ => {}
-                }
+                self.make(socket)?;
                 attempt(socket)
             }
+            outcome => outcome,
+        }
+    }
+
+    /// Makes the table if it is not there.
+    fn make(&self, socket: &mut Socket) -> Result<(), KernelError> {
+        if table_exists(socket, FAMILY, &self.name)? {
+            return Ok(());
+        }
+        let mut change = Transaction::new();
+        self.build(&mut change);
+        match change.commit(socket) {
+            // Another was quicker.
+            Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
             outcome => outcome,
         }
     }

@@ -139,7 +139,8 @@ fn cable(
     let peer = Peer { name: &request.attachment.ifname, mac, mtu, netns: Some(netns) };
     let mut batch = Batch::new();
     batch.add_link(&NewLink { mtu, master: Some(bridge.index), ..NewLink::new(veth, Kind::Veth { peer }) });
-    let mut port = SetLink::named(veth).up(true);
+    let alias = request.alias();
+    let mut port = SetLink::named(veth).up(true).alias(&alias);
     if host::has_ipv6() {
         // A port is nobody's address: without one the kernel has less to do when it comes up.
         port = port.no_link_local();

@@ -55,8 +55,9 @@ pub(super) fn refuse_if_published(
 }
 
 fn refusal(publication: &Publication<'_>, table: &str, there: &Element) -> Error {
-    let by = there.comment.as_deref().unwrap_or("somebody unknown");
-    let id = by.split('/').next().unwrap_or_default();
+    // network/container/interface; before, there was no network.
+    let mut parts = there.comment.as_deref().unwrap_or_default().rsplit('/');
+    let id = parts.nth(1).unwrap_or("somebody unknown");
     let place = netns_of(id).map(|path| format!(", network namespace {path}")).unwrap_or_default();
     let text = format!(
         "cannot publish host port {}: container {id} of another instance (nftables table {FAMILY} {table}{place}) has \

@@ -33,7 +33,7 @@ impl Plugin for Portmap {
             return Ok(previous.clone());
         }
         let addresses = container_addresses(previous);
-        let publications = elements::publications(&conf.mappings, &addresses, &holder(request));
+        let publications = elements::publications(&conf.mappings, &addresses, &request.holder());
         if publications.is_empty() {
             return Err(Error::new(
                 Code::InvalidConfig,
@@ -58,7 +58,7 @@ impl Plugin for Portmap {
     fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
-        let holder = holder(request);
+        let holder = request.holder();
         let held = if conf.mappings.is_empty()
             && request.keys().get("runtimeConfig").is_none()
             && !is_known(request)
@@ -83,7 +83,7 @@ impl Plugin for Portmap {
         let Some(previous) = request.previous.filter(|_| !conf.mappings.is_empty()) else { return Ok(()) };
         let mut socket = Socket::open(Netlink::Netfilter)?;
         for publication in
-            elements::publications(&conf.mappings, &container_addresses(previous), &holder(request))
+            elements::publications(&conf.mappings, &container_addresses(previous), &request.holder())
         {
             let there = elements::find(&conf.table, publication.set, &publication.element.key, &mut socket)?;
             if there.as_ref() != Some(&publication.element) {
@@ -101,11 +101,6 @@ impl Plugin for Portmap {
     }
 }
 
-/// The comment of an element: whose it is.
-fn holder(request: &Request<'_>) -> String {
-    format!("{}/{}", request.attachment.container_id, request.attachment.ifname)
-}
-
 /// The result of ADD is known, and with it that no port was asked for.
 fn is_known(request: &Request<'_>) -> bool {
     request.previous.is_some()
@@ -115,7 +110,9 @@ fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut So
     let Some(there) = elements::find(table, publication.set, &publication.element.key, socket)? else {
         return Ok(());
     };
-    let by = there.comment.unwrap_or_else(|| "somebody unknown".into());
+    let holder = there.comment.unwrap_or_default();
+    // network/container/interface: the container is what its owner knows it by.
+    let by = holder.split_once('/').map_or("somebody unknown", |(_, by)| by);
     Err(Error::new(
         Code::Other(100),
         format!("cannot publish host port {}: container {by} has published it already", publication.words()),
