@@ -6,7 +6,8 @@ use std::path::Path;
 
 use kernel::netlink::{self, Address, Batch, Link, Protocol, Route, SetLink, Socket, sysctl};
 
-use crate::contract::{AddResult, Code, Error};
+use super::interface::broken;
+use crate::contract::{AddResult, Code, Error, Request};
 
 /// The index of `lo` in every namespace.
 const LOOPBACK: u32 = 1;
@@ -43,6 +44,16 @@ impl Inside {
     /// The addresses of a link.
     pub(super) fn addresses(&mut self, link: u32) -> Result<Vec<Address>, Error> {
         Ok(netlink::addresses(&mut self.socket, Some(link))?)
+    }
+
+    /// CHECK: `link` has the addresses that ADD said it gave to it.
+    pub(super) fn check(&mut self, link: &Link, request: &Request<'_>) -> Result<(), Error> {
+        let there = self.addresses(link.index)?;
+        let mut wanted = request.previous.iter().flat_map(|previous| &previous.ips);
+        match wanted.find(|ip| !there.iter().any(|address| address.net == ip.address)) {
+            Some(ip) => Err(broken(format!("link {} has lost its address {}", link.name, ip.address))),
+            None => Ok(()),
+        }
     }
 
     /// Loopback, up or down.

@@ -4,6 +4,8 @@
 mod bridge;
 mod host_local;
 mod inside;
+mod interface;
+mod ipam;
 mod loopback;
 mod portmap;
 pub mod program;

@@ -1,6 +1,8 @@
 use kernel::netlink::Mac;
 
-use crate::contract::{Code, Error, Keys, Request};
+use crate::contract::{Code, Error, Request};
+use crate::plugin::interface::{chosen_mac, link_name};
+use crate::plugin::ipam::Ipam;
 use crate::plugin::table::Table;
 
 /// What the plugin `bridge` is told.
@@ -17,7 +19,7 @@ pub(super) struct Conf {
     pub(super) mtu: Option<u32>,
     /// The MAC of the container's interface, if somebody chose one.
     pub(super) mac: Option<Mac>,
-    pub(super) ipam: Option<String>,
+    pub(super) ipam: Ipam,
     pub(super) table: Table,
 }
 
@@ -28,10 +30,7 @@ impl Conf {
     pub(super) fn of(request: &Request<'_>) -> Result<Self, Error> {
         let keys = request.keys();
         keys.unsupported(NOT_YET)?;
-        let bridge = keys.text("bridge")?.filter(|name| !name.is_empty()).unwrap_or("cni0");
-        if bridge.len() > 15 || bridge.contains(['/', ':']) || bridge.contains(char::is_whitespace) {
-            return Err(keys.refuse("bridge", "a link name: 15 bytes at most, without '/', ':' and spaces"));
-        }
+        let bridge = link_name(&keys, "bridge")?.unwrap_or("cni0");
         let hairpin = keys.boolean("hairpinMode")?;
         let promisc = keys.boolean("promiscMode")?;
         if hairpin && promisc {
@@ -60,24 +59,9 @@ impl Conf {
             promisc,
             isolated: keys.boolean("portIsolation")?,
             mtu: keys.number("mtu")?.filter(|mtu| *mtu != 0),
-            mac: mac(request, &keys)?,
-            ipam: request.conf.ipam_type()?.map(str::to_owned),
+            mac: chosen_mac(request)?,
+            ipam: Ipam::of(request)?,
             table: Table::of(&keys)?,
         })
     }
-}
-
-/// `CNI_ARGS` MAC, then `args.cni.mac`, then the capability: the later wins.
-fn mac(request: &Request<'_>, keys: &Keys<'_>) -> Result<Option<Mac>, Error> {
-    let of_env = request.attachment.arg("MAC").filter(|mac| !mac.is_empty());
-    let of_env: Option<Mac> = of_env
-        .map(str::parse)
-        .transpose()
-        .map_err(|e| Error::new(Code::InvalidEnvironment, format!("cannot use MAC of CNI_ARGS: {e}")))?;
-    let cni =
-        keys.object("args")?.map(|args| Keys::new(args, "\"args\"").object("cni")).transpose()?.flatten();
-    let of_args = cni.map(|cni| Keys::new(cni, "\"args.cni\"").parse("mac")).transpose()?.flatten();
-    let runtime = keys.object("runtimeConfig")?;
-    let of_runtime = runtime.map(|r| Keys::new(r, "\"runtimeConfig\"").parse("mac")).transpose()?.flatten();
-    Ok(of_runtime.or(of_args).or(of_env))
 }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::conf::Conf;
 use crate::contract::{AddResult, Code, Error, hash};
+use crate::plugin::interface::vanished;
 use crate::plugin::table::{MASQ4, MASQ6};
 
 /// Brings about what all containers of the bridge share: the bridge, its addresses, forwarding, masquerade.
@@ -32,7 +33,7 @@ pub(super) fn ensure(
         // Somebody deleted it under our containers. Its record still stands.
         None => {
             make(conf, socket)?;
-            netlink::link_by_name(socket, &conf.bridge)?.ok_or_else(|| super::vanished(&conf.bridge))?
+            netlink::link_by_name(socket, &conf.bridge)?.ok_or_else(|| vanished(&conf.bridge))?
         }
     };
     if bridge.kind != "bridge" {

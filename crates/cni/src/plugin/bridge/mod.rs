@@ -6,11 +6,12 @@ mod host;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use kernel::netlink::{self, Batch, Kind, Link, Mac, NewLink, Peer, Protocol, SetLink, Socket};
+use kernel::netlink::{self, Batch, Kind, Link, NewLink, Peer, Protocol, SetLink, Socket};
 use ledger::{Effect, Record};
 
 use super::inside::Inside;
-use crate::contract::{AddResult, Attachment, Code, Error, Interface, Plugin, Request, Route, hash};
+use super::interface::{broken, describe, mac_of, sandbox, vanished};
+use crate::contract::{AddResult, Attachment, Error, Plugin, Request, Route, hash};
 use conf::Conf;
 
 /// The plugin `bridge`.
@@ -21,13 +22,7 @@ impl Plugin for Bridge {
     fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
         let conf = Conf::of(request)?;
         let netns = Inside::file(request.attachment.netns()?)?;
-        let mut result = match &conf.ipam {
-            Some(kind) => request.delegate.add(kind, request, record)?,
-            None => AddResult::default(),
-        };
-        if conf.ipam.is_some() && result.ips.is_empty() {
-            return Err(Error::new(Code::InvalidConfig, "cannot attach: the IPAM plugin gave no address"));
-        }
+        let mut result = conf.ipam.add(request, record)?;
         complete(&conf, &mut result);
 
         let mut socket = Socket::open(Protocol::Route)?;
@@ -54,17 +49,14 @@ impl Plugin for Bridge {
         let conf = Conf::of(request)?;
         // The cable before the address: nobody else may get the address while this container still answers to it.
         let cable = netlink::delete_link(&host_name(&conf, request.attachment)).map_err(Error::from);
-        let lease = conf.ipam.as_ref().map_or(Ok(()), |kind| request.delegate.del(kind, request, record));
+        let lease = conf.ipam.del(request, record);
         cable.and(lease)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
         let conf = Conf::of(request)?;
-        if let Some(kind) = &conf.ipam {
-            request.delegate.check(kind, request)?;
-        }
+        conf.ipam.check(request)?;
         let mut socket = Socket::open(Protocol::Route)?;
-        let broken = |what: String| Error::new(Code::Other(100), format!("attachment is broken: {what}"));
         let bridge = netlink::link_by_name(&mut socket, &conf.bridge)?
             .filter(|bridge| bridge.kind == "bridge" && bridge.is_up())
             .ok_or_else(|| broken(format!("bridge {} is not there or down", conf.bridge)))?;
@@ -77,17 +69,15 @@ impl Plugin for Bridge {
         let mut inside = Inside::open(request.attachment.netns()?)?;
         let ifname = &request.attachment.ifname;
         let link = inside.link(ifname)?.ok_or_else(|| broken(format!("link {ifname} is not there")))?;
-        let there = inside.addresses(link.index)?;
-        let mut wanted = request.previous.iter().flat_map(|previous| &previous.ips);
-        match wanted.find(|ip| !there.iter().any(|a| a.net == ip.address)) {
-            Some(ip) => Err(broken(format!("link {ifname} has lost its address {}", ip.address))),
-            None => Ok(()),
-        }
+        inside.check(&link, request)
     }
 
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
-        conf.ipam.as_ref().map_or(Ok(()), |kind| request.delegate.status(kind, request))
+        Conf::of(request)?.ipam.status(request)
+    }
+
+    fn gc(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
+        Conf::of(request)?.ipam.gc(request, record)
     }
 }
 
@@ -164,34 +154,4 @@ fn cable(
             error
         }
     })
-}
-
-/// A MAC made from the address: whoever gets the address next has the same one, so no neighbour's cache is stale.
-fn mac_of(address: IpAddr) -> Mac {
-    let [a, b, c, d] = match address {
-        IpAddr::V4(v4) => v4.octets(),
-        IpAddr::V6(v6) => {
-            let bits = v6.to_bits();
-            ((bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32).to_be_bytes()
-        }
-    };
-    Mac([0x0a, 0x58, a, b, c, d])
-}
-
-fn describe(link: &Link, sandbox: &str) -> Interface {
-    Interface {
-        name: link.name.clone(),
-        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        mtu: Some(link.mtu),
-        sandbox: sandbox.to_owned(),
-        ..Interface::default()
-    }
-}
-
-fn sandbox(request: &Request<'_>) -> Result<String, Error> {
-    Ok(request.attachment.netns()?.display().to_string())
-}
-
-fn vanished(name: &str) -> Error {
-    Error::new(Code::TryAgain, format!("cannot find link {name}: it vanished while it was being set up"))
 }
