@@ -14,6 +14,7 @@ use kernel::process::{Child, Exit};
 use oci_runtime::contract::{Spec, State, Status, parse};
 use oci_runtime::{Join, Setup, create, join, limits};
 use serde_json::{Value, json};
+use testkit::bare::{self, Outcome, check};
 
 mod fields;
 
@@ -21,8 +22,7 @@ mod fields;
 #[global_allocator]
 static ALLOCATOR: kernel::allocation::Watched = kernel::allocation::Watched;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-type Test = (&'static str, fn(&Bench) -> Outcome);
+type Test = bare::Test<Bench>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -30,7 +30,6 @@ fn main() -> ExitCode {
         return probe(&args[2..]);
     }
     kernel::allocation::watch();
-    let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
     let tests: &[Test] = &[
         ("the_program_runs_and_its_code_is_kept", exit_code),
         ("namespaces_are_new", namespaces),
@@ -58,23 +57,8 @@ fn main() -> ExitCode {
         ("a_user_opens_its_own_standard_streams", own_streams),
         ("without_capabilities_in_the_configuration_there_are_none", no_capabilities),
     ];
-    let (mut passed, mut failed) = (0, 0);
-    let all = tests.iter().chain(fields::TESTS.iter().copied().flatten());
-    for (name, test) in all.filter(|(name, _)| name.contains(&filter)) {
-        let bench = Bench::new(name);
-        match test(&bench) {
-            Ok(()) => {
-                passed += 1;
-                println!("test {name} ... ok");
-            }
-            Err(e) => {
-                failed += 1;
-                println!("test {name} ... FAILED: {e}");
-            }
-        }
-    }
-    println!("\n{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let groups = [&[tests], fields::TESTS].concat();
+    bare::run(&groups, |name, test| test(&Bench::new(name)))
 }
 
 /// What runs inside: one word says what to do, the answer goes to standard output as JSON.
@@ -201,10 +185,6 @@ impl Drop for Bench {
     fn drop(&mut self) {
         kernel::cgroup::destroy(self.cgroup.path()).expect("the cgroup goes");
     }
-}
-
-fn check(holds: bool, what: impl FnOnce() -> String) -> Outcome {
-    if holds { Ok(()) } else { Err(what().into()) }
 }
 
 impl Bench {

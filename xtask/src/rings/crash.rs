@@ -1,4 +1,5 @@
-//! Ring 3: the product killed between any two recorded effects and at random moments, over each of its commands.
+//! Ring 2: the product killed between any two recorded effects and at random moments, over each of its commands; in full
+//! also `sextant-oci`, which has no ledger, at moments spread over each of its commands.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,10 +7,10 @@ use std::time::Duration;
 use testkit::Machine;
 use testkit::crash::{Crash, Toll};
 
-use super::{Count, Extent};
+use super::{Count, Extent, unit};
 use crate::Result;
 use crate::interop::Site;
-use crate::program::quiet;
+use crate::program::{quiet, root};
 
 /// A command to kill, with what must be there before it and whether that is running afterwards.
 struct Scenario {
@@ -94,7 +95,24 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
             told(crash.at_moments(each, &mut extent.random)),
         );
     }
+    if extent.full && "sextant-oci".contains(&extent.only) {
+        let runtime = runtime(extent.kills)?;
+        count.passed += runtime.passed;
+        count.failed += runtime.failed;
+        count.failures.extend(runtime.failures);
+    }
     Ok(count)
+}
+
+/// How many commands of `sextant-oci` its own tests kill.
+const RUNTIME_COMMANDS: u64 = 6;
+
+/// The tests that kill `sextant-oci` (crates/oci-runtime/tests/command/crash.rs), with `kills` over all of its commands.
+fn runtime(kills: u64) -> Result<Count> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "--package", "oci-runtime", "--locked", "--test", "command", "--", "a_killed_"]);
+    command.env("SEXTANT_OCI_KILLS", kills.div_ceil(RUNTIME_COMMANDS).to_string()).current_dir(root());
+    unit::counted(command)
 }
 
 /// The name under which the site's instance makes its cgroups. A container had to run for it, so that what an instance

@@ -10,6 +10,11 @@ use crate::program::root;
 pub(super) fn run() -> Result<Count> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).current_dir(root());
+    counted(command)
+}
+
+/// Runs test programs, passes on what is not a test that passed, and counts.
+pub(super) fn counted(mut command: Command) -> Result<Count> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut count = Count::default();
     if let Some(out) = child.stdout.take() {
@@ -25,7 +30,8 @@ pub(super) fn run() -> Result<Count> {
     if !status.success() && count.failed == 0 {
         // It did not come to a count: something does not build, or died.
         count.failed = 1;
-        count.failures.push(format!("cargo test --workspace: {status}"));
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        count.failures.push(format!("cargo {}: {status}", words.join(" ")));
     }
     Ok(count)
 }

@@ -109,7 +109,7 @@ pub(super) fn make(context: &Context, request: &Request) -> Result<Made, Failure
 
 /// Takes back what was made so far. What goes wrong is told: the first failure is the one that counts.
 pub(super) fn unmake(context: &Context, record: &Record, dir: Dir) {
-    if let Err(failure) = remove_cgroup(record) {
+    if let Err(failure) = remove_cgroup(context, record) {
         context.log.warn(&failure.to_string());
     }
     if let Err(failure) = detach_root(record) {
@@ -142,16 +142,32 @@ pub(super) fn detach_root(record: &Record) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes the cgroup, with all that is in it, and the unit it is of.
-pub(super) fn remove_cgroup(record: &Record) -> Result<(), Failure> {
+/// Removes the cgroup, with all that is in it, and the unit it is of. Without a systemd to ask it goes by the cgroup
+/// alone.
+pub(super) fn remove_cgroup(context: &Context, record: &Record) -> Result<(), Failure> {
     let path = record.cgroup.as_deref().map(Path::new);
     let Some(unit) = &record.unit else { return Ok(path.map_or(Ok(()), kernel::cgroup::destroy)?) };
     // Its maker was killed before it had heard whether the unit is its own.
     let unsure = record.pid == 0;
-    if unsure && !crate::systemd::is_own(&unit.name, unit.user, &unit.description)? {
-        return Ok(());
+    let removed = if unsure {
+        crate::systemd::is_own(&unit.name, unit.user, &unit.description)
+            .and_then(|own| if own { crate::systemd::remove(&unit.name, unit.user, path) } else { Ok(()) })
+    } else {
+        crate::systemd::remove(&unit.name, unit.user, path)
+    };
+    match removed {
+        Err(crate::Error::Systemd(error)) if error.is_unreachable() => {
+            context.log.warn(&format!("{error}: it was not told that unit {} has ended", unit.name));
+            if unsure { remove_if_empty(path) } else { Ok(()) }
+        }
+        other => Ok(other?),
     }
-    Ok(crate::systemd::remove(&unit.name, unit.user, path)?)
+}
+
+/// What the killed maker of a container held has died with it: whatever is in the cgroup now is somebody else's.
+fn remove_if_empty(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(cgroup) = path.map(Cgroup::at).transpose()? else { return Ok(()) };
+    if cgroup.pids()?.is_empty() { Ok(cgroup.remove()?) } else { Ok(()) }
 }
 
 fn read_bundle(context: &Context, request: &Request) -> Result<(Vec<u8>, Spec), Failure> {

@@ -100,7 +100,7 @@ fn end(record: &Record) -> Result<(), Failure> {
 /// Removes cgroup and record, and runs the hooks for the end. All is tried; the first that fails is told.
 fn remove(context: &Context, record: &Record, dir: Dir) -> Result<u8, Failure> {
     // What is left in it goes, too.
-    let gone = remove_cgroup(record);
+    let gone = remove_cgroup(context, record);
     let rdt = record.rdt().and_then(|group| group.map_or(Ok(()), |group| Ok(group.remove()?)));
     let detached = detach_root(record);
     gone?;

@@ -120,6 +120,23 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Reads a command line (without the program's name) as [`main`] does, and does nothing of it: which command it is, if
+/// it is one.
+///
+/// # Errors
+/// What [`main`] would say of it.
+pub fn read(args: &[String]) -> Result<Option<&'static str>, String> {
+    let read = || {
+        let (_, mut rest) = options::global(&GLOBAL, args)?;
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let command = find(&rest.remove(0))?;
+        options::command(command.options, command.words, rest).map(|_| Some(command.name))
+    };
+    read().map_err(|failure: Failure| failure.to_string())
+}
+
 fn dispatch(args: &[String]) -> Result<u8, Failure> {
     let (global, mut rest) = options::global(&GLOBAL, args)?;
     if global.has("version") {

@@ -3,8 +3,9 @@
 //! The reader knows a line and a column. Following the path while reading would cost every good document a second
 //! copy of all the reading code; following it again up to the error costs only the bad ones.
 
-/// The path of the value that ends at, or contains, a place in the text; empty for the document itself.
-pub(super) fn field(text: &[u8], line: usize, column: usize) -> String {
+/// The path of the value that ends at, or contains, a place in the text (`linux.resources.devices[1].access`); empty for
+/// the document itself. Lines and columns are counted from 1, columns in bytes. At most 256 characters, and 64 of a key.
+pub fn field(text: &[u8], line: usize, column: usize) -> String {
     let start = match line {
         0 | 1 => 0,
         n => text
@@ -17,9 +18,10 @@ pub(super) fn field(text: &[u8], line: usize, column: usize) -> String {
     Scan { text, at: 0, end: start.saturating_add(column).min(text.len()), stack: Vec::new() }.run()
 }
 
-/// What encloses the place: an object with the key that was read last, or an array with the entry's index.
+/// What encloses the place: an object with the key that was read since the last comma, or an array with the entry's
+/// index.
 enum Level<'t> {
-    Object(&'t [u8]),
+    Object(Option<&'t [u8]>),
     Array(usize),
 }
 
@@ -34,14 +36,14 @@ impl Scan<'_> {
     fn run(mut self) -> String {
         while self.at < self.end {
             match self.text[self.at] {
-                b'{' => self.stack.push(Level::Object(b"")),
+                b'{' => self.stack.push(Level::Object(None)),
                 b'[' => self.stack.push(Level::Array(0)),
                 b'}' | b']' => {
                     self.stack.pop();
                 }
                 b',' => match self.stack.last_mut() {
                     Some(Level::Array(index)) => *index += 1,
-                    Some(Level::Object(key)) => *key = b"",
+                    Some(Level::Object(key)) => *key = None,
                     None => {}
                 },
                 b'"' => self.string(),
@@ -60,9 +62,9 @@ impl Scan<'_> {
             i += if self.text[i] == b'\\' { 2 } else { 1 };
         }
         if let Some(Level::Object(key)) = self.stack.last_mut()
-            && key.is_empty()
+            && key.is_none()
         {
-            *key = self.text.get(start..i.min(self.text.len())).unwrap_or_default();
+            *key = self.text.get(start..i.min(self.text.len()));
         }
         self.at = i;
     }
@@ -71,8 +73,8 @@ impl Scan<'_> {
         let mut path = String::new();
         for level in &self.stack {
             match level {
-                Level::Object(b"") => {}
-                Level::Object(key) => {
+                Level::Object(None | Some(b"")) => {}
+                Level::Object(Some(key)) => {
                     if !path.is_empty() {
                         path.push('.');
                     }
@@ -84,5 +86,16 @@ impl Scan<'_> {
         }
         path.truncate(path.char_indices().nth(256).map_or(path.len(), |(i, _)| i));
         path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field;
+
+    #[test]
+    fn a_key_may_be_empty() {
+        assert_eq!(field(br#"{"a":{"":"words","b":1}}"#, 1, 15), "a");
+        assert_eq!(field(br#"{"a":{"":"words","b":1}}"#, 1, 22), "a.b");
     }
 }

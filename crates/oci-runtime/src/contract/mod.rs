@@ -12,7 +12,7 @@ mod error;
 mod features;
 mod hooks;
 mod linux;
-mod locate;
+pub mod locate;
 mod mount;
 mod process;
 mod resources;

@@ -45,6 +45,11 @@ impl Error {
         self.is("org.freedesktop.systemd1.UnitExists")
     }
 
+    /// Whether there is no way to systemd, or no systemd.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::NoBus { .. })
+    }
+
     /// Whether it is systemd's error of this name.
     pub(super) fn is(&self, name: &str) -> bool {
         matches!(self, Self::Bus { source, .. } if source.is(name))

@@ -111,6 +111,10 @@ pub fn is_own(unit: &str, user: bool, description: &str) -> Result<bool> {
 
 /// Ends what is in the unit and takes it away, with its cgroup if that is known. All is tried; what is not there is
 /// fine. The inverse of [`Scope::place`], however far that came.
+///
+/// # Errors
+/// What went wrong with the cgroup, or else with systemd: where that cannot be reached ([`Error::is_unreachable`]), the
+/// cgroup that was given is gone nevertheless, and a scope without one is dead to systemd.
 pub fn remove(unit: &str, user: bool, cgroup: Option<&Path>) -> Result<()> {
     let manager = Systemd::connect(unit, user);
     let cgroup = cgroup.map(Cgroup::at).transpose()?;
@@ -118,9 +122,9 @@ pub fn remove(unit: &str, user: bool, cgroup: Option<&Path>) -> Result<()> {
     let killed = cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
     let stopped = manager.and_then(|mut manager| manager.stop());
     let destroyed = cgroup.map_or(Ok(()), |cgroup| kernel::cgroup::destroy(cgroup.path()));
-    stopped?;
     killed?;
-    Ok(destroyed?)
+    destroyed?;
+    Ok(stopped?)
 }
 
 /// A user may have no say over devices beyond the files' own permissions.

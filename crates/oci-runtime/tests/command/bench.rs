@@ -178,7 +178,9 @@ impl Bench {
 
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let top = Path::new("/sys/fs/cgroup");
-        let trees = fs::read_dir(top).into_iter().flatten().flatten().map(|e| e.path());
+        // Where controllers of v1 share a hierarchy, each has a link to it.
+        let trees = fs::read_dir(top).into_iter().flatten().flatten();
+        let trees = trees.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path());
         let all = trees.chain([top.to_path_buf()]).map(|tree| tree.join(&self.id));
         all.filter(|path| path.is_dir()).collect()
     }

@@ -1,12 +1,9 @@
 //! What the program inherits, and what a seccomp agent gets.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use kernel::process::{CStrings, Program, spawn};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
@@ -85,18 +82,10 @@ fn activation(bench: &Bench) -> Outcome {
     })
 }
 
-fn receive(listener: &UnixListener) -> Result<(Value, OwnedFd), Box<dyn std::error::Error>> {
-    let (socket, _) = listener.accept()?;
-    let mut bytes = [0_u8; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let fd = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok((serde_json::from_slice(&bytes[..received.bytes])?, fd.ok_or("no descriptor came")?))
+/// What the agent is told, and the listener.
+fn told(listener: &UnixListener) -> Result<(Value, OwnedFd), Box<dyn std::error::Error>> {
+    let (message, fd) = testkit::receive(listener)?;
+    Ok((serde_json::from_slice(&message)?, fd))
 }
 
 fn agent(bench: &Bench) -> Outcome {
@@ -113,7 +102,7 @@ fn agent(bench: &Bench) -> Outcome {
     let listener = UnixListener::bind(&path)?;
     bench.run(&["create", &bench.id]).ok()?;
     let pid = bench.run(&["state", &bench.id]).ok()?.json()?["pid"].clone();
-    let (state, fd) = receive(&listener)?;
+    let (state, fd) = told(&listener)?;
     bench.run(&["start", &bench.id]).ok()?;
     check(state["pid"] == pid && state["fds"] == json!(["seccompFd"]), || state.to_string())?;
     check(state["metadata"] == "some words" && state["state"]["id"] == bench.id.as_str(), || {
@@ -122,7 +111,7 @@ fn agent(bench: &Bench) -> Outcome {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))?;
     check(target.to_string_lossy().contains("seccomp"), || target.display().to_string())?;
     bench.run(&["exec", "-d", &bench.id, "sleep", "100"]).ok()?;
-    let (state, _) = receive(&listener)?;
+    let (state, _) = told(&listener)?;
     check(state["pid"] != pid && state["state"]["pid"] == pid, || state.to_string())?;
     bench.run(&["delete", "-f", &bench.id]).ok()?;
     Ok(())

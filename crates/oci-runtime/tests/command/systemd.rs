@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_failed_unit_of_before_makes_room", left_over),
     ("somebody_elses_unit_is_left_alone", somebody_elses),
     ("without_a_bus_the_socket_is_named", no_bus),
+    ("delete_without_a_bus_goes_by_the_cgroup", delete_alone),
     ("a_create_killed_while_systemd_works_leaves_nothing", killed),
     ("the_bus_answers_and_refuses", real_bus),
     ("a_bus_that_is_none_is_told", strange_buses),
@@ -258,6 +259,53 @@ fn no_bus(bench: &Bench) -> Outcome {
     bench.configure(&spec);
     let done = bench.run_command(&mut command);
     check(done.code == 1 && done.err.contains("must be slice:prefix:name"), || done.err)
+}
+
+/// The bus is gone when the container is deleted, and so it is when its maker was killed before it had an answer.
+fn delete_alone(bench: &Bench) -> Outcome {
+    let site = Site::new(bench)?;
+    // A machine that is systemd's has another way to it.
+    let own = std::path::Path::new("/run/systemd/private").exists();
+    let delete = |bench: &Bench| -> Outcome {
+        let mut command = bench.command();
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/none");
+        let done = bench.run_command(command.args(["delete", "--force", &bench.id])).ok()?;
+        check(own || done.err.contains("cannot reach systemd") && done.err.contains(".scope"), || done.err)?;
+        bench.nothing_is_left()
+    };
+    site.create().ok()?;
+    site.run(&["start", &bench.id]).ok()?;
+    let cgroup = kernel::cgroup::Cgroup::at(&site.started()?.cgroup)?;
+    delete(bench)?;
+    check(!cgroup.exists(), || format!("{} is left", cgroup.path().display()))?;
+    site.fake.ways().units.clear();
+    // Its maker is killed when systemd has placed it, or before.
+    let stuck = |bench: &Bench| -> Outcome {
+        let held = site.fake.ways();
+        let mut create = bench.command();
+        create.env("DBUS_SYSTEM_BUS_ADDRESS", site.bus.address()).stderr(Stdio::null());
+        let mut create = create.args(["--systemd-cgroup", "create", &bench.id]).spawn()?;
+        bench.until("it is recorded", || bench.root().join(&bench.id).join("state.json").exists())?;
+        kernel::process::signal(kernel::process::pidfd(create.id() as i32)?.as_fd(), 9)?;
+        create.wait()?;
+        drop(held);
+        Ok(())
+    };
+    stuck(bench)?;
+    bench.until("what it held is gone", || bench.processes().is_empty())?;
+    delete(bench)?;
+    site.fake.ways().units.clear();
+    // The unit that the other one would have had is somebody's.
+    site.create().ok()?;
+    let other = Bench::new();
+    let mut spec = other.sleeper();
+    spec["linux"]["cgroupsPath"] = json!(format!("{}:bench:{}", site.slice, bench.id));
+    other.configure(&spec);
+    stuck(&other)?;
+    delete(&other)?;
+    check(bench.status()? == "created", || "the first one was deleted with the other".into())?;
+    site.run(&["delete", "--force", &bench.id]).ok()?;
+    site.nothing_is_left()
 }
 
 /// The command is killed at moments from before it asks until after it is answered.

@@ -1,14 +1,13 @@
 //! Terminals: handed over by a socket, and held by the command itself.
 
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
+use testkit::receive;
 
 use crate::bench::Bench;
 use crate::{Outcome, Test, check};
@@ -18,22 +17,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_terminal_is_held_in_the_foreground", held),
     ("terminal_and_socket_go_together", together),
 ];
-
-/// The message and the descriptor of the next connection.
-fn receive(listener: &UnixListener) -> Result<(String, OwnedFd), Box<dyn std::error::Error>> {
-    let (socket, _) = listener.accept()?;
-    let mut bytes = [0_u8; 128];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let fd = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    let name = String::from_utf8_lossy(&bytes[..received.bytes]).into_owned();
-    Ok((name, fd.ok_or("no descriptor came")?))
-}
 
 fn all(master: OwnedFd) -> String {
     let mut text = Vec::new();
@@ -52,7 +35,7 @@ fn sent(bench: &Bench) -> Outcome {
     let socket = path.display().to_string();
     bench.run(&["create", "--console-socket", &socket, &bench.id]).ok()?;
     let (name, master) = receive(&listener)?;
-    check(name == "/dev/ptmx", || name.clone())?;
+    check(name == b"/dev/ptmx", || String::from_utf8_lossy(&name).into_owned())?;
     bench.run(&["start", &bench.id]).ok()?;
     let text = all(master);
     check(text.contains("33 77") && text.contains("/dev/pts/0"), || text)?;

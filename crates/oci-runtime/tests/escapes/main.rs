@@ -26,13 +26,13 @@ use std::process::ExitCode;
 use bench::Bench;
 use oci_runtime::command;
 use serde_json::{Value, json};
+use testkit::bare::{self, Outcome, check};
 
 /// Ends a container's process that allocates between clone and exec, with code 99.
 #[global_allocator]
 static ALLOCATOR: kernel::allocation::Watched = kernel::allocation::Watched;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-type Test = (&'static str, fn(&Bench) -> Outcome);
+type Test = bare::Test<Bench>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -47,8 +47,6 @@ fn main() -> ExitCode {
         kernel::allocation::watch();
         return command::main(std::env::args_os());
     }
-    let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let (mut passed, mut failed) = (0, 0);
     let all = [
         program::TESTS,
         tracing::TESTS,
@@ -62,26 +60,10 @@ fn main() -> ExitCode {
         rights::TESTS,
         keyring::TESTS,
     ];
-    for (name, test) in all.concat().iter().filter(|(name, _)| name.contains(&filter)) {
+    bare::run(&all, |_, test| {
         let bench = Bench::new();
-        match test(&bench).and_then(|()| bench.nothing_is_left()) {
-            Ok(()) => {
-                passed += 1;
-                println!("test {name} ... ok");
-            }
-            Err(e) => {
-                failed += 1;
-                println!("test {name} ... FAILED: {e}");
-            }
-        }
-    }
-    println!("\n{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Fails with a message that is only made then.
-fn check(holds: bool, message: impl FnOnce() -> String) -> Outcome {
-    if holds { Ok(()) } else { Err(message().into()) }
+        test(&bench).and_then(|()| bench.nothing_is_left())
+    })
 }
 
 /// How often a race is run; `SEXTANT_ESCAPE_ROUNDS` says otherwise.

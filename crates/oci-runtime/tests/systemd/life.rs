@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_unit_that_runs_is_left_alone", taken),
     ("systemds_own_words_are_passed_on", refused),
     ("without_the_bus_systemds_own_socket_does", direct),
+    ("a_scope_that_was_deleted_without_systemd_goes", alone),
     ("a_killed_create_leaves_no_unit", killed_create),
     ("a_killed_delete_leaves_no_unit", killed_delete),
     ("a_container_that_ends_by_itself_leaves_no_unit", ends),
@@ -287,6 +288,21 @@ fn direct(bench: &Bench) -> Outcome {
     command(&["update", "--pids-limit", "33", &bench.id]).ok()?;
     expect(&unit(bench), &[("TasksMax", "33")])?;
     command(&["delete", "--force", &bench.id]).ok().map(drop)
+}
+
+/// Neither the bus nor systemd's own socket is to be seen: the cgroup goes, and systemd lets go of the scope by itself.
+fn alone(bench: &Bench) -> Outcome {
+    configure(bench, &limits());
+    run(bench, &["create", &bench.id]).ok()?;
+    run(bench, &["start", &bench.id]).ok()?;
+    let cgroup = cgroup(&unit(bench))?;
+    let mut hidden = Command::new("unshare");
+    hidden.args(["--mount", "sh", "-c", "mount -t tmpfs none /run/systemd && exec \"$0\" \"$@\""]);
+    hidden.arg(bench.path("sextant-oci")).arg("--root").arg(bench.root());
+    hidden.args(["delete", "--force", &bench.id]).env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/none");
+    let done = bench.run_command(&mut hidden).ok()?;
+    check(done.err.contains("/run/systemd/private"), || done.err)?;
+    check(!cgroup.exists(), || format!("{} is left", cgroup.path().display()))
 }
 
 /// How often each command is killed; `SEXTANT_OCI_KILLS` says otherwise.

@@ -13,9 +13,9 @@ use std::process::{Command, ExitCode};
 
 use bench::Bench;
 use oci_runtime::command;
+use testkit::bare::{self, Outcome, check};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-type Test = (&'static str, fn(&Bench) -> Outcome);
+type Test = bare::Test<Bench>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -27,29 +27,11 @@ fn main() -> ExitCode {
         println!("systemd is not this machine's init: run cargo xtask vm --systemd\n\n0 passed, 1 failed");
         return ExitCode::FAILURE;
     }
-    let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let (mut passed, mut failed) = (0, 0);
     let all = [life::TESTS, user::TESTS, times::TESTS];
-    for (name, test) in all.concat().iter().filter(|(name, _)| name.contains(&filter)) {
+    bare::run(&all, |_, test| {
         let bench = Bench::new();
-        match test(&bench).and_then(|()| no_unit_is_left(&bench)).and_then(|()| bench.nothing_is_left()) {
-            Ok(()) => {
-                passed += 1;
-                println!("test {name} ... ok");
-            }
-            Err(e) => {
-                failed += 1;
-                println!("test {name} ... FAILED: {e}");
-            }
-        }
-    }
-    println!("\n{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Fails with a message that is only made then.
-fn check(holds: bool, message: impl FnOnce() -> String) -> Outcome {
-    if holds { Ok(()) } else { Err(message().into()) }
+        test(&bench).and_then(|()| no_unit_is_left(&bench)).and_then(|()| bench.nothing_is_left())
+    })
 }
 
 fn printed(command: &mut Command) -> Result<String, Box<dyn std::error::Error>> {

@@ -9,10 +9,10 @@ use crate::{Error, Result};
 
 /// What the system has besides what debootstrap's smallest variant brings.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,udev,kmod,iproute2,nftables,\
-     apparmor,procps,ca-certificates,busybox-static";
+     apparmor,procps,ca-certificates,busybox-static,python3";
 const SUITE: &str = "bookworm";
 /// Raised when this file makes another system than before.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const SIZE_MIB: u64 = 2048;
 
 /// The system's disk in `cache`, made if it is not there yet (a minute or two). Guests get it as a
@@ -38,11 +38,17 @@ pub fn disk(cache: &Path, kernel: &Kernel) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// A disk labelled `tests` that holds the files of `from`, among them the script `run`.
+/// A disk labelled `tests` that holds the files of `from` and of the directories below, among them the script `run`.
 pub fn tests_disk(from: &Path, image: &Path) -> Result<()> {
-    let size: u64 =
-        super::kernel::list(from)?.iter().filter_map(|file| file.metadata().ok()).map(|m| m.len()).sum();
-    write_image(from, image, size / (1 << 20) * 5 / 4 + 32, "tests")
+    write_image(from, image, size(from)? / (1 << 20) * 5 / 4 + 32, "tests")
+}
+
+/// The bytes in all files below.
+fn size(dir: &Path) -> Result<u64> {
+    super::kernel::list(dir)?.iter().try_fold(0, |sum, path| {
+        let meta = path.symlink_metadata().map_err(|e| Error::access("look at", path, e))?;
+        Ok(sum + if meta.is_dir() { size(path)? } else { meta.len() })
+    })
 }
 
 fn furnish(root: &Path, kernel: &Kernel) -> Result<()> {
