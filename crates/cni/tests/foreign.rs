@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cni::caller::{Caller, cached, cached_attachments};
-use cni::contract::{Attachment, Code, Error, NetworkList};
+use cni::contract::{Attachment, Code, Error, NetworkList, ValidAttachment};
 use rig::{Netns, on_a_host};
 use serde_json::{Value, json};
 
@@ -173,5 +173,87 @@ fn ours_delegate_to_theirs() {
         assert_eq!(stdin["bridge"], "br7");
         foreign.caller.del(&list, &foreign.attachment, &mut host.owner("c1")).unwrap();
         assert!(foreign.note("calls").ends_with("their-ipam DEL\n"));
+    });
+}
+
+#[test]
+fn gc_detaches_what_is_not_valid_and_tells_the_plugins() {
+    on_a_host(|host| {
+        let foreign = Foreign::new(host);
+        plugin(host.dir.path(), "first", RESULT);
+        plugin(host.dir.path(), "second", &format!("[ $CNI_COMMAND = GC ] && {{ {FAIL}; }}\n{RESULT}"));
+        let list = |disable: bool| {
+            let plugins = json!([{ "type": "first" }, { "type": "second" }]);
+            let list =
+                json!({ "cniVersion": "1.1.0", "name": "foreign", "plugins": plugins, "disableGC": disable });
+            NetworkList::from_value(list).unwrap()
+        };
+        foreign.add(&list(false)).unwrap();
+        let valid = |ifname: &str| vec![ValidAttachment { container_id: "c1".into(), ifname: ifname.into() }];
+        let gc = |list: &NetworkList, valid: &[ValidAttachment]| {
+            foreign.caller.gc(list, valid, &mut host.owner("gc")).map_err(|e| e.to_string())
+        };
+        gc(&list(true), &[]).unwrap();
+        assert!(!foreign.note("calls").contains("GC"), "disableGC");
+
+        // A failure is told, and stops nobody.
+        let error = gc(&list(false), &valid("eth0")).unwrap_err();
+        assert!(error.contains("\"second\" failed GC: no such thing"), "{error}");
+        let stdin: Value = serde_json::from_str(&foreign.note("first.GC.stdin")).unwrap();
+        assert_eq!(stdin["cni.dev/valid-attachments"], json!([{ "containerID": "c1", "ifname": "eth0" }]));
+        assert!(!foreign.note("first.GC.env").contains("CNI_CONTAINERID"));
+        assert_eq!(cached_attachments(&foreign.caller.cache_dir).len(), 1);
+
+        gc(&list(false), &valid("eth1")).unwrap_err();
+        assert!(
+            foreign.note("calls").contains("second DEL\nfirst DEL\nfirst GC"),
+            "{}",
+            foreign.note("calls")
+        );
+        assert_eq!(cached_attachments(&foreign.caller.cache_dir).len(), 0);
+    });
+}
+
+#[test]
+fn plugins_are_asked_for_their_versions() {
+    on_a_host(|host| {
+        let foreign = Foreign::new(host);
+        plugin(host.dir.path(), "old", "echo '{\"cniVersion\":\"0.4.0\",\"supportedVersions\":[\"0.4.0\"]}'");
+        plugin(
+            host.dir.path(),
+            "oldest",
+            "echo '{\"code\":4,\"msg\":\"unknown CNI_COMMAND: VERSION\"}'; exit 1",
+        );
+        assert_eq!(foreign.caller.versions("old").unwrap(), ["0.4.0"]);
+        assert_eq!(foreign.caller.versions("oldest").unwrap(), ["0.1.0"]);
+        assert_eq!(foreign.caller.versions("bridge").unwrap().len(), 7);
+        foreign.caller.validate(&list(json!([{ "type": "bridge" }]))).unwrap();
+        let wrong = list(json!([{ "type": "old" }, { "type": "bridge" }, { "type": "absent" }]));
+        let errors = foreign.caller.validate(&wrong).unwrap_err();
+        assert_eq!(errors.0.len(), 2, "{errors}");
+        assert!(
+            errors.to_string().contains("\"old\" in network \"foreign\": it does not speak cniVersion 1.0.0")
+        );
+    });
+}
+
+#[test]
+fn results_of_before_libcni_had_a_cache_are_used_for_del() {
+    on_a_host(|host| {
+        let foreign = Foreign::new(host);
+        plugin(host.dir.path(), "first", RESULT);
+        let results = foreign.caller.cache_dir.join("results");
+        std::fs::create_dir_all(&results).unwrap();
+        let bare = r#"{"cniVersion":"1.0.0","ips":[{"address":"10.9.9.9/24"}]}"#;
+        std::fs::write(results.join("foreign-c1-eth0"), bare).unwrap();
+        let list = list(json!([{ "type": "first" }]));
+        foreign.caller.del(&list, &foreign.attachment, &mut host.owner("c1")).unwrap();
+        let del: Value = serde_json::from_str(&foreign.note("first.DEL.stdin")).unwrap();
+        assert_eq!(del["prevResult"]["ips"][0]["address"], "10.9.9.9/24");
+        assert!(!results.join("foreign-c1-eth0").exists());
+        // One that is torn is as good as none.
+        std::fs::write(results.join("foreign-c1-eth0"), "{").unwrap();
+        foreign.caller.del(&list, &foreign.attachment, &mut host.owner("c1")).unwrap();
+        assert!(!results.join("foreign-c1-eth0").exists());
     });
 }

@@ -81,6 +81,16 @@ pub fn cached(cache_dir: &Path, network: &str, attachment: &Attachment) -> Optio
     read(&path(cache_dir, network, attachment))
 }
 
+/// The bare result that runtimes kept before libcni had a format for it: no configuration is with it.
+pub(super) fn bare_result(cache_dir: &Path, network: &str, attachment: &Attachment) -> Option<AddResult> {
+    let value: Value =
+        serde_json::from_slice(&std::fs::read(path(cache_dir, network, attachment)).ok()?).ok()?;
+    if value.get("kind").is_some() {
+        return None;
+    }
+    AddResult::from_value(value).ok()
+}
+
 /// All attachments that are known.
 pub fn cached_attachments(cache_dir: &Path) -> Vec<Cached> {
     let entries = std::fs::read_dir(cache_dir.join("results")).into_iter().flatten().flatten();

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde_json::Value;
 
 use super::Caller;
-use crate::contract::{Code, Error, Request};
+use crate::contract::{Code, Error, Request, Version};
 
 /// More output than any result has.
 const OUTPUT: usize = 4 << 20;
@@ -25,7 +25,7 @@ pub(super) fn call(caller: &Caller, kind: &str, verb: &str, request: &Request<'_
     let mut child = spawn(caller, &program, verb, request, until)
         .map_err(|e| Error::because(format!("cannot execute plugin {}", program.display()), e))?;
     let group = Pid::from_child(&child);
-    let talked = talk(&mut child, &stdin(request), until);
+    let talked = talk(&mut child, &stdin(verb, request), until);
     if talked.is_err() {
         // The group: a plugin's children go with it.
         let _ = kill_process_group(group, Signal::KILL);
@@ -88,9 +88,11 @@ fn spawn(
     }
 }
 
-fn stdin(request: &Request<'_>) -> Vec<u8> {
+fn stdin(verb: &str, request: &Request<'_>) -> Vec<u8> {
     let mut keys = request.conf.keys.clone();
-    if let Some(previous) = request.previous {
+    // DEL was not told before 0.4.0.
+    let told = verb != "DEL" || request.version >= Version::V0_4_0;
+    if let Some(previous) = request.previous.filter(|_| told) {
         keys.insert("prevResult".into(), previous.to_value(request.version));
     }
     Value::Object(keys).to_string().into_bytes()

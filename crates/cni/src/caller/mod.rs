@@ -1,7 +1,9 @@
 //! The runtime's side of CNI: drives any plugin through the contract, as libcni does.
 
 mod cache;
+mod directory;
 mod exec;
+mod gc;
 mod network;
 mod run;
 mod undo;
@@ -10,12 +12,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cache::{Cached, cached, cached_attachments};
+pub use directory::{CONF_DIR, Directory, Entry, Watch};
 pub use network::{Instance, Network, default_network, loopback_network};
 pub use run::{Added, Step};
 
 use crate::contract::Registry;
 
-/// Drives configuration lists: ADD in order, DEL in reverse, CHECK, STATUS.
+/// Drives configuration lists: ADD in order, DEL in reverse, CHECK, STATUS, GC, VERSION.
 ///
 /// Plugins in `builtins` run in this process; any other type is looked for in `plugin_dirs` and executed.
 #[derive(Clone)]

@@ -3,6 +3,7 @@ use std::path::Path;
 use kernel::netlink::IpNet;
 use serde_json::{Value, json};
 
+use super::Directory;
 use crate::contract::{Code, Error, NetworkList};
 
 /// The names that an instance's effects carry, so that two instances never touch each other's.
@@ -59,7 +60,10 @@ impl Network {
             "bridge" | "default" | "" => {
                 default_network(instance, subnets, run_dir).map(|list| Self::List(Box::new(list)))
             }
-            name => find(name, conf_dir).map(|list| Self::List(Box::new(list))),
+            name => Directory::new(conf_dir).find(name).map(|list| Self::List(Box::new(list))).map_err(|e| {
+                let hint = format!("{}; host, none and bridge need no configuration", e.details);
+                e.hint(hint)
+            }),
         }
     }
 }
@@ -107,40 +111,4 @@ pub fn loopback_network() -> Result<NetworkList, Error> {
     NetworkList::from_value(
         json!({ "cniVersion": "1.1.0", "name": "none", "plugins": [{ "type": "loopback" }] }),
     )
-}
-
-fn find(name: &str, conf_dir: &Path) -> Result<NetworkList, Error> {
-    let failed =
-        |e| Error::because(format!("cannot read network configurations in {}", conf_dir.display()), e);
-    let mut paths = Vec::new();
-    match std::fs::read_dir(conf_dir) {
-        Ok(entries) => {
-            for entry in entries {
-                paths.push(entry.map_err(|e| failed(e.into()))?.path());
-            }
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(failed(Box::<dyn std::error::Error + Send + Sync>::from(e))),
-    }
-    paths.retain(|p| p.extension().is_some_and(|e| e == "conflist" || e == "conf" || e == "json"));
-    paths.sort();
-    let mut known = Vec::new();
-    for path in paths {
-        let bytes = std::fs::read(&path).map_err(|e| failed(e.into()))?;
-        // Another network's broken file is not this network's problem.
-        let Ok(list) =
-            NetworkList::parse(&bytes).inspect_err(|e| known.push(format!("{} ({e})", path.display())))
-        else {
-            continue;
-        };
-        if list.name == name {
-            return Ok(list);
-        }
-        known.push(list.name);
-    }
-    Err(Error::new(Code::InvalidConfig, format!("cannot find network {name:?} in {}", conf_dir.display()))
-        .hint(match known.as_slice() {
-            [] => "host, none and bridge need no configuration".into(),
-            known => format!("there are: bridge, none, host, {}", known.join(", ")),
-        }))
 }

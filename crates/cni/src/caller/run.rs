@@ -6,6 +6,7 @@ use ledger::Record;
 use serde_json::{Map, Value, json};
 
 use super::cache::{self, Cached};
+use super::gc::Hold;
 use super::undo::Undo;
 use super::{Caller, exec};
 use crate::contract::{
@@ -52,6 +53,7 @@ impl Caller {
         record: &mut dyn Record,
     ) -> Result<Added, Error> {
         attachment.netns()?;
+        let _using = self.hold(Hold::Use)?;
         if cache::cached(&self.cache_dir, &list.name, attachment).is_some() {
             // Going on would take the living attachment down when it fails.
             return Err(Error::new(
@@ -106,13 +108,27 @@ impl Caller {
         attachment: &Attachment,
         record: &mut dyn Record,
     ) -> Result<(), Errors> {
+        let _using = self.hold(Hold::Use).map_err(|e| Errors(vec![e]))?;
+        self.del_held(list, attachment, record)
+    }
+
+    /// DEL, for who holds the cache.
+    pub(super) fn del_held(
+        &self,
+        list: &NetworkList,
+        attachment: &Attachment,
+        record: &mut dyn Record,
+    ) -> Result<(), Errors> {
         let mut errors = match cache::cached(&self.cache_dir, &list.name, attachment) {
             Some(Cached { attachment: made, list, result }) => {
                 // The namespace may be gone or elsewhere by now: the caller knows.
                 let made = Attachment { netns: attachment.netns.clone(), ..made };
                 self.del_all(&list, &made, Some(&result), record)
             }
-            None => self.del_all(list, attachment, None, record),
+            None => {
+                let bare = cache::bare_result(&self.cache_dir, &list.name, attachment);
+                self.del_all(list, attachment, bare.as_ref(), record)
+            }
         };
         if errors.is_empty() {
             errors.extend(cache::remove(&self.cache_dir, &list.name, attachment).err());
@@ -177,7 +193,7 @@ impl Caller {
         })
     }
 
-    fn request<'a>(
+    pub(super) fn request<'a>(
         &'a self,
         list: &'a NetworkList,
         conf: &'a PluginConf,
@@ -189,7 +205,7 @@ impl Caller {
 }
 
 /// A plugin's configuration as it is sent: with name, version, and the values of the capabilities it declares.
-fn effective(list: &NetworkList, plugin: &PluginConf, attachment: &Attachment) -> PluginConf {
+pub(super) fn effective(list: &NetworkList, plugin: &PluginConf, attachment: &Attachment) -> PluginConf {
     let mut keys = plugin.keys.clone();
     keys.insert("name".into(), json!(list.name));
     keys.insert("cniVersion".into(), json!(list.version.as_str()));

@@ -29,12 +29,27 @@ pub struct PluginConf {
     pub keys: Map<String, Value>,
 }
 
+/// How errors call it.
+const OF: &str = "the network configuration";
+
 impl NetworkList {
     /// Reads a configuration list, or a single plugin's configuration as a list of one.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let value = serde_json::from_slice(bytes)
             .map_err(|e| Error::because("cannot read a network configuration", e).code(Code::Decode))?;
         Self::from_value(value)
+    }
+
+    /// `loadOnlyInlinedPlugins`: the list's own plugins are all of them. Else those in the folder of its name beside it
+    /// come after.
+    pub fn wants_inlined_alone(source: &Value) -> Result<bool, Error> {
+        let object = source.as_object();
+        object.map_or(Ok(false), |o| Keys::new(o, OF).lenient_boolean("loadOnlyInlinedPlugins"))
+    }
+
+    /// The specification's rule for names of networks.
+    pub fn is_name(text: &str) -> bool {
+        is_name(text)
     }
 
     /// Reads a configuration that has been decoded.
@@ -45,7 +60,7 @@ impl NetworkList {
                 "cannot read a network configuration: it is not a JSON object",
             ));
         };
-        let keys = Keys::new(object, "the network configuration");
+        let keys = Keys::new(object, OF);
         let name = keys.text("name")?.unwrap_or_default().to_owned();
         check_network_name(&keys)?;
         let plugins = match keys.get("plugins") {
