@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ledger::{Ledger, OwnerId};
 use oci_image::store::Store;
 
+use crate::commands;
 use crate::container::{self, Record};
 use crate::failure::{Context, Failure, Result};
 
@@ -75,7 +76,10 @@ impl Instance {
     /// Undoes what nobody alive owns. What cannot be undone now stays recorded and is tried again by the next command.
     fn converge(&self) {
         let report = self.ledger.converge(&|owner: &OwnerId| {
-            *owner == OwnerId::node() || self.state_dir(owner.as_str()).join(container::RECORD).exists()
+            let attached = || commands::cni::is_alive(owner, &container::cni_cache(self));
+            *owner == OwnerId::node()
+                || attached()
+                    .unwrap_or_else(|| self.state_dir(owner.as_str()).join(container::RECORD).exists())
         });
         for (owner, error) in report.errors {
             eprintln!("sextant: warning: {owner}: {error}");

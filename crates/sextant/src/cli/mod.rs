@@ -1,5 +1,6 @@
 //! The command line: every option once, with its help.
 
+mod cni;
 mod images;
 mod run;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::error::ContextKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
@@ -108,6 +110,8 @@ pub(crate) enum Command {
     Logout(LogoutArgs),
     /// Show how a registry would be reached
     Registry(Registry),
+    /// Attach network namespaces to networks, and look after them
+    Cni(Cni),
     /// Remove what nobody uses: ended containers, images without a name, unfinished downloads
     Prune(PruneArgs),
     /// Show it at work: registry, push, pull, two containers that talk, and nothing left behind

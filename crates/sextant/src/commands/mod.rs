@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod cni;
 mod containers;
 pub(crate) mod demo;
 mod exec;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let instance = Instance::open(&cli.data_dir, &cli.run_dir)?;
     let done = match cli.command {
         Command::Run(args) => return run::run(&instance, &args),
+        Command::Cni(args) => return cni::run(&instance, &args),
         Command::Exec(args) => return exec::run(&instance, &args),
         Command::Attach(args) => return exec::attach(&instance, &args),
         Command::Wait(args) => containers::wait(&instance, &args.containers),

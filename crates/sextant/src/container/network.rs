@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use cni::caller::{Added, Caller, Network};
+use cni::caller::{Added, CONF_DIR, Caller, Network};
 use cni::contract::{Attachment, NetworkList, PortMapping};
 use kernel::netlink::IpNet;
 use ledger::{Effect, Record as _};
@@ -32,7 +32,6 @@ pub(super) enum Mode {
     Own(Box<NetworkList>),
 }
 
-const CONF_DIR: &str = "/etc/cni/net.d";
 const PLUGIN_DIR: &str = "/opt/cni/bin";
 const INTERFACE: &str = "eth0";
 
@@ -71,8 +70,18 @@ fn subnet(instance: &Instance) -> Result<IpNet> {
     text.parse().map_err(|_| Failure::new(format!("cannot use the subnet {text}")))
 }
 
+/// The network of `--network bridge`.
+pub(crate) fn default_network(instance: &Instance) -> Result<NetworkList> {
+    Ok(cni::caller::default_network(&names(instance), &[subnet(instance)?], &instance.run)?)
+}
+
+/// Where the results of attachments are.
+pub(crate) fn cni_cache(instance: &Instance) -> PathBuf {
+    instance.run.join("cni")
+}
+
 fn caller(instance: &Instance) -> Caller {
-    let mut caller = Caller::new(cni::plugin::builtins(), instance.run.join("cni"));
+    let mut caller = Caller::new(cni::plugin::builtins(), cni_cache(instance));
     caller.plugin_dirs = vec![PathBuf::from(PLUGIN_DIR)];
     caller
 }
