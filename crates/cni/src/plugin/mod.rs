@@ -7,6 +7,7 @@ mod inside;
 mod interface;
 mod ipam;
 mod loopback;
+mod masquerade;
 mod portmap;
 pub mod program;
 mod table;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::conf::Conf;
 use crate::contract::{AddResult, Code, Error, hash};
 use crate::plugin::interface::vanished;
-use crate::plugin::table::{MASQ4, MASQ6};
+use crate::plugin::masquerade;
 
 /// Brings about what all containers of the bridge share: the bridge, its addresses, forwarding, masquerade.
 pub(super) fn ensure(
@@ -50,11 +50,7 @@ pub(super) fn ensure(
         forward(result)?;
     }
     if conf.ip_masq {
-        conf.table.join(record)?;
-        for ip in &result.ips {
-            let set = if ip.address.is_ipv4() { MASQ4 } else { MASQ6 };
-            conf.table.join_network(set, &conf.bridge, ip.address.network(), record)?;
-        }
+        masquerade::join_networks(&conf.table, &conf.bridge, result, record)?;
     }
     Ok(bridge)
 }

@@ -2,11 +2,12 @@ use std::net::IpAddr;
 
 use kernel::netlink::conntrack::Flows;
 use kernel::netlink::{IpNet, Socket};
-use kernel::nft::{self, Element, Transaction, Value};
+use kernel::nft::{self, Element, Family, Transaction, Value};
 use rustix::io::Errno;
 
+use super::chains::{HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR};
 use crate::contract::{Error, PortMapping};
-use crate::plugin::table::{FAMILY, HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR, Table};
+use crate::plugin::table::Table;
 
 /// One port of the host, in one family, as an element of one of the table's maps.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ pub(super) fn find(
     socket: &mut Socket,
 ) -> Result<Option<Element>, Error> {
     let wanted = Element { key: key.to_vec(), ..Element::default() };
-    Ok(nft::element(socket, FAMILY, &table.name, set, &wanted)?)
+    Ok(nft::element(socket, Family::Inet, &table.name, set, &wanted)?)
 }
 
 /// The elements of `mappings` that are there and `holder`'s.
@@ -110,7 +111,7 @@ pub(super) fn held_by(
 ) -> Result<Vec<(&'static str, Element)>, Error> {
     let mut held = Vec::new();
     for set in [HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR] {
-        match nft::elements(socket, FAMILY, &table.name, set) {
+        match nft::elements(socket, Family::Inet, &table.name, set) {
             Err(e) if e.errno() == Some(Errno::NOENT) => {}
             there => {
                 held.extend(there?.into_iter().filter(|e| e.is_held_by(holder)).map(|element| (set, element)))
@@ -130,7 +131,7 @@ pub(super) fn delete(
         let mut change = Transaction::new();
         for (set, element) in held {
             let key = Element { key: element.key.clone(), ..Element::default() };
-            change.delete_elements(FAMILY, &table.name, set, &[key]);
+            change.delete_elements(Family::Inet, &table.name, set, &[key]);
         }
         match change.commit(socket) {
             Err(e) if e.errno() == Some(Errno::NOENT) => Ok(false),

@@ -6,13 +6,14 @@
 use std::fs::{self, File};
 
 use kernel::netlink::Socket;
-use kernel::nft::{self, Element, Value};
+use kernel::nft::{self, Element, Family, Value};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::chains::{HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR};
 use super::elements::Publication;
 use crate::contract::{Code, Error};
-use crate::plugin::table::{FAMILY, HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR, Table};
+use crate::plugin::table::Table;
 
 /// Keeps every other instance in this network namespace from publishing while it lives: between looking and publishing
 /// nobody comes. The lock is on the namespace itself, for instances share no file.
@@ -35,7 +36,7 @@ pub(super) fn refuse_if_published(
     publications: &[Publication<'_>],
     socket: &mut Socket,
 ) -> Result<(), Error> {
-    for name in nft::tables(socket, FAMILY)?.into_iter().filter(|name| *name != own.name) {
+    for name in nft::tables(socket, Family::Inet)?.into_iter().filter(|name| *name != own.name) {
         let mut there = Vec::new();
         for (set, ipv4) in
             [(HOSTPORTS4, true), (HOSTPORTS4_ADDR, true), (HOSTPORTS6, false), (HOSTPORTS6_ADDR, false)]
@@ -60,7 +61,7 @@ fn refusal(publication: &Publication<'_>, table: &str, there: &Element) -> Error
     let id = parts.nth(1).unwrap_or("somebody unknown");
     let place = netns_of(id).map(|path| format!(", network namespace {path}")).unwrap_or_default();
     let text = format!(
-        "cannot publish host port {}: container {id} of another instance (nftables table {FAMILY} {table}{place}) has \
+        "cannot publish host port {}: container {id} of another instance (nftables table inet {table}{place}) has \
          published it already",
         publication.words()
     );
@@ -81,7 +82,7 @@ fn is_met_by(publication: &Publication<'_>, there: &Element) -> bool {
 
 /// A set's elements; none if there is no such set.
 fn elements(table: &str, set: &str, socket: &mut Socket) -> Result<Vec<Element>, Error> {
-    match nft::elements(socket, FAMILY, table, set) {
+    match nft::elements(socket, Family::Inet, table, set) {
         Err(e) if e.errno() == Some(Errno::NOENT) => Ok(Vec::new()),
         there => Ok(there?),
     }

@@ -1,5 +1,6 @@
 //! `portmap`: the host's ports lead to a container's. An element of a map a port, so the cost does not grow.
 
+mod chains;
 mod conf;
 mod elements;
 mod elsewhere;
@@ -9,12 +10,19 @@ use std::net::IpAddr;
 
 use kernel::netlink::conntrack::{Flows, delete_flows_on};
 use kernel::netlink::{self, Batch, IpNet, Protocol as Netlink, SetLink, Socket};
+use kernel::nft::Family;
 use ledger::{Effect, Record};
 
-use super::table::{FAMILY, HAIRPIN4, HAIRPIN6, Table};
+use super::table::{Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Protocol, Request};
+use chains::{HAIRPIN4, HAIRPIN6};
 use conf::{Conf, container_addresses};
 use elements::Publication;
+
+/// What it has in the table.
+pub(super) fn part() -> Part {
+    chains::part()
+}
 
 /// The plugin `portmap`.
 #[derive(Debug)]
@@ -40,7 +48,7 @@ impl Plugin for Portmap {
                 "cannot publish ports: the container has no address of the family that they are published on",
             ));
         }
-        conf.table.join(record)?;
+        conf.table.join(Family::Inet, record)?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let _alone = elsewhere::lock()?;
         elsewhere::refuse_if_published(&conf.table, &publications, &mut socket)?;
@@ -151,16 +159,16 @@ fn publish(
 ) -> Result<(), Error> {
     for publication in publications {
         record.record(Effect::NftElement {
-            family: FAMILY.to_string(),
+            family: Family::Inet.to_string(),
             table: table.name.clone(),
             set: publication.set.into(),
             key: publication.element.key.clone(),
             holder: publication.element.comment.clone().unwrap_or_default(),
         })?;
     }
-    table.change(socket, |change| {
+    table.change(Family::Inet, socket, |change| {
         for Publication { set, element, .. } in publications {
-            change.add_elements(FAMILY, &table.name, set, std::slice::from_ref(element), true);
+            change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), true);
         }
     })?;
     // A client that has sent to the port before has an entry that passes the map by.
