@@ -7,6 +7,7 @@ use crate::program::{call, output, quiet};
 
 /// What the rings beyond the first need: neighbours to talk to, a machine in a machine.
 pub(crate) const NEEDED: &[&str] = &[
+    "apparmor",
     "buildah",
     "busybox-static",
     "containerd",

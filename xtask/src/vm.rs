@@ -16,7 +16,7 @@ use crate::{Result, packages};
 const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim"];
 
 /// What the tests look at their work with.
-const PROGRAMS: &[&str] = &["ip", "nft", "dbus-daemon"];
+const PROGRAMS: &[&str] = &["ip", "nft", "dbus-daemon", "apparmor_parser"];
 
 /// Test programs that only a systemd can be shown to.
 const SYSTEMD_TESTS: &[(&str, &str)] = &[("oci-runtime", "systemd")];
@@ -84,7 +84,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         let image = place.path().join("tests.ext4");
         rootfs::tests_disk(&tests, &image)?;
         guest.disks = vec![Disk::Scratch(rootfs::disk(&cache, &kernel)?), Disk::Scratch(image)];
-        guest.append = "sextant.root=/dev/vda apparmor=1 security=apparmor systemd.show_status=0".into();
+        guest.append = "sextant.root=/dev/vda systemd.show_status=0".into();
     } else {
         let mut contents = Initramfs::new(&kernel, MODULES, "sh /tests/run")?;
         let programs = built.programs.iter().map(|(name, _)| name);
@@ -96,7 +96,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         }
         contents.write(&initramfs)?;
     }
-    guest.append = format!("{} {}", guest.append, vm.append);
+    guest.append = format!("{} apparmor=1 security=apparmor {}", guest.append, vm.append);
     guest.memory = 2048;
     guest.acceleration = guest.probe();
     guest.echo = echo;

@@ -166,7 +166,9 @@ fn act(failure: &Failure, plan: Option<&Plan>, process: &ProcessPlan) -> String 
         Step::IoPriority => "set the I/O priority (process.ioPriority)".into(),
         Step::MemoryPolicy => "set the memory policy (linux.memoryPolicy)".into(),
         Step::Personality => "set the execution domain (linux.personality)".into(),
-        Step::AppArmor => "take on the AppArmor profile (process.apparmorProfile)".into(),
+        Step::AppArmor => {
+            format!("take on the AppArmor profile {:?} (process.apparmorProfile)", process.labels.profile())
+        }
         Step::MountLabel => format!("label the mount of {} (linux.mountLabel)", mount()),
         Step::CopyUp => format!("copy what is below into the mount of {}", mount()),
         Step::Clone => "make the container's process".into(),

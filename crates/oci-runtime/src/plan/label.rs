@@ -16,6 +16,17 @@ pub(crate) struct Labels {
     pub(crate) selinux: Option<Vec<u8>>,
 }
 
+/// Before a profile's name: it holds from the next exec on.
+const ON_EXEC: &str = "exec ";
+
+impl Labels {
+    /// The AppArmor profile's name, for a message.
+    pub(crate) fn profile(&self) -> String {
+        let text = String::from_utf8_lossy(self.apparmor.as_deref().unwrap_or_default()).into_owned();
+        text.strip_prefix(ON_EXEC).unwrap_or(&text).to_owned()
+    }
+}
+
 /// Which modules work on this machine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Modules {
@@ -54,7 +65,7 @@ pub(super) fn plan(process: &Process, modules: impl FnOnce() -> Modules) -> Resu
         return refuse("process.selinuxLabel", label, hint);
     }
     Ok(Labels {
-        apparmor: (!profile.is_empty()).then(|| format!("exec {profile}").into_bytes()),
+        apparmor: (!profile.is_empty()).then(|| format!("{ON_EXEC}{profile}").into_bytes()),
         selinux: (!label.is_empty()).then(|| label.clone().into_bytes()),
     })
 }
@@ -93,6 +104,7 @@ mod tests {
     fn labels_are_what_the_modules_read() {
         let labels = plan(&process("prof", "u:r:t:s0"), || BOTH).unwrap();
         assert_eq!(labels.apparmor.as_deref(), Some(&b"exec prof"[..]));
+        assert_eq!(labels.profile(), "prof");
         assert_eq!(labels.selinux.as_deref(), Some(&b"u:r:t:s0"[..]));
     }
 

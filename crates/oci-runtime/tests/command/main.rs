@@ -2,6 +2,7 @@
 //!
 //! Needs root and Debian's busybox-static and dbus. Run with a name to run the tests that contain it.
 
+mod apparmor;
 mod bench;
 mod bus;
 mod crash;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         descriptors::TESTS,
         limits::TESTS,
         messages::TESTS,
+        apparmor::TESTS,
         rootless::TESTS,
         crash::TESTS,
         systemd::TESTS,

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// The guest's first root: busybox, modules, files, and a script that is run as `/run-me`.
 ///
-/// `/init` loads the modules, mounts what every system has (proc, sys, dev, cgroup v2 at /sys/fs/cgroup), moves onto a
+/// `/init` loads the modules, mounts what every system has (proc, sys, dev, securityfs, cgroup v2 at /sys/fs/cgroup), moves onto a
 /// tmpfs (a container cannot pivot away from the very first root), runs the script, says how it ended, powers off.
 #[derive(Debug)]
 pub struct Initramfs {
@@ -146,6 +146,7 @@ const INIT2: &str = r#"#!/bin/sh
 export PATH=/bin:/usr/bin:/sbin:/usr/sbin HOME=/root TMPDIR=/tmp
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+mount -t securityfs security /sys/kernel/security
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o ptmxmode=666 pts /dev/pts
 mount -t tmpfs shm /dev/shm
