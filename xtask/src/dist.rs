@@ -1,5 +1,4 @@
-//! `dist DIR`: everything as installed. What has no code yet (the containerd shim, CNI plugin binaries, units) is not
-//! there.
+//! `dist DIR`: everything as installed. What has no code yet (the containerd shim, units) is not there.
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,7 @@ pub(crate) struct Dist {
 pub(crate) fn run(dist: &Dist) -> Result<()> {
     cargo(["build", "--release", "--locked", "--package", "sextant"])?;
     cargo(["build", "--profile", "shim", "--locked", "--package", "shim"])?;
+    cargo(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"])?;
     let bin = dist.dir.join("bin");
     fresh(&bin)?;
     let sextant = bin.join("sextant");
@@ -29,6 +29,9 @@ pub(crate) fn run(dist: &Dist) -> Result<()> {
     std::fs::copy(built("shim")?.join("sextant-shim"), &shim)?;
     // One file under two names.
     std::fs::hard_link(&shim, bin.join("sextant-oci"))?;
+    let plugins = dist.dir.join("cni");
+    fresh(&plugins)?;
+    link_plugins(&plugins)?;
     let completions = dist.dir.join("completions");
     fresh(&completions)?;
     for (shell, file) in SHELLS {
@@ -39,6 +42,14 @@ pub(crate) fn run(dist: &Dist) -> Result<()> {
     fresh(&man)?;
     quiet(std::process::Command::new(&sextant).arg("man").arg(&man))?;
     println!("laid out in {}", dist.dir.display());
+    Ok(())
+}
+
+/// Every CNI plugin, as links to the one program that has been built.
+pub(crate) fn link_plugins(dir: &Path) -> Result<()> {
+    let program = dir.join("sextant-cni");
+    std::fs::copy(built("shim")?.join("sextant-cni"), &program)?;
+    quiet(std::process::Command::new(&program).arg("link").arg(dir))?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `bench NAME`: ours and a peer, interleaved in one run, judged by CPU time. New ones go into [`CONTESTS`].
 
 mod alone;
+mod cni;
 mod contest;
 mod contests;
 mod meter;
@@ -33,6 +34,7 @@ struct Entry {
 
 const CONTESTS: &[Entry] = &[
     Entry { name: "calibrate", rounds: 20, alone: false, run: contests::calibrate },
+    Entry { name: "cni", rounds: 30, alone: true, run: cni::cni },
     Entry { name: "oci-run", rounds: 30, alone: true, run: oci::oci_run },
     Entry { name: "pull", rounds: 3, alone: true, run: pull::pull },
     Entry { name: "run", rounds: 20, alone: true, run: run::run },
@@ -53,7 +55,7 @@ pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs (default: 20, of pull 3, of oci-run 30)
+    /// How many times each side runs (default: 20, of pull 3, of cni and oci-run 30)
     #[arg(long)]
     rounds: Option<u32>,
     /// pull: the directory that stores are made in (default: a new ext4 on a loop device; /dev/shm for memory)

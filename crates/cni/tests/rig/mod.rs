@@ -134,7 +134,21 @@ pub(crate) fn attachment(id: &str, netns: &Netns, ports: &[&str]) -> Attachment 
     attachment
 }
 
+/// Links are still settling after they have been made: taken when two looks see the same.
 pub(crate) fn snapshot() -> String {
+    let mut last = look();
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(25));
+        let now = look();
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    last
+}
+
+fn look() -> String {
     let run = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));

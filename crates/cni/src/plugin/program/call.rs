@@ -10,6 +10,9 @@ use crate::contract::{
 /// The plugin is asked to work on its own namespace (the reference library's code for it).
 const INVALID_NETNS: Code = Code::Other(8);
 
+/// The plugin that has no use for `CNI_ARGS`, whatever is in it.
+const READS_NO_ARGS: &str = "loopback";
+
 /// What a plugin is to do (`CNI_COMMAND`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants are the specification's verbs")]
@@ -68,6 +71,8 @@ pub struct Call {
     pub verb: Verb,
     /// For whom; names that no container has where the verb is about none.
     pub attachment: Attachment,
+    /// `CNI_ARGS`, which [`Call::read`] puts into the attachment.
+    args: String,
     /// `CNI_PATH`.
     pub path: Vec<PathBuf>,
     /// The network's name.
@@ -105,14 +110,13 @@ impl Call {
             return Err(Error::new(Code::InvalidEnvironment, error));
         }
         let netns = variable("CNI_NETNS").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let mut args = String::new();
         let attachment = match verb {
             Verb::Add | Verb::Del | Verb::Check => {
                 refuse_own_netns(netns.as_deref(), text("CNI_NETNS_OVERRIDE")?.as_deref())?;
                 let id = text("CNI_CONTAINERID")?.unwrap_or_default();
-                Attachment {
-                    args: parse_args(&text("CNI_ARGS")?.unwrap_or_default())?,
-                    ..Attachment::new(id, text("CNI_IFNAME")?.unwrap_or_default(), netns)?
-                }
+                args = text("CNI_ARGS")?.unwrap_or_default();
+                Attachment::new(id, text("CNI_IFNAME")?.unwrap_or_default(), netns)?
             }
             _ => Attachment::new("none", "none", None)?,
         };
@@ -120,6 +124,7 @@ impl Call {
         Ok(Some(Self {
             verb,
             attachment,
+            args,
             path: std::env::split_paths(&path).filter(|dir| !dir.as_os_str().is_empty()).collect(),
             network: String::new(),
             version: Version::LATEST,
@@ -151,6 +156,9 @@ impl Call {
                     self.verb.since()
                 ),
             ));
+        }
+        if kind != READS_NO_ARGS {
+            self.attachment.args = parse_args(&self.args)?;
         }
         let conf = Keys::new(&keys, kind);
         self.network = conf.text("name")?.unwrap_or_default().to_owned();

@@ -18,6 +18,11 @@ use delegates::Delegates;
 /// More configuration than any network has, in bytes.
 const INPUT: u64 = 4 << 20;
 
+/// The names that a program of Sextant's own plugins can be called by.
+pub fn names() -> Vec<&'static str> {
+    super::builtins().into_keys().collect()
+}
+
 /// Whether a program of this name is one of Sextant's own plugins.
 pub fn is_plugin(name: &str) -> bool {
     super::builtins().contains_key(name)
