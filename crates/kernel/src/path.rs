@@ -1,5 +1,7 @@
 //! Paths inside a root that somebody else filled: resolved by the kernel so that no link leads out.
 
+mod making;
+
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -8,6 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::{Act, Result};
+pub use making::{Dangling, make_dirs_c, make_file_c};
 
 /// How every path inside a foreign root is resolved: links stay within it, `/proc`'s magic links are refused.
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -82,42 +85,6 @@ pub fn cwd_is_inside() -> rustix::io::Result<bool> {
     if rc < 0 { Err(crate::process::last_errno()) } else { Ok(path[0] == b'/') }
 }
 
-/// Makes `path` and all its parents as directories inside `root` (mode 0755) and opens the last one as a path.
-///
-/// Links on the way are followed inside the root; one that points at nothing is an error.
-pub fn make_dirs_c(root: impl AsFd, path: &CStr) -> rustix::io::Result<OwnedFd> {
-    match open_c(root.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY) {
-        Err(Errno::NOENT) => {}
-        other => return other,
-    }
-    let mut dir = open_c(root.as_fd(), c".", OFlags::PATH | OFlags::DIRECTORY)?;
-    let bytes = path.to_bytes();
-    let mut from = 0;
-    while from < bytes.len() {
-        let to = bytes[from..].iter().position(|&b| b == b'/').map_or(bytes.len(), |n| from + n);
-        let name = &bytes[from..to];
-        from = to + 1;
-        if name.is_empty() || name == b"." {
-            continue;
-        }
-        // The path up to here, so that `..` and links in it are resolved inside the root and not one by one.
-        let mut prefix = [0_u8; libc::PATH_MAX as usize];
-        prefix.get_mut(..to).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(&bytes[..to]);
-        let prefix = CStr::from_bytes_until_nul(&prefix).map_err(|_| Errno::NAMETOOLONG)?;
-        dir = match open_c(root.as_fd(), prefix, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(Errno::NOENT) => {
-                match rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(e) => return Err(e),
-                }
-                open_c(root.as_fd(), prefix, OFlags::PATH | OFlags::DIRECTORY)?
-            }
-            other => other?,
-        };
-    }
-    Ok(dir)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,13 +106,13 @@ mod tests {
         let (dir, fd) = root();
         symlink("/etc", dir.join("escape")).unwrap();
         symlink("../../../../etc", dir.join("dots")).unwrap();
-        make_dirs_c(&fd, c"/a/b//c").unwrap();
+        make_dirs_c(&fd, c"/a/b//c", Dangling::Refused).unwrap();
         assert!(dir.join("a/b/c").is_dir());
         // The links name /etc *inside* the root, which is not there.
-        assert_eq!(make_dirs_c(&fd, c"/escape/sub").unwrap_err(), Errno::NOENT);
+        assert_eq!(make_dirs_c(&fd, c"/escape/sub", Dangling::Refused).unwrap_err(), Errno::NOENT);
         assert!(open_in(&fd, Path::new("dots/passwd"), OFlags::RDONLY, Mode::empty()).is_err());
         std::fs::create_dir(dir.join("etc")).unwrap();
-        make_dirs_c(&fd, c"/escape/sub").unwrap();
+        make_dirs_c(&fd, c"/escape/sub", Dangling::Refused).unwrap();
         assert!(dir.join("etc/sub").is_dir());
         assert!(!Path::new("/etc/sub").exists());
         std::fs::remove_dir_all(dir).unwrap();

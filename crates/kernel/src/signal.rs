@@ -59,10 +59,11 @@ impl AsRawFd for Signals {
     }
 }
 
-/// Signals by name (with or without SIG, any case) or number: "TERM", "sigkill", "9", "RTMIN+3".
+/// Signals by name (with or without SIG, any case) or number: "TERM", "sigkill", "9", "RTMIN+3". 0 is none: it asks whether
+/// one could be sent.
 pub fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
+        return (0..=64).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -124,7 +125,8 @@ mod tests {
         assert_eq!(parse("37"), Some(37));
         assert_eq!(parse("RTMIN+3"), Some(37));
         assert_eq!(parse("SIGRTMAX-1"), Some(63));
-        for bad in ["", "0", "65", "SIG", "TERMINATE", "-9", "RTMIN+31"] {
+        assert_eq!(parse("0"), Some(0));
+        for bad in ["", "65", "SIG", "TERMINATE", "-9", "RTMIN+31"] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
     }

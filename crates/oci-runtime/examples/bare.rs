@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use kernel::cgroup::{self, Cgroup};
 use kernel::mount::{Attributes, attach, clone_tree, filesystem, set_attributes};
-use kernel::path::{make_dirs_c, open_c};
+use kernel::path::{Dangling, make_dirs_c, open_c};
 use kernel::process::{CStrings, Cloned, NewNamespaces, clone, cstring, exec, exit_now};
 use oci_runtime::{contract, default_spec, seccomp};
 use rustix::fs::{FileType, Mode, OFlags, mknodat};
@@ -136,7 +136,7 @@ fn mounts(root: &OwnedFd) -> rustix::io::Result<()> {
     ];
     for (target, kind, options, flags) in all {
         let mount = filesystem(kind, None, options.iter().copied(), flags)?;
-        attach(&mount, make_dirs_c(root, target)?)?;
+        attach(&mount, make_dirs_c(root, target, Dangling::Refused)?)?;
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ impl Agent {
         };
         let text = serde_json::to_vec(&document).map_err(std::io::Error::from);
         let text = text.act("write", || "the state for the seccomp agent")?;
-        let say = || format!("the seccomp agent at {}", self.path);
+        let say = || format!("the seccomp agent at {}: failed to connect with seccomp agent", self.path);
         let socket =
             crate::unix::connect(self.path.as_ref(), rustix::net::SocketType::STREAM).act("reach", say)?;
         let fds = [listener.as_fd()];
@@ -49,6 +49,6 @@ impl Agent {
         let sent = rustix::io::retry_on_intr(|| {
             sendmsg(&socket, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL)
         });
-        Ok(sent.act("reach", say).map(drop)?)
+        Ok(sent.act("send to", || format!("the seccomp agent at {}", self.path)).map(drop)?)
     }
 }

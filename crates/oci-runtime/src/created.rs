@@ -58,6 +58,26 @@ impl Created {
         self.child.as_ref().map_or(0, |c| c.pid)
     }
 
+    /// The process as a descriptor.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.child.as_ref().map(|c| c.pidfd.as_fd())
+    }
+
+    /// What `--debug` tells of it: the flags its system call filter is loaded with, and the CPUs it starts on.
+    pub(crate) fn details(&self) -> Vec<String> {
+        let plan = match &self.process {
+            Described::Container(plan) => &plan.process,
+            Described::Joined(plan) => plan.as_ref(),
+        };
+        let flags = plan.seccomp.as_ref().map(|filter| filter.flags.bits());
+        let flags = flags.map(|flags| format!("seccomp filter flags: {flags}"));
+        let cpus = plan.schedule.first_cpus.as_ref().map(|words| {
+            let digits: String = words.iter().rev().map(|word| format!("{word:016x}")).collect();
+            format!("nsexec: affinity: 0x{}", digits.trim_start_matches('0'))
+        });
+        flags.into_iter().chain(cpus).collect()
+    }
+
     /// Does what the process waits for and cannot do itself.
     pub(crate) fn map_ids(&mut self) -> Result<()> {
         let pid = self.pid();

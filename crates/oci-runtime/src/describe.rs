@@ -33,7 +33,7 @@ fn hook_error(failure: &Failure, plan: Option<&Plan>) -> Error {
             let limit = hook.and_then(|h| h.timeout).map_or_else(String::new, |s| format!(" of {s} s"));
             format!("it took longer than its timeout{limit}")
         }
-        _ if code > 0 => format!("it ended with exit code {code}"),
+        _ if code > 0 => crate::hooks::ended(code),
         errno => io::Error::from(errno).to_string(),
     };
     let printed = hooks.map(|h| crate::hooks::printed(&h.output)).filter(|text| !text.is_empty());
@@ -84,8 +84,8 @@ fn hint(failure: &Failure) -> &'static str {
         (Step::CopyUp, Errno::NOTDIR) => " (it is no directory)",
         (Step::Affinity, Errno::INVAL) => " (none of these CPUs is online and the container's)",
         (Step::Scheduler, Errno::PERM) => {
-            " (real time takes CAP_SYS_NICE and, where the cgroup counts it, cpu.realtimeRuntime; a deadline takes all \
-             CPUs)"
+            " (real time takes CAP_SYS_NICE and, where the cgroup counts it, cpu.realtimeRuntime; with a deadline the \
+             process scheduler can't be used together with AllowedCPUs or another cpuset: it takes all CPUs)"
         }
         (Step::Scheduler, Errno::BUSY) => " (the machine has no time left for this deadline)",
         (Step::Scheduler, Errno::INVAL | Errno::TOOBIG | Errno::OPNOTSUPP) => {
@@ -190,6 +190,12 @@ pub(crate) fn warning_text(failure: &Failure, rest: u64, process: &ProcessPlan) 
     match failure.step {
         Step::Capabilities => {
             let names = CapSet::from_bits(rest).names().join(", ");
+            if failure.index == 1 {
+                return format!(
+                    "can't raise ambient capability {names}: an ambient one must be permitted and inheritable too \
+                     (add it to process.capabilities.permitted and inheritable)"
+                );
+            }
             format!("cannot grant {names}: this process does not have them itself")
         }
         Step::Groups => {

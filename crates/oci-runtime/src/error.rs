@@ -38,7 +38,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// The program could not be executed.
-    #[error("cannot execute {program:?}: {source}{hint}")]
+    #[error("cannot execute {program:?}: {}{hint}", refused(.program, .source))]
     Exec {
         /// As the configuration names it.
         program: String,
@@ -48,7 +48,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// A hook failed, or took too long.
-    #[error("cannot run hooks.{kind}[{index}] ({path}): {why}")]
+    #[error("cannot run hooks.{kind}[{index}] ({path}): error running {kind} hook #{index}: {why}")]
     Hook {
         /// Its list, as the configuration names it.
         kind: &'static str,
@@ -65,6 +65,16 @@ pub enum Error {
         /// Its exit code, 128 + the signal if it was killed; negative if nobody knows.
         code: i32,
     },
+}
+
+/// In the words that callers of runc look for.
+fn refused(program: &str, source: &io::Error) -> String {
+    let said = source.to_string().to_ascii_lowercase();
+    let said = said.split(" (os error").next().unwrap_or_default();
+    if source.kind() == io::ErrorKind::NotFound && !program.contains('/') {
+        return format!("exec: {program:?}: executable file not found in $PATH");
+    }
+    format!("exec {program}: {said}")
 }
 
 fn ended(code: i32) -> String {

@@ -66,10 +66,19 @@ fn run_one(kind: &'static str, index: usize, hook: &Hook, state: &State) -> Resu
     }
     match (waited, child.wait()?) {
         (Waited::Ended, Exit::Code(0)) => Ok(()),
-        (Waited::Ended, Exit::Code(code)) => fail(format!("it ended with exit code {code}")),
+        (Waited::Ended, Exit::Code(code)) => fail(ended(code)),
         (Waited::Ended, Exit::Signal { signal, .. }) => fail(format!("signal {signal} ended it")),
         _ => fail(format!("it took longer than its timeout of {} s", limit.unwrap_or_default())),
     }
+}
+
+/// How a hook ended, by its exit code, 128 + the signal.
+pub(crate) fn ended(code: i32) -> String {
+    let cause = match code - 128 {
+        libc::SIGSYS => " (signal: bad system call; the filter of linux.seccomp forbids what it did)",
+        _ => "",
+    };
+    format!("it ended with exit code {code}{cause}")
 }
 
 /// The beginning of what hooks printed.

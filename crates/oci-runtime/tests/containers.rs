@@ -481,9 +481,12 @@ fn missing_program(bench: &Bench) -> Outcome {
     let mut spec = bench.spec(&[]);
     spec["process"]["args"] = json!(["nothing-here"]);
     let error = bench.run(&spec).err().ok_or("it ran")?;
-    check(error.to_string().starts_with("cannot execute \"nothing-here\": No such file"), || {
-        error.to_string()
-    })?;
+    check(
+        error.to_string().starts_with(
+            "cannot execute \"nothing-here\": exec: \"nothing-here\": executable file not found in $PATH",
+        ),
+        || error.to_string(),
+    )?;
     let runtime = error.downcast_ref::<oci_runtime::Error>().ok_or("another error")?;
     check(runtime.exit_code() == 127, || runtime.exit_code().to_string())
 }

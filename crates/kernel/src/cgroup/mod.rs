@@ -45,6 +45,12 @@ trait Hierarchy: std::fmt::Debug + Send {
     fn create(&self) -> Result<()>;
     /// The directory in this hierarchy.
     fn dir(&self) -> &Path;
+    /// Whether it is v1's hierarchy of this controller.
+    fn holds(&self, _controller: &str) -> bool {
+        false
+    }
+    /// From here on the cgroup at `path` below its root is meant.
+    fn place(&mut self, path: &Path);
     /// Writes those limits whose controllers are here; returns the names of limits it took.
     fn apply(&self, limits: &Limits) -> Result<BTreeSet<&'static str>>;
     /// Adds what this hierarchy counts.
@@ -116,6 +122,18 @@ impl Cgroup {
         Ok(Self { v2: v2.map(|root| root.join(&path)), path, hierarchies })
     }
 
+    /// In v1's hierarchy of `controller` means the cgroup `path` beneath this one from here on: for a process that joins.
+    ///
+    /// # Errors
+    /// `ENODEV` where no hierarchy of v1 has that controller.
+    pub fn descend(&mut self, controller: &str, path: &Path) -> Result<()> {
+        let hierarchy = self.hierarchies.iter_mut().find(|h| h.holds(controller));
+        let hierarchy = hierarchy
+            .ok_or_else(|| Error::new("use", format!("unknown controller {controller:?}"), Errno::NODEV))?;
+        hierarchy.place(&self.path.join(path));
+        Ok(())
+    }
+
     /// The path below every root.
     pub fn path(&self) -> &Path {
         &self.path
@@ -135,7 +153,7 @@ impl Cgroup {
     pub fn birth(&self) -> Result<Option<OwnedFd>> {
         let Some(dir) = &self.v2 else { return Ok(None) };
         rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .act("open", || dir.display().to_string())
+            .act("enter", || format!("cgroup {}", dir.display()))
             .map(Some)
     }
 
@@ -151,7 +169,7 @@ impl Cgroup {
             .map(|h| {
                 let file = h.dir().join("tasks");
                 rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-                    .act("open", || file.display().to_string())
+                    .act("enter", || format!("cgroup {}", h.dir().display()))
             })
             .collect()
     }
@@ -183,7 +201,8 @@ impl Cgroup {
         }
         if let Some((name, controller)) = INDISPENSABLE.into_iter().find(|(name, _)| left.contains(name)) {
             let object = format!(
-                "the limit {name}: no cgroup hierarchy here has {controller}; mount one or leave it out"
+                "the limit {name}: invalid configuration for this machine: no cgroup hierarchy here has {controller}; \
+                 mount one or leave it out"
             );
             return Err(Error::new("apply", object, Errno::OPNOTSUPP));
         }

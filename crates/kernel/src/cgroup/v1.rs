@@ -209,6 +209,14 @@ impl Hierarchy for V1 {
         &self.dir
     }
 
+    fn holds(&self, controller: &str) -> bool {
+        self.has(controller)
+    }
+
+    fn place(&mut self, path: &Path) {
+        self.dir = self.root.join(path);
+    }
+
     fn apply(&self, limits: &Limits) -> Result<BTreeSet<&'static str>> {
         let mut done = BTreeSet::new();
         if self.has("memory") {

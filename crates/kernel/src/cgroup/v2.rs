@@ -205,6 +205,10 @@ impl Hierarchy for V2 {
         &self.dir
     }
 
+    fn place(&mut self, path: &Path) {
+        self.dir = self.root.join(path);
+    }
+
     fn apply(&self, limits: &Limits) -> Result<BTreeSet<&'static str>> {
         let mut done = BTreeSet::new();
         let controllers = Self::controllers(&self.dir);

@@ -1,16 +1,9 @@
-//! The terminal's master, for whoever called.
+//! Who holds a terminal: this command, or whoever listens at `--console-socket`.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, sendmsg};
 
 use super::failure::Failure;
 use super::options::Given;
-
-/// What a receiver is told the descriptor is.
-const MASTER: &[u8] = b"/dev/ptmx";
 
 /// The socket of `--console-socket`.
 pub(super) fn socket_path(given: &Given) -> Option<PathBuf> {
@@ -34,21 +27,4 @@ pub(super) fn check(terminal: bool, detached: bool, socket: Option<&Path>) -> Re
         ))),
         _ => Ok(()),
     }
-}
-
-/// Sends the master by the socket.
-pub(super) fn send(path: &Path, master: &OwnedFd) -> Result<(), Failure> {
-    let say = |e| {
-        let cause = std::io::Error::from(e);
-        Failure::new(format!("cannot send the terminal to --console-socket {}: {cause}", path.display()))
-    };
-    let socket = crate::unix::connect(path, SocketType::STREAM).map_err(say)?;
-    let fds = [master.as_fd()];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    let sent = rustix::io::retry_on_intr(|| {
-        sendmsg(&socket, &[IoSlice::new(MASTER)], &mut ancillary, SendFlags::NOSIGNAL)
-    });
-    sent.map(drop).map_err(say)
 }

@@ -1,7 +1,7 @@
 //! Makes a container of a bundle: for `create` and `run`.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,14 +12,15 @@ use rustix::net::SocketType;
 use super::failure::Failure;
 use super::options::Given;
 use super::record::{Dir, OwnUnit, Record};
-use super::{Context, console, is_root, rootless};
+use super::{Context, console, handover, is_root, rootless};
 use crate::contract::{self, Hooks, NamespaceType, Process, Spec, Status};
 use crate::systemd::{Scope, Unit};
 use crate::{Created, Setup, rdt};
 
 /// How the container is to be made.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct Request<'a> {
+    given: &'a Given,
     pub(super) id: String,
     bundle: PathBuf,
     console_socket: Option<PathBuf>,
@@ -32,11 +33,12 @@ pub(super) struct Request {
     foreground: bool,
 }
 
-impl Request {
-    pub(super) fn new(given: &Given, waits: bool) -> Result<Self, Failure> {
+impl<'a> Request<'a> {
+    pub(super) fn new(given: &'a Given, waits: bool) -> Result<Self, Failure> {
         let bundle = std::path::absolute(given.get("bundle").unwrap_or("."))
             .map_err(|e| Failure::usage(format!("cannot use --bundle {:?}: {e}", given.get("bundle"))))?;
         Ok(Self {
+            given,
             id: given.id().to_owned(),
             bundle,
             console_socket: console::socket_path(given),
@@ -91,7 +93,7 @@ pub(super) struct Made {
 }
 
 /// Makes the container, up to where its program would run. A failure leaves nothing.
-pub(super) fn make(context: &Context, request: &Request) -> Result<Made, Failure> {
+pub(super) fn make(context: &Context, request: &Request<'_>) -> Result<Made, Failure> {
     let (text, spec) = read_bundle(context, request)?;
     let path = spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
     let unit =
@@ -170,7 +172,7 @@ fn remove_if_empty(path: Option<&Path>) -> Result<(), Failure> {
     if cgroup.pids()?.is_empty() { Ok(cgroup.remove()?) } else { Ok(()) }
 }
 
-fn read_bundle(context: &Context, request: &Request) -> Result<(Vec<u8>, Spec), Failure> {
+fn read_bundle(context: &Context, request: &Request<'_>) -> Result<(Vec<u8>, Spec), Failure> {
     let path = request.bundle.join("config.json");
     let text = fs::read(&path).map_err(|e| {
         Failure::new(format!("cannot read {}: {e} (give the bundle with --bundle)", path.display()))
@@ -191,7 +193,7 @@ fn read_bundle(context: &Context, request: &Request) -> Result<(Vec<u8>, Spec), 
     Ok((text, spec))
 }
 
-fn new_record(request: &Request, spec: &Spec) -> Record {
+fn new_record(request: &Request<'_>, spec: &Spec) -> Record {
     let linux = spec.linux.as_ref();
     let path = linux.map_or("", |l| l.cgroups_path.as_str());
     let cgroup = if path.trim_matches('/').is_empty() { request.id.as_str() } else { path };
@@ -226,7 +228,7 @@ fn new_record(request: &Request, spec: &Spec) -> Record {
 
 fn build(
     context: &Context,
-    request: &Request,
+    request: &Request<'_>,
     text: &[u8],
     mut spec: Spec,
     unit: Option<Unit>,
@@ -269,6 +271,7 @@ fn build(
         listener,
     };
     let early = spec.hooks.as_ref().is_some_and(|h| h.kinds()[..3].iter().any(|(_, list)| !list.is_empty()));
+    context.log.debug(|| "nsexec container setup: a process is cloned into its namespaces".to_owned());
     let mut created = crate::begin(&spec, setup)?;
     record.pid = created.pid();
     record.start_time = kernel::process::start_time(record.pid)?;
@@ -293,12 +296,14 @@ fn build(
         crate::hooks::poststop(record.hooks.as_ref(), &state).iter().for_each(|text| context.log.warn(text));
     }
     ready?;
+    context.log.inside(&created);
     created.warnings.drain(..).for_each(|warning| context.log.warn(&warning));
     if let Some(socket) = &request.console_socket
         && let Some(master) = created.console.take()
     {
-        console::send(socket, &master)?;
+        handover::console(socket, master.as_fd())?;
     }
+    handover::process(request.given, "standard", created.pidfd())?;
     if let Some(path) = &request.pid_file {
         write_pid(path, record.pid)?;
     }
@@ -311,14 +316,21 @@ fn build(
 fn refuse_foreign(record: &mut Record) -> Result<(), Failure> {
     let Some(cgroup) = record.cgroup()?.filter(Cgroup::exists) else { return Ok(()) };
     let (count, frozen) = (cgroup.pids()?.len(), cgroup.is_frozen());
+    let path = cgroup.path().display().to_string();
     let cause = match (count, frozen) {
         (0, false) => return Ok(()),
-        (0, true) => "is frozen (thaw it, or give another linux.cgroupsPath)".to_owned(),
-        (n, _) => format!("is not empty: {n} process(es) found (give another linux.cgroupsPath)"),
+        (0, true) => {
+            format!(
+                "container's cgroup unexpectedly frozen: {path} (thaw it, or give another linux.cgroupsPath)"
+            )
+        }
+        (n, _) => format!(
+            "container's cgroup is not empty: {n} process(es) found in {path} (give another linux.cgroupsPath)"
+        ),
     };
     // It is not for this container to remove.
     record.cgroup = None;
-    Err(Failure::container("create", &record.id, format!("its cgroup {} {cause}", cgroup.path().display())))
+    Err(Failure::container("create", &record.id, cause))
 }
 
 /// Connects to systemd, and notes which unit will be and where its cgroup, as far as that is known before.

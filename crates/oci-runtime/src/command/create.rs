@@ -4,6 +4,7 @@ use kernel::signal::Signals;
 
 use super::container::{Made, Request, make, unmake};
 use super::failure::Failure;
+use super::handover::PIDFD_SOCKET;
 use super::options::{Given, Opt, Rest, Words, switch, value};
 use super::{Command, Context, delete, foreground};
 
@@ -23,7 +24,7 @@ pub(super) static CREATE: Command = Command {
     name: "create",
     usage: "ID",
     summary: "make a container, which waits for start",
-    options: &[BUNDLE, CONSOLE, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE, HELP],
+    options: &[BUNDLE, CONSOLE, PID_FILE, PIDFD_SOCKET, NO_PIVOT, NO_KEYRING, PRESERVE, HELP],
     words: ONE,
     clones: true,
     run: create,
@@ -39,6 +40,7 @@ pub(super) static RUN: Command = Command {
         switch("detach", Some('d'), "leave it running and end"),
         switch("keep", None, "leave its record when it has ended"),
         PID_FILE,
+        PIDFD_SOCKET,
         switch("no-subreaper", None, "do not adopt processes the container leaves behind"),
         NO_PIVOT,
         NO_KEYRING,
@@ -75,6 +77,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let child = match created.start() {
         Ok((child, warnings)) => {
             warnings.iter().for_each(|warning| context.log.warn(warning));
+            context.log.debug(|| "init: closing the pipe to signal completion: the program runs".to_owned());
             child
         }
         Err(error) => {

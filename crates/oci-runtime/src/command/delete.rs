@@ -55,14 +55,10 @@ fn delete(context: &Context, given: &Given) -> Result<u8, Failure> {
         _ if force => end(&record)?,
         Status::Running if ends_soon(&record) => {}
         status => {
-            let status = serde_json::to_value(status).unwrap_or_default();
             return Err(Failure::container(
                 "delete",
                 id,
-                format!(
-                    "it is not stopped: {} (kill it first, or use --force)",
-                    status.as_str().unwrap_or("")
-                ),
+                format!("it is not stopped: {} (kill it first, or use --force)", status.as_str()),
             ));
         }
     }

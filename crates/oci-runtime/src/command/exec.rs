@@ -1,6 +1,7 @@
 //! `exec`.
 
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
 
 use kernel::cgroup::Cgroup;
 use rustix::io::Errno;
@@ -9,7 +10,7 @@ use super::container::{pass_activation, preserved, write_pid};
 use super::failure::Failure;
 use super::options::{Given, Opt, Rest, Words, parse_number, switch, value};
 use super::record::{Dir, Record};
-use super::{Command, Context, console, foreground, rootless};
+use super::{Command, Context, console, foreground, handover, rootless};
 use crate::Join;
 use crate::contract::{self, Process, Spec, Status};
 use crate::systemd::Systemd;
@@ -24,7 +25,7 @@ pub(super) static EXEC: Command = Command {
     run: exec,
 };
 
-static OPTIONS: [Opt; 20] = [
+static OPTIONS: [Opt; 21] = [
     value("process", Some('p'), "FILE", "the process as JSON"),
     value("console-socket", None, "SOCKET", "where to send the master of the terminal"),
     value("cwd", None, "DIR", "its working directory, in the container"),
@@ -34,12 +35,13 @@ static OPTIONS: [Opt; 20] = [
     value("additional-gids", Some('g'), "GID", "one more group; may be repeated"),
     switch("detach", Some('d'), "leave it running and end"),
     value("pid-file", None, "FILE", "write its number here"),
+    handover::PIDFD_SOCKET,
     value("process-label", None, "LABEL", "its SELinux label"),
     value("apparmor", None, "PROFILE", "its AppArmor profile"),
     switch("no-new-privs", None, "nothing it executes may gain privileges"),
     value("cap", Some('c'), "CAPABILITY", "one more capability; may be repeated"),
     value("preserve-fds", None, "N", "it inherits N more descriptors, from 3 on"),
-    value("cgroup", None, "PATH", "a cgroup below the container's"),
+    value("cgroup", None, "[CONTROLLER:]PATH", "a cgroup below the container's; may be repeated"),
     switch("ignore-paused", None, "even in a paused container: it waits for resume"),
     switch("no-subreaper", None, "accepted, and without effect: nothing is adopted"),
     value("cpu-affinity", None, "CPUS", "not there yet"),
@@ -79,6 +81,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     let state = record.state(Status::Running);
     rootless::join(&mut spec, &pidfd)?;
     let (rdt, preserved, keyring) = (record.rdt()?, preserved(given)?, !record.inherits_keyring);
+    context.log.debug(|| "nsexec container setup: a process is cloned to join the container".to_owned());
     let join = |cgroup, held| {
         let (spec, container, rdt, state) = (&spec, &pidfd, rdt.as_ref(), &state);
         let join = Join { spec, container, cgroup, held, rdt, stdio: None, preserved, keyring, state };
@@ -95,16 +98,19 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         (joined, _) => joined?,
     };
     joined.until_ready()?;
+    context.log.inside(&joined);
     let mut console = joined.console.take();
     if let Some(socket) = &socket
         && let Some(master) = console.take()
     {
-        console::send(socket, &master)?;
+        handover::console(socket, master.as_fd())?;
     }
+    handover::process(given, "setns", joined.pidfd())?;
     console.iter().for_each(foreground::settle);
     if let Some(path) = given.get("pid-file").filter(|path| !path.is_empty()) {
         write_pid(&PathBuf::from(path), joined.pid())?;
     }
+    context.log.debug(|| format!("setns_init: about to exec {:?}", process.args));
     let (child, warnings) = joined.start()?;
     warnings.iter().for_each(|warning| context.log.warn(warning));
     let Some(signals) = signals else { return Ok(0) };
@@ -184,7 +190,10 @@ fn from_options(given: &Given, spec: &Spec) -> Result<Process, Failure> {
     let added: Vec<String> = given.all("cap").map(str::to_owned).collect();
     if !added.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
-        // Not inheritable (and so not ambient): it would reach programs of other users (CVE-2022-29162).
+        // Not inheritable: it would reach programs of other users (CVE-2022-29162). What the container has as
+        // inheritable already may be ambient too, so that a user who is not root keeps it.
+        let inheritable = |cap: &&String| sets.inheritable.iter().any(|held| held == *cap);
+        sets.ambient.extend(added.iter().filter(inheritable).cloned());
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(added.iter().cloned());
         }
@@ -192,18 +201,34 @@ fn from_options(given: &Given, spec: &Spec) -> Result<Process, Failure> {
     Ok(process)
 }
 
-/// The container's cgroup, or one below it.
+/// The container's cgroup, or the one below it that each `--cgroup` names: in all hierarchies, or, as
+/// `CONTROLLER[,CONTROLLER]:PATH`, in those of v1's controllers.
 fn own_cgroup(given: &Given, record: &Record, cgroup: Option<Cgroup>) -> Result<Option<Cgroup>, Failure> {
-    let Some(path) = given.get("cgroup").filter(|path| !path.is_empty()) else { return Ok(cgroup) };
-    if path.contains(':') {
-        return Err(Failure::usage(format!(
-            "cannot use --cgroup {path:?}: single controllers are not supported; give a path below the container's"
-        )));
+    let (Some(own), Some(mut cgroup)) = (&record.cgroup, cgroup) else { return Ok(None) };
+    let below = |given: &str| -> Result<PathBuf, Failure> {
+        let path = Path::new(given.trim_matches('/'));
+        if path.components().all(|c| matches!(c, Component::Normal(_))) {
+            return Ok(path.to_owned());
+        }
+        let given = given.to_owned();
+        Err(Failure::usage(format!(
+            "cannot use --cgroup {given:?}: bad sub cgroup path (give one below the container's, without \"..\")"
+        )))
+    };
+    let given: Vec<&str> = given.all("cgroup").filter(|given| !given.is_empty()).collect();
+    for &one in &given {
+        match one.split_once(':') {
+            Some((controllers, path)) => {
+                let path = below(path)?;
+                controllers.split(',').try_for_each(|controller| cgroup.descend(controller, &path))?;
+            }
+            None if given.len() == 1 => cgroup = Cgroup::at(&Path::new(own).join(below(one)?))?,
+            None => {
+                let message =
+                    format!("cannot use --cgroup {one:?}: give it alone, or each as CONTROLLER:PATH");
+                return Err(Failure::usage(message));
+            }
+        }
     }
-    let Some(own) = &record.cgroup else { return Ok(cgroup) };
-    let below = path.trim_matches('/');
-    if below.is_empty() {
-        return Ok(cgroup);
-    }
-    Ok(Some(Cgroup::at(&Path::new(own).join(below))?))
+    Ok(Some(cgroup))
 }

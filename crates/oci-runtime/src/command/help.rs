@@ -51,22 +51,22 @@ fn help(_: &Context, given: &Given) -> Result<u8, Failure> {
     }
 }
 
-/// What there is.
+/// What there is, laid out as runc's.
 pub(super) fn overview() -> Result<u8, Failure> {
     let mut text = format!(
-        "{NAME}: an OCI runtime with runc's command line\n\nUsage: {NAME} [OPTIONS] COMMAND [OPTIONS] ...\n\n\
-         Commands:\n"
+        "NAME:\n   {NAME} - with the command line of runc - Open Container Initiative runtime\n\n\
+         USAGE:\n   {NAME} [OPTIONS] COMMAND [OPTIONS] ...\n\nCOMMANDS:\n"
     );
     for command in COMMANDS {
-        text += &format!("  {:<11} {}\n", command.name, command.summary);
+        text += &format!("   {:<11} {}\n", command.name, command.summary);
     }
-    print(&(text + "\nOptions:\n" + &describe(&GLOBAL)))
+    print(&(text + "\nOPTIONS:\n" + &describe(&GLOBAL)))
 }
 
 /// One command.
 pub(super) fn command(command: &Command) -> Result<u8, Failure> {
     print(&format!(
-        "{NAME} {name}: {summary}\n\nUsage: {NAME} {name} [OPTIONS] {usage}\n\nOptions:\n{options}",
+        "NAME:\n   {NAME} {name} - {summary}\n\nUSAGE:\n   {NAME} {name} [OPTIONS] {usage}\n\nOPTIONS:\n{options}",
         name = command.name,
         summary = command.summary,
         usage = command.usage,
@@ -80,7 +80,7 @@ fn describe(options: &[Opt]) -> String {
         .map(|opt| {
             let short = opt.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
             let value = opt.value.map_or_else(String::new, |value| format!(" {value}"));
-            format!("  {short}--{}{value}", opt.long)
+            format!("   {short}--{}{value}", opt.long)
         })
         .collect();
     let width = left.iter().map(String::len).max().unwrap_or(0);

@@ -40,7 +40,14 @@ fn kill(context: &Context, given: &Given) -> Result<u8, Failure> {
         return Ok(0);
     }
     let Some(pidfd) = record.process().filter(|_| record.status != Status::Creating) else {
-        return Err(Failure::container("kill", id, "container not running"));
+        // Without a PID namespace of its own its processes outlive the first one.
+        return match &cgroup {
+            Some(cgroup) if signal == libc::SIGKILL && !record.own_pids && !cgroup.pids()?.is_empty() => {
+                cgroup.kill()?;
+                Ok(0)
+            }
+            _ => Err(Failure::container("kill", id, "container not running")),
+        };
     };
     if signal != libc::SIGKILL {
         kernel::process::signal(pidfd.as_fd(), signal)?;

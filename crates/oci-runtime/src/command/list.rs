@@ -1,8 +1,9 @@
 //! `state` and `list`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::options::{Given, Rest, Words, switch, value};
@@ -34,31 +35,44 @@ pub(super) static LIST: Command = Command {
     run: list,
 };
 
+/// What `state` and `list` say of a container. Scripts read the keys in runc's order, as text.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    oci_version: &'static str,
+    id: String,
+    pid: i32,
+    status: Status,
+    bundle: String,
+    rootfs: String,
+    created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    owner: String,
+}
+
 fn state(context: &Context, given: &Given) -> Result<u8, Failure> {
     let dir = Dir::open(&context.root, given.id())?;
     let record = dir.read()?;
-    print(&serde_json::to_string_pretty(&document(&dir, &record)?).unwrap_or_default())
+    print(&serde_json::to_string_pretty(&document(&dir, record)?).unwrap_or_default())
 }
 
 /// The state with what runc adds to it.
-fn document(dir: &Dir, record: &Record) -> Result<Value, Failure> {
-    let status = dir.status(record)?;
+fn document(dir: &Dir, record: Record) -> Result<Document, Failure> {
+    let status = dir.status(&record)?;
     // Just made: its number was not written yet when the record was read.
-    let record = &if record.status == Status::Creating { dir.read()? } else { record.clone() };
-    let mut document = json!({
-        "ociVersion": contract::VERSION,
-        "id": record.id,
-        "pid": if status == Status::Stopped { 0 } else { record.pid },
-        "status": status,
-        "bundle": record.bundle,
-        "rootfs": record.rootfs,
-        "created": record.created,
-        "owner": owner(record.owner),
-    });
-    if !record.annotations.is_empty() {
-        document["annotations"] = json!(record.annotations);
-    }
-    Ok(document)
+    let record = if record.status == Status::Creating { dir.read()? } else { record };
+    Ok(Document {
+        oci_version: contract::VERSION,
+        pid: if status == Status::Stopped { 0 } else { record.pid },
+        status,
+        owner: owner(record.owner),
+        id: record.id,
+        bundle: record.bundle,
+        rootfs: record.rootfs,
+        created: record.created,
+        annotations: record.annotations,
+    })
 }
 
 /// The user's name, from the table that every system has; a static program knows no other.
@@ -73,11 +87,19 @@ pub(super) fn owner(uid: u32) -> String {
 }
 
 fn list(context: &Context, given: &Given) -> Result<u8, Failure> {
+    let format = given.get("format").unwrap_or("table");
+    if !matches!(format, "table" | "json") {
+        return Err(Failure::usage(format!("cannot use --format {format:?}: give table or json")));
+    }
     let mut documents = Vec::new();
     let entries = match std::fs::read_dir(&context.root) {
         Ok(entries) => entries.flatten().collect(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(Failure::new(format!("cannot list {}: {e}", context.root.display()))),
+        // The usual one is made with the first container; one that was named is a mistake.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !context.root_is_given => Vec::new(),
+        Err(e) => {
+            let root = context.root.display();
+            return Err(Failure::new(format!("cannot list the containers of --root {root}: {e}")));
+        }
     };
     let mut ids: Vec<String> = entries.iter().filter_map(|e| e.file_name().into_string().ok()).collect();
     ids.sort();
@@ -85,33 +107,22 @@ fn list(context: &Context, given: &Given) -> Result<u8, Failure> {
         // Made or deleted just now, or no container at all.
         let Ok(dir) = Dir::open(&context.root, &id) else { continue };
         match dir.find() {
-            Ok(Some(record)) => documents.extend(document(&dir, &record).ok()),
+            Ok(Some(record)) => documents.extend(document(&dir, record).ok()),
             Ok(None) => {}
             Err(failure) => context.log.warn(&failure.to_string()),
         }
     }
-    let text = |document: &Value, key: &str| document[key].as_str().unwrap_or_default().to_owned();
     if given.has("quiet") {
-        return print(&documents.iter().map(|d| text(d, "id")).collect::<Vec<_>>().join("\n"));
+        return print(&documents.iter().map(|d| d.id.as_str()).collect::<Vec<_>>().join("\n"));
     }
-    match given.get("format").unwrap_or("table") {
-        "json" => print(&Value::from(documents).to_string()),
-        "table" => {
-            let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-            let rows = documents.iter().map(|d| {
-                [
-                    text(d, "id"),
-                    d["pid"].to_string(),
-                    text(d, "status"),
-                    text(d, "bundle"),
-                    text(d, "created"),
-                    text(d, "owner"),
-                ]
-            });
-            print(&table(&std::iter::once(header).chain(rows).collect::<Vec<_>>()))
-        }
-        other => Err(Failure::usage(format!("cannot use --format {other:?}: give table or json"))),
+    if format == "json" {
+        return print(&serde_json::to_string(&documents).unwrap_or_default());
     }
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let rows = documents
+        .into_iter()
+        .map(|d| [d.id, d.pid.to_string(), d.status.as_str().to_owned(), d.bundle, d.created, d.owner]);
+    print(&table(&std::iter::once(header).chain(rows).collect::<Vec<_>>()))
 }
 
 /// Columns as wide as their widest entry.

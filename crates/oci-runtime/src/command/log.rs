@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use super::failure::Failure;
+use crate::Created;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -47,6 +48,12 @@ impl Log {
 
     pub(crate) fn warn(&self, message: &str) {
         self.line("warning", message);
+    }
+
+    /// A process is in its container and waits for its program. The stages have runc's names: people look for them.
+    pub(crate) fn inside(&self, created: &Created) {
+        self.debug(|| format!("child process in init(): process {} waits for its program", created.pid()));
+        created.details().into_iter().for_each(|text| self.debug(|| text));
     }
 
     /// Only with `--debug`.

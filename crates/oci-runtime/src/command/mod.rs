@@ -16,6 +16,7 @@ mod failure;
 mod features;
 mod foreground;
 mod freeze;
+mod handover;
 mod help;
 mod kill;
 mod list;
@@ -45,6 +46,8 @@ pub const NAME: &str = "sextant-oci";
 struct Context {
     /// Where containers are recorded.
     root: PathBuf,
+    /// By `--root`, and not the usual one.
+    root_is_given: bool,
     log: Log,
     /// Whether a cgroup that cannot be made is tolerated; `None` finds out.
     rootless: Option<bool>,
@@ -148,7 +151,8 @@ fn dispatch(args: &[String]) -> Result<u8, Failure> {
     let log = Log::open(global.get("log"), global.get("log-format"), global.has("debug"))?;
     let rootless = global.get("rootless").and_then(|text| text.parse().ok());
     let systemd = global.has("systemd-cgroup");
-    let context = Context { root: root(&global)?, log, rootless, systemd };
+    let root_is_given = global.get("root").is_some();
+    let context = Context { root: root(&global)?, root_is_given, log, rootless, systemd };
     let name = rest.remove(0);
     let outcome = run(&context, &global, &name, rest);
     Ok(outcome.unwrap_or_else(|failure| {
@@ -159,7 +163,10 @@ fn dispatch(args: &[String]) -> Result<u8, Failure> {
 
 fn run(context: &Context, global: &Given, name: &str, args: Vec<String>) -> Result<u8, Failure> {
     let command = find(name)?;
-    context.log.debug(|| format!("{name} {}", args.join(" ")));
+    let line = args.join(" ");
+    if matches!(args.first().map(String::as_str), Some("-h" | "--help")) {
+        return help::command(command);
+    }
     let given = options::command(command.options, command.words, args)?;
     if given.has("help") {
         return help::command(command);
@@ -168,6 +175,7 @@ fn run(context: &Context, global: &Given, name: &str, args: Vec<String>) -> Resu
     if command.clones {
         protect::once()?;
     }
+    context.log.debug(|| format!("{name} {line}"));
     (command.run)(context, &given)
 }
 
@@ -175,7 +183,8 @@ fn find(name: &str) -> Result<&'static Command, Failure> {
     COMMANDS.into_iter().find(|command| command.name == name).ok_or_else(|| {
         let near = options::nearest(name, COMMANDS.iter().map(|command| command.name));
         let hint = near.map_or_else(|| "see --help".to_owned(), |near| format!("did you mean {near}?"));
-        Failure::usage(format!("cannot run {name:?}: there is no such command ({hint})"))
+        // The words after the colon are runc's.
+        Failure::usage(format!("cannot run {name:?}: No help topic for '{name}': no such command ({hint})"))
     })
 }
 

@@ -66,6 +66,10 @@ fn beginning() -> Spec {
     }
     if let Some(linux) = &mut spec.linux {
         linux.seccomp = None;
+        // As runc has it, whose users add one. What is mounted of v1 shows the container's own cgroups without it, too.
+        if !matches!(kernel::cgroup::layout(), Ok(kernel::cgroup::Layout::Unified)) {
+            linux.namespaces.retain(|namespace| namespace.kind != NamespaceType::Cgroup);
+        }
     }
     spec
 }

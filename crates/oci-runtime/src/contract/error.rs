@@ -33,5 +33,11 @@ impl Error {
 }
 
 fn at(field: &str) -> String {
-    if field.is_empty() { String::new() } else { format!("{field}: ") }
+    // Words of runc's that callers look for.
+    let known = match field.split('[').next().unwrap_or_default() {
+        "linux.memoryPolicy.flags" => "invalid memory policy flag: ",
+        "linux.memoryPolicy" | "linux.memoryPolicy.mode" => "invalid memory policy mode: ",
+        _ => "",
+    };
+    if field.is_empty() { String::new() } else { format!("{field}: {known}") }
 }

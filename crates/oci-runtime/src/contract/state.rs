@@ -40,6 +40,19 @@ pub enum Status {
     Paused,
 }
 
+impl Status {
+    /// The word of the specification.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Paused => "paused",
+        }
+    }
+}
+
 /// The name of the notifications' descriptor in [`ContainerProcessState::fds`].
 pub const SECCOMP_FD: &str = "seccompFd";
 

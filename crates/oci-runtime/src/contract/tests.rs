@@ -177,11 +177,6 @@ fn every_rule_names_the_field() {
         ("/linux/intelRdt", json!({"schemata": ["a\nb"]}), "linux.intelRdt.schemata"),
         (
             "/linux/resources/devices",
-            json!([{"allow": true, "access": "rx"}]),
-            "linux.resources.devices[0].access",
-        ),
-        (
-            "/linux/resources/devices",
             json!([{"allow": true, "type": "p"}]),
             "linux.resources.devices[0].type",
         ),

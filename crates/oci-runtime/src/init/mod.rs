@@ -3,6 +3,7 @@
 
 pub(crate) mod console;
 mod copyup;
+mod hierarchies;
 mod home;
 pub(crate) mod hooks;
 mod label;
@@ -13,6 +14,8 @@ mod schedule;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use kernel::signal::Signals;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -111,17 +114,44 @@ fn let_go(
     kernel::process::close_all_but(3 + plan.preserved, kept).at(Step::CloseDescriptors, 0)
 }
 
+/// What ends a process that waits. The first of a PID namespace is deaf to them unless it listens itself.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// Receives, for a process that will wait alone, the signals that are to end it. They come to the program as usual again.
+fn endings(plan: &ProcessPlan) -> Result<Option<Signals>, Failure> {
+    let signals = plan.listener.as_ref().map(|_| Signals::receive(&ENDING)).transpose();
+    signals.map_err(|e| e.errno().unwrap_or(Errno::IO)).at(Step::AwaitStart, 0)
+}
+
+/// Waits for a connection, or for a signal that ends this process.
+fn await_connection(listener: &OwnedFd, signals: Option<&Signals>) -> rustix::io::Result<OwnedFd> {
+    loop {
+        if let Some(signals) = signals {
+            let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+            if let Some(signal) = signals.next() {
+                kernel::process::exit_now(128 + signal);
+            }
+        }
+        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+            Err(Errno::INTR | Errno::CONNABORTED | Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+}
+
 /// Waits for the start: by the channel, or, once the parent has left this process alone, by a connection. Who connects
 /// and leaves without a word has looked whether this process still waits.
-fn await_start(channel: BorrowedFd<'_>, listener: Option<&OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+fn await_start(
+    channel: BorrowedFd<'_>,
+    listener: Option<&OwnedFd>,
+    signals: Option<&Signals>,
+) -> Result<Option<OwnedFd>, Failure> {
     let refused = |errno| Failure { step: Step::AwaitStart, index: 0, errno };
     match (receive(channel).at(Step::AwaitStart, 0)?, listener) {
         (Some(Message::Start), _) => Ok(None),
         (Some(Message::Detach), Some(listener)) => loop {
-            let connection = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
-                Err(Errno::INTR | Errno::CONNABORTED | Errno::AGAIN) => continue,
-                other => other.map_err(refused)?,
-            };
+            let connection = await_connection(listener, signals).map_err(refused)?;
             if let Ok(Some(Message::Start)) = receive(connection.as_fd()) {
                 return Ok(Some(connection));
             }
@@ -208,8 +238,9 @@ fn make(
         // Its agent is handed the descriptor by whoever creates the container: an agent that is not there is told now.
         process::prepare(&plan.process, root.as_fd(), channel)?;
     }
+    let signals = endings(&plan.process)?;
     send(channel, &Message::Ready).at(Step::AwaitStart, 0)?;
-    let start = await_start(channel, plan.process.listener.as_ref())?;
+    let start = await_start(channel, plan.process.listener.as_ref(), signals.as_ref())?;
     Ok((root, start))
 }
 

@@ -121,12 +121,13 @@ pub(super) fn prepare(
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
     let refused = plan.capabilities.apply().at(Step::Capabilities, 2)?;
     if !refused.is_empty() {
-        let bits = refused.effective.bits()
-            | refused.permitted.bits()
-            | refused.inheritable.bits()
-            | refused.ambient.bits();
-        let failure = Failure { step: Step::Capabilities, index: 0, errno: Errno::PERM };
-        send(channel, &Message::Warning(failure, bits)).at(Step::Capabilities, 3)?;
+        let held = refused.effective.bits() | refused.permitted.bits() | refused.inheritable.bits();
+        for (index, bits) in [(0, held), (1, refused.ambient.bits() & !held)] {
+            let failure = Failure { step: Step::Capabilities, index, errno: Errno::PERM };
+            if bits != 0 {
+                send(channel, &Message::Warning(failure, bits)).at(Step::Capabilities, 3)?;
+            }
+        }
     }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges, 0)?;
@@ -161,7 +162,7 @@ fn load_filter(plan: &ProcessPlan, channel: BorrowedFd<'_>) -> Result<(), Failur
 fn enter_cwd(plan: &ProcessPlan, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
     match rustix::process::chdir(plan.cwd.as_c_str()) {
         Err(Errno::NOENT) => {
-            kernel::path::make_dirs_c(root, &plan.cwd)?;
+            kernel::path::make_dirs_c(root, &plan.cwd, kernel::path::Dangling::Refused)?;
             rustix::process::chdir(plan.cwd.as_c_str())?;
         }
         other => other?,

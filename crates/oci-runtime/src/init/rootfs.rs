@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kernel::mount::{Attributes, attach, clone_tree, filesystem, set_attributes};
-use kernel::path::{make_dirs_c, open_below_c, open_c, open_plain_c};
+use kernel::path::{Dangling, make_dirs_c, make_file_c, open_below_c, open_c, open_plain_c};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
@@ -17,12 +17,19 @@ const STAGE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Makes the detached mounts while the host's filesystems are still in reach, and attaches the root.
 pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<(), Failure> {
-    if !plan.root.shared {
-        mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0)?;
+    let cut_off = || match plan.root.shared {
+        true => Ok(()),
+        false => mount_change(c"/", plan.root.host_propagation).at(Step::Propagation, 0),
+    };
+    if !plan.root.shares_volumes {
+        cut_off()?;
     }
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
         // A user namespace may mount procfs and sysfs only while it sees a whole one: before the pivot.
         *slot = make(mount).at(Step::MakeMount, index)?;
+    }
+    if plan.root.shares_volumes {
+        cut_off()?;
     }
     let stage = match rustix::fs::open(plan.root.stage.as_c_str(), STAGE, Mode::empty()) {
         // A mount namespace that is joined need not have it: its own root will do.
@@ -31,9 +38,8 @@ pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<
     }
     .at(Step::AttachRoot, 0)?;
     let root = plan.root.tree.as_fd();
-    let private =
-        Attributes { propagation: u64::from(MountPropagationFlags::PRIVATE.bits()), ..Attributes::default() };
-    set_attributes(root, private, true, None).at(Step::AttachRoot, 0)?;
+    let below = Attributes { propagation: u64::from(plan.root.below.bits()), ..Attributes::default() };
+    set_attributes(root, below, true, None).at(Step::AttachRoot, 0)?;
     attach(root, &stage).at(Step::AttachRoot, 0)
 }
 
@@ -58,6 +64,8 @@ pub(super) fn pivot(plan: &Plan) -> Result<OwnedFd, Failure> {
 /// The mount, detached; `None` for one that is made in place.
 fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
     match &mount.source {
+        // It takes its mode from where it goes.
+        Source::Filesystem { .. } if mount.copy_mode => Ok(None),
         Source::Filesystem { kind, source, options } => {
             filesystem(kind, source.as_deref(), MountPlan::options(options), mount.attributes.set).map(Some)
         }
@@ -71,16 +79,36 @@ fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
             Ok(Some(tree))
         }
         Source::Cgroup(CgroupView::V2) => filesystem(c"cgroup2", None, [], mount.attributes.set).map(Some),
-        Source::Cgroup(CgroupView::V1(_)) => {
+        Source::Cgroup(CgroupView::V1 { .. }) => {
             filesystem(c"tmpfs", Some(c"cgroup"), [(c"mode", Some(c"755"))], mount.attributes.set).map(Some)
         }
-        Source::Remount { .. } => Ok(None),
+        Source::Inside { .. } | Source::Remount { .. } => Ok(None),
     }
 }
 
+/// The mount of what is inside the root by now, and whether that is no directory.
+fn make_inside(mount: &MountPlan, root: BorrowedFd<'_>) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
+    let Source::Inside { path, recursive, idmap } = &mount.source else { return Ok(None) };
+    let path = if path.is_empty() { c"." } else { path.as_c_str() };
+    let source = open_c(root, path, TARGET)?;
+    let is_dir = FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode).is_dir();
+    let tree = clone_tree(&source, c"", *recursive)?;
+    if let Some((user, all)) = idmap {
+        let attributes = Attributes { set: Attributes::IDMAP, ..Attributes::default() };
+        set_attributes(&tree, attributes, *all, Some(user))?;
+    }
+    narrow(&tree, mount)?;
+    Ok(Some((tree, !is_dir)))
+}
+
 fn narrow(tree: &OwnedFd, mount: &MountPlan) -> rustix::io::Result<()> {
-    if !mount.attributes.is_empty() {
-        set_attributes(tree, mount.attributes, false, None)?;
+    let own = Attributes { clear: mount.attributes.clear | mount.unasked, ..mount.attributes };
+    if !own.is_empty() {
+        match set_attributes(tree, own, false, None) {
+            // In somebody's user namespace: the source's own stay, what was asked for holds.
+            Err(Errno::PERM) if mount.unasked != 0 => set_attributes(tree, mount.attributes, false, None)?,
+            other => other?,
+        }
     }
     if !mount.recursive_attributes.is_empty() {
         set_attributes(tree, mount.recursive_attributes, true, None)?;
@@ -97,7 +125,11 @@ fn fd<'a>(mount: &'a MountPlan, slot: &'a Option<OwnedFd>) -> Result<BorrowedFd<
 }
 
 /// Attaches the mounts, and fills `/dev`.
-pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'_>) -> Result<(), Failure> {
+pub(super) fn furnish(
+    plan: &Plan,
+    slots: &mut [Option<OwnedFd>],
+    root: BorrowedFd<'_>,
+) -> Result<(), Failure> {
     // Modes below are meant as they stand.
     rustix::process::umask(Mode::empty());
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
@@ -108,30 +140,39 @@ pub(super) fn furnish(plan: &Plan, slots: &[Option<OwnedFd>], root: BorrowedFd<'
         let (target, was_there) = if is_kernels(mount) {
             plain_target(root, &mount.target).at(Step::MountTarget, index)?
         } else {
-            let file = matches!(
+            let mut file = matches!(
                 mount.source,
                 Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. }
             );
-            target(root, &mount.target, file).at(Step::MountTarget, index)?
+            if let Some((tree, is_file)) = make_inside(mount, root).at(Step::MakeMount, index)? {
+                (*slot, file) = (Some(tree), is_file);
+            }
+            // What this runtime makes itself lies in /dev, which no image leads elsewhere.
+            let is_dev = mount.target.as_c_str() == c"dev";
+            let dangling = if is_dev { Dangling::Refused } else { Dangling::Followed };
+            target(root, &mount.target, file, dangling).at(Step::MountTarget, index)?
         };
-        if was_there && (mount.copy_mode || mount.copy_up) {
+        if mount.copy_mode {
+            *slot = Some(tmpfs(mount, was_there.then_some(&target)).at(Step::MakeMount, index)?);
+        }
+        if was_there && mount.copy_up {
             let tmpfs = fd(mount, slot).at(Step::AttachMount, index)?;
-            take_after(mount, &target, tmpfs).at(Step::CopyUp, index)?;
+            super::copyup::copy(target.as_fd(), tmpfs).at(Step::CopyUp, index)?;
         }
         attach(fd(mount, slot).at(Step::AttachMount, index)?, &target).at(Step::AttachMount, index)?;
         if let Some(label) = &mount.label {
             let top = open_c(root, &mount.target, OFlags::RDONLY | OFlags::DIRECTORY);
             top.and_then(|top| set_label(&top, label)).at(Step::MountLabel, index)?;
         }
-        if let Source::Cgroup(CgroupView::V1(hierarchies)) = &mount.source {
-            attach_hierarchies(root, mount, hierarchies).at(Step::AttachMount, index)?;
+        if let Source::Cgroup(CgroupView::V1 { hierarchies, own }) = &mount.source {
+            super::hierarchies::attach(root, mount, hierarchies, *own).at(Step::AttachMount, index)?;
         }
     }
     for (index, device) in plan.devices.iter().enumerate() {
         make_device(root, device).at(Step::DeviceNode, index)?;
     }
     if !plan.foreign_dev {
-        let dev = make_dirs_c(root, c"dev").at(Step::DeviceLink, 0)?;
+        let dev = make_dirs_c(root, c"dev", Dangling::Refused).at(Step::DeviceLink, 0)?;
         for (index, (link, points_at)) in LINKS.into_iter().enumerate() {
             make_link(&dev, link, points_at).at(Step::DeviceLink, index)?;
         }
@@ -156,7 +197,7 @@ fn plain_target(root: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<(OwnedF
         Err(Errno::NOENT) => {}
         other => return Ok((other?, true)),
     }
-    make_dirs_c(root, path)?;
+    make_dirs_c(root, path, Dangling::Refused)?;
     Ok((open()?, false))
 }
 
@@ -178,17 +219,20 @@ fn set_sysctl(root: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> rustix::io::Re
 }
 
 /// The directory or file to mount on, made if it is not there; and whether it was.
-fn target(root: BorrowedFd<'_>, path: &CStr, file: bool) -> rustix::io::Result<(OwnedFd, bool)> {
+fn target(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    file: bool,
+    dangling: Dangling,
+) -> rustix::io::Result<(OwnedFd, bool)> {
     match open_c(root, path, TARGET) {
         Err(Errno::NOENT) => {}
         other => return Ok((other?, true)),
     }
     if !file {
-        return Ok((make_dirs_c(root, path)?, false));
+        return Ok((make_dirs_c(root, path, dangling)?, false));
     }
-    let (parent, name) = make_parent(root, path)?;
-    make_file(&parent, name, 0o755)?;
-    Ok((open_c(root, path, TARGET)?, false))
+    Ok((make_file_c(root, path, Mode::from_raw_mode(0o755), dangling)?, false))
 }
 
 fn set_label(top: &OwnedFd, label: &CStr) -> rustix::io::Result<()> {
@@ -200,17 +244,21 @@ fn set_label(top: &OwnedFd, label: &CStr) -> rustix::io::Result<()> {
     )
 }
 
-/// Gives a new tmpfs the permissions of the directory it is mounted on, and what is in it.
-fn take_after(mount: &MountPlan, target: &OwnedFd, tmpfs: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let stat = rustix::fs::fstat(target)?;
-    if !FileType::from_raw_mode(stat.st_mode).is_dir() {
-        return Err(Errno::NOTDIR);
-    }
-    if mount.copy_mode {
-        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-        rustix::fs::chmodat(tmpfs, c".", mode, AtFlags::empty())?;
-    }
-    if mount.copy_up { super::copyup::copy(target.as_fd(), tmpfs) } else { Ok(()) }
+/// A tmpfs with the permissions of the directory it goes on, as its option says then. What is no directory takes none.
+fn tmpfs(mount: &MountPlan, target: Option<&OwnedFd>) -> rustix::io::Result<OwnedFd> {
+    let Source::Filesystem { kind, source, options } = &mount.source else { return Err(Errno::INVAL) };
+    let stat = target.map(rustix::fs::fstat).transpose()?;
+    let directory = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
+    let octal = directory.map(|stat| octal(stat.st_mode & 0o7777));
+    let mode = octal.as_ref().and_then(|digits| CStr::from_bytes_with_nul(digits).ok());
+    let mode = mode.map(|mode| (c"mode", Some(mode)));
+    filesystem(kind, source.as_deref(), MountPlan::options(options).chain(mode), mount.attributes.set)
+}
+
+/// The permissions in four octal digits, with the zero that ends a string.
+fn octal(mode: u32) -> [u8; 5] {
+    let digit = |shift: u32| b'0' + (mode >> shift & 7) as u8;
+    [digit(9), digit(6), digit(3), digit(0), 0]
 }
 
 /// Changes what is mounted on a path already.
@@ -253,51 +301,22 @@ fn make_parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> rustix::io::Result<(
     let mut buffer = [0_u8; libc::PATH_MAX as usize];
     buffer.get_mut(..parent.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(parent);
     let parent = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
-    Ok((make_dirs_c(root, parent)?, name))
-}
-
-/// A directory for each v1 hierarchy in the tmpfs just attached, as the container's own cgroup namespace sees it.
-fn attach_hierarchies(
-    root: BorrowedFd<'_>,
-    mount: &MountPlan,
-    hierarchies: &[(std::ffi::CString, Vec<std::ffi::CString>)],
-) -> rustix::io::Result<()> {
-    let top = open_c(root, &mount.target, TARGET | OFlags::DIRECTORY)?;
-    for (name, options) in hierarchies {
-        let options = options.iter().map(|option| {
-            // `name=systemd` has a value, the controllers have none.
-            match option.as_bytes().iter().position(|&b| b == b'=') {
-                Some(_) => (c"name", CStr::from_bytes_with_nul(&option.as_bytes_with_nul()[5..]).ok()),
-                None => (option.as_c_str(), None),
-            }
-        });
-        let hierarchy = filesystem(c"cgroup", Some(c"cgroup"), options, mount.attributes.set)?;
-        rustix::fs::mkdirat(&top, name.as_c_str(), Mode::from_raw_mode(0o755))?;
-        let target = rustix::fs::openat(
-            &top,
-            name.as_c_str(),
-            TARGET | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        if mount.read_only_last {
-            let attributes = Attributes { set: Attributes::RDONLY, ..Attributes::default() };
-            set_attributes(&hierarchy, attributes, false, None)?;
-        }
-        attach(&hierarchy, &target)?;
-    }
-    Ok(())
+    Ok((make_dirs_c(root, parent, Dangling::Refused)?, name))
 }
 
 fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> rustix::io::Result<()> {
     if let Some(host) = &device.host {
-        return attach(host, target(root, &device.path, true)?.0);
+        return attach(host, target(root, &device.path, true, Dangling::Refused)?.0);
     }
     let (parent, name) = make_parent(root, &device.path)?;
     match mknodat(&parent, name, device.kind, device.mode, device.number) {
         // In somebody's user namespace: the host's node serves, which can still be reached.
         Err(Errno::PERM) => {
             let host = rustix::fs::open(c"/", TARGET | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-            return attach(clone_tree(&host, &device.path, false)?, target(root, &device.path, true)?.0);
+            return attach(
+                clone_tree(&host, &device.path, false)?,
+                target(root, &device.path, true, Dangling::Refused)?.0,
+            );
         }
         // The image brought one: it must be the same device.
         Err(Errno::EXIST) => {

@@ -50,7 +50,7 @@ pub(crate) fn plan(resources: &Resources) -> Result<Limits> {
             })
             .collect(),
         huge_pages: resources.hugepage_limits.iter().map(|h| (h.page_size.clone(), h.limit)).collect(),
-        devices: resources.devices.iter().map(rule).collect(),
+        devices: resources.devices.iter().filter(|rule| says_something(rule)).map(rule).collect(),
         unified: resources.unified.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
     };
     // The devices the specification promises every container work, whatever the rules say.
@@ -95,6 +95,11 @@ fn numbers(field: &str, index: usize, major: i64, minor: i64) -> Result<(u32, u3
             rule: "must be the numbers of a block device".into(),
         })
     })
+}
+
+/// Letters that mean nothing are warned of.
+fn says_something(rule: &DeviceCgroup) -> bool {
+    rule.access.is_empty() || rule.access.contains(['r', 'w', 'm'])
 }
 
 fn rule(rule: &DeviceCgroup) -> DeviceRule {

@@ -11,7 +11,7 @@ pub(crate) mod options;
 pub(crate) mod process;
 mod schedule;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -112,6 +112,11 @@ pub(crate) struct RootPlan {
     pub(crate) read_only: bool,
     /// What the container's mount namespace gets of the host's later mounts.
     pub(crate) host_propagation: MountPropagationFlags,
+    /// What the container's root gets of later mounts below `root.path`.
+    pub(crate) below: MountPropagationFlags,
+    /// The host's trees are cloned before they are cut off from the host's later mounts: what is shared stays shared with
+    /// the host.
+    pub(crate) shares_volumes: bool,
     /// The propagation of the container's own root.
     pub(crate) propagation: MountPropagationFlags,
 }
@@ -147,7 +152,8 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
     let mut warnings = Vec::new();
     let modules = || label::Modules::of(Path::new("/sys"));
     let label = label::of_mounts(&linux.mount_label, modules, &mut warnings)?;
-    let surroundings = mounts::Surroundings { bundle, linux, label: label.as_deref() };
+    let root_path = bundle.join(spec.root.as_ref().map_or("", |root| root.path.as_str()));
+    let surroundings = mounts::Surroundings { bundle, root: &root_path, linux, label: label.as_deref() };
     let text = |s: &str| (!s.is_empty()).then(|| s.as_bytes().to_vec());
     let below_root = |paths: &[String]| paths.iter().map(|p| relative(p)).collect::<Result<Vec<_>>>();
     Ok(Plan {
@@ -157,6 +163,13 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
             stage: cstring(stage.as_os_str().as_encoded_bytes())?,
             read_only: spec.root.as_ref().is_some_and(|r| r.readonly),
             host_propagation: host_propagation(linux.rootfs_propagation),
+            below: match linux.rootfs_propagation {
+                Some(RootfsPropagation::Slave | RootfsPropagation::Rslave) => {
+                    MountPropagationFlags::DOWNSTREAM
+                }
+                _ => MountPropagationFlags::PRIVATE,
+            },
+            shares_volumes: own_propagation(linux.rootfs_propagation) == MountPropagationFlags::SHARED,
             propagation: own_propagation(linux.rootfs_propagation),
         },
         mounts: spec
@@ -167,7 +180,7 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         devices: devices(spec, linux, namespaces.has_user())?,
         foreign_dev: foreign_dev(spec),
         sysctls: sysctls(linux)?,
-        masked: below_root(&linux.masked_paths)?,
+        masked: once(below_root(&linux.masked_paths)?),
         read_only: below_root(&linux.readonly_paths)?,
         hostname: text(&spec.hostname),
         domainname: text(&spec.domainname),
@@ -179,6 +192,18 @@ pub(crate) fn plan(spec: &Spec, bundle: &Path, root: OwnedFd, stage: &Path) -> R
         warnings,
         namespaces,
     })
+}
+
+/// Each path once, in the order of their first: what is masked twice is two mounts on each other.
+fn once(paths: Vec<CString>) -> Vec<CString> {
+    let mut seen = std::collections::HashSet::new();
+    paths.into_iter().filter(|path| seen.insert(normal(path))).collect()
+}
+
+/// A path without the slashes and dots that change nothing.
+fn normal(path: &CStr) -> Vec<u8> {
+    let names = path.to_bytes().split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b"."));
+    names.collect::<Vec<_>>().join(&b'/')
 }
 
 fn relative(path: &str) -> Result<CString> {

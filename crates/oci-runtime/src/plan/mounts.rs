@@ -8,7 +8,7 @@ use kernel::mount::Attributes;
 use kernel::{Act, process::cstring};
 use rustix::mount::MountPropagationFlags;
 
-use super::idmap;
+use super::idmap::{self, Idmap};
 use super::options::{Bits, Meaning, meaning};
 use crate::contract::{Linux, Mount, NamespaceType};
 use crate::{Error, Result};
@@ -25,6 +25,8 @@ pub(crate) struct MountPlan {
     /// Given to the detached mount.
     pub(crate) attributes: Attributes,
     pub(crate) recursive_attributes: Attributes,
+    /// Bits that its source may have and nobody asked for: cleared where the kernel lets this process.
+    pub(crate) unasked: u64,
     /// Its ids are mapped as the container's new user namespace maps them, once that is made; true: with all below.
     pub(crate) waits_for_ids: Option<bool>,
     /// A tmpfs that starts with what the directory under it holds.
@@ -46,6 +48,9 @@ pub(crate) enum Source {
     /// A tree that the child clones, which may do all its parent may: since Linux 6.8 a mount table is in the order in
     /// which mounts were made, and programs take the last that fits for the one on top.
     Path { path: CString, recursive: bool, is_dir: bool },
+    /// A tree of the container's own, with what was mounted in it before: cloned by the child when its turn comes. With
+    /// the user namespace that maps its ids, and whether with all below.
+    Inside { path: CString, recursive: bool, idmap: Option<(OwnedFd, bool)> },
     /// What is mounted there already; options are for the whole filesystem.
     Remount { options: Vec<(CString, Option<CString>)> },
     /// The view of the container's own cgroups: v2, or a tmpfs with a directory a v1 hierarchy.
@@ -63,20 +68,31 @@ impl Source {
 #[derive(Debug)]
 pub(crate) enum CgroupView {
     V2,
-    /// Name of the directory, and the options that select the hierarchy.
-    V1(Vec<(CString, Vec<CString>)>),
+    /// Name of the directory, and the options that select the hierarchy. `own` shows each from the container's own cgroup
+    /// on, where no cgroup namespace does.
+    V1 {
+        hierarchies: Vec<(CString, Vec<CString>)>,
+        own: bool,
+    },
 }
 
 /// What mounts are planned in.
 pub(crate) struct Surroundings<'a> {
     /// What relative sources are relative to.
     pub(crate) bundle: &'a Path,
+    /// Where the host has the container's root.
+    pub(crate) root: &'a Path,
     pub(crate) linux: &'a Linux,
     /// The SELinux context of the container's filesystems.
     pub(crate) label: Option<&'a CStr>,
 }
 
 impl Surroundings<'_> {
+    /// A path of the host as one inside the container's root, if it leads there by its words.
+    fn inside<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        path.strip_prefix(self.root).ok().filter(|_| self.root != Path::new("/"))
+    }
+
     /// Before it changes its root the child sees what this process sees, with the same rights.
     fn sees_host(&self) -> bool {
         let new = |kind| self.linux.namespace(kind).is_none_or(|n| n.path.is_empty());
@@ -102,6 +118,7 @@ pub(crate) fn plan(
     }
     let spread = if all { &mut recursive } else { &mut own };
     spread.0.propagation = u64::from(kind.bits() & !MountPropagationFlags::REC.bits());
+    let unasked = if bind && !remount { unasked(&own.0, surroundings.linux) } else { 0 };
     let idmap = idmap::plan(mount, idmap, surroundings.linux)?;
     let mut waits_for_ids = None;
     let mut label = None;
@@ -116,11 +133,23 @@ pub(crate) fn plan(
         }
         Source::Remount { options: filesystem }
     } else if bind {
-        let tree = bind_source(mount, surroundings, idmap.is_some())?;
-        waits_for_ids = idmap::apply(idmap, &tree, mount)?;
-        tree
+        let path = surroundings.bundle.join(&mount.source);
+        let own_user = surroundings.linux.namespace(NamespaceType::User).is_some();
+        let recursive = !mount.has("bind") || mount.has("rbind");
+        let inside = |path: &Path| cstring(path.as_os_str().as_encoded_bytes());
+        match (surroundings.inside(&path), idmap) {
+            (Some(path), None) => Source::Inside { path: inside(path)?, recursive, idmap: None },
+            (Some(path), Some(Idmap::By(user, all))) if !own_user => {
+                Source::Inside { path: inside(path)?, recursive, idmap: Some((user, all)) }
+            }
+            (_, idmap) => {
+                let tree = bind_source(mount, &path, recursive, surroundings, idmap.is_some())?;
+                waits_for_ids = idmap::apply(idmap, &tree, mount)?;
+                tree
+            }
+        }
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
-        Source::Cgroup(cgroup_view()?)
+        Source::Cgroup(cgroup_view(surroundings.linux.namespace(NamespaceType::Cgroup).is_none())?)
     } else {
         let source = match mount.source.as_str() {
             "" | "none" => None,
@@ -138,7 +167,9 @@ pub(crate) fn plan(
     if read_only_last {
         own.0.set &= !Attributes::RDONLY;
     }
-    let target = mount.destination.trim_start_matches('/');
+    // Some name the place as the host sees it.
+    let destination = surroundings.inside(Path::new(&mount.destination)).and_then(Path::to_str);
+    let target = destination.unwrap_or(&mount.destination).trim_start_matches('/');
     let target = cstring(if target.is_empty() { b"." } else { target.as_bytes() })?;
     Ok(MountPlan {
         target,
@@ -147,11 +178,25 @@ pub(crate) fn plan(
         read_only_last,
         attributes: own.0,
         recursive_attributes: recursive.0,
+        unasked,
         waits_for_ids,
         copy_up,
         label,
         shown,
     })
+}
+
+/// A bind mount that is given attributes has those and no others: what else its source has (`nosuid`, say) is taken away,
+/// as the usual runtimes do. Without any it is as its source. In a user namespace the kernel keeps attributes that protect
+/// the host, so they stay there.
+fn unasked(own: &Attributes, linux: &Linux) -> u64 {
+    const LOCKED: u64 = Attributes::RDONLY | Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
+    let all = match linux.namespace(NamespaceType::User) {
+        _ if own.set | own.clear == 0 => 0,
+        Some(_) => Attributes::NOSYMFOLLOW,
+        None => LOCKED | Attributes::NOSYMFOLLOW,
+    };
+    all & !own.set
 }
 
 /// The options of one mount, sorted.
@@ -203,10 +248,14 @@ fn read_options(mount: &Mount, warnings: &mut Vec<String>) -> Result<Options> {
     Ok(options)
 }
 
-fn bind_source(mount: &Mount, surroundings: &Surroundings<'_>, mapped: bool) -> Result<Source> {
-    let path = surroundings.bundle.join(&mount.source);
+fn bind_source(
+    mount: &Mount,
+    path: &Path,
+    recursive: bool,
+    surroundings: &Surroundings<'_>,
+    mapped: bool,
+) -> Result<Source> {
     let c_path = cstring(path.as_os_str().as_encoded_bytes())?;
-    let recursive = !mount.has("bind") || mount.has("rbind");
     let say = || format!("{} to bind it on {}", path.display(), mount.destination);
     let is_dir = |stat: rustix::fs::Stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
     if !mapped && surroundings.sees_host() {
@@ -218,7 +267,7 @@ fn bind_source(mount: &Mount, surroundings: &Surroundings<'_>, mapped: bool) -> 
     Ok(Source::Tree { tree, is_dir })
 }
 
-fn cgroup_view() -> Result<CgroupView> {
+fn cgroup_view(own: bool) -> Result<CgroupView> {
     if kernel::cgroup::layout()? == kernel::cgroup::Layout::Unified {
         return Ok(CgroupView::V2);
     }
@@ -234,7 +283,7 @@ fn cgroup_view() -> Result<CgroupView> {
         };
         hierarchies.push((cstring(name.as_bytes())?, selected));
     }
-    Ok(CgroupView::V1(hierarchies))
+    Ok(CgroupView::V1 { hierarchies, own })
 }
 
 impl MountPlan {
@@ -271,7 +320,11 @@ mod tests {
     fn plan(mount: &Mount, bundle: &Path) -> Result<MountPlan> {
         let mut warnings = Vec::new();
         let linux = Linux::default();
-        let planned = super::plan(mount, &Surroundings { bundle, linux: &linux, label: None }, &mut warnings);
+        let planned = super::plan(
+            mount,
+            &Surroundings { bundle, root: Path::new("/b/rootfs"), linux: &linux, label: None },
+            &mut warnings,
+        );
         assert!(warnings.is_empty(), "{warnings:?}");
         planned
     }
@@ -299,6 +352,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bind_mount_with_attributes_has_no_others() {
+        let of = |options: &[&str]| plan(&mount("bind", options), Path::new("/")).unwrap().unasked;
+        let locked = Attributes::RDONLY | Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
+        assert_eq!(of(&["bind", "rprivate", "rro"]), 0);
+        assert_eq!(of(&["rbind", "ro"]), (locked | Attributes::NOSYMFOLLOW) & !Attributes::RDONLY);
+        assert_eq!(of(&["rbind", "rw"]), locked | Attributes::NOSYMFOLLOW);
+        assert_eq!(plan(&mount("tmpfs", &["ro"]), Path::new("/")).unwrap().unasked, 0);
+    }
+
+    #[test]
     fn only_a_tmpfs_is_copied_into() {
         assert!(plan(&mount("tmpfs", &["tmpcopyup"]), Path::new("/")).unwrap().copy_up);
         let error = plan(&mount("proc", &["tmpcopyup"]), Path::new("/")).unwrap_err();
@@ -308,7 +371,8 @@ mod tests {
     #[test]
     fn what_a_bind_mount_cannot_have_is_a_warning() {
         let linux = Linux::default();
-        let surroundings = Surroundings { bundle: Path::new("/"), linux: &linux, label: None };
+        let surroundings =
+            Surroundings { bundle: Path::new("/"), root: Path::new("/b/rootfs"), linux: &linux, label: None };
         let mut warnings = Vec::new();
         super::plan(&mount("bind", &["bind", "mode=755", "sync", "ro"]), &surroundings, &mut warnings)
             .unwrap();
@@ -319,8 +383,12 @@ mod tests {
     #[test]
     fn labels_go_where_labels_can_go() {
         let linux = Linux::default();
-        let surroundings =
-            Surroundings { bundle: Path::new("/"), linux: &linux, label: Some(c"u:object_r:t:s0") };
+        let surroundings = Surroundings {
+            bundle: Path::new("/"),
+            root: Path::new("/b/rootfs"),
+            linux: &linux,
+            label: Some(c"u:object_r:t:s0"),
+        };
         let of = |kind: &str| super::plan(&mount(kind, &[]), &surroundings, &mut Vec::new()).unwrap();
         let options = |plan: &MountPlan| match &plan.source {
             Source::Filesystem { options, .. } => options.clone(),

@@ -229,7 +229,7 @@ fn missing_program(bench: &Bench) -> Outcome {
         let done = bench.run(&[command, &bench.id]);
         check(done.code == 1 && done.err.contains("\"no-such-program\""), || done.err.clone())?;
         // Callers look for these words.
-        check(done.err.to_lowercase().contains("no such file or directory"), || done.err)?;
+        check(done.err.contains("executable file not found in $PATH"), || done.err)?;
         bench.nothing_is_left()?;
     }
     fs::write(bench.bundle().join("rootfs/bin/no-program"), "text")?;

@@ -167,18 +167,27 @@ fn intel_rdt(rdt: &IntelRdt) -> Verdict {
     Ok(())
 }
 
+/// How many numbers a part of a list stands for that is a number or a range.
+fn length(part: &str) -> u32 {
+    let number = |text: &str| text.trim().parse::<u32>().unwrap_or_default();
+    part.split_once('-').map_or(1, |(first, last)| 1 + number(last).saturating_sub(number(first)))
+}
+
 fn memory_policy(policy: &MemoryPolicy) -> Verdict {
-    id_list("linux.memoryPolicy.nodes", &policy.nodes)?;
+    let field = "linux.memoryPolicy.nodes";
+    id_list(field, &policy.nodes).map_err(|_| {
+        let rule = "invalid memory policy nodes: must be a list of numbers and ranges; write it as in 0-3,7";
+        broken(field, &policy.nodes, rule)
+    })?;
     match policy.mode {
         MemoryPolicyMode::MpolDefault | MemoryPolicyMode::MpolLocal if !policy.nodes.is_empty() => {
-            Err(broken("linux.memoryPolicy.nodes", &policy.nodes, "this mode takes no nodes; remove them"))
+            let count: u32 = policy.nodes.split(',').map(length).sum();
+            Err(broken(field, &policy.nodes, format!("mode requires 0 nodes but got {count}; remove them")))
         }
         MemoryPolicyMode::MpolDefault | MemoryPolicyMode::MpolLocal | MemoryPolicyMode::MpolPreferred => {
             Ok(())
         }
-        _ if policy.nodes.is_empty() => {
-            Err(broken("linux.memoryPolicy.nodes", "", "this mode needs nodes; name at least one"))
-        }
+        _ if policy.nodes.is_empty() => Err(broken(field, "", "this mode needs nodes; name at least one")),
         _ => Ok(()),
     }
 }

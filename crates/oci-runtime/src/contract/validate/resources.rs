@@ -34,13 +34,6 @@ fn devices(resources: &Resources) -> Verdict {
         if matches!(rule.kind, Some(DeviceType::Fifo | DeviceType::Unbuffered)) {
             return Err(broken(&format!("{field}.type"), &rule.kind, "a rule is for a, b or c"));
         }
-        if rule.access.bytes().any(|b| !b"rwm".contains(&b)) {
-            return Err(broken(
-                &format!("{field}.access"),
-                &rule.access,
-                "must be of the letters r, w and m",
-            ));
-        }
         for (name, number) in [("major", rule.major), ("minor", rule.minor)] {
             if number.is_some_and(|n| !(-1..=i64::from(u32::MAX)).contains(&n)) {
                 return Err(broken(

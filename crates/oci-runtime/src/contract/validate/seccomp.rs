@@ -50,8 +50,10 @@ fn notify(seccomp: &Seccomp, names: &[String], field: &str) -> Verdict {
     match names.iter().find(|name| matches!(name.as_str(), "write" | "sendmsg")) {
         None => Ok(()),
         Some(name) => {
-            let rule =
-                "SCMP_ACT_NOTIFY cannot be for a call with which runtimes hand the listener over; remove it";
+            let rule = format!(
+                "SCMP_ACT_NOTIFY cannot be used for the {name} syscall: with it runtimes hand the listener over; \
+                 remove it"
+            );
             Err(broken(&format!("{field}.names"), name, rule))
         }
     }

@@ -20,6 +20,15 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
     if spec.hooks.as_ref().is_some_and(|hooks| !hooks.prestart.is_empty()) {
         warnings.push("hooks.prestart is deprecated: use createRuntime".to_owned());
     }
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    for (i, rule) in resources.iter().flat_map(|resources| resources.devices.iter().enumerate()) {
+        if let Some(letter) = rule.access.chars().find(|letter| !matches!(letter, 'r' | 'w' | 'm')) {
+            warnings.push(format!(
+                "linux.resources.devices[{i}].access is {:?}: {letter:?} has no effect; give letters of r, w and m",
+                rule.access
+            ));
+        }
+    }
     let memory = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()?.memory);
     for (field, given) in [
         ("kernel", memory.is_some_and(|memory| memory.kernel.is_some())),
