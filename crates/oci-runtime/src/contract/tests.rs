@@ -260,10 +260,12 @@ fn mappings_do_not_overlap_or_overflow() {
 fn what_is_merely_odd_is_a_warning() {
     let mut config = with("/mounts", json!([{"destination": "proc", "type": "proc"}]));
     config["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_TIME_TRAVEL"]});
+    config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rx"}, {"allow": false, "access": "rwm"}]});
     let spec = parse(config.to_string().as_bytes()).unwrap();
     validate(&spec).unwrap();
     let warnings = warnings(&spec);
-    assert!(warnings.len() == 2 && warnings[1].contains("CAP_TIME_TRAVEL"), "{warnings:?}");
+    assert!(warnings.len() == 3 && warnings[1].contains("CAP_TIME_TRAVEL"), "{warnings:?}");
+    assert!(warnings[2].starts_with("linux.resources.devices[0].access is \"rx\": 'x' "), "{warnings:?}");
 }
 
 #[test]

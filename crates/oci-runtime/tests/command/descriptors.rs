@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("descriptors_are_inherited_if_asked_and_only_then", inherited),
     ("descriptors_of_the_service_manager_come_along", activation),
     ("a_seccomp_agent_gets_its_descriptor", agent),
+    ("a_descriptor_of_the_process_is_sent_if_asked", pidfd),
 ];
 
 /// Runs `sextant-oci` with further descriptors open, and returns what it prints.
@@ -86,6 +87,36 @@ fn activation(bench: &Bench) -> Outcome {
 fn told(listener: &UnixListener) -> Result<(Value, OwnedFd), Box<dyn std::error::Error>> {
     let (message, fd) = testkit::receive(listener)?;
     Ok((serde_json::from_slice(&message)?, fd))
+}
+
+fn pidfd(bench: &Bench) -> Outcome {
+    let path = bench.path("pidfd.sock");
+    let socket = path.display().to_string();
+    bench.configure(&bench.sleeper());
+    let nobody = bench.run(&["run", "-d", "--pidfd-socket", &socket, &bench.id]);
+    check(nobody.code == 1 && nobody.err.contains("--pidfd-socket"), || nobody.err)?;
+    bench.nothing_is_left()?;
+    let listener = UnixListener::bind(&path)?;
+    for (command, name) in [("create", "standard"), ("run", "standard")] {
+        let detach = if command == "run" { &["-d"][..] } else { &[] };
+        let mut run = bench.command();
+        run.arg(command).args(detach).args(["--pidfd-socket", &socket, &bench.id]);
+        bench.run_command(&mut run).ok()?;
+        let (word, pidfd) = testkit::receive(&listener)?;
+        let pid = bench.run(&["state", &bench.id]).ok()?.json()?["pid"].clone();
+        let sent = kernel::process::pid_of(pidfd.as_fd())?;
+        check(word == name.as_bytes() && pid == sent, || format!("{command}: {pid} {sent}"))?;
+        bench.run(&["delete", "-f", &bench.id]).ok()?;
+    }
+    bench.start_sleeper()?;
+    let file = bench.path("pid").display().to_string();
+    let args = ["exec", "-d", "--pid-file", &file, "--pidfd-socket", &socket, &bench.id, "sleep", "100"];
+    bench.run(&args).ok()?;
+    let (word, pidfd) = testkit::receive(&listener)?;
+    let sent = kernel::process::pid_of(pidfd.as_fd())?;
+    check(word == b"setns" && std::fs::read_to_string(&file)? == sent.to_string(), || sent.to_string())?;
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    Ok(())
 }
 
 fn agent(bench: &Bench) -> Outcome {

@@ -13,6 +13,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec_takes_a_process_file", file),
     ("exec_detached_writes_its_number", detached),
     ("exec_enters_a_cgroup_below", below),
+    ("exec_enters_a_cgroup_of_single_controllers", single),
+    ("exec_adds_a_capability_that_is_inheritable_as_ambient_too", ambient),
     ("home_is_the_users_in_the_containers_table", home),
 ];
 
@@ -120,6 +122,74 @@ fn below(bench: &Bench) -> Outcome {
     // Deleting removes what is below, too.
     bench.run(&["delete", "-f", &bench.id]).ok()?;
     Ok(())
+}
+
+fn single(bench: &Bench) -> Outcome {
+    bench.start_sleeper()?;
+    for (args, words) in [
+        (&["--cgroup", ".."][..], "bad sub cgroup path"),
+        (&["--cgroup", "pids:../x"], "bad sub cgroup path"),
+        (&["--cgroup", "whaaat:/"], "unknown controller \"whaaat\""),
+        (&["--cgroup", "sub", "--cgroup", "pids:sub"], "give it alone"),
+    ] {
+        let done = bench.run_command(bench.command().arg("exec").args(args).args([&bench.id, "true"]));
+        check(done.code == 255 && done.err.contains(words), || format!("{args:?}: {}", done.err))?;
+    }
+    if !matches!(kernel::cgroup::layout()?, kernel::cgroup::Layout::Unified) {
+        let missing = bench.run(&["exec", "--cgroup", "pids:sub", &bench.id, "true"]);
+        check(missing.code == 255 && missing.err.contains("pids") && missing.err.contains("sub"), || {
+            missing.err
+        })?;
+        for name in ["pids", "memory"] {
+            fs::create_dir(std::path::Path::new("/sys/fs/cgroup").join(name).join(&bench.id).join("sub"))?;
+        }
+        let args = [
+            "exec",
+            "--cgroup",
+            "pids:sub",
+            "--cgroup",
+            "memory:/sub",
+            &bench.id,
+            "cat",
+            "/proc/self/cgroup",
+        ];
+        let table = bench.run(&args).ok()?.out;
+        let place = |name: &str| {
+            let line = table.lines().find(|line| line.split(':').nth(1) == Some(name)).unwrap_or_default();
+            line.rsplit(':').next().unwrap_or_default().to_owned()
+        };
+        let (own, below) = (format!("/{}", bench.id), format!("/{}/sub", bench.id));
+        check(place("pids") == below && place("memory") == below && place("freezer") == own, || {
+            table.clone()
+        })?;
+    }
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    Ok(())
+}
+
+fn ambient(bench: &Bench) -> Outcome {
+    let mut spec = bench.sleeper();
+    spec["process"]["capabilities"] = json!({
+        "bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        "effective": ["CAP_KILL"], "inheritable": ["CAP_CHOWN", "CAP_SYSLOG"], "ambient": ["CAP_CHOWN"],
+    });
+    bench.configure(&spec);
+    bench.run(&["run", "-d", &bench.id]).ok()?;
+    for (added, expected) in [("CAP_SYSLOG", "0000000400000001"), ("CAP_NET_RAW", "0000000000000001")] {
+        let done = bench.run(&["exec", "--cap", added, &bench.id, "cat", "/proc/self/status"]).ok()?;
+        let line = done.out.lines().find(|line| line.starts_with("CapAmb")).unwrap_or_default().to_owned();
+        check(line.ends_with(expected) && done.err.is_empty(), || format!("{added}: {line} {}", done.err))?;
+    }
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    // One that cannot be ambient is told, with why.
+    spec["process"]["capabilities"]["ambient"] = json!(["CAP_CHOWN", "CAP_KILL"]);
+    spec["process"]["args"] = json!(["/bin/true"]);
+    bench.configure(&spec);
+    let done = bench.run(&["run", &bench.id]).ok()?;
+    check(
+        done.err.contains("can't raise ambient capability CAP_KILL: ") && !done.err.contains("CHOWN"),
+        || done.err,
+    )
 }
 
 fn home(bench: &Bench) -> Outcome {

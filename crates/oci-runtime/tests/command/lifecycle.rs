@@ -16,6 +16,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("run_keeps_its_record_if_asked", kept),
     ("a_short_program_is_not_missed", short),
     ("signals_go_to_the_container", signals),
+    ("a_container_that_waits_for_its_start_is_ended_by_term", term_before_start),
+    ("kill_reaches_what_a_first_process_without_a_pid_namespace_left", left_behind),
+    ("a_named_root_must_be_there_to_be_listed", missing_root),
     ("without_a_pid_namespace_all_processes_go", shared_pids),
     ("a_failed_create_leaves_nothing", failed_create),
     ("a_container_is_made_once", twice),
@@ -29,6 +32,55 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_was_just_killed_is_deleted_without_force", killed_and_deleted),
     ("without_a_mount_namespace_its_mounts_go_with_it", shared_mounts),
 ];
+
+fn term_before_start(bench: &Bench) -> Outcome {
+    bench.configure(&bench.sleeper());
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        bench.run(&["create", &bench.id]).ok()?;
+        bench.run(&["kill", &bench.id, "0"]).ok()?;
+        bench.run(&["kill", &bench.id, signal]).ok()?;
+        bench.until("it ends", || bench.status().is_ok_and(|status| status == "stopped"))?;
+        let gone = bench.run(&["kill", &bench.id, "0"]);
+        check(gone.code == 1 && gone.err.contains("container not running"), || gone.err)?;
+        bench.run(&["kill", "--all", &bench.id, "0"]).ok()?;
+        bench.run(&["delete", &bench.id]).ok()?;
+    }
+    // The program itself is reached by them again.
+    bench.start_sleeper()?;
+    let status = bench.run(&["exec", &bench.id, "cat", "/proc/1/status"]).ok()?.out;
+    let blocked = status.lines().find(|line| line.starts_with("SigBlk")).unwrap_or_default().to_owned();
+    check(blocked.ends_with("0000000000000000"), || blocked)?;
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    Ok(())
+}
+
+fn left_behind(bench: &Bench) -> Outcome {
+    let mut spec = bench.sleeper();
+    spec["linux"]["namespaces"].as_array_mut().ok_or("no namespaces")?.retain(|n| n["type"] != "pid");
+    bench.configure(&spec);
+    bench.run(&["run", "-d", &bench.id]).ok()?;
+    bench.run(&["exec", "-d", &bench.id, "sleep", "100"]).ok()?;
+    let pid = bench.run(&["state", &bench.id]).ok()?.json()?["pid"].as_i64().ok_or("no pid")?;
+    let pidfd = kernel::process::pidfd(i32::try_from(pid)?)?;
+    kernel::process::signal(std::os::fd::AsFd::as_fd(&pidfd), 9)?;
+    bench.until("it is stopped", || bench.status().is_ok_and(|status| status == "stopped"))?;
+    let left = bench.run(&["ps", "-f", "json", &bench.id]).ok()?.json()?;
+    check(left.as_array().is_some_and(|pids| !pids.is_empty()), || "nobody is left".into())?;
+    bench.run(&["kill", &bench.id, "KILL"]).ok()?;
+    let left = bench.run(&["ps", "-f", "json", &bench.id]).ok()?.json()?;
+    check(left == json!([]), || left.to_string())?;
+    let again = bench.run(&["kill", &bench.id, "KILL"]);
+    check(again.code == 1 && again.err.contains("container not running"), || again.err)?;
+    bench.run(&["delete", &bench.id]).ok()?;
+    Ok(())
+}
+
+fn missing_root(bench: &Bench) -> Outcome {
+    let missing = bench.path("not-there").display().to_string();
+    let mut command = std::process::Command::new(bench.path("sextant-oci"));
+    let done = bench.run_command(command.args(["--root", &missing, "list"]));
+    check(done.code == 1 && done.err.contains("not-there"), || done.err)
+}
 
 fn killed_and_deleted(bench: &Bench) -> Outcome {
     for _ in 0..5 {
@@ -259,7 +311,20 @@ fn processes(bench: &Bench) -> Outcome {
     check(table.starts_with("UID") && table.lines().count() == 3 && table.contains("sleep 100"), || table)?;
     let table = bench.run(&["ps", &bench.id, "-o", "pid,comm"]).ok()?.out;
     check(table.lines().next().is_some_and(|l| l.split_whitespace().eq(["PID", "COMM"])), || table)?;
-    let list = bench.run(&["list", "--format", "json"]).ok()?.json()?;
+    let table = bench.run(&["ps", &bench.id]).ok()?.out;
+    check(table.lines().nth(1).is_some_and(|line| line.starts_with("root ")), || table)?;
+    let table = bench.run(&["ps", &bench.id, "-e", "-x"]).ok()?.out;
+    check(
+        table.lines().next().is_some_and(|l| {
+            l.starts_with(' ') && l.split_whitespace().eq(["PID", "TTY", "STAT", "TIME", "COMMAND"])
+        }),
+        || table,
+    )?;
+    let list = bench.run(&["list", "--format", "json"]).ok()?;
+    let order = ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations", "owner"];
+    let places: Vec<_> = order.iter().map(|key| list.out.find(&format!("\"{key}\":"))).collect();
+    check(places.is_sorted() && places[0].is_some(), || list.out.clone())?;
+    let list = list.json()?;
     check(list[0]["id"] == bench.id.as_str() && list[0]["status"] == "running", || list.to_string())?;
     let quiet = bench.run(&["list", "-q"]).ok()?.out;
     check(quiet.trim() == bench.id, || quiet)?;

@@ -12,6 +12,7 @@ mod hooks;
 mod lifecycle;
 mod limits;
 mod messages;
+mod mounts;
 mod rootless;
 mod systemd;
 mod terminal;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         messages::TESTS,
         apparmor::TESTS,
+        mounts::TESTS,
         rootless::TESTS,
         crash::TESTS,
         systemd::TESTS,

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("messages_go_to_the_log", log),
     ("spec_writes_a_configuration", spec),
     ("features_are_told", features),
+    ("debug_tells_the_stages", debug),
 ];
 
 fn help(bench: &Bench) -> Outcome {
@@ -23,6 +24,12 @@ fn help(bench: &Bench) -> Outcome {
         let text = bench.run(args).ok()?.out;
         check(text.contains("create") && text.contains("--root DIR"), || text)?;
     }
+    for (args, second) in
+        [(&["-h"][..], "   sextant-oci - "), (&["checkpoint", "-h"], "   sextant-oci checkpoint - ")]
+    {
+        let text = bench.run(args).ok()?.out;
+        check(text.starts_with(&format!("NAME:\n{second}")), || text)?;
+    }
     for args in [&["run", "--help"][..], &["run", "-h"], &["help", "run"], &["run", "x", "--help"]] {
         let text = bench.run(args).ok()?.out;
         check(text.contains("--console-socket SOCKET") && text.contains("-d, --detach"), || text)?;
@@ -30,9 +37,43 @@ fn help(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+fn debug(bench: &Bench) -> Outcome {
+    let mut spec = bench.spec(&["/bin/true"]);
+    spec["linux"]["seccomp"] =
+        serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]});
+    bench.configure(&spec);
+    let path = bench.path("log").display().to_string();
+    let done = bench.run(&["--debug", "--log", &path, "run", &bench.id]).ok()?;
+    check(done.err.is_empty(), || done.err)?;
+    let log = fs::read_to_string(&path)?;
+    for stage in [
+        "nsexec container setup",
+        "child process in init()",
+        "\"seccomp filter flags: 2\"",
+        "init: closing the pipe",
+    ] {
+        check(log.matches(stage).count() == 1, || format!("{stage}: {log}"))?;
+    }
+    bench.start_sleeper()?;
+    spec["process"]["execCPUAffinity"] = serde_json::json!({"initial": "0"});
+    let process = bench.path("process.json");
+    let mut process_spec = spec["process"].clone();
+    process_spec["args"] = serde_json::json!(["/bin/true"]);
+    fs::write(&process, process_spec.to_string())?;
+    let done =
+        bench.run(&["--debug", "exec", "--process", &process.display().to_string(), &bench.id]).ok()?;
+    check(
+        done.err.contains("nsexec: affinity: 0x1") && done.err.contains("setns_init: about to exec"),
+        || done.err,
+    )?;
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    Ok(())
+}
+
 fn wrong(bench: &Bench) -> Outcome {
     for (args, part) in [
         (&["strat", "x"][..], "did you mean start?"),
+        (&["foo", "-h"], "No help topic for 'foo'"),
         (&["create", "--bundel", "x", "y"], "did you mean --bundle?"),
         (&["create"], "id is missing"),
         (&["kill", "x", "SIGNONE"], "unknown signal"),
