@@ -124,6 +124,12 @@ impl Created {
                 Some(Message::Ready) => return Ok(()),
                 Some(Message::Console(master)) => self.console = Some(master),
                 Some(Message::Hooks) => self.run_hooks()?,
+                Some(Message::Tree(tree, index)) => {
+                    if let Described::Container(plan) = &self.process {
+                        outside::map_inside(plan, usize::from(index), &tree, self.pid())?;
+                    }
+                    self.say(&Message::Mapped)?;
+                }
                 Some(_) => {}
                 None => return Err(self.vanished()),
             }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::contract::{self, IdMapping};
-use crate::plan::{Plan, describe_idmap, map_tree};
+use crate::plan::{Idmap, MountPlan, Plan, Source, describe_idmap, map_tree};
 use crate::{Result, netdevices};
 
 /// Does it all for the process `pid`. Should the container not come to be, [`give_back`] follows.
@@ -124,15 +124,34 @@ fn map_mounts(plan: &Plan, pid: i32) -> Result<()> {
     for mount in &plan.mounts {
         let (Some(all), Some(tree)) = (mount.waits_for_ids, mount.tree()) else { continue };
         if user.is_none() {
-            let path = format!("/proc/{pid}/ns/user");
-            let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            user = Some(file.act("open", || path)?);
+            user = Some(user_namespace(pid)?);
         }
         if let Some(user) = &user {
-            map_tree(tree, user, all).act("map the ids of", || {
-                describe_idmap(&mount.shown, &format!("/{}", mount.target.to_string_lossy()))
-            })?;
+            map(mount, tree, user, all)?;
         }
     }
     Ok(())
+}
+
+fn user_namespace(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/user");
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    Ok(file.act("open", || path)?)
+}
+
+fn map(mount: &MountPlan, tree: &OwnedFd, user: &OwnedFd, all: bool) -> Result<()> {
+    let say = || describe_idmap(&mount.shown, &format!("/{}", mount.target.to_string_lossy()));
+    Ok(map_tree(tree, user, all).act("map the ids of", say)?)
+}
+
+/// Maps the ids of a tree that the process `pid` took from inside its root, for the mount with this index.
+pub(crate) fn map_inside(plan: &Plan, index: usize, tree: &OwnedFd, pid: i32) -> Result<()> {
+    let Some(mount) = plan.mounts.get(index) else { return Ok(()) };
+    match &mount.source {
+        Source::Inside { idmap: Some(Idmap::By(user, all)), .. } => map(mount, tree, user, *all),
+        Source::Inside { idmap: Some(Idmap::Container(all)), .. } => {
+            map(mount, tree, &user_namespace(pid)?, *all)
+        }
+        _ => Ok(()),
+    }
 }

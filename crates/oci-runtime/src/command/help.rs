@@ -38,9 +38,12 @@ pub(super) static RESTORE: Command = Command {
     run: |context, given| refuse(context, given, "restore"),
 };
 
-fn refuse(_: &Context, _: &Given, verb: &str) -> Result<u8, Failure> {
+fn refuse(_: &Context, given: &Given, verb: &str) -> Result<u8, Failure> {
+    // The words are not read, but what was asked for is named.
+    let option = given.words.iter().find(|word| word.starts_with("--"));
+    let asked = option.map_or_else(String::new, |option| format!(" with {option}"));
     Err(Failure::new(format!(
-        "cannot {verb} a container: this runtime has no checkpoint and restore (use runc or crun with criu)"
+        "cannot {verb} a container{asked}: this runtime has no checkpoint and restore (use runc or crun with criu)"
     )))
 }
 

@@ -260,7 +260,8 @@ fn mappings_do_not_overlap_or_overflow() {
 fn what_is_merely_odd_is_a_warning() {
     let mut config = with("/mounts", json!([{"destination": "proc", "type": "proc"}]));
     config["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_TIME_TRAVEL"]});
-    config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rx"}, {"allow": false, "access": "rwm"}]});
+    config["linux"]["resources"] =
+        json!({"devices": [{"allow": true, "access": "rx"}, {"allow": false, "access": "rwm"}]});
     let spec = parse(config.to_string().as_bytes()).unwrap();
     validate(&spec).unwrap();
     let warnings = warnings(&spec);

@@ -214,7 +214,7 @@ fn make(
         rustix::system::setdomainname(name).at(Step::DomainName, 0)?;
     }
     rootfs::attach_root(plan, slots)?;
-    rootfs::furnish(plan, slots, plan.root.tree.as_fd())?;
+    rootfs::furnish(plan, slots, plan.root.tree.as_fd(), channel)?;
     if let Some(hooks) = &plan.hooks {
         if hooks.pause {
             send(channel, &Message::Hooks).at(Step::CreateContainerHook, 0)?;

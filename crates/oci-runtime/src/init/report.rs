@@ -153,6 +153,8 @@ pub(crate) enum Message {
     Hooks,
     /// A process in between: the container's.
     Born(OwnedFd),
+    /// Child: a tree of its own, whose ids the parent maps: that of the mount with this index.
+    Tree(OwnedFd, u16),
     /// Parent: this process is in its cgroup.
     Placed,
     /// Parent: the ids are mapped.
@@ -194,6 +196,11 @@ pub(crate) fn send(channel: BorrowedFd<'_>, message: &Message) -> rustix::io::Re
         Message::Born(pidfd) => {
             bytes[0] = b'b';
             fd = Some([pidfd.as_fd()]);
+        }
+        Message::Tree(tree, index) => {
+            bytes[0] = b'i';
+            bytes[2..4].copy_from_slice(&index.to_ne_bytes());
+            fd = Some([tree.as_fd()]);
         }
         Message::Placed => bytes[0] = b'p',
         Message::Mapped => bytes[0] = b'm',
@@ -246,7 +253,7 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
         b'h' => Message::Hooks,
         b'd' => Message::HooksDone,
         b't' => Message::Detach,
-        kind @ (b'b' | b'c' | b'l') => {
+        kind @ (b'b' | b'c' | b'i' | b'l') => {
             let fd = ancillary.drain().find_map(|m| match m {
                 RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                 _ => None,
@@ -255,6 +262,7 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
             match kind {
                 b'b' => Message::Born(fd),
                 b'c' => Message::Console(fd),
+                b'i' => Message::Tree(fd, u16::from_ne_bytes([bytes[2], bytes[3]])),
                 _ => Message::Listener(fd),
             }
         }

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
-use super::report::{At, Failure, Step};
+use super::report::{At, Failure, Message, Step, receive, send};
 use crate::plan::{CgroupView, DevicePlan, MountPlan, Plan, Source};
 
 const TARGET: OFlags = OFlags::PATH;
@@ -87,15 +87,26 @@ fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
 }
 
 /// The mount of what is inside the root by now, and whether that is no directory.
-fn make_inside(mount: &MountPlan, root: BorrowedFd<'_>) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
+fn make_inside(
+    mount: &MountPlan,
+    index: usize,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
     let Source::Inside { path, recursive, idmap } = &mount.source else { return Ok(None) };
     let path = if path.is_empty() { c"." } else { path.as_c_str() };
     let source = open_c(root, path, TARGET)?;
     let is_dir = FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode).is_dir();
-    let tree = clone_tree(&source, c"", *recursive)?;
-    if let Some((user, all)) = idmap {
-        let attributes = Attributes { set: Attributes::IDMAP, ..Attributes::default() };
-        set_attributes(&tree, attributes, *all, Some(user))?;
+    let mut tree = clone_tree(&source, c"", *recursive)?;
+    if idmap.is_some() {
+        // That takes rights over the filesystem, which whoever is in a user namespace does not have.
+        let message = Message::Tree(tree, index as u16);
+        send(channel, &message)?;
+        let Message::Tree(back, _) = message else { return Err(Errno::BADMSG) };
+        tree = back;
+        if !matches!(receive(channel)?, Some(Message::Mapped)) {
+            return Err(Errno::PIPE);
+        }
     }
     narrow(&tree, mount)?;
     Ok(Some((tree, !is_dir)))
@@ -129,6 +140,7 @@ pub(super) fn furnish(
     plan: &Plan,
     slots: &mut [Option<OwnedFd>],
     root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
     // Modes below are meant as they stand.
     rustix::process::umask(Mode::empty());
@@ -144,7 +156,9 @@ pub(super) fn furnish(
                 mount.source,
                 Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. }
             );
-            if let Some((tree, is_file)) = make_inside(mount, root).at(Step::MakeMount, index)? {
+            if let Some((tree, is_file)) =
+                make_inside(mount, index, root, channel).at(Step::MakeMount, index)?
+            {
                 (*slot, file) = (Some(tree), is_file);
             }
             // What this runtime makes itself lies in /dev, which no image leads elsewhere.

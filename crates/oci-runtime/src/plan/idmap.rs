@@ -12,7 +12,7 @@ use crate::{Error, Result, outside};
 
 /// Which user namespace maps the ids, and whether those of all mounts below too.
 #[derive(Debug)]
-pub(super) enum Idmap {
+pub(crate) enum Idmap {
     /// One that is there.
     By(OwnedFd, bool),
     /// The container's, which is still to be made.

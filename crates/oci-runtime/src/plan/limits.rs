@@ -27,7 +27,7 @@ pub(crate) fn plan(resources: &Resources) -> Result<Limits> {
         cpu_quota: cpu.quota,
         cpu_period: cpu.period,
         cpu_burst: cpu.burst,
-        cpu_idle: cpu.idle.map(|i| i != 0),
+        cpu_idle: cpu.idle.map(idle).transpose()?,
         cpu_rt_runtime: cpu.realtime_runtime,
         cpu_rt_period: cpu.realtime_period,
         cpus: text(cpu.cpus),
@@ -97,6 +97,18 @@ fn numbers(field: &str, index: usize, major: i64, minor: i64) -> Result<(u32, u3
     })
 }
 
+/// The kernel takes 0 and 1, and so does this: another value would be one of them in its place.
+fn idle(given: i64) -> Result<bool> {
+    match given {
+        0 | 1 => Ok(given == 1),
+        _ => Err(Error::Config(contract::Error::Invalid {
+            field: "linux.resources.cpu.idle".into(),
+            value: given.to_string(),
+            rule: "must be 0 or 1".into(),
+        })),
+    }
+}
+
 /// Letters that mean nothing are warned of.
 fn says_something(rule: &DeviceCgroup) -> bool {
     rule.access.is_empty() || rule.access.contains(['r', 'w', 'm'])
@@ -143,6 +155,7 @@ fn always() -> impl Iterator<Item = DeviceRule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Cpu;
     use crate::default_spec;
 
     #[test]
@@ -185,5 +198,17 @@ mod tests {
         assert!(always().all(|promised| rules[resources.devices.len()..].contains(&promised)));
         resources.devices.clear();
         assert!(plan(&resources).unwrap().devices.is_empty());
+    }
+
+    #[test]
+    fn idle_is_a_switch() {
+        let of = |idle| {
+            plan(&Resources { cpu: Some(Cpu { idle: Some(idle), ..Cpu::default() }), ..Resources::default() })
+        };
+        assert_eq!((of(0).unwrap().cpu_idle, of(1).unwrap().cpu_idle), (Some(false), Some(true)));
+        for bad in [-1, 2] {
+            let error = of(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("linux.resources.cpu.idle is {bad}: must be 0 or 1")), "{error}");
+        }
     }
 }

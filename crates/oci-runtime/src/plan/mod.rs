@@ -26,7 +26,7 @@ use crate::contract::{
 };
 use crate::{Error, Result, netdevices};
 pub(crate) use hooks::{HookPlan, HookPlans};
-pub(crate) use idmap::{describe as describe_idmap, map as map_tree};
+pub(crate) use idmap::{Idmap, describe as describe_idmap, map as map_tree};
 pub(crate) use label::Labels;
 pub(crate) use mounts::{CgroupView, MountPlan, Source};
 pub(crate) use process::ProcessPlan;

@@ -48,9 +48,9 @@ pub(crate) enum Source {
     /// A tree that the child clones, which may do all its parent may: since Linux 6.8 a mount table is in the order in
     /// which mounts were made, and programs take the last that fits for the one on top.
     Path { path: CString, recursive: bool, is_dir: bool },
-    /// A tree of the container's own, with what was mounted in it before: cloned by the child when its turn comes. With
-    /// the user namespace that maps its ids, and whether with all below.
-    Inside { path: CString, recursive: bool, idmap: Option<(OwnedFd, bool)> },
+    /// A tree of the container's own, with what was mounted in it before: cloned by the child when its turn comes, and
+    /// handed to the parent if its ids are mapped.
+    Inside { path: CString, recursive: bool, idmap: Option<Idmap> },
     /// What is mounted there already; options are for the whole filesystem.
     Remount { options: Vec<(CString, Option<CString>)> },
     /// The view of the container's own cgroups: v2, or a tmpfs with a directory a v1 hierarchy.
@@ -134,15 +134,11 @@ pub(crate) fn plan(
         Source::Remount { options: filesystem }
     } else if bind {
         let path = surroundings.bundle.join(&mount.source);
-        let own_user = surroundings.linux.namespace(NamespaceType::User).is_some();
         let recursive = !mount.has("bind") || mount.has("rbind");
         let inside = |path: &Path| cstring(path.as_os_str().as_encoded_bytes());
         match (surroundings.inside(&path), idmap) {
-            (Some(path), None) => Source::Inside { path: inside(path)?, recursive, idmap: None },
-            (Some(path), Some(Idmap::By(user, all))) if !own_user => {
-                Source::Inside { path: inside(path)?, recursive, idmap: Some((user, all)) }
-            }
-            (_, idmap) => {
+            (Some(path), idmap) => Source::Inside { path: inside(path)?, recursive, idmap },
+            (None, idmap) => {
                 let tree = bind_source(mount, &path, recursive, surroundings, idmap.is_some())?;
                 waits_for_ids = idmap::apply(idmap, &tree, mount)?;
                 tree

@@ -160,6 +160,26 @@ fn inside(bench: &Bench) -> Outcome {
     );
     push(&mut spec, json!({"destination": "/one", "source": root.join("mnt/sub/file"), "options": ["bind"]}));
     check(printed(bench, &spec)? == "of the volume\n".repeat(2), || "it is something else".into())?;
+    // With ids that are mapped, which the host does for a container with a user namespace.
+    let root_inside = root.join("mnt");
+    for own_user in [false, true] {
+        let mut spec = bench.spec(&["/bin/sh", "-c", "busybox stat -c %u /final/sub/file"]);
+        let ids = json!([{"containerID": 0, "hostID": 1000, "size": 1000}]);
+        push(&mut spec, json!({"destination": "/mnt", "source": volume, "options": ["bind"]}));
+        push(
+            &mut spec,
+            json!({"destination": "/final", "source": root_inside, "options": ["bind"],
+                "uidMappings": ids, "gidMappings": ids}),
+        );
+        if own_user {
+            spec["linux"]["uidMappings"] = ids.clone();
+            spec["linux"]["gidMappings"] = ids;
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().ok_or("no namespaces")?;
+            namespaces.push(json!({"type": "user"}));
+        }
+        let owner = printed(bench, &spec)?;
+        check(owner.trim() == if own_user { "0" } else { "1000" }, || format!("{own_user}: {owner}"))?;
+    }
     // A link in the root does not lead a source out of it.
     symlink("/etc", root.join("way-out"))?;
     let mut spec = bench.spec(&["/bin/true"]);
