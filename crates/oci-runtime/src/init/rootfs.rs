@@ -145,41 +145,9 @@ pub(super) fn furnish(
     // Modes below are meant as they stand.
     rustix::process::umask(Mode::empty());
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
-        if let Source::Remount { options } = &mount.source {
-            remount(root, mount, options).at(Step::Remount, index)?;
-            continue;
-        }
-        let (target, was_there) = if is_kernels(mount) {
-            plain_target(root, &mount.target).at(Step::MountTarget, index)?
-        } else {
-            let mut file = matches!(
-                mount.source,
-                Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. }
-            );
-            if let Some((tree, is_file)) =
-                make_inside(mount, index, root, channel).at(Step::MakeMount, index)?
-            {
-                (*slot, file) = (Some(tree), is_file);
-            }
-            // What this runtime makes itself lies in /dev, which no image leads elsewhere.
-            let is_dev = mount.target.as_c_str() == c"dev";
-            let dangling = if is_dev { Dangling::Refused } else { Dangling::Followed };
-            target(root, &mount.target, file, dangling).at(Step::MountTarget, index)?
-        };
-        if mount.copy_mode {
-            *slot = Some(tmpfs(mount, was_there.then_some(&target)).at(Step::MakeMount, index)?);
-        }
-        if was_there && mount.copy_up {
-            let tmpfs = fd(mount, slot).at(Step::AttachMount, index)?;
-            super::copyup::copy(target.as_fd(), tmpfs).at(Step::CopyUp, index)?;
-        }
-        attach(fd(mount, slot).at(Step::AttachMount, index)?, &target).at(Step::AttachMount, index)?;
-        if let Some(label) = &mount.label {
-            let top = open_c(root, &mount.target, OFlags::RDONLY | OFlags::DIRECTORY);
-            top.and_then(|top| set_label(&top, label)).at(Step::MountLabel, index)?;
-        }
-        if let Source::Cgroup(CgroupView::V1 { hierarchies, own }) = &mount.source {
-            super::hierarchies::attach(root, mount, hierarchies, *own).at(Step::AttachMount, index)?;
+        match &mount.source {
+            Source::Remount { options } => remount(root, mount, options).at(Step::Remount, index)?,
+            _ => put(mount, index, slot, root, channel)?,
         }
     }
     for (index, device) in plan.devices.iter().enumerate() {
@@ -193,6 +161,45 @@ pub(super) fn furnish(
     }
     for (index, (path, value)) in plan.sysctls.iter().enumerate() {
         set_sysctl(root, path, value).at(Step::Sysctl, index)?;
+    }
+    Ok(())
+}
+
+/// Attaches one mount, made before or now, where it goes.
+fn put(
+    mount: &MountPlan,
+    index: usize,
+    slot: &mut Option<OwnedFd>,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    let (target, was_there) = if is_kernels(mount) {
+        plain_target(root, &mount.target).at(Step::MountTarget, index)?
+    } else {
+        let mut file =
+            matches!(mount.source, Source::Tree { is_dir: false, .. } | Source::Path { is_dir: false, .. });
+        if let Some((tree, is_file)) = make_inside(mount, index, root, channel).at(Step::MakeMount, index)? {
+            (*slot, file) = (Some(tree), is_file);
+        }
+        // What this runtime makes itself lies in /dev, which no image leads elsewhere.
+        let is_dev = mount.target.as_c_str() == c"dev";
+        let dangling = if is_dev { Dangling::Refused } else { Dangling::Followed };
+        target(root, &mount.target, file, dangling).at(Step::MountTarget, index)?
+    };
+    if mount.copy_mode {
+        *slot = Some(tmpfs(mount, was_there.then_some(&target)).at(Step::MakeMount, index)?);
+    }
+    let made = fd(mount, slot).at(Step::AttachMount, index)?;
+    if was_there && mount.copy_up {
+        super::copyup::copy(target.as_fd(), made).at(Step::CopyUp, index)?;
+    }
+    attach(made, &target).at(Step::AttachMount, index)?;
+    if let Some(label) = &mount.label {
+        let top = open_c(root, &mount.target, OFlags::RDONLY | OFlags::DIRECTORY);
+        top.and_then(|top| set_label(&top, label)).at(Step::MountLabel, index)?;
+    }
+    if let Source::Cgroup(CgroupView::V1 { hierarchies, own }) = &mount.source {
+        super::hierarchies::attach(root, mount, hierarchies, *own).at(Step::AttachMount, index)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use kernel::mount::Attributes;
 use kernel::{Act, process::cstring};
@@ -90,7 +90,8 @@ pub(crate) struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// A path of the host as one inside the container's root, if it leads there by its words.
     fn inside<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        path.strip_prefix(self.root).ok().filter(|_| self.root != Path::new("/"))
+        let below = path.strip_prefix(self.root).ok().filter(|_| self.root != Path::new("/"));
+        below.filter(|below| below.components().all(|part| matches!(part, Component::Normal(_))))
     }
 
     /// Before it changes its root the child sees what this process sees, with the same rights.
@@ -135,14 +136,12 @@ pub(crate) fn plan(
     } else if bind {
         let path = surroundings.bundle.join(&mount.source);
         let recursive = !mount.has("bind") || mount.has("rbind");
-        let inside = |path: &Path| cstring(path.as_os_str().as_encoded_bytes());
-        match (surroundings.inside(&path), idmap) {
-            (Some(path), idmap) => Source::Inside { path: inside(path)?, recursive, idmap },
-            (None, idmap) => {
-                let tree = bind_source(mount, &path, recursive, surroundings, idmap.is_some())?;
-                waits_for_ids = idmap::apply(idmap, &tree, mount)?;
-                tree
-            }
+        if let Some(inside) = surroundings.inside(&path) {
+            Source::Inside { path: cstring(inside.as_os_str().as_encoded_bytes())?, recursive, idmap }
+        } else {
+            let tree = bind_source(mount, &path, recursive, surroundings, idmap.is_some())?;
+            waits_for_ids = idmap::apply(idmap, &tree, mount)?;
+            tree
         }
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
         Source::Cgroup(cgroup_view(surroundings.linux.namespace(NamespaceType::Cgroup).is_none())?)
@@ -355,6 +354,28 @@ mod tests {
         assert_eq!(of(&["rbind", "ro"]), (locked | Attributes::NOSYMFOLLOW) & !Attributes::RDONLY);
         assert_eq!(of(&["rbind", "rw"]), locked | Attributes::NOSYMFOLLOW);
         assert_eq!(plan(&mount("tmpfs", &["ro"]), Path::new("/")).unwrap().unasked, 0);
+    }
+
+    #[test]
+    fn what_lies_in_the_root_is_found_there() {
+        let of = |source: &str| {
+            let bind = Mount { source: source.into(), ..mount("bind", &["bind"]) };
+            match plan(&bind, Path::new("/b")) {
+                Ok(MountPlan { source: Source::Inside { path, .. }, .. }) => Some(path),
+                _ => None,
+            }
+        };
+        assert_eq!(of("rootfs/x/y"), Some(c"x/y".into()));
+        assert_eq!(of("/b/rootfs"), Some(c"".into()));
+        for outside in ["/b/rootfs/../x", "/b/rootfsx", "/tmp", "/b"] {
+            assert_eq!(of(outside), None, "{outside}");
+        }
+        let target = |at: &str| {
+            let mount = Mount { destination: at.into(), ..mount("tmpfs", &[]) };
+            plan(&mount, Path::new("/b")).unwrap().target
+        };
+        assert_eq!(target("/b/rootfs/mnt").as_c_str(), c"mnt");
+        assert_eq!(target("/mnt/../b/rootfs").as_c_str(), c"mnt/../b/rootfs");
     }
 
     #[test]
