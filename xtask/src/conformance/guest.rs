@@ -25,7 +25,7 @@ fn parts(suite: Suite) -> Result<&'static [&'static str]> {
 }
 
 /// An emulated machine is some ten times slower than this one.
-const SECONDS_AN_ITEM: u64 = 400;
+const SECONDS_AN_ITEM: u64 = 300;
 const LIMIT: Duration = Duration::from_secs(3600);
 /// Raw output of all items comes to a few MiB.
 const RESULTS_SIZE: u64 = 128 << 20;
