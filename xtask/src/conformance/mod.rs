@@ -1,6 +1,7 @@
 //! `conformance NAME --suite PATH`: an upstream suite that you built, run against our runtime, compared with
-//! `docs/conformance/NAME.txt`, so that counts do not rot.
+//! `docs/conformance/NAME.txt`, or with `--vm` with `NAME-v2.txt`, so that counts do not rot.
 
+mod guest;
 mod outcome;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ pub(crate) struct Conformance {
     /// Which tree of cgroups the suite sees: v1, host, v2
     #[arg(long, default_value = "v1")]
     cgroup: String,
+    /// In QEMU, on Debian's cloud kernel with systemd and cgroup v2 alone
+    #[arg(long, conflicts_with = "cgroup")]
+    vm: bool,
     /// Where raw output is kept
     #[arg(long, value_name = "DIR", default_value = "target/conformance")]
     out: PathBuf,
@@ -68,15 +72,16 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         Some(runtime) => runtime.clone(),
         None => ours(&args.out)?,
     };
-    let out = args.out.join(args.name.word());
+    let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
+    let out = args.out.join(&name);
     std::fs::create_dir_all(&out)?;
-    let mut driver = Command::new("/usr/bin/python3");
-    driver.args(["-c", DRIVER, args.name.word()]).arg(std::path::absolute(runtime)?).arg(&out);
-    driver.args(["--cgroup", &args.cgroup]).args(&args.items);
-    driver.env("SUITES", std::path::absolute(&args.suite)?);
-    call(&mut driver)?;
+    if args.vm {
+        guest::run(args, &runtime, &out)?
+    } else {
+        here(args, &runtime, &out)?
+    }
     let found = Outcomes::read(&std::fs::read_to_string(out.join("results.txt"))?)?;
-    let book = root().join("docs/conformance").join(format!("{}.txt", args.name.word()));
+    let book = root().join("docs/conformance").join(format!("{name}.txt"));
     let known = match std::fs::read_to_string(&book) {
         Ok(text) => Outcomes::read(&text)?,
         Err(_) => Outcomes::default(),
@@ -87,6 +92,15 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         return Ok(());
     }
     judge(&found, &known, args.items.is_empty())
+}
+
+/// On this machine, in namespaces.
+fn here(args: &Conformance, runtime: &Path, out: &Path) -> Result<()> {
+    let mut driver = Command::new("/usr/bin/python3");
+    driver.args(["-c", DRIVER, args.name.word()]).arg(std::path::absolute(runtime)?).arg(out);
+    driver.args(["--cgroup", &args.cgroup]).args(&args.items);
+    driver.env("SUITES", std::path::absolute(&args.suite)?);
+    call(&mut driver)
 }
 
 fn judge(found: &Outcomes, known: &Outcomes, whole: bool) -> Result<()> {

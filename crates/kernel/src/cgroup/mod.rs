@@ -239,6 +239,13 @@ impl Cgroup {
         self.hierarchies.iter().find_map(|h| fs::read_to_string(h.dir().join(file)).ok())
     }
 
+    /// CPU time in each period, in microseconds; -1 if there is no quota, `None` if no controller could hold one.
+    pub fn cpu_quota(&self) -> Option<i64> {
+        let text = self.read("cpu.max").or_else(|| self.read("cpu.cfs_quota_us"))?;
+        let quota = text.split_whitespace().next()?;
+        if quota == "max" { Some(-1) } else { quota.parse().ok() }
+    }
+
     /// Its directory in the first hierarchy that has `file`.
     pub fn dir_with(&self, file: &str) -> Option<&Path> {
         self.hierarchies.iter().map(|h| h.dir()).find(|dir| dir.join(file).exists())

@@ -141,8 +141,13 @@ impl V2 {
         }
         let quota = limits.cpu_quota.filter(|&q| q != 0);
         let period = limits.cpu_period.filter(|&p| p != 0);
+        // One file holds both, and is not written without a quota.
+        let kept = || {
+            let text = fs::read_to_string(self.dir.join("cpu.max")).ok()?;
+            text.split_whitespace().next().map(str::to_owned)
+        };
         let max = (quota.is_some() || period.is_some()).then(|| {
-            let quota = quota.map_or_else(|| "max".into(), Self::limit);
+            let quota = quota.map(Self::limit).or_else(kept).unwrap_or_else(|| "max".into());
             period.map_or_else(|| quota.clone(), |p| format!("{quota} {p}"))
         });
         done.extend(max.is_some().then_some("cpu quota"));

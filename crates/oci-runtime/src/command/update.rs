@@ -55,6 +55,7 @@ fn update(context: &Context, given: &Given) -> Result<u8, Failure> {
         Some(path) => read(path)?,
         None => from_options(given)?,
     };
+    contract::validate_resources(&resources)?;
     let cgroup = record.cgroup()?;
     let cgroup = cgroup.ok_or_else(|| Failure::container("update", id, "it has no cgroup of its own"))?;
     let limits = crate::plan::limits::plan(&resources)?;

@@ -85,7 +85,12 @@ impl Scope {
 
 /// Changes limits of a unit that is there.
 pub fn update(unit: &str, user: bool, cgroup: &Cgroup, limits: &Limits) -> Result<Vec<&'static str>> {
-    let limits = &within_reach(limits, user);
+    let mut limits = within_reach(limits, user);
+    if limits.cpu_period.is_some() && limits.cpu_quota.is_none_or(|quota| quota == 0) {
+        // systemd keeps a share of the time, which a new period leaves as it is: the quota would change.
+        limits.cpu_quota = cgroup.cpu_quota();
+    }
+    let limits = &limits;
     let layout = layout()?;
     let mut manager = Systemd::connect(unit, user)?;
     let version = version(&mut manager, limits)?;

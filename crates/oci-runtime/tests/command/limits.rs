@@ -11,6 +11,8 @@ use crate::{Outcome, Test, check};
 
 pub(crate) const TESTS: &[Test] = &[
     ("limits_are_updated", update),
+    ("a_new_period_leaves_the_quota", period),
+    ("limits_that_are_none_are_refused", refused),
     ("events_have_runcs_shape", stats),
     ("events_end_with_the_container", events),
 ];
@@ -42,6 +44,37 @@ fn update(bench: &Bench) -> Outcome {
     check(bad.code == 1 && bad.err.contains("--memory \"much\""), || bad.err)?;
     bench.run(&["delete", "-f", &bench.id]).ok()?;
     Ok(())
+}
+
+fn period(bench: &Bench) -> Outcome {
+    let mut spec = bench.sleeper();
+    spec["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000});
+    bench.configure(&spec);
+    bench.run(&["create", &bench.id]).ok()?;
+    for (args, v1, v2) in [
+        (["--cpu-period", "90000"], "50000", "50000 90000"),
+        (["--cpu-quota", "-1"], "-1", "max 90000"),
+        (["--cpu-period", "80000"], "-1", "max 80000"),
+        (["--cpu-quota", "40000"], "40000", "40000 80000"),
+    ] {
+        bench.run(&[&["update"], &args[..], &[&bench.id]].concat()).ok()?;
+        let quota = read(bench, ["cpu.cfs_quota_us", "cpu.max"]).unwrap_or_default();
+        check(quota == v1 || quota == v2, || format!("{args:?}: {quota}"))?;
+    }
+    bench.run(&["delete", "-f", &bench.id]).ok().map(drop)
+}
+
+fn refused(bench: &Bench) -> Outcome {
+    bench.start_sleeper()?;
+    for idle in ["2", "-1"] {
+        let bad = bench.run(&["update", "--cpu-idle", idle, &bench.id]);
+        check(bad.code == 1 && bad.err.contains("cpu.idle") && bad.err.contains(idle), || bad.err)?;
+    }
+    let file = bench.path("limits.json");
+    fs::write(&file, json!({"memory": {"limit": -5}}).to_string())?;
+    let bad = bench.run(&["update", "-r", &file.display().to_string(), &bench.id]);
+    check(bad.code == 1 && bad.err.contains("memory.limit") && bad.err.contains("-5"), || bad.err)?;
+    bench.run(&["delete", "-f", &bench.id]).ok().map(drop)
 }
 
 fn stats(bench: &Bench) -> Outcome {

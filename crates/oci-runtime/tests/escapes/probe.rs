@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -227,7 +227,9 @@ fn cgroup() -> Value {
     let inside = mounts("inside");
     if unshared.is_ok() {
         let agent = Path::new("/tmp/cgrp/release_agent");
-        if fs::write(agent, "/sextant-must-not-be").is_ok() {
+        // One that is there: where nothing could be mounted it would be a file of the container's own.
+        let opened = fs::OpenOptions::new().write(true).open(agent);
+        if opened.and_then(|mut file| file.write_all(b"/sextant-must-not-be")).is_ok() {
             written.push("release_agent of a new namespace".into());
         }
     }

@@ -99,11 +99,12 @@ fn hold(bench: &Bench, volume: &Path, program: &str, more: &[&str]) -> Outcome {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    std::thread::sleep(std::time::Duration::from_millis(120));
-    // Whoever waits in opening the pipe goes on.
-    drop(fs::OpenOptions::new().read(true).write(true).open(&pipe)?);
-    child.wait()?;
-    Ok(())
+    // Whoever waits in opening the pipe goes on; on a slow machine it may not have come so far the first time.
+    bench.until("the runtime has gone on", || {
+        std::thread::sleep(std::time::Duration::from_millis(120));
+        let opened = fs::OpenOptions::new().read(true).write(true).open(&pipe);
+        opened.is_ok() && child.try_wait().is_ok_and(|status| status.is_some())
+    })
 }
 
 fn exec(bench: &Bench) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -90,6 +90,11 @@ fn no_more(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+/// Whether these are cgroups of v2 alone.
+fn unified() -> bool {
+    kernel::cgroup::layout().is_ok_and(|layout| layout == kernel::cgroup::Layout::Unified)
+}
+
 /// The program that each v1 hierarchy of the host runs.
 fn agents() -> Vec<(PathBuf, String)> {
     let all = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
@@ -99,7 +104,8 @@ fn agents() -> Vec<(PathBuf, String)> {
 
 fn release_agent(bench: &Bench) -> Outcome {
     let before = agents();
-    check(!before.is_empty(), || "this machine has no cgroup v1 to attack".into())?;
+    // v2 has no such file: there a hierarchy of v1 must not be had either.
+    check(before.is_empty() == unified(), || format!("this machine has odd cgroups: {before:?}"))?;
     let default = serde_json::to_value(oci_runtime::default_spec::container())?;
     for (name, filtered, own_view) in
         [("default", true, true), ("without a filter", false, true), ("with the host's view", false, false)]
@@ -137,10 +143,11 @@ fn rootless(bench: &Bench) -> Outcome {
     use std::os::unix::process::CommandExt;
     let name = format!("{}-own", bench.id);
     // A cgroup that the user may write to, as a session manager gives one.
+    let trees: &[&str] = if unified() { &["."] } else { &["pids", "cpu", "memory"] };
     let own: Vec<PathBuf> =
-        ["pids", "cpu", "memory"].iter().map(|c| format!("/sys/fs/cgroup/{c}/{name}").into()).collect();
+        trees.iter().map(|tree| Path::new("/sys/fs/cgroup").join(tree).join(&name)).collect();
     let made: Vec<&PathBuf> = own.iter().filter(|path| fs::create_dir(path).is_ok()).collect();
-    check(!made.is_empty(), || "this machine has no cgroup v1".into())?;
+    check(!made.is_empty(), || format!("no cgroup can be made: {own:?}"))?;
     let outcome = (|| -> Outcome {
         for path in &made {
             std::os::unix::fs::chown(path, Some(USER), Some(USER))?;

@@ -51,6 +51,14 @@ pub fn validate(spec: &Spec) -> Verdict {
     spec.linux.as_ref().map_or(Ok(()), |linux| linux::check(spec, linux))
 }
 
+/// Checks the resources of an `update`, whose document is `linux.resources` alone.
+///
+/// # Errors
+/// As [`validate`].
+pub fn validate_resources(resources: &super::Resources) -> Verdict {
+    resources::check(resources)
+}
+
 /// Checks the process of an `exec`, whose document is a process alone.
 ///
 /// # Errors
