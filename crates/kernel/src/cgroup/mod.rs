@@ -51,6 +51,8 @@ trait Hierarchy: std::fmt::Debug + Send {
     fn read_usage(&self, usage: &mut Usage);
     /// Freezes or thaws; false if this hierarchy cannot.
     fn freeze(&self, frozen: bool) -> Result<bool>;
+    /// Whether it is frozen, or about to be, as far as this hierarchy does that.
+    fn is_frozen(&self) -> bool;
     /// Kills every process in it, atomically; false if this hierarchy cannot.
     fn kill(&self) -> Result<bool>;
 }
@@ -209,10 +211,7 @@ impl Cgroup {
 
     /// Whether it is frozen, or about to be.
     pub fn is_frozen(&self) -> bool {
-        if self.read("cgroup.freeze").is_some_and(|text| text.trim() == "1") {
-            return true;
-        }
-        self.read("freezer.state").is_some_and(|text| text.trim() != "THAWED")
+        self.hierarchies.iter().any(|h| h.is_frozen())
     }
 
     /// A file of the cgroup, from the first hierarchy that has it.
