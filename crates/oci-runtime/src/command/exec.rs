@@ -1,5 +1,6 @@
 //! `exec`.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use kernel::cgroup::Cgroup;
@@ -102,10 +103,14 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         console::send(socket, &master)?;
     }
     console.iter().for_each(foreground::settle);
-    if let Some(path) = given.get("pid-file").filter(|path| !path.is_empty()) {
-        write_pid(&PathBuf::from(path), joined.pid())?;
-    }
     let (child, warnings) = joined.start()?;
+    if let Some(path) = given.get("pid-file").filter(|path| !path.is_empty())
+        && let Err(failure) = write_pid(&PathBuf::from(path), child.pid)
+    {
+        kernel::process::signal(child.pidfd.as_fd(), libc::SIGKILL)?;
+        child.wait()?;
+        return Err(failure);
+    }
     warnings.iter().for_each(|warning| context.log.warn(warning));
     let Some(signals) = signals else { return Ok(0) };
     let code = foreground::attend(&child, console, &signals)?;
