@@ -100,9 +100,11 @@ fn hold(bench: &Bench, volume: &Path, program: &str, more: &[&str]) -> Outcome {
         .stderr(Stdio::null())
         .spawn()?;
     std::thread::sleep(std::time::Duration::from_millis(120));
-    // Whoever waits in opening the pipe goes on.
-    drop(fs::OpenOptions::new().read(true).write(true).open(&pipe)?);
-    child.wait()?;
+    // Whoever waits in opening the pipe goes on. On a slow machine it may come to that later only.
+    while child.try_wait()?.is_none() {
+        drop(fs::OpenOptions::new().read(true).write(true).open(&pipe)?);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     Ok(())
 }
 
