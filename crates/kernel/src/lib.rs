@@ -27,6 +27,7 @@ pub mod process;
 pub mod schedule;
 pub mod seccomp;
 pub mod signal;
+pub mod start;
 pub mod tc;
 
 pub use error::{Act, Error, Result};

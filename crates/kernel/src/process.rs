@@ -157,13 +157,29 @@ pub fn clone(new: NewNamespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone
 ///
 /// By the older call, which system call filters let through: they cannot look into the arguments of clone3.
 pub fn clone_again() -> rustix::io::Result<Cloned> {
+    older_clone(AGAIN)
+}
+
+/// The same, but the new one is not the caller's child but its parent's: see [`clone_sibling`].
+pub fn clone_beside() -> rustix::io::Result<Cloned> {
+    older_clone(BESIDE)
+}
+
+const AGAIN: libc::c_ulong = (libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_ulong;
+// With CLONE_PARENT the signal is the caller's own.
+const BESIDE: libc::c_ulong = (libc::CLONE_PIDFD | libc::CLONE_PARENT) as libc::c_ulong;
+
+/// The first argument of the system call clone that [`clone_beside`] makes, for whoever asks a filter about it.
+pub const BESIDE_FLAGS: u64 = BESIDE;
+
+fn older_clone(flags: libc::c_ulong) -> rustix::io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: no CLONE_VM and no new stack: the child runs on a copy of this one. The third argument is where CLONE_PIDFD
     // stores the descriptor, on every architecture. A clone has one thread, so the copy holds no foreign lock.
     let pid = unsafe {
         libc::syscall(
             libc::SYS_clone,
-            (libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_ulong,
+            flags,
             ptr::null_mut::<libc::c_void>(),
             &raw mut pidfd,
             ptr::null_mut::<libc::c_void>(),
@@ -273,6 +289,13 @@ impl Child {
     pub fn wait(&self) -> Result<Exit> {
         wait_pidfd(self.pidfd.as_fd(), true)?
             .ok_or_else(|| Error::new("wait for", self.pid.to_string(), Errno::CHILD))
+    }
+
+    /// Whether it is a child of this process, ended or not.
+    pub fn is_own(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options)).is_ok()
     }
 
     /// Reaps the child if it has ended.
@@ -430,6 +453,24 @@ pub fn exec_fd(fd: BorrowedFd<'_>, args: &CStrings, env: &CStrings) -> Errno {
         )
     };
     last_errno()
+}
+
+/// Overwrites the environment that this process was started with. Allocates nothing.
+///
+/// For a cloned child whose memory others may come to read. It asks for no variable afterwards.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static environ: *const *mut c_char;
+    }
+    // SAFETY: a clone has one thread, and nobody in it keeps a reference into the environment. The array ends with a null
+    // pointer, each string with a NUL; both are the process's own writable memory.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            ptr::write_bytes(*at, 0, libc::strlen(*at));
+            at = at.add(1);
+        }
+    }
 }
 
 /// Ends the process at once: no destructor, no handler, nothing flushed. For a cloned child, whose copies of buffers

@@ -36,7 +36,7 @@ pub(crate) fn born(
                 .and_then(|()| clone_sibling(plan.namespaces.new).at(Step::Clone, 0));
             let (message, code) = match outcome {
                 Ok(Cloned::Child) => return Ok(Cloned::Child),
-                Ok(Cloned::Parent(sibling)) => (Message::Born(sibling.pidfd), 0),
+                Ok(Cloned::Parent(sibling)) => (Message::Born(sibling.pidfd, sibling.pid), 0),
                 Err(failure) => (Message::Failed(failure), 1),
             };
             let sent = report::send(theirs.as_fd(), &message);
@@ -47,7 +47,8 @@ pub(crate) fn born(
             let heard = report::receive(ours.as_fd()).act("hear from", || "a process that joins namespaces");
             let ended = between.wait()?;
             match heard? {
-                Some(Message::Born(pidfd)) => {
+                Some(Message::Born(pidfd, _)) => {
+                    // It was born in a namespace where it may have another number.
                     let pid = pid_of(pidfd.as_fd())?;
                     Ok(Cloned::Parent(Child { pid, pidfd }))
                 }

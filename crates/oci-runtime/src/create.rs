@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use kernel::capability::{CapSet, Capability};
 use kernel::cgroup::Cgroup;
 use kernel::process::{Cloned, NewNamespaces, cstring};
 use kernel::{Act, cgroup};
@@ -12,8 +13,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
 
 use crate::agent::Agent;
-use crate::contract::{self, Linux, NamespaceType, Process, Spec, State, Status};
+use crate::contract::{self, Capabilities, Linux, NamespaceType, Process, Spec, State, Status};
 use crate::created::{Created, Described};
+use crate::plan::ProcessPlan;
 use crate::{Error, Result, birth, init, outside, plan, rdt};
 
 /// What the caller brings to a container beside its configuration.
@@ -180,9 +182,13 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
     plan.held = join.held;
     let (door, entrances) = doors(join.cgroup)?;
     let (ours, theirs) = channel()?;
-    let kinds = kinds(linux);
+    let mut kinds = kinds(linux);
     let own_pid = linux.namespace(NamespaceType::Pid).is_some();
-    let pid_namespace = own_pid.then_some(join.container);
+    plan.born_last = own_pid && may_trace(&plan, of_container) && plan.lets_be_born_last();
+    if plan.born_last {
+        kinds |= ThreadNameSpaceType::PROCESS_ID;
+    }
+    let pid_namespace = (own_pid && !plan.born_last).then_some(join.container);
     let cloned = on_cpus(plan.schedule.first_cpus.as_deref(), || {
         around_pid_namespace(pid_namespace, || {
             Ok(kernel::process::clone(NewNamespaces::NONE, door.as_ref().map(AsFd::as_fd))?)
@@ -202,6 +208,13 @@ pub fn begin_join(process: &Process, join: Join<'_>) -> Result<Created> {
         group.add(created.pid())?;
     }
     Ok(created)
+}
+
+/// Whether somebody in the container may trace processes of the host's root: not in a user namespace of its own.
+fn may_trace(plan: &ProcessPlan, of_container: Option<&Capabilities>) -> bool {
+    let bounding = of_container.map(|c| CapSet::from_names(c.bounding.iter().map(String::as_str)).0);
+    let all = [bounding.unwrap_or_default(), plan.capabilities.bounding];
+    !plan.user_namespace && all.iter().any(|set| set.contains(Capability::SysPtrace))
 }
 
 /// The root of the container's first process.

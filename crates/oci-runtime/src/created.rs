@@ -5,6 +5,7 @@ use std::path::Path;
 
 use kernel::Act;
 use kernel::process::Child;
+use rustix::io::Errno;
 
 use crate::agent::Agent;
 use crate::contract::{Hooks, Linux, Spec, State};
@@ -19,6 +20,8 @@ use crate::{Error, Result, hooks, outside};
 #[derive(Debug)]
 pub struct Created {
     child: Option<Child>,
+    /// Who made the child, and ends with that.
+    between: Option<Child>,
     channel: OwnedFd,
     process: Described,
     agent: Option<Agent>,
@@ -43,6 +46,7 @@ impl Created {
     pub(crate) fn new(child: Child, channel: OwnedFd, process: Described, agent: Option<Agent>) -> Self {
         Self {
             child: Some(child),
+            between: None,
             channel,
             process,
             agent,
@@ -54,6 +58,9 @@ impl Created {
     }
 
     /// The process, which has executed nothing yet. Its number is one of the caller's PID namespace.
+    ///
+    /// Of [`begin_join`](crate::begin_join) it may be one that makes the program's: whose number that is
+    /// [`start`](Self::start) and [`into_child`](Self::into_child) tell. What is done to the one is done to the other.
     pub fn pid(&self) -> i32 {
         self.child.as_ref().map_or(0, |c| c.pid)
     }
@@ -152,6 +159,11 @@ impl Created {
     /// The next message; failures become errors, warnings are kept, and a seccomp agent gets its descriptor.
     fn next(&mut self) -> Result<Option<Message>> {
         let message = report::receive(self.channel.as_fd()).act("hear from", || "the container's process")?;
+        let message = match message {
+            Some(Message::Born(pidfd, pid)) => return self.succeed(Child { pid, pidfd }).map(Some),
+            None if self.told && self.is_born_last() => return self.succeeded(),
+            other => other,
+        };
         let (plan, process) = match &self.process {
             Described::Container(plan) => (Some(plan.as_ref()), &plan.process),
             Described::Joined(process) => (None, process.as_ref()),
@@ -171,6 +183,27 @@ impl Created {
         Ok(message)
     }
 
+    fn is_born_last(&self) -> bool {
+        matches!(&self.process, Described::Joined(plan) if plan.born_last)
+    }
+
+    /// The process so far has made the program's and ends. Once, and only a child: whoever gets hold of the new one has its
+    /// side of the channel. The answer is a message that asks for nothing more.
+    fn succeed(&mut self, child: Child) -> Result<Message> {
+        if !self.is_born_last() || !self.told || self.between.is_some() || !child.is_own() {
+            return Err(kernel::Error::new("hear from", "the container's process", Errno::BADMSG).into());
+        }
+        self.between = self.child.replace(child);
+        Ok(Message::Start)
+    }
+
+    /// The channel is closed: by the end of the process in between, which is on its way out, and by the other's exec.
+    fn succeeded(&mut self) -> Result<Option<Message>> {
+        let between = self.between.take().ok_or_else(|| self.vanished())?;
+        between.wait()?;
+        Ok(None)
+    }
+
     fn vanished(&mut self) -> Error {
         let code = self.child.take().and_then(|c| c.wait().ok()).map_or(-1, kernel::process::Exit::code);
         Error::Vanished { code }
@@ -185,8 +218,8 @@ impl Created {
     /// follow. Waits if the channel is not readable.
     pub fn advance(&mut self) -> Result<bool> {
         match self.next()? {
-            Some(Message::Console(master)) => self.console = Some(master),
-            Some(Message::Ready) => {
+            Some(Message::Console(master)) if !self.told => self.console = Some(master),
+            Some(Message::Ready) if !self.told => {
                 self.told = true;
                 report::send(self.channel.as_fd(), &Message::Start)
                     .act("reach", || "the container's process")?;
@@ -209,6 +242,7 @@ impl Created {
     /// process and the warnings so far.
     pub fn start(mut self) -> Result<(Child, Vec<String>)> {
         self.say(&Message::Start)?;
+        self.told = true;
         let hooked = self.life.as_ref().is_some_and(|(hooks, _)| !hooks.start_container.is_empty());
         let mut passed = false;
         // The channel closes with a successful exec, and with the end of the process, too.
@@ -233,7 +267,7 @@ impl Created {
 
 impl Drop for Created {
     fn drop(&mut self) {
-        if let Some(child) = self.child.take() {
+        for child in [self.between.take(), self.child.take()].into_iter().flatten() {
             drop(kernel::process::signal(child.pidfd.as_fd(), libc::SIGKILL));
             drop(child.wait());
         }

@@ -49,11 +49,16 @@ fn short_path(path: &Path) -> io::Result<ShortPath> {
 /// # Errors
 /// It prints to standard error (which its creator points at a file) and returns a failure.
 pub fn main() -> ExitCode {
+    ExitCode::from(run())
+}
+
+/// The same, with the exit code as a number.
+pub fn run() -> u8 {
     match serve() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("sextant-shim: cannot go on: {error}");
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! All tables are here on every host, so that what is made for arm64 is tested on x86 and the other way round.
 
+mod entry;
 mod table;
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

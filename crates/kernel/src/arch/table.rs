@@ -24,17 +24,21 @@ struct Table {
 static TABLE: Table = read();
 
 pub(super) fn name(row: u16) -> &'static str {
+    // The file is ASCII, as the compiler's reading has checked.
+    std::str::from_utf8(bytes(row)).unwrap_or_default()
+}
+
+fn bytes(row: u16) -> &'static [u8] {
     let row = usize::from(row);
     let start = if row == 0 { 0 } else { usize::from(TABLE.ends[row - 1]) };
-    // The file is ASCII, as the compiler's reading has checked.
-    std::str::from_utf8(&TABLE.names[start..usize::from(TABLE.ends[row])]).unwrap_or_default()
+    &TABLE.names[start..usize::from(TABLE.ends[row])]
 }
 
 pub(super) fn row(wanted: &str) -> Option<u16> {
     let (mut low, mut high) = (0, ROWS as u16);
     while low < high {
         let middle = low + (high - low) / 2;
-        match name(middle).cmp(wanted) {
+        match bytes(middle).cmp(wanted.as_bytes()) {
             std::cmp::Ordering::Equal => return Some(middle),
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle,

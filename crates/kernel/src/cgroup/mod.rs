@@ -5,6 +5,7 @@
 
 mod device;
 mod limits;
+mod oom;
 mod v1;
 mod v2;
 
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 
 pub use device::{DeviceAccess, DeviceKind, DeviceRule};
 pub use limits::{DeviceWeight, Limits, RdmaLimit, Throttle, ThrottleKind, Usage};
+pub use oom::OomWatch;
 use v1::V1;
 use v2::V2;
 pub use v2::{weight_of_io, weight_of_shares};
@@ -57,6 +59,8 @@ trait Hierarchy: std::fmt::Debug + Send {
     fn read_usage(&self, usage: &mut Usage);
     /// Freezes or thaws; false if this hierarchy cannot.
     fn freeze(&self, frozen: bool) -> Result<bool>;
+    /// Whether it is frozen, or about to be, as far as this hierarchy does that.
+    fn is_frozen(&self) -> bool;
     /// Kills every process in it, atomically; false if this hierarchy cannot.
     fn kill(&self) -> Result<bool>;
 }
@@ -228,10 +232,7 @@ impl Cgroup {
 
     /// Whether it is frozen, or about to be.
     pub fn is_frozen(&self) -> bool {
-        if self.read("cgroup.freeze").is_some_and(|text| text.trim() == "1") {
-            return true;
-        }
-        self.read("freezer.state").is_some_and(|text| text.trim() != "THAWED")
+        self.hierarchies.iter().any(|h| h.is_frozen())
     }
 
     /// A file of the cgroup, from the first hierarchy that has it.

@@ -315,6 +315,11 @@ impl Hierarchy for V1 {
         Err(Error::new("freeze", self.dir.display().to_string(), Errno::BUSY))
     }
 
+    fn is_frozen(&self) -> bool {
+        self.has("freezer")
+            && fs::read_to_string(self.dir.join("freezer.state")).is_ok_and(|text| text.trim() != "THAWED")
+    }
+
     fn kill(&self) -> Result<bool> {
         Ok(false)
     }

@@ -313,6 +313,10 @@ impl Hierarchy for V2 {
         }
     }
 
+    fn is_frozen(&self) -> bool {
+        fs::read_to_string(self.dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+    }
+
     fn kill(&self) -> Result<bool> {
         match self.write("cgroup.kill", 1) {
             Ok(()) => Ok(true),

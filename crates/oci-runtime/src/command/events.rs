@@ -2,10 +2,12 @@
 
 mod stats;
 
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
-use kernel::process::{Waited, await_end};
+use kernel::cgroup::OomWatch;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -59,19 +61,65 @@ fn events(context: &Context, given: &Given) -> Result<u8, Failure> {
     let interval = interval.filter(|i| !i.is_zero());
     let interval =
         interval.ok_or_else(|| Failure::usage("cannot use --interval: give a time, as in 5s or 500ms"))?;
+    let say = |e: std::io::Error| Failure::container("watch", id, e);
+    // Without it an oom is told with the next report.
+    let watch = cgroup.watch_oom().unwrap_or_else(|e| {
+        context.log.warn(&e.to_string());
+        None
+    });
     let mut oom_kills = cgroup.usage().oom_kills;
+    let (mut due, mut looks) = (Instant::now() + interval, 0);
     loop {
-        let waited =
-            await_end(pidfd.as_fd(), Some(interval), None).map_err(|e| Failure::container("watch", id, e))?;
+        let left = due.saturating_duration_since(Instant::now());
+        let left = if looks > 0 { left.min(SOON) } else { left };
+        let woken = wait(pidfd.as_fd(), watch.as_ref(), left).map_err(|e| say(e.into()))?;
         let now = cgroup.usage().oom_kills;
+        looks = match woken {
+            _ if now > oom_kills => 0,
+            Woken::Oom => LOOKS,
+            _ => looks.saturating_sub(1),
+        };
         if now > oom_kills {
             report("oom", None)?;
             oom_kills = now;
         }
-        if waited == Waited::Ended {
+        if woken == Woken::Ended {
             return Ok(0);
         }
-        report("stats", Some(stats::read(&cgroup)))?;
+        if Instant::now() >= due {
+            report("stats", Some(stats::read(&cgroup)))?;
+            due = Instant::now() + interval;
+        }
+    }
+}
+
+/// Version 1 tells that memory has run out before it kills: so often, and after so long each time, the count is looked at.
+const LOOKS: u32 = 50;
+const SOON: Duration = Duration::from_millis(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Ended,
+    Oom,
+    TimedOut,
+}
+
+/// Waits for the end of a process, for its memory to run out, or for so long.
+fn wait(pidfd: BorrowedFd<'_>, watch: Option<&OomWatch>, limit: Duration) -> rustix::io::Result<Woken> {
+    let ended = PollFd::from_borrowed_fd(pidfd, PollFlags::IN);
+    let limit = rustix::time::Timespec {
+        tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    let mut fds = [ended.clone(), watch.map_or(ended, OomWatch::poll_fd)];
+    match poll(&mut fds, Some(&limit)) {
+        Ok(0) | Err(Errno::INTR) => Ok(Woken::TimedOut),
+        Ok(_) if !fds[0].revents().is_empty() => Ok(Woken::Ended),
+        Ok(_) => {
+            watch.into_iter().for_each(OomWatch::settle);
+            Ok(Woken::Oom)
+        }
+        Err(e) => Err(e),
     }
 }
 

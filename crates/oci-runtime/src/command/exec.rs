@@ -105,13 +105,18 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
     {
         handover::console(socket, master.as_fd())?;
     }
-    handover::process(given, "setns", joined.pidfd())?;
     console.iter().for_each(foreground::settle);
-    if let Some(path) = given.get("pid-file").filter(|path| !path.is_empty()) {
-        write_pid(&PathBuf::from(path), joined.pid())?;
-    }
     context.log.debug(|| format!("setns_init: about to exec {:?}", process.args));
     let (child, warnings) = joined.start()?;
+    let pid_file = given.get("pid-file").filter(|path| !path.is_empty());
+    let told = pid_file
+        .map_or(Ok(()), |path| write_pid(&PathBuf::from(path), child.pid))
+        .and_then(|()| handover::process(given, "setns", Some(child.pidfd.as_fd())));
+    if let Err(failure) = told {
+        kernel::process::signal(child.pidfd.as_fd(), libc::SIGKILL)?;
+        child.wait()?;
+        return Err(failure);
+    }
     warnings.iter().for_each(|warning| context.log.warn(warning));
     let Some(signals) = signals else { return Ok(0) };
     let code = foreground::attend(&child, console, &signals)?;

@@ -109,16 +109,21 @@ static COMMANDS: [&Command; 18] = [
 
 /// The command's main function, whatever its binary is called. `args` begins with the program's name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(run(args))
+}
+
+/// The same, with the exit code as a number.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Result<Vec<String>, OsString> = args.into_iter().skip(1).map(OsString::into_string).collect();
     let outcome = args
         .map_err(|bad| Failure::usage(format!("cannot use argument {bad:?}: it is not UTF-8")))
         .and_then(|args| dispatch(&args));
     match outcome {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(failure) => {
             // No log was named, or none could be opened.
             eprintln!("{NAME}: error: {failure}");
-            ExitCode::from(failure.code)
+            failure.code
         }
     }
 }
@@ -154,14 +159,14 @@ fn dispatch(args: &[String]) -> Result<u8, Failure> {
     let root_is_given = global.get("root").is_some();
     let context = Context { root: root(&global)?, root_is_given, log, rootless, systemd };
     let name = rest.remove(0);
-    let outcome = run(&context, &global, &name, rest);
+    let outcome = perform(&context, &global, &name, rest);
     Ok(outcome.unwrap_or_else(|failure| {
         context.log.error(&failure.to_string());
         failure.code
     }))
 }
 
-fn run(context: &Context, global: &Given, name: &str, args: Vec<String>) -> Result<u8, Failure> {
+fn perform(context: &Context, global: &Given, name: &str, args: Vec<String>) -> Result<u8, Failure> {
     let command = find(name)?;
     let line = args.join(" ");
     if matches!(args.first().map(String::as_str), Some("-h" | "--help")) {

@@ -7,6 +7,7 @@ mod hierarchies;
 mod home;
 pub(crate) mod hooks;
 mod label;
+mod last;
 mod process;
 pub(crate) mod report;
 mod rootfs;
@@ -44,7 +45,8 @@ pub(crate) fn container(
     fail(channel, failure)
 }
 
-/// Joins the container behind `container` (namespaces of `kinds`) and executes a program there.
+/// Joins the container behind `container` (namespaces of `kinds`) and executes a program there. With its PID namespace
+/// among `kinds` this process stays outside of that, and the program's is another.
 pub(crate) fn joined(
     plan: &mut ProcessPlan,
     container: &OwnedFd,
@@ -80,6 +82,7 @@ pub(crate) fn joined(
         Ok(root)
     };
     let failure = match join() {
+        Ok(root) if plan.born_last => last::become_program(plan, root, channel),
         Ok(root) => process::become_program(plan, root.as_fd(), channel, None, false),
         Err(failure) => failure,
     };

@@ -73,24 +73,35 @@ pub(super) fn become_program(
     }
 }
 
-/// Gives up what the program must not have.
+/// Leads a session of its own, as each container does and each process that joins one, with its terminal.
+pub(super) fn lead_session(plan: &ProcessPlan) -> Result<(), Failure> {
+    rustix::process::setsid().at(Step::Session, 0)?;
+    if plan.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).at(Step::Session, 1)?;
+    }
+    Ok(())
+}
+
+/// Becomes what the program has to find, and gives up what it must not have.
 pub(super) fn prepare(
     plan: &ProcessPlan,
     root: BorrowedFd<'_>,
     channel: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
-    // A caller that made a session of its own for this process cannot be: each container leads one.
-    rustix::process::setsid().at(Step::Session, 0)?;
-    match &plan.stdio {
-        _ if plan.terminal => {
-            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).at(Step::Session, 1)?;
-        }
-        Some([input, output, error]) => {
-            rustix::stdio::dup2_stdin(input).at(Step::Stdio, 0)?;
-            rustix::stdio::dup2_stdout(output).at(Step::Stdio, 1)?;
-            rustix::stdio::dup2_stderr(error).at(Step::Stdio, 2)?;
-        }
-        None => {}
+    lead_session(plan)?;
+    give_up(plan, root, channel)
+}
+
+/// Gives up what the program must not have.
+pub(super) fn give_up(
+    plan: &ProcessPlan,
+    root: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    if let Some([input, output, error]) = plan.stdio.as_ref().filter(|_| !plan.terminal) {
+        rustix::stdio::dup2_stdin(input).at(Step::Stdio, 0)?;
+        rustix::stdio::dup2_stdout(output).at(Step::Stdio, 1)?;
+        rustix::stdio::dup2_stderr(error).at(Step::Stdio, 2)?;
     }
     super::schedule::apply(&plan.schedule)?;
     // What is opened from here on is so by itself. A filter may not let this through.
@@ -208,7 +219,7 @@ fn set_limit(
     send(channel, &Message::Warning(failure, kept)).at(Step::Rlimit, index)
 }
 
-fn execute(plan: &ProcessPlan) -> Failure {
+pub(super) fn execute(plan: &ProcessPlan) -> Failure {
     kernel::process::restore_signals();
     let mut errno = Errno::NOENT;
     for candidate in &plan.candidates {

@@ -151,8 +151,8 @@ pub(crate) enum Message {
     Listener(OwnedFd),
     /// Child: the root is furnished and not changed to yet: time for hooks.
     Hooks,
-    /// A process in between: the container's.
-    Born(OwnedFd),
+    /// A process in between: the container's, or the program's, and its number for who is in the same PID namespace.
+    Born(OwnedFd, i32),
     /// Child: a tree of its own, whose ids the parent maps: that of the mount with this index.
     Tree(OwnedFd, u16),
     /// Parent: this process is in its cgroup.
@@ -193,8 +193,9 @@ pub(crate) fn send(channel: BorrowedFd<'_>, message: &Message) -> rustix::io::Re
             fd = Some([listener.as_fd()]);
         }
         Message::Hooks => bytes[0] = b'h',
-        Message::Born(pidfd) => {
+        Message::Born(pidfd, pid) => {
             bytes[0] = b'b';
+            bytes[4..8].copy_from_slice(&pid.to_ne_bytes());
             fd = Some([pidfd.as_fd()]);
         }
         Message::Tree(tree, index) => {
@@ -234,10 +235,11 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
     if received.bytes == 0 {
         return Ok(None);
     }
+    let number = i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     let failure = || {
         let step = *STEPS.get(usize::from(bytes[1])).ok_or(Errno::BADMSG)?;
         let index = u16::from_ne_bytes([bytes[2], bytes[3]]);
-        let errno = Errno::from_raw_os_error(i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]));
+        let errno = Errno::from_raw_os_error(number);
         Ok(Failure { step, index, errno })
     };
     let rest = u64::from_ne_bytes([
@@ -260,7 +262,7 @@ pub(crate) fn receive(channel: BorrowedFd<'_>) -> rustix::io::Result<Option<Mess
             });
             let fd = fd.ok_or(Errno::BADMSG)?;
             match kind {
-                b'b' => Message::Born(fd),
+                b'b' => Message::Born(fd, number),
                 b'c' => Message::Console(fd),
                 b'i' => Message::Tree(fd, u16::from_ne_bytes([bytes[2], bytes[3]])),
                 _ => Message::Listener(fd),

@@ -4,8 +4,10 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use kernel::arch::Arch;
 use kernel::capability;
-use kernel::process::{CStrings, cstring};
+use kernel::process::{BESIDE_FLAGS, CStrings, cstring};
+use kernel::seccomp::{RET_ALLOW, RET_LOG};
 use rustix::fs::Gid;
 use rustix::process::{Resource, Rlimit, Uid};
 
@@ -52,6 +54,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) keyring: Option<CString>,
     /// It waits to be moved to its cgroup before it does anything.
     pub(crate) held: bool,
+    /// It is born into its PID namespace after all else is done: see [`lets_be_born_last`](Self::lets_be_born_last).
+    pub(crate) born_last: bool,
     /// What a start comes in by, if not by the channel.
     pub(crate) listener: Option<OwnedFd>,
 }
@@ -62,6 +66,31 @@ impl ProcessPlan {
         self.seccomp
             .as_ref()
             .is_some_and(|program| program.flags.contains(kernel::seccomp::Flags::NEW_LISTENER))
+    }
+
+    /// Whether a process in between can give up all that the program must not have and still make the program's process:
+    /// its filter lets it, nobody is asked, and its scheduler is one that is inherited.
+    pub(crate) fn lets_be_born_last(&self) -> bool {
+        let allows = |program: &seccomp::Program, name: &str, args: [u64; 2]| {
+            let Some(nr) = Arch::NATIVE.number(name) else { return false };
+            let args = [args[0], args[1], 0, 0, 0, 0];
+            let call = seccomp::Call { nr, arch: Arch::NATIVE.audit(), args };
+            matches!(program.evaluate(&call), Some(RET_ALLOW | RET_LOG))
+        };
+        let needed = [
+            ("clone", [BESIDE_FLAGS, 0]),
+            ("sendmsg", [0, 0]),
+            ("write", [0, 0]),
+            ("read", [0, 0]),
+            ("close", [0, 0]),
+            ("exit_group", [0, 0]),
+            ("setsid", [0, 0]),
+            ("ioctl", [0, libc::TIOCSCTTY]),
+        ];
+        let filter = self.seccomp.as_ref();
+        filter.is_none_or(|program| needed.iter().all(|(name, args)| allows(program, name, *args)))
+            && !self.asks_agent()
+            && self.schedule.scheduler.is_none()
     }
 }
 
@@ -117,6 +146,7 @@ pub(crate) fn plan(
         preserved: 0,
         keyring: None,
         held: false,
+        born_last: false,
         listener: None,
     })
 }

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("limits_that_are_none_are_refused", refused),
     ("events_have_runcs_shape", stats),
     ("events_end_with_the_container", events),
+    ("an_oom_is_told_at_once", oom),
 ];
 
 /// A file of the container's cgroup, from whichever hierarchy has one of these names.
@@ -114,5 +115,35 @@ fn events(bench: &Bench) -> Outcome {
     }
     check(child.wait()?.success(), || "it failed".into())?;
     bench.run(&["delete", &bench.id]).ok()?;
+    Ok(())
+}
+
+/// The next report would come in an hour.
+fn oom(bench: &Bench) -> Outcome {
+    // A shell that doubles a word until the kernel ends it, once somebody watches.
+    let greedy = "read x < /tmp/go; while :; do x=$x$x; done";
+    let script = format!("mkfifo /tmp/go; sh -c '{greedy}'; : {}; exec sleep 100", bench.id);
+    let mut spec = bench.spec(&["/bin/busybox", "sh", "-c", &script]);
+    spec["linux"]["resources"]["memory"] = serde_json::json!({"limit": 16 << 20});
+    bench.configure(&spec);
+    bench.run(&["run", "-d", &bench.id]).ok()?;
+    let go = bench.bundle().join("rootfs/tmp/go");
+    bench.until("it waits", || go.exists())?;
+    let mut child =
+        bench.command().args(["events", "--interval", "1h", &bench.id]).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    // It watches once it waits: for its descriptors, the last thing it makes.
+    let fds = format!("/proc/{}/fd", child.id());
+    let waits = |name: &str| {
+        let all = fs::read_dir(&fds).into_iter().flatten().flatten();
+        all.filter_map(|e| fs::read_link(e.path()).ok()).any(|link| link.ends_with(name))
+    };
+    bench.until("events watch", || waits("memory.events") || waits("anon_inode:[eventfd]"))?;
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    fs::write(&go, "0123456789012345678901234567890123456789\n")?;
+    let line = lines.next().ok_or("no line")??;
+    check(line.contains("\"oom\""), || line)?;
+    bench.run(&["delete", "-f", &bench.id]).ok()?;
+    child.wait()?;
     Ok(())
 }

@@ -22,7 +22,8 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         ["look-to", file, paths @ ..] => return write(file, &look(paths)),
         ["swap", pairs @ ..] => swap(pairs),
         ["overwrite", allowed @ ..] => overwrite(allowed),
-        ["trace"] => trace(),
+        ["trace"] => trace(foreign),
+        ["hunt"] => trace(excess),
         ["cgroup"] => cgroup(),
         ["exit"] => return ExitCode::SUCCESS,
         other => json!({"unknown": other}),
@@ -154,35 +155,76 @@ fn others() -> Vec<u32> {
     all.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|&pid| pid != own).collect()
 }
 
-/// Until its standard input ends: looks into every other process. Tells what it could read that is not of the container,
-/// and how many processes it met.
-fn trace() -> Value {
+/// Until its standard input ends: looks into every other process with `look`. Tells what it found, and how many processes
+/// it met.
+fn trace(look: impl Fn(u32, &mut BTreeSet<String>)) -> Value {
     println!("begun");
     let end = std::thread::spawn(|| drop(std::io::stdin().read_to_end(&mut Vec::new())));
     let (mut met, mut found) = (BTreeSet::new(), BTreeSet::new());
     while !end.is_finished() {
         for pid in others() {
             met.insert(pid);
-            if let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe"))
-                && exe != Path::new("/bin/busybox")
-            {
-                found.insert(format!("exe {}", exe.display()));
-            }
-            for name in ["cwd", "root"] {
-                if let Ok(link) = fs::read_link(format!("/proc/{pid}/{name}"))
-                    && link != Path::new("/")
-                {
-                    found.insert(format!("{name} {}", link.display()));
-                }
-            }
-            for number in 3..40 {
-                if let Ok(link) = fs::read_link(format!("/proc/{pid}/fd/{number}")) {
-                    found.insert(format!("descriptor {number} {}", link.display()));
-                }
-            }
+            look(pid, &mut found);
         }
     }
     json!({"met": met.len(), "found": found})
+}
+
+/// What can be read of a process that is not of the container.
+fn foreign(pid: u32, found: &mut BTreeSet<String>) {
+    if let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe"))
+        && exe != Path::new("/bin/busybox")
+    {
+        found.insert(format!("exe {}", exe.display()));
+    }
+    for name in ["cwd", "root"] {
+        if let Ok(link) = fs::read_link(format!("/proc/{pid}/{name}"))
+            && link != Path::new("/")
+        {
+            found.insert(format!("{name} {}", link.display()));
+        }
+    }
+    for number in 3..40 {
+        if let Ok(link) = fs::read_link(format!("/proc/{pid}/fd/{number}")) {
+            found.insert(format!("descriptor {number} {}", link.display()));
+        }
+    }
+}
+
+/// What a process has that this one has not, and could take from it by tracing it.
+fn excess(pid: u32, found: &mut BTreeSet<String>) {
+    let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let (own, other) = (status("self"), status(&pid.to_string()));
+    // One that has ended meanwhile has nothing.
+    if other.is_empty() || crate::status(&other, "State").starts_with('Z') {
+        return;
+    }
+    for line in ["CapPrm", "CapEff", "CapBnd", "Seccomp"] {
+        let (own, other) = (crate::status(&own, line), crate::status(&other, line));
+        if own != other {
+            found.insert(format!("{line} {other} where {own} is due"));
+        }
+    }
+    for name in ["mnt", "net", "ipc", "uts"] {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{name}"));
+        if let Ok(other) = namespace(&pid.to_string())
+            && namespace("self").is_ok_and(|own| own != other)
+        {
+            found.insert(format!("a foreign namespace {name}"));
+        }
+    }
+    for number in 3..64 {
+        if let Ok(link) = fs::read_link(format!("/proc/{pid}/fd/{number}")) {
+            let link = link.display().to_string();
+            if !link.starts_with("socket:") && !link.starts_with("pipe:") {
+                found.insert(format!("descriptor {number} {link}"));
+            }
+        }
+    }
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    if String::from_utf8_lossy(&environment).contains("SXTEST_SECRET") {
+        found.insert("the caller's environment".to_owned());
+    }
 }
 
 /// The way out by the program that cgroup v1 runs when a cgroup is empty.

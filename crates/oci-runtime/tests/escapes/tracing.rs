@@ -11,6 +11,7 @@ use crate::{Outcome, Test, check, grant, probing, rounds, with_user_namespace};
 pub(crate) const TESTS: &[Test] = &[
     ("cve_2016_9962_a_container_with_default_rights_sees_nothing_of_who_joins", by_default),
     ("cve_2016_9962_root_of_a_user_namespace_with_ptrace_sees_nothing_of_who_joins", with_ptrace),
+    ("a_container_that_may_trace_the_host_gains_nothing_from_who_joins", host_ptrace),
 ];
 
 /// Runs the watcher, joins its container many times, and checks what it found.
@@ -26,7 +27,9 @@ fn watched(bench: &Bench, spec: &Value) -> Outcome {
     // Directories of the host that must not be found.
     for round in 0..rounds() {
         let cwd = if round % 2 == 0 { "/" } else { "/bin/.." };
-        let done = bench.run(&["exec", "--cwd", cwd, &bench.id, "/bin/busybox", "true"]);
+        let mut command = bench.command();
+        command.args(["exec", "--cwd", cwd, &bench.id, "/bin/busybox", "true"]).env("SXTEST_SECRET", "x");
+        let done = bench.run_command(&mut command);
         check(done.code == 0, || format!("{} {}", done.code, done.err))?;
     }
     drop(child.stdin.take());
@@ -44,6 +47,18 @@ fn by_default(bench: &Bench) -> Outcome {
     let mut spec = probing(bench, &["trace"]);
     let names = oci_runtime::default_spec::CAPABILITIES.names();
     grant(&mut spec, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    watched(bench, &spec)
+}
+
+/// Without a user namespace this capability is one over the host's root, whom nothing hides from it: what it finds on its
+/// way in must be no more than it is itself.
+fn host_ptrace(bench: &Bench) -> Outcome {
+    let mut spec = probing(bench, &["hunt"]);
+    grant(&mut spec, &["CAP_SYS_PTRACE", "CAP_KILL"]);
+    spec["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
+    });
     watched(bench, &spec)
 }
 

@@ -1,9 +1,12 @@
 //! The small build of what runs once a container, for exactly these names.
+#![no_main]
 
-fn main() -> std::process::ExitCode {
+kernel::main!(run);
+
+fn run() -> u8 {
     let called = std::env::args_os().next().unwrap_or_default();
     match std::path::Path::new(&called).file_name().and_then(|name| name.to_str()) {
-        Some(oci_runtime::command::NAME) => oci_runtime::command::main(std::env::args_os()),
-        _ => shim::main(),
+        Some(oci_runtime::command::NAME) => oci_runtime::command::run(std::env::args_os()),
+        _ => shim::run(),
     }
 }
