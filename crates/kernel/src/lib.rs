@@ -29,5 +29,6 @@ pub mod seccomp;
 pub mod signal;
 pub mod start;
 pub mod tc;
+pub mod tun;
 
 pub use error::{Act, Error, Result};

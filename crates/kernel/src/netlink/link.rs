@@ -5,7 +5,7 @@ use super::uapi::{
     AF_INET, AF_INET6, AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_BR_MCAST_SNOOPING,
     IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS,
     IFLA_IFNAME, IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND,
-    IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER,
+    IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINKINFO, IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_VLAN_ID, IFLA_VRF_TABLE, IFLA_MASTER,
     IFLA_MTU, IFLA_NET_NS_FD, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY, IPV4_DEVCONF_ROUTE_LOCALNET,
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER,
 };
@@ -70,6 +70,27 @@ pub enum Kind<'a> {
         parent: u32,
         /// Who can talk to whom.
         mode: MacvlanMode,
+        /// How many broadcast frames may wait to be copied to all; the kernel's default if none.
+        broadcast_queue: Option<u32>,
+    },
+    /// Addresses of its own on the link with index `parent`, under that link's MAC.
+    Ipvlan {
+        /// Index of the lower link, in the socket's namespace.
+        parent: u32,
+        /// What of the host's stack its packets pass.
+        mode: IpvlanMode,
+    },
+    /// The frames with one 802.1Q tag of the link with index `parent`.
+    Vlan {
+        /// Index of the lower link, in the socket's namespace.
+        parent: u32,
+        /// The tag's number, 0 to 4094.
+        id: u16,
+    },
+    /// A routing domain: what its ports receive and send is routed by `table`.
+    Vrf {
+        /// The routing table.
+        table: u32,
     },
 }
 
@@ -84,6 +105,38 @@ pub enum MacvlanMode {
     Bridge,
     /// Only one, which owns the parent.
     Passthru,
+}
+
+impl MacvlanMode {
+    const ALL: [(Self, u32); 4] =
+        [(Self::Private, 1), (Self::Vepa, 2), (Self::Bridge, 4), (Self::Passthru, 8)];
+
+    fn number(self) -> u32 {
+        Self::ALL.iter().find(|(mode, _)| *mode == self).map_or(0, |(_, number)| *number)
+    }
+
+    pub(super) fn of(number: u32) -> Option<Self> {
+        Self::ALL.iter().find(|(_, n)| *n == number).map(|(mode, _)| *mode)
+    }
+}
+
+/// What an ipvlan's packets pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpvlanMode {
+    /// A stack of its own, as a switch's port has.
+    L2,
+    /// The parent's stack routes what leaves; no broadcast or multicast.
+    L3,
+    /// The same, through the parent's netfilter and connection tracking.
+    L3s,
+}
+
+impl IpvlanMode {
+    const ALL: [Self; 3] = [Self::L2, Self::L3, Self::L3s];
+
+    pub(super) fn of(number: u16) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
 }
 
 /// The far end of a veth.
@@ -106,6 +159,19 @@ impl Kind<'_> {
             Kind::Bridge { .. } => "bridge",
             Kind::Dummy => "dummy",
             Kind::Macvlan { .. } => "macvlan",
+            Kind::Ipvlan { .. } => "ipvlan",
+            Kind::Vlan { .. } => "vlan",
+            Kind::Vrf { .. } => "vrf",
+        }
+    }
+
+    /// The lower link that it cannot be without.
+    fn parent(&self) -> Option<u32> {
+        match self {
+            Kind::Macvlan { parent, .. } | Kind::Ipvlan { parent, .. } | Kind::Vlan { parent, .. } => {
+                Some(*parent)
+            }
+            _ => None,
         }
     }
 
@@ -131,15 +197,27 @@ impl Kind<'_> {
                 });
             }
             Kind::Dummy => {}
-            Kind::Macvlan { mode, .. } => {
-                let mode = match mode {
-                    MacvlanMode::Private => 1,
-                    MacvlanMode::Vepa => 2,
-                    MacvlanMode::Bridge => 4,
-                    MacvlanMode::Passthru => 8,
-                };
+            Kind::Macvlan { mode, broadcast_queue, .. } => {
                 info.nest(IFLA_INFO_DATA, |data| {
-                    data.u32(IFLA_MACVLAN_MODE, mode);
+                    data.u32(IFLA_MACVLAN_MODE, mode.number());
+                    if let Some(length) = broadcast_queue {
+                        data.u32(IFLA_MACVLAN_BC_QUEUE_LEN, *length);
+                    }
+                });
+            }
+            Kind::Ipvlan { mode, .. } => {
+                info.nest(IFLA_INFO_DATA, |data| {
+                    data.bytes(IFLA_IPVLAN_MODE, &(*mode as u16).to_ne_bytes());
+                });
+            }
+            Kind::Vlan { id, .. } => {
+                info.nest(IFLA_INFO_DATA, |data| {
+                    data.bytes(IFLA_VLAN_ID, &id.to_ne_bytes());
+                });
+            }
+            Kind::Vrf { table } => {
+                info.nest(IFLA_INFO_DATA, |data| {
+                    data.u32(IFLA_VRF_TABLE, *table);
                 });
             }
         }
@@ -322,7 +400,7 @@ impl Batch {
         if let Some(master) = link.master {
             m.u32(IFLA_MASTER, master);
         }
-        if let Kind::Macvlan { parent, .. } = link.kind {
+        if let Some(parent) = link.kind.parent() {
             m.u32(IFLA_LINK, parent);
         }
         m.nest(IFLA_LINKINFO, |info| link.kind.write(info));

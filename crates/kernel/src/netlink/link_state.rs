@@ -1,12 +1,12 @@
-use super::link::header;
+use super::link::{IpvlanMode, MacvlanMode, header};
 use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::{
     AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS,
-    IFLA_IFNAME, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
+    IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE, IFLA_MACVLAN_MODE, IFLA_VLAN_ID, IFLA_VRF_TABLE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
     IFLA_MASTER, IFLA_MTU, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
 };
-use super::wire::{Attributes, Batch, Received, read_u32};
+use super::wire::{Attributes, Batch, Received, read_u16, read_u32};
 use crate::Result;
 
 /// A link as the kernel describes it.
@@ -36,6 +36,35 @@ pub struct Link {
     pub hairpin: bool,
     /// As a bridge port: isolated.
     pub isolated: bool,
+    /// What its kind was made with.
+    pub detail: Option<Detail>,
+}
+
+/// What tells a link from others of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Of a macvlan.
+    Macvlan(MacvlanMode),
+    /// Of an ipvlan.
+    Ipvlan(IpvlanMode),
+    /// The tag's number.
+    Vlan(u16),
+    /// The routing table.
+    Vrf(u32),
+}
+
+impl Detail {
+    fn read(kind: &str, data: Attributes<'_>) -> Option<Self> {
+        let half = |key| data.find(key).and_then(|a| read_u16(a.value, 0));
+        let whole = |key| data.find(key).and_then(|a| a.u32());
+        match kind {
+            "macvlan" => whole(IFLA_MACVLAN_MODE).and_then(MacvlanMode::of).map(Self::Macvlan),
+            "ipvlan" => half(IFLA_IPVLAN_MODE).and_then(IpvlanMode::of).map(Self::Ipvlan),
+            "vlan" => half(IFLA_VLAN_ID).map(Self::Vlan),
+            "vrf" => whole(IFLA_VRF_TABLE).map(Self::Vrf),
+            _ => None,
+        }
+    }
 }
 
 impl Link {
@@ -67,6 +96,7 @@ impl Link {
             alias: None,
             hairpin: false,
             isolated: false,
+            detail: None,
         };
         for attribute in Attributes::after(message.body, 16) {
             match attribute.kind {
@@ -86,6 +116,8 @@ impl Link {
 
     fn read_info(&mut self, info: Attributes<'_>) {
         self.kind = info.find(IFLA_INFO_KIND).map(|a| a.text()).unwrap_or_default();
+        let data = info.find(IFLA_INFO_DATA).map(|data| data.nested());
+        self.detail = data.and_then(|data| Detail::read(&self.kind, data));
         if let Some(port) = info.find(IFLA_INFO_SLAVE_DATA) {
             let on = |key| port.nested().find(key).and_then(|a| a.u8()) == Some(1);
             self.hairpin = on(IFLA_BRPORT_MODE);

@@ -1,4 +1,4 @@
-//! Netlink: links, addresses, routes and connection tracking, asked of the kernel itself.
+//! Netlink: links, addresses, routes, policy rules and connection tracking, asked of the kernel itself.
 //!
 //! Requests are collected in a [`Batch`] and leave in one `sendmsg` of a [`Socket`]; a socket belongs to the network
 //! namespace it was opened in, so nothing here ever moves the calling thread. Errors carry the kernel's own words
@@ -20,6 +20,7 @@ mod link;
 mod link_state;
 mod net;
 mod route;
+mod rule;
 mod socket;
 pub mod sysctl;
 #[cfg(test)]
@@ -28,10 +29,11 @@ pub(crate) mod uapi;
 mod wire;
 
 pub use address::{Address, addresses};
-pub use link::{Kind, MacvlanMode, NewLink, Peer, SetLink};
-pub use link_state::{Link, link_by_index, link_by_name, links};
+pub use link::{IpvlanMode, Kind, MacvlanMode, NewLink, Peer, SetLink};
+pub use link_state::{Detail, Link, link_by_index, link_by_name, links};
 pub use net::{IpNet, Mac, ParseError};
 pub use route::{Route, route_to, routes};
+pub use rule::{Rule, rules};
 pub use socket::{Protocol, Socket};
 pub use wire::{Attribute, Attributes, Batch, Message, Messages, Received};
 

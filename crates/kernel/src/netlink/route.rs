@@ -6,7 +6,7 @@ use super::uapi::{
     AF_INET, AF_INET6, AF_UNSPEC, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
     NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_METRICS,
     RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_GETROUTE,
-    RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT,
+    RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT, RTPROT_UNSPEC,
 };
 use super::wire::{Attributes, Batch, Message, Received};
 use crate::Result;
@@ -53,7 +53,7 @@ impl Route {
         }
     }
 
-    fn header(&self) -> [u8; 12] {
+    fn header(&self, protocol: u8) -> [u8; 12] {
         let family = if self.destination.is_ipv4() { AF_INET } else { AF_INET6 };
         let natural = if self.gateway.is_none() && self.destination.is_ipv4() {
             RT_SCOPE_LINK
@@ -65,7 +65,7 @@ impl Route {
         let flags = if self.onlink { RTNH_F_ONLINK } else { 0 };
         let [f0, f1, f2, f3] = flags.to_ne_bytes();
         let scope = self.scope.unwrap_or(natural);
-        [family, self.destination.prefix(), 0, 0, table, RTPROT_BOOT, scope, RTN_UNICAST, f0, f1, f2, f3]
+        [family, self.destination.prefix(), 0, 0, table, protocol, scope, RTN_UNICAST, f0, f1, f2, f3]
     }
 
     fn write(&self, m: &mut Message<'_>) {
@@ -129,7 +129,7 @@ impl Route {
     }
 }
 
-fn put(m: &mut Message<'_>, kind: u16, address: IpAddr) {
+pub(super) fn put(m: &mut Message<'_>, kind: u16, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => m.bytes(kind, &v4.octets()),
         IpAddr::V6(v6) => m.bytes(kind, &v6.octets()),
@@ -154,13 +154,13 @@ impl Batch {
 
     fn new_route(&mut self, route: &Route, flags: u16, verb: &'static str) {
         let object = describe(route);
-        route.write(&mut self.message(RTM_NEWROUTE, NLM_F_ACK | flags, &route.header(), verb, object));
+        route.write(&mut self.message(RTM_NEWROUTE, NLM_F_ACK | flags, &route.header(RTPROT_BOOT), verb, object));
     }
 
-    /// Deletes the first route that fits.
+    /// Deletes the first route that fits, whoever made it: somebody, or the kernel for an address.
     pub fn delete_route(&mut self, route: &Route) {
         let object = describe(route);
-        route.write(&mut self.message(RTM_DELROUTE, NLM_F_ACK, &route.header(), "delete", object));
+        route.write(&mut self.message(RTM_DELROUTE, NLM_F_ACK, &route.header(RTPROT_UNSPEC), "delete", object));
     }
 }
 
@@ -181,7 +181,7 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>> {
 /// The route a packet to `destination` would take.
 pub fn route_to(socket: &mut Socket, destination: IpAddr) -> Result<Option<Route>> {
     let mut batch = Batch::new();
-    let header = Route::to(IpNet::host(destination)).header();
+    let header = Route::to(IpNet::host(destination)).header(RTPROT_UNSPEC);
     let header = [header[0], header[1], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     put(
         &mut batch.message(RTM_GETROUTE, NLM_F_ACK, &header, "find", format!("a route to {destination}")),

@@ -184,3 +184,112 @@ fn sysctls_are_those_of_the_namespace() {
     })
     .unwrap();
 }
+
+/// The kernel has links of this kind; if not, the test that asks says that it is skipped.
+fn has_kind(kind: Kind<'_>, test: &str) -> Result<bool> {
+    match run(|batch| batch.add_link(&NewLink::new("probe", kind))) {
+        Ok(()) => delete_link("probe").map(|()| true),
+        Err(e) if e.errno() == Some(rustix::io::Errno::OPNOTSUPP) => {
+            eprintln!("skipped {test}: this kernel: {e}");
+            Ok(false)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+#[test]
+fn links_on_a_parent() {
+    in_new_netns(|| {
+        let inside = netns();
+        run(|batch| batch.add_link(&NewLink { up: true, ..veth("a", PLAIN) }))?;
+        let parent = link_by_name(&mut socket(), "a")?.unwrap().index;
+        let macvlan = |mode| Kind::Macvlan { parent, mode, broadcast_queue: Some(2000) };
+        let details = [
+            (macvlan(MacvlanMode::Private), Detail::Macvlan(MacvlanMode::Private)),
+            (macvlan(MacvlanMode::Vepa), Detail::Macvlan(MacvlanMode::Vepa)),
+            (macvlan(MacvlanMode::Passthru), Detail::Macvlan(MacvlanMode::Passthru)),
+            (Kind::Vlan { parent, id: 4094 }, Detail::Vlan(4094)),
+            (Kind::Ipvlan { parent, mode: IpvlanMode::L2 }, Detail::Ipvlan(IpvlanMode::L2)),
+            (Kind::Ipvlan { parent, mode: IpvlanMode::L3 }, Detail::Ipvlan(IpvlanMode::L3)),
+            (Kind::Ipvlan { parent, mode: IpvlanMode::L3s }, Detail::Ipvlan(IpvlanMode::L3s)),
+        ];
+        for (kind, detail) in details {
+            if !has_kind(kind.clone(), &format!("{detail:?}"))? {
+                continue;
+            }
+            let netns = Some(inside.as_fd());
+            run(|batch| batch.add_link(&NewLink { netns, mtu: Some(1400), ..NewLink::new("sub", kind) }))?;
+            let mut there = Socket::open_in(Protocol::Route, &inside)?;
+            let link = link_by_name(&mut there, "sub")?.unwrap();
+            assert_eq!((link.detail, link.mtu, link.peer), (Some(detail), 1400, Some(parent)));
+            delete_link_on(&mut there, "sub")?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_routing_domain_and_a_dummy() {
+    in_new_netns(|| {
+        let vrf = Kind::Vrf { table: 1001 };
+        if has_kind(vrf.clone(), "a vrf")? {
+            run(|batch| batch.add_link(&NewLink { up: true, ..NewLink::new("red", vrf) }))?;
+            let red = link_by_name(&mut socket(), "red")?.unwrap();
+            assert_eq!((red.kind.as_str(), red.detail), ("vrf", Some(Detail::Vrf(1001))));
+            run(|batch| batch.add_link(&NewLink { master: Some(red.index), ..veth("a", PLAIN) }))?;
+            assert_eq!(link_by_name(&mut socket(), "a")?.unwrap().master, Some(red.index));
+        }
+        if has_kind(Kind::Dummy, "a dummy")? {
+            run(|batch| batch.add_link(&NewLink::new("d", Kind::Dummy)))?;
+            assert_eq!(link_by_name(&mut socket(), "d")?.unwrap().kind, "dummy");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_link_moves_with_its_alias_and_is_numbered_there() {
+    in_new_netns(|| {
+        let other = netns();
+        run(|batch| batch.add_link(&veth("a", PLAIN)))?;
+        let index = link_by_name(&mut socket(), "a")?.unwrap().index;
+        run(|batch| {
+            batch.set_link(&SetLink::index(index).alias("a"));
+            batch.set_link(&SetLink::index(index).netns(other.as_fd()).rename("moved%d"));
+        })?;
+        assert!(link_by_name(&mut socket(), "a")?.is_none());
+        let mut there = Socket::open_in(Protocol::Route, &other)?;
+        let moved = link_by_name(&mut there, "moved0")?.unwrap();
+        assert_eq!(moved.alias.as_deref(), Some("a"));
+        let here = File::open("/proc/thread-self/ns/net").unwrap();
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::index(moved.index).netns(here.as_fd()).rename("c").alias(""));
+        there.run(&batch)?;
+        assert_eq!(link_by_name(&mut socket(), "c")?.unwrap().alias, None);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn policy_rules_and_what_they_lead_to() {
+    in_new_netns(|| {
+        let rule = |source: &str, table| Rule::from_source(source.parse().unwrap(), table);
+        let wanted = [rule("10.1.0.5/32", 100), rule("fd00::5/128", 1000)];
+        run(|batch| wanted.iter().for_each(|rule| batch.add_rule(rule)))?;
+        let there = rules(&mut socket())?;
+        for rule in &wanted {
+            let found = there.iter().find(|r| r.source == rule.source).unwrap();
+            assert_eq!((found.table, found.ipv4), (rule.table, rule.ipv4));
+            run(|batch| batch.delete_rule(found))?;
+        }
+        let before = there.len() - wanted.len();
+        assert_eq!(rules(&mut socket())?.len(), before);
+        // The kernel's own: local, main and default of IPv4; local and main of IPv6.
+        assert!(before >= 5 && run(|batch| batch.delete_rule(&wanted[0])).is_err());
+        Ok(())
+    })
+    .unwrap();
+}

@@ -26,6 +26,7 @@ pub const MODULES: &[&str] = &[
     "veth",
     "bridge",
     "dummy",
+    "vrf",
     "8021q",
     "macvlan",
     "ipvlan",
