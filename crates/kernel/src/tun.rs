@@ -60,7 +60,8 @@ pub fn make(netns: impl AsFd + Sync, tap: &Tap<'_>) -> Result<()> {
 
 fn make_here(tap: &Tap<'_>) -> Result<()> {
     let say = || format!("tap link {}", tap.name);
-    let mut request = Request { name: [0; libc::IFNAMSIZ], flags: IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL, rest: [0; 22] };
+    let mut request =
+        Request { name: [0; libc::IFNAMSIZ], flags: IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL, rest: [0; 22] };
     let room = request.name.len() - 1;
     let name = request.name.get_mut(..tap.name.len()).filter(|_| (1..=room).contains(&tap.name.len()));
     name.ok_or_else(|| Error::new("create", say(), rustix::io::Errno::INVAL))?
@@ -76,8 +77,11 @@ fn make_here(tap: &Tap<'_>) -> Result<()> {
     let made = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) };
     answered(made).act("create", say)?;
     // Not persistent until all is set: if this process is killed, or one of these fails, the tap goes with the file.
-    let settings =
-        [(TUNSETOWNER, tap.owner, "owner"), (TUNSETGROUP, tap.group, "group"), (TUNSETPERSIST, Some(1), "persistence")];
+    let settings = [
+        (TUNSETOWNER, tap.owner, "owner"),
+        (TUNSETGROUP, tap.group, "group"),
+        (TUNSETPERSIST, Some(1), "persistence"),
+    ];
     for (request, value, what) in settings {
         let Some(value) = value else { continue };
         // SAFETY: these three take a number as their argument, and touch no memory of the caller's.
@@ -96,7 +100,8 @@ fn become_context(context: &str) -> Result<()> {
     let say = || format!("SELinux context {context:?}");
     // Without SELinux the file below is another security module's.
     if !Path::new("/sys/fs/selinux/enforce").exists() {
-        let cause = std::io::Error::new(std::io::ErrorKind::Unsupported, "SELinux is not active on this host");
+        let cause =
+            std::io::Error::new(std::io::ErrorKind::Unsupported, "SELinux is not active on this host");
         return Err(Error::new("use", say(), cause));
     }
     std::fs::write("/proc/thread-self/attr/current", context).act("use", say)

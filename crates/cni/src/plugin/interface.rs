@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use kernel::netlink::{Link, Mac};
 
-use crate::contract::{Code, Error, Interface, Keys, Request};
+use crate::contract::{AddResult, Code, Dns, Error, Interface, Ip, Keys, Request};
 
 /// The MAC that somebody chose for the container's interface: `MAC` of `CNI_ARGS`, then `args.cni.mac`, then the
 /// capability `mac`; the later wins.
@@ -22,6 +22,12 @@ pub(super) fn chosen_mac(request: &Request<'_>) -> Result<Option<Mac>, Error> {
     let runtime = keys.object("runtimeConfig")?;
     let of_runtime = runtime.map(|r| Keys::new(r, "\"runtimeConfig\"").parse("mac")).transpose()?.flatten();
     Ok(of_runtime.or(of_args).or(of_env))
+}
+
+/// The same, for plugins whose configuration can say it too (`mac`): that counts least.
+pub(super) fn configured_mac(request: &Request<'_>) -> Result<Option<Mac>, Error> {
+    let of_conf = request.keys().parse("mac")?;
+    Ok(chosen_mac(request)?.or(of_conf))
 }
 
 /// A MAC made from the address: whoever gets the address next has the same one, so no neighbour's cache is stale.
@@ -47,6 +53,34 @@ pub(super) fn link_name<'a>(keys: &Keys<'a>, key: &str) -> Result<Option<&'a str
         return Err(keys.refuse(key, "a link name: 15 bytes at most, without '/', ':' and spaces"));
     }
     Ok(Some(name))
+}
+
+/// Name service: what the configuration says of it, if it says anything, or what the IPAM plugin did.
+pub(super) fn name_service(request: &Request<'_>, of_ipam: Dns) -> Result<Dns, Error> {
+    let said = request.keys().object("dns")?.is_some_and(|dns| dns.values().any(|value| !value.is_null()));
+    let of_conf = request.keys().decode("dns")?;
+    Ok(of_conf.filter(|_| said).unwrap_or(of_ipam))
+}
+
+/// The addresses of a result that are this attachment's interface's.
+pub(super) fn own_addresses<'a>(request: &Request<'_>, result: &'a AddResult) -> Vec<&'a Ip> {
+    let ifname = &request.attachment.ifname;
+    let of = |ip: &&Ip| {
+        let named = ip.interface.and_then(|index| result.interfaces.get(index));
+        named.is_none_or(|interface| interface.name == *ifname)
+    };
+    result.ips.iter().filter(of).collect()
+}
+
+/// What the plugins before this one made, which a plugin of a chain cannot do without.
+pub(super) fn previous<'a>(request: &Request<'a>) -> Result<&'a AddResult, Error> {
+    request.previous.ok_or_else(|| {
+        let kind = &request.conf.kind;
+        Error::new(
+            Code::InvalidConfig,
+            format!("cannot do without \"prevResult\": {kind} is chained behind another plugin"),
+        )
+    })
 }
 
 /// A link as a result has it; `sandbox` is empty for the host's.

@@ -8,16 +8,37 @@ use crate::contract::{AddResult, Code, Error, Request};
 #[derive(Debug)]
 pub(super) struct Ipam {
     kind: Option<String>,
+    /// What there is without one.
+    given: AddResult,
 }
 
 impl Ipam {
     pub(super) fn of(request: &Request<'_>) -> Result<Self, Error> {
-        Ok(Self { kind: request.conf.ipam_type()?.map(str::to_owned) })
+        Ok(Self { kind: request.conf.ipam_type()?.map(str::to_owned), given: AddResult::default() })
+    }
+
+    /// Addresses that a plugin before this one got, if the configuration names no IPAM plugin.
+    pub(super) fn or_previous(request: &Request<'_>) -> Result<Self, Error> {
+        let mut ipam = Self::of(request)?;
+        if let (None, Some(previous)) = (&ipam.kind, request.previous) {
+            ipam.given = AddResult { interfaces: Vec::new(), ..previous.clone() };
+        }
+        Ok(ipam)
+    }
+
+    /// Without addresses there would be nothing to do.
+    pub(super) fn required(self, request: &Request<'_>) -> Result<Self, Error> {
+        if self.kind.is_none() && self.given.ips.is_empty() {
+            return Err(request
+                .keys()
+                .refuse("ipam", "an IPAM plugin's configuration, which is needed here"));
+        }
+        Ok(self)
     }
 
     /// Addresses and routes; nothing if none are asked for.
     pub(super) fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
-        let Some(kind) = &self.kind else { return Ok(AddResult::default()) };
+        let Some(kind) = &self.kind else { return Ok(self.given.clone()) };
         let result = request.delegate.add(kind, request, record)?;
         if result.ips.is_empty() {
             return Err(Error::new(
@@ -30,6 +51,23 @@ impl Ipam {
 
     pub(super) fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         self.kind.as_ref().map_or(Ok(()), |kind| request.delegate.del(kind, request, record))
+    }
+
+    /// DEL of a link and of its addresses. The link is first: nobody else may get an address while this container still
+    /// answers to it. But a DHCP server is told through the link.
+    pub(super) fn del_with(
+        &self,
+        request: &Request<'_>,
+        record: &mut dyn Record,
+        link: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.kind.as_deref() == Some("dhcp") {
+            let lease = self.del(request, record);
+            return link().and(lease);
+        }
+        let link = link();
+        let lease = self.del(request, record);
+        link.and(lease)
     }
 
     pub(super) fn check(&self, request: &Request<'_>) -> Result<(), Error> {

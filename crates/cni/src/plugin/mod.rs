@@ -2,15 +2,25 @@
 //! them. [`program`] makes a program of a plugin, ours or another's.
 
 mod bridge;
+mod dummy;
+mod endpoint;
+mod host_device;
 mod host_local;
 mod inside;
 mod interface;
 mod ipam;
+mod ipvlan;
 mod loopback;
+mod macvlan;
 mod masquerade;
+mod parent;
 mod portmap;
 pub mod program;
+mod sbr;
 mod table;
+mod tap;
+mod vlan;
+mod vrf;
 
 use std::sync::Arc;
 
@@ -20,8 +30,16 @@ use crate::contract::Registry;
 pub fn builtins() -> Registry {
     Registry::from([
         ("bridge", Arc::new(bridge::Bridge) as _),
+        ("dummy", Arc::new(dummy::Dummy) as _),
+        ("host-device", Arc::new(host_device::HostDevice) as _),
         ("host-local", Arc::new(host_local::HostLocal) as _),
+        ("ipvlan", Arc::new(ipvlan::Ipvlan) as _),
         ("loopback", Arc::new(loopback::Loopback) as _),
+        ("macvlan", Arc::new(macvlan::Macvlan) as _),
         ("portmap", Arc::new(portmap::Portmap) as _),
+        ("sbr", Arc::new(sbr::Sbr) as _),
+        ("tap", Arc::new(tap::Tap) as _),
+        ("vlan", Arc::new(vlan::Vlan) as _),
+        ("vrf", Arc::new(vrf::Vrf) as _),
     ])
 }

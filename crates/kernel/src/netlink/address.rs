@@ -3,9 +3,9 @@ use std::net::IpAddr;
 use super::net::IpNet;
 use super::socket::Socket;
 use super::uapi::{
-    AF_INET, AF_INET6, AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_NODAD, IFA_F_NOPREFIXROUTE,
-    IFA_F_PERMANENT, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
-    RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+    AF_INET, AF_INET6, AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE, IFA_F_PERMANENT, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, NLM_F_ACK, NLM_F_CREATE,
+    NLM_F_DUMP, NLM_F_EXCL, RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 use super::wire::{Attributes, Batch, Received, read_u32};
 use crate::Result;
@@ -32,7 +32,15 @@ pub struct Address {
 impl Address {
     /// An address that is usable at once, with the route to its network.
     pub fn new(link: u32, net: IpNet) -> Self {
-        Self { link, net, no_prefix_route: false, permanent_global: true, no_dad: true, tentative: false, duplicate: false }
+        Self {
+            link,
+            net,
+            no_prefix_route: false,
+            permanent_global: true,
+            no_dad: true,
+            tentative: false,
+            duplicate: false,
+        }
     }
 
     fn header(&self) -> [u8; 8] {

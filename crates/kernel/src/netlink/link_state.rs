@@ -2,9 +2,10 @@ use super::link::{IpvlanMode, MacvlanMode, header};
 use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::{
-    AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS,
-    IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE, IFLA_MACVLAN_MODE, IFLA_VLAN_ID, IFLA_VRF_TABLE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
+    AF_UNSPEC, IFF_PROMISC, IFF_RUNNING, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE,
+    IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE,
+    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_VLAN_ID,
+    IFLA_VRF_TABLE, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
 };
 use super::wire::{Attributes, Batch, Received, read_u16, read_u32};
 use crate::Result;
@@ -71,6 +72,11 @@ impl Link {
     /// Administratively up.
     pub fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
+    }
+
+    /// Up, and connected to something.
+    pub fn is_running(&self) -> bool {
+        self.flags & IFF_RUNNING != 0
     }
 
     /// Promiscuous by an operator's wish (`IFF_PROMISC`).

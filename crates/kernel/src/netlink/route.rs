@@ -154,13 +154,25 @@ impl Batch {
 
     fn new_route(&mut self, route: &Route, flags: u16, verb: &'static str) {
         let object = describe(route);
-        route.write(&mut self.message(RTM_NEWROUTE, NLM_F_ACK | flags, &route.header(RTPROT_BOOT), verb, object));
+        route.write(&mut self.message(
+            RTM_NEWROUTE,
+            NLM_F_ACK | flags,
+            &route.header(RTPROT_BOOT),
+            verb,
+            object,
+        ));
     }
 
     /// Deletes the first route that fits, whoever made it: somebody, or the kernel for an address.
     pub fn delete_route(&mut self, route: &Route) {
         let object = describe(route);
-        route.write(&mut self.message(RTM_DELROUTE, NLM_F_ACK, &route.header(RTPROT_UNSPEC), "delete", object));
+        route.write(&mut self.message(
+            RTM_DELROUTE,
+            NLM_F_ACK,
+            &route.header(RTPROT_UNSPEC),
+            "delete",
+            object,
+        ));
     }
 }
 

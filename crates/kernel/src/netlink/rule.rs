@@ -2,8 +2,8 @@ use super::net::IpNet;
 use super::route::put;
 use super::socket::Socket;
 use super::uapi::{
-    AF_INET, AF_INET6, AF_UNSPEC, FR_ACT_TO_TBL, FRA_PRIORITY, FRA_SRC, FRA_TABLE, NLM_F_ACK,
-    NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE,
+    AF_INET, AF_INET6, AF_UNSPEC, FR_ACT_TO_TBL, FRA_PRIORITY, FRA_SRC, FRA_TABLE, NLM_F_ACK, NLM_F_CREATE,
+    NLM_F_DUMP, NLM_F_EXCL, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE,
 };
 use super::wire::{Attributes, Batch, Message, Received};
 use crate::Result;

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use kernel::netlink::{self, Batch, Kind, Link, NewLink, Peer, Protocol, SetLink, Socket};
 use ledger::{Effect, Record};
 
-use super::inside::Inside;
+use super::inside::{Duplicates, Inside, Manner};
 use super::interface::{broken, describe, mac_of, sandbox, vanished};
 use crate::contract::{AddResult, Attachment, Error, Plugin, Request, Route, hash};
 use conf::Conf;
@@ -35,7 +35,9 @@ impl Plugin for Bridge {
         let link =
             inside.link(&request.attachment.ifname)?.ok_or_else(|| vanished(&request.attachment.ifname))?;
         // A MAC made from the address is what neighbours have in their caches anyway.
-        inside.configure(&link, &result, conf.mac.is_some())?;
+        let announce = conf.mac.is_some();
+        let manner = Manner { announce, announce_ipv6: false, duplicates: Duplicates::Ignored };
+        inside.configure(&link, &result, manner)?;
         let near = netlink::link_by_name(&mut socket, &veth)?.ok_or_else(|| vanished(&veth))?;
         result.interfaces =
             vec![describe(&bridge, ""), describe(&near, ""), describe(&link, &sandbox(request)?)];
