@@ -147,15 +147,9 @@ impl Call {
             return Ok(());
         }
         if self.version < self.verb.since() {
-            return Err(Error::new(
-                Code::IncompatibleVersion,
-                format!(
-                    "cannot serve {} with cniVersion {}: it came with {}",
-                    self.verb.as_str(),
-                    self.version,
-                    self.verb.since()
-                ),
-            ));
+            // The reference library's words: runtimes know them.
+            let error = format!("config version does not allow {}", self.verb.as_str());
+            return Err(Error::new(Code::IncompatibleVersion, error));
         }
         if kind != READS_NO_ARGS {
             self.attachment.args = parse_args(&self.args)?;
@@ -258,7 +252,7 @@ mod tests {
                 &[("CNI_COMMAND", "STATUS")],
                 r#"{"cniVersion":"1.0.0","name":"n"}"#,
                 Code::IncompatibleVersion,
-                "1.1.0",
+                "does not allow STATUS",
             ),
         ] {
             let error = call(variables, input).unwrap_err();
