@@ -3,7 +3,7 @@
 mod redirect;
 mod token_bucket;
 
-pub use redirect::redirections;
+pub use redirect::{redirection, redirections};
 pub use token_bucket::TokenBucket;
 
 use crate::Result;
@@ -67,19 +67,22 @@ impl Batch {
 pub fn qdiscs(socket: &mut Socket, link: u32) -> Result<Vec<Qdisc>> {
     let mut batch = Batch::new();
     batch.message(RTM_GETQDISC, NLM_F_DUMP, &header(link, 0, 0, 0), "list", "queueing disciplines");
-    socket.dump(&batch, |message| read(message).filter(|qdisc| qdisc.link == link))
+    socket.dump(&batch, |message| Qdisc::read(message).filter(|qdisc| qdisc.link == link))
 }
 
-fn read(message: Received<'_>) -> Option<Qdisc> {
-    if message.kind != RTM_NEWQDISC {
-        return None;
+impl Qdisc {
+    /// Reads an `RTM_NEWQDISC` message; none for any other.
+    pub fn read(message: Received<'_>) -> Option<Self> {
+        if message.kind != RTM_NEWQDISC {
+            return None;
+        }
+        let number = |at: usize| Some(u32::from_ne_bytes(*message.body.get(at..)?.first_chunk()?));
+        let attributes = Attributes::after(message.body, 20);
+        let kind = attributes.find(TCA_KIND)?.text();
+        let options = attributes.find(TCA_OPTIONS).filter(|_| kind == "tbf");
+        let bucket = options.and_then(|options| TokenBucket::read(options.nested()));
+        Some(Self { link: number(4)?, kind, handle: number(8)?, bucket })
     }
-    let number = |at: usize| Some(u32::from_ne_bytes(*message.body.get(at..)?.first_chunk()?));
-    let attributes = Attributes::after(message.body, 20);
-    let kind = attributes.find(TCA_KIND)?.text();
-    let options = attributes.find(TCA_OPTIONS).filter(|_| kind == "tbf");
-    let bucket = options.and_then(|options| TokenBucket::read(options.nested()));
-    Some(Qdisc { link: number(4)?, kind, handle: number(8)?, bucket })
 }
 
 #[cfg(test)]
@@ -181,7 +184,7 @@ mod tests {
             [&[][..], &[0; 20], &[&[0; 20][..], &[8, 0, 1, 0, b't', b'b', b'f', 0, 4, 0, 2, 0]].concat()]
         {
             let message = Received { kind: RTM_NEWQDISC, flags: 0, sequence: 0, body };
-            assert!(read(message).is_none_or(|qdisc| qdisc.bucket.is_none()));
+            assert!(Qdisc::read(message).is_none_or(|qdisc| qdisc.bucket.is_none()));
         }
     }
 }

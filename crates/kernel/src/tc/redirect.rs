@@ -60,11 +60,11 @@ pub fn redirections(socket: &mut Socket, link: u32) -> Result<Vec<u32>> {
     let mut batch = Batch::new();
     let object = format!("filters of link number {link}");
     batch.message(RTM_GETTFILTER, NLM_F_DUMP, &header(link, 0, INGRESS_HANDLE, 0), "list", object);
-    socket.dump(&batch, read)
+    socket.dump(&batch, redirection)
 }
 
-/// Where a filter redirects to; none if it does something else.
-fn read(message: Received<'_>) -> Option<u32> {
+/// Where a filter (`RTM_NEWTFILTER`) redirects to; none if it does something else.
+pub fn redirection(message: Received<'_>) -> Option<u32> {
     if message.kind != RTM_NEWTFILTER {
         return None;
     }
@@ -95,7 +95,7 @@ mod tests {
             &[255; 40],
             &[&[0; 20][..], &[8, 0, 1, 0, b'u', b'3', b'2', 0, 4, 0, 2, 0]].concat(),
         ] {
-            assert_eq!(read(Received { kind: RTM_NEWTFILTER, flags: 0, sequence: 0, body }), None);
+            assert_eq!(redirection(Received { kind: RTM_NEWTFILTER, flags: 0, sequence: 0, body }), None);
         }
     }
 }
