@@ -5,6 +5,7 @@ mod bandwidth;
 mod bridge;
 mod dummy;
 mod endpoint;
+mod firewall;
 mod host_device;
 mod host_local;
 mod inside;
@@ -34,6 +35,7 @@ pub fn builtins() -> Registry {
         ("bandwidth", Arc::new(bandwidth::Bandwidth) as _),
         ("bridge", Arc::new(bridge::Bridge) as _),
         ("dummy", Arc::new(dummy::Dummy) as _),
+        ("firewall", Arc::new(firewall::Firewall) as _),
         ("host-device", Arc::new(host_device::HostDevice) as _),
         ("host-local", Arc::new(host_local::HostLocal) as _),
         ("ipvlan", Arc::new(ipvlan::Ipvlan) as _),

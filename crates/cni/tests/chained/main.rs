@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod bandwidth;
+mod firewall;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod tuning;
@@ -17,12 +18,18 @@ use ledger::Transient;
 use rig::{Host, Netns};
 use serde_json::{Value, json};
 
-/// A network with a bridge, and `chained` after it.
+/// A network with the bridge br0 and `chained` after it: 10.5.0.0/24 and fd05::/64.
 fn network(host: &Host, name: &str, chained: &[Value]) -> NetworkList {
-    let ipam = json!({ "type": "host-local", "dataDir": host.dir.path(),
-        "ranges": [[{ "subnet": "10.5.0.0/24" }], [{ "subnet": "fd05::/64" }]] });
+    network_behind(host, name, "br0", 5, chained)
+}
+
+/// A network with a bridge of its own: 10.`number`.0.0/24 and fd0`number`::/64.
+fn network_behind(host: &Host, name: &str, bridge: &str, number: u8, chained: &[Value]) -> NetworkList {
+    let ranges =
+        json!([[{ "subnet": format!("10.{number}.0.0/24") }], [{ "subnet": format!("fd0{number}::/64") }]]);
+    let ipam = json!({ "type": "host-local", "dataDir": host.dir.path(), "ranges": ranges });
     let mut plugins =
-        vec![json!({ "type": "bridge", "bridge": "br0", "isDefaultGateway": true, "ipam": ipam })];
+        vec![json!({ "type": "bridge", "bridge": bridge, "isDefaultGateway": true, "ipam": ipam })];
     plugins.extend_from_slice(chained);
     NetworkList::from_value(json!({ "cniVersion": "1.1.0", "name": name, "plugins": plugins })).unwrap()
 }
