@@ -3,6 +3,7 @@
 
 mod bandwidth;
 mod firewall;
+mod portmap;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod tuning;

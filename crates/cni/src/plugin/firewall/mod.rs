@@ -164,14 +164,10 @@ fn possible(previous: &AddResult, holder: &str) -> Vec<Held> {
 /// Makes the elements of one family. One that is there is of a container that had the address before.
 fn admit(table: &Table, family: Family, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
     let of_family = || held.iter().filter(|one| one.family == family);
-    let mut of_others = Vec::new();
-    for one in of_family() {
-        let there = table.find(one, socket)?.filter(|there| there.comment != one.element.comment);
-        of_others.extend(there.map(|element| Held { element, ..one.clone() }));
-    }
     if of_family().next().is_none() {
         return Ok(());
     }
+    let of_others = table.of_others(of_family(), socket)?;
     table.delete(&of_others, socket)?;
     Ok(table.change(family, socket, |change| {
         for Held { set, element, .. } in of_family() {

@@ -53,6 +53,20 @@ impl Table {
         Ok(there)
     }
 
+    /// What is there under the keys of `held` and is another's: of a container that had the address or port before.
+    pub(in crate::plugin) fn of_others<'a>(
+        &self,
+        held: impl IntoIterator<Item = &'a Held>,
+        socket: &mut Socket,
+    ) -> Result<Vec<Held>, Error> {
+        let mut of_others = Vec::new();
+        for one in held {
+            let found = self.find(one, socket)?.filter(|found| found.comment != one.element.comment);
+            of_others.extend(found.map(|element| Held { element, ..one.clone() }));
+        }
+        Ok(of_others)
+    }
+
     /// All elements of `sets` whose comment `is` so: lists them. A set that is not there has none.
     pub(in crate::plugin) fn held(
         &self,
