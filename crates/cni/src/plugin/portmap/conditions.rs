@@ -135,6 +135,7 @@ fn mask_byte(prefix: u8, at: usize) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -167,6 +168,21 @@ mod tests {
         );
         assert_eq!(of("conditionsV4", json!([])).unwrap(), None);
         assert_eq!([0, 1, 2, 3].map(|at| mask_byte(20, at)), [255, 255, 240, 0]);
+    }
+
+    proptest! {
+        /// Whatever the words, it is understood or refused; and what is understood is compiled.
+        #[test]
+        fn any_words_end_without_a_panic(
+            words in proptest::collection::vec("ip|ip6|saddr|daddr|meta|iifname|==|!=|10.0.0.1/0|fd00::/128|::|e0|\\PC{0,20}", 0..8),
+        ) {
+            for key in ["conditionsV4", "conditionsV6"] {
+                if let Ok(Some(conditions)) = of(key, json!(words)) {
+                    conditions.make("t", &mut Transaction::new());
+                    prop_assert!(conditions.chain().len() < 32);
+                }
+            }
+        }
     }
 
     #[test]
