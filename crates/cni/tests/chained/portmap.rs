@@ -29,7 +29,7 @@ fn detach(host: &Host, list: &NetworkList, attachment: &Attachment) {
 }
 
 fn ruleset() -> String {
-    let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    let output = std::process::Command::new("nft").args(["-n", "list", "ruleset"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -128,7 +128,7 @@ fn host_addresses_of_all_kinds() {
         assert_eq!(outside.run(|| ask("[2001:db8::1]:8080")), is("b 2001:db8::2"));
         assert_eq!(outside.run(|| ask("[2001:db8::1]:9090")), is("b 2001:db8::2"));
         assert!(outside.run(|| ask("192.0.2.1:9090")).is_err());
-        assert!(ruleset().contains("sctp . 7000 comment \"n/a/eth0\" : 10.5.0.2 . 7000"), "{}", ruleset());
+        assert!(ruleset().contains("132 . 7000 comment \"n/a/eth0\" : 10.5.0.2 . 7000"), "{}", ruleset());
 
         let netns = Netns::new();
         let attachment = rig::attachment("c", &netns, &["[::1]:7001:80"]);
