@@ -2,6 +2,7 @@
 #![no_main]
 
 use kernel::netlink::{Attributes, Link, Messages};
+use kernel::tc::{Qdisc, redirection};
 use libfuzzer_sys::fuzz_target;
 
 fn walk(attributes: Attributes<'_>, depth: usize) -> usize {
@@ -17,7 +18,7 @@ fn walk(attributes: Attributes<'_>, depth: usize) -> usize {
 fuzz_target!(|bytes: &[u8]| {
     for message in Messages::new(bytes) {
         assert!(message.body.len() <= bytes.len());
-        let _ = Link::read(message);
+        let _ = (Link::read(message), Qdisc::read(message), redirection(message));
         walk(Attributes::new(message.body), 0);
         walk(Attributes::after(message.body, 16), 0);
     }

@@ -111,7 +111,22 @@ fn each_refusal_has_the_code_and_names_the_key() {
                 Code::UnsupportedField,
                 "\"backend\"",
             ),
-            (none.clone(), none.clone(), json!({ "snat": false }), Code::UnsupportedField, "\"snat\""),
+            (none.clone(), none.clone(), json!({ "snat": "no" }), Code::InvalidConfig, "\"snat\""),
+            (none.clone(), none.clone(), json!({ "masqAll": 1 }), Code::InvalidConfig, "\"masqAll\""),
+            (
+                none.clone(),
+                none.clone(),
+                json!({ "conditionsV4": ["-s", "10.0.0.0/8"] }),
+                Code::UnsupportedField,
+                "\"conditionsV4\"",
+            ),
+            (
+                none.clone(),
+                none.clone(),
+                json!({ "externalSetMarkChain": "MARK" }),
+                Code::UnsupportedField,
+                "\"externalSetMarkChain\"",
+            ),
             (
                 none.clone(),
                 none.clone(),

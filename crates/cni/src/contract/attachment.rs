@@ -90,7 +90,7 @@ fn check_ifname(name: &str) -> Result<(), Error> {
         "" => "it is empty",
         "." | ".." => "it is a directory's name",
         _ if name.len() > 15 => "it is longer than 15 bytes",
-        _ if name.contains(['/', ':']) => "it has a '/' or ':'",
+        _ if name.contains(['/', ':']) => "it has an invalid character, '/' or ':'",
         _ if name.contains(|c: char| c.is_whitespace() || c.is_control()) => "it has a space",
         _ => return Ok(()),
     };

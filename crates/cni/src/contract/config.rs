@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use super::attachment::is_name;
-use super::{Code, Error, Keys, Version};
+use super::{Code, Error, Keys, Version, json};
 
 /// A configuration list: the plugins that make one network, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ const OF: &str = "the network configuration";
 impl NetworkList {
     /// Reads a configuration list, or a single plugin's configuration as a list of one.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let value = serde_json::from_slice(bytes)
+        let value = json::configuration(bytes)
             .map_err(|e| Error::because("cannot read a network configuration", e).code(Code::Decode))?;
         Self::from_value(value)
     }

@@ -4,6 +4,7 @@ mod attachment;
 mod config;
 mod error;
 mod hash;
+pub(crate) mod json;
 mod keys;
 mod plugin;
 mod port_mapping;

@@ -68,6 +68,13 @@ impl Inside {
         Ok(netlink::addresses(&mut self.socket, Some(link))?)
     }
 
+    /// Changes a link.
+    pub(super) fn change(&mut self, change: &SetLink<'_>) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        batch.set_link(change);
+        Ok(self.socket.run(&batch)?)
+    }
+
     /// CHECK: `link` has the addresses, and its namespace the routes, that ADD said it gave to them.
     pub(super) fn check(&mut self, link: &Link, request: &Request<'_>) -> Result<(), Error> {
         let Some(previous) = request.previous else { return Ok(()) };

@@ -1,9 +1,11 @@
 //! Sextant's own plugins. They are reached through the contract alone: [`builtins`] is all there is to see of
 //! them. [`program`] makes a program of a plugin, ours or another's.
 
+mod bandwidth;
 mod bridge;
 mod dummy;
 mod endpoint;
+mod firewall;
 mod host_device;
 mod host_local;
 mod inside;
@@ -19,6 +21,7 @@ pub mod program;
 mod sbr;
 mod table;
 mod tap;
+mod tuning;
 mod vlan;
 mod vrf;
 
@@ -29,8 +32,10 @@ use crate::contract::Registry;
 /// The plugins of this crate, by type.
 pub fn builtins() -> Registry {
     Registry::from([
+        ("bandwidth", Arc::new(bandwidth::Bandwidth) as _),
         ("bridge", Arc::new(bridge::Bridge) as _),
         ("dummy", Arc::new(dummy::Dummy) as _),
+        ("firewall", Arc::new(firewall::Firewall) as _),
         ("host-device", Arc::new(host_device::HostDevice) as _),
         ("host-local", Arc::new(host_local::HostLocal) as _),
         ("ipvlan", Arc::new(ipvlan::Ipvlan) as _),
@@ -39,6 +44,7 @@ pub fn builtins() -> Registry {
         ("portmap", Arc::new(portmap::Portmap) as _),
         ("sbr", Arc::new(sbr::Sbr) as _),
         ("tap", Arc::new(tap::Tap) as _),
+        ("tuning", Arc::new(tuning::Tuning) as _),
         ("vlan", Arc::new(vlan::Vlan) as _),
         ("vrf", Arc::new(vrf::Vrf) as _),
     ])

@@ -2,13 +2,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::net::Mac;
 use super::uapi::{
-    AF_INET, AF_INET6, AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_BR_MCAST_SNOOPING,
-    IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS,
-    IFLA_IFNAME, IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND,
-    IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINKINFO,
-    IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_VLAN_ID,
-    IFLA_VRF_TABLE, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY, IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_ACK,
-    NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER,
+    AF_INET, AF_INET6, AF_UNSPEC, IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
+    IFLA_BR_MCAST_SNOOPING, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BRPORT_ISOLATED,
+    IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA,
+    IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINKINFO,
+    IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_TXQLEN,
+    IFLA_VLAN_ID, IFLA_VRF_TABLE, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY,
+    IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK,
+    VETH_INFO_PEER,
 };
 use super::wire::{Batch, Message};
 
@@ -31,6 +32,8 @@ pub struct NewLink<'a> {
     pub kind: Kind<'a>,
     /// The kernel's default if none.
     pub mtu: Option<u32>,
+    /// Packets that may wait to be sent; the kernel's default for the kind if none.
+    pub tx_queue_len: Option<u32>,
     /// Random if none.
     pub mac: Option<Mac>,
     /// Index of the bridge (or other master) it becomes a port of.
@@ -44,7 +47,7 @@ pub struct NewLink<'a> {
 impl<'a> NewLink<'a> {
     /// A link that is down, with the kernel's defaults, in the socket's namespace.
     pub fn new(name: &'a str, kind: Kind<'a>) -> Self {
-        Self { name, kind, mtu: None, mac: None, master: None, up: false, netns: None }
+        Self { name, kind, mtu: None, tx_queue_len: None, mac: None, master: None, up: false, netns: None }
     }
 }
 
@@ -65,6 +68,8 @@ pub enum Kind<'a> {
     },
     /// An interface that swallows everything.
     Dummy,
+    /// Hands back what was redirected to it, once it has passed its queueing disciplines.
+    Ifb,
     /// A second MAC address on the link with index `parent`.
     Macvlan {
         /// Index of the lower link, in the socket's namespace.
@@ -159,6 +164,7 @@ impl Kind<'_> {
             Kind::Veth { .. } => "veth",
             Kind::Bridge { .. } => "bridge",
             Kind::Dummy => "dummy",
+            Kind::Ifb => "ifb",
             Kind::Macvlan { .. } => "macvlan",
             Kind::Ipvlan { .. } => "ipvlan",
             Kind::Vlan { .. } => "vlan",
@@ -197,7 +203,7 @@ impl Kind<'_> {
                     }
                 });
             }
-            Kind::Dummy => {}
+            Kind::Dummy | Kind::Ifb => {}
             Kind::Macvlan { mode, broadcast_queue, .. } => {
                 info.nest(IFLA_INFO_DATA, |data| {
                     data.u32(IFLA_MACVLAN_MODE, mode.number());
@@ -253,6 +259,7 @@ pub struct SetLink<'a> {
     change: u32,
     new_name: Option<&'a str>,
     mtu: Option<u32>,
+    tx_queue_len: Option<u32>,
     mac: Option<Mac>,
     master: Option<u32>,
     alias: Option<&'a str>,
@@ -293,6 +300,12 @@ impl<'a> SetLink<'a> {
         self.flag(IFF_PROMISC, on)
     }
 
+    /// All multicast frames are taken in, or those alone that somebody listens for.
+    #[must_use]
+    pub fn allmulti(self, on: bool) -> Self {
+        self.flag(IFF_ALLMULTI, on)
+    }
+
     /// A new name; only a link found by its index can be renamed.
     #[must_use]
     pub fn rename(self, name: &'a str) -> Self {
@@ -303,6 +316,12 @@ impl<'a> SetLink<'a> {
     #[must_use]
     pub fn mtu(self, mtu: u32) -> Self {
         Self { mtu: Some(mtu), ..self }
+    }
+
+    /// How many packets may wait to be sent.
+    #[must_use]
+    pub fn tx_queue_len(self, packets: u32) -> Self {
+        Self { tx_queue_len: Some(packets), ..self }
     }
 
     /// The link-layer address.
@@ -398,6 +417,9 @@ impl Batch {
         let mut m =
             self.message(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &header, "create", object);
         common(&mut m, link.name, link.mac, link.mtu, link.netns);
+        if let Some(packets) = link.tx_queue_len {
+            m.u32(IFLA_TXQLEN, packets);
+        }
         if let Some(master) = link.master {
             m.u32(IFLA_MASTER, master);
         }
@@ -422,6 +444,9 @@ impl Batch {
         }
         if let Some(mtu) = set.mtu {
             m.u32(IFLA_MTU, mtu);
+        }
+        if let Some(packets) = set.tx_queue_len {
+            m.u32(IFLA_TXQLEN, packets);
         }
         if let Some(mac) = set.mac {
             m.bytes(IFLA_ADDRESS, &mac.0);

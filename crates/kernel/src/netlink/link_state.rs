@@ -2,10 +2,10 @@ use super::link::{IpvlanMode, MacvlanMode, header};
 use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::{
-    AF_UNSPEC, IFF_PROMISC, IFF_RUNNING, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE,
-    IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE,
-    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_VLAN_ID,
-    IFLA_VRF_TABLE, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
+    AF_UNSPEC, IFF_ALLMULTI, IFF_PROMISC, IFF_RUNNING, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED,
+    IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
+    IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU,
+    IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
 };
 use super::wire::{Attributes, Batch, Received, read_u16, read_u32};
 use crate::Result;
@@ -23,6 +23,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// The MTU in bytes.
     pub mtu: u32,
+    /// How many packets may wait to be sent.
+    pub tx_queue_len: u32,
     /// `IFF_*`.
     pub flags: u32,
     /// Index of its bridge or other master.
@@ -84,6 +86,11 @@ impl Link {
         self.flags & IFF_PROMISC != 0
     }
 
+    /// Takes in all multicast frames by an operator's wish (`IFF_ALLMULTI`).
+    pub fn is_allmulti(&self) -> bool {
+        self.flags & IFF_ALLMULTI != 0
+    }
+
     /// Reads an `RTM_NEWLINK` message; none for any other, or one without a name.
     pub fn read(message: Received<'_>) -> Option<Self> {
         if message.kind != RTM_NEWLINK {
@@ -95,6 +102,7 @@ impl Link {
             kind: String::new(),
             mac: None,
             mtu: 0,
+            tx_queue_len: 0,
             flags: read_u32(message.body, 8)?,
             master: None,
             peer: None,
@@ -109,6 +117,7 @@ impl Link {
                 IFLA_IFNAME => link.name = attribute.text(),
                 IFLA_ADDRESS => link.mac = attribute.value.try_into().ok().map(Mac),
                 IFLA_MTU => link.mtu = attribute.u32()?,
+                IFLA_TXQLEN => link.tx_queue_len = attribute.u32()?,
                 IFLA_MASTER => link.master = attribute.u32(),
                 IFLA_LINK => link.peer = attribute.u32(),
                 IFLA_LINK_NETNSID => link.peer_netns = attribute.u32(),

@@ -47,6 +47,8 @@ pub enum Header {
 /// What the kernel knows about a packet beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meta {
+    /// What the frame carries: `ETH_P_*` in network order (two bytes).
+    EtherType,
     /// Its mark.
     Mark,
     /// The name of the interface it came in by.
@@ -72,6 +74,9 @@ pub enum Conntrack {
 
 /// The flow was sent to another destination by a rule (`IPS_DST_NAT`), as a mask for [`Conntrack::Status`].
 pub const STATUS_DNAT: u32 = 0x20;
+/// A flow that has seen packets both ways, or belongs to one, as a mask for [`Conntrack::State`] (`ct state
+/// established,related`).
+pub const STATE_ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
 /// `RTN_LOCAL`: the answer of [`Expression::AddressType`] for an address of this machine.
 pub const TYPE_LOCAL: u32 = 2;
 
@@ -155,6 +160,7 @@ impl Expression<'_> {
             }
             Self::Meta { key, to } => {
                 let key = match key {
+                    Meta::EtherType => 1,
                     Meta::Mark => 3,
                     Meta::InputName => 6,
                     Meta::OutputName => 7,

@@ -30,7 +30,10 @@ use std::str::FromStr;
 use rustix::io::Errno;
 
 pub use datatype::{Field, Target, Value};
-pub use expression::{Conntrack, Expression, Header, Meta, Nat, Register, STATUS_DNAT, TYPE_LOCAL, Verdict};
+pub use expression::{
+    Conntrack, Expression, Header, Meta, Nat, Register, STATE_ESTABLISHED_OR_RELATED, STATUS_DNAT,
+    TYPE_LOCAL, Verdict,
+};
 pub use read::{SetInfo, element, elements, set_info, table_exists, tables};
 pub use transaction::{Base, Chain, Element, Hook, Set, Transaction};
 

@@ -175,6 +175,14 @@ impl Transaction {
         }
     }
 
+    /// Deletes all rules of a chain.
+    pub fn flush_chain(&mut self, family: Family, table: &str, chain: &str) {
+        let object = format!("rules of nftables chain {family} {table} {chain}");
+        self.message(DELRULE, 0, family, "delete", object)
+            .text(NFTA_RULE_TABLE, table)
+            .text(NFTA_RULE_CHAIN, chain);
+    }
+
     /// Makes a set or map.
     pub fn add_set(&mut self, family: Family, table: &str, set: &Set<'_>) {
         self.sets += 1;

@@ -14,6 +14,7 @@ pub(super) const GETTABLE: u16 = nft(1);
 pub(super) const DELTABLE: u16 = nft(2);
 pub(super) const NEWCHAIN: u16 = nft(3);
 pub(super) const NEWRULE: u16 = nft(6);
+pub(super) const DELRULE: u16 = nft(8);
 pub(super) const NEWSET: u16 = nft(9);
 pub(super) const GETSET: u16 = nft(10);
 pub(super) const NEWSETELEM: u16 = nft(12);

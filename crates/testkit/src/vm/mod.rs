@@ -36,6 +36,7 @@ pub const MODULES: &[&str] = &[
     "nf_tables",
     "nft_chain_nat",
     "nft_ct",
+    "nft_meta_bridge",
     "nft_nat",
     "nft_masq",
     "nft_redir",

@@ -1,20 +1,30 @@
 use std::net::IpAddr;
 
+use kernel::netlink::IpNet;
 use kernel::netlink::conntrack::Flows;
-use kernel::netlink::{IpNet, Socket};
-use kernel::nft::{self, Element, Family, Transaction, Value};
-use rustix::io::Errno;
+use kernel::nft::{Element, Family, Value};
 
-use super::chains::{HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR};
-use crate::contract::{Error, PortMapping};
-use crate::plugin::table::Table;
+use super::chains::{
+    HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR, MASQ_ALL4, MASQ_ALL6, conditions_of,
+};
+use crate::contract::PortMapping;
+use crate::plugin::table::Held;
+
+/// The maps that send a port somewhere.
+pub(super) const MAPS: [&str; 4] = [HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR];
+
+/// All sets and maps whose elements a container holds alone.
+pub(super) fn held_sets() -> Vec<(Family, &'static str)> {
+    let conditions = MAPS.map(conditions_of);
+    let all = MAPS.into_iter().chain(conditions).chain([MASQ_ALL4, MASQ_ALL6]);
+    all.map(|set| (Family::Inet, set)).collect()
+}
 
 /// One port of the host, in one family, as an element of one of the table's maps.
 #[derive(Debug)]
 pub(super) struct Publication<'a> {
     pub(super) mapping: &'a PortMapping,
-    pub(super) set: &'static str,
-    pub(super) element: Element,
+    pub(super) held: Held,
     ipv4: bool,
 }
 
@@ -42,6 +52,16 @@ impl Publication<'_> {
             port: self.mapping.host_port,
         }
     }
+
+    /// The element that leads to its conditions.
+    pub(super) fn conditions(&self) -> Held {
+        conditions(&self.held)
+    }
+}
+
+fn conditions(of: &Held) -> Held {
+    let element = Element { value: None, ..of.element.clone() };
+    Held { set: conditions_of(of.set), element, ..*of }
 }
 
 /// The map and key of a mapping in one family; none if it is published on an address of the other.
@@ -65,8 +85,9 @@ pub(super) fn publications<'a>(
     let one = |(mapping, address): (&'a PortMapping, &IpNet)| {
         let (set, key) = key(mapping, address.is_ipv4())?;
         let value = Value::new().address(address.address()).port(mapping.container_port).into_bytes();
-        let element = Element { key, value: Some(value), comment: Some(holder.to_owned()), key_end: None };
-        Some(Publication { mapping, set, element, ipv4: address.is_ipv4() })
+        let mut held = Held::new(set, key, holder);
+        held.element.value = Some(value);
+        Some(Publication { mapping, held, ipv4: address.is_ipv4() })
     };
     mappings
         .iter()
@@ -75,75 +96,20 @@ pub(super) fn publications<'a>(
         .collect()
 }
 
-/// The element with this key.
-pub(super) fn find(
-    table: &Table,
-    set: &str,
-    key: &[u8],
-    socket: &mut Socket,
-) -> Result<Option<Element>, Error> {
-    let wanted = Element { key: key.to_vec(), ..Element::default() };
-    Ok(nft::element(socket, Family::Inet, &table.name, set, &wanted)?)
+/// The elements by which `mappings` may be published, whatever the container's addresses.
+pub(super) fn possible<'a>(mappings: &'a [PortMapping], holder: &'a str) -> impl Iterator<Item = Held> + 'a {
+    let keys =
+        mappings.iter().flat_map(|mapping| [true, false].into_iter().filter_map(|ipv4| key(mapping, ipv4)));
+    keys.flat_map(move |(set, key)| {
+        let held = Held::new(set, key, holder);
+        [conditions(&held), held]
+    })
 }
 
-/// The elements of `mappings` that are there and `holder`'s.
-pub(super) fn held_of(
-    table: &Table,
-    mappings: &[PortMapping],
-    holder: &str,
-    socket: &mut Socket,
-) -> Result<Vec<(&'static str, Element)>, Error> {
-    let mut held = Vec::new();
-    for mapping in mappings {
-        for (set, key) in [true, false].into_iter().filter_map(|ipv4| key(mapping, ipv4)) {
-            let there = find(table, set, &key, socket)?;
-            held.extend(there.filter(|element| element.is_held_by(holder)).map(|element| (set, element)));
-        }
-    }
-    Ok(held)
-}
-
-/// All elements that are `holder`'s: lists the maps.
-pub(super) fn held_by(
-    table: &Table,
-    holder: &str,
-    socket: &mut Socket,
-) -> Result<Vec<(&'static str, Element)>, Error> {
-    let mut held = Vec::new();
-    for set in [HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR] {
-        match nft::elements(socket, Family::Inet, &table.name, set) {
-            Err(e) if e.errno() == Some(Errno::NOENT) => {}
-            there => {
-                held.extend(there?.into_iter().filter(|e| e.is_held_by(holder)).map(|element| (set, element)))
-            }
-        }
-    }
-    Ok(held)
-}
-
-/// Deletes elements; those that are gone meanwhile count as done.
-pub(super) fn delete(
-    table: &Table,
-    held: &[(&'static str, Element)],
-    socket: &mut Socket,
-) -> Result<(), Error> {
-    let delete = |held: &[(&'static str, Element)], socket: &mut Socket| {
-        let mut change = Transaction::new();
-        for (set, element) in held {
-            let key = Element { key: element.key.clone(), ..Element::default() };
-            change.delete_elements(Family::Inet, &table.name, set, &[key]);
-        }
-        match change.commit(socket) {
-            Err(e) if e.errno() == Some(Errno::NOENT) => Ok(false),
-            outcome => outcome.map(|()| true),
-        }
-    };
-    if !delete(held, socket)? {
-        for one in held {
-            delete(std::slice::from_ref(one), socket)?;
-        }
-    }
-    Ok(())
+/// The element that has everybody masqueraded who asks at the container's published ports.
+pub(super) fn masq_all(address: IpAddr, holder: &str) -> Held {
+    let set = if address.is_ipv4() { MASQ_ALL4 } else { MASQ_ALL6 };
+    Held::new(set, Value::new().address(address).into_bytes(), holder)
 }
 
 /// The container's address that an element leads to.

@@ -74,7 +74,7 @@ fn is_met_by(publication: &Publication<'_>, there: &Element) -> bool {
     let mapping = publication.mapping;
     let port = Value::new().protocol(mapping.protocol.number()).port(mapping.host_port).into_bytes();
     // Somebody else's set may have the name: it is only like ours if it is filled like ours.
-    let alike = publication.element.value.as_ref().map(Vec::len) == there.value.as_ref().map(Vec::len);
+    let alike = publication.held.element.value.as_ref().map(Vec::len) == there.value.as_ref().map(Vec::len);
     let Some(address) = there.key.strip_suffix(port.as_slice()).filter(|_| alike) else { return false };
     let wanted = mapping.host_ip.filter(|ip| !ip.is_unspecified());
     address.is_empty() || wanted.is_none_or(|ip| Value::new().address(ip).into_bytes() == address)

@@ -1,23 +1,25 @@
 //! `portmap`: the host's ports lead to a container's. An element of a map a port, so the cost does not grow.
 
 mod chains;
+mod conditions;
 mod conf;
 mod elements;
 mod elsewhere;
 mod listener;
+mod publish;
 
 use std::net::IpAddr;
 
 use kernel::netlink::conntrack::{Flows, delete_flows_on};
-use kernel::netlink::{self, Batch, IpNet, Protocol as Netlink, SetLink, Socket};
+use kernel::netlink::{Protocol as Netlink, Socket};
 use kernel::nft::Family;
-use ledger::{Effect, Record};
+use ledger::Record;
 
-use super::table::{Part, Table};
-use crate::contract::{AddResult, Code, Error, Plugin, Protocol, Request};
-use chains::{HAIRPIN4, HAIRPIN6};
+use super::interface::broken;
+use super::table::{Held, Part, Table};
+use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use conf::{Conf, container_addresses};
-use elements::Publication;
+use publish::{admit, hairpin, publish, refuse_if_taken};
 
 /// What it has in the table.
 pub(super) fn part() -> Part {
@@ -34,14 +36,15 @@ impl Plugin for Portmap {
         let previous = request.previous.ok_or_else(|| {
             Error::new(
                 Code::InvalidConfig,
-                "cannot publish ports: portmap must come after a plugin that attaches",
+                "cannot publish ports: portmap must come after a plugin that attaches (prevResult is missing)",
             )
         })?;
         if conf.mappings.is_empty() {
             return Ok(previous.clone());
         }
         let addresses = container_addresses(previous);
-        let publications = elements::publications(&conf.mappings, &addresses, &request.holder());
+        let holder = request.holder();
+        let publications = elements::publications(&conf.mappings, &addresses, &holder);
         if publications.is_empty() {
             return Err(Error::new(
                 Code::InvalidConfig,
@@ -56,124 +59,94 @@ impl Plugin for Portmap {
             refuse_if_taken(&conf.table, publication, &mut socket)?;
             listener::refuse_if_listening(publication.mapping)?;
         }
-        for address in &addresses {
-            admit_link(&conf.table, *address, record)?;
+        if conf.snat {
+            addresses.iter().try_for_each(|address| admit(&conf.table, *address, record))?;
         }
-        publish(&conf.table, &publications, &mut socket, record)?;
+        publish(&conf, &publications, &addresses, &holder, &mut socket, record)?;
         Ok(previous.clone())
     }
 
     fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
+        let keys = request.keys();
+        let table = Table::of(&keys)?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let holder = request.holder();
-        let held = if conf.mappings.is_empty()
-            && request.keys().get("runtimeConfig").is_none()
-            && !is_known(request)
-        {
-            elements::held_by(&conf.table, &holder, &mut socket)?
-        } else {
-            elements::held_of(&conf.table, &conf.mappings, &holder, &mut socket)?
+        // ADD refused what cannot be read here, unless it was told something else: then only looking at all helps.
+        let mappings = conf::mappings(&keys).ok();
+        // The result of ADD is known, and with it that no port was asked for.
+        let known = request.previous.is_some() || keys.get("runtimeConfig").is_some();
+        let mut held = match mappings.filter(|mappings| known || !mappings.is_empty()) {
+            Some(mappings) => table.of_those(elements::possible(&mappings, &holder), &mut socket)?,
+            None => table.held(&elements::held_sets(), |element| element.is_held_by(&holder), &mut socket)?,
         };
-        elements::delete(&conf.table, &held, &mut socket)?;
-        // All that was sent to the container, in one pass an address.
-        let mut addresses: Vec<IpAddr> =
-            held.iter().filter_map(|(_, element)| elements::target(element)).collect();
-        addresses.sort();
-        addresses.dedup();
-        addresses.into_iter().try_for_each(|address| {
-            Ok(delete_flows_on(&mut socket, &Flows::AnsweredFrom { address, port: None })?)
-        })
+        let masquerades = targets(&held).into_iter().map(|address| elements::masq_all(address, &holder));
+        held.extend(table.of_those(masquerades.collect::<Vec<_>>(), &mut socket)?);
+        unpublish(&table, held, &mut socket)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
         let conf = Conf::of(request)?;
         let Some(previous) = request.previous.filter(|_| !conf.mappings.is_empty()) else { return Ok(()) };
         let mut socket = Socket::open(Netlink::Netfilter)?;
-        for publication in
-            elements::publications(&conf.mappings, &container_addresses(previous), &request.holder())
-        {
-            let there = elements::find(&conf.table, publication.set, &publication.element.key, &mut socket)?;
-            if there.as_ref() != Some(&publication.element) {
-                return Err(Error::new(
-                    Code::Other(100),
-                    format!(
-                        "published port {} is gone from nftables table {}",
-                        publication.words(),
-                        conf.table.name
-                    ),
-                ));
+        let addresses = container_addresses(previous);
+        let holder = request.holder();
+        let table = &conf.table;
+        for publication in elements::publications(&conf.mappings, &addresses, &holder) {
+            let gone = || {
+                let what = format!("published port {}", publication.words());
+                broken(format!("{what} is gone from nftables table {}", table.name))
+            };
+            let there = table.find(&publication.held, &mut socket)?;
+            there.filter(|there| *there == publication.held.element).ok_or_else(gone)?;
+            if conf.conditions(publication.is_ipv4()).is_some() {
+                table.find(&publication.conditions(), &mut socket)?.ok_or_else(gone)?;
             }
+        }
+        let masquerades = addresses.iter().map(|address| address.address()).filter(|_| conf.masq_all);
+        let mut wanted: Vec<Held> = masquerades.map(|address| elements::masq_all(address, &holder)).collect();
+        if conf.snat {
+            for address in &addresses {
+                wanted.push(hairpin(*address)?);
+            }
+        }
+        for one in wanted {
+            table.find(&one, &mut socket)?.ok_or_else(|| {
+                let what = format!("an element of set {} is gone", one.set);
+                broken(format!("{what} from nftables table {}: some would get no answer", table.name))
+            })?;
         }
         Ok(())
     }
-}
 
-/// The result of ADD is known, and with it that no port was asked for.
-fn is_known(request: &Request<'_>) -> bool {
-    request.previous.is_some()
-}
-
-fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut Socket) -> Result<(), Error> {
-    let Some(there) = elements::find(table, publication.set, &publication.element.key, socket)? else {
-        return Ok(());
-    };
-    let holder = there.comment.unwrap_or_default();
-    // network/container/interface: the container is what its owner knows it by.
-    let by = holder.split_once('/').map_or("somebody unknown", |(_, by)| by);
-    Err(Error::new(
-        Code::Other(100),
-        format!("cannot publish host port {}: container {by} has published it already", publication.words()),
-    )
-    .hint("choose another host port, or stop that container"))
-}
-
-/// Joins those that are published behind the link that leads to the container.
-fn admit_link(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
-    let address = container.address();
-    let mut socket = Socket::open(Netlink::Route)?;
-    let index = netlink::route_to(&mut socket, address)?.and_then(|route| route.link);
-    let link = index.map(|index| netlink::link_by_index(&mut socket, index)).transpose()?.flatten();
-    let link = link.filter(|link| link.name != "lo").ok_or_else(|| {
-        Error::new(
-            Code::Other(100),
-            format!("cannot publish ports: the host has no route to the container at {address}"),
-        )
-    })?;
-    let set = if address.is_ipv4() { HAIRPIN4 } else { HAIRPIN6 };
-    table.join_network(set, &link.name, container.network(), record)?;
-    if address.is_ipv4() {
-        // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.
-        let mut batch = Batch::new();
-        batch.set_link(&SetLink::index(link.index).route_localnet(true));
-        socket.run(&batch)?;
+    fn status(&self, request: &Request<'_>) -> Result<(), Error> {
+        Conf::of(request).map(|_| ())
     }
-    Ok(())
+
+    fn gc(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
+        let table = Table::of(&request.keys())?;
+        let holders = request.valid_holders()?;
+        let mut socket = Socket::open(Netlink::Netfilter)?;
+        let stale = table.held(
+            &elements::held_sets(),
+            |element| element.comment.as_ref().is_some_and(|holder| holders.is_stale(holder)),
+            &mut socket,
+        )?;
+        unpublish(&table, stale, &mut socket)
+    }
 }
 
-fn publish(
-    table: &Table,
-    publications: &[Publication<'_>],
-    socket: &mut Socket,
-    record: &mut dyn Record,
-) -> Result<(), Error> {
-    for publication in publications {
-        record.record(Effect::NftElement {
-            family: Family::Inet.to_string(),
-            table: table.name.clone(),
-            set: publication.set.into(),
-            key: publication.element.key.clone(),
-            holder: publication.element.comment.clone().unwrap_or_default(),
-        })?;
-    }
-    table.change(Family::Inet, socket, |change| {
-        for Publication { set, element, .. } in publications {
-            change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), true);
-        }
-    })?;
-    // A client that has sent to the port before has an entry that passes the map by.
-    for publication in publications.iter().filter(|p| p.mapping.protocol == Protocol::Udp) {
-        delete_flows_on(socket, &publication.flows())?;
-    }
-    Ok(())
+/// The addresses that ports are sent to.
+fn targets(held: &[Held]) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = held.iter().filter_map(|one| elements::target(&one.element)).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// Deletes elements, and then all flows that they have sent somewhere, in one pass an address.
+fn unpublish(table: &Table, held: Vec<Held>, socket: &mut Socket) -> Result<(), Error> {
+    table.delete(&held, socket)?;
+    targets(&held)
+        .into_iter()
+        .try_for_each(|address| Ok(delete_flows_on(socket, &Flows::AnsweredFrom { address, port: None })?))
 }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::contract::json::configuration;
 use crate::contract::{
     AddResult, Attachment, Code, Error, Keys, PluginConf, Version, check_network_name, parse_args,
 };
@@ -137,7 +138,7 @@ impl Call {
     pub fn read(&mut self, kind: &str, input: &[u8]) -> Result<(), Error> {
         let decode =
             |e| Error::because("cannot read the configuration on standard input", e).code(Code::Decode);
-        let value: Value = serde_json::from_slice(input).map_err(decode)?;
+        let value = configuration(input).map_err(decode)?;
         let Value::Object(mut keys) = value else {
             let error = "cannot read the configuration on standard input: it is not a JSON object";
             return Err(Error::new(Code::Decode, error));

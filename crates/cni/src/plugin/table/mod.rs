@@ -2,6 +2,7 @@
 //!
 //! Each plugin describes what it has there in its own folder, as a [`Part`]; [`parts`] is the list of them.
 
+mod held;
 pub(super) mod packet;
 mod part;
 
@@ -11,13 +12,15 @@ use kernel::nft::{Element, Family, Transaction, Value, table_exists};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
+pub(super) use held::Held;
 pub(super) use part::{Part, Rule, base};
 
 use crate::contract::{Error, Keys, hash};
 
 /// What all plugins have in the tables.
-fn parts() -> [Part; 2] {
-    [super::portmap::part(), super::masquerade::part()]
+fn parts() -> Vec<Part> {
+    let [firewall, firewall_of_bridges] = super::firewall::parts();
+    vec![super::portmap::part(), super::masquerade::part(), firewall, firewall_of_bridges]
 }
 
 /// An instance's table, by its name.
@@ -82,18 +85,37 @@ impl Table {
         let name = self.shared(&format!("{set}-{}", hash(&[link, &network.to_string()])));
         let value = |address| Value::new().ifname(link).address(address).into_bytes();
         let (first, last) = (value(network.network().address()), value(network.last()));
-        let element = Element {
-            key: first.clone(),
-            key_end: Some(last.clone()),
-            comment: Some(name.clone()),
-            ..Element::default()
-        };
+        let element = Element { key: first, key_end: Some(last), ..Element::default() };
+        self.join_element(set, element, name, record)
+    }
+
+    /// Joins those who want `link` (and whatever follows it in `key`) in `set`.
+    pub(super) fn join_link(
+        &self,
+        set: &'static str,
+        link: &str,
+        key: Vec<u8>,
+        record: &mut dyn Record,
+    ) -> Result<(), Error> {
+        let name = self.shared(&format!("{set}-{}", hash(&[link])));
+        self.join_element(set, Element { key, ..Element::default() }, name, record)
+    }
+
+    /// Joins those who want an element that none of them holds alone: it goes with the last of them.
+    fn join_element(
+        &self,
+        set: &'static str,
+        element: Element,
+        name: String,
+        record: &mut dyn Record,
+    ) -> Result<(), Error> {
+        let element = Element { comment: Some(name.clone()), ..element };
         record.share(&name, &mut |record| {
             record.record(Effect::NftElement {
                 family: Family::Inet.to_string(),
                 table: self.name.clone(),
                 set: set.into(),
-                key: [first.clone(), last.clone()].concat(),
+                key: [element.key.as_slice(), element.key_end.as_deref().unwrap_or_default()].concat(),
                 holder: name.clone(),
             })?;
             let mut socket = Socket::open(Protocol::Netfilter)?;

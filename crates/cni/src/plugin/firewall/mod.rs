@@ -1,0 +1,177 @@
+//! `firewall`: what a container sends and the answers to it are let through, and an ingress policy keeps others from it.
+//! An element a container and a bridge, so the cost does not grow.
+//!
+//! What is accepted here may still be dropped elsewhere: in nftables, unlike within one iptables chain, every program's
+//! chain has its say.
+
+mod chains;
+mod conf;
+
+use kernel::netlink::{self, Protocol, Socket};
+use kernel::nft::{Family, Value};
+use ledger::Record;
+
+use super::interface::broken;
+use super::table::{Held, Part, Table};
+use crate::contract::{AddResult, Code, Error, Plugin, Request};
+use chains::{ADMITTED4, ADMITTED6, BRIDGES, ISOLATED_PORTS, WITHIN};
+use conf::{Conf, Policy};
+
+/// What it has in the tables.
+pub(super) fn parts() -> [Part; 2] {
+    chains::parts()
+}
+
+/// The sets whose elements a container holds alone.
+const HELD: [(Family, &str); 3] =
+    [(Family::Inet, ADMITTED4), (Family::Inet, ADMITTED6), (Family::Bridge, ISOLATED_PORTS)];
+
+/// The plugin `firewall`.
+#[derive(Debug)]
+pub(super) struct Firewall;
+
+impl Plugin for Firewall {
+    fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
+        let conf = Conf::of(request)?;
+        let previous = previous(request)?;
+        let bridge = conf.bridge(previous)?;
+        let held = elements(&conf, request, previous, bridge)?;
+        conf.table.join(Family::Inet, record)?;
+        if held.iter().any(|one| one.family == Family::Bridge) {
+            conf.table.join(Family::Bridge, record)?;
+        }
+        if let Some(bridge) = bridge {
+            conf.table.join_link(BRIDGES, bridge, Value::new().ifname(bridge).into_bytes(), record)?;
+            if conf.policy == Policy::SameBridge {
+                conf.table.join_link(WITHIN, bridge, pair(bridge), record)?;
+            }
+        }
+        conf.table.record(&held, record)?;
+        let mut socket = Socket::open(Protocol::Netfilter)?;
+        for family in [Family::Inet, Family::Bridge] {
+            admit(&conf.table, family, &held, &mut socket)?;
+        }
+        Ok(previous.clone())
+    }
+
+    fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
+        let table = Table::of(&request.keys())?;
+        let holder = request.holder();
+        let mut socket = Socket::open(Protocol::Netfilter)?;
+        let held = match request.previous {
+            Some(previous) => table.of_those(possible(previous, &holder), &mut socket)?,
+            None => table.held(&HELD, |element| element.is_held_by(&holder), &mut socket)?,
+        };
+        table.delete(&held, &mut socket)
+    }
+
+    fn check(&self, request: &Request<'_>) -> Result<(), Error> {
+        let conf = Conf::of(request)?;
+        let previous = previous(request)?;
+        let bridge = conf.bridge(previous)?;
+        let mut socket = Socket::open(Protocol::Netfilter)?;
+        for one in elements(&conf, request, previous, bridge)? {
+            if conf.table.find(&one, &mut socket)?.as_ref() != Some(&one.element) {
+                return Err(missing(&conf.table, &one));
+            }
+        }
+        let Some(bridge) = bridge else { return Ok(()) };
+        let of_bridge = Held::new(BRIDGES, Value::new().ifname(bridge).into_bytes(), "");
+        let within = (conf.policy == Policy::SameBridge).then(|| Held::new(WITHIN, pair(bridge), ""));
+        for one in std::iter::once(of_bridge).chain(within) {
+            conf.table.find(&one, &mut socket)?.ok_or_else(|| missing(&conf.table, &one))?;
+        }
+        Ok(())
+    }
+
+    fn status(&self, request: &Request<'_>) -> Result<(), Error> {
+        Conf::of(request).map(|_| ())
+    }
+
+    fn gc(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
+        let table = Table::of(&request.keys())?;
+        let holders = request.valid_holders()?;
+        let mut socket = Socket::open(Protocol::Netfilter)?;
+        let stale = table.held(
+            &HELD,
+            |element| element.comment.as_ref().is_some_and(|holder| holders.is_stale(holder)),
+            &mut socket,
+        )?;
+        table.delete(&stale, &mut socket)
+    }
+}
+
+fn previous<'a>(request: &Request<'a>) -> Result<&'a AddResult, Error> {
+    request.previous.ok_or_else(|| {
+        let text =
+            "cannot guard the container: firewall must come after a plugin that attaches (prevResult is missing)";
+        Error::new(Code::InvalidConfig, text)
+    })
+}
+
+fn pair(bridge: &str) -> Vec<u8> {
+    Value::new().ifname(bridge).ifname(bridge).into_bytes()
+}
+
+fn missing(table: &Table, one: &Held) -> Error {
+    let Held { family, set, .. } = one;
+    broken(format!(
+        "an element of set {set} is gone from nftables table {family} {}, or another's",
+        table.name
+    ))
+}
+
+fn port(name: &str, holder: &str) -> Held {
+    Held::new(ISOLATED_PORTS, Value::new().ifname(name).into_bytes(), holder).in_family(Family::Bridge)
+}
+
+/// An element for each address of the container.
+fn addresses<'a>(previous: &'a AddResult, holder: &'a str) -> impl Iterator<Item = Held> + 'a {
+    previous.ips.iter().map(move |ip| {
+        let set = if ip.address.is_ipv4() { ADMITTED4 } else { ADMITTED6 };
+        Held::new(set, Value::new().address(ip.address.address()).into_bytes(), holder)
+    })
+}
+
+/// What the container is to hold.
+fn elements(
+    conf: &Conf,
+    request: &Request<'_>,
+    previous: &AddResult,
+    bridge: Option<&str>,
+) -> Result<Vec<Held>, Error> {
+    let holder = request.holder();
+    let mut held: Vec<Held> = addresses(previous, &holder).collect();
+    let Some(bridge) = bridge.filter(|_| conf.policy == Policy::Isolated) else { return Ok(held) };
+    let mut socket = Socket::open(Protocol::Route)?;
+    let index = netlink::link_by_name(&mut socket, bridge)?.map(|link| link.index);
+    let index = index.ok_or_else(|| broken(format!("bridge {bridge} is not there")))?;
+    for link in previous.interfaces.iter().filter(|link| link.sandbox.is_empty()) {
+        let there = netlink::link_by_name(&mut socket, &link.name)?;
+        if there.is_some_and(|there| there.master == Some(index)) {
+            held.push(port(&link.name, &holder));
+        }
+    }
+    Ok(held)
+}
+
+/// What the container may hold, whatever the policy was and whether or not its links are still there.
+fn possible(previous: &AddResult, holder: &str) -> Vec<Held> {
+    let ports = previous.interfaces.iter().filter(|link| link.sandbox.is_empty());
+    addresses(previous, holder).chain(ports.map(|link| port(&link.name, holder))).collect()
+}
+
+/// Makes the elements of one family. One that is there is of a container that had the address before.
+fn admit(table: &Table, family: Family, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
+    let of_family = || held.iter().filter(|one| one.family == family);
+    if of_family().next().is_none() {
+        return Ok(());
+    }
+    let of_others = table.of_others(of_family(), socket)?;
+    table.delete(&of_others, socket)?;
+    Ok(table.change(family, socket, |change| {
+        for Held { set, element, .. } in of_family() {
+            change.add_elements(family, &table.name, set, std::slice::from_ref(element), false);
+        }
+    })?)
+}

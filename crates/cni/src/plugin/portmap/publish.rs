@@ -1,0 +1,112 @@
+use kernel::netlink::conntrack::delete_flows_on;
+use kernel::netlink::{self, Batch, IpNet, Link, Protocol as Netlink, SetLink, Socket};
+use kernel::nft::{Family, Value, Verdict};
+use ledger::Record;
+
+use super::chains::{HAIRPIN4, HAIRPIN6};
+use super::conf::Conf;
+use super::elements::{self, Publication};
+use crate::contract::{Code, Error, Protocol};
+use crate::plugin::table::{Held, Table};
+
+/// Refuses a port that a container of this instance has, and names the container.
+pub(super) fn refuse_if_taken(
+    table: &Table,
+    publication: &Publication<'_>,
+    socket: &mut Socket,
+) -> Result<(), Error> {
+    let Some(there) = table.find(&publication.held, socket)? else { return Ok(()) };
+    let holder = there.comment.unwrap_or_default();
+    // network/container/interface: the container is what its owner knows it by.
+    let by = holder.split_once('/').map_or("somebody unknown", |(_, by)| by);
+    Err(Error::new(
+        Code::Other(100),
+        format!("cannot publish host port {}: container {by} has published it already", publication.words()),
+    )
+    .hint("choose another host port, or stop that container"))
+}
+
+/// Joins those that are published behind the link that leads to the container.
+pub(super) fn admit(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
+    let mut socket = Socket::open(Netlink::Route)?;
+    let link = link_to(container, &mut socket)?;
+    table.join_network(hairpin_set(container), &link.name, container.network(), record)?;
+    if container.is_ipv4() {
+        // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::index(link.index).route_localnet(true));
+        socket.run(&batch)?;
+    }
+    Ok(())
+}
+
+/// The element that [`admit`] has joined; nobody holds it alone.
+pub(super) fn hairpin(container: IpNet) -> Result<Held, Error> {
+    let link = link_to(container, &mut Socket::open(Netlink::Route)?)?;
+    let key = |address| Value::new().ifname(&link.name).address(address).into_bytes();
+    let mut held = Held::new(hairpin_set(container), key(container.network().address()), "");
+    held.element.key_end = Some(key(container.last()));
+    Ok(held)
+}
+
+fn hairpin_set(container: IpNet) -> &'static str {
+    if container.is_ipv4() { HAIRPIN4 } else { HAIRPIN6 }
+}
+
+fn link_to(container: IpNet, socket: &mut Socket) -> Result<Link, Error> {
+    let address = container.address();
+    let index = netlink::route_to(socket, address)?.and_then(|route| route.link);
+    let link = index.map(|index| netlink::link_by_index(socket, index)).transpose()?.flatten();
+    link.filter(|link| link.name != "lo").ok_or_else(|| {
+        Error::new(
+            Code::Other(100),
+            format!("cannot publish ports: the host has no route to the container at {address}"),
+        )
+    })
+}
+
+/// Makes the elements, with their conditions, at once.
+pub(super) fn publish(
+    conf: &Conf,
+    publications: &[Publication<'_>],
+    addresses: &[IpNet],
+    holder: &str,
+    socket: &mut Socket,
+    record: &mut dyn Record,
+) -> Result<(), Error> {
+    let table = &conf.table;
+    let masquerades = addresses.iter().filter(|_| conf.masq_all);
+    let masquerades: Vec<Held> =
+        masquerades.map(|address| elements::masq_all(address.address(), holder)).collect();
+    let conditional: Vec<_> = publications
+        .iter()
+        .filter_map(|one| conf.conditions(one.is_ipv4()).map(|c| (one.conditions(), c)))
+        .collect();
+    let beside: Vec<Held> = conditional.iter().map(|(held, _)| held).chain(&masquerades).cloned().collect();
+    let ports: Vec<Held> = publications.iter().map(|one| one.held.clone()).collect();
+    table.record(&ports, record)?;
+    table.record(&beside, record)?;
+    let of_others = table.of_others(&beside, socket)?;
+    table.delete(&of_others, socket)?;
+    table.change(Family::Inet, socket, |change| {
+        for conditions in conf.conditions.iter().flatten() {
+            conditions.make(&table.name, change);
+        }
+        for (Held { set, element, .. }, conditions) in &conditional {
+            let chain = conditions.chain();
+            let element = std::slice::from_ref(element);
+            change.add_verdicts(Family::Inet, &table.name, set, element, Verdict::Jump(&chain));
+        }
+        for Held { set, element, .. } in &masquerades {
+            change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), false);
+        }
+        for Held { set, element, .. } in &ports {
+            change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), true);
+        }
+    })?;
+    // A client that has sent to the port before has an entry that passes the map by.
+    for publication in publications.iter().filter(|p| p.mapping.protocol == Protocol::Udp) {
+        delete_flows_on(socket, &publication.flows())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Elements and who holds them: their comments say so.
+
+use kernel::netlink::Socket;
+use kernel::nft::{self, Element, Family, Transaction};
+use ledger::{Effect, Record};
+use rustix::io::Errno;
+
+use super::Table;
+use crate::contract::Error;
+
+/// An element of one of the tables' sets and maps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::plugin) struct Held {
+    pub(in crate::plugin) family: Family,
+    pub(in crate::plugin) set: &'static str,
+    pub(in crate::plugin) element: Element,
+}
+
+impl Held {
+    /// An element of the table of family inet with this key, which `holder` holds.
+    pub(in crate::plugin) fn new(set: &'static str, key: Vec<u8>, holder: &str) -> Self {
+        let element = Element { key, comment: Some(holder.to_owned()), ..Element::default() };
+        Self { family: Family::Inet, set, element }
+    }
+
+    pub(in crate::plugin) fn in_family(self, family: Family) -> Self {
+        Self { family, ..self }
+    }
+
+    fn key_alone(&self) -> Element {
+        let Element { key, key_end, .. } = self.element.clone();
+        Element { key, key_end, ..Element::default() }
+    }
+}
+
+impl Table {
+    /// What is there under the key of `like`, whoever holds it.
+    pub(in crate::plugin) fn find(&self, like: &Held, socket: &mut Socket) -> Result<Option<Element>, Error> {
+        Ok(nft::element(socket, like.family, &self.name, like.set, &like.key_alone())?)
+    }
+
+    /// Those of `held` that are there and have the holder that they say.
+    pub(in crate::plugin) fn of_those(
+        &self,
+        held: impl IntoIterator<Item = Held>,
+        socket: &mut Socket,
+    ) -> Result<Vec<Held>, Error> {
+        let mut there = Vec::new();
+        for one in held {
+            let found = self.find(&one, socket)?.filter(|found| found.comment == one.element.comment);
+            there.extend(found.map(|element| Held { element, ..one }));
+        }
+        Ok(there)
+    }
+
+    /// What is there under the keys of `held` and is another's: of a container that had the address or port before.
+    pub(in crate::plugin) fn of_others<'a>(
+        &self,
+        held: impl IntoIterator<Item = &'a Held>,
+        socket: &mut Socket,
+    ) -> Result<Vec<Held>, Error> {
+        let mut of_others = Vec::new();
+        for one in held {
+            let found = self.find(one, socket)?.filter(|found| found.comment != one.element.comment);
+            of_others.extend(found.map(|element| Held { element, ..one.clone() }));
+        }
+        Ok(of_others)
+    }
+
+    /// All elements of `sets` whose comment `is` so: lists them. A set that is not there has none.
+    pub(in crate::plugin) fn held(
+        &self,
+        sets: &[(Family, &'static str)],
+        is: impl Fn(&Element) -> bool,
+        socket: &mut Socket,
+    ) -> Result<Vec<Held>, Error> {
+        let mut held = Vec::new();
+        for (family, set) in sets.iter().copied() {
+            let there = match nft::elements(socket, family, &self.name, set) {
+                Err(e) if e.errno() == Some(Errno::NOENT) => continue,
+                there => there?,
+            };
+            held.extend(there.into_iter().filter(|e| is(e)).map(|element| Held { family, set, element }));
+        }
+        Ok(held)
+    }
+
+    /// Writes down that `held` are about to be made.
+    pub(in crate::plugin) fn record(&self, held: &[Held], record: &mut dyn Record) -> Result<(), Error> {
+        for Held { family, set, element } in held {
+            record.record(Effect::NftElement {
+                family: family.to_string(),
+                table: self.name.clone(),
+                set: (*set).to_owned(),
+                key: element.key.clone(),
+                holder: element.comment.clone().unwrap_or_default(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Deletes elements; those that are gone meanwhile count as done.
+    pub(in crate::plugin) fn delete(&self, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
+        let delete = |held: &[Held], socket: &mut Socket| {
+            let mut change = Transaction::new();
+            for one in held {
+                change.delete_elements(one.family, &self.name, one.set, &[one.key_alone()]);
+            }
+            match change.commit(socket) {
+                Err(e) if e.errno() == Some(Errno::NOENT) => Ok(false),
+                outcome => outcome.map(|()| true),
+            }
+        };
+        if !delete(held, socket)? {
+            for one in held {
+                delete(std::slice::from_ref(one), socket)?;
+            }
+        }
+        Ok(())
+    }
+}

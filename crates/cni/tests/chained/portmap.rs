@@ -1,0 +1,170 @@
+use cni::contract::{Attachment, NetworkList};
+use kernel::netlink::sysctl;
+use serde_json::{Value, json};
+
+use crate::rig::{self, Host, Netns, ask, on_a_host, serve};
+use crate::{Called, network};
+
+/// A network whose ports are published as `conf` says.
+fn published(host: &Host, mut conf: Value) -> NetworkList {
+    conf["type"] = "portmap".into();
+    conf["capabilities"] = json!({ "portMappings": true });
+    network(host, "n", &[conf])
+}
+
+/// A container that serves its id and who asks on port 80.
+fn attach(host: &Host, list: &NetworkList, id: &'static str, ports: &[&str]) -> (Netns, Attachment) {
+    let netns = Netns::new();
+    let attachment = rig::attachment(id, &netns, ports);
+    host.caller.add(list, &attachment, &mut host.owner(id)).unwrap();
+    host.caller.check(list, &attachment).unwrap();
+    serve(&netns, "[::]:80", id);
+    (netns, attachment)
+}
+
+fn detach(host: &Host, list: &NetworkList, attachment: &Attachment) {
+    let mut owner = host.owner(&attachment.container_id);
+    host.caller.del(list, attachment, &mut owner).unwrap();
+    rig::undone(owner);
+}
+
+fn ruleset() -> String {
+    let output = std::process::Command::new("nft").args(["-n", "list", "ruleset"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn is(words: &str) -> Result<String, std::io::ErrorKind> {
+    Ok(words.to_owned())
+}
+
+#[test]
+fn without_snat_nobody_is_hidden_and_loopback_stays_shut() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let before = ruleset();
+        let list = published(host, json!({ "snat": false, "masqAll": true }));
+        let (_netns, attachment) = attach(host, &list, "a", &["8080:80"]);
+        assert_eq!(outside.run(|| ask("192.0.2.1:8080")), is("a ::ffff:192.0.2.2"));
+        assert_eq!(outside.run(|| ask("[2001:db8::1]:8080")), is("a 2001:db8::2"));
+        assert_eq!(ask("192.0.2.1:8080"), is("a ::ffff:192.0.2.1"));
+        assert!(ask("127.0.0.1:8080").is_err());
+        assert_eq!(sysctl::read("net/ipv4/conf/br0/route_localnet").unwrap(), "0");
+        detach(host, &list, &attachment);
+        assert_eq!(ruleset(), before);
+    });
+}
+
+#[test]
+fn masq_all_hides_everybody() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let before = ruleset();
+        let list = published(host, json!({ "masqAll": true }));
+        let (_netns, attachment) = attach(host, &list, "a", &["8080:80"]);
+        assert_eq!(outside.run(|| ask("192.0.2.1:8080")), is("a ::ffff:10.5.0.1"));
+        assert_eq!(outside.run(|| ask("[2001:db8::1]:8080")), is("a fd05::1"));
+        assert_eq!(ask("127.0.0.1:8080"), is("a ::ffff:10.5.0.1"));
+        detach(host, &list, &attachment);
+        assert_eq!(ruleset(), before);
+    });
+}
+
+#[test]
+fn only_what_meets_the_conditions_is_sent_on() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let ask_both = || outside.run(|| [ask("192.0.2.1:8080").is_ok(), ask("[2001:db8::1]:8080").is_ok()]);
+        for (v4, v6, expected) in [
+            (json!(["ip saddr 192.0.2.0/24"]), json!(["ip6 saddr 2001:db8::2"]), [true, true]),
+            (
+                json!(["ip saddr != 192.0.2.0/24"]),
+                json!(["ip6 saddr", "!=", "2001:db8::/32"]),
+                [false, false],
+            ),
+            (json!(["iifname uplink", "ip daddr 192.0.2.1"]), json!(["iifname == \"other\""]), [true, false]),
+            (json!(["ip daddr", "192.0.2.9"]), Value::Null, [false, true]),
+        ] {
+            let before = ruleset();
+            let list = published(host, json!({ "conditionsV4": v4, "conditionsV6": v6 }));
+            // Both ways of publishing have their conditions.
+            let (_a, a) = attach(host, &list, "a", &["8080:80"]);
+            let (_b, b) = attach(host, &list, "b", &["192.0.2.1:9090:80"]);
+            assert_eq!(ask_both(), expected, "{v4} {v6}");
+            assert_eq!(outside.run(|| ask("192.0.2.1:9090")).is_ok(), expected[0], "{v4}");
+            // The same conditions are one chain.
+            let chains = 2 * usize::from(!v4.is_null()) + 2 * usize::from(!v6.is_null());
+            assert_eq!(ruleset().matches("chain hostports_if_").count() * 2, chains, "{}", ruleset());
+            detach(host, &list, &a);
+            detach(host, &list, &b);
+            assert_eq!(ruleset(), before);
+        }
+    });
+}
+
+/// Two networks with different conditions do not disturb each other: the reference plugin lets the last one count.
+#[test]
+fn conditions_are_each_networks_own() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let shut = published(host, json!({ "conditionsV4": ["iifname other"] }));
+        let open = published(host, json!({}));
+        let (_a, _) = attach(host, &shut, "a", &["8080:80"]);
+        let (_b, _) = attach(host, &open, "b", &["8081:80", "192.0.2.1:8080:80"]);
+        let ask = |port: u16| outside.run(|| ask(&format!("192.0.2.1:{port}")));
+        assert_eq!(ask(8081), is("b ::ffff:192.0.2.2"));
+        assert_eq!(ask(8080), is("b ::ffff:192.0.2.2"), "published on one address, without conditions");
+    });
+}
+
+#[test]
+fn host_addresses_of_all_kinds() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let list = published(host, json!({}));
+        let (_a, _) = attach(host, &list, "a", &["0.0.0.0:8080:80", "7000:7000/sctp"]);
+        // The other family's port of that number is free.
+        let (_b, _) = attach(host, &list, "b", &["[::]:8080:80", "[2001:db8::1]:9090:80"]);
+        assert_eq!(outside.run(|| ask("192.0.2.1:8080")), is("a ::ffff:192.0.2.2"));
+        assert_eq!(outside.run(|| ask("[2001:db8::1]:8080")), is("b 2001:db8::2"));
+        assert_eq!(outside.run(|| ask("[2001:db8::1]:9090")), is("b 2001:db8::2"));
+        assert!(outside.run(|| ask("192.0.2.1:9090")).is_err());
+        assert!(ruleset().contains("132 . 7000 comment \"n/a/eth0\" : 10.5.0.2 . 7000"), "{}", ruleset());
+
+        let netns = Netns::new();
+        let attachment = rig::attachment("c", &netns, &["[::1]:7001:80"]);
+        let error = host.caller.add(&list, &attachment, &mut host.owner("c")).unwrap_err().to_string();
+        assert!(error.contains("\"hostIP\" is \"::1\""), "{error}");
+    });
+}
+
+#[test]
+fn whatever_is_known_del_and_gc_leave_no_element() {
+    on_a_host(|host| {
+        let conf = |port: u16| {
+            json!({ "type": "portmap", "masqAll": true, "conditionsV4": ["iifname != other"], "runtimeConfig":
+                { "portMappings": [{ "hostPort": port, "containerPort": 80, "protocol": "udp" }] } })
+        };
+        let mut a = Called::new(host, "a", conf(8080));
+        let (b, mut c) = (Called::new(host, "b", conf(8081)), Called::new(host, "c", conf(8082)));
+        let held = |id: &str| ruleset().matches(&format!("\"n/{id}/eth0\"")).count();
+        for called in [&a, &b, &c] {
+            called.add().unwrap();
+            called.check().unwrap();
+        }
+        // A port and a masquerade for each family, and a condition.
+        assert_eq!(["a", "b", "c"].map(held), [5, 5, 5], "{}", ruleset());
+        a.gc(&["a", "c"]);
+        assert_eq!(["a", "b", "c"].map(held), [5, 0, 5]);
+        assert!(b.check().unwrap_err().to_string().contains("8081/udp is gone"));
+        c.previous = None;
+        c.del();
+        assert_eq!(held("c"), 0);
+        // Neither the ports nor anything else is known any more.
+        for (key, value) in [("conditionsV4", json!(7)), ("runtimeConfig", json!({ "portMappings": "what" }))]
+        {
+            a.conf.keys.insert(key.into(), value);
+        }
+        a.del_with_nothing_known();
+        assert_eq!(held("a"), 0);
+    });
+}
