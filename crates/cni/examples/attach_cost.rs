@@ -50,7 +50,8 @@ fn measure_in(dir: &Path, count: usize, existing: usize) -> Outcome<Measured> {
     let caller = Caller::new(cni::plugin::builtins(), dir.join("cache"));
     let list = network(dir)?;
     let mut kept = Vec::new();
-    for i in 0..existing {
+    // One at least: with the last container the bridge goes.
+    for i in 0..existing.max(1) {
         let pod = Pod::new(format!("kept{i}"), i)?;
         caller.add(&list, &pod.attachment, &mut ledger.owner(&pod.owner)?)?;
         kept.push(pod);
@@ -59,7 +60,7 @@ fn measure_in(dir: &Path, count: usize, existing: usize) -> Outcome<Measured> {
     let mut floor = None;
     // One round more: the first fills caches.
     for round in 0..=count {
-        let ours = ours(&ledger, &caller, &list, existing + round, &mut measured.steps)?;
+        let ours = ours(&ledger, &caller, &list, kept.len() + round, &mut measured.steps)?;
         let floor = match &mut floor {
             Some(floor) => floor,
             None => floor.insert(Floor::new()?),
