@@ -1,0 +1,285 @@
+//! The DHCP daemon and plugin against dnsmasq, each in a namespace of its own.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod programs;
+mod rig;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kernel::netlink::{Address, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socket, addresses, link_by_name};
+use programs::{Program, ours};
+use rig::Netns;
+use serde_json::{Value, json};
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A network with a DHCP server, a daemon, and a container whose link has no address yet.
+struct Site {
+    dir: tempfile::TempDir,
+    server: Netns,
+    container: Netns,
+    daemon: Option<Running>,
+    _dnsmasq: Running,
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A cable from the server's link `name` to `eth0` of a new container.
+fn container(server: &Netns, name: &str) -> Netns {
+    let container = Netns::new();
+    server.run(|| {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let peer = Peer { name: "eth0", mac: None, mtu: None, netns: Some(container.fd().as_fd()) };
+        let bridge = link_by_name(&mut socket, "br0").unwrap().map(|bridge| bridge.index);
+        let mut batch = Batch::new();
+        batch.add_link(&NewLink { up: true, master: bridge, ..NewLink::new(name, Kind::Veth { peer }) });
+        socket.run(&batch).unwrap();
+    });
+    container
+}
+
+fn spawn_daemon(program: &Program, dir: &Path) -> Running {
+    let socket = dir.join("dhcp.sock");
+    let mut command = Command::new(&program.path);
+    command.arg0(program.name).args(["daemon", "-timeout", "1s", "-resendmax", "4s", "--resendtimeout=5s"]);
+    command.arg(format!("-socketpath={}", socket.display())).stdin(Stdio::null());
+    let daemon = Running(command.spawn().unwrap());
+    eventually("the daemon listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    daemon
+}
+
+impl Site {
+    fn new(options: &[&str]) -> Self {
+        Self::with(&ours("dhcp"), options)
+    }
+
+    fn with(daemon: &Program, options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Netns::new();
+        server.run(|| {
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            let mut batch = Batch::new();
+            let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+            batch.add_link(&NewLink { up: true, ..NewLink::new("br0", kind) });
+            batch.set_link(&SetLink::named("lo").up(true));
+            socket.run(&batch).unwrap();
+            let bridge = link_by_name(&mut socket, "br0").unwrap().unwrap().index;
+            let mut batch = Batch::new();
+            batch.add_address(&Address::new(bridge, "10.9.0.1/24".parse().unwrap()));
+            socket.run(&batch).unwrap();
+        });
+        let container = container(&server, "veth0");
+        let dnsmasq = Running(server.run(|| {
+            let mut command = Command::new("dnsmasq");
+            command.args(["-k", "-C", "/dev/null", "-p", "0", "-u", "root", "--no-ping", "--log-dhcp", "-i", "br0", "-z"]);
+            command.args(["-x", "", "-F", "10.9.0.5,10.9.0.5,2m", "--dhcp-authoritative", "--log-facility=-"]);
+            command.arg(format!("-l{}", dir.path().join("dnsmasq.leases").display())).args(options);
+            let log = fs::File::create(dir.path().join("log")).unwrap();
+            command.stdin(Stdio::null()).stderr(log).spawn().expect("dnsmasq runs")
+        }));
+        let daemon = Some(spawn_daemon(daemon, dir.path()));
+        let site = Self { dir, server, container, daemon, _dnsmasq: dnsmasq };
+        eventually("dnsmasq listens", || site.log("DHCP, ") > 0);
+        site
+    }
+
+    fn conf(&self, ipam: Value) -> Value {
+        let mut all = json!({ "type": "dhcp", "daemonSocketPath": self.dir.path().join("dhcp.sock") });
+        all.as_object_mut().unwrap().extend(ipam.as_object().unwrap().clone());
+        json!({ "cniVersion": "1.1.0", "name": "n", "type": "x", "ipam": all })
+    }
+
+    /// How many lines of the server's log have `words`.
+    fn log(&self, words: &str) -> usize {
+        fs::read_to_string(self.dir.path().join("log")).unwrap().lines().filter(|line| line.contains(words)).count()
+    }
+
+    fn netns(&self) -> String {
+        self.container.path().display().to_string()
+    }
+
+    fn add(&self, ipam: Value) -> Result<Value, Value> {
+        ours("dhcp").call("ADD", "c", &self.netns(), &self.conf(ipam))
+    }
+
+    fn del(&self) -> Result<Value, Value> {
+        ours("dhcp").call("DEL", "c", &self.netns(), &self.conf(json!({})))
+    }
+
+    /// As the plugin that delegates does.
+    fn configure(&self) {
+        self.container.run(|| {
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            let link = link_by_name(&mut socket, "eth0").unwrap().unwrap();
+            let mut batch = Batch::new();
+            batch.add_address(&Address::new(link.index, "10.9.0.5/24".parse().unwrap()));
+            socket.run(&batch).unwrap();
+            assert_eq!(addresses(&mut socket, Some(link.index)).unwrap().iter().filter(|a| a.net.is_ipv4()).count(), 1);
+        });
+    }
+
+    fn is_up(&self) -> bool {
+        self.container.run(|| {
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            link_by_name(&mut socket, "eth0").unwrap().unwrap().is_up()
+        })
+    }
+
+    fn kept(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.dir.path().join("dhcp.sock.leases")).into_iter().flatten();
+        files.map(|file| file.unwrap().path()).collect()
+    }
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base"]
+fn a_lease_is_got_renewed_by_two_daemons_and_released() {
+    let mut site = Site::new(&["-O", "option:T1,2", "-O", "option:T2,90", "-O", "3,10.9.0.1"]);
+    // dnsmasq tells no times that it is not asked for.
+    let ipam = json!({ "priority": 7, "request": [{ "option": "58" }, { "option": "59" }] });
+    let result = site.add(ipam.clone()).unwrap();
+    assert_eq!(result["ips"], json!([{ "address": "10.9.0.5/24", "gateway": "10.9.0.1" }]));
+    assert_eq!(result["routes"], json!([{ "dst": "0.0.0.0/0", "gw": "10.9.0.1", "priority": 7 }]));
+    assert!(site.is_up());
+    site.configure();
+    // Asked again it is the same, and no server is.
+    assert_eq!(site.add(ipam.clone()).unwrap(), result);
+    ours("dhcp").call("CHECK", "c", &site.netns(), &site.conf(json!({}))).unwrap();
+    assert_eq!(site.log("DHCPDISCOVER("), 1);
+    let granted = site.log("DHCPACK(");
+    eventually("it is renewed", || site.log("DHCPACK(") > granted + 1);
+    assert_eq!((site.log("DHCPDISCOVER("), site.kept().len()), (1, 1));
+    // Killed, and the next one goes on; the socket that is left is no obstacle.
+    site.daemon = None;
+    let granted = site.log("DHCPACK(");
+    site.daemon = Some(spawn_daemon(&ours("dhcp"), site.dir.path()));
+    eventually("the next daemon renews it", || site.log("DHCPACK(") > granted);
+    assert_eq!(site.add(ipam.clone()).unwrap(), result);
+    site.del().unwrap();
+    site.del().unwrap();
+    eventually("it is released", || site.log("DHCPRELEASE(") == 1);
+    assert_eq!((site.kept().len(), site.log("DHCPDISCOVER(")), (0, 1));
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base"]
+fn options_go_to_the_server_and_come_from_it() {
+    let options = [
+        "-O", "3,10.9.0.1", "-O", "6,10.9.0.53", "-O", "15,example", "-O", "119,a.example,b.example", "-O",
+        "121,10.7.0.0/16,10.9.0.2,0.0.0.0/0,10.9.0.3",
+    ];
+    let site = Site::new(&options);
+    let request = json!([{ "option": "6" }, { "option": "15" }, { "option": "119" }, { "option": "121" }]);
+    let provide = json!([{ "option": "host-name", "fromArg": "K8S_POD_NAME" }, { "option": "60", "value": "vendor-x" }]);
+    let program = Program { args: "K8S_POD_NAME=web-1", ..ours("dhcp") };
+    let conf = site.conf(json!({ "request": request, "provide": provide }));
+    let result = program.call("ADD", "c", &site.netns(), &conf).unwrap();
+    assert_eq!(result["ips"][0]["gateway"], "10.9.0.1");
+    let routes = json!([{ "dst": "10.7.0.0/16", "gw": "10.9.0.2" }, { "dst": "0.0.0.0/0", "gw": "10.9.0.3" }]);
+    assert_eq!(result["routes"], routes);
+    let dns = json!({ "nameservers": ["10.9.0.53"], "domain": "example", "search": ["a.example", "b.example"] });
+    assert_eq!(result["dns"], dns);
+    assert!(site.log("client provides name: web-1") > 0 && site.log("vendor class: vendor-x") > 0);
+    site.del().unwrap();
+    // Not asked for, not told.
+    let result = site.add(json!({ "request": [{ "skipDefault": true }, { "option": "1" }] })).unwrap();
+    assert_eq!((result.get("routes"), result.get("dns").is_none_or(|dns| *dns == json!({}))), (None, true));
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base"]
+fn without_an_address_to_have_it_gives_up_in_time() {
+    let site = Site::new(&[]);
+    site.add(json!({})).unwrap();
+    let other = container(&site.server, "veth1");
+    let begin = Instant::now();
+    let error = ours("dhcp").call("ADD", "d", &other.path().display().to_string(), &site.conf(json!({}))).unwrap_err();
+    assert_eq!(error["msg"], "error calling DHCP.Allocate: no more tries");
+    assert!((4..9).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    let error = ours("dhcp").call("ADD", "e", "/nowhere", &site.conf(json!({}))).unwrap_err();
+    assert!(error["msg"].as_str().unwrap().contains("/nowhere"), "{error}");
+    let no_link = Program { ifname: "eth7", ..ours("dhcp") };
+    let error = no_link.call("ADD", "e", &site.netns(), &site.conf(json!({}))).unwrap_err();
+    assert!(error["msg"].as_str().unwrap().contains("\"eth7\""), "{error}");
+    // A container that is gone takes its lease with it as soon as somebody looks.
+    let mut conf = site.conf(json!({}));
+    conf["cni.dev/valid-attachments"] = json!([]);
+    ours("dhcp").call("GC", "", "", &conf).unwrap();
+    eventually("it is released", || site.log("DHCPRELEASE(") == 1);
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base"]
+fn an_address_that_the_server_takes_back_is_not_used_any_more() {
+    let site = Site::new(&["-O", "option:T1,2", "-O", "option:T2,90"]);
+    site.add(json!({ "request": [{ "option": "58" }, { "option": "59" }] })).unwrap();
+    site.configure();
+    // The server has forgotten the lease, and its range is another.
+    drop(site._dnsmasq);
+    let _dnsmasq = Running(site.server.run(|| {
+        let mut command = Command::new("dnsmasq");
+        command.args(["-k", "-C", "/dev/null", "-p", "0", "-u", "root", "--no-ping", "-i", "br0", "-z", "-x", ""]);
+        command.args(["-F", "10.9.0.77,10.9.0.78,2m", "--dhcp-authoritative", "-l", "/dev/null", "--log-facility=/dev/null"]);
+        command.stdin(Stdio::null()).spawn().unwrap()
+    }));
+    let down = || {
+        site.container.run(|| {
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            !link_by_name(&mut socket, "eth0").unwrap().unwrap().is_up()
+        })
+    };
+    eventually("the link is down", down);
+    let leases = fs::read_dir(site.dir.path().join("dhcp.sock.leases")).unwrap();
+    assert_eq!(leases.count(), 0);
+}
+
+#[test]
+fn without_a_daemon_status_says_so_and_del_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let ipam = json!({ "type": "dhcp", "daemonSocketPath": dir.path().join("none") });
+    let conf = json!({ "cniVersion": "1.1.0", "name": "n", "type": "x", "ipam": ipam });
+    let dhcp = ours("dhcp");
+    let error = dhcp.call("STATUS", "", "", &conf).unwrap_err();
+    assert_eq!(error["code"], 50, "{error}");
+    assert_eq!(dhcp.call("ADD", "c", "/none", &conf).unwrap_err()["code"], 11);
+    dhcp.call("DEL", "c", "", &conf).unwrap();
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base and containernetworking-plugins, or SEXTANT_REFERENCE_CNI=DIR"]
+fn the_reference_plugin_and_daemon_understand_ours() {
+    let reference = programs::reference("dhcp");
+    let options = ["-O", "3,10.9.0.1", "-O", "33,10.7.0.0,10.9.0.2"];
+    let mut results = Vec::new();
+    for (daemon, plugin) in [(&ours("dhcp"), &reference), (&reference, &ours("dhcp")), (&reference, &reference), (&ours("dhcp"), &ours("dhcp"))] {
+        let site = Site::with(daemon, &options);
+        let conf = site.conf(json!({ "priority": 9, "request": [{ "option": "33" }] }));
+        let result = plugin.call("ADD", "c", &site.netns(), &conf).unwrap();
+        results.push(json!([result["ips"], result["routes"]]));
+        let elsewhere = Program { ifname: "eth7", ..plugin.clone() };
+        let error = elsewhere.call("ADD", "c", &site.netns(), &conf).unwrap_err();
+        assert!(error["msg"].as_str().unwrap().contains("eth7"), "{error}");
+        plugin.call("DEL", "c", &site.netns(), &conf).unwrap();
+        eventually("it is released", || site.log("DHCPRELEASE(") == 1);
+    }
+    assert!(results.iter().all(|result| *result == results[0]), "{results:#?}");
+}
