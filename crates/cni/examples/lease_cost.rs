@@ -83,7 +83,21 @@ fn measure_in(dir: &Path, leases: u32, count: usize, end: &str) -> Outcome<[f64;
             previous: None,
             delegate: &Nobody,
         };
-        let times = [now()?, { plugin.add(&request, &mut Transient::new())?; now()? }, { plugin.del(&request, &mut Transient::new())?; now()? }, { plugin.status(&request)?; now()? }];
+        let times = [
+            now()?,
+            {
+                plugin.add(&request, &mut Transient::new())?;
+                now()?
+            },
+            {
+                plugin.del(&request, &mut Transient::new())?;
+                now()?
+            },
+            {
+                plugin.status(&request)?;
+                now()?
+            },
+        ];
         // The first call reads what is there.
         for (cost, pair) in costs.iter_mut().zip(times.windows(2)).filter(|_| i > 0) {
             cost.push(pair[1] - pair[0]);

@@ -58,13 +58,22 @@ impl Network {
 fn fifty_at_once_have_fifty_addresses() {
     let network = Network::new(json!({}));
     let given: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..50).map(|i| (i, &network)).map(|(i, n)| scope.spawn(move || n.add(&format!("c{i}")))).collect();
+        let threads: Vec<_> = (0..50)
+            .map(|i| (i, &network))
+            .map(|(i, n)| scope.spawn(move || n.add(&format!("c{i}"))))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
     });
     assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 50);
     assert_eq!(network.leases().len(), 50);
-    std::thread::scope(|scope| (0..50).for_each(|i| drop(scope.spawn({ let n = &network; move || n.del(&format!("c{i}")) }))));
+    std::thread::scope(|scope| {
+        (0..50).for_each(|i| {
+            drop(scope.spawn({
+                let n = &network;
+                move || n.del(&format!("c{i}"))
+            }))
+        })
+    });
     assert!(network.leases().is_empty());
 }
 
@@ -130,7 +139,8 @@ fn gc_frees_all_but_the_valid() {
     fs::write(network.lease("10.5.0.9"), "old").unwrap();
     fs::write(network.lease("10.5.0.10"), "b").unwrap();
     let mut conf = network.conf.clone();
-    conf["cni.dev/valid-attachments"] = json!([{ "containerID": "b", "ifname": "eth0" }, { "containerID": "c", "ifname": "eth1" }]);
+    conf["cni.dev/valid-attachments"] =
+        json!([{ "containerID": "b", "ifname": "eth0" }, { "containerID": "c", "ifname": "eth1" }]);
     network.ours.call("GC", "", "", &conf).unwrap();
     assert_eq!(network.leases(), ["10.5.0.3".to_owned(), "10.5.0.10".to_owned()].into());
 }
@@ -218,7 +228,8 @@ fn shares_a_subnet_with_the_reference_plugin() {
             // Whoever gave it, either takes it back.
             program.call("DEL", &id, "", &network.conf).unwrap();
         }
-        let wanted: BTreeSet<_> = held.iter().map(|(_, address)| address.trim_end_matches("/26").to_owned()).collect();
+        let wanted: BTreeSet<_> =
+            held.iter().map(|(_, address)| address.trim_end_matches("/26").to_owned()).collect();
         assert_eq!(network.leases(), wanted, "step {i}");
     }
     // And at once.

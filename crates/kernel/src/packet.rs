@@ -164,7 +164,11 @@ mod tests {
             let mut netlink = Socket::open(Protocol::Route)?;
             let mut batch = Batch::new();
             let peer = Peer { name: "b", mac: Some(Mac([2, 0, 0, 0, 0, 2])), mtu: None, netns: None };
-            let near = NewLink { mac: Some(Mac([2, 0, 0, 0, 0, 1])), up: true, ..NewLink::new("a", Kind::Veth { peer }) };
+            let near = NewLink {
+                mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+                up: true,
+                ..NewLink::new("a", Kind::Veth { peer })
+            };
             batch.add_link(&near);
             batch.set_link(&SetLink::named("b").up(true));
             netlink.run(&batch)?;

@@ -110,9 +110,9 @@ fn of_environment(request: &Request<'_>, ips: &mut Vec<Ip>) -> Result<(), Error>
         ips.push(ip(address, None));
     }
     for text in list("GATEWAY") {
-        let gateway: IpAddr = text.parse().map_err(|_| {
-            Error::new(Code::InvalidEnvironment, format!("invalid gateway address: {text}"))
-        })?;
+        let gateway: IpAddr = text
+            .parse()
+            .map_err(|_| Error::new(Code::InvalidEnvironment, format!("invalid gateway address: {text}")))?;
         for ip in ips.iter_mut().filter(|ip| ip.address.contains(gateway)) {
             ip.gateway = Some(gateway);
         }

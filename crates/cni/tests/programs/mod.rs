@@ -37,9 +37,7 @@ impl Program {
     fn spawn(&self, verb: &str, id: &str, netns: &str, conf: &Value) -> Child {
         let mut command = Command::new(&self.path);
         command.arg0(self.name).env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", "/none");
-        for (key, value) in
-            [("CNI_CONTAINERID", id), ("CNI_NETNS", netns), ("CNI_ARGS", self.args)]
-        {
+        for (key, value) in [("CNI_CONTAINERID", id), ("CNI_NETNS", netns), ("CNI_ARGS", self.args)] {
             if !value.is_empty() {
                 command.env(key, value);
             }
@@ -47,7 +45,8 @@ impl Program {
         if !id.is_empty() {
             command.env("CNI_IFNAME", self.ifname);
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         // Who is killed reads nothing.
         let _ = child.stdin.take().unwrap().write_all(conf.to_string().as_bytes());
         child

@@ -13,8 +13,9 @@ use super::message::{Kind, Message, Options, option};
 pub(super) type Time = Duration;
 
 pub(super) const BROADCAST: Mac = Mac([0xff; 6]);
-/// RFC 2131, section 4.1: the first repetition, and how far each may be off.
-const FIRST_DELAY: Duration = Duration::from_secs(4);
+/// RFC 2131, section 4.1: before the first repetition, and how far each may be off. Its example is 4 s; but a link that has
+/// just come up often loses the first message, and its server is near.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 const JITTER: Duration = Duration::from_secs(1);
 /// After a refusal, before it begins anew.
 const REFUSED_DELAY: Duration = Duration::from_secs(2);
@@ -53,9 +54,11 @@ impl Lease {
     fn new(ack: Message, neighbour: Mac, since: Time) -> Self {
         let seconds = |code| ack.seconds_of(code).filter(|seconds| *seconds > 0);
         let whole = seconds(option::LEASE_TIME).unwrap_or(LEASE_TIME);
-        let rebinding = seconds(option::REBINDING_TIME).filter(|t| *t < whole).unwrap_or(whole / 8 * 7 + whole % 8);
+        let rebinding =
+            seconds(option::REBINDING_TIME).filter(|t| *t < whole).unwrap_or(whole / 8 * 7 + whole % 8);
         let rebinding = rebinding.min(whole);
-        let renewal = seconds(option::RENEWAL_TIME).filter(|t| *t < rebinding).unwrap_or(whole / 2).min(rebinding);
+        let renewal =
+            seconds(option::RENEWAL_TIME).filter(|t| *t < rebinding).unwrap_or(whole / 2).min(rebinding);
         let after = |seconds: u32| since + Duration::from_secs(seconds.into());
         Self { renewal: after(renewal), rebinding: after(rebinding), expiry: after(whole), ack, neighbour }
     }

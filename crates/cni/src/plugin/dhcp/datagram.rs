@@ -41,7 +41,8 @@ pub(super) fn unwrap(packet: &[u8]) -> Option<&[u8]> {
     let length = usize::from(u16::from_be_bytes(*packet.get(2..)?.first_chunk()?));
     let (header, rest) = packet.get(..length)?.split_at_checked(header)?;
     let fragment = u16::from_be_bytes(*header.get(6..)?.first_chunk()?) & 0x3fff;
-    if first >> 4 != 4 || header.len() < 20 || sum(header, 0) != u16::MAX || header[9] != UDP || fragment != 0 {
+    if first >> 4 != 4 || header.len() < 20 || sum(header, 0) != u16::MAX || header[9] != UDP || fragment != 0
+    {
         return None;
     }
     let (&[s0, s1, d0, d1, l0, l1, _, _], _) = rest.split_first_chunk::<8>()?;
@@ -88,7 +89,9 @@ mod tests {
     #[test]
     fn what_is_malformed_is_none() {
         let good = turned(b"payload");
-        for (at, byte) in [(0, 0x65), (0, 0x4f), (0, 0x44), (2, 1), (3, 7), (6, 0x20), (9, 6), (11, 0), (25, 90), (23, 67)] {
+        for (at, byte) in
+            [(0, 0x65), (0, 0x4f), (0, 0x44), (2, 1), (3, 7), (6, 0x20), (9, 6), (11, 0), (25, 90), (23, 67)]
+        {
             let mut bad = good.clone();
             bad[at] = byte;
             assert_eq!(unwrap(&bad), None, "{at}");

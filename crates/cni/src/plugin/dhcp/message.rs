@@ -199,7 +199,10 @@ mod tests {
             yours: [10, 0, 0, 2].into(),
             relay: [10, 0, 0, 3].into(),
             mac: Mac([2, 0, 0, 0, 0, 1]),
-            options: Options::from([(option::LEASE_TIME, vec![0, 0, 0, 60]), (option::ROUTER, vec![10, 0, 0, 9, 10, 0, 0, 8])]),
+            options: Options::from([
+                (option::LEASE_TIME, vec![0, 0, 0, 60]),
+                (option::ROUTER, vec![10, 0, 0, 9, 10, 0, 0, 8]),
+            ]),
         }
     }
 

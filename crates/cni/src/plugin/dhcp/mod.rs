@@ -102,7 +102,8 @@ fn call(request: &Request<'_>, method: Method, stream: UnixStream) -> Result<Add
 
 /// Asks the daemon. It answers when it has a lease, or gives up by its own flags: there is no deadline here.
 fn converse(call: &Call, mut stream: UnixStream) -> Result<AddResult, Error> {
-    let failed = |e: std::io::Error| Error::because("cannot talk with the DHCP daemon", e).code(Code::TryAgain);
+    let failed =
+        |e: std::io::Error| Error::because("cannot talk with the DHCP daemon", e).code(Code::TryAgain);
     stream.write_all(rpc::opening()).map_err(failed)?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];

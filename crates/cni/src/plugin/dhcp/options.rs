@@ -98,7 +98,8 @@ pub(super) fn result(ack: &Message, priority: Option<u32>) -> Result<AddResult, 
     if mask.leading_ones() + mask.trailing_zeros() < 32 {
         return Err(refuse(&format!("its subnet mask {} has gaps", Ipv4Addr::from_bits(mask))));
     }
-    let address = IpNet::new(ack.yours.into(), mask.leading_ones() as u8).ok_or_else(|| refuse("no address"))?;
+    let address =
+        IpNet::new(ack.yours.into(), mask.leading_ones() as u8).ok_or_else(|| refuse("no address"))?;
     let gateway = ack.addresses(option::ROUTER).first().map(|router| IpAddr::from(*router));
     let mut routes = routes(ack, gateway).ok_or_else(|| refuse("its routes are malformed"))?;
     for route in &mut routes {
@@ -217,7 +218,12 @@ mod tests {
     fn answers_become_results() {
         let dns = &[10, 0, 0, 53];
         let search = b"\x03one\x07example\x00\x03two\xc0\x04";
-        let all = [(option::ROUTER, &[10, 0, 0, 1][..]), (option::DNS, dns), (option::DOMAIN, b"example\0"), (option::DOMAIN_SEARCH, search)];
+        let all = [
+            (option::ROUTER, &[10, 0, 0, 1][..]),
+            (option::DNS, dns),
+            (option::DOMAIN, b"example\0"),
+            (option::DOMAIN_SEARCH, search),
+        ];
         let found = result(&ack(&all), Some(7)).unwrap();
         assert_eq!(found.ips[0].address.to_string(), "10.0.0.5/24");
         assert_eq!((found.routes.len(), found.routes[0].priority), (1, Some(7)));
@@ -227,15 +233,24 @@ mod tests {
         let classless = [0, 10, 0, 0, 2, 24, 192, 168, 7, 0, 0, 0, 0];
         let old = [172, 16, 0, 0, 10, 0, 0, 3];
         let found = result(&ack(&[all[0], (121, &classless), (33, &old)]), None).unwrap();
-        let texts: Vec<_> = found.routes.iter().map(|r| (r.dst.to_string(), r.gw.unwrap().to_string(), r.scope)).collect();
-        assert_eq!(texts, [("0.0.0.0/0".into(), "10.0.0.2".into(), None), ("192.168.7.0/24".into(), "0.0.0.0".into(), Some(253))]);
+        let texts: Vec<_> =
+            found.routes.iter().map(|r| (r.dst.to_string(), r.gw.unwrap().to_string(), r.scope)).collect();
+        assert_eq!(
+            texts,
+            [
+                ("0.0.0.0/0".into(), "10.0.0.2".into(), None),
+                ("192.168.7.0/24".into(), "0.0.0.0".into(), Some(253))
+            ]
+        );
         let found = result(&ack(&[all[0], (33, &old)]), None).unwrap();
         assert_eq!((found.routes.len(), found.routes[0].dst.to_string()), (2, "172.16.0.0/16".into()));
     }
 
     #[test]
     fn answers_that_nobody_can_use() {
-        for (code, value) in [(1, &[][..]), (1, &[255, 0, 255, 0]), (121, &[33, 1, 2, 3, 4, 5, 0, 0, 0, 0]), (121, &[24, 10])] {
+        for (code, value) in
+            [(1, &[][..]), (1, &[255, 0, 255, 0]), (121, &[33, 1, 2, 3, 4, 5, 0, 0, 0, 0]), (121, &[24, 10])]
+        {
             assert!(result(&ack(&[(code, value)]), None).is_err(), "{code}");
         }
         for loops in [&b"\xc0\x00"[..], b"\x01a\xc0\x02", b"\x05a", b"\x40", b"\x03a.b\x00"] {
@@ -258,7 +273,10 @@ mod tests {
             "provide": [{ "option": "host-name", "fromArg": "K8S_POD_NAME" }, { "option": "60", "value": "v" }, { "option": "12", "fromArg": "NONE" }],
             "request": [{ "option": "121" }, { "option": "routers" }, { "skipDefault": true }],
         })).unwrap();
-        assert_eq!((found[&12].as_slice(), found[&60].as_slice(), found[&55].as_slice()), (&b"web"[..], &b"v"[..], &[121, 3][..]));
+        assert_eq!(
+            (found[&12].as_slice(), found[&60].as_slice(), found[&55].as_slice()),
+            (&b"web"[..], &b"v"[..], &[121, 3][..])
+        );
         for (key, bad) in [
             ("provide", json!({ "provide": [{ "option": "x", "value": "v" }] })),
             ("provide", json!({ "provide": [{ "option": "53", "value": "v" }] })),
@@ -267,7 +285,10 @@ mod tests {
             ("request", json!({ "request": 7 })),
         ] {
             let error = options(bad).unwrap_err();
-            assert!(error.code == Code::InvalidConfig && error.to_string().contains(&format!("{key:?}")), "{error}");
+            assert!(
+                error.code == Code::InvalidConfig && error.to_string().contains(&format!("{key:?}")),
+                "{error}"
+            );
         }
     }
 

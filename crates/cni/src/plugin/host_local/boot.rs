@@ -87,6 +87,9 @@ mod tests {
         let began = boot.with_time().began;
         assert!(began < now - 60_000_000_000 && began > 0);
         assert!(parse_id("x").is_none() && parse_id("").is_none());
-        assert!(is_local(std::fs::File::open("/dev").unwrap()) && !is_local(std::fs::File::open("/proc").unwrap()));
+        assert!(
+            is_local(std::fs::File::open("/dev").unwrap())
+                && !is_local(std::fs::File::open("/proc").unwrap())
+        );
     }
 }

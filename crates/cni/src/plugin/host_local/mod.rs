@@ -78,7 +78,8 @@ impl Plugin for HostLocal {
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {
         let conf = Conf::of(request)?;
         let Some(store) = Store::open_existing(conf.dir)? else { return Ok(()) };
-        let next = |set: &[Range]| parts(set, None).into_iter().find_map(|(from, to, r)| store.free(from, to, r));
+        let next =
+            |set: &[Range]| parts(set, None).into_iter().find_map(|(from, to, r)| store.free(from, to, r));
         match conf.sets.iter().find(|set| next(set).is_none()) {
             Some(set) => Err(full(set).code(Code::NotAvailable)),
             None => Ok(()),
@@ -118,7 +119,9 @@ fn wanted(conf: &Conf) -> Result<Vec<Option<IpAddr>>, Error> {
 
 /// Two leases of one set for one interface: DEL comes before a second ADD.
 fn refuse_second(set: &[Range], held: &[IpAddr], holder: Holder<'_>) -> Result<(), Error> {
-    let Some(address) = held.iter().find(|ip| set.iter().any(|range| range.contains(**ip))) else { return Ok(()) };
+    let Some(address) = held.iter().find(|ip| set.iter().any(|range| range.contains(**ip))) else {
+        return Ok(());
+    };
     let Holder { container_id, ifname } = holder;
     Err(Error::new(
         Code::Other(100),
@@ -156,9 +159,9 @@ fn give_any(
     let last = store.last_given(index);
     // A second look is only for an index that somebody has tampered with.
     for _ in 0..2 {
-        let mut free = parts(set, last).into_iter().filter_map(|(from, to, range)| {
-            store.free(from, to, range).map(|address| (address, range))
-        });
+        let mut free = parts(set, last)
+            .into_iter()
+            .filter_map(|(from, to, range)| store.free(from, to, range).map(|address| (address, range)));
         let Some((address, range)) = free.next() else { return Err(full(set)) };
         if store.take(address, index, holder, record)? {
             return Ok(lease(address, range));

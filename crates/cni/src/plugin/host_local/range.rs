@@ -79,7 +79,11 @@ pub(super) fn parts(ranges: &[Range], last_given: Option<IpAddr>) -> Vec<Part<'_
     let (range, behind) = rest.split_first().map_or((None, rest), |(range, behind)| (Some(range), behind));
     let tail = range.filter(|range| last != range.last).map(|range| (offset(last, 1), range.last, range));
     let head = range.map(|range| (range.first, last, range));
-    tail.into_iter().chain(behind.iter().map(Range::whole)).chain(before.iter().map(Range::whole)).chain(head).collect()
+    tail.into_iter()
+        .chain(behind.iter().map(Range::whole))
+        .chain(before.iter().map(Range::whole))
+        .chain(head)
+        .collect()
 }
 
 fn bits(address: IpAddr) -> u128 {

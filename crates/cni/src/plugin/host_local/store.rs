@@ -72,9 +72,8 @@ impl Store {
         let name = path.file_name().unwrap_or_default();
         let index_path = path.with_file_name(INDEX_DIR).join(name);
         let known = index::open_options().open(&index_path).and_then(Index::open).ok();
-        let fresh = known
-            .as_ref()
-            .is_some_and(|index| identity(&dir, boot).is_ok_and(|now| index.identity() == now));
+        let fresh =
+            known.as_ref().is_some_and(|index| identity(&dir, boot).is_ok_and(|now| index.identity() == now));
         match known {
             Some(index) if fresh => Ok(Self { path, dir, index, index_path, boot, _lock: lock }),
             known => {
@@ -188,9 +187,8 @@ impl Store {
             .open(&new)
             .and_then(|mut file| file.write_all(text.as_bytes()));
         let cwd = rustix::fs::CWD;
-        let moved = written.and_then(|()| {
-            Ok(rustix::fs::renameat_with(cwd, &new, cwd, path, RenameFlags::NOREPLACE)?)
-        });
+        let moved = written
+            .and_then(|()| Ok(rustix::fs::renameat_with(cwd, &new, cwd, path, RenameFlags::NOREPLACE)?));
         if moved.is_ok() {
             return Ok(());
         }

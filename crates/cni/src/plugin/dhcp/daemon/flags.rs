@@ -37,23 +37,36 @@ impl Flags {
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
-            let name = name.filter(|name| !name.is_empty()).ok_or_else(|| format!("cannot use {arg:?}: it is no flag"))?;
+            let name = name
+                .filter(|name| !name.is_empty())
+                .ok_or_else(|| format!("cannot use {arg:?}: it is no flag"))?;
             let (name, given) = match name.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (name, None),
             };
             if name == "broadcast" {
-                flags.patience.broadcast = given.is_none_or(|value| matches!(value.as_str(), "true" | "1" | "t"));
+                flags.patience.broadcast =
+                    given.is_none_or(|value| matches!(value.as_str(), "true" | "1" | "t"));
                 continue;
             }
             if matches!(name, "h" | "help") {
                 return Err(USAGE.into());
             }
-            let mut value = || given.clone().or_else(|| args.next()).ok_or_else(|| format!("cannot use -{name}: it needs a value"));
+            let mut value = || {
+                given
+                    .clone()
+                    .or_else(|| args.next())
+                    .ok_or_else(|| format!("cannot use -{name}: it needs a value"))
+            };
             match name {
-                "pidfile" => flags.pidfile = Some(value()?.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty()),
+                "pidfile" => {
+                    flags.pidfile =
+                        Some(value()?.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty())
+                }
                 "hostprefix" => flags.host_prefix = value()?,
-                "socketpath" => flags.socket = Some(value()?).filter(|path| !path.is_empty()).unwrap_or(SOCKET.into()),
+                "socketpath" => {
+                    flags.socket = Some(value()?).filter(|path| !path.is_empty()).unwrap_or(SOCKET.into())
+                }
                 "timeout" => flags.patience.timeout = time(name, &value()?)?,
                 "resendmax" => flags.patience.resend_max = time(name, &value()?)?,
                 "resendtimeout" => flags.patience.resend_timeout = time(name, &value()?)?,
@@ -71,7 +84,8 @@ impl Flags {
 
 /// A time as Go writes it: `1m30s`, `1.5s`, `300ms`.
 fn time(name: &str, text: &str) -> Result<Duration, String> {
-    let wanted = || format!("cannot use -{name} {text:?}: it is no time from 1ms to 1000h, such as 10s or 1m30s");
+    let wanted =
+        || format!("cannot use -{name} {text:?}: it is no time from 1ms to 1000h, such as 10s or 1m30s");
     let mut total = 0.0;
     let mut rest = text;
     while !rest.is_empty() {
@@ -104,11 +118,33 @@ mod tests {
 
     #[test]
     fn flags_as_go_reads_them() {
-        let flags = parse(&["-timeout", "2s", "--resendmax=1m30s", "-broadcast", "-socketpath=/a", "--pidfile", "/p"]).unwrap();
-        assert_eq!((flags.patience.timeout, flags.patience.resend_max), (Duration::from_secs(2), Duration::from_secs(90)));
+        let flags = parse(&[
+            "-timeout",
+            "2s",
+            "--resendmax=1m30s",
+            "-broadcast",
+            "-socketpath=/a",
+            "--pidfile",
+            "/p",
+        ])
+        .unwrap();
+        assert_eq!(
+            (flags.patience.timeout, flags.patience.resend_max),
+            (Duration::from_secs(2), Duration::from_secs(90))
+        );
         assert!(flags.patience.broadcast && flags.socket == "/a" && flags.pidfile == Some("/p".into()));
         assert_eq!(parse(&["-timeout", "0.25s"]).unwrap().patience.timeout, Duration::from_millis(250));
-        for bad in [&["-timeout"][..], &["-timeout", "2"], &["-timeout", "s"], &["-timeout", "0s"], &["-timeout", "9e9h"], &["x"], &["-x"], &["-"], &["-pidfile", "p"]] {
+        for bad in [
+            &["-timeout"][..],
+            &["-timeout", "2"],
+            &["-timeout", "s"],
+            &["-timeout", "0s"],
+            &["-timeout", "9e9h"],
+            &["x"],
+            &["-x"],
+            &["-"],
+            &["-pidfile", "p"],
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

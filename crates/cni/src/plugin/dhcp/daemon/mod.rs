@@ -81,8 +81,16 @@ impl Daemon {
             std::fs::write(path, std::process::id().to_string()).map_err(failed("write", path))?;
         }
         let state = state::dir(&socket);
-        let mut daemon =
-            Self { flags, signals, listener, socket, bound, state, tenants: BTreeMap::new(), conversations: Vec::new() };
+        let mut daemon = Self {
+            flags,
+            signals,
+            listener,
+            socket,
+            bound,
+            state,
+            tenants: BTreeMap::new(),
+            conversations: Vec::new(),
+        };
         daemon.resume();
         Ok(daemon)
     }
@@ -116,7 +124,8 @@ impl Daemon {
             }
             let time = now();
             let due = |tenant: &Tenant| tenant.client.next().is_some_and(|next| next <= time);
-            let due: Vec<_> = self.tenants.iter().filter(|(_, t)| due(t)).map(|(key, _)| key.clone()).collect();
+            let due: Vec<_> =
+                self.tenants.iter().filter(|(_, t)| due(t)).map(|(key, _)| key.clone()).collect();
             for key in due {
                 let outcome = self.tenants.get_mut(&key).map(Tenant::wake);
                 self.settle(&key, outcome);
@@ -147,7 +156,8 @@ impl Daemon {
             PollFd::from_borrowed_fd(self.listener.as_fd(), listening),
         ];
         for conversation in &self.conversations {
-            let flags = if conversation.has_to_say() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            let flags =
+                if conversation.has_to_say() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             fds.push(PollFd::from_borrowed_fd(conversation.stream.as_fd(), flags));
         }
         let listening: Vec<(&Key, BorrowedFd<'_>)> = self
@@ -166,7 +176,12 @@ impl Daemon {
         Ok(Ready {
             listener: own.get(1) == Some(&true),
             conversations: (0..).zip(conversations).filter(|(_, ready)| **ready).map(|(at, _)| at).collect(),
-            tenants: listening.iter().zip(tenants).filter(|(_, r)| **r).map(|((key, _), _)| (*key).clone()).collect(),
+            tenants: listening
+                .iter()
+                .zip(tenants)
+                .filter(|(_, r)| **r)
+                .map(|((key, _), _)| (*key).clone())
+                .collect(),
         })
     }
 
@@ -318,21 +333,29 @@ fn inherited() -> Result<Option<UnixListener>, Error> {
     match variable("LISTEN_FDS").as_deref() {
         None | Some("0") => Ok(None),
         Some("1") => Ok(kernel::process::take_inherited(3).map(UnixListener::from)),
-        Some(more) => {
-            Err(Error::new(Code::InvalidEnvironment, format!("cannot use LISTEN_FDS={more}: one socket is enough")))
-        }
+        Some(more) => Err(Error::new(
+            Code::InvalidEnvironment,
+            format!("cannot use LISTEN_FDS={more}: one socket is enough"),
+        )),
     }
 }
 
 /// Listens at `path`. A socket that a killed daemon left is replaced, one that somebody answers at is not.
 fn listen(path: &Path) -> Result<UnixListener, Error> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create directory", dir))?;
-    if path.exists() && UnixStream::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused) {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(failed("create directory", dir))?;
+    if path.exists()
+        && UnixStream::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+    {
         std::fs::remove_file(path).map_err(failed("remove", path))?;
     }
     let listener = UnixListener::bind(path).map_err(failed("listen at", path))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed("protect", path))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(failed("protect", path))?;
     Ok(listener)
 }
 

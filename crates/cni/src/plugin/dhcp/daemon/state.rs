@@ -133,7 +133,8 @@ impl Kept {
 /// All leases that are kept in a directory. What cannot be read is nobody's.
 pub(super) fn all(dir: &Path) -> Vec<Kept> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let paths =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
     paths.filter_map(|path| Kept::load(&path)).collect()
 }
 
@@ -146,7 +147,11 @@ pub(super) fn remove(dir: &Path, network: &str, container_id: &str, ifname: &str
 }
 
 /// GC: the leases of the request's network whose attachments are not valid any more, with their configurations.
-pub(super) fn stale(dir: &Path, request: &Request<'_>, valid: &[ValidAttachment]) -> Vec<(ValidAttachment, Vec<u8>)> {
+pub(super) fn stale(
+    dir: &Path,
+    request: &Request<'_>,
+    valid: &[ValidAttachment],
+) -> Vec<(ValidAttachment, Vec<u8>)> {
     let kept = all(dir).into_iter().filter(|kept| kept.network == request.network);
     let whose = kept.map(|kept| {
         let Call { container_id, ifname, conf, .. } = kept.call;

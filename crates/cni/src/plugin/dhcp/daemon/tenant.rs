@@ -84,7 +84,9 @@ impl Place {
     }
 
     fn mac(&self) -> Result<Mac, Error> {
-        let error = || Error::new(Code::Other(100), format!("cannot use link {}: it has no MAC address", self.link.name));
+        let error = || {
+            Error::new(Code::Other(100), format!("cannot use link {}: it has no MAC address", self.link.name))
+        };
         self.link.mac.ok_or_else(error)
     }
 
@@ -129,7 +131,8 @@ impl Tenant {
         let client = Client::resume(kept.lease.ack.mac, told.options, patience, kept.lease, random());
         let (call, priority, namespace) = (kept.call, told.priority, kept.namespace);
         let host_prefix = host_prefix.to_owned();
-        let tenant = Self { client, socket: None, call, network: told.network, priority, host_prefix, namespace };
+        let tenant =
+            Self { client, socket: None, call, network: told.network, priority, host_prefix, namespace };
         tenant.place().map(|_| tenant)
     }
 
@@ -143,7 +146,10 @@ impl Tenant {
         let place = Place::open(path.as_ref(), &self.call.ifname)?;
         match state::namespace(&place.netns) {
             Ok(namespace) if namespace == self.namespace => Ok(place),
-            _ => Err(Error::new(Code::UnknownContainer, format!("cannot use {path}: another namespace is there now"))),
+            _ => Err(Error::new(
+                Code::UnknownContainer,
+                format!("cannot use {path}: another namespace is there now"),
+            )),
         }
     }
 

@@ -120,9 +120,15 @@ pub(super) fn hear(bytes: &[u8]) -> Result<Heard, Error> {
         None => return Ok(Heard::Connect),
     };
     let method = head.text("ServiceMethod");
-    let method = [Method::Allocate, Method::Release].into_iter().find(|known| known.as_str() == method).ok_or_else(
-        || Error::new(Code::Decode, format!("cannot serve {method:?}: there are DHCP.Allocate and DHCP.Release")),
-    )?;
+    let method = [Method::Allocate, Method::Release]
+        .into_iter()
+        .find(|known| known.as_str() == method)
+        .ok_or_else(|| {
+            Error::new(
+                Code::Decode,
+                format!("cannot serve {method:?}: there are DHCP.Allocate and DHCP.Release"),
+            )
+        })?;
     let number = match head.field("Seq") {
         Some(Value::Uint(number)) => *number,
         _ => 0,
@@ -332,12 +338,25 @@ mod tests {
     #[test]
     fn answers_come_back() {
         let result = AddResult {
-            ips: vec![Ip { address: "10.0.0.5/20".parse().unwrap(), gateway: Some([10, 0, 0, 1].into()), interface: None }],
+            ips: vec![Ip {
+                address: "10.0.0.5/20".parse().unwrap(),
+                gateway: Some([10, 0, 0, 1].into()),
+                interface: None,
+            }],
             routes: vec![
                 Route::to("0.0.0.0/0".parse().unwrap(), Some([10, 0, 0, 1].into())),
-                Route { scope: Some(253), priority: Some(7), ..Route::to("10.9.0.0/16".parse().unwrap(), Some([0; 4].into())) },
+                Route {
+                    scope: Some(253),
+                    priority: Some(7),
+                    ..Route::to("10.9.0.0/16".parse().unwrap(), Some([0; 4].into()))
+                },
             ],
-            dns: Dns { nameservers: vec!["10.0.0.53".into()], domain: "d".into(), search: vec!["a".into(), "b".into()], ..Dns::default() },
+            dns: Dns {
+                nameservers: vec!["10.0.0.53".into()],
+                domain: "d".into(),
+                search: vec!["a".into(), "b".into()],
+                ..Dns::default()
+            },
             ..AddResult::default()
         };
         let bytes = [greeting(), &answer(Method::Allocate, 3, Ok(&result))].concat();
@@ -358,7 +377,9 @@ pub(super) fn exercise(bytes: &[u8]) {
     for begin in [CONNECT, CONNECTED] {
         let bytes = [begin, bytes].concat();
         if let Ok(Heard::Call(call, _)) = hear(&bytes) {
-            assert!(matches!(hear(&[CONNECT, &call.to_bytes()].concat()), Ok(Heard::Call(again, 0)) if again == call));
+            assert!(
+                matches!(hear(&[CONNECT, &call.to_bytes()].concat()), Ok(Heard::Call(again, 0)) if again == call)
+            );
         }
         let _ = read_answer(Method::Allocate, &bytes);
     }

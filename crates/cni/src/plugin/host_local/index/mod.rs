@@ -278,7 +278,10 @@ pub(super) fn exercise(bytes: &[u8]) {
     if index.insert(entry).is_ok() {
         assert!(index.is_taken(entry.address));
         assert!(index.find(entry.holder).is_ok_and(|found| found.contains(&entry.address)));
-        assert_ne!(index.free(entry.address, [10, 0, 1, 255].into(), [10, 0, 0, 8].into()), Some(entry.address));
+        assert_ne!(
+            index.free(entry.address, [10, 0, 1, 255].into(), [10, 0, 0, 8].into()),
+            Some(entry.address)
+        );
         assert!(index.remove(entry.holder, entry.address).is_ok() && !index.is_taken(entry.address));
     }
     if let Ok(entries) = index.entries() {
