@@ -320,6 +320,29 @@ fn an_expired_lease_takes_the_link_down_and_another_server_may_extend_one() {
 }
 
 #[test]
+#[ignore = "needs Debian's dnsmasq-base"]
+fn a_bridge_asks_for_addresses_over_its_cable_and_gives_them_back_over_it() {
+    let site = Site::new(&["-O", "3,10.9.0.1"]);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sextant-cni"), site.dir.path().join("dhcp")).unwrap();
+    let bridge = Program { others: site.dir.path().into(), ..ours("bridge") };
+    let mut conf = site.conf(json!({}));
+    conf.as_object_mut().unwrap().extend([("bridge".into(), json!("br0")), ("type".into(), json!("bridge"))]);
+    let pod = Netns::new();
+    let netns = pod.path().display().to_string();
+    let result = site.server.run(|| bridge.call("ADD", "pod", &netns, &conf)).unwrap();
+    assert_eq!(result["ips"][0]["address"], "10.9.0.5/24");
+    pod.run(|| {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let link = link_by_name(&mut socket, "eth0").unwrap().unwrap();
+        let there = addresses(&mut socket, Some(link.index)).unwrap();
+        assert!(link.is_up() && there.iter().any(|a| a.net == "10.9.0.5/24".parse().unwrap()), "{there:?}");
+    });
+    site.server.run(|| bridge.call("DEL", "pod", &netns, &conf)).unwrap();
+    eventually("it is released", || site.log("DHCPRELEASE(") == 1);
+    site.server.run(|| bridge.call("DEL", "pod", "", &conf)).unwrap();
+}
+
+#[test]
 fn without_a_daemon_status_says_so_and_del_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     let ipam = json!({ "type": "dhcp", "daemonSocketPath": dir.path().join("none") });

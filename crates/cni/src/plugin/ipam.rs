@@ -37,6 +37,12 @@ impl Ipam {
         Ok(self)
     }
 
+    /// Whether the addresses come and go by way of the link, so that it has to be there before and after: a DHCP server is
+    /// asked for them.
+    pub(super) fn needs_link(&self) -> bool {
+        self.kind.as_deref() == Some("dhcp")
+    }
+
     /// Addresses and routes; nothing if none are asked for.
     pub(super) fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
         let Some(kind) = &self.kind else { return Ok(self.given.clone()) };

@@ -18,11 +18,19 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) ifname: &'static str,
     pub(crate) args: &'static str,
+    /// `CNI_PATH`.
+    pub(crate) others: PathBuf,
 }
 
 /// Sextant's own.
 pub(crate) fn ours(name: &'static str) -> Program {
-    Program { path: env!("CARGO_BIN_EXE_sextant-cni").into(), name, ifname: "eth0", args: "" }
+    Program {
+        path: env!("CARGO_BIN_EXE_sextant-cni").into(),
+        name,
+        ifname: "eth0",
+        args: "",
+        others: "/none".into(),
+    }
 }
 
 /// The reference's.
@@ -30,13 +38,13 @@ pub(crate) fn reference(name: &'static str) -> Program {
     let dir = std::env::var("SEXTANT_REFERENCE_CNI").unwrap_or("/usr/lib/cni".into());
     let path = PathBuf::from(dir).join(name);
     assert!(path.is_file(), "{} is not there: install containernetworking-plugins", path.display());
-    Program { path, name, ifname: "eth0", args: "" }
+    Program { path, name, ifname: "eth0", args: "", others: "/none".into() }
 }
 
 impl Program {
     fn spawn(&self, verb: &str, id: &str, netns: &str, conf: &Value) -> Child {
         let mut command = Command::new(&self.path);
-        command.arg0(self.name).env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", "/none");
+        command.arg0(self.name).env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", &self.others);
         for (key, value) in [("CNI_CONTAINERID", id), ("CNI_NETNS", netns), ("CNI_ARGS", self.args)] {
             if !value.is_empty() {
                 command.env(key, value);

@@ -15,7 +15,7 @@ use ledger::Record;
 use serde_json::Value;
 
 use super::ipam::no_ipam;
-use crate::contract::{AddResult, Code, Error, Keys, Plugin, Request};
+use crate::contract::{AddResult, Code, Error, Keys, Plugin, Request, ValidAttachment};
 use rpc::{Call, Method};
 
 /// Where the daemon listens, if nobody says otherwise.
@@ -52,14 +52,13 @@ impl Plugin for Dhcp {
 
     fn gc(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
         let path = socket_path(request)?;
-        daemon::stale(&path, request)?.into_iter().try_for_each(|(attachment, conf)| {
+        let release = |(attachment, conf): (ValidAttachment, Vec<u8>)| {
             let call = Call { conf, ..arguments(request, Method::Release) };
             let call = Call { container_id: attachment.container_id, ifname: attachment.ifname, ..call };
-            match connect(&path) {
-                Ok(stream) => converse(&call, stream).map(|_| ()),
-                Err(_) => Ok(()),
-            }
-        })
+            connect(&path).and_then(|stream| converse(&call, stream)).map(|_| ())
+        };
+        // All of them are tried.
+        daemon::stale(&path, request)?.into_iter().map(release).fold(Ok(()), Result::and)
     }
 }
 

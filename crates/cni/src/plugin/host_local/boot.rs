@@ -72,7 +72,7 @@ pub(super) fn is_local(dir: impl std::os::fd::AsFd) -> bool {
     const TMPFS: i64 = 0x0102_1994;
     const OVERLAY: i64 = 0x794c_7630;
     let kind = rustix::fs::fstatfs(dir).map(|found| found.f_type);
-    kind.is_ok_and(|kind| [EXT, XFS, BTRFS, F2FS, ZFS, TMPFS, OVERLAY].contains(&i64::from(kind)))
+    kind.is_ok_and(|kind| [EXT, XFS, BTRFS, F2FS, ZFS, TMPFS, OVERLAY].contains(&kind))
 }
 
 #[cfg(test)]

@@ -304,6 +304,19 @@ fn read_result(body: &Value) -> Option<AddResult> {
     Some(result)
 }
 
+/// Reads any bytes as both sides do: for the fuzzer.
+pub(super) fn exercise(bytes: &[u8]) {
+    for begin in [CONNECT, CONNECTED] {
+        let bytes = [begin, bytes].concat();
+        if let Ok(Heard::Call(call, _)) = hear(&bytes) {
+            assert!(
+                matches!(hear(&[CONNECT, &call.to_bytes()].concat()), Ok(Heard::Call(again, 0)) if again == call)
+            );
+        }
+        let _ = read_answer(Method::Allocate, &bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,18 +382,5 @@ mod tests {
         let bytes = [greeting(), &answer(Method::Allocate, 0, Err("no more tries"))].concat();
         let error = read_answer(Method::Allocate, &bytes).unwrap_err();
         assert_eq!(error.to_string(), "error calling DHCP.Allocate: no more tries");
-    }
-}
-
-/// Reads any bytes as both sides do: for the fuzzer.
-pub(super) fn exercise(bytes: &[u8]) {
-    for begin in [CONNECT, CONNECTED] {
-        let bytes = [begin, bytes].concat();
-        if let Ok(Heard::Call(call, _)) = hear(&bytes) {
-            assert!(
-                matches!(hear(&[CONNECT, &call.to_bytes()].concat()), Ok(Heard::Call(again, 0)) if again == call)
-            );
-        }
-        let _ = read_answer(Method::Allocate, &bytes);
     }
 }

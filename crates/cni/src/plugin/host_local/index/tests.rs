@@ -10,7 +10,7 @@ fn entry(holder: u16, address: u16) -> Entry {
 
 fn ip(n: u16) -> IpAddr {
     let [a, b] = n.to_be_bytes();
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         [10, 1, a, b].into()
     } else {
         std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n).into()
