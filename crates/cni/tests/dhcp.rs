@@ -97,7 +97,7 @@ impl Site {
         let daemon = Some(spawn_daemon(daemon, dir.path()));
         let mut site = Self { dir, server, container, daemon, dnsmasq: None };
         site.dnsmasq = Some(site.serve("10.9.0.5,10.9.0.5,2m", options));
-        eventually("dnsmasq listens", || site.log("DHCP, ") > 0);
+        eventually("dnsmasq listens", || site.log("sockets bound") == 1);
         site
     }
 
@@ -289,6 +289,7 @@ fn an_address_that_the_server_takes_back_is_not_used_any_more() {
     site.dnsmasq = None;
     fs::remove_file(site.dir.path().join("dnsmasq.leases")).unwrap();
     site.dnsmasq = Some(site.serve("10.9.0.77,10.9.0.78,2m", &[]));
+    eventually("the other dnsmasq listens", || site.log("sockets bound") == 2);
     site.daemon = None;
     site.make_due("renewalMs");
     site.daemon = Some(spawn_daemon(&ours("dhcp"), site.dir.path()));

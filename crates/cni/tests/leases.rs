@@ -163,6 +163,19 @@ fn a_failed_add_gives_back_what_it_took() {
     assert_eq!(network.leases().len(), 2);
 }
 
+#[test]
+fn without_a_place_for_the_index_every_lease_is_read() {
+    let network = Network::new(json!({ "rangeEnd": "10.5.0.4" }));
+    fs::write(network.dir.path().join(".index"), "").unwrap();
+    for id in ["a", "b", "c"] {
+        network.add(id).unwrap();
+    }
+    assert_eq!(network.add("d").unwrap_err()["code"], 100);
+    network.del("b");
+    assert_eq!(network.add("d").unwrap(), "10.5.0.3/24");
+    assert_eq!(network.leases().len(), 3);
+}
+
 /// The index says that it is of another boot.
 fn reboot(network: &Network) {
     let path = network.dir.path().join(".index/n");
