@@ -52,6 +52,13 @@ enum Place {
 }
 
 impl Place {
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.metadata().map(|file| file.len()),
+            Self::Memory(all) => Ok(all.len() as u64),
+        }
+    }
+
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         match self {
             Self::File(file) => file.read_exact_at(bytes, at),
@@ -96,12 +103,10 @@ impl Index {
         let mut bytes = [0; HEADER];
         place.read(&mut bytes, 0)?;
         let header = Header::from_bytes(&bytes).ok_or(io::ErrorKind::InvalidData)?;
-        // The file has at least what the header promises, or reading it fails before it costs memory.
-        if let Place::File(file) = &place {
-            let length = HEADER as u64 + header.capacity * SLOT as u64 + header.blocks * BLOCK as u64;
-            if file.metadata()?.len() < length {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+        // There is at least what the header promises, or reading it fails before it costs memory.
+        let length = HEADER as u64 + header.capacity * SLOT as u64 + header.blocks * BLOCK as u64;
+        if place.length()? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut blocks = vec![0; usize::try_from(header.blocks).unwrap_or(0) * BLOCK];
         place.read(&mut blocks, blocks_at(header.capacity))?;
