@@ -225,7 +225,9 @@ fn killed_at_any_moment_nothing_is_lost_or_given_twice() {
 #[ignore = "needs the reference plugin: Debian's containernetworking-plugins, or SEXTANT_REFERENCE_CNI=DIR"]
 fn shares_a_subnet_with_the_reference_plugin() {
     let reference = programs::reference("host-local");
-    let network = Network::new(json!({ "subnet": "10.5.0.0/26" }));
+    let mut network = Network::new(json!({ "subnet": "10.5.0.0/26" }));
+    // Debian's knows no 1.1.
+    network.conf["cniVersion"] = json!("1.0.0");
     let mut held: Vec<(String, String)> = Vec::new();
     let mut seed = 12345_u64;
     for i in 0..400 {
