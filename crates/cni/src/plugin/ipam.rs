@@ -68,7 +68,7 @@ impl Ipam {
         record: &mut dyn Record,
         link: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if self.kind.as_deref() == Some("dhcp") {
+        if self.needs_link() {
             let lease = self.del(request, record);
             return link().and(lease);
         }

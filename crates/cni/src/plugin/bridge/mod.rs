@@ -55,13 +55,8 @@ impl Plugin for Bridge {
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
-        let mut lease = if conf.ipam.needs_link() { conf.ipam.del(request, record) } else { Ok(()) };
-        // The cable before the address: nobody else may get the address while this container still answers to it.
-        let cable = netlink::delete_link(&host_name(&conf, request.attachment)).map_err(Error::from);
-        if !conf.ipam.needs_link() {
-            lease = conf.ipam.del(request, record);
-        }
-        cable.and(lease)
+        let cable = || netlink::delete_link(&host_name(&conf, request.attachment)).map_err(Error::from);
+        conf.ipam.del_with(request, record, cable)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
