@@ -2,8 +2,8 @@
 //!
 //! - [`contract`]: the specification's types, versions and error codes, and what a plugin is.
 //! - [`caller`]: the runtime's side (what libcni does); it drives any plugin, built in or exec'd.
-//! - [`plugin`]: Sextant's plugins: bridge, host-local, portmap, firewall, bandwidth, tuning, loopback, macvlan, ipvlan, vlan,
-//!   dummy, tap, host-device, vrf, sbr.
+//! - [`plugin`]: Sextant's plugins: bridge, ptp, dhcp, host-local, static, portmap, firewall, bandwidth, tuning, loopback,
+//!   macvlan, ipvlan, vlan, dummy, tap, host-device, vrf, sbr.
 //!
 //! Entry points: [`caller::Caller`] with [`plugin::builtins`] and [`caller::default_network`].
 //!

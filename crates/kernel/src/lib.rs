@@ -22,6 +22,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
+pub mod packet;
 pub mod path;
 pub mod process;
 pub mod schedule;

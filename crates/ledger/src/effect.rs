@@ -25,7 +25,8 @@ pub enum Effect {
     NftElement { family: String, table: String, set: String, key: Vec<u8>, holder: String },
     /// A whole nftables table of ours; the inverse deletes it.
     NftTable { family: String, table: String },
-    /// An address lease file (host-local's format); the inverse unlinks it if it still names `holder`.
+    /// An address lease file (host-local's format); the inverse unlinks it if it still names `holder`, under the `lock`
+    /// beside it that host-local has.
     Lease { path: PathBuf, holder: String },
     /// A loop device whose `lo_file_name` is `tag`; the inverse detaches it.
     LoopDevice { tag: String },

@@ -1,6 +1,7 @@
 //! Ring 5: real neighbours from Debian's packages. A scenario is a function of a [`Site`]; new ones go into
 //! [`SCENARIOS`].
 
+mod addresses;
 mod runtimes;
 mod scenarios;
 mod site;
@@ -21,6 +22,8 @@ const SCENARIOS: &[Scenario] = &[
     ("podman runs on sextant-oci", runtimes::podman),
     ("buildah runs on sextant-oci", runtimes::buildah),
     ("containerd runs on sextant-oci", runtimes::containerd),
+    ("host-local shares a subnet with the reference plugin", addresses::shared_leases),
+    ("dhcp gets leases of dnsmasq, and talks with the reference's", addresses::dhcp),
 ];
 
 pub(crate) fn run(extent: &Extent) -> Result<Count> {

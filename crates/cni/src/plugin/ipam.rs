@@ -1,8 +1,9 @@
 //! Addresses from another plugin, which the configuration's `ipam` names.
 
+use kernel::netlink::IpNet;
 use ledger::Record;
 
-use crate::contract::{AddResult, Code, Error, Request};
+use crate::contract::{AddResult, Code, Error, Request, Version};
 
 /// The IPAM plugin of a request's configuration, if it has one.
 #[derive(Debug)]
@@ -36,6 +37,12 @@ impl Ipam {
         Ok(self)
     }
 
+    /// Whether the addresses come and go by way of the link, so that it has to be there before and after: a DHCP server is
+    /// asked for them.
+    pub(super) fn needs_link(&self) -> bool {
+        self.kind.as_deref() == Some("dhcp")
+    }
+
     /// Addresses and routes; nothing if none are asked for.
     pub(super) fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
         let Some(kind) = &self.kind else { return Ok(self.given.clone()) };
@@ -61,7 +68,7 @@ impl Ipam {
         record: &mut dyn Record,
         link: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if self.kind.as_deref() == Some("dhcp") {
+        if self.needs_link() {
             let lease = self.del(request, record);
             return link().and(lease);
         }
@@ -81,4 +88,23 @@ impl Ipam {
     pub(super) fn gc(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         self.kind.as_ref().map_or(Ok(()), |kind| request.delegate.gc(kind, request, record))
     }
+}
+
+/// An IPAM plugin's configuration is in `ipam`.
+pub(super) fn no_ipam() -> Error {
+    Error::new(Code::InvalidConfig, "IPAM config missing 'ipam' key")
+}
+
+/// Results before 0.3.0 have room for one address of each family.
+pub(super) fn one_per_family(
+    request: &Request<'_>,
+    nets: impl Iterator<Item = IpNet> + Clone,
+) -> Result<(), Error> {
+    let (v4, all) = (nets.clone().filter(|net| net.is_ipv4()).count(), nets.count());
+    if request.version >= Version::V0_3_0 || (v4 <= 1 && all - v4 <= 1) {
+        return Ok(());
+    }
+    let version = request.version;
+    let error = format!("CNI version {version} does not support more than 1 address per family");
+    Err(Error::new(Code::InvalidConfig, error))
 }

@@ -3,9 +3,11 @@
 
 mod bandwidth;
 mod bridge;
+mod dhcp;
 mod dummy;
 mod endpoint;
 mod firewall;
+mod fixed;
 mod host_device;
 mod host_local;
 mod inside;
@@ -34,6 +36,7 @@ pub fn builtins() -> Registry {
     Registry::from([
         ("bandwidth", Arc::new(bandwidth::Bandwidth) as _),
         ("bridge", Arc::new(bridge::Bridge) as _),
+        ("dhcp", Arc::new(dhcp::Dhcp) as _),
         ("dummy", Arc::new(dummy::Dummy) as _),
         ("firewall", Arc::new(firewall::Firewall) as _),
         ("host-device", Arc::new(host_device::HostDevice) as _),
@@ -43,9 +46,24 @@ pub fn builtins() -> Registry {
         ("macvlan", Arc::new(macvlan::Macvlan) as _),
         ("portmap", Arc::new(portmap::Portmap) as _),
         ("sbr", Arc::new(sbr::Sbr) as _),
+        ("static", Arc::new(fixed::Static) as _),
         ("tap", Arc::new(tap::Tap) as _),
         ("tuning", Arc::new(tuning::Tuning) as _),
         ("vlan", Arc::new(vlan::Vlan) as _),
         ("vrf", Arc::new(vrf::Vrf) as _),
     ])
+}
+
+/// Any bytes where Sextant's plugins keep or receive some: what the fuzz targets feed. No panic, whatever they are.
+#[doc(hidden)]
+pub mod fuzz {
+    /// An index, or a lease, of host-local.
+    pub fn leases(bytes: &[u8]) {
+        super::host_local::exercise(bytes);
+    }
+
+    /// A DHCP packet, what a daemon keeps, and what plugin and daemon say to each other.
+    pub fn dhcp(bytes: &[u8]) {
+        super::dhcp::exercise(bytes);
+    }
 }

@@ -3,10 +3,11 @@
 mod process;
 mod tree;
 
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
 use kernel::Act as _;
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::{Effect, Error};
@@ -125,8 +126,22 @@ fn remove_empty_file(path: &Path) -> kernel::Result<()> {
     }
 }
 
+/// The lock of whoever gives and takes addresses in `dir`: what it knows of the directory stays true. None if nobody does.
+fn lock_leases(dir: &Path) -> kernel::Result<Option<OwnedFd>> {
+    let path = dir.join("lock");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()) else { return Ok(None) };
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+        .act("lock", || path.display().to_string())?;
+    Ok(Some(file))
+}
+
 /// A lease is ours only while its first line names our holder: the address may have gone to somebody else since.
 fn remove_lease(path: &Path, holder: &str) -> kernel::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let _lock = path.parent().map(lock_leases).transpose()?;
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {

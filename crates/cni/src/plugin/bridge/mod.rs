@@ -22,7 +22,8 @@ impl Plugin for Bridge {
     fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
         let conf = Conf::of(request)?;
         let netns = Inside::file(request.attachment.netns()?)?;
-        let mut result = conf.ipam.add(request, record)?;
+        let late = conf.ipam.needs_link();
+        let mut result = if late { AddResult::default() } else { conf.ipam.add(request, record)? };
         complete(&conf, &mut result);
 
         let mut socket = Socket::open(Protocol::Route)?;
@@ -34,6 +35,11 @@ impl Plugin for Bridge {
         let mut inside = Inside::open(request.attachment.netns()?)?;
         let link =
             inside.link(&request.attachment.ifname)?.ok_or_else(|| vanished(&request.attachment.ifname))?;
+        if late {
+            result = conf.ipam.add(request, record)?;
+            complete(&conf, &mut result);
+            host::ensure(&conf, &result, &mut socket, record)?;
+        }
         // A MAC made from the address is what neighbours have in their caches anyway.
         let announce = conf.mac.is_some();
         let manner = Manner { announce, announce_ipv6: false, duplicates: Duplicates::Ignored };
@@ -49,10 +55,8 @@ impl Plugin for Bridge {
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
-        // The cable before the address: nobody else may get the address while this container still answers to it.
-        let cable = netlink::delete_link(&host_name(&conf, request.attachment)).map_err(Error::from);
-        let lease = conf.ipam.del(request, record);
-        cable.and(lease)
+        let cable = || netlink::delete_link(&host_name(&conf, request.attachment)).map_err(Error::from);
+        conf.ipam.del_with(request, record, cable)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::super::ipam::{no_ipam, one_per_family};
 use super::range::Range;
 use crate::contract::{Code, Dns, Error, Keys, Request, Route};
 
@@ -30,7 +31,7 @@ pub(super) fn dir(request: &Request<'_>) -> Result<PathBuf, Error> {
 
 fn ipam<'a>(request: &Request<'a>) -> Result<Keys<'a>, Error> {
     let keys = request.keys();
-    let ipam = keys.object("ipam")?.ok_or_else(|| keys.refuse("ipam", "an object"))?;
+    let ipam = keys.object("ipam")?.ok_or_else(no_ipam)?;
     Ok(Keys::new(ipam, "\"ipam\""))
 }
 
@@ -41,9 +42,11 @@ impl Conf {
             .text("resolvConf")?
             .filter(|path| !path.is_empty())
             .map_or(Ok(Dns::default()), resolv_conf)?;
+        let sets = sets(request, &ipam)?;
+        one_per_family(request, sets.iter().flat_map(|set| set.first()).map(|range| range.subnet))?;
         Ok(Self {
             dir: dir(request)?,
-            sets: sets(request, &ipam)?,
+            sets,
             routes: ipam.decode("routes")?.unwrap_or_default(),
             dns,
             requested: requested(request)?,

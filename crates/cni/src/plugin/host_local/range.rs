@@ -52,6 +52,11 @@ impl Range {
         Ok(range)
     }
 
+    /// All of it.
+    fn whole(&self) -> Part<'_> {
+        (self.first, self.last, self)
+    }
+
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         self.subnet.contains(address) && (bits(self.first)..=bits(self.last)).contains(&bits(address))
     }
@@ -63,37 +68,22 @@ impl Range {
     }
 }
 
-/// The addresses of `ranges` in the order in which they are tried: after `last_given`, then from the beginning.
-pub(super) fn candidates(
-    ranges: &[Range],
-    last_given: Option<IpAddr>,
-) -> impl Iterator<Item = (IpAddr, &Range)> {
-    let after = last_given.and_then(|last| ranges.iter().position(|r| r.contains(last)).map(|at| (at, last)));
-    let (start, from) = match after {
-        Some((at, last)) => (at, Some(last)),
-        None => (0, None),
-    };
-    let rest = ranges.iter().skip(start).enumerate().flat_map(move |(i, range)| {
-        let first = if i == 0 {
-            from.map_or(bits(range.first), |last| bits(last).saturating_add(1))
-        } else {
-            bits(range.first)
-        };
-        // Beyond the highest address there is none.
-        let exhausted = i == 0 && from.is_some_and(|last| bits(last) >= bits(range.last));
-        addresses(range, first, bits(range.last), exhausted)
-    });
-    let begin = ranges.iter().take(start + 1).enumerate().flat_map(move |(i, range)| {
-        let last = if i == start { from.map_or(0, bits) } else { bits(range.last) };
-        addresses(range, bits(range.first), last, from.is_none())
-    });
-    rest.chain(begin)
-}
+/// A part of a range, both ends included.
+pub(super) type Part<'a> = (IpAddr, IpAddr, &'a Range);
 
-fn addresses(range: &Range, first: u128, last: u128, none: bool) -> impl Iterator<Item = (IpAddr, &Range)> {
-    let v4 = range.subnet.is_ipv4();
-    let all = (!none).then_some(first..=last).into_iter().flatten();
-    all.map(move |bits| from_bits(bits, v4)).filter(|ip| *ip != range.gateway).map(move |ip| (ip, range))
+/// The parts of `ranges` in the order in which their addresses are tried: after `last_given`, then from the beginning.
+pub(super) fn parts(ranges: &[Range], last_given: Option<IpAddr>) -> Vec<Part<'_>> {
+    let after = last_given.and_then(|last| ranges.iter().position(|r| r.contains(last)).map(|at| (at, last)));
+    let Some((at, last)) = after else { return ranges.iter().map(Range::whole).collect() };
+    let (before, rest) = ranges.split_at(at);
+    let (range, behind) = rest.split_first().map_or((None, rest), |(range, behind)| (Some(range), behind));
+    let tail = range.filter(|range| last != range.last).map(|range| (offset(last, 1), range.last, range));
+    let head = range.map(|range| (range.first, last, range));
+    tail.into_iter()
+        .chain(behind.iter().map(Range::whole))
+        .chain(before.iter().map(Range::whole))
+        .chain(head)
+        .collect()
 }
 
 fn bits(address: IpAddr) -> u128 {
@@ -146,18 +136,26 @@ mod tests {
         }
     }
 
+    /// The addresses of all parts, in order, gateways left out.
+    fn order(ranges: &[Range], last_given: Option<IpAddr>) -> Vec<IpAddr> {
+        let all = |(from, to, range): Part<'_>| {
+            let (v4, gateway) = (range.subnet.is_ipv4(), range.gateway);
+            (bits(from)..=bits(to)).map(move |n| from_bits(n, v4)).filter(move |ip| *ip != gateway)
+        };
+        parts(ranges, last_given).into_iter().flat_map(all).collect()
+    }
+
     #[test]
     fn defaults_leave_network_gateway_and_broadcast() {
+        let texts = |range: &Range| -> Vec<String> {
+            order(std::slice::from_ref(range), None).iter().map(ToString::to_string).collect()
+        };
         let four = range(json!({"subnet": "10.0.0.0/29"})).unwrap();
-        let all: Vec<_> =
-            candidates(std::slice::from_ref(&four), None).map(|(ip, _)| ip.to_string()).collect();
-        assert_eq!(all, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
+        assert_eq!(texts(&four), ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
         let six = range(json!({"subnet": "fd00::/126"})).unwrap();
-        let all: Vec<_> =
-            candidates(std::slice::from_ref(&six), None).map(|(ip, _)| ip.to_string()).collect();
-        assert_eq!(all, ["fd00::2", "fd00::3"]);
+        assert_eq!(texts(&six), ["fd00::2", "fd00::3"]);
         let top = range(json!({"subnet": "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126"})).unwrap();
-        assert_eq!(candidates(std::slice::from_ref(&top), Some(top.last)).count(), 2);
+        assert_eq!(order(std::slice::from_ref(&top), Some(top.last)).len(), 2);
     }
 
     proptest! {
@@ -171,9 +169,9 @@ mod tests {
                 let end = format!("10.{i}.0.{}", (*size).clamp(2, hosts));
                 range(json!({"subnet": subnet, "rangeStart": format!("10.{i}.0.1"), "rangeEnd": end})).unwrap()
             }).collect();
-            let all: Vec<_> = candidates(&ranges, None).map(|(ip, _)| ip).collect();
+            let all = order(&ranges, None);
             let last = all[at % all.len()];
-            let mut from: Vec<_> = candidates(&ranges, Some(last)).map(|(ip, _)| ip).collect();
+            let mut from = order(&ranges, Some(last));
             prop_assert_eq!(from.last().copied(), Some(last));
             from.sort();
             let mut sorted = all.clone();

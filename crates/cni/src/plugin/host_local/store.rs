@@ -1,18 +1,34 @@
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
+use rustix::fs::{RenameFlags, Timespec, Timestamps};
 
+use super::boot::Boot;
+use super::index::{self, Entry, Identity, Index};
+use super::range::Range;
+use super::scan;
 use crate::contract::{Code, Error};
+
+/// Beside the networks' directories, of which the reference plugin reads every file: what it need not see. No network can
+/// have this name.
+const INDEX_DIR: &str = ".index";
+/// How far in the past the directory's time is set: more than any clock of the kernel lags behind.
+const PAST: i64 = 2;
 
 /// A network's leases, locked: a file an address, as the reference plugin has them, so that both may share a subnet.
 #[derive(Debug)]
 pub(super) struct Store {
-    dir: PathBuf,
-    _lock: fs::File,
+    path: PathBuf,
+    dir: File,
+    index: Index,
+    /// Where the index is, and what is being written.
+    index_path: PathBuf,
+    boot: Boot,
+    _lock: File,
 }
 
 /// Whose lease it is. The file holds both names, CRLF between them.
@@ -26,46 +42,108 @@ impl Holder<'_> {
     fn text(self) -> String {
         format!("{}\r\n{}", self.container_id, self.ifname)
     }
-
-    /// Leases written before interfaces were named hold the container alone.
-    fn holds(self, text: &str) -> bool {
-        let text = text.trim();
-        text == self.text() || text == self.container_id
-    }
 }
 
 impl Store {
-    /// Locks the leases in `dir`, which is made if it is not there.
-    pub(super) fn open(dir: PathBuf) -> Result<Self, Error> {
-        fs::create_dir_all(&dir).map_err(failed("create directory", &dir))?;
-        Self::lock(dir)
+    /// Locks the leases in `path`, which is made if it is not there.
+    pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
+        fs::create_dir_all(&path).map_err(failed("create directory", &path))?;
+        Self::lock(path)
     }
 
-    /// Locks the leases in `dir`; none if there is no such directory.
-    pub(super) fn open_existing(dir: PathBuf) -> Result<Option<Self>, Error> {
-        if dir.is_dir() { Self::lock(dir).map(Some) } else { Ok(None) }
+    /// Locks the leases in `path`; none if there is no such directory.
+    pub(super) fn open_existing(path: PathBuf) -> Result<Option<Self>, Error> {
+        if path.is_dir() { Self::lock(path).map(Some) } else { Ok(None) }
     }
 
-    fn lock(dir: PathBuf) -> Result<Self, Error> {
-        let path = dir.join("lock");
-        let file = fs::OpenOptions::new()
+    fn lock(path: PathBuf) -> Result<Self, Error> {
+        let file = path.join("lock");
+        let lock = File::options()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive))
-            .map_err(|e| failed("lock", &path)(e.into()))?;
-        Ok(Self { dir, _lock: file })
+            .open(&file)
+            .map_err(failed("open", &file))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive))
+            .map_err(|e| failed("lock", &file)(e.into()))?;
+        let dir = File::open(&path).map_err(failed("open", &path))?;
+        let boot = Boot::current();
+        let name = path.file_name().unwrap_or_default();
+        let index_path = path.with_file_name(INDEX_DIR).join(name);
+        let known = index::open_options().open(&index_path).and_then(Index::open).ok();
+        let fresh =
+            known.as_ref().is_some_and(|index| identity(&dir, boot).is_ok_and(|now| index.identity() == now));
+        match known {
+            Some(index) if fresh => Ok(Self { path, dir, index, index_path, boot, _lock: lock }),
+            known => {
+                let entries = scan::scan(&path, &dir, boot, known.as_ref())?;
+                let index = Index::of(&entries, boot.id);
+                let mut store = Self { path, dir, index, index_path, boot, _lock: lock };
+                store.save();
+                Ok(store)
+            }
+        }
     }
 
-    fn path(&self, address: IpAddr) -> PathBuf {
-        self.dir.join(address.to_string())
+    /// Reads every lease again.
+    pub(super) fn rebuild(&mut self) -> Result<(), Error> {
+        let entries = scan::scan(&self.path, &self.dir, self.boot, Some(&self.index))?;
+        self.index = Index::of(&entries, self.boot.id);
+        self.save();
+        Ok(())
+    }
+
+    /// Keeps the index for the next call. Where that cannot be, the next call reads the leases again.
+    fn save(&mut self) {
+        if let Some(dir) = self.index_path.parent() {
+            let _ = fs::DirBuilder::new().mode(0o700).create(dir);
+        }
+        if self.index.save(&self.beside("new"), &self.index_path).is_ok() {
+            self.seal();
+        }
+    }
+
+    /// The index and the directory agree.
+    fn seal(&mut self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let past = Timespec { tv_sec: now.tv_sec - PAST, tv_nsec: now.tv_nsec };
+        let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let times = Timestamps { last_access: omit, last_modification: past };
+        if rustix::fs::futimens(&self.dir, &times).is_ok()
+            && let Ok(identity) = identity(&self.dir, self.boot)
+        {
+            let _ = self.index.seal(identity);
+        }
+    }
+
+    /// After each change. The directory has the present time now, so a change that did not get into the index leaves
+    /// the two apart, and the next call reads the leases.
+    fn note(&mut self, change: impl FnOnce(&mut Index) -> std::io::Result<()>) {
+        if change(&mut self.index).is_err() {
+            return;
+        }
+        if !self.index.is_crowded() {
+            return self.seal();
+        }
+        if let Ok(entries) = self.index.entries() {
+            self.index = Index::of(&entries, self.boot.id);
+            self.save();
+        }
+    }
+
+    /// A file beside the index that no network's index can be.
+    fn beside(&self, what: &str) -> PathBuf {
+        let name = self.index_path.file_name().unwrap_or_default().display();
+        self.index_path.with_file_name(format!(".{name}.{what}"))
+    }
+
+    fn lease(&self, address: IpAddr) -> PathBuf {
+        self.path.join(address.to_string())
     }
 
     fn last_path(&self, set: usize) -> PathBuf {
-        self.dir.join(format!("last_reserved_ip.{set}"))
+        self.path.join(format!("last_reserved_ip.{set}"))
     }
 
     /// The address that was given out last from a set of ranges.
@@ -73,59 +151,128 @@ impl Store {
         fs::read_to_string(self.last_path(set)).ok()?.trim().parse().ok()
     }
 
+    /// The first address of a part of a range that nobody has, without the gateway.
+    pub(super) fn free(&self, from: IpAddr, to: IpAddr, range: &Range) -> Option<IpAddr> {
+        self.index.free(from, to, range.gateway)
+    }
+
     /// Takes an address for `holder`, recorded first. False if somebody has it.
     pub(super) fn take(
-        &self,
+        &mut self,
         address: IpAddr,
         set: usize,
         holder: Holder<'_>,
         record: &mut dyn Record,
     ) -> Result<bool, Error> {
-        let path = self.path(address);
-        if path.exists() {
+        let path = self.lease(address);
+        if self.index.is_taken(address) || path.exists() {
             return Ok(false);
         }
         record.record(Effect::Lease { path: path.clone(), holder: holder.container_id.to_owned() })?;
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(holder.text().as_bytes()))
-            .map_err(failed("write lease", &path))?;
+        let text = holder.text();
+        self.write(&path, &text).map_err(failed("write lease", &path))?;
         let last = self.last_path(set);
-        fs::write(&last, address.to_string()).map_err(failed("write", &last))?;
-        Ok(true)
+        let told = fs::write(&last, address.to_string()).map_err(failed("write", &last));
+        let modified = fs::metadata(&path).map_or(0, |file| scan::modified(&file));
+        self.note(|index| index.insert(Entry { holder: index::hash(&text), address, modified }));
+        told.map(|()| true)
     }
 
-    /// Who has an address.
-    pub(super) fn is_held(&self, address: IpAddr, holder: Holder<'_>) -> bool {
-        fs::read_to_string(self.path(address)).is_ok_and(|text| holder.holds(&text))
+    /// A lease is there with its holder or not at all, if the file system can do that.
+    fn write(&self, path: &Path, text: &str) -> std::io::Result<()> {
+        let new = self.beside("lease");
+        let written = index::open_options()
+            .create(true)
+            .truncate(true)
+            .open(&new)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        let cwd = rustix::fs::CWD;
+        let moved = written
+            .and_then(|()| Ok(rustix::fs::renameat_with(cwd, &new, cwd, path, RenameFlags::NOREPLACE)?));
+        if moved.is_ok() {
+            return Ok(());
+        }
+        // As the reference plugin does it: whoever has the lock and finds an empty file knows that it is nobody's.
+        let _ = fs::remove_file(&new);
+        index::open_options().create_new(true).open(path)?.write_all(text.as_bytes())
     }
 
-    /// Gives back those of `addresses` that `holder` has.
-    pub(super) fn release(&self, addresses: &[IpAddr], holder: Holder<'_>) -> Result<(), Error> {
-        addresses.iter().filter(|a| self.is_held(**a, holder)).try_for_each(|a| remove(&self.path(*a)))
+    /// The addresses that `holder` has.
+    pub(super) fn held(&mut self, holder: Holder<'_>) -> Result<Vec<IpAddr>, Error> {
+        let text = holder.text();
+        // Leases written before interfaces were named hold the container alone.
+        let old = holder.container_id;
+        let mut found = self.find(&text)?;
+        let stated = |store: &Self, address: &IpAddr, text: &str| {
+            fs::read_to_string(store.lease(*address)).is_ok_and(|written| written.trim() == text)
+        };
+        if !found.iter().all(|address| stated(self, address, &text)) {
+            // Somebody has written over a lease, which the directory's time does not tell.
+            self.rebuild()?;
+            found = self.find(&text)?;
+        }
+        found.retain(|address| stated(self, address, &text));
+        if found.is_empty() {
+            found = self.find(old)?;
+            found.retain(|address| stated(self, address, old));
+        }
+        Ok(found)
     }
 
-    /// Gives back all that `holder` has: reads every lease.
-    pub(super) fn release_all(&self, holder: Holder<'_>) -> Result<(), Error> {
-        let held: Vec<_> =
-            self.leases()?.into_iter().filter(|address| self.is_held(*address, holder)).collect();
-        self.release(&held, holder)
+    fn find(&self, text: &str) -> Result<Vec<IpAddr>, Error> {
+        self.index.find(index::hash(text)).map_err(failed("read index", &self.index_path))
     }
 
-    /// All addresses that are given out.
-    pub(super) fn leases(&self) -> Result<Vec<IpAddr>, Error> {
-        let entries = fs::read_dir(&self.dir).map_err(failed("list", &self.dir))?;
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    /// Gives back all that `holder` has.
+    pub(super) fn release(&mut self, holder: Holder<'_>) -> Result<(), Error> {
+        let held = self.held(holder)?;
+        // All of them are tried.
+        held.into_iter().map(|address| self.remove(address)).fold(Ok(()), Result::and)
+    }
+
+    /// Gives back one address.
+    pub(super) fn remove(&mut self, address: IpAddr) -> Result<(), Error> {
+        let path = self.lease(address);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("remove lease", &path)(e)),
+            _ => {
+                self.note(|index| index.remove(index::hash(text.trim()), address));
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives back what `stays` says nothing of: it is asked with a container and, in leases that have one, an interface.
+    /// Goes on past errors.
+    pub(super) fn retain(&mut self, stays: impl Fn(&str, Option<&str>) -> bool) -> Vec<Error> {
+        let leases = match scan::leases(&self.path) {
+            Ok(leases) => leases,
+            Err(e) => return vec![e],
+        };
+        let stale = |address: &IpAddr| {
+            let text = fs::read_to_string(self.lease(*address)).unwrap_or_default();
+            let (id, ifname) = scan::holder(&text);
+            !stays(id, ifname)
+        };
+        let stale: Vec<_> = leases.into_iter().filter(stale).collect();
+        stale.into_iter().filter_map(|address| self.remove(address).err()).collect()
     }
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("remove lease", path)(e)),
-        _ => Ok(()),
-    }
+/// The state that a directory is in now.
+fn identity(dir: &File, boot: Boot) -> std::io::Result<Identity> {
+    let found = dir.metadata()?;
+    Ok(Identity {
+        boot: boot.id,
+        seconds: found.mtime(),
+        nanoseconds: found.mtime_nsec().cast_unsigned(),
+        inode: found.ino(),
+        device: found.dev(),
+    })
 }
 
-fn failed(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+pub(super) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.display().to_string();
     move |e| Error::because(format!("cannot {verb} {path}"), e).code(Code::Io)
 }

@@ -30,7 +30,13 @@ pub fn is_plugin(name: &str) -> bool {
 
 /// Serves one call of one of Sextant's own plugins, in the process that a runtime has started: `kind` is the name that
 /// it was called by.
+///
+/// `dhcp daemon` is no call but the daemon that the plugin `dhcp` asks.
 pub fn main(kind: &str) -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if kind == "dhcp" && args.next().as_deref() == Some("daemon") {
+        return super::dhcp::daemon::main(args);
+    }
     let builtins = super::builtins();
     match builtins.get(kind).cloned() {
         Some(plugin) => serve(kind, plugin.as_ref(), builtins),
