@@ -28,5 +28,6 @@ pub mod schedule;
 pub mod seccomp;
 pub mod signal;
 pub mod tc;
+pub mod xtables;
 
 pub use error::{Act, Error, Result};

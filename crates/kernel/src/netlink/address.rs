@@ -3,9 +3,9 @@ use std::net::IpAddr;
 use super::net::IpNet;
 use super::socket::Socket;
 use super::uapi::{
-    AF_INET, AF_INET6, AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_F_NODAD, IFA_F_NOPREFIXROUTE,
-    IFA_F_PERMANENT, IFA_FLAGS, IFA_LOCAL, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
-    RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+    AF_INET, AF_INET6, AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE, IFA_F_PERMANENT, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, NLM_F_ACK, NLM_F_CREATE,
+    NLM_F_DUMP, NLM_F_EXCL, RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 use super::wire::{Attributes, Batch, Received, read_u32};
 use crate::Result;
@@ -23,12 +23,26 @@ pub struct Address {
     pub permanent_global: bool,
     /// IPv6: usable at once, without duplicate address detection.
     pub no_dad: bool,
+    /// IPv6: how far duplicate address detection has come, as the kernel tells it.
+    pub dad: Dad,
+}
+
+/// Duplicate address detection (RFC 4862, 5.4) of an address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dad {
+    /// Over, or never begun: the address is usable.
+    #[default]
+    Done,
+    /// Going on: the address is not usable yet.
+    Tentative,
+    /// Somebody else has the address.
+    Failed,
 }
 
 impl Address {
     /// An address that is usable at once, with the route to its network.
     pub fn new(link: u32, net: IpNet) -> Self {
-        Self { link, net, no_prefix_route: false, permanent_global: true, no_dad: true }
+        Self { link, net, no_prefix_route: false, permanent_global: true, no_dad: true, dad: Dad::Done }
     }
 
     fn header(&self) -> [u8; 8] {
@@ -53,6 +67,11 @@ impl Address {
             permanent_global: flags & IFA_F_PERMANENT != 0 && message.body.get(3) == Some(&RT_SCOPE_UNIVERSE),
             no_prefix_route: flags & IFA_F_NOPREFIXROUTE != 0,
             no_dad: flags & IFA_F_NODAD != 0,
+            dad: match (flags & IFA_F_DADFAILED != 0, flags & IFA_F_TENTATIVE != 0) {
+                (true, _) => Dad::Failed,
+                (false, true) => Dad::Tentative,
+                (false, false) => Dad::Done,
+            },
         })
     }
 }

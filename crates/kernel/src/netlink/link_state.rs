@@ -2,9 +2,10 @@ use super::link::header;
 use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::{
-    AF_UNSPEC, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS,
-    IFLA_IFNAME, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
+    AF_UNSPEC, IF_OPER_UNKNOWN, IF_OPER_UP, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED,
+    IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_LINK,
+    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, NLM_F_ACK, NLM_F_DUMP,
+    RTM_GETLINK, RTM_NEWLINK,
 };
 use super::wire::{Attributes, Batch, Received, read_u32};
 use crate::Result;
@@ -32,6 +33,8 @@ pub struct Link {
     pub peer_netns: Option<u32>,
     /// Words for people.
     pub alias: Option<String>,
+    /// `IF_OPER_*` (RFC 2863): 6 is up.
+    pub operstate: u8,
     /// As a bridge port: hairpin mode.
     pub hairpin: bool,
     /// As a bridge port: isolated.
@@ -42,6 +45,11 @@ impl Link {
     /// Administratively up.
     pub fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
+    }
+
+    /// Frames pass: up, with a carrier. A port of a bridge forwards from then on.
+    pub fn is_running(&self) -> bool {
+        self.operstate == IF_OPER_UP
     }
 
     /// Promiscuous by an operator's wish (`IFF_PROMISC`).
@@ -65,6 +73,7 @@ impl Link {
             peer: None,
             peer_netns: None,
             alias: None,
+            operstate: IF_OPER_UNKNOWN,
             hairpin: false,
             isolated: false,
         };
@@ -77,6 +86,7 @@ impl Link {
                 IFLA_LINK => link.peer = attribute.u32(),
                 IFLA_LINK_NETNSID => link.peer_netns = attribute.u32(),
                 IFLA_IFALIAS => link.alias = Some(attribute.text()),
+                IFLA_OPERSTATE => link.operstate = attribute.u8().unwrap_or(IF_OPER_UNKNOWN),
                 IFLA_LINKINFO => link.read_info(attribute.nested()),
                 _ => {}
             }
