@@ -15,6 +15,11 @@ impl Ipam {
         Ok(Self { kind: request.conf.ipam_type()?.map(str::to_owned) })
     }
 
+    /// The configuration names one.
+    pub(super) fn is_asked(&self) -> bool {
+        self.kind.is_some()
+    }
+
     /// Addresses and routes; nothing if none are asked for.
     pub(super) fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
         let Some(kind) = &self.kind else { return Ok(AddResult::default()) };

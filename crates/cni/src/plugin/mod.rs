@@ -2,6 +2,7 @@
 //! them. [`program`] makes a program of a plugin, ours or another's.
 
 mod bridge;
+mod forwarding;
 mod host_local;
 mod inside;
 mod interface;
@@ -10,6 +11,8 @@ mod loopback;
 mod masquerade;
 mod portmap;
 pub mod program;
+mod ptp;
+mod status;
 mod table;
 
 use std::sync::Arc;
@@ -23,5 +26,6 @@ pub fn builtins() -> Registry {
         ("host-local", Arc::new(host_local::HostLocal) as _),
         ("loopback", Arc::new(loopback::Loopback) as _),
         ("portmap", Arc::new(portmap::Portmap) as _),
+        ("ptp", Arc::new(ptp::Ptp) as _),
     ])
 }

@@ -2,12 +2,11 @@ use std::net::IpAddr;
 
 use kernel::netlink::conntrack::Flows;
 use kernel::netlink::{IpNet, Socket};
-use kernel::nft::{self, Element, Family, Transaction, Value};
-use rustix::io::Errno;
+use kernel::nft::{Element, Family, Value};
 
 use super::chains::{HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR};
 use crate::contract::{Error, PortMapping};
-use crate::plugin::table::Table;
+use crate::plugin::table::{Held, Table};
 
 /// One port of the host, in one family, as an element of one of the table's maps.
 #[derive(Debug)]
@@ -75,75 +74,30 @@ pub(super) fn publications<'a>(
         .collect()
 }
 
-/// The element with this key.
-pub(super) fn find(
-    table: &Table,
-    set: &str,
-    key: &[u8],
-    socket: &mut Socket,
-) -> Result<Option<Element>, Error> {
-    let wanted = Element { key: key.to_vec(), ..Element::default() };
-    Ok(nft::element(socket, Family::Inet, &table.name, set, &wanted)?)
-}
-
 /// The elements of `mappings` that are there and `holder`'s.
 pub(super) fn held_of(
     table: &Table,
     mappings: &[PortMapping],
     holder: &str,
     socket: &mut Socket,
-) -> Result<Vec<(&'static str, Element)>, Error> {
+) -> Result<Vec<Held>, Error> {
     let mut held = Vec::new();
     for mapping in mappings {
         for (set, key) in [true, false].into_iter().filter_map(|ipv4| key(mapping, ipv4)) {
-            let there = find(table, set, &key, socket)?;
+            let there = table.find(Family::Inet, set, &key, socket)?;
             held.extend(there.filter(|element| element.is_held_by(holder)).map(|element| (set, element)));
         }
     }
     Ok(held)
 }
 
-/// All elements that are `holder`'s: lists the maps.
+/// All elements whose holder is wanted: lists the maps.
 pub(super) fn held_by(
     table: &Table,
-    holder: &str,
+    wanted: impl Fn(&str) -> bool,
     socket: &mut Socket,
-) -> Result<Vec<(&'static str, Element)>, Error> {
-    let mut held = Vec::new();
-    for set in [HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR] {
-        match nft::elements(socket, Family::Inet, &table.name, set) {
-            Err(e) if e.errno() == Some(Errno::NOENT) => {}
-            there => {
-                held.extend(there?.into_iter().filter(|e| e.is_held_by(holder)).map(|element| (set, element)))
-            }
-        }
-    }
-    Ok(held)
-}
-
-/// Deletes elements; those that are gone meanwhile count as done.
-pub(super) fn delete(
-    table: &Table,
-    held: &[(&'static str, Element)],
-    socket: &mut Socket,
-) -> Result<(), Error> {
-    let delete = |held: &[(&'static str, Element)], socket: &mut Socket| {
-        let mut change = Transaction::new();
-        for (set, element) in held {
-            let key = Element { key: element.key.clone(), ..Element::default() };
-            change.delete_elements(Family::Inet, &table.name, set, &[key]);
-        }
-        match change.commit(socket) {
-            Err(e) if e.errno() == Some(Errno::NOENT) => Ok(false),
-            outcome => outcome.map(|()| true),
-        }
-    };
-    if !delete(held, socket)? {
-        for one in held {
-            delete(std::slice::from_ref(one), socket)?;
-        }
-    }
-    Ok(())
+) -> Result<Vec<Held>, Error> {
+    table.held(Family::Inet, &[HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR], wanted, socket)
 }
 
 /// The container's address that an element leads to.

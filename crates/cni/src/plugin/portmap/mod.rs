@@ -9,11 +9,11 @@ mod listener;
 use std::net::IpAddr;
 
 use kernel::netlink::conntrack::{Flows, delete_flows_on};
-use kernel::netlink::{self, Batch, IpNet, Protocol as Netlink, SetLink, Socket};
+use kernel::netlink::{self, Batch, IpNet, Link, Protocol as Netlink, SetLink, Socket};
 use kernel::nft::Family;
-use ledger::{Effect, Record};
+use ledger::Record;
 
-use super::table::{Part, Table};
+use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Protocol, Request};
 use chains::{HAIRPIN4, HAIRPIN6};
 use conf::{Conf, container_addresses};
@@ -71,11 +71,11 @@ impl Plugin for Portmap {
             && request.keys().get("runtimeConfig").is_none()
             && !is_known(request)
         {
-            elements::held_by(&conf.table, &holder, &mut socket)?
+            elements::held_by(&conf.table, |of| of == holder, &mut socket)?
         } else {
             elements::held_of(&conf.table, &conf.mappings, &holder, &mut socket)?
         };
-        elements::delete(&conf.table, &held, &mut socket)?;
+        conf.table.delete(Family::Inet, &held, &mut socket)?;
         // All that was sent to the container, in one pass an address.
         let mut addresses: Vec<IpAddr> =
             held.iter().filter_map(|(_, element)| elements::target(element)).collect();
@@ -93,7 +93,8 @@ impl Plugin for Portmap {
         for publication in
             elements::publications(&conf.mappings, &container_addresses(previous), &request.holder())
         {
-            let there = elements::find(&conf.table, publication.set, &publication.element.key, &mut socket)?;
+            let there =
+                conf.table.find(Family::Inet, publication.set, &publication.element.key, &mut socket)?;
             if there.as_ref() != Some(&publication.element) {
                 return Err(Error::new(
                     Code::Other(100),
@@ -107,6 +108,19 @@ impl Plugin for Portmap {
         }
         Ok(())
     }
+
+    fn restore(&self, request: &Request<'_>) -> Result<(), Error> {
+        let conf = Conf::of(request)?;
+        let Some(previous) = request.previous.filter(|_| !conf.mappings.is_empty()) else { return Ok(()) };
+        let addresses = container_addresses(previous);
+        let publications = elements::publications(&conf.mappings, &addresses, &request.holder());
+        let mut held: Vec<Held> = publications.into_iter().map(|p| (p.set, p.element)).collect();
+        for address in &addresses {
+            let (set, link) = behind(*address)?;
+            held.push((set, conf.table.network(set, &link.name, address.network())));
+        }
+        conf.table.restore(Family::Inet, &held, &mut Socket::open(Netlink::Netfilter)?)
+    }
 }
 
 /// The result of ADD is known, and with it that no port was asked for.
@@ -115,7 +129,7 @@ fn is_known(request: &Request<'_>) -> bool {
 }
 
 fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut Socket) -> Result<(), Error> {
-    let Some(there) = elements::find(table, publication.set, &publication.element.key, socket)? else {
+    let Some(there) = table.find(Family::Inet, publication.set, &publication.element.key, socket)? else {
         return Ok(());
     };
     let holder = there.comment.unwrap_or_default();
@@ -128,8 +142,8 @@ fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut So
     .hint("choose another host port, or stop that container"))
 }
 
-/// Joins those that are published behind the link that leads to the container.
-fn admit_link(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
+/// The link that leads to the container, and the set of those with published ports behind it.
+fn behind(container: IpNet) -> Result<(&'static str, Link), Error> {
     let address = container.address();
     let mut socket = Socket::open(Netlink::Route)?;
     let index = netlink::route_to(&mut socket, address)?.and_then(|route| route.link);
@@ -140,13 +154,18 @@ fn admit_link(table: &Table, container: IpNet, record: &mut dyn Record) -> Resul
             format!("cannot publish ports: the host has no route to the container at {address}"),
         )
     })?;
-    let set = if address.is_ipv4() { HAIRPIN4 } else { HAIRPIN6 };
+    Ok((if address.is_ipv4() { HAIRPIN4 } else { HAIRPIN6 }, link))
+}
+
+/// Joins those that are published behind the link that leads to the container.
+fn admit_link(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
+    let (set, link) = behind(container)?;
     table.join_network(set, &link.name, container.network(), record)?;
-    if address.is_ipv4() {
+    if container.is_ipv4() {
         // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.
         let mut batch = Batch::new();
         batch.set_link(&SetLink::index(link.index).route_localnet(true));
-        socket.run(&batch)?;
+        Socket::open(Netlink::Route)?.run(&batch)?;
     }
     Ok(())
 }
@@ -157,20 +176,8 @@ fn publish(
     socket: &mut Socket,
     record: &mut dyn Record,
 ) -> Result<(), Error> {
-    for publication in publications {
-        record.record(Effect::NftElement {
-            family: Family::Inet.to_string(),
-            table: table.name.clone(),
-            set: publication.set.into(),
-            key: publication.element.key.clone(),
-            holder: publication.element.comment.clone().unwrap_or_default(),
-        })?;
-    }
-    table.change(Family::Inet, socket, |change| {
-        for Publication { set, element, .. } in publications {
-            change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), true);
-        }
-    })?;
+    let elements: Vec<_> = publications.iter().map(|p| (p.set, p.element.clone())).collect();
+    table.add(Family::Inet, &elements, socket, record)?;
     // A client that has sent to the port before has an entry that passes the map by.
     for publication in publications.iter().filter(|p| p.mapping.protocol == Protocol::Udp) {
         delete_flows_on(socket, &publication.flows())?;

@@ -1,23 +1,43 @@
 //! The nftables tables of an instance, one a family: made once, then only elements come and go.
 //!
-//! Each plugin describes what it has there in its own folder, as a [`Part`]; [`parts`] is the list of them.
+//! Each plugin describes what it has there in its own folder, as a [`Part`]; [`parts`] is the list of them. A table has a
+//! chain without rules whose name is the number of its layout: one of an older version gets its chains and rules anew, in one
+//! transaction, and keeps its elements.
 
+mod elements;
 pub(super) mod packet;
 mod part;
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+
 use kernel::Error as KernelError;
 use kernel::netlink::{IpNet, Protocol, Socket};
-use kernel::nft::{Element, Family, Transaction, Value, table_exists};
+use kernel::nft::{self, Chain, Element, Family, Transaction, Value};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
+pub(super) use elements::Held;
 pub(super) use part::{Part, Rule, base};
 
 use crate::contract::{Error, Keys, hash};
 
+/// Which version of [`parts`] this is: every change of a part that was released raises it. A set whose key or value is to be
+/// another gets another name with that, for elements are kept as they are.
+const LAYOUT: u32 = 2;
+/// What the name of the chain begins with that tells a table's layout.
+const MARKER: &str = "layout_";
+/// How often a table is made while others change it underfoot.
+const ATTEMPTS: usize = 8;
+
 /// What all plugins have in the tables.
-fn parts() -> [Part; 2] {
-    [super::portmap::part(), super::masquerade::part()]
+fn parts() -> [Part; 3] {
+    [super::portmap::part(), super::masquerade::part(), super::bridge::part()]
+}
+
+fn parts_of(family: Family) -> impl Iterator<Item = Part> {
+    parts().into_iter().filter(move |part| part.family == family)
 }
 
 /// An instance's table, by its name.
@@ -58,16 +78,25 @@ impl Table {
         record.share(&shared, &mut |record| {
             record.record(Effect::NftTable { family: family.to_string(), table: self.name.clone() })?;
             let mut socket = Socket::open(Protocol::Netfilter)?;
-            if !record.counts_users() {
-                return Ok(self.make(family, &mut socket)?);
+            if record.counts_users() {
+                // Nobody uses one that is there: it is of a life before.
+                nft::delete_table(&family.to_string(), &self.name)?;
             }
-            let mut change = Transaction::new();
-            // Nobody uses one that is there: it is of a life before.
-            change.add_table(family, &self.name, false, None);
-            change.delete_table(family, &self.name);
-            self.build(family, &mut change);
-            Ok(change.commit(&mut socket)?)
+            Ok(self.make(family, &mut socket)?)
         })?;
+        self.look_once(family)
+    }
+
+    /// The table may have been made by an older version: looks once in the life of a process.
+    fn look_once(&self, family: Family) -> Result<(), Error> {
+        static SEEN: Mutex<BTreeSet<(u64, String)>> = Mutex::new(BTreeSet::new());
+        let netns = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
+        let seen = || SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = (netns, format!("{family} {}", self.name));
+        if !seen().contains(&what) {
+            self.make(family, &mut Socket::open(Protocol::Netfilter)?)?;
+            seen().insert(what);
+        }
         Ok(())
     }
 
@@ -79,30 +108,51 @@ impl Table {
         network: IpNet,
         record: &mut dyn Record,
     ) -> Result<(), Error> {
-        let name = self.shared(&format!("{set}-{}", hash(&[link, &network.to_string()])));
-        let value = |address| Value::new().ifname(link).address(address).into_bytes();
-        let (first, last) = (value(network.network().address()), value(network.last()));
-        let element = Element {
-            key: first.clone(),
-            key_end: Some(last.clone()),
-            comment: Some(name.clone()),
+        self.join_element(set, self.network(set, link, network), record)
+    }
+
+    /// The element of `set` for what comes through `link` from `network`.
+    pub(super) fn network(&self, set: &str, link: &str, network: IpNet) -> Element {
+        let key = |address| Value::new().ifname(link).address(address).into_bytes();
+        Element {
+            key: key(network.network().address()),
+            key_end: Some(key(network.last())),
+            comment: Some(self.shared(&format!("{set}-{}", hash(&[link, &network.to_string()])))),
             ..Element::default()
-        };
+        }
+    }
+
+    /// Joins those who need an interval of `set`, which is named by its comment.
+    pub(super) fn join_element(
+        &self,
+        set: &'static str,
+        element: Element,
+        record: &mut dyn Record,
+    ) -> Result<(), Error> {
+        let name = element.comment.clone().unwrap_or_default();
         record.share(&name, &mut |record| {
             record.record(Effect::NftElement {
                 family: Family::Inet.to_string(),
                 table: self.name.clone(),
                 set: set.into(),
-                key: [first.clone(), last.clone()].concat(),
+                key: [element.key.clone(), element.key_end.clone().unwrap_or_default()].concat(),
                 holder: name.clone(),
             })?;
             let mut socket = Socket::open(Protocol::Netfilter)?;
-            self.change(Family::Inet, &mut socket, |change| {
-                change.add_elements(Family::Inet, &self.name, set, std::slice::from_ref(&element), false);
-            })?;
-            Ok(())
+            Ok(self.put_interval(set, &element, &mut socket)?)
         })?;
         Ok(())
+    }
+
+    /// Adds an interval. One that lies within a larger one is covered by that, and the kernel takes no second.
+    fn put_interval(&self, set: &str, element: &Element, socket: &mut Socket) -> Result<(), KernelError> {
+        let added = self.change(Family::Inet, socket, |change| {
+            change.add_elements(Family::Inet, &self.name, set, std::slice::from_ref(element), false);
+        });
+        match added {
+            Err(e) if e.errno() == Some(Errno::NOTEMPTY) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Makes a change of elements. Somebody may have flushed the ruleset: then the table is made again, once.
@@ -118,7 +168,7 @@ impl Table {
             change.commit(socket)
         };
         match attempt(socket) {
-            Err(e) if e.errno() == Some(Errno::NOENT) && !table_exists(socket, family, &self.name)? => {
+            Err(e) if e.errno() == Some(Errno::NOENT) && !self.is_made(family, socket)? => {
                 self.make(family, socket)?;
                 attempt(socket)
             }
@@ -126,25 +176,75 @@ impl Table {
         }
     }
 
-    /// Makes the table if it is not there.
+    /// Puts back what somebody took out of the tables: chains and rules where they are not whole, then the elements.
+    pub(super) fn restore(
+        &self,
+        family: Family,
+        elements: &[Held],
+        socket: &mut Socket,
+    ) -> Result<(), Error> {
+        let wanted: usize = parts_of(family).map(|part| part.rules.len()).sum();
+        let whole = self.is_made(family, socket)? && nft::rules(socket, family, &self.name)?.len() == wanted;
+        if !whole {
+            self.build(family, socket)?;
+        }
+        let (intervals, others): (Vec<&Held>, Vec<&Held>) =
+            elements.iter().partition(|(_, element)| element.key_end.is_some());
+        intervals.into_iter().try_for_each(|(set, element)| self.put_interval(set, element, socket))?;
+        let others: Vec<Held> = others.into_iter().cloned().collect();
+        self.put(family, &others, false, socket)
+    }
+
+    fn marker() -> String {
+        format!("{MARKER}{LAYOUT}")
+    }
+
+    /// It is there, in this layout.
+    fn is_made(&self, family: Family, socket: &mut Socket) -> Result<bool, KernelError> {
+        nft::chain_exists(socket, family, &self.name, &Self::marker())
+    }
+
+    /// Makes the table if it is not there, and brings one of another layout up to date.
     fn make(&self, family: Family, socket: &mut Socket) -> Result<(), KernelError> {
-        if table_exists(socket, family, &self.name)? {
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            if self.is_made(family, socket)? {
+                return Ok(());
+            }
+            outcome = self.build(family, socket);
+            // Another was quicker.
+            if !outcome.as_ref().is_err_and(|e| matches!(e.errno(), Some(Errno::EXIST | Errno::NOENT))) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Sets, chains and rules as they are to be, in one transaction; elements stay. A table of a later version is left as it
+    /// is: it has the sets that this one knows.
+    fn build(&self, family: Family, socket: &mut Socket) -> Result<(), KernelError> {
+        let table = self.name.as_str();
+        let mut there = nft::chains(socket)?;
+        there.retain(|chain| chain.family == family && chain.table == table);
+        let layout = |name: &str| name.strip_prefix(MARKER).and_then(|number| number.parse::<u32>().ok());
+        if there.iter().any(|chain| layout(&chain.name).is_some_and(|number| number > LAYOUT)) {
             return Ok(());
         }
         let mut change = Transaction::new();
-        self.build(family, &mut change);
-        match change.commit(socket) {
-            // Another was quicker.
-            Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
-            outcome => outcome,
+        change.add_table(family, table, false, Some("made by sextant; changes are overwritten"));
+        if !there.is_empty() {
+            change.delete_rules(family, table);
         }
-    }
-
-    fn build(&self, family: Family, change: &mut Transaction) {
-        let table = self.name.as_str();
-        change.add_table(family, table, true, Some("made by sextant; changes are overwritten"));
-        let parts: Vec<Part> = parts().into_iter().filter(|part| part.family == family).collect();
-        parts.iter().for_each(|part| part.add_sets(table, change));
-        parts.iter().for_each(|part| part.add_chains(table, change));
+        // Chains that packets are sent to stay: elements of maps may send them there.
+        for chain in there.iter().filter(|chain| chain.base.is_some() || layout(&chain.name).is_some()) {
+            change.delete_chain(family, table, &chain.name);
+        }
+        parts_of(family).for_each(|part| part.add_sets(table, &mut change));
+        change.add_chain(family, table, &Chain { name: &Self::marker(), base: None });
+        parts_of(family).for_each(|part| part.add_chains(table, &mut change));
+        change.commit(socket)
     }
 }
+
+#[cfg(test)]
+mod tests;
