@@ -6,7 +6,7 @@ use super::uapi::{
     AF_INET, AF_INET6, AF_UNSPEC, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
     NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_METRICS,
     RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_GETROUTE,
-    RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT,
+    RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT, RTPROT_UNSPEC,
 };
 use super::wire::{Attributes, Batch, Message, Received};
 use crate::Result;
@@ -157,10 +157,13 @@ impl Batch {
         route.write(&mut self.message(RTM_NEWROUTE, NLM_F_ACK | flags, &route.header(), verb, object));
     }
 
-    /// Deletes the first route that fits.
+    /// Deletes the first route that fits, whoever made it.
     pub fn delete_route(&mut self, route: &Route) {
         let object = describe(route);
-        route.write(&mut self.message(RTM_DELROUTE, NLM_F_ACK, &route.header(), "delete", object));
+        let mut header = route.header();
+        // No protocol: the kernel's own routes to the networks of addresses are meant too.
+        header[5] = RTPROT_UNSPEC;
+        route.write(&mut self.message(RTM_DELROUTE, NLM_F_ACK, &header, "delete", object));
     }
 }
 
