@@ -120,7 +120,14 @@ fn give_address(conf: &Conf, link: &Link, gateway: IpNet, socket: &mut Socket) -
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
         outcome => outcome?,
     }
-    // It is new: does the link have another that says something else?
+    // It is new. A bridge whose MAC nobody chose takes that of its lowest port, whose neighbours then look for the gateway
+    // elsewhere: the one that it has is chosen.
+    if let Some(mac) = link.mac {
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::index(link.index).mac(mac));
+        socket.run(&batch)?;
+    }
+    // Does the link have another address that says something else?
     let in_the_way = |other: &Address| {
         other.net != gateway
             && other.net.is_ipv4() == gateway.is_ipv4()

@@ -4,13 +4,13 @@
 mod conf;
 mod routes;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use kernel::netlink::{self, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socket};
+use kernel::netlink::{self, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socket, sysctl};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
-use super::forwarding::forward;
+use super::forwarding::{forward, has_ipv6};
 use super::inside::Inside;
 use super::interface::{
     all, broken, collect_cables, describe, mac_of, previous, sandbox, unplug, vanished, veth_name,
@@ -35,16 +35,7 @@ impl Plugin for Ptp {
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
         let mut socket = Socket::open(Protocol::Route)?;
-        let mac = result.ips.first().map(|ip| mac_of(ip.address.address()));
-        let peer = Peer { name: ifname, mac, mtu: conf.mtu, netns: Some(netns.as_fd()) };
-        let mut batch = Batch::new();
-        batch.add_link(&NewLink { mtu: conf.mtu, ..NewLink::new(&veth, Kind::Veth { peer }) });
-        batch.set_link(&SetLink::named(&veth).up(true).alias(&request.alias()));
-        socket.run(&batch).map_err(|e| {
-            let exists = e.errno() == Some(Errno::EXIST);
-            let hint = format!("{veth} is there, or {ifname} is there inside: DEL comes before a second ADD");
-            if exists { Error::from(e).hint(hint) } else { e.into() }
-        })?;
+        cable(&conf, request, &result, &veth, netns.as_fd(), &mut socket)?;
 
         let mut inside = Inside::open(request.attachment.netns()?)?;
         let link = inside.link(ifname)?.ok_or_else(|| vanished(ifname))?;
@@ -125,4 +116,41 @@ impl Plugin for Ptp {
             None => Ok(()),
         }
     }
+}
+
+/// Makes the cable. The host's end comes up at once, so that it can be asked for neighbours.
+fn cable(
+    conf: &Conf,
+    request: &Request<'_>,
+    result: &AddResult,
+    veth: &str,
+    netns: BorrowedFd<'_>,
+    socket: &mut Socket,
+) -> Result<(), Error> {
+    let ifname = &request.attachment.ifname;
+    let mac = result.ips.first().map(|ip| mac_of(ip.address.address()));
+    let peer = Peer { name: ifname, mac, mtu: conf.mtu, netns: Some(netns) };
+    let mut batch = Batch::new();
+    batch.add_link(&NewLink { mtu: conf.mtu, ..NewLink::new(veth, Kind::Veth { peer }) });
+    let alias = request.alias();
+    let set = SetLink::named(veth).alias(&alias);
+    let ipv6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
+    batch.set_link(&match (ipv6, has_ipv6()) {
+        (true, _) => set,
+        (false, true) => set.up(true).no_link_local(),
+        (false, false) => set.up(true),
+    });
+    socket.run(&batch).map_err(|e| {
+        let exists = e.errno() == Some(Errno::EXIST);
+        let hint = format!("{veth} is there, or {ifname} is there inside: DEL comes before a second ADD");
+        if exists { Error::from(e).hint(hint) } else { e.into() }
+    })?;
+    if !ipv6 {
+        return Ok(());
+    }
+    // While its link-local address is being probed, a link solicits no neighbour: the first second would be lost.
+    sysctl::write(&format!("net/ipv6/conf/{veth}/accept_dad"), "0")?;
+    let mut batch = Batch::new();
+    batch.set_link(&SetLink::named(veth).up(true));
+    Ok(socket.run(&batch)?)
 }

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use kernel::netlink::{self, Address, Batch, IpNet, Link, Route, Socket};
+use rustix::io::Errno;
 
 use crate::contract::{AddResult, Code, Error};
 use crate::plugin::interface::broken;
@@ -75,7 +76,10 @@ pub(super) fn check(ways: &[Way], near: &Link, socket: &mut Socket) -> Result<()
         if !addresses.iter().any(|there| there.net.address() == *gateway) {
             return Err(broken(format!("link {} has lost its address {gateway}", near.name)));
         }
-        let route = netlink::route_to(socket, address.address())?;
+        let route = match netlink::route_to(socket, address.address()) {
+            Err(e) if matches!(e.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => None,
+            route => route?,
+        };
         if route.and_then(|route| route.link) != Some(near.index) {
             let address = address.address();
             return Err(broken(format!("the host's way to {address} is not through {}", near.name)));

@@ -144,13 +144,13 @@ impl Table {
         Ok(())
     }
 
-    /// Adds an interval. One that lies within a larger one is covered by that, and the kernel takes no second.
+    /// Adds an interval. The kernel takes none that meets another: networks that overlap are as one of them is.
     fn put_interval(&self, set: &str, element: &Element, socket: &mut Socket) -> Result<(), KernelError> {
         let added = self.change(Family::Inet, socket, |change| {
             change.add_elements(Family::Inet, &self.name, set, std::slice::from_ref(element), false);
         });
         match added {
-            Err(e) if e.errno() == Some(Errno::NOTEMPTY) => Ok(()),
+            Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
             outcome => outcome,
         }
     }
