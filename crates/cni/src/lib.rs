@@ -2,7 +2,7 @@
 //!
 //! - [`contract`]: the specification's types, versions and error codes, and what a plugin is.
 //! - [`caller`]: the runtime's side (what libcni does); it drives any plugin, built in or exec'd.
-//! - [`plugin`]: Sextant's plugins: bridge, host-local, portmap, loopback.
+//! - [`plugin`]: Sextant's plugins: bridge, ptp, host-local, portmap, loopback.
 //!
 //! Entry points: [`caller::Caller`] with [`plugin::builtins`] and [`caller::default_network`].
 //!

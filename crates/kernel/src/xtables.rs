@@ -115,6 +115,10 @@ mod tests {
 
     #[test]
     fn the_policy_is_read_and_looking_makes_no_table() {
+        if std::process::Command::new("iptables-legacy").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: iptables-legacy is not here; the ring on the machine itself has it");
+            return;
+        }
         in_new_netns(|| {
             for (ipv4, program) in [(true, "iptables-legacy"), (false, "ip6tables-legacy")] {
                 for _ in 0..2 {
