@@ -115,8 +115,9 @@ impl Plugin for Portmap {
         let addresses = container_addresses(previous);
         let publications = elements::publications(&conf.mappings, &addresses, &request.holder());
         let mut held: Vec<Held> = publications.into_iter().map(|p| (p.set, p.element)).collect();
+        let mut socket = Socket::open(Netlink::Route)?;
         for address in &addresses {
-            let (set, link) = behind(*address)?;
+            let (set, link) = behind(*address, &mut socket)?;
             held.push((set, conf.table.network(set, &link.name, address.network())));
         }
         conf.table.restore(Family::Inet, &held, &mut Socket::open(Netlink::Netfilter)?)
@@ -143,11 +144,10 @@ fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut So
 }
 
 /// The link that leads to the container, and the set of those with published ports behind it.
-fn behind(container: IpNet) -> Result<(&'static str, Link), Error> {
+fn behind(container: IpNet, socket: &mut Socket) -> Result<(&'static str, Link), Error> {
     let address = container.address();
-    let mut socket = Socket::open(Netlink::Route)?;
-    let index = netlink::route_to(&mut socket, address)?.and_then(|route| route.link);
-    let link = index.map(|index| netlink::link_by_index(&mut socket, index)).transpose()?.flatten();
+    let index = netlink::route_to(socket, address)?.and_then(|route| route.link);
+    let link = index.map(|index| netlink::link_by_index(socket, index)).transpose()?.flatten();
     let link = link.filter(|link| link.name != "lo").ok_or_else(|| {
         Error::new(
             Code::Other(100),
@@ -159,13 +159,14 @@ fn behind(container: IpNet) -> Result<(&'static str, Link), Error> {
 
 /// Joins those that are published behind the link that leads to the container.
 fn admit_link(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
-    let (set, link) = behind(container)?;
+    let mut socket = Socket::open(Netlink::Route)?;
+    let (set, link) = behind(container, &mut socket)?;
     table.join_network(set, &link.name, container.network(), record)?;
     if container.is_ipv4() {
         // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.
         let mut batch = Batch::new();
         batch.set_link(&SetLink::index(link.index).route_localnet(true));
-        Socket::open(Netlink::Route)?.run(&batch)?;
+        socket.run(&batch)?;
     }
     Ok(())
 }
