@@ -21,6 +21,7 @@ pub(crate) const NEEDED: &[&str] = &[
     "e2fsprogs",
     "g++",
     "iproute2",
+    "iptables",
     "nftables",
     "podman",
     "qemu-system-x86",

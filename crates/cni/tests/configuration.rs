@@ -31,20 +31,27 @@ fn each_refusal_has_the_code_and_names_the_key() {
         let before = host.snapshot();
         let none = json!({});
         let cases = [
-            (json!({ "vlan": 7 }), none.clone(), none.clone(), Code::UnsupportedField, "\"vlan\""),
+            (json!({ "vlan": 4095 }), none.clone(), none.clone(), Code::InvalidConfig, "\"vlan\""),
             (
-                json!({ "vlanTrunk": [{ "id": 1 }] }),
+                json!({ "vlanTrunk": [{ "minID": 3 }] }),
                 none.clone(),
                 none.clone(),
-                Code::UnsupportedField,
-                "\"vlanTrunk\"",
+                Code::InvalidConfig,
+                "\"maxID\" of \"vlanTrunk\"",
             ),
             (
-                json!({ "macspoofchk": true }),
+                json!({ "disableContainerInterface": true }),
                 none.clone(),
                 none.clone(),
-                Code::UnsupportedField,
-                "\"macspoofchk\"",
+                Code::InvalidConfig,
+                "\"disableContainerInterface\"",
+            ),
+            (
+                json!({ "dns": { "search": "x" } }),
+                none.clone(),
+                none.clone(),
+                Code::InvalidConfig,
+                "\"search\"",
             ),
             (
                 json!({ "ipMasqBackend": "iptables" }),

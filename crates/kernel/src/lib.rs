@@ -31,5 +31,6 @@ pub mod signal;
 pub mod start;
 pub mod tc;
 pub mod tun;
+pub mod xtables;
 
 pub use error::{Act, Error, Result};

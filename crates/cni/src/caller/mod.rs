@@ -5,6 +5,7 @@ mod directory;
 mod exec;
 mod gc;
 mod network;
+mod restore;
 mod run;
 mod undo;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use cache::{Cached, cached, cached_attachments};
 pub use directory::{CONF_DIR, Directory, Entry, Watch};
 pub use network::{Instance, Network, default_network, loopback_network};
+pub use restore::Keeper;
 pub use run::{Added, Step};
 
 use crate::contract::Registry;

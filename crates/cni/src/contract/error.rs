@@ -163,8 +163,17 @@ impl From<kernel::Error> for Error {
 }
 
 impl From<ledger::Error> for Error {
-    fn from(source: ledger::Error) -> Self {
-        Self::because("cannot keep the ledger", source)
+    fn from(error: ledger::Error) -> Self {
+        match error {
+            // A shared effect that could not be made: the words and the code are those of who made it.
+            ledger::Error::MakeShared { name, source } => match source.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(source) => {
+                    Self::because("cannot keep the ledger", ledger::Error::MakeShared { name, source })
+                }
+            },
+            error => Self::because("cannot keep the ledger", error),
+        }
     }
 }
 

@@ -154,6 +154,13 @@ pub trait Plugin: Send + Sync {
     fn gc(&self, _request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Puts back what `add` had put into tables that all of the host shares (its packet filter) and another program has
+    /// flushed; [`Request::previous`] has what ADD answered. The records of `add` still stand, so none is made. What is
+    /// there counts as done. No verb of the specification: a node process calls it.
+    fn restore(&self, _request: &Request<'_>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Plugins by their type.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kernel::namespace::in_netns;
 use kernel::netlink::{self, Address, Batch, Link, Protocol, Route, SetLink, Socket, sysctl};
 
-use super::interface::{broken, own_addresses};
+use super::interface::{broken, mac_in, own_addresses, sandbox};
 use crate::contract::{self, AddResult, Code, Error, FAILED, Ip, Request};
 
 /// `NSFS_MAGIC`: the file system of namespaces.
@@ -75,9 +75,13 @@ impl Inside {
         Ok(self.socket.run(&batch)?)
     }
 
-    /// CHECK: `link` has the addresses, and its namespace the routes, that ADD said it gave to them.
+    /// CHECK: `link` has the MAC and the addresses, and its namespace the routes, that ADD said it gave to them.
     pub(super) fn check(&mut self, link: &Link, request: &Request<'_>) -> Result<(), Error> {
         let Some(previous) = request.previous else { return Ok(()) };
+        let wanted = mac_in(request.previous, &link.name, &sandbox(request)?);
+        if let (Some(wanted), Some(mac)) = (wanted, link.mac.filter(|mac| Some(*mac) != wanted)) {
+            return Err(broken(format!("link {} has the MAC {mac}, not {wanted}", link.name)));
+        }
         let there = self.addresses(link.index)?;
         let has = |ip: &&&Ip| there.iter().any(|address| address.net == ip.address);
         if let Some(ip) = own_addresses(request, previous).iter().find(|ip| !has(ip)) {
@@ -126,7 +130,7 @@ impl Inside {
             batch = Batch::new();
         }
         for route in &result.routes {
-            batch.add_route(&kernel_route(route, link.index, result));
+            batch.append_route(&kernel_route(route, link.index, result));
         }
         Ok(self.socket.run(&batch)?)
     }
@@ -161,6 +165,14 @@ impl Inside {
     /// Deletes a link. Not there counts as done.
     pub(super) fn delete(&mut self, name: &str) -> Result<(), Error> {
         Ok(netlink::delete_link_on(&mut self.socket, name)?)
+    }
+
+    /// Brings a link up that has no addresses.
+    pub(super) fn up(&mut self, link: &Link) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::index(LOOPBACK).up(true));
+        batch.set_link(&SetLink::index(link.index).up(true));
+        self.run(&batch)
     }
 
     /// Sends a batch there.
@@ -201,6 +213,12 @@ pub(super) struct Manner {
     pub(super) duplicates: Duplicates,
 }
 
+impl Manner {
+    /// Nobody is told and nobody is asked.
+    pub(super) const QUIET: Self =
+        Self { announce: false, announce_ipv6: false, duplicates: Duplicates::Ignored };
+}
+
 /// What is done about others on the network that have an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duplicates {
@@ -224,6 +242,10 @@ fn prepare_ipv6(link: &str, addresses: bool, manner: Manner) -> kernel::Result<(
             }
         }
         sysctl::write(&conf(link, "keep_addr_on_down"), "1")?;
+        for key in ["enhanced_dad", "accept_dad"].iter().filter(|_| manner.duplicates == Duplicates::Awaited)
+        {
+            sysctl::write(&conf(link, key), "1")?;
+        }
     }
     if manner.announce_ipv6 {
         // The kernel may have no IPv6 at all.

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
-use kernel::netlink::{Link, Mac};
+use kernel::netlink::{self, Link, Mac, Protocol, Socket};
 
-use crate::contract::{AddResult, Code, Dns, Error, Interface, Ip, Keys, Request};
+use super::table::Table;
+use crate::contract::{AddResult, Attachment, Code, Dns, Error, Holders, Interface, Ip, Keys, Request, hash};
 
 /// The MAC that somebody chose for the container's interface: `MAC` of `CNI_ARGS`, then `args.cni.mac`, then the
 /// capability `mac`; the later wins.
@@ -57,9 +58,7 @@ pub(super) fn link_name<'a>(keys: &Keys<'a>, key: &str) -> Result<Option<&'a str
 
 /// Name service: what the configuration says of it, if it says anything, or what the IPAM plugin did.
 pub(super) fn name_service(request: &Request<'_>, of_ipam: Dns) -> Result<Dns, Error> {
-    let said = request.keys().object("dns")?.is_some_and(|dns| dns.values().any(|value| !value.is_null()));
-    let of_conf = request.keys().decode("dns")?;
-    Ok(of_conf.filter(|_| said).unwrap_or(of_ipam))
+    Ok(chosen_dns(&request.keys())?.unwrap_or(of_ipam))
 }
 
 /// The addresses of a result that are this attachment's interface's.
@@ -81,6 +80,102 @@ pub(super) fn previous<'a>(request: &Request<'a>) -> Result<&'a AddResult, Error
             format!("cannot do without \"prevResult\": {kind} is chained behind another plugin"),
         )
     })
+}
+
+/// `ipMasqBackend`: one that is not ours is refused, for somebody relies on its rules.
+pub(super) fn only_nftables(keys: &Keys<'_>) -> Result<(), Error> {
+    match keys.text("ipMasqBackend")? {
+        None | Some("" | "nftables") => Ok(()),
+        Some(backend) => Err(Error::new(
+            Code::UnsupportedField,
+            format!("cannot use the field \"ipMasqBackend\" with the value {backend:?}: it is not supported"),
+        )
+        .hint("this plugin speaks nftables only")),
+    }
+}
+
+/// The name service that the configuration chooses: none, if it says nothing of it. Then what IPAM says stays.
+pub(super) fn chosen_dns(keys: &Keys<'_>) -> Result<Option<Dns>, Error> {
+    let Some(object) = keys.object("dns")? else { return Ok(None) };
+    let dns = Keys::new(object, "\"dns\"");
+    let list = |key: &str| -> Result<Option<Vec<String>>, Error> { dns.decode(key) };
+    let (nameservers, search, options) = (list("nameservers")?, list("search")?, list("options")?);
+    let domain = dns.text("domain")?.filter(|domain| !domain.is_empty());
+    // An empty list is an answer too: no name servers.
+    let says = nameservers.is_some() || search.is_some() || options.is_some() || domain.is_some();
+    Ok(says.then(|| Dns {
+        nameservers: nameservers.unwrap_or_default(),
+        domain: domain.unwrap_or_default().to_owned(),
+        search: search.unwrap_or_default(),
+        options: options.unwrap_or_default(),
+    }))
+}
+
+/// The host's end of a container's cable: named for its owner, so that undoing by name never hits another's link.
+pub(super) fn veth_name(table: &Table, attachment: &Attachment) -> String {
+    let hash = hash(&["veth", &table.name, &attachment.container_id, &attachment.ifname]);
+    format!("veth{}", hash.get(..11).unwrap_or_default())
+}
+
+/// Deletes the host's end of a container's cable. Not there counts as done.
+///
+/// Unless `in_process`: a program serves runtimes whose containers another implementation may have attached, under a name of its own: that one is
+/// in the result of ADD.
+pub(super) fn unplug(name: &str, request: &Request<'_>, in_process: bool) -> Result<(), Error> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    netlink::delete_link_on(&mut socket, name)?;
+    let made = request.previous.iter().flat_map(|previous| &previous.interfaces);
+    for other in made.filter(|link| !in_process && link.sandbox.is_empty() && link.name != name) {
+        let link = netlink::link_by_name(&mut socket, &other.name)?;
+        let is_theirs = |link: &Link| {
+            link.kind == "veth"
+                && link.peer_netns.is_some()
+                && link.mac.map(|mac| mac.to_string()) == Some(other.mac.clone())
+        };
+        if link.is_some_and(|link| is_theirs(&link)) {
+            netlink::delete_link_on(&mut socket, &other.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// GC: deletes the host's ends of cables whose holders are stale; `of` tells which links may be meant.
+pub(super) fn collect_cables(holders: &Holders, of: impl Fn(&Link) -> bool) -> Result<(), Error> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let links = netlink::links(&mut socket)?;
+    let stale = |link: &&Link| {
+        link.kind == "veth" && link.alias.as_deref().is_some_and(|alias| holders.is_stale_alias(alias))
+    };
+    all(links
+        .iter()
+        .filter(stale)
+        .filter(|link| of(link))
+        .map(|link| netlink::delete_link_on(&mut socket, &link.name).map_err(Error::from)))
+}
+
+/// Does all, whatever fails: the first failure, with the words of the others.
+pub(super) fn all(outcomes: impl IntoIterator<Item = Result<(), Error>>) -> Result<(), Error> {
+    let mut failures: Vec<Error> = outcomes.into_iter().filter_map(Result::err).collect();
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let first = failures.remove(0);
+    let details = std::iter::once(first.details.clone()).chain(failures.iter().map(ToString::to_string));
+    let details: Vec<String> = details.filter(|words| !words.is_empty()).collect();
+    Err(first.hint(details.join("; ")))
+}
+
+/// CHECK: what ADD answered.
+pub(super) fn made<'a>(request: &Request<'a>) -> Result<&'a AddResult, Error> {
+    request.previous.ok_or_else(|| {
+        Error::new(Code::InvalidConfig, "cannot check the attachment: Required prevResult missing")
+    })
+}
+
+/// The MAC that ADD said the link `name` in `sandbox` has.
+pub(super) fn mac_in(result: Option<&AddResult>, name: &str, sandbox: &str) -> Option<Mac> {
+    let link = result?.interfaces.iter().find(|link| link.name == name && link.sandbox == sandbox)?;
+    link.mac.parse().ok()
 }
 
 /// A link as a result has it; `sandbox` is empty for the host's.

@@ -43,6 +43,11 @@ impl Ipam {
         self.kind.as_deref() == Some("dhcp")
     }
 
+    /// The configuration names one.
+    pub(super) fn is_asked(&self) -> bool {
+        self.kind.is_some()
+    }
+
     /// Addresses and routes; nothing if none are asked for.
     pub(super) fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
         let Some(kind) = &self.kind else { return Ok(self.given.clone()) };

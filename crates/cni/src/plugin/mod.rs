@@ -8,6 +8,7 @@ mod dummy;
 mod endpoint;
 mod firewall;
 mod fixed;
+mod forwarding;
 mod host_device;
 mod host_local;
 mod inside;
@@ -20,7 +21,9 @@ mod masquerade;
 mod parent;
 mod portmap;
 pub mod program;
+mod ptp;
 mod sbr;
+mod status;
 mod table;
 mod tap;
 mod tuning;
@@ -51,6 +54,7 @@ pub fn builtins() -> Registry {
         ("tuning", Arc::new(tuning::Tuning) as _),
         ("vlan", Arc::new(vlan::Vlan) as _),
         ("vrf", Arc::new(vrf::Vrf) as _),
+        ("ptp", Arc::new(ptp::Ptp) as _),
     ])
 }
 

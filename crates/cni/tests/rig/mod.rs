@@ -217,3 +217,12 @@ pub(crate) fn undone(owner: Owner) {
     let errors: Vec<_> = owner.undo_all().iter().map(ToString::to_string).collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
+
+/// Whether the machine has a program that a test compares with. The virtual machine's ring has few of them, and says so.
+pub(crate) fn has(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        eprintln!("SKIPPED: {program} is not here; the ring on the machine itself has it");
+    }
+    there
+}

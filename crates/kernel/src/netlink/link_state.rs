@@ -2,10 +2,11 @@ use super::link::{IpvlanMode, MacvlanMode, header};
 use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::{
-    AF_UNSPEC, IFF_ALLMULTI, IFF_PROMISC, IFF_RUNNING, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED,
-    IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
-    IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU,
-    IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, NLM_F_ACK, NLM_F_DUMP, RTM_GETLINK, RTM_NEWLINK,
+    AF_UNSPEC, IF_OPER_UNKNOWN, IF_OPER_UP, IFF_ALLMULTI, IFF_PROMISC, IFF_RUNNING, IFF_UP, IFLA_ADDRESS,
+    IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE,
+    IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, NLM_F_ACK, NLM_F_DUMP,
+    RTM_GETLINK, RTM_NEWLINK,
 };
 use super::wire::{Attributes, Batch, Received, read_u16, read_u32};
 use crate::Result;
@@ -35,6 +36,8 @@ pub struct Link {
     pub peer_netns: Option<u32>,
     /// Words for people.
     pub alias: Option<String>,
+    /// `IF_OPER_*` (RFC 2863): 6 is up.
+    pub operstate: u8,
     /// As a bridge port: hairpin mode.
     pub hairpin: bool,
     /// As a bridge port: isolated.
@@ -81,6 +84,11 @@ impl Link {
         self.flags & IFF_RUNNING != 0
     }
 
+    /// Frames pass for certain: a carrier was seen (`operstate` is up). A port of a bridge forwards from then on.
+    pub fn is_connected(&self) -> bool {
+        self.operstate == IF_OPER_UP
+    }
+
     /// Promiscuous by an operator's wish (`IFF_PROMISC`).
     pub fn is_promisc(&self) -> bool {
         self.flags & IFF_PROMISC != 0
@@ -108,6 +116,7 @@ impl Link {
             peer: None,
             peer_netns: None,
             alias: None,
+            operstate: IF_OPER_UNKNOWN,
             hairpin: false,
             isolated: false,
             detail: None,
@@ -122,6 +131,7 @@ impl Link {
                 IFLA_LINK => link.peer = attribute.u32(),
                 IFLA_LINK_NETNSID => link.peer_netns = attribute.u32(),
                 IFLA_IFALIAS => link.alias = Some(attribute.text()),
+                IFLA_OPERSTATE => link.operstate = attribute.u8().unwrap_or(IF_OPER_UNKNOWN),
                 IFLA_LINKINFO => link.read_info(attribute.nested()),
                 _ => {}
             }

@@ -15,6 +15,7 @@
 //! ```
 
 mod address;
+mod bridge_vlan;
 pub mod conntrack;
 mod link;
 mod link_state;
@@ -29,6 +30,7 @@ pub(crate) mod uapi;
 mod wire;
 
 pub use address::{Address, addresses};
+pub use bridge_vlan::{BridgeVlan, bridge_vlans};
 pub use link::{IpvlanMode, Kind, MacvlanMode, NewLink, Peer, SetLink};
 pub use link_state::{Detail, Link, link_by_index, link_by_name, links};
 pub use net::{IpNet, Mac, ParseError};

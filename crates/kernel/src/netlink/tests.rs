@@ -295,3 +295,83 @@ fn policy_rules_and_what_they_lead_to() {
     })
     .unwrap();
 }
+
+/// Whether the kernel can filter VLANs on bridges; one that cannot (this needs VLAN_8021Q) is told of, for the tests of the
+/// virtual machine's ring can.
+fn filters_vlans() -> bool {
+    let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering: Some(true) };
+    match run(|batch| batch.add_link(&NewLink::new("br", kind))) {
+        Ok(()) => true,
+        Err(e) if e.errno() == Some(rustix::io::Errno::OPNOTSUPP) => {
+            eprintln!(
+                "SKIPPED: this kernel's bridges do not filter VLANs; `cargo xtask vm` has one that does"
+            );
+            false
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn vlans_of_bridge_ports() {
+    in_new_netns(|| {
+        if !filters_vlans() {
+            return Ok(());
+        }
+        let bridge = link_by_name(&mut socket(), "br")?.unwrap().index;
+        run(|batch| batch.add_link(&NewLink { master: Some(bridge), ..veth("a", PLAIN) }))?;
+        let port = link_by_name(&mut socket(), "a")?.unwrap().index;
+        let of_port = || -> Result<Vec<_>> {
+            let mut there = bridge_vlans(&mut socket())?;
+            there.retain(|vlan| vlan.link == port);
+            there.sort();
+            Ok(there.into_iter().map(|vlan| (vlan.vid, vlan.pvid, vlan.untagged)).collect())
+        };
+        assert_eq!(of_port()?, [(1, true, true)]);
+        run(|batch| {
+            batch.delete_bridge_vlans(port, 1..=1);
+            batch.set_bridge_pvid(port, 100);
+            batch.add_bridge_vlans(port, 200..=202);
+            batch.add_bridge_vlans(port, 4094..=4094);
+        })?;
+        let tagged = |vid| (vid, false, false);
+        assert_eq!(of_port()?, [(100, true, true), tagged(200), tagged(201), tagged(202), tagged(4094)]);
+        run(|batch| batch.delete_bridge_vlans(port, 200..=201))?;
+        assert_eq!(of_port()?, [(100, true, true), tagged(202), tagged(4094)]);
+        let refused = run(|batch| batch.add_bridge_vlans(port, 4095..=4095)).unwrap_err();
+        assert!(refused.to_string().starts_with("cannot add VLAN 4095 of bridge port number"), "{refused}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn duplicate_address_detection_is_told() {
+    in_new_netns(|| {
+        run(|batch| batch.add_link(&NewLink { up: true, ..veth("a", PLAIN) }))?;
+        run(|batch| batch.set_link(&SetLink::named("b").up(true)))?;
+        let [a, b] = ["a", "b"].map(|name| link_by_name(&mut socket(), name).unwrap().unwrap().index);
+        let net: IpNet = "fd00::1/64".parse().unwrap();
+        let dad = |link| {
+            let there = addresses(&mut socket(), Some(link)).unwrap();
+            there
+                .iter()
+                .find(|address| address.net == net)
+                .map(|address| (address.tentative, address.duplicate))
+        };
+        run(|batch| batch.add_address(&Address::new(a, net)))?;
+        assert_eq!(dad(a), Some((false, false)));
+        run(|batch| batch.add_address(&Address { no_dad: false, ..Address::new(b, net) }))?;
+        assert_eq!(dad(b), Some((true, false)));
+        // The other end has it: the kernel says so within its usual second or two.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while dad(b).is_some_and(|(_, duplicate)| !duplicate) && std::time::Instant::now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert!(dad(b).is_some_and(|(_, duplicate)| duplicate));
+        let near = link_by_index(&mut socket(), a)?.unwrap();
+        assert!(near.is_connected(), "{near:?}");
+        Ok(())
+    })
+    .unwrap();
+}

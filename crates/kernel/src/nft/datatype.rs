@@ -101,6 +101,18 @@ impl Value {
         self.push(&port.to_be_bytes())
     }
 
+    /// Appends a link-layer address.
+    #[must_use]
+    pub fn mac(self, mac: crate::netlink::Mac) -> Self {
+        self.push(&mac.0)
+    }
+
+    /// Appends a packet mark, or another number in the machine's order.
+    #[must_use]
+    pub fn mark(self, number: u32) -> Self {
+        self.push(&number.to_ne_bytes())
+    }
+
     /// Appends an interface's name, cut to the 15 bytes that one can have.
     #[must_use]
     pub fn ifname(self, name: &str) -> Self {

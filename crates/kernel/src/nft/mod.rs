@@ -17,8 +17,10 @@
 //! # Ok::<(), kernel::Error>(())
 //! ```
 
+mod chains;
 mod datatype;
 mod expression;
+mod monitor;
 mod read;
 mod transaction;
 mod uapi;
@@ -29,11 +31,13 @@ use std::str::FromStr;
 
 use rustix::io::Errno;
 
+pub use chains::{BaseInfo, ChainInfo, RuleInfo, chain_exists, chains, rules};
 pub use datatype::{Field, Target, Value};
 pub use expression::{
     Conntrack, Expression, Header, Meta, Nat, Register, STATE_ESTABLISHED_OR_RELATED, STATUS_DNAT,
     TYPE_LOCAL, Verdict,
 };
+pub use monitor::{Loss, Monitor};
 pub use read::{SetInfo, element, elements, set_info, table_exists, tables};
 pub use transaction::{Base, Chain, Element, Hook, Set, Transaction};
 
@@ -63,6 +67,13 @@ impl Family {
             Self::Ip6 => 10,
         }
     }
+
+    /// None for a family that this type does not name (arp, netdev).
+    fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.number() == number)
+    }
+
+    const ALL: [Self; 4] = [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6];
 }
 
 impl fmt::Display for Family {
@@ -80,7 +91,7 @@ impl FromStr for Family {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6]
+        Self::ALL
             .into_iter()
             .find(|family| family.to_string() == text)
             .ok_or_else(|| Error::new("use", format!("nftables family {text:?}"), Errno::AFNOSUPPORT))

@@ -194,3 +194,68 @@ fn malformed_elements_do_not_panic() {
         assert_eq!(read::read_elements(message), []);
     }
 }
+
+fn nft(command: &str) {
+    let output = std::process::Command::new("nft").arg(command).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn chains_and_rules_of_others_are_read() {
+    in_new_netns(|| {
+        nft("table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; \
+             iifname \"br7\" accept; jump more; }; chain more { ip saddr 10.0.0.1 drop; }; }");
+        nft("table inet t { chain pre { type nat hook prerouting priority -100; }; }");
+        let there = chains(&mut socket())?;
+        let forward = there.iter().find(|chain| chain.name == "FORWARD").unwrap();
+        assert_eq!((forward.family, forward.table.as_str()), (Family::Ip, "filter"));
+        let base = forward.base.as_ref().unwrap();
+        assert_eq!((base.kind.as_str(), base.hook, base.priority), ("filter", BaseInfo::FORWARD, 0));
+        assert!(base.drops);
+        let open = there.iter().find(|chain| chain.name == "pre").unwrap().base.as_ref().unwrap();
+        assert_eq!((open.kind.as_str(), open.hook, open.priority, open.drops), ("nat", 0, -100, false));
+        assert_eq!(there.iter().find(|chain| chain.name == "more").unwrap().base, None);
+        assert!(chain_exists(&mut socket(), Family::Ip, "filter", "more")?);
+        assert!(!chain_exists(&mut socket(), Family::Ip, "filter", "less")?);
+        assert!(!chain_exists(&mut socket(), Family::Ip6, "filter", "more")?);
+
+        let there = rules(&mut socket(), Family::Ip, "filter")?;
+        let told: Vec<_> = there.iter().map(|rule| (rule.chain.as_str(), rule.accepts)).collect();
+        assert_eq!(told, [("FORWARD", true), ("FORWARD", false), ("more", false)]);
+        assert!(there[0].compared.iter().any(|value| value.starts_with(b"br7\0")), "{there:?}");
+        assert_eq!(rules(&mut socket(), Family::Ip, "none")?, []);
+
+        let mut change = Transaction::new();
+        change.delete_rules(Family::Ip, "filter");
+        change.delete_chain(Family::Ip, "filter", "more");
+        change.commit(&mut socket())?;
+        assert_eq!(rules(&mut socket(), Family::Ip, "filter")?, []);
+        assert_eq!(chains(&mut socket())?.len(), 2);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn deletions_are_told_and_elements_are_not() {
+    in_new_netns(|| {
+        let mut monitor = Monitor::open()?;
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        change.add_elements(Family::Inet, "t", "publish", &[published(1)], true);
+        change.commit(&mut socket())?;
+        nft("add table ip other; add chain ip other c; add rule ip other c accept");
+        delete_element("inet", "t", "publish", &published(1).key, "pod")?;
+        assert_eq!(monitor.losses()?, []);
+        let of = |family, table: &str| Loss::Of { family, table: table.into() };
+        nft("flush table ip other");
+        assert_eq!(monitor.losses()?, [of(Family::Ip, "other")]);
+        nft("flush ruleset");
+        let mut losses = monitor.losses()?;
+        losses.sort_by_key(|loss| format!("{loss:?}"));
+        assert_eq!(losses, [of(Family::Inet, "t"), of(Family::Ip, "other")]);
+        assert_eq!(monitor.losses()?, []);
+        Ok(())
+    })
+    .unwrap();
+}

@@ -9,11 +9,17 @@ const fn nft(message: u16) -> u16 {
 pub(super) const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 pub(super) const NFNL_MSG_BATCH_END: u16 = 17;
 
+/// The multicast group that is told of every change.
+pub(super) const NFNLGRP_NFTABLES: u32 = 7;
+
 pub(super) const NEWTABLE: u16 = nft(0);
 pub(super) const GETTABLE: u16 = nft(1);
 pub(super) const DELTABLE: u16 = nft(2);
 pub(super) const NEWCHAIN: u16 = nft(3);
+pub(super) const GETCHAIN: u16 = nft(4);
+pub(super) const DELCHAIN: u16 = nft(5);
 pub(super) const NEWRULE: u16 = nft(6);
+pub(super) const GETRULE: u16 = nft(7);
 pub(super) const DELRULE: u16 = nft(8);
 pub(super) const NEWSET: u16 = nft(9);
 pub(super) const GETSET: u16 = nft(10);
@@ -37,6 +43,8 @@ pub(super) const NFTA_RULE_USERDATA: u16 = 7;
 pub(super) const NFTA_LIST_ELEM: u16 = 1;
 pub(super) const NFTA_EXPR_NAME: u16 = 1;
 pub(super) const NFTA_EXPR_DATA: u16 = 2;
+pub(super) const NFTA_CMP_DATA: u16 = 3;
+pub(super) const NFTA_IMMEDIATE_DATA: u16 = 2;
 pub(super) const NFTA_SET_TABLE: u16 = 1;
 pub(super) const NFTA_SET_NAME: u16 = 2;
 pub(super) const NFTA_SET_FLAGS: u16 = 3;

@@ -1,5 +1,4 @@
 use std::net::IpAddr;
-use std::path::Path;
 
 use kernel::netlink::{
     self, Address, Batch, IpNet, Kind, Link, Mac, NewLink, Protocol, SetLink, Socket, sysctl,
@@ -8,9 +7,19 @@ use ledger::{Effect, Record};
 use rustix::io::Errno;
 
 use super::conf::Conf;
+use super::vlan;
 use crate::contract::{AddResult, Code, Error, hash};
+use crate::plugin::forwarding::{forward, has_ipv6};
 use crate::plugin::interface::vanished;
 use crate::plugin::masquerade;
+
+/// What all containers of the bridge share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) bridge: Link,
+    /// The host's link in the containers' VLAN.
+    pub(super) gateway: Option<Link>,
+}
 
 /// Brings about what all containers of the bridge share: the bridge, its addresses, forwarding, masquerade.
 pub(super) fn ensure(
@@ -18,7 +27,28 @@ pub(super) fn ensure(
     result: &AddResult,
     socket: &mut Socket,
     record: &mut dyn Record,
-) -> Result<Link, Error> {
+) -> Result<Host, Error> {
+    let bridge = bridge(conf, socket, record)?;
+    let mut host = Host { bridge, gateway: None };
+    if conf.is_gateway && !result.ips.is_empty() {
+        if let Some(vlan) = conf.vlan {
+            host.gateway = Some(vlan::gateway(conf, vlan, &host.bridge, socket, record)?);
+        }
+        let link = host.gateway.as_ref().unwrap_or(&host.bridge);
+        for ip in &result.ips {
+            let gateway = ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
+            gateway.map_or(Ok(()), |gateway| give_address(conf, link, gateway, socket))?;
+        }
+        forward(result)?;
+    }
+    if conf.ip_masq {
+        masquerade::join_networks(&conf.table, &conf.gateway_name(), result, record)?;
+    }
+    Ok(host)
+}
+
+/// The bridge, made if it is not there. One that is there is used as it is.
+fn bridge(conf: &Conf, socket: &mut Socket, record: &mut dyn Record) -> Result<Link, Error> {
     record.share(&format!("cni-bridge-{}", hash(&["bridge", &conf.bridge])), &mut |record| {
         let mut socket = Socket::open(Protocol::Route)?;
         // A bridge that is there is somebody else's: it is used, but never deleted.
@@ -42,15 +72,11 @@ pub(super) fn ensure(
             format!("cannot use link {} as a bridge: it is a {} link", conf.bridge, bridge.kind),
         ));
     }
-    if conf.is_gateway {
-        for ip in &result.ips {
-            let gateway = ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
-            gateway.map_or(Ok(()), |gateway| give_address(conf, &bridge, gateway, socket))?;
-        }
-        forward(result)?;
-    }
-    if conf.ip_masq {
-        masquerade::join_networks(&conf.table, &conf.bridge, result, record)?;
+    if !bridge.is_up() || conf.promisc && !bridge.is_promisc() {
+        let set = SetLink::index(bridge.index).up(true);
+        let mut batch = Batch::new();
+        batch.set_link(&if conf.promisc { set.promisc(true) } else { set });
+        socket.run(&batch)?;
     }
     Ok(bridge)
 }
@@ -62,13 +88,14 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
     for (byte, pair) in mac.iter_mut().skip(1).zip(seed.as_bytes().chunks(2)) {
         *byte = pair.iter().fold(0, |byte: u8, c| byte.wrapping_mul(32).wrapping_add(c % 32));
     }
-    let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+    let vlan_filtering = conf.has_vlans().then_some(true);
+    let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering };
     let mut batch = Batch::new();
     batch.add_link(&NewLink { mtu: conf.mtu, mac: Some(Mac(mac)), ..NewLink::new(&conf.bridge, kind) });
     match socket.run(&batch) {
         // Another ADD was quicker.
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
-        outcome => outcome?,
+        outcome => outcome.map_err(|e| vlan::without_vlans(conf, e))?,
     }
     if has_ipv6() {
         // While its link-local address is being probed, a bridge solicits no neighbour: the first container's first
@@ -84,21 +111,23 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
     Ok(socket.run(&batch)?)
 }
 
-/// The kernel speaks IPv6 (it may be built or booted without).
-pub(super) fn has_ipv6() -> bool {
-    Path::new("/proc/sys/net/ipv6").exists()
-}
-
-/// Gives the bridge a gateway's address. One that is there costs one refused message.
-fn give_address(conf: &Conf, bridge: &Link, gateway: IpNet, socket: &mut Socket) -> Result<(), Error> {
-    let address = Address::new(bridge.index, gateway);
+/// Gives the bridge, or its link in a VLAN, a gateway's address. One that is there costs one refused message.
+fn give_address(conf: &Conf, link: &Link, gateway: IpNet, socket: &mut Socket) -> Result<(), Error> {
+    let address = Address::new(link.index, gateway);
     let mut batch = Batch::new();
     batch.add_address(&address);
     match socket.run(&batch) {
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
         outcome => outcome?,
     }
-    // It is new: does the bridge have another that says something else?
+    // It is new. A bridge whose MAC nobody chose takes that of its lowest port, whose neighbours then look for the gateway
+    // elsewhere: the one that it has is chosen.
+    if let Some(mac) = link.mac {
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::index(link.index).mac(mac));
+        socket.run(&batch)?;
+    }
+    // Does the link have another address that says something else?
     let in_the_way = |other: &Address| {
         other.net != gateway
             && other.net.is_ipv4() == gateway.is_ipv4()
@@ -107,7 +136,7 @@ fn give_address(conf: &Conf, bridge: &Link, gateway: IpNet, socket: &mut Socket)
                 || other.net.contains(gateway.address())
                 || gateway.contains(other.net.address()))
     };
-    let others = netlink::addresses(socket, Some(bridge.index))?;
+    let others = netlink::addresses(socket, Some(link.index))?;
     let others: Vec<_> = others.into_iter().filter(in_the_way).collect();
     let Some(first) = others.first() else { return Ok(()) };
     let mut batch = Batch::new();
@@ -119,36 +148,11 @@ fn give_address(conf: &Conf, bridge: &Link, gateway: IpNet, socket: &mut Socket)
     socket.run(&batch)?;
     Err(Error::new(
         Code::InvalidConfig,
-        format!("cannot give bridge {} the address {gateway}: it has {} already", conf.bridge, first.net),
+        format!("cannot give {} the address {gateway}: it has {} already", link.name, first.net),
     )
     .hint("another network uses this bridge; choose another \"bridge\", or set \"forceAddress\""))
 }
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
-/// Lets the host forward. It stays on afterwards: docs/adr/0004-ip-forward.md says why.
-fn forward(result: &AddResult) -> Result<(), Error> {
-    const V4: &str = "net/ipv4/ip_forward";
-    const V6: &str = "net/ipv6/conf/all/forwarding";
-    if result.ips.iter().any(|ip| ip.address.is_ipv4()) && sysctl::read(V4)? == "0" {
-        sysctl::write(V4, "1")?;
-    }
-    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && sysctl::read(V6)? == "0" {
-        keep_router_advertisements();
-        sysctl::write(V6, "1")?;
-    }
-    Ok(())
-}
-
-/// A host that forwards IPv6 forgets the default route that it learnt, unless accept_ra is 2.
-fn keep_router_advertisements() {
-    for entry in std::fs::read_dir(Path::new("/proc/sys/net/ipv6/conf")).into_iter().flatten().flatten() {
-        let key = format!("net/ipv6/conf/{}/accept_ra", entry.file_name().to_string_lossy());
-        if sysctl::read(&key).is_ok_and(|value| value == "1") {
-            // The host's own connectivity is worth a try, and no reason to refuse the container.
-            let _ = sysctl::write(&key, "2");
-        }
-    }
 }

@@ -1,18 +1,34 @@
 //! `bridge`: a virtual switch on the host, and a cable from it into the container.
 
+mod check;
 mod conf;
 mod host;
+mod spoof;
+mod vlan;
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use kernel::netlink::{self, Batch, Kind, Link, NewLink, Peer, Protocol, SetLink, Socket};
+use kernel::netlink::{self, Batch, IpNet, Kind, Link, NewLink, Peer, Protocol, SetLink, Socket};
 use ledger::{Effect, Record};
 
+use super::forwarding::has_ipv6;
 use super::inside::{Duplicates, Inside, Manner};
-use super::interface::{broken, describe, mac_of, sandbox, vanished};
-use crate::contract::{AddResult, Attachment, Error, Plugin, Request, Route, hash};
+use super::interface::{all, collect_cables, describe, mac_in, mac_of, sandbox, unplug, vanished, veth_name};
+use super::table::Part;
+use super::{masquerade, status};
+use crate::contract::{AddResult, Error, Plugin, Request, Route};
 use conf::Conf;
+use host::Host;
+
+/// How long a port may take until it forwards, in sleeps that grow (milliseconds).
+const PORT_MS: [u64; 6] = [1, 5, 50, 500, 1000, 1000];
+
+/// What the plugin has in the instance's tables.
+pub(super) fn part() -> Part {
+    spoof::part()
+}
 
 /// The plugin `bridge`.
 #[derive(Debug)]
@@ -27,10 +43,10 @@ impl Plugin for Bridge {
         complete(&conf, &mut result);
 
         let mut socket = Socket::open(Protocol::Route)?;
-        let bridge = host::ensure(&conf, &result, &mut socket, record)?;
-        let veth = host_name(&conf, request.attachment);
+        let host = host::ensure(&conf, &result, &mut socket, record)?;
+        let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
-        cable(&conf, request, &result, &bridge, &veth, netns.as_fd(), &mut socket)?;
+        cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
 
         let mut inside = Inside::open(request.attachment.netns()?)?;
         let link =
@@ -40,50 +56,79 @@ impl Plugin for Bridge {
             complete(&conf, &mut result);
             host::ensure(&conf, &result, &mut socket, record)?;
         }
-        // A MAC made from the address is what neighbours have in their caches anyway.
-        let announce = conf.mac.is_some();
-        let manner = Manner { announce, announce_ipv6: false, duplicates: Duplicates::Ignored };
-        inside.configure(&link, &result, manner)?;
-        let near = netlink::link_by_name(&mut socket, &veth)?.ok_or_else(|| vanished(&veth))?;
-        result.interfaces =
-            vec![describe(&bridge, ""), describe(&near, ""), describe(&link, &sandbox(request)?)];
-        for ip in &mut result.ips {
-            ip.interface = Some(2);
+        if let Some(mac) = link.mac.filter(|_| conf.spoof_check) {
+            spoof::guard(&conf.table, &veth, mac, &request.holder(), record)?;
+        }
+        if conf.ipam.is_asked() {
+            // A MAC made from the address is what neighbours have in their caches anyway.
+            let announce = conf.mac.is_some();
+            let duplicates = if conf.dad { Duplicates::Awaited } else { Duplicates::Ignored };
+            inside.configure(&link, &result, Manner { announce, announce_ipv6: false, duplicates })?;
+        } else if !conf.disabled {
+            inside.up(&link)?;
+        }
+        let near = port(&conf, &veth, &mut socket)?;
+        report(&mut result, &host, &near, &link, &sandbox(request)?);
+        if let Some(dns) = conf.dns {
+            result.dns = dns;
         }
         Ok(result)
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
-        let cable = || netlink::delete_link(&host_name(&conf, request.attachment)).map_err(Error::from);
-        conf.ipam.del_with(request, record, cable)
+        let veth = veth_name(&conf.table, request.attachment);
+        let shared = record.counts_users();
+        let cable = conf.ipam.del_with(request, record, || unplug(&veth, request, shared));
+        let guard = if conf.spoof_check {
+            let sandbox = request.attachment.netns.as_ref().map(|path| path.display().to_string());
+            let mac = mac_in(request.previous, &request.attachment.ifname, &sandbox.unwrap_or_default());
+            spoof::release(&conf.table, &veth, mac, &request.holder())
+        } else {
+            Ok(())
+        };
+        all([cable, guard])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
-        conf.ipam.check(request)?;
-        let mut socket = Socket::open(Protocol::Route)?;
-        let bridge = netlink::link_by_name(&mut socket, &conf.bridge)?
-            .filter(|bridge| bridge.kind == "bridge" && bridge.is_up())
-            .ok_or_else(|| broken(format!("bridge {} is not there or down", conf.bridge)))?;
-        let veth = host_name(&conf, request.attachment);
-        netlink::link_by_name(&mut socket, &veth)?
-            .filter(|veth| veth.master == Some(bridge.index) && veth.is_up())
-            .ok_or_else(|| {
-                broken(format!("link {veth} is not there, down, or no port of {}", conf.bridge))
-            })?;
-        let mut inside = Inside::open(request.attachment.netns()?)?;
-        let ifname = &request.attachment.ifname;
-        let link = inside.link(ifname)?.ok_or_else(|| broken(format!("link {ifname} is not there")))?;
-        inside.check(&link, request)
+        check::check(&Conf::of(request)?, request)
     }
 
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {
-        Conf::of(request)?.ipam.status(request)
+        let conf = Conf::of(request)?;
+        status::host_can(conf.has_vlans())?;
+        conf.ipam.status(request)?;
+        if conf.is_gateway { status::forwards(&request.keys(), &conf.gateway_name()) } else { Ok(()) }
     }
 
     fn gc(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        Conf::of(request)?.ipam.gc(request, record)
+        let conf = Conf::of(request)?;
+        let holders = request.valid_holders()?;
+        let mut socket = Socket::open(Protocol::Route)?;
+        let bridge = netlink::link_by_name(&mut socket, &conf.bridge)?.map(|bridge| bridge.index);
+        // One that lost its bridge is no other's.
+        let of_bridge = |link: &Link| link.master.is_none() || link.master == bridge;
+        let cables = collect_cables(&holders, of_bridge);
+        let guards = spoof::collect(&conf.table, &holders);
+        all([cables, guards, conf.ipam.gc(request, record)])
+    }
+
+    fn restore(&self, request: &Request<'_>) -> Result<(), Error> {
+        let conf = Conf::of(request)?;
+        let Some(previous) = request.previous else { return Ok(()) };
+        let masq = if conf.ip_masq {
+            masquerade::restore_networks(&conf.table, &conf.gateway_name(), &previous.ips)
+        } else {
+            Ok(())
+        };
+        let inside = previous
+            .interfaces
+            .iter()
+            .find(|link| link.name == request.attachment.ifname && !link.sandbox.is_empty());
+        let mac = inside.and_then(|link| link.mac.parse().ok()).filter(|_| conf.spoof_check);
+        let veth = veth_name(&conf.table, request.attachment);
+        let guard = mac.map_or(Ok(()), |mac| spoof::restore(&conf.table, &veth, mac, &request.holder()));
+        all([masq, guard])
     }
 }
 
@@ -92,17 +137,13 @@ fn complete(conf: &Conf, result: &mut AddResult) {
     if !conf.is_gateway {
         return;
     }
-    let mut defaults = Vec::new();
     for ip in &mut result.ips {
         let gateway = *ip.gateway.get_or_insert_with(|| first_host(ip.address.network().address()));
         let any: IpAddr = if ip.address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-        defaults.extend(netlink::IpNet::new(any, 0).map(|dst| Route::to(dst, Some(gateway))));
-    }
-    if conf.is_default_gateway {
-        for route in defaults {
-            if !result.routes.iter().any(|r| r.dst == route.dst) {
-                result.routes.push(route);
-            }
+        let Some(dst) = IpNet::new(any, 0).filter(|_| conf.is_default_gateway) else { continue };
+        // Another's default route without a next hop is none through this network.
+        if !result.routes.iter().any(|route| route.dst == dst && route.gw.is_some()) {
+            result.routes.push(Route::to(dst, Some(gateway)));
         }
     }
 }
@@ -114,12 +155,6 @@ fn first_host(network: IpAddr) -> IpAddr {
     }
 }
 
-/// The host's end of the cable: named for its owner, so that undoing by name never hits another's link.
-fn host_name(conf: &Conf, attachment: &Attachment) -> String {
-    let hash = hash(&["veth", &conf.table.name, &attachment.container_id, &attachment.ifname]);
-    format!("veth{}", hash.get(..11).unwrap_or_default())
-}
-
 /// Makes the cable, and plugs it in on the host's side.
 fn cable(
     conf: &Conf,
@@ -127,7 +162,7 @@ fn cable(
     result: &AddResult,
     bridge: &Link,
     veth: &str,
-    netns: std::os::fd::BorrowedFd<'_>,
+    netns: BorrowedFd<'_>,
     socket: &mut Socket,
 ) -> Result<(), Error> {
     let mac = conf.mac.or_else(|| result.ips.first().map(|ip| mac_of(ip.address.address())));
@@ -136,8 +171,9 @@ fn cable(
     let mut batch = Batch::new();
     batch.add_link(&NewLink { mtu, master: Some(bridge.index), ..NewLink::new(veth, Kind::Veth { peer }) });
     let alias = request.alias();
-    let mut port = SetLink::named(veth).up(true).alias(&alias);
-    if host::has_ipv6() {
+    // A port of a VLAN is plugged in by its number, which it has after this.
+    let mut port = SetLink::named(veth).up(!conf.has_vlans()).alias(&alias);
+    if has_ipv6() {
         // A port is nobody's address: without one the kernel has less to do when it comes up.
         port = port.no_link_local();
     }
@@ -159,5 +195,39 @@ fn cable(
         } else {
             error
         }
-    })
+    })?;
+    if !conf.has_vlans() {
+        return Ok(());
+    }
+    let port = netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?;
+    vlan::join(conf, &port, socket)?;
+    let mut batch = Batch::new();
+    batch.set_link(&SetLink::index(port.index).up(true));
+    Ok(socket.run(&batch)?)
+}
+
+/// The host's end of the cable, once frames pass; at once, where the container's end stays down.
+fn port(conf: &Conf, veth: &str, socket: &mut Socket) -> Result<Link, Error> {
+    let mut sleeps = PORT_MS.into_iter().map(Duration::from_millis);
+    loop {
+        let near = netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?;
+        if near.is_connected() || conf.disabled {
+            return Ok(near);
+        }
+        let Some(sleep) = sleeps.next() else {
+            let error = format!("cannot attach: port {veth} of bridge {} does not come up", conf.bridge);
+            return Err(Error::new(crate::contract::FAILED, error));
+        };
+        std::thread::sleep(sleep);
+    }
+}
+
+/// Says what was made.
+fn report(result: &mut AddResult, host: &Host, near: &Link, inside: &Link, sandbox: &str) {
+    let gateway = host.gateway.as_ref().map(|link| describe(link, ""));
+    result.interfaces = vec![describe(&host.bridge, ""), describe(near, ""), describe(inside, sandbox)];
+    result.interfaces.extend(gateway);
+    for ip in &mut result.ips {
+        ip.interface = Some(2);
+    }
 }

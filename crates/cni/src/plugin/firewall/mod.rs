@@ -40,11 +40,8 @@ impl Plugin for Firewall {
         if held.iter().any(|one| one.family == Family::Bridge) {
             conf.table.join(Family::Bridge, record)?;
         }
-        if let Some(bridge) = bridge {
-            conf.table.join_link(BRIDGES, bridge, Value::new().ifname(bridge).into_bytes(), record)?;
-            if conf.policy == Policy::SameBridge {
-                conf.table.join_link(WITHIN, bridge, pair(bridge), record)?;
-            }
+        for one in bridge.iter().flat_map(|bridge| of_bridge(&conf, bridge)) {
+            conf.table.join_element(one, record)?;
         }
         conf.table.record(&held, record)?;
         let mut socket = Socket::open(Protocol::Netfilter)?;
@@ -75,10 +72,7 @@ impl Plugin for Firewall {
                 return Err(missing(&conf.table, &one));
             }
         }
-        let Some(bridge) = bridge else { return Ok(()) };
-        let of_bridge = Held::new(BRIDGES, Value::new().ifname(bridge).into_bytes(), "");
-        let within = (conf.policy == Policy::SameBridge).then(|| Held::new(WITHIN, pair(bridge), ""));
-        for one in std::iter::once(of_bridge).chain(within) {
+        for one in bridge.iter().flat_map(|bridge| of_bridge(&conf, bridge)) {
             conf.table.find(&one, &mut socket)?.ok_or_else(|| missing(&conf.table, &one))?;
         }
         Ok(())
@@ -99,6 +93,15 @@ impl Plugin for Firewall {
         )?;
         table.delete(&stale, &mut socket)
     }
+
+    fn restore(&self, request: &Request<'_>) -> Result<(), Error> {
+        let conf = Conf::of(request)?;
+        let Some(previous) = request.previous else { return Ok(()) };
+        let bridge = conf.bridge(previous)?;
+        let mut held = elements(&conf, request, previous, bridge)?;
+        held.extend(bridge.iter().flat_map(|bridge| of_bridge(&conf, bridge)));
+        conf.table.restore(&held, &mut Socket::open(Protocol::Netfilter)?)
+    }
 }
 
 fn previous<'a>(request: &Request<'a>) -> Result<&'a AddResult, Error> {
@@ -109,8 +112,14 @@ fn previous<'a>(request: &Request<'a>) -> Result<&'a AddResult, Error> {
     })
 }
 
-fn pair(bridge: &str) -> Vec<u8> {
-    Value::new().ifname(bridge).ifname(bridge).into_bytes()
+/// What the containers of a bridge hold together.
+fn of_bridge(conf: &Conf, bridge: &str) -> Vec<Held> {
+    let link = || Value::new().ifname(bridge);
+    let mut held = vec![conf.table.link(BRIDGES, bridge, link().into_bytes())];
+    if conf.policy == Policy::SameBridge {
+        held.push(conf.table.link(WITHIN, bridge, link().ifname(bridge).into_bytes()));
+    }
+    held
 }
 
 fn missing(table: &Table, one: &Held) -> Error {

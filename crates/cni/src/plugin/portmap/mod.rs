@@ -19,7 +19,7 @@ use super::interface::broken;
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use conf::{Conf, container_addresses};
-use publish::{admit, hairpin, publish, refuse_if_taken};
+use publish::{Elements, admit, hairpin, publish, refuse_if_taken};
 
 /// What it has in the table.
 pub(super) fn part() -> Part {
@@ -106,7 +106,7 @@ impl Plugin for Portmap {
         let mut wanted: Vec<Held> = masquerades.map(|address| elements::masq_all(address, &holder)).collect();
         if conf.snat {
             for address in &addresses {
-                wanted.push(hairpin(*address)?);
+                wanted.push(hairpin(table, *address)?);
             }
         }
         for one in wanted {
@@ -132,6 +132,22 @@ impl Plugin for Portmap {
             &mut socket,
         )?;
         unpublish(&table, stale, &mut socket)
+    }
+
+    fn restore(&self, request: &Request<'_>) -> Result<(), Error> {
+        let conf = Conf::of(request)?;
+        let Some(previous) = request.previous.filter(|_| !conf.mappings.is_empty()) else { return Ok(()) };
+        let addresses = container_addresses(previous);
+        let holder = request.holder();
+        let publications = elements::publications(&conf.mappings, &addresses, &holder);
+        let behind = addresses.iter().filter(|_| conf.snat).map(|address| hairpin(&conf.table, *address));
+        let mut socket = Socket::open(Netlink::Netfilter)?;
+        // The ports among them tell that the table is wanted, if nothing else does.
+        let elements = Elements::of(&conf, &publications, &addresses, &holder);
+        let mut held = behind.collect::<Result<Vec<_>, _>>()?;
+        held.extend(elements.ports.iter().cloned());
+        conf.table.restore(&held, &mut socket)?;
+        elements.make(&conf, false, &mut socket)
     }
 }
 

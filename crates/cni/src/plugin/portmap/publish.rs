@@ -1,9 +1,10 @@
 use kernel::netlink::conntrack::delete_flows_on;
 use kernel::netlink::{self, Batch, IpNet, Link, Protocol as Netlink, SetLink, Socket};
-use kernel::nft::{Family, Value, Verdict};
+use kernel::nft::{Family, Verdict};
 use ledger::Record;
 
 use super::chains::{HAIRPIN4, HAIRPIN6};
+use super::conditions::Conditions;
 use super::conf::Conf;
 use super::elements::{self, Publication};
 use crate::contract::{Code, Error, Protocol};
@@ -41,12 +42,9 @@ pub(super) fn admit(table: &Table, container: IpNet, record: &mut dyn Record) ->
 }
 
 /// The element that [`admit`] has joined; nobody holds it alone.
-pub(super) fn hairpin(container: IpNet) -> Result<Held, Error> {
+pub(super) fn hairpin(table: &Table, container: IpNet) -> Result<Held, Error> {
     let link = link_to(container, &mut Socket::open(Netlink::Route)?)?;
-    let key = |address| Value::new().ifname(&link.name).address(address).into_bytes();
-    let mut held = Held::new(hairpin_set(container), key(container.network().address()), "");
-    held.element.key_end = Some(key(container.last()));
-    Ok(held)
+    Ok(table.network(hairpin_set(container), &link.name, container.network()))
 }
 
 fn hairpin_set(container: IpNet) -> &'static str {
@@ -65,6 +63,59 @@ fn link_to(container: IpNet, socket: &mut Socket) -> Result<Link, Error> {
     })
 }
 
+/// All elements of a container, and the conditions that some of them stand for.
+pub(super) struct Elements<'a> {
+    pub(super) ports: Vec<Held>,
+    masquerades: Vec<Held>,
+    conditional: Vec<(Held, &'a Conditions)>,
+}
+
+impl<'a> Elements<'a> {
+    pub(super) fn of(
+        conf: &'a Conf,
+        publications: &[Publication<'_>],
+        addresses: &[IpNet],
+        holder: &str,
+    ) -> Self {
+        let masquerades = addresses.iter().filter(|_| conf.masq_all);
+        Self {
+            ports: publications.iter().map(|one| one.held.clone()).collect(),
+            masquerades: masquerades.map(|one| elements::masq_all(one.address(), holder)).collect(),
+            conditional: publications
+                .iter()
+                .filter_map(|one| conf.conditions(one.is_ipv4()).map(|c| (one.conditions(), c)))
+                .collect(),
+        }
+    }
+
+    /// All but the ports themselves.
+    fn beside(&self) -> Vec<Held> {
+        self.conditional.iter().map(|(held, _)| held).chain(&self.masquerades).cloned().collect()
+    }
+
+    /// Makes the elements, with their conditions, at once; with `new`, a port that is there is an error.
+    pub(super) fn make(&self, conf: &Conf, new: bool, socket: &mut Socket) -> Result<(), Error> {
+        let table = &conf.table;
+        Ok(table.change(Family::Inet, socket, |change| {
+            for conditions in conf.conditions.iter().flatten() {
+                conditions.make(&table.name, change);
+            }
+            for (held, conditions) in &self.conditional {
+                let Held { set, element, .. } = held;
+                let chain = conditions.chain();
+                let element = std::slice::from_ref(element);
+                change.add_verdicts(Family::Inet, &table.name, set, element, Verdict::Jump(&chain));
+            }
+            for Held { set, element, .. } in &self.masquerades {
+                change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), false);
+            }
+            for Held { set, element, .. } in &self.ports {
+                change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), new);
+            }
+        })?)
+    }
+}
+
 /// Makes the elements, with their conditions, at once.
 pub(super) fn publish(
     conf: &Conf,
@@ -75,35 +126,12 @@ pub(super) fn publish(
     record: &mut dyn Record,
 ) -> Result<(), Error> {
     let table = &conf.table;
-    let masquerades = addresses.iter().filter(|_| conf.masq_all);
-    let masquerades: Vec<Held> =
-        masquerades.map(|address| elements::masq_all(address.address(), holder)).collect();
-    let conditional: Vec<_> = publications
-        .iter()
-        .filter_map(|one| conf.conditions(one.is_ipv4()).map(|c| (one.conditions(), c)))
-        .collect();
-    let beside: Vec<Held> = conditional.iter().map(|(held, _)| held).chain(&masquerades).cloned().collect();
-    let ports: Vec<Held> = publications.iter().map(|one| one.held.clone()).collect();
-    table.record(&ports, record)?;
-    table.record(&beside, record)?;
-    let of_others = table.of_others(&beside, socket)?;
+    let elements = Elements::of(conf, publications, addresses, holder);
+    table.record(&elements.ports, record)?;
+    table.record(&elements.beside(), record)?;
+    let of_others = table.of_others(&elements.beside(), socket)?;
     table.delete(&of_others, socket)?;
-    table.change(Family::Inet, socket, |change| {
-        for conditions in conf.conditions.iter().flatten() {
-            conditions.make(&table.name, change);
-        }
-        for (Held { set, element, .. }, conditions) in &conditional {
-            let chain = conditions.chain();
-            let element = std::slice::from_ref(element);
-            change.add_verdicts(Family::Inet, &table.name, set, element, Verdict::Jump(&chain));
-        }
-        for Held { set, element, .. } in &masquerades {
-            change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), false);
-        }
-        for Held { set, element, .. } in &ports {
-            change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), true);
-        }
-    })?;
+    elements.make(conf, true, socket)?;
     // A client that has sent to the port before has an entry that passes the map by.
     for publication in publications.iter().filter(|p| p.mapping.protocol == Protocol::Udp) {
         delete_flows_on(socket, &publication.flows())?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub use call::{Call, Verb};
 
-use crate::contract::{Code, Error, Plugin, Registry, Request, Version};
+use crate::contract::{AddResult, Code, Error, Plugin, Registry, Request, Version};
 use delegates::Delegates;
 
 /// More configuration than any network has, in bytes.
@@ -105,7 +105,7 @@ fn answer(plugin: &dyn Plugin, call: &Call, own: Registry) -> Result<Option<Valu
     let mut record = Transient::new();
     match call.verb {
         Verb::Add => {
-            let added = plugin.add(&request, &mut record);
+            let added = plugin.add(&request, &mut record).and_then(|result| sayable(result, call.version));
             let result = added.map_err(|error| take_back(error, &delegates, &request, record))?;
             Ok(Some(result.to_value(call.version)))
         }
@@ -115,6 +115,14 @@ fn answer(plugin: &dyn Plugin, call: &Call, own: Registry) -> Result<Option<Valu
         Verb::Gc => plugin.gc(&request, &mut record).map(|()| None),
         Verb::Version => Ok(None),
     }
+}
+
+/// Before 0.3.0 a result was its addresses.
+fn sayable(result: AddResult, version: Version) -> Result<AddResult, Error> {
+    if version <= Version::V0_2_0 && result.ips.is_empty() {
+        return Err(Error::new(Code::IncompatibleVersion, "cannot convert: no valid IP addresses"));
+    }
+    Ok(result)
 }
 
 /// Undoes a failed ADD: a runtime need not call DEL for it.

@@ -33,6 +33,11 @@ impl Held {
     }
 }
 
+/// The families of the tables that they are in.
+pub(super) fn families(held: &[Held]) -> impl Iterator<Item = Family> {
+    [Family::Inet, Family::Bridge].into_iter().filter(|family| held.iter().any(|one| one.family == *family))
+}
+
 impl Table {
     /// What is there under the key of `like`, whoever holds it.
     pub(in crate::plugin) fn find(&self, like: &Held, socket: &mut Socket) -> Result<Option<Element>, Error> {
@@ -83,6 +88,29 @@ impl Table {
             held.extend(there.into_iter().filter(|e| is(e)).map(|element| Held { family, set, element }));
         }
         Ok(held)
+    }
+
+    /// Makes elements, each recorded before; one whose key is there is an error.
+    pub(in crate::plugin) fn add(
+        &self,
+        held: &[Held],
+        socket: &mut Socket,
+        record: &mut dyn Record,
+    ) -> Result<(), Error> {
+        self.record(held, record)?;
+        self.put(held, true, socket)
+    }
+
+    /// Makes elements without a record; with `new`, one whose key is there is an error.
+    pub(in crate::plugin) fn put(&self, held: &[Held], new: bool, socket: &mut Socket) -> Result<(), Error> {
+        for family in families(held) {
+            self.change(family, socket, |change| {
+                for Held { set, element, .. } in held.iter().filter(|one| one.family == family) {
+                    change.add_elements(family, &self.name, set, std::slice::from_ref(element), new);
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Writes down that `held` are about to be made.

@@ -1,14 +1,20 @@
 //! The nftables tables of an instance, one a family: made once, then only elements come and go.
 //!
-//! Each plugin describes what it has there in its own folder, as a [`Part`]; [`parts`] is the list of them.
+//! Each plugin describes what it has there in its own folder, as a [`Part`]; [`parts`] is the list of them. A table has a
+//! chain without rules whose name is the number of its layout: one of an older version gets its chains and rules anew, in one
+//! transaction, and keeps its elements.
 
 mod held;
 pub(super) mod packet;
 mod part;
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+
 use kernel::Error as KernelError;
 use kernel::netlink::{IpNet, Protocol, Socket};
-use kernel::nft::{Element, Family, Transaction, Value, table_exists};
+use kernel::nft::{self, Chain, Element, Family, Transaction, Value};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
@@ -17,10 +23,23 @@ pub(super) use part::{Part, Rule, base};
 
 use crate::contract::{Error, Keys, hash};
 
+/// Which version of [`parts`] this is: every change of a part that was released raises it. A set whose key or value is to be
+/// another gets another name with that, for elements are kept as they are.
+const LAYOUT: u32 = 2;
+/// What the name of the chain begins with that tells a table's layout.
+const MARKER: &str = "layout_";
+/// How often a table is made while others change it underfoot.
+const ATTEMPTS: usize = 8;
+
 /// What all plugins have in the tables.
 fn parts() -> Vec<Part> {
     let [firewall, firewall_of_bridges] = super::firewall::parts();
-    vec![super::portmap::part(), super::masquerade::part(), firewall, firewall_of_bridges]
+    let bridge = super::bridge::part();
+    vec![super::portmap::part(), super::masquerade::part(), bridge, firewall, firewall_of_bridges]
+}
+
+fn parts_of(family: Family) -> impl Iterator<Item = Part> {
+    parts().into_iter().filter(move |part| part.family == family)
 }
 
 /// An instance's table, by its name.
@@ -61,16 +80,25 @@ impl Table {
         record.share(&shared, &mut |record| {
             record.record(Effect::NftTable { family: family.to_string(), table: self.name.clone() })?;
             let mut socket = Socket::open(Protocol::Netfilter)?;
-            if !record.counts_users() {
-                return Ok(self.make(family, &mut socket)?);
+            if record.counts_users() {
+                // Nobody uses one that is there: it is of a life before.
+                nft::delete_table(&family.to_string(), &self.name)?;
             }
-            let mut change = Transaction::new();
-            // Nobody uses one that is there: it is of a life before.
-            change.add_table(family, &self.name, false, None);
-            change.delete_table(family, &self.name);
-            self.build(family, &mut change);
-            Ok(change.commit(&mut socket)?)
+            Ok(self.make(family, &mut socket)?)
         })?;
+        self.look_once(family)
+    }
+
+    /// The table may have been made by an older version: looks once in the life of a process.
+    fn look_once(&self, family: Family) -> Result<(), Error> {
+        static SEEN: Mutex<BTreeSet<(u64, String)>> = Mutex::new(BTreeSet::new());
+        let netns = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
+        let seen = || SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = (netns, format!("{family} {}", self.name));
+        if !seen().contains(&what) {
+            self.make(family, &mut Socket::open(Protocol::Netfilter)?)?;
+            seen().insert(what);
+        }
         Ok(())
     }
 
@@ -82,34 +110,28 @@ impl Table {
         network: IpNet,
         record: &mut dyn Record,
     ) -> Result<(), Error> {
+        self.join_element(self.network(set, link, network), record)
+    }
+
+    /// The element of `set` for what comes through `link` from `network`.
+    pub(super) fn network(&self, set: &'static str, link: &str, network: IpNet) -> Held {
+        let key = |address| Value::new().ifname(link).address(address).into_bytes();
         let name = self.shared(&format!("{set}-{}", hash(&[link, &network.to_string()])));
-        let value = |address| Value::new().ifname(link).address(address).into_bytes();
-        let (first, last) = (value(network.network().address()), value(network.last()));
-        let element = Element { key: first, key_end: Some(last), ..Element::default() };
-        self.join_element(set, element, name, record)
+        let mut held = Held::new(set, key(network.network().address()), &name);
+        held.element.key_end = Some(key(network.last()));
+        held
     }
 
-    /// Joins those who want `link` (and whatever follows it in `key`) in `set`.
-    pub(super) fn join_link(
-        &self,
-        set: &'static str,
-        link: &str,
-        key: Vec<u8>,
-        record: &mut dyn Record,
-    ) -> Result<(), Error> {
-        let name = self.shared(&format!("{set}-{}", hash(&[link])));
-        self.join_element(set, Element { key, ..Element::default() }, name, record)
+    /// The element of `set` for `link` (and whatever follows it in `key`).
+    pub(super) fn link(&self, set: &'static str, link: &str, key: Vec<u8>) -> Held {
+        Held::new(set, key, &self.shared(&format!("{set}-{}", hash(&[link]))))
     }
 
-    /// Joins those who want an element that none of them holds alone: it goes with the last of them.
-    fn join_element(
-        &self,
-        set: &'static str,
-        element: Element,
-        name: String,
-        record: &mut dyn Record,
-    ) -> Result<(), Error> {
-        let element = Element { comment: Some(name.clone()), ..element };
+    /// Joins those who want an element that none of them holds alone, and that is named by its comment: it goes with the
+    /// last of them.
+    pub(super) fn join_element(&self, held: Held, record: &mut dyn Record) -> Result<(), Error> {
+        let Held { set, element, .. } = held;
+        let name = element.comment.clone().unwrap_or_default();
         record.share(&name, &mut |record| {
             record.record(Effect::NftElement {
                 family: Family::Inet.to_string(),
@@ -119,12 +141,20 @@ impl Table {
                 holder: name.clone(),
             })?;
             let mut socket = Socket::open(Protocol::Netfilter)?;
-            self.change(Family::Inet, &mut socket, |change| {
-                change.add_elements(Family::Inet, &self.name, set, std::slice::from_ref(&element), false);
-            })?;
-            Ok(())
+            Ok(self.put_interval(set, &element, &mut socket)?)
         })?;
         Ok(())
+    }
+
+    /// Adds an interval. The kernel takes none that meets another: networks that overlap are as one of them is.
+    fn put_interval(&self, set: &str, element: &Element, socket: &mut Socket) -> Result<(), KernelError> {
+        let added = self.change(Family::Inet, socket, |change| {
+            change.add_elements(Family::Inet, &self.name, set, std::slice::from_ref(element), false);
+        });
+        match added {
+            Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Makes a change of elements. Somebody may have flushed the ruleset: then the table is made again, once.
@@ -140,7 +170,7 @@ impl Table {
             change.commit(socket)
         };
         match attempt(socket) {
-            Err(e) if e.errno() == Some(Errno::NOENT) && !table_exists(socket, family, &self.name)? => {
+            Err(e) if e.errno() == Some(Errno::NOENT) && !self.is_made(family, socket)? => {
                 self.make(family, socket)?;
                 attempt(socket)
             }
@@ -148,25 +178,82 @@ impl Table {
         }
     }
 
-    /// Makes the table if it is not there.
+    /// Puts back what somebody took out of the tables: chains and rules where they are not whole, then the elements.
+    pub(super) fn restore(&self, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
+        for family in held::families(held) {
+            if !self.is_whole(family, socket)? {
+                self.build(family, socket)?;
+            }
+        }
+        let (intervals, others): (Vec<Held>, Vec<Held>) =
+            held.iter().cloned().partition(|one| one.element.key_end.is_some());
+        intervals.iter().try_for_each(|one| self.put_interval(one.set, &one.element, socket))?;
+        self.put(&others, false, socket)
+    }
+
+    /// All chains of ours have all their rules.
+    fn is_whole(&self, family: Family, socket: &mut Socket) -> Result<bool, KernelError> {
+        if !self.is_made(family, socket)? {
+            return Ok(false);
+        }
+        let there = nft::rules(socket, family, &self.name)?;
+        let whole = parts_of(family).all(|part| {
+            let ours = |chain: &str| part.chains.iter().any(|ours| ours.name == chain);
+            there.iter().filter(|rule| ours(&rule.chain)).count() == part.rules.len()
+        });
+        Ok(whole)
+    }
+
+    fn marker() -> String {
+        format!("{MARKER}{LAYOUT}")
+    }
+
+    /// It is there, in this layout.
+    fn is_made(&self, family: Family, socket: &mut Socket) -> Result<bool, KernelError> {
+        nft::chain_exists(socket, family, &self.name, &Self::marker())
+    }
+
+    /// Makes the table if it is not there, and brings one of another layout up to date.
     fn make(&self, family: Family, socket: &mut Socket) -> Result<(), KernelError> {
-        if table_exists(socket, family, &self.name)? {
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            if self.is_made(family, socket)? {
+                return Ok(());
+            }
+            outcome = self.build(family, socket);
+            // Another was quicker.
+            if !outcome.as_ref().is_err_and(|e| matches!(e.errno(), Some(Errno::EXIST | Errno::NOENT))) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Sets, chains and rules as they are to be, in one transaction; elements stay. A table of a later version is left as it
+    /// is: it has the sets that this one knows.
+    fn build(&self, family: Family, socket: &mut Socket) -> Result<(), KernelError> {
+        let table = self.name.as_str();
+        let mut there = nft::chains(socket)?;
+        there.retain(|chain| chain.family == family && chain.table == table);
+        let layout = |name: &str| name.strip_prefix(MARKER).and_then(|number| number.parse::<u32>().ok());
+        if there.iter().any(|chain| layout(&chain.name).is_some_and(|number| number > LAYOUT)) {
             return Ok(());
         }
         let mut change = Transaction::new();
-        self.build(family, &mut change);
-        match change.commit(socket) {
-            // Another was quicker.
-            Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
-            outcome => outcome,
+        change.add_table(family, table, false, Some("made by sextant; changes are overwritten"));
+        if !there.is_empty() {
+            change.delete_rules(family, table);
         }
-    }
-
-    fn build(&self, family: Family, change: &mut Transaction) {
-        let table = self.name.as_str();
-        change.add_table(family, table, true, Some("made by sextant; changes are overwritten"));
-        let parts: Vec<Part> = parts().into_iter().filter(|part| part.family == family).collect();
-        parts.iter().for_each(|part| part.add_sets(table, change));
-        parts.iter().for_each(|part| part.add_chains(table, change));
+        // Chains that packets are sent to stay: elements of maps may send them there.
+        for chain in there.iter().filter(|chain| chain.base.is_some() || layout(&chain.name).is_some()) {
+            change.delete_chain(family, table, &chain.name);
+        }
+        parts_of(family).for_each(|part| part.add_sets(table, &mut change));
+        change.add_chain(family, table, &Chain { name: &Self::marker(), base: None });
+        parts_of(family).for_each(|part| part.add_chains(table, &mut change));
+        change.commit(socket)
     }
 }
+
+#[cfg(test)]
+mod tests;

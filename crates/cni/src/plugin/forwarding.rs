@@ -1,0 +1,37 @@
+//! A host that forwards between its containers and the outside.
+
+use std::path::Path;
+
+use kernel::netlink::sysctl;
+
+use crate::contract::{AddResult, Error};
+
+/// The kernel speaks IPv6 (it may be built or booted without).
+pub(super) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// Lets the host forward. It stays on afterwards: docs/adr/0004-ip-forward.md says why.
+pub(super) fn forward(result: &AddResult) -> Result<(), Error> {
+    const V4: &str = "net/ipv4/ip_forward";
+    const V6: &str = "net/ipv6/conf/all/forwarding";
+    if result.ips.iter().any(|ip| ip.address.is_ipv4()) && sysctl::read(V4)? == "0" {
+        sysctl::write(V4, "1")?;
+    }
+    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && sysctl::read(V6)? == "0" {
+        keep_router_advertisements();
+        sysctl::write(V6, "1")?;
+    }
+    Ok(())
+}
+
+/// A host that forwards IPv6 forgets the default route that it learnt, unless accept_ra is 2.
+fn keep_router_advertisements() {
+    for entry in std::fs::read_dir(Path::new("/proc/sys/net/ipv6/conf")).into_iter().flatten().flatten() {
+        let key = format!("net/ipv6/conf/{}/accept_ra", entry.file_name().to_string_lossy());
+        if sysctl::read(&key).is_ok_and(|value| value == "1") {
+            // The host's own connectivity is worth a try, and no reason to refuse the container.
+            let _ = sysctl::write(&key, "2");
+        }
+    }
+}
