@@ -131,6 +131,7 @@ struct Floor {
     bridge: u32,
 }
 
+/// Of a family that portmap has no reason to look at.
 const TABLE: &str = "floor";
 const SETS: [&str; 3] = ["ports", "masquerade", "forward"];
 
@@ -139,13 +140,13 @@ impl Floor {
         let (mut host, mut nft) = (Socket::open(Protocol::Route)?, Socket::open(Protocol::Netfilter)?);
         let bridge = netlink::link_by_name(&mut host, BRIDGE)?.ok_or("no bridge")?.index;
         let mut change = Transaction::new();
-        change.add_table(Family::Inet, TABLE, true, None);
+        change.add_table(Family::Ip, TABLE, true, None);
         let target = Some(Target::Fields(&[Field::IPV4, Field::SERVICE]));
         let key = &[Field::PROTOCOL, Field::SERVICE];
-        change.add_set(Family::Inet, TABLE, &Set { name: "ports", key, target, interval: false });
+        change.add_set(Family::Ip, TABLE, &Set { name: "ports", key, target, interval: false });
         for name in ["masquerade", "forward"] {
             change.add_set(
-                Family::Inet,
+                Family::Ip,
                 TABLE,
                 &Set { name, key: &[Field::IPV4], target: None, interval: false },
             );
@@ -175,7 +176,7 @@ impl Floor {
         let elements = elements()?;
         let mut change = Transaction::new();
         for (set, element) in SETS.iter().zip(&elements) {
-            change.add_elements(Family::Inet, TABLE, set, std::slice::from_ref(element), true);
+            change.add_elements(Family::Ip, TABLE, set, std::slice::from_ref(element), true);
         }
         change.commit(&mut self.nft)?;
         let add = begin.until_now()?;
@@ -183,7 +184,7 @@ impl Floor {
         netlink::delete_link_on(&mut self.host, "floorveth")?;
         let mut change = Transaction::new();
         for (set, element) in SETS.iter().zip(&elements) {
-            change.delete_elements(Family::Inet, TABLE, set, std::slice::from_ref(element));
+            change.delete_elements(Family::Ip, TABLE, set, std::slice::from_ref(element));
         }
         change.commit(&mut self.nft)?;
         Ok((add, begin.until_now()?))

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -19,6 +20,8 @@ pub struct Owner {
     data: Option<Journal>,
     data_path: PathBuf,
     next: u64,
+    /// Shared effects that this process has made it a user of: while it is locked, nobody takes them from it.
+    joined: BTreeSet<String>,
     leftovers: Vec<Error>,
     /// Also keeps the lock, until the journals and the folder are gone.
     _lock: Lock,
@@ -35,8 +38,9 @@ impl Owner {
             None => None,
         };
         let next = data.as_ref().map_or(run.next, |data| data.next.max(run.next));
-        let leftovers = Vec::new();
-        let mut owner = Self { run, data, next, leftovers, run_path, data_path, id, ledger, _lock: lock };
+        let (joined, leftovers) = (BTreeSet::new(), Vec::new());
+        let mut owner =
+            Self { run, data, next, joined, leftovers, run_path, data_path, id, ledger, _lock: lock };
         let history = owner.run.drop_history(&owner.ledger.inner.boot);
         owner.leftovers.extend(history);
         Ok(owner)
@@ -159,7 +163,10 @@ impl Record for Owner {
         self.ledger.inner.crash.step("before-undo");
         match self.find(id).cloned() {
             None => return Ok(()),
-            Some(Entry::Known(Effect::Uses { shared })) => Shared::leave(&self.ledger, &self.id, &shared)?,
+            Some(Entry::Known(Effect::Uses { shared })) => {
+                self.joined.remove(&shared);
+                Shared::leave(&self.ledger, &self.id, &shared)?;
+            }
             Some(Entry::Known(effect)) => effect.undo()?,
             Some(Entry::Newer(record)) => {
                 return Err(Error::UndoUnknown { path: self.run.path().to_owned(), record });
@@ -169,17 +176,27 @@ impl Record for Owner {
     }
 
     fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), Error> {
-        let uses = Effect::Uses { shared: name.to_owned() };
-        let mine = self.records().into_iter().find(|(_, effect)| *effect == uses);
-        let (id, joined) = match mine {
-            Some((id, _)) => (id, Shared::join(self, name, make)),
-            None => (self.record(uses)?, Shared::join(self, name, make)),
-        };
-        if joined.is_err() {
-            // It is no member: there is nothing to leave.
-            self.strike(id)?;
+        if self.joined.contains(name) {
+            return Ok(());
         }
-        joined
+        let uses = Effect::Uses { shared: name.to_owned() };
+        let is_it = |entry: &Entry| matches!(entry, Entry::Known(effect) if *effect == uses);
+        let mine = self.journals().flat_map(|journal| &journal.live).find(|(_, entry)| is_it(entry));
+        let id = match mine.map(|(id, _)| RecordId(*id)) {
+            Some(id) => id,
+            None => self.record(uses)?,
+        };
+        match Shared::join(self, name, make) {
+            Ok(()) => {
+                self.joined.insert(name.to_owned());
+                Ok(())
+            }
+            Err(error) => {
+                // It is no member: there is nothing to leave.
+                self.strike(id)?;
+                Err(error)
+            }
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! Leaving: lock the name, remove `users/<owner>`, the last undoes the effects and removes the folder, strike `uses`.
 //! So a user entry means "completely made", and whoever has a `uses` record but no entry has nothing to lose.
 
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::folder::{self, Lock, Locked, Wait};
@@ -142,17 +143,11 @@ impl Shared {
     }
 
     fn users(&self) -> Result<Vec<String>, Error> {
-        let path = self.path.join(USERS);
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::access("list", path, e)),
-        };
         let mut users = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| Error::access("list", &path, e))?;
-            users.extend(entry.file_name().into_string());
-        }
+        look_through(&self.path.join(USERS), |user| {
+            users.push(user.to_owned());
+            Ok(false)
+        })?;
         Ok(users)
     }
 
@@ -162,14 +157,14 @@ impl Shared {
 
     /// Looks for one user whose records are still there, dropping the stale ones it meets on the way.
     fn has_live_user(&self) -> Result<bool, Error> {
-        for user in self.users()? {
-            let known = OwnerId::new(user.as_str()).is_ok();
-            if known && exists(&self.ledger.inner.run.join(&user))? {
+        look_through(&self.path.join(USERS), |user| {
+            let known = OwnerId::new(user).is_ok();
+            if known && exists(&self.ledger.inner.run.join(user))? {
                 return Ok(true);
             }
-            self.remove_user(&user)?;
-        }
-        Ok(false)
+            self.remove_user(user)?;
+            Ok(false)
+        })
     }
 
     fn add_user(&self, user: &OwnerId) -> Result<(), Error> {
@@ -244,9 +239,28 @@ fn node(ledger: &Ledger) -> PathBuf {
 }
 
 fn looks_used(ledger: &Ledger, users: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(users) else { return false };
-    let live = |user: &std::ffi::OsStr| exists(&ledger.inner.run.join(user)).unwrap_or(false);
-    entries.flatten().any(|entry| live(&entry.file_name()))
+    look_through(users, |user| exists(&ledger.inner.run.join(user))).unwrap_or(false)
+}
+
+/// Whether `is` holds of one name in the directory; no more of it is read than that takes, for it has a name a user. One
+/// that is not there has none.
+fn look_through(path: &Path, mut is: impl FnMut(&str) -> Result<bool, Error>) -> Result<bool, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(false),
+        opened => opened.map_err(|e| Error::access("list", path, e))?,
+    };
+    // A name is at most 255 bytes long.
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    let mut entries = RawDir::new(&dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(|e| Error::access("list", path, e))?;
+        let name = entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | ".."));
+        if name.map_or(Ok(false), &mut is)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn exists(path: &Path) -> Result<bool, Error> {
