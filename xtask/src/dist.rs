@@ -1,11 +1,12 @@
 //! `dist DIR`: everything as installed. What has no code yet (the containerd shim, units) is not there.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::Result;
-use crate::program::{built, cargo, quiet};
+use crate::program::{built, call, cargo_command, quiet, read, root};
 
 /// Shells that completions are written for.
 const SHELLS: &[(&str, &str)] = &[("bash", "sextant"), ("zsh", "_sextant"), ("fish", "sextant.fish")];
@@ -18,9 +19,13 @@ pub(crate) struct Dist {
 }
 
 pub(crate) fn run(dist: &Dist) -> Result<()> {
-    cargo(["build", "--release", "--locked", "--package", "sextant"])?;
-    cargo(["build", "--profile", "shim", "--locked", "--package", "shim"])?;
-    cargo(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"])?;
+    for what in [
+        &["--release", "--package", "sextant"][..],
+        &["--profile", "shim", "--package", "shim"],
+        &["--profile", "shim", "--package", "cni", "--bin", "sextant-cni"],
+    ] {
+        call(cargo_command().args(["build", "--locked"]).args(what).env("SEXTANT_COMMIT", commit()))?;
+    }
     let bin = dist.dir.join("bin");
     fresh(&bin)?;
     let sextant = bin.join("sextant");
@@ -43,6 +48,15 @@ pub(crate) fn run(dist: &Dist) -> Result<()> {
     quiet(std::process::Command::new(&sextant).arg("man").arg(&man))?;
     println!("laid out in {}", dist.dir.display());
     Ok(())
+}
+
+/// What is built, for `sextant-oci --version`.
+fn commit() -> String {
+    let tree = root();
+    let words = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"].map(OsStr::new);
+    let described = read("git", [OsStr::new("-C"), tree.as_os_str()].into_iter().chain(words));
+    // An unpacked archive has no history.
+    described.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
 /// Every CNI plugin, as links to the one program that has been built.

@@ -25,11 +25,14 @@ pub(crate) fn built(profile: &str) -> Result<PathBuf> {
 
 /// cargo itself, in the checkout.
 pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Result<()> {
-    call(
-        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(args)
-            .current_dir(root()),
-    )
+    call(cargo_command().args(args))
+}
+
+/// The same, for who has more to say than arguments.
+pub(crate) fn cargo_command() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
 }
 
 /// What cargo prints as JSON.

@@ -19,7 +19,17 @@ pub(crate) fn failure_error(failure: &Failure, plan: Option<&Plan>, process: &Pr
     if matches!(failure.step, Step::CreateContainerHook | Step::StartContainerHook) {
         return hook_error(failure, plan);
     }
-    Error::Inside { act: act(failure, plan, process), source, hint: hint(failure) }
+    let mounting = matches!(
+        failure.step,
+        Step::MakeMount
+            | Step::MountTarget
+            | Step::AttachMount
+            | Step::MountAttributes
+            | Step::MountLabel
+            | Step::CopyUp
+            | Step::Remount
+    );
+    Error::Inside { act: act(failure, plan, process), source, hint: hint(failure), mounting }
 }
 
 fn hook_error(failure: &Failure, plan: Option<&Plan>) -> Error {
@@ -64,6 +74,10 @@ fn hint(failure: &Failure) -> &'static str {
         (Step::MakeMount, Errno::NODEV) => " (this kernel does not have that filesystem; load its module)",
         (Step::MountTarget | Step::DeviceNode, Errno::ROFS) => {
             " (the mount point is not there and the filesystem is read-only)"
+        }
+        (Step::MountAttributes, Errno::PERM) => {
+            " (in a user namespace a bind mount keeps ro, nosuid, nodev, noexec and the access-time mode of its \
+             source: leave out the option that says otherwise)"
         }
         (Step::AttachMount, Errno::NOTDIR) => {
             " (one of source and target is a directory and the other a file)"

@@ -36,6 +36,8 @@ pub enum Error {
         source: io::Error,
         /// What the operator can do, from " (" to ")", or nothing.
         hint: &'static str,
+        /// Whether it was one of the mounts.
+        mounting: bool,
     },
     /// The program could not be executed.
     #[error("cannot execute {program:?}: {}{hint}", refused(.program, .source))]

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
     match Path::new(&called).file_name().and_then(|n| n.to_str()) {
         Some("sextant-shim") => return shim::main(),
-        Some(oci_runtime::command::NAME) => return oci_runtime::command::main(std::env::args_os()),
+        Some(name) if oci_runtime::command::is_name(name) => {
+            return oci_runtime::command::main(std::env::args_os());
+        }
         Some("sextant-demo-app") => return commands::demo::app::main(),
         Some(plugin) if cni::plugin::program::is_plugin(plugin) => return cni::plugin::program::main(plugin),
         _ => {}

@@ -28,6 +28,14 @@ enum Suite {
 }
 
 impl Suite {
+    /// What our runtime is called when it runs: runc's tests are of a program that is called runc.
+    fn program(self) -> &'static str {
+        match self {
+            Self::RuntimeTools | Self::Contest => "sextant-oci",
+            Self::Bats => "runc",
+        }
+    }
+
     /// The driver's word.
     fn word(self) -> &'static str {
         match self {
@@ -70,7 +78,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     packages::install(&["python3", "bats", "jq", "iproute2", "uidmap"])?;
     let runtime = match &args.runtime {
         Some(runtime) => runtime.clone(),
-        None => ours(&args.out)?,
+        None => ours(&args.out, args.name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
     let out = args.out.join(&name);
@@ -117,12 +125,12 @@ fn judge(found: &Outcomes, known: &Outcomes, whole: bool) -> Result<()> {
     Ok(())
 }
 
-/// The small build under the name that makes it the runtime.
-fn ours(out: &Path) -> Result<PathBuf> {
+/// The small build under a name that makes it the runtime.
+fn ours(out: &Path, name: &str) -> Result<PathBuf> {
     cargo(["build", "--profile", "shim", "--locked", "--package", "shim"])?;
     let bin = out.join("bin");
     std::fs::create_dir_all(&bin)?;
-    let runtime = bin.join("sextant-oci");
+    let runtime = bin.join(name);
     std::fs::copy(built("shim")?.join("sextant-shim"), &runtime)?;
     Ok(runtime)
 }

@@ -93,7 +93,7 @@ fn run(context: &Context, given: &Given) -> Result<u8, Failure> {
         && let Err(failure) = delete::ended(context, &record, dir)
     {
         // How the container's process ended is what the caller asked for.
-        context.log.error(&failure.to_string());
+        context.log.error(RUN.name, &failure);
     }
     code
 }

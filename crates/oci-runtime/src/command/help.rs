@@ -2,9 +2,16 @@
 
 use super::failure::Failure;
 use super::list::print;
+use super::name::name;
 use super::options::{Given, Opt, Rest, Words, switch};
-use super::{COMMANDS, Command, Context, GLOBAL, NAME, find};
+use super::{COMMANDS, Command, Context, GLOBAL, find};
 use crate::contract;
+
+/// What it was built from, where whoever built it said so (`cargo xtask dist` does).
+const COMMIT: &str = match option_env!("SEXTANT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 
 static OPTIONS: [Opt; 1] = [switch("help", Some('h'), "show this")];
 
@@ -56,9 +63,10 @@ fn help(_: &Context, given: &Given) -> Result<u8, Failure> {
 
 /// What there is, laid out as runc's.
 pub(super) fn overview() -> Result<u8, Failure> {
+    let program = name();
     let mut text = format!(
-        "NAME:\n   {NAME} - with the command line of runc - Open Container Initiative runtime\n\n\
-         USAGE:\n   {NAME} [OPTIONS] COMMAND [OPTIONS] ...\n\nCOMMANDS:\n"
+        "NAME:\n   {program} - with the command line of runc - Open Container Initiative runtime\n\n\
+         USAGE:\n   {program} [OPTIONS] COMMAND [OPTIONS] ...\n\nCOMMANDS:\n"
     );
     for command in COMMANDS {
         text += &format!("   {:<11} {}\n", command.name, command.summary);
@@ -69,7 +77,8 @@ pub(super) fn overview() -> Result<u8, Failure> {
 /// One command.
 pub(super) fn command(command: &Command) -> Result<u8, Failure> {
     print(&format!(
-        "NAME:\n   {NAME} {name} - {summary}\n\nUSAGE:\n   {NAME} {name} [OPTIONS] {usage}\n\nOPTIONS:\n{options}",
+        "NAME:\n   {program} {name} - {summary}\n\nUSAGE:\n   {program} {name} [OPTIONS] {usage}\n\nOPTIONS:\n{options}",
+        program = name(),
         name = command.name,
         summary = command.summary,
         usage = command.usage,
@@ -93,5 +102,6 @@ fn describe(options: &[Opt]) -> String {
 
 /// The version, in runc's form: callers read its lines.
 pub(super) fn version() -> Result<u8, Failure> {
-    print(&format!("{NAME} version {}\nspec: {}", env!("CARGO_PKG_VERSION"), contract::VERSION))
+    let version = env!("CARGO_PKG_VERSION");
+    print(&format!("{} version {version}\ncommit: {COMMIT}\nspec: {}", name(), contract::VERSION))
 }

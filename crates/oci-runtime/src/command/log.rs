@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use super::failure::Failure;
+use super::name::name;
 use crate::Created;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +40,16 @@ impl Log {
     }
 
     /// The command has failed: into the log, and in any case onto standard error.
-    pub(crate) fn error(&self, message: &str) {
-        self.line("error", message);
-        if self.file.is_some() {
-            eprintln!("sextant-oci: error: {message}");
+    pub(crate) fn error(&self, command: &str, failure: &Failure) {
+        let (whole, said) = (failure.to_string(), failure.said(name(), command));
+        match (&self.file, self.format) {
+            (None, Format::Json) => return self.line("error", &whole),
+            // Said in fewer words, it is not to be lost.
+            (None, Format::Text) if !said.ends_with(&whole) => self.debug(|| whole),
+            (None, Format::Text) => {}
+            (Some(_), _) => self.line("error", &whole),
         }
+        eprintln!("{said}");
     }
 
     pub(crate) fn warn(&self, message: &str) {
@@ -74,7 +80,7 @@ impl Log {
                 let time = crate::timestamp(SystemTime::now());
                 format!("time={time:?} level={level} msg={message:?}\n")
             }
-            (Format::Text, _) => format!("sextant-oci: {level}: {message}\n"),
+            (Format::Text, _) => format!("{}: {level}: {message}\n", name()),
         };
         // There is nowhere left to complain to.
         let _ = match &self.file {

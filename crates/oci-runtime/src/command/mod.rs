@@ -21,6 +21,7 @@ mod help;
 mod kill;
 mod list;
 mod log;
+mod name;
 mod options;
 mod processes;
 mod protect;
@@ -36,10 +37,8 @@ use std::process::ExitCode;
 
 use failure::Failure;
 use log::Log;
+pub use name::{NAME, is_name};
 use options::{Given, Opt, Words, switch, value};
-
-/// The name this program is called by.
-pub const NAME: &str = "sextant-oci";
 
 /// What all commands share.
 #[derive(Debug)]
@@ -114,7 +113,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The same, with the exit code as a number.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let args: Result<Vec<String>, OsString> = args.into_iter().skip(1).map(OsString::into_string).collect();
+    let mut args = args.into_iter();
+    name::take(&args.next().unwrap_or_default());
+    let args: Result<Vec<String>, OsString> = args.map(OsString::into_string).collect();
     let outcome = args
         .map_err(|bad| Failure::usage(format!("cannot use argument {bad:?}: it is not UTF-8")))
         .and_then(|args| dispatch(&args));
@@ -122,7 +123,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(code) => code,
         Err(failure) => {
             // No log was named, or none could be opened.
-            eprintln!("{NAME}: error: {failure}");
+            eprintln!("{}: error: {failure}", name::name());
             failure.code
         }
     }
@@ -161,7 +162,7 @@ fn dispatch(args: &[String]) -> Result<u8, Failure> {
     let name = rest.remove(0);
     let outcome = perform(&context, &global, &name, rest);
     Ok(outcome.unwrap_or_else(|failure| {
-        context.log.error(&failure.to_string());
+        context.log.error(&name, &failure);
         failure.code
     }))
 }

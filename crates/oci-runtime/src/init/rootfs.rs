@@ -27,6 +27,10 @@ pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<
     for (index, (mount, slot)) in plan.mounts.iter().zip(slots).enumerate() {
         // A user namespace may mount procfs and sysfs only while it sees a whole one: before the pivot.
         *slot = make(mount).at(Step::MakeMount, index)?;
+        if let Source::Tree { tree, .. } = &mount.source {
+            let narrowed = if mount.locked { narrow_locked(tree, mount) } else { narrow(tree, mount) };
+            narrowed.at(Step::MountAttributes, index)?;
+        }
     }
     if plan.root.shares_volumes {
         cut_off()?;
@@ -69,10 +73,6 @@ fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
         Source::Filesystem { kind, source, options } => {
             filesystem(kind, source.as_deref(), MountPlan::options(options), mount.attributes.set).map(Some)
         }
-        Source::Tree { tree, .. } => {
-            narrow(tree, mount)?;
-            Ok(None)
-        }
         Source::Path { path, recursive, .. } => {
             let tree = clone_tree(rustix::fs::CWD, path, *recursive)?;
             narrow(&tree, mount)?;
@@ -82,7 +82,7 @@ fn make(mount: &MountPlan) -> rustix::io::Result<Option<OwnedFd>> {
         Source::Cgroup(CgroupView::V1 { .. }) => {
             filesystem(c"tmpfs", Some(c"cgroup"), [(c"mode", Some(c"755"))], mount.attributes.set).map(Some)
         }
-        Source::Inside { .. } | Source::Remount { .. } => Ok(None),
+        Source::Tree { .. } | Source::Inside { .. } | Source::Remount { .. } => Ok(None),
     }
 }
 
@@ -123,6 +123,26 @@ fn narrow(tree: &OwnedFd, mount: &MountPlan) -> rustix::io::Result<()> {
     }
     if !mount.recursive_attributes.is_empty() {
         set_attributes(tree, mount.recursive_attributes, true, None)?;
+    }
+    Ok(())
+}
+
+/// The same for a tree of the host's in somebody's user namespace. Were it of this process's mount namespace, the kernel
+/// would hold its attributes; the parent cloned it, so this does. What the whole filesystem is (`ro`) is not lost with the
+/// mount's own, and is let be.
+fn narrow_locked(tree: &OwnedFd, mount: &MountPlan) -> rustix::io::Result<()> {
+    use rustix::fs::StatVfsMountFlags as F;
+    const KEPT: F = F::RDONLY.union(F::NOSUID).union(F::NODEV).union(F::NOEXEC);
+    const ACCESS_TIMES: F = F::NOATIME.union(F::NODIRATIME).union(F::RELATIME);
+    if (mount.attributes.clear | mount.recursive_attributes.clear) == 0 {
+        return narrow(tree, mount);
+    }
+    let before = rustix::fs::fstatvfs(tree)?.f_flag;
+    narrow(tree, mount)?;
+    let after = rustix::fs::fstatvfs(tree)?.f_flag;
+    let lost = before.difference(after).intersects(KEPT);
+    if lost || before.symmetric_difference(after).intersects(ACCESS_TIMES) {
+        return Err(Errno::PERM);
     }
     Ok(())
 }

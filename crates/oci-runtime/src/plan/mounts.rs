@@ -9,7 +9,7 @@ use kernel::{Act, process::cstring};
 use rustix::mount::MountPropagationFlags;
 
 use super::idmap::{self, Idmap};
-use super::options::{Bits, Meaning, meaning};
+use super::options::{AccessTimes, Bits, Meaning, meaning};
 use crate::contract::{Linux, Mount, NamespaceType};
 use crate::{Error, Result};
 
@@ -27,6 +27,8 @@ pub(crate) struct MountPlan {
     pub(crate) recursive_attributes: Attributes,
     /// Bits that its source may have and nobody asked for: cleared where the kernel lets this process.
     pub(crate) unasked: u64,
+    /// It is made in a user namespace: what the attributes of a mount of the host protect stays protected.
+    pub(crate) locked: bool,
     /// Its ids are mapped as the container's new user namespace maps them, once that is made; true: with all below.
     pub(crate) waits_for_ids: Option<bool>,
     /// A tmpfs that starts with what the directory under it holds.
@@ -107,8 +109,16 @@ pub(crate) fn plan(
     surroundings: &Surroundings<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<MountPlan> {
-    let Options { mut own, mut recursive, propagation, mut filesystem, remount, copy_up, idmap } =
-        read_options(mount, warnings)?;
+    let Options {
+        mut own,
+        says_attributes,
+        mut recursive,
+        propagation,
+        mut filesystem,
+        remount,
+        copy_up,
+        idmap,
+    } = read_options(mount, warnings)?;
     let bind = mount.is_bind();
     let shown = if bind { mount.source.clone() } else { mount.kind.clone() };
     let (kind, all) = propagation.unwrap_or((MountPropagationFlags::PRIVATE, true));
@@ -119,7 +129,8 @@ pub(crate) fn plan(
     }
     let spread = if all { &mut recursive } else { &mut own };
     spread.0.propagation = u64::from(kind.bits() & !MountPropagationFlags::REC.bits());
-    let unasked = if bind && !remount { unasked(&own.0, surroundings.linux) } else { 0 };
+    let unasked =
+        if bind && !remount && says_attributes { unasked(own.0.set, surroundings.linux) } else { 0 };
     let idmap = idmap::plan(mount, idmap, surroundings.linux)?;
     let mut waits_for_ids = None;
     let mut label = None;
@@ -174,6 +185,7 @@ pub(crate) fn plan(
         attributes: own.0,
         recursive_attributes: recursive.0,
         unasked,
+        locked: surroundings.linux.namespace(NamespaceType::User).is_some(),
         waits_for_ids,
         copy_up,
         label,
@@ -184,20 +196,21 @@ pub(crate) fn plan(
 /// A bind mount that is given attributes has those and no others: what else its source has (`nosuid`, say) is taken away,
 /// as the usual runtimes do. Without any it is as its source. In a user namespace the kernel keeps attributes that protect
 /// the host, so they stay there.
-fn unasked(own: &Attributes, linux: &Linux) -> u64 {
+fn unasked(asked: u64, linux: &Linux) -> u64 {
     const LOCKED: u64 = Attributes::RDONLY | Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
     let all = match linux.namespace(NamespaceType::User) {
-        _ if own.set | own.clear == 0 => 0,
         Some(_) => Attributes::NOSYMFOLLOW,
         None => LOCKED | Attributes::NOSYMFOLLOW,
     };
-    all & !own.set
+    all & !asked
 }
 
 /// The options of one mount, sorted.
 #[derive(Default)]
 struct Options {
     own: Bits,
+    /// An attribute of the mount itself was named, if only to take it back.
+    says_attributes: bool,
     recursive: Bits,
     propagation: Option<(MountPropagationFlags, bool)>,
     filesystem: Vec<(CString, Option<CString>)>,
@@ -209,14 +222,21 @@ struct Options {
 
 fn read_options(mount: &Mount, warnings: &mut Vec<String>) -> Result<Options> {
     let mut options = Options::default();
+    let mut access_times = AccessTimes::default();
     let bind = mount.is_bind();
     for option in &mount.options {
-        match meaning(option) {
+        let meaning = meaning(option);
+        options.says_attributes |= matches!(
+            meaning,
+            Some(Meaning::Set(_) | Meaning::Clear(_) | Meaning::AccessTime(_) | Meaning::NoAccessTime(_))
+        );
+        match meaning {
             Some(Meaning::Set(bits)) => options.own.set(bits),
             Some(Meaning::Clear(bits)) => options.own.clear(bits),
             Some(Meaning::SetRecursive(bits)) => options.recursive.set(bits),
             Some(Meaning::ClearRecursive(bits)) => options.recursive.clear(bits),
-            Some(Meaning::Atime(mode)) => options.own.atime(mode),
+            Some(Meaning::AccessTime(option)) => access_times.ask(option),
+            Some(Meaning::NoAccessTime(option)) => access_times.take_back(option),
             Some(Meaning::AtimeRecursive(mode)) => options.recursive.atime(mode),
             Some(Meaning::Propagation(kind, all)) => options.propagation = Some((kind, all)),
             Some(Meaning::Remount) => options.remount = true,
@@ -240,6 +260,7 @@ fn read_options(mount: &Mount, warnings: &mut Vec<String>) -> Result<Options> {
             }),
         }
     }
+    access_times.apply(&mut options.own);
     Ok(options)
 }
 
@@ -354,6 +375,24 @@ mod tests {
         assert_eq!(of(&["rbind", "ro"]), (locked | Attributes::NOSYMFOLLOW) & !Attributes::RDONLY);
         assert_eq!(of(&["rbind", "rw"]), locked | Attributes::NOSYMFOLLOW);
         assert_eq!(plan(&mount("tmpfs", &["ro"]), Path::new("/")).unwrap().unasked, 0);
+    }
+
+    #[test]
+    fn access_times_change_only_when_one_is_asked_for() {
+        use Attributes as A;
+        let of = |options: &[&str]| {
+            let plan = plan(&mount("bind", options), Path::new("/")).unwrap();
+            (plan.attributes.set, plan.attributes.clear & (A::ATIME | A::NODIRATIME), plan.unasked != 0)
+        };
+        for back in ["atime", "norelatime", "nostrictatime", "diratime"] {
+            assert_eq!(of(&["bind", back]), (0, 0, true), "{back}");
+        }
+        assert_eq!(of(&["bind", "noatime", "atime"]), (0, 0, true));
+        let all = A::ATIME | A::NODIRATIME;
+        assert_eq!(of(&["bind", "relatime"]), (0, all, true));
+        assert_eq!(of(&["bind", "nodiratime", "norelatime"]), (A::NODIRATIME, A::ATIME, true));
+        assert_eq!(of(&["bind", "noatime", "strictatime"]), (A::STRICTATIME, all, true));
+        assert_eq!(of(&["bind", "noatime", "relatime"]), (A::NOATIME, all, true));
     }
 
     #[test]

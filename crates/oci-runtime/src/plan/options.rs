@@ -10,8 +10,11 @@ pub(crate) enum Meaning {
     Clear(u64),
     SetRecursive(u64),
     ClearRecursive(u64),
+    /// Asks for an access-time option.
+    AccessTime(AccessTime),
+    /// Takes one back that was asked for before it.
+    NoAccessTime(AccessTime),
     /// An access-time mode: the field is cleared and this is set.
-    Atime(u64),
     AtimeRecursive(u64),
     /// With all below.
     Propagation(P, bool),
@@ -27,20 +30,31 @@ pub(crate) enum Meaning {
     Nothing,
 }
 
+/// An access-time option of one mount. The four together say what its field becomes ([`AccessTimes`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum AccessTime {
+    Never = 1,
+    NotDirectories = 2,
+    Relative = 4,
+    Strict = 8,
+}
+
 /// All of them, for the features document too.
 pub(crate) const OPTIONS: [(&str, Meaning); 62] = {
+    use self::AccessTime::{Never, NotDirectories, Relative, Strict};
     use Attributes as A;
     use Meaning::{
-        Atime, AtimeRecursive, Bind, Clear, ClearRecursive, CopyUp, Idmap, Nothing, Propagation, Remount,
-        Set, SetRecursive, Superblock,
+        AccessTime, AtimeRecursive, Bind, Clear, ClearRecursive, CopyUp, Idmap, NoAccessTime, Nothing,
+        Propagation, Remount, Set, SetRecursive, Superblock,
     };
     [
         ("async", Superblock),
-        ("atime", Atime(0)),
+        ("atime", NoAccessTime(Never)),
         ("bind", Bind),
         ("defaults", Nothing),
         ("dev", Clear(A::NODEV)),
-        ("diratime", Clear(A::NODIRATIME)),
+        ("diratime", NoAccessTime(NotDirectories)),
         ("dirsync", Superblock),
         ("exec", Clear(A::NOEXEC)),
         ("idmap", Idmap(false)),
@@ -49,15 +63,15 @@ pub(crate) const OPTIONS: [(&str, Meaning); 62] = {
         ("lazytime", Superblock),
         ("loud", Nothing),
         ("mand", Superblock),
-        ("noatime", Atime(A::NOATIME)),
+        ("noatime", AccessTime(Never)),
         ("nodev", Set(A::NODEV)),
-        ("nodiratime", Set(A::NODIRATIME)),
+        ("nodiratime", AccessTime(NotDirectories)),
         ("noexec", Set(A::NOEXEC)),
         ("noiversion", Nothing),
         ("nolazytime", Superblock),
         ("nomand", Superblock),
-        ("norelatime", Atime(0)),
-        ("nostrictatime", Atime(0)),
+        ("norelatime", NoAccessTime(Relative)),
+        ("nostrictatime", NoAccessTime(Strict)),
         ("nosuid", Set(A::NOSUID)),
         ("nosymfollow", Set(A::NOSYMFOLLOW)),
         ("private", Propagation(P::PRIVATE, false)),
@@ -65,7 +79,7 @@ pub(crate) const OPTIONS: [(&str, Meaning); 62] = {
         ("rbind", Bind),
         ("rdev", ClearRecursive(A::NODEV)),
         ("rdiratime", ClearRecursive(A::NODIRATIME)),
-        ("relatime", Atime(0)),
+        ("relatime", AccessTime(Relative)),
         ("remount", Remount),
         ("rexec", ClearRecursive(A::NOEXEC)),
         ("ridmap", Idmap(true)),
@@ -92,7 +106,7 @@ pub(crate) const OPTIONS: [(&str, Meaning); 62] = {
         ("shared", Propagation(P::SHARED, false)),
         ("silent", Nothing),
         ("slave", Propagation(P::DOWNSTREAM, false)),
-        ("strictatime", Atime(A::STRICTATIME)),
+        ("strictatime", AccessTime(Strict)),
         ("suid", Clear(A::NOSUID)),
         ("symfollow", Clear(A::NOSYMFOLLOW)),
         ("sync", Superblock),
@@ -125,6 +139,38 @@ impl Bits {
     pub(super) fn atime(&mut self, mode: u64) {
         self.0.clear |= Attributes::ATIME;
         self.0.set = self.0.set & !Attributes::ATIME | mode;
+    }
+}
+
+/// The access-time options asked for, as mount(2) and the usual runtimes take them: without any the mount keeps what
+/// its source has; with one the whole field is anew, relative and with directories unless that is among them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AccessTimes(u8);
+
+impl AccessTimes {
+    pub(super) fn ask(&mut self, option: AccessTime) {
+        self.0 |= option as u8;
+    }
+
+    pub(super) fn take_back(&mut self, option: AccessTime) {
+        self.0 &= !(option as u8);
+    }
+
+    /// Puts what was asked for among the bits of the mount.
+    pub(super) fn apply(self, bits: &mut Bits) {
+        let asked = |option: AccessTime| self.0 & option as u8 != 0;
+        if self.0 == 0 {
+            return;
+        }
+        bits.atime(match () {
+            () if asked(AccessTime::Strict) => Attributes::STRICTATIME,
+            () if asked(AccessTime::Never) => Attributes::NOATIME,
+            () => 0,
+        });
+        bits.clear(Attributes::NODIRATIME);
+        if asked(AccessTime::NotDirectories) {
+            bits.set(Attributes::NODIRATIME);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ type Test = bare::Test<Bench>;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     let called = args.first().map_or("", String::as_str);
-    if Path::new(called).file_name().is_some_and(|name| name == command::NAME) {
+    if Path::new(called).file_name().and_then(|name| name.to_str()).is_some_and(command::is_name) {
         kernel::allocation::watch();
         return command::main(std::env::args_os());
     }

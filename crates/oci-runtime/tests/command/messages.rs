@@ -9,6 +9,7 @@ use crate::{Outcome, Test, check};
 
 pub(crate) const TESTS: &[Test] = &[
     ("help_and_version", help),
+    ("called_runc_it_speaks_as_runc", runc),
     ("what_is_wrong_is_named", wrong),
     ("messages_go_to_the_log", log),
     ("spec_writes_a_configuration", spec),
@@ -19,7 +20,8 @@ pub(crate) const TESTS: &[Test] = &[
 fn help(bench: &Bench) -> Outcome {
     let version = bench.output(&["--version"]);
     let text = String::from_utf8(version.stdout)?;
-    check(text.starts_with("sextant-oci version ") && text.contains("spec: 1.3.0"), || text)?;
+    check(text.starts_with("sextant-oci version ") && text.contains("\ncommit: "), || text.clone())?;
+    check(text.ends_with("\nspec: 1.3.0\n"), || text)?;
     for args in [&["--help"][..], &["-h"], &["help"], &[]] {
         let text = bench.run(args).ok()?.out;
         check(text.contains("create") && text.contains("--root DIR"), || text)?;
@@ -35,6 +37,33 @@ fn help(bench: &Bench) -> Outcome {
         check(text.contains("--console-socket SOCKET") && text.contains("-d, --detach"), || text)?;
     }
     Ok(())
+}
+
+fn runc(bench: &Bench) -> Outcome {
+    std::os::unix::fs::symlink(fs::canonicalize("/proc/self/exe")?, bench.path("runc"))?;
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(bench.path("runc"));
+        command.arg("--root").arg(bench.root()).args(args).current_dir(bench.bundle());
+        bench.run_command(command.stdin(std::process::Stdio::null()))
+    };
+    let version = run(&["--version"]).ok()?.out;
+    check(version.starts_with("runc version "), || version)?;
+    check(run(&["start", "nobody"]).err.starts_with("runc start failed: cannot "), || "start".into())?;
+    // A script whose interpreter is not there: the container's process says that itself, and nobody else anything.
+    let script = bench.bundle().join("rootfs/script");
+    fs::write(&script, "#!/nowhere\n")?;
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    bench.configure(&bench.spec(&["/script"]));
+    let done = run(&["run", &bench.id]);
+    check(done.code == 1 && done.err == "exec /script: no such file or directory\n", || done.err)?;
+    // What to do is in the log.
+    let log = bench.path("log");
+    let done = run(&["--log", &log.display().to_string(), "run", &bench.id]);
+    check(done.err == "exec /script: no such file or directory\n", || done.err)?;
+    let text = fs::read_to_string(log)?;
+    check(text.contains("check PATH and the entry point"), || text)?;
+    let done = run(&["--debug", "run", &bench.id]);
+    check(done.err.contains("check PATH and the entry point"), || done.err)
 }
 
 fn debug(bench: &Bench) -> Outcome {

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_mount_goes_where_a_link_that_points_at_nothing_leads", dangling),
     ("a_tmpfs_tells_the_mode_it_took_over", tmpfs_mode),
     ("a_bind_mount_has_the_attributes_asked_for_and_no_others", attributes),
+    ("a_user_namespace_takes_no_protection_from_a_mount_of_the_hosts", protection),
     ("what_is_masked_twice_is_one_mount", masked),
     ("a_bind_mount_of_what_is_inside_sees_what_was_mounted_before", inside),
     ("a_root_can_be_the_slave_of_the_hosts", slave),
@@ -119,16 +120,48 @@ fn attributes(bench: &Bench) -> Outcome {
             format!("{given}: {found:?}")
         })?;
     }
-    // A user namespace keeps what protects the host, unless it is said.
-    let mut spec = bench.spec(&["/bin/cat", "/proc/self/mounts"]);
-    push(&mut spec, json!({"destination": "/v", "source": narrow.0, "options": ["bind", "ro"]}));
-    let ids = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
-    spec["linux"]["uidMappings"] = ids.clone();
-    spec["linux"]["gidMappings"] = ids;
-    spec["linux"]["namespaces"].as_array_mut().ok_or("no namespaces")?.push(json!({"type": "user"}));
-    let table = printed(bench, &spec)?;
-    let found = options(&table, "/v");
-    check(["ro", "nosuid", "nodev", "noexec"].iter().all(|o| found.contains(o)), || format!("{found:?}"))
+    // What takes an access-time option back leaves the source's.
+    for (given, there) in [("noatime", "noatime"), ("norelatime", "relatime"), ("nodiratime", "nodiratime")] {
+        let mut spec = bench.spec(&["/bin/cat", "/proc/self/mounts"]);
+        push(&mut spec, json!({"destination": "/v", "source": narrow.0, "options": ["bind", given]}));
+        let table = printed(bench, &spec)?;
+        check(options(&table, "/v").contains(&there), || format!("{given}: {table}"))?;
+    }
+    Ok(())
+}
+
+fn protection(bench: &Bench) -> Outcome {
+    let narrow = Narrow::new(bench)?;
+    let in_namespace = |given: &Value| {
+        let mut spec = bench.spec(&["/bin/cat", "/proc/self/mounts"]);
+        push(&mut spec, json!({"destination": "/v", "source": narrow.0, "options": given}));
+        let ids = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        spec["linux"]["uidMappings"] = ids.clone();
+        spec["linux"]["gidMappings"] = ids;
+        push_namespace(&mut spec, "user");
+        bench.configure(&spec);
+        bench.run(&["run", &bench.id])
+    };
+    // What nobody asked for stays; taking back what is not there is no loss, nor is an access-time mode it has.
+    for given in [json!(["bind", "ro"]), json!(["bind", "rw"]), json!(["bind", "atime", "relatime"])] {
+        let table = in_namespace(&given).ok()?.out;
+        let found = options(&table, "/v");
+        check(["nosuid", "nodev", "noexec"].iter().all(|o| found.contains(o)), || {
+            format!("{given}: {found:?}")
+        })?;
+    }
+    for given in [json!(["bind", "dev"]), json!(["bind", "exec", "ro"]), json!(["bind", "strictatime"])] {
+        let done = in_namespace(&given);
+        let said = "cannot set the attributes of";
+        check(done.code == 1 && done.err.contains(said) && done.err.contains("not permitted"), || {
+            format!("{given}: {} {}", done.code, done.err)
+        })?;
+    }
+    Ok(())
+}
+
+fn push_namespace(spec: &mut Value, kind: &str) {
+    spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": kind}));
 }
 
 fn masked(bench: &Bench) -> Outcome {
