@@ -15,6 +15,17 @@ fn bucket(name: &str) -> Option<TokenBucket> {
     tc::qdiscs(&mut socket, index).unwrap().into_iter().find_map(|qdisc| qdisc.bucket)
 }
 
+/// Waits until the way is open: neighbours are found, the port forwards.
+fn open_way(from: &UdpSocket, to: &UdpSocket) {
+    to.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let arrived = (0..200).any(|_| {
+        from.send_to(&[7], to.local_addr().unwrap()).unwrap();
+        to.recv_from(&mut [0; 10]).is_ok()
+    });
+    assert!(arrived, "nothing gets through");
+    while to.recv_from(&mut [0; 10]).is_ok() {}
+}
+
 /// How many of 60 datagrams of 1,000 bytes arrive, sent at once.
 fn arrive(from: &UdpSocket, to: &UdpSocket) -> usize {
     let address = to.local_addr().unwrap();
@@ -49,6 +60,8 @@ fn each_direction_has_its_tokens() {
             let address = added.addresses()[0].address();
             let inside = netns.run(|| UdpSocket::bind((address, 7)).unwrap());
             let outside = UdpSocket::bind("10.5.0.1:7").unwrap();
+            open_way(&outside, &inside);
+            open_way(&inside, &outside);
             for (count, limited) in
                 [arrive(&outside, &inside), arrive(&inside, &outside)].into_iter().zip(limited)
             {

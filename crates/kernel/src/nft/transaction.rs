@@ -137,10 +137,19 @@ impl Transaction {
             .text(NFTA_TABLE_NAME, table);
     }
 
-    /// Makes a chain.
+    /// Makes a chain; one of that name stays.
     pub fn add_chain(&mut self, family: Family, table: &str, chain: &Chain<'_>) {
+        self.new_chain(NLM_F_CREATE, family, table, chain);
+    }
+
+    /// Makes a chain; one of that name is an error (EEXIST).
+    pub fn add_new_chain(&mut self, family: Family, table: &str, chain: &Chain<'_>) {
+        self.new_chain(NLM_F_CREATE | NLM_F_EXCL, family, table, chain);
+    }
+
+    fn new_chain(&mut self, flags: u16, family: Family, table: &str, chain: &Chain<'_>) {
         let object = format!("nftables chain {family} {table} {}", chain.name);
-        let mut m = self.message(NEWCHAIN, NLM_F_CREATE, family, "create", object);
+        let mut m = self.message(NEWCHAIN, flags, family, "create", object);
         m.text(NFTA_CHAIN_TABLE, table).text(NFTA_CHAIN_NAME, chain.name);
         let Some(base) = chain.base else { return };
         let hook = match base.hook {

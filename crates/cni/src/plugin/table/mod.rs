@@ -249,7 +249,8 @@ impl Table {
             change.delete_chain(family, table, &chain.name);
         }
         parts_of(family).for_each(|part| part.add_sets(table, &mut change));
-        change.add_chain(family, table, &Chain { name: &Self::marker(), base: None });
+        // New, or somebody else has made all this since it was looked at: then nothing of it happens.
+        change.add_new_chain(family, table, &Chain { name: &Self::marker(), base: None });
         parts_of(family).for_each(|part| part.add_chains(table, &mut change));
         change.commit(socket)
     }
