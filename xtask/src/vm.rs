@@ -170,7 +170,9 @@ struct Tests {
 
 /// What the guest runs: every test program, whatever came of the one before.
 fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
-    let mut script = String::from("failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3\n");
+    let mut script = String::from(
+        "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9\n",
+    );
     if systemd {
         script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");
         script.push_str("[ \"$state\" = running ] || { systemctl --failed --no-pager; failed=1; }\n");

@@ -263,5 +263,12 @@ fn two_networks_on_one_bridge_must_agree() {
         );
         host.caller.add(&forced, &attachment("b", &b, &[]), &mut host.owner("b")).unwrap();
         assert!(!host.snapshot().contains("10.5.0.1"));
+        // The kernel takes away with an address those that came after it in its subnet.
+        let gateway = json!({ "subnet": "10.6.0.0/24", "gateway": "10.6.0.99" });
+        let moved = list(&json!({ "forceAddress": true }), &gateway, &json!({}), host.dir.path());
+        let c = Netns::new();
+        host.caller.add(&moved, &attachment("c", &c, &[]), &mut host.owner("c")).unwrap();
+        let after = host.snapshot();
+        assert!(after.contains("\"10.6.0.99\"") && !after.contains("\"10.6.0.1\""), "{after}");
     });
 }

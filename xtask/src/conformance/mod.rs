@@ -3,6 +3,7 @@
 
 mod guest;
 mod outcome;
+mod plugins;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +26,8 @@ enum Suite {
     Contest,
     /// runc's integration tests
     Bats,
+    /// containernetworking/plugins, each plugin's own tests
+    Cni,
 }
 
 impl Suite {
@@ -33,6 +36,7 @@ impl Suite {
         match self {
             Self::RuntimeTools | Self::Contest => "sextant-oci",
             Self::Bats => "runc",
+            Self::Cni => "sextant-cni",
         }
     }
 
@@ -42,6 +46,7 @@ impl Suite {
             Self::RuntimeTools => "runtime-tools",
             Self::Contest => "contest",
             Self::Bats => "bats",
+            Self::Cni => "cni",
         }
     }
 }
@@ -55,7 +60,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime, to see what it does
+    /// Another runtime (for cni a directory of other plugins), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -78,12 +83,15 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     packages::install(&["python3", "bats", "jq", "iproute2", "uidmap"])?;
     let runtime = match &args.runtime {
         Some(runtime) => runtime.clone(),
+        None if args.name == Suite::Cni => plugins::ours(&args.out)?,
         None => ours(&args.out, args.name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
     let out = args.out.join(&name);
     std::fs::create_dir_all(&out)?;
-    if args.vm {
+    if args.name == Suite::Cni {
+        plugins::run(args, &runtime, &out)?
+    } else if args.vm {
         guest::run(args, &runtime, &out)?
     } else {
         here(args, &runtime, &out)?

@@ -2,6 +2,8 @@
 //! [`SCENARIOS`].
 
 mod addresses;
+mod host;
+mod networks;
 mod runtimes;
 mod scenarios;
 mod site;
@@ -24,6 +26,9 @@ const SCENARIOS: &[Scenario] = &[
     ("containerd runs on sextant-oci", runtimes::containerd),
     ("host-local shares a subnet with the reference plugin", addresses::shared_leases),
     ("dhcp gets leases of dnsmasq, and talks with the reference's", addresses::dhcp),
+    ("podman's networks are made by our CNI plugins", networks::podman),
+    ("our CNI plugins do what the reference's do", networks::beside_the_reference),
+    ("containerd's pods are attached by our CNI plugins", networks::containerd),
 ];
 
 pub(crate) fn run(extent: &Extent) -> Result<Count> {

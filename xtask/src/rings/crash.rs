@@ -1,5 +1,5 @@
 //! Ring 2: the product killed between any two recorded effects and at random moments, over each of its commands; in full
-//! also `sextant-oci`, which has no ledger, at moments spread over each of its commands.
+//! also `sextant-oci` and the CNI plugins' programs, which have no ledger, at moments spread over each of their commands.
 
 use std::process::Command;
 use std::time::Duration;
@@ -95,24 +95,55 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
             told(crash.at_moments(each, &mut extent.random)),
         );
     }
-    if extent.full && "sextant-oci".contains(&extent.only) {
-        let runtime = runtime(extent.kills)?;
-        count.passed += runtime.passed;
-        count.failed += runtime.failed;
-        count.failures.extend(runtime.failures);
+    for programs in PROGRAMS.iter().filter(|programs| extent.full && programs.name.contains(&extent.only)) {
+        let killed = programs.killed(extent.kills)?;
+        count.passed += killed.passed;
+        count.failed += killed.failed;
+        count.failures.extend(killed.failures);
     }
     Ok(count)
 }
 
-/// How many commands of `sextant-oci` its own tests kill.
-const RUNTIME_COMMANDS: u64 = 6;
+/// Programs that keep no ledger: their crates' own tests kill them.
+struct Programs {
+    name: &'static str,
+    package: &'static str,
+    test: &'static str,
+    /// What the names of those tests have in common.
+    filter: &'static str,
+    /// Says how many kills.
+    variable: &'static str,
+    /// How many tests each do so many.
+    tests: u64,
+}
 
-/// The tests that kill `sextant-oci` (crates/oci-runtime/tests/command/crash.rs), with `kills` over all of its commands.
-fn runtime(kills: u64) -> Result<Count> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["test", "--package", "oci-runtime", "--locked", "--test", "command", "--", "a_killed_"]);
-    command.env("SEXTANT_OCI_KILLS", kills.div_ceil(RUNTIME_COMMANDS).to_string()).current_dir(root());
-    unit::counted(command)
+const PROGRAMS: &[Programs] = &[
+    Programs {
+        name: "sextant-oci",
+        package: "oci-runtime",
+        test: "command",
+        filter: "a_killed_",
+        variable: "SEXTANT_OCI_KILLS",
+        tests: 6,
+    },
+    // Its tests share the number.
+    Programs {
+        name: "sextant-cni",
+        package: "cni",
+        test: "runtime",
+        filter: "a_killed_",
+        variable: "SEXTANT_CNI_KILLS",
+        tests: 1,
+    },
+];
+
+impl Programs {
+    fn killed(&self, kills: u64) -> Result<Count> {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["test", "--package", self.package, "--locked", "--test", self.test, "--", self.filter]);
+        command.env(self.variable, kills.div_ceil(self.tests).to_string()).current_dir(root());
+        unit::counted(command)
+    }
 }
 
 /// The name under which the site's instance makes its cgroups. A container had to run for it, so that what an instance

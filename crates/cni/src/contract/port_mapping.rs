@@ -1,8 +1,9 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
-use super::{Code, Error};
+use super::{Code, Error, Keys};
 
 /// A transport protocol that has ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ impl Protocol {
 }
 
 /// An entry of the capability `portMappings`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     /// The port of the host.
@@ -47,41 +48,38 @@ pub struct PortMapping {
     /// The port inside.
     pub container_port: u16,
     /// TCP if none is given.
-    #[serde(default = "tcp", deserialize_with = "protocol")]
     pub protocol: Protocol,
     /// The host's address it is published on; all of them if none.
-    #[serde(
-        default,
-        rename = "hostIP",
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "host_ip"
-    )]
+    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,
 }
 
-fn tcp() -> Protocol {
-    Protocol::Tcp
-}
-
-fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Protocol, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let text = if text.is_empty() { "tcp" } else { &text };
-    let wanted = || serde::de::Error::custom(format!("protocol {text:?} is not tcp, udp or sctp"));
-    Protocol::parse(text).ok_or_else(wanted)
-}
-
-fn host_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
-    match text.as_str() {
-        "" => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|_| serde::de::Error::custom(format!("hostIP {text:?} is no address"))),
+impl<'de> Deserialize<'de> for PortMapping {
+    /// The case of keys is no matter: containerd writes `HostPort`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_object(&Map::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
 impl PortMapping {
+    fn from_object(object: &Map<String, Value>) -> Result<Self, Error> {
+        let keys = Keys::new(object, "a port mapping");
+        let port = |key: &str| {
+            let number = keys.number(key)?.and_then(|port| u16::try_from(port).ok());
+            number.ok_or_else(|| keys.refuse(key, "a port"))
+        };
+        let protocol = match keys.text("protocol")? {
+            None | Some("") => Protocol::Tcp,
+            Some(text) => Protocol::parse(text).ok_or_else(|| keys.refuse("protocol", "tcp, udp or sctp"))?,
+        };
+        Ok(Self {
+            host_port: port("hostPort")?,
+            container_port: port("containerPort")?,
+            protocol,
+            host_ip: keys.parse("hostIP")?,
+        })
+    }
+
     /// Reads the form people type: `[HOST_IP:]HOST_PORT:PORT[/PROTOCOL]`, with ranges of equal length on both sides.
     pub fn parse(text: &str) -> Result<Vec<Self>, Error> {
         let refuse = |why: &str| {
@@ -142,6 +140,8 @@ mod tests {
         let read = |text| serde_json::from_str::<PortMapping>(text);
         let mapping = read(r#"{"hostPort":1,"containerPort":2,"protocol":"TCP","hostIP":""}"#).unwrap();
         assert_eq!((mapping.protocol, mapping.host_ip), (Protocol::Tcp, None));
+        let of_containerd = r#"{"ContainerPort":2,"HostIP":"","HostPort":1,"Protocol":"tcp"}"#;
+        assert_eq!(read(of_containerd).unwrap(), mapping);
         for bad in [
             r#"{"hostPort":70000,"containerPort":2}"#,
             r#"{"hostPort":1,"containerPort":2,"protocol":"icmp"}"#,

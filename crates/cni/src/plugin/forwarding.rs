@@ -7,8 +7,16 @@ use kernel::netlink::sysctl;
 use crate::contract::{AddResult, Error};
 
 /// The kernel speaks IPv6 (it may be built or booted without).
-pub(super) fn has_ipv6() -> bool {
+fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// The least MTU with which the kernel speaks IPv6 on a link (RFC 8200, section 5).
+const LEAST_MTU: u32 = 1280;
+
+/// A link of this MTU (none: the kernel's choice) speaks IPv6, so that the kernel takes what is said of it there.
+pub(super) fn link_has_ipv6(mtu: Option<u32>) -> bool {
+    mtu.is_none_or(|mtu| mtu >= LEAST_MTU) && has_ipv6()
 }
 
 /// Lets the host forward. It stays on afterwards: docs/adr/0004-ip-forward.md says why.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::conf::Conf;
 use super::vlan;
 use crate::contract::{AddResult, Code, Error, hash};
-use crate::plugin::forwarding::{forward, has_ipv6};
+use crate::plugin::forwarding::{forward, link_has_ipv6};
 use crate::plugin::interface::vanished;
 use crate::plugin::masquerade;
 
@@ -97,7 +97,7 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
         outcome => outcome.map_err(|e| vlan::without_vlans(conf, e))?,
     }
-    if has_ipv6() {
+    if link_has_ipv6(conf.mtu) {
         // While its link-local address is being probed, a bridge solicits no neighbour: the first container's first
         // second would be lost. Nobody else has this address.
         sysctl::write(&format!("net/ipv6/conf/{}/accept_dad", conf.bridge), "0")?;
@@ -141,7 +141,10 @@ fn give_address(conf: &Conf, link: &Link, gateway: IpNet, socket: &mut Socket) -
     let Some(first) = others.first() else { return Ok(()) };
     let mut batch = Batch::new();
     if conf.force_address {
-        others.iter().for_each(|other| batch.delete_address(other));
+        // With the first address of a subnet the kernel takes away those that came after it: ours, too.
+        batch.delete_address(&address);
+        others.iter().rev().for_each(|other| batch.delete_address(other));
+        batch.add_address(&address);
         return Ok(socket.run(&batch)?);
     }
     batch.delete_address(&address);

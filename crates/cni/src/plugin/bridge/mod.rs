@@ -13,7 +13,7 @@ use std::time::Duration;
 use kernel::netlink::{self, Batch, IpNet, Kind, Link, NewLink, Peer, Protocol, SetLink, Socket};
 use ledger::{Effect, Record};
 
-use super::forwarding::has_ipv6;
+use super::forwarding::link_has_ipv6;
 use super::inside::{Duplicates, Inside, Manner};
 use super::interface::{all, collect_cables, describe, mac_in, mac_of, sandbox, unplug, vanished, veth_name};
 use super::table::Part;
@@ -173,7 +173,7 @@ fn cable(
     let alias = request.alias();
     // A port of a VLAN is plugged in by its number, which it has after this.
     let mut port = SetLink::named(veth).up(!conf.has_vlans()).alias(&alias);
-    if has_ipv6() {
+    if link_has_ipv6(mtu) {
         // A port is nobody's address: without one the kernel has less to do when it comes up.
         port = port.no_link_local();
     }

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::conf::Conf;
 use crate::contract::{Code, Error, hash};
-use crate::plugin::forwarding::has_ipv6;
+use crate::plugin::forwarding::link_has_ipv6;
 use crate::plugin::interface::{broken, vanished};
 
 /// The VLAN that Linux puts every new port into.
@@ -109,7 +109,7 @@ fn make_gateway(conf: &Conf, vlan: u16, name: &str, bridge: &Link, socket: &mut 
     let mut batch = leave_default(conf, &port, socket)?;
     batch.set_bridge_pvid(port.index, vlan);
     let mut set = SetLink::index(port.index).up(true);
-    if has_ipv6() {
+    if link_has_ipv6(mtu) {
         set = set.no_link_local();
     }
     batch.set_link(&set);

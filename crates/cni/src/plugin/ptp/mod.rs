@@ -10,7 +10,7 @@ use kernel::netlink::{self, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socke
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
-use super::forwarding::{forward, has_ipv6};
+use super::forwarding::{forward, link_has_ipv6};
 use super::inside::{Inside, Manner};
 use super::interface::{
     all, broken, collect_cables, describe, mac_of, made, sandbox, unplug, vanished, veth_name,
@@ -135,7 +135,7 @@ fn cable(
     let alias = request.alias();
     let set = SetLink::named(veth).alias(&alias);
     let ipv6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
-    batch.set_link(&match (ipv6, has_ipv6()) {
+    batch.set_link(&match (ipv6, link_has_ipv6(conf.mtu)) {
         (true, _) => set,
         (false, true) => set.up(true).no_link_local(),
         (false, false) => set.up(true),
