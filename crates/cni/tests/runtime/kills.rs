@@ -46,7 +46,8 @@ fn a_killed_add_leaves_nothing_behind_del() {
             let when = format!("ADD killed after {moment:?} of {whole:?}, round {round}");
             assert_same(&before, &chain.look(), when);
         }
-        assert!(killed > kills() / 4, "only {killed} were killed before their end");
+        // How many depends on what else the machine does; some must be, or this shows nothing.
+        assert!(killed > kills() / 10, "only {killed} were killed before their end");
     });
 }
 
@@ -74,6 +75,7 @@ fn a_killed_del_leaves_nothing_behind_the_next() {
             let when = format!("DEL killed after {moment:?} of {whole:?}, round {round}");
             assert_same(&before, &chain.look(), when);
         }
-        assert!(killed > kills() / 4, "only {killed} were killed before their end");
+        // How many depends on what else the machine does; some must be, or this shows nothing.
+        assert!(killed > kills() / 10, "only {killed} were killed before their end");
     });
 }
