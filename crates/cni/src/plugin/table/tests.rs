@@ -56,7 +56,7 @@ fn an_older_table_is_brought_up_to_date_and_keeps_its_elements() {
             }
             let there = listed();
             for words in
-                ["tcp . 8080 comment \"net/a/eth0\" : 10.88.0.2 . 80", "\"br0\" . 10.88.0.0/16", "layout_2"]
+                [". 8080 comment \"net/a/eth0\" : 10.88.0.2 . 80", "\"br0\" . 10.88.0.0/16", "layout_2"]
             {
                 assert!(there.contains(words), "{words}: {there}");
             }
