@@ -8,10 +8,13 @@
 //! Entry points: [`caller::Caller`] with [`plugin::builtins`] and [`caller::default_network`].
 //!
 //! **What it never does**: it forks no helper program (`ip`, `nft`, `iptables`); it never moves the calling thread
-//! into another network namespace; it makes no network namespace and deletes none; it decides on no owner (that is
+//! into another network namespace; it makes no network namespace and deletes none (STATUS tries
+//! in one that vanishes with the attempt); it decides on no owner (that is
 //! the [`ledger::Record`] it is given).
 //!
-//! Invariants: every effect is recorded before it happens; whatever a container has is named for it (links by a hash
+//! Invariants: every effect is recorded before it happens, but for what an inverse of the ledger would destroy or what is
+//! several programs' own: the device that `host-device` moves (its alias tells where it belongs), `tuning`'s file of former
+//! values, host-local's index and last address, the DHCP daemon's leases. Whatever a container has is named for it (links by a hash
 //! of instance, container and interface, rules and leases by its id), so nothing of another's is ever deleted; DEL
 //! works without the namespace and without the cache, and any number of times.
 

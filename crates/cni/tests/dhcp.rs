@@ -360,7 +360,7 @@ fn without_a_daemon_status_says_so_and_del_succeeds() {
 }
 
 #[test]
-#[ignore = "needs Debian's dnsmasq-base and containernetworking-plugins, or SEXTANT_REFERENCE_CNI=DIR"]
+#[ignore = "needs Debian's dnsmasq-base and containernetworking-plugins, or SEXTANT_CNI_REFERENCE=DIR"]
 fn the_reference_plugin_and_daemon_understand_ours() {
     let reference = programs::reference("dhcp");
     let options = ["-O", "3,10.9.0.1", "-O", "33,10.0.0.0,10.9.0.2"];

@@ -222,7 +222,7 @@ fn killed_at_any_moment_nothing_is_lost_or_given_twice() {
 }
 
 #[test]
-#[ignore = "needs the reference plugin: Debian's containernetworking-plugins, or SEXTANT_REFERENCE_CNI=DIR"]
+#[ignore = "needs the reference plugin: Debian's containernetworking-plugins, or SEXTANT_CNI_REFERENCE=DIR"]
 fn shares_a_subnet_with_the_reference_plugin() {
     let reference = programs::reference("host-local");
     let mut network = Network::new(json!({ "subnet": "10.5.0.0/26" }));

@@ -75,6 +75,16 @@ impl Inside {
         Ok(self.socket.run(&batch)?)
     }
 
+    /// CHECK: the attachment's interface, which is the other end of the host's `near`.
+    pub(super) fn far_end(&mut self, near: &Link, request: &Request<'_>) -> Result<Link, Error> {
+        let ifname = &request.attachment.ifname;
+        let link = self.link(ifname)?.ok_or_else(|| broken(format!("link {ifname} is not there")))?;
+        if link.kind == "veth" && link.peer == Some(near.index) {
+            return Ok(link);
+        }
+        Err(broken(format!("link {ifname} is not the other end of {}", near.name)))
+    }
+
     /// CHECK: `link` has the MAC and the addresses, and its namespace the routes, that ADD said it gave to them.
     pub(super) fn check(&mut self, link: &Link, request: &Request<'_>) -> Result<(), Error> {
         let Some(previous) = request.previous else { return Ok(()) };

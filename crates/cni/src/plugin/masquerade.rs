@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use kernel::netlink::{IpNet, Protocol, Socket};
-use kernel::nft::{Element, Expression, Family, Field, Hook, Meta, Register, Set, Value, Verdict};
+use kernel::nft::{Expression, Family, Field, Hook, Meta, Register, Set, Value, Verdict};
 use ledger::Record;
 
 use super::interface::broken;
@@ -135,8 +135,7 @@ pub(super) fn leave_hosts(table: &Table, holder: &str, ips: Option<&[Ip]>) -> Re
 /// GC: lets go of the addresses of all whose holders are stale.
 pub(super) fn collect_hosts(table: &Table, holders: &Holders) -> Result<(), Error> {
     let mut socket = Socket::open(Protocol::Netfilter)?;
-    let stale = |element: &Element| element.comment.as_deref().is_some_and(|holder| holders.is_stale(holder));
-    let held = table.held(&HOSTS, stale, &mut socket)?;
+    let held = table.stale(&HOSTS, holders, &mut socket)?;
     table.delete(&held, &mut socket)
 }
 

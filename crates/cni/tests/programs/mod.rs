@@ -35,7 +35,7 @@ pub(crate) fn ours(name: &'static str) -> Program {
 
 /// The reference's.
 pub(crate) fn reference(name: &'static str) -> Program {
-    let dir = std::env::var("SEXTANT_REFERENCE_CNI").unwrap_or("/usr/lib/cni".into());
+    let dir = std::env::var("SEXTANT_CNI_REFERENCE").unwrap_or("/usr/lib/cni".into());
     let path = PathBuf::from(dir).join(name);
     assert!(path.is_file(), "{} is not there: install containernetworking-plugins", path.display());
     Program { path, name, ifname: "eth0", args: "", others: "/none".into() }

@@ -150,6 +150,16 @@ pub(crate) fn snapshot() -> String {
     last
 }
 
+/// Without IPv6's link-local and multicast ones: as with such addresses, the kernel makes them up to a second after the link.
+fn routes(listed: &str) -> String {
+    let routes: Vec<serde_json::Value> = serde_json::from_str(listed).unwrap();
+    let of_a_link = |route: &&serde_json::Value| {
+        route["dst"].as_str().is_some_and(|dst| dst.starts_with("fe80:") || dst == "ff00::/8")
+    };
+    let kept = routes.iter().filter(|route| !of_a_link(route));
+    kept.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 fn look() -> String {
     let run = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().unwrap();
@@ -159,7 +169,7 @@ fn look() -> String {
     [
         run("ip", &["-j", "link"]),
         run("ip", &["-j", "-4", "addr"]),
-        run("ip", &["-j", "route", "show", "table", "all"]),
+        routes(&run("ip", &["-j", "route", "show", "table", "all"])),
         run("nft", &["-j", "list", "ruleset"]),
     ]
     .join("\n")

@@ -41,11 +41,7 @@ pub(super) fn check(conf: &Conf, request: &Request<'_>) -> Result<(), Error> {
     vlan::check(conf, &near, &mut socket)?;
 
     let mut inside = Inside::open(request.attachment.netns()?)?;
-    let ifname = &request.attachment.ifname;
-    let link = inside.link(ifname)?.ok_or_else(|| broken(format!("link {ifname} is not there")))?;
-    if link.kind != "veth" || link.peer != Some(near.index) {
-        return Err(broken(format!("link {ifname} is not the other end of {veth}")));
-    }
+    let link = inside.far_end(&near, request)?;
     inside.check(&link, request)?;
     if conf.ip_masq {
         masquerade::check_networks(&conf.table, &conf.gateway_name(), &previous.ips)?;

@@ -86,11 +86,7 @@ impl Plugin for Firewall {
         let table = Table::of(&request.keys())?;
         let holders = request.valid_holders()?;
         let mut socket = Socket::open(Protocol::Netfilter)?;
-        let stale = table.held(
-            &HELD,
-            |element| element.comment.as_ref().is_some_and(|holder| holders.is_stale(holder)),
-            &mut socket,
-        )?;
+        let stale = table.stale(&HELD, &holders, &mut socket)?;
         table.delete(&stale, &mut socket)
     }
 

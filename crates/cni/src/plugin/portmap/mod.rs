@@ -126,11 +126,7 @@ impl Plugin for Portmap {
         let table = Table::of(&request.keys())?;
         let holders = request.valid_holders()?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
-        let stale = table.held(
-            &elements::held_sets(),
-            |element| element.comment.as_ref().is_some_and(|holder| holders.is_stale(holder)),
-            &mut socket,
-        )?;
+        let stale = table.stale(&elements::held_sets(), &holders, &mut socket)?;
         unpublish(&table, stale, &mut socket)
     }
 

@@ -80,11 +80,7 @@ impl Plugin for Ptp {
             .filter(|near| near.kind == "veth" && near.is_up())
             .ok_or_else(|| broken(format!("link {veth} is not there or down")))?;
         let mut inside = Inside::open(request.attachment.netns()?)?;
-        let ifname = &request.attachment.ifname;
-        let link = inside.link(ifname)?.ok_or_else(|| broken(format!("link {ifname} is not there")))?;
-        if link.kind != "veth" || link.peer != Some(near.index) {
-            return Err(broken(format!("link {ifname} is not the other end of {veth}")));
-        }
+        let link = inside.far_end(&near, request)?;
         inside.check(&link, request)?;
         routes::check(&routes::ways(previous)?, &near, &mut socket)?;
         if conf.ip_masq {

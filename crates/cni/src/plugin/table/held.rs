@@ -6,7 +6,7 @@ use ledger::{Effect, Record};
 use rustix::io::Errno;
 
 use super::Table;
-use crate::contract::Error;
+use crate::contract::{Error, Holders};
 
 /// An element of one of the tables' sets and maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +111,18 @@ impl Table {
             })?;
         }
         Ok(())
+    }
+
+    /// GC: the elements of `sets` whose holders are stale.
+    pub(in crate::plugin) fn stale(
+        &self,
+        sets: &[(Family, &'static str)],
+        holders: &Holders,
+        socket: &mut Socket,
+    ) -> Result<Vec<Held>, Error> {
+        let is =
+            |element: &Element| element.comment.as_deref().is_some_and(|holder| holders.is_stale(holder));
+        self.held(sets, is, socket)
     }
 
     /// Writes down that `held` are about to be made.
