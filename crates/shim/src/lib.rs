@@ -14,6 +14,7 @@
 pub mod client;
 pub mod protocol;
 mod server;
+pub mod spawn;
 
 pub use oci_runtime::timestamp;
 
@@ -23,18 +24,24 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A socket's path, as short as the kernel wants it (108 bytes): the directory is named by a descriptor.
-struct ShortPath {
+#[derive(Debug)]
+pub struct ShortPath {
     _dir: OwnedFd,
     path: PathBuf,
 }
 
 impl ShortPath {
-    fn path(&self) -> &Path {
+    /// The path to connect or bind to, while this lives.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-fn short_path(path: &Path) -> io::Result<ShortPath> {
+/// `path` in few bytes.
+///
+/// # Errors
+/// It names no file in a directory, or that directory cannot be opened.
+pub fn short_path(path: &Path) -> io::Result<ShortPath> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket needs a directory and a name"));
     };

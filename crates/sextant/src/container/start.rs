@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kernel::process::{CStrings, Child, Program};
+use kernel::process::Child;
 use ledger::{Effect, Owner, Record as _};
 use oci_image::store::Store;
 use oci_runtime::contract::{NamespaceType, Spec};
@@ -170,44 +169,12 @@ fn request(instance: &Instance, store: &Store, record: &Record, bundle: &Path) -
     Ok(request)
 }
 
-/// Starts the shim from a read-only detached copy of its binary. Its standard error is a file in the state directory.
+/// Starts the shim. Its standard error is a file in the state directory.
 fn spawn_shim(instance: &Instance, record: &Record) -> Result<(OwnedFd, Child)> {
-    let (ours, theirs) = UnixStream::pair().context(|| "make a channel to the shim".into())?;
-    let (ours, theirs): (OwnedFd, OwnedFd) = (ours.into(), theirs.into());
-    let own = kernel::mount::own_program()?;
-    let small = small_shim();
-    let file = small.as_ref().unwrap_or(&own);
-    let open = |path: &Path| {
-        fs::File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .context(|| format!("open {}", path.display()))
-    };
-    let null = open(Path::new("/dev/null"))?;
-    let errors = open(&instance.state_dir(&record.id).join("shim.err"))?;
-    let program = Program {
-        file: file.as_fd(),
-        args: CStrings::new(["sextant-shim", &record.name])?,
-        env: CStrings::new(["RUST_BACKTRACE=0"])?,
-        fds: vec![null.as_fd(), null.as_fd(), errors.as_fd(), theirs.as_fd(), own.as_fd()],
-    };
-    Ok((ours, kernel::process::spawn(&program)?))
-}
-
-/// The small build of the shim, where it is installed beside this program; this program is a shim too.
-///
-/// One that is older than this program is of another version, left behind by an upgrade or a build.
-fn small_shim() -> Option<OwnedFd> {
-    let own = std::env::current_exe().ok()?;
-    let small = own.with_file_name("sextant-shim");
-    let age = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    if age(&small)? < age(&own)? {
-        return None;
-    }
-    kernel::mount::read_only_program(&kernel::process::cstring(small.as_os_str().as_encoded_bytes()).ok()?)
-        .ok()
+    let errors = instance.state_dir(&record.id).join("shim.err");
+    shim::spawn::Binary::find()?
+        .spawn(&record.name, &errors, true)
+        .context(|| format!("start the shim of container {}", record.name))
 }
 
 /// A connection to a running container's shim.
