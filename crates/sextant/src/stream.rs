@@ -154,8 +154,12 @@ fn forward(
             send_size(client, stream)?;
         } else if carry.forward {
             // A process that has just ended gets no signal; its end is on the way.
-            let _ =
-                client.kill_nowait(&KillRequest { exec_id: carry.exec_id.to_owned(), signal, all: false });
+            let _ = client.kill_nowait(&KillRequest {
+                exec_id: carry.exec_id.to_owned(),
+                signal,
+                all: false,
+                container: String::new(),
+            });
         } else {
             // Nothing is dropped on the way out: the terminal is given back by hand.
             drop(raw.take());

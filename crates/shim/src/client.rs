@@ -1,4 +1,8 @@
 //! The caller's side: one connection to a shim, blocking.
+//!
+//! Where a method takes a container's id, the empty one is the only container there is. One connection carries any
+//! number of calls and streams, but a client that does not read one of its streams holds all of them back: give a stream
+//! of output a connection of its own.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -9,9 +13,10 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use crate::protocol::{
-    AttachRequest, CreateRequest, Empty, ExecRequest, Exited, Frame, FrameError, Input, KillRequest, Kind,
-    Output, Pids, ProcessRequest, REMOTE_CLOSED, REMOTE_OPEN, Request, ResizeRequest, Response, SERVICE,
-    Started, State, Status, StopRequest,
+    self, AttachRequest, ContainerEvent, ContainerRequest, CreateRequest, Empty, ExecRequest, Exited, Frame,
+    FrameError, Input, KillRequest, Kind, Method, Output, ProcessRequest, REMOTE_CLOSED, REMOTE_OPEN,
+    Request, ResizeRequest, Response, SERVICE, SandboxReply, SandboxRequest, Started, State, Status,
+    StopRequest, UpdateRequest,
 };
 
 /// Why a shim could not be asked, or what it answered.
@@ -91,10 +96,10 @@ impl Client {
         send_all(&self.socket, &bytes)
     }
 
-    fn open(&mut self, method: &str, payload: &impl Message, flags: u8) -> Result<u32> {
+    fn open<Q: Message, A>(&mut self, method: &Method<Q, A>, payload: &Q, flags: u8) -> Result<u32> {
         let request = Request {
             service: SERVICE.into(),
-            method: method.into(),
+            method: method.name.into(),
             payload: payload.encode_to_vec(),
             timeout_nano: 0,
         };
@@ -129,80 +134,124 @@ impl Client {
         }
     }
 
-    fn call<T: Message + Default>(&mut self, method: &str, request: &impl Message) -> Result<T> {
+    /// Calls a method and waits for the answer.
+    pub fn call<Q: Message, A: Message + Default>(
+        &mut self,
+        method: &Method<Q, A>,
+        request: &Q,
+    ) -> Result<A> {
         let stream = self.open(method, request, REMOTE_CLOSED)?;
         loop {
             let frame = self.receive()?;
             // What still comes of an earlier stream is nobody's any more.
             if frame.stream == stream && frame.kind == Kind::Response {
-                return Ok(T::decode(&*answer(&frame.payload)?)?);
+                return Ok(A::decode(&*answer(&frame.payload)?)?);
             }
         }
     }
 
-    /// Makes the container. Its program waits for [`start`](Self::start).
+    /// Makes the shim a pod's: see [`SandboxRequest`].
+    pub fn sandbox(&mut self, request: &SandboxRequest) -> Result<SandboxReply> {
+        self.call(&protocol::SANDBOX, request)
+    }
+
+    /// Makes a container. Its program waits for [`start`](Self::start).
     pub fn create(&mut self, request: &CreateRequest) -> Result<Started> {
-        self.call("Create", request)
+        self.call(&protocol::CREATE, request)
     }
 
-    /// Executes the container's program.
-    pub fn start(&mut self) -> Result<Started> {
-        self.call("Start", &Empty {})
+    /// Executes a container's program.
+    pub fn start(&mut self, container: &str) -> Result<Started> {
+        self.call(&protocol::START, &of(container))
     }
 
-    /// What a process is doing.
-    pub fn state(&mut self, exec_id: &str) -> Result<State> {
-        self.call("State", &ProcessRequest { exec_id: exec_id.into() })
+    /// What a process is doing; the empty `exec_id` is the container's own.
+    pub fn state(&mut self, container: &str, exec_id: &str) -> Result<State> {
+        self.call(&protocol::STATE, &process(container, exec_id))
+    }
+
+    /// What every container is doing.
+    pub fn list(&mut self) -> Result<Vec<State>> {
+        Ok(self.call(&protocol::LIST, &Empty {})?.containers)
     }
 
     /// Waits for a process's end.
-    pub fn wait(&mut self, exec_id: &str) -> Result<Exited> {
-        self.call("Wait", &ProcessRequest { exec_id: exec_id.into() })
+    pub fn wait(&mut self, container: &str, exec_id: &str) -> Result<Exited> {
+        self.call(&protocol::WAIT, &process(container, exec_id))
     }
 
     /// Sends a signal.
     pub fn kill(&mut self, request: &KillRequest) -> Result<()> {
-        self.call::<Empty>("Kill", request).map(drop)
+        self.call(&protocol::KILL, request).map(drop)
     }
 
     /// Sends a signal without waiting for the answer, while a stream is being read.
     pub fn kill_nowait(&mut self, request: &KillRequest) -> Result<()> {
-        self.open("Kill", request, REMOTE_CLOSED).map(drop)
+        self.open(&protocol::KILL, request, REMOTE_CLOSED).map(drop)
     }
 
-    /// Ends the container, and returns when it has.
+    /// Ends a container, and returns when it has ended.
     pub fn stop(&mut self, request: &StopRequest) -> Result<Exited> {
-        self.call("Stop", request)
+        self.call(&protocol::STOP, request)
     }
 
     /// Changes a terminal's size.
     pub fn resize(&mut self, request: &ResizeRequest) -> Result<()> {
-        self.call::<Empty>("Resize", request).map(drop)
+        self.call(&protocol::RESIZE, request).map(drop)
     }
 
-    /// The container's processes.
-    pub fn pids(&mut self) -> Result<Vec<i32>> {
-        Ok(self.call::<Pids>("Pids", &Empty {})?.pids)
+    /// A container's processes.
+    pub fn pids(&mut self, container: &str) -> Result<Vec<i32>> {
+        Ok(self.call(&protocol::PIDS, &of(container))?.pids)
     }
 
-    /// Freezes the container.
-    pub fn pause(&mut self) -> Result<()> {
-        self.call::<Empty>("Pause", &Empty {}).map(drop)
+    /// Freezes a container.
+    pub fn pause(&mut self, container: &str) -> Result<()> {
+        self.call(&protocol::PAUSE, &of(container)).map(drop)
     }
 
     /// Lets a frozen container go on.
-    pub fn resume(&mut self) -> Result<()> {
-        self.call::<Empty>("Resume", &Empty {}).map(drop)
+    pub fn resume(&mut self, container: &str) -> Result<()> {
+        self.call(&protocol::RESUME, &of(container)).map(drop)
     }
 
-    /// Opens the log file anew, after somebody moved it away.
-    pub fn reopen_log(&mut self) -> Result<()> {
-        self.call::<Empty>("ReopenLog", &Empty {}).map(drop)
+    /// Changes a container's limits. Returns what could not be done in full.
+    pub fn update(&mut self, request: &UpdateRequest) -> Result<Vec<String>> {
+        Ok(self.call(&protocol::UPDATE, request)?.warnings)
+    }
+
+    /// Opens a container's log anew, after somebody moved it away.
+    pub fn reopen_log(&mut self, container: &str) -> Result<()> {
+        self.call(&protocol::REOPEN_LOG, &of(container)).map(drop)
+    }
+
+    /// Forgets a container that has ended or was never started. Its cgroup stays.
+    pub fn delete(&mut self, container: &str) -> Result<()> {
+        self.call(&protocol::DELETE, &of(container)).map(drop)
+    }
+
+    /// Begins to hear of what happens to the shim's containers: [`next_event`](Self::next_event).
+    pub fn watch(&mut self) -> Result<u32> {
+        self.open(&protocol::EVENTS, &Empty {}, REMOTE_CLOSED)
+    }
+
+    /// The next event of the stream that [`watch`](Self::watch) opened.
+    pub fn next_event(&mut self, stream: u32) -> Result<ContainerEvent> {
+        loop {
+            let frame = self.receive()?;
+            if frame.stream != stream {
+                continue;
+            }
+            if frame.kind == Kind::Response {
+                answer(&frame.payload)?;
+            }
+            return Ok(ContainerEvent::decode(&*frame.payload)?);
+        }
     }
 
     /// Begins to stream to and from a process that is there.
     pub fn attach(&mut self, request: &AttachRequest) -> Result<u32> {
-        let stream = self.open("Attach", request, REMOTE_OPEN)?;
+        let stream = self.open(&protocol::ATTACH, request, REMOTE_OPEN)?;
         // The first message says that nothing is missed from here on.
         self.event(stream)?;
         Ok(stream)
@@ -210,7 +259,7 @@ impl Client {
 
     /// Brings a process in and begins to stream.
     pub fn exec(&mut self, request: &ExecRequest) -> Result<(u32, Started)> {
-        let stream = self.open("Exec", request, REMOTE_OPEN)?;
+        let stream = self.open(&protocol::EXEC, request, REMOTE_OPEN)?;
         loop {
             if let Event::Output(Output { started: Some(started), .. }) = self.event(stream)? {
                 return Ok((stream, started));
@@ -268,9 +317,10 @@ impl Client {
         self.send(&Frame { stream, kind: Kind::Data, flags: 0, payload: input.encode_to_vec() })
     }
 
-    /// Tells the shim that this client takes care of what is left of the container: it may go.
+    /// Ends a pod's shim, once no container of it runs any more. Tells another's that this client takes care of what is
+    /// left of the container: it may go.
     pub fn shutdown(&mut self) -> Result<()> {
-        self.call::<Empty>("Shutdown", &Empty {}).map(drop)
+        self.call(&protocol::SHUTDOWN, &Empty {}).map(drop)
     }
 
     /// A second handle on the connection, for a thread that only sends input.
@@ -279,8 +329,8 @@ impl Client {
     }
 
     /// Executes the container's program while its stream is being read: the answer is among the stream's events.
-    pub fn start_while_attached(&mut self) -> Result<Vec<(u32, Event)>> {
-        let stream = self.open("Start", &Empty {}, REMOTE_CLOSED)?;
+    pub fn start_while_attached(&mut self, container: &str) -> Result<Vec<(u32, Event)>> {
+        let stream = self.open(&protocol::START, &of(container), REMOTE_CLOSED)?;
         let mut early = Vec::new();
         loop {
             let frame = self.receive()?;
@@ -291,6 +341,14 @@ impl Client {
             early.push((frame.stream, event(&frame)?));
         }
     }
+}
+
+fn of(container: &str) -> ContainerRequest {
+    ContainerRequest { container: container.to_owned() }
+}
+
+fn process(container: &str, exec_id: &str) -> ProcessRequest {
+    ProcessRequest { exec_id: exec_id.to_owned(), container: container.to_owned() }
 }
 
 /// A shim that is gone is an error, also to a command line that wants to end by SIGPIPE with its reader.

@@ -89,7 +89,7 @@ impl Bench {
                 lower: vec!["/".into()],
                 upper: self.path("upper"),
                 work: self.path("work"),
-                directory: String::new(),
+                ..Rootfs::default()
             }),
             log: self.path("log"),
             state: self.path("state"),
@@ -100,7 +100,9 @@ impl Bench {
     fn create(&mut self, script: &str) -> u32 {
         let request = CreateRequest { stdin: true, ..self.request(script, |_| {}) };
         self.client.create(&request).expect("a container");
-        self.client.attach(&AttachRequest { exec_id: String::new(), stdin: true }).expect("a stream")
+        self.client
+            .attach(&AttachRequest { exec_id: String::new(), stdin: true, container: String::new() })
+            .expect("a stream")
     }
 
     /// All that comes on a stream, as standard output, standard error and exit code.
@@ -124,7 +126,12 @@ impl Bench {
         let process = json!({"args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/usr/bin:/bin"],
             "user": {"uid": 0, "gid": 0}, "terminal": terminal, "consoleSize": {"height": 20, "width": 30}});
         let exec_id = format!("exec-{}", number());
-        let request = ExecRequest { exec_id, process: process.to_string().into_bytes(), stdin };
+        let request = ExecRequest {
+            exec_id,
+            process: process.to_string().into_bytes(),
+            stdin,
+            container: String::new(),
+        };
         self.client.exec(&request).expect("an exec").0
     }
 
@@ -139,7 +146,7 @@ impl Bench {
 fn output_exit_code_and_log_are_kept() {
     let mut bench = Bench::new();
     let stream = bench.create("echo out; echo err >&2; exit 5");
-    let early = bench.client.start_while_attached().expect("started");
+    let early = bench.client.start_while_attached("").expect("started");
     let (mut out, mut err, mut code) = (String::new(), String::new(), None);
     for (_, event) in early {
         match event {
@@ -155,7 +162,7 @@ fn output_exit_code_and_log_are_kept() {
         (out, err, code) = (out + &o, err + &e, Some(c));
     }
     assert_eq!((out.as_str(), err.as_str(), code), ("out\n", "err\n", Some(5)));
-    assert_eq!(bench.client.wait("").expect("the exit").code, 5);
+    assert_eq!(bench.client.wait("", "").expect("the exit").code, 5);
     let exit: Value =
         serde_json::from_slice(&fs::read(bench.dir.path().join("state/exit.json")).unwrap()).unwrap();
     assert_eq!((&exit["code"], &exit["oom"]), (&json!(5), &json!(false)));
@@ -169,7 +176,7 @@ fn output_exit_code_and_log_are_kept() {
 fn input_reaches_the_program_and_its_end_too() {
     let mut bench = Bench::new();
     let stream = bench.create("cat");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let mut input = bench.client.input(stream).unwrap();
     // More than a pipe and a socket hold together.
     let data: Vec<u8> = (0..2_000_000_u32).map(|n| b'a' + (n % 25) as u8).collect();
@@ -190,7 +197,7 @@ fn input_reaches_the_program_and_its_end_too() {
 fn a_slow_reader_loses_nothing() {
     let mut bench = Bench::new();
     let stream = bench.create("i=0; while [ $i -lt 20000 ]; do echo line-number-$i-of-many-lines-that-fill-the-buffers; i=$((i+1)); done");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     std::thread::sleep(Duration::from_millis(300));
     let (out, _, code) = bench.drain(stream);
     assert_eq!(code, 0);
@@ -201,7 +208,7 @@ fn a_slow_reader_loses_nothing() {
 fn processes_are_brought_in() {
     let mut bench = Bench::new();
     bench.create("echo up; exec sleep 60");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let stream = bench.exec("echo in; echo here > /dev/shm-not; hostname; exit 9", false, false);
     let (out, _, code) = bench.drain(stream);
     assert!(out.starts_with("in\n"), "{out:?}");
@@ -218,20 +225,24 @@ fn processes_are_brought_in() {
             .to_string()
             .into_bytes(),
         stdin: false,
+        container: String::new(),
     };
     let error = bench.client.exec(&missing).unwrap_err();
     assert!(error.to_string().starts_with("cannot execute \"/no/such\""), "{error}");
-    assert!(bench.client.pids().unwrap().len() == 1);
+    assert!(bench.client.pids("").unwrap().len() == 1);
 }
 
 #[test]
 fn stop_escalates_and_answers_at_the_end() {
     let mut bench = Bench::new();
     bench.create("trap '' TERM; echo up; while :; do sleep 1; done");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let began = Instant::now();
     std::thread::sleep(Duration::from_millis(100));
-    let exited = bench.client.stop(&StopRequest { signal: 15, timeout: 200 }).expect("stopped");
+    let exited = bench
+        .client
+        .stop(&StopRequest { signal: 15, timeout: 200, container: String::new() })
+        .expect("stopped");
     assert_eq!(exited.code, 137);
     assert!(began.elapsed() >= Duration::from_millis(200));
 }
@@ -243,30 +254,34 @@ fn a_container_is_started_again_until_the_limit() {
     request.set_restart(Restart::OnFailure);
     request.restart_limit = 2;
     bench.client.create(&request).expect("a container");
-    bench.client.start().expect("started");
-    let code = bench.client.wait("").expect("the exit").code;
+    bench.client.start("").expect("started");
+    let code = bench.client.wait("", "").expect("the exit").code;
     let log = fs::read_to_string(bench.dir.path().join("log")).unwrap();
     assert_eq!(code, 3, "{log}");
     assert_eq!(log.lines().count(), 3, "{log}");
-    assert_eq!(bench.client.state("").unwrap().restarts, 2);
+    assert_eq!(bench.client.state("", "").unwrap().restarts, 2);
 }
 
 #[test]
 fn a_frozen_container_stands_still() {
     let mut bench = Bench::new();
     bench.create("while :; do :; done");
-    bench.client.start().expect("started");
-    bench.client.pause().expect("paused");
-    assert!(bench.client.state("").unwrap().paused);
+    bench.client.start("").expect("started");
+    bench.client.pause("").expect("paused");
+    assert!(bench.client.state("", "").unwrap().paused);
     let error = bench.client.exec(&ExecRequest {
         exec_id: "x".into(),
         process: b"{\"args\":[\"/bin/true\"],\"cwd\":\"/\",\"user\":{\"uid\":0,\"gid\":0}}".to_vec(),
         stdin: false,
+        container: String::new(),
     });
     assert!(error.unwrap_err().to_string().contains("paused"));
-    bench.client.resume().expect("resumed");
-    bench.client.kill(&KillRequest { exec_id: String::new(), signal: 9, all: false }).unwrap();
-    assert_eq!(bench.client.wait("").unwrap().code, 137);
+    bench.client.resume("").expect("resumed");
+    bench
+        .client
+        .kill(&KillRequest { exec_id: String::new(), signal: 9, all: false, container: String::new() })
+        .unwrap();
+    assert_eq!(bench.client.wait("", "").unwrap().code, 137);
 }
 
 #[test]
@@ -277,10 +292,13 @@ fn others_connect_and_the_creator_may_leave() {
     request.stdin = true;
     request.on_exit = vec!["touch".into(), marker.clone()];
     bench.client.create(&request).expect("a container");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let socket = bench.dir.path().join("bundle/shim.sock");
     bench.client = Client::connect(&socket).expect("a second connection");
-    let stream = bench.client.attach(&AttachRequest { exec_id: String::new(), stdin: true }).unwrap();
+    let stream = bench
+        .client
+        .attach(&AttachRequest { exec_id: String::new(), stdin: true, container: String::new() })
+        .unwrap();
     bench
         .client
         .input(stream)
@@ -309,7 +327,7 @@ fn a_creator_that_dies_early_leaves_nothing() {
 #[test]
 fn bad_requests_are_answered() {
     let mut bench = Bench::new();
-    assert!(bench.client.start().unwrap_err().to_string().contains("not waiting to be started"));
+    assert!(bench.client.start("").unwrap_err().to_string().contains("not waiting to be started"));
     let mut request = bench.request("true", |c| c["process"]["cwd"] = json!("relative"));
     let error = bench.client.create(&request).unwrap_err().to_string();
     assert!(error.contains("process.cwd"), "{error}");
@@ -320,8 +338,8 @@ fn bad_requests_are_answered() {
     let request = bench.request("exit 0", |_| {});
     bench.client.create(&request).expect("a container");
     assert!(bench.client.create(&request).unwrap_err().to_string().contains("already"));
-    bench.client.start().expect("started");
-    assert_eq!(bench.client.wait("").unwrap().code, 0);
+    bench.client.start("").expect("started");
+    assert_eq!(bench.client.wait("", "").unwrap().code, 0);
 }
 
 /// Whether the shim waits in the kernel whenever it is looked at.
@@ -341,14 +359,16 @@ fn a_hang_up_is_not_told_again_and_again() {
     for script in ["exec <&-; sleep 60", "exec >&- 2>&-; sleep 60", "exec <&- >&- 2>&-; sleep 60"] {
         let mut bench = Bench::new();
         bench.create(script);
-        bench.client.start().expect("started");
+        bench.client.start("").expect("started");
         assert!(is_idle(&bench), "{script}");
         // A client that leaves, one that says that it sends no more, and an exec that leaves something behind.
         let socket = bench.dir.path().join("bundle/shim.sock");
         let half = std::os::unix::net::UnixStream::connect(&socket).unwrap();
         half.shutdown(std::net::Shutdown::Write).unwrap();
         let mut second = Client::connect(&socket).unwrap();
-        second.attach(&AttachRequest { exec_id: String::new(), stdin: true }).unwrap();
+        second
+            .attach(&AttachRequest { exec_id: String::new(), stdin: true, container: String::new() })
+            .unwrap();
         drop(second);
         let stream = bench.exec("sleep 60 & exit 3", false, false);
         assert_eq!(bench.drain(stream).2, 3);
@@ -360,17 +380,17 @@ fn a_hang_up_is_not_told_again_and_again() {
 fn what_a_process_leaves_running_does_not_hold_its_end_up() {
     let mut bench = Bench::new();
     bench.create("sleep 60");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let stream = bench.exec("yes & yes & yes & yes & yes & yes & exit 6", false, false);
     assert_eq!(bench.drain(stream).2, 6);
-    assert_eq!(bench.client.state("").unwrap().restarts, 0);
+    assert_eq!(bench.client.state("", "").unwrap().restarts, 0);
 }
 
 #[test]
 fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
     let mut bench = Bench::new();
     bench.create("while :; do kill -STOP -1; done");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let socket = bench.dir.path().join("bundle/shim.sock");
     let pid = bench.shim.pid;
     let children =
@@ -385,13 +405,21 @@ fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
             exec_id: format!("stopped-{n}"),
             process: process.to_string().into_bytes(),
             stdin: false,
+            container: String::new(),
         };
         others.push(std::thread::spawn(move || drop(client.exec(&request))));
     }
     std::thread::sleep(Duration::from_millis(200));
-    assert!(bench.client.state("").unwrap().running);
+    assert!(bench.client.state("", "").unwrap().running);
     assert!(children() > before);
-    assert_eq!(bench.client.stop(&StopRequest { signal: 9, timeout: 0 }).expect("stopped").code, 137);
+    assert_eq!(
+        bench
+            .client
+            .stop(&StopRequest { signal: 9, timeout: 0, container: String::new() })
+            .expect("stopped")
+            .code,
+        137
+    );
     for other in others {
         other.join().unwrap();
     }
@@ -401,7 +429,7 @@ fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
 fn a_terminal_takes_more_than_it_holds() {
     let mut bench = Bench::new();
     bench.create("sleep 60");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let stream = bench.exec("stty raw -echo; echo ready; sleep 0.3; head -c 300000 | wc -c", true, true);
     let mut out = Vec::new();
     while !String::from_utf8_lossy(&out).contains("ready") {
@@ -421,12 +449,15 @@ fn a_frozen_container_that_is_killed_starts_again_thawed() {
     let mut request = bench.request("sleep 60", |_| {});
     request.set_restart(Restart::Always);
     bench.client.create(&request).expect("a container");
-    bench.client.start().expect("started");
-    bench.client.pause().expect("paused");
-    bench.client.kill(&KillRequest { exec_id: String::new(), signal: 9, all: false }).unwrap();
+    bench.client.start("").expect("started");
+    bench.client.pause("").expect("paused");
+    bench
+        .client
+        .kill(&KillRequest { exec_id: String::new(), signal: 9, all: false, container: String::new() })
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let state = bench.client.state("").unwrap();
+        let state = bench.client.state("", "").unwrap();
         if state.restarts == 1 && state.running {
             assert!(!state.paused);
             break;
@@ -442,34 +473,37 @@ fn a_frozen_container_that_is_killed_starts_again_thawed() {
 fn more_clients_than_descriptors_end_no_shim() {
     let mut bench = Bench::new();
     bench.create("read line; exit 5");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let limit = rustix::process::Rlimit { current: Some(24), maximum: Some(24) };
     let shim = rustix::process::Pid::from_raw(bench.shim.pid);
     rustix::process::prlimit(shim, rustix::process::Resource::Nofile, limit).unwrap();
     let socket = bench.dir.path().join("bundle/shim.sock");
     let many: Vec<_> = (0..40).map(|_| std::os::unix::net::UnixStream::connect(&socket).unwrap()).collect();
     std::thread::sleep(Duration::from_millis(50));
-    assert!(bench.client.state("").unwrap().running);
+    assert!(bench.client.state("", "").unwrap().running);
     drop(many);
     let mut late = Client::connect(&socket).unwrap();
-    assert!(late.state("").unwrap().running);
+    assert!(late.state("", "").unwrap().running);
 }
 
 #[test]
 fn a_client_that_never_reads_does_not_keep_the_shim() {
     let mut bench = Bench::new();
     bench.create("read line; head -c 60000 /dev/zero; exit 5");
-    bench.client.start().expect("started");
+    bench.client.start("").expect("started");
     let socket = bench.dir.path().join("bundle/shim.sock");
     let mut stuck = Client::connect(&socket).unwrap();
-    let stream = stuck.attach(&AttachRequest { exec_id: String::new(), stdin: true }).unwrap();
+    let stream = stuck
+        .attach(&AttachRequest { exec_id: String::new(), stdin: true, container: String::new() })
+        .unwrap();
     // What a pipe holds, forty times over, is more than a socket does.
     for _ in 0..40 {
-        let ask = stuck.attach(&AttachRequest { exec_id: String::new(), stdin: false });
+        let ask =
+            stuck.attach(&AttachRequest { exec_id: String::new(), stdin: false, container: String::new() });
         assert!(ask.is_ok());
     }
     stuck.send_input(stream, &Input { data: b"go\n".to_vec(), ..Input::default() }).unwrap();
-    assert_eq!(bench.client.wait("").unwrap().code, 5);
+    assert_eq!(bench.client.wait("", "").unwrap().code, 5);
     bench.client.shutdown().unwrap();
     bench.wait_for_end();
     drop(stuck);

@@ -40,7 +40,7 @@ pub(super) fn start(instance: &Instance, args: &StartArgs) -> Result<ExitCode> {
         container::find(instance, &record.id)?;
         let mut running = container::start(instance, &store, record, &mut owner)?;
         running.warnings.iter().for_each(|w| eprintln!("sextant: warning: {w}"));
-        if let Err(error) = running.client.start() {
+        if let Err(error) = running.client.start("") {
             drop(running);
             let left = container::undo_run(instance, record, &mut owner);
             return Err(left
@@ -63,7 +63,12 @@ pub(super) fn kill(instance: &Instance, args: &KillArgs) -> Result<ExitCode> {
     let signal = signal(&args.signal)?;
     each(instance, &args.containers, |record| {
         let mut client = container::connect(instance, record)?;
-        Ok(client.kill(&KillRequest { exec_id: String::new(), signal, all: args.all })?)
+        Ok(client.kill(&KillRequest {
+            exec_id: String::new(),
+            signal,
+            all: args.all,
+            container: String::new(),
+        })?)
     })
 }
 
@@ -81,7 +86,7 @@ pub(super) fn wait(instance: &Instance, names: &[String]) -> Result<()> {
     for name in names {
         let record = container::find(instance, name)?;
         let code = match container::connect(instance, &record) {
-            Ok(mut client) => client.wait("").ok().map(|e| e.code),
+            Ok(mut client) => client.wait("", "").ok().map(|e| e.code),
             Err(_) => None,
         };
         // A shim that ended while we asked has written down how its container did.
@@ -100,7 +105,7 @@ pub(super) fn wait(instance: &Instance, names: &[String]) -> Result<()> {
 pub(super) fn pause(instance: &Instance, names: &[String], frozen: bool) -> Result<ExitCode> {
     each(instance, names, |record| {
         let mut client = container::connect(instance, record)?;
-        if frozen { Ok(client.pause()?) } else { Ok(client.resume()?) }
+        if frozen { Ok(client.pause("")?) } else { Ok(client.resume("")?) }
     })
 }
 

@@ -25,8 +25,12 @@ pub(super) fn run(instance: &Instance, args: &ExecArgs) -> Result<ExitCode> {
     let signals = stream::signals()?;
     let exec_id = container::exec_id()?;
     let bytes = serde_json::to_vec(&process).context(|| "write the process".into())?;
-    let request =
-        ExecRequest { exec_id: exec_id.clone(), process: bytes, stdin: args.interactive && !args.detach };
+    let request = ExecRequest {
+        exec_id: exec_id.clone(),
+        process: bytes,
+        stdin: args.interactive && !args.detach,
+        container: String::new(),
+    };
     let (stream, started) = client.exec(&request).map_err(|e| {
         let code = match e.code() {
             Some(code) if code == Code::NotFound as i32 => 127,
@@ -104,7 +108,7 @@ pub(super) fn attach(instance: &Instance, args: &AttachArgs) -> Result<ExitCode>
     let signals = stream::signals()?;
     // A terminal can always be typed at, also that of a container that was started without -i.
     let stdin = (record.stdin || record.terminal) && !args.no_stdin;
-    let stream = client.attach(&AttachRequest { exec_id: String::new(), stdin })?;
+    let stream = client.attach(&AttachRequest { exec_id: String::new(), stdin, container: String::new() })?;
     let carry =
         Carry { exec_id: "", stdin, terminal: record.terminal, forward: !record.terminal && !args.no_stdin };
     match stream::carry(&mut client, stream, carry, &signals, Vec::new())? {

@@ -41,13 +41,13 @@ pub(super) fn run(instance: &Instance, args: &RunArgs) -> Result<ExitCode> {
         running.warnings.iter().for_each(|w| eprintln!("sextant: warning: {w}"));
     }
     if args.detach {
-        running.client.start().map_err(|e| undo_start(owner, &e))?;
+        running.client.start("").map_err(|e| undo_start(owner, &e))?;
         println!("{}", record.id);
         return Ok(ExitCode::SUCCESS);
     }
-    let attach = AttachRequest { exec_id: String::new(), stdin: args.interactive };
+    let attach = AttachRequest { exec_id: String::new(), stdin: args.interactive, container: String::new() };
     let stream = running.client.attach(&attach)?;
-    let early = match running.client.start_while_attached() {
+    let early = match running.client.start_while_attached("") {
         Ok(early) => early,
         Err(e) => return Err(undo_start(owner, &e)),
     };

@@ -46,7 +46,7 @@ pub(crate) fn is_stale(instance: &Instance, record: &Record) -> bool {
 /// What the container is doing, as its shim says.
 pub(crate) fn state_of(instance: &Instance, record: &Record) -> State {
     if shim(instance, record).is_some() {
-        let state = connect(instance, record).ok().and_then(|mut c| c.state("").ok());
+        let state = connect(instance, record).ok().and_then(|mut c| c.state("", "").ok());
         return match state {
             Some(state) if state.running => State::Running { pid: state.pid, paused: state.paused },
             Some(_) => State::Starting,
@@ -137,7 +137,7 @@ pub(crate) fn stop(instance: &Instance, record: &Record, signal: i32, timeout: D
         return first(settle(instance, &record.id));
     }
     let mut client = connect(instance, record)?;
-    let request = StopRequest { signal, timeout: timeout.as_millis() as u64 };
+    let request = StopRequest { signal, timeout: timeout.as_millis() as u64, container: String::new() };
     match client.stop(&request) {
         Ok(_) => {}
         // It ended while we asked.

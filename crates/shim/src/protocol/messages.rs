@@ -63,6 +63,28 @@ pub enum Code {
 #[derive(Clone, PartialEq, Message)]
 pub struct Empty {}
 
+/// A container of this shim. In every message that has one: the empty id is the only container there is.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerRequest {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub container: String,
+}
+
+/// A range of ids, as in `/proc/PID/uid_map`.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct IdMapping {
+    /// The first id inside.
+    #[prost(uint32, tag = "1")]
+    pub container_id: u32,
+    /// The first id outside.
+    #[prost(uint32, tag = "2")]
+    pub host_id: u32,
+    /// How many.
+    #[prost(uint32, tag = "3")]
+    pub size: u32,
+}
+
 /// The container's root: layers of an overlay, or a directory.
 #[derive(Clone, PartialEq, Message)]
 pub struct Rootfs {
@@ -78,6 +100,13 @@ pub struct Rootfs {
     /// Instead of all that: a directory to use as it is.
     #[prost(string, tag = "4")]
     pub directory: String,
+    /// With these the layers and `upper` are mapped: what belongs to 0 on disk belongs to the container's 0. `upper` and
+    /// `work` must have the same parent directory then.
+    #[prost(message, repeated, tag = "5")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// The same for groups. Both or none.
+    #[prost(message, repeated, tag = "6")]
+    pub gid_mappings: Vec<IdMapping>,
 }
 
 /// When a container that ended is started again.
@@ -98,8 +127,8 @@ pub struct CreateRequest {
     /// The container's id.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// A directory with `config.json`; the control socket (`shim.sock`) and the process's numbers (`process.json`)
-    /// are put there too.
+    /// A directory with `config.json`; the process's numbers (`process.json`) are put there too, and, unless the shim is
+    /// a pod's, its socket (`shim.sock`).
     #[prost(string, tag = "2")]
     pub bundle: String,
     /// The root.
@@ -120,9 +149,12 @@ pub struct CreateRequest {
     /// How often at most; 0 is without limit.
     #[prost(uint32, tag = "8")]
     pub restart_limit: u32,
-    /// Arguments of the program at descriptor 4, run when the container has ended and its creator is gone.
+    /// Arguments of the program at descriptor 4, run when the container has ended and its creator is gone. Not in a pod.
     #[prost(string, repeated, tag = "9")]
     pub on_exit: Vec<String>,
+    /// Standard input is closed when the first client that attached to it has left, or its input has ended.
+    #[prost(bool, tag = "10")]
+    pub stdin_once: bool,
 }
 
 /// Made, or started.
@@ -134,6 +166,10 @@ pub struct Started {
     /// What could not be done in full.
     #[prost(string, repeated, tag = "2")]
     pub warnings: Vec<String>,
+    /// The container's cgroup, below the root of every hierarchy; empty if it has none. Only systemd says where a scope
+    /// is, so this is the answer and not what was asked for. Set by Create.
+    #[prost(string, tag = "3")]
+    pub cgroup: String,
 }
 
 /// One process: the container's own (empty id), or one that was brought in.
@@ -142,6 +178,9 @@ pub struct ProcessRequest {
     /// Its id.
     #[prost(string, tag = "1")]
     pub exec_id: String,
+    /// Of which container.
+    #[prost(string, tag = "2")]
+    pub container: String,
 }
 
 /// Brings a process in and streams to and from it.
@@ -156,6 +195,9 @@ pub struct ExecRequest {
     /// The stream's input goes to it.
     #[prost(bool, tag = "3")]
     pub stdin: bool,
+    /// Into which container.
+    #[prost(string, tag = "4")]
+    pub container: String,
 }
 
 /// Streams to and from a process that is there.
@@ -167,6 +209,9 @@ pub struct AttachRequest {
     /// The stream's input goes to it.
     #[prost(bool, tag = "2")]
     pub stdin: bool,
+    /// Of which container.
+    #[prost(string, tag = "3")]
+    pub container: String,
 }
 
 /// On a stream, from the client.
@@ -217,7 +262,7 @@ pub struct Exited {
     /// Nanoseconds since 1970.
     #[prost(int64, tag = "2")]
     pub at: i64,
-    /// The out-of-memory killer struck in the container.
+    /// The out-of-memory killer struck in the container, and it did not end well (its code is not 0).
     #[prost(bool, tag = "3")]
     pub oom: bool,
 }
@@ -234,6 +279,9 @@ pub struct KillRequest {
     /// To every process of the container.
     #[prost(bool, tag = "3")]
     pub all: bool,
+    /// Of which container.
+    #[prost(string, tag = "4")]
+    pub container: String,
 }
 
 /// Ends the container: a signal, and after a time SIGKILL. It is not started again. The response comes at the end.
@@ -245,6 +293,9 @@ pub struct StopRequest {
     /// Milliseconds until SIGKILL.
     #[prost(uint64, tag = "2")]
     pub timeout: u64,
+    /// Which container.
+    #[prost(string, tag = "3")]
+    pub container: String,
 }
 
 /// Changes the terminal's size.
@@ -256,12 +307,15 @@ pub struct ResizeRequest {
     /// The size.
     #[prost(message, optional, tag = "2")]
     pub size: Option<Size>,
+    /// Of which container.
+    #[prost(string, tag = "3")]
+    pub container: String,
 }
 
 /// What a process is doing.
 #[derive(Clone, PartialEq, Message)]
 pub struct State {
-    /// Its number, 0 if it is not running.
+    /// Its number, 0 if it is not running. A process that was made and waits to be started has one.
     #[prost(int32, tag = "1")]
     pub pid: i32,
     /// The program runs.
@@ -279,6 +333,48 @@ pub struct State {
     /// How often it was started again.
     #[prost(uint32, tag = "6")]
     pub restarts: u32,
+    /// The container's id.
+    #[prost(string, tag = "7")]
+    pub container: String,
+    /// The container's cgroup, as in [`Started`].
+    #[prost(string, tag = "8")]
+    pub cgroup: String,
+    /// When it was last started, nanoseconds since 1970; 0 if it never was.
+    #[prost(int64, tag = "9")]
+    pub started_at: i64,
+    /// How many processes of the container the out-of-memory killer has killed.
+    #[prost(uint64, tag = "10")]
+    pub oom_kills: u64,
+    /// How many entries of the log could not be written.
+    #[prost(uint64, tag = "11")]
+    pub log_lost: u64,
+}
+
+/// All containers of the shim.
+#[derive(Clone, PartialEq, Message)]
+pub struct Containers {
+    /// Each container's own process.
+    #[prost(message, repeated, tag = "1")]
+    pub containers: Vec<State>,
+}
+
+/// Changes limits.
+#[derive(Clone, PartialEq, Message)]
+pub struct UpdateRequest {
+    /// Of which container.
+    #[prost(string, tag = "1")]
+    pub container: String,
+    /// `linux.resources` of the runtime specification, as JSON. What it does not name stays.
+    #[prost(bytes = "vec", tag = "2")]
+    pub resources: Vec<u8>,
+}
+
+/// What could not be done in full.
+#[derive(Clone, PartialEq, Message)]
+pub struct Warnings {
+    /// As sentences for the operator.
+    #[prost(string, repeated, tag = "1")]
+    pub warnings: Vec<String>,
 }
 
 /// The processes of the container.

@@ -2,9 +2,13 @@
 
 mod frame;
 mod messages;
+mod methods;
+mod pod;
 
 pub use frame::{Frame, FrameError, HEADER_LENGTH, Kind, MAX_PAYLOAD, REMOTE_CLOSED, REMOTE_OPEN};
 pub use messages::*;
+pub use methods::*;
+pub use pod::*;
 
 /// The service's name on the wire.
 pub const SERVICE: &str = "sextant.shim.v1.Shim";

@@ -55,7 +55,10 @@ impl Server {
         warnings: Vec<String>,
     ) -> Result<(), Refusal> {
         let Some(process) = self.processes.get_mut(id) else { return Ok(()) };
-        let started = Output { started: Some(Started { pid: child.pid, warnings }), ..Output::default() };
+        let started = Output {
+            started: Some(Started { pid: child.pid, warnings, ..Started::default() }),
+            ..Output::default()
+        };
         process.child = Some(child);
         if let Some(to) = process.attached.first()
             && let Some(connection) = self.connections.get_mut(&to.connection)

@@ -125,7 +125,7 @@ impl Server {
         self.container = Some(container);
         self.listen(&Path::new(&bundle).join("shim.sock")).map_err(Refusal::internal)?;
         self.watch_streams(FIRST).map_err(Refusal::internal)?;
-        now(&Started { pid, warnings })
+        now(&Started { pid, warnings, ..Started::default() })
     }
 
     fn start(&mut self) -> Result<Reply, Refusal> {
@@ -138,7 +138,7 @@ impl Server {
         process.child = Some(child);
         self.watch_end(FIRST).map_err(Refusal::internal)?;
         self.container_mut()?.note_start();
-        now(&Started { pid, warnings })
+        now(&Started { pid, warnings, ..Started::default() })
     }
 
     fn state(&self, id: &str) -> Result<State, Refusal> {
@@ -151,6 +151,7 @@ impl Server {
             exited: process.exited.clone(),
             terminal: process.terminal,
             restarts: container.restarts,
+            ..State::default()
         })
     }
 
@@ -217,8 +218,10 @@ impl Server {
         let ended = self.ended;
         self.process(&request.exec_id)?;
         let Some(process) = self.processes.get_mut(&request.exec_id) else { return Ok(Reply::Later) };
-        let started =
-            Output { started: Some(Started { pid: process.pid(), warnings: vec![] }), ..Output::default() };
+        let started = Output {
+            started: Some(Started { pid: process.pid(), ..Started::default() }),
+            ..Output::default()
+        };
         let exited = process.exited.clone().filter(|_| ended);
         if exited.is_none() {
             process.attached.push(StreamRef { input: request.stdin, ..to });

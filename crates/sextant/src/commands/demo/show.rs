@@ -95,7 +95,7 @@ fn start(story: &mut Story, place: &Place, words: &[&str]) -> Result<Started> {
     let details = store.details(&store.find(&args.image)?)?;
     let (record, mut owner) = container::create(instance, &store, &args, &Options::parse(&args)?, &details)?;
     let mut running = container::start(instance, &store, &record, &mut owner)?;
-    running.client.start()?;
+    running.client.start("")?;
     let all = begun.elapsed();
     let of = |interface: &str| {
         running.steps.iter().filter(|(i, ..)| *i == interface).map(|(.., t)| *t).sum::<Duration>()
@@ -126,7 +126,7 @@ fn talk(story: &mut Story, place: &Place, server: &Started, image: &str) -> Resu
     let client = start(story, place, &["--name", "client", "-d", image, "get", &inside])?;
     let Started { record, mut running } = client;
     let code = story.step("CNI", format!("the client asks {inside} across the bridge"), || {
-        Ok(running.client.wait("")?.code)
+        Ok(running.client.wait("", "")?.code)
     })?;
     let log = std::fs::read_to_string(record.log(place.instance())).unwrap_or_default();
     if code != 0 {
