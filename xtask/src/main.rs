@@ -1,14 +1,16 @@
-//! The developer's commands: `cargo xtask test`, `vm`, `soak`, `bench`, `conformance`, `dist`, `tidy`.
+//! The developer's commands: `cargo xtask test`, `vm`, `soak`, `bench`, `conformance`, `codegen`, `dist`, `tidy`.
 //!
 //! It builds, installs Debian packages (only those that are missing), runs every ring of tests and says what came of
 //! them. It forks the programs of others freely: they are what Sextant is compared with.
 //!
 //! **What it never does**: it is no part of the product and nothing of the product depends on it; it never touches an
-//! installed Sextant (each command works in directories of its own); it never changes a file under version control.
+//! installed Sextant (each command works in directories of its own); it never changes a file under version control (but `codegen`,
+//! whose purpose that is).
 //!
 //! Entry point: [`main`], one module a command.
 
 mod bench;
+mod codegen;
 mod conformance;
 mod dist;
 mod interop;
@@ -46,6 +48,8 @@ enum Command {
     Bench(bench::Bench),
     /// An upstream suite that you built, compared with docs/conformance
     Conformance(conformance::Conformance),
+    /// Rust of the .proto files, which is committed
+    Codegen(codegen::Codegen),
     /// Lays everything out as installed: bin/ cni/ systemd/ completions/ man/
     Dist(dist::Dist),
     /// What a machine can check of the house rules
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Vm(vm) => vm::run(&vm),
         Command::Bench(bench) => bench::run(&bench),
         Command::Conformance(conformance) => conformance::run(&conformance),
+        Command::Codegen(codegen) => codegen::run(&codegen),
         Command::Dist(dist) => dist::run(&dist),
         Command::Tidy => tidy::run(),
     };

@@ -1,0 +1,63 @@
+//! How a call of CRI fails.
+
+use std::fmt;
+
+use grpc::{Code, Status};
+
+/// A failure: what kind, which field of the request, and what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What kind of failure it is.
+    pub code: Code,
+    /// The field's path, as in the .proto file: `config.linux.resources.cpu_quota`; `None` for the request as a whole.
+    pub field: Option<String>,
+    /// What is wrong, with the value and what to do.
+    pub message: String,
+}
+
+impl Error {
+    /// A failure of the call as a whole.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, field: None, message: message.into() }
+    }
+
+    /// A field that no state of the machine would make right.
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: Code::InvalidArgument, field: Some(field.into()), message: message.into() }
+    }
+
+    /// `what` (a container, a pod, an image) of this id is not there.
+    #[must_use]
+    pub fn not_found(what: &str, id: &str) -> Self {
+        Self::new(Code::NotFound, format!("no {what} {id:?} is here"))
+    }
+
+    /// The same failure, in a field of what it was a failure of: prefixes the path.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        self.field = Some(match self.field {
+            Some(inner) => format!("{outer}.{inner}"),
+            None => outer.to_owned(),
+        });
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "{field}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(error.code, error.to_string())
+    }
+}

@@ -1,0 +1,9 @@
+//! Types of `runtime.v1`, and what a request must satisfy.
+
+mod error;
+mod secret;
+#[allow(missing_docs, reason = "the words of the .proto file are what there is")]
+pub mod v1;
+
+pub use error::Error;
+pub use grpc::Code;

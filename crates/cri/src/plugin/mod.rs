@@ -1,0 +1,4 @@
+//! Our runtime.
+
+mod dispatch;
+pub mod server;

@@ -1,0 +1,32 @@
+//! gRPC over unix sockets: calls with one answer, and calls with a stream of them.
+//!
+//! It is what Kubernetes' interfaces need of gRPC, over hyper's HTTP/2 and prost's messages: deadlines, statuses with
+//! texts, a limit on the size of messages, an orderly end. `cargo xtask codegen` makes a trait of each service, to be
+//! implemented, and a client of it; docs/adr says why this is not tonic.
+//!
+//! **What it never does**: it knows no service and no message of its own. It neither compresses nor reads what is
+//! compressed (it says so to the peer), takes no stream of requests, speaks no TLS and listens on no address: a socket
+//! file's permissions are the access control. It retries nothing and never opens a connection by itself.
+//!
+//! Entry points: [`Server`] with a [`Service`], [`Channel`].
+//!
+//! Invariants: a message is at most [`MAX_MESSAGE`] bytes, both ways, checked before memory is taken for it; a handler
+//! whose caller went away or ran out of time is dropped at its next await.
+
+mod body;
+mod client;
+mod frame;
+mod messages;
+mod server;
+mod service;
+mod status;
+mod timeout;
+
+pub use client::{Channel, Incoming};
+pub use messages::{Messages, Sender};
+pub use server::Server;
+pub use service::{Answer, Reply, Service, streaming, unary};
+pub use status::{Code, Error, Status};
+
+/// The largest message, in bytes: what Kubernetes' clients are set to.
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
