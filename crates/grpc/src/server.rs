@@ -179,7 +179,8 @@ async fn receive(mut body: Incoming) -> Result<Bytes, Status> {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    let is = |text: &[u8]| text.starts_with(b"application/grpc") && !text.starts_with(b"application/grpc-web");
+    let is =
+        |text: &[u8]| text.starts_with(b"application/grpc") && !text.starts_with(b"application/grpc-web");
     headers.get("content-type").is_some_and(|text| is(text.as_bytes()))
 }
 

@@ -25,6 +25,20 @@ pub fn pin_new_netns(path: &Path) -> Result<()> {
     })
 }
 
+/// Pins the namespace at `namespace` (a file of `/proc`) by a bind mount on `path` (a file this makes).
+///
+/// As with [`pin_new_netns`] the caller records the path before.
+pub fn pin(namespace: &Path, path: &Path) -> Result<()> {
+    rustix::fs::open(
+        path,
+        rustix::fs::OFlags::CREATE | rustix::fs::OFlags::EXCL | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .act("create", || path.display().to_string())?;
+    rustix::mount::mount_bind(namespace, path)
+        .act("pin", || format!("namespace {} to {}", namespace.display(), path.display()))
+}
+
 /// Unpins a namespace: unmounts and unlinks `path`. Not there counts as done.
 pub fn unpin(path: &Path) -> Result<()> {
     crate::mount::detach(path)?;

@@ -73,13 +73,16 @@ impl Instance {
         Path::new(&self.name).join(id)
     }
 
+    /// Whether a container or an attachment that was made from the command line stands for what `owner` has.
+    pub(crate) fn is_alive(&self, owner: &OwnerId) -> bool {
+        commands::cni::is_alive(owner, &container::cni_cache(self))
+            .unwrap_or_else(|| self.state_dir(owner.as_str()).join(container::RECORD).exists())
+    }
+
     /// Undoes what nobody alive owns. What cannot be undone now stays recorded and is tried again by the next command.
     fn converge(&self) {
         let report = self.ledger.converge(&|owner: &OwnerId| {
-            let attached = || commands::cni::is_alive(owner, &container::cni_cache(self));
-            *owner == OwnerId::node()
-                || attached()
-                    .unwrap_or_else(|| self.state_dir(owner.as_str()).join(container::RECORD).exists())
+            *owner == OwnerId::node() || cri::plugin::is_alive(&self.data, owner) || self.is_alive(owner)
         });
         for (owner, error) in report.errors {
             eprintln!("sextant: warning: {owner}: {error}");

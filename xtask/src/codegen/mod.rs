@@ -2,7 +2,7 @@
 
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,6 +22,8 @@ struct Wing {
     package: &'static str,
     /// Messages that hold secrets, whose `Debug` is written by hand.
     secret: &'static [&'static str],
+    /// Messages that are kept in files, as JSON, with all they are made of.
+    kept: &'static [&'static str],
     /// Messages whose `bytes` are large and shared rather than copied.
     shared: &'static [&'static str],
 }
@@ -31,6 +33,7 @@ const WINGS: &[Wing] = &[Wing {
     proto: "runtime/v1/runtime.proto",
     package: "runtime.v1",
     secret: &[".runtime.v1.AuthConfig"],
+    kept: &[".runtime.v1.PodSandboxConfig", ".runtime.v1.ContainerConfig"],
     shared: &[".runtime.v1.ExecSyncResponse"],
 }];
 
@@ -67,6 +70,10 @@ pub(crate) fn files() -> Result<BTreeMap<String, String>> {
         let generated = service::Generated::default();
         let mut config = prost_build::Config::new();
         config.btree_map(["."]).bytes(wing.shared).skip_debug(wing.secret);
+        for message in reachable(&descriptors, wing.kept) {
+            config.message_attribute(&message, "#[derive(serde::Serialize, serde::Deserialize)]");
+            config.message_attribute(&message, "#[serde(rename_all = \"camelCase\", default)]");
+        }
         config.service_generator(Box::new(generated.clone()));
         let module = prost_build::Module::from_protobuf_package_name(wing.package);
         let requests = descriptors.file.into_iter().map(|file| (module.clone(), file)).collect();
@@ -86,11 +93,38 @@ pub(crate) fn files() -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
+/// The messages called `roots`, and those that they are made of.
+fn reachable(descriptors: &prost_types::FileDescriptorSet, roots: &[&str]) -> BTreeSet<String> {
+    let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in &descriptors.file {
+        let mut waiting: Vec<_> =
+            file.message_type.iter().map(|m| (format!(".{}", file.package()), m)).collect();
+        while let Some((within, message)) = waiting.pop() {
+            let name = format!("{within}.{}", message.name());
+            let types = message
+                .field
+                .iter()
+                .filter(|f| f.r#type() == prost_types::field_descriptor_proto::Type::Message);
+            fields.insert(name.clone(), types.map(|f| f.type_name().to_owned()).collect());
+            waiting.extend(message.nested_type.iter().map(|inner| (name.clone(), inner)));
+        }
+    }
+    let mut found = BTreeSet::new();
+    let mut waiting: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();
+    while let Some(name) = waiting.pop() {
+        if found.insert(name.clone()) {
+            waiting.extend(fields.get(&name).into_iter().flatten().cloned());
+        }
+    }
+    found
+}
+
 /// The text as `cargo fmt` leaves it.
 fn formatted(source: &str) -> Result<String> {
     let mut rustfmt = Command::new("rustfmt");
     rustfmt.args(["--edition", "2024", "--config-path"]).arg(root().join("rustfmt.toml"));
-    let mut child = rustfmt.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(without(&rustfmt))?;
+    let mut child =
+        rustfmt.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(without(&rustfmt))?;
     let mut input = child.stdin.take().ok_or("rustfmt has no input")?;
     let text = source.to_owned();
     let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));

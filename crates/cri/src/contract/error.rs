@@ -34,6 +34,43 @@ impl Error {
         Self::new(Code::NotFound, format!("no {what} {id:?} is here"))
     }
 
+    /// The node's own failure.
+    #[must_use]
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// It is there already.
+    #[must_use]
+    pub fn exists(message: impl Into<String>) -> Self {
+        Self::new(Code::AlreadyExists, message)
+    }
+
+    /// Not in this state.
+    #[must_use]
+    pub fn precondition(message: impl Into<String>) -> Self {
+        Self::new(Code::FailedPrecondition, message)
+    }
+
+    /// Not now; later perhaps.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Code::Unavailable, message)
+    }
+
+    /// Whether something is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.code == Code::NotFound
+    }
+
+    /// The same failure, and what went wrong after it.
+    #[must_use]
+    pub fn and(mut self, after: &dyn fmt::Display) -> Self {
+        self.message = format!("{}; {after}", self.message);
+        self
+    }
+
     /// The same failure, in a field of what it was a failure of: prefixes the path.
     #[must_use]
     pub fn within(mut self, outer: &str) -> Self {

@@ -129,6 +129,8 @@ pub struct NetworkConfig {
 }
 // ---- pods ----
 
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PodSandboxMetadata {
     /// The pod's name.
@@ -144,6 +146,8 @@ pub struct PodSandboxMetadata {
     #[prost(uint32, tag = "4")]
     pub attempt: u32,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PodSandboxConfig {
     /// Who the pod is; (uid, attempt) is unique.
@@ -176,6 +180,8 @@ pub struct PodSandboxConfig {
     #[prost(message, optional, tag = "9")]
     pub windows: ::core::option::Option<WindowsPodSandboxConfig>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DnsConfig {
     /// Addresses of servers.
@@ -188,6 +194,8 @@ pub struct DnsConfig {
     #[prost(string, repeated, tag = "3")]
     pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PortMapping {
     /// The transport.
@@ -203,6 +211,8 @@ pub struct PortMapping {
     #[prost(string, tag = "4")]
     pub host_ip: ::prost::alloc::string::String,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinuxPodSandboxConfig {
     /// The pod's cgroup in cgroupfs' form; made by the kubelet.
@@ -222,6 +232,8 @@ pub struct LinuxPodSandboxConfig {
     #[prost(message, optional, tag = "5")]
     pub resources: ::core::option::Option<LinuxContainerResources>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinuxSandboxSecurityContext {
     /// Namespaces of the pod.
@@ -259,6 +271,8 @@ pub struct LinuxSandboxSecurityContext {
     #[prost(string, tag = "7")]
     pub seccomp_profile_path: ::prost::alloc::string::String,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NamespaceOption {
     /// Network: POD or NODE.
@@ -277,6 +291,8 @@ pub struct NamespaceOption {
     #[prost(message, optional, tag = "5")]
     pub userns_options: ::core::option::Option<UserNamespace>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UserNamespace {
     /// POD for one of its own, NODE for the host's.
@@ -289,6 +305,8 @@ pub struct UserNamespace {
     #[prost(message, repeated, tag = "3")]
     pub gids: ::prost::alloc::vec::Vec<IdMapping>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IdMapping {
     /// First id on the host.
@@ -301,6 +319,8 @@ pub struct IdMapping {
     #[prost(uint32, tag = "3")]
     pub length: u32,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SeLinuxOption {
     /// User.
@@ -316,6 +336,8 @@ pub struct SeLinuxOption {
     #[prost(string, tag = "4")]
     pub level: ::prost::alloc::string::String,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SecurityProfile {
     /// The kind.
@@ -561,6 +583,8 @@ pub struct UpdatePodSandboxResourcesRequest {
 pub struct UpdatePodSandboxResourcesResponse {}
 // ---- containers ----
 
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ContainerMetadata {
     /// The container's name in the pod.
@@ -570,6 +594,8 @@ pub struct ContainerMetadata {
     #[prost(uint32, tag = "2")]
     pub attempt: u32,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ContainerConfig {
     /// Which container of the pod it is; (name, attempt) is unique in a sandbox.
@@ -629,6 +655,8 @@ pub struct ContainerConfig {
     #[prost(enumeration = "Signal", tag = "18")]
     pub stop_signal: i32,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyValue {
     /// The variable's name.
@@ -638,6 +666,8 @@ pub struct KeyValue {
     #[prost(bytes = "vec", tag = "2")]
     pub value: ::prost::alloc::vec::Vec<u8>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Mount {
     /// Absolute path in the container.
@@ -671,6 +701,8 @@ pub struct Mount {
     #[prost(string, tag = "10")]
     pub image_sub_path: ::prost::alloc::string::String,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Device {
     /// Path in the container.
@@ -683,12 +715,16 @@ pub struct Device {
     #[prost(string, tag = "3")]
     pub permissions: ::prost::alloc::string::String,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CdiDevice {
     /// VENDOR/CLASS=NAME.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinuxContainerConfig {
     /// Limits.
@@ -698,6 +734,8 @@ pub struct LinuxContainerConfig {
     #[prost(message, optional, tag = "2")]
     pub security_context: ::core::option::Option<LinuxContainerSecurityContext>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinuxContainerResources {
     /// CFS period in microseconds; 0 for the default.
@@ -732,6 +770,8 @@ pub struct LinuxContainerResources {
     #[prost(int64, tag = "10")]
     pub memory_swap_limit_in_bytes: i64,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HugepageLimit {
     /// `2MB`, `1GB`: a number and a unit of 1024.
@@ -741,6 +781,8 @@ pub struct HugepageLimit {
     #[prost(uint64, tag = "2")]
     pub limit: u64,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinuxContainerSecurityContext {
     /// Added to and dropped from the default set.
@@ -797,6 +839,8 @@ pub struct LinuxContainerSecurityContext {
     #[prost(string, tag = "10")]
     pub seccomp_profile_path: ::prost::alloc::string::String,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Capability {
     /// Into all sets but ambient.
@@ -1197,6 +1241,8 @@ pub struct PortForwardResponse {
 }
 // ---- images ----
 
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImageSpec {
     /// A reference or an id.
@@ -1684,6 +1730,8 @@ pub struct ProcessUsage {
     pub process_count: ::core::option::Option<UInt64Value>,
 }
 /// A number that can be absent.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Int64Value {
     /// The number.
@@ -1776,12 +1824,16 @@ pub struct Metric {
 }
 // ---- Windows: on the wire, and refused or left empty ----
 
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WindowsPodSandboxConfig {
     /// Security of the sandbox.
     #[prost(message, optional, tag = "1")]
     pub security_context: ::core::option::Option<WindowsSandboxSecurityContext>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WindowsSandboxSecurityContext {
     /// User.
@@ -1797,12 +1849,16 @@ pub struct WindowsSandboxSecurityContext {
     #[prost(message, optional, tag = "4")]
     pub namespace_options: ::core::option::Option<WindowsNamespaceOption>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WindowsNamespaceOption {
     /// Network.
     #[prost(enumeration = "NamespaceMode", tag = "1")]
     pub network: i32,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WindowsContainerConfig {
     /// Limits.
@@ -1812,6 +1868,8 @@ pub struct WindowsContainerConfig {
     #[prost(message, optional, tag = "2")]
     pub security_context: ::core::option::Option<WindowsContainerSecurityContext>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WindowsContainerSecurityContext {
     /// User.
@@ -1824,6 +1882,8 @@ pub struct WindowsContainerSecurityContext {
     #[prost(bool, tag = "3")]
     pub host_process: bool,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WindowsContainerResources {
     /// Relative weight.
@@ -1845,6 +1905,8 @@ pub struct WindowsContainerResources {
     #[prost(message, repeated, tag = "6")]
     pub affinity_cpus: ::prost::alloc::vec::Vec<WindowsCpuGroupAffinity>,
 }
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WindowsCpuGroupAffinity {
     /// CPUs of the group.

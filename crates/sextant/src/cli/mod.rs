@@ -2,6 +2,7 @@
 
 mod cni;
 mod images;
+mod node;
 mod run;
 
 use std::ffi::OsStr;
@@ -15,6 +16,7 @@ pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
+pub(crate) use node::NodeArgs;
 pub(crate) use run::{PullPolicy, RunArgs};
 
 /// What every command takes, apart from its own options.
@@ -110,6 +112,8 @@ pub(crate) enum Command {
     Logout(LogoutArgs),
     /// Show how a registry would be reached
     Registry(Registry),
+    /// Serve CRI: the runtime that a kubelet lives on
+    Node(NodeArgs),
     /// Attach network namespaces to networks, and look after them
     Cni(Cni),
     /// Remove what nobody uses: ended containers, images without a name, unfinished downloads

@@ -7,6 +7,7 @@ mod exec;
 mod images;
 mod inspect;
 mod logs;
+mod node;
 mod prune;
 mod ps;
 mod run;
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let instance = Instance::open(&cli.data_dir, &cli.run_dir)?;
     let done = match cli.command {
         Command::Run(args) => return run::run(&instance, &args),
+        Command::Node(args) => return node::run(instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
         Command::Exec(args) => return exec::run(&instance, &args),
         Command::Attach(args) => return exec::attach(&instance, &args),

@@ -99,7 +99,11 @@ pub(crate) fn collect(instance: &Instance, store: &Store, partials: Duration) ->
 /// by whoever asks, no container is being made.
 pub(super) fn in_use(instance: &Instance) -> impl Fn(&Digest) -> bool {
     let needed: OnceCell<Option<BTreeSet<String>>> = OnceCell::new();
-    let read = || Some(Record::all(instance).ok()?.into_iter().flat_map(|r| r.layers).collect());
+    let read = || {
+        let mut layers = cri::plugin::layers_in_use(&instance.data)?;
+        layers.extend(Record::all(instance).ok()?.into_iter().flat_map(|r| r.layers));
+        Some(layers)
+    };
     // If the containers cannot be listed, each of them may need everything.
     move |layer| needed.get_or_init(read).as_ref().is_none_or(|all| all.contains(&layer.to_string()))
 }

@@ -1,0 +1,148 @@
+//! CreateContainer: a root, a configuration and a record. Nothing runs yet.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ledger::{Effect, Owner, OwnerId, Record as _};
+
+use super::{Container, Record, spec};
+use crate::contract::Error;
+use crate::contract::v1::{ContainerConfig, CreateContainerRequest};
+use crate::plugin::cgroup::Parent;
+use crate::plugin::node::{Node, blocking};
+use crate::plugin::pod::Pod;
+use crate::plugin::{clock, files, ids};
+
+/// What only one container of a pod may have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pod: String,
+    name: String,
+    attempt: u32,
+}
+
+impl Key {
+    fn of(pod: &str, config: &ContainerConfig) -> Self {
+        let metadata = config.metadata.clone().unwrap_or_default();
+        Self { pod: pod.to_owned(), name: metadata.name, attempt: metadata.attempt }
+    }
+}
+
+impl Node {
+    /// Makes a container in a pod, and returns its id.
+    ///
+    /// A caller that leaves does not end it; one that comes again with the same name and attempt joins it.
+    pub(crate) async fn create_container(
+        self: &Arc<Self>,
+        request: CreateContainerRequest,
+    ) -> Result<String, Error> {
+        let pod = self.state.pod(&request.pod_sandbox_id)?;
+        pod.shim()?;
+        let config = request.config.unwrap_or_default();
+        let key = Key::of(pod.id(), &config);
+        let same = |c: &Arc<Container>| Key::of(pod.id(), &c.record.config) == key;
+        if let Some(container) = self.state.containers_of(pod.id()).into_iter().find(same) {
+            if container.record.config == config {
+                return Ok(container.id().to_owned());
+            }
+            return Err(Error::exists(format!(
+                "a container with this name and attempt is in pod sandbox {} already: {} (remove it first, or raise \
+                 config.metadata.attempt)",
+                pod.id(),
+                container.id()
+            )));
+        }
+        let (maker, undoer) = (Arc::clone(self), Arc::clone(self));
+        let work = async move {
+            let _turn = pod.turn.lock().await;
+            pod.shim()?;
+            let (node, pod) = (Arc::clone(&maker), Arc::clone(&pod));
+            let made = blocking(move || make(&node, &pod, config)).await?;
+            let made = Arc::new(made);
+            maker.state.add_container(Arc::clone(&made));
+            maker.events.container_created(&made);
+            Ok(made.id().to_owned())
+        };
+        let abandon = |made: Result<String, Error>| async move {
+            if let Ok(id) = made {
+                undoer.log(&format!("container {id}: nobody came for it: removed"));
+                if let Err(error) = undoer.remove_container(&id).await {
+                    undoer.log(&format!("container {id}: {error}"));
+                }
+            }
+        };
+        let made = self.containers_in_making.run(key, work, abandon).await;
+        made.unwrap_or_else(|| Err(Error::internal("cannot create the container: a bug ended it")))
+    }
+}
+
+fn make(node: &Node, pod: &Pod, config: ContainerConfig) -> Result<Container, Error> {
+    let id = ids::new_id()?;
+    let mut owner = node.place.ledger.owner(&OwnerId::new(id.as_str())?)?;
+    match make_with(node, pod, config, &id, &mut owner) {
+        Ok(container) => Ok(container),
+        Err(error) => Err(owner.undo_all().into_iter().fold(error, |error, left| error.and(&left))),
+    }
+}
+
+fn make_with(
+    node: &Node,
+    pod: &Pod,
+    config: ContainerConfig,
+    id: &str,
+    owner: &mut Owner,
+) -> Result<Container, Error> {
+    // Whoever collects unused layers waits for this.
+    let _hold = node.store.hold().map_err(|e| Error::internal(e.to_string()))?;
+    let image = node.images.for_container(config.image.as_ref())?;
+    let (state, bundle) = (node.place.container(id), node.place.bundle(id));
+    let built =
+        spec::build(&spec::Wishes { node, pod, id, config: &config, image: &image, bundle: &bundle })?;
+    oci_runtime::contract::validate(&built.spec)
+        .map_err(|e| Error::invalid("config", format!("asks for what the runtime cannot do: {e}")))?;
+    for dir in [state.clone(), bundle.clone()] {
+        owner.record(Effect::Tree { path: dir.clone() })?;
+        files::make_dir(&dir)?;
+    }
+    for (dir, mode) in [("upper", 0o755), ("work", 0o700)] {
+        let dir = state.join(dir);
+        let made = fs::DirBuilder::new().mode(mode).create(&dir);
+        made.map_err(|e| Error::internal(format!("cannot create {}: {e}", dir.display())))?;
+    }
+    built.mount_images(owner)?;
+    files::write_json(&bundle.join("config.json"), &built.spec)?;
+    let cgroup = pod.record.cgroup.child_dir(&node.place.name, id);
+    if let Parent::Cgroupfs { path } = &pod.record.cgroup
+        && *path == PathBuf::from(&node.place.name)
+    {
+        node.share_cgroup(owner)?;
+    }
+    owner.record(Effect::Cgroup { path: cgroup.clone() })?;
+    let record = Record {
+        id: id.to_owned(),
+        pod: pod.id().to_owned(),
+        created: clock::now(),
+        image_id: image.id.clone(),
+        image_ref: image.reference.clone(),
+        layers: image.layers.clone(),
+        log: log_path(pod, &config),
+        image_name: image.name.clone(),
+        mounted_images: built.mounted_images(),
+        user: built.user(),
+        stop_signal: built.stop_signal.0,
+        signal: built.stop_signal.1.into(),
+        cgroup,
+        boot: node.boot.clone(),
+        config,
+    };
+    files::write_json(&state.join(super::RECORD), &record)?;
+    Ok(Container::new(record))
+}
+
+fn log_path(pod: &Pod, config: &ContainerConfig) -> Option<PathBuf> {
+    let directory = &pod.record.config.log_directory;
+    (!directory.is_empty() && !config.log_path.is_empty())
+        .then(|| PathBuf::from(directory).join(&config.log_path))
+}

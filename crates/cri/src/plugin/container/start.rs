@@ -1,0 +1,109 @@
+//! StartContainer: the program runs when this returns.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use shim::protocol::{CREATE, Code, ContainerRequest, CreateRequest, DELETE, Rootfs, START, Started};
+
+use super::Container;
+use crate::contract::Error;
+use crate::contract::v1::ContainerState;
+use crate::plugin::clock;
+use crate::plugin::node::Node;
+use crate::plugin::pod::Pod;
+use crate::plugin::shims;
+
+impl Node {
+    /// Starts a container that was created.
+    pub(crate) async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+        let container = self.state.container(id)?;
+        let node = Arc::clone(self);
+        // A caller that leaves does not end it half-way.
+        let work = async move { start(&node, &container).await };
+        tokio::spawn(work).await.map_err(|e| Error::internal(format!("cannot start container {id}: {e}")))?
+    }
+}
+
+async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error> {
+    let _turn = container.turn.lock().await;
+    let id = container.id();
+    match container.state() {
+        ContainerState::ContainerCreated => {}
+        // The answer was lost on its way to a caller that asks again.
+        ContainerState::ContainerRunning => return Ok(()),
+        other => {
+            let state = other.as_str_name();
+            return Err(Error::precondition(format!(
+                "cannot start container {id}: its state is {state} (create another)"
+            )));
+        }
+    }
+    let pod = node.state.pod(&container.record.pod)?;
+    let shim = pod.shim()?;
+    let which = ContainerRequest { container: id.to_owned() };
+    let started = match shim.call(&CREATE, &request(node, &pod, container)?).await {
+        Ok(created) => {
+            node.warn(id, &created.warnings);
+            shim.call(&START, &which).await
+        }
+        Err(error) => Err(error),
+    };
+    match started {
+        Ok(Started { pid, warnings, .. }) => {
+            node.warn(id, &warnings);
+            if container.set_running(pid, clock::now()) {
+                node.events.container_started(container);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            // What is left of it at the shim is forgotten; the cgroup is the ledger's.
+            let _ = shim.call(&DELETE, &which).await;
+            Err(failed(node, container, &error))
+        }
+    }
+}
+
+/// The exit code that the kubelet shows is the one every container tool gives.
+fn failed(node: &Node, container: &Arc<Container>, error: &shims::Error) -> Error {
+    let code = match error.code() {
+        Some(code) if code == Code::NotFound as i32 => 127,
+        Some(code) if code == Code::FailedPrecondition as i32 => 126,
+        _ => 128,
+    };
+    let text = format!("cannot start container {}: {error}", container.id());
+    if container.set_failed(code, &error.to_string()) {
+        node.remember_failure(container);
+        node.events.container_stopped(container);
+    }
+    match error.is_gone() {
+        true => Error::unavailable(text),
+        false => Error::internal(text),
+    }
+}
+
+fn request(node: &Node, pod: &Pod, container: &Container) -> Result<CreateRequest, Error> {
+    let record = &container.record;
+    let state = node.place.container(&record.id);
+    let text = |path: PathBuf| path.display().to_string();
+    let lower =
+        record.layers.iter().map(|digest| node.images.layer_path(digest)).collect::<Result<_, _>>()?;
+    let (uid_mappings, gid_mappings) = pod.id_mappings();
+    Ok(CreateRequest {
+        id: record.id.clone(),
+        bundle: text(node.place.bundle(&record.id)),
+        rootfs: Some(Rootfs {
+            lower,
+            upper: text(state.join("upper")),
+            work: text(state.join("work")),
+            directory: String::new(),
+            uid_mappings,
+            gid_mappings,
+        }),
+        log: record.log.clone().map(text).unwrap_or_default(),
+        stdin: record.config.stdin,
+        stdin_once: record.config.stdin_once,
+        state: text(state),
+        ..CreateRequest::default()
+    })
+}

@@ -1,0 +1,204 @@
+//! A node: its pods, containers and images, and what they share.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kernel::process::Child;
+use ledger::{Effect, Owner, OwnerId, Record as _};
+use oci_image::store::Store;
+use shim::protocol::Exited;
+use shim::spawn::Binary;
+
+use super::cgroup::Driver;
+use super::config::Config;
+use super::container::{self, Container};
+use super::events::Events;
+use super::handlers::Handlers;
+use super::images::Images;
+use super::operations::Operations;
+use super::pod::{self, Networks, Pod};
+use super::state::State;
+use super::{Place, files};
+use crate::contract::Error;
+
+/// How long the result of a call whose caller has left waits for it to come again. The kubelet's own deadline is two
+/// minutes, and its back-off begins at ten seconds.
+const GRACE: Duration = Duration::from_secs(180);
+
+/// Everything of a node that serves CRI.
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) config: Config,
+    pub(crate) boot: String,
+    pub(crate) state: State,
+    pub(crate) store: Arc<Store>,
+    pub(crate) images: Images,
+    pub(crate) networks: Networks,
+    pub(crate) cni: cni::caller::Caller,
+    pub(crate) handlers: Handlers,
+    pub(crate) binary: Binary,
+    /// Those that this process has started.
+    shims: Mutex<Vec<Child>>,
+    pub(crate) cgroup_driver: Driver,
+    pub(crate) events: Events,
+    pub(crate) pods_in_making: Arc<Operations<pod::Key, Result<String, Error>>>,
+    /// Whether somebody else than pods and containers stands for what an owner has: `sextant run`.
+    pub(crate) others: Box<dyn Fn(&OwnerId) -> bool + Send + Sync>,
+    pub(crate) containers_in_making: Arc<Operations<container::Key, Result<String, Error>>>,
+}
+
+impl Node {
+    /// A node without pods yet: [`recover`](super::recover) finds them.
+    pub(crate) fn new(
+        place: Place,
+        config: Config,
+        store: Store,
+        builtins: cni::contract::Registry,
+        built_in_network: Option<cni::contract::NetworkList>,
+        others: Box<dyn Fn(&OwnerId) -> bool + Send + Sync>,
+    ) -> Result<Self, Error> {
+        let store = Arc::new(store);
+        Ok(Self {
+            boot: boot_id()?,
+            state: State::default(),
+            images: Images::new(Arc::clone(&store)),
+            networks: Networks::new(&config.network.conf_dir, built_in_network),
+            cni: pod::caller(&place, builtins, &config.network.bin_dirs),
+            handlers: Handlers::new(&config)?,
+            binary: Binary::find()?,
+            shims: Mutex::default(),
+            cgroup_driver: config.runtime.cgroup_driver,
+            events: Events::default(),
+            pods_in_making: Arc::new(Operations::new(GRACE)),
+            containers_in_making: Arc::new(Operations::new(GRACE)),
+            others,
+            store,
+            place,
+            config,
+        })
+    }
+
+    /// Says something to the operator.
+    pub(crate) fn log(&self, line: &str) {
+        eprintln!("sextant node: {line}");
+    }
+
+    /// Says what could not be done in full for a pod or a container.
+    pub(crate) fn warn(&self, id: &str, warnings: &[String]) {
+        for warning in warnings {
+            self.log(&format!("{id}: warning: {warning}"));
+        }
+    }
+
+    /// Makes `owner` a user of the cgroup that containers without a parent are in.
+    pub(crate) fn share_cgroup(&self, owner: &mut Owner) -> Result<(), Error> {
+        let parent = Path::new(&self.place.name);
+        owner.share(&format!("cgroup-{}", self.place.name), &mut |node| {
+            node.record(Effect::Cgroup { path: parent.to_owned() })?;
+            Ok(kernel::cgroup::Cgroup::at(parent)?.create()?)
+        })?;
+        Ok(())
+    }
+
+    /// A shim that this process has started, and whose end it has to take.
+    pub(crate) fn adopt(&self, child: Child) {
+        self.shims.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    }
+
+    /// Takes the ends of shims, now that one is ending: their codes are nobody's, for what a pod has to say is in files.
+    pub(crate) fn reap_soon(self: &Arc<Self>) {
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            for wait in [20, 200, 2000] {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                let mut shims = node.shims.lock().unwrap_or_else(PoisonError::into_inner);
+                shims.retain(|child| matches!(child.try_wait(), Ok(None)));
+            }
+        });
+    }
+
+    /// A container's program has ended.
+    pub(crate) fn container_exited(&self, container: &Arc<Container>, exited: &Exited) {
+        if container.set_exited(exited) {
+            self.events.container_stopped(container);
+        }
+    }
+
+    /// A container is gone without its shim having told how.
+    pub(crate) fn container_lost(&self, container: &Arc<Container>) {
+        if container.set_lost() {
+            self.remember_failure(container);
+            self.events.container_stopped(container);
+        }
+    }
+
+    /// Writes down how a container ended that no shim can write of.
+    pub(crate) fn remember_failure(&self, container: &Container) {
+        let live = container.live();
+        let at = |nanoseconds: i64| {
+            let since = Duration::from_nanos(nanoseconds.max(0).unsigned_abs());
+            shim::timestamp(std::time::UNIX_EPOCH + since)
+        };
+        let exit = container::Exit {
+            code: live.exit_code,
+            oom: false,
+            at: at(live.finished_at),
+            started_at: if live.started_at > 0 { at(live.started_at) } else { String::new() },
+            reason: live.reason,
+            message: live.message,
+        };
+        let path = self.place.container(container.id()).join("exit.json");
+        if let Err(error) = files::write_json(&path, &exit) {
+            self.log(&format!("container {}: {error}", container.id()));
+        }
+    }
+
+    /// The shim of a pod has ended by itself: so have its containers, or they are ended now.
+    pub(crate) async fn shim_lost(self: &Arc<Self>, pod: &Arc<Pod>) {
+        if !pod.lose_shim() {
+            return;
+        }
+        self.reap_soon();
+        self.log(&format!("pod sandbox {}: its shim has ended; its containers end with it", pod.id()));
+        let containers = self.state.containers_of(pod.id());
+        let cgroups: Vec<_> = containers.iter().map(|c| c.cgroup()).collect();
+        let killed = blocking(move || {
+            for cgroup in cgroups {
+                kernel::cgroup::Cgroup::at(&cgroup)?.kill()?;
+            }
+            Ok(())
+        });
+        if let Err(error) = killed.await {
+            self.log(&format!("pod sandbox {}: {error}", pod.id()));
+        }
+        for container in containers {
+            // The shim may have written the exit before it ended.
+            match container::Exit::read(&self.place.container(container.id())) {
+                Ok(Some(exit)) => {
+                    if container.remember(&exit) {
+                        self.events.container_stopped(&container);
+                    }
+                }
+                _ => self.container_lost(&container),
+            }
+        }
+        self.events.pod_stopped(pod);
+    }
+}
+
+/// Does `work` on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::internal(format!("a bug ended the work: {e}")))?
+}
+
+fn boot_id() -> Result<String, Error> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Error::internal(format!("cannot read {path}: {e}")))?;
+    Ok(text.trim().to_owned())
+}

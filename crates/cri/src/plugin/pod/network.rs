@@ -1,0 +1,242 @@
+//! A pod's network: its namespace, and its attachment through CNI.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cni::caller::{Caller, Directory};
+use cni::contract::{Attachment, NetworkList};
+use kernel::netlink::SetLink;
+use ledger::{Effect, Owner, Record as _};
+use serde_json::{Map, Value, json};
+
+use super::Record;
+use crate::contract::Error;
+use crate::contract::v1::{NamespaceMode, PodSandboxConfig, Protocol};
+use crate::plugin::files;
+use crate::plugin::node::Node;
+
+const INTERFACE: &str = "eth0";
+
+/// The network that pods are attached to, as the configuration directory has it now.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    directory: Directory,
+    /// What pods get where the directory has nothing, if anything.
+    built_in: Option<NetworkList>,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug, Clone)]
+enum Current {
+    /// Read again before the next use.
+    Unread,
+    List(Arc<NetworkList>),
+    None(String),
+}
+
+impl Networks {
+    /// Networks of the directory at `path`, and `built_in` where that has none.
+    pub(crate) fn new(path: &Path, built_in: Option<NetworkList>) -> Self {
+        Self { directory: Directory::new(path), built_in, current: Mutex::new(Current::Unread) }
+    }
+
+    /// The directory.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The directory may have changed.
+    pub(crate) fn forget(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current::Unread;
+    }
+
+    /// The network that a new pod is attached to; why there is none. May read the directory.
+    pub(crate) fn current(&self) -> Result<Arc<NetworkList>, Error> {
+        let known = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = match known {
+            Current::Unread => self.read(),
+            other => other,
+        };
+        match known {
+            Current::List(list) => Ok(list),
+            Current::None(why) => Err(Error::unavailable(why)),
+            Current::Unread => Err(Error::internal("the networks were not read")),
+        }
+    }
+
+    fn read(&self) -> Current {
+        let read = match (self.directory.first(), &self.built_in) {
+            (Ok(list), _) => Current::List(Arc::new(list)),
+            (Err(_), Some(list)) => Current::List(Arc::new(list.clone())),
+            (Err(error), None) => Current::None(format!(
+                "cni plugin not initialized: {error} (a network add-on puts a configuration there; `builtin = true` in \
+                 [network] gives pods a bridge without one)"
+            )),
+        };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = read.clone();
+        read
+    }
+}
+
+/// Makes and pins the pod's network namespace (or pins the one that its shim made, at `made`) and attaches it to the
+/// current network. Everything is recorded with `owner` first.
+pub(super) fn attach(
+    node: &Node,
+    record: &Record,
+    made: Option<&str>,
+    owner: &mut Owner,
+) -> Result<(String, Vec<IpAddr>), Error> {
+    let list = node.networks.current()?;
+    let path = node.place.netns(&record.id);
+    if let Some(dir) = path.parent() {
+        files::make_dir(dir)?;
+    }
+    owner.record(Effect::Netns { path: path.clone() })?;
+    match made {
+        None => kernel::namespace::pin_new_netns(&path)?,
+        Some(made) => kernel::namespace::pin(Path::new(made), &path)?,
+    }
+    let sysctls =
+        record.config.linux.iter().flat_map(|l| &l.sysctls).filter(|(key, _)| key.starts_with("net."));
+    settle(&path, sysctls)?;
+    let added = node.cni.add(&list, &attachment(node, record)?, owner).map_err(|error| {
+        let whose = record.config.metadata.clone().unwrap_or_default();
+        Error::internal(format!(
+            "cannot attach pod {}/{} to its network: {error}",
+            whose.namespace, whose.name
+        ))
+    })?;
+    let mut addresses: Vec<IpAddr> = added.addresses().iter().map(|net| net.address()).collect();
+    addresses.dedup();
+    Ok((list.name.clone(), addresses))
+}
+
+/// Loopback is up in every pod, whatever the network's plugins do; sysctls are the pod's.
+fn settle<'a>(netns: &Path, sysctls: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), Error> {
+    let file = std::fs::File::open(netns)
+        .map_err(|e| Error::internal(format!("cannot open {}: {e}", netns.display())))?;
+    let sysctls: Vec<_> = sysctls.collect();
+    kernel::namespace::in_netns(&file, || {
+        let mut socket = kernel::netlink::Socket::open(kernel::netlink::Protocol::Route)?;
+        let mut batch = kernel::netlink::Batch::new();
+        batch.set_link(&SetLink::named("lo").up(true));
+        socket.run(&batch)?;
+        sysctls.iter().try_for_each(|(key, value)| kernel::netlink::sysctl::write(key, value))
+    })?;
+    Ok(())
+}
+
+/// Detaches the pod; what is left is undone with the owner's records. Nothing there is done.
+pub(super) fn detach(node: &Node, record: &Record, owner: &mut Owner) -> Result<(), Error> {
+    let path = node.place.netns(&record.id);
+    let recorded =
+        owner.records().iter().any(|(_, effect)| matches!(effect, Effect::Netns { path: p } if *p == path));
+    if !recorded && !path.exists() {
+        return Ok(());
+    }
+    // The cache has the configuration it was attached with; the present one is for where that is gone.
+    let list = match node.networks.current() {
+        Ok(list) => list,
+        Err(_) => Arc::new(cni::caller::loopback_network().map_err(|e| Error::internal(e.to_string())).map(
+            |mut list| {
+                list.name = record.network.clone().unwrap_or(list.name);
+                list
+            },
+        )?),
+    };
+    let list = match &record.network {
+        Some(name) if *name != list.name => {
+            let mut list = NetworkList::clone(&list);
+            list.name.clone_from(name);
+            Arc::new(list)
+        }
+        _ => list,
+    };
+    node.cni
+        .del(&list, &attachment(node, record)?, owner)
+        .map_err(|e| Error::internal(format!("cannot detach pod sandbox {}: {e}", record.id)))
+}
+
+/// The runtime's side of CNI for this node.
+pub(crate) fn caller(
+    place: &super::super::Place,
+    builtins: cni::contract::Registry,
+    dirs: &[PathBuf],
+) -> Caller {
+    let mut caller = Caller::new(builtins, place.cni_cache());
+    caller.plugin_dirs = dirs.to_vec();
+    caller
+}
+
+fn attachment(node: &Node, record: &Record) -> Result<Attachment, Error> {
+    let netns = node.place.netns(&record.id);
+    let mut attachment = Attachment::new(&*record.id, INTERFACE, netns.exists().then_some(netns))
+        .map_err(|e| Error::internal(e.to_string()))?;
+    let metadata = record.config.metadata.clone().unwrap_or_default();
+    attachment.args = [
+        ("IgnoreUnknown", "1"),
+        ("K8S_POD_NAMESPACE", &metadata.namespace),
+        ("K8S_POD_NAME", &metadata.name),
+        ("K8S_POD_INFRA_CONTAINER_ID", &record.id),
+        ("K8S_POD_UID", &metadata.uid),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec();
+    attachment.capability_args = capabilities(&record.config, &record.cgroup.dir());
+    Ok(attachment)
+}
+
+/// What plugins that declare the capability are told.
+fn capabilities(config: &PodSandboxConfig, cgroup: &Path) -> Map<String, Value> {
+    let mut values = Map::new();
+    let ports: Vec<Value> = config
+        .port_mappings
+        .iter()
+        .filter(|mapping| mapping.host_port > 0)
+        .map(|mapping| {
+            let protocol = match mapping.protocol() {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+                Protocol::Sctp => "sctp",
+            };
+            let mut port = json!({
+                "hostPort": mapping.host_port, "containerPort": mapping.container_port, "protocol": protocol,
+            });
+            if !mapping.host_ip.is_empty() {
+                port["hostIP"] = json!(mapping.host_ip);
+            }
+            port
+        })
+        .collect();
+    if !ports.is_empty() {
+        values.insert("portMappings".into(), ports.into());
+    }
+    if let Some(dns) = &config.dns_config
+        && !(dns.servers.is_empty() && dns.searches.is_empty() && dns.options.is_empty())
+    {
+        let dns = json!({"servers": dns.servers, "searches": dns.searches, "options": dns.options});
+        values.insert("dns".into(), dns);
+    }
+    let rate = |key: &str| config.annotations.get(key).and_then(|text| super::names::quantity(text));
+    let (ingress, egress) = (rate("kubernetes.io/ingress-bandwidth"), rate("kubernetes.io/egress-bandwidth"));
+    if ingress.is_some() || egress.is_some() {
+        let mut bandwidth = Map::new();
+        for (name, rate) in [("ingress", ingress), ("egress", egress)] {
+            if let Some(rate) = rate {
+                bandwidth.insert(format!("{name}Rate"), rate.into());
+                // As much as the token bucket's counter holds: the rate alone is the limit.
+                bandwidth.insert(format!("{name}Burst"), u32::MAX.into());
+            }
+        }
+        values.insert("bandwidth".into(), bandwidth.into());
+    }
+    values.insert("io.kubernetes.cri.pod-annotations".into(), json!(config.annotations));
+    values.insert("cgroupPath".into(), json!(format!("/{}", cgroup.display())));
+    values
+}
+
+/// Whether the pod is on the host's network.
+pub(crate) fn is_host(config: &PodSandboxConfig) -> bool {
+    super::namespace_options(config).network() == NamespaceMode::Node
+}

@@ -1,0 +1,132 @@
+//! A node that serves, from its start to its end.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cni::caller::Keeper;
+use cni::contract::{NetworkList, Registry};
+use ledger::OwnerId;
+use oci_image::store::Store;
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::net::UnixListener;
+
+use super::images::Service as Images;
+use super::node::Node;
+use super::service::Runtime;
+use super::{Config, Place, server};
+use crate::contract::Error;
+
+/// How long calls that run have to end when the node ends.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a node is made of.
+pub struct Setup {
+    /// Its directories and names.
+    pub place: Place,
+    /// Its configuration.
+    pub config: Config,
+    /// Its images.
+    pub store: Store,
+    /// The socket it serves on.
+    pub socket: PathBuf,
+    /// Network plugins that run in this process.
+    pub builtins: Registry,
+    /// What pods are attached to where the configuration directory has nothing.
+    pub built_in_network: Option<NetworkList>,
+    /// Whether somebody else than the node's pods and containers stands for what an owner has.
+    pub others: Box<dyn Fn(&OwnerId) -> bool + Send + Sync>,
+}
+
+/// Serves until `stop` resolves. Pods run on after it.
+///
+/// `ready` is called once calls are answered.
+///
+/// # Errors
+/// Another node has the socket, or the machine refuses something that no pod can do without.
+pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), Error> {
+    let Setup { place, config, store, socket, builtins, built_in_network, others } = setup;
+    let listener = listen(&socket)?;
+    let node = Arc::new(Node::new(place, config, store, builtins, built_in_network, others)?);
+    node.recover().await?;
+    watch_networks(&node)?;
+    keep_tables(&node)?;
+    let runtime = Arc::new(Runtime { node: Arc::clone(&node) });
+    let images = Arc::new(Images::new(Arc::clone(&node)));
+    ready();
+    let served = server::serve(listener, runtime, images, stop, GRACE).await;
+    served.map_err(|e| Error::internal(format!("cannot serve on {}: {e}", socket.display())))
+}
+
+/// Listens at `path`, in place of a node that was killed there.
+fn listen(path: &Path) -> Result<UnixListener, Error> {
+    let failed = |act: &str, e: &std::io::Error| {
+        Error::internal(format!("cannot {act} the socket {}: {e}", path.display()))
+    };
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(Error::exists(format!(
+            "another node serves on {}: stop it, or give this one its own --socket and directories",
+            path.display()
+        )));
+    }
+    if let Some(dir) = path.parent() {
+        super::files::make_dir(dir)?;
+    }
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("replace", &e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(|e| failed("listen on", &e))?;
+    // Whoever may connect may do everything.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|e| failed("protect", &e))?;
+    Ok(listener)
+}
+
+/// Notices changes of the network configuration, on a thread that sleeps until there is one.
+fn watch_networks(node: &Arc<Node>) -> Result<(), Error> {
+    let node = Arc::clone(node);
+    let mut watch = node.networks.directory().watch().map_err(|e| Error::internal(e.to_string()))?;
+    thread("networks", move || {
+        loop {
+            match watch.changed(Duration::from_secs(24 * 3600)) {
+                Ok(true) => node.networks.forget(),
+                Ok(false) => {}
+                Err(error) => {
+                    node.log(&format!("changes of the network configuration are not seen any more: {error}"));
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// Puts back what another program flushes out of our tables, on a thread that sleeps until one does.
+fn keep_tables(node: &Arc<Node>) -> Result<(), Error> {
+    let node = Arc::clone(node);
+    let mut keeper = Keeper::new(node.cni.clone()).map_err(|e| Error::internal(e.to_string()))?;
+    thread("keeper", move || {
+        loop {
+            let mut fds = [PollFd::new(&keeper, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+            match keeper.keep() {
+                Ok(true) => node.log("another program flushed our packet filter tables: they are back"),
+                Ok(false) => {}
+                Err(errors) => node.log(&format!("cannot put packet filter tables back: {errors}")),
+            }
+        }
+    })
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(256 << 10)
+        .spawn(work)
+        .map(drop)
+        .map_err(|e| Error::internal(format!("cannot start a thread: {e}")))
+}

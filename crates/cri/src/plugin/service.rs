@@ -1,0 +1,231 @@
+//! The runtime service: each call, to what does it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpc::{Messages, Status};
+use serde_json::json;
+
+use super::cgroup::Driver;
+use super::node::Node;
+use crate::contract::Error;
+use crate::contract::v1::*;
+
+/// RuntimeService over a node.
+#[derive(Clone)]
+pub(super) struct Runtime {
+    pub(super) node: Arc<Node>,
+}
+
+/// Answers for a list in parts, each far below what a message may hold.
+const PART: usize = 1000;
+
+/// A list as a stream of parts.
+fn parts<T, A>(mut all: Vec<T>, part: impl Fn(Vec<T>) -> A) -> Messages<A> {
+    let mut messages = Vec::new();
+    while !all.is_empty() {
+        let rest = all.split_off(all.len().min(PART));
+        messages.push(part(std::mem::replace(&mut all, rest)));
+    }
+    messages.into()
+}
+
+impl RuntimeService for Runtime {
+    async fn version(&self, _: VersionRequest) -> Result<VersionResponse, Status> {
+        Ok(VersionResponse {
+            version: "0.1.0".into(),
+            runtime_name: "sextant".into(),
+            runtime_version: env!("CARGO_PKG_VERSION").into(),
+            runtime_api_version: "v1".into(),
+        })
+    }
+
+    async fn run_pod_sandbox(&self, request: RunPodSandboxRequest) -> Result<RunPodSandboxResponse, Status> {
+        let pod_sandbox_id = self.node.run_pod(request).await?;
+        Ok(RunPodSandboxResponse { pod_sandbox_id })
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: StopPodSandboxRequest,
+    ) -> Result<StopPodSandboxResponse, Status> {
+        let node = Arc::clone(&self.node);
+        run(async move { node.stop_pod(&request.pod_sandbox_id).await }).await?;
+        Ok(StopPodSandboxResponse {})
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: RemovePodSandboxRequest,
+    ) -> Result<RemovePodSandboxResponse, Status> {
+        let node = Arc::clone(&self.node);
+        run(async move { node.remove_pod(&request.pod_sandbox_id).await }).await?;
+        Ok(RemovePodSandboxResponse {})
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: PodSandboxStatusRequest,
+    ) -> Result<PodSandboxStatusResponse, Status> {
+        Ok(self.node.pod_status(&request)?)
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: ListPodSandboxRequest,
+    ) -> Result<ListPodSandboxResponse, Status> {
+        Ok(ListPodSandboxResponse { items: self.node.list_pods(request.filter.as_ref()) })
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: StreamPodSandboxesRequest,
+    ) -> Result<Messages<StreamPodSandboxesResponse>, Status> {
+        let all = self.node.list_pods(request.filter.as_ref());
+        Ok(parts(all, |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes }))
+    }
+
+    async fn create_container(
+        &self,
+        request: CreateContainerRequest,
+    ) -> Result<CreateContainerResponse, Status> {
+        let container_id = self.node.create_container(request).await?;
+        Ok(CreateContainerResponse { container_id })
+    }
+
+    async fn start_container(
+        &self,
+        request: StartContainerRequest,
+    ) -> Result<StartContainerResponse, Status> {
+        self.node.start_container(&request.container_id).await?;
+        Ok(StartContainerResponse {})
+    }
+
+    async fn stop_container(&self, request: StopContainerRequest) -> Result<StopContainerResponse, Status> {
+        let timeout = Duration::from_secs(request.timeout.max(0).unsigned_abs());
+        self.node.stop_container(&request.container_id, timeout).await?;
+        Ok(StopContainerResponse {})
+    }
+
+    async fn remove_container(
+        &self,
+        request: RemoveContainerRequest,
+    ) -> Result<RemoveContainerResponse, Status> {
+        self.node.remove_container(&request.container_id).await?;
+        Ok(RemoveContainerResponse {})
+    }
+
+    async fn list_containers(
+        &self,
+        request: ListContainersRequest,
+    ) -> Result<ListContainersResponse, Status> {
+        Ok(ListContainersResponse { containers: self.node.list_containers(request.filter.as_ref()) })
+    }
+
+    async fn stream_containers(
+        &self,
+        request: StreamContainersRequest,
+    ) -> Result<Messages<StreamContainersResponse>, Status> {
+        let all = self.node.list_containers(request.filter.as_ref());
+        Ok(parts(all, |containers| StreamContainersResponse { containers }))
+    }
+
+    async fn container_status(
+        &self,
+        request: ContainerStatusRequest,
+    ) -> Result<ContainerStatusResponse, Status> {
+        Ok(self.node.container_status(request).await?)
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: UpdateContainerResourcesRequest,
+    ) -> Result<UpdateContainerResourcesResponse, Status> {
+        self.node.update_container(request).await?;
+        Ok(UpdateContainerResourcesResponse {})
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: ReopenContainerLogRequest,
+    ) -> Result<ReopenContainerLogResponse, Status> {
+        self.node.reopen_log(&request.container_id).await?;
+        Ok(ReopenContainerLogResponse {})
+    }
+
+    async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse, Status> {
+        Ok(self.node.exec_sync(request).await?)
+    }
+
+    async fn update_runtime_config(
+        &self,
+        _: UpdateRuntimeConfigRequest,
+    ) -> Result<UpdateRuntimeConfigResponse, Status> {
+        // Nothing here is made from the node's CIDR; the network add-on's configuration has it.
+        Ok(UpdateRuntimeConfigResponse {})
+    }
+
+    async fn status(&self, request: StatusRequest) -> Result<StatusResponse, Status> {
+        let networks = Arc::clone(&self.node);
+        let network = super::node::blocking(move || networks.networks.current()).await;
+        let condition = |kind: &str, problem: Option<(&str, String)>| RuntimeCondition {
+            r#type: kind.into(),
+            status: problem.is_none(),
+            reason: problem.as_ref().map(|(reason, _)| (*reason).to_owned()).unwrap_or_default(),
+            message: problem.map(|(_, message)| message).unwrap_or_default(),
+        };
+        let problem = network.as_ref().err().map(|e| ("NetworkPluginNotReady", e.to_string()));
+        let last = problem.as_ref().map_or_else(|| "OK".to_owned(), |(_, text)| text.clone());
+        let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true };
+        let handlers = self
+            .node
+            .handlers
+            .names()
+            .map(|name| RuntimeHandler { name: name.to_owned(), features: Some(features) });
+        let mut info = BTreeMap::new();
+        if request.verbose {
+            let config = json!({"stateDir": self.node.place.run, "rootDir": self.node.place.data});
+            info.insert("config".into(), config.to_string());
+            info.insert("lastCNILoadStatus".into(), last);
+            if let Ok(list) = &network {
+                info.insert("cniconfig".into(), json!({"name": list.name}).to_string());
+            }
+        }
+        Ok(StatusResponse {
+            status: Some(RuntimeStatus {
+                conditions: vec![condition("RuntimeReady", None), condition("NetworkReady", problem)],
+            }),
+            info,
+            runtime_handlers: handlers.collect(),
+            features: Some(RuntimeFeatures {
+                supplemental_groups_policy: true,
+                user_namespaces_host_network: false,
+            }),
+        })
+    }
+
+    async fn runtime_config(&self, _: RuntimeConfigRequest) -> Result<RuntimeConfigResponse, Status> {
+        let driver = match self.node.cgroup_driver {
+            Driver::Cgroupfs => CgroupDriver::Cgroupfs,
+            Driver::Systemd => CgroupDriver::Systemd,
+        };
+        Ok(RuntimeConfigResponse { linux: Some(LinuxRuntimeConfiguration { cgroup_driver: driver.into() }) })
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: UpdatePodSandboxResourcesRequest,
+    ) -> Result<UpdatePodSandboxResourcesResponse, Status> {
+        // The pod's own cgroup is the kubelet's, which has changed it already.
+        self.node.state.pod(&request.pod_sandbox_id)?;
+        Ok(UpdatePodSandboxResourcesResponse {})
+    }
+}
+
+/// Brings `work` to its end whether or not its caller waits.
+async fn run<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.map_err(|e| Error::internal(format!("a bug ended the call: {e}")))?
+}

@@ -1,0 +1,5 @@
+//! The shims of pods, without a thread that waits.
+
+mod connection;
+
+pub(crate) use connection::{Connection, Error, Event, Stream};

@@ -1,0 +1,21 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `sextant node`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant node                                    # then: kubelet --container-runtime-endpoint=unix:///run/sextant/cri.sock
+  sextant node --builtin-network                  # pods get a bridge although no network add-on is there
+  crictl -r unix:///run/sextant/cri.sock pods")]
+pub(crate) struct NodeArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/sextant/node.toml")]
+    pub(crate) config: PathBuf,
+    /// Where it serves CRI [default: cri.sock in the run directory]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Attach pods to a bridge of this node's own where /etc/cni/net.d has no network
+    #[arg(long)]
+    pub(crate) builtin_network: bool,
+}
