@@ -1,13 +1,17 @@
 //! What happens to pods and containers, for whoever listens.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use tokio::sync::broadcast;
 
 use super::clock;
 use super::container::Container;
+use super::node::Node;
 use super::pod::Pod;
-use crate::contract::v1::ContainerEventType;
+use crate::contract::v1::{ContainerEventResponse, ContainerEventType};
 
 /// Events that a listener may be behind before it is cut off, and has to list anew.
 const ROOM: usize = 1024;
@@ -28,23 +32,46 @@ pub(crate) struct Happened {
 #[derive(Debug)]
 pub(crate) struct Events {
     sender: broadcast::Sender<Happened>,
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        Self { sender: broadcast::channel(ROOM).0 }
-    }
+    /// The last of each pod and container since nobody listens: for whoever comes back.
+    unheard: Mutex<BTreeMap<String, Happened>>,
+    /// A file whose time of change is that of the last end that was told.
+    seen: PathBuf,
 }
 
 impl Events {
-    /// Everything that happens from now on.
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Happened> {
-        self.sender.subscribe()
+    /// Nobody listens yet. `seen` is a file that outlives this process.
+    pub(crate) fn new(seen: PathBuf) -> Self {
+        Self { sender: broadcast::channel(ROOM).0, unheard: Mutex::default(), seen }
+    }
+
+    /// When the last end was told, by this process or one before it; nanoseconds since 1970, 0 if none was.
+    pub(crate) fn last_seen(&self) -> i64 {
+        let changed = std::fs::metadata(&self.seen).and_then(|m| m.modified()).ok();
+        let since = changed.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// What happened last to each while nobody listened, and everything that happens from now on.
+    pub(crate) fn listen(&self) -> (Vec<Happened>, broadcast::Receiver<Happened>) {
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *unheard).into_values().collect(), self.sender.subscribe())
     }
 
     fn tell(&self, kind: ContainerEventType, id: &str, pod: &str) {
-        // Nobody has to listen.
-        let _ = self.sender.send(Happened { kind, at: clock::now(), id: id.to_owned(), pod: pod.to_owned() });
+        let happened = Happened { kind, at: clock::now(), id: id.to_owned(), pod: pod.to_owned() };
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(broadcast::error::SendError(happened)) = self.sender.send(happened) {
+            match happened.kind {
+                ContainerEventType::ContainerDeletedEvent => drop(unheard.remove(id)),
+                _ => drop(unheard.insert(id.to_owned(), happened)),
+            }
+        }
+    }
+
+    /// The end of something is told from here on, so that another process need not tell it again.
+    fn see(&self) {
+        // Where that fails an end is told twice.
+        let _ = std::fs::File::create(&self.seen);
     }
 
     pub(crate) fn pod_started(&self, pod: &Pod) {
@@ -69,10 +96,25 @@ impl Events {
     }
 
     pub(crate) fn container_stopped(&self, container: &Arc<Container>) {
+        self.see();
         self.tell(ContainerEventType::ContainerStoppedEvent, container.id(), &container.record.pod);
     }
 
     pub(crate) fn container_deleted(&self, container: &Arc<Container>) {
         self.tell(ContainerEventType::ContainerDeletedEvent, container.id(), &container.record.pod);
+    }
+}
+
+impl Node {
+    /// An event as CRI tells it, with the pod as it is now.
+    pub(crate) fn event(&self, happened: &Happened) -> ContainerEventResponse {
+        let containers = self.state.containers_of(&happened.pod);
+        ContainerEventResponse {
+            container_id: happened.id.clone(),
+            container_event_type: happened.kind.into(),
+            created_at: happened.at,
+            pod_sandbox_status: self.state.pod(&happened.pod).ok().map(|pod| pod.status()),
+            containers_statuses: containers.iter().map(|container| container.status()).collect(),
+        }
     }
 }

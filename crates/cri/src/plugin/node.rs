@@ -69,7 +69,7 @@ impl Node {
             binary: Binary::find()?,
             shims: Mutex::default(),
             cgroup_driver: config.runtime.cgroup_driver,
-            events: Events::default(),
+            events: Events::new(place.run.join("cri-seen")),
             pods_in_making: Arc::new(Operations::new(GRACE)),
             containers_in_making: Arc::new(Operations::new(GRACE)),
             others,

@@ -30,12 +30,16 @@ impl Node {
             };
             self.state.add_pod(Arc::new(Pod::new(record, shim)));
         }
+        let seen = self.events.last_seen();
         for record in containers {
             let exit = container::Exit::read(&self.place.container(&record.id)).ok().flatten();
             let made_before = record.boot != self.boot;
             let container = Arc::new(Container::new(record));
             if let Some(exit) = exit {
                 container.remember(&exit);
+                if container.live().finished_at > seen {
+                    self.events.container_stopped(&container);
+                }
             } else if made_before {
                 self.container_lost(&container);
             }

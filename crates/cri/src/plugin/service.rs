@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grpc::{Messages, Status};
+use grpc::{Code, Messages, Status};
 use serde_json::json;
 
 use super::cgroup::Driver;
@@ -203,6 +203,38 @@ impl RuntimeService for Runtime {
                 user_namespaces_host_network: false,
             }),
         })
+    }
+
+    async fn get_container_events(
+        &self,
+        _: GetEventsRequest,
+    ) -> Result<Messages<ContainerEventResponse>, Status> {
+        let (sender, messages) = Messages::channel(64);
+        let node = Arc::clone(&self.node);
+        tokio::spawn(async move {
+            let (unheard, mut events) = node.events.listen();
+            for happened in unheard {
+                if sender.send(node.event(&happened)).await.is_err() {
+                    return;
+                }
+            }
+            loop {
+                let next = tokio::select! {
+                    next = events.recv() => next,
+                    () = sender.closed() => return,
+                };
+                match next {
+                    Ok(happened) if sender.send(node.event(&happened)).await.is_ok() => {}
+                    Ok(_) => return,
+                    Err(_) => {
+                        let text = "events were missed, for they were read too slowly: list, and ask again";
+                        sender.fail(Status::new(Code::ResourceExhausted, text)).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(messages)
     }
 
     async fn runtime_config(&self, _: RuntimeConfigRequest) -> Result<RuntimeConfigResponse, Status> {
