@@ -25,6 +25,7 @@ pub mod server;
 mod service;
 mod shims;
 mod state;
+mod stats;
 
 pub use cgroup::Driver;
 pub use config::Config;

@@ -19,6 +19,7 @@ use super::images::Images;
 use super::operations::Operations;
 use super::pod::{self, Networks, Pod};
 use super::state::State;
+use super::stats::{Layers, Rates};
 use super::{Place, files};
 use crate::contract::Error;
 
@@ -42,6 +43,8 @@ pub(crate) struct Node {
     shims: Mutex<Vec<Child>>,
     pub(crate) cgroup_driver: Driver,
     pub(crate) events: Events,
+    pub(crate) layers: Layers,
+    pub(crate) rates: Rates,
     pub(crate) pods_in_making: Arc<Operations<pod::Key, Result<String, Error>>>,
     /// Whether somebody else than pods and containers stands for what an owner has: `sextant run`.
     pub(crate) others: Box<dyn Fn(&OwnerId) -> bool + Send + Sync>,
@@ -72,6 +75,8 @@ impl Node {
             events: Events::new(place.run.join("cri-seen")),
             pods_in_making: Arc::new(Operations::new(GRACE)),
             containers_in_making: Arc::new(Operations::new(GRACE)),
+            layers: Layers::default(),
+            rates: Rates::default(),
             others,
             store,
             place,

@@ -205,6 +205,50 @@ impl RuntimeService for Runtime {
         })
     }
 
+    async fn container_stats(
+        &self,
+        request: ContainerStatsRequest,
+    ) -> Result<ContainerStatsResponse, Status> {
+        Ok(ContainerStatsResponse { stats: Some(self.node.container_stats(&request.container_id).await?) })
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: ListContainerStatsRequest,
+    ) -> Result<ListContainerStatsResponse, Status> {
+        Ok(ListContainerStatsResponse { stats: self.node.list_container_stats(request.filter).await? })
+    }
+
+    async fn stream_container_stats(
+        &self,
+        request: StreamContainerStatsRequest,
+    ) -> Result<Messages<StreamContainerStatsResponse>, Status> {
+        let all = self.node.list_container_stats(request.filter).await?;
+        Ok(parts(all, |container_stats| StreamContainerStatsResponse { container_stats }))
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        request: PodSandboxStatsRequest,
+    ) -> Result<PodSandboxStatsResponse, Status> {
+        Ok(PodSandboxStatsResponse { stats: Some(self.node.pod_stats(&request.pod_sandbox_id).await?) })
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: ListPodSandboxStatsRequest,
+    ) -> Result<ListPodSandboxStatsResponse, Status> {
+        Ok(ListPodSandboxStatsResponse { stats: self.node.list_pod_stats(request.filter).await? })
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: StreamPodSandboxStatsRequest,
+    ) -> Result<Messages<StreamPodSandboxStatsResponse>, Status> {
+        let all = self.node.list_pod_stats(request.filter).await?;
+        Ok(parts(all, |pod_sandbox_stats| StreamPodSandboxStatsResponse { pod_sandbox_stats }))
+    }
+
     async fn get_container_events(
         &self,
         _: GetEventsRequest,

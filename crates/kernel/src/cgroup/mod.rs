@@ -6,6 +6,7 @@
 mod device;
 mod limits;
 mod oom;
+mod roots;
 mod v1;
 mod v2;
 
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 pub use device::{DeviceAccess, DeviceKind, DeviceRule};
 pub use limits::{DeviceWeight, Limits, RdmaLimit, Throttle, ThrottleKind, Usage};
 pub use oom::OomWatch;
+pub use roots::Roots;
 use v1::V1;
 use v2::V2;
 pub use v2::{weight_of_io, weight_of_shares};
