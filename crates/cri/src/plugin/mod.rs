@@ -15,6 +15,7 @@ mod files;
 mod handlers;
 mod ids;
 mod images;
+mod metrics;
 mod node;
 mod operations;
 mod place;

@@ -281,6 +281,28 @@ impl RuntimeService for Runtime {
         Ok(messages)
     }
 
+    async fn list_metric_descriptors(
+        &self,
+        _: ListMetricDescriptorsRequest,
+    ) -> Result<ListMetricDescriptorsResponse, Status> {
+        Ok(ListMetricDescriptorsResponse { descriptors: self.node.metric_descriptors()? })
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: ListPodSandboxMetricsRequest,
+    ) -> Result<ListPodSandboxMetricsResponse, Status> {
+        Ok(ListPodSandboxMetricsResponse { pod_metrics: self.node.pod_metrics().await? })
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: StreamPodSandboxMetricsRequest,
+    ) -> Result<Messages<StreamPodSandboxMetricsResponse>, Status> {
+        let all = self.node.pod_metrics().await?;
+        Ok(parts(all, |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics }))
+    }
+
     async fn runtime_config(&self, _: RuntimeConfigRequest) -> Result<RuntimeConfigResponse, Status> {
         let driver = match self.node.cgroup_driver {
             Driver::Cgroupfs => CgroupDriver::Cgroupfs,

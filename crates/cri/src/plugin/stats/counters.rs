@@ -75,6 +75,13 @@ impl Reader {
         self.roots.is_unified()
     }
 
+    /// Whether the machine has `controller`.
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        let Some(root) = self.roots.of(controller) else { return false };
+        let list = || std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        !self.is_unified() || list().split_ascii_whitespace().any(|name| name == controller)
+    }
+
     /// The cgroup's directory in the hierarchy of `controller`.
     pub(crate) fn dir(&self, controller: &str, cgroup: &Path) -> Option<PathBuf> {
         self.roots.of(controller).map(|root| root.join(cgroup))

@@ -28,7 +28,8 @@ pub(crate) fn of_process(pid: i32) -> Option<Vec<Interface>> {
 /// The same for a pod without processes.
 pub(crate) fn of_namespace(netns: &Path) -> Option<Vec<Interface>> {
     let file = fs::File::open(netns).ok()?;
-    let text = kernel::namespace::in_netns(&file, || Ok(fs::read_to_string("/proc/thread-self/net/dev"))).ok()?;
+    let text =
+        kernel::namespace::in_netns(&file, || Ok(fs::read_to_string("/proc/thread-self/net/dev"))).ok()?;
     Some(parse(&text.ok()?))
 }
 

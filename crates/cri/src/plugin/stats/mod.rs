@@ -15,13 +15,15 @@ use super::node::{Node, blocking};
 use super::pod::{Pod, has_labels, is_host};
 use crate::contract::Error;
 use crate::contract::v1::{
-    ContainerAttributes, ContainerState, ContainerStats, ContainerStatsFilter, CpuUsage, FilesystemIdentifier,
-    FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage, NetworkUsage,
-    PodSandboxAttributes, PodSandboxStats, PodSandboxStatsFilter, ProcessUsage, SwapUsage, UInt64Value,
+    ContainerAttributes, ContainerState, ContainerStats, ContainerStatsFilter, CpuUsage,
+    FilesystemIdentifier, FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage,
+    NetworkUsage, PodSandboxAttributes, PodSandboxStats, PodSandboxStatsFilter, ProcessUsage, SwapUsage,
+    UInt64Value,
 };
 pub(crate) use counters::{Counters, Reader, keyed};
 use interfaces::Interface;
 pub(crate) use layer::Layers;
+pub(crate) use pressure::read as pressure;
 pub(crate) use rate::Rates;
 
 fn value(value: u64) -> Option<UInt64Value> {
@@ -106,7 +108,7 @@ impl Node {
             stats.cpu = Some(self.cpu(reader, &cgroup, &counters, at));
             stats.memory = Some(memory(reader, &cgroup, &counters, at));
             stats.swap = swap(&counters, at);
-            stats.io = pressure::read(reader, &cgroup, "io").map(|psi| IoUsage { timestamp: at, psi: Some(psi) });
+            stats.io = pressure(reader, &cgroup, "io").map(|psi| IoUsage { timestamp: at, psi: Some(psi) });
         }
         stats
     }
@@ -116,7 +118,7 @@ impl Node {
             timestamp: at,
             usage_core_nano_seconds: counters.cpu.and_then(value),
             usage_nano_cores: counters.cpu.and_then(|cpu| self.rates.rate(cgroup, cpu, at)).and_then(value),
-            psi: pressure::read(reader, cgroup, "cpu"),
+            psi: pressure(reader, cgroup, "cpu"),
         }
     }
 
@@ -142,7 +144,7 @@ impl Node {
             true => reader.read(&cgroup),
             false => sum(all.iter().map(|c| reader.read(&c.cgroup()))),
         };
-        let own = |resource: &str| of_its_own.then(|| pressure::read(reader, &cgroup, resource)).flatten();
+        let own = |resource: &str| of_its_own.then(|| pressure(reader, &cgroup, resource)).flatten();
         let mut cpu = self.cpu(reader, Path::new(pod.id()), &counters, at);
         cpu.psi = own("cpu");
         let mut memory = memory(reader, &cgroup, &counters, at);
@@ -190,7 +192,7 @@ fn memory(reader: &Reader, cgroup: &Path, counters: &Counters, at: i64) -> Memor
         rss_bytes: memory.and_then(|m| value(m.rss)),
         page_faults: memory.and_then(|m| value(m.faults)),
         major_page_faults: memory.and_then(|m| value(m.major_faults)),
-        psi: pressure::read(reader, cgroup, "memory"),
+        psi: pressure(reader, cgroup, "memory"),
     }
 }
 
