@@ -14,13 +14,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("oci-runtime", &["kernel", "ledger"]),
     ("cni", &["kernel", "ledger"]),
     ("csi", &["kernel", "ledger", "grpc"]),
+    ("streaming", &[]),
     ("cpi", &["kernel", "ledger"]),
     ("smi", &["kernel", "ledger"]),
-    ("api", &["kernel", "ledger"]),
+    ("api", &["kernel", "ledger", "streaming"]),
     ("shim", &["kernel", "ledger", "oci-runtime"]),
-    ("streaming", &["kernel", "ledger"]),
     ("cri", &["kernel", "ledger", "grpc", "oci-image", "oci-runtime", "shim", "cni", "streaming"]),
-    ("agent", &["kernel", "ledger", "api", "grpc", "cri", "csi"]),
+    ("agent", &["kernel", "ledger", "api", "grpc", "cri", "csi", "streaming"]),
     (
         "sextant",
         &[
