@@ -1,4 +1,5 @@
 //! Both services through a socket: ours on both ends.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,8 +7,9 @@ use std::time::Duration;
 
 use cri::caller::{Blocking, Client};
 use cri::contract::v1::{
-    ContainerEventResponse, GetEventsRequest, ImageService, ListImagesRequest, PullImageRequest,
-    PullImageResponse, RuntimeService, StreamContainersRequest, VersionRequest, VersionResponse,
+    ContainerEventResponse, GetEventsRequest, ImageService, ImageSpec, ListImagesRequest, PullImageRequest,
+    PullImageResponse, RuntimeService, StopContainerRequest, StreamContainersRequest, VersionRequest,
+    VersionResponse,
 };
 use cri::contract::{Code, Error};
 use cri::plugin::server::serve;
@@ -39,11 +41,18 @@ struct Images;
 
 impl ImageService for Images {
     async fn pull_image(&self, request: PullImageRequest) -> Result<PullImageResponse, grpc::Status> {
-        match request.image {
-            None => Err(Error::invalid("image", "is missing"))?,
-            Some(_) => std::future::pending().await,
+        // The dispatch lets no request through without one.
+        match request.image.map(|spec| spec.image).as_deref() {
+            Some("slow") => std::future::pending().await,
+            Some(other) => Err(Error::not_found("image", other))?,
+            None => unreachable!("the image is required"),
         }
     }
+}
+
+fn pull(image: &str) -> PullImageRequest {
+    let spec = ImageSpec { image: image.into(), ..ImageSpec::default() };
+    PullImageRequest { image: Some(spec), ..PullImageRequest::default() }
 }
 
 /// Runs a server beside `test`, then stops it.
@@ -68,9 +77,21 @@ fn both_services_answer() {
         let client = Client::connect(socket).await.unwrap();
         let version = client.version(VersionRequest { version: "v1".into() }).await.unwrap();
         assert_eq!(version.version, "v1");
+        let error = client.pull_image(pull("none")).await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot call PullImage: no image \"none\" is here (NotFound)");
+    });
+}
+
+#[test]
+fn a_wrong_request_does_not_reach_its_handler() {
+    served(async |socket, _stop| {
+        let client = Client::connect(socket).await.unwrap();
         let error = client.pull_image(PullImageRequest::default()).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
-        assert_eq!(error.to_string(), "cannot call PullImage: image: is missing (InvalidArgument)");
+        assert!(error.to_string().contains("image: is missing"), "{error}");
+        let error = client.stop_container(StopContainerRequest::default()).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.to_string().contains("container_id: is empty"), "{error}");
     });
 }
 
@@ -90,8 +111,7 @@ fn what_is_not_implemented_says_so() {
 fn a_deadline_ends_a_pull() {
     served(async |socket, _stop| {
         let client = Client::connect(socket).await.unwrap().with_deadline(Duration::from_millis(1));
-        let request = PullImageRequest { image: Some(Default::default()), ..Default::default() };
-        let error = client.pull_image(request).await.unwrap_err();
+        let error = client.pull_image(pull("slow")).await.unwrap_err();
         assert_eq!(error.code(), Code::DeadlineExceeded);
     });
 }

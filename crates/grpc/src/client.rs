@@ -16,8 +16,10 @@ use tokio::time::Instant;
 use crate::frame::{self, Received};
 use crate::{Code, Error, Status, timeout};
 
-/// How much the server may send before it is read.
+/// How much the server may send of one answer before it is read.
 const WINDOW: u32 = 1024 * 1024;
+/// The same for all answers together: a stream that nobody reads must not hold up other calls.
+const WINDOWS: u32 = 16 * WINDOW;
 
 /// A connection to a server. Clones share it; it ends with the last of them.
 #[derive(Clone, Debug)]
@@ -35,7 +37,7 @@ impl Channel {
         let failed = |source| Error::Connect { path: path.to_owned(), source };
         let stream = UnixStream::connect(path).await.map_err(failed)?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+        builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOWS);
         let handshake = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|e| failed(std::io::Error::other(e)))?;
         // Its end shows in the calls.

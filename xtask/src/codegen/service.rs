@@ -75,16 +75,19 @@ fn client_of(service: &Service) -> String {
 fn server_of(service: &Service) -> String {
     let mut methods = String::new();
     for method in &service.methods {
-        let Method { name, proto_name, .. } = method;
+        let Method { name, proto_name, input_type, .. } = method;
         let kind = if method.server_streaming { "streaming" } else { "unary" };
         let _infallible = writeln!(
             methods,
-            "{proto_name:?} => grpc::{kind}(request, |request| async move {{ service.{name}(request).await }}),"
+            "{proto_name:?} => grpc::{kind}(request, |request: v1::{input_type}| async move {{
+                request.validate()?;
+                service.{name}(request).await
+            }}),"
         );
     }
     let (name, full) = (&service.name, format!("{}.{}", service.package, service.proto_name));
     format!(
-        "/// `{full}` over an implementation of it.
+        "/// `{full}` over an implementation of it, which sees only requests that are valid.
         pub(super) struct {name}<S>(pub(super) std::sync::Arc<S>);
 
         impl<S: v1::{name}> grpc::Service for {name}<S> {{

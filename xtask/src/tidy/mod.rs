@@ -1,6 +1,7 @@
 //! What a machine can check of CONTRIBUTING.md; what the compiler and clippy check is left to them.
 
 mod arrows;
+mod generated;
 mod links;
 mod sources;
 
@@ -25,6 +26,7 @@ impl Finding {
 pub(crate) fn run() -> Result<()> {
     let sources = tracked(".rs")?;
     let mut findings = arrows::check()?;
+    findings.extend(generated::check()?);
     findings.extend(sources::check(&sources)?);
     findings.extend(links::check(&tracked(".md")?)?);
     sources::report_lengths(&sources)?;

@@ -75,8 +75,8 @@ impl Error {
     #[must_use]
     pub fn within(mut self, outer: &str) -> Self {
         self.field = Some(match self.field {
-            Some(inner) => format!("{outer}.{inner}"),
-            None => outer.to_owned(),
+            Some(inner) if !inner.is_empty() => format!("{outer}.{inner}"),
+            _ => outer.to_owned(),
         });
         self
     }

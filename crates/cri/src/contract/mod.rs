@@ -4,6 +4,8 @@ mod error;
 mod secret;
 #[allow(missing_docs, reason = "the words of the .proto file are what there is")]
 pub mod v1;
+mod validate;
 
 pub use error::Error;
 pub use grpc::Code;
+pub use validate::Validate;
