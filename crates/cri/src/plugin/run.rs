@@ -13,6 +13,7 @@ use oci_image::store::Store;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::net::UnixListener;
 
+use super::exec::Streams;
 use super::images::Service as Images;
 use super::node::Node;
 use super::service::Runtime;
@@ -53,7 +54,8 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnc
     node.recover().await?;
     watch_networks(&node)?;
     keep_tables(&node)?;
-    let runtime = Arc::new(Runtime { node: Arc::clone(&node) });
+    let streams = Arc::new(Streams::start(Arc::clone(&node), streaming::server::Config::default()).await?);
+    let runtime = Arc::new(Runtime { node: Arc::clone(&node), streams });
     let images = Arc::new(Images::new(Arc::clone(&node)));
     ready();
     let served = server::serve(listener, runtime, images, stop, GRACE).await;

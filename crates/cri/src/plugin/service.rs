@@ -8,6 +8,7 @@ use grpc::{Code, Messages, Status};
 use serde_json::json;
 
 use super::cgroup::Driver;
+use super::exec::Streams;
 use super::node::Node;
 use crate::contract::Error;
 use crate::contract::v1::*;
@@ -16,6 +17,7 @@ use crate::contract::v1::*;
 #[derive(Clone)]
 pub(super) struct Runtime {
     pub(super) node: Arc<Node>,
+    pub(super) streams: Arc<Streams>,
 }
 
 /// Answers for a list in parts, each far below what a message may hold.
@@ -203,6 +205,18 @@ impl RuntimeService for Runtime {
                 user_namespaces_host_network: false,
             }),
         })
+    }
+
+    async fn exec(&self, request: ExecRequest) -> Result<ExecResponse, Status> {
+        Ok(ExecResponse { url: self.streams.exec(&self.node, request)? })
+    }
+
+    async fn attach(&self, request: AttachRequest) -> Result<AttachResponse, Status> {
+        Ok(AttachResponse { url: self.streams.attach(&self.node, &request)? })
+    }
+
+    async fn port_forward(&self, request: PortForwardRequest) -> Result<PortForwardResponse, Status> {
+        Ok(PortForwardResponse { url: self.streams.port_forward(&self.node, &request)? })
     }
 
     async fn container_stats(

@@ -1,5 +1,6 @@
 //! Processes that are brought into containers: ExecSync, Exec, Attach.
 
+mod streams;
 mod sync;
 
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use super::container::Container;
 use super::node::Node;
 use super::shims::Connection;
 use crate::contract::Error;
+
+pub(super) use streams::Streams;
 
 /// A connection of its own to the container's shim: a slow reader of a stream holds back only itself.
 pub(super) async fn connect(node: &Node, container: &Container) -> Result<Connection, Error> {

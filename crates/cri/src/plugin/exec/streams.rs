@@ -9,7 +9,7 @@ use shim::protocol::{
 use streaming::Failure;
 use streaming::remote_command::{Exit, RemoteCommand, Requested, TerminalSize};
 use streaming::server::{Config, Runtime, TokenServer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::super::node::{Node, blocking};
@@ -47,7 +47,8 @@ impl Streams {
     /// A server for the streams of `node`.
     pub(crate) async fn start(node: Arc<Node>, config: Config) -> Result<Self, Error> {
         let server = TokenServer::start(config, Arc::new(Handler { node })).await;
-        let server = server.map_err(|e| Error::internal(format!("cannot start the streaming server: {e}")))?;
+        let server =
+            server.map_err(|e| Error::internal(format!("cannot start the streaming server: {e}")))?;
         Ok(Self { server })
     }
 
@@ -69,12 +70,13 @@ impl Streams {
     }
 
     /// A URL that attaches once.
-    pub(crate) fn attach(&self, node: &Node, request: v1::AttachRequest) -> Result<String, Error> {
+    pub(crate) fn attach(&self, node: &Node, request: &v1::AttachRequest) -> Result<String, Error> {
         let container = node.state.container(&request.container_id)?;
         container.must_run()?;
         let requested = requested(request.stdin, request.stdout, request.stderr, request.tty)?;
         if request.tty != container.record.config.tty {
-            let is = if request.tty { "the container has no terminal" } else { "the container has a terminal" };
+            let is =
+                if request.tty { "the container has no terminal" } else { "the container has a terminal" };
             return Err(Error::invalid("tty", format!("{is}: ask as it was created")));
         }
         let call = AttachCall { container: container.id().to_owned(), stdin: request.stdin };
@@ -82,7 +84,11 @@ impl Streams {
     }
 
     /// A URL that connects to a pod's ports.
-    pub(crate) fn port_forward(&self, node: &Node, request: v1::PortForwardRequest) -> Result<String, Error> {
+    pub(crate) fn port_forward(
+        &self,
+        node: &Node,
+        request: &v1::PortForwardRequest,
+    ) -> Result<String, Error> {
         let pod = node.state.pod(&request.pod_sandbox_id)?;
         pod.shim()?;
         let port = |port: &i32| {
@@ -119,13 +125,18 @@ impl Runtime for Handler {
             if call.tty && !process.env.iter().any(|word| word.starts_with("TERM=")) {
                 process.env.push("TERM=xterm".into());
             }
-            serde_json::to_vec(&process).map_err(|e| Error::internal(format!("cannot write the process: {e}")))
+            serde_json::to_vec(&process)
+                .map_err(|e| Error::internal(format!("cannot write the process: {e}")))
         });
         let exec_id = ids::exec_id()?;
         let process = process.await?;
         let shim = exec::connect(node, &container).await?;
-        let asked =
-            ExecRequest { exec_id: exec_id.clone(), process, stdin: call.stdin, container: call.container.clone() };
+        let asked = ExecRequest {
+            exec_id: exec_id.clone(),
+            process,
+            stdin: call.stdin,
+            container: call.container.clone(),
+        };
         let stream = shim.stream(&EXEC, &asked).await?;
         let exited = carry(stream, streams, true).await?;
         match exited {
@@ -227,7 +238,7 @@ async fn carry(
 }
 
 /// Reads input; never comes back where there is none.
-async fn read(stdin: &mut Option<streaming::remote_command::Input>, buffer: &mut [u8]) -> std::io::Result<usize> {
+async fn read(stdin: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> std::io::Result<usize> {
     match stdin {
         Some(stdin) => stdin.read(buffer).await,
         None => std::future::pending().await,
