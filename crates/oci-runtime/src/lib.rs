@@ -30,6 +30,7 @@ pub mod seccomp;
 pub mod systemd;
 mod timestamp;
 mod unix;
+pub mod users;
 
 pub use create::{Join, Setup, begin, begin_join, create, join, limits, null_stdio};
 pub use created::{Created, start_waiting};

@@ -44,6 +44,7 @@ pub use resources::{
 pub use seccomp::Seccomp;
 pub use spec::{Root, Spec};
 pub use state::{ContainerProcessState, SECCOMP_FD, State, Status};
+pub(crate) use validate::check_seccomp;
 pub use validate::{sysctl_path, validate, validate_process, validate_resources, warnings};
 
 /// The version of the runtime specification that these types are.
@@ -78,7 +79,10 @@ pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Error> {
     document(bytes, "resources")
 }
 
-fn document<T: serde::de::DeserializeOwned>(bytes: &[u8], document: &'static str) -> Result<T, Error> {
+pub(crate) fn document<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    document: &'static str,
+) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|source| {
         let field = locate::field(bytes, source.line(), source.column());
         Error::Parse { document, field, source }

@@ -14,10 +14,11 @@
 //!   then use the older call that they know, and would not after `EPERM`;
 //! - on 32-bit x86, rules for `socket` and its like, and for `shmat` and its like, are for `socketcall` and `ipc` too.
 //!
-//! Entry points: [`compile`], [`flags`], [`default_profile`].
+//! Entry points: [`compile`], [`flags`], [`default_profile`], [`read_profile`].
 
 mod emit;
 mod evaluate;
+mod file;
 mod multiplex;
 mod profile;
 mod program;
@@ -30,6 +31,7 @@ use kernel::seccomp::{Flags, MAX_INSTRUCTIONS};
 use crate::contract::seccomp as oci;
 
 pub use evaluate::Call;
+pub use file::{Circumstances, ProfileError, read_profile};
 pub use profile::default_profile;
 pub use program::{Program, digest};
 

@@ -1,65 +1,34 @@
 //! Users by name: looked up in the container's own files, never in this machine's.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use oci_runtime::contract::User;
+use oci_runtime::users::Users;
 
 use crate::failure::{Failure, Result};
 
-/// Files longer than this are not read on: `/etc/passwd` of an image is outside bytes.
-const LONGEST: u64 = 1 << 20;
-
-/// The user that `text` (`user[:group]`, names or numbers) means. `roots` are directories that hold the container's
-/// `/etc`, the topmost first.
+/// The user that `text` (`user[:group]`, names or numbers) means, and its home. `roots` are directories that hold the
+/// container's `/etc`, the topmost first.
 pub(crate) fn resolve(text: &str, roots: &[OwnedFd]) -> Result<(User, Option<String>)> {
+    let users = Users::read(roots);
     let (user, group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
     let user = if user.is_empty() { "0" } else { user };
-    let passwd = read(roots, "etc/passwd").unwrap_or_default();
-    let groups = read(roots, "etc/group").unwrap_or_default();
-    let number = user.parse::<u32>().ok();
-    let entry = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| {
-        f.first() == Some(&user) || (number.is_some() && f.get(2).and_then(|id| id.parse().ok()) == number)
-    });
-    let field = |n: usize| entry.as_ref().and_then(|f| f.get(n)).copied();
-    let uid = number.or_else(|| field(2)?.parse().ok()).ok_or_else(|| {
+    let entry = users.user(user);
+    let uid = user.parse().ok().or(entry.as_ref().map(|e| e.uid)).ok_or_else(|| {
         Failure::new(format!("no user {user:?} is in the image's /etc/passwd: give one that is, or a number"))
     })?;
-    let name = field(0).unwrap_or(user);
-    let group_entries: Vec<Vec<&str>> = groups.lines().map(|l| l.split(':').collect()).collect();
     let gid = match group {
-        Some(group) => group_id(group, &group_entries)?,
-        None => field(3).and_then(|id| id.parse().ok()).unwrap_or(0),
+        Some(group) => users.group(group).ok_or_else(|| {
+            Failure::new(format!(
+                "no group {group:?} is in the image's /etc/group: give one that is, or a number"
+            ))
+        })?,
+        None => entry.as_ref().map_or(0, |e| e.gid),
     };
-    let additional_gids = group_entries
-        .iter()
-        .filter(|f| f.get(3).is_some_and(|members| members.split(',').any(|m| m == name)))
-        .filter_map(|f| f.get(2)?.parse().ok())
-        .filter(|&id| id != gid && group.is_none())
-        .collect();
-    let home = field(5).map(str::to_owned);
-    Ok((User { uid, gid, umask: None, additional_gids }, home))
-}
-
-fn group_id(group: &str, entries: &[Vec<&str>]) -> Result<u32> {
-    if let Ok(number) = group.parse() {
-        return Ok(number);
-    }
-    let entry = entries.iter().find(|f| f.first() == Some(&group));
-    entry.and_then(|f| f.get(2)?.parse().ok()).ok_or_else(|| {
-        Failure::new(format!(
-            "no group {group:?} is in the image's /etc/group: give one that is, or a number"
-        ))
-    })
-}
-
-fn read(roots: &[OwnedFd], path: &str) -> Option<String> {
-    use std::io::Read;
-    // An image may have a device of this machine there: it is not opened, not even to look.
-    let file = roots.iter().find_map(|root| kernel::path::open_regular(root, Path::new(path)).ok())?;
-    let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+    let name = entry.as_ref().map_or(user, |e| &e.name);
+    let mut additional_gids = if group.is_none() { users.groups_of(name) } else { Vec::new() };
+    additional_gids.retain(|&id| id != gid);
+    Ok((User { uid, gid, umask: None, additional_gids }, entry.and_then(|e| e.home)))
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ impl Node {
         let Some(asked) = request.linux else { return Ok(()) };
         let _turn = container.turn.lock().await;
         let merged = merge(container.resources().unwrap_or_default(), &asked);
-        let resources = spec::resources(&merged, "linux")?;
-        let bytes = serde_json::to_vec(&resources)
+        let limits = spec::resources(&merged, "linux")?;
+        let bytes = serde_json::to_vec(&limits.resources)
             .map_err(|e| Error::internal(format!("cannot write the limits: {e}")))?;
         match container.state() {
             ContainerState::ContainerRunning => {
@@ -32,7 +32,7 @@ impl Node {
             // It is started with them.
             ContainerState::ContainerCreated => {
                 let path = self.place.bundle(container.id()).join("config.json");
-                blocking(move || spec::replace_resources(&path, resources)).await?;
+                blocking(move || spec::replace_resources(&path, limits)).await?;
             }
             _ => {}
         }

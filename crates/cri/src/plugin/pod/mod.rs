@@ -10,6 +10,7 @@ mod stop;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub(crate) use names::hostname;
 pub(crate) use network::{Networks, caller, is_host};
 pub(crate) use record::{RECORD, Record};
 pub(crate) use status::has_labels;

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{Error, Hooks, Mount, NamespaceType, Spec};
 
+pub(crate) use seccomp::check as check_seccomp;
 pub use sysctl::sysctl_path;
 pub use warning::warnings;
 

@@ -6,7 +6,8 @@ use super::{Verdict, broken, text};
 /// The largest errno that the kernel returns from a filter.
 const MAX_ERRNO: u32 = 4095;
 
-pub(super) fn check(seccomp: &Seccomp) -> Verdict {
+/// Checks a filter; fields are named as in `config.json`.
+pub(crate) fn check(seccomp: &Seccomp) -> Verdict {
     errno("linux.seccomp.defaultErrnoRet", seccomp.default_action, seccomp.default_errno_ret)?;
     if seccomp.default_action == Action::Notify {
         let rule = "the runtime's own calls would wait for the agent too; use it in rules";

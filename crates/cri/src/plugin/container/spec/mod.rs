@@ -1,18 +1,40 @@
 //! From what a kubelet asks for, and an image, to a runtime configuration.
+//!
+//! Nothing that is asked for is left out in silence: what cannot be done is an error that names the field.
+
+mod annotations;
+mod args;
+mod capabilities;
+mod devices;
+mod env;
+mod mounts;
+mod namespaces;
+mod propagation;
+mod resources;
+mod seccomp;
+mod signals;
+mod user;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ledger::Owner;
-use oci_runtime::contract::{NamespaceType, Resources, Spec};
+use oci_runtime::contract::{Process, Resources, Spec};
 use oci_runtime::default_spec;
+use oci_runtime::users::Users;
+
+pub(crate) use resources::{replace_resources, resources};
 
 use super::record::User;
 use crate::contract::Error;
-use crate::contract::v1::{ContainerConfig, LinuxContainerResources, NamespaceMode, Signal};
+use crate::contract::v1::{
+    ContainerConfig, ContainerState, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, Signal,
+};
 use crate::plugin::images::ForContainer;
 use crate::plugin::node::Node;
-use crate::plugin::pod::Pod;
+use crate::plugin::pod::{self, Pod};
 
 /// What a configuration is made from.
 pub(crate) struct Wishes<'a> {
@@ -50,47 +72,141 @@ impl Built {
     }
 }
 
-/// Makes the configuration. Reads the image's files and the host's devices; changes nothing.
+/// Makes the configuration. Reads the image's files and the host's devices; a directory of the host that is to be mounted
+/// and is not there is all that it makes.
 pub(crate) fn build(wishes: &Wishes<'_>) -> Result<Built, Error> {
     let Wishes { node, pod, id, config, image, .. } = wishes;
+    let linux = config.linux.clone().unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    check_privileged(pod, &security)?;
+    let stop_signal = signals::stop_signal(config.stop_signal, image.config.config.stop_signal.as_deref())?;
+    let capabilities = capabilities::wanted(&security, available_capabilities()?)?;
+    let limits = resources(&linux.resources.unwrap_or_default(), "config.linux.resources")?;
+    let devices = devices::devices(&config.devices, security.privileged, Path::new("/dev"))?;
+    let users = Users::read(&layers(node, image)?);
     let mut spec = default_spec::container();
-    if let Some(process) = &mut spec.process {
-        let mut args = config.command.clone();
-        args.extend(config.args.clone());
-        if args.is_empty() {
-            args = image.config.config.entrypoint.clone().unwrap_or_default();
-            args.extend(image.config.config.cmd.clone().unwrap_or_default());
-        }
-        process.args = args;
-        process.env.extend(image.config.config.env.iter().cloned());
-        process.terminal = config.tty;
+    spec.process = Some(Process {
+        terminal: config.tty,
+        user: user::user(&security, &image.config.config.user, &users)?,
+        args: args::args(config, &image.config)?,
+        env: env::env(config, &image.config, &pod::hostname(&pod.record.config))?,
+        cwd: args::working_dir(config, &image.config)?,
+        capabilities: Some(capabilities.sets()),
+        no_new_privileges: security.no_new_privs,
+        oom_score_adj: Some(limits.oom_score_adj),
+        ..Process::default()
+    });
+    if let Some(root) = &mut spec.root {
+        root.readonly = security.readonly_rootfs;
     }
-    spec.hostname = String::new();
-    if let Some(linux) = &mut spec.linux {
-        linux.cgroups_path = pod.record.cgroup.child(&node.place.name, id);
-        let options = pod.namespace_options();
-        if options.network() == NamespaceMode::Node {
-            linux.namespaces.retain(|n| n.kind != NamespaceType::Network);
-        }
-        for namespace in &mut linux.namespaces {
-            let path = match namespace.kind {
-                NamespaceType::Network => Some(node.place.netns(pod.id()).display().to_string()),
-                NamespaceType::Ipc => pod.namespace("ipc").map(str::to_owned),
-                NamespaceType::Uts => pod.namespace("uts").map(str::to_owned),
-                _ => None,
-            };
-            namespace.path = path.unwrap_or_default();
-        }
-    }
-    Ok(Built { spec, stop_signal: (15, Signal::Sigterm) })
+    let (mounts, propagation) = mounts::mounts(&config.mounts, Vec::new(), &around(node, pod, &security))?;
+    spec.mounts = mounts;
+    spec.annotations = annotations::annotations(pod.id(), &pod.record.config, config, &image.name);
+    let linux = spec.linux.get_or_insert_default();
+    linux.rootfs_propagation = propagation;
+    linux.cgroups_path = pod.record.cgroup.child(&node.place.name, id);
+    linux.resources = Some(Resources { devices: devices.rules, ..limits.resources });
+    linux.devices = devices.nodes;
+    linux.seccomp = seccomp::seccomp(&security, capabilities.all)?;
+    linux.masked_paths = paths(&security, &security.masked_paths, "masked_paths")?;
+    linux.readonly_paths = paths(&security, &security.readonly_paths, "readonly_paths")?;
+    let options = security.namespace_options.as_ref();
+    let shared = namespaces::Shared {
+        options: pod.namespace_options(),
+        network: node.place.netns(pod.id()),
+        held: pod.record.namespaces.clone(),
+    };
+    let target = options.map_or(Ok(None), |options| target(node, pod, options))?;
+    let layout = kernel::cgroup::layout()?;
+    namespaces::fill(linux, &shared, options, target, security.privileged, layout)?;
+    Ok(Built { spec, stop_signal })
 }
 
-/// The limits as the runtime specification has them. `field` is where they stand in the request.
-pub(crate) fn resources(_asked: &LinuxContainerResources, _field: &str) -> Result<Resources, Error> {
-    Ok(Resources::default())
-}
-
-/// Puts other limits into the configuration at `path`.
-pub(crate) fn replace_resources(_path: &Path, _resources: Resources) -> Result<(), Error> {
+/// A privileged container is in a privileged pod alone.
+fn check_privileged(pod: &Pod, security: &LinuxContainerSecurityContext) -> Result<(), Error> {
+    let sandbox = pod.record.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    if security.privileged && !sandbox.is_some_and(|sandbox| sandbox.privileged) {
+        let hint = "run the pod sandbox with linux.security_context.privileged, or leave it out here";
+        return Err(Error::invalid(
+            "config.linux.security_context.privileged",
+            format!("is true, and the pod is not privileged: {hint}"),
+        ));
+    }
     Ok(())
+}
+
+/// What the kernel knows and this process, whose children containers are, may still give.
+fn available_capabilities() -> Result<kernel::capability::CapSet, Error> {
+    Ok(kernel::capability::Sets::current()?.bounding & kernel::capability::supported())
+}
+
+fn layers(node: &Node, image: &ForContainer) -> Result<Vec<OwnedFd>, Error> {
+    let open = |digest: &String| {
+        let path = node.images.layer_path(digest)?;
+        let opened = fs::File::open(&path).map(OwnedFd::from);
+        opened.map_err(|e| Error::internal(format!("cannot open the layer {path}: {e}")))
+    };
+    image.layers.iter().map(open).collect()
+}
+
+fn around(node: &Node, pod: &Pod, security: &LinuxContainerSecurityContext) -> mounts::Surroundings {
+    let user = pod.namespace_options().userns_options.filter(|user| user.mode() == NamespaceMode::Pod);
+    let user = user.unwrap_or_default();
+    mounts::Surroundings {
+        pod: node.place.pod_run(pod.id()),
+        own_shm: pod.record.shm,
+        host_network: pod::is_host(&pod.record.config),
+        uids: user.uids,
+        gids: user.gids,
+        privileged: security.privileged,
+        readonly_rootfs: security.readonly_rootfs,
+    }
+}
+
+/// Paths that are masked or cannot be written to: what was sent, and nothing else. A privileged container has none.
+fn paths(
+    security: &LinuxContainerSecurityContext,
+    paths: &[String],
+    name: &str,
+) -> Result<Vec<String>, Error> {
+    for (index, path) in paths.iter().enumerate() {
+        if !path.starts_with('/') || path.contains('\0') {
+            let field = format!("config.linux.security_context.{name}[{index}]");
+            return Err(Error::invalid(field, format!("{path:?} is no absolute path: start it with /")));
+        }
+    }
+    Ok(if security.privileged { Vec::new() } else { paths.to_vec() })
+}
+
+/// The PID of the container whose processes are to be shared: one of this pod that runs.
+fn target(node: &Node, pod: &Pod, options: &NamespaceOption) -> Result<Option<i32>, Error> {
+    if options.pid() != NamespaceMode::Target || options.target_id.is_empty() {
+        return Ok(None);
+    }
+    let field = "config.linux.security_context.namespace_options.target_id";
+    let container = node.state.container(&options.target_id).map_err(|error| error.within(field))?;
+    if container.record.pod != pod.id() {
+        return Err(Error::invalid(field, format!("{} is in another pod", options.target_id)));
+    }
+    let live = container.live();
+    if live.state != ContainerState::ContainerRunning {
+        let hint = "start it first";
+        return Err(
+            Error::precondition(format!("{} is not running: {hint}", options.target_id)).within(field)
+        );
+    }
+    Ok(Some(live.pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_image::contract::ImageConfig;
+
+    /// An image that says nothing.
+    pub(super) fn image() -> ImageConfig {
+        serde_json::from_str(
+            r#"{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}"#,
+        )
+        .unwrap()
+    }
 }

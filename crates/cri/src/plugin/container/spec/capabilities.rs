@@ -1,0 +1,120 @@
+//! Capabilities: the default set, with what is added and without what is dropped.
+
+use kernel::capability::{CapSet, Capability};
+use oci_runtime::contract::Capabilities;
+use oci_runtime::default_spec;
+
+use crate::contract::Error;
+use crate::contract::v1::{self, LinuxContainerSecurityContext};
+
+/// The capabilities a container has, and those of them that its programs keep as another user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) all: CapSet,
+    ambient: CapSet,
+}
+
+/// What `security` asks for; `available` is what this machine and this process can give.
+pub(super) fn wanted(security: &LinuxContainerSecurityContext, available: CapSet) -> Result<Wanted, Error> {
+    if security.privileged {
+        return Ok(Wanted { all: available, ambient: CapSet::EMPTY });
+    }
+    let none = v1::Capability::default();
+    let asked = security.capabilities.as_ref().unwrap_or(&none);
+    let (all_added, added) = parse(&asked.add_capabilities, "add_capabilities")?;
+    let (all_dropped, dropped) = parse(&asked.drop_capabilities, "drop_capabilities")?;
+    let (_, ambient) = parse(&asked.add_ambient_capabilities, "add_ambient_capabilities")?;
+    let base = match (all_dropped, all_added) {
+        (true, _) => CapSet::EMPTY,
+        (false, true) => available,
+        (false, false) => default_spec::CAPABILITIES,
+    };
+    // A name for itself counts more than ALL; dropped counts more than added.
+    let ambient = ambient & !dropped;
+    Ok(Wanted { all: (base | added | ambient) & !dropped, ambient })
+}
+
+impl Wanted {
+    /// The five sets. Inheritable ones would reach programs of other users (CVE-2022-24769), so there are none but those
+    /// that are ambient, which need it.
+    pub(super) fn sets(self) -> Capabilities {
+        Capabilities {
+            bounding: self.all.names(),
+            effective: self.all.names(),
+            permitted: self.all.names(),
+            inheritable: self.ambient.names(),
+            ambient: self.ambient.names(),
+        }
+    }
+}
+
+/// Whether `ALL` is among the names, and the set of the others.
+fn parse(names: &[String], list: &str) -> Result<(bool, CapSet), Error> {
+    let (mut all, mut set) = (false, CapSet::EMPTY);
+    for (index, name) in names.iter().enumerate() {
+        if name.eq_ignore_ascii_case("ALL") && list != "add_ambient_capabilities" {
+            all = true;
+            continue;
+        }
+        let capability = Capability::from_loose_name(name).ok_or_else(|| {
+            let field = format!("config.linux.security_context.capabilities.{list}[{index}]");
+            Error::invalid(field, format!("{name:?} is no capability: see capabilities(7), or give ALL"))
+        })?;
+        set.insert(capability);
+    }
+    Ok((all, set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(add: &[&str], drop: &[&str], ambient: &[&str]) -> Result<Wanted, Error> {
+        let names = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        let security = LinuxContainerSecurityContext {
+            capabilities: Some(v1::Capability {
+                add_capabilities: names(add),
+                drop_capabilities: names(drop),
+                add_ambient_capabilities: names(ambient),
+            }),
+            ..LinuxContainerSecurityContext::default()
+        };
+        wanted(&security, CapSet::ALL)
+    }
+
+    #[test]
+    fn added_dropped_and_all() {
+        let default = default_spec::CAPABILITIES;
+        let one = |capability| CapSet::of(&[capability]);
+        assert_eq!(of(&[], &[], &[]).unwrap().all, default);
+        assert_eq!(of(&["net_admin"], &[], &[]).unwrap().all, default | one(Capability::NetAdmin));
+        assert_eq!(of(&["CAP_NET_RAW"], &["NET_RAW"], &[]).unwrap().all, default & !one(Capability::NetRaw));
+        assert_eq!(of(&["ALL"], &["sys_admin"], &[]).unwrap().all, CapSet::ALL & !one(Capability::SysAdmin));
+        assert_eq!(of(&["KILL"], &["all"], &[]).unwrap().all, one(Capability::Kill));
+        assert_eq!(of(&["ALL"], &["ALL"], &[]).unwrap().all, CapSet::EMPTY);
+    }
+
+    #[test]
+    fn ambient_ones_are_in_all_sets() {
+        let sets = of(&[], &["ALL"], &["NET_BIND_SERVICE"]).unwrap().sets();
+        let one = vec!["CAP_NET_BIND_SERVICE".to_owned()];
+        assert_eq!((sets.bounding, sets.inheritable, sets.ambient), (one.clone(), one.clone(), one));
+        assert!(of(&[], &[], &[]).unwrap().sets().inheritable.is_empty());
+    }
+
+    #[test]
+    fn unknown_names_are_refused() {
+        let error = of(&["CHOWN", "FLY"], &[], &[]).unwrap_err();
+        let field = "config.linux.security_context.capabilities.add_capabilities[1]";
+        assert_eq!(error.field.as_deref(), Some(field));
+        assert!(of(&[], &[], &["ALL"]).is_err());
+    }
+
+    #[test]
+    fn privileged_has_what_there_is() {
+        let security =
+            LinuxContainerSecurityContext { privileged: true, ..LinuxContainerSecurityContext::default() };
+        let some = CapSet::of(&[Capability::Kill]);
+        assert_eq!(wanted(&security, some).unwrap().all, some);
+    }
+}

@@ -1,0 +1,93 @@
+//! The environment: the runtime's own words, the image's, the configuration's; the last word about a name counts.
+
+use oci_image::contract::ImageConfig;
+use oci_runtime::default_spec;
+
+use crate::contract::Error;
+use crate::contract::v1::ContainerConfig;
+
+/// The environment; `HOME` is what the runtime adds where nobody names one.
+pub(super) fn env(
+    config: &ContainerConfig,
+    image: &ImageConfig,
+    hostname: &str,
+) -> Result<Vec<String>, Error> {
+    let mut env = Environment::default();
+    env.set(default_spec::PATH.to_owned());
+    if config.tty {
+        env.set("TERM=xterm".to_owned());
+    }
+    env.set(format!("HOSTNAME={hostname}"));
+    for word in &image.config.env {
+        // A name without a value says nothing that a program could read.
+        if word.contains('=') && !word.contains('\0') {
+            env.set(word.clone());
+        }
+    }
+    for (index, variable) in config.envs.iter().enumerate() {
+        let field = |name: &str| format!("config.envs[{index}].{name}");
+        let key = &variable.key;
+        if key.is_empty() || key.contains(['=', '\0']) {
+            let rule = "is no name of a variable: it must not be empty, nor have '=' or a zero byte in it";
+            return Err(Error::invalid(field("key"), format!("{key:?} {rule}")));
+        }
+        // config.json, by which a runtime gets it, is text.
+        let value = std::str::from_utf8(&variable.value).ok().filter(|value| !value.contains('\0'));
+        let value = value.ok_or_else(|| {
+            let rule = "must be UTF-8 without a zero byte, as all of a runtime's configuration";
+            Error::invalid(field("value"), format!("of {key:?} {rule}: encode it, or mount it as a file"))
+        })?;
+        env.set(format!("{key}={value}"));
+    }
+    Ok(env.0)
+}
+
+/// Variables in the order in which their names came first.
+#[derive(Default)]
+pub(super) struct Environment(pub(super) Vec<String>);
+
+impl Environment {
+    /// Sets a variable by its `NAME=value`, in its old place if it has one.
+    pub(super) fn set(&mut self, word: String) {
+        let name = |word: &str| word.split_once('=').map_or(word.len(), |(name, _)| name.len());
+        let same = |old: &String| old[..name(old)] == word[..name(&word)];
+        match self.0.iter().position(same) {
+            Some(at) => self.0[at] = word,
+            None => self.0.push(word),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::v1::KeyValue;
+    use crate::plugin::container::spec::tests::image;
+
+    fn with(words: &[(&str, &[u8])], tty: bool) -> Result<Vec<String>, Error> {
+        let envs = words.iter().map(|(k, v)| KeyValue { key: (*k).into(), value: v.to_vec() }).collect();
+        let config = ContainerConfig { envs, tty, ..ContainerConfig::default() };
+        let mut image = image();
+        image.config.env = ["A=image", "PATH=/bin", "HOSTNAME=other", "NOTHING"].map(str::to_owned).to_vec();
+        env(&config, &image, "pod")
+    }
+
+    #[test]
+    fn later_words_replace_earlier_ones_in_place() {
+        let env = with(&[("B", b"1"), ("A", b"mine=x"), ("B", b"2")], true).unwrap();
+        assert_eq!(env, ["PATH=/bin", "TERM=xterm", "HOSTNAME=other", "A=mine=x", "B=2"]);
+        assert!(!with(&[], false).unwrap().iter().any(|word| word.starts_with("TERM")));
+    }
+
+    #[test]
+    fn what_no_program_can_read_is_refused() {
+        for (name, value, field) in [
+            ("", &b"x"[..], "config.envs[0].key"),
+            ("A=B", b"x", "config.envs[0].key"),
+            ("A", b"\xff", "config.envs[0].value"),
+            ("A", b"a\0b", "config.envs[0].value"),
+        ] {
+            assert_eq!(with(&[(name, value)], false).unwrap_err().field.as_deref(), Some(field));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What StopContainer sends.
+
+use crate::contract::Error;
+use crate::contract::v1::Signal;
+
+/// The signal as the kernel's number and as CRI's: the configuration's, the image's (`SIGTERM`, `15`, `RTMIN+3`), or
+/// SIGTERM.
+pub(super) fn stop_signal(asked: i32, image: Option<&str>) -> Result<(i32, Signal), Error> {
+    let asked = Signal::try_from(asked)
+        .map_err(|_| Error::invalid("config.stop_signal", format!("{asked} is none of the enum's")))?;
+    if let Some(number) = number(asked) {
+        return Ok((number, asked));
+    }
+    // What an image says and no kernel knows is as if it said nothing.
+    let image = image.and_then(kernel::signal::parse).filter(|&number| number != 0);
+    Ok(image.and_then(|number| Some((number, named(number)?))).unwrap_or((15, Signal::Sigterm)))
+}
+
+/// The names in the order of the kernel's numbers, 1 to 31. (x86, arm64, riscv and s390 have the same.)
+const NAMES: [Signal; 31] = {
+    use Signal::{
+        Sigabrt, Sigalrm, Sigbus, Sigchld, Sigcont, Sigfpe, Sighup, Sigill, Sigint, Sigio, Sigkill, Sigpipe,
+        Sigprof, Sigpwr, Sigquit, Sigsegv, Sigstkflt, Sigstop, Sigsys, Sigterm, Sigtrap, Sigtstp, Sigttin,
+        Sigttou, Sigurg, Sigusr1, Sigusr2, Sigvtalrm, Sigwinch, Sigxcpu, Sigxfsz,
+    };
+    [
+        Sighup, Sigint, Sigquit, Sigill, Sigtrap, Sigabrt, Sigbus, Sigfpe, Sigkill, Sigusr1, Sigsegv,
+        Sigusr2, Sigpipe, Sigalrm, Sigterm, Sigstkflt, Sigchld, Sigcont, Sigstop, Sigtstp, Sigttin, Sigttou,
+        Sigurg, Sigxcpu, Sigxfsz, Sigvtalrm, Sigprof, Sigwinch, Sigio, Sigpwr, Sigsys,
+    ]
+};
+
+/// The kernel's number; none for RUNTIME_DEFAULT.
+fn number(signal: Signal) -> Option<i32> {
+    let place =
+        |signal| NAMES.iter().position(|&name| name == signal).and_then(|at| i32::try_from(at + 1).ok());
+    match signal {
+        Signal::RuntimeDefault => None,
+        Signal::Sigcld => place(Signal::Sigchld),
+        Signal::Sigiot => place(Signal::Sigabrt),
+        Signal::Sigpoll => place(Signal::Sigio),
+        // SIGRTMIN is 34: the C library keeps two to itself. The enum goes on to SIGRTMAX, 64, in steps of one.
+        real_time if real_time as i32 >= Signal::Sigrtmin as i32 => {
+            Some(real_time as i32 - Signal::Sigrtmin as i32 + 34)
+        }
+        other => place(other),
+    }
+}
+
+/// CRI's name of the kernel's number.
+fn named(number: i32) -> Option<Signal> {
+    match number {
+        34.. => Signal::try_from(number - 34 + Signal::Sigrtmin as i32).ok(),
+        _ => NAMES.get(usize::try_from(number).ok()?.checked_sub(1)?).copied(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_then_the_image_then_sigterm() {
+        assert_eq!(stop_signal(Signal::Sigint.into(), Some("SIGQUIT")).unwrap(), (2, Signal::Sigint));
+        assert_eq!(stop_signal(0, Some("SIGQUIT")).unwrap(), (3, Signal::Sigquit));
+        assert_eq!(stop_signal(0, Some("37")).unwrap(), (37, Signal::Sigrtminplus3));
+        for unknown in [None, Some("SIGNONE"), Some("0"), Some("32")] {
+            assert_eq!(stop_signal(0, unknown).unwrap(), (15, Signal::Sigterm));
+        }
+        assert_eq!(stop_signal(99, None).unwrap_err().field.as_deref(), Some("config.stop_signal"));
+    }
+
+    #[test]
+    fn every_name_has_the_number_that_the_kernel_crate_gives_it() {
+        for value in 1..=Signal::Sigrtmax as i32 {
+            let signal = Signal::try_from(value).unwrap();
+            let text = signal.as_str_name().replace("PLUS", "+").replace("MINUS", "-");
+            let number = number(signal).unwrap();
+            if let Some(parsed) = kernel::signal::parse(&text) {
+                assert_eq!(number, parsed, "{text}");
+            }
+            assert!(named(number).is_some(), "{text}");
+        }
+        assert_eq!(number(Signal::Sigrtmaxminus14), Some(50));
+        assert_eq!(number(Signal::Sigrtmax), Some(64));
+    }
+}
