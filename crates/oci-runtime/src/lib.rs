@@ -31,7 +31,7 @@ pub mod systemd;
 mod timestamp;
 mod unix;
 
-pub use create::{Join, Setup, begin, begin_join, create, join, limits, null_stdio};
+pub use create::{Join, Setup, begin, begin_join, create, join, limits, limits_of, null_stdio};
 pub use created::{Created, start_waiting};
 pub use error::{Error, Result};
 pub use features::features;

@@ -44,7 +44,7 @@ pub use resources::{
 pub use seccomp::Seccomp;
 pub use spec::{Root, Spec};
 pub use state::{ContainerProcessState, SECCOMP_FD, State, Status};
-pub use validate::{sysctl_path, validate, validate_process, validate_resources, warnings};
+pub use validate::{sysctl_path, sysctl_scope, validate, validate_process, validate_resources, warnings};
 
 /// The version of the runtime specification that these types are.
 pub const VERSION: &str = "1.3.0";
