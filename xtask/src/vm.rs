@@ -19,7 +19,7 @@ const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim"];
 const PROGRAMS: &[&str] = &["ip", "nft", "dbus-daemon", "apparmor_parser"];
 
 /// Test programs that only a systemd can be shown to.
-const SYSTEMD_TESTS: &[(&str, &str)] = &[("oci-runtime", "systemd")];
+const SYSTEMD_TESTS: &[(&str, &str)] = &[("oci-runtime", "systemd"), ("shim", "systemd")];
 
 /// The kernel tests inside QEMU.
 #[derive(Debug, Args)]

@@ -8,10 +8,11 @@ use std::fmt;
 use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not};
 
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set, capability_is_in_bounding_set,
     clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
-    set_capabilities, set_keep_capabilities,
+    set_capabilities, set_keep_capabilities, set_thread_res_gid, set_thread_res_uid,
 };
 
 use crate::{Act, Result};
@@ -334,6 +335,28 @@ impl Sets {
             ambient: self.ambient & !ambient,
         })
     }
+}
+
+/// Runs `work` with another user's ids in effect, and the capabilities that this thread has now: what it makes belongs
+/// to that user, and what asks for the user's id and no capability is content.
+///
+/// For a thread whose real user is root; others of the process keep their ids.
+///
+/// # Errors
+/// The kernel's, which has no reason for one but a missing `CAP_SETUID` or `CAP_SETGID`.
+pub fn as_user<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T> {
+    let own = capabilities(None).act("read", || "this thread's capabilities")?;
+    let become_user = |uid: u32, gid: u32| {
+        set_thread_res_gid(None, Gid::from_raw(gid), None)?;
+        set_thread_res_uid(None, Uid::from_raw(uid), None)?;
+        // Of another user than root none is in effect at first.
+        set_capabilities(None, own)
+    };
+    let (own_uid, own_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    become_user(uid, gid).act("become", || format!("user {uid}, group {gid}"))?;
+    let done = work();
+    become_user(own_uid, own_gid).act("become", || format!("user {own_uid}, group {own_gid} again"))?;
+    Ok(done)
 }
 
 /// Makes the ambient set the wanted one as far as it may be; what it is then.

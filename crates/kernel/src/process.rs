@@ -480,6 +480,20 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// The rest of the life of a PID namespace's first process that has nothing to do but to be there: the kernel reaps its
+/// children by itself, and nothing ever wakes it. Allocates nothing.
+///
+/// For a cloned child. Signals from inside the namespace do not reach it, since it handles none; its end is that of the
+/// namespace.
+pub fn reap_for_ever() -> ! {
+    // SAFETY: sets dispositions that have no handler: children of whoever ignores SIGCHLD leave nothing to be waited for.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    loop {
+        // SAFETY: waits.
+        unsafe { libc::pause() };
+    }
+}
+
 /// Takes ownership of a descriptor this process was started with; `None` if it was not, or it is taken already.
 ///
 /// For the first lines of `main`, before anything else is opened: later the number may be somebody's.

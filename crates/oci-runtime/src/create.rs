@@ -51,9 +51,14 @@ pub struct Setup<'a> {
 /// The limits that a configuration asks for, in the kernel's terms.
 pub fn limits(spec: &Spec) -> Result<cgroup::Limits> {
     match spec.linux.as_ref().and_then(|l| l.resources.as_ref()) {
-        Some(resources) => plan::limits::plan(resources),
+        Some(resources) => limits_of(resources),
         None => Ok(cgroup::Limits::default()),
     }
+}
+
+/// The same for the resources alone, as an update has them.
+pub fn limits_of(resources: &contract::Resources) -> Result<cgroup::Limits> {
+    plan::limits::plan(resources)
 }
 
 /// Makes the container of `spec`: namespaces, root, mounts and devices, up to the point where its program would run.

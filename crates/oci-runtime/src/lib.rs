@@ -32,7 +32,7 @@ mod timestamp;
 mod unix;
 pub mod users;
 
-pub use create::{Join, Setup, begin, begin_join, create, join, limits, null_stdio};
+pub use create::{Join, Setup, begin, begin_join, create, join, limits, limits_of, null_stdio};
 pub use created::{Created, start_waiting};
 pub use error::{Error, Result};
 pub use features::features;

@@ -64,10 +64,16 @@ pub fn run() -> u8 {
     match serve() {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("sextant-shim: cannot go on: {error}");
+            complain(&format!("cannot go on: {error}"));
             1
         }
     }
+}
+
+/// Says something on standard error. Where that cannot be written (a full disk) nothing is said: `eprintln!` would panic.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(io::stderr(), "sextant-shim: {text}");
 }
 
 fn serve() -> io::Result<()> {

@@ -2,12 +2,14 @@
 //!
 //! Needs root.
 
+mod rig;
+
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kernel::process::{CStrings, Child, Program};
+use kernel::process::Child;
 use serde_json::{Value, json};
 use shim::client::{Client, Event};
 use shim::protocol::{
@@ -30,17 +32,6 @@ impl Drop for Bench {
     }
 }
 
-fn open(path: &str) -> OwnedFd {
-    fs::File::options().read(true).write(path == "/dev/null").open(path).expect(path).into()
-}
-
-/// A cgroup name for each bench of this process.
-fn number() -> u32 {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
 impl Bench {
     fn new() -> Self {
         // An upper directory must not be below the lower one: this is another filesystem.
@@ -48,20 +39,9 @@ impl Bench {
         for name in ["bundle", "state", "upper", "work"] {
             fs::create_dir(dir.path().join(name)).expect(name);
         }
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        let theirs: OwnedFd = theirs.into();
-        let (null, binary, touch) =
-            (open("/dev/null"), open(env!("CARGO_BIN_EXE_sextant-shim")), open("/usr/bin/touch"));
-        let stderr: OwnedFd = fs::File::create(dir.path().join("shim.err")).expect("a file").into();
-        let shim = kernel::process::spawn(&Program {
-            file: binary.as_fd(),
-            args: CStrings::new(["sextant-shim"]).expect("arguments"),
-            env: CStrings::new([""; 0]).expect("environment"),
-            fds: vec![null.as_fd(), null.as_fd(), stderr.as_fd(), theirs.as_fd(), touch.as_fd()],
-        })
-        .expect("a shim");
-        let cgroup = PathBuf::from(format!("sextant-test-{}-shim-{}", std::process::id(), number()));
-        Self { dir, cgroup, shim, client: Client::over(ours.into()) }
+        let (shim, client) = rig::spawn(dir.path());
+        let cgroup = PathBuf::from(format!("sextant-test-{}-shim-{}", std::process::id(), rig::number()));
+        Self { dir, cgroup, shim, client }
     }
 
     fn path(&self, name: &str) -> String {
@@ -69,17 +49,7 @@ impl Bench {
     }
 
     fn request(&self, script: &str, change: impl FnOnce(&mut Value)) -> CreateRequest {
-        let mut config = json!({
-            "ociVersion": "1.3.0",
-            "process": {"args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/usr/bin:/bin"], "user": {"uid": 0, "gid": 0}},
-            "root": {"path": "rootfs"},
-            "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
-                {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666", "mode=0620"]},
-            ],
-            "linux": {"cgroupsPath": self.cgroup, "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]},
-        });
+        let mut config = rig::config(script, &self.cgroup);
         change(&mut config);
         fs::write(self.dir.path().join("bundle/config.json"), config.to_string()).expect("config.json");
         CreateRequest {
@@ -107,25 +77,13 @@ impl Bench {
 
     /// All that comes on a stream, as standard output, standard error and exit code.
     fn drain(&mut self, stream: u32) -> (String, String, i32) {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        loop {
-            match self.client.event(stream).expect("an event") {
-                Event::Output(output) => {
-                    out.extend(output.stdout);
-                    err.extend(output.stderr);
-                }
-                Event::Exited(exited) => {
-                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                    return (text(&out), text(&err), exited.code);
-                }
-            }
-        }
+        rig::drain(&mut self.client, stream)
     }
 
     fn exec(&mut self, script: &str, terminal: bool, stdin: bool) -> u32 {
         let process = json!({"args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/usr/bin:/bin"],
             "user": {"uid": 0, "gid": 0}, "terminal": terminal, "consoleSize": {"height": 20, "width": 30}});
-        let exec_id = format!("exec-{}", number());
+        let exec_id = format!("exec-{}", rig::number());
         let request = ExecRequest {
             exec_id,
             process: process.to_string().into_bytes(),
@@ -327,7 +285,7 @@ fn a_creator_that_dies_early_leaves_nothing() {
 #[test]
 fn bad_requests_are_answered() {
     let mut bench = Bench::new();
-    assert!(bench.client.start("").unwrap_err().to_string().contains("not waiting to be started"));
+    assert!(bench.client.start("").unwrap_err().to_string().contains("no container is made yet"));
     let mut request = bench.request("true", |c| c["process"]["cwd"] = json!("relative"));
     let error = bench.client.create(&request).unwrap_err().to_string();
     assert!(error.contains("process.cwd"), "{error}");

@@ -45,7 +45,7 @@ pub use seccomp::Seccomp;
 pub use spec::{Root, Spec};
 pub use state::{ContainerProcessState, SECCOMP_FD, State, Status};
 pub(crate) use validate::check_seccomp;
-pub use validate::{sysctl_path, validate, validate_process, validate_resources, warnings};
+pub use validate::{sysctl_path, sysctl_scope, validate, validate_process, validate_resources, warnings};
 
 /// The version of the runtime specification that these types are.
 pub const VERSION: &str = "1.3.0";

@@ -6,10 +6,13 @@ use std::os::unix::net::UnixStream;
 
 use prost::Message;
 
-use crate::protocol::{Code, Frame, Kind, Output, Response, Status};
+use crate::protocol::{Code, Frame, Kind, Response, Status};
 
 /// A client that reads slower than a process writes holds that process back from here on, bytes.
 const FULL: usize = 256 << 10;
+
+/// Bytes read at once. The buffer is on the stack, whose pages stay.
+const PIECE: usize = 16 << 10;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -33,7 +36,7 @@ impl Connection {
 
     /// Reads what is there; false once the client is gone.
     pub(super) fn fill(&mut self) -> io::Result<bool> {
-        let mut piece = [0; 32 << 10];
+        let mut piece = [0; PIECE];
         match self.socket.read(&mut piece) {
             Ok(0) => Ok(false),
             Ok(n) => {
@@ -71,8 +74,9 @@ impl Connection {
         self.outbox.len() > FULL
     }
 
-    pub(super) fn output(&mut self, stream: u32, output: &Output) {
-        Frame { stream, kind: Kind::Data, flags: 0, payload: output.encode_to_vec() }
+    /// One message on an open stream.
+    pub(super) fn data(&mut self, stream: u32, message: &impl Message) {
+        Frame { stream, kind: Kind::Data, flags: 0, payload: message.encode_to_vec() }
             .encode(&mut self.outbox);
     }
 

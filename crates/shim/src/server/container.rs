@@ -1,4 +1,4 @@
-//! The container: made, started, started again, ended.
+//! A container: made, started, started again, ended.
 
 use std::fs;
 use std::io::Write;
@@ -6,14 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kernel::cgroup::Cgroup;
+use kernel::cgroup::OomWatch;
 use oci_runtime::contract::{Spec, State, Status};
 use oci_runtime::{Created, Setup};
 use serde_json::json;
 
+use super::cgroups::{self, Place};
 use super::connection::Refusal;
 use super::log::Log;
-use super::process::Process;
+use super::process::{Process, StreamRef};
+use super::{Key, rootfs};
 use crate::protocol::{Code, CreateRequest, Exited, Restart, Rootfs};
 
 /// Waits between restarts: doubled each time up to the longest, and begun anew after a run of some length.
@@ -25,18 +27,28 @@ const LONG_RUN: Duration = Duration::from_secs(10);
 pub(super) struct Container {
     pub(super) request: CreateRequest,
     pub(super) spec: Spec,
-    pub(super) cgroup: Option<Cgroup>,
+    pub(super) place: Place,
     pub(super) log: Option<Log>,
+    /// Its own process.
+    pub(super) own: Key,
+    /// Who waits for its end after a stop.
+    pub(super) stoppers: Vec<StreamRef>,
     pub(super) paused: bool,
     pub(super) stopping: bool,
     pub(super) restarts: u32,
     pub(super) ever_started: bool,
+    /// For good.
+    pub(super) ended: bool,
+    pub(super) started_at: i64,
+    pub(super) oom_watch: Option<OomWatch>,
+    /// How many of its processes the out-of-memory killer has killed, as far as was told.
+    pub(super) oom_kills: u64,
     started: Instant,
     wait: Duration,
 }
 
 impl Container {
-    /// Reads the configuration and makes the cgroup.
+    /// Reads the configuration, opens the log and makes the cgroup.
     pub(super) fn new(request: CreateRequest) -> Result<(Self, Vec<String>), Refusal> {
         let config = Path::new(&request.bundle).join("config.json");
         let invalid = |e: &dyn std::fmt::Display| Refusal::new(Code::InvalidArgument, e.to_string());
@@ -45,18 +57,8 @@ impl Container {
         let spec = oci_runtime::contract::parse(&bytes).map_err(|e| invalid(&e))?;
         oci_runtime::contract::validate(&spec).map_err(|e| invalid(&e))?;
         let limits = oci_runtime::limits(&spec).map_err(|e| invalid(&e))?;
-        let path = spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
-        let mut warnings = Vec::new();
-        let cgroup = if path.is_empty() {
-            None
-        } else {
-            let cgroup = Cgroup::at(Path::new(path)).map_err(|e| invalid(&e))?;
-            cgroup.create().map_err(Refusal::internal)?;
-            for name in cgroup.apply(&limits).map_err(Refusal::internal)? {
-                warnings.push(format!("cannot limit {name}: no cgroup controller of this machine does"));
-            }
-            Some(cgroup)
-        };
+        let place = Place::of(&spec, &request.id)?;
+        let warnings = cgroups::warnings(&place.make(&limits)?);
         let log = match request.log.as_str() {
             "" => None,
             path => Some(
@@ -67,12 +69,18 @@ impl Container {
         let container = Self {
             request,
             spec,
-            cgroup,
+            place,
             log,
+            own: 0,
+            stoppers: Vec::new(),
             paused: false,
             stopping: false,
             restarts: 0,
             ever_started: false,
+            ended: false,
+            started_at: 0,
+            oom_watch: None,
+            oom_kills: 0,
             started: Instant::now(),
             wait: FIRST_WAIT,
         };
@@ -98,32 +106,42 @@ impl Container {
     /// Runs the hooks for the end of a run. What they complain about goes where this process does.
     pub(super) fn run_poststop(&self) {
         for warning in oci_runtime::hooks::poststop(self.spec.hooks.as_ref(), &self.state(0)) {
-            eprintln!("sextant-shim: {warning}");
+            crate::complain(&warning);
         }
     }
 
     /// Makes the container's process, which waits to be started.
-    pub(super) fn create(&self, process: &mut Process) -> Result<Created, Refusal> {
+    pub(super) fn create(&mut self, process: &mut Process) -> Result<Created, Refusal> {
         let bundle = self.bundle();
         let terminal = self.spec.process.as_ref().is_some_and(|p| p.terminal);
         let stdio =
             if terminal { None } else { Some(process.pipes(self.request.stdin).map_err(Refusal::internal)?) };
-        let root = root(self.request.rootfs.as_ref().unwrap_or(&Rootfs::default()))?;
+        let root = rootfs::root(self.request.rootfs.as_ref().unwrap_or(&Rootfs::default()), &bundle)?;
+        let scope = self.place.prepare(&self.request.id, &self.spec)?;
         let setup = Setup {
             id: &self.request.id,
             bundle: &bundle,
             root,
             stage: &bundle,
             shares_mounts: false,
-            cgroup: self.cgroup.as_ref(),
+            cgroup: self.place.cgroup(),
             rdt: None,
-            held: false,
+            held: scope.is_some(),
             stdio,
             preserved: 0,
             keyring: true,
             listener: None,
         };
-        let mut created = oci_runtime::create(&self.spec, setup).map_err(refusal)?;
+        let mut created = oci_runtime::begin(&self.spec, setup).map_err(refusal)?;
+        if let Some(scope) = scope {
+            let limits = oci_runtime::limits(&self.spec).map_err(refusal)?;
+            let missing = self.place.place(scope, &mut created, &limits)?;
+            created.warnings.extend(cgroups::warnings(&missing));
+        }
+        if let Err(error) = created.until_ready() {
+            self.place.forget();
+            return Err(refusal(error));
+        }
         process.terminal = terminal;
         if let Some(console) = created.console.take() {
             process.set_console(console).map_err(Refusal::internal)?;
@@ -131,20 +149,18 @@ impl Container {
         Ok(created)
     }
 
-    /// A new cgroup in place of the old one, for the next run: one that was killed takes no newborn process.
-    pub(super) fn renew_cgroup(&self) -> Result<(), Refusal> {
-        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+    /// A new cgroup in place of the old one, for the next run.
+    pub(super) fn renew_cgroup(&mut self) -> Result<(), Refusal> {
         let limits = oci_runtime::limits(&self.spec).map_err(refusal)?;
-        cgroup.kill().and_then(|()| cgroup.remove()).map_err(Refusal::internal)?;
-        cgroup.create().and_then(|()| cgroup.apply(&limits)).map(drop).map_err(Refusal::internal)
+        self.oom_kills = 0;
+        self.place.renew(&limits)
     }
 
     /// Notes the numbers of the processes where a newcomer finds them.
     pub(super) fn write_numbers(&self, pid: i32) -> Result<(), Refusal> {
-        let own = std::process::id() as i32;
         let numbers = json!({
             "pid": pid, "startTime": kernel::process::start_time(pid).ok(),
-            "shim": {"pid": own, "startTime": kernel::process::start_time(own).ok()},
+            "shim": numbers_of(std::process::id() as i32),
         });
         replace(&self.bundle().join("process.json"), numbers.to_string().as_bytes())
             .map_err(Refusal::internal)
@@ -152,7 +168,19 @@ impl Container {
 
     pub(super) fn note_start(&mut self) {
         self.started = Instant::now();
+        self.started_at = nanoseconds();
         self.ever_started = true;
+    }
+
+    /// Asks to be told when it runs out of memory.
+    pub(super) fn watch_oom(&mut self) {
+        // Without it the count at the end tells.
+        self.oom_watch = self.place.cgroup().and_then(|c| c.watch_oom().ok()).flatten();
+    }
+
+    /// How many of its processes the out-of-memory killer has killed; `None` if nobody counts (any more).
+    pub(super) fn count_oom(&self) -> Option<u64> {
+        self.place.cgroup()?.oom_kills()
     }
 
     /// When to start again after an exit with `code`, if at all.
@@ -175,10 +203,9 @@ impl Container {
         Some(at)
     }
 
-    /// How it ended.
-    pub(super) fn exited(&self, code: i32) -> Exited {
-        let oom = self.cgroup.as_ref().and_then(|c| c.usage().oom_kills).is_some_and(|n| n > 0);
-        exited(code, oom)
+    /// Lets go of what only a running container needs.
+    pub(super) fn release(&mut self) {
+        self.oom_watch = None;
     }
 
     /// Keeps the exit where it outlives this process and, without an fsync, a reboot.
@@ -193,8 +220,17 @@ impl Container {
 }
 
 pub(super) fn exited(code: i32, oom: bool) -> Exited {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Exited { code, at: at.as_nanos() as i64, oom }
+    Exited { code, at: nanoseconds(), oom }
+}
+
+/// Now, since 1970.
+pub(super) fn nanoseconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
+}
+
+/// A process as it is found again: its number, and when it began.
+pub(super) fn numbers_of(pid: i32) -> serde_json::Value {
+    json!({"pid": pid, "startTime": kernel::process::start_time(pid).ok()})
 }
 
 /// The gRPC code is for programs, the message for people; the exit code of a command line goes in between.
@@ -208,34 +244,8 @@ pub(super) fn refusal(error: oci_runtime::Error) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-fn root(rootfs: &Rootfs) -> Result<OwnedFd, Refusal> {
-    if !rootfs.directory.is_empty() {
-        let path = kernel::process::cstring(rootfs.directory.as_bytes()).map_err(Refusal::internal)?;
-        return kernel::mount::clone_tree(rustix::fs::CWD, &path, true)
-            .map_err(|e| Refusal::internal(format!("cannot open the root {}: {e}", rootfs.directory)));
-    }
-    if !rootfs.work.is_empty() {
-        // The kernel's note that an earlier volatile mount was never synced. It was the same container's: go on.
-        let note = Path::new(&rootfs.work).join("work/incompat");
-        match fs::remove_dir_all(&note) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Refusal::internal(format!("cannot remove {}: {e}", note.display())));
-            }
-            _ => {}
-        }
-    }
-    let upper = (!rootfs.upper.is_empty()).then(|| (Path::new(&rootfs.upper), Path::new(&rootfs.work)));
-    let overlay = kernel::mount::Overlay {
-        lower: rootfs.lower.iter().map(Path::new).collect(),
-        upper,
-        // Nobody waits for a sync when it is unmounted; what a container wrote is not promised past a power cut.
-        volatile: true,
-    };
-    kernel::mount::overlay(&overlay).map_err(Refusal::internal)
-}
-
 /// Writes a file so that a reader sees the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let next = path.with_extension("next");
     let mut file = fs::File::create(&next)?;
     file.write_all(bytes)?;
@@ -250,7 +260,7 @@ pub(super) fn kill_rest(container: &Container) {
     if container.spec.linux.iter().flat_map(|l| &l.namespaces).any(own_pids) {
         return; // The end of its first process was that of all.
     }
-    if let Some(cgroup) = &container.cgroup {
+    if let Some(cgroup) = container.place.cgroup() {
         // Best effort: whoever removes the cgroup kills again and hears of errors.
         let _ = cgroup.kill();
     }

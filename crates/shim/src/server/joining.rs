@@ -2,24 +2,24 @@
 
 use super::connection::Refusal;
 use super::process::Process;
-use super::{Server, Source, container};
+use super::waiting::Source;
+use super::{Key, Server, container};
 use crate::protocol::{Output, Started};
 
 impl Server {
     /// A process that is still on its way, and whose client has left, is not waited for.
     pub(super) fn drop_abandoned_joins(&mut self) {
         let alone = |p: &Process| p.joining.is_some() && p.attached.is_empty();
-        let ids: Vec<String> =
-            self.processes.iter().filter(|(_, p)| alone(p)).map(|(id, _)| id.clone()).collect();
-        for id in ids {
-            self.forget(&Source::Join(id.clone()));
-            self.processes.remove(&id);
+        let keys: Vec<Key> = self.processes.iter().filter(|(_, p)| alone(p)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.forget(&Source::Join(key));
+            self.processes.remove(&key);
         }
     }
 
     /// A process that is being brought in has something to say, or has become its program.
-    pub(super) fn advance_join(&mut self, id: &str) {
-        let Some(process) = self.processes.get_mut(id) else { return };
+    pub(super) fn advance_join(&mut self, key: Key) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
         let Some(mut joining) = process.joining.take() else { return };
         let started = match joining.advance() {
             Ok(false) => {
@@ -32,16 +32,12 @@ impl Server {
             },
             Err(e) => Err(container::refusal(e)),
         };
-        self.forget(&Source::Join(id.to_owned()));
-        let outcome = started.and_then(|(child, warnings)| self.joined(id, child, warnings));
+        self.forget(&Source::Join(key));
+        let outcome = started.and_then(|(child, warnings)| self.joined(key, child, warnings));
         if let Err(refusal) = outcome
-            && let Some(process) = self.processes.remove(id)
+            && let Some(process) = self.processes.remove(&key)
         {
-            for stream in
-                [Source::Output(id.into(), 0), Source::Output(id.into(), 1), Source::Input(id.into())]
-            {
-                self.forget(&stream);
-            }
+            self.forget_streams(key);
             if let Some(to) = process.attached.first() {
                 self.answer(*to, Err(refusal));
             }
@@ -50,11 +46,11 @@ impl Server {
 
     fn joined(
         &mut self,
-        id: &str,
+        key: Key,
         child: kernel::process::Child,
         warnings: Vec<String>,
     ) -> Result<(), Refusal> {
-        let Some(process) = self.processes.get_mut(id) else { return Ok(()) };
+        let Some(process) = self.processes.get_mut(&key) else { return Ok(()) };
         let started = Output {
             started: Some(Started { pid: child.pid, warnings, ..Started::default() }),
             ..Output::default()
@@ -63,12 +59,12 @@ impl Server {
         if let Some(to) = process.attached.first()
             && let Some(connection) = self.connections.get_mut(&to.connection)
         {
-            connection.output(to.stream, &started);
+            connection.data(to.stream, &started);
         }
-        let watched = self.watch_end(id).and_then(|()| self.watch_streams(id));
+        let watched = self.watch_end(key).and_then(|()| self.watch_streams(key));
         watched.map_err(|e| {
             // Without epoll there is no telling when it ends.
-            if let Some(process) = self.processes.get(id) {
+            if let Some(process) = self.processes.get(&key) {
                 let _ = process.signal(libc::SIGKILL);
             }
             Refusal::internal(e)

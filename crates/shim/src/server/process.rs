@@ -24,6 +24,10 @@ const FULL: usize = 256 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Process {
+    /// Its container's id.
+    pub(super) container: String,
+    /// Its own; empty for the container's.
+    pub(super) exec_id: String,
     /// Made, and not started yet.
     pub(super) created: Option<Created>,
     /// On its way into the container.
@@ -42,6 +46,10 @@ pub(super) struct Process {
 }
 
 impl Process {
+    pub(super) fn of(container: &str, exec_id: &str) -> Self {
+        Self { container: container.to_owned(), exec_id: exec_id.to_owned(), ..Self::default() }
+    }
+
     /// Pipes for the process: those it gets are returned, ours are kept. Without `stdin` it reads `/dev/null`.
     pub(super) fn pipes(&mut self, stdin: bool) -> rustix::io::Result<[OwnedFd; 3]> {
         let (out, out_theirs) = pipe_with(PipeFlags::CLOEXEC)?;

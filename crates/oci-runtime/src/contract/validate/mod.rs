@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{Error, Hooks, Mount, NamespaceType, Spec};
 
 pub(crate) use seccomp::check as check_seccomp;
-pub use sysctl::sysctl_path;
+pub use sysctl::{sysctl_path, sysctl_scope};
 pub use warning::warnings;
 
 /// The outcome of a rule.

@@ -55,7 +55,13 @@ pub fn sysctl_path(name: &str) -> String {
     }
 }
 
-/// The type of the namespaces that have the parameter each.
+/// The type of the namespaces that have the parameter `name` each; `None` if it is the machine's, or no name of one.
+pub fn sysctl_scope(name: &str) -> Option<NamespaceType> {
+    let path = sysctl_path(name);
+    let climbs = path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0');
+    if climbs { None } else { scope(&path) }
+}
+
 fn scope(name: &str) -> Option<NamespaceType> {
     match name {
         "kernel/msgmax"

@@ -1,0 +1,204 @@
+//! Containers are made, started, stopped and forgotten.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::cgroups;
+use super::connection::Refusal;
+use super::container::{self, Container};
+use super::process::{Process, StreamRef};
+use super::service::{Reply, now};
+use super::waiting::Source;
+use super::{FIRST, Server};
+use crate::protocol::{
+    Code, CreateRequest, Empty, Happened, KillRequest, Started, StopRequest, UpdateRequest, Warnings,
+};
+
+impl Server {
+    pub(super) fn create(&mut self, request: CreateRequest) -> Result<Reply, Refusal> {
+        if request.id.is_empty() {
+            return Err(Refusal::new(Code::InvalidArgument, "a container needs an id"));
+        }
+        if self.containers.contains_key(&request.id) {
+            return Err(Refusal::new(
+                Code::AlreadyExists,
+                format!("container {:?} is here already", request.id),
+            ));
+        }
+        if self.pod.is_none() && !self.containers.is_empty() {
+            return Err(Refusal::new(Code::AlreadyExists, "this shim has a container already"));
+        }
+        if self.shutdown {
+            return Err(Refusal::new(Code::FailedPrecondition, "this shim is about to end"));
+        }
+        let (id, bundle) = (request.id.clone(), request.bundle.clone());
+        let (mut container, mut warnings) = Container::new(request)?;
+        let mut process = Process::of(&id, FIRST);
+        let created = container.create(&mut process)?;
+        let pid = created.pid();
+        warnings.extend(created.warnings.iter().cloned());
+        container.write_numbers(pid)?;
+        process.created = Some(created);
+        let key = self.new_key();
+        container.own = key;
+        let cgroup = container.place.path();
+        self.processes.insert(key, process);
+        self.containers.insert(id.clone(), container);
+        if self.pod.is_none() {
+            self.listen(&Path::new(&bundle).join("shim.sock")).map_err(Refusal::internal)?;
+        }
+        self.watch_streams(key).map_err(Refusal::internal)?;
+        self.tell(&id, Happened::Created, |event| event.pid = pid);
+        now(&Started { pid, warnings, cgroup })
+    }
+
+    pub(super) fn start(&mut self, id: &str) -> Result<Reply, Refusal> {
+        let id = self.container(id)?.request.id.clone();
+        let key = self.container(&id)?.own;
+        let process = self.processes.get_mut(&key);
+        let Some((process, created)) = process.and_then(|p| p.created.take().map(|c| (p, c))) else {
+            return Err(Refusal::new(Code::FailedPrecondition, "the container is not waiting to be started"));
+        };
+        let (child, warnings) = match created.start().map_err(container::refusal) {
+            Ok(started) => started,
+            Err(refusal) => {
+                self.failed_to_start(&id, &refusal);
+                return Err(refusal);
+            }
+        };
+        let pid = child.pid;
+        process.child = Some(child);
+        self.watch_end(key).map_err(Refusal::internal)?;
+        self.has_started(&id, key);
+        now(&Started { pid, warnings, ..Started::default() })
+    }
+
+    /// In a pod a container that did not start has ended; without one its creator goes, and all with it.
+    fn failed_to_start(&mut self, id: &str, refusal: &Refusal) {
+        if self.pod.is_some() {
+            let code = match refusal.code {
+                Code::NotFound => 127,
+                Code::FailedPrecondition => 126,
+                _ => 125,
+            };
+            self.end(id, &container::exited(code, false));
+        }
+    }
+
+    pub(super) fn kill(&mut self, request: &KillRequest) -> Result<Reply, Refusal> {
+        let container = self.container(&request.container)?;
+        let id = container.request.id.clone();
+        if request.all
+            && let Some(cgroup) = container.place.cgroup()
+        {
+            cgroup.signal(request.signal).map_err(Refusal::internal)?;
+            if request.signal == libc::SIGKILL {
+                self.thaw_killed(&id);
+            }
+            return now(&Empty {});
+        }
+        let process = self.process(&id, &request.exec_id)?;
+        if !process.is_running() {
+            return Err(Refusal::new(Code::FailedPrecondition, "the process is not running"));
+        }
+        process.signal(request.signal).map_err(|e| Refusal::new(Code::InvalidArgument, e.to_string()))?;
+        if request.signal == libc::SIGKILL && request.exec_id == FIRST {
+            self.thaw_killed(&id);
+        }
+        now(&Empty {})
+    }
+
+    pub(super) fn stop(&mut self, to: StreamRef, request: &StopRequest) -> Result<Reply, Refusal> {
+        let container = self.container_mut(&request.container)?;
+        container.stopping = true;
+        let (id, ended) = (container.request.id.clone(), container.ended);
+        if container.paused {
+            self.freeze(&id, false)?;
+        }
+        let process = self.process(&id, FIRST)?;
+        match (&process.exited, process.is_running()) {
+            (Some(exited), false) => {
+                // Between two runs: the next one is called off.
+                let exited = exited.clone();
+                if !ended {
+                    self.stop_timers(&id);
+                    self.end(&id, &exited);
+                }
+                now(&exited)
+            }
+            (_, true) => {
+                process
+                    .signal(request.signal)
+                    .map_err(|e| Refusal::new(Code::InvalidArgument, e.to_string()))?;
+                self.kill_after(&id, Duration::from_millis(request.timeout));
+                self.container_mut(&id)?.stoppers.push(to);
+                Ok(Reply::Later)
+            }
+            (None, false) => Err(Refusal::new(Code::FailedPrecondition, "the container is not started yet")),
+        }
+    }
+
+    pub(super) fn freeze(&mut self, id: &str, frozen: bool) -> Result<Reply, Refusal> {
+        let container = self.container_mut(id)?;
+        match container.place.cgroup() {
+            Some(cgroup) => cgroup.freeze(frozen).map_err(Refusal::internal)?,
+            None => {
+                return Err(Refusal::new(Code::FailedPrecondition, "the container has no cgroup to freeze"));
+            }
+        }
+        container.paused = frozen;
+        now(&Empty {})
+    }
+
+    pub(super) fn update(&mut self, request: &UpdateRequest) -> Result<Reply, Refusal> {
+        let invalid = |e: &dyn std::fmt::Display| Refusal::new(Code::InvalidArgument, e.to_string());
+        let container = self.container(&request.container)?;
+        if container.ended {
+            return Err(Refusal::new(Code::FailedPrecondition, "the container has ended"));
+        }
+        let resources =
+            oci_runtime::contract::parse_resources(&request.resources).map_err(|e| invalid(&e))?;
+        oci_runtime::contract::validate_resources(&resources).map_err(|e| invalid(&e))?;
+        let limits = oci_runtime::limits_of(&resources).map_err(|e| invalid(&e))?;
+        let missing = container.place.update(&limits)?;
+        now(&Warnings { warnings: cgroups::warnings(&missing) })
+    }
+
+    /// Forgets a container that has ended, or was never started: then its process ends here.
+    pub(super) fn delete(&mut self, id: &str) -> Result<Reply, Refusal> {
+        let container = self.container(id)?;
+        let (id, ended, started) = (container.request.id.clone(), container.ended, container.ever_started);
+        if self.pod.is_none() {
+            let message = "this shim has one container and ends with it (it is deleted by Shutdown)";
+            return Err(Refusal::new(Code::FailedPrecondition, message));
+        }
+        if started && !ended {
+            let message = format!("container {id:?} is running (stop it first)");
+            return Err(Refusal::new(Code::FailedPrecondition, message));
+        }
+        self.forget_container(&id);
+        now(&Empty {})
+    }
+
+    fn forget_container(&mut self, id: &str) {
+        self.stop_timers(id);
+        let keys: Vec<u64> =
+            self.processes.iter().filter(|(_, p)| p.container == id).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.forget_streams(key);
+            self.forget(&Source::End(key));
+            self.forget(&Source::Join(key));
+            // Dropping what was made and never started ends it.
+            let Some(process) = self.processes.remove(&key) else { continue };
+            let gone = || Refusal::new(Code::NotFound, format!("container {id:?} was deleted"));
+            for waiter in process.attached.iter().chain(&process.waiters) {
+                self.answer(*waiter, Err(gone()));
+            }
+        }
+        self.forget(&Source::Oom(id.to_owned()));
+        if let Some(mut container) = self.containers.remove(id) {
+            container.place.forget();
+        }
+        self.tell(id, Happened::Deleted, |_| ());
+    }
+}

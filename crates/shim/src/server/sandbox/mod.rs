@@ -1,0 +1,117 @@
+//! The pod: its namespaces, which this process holds, and its end.
+
+mod init;
+mod namespaces;
+mod sysctl;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use kernel::process::Child;
+use rustix::event::epoll::EventFlags;
+use serde_json::json;
+
+use super::Server;
+use super::connection::Refusal;
+use super::container::{numbers_of, replace};
+use super::service::{Reply, now};
+use super::waiting::Source;
+use crate::protocol::{Code, Empty, SandboxReply, SandboxRequest};
+
+/// What makes a shim a pod's.
+#[derive(Debug)]
+pub(super) struct Pod {
+    /// The first process of its PID namespace, which it ends with.
+    pub(super) init: Option<Child>,
+    /// Namespaces that live by these descriptors alone.
+    _held: Vec<OwnedFd>,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if let Some(init) = self.init.take() {
+            drop(kernel::process::signal(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL));
+            drop(init.wait());
+        }
+    }
+}
+
+impl Server {
+    /// Makes the pod. A failure leaves a shim that is good for nothing but to end.
+    pub(super) fn sandbox(&mut self, request: SandboxRequest) -> Result<Reply, Refusal> {
+        if self.pod.is_some() || !self.containers.is_empty() {
+            return Err(Refusal::new(Code::AlreadyExists, "this shim has a pod or a container already"));
+        }
+        check(&request)?;
+        let mut warnings = Vec::new();
+        if let Some(score) = request.oom_score_adj
+            && let Err(e) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+        {
+            warnings.push(format!("cannot set oom_score_adj of the shim to {score}: {e}"));
+        }
+        let made = namespaces::make(&request)?;
+        let directory = Path::new(&request.directory);
+        let numbers = json!({
+            "shim": numbers_of(std::process::id() as i32),
+            "init": made.init.as_ref().map(|init| numbers_of(init.pid)),
+        });
+        let pid = made.init.as_ref().map_or(0, |init| init.pid);
+        self.pod = Some(Pod { init: made.init, _held: made.held });
+        let written = replace(&directory.join("shim.json"), numbers.to_string().as_bytes())
+            .and_then(|()| self.listen(&directory.join("shim.sock")))
+            .and_then(|()| self.listen_for(Source::Init, EventFlags::IN));
+        if let Err(e) = written {
+            self.pod = None;
+            return Err(Refusal::internal(format!("cannot listen in {}: {e}", directory.display())));
+        }
+        now(&SandboxReply { namespaces: made.named, pid, warnings })
+    }
+
+    /// Of a pod: ends all that is left but this process. Of another: the caller takes care of what is left.
+    pub(super) fn shut_down(&mut self) -> Result<Reply, Refusal> {
+        let Some(pod) = &mut self.pod else {
+            self.shutdown = true;
+            return now(&Empty {});
+        };
+        if let Some((id, _)) = self.containers.iter().find(|(_, c)| c.ever_started && !c.ended) {
+            let message = format!("container {id:?} is running (stop it first)");
+            return Err(Refusal::new(Code::FailedPrecondition, message));
+        }
+        // What never started ends here, and what was brought in.
+        self.processes.clear();
+        if let Some(init) = pod.init.take() {
+            drop(kernel::process::signal(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL));
+            drop(init.wait());
+        }
+        self.sources.retain(|_, r| matches!(r.source, Source::Listener | Source::Connection(_)));
+        self.shutdown = true;
+        self.leave();
+        now(&Empty {})
+    }
+}
+
+fn check(request: &SandboxRequest) -> Result<(), Refusal> {
+    let invalid = |message: String| Err(Refusal::new(Code::InvalidArgument, message));
+    if !request.hostname.is_empty() && !request.uts {
+        return invalid(format!(
+            "hostname {:?} needs a UTS namespace of the pod's own (set uts)",
+            request.hostname
+        ));
+    }
+    if request.network && request.user.is_none() {
+        return invalid(
+            "network without user: the caller makes the network namespace of a pod without a user namespace"
+                .into(),
+        );
+    }
+    if let Some(user) = &request.user {
+        for (field, mappings) in
+            [("user.uid_mappings", &user.uid_mappings), ("user.gid_mappings", &user.gid_mappings)]
+        {
+            if !mappings.iter().any(|m| m.container_id == 0 && m.size > 0) {
+                return invalid(format!("{field} maps nobody to 0 inside (add a range that begins there)"));
+            }
+        }
+    }
+    sysctl::check(request)
+}
