@@ -156,6 +156,14 @@ impl Reference {
         Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
     }
 
+    /// By its digest alone where it has one: a tag beside it says nothing about what is meant.
+    pub fn canonical(self) -> Self {
+        match self.digest {
+            Some(_) => Self { tag: None, ..self },
+            None => self,
+        }
+    }
+
     /// The same name pinned to `digest`; the tag is kept.
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }

@@ -68,8 +68,12 @@ pub struct Images {
     pub hosts_dirs: Vec<PathBuf>,
     /// Credentials for pulls that bring none: a `config.json` as docker and podman write it.
     pub auth_file: Option<PathBuf>,
-    /// Images that are never collected.
+    /// Names of images that are not removed, and not collected by the kubelet.
     pub pinned: Vec<String>,
+    /// How many images may be pulled at once; 0 for any number. Others wait.
+    pub max_parallel_pulls: usize,
+    /// Seconds after which a pull ends that does not get on.
+    pub pull_progress_timeout: u64,
 }
 
 impl Default for Network {
@@ -91,7 +95,13 @@ impl Default for Runtime {
 impl Default for Images {
     fn default() -> Self {
         let hosts_dirs = ["/etc/sextant/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
-        Self { hosts_dirs: hosts_dirs.map(PathBuf::from).to_vec(), auth_file: None, pinned: Vec::new() }
+        Self {
+            hosts_dirs: hosts_dirs.map(PathBuf::from).to_vec(),
+            auth_file: None,
+            pinned: Vec::new(),
+            max_parallel_pulls: 4,
+            pull_progress_timeout: 300,
+        }
     }
 }
 

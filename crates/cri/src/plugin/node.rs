@@ -1,5 +1,6 @@
 //! A node: its pods, containers and images, and what they share.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,10 @@ use super::config::Config;
 use super::container::{self, Container};
 use super::events::Events;
 use super::handlers::Handlers;
-use super::images::Images;
+use super::images::{self, Images};
 use super::operations::Operations;
 use super::pod::{self, Networks, Pod};
+use super::run::Setup;
 use super::state::State;
 use super::stats::{Layers, Rates};
 use super::{Place, files};
@@ -34,7 +36,7 @@ pub(crate) struct Node {
     pub(crate) boot: String,
     pub(crate) state: State,
     pub(crate) store: Arc<Store>,
-    pub(crate) images: Images,
+    pub(crate) images: Arc<Images>,
     pub(crate) networks: Networks,
     pub(crate) cni: cni::caller::Caller,
     pub(crate) handlers: Handlers,
@@ -53,19 +55,18 @@ pub(crate) struct Node {
 
 impl Node {
     /// A node without pods yet: [`recover`](super::recover) finds them.
-    pub(crate) fn new(
-        place: Place,
-        config: Config,
-        store: Store,
-        builtins: cni::contract::Registry,
-        built_in_network: Option<cni::contract::NetworkList>,
-        others: Box<dyn Fn(&OwnerId) -> bool + Send + Sync>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(setup: Setup) -> Result<Self, Error> {
+        let Setup { place, config, store, builtins, built_in_network, others, layers_of_others, .. } = setup;
         let store = Arc::new(store);
         Ok(Self {
             boot: boot_id()?,
             state: State::default(),
-            images: Images::new(Arc::clone(&store)),
+            images: Arc::new(Images::new(
+                Arc::clone(&store),
+                &config.images,
+                layers_in_use(&place, layers_of_others),
+                &place.containers(),
+            )),
             networks: Networks::new(&config.network.conf_dir, built_in_network),
             cni: pod::caller(&place, builtins, &config.network.bin_dirs),
             handlers: Handlers::new(&config)?,
@@ -190,6 +191,21 @@ impl Node {
         }
         self.events.pod_stopped(pod);
     }
+}
+
+/// The layers of every container on the machine that is made from the store.
+///
+/// Read from the records and not from memory: a container has a record before it is known here.
+fn layers_in_use(
+    place: &Place,
+    others: Box<dyn Fn() -> Option<BTreeSet<String>> + Send + Sync>,
+) -> images::InUse {
+    let data = place.data.clone();
+    Arc::new(move || {
+        let mut layers = super::layers_in_use(&data)?;
+        layers.extend(others()?);
+        Some(layers)
+    })
 }
 
 /// Does `work` on a thread that may block.

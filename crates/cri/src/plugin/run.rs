@@ -1,5 +1,6 @@
 //! A node that serves, from its start to its end.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub struct Setup {
     pub built_in_network: Option<NetworkList>,
     /// Whether somebody else than the node's pods and containers stands for what an owner has.
     pub others: Box<dyn Fn(&OwnerId) -> bool + Send + Sync>,
+    /// The layers, by diffID, of containers that are not the node's; `None` if that cannot be told now.
+    pub layers_of_others: Box<dyn Fn() -> Option<BTreeSet<String>> + Send + Sync>,
 }
 
 /// Serves until `stop` resolves. Pods run on after it.
@@ -48,15 +51,15 @@ pub struct Setup {
 /// # Errors
 /// Another node has the socket, or the machine refuses something that no pod can do without.
 pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), Error> {
-    let Setup { place, config, store, socket, builtins, built_in_network, others } = setup;
-    let listener = listen(&socket)?;
-    let node = Arc::new(Node::new(place, config, store, builtins, built_in_network, others)?);
+    let listener = listen(&setup.socket)?;
+    let socket = setup.socket.clone();
+    let node = Arc::new(Node::new(setup)?);
     node.recover().await?;
     watch_networks(&node)?;
     keep_tables(&node)?;
     let streams = Arc::new(Streams::start(Arc::clone(&node), streaming::server::Config::default()).await?);
     let runtime = Arc::new(Runtime { node: Arc::clone(&node), streams });
-    let images = Arc::new(Images::new(Arc::clone(&node)));
+    let images = Arc::new(Images::new(Arc::clone(&node.images)));
     ready();
     let served = server::serve(listener, runtime, images, stop, GRACE).await;
     served.map_err(|e| Error::internal(format!("cannot serve on {}: {e}", socket.display())))

@@ -24,7 +24,7 @@ pub(super) struct Runtime {
 const PART: usize = 1000;
 
 /// A list as a stream of parts.
-fn parts<T, A>(mut all: Vec<T>, part: impl Fn(Vec<T>) -> A) -> Messages<A> {
+pub(super) fn parts<T, A>(mut all: Vec<T>, part: impl Fn(Vec<T>) -> A) -> Messages<A> {
     let mut messages = Vec::new();
     while !all.is_empty() {
         let rest = all.split_off(all.len().min(PART));

@@ -52,6 +52,8 @@ pub struct Options {
     pub backoff: Duration,
     /// How long a download may go without getting on, however often it is tried meanwhile.
     pub progress_within: Duration,
+    /// Whether an image that loses its name to this one is kept by its digest ([`Store::record_beside`]).
+    pub keep_replaced: bool,
 }
 
 impl Default for Options {
@@ -65,6 +67,7 @@ impl Default for Options {
             attempts: 6,
             backoff: Duration::from_millis(200),
             progress_within: Duration::from_secs(120),
+            keep_replaced: false,
         }
     }
 }
@@ -97,7 +100,7 @@ pub(crate) fn pull_image(
 ) -> Result<PullReport> {
     let timer = report::Timer::start();
     let ingest = store.ingest()?;
-    let resolved = resolve::resolve(store, &ingest, source, options)?;
+    let resolved = resolve::resolve(store, &ingest, name, source, options)?;
     progress.resolved(&resolved.descriptor, &resolved.manifest.layers);
     let mut report = layers::run(store, &ingest, source, options, progress, &resolved)?;
     settle::settle(store, &resolved.config.rootfs.diff_ids)?;
@@ -107,9 +110,15 @@ pub(crate) fn pull_image(
         target: resolved.target.clone(),
         pinned: false,
     };
-    // What was found here another process may have named a moment ago, and be about to sync the folder itself.
-    store.sync_names(&resolved.config.rootfs.diff_ids, &resolved.manifest)?;
-    store.record(image)?;
+    let unchanged = report.present == report.layers && store.is_recorded(&image)?;
+    if !unchanged {
+        // What was found here another process may have named a moment ago, and be about to sync the folder itself.
+        store.sync_names(&resolved.config.rootfs.diff_ids, &resolved.manifest)?;
+        match options.keep_replaced {
+            true => store.record_beside(image)?,
+            false => store.record(image)?,
+        }
+    }
     report.name = name.map(str::to_owned);
     report.manifest = resolved.descriptor.digest;
     report.target = resolved.target;

@@ -27,10 +27,11 @@ pub(super) struct Resolved {
 pub(super) fn resolve(
     store: &Store,
     ingest: &Ingest,
+    name: Option<&str>,
     source: &dyn Source,
     options: &Options,
 ) -> Result<Resolved> {
-    let (top, bytes) = source.manifest().map_err(Error::Resolve)?;
+    let (top, bytes) = top(store, name, source)?;
     let mut documents = vec![(top.digest.clone(), bytes)];
     let mut descriptor = top.clone();
     let manifest = loop {
@@ -39,7 +40,7 @@ pub(super) fn resolve(
             Document::Manifest(manifest) => break *manifest,
             Document::Index(index) => {
                 descriptor = child(&index, &descriptor.digest, documents.len(), options)?;
-                let bytes = match descriptor.embedded() {
+                let bytes = match descriptor.embedded().or_else(|| kept(store, &descriptor)) {
                     Some(bytes) => bytes,
                     None => source.child_manifest(&descriptor).map_err(Error::Resolve)?,
                 };
@@ -68,6 +69,31 @@ pub(super) fn resolve(
         descriptor.platform = Some(config.platform());
     }
     Ok(Resolved { target: top.digest, descriptor, manifest, config })
+}
+
+/// What the reference points at. Where the store has an image of this name, the source is asked first whether it is
+/// still that: the content need not come again.
+fn top(store: &Store, name: Option<&str>, source: &dyn Source) -> Result<(Descriptor, Vec<u8>)> {
+    let known = name.is_some() && store.images()?.iter().any(|image| image.name.as_deref() == name);
+    if known {
+        match source.current() {
+            Ok(Some(descriptor)) => {
+                if let Some(bytes) = kept(store, &descriptor) {
+                    return Ok((descriptor, bytes));
+                }
+            }
+            Err(e) if e.transient => return Err(Error::Resolve(e)),
+            // What it means by that, its answer to the whole question says.
+            Ok(None) | Err(_) => {}
+        }
+    }
+    source.manifest().map_err(Error::Resolve)
+}
+
+/// A document that the store has, whole.
+fn kept(store: &Store, descriptor: &Descriptor) -> Option<Vec<u8>> {
+    let bytes = store.read_blob(&descriptor.digest, MANIFEST_LIMIT).ok()?;
+    (bytes.len() as u64 == descriptor.size).then_some(bytes)
 }
 
 /// Verifies a document against the descriptor that named it, and parses it.

@@ -14,6 +14,13 @@ pub trait Source: Sync {
     /// At most [`crate::contract::MANIFEST_LIMIT`] bytes: a source stops reading beyond that.
     fn manifest(&self) -> Result<(Descriptor, Vec<u8>), SourceError>;
 
+    /// What the reference points at now, without its content; `None` from a source for which that is no less work.
+    ///
+    /// A pull asks when it may have the content already.
+    fn current(&self) -> Result<Option<Descriptor>, SourceError> {
+        Ok(None)
+    }
+
     /// The bytes of a document that an index names.
     fn child_manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError>;
 

@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Everything named by digest below `folder`. Anything else there is not ours and left alone.
-    fn listed(&self, folder: &str) -> Result<Vec<Digest>> {
+    pub(super) fn listed(&self, folder: &str) -> Result<Vec<Digest>> {
         let mut found = Vec::new();
         for algorithm in Algorithm::ALL {
             let path = self.root().join(folder).join(algorithm.name());

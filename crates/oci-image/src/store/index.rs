@@ -1,7 +1,10 @@
-use std::{fs, io};
+use std::{collections::BTreeSet, fs, io};
 
 use super::{At, Error, Result, Store, lock, sync_directory};
-use crate::contract::{Descriptor, Digest, ImageIndex, MediaType, annotation, parse_index};
+use crate::{
+    contract::{Descriptor, Digest, ImageIndex, MediaType, annotation, parse_index},
+    reference::Reference,
+};
 
 /// On a record: the digest that the name resolved to in the registry, when that was an index.
 const TARGET: &str = "io.sextant.target";
@@ -49,6 +52,23 @@ impl Image {
     }
 }
 
+/// Records `image` in the place of whatever had its name.
+fn put(images: &mut Vec<Image>, mut image: Image) {
+    let same = |i: &Image| i.manifest.digest == image.manifest.digest;
+    let replaced = |i: &Image| i.name == image.name && (i.name.is_some() || same(i));
+    let pinned = images.iter().any(|i| replaced(i) && i.pinned);
+    images.retain(|i| !replaced(i));
+    image.pinned |= pinned;
+    images.push(image);
+}
+
+/// The same image, named by what its name resolved to; `None` where it has no name in a registry.
+fn by_digest(image: &Image) -> Option<Image> {
+    let name = Reference::parse(image.name.as_deref()?).ok()?;
+    let name = name.with_digest(image.target.clone()).canonical().to_string();
+    Some(Image { name: Some(name), pinned: false, ..image.clone() })
+}
+
 impl Store {
     /// Every name and its image, in the order they were recorded.
     pub fn images(&self) -> Result<Vec<Image>> {
@@ -57,14 +77,35 @@ impl Store {
         Ok(records.into_iter().filter(|d| !d.media_type.is_index()).map(Image::from_record).collect())
     }
 
-    /// Records `image` under its name; a name that stood for another image stands for this one from now on.
+    /// Records `image` under its name; a name that stood for another image stands for this one from now on. A name that
+    /// is pinned stays so.
     pub fn record(&self, image: Image) -> Result<()> {
         self.change(|images| {
-            let same = |i: &Image| i.manifest.digest == image.manifest.digest;
-            images.retain(|i| i.name != image.name || (i.name.is_none() && !same(i)));
-            images.push(image);
+            put(images, image);
             Ok(())
         })
+    }
+
+    /// Like [`Store::record`], but an image that loses its name by that is kept as `repository@digest`: whoever has
+    /// looked it up by then still finds it. It goes when it is removed.
+    pub fn record_beside(&self, image: Image) -> Result<()> {
+        self.change(|images| {
+            let replaced = images.iter().find(|i| i.name.is_some() && i.name == image.name);
+            let kept = replaced.filter(|old| old.target != image.target).and_then(by_digest);
+            if let Some(kept) = kept
+                && !images.iter().any(|i| i.name == kept.name)
+            {
+                images.push(kept);
+            }
+            put(images, image);
+            Ok(())
+        })
+    }
+
+    /// Whether exactly this is recorded, pinned or not.
+    pub(crate) fn is_recorded(&self, image: &Image) -> Result<bool> {
+        let same = |i: &Image| Image { pinned: image.pinned, ..i.clone() } == *image;
+        Ok(self.images()?.iter().any(same))
     }
 
     /// Gives an image another name.
@@ -93,8 +134,16 @@ impl Store {
 
     /// Takes every name of an image away, and tells them.
     pub fn remove(&self, image: &Image) -> Result<Vec<String>> {
+        self.remove_manifests(&BTreeSet::from([image.manifest.digest.clone()]))
+    }
+
+    /// Takes every name of the images with these manifests away, all in one step, and tells the names.
+    ///
+    /// # Errors
+    /// One of them is pinned: then nothing is taken away.
+    pub fn remove_manifests(&self, manifests: &BTreeSet<Digest>) -> Result<Vec<String>> {
         self.change(|images| {
-            let ours = |i: &Image| i.manifest.digest == image.manifest.digest;
+            let ours = |i: &Image| manifests.contains(&i.manifest.digest);
             if let Some(pinned) = images.iter().find(|i| ours(i) && i.pinned) {
                 return Err(Error::Pinned(
                     pinned.name.clone().unwrap_or_else(|| pinned.manifest.digest.to_string()),

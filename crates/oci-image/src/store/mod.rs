@@ -44,7 +44,7 @@ pub use error::{Error, Result};
 pub use index::Image;
 pub use layers::LayerMeta;
 pub use lookup::Details;
-pub use usage::{ImageUsage, Usage};
+pub use usage::{Content, ImageUsage, Usage};
 pub use verify::{Damage, Part, Verifier};
 
 pub(crate) use batch::Batch;

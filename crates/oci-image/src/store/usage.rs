@@ -1,10 +1,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::MetadataExt,
+    path::PathBuf,
 };
 
 use super::{Image, Result, Store};
-use crate::contract::Digest;
+use crate::contract::{Algorithm, Digest};
 
 /// What the store takes.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,15 @@ pub struct Usage {
     pub blobs: u64,
     /// Bytes of unpacked layers that images need, each counted once.
     pub layers: u64,
+}
+
+/// Everything that has its name in the store, whether or not an image needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Bytes of disk of blobs, and bytes of file data in unpacked layers.
+    pub bytes: u64,
+    /// Blobs, and entries of unpacked layers.
+    pub inodes: u64,
 }
 
 /// What one image takes, blobs and unpacked layers together.
@@ -66,6 +76,29 @@ impl Store {
             });
         }
         Ok(usage)
+    }
+
+    /// The folders whose modification times change when [`Store::content`] does.
+    pub fn content_folders(&self) -> Vec<PathBuf> {
+        let folder = |kind: &str, algorithm: Algorithm| self.root().join(kind).join(algorithm.name());
+        Algorithm::ALL.into_iter().flat_map(|a| [folder("blobs", a), folder("layers", a)]).collect()
+    }
+
+    /// Measures everything that has a name. Each blob and each layer costs one look at a file.
+    pub fn content(&self) -> Result<Content> {
+        let mut content = Content::default();
+        for digest in self.listed("blobs")? {
+            // One that is collected meanwhile takes nothing.
+            content.bytes += self.blob_path(&digest).metadata().map_or(0, |m| m.blocks() * 512);
+            content.inodes += 1;
+        }
+        for digest in self.listed("layers")? {
+            if let Ok(meta) = self.layer_meta(&digest) {
+                content.bytes += meta.size;
+                content.inodes += meta.entries;
+            }
+        }
+        Ok(content)
     }
 
     fn pieces(&self, image: &Image) -> Pieces {

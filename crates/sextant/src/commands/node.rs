@@ -1,6 +1,7 @@
 //! `sextant node`: the runtime that a kubelet lives on.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cri::plugin::{Config, Place, Setup};
 
@@ -12,6 +13,7 @@ use crate::instance::Instance;
 /// Serves until it is told to end. Pods run on.
 pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
     let mut config = read(&args.config)?;
+    let instance = Arc::new(instance);
     config.network.builtin |= args.builtin_network;
     let built_in_network =
         config.network.builtin.then(|| container::default_network(&instance)).transpose()?;
@@ -31,6 +33,10 @@ pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
         socket,
         builtins: cni::plugin::builtins(),
         built_in_network,
+        layers_of_others: {
+            let instance = Arc::clone(&instance);
+            Box::new(move || container::Record::layers_in_use(&instance))
+        },
         others: Box::new(move |owner| instance.is_alive(owner)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -130,6 +130,11 @@ impl Record {
             entries.flatten().filter_map(|e| Self::read(&e.path().join(RECORD)).ok().flatten()).collect();
         all.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.name.cmp(&b.name)));
         Ok(all)
+    }
+
+    /// The layers that containers are made of, by diffID; `None` if that cannot be told now.
+    pub(crate) fn layers_in_use(instance: &Instance) -> Option<BTreeSet<String>> {
+        Some(Self::all(instance).ok()?.into_iter().flat_map(|record| record.layers).collect())
     }
 
     /// The record at `path`, if there is one.

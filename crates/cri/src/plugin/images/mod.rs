@@ -1,22 +1,50 @@
 //! Images, as containers and the image service see them.
+//!
+//! The store is the truth ([`oci_image::store`]), and the command line works on it beside this process. [`Catalogue`] has
+//! what is in it in memory; [`pull`], [`remove`] and [`usage`] are the calls that change or measure it.
 
+mod catalogue;
+mod credential;
+mod entry;
+mod failure;
+mod pull;
+mod remove;
 mod service;
+mod status;
+pub(crate) mod tree;
+mod usage;
 
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use oci_image::contract::{Digest, ImageConfig};
 use oci_image::reference::Reference;
 use oci_image::store::{self, Store};
 
-use crate::contract::v1::ImageSpec;
-use crate::contract::{Code, Error};
+use catalogue::{Catalogue, Snapshot};
+use pull::{Pulls, Wanted};
+use remove::Collector;
+use usage::Usage;
 
+pub(crate) use remove::InUse;
 pub(crate) use service::Service;
+
+use super::config;
+use super::node::blocking;
+use crate::contract::v1::{AuthConfig, ImageSpec};
+use crate::contract::{Code, Error};
 
 /// The images of the node.
 #[derive(Debug)]
 pub(crate) struct Images {
     store: Arc<Store>,
+    catalogue: Catalogue,
+    pulls: Arc<Pulls>,
+    collector: Arc<Collector>,
+    usage: Usage,
 }
 
 /// An image that a container is made from.
@@ -24,7 +52,7 @@ pub(crate) struct Images {
 pub(crate) struct ForContainer {
     /// Its id: its configuration's digest.
     pub(crate) id: String,
-    /// Its name, if it has one.
+    /// The name it was asked for by, or one that it has; empty if it has none.
     pub(crate) name: String,
     /// `name@digest`, or the id where it has no name.
     pub(crate) reference: String,
@@ -35,35 +63,65 @@ pub(crate) struct ForContainer {
 }
 
 impl Images {
-    /// The images in `store`.
-    pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    /// The images in `store`. Layers that `in_use` tells stay when their image goes; writable layers are below
+    /// `containers`.
+    pub(crate) fn new(store: Arc<Store>, config: &config::Images, in_use: InUse, containers: &Path) -> Self {
+        Self {
+            catalogue: Catalogue::new(Arc::clone(&store), &config.pinned),
+            pulls: Arc::new(Pulls::new(Arc::clone(&store), config)),
+            collector: Arc::new(Collector::new(Arc::clone(&store), in_use)),
+            usage: Usage::new(Arc::clone(&store), containers.to_owned()),
+            store,
+        }
     }
 
-    /// The store.
-    pub(crate) fn store(&self) -> &Arc<Store> {
-        &self.store
+    /// The images now. From memory, unless something has changed.
+    async fn snapshot(self: &Arc<Self>) -> Result<Arc<Snapshot>, Error> {
+        if let Some(snapshot) = self.catalogue.unchanged() {
+            return Ok(snapshot);
+        }
+        let images = Arc::clone(self);
+        blocking(move || Ok(images.catalogue.now()?)).await
+    }
+
+    /// Pulls the image called `text`, and returns its id.
+    pub(super) async fn pull(&self, text: &str, auth: Option<&AuthConfig>) -> Result<String, Error> {
+        let reference = Reference::parse(text).map_err(|e| Error::invalid("image.image", e.to_string()))?;
+        let reference = reference.canonical();
+        let credential = credential::credential(auth, &reference)?;
+        self.pulls.pull(Wanted { reference, credential }).await
+    }
+
+    /// Removes in the background what nobody needs.
+    pub(super) fn collect_soon(&self) {
+        self.collector.begin();
     }
 
     /// The image that a container asks for: by id, as the kubelet does, or by name. Reads the disk.
+    ///
+    /// Whoever makes a container of it holds the store from before this until it has recorded the layers.
     pub(crate) fn for_container(&self, spec: Option<&ImageSpec>) -> Result<ForContainer, Error> {
         let text = spec.map_or("", |spec| spec.image.as_str());
         if text.is_empty() {
             return Err(Error::invalid("config.image.image", "is empty: give an image's id or name"));
         }
-        let image = self.store.find(text).map_err(|e| not_there(text, &e))?;
-        let details = self.store.details(&image).map_err(|e| Error::internal(e.to_string()))?;
-        let name = image.name.as_deref().and_then(|name| Reference::parse(name).ok());
-        let reference = match name {
-            Some(name) => format!("{}@{}", name.name(), image.target),
-            None => details.id.to_string(),
+        let snapshot = self.catalogue.now()?;
+        let (entry, named) = snapshot.find(text).map_err(|e| not_there(text, &e))?;
+        let config = self.store.config(&entry.id)?;
+        let reference = match named.or_else(|| entry.names.first()).filter(|n| !n.repository.is_empty()) {
+            Some(name) => format!("{}@{}", name.repository, name.target),
+            None => entry.id.to_string(),
+        };
+        let name = match named {
+            Some(name) => name.full.clone(),
+            None => entry.names.first().map(|name| name.full.clone()).unwrap_or_default(),
         };
         Ok(ForContainer {
-            id: details.id.to_string(),
-            name: image.name.clone().unwrap_or_default(),
+            id: entry.id.to_string(),
+            name,
             reference,
-            layers: details.config.rootfs.diff_ids.iter().rev().map(ToString::to_string).collect(),
-            config: details.config,
+            layers: config.rootfs.diff_ids.iter().rev().map(ToString::to_string).collect(),
+            config,
         })
     }
 
@@ -77,11 +135,12 @@ impl Images {
 }
 
 /// What the store says when it has no such image is NotFound; all else is the node's fault.
-pub(super) fn not_there(text: &str, error: &store::Error) -> Error {
+fn not_there(text: &str, error: &store::Error) -> Error {
     match error {
         store::Error::NoImage(_) => {
             Error::new(Code::NotFound, format!("no image {text:?} is here (pull it first)"))
         }
+        store::Error::Ambiguous { .. } => Error::new(Code::NotFound, error.to_string()),
         other => Error::internal(format!("cannot find image {text:?}: {other}")),
     }
 }

@@ -1,21 +1,64 @@
-//! The image service.
+//! The image service: each call, to what does it.
 
 use std::sync::Arc;
 
-use crate::contract::v1::ImageService;
-use crate::plugin::node::Node;
+use grpc::{Messages, Status};
 
-/// ImageService over a node.
+use super::Images;
+use crate::contract::v1::{
+    ImageFsInfoRequest, ImageFsInfoResponse, ImageService, ImageSpec, ImageStatusRequest,
+    ImageStatusResponse, ListImagesRequest, ListImagesResponse, PullImageRequest, PullImageResponse,
+    RemoveImageRequest, RemoveImageResponse, StreamImagesRequest, StreamImagesResponse,
+};
+use crate::plugin::service::parts;
+
+/// ImageService over a node's images.
 pub(crate) struct Service {
-    #[expect(dead_code, reason = "its calls are not written yet")]
-    node: Arc<Node>,
+    images: Arc<Images>,
 }
 
 impl Service {
-    /// The images of `node`.
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    /// Serves `images`. What was not collected when an earlier process ended is collected now.
+    pub(crate) fn new(images: Arc<Images>) -> Self {
+        images.collect_soon();
+        Self { images }
     }
 }
 
-impl ImageService for Service {}
+fn text(spec: Option<&ImageSpec>) -> &str {
+    spec.map_or("", |spec| spec.image.as_str())
+}
+
+impl ImageService for Service {
+    async fn list_images(&self, request: ListImagesRequest) -> Result<ListImagesResponse, Status> {
+        let filter = request.filter.unwrap_or_default();
+        Ok(ListImagesResponse { images: self.images.list(text(filter.image.as_ref())).await? })
+    }
+
+    async fn stream_images(
+        &self,
+        request: StreamImagesRequest,
+    ) -> Result<Messages<StreamImagesResponse>, Status> {
+        let filter = request.filter.unwrap_or_default();
+        let all = self.images.list(text(filter.image.as_ref())).await?;
+        Ok(parts(all, |images| StreamImagesResponse { images }))
+    }
+
+    async fn image_status(&self, request: ImageStatusRequest) -> Result<ImageStatusResponse, Status> {
+        Ok(self.images.status(&request.image.unwrap_or_default(), request.verbose).await?)
+    }
+
+    async fn pull_image(&self, request: PullImageRequest) -> Result<PullImageResponse, Status> {
+        let image_ref = self.images.pull(text(request.image.as_ref()), request.auth.as_ref()).await?;
+        Ok(PullImageResponse { image_ref })
+    }
+
+    async fn remove_image(&self, request: RemoveImageRequest) -> Result<RemoveImageResponse, Status> {
+        self.images.remove(text(request.image.as_ref())).await?;
+        Ok(RemoveImageResponse {})
+    }
+
+    async fn image_fs_info(&self, _: ImageFsInfoRequest) -> Result<ImageFsInfoResponse, Status> {
+        Ok(self.images.fs_info().await?)
+    }
+}

@@ -18,10 +18,14 @@ impl Client {
     /// What a reference points to, without its content: a HEAD request, or a GET where the registry does not say the
     /// digest.
     pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
-        let repository = Repository::of(self, reference)?;
+        self.resolve_in(&Repository::of(self, reference)?)
+    }
+
+    pub(super) fn resolve_in(&self, repository: &Repository) -> Result<Descriptor, Error> {
+        let reference = &repository.reference;
         let act = format!("resolve {reference}");
         repository.at_each(capability(reference), &act, |target| {
-            let call = manifest_call(self, &repository, Method::HEAD, &reference.selector(), &act);
+            let call = manifest_call(self, repository, Method::HEAD, &reference.selector(), &act);
             let reply = self.call(target, &Scope::pull(target.repository), &call, &[StatusCode::OK])?;
             let size = reply.header("content-length").and_then(|length| length.parse().ok());
             match (announced_digest(&reply)?, media_type(&reply, b""), size) {
@@ -32,7 +36,7 @@ impl Client {
                     Ok(Descriptor::new(media_type, digest, size))
                 }
                 _ => self
-                    .manifest_at(target, &repository, &reference.selector(), reference.digest())
+                    .manifest_at(target, repository, &reference.selector(), reference.digest())
                     .map(|(d, _)| d),
             }
         })

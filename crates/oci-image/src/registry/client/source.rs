@@ -27,6 +27,10 @@ impl Source for RegistrySource {
         Ok(self.client.manifest_in(&self.repository)?)
     }
 
+    fn current(&self) -> Result<Option<Descriptor>, SourceError> {
+        Ok(Some(self.client.resolve_in(&self.repository)?))
+    }
+
     fn child_manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
         Ok(self.client.child_in(&self.repository, descriptor)?)
     }

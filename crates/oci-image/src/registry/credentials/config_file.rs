@@ -117,12 +117,8 @@ impl ConfigFile {
             return Ok(Some(Credential::Identity(token.to_owned())));
         }
         if let Some(auth) = text("auth")? {
-            let decoded = STANDARD.decode(auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            let decoded = decoded.ok_or_else(|| fault("auth must be base64 of user:password"))?;
-            let (username, password) =
-                decoded.split_once(':').ok_or_else(|| fault("auth must be base64 of user:password"))?;
-            let password = password.trim_matches('\0').to_owned();
-            return Ok(Some(Credential::Basic { username: username.to_owned(), password }));
+            let decoded = Credential::from_auth(auth);
+            return Ok(Some(decoded.ok_or_else(|| fault("auth must be base64 of user:password"))?));
         }
         Ok(match (text("username")?, text("password")?) {
             (Some(username), Some(password)) => {

@@ -15,6 +15,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use config_file::ConfigFile;
 use helper::Helpers;
 
@@ -39,6 +41,23 @@ pub enum Credential {
     Identity(String),
     /// A bearer token, to be sent as it is.
     Bearer(String),
+}
+
+impl Credential {
+    /// What an `auth` field says: base64 of `user:password`.
+    pub fn from_auth(auth: &str) -> Option<Self> {
+        let decoded = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
+        let (username, password) = decoded.split_once(':')?;
+        // Some tools pad it.
+        let password = password.trim_matches('\0').to_owned();
+        Some(Self::Basic { username: username.to_owned(), password })
+    }
+}
+
+/// The registry that a server's address, as credentials are filed under, is about: `https://index.docker.io/v1/` is
+/// `docker.io`.
+pub fn registry_of(address: &str) -> &str {
+    normal_key(address).split('/').next().unwrap_or_default()
 }
 
 impl fmt::Debug for Credential {

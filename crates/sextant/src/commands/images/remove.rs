@@ -101,7 +101,7 @@ pub(super) fn in_use(instance: &Instance) -> impl Fn(&Digest) -> bool {
     let needed: OnceCell<Option<BTreeSet<String>>> = OnceCell::new();
     let read = || {
         let mut layers = cri::plugin::layers_in_use(&instance.data)?;
-        layers.extend(Record::all(instance).ok()?.into_iter().flat_map(|r| r.layers));
+        layers.extend(Record::layers_in_use(instance)?);
         Some(layers)
     };
     // If the containers cannot be listed, each of them may need everything.

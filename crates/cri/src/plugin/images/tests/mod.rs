@@ -1,0 +1,5 @@
+mod lists;
+mod pulls;
+mod removals;
+mod rig;
+mod served;
