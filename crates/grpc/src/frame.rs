@@ -8,7 +8,10 @@ use crate::{Code, MAX_MESSAGE, Status};
 const HEADER: usize = 5;
 
 /// The frame of a message.
-pub(crate) fn encode(message: &impl Message) -> Result<Bytes, Status> {
+///
+/// # Errors
+/// A message of more than [`MAX_MESSAGE`] bytes.
+pub fn encode(message: &impl Message) -> Result<Bytes, Status> {
     let length = message.encoded_len();
     check(length)?;
     let mut frame = BytesMut::with_capacity(HEADER + length);
@@ -28,11 +31,11 @@ fn check(length: usize) -> Result<(), Status> {
 
 /// What arrived and has not been taken yet: frames come in pieces.
 #[derive(Debug, Default)]
-pub(crate) struct Received(BytesMut);
+pub struct Received(BytesMut);
 
 impl Received {
     /// Bytes that came.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
@@ -40,7 +43,7 @@ impl Received {
     ///
     /// # Errors
     /// A message that is compressed or too long.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, Status> {
+    pub fn take(&mut self) -> Result<Option<Bytes>, Status> {
         let Some([compressed, length @ ..]) = self.0.first_chunk::<HEADER>().copied() else {
             return Ok(None);
         };
@@ -57,7 +60,8 @@ impl Received {
     }
 
     /// Whether nothing is left.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

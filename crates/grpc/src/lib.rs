@@ -21,6 +21,7 @@ mod server;
 mod service;
 mod status;
 mod timeout;
+pub mod wire;
 
 pub use client::{Channel, Incoming};
 pub use messages::{Messages, Sender};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Reads at most eight digits and a unit; anything else is no timeout.
-pub(crate) fn parse(text: &str) -> Option<Duration> {
+/// The time in a `grpc-timeout`: at most eight digits and a unit; anything else is no timeout.
+#[must_use]
+pub fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
@@ -20,8 +21,9 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     }
 }
 
-/// The finest unit that eight digits suffice for.
-pub(crate) fn format(timeout: Duration) -> String {
+/// A `grpc-timeout` of this time, in the finest unit that eight digits suffice for.
+#[must_use]
+pub fn format(timeout: Duration) -> String {
     let units = [("n", 1), ("u", 1_000), ("m", 1_000_000), ("S", 1_000_000_000)];
     let nanoseconds = timeout.as_nanos();
     for (unit, size) in units {
