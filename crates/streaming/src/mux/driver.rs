@@ -73,6 +73,8 @@ impl Driver {
             } else {
                 state.last_received.max(state.last_sent)
             };
+            // A peer is not silent while nobody here listens.
+            let last = if state.stalled.is_some() && self.pings.is_some() { now } else { last };
             let idle = last.checked_add(self.idle);
             let leave = match self.leaving {
                 Leaving::Until(when) => Some(when),
@@ -203,7 +205,12 @@ impl Future for Driver {
             }
             received => received,
         };
+        let choked = state.outgoing.len() > OUTGOING_MAX;
         let over = received.is_ready() || this.send(state).is_ready() || this.tick(state, context);
+        if choked && state.outgoing.len() <= OUTGOING_MAX {
+            // Reading was left off for the sake of what is sent now.
+            context.waker().wake_by_ref();
+        }
         // What the clock has put there goes at once.
         let over = over || (!state.outgoing.is_empty() && this.send(state).is_ready());
         if !over {

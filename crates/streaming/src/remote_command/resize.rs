@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_an_error() {
-        for wrong in [&b"[1]"[..], b"{\"Width\":-1}", b"{\"Width\":70000,\"Height\":1}", b"x"] {
+        for wrong in [&b"[\"a\"]"[..], b"{\"Width\":-1}", b"{\"Width\":70000,\"Height\":1}", b"x"] {
             take(&mut wrong.to_vec()).expect_err("no size");
         }
         let endless = [b"{\"".to_vec(), vec![b'a'; LONGEST]].concat();
