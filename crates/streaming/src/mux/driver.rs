@@ -123,8 +123,6 @@ impl Driver {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(())) => {
                 self.leaving = Leaving::Until(Instant::now() + leaves.unwrap_or(FAREWELL));
-                state.stalled = None;
-                state.unparsed = Vec::new();
             }
             Poll::Pending => {}
         }
@@ -135,7 +133,11 @@ impl Driver {
     fn receive(&mut self, state: &mut State, context: &mut Context<'_>) -> Poll<Result<(), Malformed>> {
         loop {
             let leaving = state.gone.is_some() || state.closing.is_some();
-            if !leaving && (!state.resume() || state.outgoing.len() > OUTGOING_MAX) {
+            if leaving {
+                // Nobody wants what comes now; it is read so that the peer is not cut off before it has read.
+                state.stalled = None;
+                state.unparsed = Vec::new();
+            } else if !state.resume() || state.outgoing.len() > OUTGOING_MAX {
                 return Poll::Pending;
             }
             if !state.unparsed.is_empty() {

@@ -32,11 +32,12 @@ impl Resizes {
         Resizes { stream, unparsed: Vec::new() }
     }
 
-    /// The next size; `None` when the client will send no more, or sent what is no size.
+    /// The next size. One of zero, which clients without a terminal send, is left out. `None` when the client will send no more, or sent what is no size.
     /// Nothing is lost if the future is dropped before it is done.
     pub async fn next(&mut self) -> Option<TerminalSize> {
         loop {
             match take(&mut self.unparsed) {
+                Ok(Some(TerminalSize { width: 0, .. } | TerminalSize { height: 0, .. })) => continue,
                 Ok(Some(size)) => return Some(size),
                 Ok(None) => {}
                 Err(_) => self.stream = None,

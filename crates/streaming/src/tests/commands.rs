@@ -125,7 +125,7 @@ async fn a_terminal_is_resized() {
             Ok(Exit(0))
         });
         let mut command = way.exec(&server, requested(true, true, false, true), act).await;
-        for width in 1..=3 {
+        for width in 0..=3 {
             // It fails once a command that takes no sizes has ended.
             let _ = command.resize(TerminalSize { width, height: 24 }).await;
         }
@@ -238,6 +238,24 @@ async fn a_command_that_wants_no_input_ends_all_the_same() {
         let mut stdin = command.stdin.take().expect("stdin");
         let sending = tokio::spawn(async move { while stdin.write_all(&[0; 10_000]).await.is_ok() {} });
         assert!(all(&mut command.stdout).await == pattern(500_000), "{way:?}");
+        assert_eq!(within(command.wait()).await.expect("success"), Exit(0), "{way:?}");
+        within(sending).await.expect("it ends when the command does");
+    }
+}
+
+#[tokio::test]
+async fn a_command_may_end_while_its_input_is_full() {
+    let server = server().await;
+    for way in WAYS {
+        // The input is never read, and is still held when the command has ended.
+        let act = work(|streams: RemoteCommand| async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            drop(streams);
+            Ok(Exit(0))
+        });
+        let mut command = way.exec(&server, requested(true, true, false, false), act).await;
+        let mut stdin = command.stdin.take().expect("stdin");
+        let sending = tokio::spawn(async move { while stdin.write_all(&[0; 100_000]).await.is_ok() {} });
         assert_eq!(within(command.wait()).await.expect("success"), Exit(0), "{way:?}");
         within(sending).await.expect("it ends when the command does");
     }
