@@ -25,6 +25,8 @@ mod relay;
 pub mod remote_command;
 pub mod server;
 pub mod spdy;
+#[cfg(test)]
+mod tests;
 pub mod websocket;
 
 pub use limits::Limits;

@@ -73,6 +73,8 @@ impl Driver {
             } else {
                 state.last_received.max(state.last_sent)
             };
+            // A peer is not silent while nobody here listens.
+            let last = if state.stalled.is_some() && self.pings.is_some() { now } else { last };
             let idle = last.checked_add(self.idle);
             let leave = match self.leaving {
                 Leaving::Until(when) => Some(when),
@@ -121,8 +123,6 @@ impl Driver {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(())) => {
                 self.leaving = Leaving::Until(Instant::now() + leaves.unwrap_or(FAREWELL));
-                state.stalled = None;
-                state.unparsed = Vec::new();
             }
             Poll::Pending => {}
         }
@@ -133,7 +133,11 @@ impl Driver {
     fn receive(&mut self, state: &mut State, context: &mut Context<'_>) -> Poll<Result<(), Malformed>> {
         loop {
             let leaving = state.gone.is_some() || state.closing.is_some();
-            if !leaving && (!state.resume() || state.outgoing.len() > OUTGOING_MAX) {
+            if leaving {
+                // Nobody wants what comes now; it is read so that the peer is not cut off before it has read.
+                state.stalled = None;
+                state.unparsed = Vec::new();
+            } else if !state.resume() || state.outgoing.len() > OUTGOING_MAX {
                 return Poll::Pending;
             }
             if !state.unparsed.is_empty() {
@@ -203,7 +207,12 @@ impl Future for Driver {
             }
             received => received,
         };
+        let choked = state.outgoing.len() > OUTGOING_MAX;
         let over = received.is_ready() || this.send(state).is_ready() || this.tick(state, context);
+        if choked && state.outgoing.len() <= OUTGOING_MAX {
+            // Reading was left off for the sake of what is sent now.
+            context.waker().wake_by_ref();
+        }
         // What the clock has put there goes at once.
         let over = over || (!state.outgoing.is_empty() && this.send(state).is_ready());
         if !over {

@@ -200,10 +200,11 @@ impl State {
             state.receiving = Receiving::Ended;
         }
         state.reader.take().into_iter().for_each(Waker::wake);
-        if state.received.len() > WINDOW && self.peer_window.is_some() {
-            self.reset(stream, Reset::FlowControl);
-        } else if state.received.len() >= WINDOW {
-            self.stalled = Some(stream);
+        let length = state.received.len();
+        match self.peer_window {
+            Some(_) if length > WINDOW => self.reset(stream, Reset::FlowControl),
+            None if length >= WINDOW => self.stalled = Some(stream),
+            _ => {}
         }
         self.grant(stream);
         self.forget_if_over(stream);

@@ -118,8 +118,17 @@ impl Output {
     /// Waits until the peer has consented to the stream.
     pub(crate) async fn accepted(&mut self) -> io::Result<()> {
         std::future::poll_fn(|context| {
-            let mut state = self.shared.lock();
-            room(&mut state, self.id, context).map_ok(|_| ())
+            let mut guard = self.shared.lock();
+            let state = &mut *guard;
+            match state.streams.get_mut(&self.id) {
+                // It may have ended since.
+                Some(stream) if stream.replied => Poll::Ready(Ok(())),
+                Some(stream) if stream.sending && state.gone.is_none() => {
+                    stream.writer = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            }
         })
         .await
     }

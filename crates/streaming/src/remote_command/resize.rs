@@ -32,11 +32,12 @@ impl Resizes {
         Resizes { stream, unparsed: Vec::new() }
     }
 
-    /// The next size; `None` when the client will send no more, or sent what is no size.
+    /// The next size. One of zero, which clients without a terminal send, is left out. `None` when the client will send no more, or sent what is no size.
     /// Nothing is lost if the future is dropped before it is done.
     pub async fn next(&mut self) -> Option<TerminalSize> {
         loop {
             match take(&mut self.unparsed) {
+                Ok(Some(TerminalSize { width: 0, .. } | TerminalSize { height: 0, .. })) => continue,
                 Ok(Some(size)) => return Some(size),
                 Ok(None) => {}
                 Err(_) => self.stream = None,
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_an_error() {
-        for wrong in [&b"[1]"[..], b"{\"Width\":-1}", b"{\"Width\":70000,\"Height\":1}", b"x"] {
+        for wrong in [&b"[\"a\"]"[..], b"{\"Width\":-1}", b"{\"Width\":70000,\"Height\":1}", b"x"] {
             take(&mut wrong.to_vec()).expect_err("no size");
         }
         let endless = [b"{\"".to_vec(), vec![b'a'; LONGEST]].concat();

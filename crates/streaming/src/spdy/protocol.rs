@@ -117,6 +117,9 @@ impl Protocol for Spdy {
             }
             Some(Frame::GoAway) => Event::Bye { orderly: false },
             Some(Frame::WindowUpdate { stream, bytes }) => Event::Credit { stream, bytes },
+            Some(Frame::Data { stream, .. }) if !self.client && stream > self.last_seen => {
+                return Err(Malformed { what: "a SPDY data frame", why: "its stream was never opened" });
+            }
             Some(Frame::Data { stream, bytes, fin }) => {
                 self.count(bytes.len(), out);
                 Event::Data { stream, bytes: Cow::Borrowed(bytes), fin }
