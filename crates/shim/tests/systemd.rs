@@ -12,8 +12,10 @@ use shim::client::Client;
 use shim::protocol::{CreateRequest, Rootfs, SandboxRequest, StopRequest, UpdateRequest};
 use testkit::bare::{self, Outcome, check};
 
-const TESTS: &[bare::Test<()>] =
-    &[("a_container_is_a_scope_for_its_life", life), ("a_container_that_cannot_be_made_leaves_no_unit", failed)];
+const TESTS: &[bare::Test<()>] = &[
+    ("a_container_is_a_scope_for_its_life", life),
+    ("a_container_that_cannot_be_made_leaves_no_unit", failed),
+];
 
 fn main() -> ExitCode {
     if !Path::new("/run/systemd/system").is_dir() {
@@ -25,18 +27,29 @@ fn main() -> ExitCode {
 
 /// A property of a unit, as systemd shows it.
 fn show(unit: &str, property: &str) -> Result<String, Box<dyn std::error::Error>> {
-    let output = Command::new("systemctl").args(["show", "--value", "--property", property, unit]).output()?;
+    let output =
+        Command::new("systemctl").args(["show", "--value", "--property", property, unit]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn pod(dir: &Path) -> Result<Client, Box<dyn std::error::Error>> {
     let (_, mut client) = rig::spawn(dir);
     let directory = dir.display().to_string();
-    client.sandbox(&SandboxRequest { id: "pod".into(), directory, ipc: true, uts: true, ..Default::default() })?;
+    client.sandbox(&SandboxRequest {
+        id: "pod".into(),
+        directory,
+        ipc: true,
+        uts: true,
+        ..Default::default()
+    })?;
     Ok(client)
 }
 
-fn request(dir: &Path, id: &str, args: &serde_json::Value) -> Result<CreateRequest, Box<dyn std::error::Error>> {
+fn request(
+    dir: &Path,
+    id: &str,
+    args: &serde_json::Value,
+) -> Result<CreateRequest, Box<dyn std::error::Error>> {
     let bundle = dir.join(id);
     for name in ["upper", "work"] {
         fs::create_dir_all(bundle.join(name))?;

@@ -91,7 +91,7 @@ fn a_cgroup_that_vanishes_disturbs_nobody() {
 
 /// Ticks of CPU time that a process has used.
 fn cpu(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a shim");
+    let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }

@@ -65,7 +65,7 @@ fn a_shim_killed_at_any_moment_leaves_only_what_its_cgroup_holds() {
 /// The processes that have a file below `dir` open or for a root.
 fn processes_of(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let Ok(links) = std::fs::read_dir(entry.path().join("fd")) else { continue };
         let mut links = links.flatten().filter_map(|l| std::fs::read_link(l.path()).ok());
         if entry.file_name().to_string_lossy().starts_with(|c: char| c.is_ascii_digit())
