@@ -45,8 +45,9 @@
 //! - An effect whose record is torn, or was never written, never happened.
 //! - An owner's records change only while its folder is locked (`flock`), and a lock dies with its process. The lock
 //!   is an open file description: a child that neither execs nor closes its descriptors keeps it.
-//! - A shared effect with users has been made completely; without live users it is taken back by whoever looks.
-//! - Locks are taken in one order: owner, then shared name.
+//! - A part of a shared effect that is marked as made has been made completely; what was made of another is taken back
+//!   before that is made again. Without users a shared effect is taken back by whoever looks.
+//! - Locks are taken in one order: owner, then shared name, then a name that this one uses.
 
 mod boot;
 mod converge;
@@ -55,6 +56,7 @@ mod effect;
 mod error;
 mod folder;
 mod journal;
+mod membership;
 mod owner;
 mod owner_id;
 mod shared;
