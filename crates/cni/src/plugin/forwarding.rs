@@ -1,14 +1,19 @@
 //! A host that forwards between its containers and the outside.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::netlink::sysctl;
 
 use crate::contract::{AddResult, Error};
 
-/// The kernel speaks IPv6 (it may be built or booted without).
+/// The kernel speaks IPv6 (it may be built or booted without). What does so once does so until it ends.
 fn has_ipv6() -> bool {
-    Path::new("/proc/sys/net/ipv6").exists()
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    if !SEEN.load(Ordering::Relaxed) {
+        SEEN.store(Path::new("/proc/sys/net/ipv6").exists(), Ordering::Relaxed);
+    }
+    SEEN.load(Ordering::Relaxed)
 }
 
 /// The least MTU with which the kernel speaks IPv6 on a link (RFC 8200, section 5).

@@ -32,7 +32,11 @@ pub(super) struct Inside {
 impl Inside {
     /// Opens the namespace at `path`.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let netns = Self::file(path)?;
+        Self::of(Self::file(path)?)
+    }
+
+    /// The same of a namespace that is open already.
+    pub(super) fn of(netns: File) -> Result<Self, Error> {
         let socket = Socket::open_in(Protocol::Route, &netns)?;
         Ok(Self { netns, socket })
     }

@@ -17,6 +17,7 @@
 mod address;
 mod bridge_vlan;
 pub mod conntrack;
+mod kept;
 mod link;
 mod link_state;
 mod net;
@@ -31,6 +32,7 @@ mod wire;
 
 pub use address::{Address, addresses};
 pub use bridge_vlan::{BridgeVlan, bridge_vlans};
+pub use kept::{Kept, Sockets};
 pub use link::{IpvlanMode, Kind, MacvlanMode, NewLink, Peer, SetLink};
 pub use link_state::{Detail, Link, link_by_index, link_by_name, links};
 pub use net::{IpNet, Mac, ParseError};

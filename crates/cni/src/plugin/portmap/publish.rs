@@ -2,16 +2,17 @@ use kernel::netlink::conntrack::delete_flows_on;
 use kernel::netlink::{self, Batch, IpNet, Link, Protocol as Netlink, SetLink, Socket};
 use kernel::nft::{Family, Verdict};
 use ledger::Record;
+use rustix::io::Errno;
 
 use super::chains::{HAIRPIN4, HAIRPIN6};
 use super::conditions::Conditions;
 use super::conf::Conf;
 use super::elements::{self, Publication};
-use crate::contract::{Code, Error, Protocol};
+use crate::contract::{Code, Error, Protocol, Request};
 use crate::plugin::table::{Held, Table};
 
 /// Refuses a port that a container of this instance has, and names the container.
-pub(super) fn refuse_if_taken(
+fn refuse_if_taken(
     table: &Table,
     publication: &Publication<'_>,
     socket: &mut Socket,
@@ -28,11 +29,17 @@ pub(super) fn refuse_if_taken(
 }
 
 /// Joins those that are published behind the link that leads to the container.
-pub(super) fn admit(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
-    let mut socket = Socket::open(Netlink::Route)?;
+pub(super) fn admit(
+    table: &Table,
+    container: IpNet,
+    request: &Request<'_>,
+    netfilter: &mut Socket,
+    record: &mut dyn Record,
+) -> Result<(), Error> {
+    let mut socket = request.route()?;
     let link = link_to(container, &mut socket)?;
-    table.join_network(hairpin_set(container), &link.name, container.network(), record)?;
-    if container.is_ipv4() {
+    table.join_network(hairpin_set(container), &link.name, container.network(), netfilter, record)?;
+    if container.is_ipv4() && !link.route_localnet {
         // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.
         let mut batch = Batch::new();
         batch.set_link(&SetLink::index(link.index).route_localnet(true));
@@ -88,15 +95,20 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Held> {
+        self.ports.iter().cloned().chain(self.beside()).collect()
+    }
+
     /// All but the ports themselves.
     fn beside(&self) -> Vec<Held> {
         self.conditional.iter().map(|(held, _)| held).chain(&self.masquerades).cloned().collect()
     }
 
     /// Makes the elements, with their conditions, at once; with `new`, a port that is there is an error.
-    pub(super) fn make(&self, conf: &Conf, new: bool, socket: &mut Socket) -> Result<(), Error> {
+    pub(super) fn make(&self, conf: &Conf, new: bool, socket: &mut Socket) -> kernel::Result<()> {
         let table = &conf.table;
-        Ok(table.change(Family::Inet, socket, |change| {
+        table.change(Family::Inet, socket, |change| {
             for conditions in conf.conditions.iter().flatten() {
                 conditions.make(&table.name, change);
             }
@@ -112,7 +124,7 @@ impl<'a> Elements<'a> {
             for Held { set, element, .. } in &self.ports {
                 change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), new);
             }
-        })?)
+        })
     }
 }
 
@@ -131,7 +143,13 @@ pub(super) fn publish(
     table.record(&elements.beside(), record)?;
     let of_others = table.of_others(&elements.beside(), socket)?;
     table.delete(&of_others, socket)?;
-    elements.make(conf, true, socket)?;
+    match elements.make(conf, true, socket) {
+        Err(e) if e.errno() == Some(Errno::EXIST) => {
+            publications.iter().try_for_each(|publication| refuse_if_taken(table, publication, socket))?;
+            return Err(e.into());
+        }
+        outcome => outcome?,
+    }
     // A client that has sent to the port before has an entry that passes the map by.
     for publication in publications.iter().filter(|p| p.mapping.protocol == Protocol::Udp) {
         delete_flows_on(socket, &publication.flows())?;

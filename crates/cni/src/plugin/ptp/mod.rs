@@ -60,7 +60,7 @@ impl Plugin for Ptp {
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
         // The cable before the address: nobody else may get the address while this container still answers to it.
-        let cable = unplug(&veth_name(&conf.table, request.attachment), request, record.counts_users());
+        let cable = unplug(&veth_name(&conf.table, request.attachment), request, record);
         let masq = if conf.ip_masq {
             let ips = request.previous.map(|previous| previous.ips.as_slice());
             masquerade::leave_hosts(&conf.table, &request.holder(), ips)
