@@ -102,7 +102,9 @@ pub enum Error {
         errors: Vec<Error>,
     },
     /// What a shared effect uses cannot use another itself: locks would nest without an order.
-    #[error("cannot share {name} while making the shared {within}: another uses that one; join both from the owner instead")]
+    #[error(
+        "cannot share {name} while making the shared {within}: another uses that one; join both from the owner instead"
+    )]
     NestShare {
         /// The name asked for.
         name: String,

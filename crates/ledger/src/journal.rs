@@ -386,9 +386,6 @@ impl Journal {
     }
 }
 
-/// What a line of a membership has in it.
-const USES: &[u8] = b"\"effect\":\"uses\"";
-
 /// What a shared effect's file tells without its records being read one by one.
 #[derive(Debug)]
 pub(crate) struct Glance {
@@ -408,31 +405,32 @@ impl Glance {
         Ok(Self::read(&text, boot))
     }
 
+    /// The file is written here alone, by [`line`]: that a line is of some kind shows by how it begins.
     fn read(text: &[u8], boot: &str) -> Option<Self> {
-        let mut lines = text.strip_suffix(b"\n")?.split(|&b| b == b'\n');
-        match serde_json::from_slice(lines.next()?).ok()? {
-            Line::Header { boot: written, .. } if written == boot => {}
-            _ => return None,
-        }
+        let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+        let mut lines = text.split('\n');
+        let header = lines.next()?.strip_prefix("{\"format\":")?.split_once(",\"boot\":\"")?.1;
+        header.strip_prefix(boot)?.strip_prefix('"')?;
         let mut glance = Self { made: BTreeSet::new(), uses: BTreeSet::new() };
         let mut whole = true;
         for line in lines {
-            // The file is written here alone, by `line`.
-            whole = line.starts_with(b"{\"made\":");
-            let is_uses = || line.windows(USES.len()).any(|part| part == USES);
-            if !whole && !line.starts_with(b"{\"id\":") {
+            whole = false;
+            if let Some(made) = line.strip_prefix("{\"made\":\"") {
+                glance.made.insert(plain(made)?);
+                whole = true;
+            } else if let Some((_, used)) = line.split_once("\"effect\":\"uses\",\"shared\":\"") {
+                glance.uses.insert(plain(used)?);
+            } else if !line.starts_with("{\"id\":") {
                 return None;
-            }
-            if whole || is_uses() {
-                match serde_json::from_slice(line).ok()? {
-                    Line::Made { made } => _ = glance.made.insert(made),
-                    Line::Record { effect: Effect::Uses { shared }, .. } => _ = glance.uses.insert(shared),
-                    _ => {}
-                }
             }
         }
         whole.then_some(glance)
     }
+}
+
+/// The string that ends an object, if it is one without escapes.
+fn plain(end: &str) -> Option<String> {
+    end.strip_suffix("\"}").filter(|text| !text.contains(['"', '\\'])).map(str::to_owned)
 }
 
 fn line(line: &Line) -> io::Result<Vec<u8>> {
@@ -501,7 +499,12 @@ mod tests {
         let glance = Glance::read(whole.as_bytes(), "b").unwrap();
         assert!(glance.made.iter().eq(["one", "two"]) && glance.uses.iter().eq(["t"]));
         assert!(Glance::read(whole.as_bytes(), "other").is_none());
-        let more = ["{\"id\":3,\"effect\":\"uses\",\"shared\":\"u\"}\n", "{\"struck\":2}\n", "{\"made\":\"th", "\0\n"];
+        let more = [
+            "{\"id\":3,\"effect\":\"uses\",\"shared\":\"u\"}\n",
+            "{\"struck\":2}\n",
+            "{\"made\":\"th",
+            "\0\n",
+        ];
         for more in more {
             assert!(Glance::read(format!("{whole}{more}").as_bytes(), "b").is_none(), "{more}");
         }

@@ -93,14 +93,17 @@ pub(crate) fn end(dir: &OwnedFd) -> Result<(), Error> {
 /// The files in an owner's folder that make it a user of something.
 pub(crate) fn names(dir: &OwnedFd, path: &Path) -> Result<Vec<String>, Error> {
     let failed = |e| Error::access("list", path, e);
-    let again = rustix::fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let again =
+        rustix::fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let again = again.map_err(failed)?;
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut entries = RawDir::new(&again, &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(failed)?;
-        names.extend(entry.file_name().to_str().ok().filter(|name| name.starts_with(PREFIX)).map(str::to_owned));
+        names.extend(
+            entry.file_name().to_str().ok().filter(|name| name.starts_with(PREFIX)).map(str::to_owned),
+        );
     }
     Ok(names)
 }

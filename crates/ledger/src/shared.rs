@@ -169,7 +169,8 @@ impl Shared {
         let path = node(ledger).join(&name);
         let dir = lock.dir();
         let journal = Journal::open(Arc::clone(&dir), &path, false)?;
-        let mut shared = Self { ledger: ledger.clone(), name, path, dir, journal, within: false, _lock: lock };
+        let mut shared =
+            Self { ledger: ledger.clone(), name, path, dir, journal, within: false, _lock: lock };
         let boot = &shared.ledger.inner.boot;
         if shared.journal.boot.as_ref().is_some_and(|written| written != boot) {
             membership::end(&shared.dir)?;
@@ -298,4 +299,3 @@ fn remove_node(ledger: &Ledger) -> Result<(), Error> {
 fn node(ledger: &Ledger) -> PathBuf {
     ledger.inner.run.join(OwnerId::node())
 }
-

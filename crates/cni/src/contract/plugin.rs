@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use kernel::netlink::{Kept, Sockets};
+use kernel::netlink::{Kept, Socket, Sockets};
 use ledger::Record;
 
 use serde::{Deserialize, Serialize};
@@ -55,12 +55,12 @@ impl<'a> Request<'a> {
     }
 
     /// A socket for the host's links, addresses and routes.
-    pub fn route(&self) -> Result<Kept<'a>, Error> {
+    pub fn route(&self) -> Result<Kept<'a, Socket>, Error> {
         Ok(self.delegate.sockets().route()?)
     }
 
     /// A socket for the host's nftables and connection tracking.
-    pub fn netfilter(&self) -> Result<Kept<'a>, Error> {
+    pub fn netfilter(&self) -> Result<Kept<'a, Socket>, Error> {
         Ok(self.delegate.sockets().netfilter()?)
     }
 
@@ -142,7 +142,7 @@ pub trait Delegate {
 
     /// Sockets in the host's network namespace, for all plugins of a chain and maybe for the next chain.
     fn sockets(&self) -> &Sockets {
-        static NONE_KEPT: Sockets = Sockets::NONE_KEPT;
+        static NONE_KEPT: Sockets = Sockets::none_kept();
         &NONE_KEPT
     }
 }

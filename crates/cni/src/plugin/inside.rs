@@ -32,12 +32,14 @@ pub(super) struct Inside {
 impl Inside {
     /// Opens the namespace at `path`.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        Self::of(Self::file(path)?)
+        let netns = Self::file(path)?;
+        let socket = Socket::open_in(Protocol::Route, &netns)?;
+        Ok(Self { netns, socket })
     }
 
-    /// The same of a namespace that is open already.
-    pub(super) fn of(netns: File) -> Result<Self, Error> {
-        let socket = Socket::open_in(Protocol::Route, &netns)?;
+    /// A request's namespace, which is open already.
+    pub(super) fn of(request: &Request<'_>, netns: File) -> Result<Self, Error> {
+        let (netns, socket) = request.delegate.sockets().open_in(Protocol::Route, netns)?;
         Ok(Self { netns, socket })
     }
 

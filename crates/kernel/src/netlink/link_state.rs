@@ -2,11 +2,12 @@ use super::link::{IpvlanMode, MacvlanMode, header};
 use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::{
-    AF_INET, AF_UNSPEC, IF_OPER_UNKNOWN, IF_OPER_UP, IFF_ALLMULTI, IFF_PROMISC, IFF_RUNNING, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
-    IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_EXT_MASK, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET_CONF, IFLA_INFO_DATA, IFLA_INFO_KIND,
-    IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE,
-    IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_ACK, NLM_F_DUMP, RTEXT_FILTER_SKIP_STATS,
-    RTM_GETLINK, RTM_NEWLINK,
+    AF_INET, AF_UNSPEC, IF_OPER_UNKNOWN, IF_OPER_UP, IFF_ALLMULTI, IFF_PROMISC, IFF_RUNNING, IFF_UP,
+    IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_EXT_MASK, IFLA_IFALIAS,
+    IFLA_IFNAME, IFLA_INET_CONF, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE,
+    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE,
+    IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_DUMP,
+    RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_NEWLINK,
 };
 use super::wire::{Attributes, Batch, Message, Received, read_u16, read_u32};
 use crate::Result;
@@ -162,9 +163,19 @@ fn routes_localnet(families: Attributes<'_>) -> bool {
     conf.and_then(|conf| read_u32(conf.value, at)).is_some_and(|on| on != 0)
 }
 
-/// Asks for links without their counters, which the kernel would have to add up.
-fn ask<'a>(batch: &'a mut Batch, flags: u16, index: u32, verb: &'static str, object: String) -> Message<'a> {
-    let mut message = batch.message(RTM_GETLINK, flags, &header(AF_UNSPEC, index, 0, 0), verb, object);
+impl Batch {
+    /// Asks for the link called `name`, which [`Link::read`] reads from the answer.
+    pub fn ask_link(&mut self, name: &str) {
+        self.ask_for_link(0, format!("link {name}")).text(IFLA_IFNAME, name);
+    }
+
+    fn ask_for_link(&mut self, index: u32, object: String) -> Message<'_> {
+        without_counters(self.question(RTM_GETLINK, &header(AF_UNSPEC, index, 0, 0), "find", object))
+    }
+}
+
+/// The kernel would have to add them up.
+fn without_counters(mut message: Message<'_>) -> Message<'_> {
     message.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     message
 }
@@ -172,21 +183,27 @@ fn ask<'a>(batch: &'a mut Batch, flags: u16, index: u32, verb: &'static str, obj
 /// The link called `name` in the socket's namespace.
 pub fn link_by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     let mut batch = Batch::new();
-    ask(&mut batch, NLM_F_ACK, 0, "find", format!("link {name}")).text(IFLA_IFNAME, name);
+    batch.ask_link(name);
     one(socket, &batch)
 }
 
 /// The link with this index in the socket's namespace.
 pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
     let mut batch = Batch::new();
-    ask(&mut batch, NLM_F_ACK, index, "find", format!("link number {index}"));
+    batch.ask_for_link(index, format!("link number {index}"));
     one(socket, &batch)
 }
 
 /// All links of the socket's namespace.
 pub fn links(socket: &mut Socket) -> Result<Vec<Link>> {
     let mut batch = Batch::new();
-    ask(&mut batch, NLM_F_DUMP, 0, "list", "links".into());
+    drop(without_counters(batch.message(
+        RTM_GETLINK,
+        NLM_F_DUMP,
+        &header(AF_UNSPEC, 0, 0, 0),
+        "list",
+        "links",
+    )));
     socket.dump(&batch, Link::read)
 }
 

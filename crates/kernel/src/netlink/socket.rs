@@ -171,7 +171,10 @@ impl Socket {
                             failure = Some(Error::new(request.verb, object, errno));
                         }
                     }
-                    _ => answer(message),
+                    _ => {
+                        left = left.saturating_sub(usize::from(request.single));
+                        answer(message);
+                    }
                 }
             }
         }

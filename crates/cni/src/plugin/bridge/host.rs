@@ -42,7 +42,7 @@ pub(super) fn ensure(
             let gateway = ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
             gateway.map_or(Ok(()), |gateway| give_address(conf, link, gateway, socket))?;
         }
-        forward(result)?;
+        forward(result, socket)?;
     }
     if conf.ip_masq {
         let mut netfilter = request.netfilter()?;

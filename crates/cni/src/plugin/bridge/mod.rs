@@ -48,7 +48,7 @@ impl Plugin for Bridge {
         record.record(Effect::Link { name: veth.clone() })?;
         cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
 
-        let mut inside = Inside::of(netns)?;
+        let mut inside = Inside::of(request, netns)?;
         let link =
             inside.link(&request.attachment.ifname)?.ok_or_else(|| vanished(&request.attachment.ifname))?;
         if late {

@@ -176,4 +176,3 @@ fn possible(previous: &AddResult, holder: &str) -> Vec<Held> {
     let ports = previous.interfaces.iter().filter(|link| link.sandbox.is_empty());
     addresses(previous, holder).chain(ports.map(|link| port(&link.name, holder))).collect()
 }
-

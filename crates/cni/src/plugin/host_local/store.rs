@@ -1,7 +1,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
@@ -31,7 +31,16 @@ pub(super) struct Store {
     /// Where the index is, and what is being written.
     index_path: PathBuf,
     boot: Boot,
+    last: Option<Last>,
     _lock: File,
+}
+
+/// The file that says which address was given last, once it was read.
+#[derive(Debug)]
+struct Last {
+    set: usize,
+    file: File,
+    length: usize,
 }
 
 /// Whose lease it is. The file holds both names, CRLF between them.
@@ -82,11 +91,11 @@ impl Store {
         let fresh =
             known.as_ref().is_some_and(|index| identity(&dir, boot).is_ok_and(|now| index.identity() == now));
         match known {
-            Some(index) if fresh => Ok(Self { path, dir, index, index_path, boot, _lock: lock }),
+            Some(index) if fresh => Ok(Self { path, dir, index, index_path, boot, last: None, _lock: lock }),
             known => {
                 let entries = scan::scan(&path, &dir, boot, known.as_ref())?;
                 let index = Index::of(&entries, boot.id);
-                let mut store = Self { path, dir, index, index_path, boot, _lock: lock };
+                let mut store = Self { path, dir, index, index_path, boot, last: None, _lock: lock };
                 store.save();
                 Ok(store)
             }
@@ -154,8 +163,11 @@ impl Store {
     }
 
     /// The address that was given out last from a set of ranges.
-    pub(super) fn last_given(&self, set: usize) -> Option<IpAddr> {
-        read_small(&self.last_path(set)).ok()?.trim().parse().ok()
+    pub(super) fn last_given(&mut self, set: usize) -> Option<IpAddr> {
+        let file = index::open_options().open(self.last_path(set)).ok()?;
+        let text = small_text(&file).ok()?;
+        self.last = Some(Last { set, file, length: text.len() });
+        text.trim().parse().ok()
     }
 
     /// The first address of a part of a range that nobody has, without the gateway.
@@ -175,7 +187,8 @@ impl Store {
         if self.index.is_taken(address) {
             return Ok(false);
         }
-        let id = record.record(Effect::Lease { path: path.clone(), holder: holder.container_id.to_owned() })?;
+        let id =
+            record.record(Effect::Lease { path: path.clone(), holder: holder.container_id.to_owned() })?;
         let text = holder.text();
         let file = match write(&path, &text) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
@@ -184,11 +197,22 @@ impl Store {
             }
             written => written.map_err(failed("write lease", &path))?,
         };
-        let last = self.last_path(set);
-        let told = fs::write(&last, address.to_string()).map_err(failed("write", &last));
+        let told = self.tell_last(set, &address.to_string());
         let modified = file.metadata().map_or(0, |file| scan::modified(&file));
         self.note(|index| index.insert(Entry { holder: index::hash(&text), address, modified }));
         told.map(|()| true)
+    }
+
+    fn tell_last(&mut self, set: usize, text: &str) -> Result<(), Error> {
+        let path = self.last_path(set);
+        match self.last.take().filter(|last| last.set == set) {
+            // The room that it has is kept, where a file system would give it away and look for it again.
+            Some(Last { file, length, .. }) => file
+                .write_all_at(text.as_bytes(), 0)
+                .and_then(|()| if length > text.len() { file.set_len(text.len() as u64) } else { Ok(()) }),
+            None => fs::write(&path, text),
+        }
+        .map_err(failed("write", &path))
     }
 
     /// The addresses that `holder` has.
@@ -272,7 +296,10 @@ fn write(path: &Path, text: &str) -> std::io::Result<File> {
 
 /// The text of a small file, in one piece nearly always.
 fn read_small(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
+    small_text(&File::open(path)?)
+}
+
+fn small_text(mut file: &File) -> std::io::Result<String> {
     let mut text = vec![0; 512];
     let length = file.read(&mut text)?;
     let whole = length < text.len();

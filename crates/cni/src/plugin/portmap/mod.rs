@@ -53,7 +53,7 @@ impl Plugin for Portmap {
         }
         let mut socket = request.netfilter()?;
         conf.table.join(Family::Inet, &mut socket, record)?;
-        let _alone = elsewhere::lock()?;
+        let _alone = elsewhere::lock(request)?;
         elsewhere::refuse_if_published(&conf.table, &publications, &mut socket)?;
         conf.mappings.iter().try_for_each(listener::refuse_if_listening)?;
         if conf.snat {
@@ -71,7 +71,8 @@ impl Plugin for Portmap {
         let mut socket = request.netfilter()?;
         let holder = request.holder();
         // What was made is known, and a record knows of what was made under another configuration.
-        if let (Ok(conf), Some(previous), true) = (Conf::of(request), request.previous, record.counts_users()) {
+        if let (Ok(conf), Some(previous), true) = (Conf::of(request), request.previous, record.counts_users())
+        {
             let addresses = container_addresses(previous);
             let publications = elements::publications(&conf.mappings, &addresses, &holder);
             let made = Elements::of(&conf, &publications, &addresses, &holder).all();

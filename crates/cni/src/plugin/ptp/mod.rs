@@ -29,12 +29,12 @@ impl Plugin for Ptp {
         let netns = Inside::file(request.attachment.netns()?)?;
         let mut result = conf.ipam.add(request, record)?;
         let ways = routes::ways(&result)?;
-        forward(&result)?;
+        let mut socket = request.route()?;
+        forward(&result, &mut socket)?;
 
         let ifname = &request.attachment.ifname;
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
-        let mut socket = Socket::open(Protocol::Route)?;
         cable(&conf, request, &result, &veth, netns.as_fd(), &mut socket)?;
 
         let mut inside = Inside::open(request.attachment.netns()?)?;
