@@ -22,6 +22,29 @@ fn add_and_del_leave_nothing() {
     });
 }
 
+/// What DEL undoes is not undone again; only what is shared is left to the ledger.
+#[test]
+fn del_leaves_the_ledger_what_is_shared() {
+    on_a_host(|host| {
+        let (_netns, attachment, _) = host.attach("a", &["8080:80", "127.0.0.1:8081:80/udp"]);
+        let mut owner = host.owner("a");
+        let shared = |owner: &ledger::Owner| -> Vec<_> {
+            let of = |effect| if let ledger::Effect::Uses { shared } = effect { Some(shared) } else { None };
+            owner.records().into_iter().map(|(_, effect)| of(effect)).collect()
+        };
+        // The lease, the cable, two ports, the cached result; and everything behind the bridge, the table included.
+        assert_eq!(shared(&owner).iter().filter(|one| one.is_none()).count(), 5, "{:?}", owner.records());
+        assert_eq!(shared(&owner).iter().flatten().count(), 1, "{:?}", owner.records());
+        host.caller.del(&host.list, &attachment, &mut owner).unwrap();
+        assert_eq!(shared(&owner).len(), 1, "{:?}", owner.records());
+        drop(owner);
+        // And it is written down.
+        let owner = host.owner("a");
+        assert_eq!(shared(&owner).len(), 1, "{:?}", owner.records());
+        rig::undone(owner);
+    });
+}
+
 #[test]
 fn containers_reach_each_other_their_gateway_and_the_outside() {
     on_a_host(|host| {

@@ -22,7 +22,7 @@ impl Ledger {
     ///
     /// `alive` is asked again under the owner's lock, so that an owner that came to life in between is safe: make it
     /// alive (write the container's record) before its [`Owner`] is dropped. With nothing to do this lists two folders
-    /// and reads one small file: 15 system calls however many owners are alive, and 6 for each shared effect.
+    /// and reads one small file: 15 system calls however many owners are alive, and one for each shared effect.
     pub fn converge(&self, alive: &dyn Fn(&OwnerId) -> bool) -> Report {
         let mut report = Report::default();
         let owners = match self.owners() {

@@ -58,9 +58,21 @@ pub trait Record {
     /// Brings about `effect`'s inverse and strikes the record. Idempotent.
     fn undo(&mut self, id: RecordId) -> Result<(), crate::Error>;
 
-    /// Joins the shared effect `name`, making it with `make` if nobody has yet. `make` gets the record of the shared
-    /// owner (`node`), and runs under that name's lock, so that two joiners never make it twice.
-    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), crate::Error>;
+    /// Says that the inverse of `effect` has been brought about, by whoever knows a shorter way than [`undo`](Self::undo):
+    /// nobody needs to do it again. What was not recorded here counts as done.
+    fn undone(&mut self, effect: &Effect) -> Result<(), crate::Error>;
+
+    /// Joins the shared effect `name` and sees that its part `part` is there: `make` makes it if nobody has yet. `make` gets
+    /// the record of the shared effect, and runs under that name's lock, so that two joiners never make a part twice. All
+    /// parts stay until the last user of any leaves.
+    ///
+    /// `make` may itself join another shared effect, which is then used for as long as this one is; that of the other may not.
+    fn share_part(&mut self, name: &str, part: &str, make: Make<'_>) -> Result<(), crate::Error>;
+
+    /// [`share_part`](Self::share_part) of a shared effect that has one part.
+    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), crate::Error> {
+        self.share_part(name, "", make)
+    }
 
     /// Whether it knows who uses a shared effect. If it does, a `make` that runs finds nobody's, and may begin anew; if
     /// not, others may use what is there, and `make` must keep it.

@@ -101,8 +101,10 @@ pub enum Error {
         /// Every inverse that failed.
         errors: Vec<Error>,
     },
-    /// A shared effect's own record cannot join another shared effect: locks would nest without an order.
-    #[error("cannot share {name} while making the shared {within}: join both from the owner instead")]
+    /// What a shared effect uses cannot use another itself: locks would nest without an order.
+    #[error(
+        "cannot share {name} while making the shared {within}: another uses that one; join both from the owner instead"
+    )]
     NestShare {
         /// The name asked for.
         name: String,

@@ -90,12 +90,12 @@ impl Roots {
 /// It is given back by saying so, not by closing: a child that another thread has just forked holds a copy of the
 /// descriptor until it execs.
 #[derive(Debug)]
-pub(crate) struct Lock(OwnedFd);
+pub(crate) struct Lock(Arc<OwnedFd>);
 
 impl Lock {
-    /// A second descriptor of the folder.
-    pub(crate) fn dir(&self, path: &Path) -> Result<OwnedFd, Error> {
-        rustix::io::fcntl_dupfd_cloexec(&self.0, 0).map_err(|e| Error::access("open", path, e))
+    /// The folder's descriptor.
+    pub(crate) fn dir(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -120,6 +120,17 @@ pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<Lock>
             Locked::Yes(dir) => return Ok(Some(dir)),
             Locked::No => return Ok(None),
             Locked::Gone => {}
+        }
+    }
+}
+
+/// The same for a folder that is nearly always there already; it is waited for.
+pub(crate) fn lock_found(parent: &Path, name: &str) -> Result<Lock, Error> {
+    let path = parent.join(name);
+    loop {
+        match lock_existing(&path, Wait::Yes)? {
+            Locked::Yes(dir) => return Ok(dir),
+            Locked::No | Locked::Gone => make(parent, &path)?,
         }
     }
 }
@@ -152,12 +163,11 @@ pub(crate) fn lock_existing(path: &Path, wait: Wait) -> Result<Locked, Error> {
             Err(e) => return Err(Error::access("lock", path, e)),
         }
     }
-    let lock = Lock(dir);
+    let lock = Lock(Arc::new(dir));
     // Whoever held it before may have removed it: then the lock is on a folder nobody can find.
-    let mine = rustix::fs::fstat(&lock.0).map_err(|e| Error::access("stat", path, e))?;
-    match rustix::fs::lstat(path) {
-        Ok(found) if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino) => Ok(Locked::Yes(lock)),
-        Ok(_) | Err(Errno::NOENT) => Ok(Locked::Gone),
+    match rustix::fs::fstat(&lock.0) {
+        Ok(found) if found.st_nlink == 0 => Ok(Locked::Gone),
+        Ok(_) => Ok(Locked::Yes(lock)),
         Err(e) => Err(Error::access("stat", path, e)),
     }
 }
@@ -184,10 +194,11 @@ pub(crate) fn make(parent: &Path, path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a folder that should be empty; one that is not (any more), or is gone, is left as it is.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+/// Removes a folder that should be empty. False if it is not (any more): then it is left as it is. Gone counts as done.
+pub(crate) fn remove(path: &Path) -> Result<bool, Error> {
     match rustix::fs::rmdir(path) {
-        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
         Err(e) => Err(Error::access("remove", path, e)),
     }
 }

@@ -1,20 +1,21 @@
 //! One `effects` file: JSON lines, appended with one write each, the last of which may be torn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::crash::{self, Crash};
-use crate::{Effect, Error};
+use crate::{Effect, Error, membership};
 
 const FILE: &str = "effects";
 const FRESH: &str = "effects.new";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Strikes are dropped from the file once there are this many and more than what lives.
 const COMPACT: usize = 512;
 
@@ -28,6 +29,9 @@ enum Line {
     },
     Strike {
         struck: u64,
+    },
+    Made {
+        made: String,
     },
     Record {
         id: u64,
@@ -46,12 +50,18 @@ pub(crate) enum Entry {
 /// The records of one folder; the caller holds the lock.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
     path: PathBuf,
     file: Option<OwnedFd>,
     outlives: bool,
     len: u64,
     struck: usize,
+    /// Struck, but not in the file yet: undoing twice is harmless.
+    pending: Vec<u64>,
+    /// Of a shared effect: its parts that are there completely.
+    made: BTreeSet<String>,
+    /// Records since the last of them was: of a part that is not.
+    unfinished: BTreeSet<u64>,
     /// The boot the file was written in; `None` while there is no header.
     pub(crate) boot: Option<String>,
     pub(crate) next: u64,
@@ -65,14 +75,9 @@ impl Journal {
     ///
     /// `outlives` says that it outlives the kernel: then rewriting it waits for the disk, for a power cut must not
     /// leave less than there was.
-    pub(crate) fn open(dir: OwnedFd, folder: &Path, outlives: bool) -> Result<Self, Error> {
+    pub(crate) fn open(dir: Arc<OwnedFd>, folder: &Path, outlives: bool) -> Result<Self, Error> {
         let path = folder.join(FILE);
-        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&dir, FILE, flags, Mode::empty()) {
-            Ok(file) => Some(file),
-            Err(Errno::NOENT) => None,
-            Err(e) => return Err(Error::access("open", path, e)),
-        };
+        let file = open_file(&dir, &path)?;
         let mut journal = Self {
             dir,
             path,
@@ -80,6 +85,9 @@ impl Journal {
             outlives,
             len: 0,
             struck: 0,
+            pending: Vec::new(),
+            made: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
             boot: None,
             next: 1,
             live: BTreeMap::new(),
@@ -116,6 +124,7 @@ impl Journal {
                 self.live.remove(&struck);
                 self.struck += 1;
             }
+            Ok(Line::Made { made }) => self.take_made(made),
             Ok(Line::Record { id, effect }) => self.take_record(id, Entry::Known(effect)),
             Err(_) => match newer(line) {
                 Some((id, text)) => self.take_record(id, Entry::Newer(text)),
@@ -127,6 +136,12 @@ impl Journal {
     fn take_record(&mut self, id: u64, entry: Entry) {
         self.next = self.next.max(id.saturating_add(1));
         self.live.insert(id, entry);
+        self.unfinished.insert(id);
+    }
+
+    fn take_made(&mut self, part: String) {
+        self.made.insert(part);
+        self.unfinished.clear();
     }
 
     /// Writes the header if the file has none yet, so that even an empty file tells its boot.
@@ -160,6 +175,43 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes down that all records of a part are followed by their effects.
+    pub(crate) fn finish(&mut self, part: &str, crash: &Crash) -> Result<(), Error> {
+        crash.step("before-made");
+        self.append(line(&Line::Made { made: part.to_owned() }).map_err(|e| self.unwritten(e))?)?;
+        self.take_made(part.to_owned());
+        crash.step("after-made");
+        Ok(())
+    }
+
+    /// The parts that are there completely.
+    pub(crate) fn made(&self) -> &BTreeSet<String> {
+        &self.made
+    }
+
+    /// The records of a part that was being made when its maker ended, the last first.
+    pub(crate) fn unfinished(&self) -> Vec<u64> {
+        self.unfinished.iter().rev().copied().filter(|id| self.live.contains_key(id)).collect()
+    }
+
+    /// Strikes a record whose effect is gone; the file learns of it with the next write or [`flush`](Self::flush).
+    pub(crate) fn strike_later(&mut self, id: u64) {
+        if self.live.remove(&id).is_some() {
+            self.pending.push(id);
+        }
+    }
+
+    /// Writes down what was struck, all in one write.
+    pub(crate) fn flush(&mut self, boot: &str, crash: &Crash) -> Result<(), Error> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        crash.step("before-strike");
+        self.append(Vec::new())?;
+        crash.step("after-strike");
+        self.compact_if_long(boot)
+    }
+
     /// Strikes a record whose effect is gone.
     pub(crate) fn strike(&mut self, id: u64, boot: &str, crash: &Crash) -> Result<(), Error> {
         if !self.live.contains_key(&id) {
@@ -170,20 +222,24 @@ impl Journal {
         self.live.remove(&id);
         self.struck += 1;
         crash.step("after-strike");
+        self.compact_if_long(boot)
+    }
+
+    fn compact_if_long(&mut self, boot: &str) -> Result<(), Error> {
         if self.struck > COMPACT && self.struck > self.live.len() { self.compact(boot) } else { Ok(()) }
     }
 
     /// Rewrites the file without what was struck.
     fn compact(&mut self, boot: &str) -> Result<(), Error> {
         let mut text = self.header(boot)?;
-        for (&id, entry) in &self.live {
-            match entry {
-                Entry::Known(effect) => {
-                    let record = Line::Record { id, effect: effect.clone() };
-                    text.extend(line(&record).map_err(|e| self.unwritten(e))?);
-                }
-                Entry::Newer(record) => text.extend_from_slice(format!("{record}\n").as_bytes()),
-            }
+        for (&id, entry) in self.live.iter().filter(|(id, _)| !self.unfinished.contains(id)) {
+            text.extend(self.record_line(id, entry)?);
+        }
+        for made in &self.made {
+            text.extend(line(&Line::Made { made: made.clone() }).map_err(|e| self.unwritten(e))?);
+        }
+        for (&id, entry) in self.live.iter().filter(|(id, _)| self.unfinished.contains(id)) {
+            text.extend(self.record_line(id, entry)?);
         }
         self.remove_file(FRESH)?;
         let file = self.create(FRESH)?;
@@ -194,8 +250,18 @@ impl Journal {
         rustix::fs::renameat(&self.dir, FRESH, &self.dir, FILE).map_err(|e| self.unwritten(e.into()))?;
         self.len = text.len() as u64;
         self.struck = 0;
+        self.pending.clear();
         self.file = Some(file);
         Ok(())
+    }
+
+    fn record_line(&self, id: u64, entry: &Entry) -> Result<Vec<u8>, Error> {
+        match entry {
+            Entry::Known(effect) => {
+                line(&Line::Record { id, effect: effect.clone() }).map_err(|e| self.unwritten(e))
+            }
+            Entry::Newer(record) => Ok(format!("{record}\n").into_bytes()),
+        }
     }
 
     /// Waits until all that was written is on the disk, the file's name included.
@@ -211,11 +277,22 @@ impl Journal {
         self.file = None;
         self.len = 0;
         self.struck = 0;
+        self.pending.clear();
+        self.made.clear();
+        self.unfinished.clear();
         self.boot = None;
         self.live.clear();
         self.damaged.clear();
-        self.remove_file(FRESH)?;
         self.remove_file(FILE)
+    }
+
+    /// Removes what a crash may have left beside the file: a new version of it, and memberships that nobody undoes any more.
+    pub(crate) fn tidy(&self) -> Result<(), Error> {
+        self.remove_file(FRESH)?;
+        for name in membership::names(&self.dir, &self.path)? {
+            self.remove_file(&name)?;
+        }
+        Ok(())
     }
 
     /// Drops a file of another boot. What its effects were died with that kernel, but files may have outlived it.
@@ -230,13 +307,25 @@ impl Journal {
             }
         }
         errors.extend(self.clear().err());
+        errors.extend(self.tidy().err());
         errors
     }
 
-    /// The damaged lines as errors, once.
+    /// The damaged lines as errors, once. One of them may have been a membership's record, so that memberships end.
     pub(crate) fn take_damage(&mut self) -> Vec<Error> {
         let path = &self.path;
-        self.damaged.drain(..).map(|line| Error::ReadRecord { path: path.clone(), line }).collect()
+        let mut errors: Vec<_> =
+            self.damaged.drain(..).map(|line| Error::ReadRecord { path: path.clone(), line }).collect();
+        if !errors.is_empty() {
+            errors.extend(self.tidy().err());
+        }
+        errors
+    }
+
+    /// The record of `effect`, if there is one.
+    pub(crate) fn find(&self, effect: &Effect) -> Option<u64> {
+        let is_it = |entry: &Entry| matches!(entry, Entry::Known(known) if known == effect);
+        self.live.iter().find(|(_, entry)| is_it(entry)).map(|(id, _)| *id)
     }
 
     /// Nothing in it is worth keeping.
@@ -254,16 +343,28 @@ impl Journal {
     }
 
     /// One write; a short one (a full disk) is taken back, so that no half line stays before a whole one.
+    ///
+    /// What was struck meanwhile goes before it: a record that is torn must be the last line.
     fn append(&mut self, text: Vec<u8>) -> Result<(), Error> {
         if self.file.is_none() {
             self.file = Some(self.create(FILE)?);
         }
+        let text = if self.pending.is_empty() {
+            text
+        } else {
+            let strikes = self.pending.iter().map(|&struck| line(&Line::Strike { struck }));
+            let mut all = strikes.collect::<io::Result<Vec<_>>>().map_err(|e| self.unwritten(e))?.concat();
+            all.extend(text);
+            all
+        };
         let Some(file) = &self.file else { return Ok(()) };
         if let Err(source) = write_once(file, &text) {
             let _ = rustix::fs::ftruncate(file, self.len);
             return Err(self.unwritten(source));
         }
         self.len += text.len() as u64;
+        self.struck += self.pending.len();
+        self.pending.clear();
         Ok(())
     }
 
@@ -285,6 +386,53 @@ impl Journal {
     }
 }
 
+/// What a shared effect's file tells without its records being read one by one.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    /// The parts that are there completely.
+    pub(crate) made: BTreeSet<String>,
+    /// The shared effects that these use themselves.
+    pub(crate) uses: BTreeSet<String>,
+}
+
+impl Glance {
+    /// Looks into `dir`. None if there is no file of this boot, or more to it than parts that are there completely: then
+    /// it is for [`Journal::open`].
+    pub(crate) fn of(dir: &OwnedFd, folder: &Path, boot: &str) -> Result<Option<Self>, Error> {
+        let path = folder.join(FILE);
+        let Some(file) = open_file(dir, &path)? else { return Ok(None) };
+        let text = read_all(&file).map_err(|e| Error::access("read", path, e))?;
+        Ok(Self::read(&text, boot))
+    }
+
+    /// The file is written here alone, by [`line`]: that a line is of some kind shows by how it begins.
+    fn read(text: &[u8], boot: &str) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+        let mut lines = text.split('\n');
+        let header = lines.next()?.strip_prefix("{\"format\":")?.split_once(",\"boot\":\"")?.1;
+        header.strip_prefix(boot)?.strip_prefix('"')?;
+        let mut glance = Self { made: BTreeSet::new(), uses: BTreeSet::new() };
+        let mut whole = true;
+        for line in lines {
+            whole = false;
+            if let Some(made) = line.strip_prefix("{\"made\":\"") {
+                glance.made.insert(plain(made)?);
+                whole = true;
+            } else if let Some((_, used)) = line.split_once("\"effect\":\"uses\",\"shared\":\"") {
+                glance.uses.insert(plain(used)?);
+            } else if !line.starts_with("{\"id\":") {
+                return None;
+            }
+        }
+        whole.then_some(glance)
+    }
+}
+
+/// The string that ends an object, if it is one without escapes.
+fn plain(end: &str) -> Option<String> {
+    end.strip_suffix("\"}").filter(|text| !text.contains(['"', '\\'])).map(str::to_owned)
+}
+
 fn line(line: &Line) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
@@ -298,12 +446,26 @@ fn newer(line: &[u8]) -> Option<(u64, String)> {
     Some((id, String::from_utf8_lossy(line).into_owned()))
 }
 
+/// The file in `dir`, for reading and appending; none if it is not there.
+fn open_file(dir: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Error> {
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, FILE, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(file)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(Error::access("open", path, e)),
+    }
+}
+
 fn read_all(file: &OwnedFd) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut chunk = [0; 8192];
     loop {
         match rustix::io::pread(file, &mut chunk, text.len() as u64) {
-            Ok(0) => return Ok(text),
+            // A file gives less than was asked for at its end alone.
+            Ok(n) if n < chunk.len() => {
+                text.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                return Ok(text);
+            }
             Ok(n) => text.extend_from_slice(chunk.get(..n).unwrap_or_default()),
             Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
@@ -319,5 +481,34 @@ fn write_once(file: impl AsFd, text: &[u8]) -> io::Result<()> {
             Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glance_sees_what_is_there_completely_and_nothing_else() {
+        let header = "{\"format\":2,\"boot\":\"b\",\"next\":1}\n";
+        let whole = format!(
+            "{header}{}{}",
+            "{\"id\":1,\"effect\":\"link\",\"name\":\"x\"}\n{\"made\":\"one\"}\n",
+            "{\"id\":2,\"effect\":\"uses\",\"shared\":\"t\"}\n{\"made\":\"two\"}\n",
+        );
+        let glance = Glance::read(whole.as_bytes(), "b").unwrap();
+        assert!(glance.made.iter().eq(["one", "two"]) && glance.uses.iter().eq(["t"]));
+        assert!(Glance::read(whole.as_bytes(), "other").is_none());
+        let more = [
+            "{\"id\":3,\"effect\":\"uses\",\"shared\":\"u\"}\n",
+            "{\"struck\":2}\n",
+            "{\"made\":\"th",
+            "\0\n",
+        ];
+        for more in more {
+            assert!(Glance::read(format!("{whole}{more}").as_bytes(), "b").is_none(), "{more}");
+        }
+        assert!(Glance::read(header.as_bytes(), "b").is_some_and(|glance| glance.made.is_empty()));
+        assert!(Glance::read(b"", "b").is_none());
     }
 }

@@ -23,7 +23,8 @@
 //!
 //! # On disk
 //! A folder an owner, 0700, holding one append-only file `effects` of JSON lines, readable with `cat`
-//! (docs/adr/0001-ledger-file-format.md). What dies with the kernel is under `<run>/ledger/<owner>/`, what outlives it
+//! (docs/adr/0001-ledger-file-format.md), and a link for each shared effect that it uses
+//! (docs/adr/0014-shared-effects-of-parts.md). What dies with the kernel is under `<run>/ledger/<owner>/`, what outlives it
 //! (files and trees under the data directory) under `<data>/ledger/<owner>/`. Nothing is fsynced, except what is
 //! recorded with [`Owner::record_durable`]. A file of another boot is history: only the files its effects left behind
 //! are removed (`/run` may not be a tmpfs).
@@ -32,8 +33,8 @@
 //! [`Ledger::open`] reads two variables, for the crash harness in `testkit`:
 //! - `SEXTANT_CRASH_AT=N`: the process kills itself with SIGKILL at the N-th ledger step, counted from 0. Steps lie
 //!   before a record, in the middle of one (its line is left torn), after it, before an inverse, between an inverse
-//!   and its strike, after the strike, and around each step of joining and leaving a shared effect. So between any
-//!   two effects of a process there is at least one step.
+//!   and its strike, after the strike, around each step of joining and leaving a shared effect, and around the word
+//!   that a part of one is made. So between any two effects of a process there is at least one step.
 //! - `SEXTANT_CRASH_COUNT=FILE`: each step appends `<pid> <step> <name>` to FILE.
 //!
 //! # What it never does
@@ -45,8 +46,9 @@
 //! - An effect whose record is torn, or was never written, never happened.
 //! - An owner's records change only while its folder is locked (`flock`), and a lock dies with its process. The lock
 //!   is an open file description: a child that neither execs nor closes its descriptors keeps it.
-//! - A shared effect with users has been made completely; without live users it is taken back by whoever looks.
-//! - Locks are taken in one order: owner, then shared name.
+//! - A part of a shared effect that is marked as made has been made completely; what was made of another is taken back
+//!   before that is made again. Without users a shared effect is taken back by whoever looks.
+//! - Locks are taken in one order: owner, then shared name, then a name that this one uses.
 
 mod boot;
 mod converge;
@@ -55,6 +57,7 @@ mod effect;
 mod error;
 mod folder;
 mod journal;
+mod membership;
 mod owner;
 mod owner_id;
 mod shared;

@@ -1,11 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::folder::{self, Lock};
 use crate::journal::{Entry, Journal};
-use crate::shared::Shared;
-use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId};
+use crate::shared::{Joined, Shared, User};
+use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, membership};
 
 /// One owner's records, locked for this process.
 ///
@@ -20,8 +21,9 @@ pub struct Owner {
     data: Option<Journal>,
     data_path: PathBuf,
     next: u64,
-    /// Shared effects that this process has made it a user of: while it is locked, nobody takes them from it.
-    joined: BTreeSet<String>,
+    /// Shared effects that this process has made it a user of, and what was there of them: while it is locked, nobody takes
+    /// them from it.
+    joined: BTreeMap<String, Joined>,
     leftovers: Vec<Error>,
     /// Also keeps the lock, until the journals and the folder are gone.
     _lock: Lock,
@@ -32,13 +34,13 @@ impl Owner {
         let roots = &ledger.inner;
         let run_path = roots.run.join(&id);
         let data_path = roots.data.join(&id);
-        let run = Journal::open(lock.dir(&run_path)?, &run_path, false)?;
+        let run = Journal::open(lock.dir(), &run_path, false)?;
         let data = match open_dir(&data_path)? {
-            Some(dir) => Some(Journal::open(dir, &data_path, true)?),
+            Some(dir) => Some(Journal::open(Arc::new(dir), &data_path, true)?),
             None => None,
         };
         let next = data.as_ref().map_or(run.next, |data| data.next.max(run.next));
-        let (joined, leftovers) = (BTreeSet::new(), Vec::new());
+        let (joined, leftovers) = (BTreeMap::new(), Vec::new());
         let mut owner =
             Self { run, data, next, joined, leftovers, run_path, data_path, id, ledger, _lock: lock };
         let history = owner.run.drop_history(&owner.ledger.inner.boot);
@@ -103,18 +105,59 @@ impl Owner {
         let mut ids: Vec<u64> = self.journals().flat_map(|journal| journal.live.keys().copied()).collect();
         ids.sort_unstable();
         for id in ids.into_iter().rev() {
-            errors.extend(self.undo(RecordId(id)).err());
+            match self.bring_about_inverse(RecordId(id)) {
+                Ok(()) => self.strike_later(id),
+                Err(e) => errors.push(e),
+            }
+        }
+        // Of one that owes nothing the file goes, strikes and all.
+        if !self.is_empty() {
+            errors.extend(self.flush().err());
         }
         errors
+    }
+
+    fn strike_later(&mut self, id: u64) {
+        self.journals_mut().for_each(|journal| journal.strike_later(id));
+    }
+
+    /// Writes down what was struck.
+    fn flush(&mut self) -> Result<(), Error> {
+        let ledger = self.ledger.clone();
+        self.journals_mut().try_for_each(|journal| journal.flush(&ledger.inner.boot, &ledger.inner.crash))
+    }
+
+    fn bring_about_inverse(&mut self, id: RecordId) -> Result<(), Error> {
+        self.ledger.inner.crash.step("before-undo");
+        match self.find(id) {
+            None => Ok(()),
+            Some(Entry::Known(Effect::Uses { shared })) => {
+                let shared = shared.clone();
+                self.joined.remove(&shared);
+                Shared::leave(self.user(), &shared)
+            }
+            Some(Entry::Known(effect)) => effect.undo(),
+            Some(Entry::Newer(record)) => {
+                Err(Error::UndoUnknown { path: self.run.path().to_owned(), record: record.clone() })
+            }
+        }
+    }
+
+    fn user(&self) -> User<'_> {
+        User { ledger: &self.ledger, folder: &self.run_path, shared: None }
+    }
+
+    /// Whether it is known to hold that part: itself, or by something that it has joined.
+    fn holds(&self, name: &str, part: &str) -> bool {
+        match self.joined.get(name) {
+            Some(joined) => joined.parts.contains(part),
+            None => part.is_empty() && self.joined.values().any(|joined| joined.uses.contains(name)),
+        }
     }
 
     /// Errors met while history (records of another boot) was dropped; also part of what [`Owner::undo_all`] returns.
     pub fn leftovers(&mut self) -> Vec<Error> {
         std::mem::take(&mut self.leftovers)
-    }
-
-    pub(crate) fn ledger(&self) -> &Ledger {
-        &self.ledger
     }
 
     fn journals(&self) -> impl Iterator<Item = &Journal> {
@@ -146,7 +189,7 @@ impl Owner {
                 folder::make(&self.ledger.inner.data, &self.data_path)?;
                 let dir = open_dir(&self.data_path)?
                     .ok_or_else(|| Error::access("open", &self.data_path, rustix::io::Errno::NOENT))?;
-                Journal::open(dir, &self.data_path, true)?
+                Journal::open(Arc::new(dir), &self.data_path, true)?
             }
         };
         Ok(self.data.insert(journal))
@@ -160,40 +203,35 @@ impl Record for Owner {
     }
 
     fn undo(&mut self, id: RecordId) -> Result<(), Error> {
-        self.ledger.inner.crash.step("before-undo");
-        match self.find(id).cloned() {
-            None => return Ok(()),
-            Some(Entry::Known(Effect::Uses { shared })) => {
-                self.joined.remove(&shared);
-                Shared::leave(&self.ledger, &self.id, &shared)?;
-            }
-            Some(Entry::Known(effect)) => effect.undo()?,
-            Some(Entry::Newer(record)) => {
-                return Err(Error::UndoUnknown { path: self.run.path().to_owned(), record });
-            }
-        }
+        self.bring_about_inverse(id)?;
         self.strike(id)
     }
 
-    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), Error> {
-        if self.joined.contains(name) {
+    fn undone(&mut self, effect: &Effect) -> Result<(), Error> {
+        let id = self.journals().find_map(|journal| journal.find(effect));
+        if let Some(id) = id {
+            self.strike_later(id);
+        }
+        Ok(())
+    }
+
+    fn share_part(&mut self, name: &str, part: &str, make: Make<'_>) -> Result<(), Error> {
+        if self.holds(name, part) {
             return Ok(());
         }
         let uses = Effect::Uses { shared: name.to_owned() };
-        let is_it = |entry: &Entry| matches!(entry, Entry::Known(effect) if *effect == uses);
-        let mine = self.journals().flat_map(|journal| &journal.live).find(|(_, entry)| is_it(entry));
-        let id = match mine.map(|(id, _)| RecordId(*id)) {
-            Some(id) => id,
-            None => self.record(uses)?,
-        };
-        match Shared::join(self, name, make) {
-            Ok(()) => {
-                self.joined.insert(name.to_owned());
+        let known = self.journals().find_map(|journal| journal.find(&uses));
+        let id = known.map_or_else(|| self.record(uses), |id| Ok(RecordId(id)))?;
+        match Shared::join(self.user(), name, part, make) {
+            Ok(joined) => {
+                self.joined.insert(name.to_owned(), joined);
                 Ok(())
             }
             Err(error) => {
-                // It is no member: there is nothing to leave.
-                self.strike(id)?;
+                if !membership::has_name(&self.run_path, name) {
+                    // It is no user: there is nothing to leave.
+                    self.strike(id)?;
+                }
                 Err(error)
             }
         }
@@ -204,14 +242,22 @@ impl Drop for Owner {
     fn drop(&mut self) {
         // What cannot be removed here is an empty folder that the next to converge removes.
         if self.data.as_ref().is_some_and(Journal::is_spent) {
-            let _ = self.data.as_mut().map(Journal::clear);
-            let _ = folder::remove(&self.data_path);
+            let _ = self.data.as_mut().map(|data| remove(data, &self.data_path));
         }
         if self.run.is_spent() {
-            let _ = self.run.clear();
-            let _ = folder::remove(&self.run_path);
+            let _ = remove(&mut self.run, &self.run_path);
         }
+        let _ = self.flush();
     }
+}
+
+fn remove(journal: &mut Journal, path: &std::path::Path) -> Result<(), Error> {
+    journal.clear()?;
+    if !folder::remove(path)? {
+        journal.tidy()?;
+        folder::remove(path)?;
+    }
+    Ok(())
 }
 
 fn open_dir(path: &std::path::Path) -> Result<Option<OwnedFd>, Error> {

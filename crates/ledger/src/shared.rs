@@ -1,20 +1,47 @@
-//! What several owners use together: one folder a name, `node/<name>/`, with `effects` and one file a user.
+//! What several owners use together: one folder a name, `node/<name>/`, with `effects` and [`users`](membership).
 //!
-//! Joining: `uses` recorded by the owner, lock the name, make (records, effects), enter `users/<owner>`.
-//! Leaving: lock the name, remove `users/<owner>`, the last undoes the effects and removes the folder, strike `uses`.
-//! So a user entry means "completely made", and whoever has a `uses` record but no entry has nothing to lose.
+//! Joining: `uses` recorded by the owner, lock the name, enter the user, then the part that is wanted (records, effects,
+//! `made`), unless it is made already. Leaving: lock the name, the user goes out, the last undoes the effects and removes the
+//! folder, strike `uses`. So whoever has a `uses` record but is no user has nothing to lose, and what follows the last `made`
+//! is of a maker that has ended.
 
-use std::mem::MaybeUninit;
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
-use rustix::io::Errno;
+use std::sync::Arc;
 
 use crate::folder::{self, Lock, Locked, Wait};
-use crate::journal::{Entry, Journal};
-use crate::{Effect, Error, Ledger, Make, Owner, OwnerId, Record, RecordId};
+use crate::journal::{Entry, Glance, Journal};
+use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, membership};
 
-const USERS: &str = "users";
+/// Who joins a shared effect: an owner, or another shared effect.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct User<'a> {
+    pub(crate) ledger: &'a Ledger,
+    /// Its folder.
+    pub(crate) folder: &'a Path,
+    /// The name of the shared effect that it is, if it is one.
+    pub(crate) shared: Option<&'a str>,
+}
+
+/// What there is for whoever has joined.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    /// The parts that are there.
+    pub(crate) parts: BTreeSet<String>,
+    /// The shared effects that these use, which are held by that.
+    pub(crate) uses: BTreeSet<String>,
+}
+
+impl Joined {
+    fn of(journal: &Journal) -> Self {
+        let uses = |entry: &Entry| match entry {
+            Entry::Known(Effect::Uses { shared }) => Some(shared.clone()),
+            _ => None,
+        };
+        Self { parts: journal.made().clone(), uses: journal.live.values().filter_map(uses).collect() }
+    }
+}
 
 /// A shared name's records, locked.
 #[derive(Debug)]
@@ -22,43 +49,86 @@ pub(crate) struct Shared {
     ledger: Ledger,
     name: String,
     path: PathBuf,
+    dir: Arc<OwnedFd>,
     journal: Journal,
+    /// Another shared effect is joining it.
+    within: bool,
     _lock: Lock,
 }
 
 impl Shared {
-    /// Makes `owner` a user of `name`, making the effect if it has no live user.
-    pub(crate) fn join(owner: &Owner, name: &str, make: Make<'_>) -> Result<(), Error> {
-        let (ledger, user) = (owner.ledger(), owner.id());
-        let mut shared = Self::lock(ledger, name)?;
-        if shared.has_user(user)? {
-            return Ok(());
+    /// Makes `user` a user of `name`, and makes `part` if it is not there.
+    pub(crate) fn join(user: User<'_>, name: &str, part: &str, make: Make<'_>) -> Result<Joined, Error> {
+        let (ledger, name) = (user.ledger, shared_name(name)?);
+        let root = node(ledger);
+        let (lock, path) = (folder::lock_found(&root, &name)?, root.join(&name));
+        let dir = lock.dir();
+        // All is there and somebody holds it, nearly always: then the records need not be read.
+        let glance = Glance::of(&dir, &path, &ledger.inner.boot)?.filter(|glance| glance.made.contains(part));
+        if let Some(Glance { made, uses }) = glance
+            && membership::count(&dir, &path)? > 0
+        {
+            enter(user, &dir, &name)?;
+            return Ok(Joined { parts: made, uses });
         }
-        if !shared.has_live_user()? {
-            shared.undo_effects()?;
-            if let Err(source) = make(&mut shared) {
-                let undone = shared.undo_effects();
-                shared.remove_if_spent()?;
+        let mut shared = Self::open(ledger, name, lock)?;
+        shared.within = user.shared.is_some();
+        shared.join_anew(user, part, make)
+    }
+
+    fn join_anew(&mut self, user: User<'_>, part: &str, make: Make<'_>) -> Result<Joined, Error> {
+        let ledger = self.ledger.clone();
+        if membership::count(&self.dir, &self.path)? == 0 {
+            self.undo_effects()?;
+            self.journal.clear()?;
+            self.journal.begin(&ledger.inner.boot)?;
+            membership::begin(&self.dir, &self.path)?;
+        }
+        let was_user = membership::is_user(&self.dir, user.folder, &self.name)?;
+        enter(user, &self.dir, &self.name)?;
+        if !self.journal.made().contains(part) {
+            let made = self.undo(self.journal.unfinished()).and_then(|()| self.make(part, make));
+            if let Err(error) = made {
+                let undone = self.undo(self.journal.unfinished());
+                if !was_user {
+                    membership::leave(user.folder, &self.name)?;
+                    self.settle()?;
+                }
                 undone?;
-                return Err(Error::MakeShared { name: name.to_owned(), source });
+                return Err(error);
             }
         }
-        ledger.inner.crash.step("before-join");
-        shared.add_user(user)?;
-        ledger.inner.crash.step("after-join");
-        Ok(())
+        Ok(Joined::of(&self.journal))
+    }
+
+    fn make(&mut self, part: &str, make: Make<'_>) -> Result<(), Error> {
+        if let Err(source) = make(self) {
+            return Err(Error::MakeShared { name: self.name.clone(), source });
+        }
+        let ledger = self.ledger.clone();
+        self.journal.finish(part, &ledger.inner.crash)
     }
 
     /// Makes `user` no user of `name`; the last to leave undoes the effect.
-    pub(crate) fn leave(ledger: &Ledger, user: &OwnerId, name: &str) -> Result<(), Error> {
-        let Some(mut shared) = Self::lock_existing(ledger, name, Wait::Yes)? else { return Ok(()) };
+    pub(crate) fn leave(user: User<'_>, name: &str) -> Result<(), Error> {
+        let (ledger, name) = (user.ledger, shared_name(name)?);
+        let path = node(ledger).join(&name);
+        let lock = match folder::lock_existing(&path, Wait::Yes)? {
+            Locked::Yes(lock) => lock,
+            // Of a boot before, or taken away by hand.
+            Locked::No | Locked::Gone => return membership::leave(user.folder, &name),
+        };
         ledger.inner.crash.step("before-leave");
-        shared.remove_user(user.as_str())?;
+        membership::leave(user.folder, &name)?;
         ledger.inner.crash.step("after-leave");
+        if membership::count(lock.dir(), &path)? > 0 {
+            return Ok(());
+        }
+        let mut shared = Self::open(ledger, name, lock)?;
         shared.settle()
     }
 
-    /// Takes back the shared effects that have no live user; those that are locked are being looked after.
+    /// Takes back the shared effects that nobody uses; those that are locked are being looked after.
     pub(crate) fn sweep(ledger: &Ledger) -> Vec<Error> {
         let root = node(ledger);
         let names = match folder::names(&root) {
@@ -70,49 +140,40 @@ impl Shared {
             return remove_node(ledger).err().into_iter().collect();
         }
         // Without the lock first: at every start of every command, and nearly always somebody uses them.
-        let unused = names.into_iter().filter(|name| !looks_used(ledger, &root.join(name).join(USERS)));
+        let is_used = |name: &OwnerId| membership::count_at(&root.join(name)).is_ok_and(|count| count > 0);
         let settle = |name: OwnerId| match Self::lock_existing(ledger, name.as_str(), Wait::No) {
             Ok(Some(mut shared)) => shared.settle().err(),
             Ok(None) => None,
             Err(e) => Some(e),
         };
-        unused.filter_map(settle).collect()
+        names.into_iter().filter(|name| !is_used(name)).filter_map(settle).collect()
     }
 
     fn settle(&mut self) -> Result<(), Error> {
-        if self.has_live_user()? {
+        if membership::count(&self.dir, &self.path)? > 0 {
             return Ok(());
         }
         self.undo_effects()?;
         self.remove_if_spent()
     }
 
-    fn lock(ledger: &Ledger, name: &str) -> Result<Self, Error> {
-        let name = shared_name(name)?;
-        let root = node(ledger);
-        match folder::lock(&root, &name, Wait::Yes)? {
-            Some(dir) => Self::open(ledger, name, dir),
-            None => Err(Error::access("lock", root.join(name), Errno::WOULDBLOCK)),
-        }
-    }
-
     fn lock_existing(ledger: &Ledger, name: &str, wait: Wait) -> Result<Option<Self>, Error> {
         let name = shared_name(name)?;
         match folder::lock_existing(&node(ledger).join(&name), wait)? {
-            Locked::Yes(dir) => Self::open(ledger, name, dir).map(Some),
+            Locked::Yes(lock) => Self::open(ledger, name, lock).map(Some),
             Locked::No | Locked::Gone => Ok(None),
         }
     }
 
     fn open(ledger: &Ledger, name: String, lock: Lock) -> Result<Self, Error> {
         let path = node(ledger).join(&name);
-        let journal = Journal::open(lock.dir(&path)?, &path, false)?;
-        let mut shared = Self { ledger: ledger.clone(), name, path, journal, _lock: lock };
+        let dir = lock.dir();
+        let journal = Journal::open(Arc::clone(&dir), &path, false)?;
+        let mut shared =
+            Self { ledger: ledger.clone(), name, path, dir, journal, within: false, _lock: lock };
         let boot = &shared.ledger.inner.boot;
         if shared.journal.boot.as_ref().is_some_and(|written| written != boot) {
-            for user in shared.users()? {
-                shared.remove_user(&user)?;
-            }
+            membership::end(&shared.dir)?;
             let errors = shared.journal.drop_history(boot);
             if !errors.is_empty() {
                 return Err(Error::UndoShared { name: shared.name.clone(), errors });
@@ -124,10 +185,18 @@ impl Shared {
 
     fn undo_effects(&mut self) -> Result<(), Error> {
         let mut errors = self.journal.take_damage();
-        let ids: Vec<u64> = self.journal.live.keys().rev().copied().collect();
-        for id in ids {
-            errors.extend(self.undo(RecordId(id)).err());
+        let ids = self.journal.live.keys().rev().copied().collect();
+        match self.undo(ids) {
+            Err(Error::UndoShared { errors: more, .. }) => errors.extend(more),
+            undone => errors.extend(undone.err()),
         }
+        if errors.is_empty() { Ok(()) } else { Err(Error::UndoShared { name: self.name.clone(), errors }) }
+    }
+
+    /// Undoes these, in their order, and goes on past errors.
+    fn undo(&mut self, ids: Vec<u64>) -> Result<(), Error> {
+        let errors: Vec<_> =
+            ids.into_iter().filter_map(|id| Record::undo(self, RecordId(id)).err()).collect();
         if errors.is_empty() { Ok(()) } else { Err(Error::UndoShared { name: self.name.clone(), errors }) }
     }
 
@@ -135,56 +204,31 @@ impl Shared {
         if !self.journal.live.is_empty() {
             return Ok(());
         }
-        folder::remove(&self.path.join(USERS))?;
         self.ledger.inner.crash.step("before-remove-shared");
+        membership::end(&self.dir)?;
         self.journal.clear()?;
-        folder::remove(&self.path)?;
+        if !folder::remove(&self.path)? {
+            self.journal.tidy()?;
+            folder::remove(&self.path)?;
+        }
         remove_node(&self.ledger)
     }
 
-    fn users(&self) -> Result<Vec<String>, Error> {
-        let mut users = Vec::new();
-        look_through(&self.path.join(USERS), |user| {
-            users.push(user.to_owned());
-            Ok(false)
-        })?;
-        Ok(users)
+    fn user(&self) -> User<'_> {
+        User { ledger: &self.ledger, folder: &self.path, shared: Some(&self.name) }
     }
 
-    fn has_user(&self, user: &OwnerId) -> Result<bool, Error> {
-        exists(&self.path.join(USERS).join(user))
+    fn strike(&mut self, id: u64) -> Result<(), Error> {
+        let ledger = self.ledger.clone();
+        self.journal.strike(id, &ledger.inner.boot, &ledger.inner.crash)
     }
+}
 
-    /// Looks for one user whose records are still there, dropping the stale ones it meets on the way.
-    fn has_live_user(&self) -> Result<bool, Error> {
-        look_through(&self.path.join(USERS), |user| {
-            let known = OwnerId::new(user).is_ok();
-            if known && exists(&self.ledger.inner.run.join(user))? {
-                return Ok(true);
-            }
-            self.remove_user(user)?;
-            Ok(false)
-        })
-    }
-
-    fn add_user(&self, user: &OwnerId) -> Result<(), Error> {
-        let users = self.path.join(USERS);
-        folder::make(&self.path, &users)?;
-        let path = users.join(user);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(_) => Ok(()),
-            Err(e) => Err(Error::access("create", path, e)),
-        }
-    }
-
-    fn remove_user(&self, user: &str) -> Result<(), Error> {
-        let path = self.path.join(USERS).join(user);
-        match rustix::fs::unlinkat(rustix::fs::CWD, &path, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(Error::access("remove", path, e)),
-        }
-    }
+fn enter(user: User<'_>, dir: &OwnedFd, name: &str) -> Result<(), Error> {
+    user.ledger.inner.crash.step("before-join");
+    membership::enter(dir, user.folder, name)?;
+    user.ledger.inner.crash.step("after-join");
+    Ok(())
 }
 
 impl Record for Shared {
@@ -200,6 +244,7 @@ impl Record for Shared {
         self.ledger.inner.crash.step("before-undo");
         match self.journal.live.get(&id.0) {
             None => return Ok(()),
+            Some(Entry::Known(Effect::Uses { shared })) => Self::leave(self.user(), shared)?,
             Some(Entry::Known(effect)) => effect.undo()?,
             Some(Entry::Newer(record)) => {
                 return Err(Error::UndoUnknown {
@@ -208,12 +253,29 @@ impl Record for Shared {
                 });
             }
         }
-        let ledger = self.ledger.clone();
-        self.journal.strike(id.0, &ledger.inner.boot, &ledger.inner.crash)
+        self.strike(id.0)
     }
 
-    fn share(&mut self, name: &str, _make: Make<'_>) -> Result<(), Error> {
-        Err(Error::NestShare { name: name.to_owned(), within: self.name.clone() })
+    fn undone(&mut self, effect: &Effect) -> Result<(), Error> {
+        match self.journal.find(effect) {
+            Some(id) => self.strike(id),
+            None => Ok(()),
+        }
+    }
+
+    fn share_part(&mut self, name: &str, part: &str, make: Make<'_>) -> Result<(), Error> {
+        if self.within {
+            return Err(Error::NestShare { name: name.to_owned(), within: self.name.clone() });
+        }
+        let uses = Effect::Uses { shared: name.to_owned() };
+        let (known, user) = (self.journal.find(&uses), self.path.clone());
+        let id = known.map_or_else(|| self.record(uses), |id| Ok(RecordId(id)))?;
+        let joined = Self::join(self.user(), name, part, make);
+        if joined.is_err() && known.is_none() && !membership::has_name(&user, name) {
+            // It is no user: there is nothing to leave.
+            self.strike(id.0)?;
+        }
+        joined.map(drop)
     }
 }
 
@@ -229,44 +291,11 @@ fn shared_name(name: &str) -> Result<String, Error> {
 fn remove_node(ledger: &Ledger) -> Result<(), Error> {
     let root = node(ledger);
     match folder::lock_existing(&root, Wait::No)? {
-        Locked::Yes(_lock) => folder::remove(&root),
+        Locked::Yes(_lock) => folder::remove(&root).map(drop),
         Locked::No | Locked::Gone => Ok(()),
     }
 }
 
 fn node(ledger: &Ledger) -> PathBuf {
     ledger.inner.run.join(OwnerId::node())
-}
-
-fn looks_used(ledger: &Ledger, users: &Path) -> bool {
-    look_through(users, |user| exists(&ledger.inner.run.join(user))).unwrap_or(false)
-}
-
-/// Whether `is` holds of one name in the directory; no more of it is read than that takes, for it has a name a user. One
-/// that is not there has none.
-fn look_through(path: &Path, mut is: impl FnMut(&str) -> Result<bool, Error>) -> Result<bool, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = match rustix::fs::open(path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(false),
-        opened => opened.map_err(|e| Error::access("list", path, e))?,
-    };
-    // A name is at most 255 bytes long.
-    let mut buffer = [MaybeUninit::uninit(); 512];
-    let mut entries = RawDir::new(&dir, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry.map_err(|e| Error::access("list", path, e))?;
-        let name = entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | ".."));
-        if name.map_or(Ok(false), &mut is)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn exists(path: &Path) -> Result<bool, Error> {
-    match rustix::fs::lstat(path) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(e) => Err(Error::access("stat", path, e)),
-    }
 }

@@ -41,7 +41,12 @@ impl Record for Transient {
         Ok(())
     }
 
-    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), Error> {
+    fn undone(&mut self, effect: &Effect) -> Result<(), Error> {
+        self.effects.retain(|(_, known)| known != effect);
+        Ok(())
+    }
+
+    fn share_part(&mut self, name: &str, _part: &str, make: Make<'_>) -> Result<(), Error> {
         make(&mut Unowned).map_err(|source| Error::MakeShared { name: name.to_owned(), source })
     }
 
@@ -63,7 +68,11 @@ impl Record for Unowned {
         Ok(())
     }
 
-    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), Error> {
+    fn undone(&mut self, _effect: &Effect) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn share_part(&mut self, name: &str, _part: &str, make: Make<'_>) -> Result<(), Error> {
         make(self).map_err(|source| Error::MakeShared { name: name.to_owned(), source })
     }
 

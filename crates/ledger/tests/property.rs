@@ -5,11 +5,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ledger::{Effect, Ledger, Owner, OwnerId, Record, RecordId};
+use ledger::{Effect, Error, Ledger, Owner, OwnerId, Record, RecordId};
 use proptest::prelude::*;
 
 const OWNERS: [&str; 3] = ["a", "b", "c"];
 const SHARED: [&str; 2] = ["bridge", "table"];
+/// Of one shared effect more.
+const PARTS: [&str; 2] = ["plain", "using"];
 
 /// One thing that may happen to one of three owners.
 #[derive(Debug, Clone)]
@@ -20,6 +22,10 @@ enum Step {
     Undo { owner: usize, nth: usize },
     /// Join a shared effect; `fails` makes the making of it fail half-way.
     Share { owner: usize, name: usize, fails: bool },
+    /// See that a part of a shared effect is there; one of them uses another shared effect.
+    SharePart { owner: usize, part: usize, fails: bool },
+    /// Bring about the inverse of the n-th live record by another way, and say so.
+    Undone { owner: usize, nth: usize },
     /// The process holding this owner's records is killed.
     Crash { owner: usize },
     /// The same in the middle of a write: the last line is torn.
@@ -38,6 +44,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (owner.clone(), 0..5_u8, any::<bool>()).prop_map(|(owner, kind, happens)| Step::Record { owner, kind, happens }),
         4 => (owner.clone(), 0..4_usize).prop_map(|(owner, nth)| Step::Undo { owner, nth }),
         4 => (owner.clone(), 0..SHARED.len(), prop::bool::weighted(0.2)).prop_map(|(owner, name, fails)| Step::Share { owner, name, fails }),
+        4 => (owner.clone(), 0..PARTS.len(), prop::bool::weighted(0.2)).prop_map(|(owner, part, fails)| Step::SharePart { owner, part, fails }),
+        2 => (owner.clone(), 0..4_usize).prop_map(|(owner, nth)| Step::Undone { owner, nth }),
         3 => owner.clone().prop_map(|owner| Step::Crash { owner }),
         2 => (owner.clone(), 0..40_usize).prop_map(|(owner, keep)| Step::Torn { owner, keep }),
         1 => owner.prop_map(|owner| Step::Vanish { owner }),
@@ -113,6 +121,17 @@ impl World {
                 }
             }
             Step::Share { owner, name, fails } => self.share(owner, name, fails),
+            Step::SharePart { owner, part, fails } => self.share_part(owner, part, fails),
+            Step::Undone { owner, nth } => {
+                let owner = self.owner(owner);
+                if let Some((_, effect)) = owner.records().get(nth).cloned()
+                    && let Some(path) = path(&effect)
+                {
+                    let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
+                    owner.undone(&effect).unwrap();
+                    assert!(!owner.records().iter().any(|(_, known)| *known == effect));
+                }
+            }
             Step::Crash { owner } => drop(self.held[owner].take()),
             Step::Torn { owner, keep } => {
                 drop(self.held[owner].take());
@@ -151,6 +170,32 @@ impl World {
         assert_eq!(shared.is_ok(), path.exists());
         assert_eq!(shared.is_ok(), other.exists());
         assert!(shared.is_ok() || fails);
+    }
+
+    /// A part of a shared effect, the second of which uses another.
+    fn share_part(&mut self, owner: usize, part: usize, fails: bool) {
+        let path = self.outside.join(PARTS[part]);
+        let used = self.outside.join("used");
+        let shared = self.owner(owner).share_part("parts", PARTS[part], &mut |record| {
+            record.record(Effect::File { path: path.clone() })?;
+            fs::File::create_new(&path)?;
+            if part == 1 {
+                record.share("used", &mut |record| {
+                    let nested = record.share("deeper", &mut |_| Ok(()));
+                    assert!(matches!(nested, Err(Error::NestShare { .. })));
+                    record.record(Effect::File { path: used.clone() })?;
+                    Ok(fs::File::create_new(&used).map(drop)?)
+                })?;
+            }
+            if fails { Err("no".into()) } else { Ok(()) }
+        });
+        assert!(shared.is_ok() || fails);
+        assert_eq!(shared.is_ok(), path.exists());
+        if part == 1 && shared.is_ok() {
+            // Whoever uses the one uses the other: it is not made again.
+            assert!(used.exists());
+            self.owner(owner).share("used", &mut |_| panic!("it is there")).unwrap();
+        }
     }
 
     fn vanish(&mut self, owner: usize) {

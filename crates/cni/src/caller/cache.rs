@@ -112,12 +112,17 @@ fn read(path: &Path) -> Option<Cached> {
 }
 
 /// Forgets an attachment.
-pub(super) fn remove(cache_dir: &Path, network: &str, attachment: &Attachment) -> Result<(), Error> {
+pub(super) fn remove(
+    cache_dir: &Path,
+    network: &str,
+    attachment: &Attachment,
+    record: &mut dyn Record,
+) -> Result<(), Error> {
     let path = path(cache_dir, network, attachment);
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::because(format!("cannot remove the cached result {}", path.display()), e))
         }
-        _ => Ok(()),
+        _ => Ok(record.undone(&Effect::File { path })?),
     }
 }

@@ -10,7 +10,10 @@ mod run;
 mod undo;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use kernel::netlink::Sockets;
 
 pub use cache::{Cached, cached, cached_attachments};
 pub use directory::{CONF_DIR, Directory, Entry, Watch};
@@ -23,6 +26,8 @@ use crate::contract::Registry;
 /// Drives configuration lists: ADD in order, DEL in reverse, CHECK, STATUS, GC, VERSION.
 ///
 /// Plugins in `builtins` run in this process; any other type is looked for in `plugin_dirs` and executed.
+///
+/// A caller keeps its netlink sockets. So it, and its clones, are used by threads in one network namespace: the host's.
 #[derive(Clone)]
 pub struct Caller {
     /// Plugins that run in this process, by type.
@@ -33,6 +38,7 @@ pub struct Caller {
     pub cache_dir: PathBuf,
     /// How long an executed plugin may take before it is killed.
     pub deadline: Duration,
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 impl std::fmt::Debug for Caller {
@@ -54,6 +60,7 @@ impl Caller {
             plugin_dirs: Vec::new(),
             cache_dir: cache_dir.into(),
             deadline: Duration::from_secs(90),
+            sockets: Arc::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use kernel::netlink::IpNet;
+use kernel::netlink::{IpNet, Sockets};
 use ledger::Record;
 use serde_json::{Map, Value, json};
 
@@ -131,7 +131,7 @@ impl Caller {
             }
         };
         if errors.is_empty() {
-            errors.extend(cache::remove(&self.cache_dir, &list.name, attachment).err());
+            errors.extend(cache::remove(&self.cache_dir, &list.name, attachment, record).err());
         }
         Errors(errors).into_result()
     }
@@ -259,5 +259,9 @@ impl Delegate for Caller {
             Some(plugin) => plugin.gc(request, record),
             None => exec::call(self, kind, "GC", request).map(drop),
         }
+    }
+
+    fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 }

@@ -33,8 +33,12 @@ impl Record for Undo<'_> {
         Ok(())
     }
 
-    fn share(&mut self, name: &str, make: Make<'_>) -> Result<(), ledger::Error> {
-        self.inner.share(name, make)
+    fn undone(&mut self, effect: &Effect) -> Result<(), ledger::Error> {
+        self.inner.undone(effect)
+    }
+
+    fn share_part(&mut self, name: &str, part: &str, make: Make<'_>) -> Result<(), ledger::Error> {
+        self.inner.share_part(name, part, make)
     }
 
     fn counts_users(&self) -> bool {

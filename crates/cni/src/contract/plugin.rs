@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use kernel::netlink::{Kept, Socket, Sockets};
 use ledger::Record;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,16 @@ impl<'a> Request<'a> {
     /// The configuration's keys.
     pub fn keys(&self) -> Keys<'a> {
         Keys::new(&self.conf.keys, &self.conf.kind)
+    }
+
+    /// A socket for the host's links, addresses and routes.
+    pub fn route(&self) -> Result<Kept<'a, Socket>, Error> {
+        Ok(self.delegate.sockets().route()?)
+    }
+
+    /// A socket for the host's nftables and connection tracking.
+    pub fn netfilter(&self) -> Result<Kept<'a, Socket>, Error> {
+        Ok(self.delegate.sockets().netfilter()?)
     }
 
     /// Who holds what this request makes: `network/container/interface`, for the comments of nftables elements. A holder
@@ -128,6 +139,12 @@ pub trait Delegate {
     fn status(&self, kind: &str, request: &Request<'_>) -> Result<(), Error>;
     /// GC of the plugin `kind`.
     fn gc(&self, kind: &str, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error>;
+
+    /// Sockets in the host's network namespace, for all plugins of a chain and maybe for the next chain.
+    fn sockets(&self) -> &Sockets {
+        static NONE_KEPT: Sockets = Sockets::none_kept();
+        &NONE_KEPT
+    }
 }
 
 /// A CNI plugin, whatever process it runs in.

@@ -52,7 +52,7 @@ impl<E: Endpoint> Plugin for E {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        Ipam::of(request)?.del_with(request, record, || {
+        Ipam::of(request)?.del_with(request, record, |_| {
             let Some(mut inside) = Inside::if_there(request)? else { return Ok(()) };
             // Under the first name it is found if ADD was killed.
             for name in [&temporary_name(request), &request.attachment.ifname] {

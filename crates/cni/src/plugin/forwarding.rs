@@ -1,14 +1,19 @@
 //! A host that forwards between its containers and the outside.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kernel::netlink::sysctl;
+use kernel::netlink::{self, Socket, sysctl};
 
 use crate::contract::{AddResult, Error};
 
-/// The kernel speaks IPv6 (it may be built or booted without).
+/// The kernel speaks IPv6 (it may be built or booted without). What does so once does so until it ends.
 fn has_ipv6() -> bool {
-    Path::new("/proc/sys/net/ipv6").exists()
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    if !SEEN.load(Ordering::Relaxed) {
+        SEEN.store(Path::new("/proc/sys/net/ipv6").exists(), Ordering::Relaxed);
+    }
+    SEEN.load(Ordering::Relaxed)
 }
 
 /// The least MTU with which the kernel speaks IPv6 on a link (RFC 8200, section 5).
@@ -20,15 +25,13 @@ pub(super) fn link_has_ipv6(mtu: Option<u32>) -> bool {
 }
 
 /// Lets the host forward. It stays on afterwards: docs/adr/0004-ip-forward.md says why.
-pub(super) fn forward(result: &AddResult) -> Result<(), Error> {
-    const V4: &str = "net/ipv4/ip_forward";
-    const V6: &str = "net/ipv6/conf/all/forwarding";
-    if result.ips.iter().any(|ip| ip.address.is_ipv4()) && sysctl::read(V4)? == "0" {
-        sysctl::write(V4, "1")?;
+pub(super) fn forward(result: &AddResult, socket: &mut Socket) -> Result<(), Error> {
+    if result.ips.iter().any(|ip| ip.address.is_ipv4()) && !netlink::forwards(socket, true)? {
+        sysctl::write("net/ipv4/ip_forward", "1")?;
     }
-    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && sysctl::read(V6)? == "0" {
+    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && !netlink::forwards(socket, false)? {
         keep_router_advertisements();
-        sysctl::write(V6, "1")?;
+        sysctl::write("net/ipv6/conf/all/forwarding", "1")?;
     }
     Ok(())
 }

@@ -37,6 +37,12 @@ impl Inside {
         Ok(Self { netns, socket })
     }
 
+    /// A request's namespace, which is open already.
+    pub(super) fn of(request: &Request<'_>, netns: File) -> Result<Self, Error> {
+        let (netns, socket) = request.delegate.sockets().open_in(Protocol::Route, netns)?;
+        Ok(Self { netns, socket })
+    }
+
     /// DEL: the attachment's namespace; none if it is gone.
     pub(super) fn if_there(request: &Request<'_>) -> Result<Option<Self>, Error> {
         let Some(path) = &request.attachment.netns else { return Ok(None) };

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use kernel::netlink::{self, Link, Mac, Protocol, Socket};
+use ledger::{Effect, Record};
 
 use super::table::Table;
 use crate::contract::{AddResult, Attachment, Code, Dns, Error, Holders, Interface, Ip, Keys, Request, hash};
@@ -119,11 +120,13 @@ pub(super) fn veth_name(table: &Table, attachment: &Attachment) -> String {
 
 /// Deletes the host's end of a container's cable. Not there counts as done.
 ///
-/// Unless `in_process`: a program serves runtimes whose containers another implementation may have attached, under a name of its own: that one is
-/// in the result of ADD.
-pub(super) fn unplug(name: &str, request: &Request<'_>, in_process: bool) -> Result<(), Error> {
-    let mut socket = Socket::open(Protocol::Route)?;
+/// A program, whose record counts no users, serves runtimes whose containers another implementation may have attached, under
+/// a name of its own: that one is in the result of ADD.
+pub(super) fn unplug(name: &str, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
+    let mut socket = request.route()?;
     netlink::delete_link_on(&mut socket, name)?;
+    record.undone(&Effect::Link { name: name.to_owned() })?;
+    let in_process = record.counts_users();
     let made = request.previous.iter().flat_map(|previous| &previous.interfaces);
     for other in made.filter(|link| !in_process && link.sandbox.is_empty() && link.name != name) {
         let link = netlink::link_by_name(&mut socket, &other.name)?;

@@ -71,13 +71,13 @@ impl Ipam {
         &self,
         request: &Request<'_>,
         record: &mut dyn Record,
-        link: impl FnOnce() -> Result<(), Error>,
+        link: impl FnOnce(&mut dyn Record) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if self.needs_link() {
             let lease = self.del(request, record);
-            return link().and(lease);
+            return link(record).and(lease);
         }
-        let link = link();
+        let link = link(record);
         let lease = self.del(request, record);
         link.and(lease)
     }

@@ -81,14 +81,14 @@ pub(super) fn join_networks(
     table: &Table,
     link: &str,
     result: &AddResult,
+    socket: &mut Socket,
     record: &mut dyn Record,
 ) -> Result<(), Error> {
-    table.join(Family::Inet, record)?;
-    result
-        .ips
-        .iter()
-        .map(|ip| ip.address)
-        .try_for_each(|address| table.join_network(network_set(address), link, address.network(), record))
+    table.join_behind(link, Family::Inet, socket, record)?;
+    let mut addresses = result.ips.iter().map(|ip| ip.address);
+    addresses.try_for_each(|address| {
+        table.join_network(network_set(address), link, address.network(), socket, record)
+    })
 }
 
 /// CHECK: the networks of `ips` behind `link` are masqueraded still.
@@ -114,12 +114,15 @@ pub(super) fn join_hosts(
     result: &AddResult,
     record: &mut dyn Record,
 ) -> Result<(), Error> {
-    table.join(Family::Inet, record)?;
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    table.join(Family::Inet, &mut socket, record)?;
     for ip in &result.ips {
-        table.join_element(near(table, ip.address), record)?;
+        let near = near(table, ip.address);
+        let shared = near.element.comment.clone().unwrap_or_default();
+        table.join_element(&shared, near, &mut socket, record)?;
     }
     let hosts: Vec<_> = result.ips.iter().map(|ip| host(ip.address, holder)).collect();
-    table.add(&hosts, &mut Socket::open(Protocol::Netfilter)?, record)
+    table.add(&hosts, &mut socket, record)
 }
 
 /// Lets go of `holder`'s addresses. Where they are not known, they are looked for.

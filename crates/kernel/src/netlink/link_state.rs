@@ -2,13 +2,14 @@ use super::link::{IpvlanMode, MacvlanMode, header};
 use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::{
-    AF_UNSPEC, IF_OPER_UNKNOWN, IF_OPER_UP, IFF_ALLMULTI, IFF_PROMISC, IFF_RUNNING, IFF_UP, IFLA_ADDRESS,
-    IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
-    IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE,
-    IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, NLM_F_ACK, NLM_F_DUMP,
-    RTM_GETLINK, RTM_NEWLINK,
+    AF_INET, AF_UNSPEC, IF_OPER_UNKNOWN, IF_OPER_UP, IFF_ALLMULTI, IFF_PROMISC, IFF_RUNNING, IFF_UP,
+    IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_EXT_MASK, IFLA_IFALIAS,
+    IFLA_IFNAME, IFLA_INET_CONF, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_IPVLAN_MODE,
+    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE,
+    IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_DUMP,
+    RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_NEWLINK,
 };
-use super::wire::{Attributes, Batch, Received, read_u16, read_u32};
+use super::wire::{Attributes, Batch, Message, Received, read_u16, read_u32};
 use crate::Result;
 
 /// A link as the kernel describes it.
@@ -38,6 +39,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// `IF_OPER_*` (RFC 2863): 6 is up.
     pub operstate: u8,
+    /// Packets from and to 127.0.0.0/8 may pass.
+    pub route_localnet: bool,
     /// As a bridge port: hairpin mode.
     pub hairpin: bool,
     /// As a bridge port: isolated.
@@ -117,6 +120,7 @@ impl Link {
             peer_netns: None,
             alias: None,
             operstate: IF_OPER_UNKNOWN,
+            route_localnet: false,
             hairpin: false,
             isolated: false,
             detail: None,
@@ -133,6 +137,7 @@ impl Link {
                 IFLA_IFALIAS => link.alias = Some(attribute.text()),
                 IFLA_OPERSTATE => link.operstate = attribute.u8().unwrap_or(IF_OPER_UNKNOWN),
                 IFLA_LINKINFO => link.read_info(attribute.nested()),
+                IFLA_AF_SPEC => link.route_localnet = routes_localnet(attribute.nested()),
                 _ => {}
             }
         }
@@ -151,32 +156,54 @@ impl Link {
     }
 }
 
+/// Read in an `IFLA_AF_SPEC`, where the IPv4 settings are 32 bits each, counted from 1.
+fn routes_localnet(families: Attributes<'_>) -> bool {
+    let conf = families.find(u16::from(AF_INET)).and_then(|ipv4| ipv4.nested().find(IFLA_INET_CONF));
+    let at = usize::from(IPV4_DEVCONF_ROUTE_LOCALNET - 1) * 4;
+    conf.and_then(|conf| read_u32(conf.value, at)).is_some_and(|on| on != 0)
+}
+
+impl Batch {
+    /// Asks for the link called `name`, which [`Link::read`] reads from the answer.
+    pub fn ask_link(&mut self, name: &str) {
+        self.ask_for_link(0, format!("link {name}")).text(IFLA_IFNAME, name);
+    }
+
+    fn ask_for_link(&mut self, index: u32, object: String) -> Message<'_> {
+        without_counters(self.question(RTM_GETLINK, &header(AF_UNSPEC, index, 0, 0), "find", object))
+    }
+}
+
+/// The kernel would have to add them up.
+fn without_counters(mut message: Message<'_>) -> Message<'_> {
+    message.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    message
+}
+
 /// The link called `name` in the socket's namespace.
 pub fn link_by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     let mut batch = Batch::new();
-    batch
-        .message(RTM_GETLINK, NLM_F_ACK, &header(AF_UNSPEC, 0, 0, 0), "find", format!("link {name}"))
-        .text(IFLA_IFNAME, name);
+    batch.ask_link(name);
     one(socket, &batch)
 }
 
 /// The link with this index in the socket's namespace.
 pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
     let mut batch = Batch::new();
-    batch.message(
-        RTM_GETLINK,
-        NLM_F_ACK,
-        &header(AF_UNSPEC, index, 0, 0),
-        "find",
-        format!("link number {index}"),
-    );
+    batch.ask_for_link(index, format!("link number {index}"));
     one(socket, &batch)
 }
 
 /// All links of the socket's namespace.
 pub fn links(socket: &mut Socket) -> Result<Vec<Link>> {
     let mut batch = Batch::new();
-    batch.message(RTM_GETLINK, NLM_F_DUMP, &header(AF_UNSPEC, 0, 0, 0), "list", "links");
+    drop(without_counters(batch.message(
+        RTM_GETLINK,
+        NLM_F_DUMP,
+        &header(AF_UNSPEC, 0, 0, 0),
+        "list",
+        "links",
+    )));
     socket.dump(&batch, Link::read)
 }
 

@@ -17,9 +17,11 @@
 mod address;
 mod bridge_vlan;
 pub mod conntrack;
+mod kept;
 mod link;
 mod link_state;
 mod net;
+mod netconf;
 mod route;
 mod rule;
 mod socket;
@@ -27,13 +29,16 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 pub(crate) mod uapi;
+mod visitor;
 mod wire;
 
 pub use address::{Address, addresses};
 pub use bridge_vlan::{BridgeVlan, bridge_vlans};
+pub use kept::{Kept, Sockets};
 pub use link::{IpvlanMode, Kind, MacvlanMode, NewLink, Peer, SetLink};
 pub use link_state::{Detail, Link, link_by_index, link_by_name, links};
 pub use net::{IpNet, Mac, ParseError};
+pub use netconf::forwards;
 pub use route::{Route, route_to, routes};
 pub use rule::{Rule, rules};
 pub use socket::{Protocol, Socket};

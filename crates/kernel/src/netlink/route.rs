@@ -94,7 +94,8 @@ impl Route {
         }
     }
 
-    fn read(message: Received<'_>) -> Option<Self> {
+    /// Reads an `RTM_NEWROUTE` message of IPv4 or IPv6; none for any other.
+    pub fn read(message: Received<'_>) -> Option<Self> {
         if message.kind != RTM_NEWROUTE {
             return None;
         }
@@ -163,6 +164,14 @@ impl Batch {
         ));
     }
 
+    /// Asks for the route that a packet to `destination` would take, which [`Route::read`] reads from the answer.
+    pub fn ask_route(&mut self, destination: IpAddr) {
+        let [family, prefix, ..] = Route::to(IpNet::host(destination)).header(RTPROT_UNSPEC);
+        let header = [family, prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let object = format!("a route to {destination}");
+        put(&mut self.question(RTM_GETROUTE, &header, "find", object), RTA_DST, destination);
+    }
+
     /// Deletes the first route that fits, whoever made it: somebody, or the kernel for an address.
     pub fn delete_route(&mut self, route: &Route) {
         let object = describe(route);
@@ -193,13 +202,7 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>> {
 /// The route a packet to `destination` would take.
 pub fn route_to(socket: &mut Socket, destination: IpAddr) -> Result<Option<Route>> {
     let mut batch = Batch::new();
-    let header = Route::to(IpNet::host(destination)).header(RTPROT_UNSPEC);
-    let header = [header[0], header[1], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    put(
-        &mut batch.message(RTM_GETROUTE, NLM_F_ACK, &header, "find", format!("a route to {destination}")),
-        RTA_DST,
-        destination,
-    );
+    batch.ask_route(destination);
     let mut found = None;
     socket.each(&batch, |message| found = Route::read(message).or(found.take()))?;
     Ok(found)

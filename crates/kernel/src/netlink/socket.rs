@@ -21,6 +21,9 @@ const CHUNK: usize = 64;
 /// How often a dump that changed underfoot is repeated before its answer is taken as it is.
 const DUMP_ATTEMPTS: usize = 8;
 
+/// Not in libc yet.
+const SO_NETNS_COOKIE: i32 = 71;
+
 /// Which part of the kernel a socket speaks with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -56,6 +59,22 @@ impl Socket {
         enable(&fd, libc::NETLINK_EXT_ACK);
         enable(&fd, libc::NETLINK_CAP_ACK);
         Ok(Self { fd, sequence: 0, buffer: Vec::new() })
+    }
+
+    /// The kernel's number for its network namespace, which no other ever has had (Linux 5.14). None before.
+    pub fn netns_cookie(&self) -> Option<u64> {
+        let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+        // SAFETY: the fd is open for the call's duration, and the kernel writes at most `length` bytes into `cookie`.
+        let outcome = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        (outcome == 0).then_some(cookie)
     }
 
     /// Opens a socket inside another network namespace: a thread of its own goes there, opens it and ends.
@@ -152,7 +171,10 @@ impl Socket {
                             failure = Some(Error::new(request.verb, object, errno));
                         }
                     }
-                    _ => answer(message),
+                    _ => {
+                        left = left.saturating_sub(usize::from(request.single));
+                        answer(message);
+                    }
                 }
             }
         }

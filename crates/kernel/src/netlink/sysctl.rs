@@ -1,14 +1,26 @@
 //! Values below `/proc/sys`. Those below `net` belong to the network namespace of the thread that opens them: for
 //! another namespace use the `_in` forms, which open on a thread of their own.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::fd::AsFd;
 
 use crate::{Act, Error, Result};
 
 /// Reads a value: `key` is the path below `/proc/sys`, such as `net/ipv4/ip_forward`.
 pub fn read(key: &str) -> Result<String> {
-    Ok(fs::read_to_string(path(key)?).act("read", || format!("sysctl {key}"))?.trim_end().to_owned())
+    let say = || format!("sysctl {key}");
+    let mut file = File::open(path(key)?).act("read", say)?;
+    // The kernel gives nearly all of them in one piece, whatever size it says they have.
+    let mut text = vec![0; 256];
+    let length = file.read(&mut text).act("read", say)?;
+    let whole = length < text.len();
+    text.truncate(length);
+    if !whole {
+        file.read_to_end(&mut text).act("read", say)?;
+    }
+    let text = String::from_utf8(text).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e));
+    Ok(text.act("read", say)?.trim_end().to_owned())
 }
 
 /// Writes a value.

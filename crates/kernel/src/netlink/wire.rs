@@ -28,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) object: String,
     /// The kernel will answer with an acknowledgement or the end of a dump.
     pub(crate) answered: bool,
+    /// It will answer with one message or an error.
+    pub(crate) single: bool,
 }
 
 impl Batch {
@@ -54,13 +56,28 @@ impl Batch {
         let offset = self.buffer.len();
         let flags = flags | NLM_F_REQUEST;
         let answered = flags & NLM_F_ACK != 0 || flags & NLM_F_DUMP == NLM_F_DUMP;
-        self.requests.push(Request { offset, verb, object: object.into(), answered });
+        self.requests.push(Request { offset, verb, object: object.into(), answered, single: false });
         self.buffer.extend_from_slice(&[0; 4]);
         self.buffer.extend_from_slice(&kind.to_ne_bytes());
         self.buffer.extend_from_slice(&flags.to_ne_bytes());
         self.buffer.extend_from_slice(&[0; 8]);
         let mut message = Message { batch: self, offset };
         message.append(header);
+        message
+    }
+
+    /// Starts a request that the kernel answers with one message, or an error.
+    pub fn question(
+        &mut self,
+        kind: u16,
+        header: &[u8],
+        verb: &'static str,
+        object: impl Into<String>,
+    ) -> Message<'_> {
+        let message = self.message(kind, 0, header, verb, object);
+        if let Some(last) = message.batch.requests.last_mut() {
+            (last.answered, last.single) = (true, true);
+        }
         message
     }
 

@@ -34,7 +34,7 @@ pub fn set_info(socket: &mut Socket, family: Family, table: &str, set: &str) -> 
     let mut batch = Batch::new();
     let object = format!("nftables set {family} {table} {set}");
     batch
-        .message(GETSET, NLM_F_ACK, &header(family.number(), 0), "find", object)
+        .question(GETSET, &header(family.number(), 0), "find", object)
         .text(NFTA_SET_TABLE, table)
         .text(NFTA_SET_NAME, set);
     let mut found = None;
@@ -88,7 +88,7 @@ pub fn element(
     let mut batch = Batch::new();
     let object = format!("element of nftables set {family} {table} {set}");
     put_elements(
-        &mut batch.message(GETSETELEM, NLM_F_ACK, &header(family.number(), 0), "find", object),
+        &mut batch.question(GETSETELEM, &header(family.number(), 0), "find", object),
         table,
         set,
         std::slice::from_ref(wanted),

@@ -79,11 +79,12 @@ struct Measured {
     bare_add: table::Figures,
     del: table::Figures,
     bare_del: table::Figures,
+    bare_flush: table::Figures,
 }
 
 fn in_process(bench: &Bench, dir: &Path, existing: u32) -> Result<InProcess> {
     let mut worker = std::process::Command::new(built("release")?.join("examples/attach_cost"));
     worker.args([bench.rounds().to_string(), existing.to_string(), "json".into()]).env("TMPDIR", dir);
-    let Measured { add, bare_add, del, bare_del } = serde_json::from_str(&quiet(&mut worker)?)?;
-    Ok(InProcess { existing, add, bare_add, del, bare_del })
+    let Measured { add, bare_add, del, bare_del, bare_flush } = serde_json::from_str(&quiet(&mut worker)?)?;
+    Ok(InProcess { existing, add, bare_add, del, bare_del, bare_flush })
 }

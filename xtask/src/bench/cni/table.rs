@@ -62,6 +62,8 @@ pub(super) struct InProcess {
     pub(super) bare_add: Figures,
     pub(super) del: Figures,
     pub(super) bare_del: Figures,
+    /// What of it was for the flows of the published port.
+    pub(super) bare_flush: Figures,
 }
 
 /// A ratio of CPU times (medians), and what was promised of it.
@@ -130,6 +132,15 @@ impl fmt::Display for Outcome {
             row(format!("bare netlink, {at} attached, ADD"), &one.bare_add)?;
             row(format!("in process, {at} attached, DEL"), &one.del)?;
             row(format!("bare netlink, {at} attached, DEL"), &one.bare_del)?;
+            row("  of it to forget flows".into(), &one.bare_flush)?;
+        }
+        for one in &self.in_process {
+            let ratio = one.del.cpu / (one.bare_del.cpu - one.bare_flush.cpu);
+            writeln!(
+                f,
+                "cpu {ratio:>6.3} x, DEL, {} attached, to bare netlink that leaves flows",
+                one.existing
+            )?;
         }
         for ratio in &self.ratios {
             let word = if ratio.ratio <= ratio.at_most { "kept" } else { "NOT KEPT" };

@@ -1,17 +1,19 @@
 use std::net::IpAddr;
 
-use kernel::netlink::{
-    self, Address, Batch, IpNet, Kind, Link, Mac, NewLink, Protocol, SetLink, Socket, sysctl,
-};
+use kernel::netlink::{self, Address, Batch, IpNet, Kind, Link, Mac, NewLink, SetLink, Socket, sysctl};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
 use super::conf::Conf;
 use super::vlan;
-use crate::contract::{AddResult, Code, Error, hash};
+use crate::contract::{AddResult, Code, Error, Request, hash};
 use crate::plugin::forwarding::{forward, link_has_ipv6};
 use crate::plugin::interface::vanished;
 use crate::plugin::masquerade;
+use crate::plugin::table::behind;
+
+/// The part of what those behind a link share that is the link itself.
+pub(super) const LINK: &str = "link";
 
 /// What all containers of the bridge share.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(super) struct Host {
 /// Brings about what all containers of the bridge share: the bridge, its addresses, forwarding, masquerade.
 pub(super) fn ensure(
     conf: &Conf,
+    request: &Request<'_>,
     result: &AddResult,
     socket: &mut Socket,
     record: &mut dyn Record,
@@ -39,22 +42,22 @@ pub(super) fn ensure(
             let gateway = ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
             gateway.map_or(Ok(()), |gateway| give_address(conf, link, gateway, socket))?;
         }
-        forward(result)?;
+        forward(result, socket)?;
     }
     if conf.ip_masq {
-        masquerade::join_networks(&conf.table, &conf.gateway_name(), result, record)?;
+        let mut netfilter = request.netfilter()?;
+        masquerade::join_networks(&conf.table, &conf.gateway_name(), result, &mut netfilter, record)?;
     }
     Ok(host)
 }
 
 /// The bridge, made if it is not there. One that is there is used as it is.
 fn bridge(conf: &Conf, socket: &mut Socket, record: &mut dyn Record) -> Result<Link, Error> {
-    record.share(&format!("cni-bridge-{}", hash(&["bridge", &conf.bridge])), &mut |record| {
-        let mut socket = Socket::open(Protocol::Route)?;
+    record.share_part(&behind(&conf.bridge), LINK, &mut |record| {
         // A bridge that is there is somebody else's: it is used, but never deleted.
-        if netlink::link_by_name(&mut socket, &conf.bridge)?.is_none() {
+        if netlink::link_by_name(socket, &conf.bridge)?.is_none() {
             record.record(Effect::Link { name: conf.bridge.clone() })?;
-            make(conf, &mut socket)?;
+            make(conf, socket)?;
         }
         Ok(())
     })?;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use kernel::netlink::{self, Batch, IpNet, Kind, Link, NewLink, Peer, Protocol, SetLink, Socket};
+use kernel::netlink::{self, Batch, IpNet, Kind, Link, NewLink, Peer, SetLink, Socket};
 use ledger::{Effect, Record};
 
 use super::forwarding::link_has_ipv6;
@@ -42,19 +42,19 @@ impl Plugin for Bridge {
         let mut result = if late { AddResult::default() } else { conf.ipam.add(request, record)? };
         complete(&conf, &mut result);
 
-        let mut socket = Socket::open(Protocol::Route)?;
-        let host = host::ensure(&conf, &result, &mut socket, record)?;
+        let mut socket = request.route()?;
+        let host = host::ensure(&conf, request, &result, &mut socket, record)?;
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
         cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
 
-        let mut inside = Inside::open(request.attachment.netns()?)?;
+        let mut inside = Inside::of(request, netns)?;
         let link =
             inside.link(&request.attachment.ifname)?.ok_or_else(|| vanished(&request.attachment.ifname))?;
         if late {
             result = conf.ipam.add(request, record)?;
             complete(&conf, &mut result);
-            host::ensure(&conf, &result, &mut socket, record)?;
+            host::ensure(&conf, request, &result, &mut socket, record)?;
         }
         if let Some(mac) = link.mac.filter(|_| conf.spoof_check) {
             spoof::guard(&conf.table, &veth, mac, &request.holder(), record)?;
@@ -78,8 +78,7 @@ impl Plugin for Bridge {
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
         let veth = veth_name(&conf.table, request.attachment);
-        let shared = record.counts_users();
-        let cable = conf.ipam.del_with(request, record, || unplug(&veth, request, shared));
+        let cable = conf.ipam.del_with(request, record, |record| unplug(&veth, request, record));
         let guard = if conf.spoof_check {
             let sandbox = request.attachment.netns.as_ref().map(|path| path.display().to_string());
             let mac = mac_in(request.previous, &request.attachment.ifname, &sandbox.unwrap_or_default());
@@ -104,7 +103,7 @@ impl Plugin for Bridge {
     fn gc(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
         let holders = request.valid_holders()?;
-        let mut socket = Socket::open(Protocol::Route)?;
+        let mut socket = request.route()?;
         let bridge = netlink::link_by_name(&mut socket, &conf.bridge)?.map(|bridge| bridge.index);
         // One that lost its bridge is no other's.
         let of_bridge = |link: &Link| link.master.is_none() || link.master == bridge;

@@ -46,8 +46,9 @@ pub(super) fn guard(
     holder: &str,
     record: &mut dyn Record,
 ) -> Result<(), Error> {
-    table.join(Family::Bridge, record)?;
-    table.add(&elements(port, mac, holder), &mut Socket::open(Protocol::Netfilter)?, record)
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    table.join(Family::Bridge, &mut socket, record)?;
+    table.add(&elements(port, mac, holder), &mut socket, record)
 }
 
 /// Lets `holder`'s port go. Where its MAC is not known, its elements are looked for.

@@ -1,13 +1,15 @@
 //! VLANs of a bridge: of its ports, and the link through which the host is in one.
 
-use kernel::netlink::{self, Batch, Kind, Link, NewLink, Peer, Protocol, SetLink, Socket};
+use kernel::netlink::{self, Batch, Kind, Link, NewLink, Peer, SetLink, Socket};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
 use super::conf::Conf;
+use super::host::LINK;
 use crate::contract::{Code, Error, hash};
 use crate::plugin::forwarding::link_has_ipv6;
 use crate::plugin::interface::{broken, vanished};
+use crate::plugin::table::behind;
 
 /// The VLAN that Linux puts every new port into.
 const DEFAULT: u16 = 1;
@@ -76,11 +78,10 @@ pub(super) fn gateway(
         );
         return Err(Error::new(Code::InvalidConfig, error));
     }
-    record.share(&format!("cni-vlan-{}", hash(&["vlan", &name])), &mut |record| {
-        let mut socket = Socket::open(Protocol::Route)?;
-        if netlink::link_by_name(&mut socket, &name)?.is_none() {
+    record.share_part(&behind(&name), LINK, &mut |record| {
+        if netlink::link_by_name(socket, &name)?.is_none() {
             record.record(Effect::Link { name: name.clone() })?;
-            make_gateway(conf, vlan, &name, bridge, &mut socket)?;
+            make_gateway(conf, vlan, &name, bridge, socket)?;
         }
         Ok(())
     })?;

@@ -12,7 +12,7 @@ use kernel::nft::{Family, Value};
 use ledger::Record;
 
 use super::interface::broken;
-use super::table::{Held, Part, Table};
+use super::table::{Held, Part, Table, behind};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use chains::{ADMITTED4, ADMITTED6, BRIDGES, ISOLATED_PORTS, WITHIN};
 use conf::{Conf, Policy};
@@ -36,30 +36,41 @@ impl Plugin for Firewall {
         let previous = previous(request)?;
         let bridge = conf.bridge(previous)?;
         let held = elements(&conf, request, previous, bridge)?;
-        conf.table.join(Family::Inet, record)?;
+        let mut socket = request.netfilter()?;
+        conf.table.join(Family::Inet, &mut socket, record)?;
         if held.iter().any(|one| one.family == Family::Bridge) {
-            conf.table.join(Family::Bridge, record)?;
+            conf.table.join(Family::Bridge, &mut socket, record)?;
         }
-        for one in bridge.iter().flat_map(|bridge| of_bridge(&conf, bridge)) {
-            conf.table.join_element(one, record)?;
+        if let Some(bridge) = bridge {
+            for one in of_bridge(&conf, bridge) {
+                conf.table.join_element(&behind(bridge), one, &mut socket, record)?;
+            }
         }
         conf.table.record(&held, record)?;
-        let mut socket = Socket::open(Protocol::Netfilter)?;
         for family in [Family::Inet, Family::Bridge] {
-            admit(&conf.table, family, &held, &mut socket)?;
+            let of_family: Vec<Held> = held.iter().filter(|one| one.family == family).cloned().collect();
+            if !of_family.is_empty() {
+                conf.table.take_over(family, &of_family, &mut socket)?;
+            }
         }
         Ok(previous.clone())
     }
 
-    fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
+    fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let table = Table::of(&request.keys())?;
         let holder = request.holder();
-        let mut socket = Socket::open(Protocol::Netfilter)?;
+        let mut socket = request.netfilter()?;
+        let open = Conf::of(request).is_ok_and(|conf| conf.policy == Policy::Open);
         let held = match request.previous {
+            // A record knows of all that was made under another policy.
+            Some(previous) if open && record.counts_users() => {
+                table.of_those(addresses(previous, &holder), &mut socket)?
+            }
             Some(previous) => table.of_those(possible(previous, &holder), &mut socket)?,
             None => table.held(&HELD, |element| element.is_held_by(&holder), &mut socket)?,
         };
-        table.delete(&held, &mut socket)
+        table.delete(&held, &mut socket)?;
+        table.undone(&held, record)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -164,19 +175,4 @@ fn elements(
 fn possible(previous: &AddResult, holder: &str) -> Vec<Held> {
     let ports = previous.interfaces.iter().filter(|link| link.sandbox.is_empty());
     addresses(previous, holder).chain(ports.map(|link| port(&link.name, holder))).collect()
-}
-
-/// Makes the elements of one family. One that is there is of a container that had the address before.
-fn admit(table: &Table, family: Family, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
-    let of_family = || held.iter().filter(|one| one.family == family);
-    if of_family().next().is_none() {
-        return Ok(());
-    }
-    let of_others = table.of_others(of_family(), socket)?;
-    table.delete(&of_others, socket)?;
-    Ok(table.change(family, socket, |change| {
-        for Held { set, element, .. } in of_family() {
-            change.add_elements(family, &table.name, set, std::slice::from_ref(element), false);
-        }
-    })?)
 }

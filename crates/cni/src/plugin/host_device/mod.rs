@@ -43,7 +43,7 @@ impl Plugin for HostDevice {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        Ipam::of(request)?.del_with(request, record, || {
+        Ipam::of(request)?.del_with(request, record, |_| {
             let mut host = Socket::open(Protocol::Route)?;
             match Inside::if_there(request)? {
                 Some(mut inside) => transfer::take_back(request, &mut host, &mut inside, false)?,

@@ -1,6 +1,7 @@
 //! Which leases cannot be of this boot: their containers are gone, since none outlives its kernel.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, StatxFlags};
@@ -20,8 +21,13 @@ pub(super) struct Boot {
 impl Boot {
     /// Where /proc does not say, it is [`UNKNOWN`].
     pub(super) fn current() -> Self {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self { id: parse_id(&text).unwrap_or(UNKNOWN), began: i64::MIN }
+        // No process outlives its kernel.
+        static ID: OnceLock<[u8; 16]> = OnceLock::new();
+        let read = || {
+            let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            parse_id(&text).unwrap_or(UNKNOWN)
+        };
+        Self { id: *ID.get_or_init(read), began: i64::MIN }
     }
 
     /// Whether `id` is of a boot before this one, for sure.

@@ -47,9 +47,9 @@ impl Plugin for HostLocal {
         Ok(AddResult { ips, routes: conf.routes, dns: conf.dns, ..AddResult::default() })
     }
 
-    fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
+    fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         match Store::open_existing(conf::dir(request)?)? {
-            Some(mut store) => store.release(holder(request)),
+            Some(mut store) => store.release(holder(request), record),
             None => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
-use rustix::fs::{RenameFlags, Timespec, Timestamps};
+use rustix::fs::{Timespec, Timestamps};
 
 use super::boot::Boot;
 use super::index::{self, Entry, Identity, Index};
@@ -19,6 +19,9 @@ const INDEX_DIR: &str = ".index";
 /// How far in the past the directory's time is set: more than any clock of the kernel lags behind.
 const PAST: i64 = 2;
 
+/// The reference plugin's, too.
+const LOCK: &str = "lock";
+
 /// A network's leases, locked: a file an address, as the reference plugin has them, so that both may share a subnet.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -28,7 +31,16 @@ pub(super) struct Store {
     /// Where the index is, and what is being written.
     index_path: PathBuf,
     boot: Boot,
+    last: Option<Last>,
     _lock: File,
+}
+
+/// The file that says which address was given last, once it was read.
+#[derive(Debug)]
+struct Last {
+    set: usize,
+    file: File,
+    length: usize,
 }
 
 /// Whose lease it is. The file holds both names, CRLF between them.
@@ -47,24 +59,28 @@ impl Holder<'_> {
 impl Store {
     /// Locks the leases in `path`, which is made if it is not there.
     pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
-        fs::create_dir_all(&path).map_err(failed("create directory", &path))?;
-        Self::lock(path)
+        match lock_file(&path) {
+            Ok(lock) => Self::lock(path, lock),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(&path).map_err(failed("create directory", &path))?;
+                let lock = lock_file(&path).map_err(failed("open", &path.join(LOCK)))?;
+                Self::lock(path, lock)
+            }
+            Err(e) => Err(failed("open", &path.join(LOCK))(e)),
+        }
     }
 
     /// Locks the leases in `path`; none if there is no such directory.
     pub(super) fn open_existing(path: PathBuf) -> Result<Option<Self>, Error> {
-        if path.is_dir() { Self::lock(path).map(Some) } else { Ok(None) }
+        match lock_file(&path) {
+            Ok(lock) => Self::lock(path, lock).map(Some),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(failed("open", &path.join(LOCK))(e)),
+        }
     }
 
-    fn lock(path: PathBuf) -> Result<Self, Error> {
-        let file = path.join("lock");
-        let lock = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&file)
-            .map_err(failed("open", &file))?;
+    fn lock(path: PathBuf, lock: File) -> Result<Self, Error> {
+        let file = path.join(LOCK);
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive))
             .map_err(|e| failed("lock", &file)(e.into()))?;
         let dir = File::open(&path).map_err(failed("open", &path))?;
@@ -75,11 +91,11 @@ impl Store {
         let fresh =
             known.as_ref().is_some_and(|index| identity(&dir, boot).is_ok_and(|now| index.identity() == now));
         match known {
-            Some(index) if fresh => Ok(Self { path, dir, index, index_path, boot, _lock: lock }),
+            Some(index) if fresh => Ok(Self { path, dir, index, index_path, boot, last: None, _lock: lock }),
             known => {
                 let entries = scan::scan(&path, &dir, boot, known.as_ref())?;
                 let index = Index::of(&entries, boot.id);
-                let mut store = Self { path, dir, index, index_path, boot, _lock: lock };
+                let mut store = Self { path, dir, index, index_path, boot, last: None, _lock: lock };
                 store.save();
                 Ok(store)
             }
@@ -147,8 +163,11 @@ impl Store {
     }
 
     /// The address that was given out last from a set of ranges.
-    pub(super) fn last_given(&self, set: usize) -> Option<IpAddr> {
-        fs::read_to_string(self.last_path(set)).ok()?.trim().parse().ok()
+    pub(super) fn last_given(&mut self, set: usize) -> Option<IpAddr> {
+        let file = index::open_options().open(self.last_path(set)).ok()?;
+        let text = small_text(&file).ok()?;
+        self.last = Some(Last { set, file, length: text.len() });
+        text.trim().parse().ok()
     }
 
     /// The first address of a part of a range that nobody has, without the gateway.
@@ -165,36 +184,35 @@ impl Store {
         record: &mut dyn Record,
     ) -> Result<bool, Error> {
         let path = self.lease(address);
-        if self.index.is_taken(address) || path.exists() {
+        if self.index.is_taken(address) {
             return Ok(false);
         }
-        record.record(Effect::Lease { path: path.clone(), holder: holder.container_id.to_owned() })?;
+        let id =
+            record.record(Effect::Lease { path: path.clone(), holder: holder.container_id.to_owned() })?;
         let text = holder.text();
-        self.write(&path, &text).map_err(failed("write lease", &path))?;
-        let last = self.last_path(set);
-        let told = fs::write(&last, address.to_string()).map_err(failed("write", &last));
-        let modified = fs::metadata(&path).map_or(0, |file| scan::modified(&file));
+        let file = match write(&path, &text) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                record.undo(id)?;
+                return Ok(false);
+            }
+            written => written.map_err(failed("write lease", &path))?,
+        };
+        let told = self.tell_last(set, &address.to_string());
+        let modified = file.metadata().map_or(0, |file| scan::modified(&file));
         self.note(|index| index.insert(Entry { holder: index::hash(&text), address, modified }));
         told.map(|()| true)
     }
 
-    /// A lease is there with its holder or not at all, if the file system can do that.
-    fn write(&self, path: &Path, text: &str) -> std::io::Result<()> {
-        let new = self.beside("lease");
-        let written = index::open_options()
-            .create(true)
-            .truncate(true)
-            .open(&new)
-            .and_then(|mut file| file.write_all(text.as_bytes()));
-        let cwd = rustix::fs::CWD;
-        let moved = written
-            .and_then(|()| Ok(rustix::fs::renameat_with(cwd, &new, cwd, path, RenameFlags::NOREPLACE)?));
-        if moved.is_ok() {
-            return Ok(());
+    fn tell_last(&mut self, set: usize, text: &str) -> Result<(), Error> {
+        let path = self.last_path(set);
+        match self.last.take().filter(|last| last.set == set) {
+            // The room that it has is kept, where a file system would give it away and look for it again.
+            Some(Last { file, length, .. }) => file
+                .write_all_at(text.as_bytes(), 0)
+                .and_then(|()| if length > text.len() { file.set_len(text.len() as u64) } else { Ok(()) }),
+            None => fs::write(&path, text),
         }
-        // As the reference plugin does it: whoever has the lock and finds an empty file knows that it is nobody's.
-        let _ = fs::remove_file(&new);
-        index::open_options().create_new(true).open(path)?.write_all(text.as_bytes())
+        .map_err(failed("write", &path))
     }
 
     /// The addresses that `holder` has.
@@ -204,14 +222,14 @@ impl Store {
         let old = holder.container_id;
         let mut found = self.find(&text)?;
         let stated = |store: &Self, address: &IpAddr, text: &str| {
-            fs::read_to_string(store.lease(*address)).is_ok_and(|written| written.trim() == text)
+            read_small(&store.lease(*address)).is_ok_and(|written| written.trim() == text)
         };
         if !found.iter().all(|address| stated(self, address, &text)) {
             // Somebody has written over a lease, which the directory's time does not tell.
             self.rebuild()?;
             found = self.find(&text)?;
+            found.retain(|address| stated(self, address, &text));
         }
-        found.retain(|address| stated(self, address, &text));
         if found.is_empty() {
             found = self.find(old)?;
             found.retain(|address| stated(self, address, old));
@@ -224,16 +242,21 @@ impl Store {
     }
 
     /// Gives back all that `holder` has.
-    pub(super) fn release(&mut self, holder: Holder<'_>) -> Result<(), Error> {
+    pub(super) fn release(&mut self, holder: Holder<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let held = self.held(holder)?;
+        let effect = |path| Effect::Lease { path, holder: holder.container_id.to_owned() };
+        let one = |address| {
+            self.remove(address)?;
+            Ok(record.undone(&effect(self.lease(address)))?)
+        };
         // All of them are tried.
-        held.into_iter().map(|address| self.remove(address)).fold(Ok(()), Result::and)
+        held.into_iter().map(one).fold(Ok(()), Result::and)
     }
 
     /// Gives back one address.
     pub(super) fn remove(&mut self, address: IpAddr) -> Result<(), Error> {
         let path = self.lease(address);
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = read_small(&path).unwrap_or_default();
         match fs::remove_file(&path) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("remove lease", &path)(e)),
             _ => {
@@ -258,6 +281,33 @@ impl Store {
         let stale: Vec<_> = leases.into_iter().filter(stale).collect();
         stale.into_iter().filter_map(|address| self.remove(address).err()).collect()
     }
+}
+
+fn lock_file(dir: &Path) -> std::io::Result<File> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK))
+}
+
+/// As the reference plugin does it: whoever has the lock and finds an empty file knows that its writer was killed.
+fn write(path: &Path, text: &str) -> std::io::Result<File> {
+    let mut file = index::open_options().create_new(true).open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(file)
+}
+
+/// The text of a small file, in one piece nearly always.
+fn read_small(path: &Path) -> std::io::Result<String> {
+    small_text(&File::open(path)?)
+}
+
+fn small_text(mut file: &File) -> std::io::Result<String> {
+    let mut text = vec![0; 512];
+    let length = file.read(&mut text)?;
+    let whole = length < text.len();
+    text.truncate(length);
+    if !whole {
+        file.read_to_end(&mut text)?;
+    }
+    String::from_utf8(text).map_err(|e| std::io::Error::new(ErrorKind::InvalidData, e))
 }
 
 /// The state that a directory is in now.

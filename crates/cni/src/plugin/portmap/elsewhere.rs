@@ -5,29 +5,32 @@
 
 use std::fs::{self, File};
 
-use kernel::netlink::Socket;
+use kernel::netlink::{Kept, Socket};
 use kernel::nft::{self, Element, Family, Value};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::chains::{HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR};
 use super::elements::Publication;
-use crate::contract::{Code, Error};
+use crate::contract::{Code, Error, Request};
 use crate::plugin::table::Table;
 
 /// Keeps every other instance in this network namespace from publishing while it lives: between looking and publishing
 /// nobody comes. The lock is on the namespace itself, for instances share no file.
-pub(super) fn lock() -> Result<File, Error> {
-    let path = "/proc/thread-self/ns/net";
-    let locked = File::open(path).and_then(|file| {
-        while let Err(e) = flock(&file, FlockOperation::LockExclusive) {
-            if e != Errno::INTR {
-                return Err(e.into());
-            }
-        }
-        Ok(file)
-    });
-    locked.map_err(|e| Error::new(Code::Io, format!("cannot lock the network namespace {path}: {e}")))
+pub(super) fn lock<'a>(request: &Request<'a>) -> Result<Alone<'a>, Error> {
+    let file = request.delegate.sockets().namespace()?;
+    rustix::io::retry_on_intr(|| flock(&*file, FlockOperation::LockExclusive))
+        .map_err(|e| Error::because("cannot lock the host's network namespace", e).code(Code::Io))?;
+    Ok(Alone(file))
+}
+
+/// The lock. It is given back by saying so, for the file stays open.
+pub(super) struct Alone<'a>(Kept<'a, File>);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let _ = flock(&*self.0, FlockOperation::Unlock);
+    }
 }
 
 /// Refuses a publication that meets one in another table made as ours is, and names its container.

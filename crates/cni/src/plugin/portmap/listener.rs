@@ -3,18 +3,20 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
 use crate::contract::{Code, Error, PortMapping, Protocol};
 
 /// Refuses a mapping whose port a process of the host listens on, and names the process.
 pub(super) fn refuse_if_listening(mapping: &PortMapping) -> Result<(), Error> {
-    let addresses = match mapping.host_ip {
-        Some(ip) => vec![ip],
-        None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+    let at = |ip, only| is_taken(SocketAddr::new(ip, mapping.host_port), mapping.protocol, only);
+    let any = Ipv6Addr::UNSPECIFIED.into();
+    let taken = match mapping.host_ip {
+        Some(ip) => at(ip, true).unwrap_or(false),
+        // One socket asks for both families, where the kernel speaks both.
+        None => at(any, false).or_else(|| at(Ipv4Addr::UNSPECIFIED.into(), true)).unwrap_or(false),
     };
-    let taken =
-        addresses.into_iter().any(|ip| is_taken(SocketAddr::new(ip, mapping.host_port), mapping.protocol));
     // Bound is not yet listening: an outgoing connection may have the port too.
     let Some(inode) = taken.then(|| listening_inode(mapping)).flatten() else { return Ok(()) };
     let who = process_of(inode).unwrap_or_else(|| "a process that cannot be seen from here".into());
@@ -23,23 +25,25 @@ pub(super) fn refuse_if_listening(mapping: &PortMapping) -> Result<(), Error> {
         .hint("choose another host port, or stop that program"))
 }
 
-/// Binding is refused. An address that is not the host's can be published all the same.
-fn is_taken(address: SocketAddr, protocol: Protocol) -> bool {
+/// Binding is refused; none if the kernel does not speak the family or protocol. An address that is not the host's can be
+/// published all the same. Unless `only`, one of IPv6 is asked for together with that of IPv4.
+fn is_taken(address: SocketAddr, protocol: Protocol, only: bool) -> Option<bool> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
         Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
         Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
-    let Ok(socket) = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number)) else { return false };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number)).ok()?;
     if protocol != Protocol::Udp {
         // Connections of a server that has ended do not count.
         let _ = sockopt::set_socket_reuseaddr(&socket, true);
     }
     if address.is_ipv6() {
-        let _ = sockopt::set_ipv6_v6only(&socket, true);
+        // net.ipv6.bindv6only may say either.
+        let _ = sockopt::set_ipv6_v6only(&socket, only);
     }
-    bind(&socket, &address) == Err(rustix::io::Errno::ADDRINUSE)
+    Some(bind(&socket, &address) == Err(Errno::ADDRINUSE))
 }
 
 /// The inode of the socket that listens where the mapping wants to publish, from /proc/net.

@@ -19,7 +19,7 @@ use super::interface::broken;
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use conf::{Conf, container_addresses};
-use publish::{Elements, admit, hairpin, publish, refuse_if_taken};
+use publish::{Elements, admit, hairpin, publish};
 
 /// What it has in the table.
 pub(super) fn part() -> Part {
@@ -51,26 +51,35 @@ impl Plugin for Portmap {
                 "cannot publish ports: the container has no address of the family that they are published on",
             ));
         }
-        conf.table.join(Family::Inet, record)?;
-        let mut socket = Socket::open(Netlink::Netfilter)?;
-        let _alone = elsewhere::lock()?;
+        let mut socket = request.netfilter()?;
+        conf.table.join(Family::Inet, &mut socket, record)?;
+        let _alone = elsewhere::lock(request)?;
         elsewhere::refuse_if_published(&conf.table, &publications, &mut socket)?;
-        for publication in &publications {
-            refuse_if_taken(&conf.table, publication, &mut socket)?;
-            listener::refuse_if_listening(publication.mapping)?;
-        }
+        conf.mappings.iter().try_for_each(listener::refuse_if_listening)?;
         if conf.snat {
-            addresses.iter().try_for_each(|address| admit(&conf.table, *address, record))?;
+            for address in &addresses {
+                admit(&conf.table, *address, request, &mut socket, record)?;
+            }
         }
         publish(&conf, &publications, &addresses, &holder, &mut socket, record)?;
         Ok(previous.clone())
     }
 
-    fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
+    fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let keys = request.keys();
         let table = Table::of(&keys)?;
-        let mut socket = Socket::open(Netlink::Netfilter)?;
+        let mut socket = request.netfilter()?;
         let holder = request.holder();
+        // What was made is known, and a record knows of what was made under another configuration.
+        if let (Ok(conf), Some(previous), true) = (Conf::of(request), request.previous, record.counts_users())
+        {
+            let addresses = container_addresses(previous);
+            let publications = elements::publications(&conf.mappings, &addresses, &holder);
+            let made = Elements::of(&conf, &publications, &addresses, &holder).all();
+            let held = table.of_those(made, &mut socket)?;
+            unpublish(&table, &held, &mut socket)?;
+            return table.undone(&held, record);
+        }
         // ADD refused what cannot be read here, unless it was told something else: then only looking at all helps.
         let mappings = conf::mappings(&keys).ok();
         // The result of ADD is known, and with it that no port was asked for.
@@ -81,7 +90,8 @@ impl Plugin for Portmap {
         };
         let masquerades = targets(&held).into_iter().map(|address| elements::masq_all(address, &holder));
         held.extend(table.of_those(masquerades.collect::<Vec<_>>(), &mut socket)?);
-        unpublish(&table, held, &mut socket)
+        unpublish(&table, &held, &mut socket)?;
+        table.undone(&held, record)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -127,7 +137,7 @@ impl Plugin for Portmap {
         let holders = request.valid_holders()?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let stale = table.stale(&elements::held_sets(), &holders, &mut socket)?;
-        unpublish(&table, stale, &mut socket)
+        unpublish(&table, &stale, &mut socket)
     }
 
     fn restore(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -143,7 +153,7 @@ impl Plugin for Portmap {
         let mut held = behind.collect::<Result<Vec<_>, _>>()?;
         held.extend(elements.ports.iter().cloned());
         conf.table.restore(&held, &mut socket)?;
-        elements.make(&conf, false, &mut socket)
+        Ok(elements.make(&conf, false, &mut socket)?)
     }
 }
 
@@ -156,9 +166,9 @@ fn targets(held: &[Held]) -> Vec<IpAddr> {
 }
 
 /// Deletes elements, and then all flows that they have sent somewhere, in one pass an address.
-fn unpublish(table: &Table, held: Vec<Held>, socket: &mut Socket) -> Result<(), Error> {
-    table.delete(&held, socket)?;
-    targets(&held)
+fn unpublish(table: &Table, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
+    table.delete(held, socket)?;
+    targets(held)
         .into_iter()
         .try_for_each(|address| Ok(delete_flows_on(socket, &Flows::AnsweredFrom { address, port: None })?))
 }

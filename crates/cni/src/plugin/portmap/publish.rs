@@ -1,21 +1,18 @@
 use kernel::netlink::conntrack::delete_flows_on;
-use kernel::netlink::{self, Batch, IpNet, Link, Protocol as Netlink, SetLink, Socket};
+use kernel::netlink::{self, Batch, IpNet, Link, Protocol as Netlink, Route, SetLink, Socket};
 use kernel::nft::{Family, Verdict};
 use ledger::Record;
+use rustix::io::Errno;
 
 use super::chains::{HAIRPIN4, HAIRPIN6};
 use super::conditions::Conditions;
 use super::conf::Conf;
 use super::elements::{self, Publication};
-use crate::contract::{Code, Error, Protocol};
+use crate::contract::{Code, Error, Protocol, Request};
 use crate::plugin::table::{Held, Table};
 
 /// Refuses a port that a container of this instance has, and names the container.
-pub(super) fn refuse_if_taken(
-    table: &Table,
-    publication: &Publication<'_>,
-    socket: &mut Socket,
-) -> Result<(), Error> {
+fn refuse_if_taken(table: &Table, publication: &Publication<'_>, socket: &mut Socket) -> Result<(), Error> {
     let Some(there) = table.find(&publication.held, socket)? else { return Ok(()) };
     let holder = there.comment.unwrap_or_default();
     // network/container/interface: the container is what its owner knows it by.
@@ -28,11 +25,19 @@ pub(super) fn refuse_if_taken(
 }
 
 /// Joins those that are published behind the link that leads to the container.
-pub(super) fn admit(table: &Table, container: IpNet, record: &mut dyn Record) -> Result<(), Error> {
-    let mut socket = Socket::open(Netlink::Route)?;
-    let link = link_to(container, &mut socket)?;
-    table.join_network(hairpin_set(container), &link.name, container.network(), record)?;
-    if container.is_ipv4() {
+pub(super) fn admit(
+    table: &Table,
+    container: IpNet,
+    request: &Request<'_>,
+    netfilter: &mut Socket,
+    record: &mut dyn Record,
+) -> Result<(), Error> {
+    let mut socket = request.route()?;
+    let near = request.previous.into_iter().flat_map(|previous| &previous.interfaces);
+    let near = near.map(|link| link.name.as_str()).next();
+    let link = link_to(container, near, &mut socket)?;
+    table.join_network(hairpin_set(container), &link.name, container.network(), netfilter, record)?;
+    if container.is_ipv4() && !link.route_localnet {
         // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.
         let mut batch = Batch::new();
         batch.set_link(&SetLink::index(link.index).route_localnet(true));
@@ -43,7 +48,7 @@ pub(super) fn admit(table: &Table, container: IpNet, record: &mut dyn Record) ->
 
 /// The element that [`admit`] has joined; nobody holds it alone.
 pub(super) fn hairpin(table: &Table, container: IpNet) -> Result<Held, Error> {
-    let link = link_to(container, &mut Socket::open(Netlink::Route)?)?;
+    let link = link_to(container, None, &mut Socket::open(Netlink::Route)?)?;
     Ok(table.network(hairpin_set(container), &link.name, container.network()))
 }
 
@@ -51,10 +56,25 @@ fn hairpin_set(container: IpNet) -> &'static str {
     if container.is_ipv4() { HAIRPIN4 } else { HAIRPIN6 }
 }
 
-fn link_to(container: IpNet, socket: &mut Socket) -> Result<Link, Error> {
+/// The host's link that leads to a container. It is asked for together with the route if it is called `probably`.
+fn link_to(container: IpNet, probably: Option<&str>, socket: &mut Socket) -> Result<Link, Error> {
     let address = container.address();
-    let index = netlink::route_to(socket, address)?.and_then(|route| route.link);
-    let link = index.map(|index| netlink::link_by_index(socket, index)).transpose()?.flatten();
+    let (mut route, mut link) = (None, None);
+    let mut batch = Batch::new();
+    batch.ask_route(address);
+    probably.into_iter().for_each(|name| batch.ask_link(name));
+    let asked = socket.each(&batch, |message| {
+        route = Route::read(message).or(route.take());
+        link = Link::read(message).or(link.take());
+    });
+    // A guess that is wrong is none.
+    asked.or_else(|e| if route.is_some() { Ok(()) } else { Err(e) })?;
+    let index = route.and_then(|route| route.link);
+    let link = match (link, index) {
+        (Some(link), Some(index)) if link.index == index => Some(link),
+        (_, Some(index)) => netlink::link_by_index(socket, index)?,
+        (_, None) => None,
+    };
     link.filter(|link| link.name != "lo").ok_or_else(|| {
         Error::new(
             Code::Other(100),
@@ -88,15 +108,20 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Held> {
+        self.ports.iter().cloned().chain(self.beside()).collect()
+    }
+
     /// All but the ports themselves.
     fn beside(&self) -> Vec<Held> {
         self.conditional.iter().map(|(held, _)| held).chain(&self.masquerades).cloned().collect()
     }
 
     /// Makes the elements, with their conditions, at once; with `new`, a port that is there is an error.
-    pub(super) fn make(&self, conf: &Conf, new: bool, socket: &mut Socket) -> Result<(), Error> {
+    pub(super) fn make(&self, conf: &Conf, new: bool, socket: &mut Socket) -> kernel::Result<()> {
         let table = &conf.table;
-        Ok(table.change(Family::Inet, socket, |change| {
+        table.change(Family::Inet, socket, |change| {
             for conditions in conf.conditions.iter().flatten() {
                 conditions.make(&table.name, change);
             }
@@ -112,7 +137,7 @@ impl<'a> Elements<'a> {
             for Held { set, element, .. } in &self.ports {
                 change.add_elements(Family::Inet, &table.name, set, std::slice::from_ref(element), new);
             }
-        })?)
+        })
     }
 }
 
@@ -131,7 +156,13 @@ pub(super) fn publish(
     table.record(&elements.beside(), record)?;
     let of_others = table.of_others(&elements.beside(), socket)?;
     table.delete(&of_others, socket)?;
-    elements.make(conf, true, socket)?;
+    match elements.make(conf, true, socket) {
+        Err(e) if e.errno() == Some(Errno::EXIST) => {
+            publications.iter().try_for_each(|publication| refuse_if_taken(table, publication, socket))?;
+            return Err(e.into());
+        }
+        outcome => outcome?,
+    }
     // A client that has sent to the port before has an entry that passes the map by.
     for publication in publications.iter().filter(|p| p.mapping.protocol == Protocol::Udp) {
         delete_flows_on(socket, &publication.flows())?;

@@ -3,6 +3,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kernel::netlink::Sockets;
 use ledger::{Record, Transient};
 
 use crate::caller::Caller;
@@ -81,5 +82,9 @@ impl Delegate for Delegates {
             Some(plugin) => plugin.gc(request, record),
             None => Delegate::gc(&self.caller, kind, request, record),
         }
+    }
+
+    fn sockets(&self) -> &Sockets {
+        &self.caller.sockets
     }
 }

@@ -29,12 +29,12 @@ impl Plugin for Ptp {
         let netns = Inside::file(request.attachment.netns()?)?;
         let mut result = conf.ipam.add(request, record)?;
         let ways = routes::ways(&result)?;
-        forward(&result)?;
+        let mut socket = request.route()?;
+        forward(&result, &mut socket)?;
 
         let ifname = &request.attachment.ifname;
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
-        let mut socket = Socket::open(Protocol::Route)?;
         cable(&conf, request, &result, &veth, netns.as_fd(), &mut socket)?;
 
         let mut inside = Inside::open(request.attachment.netns()?)?;
@@ -60,7 +60,7 @@ impl Plugin for Ptp {
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let conf = Conf::of(request)?;
         // The cable before the address: nobody else may get the address while this container still answers to it.
-        let cable = unplug(&veth_name(&conf.table, request.attachment), request, record.counts_users());
+        let cable = unplug(&veth_name(&conf.table, request.attachment), request, record);
         let masq = if conf.ip_masq {
             let ips = request.previous.map(|previous| previous.ips.as_slice());
             masquerade::leave_hosts(&conf.table, &request.holder(), ips)

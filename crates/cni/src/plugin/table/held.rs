@@ -127,16 +127,48 @@ impl Table {
 
     /// Writes down that `held` are about to be made.
     pub(in crate::plugin) fn record(&self, held: &[Held], record: &mut dyn Record) -> Result<(), Error> {
-        for Held { family, set, element } in held {
-            record.record(Effect::NftElement {
-                family: family.to_string(),
-                table: self.name.clone(),
-                set: (*set).to_owned(),
-                key: element.key.clone(),
-                holder: element.comment.clone().unwrap_or_default(),
-            })?;
-        }
+        held.iter().try_for_each(|one| record.record(self.effect(one)).map(drop))?;
         Ok(())
+    }
+
+    /// Says that `held` are gone, and all that they made with them.
+    pub(in crate::plugin) fn undone(&self, held: &[Held], record: &mut dyn Record) -> Result<(), Error> {
+        Ok(held.iter().try_for_each(|one| record.undone(&self.effect(one)))?)
+    }
+
+    fn effect(&self, Held { family, set, element }: &Held) -> Effect {
+        Effect::NftElement {
+            family: family.to_string(),
+            table: self.name.clone(),
+            set: (*set).to_owned(),
+            key: element.key.clone(),
+            holder: element.comment.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Makes elements of one family. One whose key another holds is his no more: of a container that had the address before.
+    pub(in crate::plugin) fn take_over(
+        &self,
+        family: Family,
+        held: &[Held],
+        socket: &mut Socket,
+    ) -> Result<(), Error> {
+        let add = |new: bool, socket: &mut Socket| {
+            self.change(family, socket, |change| {
+                for Held { set, element, .. } in held {
+                    change.add_elements(family, &self.name, set, std::slice::from_ref(element), new);
+                }
+            })
+        };
+        match add(true, socket) {
+            // Rarely, so that it is looked for only then.
+            Err(e) if e.errno() == Some(Errno::EXIST) => {
+                let of_others = self.of_others(held, socket)?;
+                self.delete(&of_others, socket)?;
+                Ok(add(false, socket)?)
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Deletes elements; those that are gone meanwhile count as done.

@@ -9,11 +9,11 @@ pub(super) mod packet;
 mod part;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
+use std::error::Error as StdError;
 use std::sync::{Mutex, PoisonError};
 
 use kernel::Error as KernelError;
-use kernel::netlink::{IpNet, Protocol, Socket};
+use kernel::netlink::{IpNet, Socket};
 use kernel::nft::{self, Chain, Element, Family, Transaction, Value};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
@@ -40,6 +40,12 @@ fn parts() -> Vec<Part> {
 
 fn parts_of(family: Family) -> impl Iterator<Item = Part> {
     parts().into_iter().filter(move |part| part.family == family)
+}
+
+/// The name of the shared effect that all are users of who are behind `link`: the link itself and elements for it are its
+/// parts.
+pub(super) fn behind(link: &str) -> String {
+    format!("cni-behind-{}", hash(&["behind", link]))
 }
 
 /// An instance's table, by its name.
@@ -72,31 +78,60 @@ impl Table {
     }
 
     /// Makes the table of `family`, or joins those who use it.
-    pub(super) fn join(&self, family: Family, record: &mut dyn Record) -> Result<(), Error> {
-        let shared = match family {
+    pub(super) fn join(
+        &self,
+        family: Family,
+        socket: &mut Socket,
+        record: &mut dyn Record,
+    ) -> Result<(), Error> {
+        record.share(&self.shared_table(family), &mut |record| self.make_shared(family, socket, record))?;
+        self.look_once(family, socket)
+    }
+
+    /// The same, for as long as there is somebody behind `link`.
+    pub(super) fn join_behind(
+        &self,
+        link: &str,
+        family: Family,
+        socket: &mut Socket,
+        record: &mut dyn Record,
+    ) -> Result<(), Error> {
+        let table = self.shared_table(family);
+        record.share_part(&behind(link), &table, &mut |record| {
+            Ok(record.share(&table, &mut |record| self.make_shared(family, socket, record))?)
+        })?;
+        self.look_once(family, socket)
+    }
+
+    fn shared_table(&self, family: Family) -> String {
+        match family {
             Family::Inet => self.shared("table"),
             other => self.shared(&format!("table-{other}")),
-        };
-        record.share(&shared, &mut |record| {
-            record.record(Effect::NftTable { family: family.to_string(), table: self.name.clone() })?;
-            let mut socket = Socket::open(Protocol::Netfilter)?;
-            if record.counts_users() {
-                // Nobody uses one that is there: it is of a life before.
-                nft::delete_table(&family.to_string(), &self.name)?;
-            }
-            Ok(self.make(family, &mut socket)?)
-        })?;
-        self.look_once(family)
+        }
+    }
+
+    fn make_shared(
+        &self,
+        family: Family,
+        socket: &mut Socket,
+        record: &mut dyn Record,
+    ) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        record.record(Effect::NftTable { family: family.to_string(), table: self.name.clone() })?;
+        if record.counts_users() {
+            // Nobody uses one that is there: it is of a life before.
+            nft::delete_table(&family.to_string(), &self.name)?;
+        }
+        Ok(self.make(family, socket)?)
     }
 
     /// The table may have been made by an older version: looks once in the life of a process.
-    fn look_once(&self, family: Family) -> Result<(), Error> {
+    fn look_once(&self, family: Family, socket: &mut Socket) -> Result<(), Error> {
         static SEEN: Mutex<BTreeSet<(u64, String)>> = Mutex::new(BTreeSet::new());
-        let netns = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
+        let Some(netns) = socket.netns_cookie() else { return Ok(self.make(family, socket)?) };
         let seen = || SEEN.lock().unwrap_or_else(PoisonError::into_inner);
         let what = (netns, format!("{family} {}", self.name));
         if !seen().contains(&what) {
-            self.make(family, &mut Socket::open(Protocol::Netfilter)?)?;
+            self.make(family, socket)?;
             seen().insert(what);
         }
         Ok(())
@@ -108,9 +143,10 @@ impl Table {
         set: &'static str,
         link: &str,
         network: IpNet,
+        socket: &mut Socket,
         record: &mut dyn Record,
     ) -> Result<(), Error> {
-        self.join_element(self.network(set, link, network), record)
+        self.join_element(&behind(link), self.network(set, link, network), socket, record)
     }
 
     /// The element of `set` for what comes through `link` from `network`.
@@ -127,12 +163,18 @@ impl Table {
         Held::new(set, key, &self.shared(&format!("{set}-{}", hash(&[link]))))
     }
 
-    /// Joins those who want an element that none of them holds alone, and that is named by its comment: it goes with the
-    /// last of them.
-    pub(super) fn join_element(&self, held: Held, record: &mut dyn Record) -> Result<(), Error> {
+    /// Joins those who share `shared`, of which an element is a part that none of them holds alone, and that is named by its
+    /// comment: it goes with the last of them.
+    pub(super) fn join_element(
+        &self,
+        shared: &str,
+        held: Held,
+        socket: &mut Socket,
+        record: &mut dyn Record,
+    ) -> Result<(), Error> {
         let Held { set, element, .. } = held;
         let name = element.comment.clone().unwrap_or_default();
-        record.share(&name, &mut |record| {
+        record.share_part(shared, &name, &mut |record| {
             record.record(Effect::NftElement {
                 family: Family::Inet.to_string(),
                 table: self.name.clone(),
@@ -140,8 +182,7 @@ impl Table {
                 key: [element.key.as_slice(), element.key_end.as_deref().unwrap_or_default()].concat(),
                 holder: name.clone(),
             })?;
-            let mut socket = Socket::open(Protocol::Netfilter)?;
-            Ok(self.put_interval(set, &element, &mut socket)?)
+            Ok(self.put_interval(set, &element, socket)?)
         })?;
         Ok(())
     }

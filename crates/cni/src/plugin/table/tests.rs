@@ -51,7 +51,7 @@ fn an_older_table_is_brought_up_to_date_and_keeps_its_elements() {
             // Some versions sent packets by maps, from where a chain cannot be taken away.
             nft("add element inet sextant-layout chosen { 1 : jump hostports }");
             match steps {
-                0 => table().join(Family::Inet, &mut Transient::new()).unwrap(),
+                0 => table().join(Family::Inet, &mut socket(), &mut Transient::new()).unwrap(),
                 _ => table().make(Family::Inet, &mut socket())?,
             }
             let there = listed();
@@ -77,7 +77,7 @@ fn a_later_table_is_left_as_it_is() {
     in_new_netns(|| {
         nft("table inet sextant-layout { chain layout_99 { }; set hairpin4 { type ipv4_addr; }; }");
         let before = listed();
-        table().join(Family::Inet, &mut Transient::new()).unwrap();
+        table().join(Family::Inet, &mut socket(), &mut Transient::new()).unwrap();
         assert_eq!(listed(), before);
         Ok(())
     })
@@ -93,7 +93,7 @@ fn both_families_are_made_at_once_by_many() {
                 scope.spawn(|| {
                     kernel::namespace::in_netns(&netns, || {
                         for family in [Family::Inet, Family::Bridge] {
-                            table().join(family, &mut Transient::new()).unwrap();
+                            table().join(family, &mut socket(), &mut Transient::new()).unwrap();
                         }
                         Ok(())
                     })

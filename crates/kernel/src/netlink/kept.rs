@@ -1,0 +1,158 @@
+use std::fs::File;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::socket::{Protocol, Socket};
+use super::visitor::Visitor;
+use crate::{Act as _, Result};
+
+/// How many idle ones of a kind are kept: as many as threads are at work most of the time.
+const IDLE: usize = 8;
+
+/// Sockets that are used again: opening and closing one costs more than most of what is said over it, and closing one of
+/// netfilter waits for what others have changed.
+///
+/// A socket belongs to the network namespace it was opened in. So whoever keeps sockets uses them from threads in one
+/// network namespace.
+#[derive(Debug)]
+pub struct Sockets {
+    route: Mutex<Vec<Socket>>,
+    netfilter: Mutex<Vec<Socket>>,
+    namespace: Mutex<Vec<File>>,
+    /// Somebody has gone elsewhere for a socket.
+    went: AtomicBool,
+    visitor: Mutex<Option<Visitor>>,
+    idle: usize,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::keeping(IDLE)
+    }
+}
+
+impl Sockets {
+    /// Keeps none.
+    pub const fn none_kept() -> Self {
+        Self::keeping(0)
+    }
+
+    const fn keeping(idle: usize) -> Self {
+        Self {
+            route: Mutex::new(Vec::new()),
+            netfilter: Mutex::new(Vec::new()),
+            namespace: Mutex::new(Vec::new()),
+            went: AtomicBool::new(false),
+            visitor: Mutex::new(None),
+            idle,
+        }
+    }
+
+    /// One of [`Protocol::Route`], that was used before or opened in the caller's network namespace.
+    pub fn route(&self) -> Result<Kept<'_, Socket>> {
+        self.take(&self.route, || Socket::open(Protocol::Route))
+    }
+
+    /// One of [`Protocol::Netfilter`], likewise.
+    pub fn netfilter(&self) -> Result<Kept<'_, Socket>> {
+        self.take(&self.netfilter, || Socket::open(Protocol::Netfilter))
+    }
+
+    /// The file of the network namespace itself, which nobody else has open: to be locked.
+    pub fn namespace(&self) -> Result<Kept<'_, File>> {
+        let open = || {
+            let path = "/proc/thread-self/ns/net";
+            File::open(path).act("open", || path)
+        };
+        self.take(&self.namespace, open)
+    }
+
+    /// A socket inside another network namespace, which is given back with it. The first time a thread of its own goes there
+    /// and ends, as with [`Socket::open_in`]; for who needs more of them a thread is kept that does nothing else.
+    pub fn open_in(&self, protocol: Protocol, netns: File) -> Result<(File, Socket)> {
+        if self.idle == 0 || !self.went.swap(true, Ordering::Relaxed) {
+            let socket = Socket::open_in(protocol, &netns)?;
+            return Ok((netns, socket));
+        }
+        let mut visitor = self.visitor.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_hand = match visitor.take() {
+            Some(visitor) => visitor,
+            None => Visitor::start()?,
+        };
+        let (netns, opened) = at_hand.open(protocol, netns)?;
+        *visitor = Some(at_hand);
+        Ok((netns, opened?))
+    }
+
+    fn take<'a, T>(&self, home: &'a Mutex<Vec<T>>, open: impl FnOnce() -> Result<T>) -> Result<Kept<'a, T>> {
+        let idle = home.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = idle.map_or_else(open, Ok)?;
+        Ok(Kept { kept: Some(kept), home, idle: self.idle })
+    }
+}
+
+/// One that goes back to where it was taken.
+#[derive(Debug)]
+pub struct Kept<'a, T> {
+    /// Taken by [`Drop`] alone.
+    kept: Option<T>,
+    home: &'a Mutex<Vec<T>>,
+    idle: usize,
+}
+
+impl<T> Deref for Kept<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.kept.as_ref().expect("not dropped")
+    }
+}
+
+impl<T> DerefMut for Kept<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.kept.as_mut().expect("not dropped")
+    }
+}
+
+impl<T> Drop for Kept<'_, T> {
+    fn drop(&mut self) {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if home.len() < self.idle {
+            home.extend(self.kept.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::link_by_name;
+
+    /// Whoever goes there comes back, and the sockets are where they were opened.
+    #[test]
+    fn sockets_elsewhere_and_at_home() {
+        crate::namespace::in_new_netns(|| {
+            let sockets = Sockets::default();
+            let home = sockets.route()?.netns_cookie();
+            let mut seen = std::collections::BTreeSet::from([home]);
+            for _ in 0..4 {
+                let netns = crate::namespace::in_new_netns(|| {
+                    File::open("/proc/thread-self/ns/net").act("open", || "a namespace")
+                })?;
+                let (_netns, mut inside) = sockets.open_in(Protocol::Route, netns)?;
+                assert!(seen.insert(inside.netns_cookie()), "{seen:?}");
+                assert!(link_by_name(&mut inside, "lo")?.is_some_and(|lo| !lo.is_up()));
+                assert_eq!(sockets.route()?.netns_cookie(), home);
+                assert_eq!(Socket::open(Protocol::Netfilter)?.netns_cookie(), home);
+            }
+            // A file that is no namespace is refused, and the next one is served.
+            let none = File::open("/proc/self/stat").act("open", || "a file")?;
+            assert!(sockets.open_in(Protocol::Route, none).is_err());
+            let own = File::open("/proc/thread-self/ns/net").act("open", || "a namespace")?;
+            assert_eq!(sockets.open_in(Protocol::Route, own)?.1.netns_cookie(), home);
+            Ok(())
+        })
+        .unwrap();
+    }
+}
