@@ -36,4 +36,5 @@ pub use create::{Join, Setup, begin, begin_join, create, join, limits, limits_of
 pub use created::{Created, start_waiting};
 pub use error::{Error, Result};
 pub use features::features;
+pub use init::copyup::copy as copy_tree;
 pub use timestamp::timestamp;

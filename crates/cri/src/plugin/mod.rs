@@ -3,6 +3,7 @@
 //! [`Node`](node::Node) is what the calls work on. Truth is in files and in shims: this process may be killed at any
 //! moment, and [`recover`] finds everything again.
 
+pub mod cdi;
 mod cgroup;
 mod clock;
 mod config;

@@ -85,6 +85,7 @@ pub fn layers_in_use(data: &Path) -> Option<BTreeSet<String>> {
     for entry in entries {
         if let Some(record) = super::container::Record::read(&entry.ok()?.path()).ok()? {
             layers.extend(record.layers);
+            layers.extend(record.mounted_layers);
         }
     }
     Some(layers)

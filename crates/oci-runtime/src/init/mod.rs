@@ -2,7 +2,7 @@
 //! nothing (a memory limit of a few pages must be enough to get to the program); tests check it.
 
 pub(crate) mod console;
-mod copyup;
+pub(crate) mod copyup;
 mod hierarchies;
 mod home;
 pub(crate) mod hooks;

@@ -98,8 +98,9 @@ fn make_with(
     let _hold = node.store.hold().map_err(|e| Error::internal(e.to_string()))?;
     let image = node.images.for_container(config.image.as_ref())?;
     let (state, bundle) = (node.place.container(id), node.place.bundle(id));
-    let built =
-        spec::build(&spec::Wishes { node, pod, id, config: &config, image: &image, bundle: &bundle })?;
+    let wishes =
+        spec::Wishes { node, pod, id, config: &config, image: &image, state: &state, bundle: &bundle };
+    let built = spec::build(&wishes)?;
     oci_runtime::contract::validate(&built.spec)
         .map_err(|e| Error::invalid("config", format!("asks for what the runtime cannot do: {e}")))?;
     for dir in [state.clone(), bundle.clone()] {
@@ -111,7 +112,7 @@ fn make_with(
         let made = fs::DirBuilder::new().mode(mode).create(&dir);
         made.map_err(|e| Error::internal(format!("cannot create {}: {e}", dir.display())))?;
     }
-    built.mount_images(owner)?;
+    built.furnish(owner)?;
     files::write_json(&bundle.join("config.json"), &built.spec)?;
     let cgroup = pod.record.cgroup.child_dir(&node.place.name, id);
     if let Parent::Cgroupfs { path } = &pod.record.cgroup
@@ -130,6 +131,7 @@ fn make_with(
         log: log_path(pod, &config),
         image_name: image.name.clone(),
         mounted_images: built.mounted_images(),
+        mounted_layers: built.mounted_layers(),
         user: built.user(),
         stop_signal: built.stop_signal.0,
         signal: built.stop_signal.1.into(),

@@ -36,6 +36,9 @@ pub(crate) struct Record {
     /// The images that are mounted, by their mount's `container_path`: their ids.
     #[serde(default)]
     pub(crate) mounted_images: BTreeMap<String, String>,
+    /// The layers of those images, by diffID.
+    #[serde(default)]
+    pub(crate) mounted_layers: Vec<String>,
     /// Who its program runs as.
     pub(crate) user: User,
     /// What StopContainer sends: the kernel's number.

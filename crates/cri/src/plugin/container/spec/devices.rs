@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use oci_runtime::contract::{Device, DeviceCgroup, DeviceType};
+use oci_runtime::contract::{Device, DeviceCgroup, DeviceType, Spec};
 use oci_runtime::default_spec;
 
 use crate::contract::Error;
@@ -13,8 +13,15 @@ use crate::contract::v1;
 /// Nodes, and rules in the order in which they count.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Devices {
-    pub(crate) nodes: Vec<Device>,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) rules: Vec<DeviceCgroup>,
+}
+
+/// A node, and the host's that it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) device: Device,
+    pub(crate) host: PathBuf,
 }
 
 /// Directories of a host's /dev that are filesystems of each container's own, or links into procfs, or no devices.
@@ -31,14 +38,14 @@ pub(super) fn devices(asked: &[v1::Device], privileged: bool, dev: &Path) -> Res
         let found = walk(dev, Path::new("/dev"), DEEPEST, &SKIPPED);
         devices.nodes = found.map_err(|e| Error::internal(format!("cannot list {}: {e}", dev.display())))?;
         // A container's own terminal is there.
-        devices.nodes.retain(|node| node.path != "/dev/console");
+        devices.nodes.retain(|node| node.device.path != "/dev/console");
     }
     for (index, device) in asked.iter().enumerate() {
         let field = format!("config.devices[{index}]");
         let nodes = of_host(device, &field)?;
         for node in nodes {
             if !privileged {
-                devices.rules.push(rule(&node, &device.permissions));
+                devices.rules.push(rule(&node.device, &device.permissions));
             }
             devices.add(node);
         }
@@ -48,9 +55,28 @@ pub(super) fn devices(asked: &[v1::Device], privileged: bool, dev: &Path) -> Res
 
 impl Devices {
     /// Adds a node, in place of one on the same path.
-    pub(crate) fn add(&mut self, node: Device) {
-        self.nodes.retain(|old| old.path != node.path);
+    pub(crate) fn add(&mut self, node: Node) {
+        self.nodes.retain(|old| old.device.path != node.device.path);
         self.nodes.push(node);
+    }
+
+    /// Puts nodes and rules into the configuration. A user namespace makes no nodes: the runtime binds the host's of the
+    /// same path there, and one of another path is a mount.
+    pub(super) fn put(self, spec: &mut Spec, user_namespace: bool) {
+        for node in self.nodes {
+            if user_namespace
+                && node.device.kind != DeviceType::Fifo
+                && Path::new(&node.device.path) != node.host
+            {
+                let options = ["bind", "rprivate", "nosuid", "noexec"];
+                let mount =
+                    super::mounts::bound(&node.device.path, &node.host.display().to_string(), &options);
+                spec.mounts.push(mount);
+                continue;
+            }
+            spec.linux.get_or_insert_default().devices.push(node.device);
+        }
+        spec.linux.get_or_insert_default().resources.get_or_insert_default().devices = self.rules;
     }
 }
 
@@ -66,7 +92,7 @@ pub(crate) fn rule(node: &Device, permissions: &str) -> DeviceCgroup {
 }
 
 /// The node that `device` names, or all below the directory.
-fn of_host(device: &v1::Device, field: &str) -> Result<Vec<Device>, Error> {
+fn of_host(device: &v1::Device, field: &str) -> Result<Vec<Node>, Error> {
     let at = |name: &str| format!("{field}.{name}");
     let permissions = &device.permissions;
     if permissions.is_empty() || permissions.chars().any(|letter| !matches!(letter, 'r' | 'w' | 'm')) {
@@ -96,10 +122,10 @@ fn of_host(device: &v1::Device, field: &str) -> Result<Vec<Device>, Error> {
         return Ok(found);
     }
     let stat = fs::metadata(&host).map_err(cannot)?;
-    let node = node(&stat, inside).ok_or_else(|| {
+    let found = node(&stat, inside).ok_or_else(|| {
         Error::invalid(at("host_path"), format!("{} is no device: mount it instead", device.host_path))
     })?;
-    Ok(vec![node])
+    Ok(vec![Node { device: found, host }])
 }
 
 /// A node as the host's is.
@@ -122,7 +148,7 @@ pub(crate) fn node(stat: &fs::Metadata, path: &Path) -> Option<Device> {
 }
 
 /// All nodes below `host`, called as if it were `inside`; links are not followed.
-fn walk(host: &Path, inside: &Path, depth: u32, skipped: &[&str]) -> std::io::Result<Vec<Device>> {
+fn walk(host: &Path, inside: &Path, depth: u32, skipped: &[&str]) -> std::io::Result<Vec<Node>> {
     let mut nodes = Vec::new();
     let mut entries: Vec<(PathBuf, PathBuf)> = Vec::new();
     for entry in fs::read_dir(host)? {
@@ -139,7 +165,7 @@ fn walk(host: &Path, inside: &Path, depth: u32, skipped: &[&str]) -> std::io::Re
                 nodes.extend(walk(&host, &inside, depth - 1, skipped)?);
             }
         } else {
-            nodes.extend(node(&stat, &inside));
+            nodes.extend(node(&stat, &inside).map(|device| Node { device, host }));
         }
     }
     Ok(nodes)
@@ -182,7 +208,7 @@ mod tests {
         let dir = some_nodes();
         let link = dir.path().join("link");
         let devices = of(asked(link.to_str().unwrap(), "/dev/mine", "rw")).unwrap();
-        let node = &devices.nodes[0];
+        let node = &devices.nodes[0].device;
         assert_eq!(
             (node.path.as_str(), node.major, node.minor, node.file_mode),
             ("/dev/mine", 1, 3, Some(0o640))
@@ -196,7 +222,7 @@ mod tests {
     fn a_directory_is_all_nodes_below() {
         let dir = some_nodes();
         let devices = of(asked(dir.path().to_str().unwrap(), "/dev/d", "r")).unwrap();
-        let paths: Vec<_> = devices.nodes.iter().map(|node| node.path.as_str()).collect();
+        let paths: Vec<_> = devices.nodes.iter().map(|node| node.device.path.as_str()).collect();
         assert_eq!(paths, ["/dev/d/console", "/dev/d/one", "/dev/d/sub/two"]);
     }
 
@@ -204,10 +230,28 @@ mod tests {
     fn privileged_has_every_node_and_no_limit() {
         let dir = some_nodes();
         let devices = devices(&[asked("/dev/null", "/dev/one", "r")], true, dir.path()).unwrap();
-        let paths: Vec<_> = devices.nodes.iter().map(|node| (node.path.as_str(), node.minor)).collect();
+        let paths: Vec<_> =
+            devices.nodes.iter().map(|node| (node.device.path.as_str(), node.device.minor)).collect();
         assert_eq!(paths, [("/dev/sub/two", 5), ("/dev/one", 3)]);
         assert_eq!(devices.rules.len(), 1);
         assert!(devices.rules[0].allow && devices.rules[0].kind.is_none());
+    }
+
+    #[test]
+    fn a_user_namespace_binds_what_is_elsewhere_on_the_host() {
+        let devices = || {
+            let asked = [asked("/dev/null", "/dev/other", "rw"), asked("/dev/zero", "/dev/zero", "rw")];
+            devices(&asked, false, Path::new("/dev")).unwrap()
+        };
+        for (user_namespace, nodes) in [(false, 2), (true, 1)] {
+            let mut spec = Spec::default();
+            devices().put(&mut spec, user_namespace);
+            let linux = spec.linux.unwrap();
+            assert_eq!(linux.devices.len(), nodes);
+            assert!(linux.resources.unwrap().devices.len() > 2);
+            let bound = spec.mounts.first().map(|m| (m.source.as_str(), m.destination.as_str()));
+            assert_eq!(bound, user_namespace.then_some(("/dev/null", "/dev/other")));
+        }
     }
 
     #[test]

@@ -44,11 +44,11 @@ pub(super) fn env(
 
 /// Variables in the order in which their names came first.
 #[derive(Default)]
-pub(super) struct Environment(pub(super) Vec<String>);
+pub(crate) struct Environment(pub(crate) Vec<String>);
 
 impl Environment {
     /// Sets a variable by its `NAME=value`, in its old place if it has one.
-    pub(super) fn set(&mut self, word: String) {
+    pub(crate) fn set(&mut self, word: String) {
         let name = |word: &str| word.split_once('=').map_or(word.len(), |(name, _)| name.len());
         let same = |old: &String| old[..name(old)] == word[..name(&word)];
         match self.0.iter().position(same) {

@@ -3,25 +3,29 @@
 //! Nothing that is asked for is left out in silence: what cannot be done is an error that names the field.
 
 mod annotations;
+mod apparmor;
 mod args;
 mod capabilities;
-mod devices;
-mod env;
+pub(crate) mod devices;
+pub(crate) mod env;
+mod images;
 mod mounts;
 mod namespaces;
 mod propagation;
 mod resources;
 mod seccomp;
+mod selinux;
 mod signals;
 mod user;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ledger::Owner;
-use oci_runtime::contract::{Process, Resources, Spec};
+use oci_runtime::contract::{Process, Spec};
 use oci_runtime::default_spec;
 use oci_runtime::users::Users;
 
@@ -32,6 +36,7 @@ use crate::contract::Error;
 use crate::contract::v1::{
     ContainerConfig, ContainerState, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, Signal,
 };
+use crate::plugin::cdi;
 use crate::plugin::images::ForContainer;
 use crate::plugin::node::Node;
 use crate::plugin::pod::{self, Pod};
@@ -43,6 +48,8 @@ pub(crate) struct Wishes<'a> {
     pub(crate) id: &'a str,
     pub(crate) config: &'a ContainerConfig,
     pub(crate) image: &'a ForContainer,
+    /// What of the container outlives a boot.
+    pub(crate) state: &'a Path,
     /// Where the configuration will be.
     pub(crate) bundle: &'a Path,
 }
@@ -52,17 +59,28 @@ pub(crate) struct Built {
     pub(crate) spec: Spec,
     /// What StopContainer sends: the kernel's number, and CRI's.
     pub(crate) stop_signal: (i32, Signal),
+    images: Vec<images::ImageVolume>,
+    volumes: Vec<volumes::Volume>,
+    /// The layers of the root, the topmost first.
+    lower: Vec<PathBuf>,
 }
 
 impl Built {
-    /// Mounts the images that are mounted in the container.
-    pub(crate) fn mount_images(&self, _owner: &mut Owner) -> Result<(), Error> {
-        Ok(())
+    /// Makes what the configuration's mounts are made from: images are mounted, the image's volumes are filled. The
+    /// container's directories are there.
+    pub(crate) fn furnish(&self, owner: &mut Owner) -> Result<(), Error> {
+        self.images.iter().try_for_each(|image| image.mount(owner))?;
+        volumes::fill(&self.volumes, &self.lower)
     }
 
-    /// The ids of those images, by their mount's `container_path`.
+    /// The ids of the mounted images, by their mount's `container_path`.
     pub(crate) fn mounted_images(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
+        self.images.iter().map(|image| (image.container_path.clone(), image.id.clone())).collect()
+    }
+
+    /// The layers of the mounted images, by diffID.
+    pub(crate) fn mounted_layers(&self) -> Vec<String> {
+        self.images.iter().flat_map(|image| image.layers.iter().cloned()).collect()
     }
 
     /// Who the program runs as.
@@ -79,34 +97,44 @@ pub(crate) fn build(wishes: &Wishes<'_>) -> Result<Built, Error> {
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     check_privileged(pod, &security)?;
+    annotations::check(&pod.record.config, config)?;
     let stop_signal = signals::stop_signal(config.stop_signal, image.config.config.stop_signal.as_deref())?;
     let capabilities = capabilities::wanted(&security, available_capabilities()?)?;
     let limits = resources(&linux.resources.unwrap_or_default(), "config.linux.resources")?;
-    let devices = devices::devices(&config.devices, security.privileged, Path::new("/dev"))?;
-    let users = Users::read(&layers(node, image)?);
+    let mut devices = devices::devices(&config.devices, security.privileged, Path::new("/dev"))?;
+    let lower = layers(node, image)?;
+    let labels = labels(pod, &security)?;
     let mut spec = default_spec::container();
     spec.process = Some(Process {
         terminal: config.tty,
-        user: user::user(&security, &image.config.config.user, &users)?,
+        user: user::user(&security, &image.config.config.user, &Users::read(&open_all(&lower)?))?,
         args: args::args(config, &image.config)?,
         env: env::env(config, &image.config, &pod::hostname(&pod.record.config))?,
         cwd: args::working_dir(config, &image.config)?,
         capabilities: Some(capabilities.sets()),
         no_new_privileges: security.no_new_privs,
         oom_score_adj: Some(limits.oom_score_adj),
+        apparmor_profile: apparmor::profile(&security, &apparmor::Machine::here())?,
+        selinux_label: labels.process,
         ..Process::default()
     });
     if let Some(root) = &mut spec.root {
         root.readonly = security.readonly_rootfs;
     }
-    let (mounts, propagation) = mounts::mounts(&config.mounts, Vec::new(), &around(node, pod, &security))?;
+    let around = around(node, pod, &security);
+    let (images, mut further) = image_volumes(wishes, &around)?;
+    let (volumes, of_volumes) =
+        volumes::plan(&image.config, &config.mounts, &wishes.state.join("volumes"), &around)?;
+    further.extend(of_volumes);
+    let (mounts, propagation) = mounts::mounts(&config.mounts, further, &around)?;
+    mounts::relabel(&config.mounts, &labels.files)?;
     spec.mounts = mounts;
     spec.annotations = annotations::annotations(pod.id(), &pod.record.config, config, &image.name);
     let linux = spec.linux.get_or_insert_default();
     linux.rootfs_propagation = propagation;
+    linux.mount_label = labels.files;
     linux.cgroups_path = pod.record.cgroup.child(&node.place.name, id);
-    linux.resources = Some(Resources { devices: devices.rules, ..limits.resources });
-    linux.devices = devices.nodes;
+    linux.resources = Some(limits.resources);
     linux.seccomp = seccomp::seccomp(&security, capabilities.all)?;
     linux.masked_paths = paths(&security, &security.masked_paths, "masked_paths")?;
     linux.readonly_paths = paths(&security, &security.readonly_paths, "readonly_paths")?;
@@ -119,7 +147,39 @@ pub(crate) fn build(wishes: &Wishes<'_>) -> Result<Built, Error> {
     let target = options.map_or(Ok(None), |options| target(node, pod, options))?;
     let layout = kernel::cgroup::layout()?;
     namespaces::fill(linux, &shared, options, target, security.privileged, layout)?;
-    Ok(Built { spec, stop_signal })
+    let found = cdi::resolve(&cdi::names(config), &cdi::dirs())?;
+    cdi::apply(&found, &mut spec, &mut devices)?;
+    devices.put(&mut spec, !around.uids.is_empty());
+    Ok(Built { spec, stop_signal, images, volumes, lower })
+}
+
+/// The images that are mounted, and their mounts.
+fn image_volumes(
+    wishes: &Wishes<'_>,
+    around: &mounts::Surroundings,
+) -> Result<(Vec<images::ImageVolume>, Vec<oci_runtime::contract::Mount>), Error> {
+    let mut both = (Vec::new(), Vec::new());
+    for (index, mount) in wishes.config.mounts.iter().enumerate().filter(|(_, m)| m.image.is_some()) {
+        let field = format!("config.mounts[{index}]");
+        let image = wishes.node.images.for_container(mount.image.as_ref()).map_err(|error| {
+            let message = format!("ImageVolumeMountFailed: {field}.image.image: {}", error.message);
+            Error::new(error.code, message)
+        })?;
+        let lower = layers(wishes.node, &image)?;
+        let dir = wishes.bundle.join("images").join(index.to_string());
+        let (volume, mount) = images::plan(mount, &field, image, lower, dir, around)?;
+        both.0.push(volume);
+        both.1.push(mount);
+    }
+    Ok(both)
+}
+
+/// The SELinux labels; none where there is no SELinux, and of a privileged container.
+fn labels(pod: &Pod, security: &LinuxContainerSecurityContext) -> Result<selinux::Labels, Error> {
+    let sandbox = pod.record.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let of_pod = sandbox.and_then(|sandbox| sandbox.selinux_options.as_ref());
+    let labels = selinux::labels(pod.id(), security.selinux_options.as_ref(), of_pod)?;
+    Ok(if selinux::is_enabled() && !security.privileged { labels } else { selinux::Labels::default() })
 }
 
 /// A privileged container is in a privileged pod alone.
@@ -140,13 +200,17 @@ fn available_capabilities() -> Result<kernel::capability::CapSet, Error> {
     Ok(kernel::capability::Sets::current()?.bounding & kernel::capability::supported())
 }
 
-fn layers(node: &Node, image: &ForContainer) -> Result<Vec<OwnedFd>, Error> {
-    let open = |digest: &String| {
-        let path = node.images.layer_path(digest)?;
-        let opened = fs::File::open(&path).map(OwnedFd::from);
-        opened.map_err(|e| Error::internal(format!("cannot open the layer {path}: {e}")))
+/// Where the layers of an image are, the topmost first.
+fn layers(node: &Node, image: &ForContainer) -> Result<Vec<PathBuf>, Error> {
+    image.layers.iter().map(|digest| Ok(node.images.layer_path(digest)?.into())).collect()
+}
+
+fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, Error> {
+    let open = |path: &PathBuf| {
+        let opened = fs::File::open(path).map(OwnedFd::from);
+        opened.map_err(|e| Error::internal(format!("cannot open the layer {}: {e}", path.display())))
     };
-    image.layers.iter().map(open).collect()
+    paths.iter().map(open).collect()
 }
 
 fn around(node: &Node, pod: &Pod, security: &LinuxContainerSecurityContext) -> mounts::Surroundings {
@@ -208,5 +272,18 @@ mod tests {
             r#"{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}"#,
         )
         .unwrap()
+    }
+
+    /// A pod that is nothing special.
+    pub(super) fn around() -> super::mounts::Surroundings {
+        super::mounts::Surroundings {
+            pod: "/run/pod".into(),
+            own_shm: true,
+            host_network: false,
+            uids: Vec::new(),
+            gids: Vec::new(),
+            privileged: false,
+            readonly_rootfs: false,
+        }
     }
 }

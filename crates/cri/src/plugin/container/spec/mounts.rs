@@ -233,6 +233,18 @@ fn source(path: &str, field: &str) -> Result<PathBuf, Error> {
     }
 }
 
+/// Gives the label of the container's files to those mounts that say so; without SELinux there is none.
+pub(super) fn relabel(asked: &[v1::Mount], label: &str) -> Result<(), Error> {
+    if label.is_empty() {
+        return Ok(());
+    }
+    for (index, mount) in asked.iter().enumerate().filter(|(_, m)| m.selinux_relabel && m.image.is_none()) {
+        let source = source(&mount.host_path, &format!("config.mounts[{index}].host_path"))?;
+        super::selinux::relabel(&source, label, &format!("config.mounts[{index}].selinux_relabel"))?;
+    }
+    Ok(())
+}
+
 fn stronger(a: Option<RootfsPropagation>, b: Option<RootfsPropagation>) -> Option<RootfsPropagation> {
     match (a, b) {
         (Some(RootfsPropagation::Rshared), _) | (_, Some(RootfsPropagation::Rshared)) => {
@@ -245,18 +257,7 @@ fn stronger(a: Option<RootfsPropagation>, b: Option<RootfsPropagation>) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn around() -> Surroundings {
-        Surroundings {
-            pod: "/run/pod".into(),
-            own_shm: true,
-            host_network: false,
-            uids: Vec::new(),
-            gids: Vec::new(),
-            privileged: false,
-            readonly_rootfs: false,
-        }
-    }
+    use crate::plugin::container::spec::tests::around;
 
     fn mount(container_path: &str, host_path: &str) -> v1::Mount {
         v1::Mount {
