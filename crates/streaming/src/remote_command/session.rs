@@ -157,9 +157,8 @@ async fn collect(connection: &Connection, wanted: [bool; 5], found: &mut [Stream
     while found.iter().zip(wanted).any(|(stream, wanted)| wanted && stream.is_none()) {
         let incoming = connection.incoming().await?;
         let kind = incoming.headers.get("streamtype").unwrap_or_default();
-        let slots = KINDS.iter().zip(wanted).zip(found.iter_mut());
-        let slot =
-            slots.filter(|((known, wanted), slot)| **known == kind && *wanted && slot.is_none()).next();
+        let mut slots = KINDS.iter().zip(wanted).zip(found.iter_mut());
+        let slot = slots.find(|((known, wanted), slot)| **known == kind && *wanted && slot.is_none());
         match slot {
             Some((_, slot)) => *slot = Some(connection.accept(incoming.id)),
             None => connection.refuse(incoming.id, Reset::ProtocolError),

@@ -129,7 +129,6 @@ async fn serve<R: Runtime>(
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(HEAD_MAX)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // A client that sends no request, or goes, is its own affair.
@@ -153,7 +152,7 @@ fn answer<R: Runtime>(request: Request<Incoming>, shared: &Arc<Shared<R>>) -> Re
     if !shared.tokens.has(token, fits) {
         return *refuse(
             StatusCode::NOT_FOUND,
-            "this address is not valid: each works once, for a minute; ask for a new one",
+            "address not found: each works once, for a minute; ask for a new one",
         );
     }
     // A request that cannot be served leaves the address valid, for the client may come again with another protocol.
