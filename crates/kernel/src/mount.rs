@@ -140,6 +140,8 @@ pub struct Overlay<'a> {
     pub upper: Option<(&'a std::path::Path, &'a std::path::Path)>,
     /// Skip every sync (`volatile`): for a writable layer that need not survive a power cut.
     pub volatile: bool,
+    /// Further options of the filesystem; those without a value are flags.
+    pub options: Vec<(&'a CStr, Option<&'a CStr>)>,
 }
 
 /// An overlay as a detached mount.
@@ -188,6 +190,12 @@ fn mount_overlay(overlay: &Overlay<'_>) -> rustix::io::Result<OwnedFd> {
         fsconfig_set_string(context, "workdir", work)?;
         if overlay.volatile {
             fsconfig_set_flag(context, "volatile")?;
+        }
+    }
+    for (key, value) in &overlay.options {
+        match value {
+            Some(value) => fsconfig_set_string(context, *key, *value)?,
+            None => fsconfig_set_flag(context, *key)?,
         }
     }
     fsconfig_create(context)?;
