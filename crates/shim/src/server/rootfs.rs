@@ -43,7 +43,7 @@ fn overlay<'a>(
     upper: Option<(&'a Path, &'a Path)>,
 ) -> kernel::Result<OwnedFd> {
     // Nobody waits for a sync when it is unmounted; what a container wrote is not promised past a power cut.
-    kernel::mount::overlay(&Overlay { lower: lower.collect(), upper, volatile: true, options: Vec::new() })
+    kernel::mount::overlay(&Overlay { lower: lower.collect(), upper, volatile: true })
 }
 
 /// The kernel's note that an earlier volatile mount was never synced. It was the same container's: go on.

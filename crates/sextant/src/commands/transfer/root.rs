@@ -75,12 +75,7 @@ fn ended(instance: &Instance, record: &Record, path: &Path, write: bool) -> Resu
         return Err(Failure::new(format!("cannot use {}: {error}", work.display())));
     }
     let upper = write.then_some((upper.as_path(), work.as_path()));
-    let root = kernel::mount::overlay(&kernel::mount::Overlay {
-        lower,
-        upper,
-        volatile: write,
-        options: Vec::new(),
-    })?;
+    let root = kernel::mount::overlay(&kernel::mount::Overlay { lower, upper, volatile: write })?;
     Ok((Root { tree: Tree::container(root), _locked: locked }, path.to_owned()))
 }
 

@@ -111,9 +111,9 @@ fn overlay(mount: &Mount) -> Result<OwnedFd, Refusal> {
         lower: lower.iter().map(PathBuf::as_path).collect(),
         upper: upper.as_deref().zip(work.as_deref()),
         volatile,
-        options: options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref())).collect(),
     };
-    kernel::mount::overlay(&overlay).map_err(|e| failed(mount, &e))
+    let options: Vec<_> = options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref())).collect();
+    kernel::mount::overlay_with(&overlay, &options).map_err(|e| failed(mount, &e))
 }
 
 /// A list of layers: a backslash takes the next character as it is.
