@@ -83,8 +83,9 @@ where
 
 /// Polls a connection and the work on it until both are done.
 pub(crate) async fn attend(driver: Driver, work: impl Future<Output = ()>) {
-    // What a peer did wrong is told to the peer, and the work learns that it is gone.
-    let (_, ()) = tokio::join!(driver, work);
+    // The work first: channels must be known before anything is dealt out to them. What a peer did wrong is told to the
+    // peer, and the work learns that it is gone.
+    let ((), _) = tokio::join!(biased; work, driver);
 }
 
 async fn run<H, F>(connection: Connection, version: Version, requested: Requested, limits: Limits, handler: H)

@@ -103,8 +103,7 @@ async fn accept<R: Runtime>(listener: TcpListener, shared: Arc<Shared<R>>) {
 }
 
 async fn connection<R: Runtime>(stream: TcpStream, shared: &Arc<Shared<R>>) {
-    // Keystrokes are small and must not wait for one another.
-    let _ = stream.set_nodelay(true);
+    crate::socket::tune(&stream);
     match &shared.config.tls {
         None => serve(stream, shared).await,
         Some(tls) => {
