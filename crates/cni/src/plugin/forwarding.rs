@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kernel::netlink::sysctl;
+use kernel::netlink::{self, Link, Protocol, Socket, sysctl};
 
 use crate::contract::{AddResult, Error};
 
@@ -27,19 +27,31 @@ pub(super) fn forward(result: &AddResult) -> Result<(), Error> {
         sysctl::write(V4, "1")?;
     }
     if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && sysctl::read(V6)? == "0" {
-        keep_router_advertisements();
+        keep_router_advertisements()?;
         sysctl::write(V6, "1")?;
     }
     Ok(())
 }
 
-/// A host that forwards IPv6 forgets the default route that it learnt, unless accept_ra is 2.
-fn keep_router_advertisements() {
-    for entry in std::fs::read_dir(Path::new("/proc/sys/net/ipv6/conf")).into_iter().flatten().flatten() {
-        let key = format!("net/ipv6/conf/{}/accept_ra", entry.file_name().to_string_lossy());
+/// A host that forwards IPv6 forgets the default route that it learnt, unless accept_ra is 2. Only where a router can be: what
+/// leads to containers, of whatever runtime, is to stay deaf, and so is what is made later.
+fn keep_router_advertisements() -> Result<(), Error> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let learnt = netlink::advertised_defaults(&mut socket)?;
+    let leads_out =
+        |link: &Link| !matches!(link.kind.as_str(), "bridge" | "veth") || learnt.contains(&link.index);
+    for link in netlink::links(&mut socket)?.into_iter().filter(leads_out) {
+        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         if sysctl::read(&key).is_ok_and(|value| value == "1") {
             // The host's own connectivity is worth a try, and no reason to refuse the container.
             let _ = sysctl::write(&key, "2");
         }
     }
+    Ok(())
+}
+
+/// Has the host take no router's word on `link`, which leads to containers: one of them would become its router. Before it
+/// comes up.
+pub(super) fn hear_no_routers(link: &str) -> Result<(), Error> {
+    Ok(sysctl::write(&format!("net/ipv6/conf/{link}/accept_ra"), "0")?)
 }

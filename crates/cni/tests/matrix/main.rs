@@ -69,7 +69,10 @@ fn judge(name: &str, found: &[differences::Difference], expected: &[Expected], t
     for difference in found {
         let why = expected.iter().position(|expected| expected.explains(name, &difference.path));
         match why {
-            Some(index) => drop(tally.used.insert(index)),
+            Some(index) => {
+                println!("EXPLAINED {name}\t{difference}");
+                tally.used.insert(index);
+            }
             None => unexplained.push(format!("    {difference}")),
         }
     }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::conf::Conf;
 use super::vlan;
 use crate::contract::{AddResult, Code, Error, hash};
-use crate::plugin::forwarding::{forward, link_has_ipv6};
+use crate::plugin::forwarding::{forward, hear_no_routers, link_has_ipv6};
 use crate::plugin::interface::vanished;
 use crate::plugin::masquerade;
 
@@ -101,6 +101,7 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
         // While its link-local address is being probed, a bridge solicits no neighbour: the first container's first
         // second would be lost. Nobody else has this address.
         sysctl::write(&format!("net/ipv6/conf/{}/accept_dad", conf.bridge), "0")?;
+        hear_no_routers(&conf.bridge)?;
     }
     let mut set = SetLink::named(&conf.bridge).up(true);
     if conf.promisc {

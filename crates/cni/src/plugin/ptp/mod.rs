@@ -10,7 +10,7 @@ use kernel::netlink::{self, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socke
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
-use super::forwarding::{forward, link_has_ipv6};
+use super::forwarding::{forward, hear_no_routers, link_has_ipv6};
 use super::inside::{Inside, Manner};
 use super::interface::{
     all, broken, collect_cables, describe, mac_of, made, sandbox, unplug, vanished, veth_name,
@@ -130,10 +130,10 @@ fn cable(
     batch.add_link(&NewLink { mtu: conf.mtu, ..NewLink::new(veth, Kind::Veth { peer }) });
     let alias = request.alias();
     let set = SetLink::named(veth).alias(&alias);
-    let ipv6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
-    batch.set_link(&match (ipv6, link_has_ipv6(conf.mtu)) {
+    let (speaks, ipv6) = (link_has_ipv6(conf.mtu), result.ips.iter().any(|ip| !ip.address.is_ipv4()));
+    batch.set_link(&match (ipv6, speaks) {
         (true, _) => set,
-        (false, true) => set.up(true).no_link_local(),
+        (false, true) => set.no_link_local(),
         (false, false) => set.up(true),
     });
     socket.run(&batch).map_err(|e| {
@@ -141,11 +141,14 @@ fn cable(
         let hint = format!("{veth} is there, or {ifname} is there inside: DEL comes before a second ADD");
         if exists { Error::from(e).hint(hint) } else { e.into() }
     })?;
-    if !ipv6 {
+    if !ipv6 && !speaks {
         return Ok(());
     }
-    // While its link-local address is being probed, a link solicits no neighbour: the first second would be lost.
-    sysctl::write(&format!("net/ipv6/conf/{veth}/accept_dad"), "0")?;
+    hear_no_routers(veth)?;
+    if ipv6 {
+        // While its link-local address is being probed, a link solicits no neighbour: the first second would be lost.
+        sysctl::write(&format!("net/ipv6/conf/{veth}/accept_dad"), "0")?;
+    }
     let mut batch = Batch::new();
     batch.set_link(&SetLink::named(veth).up(true));
     Ok(socket.run(&batch)?)
