@@ -38,8 +38,10 @@ pub(super) fn forward(result: &AddResult) -> Result<(), Error> {
 fn keep_router_advertisements() -> Result<(), Error> {
     let mut socket = Socket::open(Protocol::Route)?;
     let learnt = netlink::advertised_defaults(&mut socket)?;
-    let leads_out =
-        |link: &Link| !matches!(link.kind.as_str(), "bridge" | "veth") || learnt.contains(&link.index);
+    let leads_out = |link: &Link| {
+        let to_containers = link.name == "lo" || matches!(link.kind.as_str(), "bridge" | "veth");
+        !to_containers || learnt.contains(&link.index)
+    };
     for link in netlink::links(&mut socket)?.into_iter().filter(leads_out) {
         let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         if sysctl::read(&key).is_ok_and(|value| value == "1") {

@@ -11,7 +11,7 @@ use kernel::netlink::{self, Protocol, Socket};
 use kernel::nft::{Family, Value};
 use ledger::Record;
 
-use super::interface::broken;
+use super::interface::{all, broken, readable};
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use chains::{ADMITTED4, ADMITTED6, BRIDGES, ISOLATED_PORTS, WITHIN};
@@ -52,14 +52,14 @@ impl Plugin for Firewall {
     }
 
     fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
-        let table = Table::of(&request.keys())?;
+        let (table, read) = readable(Table::of(&request.keys()));
         let holder = request.holder();
         let mut socket = Socket::open(Protocol::Netfilter)?;
         let held = match request.previous {
             Some(previous) => table.of_those(possible(previous, &holder), &mut socket)?,
             None => table.held(&HELD, |element| element.is_held_by(&holder), &mut socket)?,
         };
-        table.delete(&held, &mut socket)
+        all([table.delete(&held, &mut socket), read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

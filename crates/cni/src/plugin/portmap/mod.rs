@@ -15,7 +15,7 @@ use kernel::netlink::{Protocol as Netlink, Socket};
 use kernel::nft::Family;
 use ledger::Record;
 
-use super::interface::broken;
+use super::interface::{all, broken, readable};
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use conf::{Conf, container_addresses};
@@ -68,7 +68,7 @@ impl Plugin for Portmap {
 
     fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
         let keys = request.keys();
-        let table = Table::of(&keys)?;
+        let (table, read) = readable(Table::of(&keys));
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let holder = request.holder();
         // ADD refused what cannot be read here, unless it was told something else: then only looking at all helps.
@@ -81,7 +81,7 @@ impl Plugin for Portmap {
         };
         let masquerades = targets(&held).into_iter().map(|address| elements::masq_all(address, &holder));
         held.extend(table.of_those(masquerades.collect::<Vec<_>>(), &mut socket)?);
-        unpublish(&table, held, &mut socket)
+        all([unpublish(&table, held, &mut socket), read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

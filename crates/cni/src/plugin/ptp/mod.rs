@@ -13,8 +13,10 @@ use rustix::io::Errno;
 use super::forwarding::{forward, hear_no_routers, link_has_ipv6};
 use super::inside::{Inside, Manner};
 use super::interface::{
-    all, broken, collect_cables, describe, mac_of, made, sandbox, unplug, vanished, veth_name,
+    all, broken, collect_cables, describe, mac_of, made, readable, sandbox, unplug, vanished, veth_name,
 };
+use super::ipam::Ipam;
+use super::table::Table;
 use super::{masquerade, status};
 use crate::contract::{AddResult, Error, Plugin, Request};
 use conf::Conf;
@@ -58,16 +60,18 @@ impl Plugin for Ptp {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
+        let keys = request.keys();
+        let (table, table_read) = readable(Table::of(&keys));
+        let (ipam, ipam_read) = readable(Ipam::of(request));
         // The cable before the address: nobody else may get the address while this container still answers to it.
-        let cable = unplug(&veth_name(&conf.table, request.attachment), request, record.counts_users());
-        let masq = if conf.ip_masq {
+        let cable = unplug(&veth_name(&table, request.attachment), request, record.counts_users());
+        let masq = if keys.boolean("ipMasq").unwrap_or(true) {
             let ips = request.previous.map(|previous| previous.ips.as_slice());
-            masquerade::leave_hosts(&conf.table, &request.holder(), ips)
+            masquerade::leave_hosts(&table, &request.holder(), ips)
         } else {
             Ok(())
         };
-        all([cable, masq, conf.ipam.del(request, record)])
+        all([cable, masq, ipam.del(request, record), table_read, ipam_read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

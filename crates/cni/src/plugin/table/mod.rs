@@ -48,6 +48,12 @@ pub(super) struct Table {
     pub(super) name: String,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self { name: "sextant".into() }
+    }
+}
+
 impl Table {
     /// `sextant.table` of a configuration; `sextant` if it says nothing.
     pub(super) fn of(keys: &Keys<'_>) -> Result<Self, Error> {
@@ -61,7 +67,7 @@ impl Table {
                 }
                 name
             }
-            None => "sextant",
+            None => return Ok(Self::default()),
         };
         Ok(Self { name: name.to_owned() })
     }
