@@ -12,6 +12,7 @@ use kernel::nft::{Family, Value};
 use ledger::Record;
 
 use super::interface::{all, broken, readable};
+use super::status;
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use chains::{ADMITTED4, ADMITTED6, BRIDGES, ISOLATED_PORTS, WITHIN};
@@ -79,7 +80,8 @@ impl Plugin for Firewall {
     }
 
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {
-        Conf::of(request).map(|_| ())
+        Conf::of(request)?;
+        status::forwards_attached(request)
     }
 
     fn gc(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {

@@ -98,7 +98,7 @@ impl Plugin for Ptp {
         status::host_can(false)?;
         conf.ipam.status(request)?;
         // Each container has a link of its own: how their names begin is what a rule can name.
-        status::forwards(&request.keys(), "veth")
+        status::forwards(&request.keys(), status::CABLES)
     }
 
     fn gc(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
