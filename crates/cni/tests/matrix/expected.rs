@@ -39,6 +39,11 @@ impl Expected {
             && matches(self.theirs, &text(&difference.theirs))
     }
 
+    /// It is about cases of all plugins.
+    pub(crate) fn is_general(&self) -> bool {
+        self.case.starts_with('*')
+    }
+
     pub(crate) fn is_about(&self, case: &str) -> bool {
         matches(self.case, case)
     }
@@ -117,6 +122,29 @@ fn links() -> Vec<Expected> {
         expect("*", "*.container.addresses.lo", own, NO, LOOPBACK),
         expect("*", "*.container.links.eth0.txqlen", "1000", NO, QUEUE).of(Reference::Debian),
         expect("*", "*.host.links.VETH0.txqlen", "1000", NO, QUEUE),
+        expect("bridge: vlan", "*.host.links.br81.100.txqlen", "1000", NO, QUEUE).of(Reference::Debian),
+        expect("bridge: vlan", "*.host.links.LOOP0.txqlen", "1000", NO, QUEUE),
+        expect("bridge: preserveDefaultVlan", "*.host.links.LOOP0.txqlen", "1000", NO, QUEUE),
+        expect("bridge: vlan", "*.host.vlans.*", "*PVID*:100}]}\"", "*:1},*PVID*:100}]}\"", OF_ONE_VLAN)
+            .of(Reference::Debian),
+        expect("vrf: vrf", "attached.container.links.blue.txqlen", "1000", NO, QUEUE).of(Reference::Debian),
+        expect("vrf: table", "attached.container.links.blue.txqlen", "1000", NO, QUEUE).of(Reference::Debian),
+        expect(
+            "vrf: vrf",
+            "attached.container.routes",
+            "*default dev eth0*table 1\"]",
+            "*link table 1\"]",
+            MOVED,
+        )
+        .of(Reference::Debian),
+        expect(
+            "vrf: table",
+            "attached.container.routes",
+            "*default dev eth0*table 177\"]",
+            "*link table 177\"]",
+            MOVED,
+        )
+        .of(Reference::Debian),
         expect("*", "gone.host.links.br81.address", "\"MAC\"", "\"00:00:00:00:00:00\"", BRIDGE_MAC),
     ]
 }
@@ -126,6 +154,24 @@ fn sysctls() -> Vec<Expected> {
         // A frame that comes in by a bridge's port is the bridge's.
         expect("*", "*.sysctls.host/ipv6/conf/VETH0/accept_ra", NO, "\"0\"", PORT),
         expect("*", "*.sysctls.host/ipv6/conf/VETH0/addr_gen_mode", "\"1\"", NO, PORT),
+        expect("bridge: vlan", "*.sysctls.host/ipv6/conf/LOOP0/accept_ra", NO, "\"0\"", PORT),
+        expect("bridge: vlan", "*.sysctls.host/ipv6/conf/LOOP0/addr_gen_mode", "\"1\"", NO, PORT),
+        expect("bridge: vlan", "*.sysctls.host/ipv6/conf/br81.100/accept_ra", "\"0\"", NO, DEAF),
+        expect("bridge: preserveDefaultVlan", "*.sysctls.host/ipv6/conf/LOOP0/accept_ra", NO, "\"0\"", PORT),
+        expect(
+            "bridge: preserveDefaultVlan",
+            "*.sysctls.host/ipv6/conf/LOOP0/addr_gen_mode",
+            "\"1\"",
+            NO,
+            PORT,
+        ),
+        expect(
+            "bridge: preserveDefaultVlan",
+            "*.sysctls.host/ipv6/conf/br81.100/accept_ra",
+            "\"0\"",
+            NO,
+            DEAF,
+        ),
         expect("ptp: both families", "*.sysctls.host/ipv6/conf/VETH0/accept_dad", "\"0\"", NO, PROBED),
         expect("*", "*.sysctls.host/ipv6/conf/br81/accept_dad", "\"0\"", NO, PROBED),
         expect("bridge: without a name", "*.sysctls.host/ipv6/conf/cni0/accept_dad", "\"0\"", NO, PROBED),
@@ -152,6 +198,8 @@ fn sysctls() -> Vec<Expected> {
             "a MAC is made from its address, so no neighbour's cache is stale",
         ),
         expect("macvlan: *", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
+            .of(Reference::Debian),
+        expect("ipvlan: *", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
             .of(Reference::Debian),
         expect("macvlan: no ipam", "*.sysctls.container/ipv4/conf/eth0/arp_notify", "\"1\"", NO, TOLD),
         expect("macvlan: no ipam", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
@@ -244,7 +292,21 @@ fn answers() -> Vec<Expected> {
             "check",
             ok,
             "refused: Failed to find Gateway 10.81.0.1 for interface eth0",
-            "the reference's bridge looks in its CHECK for a route that its sbr has moved",
+            LOOKED_FOR,
+        ),
+        expect(
+            "vrf: vrf",
+            "check",
+            ok,
+            "refused: Failed to find Gateway 10.81.0.1 for interface eth0",
+            LOOKED_FOR,
+        ),
+        expect(
+            "vrf: table",
+            "check",
+            ok,
+            "refused: Failed to find Gateway 10.81.0.1 for interface eth0",
+            LOOKED_FOR,
         ),
     ]
 }
@@ -307,6 +369,7 @@ fn of_dels() -> Vec<Expected> {
         ("firewall: ingressPolicy is unknown", "refused: unknown ingress policy: \"x\""),
         ("bandwidth: a rate without a burst", "refused: if rate is set, burst must also be set"),
         ("vlan: vlanId is too large", "refused: invalid VLAN ID 5000*"),
+        ("vrf: no vrfname", "refused: configuration is expected to have a valid vrf name"),
         ("dummy: no ipam", "refused: no plugin name provided"),
         ("host-device: a device that is not there", "refused: failed to find \"eth0\"*: Link not found"),
         ("host-device: no device", "refused: specify either*"),
@@ -319,7 +382,8 @@ fn of_dels() -> Vec<Expected> {
     ] {
         table.push(expect(case, "deleted", "\"ok\"", theirs, BY_NAME).of(Reference::Debian));
     }
-    for case in ["firewall: ingressPolicy is unknown", "bandwidth: a rate without a burst"] {
+    for case in ["firewall: ingressPolicy is unknown", "bandwidth: a rate without a burst", "vrf: no vrfname"]
+    {
         let lease = r#""c0ffee\r\neth0""#;
         table.push(expect(case, "gone.host.links.VETH0", NO, r#"{*"kind":"veth"*}"#, CHAIN));
         table.push(expect(case, "gone.container.*", NO, SOME, CHAIN));
@@ -339,6 +403,12 @@ const PROBED: &str =
     "a link that probes its link-local address loses the first second's neighbour solicitations";
 const TOLD: &str =
     "neighbours are told of every address: the reference does so for some, and its newer versions for more";
+const OF_ONE_VLAN: &str =
+    "a port is in its VLAN alone unless preserveDefaultVlan says otherwise, as with newer versions";
+const MOVED: &str = "a default route moves into the VRF's table too, as with newer versions";
+const DEAF: &str = "no container becomes the host's router; the reference closes the bridge alone";
+const LOOKED_FOR: &str =
+    "the reference's bridge looks in its CHECK for a route that the plugin after it has moved";
 const AS_IT_IS: &str = "a bridge that was there keeps what it has: it may be the host's way to its router";
 const UNTOUCHED: &str = "refused before anything is touched";
 const CHECK_IPAM: &str = "the reference's CHECK wants an IPAM plugin (upstream's bug)";

@@ -43,6 +43,9 @@ pub(super) fn ensure(
     }
     if conf.ip_masq {
         masquerade::join_networks(&conf.table, &conf.gateway_name(), result, record)?;
+        if let Some(mac) = host.gateway.as_ref().and_then(|gateway| gateway.mac) {
+            masquerade::join_vlan(&conf.table, &conf.bridge, mac, record)?;
+        }
     }
     Ok(host)
 }

@@ -126,6 +126,9 @@ impl Plugin for Bridge {
         } else {
             Ok(())
         };
+        let gateway =
+            mac_in(Some(previous), &conf.gateway_name(), "").filter(|_| conf.ip_masq && conf.vlan.is_some());
+        let vlan = gateway.map_or(Ok(()), |mac| masquerade::restore_vlan(&conf.table, &conf.bridge, mac));
         let inside = previous
             .interfaces
             .iter()
@@ -133,7 +136,7 @@ impl Plugin for Bridge {
         let mac = inside.and_then(|link| link.mac.parse().ok()).filter(|_| conf.spoof_check);
         let veth = veth_name(&conf.table, request.attachment);
         let guard = mac.map_or(Ok(()), |mac| spoof::restore(&conf.table, &veth, mac, &request.holder()));
-        all([masq, guard])
+        all([masq, vlan, guard])
     }
 }
 

@@ -18,6 +18,7 @@ use ledger::Record;
 use super::interface::{all, broken, readable};
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
+pub(super) use conditions::CONDITIONS;
 use conf::{Conf, container_addresses};
 use publish::{Elements, admit, hairpin, publish, refuse_if_taken};
 
@@ -127,7 +128,9 @@ impl Plugin for Portmap {
         let holders = request.valid_holders()?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let stale = table.stale(&elements::held_sets(), &holders, &mut socket)?;
-        unpublish(&table, stale, &mut socket)
+        unpublish(&table, stale, &mut socket)?;
+        // A DEL may have been killed before it came to that.
+        conditions::sweep(&table.name, &mut socket)
     }
 
     fn restore(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -158,6 +161,9 @@ fn targets(held: &[Held]) -> Vec<IpAddr> {
 /// Deletes elements, and then all flows that they have sent somewhere, in one pass an address.
 fn unpublish(table: &Table, held: Vec<Held>, socket: &mut Socket) -> Result<(), Error> {
     table.delete(&held, socket)?;
+    if held.iter().any(|one| elements::is_conditions(one.set)) {
+        conditions::sweep(&table.name, socket)?;
+    }
     targets(&held)
         .into_iter()
         .try_for_each(|address| Ok(delete_flows_on(socket, &Flows::AnsweredFrom { address, port: None })?))
