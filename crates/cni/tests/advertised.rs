@@ -32,7 +32,7 @@ fn advertise(netns: &Netns) {
             })
         };
         let end = Instant::now() + Duration::from_secs(5);
-        while !own().is_some_and(|address| bind(&raw, &address).is_ok()) {
+        while own().is_none_or(|address| bind(&raw, &address).is_err()) {
             assert!(Instant::now() < end, "the link-local address cannot be used");
             std::thread::sleep(Duration::from_millis(20));
         }

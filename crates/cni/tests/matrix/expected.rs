@@ -199,7 +199,13 @@ fn sysctls() -> Vec<Expected> {
         ),
         expect("macvlan: *", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
             .of(Reference::Debian),
-        expect("ipvlan: *", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
+        expect("ipvlan: mode is l*", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
+            .of(Reference::Debian),
+        expect("ipvlan: master", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
+            .of(Reference::Debian),
+        expect("ipvlan: mtu", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
+            .of(Reference::Debian),
+        expect("ipvlan: dns", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
             .of(Reference::Debian),
         expect("macvlan: no ipam", "*.sysctls.container/ipv4/conf/eth0/arp_notify", "\"1\"", NO, TOLD),
         expect("macvlan: no ipam", "*.sysctls.container/ipv6/conf/eth0/ndisc_notify", "\"1\"", NO, TOLD)
@@ -218,7 +224,8 @@ fn sysctls() -> Vec<Expected> {
             NO,
             "\"1\"",
             UNTOUCHED,
-        ),
+        )
+        .of(Reference::Debian),
     ]
 }
 

@@ -242,7 +242,7 @@ fn sysctls(place: &str) -> BTreeMap<String, String> {
         let last = path.file_name().unwrap().to_str().unwrap();
         let Ok(value) = std::fs::read_to_string(&path) else { continue };
         let of_one = !path.parent().is_some_and(|of| of.ends_with("all"));
-        if !KERNELS.contains(&last) && !(last == "forwarding" && of_one) {
+        if !(KERNELS.contains(&last) || last == "forwarding" && of_one) {
             let key = path.strip_prefix(root).unwrap().display();
             found.insert(format!("{place}/{key}"), value.trim().to_owned());
         }
