@@ -4,9 +4,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
+use shim::protocol::task::{
+    BootstrapParams, CloseTask, CreateTask, ExecTask, KillTask, ResizeTask, TaskProcess, UpdateTask,
+};
 use shim::protocol::{
-    AttachRequest, CreateRequest, ExecRequest, Exited, Frame, Input, KillRequest, MAX_PAYLOAD, Output, Pids,
-    ProcessRequest, Request, ResizeRequest, Response, Started, State, StopRequest,
+    AttachRequest, ContainerEvent, ContainerRequest, Containers, CreateRequest, ExecRequest, Exited, Frame, Input, KillRequest, MAX_PAYLOAD, Output, Pids,
+    ProcessRequest, Request, ResizeRequest, Response, SandboxReply, SandboxRequest, Started, State,
+    StopRequest, UpdateRequest,
 };
 
 /// The bytes as a message; what was read is written and read the same.
@@ -32,6 +36,20 @@ fn messages(bytes: &[u8]) {
     message::<ResizeRequest>(bytes);
     message::<State>(bytes);
     message::<Pids>(bytes);
+    message::<SandboxRequest>(bytes);
+    message::<SandboxReply>(bytes);
+    message::<ContainerRequest>(bytes);
+    message::<ContainerEvent>(bytes);
+    message::<Containers>(bytes);
+    message::<UpdateRequest>(bytes);
+    message::<BootstrapParams>(bytes);
+    message::<CreateTask>(bytes);
+    message::<TaskProcess>(bytes);
+    message::<ExecTask>(bytes);
+    message::<ResizeTask>(bytes);
+    message::<KillTask>(bytes);
+    message::<CloseTask>(bytes);
+    message::<UpdateTask>(bytes);
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! `dist DIR`: everything as installed. What has no code yet (the containerd shim, units) is not there.
+//! `dist DIR`: everything as installed. What has no code yet (units) is not there.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,9 @@ pub(crate) fn run(dist: &Dist) -> Result<()> {
     std::fs::copy(built("release")?.join("sextant"), &sextant)?;
     let shim = bin.join("sextant-shim");
     std::fs::copy(built("shim")?.join("sextant-shim"), &shim)?;
-    // One file under two names.
+    // One file under three names.
     std::fs::hard_link(&shim, bin.join("sextant-oci"))?;
+    std::fs::hard_link(&shim, bin.join("containerd-shim-sextant-v1"))?;
     let plugins = dist.dir.join("cni");
     fresh(&plugins)?;
     link_plugins(&plugins)?;

@@ -18,6 +18,7 @@ pub mod cgroup;
 mod error;
 pub mod keyring;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -147,13 +147,18 @@ pub struct Overlay<'a> {
 /// Layers are added one by one (`lowerdir+`, Linux 6.5), so their number is not bounded by one page of options and
 /// their paths may hold any byte; an older kernel gets them as one string.
 pub fn overlay(overlay: &Overlay<'_>) -> Result<OwnedFd> {
-    mount_overlay(overlay).act("mount", || {
+    overlay_with(overlay, &[])
+}
+
+/// The same with further options of the filesystem; those without a value are flags.
+pub fn overlay_with(overlay: &Overlay<'_>, options: &[(&CStr, Option<&CStr>)]) -> Result<OwnedFd> {
+    mount_overlay(overlay, options).act("mount", || {
         let top = overlay.lower.first().map_or_else(String::new, |p| p.display().to_string());
         format!("an overlay of {} layers (topmost {top})", overlay.lower.len())
     })
 }
 
-fn mount_overlay(overlay: &Overlay<'_>) -> rustix::io::Result<OwnedFd> {
+fn mount_overlay(overlay: &Overlay<'_>, options: &[(&CStr, Option<&CStr>)]) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
     fsconfig_set_string(context, "source", "sextant")?;
@@ -188,6 +193,12 @@ fn mount_overlay(overlay: &Overlay<'_>) -> rustix::io::Result<OwnedFd> {
         fsconfig_set_string(context, "workdir", work)?;
         if overlay.volatile {
             fsconfig_set_flag(context, "volatile")?;
+        }
+    }
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(context, *key, *value)?,
+            None => fsconfig_set_flag(context, *key)?,
         }
     }
     fsconfig_create(context)?;

@@ -12,6 +12,7 @@
 //! end (see [`protocol::CreateRequest::on_exit`]). A creator that goes away before it started the container ends both.
 
 pub mod client;
+pub mod containerd;
 pub mod protocol;
 mod server;
 pub mod spawn;
@@ -76,12 +77,18 @@ fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "sextant-shim: {text}");
 }
 
-fn serve() -> io::Result<()> {
+/// What every server does first.
+fn prepare() -> io::Result<()> {
     // What a container does to a process in its PID namespace before that has become a program must not reach this one.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     // The creator's directory would be busy, and its mask chance, as long as the container lives.
     rustix::process::chdir("/")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+fn serve() -> io::Result<()> {
+    prepare()?;
     let creator = kernel::process::take_inherited(3);
     let on_exit = kernel::process::take_inherited(4);
     let creator = creator.ok_or_else(|| {

@@ -24,6 +24,7 @@ pub mod port_forward;
 mod relay;
 pub mod remote_command;
 pub mod server;
+mod socket;
 pub mod spdy;
 #[cfg(test)]
 mod tests;

@@ -138,6 +138,8 @@ pub(crate) fn names(headers: &HeaderMap, name: &str, value: &str) -> bool {
 pub(crate) fn refuse(status: StatusCode, why: &'static str) -> Box<Reply> {
     let mut response = Response::new(Full::new(Bytes::from_static(why.as_bytes())));
     *response.status_mut() = status;
+    // Only of a refusal: Go takes the whole header of a 101 for gone when it has "close" in it.
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Box::new(response)
 }
 

@@ -24,6 +24,7 @@ const SCENARIOS: &[Scenario] = &[
     ("podman runs on sextant-oci", runtimes::podman),
     ("buildah runs on sextant-oci", runtimes::buildah),
     ("containerd runs on sextant-oci", runtimes::containerd),
+    ("containerd runs Sextant's shim", runtimes::containerd_shim),
     ("host-local shares a subnet with the reference plugin", addresses::shared_leases),
     ("dhcp gets leases of dnsmasq, and talks with the reference's", addresses::dhcp),
     ("podman's networks are made by our CNI plugins", networks::podman),

@@ -79,6 +79,59 @@ pub(super) fn containerd(site: &Site) -> Result<()> {
     ctr(&["container", "rm", "stays"]).map(|_| ())
 }
 
+/// `io.containerd.sextant.v1`: the whole life of containers, and both daemons' deaths.
+pub(super) fn containerd_shim(site: &Site) -> Result<()> {
+    site.busybox()?;
+    let shim = site.path("containerd-shim-sextant-v1");
+    if !shim.exists() {
+        std::fs::hard_link(site.program(), &shim)
+            .or_else(|_| std::fs::copy(site.program(), &shim).map(drop))?;
+    }
+    let root = site.path("busybox-root").display().to_string();
+    for name in ["proc", "dev", "sys"] {
+        std::fs::create_dir_all(site.path("busybox-root").join(name))?;
+    }
+    let daemon = Containerd::start(site)?;
+    let socket = daemon.socket.clone();
+    let command = |args: &[&str]| {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(&socket).args(args);
+        command
+    };
+    let ctr = |args: &[&str]| quiet(&mut command(args));
+    let by = ["--runtime", "io.containerd.sextant.v1", "--rootfs", &root];
+    let said = ctr(&[&["run", "--rm"][..], &by, &["short", "/bin/echo", "hi"]].concat())?;
+    same("run", &said, "hi")?;
+    let fails =
+        command(&[&["run", "--rm"][..], &by, &["fails", "/bin/sh", "-c", "exit 7"]].concat()).status()?;
+    same("exit code", &format!("{:?}", fails.code()), "Some(7)")?;
+    ctr(&[&["run", "-d"][..], &by, &["over", "/bin/sleep", "100"]].concat())?;
+    same("exec", &ctr(&["task", "exec", "--exec-id", "one", "over", "/bin/echo", "in"])?, "in")?;
+    ctr(&["task", "pause", "over"])?;
+    ctr(&["task", "resume", "over"])?;
+    let metrics = ctr(&["task", "metrics", "over"])?;
+    if !metrics.contains("pids.current") {
+        return Err(format!("metrics: {metrics}").into());
+    }
+    // Dropping it kills it.
+    drop(daemon);
+    let daemon = Containerd::start(site)?;
+    same("after a restart", &ctr(&["task", "exec", "--exec-id", "two", "over", "/bin/echo", "in"])?, "in")?;
+    ctr(&["task", "kill", "-s", "SIGKILL", "over"])?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while !ctr(&["task", "ls"])?.contains("STOPPED") {
+        if Instant::now() > end {
+            return Err("over was killed and is not STOPPED".into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // It says the code it ended with by its own.
+    let _ = command(&["task", "rm", "over"]).output()?;
+    ctr(&["container", "rm", "over"])?;
+    drop(daemon);
+    Ok(())
+}
+
 /// A daemon of this site's.
 struct Containerd {
     socket: PathBuf,
@@ -98,6 +151,9 @@ impl Containerd {
         );
         std::fs::write(&config, text)?;
         let mut command = Command::new("containerd");
+        // Where it looks for shims.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", site.path("").display()));
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|e| format!("cannot run containerd: {e}"))?;
         let daemon = Self { socket, child };

@@ -32,6 +32,11 @@ impl Site {
         self.dir.path().join(name)
     }
 
+    /// The release build.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.path("data")
     }

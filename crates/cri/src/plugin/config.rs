@@ -72,7 +72,7 @@ pub struct Images {
     pub pinned: Vec<String>,
     /// How many images may be pulled at once; 0 for any number. Others wait.
     pub max_parallel_pulls: usize,
-    /// Seconds after which a pull ends that does not get on.
+    /// Seconds after which a pull ends that does not get on; 0 for never.
     pub pull_progress_timeout: u64,
 }
 

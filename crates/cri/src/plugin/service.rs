@@ -187,7 +187,12 @@ impl RuntimeService for Runtime {
             .map(|name| RuntimeHandler { name: name.to_owned(), features: Some(features) });
         let mut info = BTreeMap::new();
         if request.verbose {
-            let config = json!({"stateDir": self.node.place.run, "rootDir": self.node.place.data});
+            let settings = &self.node.config.network;
+            let config = json!({
+                "stateDir": self.node.place.run,
+                "rootDir": self.node.place.data,
+                "cni": {"confDir": settings.conf_dir, "binDirs": settings.bin_dirs, "builtIn": settings.builtin},
+            });
             info.insert("config".into(), config.to_string());
             info.insert("lastCNILoadStatus".into(), last);
             if let Ok(list) = &network {

@@ -3,6 +3,7 @@
 mod cni;
 mod images;
 mod node;
+mod pods;
 mod run;
 
 use std::ffi::OsStr;
@@ -17,6 +18,7 @@ pub(crate) use images::{
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 pub(crate) use node::NodeArgs;
+pub(crate) use pods::{CriArgs, EventsArgs, PodsArgs};
 pub(crate) use run::{PullPolicy, RunArgs};
 
 /// What every command takes, apart from its own options.
@@ -114,6 +116,10 @@ pub(crate) enum Command {
     Registry(Registry),
     /// Serve CRI: the runtime that a kubelet lives on
     Node(NodeArgs),
+    /// List pods of the node, or of any CRI runtime
+    Pods(PodsArgs),
+    /// Show what happens to pods and containers, as it happens
+    Events(EventsArgs),
     /// Attach network namespaces to networks, and look after them
     Cni(Cni),
     /// Remove what nobody uses: ended containers, images without a name, unfinished downloads

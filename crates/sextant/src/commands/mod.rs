@@ -8,6 +8,7 @@ mod images;
 mod inspect;
 mod logs;
 mod node;
+mod pods;
 mod prune;
 mod ps;
 mod run;
@@ -40,6 +41,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Login(args) => return images::login(args).map(|()| ExitCode::SUCCESS),
         Command::Logout(args) => return images::logout(args).map(|()| ExitCode::SUCCESS),
         Command::Registry(args) => return images::registry(args).map(|()| ExitCode::SUCCESS),
+        Command::Pods(args) => return pods::list(&cli.run_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Events(args) => return pods::follow(&cli.run_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => return demo::run(args, &cli),
         _ => {}
     }
@@ -78,6 +81,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Login(_)
         | Command::Logout(_)
         | Command::Registry(_)
+        | Command::Pods(_)
+        | Command::Events(_)
         | Command::Demo(_) => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)

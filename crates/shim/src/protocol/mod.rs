@@ -3,7 +3,9 @@
 mod frame;
 mod messages;
 mod methods;
+pub mod metrics;
 mod pod;
+pub mod task;
 
 pub use frame::{Frame, FrameError, HEADER_LENGTH, Kind, MAX_PAYLOAD, REMOTE_CLOSED, REMOTE_OPEN};
 pub use messages::*;

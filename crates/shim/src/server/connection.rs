@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use prost::Message;
 
-use crate::protocol::{Code, Frame, Kind, Response, Status};
+use crate::protocol::{Code, Frame, Kind, REMOTE_CLOSED, Request, Response, Status};
 
 /// A client that reads slower than a process writes holds that process back from here on, bytes.
 const FULL: usize = 256 << 10;
@@ -77,6 +77,14 @@ impl Connection {
     /// One message on an open stream.
     pub(super) fn data(&mut self, stream: u32, message: &impl Message) {
         Frame { stream, kind: Kind::Data, flags: 0, payload: message.encode_to_vec() }
+            .encode(&mut self.outbox);
+    }
+
+    /// As a client: a request that is whole.
+    pub(super) fn request(&mut self, stream: u32, service: &str, method: &str, payload: Vec<u8>) {
+        let (service, method) = (service.to_owned(), method.to_owned());
+        let request = Request { service, method, payload, timeout_nano: 0 };
+        Frame { stream, kind: Kind::Request, flags: REMOTE_CLOSED, payload: request.encode_to_vec() }
             .encode(&mut self.outbox);
     }
 

@@ -15,7 +15,8 @@ use super::cgroups::{self, Place};
 use super::connection::Refusal;
 use super::log::Log;
 use super::process::{Process, StreamRef};
-use super::{Key, rootfs};
+use super::{Key, rootfs, task};
+use crate::protocol::task::Mount;
 use crate::protocol::{Code, CreateRequest, Exited, Restart, Rootfs};
 
 /// Waits between restarts: doubled each time up to the longest, and begun anew after a run of some length.
@@ -28,6 +29,8 @@ pub(super) struct Container {
     pub(super) request: CreateRequest,
     pub(super) spec: Spec,
     pub(super) place: Place,
+    /// The root, where the Task API says what it is.
+    pub(super) mounts: Option<Vec<Mount>>,
     pub(super) log: Option<Log>,
     /// Its own process.
     pub(super) own: Key,
@@ -70,6 +73,7 @@ impl Container {
             request,
             spec,
             place,
+            mounts: None,
             log,
             own: 0,
             stoppers: Vec::new(),
@@ -110,13 +114,22 @@ impl Container {
         }
     }
 
-    /// Makes the container's process, which waits to be started.
-    pub(super) fn create(&mut self, process: &mut Process) -> Result<Created, Refusal> {
+    /// Makes the container's process, which waits to be started. `namespace` is containerd's, for a logger.
+    pub(super) fn create(&mut self, process: &mut Process, namespace: &str) -> Result<Created, Refusal> {
         let bundle = self.bundle();
         let terminal = self.spec.process.as_ref().is_some_and(|p| p.terminal);
-        let stdio =
-            if terminal { None } else { Some(process.pipes(self.request.stdin).map_err(Refusal::internal)?) };
-        let root = rootfs::root(self.request.rootfs.as_ref().unwrap_or(&Rootfs::default()), &bundle)?;
+        let stdio = match &mut process.streams {
+            _ if terminal => None,
+            Some(streams) => Some(streams.open(&self.request.id, namespace)?),
+            None => Some(process.pipes(self.request.stdin).map_err(Refusal::internal)?),
+        };
+        let root = match &self.mounts {
+            Some(mounts) => {
+                let path = self.spec.root.as_ref().map_or("rootfs", |root| root.path.as_str());
+                task::root(mounts, &bundle.join(path))?
+            }
+            None => rootfs::root(self.request.rootfs.as_ref().unwrap_or(&Rootfs::default()), &bundle)?,
+        };
         let scope = self.place.prepare(&self.request.id, &self.spec)?;
         let setup = Setup {
             id: &self.request.id,

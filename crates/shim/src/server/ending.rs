@@ -1,7 +1,5 @@
 //! Ends: of processes, and of containers, which may be started again.
 
-use prost::Message;
-
 use super::process::{Process, StreamRef};
 use super::timers::Timer;
 use super::waiting::Source;
@@ -15,6 +13,7 @@ impl Server {
         let Some(Ok(Some(exit))) = process.child.as_ref().map(kernel::process::Child::try_wait) else {
             return;
         };
+        process.note_pid();
         process.child = None;
         let (id, first) = (process.container.clone(), process.exec_id == FIRST);
         self.forget(&Source::End(key));
@@ -43,9 +42,11 @@ impl Server {
         let waiting: Vec<StreamRef> = process.attached.drain(..).chain(process.waiters.drain(..)).collect();
         let first = process.exec_id == FIRST;
         for waiter in waiting {
-            self.answer(waiter, Ok(exited.encode_to_vec()));
+            self.answer_end(waiter, exited);
         }
-        if !first {
+        self.task_ended(key, exited);
+        let kept = self.processes.get(&key).is_some_and(|p| p.streams.is_some());
+        if !first && !kept {
             self.processes.remove(&key);
         }
     }
@@ -82,7 +83,7 @@ impl Server {
         // Whoever asked for the end takes care of what is left, as the creator does.
         let cared_for = !stoppers.is_empty() || self.connections.values().any(|c| c.creator);
         for stopper in stoppers {
-            self.answer(stopper, Ok(exited.encode_to_vec()));
+            self.answer_end(stopper, exited);
         }
         self.tell(id, Happened::Exited, |event| event.exited = Some(exited.clone()));
         if self.pod.is_none() {
@@ -106,7 +107,7 @@ impl Server {
         let Some(container) = self.containers.get_mut(id) else { return };
         let old = self.processes.remove(&container.own);
         let mut process = Process::of(id, FIRST);
-        let created = container.renew_cgroup().and_then(|()| container.create(&mut process));
+        let created = container.renew_cgroup().and_then(|()| container.create(&mut process, ""));
         let started = created.and_then(|created| {
             let (child, _) = created.start().map_err(container::refusal)?;
             container.write_numbers(child.pid)?;

@@ -10,6 +10,7 @@ use super::container::{Container, nanoseconds};
 use super::process::{Process, StreamRef};
 use super::timers::Timer;
 use super::waiting::Source;
+use crate::protocol::task::event::TaskOnly;
 use crate::protocol::{ContainerEvent, Happened};
 
 /// v1 tells of a kill before it counts it.
@@ -99,5 +100,6 @@ impl Server {
         let Some(kills) = container.count_oom().filter(|&n| n > container.oom_kills) else { return };
         container.oom_kills = kills;
         self.tell(id, Happened::Oom, |_| ());
+        self.publish("/tasks/oom", "TaskOOM", &TaskOnly { container_id: id.to_owned() });
     }
 }

@@ -9,7 +9,7 @@ use crate::protocol::{Output, Started};
 impl Server {
     /// A process that is still on its way, and whose client has left, is not waited for.
     pub(super) fn drop_abandoned_joins(&mut self) {
-        let alone = |p: &Process| p.joining.is_some() && p.attached.is_empty();
+        let alone = |p: &Process| p.joining.is_some() && p.attached.is_empty() && p.streams.is_none();
         let keys: Vec<Key> = self.processes.iter().filter(|(_, p)| alone(p)).map(|(key, _)| *key).collect();
         for key in keys {
             self.forget(&Source::Join(key));
@@ -38,8 +38,9 @@ impl Server {
             && let Some(process) = self.processes.remove(&key)
         {
             self.forget_streams(key);
-            if let Some(to) = process.attached.first() {
-                self.answer(*to, Err(refusal));
+            let starter = process.streams.as_ref().and_then(|s| s.starter);
+            if let Some(to) = process.attached.first().copied().or(starter) {
+                self.answer(to, Err(refusal));
             }
         }
     }
@@ -51,10 +52,9 @@ impl Server {
         warnings: Vec<String>,
     ) -> Result<(), Refusal> {
         let Some(process) = self.processes.get_mut(&key) else { return Ok(()) };
-        let started = Output {
-            started: Some(Started { pid: child.pid, warnings, ..Started::default() }),
-            ..Output::default()
-        };
+        let pid = child.pid;
+        let started =
+            Output { started: Some(Started { pid, warnings, ..Started::default() }), ..Output::default() };
         process.child = Some(child);
         if let Some(to) = process.attached.first()
             && let Some(connection) = self.connections.get_mut(&to.connection)
@@ -62,12 +62,12 @@ impl Server {
             connection.data(to.stream, &started);
         }
         let watched = self.watch_end(key).and_then(|()| self.watch_streams(key));
-        watched.map_err(|e| {
+        let watched = watched.map_err(Refusal::internal).and_then(|()| self.exec_started(key, pid));
+        watched.inspect_err(|_| {
             // Without epoll there is no telling when it ends.
             if let Some(process) = self.processes.get(&key) {
                 let _ = process.signal(libc::SIGKILL);
             }
-            Refusal::internal(e)
         })
     }
 }

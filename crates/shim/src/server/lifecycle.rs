@@ -16,6 +16,15 @@ use crate::protocol::{
 
 impl Server {
     pub(super) fn create(&mut self, request: CreateRequest) -> Result<Reply, Refusal> {
+        now(&self.make(request, |_, _| ())?)
+    }
+
+    /// Makes a container; `complete` adds what the request does not say.
+    pub(super) fn make(
+        &mut self,
+        request: CreateRequest,
+        complete: impl FnOnce(&mut Container, &mut Process),
+    ) -> Result<Started, Refusal> {
         if request.id.is_empty() {
             return Err(Refusal::new(Code::InvalidArgument, "a container needs an id"));
         }
@@ -34,7 +43,18 @@ impl Server {
         let (id, bundle) = (request.id.clone(), request.bundle.clone());
         let (mut container, mut warnings) = Container::new(request)?;
         let mut process = Process::of(&id, FIRST);
-        let created = container.create(&mut process)?;
+        complete(&mut container, &mut process);
+        let namespace = self.tasks.as_ref().map_or("", |t| t.namespace.as_str());
+        let created = match container.create(&mut process, namespace) {
+            Ok(created) => created,
+            Err(refusal) => {
+                if self.tasks.is_some() {
+                    // Nobody else knows of it.
+                    container.place.destroy();
+                }
+                return Err(refusal);
+            }
+        };
         let pid = created.pid();
         warnings.extend(created.warnings.iter().cloned());
         container.write_numbers(pid)?;
@@ -49,10 +69,14 @@ impl Server {
         }
         self.watch_streams(key).map_err(Refusal::internal)?;
         self.tell(&id, Happened::Created, |event| event.pid = pid);
-        now(&Started { pid, warnings, cgroup })
+        Ok(Started { pid, warnings, cgroup })
     }
 
     pub(super) fn start(&mut self, id: &str) -> Result<Reply, Refusal> {
+        now(&self.start_container(id)?)
+    }
+
+    pub(super) fn start_container(&mut self, id: &str) -> Result<Started, Refusal> {
         let id = self.container(id)?.request.id.clone();
         let key = self.container(&id)?.own;
         let process = self.processes.get_mut(&key);
@@ -70,7 +94,7 @@ impl Server {
         process.child = Some(child);
         self.watch_end(key).map_err(Refusal::internal)?;
         self.has_started(&id, key);
-        now(&Started { pid, warnings, ..Started::default() })
+        Ok(Started { pid, warnings, ..Started::default() })
     }
 
     /// In a pod a container that did not start has ended; without one its creator goes, and all with it.
@@ -197,7 +221,11 @@ impl Server {
         }
         self.forget(&Source::Oom(id.to_owned()));
         if let Some(mut container) = self.containers.remove(id) {
-            container.place.forget();
+            match self.tasks {
+                // No ledger of ours has it.
+                Some(_) => container.place.destroy(),
+                None => container.place.forget(),
+            }
         }
         self.tell(id, Happened::Deleted, |_| ());
     }

@@ -11,10 +11,12 @@ mod lifecycle;
 mod log;
 mod output;
 mod process;
+mod publish;
 mod rootfs;
 mod sandbox;
 mod service;
 mod streams;
+mod task;
 mod timers;
 mod waiting;
 
@@ -23,7 +25,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -31,7 +33,9 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use connection::{Connection, Refusal};
 use container::Container;
 use process::{Process, StreamRef};
+use publish::Publisher;
 use sandbox::Pod;
+use task::Tasks;
 use timers::Timer;
 use waiting::{Registered, Source};
 
@@ -53,6 +57,8 @@ pub(crate) struct Server {
     next: u64,
     /// Set once this shim is a pod's: then it has any number of containers, and lives until it is told to end.
     pod: Option<Pod>,
+    /// Set if containerd drives it by the Task API.
+    tasks: Option<Tasks>,
     containers: BTreeMap<String, Container>,
     processes: BTreeMap<Key, Process>,
     /// Who wants to hear what happens to containers.
@@ -61,6 +67,8 @@ pub(crate) struct Server {
     on_exit: Option<OwnedFd>,
     /// Of a pod: it is to end. Else: the creator takes care of what is left.
     shutdown: bool,
+    /// Who has not read its last words by now does not.
+    left: bool,
     /// No connection is taken for the moment.
     deaf: bool,
 }
@@ -68,23 +76,49 @@ pub(crate) struct Server {
 impl Server {
     /// A shim whose creator is connected by `creator`, and which may start the program at `on_exit` at the end.
     pub(crate) fn new(creator: OwnedFd, on_exit: Option<OwnedFd>) -> io::Result<Self> {
+        let mut server = Self { on_exit, ..Self::empty()? };
+        server.accept(creator, true)?;
+        Ok(server)
+    }
+
+    /// A shim that containerd drives: it listens on `listener`, whose file is `socket`, and tells of events at `events`.
+    pub(crate) fn of_containerd(
+        listener: OwnedFd,
+        socket: PathBuf,
+        events: &str,
+        namespace: &str,
+    ) -> io::Result<Self> {
+        let publisher = (!events.is_empty()).then(|| Publisher::new(events, namespace));
         let mut server = Self {
+            pod: Some(Pod::default()),
+            tasks: Some(Tasks { namespace: namespace.to_owned(), publisher, socket }),
+            ..Self::empty()?
+        };
+        let listener = UnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        server.listener = Some(listener);
+        server.listen_for(Source::Listener, EventFlags::IN)?;
+        Ok(server)
+    }
+
+    fn empty() -> io::Result<Self> {
+        Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             listener: None,
             connections: BTreeMap::new(),
             sources: BTreeMap::new(),
             next: 0,
             pod: None,
+            tasks: None,
             containers: BTreeMap::new(),
             processes: BTreeMap::new(),
             watchers: Vec::new(),
             timers: Vec::new(),
-            on_exit,
+            on_exit: None,
             shutdown: false,
+            left: false,
             deaf: false,
-        };
-        server.accept(creator, true)?;
-        Ok(server)
+        })
     }
 
     /// Serves until nobody needs this process any more.
@@ -128,7 +162,9 @@ impl Server {
     fn is_done(&self) -> bool {
         let flushed = self.connections.values().all(|c| !c.wants_to_write());
         if self.pod.is_some() {
-            return self.shutdown && flushed;
+            let publisher = self.tasks.as_ref().and_then(|t| t.publisher.as_ref());
+            let told = self.left || publisher.is_none_or(Publisher::is_idle);
+            return self.shutdown && flushed && told;
         }
         let creator_here = self.connections.values().any(|c| c.creator);
         // Nobody made a container and nobody can any more.

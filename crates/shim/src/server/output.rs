@@ -81,7 +81,10 @@ impl Server {
         if let Some(log) = self.log_of(key) {
             log.write(index, data);
         }
-        let Some(process) = self.processes.get(&key) else { return };
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        if let Some(streams) = &mut process.streams {
+            streams.take(data);
+        }
         if process.attached.is_empty() {
             return;
         }

@@ -8,6 +8,7 @@ use oci_runtime::Created;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::task::Streams;
 use crate::protocol::{Exited, Size};
 
 /// A stream of a client's connection.
@@ -17,6 +18,8 @@ pub(super) struct StreamRef {
     pub(super) stream: u32,
     /// Its input goes to the process.
     pub(super) input: bool,
+    /// It is one of the Task API, and is answered as that does.
+    pub(super) task: bool,
 }
 
 /// Input that a process has not taken yet holds its sender back from here on, bytes.
@@ -37,6 +40,10 @@ pub(super) struct Process {
     pub(super) terminal: bool,
     pub(super) attached: Vec<StreamRef>,
     pub(super) waiters: Vec<StreamRef>,
+    /// With the Task API: where its streams go. It is kept until it is deleted.
+    pub(super) streams: Option<Box<Streams>>,
+    /// Its number, once it has ended.
+    ended_pid: i32,
     /// The pipe to standard input, or nothing.
     input: Option<OwnedFd>,
     console: Option<OwnedFd>,
@@ -79,6 +86,19 @@ impl Process {
 
     pub(super) fn pid(&self) -> i32 {
         self.child.as_ref().map(|c| c.pid).or_else(|| self.created.as_ref().map(Created::pid)).unwrap_or(0)
+    }
+
+    /// The number it has, or had.
+    pub(super) fn last_pid(&self) -> i32 {
+        match self.pid() {
+            0 => self.ended_pid,
+            pid => pid,
+        }
+    }
+
+    /// Remembers its number beyond its end.
+    pub(super) fn note_pid(&mut self) {
+        self.ended_pid = self.last_pid();
     }
 
     pub(super) fn is_running(&self) -> bool {

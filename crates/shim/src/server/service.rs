@@ -6,6 +6,7 @@ use super::connection::Refusal;
 use super::container::Container;
 use super::process::{Process, StreamRef};
 use super::{FIRST, Server};
+use crate::protocol::task::{TASK_SERVICES, TaskWaited, Timestamp};
 use crate::protocol::{self as p, Code, Containers, Empty, Frame, Kind, Pids, Request, SERVICE, State};
 
 /// What a method does with its stream.
@@ -27,7 +28,7 @@ fn read<Q: Message + Default, A>(_: &p::Method<Q, A>, payload: &[u8]) -> Result<
 
 impl Server {
     pub(super) fn serve(&mut self, connection: u64, frame: Frame) {
-        let to = StreamRef { connection, stream: frame.stream, input: false };
+        let to = StreamRef { connection, stream: frame.stream, input: false, task: false };
         match frame.kind {
             Kind::Request => {
                 let reply = Request::decode(&*frame.payload)
@@ -46,6 +47,9 @@ impl Server {
     }
 
     fn dispatch(&mut self, to: StreamRef, request: &Request) -> Result<Reply, Refusal> {
+        if self.tasks.is_some() && TASK_SERVICES.contains(&request.service.as_str()) {
+            return self.task(to, request);
+        }
         if request.service != SERVICE {
             return Err(Refusal::new(Code::Unimplemented, format!("no service {:?} here", request.service)));
         }
@@ -157,7 +161,7 @@ impl Server {
         })
     }
 
-    fn pids(&self, id: &str) -> Result<Pids, Refusal> {
+    pub(super) fn pids(&self, id: &str) -> Result<Pids, Refusal> {
         let container = self.container(id)?;
         let pids = match container.place.cgroup() {
             Some(cgroup) => cgroup.pids().map_err(Refusal::internal)?.into_iter().collect(),
@@ -169,16 +173,30 @@ impl Server {
         Ok(Pids { pids })
     }
 
-    fn wait(&mut self, to: StreamRef, container: &str, exec_id: &str) -> Result<Reply, Refusal> {
+    /// Tells whoever waited for an end.
+    pub(super) fn answer_end(&mut self, to: StreamRef, exited: &p::Exited) {
+        self.answer(to, Ok(end(to, exited)));
+    }
+
+    pub(super) fn wait(&mut self, to: StreamRef, container: &str, exec_id: &str) -> Result<Reply, Refusal> {
         let ended = self.container(container)?.ended;
         let key = self.process_key(container, exec_id)?;
         let Some(process) = self.processes.get_mut(&key) else { return Ok(Reply::Later) };
         match &process.exited {
-            Some(exited) if ended || exec_id != FIRST => now(exited),
+            Some(exited) if ended || exec_id != FIRST => Ok(Reply::Now(end(to, exited))),
             _ => {
                 process.waiters.push(to);
                 Ok(Reply::Later)
             }
         }
     }
+}
+
+/// An end, as the one who asked wants to be told.
+fn end(to: StreamRef, exited: &p::Exited) -> Vec<u8> {
+    if !to.task {
+        return exited.encode_to_vec();
+    }
+    let exited_at = Some(Timestamp::of(exited.at));
+    TaskWaited { exit_status: exited.code.unsigned_abs(), exited_at }.encode_to_vec()
 }

@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Restart(String),
     /// A container ran out of memory a moment ago: by now it is counted.
     Oom(String),
+    /// Containerd could not be told of events; now it may.
+    Publish,
     /// A connection could not be taken; the next may.
     Listen,
     /// This shim is at its end, and whoever has not read it yet does not.
@@ -50,8 +52,10 @@ impl Server {
                 Timer::Kill(container) => self.kill_late(&container),
                 Timer::Restart(container) => self.start_again(&container),
                 Timer::Oom(container) => self.count_oom(&container),
+                Timer::Publish => self.send_events(),
                 Timer::Listen => self.deaf = false,
                 Timer::Leave => {
+                    self.left = true;
                     let late = |c: &Connection| (self.pod.is_some() || !c.creator) && c.wants_to_write();
                     let ids: Vec<u64> =
                         self.connections.iter().filter(|(_, c)| late(c)).map(|(id, _)| *id).collect();

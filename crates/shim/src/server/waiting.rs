@@ -7,6 +7,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::connection::Connection;
 use super::process::Process;
+use super::publish::Publisher;
 use super::{CONNECTIONS, Key, Server};
 
 /// Something that a descriptor stands for.
@@ -23,6 +24,11 @@ pub(super) enum Source {
     Oom(String),
     /// The first process of the pod's PID namespace.
     Init,
+    /// Where the input of a terminal comes from, and where its output goes, with the Task API.
+    Feed(Key),
+    Sink(Key),
+    /// Where containerd hears of events.
+    Publisher,
 }
 
 #[derive(Debug)]
@@ -50,6 +56,9 @@ impl Server {
             Source::Input(key) => self.processes.get(key)?.input(),
             Source::Join(key) => self.processes.get(key)?.joining.as_ref().map(oci_runtime::Created::channel),
             Source::Oom(container) => self.containers.get(container)?.oom_watch.as_ref().map(AsFd::as_fd),
+            Source::Feed(key) => self.processes.get(key)?.streams.as_ref()?.feed(),
+            Source::Sink(key) => self.processes.get(key)?.streams.as_ref()?.sink(),
+            Source::Publisher => self.tasks.as_ref()?.publisher.as_ref()?.fd(),
             Source::Init => self.pod.as_ref()?.init.as_ref().map(|c| c.pidfd.as_fd()),
         }
     }
@@ -62,7 +71,7 @@ impl Server {
     /// Forgets the streams of a process that is no more.
     pub(super) fn forget_streams(&mut self, key: Key) {
         let of = |source: &Source| match source {
-            Source::Output(k, _) | Source::Input(k) => *k == key,
+            Source::Output(k, _) | Source::Input(k) | Source::Feed(k) => *k == key,
             _ => false,
         };
         self.sources.retain(|_, r| !of(&r.source));
@@ -99,7 +108,8 @@ impl Server {
             Source::Output(key, index) => {
                 let process = self.processes.get(key)?;
                 let behind = |id: &u64| self.connections.get(id).is_some_and(Connection::is_full);
-                let held = process.attached.iter().any(|a| behind(&a.connection));
+                let held = process.attached.iter().any(|a| behind(&a.connection))
+                    || process.streams.as_ref().is_some_and(|s| s.is_behind());
                 let flags = if held { EventFlags::empty() } else { EventFlags::IN };
                 // A terminal is one descriptor for both ways.
                 let both = *index == 0 && process.terminal && process.has_pending_input();
@@ -112,6 +122,19 @@ impl Server {
             Source::Listener if self.deaf || self.connections.len() >= CONNECTIONS => EventFlags::empty(),
             Source::Listener | Source::End(_) | Source::Join(_) | Source::Init => EventFlags::IN,
             Source::Oom(_) => registered.flags,
+            Source::Feed(key) => {
+                let full = self.processes.get(key).is_none_or(Process::input_is_full);
+                if full { EventFlags::empty() } else { EventFlags::IN }
+            }
+            Source::Sink(key) => {
+                let streams = self.processes.get(key).and_then(|p| p.streams.as_ref());
+                if streams.is_some_and(|s| s.is_behind()) { EventFlags::OUT } else { EventFlags::empty() }
+            }
+            Source::Publisher => {
+                let publisher = self.tasks.as_ref().and_then(|t| t.publisher.as_ref());
+                let writes = publisher.is_some_and(Publisher::wants_to_write);
+                if writes { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN }
+            }
         })
     }
 
@@ -139,6 +162,9 @@ impl Server {
             Source::Join(key) => self.advance_join(*key),
             Source::Oom(container) => self.notice_oom(container),
             Source::Init => self.init_ended(),
+            Source::Feed(key) => self.read_feed(*key),
+            Source::Sink(key) => self.flush_sink(*key),
+            Source::Publisher => self.hear_publisher(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Exec and attach.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -58,14 +59,13 @@ impl Command {
         let closes = upgraded.version.starts_with("v5");
         let (connection, driver) =
             Connection::new(upgraded.transport, Box::new(Channels::new(Side::Client, encoding, closes)));
-        tokio::spawn(driver.pings(PING, PATIENCE));
         // The other direction is kept, so that nothing is closed that the server might miss.
         let input = |channel| {
             let (input, output) = connection.channel(channel);
             input.with(output)
         };
         let output = |channel| connection.channel(channel).1;
-        Ok(Command {
+        let command = Command {
             stdin: requested.stdin().then(|| output(0)),
             stdout: requested.stdout().then(|| input(1)),
             stderr: requested.stderr().then(|| input(2)),
@@ -73,7 +73,10 @@ impl Command {
             error: Some(input(3)),
             tells_json: upgraded.version.starts_with('v'),
             connection,
-        })
+        };
+        // Only now that the channels are known may something be dealt out to them.
+        tokio::spawn(driver.pings(PING, PATIENCE));
+        Ok(command)
     }
 
     /// By SPDY, in one of these versions.
@@ -84,7 +87,7 @@ impl Command {
     ) -> Result<Command, Error> {
         let upgraded = upgrade::spdy(target, versions).await?;
         let (connection, driver) = Connection::new(upgraded.transport, Box::new(Spdy::client()));
-        tokio::spawn(driver.pings(PING, PATIENCE));
+        tokio::spawn(driver.pings(PING, Duration::MAX));
         let sizes = matches!(upgraded.version, "v3.channel.k8s.io" | "v4.channel.k8s.io");
         let wanted = [
             ("error", true),

@@ -16,8 +16,11 @@ pub use target::Target;
 
 use std::time::Duration;
 
-/// How often a server is asked for a sign of life, and how long it may give none, both as kubectl has them.
+/// How often a server is asked for a sign of life, as kubectl does.
 const PING: Duration = Duration::from_secs(5);
+
+/// How long a WebSocket's server may give none, as with kubectl. SPDY's may for ever: Go's do not read while a command does
+/// not read, and do not answer then.
 const PATIENCE: Duration = Duration::from_secs(61);
 
 /// How long a server may take to consent to a stream.

@@ -4,11 +4,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::command::accepted;
-use super::{Error, LINGER, PATIENCE, PING, Protocol, Target, upgrade};
+use super::{Error, LINGER, PING, Protocol, Target, upgrade};
 use crate::mux::{Connection, Gone, Transport};
 use crate::spdy::{Headers, Spdy};
 use crate::websocket::{Side, Tunnel};
@@ -41,7 +42,7 @@ impl PortForward {
             },
         };
         let (connection, driver) = Connection::new(transport, Box::new(Spdy::client()));
-        tokio::spawn(driver.pings(PING, PATIENCE));
+        tokio::spawn(driver.pings(PING, Duration::MAX));
         Ok(PortForward { connection, requests: AtomicU32::new(0) })
     }
 

@@ -83,7 +83,7 @@ async fn request(
 async fn connect(target: &Target) -> Result<Box<dyn Transport>, Error> {
     let failed = |source| Error::Connect { server: target.server(), source };
     let stream = TcpStream::connect(target.address).await.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
+    crate::socket::tune(&stream);
     if target.uri.scheme_str() != Some("https") {
         return Ok(Box::new(stream));
     }

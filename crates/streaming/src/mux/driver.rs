@@ -16,6 +16,10 @@ use super::state::{End, State};
 /// Control frames that may wait for the socket before nothing more is read: whoever sends pings must read the answers.
 const OUTGOING_MAX: usize = 64 * 1024;
 
+/// How often a peer whose pings cannot be read, because nobody takes what it sends, is shown that this side lives:
+/// kubectl gives up after a minute.
+const SIGN: Duration = Duration::from_secs(10);
+
 /// How long a peer that took its leave, or broke the rules, may take to read the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -26,6 +30,8 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     idle: Duration,
     pings: Option<Pings>,
+    /// When the next sign of life is due, while pings are not read.
+    sign: Option<Instant>,
     leaving: Leaving,
     complaint: Option<Malformed>,
 }
@@ -48,7 +54,15 @@ enum Leaving {
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Driver {
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Driver { shared, timer, idle: Duration::MAX, pings: None, leaving: Leaving::Not, complaint: None }
+        Driver {
+            shared,
+            timer,
+            idle: Duration::MAX,
+            pings: None,
+            sign: None,
+            leaving: Leaving::Not,
+            complaint: None,
+        }
     }
 
     /// Ends the connection once nothing has come or gone for so long.
@@ -84,6 +98,16 @@ impl Driver {
                 return true;
             }
             let mut next = leave;
+            if state.stalled.is_some() {
+                let due = *self.sign.get_or_insert(now + SIGN);
+                if due <= now {
+                    state.protocol.alive(&mut state.outgoing);
+                    self.sign = Some(now + SIGN);
+                }
+                next = next.min(self.sign).or(self.sign);
+            } else {
+                self.sign = None;
+            }
             if let Some(pings) = &mut self.pings
                 && state.gone.is_none()
             {

@@ -118,6 +118,9 @@ pub(crate) trait Protocol: Send {
     /// Asks whether the peer is there; it answers with something.
     fn ping(&mut self, out: &mut BytesMut);
 
+    /// Shows, without being asked, that this side is there, if the protocol can.
+    fn alive(&mut self, out: &mut BytesMut);
+
     /// Lets go of what only new streams need.
     fn seal(&mut self);
 

@@ -172,25 +172,33 @@ where
     let (from_pod, to_pod) = tokio::io::split(pod);
     // The output is cut off, not ended, if the pod's side breaks; so it must outlive its relay.
     let mut output = output;
-    let up = relay(input, to_pod);
-    let down = relay(from_pod, &mut output);
+    let up = async { relay(input, to_pod).await.map(|_| ()).map_err(|broken| at(broken, Side::Client)) };
+    let down =
+        async { relay(from_pod, &mut output).await.map(|_| ()).map_err(|broken| at(broken, Side::Server)) };
     let done = if half_closes {
         tokio::try_join!(up, down).map(|_| ())
     } else {
-        tokio::select! { up = up => up.map(|_| ()), down = down => down.map(|_| ()) }
+        tokio::select! { up = up => up, down = down => down }
     };
     match done {
         Ok(()) => {
             let _ = error.shutdown().await;
         }
-        Err(broken) => {
-            let (Broken::Reading(cause) | Broken::Writing(cause)) = broken;
-            fail(error, output, port, &cause.to_string()).await;
-        }
+        // Clients cut off what they are done with; to be told that this went wrong would make kubectl end altogether.
+        Err(None) => output.reset(),
+        Err(Some(cause)) => fail(error, output, port, &cause.to_string()).await,
     }
 }
 
-/// Says what went wrong, and cuts the connection off. Where the client is what broke, nobody hears it.
+/// The error, if the pod's side of a relay broke; none if the client's did. `from` is the side that is read.
+fn at(broken: Broken, from: Side) -> Option<std::io::Error> {
+    match (broken, from) {
+        (Broken::Writing(cause), Side::Client) | (Broken::Reading(cause), Side::Server) => Some(cause),
+        _ => None,
+    }
+}
+
+/// Says what went wrong, and cuts the connection off.
 async fn fail(mut error: crate::Output, data: crate::Output, port: u16, why: &str) {
     let text = BytesMut::from(format!("cannot forward port {port}: {why}").as_bytes());
     let _ = error.write_all(&text).await;

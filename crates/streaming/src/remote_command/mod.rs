@@ -50,8 +50,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Waits until the client has gone: closed, vanished, idle for too long, or told to go because the server ends.
-    /// A handler that runs long beside its streams selects on this; it is never cancelled from outside.
+    /// Waits until the client has gone: closed, vanished, or idle for too long. A handler that runs long beside its streams
+    /// selects on this: when the client goes it is told, not cancelled. It is dropped only with its session, which is at
+    /// the end of the server.
     pub async fn gone(&self) {
         self.gone.wait().await;
     }

@@ -83,8 +83,9 @@ where
 
 /// Polls a connection and the work on it until both are done.
 pub(crate) async fn attend(driver: Driver, work: impl Future<Output = ()>) {
-    // What a peer did wrong is told to the peer, and the work learns that it is gone.
-    let (_, ()) = tokio::join!(driver, work);
+    // The work first: channels must be known before anything is dealt out to them. What a peer did wrong is told to the
+    // peer, and the work learns that it is gone.
+    let ((), _) = tokio::join!(biased; work, driver);
 }
 
 async fn run<H, F>(connection: Connection, version: Version, requested: Requested, limits: Limits, handler: H)
@@ -157,9 +158,8 @@ async fn collect(connection: &Connection, wanted: [bool; 5], found: &mut [Stream
     while found.iter().zip(wanted).any(|(stream, wanted)| wanted && stream.is_none()) {
         let incoming = connection.incoming().await?;
         let kind = incoming.headers.get("streamtype").unwrap_or_default();
-        let slots = KINDS.iter().zip(wanted).zip(found.iter_mut());
-        let slot =
-            slots.filter(|((known, wanted), slot)| **known == kind && *wanted && slot.is_none()).next();
+        let mut slots = KINDS.iter().zip(wanted).zip(found.iter_mut());
+        let slot = slots.find(|((known, wanted), slot)| **known == kind && *wanted && slot.is_none());
         match slot {
             Some((_, slot)) => *slot = Some(connection.accept(incoming.id)),
             None => connection.refuse(incoming.id, Reset::ProtocolError),

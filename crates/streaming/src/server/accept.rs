@@ -103,8 +103,7 @@ async fn accept<R: Runtime>(listener: TcpListener, shared: Arc<Shared<R>>) {
 }
 
 async fn connection<R: Runtime>(stream: TcpStream, shared: &Arc<Shared<R>>) {
-    // Keystrokes are small and must not wait for one another.
-    let _ = stream.set_nodelay(true);
+    crate::socket::tune(&stream);
     match &shared.config.tls {
         None => serve(stream, shared).await,
         Some(tls) => {
@@ -129,7 +128,6 @@ async fn serve<R: Runtime>(
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(HEAD_MAX)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // A client that sends no request, or goes, is its own affair.
@@ -153,7 +151,7 @@ fn answer<R: Runtime>(request: Request<Incoming>, shared: &Arc<Shared<R>>) -> Re
     if !shared.tokens.has(token, fits) {
         return *refuse(
             StatusCode::NOT_FOUND,
-            "this address is not valid: each works once, for a minute; ask for a new one",
+            "address not found: each works once, for a minute; ask for a new one",
         );
     }
     // A request that cannot be served leaves the address valid, for the client may come again with another protocol.

@@ -14,7 +14,7 @@ mod runtime;
 mod sessions;
 mod tokens;
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ impl<R: Runtime> TokenServer<R> {
         let (shared, address) = accept::start(config, runtime).await?;
         let scheme = if shared.config.tls.is_some() { "https" } else { "http" };
         let base = match &shared.config.host {
+            Some(host) if host.parse::<Ipv6Addr>().is_ok() => {
+                format!("{scheme}://[{host}]:{}", address.port())
+            }
             Some(host) => format!("{scheme}://{host}:{}", address.port()),
             None => format!("{scheme}://{address}"),
         };
@@ -85,12 +88,13 @@ impl<R: Runtime> TokenServer<R> {
         self.shared.sessions.count()
     }
 
-    /// Takes no more connections and waits for the sessions to end; those that have not within `grace` are ended, and
-    /// their handlers told that the client is gone.
+    /// Takes no more connections and waits for the sessions to end; those that have not within `grace` are dropped,
+    /// and their handlers with them.
     pub async fn stop(self, grace: Duration) {
         self.shared.sessions.refuse();
         if tokio::time::timeout(grace, self.shared.sessions.ended()).await.is_err() {
             self.shared.sessions.end();
+            self.shared.sessions.ended().await;
         }
     }
 

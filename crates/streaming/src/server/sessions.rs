@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::remote_command::Session;
 
 /// How far a server's end has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
     /// No more connections are taken.
@@ -31,9 +31,7 @@ impl Sessions {
     }
 
     pub(super) fn refuse(&self) {
-        self.phase.send_if_modified(|phase| {
-            std::mem::replace(phase, Phase::Refusing.max_of(*phase)) == Phase::Open
-        });
+        self.phase.send_modify(|phase| *phase = Phase::Refusing.max(*phase));
     }
 
     pub(super) fn end(&self) {
@@ -65,12 +63,6 @@ impl Sessions {
                 () = counted.0.over() => {}
             }
         });
-    }
-}
-
-impl Phase {
-    fn max_of(self, other: Phase) -> Phase {
-        if other > self { other } else { self }
     }
 }
 

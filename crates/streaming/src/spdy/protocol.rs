@@ -184,6 +184,9 @@ impl Protocol for Spdy {
         self.next_ping = self.next_ping.checked_add(2).unwrap_or(self.next_ping % 2 + 2);
     }
 
+    /// Its pings have numbers, and only one that was sent can be answered; no client gives up for want of an answer.
+    fn alive(&mut self, _: &mut BytesMut) {}
+
     fn seal(&mut self) {
         self.parser.seal();
     }
@@ -198,5 +201,123 @@ impl Protocol for Spdy {
         control(out, kind::GOAWAY, 0, 8);
         out.put_u32(self.last_seen);
         out.put_u32(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What one side says.
+    #[derive(Debug, Clone)]
+    enum Say {
+        Open(Vec<(String, String)>),
+        Data(u32, Vec<u8>),
+        End(u32),
+        Reset(u32),
+        Credit(u32, u32),
+        Ping,
+    }
+
+    fn say() -> impl Strategy<Value = Say> {
+        let stream = 1_u32..20;
+        prop_oneof![
+            proptest::collection::vec(("[a-z-]{1,20}", "[ -~]{0,40}"), 0..4).prop_map(Say::Open),
+            (stream.clone(), proptest::collection::vec(any::<u8>(), 1..3000))
+                .prop_map(|(id, bytes)| Say::Data(id, bytes)),
+            stream.clone().prop_map(Say::End),
+            stream.clone().prop_map(Say::Reset),
+            (stream, 1_u32..1000).prop_map(|(id, bytes)| Say::Credit(id, bytes)),
+            Just(Say::Ping),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_heard(says in proptest::collection::vec(say(), 0..20), piece in 1_usize..5000) {
+            let (mut client, mut out) = (Spdy::client(), BytesMut::new());
+            let mut expected = Heard::default();
+            for say in says {
+                match say {
+                    Say::Open(mut pairs) => {
+                        pairs.sort();
+                        pairs.dedup_by(|a, b| a.0 == b.0);
+                        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                        let headers = Headers::new(&pairs);
+                        let stream = client.open(&headers, &mut out);
+                        expected.push(format!("open {stream} {headers:?}"));
+                    }
+                    Say::Data(stream, bytes) => {
+                        let Framing::Plain(header) = client.data(stream, &bytes, &mut out) else { unreachable!() };
+                        out.put_slice(header.as_slice());
+                        out.put_slice(&bytes);
+                        expected.data(stream, &bytes);
+                    }
+                    Say::End(stream) => {
+                        client.end(stream, &mut out);
+                        expected.push(format!("end {stream}"));
+                    }
+                    Say::Reset(stream) => {
+                        client.reset(stream, Reset::Cancel, &mut out);
+                        expected.push(format!("reset {stream} 5"));
+                    }
+                    Say::Credit(stream, bytes) => {
+                        client.credit(stream, bytes, &mut out);
+                        expected.push(format!("credit {stream} {bytes}"));
+                    }
+                    Say::Ping => {
+                        client.ping(&mut out);
+                        expected.push("ping".to_owned());
+                    }
+                }
+            }
+            prop_assert_eq!(hear(&out, piece), expected);
+        }
+    }
+
+    /// What was said or heard: pieces of a stream that follow each other are one.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Heard(Vec<(String, Vec<u8>)>);
+
+    impl Heard {
+        fn push(&mut self, what: String) {
+            self.0.push((what, Vec::new()));
+        }
+
+        fn data(&mut self, stream: u32, bytes: &[u8]) {
+            let what = format!("data {stream}");
+            match self.0.last_mut() {
+                Some((last, so_far)) if *last == what => so_far.extend(bytes),
+                _ => self.0.push((what, bytes.to_vec())),
+            }
+        }
+    }
+
+    /// What a parser makes of bytes that come in pieces.
+    fn hear(bytes: &[u8], piece: usize) -> Heard {
+        let (mut parser, mut heard) = (Parser::new(), Heard::default());
+        for mut piece in bytes.chunks(piece) {
+            while !piece.is_empty() {
+                match parser.next(&mut piece).expect("frames") {
+                    None => {}
+                    Some(Frame::Data { stream, bytes: [], fin: true }) => heard.push(format!("end {stream}")),
+                    Some(Frame::Data { stream, bytes, .. }) => heard.data(stream, bytes),
+                    Some(Frame::SynStream { stream, headers, .. }) => {
+                        heard.push(format!("open {stream} {:?}", headers.expect("read")));
+                    }
+                    Some(Frame::RstStream { stream, status }) => {
+                        heard.push(format!("reset {stream} {status}"))
+                    }
+                    Some(Frame::WindowUpdate { stream, bytes }) => {
+                        heard.push(format!("credit {stream} {bytes}"))
+                    }
+                    Some(Frame::Ping { .. }) => heard.push("ping".to_owned()),
+                    Some(other) => panic!("nobody said {other:?}"),
+                }
+            }
+        }
+        heard
     }
 }

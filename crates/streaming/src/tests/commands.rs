@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
+use super::malformed::{WEBSOCKET, raw};
 use super::*;
 use crate::client::Protocol;
 use crate::remote_command::TerminalSize;
@@ -85,6 +86,23 @@ async fn input_ends_and_output_goes_on() {
         assert!(received == sent, "{way:?}: {} of {} bytes", received.len(), sent.len());
         assert_eq!(within(command.wait()).await.expect("success"), Exit::SUCCESS);
     }
+}
+
+#[tokio::test]
+async fn input_that_comes_with_the_request_is_not_lost() {
+    let server = server().await;
+    let act = work(|mut streams: RemoteCommand| async move {
+        let read = all(&mut streams.stdin).await;
+        say(&mut streams.stdout, &read).await;
+        Ok(Exit(0))
+    });
+    let url = server.exec(act, requested(true, true, false, false)).expect("an address");
+    // "hi" on channel 0, and its end.
+    let frames = [0x82, 0x83, 0, 0, 0, 0, 0, b'h', b'i', 0x82, 0x82, 0, 0, 0, 0, 255, 0];
+    let mut socket = raw(&server, &url, WEBSOCKET, &frames).await;
+    let mut answer = [0; 8];
+    within(socket.read_exact(&mut answer)).await.expect("an answer");
+    assert_eq!(answer, [0x82, 1, 1, 0x82, 3, 1, b'h', b'i']);
 }
 
 #[tokio::test]
@@ -210,10 +228,10 @@ async fn a_client_that_goes_is_told_of() {
         drop(command);
         let (wrote, read) = within(told).await.expect("told");
         assert_eq!(wrote, std::io::ErrorKind::BrokenPipe, "{way:?}");
-        match read {
-            // A WebSocket's farewell is an end of input, the only one that version 4 has; SPDY's is not.
-            Ok(0) => assert!(matches!(way, Way::WebSocket(_)), "{way:?}"),
-            Err(std::io::ErrorKind::ConnectionReset) | Ok(_) | Err(_) => {}
+        // A WebSocket's farewell is an end of input, the only one that version 4 has; SPDY's is not.
+        match way {
+            Way::Spdy(_) => assert_eq!(read, Err(std::io::ErrorKind::ConnectionReset), "{way:?}"),
+            Way::WebSocket(_) => assert_eq!(read, Ok(0), "{way:?}"),
         }
     }
     within(async {

@@ -4,23 +4,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// A session with a client that writes what it likes: the socket, after the answer's head.
-async fn raw(server: &TokenServer<Rig>, url: &str, upgrade: &str) -> TcpStream {
+/// A session with a client that writes what it likes, `more` right behind its request: the socket, after the answer's head.
+pub(super) async fn raw(server: &TokenServer<Rig>, url: &str, upgrade: &str, more: &[u8]) -> TcpStream {
     let path = url.splitn(4, '/').nth(3).expect("a path");
     let mut stream = TcpStream::connect(server.address()).await.expect("a connection");
     let head = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n{upgrade}\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&[head.as_bytes(), more].concat()).await.expect("sent");
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(within(stream.read_u8()).await.expect("an answer"));
     }
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    let answer = String::from_utf8_lossy(&answer).to_lowercase();
+    // Go finds no upgrade in a 101 that also says "close".
+    assert!(answer.starts_with("http/1.1 101") && !answer.contains("close"), "{answer}");
     stream
 }
 
-const SPDY: &str = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io";
-const PORTS: &str = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io";
-const WEBSOCKET: &str = "Upgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: v5.channel.k8s.io";
+pub(super) const SPDY: &str = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io";
+pub(super) const PORTS: &str = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io";
+pub(super) const WEBSOCKET: &str = "Upgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: v5.channel.k8s.io";
 
 /// What the server says until it hangs up.
 async fn last_words(mut stream: TcpStream) -> Vec<u8> {
@@ -60,7 +62,7 @@ async fn spdy_that_is_none_is_said_goodbye_to() {
             } else {
                 server.port_forward((), vec![]).expect("an address")
             };
-            let mut stream = raw(&server, &url, upgrade).await;
+            let mut stream = raw(&server, &url, upgrade, &[]).await;
             stream.write_all(bytes).await.expect("sent");
             let words = last_words(stream).await;
             assert!(words.ends_with(&goaway), "{bytes:x?}: {words:x?}");
@@ -79,7 +81,7 @@ async fn a_websocket_that_is_none_is_said_goodbye_to() {
         &[0x82, 0x81, 0, 0, 0, 0, 255],
     ] {
         let (url, told) = exec(&server).await;
-        let mut stream = raw(&server, &url, WEBSOCKET).await;
+        let mut stream = raw(&server, &url, WEBSOCKET, &[]).await;
         stream.write_all(bytes).await.expect("sent");
         let words = last_words(stream).await;
         // The greeting, and a farewell of code 1002 with a reason.
@@ -93,7 +95,7 @@ async fn a_websocket_that_is_none_is_said_goodbye_to() {
 async fn streams_that_do_not_come_are_not_waited_for_long() {
     let server = server_with(Limits { create: Duration::from_millis(100), ..Limits::default() }).await;
     let (url, _) = exec(&server).await;
-    let stream = raw(&server, &url, SPDY).await;
+    let stream = raw(&server, &url, SPDY, &[]).await;
     let words = last_words(stream).await;
     assert!(words.ends_with(&[0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]), "{words:x?}");
 }
@@ -117,7 +119,7 @@ async fn what_is_missing_is_said_on_the_error_stream() {
 async fn pings_are_answered_and_a_peer_that_floods_them_is_not_read() {
     let server = server().await;
     let (url, told) = exec(&server).await;
-    let mut stream = raw(&server, &url, WEBSOCKET).await;
+    let mut stream = raw(&server, &url, WEBSOCKET, &[]).await;
     stream.write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i']).await.expect("sent");
     let mut answer = [0; 7];
     within(stream.read_exact(&mut answer)).await.expect("an answer");

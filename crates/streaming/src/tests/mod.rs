@@ -5,6 +5,7 @@ mod malformed;
 mod many;
 mod ports;
 mod tokens;
+mod windows;
 
 use std::pin::Pin;
 use std::sync::Arc;

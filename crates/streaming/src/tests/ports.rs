@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::malformed::{PORTS, raw};
 use super::*;
 use crate::client::{PortForward, Protocol};
 
@@ -162,4 +163,39 @@ async fn the_pod_is_let_go_when_the_client_goes() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_may_cut_off_what_it_is_done_with() {
+    use crate::mux::Protocol as _;
+    use crate::spdy::{Frame, Headers, Parser, Spdy};
+
+    // As client-go does: to be told that it went wrong makes it end the whole port-forward.
+    let server = server().await;
+    let port =
+        pod(|mut stream: TcpStream| async move { while stream.write_all(&[7; 1000]).await.is_ok() {} }).await;
+    let url = server.port_forward((), Vec::new()).expect("an address");
+    let (mut spdy, mut out) = (Spdy::client(), bytes::BytesMut::new());
+    for kind in ["error", "data"] {
+        let port = port.to_string();
+        spdy.open(&Headers::new(&[("streamType", kind), ("port", &port), ("requestID", "0")]), &mut out);
+    }
+    let mut socket = raw(&server, &url, PORTS, &out).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    out.clear();
+    spdy.reset(3, crate::mux::Reset::Cancel, &mut out);
+    socket.write_all(&out).await.expect("sent");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    out.clear();
+    spdy.bye(&mut out);
+    socket.write_all(&out).await.expect("sent");
+    let mut answer = Vec::new();
+    within(socket.read_to_end(&mut answer)).await.expect("an answer");
+    let (mut parser, mut rest) = (Parser::new(), answer.as_slice());
+    parser.seal();
+    while let Some(frame) = parser.next(&mut rest).expect("frames") {
+        if let Frame::Data { stream: 1, bytes, .. } = frame {
+            assert_eq!(bytes, b"", "nothing is said on the error stream");
+        }
+    }
 }

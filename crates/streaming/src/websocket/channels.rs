@@ -192,6 +192,11 @@ impl Protocol for Channels {
         frame::write(self.side, opcode::PING, &[], out);
     }
 
+    /// An answer to no ping (RFC 6455, 5.5.3).
+    fn alive(&mut self, out: &mut BytesMut) {
+        frame::write(self.side, opcode::PONG, &[], out);
+    }
+
     fn seal(&mut self) {}
 
     fn bye(&mut self, out: &mut BytesMut) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shim::protocol::{CREATE, Code, ContainerRequest, CreateRequest, DELETE, Rootfs, START, Started};
 
-use super::Container;
+use super::{Container, spec};
 use crate::contract::Error;
 use crate::contract::v1::ContainerState;
 use crate::plugin::clock;
@@ -40,6 +40,8 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
     }
     let pod = node.state.pod(&container.record.pod)?;
     let shim = pod.shim()?;
+    // It may have ended since this container was made.
+    spec::target(node, &pod, &container.record.config)?;
     let which = ContainerRequest { container: id.to_owned() };
     let started = match shim.call(&CREATE, &request(node, &pod, container)?).await {
         Ok(created) => {

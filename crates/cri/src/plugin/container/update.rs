@@ -1,5 +1,7 @@
 //! UpdateContainerResources: other limits, for a container that runs or will.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use shim::protocol::{UPDATE, UpdateRequest};
@@ -8,6 +10,9 @@ use super::spec;
 use crate::contract::Error;
 use crate::contract::v1::{ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest};
 use crate::plugin::node::{Node, blocking};
+
+/// What procfs says of a process that ends while it is looked at.
+const GONE: i32 = rustix::io::Errno::SRCH.raw_os_error();
 
 impl Node {
     /// Changes a container's limits; what the request does not set stays.
@@ -18,7 +23,9 @@ impl Node {
         let container = self.state.container(&request.container_id)?;
         let Some(asked) = request.linux else { return Ok(()) };
         let _turn = container.turn.lock().await;
-        let merged = merge(container.resources().unwrap_or_default(), &asked);
+        let old = container.resources().unwrap_or_default();
+        let old_score = old.oom_score_adj;
+        let merged = merge(old, &asked);
         let limits = spec::resources(&merged, "linux")?;
         let bytes = serde_json::to_vec(&limits.resources)
             .map_err(|e| Error::internal(format!("cannot write the limits: {e}")))?;
@@ -28,6 +35,11 @@ impl Node {
                 let update = UpdateRequest { container: container.id().to_owned(), resources: bytes };
                 let answer = shim.call(&UPDATE, &update).await?;
                 self.warn(container.id(), &answer.warnings);
+                if limits.oom_score_adj != i32::try_from(old_score).unwrap_or_default() {
+                    let cgroup = container.cgroup();
+                    let warning = blocking(move || set_oom_score(&cgroup, limits.oom_score_adj)).await?;
+                    self.warn(container.id(), warning.as_slice());
+                }
             }
             // It is started with them.
             ContainerState::ContainerCreated => {
@@ -46,6 +58,21 @@ impl Node {
     }
 }
 
+/// Gives the score to every process of a cgroup; it is no limit of the cgroup's. One that may not be lowered (that takes
+/// CAP_SYS_RESOURCE) is a warning, as at the start.
+fn set_oom_score(cgroup: &Path, score: i32) -> Result<Option<String>, Error> {
+    let mut warning = None;
+    for pid in kernel::cgroup::Cgroup::at(cgroup)?.pids()? {
+        match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+            Ok(()) => {}
+            // It has ended meanwhile.
+            Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(GONE) => {}
+            Err(e) => warning = Some(format!("linux.oom_score_adj {score} is not in force: {e}")),
+        }
+    }
+    Ok(warning)
+}
+
 /// `old`, with what `new` sets.
 fn merge(old: LinuxContainerResources, new: &LinuxContainerResources) -> LinuxContainerResources {
     fn number(new: i64, old: i64) -> i64 {
@@ -61,7 +88,11 @@ fn merge(old: LinuxContainerResources, new: &LinuxContainerResources) -> LinuxCo
         cpu_quota: number(new.cpu_quota, old.cpu_quota),
         cpu_shares: number(new.cpu_shares, old.cpu_shares),
         memory_limit_in_bytes: number(new.memory_limit_in_bytes, old.memory_limit_in_bytes),
-        memory_swap_limit_in_bytes: number(new.memory_swap_limit_in_bytes, old.memory_swap_limit_in_bytes),
+        memory_swap_limit_in_bytes: match (new.memory_limit_in_bytes, new.memory_swap_limit_in_bytes) {
+            // Without swap before, without swap now.
+            (limit @ 1.., 0) if old.memory_swap_limit_in_bytes == old.memory_limit_in_bytes => limit,
+            (_, swap) => number(swap, old.memory_swap_limit_in_bytes),
+        },
         oom_score_adj: number(new.oom_score_adj, old.oom_score_adj),
         cpuset_cpus: text(&new.cpuset_cpus, old.cpuset_cpus),
         cpuset_mems: text(&new.cpuset_mems, old.cpuset_mems),
@@ -77,6 +108,20 @@ fn merge(old: LinuxContainerResources, new: &LinuxContainerResources) -> LinuxCo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_memory_without_swap_takes_that_of_swap_along() {
+        let limits = |memory, swap| LinuxContainerResources {
+            memory_limit_in_bytes: memory,
+            memory_swap_limit_in_bytes: swap,
+            ..LinuxContainerResources::default()
+        };
+        let swap = |old, new| merge(old, &new).memory_swap_limit_in_bytes;
+        assert_eq!(swap(limits(64, 64), limits(128, 0)), 128);
+        assert_eq!(swap(limits(64, 100), limits(80, 0)), 100);
+        assert_eq!(swap(limits(64, 64), limits(128, 256)), 256);
+        assert_eq!(swap(limits(64, 64), limits(0, 0)), 64);
+    }
 
     #[test]
     fn only_what_is_set_changes() {

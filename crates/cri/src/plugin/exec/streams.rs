@@ -1,7 +1,9 @@
 //! Exec, Attach and PortForward: a URL, and what happens when somebody comes there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use oci_runtime::contract::ConsoleSize;
 use prost::Message;
 use shim::protocol::{
     ATTACH, AttachRequest, EXEC, ExecRequest, Exited, Input, KILL, KillRequest, Output, Size,
@@ -17,6 +19,9 @@ use super::super::pod::is_host;
 use super::super::shims::{Connection, Event, Stream};
 use super::super::{exec, ids};
 use crate::contract::{Error, v1};
+
+/// How long a client with a terminal may take to say its size before the program begins without.
+const FIRST_SIZE: Duration = Duration::from_millis(200);
 
 /// The streaming server of a node.
 pub(crate) struct Streams {
@@ -116,12 +121,19 @@ impl Runtime for Handler {
     type PortForward = String;
     type Connection = TcpStream;
 
-    async fn exec(&self, call: ExecCall, streams: RemoteCommand) -> Result<Exit, Failure> {
+    async fn exec(&self, call: ExecCall, mut streams: RemoteCommand) -> Result<Exit, Failure> {
         let node = &self.node;
         let container = node.state.container(&call.container)?;
+        // A client with a terminal says its size at once: a program is to see it from its beginning.
+        let size = match &mut streams.resize {
+            Some(sizes) if call.tty => tokio::time::timeout(FIRST_SIZE, sizes.next()).await.ok().flatten(),
+            _ => None,
+        };
         let (reader, target) = (Arc::clone(node), Arc::clone(&container));
         let process = blocking(move || {
             let mut process = exec::process(&reader, &target, call.command, call.tty)?;
+            process.console_size =
+                size.map(|size| ConsoleSize { height: size.height.into(), width: size.width.into() });
             if call.tty && !process.env.iter().any(|word| word.starts_with("TERM=")) {
                 process.env.push("TERM=xterm".into());
             }

@@ -1,6 +1,6 @@
 //! PullImage: one download for all who ask for the same, as long as one of them waits.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,21 +9,29 @@ use oci_image::reference::Reference;
 use oci_image::registry::client::{self, Client, Patience};
 use oci_image::registry::credentials::{Credential, CredentialFiles};
 use oci_image::store::Store;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::failure;
 use crate::contract::Error;
 use crate::plugin::config;
 
+/// After the last pull: another may follow at once.
+const SOON: Duration = Duration::from_millis(500);
+/// For so long connections and tokens are kept for the next pull.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// Pulls that run.
 #[derive(Debug)]
 pub(super) struct Pulls {
     store: Arc<Store>,
-    client: Client,
+    config: config::Images,
+    /// While it lives, connections to registries and tokens of theirs are kept.
+    client: Mutex<Option<Client>>,
     /// How many may run at once; without it, any number.
     slots: Option<Arc<Semaphore>>,
-    progress_within: Duration,
     running: Mutex<Vec<Arc<Running>>>,
+    /// How many have been begun, ever.
+    begun: AtomicU64,
 }
 
 /// What is pulled, and as whom.
@@ -89,14 +97,20 @@ impl Pulls {
             0 => None,
             some => Some(Arc::new(Semaphore::new(some))),
         };
-        let progress_within = Duration::from_secs(config.pull_progress_timeout);
         Self {
             store,
-            client: client(config, progress_within),
+            config: config.clone(),
+            client: Mutex::default(),
             slots,
-            progress_within,
             running: Mutex::default(),
+            begun: AtomicU64::new(0),
         }
+    }
+
+    /// The client, made anew if none is kept.
+    fn client(&self) -> Client {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.get_or_insert_with(|| new_client(&self.config)).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
@@ -129,6 +143,7 @@ impl Pulls {
         });
         all.push(Arc::clone(&running));
         drop(all);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(Arc::clone(self).run(Arc::clone(&running)));
         running
     }
@@ -146,32 +161,69 @@ impl Pulls {
             running.cancel();
             return;
         }
-        let (pulls, pulled) = (Arc::clone(&self), Arc::clone(&running));
-        let outcome = tokio::task::spawn_blocking(move || pulls.pull_now(&pulled)).await;
+        let outcome = Arc::clone(&self).pull_on_a_thread(Arc::clone(&running)).await;
         self.lock().retain(|other| !Arc::ptr_eq(other, &running));
         running.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        running.outcome.send_replace(Some(outcome.unwrap_or_else(|_| Err(a_bug()))));
+        running.outcome.send_replace(Some(outcome));
+        self.rest().await;
+    }
+
+    /// Lets go of what pulls have left in this process, if none runs: of memory soon, of connections after a while.
+    async fn rest(&self) {
+        let begun = self.begun.load(Ordering::Relaxed);
+        let resting = || self.lock().is_empty() && self.begun.load(Ordering::Relaxed) == begun;
+        for wait in [SOON, IDLE] {
+            tokio::time::sleep(wait).await;
+            if !resting() {
+                return;
+            }
+            if wait == IDLE {
+                self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+            // Whoever waited has been answered; a thread that cannot be had now is no loss.
+            let _ = tokio::task::spawn_blocking(kernel::memory::give_back).await;
+        }
+    }
+
+    /// On a thread of its own: one of the runtime's would keep the process from ending while a registry is silent.
+    async fn pull_on_a_thread(self: Arc<Self>, running: Arc<Running>) -> Outcome {
+        let (ended, outcome) = oneshot::channel();
+        let work = move || {
+            // Nobody takes it where the node has ended meanwhile.
+            let _ = ended.send(self.pull_now(&running));
+        };
+        let thread = std::thread::Builder::new().name("pull".into()).spawn(work);
+        thread.map_err(|e| Error::internal(format!("cannot start a thread to pull with: {e}")))?;
+        outcome.await.unwrap_or_else(|_| Err(a_bug()))
     }
 
     fn pull_now(&self, running: &Running) -> Outcome {
         let Wanted { reference, credential } = &running.wanted;
         let name = reference.to_string();
         let client = match credential {
-            Some(credential) => self.client.with_credential(credential.clone()),
-            None => self.client.clone(),
+            Some(credential) => self.client().with_credential(credential.clone()),
+            None => self.client(),
         };
         let source = client.source(reference).map_err(|e| failure::of_registry(&name, &e))?;
-        let options =
-            Options { progress_within: self.progress_within, keep_replaced: true, ..Options::default() };
+        let progress_within = progress_within(&self.config);
+        let options = Options { progress_within, keep_replaced: true, ..Options::default() };
         let report = pull(&self.store, &name, &source, &options, running);
         report.map(|report| report.id.to_string()).map_err(|e| failure::of_pull(&name, &e))
     }
 }
 
-fn client(config: &config::Images, progress_within: Duration) -> Client {
+/// How long a pull may go without getting on.
+fn progress_within(config: &config::Images) -> Duration {
+    match config.pull_progress_timeout {
+        0 => Duration::MAX,
+        seconds => Duration::from_secs(seconds),
+    }
+}
+
+fn new_client(config: &config::Images) -> Client {
     // One try gets half of the time, so that there is another.
-    let usual = Patience::default();
-    let [headers, stall] = [usual.headers, usual.stall].map(|time| time.min(progress_within / 2));
+    let (usual, most) = (Patience::default(), progress_within(config) / 2);
+    let [headers, stall] = [usual.headers, usual.stall].map(|time| time.min(most));
     let credentials = config.auth_file.as_deref().map(CredentialFiles::at).unwrap_or_default();
     Client::new(client::Config {
         hosts_dirs: config.hosts_dirs.clone(),

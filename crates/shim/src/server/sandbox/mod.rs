@@ -19,7 +19,7 @@ use super::waiting::Source;
 use crate::protocol::{Code, Empty, SandboxReply, SandboxRequest};
 
 /// What makes a shim a pod's.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pod {
     /// The first process of its PID namespace, which it ends with.
     pub(super) init: Option<Child>,
@@ -83,7 +83,8 @@ impl Server {
             drop(kernel::process::signal(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL));
             drop(init.wait());
         }
-        self.sources.retain(|_, r| matches!(r.source, Source::Listener | Source::Connection(_)));
+        let told = |s: &Source| matches!(s, Source::Listener | Source::Connection(_) | Source::Publisher);
+        self.sources.retain(|_, r| told(&r.source));
         self.shutdown = true;
         self.leave();
         now(&Empty {})

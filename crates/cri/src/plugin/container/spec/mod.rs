@@ -34,7 +34,7 @@ pub(crate) use resources::{replace_resources, resources};
 use super::record::User;
 use crate::contract::Error;
 use crate::contract::v1::{
-    ContainerConfig, ContainerState, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, Signal,
+    ContainerConfig, ContainerState, LinuxContainerSecurityContext, NamespaceMode, Signal,
 };
 use crate::plugin::cdi;
 use crate::plugin::images::ForContainer;
@@ -144,7 +144,7 @@ pub(crate) fn build(wishes: &Wishes<'_>) -> Result<Built, Error> {
         network: node.place.netns(pod.id()),
         held: pod.record.namespaces.clone(),
     };
-    let target = options.map_or(Ok(None), |options| target(node, pod, options))?;
+    let target = target(node, pod, config)?;
     let layout = kernel::cgroup::layout()?;
     namespaces::fill(linux, &shared, options, target, security.privileged, layout)?;
     let found = cdi::resolve(&cdi::names(config), &cdi::dirs())?;
@@ -243,7 +243,11 @@ fn paths(
 }
 
 /// The PID of the container whose processes are to be shared: one of this pod that runs.
-fn target(node: &Node, pod: &Pod, options: &NamespaceOption) -> Result<Option<i32>, Error> {
+pub(crate) fn target(node: &Node, pod: &Pod, config: &ContainerConfig) -> Result<Option<i32>, Error> {
+    let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let Some(options) = security.and_then(|security| security.namespace_options.as_ref()) else {
+        return Ok(None);
+    };
     if options.pid() != NamespaceMode::Target || options.target_id.is_empty() {
         return Ok(None);
     }

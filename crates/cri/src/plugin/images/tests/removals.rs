@@ -29,7 +29,10 @@ async fn any_name_takes_all_names() {
             // It is gone, which is what was asked for.
             rig.images.remove(name).await.unwrap();
         }
-        assert_eq!(rig.list().await.into_iter().map(|i| i.id).collect::<Vec<_>>(), [other.clone()]);
+        assert_eq!(
+            rig.list().await.into_iter().map(|i| i.id).collect::<Vec<_>>(),
+            std::slice::from_ref(&other)
+        );
     }
 }
 

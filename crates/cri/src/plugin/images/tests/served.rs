@@ -55,7 +55,8 @@ async fn every_call_answers() {
         assert_eq!(client.image_status(status).await.unwrap().image, None);
         let error = client.remove_image(RemoveImageRequest::default()).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
-        assert_eq!(client.image_status(ImageStatusRequest::default()).await.unwrap().image, None);
+        let nothing = ImageStatusRequest { image: spec("nothing:1"), verbose: false };
+        assert_eq!(client.image_status(nothing).await.unwrap().image, None);
     })
     .await;
 }

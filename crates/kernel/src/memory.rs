@@ -1,0 +1,42 @@
+//! This process's memory.
+
+/// Gives pages that the allocator holds free back to the kernel.
+///
+/// glibc keeps what threads have freed in arenas of theirs, after their end too: a process that lives long and works in
+/// bursts does this after one. It walks all free memory of the process, which takes a millisecond for some megabytes.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: takes the allocator's own locks and touches nothing that is allocated.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kilobytes of memory that no file stands behind.
+    fn anonymous() -> u64 {
+        let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+        let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn what_a_thread_freed_goes_back() {
+        // Pieces so small that the allocator keeps them when they are freed, and every second one stays: so nothing goes
+        // back that is not asked back.
+        let burst = || {
+            let pieces: Vec<Vec<u8>> = (0..4000).map(|_| vec![1; 16 << 10]).collect();
+            pieces.into_iter().step_by(2).collect::<Vec<_>>()
+        };
+        let kept = std::thread::spawn(burst).join().unwrap();
+        let before = anonymous();
+        give_back();
+        let after = anonymous();
+        assert!(kept.iter().all(|piece| piece.iter().all(|byte| *byte == 1)));
+        // Of 64,000 kB half are kept.
+        assert!(before > 60_000 && after + 20_000 < before, "{before} kB before, {after} kB after");
+    }
+}
