@@ -16,7 +16,17 @@ use crate::{Result, packages};
 const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim"];
 
 /// What the tests look at their work with.
-const PROGRAMS: &[&str] = &["ip", "nft", "dbus-daemon", "apparmor_parser"];
+const PROGRAMS: &[&str] = &["ip", "bridge", "tc", "nft", "dnsmasq", "dbus-daemon", "apparmor_parser"];
+
+/// Tests that are passed over where programs of others may be missing, and what those are called that want this kernel too:
+/// its initramfs has the programs.
+const WITH_PROGRAMS: &[(&str, &str)] = &[(MATRIX, "what_not_every_kernel_has"), ("cni-dhcp", "on_a_parent")];
+/// The tests that compare our CNI plugins with the reference's, and where those are on both sides.
+const MATRIX: &str = "cni-matrix";
+const REFERENCE: &str = "/usr/lib/cni";
+/// More of the reference's plugins, as in `crates/cni/tests/matrix`.
+const NEWER: &str = "SEXTANT_CNI_REFERENCE";
+const NEWER_INSIDE: &str = "/newer";
 
 /// Test programs that only a systemd can be shown to.
 const SYSTEMD_TESTS: &[(&str, &str)] = &[("oci-runtime", "systemd"), ("shim", "systemd")];
@@ -94,6 +104,9 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         for name in PROGRAMS {
             contents.host_program(name)?;
         }
+        if built.names.iter().any(|name| name == MATRIX) {
+            add_references(&mut contents, place.path())?;
+        }
         contents.write(&initramfs)?;
     }
     guest.append = format!("{} apparmor=1 security=apparmor {}", guest.append, vm.append);
@@ -115,6 +128,21 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         }
     }
     Ok(count)
+}
+
+/// The reference's CNI plugins: Debian's, and newer ones if there are some.
+fn add_references(contents: &mut Initramfs, scratch: &Path) -> Result<()> {
+    let newer = std::env::var_os(NEWER).map(PathBuf::from);
+    for (from, to) in [(Some(REFERENCE.into()), REFERENCE), (newer, NEWER_INSIDE)] {
+        for entry in from.iter().flat_map(std::fs::read_dir).flatten() {
+            let file = entry?.path();
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let stripped = scratch.join(format!("{}-{name}", to.trim_start_matches('/').replace('/', "-")));
+            quiet(Command::new("strip").arg("-o").arg(&stripped).arg(&file))?;
+            contents.linked_program(&format!("{}/{name}", to.trim_start_matches('/')), &stripped);
+        }
+    }
+    Ok(())
 }
 
 /// Builds the crates' test programs and copies them, without what only a debugger reads, into `dir`.
@@ -168,6 +196,9 @@ struct Tests {
     programs: Vec<(String, String)>,
 }
 
+/// Remembers that the program before it failed.
+const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";
+
 /// What the guest runs: every test program, whatever came of the one before.
 fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
     let mut script = String::from(
@@ -186,7 +217,17 @@ fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
         script.push_str(&format!(
             "echo '# {name}'; {{ /tests/{name} {args} || echo $? >/tmp/failed; }} 2>&1 | cat\n"
         ));
-        script.push_str("[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n");
+        script.push_str(FAILED);
+    }
+    // The guest's kernel has every kind of link: none may be missing.
+    let newer = std::env::var_os(NEWER).map(|_| format!("{NEWER}={NEWER_INSIDE}")).unwrap_or_default();
+    for (name, filter) in
+        WITH_PROGRAMS.iter().filter(|(name, _)| !systemd && tests.names.iter().any(|n| n == name))
+    {
+        script.push_str(&format!(
+            "echo '# {name}, {filter}'; {{ SEXTANT_CNI_ALL_KINDS=1 {newer} /tests/{name} {filter} --ignored --nocapture \
+             || echo $? >/tmp/failed; }} 2>&1 | cat\n{FAILED}"
+        ));
     }
     script.push_str("exit $failed\n");
     script

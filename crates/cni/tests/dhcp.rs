@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kernel::netlink::{
-    Address, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socket, addresses, link_by_name,
+    Address, Batch, IpvlanMode, Kind, NewLink, Peer, Protocol, SetLink, Socket, addresses, link_by_name,
 };
 use programs::{Program, ours};
 use rig::Netns;
@@ -51,10 +51,15 @@ fn within(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// A cable from the server's link `name` to `eth0` of a new container.
 fn container(server: &Netns, name: &str) -> Netns {
+    cable(server, name, "eth0")
+}
+
+/// A cable from the server's link `name` to the link `end` of a new namespace.
+fn cable(server: &Netns, name: &str, end: &str) -> Netns {
     let container = Netns::new();
     server.run(|| {
         let mut socket = Socket::open(Protocol::Route).unwrap();
-        let peer = Peer { name: "eth0", mac: None, mtu: None, netns: Some(container.fd().as_fd()) };
+        let peer = Peer { name: end, mac: None, mtu: None, netns: Some(container.fd().as_fd()) };
         let bridge = link_by_name(&mut socket, "br0").unwrap().map(|bridge| bridge.index);
         let mut batch = Batch::new();
         batch.add_link(&NewLink { up: true, master: bridge, ..NewLink::new(name, Kind::Veth { peer }) });
@@ -345,6 +350,106 @@ fn a_bridge_asks_for_addresses_over_its_cable_and_gives_them_back_over_it() {
     site.server.run(|| bridge.call("DEL", "pod", &netns, &conf)).unwrap();
     eventually("it is released", || site.log("DHCPRELEASE(") == 1);
     site.server.run(|| bridge.call("DEL", "pod", "", &conf)).unwrap();
+}
+
+/// Puts the VLAN 5 of the server's end of a cable on the bridge, instead of that end itself.
+fn plug_in_vlan(server: &Netns, name: &str) {
+    server.run(|| {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let end = link_by_name(&mut socket, name).unwrap().unwrap();
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::index(end.index).master(0));
+        let kind = Kind::Vlan { parent: end.index, id: 5 };
+        batch.add_link(&NewLink { up: true, master: end.master, ..NewLink::new("tagged", kind) });
+        socket.run(&batch).unwrap();
+    });
+}
+
+/// ADD, CHECK and DEL of a plugin that makes a link on `uplink`, with DHCP over that link.
+fn leases_over_a_link_on_a_parent(kind: &'static str, vlan: Option<u16>) {
+    let site = Site::new(&["-O", "3,10.9.0.1"]);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sextant-cni"), site.dir.path().join("dhcp")).unwrap();
+    let host = cable(&site.server, "veth1", "uplink");
+    host.run(|| {
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::named("uplink").up(true));
+        Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
+    });
+    if vlan.is_some() {
+        plug_in_vlan(&site.server, "veth1");
+    }
+    let program = Program { others: site.dir.path().into(), ..ours(kind) };
+    let mut conf = site.conf(json!({}));
+    conf["master"] = json!("uplink");
+    conf["vlanId"] = json!(vlan);
+    // Twice: the one address that there is comes back.
+    for round in 1..=2 {
+        let pod = Netns::new();
+        let netns = pod.path().display().to_string();
+        let call =
+            |verb: &str, netns: &str, conf: &Value| host.run(|| program.call(verb, "pod", netns, conf));
+        let result = call("ADD", &netns, &conf).unwrap();
+        assert_eq!(
+            result["ips"],
+            json!([{ "address": "10.9.0.5/24", "gateway": "10.9.0.1", "interface": 0 }])
+        );
+        pod.run(|| {
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            let link = link_by_name(&mut socket, "eth0").unwrap().unwrap();
+            assert_eq!((link.kind.as_str(), link.is_up()), (kind, true));
+            let there = addresses(&mut socket, Some(link.index)).unwrap();
+            assert!(there.iter().any(|a| a.net == "10.9.0.5/24".parse().unwrap()), "{there:?}");
+            let socket = std::net::UdpSocket::bind("10.9.0.5:0").unwrap();
+            socket.send_to(b"?", "10.9.0.1:9").unwrap();
+        });
+        let mut checked = conf.clone();
+        checked["prevResult"] = result;
+        call("CHECK", &netns, &checked).unwrap();
+        call("DEL", &netns, &conf).unwrap();
+        eventually("it is released", || site.log("DHCPRELEASE(") == round);
+        assert!(
+            pod.run(|| link_by_name(&mut Socket::open(Protocol::Route).unwrap(), "eth0").unwrap().is_none())
+        );
+        assert_eq!(site.kept().len(), 0);
+        call("DEL", "", &conf).unwrap();
+    }
+}
+
+/// Says so if the kernel has no such links.
+fn has_kind(kind: fn(u32) -> Kind<'static>, test: &str) -> bool {
+    let netns = Netns::new();
+    netns.run(|| {
+        let peer = Peer { name: "far", mac: None, mtu: None, netns: None };
+        let mut batch = Batch::new();
+        batch.add_link(&NewLink::new("uplink", Kind::Veth { peer }));
+        Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
+        rig::chosen::has_kind(kind, test)
+    })
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base"]
+fn macvlan_leases_over_a_link_on_a_parent() {
+    leases_over_a_link_on_a_parent("macvlan", None);
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base, and a kernel with ipvlan: cargo xtask vm"]
+fn ipvlan_leases_over_a_link_on_a_parent() {
+    if has_kind(
+        |parent| Kind::Ipvlan { parent, mode: IpvlanMode::L2 },
+        "ipvlan_leases_over_a_link_on_a_parent",
+    ) {
+        leases_over_a_link_on_a_parent("ipvlan", None);
+    }
+}
+
+#[test]
+#[ignore = "needs Debian's dnsmasq-base, and a kernel with VLANs: cargo xtask vm"]
+fn vlan_leases_over_a_link_on_a_parent() {
+    if has_kind(|parent| Kind::Vlan { parent, id: 5 }, "vlan_leases_over_a_link_on_a_parent") {
+        leases_over_a_link_on_a_parent("vlan", Some(5));
+    }
 }
 
 #[test]

@@ -134,6 +134,51 @@ fn what_is_broken_is_named_by_check() {
 }
 
 /// A network may lie within another: the kernel takes one interval, and each container is attached all the same.
+/// Each network's hosts see who asks, whichever network was there first and whichever is still there.
+#[test]
+fn a_network_within_another_is_one_of_its_own() {
+    on_a_host(|host| {
+        let list = |name: &str, subnet: &str| {
+            let routes = json!([{ "dst": "0.0.0.0/0" }]);
+            let ipam = json!({ "type": "host-local", "subnet": subnet, "dataDir": host.dir.path(), "routes": routes });
+            list(host, name, json!({ "ipam": ipam }))
+        };
+        let (outer, inner) = (list("outer", "10.7.0.0/24"), list("inner", "10.7.0.128/25"));
+        for inner_first in [true, false] {
+            let networks = [("a", &outer), ("b", &outer), ("c", &inner), ("d", &inner)];
+            let mut made = Vec::new();
+            let order: Vec<_> =
+                if inner_first { networks.into_iter().rev().collect() } else { networks.to_vec() };
+            for (id, list) in order {
+                let (netns, attachment, added) = add(host, list, id);
+                serve(&netns, "0.0.0.0:80", "it");
+                made.push((id, netns, attachment, added.addresses()[0].address()));
+            }
+            made.sort_by_key(|(id, ..)| *id);
+            let sees = |from: usize, to: usize| {
+                let (at, by) = (format!("{}:80", made[to].3), made[from].3);
+                assert_eq!(
+                    made[from].1.run(|| ask(&at)),
+                    Ok(format!("it {by}")),
+                    "{from} to {to}, {inner_first}"
+                );
+            };
+            for (from, to) in [(0, 1), (2, 3), (0, 2), (3, 1)] {
+                sees(from, to);
+            }
+            host.caller.restore().unwrap();
+            sees(0, 1);
+            sees(2, 3);
+            // The inner network stays what it is without the outer one.
+            del(host, &outer, &made[0].2);
+            del(host, &outer, &made[1].2);
+            sees(2, 3);
+            del(host, &inner, &made[2].2);
+            del(host, &inner, &made[3].2);
+        }
+    });
+}
+
 #[test]
 fn networks_that_overlap() {
     on_a_host(|host| {

@@ -20,6 +20,10 @@ const ENTRIES: usize = 40;
 const FORWARD: usize = 2;
 /// Where `target_offset` is in `struct ipt_entry` and `struct ip6t_entry`.
 const TARGET_OFFSET: [usize; 2] = [88, 140];
+/// Where the names of the link in and the link out are in them, and the length of each.
+const IPV4_NAMES: usize = 16;
+const IPV6_NAMES: usize = 64;
+const NAME: usize = 16;
 /// Length of `struct xt_entry_target`, which the verdict follows.
 const TARGET: usize = 32;
 /// `-NF_DROP - 1`.
@@ -32,6 +36,7 @@ const LIMIT: usize = 64 << 20;
 pub struct Forward {
     /// Its policy is to drop.
     pub drops: bool,
+    ipv4: bool,
     table: Vec<u8>,
 }
 
@@ -41,6 +46,26 @@ impl Forward {
         let mut wanted = name.as_bytes().to_vec();
         wanted.push(0);
         self.table.windows(wanted.len()).any(|window| window == wanted)
+    }
+
+    /// The links that rules of the table ask for, in their order: by name, or by how names begin.
+    pub fn links(&self) -> Vec<String> {
+        let [names, offset] =
+            if self.ipv4 { [IPV4_NAMES, TARGET_OFFSET[0]] } else { [IPV6_NAMES, TARGET_OFFSET[1]] };
+        let mut found = Vec::new();
+        let mut entry = self.table.as_slice();
+        while let Some(next) = entry.get(offset + 2..offset + 4) {
+            for at in [names, names + NAME] {
+                let name = entry.get(at..at + NAME).unwrap_or_default();
+                let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+                found.extend(
+                    std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).map(str::to_owned),
+                );
+            }
+            let next = usize::from(u16::from_ne_bytes([next[0], next[1]]));
+            entry = entry.get(next..).filter(|_| next > 0).unwrap_or_default();
+        }
+        found
     }
 }
 
@@ -73,7 +98,7 @@ pub fn forward(ipv4: bool) -> Result<Option<Forward>> {
     get(&socket, level, GET_ENTRIES, &mut table).act("read", say)?;
     table.drain(..ENTRIES);
     let policy = number(&info, UNDERFLOW + 4 * FORWARD).and_then(|entry| verdict(&table, entry, ipv4));
-    Ok(Some(Forward { drops: policy == Some(DROP), table }))
+    Ok(Some(Forward { drops: policy == Some(DROP), ipv4, table }))
 }
 
 /// The verdict of the entry at `entry`, if it has a standard one.
@@ -127,8 +152,12 @@ mod tests {
                 legacy(program, &["-A", "FORWARD", "-i", "br7", "-j", "ACCEPT"]);
                 let open = forward(ipv4)?.unwrap();
                 assert!(!open.drops && open.names("br7") && !open.names("br") && !open.names("r8"));
+                assert_eq!(open.links(), ["br7"]);
+                legacy(program, &["-A", "OUTPUT", "-o", "fifteen-letters", "-j", "ACCEPT"]);
                 legacy(program, &["-P", "FORWARD", "DROP"]);
-                assert!(forward(ipv4)?.unwrap().drops);
+                let shut = forward(ipv4)?.unwrap();
+                assert!(shut.drops);
+                assert_eq!(shut.links(), ["br7", "fifteen-letters"]);
             }
             Ok(())
         })
@@ -141,6 +170,9 @@ mod tests {
             [(vec![], 0), (vec![0xff; 200], 0), (vec![0; 120], 40), (vec![0; 10], usize::MAX)]
         {
             assert_eq!(verdict(&table, entry, true), None);
+            for ipv4 in [true, false] {
+                let _ = Forward { drops: false, ipv4, table: table.clone() }.links();
+            }
         }
     }
 }

@@ -122,6 +122,7 @@ pub(super) fn beside_the_reference(_: &Site) -> Result<()> {
         "--test",
         "matrix",
         "--",
+        "each_key_of_each_plugin",
         "--include-ignored",
         "--nocapture",
     ])

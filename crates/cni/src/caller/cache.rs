@@ -29,14 +29,16 @@ struct Wire {
 }
 
 /// An attachment as it was made.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Cached {
     /// Its names, namespace and arguments.
     pub attachment: Attachment,
-    /// The configuration it was made with.
+    /// The configuration it was made with: of one that is damaged, what can be used.
     pub list: NetworkList,
-    /// What ADD answered.
-    pub result: AddResult,
+    /// What ADD answered; none if that cannot be read.
+    pub result: Option<AddResult>,
+    /// What is wrong with the configuration or the result, if something is.
+    pub damage: Option<Error>,
 }
 
 fn path(cache_dir: &Path, network: &str, attachment: &Attachment) -> PathBuf {
@@ -76,7 +78,7 @@ pub(super) fn store(
     }
 }
 
-/// What is known of an attachment to `network`. A result that cannot be read is as good as none: DEL goes on.
+/// What is known of an attachment to `network`. A file that cannot be read is as good as none.
 pub fn cached(cache_dir: &Path, network: &str, attachment: &Attachment) -> Option<Cached> {
     read(&path(cache_dir, network, attachment))
 }
@@ -99,16 +101,27 @@ pub fn cached_attachments(cache_dir: &Path) -> Vec<Cached> {
 
 fn read(path: &Path) -> Option<Cached> {
     let wire: Wire = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    // The name becomes part of paths.
+    (wire.kind == KIND && NetworkList::is_name(&wire.network_name)).then_some(())?;
     let netns = Some(wire.netns).filter(|netns| !netns.is_empty()).map(PathBuf::from);
     let attachment = Attachment {
         args: wire.cni_args.unwrap_or_default(),
         capability_args: wire.capability_args.unwrap_or_default(),
         ..Attachment::new(wire.container_id, wire.if_name, netns).ok()?
     };
-    let config = STANDARD.decode(wire.config).ok()?;
-    let list = NetworkList::parse(&config).ok()?;
-    (wire.kind == KIND).then_some(())?;
-    Some(Cached { attachment, list, result: AddResult::from_value(wire.result).ok()? })
+    let (list, damage) =
+        NetworkList::salvage(&STANDARD.decode(wire.config).unwrap_or_default(), &wire.network_name);
+    let (result, damage) = match AddResult::from_value(wire.result) {
+        Ok(result) => (Some(result), damage),
+        Err(e) => (None, damage.or(Some(e))),
+    };
+    let damage = damage.map(|e| {
+        let Attachment { container_id, ifname, .. } = &attachment;
+        let what =
+            format!("cannot read with what {container_id} {ifname} was attached to network {:?}", list.name);
+        Error::because(format!("{what} ({})", path.display()), e)
+    });
+    Some(Cached { attachment, list, result, damage })
 }
 
 /// Forgets an attachment.

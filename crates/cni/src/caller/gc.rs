@@ -67,8 +67,7 @@ impl Caller {
             }
             let netns = cached.attachment.netns.clone().filter(|netns| netns.exists());
             let attachment = Attachment { netns, ..cached.attachment };
-            errors
-                .extend(self.del_held(&cached.list, &attachment, record).err().into_iter().flat_map(|e| e.0));
+            errors.extend(self.del_held(list, &attachment, record).err().into_iter().flat_map(|e| e.0));
         }
         if list.version >= Version::V1_1_0 {
             errors.extend(self.gc_plugins(list, valid, record));

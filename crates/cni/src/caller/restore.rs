@@ -13,11 +13,11 @@ impl Caller {
     /// each attachment that is known, each built-in plugin restores its part. Goes on past errors and returns all of them.
     pub fn restore(&self) -> Result<(), Errors> {
         let mut errors = Vec::new();
-        for Cached { attachment, list, result } in cached_attachments(&self.cache_dir) {
+        for Cached { attachment, list, result, .. } in cached_attachments(&self.cache_dir) {
             for plugin in &list.plugins {
                 let Some(built_in) = self.builtins.get(plugin.kind.as_str()) else { continue };
                 let conf = effective(&list, plugin, &attachment);
-                let request = self.request(&list, &conf, &attachment, Some(&result));
+                let request = self.request(&list, &conf, &attachment, result.as_ref());
                 errors.extend(built_in.restore(&request).err());
             }
         }

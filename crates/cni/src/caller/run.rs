@@ -102,6 +102,9 @@ impl Caller {
 
     /// Detaches a container: DEL of each plugin in reverse, with the configuration and result that ADD left in the
     /// cache, or with `list` if there is none. Goes on past errors and returns all of them; nothing there is done.
+    ///
+    /// What the cache has may be damaged. Then what can be read of it is used, with the plugins of `list` that it does not tell
+    /// of, and the damage is an error, once: the cache forgets the attachment if nothing else went wrong.
     pub fn del(
         &self,
         list: &NetworkList,
@@ -119,20 +122,26 @@ impl Caller {
         attachment: &Attachment,
         record: &mut dyn Record,
     ) -> Result<(), Errors> {
-        let mut errors = match cache::cached(&self.cache_dir, &list.name, attachment) {
-            Some(Cached { attachment: made, list, result }) => {
+        let (mut errors, damage) = match cache::cached(&self.cache_dir, &list.name, attachment) {
+            Some(Cached { attachment: made, list: mut kept, result, damage }) => {
                 // The namespace may be gone or elsewhere by now: the caller knows.
                 let made = Attachment { netns: attachment.netns.clone(), ..made };
-                self.del_all(&list, &made, Some(&result), record)
+                if damage.is_some() {
+                    kept.complete(list);
+                }
+                (self.del_all(&kept, &made, result.as_ref(), record), damage)
             }
             None => {
                 let bare = cache::bare_result(&self.cache_dir, &list.name, attachment);
-                self.del_all(list, attachment, bare.as_ref(), record)
+                (self.del_all(list, attachment, bare.as_ref(), record), None)
             }
         };
         if errors.is_empty() {
             errors.extend(cache::remove(&self.cache_dir, &list.name, attachment, record).err());
         }
+        errors.extend(damage.map(|damage| {
+            damage.hint("what is known of it without that is free; a second DEL has nothing more to go by")
+        }));
         Errors(errors).into_result()
     }
 
@@ -174,10 +183,17 @@ impl Caller {
                 ),
             ));
         }
+        if let Some(damage) = made.damage {
+            return Err(damage);
+        }
         let attached = Attachment { netns: attachment.netns.clone(), ..made.attachment };
         made.list.plugins.iter().try_for_each(|plugin| {
             let conf = effective(&made.list, plugin, &attached);
-            Delegate::check(self, &conf.kind, &self.request(&made.list, &conf, &attached, Some(&made.result)))
+            Delegate::check(
+                self,
+                &conf.kind,
+                &self.request(&made.list, &conf, &attached, made.result.as_ref()),
+            )
         })
     }
 

@@ -52,6 +52,37 @@ impl NetworkList {
         is_name(text)
     }
 
+    /// What can be used of the configuration of the network `name`, by which something was attached, and what is wrong with
+    /// the rest: it may have been written by another version, or damaged since. It may have no plugin at all.
+    pub fn salvage(bytes: &[u8], name: &str) -> (Self, Option<Error>) {
+        let wrong = match Self::parse(bytes) {
+            Ok(list) => return (list, None),
+            Err(e) => e,
+        };
+        let source = json::configuration(bytes).unwrap_or_default();
+        let none = Map::new();
+        let keys = Keys::new(source.as_object().unwrap_or(&none), OF);
+        let alone = std::slice::from_ref(&source);
+        let entries =
+            keys.get("plugins").map_or(alone, |plugins| plugins.as_array().map_or(&[], Vec::as_slice));
+        let list = Self {
+            version: version(&keys).unwrap_or(Version::LATEST),
+            name: name.to_owned(),
+            disable_check: false,
+            disable_gc: false,
+            plugins: entries.iter().filter_map(PluginConf::salvage).collect(),
+            source,
+        };
+        (list, Some(wrong))
+    }
+
+    /// Adds the plugins of `other` whose type this has none of, where `other` has them.
+    pub(crate) fn complete(&mut self, other: &Self) {
+        let missing = |plugin: &&PluginConf| self.plugins.iter().all(|known| known.kind != plugin.kind);
+        let missing: Vec<PluginConf> = other.plugins.iter().filter(missing).cloned().collect();
+        self.plugins.extend(missing);
+    }
+
     /// Reads a configuration that has been decoded.
     pub fn from_value(source: Value) -> Result<Self, Error> {
         let Some(object) = source.as_object() else {
@@ -113,6 +144,18 @@ impl PluginConf {
             keys.object(reserved)?;
         }
         Ok(Self { kind: kind.to_owned(), keys: object.clone() })
+    }
+
+    /// A plugin object without the keys that no plugin could be given.
+    fn salvage(value: &Value) -> Option<Self> {
+        let mut value = value.clone();
+        let object = value.as_object_mut()?;
+        for reserved in ["runtimeConfig", "args"] {
+            if !object.get(reserved).is_none_or(Value::is_object) {
+                object.remove(reserved);
+            }
+        }
+        Self::from_value(&value).ok()
     }
 
     /// Its `ipam` object's `type`, if it delegates addresses.

@@ -75,6 +75,14 @@ impl<'a> Request<'a> {
         format!("cni {}", self.holder())
     }
 
+    /// A link's alias says that it is of an attachment to this request's network.
+    pub fn is_of_network(&self, alias: &str) -> bool {
+        let holder = alias
+            .strip_prefix("cni ")
+            .and_then(|holder| holder.strip_prefix(network_part(self.network).as_str()));
+        holder.is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// GC: the attachments that stay. Whoever is not in it is gone.
     pub fn valid_attachments(&self) -> Result<Vec<ValidAttachment>, Error> {
         Ok(self.keys().decode(VALID_ATTACHMENTS)?.unwrap_or_default())

@@ -5,7 +5,7 @@ use kernel::netlink::{Link, SetLink};
 use ledger::Record;
 
 use super::inside::{Inside, Manner};
-use super::interface::{broken, describe, name_service, previous, sandbox, vanished};
+use super::interface::{all, broken, describe, name_service, previous, readable, sandbox, vanished};
 use super::ipam::Ipam;
 use crate::contract::{AddResult, Error, Interface, Plugin, Request, hash};
 
@@ -52,7 +52,8 @@ impl<E: Endpoint> Plugin for E {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        Ipam::of(request)?.del_with(request, record, |_| {
+        let (ipam, read) = readable(Ipam::of(request));
+        let freed = ipam.del_with(request, record, |_| {
             let Some(mut inside) = Inside::if_there(request)? else { return Ok(()) };
             // Under the first name it is found if ADD was killed.
             for name in [&temporary_name(request), &request.attachment.ifname] {
@@ -62,7 +63,8 @@ impl<E: Endpoint> Plugin for E {
                 }
             }
             Ok(())
-        })
+        });
+        all([freed, read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kernel::netlink::{self, Socket, sysctl};
+use kernel::netlink::{self, Link, Socket, sysctl};
 
 use crate::contract::{AddResult, Error};
 
@@ -30,19 +30,32 @@ pub(super) fn forward(result: &AddResult, socket: &mut Socket) -> Result<(), Err
         sysctl::write("net/ipv4/ip_forward", "1")?;
     }
     if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && !netlink::forwards(socket, false)? {
-        keep_router_advertisements();
+        keep_router_advertisements(socket)?;
         sysctl::write("net/ipv6/conf/all/forwarding", "1")?;
     }
     Ok(())
 }
 
-/// A host that forwards IPv6 forgets the default route that it learnt, unless accept_ra is 2.
-fn keep_router_advertisements() {
-    for entry in std::fs::read_dir(Path::new("/proc/sys/net/ipv6/conf")).into_iter().flatten().flatten() {
-        let key = format!("net/ipv6/conf/{}/accept_ra", entry.file_name().to_string_lossy());
+/// A host that forwards IPv6 forgets the default route that it learnt, unless accept_ra is 2. Only where a router can be: what
+/// leads to containers, of whatever runtime, is to stay deaf, and so is what is made later.
+fn keep_router_advertisements(socket: &mut Socket) -> Result<(), Error> {
+    let learnt = netlink::advertised_defaults(socket)?;
+    let leads_out = |link: &Link| {
+        let to_containers = link.name == "lo" || matches!(link.kind.as_str(), "bridge" | "veth");
+        !to_containers || learnt.contains(&link.index)
+    };
+    for link in netlink::links(socket)?.into_iter().filter(leads_out) {
+        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         if sysctl::read(&key).is_ok_and(|value| value == "1") {
             // The host's own connectivity is worth a try, and no reason to refuse the container.
             let _ = sysctl::write(&key, "2");
         }
     }
+    Ok(())
+}
+
+/// Has the host take no router's word on `link`, which leads to containers: one of them would become its router. Before it
+/// comes up.
+pub(super) fn hear_no_routers(link: &str) -> Result<(), Error> {
+    Ok(sysctl::write(&format!("net/ipv6/conf/{link}/accept_ra"), "0")?)
 }

@@ -168,6 +168,15 @@ pub(super) fn all(outcomes: impl IntoIterator<Item = Result<(), Error>>) -> Resu
     Err(first.hint(details.join("; ")))
 }
 
+/// DEL: what can be read of the configuration, and what is wrong with the rest. The configuration may be another than ADD's by
+/// now, or come from another version: what can be freed is freed, and what is wrong is said.
+pub(super) fn readable<T: Default>(read: Result<T, Error>) -> (T, Result<(), Error>) {
+    match read {
+        Ok(value) => (value, Ok(())),
+        Err(e) => (T::default(), Err(e)),
+    }
+}
+
 /// CHECK: what ADD answered.
 pub(super) fn made<'a>(request: &Request<'a>) -> Result<&'a AddResult, Error> {
     request.previous.ok_or_else(|| {

@@ -6,7 +6,7 @@ use ledger::Record;
 use crate::contract::{AddResult, Code, Error, Request, Version};
 
 /// The IPAM plugin of a request's configuration, if it has one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ipam {
     kind: Option<String>,
     /// What there is without one.

@@ -5,12 +5,12 @@
 
 use std::net::IpAddr;
 
-use kernel::netlink::{IpNet, Protocol, Socket};
-use kernel::nft::{Expression, Family, Field, Hook, Meta, Register, Set, Value, Verdict};
+use kernel::netlink::{IpNet, Mac, Protocol, Socket};
+use kernel::nft::{Expression, Family, Field, Header, Hook, Meta, Register, Set, Value, Verdict};
 use ledger::Record;
 
 use super::interface::broken;
-use super::table::{Held, Part, Rule, Table, base, packet};
+use super::table::{Held, Part, Rule, Table, base, behind, packet};
 use crate::contract::{AddResult, Error, Holders, Ip, hash};
 
 /// Link and network behind it whose traffic is masqueraded when it leaves by another link: `link . first-last address`.
@@ -19,29 +19,59 @@ const MASQ6: &str = "masq6";
 /// Addresses whose traffic is masqueraded.
 const MASQ_HOST4: &str = "masq_host4";
 const MASQ_HOST6: &str = "masq_host6";
-/// Networks whose hosts reach each other under their own address: `first-last source . first-last destination`.
-const MASQ_NEAR4: &str = "masq_near4";
-const MASQ_NEAR6: &str = "masq_near6";
+/// Networks whose hosts reach each other under their own address: `first-last source . first-last destination`. The kernel
+/// takes no interval that meets another of its set, so a network within another is in the next set.
+const MASQ_NEAR4: [&str; 4] = ["masq_near4", "masq_near4_in", "masq_near4_in_in", "masq_near4_in_in_in"];
+const MASQ_NEAR6: [&str; 4] = ["masq_near6", "masq_near6_in", "masq_near6_in_in", "masq_near6_in_in_in"];
+/// Bridges and the MACs of the host's own links in their VLANs: `bridge . MAC`.
+const VLAN_GATEWAYS: &str = "vlan_gateways";
 
 const CHAIN: &str = "masquerade";
+const BRIDGED: &str = "masquerade_bridged";
+
+/// The sets that an interval may be in if it is one of `set`, in the order in which they are tried.
+pub(super) fn layers(set: &'static str) -> Vec<&'static str> {
+    let layered = [MASQ_NEAR4, MASQ_NEAR6].into_iter().find(|layers| layers[0] == set);
+    layered.map_or_else(|| vec![set], |layers| layers.into())
+}
 
 /// What masquerade has in the table.
 pub(super) fn part() -> Part {
     let networks = |name, key| Set { name, key, target: None, interval: true };
     let hosts = |name, key| Set { name, key, target: None, interval: false };
+    let mut sets = vec![
+        networks(MASQ4, &[Field::IFNAME, Field::IPV4]),
+        networks(MASQ6, &[Field::IFNAME, Field::IPV6]),
+        hosts(MASQ_HOST4, &[Field::IPV4]),
+        hosts(MASQ_HOST6, &[Field::IPV6]),
+        hosts(VLAN_GATEWAYS, &[Field::IFNAME, Field::ETHER]),
+    ];
+    sets.extend(MASQ_NEAR4.map(|set| networks(set, &[Field::IPV4, Field::IPV4])));
+    sets.extend(MASQ_NEAR6.map(|set| networks(set, &[Field::IPV6, Field::IPV6])));
     Part {
         family: Family::Inet,
-        sets: vec![
-            networks(MASQ4, &[Field::IFNAME, Field::IPV4]),
-            networks(MASQ6, &[Field::IFNAME, Field::IPV6]),
-            hosts(MASQ_HOST4, &[Field::IPV4]),
-            hosts(MASQ_HOST6, &[Field::IPV6]),
-            networks(MASQ_NEAR4, &[Field::IPV4, Field::IPV4]),
-            networks(MASQ_NEAR6, &[Field::IPV6, Field::IPV6]),
+        sets,
+        chains: vec![
+            base(BRIDGED, "filter", Hook::Prerouting, -300),
+            base(CHAIN, "nat", Hook::Postrouting, 100),
         ],
-        chains: vec![base(CHAIN, "nat", Hook::Postrouting, 100)],
-        rules: [true, false].into_iter().flat_map(rules).collect(),
+        rules: bridged().into_iter().chain([true, false].into_iter().flat_map(rules)).collect(),
     }
+}
+
+/// With br_netfilter, what is bridged comes past the rules of what is routed: a flow that is first bridged to the host's link
+/// in a VLAN would be known before it is routed, and masqueraded no more. On that way it is of no flow.
+fn bridged() -> [Rule; 2] {
+    [0, 6].map(|offset| {
+        let register = Register(0);
+        let between = vec![
+            Expression::Meta { key: Meta::InputName, to: register },
+            Expression::Payload { header: Header::Link, offset, len: 6, to: Register(4) },
+            Expression::Lookup { set: VLAN_GATEWAYS, register, to: None, invert: false },
+            Expression::NoTrack,
+        ];
+        Rule::new(BRIDGED, [between]).comment("bridged to and from the host's link in a VLAN")
+    })
 }
 
 fn rules(v4: bool) -> [Rule; 4] {
@@ -55,11 +85,11 @@ fn rules(v4: bool) -> [Rule; 4] {
         packet::address(v4, true, register),
         Expression::Lookup { set: hosts, register, to: None, invert: false },
     ];
-    let goes_far = vec![
+    let mut goes_far = vec![
         packet::address(v4, true, register),
         packet::address(v4, false, Register(if v4 { 1 } else { 4 })),
-        Expression::Lookup { set: near, register, to: None, invert: true },
     ];
+    goes_far.extend(near.map(|set| Expression::Lookup { set, register, to: None, invert: true }));
     [
         Rule::new(CHAIN, [multicast, vec![Expression::Verdict(Verdict::Return)]]),
         Rule::new(CHAIN, [stays, vec![Expression::Verdict(Verdict::Return)]]),
@@ -89,6 +119,29 @@ pub(super) fn join_networks(
     addresses.try_for_each(|address| {
         table.join_network(network_set(address), link, address.network(), socket, record)
     })
+}
+
+/// Has what is masqueraded behind `link`, the host's in a VLAN of `bridge` with this MAC, be tracked only once it is routed.
+pub(super) fn join_vlan(
+    table: &Table,
+    link: &str,
+    bridge: &str,
+    gateway: Mac,
+    socket: &mut Socket,
+    record: &mut dyn Record,
+) -> Result<(), Error> {
+    table.join_element(&behind(link), vlan(table, bridge, gateway), socket, record)
+}
+
+/// Puts that back.
+pub(super) fn restore_vlan(table: &Table, bridge: &str, gateway: Mac) -> Result<(), Error> {
+    table.restore(&[vlan(table, bridge, gateway)], &mut Socket::open(Protocol::Netfilter)?)
+}
+
+fn vlan(table: &Table, bridge: &str, gateway: Mac) -> Held {
+    let key = Value::new().ifname(bridge).mac(gateway).into_bytes();
+    let name = table.shared(&format!("{VLAN_GATEWAYS}-{}", hash(&[bridge, &gateway.to_string()])));
+    Held::new(VLAN_GATEWAYS, key, &name)
 }
 
 /// CHECK: the networks of `ips` behind `link` are masqueraded still.
@@ -175,7 +228,7 @@ fn host(address: IpNet, holder: &str) -> Held {
 }
 
 fn near(table: &Table, address: IpNet) -> Held {
-    let set = if address.is_ipv4() { MASQ_NEAR4 } else { MASQ_NEAR6 };
+    let [set, ..] = if address.is_ipv4() { MASQ_NEAR4 } else { MASQ_NEAR6 };
     let key = |end: IpAddr| Value::new().address(end).address(end).into_bytes();
     let network = address.network();
     let name = table.shared(&format!("{set}-{}", hash(&[&network.to_string()])));

@@ -50,7 +50,8 @@ impl Plugin for Sbr {
     }
 
     fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
-        let table = request.keys().number("table")?;
+        // One that cannot be read says nothing of the rules: those of the addresses are this attachment's.
+        let table = request.keys().number("table").unwrap_or_default();
         let Some(mut inside) = Inside::if_there(request)? else { return Ok(()) };
         inside.lock()?;
         // The tables' routes go with the link, the rules do not.

@@ -34,10 +34,17 @@ impl Plugin for Vrf {
     }
 
     fn del(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {
-        let name = domain(request)?;
         let Some(mut inside) = Inside::if_there(request)? else { return Ok(()) };
         inside.lock()?;
-        let Some(vrf) = inside.link(name)?.filter(is_vrf) else { return Ok(()) };
+        let vrf = match domain(request) {
+            Ok(name) => inside.link(name)?,
+            // Which it was still shows.
+            Err(_) => match inside.link(&request.attachment.ifname)?.and_then(|own| own.master) {
+                Some(index) => netlink::link_by_index(inside.socket(), index)?,
+                None => None,
+            },
+        };
+        let Some(vrf) = vrf.filter(is_vrf) else { return Ok(()) };
         let members =
             netlink::links(inside.socket())?.into_iter().filter(|link| link.master == Some(vrf.index));
         let (own, others): (Vec<_>, Vec<_>) =
@@ -45,7 +52,7 @@ impl Plugin for Vrf {
         let mut batch = Batch::new();
         own.iter().for_each(|link| batch.set_link(&SetLink::index(link.index).master(0)));
         inside.run(&batch)?;
-        if others.is_empty() { inside.delete(name) } else { Ok(()) }
+        if others.is_empty() { inside.delete(&vrf.name) } else { Ok(()) }
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

@@ -173,3 +173,62 @@ fn each_refusal_has_the_code_and_names_the_key() {
         assert_eq!(ruleset(), before);
     });
 }
+
+#[test]
+fn status_names_who_drops_what_is_forwarded() {
+    fn run(program: &str, args: &[&str]) {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    on_a_host(|host| {
+        // Alone in its list: no plugin beside it looks.
+        let status = |keys: serde_json::Value| {
+            let mut conf = json!({ "type": "firewall" });
+            conf.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+            let list =
+                NetworkList::from_value(json!({ "cniVersion": "1.1.0", "name": "one", "plugins": [conf] }))
+                    .unwrap();
+            host.caller.status(&list).map_err(|e| (e.code, e.to_string()))
+        };
+        let refused = |chain: &str, link: &str| {
+            let (code, words) = status(json!({})).unwrap_err();
+            assert_eq!(code, Code::NotAvailableLimited);
+            assert!(
+                words.contains(chain) && words.contains("policy drop") && words.contains(link),
+                "{words}"
+            );
+            status(json!({ "sextant": { "forwardDrop": "ignore" } })).unwrap();
+        };
+        status(json!({})).unwrap();
+        // Docker's, with what it lets through of its own.
+        run(
+            "nft",
+            &[
+                "table ip filter { chain DOCKER-USER { }; chain FORWARD { type filter hook forward priority 0; policy drop; \
+            jump DOCKER-USER; iifname \"docker0\" accept; oifname \"br-0123456789ab\" accept; tcp dport 80 accept; }; }",
+            ],
+        );
+        refused("nftables chain ip filter FORWARD", "the containers' bridge");
+        // Nobody is attached: whom the operator has let through is taken to be ours.
+        let rule = |link: &str| {
+            run("nft", &["add", "rule", "ip", "filter", "DOCKER-USER", "iifname", link, "accept"])
+        };
+        rule("br7");
+        status(json!({})).unwrap();
+        // Somebody is, and it is not.
+        let list = policy(host, "one", "br0", 5, "open");
+        let one = served(host, &list, "a");
+        refused("nftables chain ip filter FORWARD", "comes in by br0");
+        rule("br0");
+        status(json!({})).unwrap();
+        host.caller.del(&list, &one.attachment, &mut host.owner("a")).unwrap();
+        run("nft", &["delete", "table", "ip", "filter"]);
+        if rig::has("iptables-legacy") {
+            run("iptables-legacy", &["-A", "FORWARD", "-i", "docker0", "-j", "ACCEPT"]);
+            run("iptables-legacy", &["-P", "FORWARD", "DROP"]);
+            refused("chain FORWARD of iptables-legacy", "the containers' bridge");
+            run("iptables-legacy", &["-A", "FORWARD", "-o", "br7", "-j", "ACCEPT"]);
+            status(json!({})).unwrap();
+        }
+    });
+}

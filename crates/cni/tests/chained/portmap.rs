@@ -1,4 +1,4 @@
-use cni::contract::{Attachment, NetworkList};
+use cni::contract::{Attachment, NetworkList, ValidAttachment};
 use kernel::netlink::sysctl;
 use serde_json::{Value, json};
 
@@ -98,6 +98,42 @@ fn only_what_meets_the_conditions_is_sent_on() {
             detach(host, &list, &b);
             assert_eq!(ruleset(), before);
         }
+    });
+}
+
+/// The chain goes with the last port that has the conditions, and with GC if nothing else has taken it away.
+#[test]
+fn a_chain_of_conditions_lives_as_long_as_a_port_that_has_them() {
+    on_a_host(|host| {
+        let list = |number: u8| {
+            published(host, json!({ "conditionsV4": [format!("ip saddr 192.0.{number}.0/24")] }))
+        };
+        let chains = || ruleset().matches("chain hostports_if_").count();
+        let is_there = |name: &str| ruleset().contains(&format!("chain {name} {{"));
+        // Keeps the table there.
+        let (_z, z) = attach(host, &published(host, json!({})), "z", &["7070:80"]);
+        let (one, two) = (list(2), list(3));
+        let (_a, a) = attach(host, &one, "a", &["8080:80"]);
+        let there = ruleset();
+        let name = there.split("chain ").find(|chain| chain.starts_with("hostports_if_")).unwrap();
+        let name = name.split(' ').next().unwrap();
+        let (_b, b) = attach(host, &one, "b", &["8081:80"]);
+        let (_c, c) = attach(host, &two, "c", &["8082:80"]);
+        assert_eq!(chains(), 2);
+        detach(host, &one, &a);
+        assert_eq!(chains(), 2);
+        detach(host, &two, &c);
+        assert_eq!(chains(), 1);
+        // What remains is the one that is in use.
+        assert!(is_there(name), "{}", ruleset());
+        detach(host, &one, &b);
+        assert_eq!(chains(), 0);
+        let words = ["add", "chain", "inet", "sextant", "hostports_if_of_a_killed_del"];
+        assert!(std::process::Command::new("nft").args(words).status().unwrap().success());
+        let valid = ValidAttachment { container_id: "z".into(), ifname: "eth0".into() };
+        host.caller.gc(&published(host, json!({})), &[valid], &mut ledger::Transient::new()).unwrap();
+        assert_eq!(chains(), 0);
+        detach(host, &published(host, json!({})), &z);
     });
 }
 

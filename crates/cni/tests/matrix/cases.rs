@@ -52,9 +52,12 @@ impl Case {
         Self { before, ..self }
     }
 
-    /// The plugin that the case is about.
-    pub(crate) fn plugin(&self) -> &str {
-        self.chain.last().unwrap()["type"].as_str().unwrap()
+    /// It is about a kind of link that not every kernel has.
+    pub(crate) fn wants_kernel(&self) -> bool {
+        let last = self.chain.last().unwrap();
+        let of_vlans = ["vlan", "vlanTrunk"].iter().any(|key| last.get(*key).is_some());
+        matches!(last["type"].as_str(), Some("vlan" | "ipvlan" | "macvlan" | "vrf" | "dummy" | "tap"))
+            || of_vlans
     }
 
     pub(crate) fn confs(&self, dir: &Path) -> Vec<Value> {
@@ -98,7 +101,7 @@ fn link(kind: &str, patch: Value) -> Value {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [bridges(), newer_bridges(), pairs(), addresses(), chained(), of_masters(), others()]
+    [bridges(), newer_bridges(), pairs(), addresses(), chained(), of_routing(), of_masters(), others()]
         .into_iter()
         .flatten()
         .collect()
@@ -326,10 +329,20 @@ fn chained() -> Vec<Case> {
         after("both directions", "bandwidth", rates.clone()),
         after("runtimeConfig", "bandwidth", json!({ "runtimeConfig": { "bandwidth": rates } })),
         after("a rate without a burst", "bandwidth", json!({ "ingressRate": 8_000_000 })),
+    ]
+}
+
+/// Behind a bridge that asks nothing of iptables.
+fn of_routing() -> Vec<Case> {
+    let after = |name: &str, kind: &str, patch: Value| {
+        Case::new(name, vec![bridge(json!({})), with(json!({ "type": kind }), patch)])
+    };
+    vec![
         after("sbr", "sbr", json!({})),
         after("table", "sbr", json!({ "table": 177 })).newer(),
         after("vrf", "vrf", json!({ "vrfname": "blue" })),
         after("table", "vrf", json!({ "vrfname": "blue", "table": 177 })),
+        after("no vrfname", "vrf", json!({})),
     ]
 }
 
@@ -357,6 +370,13 @@ fn of_masters() -> Vec<Case> {
         cases.push(case(kind, "a master that is not there", json!({ "master": "nobody" })));
     }
     cases.push(case("macvlan", "an mtu larger than the master's", json!({ "mtu": 1600 })));
+    cases.push(case("macvlan", "bcqueuelen", json!({ "bcqueuelen": 2000 })).newer());
+    cases.push(case("macvlan", "mac", json!({ "mac": "02:11:22:33:44:88" })));
+    cases.push(case("ipvlan", "dns", json!({ "dns": { "nameservers": ["10.81.0.53"] } })));
+    for (kind, patch) in [("macvlan", json!({})), ("ipvlan", json!({})), ("vlan", json!({ "vlanId": 5 }))] {
+        let inside = with(json!({ "master": "inner", "linkInContainer": true }), patch);
+        cases.push(case(kind, "linkInContainer", inside).after(inner).newer());
+    }
     cases
 }
 
@@ -384,6 +404,14 @@ fn other_address(_: &Host, _: &Netns) {
 fn resolver(host: &Host, _: &Netns) {
     let text = "nameserver 10.81.0.53\nsearch a.example b.example\noptions ndots:2\n";
     std::fs::write(host.dir.path().join("resolv.conf"), text).unwrap();
+}
+
+/// A link in the container that others can be made on.
+fn inner(_: &Host, netns: &Netns) {
+    netns.run(|| {
+        run("ip link add inner type veth peer name far");
+        run("ip link set inner up");
+    });
 }
 
 fn spare(_: &Host, _: &Netns) {

@@ -42,8 +42,11 @@ impl Look {
         for link in here.iter().filter(|link| !self.links.contains(&name(link))) {
             let name = name(link);
             let kind = link["linkinfo"]["info_kind"].as_str().unwrap_or_default().to_uppercase();
+            // A cable whose other end is here as well leads to no container.
+            let kind =
+                if kind == "VETH" && link.get("link_netnsid").is_none() { "LOOP".into() } else { kind };
             let known = self.made_up.iter().any(|(known, _)| *known == name);
-            if !known && matches!(kind.as_str(), "VETH" | "IFB") && !name.contains('.') {
+            if !known && matches!(kind.as_str(), "VETH" | "LOOP" | "IFB") && !name.contains('.') {
                 let nth = self.made_up.iter().filter(|(_, role)| role.starts_with(&kind)).count();
                 self.made_up.push((name, format!("{kind}{nth}")));
             }
@@ -71,6 +74,12 @@ impl Look {
         let chosen = case.text();
         let mut seen: Value = serde_json::from_str(&text).unwrap();
         macs(&mut seen, &chosen);
+        // They were in order by the names that they had.
+        for when in ["attached", "gone"] {
+            if let Some(vlans) = seen[when]["host"]["vlans"].as_array_mut() {
+                vlans.sort_by_key(ToString::to_string);
+            }
+        }
         seen
     }
 }
@@ -122,7 +131,8 @@ fn links() -> Vec<Value> {
 /// One namespace.
 fn network() -> Value {
     let mut seen = Map::new();
-    let links = links().iter().map(|link| (name(link), attributes(link))).collect::<Map<_, _>>();
+    let there = links();
+    let links = there.iter().map(|link| (name(link), attributes(link))).collect::<Map<_, _>>();
     seen.insert("links".into(), links.into());
     let addresses = tool(&["ip", "-j", "addr"]);
     let of = |link: &Value| {
@@ -153,8 +163,19 @@ fn network() -> Value {
     let queues = tool(&["tc", "-j", "qdisc"]);
     let shaped = queues.iter().filter(|queue| queue["kind"] != "noqueue");
     seen.insert("queues".into(), sorted(shaped.map(|queue| queue.to_string().into())));
+    // A bridge that tells no VLANs apart has them nevertheless.
+    let filters = |link: &Value| link["linkinfo"]["info_data"]["vlan_filtering"] == 1;
+    let filtering: Vec<String> = there.iter().filter(|link| filters(link)).map(name).collect();
+    let is_told_apart = |vlan: &&Value| {
+        let link = there.iter().find(|link| link["ifname"] == vlan["ifname"]);
+        let bridge = link.map(|link| link["master"].as_str().map_or_else(|| name(link), str::to_owned));
+        bridge.is_some_and(|bridge| filtering.contains(&bridge))
+    };
     let vlans = tool(&["bridge", "-j", "vlan"]);
-    seen.insert("vlans".into(), sorted(vlans.iter().map(|vlan| vlan.to_string().into())));
+    seen.insert(
+        "vlans".into(),
+        sorted(vlans.iter().filter(is_told_apart).map(|vlan| vlan.to_string().into())),
+    );
     seen.into()
 }
 
@@ -177,7 +198,8 @@ fn attributes(link: &Value) -> Value {
     let info = &link["linkinfo"];
     kept.insert("kind".into(), info["info_kind"].clone());
     for part in ["info_data", "info_slave_data"] {
-        for key in OF_KIND {
+        // The number that a bridge gives to a port is nobody's choice.
+        for key in OF_KIND.iter().filter(|key| part == "info_data" || **key != "id") {
             if let Some(value) = info[part].get(key) {
                 kept.insert(format!("{part}.{key}"), value.clone());
             }
@@ -219,7 +241,8 @@ fn sysctls(place: &str) -> BTreeMap<String, String> {
     for path in keys {
         let last = path.file_name().unwrap().to_str().unwrap();
         let Ok(value) = std::fs::read_to_string(&path) else { continue };
-        if !KERNELS.contains(&last) {
+        let of_one = !path.parent().is_some_and(|of| of.ends_with("all"));
+        if !(KERNELS.contains(&last) || last == "forwarding" && of_one) {
             let key = path.strip_prefix(root).unwrap().display();
             found.insert(format!("{place}/{key}"), value.trim().to_owned());
         }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::net::IpNet;
@@ -6,7 +7,7 @@ use super::uapi::{
     AF_INET, AF_INET6, AF_UNSPEC, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
     NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_METRICS,
     RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_GETROUTE,
-    RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT, RTPROT_UNSPEC,
+    RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT, RTPROT_RA, RTPROT_UNSPEC,
 };
 use super::wire::{Attributes, Batch, Message, Received};
 use crate::Result;
@@ -197,6 +198,19 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>> {
     let mut batch = Batch::new();
     batch.message(RTM_GETROUTE, NLM_F_DUMP, &[AF_UNSPEC; 12], "list", "routes");
     socket.dump(&batch, Route::read)
+}
+
+/// Indices of the links over which a router's advertisement gave the socket's namespace a default route.
+pub fn advertised_defaults(socket: &mut Socket) -> Result<BTreeSet<u32>> {
+    let mut batch = Batch::new();
+    let mut header = [0; 12];
+    header[0] = AF_INET6;
+    batch.message(RTM_GETROUTE, NLM_F_DUMP, &header, "list", "routes");
+    let links = socket.dump(&batch, |message| {
+        let is_advertised = message.body.get(5) == Some(&RTPROT_RA);
+        Route::read(message).filter(|route| is_advertised && route.destination.prefix() == 0)?.link
+    })?;
+    Ok(links.into_iter().collect())
 }
 
 /// The route a packet to `destination` would take.

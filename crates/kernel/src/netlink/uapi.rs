@@ -121,6 +121,7 @@ pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RT_TABLE_MAIN: u32 = 254;
 pub(crate) const RTPROT_UNSPEC: u8 = 0;
 pub(crate) const RTPROT_BOOT: u8 = 3;
+pub(crate) const RTPROT_RA: u8 = 9;
 pub(crate) const RTN_UNICAST: u8 = 1;
 pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(crate) const RT_SCOPE_LINK: u8 = 253;

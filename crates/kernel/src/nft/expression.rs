@@ -113,6 +113,8 @@ pub enum Expression<'a> {
     VerdictMap { map: &'a str, register: Register },
     /// Ends with a verdict.
     Verdict(Verdict<'a>),
+    /// The packet is of no flow: connection tracking, which comes after priority -300, passes it by.
+    NoTrack,
     /// Counts.
     Counter,
     /// Translates to the address (and port) in registers. `ipv4`: the family of the address.
@@ -134,6 +136,7 @@ impl Expression<'_> {
             Self::Mask { .. } => "bitwise",
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Lookup { .. } | Self::VerdictMap { .. } => "lookup",
+            Self::NoTrack => "notrack",
             Self::Counter => "counter",
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
@@ -207,7 +210,7 @@ impl Expression<'_> {
             Self::Verdict(verdict) => {
                 m.be32(1, 0).nest(2, |d| put_verdict(d, *verdict));
             }
-            Self::Counter | Self::Masquerade => {}
+            Self::NoTrack | Self::Counter | Self::Masquerade => {}
             Self::Nat { kind, ipv4, address, port } => {
                 let kind = match kind {
                     Nat::Source => 0,

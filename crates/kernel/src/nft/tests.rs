@@ -226,7 +226,7 @@ fn chains_and_rules_of_others_are_read() {
         assert_eq!(rules(&mut socket(), Family::Ip, "none")?, []);
 
         let mut change = Transaction::new();
-        change.delete_rules(Family::Ip, "filter");
+        change.flush_chain(Family::Ip, "filter", "FORWARD");
         change.delete_chain(Family::Ip, "filter", "more");
         change.commit(&mut socket())?;
         assert_eq!(rules(&mut socket(), Family::Ip, "filter")?, []);

@@ -166,18 +166,12 @@ impl Transaction {
             .be32(NFTA_CHAIN_POLICY, u32::from(base.accept));
     }
 
-    /// Deletes a chain, which must have no rules and be nobody's target.
+    /// Deletes a chain with its rules; one that packets are sent to from a rule or an element is refused (EBUSY).
     pub fn delete_chain(&mut self, family: Family, table: &str, chain: &str) {
         let object = format!("nftables chain {family} {table} {chain}");
         self.message(DELCHAIN, 0, family, "delete", object)
             .text(NFTA_CHAIN_TABLE, table)
             .text(NFTA_CHAIN_NAME, chain);
-    }
-
-    /// Deletes all rules of a table.
-    pub fn delete_rules(&mut self, family: Family, table: &str) {
-        let object = format!("rules of nftables table {family} {table}");
-        self.message(DELRULE, 0, family, "delete", object).text(NFTA_RULE_TABLE, table);
     }
 
     /// Appends a rule to a chain.

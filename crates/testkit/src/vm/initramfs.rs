@@ -38,13 +38,18 @@ impl Initramfs {
     /// name.
     pub fn host_program(&mut self, name: &str) -> Result<&mut Self> {
         let file = find(name)?;
-        let linked = run(Command::new("ldd").arg(&file)).unwrap_or_default();
+        Ok(self.linked_program(&format!("bin/{name}"), &file))
+    }
+
+    /// Puts the host's `file` at `path`, executable, and the libraries it is linked with where they are on the host.
+    pub fn linked_program(&mut self, path: &str, file: &Path) -> &mut Self {
+        let linked = run(Command::new("ldd").arg(file)).unwrap_or_default();
         for word in linked.split_whitespace().filter(|word| word.starts_with('/')) {
             if !self.files.iter().any(|(path, _, _)| path == word) {
                 self.program(word, Path::new(word));
             }
         }
-        Ok(self.program(&format!("bin/{name}"), &file))
+        self.program(path, file)
     }
 
     /// Puts a text at `path`.

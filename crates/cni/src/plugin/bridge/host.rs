@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::conf::Conf;
 use super::vlan;
 use crate::contract::{AddResult, Code, Error, Request, hash};
-use crate::plugin::forwarding::{forward, link_has_ipv6};
+use crate::plugin::forwarding::{forward, hear_no_routers, link_has_ipv6};
 use crate::plugin::interface::vanished;
 use crate::plugin::masquerade;
 use crate::plugin::table::behind;
@@ -46,7 +46,11 @@ pub(super) fn ensure(
     }
     if conf.ip_masq {
         let mut netfilter = request.netfilter()?;
-        masquerade::join_networks(&conf.table, &conf.gateway_name(), result, &mut netfilter, record)?;
+        let link = conf.gateway_name();
+        masquerade::join_networks(&conf.table, &link, result, &mut netfilter, record)?;
+        if let Some(mac) = host.gateway.as_ref().and_then(|gateway| gateway.mac) {
+            masquerade::join_vlan(&conf.table, &link, &conf.bridge, mac, &mut netfilter, record)?;
+        }
     }
     Ok(host)
 }
@@ -104,6 +108,7 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
         // While its link-local address is being probed, a bridge solicits no neighbour: the first container's first
         // second would be lost. Nobody else has this address.
         sysctl::write(&format!("net/ipv6/conf/{}/accept_dad", conf.bridge), "0")?;
+        hear_no_routers(&conf.bridge)?;
     }
     let mut set = SetLink::named(&conf.bridge).up(true);
     if conf.promisc {

@@ -15,8 +15,11 @@ use ledger::{Effect, Record};
 
 use super::forwarding::link_has_ipv6;
 use super::inside::{Duplicates, Inside, Manner};
-use super::interface::{all, collect_cables, describe, mac_in, mac_of, sandbox, unplug, vanished, veth_name};
-use super::table::Part;
+use super::interface::{
+    all, collect_cables, describe, mac_in, mac_of, readable, sandbox, unplug, vanished, veth_name,
+};
+use super::ipam::Ipam;
+use super::table::{Part, Table};
 use super::{masquerade, status};
 use crate::contract::{AddResult, Error, Plugin, Request, Route};
 use conf::Conf;
@@ -76,17 +79,19 @@ impl Plugin for Bridge {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
-        let veth = veth_name(&conf.table, request.attachment);
-        let cable = conf.ipam.del_with(request, record, |record| unplug(&veth, request, record));
-        let guard = if conf.spoof_check {
+        let keys = request.keys();
+        let (table, table_read) = readable(Table::of(&keys));
+        let (ipam, ipam_read) = readable(Ipam::of(request));
+        let veth = veth_name(&table, request.attachment);
+        let cable = ipam.del_with(request, record, |record| unplug(&veth, request, record));
+        let guard = if keys.boolean("macspoofchk").unwrap_or(true) {
             let sandbox = request.attachment.netns.as_ref().map(|path| path.display().to_string());
             let mac = mac_in(request.previous, &request.attachment.ifname, &sandbox.unwrap_or_default());
-            spoof::release(&conf.table, &veth, mac, &request.holder())
+            spoof::release(&table, &veth, mac, &request.holder())
         } else {
             Ok(())
         };
-        all([cable, guard])
+        all([cable, guard, table_read, ipam_read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -120,6 +125,9 @@ impl Plugin for Bridge {
         } else {
             Ok(())
         };
+        let gateway =
+            mac_in(Some(previous), &conf.gateway_name(), "").filter(|_| conf.ip_masq && conf.vlan.is_some());
+        let vlan = gateway.map_or(Ok(()), |mac| masquerade::restore_vlan(&conf.table, &conf.bridge, mac));
         let inside = previous
             .interfaces
             .iter()
@@ -127,7 +135,7 @@ impl Plugin for Bridge {
         let mac = inside.and_then(|link| link.mac.parse().ok()).filter(|_| conf.spoof_check);
         let veth = veth_name(&conf.table, request.attachment);
         let guard = mac.map_or(Ok(()), |mac| spoof::restore(&conf.table, &veth, mac, &request.holder()));
-        all([masq, guard])
+        all([masq, vlan, guard])
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::conf::Conf;
 use super::host::LINK;
 use crate::contract::{Code, Error, hash};
-use crate::plugin::forwarding::link_has_ipv6;
+use crate::plugin::forwarding::{hear_no_routers, link_has_ipv6};
 use crate::plugin::interface::{broken, vanished};
 use crate::plugin::table::behind;
 
@@ -112,6 +112,7 @@ fn make_gateway(conf: &Conf, vlan: u16, name: &str, bridge: &Link, socket: &mut 
     let mut set = SetLink::index(port.index).up(true);
     if link_has_ipv6(mtu) {
         set = set.no_link_local();
+        hear_no_routers(name)?;
     }
     batch.set_link(&set);
     batch.set_link(&SetLink::named(name).up(true));

@@ -11,7 +11,8 @@ use kernel::netlink::{self, Protocol, Socket};
 use kernel::nft::{Family, Value};
 use ledger::Record;
 
-use super::interface::broken;
+use super::interface::{all, broken, readable};
+use super::status;
 use super::table::{Held, Part, Table, behind};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
 use chains::{ADMITTED4, ADMITTED6, BRIDGES, ISOLATED_PORTS, WITHIN};
@@ -57,7 +58,7 @@ impl Plugin for Firewall {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        let table = Table::of(&request.keys())?;
+        let (table, read) = readable(Table::of(&request.keys()));
         let holder = request.holder();
         let mut socket = request.netfilter()?;
         let open = Conf::of(request).is_ok_and(|conf| conf.policy == Policy::Open);
@@ -69,8 +70,8 @@ impl Plugin for Firewall {
             Some(previous) => table.of_those(possible(previous, &holder), &mut socket)?,
             None => table.held(&HELD, |element| element.is_held_by(&holder), &mut socket)?,
         };
-        table.delete(&held, &mut socket)?;
-        table.undone(&held, record)
+        let freed = table.delete(&held, &mut socket).and_then(|()| table.undone(&held, record));
+        all([freed, read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -90,7 +91,8 @@ impl Plugin for Firewall {
     }
 
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {
-        Conf::of(request).map(|_| ())
+        Conf::of(request)?;
+        status::forwards_attached(request)
     }
 
     fn gc(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use ledger::Record;
 
 use super::endpoint::{checked_link, configure, made};
 use super::inside::{Duplicates, Inside, Manner};
-use super::interface::{name_service, sandbox};
+use super::interface::{all, name_service, readable, sandbox};
 use super::ipam::Ipam;
 use crate::contract::{AddResult, Error, Interface, Plugin, Request};
 use device::Device;
@@ -43,7 +43,8 @@ impl Plugin for HostDevice {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        Ipam::of(request)?.del_with(request, record, |_| {
+        let (ipam, read) = readable(Ipam::of(request));
+        let freed = ipam.del_with(request, record, |_| {
             let mut host = Socket::open(Protocol::Route)?;
             match Inside::if_there(request)? {
                 Some(mut inside) => transfer::take_back(request, &mut host, &mut inside, false)?,
@@ -51,7 +52,8 @@ impl Plugin for HostDevice {
                 None => device::rename_fallen(request, &mut host)?,
             }
             transfer::finish(request, &mut host)
-        })
+        });
+        all([freed, read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

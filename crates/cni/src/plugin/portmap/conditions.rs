@@ -1,5 +1,6 @@
-use kernel::netlink::IpNet;
-use kernel::nft::{Chain, Expression, Family, Meta, Register, Transaction, Value, Verdict};
+use kernel::netlink::{IpNet, Socket};
+use kernel::nft::{self, Chain, ChainInfo, Expression, Family, Meta, Register, Transaction, Value, Verdict};
+use rustix::io::Errno;
 
 use crate::contract::{Code, Error, Keys, hash};
 use crate::plugin::table::packet;
@@ -40,7 +41,7 @@ impl Conditions {
     /// The chain that stands for them: the same conditions are the same chain, whoever has them.
     pub(super) fn chain(&self) -> String {
         let hash = hash(&["conditions", &format!("{self:?}")]);
-        format!("hostports_if_{}", hash.get(..13).unwrap_or_default())
+        format!("{CONDITIONS}{}", hash.get(..13).unwrap_or_default())
     }
 
     /// Makes the chain, or makes it anew: what meets the conditions returns, all else is not sent to a container.
@@ -54,6 +55,26 @@ impl Conditions {
         change.add_rule(Family::Inet, table, &name, &met, None);
         change.add_rule(Family::Inet, table, &name, &[Expression::Verdict(Verdict::Accept)], None);
     }
+}
+
+/// How the names of chains of conditions begin.
+pub(in crate::plugin) const CONDITIONS: &str = "hostports_if_";
+
+/// Deletes the chains of conditions that nothing is sent to any more.
+pub(super) fn sweep(table: &str, socket: &mut Socket) -> Result<(), Error> {
+    let of_conditions = |chain: &ChainInfo| {
+        chain.family == Family::Inet && chain.table == table && chain.name.starts_with(CONDITIONS)
+    };
+    for chain in nft::chains(socket)?.into_iter().filter(of_conditions) {
+        let mut change = Transaction::new();
+        change.delete_chain(Family::Inet, table, &chain.name);
+        match change.commit(socket) {
+            // Somebody has the same conditions; or another was quicker.
+            Err(e) if matches!(e.errno(), Some(Errno::BUSY | Errno::NOENT)) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }
 
 /// Reads `ip saddr [==|!=] NETWORK`, `ip daddr ...` (`ip6` for IPv6) or `[meta] iifname [==|!=] NAME`.

@@ -20,6 +20,11 @@ pub(super) fn held_sets() -> Vec<(Family, &'static str)> {
     all.map(|set| (Family::Inet, set)).collect()
 }
 
+/// The map leads to conditions.
+pub(super) fn is_conditions(map: &str) -> bool {
+    MAPS.map(conditions_of).contains(&map)
+}
+
 /// One port of the host, in one family, as an element of one of the table's maps.
 #[derive(Debug)]
 pub(super) struct Publication<'a> {

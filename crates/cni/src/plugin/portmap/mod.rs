@@ -15,9 +15,10 @@ use kernel::netlink::{Protocol as Netlink, Socket};
 use kernel::nft::Family;
 use ledger::Record;
 
-use super::interface::broken;
+use super::interface::{all, broken, readable};
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
+pub(super) use conditions::CONDITIONS;
 use conf::{Conf, container_addresses};
 use publish::{Elements, admit, hairpin, publish};
 
@@ -67,7 +68,7 @@ impl Plugin for Portmap {
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
         let keys = request.keys();
-        let table = Table::of(&keys)?;
+        let (table, read) = readable(Table::of(&keys));
         let mut socket = request.netfilter()?;
         let holder = request.holder();
         // What was made is known, and a record knows of what was made under another configuration.
@@ -90,8 +91,8 @@ impl Plugin for Portmap {
         };
         let masquerades = targets(&held).into_iter().map(|address| elements::masq_all(address, &holder));
         held.extend(table.of_those(masquerades.collect::<Vec<_>>(), &mut socket)?);
-        unpublish(&table, &held, &mut socket)?;
-        table.undone(&held, record)
+        let freed = unpublish(&table, &held, &mut socket).and_then(|()| table.undone(&held, record));
+        all([freed, read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -137,7 +138,9 @@ impl Plugin for Portmap {
         let holders = request.valid_holders()?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let stale = table.stale(&elements::held_sets(), &holders, &mut socket)?;
-        unpublish(&table, &stale, &mut socket)
+        unpublish(&table, &stale, &mut socket)?;
+        // A DEL may have been killed before it came to that.
+        conditions::sweep(&table.name, &mut socket)
     }
 
     fn restore(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -168,6 +171,9 @@ fn targets(held: &[Held]) -> Vec<IpAddr> {
 /// Deletes elements, and then all flows that they have sent somewhere, in one pass an address.
 fn unpublish(table: &Table, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
     table.delete(held, socket)?;
+    if held.iter().any(|one| elements::is_conditions(one.set)) {
+        conditions::sweep(&table.name, socket)?;
+    }
     targets(held)
         .into_iter()
         .try_for_each(|address| Ok(delete_flows_on(socket, &Flows::AnsweredFrom { address, port: None })?))

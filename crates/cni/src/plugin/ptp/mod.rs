@@ -10,11 +10,13 @@ use kernel::netlink::{self, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socke
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
-use super::forwarding::{forward, link_has_ipv6};
+use super::forwarding::{forward, hear_no_routers, link_has_ipv6};
 use super::inside::{Inside, Manner};
 use super::interface::{
-    all, broken, collect_cables, describe, mac_of, made, sandbox, unplug, vanished, veth_name,
+    all, broken, collect_cables, describe, mac_of, made, readable, sandbox, unplug, vanished, veth_name,
 };
+use super::ipam::Ipam;
+use super::table::Table;
 use super::{masquerade, status};
 use crate::contract::{AddResult, Error, Plugin, Request};
 use conf::Conf;
@@ -58,16 +60,18 @@ impl Plugin for Ptp {
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
+        let keys = request.keys();
+        let (table, table_read) = readable(Table::of(&keys));
+        let (ipam, ipam_read) = readable(Ipam::of(request));
         // The cable before the address: nobody else may get the address while this container still answers to it.
-        let cable = unplug(&veth_name(&conf.table, request.attachment), request, record);
-        let masq = if conf.ip_masq {
+        let cable = unplug(&veth_name(&table, request.attachment), request, record);
+        let masq = if keys.boolean("ipMasq").unwrap_or(true) {
             let ips = request.previous.map(|previous| previous.ips.as_slice());
-            masquerade::leave_hosts(&conf.table, &request.holder(), ips)
+            masquerade::leave_hosts(&table, &request.holder(), ips)
         } else {
             Ok(())
         };
-        all([cable, masq, conf.ipam.del(request, record)])
+        all([cable, masq, ipam.del(request, record), table_read, ipam_read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -94,7 +98,7 @@ impl Plugin for Ptp {
         status::host_can(false)?;
         conf.ipam.status(request)?;
         // Each container has a link of its own: how their names begin is what a rule can name.
-        status::forwards(&request.keys(), "veth")
+        status::forwards(&request.keys(), status::CABLES)
     }
 
     fn gc(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
@@ -130,10 +134,10 @@ fn cable(
     batch.add_link(&NewLink { mtu: conf.mtu, ..NewLink::new(veth, Kind::Veth { peer }) });
     let alias = request.alias();
     let set = SetLink::named(veth).alias(&alias);
-    let ipv6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
-    batch.set_link(&match (ipv6, link_has_ipv6(conf.mtu)) {
+    let (speaks, ipv6) = (link_has_ipv6(conf.mtu), result.ips.iter().any(|ip| !ip.address.is_ipv4()));
+    batch.set_link(&match (ipv6, speaks) {
         (true, _) => set,
-        (false, true) => set.up(true).no_link_local(),
+        (false, true) => set.no_link_local(),
         (false, false) => set.up(true),
     });
     socket.run(&batch).map_err(|e| {
@@ -141,11 +145,14 @@ fn cable(
         let hint = format!("{veth} is there, or {ifname} is there inside: DEL comes before a second ADD");
         if exists { Error::from(e).hint(hint) } else { e.into() }
     })?;
-    if !ipv6 {
+    if !ipv6 && !speaks {
         return Ok(());
     }
-    // While its link-local address is being probed, a link solicits no neighbour: the first second would be lost.
-    sysctl::write(&format!("net/ipv6/conf/{veth}/accept_dad"), "0")?;
+    hear_no_routers(veth)?;
+    if ipv6 {
+        // While its link-local address is being probed, a link solicits no neighbour: the first second would be lost.
+        sysctl::write(&format!("net/ipv6/conf/{veth}/accept_dad"), "0")?;
+    }
     let mut batch = Batch::new();
     batch.set_link(&SetLink::named(veth).up(true));
     Ok(socket.run(&batch)?)

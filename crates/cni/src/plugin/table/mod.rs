@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kernel::Error as KernelError;
 use kernel::netlink::{IpNet, Socket};
-use kernel::nft::{self, Chain, Element, Family, Transaction, Value};
+use kernel::nft::{self, Chain, ChainInfo, Element, Family, Transaction, Value};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
@@ -25,7 +25,7 @@ use crate::contract::{Error, Keys, hash};
 
 /// Which version of [`parts`] this is: every change of a part that was released raises it. A set whose key or value is to be
 /// another gets another name with that, for elements are kept as they are.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 /// What the name of the chain begins with that tells a table's layout.
 const MARKER: &str = "layout_";
 /// How often a table is made while others change it underfoot.
@@ -54,6 +54,12 @@ pub(super) struct Table {
     pub(super) name: String,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self { name: "sextant".into() }
+    }
+}
+
 impl Table {
     /// `sextant.table` of a configuration; `sextant` if it says nothing.
     pub(super) fn of(keys: &Keys<'_>) -> Result<Self, Error> {
@@ -67,7 +73,7 @@ impl Table {
                 }
                 name
             }
-            None => "sextant",
+            None => return Ok(Self::default()),
         };
         Ok(Self { name: name.to_owned() })
     }
@@ -175,26 +181,40 @@ impl Table {
         let Held { set, element, .. } = held;
         let name = element.comment.clone().unwrap_or_default();
         record.share_part(shared, &name, &mut |record| {
-            record.record(Effect::NftElement {
-                family: Family::Inet.to_string(),
-                table: self.name.clone(),
-                set: set.into(),
-                key: [element.key.as_slice(), element.key_end.as_deref().unwrap_or_default()].concat(),
-                holder: name.clone(),
-            })?;
-            Ok(self.put_interval(set, &element, socket)?)
+            for set in super::masquerade::layers(set) {
+                record.record(Effect::NftElement {
+                    family: Family::Inet.to_string(),
+                    table: self.name.clone(),
+                    set: set.into(),
+                    key: [element.key.as_slice(), element.key_end.as_deref().unwrap_or_default()].concat(),
+                    holder: name.clone(),
+                })?;
+                if self.put_interval(set, &element, socket)? {
+                    break;
+                }
+            }
+            Ok(())
         })?;
         Ok(())
     }
 
-    /// Adds an interval. The kernel takes none that meets another: networks that overlap are as one of them is.
-    fn put_interval(&self, set: &str, element: &Element, socket: &mut Socket) -> Result<(), KernelError> {
+    /// Adds an interval. The kernel takes none that meets another: false, then, and what overlaps is as one of them is.
+    fn put_interval(
+        &self,
+        set: &'static str,
+        element: &Element,
+        socket: &mut Socket,
+    ) -> Result<bool, KernelError> {
         let added = self.change(Family::Inet, socket, |change| {
             change.add_elements(Family::Inet, &self.name, set, std::slice::from_ref(element), false);
         });
         match added {
-            Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
-            outcome => outcome,
+            Err(e) if e.errno() == Some(Errno::EXIST) => {
+                let key = Element { value: None, comment: None, ..element.clone() };
+                let there = nft::element(socket, Family::Inet, &self.name, set, &key)?;
+                Ok(there.is_some_and(|there| (there.key, there.key_end) == (key.key, key.key_end)))
+            }
+            outcome => outcome.map(|()| true),
         }
     }
 
@@ -228,7 +248,13 @@ impl Table {
         }
         let (intervals, others): (Vec<Held>, Vec<Held>) =
             held.iter().cloned().partition(|one| one.element.key_end.is_some());
-        intervals.iter().try_for_each(|one| self.put_interval(one.set, &one.element, socket))?;
+        for Held { set, element, .. } in &intervals {
+            for set in super::masquerade::layers(set) {
+                if self.put_interval(set, element, socket)? {
+                    break;
+                }
+            }
+        }
         self.put(&others, false, socket)
     }
 
@@ -282,9 +308,11 @@ impl Table {
         }
         let mut change = Transaction::new();
         change.add_table(family, table, false, Some("made by sextant; changes are overwritten"));
-        if !there.is_empty() {
-            change.delete_rules(family, table);
-        }
+        // Rules that stand for elements stay as those do.
+        let made_with_elements = |chain: &&ChainInfo| chain.name.starts_with(super::portmap::CONDITIONS);
+        there.iter().filter(|chain| !made_with_elements(chain)).for_each(|chain| {
+            change.flush_chain(family, table, &chain.name);
+        });
         // Chains that packets are sent to stay: elements of maps may send them there.
         for chain in there.iter().filter(|chain| chain.base.is_some() || layout(&chain.name).is_some()) {
             change.delete_chain(family, table, &chain.name);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cni::caller::{Cached, Caller, Directory, cached_attachments};
+use cni::caller::{Cached, Caller, Directory, cached, cached_attachments};
 use cni::contract::{Attachment, NetworkList, PortMapping, ValidAttachment, hash, parse_args};
 use ledger::OwnerId;
 use serde_json::json;
@@ -76,6 +76,25 @@ impl<'a> Networks<'a> {
             entries.map(|entry| Known { file: Some(entry.path), list: entry.network.map_err(Into::into) });
         let default = Known { file: None, list: container::default_network(self.instance) };
         Ok([default].into_iter().chain(known).collect())
+    }
+
+    /// Those, and networks that are not configured any more but have attachments still.
+    fn all_to_collect(&self, name: Option<&str>) -> Result<Vec<Known>> {
+        let mut orphaned: Vec<NetworkList> = Vec::new();
+        let mut all = match (self.all(name), name) {
+            (Err(e), Some(name)) if !self.attachments().iter().any(|a| a.list.name == name) => return Err(e),
+            (Err(_), Some(_)) => Vec::new(),
+            (all, _) => all?,
+        };
+        for Cached { list, .. } in self.attachments() {
+            let wanted = name.is_none_or(|name| name == list.name);
+            let is_known = |known: &Known| known.list.as_ref().is_ok_and(|known| known.name == list.name);
+            if wanted && !all.iter().any(is_known) && !orphaned.iter().any(|known| known.name == list.name) {
+                orphaned.push(list);
+            }
+        }
+        all.extend(orphaned.into_iter().map(|list| Known { file: None, list: Ok(list) }));
+        Ok(all)
     }
 
     fn attachments(&self) -> Vec<Cached> {
@@ -165,12 +184,22 @@ fn add(networks: &Networks<'_>, args: &CniAddArgs) -> Result<()> {
     show::result(&added.result)
 }
 
+/// By what the cache knows: the network's own configuration need not be there any more.
 fn del(networks: &Networks<'_>, args: &CniAttachmentArgs) -> Result<()> {
-    let list = networks.find(&args.network)?;
     let attachment = attachment(args)?;
+    let list = match networks.find(&args.network) {
+        Ok(list) => list,
+        Err(e) => match cached(&networks.caller.cache_dir, &args.network, &attachment) {
+            Some(cached) => cached.list,
+            None => return Err(e),
+        },
+    };
     let mut owner = networks.instance.ledger.owner(&owner(&list.name, &attachment)?)?;
-    networks.caller.del(&list, &attachment, &mut owner)?;
-    let errors: Vec<_> = owner.undo_all().iter().map(ToString::to_string).collect();
+    let detached = networks.caller.del(&list, &attachment, &mut owner);
+    // Whatever a plugin said: the ledger knows what it had made.
+    let left = owner.undo_all();
+    let errors = detached.err().map(|e| e.to_string()).into_iter();
+    let errors: Vec<_> = errors.chain(left.iter().map(ToString::to_string)).collect();
     if errors.is_empty() { Ok(()) } else { Err(Failure::new(errors.join("; "))) }
 }
 
@@ -190,7 +219,7 @@ fn gc(networks: &Networks<'_>, args: &CniGcArgs) -> Result<()> {
         valid.push(ValidAttachment { container_id: id.into(), ifname: ifname.into() });
     }
     let mut failed = Vec::new();
-    for known in networks.all(args.network.as_deref())? {
+    for known in networks.all_to_collect(args.network.as_deref())? {
         let list = match known.list {
             Ok(list) => list,
             Err(e) => {

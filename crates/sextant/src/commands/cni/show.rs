@@ -41,14 +41,16 @@ pub(super) fn attachments(networks: &Networks<'_>, format: OutputArgs) -> Result
             json!({
                 "network": a.list.name, "containerId": a.attachment.container_id, "ifName": a.attachment.ifname,
                 "netns": a.attachment.netns, "namespaceExists": is_there(&a.attachment),
-                "result": a.result.to_value(a.list.version),
+                "result": a.result.as_ref().map(|result| result.to_value(a.list.version)),
+                "damage": a.damage.as_ref().map(ToString::to_string),
             })
         };
         return Ok(output::json(&json!(all.iter().map(row).collect::<Vec<_>>()))?);
     }
     let mut table = Table::new(["NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "NAMESPACE"]);
     for a in &all {
-        let addresses: Vec<_> = a.result.ips.iter().map(|ip| ip.address.to_string()).collect();
+        let addresses: Vec<_> =
+            a.result.iter().flat_map(|result| &result.ips).map(|ip| ip.address.to_string()).collect();
         let netns = a.attachment.netns.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         table.row([
             a.list.name.clone(),

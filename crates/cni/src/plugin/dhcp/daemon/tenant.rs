@@ -118,6 +118,9 @@ impl Tenant {
         if !place.link.is_up() {
             place.set_up(true)?;
         }
+        // An ipvlan shares its parent's MAC, and is told apart by addresses that it has already.
+        let broadcast = patience.broadcast || place.link.kind == "ipvlan";
+        let patience = Patience { broadcast, ..patience };
         let client = Client::new(place.mac()?, told.options, patience, now(), random());
         let namespace = state::namespace(&place.netns)
             .map_err(|e| Error::because(format!("cannot look at network namespace {}", call.netns), e))?;
