@@ -84,6 +84,18 @@ impl Parent {
     }
 }
 
+/// The directory of the cgroup that `linux.cgroupsPath` names: a path, or systemd's `SLICE:PREFIX:NAME`.
+pub(crate) fn dir_of(path: &str) -> Result<PathBuf, Error> {
+    let parts: Vec<&str> = path.split(':').collect();
+    if path.split(['/', ':']).any(|part| part == "..") || path.trim_matches('/').is_empty() {
+        return Err(Error::internal(format!("{path:?} names no cgroup: give a path without \"..\"")));
+    }
+    Ok(match parts[..] {
+        [slice, prefix, name] => slice_dir(slice).join(format!("{prefix}-{name}.scope")),
+        _ => path.trim_matches('/').into(),
+    })
+}
+
 /// `a-b-c.slice` is in `a.slice/a-b.slice` (systemd.slice(5)).
 fn slice_dir(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -18,6 +19,59 @@ pub struct Config {
     pub runtime: Runtime,
     /// `[images]`
     pub images: Images,
+    /// `[nri]`
+    pub nri: Nri,
+}
+
+/// Plugins of the Node Resource Interface.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nri {
+    /// Plugins are taken on.
+    pub enabled: bool,
+    /// Where they connect. Without it: where plugins look for a runtime (`/var/run/nri/nri.sock`), or `nri.sock` in the
+    /// run directory of a node that is not in the usual one.
+    pub socket: Option<PathBuf>,
+    /// Plugins that the node starts: programs called `NN-NAME`.
+    pub plugin_dir: PathBuf,
+    /// Their configurations: `NN-NAME.conf` or `NAME.conf`.
+    pub config_dir: PathBuf,
+    /// Seconds that a plugin has to answer; then it is gone.
+    pub request_timeout: u64,
+    /// Seconds that a plugin has to say who it is.
+    pub registration_timeout: u64,
+}
+
+impl Default for Nri {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            socket: None,
+            plugin_dir: "/opt/nri/plugins".into(),
+            config_dir: "/etc/nri/conf.d".into(),
+            request_timeout: 10,
+            registration_timeout: 5,
+        }
+    }
+}
+
+impl Nri {
+    /// Where plugins connect to the node in `place`.
+    pub(crate) fn socket(&self, place: &super::Place) -> PathBuf {
+        match &self.socket {
+            Some(path) => path.clone(),
+            None if place.run == Path::new("/run/sextant") => "/var/run/nri/nri.sock".into(),
+            None => place.run.join("nri.sock"),
+        }
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout.max(1))
+    }
+
+    pub(crate) fn registration_timeout(&self) -> Duration {
+        Duration::from_secs(self.registration_timeout.max(1))
+    }
 }
 
 /// How pods are connected.

@@ -18,6 +18,7 @@ mod ids;
 mod images;
 mod metrics;
 mod node;
+pub mod nri;
 mod operations;
 mod place;
 mod pod;

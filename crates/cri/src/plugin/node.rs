@@ -17,6 +17,7 @@ use super::container::{self, Container};
 use super::events::Events;
 use super::handlers::Handlers;
 use super::images::{self, Images};
+use super::nri::Nri;
 use super::operations::Operations;
 use super::pod::{self, Networks, Pod};
 use super::run::Setup;
@@ -47,6 +48,7 @@ pub(crate) struct Node {
     pub(crate) events: Events,
     pub(crate) layers: Layers,
     pub(crate) rates: Rates,
+    pub(crate) nri: Nri,
     pub(crate) pods_in_making: Arc<Operations<pod::Key, Result<String, Error>>>,
     /// Whether somebody else than pods and containers stands for what an owner has: `sextant run`.
     pub(crate) others: Box<dyn Fn(&OwnerId) -> bool + Send + Sync>,
@@ -78,6 +80,7 @@ impl Node {
             containers_in_making: Arc::new(Operations::new(GRACE)),
             layers: Layers::default(),
             rates: Rates::default(),
+            nri: Nri::new(place.clone()),
             others,
             store,
             place,
@@ -125,17 +128,19 @@ impl Node {
     }
 
     /// A container's program has ended.
-    pub(crate) fn container_exited(&self, container: &Arc<Container>, exited: &Exited) {
+    pub(crate) fn container_exited(self: &Arc<Self>, container: &Arc<Container>, exited: &Exited) {
         if container.set_exited(exited) {
             self.events.container_stopped(container);
+            self.tell_stopped_soon(container);
         }
     }
 
     /// A container is gone without its shim having told how.
-    pub(crate) fn container_lost(&self, container: &Arc<Container>) {
+    pub(crate) fn container_lost(self: &Arc<Self>, container: &Arc<Container>) {
         if container.set_lost() {
             self.remember_failure(container);
             self.events.container_stopped(container);
+            self.tell_stopped_soon(container);
         }
     }
 
@@ -184,6 +189,7 @@ impl Node {
                 Ok(Some(exit)) => {
                     if container.remember(&exit) {
                         self.events.container_stopped(&container);
+                        self.tell_stopped_soon(&container);
                     }
                 }
                 _ => self.container_lost(&container),

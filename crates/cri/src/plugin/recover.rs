@@ -122,7 +122,7 @@ impl Node {
     }
 
     /// Takes events until the stream ends. An error if there is no shim any more.
-    async fn follow(&self, shim: &Connection) -> Result<(), super::shims::Error> {
+    async fn follow(self: &Arc<Self>, shim: &Connection) -> Result<(), super::shims::Error> {
         let mut events = shim.stream(&EVENTS, &Empty {}).await?;
         loop {
             match events.next().await {
@@ -134,7 +134,7 @@ impl Node {
         }
     }
 
-    fn take(&self, event: &ContainerEvent) {
+    fn take(self: &Arc<Self>, event: &ContainerEvent) {
         let Ok(container) = self.state.container(&event.container) else { return };
         match event.happened() {
             Happened::Started => {

@@ -334,8 +334,11 @@ impl RuntimeService for Runtime {
         &self,
         request: UpdatePodSandboxResourcesRequest,
     ) -> Result<UpdatePodSandboxResourcesResponse, Status> {
+        let pod = self.node.state.pod(&request.pod_sandbox_id)?;
+        let _entered = self.node.nri.enter().await;
+        self.node.nri.update_pod(&pod, request.overhead.as_ref(), request.resources.as_ref()).await?;
         // The pod's own cgroup is the kubelet's, which has changed it already.
-        self.node.state.pod(&request.pod_sandbox_id)?;
+        self.node.nri.updated_pod(&pod).await;
         Ok(UpdatePodSandboxResourcesResponse {})
     }
 }

@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ledger::{Effect, Owner, OwnerId, Record as _};
+use oci_runtime::contract::Spec;
+use tokio::runtime::Handle;
 
 use super::{Container, Record, spec};
 use crate::contract::Error;
 use crate::contract::v1::{ContainerConfig, CreateContainerRequest};
-use crate::plugin::cgroup::Parent;
+use crate::plugin::cgroup::{self, Parent};
 use crate::plugin::node::{Node, blocking};
+use crate::plugin::nri::Others;
 use crate::plugin::pod::Pod;
-use crate::plugin::{clock, files, ids};
+use crate::plugin::{cdi, clock, files, ids};
 
 /// What only one container of a pod may have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,10 +62,20 @@ impl Node {
             let _turn = pod.turn.lock().await;
             pod.shim()?;
             let (node, pod) = (Arc::clone(&maker), Arc::clone(&pod));
-            let made = blocking(move || make(&node, &pod, config)).await?;
-            let made = Arc::new(made);
-            maker.state.add_container(Arc::clone(&made));
-            maker.events.container_created(&made);
+            let in_pod = Arc::clone(&pod);
+            let (made, others) = {
+                let _entered = maker.nri.enter().await;
+                let (made, others) = blocking(move || make(&node, &pod, config)).await?;
+                let made = Arc::new(made);
+                maker.state.add_container(Arc::clone(&made));
+                maker.events.container_created(&made);
+                maker.nri.created_container(&in_pod, &made).await;
+                (made, others)
+            };
+            if let Err(error) = maker.change_others(others).await {
+                maker.remove_container_of(&in_pod, &made).await?;
+                return Err(error);
+            }
             Ok(made.id().to_owned())
         };
         let abandon = |made: Result<String, Error>| async move {
@@ -78,12 +91,17 @@ impl Node {
     }
 }
 
-fn make(node: &Node, pod: &Pod, config: ContainerConfig) -> Result<Container, Error> {
+fn make(node: &Node, pod: &Pod, config: ContainerConfig) -> Result<(Container, Others), Error> {
     let id = ids::new_id()?;
     let mut owner = node.place.ledger.owner(&OwnerId::new(id.as_str())?)?;
-    match make_with(node, pod, config, &id, &mut owner) {
-        Ok(container) => Ok(container),
-        Err(error) => Err(owner.undo_all().into_iter().fold(error, |error, left| error.and(&left))),
+    match make_with(node, pod, config.clone(), &id, &mut owner) {
+        Ok(made) => Ok(made),
+        Err(error) => {
+            if node.nri.hears_stops() {
+                Handle::current().block_on(node.nri.undo_container(&pod.record, &id, &config));
+            }
+            Err(owner.undo_all().into_iter().fold(error, |error, left| error.and(&left)))
+        }
     }
 }
 
@@ -93,14 +111,18 @@ fn make_with(
     config: ContainerConfig,
     id: &str,
     owner: &mut Owner,
-) -> Result<Container, Error> {
+) -> Result<(Container, Others), Error> {
     // Whoever collects unused layers waits for this.
     let _hold = node.store.hold().map_err(|e| Error::internal(e.to_string()))?;
     let image = node.images.for_container(config.image.as_ref())?;
     let (state, bundle) = (node.place.container(id), node.place.bundle(id));
     let wishes =
         spec::Wishes { node, pod, id, config: &config, image: &image, state: &state, bundle: &bundle };
-    let built = spec::build(&wishes)?;
+    let mut built = spec::build(&wishes)?;
+    // This thread may wait for plugins.
+    let asked = node.nri.create_container(&pod.record, id, &config, &mut built.spec);
+    let (devices, others) = Handle::current().block_on(asked)?;
+    add_devices(&devices, &mut built.spec, !pod.id_mappings().0.is_empty())?;
     oci_runtime::contract::validate(&built.spec)
         .map_err(|e| Error::invalid("config", format!("asks for what the runtime cannot do: {e}")))?;
     for dir in [state.clone(), bundle.clone()] {
@@ -114,7 +136,11 @@ fn make_with(
     }
     built.furnish(owner)?;
     files::write_json(&bundle.join("config.json"), &built.spec)?;
-    let cgroup = pod.record.cgroup.child_dir(&node.place.name, id);
+    let path = built.spec.linux.as_ref().map_or("", |linux| &linux.cgroups_path);
+    let cgroup = match path == pod.record.cgroup.child(&node.place.name, id) {
+        true => pod.record.cgroup.child_dir(&node.place.name, id),
+        false => cgroup::dir_of(path)?,
+    };
     if let Parent::Cgroupfs { path } = &pod.record.cgroup
         && path == Path::new(&node.place.name)
     {
@@ -140,7 +166,22 @@ fn make_with(
         config,
     };
     files::write_json(&state.join(super::RECORD), &record)?;
-    Ok(Container::new(record))
+    Ok((Container::new(record), others))
+}
+
+/// CDI devices that plugins want.
+fn add_devices(names: &[String], spec: &mut Spec, user_namespace: bool) -> Result<(), Error> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = names.iter().map(|name| (name.clone(), "CDI_devices".to_owned())).collect();
+    let rules = &mut spec.linux.get_or_insert_default().resources.get_or_insert_default().devices;
+    let mut devices = spec::Devices { nodes: Vec::new(), rules: std::mem::take(rules) };
+    cdi::apply(&cdi::resolve(&names, &cdi::dirs())?, spec, &mut devices)?;
+    let there = |path: &str| devices.nodes.iter().any(|node| node.device.path == path);
+    spec.linux.get_or_insert_default().devices.retain(|old| !there(&old.path));
+    devices.put(spec, user_namespace);
+    Ok(())
 }
 
 fn log_path(pod: &Pod, config: &ContainerConfig) -> Option<PathBuf> {

@@ -32,6 +32,10 @@ pub(crate) struct Container {
     live: Mutex<Live>,
     /// One change at a time: whoever starts or removes it holds it.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Held while limits change, and while its shim reads them: whether that has. Never while anybody is asked.
+    pub(crate) limits: tokio::sync::Mutex<bool>,
+    /// Plugins have heard that it has ended.
+    pub(crate) told_stopped: tokio::sync::OnceCell<()>,
 }
 
 /// What changes in a container.
@@ -51,7 +55,13 @@ pub(crate) struct Live {
 impl Container {
     /// A container that has not run.
     pub(crate) fn new(record: Record) -> Self {
-        Self { record, live: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
+        Self {
+            record,
+            live: Mutex::default(),
+            turn: tokio::sync::Mutex::new(()),
+            limits: tokio::sync::Mutex::new(false),
+            told_stopped: tokio::sync::OnceCell::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {

@@ -38,6 +38,7 @@ impl Node {
             return Ok(());
         }
         self.stop_one(container, Duration::ZERO).await?;
+        self.tell_stopped_in_turn(container).await;
         if let Ok(shim) = pod.shim() {
             // A container that was never started is unknown there.
             let _ = shim.call(&DELETE, &ContainerRequest { container: id.clone() }).await;
@@ -51,7 +52,9 @@ impl Node {
                 left.join("; ")
             )));
         }
+        let _entered = self.nri.enter().await;
         self.state.forget_container(container.id());
+        self.nri.remove_container(pod, container).await;
         self.events.container_deleted(container);
         Ok(())
     }

@@ -43,7 +43,21 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
     // It may have ended since this container was made.
     spec::target(node, &pod, &container.record.config)?;
     let which = ContainerRequest { container: id.to_owned() };
-    let started = match shim.call(&CREATE, &request(node, &pod, container)?).await {
+    let _entered = node.nri.enter().await;
+    let created = {
+        let mut at_shim = container.limits.lock().await;
+        let created = shim.call(&CREATE, &request(node, &pod, container)?).await;
+        *at_shim = created.is_ok();
+        created
+    };
+    if created.is_ok()
+        && let Err(error) = node.nri.start_container(&pod, container).await
+    {
+        let _ = shim.call(&DELETE, &which).await;
+        fail(node, container, 128, &error.message);
+        return Err(error);
+    }
+    let started = match created {
         Ok(created) => {
             node.warn(id, &created.warnings);
             shim.call(&START, &which).await
@@ -56,6 +70,7 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
             if container.set_running(pid, clock::now()) {
                 node.events.container_started(container);
             }
+            node.nri.started_container(&pod, container).await;
             Ok(())
         }
         Err(error) => {
@@ -67,20 +82,26 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
 }
 
 /// The exit code that the kubelet shows is the one every container tool gives.
-fn failed(node: &Node, container: &Arc<Container>, error: &shims::Error) -> Error {
+fn failed(node: &Arc<Node>, container: &Arc<Container>, error: &shims::Error) -> Error {
     let code = match error.code() {
         Some(code) if code == Code::NotFound as i32 => 127,
         Some(code) if code == Code::FailedPrecondition as i32 => 126,
         _ => 128,
     };
     let text = format!("cannot start container {}: {error}", container.id());
-    if container.set_failed(code, &error.to_string()) {
-        node.remember_failure(container);
-        node.events.container_stopped(container);
-    }
+    fail(node, container, code, &error.to_string());
     match error.is_gone() {
         true => Error::unavailable(text),
         false => Error::internal(text),
+    }
+}
+
+/// It will never run, and why.
+fn fail(node: &Arc<Node>, container: &Arc<Container>, code: i32, message: &str) {
+    if container.set_failed(code, message) {
+        node.remember_failure(container);
+        node.events.container_stopped(container);
+        node.tell_stopped_soon(container);
     }
 }
 

@@ -15,7 +15,11 @@ impl Node {
     /// Ends a container: its stop signal, and SIGKILL after `timeout`. One that is not there, or has ended, is done.
     pub(crate) async fn stop_container(self: &Arc<Self>, id: &str, timeout: Duration) -> Result<(), Error> {
         match self.state.container(id) {
-            Ok(container) => self.stop_one(&container, timeout).await,
+            Ok(container) => {
+                self.stop_one(&container, timeout).await?;
+                self.tell_stopped(&container).await;
+                Ok(())
+            }
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
@@ -30,7 +34,11 @@ impl Node {
             .filter(|c| c.state() == ContainerState::ContainerRunning)
             .map(|container| {
                 let node = Arc::clone(self);
-                tokio::spawn(async move { node.stop_one(&container, Duration::ZERO).await })
+                tokio::spawn(async move {
+                    node.stop_one(&container, Duration::ZERO).await?;
+                    node.tell_stopped(&container).await;
+                    Ok(())
+                })
             })
             .collect();
         let mut first = Ok(());
@@ -39,6 +47,34 @@ impl Node {
             first = first.and(stopped.and_then(|result| result));
         }
         first
+    }
+
+    /// Tells plugins that a container has ended, if it has and they have not heard of it.
+    async fn tell_stopped(self: &Arc<Self>, container: &Arc<Container>) {
+        if container.state() == ContainerState::ContainerExited {
+            let _turn = container.turn.lock().await;
+            self.tell_stopped_in_turn(container).await;
+        }
+    }
+
+    /// The same for whoever has the container's turn.
+    pub(super) async fn tell_stopped_in_turn(self: &Arc<Self>, container: &Arc<Container>) {
+        let Ok(pod) = self.state.pod(&container.record.pod) else { return };
+        let others = {
+            let _entered = self.nri.enter().await;
+            self.nri.stop_container(&pod.record, container).await
+        };
+        if let Err(error) = self.change_others(others).await {
+            self.log(&format!("container {}: {error}", container.id()));
+        }
+    }
+
+    /// The same, without waiting for it.
+    pub(crate) fn tell_stopped_soon(self: &Arc<Self>, container: &Arc<Container>) {
+        if self.nri.hears_stops() {
+            let (node, container) = (Arc::clone(self), Arc::clone(container));
+            tokio::spawn(async move { node.tell_stopped(&container).await });
+        }
     }
 
     pub(super) async fn stop_one(

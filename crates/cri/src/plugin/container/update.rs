@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use shim::protocol::{UPDATE, UpdateRequest};
 
-use super::spec;
+use super::{Container, spec};
 use crate::contract::Error;
 use crate::contract::v1::{ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest};
 use crate::plugin::node::{Node, blocking};
+use crate::plugin::nri;
+use crate::plugin::nri::wire::LinuxResources;
 
 /// What procfs says of a process that ends while it is looked at.
 const GONE: i32 = rustix::io::Errno::SRCH.raw_os_error();
@@ -22,15 +24,39 @@ impl Node {
     ) -> Result<(), Error> {
         let container = self.state.container(&request.container_id)?;
         let Some(asked) = request.linux else { return Ok(()) };
+        let pod = self.state.pod(&container.record.pod)?;
         let _turn = container.turn.lock().await;
-        let old = container.resources().unwrap_or_default();
-        let old_score = old.oom_score_adj;
-        let merged = merge(old, &asked);
-        let limits = spec::resources(&merged, "linux")?;
+        let _entered = self.nri.enter().await;
+        let wanted = self.nri.update_container(&pod, &container, &asked).await?;
+        let (limits, others) =
+            wanted.map_or_else(Default::default, |(limits, others)| (Some(limits), others));
+        self.change_others(others).await?;
+        self.change_limits(&container, Some(&asked), limits.as_ref()).await?;
+        self.nri.updated_container(&pod, &container).await;
+        Ok(())
+    }
+
+    /// Changes a container's limits to what the kubelet asks, and plugins over it.
+    pub(crate) async fn change_limits(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        asked: Option<&LinuxContainerResources>,
+        wanted: Option<&LinuxResources>,
+    ) -> Result<(), Error> {
+        let at_shim = container.limits.lock().await;
+        let mut merged = container.resources().unwrap_or_default();
+        let old_score = merged.oom_score_adj;
+        for new in asked.into_iter().cloned().chain(wanted.map(nri::known_to_cri)) {
+            merged = merge(merged, &new);
+        }
+        let mut limits = spec::resources(&merged, "linux")?;
+        if let Some(wanted) = wanted {
+            nri::limits(wanted, &mut limits.resources)?;
+        }
         let bytes = serde_json::to_vec(&limits.resources)
             .map_err(|e| Error::internal(format!("cannot write the limits: {e}")))?;
         match container.state() {
-            ContainerState::ContainerRunning => {
+            state if state == ContainerState::ContainerRunning || *at_shim && container.may_run() => {
                 let shim = self.state.pod(&container.record.pod)?.shim()?;
                 let update = UpdateRequest { container: container.id().to_owned(), resources: bytes };
                 let answer = shim.call(&UPDATE, &update).await?;

@@ -63,6 +63,7 @@ async fn make(node: &Arc<Node>, config: PodSandboxConfig, handler: String) -> Re
     let (maker, plan) = (Arc::clone(node), Plan::new(node, &id, config, handler)?);
     let (mut begun, plan) = blocking(move || Ok((begin(&maker, &plan)?, plan))).await?;
     let as_planned = plan.record.clone();
+    let _entered = node.nri.enter().await;
     match finish(node, &mut begun, plan).await {
         Ok(pod) => {
             let pod = Arc::new(pod);
@@ -267,8 +268,17 @@ async fn finish(node: &Arc<Node>, begun: &mut Begun, plan: Plan) -> Result<Pod, 
     }
     record.namespaces = reply.namespaces.into_iter().map(|n| (n.kind, n.path)).collect();
     let place = node.place.clone();
-    blocking(move || {
+    let record = blocking(move || {
         names::write(&place.pod_run(&record.id), &record, host_network)?;
+        Ok(record)
+    })
+    .await?;
+    if let Err(error) = node.nri.run_pod(&record).await {
+        node.nri.undo_pod(&record).await;
+        return Err(error);
+    }
+    let place = node.place.clone();
+    blocking(move || {
         files::write_json(&place.pod(&record.id).join(super::RECORD), &record)?;
         Ok(record)
     })

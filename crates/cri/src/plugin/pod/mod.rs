@@ -28,6 +28,8 @@ pub(crate) struct Pod {
     live: Mutex<Live>,
     /// One change at a time: whoever stops, removes or adds a container holds it.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Plugins have heard that it was stopped.
+    pub(crate) told_stopped: tokio::sync::OnceCell<()>,
 }
 
 /// What changes in a pod.
@@ -43,7 +45,7 @@ impl Pod {
     /// A pod whose shim is `shim`; one without is not ready.
     pub(crate) fn new(record: Record, shim: Option<Connection>) -> Self {
         let live = Mutex::new(Live { shim, cleared: false });
-        Self { record, live, turn: tokio::sync::Mutex::new(()) }
+        Self { record, live, turn: tokio::sync::Mutex::new(()), told_stopped: tokio::sync::OnceCell::new() }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {

@@ -30,7 +30,9 @@ impl Node {
                 left.join("; ")
             )));
         }
+        let _entered = self.nri.enter().await;
         self.state.forget_pod(pod.id());
+        self.nri.remove_pod(&pod).await;
         self.events.pod_deleted(&pod);
         Ok(())
     }

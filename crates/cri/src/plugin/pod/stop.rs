@@ -29,6 +29,10 @@ impl Node {
             return Ok(());
         }
         self.kill_containers(pod).await?;
+        {
+            let _entered = self.nri.enter().await;
+            self.nri.stop_pod(pod).await;
+        }
         let shim = pod.shim().ok();
         let was_ready = pod.lose_shim();
         if let Some(shim) = shim {

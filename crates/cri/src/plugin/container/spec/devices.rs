@@ -62,7 +62,7 @@ impl Devices {
 
     /// Puts nodes and rules into the configuration. A user namespace makes no nodes: the runtime binds the host's of the
     /// same path there, and one of another path is a mount.
-    pub(super) fn put(self, spec: &mut Spec, user_namespace: bool) {
+    pub(crate) fn put(self, spec: &mut Spec, user_namespace: bool) {
         for node in self.nodes {
             if user_namespace
                 && node.device.kind != DeviceType::Fifo

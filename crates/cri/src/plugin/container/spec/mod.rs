@@ -29,6 +29,7 @@ use oci_runtime::contract::{Process, Spec};
 use oci_runtime::default_spec;
 use oci_runtime::users::Users;
 
+pub(crate) use devices::Devices;
 pub(crate) use resources::{replace_resources, resources};
 
 use super::record::User;

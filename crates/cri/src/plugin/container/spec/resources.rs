@@ -136,7 +136,13 @@ pub(crate) fn replace_resources(path: &Path, limits: Limits) -> Result<(), Error
         process.oom_score_adj = Some(limits.oom_score_adj);
     }
     let old = spec.linux.get_or_insert_default().resources.get_or_insert_default();
-    *old = Resources { devices: std::mem::take(&mut old.devices), ..limits.resources };
+    *old = Resources {
+        // What CRI has no words for stays.
+        devices: std::mem::take(&mut old.devices),
+        pids: limits.resources.pids.or(old.pids),
+        block_io: old.block_io.take(),
+        ..limits.resources
+    };
     files::write_json(path, &spec)
 }
 
