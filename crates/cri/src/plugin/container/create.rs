@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ledger::{Effect, Owner, OwnerId, Record as _};
@@ -116,7 +116,7 @@ fn make_with(
     files::write_json(&bundle.join("config.json"), &built.spec)?;
     let cgroup = pod.record.cgroup.child_dir(&node.place.name, id);
     if let Parent::Cgroupfs { path } = &pod.record.cgroup
-        && *path == PathBuf::from(&node.place.name)
+        && path == Path::new(&node.place.name)
     {
         node.share_cgroup(owner)?;
     }

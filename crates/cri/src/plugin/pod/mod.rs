@@ -99,11 +99,6 @@ impl Pod {
         let map = |ids: &[v1::IdMapping]| ids.iter().map(make::id_mapping).collect();
         user.map_or_else(Default::default, |user| (map(&user.uids), map(&user.gids)))
     }
-
-    /// The path of a namespace that its shim holds.
-    pub(crate) fn namespace(&self, kind: &str) -> Option<&str> {
-        self.record.namespaces.iter().find(|(k, _)| k == kind).map(|(_, path)| path.as_str())
-    }
 }
 
 /// The namespaces a pod's configuration asks for.

@@ -52,7 +52,7 @@ pub(super) fn mounts(
     mounts.retain(|mount| {
         let place = place(&mount.destination);
         // Whoever brings a /dev brings all of it.
-        !taken.contains(&place) && !(dev && place.starts_with("dev"))
+        !(taken.contains(&place) || dev && place.starts_with("dev"))
     });
     mounts.extend(own.into_iter().map(|(_, mount): Asked| mount));
     mounts.extend(further);
