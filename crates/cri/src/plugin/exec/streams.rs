@@ -9,14 +9,14 @@ use shim::protocol::{
     ATTACH, AttachRequest, EXEC, ExecRequest, Exited, Input, KILL, KillRequest, Output, Size,
 };
 use streaming::Failure;
-use streaming::remote_command::{Exit, RemoteCommand, Requested, TerminalSize};
+use streaming::remote_command::{Exit, RemoteCommand, Requested, Resizes, TerminalSize};
 use streaming::server::{Config, Runtime, TokenServer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::super::node::{Node, blocking};
 use super::super::pod::is_host;
-use super::super::shims::{Connection, Event, Stream};
+use super::super::shims::{Connection, Event, Sender, Stream};
 use super::super::{exec, ids};
 use crate::contract::{Error, v1};
 
@@ -204,16 +204,18 @@ async fn kill(shim: &Connection, container: &str, exec_id: String) {
 }
 
 /// Carries bytes between a process and its client until the process ends; `None` if the client goes first.
+///
+/// The directions never wait for each other: a process that writes before it reads on would wait for ever.
 async fn carry(
     mut stream: Stream,
     streams: RemoteCommand,
     close_input: bool,
 ) -> Result<Option<Exited>, Failure> {
-    let RemoteCommand { mut stdin, mut stdout, mut stderr, mut resize, client, .. } = streams;
-    let mut buffer = vec![0; 32 << 10];
-    loop {
-        tokio::select! {
-            event = stream.next() => match event {
+    let RemoteCommand { stdin, mut stdout, mut stderr, resize, client, .. } = streams;
+    let (to_input, to_terminal) = (stream.sender(), stream.sender());
+    let output = async {
+        loop {
+            match stream.next().await {
                 Event::Data(bytes) => {
                     let output = Output::decode(&*bytes)?;
                     for (to, data) in [(&mut stdout, output.stdout), (&mut stderr, output.stderr)] {
@@ -226,43 +228,49 @@ async fn carry(
                     }
                 }
                 Event::End(end) => return Ok(Some(Exited::decode(&*end?)?)),
-            },
-            read = read(&mut stdin, &mut buffer) => match read {
-                Ok(0) => {
-                    stdin = None;
-                    if close_input {
-                        stream.send(&Input { close: true, ..Input::default() }).await?;
-                    }
+            }
+        }
+    };
+    tokio::select! {
+        ended = output => ended,
+        // Both go on until the process ends; what is left of them is an error.
+        error = input(stdin, &to_input, close_input) => error.map(|()| None),
+        error = sizes(resize, &to_terminal) => error.map(|()| None),
+        () = client.gone() => Ok(None),
+    }
+}
+
+/// Carries input to the process. Comes back only if the client goes, or the shim does.
+async fn input(
+    stdin: Option<impl AsyncRead + Unpin>,
+    process: &Sender,
+    close_input: bool,
+) -> Result<(), Failure> {
+    let Some(mut stdin) = stdin else { return std::future::pending().await };
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        match stdin.read(&mut buffer).await {
+            Ok(0) => {
+                if close_input {
+                    process.send(&Input { close: true, ..Input::default() }).await?;
                 }
-                Ok(length) => {
-                    let data = buffer.get(..length).unwrap_or_default().to_vec();
-                    stream.send(&Input { data, ..Input::default() }).await?;
-                }
-                Err(_) => return Ok(None),
-            },
-            size = next_size(&mut resize) => match size {
-                Some(size) => stream.send(&Input { size: Some(size), ..Input::default() }).await?,
-                None => resize = None,
-            },
-            () = client.gone() => return Ok(None),
+                return std::future::pending().await;
+            }
+            Ok(length) => {
+                let data = buffer.get(..length).unwrap_or_default().to_vec();
+                process.send(&Input { data, ..Input::default() }).await?;
+            }
+            Err(_) => return Ok(()),
         }
     }
 }
 
-/// Reads input; never comes back where there is none.
-async fn read(stdin: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> std::io::Result<usize> {
-    match stdin {
-        Some(stdin) => stdin.read(buffer).await,
-        None => std::future::pending().await,
+/// Carries a terminal's sizes to the process. Comes back only if the shim goes.
+async fn sizes(resize: Option<Resizes>, process: &Sender) -> Result<(), Failure> {
+    let Some(mut resize) = resize else { return std::future::pending().await };
+    while let Some(TerminalSize { width, height }) = resize.next().await {
+        let size = Some(Size { rows: height.into(), columns: width.into() });
+        process.send(&Input { size, ..Input::default() }).await?;
     }
-}
-
-async fn next_size(resize: &mut Option<streaming::remote_command::Resizes>) -> Option<Size> {
-    match resize {
-        Some(sizes) => {
-            let TerminalSize { width, height } = sizes.next().await?;
-            Some(Size { rows: height.into(), columns: width.into() })
-        }
-        None => std::future::pending().await,
-    }
+    std::future::pending().await
 }

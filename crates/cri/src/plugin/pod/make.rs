@@ -107,7 +107,7 @@ impl Plan {
         let linux = config.linux.clone().unwrap_or_default();
         let user = options.userns_options.as_ref().filter(|u| u.mode() == NamespaceMode::Pod);
         let (net_sysctls, sysctls): (Vec<_>, Vec<_>) =
-            linux.sysctls.into_iter().partition(|(key, _)| key.starts_with("net."));
+            linux.sysctls.into_iter().partition(|(key, _)| super::network::is_net(key));
         if host_network && let Some((key, _)) = net_sysctls.first() {
             let field = format!("config.linux.sysctls[{key:?}]");
             return Err(Error::invalid(field, "is the host's with its network: leave it out"));

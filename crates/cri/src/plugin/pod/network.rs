@@ -8,6 +8,7 @@ use cni::caller::{Caller, Directory};
 use cni::contract::{Attachment, NetworkList};
 use kernel::netlink::SetLink;
 use ledger::{Effect, Owner, Record as _};
+use oci_runtime::contract::sysctl_path;
 use serde_json::{Map, Value, json};
 
 use super::Record;
@@ -98,7 +99,7 @@ pub(super) fn attach(
         Some(made) => kernel::namespace::pin(Path::new(made), &path)?,
     }
     let sysctls =
-        record.config.linux.iter().flat_map(|l| &l.sysctls).filter(|(key, _)| key.starts_with("net."));
+        record.config.linux.iter().flat_map(|l| &l.sysctls).filter(|(key, _)| is_net(key));
     settle(&path, sysctls)?;
     let added = node.cni.add(&list, &attachment(node, record)?, owner).map_err(|error| {
         let whose = record.config.metadata.clone().unwrap_or_default();
@@ -112,6 +113,11 @@ pub(super) fn attach(
     Ok((list.name.clone(), addresses))
 }
 
+/// Whether a sysctl is the network namespace's.
+pub(super) fn is_net(key: &str) -> bool {
+    sysctl_path(key).starts_with("net/")
+}
+
 /// Loopback is up in every pod, whatever the network's plugins do; sysctls are the pod's.
 fn settle<'a>(netns: &Path, sysctls: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), Error> {
     let file = std::fs::File::open(netns)
@@ -122,7 +128,7 @@ fn settle<'a>(netns: &Path, sysctls: impl Iterator<Item = (&'a String, &'a Strin
         let mut batch = kernel::netlink::Batch::new();
         batch.set_link(&SetLink::named("lo").up(true));
         socket.run(&batch)?;
-        sysctls.iter().try_for_each(|(key, value)| kernel::netlink::sysctl::write(key, value))
+        sysctls.iter().try_for_each(|(key, value)| kernel::netlink::sysctl::write(&sysctl_path(key), value))
     })?;
     Ok(())
 }

@@ -209,7 +209,21 @@ impl Stream {
         self.events.recv().await.unwrap_or_else(closed)
     }
 
-    /// Sends a message.
+    /// The other direction, for who sends while events are taken.
+    pub(crate) fn sender(&self) -> Sender {
+        Sender { connection: self.connection.clone(), id: self.id }
+    }
+}
+
+/// Sends on a [`Stream`].
+#[derive(Debug)]
+pub(crate) struct Sender {
+    connection: Connection,
+    id: u32,
+}
+
+impl Sender {
+    /// Sends a message. Waits while the shim takes none.
     pub(crate) async fn send(&self, message: &impl Message) -> Result<(), Error> {
         let frame = Frame { stream: self.id, kind: Kind::Data, flags: 0, payload: message.encode_to_vec() };
         self.connection.send(&frame).await

@@ -2,4 +2,4 @@
 
 mod connection;
 
-pub(crate) use connection::{Connection, Error, Event, Stream};
+pub(crate) use connection::{Connection, Error, Event, Sender, Stream};
