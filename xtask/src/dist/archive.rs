@@ -62,6 +62,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, name).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            // Only root can; anybody else's files are not root's anyway.
+            let _ = std::os::unix::fs::chown(&path, Some(1000), Some(1000));
         }
         fs::hard_link(dir.path().join("bin/b"), dir.path().join("bin/a")).unwrap();
         dir
@@ -88,6 +90,8 @@ mod tests {
         let tree = tree(["bin/b", "man/m"], 0o711);
         fs::write(tree.path().join("not-ours"), "").unwrap();
         pack(tree.path(), &["bin", "man"], &archive, 1_700_000_000).unwrap();
+        let long = read("tar", ["--numeric-owner".as_ref(), "-tvf".as_ref(), archive.as_os_str()]).unwrap();
+        assert!(long.lines().all(|line| line.split_whitespace().nth(1) == Some("0/0")), "{long}");
         let list = read("tar", ["--list".as_ref(), "--file".as_ref(), archive.as_os_str()]).unwrap();
         let names: Vec<&str> = list.lines().collect();
         assert_eq!(
