@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::Driver;
 use crate::contract::Error;
 
 /// `node.toml`. Every key has a default, and an unknown one is an error.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `[network]`
@@ -75,7 +75,7 @@ impl Nri {
 }
 
 /// How pods are connected.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
     /// Where configurations of CNI are. The first, by name, is what pods are attached to.
@@ -87,7 +87,7 @@ pub struct Network {
 }
 
 /// How containers are run.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
     /// As the kubelet's `cgroupDriver`; it asks by `RuntimeConfig`.
@@ -97,7 +97,7 @@ pub struct Runtime {
 }
 
 /// What runs a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub enum Handler {
     /// The OCI runtime in Sextant's own shim.
@@ -115,7 +115,7 @@ pub enum Handler {
 }
 
 /// Where images come from.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Images {
     /// Folders of `REGISTRY/hosts.toml`, as containerd's `config_path`.
@@ -160,6 +160,9 @@ impl Default for Images {
 }
 
 impl Config {
+    /// A `node.toml` with every key, its default and what it means. A key without a default is commented out.
+    pub const EXAMPLE: &'static str = include_str!("node.toml");
+
     /// Reads the file at `path`.
     ///
     /// # Errors
@@ -172,5 +175,53 @@ impl Config {
 
     fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    /// The example with the keys that are commented out: `#key` is one, `# Words` are none.
+    fn whole_example() -> String {
+        let uncommented = |line: &'static str| match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+            _ => line,
+        };
+        Config::EXAMPLE.lines().map(uncommented).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_is_the_defaults() {
+        assert_eq!(Config::parse(Config::EXAMPLE).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_example_has_every_key() {
+        // What is no key of Config is refused.
+        Config::parse(&whole_example()).unwrap();
+        let shown: Value = toml::from_str(&whole_example()).unwrap();
+        let all = serde_json::to_value(Config::default()).unwrap();
+        let keys = |value: &Value| -> Map<String, Value> { value.as_object().unwrap().clone() };
+        for (section, fields) in keys(&all) {
+            for key in keys(&fields).keys() {
+                assert!(shown[&section].get(key).is_some(), "node.toml shows no {section}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, named) in [
+            ("[network]\nbin_dir = 'x'", "bin_dir"),
+            ("[runtime]\ncgroup_driver = 'cgroups'", "cgroups"),
+            ("[runtime.handlers.kata]\nkind = 'shim'", "path"),
+            ("[images]\nmax_parallel_pulls = -1", "-1"),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 }

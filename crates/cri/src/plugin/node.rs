@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kernel::capability::{Capability, Sets};
 use kernel::process::Child;
 use ledger::{Effect, Owner, OwnerId, Record as _};
 use oci_image::store::Store;
@@ -30,6 +31,9 @@ use crate::contract::Error;
 /// minutes, and its back-off begins at ten seconds.
 const GRACE: Duration = Duration::from_secs(180);
 
+/// Under memory pressure everything of a pod's goes before the shim that keeps it, and the kubelet (-999) after it.
+const SHIM_OOM_SCORE_ADJ: i32 = -998;
+
 /// Everything of a node that serves CRI.
 pub(crate) struct Node {
     pub(crate) place: Place,
@@ -45,6 +49,8 @@ pub(crate) struct Node {
     /// Those that this process has started.
     shims: Mutex<Vec<Child>>,
     pub(crate) cgroup_driver: Driver,
+    /// What shims are asked to give themselves; `None` where they would be refused it.
+    pub(crate) shim_oom_score_adj: Option<i32>,
     pub(crate) events: Events,
     pub(crate) layers: Layers,
     pub(crate) rates: Rates,
@@ -75,6 +81,7 @@ impl Node {
             binary: Binary::find()?,
             shims: Mutex::default(),
             cgroup_driver: config.runtime.cgroup_driver,
+            shim_oom_score_adj: shim_oom_score_adj()?,
             events: Events::new(place.run.join("cri-seen")),
             pods_in_making: Arc::new(Operations::new(GRACE)),
             containers_in_making: Arc::new(Operations::new(GRACE)),
@@ -214,6 +221,26 @@ fn layers_in_use(
     })
 }
 
+/// The score that shims can be given, told once: each pod's shim would be refused it alike.
+fn shim_oom_score_adj() -> Result<Option<i32>, Error> {
+    let path = "/proc/self/oom_score_adj";
+    let own = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let may_lower = Sets::current()?.effective.contains(Capability::SysResource);
+    let score = oom_score_adj(own, may_lower);
+    if score.is_none() {
+        eprintln!(
+            "sextant node: warning: cannot lower oom_score_adj of shims to {SHIM_OOM_SCORE_ADJ}: that takes \
+             CAP_SYS_RESOURCE, or a node that has it (OOMScoreAdjust= of its unit); theirs is the node's, {own}"
+        );
+    }
+    Ok(score)
+}
+
+/// Anybody may raise a score, and a shim begins with the node's.
+fn oom_score_adj(own: i32, may_lower: bool) -> Option<i32> {
+    (may_lower || own <= SHIM_OOM_SCORE_ADJ).then_some(SHIM_OOM_SCORE_ADJ)
+}
+
 /// Does `work` on a thread that may block.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -228,4 +255,17 @@ fn boot_id() -> Result<String, Error> {
     let text =
         std::fs::read_to_string(path).map_err(|e| Error::internal(format!("cannot read {path}: {e}")))?;
     Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shims_are_asked_for_no_score_that_is_refused() {
+        assert_eq!(oom_score_adj(0, false), None);
+        assert_eq!(oom_score_adj(-997, false), None);
+        assert_eq!(oom_score_adj(0, true), Some(-998));
+        assert_eq!(oom_score_adj(-999, false), Some(-998));
+    }
 }

@@ -5,6 +5,7 @@ use clap::Args;
 /// `sextant node`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  sextant node --print-config > /etc/sextant/node.toml
   sextant node                                    # then: kubelet --container-runtime-endpoint=unix:///run/sextant/cri.sock
   sextant node --builtin-network                  # pods get a bridge although no network add-on is there
   crictl -r unix:///run/sextant/cri.sock pods")]
@@ -15,6 +16,9 @@ pub(crate) struct NodeArgs {
     /// Where it serves CRI [default: cri.sock in the run directory]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Print a configuration with every key, its default and what it means, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
     /// Attach pods to a bridge of this node's own where /etc/cni/net.d has no network
     #[arg(long)]
     pub(crate) builtin_network: bool,

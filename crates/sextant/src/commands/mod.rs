@@ -37,6 +37,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
                 .context(|| format!("write to {}", args.dir.display()))?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Node(args) if args.print_config => {
+            return node::print_config().map(|()| ExitCode::SUCCESS);
+        }
         Command::Version(args) => return version::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Login(args) => return images::login(args).map(|()| ExitCode::SUCCESS),
         Command::Logout(args) => return images::logout(args).map(|()| ExitCode::SUCCESS),

@@ -1,5 +1,10 @@
 //! `sextant node`: the runtime that a kubelet lives on.
 
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +14,11 @@ use crate::cli::NodeArgs;
 use crate::container;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
+
+/// Prints the configuration with its defaults.
+pub(crate) fn print_config() -> Result<()> {
+    io::stdout().write_all(Config::EXAMPLE.as_bytes()).context(|| "print the configuration".into())
+}
 
 /// Serves until it is told to end. Pods run on.
 pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
@@ -44,7 +54,14 @@ pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
         .context(|| "start the node".into())?;
-    let ready = move || eprintln!("sextant node: serves CRI on {}", shown.display());
+    let ready = move || {
+        eprintln!("sextant node: serves CRI on {}", shown.display());
+        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+            && let Err(error) = tell_ready(&socket)
+        {
+            eprintln!("sextant node: warning: cannot tell systemd on {}: {error}", socket.display());
+        }
+    };
     runtime.block_on(cri::plugin::run(setup, told_to_end()?, ready)).map_err(|e| Failure::new(e.to_string()))
 }
 
@@ -54,6 +71,15 @@ fn read(path: &Path) -> Result<Config> {
         return Ok(Config::default());
     }
     Config::read(path).map_err(|e| Failure::new(e.to_string()))
+}
+
+/// Tells systemd that a unit of `Type=notify` is up (sd_notify(3)).
+fn tell_ready(socket: &OsStr) -> io::Result<()> {
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
 /// Resolves at SIGTERM or SIGINT.
@@ -70,4 +96,27 @@ fn told_to_end() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_hears_of_it_on_either_kind_of_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let abstract_name = format!("@sextant-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&abstract_name[1..]).unwrap();
+        for (listener, socket) in [
+            (UnixDatagram::bind(&path).unwrap(), path.as_os_str()),
+            (UnixDatagram::bind_addr(&address).unwrap(), OsStr::new(&abstract_name)),
+        ] {
+            tell_ready(socket).unwrap();
+            let mut heard = [0; 64];
+            let length = listener.recv(&mut heard).unwrap();
+            assert_eq!(&heard[..length], b"READY=1");
+        }
+        assert!(tell_ready(OsStr::new("/nowhere/notify")).is_err());
+    }
 }

@@ -127,7 +127,7 @@ impl Plan {
             network: user.is_some() && !host_network,
             share_pid: options.pid() == NamespaceMode::Pod,
             // Under memory pressure everything of the pod's goes before what keeps it.
-            oom_score_adj: Some(-998),
+            oom_score_adj: node.shim_oom_score_adj,
         };
         let record = Record {
             id: id.to_owned(),

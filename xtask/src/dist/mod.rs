@@ -1,4 +1,6 @@
-//! `dist DIR`: everything as installed. What has no code yet (units) is not there.
+//! `dist DIR`: everything as installed; `--tar FILE`: the same as one archive.
+
+mod archive;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,19 +8,38 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::Result;
-use crate::program::{built, call, cargo_command, quiet, read, root};
+use crate::program::{built, call, cargo_command, quiet, read, root, target};
 
 /// Shells that completions are written for.
 const SHELLS: &[(&str, &str)] = &[("bash", "sextant"), ("zsh", "_sextant"), ("fish", "sextant.fish")];
 
+/// Units of systemd.
+const UNITS: &[(&str, &str)] = &[("sextant-node.service", include_str!("sextant-node.service"))];
+
 /// Lays everything out as installed.
 #[derive(Debug, Args)]
 pub(crate) struct Dist {
-    /// The directory, made if need be; what is in it is replaced
-    dir: PathBuf,
+    /// The directory, made if need be; what is in it is replaced [default, with --tar: target/dist]
+    #[arg(required_unless_present = "tar")]
+    dir: Option<PathBuf>,
+    /// One archive of it for any Linux (.tar, .tar.gz, .tar.xz, .tar.zst); the same files make the same bytes
+    #[arg(long, value_name = "FILE")]
+    tar: Option<PathBuf>,
 }
 
 pub(crate) fn run(dist: &Dist) -> Result<()> {
+    let dir = dist.dir.clone().unwrap_or_else(|| target().join("dist"));
+    build()?;
+    lay_out(&dir)?;
+    println!("laid out in {}", dir.display());
+    if let Some(file) = &dist.tar {
+        archive::pack(&dir, &["bin", "cni", "completions", "man", "systemd"], file, archive::time()?)?;
+        println!("packed into {}", file.display());
+    }
+    Ok(())
+}
+
+fn build() -> Result<()> {
     for what in [
         &["--release", "--package", "sextant"][..],
         &["--profile", "shim", "--package", "shim"],
@@ -26,7 +47,11 @@ pub(crate) fn run(dist: &Dist) -> Result<()> {
     ] {
         call(cargo_command().args(["build", "--locked"]).args(what).env("SEXTANT_COMMIT", commit()))?;
     }
-    let bin = dist.dir.join("bin");
+    Ok(())
+}
+
+fn lay_out(dir: &Path) -> Result<()> {
+    let bin = dir.join("bin");
     fresh(&bin)?;
     let sextant = bin.join("sextant");
     std::fs::copy(built("release")?.join("sextant"), &sextant)?;
@@ -35,19 +60,23 @@ pub(crate) fn run(dist: &Dist) -> Result<()> {
     // One file under three names.
     std::fs::hard_link(&shim, bin.join("sextant-oci"))?;
     std::fs::hard_link(&shim, bin.join("containerd-shim-sextant-v1"))?;
-    let plugins = dist.dir.join("cni");
+    let plugins = dir.join("cni");
     fresh(&plugins)?;
     link_plugins(&plugins)?;
-    let completions = dist.dir.join("completions");
+    let systemd = dir.join("systemd");
+    fresh(&systemd)?;
+    for (name, text) in UNITS {
+        std::fs::write(systemd.join(name), text)?;
+    }
+    let completions = dir.join("completions");
     fresh(&completions)?;
     for (shell, file) in SHELLS {
         let text = quiet(std::process::Command::new(&sextant).args(["completions", shell]))?;
         std::fs::write(completions.join(file), text)?;
     }
-    let man = dist.dir.join("man");
+    let man = dir.join("man");
     fresh(&man)?;
     quiet(std::process::Command::new(&sextant).arg("man").arg(&man))?;
-    println!("laid out in {}", dist.dir.display());
     Ok(())
 }
 
