@@ -98,8 +98,7 @@ pub(super) fn attach(
         None => kernel::namespace::pin_new_netns(&path)?,
         Some(made) => kernel::namespace::pin(Path::new(made), &path)?,
     }
-    let sysctls =
-        record.config.linux.iter().flat_map(|l| &l.sysctls).filter(|(key, _)| is_net(key));
+    let sysctls = record.config.linux.iter().flat_map(|l| &l.sysctls).filter(|(key, _)| is_net(key));
     settle(&path, sysctls)?;
     let added = node.cni.add(&list, &attachment(node, record)?, owner).map_err(|error| {
         let whose = record.config.metadata.clone().unwrap_or_default();
