@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Result;
 use crate::program::shown;
 
@@ -96,6 +98,41 @@ impl Meter {
         })
     }
 
+    /// Puts this process beside what is measured, where that has a hierarchy of its own to be weighed in: it competes with
+    /// the rest of the machine as those do that it asks, and is not counted. It leaves when this is dropped.
+    pub(crate) fn beside(&self) -> Result<Beside> {
+        let weighed = self.dirs.get(1).cloned();
+        if let Some((inside, _)) = &weighed {
+            std::fs::write(inside.join("cgroup.procs"), std::process::id().to_string())?;
+        }
+        Ok(Beside(weighed.map(|(_, outside)| outside)))
+    }
+
+    /// The processes inside, without those in cgroups below.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        let (dir, _) = self.dirs.first().ok_or("the meter has no cgroup")?;
+        let text = std::fs::read_to_string(dir.join("cgroup.procs"))?;
+        Ok(text.lines().map(str::parse).collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Kills what a contest that failed has left, in cgroups below too.
+    pub(crate) fn kill(&self) {
+        let Some((dir, _)) = self.dirs.first() else { return };
+        let below = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        for dir in below.filter(|path| path.is_dir()).chain([dir.clone()]) {
+            let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
+    /// The cgroups below, in every hierarchy.
+    pub(crate) fn below(&self) -> Vec<PathBuf> {
+        let entries = roots().into_iter().flat_map(|root| std::fs::read_dir(root.join(&self.name)));
+        entries.flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+
     /// Watches the memory of what is inside until the watch is stopped.
     pub(crate) fn watch(&self) -> MemoryWatch {
         let (stop, together) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -126,10 +163,24 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         // Runtimes that were given it as a parent made it in the other hierarchies too.
-        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let roots = table.lines().filter(|line| line.contains(" - cgroup"));
-        for root in roots.filter_map(|line| line.split(' ').nth(4)) {
-            remove(&Path::new(root).join(&self.name));
+        roots().into_iter().for_each(|root| remove(&root.join(&self.name)));
+    }
+}
+
+/// Where hierarchies are mounted.
+fn roots() -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let roots = table.lines().filter(|line| line.contains(" - cgroup"));
+    roots.filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
+}
+
+/// See [`Meter::beside`].
+pub(crate) struct Beside(Option<PathBuf>);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(outside) = &self.0 {
+            let _ = std::fs::write(outside.join("cgroup.procs"), std::process::id().to_string());
         }
     }
 }

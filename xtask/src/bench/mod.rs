@@ -6,6 +6,7 @@ mod contest;
 mod contests;
 mod meter;
 mod oci;
+mod pods;
 mod pull;
 mod reaped;
 mod report;
@@ -36,6 +37,7 @@ const CONTESTS: &[Entry] = &[
     Entry { name: "calibrate", rounds: 20, alone: false, run: contests::calibrate },
     Entry { name: "cni", rounds: 30, alone: true, run: cni::cni },
     Entry { name: "oci-run", rounds: 30, alone: true, run: oci::oci_run },
+    Entry { name: "pods", rounds: 6, alone: true, run: pods::pods },
     Entry { name: "pull", rounds: 3, alone: true, run: pull::pull },
     Entry { name: "run", rounds: 20, alone: true, run: run::run },
 ];
@@ -55,7 +57,7 @@ pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs (default: 20, of pull 3, of cni and oci-run 30)
+    /// How many times each side runs (default: 20, of pull 3, of pods 6, of cni and oci-run 30)
     #[arg(long)]
     rounds: Option<u32>,
     /// pull: the directory that stores are made in (default: a new ext4 on a loop device; /dev/shm for memory)

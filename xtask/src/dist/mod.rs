@@ -51,15 +51,7 @@ fn build() -> Result<()> {
 }
 
 fn lay_out(dir: &Path) -> Result<()> {
-    let bin = dir.join("bin");
-    fresh(&bin)?;
-    let sextant = bin.join("sextant");
-    std::fs::copy(built("release")?.join("sextant"), &sextant)?;
-    let shim = bin.join("sextant-shim");
-    std::fs::copy(built("shim")?.join("sextant-shim"), &shim)?;
-    // One file under three names.
-    std::fs::hard_link(&shim, bin.join("sextant-oci"))?;
-    std::fs::hard_link(&shim, bin.join("containerd-shim-sextant-v1"))?;
+    let sextant = lay_out_programs(&dir.join("bin"))?;
     let plugins = dir.join("cni");
     fresh(&plugins)?;
     link_plugins(&plugins)?;
@@ -78,6 +70,20 @@ fn lay_out(dir: &Path) -> Result<()> {
     fresh(&man)?;
     quiet(std::process::Command::new(&sextant).arg("man").arg(&man))?;
     Ok(())
+}
+
+/// Puts the programs that are built into `bin` as installed; where `sextant` is then.
+pub(crate) fn lay_out_programs(bin: &Path) -> Result<PathBuf> {
+    fresh(bin)?;
+    let sextant = bin.join("sextant");
+    std::fs::copy(built("release")?.join("sextant"), &sextant)?;
+    // Not older than the program whose shim it is, or that would not take it for one of its own version.
+    let shim = bin.join("sextant-shim");
+    std::fs::copy(built("shim")?.join("sextant-shim"), &shim)?;
+    // One file under three names.
+    std::fs::hard_link(&shim, bin.join("sextant-oci"))?;
+    std::fs::hard_link(&shim, bin.join("containerd-shim-sextant-v1"))?;
+    Ok(sextant)
 }
 
 /// What is built, for `sextant-oci --version`.
