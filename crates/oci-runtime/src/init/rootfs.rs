@@ -37,8 +37,10 @@ pub(super) fn attach_root(plan: &Plan, slots: &mut [Option<OwnedFd>]) -> Result<
     }
     let stage = match rustix::fs::open(plan.root.stage.as_c_str(), STAGE, Mode::empty()) {
         // A mount namespace that is joined need not have it, nor may a user namespace's root reach what is the machine's
-        // root's alone: then this namespace's own root will do.
-        Err(Errno::NOENT | Errno::ACCESS) => rustix::fs::open(c"/", STAGE, Mode::empty()),
+        // root's alone: then this namespace's own root will do, unless it is the host's.
+        Err(Errno::NOENT | Errno::ACCESS) if !plan.root.shared => {
+            rustix::fs::open(c"/", STAGE, Mode::empty())
+        }
         other => other,
     }
     .at(Step::AttachRoot, 0)?;
