@@ -24,7 +24,7 @@ pub struct Config {
 }
 
 /// Plugins of the Node Resource Interface.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nri {
     /// Plugins are taken on.
