@@ -52,7 +52,7 @@ pub(super) fn pods(bench: &Bench) -> Result<Report> {
 fn contest(bench: &Bench, rig: &Rig<'_>, sides: &[Side; 2]) -> Result<Outcome> {
     let mut rounds: [Vec<Round>; 2] = Default::default();
     let mut full: [Vec<Full>; 2] = Default::default();
-    let turns = |round: usize| if round % 2 == 0 { [0, 1] } else { [1, 0] };
+    let turns = |round: usize| if round.is_multiple_of(2) { [0, 1] } else { [1, 0] };
     for round in 0..=bench.rounds() as usize {
         for which in turns(round) {
             let (Some(side), Some(rounds)) = (sides.get(which), rounds.get_mut(which)) else { continue };
