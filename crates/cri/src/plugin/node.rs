@@ -25,10 +25,6 @@ use super::stats::{Layers, Rates};
 use super::{Place, files};
 use crate::contract::Error;
 
-/// How long the result of a call whose caller has left waits for it to come again. The kubelet's own deadline is two
-/// minutes, and its back-off begins at ten seconds.
-const GRACE: Duration = Duration::from_secs(180);
-
 /// Everything of a node that serves CRI.
 pub(crate) struct Node {
     pub(crate) place: Place,
@@ -58,6 +54,7 @@ impl Node {
     pub(crate) fn new(setup: Setup) -> Result<Self, Error> {
         let Setup { place, config, store, builtins, built_in_network, others, layers_of_others, .. } = setup;
         let store = Arc::new(store);
+        let grace = Duration::from_secs(config.runtime.grace);
         Ok(Self {
             boot: boot_id()?,
             state: State::default(),
@@ -74,8 +71,8 @@ impl Node {
             shims: Mutex::default(),
             cgroup_driver: config.runtime.cgroup_driver,
             events: Events::new(place.run.join("cri-seen")),
-            pods_in_making: Arc::new(Operations::new(GRACE)),
-            containers_in_making: Arc::new(Operations::new(GRACE)),
+            pods_in_making: Arc::new(Operations::new(grace)),
+            containers_in_making: Arc::new(Operations::new(grace)),
             layers: Layers::default(),
             rates: Rates::default(),
             others,

@@ -72,8 +72,9 @@ fn failed(node: &Node, container: &Arc<Container>, error: &shims::Error) -> Erro
         _ => 128,
     };
     let text = format!("cannot start container {}: {error}", container.id());
-    if container.set_failed(code, &error.to_string()) {
-        node.remember_failure(container);
+    let new = container.set_failed(code, &error.to_string());
+    node.remember_failure(container);
+    if new {
         node.events.container_stopped(container);
     }
     match error.is_gone() {

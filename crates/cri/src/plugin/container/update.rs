@@ -1,5 +1,6 @@
 //! UpdateContainerResources: other limits, for a container that runs or will.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use shim::protocol::{UPDATE, UpdateRequest};
@@ -7,7 +8,16 @@ use shim::protocol::{UPDATE, UpdateRequest};
 use super::spec;
 use crate::contract::Error;
 use crate::contract::v1::{ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest};
+use crate::plugin::files;
 use crate::plugin::node::{Node, blocking};
+
+/// The limits that a container has been given since it was created.
+const UPDATED: &str = "resources.json";
+
+/// Reads the limits that the container whose directory is `dir` was given last, if they were changed.
+pub(crate) fn updated_resources(dir: &Path) -> Result<Option<LinuxContainerResources>, Error> {
+    files::read_json(&dir.join(UPDATED))
+}
 
 impl Node {
     /// Changes a container's limits; what the request does not set stays.
@@ -39,10 +49,7 @@ impl Node {
         container.set_resources(merged.clone());
         let place = self.place.clone();
         let id = container.id().to_owned();
-        blocking(move || {
-            crate::plugin::files::write_json(&place.container(&id).join("resources.json"), &merged)
-        })
-        .await
+        blocking(move || files::write_json(&place.container(&id).join(UPDATED), &merged)).await
     }
 }
 
