@@ -92,6 +92,9 @@ pub struct Network {
 pub struct Runtime {
     /// As the kubelet's `cgroupDriver`; it asks by `RuntimeConfig`.
     pub cgroup_driver: Driver,
+    /// Seconds that a pod or a container whose caller has left waits for the caller to come again, before it is removed.
+    /// The kubelet's own deadline is two minutes, and its back-off begins at ten seconds.
+    pub grace: u64,
     /// Runtime handlers by name, as RuntimeClasses name them.
     pub handlers: BTreeMap<String, Handler>,
 }
@@ -142,7 +145,7 @@ impl Default for Network {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { cgroup_driver: Driver::Cgroupfs, handlers: BTreeMap::new() }
+        Self { cgroup_driver: Driver::Cgroupfs, grace: 180, handlers: BTreeMap::new() }
     }
 }
 

@@ -27,10 +27,6 @@ use super::stats::{Layers, Rates};
 use super::{Place, files};
 use crate::contract::Error;
 
-/// How long the result of a call whose caller has left waits for it to come again. The kubelet's own deadline is two
-/// minutes, and its back-off begins at ten seconds.
-const GRACE: Duration = Duration::from_secs(180);
-
 /// Under memory pressure everything of a pod's goes before the shim that keeps it, and the kubelet (-999) after it.
 const SHIM_OOM_SCORE_ADJ: i32 = -998;
 
@@ -66,6 +62,7 @@ impl Node {
     pub(crate) fn new(setup: Setup) -> Result<Self, Error> {
         let Setup { place, config, store, builtins, built_in_network, others, layers_of_others, .. } = setup;
         let store = Arc::new(store);
+        let grace = Duration::from_secs(config.runtime.grace);
         Ok(Self {
             boot: boot_id()?,
             state: State::default(),
@@ -83,8 +80,8 @@ impl Node {
             cgroup_driver: config.runtime.cgroup_driver,
             shim_oom_score_adj: shim_oom_score_adj()?,
             events: Events::new(place.run.join("cri-seen")),
-            pods_in_making: Arc::new(Operations::new(GRACE)),
-            containers_in_making: Arc::new(Operations::new(GRACE)),
+            pods_in_making: Arc::new(Operations::new(grace)),
+            containers_in_making: Arc::new(Operations::new(grace)),
             layers: Layers::default(),
             rates: Rates::default(),
             nri: Nri::new(place.clone()),

@@ -35,6 +35,10 @@ impl Node {
             let exit = container::Exit::read(&self.place.container(&record.id)).ok().flatten();
             let made_before = record.boot != self.boot;
             let container = Arc::new(Container::new(record));
+            match container::updated_resources(&self.place.container(container.id())) {
+                Ok(resources) => resources.into_iter().for_each(|limits| container.set_resources(limits)),
+                Err(error) => self.log(&format!("container {}: {error}", container.id())),
+            }
             if let Some(exit) = exit {
                 container.remember(&exit);
                 if container.live().finished_at > seen {

@@ -226,8 +226,11 @@ impl Container {
         if self.request.state.is_empty() {
             return Ok(());
         }
-        let seconds = UNIX_EPOCH + Duration::from_nanos(exited.at.max(0) as u64);
-        let text = json!({"code": exited.code, "oom": exited.oom, "at": crate::timestamp(seconds)});
+        let time = |at: i64| crate::timestamp(UNIX_EPOCH + Duration::from_nanos(at.max(0) as u64));
+        let mut text = json!({"code": exited.code, "oom": exited.oom, "at": time(exited.at)});
+        if self.started_at > 0 {
+            text["startedAt"] = time(self.started_at).into();
+        }
         replace(&Path::new(&self.request.state).join("exit.json"), text.to_string().as_bytes())
     }
 }

@@ -17,6 +17,7 @@ use shim::protocol::Exited;
 
 pub(crate) use create::Key;
 pub(crate) use record::{Exit, RECORD, Record};
+pub(crate) use update::updated_resources;
 
 use super::clock;
 use crate::contract::Error;
@@ -120,9 +121,12 @@ impl Container {
         self.end(exited.code, exited.at, reason, "")
     }
 
-    /// It never ran, and why.
+    /// It never ran, and why. False if it was known that it has ended: the shim tells that first, without the reason.
     pub(crate) fn set_failed(&self, code: i32, message: &str) -> bool {
-        self.end(code, clock::now(), "StartError", message)
+        let new = self.end(code, clock::now(), "StartError", message);
+        let mut live = self.lock();
+        (live.exit_code, live.reason, live.message) = (code, "StartError".into(), message.to_owned());
+        new
     }
 
     /// It has ended as is written down. False if that was known.

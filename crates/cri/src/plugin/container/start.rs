@@ -98,8 +98,10 @@ fn failed(node: &Arc<Node>, container: &Arc<Container>, error: &shims::Error) ->
 
 /// It will never run, and why.
 fn fail(node: &Arc<Node>, container: &Arc<Container>, code: i32, message: &str) {
-    if container.set_failed(code, message) {
-        node.remember_failure(container);
+    // The shim's event of the end may have come first, without the reason.
+    let new = container.set_failed(code, message);
+    node.remember_failure(container);
+    if new {
         node.events.container_stopped(container);
         node.tell_stopped_soon(container);
     }

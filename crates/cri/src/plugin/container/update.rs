@@ -9,12 +9,21 @@ use shim::protocol::{UPDATE, UpdateRequest};
 use super::{Container, spec};
 use crate::contract::Error;
 use crate::contract::v1::{ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest};
+use crate::plugin::files;
 use crate::plugin::node::{Node, blocking};
 use crate::plugin::nri;
 use crate::plugin::nri::wire::LinuxResources;
 
 /// What procfs says of a process that ends while it is looked at.
 const GONE: i32 = rustix::io::Errno::SRCH.raw_os_error();
+
+/// The limits that a container has been given since it was created.
+const UPDATED: &str = "resources.json";
+
+/// Reads the limits that the container whose directory is `dir` was given last, if they were changed.
+pub(crate) fn updated_resources(dir: &Path) -> Result<Option<LinuxContainerResources>, Error> {
+    files::read_json(&dir.join(UPDATED))
+}
 
 impl Node {
     /// Changes a container's limits; what the request does not set stays.
@@ -77,10 +86,7 @@ impl Node {
         container.set_resources(merged.clone());
         let place = self.place.clone();
         let id = container.id().to_owned();
-        blocking(move || {
-            crate::plugin::files::write_json(&place.container(&id).join("resources.json"), &merged)
-        })
-        .await
+        blocking(move || files::write_json(&place.container(&id).join(UPDATED), &merged)).await
     }
 }
 

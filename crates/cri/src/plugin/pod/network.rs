@@ -132,6 +132,20 @@ fn settle<'a>(netns: &Path, sysctls: impl Iterator<Item = (&'a String, &'a Strin
     Ok(())
 }
 
+/// A sysctl's path below `/proc/sys`. Its first separator says how it is written (sysctl.d(5)): `net.ipv4.conf.eth0/1.forwarding`
+/// is of the interface `eth0.1`.
+fn sysctl_path(key: &str) -> String {
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    match key.find(['.', '/']).is_some_and(|at| key[at..].starts_with('.')) {
+        true => key.chars().map(swap).collect(),
+        false => key.to_owned(),
+    }
+}
+
 /// Detaches the pod; what is left is undone with the owner's records. Nothing there is done.
 pub(super) fn detach(node: &Node, record: &Record, owner: &mut Owner) -> Result<(), Error> {
     let path = node.place.netns(&record.id);
@@ -244,4 +258,16 @@ fn capabilities(config: &PodSandboxConfig, cgroup: &Path) -> Map<String, Value> 
 /// Whether the pod is on the host's network.
 pub(crate) fn is_host(config: &PodSandboxConfig) -> bool {
     super::namespace_options(config).network() == NamespaceMode::Node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctls_are_paths() {
+        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
 }

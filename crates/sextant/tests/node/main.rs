@@ -1,0 +1,73 @@
+//! `sextant node` as a kubelet meets it: the real program behind its socket, real pods, and nothing left after each test.
+//! The image holds one program: this test itself (it is static), called `probe`.
+//!
+//! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with a name to run the
+//! tests that contain it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+mod containers;
+mod events;
+mod exec;
+mod inside;
+mod logs;
+mod machine;
+mod pods;
+#[path = "../containers/probe.rs"]
+mod probe;
+mod restart;
+mod rpcs;
+mod stats;
+mod updates;
+mod wishes;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use bench::Bench;
+
+type Test = (&'static str, fn(&Bench));
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.first().is_some_and(|program| program.rsplit('/').next() == Some("probe")) {
+        return inside::main(&args[1..]);
+    }
+    let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
+    let groups: [&[Test]; 9] = [
+        rpcs::TESTS,
+        pods::TESTS,
+        containers::TESTS,
+        exec::TESTS,
+        logs::TESTS,
+        stats::TESTS,
+        events::TESTS,
+        updates::TESTS,
+        restart::TESTS,
+    ];
+    let tests = groups.concat();
+    if args.iter().any(|a| a == "--list") {
+        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    assert!(rustix::process::geteuid().is_root(), "these tests need root");
+    std::panic::set_hook(Box::new(|panic| println!("{panic}")));
+    machine::own_namespaces();
+    let bench = Bench::new();
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+        println!("test {name} ...");
+        let began = std::time::Instant::now();
+        let ended = catch_unwind(AssertUnwindSafe(|| test(&bench)));
+        let left = bench.left();
+        if ended.is_ok() && left.is_empty() {
+            passed += 1;
+            println!("{:.1} s\ntest {name} ... ok", began.elapsed().as_secs_f64());
+        } else {
+            failed.push(*name);
+            println!("the node said: {}\ntest {name} ... FAILED {left}", bench.said());
+        }
+    }
+    println!("\n{passed} passed, {} failed {}", failed.len(), failed.join(" "));
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
