@@ -73,6 +73,7 @@ fn streams(b: &Bench) {
     pods.iter().for_each(|pod| b.remove_pod(pod));
 }
 
+#[allow(clippy::needless_update, reason = "some of the requests have the named fields alone")]
 fn unknown(b: &Bench) {
     let id = || "0123456789abcdef".to_owned();
     /// The code of a call that fails.
@@ -126,8 +127,14 @@ fn filters(b: &Bench) {
         let items = b.ok(async |c| c.list_containers(request).await).containers;
         items.into_iter().map(|container| container.id).collect::<Vec<_>>()
     };
-    assert_eq!(pods(PodSandboxFilter { label_selector: label("red"), ..Default::default() }), [red.clone()]);
-    assert_eq!(pods(PodSandboxFilter { id: blue[..13].into(), ..Default::default() }), [blue.clone()]);
+    assert_eq!(
+        pods(PodSandboxFilter { label_selector: label("red"), ..Default::default() }),
+        std::slice::from_ref(&red)
+    );
+    assert_eq!(
+        pods(PodSandboxFilter { id: blue[..13].into(), ..Default::default() }),
+        std::slice::from_ref(&blue)
+    );
     let created = ContainerStateValue { state: ContainerState::ContainerCreated.into() };
     assert_eq!(containers(ContainerFilter { state: Some(created), ..Default::default() }), [two]);
     let of_red = ContainerFilter { pod_sandbox_id: red.clone(), ..Default::default() };
@@ -135,7 +142,10 @@ fn filters(b: &Bench) {
     assert_eq!(containers(ContainerFilter { label_selector: label("red"), ..Default::default() }), [one]);
     b.stop_pod(&red);
     let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
-    assert_eq!(pods(PodSandboxFilter { state: Some(ready), ..Default::default() }), [blue.clone()]);
+    assert_eq!(
+        pods(PodSandboxFilter { state: Some(ready), ..Default::default() }),
+        std::slice::from_ref(&blue)
+    );
     b.remove_pod(&red);
     b.remove_pod(&blue);
 }

@@ -166,8 +166,9 @@ fn make_with(
         config,
     };
     if let Some(dir) = record.log.as_deref().and_then(Path::parent) {
-        fs::create_dir_all(dir)
-            .map_err(|e| Error::internal(format!("cannot create the log's directory {}: {e}", dir.display())))?;
+        fs::create_dir_all(dir).map_err(|e| {
+            Error::internal(format!("cannot create the log's directory {}: {e}", dir.display()))
+        })?;
     }
     files::write_json(&state.join(super::RECORD), &record)?;
     Ok((Container::new(record), others))

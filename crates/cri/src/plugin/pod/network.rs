@@ -132,20 +132,6 @@ fn settle<'a>(netns: &Path, sysctls: impl Iterator<Item = (&'a String, &'a Strin
     Ok(())
 }
 
-/// A sysctl's path below `/proc/sys`. Its first separator says how it is written (sysctl.d(5)): `net.ipv4.conf.eth0/1.forwarding`
-/// is of the interface `eth0.1`.
-fn sysctl_path(key: &str) -> String {
-    let swap = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        other => other,
-    };
-    match key.find(['.', '/']).is_some_and(|at| key[at..].starts_with('.')) {
-        true => key.chars().map(swap).collect(),
-        false => key.to_owned(),
-    }
-}
-
 /// Detaches the pod; what is left is undone with the owner's records. Nothing there is done.
 pub(super) fn detach(node: &Node, record: &Record, owner: &mut Owner) -> Result<(), Error> {
     let path = node.place.netns(&record.id);
