@@ -39,7 +39,9 @@ fn status(b: &Bench) {
 
 fn streams(b: &Bench) {
     let pods = ["one", "two"].map(|name| b.host_pod(name));
-    pods.each_ref().map(|pod| b.run(pod, "c", &["probe", "sleep"]));
+    for pod in &pods {
+        b.run(pod, "c", &["probe", "sleep"]);
+    }
     /// Reads a stream to its end.
     macro_rules! all {
         ($call:ident, $request:ident, $field:ident) => {
@@ -138,7 +140,7 @@ fn filters(b: &Bench) {
     let created = ContainerStateValue { state: ContainerState::ContainerCreated.into() };
     assert_eq!(containers(ContainerFilter { state: Some(created), ..Default::default() }), [two]);
     let of_red = ContainerFilter { pod_sandbox_id: red.clone(), ..Default::default() };
-    assert_eq!(containers(of_red), [one.clone()]);
+    assert_eq!(containers(of_red), std::slice::from_ref(&one));
     assert_eq!(containers(ContainerFilter { label_selector: label("red"), ..Default::default() }), [one]);
     b.stop_pod(&red);
     let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
