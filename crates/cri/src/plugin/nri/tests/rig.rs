@@ -20,13 +20,16 @@ use crate::plugin::{Place, container, pod};
 /// How long a plugin has in these tests.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(300);
 
+/// Methods, with what they were called with.
+type Heard = Vec<(String, Vec<u8>)>;
+
 /// What a plugin answers; `None` is nothing, ever.
 type Answer = Box<dyn Fn(&Asked) -> Option<Result<Vec<u8>, Status>> + Send>;
 
 /// The plugin's side.
 pub(super) struct Fake {
     /// The methods it was called by, and with what.
-    pub(super) heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    pub(super) heard: Arc<Mutex<Heard>>,
     pub(super) connection: Connection,
 }
 
