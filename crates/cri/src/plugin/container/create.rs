@@ -14,7 +14,7 @@ use crate::contract::Error;
 use crate::contract::v1::{ContainerConfig, CreateContainerRequest};
 use crate::plugin::cgroup::{self, Parent};
 use crate::plugin::node::{Node, blocking};
-use crate::plugin::nri::Others;
+use crate::plugin::nri::{self, Others};
 use crate::plugin::pod::Pod;
 use crate::plugin::{cdi, clock, files, ids};
 
@@ -121,8 +121,8 @@ fn make_with(
     let mut built = spec::build(&wishes)?;
     // This thread may wait for plugins.
     let asked = node.nri.create_container(&pod.record, id, &config, &mut built.spec);
-    let (devices, others) = Handle::current().block_on(asked)?;
-    add_devices(&devices, &mut built.spec, !pod.id_mappings().0.is_empty())?;
+    let beside = Handle::current().block_on(asked)?;
+    add_devices(&beside.devices, &mut built.spec, !pod.id_mappings().0.is_empty())?;
     oci_runtime::contract::validate(&built.spec)
         .map_err(|e| Error::invalid("config", format!("asks for what the runtime cannot do: {e}")))?;
     for dir in [state.clone(), bundle.clone()] {
@@ -170,8 +170,15 @@ fn make_with(
             Error::internal(format!("cannot create the log's directory {}: {e}", dir.display()))
         })?;
     }
-    files::write_json(&state.join(super::RECORD), &record)?;
-    Ok((Container::new(record), others))
+    let container = Container::new(record);
+    if let Some(limits) = beside.limits {
+        let limits =
+            super::update::merge(container.resources().unwrap_or_default(), &nri::known_to_cri(&limits));
+        files::write_json(&state.join("resources.json"), &limits)?;
+        container.set_resources(limits);
+    }
+    files::write_json(&state.join(super::RECORD), &container.record)?;
+    Ok((container, beside.others))
 }
 
 /// CDI devices that plugins want.

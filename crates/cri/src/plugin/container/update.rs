@@ -106,7 +106,7 @@ fn set_oom_score(cgroup: &Path, score: i32) -> Result<Option<String>, Error> {
 }
 
 /// `old`, with what `new` sets.
-fn merge(old: LinuxContainerResources, new: &LinuxContainerResources) -> LinuxContainerResources {
+pub(super) fn merge(old: LinuxContainerResources, new: &LinuxContainerResources) -> LinuxContainerResources {
     fn number(new: i64, old: i64) -> i64 {
         if new != 0 { new } else { old }
     }

@@ -272,10 +272,13 @@ impl Reader {
         asked: &mut Vec<u8>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         while let Some(frame) = Frame::decode(answers)? {
-            let waiting = self.calls.table().waiting.remove(&frame.stream);
+            if frame.kind != Kind::Response {
+                continue;
+            }
+            let answer = answer(&frame.payload)?;
             // One that nobody waits for any more has no taker.
-            if let Some(sender) = waiting.filter(|_| frame.kind == Kind::Response) {
-                let _ = sender.send(answer(&frame.payload)?);
+            if let Some(sender) = self.calls.table().waiting.remove(&frame.stream) {
+                let _ = sender.send(answer);
             }
         }
         while let Some(frame) = Frame::decode(asked)? {

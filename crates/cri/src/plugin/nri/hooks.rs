@@ -21,6 +21,16 @@ pub(crate) struct Others {
     pub(super) evictions: Vec<wire::ContainerEviction>,
 }
 
+/// What plugins want of a container that is being created, beyond its configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// Names of CDI devices.
+    pub(crate) devices: Vec<String>,
+    /// Its limits, which are in the configuration already.
+    pub(crate) limits: Option<wire::LinuxResources>,
+    pub(crate) others: Others,
+}
+
 impl From<Collected> for Others {
     fn from(collected: Collected) -> Self {
         Self { updates: collected.updates.into_values().collect(), evictions: collected.evictions }
@@ -113,15 +123,18 @@ impl Nri {
         id: &str,
         config: &ContainerConfig,
         spec: &mut Spec,
-    ) -> Result<(Vec<String>, Others), Error> {
+    ) -> Result<Beside, Error> {
         let wanting =
             self.wanting(Event::CreateContainer).or_else(|| self.wanting(Event::ValidateContainerAdjustment));
         let Some(plugins) = wanting else { return Ok(Default::default()) };
         let container = describe::container(&pod.id, id, config, spec);
         let collected = self.ask_create(&plugins, self.pod(pod), container).await?;
         apply::apply(&collected.adjust, spec)?;
-        let devices = collected.adjust.cdi_devices.iter().map(|device| device.name.clone()).collect();
-        Ok((devices, collected.into()))
+        Ok(Beside {
+            devices: collected.adjust.cdi_devices.iter().map(|device| device.name.clone()).collect(),
+            limits: collected.adjust.linux.as_ref().and_then(|linux| linux.resources.clone()),
+            others: collected.into(),
+        })
     }
 
     /// A container did not come to be.

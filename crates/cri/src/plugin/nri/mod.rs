@@ -16,6 +16,8 @@ mod launch;
 mod names;
 mod plugin;
 mod serve;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 use std::sync::atomic::{AtomicI32, Ordering};

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::{Asked, Connection};
 use super::hooks::Others;
 use super::plugin::Plugin;
-use super::wire::{self, Event};
+use super::wire;
 use super::{describe, launch, log, names, nothing};
 use crate::contract::Error;
 use crate::plugin::container;
@@ -71,7 +71,7 @@ async fn accept(node: Arc<Node>, listener: UnixListener) {
 }
 
 /// Listens at `path`, unless somebody does.
-fn listen(path: &Path) -> Result<UnixListener, Error> {
+pub(super) fn listen(path: &Path) -> Result<UnixListener, Error> {
     let failed = |e: std::io::Error| Error::internal(format!("cannot listen on {}: {e}", path.display()));
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(Error::exists(format!(
@@ -216,6 +216,3 @@ fn unreadable(error: &prost::DecodeError) -> Status {
 fn status(code: Code, message: String) -> Status {
     Status { code: code as i32, message }
 }
-
-/// The events are numbered as the methods are called.
-const _: () = assert!(Event::ALL == 0x3fff);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ledger::{Effect, Owner, OwnerId, Record as _};
 use shim::protocol::{IdMapping, SANDBOX, SandboxReply, SandboxRequest};
+use tokio::sync::RwLockReadGuard;
 
 use super::{Key, Pod, Record, names, namespace_options};
 use crate::contract::Error;
@@ -63,9 +64,9 @@ async fn make(node: &Arc<Node>, config: PodSandboxConfig, handler: String) -> Re
     let (maker, plan) = (Arc::clone(node), Plan::new(node, &id, config, handler)?);
     let (mut begun, plan) = blocking(move || Ok((begin(&maker, &plan)?, plan))).await?;
     let as_planned = plan.record.clone();
-    let _entered = node.nri.enter().await;
     match finish(node, &mut begun, plan).await {
-        Ok(pod) => {
+        // Until it is listed no plugin is told what there is.
+        Ok((pod, _entered)) => {
             let pod = Arc::new(pod);
             // It is on record: whoever converges leaves it alone from here on.
             drop(begun);
@@ -238,7 +239,11 @@ fn make_shm(path: &Path, owner: &mut Owner) -> Result<(), Error> {
 }
 
 /// Namespaces, network and names, and the record.
-async fn finish(node: &Arc<Node>, begun: &mut Begun, plan: Plan) -> Result<Pod, Error> {
+async fn finish<'a>(
+    node: &'a Arc<Node>,
+    begun: &mut Begun,
+    plan: Plan,
+) -> Result<(Pod, RwLockReadGuard<'a, ()>), Error> {
     let socket = begun.socket.take().ok_or_else(|| Error::internal("the shim's socket is gone"))?;
     let shim = Connection::over_fd(socket)?;
     // The network needs nothing of the shim, unless it is made in the shim's user namespace.
@@ -273,17 +278,25 @@ async fn finish(node: &Arc<Node>, begun: &mut Begun, plan: Plan) -> Result<Pod, 
         Ok(record)
     })
     .await?;
+    let entered = node.nri.enter().await;
     if let Err(error) = node.nri.run_pod(&record).await {
         node.nri.undo_pod(&record).await;
         return Err(error);
     }
+    let asked = record.clone();
     let place = node.place.clone();
-    blocking(move || {
+    let kept = blocking(move || {
         files::write_json(&place.pod(&record.id).join(super::RECORD), &record)?;
         Ok(record)
     })
-    .await
-    .map(|record| Pod::new(record, Some(shim)))
+    .await;
+    match kept {
+        Ok(record) => Ok((Pod::new(record, Some(shim)), entered)),
+        Err(error) => {
+            node.nri.undo_pod(&asked).await;
+            Err(error)
+        }
+    }
 }
 
 fn joined(
