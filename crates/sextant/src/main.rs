@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let cli = cli::Cli::try_parse().unwrap_or_else(|error| cli::refuse(error));
-    if !cli.command.carries_output() {
+    if !cli.command.outlasts_readers() {
         // `sextant images | head` ends quietly, as every tool of its kind.
         kernel::process::restore_signals();
     }

@@ -139,10 +139,10 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it shows what a container's program writes. Such a command does not end before the program does, even if
-    /// nobody reads on: its exit code is the program's.
-    pub(crate) fn carries_output(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Attach(_))
+    /// Whether it goes on when nobody reads what it writes. One that shows what a container's program writes does not end
+    /// before the program, whose exit code is its own; and a server does not end because a client has gone.
+    pub(crate) fn outlasts_readers(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Attach(_) | Self::Node(_))
     }
 }
 

@@ -13,7 +13,7 @@ use oci_runtime::contract::Mount;
 use rustix::fs::{Mode, OFlags};
 
 use super::mounts::{self, Surroundings};
-use crate::contract::v1::{self, IdMapping, MountPropagation};
+use crate::contract::v1::{self, MountPropagation};
 use crate::contract::{Code, Error};
 use crate::plugin::files;
 use crate::plugin::images::ForContainer;
@@ -31,9 +31,8 @@ pub(crate) struct ImageVolume {
     overlay: Option<OwnedFd>,
     /// Where it goes.
     dir: PathBuf,
-    /// The ids that its layers are mapped by; empty without a user namespace.
-    uids: Vec<IdMapping>,
-    gids: Vec<IdMapping>,
+    /// The pod's user namespace, which maps the ids of its layers.
+    user: Option<PathBuf>,
 }
 
 /// Plans the mount of `image`, which `asked` names. `lower` are its layers, the topmost first; `dir` is for what has to be
@@ -63,7 +62,7 @@ pub(super) fn plan(
         None => open(&lower[0])?,
     };
     let inside = inside(&root, &asked.image_sub_path, field)?;
-    let mapped = !around.uids.is_empty();
+    let mapped = around.user.is_some();
     let top = if overlay.is_some() { dir.join("root") } else { lower[0].clone() };
     let source = if inside.as_os_str().is_empty() { top } else { top.join(inside) };
     let source = source.to_str().ok_or_else(|| {
@@ -83,8 +82,7 @@ pub(super) fn plan(
         lower,
         overlay,
         dir,
-        uids: around.uids.clone(),
-        gids: around.gids.clone(),
+        user: around.user.clone(),
     };
     Ok((volume, mount))
 }
@@ -154,8 +152,10 @@ impl ImageVolume {
         let Some(plain) = &self.overlay else { return Ok(()) };
         files::make_dir(&self.dir)?;
         let mut attached = Vec::new();
-        if !self.uids.is_empty() {
-            let user = kernel::namespace::user(&map_text(&self.uids), &map_text(&self.gids))?;
+        if let Some(path) = &self.user {
+            let user = fs::File::open(path).map(OwnedFd::from).map_err(|e| {
+                Error::internal(format!("cannot open the pod's user namespace {}: {e}", path.display()))
+            })?;
             for (index, layer) in self.lower.iter().enumerate() {
                 let place = self.dir.join(format!("layer-{index}"));
                 let tree = clone(layer)?;
@@ -190,11 +190,6 @@ fn attach(mount: &OwnedFd, place: &Path, owner: &mut Owner) -> Result<(), Error>
     let target = open(place)?;
     kernel::mount::attach(mount, target)
         .map_err(|e| Error::internal(format!("cannot mount on {}: {e}", place.display())))
-}
-
-/// The text of `/proc/PID/uid_map`.
-fn map_text(ids: &[IdMapping]) -> String {
-    ids.iter().map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.length)).collect()
 }
 
 #[cfg(test)]

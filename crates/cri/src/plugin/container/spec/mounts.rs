@@ -21,7 +21,9 @@ pub(super) struct Surroundings {
     pub(super) own_shm: bool,
     /// The pod is on the host's network.
     pub(super) host_network: bool,
-    /// Ids of the pod's user namespace; empty without one.
+    /// The pod's user namespace, if it has one.
+    pub(super) user: Option<PathBuf>,
+    /// Its ids; empty without one.
     pub(super) uids: Vec<IdMapping>,
     pub(super) gids: Vec<IdMapping>,
     pub(super) privileged: bool,
