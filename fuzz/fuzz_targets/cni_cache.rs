@@ -31,6 +31,6 @@ fuzz_target!(|bytes: &[u8]| {
         let Attachment { container_id, ifname, .. } = &found.attachment;
         assert!(Attachment::new(container_id, ifname, None).is_ok(), "{container_id:?} {ifname:?}");
         assert!(!found.list.plugins.is_empty());
-        let _ = found.result.to_value(found.list.version);
+        let _ = found.result.map(|result| result.to_value(found.list.version));
     }
 });
