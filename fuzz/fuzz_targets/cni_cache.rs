@@ -30,7 +30,8 @@ fuzz_target!(|bytes: &[u8]| {
     for found in all {
         let Attachment { container_id, ifname, .. } = &found.attachment;
         assert!(Attachment::new(container_id, ifname, None).is_ok(), "{container_id:?} {ifname:?}");
-        assert!(!found.list.plugins.is_empty());
+        // What is damaged tells what it can.
+        assert!(found.damage.is_some() || !found.list.plugins.is_empty());
         let _ = found.result.map(|result| result.to_value(found.list.version));
     }
 });
