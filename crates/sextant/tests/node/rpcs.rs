@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("streamed_lists_are_the_lists", streams),
     ("unknown_ids_are_not_found_or_done", unknown),
     ("filters_choose", filters),
+    ("clients_that_go_end_nothing", gone),
 ];
 
 fn status(b: &Bench) {
@@ -150,4 +151,20 @@ fn filters(b: &Bench) {
     );
     b.remove_pod(&red);
     b.remove_pod(&blue);
+}
+
+/// What is written to a client that has gone is lost, and nothing else is.
+fn gone(b: &Bench) {
+    use std::io::Write;
+    // HTTP/2's preface and empty settings, then so many pings that answers to them are on their way at the end.
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for _ in 0..500 {
+        hello.extend_from_slice(b"\0\0\x08\x06\0\0\0\0\0goodbye!");
+    }
+    for _ in 0..50 {
+        let mut client = std::os::unix::net::UnixStream::connect(b.path("run").join("cri.sock")).unwrap();
+        // A server that has had enough says so, and that is its right.
+        let _ = client.write_all(&hello);
+    }
+    b.ok(async |c| c.version(VersionRequest::default()).await);
 }
