@@ -96,6 +96,17 @@ pub(crate) fn dir_of(path: &str) -> Result<PathBuf, Error> {
     })
 }
 
+/// Kills what is in these cgroups, as far as they are there.
+pub(crate) fn kill_all(cgroups: &[PathBuf]) -> Result<(), Error> {
+    for cgroup in cgroups {
+        let cgroup = kernel::cgroup::Cgroup::at(cgroup)?;
+        if cgroup.exists() {
+            cgroup.kill()?;
+        }
+    }
+    Ok(())
+}
+
 /// `a-b-c.slice` is in `a.slice/a-b.slice` (systemd.slice(5)).
 fn slice_dir(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);

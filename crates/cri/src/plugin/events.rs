@@ -57,21 +57,32 @@ impl Events {
         (std::mem::take(&mut *unheard).into_values().collect(), self.sender.subscribe())
     }
 
-    fn tell(&self, kind: ContainerEventType, id: &str, pod: &str) {
-        let happened = Happened { kind, at: clock::now(), id: id.to_owned(), pod: pod.to_owned() };
-        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(broadcast::error::SendError(happened)) = self.sender.send(happened) {
-            match happened.kind {
-                ContainerEventType::ContainerDeletedEvent => drop(unheard.remove(id)),
-                _ => drop(unheard.insert(id.to_owned(), happened)),
-            }
+    /// Events that [`listen`](Self::listen) gave and that were not heard after all.
+    pub(crate) fn give_back(&self, unheard: impl IntoIterator<Item = Happened>) {
+        let mut all = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        for happened in unheard {
+            // What happened since is newer.
+            all.entry(happened.id.clone()).or_insert(happened);
         }
     }
 
-    /// The end of something is told from here on, so that another process need not tell it again.
-    fn see(&self) {
+    /// Tells whoever listens; whether somebody does.
+    fn tell(&self, kind: ContainerEventType, id: &str, pod: &str) -> bool {
+        let happened = Happened { kind, at: clock::now(), id: id.to_owned(), pod: pod.to_owned() };
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Err(broadcast::error::SendError(happened)) = self.sender.send(happened) else { return true };
+        match happened.kind {
+            ContainerEventType::ContainerDeletedEvent => drop(unheard.remove(id)),
+            _ => drop(unheard.insert(id.to_owned(), happened)),
+        }
+        false
+    }
+
+    /// Every end up to now has been told, so that another process need not tell it again.
+    pub(crate) fn see(&self) {
+        let seen = self.seen.clone();
         // Where that fails an end is told twice.
-        let _ = std::fs::File::create(&self.seen);
+        drop(tokio::task::spawn_blocking(move || std::fs::File::create(seen)));
     }
 
     pub(crate) fn pod_started(&self, pod: &Pod) {
@@ -96,8 +107,9 @@ impl Events {
     }
 
     pub(crate) fn container_stopped(&self, container: &Arc<Container>) {
-        self.see();
-        self.tell(ContainerEventType::ContainerStoppedEvent, container.id(), &container.record.pod);
+        if self.tell(ContainerEventType::ContainerStoppedEvent, container.id(), &container.record.pod) {
+            self.see();
+        }
     }
 
     pub(crate) fn container_deleted(&self, container: &Arc<Container>) {

@@ -37,6 +37,12 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
     write(path, &bytes, 0o600)
 }
 
+/// Whether a file of JSON ends before its value does: what a power cut leaves of one that nobody waited for.
+pub(crate) fn is_torn(path: &Path) -> bool {
+    let read = fs::read(path).ok().map(|bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes));
+    read.is_some_and(|value| value.is_err_and(|e| e.is_eof()))
+}
+
 /// Reads JSON, if the file is there.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let failed = |e: &dyn std::fmt::Display| Error::internal(format!("cannot read {}: {e}", path.display()));
@@ -44,5 +50,23 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, E
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(&e)),
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| failed(&e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_cut_off_is_told_from_one_that_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let torn = |text: &str| {
+            fs::write(&path, text).unwrap();
+            is_torn(&path)
+        };
+        assert!(torn("") && torn("{\"id\": \"a") && torn("{\"id\": \"a\""));
+        assert!(!torn("{}") && !torn("{} x") && !torn("no"));
+        assert!(!is_torn(&dir.path().join("none")));
     }
 }

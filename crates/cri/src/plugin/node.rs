@@ -12,7 +12,7 @@ use oci_image::store::Store;
 use shim::protocol::Exited;
 use shim::spawn::Binary;
 
-use super::cgroup::Driver;
+use super::cgroup::{Driver, kill_all};
 use super::config::Config;
 use super::container::{self, Container};
 use super::events::Events;
@@ -140,16 +140,16 @@ impl Node {
     }
 
     /// A container is gone without its shim having told how.
-    pub(crate) fn container_lost(self: &Arc<Self>, container: &Arc<Container>) {
+    pub(crate) async fn container_lost(self: &Arc<Self>, container: &Arc<Container>) {
         if container.set_lost() {
-            self.remember_failure(container);
+            self.remember_failure(container).await;
             self.events.container_stopped(container);
             self.tell_stopped_soon(container);
         }
     }
 
     /// Writes down how a container ended that no shim can write of.
-    pub(crate) fn remember_failure(&self, container: &Container) {
+    pub(crate) async fn remember_failure(&self, container: &Container) {
         let live = container.live();
         let at = |nanoseconds: i64| {
             let since = Duration::from_nanos(nanoseconds.max(0).unsigned_abs());
@@ -164,7 +164,7 @@ impl Node {
             message: live.message,
         };
         let path = self.place.container(container.id()).join("exit.json");
-        if let Err(error) = files::write_json(&path, &exit) {
+        if let Err(error) = blocking(move || files::write_json(&path, &exit)).await {
             self.log(&format!("container {}: {error}", container.id()));
         }
     }
@@ -178,25 +178,20 @@ impl Node {
         self.log(&format!("pod sandbox {}: its shim has ended; its containers end with it", pod.id()));
         let containers = self.state.containers_of(pod.id());
         let cgroups: Vec<_> = containers.iter().map(|c| c.cgroup()).collect();
-        let killed = blocking(move || {
-            for cgroup in cgroups {
-                kernel::cgroup::Cgroup::at(&cgroup)?.kill()?;
-            }
-            Ok(())
-        });
-        if let Err(error) = killed.await {
+        if let Err(error) = blocking(move || kill_all(&cgroups)).await {
             self.log(&format!("pod sandbox {}: {error}", pod.id()));
         }
         for container in containers {
             // The shim may have written the exit before it ended.
-            match container::Exit::read(&self.place.container(container.id())) {
+            let dir = self.place.container(container.id());
+            match blocking(move || container::Exit::read(&dir)).await {
                 Ok(Some(exit)) => {
                     if container.remember(&exit) {
                         self.events.container_stopped(&container);
                         self.tell_stopped_soon(&container);
                     }
                 }
-                _ => self.container_lost(&container),
+                _ => self.container_lost(&container).await,
             }
         }
         self.events.pod_stopped(pod);

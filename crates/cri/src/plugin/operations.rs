@@ -84,6 +84,14 @@ where
         value
     }
 
+    /// Somebody uses what the operation made, so its result needs nobody to come for it. One that still runs goes on.
+    pub(crate) fn taken(&self, key: &K) {
+        let mut running = self.lock();
+        if running.get(key).is_some_and(|r| r.result.borrow().is_some()) {
+            running.remove(key);
+        }
+    }
+
     fn join_or_begin<W, A, F>(
         self: &Arc<Self>,
         key: &K,
@@ -256,6 +264,23 @@ mod tests {
         assert!(left.await.is_err());
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(counts.abandoned.load(Ordering::SeqCst), 1);
+        assert!(operations.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_use_is_not_taken_back() {
+        let (operations, counts) = (Arc::new(Operations::new(GRACE)), counts());
+        let left = tokio::time::timeout(
+            Duration::from_millis(10),
+            call(&operations, &counts, Duration::from_millis(100)),
+        );
+        assert!(left.await.is_err());
+        operations.taken(&1);
+        assert_eq!(operations.lock().len(), 1, "it runs on");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        operations.taken(&1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(counts.abandoned.load(Ordering::SeqCst), 0);
         assert!(operations.lock().is_empty());
     }
 

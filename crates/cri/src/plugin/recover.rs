@@ -5,60 +5,80 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ledger::OwnerId;
 use prost::Message;
 use shim::protocol::{ContainerEvent, EVENTS, Empty, Happened};
+use tokio::sync::oneshot;
 
+use super::cgroup::kill_all;
 use super::container::{self, Container};
 use super::node::{Node, blocking};
-use super::place;
 use super::pod::{self, Pod};
-use super::shims::{Connection, Event};
+use super::shims::{self, Connection, Event};
+use super::{files, place};
 use crate::contract::Error;
+use crate::contract::v1::LinuxContainerResources;
+
+/// How long the shims of all pods have to tell what they do before the node serves.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Node {
-    /// Takes back what nobody owns, and reads every pod and container.
+    /// Takes back what nobody owns, and reads every pod and container. What runs is known when it returns.
+    ///
+    /// # Errors
+    /// A shim is there and cannot be reached now: a node that took it for gone would end what runs.
     pub(crate) async fn recover(self: &Arc<Self>) -> Result<(), Error> {
         let node = Arc::clone(self);
-        let (pods, containers) = blocking(move || Ok(node.read_records())).await?;
+        let (pods, containers, seen) = blocking(move || Ok(node.read_records())).await?;
         for record in pods {
-            let socket = self.place.pod_run(&record.id).join("shim.sock");
             let shim = match record.boot == self.boot {
-                true => Connection::connect(&socket).await.ok(),
+                true => reach(&self.place.pod_run(&record.id).join("shim.sock")).await?,
                 false => None,
             };
             self.state.add_pod(Arc::new(Pod::new(record, shim)));
         }
-        let seen = self.events.last_seen();
-        for record in containers {
-            let exit = container::Exit::read(&self.place.container(&record.id)).ok().flatten();
+        for (record, exit, resources) in containers {
             let made_before = record.boot != self.boot;
             let container = Arc::new(Container::new(record));
-            match container::updated_resources(&self.place.container(container.id())) {
-                Ok(resources) => resources.into_iter().for_each(|limits| container.set_resources(limits)),
-                Err(error) => self.log(&format!("container {}: {error}", container.id())),
-            }
+            resources.into_iter().for_each(|limits| container.set_resources(limits));
             if let Some(exit) = exit {
                 container.remember(&exit);
                 if container.live().finished_at > seen {
                     self.events.container_stopped(&container);
                 }
             } else if made_before {
-                self.container_lost(&container);
+                self.container_lost(&container).await;
             }
             self.state.add_container(container);
         }
+        let mut told = Vec::new();
         for pod in self.state.pods() {
             match pod.is_ready() {
-                true => self.watch_pod(&pod),
+                true => told.push((self.watch_pod(&pod), pod)),
                 false => self.settle_dead(&pod).await,
+            }
+        }
+        let end = tokio::time::Instant::now() + PATIENCE;
+        for (told, pod) in told {
+            // A shim that has ended meanwhile has told all, too.
+            if tokio::time::timeout_at(end, told).await.is_err() {
+                self.log(&format!("pod sandbox {}: its shim does not tell what runs yet", pod.id()));
             }
         }
         Ok(())
     }
 
-    fn read_records(&self) -> (Vec<pod::Record>, Vec<container::Record>) {
+    #[allow(clippy::type_complexity, reason = "it is taken apart where it is returned to")]
+    fn read_records(
+        &self,
+    ) -> (
+        Vec<pod::Record>,
+        Vec<(container::Record, Option<container::Exit>, Option<LinuxContainerResources>)>,
+        i64,
+    ) {
+        self.drop_torn();
         let data = &self.place.data;
         let report = self.place.ledger.converge(&|owner: &OwnerId| {
             *owner == OwnerId::node() || place::is_alive(data, owner) || (self.others)(owner)
@@ -68,7 +88,43 @@ impl Node {
         }
         let pods = self.read_all(&self.place.pods(), pod::Record::read);
         let containers = self.read_all(&self.place.containers(), container::Record::read);
-        (pods, containers)
+        let with_rest = containers.into_iter().map(|record| {
+            let dir = self.place.container(&record.id);
+            let (exit, limits) = (container::Exit::read(&dir), container::updated_resources(&dir));
+            for error in [exit.as_ref().err(), limits.as_ref().err()].into_iter().flatten() {
+                self.log(&format!("container {}: {error}", record.id));
+            }
+            (record, exit.ok().flatten(), limits.ok().flatten())
+        });
+        (pods, with_rest.collect(), self.events.last_seen())
+    }
+
+    /// Takes away records that a power cut left without their end, and those of containers whose pod is gone: nobody was
+    /// told that they last, and the rest of what is theirs is undone then.
+    fn drop_torn(&self) {
+        let records = |dir: &Path, name: &'static str| {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(move |entry| entry.path().join(name)).filter(|path| path.exists()).collect::<Vec<_>>()
+        };
+        let drop = |path: &Path, why: &str| {
+            self.log(&format!("{}: {why}: removed with what it stands for", path.display()));
+            if let Err(error) = fs::remove_file(path) {
+                self.log(&format!("cannot remove {}: {error}", path.display()));
+            }
+        };
+        let containers = records(&self.place.containers(), container::RECORD);
+        for path in records(&self.place.pods(), pod::RECORD).iter().chain(&containers) {
+            if files::is_torn(path) {
+                drop(path, "it was cut off, as by a power cut");
+            }
+        }
+        for path in containers {
+            let pod =
+                path.parent().and_then(|dir| container::Record::read(dir).ok().flatten()).map(|c| c.pod);
+            if pod.is_some_and(|pod| !self.place.pod(&pod).join(pod::RECORD).exists()) {
+                drop(&path, "its pod is gone");
+            }
+        }
     }
 
     fn read_all<T>(&self, dir: &Path, read: impl Fn(&Path) -> Result<Option<T>, Error>) -> Vec<T> {
@@ -88,20 +144,11 @@ impl Node {
         let running: Vec<_> =
             self.state.containers_of(pod.id()).into_iter().filter(|c| c.may_run()).collect();
         let cgroups: Vec<_> = running.iter().map(|c| c.cgroup()).collect();
-        let killed = blocking(move || {
-            for cgroup in cgroups {
-                let cgroup = kernel::cgroup::Cgroup::at(&cgroup)?;
-                if cgroup.exists() {
-                    cgroup.kill()?;
-                }
-            }
-            Ok(())
-        });
-        let mut result = killed.await;
+        let mut result = blocking(move || kill_all(&cgroups)).await;
         for container in running {
             // One that was only created has no shim to lose, and can still be removed; it cannot be started.
             if self.place.bundle(container.id()).join("process.json").exists() {
-                self.container_lost(&container);
+                self.container_lost(&container).await;
             }
         }
         let _turn = pod.turn.lock().await;
@@ -111,26 +158,41 @@ impl Node {
         }
     }
 
-    /// Follows what happens in a pod, as its shim tells it, until the shim is gone.
-    pub(crate) fn watch_pod(self: &Arc<Self>, pod: &Arc<Pod>) {
+    /// Follows what happens in a pod, as its shim tells it, until the shim is gone. The receiver hears when the shim has told
+    /// all that was, or has gone.
+    pub(crate) fn watch_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> oneshot::Receiver<()> {
         let (node, pod) = (Arc::clone(self), Arc::clone(pod));
+        let (current, told) = oneshot::channel();
         tokio::spawn(async move {
+            let mut current = Some(current);
             while let Ok(shim) = pod.shim() {
                 // A shim that cuts off a slow reader is asked again; one that is gone cannot be.
-                if node.follow(&shim).await.is_err() {
+                if node.follow(&shim, &mut current).await.is_err() {
                     break;
                 }
             }
             node.shim_lost(&pod).await;
         });
+        told
     }
 
     /// Takes events until the stream ends. An error if there is no shim any more.
-    async fn follow(self: &Arc<Self>, shim: &Connection) -> Result<(), super::shims::Error> {
+    async fn follow(
+        self: &Arc<Self>,
+        shim: &Connection,
+        current: &mut Option<oneshot::Sender<()>>,
+    ) -> Result<(), shims::Error> {
         let mut events = shim.stream(&EVENTS, &Empty {}).await?;
         loop {
             match events.next().await {
-                Event::Data(bytes) => self.take(&ContainerEvent::decode(&*bytes)?),
+                Event::Data(bytes) => {
+                    let event = ContainerEvent::decode(&*bytes)?;
+                    match event.happened() {
+                        // Nobody need wait for it.
+                        Happened::Current => drop(current.take().map(|told| told.send(()))),
+                        _ => self.take(&event),
+                    }
+                }
                 Event::End(Ok(_)) => return Ok(()),
                 Event::End(Err(error)) if error.is_gone() => return Err(error),
                 Event::End(Err(_)) => return Ok(()),
@@ -157,5 +219,25 @@ impl Node {
             | Happened::Deleted
             | Happened::PodEnded => {}
         }
+    }
+}
+
+/// The connection to a shim; none if it is gone. One that is there and cannot take it now (its backlog is full, this process
+/// is out of descriptors) is tried again for a while.
+async fn reach(socket: &Path) -> Result<Option<Connection>, Error> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let mut tries = 50;
+    loop {
+        match Connection::connect(socket).await {
+            Ok(connection) => return Ok(Some(connection)),
+            Err(shims::Error::Connect { source, .. })
+                if matches!(source.kind(), NotFound | ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
+            Err(error) if tries == 0 => return Err(error.into()),
+            Err(_) => tries -= 1,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

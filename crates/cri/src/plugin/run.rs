@@ -94,6 +94,8 @@ fn listen(path: &Path) -> Result<UnixListener, Error> {
 fn watch_networks(node: &Arc<Node>) -> Result<(), Error> {
     let node = Arc::clone(node);
     let mut watch = node.networks.directory().watch().map_err(|e| Error::internal(e.to_string()))?;
+    // What was read before it is watched may have changed meanwhile.
+    node.networks.forget();
     thread("networks", move || {
         loop {
             match watch.changed(Duration::from_secs(24 * 3600)) {

@@ -106,7 +106,8 @@ impl RuntimeService for Runtime {
 
     async fn stop_container(&self, request: StopContainerRequest) -> Result<StopContainerResponse, Status> {
         let timeout = Duration::from_secs(request.timeout.max(0).unsigned_abs());
-        self.node.stop_container(&request.container_id, timeout).await?;
+        let node = Arc::clone(&self.node);
+        run(async move { node.stop_container(&request.container_id, timeout).await }).await?;
         Ok(StopContainerResponse {})
     }
 
@@ -144,7 +145,8 @@ impl RuntimeService for Runtime {
         &self,
         request: UpdateContainerResourcesRequest,
     ) -> Result<UpdateContainerResourcesResponse, Status> {
-        self.node.update_container(request).await?;
+        let node = Arc::clone(&self.node);
+        run(async move { node.update_container(request).await }).await?;
         Ok(UpdateContainerResourcesResponse {})
     }
 
@@ -276,11 +278,14 @@ impl RuntimeService for Runtime {
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
             let (unheard, mut events) = node.events.listen();
-            for happened in unheard {
+            let mut unheard = unheard.into_iter();
+            while let Some(happened) = unheard.next() {
                 if sender.send(node.event(&happened)).await.is_err() {
+                    node.events.give_back(std::iter::once(happened).chain(unheard));
                     return;
                 }
             }
+            node.events.see();
             loop {
                 let next = tokio::select! {
                     next = events.recv() => next,
@@ -304,7 +309,7 @@ impl RuntimeService for Runtime {
         &self,
         _: ListMetricDescriptorsRequest,
     ) -> Result<ListMetricDescriptorsResponse, Status> {
-        Ok(ListMetricDescriptorsResponse { descriptors: self.node.metric_descriptors()? })
+        Ok(ListMetricDescriptorsResponse { descriptors: self.node.metric_descriptors().await? })
     }
 
     async fn list_pod_sandbox_metrics(
@@ -334,12 +339,17 @@ impl RuntimeService for Runtime {
         &self,
         request: UpdatePodSandboxResourcesRequest,
     ) -> Result<UpdatePodSandboxResourcesResponse, Status> {
-        let pod = self.node.state.pod(&request.pod_sandbox_id)?;
-        let _entered = self.node.nri.enter().await;
-        self.node.nri.update_pod(&pod, request.overhead.as_ref(), request.resources.as_ref()).await?;
-        // The pod's own cgroup is the kubelet's, which has changed it already.
-        self.node.nri.updated_pod(&pod).await;
-        Ok(UpdatePodSandboxResourcesResponse {})
+        let node = Arc::clone(&self.node);
+        run(async move {
+            let pod = node.state.pod(&request.pod_sandbox_id)?;
+            let _entered = node.nri.enter().await;
+            node.nri.update_pod(&pod, request.overhead.as_ref(), request.resources.as_ref()).await?;
+            // The pod's own cgroup is the kubelet's, which has changed it already.
+            node.nri.updated_pod(&pod).await;
+            Ok(UpdatePodSandboxResourcesResponse {})
+        })
+        .await
+        .map_err(Status::from)
     }
 }
 

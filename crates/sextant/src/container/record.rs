@@ -134,7 +134,18 @@ impl Record {
 
     /// The layers that containers are made of, by diffID; `None` if that cannot be told now.
     pub(crate) fn layers_in_use(instance: &Instance) -> Option<BTreeSet<String>> {
-        Some(Self::all(instance).ok()?.into_iter().flat_map(|record| record.layers).collect())
+        let mut layers = BTreeSet::new();
+        let entries = match fs::read_dir(instance.data.join("containers")) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Some(layers),
+            entries => entries.ok()?,
+        };
+        for entry in entries {
+            // One that cannot be read may need any.
+            layers.extend(
+                Self::read(&entry.ok()?.path().join(RECORD)).ok()?.into_iter().flat_map(|r| r.layers),
+            );
+        }
+        Some(layers)
     }
 
     /// The record at `path`, if there is one.

@@ -27,7 +27,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    fn of(pod: &str, config: &ContainerConfig) -> Self {
+    pub(super) fn of(pod: &str, config: &ContainerConfig) -> Self {
         let metadata = config.metadata.clone().unwrap_or_default();
         Self { pod: pod.to_owned(), name: metadata.name, attempt: metadata.attempt }
     }
@@ -43,11 +43,13 @@ impl Node {
     ) -> Result<String, Error> {
         let pod = self.state.pod(&request.pod_sandbox_id)?;
         pod.shim()?;
+        self.pods_in_making.taken(&pod.key());
         let config = request.config.unwrap_or_default();
         let key = Key::of(pod.id(), &config);
         let same = |c: &Arc<Container>| Key::of(pod.id(), &c.record.config) == key;
         if let Some(container) = self.state.containers_of(pod.id()).into_iter().find(same) {
             if container.record.config == config {
+                self.containers_in_making.taken(&key);
                 return Ok(container.id().to_owned());
             }
             return Err(Error::exists(format!(

@@ -11,6 +11,7 @@ use super::{Container, RECORD};
 use crate::contract::Error;
 use crate::plugin::node::{Node, blocking};
 use crate::plugin::pod::Pod;
+use crate::plugin::shims;
 
 impl Node {
     /// Removes a container, a running one too. One that is not there is done.
@@ -41,7 +42,8 @@ impl Node {
         self.tell_stopped_in_turn(container).await;
         if let Ok(shim) = pod.shim() {
             // A container that was never started is unknown there.
-            let _ = shim.call(&DELETE, &ContainerRequest { container: id.clone() }).await;
+            let which = ContainerRequest { container: id.clone() };
+            let _ = shim.call_within(shims::PATIENCE, &DELETE, &which).await;
         }
         let node = Arc::clone(self);
         let left = blocking(move || remove(&node, &id)).await?;
@@ -54,6 +56,7 @@ impl Node {
         }
         let _entered = self.nri.enter().await;
         self.state.forget_container(container.id());
+        self.layers.retain(|id| id != container.id());
         self.nri.remove_container(pod, container).await;
         self.events.container_deleted(container);
         Ok(())

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shim::protocol::{CREATE, Code, ContainerRequest, CreateRequest, DELETE, Rootfs, START, Started};
 
-use super::{Container, spec};
+use super::{Container, Key, spec};
 use crate::contract::Error;
 use crate::contract::v1::ContainerState;
 use crate::plugin::clock;
@@ -13,10 +14,14 @@ use crate::plugin::node::Node;
 use crate::plugin::pod::Pod;
 use crate::plugin::shims;
 
+/// How long a shim may take to make or to start a container: what a kubelet waits for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 impl Node {
     /// Starts a container that was created.
     pub(crate) async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), Error> {
         let container = self.state.container(id)?;
+        self.containers_in_making.taken(&Key::of(&container.record.pod, &container.record.config));
         let node = Arc::clone(self);
         // A caller that leaves does not end it half-way.
         let work = async move { start(&node, &container).await };
@@ -46,21 +51,21 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
     let _entered = node.nri.enter().await;
     let created = {
         let mut at_shim = container.limits.lock().await;
-        let created = shim.call(&CREATE, &request(node, &pod, container)?).await;
+        let created = shim.call_within(PATIENCE, &CREATE, &request(node, &pod, container)?).await;
         *at_shim = created.is_ok();
         created
     };
     if created.is_ok()
         && let Err(error) = node.nri.start_container(&pod, container).await
     {
-        let _ = shim.call(&DELETE, &which).await;
-        fail(node, container, 128, &error.message);
+        let _ = shim.call_within(shims::PATIENCE, &DELETE, &which).await;
+        fail(node, container, 128, &error.message).await;
         return Err(error);
     }
     let started = match created {
         Ok(created) => {
             node.warn(id, &created.warnings);
-            shim.call(&START, &which).await
+            shim.call_within(PATIENCE, &START, &which).await
         }
         Err(error) => Err(error),
     };
@@ -75,21 +80,21 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
         }
         Err(error) => {
             // What is left of it at the shim is forgotten; the cgroup is the ledger's.
-            let _ = shim.call(&DELETE, &which).await;
-            Err(failed(node, container, &error))
+            let _ = shim.call_within(shims::PATIENCE, &DELETE, &which).await;
+            Err(failed(node, container, &error).await)
         }
     }
 }
 
 /// The exit code that the kubelet shows is the one every container tool gives.
-fn failed(node: &Arc<Node>, container: &Arc<Container>, error: &shims::Error) -> Error {
+async fn failed(node: &Arc<Node>, container: &Arc<Container>, error: &shims::Error) -> Error {
     let code = match error.code() {
         Some(code) if code == Code::NotFound as i32 => 127,
         Some(code) if code == Code::FailedPrecondition as i32 => 126,
         _ => 128,
     };
     let text = format!("cannot start container {}: {error}", container.id());
-    fail(node, container, code, &error.to_string());
+    fail(node, container, code, &error.to_string()).await;
     match error.is_gone() {
         true => Error::unavailable(text),
         false => Error::internal(text),
@@ -97,10 +102,10 @@ fn failed(node: &Arc<Node>, container: &Arc<Container>, error: &shims::Error) ->
 }
 
 /// It will never run, and why.
-fn fail(node: &Arc<Node>, container: &Arc<Container>, code: i32, message: &str) {
+async fn fail(node: &Arc<Node>, container: &Arc<Container>, code: i32, message: &str) {
     // The shim's event of the end may have come first, without the reason.
     let new = container.set_failed(code, message);
-    node.remember_failure(container);
+    node.remember_failure(container).await;
     if new {
         node.events.container_stopped(container);
         node.tell_stopped_soon(container);

@@ -11,6 +11,9 @@ use crate::contract::v1::ContainerState;
 use crate::plugin::node::Node;
 use crate::plugin::pod::Pod;
 
+/// How long after a container's last moment its shim may take to tell of its end.
+const STUCK: Duration = Duration::from_secs(60);
+
 impl Node {
     /// Ends a container: its stop signal, and SIGKILL after `timeout`. One that is not there, or has ended, is done.
     pub(crate) async fn stop_container(self: &Arc<Self>, id: &str, timeout: Duration) -> Result<(), Error> {
@@ -86,7 +89,7 @@ impl Node {
             return Ok(());
         }
         let Ok(shim) = self.state.pod(&container.record.pod).and_then(|pod| pod.shim()) else {
-            self.container_lost(container);
+            self.container_lost(container).await;
             return Ok(());
         };
         const SIGKILL: i32 = 9;
@@ -95,10 +98,11 @@ impl Node {
             signal: if timeout.is_zero() { SIGKILL } else { container.record.stop_signal },
             timeout: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         };
-        match shim.call(&STOP, &request).await {
+        // The kernel may take its time with a process that is killed; a shim that says nothing at all is stuck.
+        match shim.call_within(timeout.saturating_add(STUCK), &STOP, &request).await {
             Ok(exited) => self.container_exited(container, &exited),
             // It ended, and was forgotten, meanwhile.
-            Err(error) if error.code() == Some(Code::NotFound as i32) => self.container_lost(container),
+            Err(error) if error.code() == Some(Code::NotFound as i32) => self.container_lost(container).await,
             // Whoever watches the shim settles what ran in it.
             Err(error) if error.is_gone() && container.state() != ContainerState::ContainerRunning => {}
             Err(error) => {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use prost::Message;
 use shim::protocol::{EXEC, ExecRequest, Exited, KILL, KillRequest, Output};
+use tokio::sync::oneshot;
 
 use crate::contract::Error;
 use crate::contract::v1::{ExecSyncRequest, ExecSyncResponse};
 use crate::plugin::node::{Node, blocking};
-use crate::plugin::shims::{Event, Stream};
+use crate::plugin::shims::{Connection, Event, Stream};
 use crate::plugin::{exec, ids};
 
 /// Bytes of both streams together that are kept: a message holds 16 MiB. What comes after is dropped.
@@ -41,38 +42,47 @@ impl Node {
             stdin: false,
             container: container.id().to_owned(),
         };
-        let mut stream = shim.stream(&EXEC, &asked).await?;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let limit = match request.timeout {
             seconds if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
             _ => Duration::MAX,
         };
-        let ended = tokio::time::timeout(limit, collect(&mut stream, &mut stdout, &mut stderr)).await;
-        match ended {
-            Ok(exited) => {
-                let exit_code = exited.map_err(|e| cannot(container.id(), &e))?.code;
-                Ok(ExecSyncResponse { stdout: stdout.into(), stderr: stderr.into(), exit_code })
-            }
-            Err(_) => {
-                let kill = KillRequest {
-                    exec_id,
-                    signal: SIGKILL,
-                    all: false,
-                    container: container.id().to_owned(),
-                };
-                // It may have ended in this moment.
-                let _ = shim.call(&KILL, &kill).await;
-                let seconds = request.timeout;
-                Err(Error::new(
-                    grpc::Code::DeadlineExceeded,
-                    format!(
-                        "the command in container {} timed out: it ran longer than {seconds} s and was killed",
-                        container.id()
-                    ),
-                ))
-            }
-        }
+        // A caller that leaves drops this call where it waits: somebody else has to end the process then.
+        let (mut answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let done = run(&shim, &asked, limit, &mut answer).await;
+            // Nobody is there any more.
+            let _ = answer.send(done);
+        });
+        answered.await.map_err(|_| Error::internal("a bug ended the command"))?
     }
+}
+
+/// Runs the command to its end, to the time limit, or until nobody wants the answer.
+async fn run(
+    shim: &Connection,
+    asked: &ExecRequest,
+    limit: Duration,
+    answer: &mut oneshot::Sender<Result<ExecSyncResponse, Error>>,
+) -> Result<ExecSyncResponse, Error> {
+    let id = &asked.container;
+    let mut stream = shim.stream(&EXEC, asked).await?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(limit, collect(&mut stream, &mut stdout, &mut stderr)) => ended.ok(),
+        () = answer.closed() => None,
+    };
+    if let Some(exited) = ended {
+        let exit_code = exited.map_err(|e| cannot(id, &e))?.code;
+        return Ok(ExecSyncResponse { stdout: stdout.into(), stderr: stderr.into(), exit_code });
+    }
+    let kill =
+        KillRequest { exec_id: asked.exec_id.clone(), signal: SIGKILL, all: false, container: id.clone() };
+    // It may have ended in this moment.
+    let _ = shim.call(&KILL, &kill).await;
+    let seconds = limit.as_secs();
+    let text =
+        format!("the command in container {id} timed out: it ran longer than {seconds} s and was killed");
+    Err(Error::new(grpc::Code::DeadlineExceeded, text))
 }
 
 fn cannot(id: &str, error: &crate::plugin::shims::Error) -> Error {

@@ -24,14 +24,17 @@ const SECOND: u64 = 1_000_000_000;
 
 impl Node {
     /// The metrics that this machine has.
-    pub(crate) fn metric_descriptors(&self) -> Result<Vec<MetricDescriptor>, Error> {
-        let reader = Reader::new()?;
-        let there = |needs: Needs| match needs {
-            Needs::Nothing => true,
-            Needs::Unified => reader.is_unified(),
-            Needs::HugePages => reader.has("hugetlb"),
-        };
-        Ok(descriptors::ALL.iter().filter(|d| there(d.needs)).map(|d| d.told()).collect())
+    pub(crate) async fn metric_descriptors(&self) -> Result<Vec<MetricDescriptor>, Error> {
+        blocking(|| {
+            let reader = Reader::new()?;
+            let there = |needs: Needs| match needs {
+                Needs::Nothing => true,
+                Needs::Unified => reader.is_unified(),
+                Needs::HugePages => reader.has("hugetlb"),
+            };
+            Ok(descriptors::ALL.iter().filter(|d| there(d.needs)).map(|d| d.told()).collect())
+        })
+        .await
     }
 
     /// The metrics of every ready pod.

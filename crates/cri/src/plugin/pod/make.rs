@@ -30,7 +30,11 @@ impl Node {
         self.handlers.get(&handler)?;
         let key = Key::of(&config);
         if let Some(pod) = self.state.pods().into_iter().find(|pod| pod.key() == key) {
-            return same_again(&pod, &config, &handler);
+            let same = same_again(&pod, &config, &handler);
+            if same.is_ok() {
+                self.pods_in_making.taken(&key);
+            }
+            return same;
         }
         let (maker, undoer) = (Arc::clone(self), Arc::clone(self));
         let work = async move { make(&maker, config, handler).await };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cni::caller::{Caller, Directory};
 use cni::contract::{Attachment, NetworkList};
@@ -25,21 +25,21 @@ pub(crate) struct Networks {
     directory: Directory,
     /// What pods get where the directory has nothing, if anything.
     built_in: Option<NetworkList>,
-    current: Mutex<Current>,
+    known: Mutex<Known>,
 }
 
-#[derive(Debug, Clone)]
-enum Current {
-    /// Read again before the next use.
-    Unread,
-    List(Arc<NetworkList>),
-    None(String),
+#[derive(Debug, Default)]
+struct Known {
+    /// `None`: read again before the next use. An error says why there is no network.
+    current: Option<Result<Arc<NetworkList>, String>>,
+    /// Counts changes: what was read before one is not kept after it.
+    changes: u64,
 }
 
 impl Networks {
     /// Networks of the directory at `path`, and `built_in` where that has none.
     pub(crate) fn new(path: &Path, built_in: Option<NetworkList>) -> Self {
-        Self { directory: Directory::new(path), built_in, current: Mutex::new(Current::Unread) }
+        Self { directory: Directory::new(path), built_in, known: Mutex::default() }
     }
 
     /// The directory.
@@ -47,36 +47,43 @@ impl Networks {
         &self.directory
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The directory may have changed.
     pub(crate) fn forget(&self) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current::Unread;
+        let mut known = self.known();
+        known.current = None;
+        known.changes += 1;
     }
 
     /// The network that a new pod is attached to; why there is none. May read the directory.
     pub(crate) fn current(&self) -> Result<Arc<NetworkList>, Error> {
-        let known = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = match known {
-            Current::Unread => self.read(),
-            other => other,
+        let (current, changes) = {
+            let known = self.known();
+            (known.current.clone(), known.changes)
         };
-        match known {
-            Current::List(list) => Ok(list),
-            Current::None(why) => Err(Error::unavailable(why)),
-            Current::Unread => Err(Error::internal("the networks were not read")),
-        }
+        let current = current.unwrap_or_else(|| {
+            let read = self.read();
+            let mut known = self.known();
+            if known.changes == changes {
+                known.current = Some(read.clone());
+            }
+            read
+        });
+        current.map_err(Error::unavailable)
     }
 
-    fn read(&self) -> Current {
-        let read = match (self.directory.first(), &self.built_in) {
-            (Ok(list), _) => Current::List(Arc::new(list)),
-            (Err(_), Some(list)) => Current::List(Arc::new(list.clone())),
-            (Err(error), None) => Current::None(format!(
+    fn read(&self) -> Result<Arc<NetworkList>, String> {
+        match (self.directory.first(), &self.built_in) {
+            (Ok(list), _) => Ok(Arc::new(list)),
+            (Err(_), Some(list)) => Ok(Arc::new(list.clone())),
+            (Err(error), None) => Err(format!(
                 "cni plugin not initialized: {error} (a network add-on puts a configuration there; `builtin = true` in \
                  [network] gives pods a bridge without one)"
             )),
-        };
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = read.clone();
-        read
+        }
     }
 }
 

@@ -7,7 +7,10 @@ use shim::protocol::{Empty, SHUTDOWN};
 
 use super::{Pod, network};
 use crate::contract::Error;
+use crate::contract::v1::ContainerState;
+use crate::plugin::cgroup::kill_all;
 use crate::plugin::node::{Node, blocking};
+use crate::plugin::shims::PATIENCE;
 
 impl Node {
     /// Stops a pod: its containers are killed, its network is given back, its shim ends. One that is not there, or is
@@ -28,7 +31,10 @@ impl Node {
         if pod.is_cleared() {
             return Ok(());
         }
-        self.kill_containers(pod).await?;
+        if let Err(error) = self.kill_containers(pod).await {
+            // What a stuck shim does not end is ended with it, below.
+            self.log(&format!("pod sandbox {}: {error}", pod.id()));
+        }
         {
             let _entered = self.nri.enter().await;
             self.nri.stop_pod(pod).await;
@@ -37,16 +43,29 @@ impl Node {
         let was_ready = pod.lose_shim();
         if let Some(shim) = shim {
             // One that does not answer is killed by what the ledger has of it.
-            let _ = shim.call(&SHUTDOWN, &Empty {}).await;
+            let _ = shim.call_within(PATIENCE, &SHUTDOWN, &Empty {}).await;
             self.reap_soon();
         }
         let (node, stopped) = (Arc::clone(self), Arc::clone(pod));
         let cleared = blocking(move || clear(&node, &stopped)).await;
+        self.end_rest(pod).await?;
         if was_ready {
             self.events.pod_stopped(pod);
         }
         cleared?;
         pod.set_cleared();
+        Ok(())
+    }
+
+    /// Ends what still runs of a pod whose shim is gone.
+    async fn end_rest(self: &Arc<Self>, pod: &Pod) -> Result<(), Error> {
+        let all = self.state.containers_of(pod.id()).into_iter();
+        let running: Vec<_> = all.filter(|c| c.state() == ContainerState::ContainerRunning).collect();
+        let cgroups: Vec<_> = running.iter().map(|c| c.cgroup()).collect();
+        blocking(move || kill_all(&cgroups)).await?;
+        for container in running {
+            self.container_lost(&container).await;
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prost::Message;
 use shim::protocol::{
@@ -145,6 +146,18 @@ impl Connection {
         self.open(method.name, request, REMOTE_CLOSED, Pending::Call(sender)).await?;
         let payload = answer.await.map_err(|_| Error::Broken("the connection closed".into()))??;
         Ok(A::decode(&*payload)?)
+    }
+
+    /// Calls a method, and waits for its answer so long at most. The shim goes on with it.
+    pub(crate) async fn call_within<Q: Message, A: Message + Default>(
+        &self,
+        limit: Duration,
+        method: &Method<Q, A>,
+        request: &Q,
+    ) -> Result<A, Error> {
+        let silent =
+            |_| Error::Broken(format!("it has not answered {} within {} s", method.name, limit.as_secs()));
+        tokio::time::timeout(limit, self.call(method, request)).await.map_err(silent)?
     }
 
     /// Calls a method whose messages come one after the other.

@@ -1,5 +1,10 @@
 //! The shims of pods, without a thread that waits.
 
+use std::time::Duration;
+
 mod connection;
+
+/// How long a shim may take for what takes no time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) use connection::{Connection, Error, Event, Sender, Stream};
