@@ -1,6 +1,7 @@
 //! What the tests of every crate and `xtask` share: snapshots of the machine, a crash harness, virtual machines, a
 //! power-cut harness.
 //!
+//! - [`own_namespaces`] leaves the machine's network and mounts alone.
 //! - [`bare`] runs the tests of programs that cannot have the usual harness; [`receive`] takes a descriptor off a socket.
 //! - [`Machine`] says which of the machine's effects to watch; [`Snapshot::diff`] what a run left behind.
 //! - [`crash`] kills a command at each of its ledger steps, or at random moments, lets another recover, and compares.
@@ -13,6 +14,7 @@
 //! **What it never does**: it is never part of the product, only of its tests; it never changes what it watches; it
 //! never passes silently where it cannot do its work, that is an error; it never asserts how long something took.
 
+mod alone;
 pub mod bare;
 pub mod crash;
 mod error;
@@ -24,6 +26,7 @@ mod random;
 mod socket;
 pub mod vm;
 
+pub use alone::own_namespaces;
 pub use error::{Error, Result};
 pub use machine::{Diff, Machine, Snapshot, instance_name};
 pub use program::run;

@@ -116,6 +116,13 @@ impl Snapshot {
         }
     }
 
+    /// The lines, sorted. Of kinds that others on the machine have too (mounts, namespaces, loop devices) only those that
+    /// name `place`, a directory of the test's own.
+    pub fn items_of(&self, place: &str) -> BTreeSet<String> {
+        let shared = |item: &str| ["mount ", "netns ", "loop "].iter().any(|kind| item.starts_with(kind));
+        self.items().filter(|item| !shared(item) || item.contains(place)).map(str::to_owned).collect()
+    }
+
     /// The lines, sorted.
     pub fn items(&self) -> impl Iterator<Item = &str> {
         self.items.iter().map(String::as_str)

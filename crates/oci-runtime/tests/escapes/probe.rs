@@ -102,7 +102,10 @@ fn overwrite(allowed: &[&str]) -> Value {
     let mut seen = BTreeSet::new();
     let mut inodes = BTreeSet::new();
     let (mut errors, mut written) = (BTreeSet::new(), 0_u32);
+    // Between a look and an open a process may have executed something else: what is open says itself what it is.
+    let own = |fd: &OwnedFd| name(fd).is_none_or(|name| allowed.contains(&name.as_str()));
     let mut attempt = |fd: Result<OwnedFd, Errno>| match fd {
+        Ok(fd) if own(&fd) => {}
         Ok(fd) => {
             written += 1;
             let _ = rustix::io::write(&fd, b"#!/bin/sh\n");
@@ -118,13 +121,11 @@ fn overwrite(allowed: &[&str]) -> Value {
             let maps = fs::read_dir(format!("/proc/{pid}/map_files")).into_iter().flatten().flatten();
             let exe = [format!("/proc/{pid}/exe").into()];
             for path in exe.into_iter().chain(maps.map(|e| e.path())) {
-                let Ok(link) = fs::read_link(&path) else { continue };
-                let link = link.display().to_string();
-                if allowed.iter().any(|a| link == *a) {
-                    continue;
-                }
                 let Ok(handle) = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 else {
+                    continue;
+                };
+                let Some(link) = name(&handle).filter(|link| !allowed.contains(&link.as_str())) else {
                     continue;
                 };
                 attempt(rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()));
@@ -146,6 +147,12 @@ fn overwrite(allowed: &[&str]) -> Value {
     fs::write("/v/.next", answer.to_string()).expect("the volume");
     fs::rename("/v/.next", "/v/.answer").expect("the volume");
     answer
+}
+
+/// The path of what is open.
+fn name(fd: &OwnedFd) -> Option<String> {
+    let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    Some(link.display().to_string())
 }
 
 /// Every process here but this one.

@@ -7,9 +7,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use kernel::netlink::{Batch, Protocol, SetLink, Socket};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
-use rustix::thread::UnshareFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::image::{Image, files};
 use crate::place::names;
@@ -24,12 +22,7 @@ struct Alone {
 
 impl Alone {
     fn new(resolv_conf: &str, hosts: &str) -> Self {
-        kernel::namespace::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).unwrap();
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", private).unwrap();
-        let mut batch = Batch::new();
-        batch.set_link(&SetLink::named("lo").up(true));
-        Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
+        testkit::own_namespaces();
         let root = tempfile::tempdir().unwrap();
         fs::copy(env!("CARGO_BIN_EXE_sextant"), root.path().join("sextant")).unwrap();
         fs::create_dir(root.path().join("etc")).unwrap();

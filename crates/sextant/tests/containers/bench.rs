@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use kernel::netlink::{Batch, Protocol, SetLink, Socket};
 use oci_image::archive::{Content, Part, build};
 use oci_image::contract::{Compression, ContainerConfig};
 use oci_image::store::Store;
-use rustix::mount::MountPropagationFlags;
-use rustix::thread::UnshareFlags;
 use serde_json::Value;
 use testkit::{Machine, instance_name};
 
@@ -21,16 +18,6 @@ use crate::running::Running;
 
 /// Longer than anything takes that will happen at all.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
-
-/// The network and the mounts are this process's own from here on: nobody else's are touched or seen.
-pub(crate) fn own_namespaces() {
-    kernel::namespace::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).unwrap();
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).unwrap();
-    let mut batch = Batch::new();
-    batch.set_link(&SetLink::named("lo").up(true));
-    Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
-}
 
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
@@ -197,9 +184,7 @@ impl Bench {
     /// Of what others may have on this machine, too, only what is below the instance's directory.
     fn snapshot(&self) -> BTreeSet<String> {
         let dir = self.dir.path().to_str().unwrap();
-        let shared = |item: &str| ["mount ", "netns ", "loop "].iter().any(|kind| item.starts_with(kind));
-        let all = self.machine.snapshot().unwrap();
-        all.items().filter(|item| !shared(item) || item.contains(dir)).map(str::to_owned).collect()
+        self.machine.snapshot().unwrap().items_of(dir)
     }
 }
 

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
     assert!(rustix::process::geteuid().is_root(), "these tests need root");
     std::panic::set_hook(Box::new(|panic| println!("{panic}")));
-    bench::own_namespaces();
+    testkit::own_namespaces();
     let bench = Bench::new();
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, test) in groups.concat().iter().filter(|(name, _)| name.contains(&filter)) {

@@ -92,7 +92,8 @@ impl Bench {
     pub(crate) fn kill(&self) {
         self.cri.borrow_mut().take();
         if let Some(mut daemon) = self.daemon.borrow_mut().take() {
-            daemon.kill().unwrap();
+            // It may have ended by itself.
+            let _ = daemon.kill();
             daemon.wait().unwrap();
         }
     }
@@ -215,6 +216,11 @@ impl Bench {
         self.ok(async |c| c.list_containers(ListContainersRequest::default()).await).containers
     }
 
+    /// How many processes a container has.
+    pub(crate) fn processes(&self, id: &str) -> usize {
+        machine::limit(self.dir(), id, ["pids", "cgroup.procs"], "cgroup.procs").lines().count()
+    }
+
     /// Waits for a container's end.
     #[track_caller]
     pub(crate) fn until_exited(&self, id: &str) -> ContainerStatus {
@@ -263,7 +269,9 @@ impl Bench {
 
     /// What a test left behind, in words; it is removed, for the next one.
     pub(crate) fn left(&self) -> String {
-        if self.cri.borrow().is_none() {
+        let ended =
+            self.daemon.borrow_mut().as_mut().is_none_or(|daemon| !matches!(daemon.try_wait(), Ok(None)));
+        if ended || self.cri.borrow().is_none() {
             self.kill();
             self.start();
         }

@@ -4,26 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use kernel::netlink::{Batch, Protocol, SetLink, Socket};
 use oci_image::archive::{Content, Part, build};
 use oci_image::contract::{Compression, ContainerConfig};
 use oci_image::store::Store;
-use rustix::mount::MountPropagationFlags;
-use rustix::thread::UnshareFlags;
 use testkit::{Machine, instance_name};
 
 /// The name of the image that the tests' containers are made from.
 pub(crate) const IMAGE: &str = "docker.io/library/t:latest";
-
-/// The network and the mounts are this process's own from here on: nobody else's are touched or seen.
-pub(crate) fn own_namespaces() {
-    kernel::namespace::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).unwrap();
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).unwrap();
-    let mut batch = Batch::new();
-    batch.set_link(&SetLink::named("lo").up(true));
-    Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
-}
 
 /// One program, called `probe`, and some users.
 pub(crate) fn make_image(store: &Path) {
@@ -50,13 +37,10 @@ pub(crate) fn snapshot(dir: &Path) -> BTreeSet<String> {
         .files_under(dir.join("run"))
         .files_under(dir.join("data/cri"))
         .files_under(dir.join("data/ledger"));
-    let word = dir.to_str().unwrap();
-    let shared = |item: &str| ["mount ", "netns ", "loop "].iter().any(|kind| item.starts_with(kind));
-    let all = machine.snapshot().unwrap();
-    let mut items: BTreeSet<String> =
-        all.items().filter(|item| !shared(item) || item.contains(word)).map(str::to_owned).collect();
-    // What any command of an instance makes once: the mark that this boot was looked through, and a folder.
-    items.retain(|item| ![".boot", "run/containers"].iter().any(|end| item.ends_with(end)));
+    let mut items = machine.snapshot().unwrap().items_of(dir.to_str().unwrap());
+    // What an instance makes once: the mark that this boot was looked through, a folder, and the note of what was told
+    // to the last listener.
+    items.retain(|item| ![".boot", "run/containers", "run/cri-seen"].iter().any(|end| item.ends_with(end)));
     items.extend(shims(dir).into_iter().map(|pid| format!("shim {pid}")));
     items
 }

@@ -100,7 +100,6 @@ fn ports(b: &Bench) {
     b.run(&id, "web", &["probe", "serve", "80", "web"]);
     b.until_logged("ports", "web", "serving");
     assert!(ask("127.0.0.1:18080").unwrap().starts_with("web "));
-    // Another instance's command does not get the port; nor does it see the pod.
     b.stop_pod(&id);
     assert!(std::net::TcpStream::connect("127.0.0.1:18080").is_err());
     b.remove_pod(&id);

@@ -1,4 +1,4 @@
-//! A daemon that is killed and comes again, and two nodes beside each other.
+//! A daemon that is killed and comes again.
 
 use std::time::Duration;
 

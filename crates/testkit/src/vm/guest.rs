@@ -98,7 +98,9 @@ impl Guest {
 
     /// Starts the guest.
     pub fn start(&self) -> Result<Running> {
-        let mut command = Command::new(find("qemu-system-x86_64")?);
+        // A harness that is killed leaves no guest behind.
+        let mut command = Command::new(find("setpriv")?);
+        command.args(["--pdeathsig", "KILL"]).arg(find("qemu-system-x86_64")?);
         match self.acceleration {
             Acceleration::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             Acceleration::Emulated => command.args(["-accel", "tcg,thread=single"]),
