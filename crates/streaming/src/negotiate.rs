@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 
+use crate::remote_command::status;
 use crate::{spdy, websocket};
 
 pub(crate) const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
@@ -135,9 +136,10 @@ pub(crate) fn names(headers: &HeaderMap, name: &str, value: &str) -> bool {
 }
 
 /// A refusal with its reason.
-pub(crate) fn refuse(status: StatusCode, why: &'static str) -> Box<Reply> {
-    let mut response = Response::new(Full::new(Bytes::from_static(why.as_bytes())));
-    *response.status_mut() = status;
+pub(crate) fn refuse(code: StatusCode, why: &'static str) -> Box<Reply> {
+    let mut response = Response::new(Full::new(Bytes::from(status::refusal(code.as_u16(), why))));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Only of a refusal: Go takes the whole header of a 101 for gone when it has "close" in it.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Box::new(response)

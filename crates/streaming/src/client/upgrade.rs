@@ -15,6 +15,7 @@ use crate::mux::Transport;
 use crate::negotiate::{
     STREAM_PROTOCOL, WEBSOCKET_ACCEPT, WEBSOCKET_KEY, WEBSOCKET_PROTOCOL, WEBSOCKET_VERSION,
 };
+use crate::remote_command::status;
 use crate::{spdy, websocket};
 
 /// What a refusal's text may have.
@@ -102,12 +103,11 @@ async fn upgraded(
     header: &str,
     versions: &[&'static str],
 ) -> Result<Upgraded, Error> {
-    let status = response.status();
-    if status != StatusCode::SWITCHING_PROTOCOLS {
+    let code = response.status();
+    if code != StatusCode::SWITCHING_PROTOCOLS {
         let body = Limited::new(response.into_body(), TEXT_MAX).collect().await;
-        let text =
-            body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
-        return Err(Error::Refused { server: target.server(), status: status.as_u16(), text });
+        let text = body.map(|body| status::why(&body.to_bytes())).unwrap_or_default();
+        return Err(Error::Refused { server: target.server(), status: code.as_u16(), text });
     }
     let protocol =
         response.headers().get(header).and_then(|name| name.to_str().ok()).unwrap_or_default().to_owned();

@@ -9,6 +9,10 @@ use crate::Failure;
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Status {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    api_version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Empty>,
     status: String,
@@ -42,6 +46,29 @@ fn is_zero(code: &i32) -> bool {
     *code == 0
 }
 
+/// The body of a refusal to stream: a Status in JSON, for client-go reads any other text that YAML takes for a mapping
+/// (`cannot upgrade: ...`) as a Status without a message, and shows nothing.
+pub(crate) fn refusal(code: u16, why: &str) -> Vec<u8> {
+    let status = Status {
+        kind: "Status".into(),
+        api_version: "v1".into(),
+        metadata: Some(Empty {}),
+        status: "Failure".into(),
+        message: why.to_owned(),
+        code: code.into(),
+        ..Status::default()
+    };
+    serde_json::to_vec(&status).unwrap_or_default()
+}
+
+/// What a refusal's body says: a Status' message, or all of it.
+pub(crate) fn why(body: &[u8]) -> String {
+    match serde_json::from_slice::<Status>(body) {
+        Ok(status) if !status.message.is_empty() => status.message,
+        _ => String::from_utf8_lossy(body).trim().to_owned(),
+    }
+}
+
 const NON_ZERO_EXIT: &str = "NonZeroExitCode";
 const EXIT_CODE: &str = "ExitCode";
 
@@ -58,15 +85,15 @@ pub(super) fn json(end: &Result<Exit, Failure>) -> Vec<u8> {
             details: Some(Details {
                 causes: vec![Cause { reason: EXIT_CODE.into(), message: code.to_string() }],
             }),
-            code: 0,
+            ..Status::default()
         },
         Err(failure) => Status {
             metadata,
             status: "Failure".into(),
             message: failed(failure),
             reason: "InternalError".into(),
-            details: None,
             code: 500,
+            ..Status::default()
         },
     };
     serde_json::to_vec(&status).unwrap_or_default()
@@ -144,6 +171,16 @@ mod tests {
         assert_eq!(status["details"]["causes"][0]["reason"], "ExitCode");
         assert_eq!(status["details"]["causes"][0]["message"], "3");
         assert_eq!(json(&Ok(Exit(0))), br#"{"metadata":{},"status":"Success"}"#);
+    }
+
+    #[test]
+    fn a_refusal_is_a_status_with_all_of_its_text() {
+        let body = refusal(404, "cannot upgrade: no such address");
+        let status: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!((&status["kind"], &status["code"]), (&"Status".into(), &404.into()));
+        assert_eq!(why(&body), "cannot upgrade: no such address");
+        assert_eq!(why(b" plain: text\n"), "plain: text");
+        assert_eq!(why(b"{}"), "{}");
     }
 
     #[test]
