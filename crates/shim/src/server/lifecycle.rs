@@ -103,7 +103,7 @@ impl Server {
             let code = match refusal.code {
                 Code::NotFound => 127,
                 Code::FailedPrecondition => 126,
-                _ => 125,
+                _ => 128,
             };
             self.end(id, &container::exited(code, false));
         }
