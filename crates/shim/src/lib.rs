@@ -3,8 +3,13 @@
 //! Sextant, and speaks [`protocol`] on a socket in its bundle.
 //!
 //! **What it never does**: it starts no thread (the runtime clones from it), pulls no image, touches no network, and
-//! waits for nobody: a client that is slow, hung or gone costs it a buffer of bounded size. It never outlives its
-//! container by more than the time its creator needs to hear of the end.
+//! waits for no client: one that is slow, hung or gone costs it a buffer of bounded size. It never outlives its container
+//! by more than the time its creator needs to hear of the end.
+//!
+//! **What it does wait for**, and serves nobody meanwhile, is what a container's start and end are made of: the
+//! container's process until it is ready, hooks for as long as they run (those without a timeout for ever), a logger of
+//! the Task API until it is ready (10 s at most), systemd's answers over D-Bus for containers in its units, and the end of
+//! a process that it has killed itself.
 //!
 //! Entry points: [`main`] for the process, [`Client`](client::Client) for its callers.
 //!
@@ -50,6 +55,15 @@ pub fn short_path(path: &Path) -> io::Result<ShortPath> {
     let dir = rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?;
     let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
     Ok(ShortPath { _dir: dir, path })
+}
+
+/// Connects to a socket. One whose listener has more callers than it takes is `EAGAIN`: nobody waits for that.
+fn connect_now(path: &Path) -> rustix::io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
 }
 
 /// The shim's main function, whatever its binary is called.

@@ -1,7 +1,8 @@
 //! What containerd runs: `containerd-shim-sextant-v1`, for `start`, `delete` and `-info`, and the server that `start` leaves.
 //!
 //! `start` is run in a container's bundle and prints where its shim listens: a new one, or that of the container's group
-//! (the pod it is in by its annotations). A socket's name comes from the group alone, so that no two are ever started.
+//! (the pod it is in by its annotations). A socket's name comes from the group alone, and whoever looks for somebody at one,
+//! takes a dead one away or binds a new one holds a lock on their directory: of a group's starts one makes a shim.
 
 mod arguments;
 mod start;
@@ -85,14 +86,13 @@ fn delete(arguments: &Arguments) -> io::Result<Vec<u8>> {
     Ok(TaskDeleted { pid, exit_status: 137, exited_at }.encode_to_vec())
 }
 
-/// A socket that nobody listens at any more. That of a pod's other containers stays.
+/// Takes away a socket that nobody listens at any more. That of a pod's other containers stays.
 fn remove_dead_socket(bundle: &Path) {
     let Ok(address) = std::fs::read_to_string(bundle.join("address")) else { return };
     let Some(path) = address.trim().strip_prefix("unix://").map(Path::new) else { return };
-    let Ok(reach) = crate::short_path(path) else { return };
-    let refused = std::os::unix::net::UnixStream::connect(reach.path())
-        .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
-    if refused {
+    let (Ok(reach), Some(directory)) = (crate::short_path(path), path.parent()) else { return };
+    let Ok(_lock) = start::lock(directory) else { return };
+    if let Ok(false) = start::is_heard(reach.path()) {
         let _ = std::fs::remove_file(path);
     }
 }

@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use kernel::process::{CStrings, Program, cstring};
 use prost::Message;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::arguments::Arguments;
@@ -70,9 +72,29 @@ fn socket_name(address: &str, namespace: &str, group: &str) -> String {
     format!("sextant-{hash:032x}")
 }
 
+/// The sockets of `directory` are this process's to make and to take away, while this lives: of two that find the same
+/// dead one the later would take away what the earlier has made.
+pub(super) fn lock(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(directory, flags, Mode::empty())?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))?;
+    Ok(lock)
+}
+
+/// Whether somebody listens at `path`. One who is too busy to answer does: nobody waits for that with the lock.
+pub(super) fn is_heard(path: &Path) -> io::Result<bool> {
+    match crate::connect_now(path) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// A new socket, or nothing if somebody listens there.
 fn listen(directory: &Path, path: &Path) -> io::Result<Option<OwnedFd>> {
     fs::DirBuilder::new().recursive(true).mode(0o711).create(directory)?;
+    let say = |e: io::Error| io::Error::new(e.kind(), format!("cannot lock {}: {e}", directory.display()));
+    let _lock = lock(directory).map_err(say)?;
     let reach = crate::short_path(path)?;
     for _ in 0..3 {
         match UnixListener::bind(reach.path()) {
@@ -81,7 +103,7 @@ fn listen(directory: &Path, path: &Path) -> io::Result<Option<OwnedFd>> {
                 return Ok(Some(listener.into()));
             }
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                if UnixStream::connect(reach.path()).is_ok() {
+                if is_heard(reach.path())? {
                     return Ok(None);
                 }
                 // Its shim was killed.
@@ -134,7 +156,6 @@ fn parent() -> u32 {
 
 /// The FIFO that containerd reads complaints from.
 fn log() -> Option<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
     let path = cstring(b"log").ok()?;
     rustix::fs::open(&path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()
 }
@@ -153,7 +174,39 @@ pub(super) fn serve(arguments: &Arguments) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::socket_name;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use super::{listen, lock, socket_name};
+
+    /// Whether somebody waits for a lock on `file`.
+    fn is_waited_for(file: &Path) -> bool {
+        let inode = format!(":{} ", fs::metadata(file).unwrap().ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("->") && line.contains(&inode))
+    }
+
+    #[test]
+    fn who_finds_a_dead_socket_takes_away_no_other() {
+        // On a tmpfs a file has one number, here and among the locks.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = dir.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let first = lock(dir.path()).unwrap();
+        let (directory, socket) = (dir.path().to_owned(), path.clone());
+        let second = std::thread::spawn(move || listen(&directory, &socket));
+        while !is_waited_for(dir.path()) {
+            assert!(!second.is_finished(), "the second does not wait for the first");
+            std::thread::yield_now();
+        }
+        fs::remove_file(&path).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        drop(first);
+        assert!(second.join().unwrap().unwrap().is_none(), "the second has taken away what the first made");
+        drop(listener);
+    }
 
     #[test]
     fn a_group_has_one_socket_and_no_other_group_has_it() {

@@ -48,11 +48,17 @@ impl Place {
         self.cgroup().map_or_else(String::new, |c| c.path().display().to_string())
     }
 
-    /// Makes what can be made before there is a process; returns the names of limits that nothing holds.
+    /// Makes what can be made before there is a process; returns the names of limits that nothing holds. After an error
+    /// there is nothing that was not there before.
     pub(super) fn make(&self, limits: &Limits) -> Result<Vec<&'static str>, Refusal> {
         match self {
             Self::Group(cgroup) => {
-                cgroup.create().and_then(|()| cgroup.apply(limits)).map_err(Refusal::internal)
+                let was_there = cgroup.exists();
+                let made = cgroup.create().and_then(|()| cgroup.apply(limits));
+                if made.is_err() && !was_there {
+                    let _ = kernel::cgroup::destroy(cgroup.path());
+                }
+                made.map_err(Refusal::internal)
             }
             Self::Here | Self::Unit(..) => Ok(Vec::new()),
         }
@@ -74,6 +80,8 @@ impl Place {
     ) -> Result<Vec<&'static str>, Refusal> {
         let (cgroup, missing) = match scope.place(created.pid(), limits) {
             Err(oci_runtime::Error::Systemd(error)) if error.is_taken() => {
+                // It is another's: whoever takes back what this container had must not end that.
+                *self = Self::Here;
                 return Err(Refusal::new(Code::AlreadyExists, error.to_string()));
             }
             Err(error) => {

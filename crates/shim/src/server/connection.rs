@@ -101,7 +101,7 @@ impl Connection {
 }
 
 /// What a request is refused with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Refusal {
     pub(super) code: Code,
     pub(super) message: String,

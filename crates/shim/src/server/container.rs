@@ -61,7 +61,6 @@ impl Container {
         oci_runtime::contract::validate(&spec).map_err(|e| invalid(&e))?;
         let limits = oci_runtime::limits(&spec).map_err(|e| invalid(&e))?;
         let place = Place::of(&spec, &request.id)?;
-        let warnings = cgroups::warnings(&place.make(&limits)?);
         let log = match request.log.as_str() {
             "" => None,
             path => Some(
@@ -69,6 +68,8 @@ impl Container {
                     .map_err(|e| Refusal::internal(format!("cannot open the log {path}: {e}")))?,
             ),
         };
+        // Last: whoever gets no container has nothing to take this back by.
+        let warnings = cgroups::warnings(&place.make(&limits)?);
         let container = Self {
             request,
             spec,
@@ -119,7 +120,11 @@ impl Container {
         let bundle = self.bundle();
         let terminal = self.spec.process.as_ref().is_some_and(|p| p.terminal);
         let stdio = match &mut process.streams {
-            _ if terminal => None,
+            Some(streams) if terminal => {
+                streams.open_terminal(&self.request.id, namespace)?;
+                None
+            }
+            None if terminal => None,
             Some(streams) => Some(streams.open(&self.request.id, namespace)?),
             None => Some(process.pipes(self.request.stdin).map_err(Refusal::internal)?),
         };

@@ -36,7 +36,7 @@ impl Server {
     }
 
     /// Answers all who wait for the process.
-    fn announce(&mut self, key: Key, exited: &Exited) {
+    pub(super) fn announce(&mut self, key: Key, exited: &Exited) {
         let Some(process) = self.processes.get_mut(&key) else { return };
         process.exited = Some(exited.clone());
         let waiting: Vec<StreamRef> = process.attached.drain(..).chain(process.waiters.drain(..)).collect();
@@ -170,6 +170,12 @@ impl Server {
         {
             container.paused = false;
         }
+    }
+
+    /// Before this process ends what it has, and waits for that.
+    pub(super) fn thaw_all(&mut self) {
+        let ids: Vec<String> = self.containers.keys().cloned().collect();
+        ids.iter().for_each(|id| self.thaw_killed(id));
     }
 
     /// The first process of the pod's PID namespace has ended; the kernel ends all others in it.

@@ -1,19 +1,37 @@
 //! Processes on their way into the container: a process there may stop one for ever, and nobody else waits for it.
 
 use super::connection::Refusal;
-use super::process::Process;
+use super::process::{Process, kill_and_reap};
 use super::waiting::Source;
 use super::{Key, Server, container};
-use crate::protocol::{Output, Started};
+use crate::protocol::{Code, Output, Started};
 
 impl Server {
-    /// A process that is still on its way, and whose client has left, is not waited for.
+    /// A process that is still on its way, and whose client has left, is not waited for. One that is frozen is ended once
+    /// it is not: until then the v1 freezer would have this process wait for that.
     pub(super) fn drop_abandoned_joins(&mut self) {
-        let alone = |p: &Process| p.joining.is_some() && p.attached.is_empty() && p.streams.is_none();
+        let frozen = |p: &Process| self.containers.get(&p.container).is_some_and(|c| c.paused);
+        let alone =
+            |p: &Process| p.joining.is_some() && p.attached.is_empty() && p.streams.is_none() && !frozen(p);
         let keys: Vec<Key> = self.processes.iter().filter(|(_, p)| alone(p)).map(|(key, _)| *key).collect();
-        for key in keys {
-            self.forget(&Source::Join(key));
-            self.processes.remove(&key);
+        let left = Refusal::new(Code::NotFound, "the process is gone: its client left before it ran");
+        keys.into_iter().for_each(|key| self.give_up(key, &left));
+    }
+
+    /// A process that is not to run is ended, if it has begun, and forgotten.
+    pub(super) fn give_up(&mut self, key: Key, refusal: &Refusal) {
+        self.forget_process(key);
+        let Some(process) = self.processes.remove(&key) else { return };
+        self.turn_away(&process, refusal);
+        process.child.iter().for_each(kill_and_reap);
+    }
+
+    /// Answers all who wait for a process that is not to run: who is attached to it, who waits for its end, and who
+    /// started it.
+    pub(super) fn turn_away(&mut self, process: &Process, refusal: &Refusal) {
+        let starter = process.streams.as_ref().and_then(|s| s.starter);
+        for to in process.attached.iter().chain(&process.waiters).copied().chain(starter) {
+            self.answer(to, Err(refusal.clone()));
         }
     }
 
@@ -34,14 +52,8 @@ impl Server {
         };
         self.forget(&Source::Join(key));
         let outcome = started.and_then(|(child, warnings)| self.joined(key, child, warnings));
-        if let Err(refusal) = outcome
-            && let Some(process) = self.processes.remove(&key)
-        {
-            self.forget_streams(key);
-            let starter = process.streams.as_ref().and_then(|s| s.starter);
-            if let Some(to) = process.attached.first().copied().or(starter) {
-                self.answer(to, Err(refusal));
-            }
+        if let Err(refusal) = outcome {
+            self.give_up(key, &refusal);
         }
     }
 
@@ -62,12 +74,6 @@ impl Server {
             connection.data(to.stream, &started);
         }
         let watched = self.watch_end(key).and_then(|()| self.watch_streams(key));
-        let watched = watched.map_err(Refusal::internal).and_then(|()| self.exec_started(key, pid));
-        watched.inspect_err(|_| {
-            // Without epoll there is no telling when it ends.
-            if let Some(process) = self.processes.get(&key) {
-                let _ = process.signal(libc::SIGKILL);
-            }
-        })
+        watched.map_err(Refusal::internal).and_then(|()| self.exec_started(key, pid))
     }
 }

@@ -45,7 +45,12 @@ impl Server {
         let mut process = Process::of(&id, FIRST);
         complete(&mut container, &mut process);
         let namespace = self.tasks.as_ref().map_or("", |t| t.namespace.as_str());
-        let created = match container.create(&mut process, namespace) {
+        let created = container.create(&mut process, namespace).and_then(|created| {
+            container.write_numbers(created.pid())?;
+            Ok(created)
+        });
+        self.adopt_logger(&mut process);
+        let created = match created {
             Ok(created) => created,
             Err(refusal) => {
                 if self.tasks.is_some() {
@@ -57,7 +62,6 @@ impl Server {
         };
         let pid = created.pid();
         warnings.extend(created.warnings.iter().cloned());
-        container.write_numbers(pid)?;
         process.created = Some(created);
         let key = self.new_key();
         container.own = key;
@@ -67,7 +71,12 @@ impl Server {
         if self.pod.is_none() {
             self.listen(&Path::new(&bundle).join("shim.sock")).map_err(Refusal::internal)?;
         }
-        self.watch_streams(key).map_err(Refusal::internal)?;
+        if let Err(e) = self.watch_streams(key) {
+            if self.tasks.is_some() {
+                self.forget_container(&id);
+            }
+            return Err(Refusal::internal(e));
+        }
         self.tell(&id, Happened::Created, |event| event.pid = pid);
         Ok(Started { pid, warnings, cgroup })
     }
@@ -77,8 +86,12 @@ impl Server {
     }
 
     pub(super) fn start_container(&mut self, id: &str) -> Result<Started, Refusal> {
-        let id = self.container(id)?.request.id.clone();
-        let key = self.container(&id)?.own;
+        let container = self.container(id)?;
+        let (id, key) = (container.request.id.clone(), container.own);
+        if container.paused {
+            // What is frozen says nothing, and this process would wait for it for ever.
+            return Err(Refusal::new(Code::FailedPrecondition, "the container is paused (unpause it first)"));
+        }
         let process = self.processes.get_mut(&key);
         let Some((process, created)) = process.and_then(|p| p.created.take().map(|c| (p, c))) else {
             return Err(Refusal::new(Code::FailedPrecondition, "the container is not waiting to be started"));
@@ -103,7 +116,7 @@ impl Server {
             let code = match refusal.code {
                 Code::NotFound => 127,
                 Code::FailedPrecondition => 126,
-                _ => 125,
+                _ => 128,
             };
             self.end(id, &container::exited(code, false));
         }
@@ -171,6 +184,9 @@ impl Server {
             }
         }
         container.paused = frozen;
+        if !frozen {
+            self.drop_abandoned_joins();
+        }
         now(&Empty {})
     }
 
@@ -204,20 +220,15 @@ impl Server {
         now(&Empty {})
     }
 
-    fn forget_container(&mut self, id: &str) {
+    pub(super) fn forget_container(&mut self, id: &str) {
         self.stop_timers(id);
+        self.thaw_killed(id);
         let keys: Vec<u64> =
             self.processes.iter().filter(|(_, p)| p.container == id).map(|(key, _)| *key).collect();
+        let gone = Refusal::new(Code::NotFound, format!("container {id:?} was deleted"));
         for key in keys {
-            self.forget_streams(key);
-            self.forget(&Source::End(key));
-            self.forget(&Source::Join(key));
             // Dropping what was made and never started ends it.
-            let Some(process) = self.processes.remove(&key) else { continue };
-            let gone = || Refusal::new(Code::NotFound, format!("container {id:?} was deleted"));
-            for waiter in process.attached.iter().chain(&process.waiters) {
-                self.answer(*waiter, Err(gone()));
-            }
+            self.give_up(key, &gone);
         }
         self.forget(&Source::Oom(id.to_owned()));
         if let Some(mut container) = self.containers.remove(id) {

@@ -61,6 +61,8 @@ pub(crate) struct Server {
     tasks: Option<Tasks>,
     containers: BTreeMap<String, Container>,
     processes: BTreeMap<Key, Process>,
+    /// Programs that take output. They end when it does, which may be later than whoever wrote it.
+    loggers: BTreeMap<Key, kernel::process::Child>,
     /// Who wants to hear what happens to containers.
     watchers: Vec<StreamRef>,
     timers: Vec<(Instant, Timer)>,
@@ -112,6 +114,7 @@ impl Server {
             tasks: None,
             containers: BTreeMap::new(),
             processes: BTreeMap::new(),
+            loggers: BTreeMap::new(),
             watchers: Vec::new(),
             timers: Vec::new(),
             on_exit: None,
@@ -123,6 +126,14 @@ impl Server {
 
     /// Serves until nobody needs this process any more.
     pub(crate) fn run(mut self) -> io::Result<()> {
+        let served = self.serve_all();
+        if self.pod.as_ref().is_some_and(|pod| pod.init.is_some()) {
+            self.end_pod();
+        }
+        served
+    }
+
+    fn serve_all(&mut self) -> io::Result<()> {
         while !self.is_done() {
             self.update_interests()?;
             let mut events =
@@ -152,6 +163,7 @@ impl Server {
     /// The creator went away before the container was started: nobody but this process knows how far it got, nor that
     /// there is something to take back.
     fn abandon(&mut self) {
+        self.thaw_all();
         self.processes.clear();
         for container in self.containers.values_mut() {
             container.place.destroy();

@@ -22,6 +22,12 @@ pub(super) struct StreamRef {
     pub(super) task: bool,
 }
 
+/// Kills a child and reaps it. One that is not reaped keeps the first process of its PID namespace from ending.
+pub(super) fn kill_and_reap(child: &Child) {
+    let _ = kernel::process::signal(child.pidfd.as_fd(), libc::SIGKILL);
+    let _ = child.wait();
+}
+
 /// Input that a process has not taken yet holds its sender back from here on, bytes.
 const FULL: usize = 256 << 10;
 

@@ -3,8 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -80,7 +78,7 @@ impl Publisher {
         if self.connection.is_some() {
             return Ok(false);
         }
-        let socket: OwnedFd = UnixStream::connect(crate::short_path(&self.address)?.path())?.into();
+        let socket = crate::connect_now(crate::short_path(&self.address)?.path())?;
         self.connection = Some(Connection::new(socket, false)?);
         (self.sent, self.stream) = (false, 1);
         Ok(true)
@@ -99,7 +97,13 @@ impl Publisher {
     fn hear(&mut self) -> bool {
         let Some(connection) = &mut self.connection else { return false };
         let open = connection.fill().unwrap_or(false);
-        while let Ok(Some(frame)) = connection.frame() {
+        loop {
+            let frame = match connection.frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return open,
+                // Nothing sensible can follow.
+                Err(_) => return false,
+            };
             // What it refuses it would refuse again.
             if frame.kind == Kind::Response && frame.stream == self.stream && self.sent {
                 self.queue.pop_front();
@@ -107,7 +111,6 @@ impl Publisher {
                 self.stream = self.stream.wrapping_add(2) | 1;
             }
         }
-        open
     }
 
     fn flush(&mut self) -> bool {
@@ -157,5 +160,56 @@ impl Server {
                 self.timers.push((Instant::now() + AGAIN, Timer::Publish));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+
+    use super::*;
+    use crate::protocol::Frame;
+
+    #[test]
+    fn one_who_takes_no_connection_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.sock");
+        let listener = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&listener, 0).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            match crate::connect_now(&path) {
+                Ok(socket) => waiting.push(socket),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full, rustix::io::Errno::AGAIN);
+        let mut publisher = Publisher::new(path.to_str().unwrap(), "test");
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(publisher.connect()));
+        // What hangs fails.
+        let connected = told.recv_timeout(Duration::from_secs(20)).expect("an answer");
+        assert_eq!(connected.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_is_no_frame_is_the_connections_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut publisher = Publisher::new("/nowhere", "test");
+        publisher.connection = Some(Connection::new(ours.into(), false).unwrap());
+        publisher.push("/tasks/exit", "TaskExit", Vec::new());
+        publisher.send();
+        let mut bytes = Vec::new();
+        let stream = publisher.stream;
+        Frame { stream, kind: Kind::Response, flags: 0, payload: Vec::new() }.encode(&mut bytes);
+        theirs.write_all(&bytes).unwrap();
+        assert!(publisher.hear());
+        assert!(publisher.is_idle());
+        theirs.write_all(&[0, 0, 0, 0, 0, 0, 0, 1, 9, 0]).unwrap();
+        assert!(!publisher.hear(), "nothing sensible can follow");
     }
 }

@@ -1,6 +1,6 @@
 //! Streams to and from processes: new ones, and those that are there.
 
-use oci_runtime::Join;
+use oci_runtime::{Created, Join};
 use prost::Message;
 use rustix::event::epoll::EventFlags;
 
@@ -30,18 +30,35 @@ impl Server {
             Some(process.pipes(request.stdin).map_err(Refusal::internal)?)
         };
         process.attached.push(StreamRef { input: request.stdin || wanted.terminal, ..to });
-        self.join(process, &wanted, stdio)?;
+        self.join(process, &wanted, stdio);
         Ok(Reply::Later)
     }
 
-    /// Begins to bring a process into its container.
+    /// Begins to bring a process into its container. If that fails, all who wait for it are told.
     pub(super) fn join(
         &mut self,
         mut process: Process,
         wanted: &oci_runtime::contract::Process,
         stdio: Option<[std::os::fd::OwnedFd; 3]>,
-    ) -> Result<(), Refusal> {
-        let container = self.container(&process.container)?;
+    ) {
+        match self.begin_join(&process.container, wanted, stdio) {
+            Ok(joining) => process.joining = Some(joining),
+            Err(refusal) => return self.turn_away(&process, &refusal),
+        }
+        let key = self.new_key();
+        self.processes.insert(key, process);
+        if let Err(e) = self.listen_for(Source::Join(key), EventFlags::IN) {
+            self.give_up(key, &Refusal::internal(e));
+        }
+    }
+
+    fn begin_join(
+        &self,
+        id: &str,
+        wanted: &oci_runtime::contract::Process,
+        stdio: Option<[std::os::fd::OwnedFd; 3]>,
+    ) -> Result<Created, Refusal> {
+        let container = self.container(id)?;
         if container.paused {
             return Err(Refusal::new(Code::FailedPrecondition, "the container is paused (unpause it first)"));
         }
@@ -62,14 +79,7 @@ impl Server {
             state: &state,
         };
         // A process of the container may stop this one on its way: nobody else is to wait for it.
-        process.joining = Some(oci_runtime::begin_join(wanted, join).map_err(container::refusal)?);
-        let key = self.new_key();
-        self.processes.insert(key, process);
-        if let Err(e) = self.listen_for(Source::Join(key), EventFlags::IN) {
-            self.processes.remove(&key);
-            return Err(Refusal::internal(e));
-        }
-        Ok(())
+        oci_runtime::begin_join(wanted, join).map_err(container::refusal)
     }
 
     pub(super) fn attach(&mut self, to: StreamRef, request: &AttachRequest) -> Result<Reply, Refusal> {

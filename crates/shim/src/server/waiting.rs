@@ -27,6 +27,8 @@ pub(super) enum Source {
     /// Where the input of a terminal comes from, and where its output goes, with the Task API.
     Feed(Key),
     Sink(Key),
+    /// A program that takes output, until it ends.
+    Logger(Key),
     /// Where containerd hears of events.
     Publisher,
 }
@@ -58,6 +60,7 @@ impl Server {
             Source::Oom(container) => self.containers.get(container)?.oom_watch.as_ref().map(AsFd::as_fd),
             Source::Feed(key) => self.processes.get(key)?.streams.as_ref()?.feed(),
             Source::Sink(key) => self.processes.get(key)?.streams.as_ref()?.sink(),
+            Source::Logger(key) => self.loggers.get(key).map(|logger| logger.pidfd.as_fd()),
             Source::Publisher => self.tasks.as_ref()?.publisher.as_ref()?.fd(),
             Source::Init => self.pod.as_ref()?.init.as_ref().map(|c| c.pidfd.as_fd()),
         }
@@ -75,6 +78,14 @@ impl Server {
             _ => false,
         };
         self.sources.retain(|_, r| !of(&r.source));
+    }
+
+    /// Forgets a process altogether.
+    pub(super) fn forget_process(&mut self, key: Key) {
+        self.forget_streams(key);
+        for source in [Source::Sink(key), Source::End(key), Source::Join(key)] {
+            self.forget(&source);
+        }
     }
 
     /// Tells the kernel what this process can take now: no output of a process whose reader is behind, no input from a
@@ -120,7 +131,8 @@ impl Server {
                 if pending { EventFlags::OUT } else { EventFlags::empty() }
             }
             Source::Listener if self.deaf || self.connections.len() >= CONNECTIONS => EventFlags::empty(),
-            Source::Listener | Source::End(_) | Source::Join(_) | Source::Init => EventFlags::IN,
+            Source::Listener | Source::Init => EventFlags::IN,
+            Source::End(_) | Source::Join(_) | Source::Logger(_) => EventFlags::IN,
             Source::Oom(_) => registered.flags,
             Source::Feed(key) => {
                 let full = self.processes.get(key).is_none_or(Process::input_is_full);
@@ -163,7 +175,8 @@ impl Server {
             Source::Oom(container) => self.notice_oom(container),
             Source::Init => self.init_ended(),
             Source::Feed(key) => self.read_feed(*key),
-            Source::Sink(key) => self.flush_sink(*key),
+            Source::Sink(key) => self.flush_sink(*key, broken),
+            Source::Logger(key) => self.reap_logger(*key),
             Source::Publisher => self.hear_publisher(),
         }
     }

@@ -76,6 +76,23 @@ fn limits_are_changed_while_it_runs() {
 }
 
 #[test]
+fn a_limit_that_does_not_hold_leaves_no_cgroup() {
+    let mut pod = Pod::new(plain());
+    let request = pod.request("a", "exec sleep 60", |config| {
+        // The kernel wants a millisecond at least.
+        config["linux"]["resources"] = json!({"cpu": {"quota": 1, "period": 100_000}});
+    });
+    match pod.client.create(&request) {
+        Err(error) => assert!(error.to_string().contains("cpu"), "{error}"),
+        Ok(made) => {
+            assert!(made.warnings.iter().any(|warning| warning.contains("cpu.quota")), "{:?}", made.warnings);
+            return println!("skipped: no cgroup controller of this machine holds cpu.quota");
+        }
+    }
+    assert!(!kernel::cgroup::Cgroup::at(&pod.cgroup.join("a")).unwrap().exists(), "its cgroup is left");
+}
+
+#[test]
 fn a_cgroup_that_vanishes_disturbs_nobody() {
     let mut pod = Pod::new(plain());
     pod.run("a", "exec sleep 60");

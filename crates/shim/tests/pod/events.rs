@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use shim::client::Client;
-use shim::protocol::{ContainerEvent, Happened, KillRequest};
+use shim::protocol::{Code, ContainerEvent, Happened, KillRequest};
 
 use crate::{Pod, plain};
 
@@ -137,13 +137,32 @@ fn a_program_that_is_not_there_has_ended_with_127() {
         Ok(_) => pod.client.start("a").unwrap_err(),
         Err(error) => error,
     };
-    assert_eq!(error.code(), Some(shim::protocol::Code::NotFound as i32), "{error}");
+    assert_eq!(error.code(), Some(Code::NotFound as i32), "{error}");
     if let Ok(state) = pod.client.state("a", "") {
         assert_eq!(state.exited.unwrap().code, 127);
         pod.client.delete("a").unwrap();
     }
     pod.run("a", "exit 0");
     assert_eq!(pod.client.wait("a", "").unwrap().code, 0);
+    pod.end();
+}
+
+/// Who starts a container knows by the code what is wrong with it.
+#[test]
+fn a_container_that_does_not_start_has_ended_with_126_or_128() {
+    let mut pod = Pod::new(plain());
+    for (id, expected, code) in [("text", 126, Code::FailedPrecondition), ("hook", 128, Code::Internal)] {
+        let request = pod.request(id, "exec sleep 60", |config| match expected {
+            126 => config["process"]["args"] = json!(["/etc/passwd"]),
+            _ => config["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]}),
+        });
+        pod.client.create(&request).expect("it is found when the container starts");
+        let error = pod.client.start(id).unwrap_err();
+        assert_eq!(error.code(), Some(code as i32), "{error}");
+        assert_eq!(pod.client.wait(id, "").unwrap().code, expected, "{error}");
+        assert_eq!(pod.client.state(id, "").unwrap().exited.unwrap().code, expected, "{error}");
+        pod.client.delete(id).unwrap();
+    }
     pod.end();
 }
 

@@ -193,3 +193,26 @@ fn a_pod_is_made_once_and_its_numbers_are_written() {
     assert_eq!(numbers["init"]["pid"], json!(pod.reply.pid));
     pod.end();
 }
+
+/// The first process of the PID namespace does not end before all in it are reaped.
+#[test]
+fn a_pod_ends_though_a_process_that_was_brought_in_has_not() {
+    let mut pod = Pod::new(SandboxRequest { share_pid: true, ..plain() });
+    // Without a cgroup it is not killed with its container.
+    let request = pod.request("a", "exec sleep 60", |config| {
+        config["linux"].as_object_mut().expect("linux").remove("cgroupsPath");
+    });
+    pod.client.create(&request).unwrap();
+    pod.client.start("a").unwrap();
+    let mut other = pod.connect();
+    let (stream, _) = other.exec(&crate::exec_request("a", "exec sleep 60")).unwrap();
+    pod.stop("a");
+    // What hangs fails.
+    let mut client = pod.connect();
+    let shutdown = std::thread::spawn(move || client.shutdown());
+    wait_until("an answer", || shutdown.is_finished());
+    shutdown.join().unwrap().unwrap();
+    let end = other.event(stream).unwrap_err();
+    assert!(end.to_string().contains("shut down"), "{end}");
+    wait_until("the shim's end", || pod.shim.try_wait().is_ok_and(|exit| exit.is_some()));
+}

@@ -127,7 +127,11 @@ impl Connection {
 
     /// Refuses a stream that the peer opened.
     pub(crate) fn refuse(&self, id: u32, why: Reset) {
-        self.shared.lock().reset(id, why);
+        let mut state = self.shared.lock();
+        state.reset(id, why);
+        // Nobody has its halves, whose drop would make it forgotten: it would count among the peer's for good.
+        state.streams.remove(&id);
+        drop(state);
         self.shared.wakers.wake_driver();
     }
 

@@ -199,3 +199,56 @@ async fn a_client_may_cut_off_what_it_is_done_with() {
         }
     }
 }
+
+#[tokio::test]
+async fn streams_that_are_refused_count_no_more() {
+    use crate::mux::Protocol as _;
+    use crate::spdy::{Frame, Headers, Parser, Spdy};
+
+    let server = server().await;
+    let port = pod(after_all).await.to_string();
+    let url = server.port_forward((), Vec::new()).expect("an address");
+    let mut socket = raw(&server, &url, PORTS, &[]).await;
+    let (mut spdy, mut out, mut parser) = (Spdy::client(), bytes::BytesMut::new(), Parser::new());
+    parser.seal();
+    // More than may be open at a time, in parts that are less.
+    for _ in 0..11 {
+        let mut unanswered = 100;
+        for _ in 0..unanswered {
+            let headers = [("streamType", "data"), ("port", "0"), ("requestID", "0")];
+            spdy.open(&Headers::new(&headers), &mut out);
+        }
+        socket.write_all(&out.split()).await.expect("sent");
+        while unanswered > 0 {
+            let mut piece = [0; 4096];
+            let read = within(socket.read(&mut piece)).await.expect("an answer");
+            assert!(read > 0, "the session has ended");
+            let mut rest = &piece[..read];
+            while let Some(frame) = parser.next(&mut rest).expect("frames") {
+                unanswered -= usize::from(matches!(frame, Frame::RstStream { .. }));
+            }
+        }
+    }
+    let [_, data] = ["error", "data"].map(|kind| {
+        let headers = [("streamType", kind), ("port", port.as_str()), ("requestID", "1")];
+        spdy.open(&Headers::new(&headers), &mut out)
+    });
+    // A frame of three bytes that is the stream's last.
+    out.extend_from_slice(&[&data.to_be_bytes()[..], &[1, 0, 0, 3], b"abc"].concat());
+    socket.write_all(&out.split()).await.expect("sent");
+    let mut received = Vec::new();
+    while received.len() < 3 {
+        let mut piece = [0; 4096];
+        let read = within(socket.read(&mut piece)).await.expect("an answer");
+        assert!(read > 0, "the session has ended");
+        let mut rest = &piece[..read];
+        while let Some(frame) = parser.next(&mut rest).expect("frames") {
+            match frame {
+                Frame::RstStream { stream, status } => panic!("stream {stream} is refused: {status}"),
+                Frame::Data { bytes, .. } => received.extend_from_slice(bytes),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(received, b"cba");
+}

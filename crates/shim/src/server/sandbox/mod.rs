@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Server;
 use super::connection::Refusal;
 use super::container::{numbers_of, replace};
+use super::process::kill_and_reap;
 use super::service::{Reply, now};
 use super::waiting::Source;
 use crate::protocol::{Code, Empty, SandboxReply, SandboxRequest};
@@ -30,8 +31,7 @@ pub(super) struct Pod {
 impl Drop for Pod {
     fn drop(&mut self) {
         if let Some(init) = self.init.take() {
-            drop(kernel::process::signal(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL));
-            drop(init.wait());
+            kill_and_reap(&init);
         }
     }
 }
@@ -69,25 +69,36 @@ impl Server {
 
     /// Of a pod: ends all that is left but this process. Of another: the caller takes care of what is left.
     pub(super) fn shut_down(&mut self) -> Result<Reply, Refusal> {
-        let Some(pod) = &mut self.pod else {
+        if self.pod.is_none() {
             self.shutdown = true;
             return now(&Empty {});
-        };
+        }
         if let Some((id, _)) = self.containers.iter().find(|(_, c)| c.ever_started && !c.ended) {
             let message = format!("container {id:?} is running (stop it first)");
             return Err(Refusal::new(Code::FailedPrecondition, message));
         }
         // What never started ends here, and what was brought in.
-        self.processes.clear();
-        if let Some(init) = pod.init.take() {
-            drop(kernel::process::signal(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL));
-            drop(init.wait());
-        }
+        self.end_pod();
+        self.loggers.clear();
         let told = |s: &Source| matches!(s, Source::Listener | Source::Connection(_) | Source::Publisher);
         self.sources.retain(|_, r| told(&r.source));
         self.shutdown = true;
         self.leave();
         now(&Empty {})
+    }
+
+    /// Ends all processes, and after them the first of the pod's PID namespace: it does not end before each of that
+    /// namespace is reaped, and those that are this process's children nobody else reaps.
+    pub(super) fn end_pod(&mut self) {
+        self.thaw_all();
+        let ended = Refusal::new(Code::NotFound, "the pod was shut down");
+        for process in std::mem::take(&mut self.processes).into_values() {
+            self.turn_away(&process, &ended);
+            process.child.iter().for_each(kill_and_reap);
+        }
+        if let Some(init) = self.pod.as_mut().and_then(|pod| pod.init.take()) {
+            kill_and_reap(&init);
+        }
     }
 }
 

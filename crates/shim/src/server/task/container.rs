@@ -23,7 +23,10 @@ impl Server {
         });
         let pid = made?.pid;
         let key = self.process_key(&task.id, FIRST)?;
-        self.carry_terminal(key)?;
+        if let Err(refusal) = self.carry_terminal(key) {
+            self.forget_container(&task.id);
+            return Err(refusal);
+        }
         self.publish(
             "/tasks/create",
             "TaskCreate",
@@ -66,6 +69,7 @@ impl Server {
     /// One that was made and never started gets a signal: that is its end.
     pub(super) fn kill_created(&mut self, id: &str, signal: i32) -> Result<Reply, Refusal> {
         let key = self.process_key(id, FIRST)?;
+        self.thaw_killed(id);
         if let Some(process) = self.processes.get_mut(&key) {
             process.note_pid();
             // Dropping it ends it.
@@ -88,8 +92,7 @@ impl Server {
         if of.exec_id == FIRST {
             self.delete(&of.id)?;
         } else {
-            self.forget_streams(key);
-            self.processes.remove(&key);
+            self.give_up(key, &Refusal::new(Code::NotFound, "the process was deleted"));
         }
         let (exit_status, exited_at) = (exited.code.unsigned_abs(), Some(Timestamp::of(exited.at)));
         let (container_id, id) = (of.id.clone(), of.exec_id.clone());

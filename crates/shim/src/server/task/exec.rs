@@ -3,7 +3,8 @@
 use super::super::connection::Refusal;
 use super::super::process::{Process, StreamRef};
 use super::super::service::{Reply, now};
-use super::super::{FIRST, Key, Server};
+use super::super::waiting::Source;
+use super::super::{FIRST, Key, Server, container};
 use super::{Streams, task_pid};
 use crate::protocol::task::{ExecTask, TaskProcess, event};
 use crate::protocol::{Code, Empty};
@@ -39,11 +40,34 @@ impl Server {
         let Some((wanted, streams)) = streams.and_then(|s| s.wanted.take().map(|w| (w, s))) else {
             return Err(Refusal::new(Code::FailedPrecondition, "the process was started already"));
         };
-        let stdio = if wanted.terminal { None } else { Some(streams.open(&of.id, &namespace)?) };
         streams.starter = Some(to);
-        let Some(process) = self.processes.remove(&key) else { return Ok(Reply::Later) };
-        self.join(process, &wanted, stdio)?;
+        // Before there is a process: one that runs and has nowhere to write to would have to be ended.
+        let stdio = if wanted.terminal {
+            streams.open_terminal(&of.id, &namespace).map(|()| None)
+        } else {
+            streams.open(&of.id, &namespace).map(Some)
+        };
+        let Some(mut process) = self.processes.remove(&key) else { return Ok(Reply::Later) };
+        self.adopt_logger(&mut process);
+        match stdio {
+            Ok(stdio) => self.join(process, &wanted, stdio),
+            Err(refusal) => self.turn_away(&process, &refusal),
+        }
         Ok(Reply::Later)
+    }
+
+    /// Kills a process that is on its way in, and may have been stopped there for ever.
+    pub(super) fn kill_joining(&mut self, key: Key) -> Result<Reply, Refusal> {
+        self.forget(&Source::Join(key));
+        let Some(process) = self.processes.get_mut(&key) else { return now(&Empty {}) };
+        // Dropping it ends it.
+        process.joining = None;
+        if let Some(to) = process.streams.as_mut().and_then(|s| s.starter.take()) {
+            let killed = Refusal::new(Code::FailedPrecondition, "the process was killed before it ran");
+            self.answer(to, Err(killed));
+        }
+        self.announce(key, &container::exited(128 + libc::SIGKILL, false));
+        now(&Empty {})
     }
 
     /// It runs: whoever started it hears so.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::super::connection::Refusal;
-use super::super::process::StreamRef;
+use super::super::process::{Process, StreamRef, kill_and_reap};
 use super::super::waiting::Source;
 use super::super::{Key, Server};
 
@@ -42,6 +42,7 @@ pub(in super::super) struct Streams {
     sink: Option<OwnedFd>,
     pending: Vec<u8>,
     ended: bool,
+    /// One that was just started, until it is adopted.
     logger: Option<Child>,
 }
 
@@ -86,7 +87,7 @@ impl Streams {
     }
 
     /// For a process with a terminal.
-    fn open_terminal(&mut self, id: &str, namespace: &str) -> Result<(), Refusal> {
+    pub(in super::super) fn open_terminal(&mut self, id: &str, namespace: &str) -> Result<(), Refusal> {
         if !self.stdin.is_empty() {
             self.feed = Some(open(&self.stdin, OFlags::RDWR | OFlags::NONBLOCK)?);
         }
@@ -136,9 +137,10 @@ impl Streams {
         let (args, env) = (CStrings::new(args), CStrings::new(env));
         let started = args.and_then(|args| Ok((args, env?, cstring(path.as_bytes())?)));
         let (args, env, path) = started.map_err(Refusal::internal)?;
-        self.logger = Some(spawn_path(&path, &args, &env, &fds).map_err(Refusal::internal)?);
+        let logger = spawn_path(&path, &args, &env, &fds).map_err(Refusal::internal)?;
         drop(ready_theirs);
-        await_ready(&ready)?;
+        await_ready(&ready).inspect_err(|_| kill_and_reap(&logger))?;
+        self.logger = Some(logger);
         Ok([out, err])
     }
 
@@ -192,10 +194,12 @@ impl Streams {
         self.close_input();
         self.outputs.clear();
         self.flush();
-        if let Some(logger) = &self.logger {
-            // One that has not ended yet is reaped with this process.
-            let _ = logger.try_wait();
-        }
+    }
+
+    /// Nobody reads any more.
+    fn drop_sink(&mut self) {
+        self.sink = None;
+        self.pending.clear();
     }
 }
 
@@ -248,12 +252,28 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 impl Server {
-    /// Connects a terminal with the FIFOs it was given.
+    /// Waits for the end of the logger that was started for a process, whatever becomes of that.
+    pub(in super::super) fn adopt_logger(&mut self, process: &mut Process) {
+        let Some(logger) = process.streams.as_mut().and_then(|s| s.logger.take()) else { return };
+        let key = self.new_key();
+        self.loggers.insert(key, logger);
+        // Without epoll it is reaped after this process.
+        let _ = self.listen_for(Source::Logger(key), EventFlags::IN);
+    }
+
+    pub(in super::super) fn reap_logger(&mut self, key: Key) {
+        if self.loggers.get(&key).is_some_and(|logger| matches!(logger.try_wait(), Ok(None))) {
+            return;
+        }
+        self.forget(&Source::Logger(key));
+        self.loggers.remove(&key);
+    }
+
+    /// Connects a terminal with the FIFOs it was given, which are open.
     pub(super) fn carry_terminal(&mut self, key: Key) -> Result<(), Refusal> {
-        let namespace = self.tasks.as_ref().map_or_else(String::new, |t| t.namespace.clone());
-        let Some(process) = self.processes.get_mut(&key).filter(|p| p.terminal) else { return Ok(()) };
-        let Some(streams) = &mut process.streams else { return Ok(()) };
-        streams.open_terminal(&process.container, &namespace)?;
+        if !self.processes.get(&key).is_some_and(|p| p.terminal && p.streams.is_some()) {
+            return Ok(());
+        }
         self.listen_for(Source::Feed(key), EventFlags::IN).map_err(Refusal::internal)?;
         // A file is always ready, and no epoll takes it.
         let _ = self.listen_for(Source::Sink(key), EventFlags::empty());
@@ -272,8 +292,12 @@ impl Server {
         }
     }
 
-    pub(in super::super) fn flush_sink(&mut self, key: Key) {
+    /// A reader takes output again; or is gone, if its side is `broken`, and what would be for it is dropped.
+    pub(in super::super) fn flush_sink(&mut self, key: Key, broken: bool) {
         let Some(streams) = self.processes.get_mut(&key).and_then(|p| p.streams.as_mut()) else { return };
+        if broken {
+            streams.drop_sink();
+        }
         streams.flush();
         if streams.sink().is_none() {
             self.forget(&Source::Sink(key));

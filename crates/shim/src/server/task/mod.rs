@@ -128,6 +128,15 @@ impl Server {
         if !process.is_running() && process.joining.is_none() {
             return Err(Refusal::new(Code::NotFound, "process already finished"));
         }
+        if process.joining.is_some() && signal == libc::SIGKILL && !request.all {
+            if self.container(&request.id)?.paused {
+                // The v1 freezer holds even a process that was killed, and its end is waited for.
+                let message = "the container is paused, and the process on its way in (resume it first)";
+                return Err(Refusal::new(Code::FailedPrecondition, message));
+            }
+            let key = self.process_key(&request.id, &request.exec_id)?;
+            return self.kill_joining(key);
+        }
         self.kill(&KillRequest {
             exec_id: request.exec_id.clone(),
             signal,
@@ -152,7 +161,8 @@ impl Server {
         if !self.containers.is_empty() {
             return now(&Empty {});
         }
-        if let Some(tasks) = &self.tasks {
+        // Asked once more, another's may be there by now.
+        if let Some(tasks) = self.tasks.as_ref().filter(|_| !self.shutdown) {
             let _ = std::fs::remove_file(&tasks.socket);
         }
         self.shut_down()
