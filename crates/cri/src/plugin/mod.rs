@@ -29,6 +29,7 @@ mod service;
 mod shims;
 mod state;
 mod stats;
+mod tree;
 
 pub use cgroup::Driver;
 pub use config::Config;
