@@ -387,7 +387,7 @@ fn install(dir: &Path, name: &str, text: &str, mode: &str) {
 
 /// A plugin that tells what it was started with, and does not end by itself.
 const STUBBORN: &str =
-    "#!/bin/sh\necho \"$NRI_PLUGIN_NAME $NRI_PLUGIN_IDX $NRI_PLUGIN_SOCKET\" >&3\nexec sleep 1000\n";
+    "#!/bin/sh\necho \"$NRI_PLUGIN_NAME $NRI_PLUGIN_IDX $NRI_PLUGIN_SOCKET\" >&3\nexec sleep 200\n";
 
 #[test]
 fn installed_plugins_are_found_with_their_configurations() {
@@ -410,6 +410,8 @@ fn installed_plugins_are_found_with_their_configurations() {
 fn said(mut socket: std::os::unix::net::UnixStream, end: impl FnOnce()) -> String {
     use std::io::Read;
     socket.set_nonblocking(false).unwrap();
+    // So that a fault is a failure, and not a test that hangs.
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut line = [0; 7];
     socket.read_exact(&mut line).unwrap();
     end();
