@@ -1,5 +1,6 @@
 //! Types of `runtime.v1`, and what a request must satisfy.
 
+pub mod cdi;
 mod error;
 mod secret;
 #[allow(missing_docs, reason = "the words of the .proto file are what there is")]
@@ -9,3 +10,4 @@ mod validate;
 pub use error::Error;
 pub use grpc::Code;
 pub use validate::Validate;
+pub(crate) use validate::{profile, security};

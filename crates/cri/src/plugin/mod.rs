@@ -27,8 +27,11 @@ mod run;
 pub mod server;
 mod service;
 mod shims;
+mod socket;
 mod state;
 mod stats;
+mod tree;
+mod writer;
 
 pub use cgroup::Driver;
 pub use config::Config;

@@ -1,9 +1,7 @@
 //! A node that serves, from its start to its end.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +10,12 @@ use cni::contract::{NetworkList, Registry};
 use ledger::OwnerId;
 use oci_image::store::Store;
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::net::UnixListener;
 
 use super::exec::Streams;
 use super::images::Service as Images;
 use super::node::Node;
 use super::service::Runtime;
-use super::{Config, Place, server};
+use super::{Config, Place, server, socket};
 use crate::contract::Error;
 
 /// How long calls that run have to end when the node ends.
@@ -51,8 +48,12 @@ pub struct Setup {
 /// # Errors
 /// Another node has the socket, or the machine refuses something that no pod can do without.
 pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), Error> {
-    let listener = listen(&setup.socket)?;
     let socket = setup.socket.clone();
+    let taken = format!(
+        "another node serves on {}: stop it, or give this one its own --socket and directories",
+        socket.display()
+    );
+    let (listener, _bound) = socket::listen(&socket, &taken).await?;
     let node = Arc::new(Node::new(setup)?);
     node.recover().await?;
     watch_networks(&node)?;
@@ -60,34 +61,11 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnc
     let streams = Arc::new(Streams::start(Arc::clone(&node), streaming::server::Config::default()).await?);
     let runtime = Arc::new(Runtime { node: Arc::clone(&node), streams });
     let images = Arc::new(Images::new(Arc::clone(&node.images)));
-    super::nri::serve(&node).await;
+    let plugins = super::nri::serve(&node).await;
     ready();
     let served = server::serve(listener, runtime, images, stop, GRACE).await;
+    plugins.end().await;
     served.map_err(|e| Error::internal(format!("cannot serve on {}: {e}", socket.display())))
-}
-
-/// Listens at `path`, in place of a node that was killed there.
-fn listen(path: &Path) -> Result<UnixListener, Error> {
-    let failed = |act: &str, e: &std::io::Error| {
-        Error::internal(format!("cannot {act} the socket {}: {e}", path.display()))
-    };
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(Error::exists(format!(
-            "another node serves on {}: stop it, or give this one its own --socket and directories",
-            path.display()
-        )));
-    }
-    if let Some(dir) = path.parent() {
-        super::files::make_dir(dir)?;
-    }
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("replace", &e)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(|e| failed("listen on", &e))?;
-    // Whoever may connect may do everything.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|e| failed("protect", &e))?;
-    Ok(listener)
 }
 
 /// Notices changes of the network configuration, on a thread that sleeps until there is one.

@@ -1,8 +1,8 @@
 //! The configuration of a container.
 
-use super::reading::is_cdi_device;
 use super::text::{self, Verdict, absolute, each, identifier, inside, known, labels, required, shown};
 use super::{Error, Validate};
+use crate::contract::cdi::Name;
 use crate::contract::v1::{
     CdiDevice, ContainerConfig, ContainerMetadata, Device, IdMapping, KeyValue, LinuxContainerConfig, Mount,
     MountPropagation, Signal,
@@ -118,8 +118,10 @@ impl Mount {
 
 impl Validate for Device {
     fn validate(&self) -> Verdict {
-        absolute("container_path", &self.container_path)?;
-        absolute("host_path", &self.host_path)?;
+        for (field, path) in [("container_path", &self.container_path), ("host_path", &self.host_path)] {
+            absolute(field, path)?;
+            text::downward(field, path)?;
+        }
         let permissions = &self.permissions;
         let is_twice =
             |(at, c): (usize, char)| permissions.get(..at).is_some_and(|before| before.contains(c));
@@ -136,7 +138,7 @@ impl Validate for Device {
 
 impl Validate for CdiDevice {
     fn validate(&self) -> Verdict {
-        if is_cdi_device(&self.name) {
+        if Name::parse(&self.name).is_some() {
             return Ok(());
         }
         Err(Error::invalid("name", format!("{} is no device; write VENDOR/CLASS=NAME", shown(&self.name))))

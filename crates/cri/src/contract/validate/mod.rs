@@ -5,10 +5,11 @@
 //! machine (whether an image, a pod, a file or a handler is there) is the handler's to find out.
 
 mod container;
+pub(crate) mod profile;
 mod reading;
 mod resources;
 mod sandbox;
-mod security;
+pub(crate) mod security;
 #[cfg(test)]
 mod tests;
 mod text;

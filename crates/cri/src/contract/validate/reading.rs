@@ -1,6 +1,8 @@
-//! Small notations within strings: addresses, sets of CPUs, page sizes, names of devices.
+//! Small notations within strings: addresses, sets of CPUs, page sizes, names of files and hosts.
 
 use std::net::IpAddr;
+
+use oci_runtime::contract::NamespaceType;
 
 /// ADDRESS/BITS.
 pub(super) fn is_cidr(text: &str) -> bool {
@@ -49,20 +51,6 @@ pub(super) fn is_cgroup_file(text: &str) -> bool {
     names && text.contains('.') && text.len() <= 255
 }
 
-/// VENDOR/CLASS=NAME, as the Container Device Interface has it.
-pub(super) fn is_cdi_device(text: &str) -> bool {
-    let Some((kind, name)) = text.split_once('=') else { return false };
-    let Some((vendor, class)) = kind.split_once('/') else { return false };
-    let is = |text: &str, first: fn(&u8) -> bool, inner: &[u8]| {
-        let ends = text.as_bytes().last().is_some_and(u8::is_ascii_alphanumeric);
-        let all = text.bytes().all(|c| c.is_ascii_alphanumeric() || inner.contains(&c));
-        text.as_bytes().first().is_some_and(first) && ends && all
-    };
-    is(vendor, u8::is_ascii_alphabetic, b"_-.")
-        && is(class, u8::is_ascii_alphabetic, b"_-")
-        && is(name, u8::is_ascii_alphanumeric, b"_-.:")
-}
-
 /// A host name: DNS labels, at most the kernel's 64 bytes in all.
 pub(super) fn is_hostname(text: &str) -> bool {
     let label = |label: &str| {
@@ -79,27 +67,18 @@ pub(super) fn is_hostname(text: &str) -> bool {
 pub(super) enum Scope {
     Network,
     Ipc,
-    /// The kernel keeps one for all, or it is no name at all.
+    /// The kernel keeps one for all, a pod has another way to it (its name, its users), or it is no name at all.
     Host,
 }
 
 /// The scope of a sysctl, written with `.` or `/`.
 pub(super) fn sysctl_scope(name: &str) -> Scope {
-    let path = if name.find(['.', '/']).is_some_and(|at| name.as_bytes().get(at) == Some(&b'/')) {
-        name.to_owned()
-    } else {
-        name.replace('/', "\0").replace('.', "/").replace('\0', ".")
-    };
-    let is_name = |part: &str| {
-        !matches!(part, "" | "." | "..") && part.bytes().all(|c| c.is_ascii_graphic() && c != b'/')
-    };
-    if !path.split('/').all(is_name) || path.len() > 253 {
+    if name.len() > 253 || !name.bytes().all(|c| c.is_ascii_graphic()) {
         return Scope::Host;
     }
-    match path.as_str() {
-        "kernel/msgmax" | "kernel/msgmnb" | "kernel/msgmni" | "kernel/sem" => Scope::Ipc,
-        path if path.starts_with("kernel/shm") || path.starts_with("fs/mqueue/") => Scope::Ipc,
-        path if path.starts_with("net/") => Scope::Network,
+    match oci_runtime::contract::sysctl_scope(name) {
+        Some(NamespaceType::Network) => Scope::Network,
+        Some(NamespaceType::Ipc) => Scope::Ipc,
         _ => Scope::Host,
     }
 }
@@ -142,16 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn names_of_files_devices_and_hosts() {
+    fn names_of_files_and_hosts() {
         all(
             is_cgroup_file,
             &["memory.high", "hugetlb.2MB.max"],
             &["", "memory", "a..b", "../a.b", "a.b/c", "a.b\n"],
-        );
-        all(
-            is_cdi_device,
-            &["vendor.com/gpu=0", "a/b=c:d"],
-            &["", "a/b", "a=b", "/b=c", "a/=c", "a/b=", "1/b=c", "a/b.c=d", "a/b=c-"],
         );
         all(is_hostname, &["a", "a-b.c", "Node_1"], &["", "-a", "a-", "a..b", "a b", "a\n", "ä"]);
         assert!(is_hostname(&"a".repeat(64)) && !is_hostname(&"a".repeat(65)));
@@ -164,12 +138,24 @@ mod tests {
         {
             assert_eq!(sysctl_scope(name), Scope::Network, "{name}");
         }
-        for name in ["kernel.shm_rmid_forced", "kernel.sem", "fs.mqueue.msg_max", "kernel/msgmax"] {
+        for name in [
+            "kernel.shm_rmid_forced",
+            "kernel.sem",
+            "fs.mqueue.msg_max",
+            "kernel/msgmax",
+            "kernel.msg_next_id",
+        ] {
             assert_eq!(sysctl_scope(name), Scope::Ipc, "{name}");
         }
-        for name in
-            ["", "vm.swappiness", "kernel.hostname", "net/../kernel/panic", "net..x", "net.a\nb", "fs.mqueue"]
-        {
+        for name in [
+            "",
+            "vm.swappiness",
+            "kernel.hostname",
+            "net/../kernel/panic",
+            "net..x",
+            "net.a\nb",
+            "kernel.shmoo",
+        ] {
             assert_eq!(sysctl_scope(name), Scope::Host, "{name}");
         }
     }

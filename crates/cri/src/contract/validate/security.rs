@@ -1,13 +1,12 @@
 //! Users, namespaces, profiles and capabilities.
 
-use kernel::capability::Capability as Known;
+use kernel::capability::{CapSet, Capability as Known};
 
 use super::text::{self, Verdict, absolute, inside, known, present, shown};
-use super::{Error, Validate};
-use crate::contract::v1::security_profile::ProfileType;
+use super::{Error, Validate, profile};
 use crate::contract::v1::{
     Capability, IdMapping, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext,
-    NamespaceMode, NamespaceOption, SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
+    NamespaceMode, NamespaceOption, SeLinuxOption, SupplementalGroupsPolicy, UserNamespace,
 };
 
 /// The last uid and gid: what the specifications allow, half of the kernel's.
@@ -24,12 +23,11 @@ impl Validate for LinuxSandboxSecurityContext {
             }
         }
         inside("selinux_options", &self.selinux_options)?;
-        id("run_as_user", &self.run_as_user)?;
+        set_id("run_as_user", &self.run_as_user)?;
         group("run_as_user", &self.run_as_group, self.run_as_user.is_some())?;
         groups(&self.supplemental_groups, self.supplemental_groups_policy)?;
-        profile("seccomp", &self.seccomp, seccomp)?;
-        profile("apparmor", &self.apparmor, apparmor)?;
-        old_profile("seccomp_profile_path", &self.seccomp_profile_path, seccomp)
+        profile::seccomp(self.seccomp.as_ref(), &self.seccomp_profile_path)?;
+        profile::apparmor(self.apparmor.as_ref(), "").map(drop)
     }
 }
 
@@ -39,7 +37,7 @@ impl Validate for LinuxContainerSecurityContext {
         inside("capabilities", &self.capabilities)?;
         inside("namespace_options", &self.namespace_options)?;
         inside("selinux_options", &self.selinux_options)?;
-        id("run_as_user", &self.run_as_user)?;
+        set_id("run_as_user", &self.run_as_user)?;
         text::line("run_as_username", &self.run_as_username)?;
         let by_name = !self.run_as_username.is_empty();
         if by_name && self.run_as_user.is_some() {
@@ -50,20 +48,20 @@ impl Validate for LinuxContainerSecurityContext {
         groups(&self.supplemental_groups, self.supplemental_groups_policy)?;
         text::each_text("masked_paths", &self.masked_paths, absolute)?;
         text::each_text("readonly_paths", &self.readonly_paths, absolute)?;
-        profile("seccomp", &self.seccomp, seccomp)?;
-        profile("apparmor", &self.apparmor, apparmor)?;
-        old_profile("seccomp_profile_path", &self.seccomp_profile_path, seccomp)?;
-        old_profile("apparmor_profile", &self.apparmor_profile, apparmor)
+        profile::seccomp(self.seccomp.as_ref(), &self.seccomp_profile_path)?;
+        profile::apparmor(self.apparmor.as_ref(), &self.apparmor_profile).map(drop)
     }
 }
 
-fn id(field: &str, value: &Option<Int64Value>) -> Verdict {
-    match value {
-        Some(id) if !(0..=LAST_ID).contains(&id.value) => {
-            Err(Error::invalid(field, format!("{} is no id; give 0 to {LAST_ID}", id.value)))
-        }
-        _ => Ok(()),
-    }
+/// The kernel's number of a user or a group.
+pub(crate) fn id(field: &str, value: i64) -> Result<u32, Error> {
+    let is_id = (0..=LAST_ID).contains(&value);
+    let number = u32::try_from(value).ok().filter(|_| is_id);
+    number.ok_or_else(|| Error::invalid(field, format!("{value} is no id; give 0 to {LAST_ID}")))
+}
+
+fn set_id(field: &str, value: &Option<Int64Value>) -> Verdict {
+    value.as_ref().map_or(Ok(()), |value| id(field, value.value).map(drop))
 }
 
 fn group(user: &str, value: &Option<Int64Value>, has_user: bool) -> Verdict {
@@ -72,14 +70,13 @@ fn group(user: &str, value: &Option<Int64Value>, has_user: bool) -> Verdict {
             let rule = format!("{} needs a user; set {user}, too", group.value);
             Err(Error::invalid("run_as_group", rule))
         }
-        _ => id("run_as_group", value),
+        _ => set_id("run_as_group", value),
     }
 }
 
 fn groups(groups: &[i64], policy: i32) -> Verdict {
-    if let Some((at, group)) = groups.iter().enumerate().find(|(_, group)| !(0..=LAST_ID).contains(*group)) {
-        let rule = format!("{group} is no id; give 0 to {LAST_ID}");
-        return Err(Error::invalid(format!("supplemental_groups[{at}]"), rule));
+    for (at, group) in groups.iter().enumerate() {
+        id("", *group).map_err(|e| e.within(&format!("supplemental_groups[{at}]")))?;
     }
     known::<SupplementalGroupsPolicy>("supplemental_groups_policy", policy).map(drop)
 }
@@ -169,66 +166,41 @@ impl Validate for SeLinuxOption {
             if !value.is_empty() {
                 text::word(field, value)?;
             }
+            if field != "level" && value.contains(':') {
+                let rule = "is more than one part of a label; a level alone has a ':'";
+                return Err(Error::invalid(field, format!("{} {rule}", shown(value))));
+            }
         }
         Ok(())
-    }
-}
-
-/// What a profile on the node is named by.
-type Reference = fn(&str, &str) -> Verdict;
-
-/// A file; the prefix of the old notation is let pass, as other runtimes do.
-fn seccomp(field: &str, reference: &str) -> Verdict {
-    absolute(field, reference.strip_prefix("localhost/").unwrap_or(reference))
-}
-
-/// A profile's name.
-fn apparmor(field: &str, reference: &str) -> Verdict {
-    present(field, reference)?;
-    text::line(field, reference)
-}
-
-fn profile(field: &str, profile: &Option<SecurityProfile>, reference: Reference) -> Verdict {
-    let Some(profile) = profile else { return Ok(()) };
-    let inner = format!("{field}.localhost_ref");
-    let kind = known::<ProfileType>(&format!("{field}.profile_type"), profile.profile_type)?;
-    if kind == ProfileType::Localhost {
-        return reference(&inner, &profile.localhost_ref);
-    }
-    if profile.localhost_ref.is_empty() {
-        return Ok(());
-    }
-    let rule =
-        format!("{} is set though profile_type is {}", shown(&profile.localhost_ref), kind.as_str_name());
-    Err(Error::invalid(inner, format!("{rule}; leave it out or set that to Localhost")))
-}
-
-fn old_profile(field: &str, value: &str, reference: Reference) -> Verdict {
-    match value.strip_prefix("localhost/") {
-        Some(name) => reference(field, name),
-        None if matches!(value, "" | "unconfined" | "runtime/default" | "docker/default") => Ok(()),
-        None => {
-            let rule = "is no profile; write runtime/default, unconfined or localhost/ and what it is";
-            Err(Error::invalid(field, format!("{} {rule}", shown(value))))
-        }
     }
 }
 
 impl Validate for Capability {
     fn validate(&self) -> Verdict {
-        let lists = [
-            ("add_capabilities", &self.add_capabilities),
-            ("drop_capabilities", &self.drop_capabilities),
-            ("add_ambient_capabilities", &self.add_ambient_capabilities),
-        ];
-        for (field, names) in lists {
-            let is_known =
-                |name: &str| name.eq_ignore_ascii_case("all") || Known::from_loose_name(name).is_some();
-            if let Some((at, name)) = names.iter().enumerate().find(|(_, name)| !is_known(name)) {
+        capabilities("add_capabilities", &self.add_capabilities)?;
+        capabilities("drop_capabilities", &self.drop_capabilities)?;
+        match capabilities("add_ambient_capabilities", &self.add_ambient_capabilities)? {
+            (false, _) => Ok(()),
+            (true, _) => {
+                let rule = "has ALL in it, which are not all a container's; name each";
+                Err(Error::invalid("add_ambient_capabilities", rule))
+            }
+        }
+    }
+}
+
+/// Whether `ALL` is in a list of capabilities, and the set of the others.
+pub(crate) fn capabilities(field: &str, names: &[String]) -> Result<(bool, CapSet), Error> {
+    let (mut all, mut set) = (false, CapSet::EMPTY);
+    for (at, name) in names.iter().enumerate() {
+        match Known::from_loose_name(name) {
+            Some(capability) => set.insert(capability),
+            None if name.eq_ignore_ascii_case("all") => all = true,
+            None => {
                 let rule = format!("{} is no capability; write ALL or a name as in NET_ADMIN", shown(name));
                 return Err(Error::invalid(format!("{field}[{at}]"), rule));
             }
         }
-        Ok(())
     }
+    Ok((all, set))
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{name, wrong, yaml};
-use crate::contract::Error;
+use super::{wrong, yaml};
+use crate::contract::{Error, cdi};
 
 /// The devices of one kind. A field that is not known is an error: it would be an edit that is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -158,7 +158,7 @@ impl Document {
             let known = VERSIONS.join(", ");
             return Err(wrong(format!("cdiVersion is {:?}: known are {known}", self.cdi_version)));
         }
-        if !name::is_kind(&self.kind) {
+        if !cdi::is_kind(&self.kind) {
             return Err(wrong(format!("kind is {:?}: write it as VENDOR/CLASS", self.kind)));
         }
         if self.devices.is_empty() {
@@ -167,7 +167,7 @@ impl Document {
         self.container_edits.check("containerEdits")?;
         for (index, device) in self.devices.iter().enumerate() {
             let field = format!("devices[{index}]");
-            if !name::is_device(&device.name) {
+            if !cdi::is_device(&device.name) {
                 return Err(wrong(format!("{field}.name is {:?}: it is no name of a device", device.name)));
             }
             if self.devices[..index].iter().any(|other| other.name == device.name) {

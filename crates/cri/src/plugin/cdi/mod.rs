@@ -6,7 +6,6 @@
 
 mod document;
 mod edits;
-mod name;
 mod registry;
 mod yaml;
 

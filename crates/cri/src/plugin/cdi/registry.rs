@@ -6,9 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, Edits, parse};
-use super::name::Name;
 use super::wrong;
 use crate::contract::Error;
+use crate::contract::cdi::Name;
 
 /// A file longer than this is none.
 const LONGEST: u64 = 4 << 20;

@@ -11,7 +11,6 @@ mod pull;
 mod remove;
 mod service;
 mod status;
-pub(crate) mod tree;
 mod usage;
 
 #[cfg(test)]

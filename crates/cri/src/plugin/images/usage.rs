@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use oci_image::store::Store;
 
 use super::Images;
-use super::tree::{self, Taken};
 use crate::contract::Error;
 use crate::contract::v1::{FilesystemIdentifier, FilesystemUsage, ImageFsInfoResponse, UInt64Value};
 use crate::plugin::clock;
 use crate::plugin::node::blocking;
+use crate::plugin::tree::{self, Taken};
 
 /// A measurement is not older than this, or than a hundred times what it took.
 const FRESH: Duration = Duration::from_secs(10);
@@ -110,7 +110,7 @@ impl Usage {
         answer
     }
 
-    /// What the store has; measured anew only if something has come or gone.
+    /// What the store has; measured anew only if something has come or gone. The last that was measured, if it cannot be.
     fn images(&self) -> Taken {
         let folders = self.store.content_folders();
         let version =
@@ -118,8 +118,13 @@ impl Usage {
         let versions: Versions = folders.iter().map(version).collect();
         let mut known = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 != versions {
-            let content = self.store.content().unwrap_or_default();
-            *known = (versions, Taken { bytes: content.bytes, inodes: content.inodes });
+            match self.store.content() {
+                Ok(content) => {
+                    *known = (versions, Taken { bytes: content.bytes, inodes: content.inodes });
+                }
+                // The next call tries again, and until then what was true last is nearer to it than nothing.
+                Err(error) => eprintln!("sextant node: cannot measure the images: {error}"),
+            }
         }
         known.1
     }

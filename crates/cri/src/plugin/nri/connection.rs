@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use prost::Message;
 use shim::protocol::{Frame, Kind, MAX_PAYLOAD, REMOTE_CLOSED, Request, Response, Status};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::wire;
+use crate::plugin::writer::Writer;
 
 /// Requests of the other side that nobody has taken yet hold everything back from here on.
 const REQUESTS: usize = 16;
@@ -59,7 +60,7 @@ struct Inner {
     calls_on: u32,
     serves_on: u32,
     calls: Arc<Calls>,
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    writer: Writer,
     reader: tokio::task::AbortHandle,
 }
 
@@ -128,7 +129,7 @@ impl Connection {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let reader = Reader { calls: Arc::clone(&calls), calls_on, serves_on, requests: sender };
         let reader = tokio::spawn(reader.run(read)).abort_handle();
-        let writer = tokio::sync::Mutex::new(writer);
+        let writer = Writer::new(writer);
         (Self { inner: Arc::new(Inner { calls_on, serves_on, calls, writer, reader }) }, requests)
     }
 
@@ -201,8 +202,7 @@ impl Connection {
         frame.encode(&mut bytes);
         let mut pieces = Vec::with_capacity(bytes.len() + 16);
         wire::encode(connection, &bytes, &mut pieces);
-        let mut writer = self.inner.writer.lock().await;
-        writer.write_all(&pieces).await.map_err(|e| {
+        self.inner.writer.send(pieces).await.map_err(|e| {
             let reason = format!("cannot write: {e}");
             self.close(&reason);
             Error::Gone(reason)
@@ -212,6 +212,7 @@ impl Connection {
     /// Ends it, for this reason.
     pub(super) fn close(&self, reason: &str) {
         self.inner.reader.abort();
+        self.inner.writer.close();
         self.inner.calls.fail(reason);
     }
 

@@ -6,14 +6,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kernel::process::{CStrings, Child};
+use ledger::{Effect, Ledger, Owner, OwnerId, Record as _, RecordId};
 
 use super::names;
 
 /// The number of the descriptor that is its connection.
 const SOCKET: usize = 3;
-const SIGKILL: i32 = 9;
+/// Who has the plugins' processes in the ledger.
+const OWNER: &str = "nri-plugins";
 
 /// An installed plugin.
 #[derive(Debug)]
@@ -25,14 +28,56 @@ pub(super) struct Installed {
     pub(super) config: String,
 }
 
-/// A plugin that runs; it is killed when it is not wanted any more.
-#[derive(Debug)]
-pub(super) struct Running(Child);
+/// The processes of plugins that this process has started.
+///
+/// Nobody else stands for them: the ledger has them while this process holds its lock, and whoever comes after one that was
+/// killed ends them.
+#[derive(Debug, Clone)]
+pub(super) struct Processes {
+    ledger: Ledger,
+    owner: Arc<Mutex<Option<Owner>>>,
+}
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = kernel::process::signal(self.0.pidfd.as_fd(), SIGKILL);
-        let _ = self.0.wait();
+impl Processes {
+    /// None yet.
+    pub(super) fn new(ledger: Ledger) -> Self {
+        Self { ledger, owner: Arc::default() }
+    }
+
+    /// Starts a plugin: its connection, which does not block, and its record. Waits for the disk and the kernel.
+    pub(super) fn start(&self, plugin: &Installed) -> Result<(UnixStream, RecordId), String> {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = match &mut *owner {
+            Some(owner) => owner,
+            none => none.insert(
+                OwnerId::new(OWNER).and_then(|id| self.ledger.owner(&id)).map_err(|e| e.to_string())?,
+            ),
+        };
+        let (socket, child) = plugin.spawn().map_err(|e| e.to_string())?;
+        // Until it is on record, only the end of its connection would end it.
+        let recorded =
+            kernel::process::start_time(child.pid).map_err(|e| e.to_string()).and_then(|start_time| {
+                owner.record(Effect::Process { pid: child.pid, start_time }).map_err(|e| e.to_string())
+            });
+        match recorded {
+            Ok(record) => Ok((socket, record)),
+            Err(error) => {
+                let _ = kernel::process::signal(child.pidfd.as_fd(), 9).and_then(|()| child.wait());
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends one, if it has not ended, and waits for it.
+    pub(super) fn end(&self, record: RecordId) -> Result<(), ledger::Error> {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.as_mut().map_or(Ok(()), |owner| owner.undo(record))
+    }
+
+    /// Ends all.
+    pub(super) fn end_all(&self) -> Vec<ledger::Error> {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        owner.map(Owner::undo_all).unwrap_or_default()
     }
 }
 
@@ -84,9 +129,9 @@ impl Installed {
         format!("{}-{}", self.index, self.base)
     }
 
-    /// Starts it.
-    pub(super) fn start(&self) -> io::Result<(tokio::net::UnixStream, Running)> {
+    fn spawn(&self) -> io::Result<(UnixStream, Child)> {
         let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
         let null: OwnedFd = fs::File::options().read(true).write(true).open("/dev/null")?.into();
         let errors = io::stderr();
         let path =
@@ -100,7 +145,6 @@ impl Installed {
         .map_err(io::Error::other)?;
         let fds = [null.as_fd(), errors.as_fd(), errors.as_fd(), theirs.as_fd()];
         let child = kernel::process::spawn_path(&path, &args, &env, &fds).map_err(io::Error::other)?;
-        ours.set_nonblocking(true)?;
-        Ok((tokio::net::UnixStream::from_std(ours)?, Running(child)))
+        Ok((ours, child))
     }
 }

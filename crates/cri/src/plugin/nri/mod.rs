@@ -22,9 +22,10 @@ pub mod wire;
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prost::Message;
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use apply::{known_to_cri, limits};
 pub(crate) use hooks::Others;
@@ -57,6 +58,12 @@ impl Nri {
     /// Something comes to be, or changes: until the guard is gone no plugin is told what there is. Hold no second one.
     pub(crate) async fn enter(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
+    }
+
+    /// Waits until nothing is being made, and keeps it so until the guard is gone; `None` if that takes too long. What is to
+    /// be made waits behind this, and what is being made may wait for a shim without an end.
+    async fn alone(&self, longest: Duration) -> Option<RwLockWriteGuard<'_, ()>> {
+        tokio::time::timeout(longest, self.gate.write()).await.ok()
     }
 
     /// The plugins, if one of them wants the event.

@@ -1,8 +1,5 @@
 //! A plugin from its connection to its end.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Asked, Connection};
 use super::hooks::Others;
+use super::launch::{Installed, Processes};
 use super::plugin::Plugin;
 use super::wire;
 use super::{describe, launch, log, names, nothing};
@@ -20,28 +18,41 @@ use crate::contract::Error;
 use crate::plugin::container;
 use crate::plugin::files;
 use crate::plugin::node::{Node, blocking};
+use crate::plugin::socket::{self, Bound};
 
-/// Takes plugins on, until this process ends: first those that are installed, then whoever connects.
-pub(crate) async fn serve(node: &Arc<Node>) {
+/// Plugins are taken on. It is to be [ended](Self::end): what it has started would live on until the ledger is looked
+/// through next.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    processes: Processes,
+    _bound: Option<Bound>,
+}
+
+impl Serving {
+    /// Ends the plugins that were started; the others see their connections end with this process.
+    pub(crate) async fn end(self) {
+        let processes = self.processes.clone();
+        let ended = blocking(move || Ok(processes.end_all())).await;
+        let errors = ended.unwrap_or_else(|error| {
+            log(&error.to_string());
+            Vec::new()
+        });
+        errors.iter().for_each(|error| log(&format!("cannot end a plugin: {error}")));
+    }
+}
+
+/// Takes plugins on: first those that are installed, then whoever connects to the socket.
+pub(crate) async fn serve(node: &Arc<Node>) -> Serving {
+    let processes = Processes::new(node.place.ledger.clone());
     if !node.config.nri.enabled {
-        return;
+        return Serving { processes, _bound: None };
     }
     let (installed, problems) = launch::installed(&node.config.nri.plugin_dir, &node.config.nri.config_dir);
     problems.iter().for_each(|problem| log(problem));
     let mut ready = Vec::new();
     for program in installed {
         let (sender, receiver) = oneshot::channel();
-        let node = Arc::clone(node);
-        tokio::spawn(async move {
-            let name = program.name();
-            match program.start() {
-                Ok((socket, running)) => {
-                    take_on(&node, socket, Some((name, program.config)), sender).await;
-                    drop(running);
-                }
-                Err(error) => log(&format!("cannot start plugin {name}: {error}")),
-            }
-        });
+        tokio::spawn(stay_with(Arc::clone(node), processes.clone(), program, sender));
         ready.push(receiver);
     }
     // Each is there, or gone, after its timeouts.
@@ -49,9 +60,38 @@ pub(crate) async fn serve(node: &Arc<Node>) {
         let _ = receiver.await;
     }
     let path = node.config.nri.socket(&node.place);
-    match listen(&path) {
-        Ok(listener) => drop(tokio::spawn(accept(Arc::clone(node), listener))),
-        Err(error) => log(&format!("no plugin can connect: {error}")),
+    let taken = format!("another runtime takes plugins on {}: set socket in [nri]", path.display());
+    let bound = match socket::listen(&path, &taken).await {
+        Ok((listener, bound)) => {
+            tokio::spawn(accept(Arc::clone(node), listener));
+            Some(bound)
+        }
+        Err(error) => {
+            log(&format!("no plugin can connect: {error}"));
+            None
+        }
+    };
+    Serving { processes, _bound: bound }
+}
+
+/// Starts a plugin, stays with it, and ends it when it is not wanted any more.
+async fn stay_with(node: Arc<Node>, processes: Processes, program: Installed, ready: oneshot::Sender<()>) {
+    let (name, config) = (program.name(), program.config.clone());
+    let starting = processes.clone();
+    let started = blocking(move || starting.start(&program).map_err(Error::internal)).await;
+    let started = started.and_then(|(socket, record)| {
+        UnixStream::from_std(socket)
+            .map(|socket| (socket, record))
+            .map_err(|e| Error::internal(e.to_string()))
+    });
+    let (socket, record) = match started {
+        Ok(both) => both,
+        Err(error) => return log(&format!("cannot start plugin {name}: {error}")),
+    };
+    take_on(&node, socket, Some((name.clone(), config)), ready).await;
+    let ended = blocking(move || processes.end(record).map_err(Error::from)).await;
+    if let Err(error) = ended {
+        log(&format!("cannot end plugin {name}: {error}"));
     }
 }
 
@@ -68,27 +108,6 @@ async fn accept(node: Arc<Node>, listener: UnixListener) {
             }
         }
     }
-}
-
-/// Listens at `path`, unless somebody does.
-pub(super) fn listen(path: &Path) -> Result<UnixListener, Error> {
-    let failed = |e: std::io::Error| Error::internal(format!("cannot listen on {}: {e}", path.display()));
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(Error::exists(format!(
-            "another runtime takes plugins on {}: set socket in [nri]",
-            path.display()
-        )));
-    }
-    if let Some(dir) = path.parent() {
-        files::make_dir(dir)?;
-    }
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
 }
 
 /// Stays with a plugin until it is gone. `known` are name and configuration of one that was started.
@@ -139,7 +158,10 @@ async fn join(
     let plugin = Plugin::configure(name, connection.clone(), config, timeouts).await?;
     let plugin = Arc::new(plugin);
     let updates = {
-        let _alone = node.nri.gate.write().await;
+        let _alone = node.nri.alone(timeouts[1]).await.ok_or_else(|| {
+            let longest = timeouts[1].as_millis();
+            format!("pods or containers were being made for {longest} ms on end: let it connect again")
+        })?;
         let (pods, containers) = all(node).await;
         let updates = plugin.synchronize(pods, containers).await?;
         if plugin.connection.is_closed() {

@@ -11,10 +11,12 @@ use prost::Message;
 use shim::protocol::{
     Frame, FrameError, Kind, Method, REMOTE_CLOSED, REMOTE_OPEN, Request, Response, SERVICE, Status,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::plugin::writer::Writer;
 
 /// Messages of a stream that nobody has taken yet hold the whole connection back from here on.
 const STREAM_ROOM: usize = 16;
@@ -103,7 +105,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 struct Inner {
     table: Arc<Mutex<Table>>,
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    writer: Writer,
     reader: tokio::task::AbortHandle,
 }
 
@@ -126,7 +128,7 @@ impl Connection {
         let (read, writer) = socket.into_split();
         let table = Arc::new(Mutex::new(Table { next: 1, ..Table::default() }));
         let reader = tokio::spawn(receive(read, Arc::clone(&table))).abort_handle();
-        Self { inner: Arc::new(Inner { table, writer: tokio::sync::Mutex::new(writer), reader }) }
+        Self { inner: Arc::new(Inner { table, writer: Writer::new(writer), reader }) }
     }
 
     /// Talks over a socket that is connected and blocking yet.
@@ -203,7 +205,7 @@ impl Connection {
     async fn send(&self, frame: &Frame) -> Result<(), Error> {
         let mut bytes = Vec::with_capacity(frame.payload.len() + shim::protocol::HEADER_LENGTH);
         frame.encode(&mut bytes);
-        Ok(self.inner.writer.lock().await.write_all(&bytes).await?)
+        Ok(self.inner.writer.send(bytes).await?)
     }
 }
 

@@ -28,6 +28,13 @@ fn users_and_groups() {
         context(r).selinux_options = Some(SeLinuxOption { level: "s0 c1".into(), ..Default::default() });
     };
     refused(container(), spaced, &field("selinux_options.level"), "white space");
+    let parted = |r: &mut CreateContainerRequest| {
+        context(r).selinux_options = Some(SeLinuxOption { r#type: "a:b".into(), ..Default::default() });
+    };
+    refused(container(), parted, &field("selinux_options.type"), "\"a:b\" is more than one part");
+    accepted(container(), |r| {
+        context(r).selinux_options = Some(SeLinuxOption { level: "s0:c1,c2".into(), ..Default::default() });
+    });
 }
 
 #[test]
@@ -74,6 +81,10 @@ fn capabilities_and_paths() {
         context(r).capabilities.as_mut().unwrap().add_capabilities[1] = "FLY".into();
     };
     refused(container(), add, &field("capabilities.add_capabilities[1]"), "\"FLY\" is no capability");
+    let ambient = |r: &mut CreateContainerRequest| {
+        context(r).capabilities.as_mut().unwrap().add_ambient_capabilities = vec!["all".into()];
+    };
+    refused(container(), ambient, &field("capabilities.add_ambient_capabilities"), "ALL");
     refused(container(), |r| context(r).masked_paths.push("x".into()), &field("masked_paths[1]"), "\"x\"");
     refused(
         container(),
@@ -218,10 +229,15 @@ fn devices_and_their_permissions() {
     let field = |name: &str| format!("config.devices[0].{name}");
     refused(container(), device(|d| d.container_path = "fuse".into()), &field("container_path"), "fuse");
     refused(container(), device(|d| d.host_path.clear()), &field("host_path"), "empty");
+    let upwards = device(|d| d.container_path = "/dev/../etc/x".into());
+    refused(container(), upwards, &field("container_path"), "upwards");
     for permissions in ["", "x", "rr", "rwmr"] {
         let change = |r: &mut CreateContainerRequest| inner(r).devices[0].permissions = permissions.into();
         refused(container(), change, &field("permissions"), &format!("{permissions:?}"));
     }
     let cdi = |r: &mut CreateContainerRequest| inner(r).cdi_devices[0].name = "gpu".into();
     refused(container(), cdi, "config.CDI_devices[0].name", "gpu");
+    let mut dotted = container();
+    inner(&mut dotted).cdi_devices[0].name = "vendor.com/net.vf=0:1".into();
+    dotted.validate().unwrap();
 }

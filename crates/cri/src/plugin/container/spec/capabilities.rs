@@ -1,11 +1,14 @@
 //! Capabilities: the default set, with what is added and without what is dropped.
 
-use kernel::capability::{CapSet, Capability};
+use kernel::capability::CapSet;
 use oci_runtime::contract::Capabilities;
 use oci_runtime::default_spec;
 
 use crate::contract::Error;
+use crate::contract::security::capabilities;
 use crate::contract::v1::{self, LinuxContainerSecurityContext};
+
+const FIELD: &str = "config.linux.security_context.capabilities";
 
 /// The capabilities a container has, and those of them that its programs keep as another user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +24,10 @@ pub(super) fn wanted(security: &LinuxContainerSecurityContext, available: CapSet
     }
     let none = v1::Capability::default();
     let asked = security.capabilities.as_ref().unwrap_or(&none);
-    let (all_added, added) = parse(&asked.add_capabilities, "add_capabilities")?;
-    let (all_dropped, dropped) = parse(&asked.drop_capabilities, "drop_capabilities")?;
-    let (_, ambient) = parse(&asked.add_ambient_capabilities, "add_ambient_capabilities")?;
+    let read = |field: &str, names| capabilities(field, names).map_err(|e| e.within(FIELD));
+    let (all_added, added) = read("add_capabilities", &asked.add_capabilities)?;
+    let (all_dropped, dropped) = read("drop_capabilities", &asked.drop_capabilities)?;
+    let (_, ambient) = read("add_ambient_capabilities", &asked.add_ambient_capabilities)?;
     let base = match (all_dropped, all_added) {
         (true, _) => CapSet::EMPTY,
         (false, true) => available,
@@ -48,25 +52,10 @@ impl Wanted {
     }
 }
 
-/// Whether `ALL` is among the names, and the set of the others.
-fn parse(names: &[String], list: &str) -> Result<(bool, CapSet), Error> {
-    let (mut all, mut set) = (false, CapSet::EMPTY);
-    for (index, name) in names.iter().enumerate() {
-        if name.eq_ignore_ascii_case("ALL") && list != "add_ambient_capabilities" {
-            all = true;
-            continue;
-        }
-        let capability = Capability::from_loose_name(name).ok_or_else(|| {
-            let field = format!("config.linux.security_context.capabilities.{list}[{index}]");
-            Error::invalid(field, format!("{name:?} is no capability: see capabilities(7), or give ALL"))
-        })?;
-        set.insert(capability);
-    }
-    Ok((all, set))
-}
-
 #[cfg(test)]
 mod tests {
+    use kernel::capability::Capability;
+
     use super::*;
 
     fn of(add: &[&str], drop: &[&str], ambient: &[&str]) -> Result<Wanted, Error> {
@@ -107,7 +96,6 @@ mod tests {
         let error = of(&["CHOWN", "FLY"], &[], &[]).unwrap_err();
         let field = "config.linux.security_context.capabilities.add_capabilities[1]";
         assert_eq!(error.field.as_deref(), Some(field));
-        assert!(of(&[], &[], &["ALL"]).is_err());
     }
 
     #[test]

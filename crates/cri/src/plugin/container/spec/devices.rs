@@ -94,21 +94,6 @@ pub(crate) fn rule(node: &Device, permissions: &str) -> DeviceCgroup {
 /// The node that `device` names, or all below the directory.
 fn of_host(device: &v1::Device, field: &str) -> Result<Vec<Node>, Error> {
     let at = |name: &str| format!("{field}.{name}");
-    let permissions = &device.permissions;
-    if permissions.is_empty() || permissions.chars().any(|letter| !matches!(letter, 'r' | 'w' | 'm')) {
-        return Err(Error::invalid(
-            at("permissions"),
-            format!("{permissions:?}: give letters of r, w and m"),
-        ));
-    }
-    for (name, path) in [("container_path", &device.container_path), ("host_path", &device.host_path)] {
-        if !path.starts_with('/')
-            || path.contains('\0')
-            || Path::new(path).components().any(|c| c.as_os_str() == "..")
-        {
-            return Err(Error::invalid(at(name), format!("{path:?} is no absolute path without \"..\"")));
-        }
-    }
     let cannot = |e: std::io::Error| {
         Error::invalid(at("host_path"), format!("{}: {e}: name a device of this machine", device.host_path))
     };
@@ -258,16 +243,10 @@ mod tests {
     fn what_is_no_device_is_refused() {
         let dir = some_nodes();
         let file = dir.path().join("file");
-        for (device, field) in [
-            (asked("/dev/null", "/dev/x", ""), "permissions"),
-            (asked("/dev/null", "/dev/x", "rx"), "permissions"),
-            (asked("/dev/null", "dev/x", "r"), "container_path"),
-            (asked("/dev/../dev/null", "/dev/x", "r"), "host_path"),
-            (asked("/dev/there-is-none", "/dev/x", "r"), "host_path"),
-            (asked(file.to_str().unwrap(), "/dev/x", "r"), "host_path"),
-        ] {
-            let error = of(device).unwrap_err();
-            assert_eq!(error.field, Some(format!("config.devices[0].{field}")));
+        for device in
+            [asked("/dev/there-is-none", "/dev/x", "r"), asked(file.to_str().unwrap(), "/dev/x", "r")]
+        {
+            assert_eq!(of(device).unwrap_err().field.as_deref(), Some("config.devices[0].host_path"));
         }
     }
 }

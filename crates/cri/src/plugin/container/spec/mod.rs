@@ -1,6 +1,7 @@
 //! From what a kubelet asks for, and an image, to a runtime configuration.
 //!
-//! Nothing that is asked for is left out in silence: what cannot be done is an error that names the field.
+//! Nothing that is asked for is left out in silence: what cannot be done is an error that names the field. What is wrong
+//! by itself has not come here: the contract's [`Validate`](crate::contract::Validate) has the rules for single fields.
 
 mod annotations;
 mod apparmor;
@@ -41,6 +42,9 @@ use crate::plugin::cdi;
 use crate::plugin::images::ForContainer;
 use crate::plugin::node::Node;
 use crate::plugin::pod::{self, Pod};
+
+/// Loading a profile is the process's affair, and not a container's.
+static APPARMOR: apparmor::Done = apparmor::Done::nothing();
 
 /// What a configuration is made from.
 pub(crate) struct Wishes<'a> {
@@ -99,23 +103,25 @@ pub(crate) fn build(wishes: &Wishes<'_>) -> Result<Built, Error> {
     let security = linux.security_context.unwrap_or_default();
     check_privileged(pod, &security)?;
     annotations::check(&pod.record.config, config)?;
-    let stop_signal = signals::stop_signal(config.stop_signal, image.config.config.stop_signal.as_deref())?;
+    let stop_signal = signals::stop_signal(config.stop_signal(), image.config.config.stop_signal.as_deref());
     let capabilities = capabilities::wanted(&security, available_capabilities()?)?;
     let limits = resources(&linux.resources.unwrap_or_default(), "config.linux.resources")?;
     let mut devices = devices::devices(&config.devices, security.privileged, Path::new("/dev"))?;
     let lower = layers(node, image)?;
-    let labels = labels(pod, &security)?;
+    let labels = labels(pod, &security);
+    let (apparmor_profile, warning) = apparmor::profile(&security, &apparmor::Machine::here(), &APPARMOR)?;
+    warning.iter().for_each(|warning| node.log(&format!("warning: {warning}")));
     let mut spec = default_spec::container();
     spec.process = Some(Process {
         terminal: config.tty,
         user: user::user(&security, &image.config.config.user, &Users::read(&open_all(&lower)?))?,
         args: args::args(config, &image.config)?,
         env: env::env(config, &image.config, &pod::hostname(&pod.record.config))?,
-        cwd: args::working_dir(config, &image.config)?,
+        cwd: args::working_dir(config, &image.config),
         capabilities: Some(capabilities.sets()),
         no_new_privileges: security.no_new_privs,
         oom_score_adj: Some(limits.oom_score_adj),
-        apparmor_profile: apparmor::profile(&security, &apparmor::Machine::here())?,
+        apparmor_profile,
         selinux_label: labels.process,
         ..Process::default()
     });
@@ -137,8 +143,11 @@ pub(crate) fn build(wishes: &Wishes<'_>) -> Result<Built, Error> {
     linux.cgroups_path = pod.record.cgroup.child(&node.place.name, id);
     linux.resources = Some(limits.resources);
     linux.seccomp = seccomp::seccomp(&security, capabilities.all)?;
-    linux.masked_paths = paths(&security, &security.masked_paths, "masked_paths")?;
-    linux.readonly_paths = paths(&security, &security.readonly_paths, "readonly_paths")?;
+    // What was sent, and nothing else; a privileged container has none.
+    if !security.privileged {
+        linux.masked_paths.clone_from(&security.masked_paths);
+        linux.readonly_paths.clone_from(&security.readonly_paths);
+    }
     let options = security.namespace_options.as_ref();
     let shared = namespaces::Shared {
         options: pod.namespace_options(),
@@ -176,11 +185,13 @@ fn image_volumes(
 }
 
 /// The SELinux labels; none where there is no SELinux, and of a privileged container.
-fn labels(pod: &Pod, security: &LinuxContainerSecurityContext) -> Result<selinux::Labels, Error> {
+fn labels(pod: &Pod, security: &LinuxContainerSecurityContext) -> selinux::Labels {
+    if !selinux::is_enabled() || security.privileged {
+        return selinux::Labels::default();
+    }
     let sandbox = pod.record.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let of_pod = sandbox.and_then(|sandbox| sandbox.selinux_options.as_ref());
-    let labels = selinux::labels(pod.id(), security.selinux_options.as_ref(), of_pod)?;
-    Ok(if selinux::is_enabled() && !security.privileged { labels } else { selinux::Labels::default() })
+    selinux::labels(pod.id(), security.selinux_options.as_ref(), of_pod)
 }
 
 /// A privileged container is in a privileged pod alone.
@@ -227,21 +238,6 @@ fn around(node: &Node, pod: &Pod, security: &LinuxContainerSecurityContext) -> m
         privileged: security.privileged,
         readonly_rootfs: security.readonly_rootfs,
     }
-}
-
-/// Paths that are masked or cannot be written to: what was sent, and nothing else. A privileged container has none.
-fn paths(
-    security: &LinuxContainerSecurityContext,
-    paths: &[String],
-    name: &str,
-) -> Result<Vec<String>, Error> {
-    for (index, path) in paths.iter().enumerate() {
-        if !path.starts_with('/') || path.contains('\0') {
-            let field = format!("config.linux.security_context.{name}[{index}]");
-            return Err(Error::invalid(field, format!("{path:?} is no absolute path: start it with /")));
-        }
-    }
-    Ok(if security.privileged { Vec::new() } else { paths.to_vec() })
 }
 
 /// The PID of the container whose processes are to be shared: one of this pod that runs.

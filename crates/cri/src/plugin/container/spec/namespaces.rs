@@ -104,20 +104,13 @@ fn check(shared: &Shared, asked: &NamespaceOption) -> Result<(), Error> {
 
 /// The PID namespace: none (the host's), an empty path (a new one), or one to join.
 fn pid(shared: &Shared, asked: &NamespaceOption, target: Option<i32>) -> Result<Option<String>, Error> {
-    let field = || format!("{FIELD}.pid");
-    let mode = NamespaceMode::try_from(asked.pid)
-        .map_err(|_| Error::invalid(field(), format!("{} is no mode", asked.pid)))?;
-    if mode != NamespaceMode::Target && !asked.target_id.is_empty() {
-        let rule = "goes with pid TARGET alone: leave it out, or ask for that";
-        return Err(Error::invalid(format!("{FIELD}.target_id"), format!("{:?} {rule}", asked.target_id)));
-    }
-    match mode {
+    match asked.pid() {
         NamespaceMode::Node => Ok(None),
         NamespaceMode::Container => Ok(Some(String::new())),
-        NamespaceMode::Target => match target {
-            Some(pid) => Ok(Some(format!("/proc/{pid}/ns/pid"))),
-            None => Err(Error::invalid(format!("{FIELD}.target_id"), "is empty: name the container to join")),
-        },
+        NamespaceMode::Target => {
+            let nobody = || Error::invalid(format!("{FIELD}.target_id"), "names no container to join");
+            Ok(Some(format!("/proc/{}/ns/pid", target.ok_or_else(nobody)?)))
+        }
         // As the pod has it.
         NamespaceMode::Pod => match shared.options.pid() {
             NamespaceMode::Node => Ok(None),
@@ -189,11 +182,6 @@ mod tests {
         let linux = of(&shared(mode(Container)), &target, Some(7)).unwrap();
         assert_eq!(path(&linux, NamespaceType::Pid), Some("/proc/7/ns/pid"));
         assert!(of(&shared(mode(Container)), &mode(NamespaceMode::Target), None).is_err());
-        let stray = NamespaceOption { target_id: "x".into(), ..mode(Container) };
-        assert_eq!(
-            of(&shared(mode(Container)), &stray, None).unwrap_err().field.unwrap(),
-            format!("{FIELD}.target_id")
-        );
     }
 
     #[test]

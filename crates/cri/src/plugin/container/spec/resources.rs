@@ -5,8 +5,8 @@ use std::path::Path;
 use kernel::cgroup::Layout;
 use oci_runtime::contract::{Cpu, HugepageLimit, Memory, Resources, Spec, validate_resources};
 
-use crate::contract::Error;
 use crate::contract::v1::LinuxContainerResources;
+use crate::contract::{Error, Validate};
 use crate::plugin::files;
 
 /// What the machine's cgroups can do.
@@ -47,40 +47,16 @@ pub(crate) fn resources(asked: &LinuxContainerResources, field: &str) -> Result<
 
 fn limits(asked: &LinuxContainerResources, field: &str, machine: Machine) -> Result<Limits, Error> {
     let at = |name: &str| format!("{field}.{name}");
-    let positive = |name: &str, value: i64| match u64::try_from(value) {
-        Ok(value) => Ok((value != 0).then_some(value)),
-        Err(_) => Err(Error::invalid(at(name), format!("{value} is negative: give 0 for the default"))),
-    };
-    let bytes = |name: &str, value: i64| match value {
-        ..=-2 => Err(Error::invalid(at(name), format!("{value} is no size: give bytes, or -1 for no limit"))),
-        0 => Ok(None),
-        value => Ok(Some(value)),
-    };
-    let quota = match asked.cpu_quota {
-        0 => None,
-        value @ (-1 | 1000..) => Some(value),
-        other => {
-            let rule = "is no quota: give microseconds a period (1000 or more), or -1 for no limit";
-            return Err(Error::invalid(at("cpu_quota"), format!("{other} {rule}")));
-        }
-    };
-    let limit = bytes("memory_limit_in_bytes", asked.memory_limit_in_bytes)?;
-    let mut swap = bytes("memory_swap_limit_in_bytes", asked.memory_swap_limit_in_bytes)?;
-    if let (Some(limit @ 1..), Some(swap @ 1..)) = (limit, swap)
-        && swap < limit
-    {
-        let rule = "counts memory and swap together, so it is at least memory_limit_in_bytes";
-        return Err(Error::invalid(at("memory_swap_limit_in_bytes"), format!("{swap} {rule}, {limit}")));
-    }
+    // What an update leaves as it was may not go with what it changes.
+    asked.validate().map_err(|e| e.within(field))?;
+    let given = |value: i64| Some(value).filter(|&value| value != 0);
+    let positive = |value: i64| u64::try_from(value).ok().filter(|&value| value != 0);
+    let limit = given(asked.memory_limit_in_bytes);
+    let mut swap = given(asked.memory_swap_limit_in_bytes);
     // No swap beside a limit that says nothing of it, as everywhere in Kubernetes.
     if swap.is_none() && machine.swap {
         swap = limit.filter(|&limit| limit > 0);
     }
-    let oom_score_adj =
-        i32::try_from(asked.oom_score_adj).ok().filter(|score| (-1000..=1000).contains(score));
-    let oom_score_adj = oom_score_adj.ok_or_else(|| {
-        Error::invalid(at("oom_score_adj"), format!("{}: give one from -1000 to 1000", asked.oom_score_adj))
-    })?;
     let hugepage_limits = asked
         .hugepage_limits
         .iter()
@@ -96,9 +72,9 @@ fn limits(asked: &LinuxContainerResources, field: &str, machine: Machine) -> Res
     }
     let resources = Resources {
         cpu: Some(Cpu {
-            shares: positive("cpu_shares", asked.cpu_shares)?,
-            quota,
-            period: positive("cpu_period", asked.cpu_period)?,
+            shares: positive(asked.cpu_shares),
+            quota: given(asked.cpu_quota),
+            period: positive(asked.cpu_period),
             cpus: asked.cpuset_cpus.clone(),
             mems: asked.cpuset_mems.clone(),
             ..Cpu::default()
@@ -112,7 +88,7 @@ fn limits(asked: &LinuxContainerResources, field: &str, machine: Machine) -> Res
     };
     validate_resources(&resources)
         .map_err(|error| Error::invalid(place(error.field(), field), error.to_string()))?;
-    Ok(Limits { resources, oom_score_adj })
+    Ok(Limits { resources, oom_score_adj: i32::try_from(asked.oom_score_adj).unwrap_or_default() })
 }
 
 /// CRI's name of a field of the runtime specification, of those that are checked there.
@@ -216,7 +192,7 @@ mod tests {
                     hugepage_limits: vec![v1::HugepageLimit { page_size: "2".into(), limit: 1 }],
                     ..base()
                 },
-                "linux.hugepage_limits",
+                "linux.hugepage_limits[0].page_size",
             ),
             (
                 LinuxContainerResources { unified: [("../x".to_owned(), "1".to_owned())].into(), ..base() },

@@ -1,19 +1,16 @@
 //! What StopContainer sends.
 
-use crate::contract::Error;
 use crate::contract::v1::Signal;
 
 /// The signal as the kernel's number and as CRI's: the configuration's, the image's (`SIGTERM`, `15`, `RTMIN+3`), or
 /// SIGTERM.
-pub(super) fn stop_signal(asked: i32, image: Option<&str>) -> Result<(i32, Signal), Error> {
-    let asked = Signal::try_from(asked)
-        .map_err(|_| Error::invalid("config.stop_signal", format!("{asked} is none of the enum's")))?;
+pub(super) fn stop_signal(asked: Signal, image: Option<&str>) -> (i32, Signal) {
     if let Some(number) = number(asked) {
-        return Ok((number, asked));
+        return (number, asked);
     }
     // What an image says and no kernel knows is as if it said nothing.
     let image = image.and_then(kernel::signal::parse).filter(|&number| number != 0);
-    Ok(image.and_then(|number| Some((number, named(number)?))).unwrap_or((15, Signal::Sigterm)))
+    image.and_then(|number| Some((number, named(number)?))).unwrap_or((15, Signal::Sigterm))
 }
 
 /// The names in the order of the kernel's numbers, 1 to 31. (x86, arm64, riscv and s390 have the same.)
@@ -61,13 +58,13 @@ mod tests {
 
     #[test]
     fn the_configuration_then_the_image_then_sigterm() {
-        assert_eq!(stop_signal(Signal::Sigint.into(), Some("SIGQUIT")).unwrap(), (2, Signal::Sigint));
-        assert_eq!(stop_signal(0, Some("SIGQUIT")).unwrap(), (3, Signal::Sigquit));
-        assert_eq!(stop_signal(0, Some("37")).unwrap(), (37, Signal::Sigrtminplus3));
+        let unsaid = Signal::RuntimeDefault;
+        assert_eq!(stop_signal(Signal::Sigint, Some("SIGQUIT")), (2, Signal::Sigint));
+        assert_eq!(stop_signal(unsaid, Some("SIGQUIT")), (3, Signal::Sigquit));
+        assert_eq!(stop_signal(unsaid, Some("37")), (37, Signal::Sigrtminplus3));
         for unknown in [None, Some("SIGNONE"), Some("0"), Some("32")] {
-            assert_eq!(stop_signal(0, unknown).unwrap(), (15, Signal::Sigterm));
+            assert_eq!(stop_signal(unsaid, unknown), (15, Signal::Sigterm));
         }
-        assert_eq!(stop_signal(99, None).unwrap_err().field.as_deref(), Some("config.stop_signal"));
     }
 
     #[test]

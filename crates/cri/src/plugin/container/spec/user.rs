@@ -4,6 +4,7 @@ use oci_runtime::contract::User;
 use oci_runtime::users::Users;
 
 use crate::contract::Error;
+use crate::contract::security::id;
 use crate::contract::v1::{Int64Value, LinuxContainerSecurityContext, SupplementalGroupsPolicy};
 
 const FIELD: &str = "config.linux.security_context";
@@ -15,24 +16,17 @@ pub(super) fn user(
     users: &Users,
 ) -> Result<User, Error> {
     let name = security.run_as_username.as_str();
-    let number = id(security.run_as_user.as_ref(), "run_as_user")?;
-    let group = id(security.run_as_group.as_ref(), "run_as_group")?;
+    let number = given(security.run_as_user.as_ref(), "run_as_user")?;
+    let group = given(security.run_as_group.as_ref(), "run_as_group")?;
     let (who, named_group) = match (number, name) {
-        (Some(uid), "") => (uid.to_string(), None),
+        // One of the two.
+        (Some(uid), _) => (uid.to_string(), None),
         (None, "") => {
-            if let Some(gid) = group {
-                let rule = "needs run_as_user or run_as_username beside it";
-                return Err(invalid("run_as_group", format!("{gid} {rule}")));
-            }
             let (user, group) =
                 image.split_once(':').map_or((image, None), |(user, group)| (user, Some(group)));
             (if user.is_empty() { "0" } else { user }.to_owned(), group.filter(|group| !group.is_empty()))
         }
         (None, name) => (name.to_owned(), None),
-        (Some(uid), name) => {
-            let hint = "give one of the two";
-            return Err(invalid("run_as_username", format!("{name:?} beside run_as_user {uid}: {hint}")));
-        }
     };
     let entry = users.user(&who);
     let uid = number.or_else(|| who.parse().ok()).or_else(|| entry.as_ref().map(|entry| entry.uid));
@@ -53,31 +47,21 @@ pub(super) fn user(
         })?,
         (None, None) => entry.as_ref().map_or(0, |entry| entry.gid),
     };
-    let policy = SupplementalGroupsPolicy::try_from(security.supplemental_groups_policy).map_err(|_| {
-        let number = security.supplemental_groups_policy;
-        invalid("supplemental_groups_policy", format!("{number} is none: give Merge (0) or Strict (1)"))
-    })?;
     // The primary group is among them, so that a program that drops it can come back: as other runtimes of Kubernetes.
     let mut groups = vec![gid];
-    if policy == SupplementalGroupsPolicy::Merge {
+    if security.supplemental_groups_policy() == SupplementalGroupsPolicy::Merge {
         groups.extend(users.groups_of(entry.as_ref().map_or(&who, |entry| &entry.name)));
     }
-    for (index, &given) in security.supplemental_groups.iter().enumerate() {
-        groups.push(number_of(given, &format!("supplemental_groups[{index}]"))?);
+    for (index, &group) in security.supplemental_groups.iter().enumerate() {
+        groups.push(id(&format!("{FIELD}.supplemental_groups[{index}]"), group)?);
     }
     let mut seen = std::collections::BTreeSet::new();
     groups.retain(|&group| seen.insert(group));
     Ok(User { uid, gid, umask: None, additional_gids: groups })
 }
 
-fn id(value: Option<&Int64Value>, field: &str) -> Result<Option<u32>, Error> {
-    value.map(|value| number_of(value.value, field)).transpose()
-}
-
-/// The kernel's ids; the last one means "leave it" to it.
-fn number_of(value: i64, field: &str) -> Result<u32, Error> {
-    let number = u32::try_from(value).ok().filter(|&id| id != u32::MAX);
-    number.ok_or_else(|| invalid(field, format!("{value} is no id: give one from 0 to 4294967294")))
+fn given(value: Option<&Int64Value>, field: &str) -> Result<Option<u32>, Error> {
+    value.map(|value| id(&format!("{FIELD}.{field}"), value.value)).transpose()
 }
 
 fn invalid(field: &str, message: String) -> Error {
@@ -129,10 +113,8 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let field = |result: Result<_, Error>| result.unwrap_err().field.unwrap();
-        assert_eq!(field(of(None, Some(1), "", "")), "config.linux.security_context.run_as_group");
         assert_eq!(field(of(Some(-1), None, "", "")), "config.linux.security_context.run_as_user");
         assert_eq!(field(of(Some(1 << 32), None, "", "")), "config.linux.security_context.run_as_user");
-        assert_eq!(field(of(Some(1), None, "web", "")), "config.linux.security_context.run_as_username");
         assert_eq!(field(of(None, None, "who", "")), "config.linux.security_context.run_as_username");
         assert_eq!(field(of(None, None, "", "who")), "config.linux.security_context.run_as_user");
         assert_eq!(field(of(None, None, "", "web:who")), "config.linux.security_context.run_as_group");
@@ -146,8 +128,6 @@ mod tests {
         assert_eq!(groups(&security), [1000, 50000, 1234]);
         security.supplemental_groups_policy = SupplementalGroupsPolicy::Strict.into();
         assert_eq!(groups(&security), [1000, 1234]);
-        security.supplemental_groups_policy = 9;
-        assert!(user(&security, "", &users()).is_err());
         security.supplemental_groups_policy = 0;
         security.supplemental_groups = vec![-5];
         let error = user(&security, "", &users()).unwrap_err();

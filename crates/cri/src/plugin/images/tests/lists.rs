@@ -182,6 +182,15 @@ async fn what_is_taken_follows_pulls_and_removals() {
     // The layer as it came, and unpacked.
     assert!(full[0] - empty[0] >= 6 << 20 && full[0] < 7 << 20, "{full:?}");
     assert!(full[1] - empty[1] >= 4 && full[2] >= 1 << 20, "{full:?}");
+    // What cannot be measured is what it was, and not nothing.
+    let blobs = rig.dir.path().join("store/blobs/sha256");
+    fs::rename(&blobs, rig.dir.path().join("aside")).unwrap();
+    fs::write(&blobs, "").unwrap();
+    rig.images.store.content().unwrap_err();
+    rig.images.usage.measure();
+    assert_eq!(taken().await[..2], full[..2]);
+    fs::remove_file(&blobs).unwrap();
+    fs::rename(rig.dir.path().join("aside"), &blobs).unwrap();
     // Whoever removes an image sees at once what that has freed.
     rig.images.remove(&id).await.unwrap();
     assert_eq!(taken().await[..2], empty[..2]);

@@ -2,7 +2,7 @@
 
 mod rig;
 
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use oci_runtime::contract::Spec;
@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::connection::Connection;
+use super::launch;
 use super::plugin::Plugin;
 use super::wire::{
     self, ContainerAdjustment, ContainerEviction, ContainerUpdate, Event, KeyValue, LinuxContainerAdjustment,
     LinuxContainerUpdate, LinuxCpu, LinuxResources,
 };
-use super::{launch, serve};
 use crate::contract::v1::LinuxContainerResources;
 use rig::{TIMEOUT, connect, nothing, plugin, refusal};
 
@@ -372,43 +372,96 @@ async fn a_list_too_long_for_one_message_comes_in_parts() {
     assert_eq!(stubborn.methods(), ["Configure", "Synchronize"]);
 }
 
-#[tokio::test]
-async fn installed_plugins_get_their_connection_and_their_name() {
+/// Writes a program by another process: one that this process has open for writing, any child that it makes has open,
+/// too, until it executes, and then the program cannot be executed (ETXTBSY).
+fn install(dir: &Path, name: &str, text: &str, mode: &str) {
+    let write = r#"printf '%s' "$1" > "$2" && chmod "$3" "$2""#;
+    let status = std::process::Command::new("/bin/sh")
+        .args(["-c", write, "sh", text])
+        .arg(dir.join(name))
+        .arg(mode)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// A plugin that tells what it was started with, and does not end by itself.
+const STUBBORN: &str =
+    "#!/bin/sh\necho \"$NRI_PLUGIN_NAME $NRI_PLUGIN_IDX $NRI_PLUGIN_SOCKET\" >&3\nexec sleep 200\n";
+
+#[test]
+fn installed_plugins_are_found_with_their_configurations() {
     let dir = tempfile::tempdir().unwrap();
-    let (plugins, configs) = (dir.path().join("plugins"), dir.path().join("conf.d"));
-    for dir in [&plugins, &configs] {
-        std::fs::create_dir(dir).unwrap();
+    for (name, mode) in [("20-b", "755"), ("10-a", "755"), ("30-data", "644"), ("nameless", "755")] {
+        install(dir.path(), name, STUBBORN, mode);
     }
-    let script =
-        "#!/bin/sh\necho \"$NRI_PLUGIN_NAME $NRI_PLUGIN_IDX $NRI_PLUGIN_SOCKET\" >&3\nexec sleep 100\n";
-    for (name, mode) in [("20-b", 0o755), ("10-a", 0o755), ("30-data", 0o644), ("nameless", 0o755)] {
-        std::fs::write(plugins.join(name), script).unwrap();
-        std::fs::set_permissions(plugins.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
-    }
+    let configs = dir.path().join("conf.d");
+    std::fs::create_dir(&configs).unwrap();
     for (name, text) in [("10-a.conf", "own"), ("a.conf", "any a's"), ("b.conf", "any b's")] {
         std::fs::write(configs.join(name), text).unwrap();
     }
-    let (found, problems) = launch::installed(&plugins, &configs);
+    let (found, problems) = launch::installed(dir.path(), &configs);
     let seen: Vec<_> = found.iter().map(|plugin| (plugin.name(), plugin.config.as_str())).collect();
     assert_eq!(seen, [("10-a".to_owned(), "own"), ("20-b".to_owned(), "any b's")]);
     assert!(problems.len() == 1 && problems[0].contains("nameless"), "{problems:?}");
-    let (mut socket, running) = found[0].start().unwrap();
+}
+
+/// What a started plugin says, and whether it has ended after `end`.
+fn said(mut socket: std::os::unix::net::UnixStream, end: impl FnOnce()) -> String {
+    use std::io::Read;
+    socket.set_nonblocking(false).unwrap();
+    // So that a fault is a failure, and not a test that hangs.
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut line = [0; 7];
-    socket.read_exact(&mut line).await.unwrap();
-    assert_eq!(&line, b"a 10 3\n");
-    drop(running);
+    socket.read_exact(&mut line).unwrap();
+    end();
+    // This ends with the last process that has the other side.
     let mut rest = Vec::new();
-    socket.read_to_end(&mut rest).await.unwrap();
-    assert!(rest.is_empty(), "it is killed when it is not wanted any more");
+    socket.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty());
+    String::from_utf8(line.to_vec()).unwrap()
+}
+
+#[test]
+fn plugins_that_were_started_end_with_who_started_them_however_that_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = dir.path().join("plugins");
+    std::fs::create_dir(&programs).unwrap();
+    for name in ["10-a", "20-b", "30-c"] {
+        install(&programs, name, STUBBORN, "755");
+    }
+    let ledger = ledger::Ledger::open(&dir.path().join("run"), &dir.path().join("data")).unwrap();
+    let (found, _) = launch::installed(&programs, dir.path());
+    let processes = launch::Processes::new(ledger.clone());
+    assert!(ledger.owners().unwrap().is_empty(), "without plugins there is no record");
+    // One that is not wanted any more.
+    let (socket, record) = processes.start(&found[0]).unwrap();
+    assert_eq!(said(socket, || processes.end(record).unwrap()), "a 10 3\n");
+    processes.end(record).unwrap();
+    // A node that is told to end.
+    let (socket, _) = processes.start(&found[1]).unwrap();
+    assert_eq!(said(socket, || assert!(processes.end_all().is_empty())), "b 20 3\n");
+    assert!(ledger.owners().unwrap().is_empty());
+    // A node that is killed: its lock goes with it, and whoever comes next finds the record.
+    let (socket, _) = processes.start(&found[2]).unwrap();
+    let others = || ledger.converge(&|_| false);
+    assert_eq!(others().busy.len(), 1, "while it is held nobody takes it");
+    let killed = || {
+        drop(processes);
+        // A child of another test, forked meanwhile, has the lock until it executes.
+        let report = std::iter::repeat_with(others).find(|report| report.busy.is_empty()).unwrap();
+        assert_eq!(report.undone.len(), 1);
+    };
+    assert_eq!(said(socket, killed), "c 30 3\n");
 }
 
 #[tokio::test]
-async fn a_socket_that_another_runtime_serves_is_left_to_it() {
+async fn a_plugin_that_comes_does_not_hold_back_what_is_made_next() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("nri/nri.sock");
-    let first = serve::listen(&path).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(serve::listen(&path).unwrap_err().message.contains("another runtime"));
-    drop(first);
-    serve::listen(&path).unwrap();
+    let nri = rig::nri(&dir);
+    let hanging = nri.enter().await;
+    assert!(nri.alone(Duration::from_millis(20)).await.is_none());
+    drop(tokio::time::timeout(TIMEOUT, nri.enter()).await.expect("the plugin has given up"));
+    drop(hanging);
+    assert!(nri.alone(TIMEOUT).await.is_some());
 }

@@ -1,23 +1,27 @@
-//! Names of devices: `VENDOR/CLASS=DEVICE`.
+//! Names of devices of the Container Device Interface: `VENDOR/CLASS=DEVICE`.
+//!
+//! A vendor and a class begin with a letter, a device with a letter or digit, and all end with one of these. Between them
+//! `_`, `-` and `.` are allowed, and in a device `:` as well.
 
 /// A device's full name, as its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Name<'a> {
+pub struct Name<'a> {
     /// `VENDOR/CLASS`.
-    pub(super) kind: &'a str,
-    pub(super) device: &'a str,
+    pub kind: &'a str,
+    /// Its name among those of the kind.
+    pub device: &'a str,
 }
 
 impl<'a> Name<'a> {
     /// The name `text`, if it is one.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub fn parse(text: &'a str) -> Option<Self> {
         let (kind, device) = text.split_once('=')?;
         (is_kind(kind) && is_device(device)).then_some(Self { kind, device })
     }
 }
 
 /// Whether `text` is `VENDOR/CLASS`.
-pub(super) fn is_kind(text: &str) -> bool {
+pub fn is_kind(text: &str) -> bool {
     text.split_once('/').is_some_and(|(vendor, class)| is_word(vendor) && is_word(class))
 }
 
@@ -26,7 +30,7 @@ fn is_word(text: &str) -> bool {
 }
 
 /// Whether `text` is the name of a device among those of a kind.
-pub(super) fn is_device(text: &str) -> bool {
+pub fn is_device(text: &str) -> bool {
     is_made_of(text, &['_', '-', '.', ':'])
 }
 
