@@ -274,6 +274,28 @@ pub fn reap_any() -> Option<(i32, Exit)> {
     Some((pid.as_raw_pid(), exit))
 }
 
+/// A child that has ended and is not reaped yet, whichever: its number. It stays one until somebody reaps it.
+pub fn ended_child() -> Option<i32> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the kernel writes a siginfo_t where it is told to, or leaves the zeroes there, which are a siginfo_t, too; one
+    // of waitid has the number of a process.
+    let pid = unsafe {
+        match libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) {
+            0 => info.assume_init().si_pid(),
+            _ => 0,
+        }
+    };
+    (pid > 0).then_some(pid)
+}
+
+/// Reaps a child that has ended, by its number.
+pub fn reap(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
+    }
+}
+
 /// The number that the process behind a pidfd has in this process's PID namespace.
 pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());

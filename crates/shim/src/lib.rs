@@ -21,6 +21,7 @@ pub mod containerd;
 pub mod protocol;
 mod server;
 pub mod spawn;
+pub mod told;
 
 pub use oci_runtime::timestamp;
 

@@ -22,13 +22,15 @@ const FORBIDDEN_PROGRAMS: &[&str] = &[
     "sh",
 ];
 /// Where the product executes programs of others at all: CNI and NRI plugins, credential helpers, hooks, containerd's
-/// loggers, and AppArmor's compiler of profiles (the kernel takes compiled ones alone).
+/// loggers, other OCI runtimes by handler, and AppArmor's compiler of profiles (the kernel takes compiled ones alone).
 const EXECUTES: &[&str] = &[
     "crates/cni/src/caller/exec.rs",
     "crates/cri/src/plugin/container/spec/apparmor.rs",
+    "crates/cri/src/plugin/handlers/features.rs",
     "crates/cri/src/plugin/nri/launch.rs",
     "crates/oci-image/src/registry/credentials/helper.rs",
     "crates/oci-runtime/src/hooks.rs",
+    "crates/shim/src/server/runtime/program/call.rs",
     "crates/shim/src/server/task/io.rs",
 ];
 const LONG: usize = 500;

@@ -105,15 +105,18 @@ pub struct Runtime {
 pub enum Handler {
     /// The OCI runtime in Sextant's own shim.
     BuiltIn,
-    /// Another OCI runtime's command, under Sextant's shim.
+    /// Another OCI runtime's command (runc's), under Sextant's shim.
     Oci {
-        /// The program.
-        path: PathBuf,
+        /// The program, an absolute path.
+        program: PathBuf,
+        /// Given to it before each command.
+        #[serde(default)]
+        arguments: Vec<String>,
     },
     /// Another shim, by containerd's Task API.
     Shim {
-        /// `containerd-shim-NAME-vN`, or a path.
-        path: PathBuf,
+        /// `containerd-shim-NAME-vN`, an absolute path.
+        program: PathBuf,
     },
 }
 
@@ -220,7 +223,8 @@ mod tests {
         for (text, named) in [
             ("[network]\nbin_dir = 'x'", "bin_dir"),
             ("[runtime]\ncgroup_driver = 'cgroups'", "cgroups"),
-            ("[runtime.handlers.kata]\nkind = 'shim'", "path"),
+            ("[runtime.handlers.kata]\nkind = 'shim'", "program"),
+            ("[runtime.handlers.crun]\nkind = 'oci'\nprogram = '/c'\npath = '/c'", "path"),
             ("[images]\nmax_parallel_pulls = -1", "-1"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();

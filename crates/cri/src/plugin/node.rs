@@ -74,7 +74,7 @@ impl Node {
             )),
             networks: Networks::new(&config.network.conf_dir, built_in_network),
             cni: pod::caller(&place, builtins, &config.network.bin_dirs),
-            handlers: Handlers::new(&config)?,
+            handlers: Handlers::new(&config, &|line| eprintln!("sextant node: {line}"))?,
             binary: Binary::find()?,
             shims: Mutex::default(),
             cgroup_driver: config.runtime.cgroup_driver,

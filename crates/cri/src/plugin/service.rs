@@ -181,12 +181,11 @@ impl RuntimeService for Runtime {
         };
         let problem = network.as_ref().err().map(|e| ("NetworkPluginNotReady", e.to_string()));
         let last = problem.as_ref().map_or_else(|| "OK".to_owned(), |(_, text)| text.clone());
-        let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true };
         let handlers = self
             .node
             .handlers
-            .names()
-            .map(|name| RuntimeHandler { name: name.to_owned(), features: Some(features) });
+            .features()
+            .map(|(name, features)| RuntimeHandler { name: name.to_owned(), features: Some(features) });
         let mut info = BTreeMap::new();
         if request.verbose {
             let settings = &self.node.config.network;

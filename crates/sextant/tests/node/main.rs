@@ -9,6 +9,7 @@ mod bench;
 mod containers;
 mod events;
 mod exec;
+mod handlers;
 mod inside;
 mod leaving;
 mod logs;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         return inside::main(&args[1..]);
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let groups: [&[Test]; 10] = [
+    let groups: [&[Test]; 11] = [
         rpcs::TESTS,
         pods::TESTS,
         containers::TESTS,
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         updates::TESTS,
         restart::TESTS,
         leaving::TESTS,
+        handlers::TESTS,
     ];
     let tests = groups.concat();
     if args.iter().any(|a| a == "--list") {

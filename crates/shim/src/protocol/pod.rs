@@ -44,6 +44,34 @@ pub struct SandboxRequest {
     /// For the shim and the pod's first process. A container whose configuration has no `oomScoreAdj` inherits it.
     #[prost(sint32, optional, tag = "10")]
     pub oom_score_adj: Option<i32>,
+    /// Who runs the pod's containers, if that is not the runtime in the shim.
+    #[prost(message, optional, tag = "11")]
+    pub runtime: Option<OtherRuntime>,
+}
+
+/// A program of others that runs a pod's containers.
+#[derive(Clone, PartialEq, Message)]
+pub struct OtherRuntime {
+    /// What it is called where it was configured, for messages.
+    #[prost(string, tag = "1")]
+    pub handler: String,
+    /// The program, as an absolute path.
+    #[prost(string, tag = "2")]
+    pub program: String,
+    /// What it is.
+    #[prost(enumeration = "RuntimeKind", tag = "3")]
+    pub kind: i32,
+    /// Arguments before each command, of [`RuntimeKind::Oci`].
+    #[prost(string, repeated, tag = "4")]
+    pub arguments: Vec<String>,
+}
+
+/// What a program of others is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum RuntimeKind {
+    /// An OCI runtime, with runc's command line.
+    Oci = 0,
 }
 
 /// A user namespace's mappings.

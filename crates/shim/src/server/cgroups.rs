@@ -43,6 +43,18 @@ impl Place {
         }
     }
 
+    /// It is a unit of systemd's.
+    pub(super) fn is_unit(&self) -> bool {
+        matches!(self, Self::Unit(..))
+    }
+
+    /// Somebody else has made it.
+    pub(super) fn found(&mut self) {
+        if let Self::Unit(unit, cgroup) = self {
+            *cgroup = Cgroup::at(&unit.cgroup()).ok();
+        }
+    }
+
     /// Its path below the hierarchies' roots.
     pub(super) fn path(&self) -> String {
         self.cgroup().map_or_else(String::new, |c| c.path().display().to_string())

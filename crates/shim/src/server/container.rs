@@ -51,8 +51,8 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// Reads the configuration, opens the log and makes the cgroup.
-    pub(super) fn new(request: CreateRequest) -> Result<(Self, Vec<String>), Refusal> {
+    /// Reads the configuration, opens the log and, if `makes_cgroup`, makes the cgroup.
+    pub(super) fn new(request: CreateRequest, makes_cgroup: bool) -> Result<(Self, Vec<String>), Refusal> {
         let config = Path::new(&request.bundle).join("config.json");
         let invalid = |e: &dyn std::fmt::Display| Refusal::new(Code::InvalidArgument, e.to_string());
         let bytes =
@@ -69,7 +69,8 @@ impl Container {
             ),
         };
         // Last: whoever gets no container has nothing to take this back by.
-        let warnings = cgroups::warnings(&place.make(&limits)?);
+        let missing = if makes_cgroup { place.make(&limits)? } else { Vec::new() };
+        let warnings = cgroups::warnings(&missing);
         let container = Self {
             request,
             spec,

@@ -78,7 +78,7 @@ impl Server {
         let (own, stoppers) = (container.own, std::mem::take(&mut container.stoppers));
         self.announce(own, exited);
         if let Some(container) = self.containers.get(id) {
-            container.run_poststop();
+            self.runtime.ended(container);
         }
         // Whoever asked for the end takes care of what is left, as the creator does.
         let cared_for = !stoppers.is_empty() || self.connections.values().any(|c| c.creator);
@@ -107,9 +107,10 @@ impl Server {
         let Some(container) = self.containers.get_mut(id) else { return };
         let old = self.processes.remove(&container.own);
         let mut process = Process::of(id, FIRST);
-        let created = container.renew_cgroup().and_then(|()| container.create(&mut process, ""));
-        let started = created.and_then(|created| {
-            let (child, _) = created.start().map_err(container::refusal)?;
+        let runtime = &self.runtime;
+        let created = container.renew_cgroup().and_then(|()| runtime.create(container, &mut process, ""));
+        let started = created.and_then(|(created, _)| {
+            let (child, _) = runtime.start(id, created)?;
             container.write_numbers(child.pid)?;
             Ok(child)
         });
@@ -157,7 +158,7 @@ impl Server {
     /// A container that was asked to stop has not.
     pub(super) fn kill_late(&mut self, id: &str) {
         if let Some(process) = self.containers.get(id).and_then(|c| self.processes.get(&c.own)) {
-            let _ = process.signal(libc::SIGKILL);
+            let _ = self.runtime.signal(process, libc::SIGKILL);
         }
         self.thaw_killed(id);
     }
@@ -176,6 +177,35 @@ impl Server {
     pub(super) fn thaw_all(&mut self) {
         let ids: Vec<String> = self.containers.keys().cloned().collect();
         ids.iter().for_each(|id| self.thaw_killed(id));
+    }
+
+    /// Children have ended: of those that this process knows each is told of by its own descriptor, the others were left
+    /// to it, and are reaped.
+    pub(super) fn reap_children(&mut self) {
+        while self.children.as_ref().and_then(kernel::signal::Signals::next).is_some() {}
+        while let Some(pid) = kernel::process::ended_child() {
+            match self.source_of(pid) {
+                Some(source) => {
+                    self.handle(&source, false);
+                    if kernel::process::ended_child() == Some(pid) {
+                        return;
+                    }
+                }
+                // It may be one that a command is about to tell of: its end comes with that command's.
+                None if self.processes.values().any(|p| p.joining.is_some()) => return,
+                None => kernel::process::reap(pid),
+            }
+        }
+    }
+
+    /// What tells of the end of a child that is known.
+    fn source_of(&self, pid: i32) -> Option<Source> {
+        let init = self.pod.as_ref().and_then(|pod| pod.init.as_ref());
+        if init.is_some_and(|init| init.pid == pid) {
+            return Some(Source::Init);
+        }
+        let (key, process) = self.processes.iter().find(|(_, p)| p.has_child(pid))?;
+        Some(if process.joining.is_some() { Source::Join(*key) } else { Source::End(*key) })
     }
 
     /// The first process of the pod's PID namespace has ended; the kernel ends all others in it.

@@ -2,8 +2,9 @@
 
 use super::connection::Refusal;
 use super::process::{Process, kill_and_reap};
+use super::timers::Timer;
 use super::waiting::Source;
-use super::{Key, Server, container};
+use super::{Key, Server};
 use crate::protocol::{Code, Output, Started};
 
 impl Server {
@@ -44,13 +45,14 @@ impl Server {
                 process.joining = Some(joining);
                 return;
             }
-            Ok(true) => match joining.console.take().map(|console| process.set_console(console)) {
+            Ok(true) => match joining.take_console().map(|console| process.set_console(console)) {
                 Some(Err(e)) => Err(Refusal::internal(e)),
-                _ => joining.into_child().map_err(container::refusal),
+                _ => joining.into_child(),
             },
-            Err(e) => Err(container::refusal(e)),
+            Err(refusal) => Err(refusal),
         };
         self.forget(&Source::Join(key));
+        self.timers.retain(|(_, timer)| *timer != Timer::Join(key));
         let outcome = started.and_then(|(child, warnings)| self.joined(key, child, warnings));
         if let Err(refusal) = outcome {
             self.give_up(key, &refusal);

@@ -41,11 +41,13 @@ impl Server {
             return Err(Refusal::new(Code::FailedPrecondition, "this shim is about to end"));
         }
         let (id, bundle) = (request.id.clone(), request.bundle.clone());
-        let (mut container, mut warnings) = Container::new(request)?;
+        let (mut container, mut warnings) = Container::new(request, self.runtime.is_built_in())?;
         let mut process = Process::of(&id, FIRST);
         complete(&mut container, &mut process);
         let namespace = self.tasks.as_ref().map_or("", |t| t.namespace.as_str());
-        let created = container.create(&mut process, namespace).and_then(|created| {
+        let created = self.runtime.create(&mut container, &mut process, namespace);
+        let created = created.and_then(|(created, more)| {
+            warnings.extend(more);
             container.write_numbers(created.pid())?;
             Ok(created)
         });
@@ -61,7 +63,6 @@ impl Server {
             }
         };
         let pid = created.pid();
-        warnings.extend(created.warnings.iter().cloned());
         process.created = Some(created);
         let key = self.new_key();
         container.own = key;
@@ -96,7 +97,7 @@ impl Server {
         let Some((process, created)) = process.and_then(|p| p.created.take().map(|c| (p, c))) else {
             return Err(Refusal::new(Code::FailedPrecondition, "the container is not waiting to be started"));
         };
-        let (child, warnings) = match created.start().map_err(container::refusal) {
+        let (child, warnings) = match self.runtime.start(&id, created) {
             Ok(started) => started,
             Err(refusal) => {
                 self.failed_to_start(&id, &refusal);
@@ -138,7 +139,7 @@ impl Server {
         if !process.is_running() {
             return Err(Refusal::new(Code::FailedPrecondition, "the process is not running"));
         }
-        process.signal(request.signal).map_err(|e| Refusal::new(Code::InvalidArgument, e.to_string()))?;
+        self.runtime.signal(process, request.signal)?;
         if request.signal == libc::SIGKILL && request.exec_id == FIRST {
             self.thaw_killed(&id);
         }
@@ -164,9 +165,7 @@ impl Server {
                 now(&exited)
             }
             (_, true) => {
-                process
-                    .signal(request.signal)
-                    .map_err(|e| Refusal::new(Code::InvalidArgument, e.to_string()))?;
+                self.runtime.signal(process, request.signal)?;
                 self.kill_after(&id, Duration::from_millis(request.timeout));
                 self.container_mut(&id)?.stoppers.push(to);
                 Ok(Reply::Later)
@@ -176,14 +175,8 @@ impl Server {
     }
 
     pub(super) fn freeze(&mut self, id: &str, frozen: bool) -> Result<Reply, Refusal> {
-        let container = self.container_mut(id)?;
-        match container.place.cgroup() {
-            Some(cgroup) => cgroup.freeze(frozen).map_err(Refusal::internal)?,
-            None => {
-                return Err(Refusal::new(Code::FailedPrecondition, "the container has no cgroup to freeze"));
-            }
-        }
-        container.paused = frozen;
+        self.runtime.freeze(self.container(id)?, frozen)?;
+        self.container_mut(id)?.paused = frozen;
         if !frozen {
             self.drop_abandoned_joins();
         }
@@ -200,7 +193,7 @@ impl Server {
             oci_runtime::contract::parse_resources(&request.resources).map_err(|e| invalid(&e))?;
         oci_runtime::contract::validate_resources(&resources).map_err(|e| invalid(&e))?;
         let limits = oci_runtime::limits_of(&resources).map_err(|e| invalid(&e))?;
-        let missing = container.place.update(&limits)?;
+        let missing = self.runtime.update(container, &request.resources, &limits)?;
         now(&Warnings { warnings: cgroups::warnings(&missing) })
     }
 
@@ -232,6 +225,7 @@ impl Server {
         }
         self.forget(&Source::Oom(id.to_owned()));
         if let Some(mut container) = self.containers.remove(id) {
+            self.runtime.forget(&container);
             match self.tasks {
                 // No ledger of ours has it.
                 Some(_) => container.place.destroy(),

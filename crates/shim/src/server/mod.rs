@@ -13,6 +13,7 @@ mod output;
 mod process;
 mod publish;
 mod rootfs;
+mod runtime;
 mod sandbox;
 mod service;
 mod streams;
@@ -34,6 +35,7 @@ use connection::{Connection, Refusal};
 use container::Container;
 use process::{Process, StreamRef};
 use publish::Publisher;
+use runtime::Runtime;
 use sandbox::Pod;
 use task::Tasks;
 use timers::Timer;
@@ -57,6 +59,10 @@ pub(crate) struct Server {
     next: u64,
     /// Set once this shim is a pod's: then it has any number of containers, and lives until it is told to end.
     pod: Option<Pod>,
+    /// Who runs the containers.
+    runtime: Runtime,
+    /// Tells of children's ends, where some are left to this process that it knows nothing of.
+    children: Option<kernel::signal::Signals>,
     /// Set if containerd drives it by the Task API.
     tasks: Option<Tasks>,
     containers: BTreeMap<String, Container>,
@@ -111,6 +117,8 @@ impl Server {
             sources: BTreeMap::new(),
             next: 0,
             pod: None,
+            runtime: Runtime::default(),
+            children: None,
             tasks: None,
             containers: BTreeMap::new(),
             processes: BTreeMap::new(),

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use kernel::process::Child;
-use oci_runtime::Created;
+use kernel::process::{Child, Waited};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::runtime::{Joining, Made};
 use super::task::Streams;
 use crate::protocol::{Exited, Size};
 
@@ -38,9 +39,9 @@ pub(super) struct Process {
     /// Its own; empty for the container's.
     pub(super) exec_id: String,
     /// Made, and not started yet.
-    pub(super) created: Option<Created>,
+    pub(super) created: Option<Made>,
     /// On its way into the container.
-    pub(super) joining: Option<Created>,
+    pub(super) joining: Option<Joining>,
     pub(super) child: Option<Child>,
     pub(super) exited: Option<Exited>,
     pub(super) terminal: bool,
@@ -91,7 +92,7 @@ impl Process {
     }
 
     pub(super) fn pid(&self) -> i32 {
-        self.child.as_ref().map(|c| c.pid).or_else(|| self.created.as_ref().map(Created::pid)).unwrap_or(0)
+        self.child.as_ref().map(|c| c.pid).or_else(|| self.created.as_ref().map(Made::pid)).unwrap_or(0)
     }
 
     /// The number it has, or had.
@@ -109,6 +110,18 @@ impl Process {
 
     pub(super) fn is_running(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// Whether a child of this number is its own, or a command's that brings it in.
+    pub(super) fn has_child(&self, pid: i32) -> bool {
+        self.pid() == pid || self.joining.as_ref().is_some_and(|joining| joining.pid() == pid)
+    }
+
+    /// It runs no more, whether anybody has noticed or not.
+    pub(super) fn has_ended(&self) -> bool {
+        let ended =
+            |child: &Child| kernel::process::await_end(child.pidfd.as_fd(), Some(Duration::ZERO), None);
+        self.child.as_ref().is_none_or(|child| matches!(ended(child), Ok(Waited::Ended)))
     }
 
     /// The descriptor that output `index` is read from.

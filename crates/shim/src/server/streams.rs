@@ -1,14 +1,15 @@
 //! Streams to and from processes: new ones, and those that are there.
 
-use oci_runtime::{Created, Join};
 use prost::Message;
 use rustix::event::epoll::EventFlags;
 
 use super::connection::Refusal;
 use super::process::{Process, StreamRef};
+use super::runtime::{Joining, Newcomer};
 use super::service::{Reply, now};
+use super::timers::Timer;
 use super::waiting::Source;
-use super::{FIRST, Server, container};
+use super::{FIRST, Server};
 use crate::protocol::{AttachRequest, Code, ExecRequest, Frame, Input, Output, Started};
 
 impl Server {
@@ -41,12 +42,14 @@ impl Server {
         wanted: &oci_runtime::contract::Process,
         stdio: Option<[std::os::fd::OwnedFd; 3]>,
     ) {
-        match self.begin_join(&process.container, wanted, stdio) {
+        match self.begin_join(&process, wanted, stdio) {
             Ok(joining) => process.joining = Some(joining),
             Err(refusal) => return self.turn_away(&process, &refusal),
         }
         let key = self.new_key();
         self.processes.insert(key, process);
+        let deadline = self.processes.get(&key).and_then(|p| p.joining.as_ref()?.deadline());
+        self.timers.extend(deadline.map(|at| (at, Timer::Join(key))));
         if let Err(e) = self.listen_for(Source::Join(key), EventFlags::IN) {
             self.give_up(key, &Refusal::internal(e));
         }
@@ -54,32 +57,19 @@ impl Server {
 
     fn begin_join(
         &self,
-        id: &str,
+        process: &Process,
         wanted: &oci_runtime::contract::Process,
         stdio: Option<[std::os::fd::OwnedFd; 3]>,
-    ) -> Result<Created, Refusal> {
-        let container = self.container(id)?;
+    ) -> Result<Joining, Refusal> {
+        let container = self.container(&process.container)?;
         if container.paused {
             return Err(Refusal::new(Code::FailedPrecondition, "the container is paused (unpause it first)"));
         }
         let own = self.processes.get(&container.own);
-        let first = own
-            .and_then(container::first)
-            .ok_or_else(|| Refusal::new(Code::FailedPrecondition, "the container is not running"))?;
-        let state = container.state(own.map_or(0, Process::pid));
-        let join = Join {
-            spec: &container.spec,
-            container: first,
-            cgroup: container.place.cgroup(),
-            rdt: None,
-            held: false,
-            stdio,
-            preserved: 0,
-            keyring: true,
-            state: &state,
-        };
-        // A process of the container may stop this one on its way: nobody else is to wait for it.
-        oci_runtime::begin_join(wanted, join).map_err(container::refusal)
+        let own =
+            own.ok_or_else(|| Refusal::new(Code::FailedPrecondition, "the container is not running"))?;
+        let newcomer = Newcomer { exec_id: &process.exec_id, process: wanted, stdio };
+        self.runtime.join(container, own, newcomer)
     }
 
     pub(super) fn attach(&mut self, to: StreamRef, request: &AttachRequest) -> Result<Reply, Refusal> {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::Timespec;
 
-use super::Server;
 use super::connection::Connection;
+use super::{Key, Server};
 
 /// How long those who hear of the end may take to read it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Restart(String),
     /// A container ran out of memory a moment ago: by now it is counted.
     Oom(String),
+    /// A process has not come into its container in time.
+    Join(Key),
     /// Containerd could not be told of events; now it may.
     Publish,
     /// A connection could not be taken; the next may.
@@ -52,6 +54,7 @@ impl Server {
                 Timer::Kill(container) => self.kill_late(&container),
                 Timer::Restart(container) => self.start_again(&container),
                 Timer::Oom(container) => self.count_oom(&container),
+                Timer::Join(key) => self.advance_join(key),
                 Timer::Publish => self.send_events(),
                 Timer::Listen => self.deaf = false,
                 Timer::Leave => {

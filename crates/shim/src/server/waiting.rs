@@ -24,6 +24,8 @@ pub(super) enum Source {
     Oom(String),
     /// The first process of the pod's PID namespace.
     Init,
+    /// Children have ended.
+    Children,
     /// Where the input of a terminal comes from, and where its output goes, with the Task API.
     Feed(Key),
     Sink(Key),
@@ -56,12 +58,13 @@ impl Server {
             Source::End(key) => self.processes.get(key)?.child.as_ref().map(|c| c.pidfd.as_fd()),
             Source::Output(key, index) => self.processes.get(key)?.output(*index),
             Source::Input(key) => self.processes.get(key)?.input(),
-            Source::Join(key) => self.processes.get(key)?.joining.as_ref().map(oci_runtime::Created::channel),
+            Source::Join(key) => self.processes.get(key)?.joining.as_ref()?.descriptor(),
             Source::Oom(container) => self.containers.get(container)?.oom_watch.as_ref().map(AsFd::as_fd),
             Source::Feed(key) => self.processes.get(key)?.streams.as_ref()?.feed(),
             Source::Sink(key) => self.processes.get(key)?.streams.as_ref()?.sink(),
             Source::Logger(key) => self.loggers.get(key).map(|logger| logger.pidfd.as_fd()),
             Source::Publisher => self.tasks.as_ref()?.publisher.as_ref()?.fd(),
+            Source::Children => self.children.as_ref().map(AsFd::as_fd),
             Source::Init => self.pod.as_ref()?.init.as_ref().map(|c| c.pidfd.as_fd()),
         }
     }
@@ -131,7 +134,7 @@ impl Server {
                 if pending { EventFlags::OUT } else { EventFlags::empty() }
             }
             Source::Listener if self.deaf || self.connections.len() >= CONNECTIONS => EventFlags::empty(),
-            Source::Listener | Source::Init => EventFlags::IN,
+            Source::Listener | Source::Init | Source::Children => EventFlags::IN,
             Source::End(_) | Source::Join(_) | Source::Logger(_) => EventFlags::IN,
             Source::Oom(_) => registered.flags,
             Source::Feed(key) => {
@@ -174,6 +177,7 @@ impl Server {
             Source::Join(key) => self.advance_join(*key),
             Source::Oom(container) => self.notice_oom(container),
             Source::Init => self.init_ended(),
+            Source::Children => self.reap_children(),
             Source::Feed(key) => self.read_feed(*key),
             Source::Sink(key) => self.flush_sink(*key, broken),
             Source::Logger(key) => self.reap_logger(*key),

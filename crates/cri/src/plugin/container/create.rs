@@ -116,11 +116,13 @@ fn make_with(
 ) -> Result<(Container, Others), Error> {
     // Whoever collects unused layers waits for this.
     let _hold = node.store.hold().map_err(|e| Error::internal(e.to_string()))?;
+    node.handlers.check_container(&pod.record.handler, &config)?;
     let image = node.images.for_container(config.image.as_ref())?;
     let (state, bundle) = (node.place.container(id), node.place.bundle(id));
     let wishes =
         spec::Wishes { node, pod, id, config: &config, image: &image, state: &state, bundle: &bundle };
     let mut built = spec::build(&wishes)?;
+    node.handlers.suit(&pod.record.handler, &mut built.spec);
     // This thread may wait for plugins.
     let asked = node.nri.create_container(&pod.record, id, &config, &mut built.spec);
     let beside = Handle::current().block_on(asked)?;

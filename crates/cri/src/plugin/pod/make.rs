@@ -27,7 +27,7 @@ impl Node {
     pub(crate) async fn run_pod(self: &Arc<Self>, request: RunPodSandboxRequest) -> Result<String, Error> {
         let config = request.config.unwrap_or_default();
         let handler = request.runtime_handler;
-        self.handlers.get(&handler)?;
+        self.handlers.check(&handler)?;
         let key = Key::of(&config);
         if let Some(pod) = self.state.pods().into_iter().find(|pod| pod.key() == key) {
             let same = same_again(&pod, &config, &handler);
@@ -107,6 +107,7 @@ struct Plan {
 impl Plan {
     fn new(node: &Node, id: &str, config: PodSandboxConfig, handler: String) -> Result<Self, Error> {
         let options = namespace_options(&config);
+        node.handlers.check_pod(&handler, &options)?;
         let host_network = options.network() == NamespaceMode::Node;
         let own_ipc = options.ipc() != NamespaceMode::Node;
         let linux = config.linux.clone().unwrap_or_default();
@@ -133,6 +134,7 @@ impl Plan {
             share_pid: options.pid() == NamespaceMode::Pod,
             // Under memory pressure everything of the pod's goes before what keeps it.
             oom_score_adj: node.shim_oom_score_adj,
+            runtime: node.handlers.runtime(&handler)?,
         };
         let record = Record {
             id: id.to_owned(),

@@ -7,7 +7,9 @@ mod sysctl;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use kernel::Act;
 use kernel::process::Child;
+use kernel::signal::Signals;
 use rustix::event::epoll::EventFlags;
 use serde_json::json;
 
@@ -15,6 +17,7 @@ use super::Server;
 use super::connection::Refusal;
 use super::container::{numbers_of, replace};
 use super::process::kill_and_reap;
+use super::runtime::Runtime;
 use super::service::{Reply, now};
 use super::waiting::Source;
 use crate::protocol::{Code, Empty, SandboxReply, SandboxRequest};
@@ -43,6 +46,10 @@ impl Server {
             return Err(Refusal::new(Code::AlreadyExists, "this shim has a pod or a container already"));
         }
         check(&request)?;
+        self.runtime = Runtime::of(request.runtime.as_ref(), Path::new(&request.directory))?;
+        if !self.runtime.is_built_in() {
+            self.take_over_children().map_err(Refusal::internal)?;
+        }
         let mut warnings = Vec::new();
         if let Some(score) = request.oom_score_adj
             && let Err(e) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
@@ -65,6 +72,14 @@ impl Server {
             return Err(Refusal::internal(format!("cannot listen in {}: {e}", directory.display())));
         }
         now(&SandboxReply { namespaces: made.named, pid, warnings })
+    }
+
+    /// What a command leaves behind when it ends becomes a child of this process.
+    fn take_over_children(&mut self) -> kernel::Result<()> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .act("become", || "the subreaper of what runs the pod's containers")?;
+        self.children = Some(Signals::receive(&[libc::SIGCHLD])?);
+        self.listen_for(Source::Children, EventFlags::IN).act("wait for", || "the ends of children")
     }
 
     /// Of a pod: ends all that is left but this process. Of another: the caller takes care of what is left.
@@ -96,6 +111,7 @@ impl Server {
             self.turn_away(&process, &ended);
             process.child.iter().for_each(kill_and_reap);
         }
+        self.containers.values().for_each(|container| self.runtime.forget(container));
         if let Some(init) = self.pod.as_mut().and_then(|pod| pod.init.take()) {
             kill_and_reap(&init);
         }

@@ -1,0 +1,12 @@
+//! Any bytes as what programs of others tell a shim: no panic, messages of one line and bounded length, numbers of processes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use shim::told;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(text) = told::failure(bytes) {
+        assert!(text.len() <= 4096 && !text.chars().any(char::is_control), "{text:?}");
+    }
+    assert!(told::pid(bytes).is_none_or(|pid| pid > 0));
+});
