@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+mod cli;
 mod containers;
 mod events;
 mod exec;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         return inside::main(&args[1..]);
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let groups: [&[Test]; 10] = [
+    let groups: [&[Test]; 11] = [
         rpcs::TESTS,
         pods::TESTS,
         containers::TESTS,
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         updates::TESTS,
         restart::TESTS,
         leaving::TESTS,
+        cli::TESTS,
     ];
     let tests = groups.concat();
     if args.iter().any(|a| a == "--list") {
