@@ -13,6 +13,7 @@ mod container;
 mod failure;
 mod instance;
 mod output;
+mod pods;
 mod stream;
 mod terminal;
 

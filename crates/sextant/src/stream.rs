@@ -178,13 +178,13 @@ fn send_size(client: &mut Client, stream: u32) -> Result<()> {
 
 /// Finds Ctrl-P Ctrl-Q in what is typed.
 #[derive(Debug, Default)]
-struct DetachKeys {
+pub(crate) struct DetachKeys {
     half: bool,
 }
 
 impl DetachKeys {
     /// What goes on to the process, and whether the person leaves. A Ctrl-P waits for the next key.
-    fn filter(&mut self, typed: &[u8], terminal: bool) -> (Vec<u8>, bool) {
+    pub(crate) fn filter(&mut self, typed: &[u8], terminal: bool) -> (Vec<u8>, bool) {
         const CTRL_P: u8 = 0x10;
         const CTRL_Q: u8 = 0x11;
         if !terminal {

@@ -37,9 +37,13 @@ impl State {
         self.lock().containers.values().cloned().collect()
     }
 
-    /// The containers of a pod.
+    /// The containers of a pod, the newest first: of several attempts the kubelet takes the first for the last one where
+    /// statuses come with their time (EventedPLEG).
     pub(crate) fn containers_of(&self, pod: &str) -> Vec<Arc<Container>> {
-        self.lock().containers.values().filter(|c| c.record.pod == pod).cloned().collect()
+        let mut all: Vec<_> =
+            self.lock().containers.values().filter(|c| c.record.pod == pod).cloned().collect();
+        all.sort_by_key(|c| std::cmp::Reverse(c.record.created));
+        all
     }
 
     /// The pod that `id` is, or is the only beginning of.

@@ -18,7 +18,7 @@ pub(crate) use images::{
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 pub(crate) use node::NodeArgs;
-pub(crate) use pods::{CriArgs, EventsArgs, PodsArgs};
+pub(crate) use pods::{CriArgs, EventsArgs, OfPod, PodsArgs, PortForwardArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
 
 /// What every command takes, apart from its own options.
@@ -120,11 +120,13 @@ pub(crate) enum Command {
     Pods(PodsArgs),
     /// Show what happens to pods and containers, as it happens
     Events(EventsArgs),
+    /// Make ports of a pod reachable on this machine
+    PortForward(PortForwardArgs),
     /// Attach network namespaces to networks, and look after them
     Cni(Cni),
     /// Remove what nobody uses: ended containers, images without a name, unfinished downloads
     Prune(PruneArgs),
-    /// Show it at work: registry, push, pull, two containers that talk, and nothing left behind
+    /// Show it at work: registry, push, pull, a node, two pods that talk, and nothing left behind
     Demo(DemoArgs),
     /// Print a script that completes commands in a shell
     Completions(CompletionsArgs),
@@ -140,9 +142,19 @@ pub(crate) enum Command {
 
 impl Command {
     /// Whether it goes on when nobody reads what it writes. One that shows what a container's program writes does not end
-    /// before the program, whose exit code is its own; and a server does not end because a client has gone.
+    /// before the program, whose exit code is its own; a server does not end because a client has gone; and a reader of logs
+    /// because a runtime has, which it asks whether more will come.
     pub(crate) fn outlasts_readers(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Attach(_) | Self::Node(_))
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Exec(_)
+                | Self::Attach(_)
+                | Self::Logs(_)
+                | Self::Node(_)
+                | Self::Demo(_)
+                | Self::PortForward(_)
+        )
     }
 }
 
@@ -226,7 +238,17 @@ fn lines(text: &str) -> Result<Lines, &'static str> {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sextant logs --tail 20 web\n  sextant logs -f --since 10m web")]
+#[command(
+    override_usage = "sextant logs [OPTIONS] <CONTAINER>
+       sextant logs [OPTIONS] --pod <POD> [-c <NAME>]",
+    after_help = format!("Examples:
+  sextant logs --tail 20 web
+  sextant logs -f --since 10m --pod default/web -c app
+
+Files that a kubelet rotated away are read too, unless they are compressed.
+
+{WHICH}")
+)]
 pub(crate) struct LogsArgs {
     /// Go on as more is written
     #[arg(short, long)]
@@ -240,14 +262,26 @@ pub(crate) struct LogsArgs {
     /// Only what is younger: a time (RFC 3339) or an age (90s, 10m, 2h)
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
+    /// Of a pod's container: the one that ran before it in its place
+    #[arg(long)]
+    pub(crate) previous: bool,
     /// Name, id, or the beginning of an id
-    #[arg(value_name = "CONTAINER")]
-    pub(crate) container: String,
+    #[arg(value_name = "CONTAINER", required_unless_present = "pod", conflicts_with = "pod")]
+    pub(crate) container: Option<String>,
+    #[command(flatten)]
+    pub(crate) of: OfPod,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sextant exec -it web sh\n  sextant exec -e LEVEL=debug -w /srv web ./check"
+    override_usage = "sextant exec [OPTIONS] <CONTAINER> <COMMAND>...
+       sextant exec [OPTIONS] --pod <POD> [-c <NAME>] <COMMAND>...",
+    after_help = format!("Examples:
+  sextant exec -it web sh
+  sextant exec -e LEVEL=debug -w /srv web ./check
+  sextant exec -it --pod default/web -c app sh
+
+{WHICH}")
 )]
 pub(crate) struct ExecArgs {
     /// Connect standard input
@@ -268,23 +302,28 @@ pub(crate) struct ExecArgs {
     /// Run in this directory
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
-    /// Name, id, or the beginning of an id
-    #[arg(value_name = "CONTAINER")]
-    pub(crate) container: String,
-    /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<String>,
+    /// The container (not with --pod), the program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) of: OfPod,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Leave a container with a terminal by Ctrl-P Ctrl-Q; it goes on.")]
+#[command(
+    override_usage = "sextant attach [OPTIONS] <CONTAINER>
+       sextant attach [OPTIONS] --pod <POD> [-c <NAME>]",
+    after_help = format!("Leave a container with a terminal by Ctrl-P Ctrl-Q; it goes on.\n\n{WHICH}")
+)]
 pub(crate) struct AttachArgs {
     /// Only watch: send no input
     #[arg(long)]
     pub(crate) no_stdin: bool,
     /// Name, id, or the beginning of an id
-    #[arg(value_name = "CONTAINER")]
-    pub(crate) container: String,
+    #[arg(value_name = "CONTAINER", required_unless_present = "pod", conflicts_with = "pod")]
+    pub(crate) container: Option<String>,
+    #[command(flatten)]
+    pub(crate) of: OfPod,
 }
 
 #[derive(Debug, Args)]

@@ -1,15 +1,60 @@
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::OutputArgs;
+use crate::pods::Ports;
+
+/// How commands find the container that is meant: told in the help of each.
+pub(crate) const WHICH: &str = "CONTAINER is a name, an id or the beginning of an id. It is looked for among containers of `sextant run` first, \
+then among those of the node's pods. A name that containers of several pods have is refused with their list; --pod says which.";
 
 /// Which runtime is asked.
 #[derive(Debug, Args)]
 pub(crate) struct CriArgs {
     /// The runtime's CRI socket: any runtime's [default: cri.sock in the run directory]
-    #[arg(long, value_name = "PATH", env = "CONTAINER_RUNTIME_ENDPOINT")]
+    #[arg(long, visible_alias = "runtime-endpoint", value_name = "PATH", env = "CONTAINER_RUNTIME_ENDPOINT")]
     pub(crate) cri: Option<PathBuf>,
+}
+
+/// A container of a pod, instead of one that is looked for everywhere.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Containers of pods")]
+pub(crate) struct OfPod {
+    /// A container of this pod: NAMESPACE/NAME, NAME if only one pod is called so, or the beginning of its id
+    #[arg(short, long, value_name = "POD")]
+    pub(crate) pod: Option<String>,
+    /// Which of the pod's containers [default: its only one]
+    #[arg(short = 'c', long = "container", value_name = "NAME", requires = "pod")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) cri: CriArgs,
+}
+
+fn ports(text: &str) -> Result<Ports, &'static str> {
+    text.parse()
+}
+
+/// `sextant port-forward`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant port-forward default/web 8080:80
+  sextant port-forward web :80 5432 --address 0.0.0.0
+
+It goes on until it is ended (Ctrl-C).")]
+pub(crate) struct PortForwardArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) address: IpAddr,
+    #[command(flatten)]
+    pub(crate) cri: CriArgs,
+    /// NAMESPACE/NAME, NAME if only one pod is called so, or the beginning of its id
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+    /// LOCAL:REMOTE, :REMOTE for any free port here, or one port for both
+    #[arg(required = true, value_name = "PORTS", value_parser = ports)]
+    pub(crate) ports: Vec<Ports>,
 }
 
 /// `sextant pods`

@@ -2,26 +2,65 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
+use cri::contract::v1::Container;
 use oci_runtime::contract::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use shim::protocol::{AttachRequest, Code, ExecRequest};
 
-use crate::cli::{AttachArgs, ExecArgs};
+use super::which::{self, Which};
+use crate::cli::{AttachArgs, Cli, ExecArgs};
 use crate::container::{self, Record, State};
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
+use crate::pods::{self, Asked, Runtime};
 use crate::stream::{self, Carry, End};
 
 /// The exit code for a program that could not be executed.
 const NOT_EXECUTED: u8 = 126;
 
-pub(super) fn run(instance: &Instance, args: &ExecArgs) -> Result<ExitCode> {
+/// The exit code for a command line that says too little, as the parser gives it.
+const MISUSED: u8 = 2;
+
+pub(super) fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode> {
     if args.tty && args.interactive && !args.detach && !crate::terminal::is_input_terminal() {
         return Err(Failure::new("cannot give it a terminal: standard input is none (leave -t out)"));
     }
-    let record = container::find(instance, &args.container)?;
-    let mut client = container::connect(instance, &record)?;
-    let process = process(instance, &record, args).map_err(|e| e.with_code(NOT_EXECUTED))?;
+    let (name, command) = match (&args.of.pod, &args.words[..]) {
+        (Some(_), command) => (None, command),
+        (None, [name, command @ ..]) => (Some(name.as_str()), command),
+        (None, []) => (None, &[][..]),
+    };
+    if command.is_empty() {
+        let name = name.unwrap_or_default();
+        let text =
+            format!("cannot run nothing in {name:?}: <COMMAND> is missing (sextant exec {name} COMMAND...)");
+        return Err(Failure::new(text).with_code(MISUSED));
+    }
+    match which::find(cli, name, &args.of, false)? {
+        Which::Own(instance, record) => in_own(&instance, &record, args, command),
+        Which::OfPod(runtime, container) => in_pod(&runtime, &container, args, command),
+    }
+}
+
+/// In a pod's container; the runtime does it, and CRI says less about a process than we can.
+fn in_pod(runtime: &Runtime, container: &Container, args: &ExecArgs, command: &[String]) -> Result<ExitCode> {
+    let given = [
+        ("--detach", args.detach, "append `&` in a shell there"),
+        ("--env", !args.env.is_empty(), "run `env NAME=VALUE ...` there"),
+        ("--user", args.user.is_some(), "it is the container's"),
+        ("--workdir", args.workdir.is_some(), "it is the container's"),
+    ];
+    if let Some((option, _, instead)) = given.iter().find(|(_, given, _)| *given) {
+        let text = format!("cannot use {option} with a pod's container: CRI has no word for it ({instead})");
+        return Err(Failure::new(text));
+    }
+    let asked = Asked { stdin: args.interactive, tty: args.tty, detach_keys: false };
+    pods::exec(runtime, container, command, asked)
+}
+
+fn in_own(instance: &Instance, record: &Record, args: &ExecArgs, command: &[String]) -> Result<ExitCode> {
+    let mut client = container::connect(instance, record)?;
+    let process = process(instance, record, args, command).map_err(|e| e.with_code(NOT_EXECUTED))?;
     let signals = stream::signals()?;
     let exec_id = container::exec_id()?;
     let bytes = serde_json::to_vec(&process).context(|| "write the process".into())?;
@@ -50,12 +89,12 @@ pub(super) fn run(instance: &Instance, args: &ExecArgs) -> Result<ExitCode> {
 }
 
 /// The container's own process with the wishes of this command.
-fn process(instance: &Instance, record: &Record, args: &ExecArgs) -> Result<Process> {
+fn process(instance: &Instance, record: &Record, args: &ExecArgs, command: &[String]) -> Result<Process> {
     let config = instance.bundle_dir(&record.id).join("config.json");
     let bytes = std::fs::read(&config).context(|| format!("read {}", config.display()))?;
     let spec: Spec = oci_runtime::contract::parse(&bytes)?;
     let mut process = spec.process.unwrap_or_default();
-    process.args.clone_from(&args.command);
+    process.args = command.to_vec();
     process.terminal = args.tty;
     process.console_size = None;
     let mut variables = container::variables(&args.env, &[])?;
@@ -102,9 +141,12 @@ fn check_directory(root: &OwnedFd, dir: &str) -> Result<()> {
     })
 }
 
-pub(super) fn attach(instance: &Instance, args: &AttachArgs) -> Result<ExitCode> {
-    let record = container::find(instance, &args.container)?;
-    let mut client = container::connect(instance, &record)?;
+pub(super) fn attach(cli: &Cli, args: &AttachArgs) -> Result<ExitCode> {
+    let (instance, record) = match which::find(cli, args.container.as_deref(), &args.of, false)? {
+        Which::OfPod(runtime, container) => return pods::attach(&runtime, &container, !args.no_stdin),
+        Which::Own(instance, record) => (instance, record),
+    };
+    let mut client = container::connect(&instance, &record)?;
     let signals = stream::signals()?;
     // A terminal can always be typed at, also that of a container that was started without -i.
     let stdin = (record.stdin || record.terminal) && !args.no_stdin;

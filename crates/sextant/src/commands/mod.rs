@@ -9,12 +9,14 @@ mod inspect;
 mod logs;
 mod node;
 mod pods;
+mod port_forward;
 mod prune;
 mod ps;
 mod run;
 mod stats;
 mod transfer;
 mod version;
+mod which;
 
 use std::process::ExitCode;
 
@@ -26,7 +28,7 @@ use crate::instance::Instance;
 
 /// Runs the command; the exit code is the command's own, or its container's.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
-    // These need neither root nor an instance.
+    // These need neither root nor an instance, or find out themselves whether they do.
     match &cli.command {
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "sextant", &mut std::io::stdout());
@@ -46,6 +48,12 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Registry(args) => return images::registry(args).map(|()| ExitCode::SUCCESS),
         Command::Pods(args) => return pods::list(&cli.run_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Events(args) => return pods::follow(&cli.run_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::PortForward(args) => {
+            return port_forward::run(&cli.run_dir, args).map(|()| ExitCode::SUCCESS);
+        }
+        Command::Logs(args) => return logs::run(&cli, args).map(|()| ExitCode::SUCCESS),
+        Command::Exec(args) => return exec::run(&cli, args),
+        Command::Attach(args) => return exec::attach(&cli, args),
         Command::Demo(args) => return demo::run(args, &cli),
         _ => {}
     }
@@ -54,8 +62,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => return run::run(&instance, &args),
         Command::Node(args) => return node::run(instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
-        Command::Exec(args) => return exec::run(&instance, &args),
-        Command::Attach(args) => return exec::attach(&instance, &args),
         Command::Wait(args) => containers::wait(&instance, &args.containers),
         Command::Start(args) => return containers::start(&instance, &args),
         Command::Stop(args) => return containers::stop(&instance, &args),
@@ -65,7 +71,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Unpause(args) => return containers::pause(&instance, &args.containers, false),
         Command::Reap(args) => containers::reap(&instance, &args.id),
         Command::Ps(args) => ps::run(&instance, &args),
-        Command::Logs(args) => logs::run(&instance, &args),
         Command::Cp(args) => transfer::run(&instance, &args),
         Command::Inspect(args) => inspect::run(&instance, &args),
         Command::Stats(args) => stats::run(&instance, &args),
@@ -86,6 +91,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Registry(_)
         | Command::Pods(_)
         | Command::Events(_)
+        | Command::PortForward(_)
+        | Command::Logs(_)
+        | Command::Exec(_)
+        | Command::Attach(_)
         | Command::Demo(_) => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)

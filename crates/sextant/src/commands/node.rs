@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cri::plugin::{Config, Place, Setup};
@@ -23,11 +23,26 @@ pub(crate) fn print_config() -> Result<()> {
 /// Serves until it is told to end. Pods run on.
 pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
     let mut config = read(&args.config)?;
-    let instance = Arc::new(instance);
     config.network.builtin |= args.builtin_network;
+    let socket = args.socket.clone().unwrap_or_else(|| instance.run.join("cri.sock"));
+    let shown = socket.clone();
+    let setup = setup(instance, config, socket)?;
+    let ready = move || {
+        eprintln!("sextant node: serves CRI on {}", shown.display());
+        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+            && let Err(error) = tell_ready(&socket)
+        {
+            eprintln!("sextant node: warning: cannot tell systemd on {}: {error}", socket.display());
+        }
+    };
+    serve(setup, told_to_end()?, ready)
+}
+
+/// A node of this instance, which lives beside its containers.
+pub(super) fn setup(instance: Instance, config: Config, socket: PathBuf) -> Result<Setup> {
+    let instance = Arc::new(instance);
     let built_in_network =
         config.network.builtin.then(|| container::default_network(&instance)).transpose()?;
-    let socket = args.socket.clone().unwrap_or_else(|| instance.run.join("cri.sock"));
     let store = instance.store()?;
     let place = Place {
         data: instance.data.clone(),
@@ -35,8 +50,7 @@ pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
         name: instance.name.clone(),
         ledger: instance.ledger.clone(),
     };
-    let shown = socket.clone();
-    let setup = Setup {
+    Ok(Setup {
         place,
         config,
         store,
@@ -48,21 +62,17 @@ pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
             Box::new(move || container::Record::layers_in_use(&instance))
         },
         others: Box::new(move |owner| instance.is_alive(owner)),
-    };
+    })
+}
+
+/// Serves on this thread until `stop` resolves.
+pub(super) fn serve(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
         .context(|| "start the node".into())?;
-    let ready = move || {
-        eprintln!("sextant node: serves CRI on {}", shown.display());
-        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
-            && let Err(error) = tell_ready(&socket)
-        {
-            eprintln!("sextant node: warning: cannot tell systemd on {}: {error}", socket.display());
-        }
-    };
-    runtime.block_on(cri::plugin::run(setup, told_to_end()?, ready)).map_err(|e| Failure::new(e.to_string()))
+    runtime.block_on(cri::plugin::run(setup, stop, ready)).map_err(|e| Failure::new(e.to_string()))
 }
 
 /// The default file need not be there; one that was asked for must.

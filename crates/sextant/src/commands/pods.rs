@@ -1,19 +1,19 @@
 //! Pods of a CRI runtime, this one or any other: what there is, and what happens.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cri::caller::Blocking;
 use cri::contract::v1::{
     Container, ContainerEventResponse, ContainerEventType, ContainerState, GetEventsRequest,
     ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxState, PodSandboxStatusRequest,
 };
 use serde_json::json;
 
-use crate::cli::{CriArgs, EventsArgs, PodsArgs};
-use crate::failure::{Context, Failure, Result};
+use crate::cli::{EventsArgs, PodsArgs};
+use crate::failure::Result;
 use crate::output::{self, Table, ago, short, timestamp};
+use crate::pods::{self, Runtime};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -26,7 +26,7 @@ struct Row {
 
 /// `sextant pods`
 pub(super) fn list(run_dir: &Path, args: &PodsArgs) -> Result<()> {
-    let rows = ask(&socket(run_dir, &args.cri), args.all)?;
+    let rows = ask(&Runtime::connect(run_dir, &args.cri)?, args.all)?;
     if args.quiet {
         rows.iter().for_each(|row| println!("{}", short(&row.pod.id)));
         return Ok(());
@@ -53,8 +53,7 @@ pub(super) fn list(run_dir: &Path, args: &PodsArgs) -> Result<()> {
 
 /// `sextant events`
 pub(super) fn follow(run_dir: &Path, args: &EventsArgs) -> Result<()> {
-    let socket = socket(run_dir, &args.cri);
-    let cri = connect(&socket)?;
+    let cri = Runtime::connect(run_dir, &args.cri)?;
     let as_json = args.output.json();
     cri.wait(async |client| {
         let mut events = client.get_container_events(GetEventsRequest {}).await?;
@@ -66,24 +65,11 @@ pub(super) fn follow(run_dir: &Path, args: &EventsArgs) -> Result<()> {
         }
         Ok::<_, grpc::Error>(())
     })
-    .map_err(|e| Failure::new(format!("cannot follow events: {e}")))
+    .map_err(|e| pods::said("follow events", &e))
 }
 
-/// A unix socket, as a path or as kubelets write it.
-fn socket(run_dir: &Path, args: &CriArgs) -> PathBuf {
-    let Some(given) = &args.cri else { return run_dir.join("cri.sock") };
-    given.to_str().and_then(|text| text.strip_prefix("unix://")).map_or_else(|| given.clone(), PathBuf::from)
-}
-
-fn connect(socket: &Path) -> Result<Blocking> {
-    Blocking::connect(socket).context(|| {
-        format!("reach a runtime at {} (is `sextant node` running? --cri names another)", socket.display())
-    })
-}
-
-fn ask(socket: &Path, all: bool) -> Result<Vec<Row>> {
-    let cri = connect(socket)?;
-    let asked = cri.wait(async |client| {
+fn ask(cri: &Runtime, all: bool) -> Result<Vec<Row>> {
+    cri.ask("list pods", async |client| {
         let pods = client.list_pod_sandbox(ListPodSandboxRequest::default()).await?.items;
         let containers = client.list_containers(ListContainersRequest::default()).await?.containers;
         let mut of: BTreeMap<String, Vec<Container>> = BTreeMap::new();
@@ -101,9 +87,8 @@ fn ask(socket: &Path, all: bool) -> Result<Vec<Row>> {
             let containers = of.remove(&pod.id).unwrap_or_default();
             rows.push(Row { pod, addresses, containers });
         }
-        Ok::<_, grpc::Error>(rows)
-    });
-    asked.map_err(|e| Failure::new(format!("cannot list pods: {e}")))
+        Ok(rows)
+    })
 }
 
 fn word(state: PodSandboxState) -> &'static str {

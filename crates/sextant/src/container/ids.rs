@@ -55,14 +55,20 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 
 /// The container that `text` means: a name, an id, or the beginning of one.
 pub(crate) fn find(instance: &Instance, text: &str) -> Result<Record> {
+    search(instance, text)?
+        .ok_or_else(|| Failure::new(format!("no container {text:?} is here (see `sextant ps -a`)")))
+}
+
+/// As [`find`], for whoever looks elsewhere too.
+pub(crate) fn search(instance: &Instance, text: &str) -> Result<Option<Record>> {
     let all = Record::all(instance)?;
     if let Some(record) = all.iter().find(|r| r.name == text || r.id == text) {
-        return Ok(record.clone());
+        return Ok(Some(record.clone()));
     }
     let matching: Vec<&Record> = all.iter().filter(|r| !text.is_empty() && r.id.starts_with(text)).collect();
     match matching[..] {
-        [record] => Ok(record.clone()),
-        [] => Err(Failure::new(format!("no container {text:?} is here (see `sextant ps -a`)"))),
+        [record] => Ok(Some(record.clone())),
+        [] => Ok(None),
         _ => Err(Failure::new(format!(
             "the id {text:?} is the beginning of {} containers' ids: give more of it",
             matching.len()

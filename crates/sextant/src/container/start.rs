@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use kernel::process::Child;
 use ledger::{Effect, Owner, Record as _};
@@ -25,9 +24,6 @@ pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) shim: Child,
     pub(crate) warnings: Vec<String>,
-    pub(crate) addresses: Vec<IpAddr>,
-    /// What took how long: the interface, the act, the time.
-    pub(crate) steps: Vec<(&'static str, &'static str, Duration)>,
 }
 
 /// Makes everything that one run of the container needs. On an error all of it is undone.
@@ -48,12 +44,6 @@ pub(crate) fn start(
 }
 
 fn try_start(instance: &Instance, store: &Store, record: &Record, owner: &mut Owner) -> Result<Running> {
-    let mut steps = Vec::new();
-    let mut mark = Instant::now();
-    let mut step = |interface, act| {
-        steps.push((interface, act, mark.elapsed()));
-        mark = Instant::now();
-    };
     let bundle = instance.bundle_dir(&record.id);
     owner.record(Effect::Tree { path: bundle.clone() })?;
     fs::DirBuilder::new()
@@ -62,7 +52,6 @@ fn try_start(instance: &Instance, store: &Store, record: &Record, owner: &mut Ow
         .create(&bundle)
         .context(|| format!("create {}", bundle.display()))?;
     let (addresses, netns) = join_network(instance, record, owner)?;
-    step("CNI", "network");
     let host = record.network.mode == "host";
     network::write_files(&bundle, &record.network, &addresses, host)?;
     write_config(instance, record, &bundle, netns.as_deref())?;
@@ -78,7 +67,6 @@ fn try_start(instance: &Instance, store: &Store, record: &Record, owner: &mut Ow
     if let Ok(start_time) = kernel::process::start_time(shim.pid) {
         owner.record(Effect::Process { pid: shim.pid, start_time })?;
     }
-    step("OCI", "shim");
     let mut client = Client::over(socket);
     let created = client.create(&request).map_err(|e| {
         // What the runtime's exit codes say, as every command line of this kind says it.
@@ -89,8 +77,7 @@ fn try_start(instance: &Instance, store: &Store, record: &Record, owner: &mut Ow
         };
         Failure::new(e.to_string()).with_code(code)
     })?;
-    step("OCI", "create");
-    Ok(Running { client, shim, warnings: created.warnings, addresses, steps })
+    Ok(Running { client, shim, warnings: created.warnings })
 }
 
 fn join_network(

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_container_that_eats_is_oom_killed", oom),
     ("stop_sends_the_signal_and_then_insists", stop),
     ("a_running_container_is_removed", removed),
+    ("of_several_attempts_the_newest_comes_first", attempts),
 ];
 
 fn codes(b: &Bench) {
@@ -133,4 +134,19 @@ fn removed(b: &Bench) {
     let request = RemovePodSandboxRequest { pod_sandbox_id: pod };
     b.ok(async |c| c.remove_pod_sandbox(request).await);
     assert!(b.containers().is_empty() && b.pods().is_empty());
+}
+
+/// A kubelet with EventedPLEG takes the first of a name for the last attempt.
+fn attempts(b: &Bench) {
+    let pod = b.host_pod("attempts");
+    for attempt in 0..6 {
+        let mut config = container("c", &["probe"]);
+        config.metadata.get_or_insert_default().attempt = attempt;
+        b.create(&pod, config);
+    }
+    let request = PodSandboxStatusRequest { pod_sandbox_id: pod.clone(), verbose: false };
+    let answer = b.ok(async |c| c.pod_sandbox_status(request).await);
+    let metadata = answer.containers_statuses.into_iter().filter_map(|status| status.metadata);
+    assert_eq!(metadata.map(|metadata| metadata.attempt).collect::<Vec<_>>(), [5, 4, 3, 2, 1, 0]);
+    b.remove_pod(&pod);
 }

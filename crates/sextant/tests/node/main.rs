@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+mod cli;
 mod containers;
 mod events;
 mod exec;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         restart::TESTS,
         leaving::TESTS,
         handlers::TESTS,
+        cli::TESTS,
     ];
     let tests = groups.concat();
     if args.iter().any(|a| a == "--list") {

@@ -133,7 +133,8 @@ impl Reader {
         const UNLIMITED: u64 = i64::MAX as u64 / 2;
         Some(Memory {
             usage: self.number("memory", cgroup, "memory.usage_in_bytes")?,
-            limit: keyed(&text, "hierarchical_memory_limit").filter(|&limit| limit < UNLIMITED),
+            // Its own: without one nothing is said of what is available, whatever those above it have.
+            limit: self.number("memory", cgroup, "memory.limit_in_bytes").filter(|&limit| limit < UNLIMITED),
             swap: keyed(&text, "total_swap"),
             inactive_file: keyed(&text, "total_inactive_file").unwrap_or(0),
             rss: keyed(&text, "total_rss").unwrap_or(0),

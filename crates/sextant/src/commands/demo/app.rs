@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// What the payload is called in the image.
-pub(super) const NAME: &str = "sextant-demo-app";
+const NAME: &str = "sextant-demo-app";
+/// Where it is there.
+pub(super) const PATH: &str = "/bin/sextant-demo-app";
 /// Where its server listens.
 pub(super) const PORT: u16 = 8080;
 

@@ -1,9 +1,13 @@
-//! The main job, shown on this machine: a registry, an image pushed and pulled, two containers that talk, nothing left.
+//! The main job, shown on this machine: a registry, an image pushed and pulled, a node that serves CRI, two pods that talk,
+//! nothing left.
 
 pub(crate) mod app;
+mod node;
 mod place;
 mod show;
+mod wishes;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -92,7 +96,7 @@ pub(super) fn run(args: &DemoArgs, _cli: &Cli) -> Result<ExitCode> {
     let begun = Instant::now();
     let left = place.clean();
     if left.is_empty() {
-        story.note("all", "everything undone: containers, networks, rules, cgroups, files", begun.elapsed());
+        story.note("all", "everything undone: pods, node, networks, rules, cgroups, files", begun.elapsed());
     }
     let code = told.as_ref().err().map_or(1, Failure::code);
     let failures: Vec<String> = told.err().into_iter().chain(left).map(|f| f.to_string()).collect();
@@ -116,7 +120,8 @@ fn print(story: &Story, args: &DemoArgs) -> Result<()> {
     for step in &story.steps {
         table.row([step.interface.into(), step.what.clone(), duration(step.took)]);
     }
-    println!();
+    // Between what ran and what it came to.
+    writeln!(std::io::stdout())?;
     Ok(table.print()?)
 }
 

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::container::{self, Record};
+use super::node::Node;
 use crate::failure::{Context, Failure, Result};
-use crate::instance::Instance;
 
 const RUN: &str = "/run";
 const DATA: &str = "/var/tmp";
@@ -16,9 +15,10 @@ const PREFIX: &str = "sextant-demo-";
 
 #[derive(Debug)]
 pub(super) struct Place {
-    instance: Instance,
-    run: PathBuf,
-    data: PathBuf,
+    pub(super) run: PathBuf,
+    pub(super) data: PathBuf,
+    /// The node, once it is started.
+    node: Option<Node>,
     /// Locked while this demo lives.
     _lock: File,
 }
@@ -38,12 +38,23 @@ impl Place {
             fs::DirBuilder::new().mode(0o700).create(dir).context(|| format!("create {}", dir.display()))?;
         }
         let lock = lock(&run).ok_or_else(|| Failure::new(format!("cannot lock {}", run.display())))?;
-        let instance = Instance::open(&data, &run)?;
-        Ok(Self { instance, run, data, _lock: lock })
+        Ok(Self { run, data, node: None, _lock: lock })
     }
 
-    pub(super) fn instance(&self) -> &Instance {
-        &self.instance
+    /// Starts the node.
+    pub(super) fn start_node(&mut self) -> Result<()> {
+        self.node = Some(Node::start(&self.data, &self.run)?);
+        Ok(())
+    }
+
+    /// The node, which must have been started.
+    pub(super) fn node(&self) -> Result<&Node> {
+        self.node.as_ref().ok_or_else(|| Failure::new("the demo's node is not started"))
+    }
+
+    /// Where images are.
+    pub(super) fn images_dir(&self) -> PathBuf {
+        self.data.join("images")
     }
 
     /// Where the registry keeps its own.
@@ -51,18 +62,27 @@ impl Place {
         self.data.join("registry")
     }
 
+    /// Where the logs of a pod are.
+    pub(super) fn logs_dir(&self, pod: &str) -> PathBuf {
+        self.data.join("logs").join(pod)
+    }
+
     /// Says how to look at it.
     pub(super) fn explain(&self) {
-        let options = format!("--data-dir {} --run-dir {}", self.data.display(), self.run.display());
+        let socket = self.run.join("cri.sock");
         eprintln!("\nIt is up. Look at it from another terminal:");
-        eprintln!("  sextant {options} ps");
-        eprintln!("  sextant {options} logs server");
+        eprintln!("  export CONTAINER_RUNTIME_ENDPOINT=unix://{}", socket.display());
+        eprintln!("  sextant pods                # or: crictl pods");
+        eprintln!("  sextant logs --pod demo/server");
         eprintln!("Ctrl-C here removes it.");
     }
 
     /// Undoes everything, and returns what could not be.
-    pub(super) fn clean(self) -> Vec<Failure> {
-        let mut errors = empty(&self.instance);
+    pub(super) fn clean(mut self) -> Vec<Failure> {
+        let mut errors = match self.node.take() {
+            Some(node) => empty(node),
+            None => Vec::new(),
+        };
         if errors.is_empty() {
             errors.extend(remove(&self.data).err());
             errors.extend(remove(&self.run).err());
@@ -71,9 +91,11 @@ impl Place {
     }
 }
 
-fn empty(instance: &Instance) -> Vec<Failure> {
-    let records = Record::all(instance).unwrap_or_default();
-    records.iter().filter_map(|record| container::remove(instance, record, true).err()).collect()
+/// Takes down what a node has, and the node.
+fn empty(node: Node) -> Vec<Failure> {
+    let mut errors = node.remove_pods();
+    errors.extend(node.end().err());
+    errors
 }
 
 fn remove(dir: &Path) -> Result<()> {
@@ -95,7 +117,8 @@ fn clear_dead() {
             continue;
         }
         let Some(_lock) = lock(&run) else { continue };
-        if Instance::open(&data, &run).is_ok_and(|instance| empty(&instance).is_empty()) {
+        // Its pods have outlived it: a node in its directories finds them.
+        if Node::start(&data, &run).is_ok_and(|node| empty(node).is_empty()) {
             let _ = remove(&data);
             let _ = remove(&run);
         }

@@ -1,19 +1,33 @@
 //! What the demo does, in order.
 
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use cri::contract::v1::{
+    ContainerState, CreateContainerRequest, ExecSyncRequest, ImageSpec, PodSandbox, PodSandboxConfig,
+    PodSandboxStatusRequest, PullImageRequest, RunPodSandboxRequest, StartContainerRequest,
+};
 use oci_image::archive::{Content, Part, build};
 use oci_image::contract::{Compression, ContainerConfig};
 use oci_image::registry::server::{Config, Server};
+use oci_image::store::Store;
 
 use super::place::Place;
-use super::{Story, app};
-use crate::cli::{Cli, Command, RunArgs};
-use crate::commands::images;
-use crate::container::{self, Options, Record, Running, State};
+use super::{Story, app, wishes};
+use crate::cli::Cli;
+use crate::commands::{self, images};
 use crate::failure::{Context, Failure, Result};
 use crate::output::bytes;
+
+/// What people type at a shell to see the same.
+const COMMANDS: [&[&str]; 3] = [
+    &["pods"],
+    &["logs", "--pod", "demo/client"],
+    &["exec", "--pod", "demo/server", app::PATH, "get", "127.0.0.1:8080"],
+];
 
 pub(super) fn tell(story: &mut Story, place: &mut Place) -> Result<()> {
     let dir = place.registry_dir();
@@ -22,19 +36,19 @@ pub(super) fn tell(story: &mut Story, place: &mut Place) -> Result<()> {
         Ok(Server::start(Config { dir, listen, user: None })?)
     })?;
     let image = format!("{}/demo/sextant:latest", registry.addr());
-    move_image(story, place, &image)?;
-    let server = start(
-        story,
-        place,
-        &["--name", "server", "--hostname", "server", "-d", "-p", "127.0.0.1::8080", &image, "serve"],
-    )?;
-    talk(story, place, &server, &image)
+    send_image(story, place, &image)?;
+    let socket = place.run.join("cri.sock");
+    story.step("CRI", format!("node serves runtime.v1 on {}", socket.display()), || place.start_node())?;
+    story.step("CRI", "image pulled: downloaded, verified, unpacked", || pull_image(place, &image))?;
+    let port = free_port()?;
+    let server = run_pod(story, place, "server", Some((port, app::PORT)))?;
+    run_container(story, place, &server, &image, &["serve"])?;
+    talk(story, place, &server, port, &image)
 }
 
-/// Makes the image, pushes it, forgets it, and pulls it back.
-fn move_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
-    let instance = place.instance();
-    let store = instance.store()?;
+/// Makes the image, pushes it, and forgets it.
+fn send_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
+    let store = Store::open(place.images_dir())?;
     let program = std::env::current_exe().context(|| "find this program".into())?;
     let size = std::fs::metadata(&program).context(|| format!("read {}", program.display()))?.len();
     story.step("OCI", format!("image made of this program ({})", bytes(size)), || {
@@ -45,13 +59,13 @@ fn move_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
             mode: 0o644,
         };
         let parts = [
-            part(&format!("bin/{}", app::NAME), Content::File(program)),
+            part(app::PATH.trim_start_matches('/'), Content::File(program)),
             part("tmp", Content::Directory),
             file("etc/passwd", "root:x:0:0:root:/:\ndemo:x:1000:1000:demo:/:\n"),
             file("etc/group", "root:x:0:\ndemo:x:1000:\n"),
         ];
         let config = ContainerConfig {
-            entrypoint: Some(vec![format!("/bin/{}", app::NAME)]),
+            entrypoint: Some(vec![app::PATH.into()]),
             cmd: Some(vec!["serve".into()]),
             user: "demo".into(),
             ..ContainerConfig::default()
@@ -64,78 +78,130 @@ fn move_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
         store.remove(&store.find(image)?)?;
         Ok(store.collect(&|_| false, Duration::ZERO)?)
     })?;
-    story.step("OCI", "image pulled back: downloaded, verified, unpacked", || {
-        let options = images::FetchOptions { quiet: true, ..images::FetchOptions::default() };
-        images::fetch(instance, image, options).map(drop)
+    Ok(())
+}
+
+fn pull_image(place: &Place, image: &str) -> Result<()> {
+    let request = PullImageRequest {
+        image: Some(ImageSpec { image: image.into(), ..ImageSpec::default() }),
+        ..PullImageRequest::default()
+    };
+    place.node()?.cri.ask("pull the image", async |c| c.pull_image(request).await).map(drop)
+}
+
+/// A port of this machine that nobody has now.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context(|| "find a free port".into())?;
+    Ok(listener.local_addr().context(|| "find a free port".into())?.port())
+}
+
+/// A pod of the demo.
+struct Pod {
+    name: &'static str,
+    id: String,
+    address: String,
+    config: PodSandboxConfig,
+}
+
+fn run_pod(
+    story: &mut Story,
+    place: &Place,
+    name: &'static str,
+    published: Option<(u16, u16)>,
+) -> Result<Pod> {
+    let node = place.node()?;
+    let config = wishes::pod(name, &place.logs_dir(name), published);
+    let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
+    let id = story.step("CRI", format!("pod {name} up: shim, namespaces, bridge, address, rules"), || {
+        Ok(node.cri.ask("run the pod", async |c| c.run_pod_sandbox(request).await)?.pod_sandbox_id)
+    })?;
+    let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false };
+    let status = node.cri.ask("look at the pod", async |c| c.pod_sandbox_status(request).await)?.status;
+    let address = status.unwrap_or_default().network.unwrap_or_default().ip;
+    Ok(Pod { name, id, address, config })
+}
+
+/// Creates and starts the pod's container, which is called as the pod is.
+fn run_container(story: &mut Story, place: &Place, pod: &Pod, image: &str, args: &[&str]) -> Result<String> {
+    let node = place.node()?;
+    let request = CreateContainerRequest {
+        pod_sandbox_id: pod.id.clone(),
+        config: Some(wishes::container(pod.name, image, args)),
+        sandbox_config: Some(pod.config.clone()),
+    };
+    let what = format!("container {} runs: overlay root, cgroup, seccomp, program", pod.name);
+    story.step("CRI", what, || {
+        node.cri.ask("run the container", async |client| {
+            let container_id = client.create_container(request).await?.container_id;
+            let request = StartContainerRequest { container_id: container_id.clone() };
+            client.start_container(request).await?;
+            Ok(container_id)
+        })
     })
 }
 
-/// The words of a `run`, understood by the same definitions as a person's.
-fn parsed(words: &[&str]) -> Result<Box<RunArgs>> {
-    let all = ["sextant", "run"].iter().chain(words);
-    match Cli::try_parse_from(all).context(|| format!("understand {words:?}"))?.command {
-        Command::Run(args) => Ok(args),
-        other => Err(Failure::new(format!("cannot run {other:?}"))),
-    }
-}
-
-/// A container of the demo that runs.
-struct Started {
-    record: Record,
-    running: Running,
-}
-
-fn start(story: &mut Story, place: &Place, words: &[&str]) -> Result<Started> {
-    story.check()?;
-    let instance = place.instance();
-    let args = parsed(words)?;
-    let name = args.name.clone().unwrap_or_default();
-    let store = instance.store()?;
-    let begun = Instant::now();
-    let details = store.details(&store.find(&args.image)?)?;
-    let (record, mut owner) = container::create(instance, &store, &args, &Options::parse(&args)?, &details)?;
-    let mut running = container::start(instance, &store, &record, &mut owner)?;
-    running.client.start("")?;
-    let all = begun.elapsed();
-    let of = |interface: &str| {
-        running.steps.iter().filter(|(i, ..)| *i == interface).map(|(.., t)| *t).sum::<Duration>()
-    };
-    let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
-    story.note(
-        "CNI",
-        format!("{name}: namespace, bridge, address {}, rules", addresses.join(" ")),
-        of("CNI"),
-    );
-    story.note(
-        "OCI",
-        format!("{name}: shim, overlay root, namespaces, cgroup, seccomp, program"),
-        all.saturating_sub(of("CNI")),
-    );
-    Ok(Started { record, running })
-}
-
-fn talk(story: &mut Story, place: &Place, server: &Started, image: &str) -> Result<()> {
-    let address =
-        server.running.addresses.first().ok_or_else(|| Failure::new("the server has no address"))?;
-    let inside = format!("{address}:{}", app::PORT);
-    let port = server.record.network.ports.first().map_or(app::PORT, |p| p.host_port);
+fn talk(story: &mut Story, place: &Place, server: &Pod, port: u16, image: &str) -> Result<()> {
+    let node = place.node()?;
     let published = format!("127.0.0.1:{port}");
     let answer = story
         .step("CNI", format!("this machine asks the published port {published}"), || patiently(&published))?;
     expect(&answer, "this is server")?;
-    let client = start(story, place, &["--name", "client", "-d", image, "get", &inside])?;
-    let Started { record, mut running } = client;
-    let code = story.step("CNI", format!("the client asks {inside} across the bridge"), || {
-        Ok(running.client.wait("", "")?.code)
+    let request = ExecSyncRequest {
+        container_id: node.cri.container_of(&server.id, None, false)?.id,
+        cmd: [app::PATH, "get", "127.0.0.1:8080"].map(str::to_owned).to_vec(),
+        timeout: 10,
+    };
+    let ran = story.step("CRI", "exec in server: it asks itself", || {
+        node.cri.ask("run a program in the server", async |c| c.exec_sync(request).await)
     })?;
-    let log = std::fs::read_to_string(record.log(place.instance())).unwrap_or_default();
+    expect(&String::from_utf8_lossy(&ran.stdout), "this is server")?;
+    let client = run_pod(story, place, "client", None)?;
+    let inside = format!("{}:{}", server.address, app::PORT);
+    let id = run_container(story, place, &client, image, &["get", &inside])?;
+    let code = story.step("CNI", format!("client asks {inside} across the bridge"), || wait(place, &id))?;
+    let log = place.logs_dir("client").join("client.log");
+    let said = std::fs::read_to_string(log).unwrap_or_default();
     if code != 0 {
-        return Err(Failure::new(format!("the client ended with code {code}: {log}")));
+        return Err(Failure::new(format!("the client ended with code {code}: {said}")));
     }
-    expect(&log, "this is server")?;
-    match container::state_of(place.instance(), &server.record) {
-        State::Running { .. } => Ok(()),
-        other => Err(Failure::new(format!("the server is {}", other.word()))),
+    expect(&said, "this is server")?;
+    for words in COMMANDS {
+        type_in(story, place, words)?;
+    }
+    story.step("CRI", "pod client down: nothing of it is left", || {
+        node.remove_pod(&PodSandbox { id: client.id, ..PodSandbox::default() })
+    })
+}
+
+/// The exit code of a container that ends soon.
+fn wait(place: &Place, id: &str) -> Result<i32> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let status = place.node()?.cri.status(id, false)?.status.unwrap_or_default();
+        if status.state() == ContainerState::ContainerExited {
+            return Ok(status.exit_code);
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::new("the client does not end"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Does what a person would type at a shell, and shows it; understood by the same definitions.
+fn type_in(story: &Story, place: &Place, words: &[&str]) -> Result<()> {
+    story.check()?;
+    if story.quiet {
+        return Ok(());
+    }
+    writeln!(std::io::stdout(), "\n$ sextant {}", words.join(" "))?;
+    let mut all = vec!["sextant".into(), "--run-dir".into(), place.run.clone().into_os_string()];
+    all.extend(words.iter().map(Into::into));
+    let mut cli = Cli::try_parse_from(all).context(|| format!("understand {words:?}"))?;
+    cli.data_dir.clone_from(&place.data);
+    match commands::run(cli)? {
+        ExitCode::SUCCESS => Ok(()),
+        code => Err(Failure::new(format!("{words:?} ended with {code:?}"))),
     }
 }
 

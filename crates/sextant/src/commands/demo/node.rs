@@ -1,0 +1,94 @@
+//! The demo's node: what `sextant node` is, on a thread of the demo, so that it never outlives it.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use cri::contract::v1::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
+use cri::plugin::Config;
+use tokio::sync::oneshot;
+
+use crate::cli::CriArgs;
+use crate::commands::node;
+use crate::failure::{Context, Failure, Result};
+use crate::instance::Instance;
+use crate::pods::Runtime;
+
+/// A node that serves, and the way to it.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) cri: Runtime,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Node {
+    /// Starts one in these directories; it serves when this returns. Pods that are there already are its own.
+    pub(super) fn start(data: &Path, run: &Path) -> Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let (told, ready) = mpsc::channel();
+        let (data, run_dir) = (data.to_owned(), run.to_owned());
+        let thread = std::thread::Builder::new()
+            .name("node".into())
+            .spawn(move || serve(&data, &run_dir, stopped, told))
+            .context(|| "start the node".into())?;
+        if ready.recv().is_err() {
+            // It has ended without serving.
+            return Err(ended(thread).err().unwrap_or_else(|| Failure::new("the node ended")));
+        }
+        let cri = Runtime::connect(run, &CriArgs { cri: None })?;
+        Ok(Self { cri, stop, thread })
+    }
+
+    /// Ends it; pods would live on.
+    pub(super) fn end(self) -> Result<()> {
+        let _ = self.stop.send(());
+        // Its last connection: it waits for those that have calls.
+        drop(self.cri);
+        ended(self.thread)
+    }
+
+    /// Takes every pod down, and says what could not be.
+    pub(super) fn remove_pods(&self) -> Vec<Failure> {
+        let list =
+            self.cri.ask("list pods", async |c| c.list_pod_sandbox(ListPodSandboxRequest::default()).await);
+        match list {
+            Ok(list) => list.items.iter().filter_map(|pod| self.remove_pod(pod).err()).collect(),
+            Err(failure) => vec![failure],
+        }
+    }
+
+    /// As a kubelet takes it down.
+    pub(super) fn remove_pod(&self, pod: &PodSandbox) -> Result<()> {
+        let pod_sandbox_id = pod.id.clone();
+        self.cri.ask("remove the pod", async |client| {
+            let request = StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+            client.stop_pod_sandbox(request).await?;
+            client.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await.map(drop)
+        })
+    }
+}
+
+fn serve(data: &Path, run: &Path, stopped: oneshot::Receiver<()>, told: mpsc::Sender<()>) -> Result<()> {
+    let mut config = Config::default();
+    // Of this machine's configuration nothing is taken: the demo is the same everywhere.
+    config.network.builtin = true;
+    config.network.conf_dir = PathBuf::from("/nonexistent");
+    config.images.hosts_dirs.clear();
+    config.nri.enabled = false;
+    let instance = Instance::open(data, run)?;
+    let socket = instance.run.join("cri.sock");
+    let setup = node::setup(instance, config, socket)?;
+    let stop = async {
+        // Whoever would tell it is gone too.
+        let _ = stopped.await;
+    };
+    let ready = move || {
+        let _ = told.send(());
+    };
+    node::serve(setup, stop, ready)
+}
+
+fn ended(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|_| Err(Failure::new("a bug ended the node")))
+}

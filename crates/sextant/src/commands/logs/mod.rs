@@ -1,0 +1,177 @@
+//! `sextant logs`: what a container's program wrote, from the files its shim or its runtime keeps.
+
+mod files;
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cri::contract::v1::{Container, ContainerState, ContainerStatusRequest};
+use files::Files;
+
+use super::which::{self, Which};
+use crate::cli::{Cli, Lines, LogsArgs};
+use crate::container;
+use crate::failure::{Context, Failure, Result};
+use crate::output::since;
+use crate::pods::Runtime;
+
+/// How often a file is looked at: it tells nobody that it grew, and a person does not notice a tenth of a second.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Every how many pauses a runtime is asked whether a container still runs.
+const ASK_EVERY: u32 = 5;
+
+/// One entry of a log in CRI's format.
+struct Entry<'a> {
+    time: &'a str,
+    stderr: bool,
+    partial: bool,
+    text: &'a str,
+}
+
+fn parse(line: &str) -> Option<Entry<'_>> {
+    let mut fields = line.splitn(4, ' ');
+    let (time, stream, tag) = (fields.next()?, fields.next()?, fields.next()?);
+    Some(Entry {
+        time,
+        stderr: stream == "stderr",
+        partial: tag == "P",
+        text: fields.next().unwrap_or_default(),
+    })
+}
+
+pub(super) fn run(cli: &Cli, args: &LogsArgs) -> Result<()> {
+    let since = match &args.since {
+        None => None,
+        Some(text) => Some(since(text).ok_or_else(|| {
+            Failure::new(format!(
+                "cannot use --since {text:?}: give an age such as 10m, or a time such as 2026-01-31T12:00:00Z"
+            ))
+        })?),
+    };
+    let which = which::find(cli, args.container.as_deref(), &args.of, args.previous)?;
+    let path = path(&which)?;
+    let mut files = Files::open(&path).context(|| format!("open {}", path.display()))?;
+    let show = |line: &str| -> io::Result<()> {
+        match parse(line) {
+            Some(entry) if since.as_deref().is_none_or(|s| entry.time >= s) => print(&entry, args.timestamps),
+            _ => Ok(()),
+        }
+    };
+    let done = read_to_end(&mut files, args.tail, &show)
+        .and_then(|()| if args.follow { follow(cli, args, which, &mut files, &show) } else { Ok(()) });
+    match done {
+        // `| head` has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context(|| format!("show {}", path.display())),
+    }
+}
+
+/// Where the log is.
+fn path(which: &Which) -> Result<PathBuf> {
+    match which {
+        Which::Own(instance, record) => Ok(record.log(instance)),
+        Which::OfPod(runtime, container) => {
+            let status = runtime.status(&container.id, false)?.status.unwrap_or_default();
+            match status.log_path.as_str() {
+                "" => Err(Failure::new(format!(
+                    "cannot show the log of container {}: it was created without one",
+                    status.metadata.unwrap_or_default().name
+                ))),
+                path => Ok(Path::new(path).to_owned()),
+            }
+        }
+    }
+}
+
+/// Shows what is there now.
+fn read_to_end(files: &mut Files, tail: Lines, show: &dyn Fn(&str) -> io::Result<()>) -> io::Result<()> {
+    // Each is one line of the program's, in as many entries as it took.
+    let mut last: VecDeque<Vec<String>> = VecDeque::new();
+    while let Some(line) = files.line()? {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        match tail {
+            Lines::All => show(&line)?,
+            Lines::Last(0) => {}
+            Lines::Last(lines) => {
+                let goes_on = |entry: &String| parse(entry).is_some_and(|e| e.partial);
+                match last.back_mut().filter(|entries| entries.last().is_some_and(goes_on)) {
+                    Some(entries) => entries.push(line),
+                    None => last.push_back(vec![line]),
+                }
+                if last.len() > lines {
+                    last.pop_front();
+                }
+            }
+        }
+    }
+    last.iter().flatten().try_for_each(|line| show(line))
+}
+
+/// Shows what is written from now on, until the container has ended.
+fn follow(
+    cli: &Cli,
+    args: &LogsArgs,
+    mut which: Which,
+    files: &mut Files,
+    show: &dyn Fn(&str) -> io::Result<()>,
+) -> io::Result<()> {
+    for round in 0.. {
+        // Asked before reading, so that what was written until the end is still shown.
+        let goes_on = match &mut which {
+            Which::Own(instance, record) => container::state_of(instance, record).is_active(),
+            Which::OfPod(..) if round % ASK_EVERY > 0 => true,
+            Which::OfPod(runtime, container) => runs(cli, args, runtime, container),
+        };
+        while let Some(line) = files.line()? {
+            show(&String::from_utf8_lossy(&line))?;
+        }
+        if !goes_on {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Whether a pod's container may still write. Its runtime may be restarted meanwhile: the log goes on.
+fn runs(cli: &Cli, args: &LogsArgs, runtime: &mut Runtime, container: &Container) -> bool {
+    let request = ContainerStatusRequest { container_id: container.id.clone(), verbose: false };
+    match runtime.wait(async |client| client.container_status(request).await) {
+        Ok(answer) => matches!(
+            answer.status.unwrap_or_default().state(),
+            ContainerState::ContainerCreated | ContainerState::ContainerRunning
+        ),
+        Err(error) if error.code() == grpc::Code::Unavailable => {
+            if let Ok(anew) = Runtime::connect(&cli.run_dir, &args.of.cri) {
+                *runtime = anew;
+            }
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn print(entry: &Entry<'_>, timestamps: bool) -> io::Result<()> {
+    let mut out: Box<dyn Write> =
+        if entry.stderr { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
+    if timestamps {
+        write!(out, "{} ", entry.time)?;
+    }
+    write!(out, "{}{}", entry.text, if entry.partial { "" } else { "\n" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_and_nonsense_is_not() {
+        let entry = parse("2026-11-23T10:00:00.000000000Z stderr P some text").unwrap();
+        assert!(entry.stderr && entry.partial && entry.text == "some text");
+        assert!(parse("2026 stdout F").is_some_and(|e| e.text.is_empty()));
+        assert!(parse("nonsense").is_none());
+    }
+}
