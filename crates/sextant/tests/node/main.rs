@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         return inside::main(&args[1..]);
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let groups: [&[Test]; 11] = [
+    let groups: &[&[Test]] = &[
         rpcs::TESTS,
         pods::TESTS,
         containers::TESTS,
