@@ -165,7 +165,7 @@ fn a_slow_reader_loses_nothing() {
 #[test]
 fn processes_are_brought_in() {
     let mut bench = Bench::new();
-    bench.create("echo up; exec sleep 60");
+    bench.create("echo up; exec sleep 3600");
     bench.client.start("").expect("started");
     let stream = bench.exec("echo in; echo here > /dev/shm-not; hostname; exit 9", false, false);
     let (out, _, code) = bench.drain(stream);
@@ -276,7 +276,7 @@ fn others_connect_and_the_creator_may_leave() {
 #[test]
 fn a_creator_that_dies_early_leaves_nothing() {
     let mut bench = Bench::new();
-    let pid = bench.client.create(&bench.request("sleep 60", |_| {})).expect("a container").pid;
+    let pid = bench.client.create(&bench.request("sleep 3600", |_| {})).expect("a container").pid;
     bench.client = Client::over(std::os::unix::net::UnixStream::pair().unwrap().0.into());
     bench.wait_for_end();
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
@@ -314,7 +314,7 @@ fn is_idle(bench: &Bench) -> bool {
 #[test]
 fn a_hang_up_is_not_told_again_and_again() {
     // A pipe whose other end is closed is reported whatever is asked for.
-    for script in ["exec <&-; sleep 60", "exec >&- 2>&-; sleep 60", "exec <&- >&- 2>&-; sleep 60"] {
+    for script in ["exec <&-; sleep 3600", "exec >&- 2>&-; sleep 3600", "exec <&- >&- 2>&-; sleep 3600"] {
         let mut bench = Bench::new();
         bench.create(script);
         bench.client.start("").expect("started");
@@ -328,7 +328,7 @@ fn a_hang_up_is_not_told_again_and_again() {
             .attach(&AttachRequest { exec_id: String::new(), stdin: true, container: String::new() })
             .unwrap();
         drop(second);
-        let stream = bench.exec("sleep 60 & exit 3", false, false);
+        let stream = bench.exec("sleep 3600 & exit 3", false, false);
         assert_eq!(bench.drain(stream).2, 3);
         assert!(is_idle(&bench), "{script}, with clients");
     }
@@ -337,7 +337,7 @@ fn a_hang_up_is_not_told_again_and_again() {
 #[test]
 fn what_a_process_leaves_running_does_not_hold_its_end_up() {
     let mut bench = Bench::new();
-    bench.create("sleep 60");
+    bench.create("sleep 3600");
     bench.client.start("").expect("started");
     let stream = bench.exec("yes & yes & yes & yes & yes & yes & exit 6", false, false);
     assert_eq!(bench.drain(stream).2, 6);
@@ -358,7 +358,7 @@ fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
     // One of them is caught, sooner or later.
     for n in 0..20 {
         let mut client = Client::connect(&socket).unwrap();
-        let process = json!({"args": ["/bin/sleep", "60"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+        let process = json!({"args": ["/bin/sleep", "3600"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
         let request = ExecRequest {
             exec_id: format!("stopped-{n}"),
             process: process.to_string().into_bytes(),
@@ -386,7 +386,7 @@ fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
 #[test]
 fn a_terminal_takes_more_than_it_holds() {
     let mut bench = Bench::new();
-    bench.create("sleep 60");
+    bench.create("sleep 3600");
     bench.client.start("").expect("started");
     let stream = bench.exec("stty raw -echo; echo ready; sleep 0.3; head -c 300000 | wc -c", true, true);
     let mut out = Vec::new();
@@ -404,7 +404,7 @@ fn a_terminal_takes_more_than_it_holds() {
 #[test]
 fn a_frozen_container_that_is_killed_starts_again_thawed() {
     let mut bench = Bench::new();
-    let mut request = bench.request("sleep 60", |_| {});
+    let mut request = bench.request("sleep 3600", |_| {});
     request.set_restart(Restart::Always);
     bench.client.create(&request).expect("a container");
     bench.client.start("").expect("started");
@@ -480,7 +480,7 @@ fn a_shim_keeps_no_directory_of_its_creator() {
 #[test]
 fn a_created_container_goes_with_its_shim() {
     let mut bench = Bench::new();
-    let pid = bench.client.create(&bench.request("sleep 60", |_| {})).expect("a container").pid;
+    let pid = bench.client.create(&bench.request("sleep 3600", |_| {})).expect("a container").pid;
     kernel::process::signal(bench.shim.pidfd.as_fd(), 9).unwrap();
     bench.wait_for_end();
     let deadline = Instant::now() + Duration::from_secs(10);

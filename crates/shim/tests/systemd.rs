@@ -68,7 +68,7 @@ fn life((): &()) -> Outcome {
     let dir = tempfile::Builder::new().tempdir_in("/dev/shm")?;
     let mut client = pod(dir.path())?;
     let unit = "sextant-life.scope";
-    let made = client.create(&request(dir.path(), "life", &json!(["/bin/sleep", "60"]))?)?;
+    let made = client.create(&request(dir.path(), "life", &json!(["/bin/sleep", "3600"]))?)?;
     check(made.cgroup == "sxshim.slice/sxshim-pod.slice/sextant-life.scope", || made.cgroup.clone())?;
     client.start("life")?;
     check(show(unit, "ActiveState")? == "active", || "the scope is not active".into())?;
@@ -86,7 +86,7 @@ fn life((): &()) -> Outcome {
 fn failed((): &()) -> Outcome {
     let dir = tempfile::Builder::new().tempdir_in("/dev/shm")?;
     let mut client = pod(dir.path())?;
-    let mut request = request(dir.path(), "failed", &json!(["/bin/sleep", "60"]))?;
+    let mut request = request(dir.path(), "failed", &json!(["/bin/sleep", "3600"]))?;
     let config = dir.path().join("failed/config.json");
     let text = fs::read_to_string(&config)?.replace("\"/dev/pts\"", "\"/dev/null/pts\"");
     fs::write(&config, text)?;

@@ -58,7 +58,7 @@ fn out_of_memory_is_told_at_once_and_at_the_end() {
 #[test]
 fn limits_are_changed_while_it_runs() {
     let mut pod = Pod::new(plain());
-    pod.run("a", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
     let update = |resources: serde_json::Value| UpdateRequest {
         container: "a".into(),
         resources: resources.to_string().into_bytes(),
@@ -78,7 +78,7 @@ fn limits_are_changed_while_it_runs() {
 #[test]
 fn a_limit_that_does_not_hold_leaves_no_cgroup() {
     let mut pod = Pod::new(plain());
-    let request = pod.request("a", "exec sleep 60", |config| {
+    let request = pod.request("a", "exec sleep 3600", |config| {
         // The kernel wants a millisecond at least.
         config["linux"]["resources"] = json!({"cpu": {"quota": 1, "period": 100_000}});
     });
@@ -95,7 +95,7 @@ fn a_limit_that_does_not_hold_leaves_no_cgroup() {
 #[test]
 fn a_cgroup_that_vanishes_disturbs_nobody() {
     let mut pod = Pod::new(plain());
-    pod.run("a", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
     let cgroup = pod.client.state("a", "").unwrap().cgroup;
     // What a person does, or a systemd that takes a scope away.
     kernel::cgroup::destroy(cgroup.as_ref()).unwrap();

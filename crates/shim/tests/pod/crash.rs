@@ -40,7 +40,7 @@ fn a_shim_killed_at_any_moment_leaves_only_what_its_cgroup_holds() {
         let mut pod = Pod::new(SandboxRequest { share_pid, ..plain() });
         let init = pod.reply.pid;
         let requests: Vec<_> =
-            ["a", "b", "c"].map(|id| pod.request(id, "sleep 60 & sleep 60 & wait", |_| {})).into();
+            ["a", "b", "c"].map(|id| pod.request(id, "sleep 3600 & sleep 3600 & wait", |_| {})).into();
         let pidfd = pod.shim.pidfd.try_clone().unwrap();
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_micros(round * 700));

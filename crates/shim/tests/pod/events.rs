@@ -29,7 +29,7 @@ fn a_newcomer_hears_of_all_there_is_and_then_of_all_that_happens() {
     let mut pod = Pod::new(plain());
     pod.run("ended", "exit 7");
     assert_eq!(pod.client.wait("ended", "").unwrap().code, 7);
-    pod.run("running", "exec sleep 60");
+    pod.run("running", "exec sleep 3600");
     let request = pod.request("made", "exit 1", |_| {});
     pod.client.create(&request).unwrap();
     let mut other = pod.connect();
@@ -65,7 +65,7 @@ fn who_does_not_read_is_cut_off_and_holds_nobody_up() {
     let mut pod = Pod::new(plain());
     let mut deaf = pod.connect();
     deaf.watch().unwrap();
-    pod.run("a", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
     // Each newcomer makes the shim tell nobody; ends and beginnings of a container do.
     let id = "x".repeat(200);
     for _ in 0..4000 {
@@ -108,7 +108,7 @@ fn a_signal_is_128_and_its_number() {
     let mut pod = Pod::new(plain());
     for signal in [1, 9, 15, 34] {
         let id = format!("s{signal}");
-        pod.run(&id, "exec sleep 60");
+        pod.run(&id, "exec sleep 3600");
         let kill = |pod: &mut Pod| {
             pod.client.kill(&KillRequest { container: id.clone(), signal, ..KillRequest::default() })
         };
@@ -152,7 +152,7 @@ fn a_program_that_is_not_there_has_ended_with_127() {
 fn a_container_that_does_not_start_has_ended_with_126_or_128() {
     let mut pod = Pod::new(plain());
     for (id, expected, code) in [("text", 126, Code::FailedPrecondition), ("hook", 128, Code::Internal)] {
-        let request = pod.request(id, "exec sleep 60", |config| match expected {
+        let request = pod.request(id, "exec sleep 3600", |config| match expected {
             126 => config["process"]["args"] = json!(["/etc/passwd"]),
             _ => config["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]}),
         });
@@ -170,9 +170,9 @@ fn a_container_that_does_not_start_has_ended_with_126_or_128() {
 fn who_is_meant_must_be_said_and_be_there() {
     let mut pod = Pod::new(plain());
     assert!(pod.client.start("").unwrap_err().to_string().contains("no container is made yet"));
-    pod.run("a", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
     assert!(pod.client.state("", "").unwrap().running, "the only one needs no name");
-    pod.run("b", "exec sleep 60");
+    pod.run("b", "exec sleep 3600");
     assert!(pod.client.state("", "").unwrap_err().to_string().contains("one of 2 containers must be named"));
     assert!(pod.client.pids("c").unwrap_err().to_string().contains("\"c\" is not here"));
     let again = pod.request("a", "true", |_| {});

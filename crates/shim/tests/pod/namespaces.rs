@@ -22,8 +22,8 @@ fn containers_share_ipc_and_host_name_and_nothing_else() {
     request.sysctls.insert("kernel.shm_rmid_forced".into(), "1".into());
     request.sysctls.insert("fs.mqueue.msg_max".into(), "77".into());
     let mut pod = Pod::new(request);
-    pod.run("a", "exec sleep 60");
-    pod.run("b", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
+    pod.run("b", "exec sleep 3600");
     let links = "readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/net";
     assert_eq!(pod.exec("a", links), pod.exec("b", links));
     let one = "readlink /proc/self/ns/pid";
@@ -68,8 +68,8 @@ fn a_shared_pid_namespace_has_an_init_that_reaps_and_cannot_be_killed_from_insid
 #[test]
 fn the_end_of_init_is_the_end_of_the_pods_containers() {
     let mut pod = Pod::new(SandboxRequest { share_pid: true, ..plain() });
-    pod.run("a", "exec sleep 60");
-    pod.run("b", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
+    pod.run("b", "exec sleep 3600");
     let mut other = pod.connect();
     let watch = other.watch().unwrap();
     rustix::process::kill_process(
@@ -91,7 +91,7 @@ fn the_end_of_init_is_the_end_of_the_pods_containers() {
 #[test]
 fn the_shims_end_is_that_of_a_shared_pid_namespace() {
     let mut pod = Pod::new(SandboxRequest { share_pid: true, ..plain() });
-    pod.run("a", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
     let pid = pod.client.state("a", "").unwrap().pid;
     let init = pod.reply.pid;
     drop(pod);
@@ -106,7 +106,7 @@ fn a_user_namespace_owns_all_others() {
         request.sysctls.insert("kernel.msgmax".into(), "9999".into());
         let mut pod = Pod::new(request);
         for id in ["a", "b"] {
-            let mut request = pod.request(id, "exec sleep 60", |_| {});
+            let mut request = pod.request(id, "exec sleep 3600", |_| {});
             // The host's root belongs to nobody in there: a tree of its own will do.
             request.rootfs = Some(own_root(&pod, id));
             pod.client.create(&request).expect("a container");
@@ -199,13 +199,13 @@ fn a_pod_is_made_once_and_its_numbers_are_written() {
 fn a_pod_ends_though_a_process_that_was_brought_in_has_not() {
     let mut pod = Pod::new(SandboxRequest { share_pid: true, ..plain() });
     // Without a cgroup it is not killed with its container.
-    let request = pod.request("a", "exec sleep 60", |config| {
+    let request = pod.request("a", "exec sleep 3600", |config| {
         config["linux"].as_object_mut().expect("linux").remove("cgroupsPath");
     });
     pod.client.create(&request).unwrap();
     pod.client.start("a").unwrap();
     let mut other = pod.connect();
-    let (stream, _) = other.exec(&crate::exec_request("a", "exec sleep 60")).unwrap();
+    let (stream, _) = other.exec(&crate::exec_request("a", "exec sleep 3600")).unwrap();
     pod.stop("a");
     // What hangs fails.
     let mut client = pod.connect();

@@ -57,7 +57,7 @@ fn layers_and_changes_are_mapped() {
     fs::create_dir_all(second.join("opaque")).unwrap();
     fs::write(second.join("opaque/gone"), "").unwrap();
     chown(second.join("etc/owned"), Some(1000), Some(1001)).unwrap();
-    let mut request = pod.request("a", "stat -c '%u %g' /bin/sh /etc/owned; touch /etc/new; chown 5:6 /etc/owned /etc/new; rm /etc/gone; mkdir /etc/dir; rm -r /opaque; mkdir /opaque; read p < /proc/self/uid_map; echo $p; exec sleep 60", |c| {
+    let mut request = pod.request("a", "stat -c '%u %g' /bin/sh /etc/owned; touch /etc/new; chown 5:6 /etc/owned /etc/new; rm /etc/gone; mkdir /etc/dir; rm -r /opaque; mkdir /opaque; read p < /proc/self/uid_map; echo $p; exec sleep 3600", |c| {
         let caps = json!(["CAP_CHOWN"]);
         c["process"]["capabilities"] = json!({"bounding": caps, "permitted": caps, "effective": caps});
     });

@@ -62,8 +62,8 @@ fn containers_do_not_wait_for_each_others_readers() {
 #[test]
 fn one_connection_carries_many_execs() {
     let mut pod = Pod::new(plain());
-    pod.run("a", "exec sleep 60");
-    pod.run("b", "exec sleep 60");
+    pod.run("a", "exec sleep 3600");
+    pod.run("b", "exec sleep 3600");
     let mut clients: Vec<_> = (0..30).map(|_| pod.connect()).collect();
     let mut streams = Vec::new();
     for (n, client) in clients.iter_mut().enumerate() {

@@ -8,11 +8,11 @@ use crate::{Tasks, fifo, of};
 #[test]
 fn a_terminal_without_its_fifos_leaves_nothing_in_the_container() {
     let mut tasks = Tasks::new();
-    tasks.run("exec sleep 60");
+    tasks.run("exec sleep 3600");
     let missing = tasks.path("missing");
     for n in 0..3 {
         let exec_id = format!("lost-{n}");
-        tasks.add(&exec_id, &["/bin/sleep", "60"], |e| {
+        tasks.add(&exec_id, &["/bin/sleep", "3600"], |e| {
             (e.terminal, e.stdout) = (true, missing.clone());
         });
         let waiting = tasks.ask("Wait", &of(&exec_id));
@@ -28,7 +28,7 @@ fn a_terminal_without_its_fifos_leaves_nothing_in_the_container() {
 #[test]
 fn who_waits_for_one_that_does_not_start_is_told_so() {
     let mut tasks = Tasks::new();
-    tasks.run("exec sleep 60");
+    tasks.run("exec sleep 3600");
     let (out, missing) = (tasks.path("out"), tasks.path("missing"));
     fifo(&out);
     for (exec_id, program, stdout) in
@@ -65,7 +65,7 @@ fn one_that_is_stopped_on_its_way_in_can_be_killed_and_deleted() {
     // One of them is caught, sooner or later.
     for n in 0..1000 {
         let exec_id = format!("stopped-{n}");
-        tasks.add(&exec_id, &["/bin/sleep", "60"], |_| ());
+        tasks.add(&exec_id, &["/bin/sleep", "3600"], |_| ());
         let waiting = tasks.ask("Wait", &of(&exec_id));
         let starting = tasks.ask("Start", &of(&exec_id));
         // Until it runs, or is stopped: which is on its way, or a moment after that.

@@ -15,9 +15,9 @@ fn logger(script: &str) -> String {
 #[test]
 fn a_terminals_logger_that_dies_costs_nothing() {
     let mut tasks = Tasks::new();
-    tasks.run("exec sleep 60");
+    tasks.run("exec sleep 3600");
     let before = tasks.pipes();
-    tasks.add("silent", &["/bin/sleep", "60"], |e| {
+    tasks.add("silent", &["/bin/sleep", "3600"], |e| {
         (e.terminal, e.stdout) = (true, logger("exec 5>&-; exit 0"));
     });
     tasks.call::<TaskPid>("Start", &of("silent")).unwrap();
@@ -29,7 +29,7 @@ fn a_terminals_logger_that_dies_costs_nothing() {
 #[test]
 fn a_logger_that_ends_later_than_its_process_is_reaped() {
     let mut tasks = Tasks::new();
-    tasks.run("exec sleep 60");
+    tasks.run("exec sleep 3600");
     let log = tasks.path("log");
     for terminal in [false, true] {
         let slow = logger(&format!("exec 5>&-; cat <&3 >>{log}; sleep 0.3; echo end >>{log}"));
@@ -51,7 +51,7 @@ fn a_logger_that_ends_later_than_its_process_is_reaped() {
 #[test]
 fn a_logger_that_does_not_get_ready_is_ended() {
     let mut tasks = Tasks::new();
-    tasks.run("exec sleep 60");
+    tasks.run("exec sleep 3600");
     tasks.add("never", &["/bin/true"], |e| e.stdout = logger("exec sleep 600"));
     let refused = tasks.call::<TaskPid>("Start", &of("never")).unwrap_err();
     assert!(refused.message.contains("not ready"), "{}", refused.message);

@@ -225,7 +225,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 #[test]
 fn a_container_that_is_not_made_leaves_no_cgroup() {
     let mut tasks = Tasks::new();
-    let request = tasks.request("exec sleep 60");
+    let request = tasks.request("exec sleep 3600");
     // Where the numbers of its processes are to go.
     fs::create_dir_all(Path::new(&tasks.path("bundle/process.json")).join("taken")).unwrap();
     let refused = tasks.call::<TaskPid>("Create", &request).unwrap_err();
@@ -242,7 +242,7 @@ fn a_container_that_is_not_made_leaves_no_cgroup() {
         tasks.call::<TaskPid>("Create", &CreateTask { terminal: true, stdin, ..request }).unwrap_err();
     assert!(!cgroup.exists(), "the cgroup is left: {}", refused.message);
     assert_eq!(tasks.children(), [] as [char; 0]);
-    tasks.run("exec sleep 60");
+    tasks.run("exec sleep 3600");
     tasks.end();
 }
 
@@ -251,7 +251,7 @@ fn a_container_that_is_not_made_leaves_no_cgroup() {
 fn what_is_frozen_is_not_waited_for() {
     let mut tasks = Tasks::new();
     for deleted in [false, true] {
-        let request = tasks.request("exec sleep 60");
+        let request = tasks.request("exec sleep 3600");
         tasks.call::<TaskPid>("Create", &request).unwrap();
         tasks.call::<Empty>("Pause", &of("")).unwrap();
         let refused = tasks.call::<TaskPid>("Start", &of("")).unwrap_err();
@@ -262,6 +262,6 @@ fn what_is_frozen_is_not_waited_for() {
         tasks.call::<TaskDeleted>("Delete", &of("")).unwrap();
         assert_eq!(tasks.children(), [] as [char; 0]);
     }
-    tasks.run("exec sleep 60");
+    tasks.run("exec sleep 3600");
     tasks.end();
 }
