@@ -29,7 +29,8 @@ const NEWER: &str = "SEXTANT_CNI_REFERENCE";
 const NEWER_INSIDE: &str = "/newer";
 
 /// Test programs that only a systemd can be shown to.
-const SYSTEMD_TESTS: &[(&str, &str)] = &[("oci-runtime", "systemd"), ("shim", "systemd")];
+const SYSTEMD_TESTS: &[(&str, &str)] =
+    &[("oci-runtime", "systemd"), ("shim", "systemd"), ("sextant", "systemd")];
 
 /// The kernel tests inside QEMU.
 #[derive(Debug, Args)]

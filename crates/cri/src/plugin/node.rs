@@ -24,7 +24,7 @@ use super::pod::{self, Networks, Pod};
 use super::run::Setup;
 use super::state::State;
 use super::stats::{Layers, Rates};
-use super::{Place, files};
+use super::{Place, files, shims};
 use crate::contract::Error;
 
 /// Under memory pressure everything of a pod's goes before the shim that keeps it, and the kubelet (-999) after it.
@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) cni: cni::caller::Caller,
     pub(crate) handlers: Handlers,
     pub(crate) binary: Binary,
+    /// Where shims are to be, if not where this process is.
+    pub(crate) shim_scope: Option<Arc<shims::Scope>>,
     /// Those that this process has started.
     shims: Mutex<Vec<Child>>,
     pub(crate) cgroup_driver: Driver,
@@ -76,6 +78,7 @@ impl Node {
             cni: pod::caller(&place, builtins, &config.network.bin_dirs),
             handlers: Handlers::new(&config, &|line| eprintln!("sextant node: {line}"))?,
             binary: Binary::find()?,
+            shim_scope: shims::Scope::of(&place.name),
             shims: Mutex::default(),
             cgroup_driver: config.runtime.cgroup_driver,
             shim_oom_score_adj: shim_oom_score_adj()?,

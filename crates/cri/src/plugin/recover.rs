@@ -60,6 +60,7 @@ impl Node {
                 false => self.settle_dead(&pod).await,
             }
         }
+        self.shim_scope.iter().for_each(shims::Scope::take_all);
         let end = tokio::time::Instant::now() + PATIENCE;
         for (told, pod) in told {
             // A shim that has ended meanwhile has told all, too.

@@ -14,7 +14,7 @@ use crate::contract::Error;
 use crate::contract::v1::{self, NamespaceMode, PodSandboxConfig, RunPodSandboxRequest};
 use crate::plugin::cgroup::Parent;
 use crate::plugin::node::{Node, blocking};
-use crate::plugin::shims::Connection;
+use crate::plugin::shims::{self, Connection};
 use crate::plugin::{files, ids};
 
 /// Bytes of a pod's `/dev/shm`.
@@ -277,6 +277,7 @@ async fn finish<'a>(
     for warning in &reply.warnings {
         node.log(&format!("pod sandbox {}: {warning}", record.id));
     }
+    node.shim_scope.iter().for_each(shims::Scope::take_all);
     record.namespaces = reply.namespaces.into_iter().map(|n| (n.kind, n.path)).collect();
     let place = node.place.clone();
     let record = blocking(move || {
@@ -306,7 +307,7 @@ async fn finish<'a>(
 }
 
 fn joined(
-    result: Result<Result<SandboxReply, crate::plugin::shims::Error>, tokio::task::JoinError>,
+    result: Result<Result<SandboxReply, shims::Error>, tokio::task::JoinError>,
 ) -> Result<SandboxReply, Error> {
     let reply = result.map_err(|e| Error::internal(format!("cannot ask the shim: {e}")))?;
     Ok(reply?)
