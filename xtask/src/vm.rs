@@ -13,10 +13,22 @@ use crate::rings::{Count, read_test_line};
 use crate::{Result, packages};
 
 /// Whose tests ask something of the kernel.
-const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim"];
+const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim", "sextant"];
+
+/// Crates that have other tests as well: those that are run here.
+const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node")];
 
 /// What the tests look at their work with.
 const PROGRAMS: &[&str] = &["ip", "bridge", "tc", "nft", "dnsmasq", "dbus-daemon", "apparmor_parser"];
+
+/// What AppArmor's parser reads.
+const PROFILES: &[&str] = &[
+    "/etc/apparmor",
+    "/etc/apparmor.d/abi",
+    "/etc/apparmor.d/abstractions",
+    "/etc/apparmor.d/tunables",
+    "/usr/share/apparmor-features",
+];
 
 /// Tests that are passed over where programs of others may be missing, and what those are called that want this kernel too:
 /// its initramfs has the programs.
@@ -105,6 +117,9 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         for name in PROGRAMS {
             contents.host_program(name)?;
         }
+        for dir in PROFILES {
+            contents.host_files(Path::new(dir))?;
+        }
         if built.names.iter().any(|name| name == MATRIX) {
             add_references(&mut contents, place.path())?;
         }
@@ -149,11 +164,16 @@ fn add_references(contents: &mut Initramfs, scratch: &Path) -> Result<()> {
 /// Builds the crates' test programs and copies them, without what only a debugger reads, into `dir`.
 fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
     let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
-    let packages = vm.package.iter().flat_map(|package| ["--package", package.as_str()]);
-    let mut messages = cargo_json_lines(&build.into_iter().chain(packages).collect::<Vec<_>>())?;
-    let more =
+    let has_some = |package: &str| ONLY_TESTS.iter().any(|(name, _)| *name == package);
+    let (some, whole): (Vec<_>, Vec<_>) = vm.package.iter().map(String::as_str).partition(|p| has_some(p));
+    let mut messages = Vec::new();
+    if !whole.is_empty() {
+        let packages = whole.into_iter().flat_map(|package| ["--package", package]);
+        messages = cargo_json_lines(&build.into_iter().chain(packages).collect::<Vec<_>>())?;
+    }
+    let systemd =
         SYSTEMD_TESTS.iter().filter(|(package, _)| vm.systemd && vm.package.iter().any(|p| p == package));
-    for (package, test) in more {
+    for (package, test) in ONLY_TESTS.iter().filter(|(name, _)| some.contains(name)).chain(systemd) {
         let one = ["--package", package, "--test", test];
         messages.extend(cargo_json_lines(&build.into_iter().chain(one).collect::<Vec<_>>())?);
     }

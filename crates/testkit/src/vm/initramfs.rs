@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::cpio::Archive;
+use super::kernel::list;
 use super::{Kernel, modules};
 use crate::program::{find, run};
 use crate::{Error, Result};
@@ -52,6 +53,17 @@ impl Initramfs {
         self.program(path, file)
     }
 
+    /// Puts the host's files below `dir` where they are on the host.
+    pub fn host_files(&mut self, dir: &Path) -> Result<&mut Self> {
+        for path in list(dir)? {
+            match path.is_dir() {
+                true => drop(self.host_files(&path)?),
+                false => self.files.push((path.to_string_lossy().into_owned(), path, 0o644)),
+            }
+        }
+        Ok(self)
+    }
+
     /// Puts a text at `path`.
     pub fn text(&mut self, path: &str, text: &str) -> &mut Self {
         self.texts.push((path.to_owned(), text.to_owned()));
@@ -64,10 +76,8 @@ impl Initramfs {
         let busybox = find("busybox")?;
         let fill = || -> std::io::Result<()> {
             let mut out = Tree { archive: Archive::new(BufWriter::new(file)), made: BTreeSet::new() };
-            for dir in ["bin", "dev", "proc", "sys", "tmp", "run", "etc", "root", "var/lib", "new", "modules"]
-            {
-                out.directory(dir)?;
-            }
+            let dirs = "bin dev proc sys tmp run etc root var/lib var/tmp new modules";
+            dirs.split(' ').try_for_each(|dir| out.directory(dir))?;
             out.file("bin/busybox", 0o755, &std::fs::read(&busybox)?)?;
             out.archive.link("bin/sh", "busybox")?;
             // As on Debian, so that a test finds /usr/bin/touch.
