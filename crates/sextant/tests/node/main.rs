@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+mod beside;
 mod cli;
 mod containers;
+
 mod events;
 mod exec;
 mod gate;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         handlers::TESTS,
         cli::TESTS,
         lost::TESTS,
+        beside::TESTS,
         kills::TESTS,
     ];
     let tests = groups.concat();
