@@ -9,7 +9,7 @@ mod bench;
 mod beside;
 mod cli;
 mod containers;
-
+mod cycles;
 mod events;
 mod exec;
 mod gate;
@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         lost::TESTS,
         beside::TESTS,
         kills::TESTS,
+        cycles::TESTS,
     ];
     let tests = groups.concat();
     if args.iter().any(|a| a == "--list") {
