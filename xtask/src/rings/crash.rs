@@ -1,5 +1,5 @@
-//! Ring 2: the product killed between any two recorded effects and at random moments, over each of its commands; in full
-//! also `sextant-oci` and the CNI plugins' programs, which have no ledger, at moments spread over each of their commands.
+//! Ring 2: the product killed between any two recorded effects and at random moments, over each of its commands and as a
+//! node's daemon; in full also `sextant-oci` and the CNI plugins' programs, which have no ledger, at moments spread over each of their commands.
 
 use std::process::Command;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use testkit::Machine;
 use testkit::crash::{Crash, Toll};
 
-use super::{Count, Extent, unit};
+use super::{Count, Extent, node, unit};
 use crate::Result;
 use crate::interop::Site;
 use crate::program::{quiet, root};
@@ -95,11 +95,9 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
             told(crash.at_moments(each, &mut extent.random)),
         );
     }
+    count.extend(node::kills(extent)?);
     for programs in PROGRAMS.iter().filter(|programs| extent.full && programs.name.contains(&extent.only)) {
-        let killed = programs.killed(extent.kills)?;
-        count.passed += killed.passed;
-        count.failed += killed.failed;
-        count.failures.extend(killed.failures);
+        count.extend(programs.killed(extent.kills)?);
     }
     Ok(count)
 }

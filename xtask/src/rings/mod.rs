@@ -2,6 +2,7 @@
 
 mod crash;
 mod fuzz;
+mod node;
 mod power;
 mod unit;
 
@@ -30,8 +31,11 @@ enum Ring {
     Power,
     /// Parsers of bytes from outside, under libFuzzer
     Fuzz,
+    /// Pods of a node that come and go for an hour, its memory and descriptors watched
+    Cycles,
 }
 
+/// Those that every run has; an hour is for who soaks.
 const RINGS: &[Ring] = &[Ring::Unit, Ring::Crash, Ring::Interop, Ring::Vm, Ring::Power, Ring::Fuzz];
 
 /// All rings at sample size.
@@ -59,6 +63,12 @@ pub(crate) struct Soak {
     /// How many kills and cuts
     #[arg(long, default_value_t = 1000)]
     kills: u64,
+    /// How many pods come and go in ring cycles
+    #[arg(long, default_value_t = 5000)]
+    cycles: u64,
+    /// How long that takes at least
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
 }
 
 /// How much of what a ring does.
@@ -67,6 +77,9 @@ pub(crate) struct Extent {
     /// Kills, over all scenarios, and power cuts.
     pub(crate) kills: u64,
     pub(crate) cuts: u64,
+    /// Pods of ring cycles, and how long they take at least.
+    pub(crate) cycles: u64,
+    pub(crate) minutes: u64,
     /// Everything, also what takes many minutes.
     pub(crate) full: bool,
     pub(crate) only: String,
@@ -83,6 +96,13 @@ pub(crate) struct Count {
 }
 
 impl Count {
+    /// Adds what came of another.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.failures.extend(other.failures);
+    }
+
     /// Adds one test's outcome, and says it.
     pub(crate) fn add(&mut self, name: &str, outcome: Result<()>) {
         match outcome {
@@ -101,21 +121,39 @@ impl Count {
 }
 
 pub(crate) fn test(sample: &Sample) -> Result<()> {
-    run(sample, 200, 6, false)
+    run(sample, RINGS, |only, random| Extent {
+        kills: 200,
+        cuts: 6,
+        cycles: 300,
+        minutes: 0,
+        full: false,
+        only,
+        random,
+    })
 }
 
 pub(crate) fn soak(soak: &Soak) -> Result<()> {
-    run(&soak.sample, soak.kills, soak.kills, true)
+    let (kills, cycles, minutes) = (soak.kills, soak.cycles, soak.minutes);
+    let rings = [RINGS, &[Ring::Cycles]].concat();
+    run(&soak.sample, &rings, |only, random| Extent {
+        kills,
+        cuts: kills,
+        cycles,
+        minutes,
+        full: true,
+        only,
+        random,
+    })
 }
 
-fn run(sample: &Sample, kills: u64, cuts: u64, full: bool) -> Result<()> {
-    let rings = if sample.ring.is_empty() { RINGS } else { &sample.ring };
+fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Extent) -> Result<()> {
+    let rings = if sample.ring.is_empty() { all } else { &sample.ring };
     if !sample.no_install && rings.iter().any(|ring| *ring != Ring::Unit) {
         packages::install(packages::NEEDED)?;
     }
     let (random, seed) = sample.seed.map_or_else(Random::fresh, |seed| (Random::new(seed), seed));
     println!("seed {seed} (--seed {seed} repeats it)");
-    let mut extent = Extent { kills, cuts, full, only: sample.only.clone(), random };
+    let mut extent = extent(sample.only.clone(), random);
     let mut table = Vec::new();
     let mut built = None;
     for ring in rings {
@@ -145,6 +183,7 @@ fn one(ring: Ring, extent: &mut Extent) -> Result<Count> {
         Ring::Vm => vm::ring(extent.full),
         Ring::Power => power::run(extent),
         Ring::Fuzz => fuzz::run(extent),
+        Ring::Cycles => node::cycles(extent),
     }
 }
 

@@ -57,10 +57,15 @@ impl Events {
         (std::mem::take(&mut *unheard).into_values().collect(), self.sender.subscribe())
     }
 
-    /// Events that [`listen`](Self::listen) gave and that were not heard after all.
-    pub(crate) fn give_back(&self, unheard: impl IntoIterator<Item = Happened>) {
+    /// Events that [`listen`](Self::listen) gave and that were not heard after all, of what `is_there` says is: nobody else
+    /// would take away those of what was removed meanwhile.
+    pub(crate) fn give_back(
+        &self,
+        unheard: impl IntoIterator<Item = Happened>,
+        is_there: impl Fn(&str) -> bool,
+    ) {
         let mut all = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
-        for happened in unheard {
+        for happened in unheard.into_iter().filter(|happened| is_there(&happened.id)) {
             // What happened since is newer.
             all.entry(happened.id.clone()).or_insert(happened);
         }
@@ -70,10 +75,13 @@ impl Events {
     fn tell(&self, kind: ContainerEventType, id: &str, pod: &str) -> bool {
         let happened = Happened { kind, at: clock::now(), id: id.to_owned(), pod: pod.to_owned() };
         let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = kind == ContainerEventType::ContainerDeletedEvent;
+        if gone {
+            unheard.remove(id);
+        }
         let Err(broadcast::error::SendError(happened)) = self.sender.send(happened) else { return true };
-        match happened.kind {
-            ContainerEventType::ContainerDeletedEvent => drop(unheard.remove(id)),
-            _ => drop(unheard.insert(id.to_owned(), happened)),
+        if !gone {
+            unheard.insert(id.to_owned(), happened);
         }
         false
     }
@@ -128,5 +136,27 @@ impl Node {
             pod_sandbox_status: self.state.pod(&happened.pod).ok().map(|pod| pod.status()),
             containers_statuses: containers.iter().map(|container| container.status()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_what_is_gone_are_not_kept() {
+        let (events, created) =
+            (Events::new("/nonexistent".into()), ContainerEventType::ContainerCreatedEvent);
+        for id in ["stays", "goes", "is-gone"] {
+            events.tell(created, id, "pod");
+        }
+        let (unheard, listener) = events.listen();
+        assert_eq!(unheard.len(), 3);
+        events.give_back(unheard, |id| id != "is-gone");
+        // Somebody hears that it goes, and not of the rest.
+        assert!(events.tell(ContainerEventType::ContainerDeletedEvent, "goes", "pod"));
+        drop(listener);
+        let kept: Vec<String> = events.listen().0.into_iter().map(|happened| happened.id).collect();
+        assert_eq!(kept, ["stays"]);
     }
 }

@@ -71,7 +71,10 @@ fn containers(data: &Path) -> PathBuf {
 /// Whether a pod or a container of the node stands for what `owner` has: then nobody may take it back.
 pub fn is_alive(data: &Path, owner: &OwnerId) -> bool {
     let id = owner.as_str();
-    pods(data).join(id).join(super::pod::RECORD).exists()
+    let pod = pods(data).join(id);
+    pod.join(super::pod::RECORD).exists()
+        // Plugins have to be asked to take back what they did for it, and the node alone can.
+        || pod.join(super::pod::ATTACHING).exists()
         || containers(data).join(id).join(super::container::RECORD).exists()
 }
 

@@ -80,6 +80,7 @@ impl Node {
         i64,
     ) {
         self.drop_torn();
+        self.detach_unmade();
         let data = &self.place.data;
         let report = self.place.ledger.converge(&|owner: &OwnerId| {
             *owner == OwnerId::node() || place::is_alive(data, owner) || (self.others)(owner)
@@ -114,7 +115,8 @@ impl Node {
             }
         };
         let containers = records(&self.place.containers(), container::RECORD);
-        for path in records(&self.place.pods(), pod::RECORD).iter().chain(&containers) {
+        let [pods, unmade] = [pod::RECORD, pod::ATTACHING].map(|name| records(&self.place.pods(), name));
+        for path in pods.iter().chain(&unmade).chain(&containers) {
             if files::is_torn(path) {
                 drop(path, "it was cut off, as by a power cut");
             }
@@ -125,6 +127,19 @@ impl Node {
             if pod.is_some_and(|pod| !self.place.pod(&pod).join(pod::RECORD).exists()) {
                 drop(&path, "its pod is gone");
             }
+        }
+    }
+
+    /// Has plugins of others take back what they did for pods that did not come to be; the rest of those is the ledger's.
+    fn detach_unmade(&self) {
+        for record in self.read_all(&self.place.pods(), pod::Record::read_unmade) {
+            let owner = OwnerId::new(record.id.as_str()).and_then(|id| self.place.ledger.owner(&id));
+            let detached =
+                owner.map_err(Error::from).and_then(|mut owner| pod::detach(self, &record, &mut owner));
+            if let Err(error) = detached {
+                self.log(&format!("pod sandbox {}: {error}", record.id));
+            }
+            let _ = fs::remove_file(self.place.pod(&record.id).join(pod::ATTACHING));
         }
     }
 

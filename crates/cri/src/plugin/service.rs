@@ -280,7 +280,8 @@ impl RuntimeService for Runtime {
             let mut unheard = unheard.into_iter();
             while let Some(happened) = unheard.next() {
                 if sender.send(node.event(&happened)).await.is_err() {
-                    node.events.give_back(std::iter::once(happened).chain(unheard));
+                    let is_there = |id: &str| node.state.pod(id).is_ok() || node.state.container(id).is_ok();
+                    node.events.give_back(std::iter::once(happened).chain(unheard), is_there);
                     return;
                 }
             }

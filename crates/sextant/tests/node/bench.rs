@@ -15,6 +15,9 @@ use crate::{machine, wishes};
 /// Longer than anything takes that will happen at all.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
+/// Seconds that what its caller left waits for somebody to come.
+pub(crate) const GRACE: u64 = 3;
+
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
     daemon: RefCell<Option<Child>>,
@@ -28,24 +31,31 @@ impl Bench {
         let dir = tempfile::Builder::new().prefix("sextant-node-").tempdir_in("/var/tmp").unwrap();
         machine::make_image(&dir.path().join("data/images"));
         // The machine's own networks are not looked at; the grace period is not waited for.
-        let config = "[runtime]\ngrace = 3\n[network]\nconf_dir = \"/nonexistent\"\n";
+        let (networks, plugins) = (dir.path().join("networks"), dir.path().join("plugins"));
+        [&networks, &plugins].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let config = format!(
+            "[runtime]\ngrace = {GRACE}\n[network]\nconf_dir = {networks:?}\nbin_dirs = [{plugins:?}]\n"
+        );
         fs::write(dir.path().join("node.toml"), config).unwrap();
         let mut bench =
             Self { dir, daemon: RefCell::default(), cri: RefCell::default(), before: BTreeSet::new() };
         bench.start();
-        // Once with a network, so that what stays of the first pod (directories, the ledger's note about this boot, the
-        // time of the last end) is there.
-        let pod = bench.pod("first");
-        let first = bench.run(&pod, "first", &["probe"]);
-        bench.until_exited(&first);
-        bench.remove_pod(&pod);
-        // The same of a command's container, and of another daemon.
-        let done = bench.command(&["run", "--rm", "t", "probe"]).output().unwrap();
-        assert!(done.status.success(), "{done:?}");
-        bench.kill();
-        bench.start();
+        bench.warm_up();
         bench.before = machine::snapshot(bench.dir.path());
         bench
+    }
+
+    /// Brings about what an instance has from its first pod on: directories, the ledger's note about this boot, the time of
+    /// the last end; the same of a command's container, and of another daemon.
+    pub(crate) fn warm_up(&self) {
+        let pod = self.pod("first");
+        let first = self.run(&pod, "first", &["probe"]);
+        self.until_exited(&first);
+        self.remove_pod(&pod);
+        let done = self.command(&["run", "--rm", "t", "probe"]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        self.kill();
+        self.start();
     }
 
     /// The instance's directory.
@@ -81,6 +91,11 @@ impl Bench {
             })
         });
         *self.cri.borrow_mut() = self.connect();
+    }
+
+    /// The daemon's process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.daemon.borrow().as_ref().unwrap().id() as i32
     }
 
     /// Another connection.
@@ -209,6 +224,13 @@ impl Bench {
     #[track_caller]
     pub(crate) fn pods(&self) -> Vec<PodSandbox> {
         self.ok(async |c| c.list_pod_sandbox(ListPodSandboxRequest::default()).await).items
+    }
+
+    /// The network that a new pod gets, as the node tells of it.
+    #[track_caller]
+    pub(crate) fn network(&self) -> String {
+        let status = self.ok(async |c| c.status(StatusRequest { verbose: true }).await);
+        status.info.get("cniconfig").cloned().unwrap_or_default()
     }
 
     #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_image::archive::{Content, Part, build};
 use oci_image::contract::{Compression, ContainerConfig};
@@ -56,6 +56,46 @@ pub(crate) fn shims(dir: &Path) -> Vec<i32> {
         words.starts_with(b"sextant-shim") && errors.starts_with(&pods)
     };
     pids.filter(is_shim).collect()
+}
+
+/// The shim of a pod.
+pub(crate) fn shims_of(dir: &Path, pod: &str) -> Vec<i32> {
+    let errors = dir.join("data/cri/pods").join(pod).join("shim.err");
+    let is_its = |pid: &i32| fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|path| path == errors);
+    shims(dir).into_iter().filter(is_its).collect()
+}
+
+/// The cgroup `path` and those below it, in every hierarchy; the deepest first.
+pub(crate) fn cgroups(path: &Path) -> Vec<PathBuf> {
+    fn below(dir: PathBuf, all: &mut Vec<PathBuf>) {
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).for_each(|e| below(e.path(), all));
+        all.push(dir);
+    }
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let roots = match is_unified() {
+        true => vec![root],
+        false => fs::read_dir(root).unwrap().flatten().map(|entry| entry.path()).collect(),
+    };
+    let mut all = Vec::new();
+    roots.iter().map(|root| root.join(path)).filter(|dir| dir.exists()).for_each(|dir| below(dir, &mut all));
+    all
+}
+
+/// The processes in the cgroup `path` and in those below it, in every hierarchy.
+pub(crate) fn processes(path: &Path) -> Vec<i32> {
+    let lists = cgroups(path).into_iter().map(|dir| fs::read_to_string(dir.join("cgroup.procs")));
+    lists
+        .flatten()
+        .flat_map(|list| list.lines().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// What is mounted below `dir`, the last first.
+pub(crate) fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    points.filter(|point| point.starts_with(dir)).collect::<Vec<_>>().into_iter().rev().collect()
 }
 
 /// A limit of the container's cgroup as the kernel has it: `v1` is a controller and a file, `v2` a file.

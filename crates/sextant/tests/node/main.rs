@@ -6,14 +6,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+mod beside;
 mod cli;
 mod containers;
+mod cycles;
 mod events;
 mod exec;
+mod gate;
 mod handlers;
 mod inside;
+mod kills;
 mod leaving;
 mod logs;
+mod lost;
 mod machine;
 mod pods;
 #[path = "../containers/probe.rs"]
@@ -33,8 +38,10 @@ type Test = (&'static str, fn(&Bench));
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
-    if args.first().is_some_and(|program| program.rsplit('/').next() == Some("probe")) {
-        return inside::main(&args[1..]);
+    match args.first().and_then(|program| program.rsplit('/').next()) {
+        Some("probe") => return inside::main(&args[1..]),
+        Some("gate") => return gate::plugin(),
+        _ => {}
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
     let groups: &[&[Test]] = &[
@@ -50,6 +57,10 @@ fn main() -> ExitCode {
         leaving::TESTS,
         handlers::TESTS,
         cli::TESTS,
+        lost::TESTS,
+        beside::TESTS,
+        kills::TESTS,
+        cycles::TESTS,
     ];
     let tests = groups.concat();
     if args.iter().any(|a| a == "--list") {

@@ -12,7 +12,7 @@ use crate::contract::v1::ContainerState;
 use crate::plugin::clock;
 use crate::plugin::node::Node;
 use crate::plugin::pod::Pod;
-use crate::plugin::shims;
+use crate::plugin::shims::{self, Connection};
 
 /// How long a shim may take to make or to start a container: what a kubelet waits for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,7 +51,7 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
     let _entered = node.nri.enter().await;
     let created = {
         let mut at_shim = container.limits.lock().await;
-        let created = shim.call_within(PATIENCE, &CREATE, &request(node, &pod, container)?).await;
+        let created = create(&shim, &which, &request(node, &pod, container)?).await;
         *at_shim = created.is_ok();
         created
     };
@@ -83,6 +83,23 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
             let _ = shim.call_within(shims::PATIENCE, &DELETE, &which).await;
             Err(failed(node, container, &error).await)
         }
+    }
+}
+
+/// Makes it at the shim, where nothing runs yet.
+async fn create(
+    shim: &Connection,
+    which: &ContainerRequest,
+    request: &CreateRequest,
+) -> Result<Started, shims::Error> {
+    let created = shim.call_within(PATIENCE, &CREATE, request).await;
+    match created {
+        Err(error) if error.code() == Some(Code::AlreadyExists as i32) => {
+            // Another process of this node made it and was killed before it started it. Limits may have changed since.
+            let _ = shim.call_within(shims::PATIENCE, &DELETE, which).await;
+            shim.call_within(PATIENCE, &CREATE, request).await
+        }
+        created => created,
     }
 }
 

@@ -293,7 +293,10 @@ async fn finish<'a>(
     let asked = record.clone();
     let place = node.place.clone();
     let kept = blocking(move || {
-        files::write_json(&place.pod(&record.id).join(super::RECORD), &record)?;
+        let dir = place.pod(&record.id);
+        files::write_json(&dir.join(super::RECORD), &record)?;
+        // Only there if plugins of others attached it.
+        let _ = std::fs::remove_file(dir.join(super::ATTACHING));
         Ok(record)
     })
     .await;

@@ -11,8 +11,8 @@ mod stop;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use names::hostname;
-pub(crate) use network::{Networks, caller, is_host};
-pub(crate) use record::{RECORD, Record};
+pub(crate) use network::{Networks, caller, detach, is_host};
+pub(crate) use record::{ATTACHING, RECORD, Record};
 pub(crate) use status::has_labels;
 
 use shim::protocol::IdMapping;

@@ -107,6 +107,10 @@ pub(super) fn attach(
     }
     let sysctls = record.config.linux.iter().flat_map(|l| &l.sysctls).filter(|(key, _)| is_net(key));
     settle(&path, sysctls)?;
+    if list.plugins.iter().any(|plugin| !node.cni.builtins.contains_key(&*plugin.kind)) {
+        let attaching = Record { network: Some(list.name.clone()), ..record.clone() };
+        files::write_json(&node.place.pod(&record.id).join(super::ATTACHING), &attaching)?;
+    }
     let added = node.cni.add(&list, &attachment(node, record)?, owner).map_err(|error| {
         let whose = record.config.metadata.clone().unwrap_or_default();
         Error::internal(format!(
@@ -140,11 +144,14 @@ fn settle<'a>(netns: &Path, sysctls: impl Iterator<Item = (&'a String, &'a Strin
 }
 
 /// Detaches the pod; what is left is undone with the owner's records. Nothing there is done.
-pub(super) fn detach(node: &Node, record: &Record, owner: &mut Owner) -> Result<(), Error> {
+///
+/// What the ledger and the kernel had of another boot is gone, and what plugins of others keep on disk is not.
+pub(crate) fn detach(node: &Node, record: &Record, owner: &mut Owner) -> Result<(), Error> {
     let path = node.place.netns(&record.id);
     let recorded =
         owner.records().iter().any(|(_, effect)| matches!(effect, Effect::Netns { path: p } if *p == path));
-    if !recorded && !path.exists() {
+    let in_other_boot = record.network.is_some() && record.boot != node.boot;
+    if !recorded && !path.exists() && !in_other_boot {
         return Ok(());
     }
     // The cache has the configuration it was attached with; the present one is for where that is gone.

@@ -10,6 +10,10 @@ use crate::contract::v1::PodSandboxConfig;
 /// The file that makes a pod be: written last when one is made.
 pub(crate) const RECORD: &str = "pod.json";
 
+/// What a pod is to be, while plugins of others attach it to its network. Nobody but they can undo what they do, so whoever
+/// finds this without a pod asks them to.
+pub(crate) const ATTACHING: &str = "attaching.json";
+
 /// What a pod is. Kept as long as the pod, across boots.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -43,5 +47,13 @@ impl Record {
     /// Reads the record at `dir`, if there is one.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, crate::contract::Error> {
         super::super::files::read_json(&dir.join(RECORD))
+    }
+
+    /// Reads what the pod at `dir` was to be, if it did not come to be and plugins of others may have attached it.
+    pub(crate) fn read_unmade(dir: &Path) -> Result<Option<Self>, crate::contract::Error> {
+        match dir.join(RECORD).exists() {
+            true => Ok(None),
+            false => super::super::files::read_json(&dir.join(ATTACHING)),
+        }
     }
 }
