@@ -26,6 +26,9 @@ pub(crate) struct Happened {
     pub(crate) id: String,
     /// The pod's id.
     pub(crate) pod: String,
+    /// The pod of what was removed, which may be gone itself by the time that this is told: a kubelet drops what comes
+    /// without a pod.
+    removed_of: Option<Arc<Pod>>,
 }
 
 /// The one stream that everything is told on.
@@ -73,17 +76,21 @@ impl Events {
 
     /// Tells whoever listens; whether somebody does.
     fn tell(&self, kind: ContainerEventType, id: &str, pod: &str) -> bool {
-        let happened = Happened { kind, at: clock::now(), id: id.to_owned(), pod: pod.to_owned() };
+        let (id, pod) = (id.to_owned(), pod.to_owned());
+        let happened = Happened { kind, at: clock::now(), id, pod, removed_of: None };
         let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = kind == ContainerEventType::ContainerDeletedEvent;
-        if gone {
-            unheard.remove(id);
-        }
         let Err(broadcast::error::SendError(happened)) = self.sender.send(happened) else { return true };
-        if !gone {
-            unheard.insert(id.to_owned(), happened);
-        }
+        unheard.insert(happened.id.clone(), happened);
         false
+    }
+
+    /// Tells that something of the pod was removed, and keeps nothing of it for those who listen later.
+    fn tell_removed(&self, id: &str, pod: &str, removed_of: Option<Arc<Pod>>) {
+        let kind = ContainerEventType::ContainerDeletedEvent;
+        let (id, pod) = (id.to_owned(), pod.to_owned());
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        unheard.remove(&id);
+        drop(self.sender.send(Happened { kind, at: clock::now(), id, pod, removed_of }));
     }
 
     /// Every end up to now has been told, so that another process need not tell it again.
@@ -102,8 +109,8 @@ impl Events {
         self.tell(ContainerEventType::ContainerStoppedEvent, pod.id(), pod.id());
     }
 
-    pub(crate) fn pod_deleted(&self, pod: &Pod) {
-        self.tell(ContainerEventType::ContainerDeletedEvent, pod.id(), pod.id());
+    pub(crate) fn pod_deleted(&self, pod: &Arc<Pod>) {
+        self.tell_removed(pod.id(), pod.id(), Some(Arc::clone(pod)));
     }
 
     pub(crate) fn container_created(&self, container: &Arc<Container>) {
@@ -120,8 +127,8 @@ impl Events {
         }
     }
 
-    pub(crate) fn container_deleted(&self, container: &Arc<Container>) {
-        self.tell(ContainerEventType::ContainerDeletedEvent, container.id(), &container.record.pod);
+    pub(crate) fn container_deleted(&self, container: &Arc<Container>, pod: Option<Arc<Pod>>) {
+        self.tell_removed(container.id(), &container.record.pod, pod);
     }
 }
 
@@ -129,11 +136,12 @@ impl Node {
     /// An event as CRI tells it, with the pod as it is now.
     pub(crate) fn event(&self, happened: &Happened) -> ContainerEventResponse {
         let containers = self.state.containers_of(&happened.pod);
+        let pod = self.state.pod(&happened.pod).ok().or_else(|| happened.removed_of.clone());
         ContainerEventResponse {
             container_id: happened.id.clone(),
             container_event_type: happened.kind.into(),
             created_at: happened.at,
-            pod_sandbox_status: self.state.pod(&happened.pod).ok().map(|pod| pod.status()),
+            pod_sandbox_status: pod.map(|pod| pod.status()),
             containers_statuses: containers.iter().map(|container| container.status()).collect(),
         }
     }
@@ -154,7 +162,7 @@ mod tests {
         assert_eq!(unheard.len(), 3);
         events.give_back(unheard, |id| id != "is-gone");
         // Somebody hears that it goes, and not of the rest.
-        assert!(events.tell(ContainerEventType::ContainerDeletedEvent, "goes", "pod"));
+        events.tell_removed("goes", "pod", None);
         drop(listener);
         let kept: Vec<String> = events.listen().0.into_iter().map(|happened| happened.id).collect();
         assert_eq!(kept, ["stays"]);

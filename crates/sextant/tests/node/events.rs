@@ -60,9 +60,7 @@ fn order(b: &Bench) {
         let event = next!(cri, events, 60).unwrap();
         assert_eq!(seen(&event), (kind, id.clone()));
         assert!(event.created_at > 0);
-        if kind != ContainerDeletedEvent {
-            assert_eq!(event.pod_sandbox_status.unwrap().metadata.unwrap().name, "order");
-        }
+        assert_eq!(event.pod_sandbox_status.unwrap().metadata.unwrap().name, "order");
     }
 }
 

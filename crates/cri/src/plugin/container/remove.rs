@@ -58,7 +58,7 @@ impl Node {
         self.state.forget_container(container.id());
         self.layers.retain(|id| id != container.id());
         self.nri.remove_container(pod, container).await;
-        self.events.container_deleted(container);
+        self.events.container_deleted(container, self.state.pod(&container.record.pod).ok());
         Ok(())
     }
 }

@@ -86,13 +86,15 @@ impl Node {
         &self,
         request: &PodSandboxStatusRequest,
     ) -> Result<PodSandboxStatusResponse, Error> {
+        // Before anything is read: a kubelet drops events that are older than this.
+        let timestamp = clock::now();
         let pod = self.state.pod(&request.pod_sandbox_id)?;
         let containers = self.state.containers_of(pod.id());
         Ok(PodSandboxStatusResponse {
             status: Some(pod.status()),
             info: if request.verbose { info(&pod) } else { BTreeMap::new() },
             containers_statuses: containers.iter().map(|container| container.status()).collect(),
-            timestamp: clock::now(),
+            timestamp,
         })
     }
 }
