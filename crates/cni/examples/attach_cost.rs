@@ -130,7 +130,7 @@ fn ours(
 /// three elements of nftables in one transaction; and with the published port the flows that it has sent to the address,
 /// or the next container there would get them (the kernel goes through its whole table for that). Nothing is looked up,
 /// chosen, checked or written down: no address is found, no port is looked at, nobody learns that the container is there.
-/// It keeps its sockets in the host's namespace, and opens one inside as every plugin must.
+/// It keeps its sockets in the host's namespace, and opens and closes one inside as every plugin must.
 struct Floor {
     host: Socket,
     nft: Socket,
@@ -187,6 +187,7 @@ impl Floor {
             change.add_elements(Family::Ip, TABLE, set, std::slice::from_ref(element), true);
         }
         change.commit(&mut self.nft)?;
+        drop(inside);
         let add = begin.until_now()?;
         let begin = Moment::now()?;
         netlink::delete_link_on(&mut self.host, "floorveth")?;

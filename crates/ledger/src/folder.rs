@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::crash::Crash;
+use crate::glance::Glances;
 use crate::{Effect, Error, Owner, OwnerId};
 
 /// The records of one instance of Sextant: a run directory and a data directory.
@@ -26,6 +27,7 @@ pub(crate) struct Roots {
     pub(crate) data: PathBuf,
     pub(crate) boot: String,
     pub(crate) crash: Crash,
+    pub(crate) glances: Glances,
 }
 
 impl Ledger {
@@ -43,6 +45,7 @@ impl Ledger {
             data: data_dir.join("ledger"),
             boot: crate::boot::id()?,
             crash: Crash::from_env()?,
+            glances: Glances::default(),
         };
         Ok(Self { inner: Arc::new(roots) })
     }
@@ -90,18 +93,31 @@ impl Roots {
 /// It is given back by saying so, not by closing: a child that another thread has just forked holds a copy of the
 /// descriptor until it execs.
 #[derive(Debug)]
-pub(crate) struct Lock(Arc<OwnedFd>);
+pub(crate) struct Lock {
+    dir: Arc<OwnedFd>,
+    made: bool,
+}
 
 impl Lock {
     /// The folder's descriptor.
     pub(crate) fn dir(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.dir)
+    }
+
+    fn of_made(mut self, made: bool) -> Self {
+        self.made = made;
+        self
+    }
+
+    /// Who has the lock has made the folder. (Another may have had the lock before all the same.)
+    pub(crate) fn is_of_made(&self) -> bool {
+        self.made
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+        let _ = rustix::fs::flock(&self.dir, FlockOperation::Unlock);
     }
 }
 
@@ -115,9 +131,9 @@ pub(crate) enum Wait {
 pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<Lock>, Error> {
     let path = parent.join(name);
     loop {
-        make(parent, &path)?;
+        let made = make(parent, &path)?;
         match lock_existing(&path, wait)? {
-            Locked::Yes(dir) => return Ok(Some(dir)),
+            Locked::Yes(lock) => return Ok(Some(lock.of_made(made))),
             Locked::No => return Ok(None),
             Locked::Gone => {}
         }
@@ -130,7 +146,7 @@ pub(crate) fn lock_found(parent: &Path, name: &str) -> Result<Lock, Error> {
     loop {
         match lock_existing(&path, Wait::Yes)? {
             Locked::Yes(dir) => return Ok(dir),
-            Locked::No | Locked::Gone => make(parent, &path)?,
+            Locked::No | Locked::Gone => drop(make(parent, &path)?),
         }
     }
 }
@@ -163,19 +179,20 @@ pub(crate) fn lock_existing(path: &Path, wait: Wait) -> Result<Locked, Error> {
             Err(e) => return Err(Error::access("lock", path, e)),
         }
     }
-    let lock = Lock(Arc::new(dir));
+    let lock = Lock { dir: Arc::new(dir), made: false };
     // Whoever held it before may have removed it: then the lock is on a folder nobody can find.
-    match rustix::fs::fstat(&lock.0) {
+    match rustix::fs::fstat(&lock.dir) {
         Ok(found) if found.st_nlink == 0 => Ok(Locked::Gone),
         Ok(_) => Ok(Locked::Yes(lock)),
         Err(e) => Err(Error::access("stat", path, e)),
     }
 }
 
-/// Makes `path`, and its parents only if they are missing, 0700.
-pub(crate) fn make(parent: &Path, path: &Path) -> Result<(), Error> {
+/// Makes `path`, and its parents only if they are missing, 0700. False if it was there.
+pub(crate) fn make(parent: &Path, path: &Path) -> Result<bool, Error> {
     match rustix::fs::mkdir(path, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
         Err(Errno::NOENT) => {
             use std::os::unix::fs::DirBuilderExt as _;
             let mut builder = std::fs::DirBuilder::new();
@@ -186,7 +203,8 @@ pub(crate) fn make(parent: &Path, path: &Path) -> Result<(), Error> {
                 .map_err(|e| Error::access("create", parent, e))?;
             match rustix::fs::mkdir(path, Mode::RWXU) {
                 // Gone again already: the caller's loop tries once more.
-                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST | Errno::NOENT) => Ok(false),
                 Err(e) => Err(Error::access("create", path, e)),
             }
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::crash::{self, Crash};
 use crate::{Effect, Error, membership};
 
-const FILE: &str = "effects";
+pub(crate) const FILE: &str = "effects";
 const FRESH: &str = "effects.new";
 const FORMAT: u32 = 2;
 /// Strikes are dropped from the file once there are this many and more than what lives.
@@ -38,6 +38,14 @@ enum Line {
         #[serde(flatten)]
         effect: Effect,
     },
+}
+
+/// A [`Line::Record`] to be written.
+#[derive(Debug, Serialize)]
+struct Recorded<'a> {
+    id: u64,
+    #[serde(flatten)]
+    effect: &'a Effect,
 }
 
 /// A record as it was found: an effect, or one that only a newer version knows.
@@ -77,7 +85,18 @@ impl Journal {
     /// leave less than there was.
     pub(crate) fn open(dir: Arc<OwnedFd>, folder: &Path, outlives: bool) -> Result<Self, Error> {
         let path = folder.join(FILE);
-        let file = open_file(&dir, &path)?;
+        let file = open_file(&dir, &path, OFlags::empty())?;
+        Self::of(dir, path, file, outlives)
+    }
+
+    /// The same for a folder that was made just now, and with a file: the first record is about to come.
+    pub(crate) fn open_made(dir: Arc<OwnedFd>, folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let file = open_file(&dir, &path, OFlags::CREATE)?;
+        Self::of(dir, path, file, false)
+    }
+
+    fn of(dir: Arc<OwnedFd>, path: PathBuf, file: Option<OwnedFd>, outlives: bool) -> Result<Self, Error> {
         let mut journal = Self {
             dir,
             path,
@@ -153,16 +172,10 @@ impl Journal {
     }
 
     /// Writes `effect` down.
-    pub(crate) fn record(
-        &mut self,
-        id: u64,
-        effect: &Effect,
-        boot: &str,
-        crash: &Crash,
-    ) -> Result<(), Error> {
+    pub(crate) fn record(&mut self, id: u64, effect: Effect, boot: &str, crash: &Crash) -> Result<(), Error> {
         crash.step("before-record");
         let mut text = if self.len == 0 { self.header(boot)? } else { Vec::new() };
-        text.extend(line(&Line::Record { id, effect: effect.clone() }).map_err(|e| self.unwritten(e))?);
+        text.extend(line(&Recorded { id, effect: &effect }).map_err(|e| self.unwritten(e))?);
         if crash.reached("in-record") {
             let half = text.len() / 2;
             let _ = self.append(text.get(..half).unwrap_or_default().to_vec());
@@ -170,7 +183,7 @@ impl Journal {
         }
         self.append(text)?;
         self.boot.get_or_insert_with(|| boot.to_owned());
-        self.take_record(id, Entry::Known(effect.clone()));
+        self.take_record(id, Entry::Known(effect));
         crash.step("after-record");
         Ok(())
     }
@@ -257,9 +270,7 @@ impl Journal {
 
     fn record_line(&self, id: u64, entry: &Entry) -> Result<Vec<u8>, Error> {
         match entry {
-            Entry::Known(effect) => {
-                line(&Line::Record { id, effect: effect.clone() }).map_err(|e| self.unwritten(e))
-            }
+            Entry::Known(effect) => line(&Recorded { id, effect }).map_err(|e| self.unwritten(e)),
             Entry::Newer(record) => Ok(format!("{record}\n").into_bytes()),
         }
     }
@@ -386,54 +397,7 @@ impl Journal {
     }
 }
 
-/// What a shared effect's file tells without its records being read one by one.
-#[derive(Debug)]
-pub(crate) struct Glance {
-    /// The parts that are there completely.
-    pub(crate) made: BTreeSet<String>,
-    /// The shared effects that these use themselves.
-    pub(crate) uses: BTreeSet<String>,
-}
-
-impl Glance {
-    /// Looks into `dir`. None if there is no file of this boot, or more to it than parts that are there completely: then
-    /// it is for [`Journal::open`].
-    pub(crate) fn of(dir: &OwnedFd, folder: &Path, boot: &str) -> Result<Option<Self>, Error> {
-        let path = folder.join(FILE);
-        let Some(file) = open_file(dir, &path)? else { return Ok(None) };
-        let text = read_all(&file).map_err(|e| Error::access("read", path, e))?;
-        Ok(Self::read(&text, boot))
-    }
-
-    /// The file is written here alone, by [`line`]: that a line is of some kind shows by how it begins.
-    fn read(text: &[u8], boot: &str) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
-        let mut lines = text.split('\n');
-        let header = lines.next()?.strip_prefix("{\"format\":")?.split_once(",\"boot\":\"")?.1;
-        header.strip_prefix(boot)?.strip_prefix('"')?;
-        let mut glance = Self { made: BTreeSet::new(), uses: BTreeSet::new() };
-        let mut whole = true;
-        for line in lines {
-            whole = false;
-            if let Some(made) = line.strip_prefix("{\"made\":\"") {
-                glance.made.insert(plain(made)?);
-                whole = true;
-            } else if let Some((_, used)) = line.split_once("\"effect\":\"uses\",\"shared\":\"") {
-                glance.uses.insert(plain(used)?);
-            } else if !line.starts_with("{\"id\":") {
-                return None;
-            }
-        }
-        whole.then_some(glance)
-    }
-}
-
-/// The string that ends an object, if it is one without escapes.
-fn plain(end: &str) -> Option<String> {
-    end.strip_suffix("\"}").filter(|text| !text.contains(['"', '\\'])).map(str::to_owned)
-}
-
-fn line(line: &Line) -> io::Result<Vec<u8>> {
+fn line(line: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     Ok(text)
@@ -447,16 +411,16 @@ fn newer(line: &[u8]) -> Option<(u64, String)> {
 }
 
 /// The file in `dir`, for reading and appending; none if it is not there.
-fn open_file(dir: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Error> {
-    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, FILE, flags, Mode::empty()) {
+pub(crate) fn open_file(dir: &OwnedFd, path: &Path, create: OFlags) -> Result<Option<OwnedFd>, Error> {
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | create;
+    match rustix::fs::openat(dir, FILE, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => Ok(Some(file)),
         Err(Errno::NOENT) => Ok(None),
         Err(e) => Err(Error::access("open", path, e)),
     }
 }
 
-fn read_all(file: &OwnedFd) -> io::Result<Vec<u8>> {
+pub(crate) fn read_all(file: &OwnedFd) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut chunk = [0; 8192];
     loop {
@@ -481,34 +445,5 @@ fn write_once(file: impl AsFd, text: &[u8]) -> io::Result<()> {
             Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_glance_sees_what_is_there_completely_and_nothing_else() {
-        let header = "{\"format\":2,\"boot\":\"b\",\"next\":1}\n";
-        let whole = format!(
-            "{header}{}{}",
-            "{\"id\":1,\"effect\":\"link\",\"name\":\"x\"}\n{\"made\":\"one\"}\n",
-            "{\"id\":2,\"effect\":\"uses\",\"shared\":\"t\"}\n{\"made\":\"two\"}\n",
-        );
-        let glance = Glance::read(whole.as_bytes(), "b").unwrap();
-        assert!(glance.made.iter().eq(["one", "two"]) && glance.uses.iter().eq(["t"]));
-        assert!(Glance::read(whole.as_bytes(), "other").is_none());
-        let more = [
-            "{\"id\":3,\"effect\":\"uses\",\"shared\":\"u\"}\n",
-            "{\"struck\":2}\n",
-            "{\"made\":\"th",
-            "\0\n",
-        ];
-        for more in more {
-            assert!(Glance::read(format!("{whole}{more}").as_bytes(), "b").is_none(), "{more}");
-        }
-        assert!(Glance::read(header.as_bytes(), "b").is_some_and(|glance| glance.made.is_empty()));
-        assert!(Glance::read(b"", "b").is_none());
     }
 }

@@ -56,6 +56,7 @@ mod crash;
 mod effect;
 mod error;
 mod folder;
+mod glance;
 mod journal;
 mod membership;
 mod owner;

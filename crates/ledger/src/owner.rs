@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::folder::{self, Lock};
+use crate::glance::Glance;
 use crate::journal::{Entry, Journal};
-use crate::shared::{Joined, Shared, User};
+use crate::shared::{Shared, User};
 use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, membership};
 
 /// One owner's records, locked for this process.
@@ -23,7 +24,7 @@ pub struct Owner {
     next: u64,
     /// Shared effects that this process has made it a user of, and what was there of them: while it is locked, nobody takes
     /// them from it.
-    joined: BTreeMap<String, Joined>,
+    joined: BTreeMap<String, Arc<Glance>>,
     leftovers: Vec<Error>,
     /// Also keeps the lock, until the journals and the folder are gone.
     _lock: Lock,
@@ -34,7 +35,11 @@ impl Owner {
         let roots = &ledger.inner;
         let run_path = roots.run.join(&id);
         let data_path = roots.data.join(&id);
-        let run = Journal::open(lock.dir(), &run_path, false)?;
+        let run = if lock.is_of_made() {
+            Journal::open_made(lock.dir(), &run_path)?
+        } else {
+            Journal::open(lock.dir(), &run_path, false)?
+        };
         let data = match open_dir(&data_path)? {
             Some(dir) => Some(Journal::open(Arc::new(dir), &data_path, true)?),
             None => None,
@@ -150,7 +155,7 @@ impl Owner {
     /// Whether it is known to hold that part: itself, or by something that it has joined.
     fn holds(&self, name: &str, part: &str) -> bool {
         match self.joined.get(name) {
-            Some(joined) => joined.parts.contains(part),
+            Some(joined) => joined.made.contains(part),
             None => part.is_empty() && self.joined.values().any(|joined| joined.uses.contains(name)),
         }
     }
@@ -177,7 +182,7 @@ impl Owner {
         let id = self.next;
         let ledger = self.ledger.clone();
         let journal = if data { self.data_journal()? } else { &mut self.run };
-        journal.record(id, &effect, &ledger.inner.boot, &ledger.inner.crash)?;
+        journal.record(id, effect, &ledger.inner.boot, &ledger.inner.crash)?;
         self.next += 1;
         Ok(RecordId(id))
     }

@@ -5,13 +5,13 @@
 //! folder, strike `uses`. So whoever has a `uses` record but is no user has nothing to lose, and what follows the last `made`
 //! is of a maker that has ended.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::folder::{self, Lock, Locked, Wait};
-use crate::journal::{Entry, Glance, Journal};
+use crate::glance::Glance;
+use crate::journal::{Entry, Journal};
 use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, membership};
 
 /// Who joins a shared effect: an owner, or another shared effect.
@@ -24,22 +24,13 @@ pub(crate) struct User<'a> {
     pub(crate) shared: Option<&'a str>,
 }
 
-/// What there is for whoever has joined.
-#[derive(Debug, Default)]
-pub(crate) struct Joined {
-    /// The parts that are there.
-    pub(crate) parts: BTreeSet<String>,
-    /// The shared effects that these use, which are held by that.
-    pub(crate) uses: BTreeSet<String>,
-}
-
-impl Joined {
-    fn of(journal: &Journal) -> Self {
+impl Glance {
+    fn of_journal(journal: &Journal) -> Self {
         let uses = |entry: &Entry| match entry {
             Entry::Known(Effect::Uses { shared }) => Some(shared.clone()),
             _ => None,
         };
-        Self { parts: journal.made().clone(), uses: journal.live.values().filter_map(uses).collect() }
+        Self { made: journal.made().clone(), uses: journal.live.values().filter_map(uses).collect() }
     }
 }
 
@@ -57,26 +48,27 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Makes `user` a user of `name`, and makes `part` if it is not there.
-    pub(crate) fn join(user: User<'_>, name: &str, part: &str, make: Make<'_>) -> Result<Joined, Error> {
+    /// Makes `user` a user of `name`, and makes `part` if it is not there. Answers with what there is for whoever has joined.
+    pub(crate) fn join(user: User<'_>, name: &str, part: &str, make: Make<'_>) -> Result<Arc<Glance>, Error> {
         let (ledger, name) = (user.ledger, shared_name(name)?);
         let root = node(ledger);
         let (lock, path) = (folder::lock_found(&root, &name)?, root.join(&name));
         let dir = lock.dir();
         // All is there and somebody holds it, nearly always: then the records need not be read.
-        let glance = Glance::of(&dir, &path, &ledger.inner.boot)?.filter(|glance| glance.made.contains(part));
-        if let Some(Glance { made, uses }) = glance
+        let roots = &ledger.inner;
+        let glance = roots.glances.of(&dir, &path, &name, &roots.boot)?;
+        if let Some(glance) = glance.filter(|glance| glance.made.contains(part))
             && membership::count(&dir, &path)? > 0
         {
             enter(user, &dir, &name)?;
-            return Ok(Joined { parts: made, uses });
+            return Ok(glance);
         }
         let mut shared = Self::open(ledger, name, lock)?;
         shared.within = user.shared.is_some();
         shared.join_anew(user, part, make)
     }
 
-    fn join_anew(&mut self, user: User<'_>, part: &str, make: Make<'_>) -> Result<Joined, Error> {
+    fn join_anew(&mut self, user: User<'_>, part: &str, make: Make<'_>) -> Result<Arc<Glance>, Error> {
         let ledger = self.ledger.clone();
         if membership::count(&self.dir, &self.path)? == 0 {
             self.undo_effects()?;
@@ -98,7 +90,7 @@ impl Shared {
                 return Err(error);
             }
         }
-        Ok(Joined::of(&self.journal))
+        Ok(Arc::new(Glance::of_journal(&self.journal)))
     }
 
     fn make(&mut self, part: &str, make: Make<'_>) -> Result<(), Error> {
@@ -236,7 +228,7 @@ impl Record for Shared {
         effect.check()?;
         let id = self.journal.next;
         let ledger = self.ledger.clone();
-        self.journal.record(id, &effect, &ledger.inner.boot, &ledger.inner.crash)?;
+        self.journal.record(id, effect, &ledger.inner.boot, &ledger.inner.crash)?;
         Ok(RecordId(id))
     }
 

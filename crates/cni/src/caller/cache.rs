@@ -6,12 +6,14 @@ use ledger::{Effect, Record};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::contract::{AddResult, Attachment, Error, NetworkList};
+use crate::contract::{AddResult, Attachment, Error, NetworkList, Versioned};
 
 const KIND: &str = "cniCacheV1";
+/// How many bytes an entry has without its configuration, mostly.
+const ENTRY: usize = 1024;
 
 /// What libcni keeps about an attachment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     kind: String,
@@ -19,13 +21,31 @@ struct Wire {
     config: String,
     if_name: String,
     network_name: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     netns: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     cni_args: Option<Vec<(String, String)>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     capability_args: Option<Map<String, Value>>,
     result: Value,
+}
+
+/// The same, to be written.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry<'a> {
+    kind: &'static str,
+    container_id: &'a str,
+    config: &'a str,
+    if_name: &'a str,
+    network_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    cni_args: &'a [(String, String)],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    capability_args: &'a Map<String, Value>,
+    result: Versioned<'a>,
 }
 
 /// An attachment as it was made.
@@ -55,20 +75,21 @@ pub(super) fn store(
     record: &mut dyn Record,
 ) -> Result<(), Error> {
     let path = path(cache_dir, &list.name, attachment);
-    let wire = Wire {
-        kind: KIND.into(),
-        container_id: attachment.container_id.clone(),
-        config: STANDARD.encode(list.source.to_string()),
-        if_name: attachment.ifname.clone(),
-        network_name: list.name.clone(),
-        netns: attachment.netns.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
-        cni_args: Some(attachment.args.clone()).filter(|args| !args.is_empty()),
-        capability_args: Some(attachment.capability_args.clone()).filter(|args| !args.is_empty()),
-        result: result.to_value(list.version),
+    let entry = Entry {
+        kind: KIND,
+        container_id: &attachment.container_id,
+        config: list.encoded(),
+        if_name: &attachment.ifname,
+        network_name: &list.name,
+        netns: attachment.netns.as_ref().map(|path| path.display().to_string()),
+        cni_args: &attachment.args,
+        capability_args: &attachment.capability_args,
+        result: result.of_version(list.version),
     };
     let failed = |e| Error::because(format!("cannot write the cached result {}", path.display()), e);
     record.record(Effect::File { path: path.clone() })?;
-    let text = serde_json::to_vec(&wire).map_err(|e| failed(e.into()))?;
+    let mut text = Vec::with_capacity(ENTRY + entry.config.len());
+    serde_json::to_writer(&mut text, &entry).map_err(|e| failed(e.into()))?;
     match std::fs::write(&path, &text) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let dir = path.parent().unwrap_or(cache_dir);

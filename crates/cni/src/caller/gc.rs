@@ -86,7 +86,7 @@ impl Caller {
             Err(e) => return vec![e],
         };
         let gc = |plugin: &PluginConf| {
-            let mut conf = effective(list, plugin, &none);
+            let mut conf = effective(list, plugin, &none).into_owned();
             conf.keys.insert(VALID_ATTACHMENTS.into(), json!(valid));
             Delegate::gc(self, &conf.kind, &self.request(list, &conf, &none, None), record).err()
         };

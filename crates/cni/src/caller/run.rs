@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -221,24 +222,35 @@ impl Caller {
 }
 
 /// A plugin's configuration as it is sent: with name, version, and the values of the capabilities it declares.
-pub(super) fn effective(list: &NetworkList, plugin: &PluginConf, attachment: &Attachment) -> PluginConf {
-    let mut keys = plugin.keys.clone();
-    keys.insert("name".into(), json!(list.name));
-    keys.insert("cniVersion".into(), json!(list.version.as_str()));
-    let capabilities = keys.remove("capabilities");
-    let declared = |name: &str| capabilities.as_ref().and_then(|c| c.get(name)) == Some(&Value::Bool(true));
+pub(super) fn effective<'a>(
+    list: &NetworkList,
+    plugin: &'a PluginConf,
+    attachment: &Attachment,
+) -> Cow<'a, PluginConf> {
+    let says = |key: &str, value: &str| plugin.keys.get(key).and_then(Value::as_str) == Some(value);
+    let named = says("name", &list.name) && says("cniVersion", list.version.as_str());
+    if named && !["capabilities", "runtimeConfig"].iter().any(|key| plugin.keys.contains_key(*key)) {
+        return Cow::Borrowed(plugin);
+    }
+    let stays = |key: &str| !matches!(key, "capabilities" | "runtimeConfig");
+    let kept = plugin.keys.iter().filter(|(key, _)| stays(key));
+    let mut keys: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if !named {
+        keys.insert("name".into(), json!(list.name));
+        keys.insert("cniVersion".into(), json!(list.version.as_str()));
+    }
+    let capabilities = plugin.keys.get("capabilities");
+    let declared = |name: &str| capabilities.and_then(|c| c.get(name)) == Some(&Value::Bool(true));
     let values: Map<String, Value> = attachment
         .capability_args
         .iter()
         .filter(|(name, _)| declared(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    if values.is_empty() {
-        keys.remove("runtimeConfig");
-    } else {
+    if !values.is_empty() {
         keys.insert("runtimeConfig".into(), Value::Object(values));
     }
-    PluginConf { kind: plugin.kind.clone(), keys }
+    Cow::Owned(PluginConf { kind: plugin.kind.clone(), keys })
 }
 
 impl Delegate for Caller {

@@ -1,3 +1,7 @@
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::attachment::is_name;
@@ -14,10 +18,21 @@ pub struct NetworkList {
     pub disable_check: bool,
     /// GC is not to be called.
     pub disable_gc: bool,
-    /// The plugins' own configurations, never empty.
+    /// The plugins' own configurations, never empty, each with the `name` and `cniVersion` of the list.
     pub plugins: Vec<PluginConf>,
     /// The list as it was read.
     pub source: Value,
+    encoded: Encoded,
+}
+
+/// The list as the cache keeps it. Of two lists that are the same it may be there in one alone.
+#[derive(Debug, Clone, Default)]
+struct Encoded(OnceLock<String>);
+
+impl PartialEq for Encoded {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A plugin's configuration. Keys that nobody here knows are passed on unchanged.
@@ -72,8 +87,9 @@ impl NetworkList {
             disable_gc: false,
             plugins: entries.iter().filter_map(PluginConf::salvage).collect(),
             source,
+            encoded: Encoded::default(),
         };
-        (list, Some(wrong))
+        (list.with_names(), Some(wrong))
     }
 
     /// Adds the plugins of `other` whose type this has none of, where `other` has them.
@@ -104,14 +120,30 @@ impl NetworkList {
         if plugins.is_empty() {
             return Err(keys.refuse("plugins", "a list of one plugin or more"));
         }
-        Ok(Self {
+        let list = Self {
             version: version(&keys)?,
             name,
             disable_check: keys.lenient_boolean("disableCheck")?,
             disable_gc: keys.lenient_boolean("disableGC")?,
             plugins,
             source,
-        })
+            encoded: Encoded::default(),
+        };
+        Ok(list.with_names())
+    }
+
+    /// Each plugin is told the network's name and version.
+    fn with_names(mut self) -> Self {
+        for plugin in &mut self.plugins {
+            plugin.keys.insert("name".into(), self.name.as_str().into());
+            plugin.keys.insert("cniVersion".into(), self.version.as_str().into());
+        }
+        self
+    }
+
+    /// The list as it was read, in base64: every attachment's entry in the cache has it.
+    pub(crate) fn encoded(&self) -> &str {
+        self.encoded.0.get_or_init(|| STANDARD.encode(self.source.to_string()))
     }
 }
 
@@ -235,5 +267,8 @@ mod tests {
         let text = r#"{"name":"n","cniVersion":"0.4.0","cniVersions":["1.0.0","9.0.0"],"type":"x"}"#;
         let list = NetworkList::parse(text.as_bytes()).unwrap();
         assert_eq!((list.version, list.plugins.len()), (Version::V1_0_0, 1));
+        // Its plugin is told the same.
+        let keys = &list.plugins[0].keys;
+        assert_eq!((keys["name"].as_str(), keys["cniVersion"].as_str()), (Some("n"), Some("1.0.0")));
     }
 }

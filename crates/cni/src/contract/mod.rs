@@ -18,5 +18,6 @@ pub use hash::hash;
 pub use keys::Keys;
 pub use plugin::{Delegate, Holders, Plugin, Registry, Request, VALID_ATTACHMENTS, ValidAttachment};
 pub use port_mapping::{PortMapping, Protocol};
-pub use result::{AddResult, Dns, Interface, Ip, Route};
+pub(crate) use result::Versioned;
+pub use result::{AddResult, Dns, Interface, Ip, Route, Seen};
 pub use version::Version;

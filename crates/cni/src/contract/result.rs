@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use kernel::netlink::IpNet;
+use kernel::netlink::{IpNet, Link};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -21,6 +21,50 @@ pub struct AddResult {
     /// Name service.
     #[serde(default, skip_serializing_if = "Dns::is_empty")]
     pub dns: Dns,
+    /// What plugins of this process have seen meanwhile.
+    #[serde(skip)]
+    pub seen: Seen,
+}
+
+/// Links of the host as plugins of this process saw them in this very ADD: who comes after them need not ask again. It is
+/// no part of what a result says: it is not written, and by it no two results differ.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Vec<(Link, Vec<IpNet>)>);
+
+impl Seen {
+    /// The link that leads to `address`: the host has an address of its network there.
+    pub fn link_to(&self, address: IpAddr) -> Option<&Link> {
+        let leads = |networks: &[IpNet]| networks.iter().any(|network| network.contains(address));
+        self.0.iter().find(|(_, networks)| leads(networks)).map(|(link, _)| link)
+    }
+
+    /// A link was seen, on which the host has these addresses.
+    pub fn add(&mut self, link: Link, addresses: Vec<IpNet>) {
+        self.0.push((link, addresses));
+    }
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Seen {}
+
+/// A result in the words of a version, to be written.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Versioned<'a> {
+    /// As it is.
+    Latest {
+        #[serde(rename = "cniVersion")]
+        version: &'static str,
+        #[serde(flatten)]
+        result: &'a AddResult,
+    },
+    /// Turned into another.
+    Older(Value),
 }
 
 /// A link.
@@ -166,6 +210,14 @@ impl AddResult {
         }
     }
 
+    /// The result as `version` has it, without a detour through [`to_value`](Self::to_value) where there need be none.
+    pub(crate) fn of_version(&self, version: Version) -> Versioned<'_> {
+        if version < Version::V1_1_0 {
+            return Versioned::Older(self.to_value(version));
+        }
+        Versioned::Latest { version: version.as_str(), result: self }
+    }
+
     /// Writes the result as `version` has it.
     pub fn to_value(&self, version: Version) -> Value {
         if version <= Version::V0_2_0 {
@@ -260,6 +312,41 @@ mod tests {
             }],
             routes: vec![Route::to("0.0.0.0/0".parse().unwrap(), Some([10, 0, 0, 1].into()))],
             dns: Dns::default(),
+            seen: Seen::default(),
+        }
+    }
+
+    #[test]
+    fn what_was_seen_is_not_said() {
+        let mut result = sample();
+        result.seen.add(link("br0"), vec!["10.0.0.1/24".parse().unwrap()]);
+        assert_eq!(result.seen.link_to([10, 0, 0, 9].into()).map(|link| link.name.as_str()), Some("br0"));
+        assert!(result.seen.link_to([10, 0, 1, 9].into()).is_none());
+        assert!(result == sample() && result.to_value(Version::LATEST) == sample().to_value(Version::LATEST));
+        for version in Version::ALL {
+            let written = serde_json::to_value(result.of_version(version)).unwrap();
+            assert_eq!(written, result.to_value(version), "{version}");
+        }
+    }
+
+    fn link(name: &str) -> Link {
+        Link {
+            index: 7,
+            name: name.into(),
+            kind: "bridge".into(),
+            mac: None,
+            mtu: 1500,
+            tx_queue_len: 0,
+            flags: 0,
+            master: None,
+            peer: None,
+            peer_netns: None,
+            alias: None,
+            operstate: 6,
+            route_localnet: false,
+            hairpin: false,
+            isolated: false,
+            detail: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kernel::netlink::{self, Link, Socket, sysctl};
+use kernel::netlink::{self, Forwarding, Link, Socket, sysctl};
 
 use crate::contract::{AddResult, Error};
 
@@ -24,12 +24,12 @@ pub(super) fn link_has_ipv6(mtu: Option<u32>) -> bool {
     mtu.is_none_or(|mtu| mtu >= LEAST_MTU) && has_ipv6()
 }
 
-/// Lets the host forward. It stays on afterwards: docs/adr/0004-ip-forward.md says why.
-pub(super) fn forward(result: &AddResult, socket: &mut Socket) -> Result<(), Error> {
-    if result.ips.iter().any(|ip| ip.address.is_ipv4()) && !netlink::forwards(socket, true)? {
+/// Lets the host forward, of which something may be `known` already. It stays on afterwards: docs/adr/0004-ip-forward.md says why.
+pub(super) fn forward(result: &AddResult, known: Forwarding, socket: &mut Socket) -> Result<(), Error> {
+    if result.ips.iter().any(|ip| ip.address.is_ipv4()) && !known.of(true, socket)? {
         sysctl::write("net/ipv4/ip_forward", "1")?;
     }
-    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && !netlink::forwards(socket, false)? {
+    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) && !known.of(false, socket)? {
         keep_router_advertisements(socket)?;
         sysctl::write("net/ipv6/conf/all/forwarding", "1")?;
     }

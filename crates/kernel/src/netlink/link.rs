@@ -8,8 +8,8 @@ use super::uapi::{
     IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINKINFO,
     IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_TXQLEN,
     IFLA_VLAN_ID, IFLA_VRF_TABLE, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY,
-    IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK,
-    VETH_INFO_PEER,
+    IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_ACK, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK,
+    RTM_SETLINK, VETH_INFO_PEER,
 };
 use super::wire::{Batch, Message};
 
@@ -42,12 +42,25 @@ pub struct NewLink<'a> {
     pub up: bool,
     /// The network namespace it is made in; the socket's own if none.
     pub netns: Option<BorrowedFd<'a>>,
+    /// The answer has it as it was born, before it is a port of `master`, for [`Link::read`](super::Link::read): it need not
+    /// be asked for. Before Linux 6.2 the answer has nothing.
+    pub told: bool,
 }
 
 impl<'a> NewLink<'a> {
     /// A link that is down, with the kernel's defaults, in the socket's namespace.
     pub fn new(name: &'a str, kind: Kind<'a>) -> Self {
-        Self { name, kind, mtu: None, tx_queue_len: None, mac: None, master: None, up: false, netns: None }
+        Self {
+            name,
+            kind,
+            mtu: None,
+            tx_queue_len: None,
+            mac: None,
+            master: None,
+            up: false,
+            netns: None,
+            told: false,
+        }
     }
 }
 
@@ -414,8 +427,9 @@ impl Batch {
         let up = if link.up { IFF_UP } else { 0 };
         let object = format!("{} link {}", link.kind.name(), link.name);
         let header = header(AF_UNSPEC, 0, up, up);
-        let mut m =
-            self.message(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &header, "create", object);
+        let echo = if link.told { NLM_F_ECHO } else { 0 };
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL | echo;
+        let mut m = self.message(RTM_NEWLINK, flags, &header, "create", object);
         common(&mut m, link.name, link.mac, link.mtu, link.netns);
         if let Some(packets) = link.tx_queue_len {
             m.u32(IFLA_TXQLEN, packets);

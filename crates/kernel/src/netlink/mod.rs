@@ -38,7 +38,7 @@ pub use kept::{Kept, Sockets};
 pub use link::{IpvlanMode, Kind, MacvlanMode, NewLink, Peer, SetLink};
 pub use link_state::{Detail, Link, link_by_index, link_by_name, links};
 pub use net::{IpNet, Mac, ParseError};
-pub use netconf::forwards;
+pub use netconf::{Forwarding, forwards};
 pub use route::{Route, advertised_defaults, route_to, routes};
 pub use rule::{Rule, rules};
 pub use socket::{Protocol, Socket};

@@ -1,4 +1,5 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -39,6 +40,7 @@ pub struct Socket {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+    netns_cookie: OnceLock<Option<u64>>,
 }
 
 impl Socket {
@@ -58,11 +60,15 @@ impl Socket {
         // Both are kernel 4.12; without them errors are shorter.
         enable(&fd, libc::NETLINK_EXT_ACK);
         enable(&fd, libc::NETLINK_CAP_ACK);
-        Ok(Self { fd, sequence: 0, buffer: Vec::new() })
+        Ok(Self { fd, sequence: 0, buffer: Vec::new(), netns_cookie: OnceLock::new() })
     }
 
     /// The kernel's number for its network namespace, which no other ever has had (Linux 5.14). None before.
     pub fn netns_cookie(&self) -> Option<u64> {
+        *self.netns_cookie.get_or_init(|| self.ask_netns_cookie())
+    }
+
+    fn ask_netns_cookie(&self) -> Option<u64> {
         let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
         // SAFETY: the fd is open for the call's duration, and the kernel writes at most `length` bytes into `cookie`.
         let outcome = unsafe {

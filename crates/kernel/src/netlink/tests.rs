@@ -77,6 +77,57 @@ fn a_cable_into_another_namespace() {
     .unwrap();
 }
 
+/// Linux 6.2 and later.
+fn kernel_tells() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse::<u32>().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 2)
+}
+
+#[test]
+fn a_link_is_told_as_it_was_born() {
+    in_new_netns(|| {
+        let other = netns();
+        let peer = Peer { name: "eth0", netns: Some(other.as_fd()), ..PLAIN };
+        let mut batch = Batch::new();
+        batch.add_link(&NewLink { told: true, mtu: Some(1400), ..veth("a", peer) });
+        batch.set_link(&SetLink::named("a").up(true));
+        let mut told = None;
+        socket().each(&batch, |message| told = Link::read(message).or(told.take()))?;
+        assert_eq!(told.is_some(), kernel_tells());
+        let (near, far) = (
+            link_by_name(&mut socket(), "a")?.unwrap(),
+            link_by_name(&mut Socket::open_in(Protocol::Route, &other)?, "eth0")?.unwrap(),
+        );
+        assert!(near.peer == Some(far.index) && near.is_up());
+        if let Some(told) = told {
+            assert_eq!((told.name.as_str(), told.index, told.mac), ("a", near.index, near.mac));
+            assert_eq!((told.kind.as_str(), told.mtu, told.peer), ("veth", 1400, near.peer));
+            assert!(!told.is_up());
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn forwarding_is_asked_beside_something_that_fails() {
+    in_new_netns(|| {
+        sysctl::write("net/ipv4/ip_forward", "1")?;
+        let mut batch = Batch::new();
+        batch.delete_link("nobody");
+        batch.ask_forwarding(true);
+        let mut found = Forwarding::default();
+        let outcome = socket().each(&batch, |message| found.read(message));
+        assert_eq!(outcome.unwrap_err().errno(), Some(rustix::io::Errno::NODEV));
+        // What was answered is not asked again.
+        sysctl::write("net/ipv4/ip_forward", "0")?;
+        assert!(found.of(true, &mut socket())? && !Forwarding::default().of(true, &mut socket())?);
+        Ok(())
+    })
+    .unwrap();
+}
+
 #[test]
 fn addresses_and_routes() {
     in_new_netns(|| {

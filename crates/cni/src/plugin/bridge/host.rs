@@ -1,12 +1,14 @@
 use std::net::IpAddr;
 
-use kernel::netlink::{self, Address, Batch, IpNet, Kind, Link, Mac, NewLink, SetLink, Socket, sysctl};
+use kernel::netlink::{
+    self, Address, Batch, Forwarding, IpNet, Kind, Link, Mac, NewLink, SetLink, Socket, sysctl,
+};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
 use super::conf::Conf;
 use super::vlan;
-use crate::contract::{AddResult, Code, Error, Request, hash};
+use crate::contract::{AddResult, Code, Error, Ip, Request, hash};
 use crate::plugin::forwarding::{forward, hear_no_routers, link_has_ipv6};
 use crate::plugin::interface::vanished;
 use crate::plugin::masquerade;
@@ -21,6 +23,8 @@ pub(super) struct Host {
     pub(super) bridge: Link,
     /// The host's link in the containers' VLAN.
     pub(super) gateway: Option<Link>,
+    /// The host's addresses on the one or the other.
+    pub(super) addresses: Vec<IpNet>,
 }
 
 /// Brings about what all containers of the bridge share: the bridge, its addresses, forwarding, masquerade.
@@ -32,17 +36,19 @@ pub(super) fn ensure(
     record: &mut dyn Record,
 ) -> Result<Host, Error> {
     let bridge = bridge(conf, socket, record)?;
-    let mut host = Host { bridge, gateway: None };
+    let mut host = Host { bridge, gateway: None, addresses: Vec::new() };
     if conf.is_gateway && !result.ips.is_empty() {
         if let Some(vlan) = conf.vlan {
             host.gateway = Some(vlan::gateway(conf, vlan, &host.bridge, socket, record)?);
         }
         let link = host.gateway.as_ref().unwrap_or(&host.bridge);
-        for ip in &result.ips {
-            let gateway = ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
-            gateway.map_or(Ok(()), |gateway| give_address(conf, link, gateway, socket))?;
+        let mut forwarding = Forwarding::default();
+        let gateway = |ip: &Ip| ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
+        for gateway in result.ips.iter().filter_map(gateway) {
+            give_address(conf, link, gateway, &mut forwarding, socket)?;
+            host.addresses.push(gateway);
         }
-        forward(result, socket)?;
+        forward(result, forwarding, socket)?;
     }
     if conf.ip_masq {
         let mut netfilter = request.netfilter()?;
@@ -119,12 +125,20 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
     Ok(socket.run(&batch)?)
 }
 
-/// Gives the bridge, or its link in a VLAN, a gateway's address. One that is there costs one refused message.
-fn give_address(conf: &Conf, link: &Link, gateway: IpNet, socket: &mut Socket) -> Result<(), Error> {
+/// Gives the bridge, or its link in a VLAN, a gateway's address, and asks whether its family is forwarded. An address that is
+/// there costs one refused message.
+fn give_address(
+    conf: &Conf,
+    link: &Link,
+    gateway: IpNet,
+    forwarding: &mut Forwarding,
+    socket: &mut Socket,
+) -> Result<(), Error> {
     let address = Address::new(link.index, gateway);
     let mut batch = Batch::new();
     batch.add_address(&address);
-    match socket.run(&batch) {
+    batch.ask_forwarding(gateway.is_ipv4());
+    match socket.each(&batch, |message| forwarding.read(message)) {
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
         outcome => outcome?,
     }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use kernel::netlink::{self, Batch, IpNet, Kind, Link, NewLink, Peer, SetLink, Socket};
+use kernel::netlink::{self, Batch, IpNet, Kind, Link, Mac, NewLink, Peer, SetLink, Socket};
 use ledger::{Effect, Record};
 
 use super::forwarding::link_has_ipv6;
@@ -49,11 +49,14 @@ impl Plugin for Bridge {
         let host = host::ensure(&conf, request, &result, &mut socket, record)?;
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
-        cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
+        let told = cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
 
         let mut inside = Inside::of(request, netns)?;
-        let link =
-            inside.link(&request.attachment.ifname)?.ok_or_else(|| vanished(&request.attachment.ifname))?;
+        let ifname = &request.attachment.ifname;
+        let link = match told {
+            Some(link) => link,
+            None => inside.link(ifname)?.ok_or_else(|| vanished(ifname))?,
+        };
         if late {
             result = conf.ipam.add(request, record)?;
             complete(&conf, &mut result);
@@ -71,7 +74,7 @@ impl Plugin for Bridge {
             inside.up(&link)?;
         }
         let near = port(&conf, &veth, &mut socket)?;
-        report(&mut result, &host, &near, &link, &sandbox(request)?);
+        report(&mut result, host, &near, &link, &sandbox(request)?);
         if let Some(dns) = conf.dns {
             result.dns = dns;
         }
@@ -162,7 +165,7 @@ fn first_host(network: IpAddr) -> IpAddr {
     }
 }
 
-/// Makes the cable, and plugs it in on the host's side.
+/// Makes the cable, and plugs it in on the host's side. Answers with the container's end, if the kernel says all of it.
 fn cable(
     conf: &Conf,
     request: &Request<'_>,
@@ -171,12 +174,13 @@ fn cable(
     veth: &str,
     netns: BorrowedFd<'_>,
     socket: &mut Socket,
-) -> Result<(), Error> {
+) -> Result<Option<Link>, Error> {
     let mac = conf.mac.or_else(|| result.ips.first().map(|ip| mac_of(ip.address.address())));
     let mtu = conf.mtu.or(Some(bridge.mtu));
     let peer = Peer { name: &request.attachment.ifname, mac, mtu, netns: Some(netns) };
     let mut batch = Batch::new();
-    batch.add_link(&NewLink { mtu, master: Some(bridge.index), ..NewLink::new(veth, Kind::Veth { peer }) });
+    let kind = Kind::Veth { peer };
+    batch.add_link(&NewLink { mtu, master: Some(bridge.index), told: true, ..NewLink::new(veth, kind) });
     let alias = request.alias();
     // A port of a VLAN is plugged in by its number, which it has after this.
     let mut port = SetLink::named(veth).up(!conf.has_vlans()).alias(&alias);
@@ -191,7 +195,9 @@ fn cable(
         port = port.isolated(true);
     }
     batch.set_link(&port);
-    socket.run(&batch).map_err(|e| {
+    let mut near = None;
+    let made = socket.each(&batch, |message| near = Link::read(message).or(near.take()));
+    made.map_err(|e| {
         let exists = e.errno() == Some(rustix::io::Errno::EXIST);
         let error = Error::from(e);
         if exists {
@@ -203,14 +209,23 @@ fn cable(
             error
         }
     })?;
+    let far = near.and_then(|near| far_end(near, &request.attachment.ifname, mac));
     if !conf.has_vlans() {
-        return Ok(());
+        return Ok(far);
     }
     let port = netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?;
     vlan::join(conf, &port, socket)?;
     let mut batch = Batch::new();
     batch.set_link(&SetLink::index(port.index).up(true));
-    Ok(socket.run(&batch)?)
+    socket.run(&batch)?;
+    Ok(far)
+}
+
+/// The other end of a cable that has just been made with this MAC: what was not said of one end is the same for both.
+fn far_end(near: Link, name: &str, mac: Option<Mac>) -> Option<Link> {
+    let (index, mac) = (near.peer?, Some(mac?));
+    let (peer, name) = (Some(near.index), name.to_owned());
+    Some(Link { index, name, mac, peer, peer_netns: None, master: None, ..near })
 }
 
 /// The host's end of the cable, once frames pass; at once, where the container's end stays down.
@@ -230,10 +245,11 @@ fn port(conf: &Conf, veth: &str, socket: &mut Socket) -> Result<Link, Error> {
 }
 
 /// Says what was made.
-fn report(result: &mut AddResult, host: &Host, near: &Link, inside: &Link, sandbox: &str) {
+fn report(result: &mut AddResult, host: Host, near: &Link, inside: &Link, sandbox: &str) {
     let gateway = host.gateway.as_ref().map(|link| describe(link, ""));
     result.interfaces = vec![describe(&host.bridge, ""), describe(near, ""), describe(inside, sandbox)];
     result.interfaces.extend(gateway);
+    result.seen.add(host.gateway.unwrap_or(host.bridge), host.addresses);
     for ip in &mut result.ips {
         ip.interface = Some(2);
     }

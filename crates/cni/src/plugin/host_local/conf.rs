@@ -26,7 +26,11 @@ const DATA_DIR: &str = "/var/lib/cni/networks";
 /// Where the leases of the request's network are: all that DEL needs.
 pub(super) fn dir(request: &Request<'_>) -> Result<PathBuf, Error> {
     let data_dir = ipam(request)?.text("dataDir")?.filter(|dir| !dir.is_empty()).unwrap_or(DATA_DIR);
-    Ok(std::path::absolute(PathBuf::from(data_dir).join(request.network)).unwrap_or_else(|_| DATA_DIR.into()))
+    let dir = PathBuf::from(data_dir).join(request.network);
+    if dir.is_absolute() {
+        return Ok(dir);
+    }
+    Ok(std::path::absolute(dir).unwrap_or_else(|_| DATA_DIR.into()))
 }
 
 fn ipam<'a>(request: &Request<'a>) -> Result<Keys<'a>, Error> {
@@ -59,12 +63,16 @@ fn sets(request: &Request<'_>, ipam: &Keys<'_>) -> Result<Vec<Vec<Range>>, Error
     let runtime = request.keys().object("runtimeConfig")?;
     let mut sets = Vec::new();
     if let Some(runtime) = runtime {
-        sets.extend(read_sets(&Keys::new(runtime, "\"runtimeConfig\""), "ipRanges")?);
+        sets.extend(read_sets(
+            &Keys::new(runtime, "\"runtimeConfig\""),
+            "ipRanges",
+            "a range of \"ipRanges\"",
+        )?);
     }
     if ipam.get("subnet").is_some() {
         sets.push(vec![Range::of(ipam)?]);
     }
-    sets.extend(read_sets(ipam, "ranges")?);
+    sets.extend(read_sets(ipam, "ranges", "a range of \"ranges\"")?);
     if sets.is_empty() {
         return Err(ipam.refuse("ranges", "a list of lists of ranges (and \"subnet\" is absent too)"));
     }
@@ -83,14 +91,15 @@ fn sets(request: &Request<'_>, ipam: &Keys<'_>) -> Result<Vec<Vec<Range>>, Error
     Ok(sets)
 }
 
-fn read_sets(keys: &Keys<'_>, key: &str) -> Result<Vec<Vec<Range>>, Error> {
+/// `of` is what a range is called in errors.
+fn read_sets(keys: &Keys<'_>, key: &str, of: &str) -> Result<Vec<Vec<Range>>, Error> {
     let set = |value: &Value| -> Result<Vec<Range>, Error> {
         let wanted = "a list of lists of ranges";
         let entries =
             value.as_array().filter(|set| !set.is_empty()).ok_or_else(|| keys.refuse(key, wanted))?;
         let range = |value: &Value| {
             let object = value.as_object().ok_or_else(|| keys.refuse(key, wanted))?;
-            Range::of(&Keys::new(object, &format!("a range of {key:?}")))
+            Range::of(&Keys::new(object, of))
         };
         let set = entries.iter().map(range).collect::<Result<Vec<_>, _>>()?;
         let v4 = set.first().is_some_and(|first| first.subnet.is_ipv4());

@@ -35,8 +35,8 @@ fn is_taken(address: SocketAddr, protocol: Protocol, only: bool) -> Option<bool>
         Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number)).ok()?;
-    if protocol != Protocol::Udp {
-        // Connections of a server that has ended do not count.
+    if protocol == Protocol::Sctp {
+        // Connections of a server that has ended do not count. (Of TCP it is asked who listens.)
         let _ = sockopt::set_socket_reuseaddr(&socket, true);
     }
     if address.is_ipv6() {

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use kernel::netlink::conntrack::delete_flows_on;
 use kernel::netlink::{self, Batch, IpNet, Link, Protocol as Netlink, Route, SetLink, Socket};
 use kernel::nft::{Family, Verdict};
@@ -33,9 +35,14 @@ pub(super) fn admit(
     record: &mut dyn Record,
 ) -> Result<(), Error> {
     let mut socket = request.route()?;
-    let near = request.previous.into_iter().flat_map(|previous| &previous.interfaces);
-    let near = near.map(|link| link.name.as_str()).next();
-    let link = link_to(container, near, &mut socket)?;
+    let seen = request.previous.and_then(|previous| previous.seen.link_to(container.address()));
+    let link = match seen {
+        Some(link) => Cow::Borrowed(link),
+        None => {
+            let near = request.previous.and_then(|previous| previous.interfaces.first());
+            Cow::Owned(link_to(container, near.map(|link| link.name.as_str()), &mut socket)?)
+        }
+    };
     table.join_network(hairpin_set(container), &link.name, container.network(), netfilter, record)?;
     if container.is_ipv4() && !link.route_localnet {
         // Packets from 127.0.0.1 may leave by this link. The table's guard keeps its other side out.

@@ -6,7 +6,7 @@ mod routes;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use kernel::netlink::{self, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socket, sysctl};
+use kernel::netlink::{self, Batch, Forwarding, Kind, NewLink, Peer, Protocol, SetLink, Socket, sysctl};
 use ledger::{Effect, Record};
 use rustix::io::Errno;
 
@@ -32,7 +32,7 @@ impl Plugin for Ptp {
         let mut result = conf.ipam.add(request, record)?;
         let ways = routes::ways(&result)?;
         let mut socket = request.route()?;
-        forward(&result, &mut socket)?;
+        forward(&result, Forwarding::default(), &mut socket)?;
 
         let ifname = &request.attachment.ifname;
         let veth = veth_name(&conf.table, request.attachment);
