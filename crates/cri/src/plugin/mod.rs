@@ -14,6 +14,7 @@ mod events;
 mod exec;
 mod files;
 mod handlers;
+mod history;
 mod ids;
 mod images;
 mod metrics;

@@ -17,6 +17,7 @@ use super::config::Config;
 use super::container::{self, Container};
 use super::events::Events;
 use super::handlers::Handlers;
+use super::history::{Doing, History, Who};
 use super::images::{self, Images};
 use super::nri::Nri;
 use super::operations::Operations;
@@ -50,6 +51,7 @@ pub(crate) struct Node {
     /// What shims are asked to give themselves; `None` where they would be refused it.
     pub(crate) shim_oom_score_adj: Option<i32>,
     pub(crate) events: Events,
+    pub(crate) history: Arc<History>,
     pub(crate) layers: Layers,
     pub(crate) rates: Rates,
     pub(crate) nri: Nri,
@@ -82,6 +84,7 @@ impl Node {
             shims: Mutex::default(),
             cgroup_driver: config.runtime.cgroup_driver,
             shim_oom_score_adj: shim_oom_score_adj()?,
+            history: Arc::default(),
             events: Events::new(place.run.join("cri-seen")),
             pods_in_making: Arc::new(Operations::new(grace)),
             containers_in_making: Arc::new(Operations::new(grace)),
@@ -134,10 +137,25 @@ impl Node {
         });
     }
 
+    /// Tells whoever listens or will ask that a container has ended.
+    pub(crate) fn stopped(&self, container: &Arc<Container>) {
+        if let Ok(pod) = self.state.pod(&container.record.pod) {
+            self.history.ended(&Who::of(&pod.record.config), container);
+        }
+        self.events.container_stopped(container);
+    }
+
+    /// Something begins that is done to a container; nobody asks about one whose pod is gone.
+    pub(crate) fn begin_for(&self, container: &Container, what: &'static str) -> Option<Doing> {
+        let pod = self.state.pod(&container.record.pod).ok()?;
+        let name = container.record.config.metadata.as_ref().map_or("", |m| m.name.as_str());
+        Some(self.history.begin(Who::of(&pod.record.config), what, name))
+    }
+
     /// A container's program has ended.
     pub(crate) fn container_exited(self: &Arc<Self>, container: &Arc<Container>, exited: &Exited) {
         if container.set_exited(exited) {
-            self.events.container_stopped(container);
+            self.stopped(container);
             self.tell_stopped_soon(container);
         }
     }
@@ -146,7 +164,7 @@ impl Node {
     pub(crate) async fn container_lost(self: &Arc<Self>, container: &Arc<Container>) {
         if container.set_lost() {
             self.remember_failure(container).await;
-            self.events.container_stopped(container);
+            self.stopped(container);
             self.tell_stopped_soon(container);
         }
     }
@@ -190,7 +208,7 @@ impl Node {
             match blocking(move || container::Exit::read(&dir)).await {
                 Ok(Some(exit)) => {
                     if container.remember(&exit) {
-                        self.events.container_stopped(&container);
+                        self.stopped(&container);
                         self.tell_stopped_soon(&container);
                     }
                 }

@@ -46,7 +46,7 @@ impl Node {
             if let Some(exit) = exit {
                 container.remember(&exit);
                 if container.live().finished_at > seen {
-                    self.events.container_stopped(&container);
+                    self.stopped(&container);
                 }
             } else if made_before {
                 self.container_lost(&container).await;

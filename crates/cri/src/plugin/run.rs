@@ -60,7 +60,7 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnc
     keep_tables(&node)?;
     let streams = Arc::new(Streams::start(Arc::clone(&node), streaming::server::Config::default()).await?);
     let runtime = Arc::new(Runtime { node: Arc::clone(&node), streams });
-    let images = Arc::new(Images::new(Arc::clone(&node.images)));
+    let images = Arc::new(Images::new(Arc::clone(&node.images), Arc::clone(&node.history)));
     let plugins = super::nri::serve(&node).await;
     ready();
     let served = server::serve(listener, runtime, images, stop, GRACE).await;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::cgroup::Driver;
 use super::exec::Streams;
+use super::history::Who;
 use super::node::Node;
 use crate::contract::Error;
 use crate::contract::v1::*;
@@ -196,6 +197,10 @@ impl RuntimeService for Runtime {
             });
             info.insert("config".into(), config.to_string());
             info.insert("lastCNILoadStatus".into(), last);
+            let there: Vec<Who> =
+                self.node.state.pods().iter().map(|pod| Who::of(&pod.record.config)).collect();
+            let others = self.node.history.told_of_others(|who| there.contains(who));
+            info.insert("podsNotMade".into(), others.to_string());
             if let Ok(list) = &network {
                 info.insert("cniconfig".into(), json!({"name": list.name}).to_string());
             }

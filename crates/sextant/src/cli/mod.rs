@@ -18,7 +18,7 @@ pub(crate) use images::{
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 pub(crate) use node::NodeArgs;
-pub(crate) use pods::{CriArgs, EventsArgs, OfPod, PodsArgs, PortForwardArgs, WHICH};
+pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
 
 /// What every command takes, apart from its own options.
@@ -90,8 +90,10 @@ pub(crate) enum Command {
     Unpause(NamesArgs),
     /// Show all there is to know about containers and images
     Inspect(InspectArgs),
-    /// Show what containers use
+    /// Show what containers and pods use
     Stats(StatsArgs),
+    /// Show what containers and pods use, again and again, those that use most first
+    Top(TopArgs),
     /// Download an image
     Pull(PullArgs),
     /// Upload an image
@@ -120,6 +122,8 @@ pub(crate) enum Command {
     Pods(PodsArgs),
     /// Show what happens to pods and containers, as it happens
     Events(EventsArgs),
+    /// Tell what happened to a pod, and what it waits for
+    Explain(ExplainArgs),
     /// Make ports of a pod reachable on this machine
     PortForward(PortForwardArgs),
     /// Attach network namespaces to networks, and look after them
@@ -211,6 +215,11 @@ pub(crate) struct StartArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Containers of pods are listed behind those of `sextant run`, if a node serves CRI in the run directory or \
+--cri names a runtime. Commands that change containers (start, stop, kill, rm, pause) know those of `sextant run` alone: a pod's \
+are its kubelet's. So -q lists no others, unless a pod is named."
+)]
 pub(crate) struct PsArgs {
     /// Ended ones too
     #[arg(short, long)]
@@ -220,6 +229,11 @@ pub(crate) struct PsArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Only this pod's: NAMESPACE/NAME, NAME if only one pod is called so, or the beginning of its id
+    #[arg(short, long, value_name = "POD")]
+    pub(crate) pod: Option<String>,
+    #[command(flatten)]
+    pub(crate) cri: CriArgs,
 }
 
 /// How many of the last lines.
@@ -383,6 +397,7 @@ pub(crate) struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = format!("DISK and INODES are of the writable layer, LOG is all files of a log. A pod has its containers behind it.\n\n{WHICH}"))]
 pub(crate) struct StatsArgs {
     /// Once, instead of every second on a terminal
     #[arg(long)]
@@ -390,8 +405,10 @@ pub(crate) struct StatsArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Names, ids, or the beginnings of ids (default: all that run)
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", conflicts_with = "pod")]
     pub(crate) containers: Vec<String>,
+    #[command(flatten)]
+    pub(crate) of: OfPod,
 }
 
 #[derive(Debug, Args)]

@@ -32,6 +32,36 @@ pub(crate) struct OfPod {
     pub(crate) cri: CriArgs,
 }
 
+/// `sextant explain`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  sextant explain default/web
+
+It tells what happened to the pod, oldest first, what it and its containers do now, and what they wait for. How long things
+took, and what failed and was taken back, only a node of Sextant remembers: the last of it, since it was started.")]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) cri: CriArgs,
+    /// NAMESPACE/NAME, NAME if only one pod is called so, or the beginning of its id
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+}
+
+/// `sextant top`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Those that use most of the CPU come first. It goes on until it is ended (Ctrl-C); where standard output \
+is no terminal it is shown once."
+)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) of: OfPod,
+}
+
 fn ports(text: &str) -> Result<Ports, &'static str> {
     text.parse()
 }

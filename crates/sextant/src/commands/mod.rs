@@ -4,6 +4,7 @@ pub(crate) mod cni;
 mod containers;
 pub(crate) mod demo;
 mod exec;
+mod explain;
 mod images;
 mod inspect;
 mod logs;
@@ -15,6 +16,7 @@ mod ps;
 mod run;
 mod stats;
 mod transfer;
+mod usage;
 mod version;
 mod which;
 
@@ -51,6 +53,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::PortForward(args) => {
             return port_forward::run(&cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
+        Command::Explain(args) => return explain::run(&cli.run_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Stats(args) => return stats::run(&cli, args).map(|()| ExitCode::SUCCESS),
+        Command::Top(args) => return stats::top(&cli, args).map(|()| ExitCode::SUCCESS),
+        Command::Ps(args) => return ps::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Logs(args) => return logs::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Exec(args) => return exec::run(&cli, args),
         Command::Attach(args) => return exec::attach(&cli, args),
@@ -70,10 +76,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pause(args) => return containers::pause(&instance, &args.containers, true),
         Command::Unpause(args) => return containers::pause(&instance, &args.containers, false),
         Command::Reap(args) => containers::reap(&instance, &args.id),
-        Command::Ps(args) => ps::run(&instance, &args),
         Command::Cp(args) => transfer::run(&instance, &args),
         Command::Inspect(args) => inspect::run(&instance, &args),
-        Command::Stats(args) => stats::run(&instance, &args),
         Command::Prune(args) => prune::run(&instance, &args),
         Command::Pull(args) => images::pull(&instance, &args),
         Command::Push(args) => images::push(&instance, &args),
@@ -92,6 +96,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Pods(_)
         | Command::Events(_)
         | Command::PortForward(_)
+        | Command::Explain(_)
+        | Command::Stats(_)
+        | Command::Top(_)
+        | Command::Ps(_)
         | Command::Logs(_)
         | Command::Exec(_)
         | Command::Attach(_)

@@ -98,20 +98,11 @@ fn word(state: PodSandboxState) -> &'static str {
     }
 }
 
-fn state(container: &Container) -> &'static str {
-    match container.state() {
-        ContainerState::ContainerCreated => "created",
-        ContainerState::ContainerRunning => "running",
-        ContainerState::ContainerExited => "exited",
-        ContainerState::ContainerUnknown => "unknown",
-    }
-}
-
 fn container(container: &Container) -> String {
     let name = container.metadata.as_ref().map_or("", |m| m.name.as_str());
     match container.state() {
         ContainerState::ContainerRunning => name.to_owned(),
-        _ => format!("{name} ({})", state(container)),
+        _ => format!("{name} ({})", pods::state(container)),
     }
 }
 
@@ -126,7 +117,7 @@ fn as_json(row: &Row) -> serde_json::Value {
     let containers = row.containers.iter().map(|c| {
         let metadata = c.metadata.clone().unwrap_or_default();
         json!({
-            "id": c.id, "name": metadata.name, "attempt": metadata.attempt, "state": state(c),
+            "id": c.id, "name": metadata.name, "attempt": metadata.attempt, "state": pods::state(c),
             "image": c.image.as_ref().map(|i| &i.image), "imageId": c.image_id,
         })
     });

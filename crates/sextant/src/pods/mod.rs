@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use cri::caller::{Blocking, Client};
 use cri::contract::v1::{
-    Container, ContainerStatusRequest, ContainerStatusResponse, ListContainersRequest, ListPodSandboxRequest,
-    PodSandbox,
+    Container, ContainerState, ContainerStatusRequest, ContainerStatusResponse, ListContainersRequest,
+    ListPodSandboxRequest, PodSandbox,
 };
 
 pub(crate) use find::{Held, pod_name};
@@ -47,6 +47,15 @@ impl Runtime {
             ))
         })?;
         Ok(Self { cri })
+    }
+
+    /// The runtime that was named, which must answer; or the node of this run directory, if one serves there.
+    pub(crate) fn if_there(run_dir: &Path, args: &CriArgs) -> Result<Option<Self>> {
+        match (Self::connect(run_dir, args), &args.cri) {
+            (Ok(runtime), _) => Ok(Some(runtime)),
+            (Err(failure), Some(_)) => Err(failure),
+            (Err(_), None) => Ok(None),
+        }
     }
 
     /// Waits for calls.
@@ -95,6 +104,21 @@ impl Runtime {
         let request = ContainerStatusRequest { container_id: id.to_owned(), verbose };
         self.ask("look at the container", async |client| client.container_status(request).await)
     }
+}
+
+/// A container's state in one word.
+pub(crate) fn state(container: &Container) -> &'static str {
+    match container.state() {
+        ContainerState::ContainerCreated => "created",
+        ContainerState::ContainerRunning => "running",
+        ContainerState::ContainerExited => "exited",
+        ContainerState::ContainerUnknown => "unknown",
+    }
+}
+
+/// Whether its program runs.
+pub(crate) fn is_running(container: &Container) -> bool {
+    container.state() == ContainerState::ContainerRunning
 }
 
 fn chosen(held: &Held, found: Result<&Container, String>, previous: bool) -> Result<Container> {

@@ -13,6 +13,7 @@ use super::{Container, Record, spec};
 use crate::contract::Error;
 use crate::contract::v1::{ContainerConfig, CreateContainerRequest};
 use crate::plugin::cgroup::{self, Parent};
+use crate::plugin::history::Who;
 use crate::plugin::node::{Node, blocking};
 use crate::plugin::nri::{self, Others};
 use crate::plugin::pod::Pod;
@@ -60,7 +61,9 @@ impl Node {
             )));
         }
         let (maker, undoer) = (Arc::clone(self), Arc::clone(self));
-        let work = async move {
+        let name = config.metadata.as_ref().map_or("", |m| m.name.as_str());
+        let doing = self.history.begin(Who::of(&pod.record.config), "CreateContainer", name);
+        let create = async move {
             let _turn = pod.turn.lock().await;
             pod.shim()?;
             let (node, pod) = (Arc::clone(&maker), Arc::clone(&pod));
@@ -79,6 +82,11 @@ impl Node {
                 return Err(error);
             }
             Ok(made.id().to_owned())
+        };
+        let work = async move {
+            let made = create.await;
+            doing.end(&made, Clone::clone);
+            made
         };
         let abandon = |made: Result<String, Error>| async move {
             if let Ok(id) = made {

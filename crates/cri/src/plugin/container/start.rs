@@ -24,7 +24,14 @@ impl Node {
         self.containers_in_making.taken(&Key::of(&container.record.pod, &container.record.config));
         let node = Arc::clone(self);
         // A caller that leaves does not end it half-way.
-        let work = async move { start(&node, &container).await };
+        let work = async move {
+            let doing = node.begin_for(&container, "StartContainer");
+            let started = start(&node, &container).await;
+            if let Some(doing) = doing {
+                doing.end(&started, |()| container.id().to_owned());
+            }
+            started
+        };
         tokio::spawn(work).await.map_err(|e| Error::internal(format!("cannot start container {id}: {e}")))?
     }
 }
@@ -124,7 +131,7 @@ async fn fail(node: &Arc<Node>, container: &Arc<Container>, code: i32, message: 
     let new = container.set_failed(code, message);
     node.remember_failure(container).await;
     if new {
-        node.events.container_stopped(container);
+        node.stopped(container);
         node.tell_stopped_soon(container);
     }
 }

@@ -10,18 +10,21 @@ use crate::contract::v1::{
     ImageStatusResponse, ListImagesRequest, ListImagesResponse, PullImageRequest, PullImageResponse,
     RemoveImageRequest, RemoveImageResponse, StreamImagesRequest, StreamImagesResponse,
 };
+use crate::plugin::history::{History, Who};
 use crate::plugin::service::parts;
 
 /// ImageService over a node's images.
 pub(crate) struct Service {
     images: Arc<Images>,
+    history: Arc<History>,
 }
 
 impl Service {
-    /// Serves `images`. What was not collected when an earlier process ended is collected now.
-    pub(crate) fn new(images: Arc<Images>) -> Self {
+    /// Serves `images`, and notes in `history` what was pulled for a pod. What was not collected when an earlier process
+    /// ended is collected now.
+    pub(crate) fn new(images: Arc<Images>, history: Arc<History>) -> Self {
         images.collect_soon();
-        Self { images }
+        Self { images, history }
     }
 }
 
@@ -49,8 +52,14 @@ impl ImageService for Service {
     }
 
     async fn pull_image(&self, request: PullImageRequest) -> Result<PullImageResponse, Status> {
-        let image_ref = self.images.pull(text(request.image.as_ref()), request.auth.as_ref()).await?;
-        Ok(PullImageResponse { image_ref })
+        let name = text(request.image.as_ref());
+        let pod = request.sandbox_config.as_ref().filter(|config| config.metadata.is_some());
+        let doing = pod.map(|config| self.history.begin(Who::of(config), "PullImage", name));
+        let pulled = self.images.pull(name, request.auth.as_ref()).await;
+        if let Some(doing) = doing {
+            doing.end(&pulled, Clone::clone);
+        }
+        Ok(PullImageResponse { image_ref: pulled? })
     }
 
     async fn remove_image(&self, request: RemoveImageRequest) -> Result<RemoveImageResponse, Status> {

@@ -13,6 +13,7 @@ use super::{Key, Pod, Record, names, namespace_options};
 use crate::contract::Error;
 use crate::contract::v1::{self, NamespaceMode, PodSandboxConfig, RunPodSandboxRequest};
 use crate::plugin::cgroup::Parent;
+use crate::plugin::history::Who;
 use crate::plugin::node::{Node, blocking};
 use crate::plugin::shims::{self, Connection};
 use crate::plugin::{files, ids};
@@ -37,7 +38,12 @@ impl Node {
             return same;
         }
         let (maker, undoer) = (Arc::clone(self), Arc::clone(self));
-        let work = async move { make(&maker, config, handler).await };
+        let doing = self.history.begin(Who::of(&config), "RunPodSandbox", "");
+        let work = async move {
+            let made = make(&maker, config, handler).await;
+            doing.end(&made, Clone::clone);
+            made
+        };
         let abandon = |made: Result<String, Error>| async move {
             if let Ok(id) = made {
                 undoer.log(&format!("pod sandbox {id}: nobody came for it: removed"));
@@ -266,7 +272,12 @@ async fn finish<'a>(
     }
     if !host_network {
         let made_by_shim = reply.as_ref().and_then(|r| path_of(r, "network"));
-        let attached = attach(node, begun, &record, made_by_shim).await?;
+        let doing = node.history.begin(Who::of(&record.config), "AttachNetwork", "");
+        let attached = attach(node, begun, &record, made_by_shim).await;
+        doing.end(&attached, |(_, addresses)| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        });
+        let attached = attached?;
         (record.network, record.addresses) = (Some(attached.0), attached.1);
     }
     let reply = match (reply, asked) {

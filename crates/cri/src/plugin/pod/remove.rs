@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ledger::OwnerId;
 
 use crate::contract::Error;
+use crate::plugin::history::Who;
 use crate::plugin::node::{Node, blocking};
 
 impl Node {
@@ -34,6 +35,10 @@ impl Node {
         self.state.forget_pod(pod.id());
         self.nri.remove_pod(&pod).await;
         self.events.pod_deleted(&pod);
+        let who = Who::of(&pod.record.config);
+        if !self.state.pods().iter().any(|other| Who::of(&other.record.config) == who) {
+            self.history.forget(&who);
+        }
         Ok(())
     }
 }

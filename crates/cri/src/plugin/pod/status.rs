@@ -12,6 +12,7 @@ use crate::contract::v1::{
     PodSandboxState, PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse,
 };
 use crate::plugin::clock;
+use crate::plugin::history::Who;
 use crate::plugin::node::Node;
 
 impl Pod {
@@ -92,27 +93,28 @@ impl Node {
         let containers = self.state.containers_of(pod.id());
         Ok(PodSandboxStatusResponse {
             status: Some(pod.status()),
-            info: if request.verbose { info(&pod) } else { BTreeMap::new() },
+            info: if request.verbose { self.info(&pod) } else { BTreeMap::new() },
             containers_statuses: containers.iter().map(|container| container.status()).collect(),
             timestamp,
         })
     }
-}
 
-fn info(pod: &Arc<Pod>) -> BTreeMap<String, String> {
-    let record = &pod.record;
-    let namespaces: BTreeMap<_, _> = record.namespaces.iter().map(|(kind, path)| (kind, path)).collect();
-    let info = json!({
-        "pid": 0,
-        "processStatus": if pod.is_ready() { "running" } else { "" },
-        "netNamespaceClosed": !pod.is_ready() && !super::is_host(&record.config),
-        "network": record.network,
-        "addresses": record.addresses,
-        "namespaces": namespaces,
-        "runtimeHandler": record.handler,
-        "runtimeType": "io.sextant.v1",
-        "cgroup": record.cgroup,
-        "config": record.config,
-    });
-    BTreeMap::from([("info".to_owned(), info.to_string())])
+    fn info(&self, pod: &Arc<Pod>) -> BTreeMap<String, String> {
+        let record = &pod.record;
+        let namespaces: BTreeMap<_, _> = record.namespaces.iter().map(|(kind, path)| (kind, path)).collect();
+        let info = json!({
+            "pid": 0,
+            "processStatus": if pod.is_ready() { "running" } else { "" },
+            "netNamespaceClosed": !pod.is_ready() && !super::is_host(&record.config),
+            "network": record.network,
+            "addresses": record.addresses,
+            "namespaces": namespaces,
+            "runtimeHandler": record.handler,
+            "runtimeType": "io.sextant.v1",
+            "cgroup": record.cgroup,
+            "config": record.config,
+        });
+        let history = self.history.told(&Who::of(&record.config));
+        BTreeMap::from([("info".to_owned(), info.to_string()), ("history".to_owned(), history.to_string())])
+    }
 }

@@ -84,6 +84,8 @@ fn send_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
 fn pull_image(place: &Place, image: &str) -> Result<()> {
     let request = PullImageRequest {
         image: Some(ImageSpec { image: image.into(), ..ImageSpec::default() }),
+        // `sextant explain demo/server` tells of it.
+        sandbox_config: Some(wishes::pod("server", &place.logs_dir("server"), None)),
         ..PullImageRequest::default()
     };
     place.node()?.cri.ask("pull the image", async |c| c.pull_image(request).await).map(drop)

@@ -3,9 +3,11 @@
 mod attach;
 mod demo;
 mod exec;
+mod explain;
 mod forward;
 mod logs;
 mod screen;
+mod usage;
 
 use std::process::{Child, Command, Stdio};
 
@@ -28,6 +30,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("cli_attach_ends_with_the_programs_code", attach::code),
     ("cli_ports_are_forwarded", forward::ports),
     ("cli_ports_and_mistakes", forward::mistakes),
+    ("cli_explain_tells_the_story_of_a_pod", explain::story),
+    ("cli_explain_tells_of_a_pod_that_could_not_be_made", explain::not_made),
+    ("cli_ps_lists_containers_of_pods_too", usage::ps),
+    ("cli_stats_and_top_show_pods", usage::stats),
     ("demo_shows_pods_and_leaves_nothing", demo::shown),
     ("demo_that_was_killed_is_cleared_by_the_next", demo::killed),
 ];

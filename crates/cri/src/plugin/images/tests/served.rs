@@ -23,7 +23,7 @@ async fn served(rig: &Rig, test: impl AsyncFnOnce(Client)) {
     let socket = rig.dir.path().join("cri.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let service = Arc::new(Service::new(Arc::clone(&rig.images)));
+    let service = Arc::new(Service::new(Arc::clone(&rig.images), Arc::default()));
     let stopped = async move { drop(stopped.await) };
     let server = tokio::spawn(serve(listener, Arc::new(NoRuntime), service, stopped, Duration::from_secs(5)));
     test(Client::connect(&socket).await.unwrap()).await;
