@@ -19,7 +19,8 @@ const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim", "sex
 const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node")];
 
 /// What the tests look at their work with.
-const PROGRAMS: &[&str] = &["ip", "bridge", "tc", "nft", "dnsmasq", "dbus-daemon", "apparmor_parser"];
+const PROGRAMS: &[&str] =
+    &["ip", "bridge", "tc", "nft", "dnsmasq", "dbus-daemon", "apparmor_parser", "setsid"];
 
 /// What AppArmor's parser reads.
 const PROFILES: &[&str] = &[

@@ -61,6 +61,12 @@ fn perform(act: &[&str]) -> Result<(), u8> {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
+        ["tick", path] => {
+            while !Path::new(path).exists() {
+                println!("tick");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         ["write", path, text] => fs::write(path, text).map_err(failed)?,
         ["add", path, text] => {
             let mut file = fs::File::options().append(true).create(true).open(path).map_err(failed)?;

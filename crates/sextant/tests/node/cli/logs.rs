@@ -63,6 +63,12 @@ pub(super) fn rotated(b: &Bench) {
     b.until_logged("turning", "c", "line 10");
     let follower = spawn(b.command(&["logs", "-f", "-p", "turning"]));
     let path = b.log_path("turning", "c");
+    // Before that it has asked the node, which is killed below.
+    let files = format!("/proc/{}/fd", follower.id());
+    b.until("the follower reads", || {
+        let opened = fs::read_dir(&files).into_iter().flatten().flatten();
+        opened.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|file| file == path)
+    });
     for number in 0..6 {
         // Several within one look of the follower's, and some with time between.
         std::thread::sleep(Duration::from_millis(if number % 2 == 0 { 300 } else { 30 }));
