@@ -94,6 +94,8 @@ fn complain(text: &str) {
 
 /// What every server does first.
 fn prepare() -> io::Result<()> {
+    // Executed by a descriptor, it is called by that one's number.
+    rustix::thread::set_name(c"sextant-shim")?;
     // What a container does to a process in its PID namespace before that has become a program must not reach this one.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     // The creator's directory would be busy, and its mask chance, as long as the container lives.

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,23 +113,19 @@ impl Directory {
         Ok(())
     }
 
-    /// Watches it for changes. A directory that is not there is made, as runtimes do: there would be nothing to watch.
+    /// Watches it for changes, those of the path to it among them: it may be removed and made anew, or be a link that is
+    /// pointed elsewhere. A directory that is not there is made, as runtimes do.
     pub fn watch(&self) -> Result<Watch, Error> {
         let failed = |e: std::io::Error| {
             Error::because(format!("cannot watch {}", self.path.display()), e).code(Code::Io)
         };
         std::fs::create_dir_all(&self.path).map_err(failed)?;
+        let path = std::path::absolute(&self.path).map_err(failed)?;
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
             .map_err(|e| failed(e.into()))?;
-        let events = inotify::WatchFlags::CLOSE_WRITE
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::DELETE
-            | inotify::WatchFlags::DELETE_SELF
-            | inotify::WatchFlags::MOVE
-            | inotify::WatchFlags::MOVE_SELF
-            | inotify::WatchFlags::ONLYDIR;
-        inotify::add_watch(&fd, &self.path, events).map_err(|e| failed(e.into()))?;
-        Ok(Watch { fd })
+        let mut watch = Watch { fd, path, watched: BTreeMap::new() };
+        watch.renew().map_err(|e| failed(e.into()))?;
+        Ok(watch)
     }
 }
 
@@ -159,10 +158,13 @@ fn json(path: &Path) -> Result<Value, Error> {
 #[derive(Debug)]
 pub struct Watch {
     fd: std::os::fd::OwnedFd,
+    path: PathBuf,
+    /// What is watched, by the kernel's number: the directory, and each one above with the name below that leads to it.
+    watched: BTreeMap<i32, Option<OsString>>,
 }
 
 impl std::os::fd::AsFd for Watch {
-    /// Readable when something has changed: for an event loop of the caller's.
+    /// Readable when something may have changed: for an event loop of the caller's.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -170,33 +172,81 @@ impl std::os::fd::AsFd for Watch {
 
 impl Watch {
     /// Waits at most `timeout` for a change, and takes all that are there. What has changed is not told: the directory
-    /// is read anew.
+    /// is read anew. Returns before that time, with false, when something else happened beside the path to it.
     pub fn changed(&mut self, timeout: Duration) -> Result<bool, Error> {
+        let failed =
+            |e: Errno| Error::because("cannot wait for changes of network configurations", e).code(Code::Io);
         let timeout = Timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
         match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(Errno::INTR) => Ok(false),
-            Ok(_) => self.drain().map(|()| true),
-            Err(e) => {
-                Err(Error::because("cannot wait for changes of network configurations", e).code(Code::Io))
+            Ok(_) => {
+                let changed = self.take().map_err(failed)?;
+                if changed {
+                    self.renew().map_err(failed)?;
+                }
+                Ok(changed)
             }
+            Err(e) => Err(failed(e)),
         }
     }
 
-    fn drain(&mut self) -> Result<(), Error> {
-        let mut buffer = [0_u8; 4096];
-        loop {
-            match rustix::io::read(&self.fd, &mut buffer) {
-                Ok(0) | Err(Errno::AGAIN) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => {
-                    return Err(
-                        Error::because("cannot read changes of network configurations", e).code(Code::Io)
-                    );
-                }
+    /// Watches what is at the path now, and nothing else. What is not there yet is seen to come by those above it.
+    fn renew(&mut self) -> rustix::io::Result<()> {
+        use inotify::WatchFlags as Flags;
+        const ABOVE: Flags = Flags::CREATE
+            .union(Flags::DELETE)
+            .union(Flags::MOVE)
+            .union(Flags::DELETE_SELF)
+            .union(Flags::MOVE_SELF)
+            .union(Flags::ONLYDIR);
+        let mut watched = BTreeMap::new();
+        let mut below: Option<OsString> = None;
+        let path: Vec<&Path> = self.path.ancestors().collect();
+        let mut all = Vec::new();
+        for dir in path {
+            all.push((dir, below.take()));
+            below = dir.file_name().map(ToOwned::to_owned);
+        }
+        // From above: whatever changes below one that is watched is seen.
+        for (dir, below) in all.into_iter().rev() {
+            let flags = if below.is_none() { ABOVE | Flags::CLOSE_WRITE } else { ABOVE };
+            match inotify::add_watch(&self.fd, dir, flags) {
+                Ok(number) => drop(watched.insert(number, below)),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+                Err(errno) => return Err(errno),
             }
+        }
+        for old in self.watched.keys().filter(|number| !watched.contains_key(number)) {
+            // It is gone with its directory, or was another one's.
+            let _ = inotify::remove_watch(&self.fd, *old);
+        }
+        self.watched = watched;
+        Ok(())
+    }
+
+    /// Takes what has happened; whether it is about the directory, or the way to it.
+    fn take(&self) -> rustix::io::Result<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.fd, &mut buffer);
+        let mut changed = false;
+        loop {
+            let event = match events.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => return Ok(changed),
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno),
+            };
+            let lost = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
+            changed |= lost
+                || match (self.watched.get(&event.wd()), event.file_name()) {
+                    (Some(Some(below)), Some(name)) => name.to_bytes() == below.as_encoded_bytes(),
+                    (Some(_), _) => true,
+                    // One that was watched before.
+                    (None, _) => false,
+                };
         }
     }
 }
@@ -239,6 +289,54 @@ mod tests {
         assert!(
             Directory::new("/nowhere/at/all").find("a").unwrap_err().to_string().contains("no configuration")
         );
+    }
+
+    /// Whether a change is told, in time.
+    fn tells(watch: &mut Watch) -> bool {
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while std::time::Instant::now() < end {
+            if watch.changed(Duration::from_secs(1)).unwrap() {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn a_folder_that_is_made_anew_and_a_link_that_is_pointed_elsewhere_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mut watch = Directory::new(at("cni/net.d")).watch().unwrap();
+        std::fs::write(at("cni/net.d/10-a.conf"), "{}").unwrap();
+        assert!(tells(&mut watch));
+        std::fs::remove_dir_all(at("cni")).unwrap();
+        assert!(tells(&mut watch));
+        while watch.changed(Duration::ZERO).unwrap() {}
+        // What is beside the way to it is nobody's business.
+        std::fs::create_dir(at("other")).unwrap();
+        assert!(!watch.changed(Duration::from_millis(50)).unwrap());
+        std::fs::create_dir_all(at("cni/net.d")).unwrap();
+        assert!(tells(&mut watch));
+        while watch.changed(Duration::ZERO).unwrap() {}
+        std::fs::write(at("cni/net.d/10-a.conf"), "{}").unwrap();
+        assert!(tells(&mut watch));
+        // As a link: to one place, to another, and what happens there.
+        std::fs::remove_dir_all(at("cni/net.d")).unwrap();
+        std::os::unix::fs::symlink(at("other"), at("cni/net.d")).unwrap();
+        assert!(tells(&mut watch));
+        while watch.changed(Duration::ZERO).unwrap() {}
+        std::fs::write(at("other/20-b.conf"), "{}").unwrap();
+        assert!(tells(&mut watch));
+        std::fs::create_dir(at("third")).unwrap();
+        std::os::unix::fs::symlink(at("third"), at("cni/new")).unwrap();
+        std::fs::rename(at("cni/new"), at("cni/net.d")).unwrap();
+        assert!(tells(&mut watch));
+        while watch.changed(Duration::ZERO).unwrap() {}
+        std::fs::write(at("third/20-b.conf"), "{}").unwrap();
+        assert!(tells(&mut watch));
+        while watch.changed(Duration::ZERO).unwrap() {}
+        std::fs::write(at("other/30-c.conf"), "{}").unwrap();
+        assert!(!watch.changed(Duration::from_millis(50)).unwrap());
     }
 
     #[test]

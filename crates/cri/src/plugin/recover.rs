@@ -163,7 +163,9 @@ impl Node {
         let mut result = blocking(move || kill_all(&cgroups)).await;
         for container in running {
             // One that was only created has no shim to lose, and can still be removed; it cannot be started.
-            if self.place.bundle(container.id()).join("process.json").exists() {
+            // With the run directory gone there is no telling: lost is what can be removed and made anew.
+            let untold = !self.place.pod_run(pod.id()).exists();
+            if untold || self.place.bundle(container.id()).join("process.json").exists() {
                 self.container_lost(&container).await;
             }
         }

@@ -80,8 +80,9 @@ fn watch_networks(node: &Arc<Node>) -> Result<(), Error> {
                 Ok(true) => node.networks.forget(),
                 Ok(false) => {}
                 Err(error) => {
-                    node.log(&format!("changes of the network configuration are not seen any more: {error}"));
-                    return;
+                    node.log(&format!("changes of the network configuration may not be seen: {error}"));
+                    std::thread::sleep(Duration::from_secs(10));
+                    node.networks.forget();
                 }
             }
         }

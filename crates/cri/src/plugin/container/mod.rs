@@ -144,6 +144,13 @@ impl Container {
 
     /// It has ended, and nobody saw how.
     pub(crate) fn set_lost(&self) -> bool {
+        {
+            let mut live = self.lock();
+            // When it was started is gone as well; a container is, right after it was made.
+            if live.state != ContainerState::ContainerExited && live.started_at == 0 {
+                live.started_at = self.record.created;
+            }
+        }
         self.end(UNKNOWN_CODE, clock::now(), "Unknown", "its shim was killed, or the machine went down")
     }
 

@@ -226,7 +226,27 @@ fn from_folder(folder: &Path, registry: &str, base: Endpoint) -> Result<Vec<Endp
             false => endpoint.namespace = Some(registry.to_owned()),
         }
     }
+    drop_repeated(&mut endpoints);
     Ok(endpoints)
+}
+
+/// Leaves out what would be asked a second time in the same way: often the mirror is what `server` says too.
+fn drop_repeated(endpoints: &mut Vec<Endpoint>) {
+    let mut kept: Vec<Endpoint> = Vec::with_capacity(endpoints.len());
+    for mut endpoint in endpoints.drain(..) {
+        let key = |e: &Endpoint| (e.url(), e.tls.clone(), e.headers.clone());
+        for other in kept.iter().filter(|other| key(other) == key(&endpoint)) {
+            let (may, asked) = (&mut endpoint.capabilities, other.capabilities);
+            may.pull &= !asked.pull;
+            may.resolve &= !asked.resolve;
+            may.push &= !asked.push;
+        }
+        let Capabilities { pull, resolve, push } = endpoint.capabilities;
+        if pull || resolve || push {
+            kept.push(endpoint);
+        }
+    }
+    *endpoints = kept;
 }
 
 /// `localhost`, 127/8 or ::1, with or without a port.

@@ -116,3 +116,18 @@ fn the_first_folder_that_matches_decides() {
     let docker = first("d.example:5000").unwrap();
     assert_eq!((docker.tls.ca.len(), docker.tls.client.len()), (1, 1));
 }
+
+#[test]
+fn nobody_is_asked_the_same_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("r.example");
+    std::fs::create_dir(&folder).unwrap();
+    let text = "server = \"https://r.example\"\n[host.\"https://r.example\"]\ncapabilities = [\"pull\", \"resolve\"]\n";
+    std::fs::write(folder.join("hosts.toml"), text).unwrap();
+    let found = endpoints(&[dir.path().to_owned()], "r.example", false).unwrap();
+    let may: Vec<_> = found.iter().map(|endpoint| endpoint.capabilities.to_string()).collect();
+    assert_eq!(may, ["pull,resolve", "push"]);
+    let text = "server = \"https://r.example\"\n[host.\"https://r.example\"]\n";
+    std::fs::write(folder.join("hosts.toml"), text).unwrap();
+    assert_eq!(endpoints(&[dir.path().to_owned()], "r.example", false).unwrap().len(), 1);
+}
