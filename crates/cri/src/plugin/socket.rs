@@ -61,7 +61,12 @@ pub(crate) async fn listen(path: &Path, taken: &str) -> Result<(UnixListener, Bo
 /// Whether somebody listens at `path`.
 async fn is_served(path: &Path) -> io::Result<bool> {
     match UnixStream::connect(path).await {
-        Ok(_) => Ok(true),
+        // A child that has not come to be its program yet holds the socket of a process that was killed: nobody will
+        // answer. The kernel tells who called `listen`; another PID namespace's is 0.
+        Ok(stream) => {
+            let listener = stream.peer_cred()?.pid().filter(|&pid| pid > 0);
+            Ok(listener.is_none_or(|pid| kernel::process::start_time(pid).is_ok()))
+        }
         // Its queue is full.
         Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(true),
         Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(false),

@@ -235,11 +235,11 @@ fn drop_repeated(endpoints: &mut Vec<Endpoint>) {
     let mut kept: Vec<Endpoint> = Vec::with_capacity(endpoints.len());
     for mut endpoint in endpoints.drain(..) {
         let key = |e: &Endpoint| (e.url(), e.tls.clone(), e.headers.clone());
-        for other in kept.iter().filter(|other| key(other) == key(&endpoint)) {
-            let (may, asked) = (&mut endpoint.capabilities, other.capabilities);
-            may.pull &= !asked.pull;
-            may.resolve &= !asked.resolve;
-            may.push &= !asked.push;
+        let own = key(&endpoint);
+        for asked in kept.iter().filter(|other| key(other) == own).map(|other| other.capabilities) {
+            endpoint.capabilities.pull &= !asked.pull;
+            endpoint.capabilities.resolve &= !asked.resolve;
+            endpoint.capabilities.push &= !asked.push;
         }
         let Capabilities { pull, resolve, push } = endpoint.capabilities;
         if pull || resolve || push {
