@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use shim::protocol::task::{
-    BootstrapParams, CloseTask, CreateTask, ExecTask, KillTask, ResizeTask, TaskProcess, UpdateTask,
+    BootstrapParams, CloseTask, Connected, CreateTask, ExecTask, Forward, KillTask, ResizeTask, TaskPid, TaskProcess,
+    TaskWaited, UpdateTask,
 };
 use shim::protocol::{
     AttachRequest, ContainerEvent, ContainerRequest, Containers, CreateRequest, ExecRequest, Exited, Frame, Input, KillRequest, MAX_PAYLOAD, Output, Pids,
@@ -50,6 +51,10 @@ fn messages(bytes: &[u8]) {
     message::<KillTask>(bytes);
     message::<CloseTask>(bytes);
     message::<UpdateTask>(bytes);
+    message::<Connected>(bytes);
+    message::<Forward>(bytes);
+    message::<TaskPid>(bytes);
+    message::<TaskWaited>(bytes);
 }
 
 fuzz_target!(|bytes: &[u8]| {

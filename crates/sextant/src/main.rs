@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
     match Path::new(&called).file_name().and_then(|n| n.to_str()) {
         Some("sextant-shim") => return shim::main(),
+        Some(shim::PAUSE) => return ExitCode::from(shim::pause()),
         Some(shim::containerd::NAME) => return ExitCode::from(shim::containerd::run(std::env::args_os())),
         Some(name) if oci_runtime::command::is_name(name) => {
             return oci_runtime::command::main(std::env::args_os());

@@ -8,8 +8,8 @@
 //!
 //! **What it does wait for**, and serves nobody meanwhile, is what a container's start and end are made of: the
 //! container's process until it is ready, hooks for as long as they run (those without a timeout for ever), a logger of
-//! the Task API until it is ready (10 s at most), systemd's answers over D-Bus for containers in its units, and the end of
-//! a process that it has killed itself.
+//! the Task API until it is ready (10 s at most), systemd's answers over D-Bus for containers in its units, the end of a
+//! process that it has killed itself, and what another runtime is asked for (60 s at most).
 //!
 //! Entry points: [`main`] for the process, [`Client`](client::Client) for its callers.
 //!
@@ -18,12 +18,14 @@
 
 pub mod client;
 pub mod containerd;
+mod pause;
 pub mod protocol;
 mod server;
 pub mod spawn;
 pub mod told;
 
 pub use oci_runtime::timestamp;
+pub use pause::{PAUSE, pause};
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -4,15 +4,19 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kernel::process::{CStrings, Child, Program};
+
+/// The small build's file.
+const SMALL: &str = "sextant-shim";
 
 /// The program that shims are: read-only detached clones of files, made once and used for any number of shims.
 #[derive(Debug)]
 pub struct Binary {
     own: OwnedFd,
     small: Option<OwnedFd>,
+    path: PathBuf,
 }
 
 impl Binary {
@@ -23,7 +27,15 @@ impl Binary {
     /// # Errors
     /// The kernel does not clone the mount that this program is on.
     pub fn find() -> kernel::Result<Self> {
-        Ok(Self { own: kernel::mount::own_program()?, small: small() })
+        let small = small();
+        let own = std::env::current_exe().unwrap_or_default();
+        let path = if small.is_some() { own.with_file_name(SMALL) } else { own };
+        Ok(Self { own: kernel::mount::own_program()?, small, path })
+    }
+
+    /// Where the program is installed.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Starts a shim, called `name` in the list of processes. Its standard error goes to the end of `errors`. With `reaps`
@@ -58,7 +70,7 @@ impl Binary {
 
 fn small() -> Option<OwnedFd> {
     let own = std::env::current_exe().ok()?;
-    let small = own.with_file_name("sextant-shim");
+    let small = own.with_file_name(SMALL);
     let age = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
     if age(&small)? < age(&own)? {
         return None;

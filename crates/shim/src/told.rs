@@ -1,6 +1,10 @@
 //! What programs of others tell: bytes from outside, read with suspicion.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
+
+use crate::protocol::task::TASK_SERVICES;
 
 /// The longest message that is taken over from a program, bytes.
 const LONGEST: usize = 4096;
@@ -36,6 +40,54 @@ fn plain(message: &str) -> String {
     plain
 }
 
+/// What a shim's `start` tells: where it listens, and what it speaks there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// The socket.
+    pub socket: PathBuf,
+    /// The version of containerd's Task API: 2 or 3.
+    pub version: u32,
+}
+
+impl Bootstrap {
+    /// The service's name.
+    pub fn service(&self) -> &'static str {
+        TASK_SERVICES[usize::from(self.version >= 3)]
+    }
+}
+
+/// The JSON of shims that speak of versions; older ones tell the address alone.
+#[derive(Deserialize)]
+struct Told {
+    version: u32,
+    address: String,
+    #[serde(default)]
+    protocol: String,
+}
+
+/// Reads what `start` has printed.
+///
+/// # Errors
+/// It is not what containerd could read, or not what can be spoken here: why.
+pub fn bootstrap(said: &[u8]) -> Result<Bootstrap, String> {
+    let text = std::str::from_utf8(said).map_err(|_| "its answer is no text".to_owned())?.trim();
+    let told = match text.starts_with('{') {
+        true => serde_json::from_str(text).map_err(|e| format!("cannot read its answer: {e}"))?,
+        false => Told { version: 2, address: text.to_owned(), protocol: String::new() },
+    };
+    if !(2..=3).contains(&told.version) {
+        return Err(format!("it speaks version {} of the Task API (2 and 3 can be spoken)", told.version));
+    }
+    if !matches!(told.protocol.as_str(), "" | "ttrpc") {
+        return Err(format!("it speaks {:?} (ttrpc can be spoken)", plain(&told.protocol)));
+    }
+    let path = told.address.strip_prefix("unix://").unwrap_or(&told.address);
+    if !path.starts_with('/') || path.contains(|c: char| c.is_control()) {
+        return Err(format!("its address {:?} is no path of a socket", plain(&told.address)));
+    }
+    Ok(Bootstrap { socket: path.into(), version: told.version })
+}
+
 /// The number in a file that was asked for by `--pid-file`.
 pub fn pid(file: &[u8]) -> Option<i32> {
     std::str::from_utf8(file).ok()?.trim().parse().ok().filter(|&pid| pid > 0)
@@ -61,6 +113,24 @@ mod tests {
         assert_eq!(failure(br#"{"level":"info","msg":"all is well"}"#), None);
         assert_eq!(failure(b""), None);
         assert_eq!(failure(&[b'x'; 9000]).unwrap().len(), LONGEST);
+    }
+
+    #[test]
+    fn a_shim_tells_where_it_listens() {
+        let of = |text: &str| bootstrap(text.as_bytes()).map(|b| (b.socket.display().to_string(), b.version));
+        assert_eq!(of("unix:///run/s/1\n"), Ok(("/run/s/1".into(), 2)));
+        let json = r#"{"version":3,"address":"unix:///run/s/2","protocol":"ttrpc","more":1}"#;
+        assert_eq!(of(json), Ok(("/run/s/2".into(), 3)));
+        assert_eq!(bootstrap(json.as_bytes()).unwrap().service(), "containerd.task.v3.Task");
+        for (text, named) in [
+            (r#"{"version":4,"address":"unix:///s"}"#, "version 4"),
+            (r#"{"version":3,"address":"unix:///s","protocol":"grpc"}"#, "grpc"),
+            (r#"{"version":2,"address":"vsock://3:1024"}"#, "vsock"),
+            ("", "no path"),
+            ("{", "cannot read"),
+        ] {
+            assert!(of(text).unwrap_err().contains(named), "{text}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ const FORBIDDEN_PROGRAMS: &[&str] = &[
     "sh",
 ];
 /// Where the product executes programs of others at all: CNI and NRI plugins, credential helpers, hooks, containerd's
-/// loggers, other OCI runtimes by handler, and AppArmor's compiler of profiles (the kernel takes compiled ones alone).
+/// loggers, other OCI runtimes and shims by handler, and AppArmor's compiler of profiles (the kernel takes compiled ones alone).
 const EXECUTES: &[&str] = &[
     "crates/cni/src/caller/exec.rs",
     "crates/cri/src/plugin/container/spec/apparmor.rs",
@@ -30,7 +30,7 @@ const EXECUTES: &[&str] = &[
     "crates/cri/src/plugin/nri/launch.rs",
     "crates/oci-image/src/registry/credentials/helper.rs",
     "crates/oci-runtime/src/hooks.rs",
-    "crates/shim/src/server/runtime/program/call.rs",
+    "crates/shim/src/server/runtime/call.rs",
     "crates/shim/src/server/task/io.rs",
 ];
 const LONG: usize = 500;

@@ -117,6 +117,15 @@ pub enum Handler {
     Shim {
         /// `containerd-shim-NAME-vN`, an absolute path.
         program: PathBuf,
+        /// The shim's own configuration, an absolute path.
+        #[serde(default)]
+        options: Option<PathBuf>,
+        /// Of which type that is, for shims that ask for one.
+        #[serde(default)]
+        options_type: String,
+        /// Annotations of pods that the shim reads: their keys, or what those begin with and `*`.
+        #[serde(default)]
+        annotations: Vec<String>,
     },
 }
 

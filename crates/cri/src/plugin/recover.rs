@@ -185,7 +185,7 @@ impl Node {
             let mut current = Some(current);
             while let Ok(shim) = pod.shim() {
                 // A shim that cuts off a slow reader is asked again; one that is gone cannot be.
-                if node.follow(&shim, &mut current).await.is_err() {
+                if node.follow(&pod, &shim, &mut current).await.is_err() {
                     break;
                 }
             }
@@ -197,6 +197,7 @@ impl Node {
     /// Takes events until the stream ends. An error if there is no shim any more.
     async fn follow(
         self: &Arc<Self>,
+        pod: &Pod,
         shim: &Connection,
         current: &mut Option<oneshot::Sender<()>>,
     ) -> Result<(), shims::Error> {
@@ -208,6 +209,9 @@ impl Node {
                     match event.happened() {
                         // Nobody need wait for it.
                         Happened::Current => drop(current.take().map(|told| told.send(()))),
+                        Happened::Exited if event.container == pod.id() => {
+                            return Err(shims::Error::Broken("the pod's sandbox has ended".into()));
+                        }
                         _ => self.take(&event),
                     }
                 }

@@ -3,13 +3,15 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cri::contract::v1::*;
 use oci_runtime::contract::Process;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use shim::client::{Client, Event};
-use shim::protocol::{ExecRequest, Input};
+use shim::protocol::{AttachRequest, ExecRequest, Input, StopRequest};
 
 use crate::Test;
 use crate::bench::Bench;
@@ -21,20 +23,30 @@ pub(crate) const TESTS: &[Test] = &[
     ("handlers_that_are_not_there_are_named", missing),
     ("handlers_runc_runs_pods", |b| runs(b, "runc")),
     ("handlers_crun_runs_pods", |b| runs(b, "crun")),
+    ("handlers_containerds_shim_runs_pods", |b| runs(b, "containerd")),
+    ("handlers_containerds_shim_outlives_the_node", |b| outlives(b, "containerd")),
+    ("handlers_a_shim_that_speaks_version_3_runs_pods", |b| runs(b, "own")),
+    ("handlers_a_shim_that_dies_takes_its_pod_along", dies),
+    ("handlers_end_with_our_shim", lost),
+    ("handlers_leave_nothing_of_unborn_pods", unborn),
     ("handlers_runc_outlives_the_node", |b| outlives(b, "runc")),
     ("handlers_crun_outlives_the_node", |b| outlives(b, "crun")),
 ];
 
 /// The handlers that are configured, and their programs.
-const PROGRAMS: [(&str, &str, &[&str]); 3] = [
+const PROGRAMS: [(&str, &str, &[&str]); 5] = [
     ("runc", "oci", &["/usr/bin/runc", "/usr/sbin/runc"]),
     ("crun", "oci", &["/usr/bin/crun"]),
+    ("containerd", "shim", &["/usr/bin/containerd-shim-runc-v2"]),
+    // Our own, as if it were another's: it speaks version 3, and says what it can do.
+    ("own", "shim", &[]),
     ("gone", "oci", &["/nonexistent/runtime"]),
 ];
 
-fn program(handler: &str) -> &'static str {
+fn program(b: &Bench, handler: &str) -> PathBuf {
     let (.., paths) = PROGRAMS.iter().find(|(name, ..)| *name == handler).unwrap();
-    paths.iter().find(|path| Path::new(path).exists()).unwrap_or(&paths[0])
+    let found = paths.iter().find(|path| Path::new(path).exists()).or(paths.first());
+    found.map_or_else(|| b.path("containerd-shim-sextant-v1"), PathBuf::from)
 }
 
 /// Does `test` on a node that has the handlers.
@@ -52,20 +64,37 @@ fn with_handlers(b: &Bench, test: impl FnOnce()) {
     let handlers: String = PROGRAMS
         .iter()
         .map(|(name, kind, _)| {
-            let program = program(name);
+            let program = program(b, name);
             format!("[runtime.handlers.{name}]\nkind = {kind:?}\nprogram = {program:?}\n")
         })
         .collect();
     b.kill();
+    if !program(b, "own").exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sextant"), program(b, "own")).unwrap();
+    }
     fs::write(b.path("node.toml"), format!("{}{handlers}", before.1)).unwrap();
     b.start();
     test();
+    b.until("no shim of others is left", || others_shims(b).is_empty());
+}
+
+/// containerd's shims that this node's pods have: each stays where its bundle is.
+fn others_shims(b: &Bench) -> Vec<i32> {
+    let is_one = |entry: &fs::DirEntry| {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let place = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains("containerd-shim") && place.starts_with(b.dir())
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter(is_one);
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The same, if the handler's program is here.
 fn with_handler(b: &Bench, handler: &str, test: impl FnOnce()) {
-    if !Path::new(program(handler)).exists() {
-        println!("SKIPPED: {} is missing (cargo xtask test installs it)", program(handler));
+    if !PROGRAMS.iter().any(|(name, _, paths)| *name == handler && paths.is_empty())
+        && !program(b, handler).exists()
+    {
+        println!("SKIPPED: {} is missing (cargo xtask test installs it)", program(b, handler).display());
         return;
     }
     let _alone = (handler == "crun").then(Hidden::new);
@@ -117,7 +146,8 @@ fn missing(b: &Bench) {
         };
         assert_eq!(of("gone"), RuntimeHandlerFeatures::default());
         assert!(of("sextant").user_namespaces && of("").recursive_read_only_mounts);
-        if Path::new(program("runc")).exists() {
+        assert!(of("own").recursive_read_only_mounts && !of("own").user_namespaces);
+        if program(b, "runc").exists() {
             assert!(of("runc").recursive_read_only_mounts, "runc has rro since 1.1");
         }
     });
@@ -131,6 +161,7 @@ fn runs(b: &Bench, handler: &str) {
         streams(b, &pod, &name);
         ends(b, &pod, &name);
         limits(b, &pod);
+        input(b, &pod, &name);
         terminals(b, &pod, &name);
         strays(b, &pod);
         b.remove_pod(&pod);
@@ -206,15 +237,27 @@ fn limits(b: &Bench, pod: &str) {
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
 }
 
+/// An input that ends.
+fn input(b: &Bench, pod: &str, name: &str) {
+    let config = ContainerConfig { stdin: true, stdin_once: true, ..container("input", &["probe", "copy"]) };
+    let id = b.run_as(pod, config);
+    let mut client = Client::connect(&b.path("run/cri/pods").join(pod).join("shim.sock")).unwrap();
+    let request = AttachRequest { stdin: true, container: id.clone(), ..AttachRequest::default() };
+    let attached = client.attach(&request).unwrap();
+    client.send_input(attached, &Input { data: b"poured in\n".to_vec(), ..Input::default() }).unwrap();
+    client.send_input(attached, &Input { close: true, ..Input::default() }).unwrap();
+    assert_eq!(b.until_exited(&id).exit_code, 0);
+    assert!(b.log(name, "input").contains("poured in"), "{}", b.log(name, "input"));
+}
+
 /// A container's terminal, and a command's.
 fn terminals(b: &Bench, pod: &str, name: &str) {
     let config = ContainerConfig { tty: true, stdin: true, ..container("tty", &["probe", "lines"]) };
     let id = b.run_as(pod, config);
     let socket = b.path("run/cri/pods").join(pod).join("shim.sock");
     let mut client = Client::connect(&socket).unwrap();
-    let attached = client
-        .attach(&shim::protocol::AttachRequest { stdin: true, container: id.clone(), ..Default::default() })
-        .unwrap();
+    let request = AttachRequest { stdin: true, container: id.clone(), ..AttachRequest::default() };
+    let attached = client.attach(&request).unwrap();
     client.send_input(attached, &Input { data: b"typed\n".to_vec(), ..Input::default() }).unwrap();
     b.until_logged(name, "tty", "line typed");
     let process = Process {
@@ -254,13 +297,71 @@ fn strays(b: &Bench, pod: &str) {
     linux.security_context.get_or_insert_default().namespace_options = Some(options);
     let id = b.run_as(pod, config);
     assert_eq!(b.until_exited(&id).exit_code, 0);
-    let numbers = fs::read(b.path("run/cri/pods").join(pod).join("shim.json")).unwrap();
-    let numbers: serde_json::Value = serde_json::from_slice(&numbers).unwrap();
-    let zombie = format!(" Z {} ", numbers["shim"]["pid"]);
+    let zombie = format!(" Z {} ", shim_of(b, pod));
     let is_zombie = |entry: fs::DirEntry| {
         fs::read_to_string(entry.path().join("stat")).is_ok_and(|stat| stat.contains(&zombie))
     };
     b.until("strays are reaped", || !fs::read_dir("/proc").unwrap().flatten().any(is_zombie));
+}
+
+/// containerd's shim is killed: its containers end, with what it has left, and the pod is not ready any more.
+fn dies(b: &Bench) {
+    with_handler(b, "containerd", || {
+        let pod = run_pod(b, "containerd", pod("dies"));
+        let id = b.run(&pod, "c", &["probe", "sleep"]);
+        let all = others_shims(b);
+        assert_eq!(all.len(), 1, "{all:?}");
+        kill(all[0]);
+        let status = b.until_exited(&id);
+        assert_eq!(status.exit_code, 137);
+        b.until("the pod is not ready", || b.pod_status(&pod).state() == PodSandboxState::SandboxNotready);
+        b.remove_pod(&pod);
+    });
+}
+
+/// Our own is killed: the other ends with the pod.
+fn lost(b: &Bench) {
+    with_handler(b, "containerd", || {
+        let pod = run_pod(b, "containerd", pod("lost"));
+        let id = b.run(&pod, "c", &["probe", "sleep"]);
+        kill(shim_of(b, &pod));
+        assert_eq!(b.until_exited(&id).exit_code, 137);
+        assert_eq!(others_shims(b).len(), 1);
+        b.remove_pod(&pod);
+    });
+}
+
+/// A node that is killed while pods come to be leaves nothing of them, however far they came.
+fn unborn(b: &Bench) {
+    with_handler(b, "containerd", || {
+        for delay in [5, 15, 30, 50, 80, 120, 180] {
+            let mut request = b.pod_request(pod("unborn"));
+            request.runtime_handler = "containerd".into();
+            let cri = b.connect().unwrap();
+            let asked =
+                std::thread::spawn(move || cri.wait(async |c| c.run_pod_sandbox(request).await).is_ok());
+            std::thread::sleep(Duration::from_millis(delay));
+            b.kill();
+            let answered = asked.join().unwrap();
+            b.start();
+            let pods = b.pods();
+            assert!(pods.len() == 1 || !answered, "{pods:?}");
+            pods.iter().for_each(|pod| b.remove_pod(&pod.id));
+            b.until(&format!("nothing is left after {delay} ms"), || others_shims(b).is_empty());
+        }
+    });
+}
+
+fn kill(pid: i32) {
+    let pidfd = kernel::process::pidfd(pid).unwrap();
+    kernel::process::signal(pidfd.as_fd(), 9).unwrap();
+}
+
+/// The number of a pod's own shim.
+fn shim_of(b: &Bench, pod: &str) -> i32 {
+    let numbers = fs::read(b.path("run/cri/pods").join(pod).join("shim.json")).unwrap();
+    let numbers: serde_json::Value = serde_json::from_slice(&numbers).unwrap();
+    i32::try_from(numbers["shim"]["pid"].as_i64().unwrap()).unwrap()
 }
 
 fn outlives(b: &Bench, handler: &str) {
@@ -276,7 +377,7 @@ fn outlives(b: &Bench, handler: &str) {
         b.kill();
         b.until("the log goes on", || b.log(&name, "c").lines().count() > seen);
         let socket = b.path("run/cri/pods").join(&pod).join("shim.sock");
-        let stop = shim::protocol::StopRequest { container: brief.clone(), signal: 15, timeout: 60_000 };
+        let stop = StopRequest { container: brief.clone(), signal: 15, timeout: 60_000 };
         assert_eq!(Client::connect(&socket).unwrap().stop(&stop).unwrap().code, 6);
         b.start();
         assert_eq!(b.status(&brief).exit_code, 6);

@@ -170,6 +170,9 @@ pub struct Started {
     /// is, so this is the answer and not what was asked for. Set by Create.
     #[prost(string, tag = "3")]
     pub cgroup: String,
+    /// The socket of the shim of others that was started with it; empty for none. Set by Create.
+    #[prost(string, tag = "4")]
+    pub shim_socket: String,
 }
 
 /// One process: the container's own (empty id), or one that was brought in.

@@ -64,6 +64,12 @@ pub struct OtherRuntime {
     /// Arguments before each command, of [`RuntimeKind::Oci`].
     #[prost(string, repeated, tag = "4")]
     pub arguments: Vec<String>,
+    /// A file with its configuration, of [`RuntimeKind::Shim`]; empty for what it takes by itself.
+    #[prost(string, tag = "5")]
+    pub options_file: String,
+    /// Of which type that is, for shims that ask for one.
+    #[prost(string, tag = "6")]
+    pub options_type: String,
 }
 
 /// What a program of others is.
@@ -72,6 +78,8 @@ pub struct OtherRuntime {
 pub enum RuntimeKind {
     /// An OCI runtime, with runc's command line.
     Oci = 0,
+    /// A shim that containerd could drive. The first container of the pod is its sandbox.
+    Shim = 1,
 }
 
 /// A user namespace's mappings.

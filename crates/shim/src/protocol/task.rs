@@ -19,6 +19,12 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
+    /// In nanoseconds since 1970; 0 for a time that they cannot tell.
+    pub fn nanoseconds(&self) -> i64 {
+        let whole = self.seconds.checked_mul(1_000_000_000);
+        whole.and_then(|whole| whole.checked_add(self.nanos.into())).unwrap_or(0)
+    }
+
     /// From nanoseconds since 1970.
     pub fn of(nanoseconds: i64) -> Self {
         Self {
@@ -83,6 +89,45 @@ pub struct CreateTask {
     /// To be restored from.
     #[prost(string, tag = "8")]
     pub checkpoint: String,
+    /// What the shim is configured with.
+    #[prost(message, optional, tag = "10")]
+    pub options: Option<Any>,
+}
+
+/// `containerd.runc.v1.Options`, as far as we have something to say.
+#[derive(Clone, PartialEq, Message)]
+pub struct RuncOptions {
+    /// The runtime; empty for `runc`.
+    #[prost(string, tag = "6")]
+    pub binary_name: String,
+    /// Where that keeps its state.
+    #[prost(string, tag = "7")]
+    pub root: String,
+    /// cgroups are systemd's.
+    #[prost(bool, tag = "9")]
+    pub systemd_cgroup: bool,
+}
+
+/// `runtimeoptions.v1.Options`: what shims of any kind take.
+#[derive(Clone, PartialEq, Message)]
+pub struct ShimOptions {
+    /// Of which type the configuration is.
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    /// The file that has it.
+    #[prost(string, tag = "2")]
+    pub config_path: String,
+}
+
+/// Ends a shim that has no container.
+#[derive(Clone, PartialEq, Message)]
+pub struct ShutdownTask {
+    /// The container it was started for.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Whatever it has.
+    #[prost(bool, tag = "2")]
+    pub now: bool,
 }
 
 /// A process's number; of Create and Start.

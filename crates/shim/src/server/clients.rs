@@ -84,6 +84,9 @@ impl Server {
         self.drop_abandoned_joins();
         self.forget(&Source::Connection(id));
         let creator = self.connections.remove(&id).is_some_and(|c| c.creator);
+        if creator {
+            self.end_unborn();
+        }
         if creator && self.has_ended() && !self.shutdown {
             self.tell_on_exit();
         }

@@ -290,7 +290,7 @@ pub(super) fn kill_rest(container: &Container) {
 
 /// The container's first process as a joiner names it.
 pub(super) fn first(process: &Process) -> Option<&OwnedFd> {
-    process.child.as_ref().map(|c| &c.pidfd)
+    process.child().map(|c| &c.pidfd)
 }
 
 /// Starts the program at `file` with `args`, with this process's standard streams.

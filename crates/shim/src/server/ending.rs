@@ -10,20 +10,27 @@ impl Server {
     /// A process has ended: what it wrote last is delivered, then everybody who waits hears of it.
     pub(super) fn reap(&mut self, key: Key) {
         let Some(process) = self.processes.get_mut(&key) else { return };
-        let Some(Ok(Some(exit))) = process.child.as_ref().map(kernel::process::Child::try_wait) else {
+        let Some(Ok(Some(exit))) = process.child().map(kernel::process::Child::try_wait) else {
             return;
         };
-        process.note_pid();
-        process.child = None;
         let (id, first) = (process.container.clone(), process.exec_id == FIRST);
         self.forget(&Source::End(key));
         if first && let Some(container) = self.containers.get(&id) {
             container::kill_rest(container);
         }
+        self.process_ended(key, &container::exited(exit.code(), false));
+    }
+
+    /// The same for one that is no child of this process any more, or never was.
+    pub(super) fn process_ended(&mut self, key: Key, exited: &Exited) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        process.note_pid();
+        process.running = None;
+        let (id, first) = (process.container.clone(), process.exec_id == FIRST);
         self.read_last(key);
         self.forget_streams(key);
         if !first {
-            return self.announce(key, &container::exited(exit.code(), false));
+            return self.announce(key, exited);
         }
         self.count_oom(&id);
         if let Some(container) = self.containers.get_mut(&id) {
@@ -31,8 +38,8 @@ impl Server {
             container.oom_watch = None;
             self.sources.retain(|_, r| r.source != Source::Oom(id.clone()));
         }
-        let oom = self.containers.get(&id).is_some_and(|c| c.oom_kills > 0) && exit.code() != 0;
-        self.container_ended(&id, &container::exited(exit.code(), oom));
+        let oom = self.containers.get(&id).is_some_and(|c| c.oom_kills > 0) && exited.code != 0;
+        self.container_ended(&id, &Exited { oom, ..exited.clone() });
     }
 
     /// Answers all who wait for the process.
@@ -109,10 +116,10 @@ impl Server {
         let mut process = Process::of(id, FIRST);
         let runtime = &self.runtime;
         let created = container.renew_cgroup().and_then(|()| runtime.create(container, &mut process, ""));
-        let started = created.and_then(|(created, _)| {
-            let (child, _) = runtime.start(id, created)?;
-            container.write_numbers(child.pid)?;
-            Ok(child)
+        let started = created.and_then(|created| {
+            let (running, _) = runtime.start(id, created.made)?;
+            container.write_numbers(running.pid())?;
+            Ok(running)
         });
         if let Some(old) = old {
             (process.attached, process.waiters) = (old.attached, old.waiters);
@@ -122,8 +129,8 @@ impl Server {
             container.own = key;
         }
         match started {
-            Ok(child) => {
-                process.child = Some(child);
+            Ok(running) => {
+                process.running = Some(running);
                 self.processes.insert(key, process);
                 self.has_started(id, key);
                 // Without epoll there is no telling when it ends: then it ends now.

@@ -1,7 +1,7 @@
 //! Processes on their way into the container: a process there may stop one for ever, and nobody else waits for it.
 
 use super::connection::Refusal;
-use super::process::{Process, kill_and_reap};
+use super::process::{Process, Running, kill_and_reap};
 use super::timers::Timer;
 use super::waiting::Source;
 use super::{Key, Server};
@@ -24,7 +24,8 @@ impl Server {
         self.forget_process(key);
         let Some(process) = self.processes.remove(&key) else { return };
         self.turn_away(&process, refusal);
-        process.child.iter().for_each(kill_and_reap);
+        self.runtime.abandon(&process);
+        process.child().into_iter().for_each(kill_and_reap);
     }
 
     /// Answers all who wait for a process that is not to run: who is attached to it, who waits for its end, and who
@@ -47,29 +48,33 @@ impl Server {
             }
             Ok(true) => match joining.take_console().map(|console| process.set_console(console)) {
                 Some(Err(e)) => Err(Refusal::internal(e)),
-                _ => joining.into_child(),
+                _ => joining.into_running(),
             },
-            Err(refusal) => Err(refusal),
+            Err(refusal) => {
+                // Whoever gives it up ends what has begun of it.
+                process.joining = Some(joining);
+                Err(refusal)
+            }
         };
         self.forget(&Source::Join(key));
         self.timers.retain(|(_, timer)| *timer != Timer::Join(key));
-        let outcome = started.and_then(|(child, warnings)| self.joined(key, child, warnings));
+        let outcome = started.and_then(|(running, warnings)| self.joined(key, running, warnings));
         if let Err(refusal) = outcome {
             self.give_up(key, &refusal);
         }
     }
 
-    fn joined(
+    pub(super) fn joined(
         &mut self,
         key: Key,
-        child: kernel::process::Child,
+        running: Running,
         warnings: Vec<String>,
     ) -> Result<(), Refusal> {
         let Some(process) = self.processes.get_mut(&key) else { return Ok(()) };
-        let pid = child.pid;
+        let pid = running.pid();
         let started =
             Output { started: Some(Started { pid, warnings, ..Started::default() }), ..Output::default() };
-        process.child = Some(child);
+        process.running = Some(running);
         if let Some(to) = process.attached.first()
             && let Some(connection) = self.connections.get_mut(&to.connection)
         {

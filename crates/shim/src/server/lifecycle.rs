@@ -37,7 +37,7 @@ impl Server {
         if self.pod.is_none() && !self.containers.is_empty() {
             return Err(Refusal::new(Code::AlreadyExists, "this shim has a container already"));
         }
-        if self.shutdown {
+        if self.shutdown || self.ending.is_some() {
             return Err(Refusal::new(Code::FailedPrecondition, "this shim is about to end"));
         }
         let (id, bundle) = (request.id.clone(), request.bundle.clone());
@@ -46,9 +46,9 @@ impl Server {
         complete(&mut container, &mut process);
         let namespace = self.tasks.as_ref().map_or("", |t| t.namespace.as_str());
         let created = self.runtime.create(&mut container, &mut process, namespace);
-        let created = created.and_then(|(created, more)| {
-            warnings.extend(more);
-            container.write_numbers(created.pid())?;
+        let created = created.and_then(|created| {
+            warnings.extend(created.warnings.iter().cloned());
+            container.write_numbers(created.made.pid())?;
             Ok(created)
         });
         self.adopt_logger(&mut process);
@@ -62,8 +62,8 @@ impl Server {
                 return Err(refusal);
             }
         };
-        let pid = created.pid();
-        process.created = Some(created);
+        let (pid, shim) = (created.made.pid(), created.shim);
+        process.created = Some(created.made);
         let key = self.new_key();
         container.own = key;
         let cgroup = container.place.path();
@@ -72,14 +72,15 @@ impl Server {
         if self.pod.is_none() {
             self.listen(&Path::new(&bundle).join("shim.sock")).map_err(Refusal::internal)?;
         }
-        if let Err(e) = self.watch_streams(key) {
+        let heard = if shim.is_some() { self.listen_to_foreign() } else { Ok(()) };
+        if let Err(e) = heard.and_then(|()| self.watch_streams(key)) {
             if self.tasks.is_some() {
                 self.forget_container(&id);
             }
             return Err(Refusal::internal(e));
         }
         self.tell(&id, Happened::Created, |event| event.pid = pid);
-        Ok(Started { pid, warnings, cgroup })
+        Ok(Started { pid, warnings, cgroup, shim_socket: shim.unwrap_or_default() })
     }
 
     pub(super) fn start(&mut self, id: &str) -> Result<Reply, Refusal> {
@@ -97,15 +98,15 @@ impl Server {
         let Some((process, created)) = process.and_then(|p| p.created.take().map(|c| (p, c))) else {
             return Err(Refusal::new(Code::FailedPrecondition, "the container is not waiting to be started"));
         };
-        let (child, warnings) = match self.runtime.start(&id, created) {
+        let (running, warnings) = match self.runtime.start(&id, created) {
             Ok(started) => started,
             Err(refusal) => {
                 self.failed_to_start(&id, &refusal);
                 return Err(refusal);
             }
         };
-        let pid = child.pid;
-        process.child = Some(child);
+        let pid = running.pid();
+        process.running = Some(running);
         self.watch_end(key).map_err(Refusal::internal)?;
         self.has_started(&id, key);
         Ok(Started { pid, warnings, ..Started::default() })

@@ -6,6 +6,7 @@ mod connection;
 mod container;
 mod ending;
 mod events;
+mod foreign;
 mod joining;
 mod lifecycle;
 mod log;
@@ -73,6 +74,8 @@ pub(crate) struct Server {
     watchers: Vec<StreamRef>,
     timers: Vec<(Instant, Timer)>,
     on_exit: Option<OwnedFd>,
+    /// Who waits for the end of a pod whose shim of others is about to end.
+    ending: Option<Vec<StreamRef>>,
     /// Of a pod: it is to end. Else: the creator takes care of what is left.
     shutdown: bool,
     /// Who has not read its last words by now does not.
@@ -126,6 +129,7 @@ impl Server {
             watchers: Vec::new(),
             timers: Vec::new(),
             on_exit: None,
+            ending: None,
             shutdown: false,
             left: false,
             deaf: false,
@@ -143,6 +147,7 @@ impl Server {
 
     fn serve_all(&mut self) -> io::Result<()> {
         while !self.is_done() {
+            self.serve_foreign();
             self.update_interests()?;
             let mut events =
                 [const { epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) } }; 16];

@@ -23,12 +23,18 @@ impl Server {
         self.listen_for(Source::Output(key, 1), EventFlags::IN)?;
         // A terminal is one descriptor for both ways.
         match self.processes.get(&key) {
-            Some(process) if !process.terminal => self.listen_for(Source::Input(key), EventFlags::empty()),
+            Some(process) if !process.has_console() => {
+                self.listen_for(Source::Input(key), EventFlags::empty())
+            }
             _ => Ok(()),
         }
     }
 
     pub(super) fn watch_end(&mut self, key: Key) -> io::Result<()> {
+        if let (Some(process), Some(foreign)) = (self.processes.get(&key), self.runtime.foreign()) {
+            foreign.watch(&process.container, &process.exec_id, key);
+            return Ok(());
+        }
         self.listen_for(Source::End(key), EventFlags::IN)
     }
 

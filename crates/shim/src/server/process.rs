@@ -8,7 +8,7 @@ use kernel::process::{Child, Waited};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::runtime::{Joining, Made};
+use super::runtime::{Files, Joining, Made};
 use super::task::Streams;
 use crate::protocol::{Exited, Size};
 
@@ -29,6 +29,31 @@ pub(super) fn kill_and_reap(child: &Child) {
     let _ = child.wait();
 }
 
+/// A process that runs its program.
+#[derive(Debug)]
+pub(super) enum Running {
+    /// A child of this process.
+    Child(Child),
+    /// One of another shim's, by the number that it tells.
+    Remote(i32),
+}
+
+impl Running {
+    pub(super) fn pid(&self) -> i32 {
+        match self {
+            Self::Child(child) => child.pid,
+            Self::Remote(pid) => *pid,
+        }
+    }
+
+    pub(super) fn child(&self) -> Option<&Child> {
+        match self {
+            Self::Child(child) => Some(child),
+            Self::Remote(_) => None,
+        }
+    }
+}
+
 /// Input that a process has not taken yet holds its sender back from here on, bytes.
 const FULL: usize = 256 << 10;
 
@@ -42,7 +67,7 @@ pub(super) struct Process {
     pub(super) created: Option<Made>,
     /// On its way into the container.
     pub(super) joining: Option<Joining>,
-    pub(super) child: Option<Child>,
+    pub(super) running: Option<Running>,
     pub(super) exited: Option<Exited>,
     pub(super) terminal: bool,
     pub(super) attached: Vec<StreamRef>,
@@ -57,6 +82,10 @@ pub(super) struct Process {
     outputs: [Option<OwnedFd>; 2],
     pending: Vec<u8>,
     close_after_pending: bool,
+    /// Its input has ended, and nobody has been told yet.
+    pub(super) input_ended: bool,
+    /// Its FIFOs.
+    pub(super) files: Files,
 }
 
 impl Process {
@@ -84,6 +113,16 @@ impl Process {
         Ok([in_theirs, out_theirs, err_theirs])
     }
 
+    /// Takes what are our ends of the process's streams.
+    pub(super) fn set_streams(&mut self, input: Option<OwnedFd>, outputs: [Option<OwnedFd>; 2]) {
+        (self.input, self.outputs) = (input, outputs);
+    }
+
+    /// Its terminal is one descriptor, for both ways.
+    pub(super) fn has_console(&self) -> bool {
+        self.console.is_some()
+    }
+
     /// Takes the master of the process's terminal.
     pub(super) fn set_console(&mut self, console: OwnedFd) -> rustix::io::Result<()> {
         rustix::io::ioctl_fionbio(&console, true)?;
@@ -92,7 +131,7 @@ impl Process {
     }
 
     pub(super) fn pid(&self) -> i32 {
-        self.child.as_ref().map(|c| c.pid).or_else(|| self.created.as_ref().map(Made::pid)).unwrap_or(0)
+        self.running.as_ref().map(Running::pid).or_else(|| self.created.as_ref().map(Made::pid)).unwrap_or(0)
     }
 
     /// The number it has, or had.
@@ -109,7 +148,12 @@ impl Process {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.child.is_some()
+        self.running.is_some()
+    }
+
+    /// It as a child, if it is one that runs.
+    pub(super) fn child(&self) -> Option<&Child> {
+        self.running.as_ref().and_then(Running::child)
     }
 
     /// Whether a child of this number is its own, or a command's that brings it in.
@@ -121,7 +165,7 @@ impl Process {
     pub(super) fn has_ended(&self) -> bool {
         let ended =
             |child: &Child| kernel::process::await_end(child.pidfd.as_fd(), Some(Duration::ZERO), None);
-        self.child.as_ref().is_none_or(|child| matches!(ended(child), Ok(Waited::Ended)))
+        self.child().is_none_or(|child| matches!(ended(child), Ok(Waited::Ended)))
     }
 
     /// The descriptor that output `index` is read from.
@@ -191,7 +235,7 @@ impl Process {
             match &self.console {
                 // A terminal's end of input is a character.
                 Some(console) => drop(rustix::io::write(console, b"\x04")),
-                None => self.input = None,
+                None => self.input_ended |= self.input.take().is_some(),
             }
         }
     }
@@ -223,7 +267,7 @@ impl Process {
     }
 
     pub(super) fn signal(&self, signal: i32) -> kernel::Result<()> {
-        match &self.child {
+        match self.child() {
             Some(child) => kernel::process::signal(child.pidfd.as_fd(), signal),
             None => Ok(()),
         }

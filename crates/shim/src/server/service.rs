@@ -6,7 +6,7 @@ use super::connection::Refusal;
 use super::container::Container;
 use super::process::{Process, StreamRef};
 use super::{FIRST, Server};
-use crate::protocol::task::{TASK_SERVICES, TaskWaited, Timestamp};
+use crate::protocol::task::{EVENTS_SERVICE, TASK_SERVICES, TaskWaited, Timestamp};
 use crate::protocol::{self as p, Code, Containers, Empty, Frame, Kind, Pids, Request, SERVICE, State};
 
 /// What a method does with its stream.
@@ -50,6 +50,9 @@ impl Server {
         if self.tasks.is_some() && TASK_SERVICES.contains(&request.service.as_str()) {
             return self.task(to, request);
         }
+        if request.service == EVENTS_SERVICE && self.runtime.foreign().is_some() {
+            return self.take_event(&request.payload);
+        }
         if request.service != SERVICE {
             return Err(Refusal::new(Code::Unimplemented, format!("no service {:?} here", request.service)));
         }
@@ -82,7 +85,7 @@ impl Server {
                 let request = read(&p::RESIZE, payload)?;
                 let size = request.size.unwrap_or_default();
                 let process = self.process(&request.container, &request.exec_id)?;
-                process.resize(size).map_err(Refusal::internal)?;
+                self.runtime.resize(process, size)?;
                 now(&Empty {})
             }
             _ if name == p::PIDS.name => now(&self.pids(&read(&p::PIDS, payload)?.container)?),
@@ -97,7 +100,7 @@ impl Server {
                 now(&Empty {})
             }
             _ if name == p::DELETE.name => self.delete(&read(&p::DELETE, payload)?.container),
-            _ if name == p::SHUTDOWN.name => self.shut_down(),
+            _ if name == p::SHUTDOWN.name => self.shut_down(Some(to)),
             other => Err(Refusal::new(Code::Unimplemented, format!("no method {other:?} in {SERVICE}"))),
         }
     }

@@ -9,7 +9,7 @@ use super::runtime::{Joining, Newcomer};
 use super::service::{Reply, now};
 use super::timers::Timer;
 use super::waiting::Source;
-use super::{FIRST, Server};
+use super::{FIRST, Key, Server};
 use crate::protocol::{AttachRequest, Code, ExecRequest, Frame, Input, Output, Started};
 
 impl Server {
@@ -25,7 +25,7 @@ impl Server {
         oci_runtime::contract::validate_process(&wanted).map_err(invalid)?;
         let mut process = Process::of(&id, &request.exec_id);
         process.terminal = wanted.terminal;
-        let stdio = if wanted.terminal {
+        let stdio = if wanted.terminal || self.runtime.foreign().is_some() {
             None
         } else {
             Some(process.pipes(request.stdin).map_err(Refusal::internal)?)
@@ -42,11 +42,11 @@ impl Server {
         wanted: &oci_runtime::contract::Process,
         stdio: Option<[std::os::fd::OwnedFd; 3]>,
     ) {
-        match self.begin_join(&process, wanted, stdio) {
+        let key = self.new_key();
+        match self.begin_join(key, &mut process, wanted, stdio) {
             Ok(joining) => process.joining = Some(joining),
             Err(refusal) => return self.turn_away(&process, &refusal),
         }
-        let key = self.new_key();
         self.processes.insert(key, process);
         let deadline = self.processes.get(&key).and_then(|p| p.joining.as_ref()?.deadline());
         self.timers.extend(deadline.map(|at| (at, Timer::Join(key))));
@@ -57,7 +57,8 @@ impl Server {
 
     fn begin_join(
         &self,
-        process: &Process,
+        key: Key,
+        process: &mut Process,
         wanted: &oci_runtime::contract::Process,
         stdio: Option<[std::os::fd::OwnedFd; 3]>,
     ) -> Result<Joining, Refusal> {
@@ -68,8 +69,9 @@ impl Server {
         let own = self.processes.get(&container.own);
         let own =
             own.ok_or_else(|| Refusal::new(Code::FailedPrecondition, "the container is not running"))?;
-        let newcomer = Newcomer { exec_id: &process.exec_id, process: wanted, stdio };
-        self.runtime.join(container, own, newcomer)
+        let (exec_id, stdin) = (process.exec_id.clone(), process.attached.iter().any(|a| a.input));
+        let newcomer = Newcomer { exec_id: &exec_id, process: wanted, stdio, stdin };
+        self.runtime.join(container, own, (key, process), newcomer)
     }
 
     pub(super) fn attach(&mut self, to: StreamRef, request: &AttachRequest) -> Result<Reply, Refusal> {
@@ -100,7 +102,7 @@ impl Server {
         let Some((process, attached)) = process else { return };
         if let Some(size) = input.size {
             // A terminal that has just closed has no size any more.
-            let _ = process.resize(size);
+            let _ = self.runtime.resize(process, size);
         }
         if attached.input {
             process.write(&input.data);

@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Oom(String),
     /// A process has not come into its container in time.
     Join(Key),
+    /// A shim of others that was told to end has not.
+    ForeignEnd,
     /// Containerd could not be told of events; now it may.
     Publish,
     /// A connection could not be taken; the next may.
@@ -55,6 +57,7 @@ impl Server {
                 Timer::Restart(container) => self.start_again(&container),
                 Timer::Oom(container) => self.count_oom(&container),
                 Timer::Join(key) => self.advance_join(key),
+                Timer::ForeignEnd => self.foreign_ended(),
                 Timer::Publish => self.send_events(),
                 Timer::Listen => self.deaf = false,
                 Timer::Leave => {

@@ -26,6 +26,11 @@ pub(super) enum Source {
     Init,
     /// Children have ended.
     Children,
+    /// A shim of others that runs the containers, and what it complains of.
+    Foreign,
+    ForeignLog,
+    /// Its end.
+    ForeignEnd,
     /// Where the input of a terminal comes from, and where its output goes, with the Task API.
     Feed(Key),
     Sink(Key),
@@ -51,11 +56,11 @@ impl Server {
         Ok(())
     }
 
-    fn descriptor(&self, source: &Source) -> Option<BorrowedFd<'_>> {
+    pub(super) fn descriptor(&self, source: &Source) -> Option<BorrowedFd<'_>> {
         match source {
             Source::Listener => self.listener.as_ref().map(AsFd::as_fd),
             Source::Connection(id) => self.connections.get(id).map(Connection::fd),
-            Source::End(key) => self.processes.get(key)?.child.as_ref().map(|c| c.pidfd.as_fd()),
+            Source::End(key) => self.processes.get(key)?.child().map(|c| c.pidfd.as_fd()),
             Source::Output(key, index) => self.processes.get(key)?.output(*index),
             Source::Input(key) => self.processes.get(key)?.input(),
             Source::Join(key) => self.processes.get(key)?.joining.as_ref()?.descriptor(),
@@ -65,8 +70,15 @@ impl Server {
             Source::Logger(key) => self.loggers.get(key).map(|logger| logger.pidfd.as_fd()),
             Source::Publisher => self.tasks.as_ref()?.publisher.as_ref()?.fd(),
             Source::Children => self.children.as_ref().map(AsFd::as_fd),
+            Source::Foreign => self.runtime.foreign()?.fd(),
+            Source::ForeignLog => self.runtime.foreign()?.log(),
+            Source::ForeignEnd => self.runtime.foreign()?.process(),
             Source::Init => self.pod.as_ref()?.init.as_ref().map(|c| c.pidfd.as_fd()),
         }
+    }
+
+    pub(super) fn is_heard(&self, source: &Source) -> bool {
+        self.sources.values().any(|r| r.source == *source)
     }
 
     /// A closed descriptor leaves the epoll by itself; its entry here must follow.
@@ -126,7 +138,7 @@ impl Server {
                     || process.streams.as_ref().is_some_and(|s| s.is_behind());
                 let flags = if held { EventFlags::empty() } else { EventFlags::IN };
                 // A terminal is one descriptor for both ways.
-                let both = *index == 0 && process.terminal && process.has_pending_input();
+                let both = *index == 0 && process.has_console() && process.has_pending_input();
                 if both { flags | EventFlags::OUT } else { flags }
             }
             Source::Input(key) => {
@@ -135,6 +147,11 @@ impl Server {
             }
             Source::Listener if self.deaf || self.connections.len() >= CONNECTIONS => EventFlags::empty(),
             Source::Listener | Source::Init | Source::Children => EventFlags::IN,
+            Source::ForeignLog | Source::ForeignEnd => EventFlags::IN,
+            Source::Foreign => {
+                let writes = self.runtime.foreign().is_some_and(|foreign| foreign.wants_to_write());
+                if writes { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN }
+            }
             Source::End(_) | Source::Join(_) | Source::Logger(_) => EventFlags::IN,
             Source::Oom(_) => registered.flags,
             Source::Feed(key) => {
@@ -160,7 +177,7 @@ impl Server {
             Source::Connection(id) => self.read_connection(*id),
             Source::End(key) => self.reap(*key),
             Source::Output(key, index) => {
-                if let Some(process) = self.processes.get_mut(key).filter(|p| p.terminal) {
+                if let Some(process) = self.processes.get_mut(key).filter(|p| p.has_console()) {
                     process.flush();
                 }
                 self.read_output(*key, *index);
@@ -178,6 +195,13 @@ impl Server {
             Source::Oom(container) => self.notice_oom(container),
             Source::Init => self.init_ended(),
             Source::Children => self.reap_children(),
+            Source::Foreign => self.hear_foreign(),
+            Source::ForeignEnd => self.foreign_ended(),
+            Source::ForeignLog => {
+                if let Some(foreign) = self.runtime.foreign() {
+                    foreign.read_log();
+                }
+            }
             Source::Feed(key) => self.read_feed(*key),
             Source::Sink(key) => self.flush_sink(*key, broken),
             Source::Logger(key) => self.reap_logger(*key),

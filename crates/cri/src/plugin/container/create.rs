@@ -130,7 +130,7 @@ fn make_with(
     let wishes =
         spec::Wishes { node, pod, id, config: &config, image: &image, state: &state, bundle: &bundle };
     let mut built = spec::build(&wishes)?;
-    node.handlers.suit(&pod.record.handler, &mut built.spec);
+    node.handlers.suit(&pod.record, &mut built.spec);
     // This thread may wait for plugins.
     let asked = node.nri.create_container(&pod.record, id, &config, &mut built.spec);
     let beside = Handle::current().block_on(asked)?;
@@ -145,6 +145,9 @@ fn make_with(
         let dir = state.join(dir);
         let made = fs::DirBuilder::new().mode(mode).create(&dir);
         made.map_err(|e| Error::internal(format!("cannot create {}: {e}", dir.display())))?;
+    }
+    if node.handlers.is_shim(&pod.record.handler) {
+        owner.record(Effect::Mount { path: bundle.join("rootfs") })?;
     }
     built.furnish(owner)?;
     files::write_json(&bundle.join("config.json"), &built.spec)?;

@@ -8,6 +8,7 @@ use oci_runtime::contract::Spec;
 use shim::protocol::{OtherRuntime, RuntimeKind};
 
 use super::config::{Config, Handler};
+use super::pod::Record;
 use crate::contract::Error;
 use crate::contract::v1::{ContainerConfig, NamespaceMode, NamespaceOption, RuntimeHandlerFeatures};
 
@@ -51,11 +52,14 @@ impl Handlers {
                     log(&format!("handler {name}: {problem}: it is taken to have no features"));
                     RuntimeHandlerFeatures::default()
                 }),
-                Handler::Shim { program } => {
-                    let hint = "take it out, or give an OCI runtime with kind = \"oci\"";
-                    let what = format!("\"shim\" ({}) cannot be run yet: {hint}", program.display());
-                    return Err(Error::invalid(field("kind"), what));
+                Handler::Shim { options: Some(options), .. } if !options.is_absolute() => {
+                    let message = format!("{:?} is no absolute path: start it with /", options.display());
+                    return Err(Error::invalid(field("options"), message));
                 }
+                Handler::Shim { program, .. } => features::of_shim(program).unwrap_or_else(|problem| {
+                    log(&format!("handler {name}: {problem}: it is taken to have no features"));
+                    RuntimeHandlerFeatures::default()
+                }),
             };
             by_name.insert(name.clone(), Known { handler: handler.clone(), features });
         }
@@ -82,12 +86,21 @@ impl Handlers {
     /// What the shim of a pod is told of the handler called `name`.
     pub(crate) fn runtime(&self, name: &str) -> Result<Option<OtherRuntime>, Error> {
         Ok(match &self.get(name)?.handler {
-            Handler::BuiltIn | Handler::Shim { .. } => None,
+            Handler::BuiltIn => None,
+            Handler::Shim { program, options, options_type, .. } => Some(OtherRuntime {
+                handler: name.to_owned(),
+                program: program.display().to_string(),
+                kind: RuntimeKind::Shim.into(),
+                options_file: options.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+                options_type: options_type.clone(),
+                ..OtherRuntime::default()
+            }),
             Handler::Oci { program, arguments } => Some(OtherRuntime {
                 handler: name.to_owned(),
                 program: program.display().to_string(),
                 kind: RuntimeKind::Oci.into(),
                 arguments: arguments.clone(),
+                ..OtherRuntime::default()
             }),
         })
     }
@@ -114,16 +127,37 @@ impl Handlers {
         Ok(())
     }
 
-    /// Makes a configuration one that the handler called `name` takes.
-    pub(crate) fn suit(&self, name: &str, spec: &mut Spec) {
-        if self.by_name.get(name).is_some_and(|known| known.handler != Handler::BuiltIn) {
-            spec.oci_version = OLD_VERSION.to_owned();
+    /// Whether pods of the handler called `name` are run by a shim of others, which wants a sandbox container and mounts
+    /// roots where everybody sees them.
+    pub(crate) fn is_shim(&self, name: &str) -> bool {
+        matches!(self.by_name.get(name), Some(Known { handler: Handler::Shim { .. }, .. }))
+    }
+
+    /// Makes a configuration one that the handler of a pod takes.
+    pub(crate) fn suit(&self, pod: &Record, spec: &mut Spec) {
+        match self.by_name.get(&pod.handler).map(|known| &known.handler) {
+            None | Some(Handler::BuiltIn) => return,
+            Some(Handler::Oci { .. }) => {}
+            Some(Handler::Shim { annotations, .. }) => {
+                let wanted = |key: &str| annotations.iter().any(|pattern| matches(pattern, key));
+                let handed_on = pod.config.annotations.iter().filter(|(key, _)| wanted(key));
+                spec.annotations.extend(handed_on.map(|(key, value)| (key.clone(), value.clone())));
+            }
         }
+        spec.oci_version = OLD_VERSION.to_owned();
     }
 
     /// What each of them can do, by name.
     pub(crate) fn features(&self) -> impl Iterator<Item = (&str, RuntimeHandlerFeatures)> {
         self.by_name.iter().map(|(name, known)| (name.as_str(), known.features))
+    }
+}
+
+/// Whether `key` is the one that `pattern` is, or begins as it does up to its star.
+fn matches(pattern: &str, key: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => key.starts_with(beginning),
+        None => key == pattern,
     }
 }
 
@@ -162,6 +196,28 @@ mod tests {
         assert_eq!(handlers.runtime("small").unwrap(), None);
         let error = handlers.check("kata").unwrap_err().to_string();
         assert!(error.contains("runtime_handler") && error.contains("sextant, small"), "{error}");
+    }
+
+    #[test]
+    fn annotations_are_handed_on_by_their_keys() {
+        assert!(matches("io.kata.*", "io.kata.cpus") && matches("a", "a"));
+        assert!(!matches("io.kata.*", "io.other") && !matches("a", "ab"));
+    }
+
+    #[test]
+    fn a_shim_is_told_where_its_configuration_is() {
+        let shim = |options: &str| Handler::Shim {
+            program: "/nonexistent/containerd-shim-x-v2".into(),
+            options: Some(options.into()),
+            options_type: "x.options".into(),
+            annotations: Vec::new(),
+        };
+        let handlers = with("x", shim("/etc/x.toml")).unwrap();
+        let told = handlers.runtime("x").unwrap().unwrap();
+        assert_eq!((told.kind(), told.options_file.as_str()), (RuntimeKind::Shim, "/etc/x.toml"));
+        assert!(handlers.is_shim("x") && !handlers.is_shim(""));
+        let error = with("x", shim("x.toml")).unwrap_err().to_string();
+        assert!(error.contains("runtime.handlers.x.options"), "{error}");
     }
 
     #[test]

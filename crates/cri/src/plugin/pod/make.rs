@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ledger::{Effect, Owner, OwnerId, Record as _};
-use shim::protocol::{IdMapping, SANDBOX, SandboxReply, SandboxRequest};
+use shim::protocol::{
+    CREATE, ContainerRequest, Empty, IdMapping, SANDBOX, SHUTDOWN, START, SandboxReply, SandboxRequest,
+};
 use tokio::sync::RwLockReadGuard;
 
-use super::{Key, Pod, Record, names, namespace_options};
+use super::{Key, Pod, Record, names, namespace_options, sandbox};
 use crate::contract::Error;
 use crate::contract::v1::{self, NamespaceMode, PodSandboxConfig, RunPodSandboxRequest};
 use crate::plugin::cgroup::Parent;
@@ -208,10 +210,13 @@ fn begin_with(node: &Node, plan: &Plan, owner: &mut Owner) -> Result<OwnedFd, Er
             Error::internal(format!("cannot create config.log_directory {log_directory}: {e}"))
         })?;
     }
-    if let Parent::Cgroupfs { path } = &plan.record.cgroup
-        && path == Path::new(&node.place.name)
-    {
+    let others = node.handlers.is_shim(&plan.record.handler);
+    let own = Path::new(&node.place.name);
+    if others || matches!(&plan.record.cgroup, Parent::Cgroupfs { path } if path == own) {
         node.share_cgroup(owner)?;
+    }
+    if others {
+        sandbox::record(node, &plan.record, owner)?;
     }
     let errors = node.place.pod(id).join("shim.err");
     let (socket, child) = node
@@ -221,7 +226,11 @@ fn begin_with(node: &Node, plan: &Plan, owner: &mut Owner) -> Result<OwnedFd, Er
     if let Ok(start_time) = kernel::process::start_time(child.pid) {
         owner.record(Effect::Process { pid: child.pid, start_time })?;
     }
+    let pid = child.pid;
     node.adopt(child);
+    if others {
+        sandbox::set_apart(node, id, pid)?;
+    }
     if plan.own_ipc {
         make_shm(&node.place.pod_run(id).join("shm"), owner)?;
     }
@@ -290,6 +299,9 @@ async fn finish<'a>(
     }
     node.shim_scope.iter().for_each(shims::Scope::take_all);
     record.namespaces = reply.namespaces.into_iter().map(|n| (n.kind, n.path)).collect();
+    if node.handlers.is_shim(&record.handler) {
+        start_sandbox(node, begun, &shim, &record).await?;
+    }
     let place = node.place.clone();
     let record = blocking(move || {
         names::write(&place.pod_run(&record.id), &record, host_network)?;
@@ -318,6 +330,29 @@ async fn finish<'a>(
             Err(error)
         }
     }
+}
+
+/// The sandbox container, for a shim of others: with it that comes to be.
+async fn start_sandbox(
+    node: &Arc<Node>,
+    begun: &mut Begun,
+    shim: &Connection,
+    record: &Record,
+) -> Result<(), Error> {
+    let (maker, pod) = (Arc::clone(node), record.clone());
+    let request = blocking(move || sandbox::prepare(&maker, &pod)).await?;
+    let which = ContainerRequest { container: record.id.clone() };
+    let started = async {
+        let created = shim.call_within(sandbox::PATIENCE, &CREATE, &request).await?;
+        begun.lend(move |owner| sandbox::record_socket(&created, owner)).await?;
+        shim.call_within(sandbox::PATIENCE, &START, &which).await?;
+        Ok(())
+    };
+    let started = started.await;
+    if started.is_err() {
+        let _ = shim.call_within(shims::PATIENCE, &SHUTDOWN, &Empty {}).await;
+    }
+    started
 }
 
 fn joined(

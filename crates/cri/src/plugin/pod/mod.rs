@@ -5,6 +5,7 @@ mod names;
 mod network;
 mod record;
 mod remove;
+mod sandbox;
 mod status;
 mod stop;
 

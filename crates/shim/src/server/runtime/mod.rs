@@ -2,17 +2,24 @@
 //!
 //! Whoever it is, the streams of processes are this process's, and so are logs, exit codes and whoever waits for them.
 
+mod call;
+mod foreign;
 mod program;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use kernel::process::Child;
 use oci_runtime::{Created, Join};
 
 use super::connection::Refusal;
 use super::container::{self, Container};
-use super::process::{Process, kill_and_reap};
-use crate::protocol::{Code, OtherRuntime};
+use super::process::{Process, Running, kill_and_reap};
+use super::{FIRST, Key};
+use crate::protocol::{Code, OtherRuntime, RuntimeKind, Size};
+pub(super) use foreign::{Answer, Awaited, Foreign};
 use program::Program;
 
 /// Who runs containers.
@@ -23,6 +30,8 @@ pub(super) enum Runtime {
     BuiltIn,
     /// Another OCI runtime's command.
     Program(Program),
+    /// Another shim.
+    Foreign(Box<Foreign>),
 }
 
 /// A container's process that waits for its program to be executed. Dropping it ends it.
@@ -32,6 +41,27 @@ pub(super) enum Made {
     BuiltIn(Box<Created>),
     /// By a command that has ended since.
     Left(Left),
+    /// By another shim: the number that it tells. It ends with the container there.
+    Remote(i32),
+}
+
+/// What came of a container's making.
+pub(super) struct Creation {
+    pub(super) made: Made,
+    /// What could not be done in full.
+    pub(super) warnings: Vec<String>,
+    /// The socket of the shim of others that was started for it.
+    pub(super) shim: Option<String>,
+}
+
+/// Files that go with this.
+#[derive(Debug, Default)]
+pub(super) struct Files(Vec<PathBuf>);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|path| drop(fs::remove_file(path)));
+    }
 }
 
 /// A process that a command has left to this one.
@@ -49,6 +79,7 @@ impl Made {
         match self {
             Self::BuiltIn(created) => created.pid(),
             Self::Left(left) => left.0.as_ref().map_or(0, |child| child.pid),
+            Self::Remote(pid) => *pid,
         }
     }
 }
@@ -60,6 +91,8 @@ pub(super) enum Joining {
     BuiltIn(Box<Created>),
     /// By a command.
     Program(program::Joining),
+    /// By another shim, whose answers advance it.
+    Remote(foreign::Joining),
 }
 
 impl Joining {
@@ -68,6 +101,7 @@ impl Joining {
         match self {
             Self::BuiltIn(created) => Some(created.channel()),
             Self::Program(joining) => joining.descriptor(),
+            Self::Remote(_) => None,
         }
     }
 
@@ -76,6 +110,7 @@ impl Joining {
         match self {
             Self::BuiltIn(created) => created.pid(),
             Self::Program(joining) => joining.pid(),
+            Self::Remote(_) => 0,
         }
     }
 
@@ -84,14 +119,16 @@ impl Joining {
         match self {
             Self::BuiltIn(_) => None,
             Self::Program(joining) => Some(joining.deadline()),
+            Self::Remote(joining) => Some(joining.deadline()),
         }
     }
 
-    /// The next step: true once the program is executed, and [`into_child`](Self::into_child) may follow.
+    /// The next step: true once the program is executed, and [`into_running`](Self::into_running) may follow.
     pub(super) fn advance(&mut self) -> Result<bool, Refusal> {
         match self {
             Self::BuiltIn(created) => created.advance().map_err(container::refusal),
             Self::Program(joining) => joining.advance(),
+            Self::Remote(joining) => joining.advance(),
         }
     }
 
@@ -100,14 +137,19 @@ impl Joining {
         match self {
             Self::BuiltIn(created) => created.console.take(),
             Self::Program(joining) => joining.console.take(),
+            Self::Remote(_) => None,
         }
     }
 
     /// The process, and what could not be done in full.
-    pub(super) fn into_child(self) -> Result<(Child, Vec<String>), Refusal> {
+    pub(super) fn into_running(self) -> Result<(Running, Vec<String>), Refusal> {
         match self {
-            Self::BuiltIn(created) => created.into_child().map_err(container::refusal),
-            Self::Program(joining) => joining.into_child().map(|child| (child, Vec::new())),
+            Self::BuiltIn(created) => {
+                let (child, warnings) = created.into_child().map_err(container::refusal)?;
+                Ok((Running::Child(child), warnings))
+            }
+            Self::Program(joining) => joining.into_child().map(|child| (Running::Child(child), Vec::new())),
+            Self::Remote(_) => Err(Refusal::internal("the process is not there yet")),
         }
     }
 }
@@ -116,16 +158,29 @@ impl Joining {
 pub(super) struct Newcomer<'a> {
     pub(super) exec_id: &'a str,
     pub(super) process: &'a oci_runtime::contract::Process,
-    /// Its streams; none if it has a terminal.
+    /// Its streams; none if it has a terminal, or they are FIFOs.
     pub(super) stdio: Option<[OwnedFd; 3]>,
+    /// It has an input.
+    pub(super) stdin: bool,
 }
 
 impl Runtime {
     /// What a pod asks for; `directory` is the pod's own.
-    pub(super) fn of(other: Option<&OtherRuntime>, directory: &std::path::Path) -> Result<Self, Refusal> {
+    pub(super) fn of(other: Option<&OtherRuntime>, directory: &Path) -> Result<Self, Refusal> {
         match other {
             None => Ok(Self::BuiltIn),
-            Some(other) => Program::new(other, directory).map(Self::Program),
+            Some(other) => match other.kind() {
+                RuntimeKind::Oci => Program::new(other, directory).map(Self::Program),
+                RuntimeKind::Shim => Foreign::new(other, directory).map(Box::new).map(Self::Foreign),
+            },
+        }
+    }
+
+    /// The shim of others, where there is one.
+    pub(super) fn foreign(&self) -> Option<&Foreign> {
+        match self {
+            Self::Foreign(foreign) => Some(foreign),
+            Self::BuiltIn | Self::Program(_) => None,
         }
     }
 
@@ -139,60 +194,79 @@ impl Runtime {
         container: &mut Container,
         process: &mut Process,
         namespace: &str,
-    ) -> Result<(Made, Vec<String>), Refusal> {
+    ) -> Result<Creation, Refusal> {
+        let of = |made| Creation { made, warnings: Vec::new(), shim: None };
         match self {
             Self::BuiltIn => {
                 let created = container.create(process, namespace)?;
                 let warnings = created.warnings.clone();
-                Ok((Made::BuiltIn(Box::new(created)), warnings))
+                Ok(Creation { warnings, ..of(Made::BuiltIn(Box::new(created))) })
             }
             Self::Program(program) => {
                 let child = program.create(container, process)?;
-                Ok((Made::Left(Left(Some(child))), Vec::new()))
+                container.place.found();
+                Ok(of(Made::Left(Left(Some(child)))))
+            }
+            Self::Foreign(foreign) => {
+                let (pid, shim) = foreign.create(container, process)?;
+                container.place.found();
+                Ok(Creation { shim, ..of(Made::Remote(pid)) })
             }
         }
     }
 
     /// Executes a container's program.
-    pub(super) fn start(&self, id: &str, made: Made) -> Result<(Child, Vec<String>), Refusal> {
+    pub(super) fn start(&self, id: &str, made: Made) -> Result<(Running, Vec<String>), Refusal> {
         match (self, made) {
-            (_, Made::BuiltIn(created)) => created.start().map_err(container::refusal),
+            (_, Made::BuiltIn(created)) => {
+                let (child, warnings) = created.start().map_err(container::refusal)?;
+                Ok((Running::Child(child), warnings))
+            }
             (Self::Program(program), Made::Left(mut left)) => {
                 program.start(id)?;
                 let child = left.0.take().ok_or_else(|| Refusal::internal("the process is gone"))?;
-                Ok((child, Vec::new()))
+                Ok((Running::Child(child), Vec::new()))
             }
-            (Self::BuiltIn, Made::Left(_)) => Err(Refusal::internal("nobody here has made this process")),
+            (Self::Foreign(foreign), Made::Remote(_)) => {
+                foreign.start(id).map(|pid| (Running::Remote(pid), Vec::new()))
+            }
+            _ => Err(Refusal::internal("nobody here has made this process")),
         }
     }
 
-    /// Begins to bring a process into a container that runs; `own` is the container's own.
+    /// Begins to bring `joining` into a container that runs; `own` is the container's own process.
     pub(super) fn join(
         &self,
         container: &Container,
         own: &Process,
+        (key, joining): (Key, &mut Process),
         newcomer: Newcomer<'_>,
     ) -> Result<Joining, Refusal> {
         let not_running = || Refusal::new(Code::FailedPrecondition, "the container is not running");
+        match self {
+            _ if !own.is_running() => return Err(not_running()),
+            Self::BuiltIn => {}
+            Self::Program(program) => return program.join(container, newcomer).map(Joining::Program),
+            Self::Foreign(foreign) => {
+                return foreign.join(container, joining, &newcomer, key).map(Joining::Remote);
+            }
+        }
         let first = container::first(own).ok_or_else(not_running)?;
-        let Self::Program(program) = self else {
-            let state = container.state(own.pid());
-            let join = Join {
-                spec: &container.spec,
-                container: first,
-                cgroup: container.place.cgroup(),
-                rdt: None,
-                held: false,
-                stdio: newcomer.stdio,
-                preserved: 0,
-                keyring: true,
-                state: &state,
-            };
-            // A process of the container may stop this one on its way: nobody else is to wait for it.
-            let begun = oci_runtime::begin_join(newcomer.process, join);
-            return begun.map(|begun| Joining::BuiltIn(Box::new(begun))).map_err(container::refusal);
+        let state = container.state(own.pid());
+        let join = Join {
+            spec: &container.spec,
+            container: first,
+            cgroup: container.place.cgroup(),
+            rdt: None,
+            held: false,
+            stdio: newcomer.stdio,
+            preserved: 0,
+            keyring: true,
+            state: &state,
         };
-        program.join(container, newcomer).map(Joining::Program)
+        // A process of the container may stop this one on its way: nobody else is to wait for it.
+        let begun = oci_runtime::begin_join(newcomer.process, join);
+        begun.map(|begun| Joining::BuiltIn(Box::new(begun))).map_err(container::refusal)
     }
 
     /// Sends a signal to a process. One that is gone counts as done.
@@ -208,14 +282,26 @@ impl Runtime {
                     told => told,
                 }
             }
+            Self::Foreign(foreign) => foreign.kill(&process.container, &process.exec_id, signal),
             Self::BuiltIn | Self::Program(_) => directly(),
         }
     }
 
+    /// Changes the size of a process's terminal.
+    pub(super) fn resize(&self, process: &Process, size: Size) -> Result<(), Refusal> {
+        match self {
+            Self::Foreign(foreign) => foreign.resize(&process.container, &process.exec_id, size),
+            Self::BuiltIn | Self::Program(_) => process.resize(size).map_err(Refusal::internal)?,
+        }
+        Ok(())
+    }
+
     /// Freezes a container, or lets it go on.
     pub(super) fn freeze(&self, container: &Container, frozen: bool) -> Result<(), Refusal> {
-        if let Self::Program(program) = self {
-            return program.freeze(&container.request.id, frozen);
+        match self {
+            Self::BuiltIn => {}
+            Self::Program(program) => return program.freeze(&container.request.id, frozen),
+            Self::Foreign(foreign) => return foreign.freeze(&container.request.id, frozen),
         }
         match container.place.cgroup() {
             Some(cgroup) => cgroup.freeze(frozen).map_err(Refusal::internal),
@@ -233,6 +319,7 @@ impl Runtime {
         match self {
             Self::BuiltIn => container.place.update(limits),
             Self::Program(program) => program.update(container, json).map(|()| Vec::new()),
+            Self::Foreign(foreign) => foreign.update(&container.request.id, json).map(|()| Vec::new()),
         }
     }
 
@@ -241,13 +328,38 @@ impl Runtime {
         match self {
             Self::BuiltIn => container.run_poststop(),
             Self::Program(program) => program.forget(&container.request.id),
+            // One that did not start is there still.
+            Self::Foreign(foreign) => foreign.forget(&container.request.id),
         }
     }
 
     /// A container is forgotten, and its processes are gone: takes back what was made of one that has not ended.
     pub(super) fn forget(&self, container: &Container) {
-        if let (Self::Program(program), false) = (self, container.ended) {
-            program.forget(&container.request.id);
+        match self {
+            Self::Program(program) if !container.ended => program.forget(&container.request.id),
+            Self::Foreign(foreign) if !container.ended => foreign.forget(&container.request.id),
+            _ => {}
         }
     }
+
+    /// A process that is not to run, or whose end nobody here waits for any more.
+    pub(super) fn abandon(&self, process: &Process) {
+        let begun = process.joining.is_some() || process.is_running();
+        if let (Self::Foreign(foreign), true, true) = (self, begun, process.exec_id != FIRST) {
+            foreign.abandon(&process.container, &process.exec_id);
+        }
+    }
+}
+
+/// Whether the program of others can be executed.
+fn check_program(other: &OtherRuntime) -> Result<(), Refusal> {
+    let refuse = |e: &dyn std::fmt::Display| {
+        let message = format!("handler {}: {}: {e}", other.handler, other.program);
+        Refusal::new(Code::InvalidArgument, message)
+    };
+    if !Path::new(&other.program).is_absolute() {
+        return Err(refuse(&"is no absolute path"));
+    }
+    rustix::fs::access(other.program.as_str(), rustix::fs::Access::EXEC_OK)
+        .map_err(|e| refuse(&std::io::Error::from(e)))
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::Server;
 use super::connection::Refusal;
 use super::container::{numbers_of, replace};
-use super::process::kill_and_reap;
+use super::process::{StreamRef, kill_and_reap};
 use super::runtime::Runtime;
 use super::service::{Reply, now};
 use super::waiting::Source;
@@ -83,15 +83,27 @@ impl Server {
     }
 
     /// Of a pod: ends all that is left but this process. Of another: the caller takes care of what is left.
-    pub(super) fn shut_down(&mut self) -> Result<Reply, Refusal> {
+    /// `to` may have to wait for that.
+    pub(super) fn shut_down(&mut self, to: Option<StreamRef>) -> Result<Reply, Refusal> {
         if self.pod.is_none() {
             self.shutdown = true;
             return now(&Empty {});
         }
-        if let Some((id, _)) = self.containers.iter().find(|(_, c)| c.ever_started && !c.ended) {
+        if let Some((id, _)) =
+            self.containers.iter().find(|(id, c)| c.ever_started && !c.ended && !self.is_foreign_sandbox(id))
+        {
             let message = format!("container {id:?} is running (stop it first)");
             return Err(Refusal::new(Code::FailedPrecondition, message));
         }
+        if self.end_foreign(to) {
+            return Ok(Reply::Later);
+        }
+        self.finish_pod();
+        now(&Empty {})
+    }
+
+    /// Nothing of the pod is left but this process, which goes.
+    pub(super) fn finish_pod(&mut self) {
         // What never started ends here, and what was brought in.
         self.end_pod();
         self.loggers.clear();
@@ -99,7 +111,6 @@ impl Server {
         self.sources.retain(|_, r| told(&r.source));
         self.shutdown = true;
         self.leave();
-        now(&Empty {})
     }
 
     /// Ends all processes, and after them the first of the pod's PID namespace: it does not end before each of that
@@ -109,9 +120,13 @@ impl Server {
         let ended = Refusal::new(Code::NotFound, "the pod was shut down");
         for process in std::mem::take(&mut self.processes).into_values() {
             self.turn_away(&process, &ended);
-            process.child.iter().for_each(kill_and_reap);
+            process.child().into_iter().for_each(kill_and_reap);
         }
-        self.containers.values().for_each(|container| self.runtime.forget(container));
+        self.leave_foreign_altogether();
+        match self.runtime.foreign() {
+            Some(foreign) => foreign.end(),
+            None => self.containers.values().for_each(|container| self.runtime.forget(container)),
+        }
         if let Some(init) = self.pod.as_mut().and_then(|pod| pod.init.take()) {
             kill_and_reap(&init);
         }

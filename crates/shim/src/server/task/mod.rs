@@ -165,7 +165,7 @@ impl Server {
         if let Some(tasks) = self.tasks.as_ref().filter(|_| !self.shutdown) {
             let _ = std::fs::remove_file(&tasks.socket);
         }
-        self.shut_down()
+        self.shut_down(None)
     }
 
     /// A process has ended: tells containerd, and lets go of its streams.

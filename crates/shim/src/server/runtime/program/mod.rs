@@ -7,7 +7,6 @@
 //! The root is mounted in a mount namespace of the command's own: neither the host's table of mounts nor anybody's
 //! namespace shows it afterwards, but the container's.
 
-mod call;
 mod console;
 mod stage;
 
@@ -24,10 +23,10 @@ use super::super::connection::Refusal;
 use super::super::container::Container;
 use super::super::process::Process;
 use super::super::rootfs;
-use super::Newcomer;
-use crate::protocol::{Code, OtherRuntime, Rootfs};
+use super::call::{Call, Env};
+use super::{Files, Newcomer, check_program};
+use crate::protocol::{OtherRuntime, Rootfs};
 use crate::told;
-use call::Call;
 use console::Console;
 
 /// How long a container's making and start may take: a virtual machine may come with them.
@@ -49,6 +48,7 @@ pub(in super::super) struct Program {
 impl Program {
     /// The command that `other` names, with a directory of its own in `directory`.
     pub(super) fn new(other: &OtherRuntime, directory: &Path) -> Result<Self, Refusal> {
+        check_program(other)?;
         let directory = directory.join("runtime");
         let program = Self {
             handler: other.handler.clone(),
@@ -57,15 +57,6 @@ impl Program {
             directory,
             logs: Cell::new(0),
         };
-        let refuse = |e: &dyn std::fmt::Display| {
-            let message = format!("handler {}: {}: {e}", program.handler, program.program);
-            Refusal::new(Code::InvalidArgument, message)
-        };
-        if !Path::new(&program.program).is_absolute() {
-            return Err(refuse(&"is no absolute path"));
-        }
-        rustix::fs::access(program.program.as_str(), rustix::fs::Access::EXEC_OK)
-            .map_err(|e| refuse(&std::io::Error::from(e)))?;
         let made = fs::create_dir_all(program.state());
         made.map_err(|e| Refusal::internal(format!("cannot create {}: {e}", program.state().display())))?;
         Ok(program)
@@ -99,16 +90,11 @@ impl Program {
             Some(fds) => fds.iter().map(AsFd::as_fd).collect(),
             None => {
                 let (null, complaints) = (null()?, append(&log)?);
-                return Call::begin(
-                    what,
-                    &all,
-                    log,
-                    limit,
-                    &[null.as_fd(), null.as_fd(), complaints.as_fd()],
-                );
+                let fds = [null.as_fd(), null.as_fd(), complaints.as_fd()];
+                return Call::begin(what, &all, &Env::default(), log, limit, &fds);
             }
         };
-        Call::begin(what, &all, log, limit, &stdio)
+        Call::begin(what, &all, &Env::default(), log, limit, &stdio)
     }
 
     fn run(&self, words: &[&str]) -> Result<(), Refusal> {
@@ -122,9 +108,7 @@ impl Program {
             // However far it came.
             let _ = self.delete(&container.request.id);
         }
-        let child = made?;
-        container.place.found();
-        Ok(child)
+        made
     }
 
     fn try_create(&self, container: &Container, process: &mut Process) -> Result<Child, Refusal> {
@@ -263,16 +247,6 @@ impl Joining {
     pub(super) fn into_child(self) -> Result<Child, Refusal> {
         drop(self.files);
         self.child.ok_or_else(|| Refusal::internal("the process is not there yet"))
-    }
-}
-
-/// Files that go with this.
-#[derive(Debug)]
-struct Files(Vec<PathBuf>);
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|path| drop(fs::remove_file(path)));
     }
 }
 

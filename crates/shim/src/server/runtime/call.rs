@@ -1,4 +1,4 @@
-//! One execution of a runtime's command: it gets a time, and leaves a log.
+//! One execution of a program of others: it gets a time, and leaves a log.
 
 use std::fs;
 use std::io::Read;
@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use kernel::process::{CStrings, Child, Exit, Waited, await_end, cstring, spawn_path};
 
-use super::super::super::connection::Refusal;
-use super::super::super::process::kill_and_reap;
+use super::super::connection::Refusal;
+use super::super::process::kill_and_reap;
 use crate::protocol::Code;
 use crate::told;
 
 /// What is read of a log, bytes from its end.
 const READ: u64 = 64 << 10;
+
+/// What an execution finds in its environment beside the usual.
+#[derive(Debug, Default)]
+pub(super) struct Env(pub(super) Vec<String>);
 
 /// A command that runs. Dropping it ends it.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Call {
     pub(super) fn begin(
         what: String,
         words: &[String],
+        env: &Env,
         log: PathBuf,
         limit: Duration,
         stdio: &[BorrowedFd<'_>],
@@ -49,12 +54,13 @@ impl Call {
             }
             None => Refusal::internal(format!("{what}: {e}")),
         };
-        let env = [
+        let usual = [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
             // A program in Go takes a thread for each CPU, which one that lives some milliseconds has no use for.
             "GOMAXPROCS=2".to_owned(),
         ];
-        let (args, env) = (CStrings::new(words), CStrings::new(env));
+        let env = CStrings::new(usual.iter().chain(&env.0));
+        let args = CStrings::new(words);
         let path = cstring(words.first().map_or(&b""[..], |word| word.as_bytes()));
         let child = args
             .and_then(|args| spawn_path(&path?, &args, &env?, stdio))
@@ -132,7 +138,7 @@ fn read_end(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// What the words of a runtime mean for whoever shows an exit code: runc's and crun's are much alike.
-fn cause(said: &str) -> Code {
+pub(super) fn cause(said: &str) -> Code {
     let lower = said.to_lowercase();
     let program = lower.contains("executable file") || lower.contains("exec:") || lower.contains("exec ");
     match () {
@@ -179,7 +185,8 @@ mod tests {
         let null = fs::File::open("/dev/null").unwrap();
         let complaints = fs::File::create(&log).unwrap();
         let fds = [null.as_fd(), null.as_fd(), complaints.as_fd()];
-        let done = Call::begin("a call".into(), &words, log.clone(), limit, &fds).and_then(Call::wait);
+        let done = Call::begin("a call".into(), &words, &Env::default(), log.clone(), limit, &fds)
+            .and_then(Call::wait);
         assert!(!log.exists(), "nothing is left");
         done
     }
