@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cri::contract::v1::*;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, LIMIT};
 use crate::kills::{Kubelet, Site, number};
 use crate::{Test, machine, wishes};
 
@@ -91,12 +91,16 @@ fn cycle(kubelet: &Kubelet<'_>, name: &str, stays: &str) {
     kubelet.reopen_log(&id);
     assert_eq!(kubelet.until_exited(&ended).exit_code, 3);
     assert_eq!(kubelet.pod_state(&pod), PodSandboxState::SandboxReady);
-    kubelet.stop(&id);
     let log = kubelet.status(&id).log_path;
+    let (said, end) = (|| fs::read_to_string(&log).unwrap(), Instant::now() + LIMIT);
+    while !said().ends_with(" stdout F up\n") {
+        assert!(Instant::now() < end, "{log} has {:?}", said());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kubelet.stop(&id);
     kubelet.remove(&id);
     kubelet.stop_pod(&pod);
     kubelet.remove_pod(&pod, &[&ended]);
-    assert!(fs::read_to_string(&log).unwrap().ends_with(" stdout F up\n"));
     fs::remove_file(log).unwrap();
 }
 
