@@ -124,7 +124,7 @@ pub(crate) fn test(sample: &Sample) -> Result<()> {
     run(sample, RINGS, |only, random| Extent {
         kills: 200,
         cuts: 6,
-        cycles: 300,
+        cycles: 1000,
         minutes: 0,
         full: false,
         only,

@@ -16,7 +16,7 @@ use crate::{machine, wishes};
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Seconds that what its caller left waits for somebody to come.
-pub(crate) const GRACE: u64 = 3;
+pub(crate) const GRACE: u64 = 5;
 
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
@@ -248,6 +248,13 @@ impl Bench {
     pub(crate) fn until_exited(&self, id: &str) -> ContainerStatus {
         self.until(&format!("{id} exits"), || self.status(id).state() == ContainerState::ContainerExited);
         self.status(id)
+    }
+
+    /// Waits until a container's end is written down, with a daemon or without.
+    #[track_caller]
+    pub(crate) fn until_written(&self, id: &str) {
+        let file = self.path("data/cri/containers").join(id).join("exit.json");
+        self.until(&format!("the end of {id} is written down"), || file.exists());
     }
 
     #[track_caller]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cri::contract::v1::*;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, LIMIT};
 use crate::kills::{Kubelet, Site, number};
 use crate::{Test, machine, wishes};
 
@@ -19,8 +19,10 @@ const AT_A_TIME: usize = 4;
 /// How often is looked at most, and so many cycles are between two looks at most.
 const LOOKS: u64 = 50;
 const BETWEEN: u64 = 100;
-/// With fewer cycles caches still fill: memory is looked at and not judged.
-const JUDGED: u64 = 300;
+/// With fewer cycles what is bounded still fills (the ring of events, the allocator's arenas): memory is not judged.
+const JUDGED: u64 = 1000;
+/// KiB that it may still fill by after that, beside a tenth of what there was: less than 300 bytes for each of 5,000 pods.
+const FILLS: u64 = 1024;
 
 /// What a process holds.
 #[derive(Debug, Clone, Copy)]
@@ -91,12 +93,16 @@ fn cycle(kubelet: &Kubelet<'_>, name: &str, stays: &str) {
     kubelet.reopen_log(&id);
     assert_eq!(kubelet.until_exited(&ended).exit_code, 3);
     assert_eq!(kubelet.pod_state(&pod), PodSandboxState::SandboxReady);
-    kubelet.stop(&id);
     let log = kubelet.status(&id).log_path;
+    let (said, end) = (|| fs::read_to_string(&log).unwrap(), Instant::now() + LIMIT);
+    while !said().ends_with(" stdout F up\n") {
+        assert!(Instant::now() < end, "{log} has {:?}", said());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kubelet.stop(&id);
     kubelet.remove(&id);
     kubelet.stop_pod(&pod);
     kubelet.remove_pod(&pod, &[&ended]);
-    assert!(fs::read_to_string(&log).unwrap().ends_with(" stdout F up\n"));
     fs::remove_file(log).unwrap();
 }
 
@@ -120,5 +126,5 @@ fn judge(name: &str, looks: &[Held], memory: bool) {
         looks.len()
     );
     assert!(descriptors.0.abs_diff(descriptors.1) <= 5, "the descriptors of {name} are not flat: {looks:?}");
-    assert!(!memory || kib.1 <= kib.0 + kib.0 / 10, "the memory of {name} grows: {looks:?}");
+    assert!(!memory || kib.1 <= kib.0 + kib.0 / 10 + FILLS, "the memory of {name} grows: {looks:?}");
 }

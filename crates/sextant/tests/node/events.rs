@@ -66,14 +66,14 @@ fn order(b: &Bench) {
 
 fn missed(b: &Bench) {
     // Whoever listened before is noticed to be gone.
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_secs(1));
     let cri = b.connect().unwrap();
     {
         let mut events = listen!(cri);
         while next!(cri, events, 1).is_some() {}
     }
     drop(cri);
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_secs(1));
     let pod = b.host_pod("missed");
     let ended = b.run(&pod, "ended", &["probe", "exit", "3"]);
     let runs = b.run(&pod, "runs", &["probe", "sleep"]);
@@ -82,10 +82,8 @@ fn missed(b: &Bench) {
     b.remove(&gone);
     let cri = b.connect().unwrap();
     let mut events = listen!(cri);
-    let mut told = Vec::new();
-    while let Some(event) = next!(cri, events, 1) {
-        told.push(seen(&event));
-    }
+    let mut told: Vec<Seen> = (0..3).map(|_| seen(&next!(cri, events, 60).unwrap())).collect();
+    assert!(next!(cri, events, 1).is_none(), "no more than that");
     told.sort();
     let mut want = vec![
         (ContainerEventType::ContainerStartedEvent, pod.clone()),
@@ -113,7 +111,7 @@ fn down(b: &Bench) {
     drop((events, cri));
     b.kill();
     std::fs::write(&go, "").unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    b.until_written(&id);
     b.start();
     let cri = b.connect().unwrap();
     let mut events = listen!(cri);

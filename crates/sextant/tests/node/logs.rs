@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use cri::contract::Code;
 use cri::contract::v1::{ContainerState, ReopenContainerLogRequest};
@@ -74,18 +73,18 @@ fn rotated(b: &Bench) {
     let path = b.log_path("rotated", "c");
     let older: Vec<PathBuf> = (0..10).map(|n| b.path(&format!("logs/rotated/c.log.{n}"))).collect();
     for to in &older {
-        std::thread::sleep(Duration::from_millis(30));
+        b.until("it has a line", || fs::metadata(&path).unwrap().len() > 0);
         fs::rename(&path, to).unwrap();
         let request = ReopenContainerLogRequest { container_id: id.clone() };
         b.ok(async |c| c.reopen_container_log(request).await);
         assert!(path.exists(), "it is there when the call returns");
     }
-    std::thread::sleep(Duration::from_millis(100));
+    b.until("it has a line", || fs::metadata(&path).unwrap().len() > 0);
     assert_eq!(b.status(&id).state(), ContainerState::ContainerRunning);
     b.stop(&id, 0);
     let files = older.iter().chain([&path]).map(|path| fs::read_to_string(path).unwrap());
     let files: Vec<String> = files.collect();
-    assert!(files.iter().filter(|file| !file.is_empty()).count() > 5, "lines went to most of the files");
-    assert!(counted(&files.concat()) > 50);
+    assert!(files.iter().all(|file| !file.is_empty()));
+    assert!(counted(&files.concat()) > 10);
     b.remove_pod(&pod);
 }

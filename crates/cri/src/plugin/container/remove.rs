@@ -57,6 +57,7 @@ impl Node {
         let _entered = self.nri.enter().await;
         self.state.forget_container(container.id());
         self.layers.retain(|id| id != container.id());
+        self.rates.forget(&container.record.cgroup);
         self.nri.remove_container(pod, container).await;
         self.events.container_deleted(container, self.state.pod(&container.record.pod).ok());
         Ok(())

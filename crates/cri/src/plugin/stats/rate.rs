@@ -40,6 +40,11 @@ impl Rates {
         last.insert(cgroup.to_owned(), Reading { cpu, at, rate });
         rate
     }
+
+    /// The cgroup is gone.
+    pub(crate) fn forget(&self, cgroup: &Path) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(cgroup);
+    }
 }
 
 #[cfg(test)]
@@ -54,5 +59,7 @@ mod tests {
         assert_eq!(rates.rate(cgroup, 9_000_000_000, 2_000_000_001), Some(500_000_000));
         // A cgroup that was made anew counts from 0.
         assert_eq!(rates.rate(cgroup, 7, 3_000_000_000), Some(0));
+        rates.forget(cgroup);
+        assert_eq!(rates.rate(cgroup, 9, 4_000_000_000), None);
     }
 }

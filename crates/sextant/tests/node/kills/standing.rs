@@ -88,7 +88,7 @@ impl Standing {
                 let older = (0..rotated.load(Ordering::SeqCst)).map(|number| format!("{path}.{number}"));
                 let files = older.chain([path.clone()]).map(|path| fs::read_to_string(path).unwrap());
                 let written = counted(&files.collect::<String>());
-                assert!(written > 10, "{written} lines");
+                assert!(written > 0, "nothing was written");
                 lines += written;
             }
             kubelet.stop_pod(&pod.id);
