@@ -82,7 +82,7 @@ pub(crate) fn run(vm: &Vm) -> Result<()> {
 pub(crate) fn ring(full: bool) -> Result<Count> {
     let package = CRATES.iter().map(ToString::to_string).collect();
     let mut vm =
-        Vm { systemd: false, package, append: String::new(), limit: 900, args: Vec::new(), short: !full };
+        Vm { systemd: false, package, append: String::new(), limit: 2400, args: Vec::new(), short: !full };
     let mut count = boot(&vm, false)?;
     if full {
         vm.systemd = true;
@@ -221,7 +221,8 @@ const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";
 /// What the guest runs: every test program, whatever came of the one before.
 fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
     let mut script = String::from(
-        "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9\n",
+        "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9 \
+         SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3\n",
     );
     if systemd {
         script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");

@@ -88,26 +88,48 @@ fn path(which: &Which) -> Result<PathBuf> {
 
 /// Shows what is there now.
 fn read_to_end(files: &mut Files, tail: Lines, show: &dyn Fn(&str) -> io::Result<()>) -> io::Result<()> {
-    // Each is one line of the program's, in as many entries as it took.
-    let mut last: VecDeque<Vec<String>> = VecDeque::new();
+    let mut last = Last::default();
     while let Some(line) = files.line()? {
         let line = String::from_utf8_lossy(&line).into_owned();
         match tail {
             Lines::All => show(&line)?,
-            Lines::Last(0) => {}
-            Lines::Last(lines) => {
-                let goes_on = |entry: &String| parse(entry).is_some_and(|e| e.partial);
-                match last.back_mut().filter(|entries| entries.last().is_some_and(goes_on)) {
-                    Some(entries) => entries.push(line),
-                    None => last.push_back(vec![line]),
-                }
-                if last.len() > lines {
-                    last.pop_front();
-                }
-            }
+            Lines::Last(lines) => last.push(line, lines),
         }
     }
-    last.iter().flatten().try_for_each(|line| show(line))
+    last.lines.iter().flatten().try_for_each(|line| show(line))
+}
+
+/// The last lines of a program, each in as many entries as it took.
+#[derive(Default)]
+struct Last {
+    lines: VecDeque<Vec<String>>,
+    /// How many came before them.
+    dropped: usize,
+    /// The line that goes on, of standard output and of standard error: the streams' entries alternate.
+    open: [Option<usize>; 2],
+}
+
+impl Last {
+    fn push(&mut self, entry: String, most: usize) {
+        let (stream, partial) =
+            parse(&entry).map_or((0, false), |entry| (usize::from(entry.stderr), entry.partial));
+        let open = self.open[stream].and_then(|number| number.checked_sub(self.dropped));
+        let number = match open.and_then(|at| self.lines.get_mut(at).map(|line| (at, line))) {
+            Some((at, line)) => {
+                line.push(entry);
+                self.dropped + at
+            }
+            None => {
+                self.lines.push_back(vec![entry]);
+                self.dropped + self.lines.len() - 1
+            }
+        };
+        self.open[stream] = partial.then_some(number);
+        if self.lines.len() > most {
+            self.lines.pop_front();
+            self.dropped += 1;
+        }
+    }
 }
 
 /// Shows what is written from now on, until the container has ended.
@@ -166,6 +188,23 @@ fn print(entry: &Entry<'_>, timestamps: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_lines_are_whole_when_streams_alternate() {
+        let mut last = Last::default();
+        for entry in ["o F a", "o P b", "e F x", "o P c", "e P y", "o F d", "e F z", "nonsense"] {
+            let (stream, rest) = entry.split_once(' ').unwrap_or((entry, ""));
+            let stream = if stream == "e" { "stderr" } else { "stdout" };
+            last.push(format!("2026 {stream} {rest}"), 4);
+        }
+        let texts = |line: &Vec<String>| {
+            line.iter().map(|entry| entry.rsplit(' ').next().unwrap().to_owned()).collect::<String>()
+        };
+        assert_eq!(last.lines.iter().map(texts).collect::<Vec<_>>(), ["bcd", "x", "yz", ""]);
+        let mut none = Last::default();
+        none.push("2026 stdout F a".into(), 0);
+        assert!(none.lines.is_empty());
+    }
 
     #[test]
     fn entries_are_read_and_nonsense_is_not() {
