@@ -72,7 +72,8 @@ struct Told {
 pub fn bootstrap(said: &[u8]) -> Result<Bootstrap, String> {
     let text = std::str::from_utf8(said).map_err(|_| "its answer is no text".to_owned())?.trim();
     let told = match text.starts_with('{') {
-        true => serde_json::from_str(text).map_err(|e| format!("cannot read its answer: {e}"))?,
+        true => serde_json::from_str(text)
+            .map_err(|e| format!("cannot read its answer: {}", plain(&e.to_string())))?,
         false => Told { version: 2, address: text.to_owned(), protocol: String::new() },
     };
     if !(2..=3).contains(&told.version) {
