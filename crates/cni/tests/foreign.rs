@@ -135,6 +135,7 @@ fn what_is_no_result_is_said_plainly() {
         }
         let error = foreign.add(&list(json!([{ "type": "absent" }]))).unwrap_err().to_string();
         assert!(error.contains("cannot find plugin \"absent\"") && error.contains("host-local"), "{error}");
+        assert_eq!(error.matches("cannot find plugin").count(), 1, "said once: {error}");
     });
 }
 

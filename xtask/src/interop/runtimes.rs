@@ -58,6 +58,12 @@ pub(super) fn buildah(site: &Site) -> Result<()> {
     quiet(site.buildah().args(["rm", container])).map(|_| ())
 }
 
+/// A program that says a word and stays for a moment: ctr opens the output in the background, and gives up on it when the
+/// program ends before that (a word was lost so once, on a busy machine).
+fn says(word: &str) -> [&str; 4] {
+    ["/bin/sh", "-c", "echo $0; sleep 1", word]
+}
+
 pub(super) fn containerd(site: &Site) -> Result<()> {
     site.busybox()?;
     let runtime = site.runtime()?.display().to_string();
@@ -68,10 +74,10 @@ pub(super) fn containerd(site: &Site) -> Result<()> {
     let daemon = Containerd::start(site)?;
     let ctr = |args: &[&str]| quiet(Command::new("ctr").arg("--address").arg(&daemon.socket).args(args));
     let by = ["--runtime", "io.containerd.runc.v2", "--runc-binary", &runtime, "--rootfs", &root];
-    let said = ctr(&[&["run", "--rm"][..], &by, &["short", "/bin/echo", "hi"]].concat())?;
+    let said = ctr(&[&["run", "--rm"][..], &by, &["short"], &says("hi")].concat())?;
     same("run", &said, "hi")?;
     ctr(&[&["run", "-d"][..], &by, &["stays", "/bin/sleep", "100"]].concat())?;
-    same("exec", &ctr(&["task", "exec", "--exec-id", "one", "stays", "/bin/echo", "in"])?, "in")?;
+    same("exec", &ctr(&[&["task", "exec", "--exec-id", "one", "stays"][..], &says("in")].concat())?, "in")?;
     ctr(&["task", "pause", "stays"])?;
     ctr(&["task", "resume", "stays"])?;
     ctr(&["task", "metrics", "stays"])?;
@@ -100,13 +106,13 @@ pub(super) fn containerd_shim(site: &Site) -> Result<()> {
     };
     let ctr = |args: &[&str]| quiet(&mut command(args));
     let by = ["--runtime", "io.containerd.sextant.v1", "--rootfs", &root];
-    let said = ctr(&[&["run", "--rm"][..], &by, &["short", "/bin/echo", "hi"]].concat())?;
+    let said = ctr(&[&["run", "--rm"][..], &by, &["short"], &says("hi")].concat())?;
     same("run", &said, "hi")?;
     let fails =
         command(&[&["run", "--rm"][..], &by, &["fails", "/bin/sh", "-c", "exit 7"]].concat()).status()?;
     same("exit code", &format!("{:?}", fails.code()), "Some(7)")?;
     ctr(&[&["run", "-d"][..], &by, &["over", "/bin/sleep", "100"]].concat())?;
-    same("exec", &ctr(&["task", "exec", "--exec-id", "one", "over", "/bin/echo", "in"])?, "in")?;
+    same("exec", &ctr(&[&["task", "exec", "--exec-id", "one", "over"][..], &says("in")].concat())?, "in")?;
     ctr(&["task", "pause", "over"])?;
     ctr(&["task", "resume", "over"])?;
     let metrics = ctr(&["task", "metrics", "over"])?;
@@ -116,7 +122,11 @@ pub(super) fn containerd_shim(site: &Site) -> Result<()> {
     // Dropping it kills it.
     drop(daemon);
     let daemon = Containerd::start(site)?;
-    same("after a restart", &ctr(&["task", "exec", "--exec-id", "two", "over", "/bin/echo", "in"])?, "in")?;
+    same(
+        "after a restart",
+        &ctr(&[&["task", "exec", "--exec-id", "two", "over"][..], &says("in")].concat())?,
+        "in",
+    )?;
     ctr(&["task", "kill", "-s", "SIGKILL", "over"])?;
     let end = Instant::now() + Duration::from_secs(10);
     while !ctr(&["task", "ls"])?.contains("STOPPED") {

@@ -71,11 +71,15 @@ impl Caller {
         outcome.map_err(|error| {
             let mut left: Vec<Error> = self.del_all(list, attachment, None, &mut undo);
             left.extend(undo.undo_all());
+            // What could not be begun cannot be taken back either (a plugin that is not there), and leaves nothing.
+            let said = error.to_string();
+            left.retain(|left| left.to_string() != said);
             match Errors(left).into_result() {
                 Ok(()) => error,
+                Err(left) if error.details.is_empty() => error.hint(format!("left behind: {left}")),
                 Err(left) => {
-                    let details = format!("{} left behind: {left}", error.details);
-                    error.hint(details.trim_start())
+                    let details = format!("{}; left behind: {left}", error.details);
+                    error.hint(details)
                 }
             }
         })

@@ -1,5 +1,7 @@
 //! Pods: what their containers share, and what they are told of the network.
 
+use std::fs;
+
 use cri::contract::Code;
 use cri::contract::v1::*;
 use serde_json::Value;
@@ -17,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("names_and_sysctls_are_as_asked", names),
     ("the_same_pod_twice_is_one_and_another_is_refused", twice),
     ("a_stopped_pod_is_kept_and_runs_nothing", stopped),
+    ("a_network_that_is_put_right_is_used_and_its_fault_is_told_once", no_plugin),
 ];
 
 fn text<'a>(seen: &'a Value, path: &str) -> &'a str {
@@ -79,7 +82,7 @@ fn pid_namespaces(b: &Bench) {
     b.until_exited(&debugger);
     let node = NamespaceOption { pid: NamespaceMode::Node.into(), ..host_options() };
     let nodes = b.run_as(&shared, with("nodes", node));
-    let init = std::fs::read_to_string("/proc/1/cmdline").unwrap().replace('\0', " ");
+    let init = fs::read_to_string("/proc/1/cmdline").unwrap().replace('\0', " ");
     assert_eq!(pids(&nodes), init.trim());
     b.remove_pod(&shared);
 }
@@ -175,4 +178,22 @@ fn stopped(b: &Bench) {
     assert_eq!(error.code(), Code::FailedPrecondition);
     b.remove_pod(&id);
     b.remove_pod(&id);
+}
+
+fn no_plugin(b: &Bench) {
+    let directory = b.path("networks");
+    // As installers of add-ons do it: the directory is made anew.
+    fs::remove_dir(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
+    let network = r#"{"cniVersion": "1.0.0", "name": "misspelt", "plugins": [{"type": "nothere"}]}"#;
+    fs::write(directory.join("10-wrong.conflist"), network).unwrap();
+    b.until("the node sees the network", || b.network().contains("misspelt"));
+    let request = b.pod_request(pod("unconnected"));
+    let error = b.wait(async |c| c.run_pod_sandbox(request).await).unwrap_err().to_string();
+    assert!(error.contains("tests/unconnected"), "{error}");
+    assert_eq!(error.matches("cannot find plugin \"nothere\"").count(), 1, "{error}");
+    fs::remove_file(directory.join("10-wrong.conflist")).unwrap();
+    b.until("the network is the node's own", || !b.network().contains("misspelt"));
+    let pod = b.pod("unconnected");
+    b.remove_pod(&pod);
 }

@@ -132,6 +132,7 @@ fn take_back(error: Error, delegates: &Delegates, request: &Request<'_>, record:
     if left.is_empty() {
         return error;
     }
-    let details = format!("{} left behind: {}", error.details, left.join("; "));
-    error.hint(details.trim_start())
+    let left = format!("left behind: {}", left.join("; "));
+    let details = if error.details.is_empty() { left } else { format!("{}; {left}", error.details) };
+    error.hint(details)
 }

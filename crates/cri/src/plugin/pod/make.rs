@@ -90,7 +90,14 @@ async fn make(node: &Arc<Node>, config: PodSandboxConfig, handler: String) -> Re
         Err(error) => {
             let node = Arc::clone(node);
             let undo = move || Ok(undo(&node, &as_planned, begun));
-            Err(blocking(undo).await?.into_iter().fold(error, |error, left| error.and(&left)))
+            let mut left = blocking(undo).await?;
+            // What kept it from coming keeps it from being taken back: said once.
+            left.retain(|left| {
+                let cause =
+                    left.split_once(&id).map_or(left.as_str(), |(_, cause)| cause.trim_start_matches(": "));
+                cause.is_empty() || !error.message.contains(cause)
+            });
+            Err(left.into_iter().fold(error, |error, left| error.and(&left)))
         }
     }
 }
