@@ -345,8 +345,10 @@ fn wait_pidfd(pidfd: BorrowedFd<'_>, block: bool) -> Result<Option<Exit>> {
 pub fn pidfd(pid: i32) -> Result<OwnedFd> {
     let id = rustix::process::Pid::from_raw(pid)
         .ok_or_else(|| Error::new("open", format!("process {pid}"), Errno::INVAL))?;
-    rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty())
-        .act("open", || format!("process {pid}"))
+    let opened = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty());
+    // A number without a process behind it: of one that is reaped this very moment, or of a thread.
+    let opened = opened.map_err(|errno| if errno == Errno::INVAL { Errno::SRCH } else { errno });
+    opened.act("open", || format!("process {pid}"))
 }
 
 /// Sends `signal` (a number; real-time ones too) through a pidfd. A process already gone counts as done.

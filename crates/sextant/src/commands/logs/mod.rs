@@ -96,39 +96,45 @@ fn read_to_end(files: &mut Files, tail: Lines, show: &dyn Fn(&str) -> io::Result
             Lines::Last(lines) => last.push(line, lines),
         }
     }
-    last.lines.iter().flatten().try_for_each(|line| show(line))
+    match tail {
+        Lines::All => Ok(()),
+        Lines::Last(lines) => last.take(lines).try_for_each(|line| show(&line)),
+    }
 }
 
 /// The last lines of a program, each in as many entries as it took.
 #[derive(Default)]
 struct Last {
+    /// Those that have ended, in the order of that.
     lines: VecDeque<Vec<String>>,
-    /// How many came before them.
-    dropped: usize,
-    /// The line that goes on, of standard output and of standard error: the streams' entries alternate.
-    open: [Option<usize>; 2],
+    /// The one that goes on, of standard output and of standard error: the streams' entries alternate.
+    open: [Vec<String>; 2],
 }
 
 impl Last {
     fn push(&mut self, entry: String, most: usize) {
         let (stream, partial) =
             parse(&entry).map_or((0, false), |entry| (usize::from(entry.stderr), entry.partial));
-        let open = self.open[stream].and_then(|number| number.checked_sub(self.dropped));
-        let number = match open.and_then(|at| self.lines.get_mut(at).map(|line| (at, line))) {
-            Some((at, line)) => {
-                line.push(entry);
-                self.dropped + at
-            }
-            None => {
-                self.lines.push_back(vec![entry]);
-                self.dropped + self.lines.len() - 1
-            }
-        };
-        self.open[stream] = partial.then_some(number);
+        self.open[stream].push(entry);
+        if !partial {
+            let line = std::mem::take(&mut self.open[stream]);
+            self.end(line, most);
+        }
+    }
+
+    fn end(&mut self, line: Vec<String>, most: usize) {
+        self.lines.push_back(line);
         if self.lines.len() > most {
             self.lines.pop_front();
-            self.dropped += 1;
         }
+    }
+
+    /// All of them: what goes on still is the last.
+    fn take(mut self, most: usize) -> impl Iterator<Item = String> {
+        for line in std::mem::take(&mut self.open).into_iter().filter(|line| !line.is_empty()) {
+            self.end(line, most);
+        }
+        self.lines.into_iter().flatten()
     }
 }
 
@@ -191,19 +197,20 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_whole_when_streams_alternate() {
-        let mut last = Last::default();
-        for entry in ["o F a", "o P b", "e F x", "o P c", "e P y", "o F d", "e F z", "nonsense"] {
-            let (stream, rest) = entry.split_once(' ').unwrap_or((entry, ""));
-            let stream = if stream == "e" { "stderr" } else { "stdout" };
-            last.push(format!("2026 {stream} {rest}"), 4);
+        let entries = ["o F a", "o P b", "e F x", "o P c", "e P y", "o F d", "e F z", "nonsense", "o P g"];
+        for (most, expected) in
+            [(0, &[][..]), (1, &["g"]), (3, &["e", "", "g"]), (9, &["a", "x", "bcd", "yz", "", "g"])]
+        {
+            let mut last = Last::default();
+            for entry in entries {
+                let (stream, rest) = entry.split_once(' ').unwrap_or((entry, ""));
+                let stream = if stream == "e" { "stderr" } else { "stdout" };
+                last.push(format!("2026 {stream} {rest}"), most);
+            }
+            let text = |entry: String| entry.rsplit(' ').next().unwrap().to_owned();
+            let shown: Vec<String> = last.take(most).map(text).collect();
+            assert_eq!(shown.concat(), expected.concat().replace('e', "yz"), "{most}");
         }
-        let texts = |line: &Vec<String>| {
-            line.iter().map(|entry| entry.rsplit(' ').next().unwrap().to_owned()).collect::<String>()
-        };
-        assert_eq!(last.lines.iter().map(texts).collect::<Vec<_>>(), ["bcd", "x", "yz", ""]);
-        let mut none = Last::default();
-        none.push("2026 stdout F a".into(), 0);
-        assert!(none.lines.is_empty());
     }
 
     #[test]
