@@ -74,6 +74,9 @@ impl Plugin for Bridge {
             inside.up(&link)?;
         }
         let near = port(&conf, &veth, &mut socket)?;
+        if !conf.disabled {
+            open(&host, &mut socket)?;
+        }
         report(&mut result, host, &near, &link, &sandbox(request)?);
         if let Some(dns) = conf.dns {
             result.dns = dns;
@@ -242,6 +245,22 @@ fn port(conf: &Conf, veth: &str, socket: &mut Socket) -> Result<Link, Error> {
         };
         std::thread::sleep(sleep);
     }
+}
+
+/// Waits for the host's own way onto the bridge. One that had no port drops what the host sends until the kernel, in the
+/// background, has taken notice of the first; a question about it has that done. A bridge that waits for its spanning tree
+/// is left to it.
+fn open(host: &Host, socket: &mut Socket) -> Result<(), Error> {
+    let links = [Some(&host.bridge), host.gateway.as_ref()].into_iter().flatten();
+    for link in links.filter(|link| !host.addresses.is_empty() && !link.is_connected()) {
+        for sleep in PORT_MS.into_iter().map(Duration::from_millis) {
+            if netlink::link_by_index(socket, link.index)?.is_none_or(|now| now.is_connected()) {
+                break;
+            }
+            std::thread::sleep(sleep);
+        }
+    }
+    Ok(())
 }
 
 /// Says what was made.
