@@ -26,9 +26,7 @@ struct Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let _ = kernel::process::signal(self.shim.pidfd.as_fd(), 9);
-        let _ = self.shim.try_wait();
-        kernel::cgroup::destroy(&self.cgroup).expect("the cgroup goes");
+        rig::end(&self.shim, &self.cgroup);
     }
 }
 

@@ -325,6 +325,14 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Ends the node, and removes all of the instance. What cannot be removed would be left without a word by a drop.
+    pub(crate) fn end(self) -> std::io::Result<()> {
+        self.kill();
+        fs::remove_dir_all(self.dir.path())
+    }
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
         self.kill();

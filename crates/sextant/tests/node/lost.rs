@@ -173,7 +173,10 @@ fn machine_goes_down(b: &Bench) {
     let id = b.path("boot-id");
     let boot = Random::fresh().1;
     fs::write(&id, format!("{:08x}-0b5e-4f5c-9a54-0f1c6f1b5d01\n", boot as u32)).unwrap();
-    mount_bind(&id, Path::new("/proc/sys/kernel/random/boot_id")).unwrap();
+    let told = Path::new("/proc/sys/kernel/random/boot_id");
+    // Not over that of the last time: the file would be a mount point itself, which nobody can remove.
+    let _ = unmount(told, UnmountFlags::DETACH);
+    mount_bind(&id, told).unwrap();
 }
 
 /// The cgroup of the instance, below a hierarchy's root.

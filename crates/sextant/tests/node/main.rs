@@ -87,6 +87,10 @@ fn main() -> ExitCode {
             println!("the node said: {}\ntest {name} ... FAILED {left}", bench.said());
         }
     }
+    if let Err(error) = bench.end() {
+        println!("test the_instance_can_be_removed ... FAILED: {error}");
+        failed.push("the_instance_can_be_removed");
+    }
     println!("\n{passed} passed, {} failed {}", failed.len(), failed.join(" "));
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -15,7 +15,6 @@ mod roots;
 mod streams;
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,9 +34,7 @@ struct Pod {
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        let _ = kernel::process::signal(self.shim.pidfd.as_fd(), 9);
-        let _ = self.shim.wait();
-        kernel::cgroup::destroy(&self.cgroup).expect("the cgroup goes");
+        rig::end(&self.shim, &self.cgroup);
     }
 }
 

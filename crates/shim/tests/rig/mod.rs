@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use kernel::process::{CStrings, Child, Program};
 use serde_json::{Value, json};
@@ -35,7 +36,21 @@ pub(crate) fn spawn(dir: &Path) -> (Child, Client) {
         fds: vec![null.as_fd(), null.as_fd(), stderr.as_fd(), theirs.as_fd(), touch.as_fd()],
     })
     .expect("a shim");
+    // A shim that hangs is to fail a test, not to hang it: whoever ends that from outside leaves the shim.
+    ours.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
     (shim, Client::over(ours.into()))
+}
+
+/// Ends a shim, and what is in its containers' cgroup: for the drop of whoever has them.
+pub(crate) fn end(shim: &Child, cgroup: &Path) {
+    let _ = kernel::process::signal(shim.pidfd.as_fd(), 9);
+    // The test may have seen its end already.
+    let _ = shim.wait();
+    match kernel::cgroup::destroy(cgroup) {
+        // A second panic would end this process, and leave what its other tests have.
+        Err(error) if std::thread::panicking() => eprintln!("left behind: {error}"),
+        destroyed => destroyed.expect("the cgroup goes"),
+    }
 }
 
 /// A container that runs `script` in a shell.

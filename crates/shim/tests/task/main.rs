@@ -41,9 +41,7 @@ struct Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        let _ = kernel::process::signal(self.shim.pidfd.as_fd(), 9);
-        let _ = self.shim.wait();
-        kernel::cgroup::destroy(&self.cgroup).expect("the cgroup goes");
+        rig::end(&self.shim, &self.cgroup);
     }
 }
 
