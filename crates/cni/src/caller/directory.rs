@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -123,7 +123,7 @@ impl Directory {
         let path = std::path::absolute(&self.path).map_err(failed)?;
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
             .map_err(|e| failed(e.into()))?;
-        let mut watch = Watch { fd, path, watched: BTreeMap::new() };
+        let mut watch = Watch { fd, path, watched: BTreeMap::new(), stale: true };
         watch.renew().map_err(|e| failed(e.into()))?;
         Ok(watch)
     }
@@ -154,13 +154,54 @@ fn json(path: &Path) -> Result<Value, Error> {
     serde_json::from_slice(&bytes).map_err(|e| Error::because(text(), e).code(Code::Decode))
 }
 
+/// The directories on the way to `path`, from above, each with the name below that leads on; the last is `path`'s own. Of a
+/// link, both what it stands in and what it leads through are on the way.
+fn way(path: &Path) -> Vec<(PathBuf, Option<OsString>)> {
+    /// As many as the kernel follows.
+    const LINKS: usize = 40;
+    let mut left: Vec<OsString> = names(path);
+    let (mut at, mut all, mut links) = (PathBuf::from("/"), Vec::new(), 0);
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        all.push((at.clone(), Some(name.clone())));
+        match std::fs::read_link(at.join(&name)) {
+            Ok(target) if links < LINKS => {
+                links += 1;
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                left.extend(names(&target));
+            }
+            _ => at.push(name),
+        }
+    }
+    all.push((at, None));
+    all
+}
+
+/// The names of a path, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    names.collect::<Vec<_>>().into_iter().rev().collect()
+}
+
 /// Tells of changes in a [`Directory`].
 #[derive(Debug)]
 pub struct Watch {
     fd: std::os::fd::OwnedFd,
     path: PathBuf,
-    /// What is watched, by the kernel's number: the directory, and each one above with the name below that leads to it.
-    watched: BTreeMap<i32, Option<OsString>>,
+    /// What is watched, by the kernel's number: the directory, and each one on the way to it with the names below that lead
+    /// there.
+    watched: BTreeMap<i32, Vec<Option<OsString>>>,
+    /// It could not be renewed after the last change.
+    stale: bool,
 }
 
 impl std::os::fd::AsFd for Watch {
@@ -176,6 +217,10 @@ impl Watch {
     pub fn changed(&mut self, timeout: Duration) -> Result<bool, Error> {
         let failed =
             |e: Errno| Error::because("cannot wait for changes of network configurations", e).code(Code::Io);
+        if self.stale {
+            self.renew().map_err(failed)?;
+            return Ok(true);
+        }
         let timeout = Timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
@@ -193,7 +238,8 @@ impl Watch {
         }
     }
 
-    /// Watches what is at the path now, and nothing else. What is not there yet is seen to come by those above it.
+    /// Watches what is on the way to the directory now, and nothing else. What is not there yet is seen to come by those
+    /// above it.
     fn renew(&mut self) -> rustix::io::Result<()> {
         use inotify::WatchFlags as Flags;
         const ABOVE: Flags = Flags::CREATE
@@ -201,20 +247,19 @@ impl Watch {
             .union(Flags::MOVE)
             .union(Flags::DELETE_SELF)
             .union(Flags::MOVE_SELF)
-            .union(Flags::ONLYDIR);
-        let mut watched = BTreeMap::new();
-        let mut below: Option<OsString> = None;
-        let path: Vec<&Path> = self.path.ancestors().collect();
-        let mut all = Vec::new();
-        for dir in path {
-            all.push((dir, below.take()));
-            below = dir.file_name().map(ToOwned::to_owned);
-        }
+            .union(Flags::ONLYDIR)
+            .union(Flags::MASK_ADD);
+        self.stale = true;
+        let mut watched: BTreeMap<i32, Vec<Option<OsString>>> = BTreeMap::new();
         // From above: whatever changes below one that is watched is seen.
-        for (dir, below) in all.into_iter().rev() {
+        for (dir, below) in way(&self.path) {
             let flags = if below.is_none() { ABOVE | Flags::CLOSE_WRITE } else { ABOVE };
-            match inotify::add_watch(&self.fd, dir, flags) {
-                Ok(number) => drop(watched.insert(number, below)),
+            match inotify::add_watch(&self.fd, &dir, flags) {
+                Ok(number) => {
+                    // Known at once, so that the next renewal removes it, should this one not come to its end.
+                    self.watched.entry(number).or_default().push(below.clone());
+                    watched.entry(number).or_default().push(below);
+                }
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
                 Err(errno) => return Err(errno),
             }
@@ -224,6 +269,7 @@ impl Watch {
             let _ = inotify::remove_watch(&self.fd, *old);
         }
         self.watched = watched;
+        self.stale = false;
         Ok(())
     }
 
@@ -242,8 +288,10 @@ impl Watch {
             let lost = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
             changed |= lost
                 || match (self.watched.get(&event.wd()), event.file_name()) {
-                    (Some(Some(below)), Some(name)) => name.to_bytes() == below.as_encoded_bytes(),
-                    (Some(_), _) => true,
+                    (Some(names), Some(name)) => names.iter().any(|below| {
+                        below.as_ref().is_none_or(|below| name.to_bytes() == below.as_encoded_bytes())
+                    }),
+                    (Some(_), None) => true,
                     // One that was watched before.
                     (None, _) => false,
                 };
@@ -337,6 +385,15 @@ mod tests {
         while watch.changed(Duration::ZERO).unwrap() {}
         std::fs::write(at("other/30-c.conf"), "{}").unwrap();
         assert!(!watch.changed(Duration::from_millis(50)).unwrap());
+        // What the link leads to, made anew.
+        std::fs::remove_dir_all(at("third")).unwrap();
+        assert!(tells(&mut watch));
+        while watch.changed(Duration::ZERO).unwrap() {}
+        std::fs::create_dir(at("third")).unwrap();
+        assert!(tells(&mut watch));
+        while watch.changed(Duration::ZERO).unwrap() {}
+        std::fs::write(at("third/40-d.conf"), "{}").unwrap();
+        assert!(tells(&mut watch));
     }
 
     #[test]

@@ -202,7 +202,11 @@ impl Doing {
             message,
             failed: result.is_err(),
         };
-        self.history.with_past(&self.who, |past| past.add(moment));
+        // Of a pod that was removed meanwhile nothing is remembered any more.
+        if let Some(past) = self.history.lock().get_mut(&self.who) {
+            past.touched = clock::now();
+            past.add(moment);
+        }
     }
 }
 

@@ -136,10 +136,11 @@ impl Node {
             let owner = OwnerId::new(record.id.as_str()).and_then(|id| self.place.ledger.owner(&id));
             let detached =
                 owner.map_err(Error::from).and_then(|mut owner| pod::detach(self, &record, &mut owner));
-            if let Err(error) = detached {
-                self.log(&format!("pod sandbox {}: {error}", record.id));
+            match detached {
+                // The next process tries again: what is left on disk is on no other record.
+                Err(error) => self.log(&format!("pod sandbox {}: {error}", record.id)),
+                Ok(()) => drop(fs::remove_file(self.place.pod(&record.id).join(pod::ATTACHING))),
             }
-            let _ = fs::remove_file(self.place.pod(&record.id).join(pod::ATTACHING));
         }
     }
 

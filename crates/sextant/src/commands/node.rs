@@ -22,6 +22,7 @@ pub(crate) fn print_config() -> Result<()> {
 
 /// Serves until it is told to end. Pods run on.
 pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
+    kernel::memory::share_one_arena();
     let mut config = read(&args.config)?;
     config.network.builtin |= args.builtin_network;
     let socket = args.socket.clone().unwrap_or_else(|| instance.run.join("cri.sock"));

@@ -1,15 +1,18 @@
 //! Ports of this machine that lead into a pod.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use cri::caller::Client;
 use cri::contract::v1::{PodSandbox, PortForwardRequest};
 use streaming::client::{Error, Forwarded, PortForward, Protocol, Target};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
-use super::{Runtime, pod_name, said};
+use super::{PATIENCE, Runtime, pod_name, said};
 use crate::failure::{Context, Result};
 
 /// A port here and the pod's port that it leads to.
@@ -39,52 +42,54 @@ pub(crate) fn forward(runtime: &Runtime, pod: &PodSandbox, address: IpAddr, port
         pod: pod.id.clone(),
         name: pod_name(pod),
         ports: ports.iter().map(|p| i32::from(p.remote)).collect(),
+        socket: runtime.socket().to_owned(),
         open: Mutex::default(),
     });
-    runtime.wait(async |client| {
+    runtime.wait(async |_| {
         // A pod that takes none is told before anything listens.
-        way.reach(client).await?;
+        way.reach().await?;
         let mut servers = tokio::task::JoinSet::new();
         for ports in ports {
             let at = SocketAddr::new(address, ports.local);
             let listener = TcpListener::bind(at).await.context(|| format!("listen on {at}"))?;
             let bound = listener.local_addr().context(|| format!("listen on {at}"))?;
-            println!("{bound} leads to port {} of pod {}", ports.remote, way.name);
-            servers.spawn(serve(listener, ports.remote, Arc::clone(&way), client.clone()));
+            let line = format!("{bound} leads to port {} of pod {}", ports.remote, way.name);
+            writeln!(std::io::stdout(), "{line}").context(|| "say where it listens".into())?;
+            servers.spawn(serve(listener, ports.remote, Arc::clone(&way)));
         }
         while servers.join_next().await.is_some() {}
         Ok(())
     })
 }
 
-async fn serve(listener: TcpListener, port: u16, way: Arc<Way>, client: cri::caller::Client) {
+async fn serve(listener: TcpListener, port: u16, way: Arc<Way>) {
     loop {
         match listener.accept().await {
             Ok((caller, _)) => {
-                let (way, client) = (Arc::clone(&way), client.clone());
+                let way = Arc::clone(&way);
                 tokio::spawn(async move {
-                    if let Err(why) = pass(caller, port, &way, &client).await {
-                        eprintln!("sextant: cannot reach port {port} of pod {}: {why}", way.name);
+                    if let Err(why) = pass(caller, port, &way).await {
+                        complain(&format!("cannot reach port {port} of pod {}: {why}", way.name));
                     }
                 });
             }
             // Too many are open: those that end make room.
             Err(error) => {
-                eprintln!("sextant: cannot accept a connection: {error}");
+                complain(&format!("cannot accept a connection: {error}"));
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
     }
 }
 
+/// Nobody may read it any more.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "sextant: {text}");
+}
+
 /// One connection, until both sides have ended it.
-async fn pass(
-    mut caller: TcpStream,
-    port: u16,
-    way: &Way,
-    client: &cri::caller::Client,
-) -> Result<(), String> {
-    let mut forwarded = way.connect(client, port).await?;
+async fn pass(mut caller: TcpStream, port: u16, way: &Way) -> Result<(), String> {
+    let mut forwarded = way.connect(port).await?;
     let copied = tokio::io::copy_bidirectional(&mut caller, &mut forwarded).await;
     match (forwarded.failure().await, copied) {
         (Some(text), _) => Err(text),
@@ -98,30 +103,40 @@ struct Way {
     pod: String,
     name: String,
     ports: Vec<i32>,
+    /// The runtime's.
+    socket: PathBuf,
     open: Mutex<Option<Arc<PortForward>>>,
 }
 
 impl Way {
-    async fn connect(&self, client: &cri::caller::Client, port: u16) -> Result<Forwarded, String> {
+    async fn connect(&self, port: u16) -> Result<Forwarded, String> {
         let text = |e: Error| e.to_string();
-        let first = self.reach(client).await.map_err(|e| e.to_string())?;
+        let first = self.reach().await.map_err(|e| e.to_string())?;
         match first.connect(port).await {
             Ok(forwarded) => Ok(forwarded),
             Err(_) => {
-                self.open.lock().await.take();
-                self.reach(client).await.map_err(|e| e.to_string())?.connect(port).await.map_err(text)
+                let mut open = self.open.lock().await;
+                // Another caller may have made a new one meanwhile.
+                if open.as_ref().is_some_and(|open| Arc::ptr_eq(open, &first)) {
+                    open.take();
+                }
+                drop(open);
+                self.reach().await.map_err(|e| e.to_string())?.connect(port).await.map_err(text)
             }
         }
     }
 
-    async fn reach(&self, client: &cri::caller::Client) -> Result<Arc<PortForward>> {
+    async fn reach(&self) -> Result<Arc<PortForward>> {
         let mut open = self.open.lock().await;
         if let Some(open) = &*open {
             return Ok(Arc::clone(open));
         }
         let request = PortForwardRequest { pod_sandbox_id: self.pod.clone(), port: self.ports.clone() };
         let what = format!("reach ports of pod {}", self.name);
-        let answer = client.port_forward(request).await.map_err(|e| said(&what, &e))?;
+        // Of its own: this is seldom, and the runtime may have been restarted since the last time.
+        let client = Client::connect(&self.socket).await.map_err(|e| said(&what, &e))?;
+        let answer = client.with_deadline(PATIENCE).port_forward(request).await;
+        let answer = answer.map_err(|e| said(&what, &e))?;
         let made = PortForward::start(&Target::parse(&answer.url)?, Protocol::Spdy).await?;
         Ok(Arc::clone(open.insert(Arc::new(made))))
     }

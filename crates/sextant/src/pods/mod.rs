@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Runtime {
     cri: Blocking,
+    socket: PathBuf,
 }
 
 impl Runtime {
@@ -46,7 +47,7 @@ impl Runtime {
                 socket.display()
             ))
         })?;
-        Ok(Self { cri })
+        Ok(Self { cri, socket })
     }
 
     /// The runtime that was named, which must answer; or the node of this run directory, if one serves there.
@@ -56,6 +57,11 @@ impl Runtime {
             (Err(failure), Some(_)) => Err(failure),
             (Err(_), None) => Ok(None),
         }
+    }
+
+    /// Where it is.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Waits for calls.

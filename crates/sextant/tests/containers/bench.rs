@@ -77,7 +77,7 @@ impl Bench {
         let words = [program, &[env!("CARGO_BIN_EXE_sextant")]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg("--data-dir").arg(data).arg("--run-dir").arg(run).args(args);
-        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("CONTAINER_RUNTIME_ENDPOINT");
         command
     }
 

@@ -71,6 +71,7 @@ impl Bench {
     /// The program on this instance.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+        command.env_remove("CONTAINER_RUNTIME_ENDPOINT");
         command.arg("--data-dir").arg(self.path("data")).arg("--run-dir").arg(self.path("run")).args(args);
         command.stdin(Stdio::null()).current_dir(self.dir.path());
         command
@@ -335,6 +336,10 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // One of a test's own, which has failed: its pods would stay.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.left()));
+        }
         self.kill();
     }
 }

@@ -140,4 +140,5 @@ fn two_nodes(b: &Bench) {
     reach(&other, &pods[1]);
     pods[1].iter().for_each(|pod| other.remove_pod(pod));
     assert_eq!(other.left(), "");
+    other.end().unwrap();
 }

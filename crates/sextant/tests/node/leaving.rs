@@ -178,9 +178,14 @@ fn command(b: &Bench) {
     let c = b.run(&pod, "c", &["probe", "sleep"]);
     let cmd = ["probe", "sleep"].map(str::to_owned).to_vec();
     let request = ExecSyncRequest { container_id: c.clone(), cmd, timeout: 0 };
-    let soon = Duration::from_millis(700);
-    let gone = b.wait(async |client| client.with_deadline(soon).exec_sync(request).await);
-    assert_eq!(gone.unwrap_err().code(), Code::DeadlineExceeded);
+    let cri = b.connect().unwrap();
+    let call = std::thread::spawn(move || {
+        let soon = Duration::from_secs(8);
+        cri.wait(async |client| client.with_deadline(soon).exec_sync(request).await).unwrap_err().code()
+    });
+    b.until("the command runs", || b.processes(&c) == 2 || call.is_finished());
+    assert!(!call.is_finished(), "the command has not begun within the deadline");
+    assert_eq!(call.join().unwrap(), Code::DeadlineExceeded);
     b.until("the command is gone", || b.processes(&c) == 1);
     b.remove_pod(&pod);
 }

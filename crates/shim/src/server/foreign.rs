@@ -47,9 +47,10 @@ impl Server {
 
     /// Ends the pod once the shim has ended, which it is told to; `to` hears of it then. False if there is none.
     pub(super) fn end_foreign(&mut self, to: Option<StreamRef>) -> bool {
-        let Some(foreign) = self.runtime.foreign().filter(|foreign| foreign.process().is_some()) else {
-            return false;
-        };
+        // One that has ended by itself tells of it no more.
+        let heard = self.is_heard(&Source::ForeignEnd);
+        let foreign = self.runtime.foreign().filter(|foreign| heard && foreign.process().is_some());
+        let Some(foreign) = foreign else { return false };
         match &mut self.ending {
             Some(waiting) => waiting.extend(to),
             None => {

@@ -48,7 +48,10 @@ impl Server {
         let created = self.runtime.create(&mut container, &mut process, namespace);
         let created = created.and_then(|created| {
             warnings.extend(created.warnings.iter().cloned());
-            container.write_numbers(created.made.pid())?;
+            // Who made it is to forget it as well.
+            container
+                .write_numbers(created.made.pid())
+                .inspect_err(|_| self.runtime.undo(&container, created.shim.is_some()))?;
             Ok(created)
         });
         self.adopt_logger(&mut process);

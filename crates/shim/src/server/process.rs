@@ -158,7 +158,9 @@ impl Process {
 
     /// Whether a child of this number is its own, or a command's that brings it in.
     pub(super) fn has_child(&self, pid: i32) -> bool {
-        self.pid() == pid || self.joining.as_ref().is_some_and(|joining| joining.pid() == pid)
+        let own =
+            self.child().map(|child| child.pid).or_else(|| self.created.as_ref().and_then(Made::child_pid));
+        own == Some(pid) || self.joining.as_ref().is_some_and(|joining| joining.pid() == pid)
     }
 
     /// It runs no more, whether anybody has noticed or not.

@@ -9,8 +9,9 @@ use shim::protocol::{CREATE, Code, ContainerRequest, CreateRequest, DELETE, Root
 use super::{Container, Key, spec};
 use crate::contract::Error;
 use crate::contract::v1::ContainerState;
+use crate::plugin::cgroup::kill_all;
 use crate::plugin::clock;
-use crate::plugin::node::Node;
+use crate::plugin::node::{Node, blocking};
 use crate::plugin::pod::Pod;
 use crate::plugin::shims::{self, Connection};
 
@@ -65,7 +66,7 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
     if created.is_ok()
         && let Err(error) = node.nri.start_container(&pod, container).await
     {
-        let _ = shim.call_within(shims::PATIENCE, &DELETE, &which).await;
+        forget(&shim, &which, container).await;
         fail(node, container, 128, &error.message).await;
         return Err(error);
     }
@@ -86,10 +87,19 @@ async fn start(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), Error
             Ok(())
         }
         Err(error) => {
-            // What is left of it at the shim is forgotten; the cgroup is the ledger's.
-            let _ = shim.call_within(shims::PATIENCE, &DELETE, &which).await;
+            forget(&shim, &which, container).await;
             Err(failed(node, container, &error).await)
         }
+    }
+}
+
+/// Has the shim forget what there is of it; the cgroup is the ledger's. Where the shim does not (its start may go on beyond our
+/// patience) nothing of it is to run: it is told as one that has ended.
+async fn forget(shim: &Connection, which: &ContainerRequest, container: &Arc<Container>) {
+    let forgotten = shim.call_within(shims::PATIENCE, &DELETE, which).await;
+    if forgotten.is_err_and(|error| error.code() != Some(Code::NotFound as i32)) {
+        let cgroup = container.cgroup();
+        let _ = blocking(move || kill_all(&[cgroup])).await;
     }
 }
 

@@ -1,10 +1,12 @@
 //! What programs of others can do, as they say themselves.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kernel::process::Waited;
 use oci_runtime::contract::Features;
 use prost::Message;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -58,7 +60,8 @@ fn ask(program: &Path, words: &[&str]) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(cannot)?;
-    let answer = read(&mut child, Instant::now() + LIMIT);
+    let end = Instant::now() + LIMIT;
+    let answer = read(&mut child, end).and_then(|bytes| ended(&child, end).map(|()| bytes));
     if answer.is_err() {
         let _ = child.kill();
     }
@@ -67,6 +70,19 @@ fn ask(program: &Path, words: &[&str]) -> Result<Vec<u8>, String> {
         Ok(bytes) if status.success() => Ok(bytes),
         Ok(_) => Err(format!("{what}: {status}")),
         Err(e) => Err(cannot(e)),
+    }
+}
+
+/// One that has said all ends, too.
+fn ended(child: &Child, end: Instant) -> std::io::Result<()> {
+    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    let process = kernel::process::pidfd(pid).map_err(std::io::Error::other)?;
+    let left = end.saturating_duration_since(Instant::now());
+    match kernel::process::await_end(process.as_fd(), Some(left), None)? {
+        Waited::Ended => Ok(()),
+        Waited::TimedOut | Waited::HungUp => {
+            Err(std::io::Error::other(format!("it has not ended within {} s", LIMIT.as_secs())))
+        }
     }
 }
 

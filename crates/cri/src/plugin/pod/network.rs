@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cni::caller::{Caller, Directory};
-use cni::contract::{Attachment, NetworkList};
+use cni::contract::{Attachment, NetworkList, PluginConf};
 use kernel::netlink::SetLink;
 use ledger::{Effect, Owner, Record as _};
 use oci_runtime::contract::sysctl_path;
@@ -107,7 +107,7 @@ pub(super) fn attach(
     }
     let sysctls = record.config.linux.iter().flat_map(|l| &l.sysctls).filter(|(key, _)| is_net(key));
     settle(&path, sysctls)?;
-    if list.plugins.iter().any(|plugin| !node.cni.builtins.contains_key(&*plugin.kind)) {
+    if list.plugins.iter().any(|plugin| outlasts_the_ledger(node, plugin)) {
         let attaching = Record { network: Some(list.name.clone()), ..record.clone() };
         files::write_json(&node.place.pod(&record.id).join(super::ATTACHING), &attaching)?;
     }
@@ -121,6 +121,14 @@ pub(super) fn attach(
     let mut addresses: Vec<IpAddr> = added.addresses().iter().map(|net| net.address()).collect();
     addresses.dedup();
     Ok((list.name.clone(), addresses))
+}
+
+/// Whether something of the plugin's is to be taken back by its DEL, where the ledger is undone or gone: it, or who gives its
+/// addresses, is a program of others, or keeps leases on disk over a reboot.
+fn outlasts_the_ledger(node: &Node, plugin: &PluginConf) -> bool {
+    let foreign = |kind: &str| !node.cni.builtins.contains_key(kind);
+    let ipam = plugin.ipam_type().ok().flatten();
+    foreign(&plugin.kind) || ipam.is_some_and(|kind| foreign(kind) || kind == "host-local")
 }
 
 /// Whether a sysctl is the network namespace's.

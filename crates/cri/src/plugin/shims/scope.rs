@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernel::cgroup::{Cgroup, Layout};
 use oci_runtime::systemd::{Error, Property, Systemd, Unit, dbus::Value, of_unit};
@@ -21,8 +21,8 @@ pub(crate) struct Scope {
     unit: Unit,
     /// The service that this process is.
     service: PathBuf,
-    /// One at a time: the first makes the scope.
-    turn: Mutex<()>,
+    /// Whether somebody looks, and whether somebody is to look once more after that: never are there two.
+    looking: Mutex<(bool, bool)>,
     complained: AtomicBool,
 }
 
@@ -35,36 +35,58 @@ impl Scope {
         }
         let service = service(&fs::read_to_string("/proc/self/cgroup").ok()?)?;
         let unit = Unit::parse(&format!("system.slice:{instance}:shims"), "shims", false).ok()?;
-        Some(Arc::new(Self { unit, service, turn: Mutex::default(), complained: AtomicBool::new(false) }))
+        Some(Arc::new(Self { unit, service, looking: Mutex::default(), complained: AtomicBool::new(false) }))
     }
 
     /// Moves the shims that are in the service, and what they have made for their pods, in the background: nothing waits
     /// for that, and what a node is killed over the next one does.
     pub(crate) fn take_all(self: &Arc<Self>) {
+        let mut looking = self.looking();
+        looking.1 = true;
+        if looking.0 {
+            return;
+        }
+        looking.0 = true;
+        drop(looking);
         let scope = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            let pids = Cgroup::at(&scope.service).and_then(|cgroup| cgroup.pids()).unwrap_or_default();
-            let of_shims = pids.into_iter().filter(|&pid| is_shim(pid) || parent(pid).is_some_and(is_shim));
-            of_shims.for_each(|pid| scope.place_or_complain(pid));
+            while scope.goes_on() {
+                scope.look();
+            }
         });
     }
 
-    fn place_or_complain(&self, pid: i32) {
-        let placed = self.place(pid);
-        let ended = || kernel::process::start_time(pid).is_err();
-        if let Err(error) = placed
-            && !ended()
-            && !self.complained.swap(true, Ordering::Relaxed)
-        {
-            eprintln!(
-                "sextant node: warning: shims stay in {}: {error}; its limits concern them as well",
-                self.service.display()
-            );
+    fn looking(&self) -> MutexGuard<'_, (bool, bool)> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody has asked since the last look.
+    fn goes_on(&self) -> bool {
+        let mut looking = self.looking();
+        looking.0 = std::mem::take(&mut looking.1);
+        looking.0
+    }
+
+    fn look(&self) {
+        let pids = Cgroup::at(&self.service).and_then(|cgroup| cgroup.pids()).unwrap_or_default();
+        for pid in pids.into_iter().filter(|&pid| is_shim(pid) || parent(pid).is_some_and(is_shim)) {
+            let ended = || kernel::process::start_time(pid).is_err();
+            if let Err(error) = self.place(pid)
+                && !ended()
+            {
+                if !self.complained.swap(true, Ordering::Relaxed) {
+                    eprintln!(
+                        "sextant node: warning: shims stay in {}: {error}; its limits concern them as well",
+                        self.service.display()
+                    );
+                }
+                // The others would have to wait for the same.
+                return;
+            }
         }
     }
 
     fn place(&self, pid: i32) -> oci_runtime::Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // Delegated to us, so systemd need not be asked, once it is there. It goes with the last shim.
         let cgroup = Cgroup::at(&self.unit.cgroup())?;
         if cgroup.add(pid).is_ok() {

@@ -49,9 +49,7 @@ impl Story {
         let begun = Instant::now();
         let result = act()?;
         let took = begun.elapsed();
-        if !self.quiet {
-            eprintln!("  {interface:4} {what} ({})", duration(took));
-        }
+        self.say(interface, &what, took);
         self.steps.push(Step { interface, what, took });
         Ok(result)
     }
@@ -59,10 +57,15 @@ impl Story {
     /// A step that was timed elsewhere.
     fn note(&mut self, interface: &'static str, what: impl Into<String>, took: Duration) {
         let what = what.into();
-        if !self.quiet {
-            eprintln!("  {interface:4} {what} ({})", duration(took));
-        }
+        self.say(interface, &what, took);
         self.steps.push(Step { interface, what, took });
+    }
+
+    /// Whoever read this may be gone: what was made is undone all the same.
+    fn say(&self, interface: &str, what: &str, took: Duration) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr(), "  {interface:4} {what} ({})", duration(took));
+        }
     }
 
     /// Ends the demo if somebody asked for it.

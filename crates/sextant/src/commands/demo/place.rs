@@ -1,6 +1,7 @@
 //! Where a demo lives: an instance of its own, which the next demo clears away if this one is killed.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -70,11 +71,15 @@ impl Place {
     /// Says how to look at it.
     pub(super) fn explain(&self) {
         let socket = self.run.join("cri.sock");
-        eprintln!("\nIt is up. Look at it from another terminal:");
-        eprintln!("  export CONTAINER_RUNTIME_ENDPOINT=unix://{}", socket.display());
-        eprintln!("  sextant pods                # or: crictl pods");
-        eprintln!("  sextant logs --pod demo/server");
-        eprintln!("Ctrl-C here removes it.");
+        let text = format!(
+            "\nIt is up. Look at it from another terminal:\n\
+             \x20 export CONTAINER_RUNTIME_ENDPOINT=unix://{}\n\
+             \x20 sextant pods                # or: crictl pods\n\
+             \x20 sextant logs --pod demo/server\n\
+             Ctrl-C here removes it.\n",
+            socket.display()
+        );
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
     /// Undoes everything, and returns what could not be.

@@ -199,6 +199,8 @@ fn type_in(story: &Story, place: &Place, words: &[&str]) -> Result<()> {
     writeln!(std::io::stdout(), "\n$ sextant {}", words.join(" "))?;
     let mut all = vec!["sextant".into(), "--run-dir".into(), place.run.clone().into_os_string()];
     all.extend(words.iter().map(Into::into));
+    // Not another runtime's, which the environment may name.
+    all.splice(4..4, ["--cri".into(), place.run.join("cri.sock").into_os_string()]);
     let mut cli = Cli::try_parse_from(all).context(|| format!("understand {words:?}"))?;
     cli.data_dir.clone_from(&place.data);
     match commands::run(cli)? {

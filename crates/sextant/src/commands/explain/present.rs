@@ -69,7 +69,9 @@ pub(super) fn waits(pod: &Pod, now: i64) -> Vec<String> {
     lines.extend(failures(&pod.past, now));
     let last = last(pod);
     if pod.now.is_none() {
-        lines.push("RunPodSandbox: another try".into());
+        if pod.past.under_way.is_empty() {
+            lines.push("RunPodSandbox: another try".into());
+        }
     } else if !pod.is_ready() {
         lines.push("another sandbox, or its removal: it was stopped, or its shim ended".into());
     } else if last.is_empty() {

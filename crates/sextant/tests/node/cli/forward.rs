@@ -2,9 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
-use std::process::Child;
 
-use super::spawn;
+use super::{Running, spawn};
 use crate::bench::Bench;
 
 /// What somebody who connects is told.
@@ -15,7 +14,7 @@ fn ask(at: &str) -> String {
 }
 
 /// Ends it, and gives what it complained of.
-fn complaints(mut forwarding: Child) -> String {
+fn complaints(mut forwarding: Running) -> String {
     forwarding.kill().unwrap();
     String::from_utf8(forwarding.wait_with_output().unwrap().stderr).unwrap()
 }
@@ -43,6 +42,10 @@ pub(super) fn ports(b: &Bench) {
         stream.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello from 127.0.0.1");
     }
+    // Another node serves the same pod.
+    b.kill();
+    b.start();
+    assert_eq!(ask(&served), "hello from 127.0.0.1");
     let said = complaints(forwarding);
     assert!(said.contains("port 7002 of pod tests/harbour") && said.lines().count() == 1, "{said}");
     b.remove_pod(&pod);

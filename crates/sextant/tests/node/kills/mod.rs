@@ -75,6 +75,7 @@ fn killed(b: &Bench) {
     let site = &Site::of(b);
     let standing = Standing::up(site, pods);
     let (made, rotations) = std::thread::scope(|scope| {
+        let over = Over(site);
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| (worker, Random::new(random.number())))
             .map(|(worker, random)| scope.spawn(move || churn::work(site, worker, random)))
@@ -91,7 +92,7 @@ fn killed(b: &Bench) {
             kill(b, site, random.duration(DOWN));
             standing.check(site);
         }
-        site.over.store(true, Ordering::SeqCst);
+        drop(over);
         let made = workers.into_iter().map(end_of).sum::<u64>();
         (made, end_of(rotator))
     });
@@ -102,6 +103,15 @@ fn killed(b: &Bench) {
         "{} kills with {pods} pods up, {made} pods came and went, {lines} lines written, {rotations} rotations",
         kills + 1
     );
+}
+
+/// Has the threads end, when a fault is found as well: they would be waited for without an end.
+struct Over<'a>(&'a Site);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::SeqCst);
+    }
 }
 
 /// What a thread came to; its panic, if it found a fault.

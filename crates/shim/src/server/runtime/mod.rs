@@ -75,6 +75,14 @@ impl Drop for Left {
 }
 
 impl Made {
+    /// Its number, if it is a child of this process.
+    pub(super) fn child_pid(&self) -> Option<i32> {
+        match self {
+            Self::BuiltIn(_) | Self::Left(_) => Some(self.pid()),
+            Self::Remote(_) => None,
+        }
+    }
+
     pub(super) fn pid(&self) -> i32 {
         match self {
             Self::BuiltIn(created) => created.pid(),
@@ -339,6 +347,14 @@ impl Runtime {
             Self::Program(program) if !container.ended => program.forget(&container.request.id),
             Self::Foreign(foreign) if !container.ended => foreign.forget(&container.request.id),
             _ => {}
+        }
+    }
+
+    /// A container that was made is not to be after all; `first` if the shim of others was started for it.
+    pub(super) fn undo(&self, container: &Container, first: bool) {
+        match self {
+            Self::Foreign(foreign) => foreign.undo(&container.request.id, first),
+            _ => self.forget(container),
         }
     }
 

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::super::super::connection::Refusal;
 use super::super::call::{Call, Env};
@@ -91,10 +90,7 @@ fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Refusal> {
 
 /// Connects to the address that a shim has told.
 pub(super) fn reach(path: &Path) -> std::io::Result<OwnedFd> {
-    let reach = crate::short_path(path)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    connect(&socket, &SocketAddrUnix::new(reach.path())?)?;
-    Ok(socket)
+    Ok(crate::connect_now(crate::short_path(path)?.path())?)
 }
 
 /// A path of a socket that others can connect to: a long one by way of a descriptor of this process.

@@ -69,6 +69,10 @@ impl Link {
 
     /// Asks; the answer is for [`take`](Self::take).
     pub(super) fn ask(&mut self, method: &str, request: &impl Message, awaited: Awaited) {
+        if !self.open {
+            self.answers.push_back((awaited, Err(gone())));
+            return;
+        }
         let stream = self.send(method, request);
         self.awaited.insert(stream, awaited);
         self.flush();

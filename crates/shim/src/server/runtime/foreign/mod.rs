@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kernel::process::Child;
 use prost::Message;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
@@ -140,7 +141,8 @@ impl Foreign {
     }
 
     fn ask(&self, method: &str, request: &impl Message, awaited: Awaited) {
-        if let Ok(mut link) = self.link() {
+        // Of one that is gone the answer is that, so that whoever waits goes on.
+        if let Some(link) = self.live.borrow_mut().link.as_mut() {
             link.ask(method, request, awaited);
         }
     }
@@ -180,21 +182,25 @@ impl Foreign {
         let options = options::of(&self.other, &self.directory, container.place.is_unit());
         let first = self.live.borrow().sandbox.is_empty();
         if first {
-            self.start_shim(id, bundle, options.as_ref())?;
+            // However far it came: that program knows what it has begun.
+            let started = self.start_shim(id, bundle, options.as_ref());
+            started.inspect_err(|_| drop(self.action(id, bundle).delete()))?;
         }
         let made = self.try_create(container, process, options).and_then(|pid| {
             let socket = || self.live.borrow().socket.display().to_string();
             let shim = if first { self.find_process(id).map(|()| Some(socket()))? } else { None };
             Ok((pid, shim))
         });
-        made.inspect_err(|_| {
-            // However far it came.
-            self.forget(id);
-            if first {
-                self.tell_to_end();
-                self.end();
-            }
-        })
+        made.inspect_err(|_| self.undo(id, first))
+    }
+
+    /// Takes back a container's making, however far it came, and with the first the shim.
+    pub(super) fn undo(&self, id: &str, first: bool) {
+        self.forget(id);
+        if first {
+            self.tell_to_end();
+            self.end();
+        }
     }
 
     fn try_create(
@@ -229,7 +235,16 @@ impl Foreign {
     fn find_process(&self, id: &str) -> Result<(), Refusal> {
         let connected: Connected = self.call("Connect", &process(id, FIRST), SHORT)?;
         let pid = connected.shim_pid.cast_signed();
-        let _ = self.pidfd.set(kernel::process::pidfd(pid).map_err(Refusal::internal)?);
+        let shim = Child { pid, pidfd: kernel::process::pidfd(pid).map_err(Refusal::internal)? };
+        // It is ended by this number in the end: another process's must not be.
+        if !shim.is_own() {
+            let message = format!(
+                "handler {}: process {pid}, which its shim says it is, is no child of this one",
+                self.other.handler
+            );
+            return Err(Refusal::internal(message));
+        }
+        let _ = self.pidfd.set(shim.pidfd);
         Ok(())
     }
 

@@ -193,14 +193,13 @@ impl Program {
         updated
     }
 
-    /// The same; what is wrong with it goes where this process's complaints do.
+    /// Takes away what the runtime keeps of a container; what is wrong with it goes where this process's complaints do.
     pub(super) fn forget(&self, id: &str) {
         if let Err(refusal) = self.delete(id) {
             crate::complain(&refusal.message);
         }
     }
 
-    /// Takes away what the runtime keeps of a container.
     fn delete(&self, id: &str) -> Result<(), Refusal> {
         self.run(&["delete", "--force", id])
     }
