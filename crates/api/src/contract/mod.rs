@@ -1,0 +1,8 @@
+//! The wire: objects, statuses, errors of fields, and what clients write in queries and bodies. No I/O.
+
+pub mod field;
+mod object;
+mod status;
+
+pub use object::Object;
+pub use status::{Cause, Details, Reason, Result, Status};

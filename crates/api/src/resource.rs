@@ -1,0 +1,226 @@
+//! What a resource is to the server: its names, its schema, and the rules of its kind.
+
+use crate::contract::field::FieldErrors;
+use crate::contract::{Object, Result};
+use crate::schema::Schema;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The names of a resource in one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The API group, empty for the core group.
+    pub group: Cow<'static, str>,
+    /// The version, such as `v1`.
+    pub version: Cow<'static, str>,
+    /// In paths: `pods`.
+    pub plural: Cow<'static, str>,
+    /// `pod`.
+    pub singular: Cow<'static, str>,
+    /// `Pod`.
+    pub kind: Cow<'static, str>,
+    /// `PodList`.
+    pub list_kind: Cow<'static, str>,
+    /// `po`.
+    pub short: Vec<Cow<'static, str>>,
+    /// `all`.
+    pub categories: Vec<Cow<'static, str>>,
+}
+
+impl Names {
+    /// `apps/v1`, or `v1` of the core group.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// What a resource can do beside get and list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verbs {
+    /// create.
+    pub create: bool,
+    /// update, patch.
+    pub update: bool,
+    /// delete.
+    pub delete: bool,
+    /// deletecollection.
+    pub delete_collection: bool,
+    /// get, list, watch: false of reviews, which are created and answered and never kept.
+    pub read: bool,
+}
+
+impl Verbs {
+    /// Everything.
+    pub const ALL: Verbs = Verbs { create: true, update: true, delete: true, delete_collection: true, read: true };
+    /// What is created and answered, and never kept.
+    pub const REVIEW: Verbs =
+        Verbs { create: true, update: false, delete: false, delete_collection: false, read: false };
+}
+
+/// A resource in one version, as it is served.
+#[derive(Clone)]
+pub struct Resource {
+    /// Its names.
+    pub names: Names,
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+    /// What it can do.
+    pub verbs: Verbs,
+    /// Under which name its objects are kept: `pods`, `deployments.apps`. The same for all versions and for groups that
+    /// share their objects (core and `events.k8s.io`).
+    pub stored_as: Cow<'static, str>,
+    /// The version (with group) in which objects are kept.
+    pub storage_version: Cow<'static, str>,
+    /// The rules of its kind.
+    pub strategy: Arc<dyn Strategy>,
+}
+
+/// Who asks, as far as rules of kinds look at it, and what else a request carries.
+#[derive(Clone, Debug, Default)]
+pub struct Asker {
+    /// User name.
+    pub user: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Further facts of the user (`extra`).
+    pub extra: Vec<(String, Vec<String>)>,
+    /// Uid of the user; may be empty.
+    pub uid: String,
+}
+
+/// A column of `kubectl get`.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Its heading.
+    pub name: Cow<'static, str>,
+    /// `string`, `integer`, `number`, `boolean` or `date`.
+    pub kind: &'static str,
+    /// `name` for the first column, else empty.
+    pub format: &'static str,
+    /// What it says.
+    pub description: Cow<'static, str>,
+    /// 0: always shown; 1: with `-o wide` only.
+    pub priority: i32,
+}
+
+/// A subresource that is written through a view of the whole object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The object without its status.
+    Main,
+    /// `/status`.
+    Status,
+    /// `/scale` (through the paths of [`Strategy::scale`]).
+    Scale,
+    /// `/ephemeralcontainers` of pods.
+    EphemeralContainers,
+    /// `/resize` of pods.
+    Resize,
+    /// `/approval` of certificate signing requests.
+    Approval,
+    /// `/finalize` of namespaces.
+    Finalize,
+}
+
+/// Where `/scale` finds its numbers.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    /// JSON path to the wished replicas: `.spec.replicas`.
+    pub spec_replicas: Cow<'static, str>,
+    /// JSON path to the replicas there are: `.status.replicas`.
+    pub status_replicas: Cow<'static, str>,
+    /// JSON path to the selector: of `kind: LabelSelector` or a string; empty when there is none.
+    pub selector: Cow<'static, str>,
+}
+
+/// The rules of a kind. Every method works on objects of the version of its resource; the server has decoded them by
+/// [`schema`](Strategy::schema), so that every field has the type that the schema says.
+///
+/// For a create: `default`, `prepare_create`, admission, `validate`. For an update: `default`, `prepare_update`, admission,
+/// `validate_update` (which includes what `validate` would say).
+pub trait Strategy: Send + Sync {
+    /// The schema of the whole object, `metadata` included.
+    fn schema(&self) -> Schema<'_>;
+
+    /// Fills in what the client left out.
+    fn default(&self, object: &mut Object);
+
+    /// Takes away what a client cannot set at creation (the status) and sets what the server sets. `metadata` is the
+    /// server's (uid, creationTimestamp, generation 1 where [`has_generation`](Strategy::has_generation)).
+    fn prepare_create(&self, object: &mut Object) {
+        object.0.remove("status");
+    }
+
+    /// The same for an update of `part`: what belongs to other parts is taken from `old`.
+    fn prepare_update(&self, part: Part, object: &mut Object, old: &Object);
+
+    /// Everything that is wrong with a new object, in Kubernetes' order and wording. `metadata` is checked by the server
+    /// but for the name, see [`name_errors`](Strategy::name_errors).
+    fn validate(&self, object: &Object) -> FieldErrors;
+
+    /// Everything that is wrong with an updated one.
+    fn validate_update(&self, part: Part, object: &Object, old: &Object) -> FieldErrors;
+
+    /// What is wrong with the name (details as in the message after `Invalid value: "x": `); by default a DNS subdomain.
+    fn name_errors(&self, name: &str, prefix: bool) -> Vec<String>;
+
+    /// Warnings for the client (`Warning:` headers), such as of a deprecated field or a kind that nothing acts on.
+    fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
+        let _ = (object, old);
+        Vec::new()
+    }
+
+    /// Whether `metadata.generation` counts changes of what is not status (and not metadata).
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    /// Which parts beside the main one can be written.
+    fn parts(&self) -> &[Part] {
+        &[]
+    }
+
+    /// Where `/scale` finds its numbers, when [`Part::Scale`] is among the parts.
+    fn scale(&self) -> Option<Scale> {
+        None
+    }
+
+    /// The columns of `kubectl get`, after which `row` fills them.
+    fn columns(&self) -> Vec<Column>;
+
+    /// One row: a cell for each column. Ages are written as of `now` (seconds since 1970).
+    fn row(&self, object: &Object, now: i64) -> Vec<Value>;
+
+    /// Fields that a field selector may name beside `metadata.name` and `metadata.namespace`.
+    fn selectable(&self) -> &[&str] {
+        &[]
+    }
+
+    /// The value of a selectable field.
+    fn selected(&self, object: &Object, field: &str) -> String {
+        let path: Vec<&str> = field.split('.').collect();
+        match object.at(&path) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Null) | None => String::new(),
+            Some(other) => other.to_string(),
+        }
+    }
+
+    /// An object of this version from one as it is kept (`apiVersion` says of which).
+    ///
+    /// # Errors
+    /// Where the kept one cannot be told in this version.
+    fn from_stored(&self, object: Object) -> Result<Object> {
+        Ok(object)
+    }
+
+    /// An object as it is kept from one of this version.
+    ///
+    /// # Errors
+    /// Where it cannot be told in the version that is kept.
+    fn to_stored(&self, object: Object) -> Result<Object> {
+        Ok(object)
+    }
+}
