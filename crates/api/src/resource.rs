@@ -32,7 +32,11 @@ impl Names {
     /// `apps/v1`, or `v1` of the core group.
     #[must_use]
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 
@@ -53,7 +57,8 @@ pub struct Verbs {
 
 impl Verbs {
     /// Everything.
-    pub const ALL: Verbs = Verbs { create: true, update: true, delete: true, delete_collection: true, read: true };
+    pub const ALL: Verbs =
+        Verbs { create: true, update: true, delete: true, delete_collection: true, read: true };
     /// What is created and answered, and never kept.
     pub const REVIEW: Verbs =
         Verbs { create: true, update: false, delete: false, delete_collection: false, read: false };

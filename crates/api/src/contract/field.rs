@@ -158,7 +158,8 @@ impl FieldError {
     #[must_use]
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> FieldError {
         let list: Vec<String> = supported.iter().map(|value| quoted(value)).collect();
-        let detail = if list.is_empty() { String::new() } else { format!("supported values: {}", list.join(", ")) };
+        let detail =
+            if list.is_empty() { String::new() } else { format!("supported values: {}", list.join(", ")) };
         FieldError::of(ErrorKind::NotSupported, path, Some(shown(&value.into())), detail)
     }
 
@@ -218,7 +219,11 @@ impl FieldError {
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() { f.write_str(&self.body()) } else { write!(f, "{}: {}", self.field, self.body()) }
+        if self.field.is_empty() {
+            f.write_str(&self.body())
+        } else {
+            write!(f, "{}: {}", self.field, self.body())
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The wire: objects, statuses, errors of fields, and what clients write in queries and bodies. No I/O.
 
 pub mod field;
+pub mod names;
 mod object;
+pub mod quantity;
+pub mod selector;
 mod status;
 
 pub use object::Object;

@@ -134,7 +134,8 @@ impl Status {
     /// 409 of an update: `Operation cannot be fulfilled on pods "x": ...`.
     #[must_use]
     pub fn conflict(group: &str, resource: &str, name: &str, cause: &str) -> Status {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {cause}", qualified(resource, group));
+        let message =
+            format!("Operation cannot be fulfilled on {} {name:?}: {cause}", qualified(resource, group));
         Status::new(409, Reason::Conflict, message).with(about(group, resource, name))
     }
 

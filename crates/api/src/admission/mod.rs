@@ -1,0 +1,1 @@
+//! What has its say before an object is kept.

@@ -1,0 +1,1 @@
+//! Operations on objects, for HTTP and for controllers in the process.

@@ -1,0 +1,1 @@
+//! HTTP: routing, negotiation, discovery, watch streams.
