@@ -1,0 +1,11 @@
+//! What the kinds share: how a kind is told in a few lines ([`Kind`]), how its fields are read and defaulted ([`Fields`],
+//! [`Defaults`]), the checks that many have ([`check`]) and the cells of tables ([`table`]).
+
+pub mod check;
+mod fields;
+pub mod go;
+mod kind;
+pub mod table;
+
+pub use fields::{Defaults, Fields, defined};
+pub use kind::Kind;
