@@ -1,1 +1,13 @@
 //! Patches: JSON patch, merge patch, strategic merge patch, server-side apply.
+//!
+//! - [`json_patch`] (RFC 6902) and [`merge_patch`] (RFC 7396) know nothing of kinds.
+//! - [`strategic`] merges lists as the schema says, with the directives that `kubectl` writes.
+//! - [`managed`] keeps `metadata.managedFields`: who set which field, of updates and of server-side applies.
+//!
+//! All work on JSON values and return a new one; nothing is half patched when a patch is refused. What comes out of a patch
+//! has not been looked at: its types are whatever the patch made of them.
+
+pub mod json_patch;
+pub mod managed;
+pub mod merge_patch;
+pub mod strategic;
