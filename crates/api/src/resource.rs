@@ -149,6 +149,12 @@ pub trait Strategy: Send + Sync {
     /// The schema of the whole object, `metadata` included.
     fn schema(&self) -> Schema<'_>;
 
+    /// The schema as OpenAPI v3 tells it, where it is not that of a built-in type (the `openAPIV3Schema` of a custom
+    /// resource definition, with its descriptions). `None`: it is told from [`schema`](Strategy::schema).
+    fn openapi(&self) -> Option<Value> {
+        None
+    }
+
     /// Fills in what the client left out.
     fn default(&self, object: &mut Object);
 

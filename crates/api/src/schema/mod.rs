@@ -4,7 +4,16 @@
 //! `kubectl explain` have one code path. Nodes live in an [`Arena`]; a [`Schema`] is a handle that costs nothing to copy,
 //! and types that contain themselves need no care.
 
+mod builtin;
+
+pub use builtin::{builtin, definitions};
+
 use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A text of a schema: of a built-in kind it lies in the program itself.
+pub type Text = Cow<'static, str>;
 
 /// What values a node takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +58,7 @@ pub enum List<'a> {
     /// Each value is an item of its own.
     Set,
     /// Each item is found by the values of these fields.
-    Map(&'a [Box<str>]),
+    Map(&'a [Text]),
 }
 
 /// How a strategic merge patch treats the field (`x-kubernetes-patch-strategy`, `x-kubernetes-patch-merge-key`).
@@ -63,27 +72,42 @@ pub struct Patch<'a> {
     pub retain_keys: bool,
 }
 
+/// What becomes of a field whose value is zero (`""`, 0, false, an empty list or map), as Go's types of Kubernetes
+/// write them: what a client gets back is what the API server's encoder makes of what it sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// It stays as it was sent (a pointer in Go, and everything in custom resources).
+    #[default]
+    Keep,
+    /// It vanishes (`omitempty`).
+    Omit,
+    /// It is there even when it was not sent (without `omitempty`, and values that are structs).
+    Always,
+    /// It vanishes if all in it is zero (`omitzero`).
+    Nonzero,
+}
+
 /// What there is to know of one node.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// What values it takes.
     pub shape: Shape,
-    /// Fields by name, sorted; of objects only.
-    pub fields: Vec<(Box<str>, u32)>,
+    /// Fields by name, sorted; of objects only. Shared by all nodes of a type.
+    pub fields: Arc<[(Text, u32)]>,
     /// The items of a list, the values of a map, and what unknown fields of an object are of.
     pub items: Option<u32>,
     /// Fields that have to be there.
-    pub required: Vec<Box<str>>,
+    pub required: Arc<[Text]>,
     /// `x-kubernetes-list-type: set`.
     pub set: bool,
     /// `x-kubernetes-list-map-keys`; empty where the list is no map.
-    pub keys: Vec<Box<str>>,
+    pub keys: Arc<[Text]>,
     /// `x-kubernetes-map-type: atomic`.
     pub atomic: bool,
     /// Strategic merge: see [`Patch`].
     pub merge: bool,
     /// Strategic merge: see [`Patch`].
-    pub merge_key: Option<Box<str>>,
+    pub merge_key: Option<Text>,
     /// Strategic merge: see [`Patch`].
     pub retain_keys: bool,
     /// `x-kubernetes-preserve-unknown-fields`.
@@ -95,18 +119,22 @@ pub struct Node {
     /// The default, of custom resources and where the schema of a built-in kind says it.
     pub default: Option<Value>,
     /// The name of the type (`io.k8s.api.core.v1.PodSpec`), where it has one.
-    pub name: Option<Box<str>>,
+    pub name: Option<Text>,
+    /// What becomes of a zero value.
+    pub presence: Presence,
+    /// The Go type as errors name it, where the shape and the name do not tell.
+    pub go: Option<Text>,
 }
 
 impl Default for Node {
     fn default() -> Self {
         Node {
             shape: Shape::Any,
-            fields: Vec::new(),
+            fields: Arc::default(),
             items: None,
-            required: Vec::new(),
+            required: Arc::default(),
             set: false,
-            keys: Vec::new(),
+            keys: Arc::default(),
             atomic: false,
             merge: false,
             merge_key: None,
@@ -116,6 +144,8 @@ impl Default for Node {
             nullable: false,
             default: None,
             name: None,
+            presence: Presence::Keep,
+            go: None,
         }
     }
 }
