@@ -1,0 +1,117 @@
+//! What watchers are told.
+
+use super::Key;
+use bytes::Bytes;
+use std::sync::{Mutex, PoisonError};
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It was created or changed.
+    Put,
+    /// It was deleted.
+    Delete,
+}
+
+/// One change of one object, the same for all who watch.
+#[derive(Debug)]
+pub struct Event {
+    /// What happened.
+    pub kind: Kind,
+    /// To which object.
+    pub key: Key,
+    /// The revision of the change: one for all writes of a transaction.
+    pub revision: u64,
+    /// Which of the transaction's changes it is, from 0.
+    pub index: u32,
+    /// The new object; of a deletion the last state, with the revision of the deletion as its resource version.
+    pub json: Bytes,
+    /// The object before the change, `None` where there was none.
+    pub previous: Option<Bytes>,
+    encodings: Mutex<Vec<(u64, Bytes)>>,
+}
+
+/// How many forms of an event are kept: as it is, and with another `type` for whom the object came into sight.
+const FORMS: usize = 2;
+/// What an event costs beside its bytes.
+const OVERHEAD: usize = 256;
+
+impl Event {
+    pub(super) fn new(
+        kind: Kind,
+        key: Key,
+        (revision, index): (u64, u32),
+        json: Bytes,
+        previous: Option<Bytes>,
+    ) -> Event {
+        Event { kind, key, revision, index, json, previous, encodings: Mutex::default() }
+    }
+
+    /// Whether the object was not there before.
+    #[must_use]
+    pub fn created(&self) -> bool {
+        self.previous.is_none()
+    }
+
+    /// The event as it goes over the wire in one form: `make` is called for the first watcher that wants the form, and
+    /// the others share what it made. What the number `form` means is the caller's affair; of more than two forms of one
+    /// event the others are made each time.
+    pub fn encoding(&self, form: u64, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut kept = self.encodings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = kept.iter().find(|(kept, _)| *kept == form) {
+            return bytes.clone();
+        }
+        if kept.len() >= FORMS {
+            drop(kept);
+            return make();
+        }
+        let bytes = make();
+        kept.push((form, bytes.clone()));
+        bytes
+    }
+
+    /// How much memory it takes at most (bytes), with its encodings if they are about as long as the object.
+    pub(super) fn weight(&self) -> usize {
+        let previous = self.previous.as_ref().map_or(0, Bytes::len);
+        (FORMS + 1) * self.json.len() + previous + self.key.name.len() + OVERHEAD
+    }
+
+    /// Its place in the order of all changes.
+    pub(super) fn position(&self) -> Position {
+        Position { revision: self.revision, index: self.index }
+    }
+}
+
+/// A place in the order of all changes: behind the change that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) revision: u64,
+    pub(super) index: u32,
+}
+
+impl Position {
+    /// Behind all changes of a revision.
+    pub(super) fn after(revision: u64) -> Position {
+        Position { revision, index: u32::MAX }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_forms_are_made_once() {
+        let key = Key { resource: "pods".into(), namespace: "a".into(), name: "b".into() };
+        let event = Event::new(Kind::Put, key, (1, 0), Bytes::from_static(b"{}"), None);
+        let mut made = 0;
+        for form in [1, 2, 1, 2, 3, 3] {
+            let bytes = event.encoding(form, || {
+                made += 1;
+                Bytes::from(vec![form as u8])
+            });
+            assert_eq!(*bytes, [form as u8]);
+        }
+        assert_eq!(made, 4, "the third form is made each time");
+    }
+}
