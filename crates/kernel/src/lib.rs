@@ -15,6 +15,7 @@ pub mod arch;
 pub mod cache;
 pub mod capability;
 pub mod cgroup;
+pub mod command;
 mod error;
 pub mod keyring;
 pub mod loopdev;

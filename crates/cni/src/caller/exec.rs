@@ -70,6 +70,8 @@ fn spawn(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    // An ADD that outlives us would race with the DEL of whoever finds out what was left.
+    kernel::command::dies_with_thread(&mut command);
     if !matches!(verb, "STATUS" | "GC" | "VERSION") {
         let attachment = request.attachment;
         command

@@ -74,6 +74,32 @@ impl Events {
         }
     }
 
+    /// A listener leaves. What it had not heard, the `first` of it taken already, is kept for whoever comes next, unless
+    /// somebody else has heard it.
+    pub(crate) fn leave(
+        &self,
+        first: Option<Happened>,
+        mut listener: broadcast::Receiver<Happened>,
+        is_there: impl Fn(&str) -> bool,
+    ) {
+        // Nothing is told meanwhile, and what is told afterwards finds nobody.
+        let mut all = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.sender.receiver_count() > 1 {
+            return;
+        }
+        let rest = std::iter::from_fn(|| loop {
+            match listener.try_recv() {
+                Ok(happened) => return Some(happened),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return None,
+            }
+        });
+        for happened in first.into_iter().chain(rest).filter(|happened| is_there(&happened.id)) {
+            all.insert(happened.id.clone(), happened);
+        }
+        drop(listener);
+    }
+
     /// Tells whoever listens; whether somebody does.
     fn tell(&self, kind: ContainerEventType, id: &str, pod: &str) -> bool {
         let (id, pod) = (id.to_owned(), pod.to_owned());
@@ -166,5 +192,24 @@ mod tests {
         drop(listener);
         let kept: Vec<String> = events.listen().0.into_iter().map(|happened| happened.id).collect();
         assert_eq!(kept, ["stays"]);
+    }
+
+    #[test]
+    fn what_a_listener_that_leaves_had_before_it_is_kept() {
+        let events = Events::new("/nonexistent".into());
+        let tell = |id| events.tell(ContainerEventType::ContainerStartedEvent, id, "pod");
+        let (_, mut listener) = events.listen();
+        assert!(tell("taken") && tell("waits") && tell("is-gone"));
+        let first = listener.try_recv().ok();
+        events.leave(first, listener, |id| id != "is-gone");
+        assert!(!tell("later"));
+        let kept = |listened: Vec<Happened>| listened.into_iter().map(|h| h.id).collect::<Vec<_>>();
+        let (unheard, one) = events.listen();
+        assert_eq!(kept(unheard), ["later", "taken", "waits"]);
+        // Another hears it all.
+        let (_, _other) = events.listen();
+        assert!(tell("waits"));
+        events.leave(None, one, |_| true);
+        assert!(kept(events.listen().0).is_empty());
     }
 }

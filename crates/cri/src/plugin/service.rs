@@ -281,24 +281,27 @@ impl RuntimeService for Runtime {
         let (sender, messages) = Messages::channel(64);
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
+            let is_there = |id: &str| node.state.pod(id).is_ok() || node.state.container(id).is_ok();
             let (unheard, mut events) = node.events.listen();
             let mut unheard = unheard.into_iter();
             while let Some(happened) = unheard.next() {
                 if sender.send(node.event(&happened)).await.is_err() {
-                    let is_there = |id: &str| node.state.pod(id).is_ok() || node.state.container(id).is_ok();
                     node.events.give_back(std::iter::once(happened).chain(unheard), is_there);
-                    return;
+                    return node.events.leave(None, events, is_there);
                 }
             }
             node.events.see();
             loop {
                 let next = tokio::select! {
                     next = events.recv() => next,
-                    () = sender.closed() => return,
+                    () = sender.closed() => return node.events.leave(None, events, is_there),
                 };
                 match next {
-                    Ok(happened) if sender.send(node.event(&happened)).await.is_ok() => {}
-                    Ok(_) => return,
+                    Ok(happened) => {
+                        if sender.send(node.event(&happened)).await.is_err() {
+                            return node.events.leave(Some(happened), events, is_there);
+                        }
+                    }
                     Err(_) => {
                         let text = "events were missed, for they were read too slowly: list, and ask again";
                         sender.fail(Status::new(Code::ResourceExhausted, text)).await;
