@@ -26,9 +26,17 @@ pub(super) fn run(cli: &Cli, args: &PsArgs) -> Result<()> {
         .filter(|(_, state)| args.all || state.is_active())
         .collect();
     // A pod's container is nothing for `sextant rm $(sextant ps -aq)`.
-    let runtime = if args.quiet { None } else { Runtime::if_there(&cli.run_dir, &args.cri)? };
-    let held = runtime.map(|runtime| runtime.held()).transpose()?.unwrap_or_default();
-    show(&all, &held, args)
+    let of_pods = if args.quiet { Ok(Held::default()) } else { of_runtime(cli, args) };
+    // A runtime that does not answer hides nothing of ours.
+    let (held, failed) =
+        of_pods.map_or_else(|failure| (Held::default(), Err(failure)), |held| (held, Ok(())));
+    show(&all, &held, args).and(failed)
+}
+
+/// What the runtime that was named holds, or the node that is here, if one is.
+fn of_runtime(cli: &Cli, args: &PsArgs) -> Result<Held> {
+    let runtime = Runtime::if_there(&cli.run_dir, &args.cri)?;
+    Ok(runtime.map(|runtime| runtime.held()).transpose()?.unwrap_or_default())
 }
 
 fn show(own: &[(Record, State)], held: &Held, args: &PsArgs) -> Result<()> {

@@ -80,7 +80,16 @@ pub(super) fn waits(pod: &Pod, now: i64) -> Vec<String> {
     for container in last.iter().filter(|_| pod.is_ready()) {
         let name = name(container);
         match container.state() {
-            ContainerState::ContainerCreated => lines.push(format!("StartContainer of {name}")),
+            ContainerState::ContainerCreated => {
+                let start = format!("StartContainer of {name}");
+                // One that failed, or is under way, is told already.
+                if !lines
+                    .iter()
+                    .any(|line| line.strip_prefix(&start).is_some_and(|rest| rest.starts_with([' ', ':'])))
+                {
+                    lines.push(start);
+                }
+            }
             ContainerState::ContainerExited => lines.push(format!(
                 "another attempt of container {name}, or its removal: whoever made it decides"
             )),
