@@ -44,7 +44,7 @@ pub enum Error {
         key: Key,
     },
     /// A name that no object can have.
-    #[error("cannot keep an object with the {part} {text:?}: it must have no '/' and not be empty")]
+    #[error("cannot keep an object with the {part} {text:?}: it is empty, or has a '/' or a zero byte")]
     Name {
         /// Which part of the key.
         part: &'static str,
@@ -104,6 +104,9 @@ pub enum Error {
     /// The disk did not take it. It was not done; the next one is tried again.
     #[error("cannot write to the store: {0}")]
     Write(String),
+    /// The disk failed in the middle of it: whether it was done shows when the store can be read again.
+    #[error("cannot tell whether the store took it: {0}")]
+    Unknown(String),
     /// The disk failed to keep what it had taken: what is on it is unknown until the next start.
     #[error("cannot write to the store: it failed before ({0}); start anew when the disk is well")]
     Failed(String),
@@ -116,4 +119,16 @@ pub enum Error {
 fn shown(key: &Key) -> String {
     let Key { resource, namespace, name } = key;
     if namespace.is_empty() { format!("{resource} {name}") } else { format!("{resource} {namespace}/{name}") }
+}
+
+impl Error {
+    /// What redb says when it cannot be read.
+    pub(super) fn read(source: impl Into<redb::Error>) -> Error {
+        Error::Read(source.into().to_string())
+    }
+
+    /// The database is not as this version writes it.
+    pub(super) fn lacks(what: &str) -> Error {
+        Error::Read(format!("it lacks {what}: it is damaged"))
+    }
 }

@@ -29,14 +29,13 @@ const BETWEEN: u8 = b'/';
 impl Key {
     /// The key's bytes in the tables, in whose order lists are.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        for (part, text) in [("resource", &self.resource), ("namespace", &self.namespace)] {
-            if text.as_bytes().contains(&BETWEEN) {
+        let parts = [("resource", &self.resource), ("namespace", &self.namespace), ("name", &self.name)];
+        for (part, text) in parts {
+            let empty = part != "namespace" && text.is_empty();
+            let divided = part != "name" && text.as_bytes().contains(&BETWEEN);
+            if empty || divided || text.as_bytes().contains(&0) {
                 return Err(Error::Name { part, text: text.clone() });
             }
-        }
-        if self.resource.is_empty() || self.name.is_empty() {
-            let part = if self.resource.is_empty() { "resource" } else { "name" };
-            return Err(Error::Name { part, text: String::new() });
         }
         Ok([self.resource.as_bytes(), self.namespace.as_bytes(), self.name.as_bytes()].join(&BETWEEN))
     }
@@ -134,7 +133,13 @@ mod tests {
 
     #[test]
     fn what_would_be_another_key_is_refused() {
-        for bad in [key("a/b", "", "x"), key("a", "b/c", "x"), key("", "", "x"), key("a", "b", "")] {
+        for bad in [
+            key("a/b", "", "x"),
+            key("a", "b/c", "x"),
+            key("", "", "x"),
+            key("a", "b", ""),
+            key("a", "b", "x\0"),
+        ] {
             assert!(matches!(bad.encode(), Err(Error::Name { .. })), "{bad:?}");
         }
     }

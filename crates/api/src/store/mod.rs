@@ -6,19 +6,39 @@
 //!
 //! It never looks into an object: the caller says where in the JSON the revision goes.
 
+mod apply;
+mod batch;
+mod engine;
 mod error;
 mod event;
+mod folder;
 mod key;
+mod past;
+mod read;
+mod ring;
+mod tables;
 mod watch;
+mod writer;
 
 pub use error::{Error, Result};
 pub use event::{Event, Kind};
 pub use key::{Key, Scope};
 pub use watch::Watch;
 
+use batch::{Act, Request};
 use bytes::Bytes;
+use engine::Engine;
+use folder::Folder;
+use ring::{Publisher, Recent};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
+use tables::Counters;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use writer::Writer;
 
 /// The name of the database in the store's folder.
 pub const FILE: &str = "objects.redb";
@@ -100,9 +120,40 @@ impl Default for Options {
     }
 }
 
-/// An open store. Clones are the same store; it is closed when the last one is gone.
+/// An open store. Clones are the same store; it is closed when the last one is gone, and its watches with it.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+/// What watches have, too.
+#[derive(Debug)]
+struct Shared {
+    engine: Arc<Engine>,
+    recent: Arc<Recent>,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    /// `None` only while it is being closed.
+    requests: Option<Sender<Request>>,
+    writer: Option<JoinHandle<()>>,
+    /// Room for what waits to be written, in KiB.
+    room: Arc<Semaphore>,
+    /// Locked as long as the store is open.
+    _folder: Option<Folder>,
+}
+
+/// How much may wait to be written, in KiB.
+const ROOM: u32 = 32 << 10;
 
 impl Store {
     /// Opens the store in `folder`, which is made (with mode 0700) where there is none.
@@ -110,23 +161,40 @@ impl Store {
     /// # Errors
     /// [`Error::Access`], [`Error::InUse`], [`Error::Foreign`], [`Error::Newer`].
     pub fn open(folder: &Path, options: Options) -> Result<Store> {
-        let _ = (folder, options);
-        Err(Error::Closed)
+        let folder = Folder::lock(folder)?;
+        let engine = folder.open(&options)?;
+        Store::start(engine, Some(folder), options)
+    }
+
+    fn start(engine: Engine, folder: Option<Folder>, options: Options) -> Result<Store> {
+        let engine = Arc::new(engine);
+        let counters = engine.counters()?;
+        let recent = Arc::new(Recent::new(counters));
+        let publisher = Publisher::new(recent.clone(), options.recent);
+        let writer = Writer::new(engine.clone(), publisher, counters, options);
+        let (requests, waiting) = channel();
+        let writer = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer.run(&waiting))
+            .map_err(|e| Error::Write(format!("no thread for it can be started: {e}")))?;
+        let shared = Arc::new(Shared { engine, recent, closed: AtomicBool::new(false) });
+        let room = Arc::new(Semaphore::new(ROOM as usize));
+        let inner = Inner { shared, requests: Some(requests), writer: Some(writer), room, _folder: folder };
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     /// The revision of the last change.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        0
+        self.inner.shared.recent.revision()
     }
 
     /// The object of that name, as it is now.
     ///
     /// # Errors
-    /// [`Error::Read`].
+    /// [`Error::Name`], [`Error::Read`].
     pub fn get(&self, key: &Key) -> Result<Option<Stored>> {
-        let _ = key;
-        Err(Error::Closed)
+        read::get(&self.inner.shared.engine, key)
     }
 
     /// The objects of a scope behind the key `after`, `limit` at most, as they were at the revision `at` (now, if there is
@@ -141,8 +209,7 @@ impl Store {
         limit: Option<usize>,
         at: Option<u64>,
     ) -> Result<Page> {
-        let _ = (scope, after, limit, at);
-        Err(Error::Closed)
+        read::list(&self.inner.shared.engine, scope, after, limit, at)
     }
 
     /// Does all the writes or none of them, and returns their revision when they are on the disk. Where nothing changes (no
@@ -152,10 +219,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unexpected`] when a condition does not hold; [`Error::Repeated`], [`Error::Name`] and [`Error::Document`]
-    /// for what cannot be written; [`Error::Write`], [`Error::Failed`] when the disk does not take it.
+    /// for what cannot be written; [`Error::Write`], [`Error::Unknown`], [`Error::Failed`] when the disk does not take it.
     pub async fn commit(&self, writes: Vec<Write>) -> Result<u64> {
-        let _ = writes;
-        Err(Error::Closed)
+        let writes = apply::prepare(writes)?;
+        let share = u32::try_from(apply::weight(&writes) >> 10).unwrap_or(ROOM).clamp(1, ROOM);
+        let room = self.inner.room.clone().acquire_many_owned(share).await.map_err(|_| Error::Closed)?;
+        self.ask(Act::Commit(writes), Some(room)).await
     }
 
     /// The changes of a scope behind the revision `from`.
@@ -163,16 +232,34 @@ impl Store {
     /// # Errors
     /// [`Error::Compacted`] and [`Error::Future`] for a revision that is too old or has not been; [`Error::Read`].
     pub fn watch(&self, scope: Scope, from: u64) -> Result<Watch> {
-        let _ = (scope, from);
-        Err(Error::Closed)
+        Watch::new(self.inner.shared.clone(), scope, from)
     }
 
-    /// Forgets the history before `revision`: lists at older revisions and watches from them are refused.
+    /// Forgets the history before `revision`: lists at older revisions are refused, and so are watches from them, but for
+    /// those whose changes are still in memory.
     ///
     /// # Errors
-    /// [`Error::Future`]; [`Error::Write`], [`Error::Failed`].
+    /// [`Error::Future`]; [`Error::Write`], [`Error::Unknown`], [`Error::Failed`].
     pub async fn compact(&self, revision: u64) -> Result<()> {
-        let _ = revision;
-        Err(Error::Closed)
+        self.ask(Act::Compact(revision), None).await.map(drop)
+    }
+
+    async fn ask(&self, act: Act, room: Option<OwnedSemaphorePermit>) -> Result<u64> {
+        let (reply, answer) = oneshot::channel();
+        let requests = self.inner.requests.as_ref().ok_or(Error::Closed)?;
+        requests.send(Request { act, reply, room }).map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has said so.
+            let _ = writer.join();
+        }
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.recent.wake_all();
     }
 }

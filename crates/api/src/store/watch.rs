@@ -1,7 +1,11 @@
 //! What a watcher has.
 
-use super::{Event, Result, Scope};
+use super::event::Position;
+use super::ring::{Behind, Topic};
+use super::{Error, Event, Result, Scope, Shared, past};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use tokio::sync::watch::Receiver;
 
 /// The changes of a scope, one after the other, without a gap.
 ///
@@ -9,23 +13,90 @@ use std::sync::Arc;
 /// history it had still to see is gone.
 #[derive(Debug)]
 pub struct Watch {
+    shared: Arc<Shared>,
     scope: Scope,
+    topic: Arc<Topic>,
+    news: Receiver<u64>,
+    /// Everything up to here was told, or is in `read`.
+    position: Position,
+    /// The last thing told.
+    told: Position,
+    /// What was read from the disk and not told yet.
+    read: VecDeque<Arc<Event>>,
 }
 
 impl Watch {
+    pub(super) fn new(shared: Arc<Shared>, scope: Scope, from: u64) -> Result<Watch> {
+        let topic = shared.recent.topic(&scope.resource);
+        let news = topic.news();
+        let position = Position::after(from);
+        let watch = Watch { shared, scope, topic, news, position, told: position, read: VecDeque::new() };
+        // What has been seen by nobody yet may be on the disk already; a list has shown it then.
+        let ahead = from > watch.shared.recent.revision();
+        if ahead || matches!(watch.topic.behind(position, &watch.scope), Behind::Gone) {
+            let counters = watch.shared.engine.counters()?;
+            super::read::check(from, counters)?;
+        }
+        Ok(watch)
+    }
+
     /// The next change, when there is one. It can be dropped and called again without losing one.
     ///
     /// # Errors
-    /// [`Error::Compacted`](super::Error::Compacted) when the next change is no longer kept: the watcher was too slow.
-    /// [`Error::Closed`](super::Error::Closed) when the store is closed, [`Error::Read`](super::Error::Read).
+    /// [`Error::Compacted`] when the next change is no longer kept: the watcher was too slow. [`Error::Closed`] when the
+    /// store is closed, [`Error::Read`].
     pub async fn next(&mut self) -> Result<Arc<Event>> {
-        std::future::pending().await
+        loop {
+            self.news.borrow_and_update();
+            if let Some(event) = self.ready()? {
+                return Ok(event);
+            }
+            if self.shared.is_closed() || self.news.changed().await.is_err() {
+                return Err(Error::Closed);
+            }
+        }
     }
 
-    /// The revision up to which there is nothing that it has not told: what a bookmark may name.
+    /// The next change, if it is there already.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub fn ready(&mut self) -> Result<Option<Arc<Event>>> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                self.told = event.position();
+                return Ok(Some(event));
+            }
+            match self.topic.behind(self.position, &self.scope) {
+                Behind::Event(event) => {
+                    (self.position, self.told) = (event.position(), event.position());
+                    return Ok(Some(event));
+                }
+                Behind::Nothing(position) => {
+                    self.position = position;
+                    return Ok(None);
+                }
+                Behind::Gone => {
+                    let (scope, position) = (&self.scope, self.position);
+                    let stretch = self.shared.engine.read(|from| past::behind(from, scope, position))?;
+                    (self.position, self.read) = (stretch.end, stretch.events.into());
+                }
+            }
+        }
+    }
+
+    /// The revision up to which it has told everything: what a bookmark may name.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        0
+        let revision = self.shared.recent.revision();
+        let idle = self.read.is_empty()
+            && matches!(self.topic.behind(self.position, &self.scope), Behind::Nothing(_));
+        match self.told {
+            told if idle => revision.max(told.revision),
+            Position { revision, index: u32::MAX } => revision,
+            // Others of the same revision may be to come.
+            told => told.revision.saturating_sub(1),
+        }
     }
 
     /// What it is about.

@@ -1,0 +1,123 @@
+//! Reading: one object, and lists as they are now.
+
+use super::apply::stored;
+use super::engine::Engine;
+use super::key::behind;
+use super::tables::{COUNTERS, Counters, NAMES, OBJECTS, Record};
+use super::{Error, Key, Page, Result, Scope, Stored, past};
+use redb::ReadTransaction;
+use std::ops::Bound;
+
+/// The range of encoded keys that a list is about.
+pub(super) struct Keys {
+    pub(super) start: Bound<Vec<u8>>,
+    pub(super) end: Vec<u8>,
+}
+
+impl Keys {
+    pub(super) fn new(scope: &Scope, after: Option<&Key>) -> Result<Keys> {
+        let prefix = scope.prefix();
+        let end = behind(&prefix);
+        let start = match after.map(Key::encode).transpose()? {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        Ok(Keys { start, end })
+    }
+
+    /// The same behind another key.
+    pub(super) fn after(&self, key: Vec<u8>) -> Keys {
+        Keys { start: Bound::Excluded(key), end: self.end.clone() }
+    }
+
+    /// Whether nothing can be in it: a list that goes on behind the end.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.start, Bound::Included(start) | Bound::Excluded(start) if *start >= self.end)
+    }
+
+    /// For redb.
+    pub(super) fn range(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (self.start.as_ref().map(Vec::as_slice), Bound::Excluded(self.end.as_slice()))
+    }
+}
+
+pub(super) fn get(engine: &Engine, key: &Key) -> Result<Option<Stored>> {
+    let encoded = key.encode()?;
+    engine.read(|from| {
+        let objects = from.open_table(OBJECTS).map_err(Error::read)?;
+        let found = objects.get(encoded.as_slice()).map_err(Error::read)?;
+        found.map(|bytes| Ok(stored(key.clone(), &Record::read(bytes.value())?))).transpose()
+    })
+}
+
+pub(super) fn list(
+    engine: &Engine,
+    scope: &Scope,
+    after: Option<&Key>,
+    limit: Option<usize>,
+    at: Option<u64>,
+) -> Result<Page> {
+    let keys = Keys::new(scope, after)?;
+    engine.read(|from| {
+        let counters = counters(from)?;
+        let revision = at.unwrap_or(counters.revision);
+        check(revision, counters)?;
+        let limit = limit.unwrap_or(usize::MAX);
+        let (items, more) = if keys.is_empty() {
+            (Vec::new(), None)
+        } else if revision == counters.revision {
+            present(from, &keys, limit)?
+        } else {
+            past::list(from, &keys, limit, revision)?
+        };
+        Ok(Page { items, revision, more })
+    })
+}
+
+pub(super) fn counters(from: &ReadTransaction) -> Result<Counters> {
+    Counters::read(&from.open_table(COUNTERS).map_err(Error::read)?)
+}
+
+/// Whether the state at a revision can be had.
+pub(super) fn check(asked: u64, counters: Counters) -> Result<()> {
+    if asked > counters.revision {
+        return Err(Error::Future { asked, current: counters.revision });
+    }
+    if asked < counters.compacted {
+        return Err(Error::Compacted { asked, oldest: counters.compacted });
+    }
+    Ok(())
+}
+
+/// What a list comes to: the objects, and how many are behind them.
+pub(super) type Part = (Vec<Stored>, Option<usize>);
+
+fn present(from: &ReadTransaction, keys: &Keys, limit: usize) -> Result<Part> {
+    let objects = from.open_table(OBJECTS).map_err(Error::read)?;
+    let mut items = Vec::new();
+    for row in objects.range::<&[u8]>(keys.range()).map_err(Error::read)? {
+        let (key, bytes) = row.map_err(Error::read)?;
+        if items.len() == limit {
+            // The key at hand is the first of those that are left.
+            let rest = Keys { start: Bound::Included(key.value().to_vec()), end: keys.end.clone() };
+            return Ok((items, Some(count(from, &rest)?)));
+        }
+        items.push(stored(decoded(key.value())?, &Record::read(bytes.value())?));
+    }
+    Ok((items, None))
+}
+
+fn count(from: &ReadTransaction, keys: &Keys) -> Result<usize> {
+    let names = from.open_table(NAMES).map_err(Error::read)?;
+    let mut count = 0;
+    for row in names.range::<&[u8]>(keys.range()).map_err(Error::read)? {
+        row.map_err(Error::read)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The key of a row.
+pub(super) fn decoded(key: &[u8]) -> Result<Key> {
+    Key::decode(key).ok_or_else(|| Error::lacks("the name of an object"))
+}
