@@ -155,6 +155,15 @@ pub trait Strategy: Send + Sync {
         None
     }
 
+    /// Of custom resources: drops what the schema does not know and returns the paths of what was dropped
+    /// (`spec.list[0].field`, in the order of unknown-field messages). Types are then judged by
+    /// [`validate`](Strategy::validate) alone, so the decoder reads the body without a schema. `None` of built-in kinds,
+    /// whose decoder does both.
+    fn prune(&self, object: &mut Object) -> Option<Vec<String>> {
+        let _ = object;
+        None
+    }
+
     /// Fills in what the client left out.
     fn default(&self, object: &mut Object);
 
@@ -162,6 +171,12 @@ pub trait Strategy: Send + Sync {
     /// server's (uid, creationTimestamp, generation 1 where [`has_generation`](Strategy::has_generation)).
     fn prepare_create(&self, object: &mut Object) {
         object.0.remove("status");
+    }
+
+    /// Writes into a new object who asks, after [`prepare_create`](Strategy::prepare_create), where the kind keeps that
+    /// (CertificateSigningRequest).
+    fn signed_by(&self, object: &mut Object, asker: &Asker) {
+        let _ = (object, asker);
     }
 
     /// The same for an update of `part`: what belongs to other parts is taken from `old`.

@@ -1,1 +1,142 @@
-//! What has its say before an object is kept.
+//! What has its say before something is kept: it changes objects, or refuses them.
+//!
+//! [`Admission::admit`] sees an object with its defaults, before the rules of its kind; [`Admission::validate`] sees it after
+//! them, and changes nothing. [`builtin`] are those of the server itself, in their order.
+
+mod namespaces;
+mod pods;
+mod service_accounts;
+mod volumes;
+
+use crate::contract::{Object, Result, Status};
+use crate::registry::{BoxFuture, Context, Registry, Target};
+use std::sync::Arc;
+
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It is made.
+    Create,
+    /// It is changed.
+    Update,
+    /// It is deleted.
+    Delete,
+    /// Somebody connects to it (exec, attach, port-forward, proxy).
+    Connect,
+}
+
+/// What is to be admitted.
+pub struct Request<'a> {
+    /// Where the objects are.
+    pub registry: &'a Registry,
+    /// Who asks, and how.
+    pub context: &'a Context,
+    /// What is done.
+    pub operation: Operation,
+    /// To what; the name is empty at a create that leaves it to the server.
+    pub target: &'a Target,
+    /// Through which subresource; empty for the object itself.
+    pub subresource: &'a str,
+    /// The object as it is to be; `None` of a deletion.
+    pub object: Option<Object>,
+    /// The object as it is; `None` of a create.
+    pub old: Option<&'a Object>,
+}
+
+impl<'a> Request<'a> {
+    /// A request without objects.
+    #[must_use]
+    pub fn new(
+        registry: &'a Registry,
+        context: &'a Context,
+        operation: Operation,
+        target: &'a Target,
+        subresource: &'a str,
+    ) -> Request<'a> {
+        Request { registry, context, operation, target, subresource, object: None, old: None }
+    }
+
+    /// The name under which objects of the kind are kept.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.target.resource.stored_as
+    }
+
+    /// Whether it is `operation` on the objects of a kind themselves.
+    #[must_use]
+    pub fn is(&self, operation: Operation, stored_as: &str) -> bool {
+        self.operation == operation && self.subresource.is_empty() && self.kind() == stored_as
+    }
+
+    /// 403 with a cause, in the words of Kubernetes' admission.
+    #[must_use]
+    pub fn forbidden(&self, cause: &str) -> Status {
+        let names = &self.target.resource.names;
+        Status::forbidden(&names.group, &names.plural, &self.name(), cause)
+    }
+
+    /// The name as refusals tell it: the server has not made one up yet.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if !self.target.name.is_empty() {
+            return self.target.name.clone();
+        }
+        let object = self.object.as_ref();
+        let name = object.map(Object::name).filter(|name| !name.is_empty());
+        let base = object.map(|object| object.text(&["metadata", "generateName"]));
+        name.or(base.filter(|base| !base.is_empty())).unwrap_or("Unknown").to_owned()
+    }
+}
+
+/// Somebody who has a say.
+pub trait Admission: Send + Sync {
+    /// Whether it has something to say to such a request at all.
+    fn handles(&self, request: &Request<'_>) -> bool;
+
+    /// Changes the object, or refuses the request.
+    fn admit<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<()>> {
+        let _ = request;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Refuses the request, or lets it go.
+    fn validate<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<()>> {
+        let _ = request;
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Those of the server itself, in their order.
+#[must_use]
+pub fn builtin() -> Vec<Arc<dyn Admission>> {
+    vec![
+        Arc::new(namespaces::Lifecycle),
+        Arc::new(service_accounts::ServiceAccounts),
+        Arc::new(pods::Priority),
+        Arc::new(pods::Tolerations),
+        Arc::new(volumes::DefaultClass),
+        Arc::new(volumes::InUse),
+    ]
+}
+
+impl Registry {
+    /// Asks everybody who may change the object.
+    pub(crate) async fn admit(&self, request: &mut Request<'_>) -> Result<()> {
+        for admission in self.admission() {
+            if admission.handles(request) {
+                admission.admit(request).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks everybody who may refuse it.
+    pub(crate) async fn validate(&self, request: &Request<'_>) -> Result<()> {
+        for admission in self.admission() {
+            if admission.handles(request) {
+                admission.validate(request).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,1 +1,204 @@
-//! Operations on objects, for HTTP and for controllers in the process.
+//! The operations on objects: create, get, list, watch, update, patch and delete, for HTTP and for controllers in the
+//! process alike.
+//!
+//! A write goes: decode, default, own ([`crate::merge::managed`]), admission, the rules of the kind, admission again,
+//! [`crate::store`]. It is retried on what somebody else wrote meanwhile, unless the client said which version it means.
+//! What is read in the version in which it is kept is sent as it is kept, without a look at it.
+//!
+//! - [`Registry`] is the entry, cheap to clone; a [`Target`] says what a request is about, a [`Context`] who asks and how.
+//! - [`options`] are the query parameters and bodies of requests; [`client`] is for the process itself.
+//! - [`services`] gives addresses and ports to services; [`rules`] are facts of kinds that only this module needs.
+
+pub mod client;
+mod change;
+mod context;
+mod create;
+mod delete;
+mod document;
+mod hooks;
+mod list;
+mod meta;
+pub mod options;
+mod patch;
+mod pods;
+mod read;
+mod resources;
+mod rules;
+mod scale;
+mod selection;
+pub mod services;
+mod target;
+mod token;
+mod view;
+mod watch;
+
+pub use context::{Context, Warnings};
+pub use hooks::{BoxFuture, Reviewer, TokenIssuer};
+pub(crate) use meta::suffix as name_suffix;
+pub use meta::{now_text, uid};
+pub(crate) use pods::set_condition;
+pub use resources::Resources;
+pub use rules::{part_name, part_named};
+pub use target::{Answer, Body, Include, PatchKind, Target, View};
+pub use watch::Watching;
+
+use crate::admission::Admission;
+use crate::contract::{Object, Result, Status};
+use crate::resource::Resource;
+use crate::store::{self, Key, Scope, Store, Stored};
+use hooks::Hooks;
+use services::Services;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch as watch_channel;
+
+/// What the server is told once.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where services get addresses and ports.
+    pub services: services::Settings,
+}
+
+/// The operations on objects.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    resources: RwLock<Arc<Resources>>,
+    admission: Vec<Arc<dyn Admission>>,
+    services: Services,
+    hooks: Hooks,
+    set_changes: watch_channel::Sender<u64>,
+}
+
+impl Registry {
+    /// A registry of `resources` over a store.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        resources: Vec<Resource>,
+        admission: Vec<Arc<dyn Admission>>,
+        settings: Settings,
+    ) -> Registry {
+        Registry(Arc::new(Inner {
+            store,
+            resources: RwLock::new(Arc::new(Resources::new(resources))),
+            admission,
+            services: Services::new(settings.services),
+            hooks: Hooks::default(),
+            set_changes: watch_channel::Sender::new(0),
+        }))
+    }
+
+    /// Where the objects are kept.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The resources there are now.
+    #[must_use]
+    pub fn resources(&self) -> Arc<Resources> {
+        Arc::clone(&self.0.resources.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the resources of a custom resource definition; none take them away.
+    pub fn set_custom(&self, definition: &str, resources: Vec<Resource>) {
+        let mut held = self.0.resources.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(held.with_custom(definition, resources));
+        self.0.set_changes.send_replace(held.version());
+    }
+
+    /// Wakes whenever the set of resources is another.
+    pub(crate) fn set_changes(&self) -> watch_channel::Receiver<u64> {
+        self.0.set_changes.subscribe()
+    }
+
+    /// The address that the service `kubernetes` has: the first of the first range.
+    #[must_use]
+    pub fn first_service_address(&self) -> Option<std::net::IpAddr> {
+        self.0.services.first_address()
+    }
+
+    /// An object as it is kept, by the name under which its kind is kept.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn peek(&self, stored_as: &str, namespace: &str, name: &str) -> Result<Option<Object>> {
+        let key = Key {
+            resource: stored_as.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        match self.0.store.get(&key).map_err(unavailable)? {
+            Some(stored) => document::parse(&stored.json).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All objects of a kind as they are kept, of one namespace or of all (`None`).
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn every(&self, stored_as: &str, namespace: Option<&str>) -> Result<Vec<Object>> {
+        let scope = Scope { resource: stored_as.to_owned(), namespace: namespace.map(str::to_owned) };
+        let page = self.0.store.list(&scope, None, None, None).map_err(unavailable)?;
+        page.items.iter().map(|stored| document::parse(&stored.json)).collect()
+    }
+
+    /// Who has a say before something is kept.
+    pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
+        &self.0.admission
+    }
+
+    fn stored(&self, target: &Target) -> Result<Option<Stored>> {
+        self.0.store.get(&target.key()).map_err(unavailable)
+    }
+}
+
+impl Target {
+    /// What the store calls it.
+    fn key(&self) -> Key {
+        Key {
+            resource: self.resource.stored_as.to_string(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    fn not_found(&self) -> Status {
+        let names = &self.resource.names;
+        Status::not_found(&names.group, &names.plural, &self.name)
+    }
+
+    fn conflict(&self, cause: &str) -> Status {
+        let names = &self.resource.names;
+        Status::conflict(&names.group, &names.plural, &self.name, cause)
+    }
+}
+
+/// What a failing store means to a client.
+fn unavailable(error: store::Error) -> Status {
+    match error {
+        store::Error::Compacted { .. } => {
+            Status::expired("The resourceVersion for the provided list is too old.")
+        }
+        store::Error::Future { asked, current } => too_large(asked, current),
+        other => Status::internal(other),
+    }
+}
+
+/// 504 of a version that is yet to come.
+fn too_large(asked: u64, current: u64) -> Status {
+    let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+    let cause = crate::contract::Cause {
+        reason: "ResourceVersionTooLarge".to_owned(),
+        message: "Too large resource version".to_owned(),
+        field: String::new(),
+    };
+    Status::new(504, crate::contract::Reason::Timeout, message).with(crate::contract::Details {
+        causes: vec![cause],
+        retry_after_seconds: 1,
+        ..crate::contract::Details::default()
+    })
+}

@@ -1,0 +1,397 @@
+//! update, and what every change of an object that is there goes through.
+
+use super::document;
+use super::read;
+use super::resources::is_custom;
+use super::target::{Answer, Body, Target, View};
+use super::{Context, Registry, meta, rules, unavailable, view};
+use crate::admission::{Operation, Request};
+use crate::contract::field::{FieldError, Path, quoted};
+use crate::contract::names;
+use crate::contract::{Object, Reason, Result, Status};
+use crate::decode::{self, Expected, FieldValidation, Media};
+use crate::merge::managed::{self, Manager, Owned};
+use crate::resource::{Part, Resource};
+use crate::schema;
+use crate::store::{self, Expect, Stored, Write};
+use serde_json::Value;
+
+/// Why an update of an older version is refused.
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+/// So often a change is tried again that does not say which version it means.
+const ATTEMPTS: usize = 100;
+
+/// What a write makes of the object that is there, or of none; it is asked again when somebody else was faster.
+pub(super) type Make<'a> = &'a (dyn Fn(Option<&Object>) -> Result<Object> + Send + Sync);
+
+impl Registry {
+    /// Replaces an object, or the part of it; creates it where the kind allows that.
+    ///
+    /// # Errors
+    /// 404, 409 where it has been changed meanwhile, 422 for what is wrong with it, and what admission says.
+    pub async fn update(
+        &self,
+        context: &Context,
+        target: &Target,
+        part: Part,
+        body: Body,
+        form: View,
+    ) -> Result<Answer> {
+        if part == Part::Scale {
+            return self.update_scale(context, target, body).await;
+        }
+        let resource = &target.resource;
+        let mut object = decoded(context, resource, body)?;
+        meta::in_namespace(&mut object, target)?;
+        meta::with_name(&mut object, target)?;
+        resource.strategy.default(&mut object);
+        meta::unique_owners(&mut object, context);
+        let make = |live: Option<&Object>| {
+            let mut new = object.clone();
+            if new.text(&["metadata", "creationTimestamp"]).is_empty()
+                && let Some(created) = live.and_then(|live| live.at(&["metadata", "creationTimestamp"]))
+            {
+                new.metadata_mut().insert("creationTimestamp".to_owned(), created.clone());
+            }
+            own(context, resource, part, live, &mut new);
+            Ok(new)
+        };
+        let creates = rules::created_by_update(resource) && part == Part::Main;
+        let uid = object.uid().to_owned();
+        let (code, changed) = self.change(context, target, part, creates, &uid, &make).await?;
+        Ok(Answer { code, json: view::one(resource, document::json(&changed), form)? })
+    }
+
+    /// Changes the object to what `make` makes of it. `uid`, where not empty, has to be the object's.
+    pub(super) async fn change(
+        &self,
+        context: &Context,
+        target: &Target,
+        part: Part,
+        creates: bool,
+        uid: &str,
+        make: Make<'_>,
+    ) -> Result<(u16, Object)> {
+        for _ in 0..ATTEMPTS {
+            let Some(stored) = self.stored(target)? else {
+                if !creates {
+                    return Err(target.not_found());
+                }
+                let mut object = make(None)?;
+                meta::in_namespace(&mut object, target)?;
+                meta::with_name(&mut object, target)?;
+                if !object.uid().is_empty() {
+                    let cause = format!(
+                        "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                        object.uid()
+                    );
+                    return Err(target.conflict(&cause));
+                }
+                match self.create_prepared(context, target, object).await {
+                    Err(refused) if refused.reason == Reason::AlreadyExists => continue,
+                    created => return created.map(|object| (201, object)),
+                }
+            };
+            let live = document::open(&target.resource, &stored.json)?;
+            if !uid.is_empty() && uid != live.uid() {
+                return Err(target.conflict(&uid_differs(target, uid, live.uid())));
+            }
+            let new = make(Some(&live))?;
+            if let Some(changed) = self.replace(context, target, part, &stored, &live, new).await? {
+                return Ok((200, changed));
+            }
+        }
+        Err(target.conflict(MODIFIED))
+    }
+
+    /// Puts `new` where `live` is; `None` when somebody else was faster.
+    async fn replace(
+        &self,
+        context: &Context,
+        target: &Target,
+        part: Part,
+        stored: &Stored,
+        live: &Object,
+        mut new: Object,
+    ) -> Result<Option<Object>> {
+        let resource = &target.resource;
+        meta::in_namespace(&mut new, target)?;
+        meta::with_name(&mut new, target)?;
+        let mut request = Request::new(self, context, Operation::Update, target, rules::part_name(part));
+        request.object = Some(new);
+        request.old = Some(live);
+        self.admit(&mut request).await?;
+        let mut new = request.object.take().unwrap_or_default();
+        meta::unique_owners(&mut new, context);
+        self.versioned(target, &mut new, live)?;
+        let turn = self.0.services.update(self, context, target, part, &mut new, live).await?;
+        meta::keep(&mut new, live);
+        resource.strategy.prepare_update(part, &mut new, live);
+        meta::count(&mut new, live, resource, part);
+        let mut errors = names::meta_update_errors(&new, live);
+        errors.extend(resource.strategy.validate_update(part, &new, live));
+        if !errors.is_empty() {
+            return Err(invalid(resource, new.name(), &errors));
+        }
+        context.warnings.extend(resource.strategy.warnings(&new, Some(live)));
+        request.object = Some(new);
+        self.validate(&request).await?;
+        let mut new = request.object.take().unwrap_or_default();
+        if is_same(&new, live) {
+            return Ok(Some(live.clone()));
+        }
+        if meta::is_gone(&new, live, resource) {
+            return self.remove(context, target, stored).await.map(|done| done.then_some(new));
+        }
+        if context.dry_run {
+            return Ok(Some(new));
+        }
+        let kept = self.put(target, Expect::Revision(stored.revision), &new).await;
+        drop(turn);
+        match kept {
+            Ok(revision) => {
+                new.metadata_mut().insert("resourceVersion".to_owned(), revision.to_string().into());
+                Ok(Some(new))
+            }
+            Err(store::Error::Unexpected { .. }) => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Checks the version that the client means; one that means none gets the one that is there, where the kind allows it.
+    fn versioned(&self, target: &Target, new: &mut Object, live: &Object) -> Result<()> {
+        let given = new.resource_version();
+        if given.is_empty() || given == "0" {
+            if !rules::unconditional(&target.resource) {
+                let names = &target.resource.names;
+                let path = Path::new("metadata").child("resourceVersion");
+                let errors = vec![FieldError::invalid(&path, 0, "must be specified for an update")];
+                return Err(Status::invalid(&names.group, &names.plural, &target.name, &errors));
+            }
+            let version = live.resource_version();
+            new.metadata_mut().insert("resourceVersion".to_owned(), version.into());
+            return Ok(());
+        }
+        if given.parse::<u64>().is_err() {
+            let message = format!("strconv.ParseUint: parsing {}: invalid syntax", quoted(given));
+            return Err(Status::new(500, Reason::Unknown, message));
+        }
+        if given == live.resource_version() { Ok(()) } else { Err(target.conflict(MODIFIED)) }
+    }
+
+    /// Keeps an object.
+    pub(super) async fn put(
+        &self,
+        target: &Target,
+        expect: Expect,
+        object: &Object,
+    ) -> std::result::Result<u64, store::Error> {
+        let document = document::document(&target.resource, object)
+            .map_err(|status| store::Error::Write(status.message))?;
+        let key = store::Key { name: object.name().to_owned(), ..target.key() };
+        self.store().commit(vec![Write { key, expect, value: Some(document) }]).await
+    }
+
+    /// Takes an object away for good; false when somebody has changed it meanwhile.
+    pub(super) async fn remove(&self, context: &Context, target: &Target, stored: &Stored) -> Result<bool> {
+        if context.dry_run {
+            return Ok(true);
+        }
+        let write = Write {
+            key: stored.key.clone(),
+            expect: Expect::Revision(stored.revision),
+            value: None,
+        };
+        match self.store().commit(vec![write]).await {
+            Ok(_) => Ok(true),
+            Err(store::Error::Unexpected { found: None, .. }) => Err(target.not_found()),
+            Err(store::Error::Unexpected { .. }) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+/// Reads what a client sent by the rules of the resource.
+pub(super) fn decoded(context: &Context, resource: &Resource, body: Body) -> Result<Object> {
+    let (bytes, media) = match body {
+        Body::Object(mut object) => {
+            let names = &resource.names;
+            object.0.entry("kind").or_insert_with(|| names.kind.as_ref().into());
+            object.0.entry("apiVersion").or_insert_with(|| names.api_version().into());
+            return Ok(object);
+        }
+        Body::Bytes(bytes, media) => (bytes, media),
+    };
+    if is_custom(resource) { custom(context, resource, &bytes, media) } else { built_in(context, resource, &bytes, media) }
+}
+
+fn built_in(context: &Context, resource: &Resource, bytes: &[u8], media: Media) -> Result<Object> {
+    let api_version = resource.names.api_version();
+    let expected =
+        Expected { api_version: &api_version, kind: &resource.names.kind, schema: resource.strategy.schema() };
+    let decoded = decode::object(bytes, media, &expected, context.validation)?;
+    context.warnings.extend(decoded.warnings);
+    Ok(decoded.object)
+}
+
+/// Reads an object of a kind that has no resource of its own.
+pub(super) fn decoded_as(
+    context: &Context,
+    body: Body,
+    api_version: &str,
+    kind: &str,
+    type_name: &str,
+) -> Result<Object> {
+    let (bytes, media) = match body {
+        Body::Object(object) => return Ok(object),
+        Body::Bytes(bytes, media) => (bytes, media),
+    };
+    let schema = schema::builtin(type_name)
+        .ok_or_else(|| Status::internal(format!("there is no schema of {type_name}")))?;
+    let decoded =
+        decode::object(&bytes, media, &Expected { api_version, kind, schema }, context.validation)?;
+    context.warnings.extend(decoded.warnings);
+    Ok(decoded.object)
+}
+
+fn custom(context: &Context, resource: &Resource, bytes: &[u8], media: Media) -> Result<Object> {
+    let names = &resource.names;
+    let value = decode::value(bytes, media)?;
+    let mut object = Object::from_value(value)
+        .ok_or_else(|| Status::bad_request("couldn't get version/kind; json parse error: the body is no object"))?;
+    let api_version = names.api_version();
+    object.0.entry("kind").or_insert_with(|| names.kind.as_ref().into());
+    object.0.entry("apiVersion").or_insert_with(|| api_version.as_str().into());
+    if object.kind() != names.kind || object.api_version() != api_version {
+        return Err(other_kind(&object, resource));
+    }
+    pruned(context, resource, &mut object)?;
+    Ok(object)
+}
+
+/// 400 of a body of another kind.
+fn other_kind(object: &Object, resource: &Resource) -> Status {
+    let names = &resource.names;
+    let (api_version, kind) = (object.api_version(), object.kind());
+    if api_version != names.api_version() {
+        return Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({})",
+            names.api_version()
+        ));
+    }
+    Status::bad_request(format!(
+        "{kind} in version {:?} cannot be handled as a {}: unexpected kind",
+        names.version, names.kind
+    ))
+}
+
+/// Drops what a custom resource does not know, and tells it as the client wishes.
+pub(super) fn pruned(context: &Context, resource: &Resource, object: &mut Object) -> Result<()> {
+    let unknown = resource.strategy.prune(object).unwrap_or_default();
+    let texts = unknown.iter().map(|path| format!("unknown field {path:?}"));
+    match context.validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => context.warnings.extend(texts),
+        FieldValidation::Strict if unknown.is_empty() => {}
+        FieldValidation::Strict => {
+            let names = &resource.names;
+            let texts: Vec<String> = texts.collect();
+            return Err(Status::bad_request(format!(
+                "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
+                names.kind,
+                names.version,
+                names.kind,
+                texts.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Writes into `new` who manages which of its fields.
+pub(super) fn own(
+    context: &Context,
+    resource: &Resource,
+    part: Part,
+    old: Option<&Object>,
+    new: &mut Object,
+) {
+    let manager = manager(context, resource, part, managed::Operation::Update);
+    managed::record(old, new, resource.strategy.schema(), &manager, owned(resource, part));
+}
+
+/// The manager that a request acts for.
+pub(super) fn manager(
+    context: &Context,
+    resource: &Resource,
+    part: Part,
+    operation: managed::Operation,
+) -> Manager {
+    Manager {
+        name: context.manager.clone(),
+        operation,
+        api_version: resource.names.api_version(),
+        subresource: rules::part_name(part).to_owned(),
+        time: meta::now_text(),
+    }
+}
+
+/// Which fields can be set through a part.
+pub(super) fn owned(resource: &Resource, part: Part) -> Owned<'static> {
+    match part {
+        Part::Status | Part::Approval => Owned::Without(&[&["spec"]]),
+        Part::Main if resource.strategy.parts().contains(&Part::Status) => Owned::Without(&[&["status"]]),
+        _ => Owned::All,
+    }
+}
+
+/// 422 of validation.
+pub(super) fn invalid(resource: &Resource, name: &str, errors: &crate::contract::field::FieldErrors) -> Status {
+    Status::invalid(&resource.names.group, &resource.names.kind, name, errors)
+}
+
+/// Whether nothing has changed but the times of managers.
+fn is_same(new: &Object, old: &Object) -> bool {
+    let timeless = |object: &Object| {
+        let mut object = object.clone();
+        if let Some(Value::Array(entries)) = object.metadata_mut().get_mut("managedFields") {
+            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+                entry.remove("time");
+            }
+        }
+        object
+    };
+    new == old || timeless(new) == timeless(old)
+}
+
+/// What Kubernetes' store says of a uid that is another.
+fn uid_differs(target: &Target, asked: &str, found: &str) -> String {
+    let resource = &target.resource;
+    let mut key = String::from("/");
+    if !resource.names.group.is_empty() && is_custom(resource) {
+        key.push_str(&resource.names.group);
+        key.push('/');
+    }
+    key.push_str(&resource.names.plural);
+    if !target.namespace.is_empty() {
+        key.push('/');
+        key.push_str(&target.namespace);
+    }
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+         failed: UID in precondition: {asked}, UID in object meta: {found}",
+        target.name
+    )
+}
+
+/// Refuses a resource version on an object that is to be created.
+pub(super) fn without_version(object: &Object) -> Result<()> {
+    match read::parsed(object.resource_version()) {
+        Ok(0) => Ok(()),
+        _ => {
+            let message = "resourceVersion should not be set on objects to be created";
+            Err(Status::new(500, Reason::Unknown, message))
+        }
+    }
+}

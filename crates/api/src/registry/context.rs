@@ -1,0 +1,97 @@
+//! Who asks, and how a request wants to be carried out.
+
+use crate::decode::FieldValidation;
+use crate::resource::Asker;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the client is told beside the answer (`Warning:` headers), each text once.
+#[derive(Clone, Debug, Default)]
+pub struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// Adds one.
+    pub fn add(&self, text: impl Into<String>) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = text.into();
+        if !list.contains(&text) {
+            list.push(text);
+        }
+    }
+
+    /// Adds several.
+    pub fn extend(&self, texts: impl IntoIterator<Item = String>) {
+        texts.into_iter().for_each(|text| self.add(text));
+    }
+
+    /// Those that are there, in the order in which they were added.
+    #[must_use]
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a request carries beside its object.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Who asks.
+    pub asker: Asker,
+    /// Everything but the keeping (`dryRun=All`).
+    pub dry_run: bool,
+    /// The name under which the fields that it sets are owned: `fieldManager`, else the part of the user agent before the
+    /// slash ([`Context::manager_of`]).
+    pub manager: String,
+    /// Whether `manager` was given as `fieldManager`, which an apply has to.
+    pub manager_given: bool,
+    /// What to do about fields that are unknown or twice.
+    pub validation: FieldValidation,
+    /// `force` of an apply.
+    pub force: bool,
+    /// What the client is told beside the answer.
+    pub warnings: Warnings,
+}
+
+impl Context {
+    /// A request of the server itself, under the name of one of its parts; it skips what is only for clients.
+    #[must_use]
+    pub fn of_system(part: &str) -> Context {
+        Context {
+            asker: Asker {
+                user: "system:apiserver".to_owned(),
+                groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
+                ..Asker::default()
+            },
+            dry_run: false,
+            manager: part.to_owned(),
+            manager_given: true,
+            validation: FieldValidation::Ignore,
+            force: false,
+            warnings: Warnings::default(),
+        }
+    }
+
+    /// A request of `asker` with every option left out.
+    #[must_use]
+    pub fn of(asker: Asker, user_agent: &str) -> Context {
+        Context {
+            asker,
+            manager: Context::manager_of(user_agent),
+            manager_given: false,
+            validation: FieldValidation::Warn,
+            ..Context::of_system("")
+        }
+    }
+
+    /// The manager that a user agent stands for: what is before its slash, of at most 128 bytes, printable.
+    #[must_use]
+    pub fn manager_of(user_agent: &str) -> String {
+        let name = user_agent.split('/').next().unwrap_or_default();
+        let mut manager = String::with_capacity(name.len().min(128));
+        for character in name.chars().filter(|character| !character.is_control()) {
+            if manager.len() + character.len_utf8() > 128 {
+                break;
+            }
+            manager.push(character);
+        }
+        if manager.is_empty() { "unknown".to_owned() } else { manager }
+    }
+}

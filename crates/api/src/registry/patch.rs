@@ -1,0 +1,114 @@
+//! patch: the four kinds, server-side apply among them.
+
+use super::change::{manager, own, owned, pruned};
+use super::resources::is_custom;
+use super::target::{Answer, PatchKind, Target, View};
+use super::{Context, Registry, document, view};
+use crate::contract::{Object, Result, Status};
+use crate::decode::{self, Expected, Media};
+use crate::merge::{json_patch, managed, merge_patch, strategic};
+use crate::resource::{Part, Resource};
+use bytes::Bytes;
+use serde_json::Value;
+
+impl Registry {
+    /// Patches an object, or the part of it; a server-side apply creates what is not there.
+    ///
+    /// # Errors
+    /// 400 and 422 for patches that are none or do not fit, 404, 409 for conflicts, 415 for kinds of patches that the
+    /// resource does not take, and what admission says.
+    pub async fn patch(
+        &self,
+        context: &Context,
+        target: &Target,
+        part: Part,
+        kind: PatchKind,
+        body: Bytes,
+        form: View,
+    ) -> Result<Answer> {
+        let resource = &target.resource;
+        if kind == PatchKind::Strategic && is_custom(resource) {
+            let message = "the body of the request was in an unknown format - accepted media types include: \
+                           application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            return Err(Status::new(415, crate::contract::Reason::UnsupportedMediaType, message));
+        }
+        let media = if kind == PatchKind::Apply { Media::Yaml } else { Media::Json };
+        let patch = decode::value(&body, media)?;
+        if part == Part::Scale {
+            return self.patch_scale(context, target, kind, &patch).await;
+        }
+        let make = |live: Option<&Object>| match (kind, live) {
+            (PatchKind::Apply, live) => applied(context, resource, part, &patch, live),
+            (_, Some(live)) => patched(context, resource, part, kind, &patch, live),
+            (_, None) => Err(target.not_found()),
+        };
+        let creates = kind == PatchKind::Apply && part == Part::Main;
+        let (code, changed) = self.change(context, target, part, creates, "", &make).await?;
+        Ok(Answer { code, json: view::one(resource, document::json(&changed), form)? })
+    }
+}
+
+/// A patch of a value by rules that the kind of patch has.
+pub(super) fn merged(kind: PatchKind, value: &Value, patch: &Value, resource: &Resource) -> Result<Value> {
+    match kind {
+        PatchKind::Json => json_patch::apply(value, patch),
+        PatchKind::Merge | PatchKind::Apply => merge_patch::apply(value, patch),
+        PatchKind::Strategic => strategic::apply(value, patch, resource.strategy.schema()),
+    }
+}
+
+fn patched(
+    context: &Context,
+    resource: &Resource,
+    part: Part,
+    kind: PatchKind,
+    patch: &Value,
+    live: &Object,
+) -> Result<Object> {
+    let value = merged(kind, &live.clone().into_value(), patch, resource)?;
+    let mut object = Object::from_value(value)
+        .ok_or_else(|| Status::bad_request("the patch leaves no object"))?;
+    conformed(context, resource, &mut object)?;
+    resource.strategy.default(&mut object);
+    super::meta::unique_owners(&mut object, context);
+    own(context, resource, part, Some(live), &mut object);
+    Ok(object)
+}
+
+fn applied(
+    context: &Context,
+    resource: &Resource,
+    part: Part,
+    config: &Value,
+    live: Option<&Object>,
+) -> Result<Object> {
+    let Some(mut config) = Object::from_value(config.clone()) else {
+        return Err(Status::bad_request("the body of an apply is no object"));
+    };
+    if config.api_version().is_empty() || config.kind().is_empty() {
+        let what = if config.kind().is_empty() { "kind" } else { "apiVersion" };
+        return Err(Status::bad_request(format!(
+            "invalid object type: Object '{what}' is missing in '{}'",
+            Value::Object(config.0)
+        )));
+    }
+    conformed(context, resource, &mut config)?;
+    let manager = manager(context, resource, part, managed::Operation::Apply);
+    let schema = resource.strategy.schema();
+    let mut object =
+        managed::apply(live, &config, schema, &manager, context.force, owned(resource, part))?;
+    resource.strategy.default(&mut object);
+    Ok(object)
+}
+
+/// Checks what came of a patch as if it had been sent as a whole.
+fn conformed(context: &Context, resource: &Resource, object: &mut Object) -> Result<()> {
+    if is_custom(resource) {
+        return pruned(context, resource, object);
+    }
+    let api_version = resource.names.api_version();
+    let expected =
+        Expected { api_version: &api_version, kind: &resource.names.kind, schema: resource.strategy.schema() };
+    context.warnings.extend(decode::conform(object, &expected, context.validation)?);
+    Ok(())
+}

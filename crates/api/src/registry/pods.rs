@@ -1,0 +1,273 @@
+//! Subresources that are created: `binding` and `eviction` of pods, `token` of service accounts.
+
+use super::change::{decoded_as, own};
+use super::delete::success;
+use super::options::DeleteOptions;
+use super::target::{Answer, Body, Target, View};
+use super::{Context, Registry, document, meta};
+use crate::contract::field::{FieldError, Path};
+use crate::contract::selector::LabelSelector;
+use crate::contract::{Cause, Details, Object, Reason, Result, Status};
+use crate::decode::Media;
+use crate::resource::Part;
+use serde_json::{Value, json};
+
+const BUDGETS: &str = "poddisruptionbudgets.policy";
+
+impl Registry {
+    /// Creates a subresource.
+    ///
+    /// # Errors
+    /// 404 for subresources that there are none of, and what each of them refuses.
+    pub async fn create_part(
+        &self,
+        context: &Context,
+        target: &Target,
+        subresource: &str,
+        body: Body,
+        _form: View,
+    ) -> Result<Answer> {
+        match (&*target.resource.stored_as, subresource) {
+            ("pods", "binding") => {
+                let binding = decoded_as(context, body, "v1", "Binding", "io.k8s.api.core.v1.Binding")?;
+                self.bind(context, target, &binding).await
+            }
+            ("pods", "eviction") => {
+                let eviction =
+                    decoded_as(context, body, "policy/v1", "Eviction", "io.k8s.api.policy.v1.Eviction")?;
+                self.evict(context, target, eviction).await
+            }
+            ("serviceaccounts", "token") => {
+                let kind = "io.k8s.api.authentication.v1.TokenRequest";
+                let request = decoded_as(context, body, "authentication.k8s.io/v1", "TokenRequest", kind)?;
+                let account = self.object(target)?;
+                let token = self.token_issuer()?.issue(context, &account, request).await?;
+                Ok(Answer { code: 201, json: document::json(&token) })
+            }
+            _ => Err(Status::new(404, Reason::NotFound, "the server could not find the requested resource")
+                .with(Details::default())),
+        }
+    }
+
+    /// Says on which node a pod runs.
+    async fn bind(&self, context: &Context, target: &Target, binding: &Object) -> Result<Answer> {
+        if !binding.name().is_empty() && binding.name() != target.name {
+            return Err(Status::bad_request("name in URL does not match name in Binding object"));
+        }
+        let kind = binding.text(&["target", "kind"]);
+        let node = binding.text(&["target", "name"]);
+        let path = Path::new("target");
+        if !matches!(kind, "" | "Node") {
+            let error = FieldError::not_supported(&path.child("kind"), kind, &["Node", "<empty>"]);
+            return Err(Status::new(500, Reason::Unknown, error.to_string()));
+        }
+        if node.is_empty() {
+            let error = FieldError::required(&path.child("name"), "");
+            return Err(Status::new(500, Reason::Unknown, error.to_string()));
+        }
+        let refused = |cause: String| Status::conflict("", "pods/binding", &target.name, &cause);
+        let make = |live: Option<&Object>| {
+            let live = live.ok_or_else(|| target.not_found())?;
+            if live.is_terminating() {
+                let cause = format!("pod {} is being deleted, cannot be assigned to a host", target.name);
+                return Err(refused(cause));
+            }
+            let bound = live.text(&["spec", "nodeName"]);
+            if !bound.is_empty() {
+                return Err(refused(format!("pod {} is already assigned to node {bound:?}", target.name)));
+            }
+            let gates = live.at(&["spec", "schedulingGates"]).and_then(Value::as_array);
+            if gates.is_some_and(|gates| !gates.is_empty()) {
+                return Err(refused(format!("pod {} has non-empty .spec.schedulingGates", target.name)));
+            }
+            let mut new = live.clone();
+            new.make(&["spec"]).insert("nodeName".to_owned(), node.into());
+            for field in ["annotations", "labels"] {
+                if let Some(more) = binding.strings(field) {
+                    new.make(&["metadata", field]).extend(more.clone());
+                }
+            }
+            new.make(&["status"]).remove("nominatedNodeName");
+            set_condition(&mut new, json!({"type": "PodScheduled", "status": "True"}));
+            own(context, &target.resource, Part::Main, Some(live), &mut new);
+            Ok(new)
+        };
+        self.change_directly(context, target, binding.uid(), &make).await?;
+        Ok(Answer { code: 201, json: success(None) })
+    }
+
+    /// Deletes a pod unless a disruption budget is against it.
+    async fn evict(&self, context: &Context, target: &Target, eviction: Object) -> Result<Answer> {
+        if eviction.name() != target.name {
+            return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        }
+        let mut options = match eviction.0.get("deleteOptions") {
+            Some(given) if !given.is_null() => {
+                DeleteOptions::from_body(given.to_string().as_bytes(), Media::Json)?
+            }
+            _ => DeleteOptions::default(),
+        };
+        options.dry_run |= context.dry_run;
+        let context = &Context { dry_run: options.dry_run, ..context.clone() };
+        let pod = self.object(target)?;
+        let ended = matches!(pod.text(&["status", "phase"]), "Succeeded" | "Failed" | "Pending");
+        if !ended && !pod.is_terminating() {
+            self.spend_budget(context, &pod).await?;
+        }
+        if !context.dry_run {
+            let make = |live: Option<&Object>| {
+                let live = live.ok_or_else(|| target.not_found())?;
+                let mut new = live.clone();
+                let condition = json!({
+                    "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                    "message": "Eviction API: evicting",
+                });
+                set_condition(&mut new, condition);
+                Ok(new)
+            };
+            let uid = options.preconditions.uid.clone().unwrap_or_default();
+            let changed = self.change_directly(context, target, &uid, &make).await?;
+            if options.preconditions.version.is_some() {
+                options.preconditions.version = Some(changed.resource_version().to_owned());
+            }
+        }
+        self.delete(context, target, &options, View::Full).await?;
+        Ok(Answer { code: 201, json: success(None) })
+    }
+
+    /// Takes one disruption off the budget that covers a pod.
+    async fn spend_budget(&self, context: &Context, pod: &Object) -> Result<()> {
+        let mut budgets = Vec::new();
+        for budget in self.every(BUDGETS, Some(pod.namespace()))? {
+            let Some(selector) = budget.at(&["spec", "selector"]) else { continue };
+            if LabelSelector::from_object(selector)?.matches(pod.strings("labels")) {
+                budgets.push(budget);
+            }
+        }
+        let Some(budget) = budgets.first() else { return Ok(()) };
+        if budgets.len() > 1 {
+            let message =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            return Err(Status::new(500, Reason::Unknown, message));
+        }
+        if !is_ready(pod) && unhealthy_may_go(budget) {
+            return Ok(());
+        }
+        let resource = self
+            .resources()
+            .by_kind("policy/v1", "PodDisruptionBudget")
+            .ok_or_else(|| Status::internal("there is no PodDisruptionBudget"))?;
+        let target = Target {
+            resource,
+            namespace: budget.namespace().to_owned(),
+            name: budget.name().to_owned(),
+        };
+        let make = |live: Option<&Object>| spent(live.ok_or_else(|| target.not_found())?, pod.name());
+        self.change_directly(context, &target, "", &make).await.map(drop)
+    }
+
+    /// A change by the server itself: neither admission nor the rules of the kind have a say.
+    pub(super) async fn change_directly(
+        &self,
+        context: &Context,
+        target: &Target,
+        uid: &str,
+        make: super::change::Make<'_>,
+    ) -> Result<Object> {
+        loop {
+            let stored = self.stored(target)?.ok_or_else(|| target.not_found())?;
+            let live = document::open(&target.resource, &stored.json)?;
+            if !uid.is_empty() && uid != live.uid() {
+                return Err(target.conflict(&format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    live.uid()
+                )));
+            }
+            let mut new = make(Some(&live))?;
+            meta::keep(&mut new, &live);
+            meta::count(&mut new, &live, &target.resource, Part::Main);
+            if new == live || context.dry_run {
+                return Ok(new);
+            }
+            if meta::is_gone(&new, &live, &target.resource) {
+                if self.remove(context, target, &stored).await? {
+                    return Ok(new);
+                }
+                continue;
+            }
+            match self.put(target, crate::store::Expect::Revision(stored.revision), &new).await {
+                Ok(revision) => {
+                    new.metadata_mut().insert("resourceVersion".to_owned(), revision.to_string().into());
+                    return Ok(new);
+                }
+                Err(crate::store::Error::Unexpected { .. }) => {}
+                Err(error) => return Err(super::unavailable(error)),
+            }
+        }
+    }
+}
+
+/// Writes a condition into a status; the time changes when the condition does.
+pub(crate) fn set_condition(object: &mut Object, mut condition: Value) {
+    let list = object.make(&["status"]).entry("conditions").or_insert_with(|| Value::Array(Vec::new()));
+    let Some(list) = list.as_array_mut() else { return };
+    let held = list.iter_mut().find(|held| held["type"] == condition["type"]);
+    let since = held
+        .as_ref()
+        .filter(|held| held["status"] == condition["status"])
+        .and_then(|held| held.get("lastTransitionTime").cloned());
+    condition["lastTransitionTime"] = since.unwrap_or_else(|| meta::now_text().into());
+    match held {
+        Some(held) => *held = condition,
+        None => list.push(condition),
+    }
+}
+
+fn is_ready(pod: &Object) -> bool {
+    let conditions = pod.at(&["status", "conditions"]).and_then(Value::as_array);
+    conditions.is_some_and(|list| list.iter().any(|held| held["type"] == "Ready" && held["status"] == "True"))
+}
+
+/// Whether a pod that is not ready may go whatever the budget allows.
+fn unhealthy_may_go(budget: &Object) -> bool {
+    let count = |field| budget.at(&["status", field]).and_then(Value::as_i64).unwrap_or(0);
+    let wanted = count("desiredHealthy");
+    budget.text(&["spec", "unhealthyPodEvictionPolicy"]) == "AlwaysAllow"
+        || (wanted > 0 && count("currentHealthy") >= wanted)
+}
+
+/// The budget with one disruption less, or 429.
+fn spent(budget: &Object, pod: &str) -> Result<Object> {
+    let name = budget.name();
+    let count = |field| budget.at(&["status", field]).and_then(Value::as_i64).unwrap_or(0);
+    let cause = |message: String| {
+        let message_of_all = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let cause = Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() };
+        Status::new(429, Reason::TooManyRequests, message_of_all)
+            .with(Details { causes: vec![cause], ..Details::default() })
+    };
+    let observed = budget.at(&["status", "observedGeneration"]).and_then(Value::as_i64).unwrap_or(0);
+    if observed < budget.generation() {
+        let mut status = cause(format!("The disruption budget {name} is still being processed by the server."));
+        if let Some(details) = &mut status.details {
+            details.retry_after_seconds = 10;
+        }
+        return Err(status);
+    }
+    let allowed = count("disruptionsAllowed");
+    if allowed < 0 {
+        return Err(Status::forbidden("policy", "poddisruptionbudgets", name, "pdb disruptions allowed is negative"));
+    }
+    if allowed == 0 {
+        let (wanted, healthy) = (count("desiredHealthy"), count("currentHealthy"));
+        return Err(cause(format!(
+            "The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently"
+        )));
+    }
+    let mut spent = budget.clone();
+    let now = meta::now_text();
+    let status = spent.make(&["status"]);
+    status.insert("disruptionsAllowed".to_owned(), (allowed - 1).into());
+    spent.make(&["status", "disruptedPods"]).insert(pod.to_owned(), now.into());
+    Ok(spent)
+}

@@ -1,0 +1,100 @@
+//! Facts of kinds that only the registry needs, by the name under which their objects are kept.
+
+use super::resources::is_custom;
+use crate::resource::{Part, Resource};
+
+/// Kinds whose deletion answers the object; the others answer a `Status`.
+const ANSWERS_DELETED: [&str; 14] = [
+    "csidrivers.storage.k8s.io",
+    "csinodes.storage.k8s.io",
+    "deviceclasses.resource.k8s.io",
+    "namespaces",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "resourcequotas",
+    "serviceaccounts",
+    "services",
+    "storageclasses.storage.k8s.io",
+    "volumeattachments.storage.k8s.io",
+    "volumeattributesclasses.storage.k8s.io",
+];
+
+/// Kinds whose updates have to say which version they mean.
+const CONDITIONAL: [&str; 12] = [
+    "apiservices.apiregistration.k8s.io",
+    "csidrivers.storage.k8s.io",
+    "csinodes.storage.k8s.io",
+    "csistoragecapacities.storage.k8s.io",
+    "customresourcedefinitions.apiextensions.k8s.io",
+    "leases.coordination.k8s.io",
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "poddisruptionbudgets.policy",
+    "runtimeclasses.node.k8s.io",
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+    "validatingwebhookconfigurations.admissionregistration.k8s.io",
+    "volumeattachments.storage.k8s.io",
+];
+
+/// Kinds that an update creates where they are not there.
+const CREATED_BY_UPDATE: [&str; 10] = [
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io",
+    "endpoints",
+    "events",
+    "leases.coordination.k8s.io",
+    "limitranges",
+    "rolebindings.rbac.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "runtimeclasses.node.k8s.io",
+    "services",
+];
+
+/// Whether deleting one answers the object.
+pub(super) fn answers_deleted(resource: &Resource) -> bool {
+    ANSWERS_DELETED.contains(&&*resource.stored_as)
+}
+
+/// Whether an update without a resource version is meant for whatever there is.
+pub(super) fn unconditional(resource: &Resource) -> bool {
+    !CONDITIONAL.contains(&&*resource.stored_as) && !is_custom(resource)
+}
+
+/// Whether an update creates what is not there.
+pub(super) fn created_by_update(resource: &Resource) -> bool {
+    CREATED_BY_UPDATE.contains(&&*resource.stored_as)
+}
+
+/// Whether its objects are owned and own: all but events.
+pub(super) fn collected(resource: &Resource) -> bool {
+    resource.stored_as != "events"
+}
+
+/// What a part is called in paths; empty for the object itself.
+#[must_use]
+pub fn part_name(part: Part) -> &'static str {
+    match part {
+        Part::Main => "",
+        Part::Status => "status",
+        Part::Scale => "scale",
+        Part::EphemeralContainers => "ephemeralcontainers",
+        Part::Resize => "resize",
+        Part::Approval => "approval",
+        Part::Finalize => "finalize",
+    }
+}
+
+/// The part that a subresource of a path names.
+#[must_use]
+pub fn part_named(name: &str) -> Option<Part> {
+    let parts = [
+        Part::Status,
+        Part::Scale,
+        Part::EphemeralContainers,
+        Part::Resize,
+        Part::Approval,
+        Part::Finalize,
+    ];
+    parts.into_iter().find(|part| part_name(*part) == name)
+}

@@ -1,0 +1,157 @@
+//! `/scale`: how many replicas there are and are to be (`autoscaling/v1`).
+
+use super::change::{decoded_as, manager, own, owned};
+use super::patch::merged;
+use super::target::{Answer, Body, PatchKind, Target};
+use super::{Context, Registry, document, meta};
+use crate::contract::field::{FieldError, Path};
+use crate::contract::selector::LabelSelector;
+use crate::contract::{Object, Result, Status};
+use crate::merge::managed;
+use crate::resource::{Part, Resource};
+use serde_json::{Map, Value, json};
+
+const SCHEMA: &str = "io.k8s.api.autoscaling.v1.Scale";
+
+impl Registry {
+    pub(super) async fn update_scale(
+        &self,
+        context: &Context,
+        target: &Target,
+        body: Body,
+    ) -> Result<Answer> {
+        let mut scale = decoded_as(context, body, "autoscaling/v1", "Scale", SCHEMA)?;
+        meta::in_namespace(&mut scale, target)?;
+        meta::with_name(&mut scale, target)?;
+        let resource = &target.resource;
+        let make = |live: Option<&Object>| {
+            let live = live.ok_or_else(|| target.not_found())?;
+            let mut new = scaled(live, &scale, resource)?;
+            own(context, resource, Part::Scale, Some(live), &mut new);
+            Ok(new)
+        };
+        self.rescale(context, target, &make).await
+    }
+
+    pub(super) async fn patch_scale(
+        &self,
+        context: &Context,
+        target: &Target,
+        kind: PatchKind,
+        patch: &Value,
+    ) -> Result<Answer> {
+        let resource = &target.resource;
+        let make = |live: Option<&Object>| {
+            let live = live.ok_or_else(|| target.not_found())?;
+            if kind == PatchKind::Apply {
+                return applied(context, resource, live, patch);
+            }
+            let before = of(live, resource)?;
+            let Some(scale) = Object::from_value(merged(kind, &before.into_value(), patch, resource)?) else {
+                return Err(Status::bad_request("the patch leaves no object"));
+            };
+            let mut new = scaled(live, &scale, resource)?;
+            own(context, resource, Part::Scale, Some(live), &mut new);
+            Ok(new)
+        };
+        self.rescale(context, target, &make).await
+    }
+
+    async fn rescale(
+        &self,
+        context: &Context,
+        target: &Target,
+        make: super::change::Make<'_>,
+    ) -> Result<Answer> {
+        let (code, changed) = self.change(context, target, Part::Scale, false, "", make).await?;
+        Ok(Answer { code, json: document::json(&of(&changed, &target.resource)?) })
+    }
+}
+
+/// The scale of an object.
+pub(super) fn of(object: &Object, resource: &Resource) -> Result<Object> {
+    let paths = resource.strategy.scale().ok_or_else(|| Status::internal("the resource has no scale"))?;
+    let mut metadata = Map::new();
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object.at(&["metadata", field]) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    let count = |path: &str| object.at(&steps(path)).and_then(Value::as_i64);
+    let mut scale = json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {},
+        "status": {"replicas": count(&paths.status_replicas).unwrap_or(0)},
+    });
+    if let Some(replicas) = count(&paths.spec_replicas).filter(|replicas| *replicas != 0) {
+        scale["spec"]["replicas"] = replicas.into();
+    }
+    let selector = selector(object.at(&steps(&paths.selector)))?;
+    if !selector.is_empty() {
+        scale["status"]["selector"] = selector.into();
+    }
+    Ok(Object::from_value(scale).expect("written as an object above"))
+}
+
+/// The object with the replicas and the version of a scale.
+fn scaled(live: &Object, scale: &Object, resource: &Resource) -> Result<Object> {
+    let paths = resource.strategy.scale().ok_or_else(|| Status::internal("the resource has no scale"))?;
+    let replicas = scale.at(&["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
+    if replicas < 0 {
+        let path = Path::new("spec").child("replicas");
+        let errors = vec![FieldError::invalid(&path, replicas, "must be greater than or equal to 0")];
+        return Err(Status::invalid("autoscaling", "Scale", live.name(), &errors));
+    }
+    let mut new = live.clone();
+    let steps = steps(&paths.spec_replicas);
+    if let Some((last, above)) = steps.split_last() {
+        new.make(above).insert((*last).to_owned(), replicas.into());
+    }
+    let version = scale.resource_version();
+    if !version.is_empty() {
+        new.metadata_mut().insert("resourceVersion".to_owned(), version.into());
+    }
+    Ok(new)
+}
+
+/// A server-side apply of a scale: an apply of the replicas alone.
+fn applied(context: &Context, resource: &Resource, live: &Object, config: &Value) -> Result<Object> {
+    let paths = resource.strategy.scale().ok_or_else(|| Status::internal("the resource has no scale"))?;
+    let scale = Object::from_value(config.clone())
+        .ok_or_else(|| Status::bad_request("the body of an apply is no object"))?;
+    scaled(live, &scale, resource)?;
+    let mut map = Map::new();
+    map.insert("kind".to_owned(), resource.names.kind.as_ref().into());
+    map.insert("apiVersion".to_owned(), resource.names.api_version().into());
+    let mut whole = Object(map);
+    for field in ["name", "namespace"] {
+        if let Some(value) = live.at(&["metadata", field]) {
+            whole.metadata_mut().insert(field.to_owned(), value.clone());
+        }
+    }
+    let steps = steps(&paths.spec_replicas);
+    if let (Some((last, above)), Some(replicas)) = (steps.split_last(), scale.at(&["spec", "replicas"])) {
+        whole.make(above).insert((*last).to_owned(), replicas.clone());
+    }
+    let manager = manager(context, resource, Part::Scale, managed::Operation::Apply);
+    let schema = resource.strategy.schema();
+    managed::apply(Some(live), &whole, schema, &manager, context.force, owned(resource, Part::Scale))
+}
+
+fn steps(path: &str) -> Vec<&str> {
+    path.split('.').filter(|step| !step.is_empty()).collect()
+}
+
+/// A selector as text, which is what clients of scales take.
+fn selector(value: Option<&Value>) -> Result<String> {
+    Ok(match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Object(map)) if map.contains_key("matchLabels") || map.contains_key("matchExpressions") => {
+            LabelSelector::from_object(&Value::Object(map.clone()))?.to_string()
+        }
+        Some(Value::Object(map)) => LabelSelector::from_labels(map).to_string(),
+        _ => String::new(),
+    })
+}

@@ -1,0 +1,188 @@
+//! The addresses and ports of services.
+//!
+//! Nothing is kept beside the services themselves: what is taken is what they say. Writes of services take turns, so that
+//! two never find the same address free.
+
+mod families;
+mod ports;
+mod taken;
+
+use super::{Context, Registry, Target};
+use crate::contract::field::{FieldError, FieldErrors, Path};
+use crate::contract::names::{Cidr, parse_cidr, parse_ip};
+use crate::contract::{Object, Result, Status};
+use crate::resource::Part;
+use serde_json::Value;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use taken::Taken;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// Where services get addresses and ports.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Ranges of addresses: one, or one of each family; the first is the default.
+    pub ranges: Vec<Cidr>,
+    /// Ports on nodes.
+    pub ports: RangeInclusive<u16>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { ranges: parse_cidr("10.96.0.0/16").into_iter().collect(), ports: 30000..=32767 }
+    }
+}
+
+/// Gives addresses and ports.
+pub(super) struct Services {
+    settings: Settings,
+    turns: Arc<Mutex<()>>,
+}
+
+/// While it is held, nobody else writes a service.
+pub(super) type Turn = Option<OwnedMutexGuard<()>>;
+
+impl Services {
+    pub(super) fn new(settings: Settings) -> Services {
+        Services { settings, turns: Arc::default() }
+    }
+
+    /// The first address of the first range.
+    pub(super) fn first_address(&self) -> Option<std::net::IpAddr> {
+        let range = self.settings.ranges.first()?;
+        Some(taken::at(range.network(), 1))
+    }
+
+    /// Gives a new service what it needs and does not have.
+    pub(super) async fn create(
+        &self,
+        registry: &Registry,
+        context: &Context,
+        target: &Target,
+        service: &mut Object,
+    ) -> Result<Turn> {
+        if target.resource.stored_as != "services" {
+            return Ok(None);
+        }
+        let turn = Arc::clone(&self.turns).lock_owned().await;
+        let single = service.text(&["spec", "clusterIP"]).to_owned();
+        if !single.is_empty() && texts(service, "clusterIPs").is_empty() {
+            service.make(&["spec"]).insert("clusterIPs".to_owned(), vec![single].into());
+        }
+        self.give(registry, context, service, None)?;
+        Ok(Some(turn))
+    }
+
+    /// The same for an update.
+    pub(super) async fn update(
+        &self,
+        registry: &Registry,
+        context: &Context,
+        target: &Target,
+        part: Part,
+        service: &mut Object,
+        old: &Object,
+    ) -> Result<Turn> {
+        if target.resource.stored_as != "services" || part != Part::Main {
+            return Ok(None);
+        }
+        let turn = Arc::clone(&self.turns).lock_owned().await;
+        families::keep(service, old);
+        ports::keep(service, old);
+        self.give(registry, context, service, Some(old))?;
+        Ok(Some(turn))
+    }
+
+    fn give(
+        &self,
+        registry: &Registry,
+        context: &Context,
+        service: &mut Object,
+        old: Option<&Object>,
+    ) -> Result<()> {
+        let kind = kind(service);
+        let wrong = texts(service, "clusterIPs").iter().any(|text| text != "None" && parse_ip(text).is_none());
+        // What is not well formed is told by the rules of the kind.
+        if wrong || !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+            return Ok(());
+        }
+        families::choose(service, old, &self.settings.ranges)?;
+        let mut taken = Taken::of(registry, service, old)?;
+        self.addresses(service, &mut taken, context.dry_run)?;
+        if kind != "ClusterIP" {
+            ports::give(service, &mut taken, &self.settings.ports, context.dry_run)?;
+        }
+        Ok(())
+    }
+
+    /// An address of each family.
+    fn addresses(&self, service: &mut Object, taken: &mut Taken, dry_run: bool) -> Result<()> {
+        let mut given = texts(service, "clusterIPs");
+        if given.first().is_some_and(|first| first == "None") {
+            return Ok(());
+        }
+        let asked: Value = given.clone().into();
+        let families = texts(service, "ipFamilies");
+        for (index, family) in families.iter().enumerate() {
+            let Some(range) = self.settings.ranges.iter().find(|range| families::name(range.address) == *family)
+            else {
+                continue;
+            };
+            let refuse = |cause: String| {
+                let path = Path::new("spec").child("clusterIPs");
+                let detail = format!("failed to allocate IP{cause}");
+                refused(service, vec![FieldError::invalid(&path, asked.clone(), detail)])
+            };
+            match given.get(index).and_then(|text| parse_ip(text)) {
+                Some(address) if taken.keeps(address) => {}
+                Some(address) => {
+                    taken.take(address, *range).map_err(|cause| refuse(format!(" {address}: {cause}")))?;
+                }
+                None => {
+                    let address = if dry_run { Some(range.network()) } else { taken.next(*range) };
+                    let Some(address) = address else {
+                        return Err(Status::internal(format!(
+                            "failed to allocate a serviceIP for Service {:?}: range is full",
+                            service.name()
+                        )));
+                    };
+                    given.truncate(index);
+                    given.push(address.to_string());
+                }
+            }
+        }
+        if let Some(first) = given.first() {
+            let spec = service.make(&["spec"]);
+            spec.insert("clusterIP".to_owned(), first.as_str().into());
+            spec.insert("clusterIPs".to_owned(), given.into());
+        }
+        Ok(())
+    }
+}
+
+/// 422 of a service.
+fn refused(service: &Object, errors: FieldErrors) -> Status {
+    Status::invalid("", "Service", service.name(), &errors)
+}
+
+fn kind(service: &Object) -> &'static str {
+    match service.text(&["spec", "type"]) {
+        "" | "ClusterIP" => "ClusterIP",
+        "NodePort" => "NodePort",
+        "LoadBalancer" => "LoadBalancer",
+        "ExternalName" => "ExternalName",
+        _ => "",
+    }
+}
+
+/// A list of strings below `spec`.
+fn texts(service: &Object, field: &str) -> Vec<String> {
+    service
+        .at(&["spec", field])
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
+}

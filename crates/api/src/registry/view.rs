@@ -1,0 +1,101 @@
+//! Objects in another form: tables, and their metadata alone (`meta.k8s.io/v1`).
+
+use super::target::{Include, View};
+use super::document;
+use crate::contract::{Object, Result};
+use crate::resource::Resource;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// What Kubernetes says of the two columns of kinds that have none of their own.
+const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some \
+    resources may allow a client to request the generation of an appropriate name automatically. Name is primarily \
+    intended for creation idempotence and configuration definition. Cannot be updated. More info: \
+    https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is \
+    not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is \
+    represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
+/// One object, given as JSON in the resource's version, in the form that was asked for.
+pub(super) fn one(resource: &Resource, json: Bytes, form: View) -> Result<Bytes> {
+    match form {
+        View::Full => Ok(json),
+        View::Metadata => Ok(Bytes::from(metadata(&document::parse(&json)?))),
+        View::Table(include) => {
+            let object = document::parse(&json)?;
+            Ok(Bytes::from(table(resource, &object, include, true)))
+        }
+    }
+}
+
+/// A table of one object; `headed` says whether with the columns, which a watch tells once.
+pub(super) fn table(resource: &Resource, object: &Object, include: Include, headed: bool) -> Vec<u8> {
+    let version = Value::from(object.resource_version());
+    let columns = if headed { columns(resource) } else { Value::Null };
+    let mut out = format!(
+        "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{{\"resourceVersion\":{version}}},\
+         \"columnDefinitions\":{columns},\"rows\":["
+    )
+    .into_bytes();
+    out.extend_from_slice(&row(resource, object, include));
+    out.extend_from_slice(b"]}");
+    out
+}
+
+/// The columns of the resource's table.
+pub(super) fn columns(resource: &Resource) -> Value {
+    let columns = resource.strategy.columns();
+    if columns.is_empty() {
+        return json!([
+            {"name": "Name", "type": "string", "format": "name", "description": NAME, "priority": 0},
+            {"name": "Created At", "type": "date", "format": "", "description": CREATED, "priority": 0},
+        ]);
+    }
+    columns
+        .iter()
+        .map(|column| {
+            json!({
+                "name": column.name,
+                "type": column.kind,
+                "format": column.format,
+                "description": column.description,
+                "priority": column.priority,
+            })
+        })
+        .collect()
+}
+
+/// A row of the resource's table.
+pub(super) fn row(resource: &Resource, object: &Object, include: Include) -> Vec<u8> {
+    let cells = if resource.strategy.columns().is_empty() {
+        let created = object.text(&["metadata", "creationTimestamp"]);
+        vec![object.name().into(), created.into()]
+    } else {
+        resource.strategy.row(object, Timestamp::now().as_second())
+    };
+    let mut out = format!("{{\"cells\":{}", Value::Array(cells)).into_bytes();
+    let shown = match include {
+        Include::None => None,
+        Include::Metadata => Some(Bytes::from(metadata(object))),
+        Include::Object => Some(document::json(object)),
+    };
+    if let Some(shown) = shown {
+        out.extend_from_slice(b",\"object\":");
+        out.extend_from_slice(&shown);
+    }
+    out.push(b'}');
+    out
+}
+
+/// The object's metadata alone.
+pub(super) fn metadata(object: &Object) -> Vec<u8> {
+    let mut map = Map::new();
+    map.insert("kind".to_owned(), "PartialObjectMetadata".into());
+    map.insert("apiVersion".to_owned(), "meta.k8s.io/v1".into());
+    if let Some(metadata) = object.0.get("metadata") {
+        map.insert("metadata".to_owned(), metadata.clone());
+    }
+    document::json(&Object(map)).to_vec()
+}

@@ -1,0 +1,261 @@
+//! watch.
+
+use super::options::ListOptions;
+use super::read::parsed;
+use super::resources::is_kept_version;
+use super::selection::Selection;
+use super::target::{Target, View};
+use super::{Context, Registry, document, too_large, view};
+use crate::contract::{Object, Result, Status};
+use crate::store::{self, Event, Kind, Store, Watch};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often a watch that wants bookmarks gets one.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long a watch lasts that does not say so; up to twice that, so that clients do not come back all at once.
+const SHORTEST: u64 = 1800;
+
+/// The form of frames whose objects are told as they are kept.
+const AS_KEPT: u64 = 0;
+
+/// A watch: frames of JSON, one a line.
+pub struct Watching {
+    selection: Selection,
+    form: View,
+    store: Store,
+    /// What is told before anything else, and what ends it after that.
+    waiting: VecDeque<Bytes>,
+    changes: Option<Watch>,
+    /// Changes up to here are not told.
+    after: u64,
+    ends: Instant,
+    bookmark: Option<Instant>,
+    headed: bool,
+}
+
+impl Registry {
+    /// A watch of the collection, or of the object that the target names.
+    ///
+    /// # Errors
+    /// 400 for selectors that are none. A version that is gone is told within the watch, as Kubernetes does.
+    pub async fn watch(
+        &self,
+        _context: &Context,
+        target: &Target,
+        options: &ListOptions,
+        form: View,
+    ) -> Result<Watching> {
+        let selection = Selection::new(target, options)?;
+        let asked = parsed(&options.version)?;
+        let seconds = options.timeout.filter(|seconds| *seconds > 0).unwrap_or_else(|| {
+            SHORTEST + u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs()) % SHORTEST
+        });
+        let now = Instant::now();
+        let mut watching = Watching {
+            selection,
+            form,
+            store: self.store().clone(),
+            waiting: VecDeque::new(),
+            changes: None,
+            after: asked,
+            ends: now + Duration::from_secs(seconds),
+            bookmark: options.bookmarks.then(|| now + BOOKMARK_EVERY),
+            headed: true,
+        };
+        let current = self.store().revision();
+        let initial = options.initial_events.unwrap_or_else(|| options.is_from_any());
+        if initial {
+            if asked > current {
+                return Err(too_large(asked, current));
+            }
+            watching.begin_with_all(options.bookmarks && options.initial_events == Some(true))?;
+        } else {
+            let from = if options.is_from_any() { current } else { asked.min(current) };
+            watching.follow(from);
+        }
+        Ok(watching)
+    }
+}
+
+impl Watching {
+    /// The next frame with its line break, or the end: the time is over, or an error has been told. It may be dropped
+    /// while it waits.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.waiting.pop_front() {
+                return Some(frame);
+            }
+            // Read before the changes are: whatever it counts has been told when there is none to tell.
+            let revision = self.store.revision();
+            let bookmark = self.bookmark;
+            let changes = self.changes.as_mut()?;
+            let event = tokio::select! {
+                biased;
+                event = changes.next() => event,
+                () = tokio::time::sleep_until(self.ends) => return None,
+                () = due(bookmark) => {
+                    self.bookmark = Some(Instant::now() + BOOKMARK_EVERY);
+                    return Some(self.bookmark_frame(revision, false));
+                }
+            };
+            match event {
+                Ok(event) if event.revision <= self.after => {}
+                Ok(event) => match self.told(&event) {
+                    Ok(Some(frame)) => return Some(frame),
+                    Ok(None) => {}
+                    Err(status) => self.fail(&status),
+                },
+                Err(error) => self.fail(&gone(&error)),
+            }
+        }
+    }
+
+    /// Tells everything that there is, then follows.
+    fn begin_with_all(&mut self, bookmarked: bool) -> Result<()> {
+        let page = self
+            .store
+            .list(&self.selection.scope, None, None, None)
+            .map_err(super::unavailable)?;
+        for stored in page.items {
+            if self.selection.means(&stored.json)? {
+                let frame = self.frame("ADDED", &stored.json)?;
+                self.waiting.push_back(frame);
+            }
+        }
+        if bookmarked {
+            let frame = self.bookmark_frame(page.revision, true);
+            self.waiting.push_back(frame);
+        }
+        self.after = page.revision;
+        self.follow(page.revision);
+        Ok(())
+    }
+
+    fn follow(&mut self, from: u64) {
+        match self.store.watch(self.selection.scope.clone(), from) {
+            Ok(changes) => self.changes = Some(changes),
+            Err(error) => self.fail(&gone(&error)),
+        }
+    }
+
+    /// Ends the watch with an error.
+    fn fail(&mut self, status: &Status) {
+        self.changes = None;
+        self.waiting.push_back(framed("ERROR", status.to_value().to_string().as_bytes()));
+    }
+
+    /// What a change is to this watch: the selection makes some of them come and go.
+    fn told(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>> {
+        if event.kind == Kind::Delete {
+            let meant = self.selection.means(&event.json)?;
+            return if meant { self.shared("DELETED", event).map(Some) } else { Ok(None) };
+        }
+        if self.selection.is_everything() {
+            let kind = if event.created() { "ADDED" } else { "MODIFIED" };
+            return self.shared(kind, event).map(Some);
+        }
+        let is = self.selection.means(&event.json)?;
+        let previous = event.previous.as_ref().filter(|_| !event.created());
+        let was = previous.map(|json| self.selection.means(json)).transpose()?.unwrap_or(false);
+        match (was, is) {
+            (false, false) => Ok(None),
+            (false, true) => self.frame("ADDED", &event.json).map(Some),
+            (true, true) => self.frame("MODIFIED", &event.json).map(Some),
+            (true, false) => {
+                let mut left = document::parse(previous.map_or(&event.json, |json| json))?;
+                let version = event.revision.to_string();
+                left.metadata_mut().insert("resourceVersion".to_owned(), version.into());
+                self.frame("DELETED", &document::json(&left)).map(Some)
+            }
+        }
+    }
+
+    /// A frame of a change, which watches that see it in the same form share.
+    fn shared(&mut self, kind: &'static str, event: &Arc<Event>) -> Result<Bytes> {
+        if self.form == View::Full && is_kept_version(&self.selection.resource) {
+            return Ok(event.encoding(AS_KEPT, || framed(kind, &event.json)));
+        }
+        self.frame(kind, &event.json)
+    }
+
+    /// A frame of an object, given as it is kept.
+    fn frame(&mut self, kind: &str, json: &Bytes) -> Result<Bytes> {
+        let resource = &self.selection.resource;
+        let object = || document::open(resource, json);
+        Ok(match self.form {
+            View::Full if is_kept_version(resource) => framed(kind, json),
+            View::Full => framed(kind, &document::json(&object()?)),
+            View::Metadata => framed(kind, &view::metadata(&object()?)),
+            View::Table(include) => {
+                let table = view::table(resource, &object()?, include, std::mem::take(&mut self.headed));
+                framed(kind, &table)
+            }
+        })
+    }
+
+    fn bookmark_frame(&self, revision: u64, initial_end: bool) -> Bytes {
+        let names = &self.selection.resource.names;
+        let mut object = json!({
+            "kind": names.kind,
+            "apiVersion": names.api_version(),
+            "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": Value::Null},
+        });
+        if initial_end {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = Object::from_value(object).expect("written as an object above");
+        let json = match self.form {
+            View::Full => document::json(&object),
+            View::Metadata => Bytes::from(view::metadata(&object)),
+            View::Table(_) => {
+                let version = revision.to_string();
+                let mut row = json!({"cells": [], "object": {
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                }});
+                row["object"]["metadata"] = object.0["metadata"].clone();
+                Bytes::from(
+                    json!({
+                        "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                        "metadata": {"resourceVersion": version},
+                        "columnDefinitions": Value::Null, "rows": [row],
+                    })
+                    .to_string(),
+                )
+            }
+        };
+        framed("BOOKMARK", &json)
+    }
+}
+
+fn framed(kind: &str, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
+/// When the bookmark is due; never, where none is wanted.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a watch is told whose changes cannot be had any more.
+fn gone(error: &store::Error) -> Status {
+    match error {
+        store::Error::Compacted { asked, oldest } => {
+            Status::expired(format!("too old resource version: {asked} ({oldest})"))
+        }
+        other => Status::internal(other),
+    }
+}
