@@ -4,6 +4,7 @@
 mod guest;
 mod outcome;
 mod plugins;
+mod pods;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +29,8 @@ enum Suite {
     Bats,
     /// containernetworking/plugins, each plugin's own tests
     Cni,
+    /// kubernetes-sigs/cri-tools, critest with NRI, against `sextant node`
+    Critest,
 }
 
 impl Suite {
@@ -37,6 +40,7 @@ impl Suite {
             Self::RuntimeTools | Self::Contest => "sextant-oci",
             Self::Bats => "runc",
             Self::Cni => "sextant-cni",
+            Self::Critest => "sextant",
         }
     }
 
@@ -47,6 +51,7 @@ impl Suite {
             Self::Contest => "contest",
             Self::Bats => "bats",
             Self::Cni => "cni",
+            Self::Critest => "critest",
         }
     }
 }
@@ -60,7 +65,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime (for cni a directory of other plugins), to see what it does
+    /// Another runtime (for cni a directory of other plugins, for critest another sextant), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -84,6 +89,10 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match &args.runtime {
         Some(runtime) => runtime.clone(),
         None if args.name == Suite::Cni => plugins::ours(&args.out)?,
+        None if args.name == Suite::Critest => {
+            cargo(["build", "--release", "--locked", "--package", "sextant"])?;
+            built("release")?.join("sextant")
+        }
         None => ours(&args.out, args.name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
@@ -91,6 +100,8 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     std::fs::create_dir_all(&out)?;
     if args.name == Suite::Cni {
         plugins::run(args, &runtime, &out)?
+    } else if args.name == Suite::Critest && !args.vm {
+        pods::run(args, &runtime, &out)?
     } else if args.vm {
         guest::run(args, &runtime, &out)?
     } else {
