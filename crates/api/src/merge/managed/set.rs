@@ -13,15 +13,6 @@ pub(super) struct Set {
 }
 
 impl Set {
-    #[cfg(test)]
-    pub(super) fn of(paths: &[&[Element]]) -> Set {
-        let mut set = Set::default();
-        for path in paths {
-            set.insert(path);
-        }
-        set
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty() && self.children.is_empty()
     }
