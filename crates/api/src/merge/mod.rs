@@ -7,6 +7,9 @@
 //! All work on JSON values and return a new one; nothing is half patched when a patch is refused. What comes out of a patch
 //! has not been looked at: its types are whatever the patch made of them.
 
+#[cfg(test)]
+mod fixtures;
+mod go;
 pub mod json_patch;
 pub mod managed;
 pub mod merge_patch;
