@@ -66,7 +66,8 @@ fn given(request: &Request<'_>, pod: &mut Object) -> Result<Option<String>> {
         }
     };
     let value = class.as_ref().and_then(|class| class.0.get("value")).and_then(Value::as_i64).unwrap_or(0);
-    let policy = class.as_ref().map(|class| class.text(&["preemptionPolicy"])).filter(|text| !text.is_empty());
+    let policy =
+        class.as_ref().map(|class| class.text(&["preemptionPolicy"])).filter(|text| !text.is_empty());
     let policy = policy.unwrap_or("PreemptLowerPriority").to_owned();
     if let Some(own) = pod.at(&["spec", "priority"]).and_then(Value::as_i64)
         && own != value
@@ -105,7 +106,8 @@ fn is_default(class: &Object) -> bool {
 
 /// There is one default class at most.
 fn only_default(request: &Request<'_>) -> Result<()> {
-    let Some(class) = request.object.as_ref().filter(|object| request.kind() == CLASSES && is_default(object))
+    let Some(class) =
+        request.object.as_ref().filter(|object| request.kind() == CLASSES && is_default(object))
     else {
         return Ok(());
     };

@@ -33,7 +33,8 @@ impl Admission for ServiceAccounts {
 }
 
 async fn given(request: &Request<'_>, pod: &mut Object) -> std::result::Result<(), String> {
-    let is_mirror = pod.strings("annotations").is_some_and(|map| map.contains_key("kubernetes.io/config.mirror"));
+    let is_mirror =
+        pod.strings("annotations").is_some_and(|map| map.contains_key("kubernetes.io/config.mirror"));
     if is_mirror {
         return mirror(pod);
     }
@@ -52,10 +53,8 @@ async fn given(request: &Request<'_>, pod: &mut Object) -> std::result::Result<(
     {
         mount(pod);
     }
-    let has_secrets = pod
-        .at(&["spec", "imagePullSecrets"])
-        .and_then(Value::as_array)
-        .is_some_and(|list| !list.is_empty());
+    let has_secrets =
+        pod.at(&["spec", "imagePullSecrets"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     if let (false, Some(Value::Array(secrets))) = (has_secrets, account.0.get("imagePullSecrets"))
         && !secrets.is_empty()
     {

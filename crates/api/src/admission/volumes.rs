@@ -31,7 +31,8 @@ fn classed(request: &mut Request<'_>) -> Result<()> {
         return Ok(());
     }
     let is_default = |class: &Object| {
-        let annotation = |key| class.strings("annotations").and_then(|map| map.get(key)) == Some(&"true".into());
+        let annotation =
+            |key| class.strings("annotations").and_then(|map| map.get(key)) == Some(&"true".into());
         annotation(DEFAULT) || annotation(DEFAULT_BETA)
     };
     let classes = request.registry.every(CLASSES, None)?;

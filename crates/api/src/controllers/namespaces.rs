@@ -158,8 +158,7 @@ fn conditions(left: &BTreeMap<String, Vec<Object>>) -> Vec<Value> {
     } else {
         let told: Vec<String> =
             finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
-        let message =
-            format!("Some content in the namespace has finalizers remaining: {}", told.join(", "));
+        let message = format!("Some content in the namespace has finalizers remaining: {}", told.join(", "));
         condition("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", message)
     });
     list

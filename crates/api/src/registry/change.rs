@@ -198,11 +198,7 @@ impl Registry {
         if context.dry_run {
             return Ok(true);
         }
-        let write = Write {
-            key: stored.key.clone(),
-            expect: Expect::Revision(stored.revision),
-            value: None,
-        };
+        let write = Write { key: stored.key.clone(), expect: Expect::Revision(stored.revision), value: None };
         match self.store().commit(vec![write]).await {
             Ok(_) => Ok(true),
             Err(store::Error::Unexpected { found: None, .. }) => Err(target.not_found()),
@@ -223,13 +219,20 @@ pub(super) fn decoded(context: &Context, resource: &Resource, body: Body) -> Res
         }
         Body::Bytes(bytes, media) => (bytes, media),
     };
-    if is_custom(resource) { custom(context, resource, &bytes, media) } else { built_in(context, resource, &bytes, media) }
+    if is_custom(resource) {
+        custom(context, resource, &bytes, media)
+    } else {
+        built_in(context, resource, &bytes, media)
+    }
 }
 
 fn built_in(context: &Context, resource: &Resource, bytes: &[u8], media: Media) -> Result<Object> {
     let api_version = resource.names.api_version();
-    let expected =
-        Expected { api_version: &api_version, kind: &resource.names.kind, schema: resource.strategy.schema() };
+    let expected = Expected {
+        api_version: &api_version,
+        kind: &resource.names.kind,
+        schema: resource.strategy.schema(),
+    };
     let decoded = decode::object(bytes, media, &expected, context.validation)?;
     context.warnings.extend(decoded.warnings);
     Ok(decoded.object)
@@ -249,8 +252,7 @@ pub(super) fn decoded_as(
     };
     let schema = schema::builtin(type_name)
         .ok_or_else(|| Status::internal(format!("there is no schema of {type_name}")))?;
-    let decoded =
-        decode::object(&bytes, media, &Expected { api_version, kind, schema }, context.validation)?;
+    let decoded = decode::object(&bytes, media, &Expected { api_version, kind, schema }, context.validation)?;
     context.warnings.extend(decoded.warnings);
     Ok(decoded.object)
 }
@@ -258,8 +260,9 @@ pub(super) fn decoded_as(
 fn custom(context: &Context, resource: &Resource, bytes: &[u8], media: Media) -> Result<Object> {
     let names = &resource.names;
     let value = decode::value(bytes, media)?;
-    let mut object = Object::from_value(value)
-        .ok_or_else(|| Status::bad_request("couldn't get version/kind; json parse error: the body is no object"))?;
+    let mut object = Object::from_value(value).ok_or_else(|| {
+        Status::bad_request("couldn't get version/kind; json parse error: the body is no object")
+    })?;
     let api_version = names.api_version();
     object.0.entry("kind").or_insert_with(|| names.kind.as_ref().into());
     object.0.entry("apiVersion").or_insert_with(|| api_version.as_str().into());
@@ -347,7 +350,11 @@ pub(super) fn owned(resource: &Resource, part: Part) -> Owned<'static> {
 }
 
 /// 422 of validation.
-pub(super) fn invalid(resource: &Resource, name: &str, errors: &crate::contract::field::FieldErrors) -> Status {
+pub(super) fn invalid(
+    resource: &Resource,
+    name: &str,
+    errors: &crate::contract::field::FieldErrors,
+) -> Status {
     Status::invalid(&resource.names.group, &resource.names.kind, name, errors)
 }
 

@@ -70,8 +70,7 @@ impl Client {
     /// # Errors
     /// As of [`Registry::create`].
     pub async fn create(&self, target: &Target, object: Object) -> Result<Object> {
-        let answer =
-            self.registry.create(&self.context, target, Body::Object(object), View::Full).await?;
+        let answer = self.registry.create(&self.context, target, Body::Object(object), View::Full).await?;
         document::parse(&answer.json)
     }
 
@@ -162,11 +161,11 @@ impl Follow {
             if let Some(change) = self.waiting.pop_front() {
                 return change;
             }
-            if self.watch.is_none()
-                && let Err(status) = self.list_again().await
-            {
-                eprintln!("sextant: cannot list {}: {status}", self.target.resource.names.plural);
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            if self.watch.is_none() {
+                if let Err(status) = self.list_again().await {
+                    eprintln!("sextant: cannot list {}: {status}", self.target.resource.names.plural);
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
                 continue;
             }
             let frame = match &mut self.watch {

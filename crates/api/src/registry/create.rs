@@ -18,13 +18,7 @@ impl Registry {
     /// # Errors
     /// 400 for what is no such object, 409 where there is one of that name, 422 for what is wrong with it, and what
     /// admission says.
-    pub async fn create(
-        &self,
-        context: &Context,
-        target: &Target,
-        body: Body,
-        form: View,
-    ) -> Result<Answer> {
+    pub async fn create(&self, context: &Context, target: &Target, body: Body, form: View) -> Result<Answer> {
         let resource = &target.resource;
         let mut object = decoded(context, resource, body)?;
         meta::in_namespace(&mut object, target)?;
@@ -155,9 +149,6 @@ fn taken(target: &Target, found: &store::Stored) -> Status {
 /// The same of names that the server has picked.
 fn no_unique_name(mut status: Status) -> Status {
     status.message.push_str(", the server was not able to generate a unique name for the object");
-    status
-        .details
-        .get_or_insert_with(|| Box::new(Details::default()))
-        .retry_after_seconds = 1;
+    status.details.get_or_insert_with(|| Box::new(Details::default())).retry_after_seconds = 1;
     status
 }

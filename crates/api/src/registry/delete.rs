@@ -95,7 +95,9 @@ impl Registry {
                 return Ok(deleted);
             }
         }
-        Err(target.conflict("the object has been modified; please apply your changes to the latest version and try again"))
+        Err(target.conflict(
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ))
     }
 
     /// One attempt; `None` when somebody has changed the object meanwhile.
@@ -224,8 +226,7 @@ fn graceful(pod: &mut Object, options: &DeleteOptions) -> Result<Grace> {
 /// Brings the end of a pod forward that is ending already.
 fn shortened(pod: &mut Object, held: i64, asked: i64) -> Result<Grace> {
     let now = Timestamp::now();
-    let told: Timestamp =
-        pod.text(&["metadata", "deletionTimestamp"]).parse().map_err(Status::internal)?;
+    let told: Timestamp = pod.text(&["metadata", "deletionTimestamp"]).parse().map_err(Status::internal)?;
     let mut ends =
         told.checked_add(SignedDuration::from_secs(asked.saturating_sub(held))).map_err(Status::internal)?;
     let mut seconds = asked;
@@ -245,12 +246,18 @@ fn set_propagation(object: &mut Object, options: &DeleteOptions) {
     let orphan = match (options.orphan, options.propagation) {
         (Some(orphan), _) => orphan,
         (None, Some(asked)) => asked == Propagation::Orphan,
-        (None, None) => held.iter().find(|name| [ORPHAN, FOREGROUND].contains(&name.as_str())).is_some_and(|name| name == ORPHAN),
+        (None, None) => held
+            .iter()
+            .find(|name| [ORPHAN, FOREGROUND].contains(&name.as_str()))
+            .is_some_and(|name| name == ORPHAN),
     };
     let foreground = match (options.orphan, options.propagation) {
         (Some(_), _) => false,
         (None, Some(asked)) => asked == Propagation::Foreground,
-        (None, None) => held.iter().find(|name| [ORPHAN, FOREGROUND].contains(&name.as_str())).is_some_and(|name| name == FOREGROUND),
+        (None, None) => held
+            .iter()
+            .find(|name| [ORPHAN, FOREGROUND].contains(&name.as_str()))
+            .is_some_and(|name| name == FOREGROUND),
     };
     let mut wanted: Vec<String> =
         held.iter().filter(|name| ![ORPHAN, FOREGROUND].contains(&name.as_str())).cloned().collect();

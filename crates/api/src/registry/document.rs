@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_document_says_where_its_revision_goes() {
-        let object = Object::from_value(json!({"apiVersion": "v1", "kind": "X", "metadata": {}})).expect("an object");
+        let object =
+            Object::from_value(json!({"apiVersion": "v1", "kind": "X", "metadata": {}})).expect("an object");
         let mut out = Vec::new();
         let mut at = 0;
         write(&object, Some(&mut at), &mut out);

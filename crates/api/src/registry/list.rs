@@ -151,10 +151,10 @@ pub(super) fn written(selection: &Selection, listed: &Listed, form: View) -> Res
     match form {
         View::Full => {
             let names = &resource.names;
-            let (kind, version) =
-                (Value::from(names.list_kind.as_ref()), Value::from(names.api_version()));
+            let (kind, version) = (Value::from(names.list_kind.as_ref()), Value::from(names.api_version()));
             out.extend_from_slice(
-                format!("{{\"kind\":{kind},\"apiVersion\":{version},\"metadata\":{metadata},\"items\":[").as_bytes(),
+                format!("{{\"kind\":{kind},\"apiVersion\":{version},\"metadata\":{metadata},\"items\":[")
+                    .as_bytes(),
             );
             items(selection, listed, &mut out)?;
         }
@@ -204,17 +204,18 @@ fn items(selection: &Selection, listed: &Listed, out: &mut Vec<u8>) -> Result<()
         document::head(resource)
     } else {
         let names = &resource.names;
-        format!("{{\"kind\":{},\"apiVersion\":{}", Value::from(names.kind.as_ref()), Value::from(names.api_version()))
+        format!(
+            "{{\"kind\":{},\"apiVersion\":{}",
+            Value::from(names.kind.as_ref()),
+            Value::from(names.api_version())
+        )
     };
     for (index, stored) in listed.items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        let json = if kept {
-            stored.json.clone()
-        } else {
-            document::json(&document::open(resource, &stored.json)?)
-        };
+        let json =
+            if kept { stored.json.clone() } else { document::json(&document::open(resource, &stored.json)?) };
         match json.strip_prefix(head.as_bytes()).and_then(|rest| rest.strip_prefix(b",")) {
             Some(rest) if !custom => {
                 out.push(b'{');

@@ -50,7 +50,10 @@ pub(super) fn generated(base: &str) -> String {
 
 /// Five random letters.
 pub(crate) fn suffix() -> String {
-    random::<GENERATED>().iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
+    random::<GENERATED>()
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
+        .collect()
 }
 
 /// A time as objects have it: RFC 3339 in UTC with whole seconds.
@@ -94,10 +97,8 @@ pub(super) fn with_name(object: &mut Object, target: &Target) -> Result<()> {
         object.metadata_mut().insert("name".to_owned(), target.name.as_str().into());
         return Ok(());
     }
-    let message = format!(
-        "the name of the object ({found}) does not match the name on the URL ({})",
-        target.name
-    );
+    let message =
+        format!("the name of the object ({found}) does not match the name on the URL ({})", target.name);
     Err(Status::bad_request(message))
 }
 
@@ -106,7 +107,8 @@ pub(super) fn begin(object: &mut Object) {
     let base = object.text(&["metadata", "generateName"]).to_owned();
     let nameless = object.name().is_empty();
     let metadata = object.metadata_mut();
-    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"]
+    for field in
+        ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"]
     {
         metadata.remove(field);
     }
@@ -145,7 +147,8 @@ pub(super) fn count(object: &mut Object, old: &Object, resource: &Resource, part
     let counts = |name: &str| name != "metadata" && !(name == "status" && has_status) && name != "apiVersion";
     let old_fields = old.0.iter().filter(|(name, _)| counts(name));
     let new_fields = object.0.iter().filter(|(name, _)| counts(name));
-    let annotated = resource.stored_as == "deployments.apps" && old.strings("annotations") != object.strings("annotations");
+    let annotated = resource.stored_as == "deployments.apps"
+        && old.strings("annotations") != object.strings("annotations");
     if annotated || !old_fields.eq(new_fields) {
         let next = old.generation() + 1;
         object.metadata_mut().insert("generation".to_owned(), next.into());

@@ -9,8 +9,8 @@
 //! - [`options`] are the query parameters and bodies of requests; [`client`] is for the process itself.
 //! - [`services`] gives addresses and ports to services; [`rules`] are facts of kinds that only this module needs.
 
-pub mod client;
 mod change;
+pub mod client;
 mod context;
 mod create;
 mod delete;
@@ -31,6 +31,9 @@ mod target;
 mod token;
 mod view;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use context::{Context, Warnings};
 pub use hooks::{BoxFuture, Reviewer, TokenIssuer};
@@ -125,11 +128,8 @@ impl Registry {
     /// # Errors
     /// Where the store cannot be read.
     pub fn peek(&self, stored_as: &str, namespace: &str, name: &str) -> Result<Option<Object>> {
-        let key = Key {
-            resource: stored_as.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
+        let key =
+            Key { resource: stored_as.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() };
         match self.0.store.get(&key).map_err(unavailable)? {
             Some(stored) => document::parse(&stored.json).map(Some),
             None => Ok(None),

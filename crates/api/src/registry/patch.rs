@@ -66,8 +66,8 @@ fn patched(
     live: &Object,
 ) -> Result<Object> {
     let value = merged(kind, &live.clone().into_value(), patch, resource)?;
-    let mut object = Object::from_value(value)
-        .ok_or_else(|| Status::bad_request("the patch leaves no object"))?;
+    let mut object =
+        Object::from_value(value).ok_or_else(|| Status::bad_request("the patch leaves no object"))?;
     conformed(context, resource, &mut object)?;
     resource.strategy.default(&mut object);
     super::meta::unique_owners(&mut object, context);
@@ -95,8 +95,7 @@ fn applied(
     conformed(context, resource, &mut config)?;
     let manager = manager(context, resource, part, managed::Operation::Apply);
     let schema = resource.strategy.schema();
-    let mut object =
-        managed::apply(live, &config, schema, &manager, context.force, owned(resource, part))?;
+    let mut object = managed::apply(live, &config, schema, &manager, context.force, owned(resource, part))?;
     resource.strategy.default(&mut object);
     Ok(object)
 }
@@ -107,8 +106,11 @@ fn conformed(context: &Context, resource: &Resource, object: &mut Object) -> Res
         return pruned(context, resource, object);
     }
     let api_version = resource.names.api_version();
-    let expected =
-        Expected { api_version: &api_version, kind: &resource.names.kind, schema: resource.strategy.schema() };
+    let expected = Expected {
+        api_version: &api_version,
+        kind: &resource.names.kind,
+        schema: resource.strategy.schema(),
+    };
     context.warnings.extend(decode::conform(object, &expected, context.validation)?);
     Ok(())
 }

@@ -146,8 +146,7 @@ impl Registry {
         }
         let Some(budget) = budgets.first() else { return Ok(()) };
         if budgets.len() > 1 {
-            let message =
-                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::new(500, Reason::Unknown, message));
         }
         if !is_ready(pod) && unhealthy_may_go(budget) {
@@ -157,11 +156,8 @@ impl Registry {
             .resources()
             .by_kind("policy/v1", "PodDisruptionBudget")
             .ok_or_else(|| Status::internal("there is no PodDisruptionBudget"))?;
-        let target = Target {
-            resource,
-            namespace: budget.namespace().to_owned(),
-            name: budget.name().to_owned(),
-        };
+        let target =
+            Target { resource, namespace: budget.namespace().to_owned(), name: budget.name().to_owned() };
         let make = |live: Option<&Object>| spent(live.ok_or_else(|| target.not_found())?, pod.name());
         self.change_directly(context, &target, "", &make).await.map(drop)
     }
@@ -248,7 +244,8 @@ fn spent(budget: &Object, pod: &str) -> Result<Object> {
     };
     let observed = budget.at(&["status", "observedGeneration"]).and_then(Value::as_i64).unwrap_or(0);
     if observed < budget.generation() {
-        let mut status = cause(format!("The disruption budget {name} is still being processed by the server."));
+        let mut status =
+            cause(format!("The disruption budget {name} is still being processed by the server."));
         if let Some(details) = &mut status.details {
             details.retry_after_seconds = 10;
         }
@@ -256,7 +253,12 @@ fn spent(budget: &Object, pod: &str) -> Result<Object> {
     }
     let allowed = count("disruptionsAllowed");
     if allowed < 0 {
-        return Err(Status::forbidden("policy", "poddisruptionbudgets", name, "pdb disruptions allowed is negative"));
+        return Err(Status::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            name,
+            "pdb disruptions allowed is negative",
+        ));
     }
     if allowed == 0 {
         let (wanted, healthy) = (count("desiredHealthy"), count("currentHealthy"));

@@ -61,8 +61,9 @@ pub(super) fn parsed(version: &str) -> Result<u64> {
     }
     version.parse().map_err(|_| {
         let text = quoted(version);
-        let message =
-            format!("resourceVersion: Invalid value: {text}: strconv.ParseUint: parsing {text}: invalid syntax");
+        let message = format!(
+            "resourceVersion: Invalid value: {text}: strconv.ParseUint: parsing {text}: invalid syntax"
+        );
         Status::new(500, Reason::Unknown, message)
     })
 }

@@ -88,13 +88,7 @@ pub fn part_name(part: Part) -> &'static str {
 /// The part that a subresource of a path names.
 #[must_use]
 pub fn part_named(name: &str) -> Option<Part> {
-    let parts = [
-        Part::Status,
-        Part::Scale,
-        Part::EphemeralContainers,
-        Part::Resize,
-        Part::Approval,
-        Part::Finalize,
-    ];
+    let parts =
+        [Part::Status, Part::Scale, Part::EphemeralContainers, Part::Resize, Part::Approval, Part::Finalize];
     parts.into_iter().find(|part| part_name(*part) == name)
 }

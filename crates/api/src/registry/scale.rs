@@ -148,7 +148,9 @@ fn steps(path: &str) -> Vec<&str> {
 fn selector(value: Option<&Value>) -> Result<String> {
     Ok(match value {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Object(map)) if map.contains_key("matchLabels") || map.contains_key("matchExpressions") => {
+        Some(Value::Object(map))
+            if map.contains_key("matchLabels") || map.contains_key("matchExpressions") =>
+        {
             LabelSelector::from_object(&Value::Object(map.clone()))?.to_string()
         }
         Some(Value::Object(map)) => LabelSelector::from_labels(map).to_string(),

@@ -29,9 +29,7 @@ impl Selection {
         }
         if !target.name.is_empty() {
             if !fields.is_everything() && fields.exact("metadata.name") != Some(&target.name) {
-                return Err(Status::bad_request(
-                    "fieldSelector metadata.name doesn't match requested name",
-                ));
+                return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
             }
             if fields.is_everything() {
                 fields.requirements.push(crate::contract::selector::FieldRequirement {

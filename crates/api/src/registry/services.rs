@@ -101,7 +101,8 @@ impl Services {
         old: Option<&Object>,
     ) -> Result<()> {
         let kind = kind(service);
-        let wrong = texts(service, "clusterIPs").iter().any(|text| text != "None" && parse_ip(text).is_none());
+        let wrong =
+            texts(service, "clusterIPs").iter().any(|text| text != "None" && parse_ip(text).is_none());
         // What is not well formed is told by the rules of the kind.
         if wrong || !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
             return Ok(());
@@ -124,7 +125,8 @@ impl Services {
         let asked: Value = given.clone().into();
         let families = texts(service, "ipFamilies");
         for (index, family) in families.iter().enumerate() {
-            let Some(range) = self.settings.ranges.iter().find(|range| families::name(range.address) == *family)
+            let Some(range) =
+                self.settings.ranges.iter().find(|range| families::name(range.address) == *family)
             else {
                 continue;
             };

@@ -1,7 +1,7 @@
 //! Objects in another form: tables, and their metadata alone (`meta.k8s.io/v1`).
 
-use super::target::{Include, View};
 use super::document;
+use super::target::{Include, View};
 use crate::contract::{Object, Result};
 use crate::resource::Resource;
 use bytes::Bytes;

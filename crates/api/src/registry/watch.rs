@@ -117,10 +117,7 @@ impl Watching {
 
     /// Tells everything that there is, then follows.
     fn begin_with_all(&mut self, bookmarked: bool) -> Result<()> {
-        let page = self
-            .store
-            .list(&self.selection.scope, None, None, None)
-            .map_err(super::unavailable)?;
+        let page = self.store.list(&self.selection.scope, None, None, None).map_err(super::unavailable)?;
         for stored in page.items {
             if self.selection.means(&stored.json)? {
                 let frame = self.frame("ADDED", &stored.json)?;

@@ -55,9 +55,8 @@ pub(super) async fn collect(client: &Client, graph: &Graph, object: &Known) -> R
 /// Deletes what a deleted object owns, and lets it go when nothing blocks it any more.
 pub(super) async fn delete_owned(client: &Client, graph: &Graph, object: &Known) -> Result<()> {
     let owned: Vec<Known> = graph.owned_by(&object.uid).cloned().collect();
-    let blocks = |one: &Known| {
-        one.owners.iter().any(|owner| owner.uid == object.uid && owner.block_owner_deletion)
-    };
+    let blocks =
+        |one: &Known| one.owners.iter().any(|owner| owner.uid == object.uid && owner.block_owner_deletion);
     let blocked = owned.iter().any(blocks);
     for one in owned.iter().filter(|one| !one.is_deleted) {
         match collect(client, graph, one).await {
@@ -153,5 +152,9 @@ async fn let_go(client: &Client, object: &Known, finalizer: &str) -> Result<()> 
 /// The object, unless it is another one of that name by now.
 fn of_uid<'a>(live: &'a Object, target: &Target, uid: &str) -> Result<&'a Object> {
     let names = &target.resource.names;
-    if live.uid() == uid { Ok(live) } else { Err(Status::not_found(&names.group, &names.plural, &target.name)) }
+    if live.uid() == uid {
+        Ok(live)
+    } else {
+        Err(Status::not_found(&names.group, &names.plural, &target.name))
+    }
 }

@@ -76,10 +76,9 @@ impl DeleteOptions {
         }
         let mut errors = FieldErrors::new();
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-        let preconditions = map.get("preconditions").map(|found| Preconditions {
-            uid: text(found, "uid"),
-            version: text(found, "resourceVersion"),
-        });
+        let preconditions = map
+            .get("preconditions")
+            .map(|found| Preconditions { uid: text(found, "uid"), version: text(found, "resourceVersion") });
         let mut options = DeleteOptions {
             grace: integer(map.get("gracePeriodSeconds"))?,
             preconditions: preconditions.unwrap_or_default(),

@@ -114,7 +114,8 @@ impl ListOptions {
         }
         if !asked.is_empty() {
             if self.initial_events.is_none() {
-                let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                let detail =
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
                 errors.push(FieldError::forbidden(&path, detail));
             }
             if self.version_match != Some(VersionMatch::NotOlderThan) {

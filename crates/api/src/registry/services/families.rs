@@ -50,7 +50,8 @@ pub(super) fn keep(service: &mut Object, old: &Object) {
 pub(super) fn choose(service: &mut Object, old: Option<&Object>, ranges: &[Cidr]) -> Result<()> {
     let Some(default) = ranges.first().map(|range| name(range.address)) else { return Ok(()) };
     let configured = |family: &str| ranges.iter().any(|range| name(range.address) == family);
-    let selects = service.at(&["spec", "selector"]).and_then(Value::as_object).is_some_and(|map| !map.is_empty());
+    let selects =
+        service.at(&["spec", "selector"]).and_then(Value::as_object).is_some_and(|map| !map.is_empty());
     let headless = service.text(&["spec", "clusterIP"]) == "None";
     let policy = policy(service, old, headless && !selects);
     let mut families = texts(service, "ipFamilies");
@@ -121,7 +122,12 @@ fn policy(service: &Object, old: Option<&Object>, open: bool) -> String {
     }
 }
 
-fn policy_errors(policy: &str, old: Option<&Object>, families: &[String], addresses: &[String]) -> FieldErrors {
+fn policy_errors(
+    policy: &str,
+    old: Option<&Object>,
+    families: &[String],
+    addresses: &[String],
+) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let mut add = |detail: &str| errors.push(FieldError::invalid(&spec("ipFamilyPolicy"), policy, detail));
     if policy == "SingleStack" {

@@ -12,7 +12,12 @@ use std::ops::RangeInclusive;
 const SHOWN: u16 = 32769;
 
 fn list(service: &Object) -> impl Iterator<Item = &Map<String, Value>> {
-    service.at(&["spec", "ports"]).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
+    service
+        .at(&["spec", "ports"])
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
 }
 
 fn node_port(port: &Map<String, Value>) -> u64 {

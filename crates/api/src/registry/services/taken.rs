@@ -54,7 +54,11 @@ impl Taken {
                 range.canonical()
             ));
         }
-        if self.addresses.insert(address) { Ok(()) } else { Err("provided IP is already allocated".to_owned()) }
+        if self.addresses.insert(address) {
+            Ok(())
+        } else {
+            Err("provided IP is already allocated".to_owned())
+        }
     }
 
     /// Takes a free address. The first ones of a range are left to who asks for them by number.
