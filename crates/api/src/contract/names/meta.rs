@@ -208,6 +208,17 @@ fn finalizer_errors(object: &Object, path: &Path) -> FieldErrors {
     errors
 }
 
+/// What is wrong with finalizers of built-in kinds, beside what [`meta_errors`] says: those without a domain are Kubernetes'
+/// own.
+#[must_use]
+pub fn own_finalizer_errors(object: &Object) -> FieldErrors {
+    let at = Path::new("metadata").child("finalizers");
+    let foreign = |name: &str| !name.contains('/') && !matches!(name, "kubernetes" | ORPHAN | FOREGROUND);
+    let finalizers = object.finalizers().enumerate().filter(|(_, name)| foreign(name));
+    let rule = "name is neither a standard finalizer name nor is it fully qualified";
+    finalizers.map(|(index, name)| FieldError::invalid(&at.index(index), name, rule)).collect()
+}
+
 fn manager_errors(object: &Object, path: &Path) -> FieldErrors {
     let mut errors = FieldErrors::new();
     for (index, entry) in items(object, "managedFields").iter().enumerate() {

@@ -10,6 +10,102 @@ pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 /// The text of a field that may not change.
 pub const IMMUTABLE: &str = "field is immutable";
 
+/// Telling errors in a few words.
+pub trait Errors {
+    /// The field has to be there.
+    fn required(&mut self, path: &Path, detail: &str);
+    /// The value is not well formed.
+    fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>);
+    /// The value is not well formed; it is shown as Kubernetes has its type inside.
+    fn invalid_inside(&mut self, path: &Path, form: &str, value: &Value, detail: impl Into<String>);
+    /// The field may not be set, or not be changed.
+    fn forbidden(&mut self, path: &Path, detail: impl Into<String>);
+    /// The value is none of those there are.
+    fn not_supported(&mut self, path: &Path, value: &str, supported: &[&str]);
+    /// The value is there twice.
+    fn duplicate(&mut self, path: &Path, value: &str);
+    /// What the value names is not there.
+    fn not_found(&mut self, path: &Path, value: &str);
+    /// The value of `field` is not well formed for each of `details`.
+    fn malformed(&mut self, path: &Path, field: &str, value: &str, details: Vec<String>);
+    /// The string `field` of `owner` has to be there and not empty.
+    fn needs<'a>(&mut self, path: &Path, owner: impl Fields<'a>, field: &str);
+    /// `field` of `owner` is one of `supported` where it is there; where it is not and has to be, it is required.
+    fn choice<'a>(
+        &mut self,
+        path: &Path,
+        owner: impl Fields<'a>,
+        field: &str,
+        supported: &[&str],
+        needed: bool,
+    );
+}
+
+impl Errors for FieldErrors {
+    fn required(&mut self, path: &Path, detail: &str) {
+        self.push(FieldError::required(path, detail));
+    }
+
+    fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
+        self.push(FieldError::invalid(path, value, detail));
+    }
+
+    fn invalid_inside(&mut self, path: &Path, form: &str, value: &Value, detail: impl Into<String>) {
+        let shown = Some(super::internal::shown(form, value));
+        self.push(FieldError { shown, ..FieldError::invalid(path, Value::Null, detail) });
+    }
+
+    fn forbidden(&mut self, path: &Path, detail: impl Into<String>) {
+        self.push(FieldError::forbidden(path, detail));
+    }
+
+    fn not_supported(&mut self, path: &Path, value: &str, supported: &[&str]) {
+        self.push(FieldError::not_supported(path, value, supported));
+    }
+
+    fn duplicate(&mut self, path: &Path, value: &str) {
+        self.push(FieldError::duplicate(path, value));
+    }
+
+    fn not_found(&mut self, path: &Path, value: &str) {
+        self.push(FieldError::not_found(path, value));
+    }
+
+    fn malformed(&mut self, path: &Path, field: &str, value: &str, details: Vec<String>) {
+        if !details.is_empty() {
+            self.extend(invalid(&path.child(field), value, details));
+        }
+    }
+
+    fn needs<'a>(&mut self, path: &Path, owner: impl Fields<'a>, field: &str) {
+        if owner.text(field).is_empty() {
+            self.required(&path.child(field), "");
+        }
+    }
+
+    fn choice<'a>(
+        &mut self,
+        path: &Path,
+        owner: impl Fields<'a>,
+        field: &str,
+        supported: &[&str],
+        needed: bool,
+    ) {
+        match owner.maybe(field) {
+            None | Some("") if needed => self.required(&path.child(field), ""),
+            None => {}
+            Some(value) if supported.contains(&value) => {}
+            Some(value) => self.not_supported(&path.child(field), value, supported),
+        }
+    }
+}
+
+/// The path of an object as a whole, as Kubernetes writes it where it means no field in particular.
+#[must_use]
+pub fn whole() -> Path {
+    Path::new("[]")
+}
+
 /// The errors of details about one value.
 pub fn invalid(path: &Path, value: &str, details: Vec<String>) -> impl Iterator<Item = FieldError> {
     details.into_iter().map(move |detail| FieldError::invalid(path, value, detail))

@@ -4,10 +4,10 @@ use super::table;
 use crate::contract::field::FieldErrors;
 use crate::contract::{Object, names};
 use crate::resource::{Column, Names, Part, Resource, Scale, Strategy, Verbs};
-use crate::schema::Schema;
+use crate::schema::{Presence, Schema};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 type Prepare = fn(&mut Object);
 type PrepareUpdate = fn(Part, &mut Object, &Object);
@@ -35,7 +35,7 @@ pub struct Kind {
     storage_version: Option<&'static str>,
     type_name: &'static str,
     default: Prepare,
-    prepare_create: Prepare,
+    prepare_create: Option<Prepare>,
     prepare_update: PrepareUpdate,
     validate: Validate,
     validate_update: Option<ValidateUpdate>,
@@ -46,6 +46,7 @@ pub struct Kind {
     status_keeps: &'static [&'static str],
     scale: Option<Scale>,
     columns: fn() -> Vec<Column>,
+    described: OnceLock<Vec<Column>>,
     row: Row,
     selectable: &'static [&'static str],
     selected: Option<fn(&Object, &str) -> String>,
@@ -83,7 +84,7 @@ impl Kind {
             storage_version: None,
             type_name,
             default: |_| {},
-            prepare_create: |object| drop(object.0.remove("status")),
+            prepare_create: None,
             prepare_update: |_, _, _| {},
             validate: |_| FieldErrors::new(),
             validate_update: None,
@@ -94,6 +95,7 @@ impl Kind {
             status_keeps: &[],
             scale: None,
             columns: || vec![table::name(), table::age()],
+            described: OnceLock::new(),
             row: |object, now| vec![object.name().into(), table::age_of(object, now)],
             selectable: &[],
             selected: None,
@@ -160,7 +162,7 @@ impl Kind {
     /// What is done to a new object, in place of dropping its status.
     #[must_use]
     pub fn prepare_create(mut self, prepare: Prepare) -> Kind {
-        self.prepare_create = prepare;
+        self.prepare_create = Some(prepare);
         self
     }
 
@@ -270,6 +272,16 @@ impl Kind {
         }
     }
 
+    /// Empties the status: it is there and empty where its schema says that it always is.
+    fn without_status(&self, object: &mut Object) {
+        let status = self.schema().field("status");
+        if status.is_some_and(|status| status.node().presence == Presence::Always) {
+            object.0.insert("status".to_owned(), Map::new().into());
+        } else {
+            object.0.remove("status");
+        }
+    }
+
     /// Takes everything beside `fields` from `old`; metadata and type are nobody's here.
     fn keep_all_but(object: &mut Object, old: &Object, fields: &[&str]) {
         let spared =
@@ -293,7 +305,8 @@ fn keep(map: &mut Map<String, Value>, old: Option<&Map<String, Value>>, field: &
 
 impl Strategy for Kind {
     fn schema(&self) -> Schema<'_> {
-        schema_of(self.type_name)
+        crate::schema::builtin(self.type_name)
+            .unwrap_or_else(|| panic!("the built-in schemas have no type {}", self.type_name))
     }
 
     fn default(&self, object: &mut Object) {
@@ -301,7 +314,10 @@ impl Strategy for Kind {
     }
 
     fn prepare_create(&self, object: &mut Object) {
-        (self.prepare_create)(object);
+        match self.prepare_create {
+            Some(prepare) => prepare(object),
+            None => self.without_status(object),
+        }
     }
 
     fn prepare_update(&self, part: Part, object: &mut Object, old: &Object) {
@@ -322,14 +338,18 @@ impl Strategy for Kind {
     }
 
     fn validate(&self, object: &Object) -> FieldErrors {
-        (self.validate)(object)
+        let mut errors = names::own_finalizer_errors(object);
+        errors.extend((self.validate)(object));
+        errors
     }
 
     fn validate_update(&self, part: Part, object: &Object, old: &Object) -> FieldErrors {
-        match self.validate_update {
+        let mut errors = names::own_finalizer_errors(object);
+        errors.extend(match self.validate_update {
             Some(validate) => validate(part, object, old),
             None => (self.validate)(object),
-        }
+        });
+        errors
     }
 
     fn name_errors(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -353,7 +373,7 @@ impl Strategy for Kind {
     }
 
     fn columns(&self) -> Vec<Column> {
-        (self.columns)()
+        self.described.get_or_init(|| table::described((self.columns)(), self.type_name)).clone()
     }
 
     fn row(&self, object: &Object, now: i64) -> Vec<Value> {
@@ -383,14 +403,4 @@ impl Strategy for Kind {
     fn to_stored(&self, object: Object) -> crate::contract::Result<Object> {
         (self.to_stored)(object)
     }
-}
-
-/// Until the built-in schemas are there: any value.
-fn schema_of(_type_name: &str) -> Schema<'static> {
-    static ANY: std::sync::LazyLock<crate::schema::Arena> = std::sync::LazyLock::new(|| {
-        let mut arena = crate::schema::Arena::default();
-        arena.add(crate::schema::Node::default());
-        arena
-    });
-    ANY.schema(0)
 }

@@ -12,6 +12,25 @@ pub fn column(name: &'static str, kind: &'static str, about: &'static str) -> Co
     Column { name: name.into(), kind, format, description: about.into(), priority: 0 }
 }
 
+/// The columns with references to documentation (`PodSpec.nodeName`) resolved: in the package of `type_name`, in that of the
+/// core group and in that of metadata.
+pub(super) fn described(mut columns: Vec<Column>, type_name: &str) -> Vec<Column> {
+    let definitions = crate::schema::definitions();
+    let own = type_name.rsplit_once('.').map_or("", |(package, _)| package);
+    let packages = [own, "io.k8s.api.core.v1", "io.k8s.apimachinery.pkg.apis.meta.v1"];
+    for column in &mut columns {
+        let Some((type_name, field)) = column.description.split_once('.') else { continue };
+        let found = packages.iter().find_map(|package| {
+            let properties = definitions.get(&format!("{package}.{type_name}"))?.get("properties")?;
+            properties.get(field)?.maybe("description")
+        });
+        if let Some(text) = found {
+            column.description = text.to_owned().into();
+        }
+    }
+    columns
+}
+
 /// A column that is shown with `-o wide`.
 #[must_use]
 pub fn wide(name: &'static str, kind: &'static str, about: &'static str) -> Column {

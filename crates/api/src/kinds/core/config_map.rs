@@ -44,7 +44,7 @@ fn validate(object: &Object) -> FieldErrors {
         }
     }
     if size > DATA_MAX {
-        errors.push(FieldError::too_long(&Path::root(), DATA_MAX));
+        errors.push(FieldError::too_long(&check::whole(), DATA_MAX));
     }
     errors
 }

@@ -1,0 +1,102 @@
+//! Objects with mistakes, and what a kube-apiserver 1.36 says of them.
+//!
+//! `tests/wrong.json` holds our own manifests with the causes and warnings that it answered. Kubernetes walks some maps in
+//! no order, so the order of causes is not compared here; the recorded answers of `tests/answers.rs` have the order.
+
+use crate::contract::names::meta_errors;
+use crate::contract::{Object, field::FieldErrors};
+use crate::kinds::base::Fields;
+use crate::resource::Resource;
+use serde_json::{Map, Value};
+
+/// What the server does with a new object until it is judged.
+fn created(resource: &Resource, body: &Value) -> Object {
+    let mut object = Object::from_value(body.clone()).expect("a manifest");
+    if resource.namespaced {
+        object.metadata_mut().insert("namespace".to_owned(), "default".into());
+    }
+    resource.strategy.default(&mut object);
+    resource.strategy.prepare_create(&mut object);
+    object
+}
+
+fn judged(resource: &Resource, object: &Object) -> FieldErrors {
+    let strategy = &resource.strategy;
+    let mut errors =
+        meta_errors(object, resource.namespaced, |name, prefix| strategy.name_errors(name, prefix));
+    errors.extend(strategy.validate(object));
+    errors
+}
+
+fn resource_of<'a>(resources: &'a [Resource], body: &Value) -> &'a Resource {
+    resources
+        .iter()
+        .find(|resource| resource.names.kind == body.text("kind"))
+        .expect("a kind of the core group")
+}
+
+fn differences(said: &[String], says: &[&str]) -> Vec<String> {
+    let mut missing: Vec<&str> = says.to_vec();
+    let mut out = Vec::new();
+    for text in said {
+        match missing.iter().position(|other| other == text) {
+            Some(at) => drop(missing.remove(at)),
+            None => out.push(format!("    only ours:   {text}")),
+        }
+    }
+    out.extend(missing.into_iter().map(|text| format!("    only theirs: {text}")));
+    out
+}
+
+#[test]
+fn mistakes_are_told_as_kubernetes_tells_them() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("tests/wrong.json")).expect("our own table");
+    let resources = super::resources();
+    let mut report = Vec::new();
+    for case in &cases {
+        let body = case.field("object").expect("each case has an object");
+        let resource = resource_of(&resources, body);
+        let object = created(resource, body);
+        let said: Vec<String> = judged(resource, &object).iter().map(ToString::to_string).collect();
+        let mut found = differences(&said, &case.texts("says").collect::<Vec<_>>());
+        if said.is_empty() {
+            let warned = resource.strategy.warnings(&object, None);
+            found.extend(differences(&warned, &case.texts("warns").collect::<Vec<_>>()));
+        }
+        if !found.is_empty() {
+            report.push(format!("{}:\n{}", case.text("what"), found.join("\n")));
+        }
+    }
+    assert!(report.is_empty(), "{} of {} differ\n{}", report.len(), cases.len(), report.join("\n"));
+}
+
+#[test]
+fn defaults_are_there_once() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("tests/wrong.json")).expect("our own table");
+    let resources = super::resources();
+    for case in &cases {
+        let body = case.field("object").expect("each case has an object");
+        let resource = resource_of(&resources, body);
+        let once = created(resource, body);
+        let mut twice = once.clone();
+        resource.strategy.default(&mut twice);
+        assert_eq!(once, twice, "{}", case.text("what"));
+    }
+}
+
+#[test]
+fn every_schema_and_column_is_there() {
+    for resource in super::resources() {
+        let kind = &resource.names.kind;
+        assert!(resource.strategy.schema().field("metadata").is_some() || kind == "Binding", "{kind}");
+        let empty = Object(Map::new());
+        let columns = resource.strategy.columns();
+        assert_eq!(columns.len(), resource.strategy.row(&empty, 0).len(), "{kind}");
+        for column in columns {
+            let reference = column.description.split_once('.').is_some_and(|(name, field)| {
+                !name.contains(' ') && !field.contains(' ') && !field.is_empty()
+            });
+            assert!(!reference, "{kind}: {} has no description", column.description);
+        }
+    }
+}
