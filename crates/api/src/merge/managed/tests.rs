@@ -292,6 +292,66 @@ fn configs() -> impl Strategy<Value = Value> {
     )
 }
 
+/// JSON of the words that patches and managed fields are made of, in any arrangement.
+fn anything() -> impl Strategy<Value = Value> {
+    let word = prop::sample::select(vec![
+        "metadata",
+        "spec",
+        "data",
+        "name",
+        "containers",
+        "env",
+        "ports",
+        "containerPort",
+        "finalizers",
+        "managedFields",
+        "manager",
+        "operation",
+        "Apply",
+        "Update",
+        "apiVersion",
+        "fieldsType",
+        "FieldsV1",
+        "fieldsV1",
+        "f:spec",
+        "f:data",
+        "k:{\"name\":\"a\"}",
+        "v:1",
+        "i:0",
+        "k:{",
+        ".",
+        "x:y",
+        "$patch",
+        "delete",
+        "replace",
+        "merge",
+        "$retainKeys",
+        "$setElementOrder/containers",
+        "$setElementOrder/finalizers",
+        "$deleteFromPrimitiveList/finalizers",
+        "raw",
+        "a",
+        "test/v1",
+        "Thing",
+        "kind",
+        "uid",
+    ]);
+    let text = word.clone();
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-3..100_i64).prop_map(Value::from),
+        text.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 60, 6, move |inner| {
+        prop_oneof![
+            3 => prop::collection::btree_map(word.clone().prop_map(str::to_owned), inner.clone(), 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            1 => prop::collection::vec(inner, 0..4).prop_map(Value::from),
+        ]
+    })
+}
+
 /// Everything of `config` is in `object`, and lists that merge by key have its items in its order.
 fn has(object: &Value, config: &Value) -> bool {
     match (object, config) {
@@ -311,6 +371,19 @@ fn is_empty(value: &Value) -> bool {
 }
 
 proptest! {
+    #[test]
+    fn outside_json_does_no_harm(live in anything(), patch in anything()) {
+        let (arena, root) = fixtures::thing();
+        let schema = arena.schema(root);
+        let _ = crate::merge::strategic::apply(&live, &patch, schema);
+        let (Some(live), Some(patch)) = (Object::from_value(live), Object::from_value(patch)) else { return Ok(()) };
+        let live = thing(live.into_value());
+        let mut new = patch.clone();
+        record(Some(&live), &mut new, schema, &manager("me", Operation::Update, "t"), Owned::All);
+        let config = thing(patch.into_value());
+        let _ = apply(Some(&live), &config, schema, &manager("kubectl", Operation::Apply, "t"), false, STATUS);
+    }
+
     #[test]
     fn applies_are_there_and_idempotent(old in configs(), one in configs(), other in configs()) {
         let live = updated(None, old, "curl");
