@@ -149,9 +149,10 @@ fn maps(kind: Type<'_>, old: Option<&Map<String, Value>>, new: Option<&Map<Strin
     for name in names {
         let was = old.and_then(|old| old.get(name)).or_else(|| of(old, name));
         let is = new.and_then(|new| new.get(name)).or_else(|| of(new, name));
+        let told = |map: Option<&Map<String, Value>>| map.is_some_and(|map| map.contains_key(name));
         match (was, is) {
-            (Some(was), Some(is))
-                if was == is || (is_zero(was) && is_zero(is) && implied.contains_key(name)) => {}
+            (Some(was), Some(is)) if was == is => {}
+            (Some(was), Some(is)) if told(old) != told(new) && is_zero(was) && is_zero(is) => {}
             _ => one(name, was, is),
         }
     }
@@ -165,15 +166,14 @@ fn maps(kind: Type<'_>, old: Option<&Map<String, Value>>, new: Option<&Map<Strin
     found
 }
 
-/// Whether it is what Go's types have where nothing is told.
+/// Whether it is what a scalar of Go has where nothing is told.
 fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty(),
+        Value::Array(_) | Value::Object(_) => false,
     }
 }
 

@@ -122,6 +122,10 @@ fn merge_field(
     match (original.get_mut(&name), value) {
         (Some(Value::Object(old)), Value::Object(new)) => {
             known(schema, below, &name)?;
+            if schema.is_some_and(|schema| is_replaced(schema, &name)) {
+                *old = new;
+                return Ok(());
+            }
             *old = merge_maps(std::mem::take(old), new, below)?;
         }
         (Some(Value::Array(old)), Value::Array(new)) => {
@@ -143,11 +147,19 @@ fn merge_field(
     Ok(())
 }
 
+/// Whether the map in a field is replaced, not merged: one field of all is (`patchStrategy: replace`).
+fn is_replaced(schema: Schema<'_>, name: &str) -> bool {
+    name == "selector"
+        && schema.node().name.as_deref() == Some("io.k8s.api.policy.v1.PodDisruptionBudgetSpec")
+}
+
 /// Whether the schema has the field, as far as Kubernetes asks: it does of structs.
 fn known(schema: Option<Schema<'_>>, below: Option<Schema<'_>>, name: &str) -> Merged<()> {
-    match schema {
-        Some(schema) if below.is_none() && schema.shape() == Shape::Object => {
-            let kind = schema.node().name.as_deref().unwrap_or_default();
+    let Some(schema) = schema.filter(|_| below.is_none()) else { return Ok(()) };
+    let kind = schema.node().name.as_deref().unwrap_or_default();
+    match schema.shape() {
+        // What is opaque to the schema is a struct of Go nevertheless, without fields that a patch could name.
+        Shape::Object | Shape::Any if !kind.is_empty() => {
             let kind = kind.rsplit('.').next().unwrap_or_default();
             Err(Error::Other(format!(
                 "unable to find api field in struct {kind} for the json field {name:?}"
