@@ -49,7 +49,7 @@ impl Writer {
         self.number(node.members.map_or(0, |members| u64::from(members) + 1));
         self.number(node.items.map_or(0, |items| u64::from(items) + 1));
         self.list(&node.keys);
-        for text in [&node.merge_key, &node.default, &node.name, &node.go] {
+        for text in [&node.merge_key, &node.default, &node.name, &node.go, &node.within] {
             match text {
                 Some(text) => {
                     self.bytes.push(1);

@@ -11,13 +11,26 @@ use std::path::Path;
 /// What is known of one field.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Field {
-    /// How Go writes it: `keep`, `omit`, `always` or `nonzero`; empty where the rule of the shape holds.
+    /// How Go writes it, a word of [`PRESENCES`]; empty where the rule of the shape holds.
     pub(crate) presence: String,
+    /// The structs that Go embeds the field in, joined by dots.
+    pub(crate) within: Option<String>,
     /// The Go type, as errors name it, where the rule of the shape does not give it.
     pub(crate) go: Option<String>,
+    /// What values the items of a list or the values of a map take, where they are few.
+    pub(crate) below: Option<Value>,
+    /// It is not required, though the crate says so.
+    pub(crate) optional: bool,
+    /// It is required, though the crate does not say so, or it is the metadata of an object.
+    pub(crate) required: bool,
+    /// Of a type: it has `apiVersion` and `kind` by Go's `TypeMeta`.
+    pub(crate) typed: bool,
     /// Members of the published schema: `default`, `enum`, `x-kubernetes-*`.
     pub(crate) members: Map<String, Value>,
 }
+
+/// In the order of `schema::builtin`.
+pub(crate) const PRESENCES: [&str; 5] = ["keep", "omit", "always", "nonzero", "null"];
 
 /// All there is.
 #[derive(Default)]
@@ -55,6 +68,31 @@ impl Facts {
         self.fields.get(&(kind.to_owned(), field.to_owned()))
     }
 
+    /// What becomes of the zero value of a field of `kind`: what is written, or else the rule of its schema.
+    pub(crate) fn presence(&self, kind: &str, field: &str, schema: &Value, required: bool) -> &str {
+        if let Some(known) = self.field(kind, field)
+            && !known.presence.is_empty()
+        {
+            return &known.presence;
+        }
+        let typed = self.field(kind, "").is_some_and(|known| known.typed);
+        if required || (typed && field == "metadata") {
+            return "always";
+        }
+        match schema["type"].as_str() {
+            Some("integer" | "boolean" | "number") | None => "keep",
+            _ => "omit",
+        }
+    }
+
+    /// The fields of `kind` that are required though the crate does not say so.
+    pub(crate) fn required<'f>(&'f self, kind: &'f str) -> impl Iterator<Item = &'f str> {
+        self.fields
+            .iter()
+            .filter(move |((of, _), known)| of == kind && known.required)
+            .map(|((_, field), _)| field.as_str())
+    }
+
     fn lines(&mut self, text: &str) {
         let mut kind = "";
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
@@ -76,13 +114,16 @@ impl Facts {
 impl Field {
     fn learn(&mut self, word: &str) {
         let (word, argument) = word.split_once('=').unwrap_or((word, ""));
-        let list = || Value::from(argument.split(',').collect::<Vec<_>>());
+        // A tilde stands for a space.
+        let list = || argument.split(',').map(|word| Value::from(word.replace('~', " "))).collect::<Value>();
         let mut put = |name: &str, value: Value| {
             self.members.insert(name.to_owned(), value);
         };
         match word {
-            "keep" | "omit" | "always" | "nonzero" => word.clone_into(&mut self.presence),
+            word if PRESENCES.contains(&word) => word.clone_into(&mut self.presence),
             "go" => self.go = Some(argument.to_owned()),
+            "in" => self.within = Some(argument.to_owned()),
+            "typed" => self.typed = true,
             "set" => put("x-kubernetes-list-type", "set".into()),
             "atomic" => put("x-kubernetes-list-type", "atomic".into()),
             "map" => {
@@ -90,9 +131,13 @@ impl Field {
                 put("x-kubernetes-list-map-keys", list());
             }
             "whole" => put("x-kubernetes-map-type", "atomic".into()),
+            "granular" => put("x-kubernetes-map-type", "granular".into()),
             "strategy" => put("x-kubernetes-patch-strategy", argument.into()),
             "key" => put("x-kubernetes-patch-merge-key", argument.into()),
             "enum" => put("enum", list()),
+            "items" | "values" => self.below = Some(list()),
+            "optional" => self.optional = true,
+            "required" => self.required = true,
             "default" => {
                 put(
                     "default",

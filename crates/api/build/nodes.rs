@@ -1,6 +1,6 @@
 //! Nodes of the arena from definitions.
 
-use crate::facts::{Facts, Field};
+use crate::facts::{Facts, PRESENCES};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,6 +18,7 @@ pub(crate) struct Node {
     pub(crate) default: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) go: Option<String>,
+    pub(crate) within: Option<String>,
 }
 
 pub(crate) mod flag {
@@ -78,6 +79,11 @@ impl Arena {
             match name.rsplit('.').next() {
                 Some("Quantity") => node.shape = number("quantity"),
                 Some("MicroTime") => node.shape = number("microtime"),
+                // A schema, or something else that its decoder knows.
+                Some("JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray") => {
+                    let (package, _) = name.rsplit_once('.').expect("it has a package");
+                    node.items = Some(arena.roots[&format!("{package}.JSONSchemaProps")]);
+                }
                 _ => {}
             }
             node.name = Some(name.clone());
@@ -89,8 +95,14 @@ impl Arena {
             let required = texts(&definition["required"]);
             let mut fields = Vec::with_capacity(properties.len());
             for (field, schema) in properties {
-                let mut node = arena.node(schema, facts.field(name, field), u32::MAX);
-                node.presence = presence(facts.field(name, field), &node, required.contains(field));
+                let known = facts.field(name, field);
+                let mut node = arena.node(schema, known.and_then(|known| known.go.as_deref()), u32::MAX);
+                node.presence = presence(facts.presence(name, field, schema, required.contains(field)));
+                node.within = known.and_then(|known| known.within.clone());
+                let typed = facts.field(name, "").is_some_and(|known| known.typed);
+                if typed && matches!(field.as_str(), "apiVersion" | "kind") {
+                    node.within = Some("TypeMeta".to_owned());
+                }
                 fields.push((field.clone(), arena.shared(node)));
             }
             fields.sort();
@@ -100,7 +112,7 @@ impl Arena {
     }
 
     /// The node of a schema; `own` is the number of the type that it defines.
-    fn node(&mut self, schema: &Value, known: Option<&Field>, own: u32) -> Node {
+    fn node(&mut self, schema: &Value, go: Option<&str>, own: u32) -> Node {
         let mut node = match reference(schema) {
             Some(name) => self.nodes[self.roots[name] as usize].clone(),
             None => Node::default(),
@@ -113,12 +125,15 @@ impl Arena {
             let below =
                 if schema["type"] == "array" { &schema["items"] } else { &schema["additionalProperties"] };
             if below.is_object() {
-                let below = self.node(below, None, u32::MAX);
+                let of_items = go.and_then(|go| {
+                    go.strip_prefix("[]").or_else(|| go.strip_prefix("map[")?.split_once(']').map(|it| it.1))
+                });
+                let below = self.node(below, of_items, u32::MAX);
                 node.items = Some(self.shared(below));
             }
         }
         annotate(&mut node, schema);
-        node.go = known.and_then(|known| known.go.clone());
+        node.go = go.map(str::to_owned);
         node
     }
 
@@ -157,7 +172,7 @@ fn annotate(node: &mut Node, schema: &Value) {
 }
 
 /// The type that a schema refers to: directly, or beside a description within `allOf`.
-fn reference(schema: &Value) -> Option<&str> {
+pub(crate) fn reference(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str())?.rsplit('/').next()
 }
 
@@ -187,26 +202,11 @@ fn number(name: &str) -> u8 {
     u8::try_from(at).expect("shapes are few")
 }
 
-fn presence(known: Option<&Field>, node: &Node, required: bool) -> u8 {
-    let word = known.map_or("", |known| known.presence.as_str());
-    let word = match (word, SHAPES[node.shape as usize]) {
-        ("", _) if required => "always",
-        (
-            "",
-            "object" | "any" | "int32" | "int64" | "boolean" | "number" | "time" | "microtime"
-            | "int-or-string",
-        ) => "keep",
-        ("", _) => "omit",
-        (word, _) => word,
-    };
-    match word {
-        "keep" => 0,
-        "omit" => 1,
-        "always" => 2,
-        _ => 3,
-    }
+fn presence(word: &str) -> u8 {
+    let at = PRESENCES.iter().position(|known| *known == word).expect("facts know only these");
+    u8::try_from(at).expect("they are few")
 }
 
-fn texts(value: &Value) -> Vec<String> {
+pub(crate) fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }

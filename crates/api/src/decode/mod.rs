@@ -1,4 +1,23 @@
 //! Bodies of requests: JSON or YAML, read by a schema, refused in the words of Kubernetes.
+//!
+//! It never fills in defaults and never looks at what values mean. An object that it returns has the types of its schema
+//! and no other fields; zero values vanish or appear as in what Kubernetes sends ([`settle`]).
+//!
+//! A body is read once. What is malformed is told before everything else, then (see [`errors`]) what has the wrong type,
+//! then what is unknown or there twice.
+
+mod base64;
+mod errors;
+mod gvk;
+mod object;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod time;
+mod typed;
+mod untyped;
+mod yaml;
+mod zero;
 
 use crate::contract::{Object, Result, Status};
 use crate::schema::Schema;
@@ -32,14 +51,15 @@ pub struct Expected<'a> {
     pub api_version: &'a str,
     /// `Deployment`.
     pub kind: &'a str,
-    /// Its fields.
+    /// Its fields. A schema whose node has no name is that of a custom resource: only `apiVersion`, `kind` and `metadata`
+    /// are looked at, and the rest is taken as it is, for its definition to prune and to check.
     pub schema: Schema<'a>,
 }
 
 /// What a body said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
-    /// The object; it has the fields of the schema and no others.
+    /// The object; `apiVersion` and `kind` are those that were expected.
     pub object: Object,
     /// For `Warning:` headers.
     pub warnings: Vec<String>,
@@ -48,28 +68,32 @@ pub struct Decoded {
 /// Reads an object.
 ///
 /// # Errors
-/// 400, with Kubernetes' message, where the body is no object of that kind.
+/// 400, with Kubernetes' message, where the body is no object of that kind; 422 where a custom resource has another kind.
 pub fn object(
     body: &[u8],
     media: Media,
     expected: &Expected<'_>,
     validation: FieldValidation,
 ) -> Result<Decoded> {
-    let value = value(body, media)?;
-    let mut object = Object::from_value(value).ok_or_else(|| Status::bad_request("the body is no object"))?;
-    let warnings = conform(&mut object, expected, validation)?;
-    Ok(Decoded { object, warnings })
+    object::read(body, media, expected, validation)
 }
 
-/// Reads a value without a schema: a patch.
+/// Reads a value without a schema: a patch. Of a field that is there twice the last one counts.
 ///
 /// # Errors
-/// 400 where it is not well formed.
-pub fn value(body: &[u8], _media: Media) -> Result<Value> {
-    serde_json::from_slice(body).map_err(|cause| Status::bad_request(cause.to_string()))
+/// 400 where it is not well formed; the message is the cause alone.
+pub fn value(body: &[u8], media: Media) -> Result<Value> {
+    let read = match media {
+        Media::Json => {
+            let mut scanner = scan::Scanner::new(body);
+            scanner.any().and_then(|value| scanner.end().map(|()| value)).map_err(|syntax| syntax.0)
+        }
+        Media::Yaml => object::yaml_text(body).and_then(yaml::read).map(|document| document.value),
+    };
+    read.map_err(Status::bad_request)
 }
 
-/// Checks what a patch made of an object as if it had been read from a body; returns warnings.
+/// Checks what a patch made of an object as if it had been read from a body, and [`settle`]s it; returns warnings.
 ///
 /// # Errors
 /// As of [`object()`].
@@ -78,8 +102,21 @@ pub fn conform(
     expected: &Expected<'_>,
     validation: FieldValidation,
 ) -> Result<Vec<String>> {
-    let _ = validation;
-    object.0.entry("kind").or_insert_with(|| expected.kind.into());
-    object.0.entry("apiVersion").or_insert_with(|| expected.api_version.into());
-    Ok(Vec::new())
+    let json = serde_json::to_vec(&object.0).map_err(Status::internal)?;
+    let decoded = object::read(&json, Media::Json, expected, validation)?;
+    *object = decoded.object;
+    Ok(decoded.warnings)
+}
+
+/// Makes an object of a built-in kind as Kubernetes would send it: fields that are zero vanish, and those appear that
+/// are always there (`status: {}`). Whoever takes fields away or puts some in calls it before the object is kept. Custom
+/// resources stay as they are.
+pub fn settle(object: &mut Object, schema: Schema<'_>) {
+    if schema.node().name.is_some() {
+        let mut value = Value::Object(std::mem::take(&mut object.0));
+        zero::settle(&mut value, schema);
+        if let Value::Object(map) = value {
+            object.0 = map;
+        }
+    }
 }

@@ -91,6 +91,7 @@ impl Reader {
             name: self.optional().map(Cow::Borrowed),
             presence: PRESENCES[usize::from(presence)],
             go: self.optional().map(Cow::Borrowed),
+            within: self.optional().map(Cow::Borrowed),
         }
     }
 
@@ -151,7 +152,8 @@ const SHAPES: [Shape; 15] = [
     Shape::IntOrString,
     Shape::Quantity,
 ];
-const PRESENCES: [Presence; 4] = [Presence::Keep, Presence::Omit, Presence::Always, Presence::Nonzero];
+const PRESENCES: [Presence; 5] =
+    [Presence::Keep, Presence::Omit, Presence::Always, Presence::Nonzero, Presence::Null];
 
 #[cfg(test)]
 mod tests {

@@ -85,6 +85,8 @@ pub enum Presence {
     Always,
     /// It vanishes if all in it is zero (`omitzero`).
     Nonzero,
+    /// It is there even when it was not sent, as null (a pointer without `omitempty`).
+    Null,
 }
 
 /// What there is to know of one node.
@@ -124,6 +126,8 @@ pub struct Node {
     pub presence: Presence,
     /// The Go type as errors name it, where the shape and the name do not tell.
     pub go: Option<Text>,
+    /// The Go structs that the field is embedded in, as errors name them, joined by dots.
+    pub within: Option<Text>,
 }
 
 impl Default for Node {
@@ -146,6 +150,7 @@ impl Default for Node {
             name: None,
             presence: Presence::Keep,
             go: None,
+            within: None,
         }
     }
 }
@@ -194,9 +199,15 @@ impl<'a> Schema<'a> {
     /// The declared field `name`.
     #[must_use]
     pub fn field(self, name: &str) -> Option<Schema<'a>> {
+        self.find(name).map(|(_, _, field)| field)
+    }
+
+    /// The declared field `name`: its number, and its name as long-lived as the schema.
+    #[must_use]
+    pub fn find(self, name: &str) -> Option<(usize, &'a str, Schema<'a>)> {
         let fields = &self.node().fields;
         let at = fields.binary_search_by(|(field, _)| (**field).cmp(name)).ok()?;
-        Some(self.arena.schema(fields[at].1))
+        Some((at, &fields[at].0, self.arena.schema(fields[at].1)))
     }
 
     /// What a value under `name` is of: the field, or in a map its values.
