@@ -1,5 +1,6 @@
 //! The command line: every option once, with its help.
 
+mod api;
 mod cni;
 mod images;
 mod node;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::error::ContextKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
@@ -118,6 +120,8 @@ pub(crate) enum Command {
     Registry(Registry),
     /// Serve CRI: the runtime that a kubelet lives on
     Node(NodeArgs),
+    /// Serve a Kubernetes API for this machine
+    Api(ApiArgs),
     /// List pods of the node, or of any CRI runtime
     Pods(PodsArgs),
     /// Show what happens to pods and containers, as it happens
@@ -156,6 +160,7 @@ impl Command {
                 | Self::Attach(_)
                 | Self::Logs(_)
                 | Self::Node(_)
+                | Self::Api(_)
                 | Self::Demo(_)
                 | Self::PortForward(_)
         )

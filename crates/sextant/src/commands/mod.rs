@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod api;
 pub(crate) mod cni;
 mod containers;
 pub(crate) mod demo;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Node(args) if args.print_config => {
             return node::print_config().map(|()| ExitCode::SUCCESS);
         }
+        Command::Api(args) => return api::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Version(args) => return version::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Login(args) => return images::login(args).map(|()| ExitCode::SUCCESS),
         Command::Logout(args) => return images::logout(args).map(|()| ExitCode::SUCCESS),
@@ -89,6 +91,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Load(args) => images::load(&instance, &args),
         Command::Completions(_)
         | Command::Man(_)
+        | Command::Api(_)
         | Command::Version(_)
         | Command::Login(_)
         | Command::Logout(_)

@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Config> {
 }
 
 /// Tells systemd that a unit of `Type=notify` is up (sd_notify(3)).
-fn tell_ready(socket: &OsStr) -> io::Result<()> {
+pub(super) fn tell_ready(socket: &OsStr) -> io::Result<()> {
     let address = match socket.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(socket)?,
@@ -94,7 +94,7 @@ fn tell_ready(socket: &OsStr) -> io::Result<()> {
 }
 
 /// Resolves at SIGTERM or SIGINT.
-fn told_to_end() -> Result<impl Future<Output = ()>> {
+pub(super) fn told_to_end() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| move || signal(kind);
     let (terminate, interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));

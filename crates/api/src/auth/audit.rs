@@ -1,0 +1,248 @@
+//! The audit log: a line of JSON for each answered request (`audit.k8s.io/v1`, level `Metadata`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use http::{HeaderMap, Request};
+use serde_json::{Map, Value, json};
+
+use super::{Attributes, Decision};
+use crate::resource::Asker;
+
+/// The log of one server: `FILE`, and before it `FILE.1` up to `FILE.N`.
+pub struct Audit {
+    path: PathBuf,
+    file_max: u64,
+    files: u32,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    file: File,
+    written: u64,
+    failing: bool,
+}
+
+impl Audit {
+    /// Opens the log at `path`. A file of `file_max` bytes is put aside, of which `files` are kept.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open(path: &Path, file_max: u64, files: u32) -> io::Result<Audit> {
+        let file = append(path)?;
+        let written = file.metadata()?.len();
+        let open = Mutex::new(Open { file, written, failing: false });
+        Ok(Audit { path: path.to_owned(), file_max, files, open })
+    }
+
+    /// Adds an event. A log that cannot be written is told of once and stops nobody.
+    pub(crate) fn write(&self, event: Value) {
+        let mut line = event.to_string();
+        line.push('\n');
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome =
+            self.rotate(&mut open, line.len() as u64).and_then(|()| open.file.write_all(line.as_bytes()));
+        match outcome {
+            Ok(()) => {
+                open.written += line.len() as u64;
+                open.failing = false;
+            }
+            Err(error) => {
+                if !open.failing {
+                    eprintln!(
+                        "sextant api: warning: cannot write the audit log {}: {error}",
+                        self.path.display()
+                    );
+                }
+                open.failing = true;
+            }
+        }
+    }
+
+    fn rotate(&self, open: &mut Open, more: u64) -> io::Result<()> {
+        if open.written == 0 || open.written + more <= self.file_max {
+            return Ok(());
+        }
+        for number in (1..self.files).rev() {
+            match std::fs::rename(self.aside(number), self.aside(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.files == 0 {
+            std::fs::remove_file(&self.path)?;
+        } else {
+            std::fs::rename(&self.path, self.aside(1))?;
+        }
+        open.file = append(&self.path)?;
+        open.written = 0;
+        Ok(())
+    }
+
+    fn aside(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// The id of a request: the client's own if it has a sensible one, else a new one.
+pub(crate) fn id(headers: &HeaderMap) -> String {
+    let told = headers.get("audit-id").and_then(|value| value.to_str().ok());
+    match told {
+        Some(id) if (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => id.to_owned(),
+        _ => crate::registry::uid(),
+    }
+}
+
+/// An event in the making.
+pub(crate) struct Record(Map<String, Value>);
+
+impl Record {
+    /// What is known when a request comes.
+    pub(crate) fn begin<B>(request: &Request<B>, id: &str, from: SocketAddr) -> Record {
+        let agent = request.headers().get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let uri = request.uri().path_and_query().map_or_else(|| request.uri().path(), |path| path.as_str());
+        let event = json!({
+            "kind": "Event",
+            "apiVersion": "audit.k8s.io/v1",
+            "level": "Metadata",
+            "auditID": id,
+            "requestURI": uri,
+            "verb": request.method().as_str().to_ascii_lowercase(),
+            "user": {},
+            "sourceIPs": [from.ip().to_string()],
+            "userAgent": agent.unwrap_or_default(),
+            "requestReceivedTimestamp": now(),
+        });
+        match event {
+            Value::Object(map) => Record(map),
+            _ => Record(Map::new()),
+        }
+    }
+
+    /// With who asks, and as whom.
+    pub(crate) fn of(mut self, asker: &Asker, real: Option<&Asker>) -> Record {
+        self.0.insert("user".to_owned(), user(real.unwrap_or(asker)));
+        if real.is_some() {
+            self.0.insert("impersonatedUser".to_owned(), user(asker));
+        }
+        self
+    }
+
+    /// With what was decided.
+    pub(crate) fn decided(mut self, attributes: &Attributes, decision: &Decision) -> Record {
+        let verb = match attributes {
+            Attributes::Resource(what) => what.verb.clone(),
+            Attributes::Path { verb, .. } => verb.clone(),
+        };
+        self.0.insert("verb".to_owned(), verb.into());
+        let word = if decision.is_allowed() { "allow" } else { "forbid" };
+        let annotations = json!({
+            "authorization.k8s.io/decision": word,
+            "authorization.k8s.io/reason": decision.reason(),
+        });
+        self.0.insert("annotations".to_owned(), annotations);
+        self
+    }
+
+    /// The event of an answer.
+    pub(crate) fn event(mut self, attributes: Option<&Attributes>, code: u16) -> Value {
+        self.0.insert("stage".to_owned(), "ResponseComplete".into());
+        self.0.insert("responseStatus".to_owned(), json!({"metadata": {}, "code": code}));
+        self.0.insert("stageTimestamp".to_owned(), now().into());
+        if let Some(Attributes::Resource(what)) = attributes {
+            let mut told = Map::new();
+            for (name, value) in [
+                ("resource", &what.resource),
+                ("namespace", &what.namespace),
+                ("name", &what.name),
+                ("apiGroup", &what.group),
+                ("apiVersion", &what.version),
+                ("subresource", &what.subresource),
+            ] {
+                if !value.is_empty() {
+                    told.insert(name.to_owned(), value.as_str().into());
+                }
+            }
+            self.0.insert("objectRef".to_owned(), told.into());
+        }
+        Value::Object(self.0)
+    }
+}
+
+fn user(asker: &Asker) -> Value {
+    let mut map = Map::new();
+    map.insert("username".to_owned(), asker.user.as_str().into());
+    if !asker.uid.is_empty() {
+        map.insert("uid".to_owned(), asker.uid.as_str().into());
+    }
+    map.insert("groups".to_owned(), asker.groups.clone().into());
+    if !asker.extra.is_empty() {
+        let extra: Map<String, Value> =
+            asker.extra.iter().map(|(key, values)| (key.clone(), values.clone().into())).collect();
+        map.insert("extra".to_owned(), extra.into());
+    }
+    Value::Object(map)
+}
+
+/// Now, with microseconds.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_oldest_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let audit = Audit::open(&path, 40, 2).unwrap();
+        for number in 0..7 {
+            audit.write(json!({"number": number, "fill": "0123456789"}));
+        }
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(read("audit.log").contains("\"number\":6"));
+        assert!(read("audit.log.1").contains("\"number\":5"));
+        assert!(read("audit.log.2").contains("\"number\":4"));
+        assert!(!dir.path().join("audit.log.3").exists());
+        drop(audit);
+        let again = Audit::open(&path, 40, 2).unwrap();
+        again.write(json!({"number": 7, "fill": "0123456789"}));
+        assert!(read("audit.log.1").contains("\"number\":6"));
+    }
+
+    #[test]
+    fn an_event_says_who_did_what() {
+        let request =
+            Request::builder().uri("/api/v1/pods?limit=1").header("user-agent", "kubectl").body(()).unwrap();
+        let jane = Asker { user: "jane".to_owned(), ..Asker::default() };
+        let bob = Asker { user: "bob".to_owned(), ..Asker::default() };
+        let attributes = Attributes::Resource(super::super::ResourceAttributes {
+            verb: "list".to_owned(),
+            version: "v1".to_owned(),
+            resource: "pods".to_owned(),
+            ..Default::default()
+        });
+        let event = Record::begin(&request, "id", "127.0.0.1:1".parse().unwrap())
+            .of(&bob, Some(&jane))
+            .decided(&attributes, &Decision::Allow("because".to_owned()))
+            .event(Some(&attributes), 200);
+        assert_eq!(event["user"]["username"], "jane");
+        assert_eq!(event["impersonatedUser"]["username"], "bob");
+        assert_eq!(event["verb"], "list");
+        assert_eq!(event["objectRef"], json!({"resource": "pods", "apiVersion": "v1"}));
+        assert_eq!(event["responseStatus"]["code"], 200);
+        assert_eq!(event["annotations"]["authorization.k8s.io/decision"], "allow");
+    }
+}

@@ -1,0 +1,143 @@
+//! Connections: their number, their patience, and their end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::api::{Api, Peer};
+use crate::auth::certificate;
+
+/// Connections at a time; who comes then waits in the listener's queue.
+pub(super) const MOST: usize = 1024;
+/// How long a handshake or a head may take, and how long a connection may be idle between requests.
+const PATIENCE: Duration = Duration::from_secs(32);
+/// The largest head.
+const HEAD_MAX: usize = 64 * 1024;
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 100;
+
+/// A listener with what its connections share.
+pub(super) struct Listening {
+    pub(super) listener: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) places: Arc<Semaphore>,
+}
+
+/// Takes connections until `stop`, and then waits for those there are.
+pub(super) async fn accept(at: Listening, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let mut stopped = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
+    loop {
+        let next = async {
+            let Ok(place) = Arc::clone(&at.places).acquire_owned().await else {
+                return std::future::pending().await;
+            };
+            (at.listener.accept().await, place)
+        };
+        tokio::select! {
+            () = &mut stopped => break,
+            Some(_) = connections.join_next() => {}
+            (accepted, place) = next => match accepted {
+                Ok((stream, address)) => {
+                    api.metrics.connected();
+                    let peer = Peer { address, server: at.address, certified: None };
+                    connections.spawn(connection(stream, peer, at.tls.clone(), Arc::clone(&api), place));
+                }
+                // Descriptors have run out, most likely: others must end before this can go on.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+        }
+    }
+    drop(at.listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(
+    stream: TcpStream,
+    mut peer: Peer,
+    tls: Option<TlsAcceptor>,
+    api: Arc<Api>,
+    place: OwnedSemaphorePermit,
+) {
+    // Events are small and late ones are no use.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => one(stream, peer, &api).await,
+        Some(tls) => {
+            let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else {
+                return;
+            };
+            let session = stream.get_ref().1;
+            let shown = session.peer_certificates().and_then(|chain| chain.first());
+            peer.certified = shown.and_then(certificate::asker);
+            if session.alpn_protocol() == Some(b"h2") {
+                two(stream, peer, &api).await;
+            } else {
+                one(stream, peer, &api).await;
+            }
+        }
+    }
+    drop(place);
+}
+
+/// HTTP/1.1.
+async fn one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, api: &Arc<Api>) {
+    let mut stop = api.stop.clone();
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(HEAD_MAX)
+            .serve_connection(TokioIo::new(stream), service_fn(answering(peer, api)))
+            .with_upgrades()
+    );
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// HTTP/2.
+async fn two(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, api: &Arc<Api>) {
+    let mut stop = api.stop.clone();
+    let mut connection = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PATIENCE)
+            .keep_alive_timeout(PATIENCE)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
+            .max_send_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(stream), service_fn(answering(peer, api)))
+    );
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+type Answering = std::pin::Pin<Box<dyn Future<Output = Result<super::answer::Response, Infallible>> + Send>>;
+
+fn answering(peer: Peer, api: &Arc<Api>) -> impl Fn(Request<Incoming>) -> Answering + use<> {
+    let (peer, api) = (Arc::new(peer), Arc::clone(api));
+    move |request| {
+        let (peer, api) = (Arc::clone(&peer), Arc::clone(&api));
+        Box::pin(async move { Ok(api.answer(request, peer).await) })
+    }
+}

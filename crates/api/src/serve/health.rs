@@ -1,0 +1,68 @@
+//! `/healthz`, `/livez`, `/readyz`.
+
+use std::fmt::Write as _;
+
+use super::Api;
+use super::answer::{Response, page_not_found, text};
+use super::path::query;
+
+/// Answers `/healthz`, `/livez`, `/readyz` and their checks one by one. `None` for other paths.
+pub(super) fn answer(api: &Api, path: &str, asked: &str) -> Option<Response> {
+    let mut parts = path.trim_matches('/').splitn(2, '/');
+    let (probe, one) = (parts.next().unwrap_or_default(), parts.next());
+    if !matches!(probe, "healthz" | "livez" | "readyz") {
+        return None;
+    }
+    let asked = query(asked).unwrap_or_default();
+    let all = checks(api, probe);
+    if let Some(name) = one {
+        return Some(match all.into_iter().find(|(check, _)| *check == name) {
+            Some((_, Ok(()))) => text(200, "ok"),
+            Some((name, Err(cause))) => text(500, format!("internal server error: {name}: {cause}\n")),
+            None => page_not_found(),
+        });
+    }
+    let excluded = |check: &str| asked.iter().any(|(name, value)| name == "exclude" && value == check);
+    let (mut told, mut failed) = (String::new(), false);
+    for (check, outcome) in &all {
+        let _ = match outcome {
+            _ if excluded(check) => writeln!(told, "[+]{check} excluded: ok"),
+            Ok(()) => writeln!(told, "[+]{check} ok"),
+            Err(_) => {
+                failed = true;
+                // Why is for those who may see that check alone.
+                writeln!(told, "[-]{check} failed: reason withheld")
+            }
+        };
+    }
+    let verbose = asked.iter().any(|(name, _)| name == "verbose");
+    Some(match (failed, verbose) {
+        (false, false) => text(200, "ok"),
+        (false, true) => text(200, format!("{told}{probe} check passed\n")),
+        (true, _) => text(500, format!("{told}{probe} check failed\n")),
+    })
+}
+
+type Outcome = Result<(), String>;
+
+fn checks(api: &Api, probe: &str) -> Vec<(&'static str, Outcome)> {
+    let mut list = vec![("ping", Ok(())), ("store", store(api))];
+    for (name, check) in &api.access.health {
+        list.push((*name, check()));
+    }
+    if probe == "readyz" {
+        let stopping = *api.stop.borrow();
+        list.push(("shutdown", if stopping { Err("the server is stopping".to_owned()) } else { Ok(()) }));
+    }
+    list
+}
+
+/// Whether the store still reads.
+fn store(api: &Api) -> Outcome {
+    let key = crate::store::Key {
+        resource: "namespaces".to_owned(),
+        namespace: String::new(),
+        name: "default".to_owned(),
+    };
+    api.registry.store().get(&key).map(drop).map_err(|error| error.to_string())
+}

@@ -1,0 +1,173 @@
+//! `/openapi/v2` and `/openapi/v3`: rendered when asked for, and forgotten; only the small index of v3 is kept.
+
+mod gnostic;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::answer::{self, Response};
+use super::api::Api;
+use super::media::{self, Agreed};
+use super::request::Call;
+use crate::contract::{Result, Status};
+use crate::openapi;
+use crate::resource::Resource;
+
+/// The form of OpenAPI v2 that kubectl asks for first.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The same under its older name.
+const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// What is kept: the index of v3, as of a set of resources.
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<Option<(u64, Arc<Value>)>>);
+
+/// Answers a path below `/openapi/`.
+pub(crate) async fn answer(api: &Api, call: &Call, path: &str) -> Result<Response> {
+    match path.strip_prefix("/openapi/").unwrap_or_default() {
+        "v2" => v2(api, call).await,
+        "v3" => index(api, call).await,
+        below => match below.strip_prefix("v3/") {
+            Some(place) => v3(api, call, place).await,
+            None => Ok(answer::page_not_found()),
+        },
+    }
+}
+
+async fn v2(api: &Api, call: &Call) -> Result<Response> {
+    let as_protobuf = wants_protobuf(call.headers());
+    if !as_protobuf {
+        media::agree(call.headers(), false, |what| what == media::As::Object)?;
+    }
+    let version = api.registry.resources().version();
+    let tag = tag(format!("v2/{}/{version}/{as_protobuf}", started()).as_bytes());
+    if is_known(call.headers(), &tag) {
+        return Ok(answer::tagged(
+            answer::plain(200, "application/json", Bytes::new()),
+            call.headers(),
+            &tag,
+        ));
+    }
+    let resources = all(api);
+    let bytes = rendered(move || {
+        let document = openapi::v2(&resources);
+        Some(if as_protobuf { gnostic::document(&document) } else { document.to_string().into_bytes() })
+    })
+    .await?
+    .unwrap_or_default();
+    let media_type = if as_protobuf { PROTOBUF } else { "application/json" };
+    let response = call.style(Agreed::JSON).typed(200, media_type, bytes.into());
+    Ok(answer::tagged(response, call.headers(), &tag))
+}
+
+async fn index(api: &Api, call: &Call) -> Result<Response> {
+    let told = paths(api).await?;
+    let json = Bytes::from(told.to_string());
+    let tag = tag(&json);
+    Ok(answer::tagged(call.style(Agreed::JSON).json(200, json), call.headers(), &tag))
+}
+
+/// One group and version: `api/v1`, `apis/apps/v1`.
+async fn v3(api: &Api, call: &Call, place: &str) -> Result<Response> {
+    let told = paths(api).await?;
+    let url = told.get("paths").and_then(|paths| paths.get(place)?.get("serverRelativeURL")?.as_str());
+    let Some(url) = url else {
+        return Ok(answer::page_not_found());
+    };
+    let hash = url.split_once("hash=").map_or("", |(_, hash)| hash);
+    let asked = call.parameter("hash").unwrap_or_default();
+    if !asked.is_empty() && asked != hash {
+        let mut response = answer::text(301, "");
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        if let Ok(url) = HeaderValue::from_str(url) {
+            response.headers_mut().insert(LOCATION, url);
+        }
+        return Ok(response);
+    }
+    let mut response = if is_known(call.headers(), hash) {
+        answer::plain(200, "application/json", Bytes::new())
+    } else {
+        let (resources, group, version) = (all(api), group_of(place), version_of(place));
+        let document = rendered(move || {
+            openapi::v3(&resources, &group, &version).map(|told| told.to_string().into_bytes())
+        });
+        let Some(bytes) = document.await? else {
+            return Ok(answer::page_not_found());
+        };
+        call.style(Agreed::JSON).json(200, bytes.into())
+    };
+    response = answer::tagged(response, call.headers(), hash);
+    if !asked.is_empty() {
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        headers.insert(EXPIRES, HeaderValue::from_static("Fri, 31 Dec 2100 00:00:00 GMT"));
+    }
+    Ok(response)
+}
+
+fn group_of(place: &str) -> String {
+    place
+        .strip_prefix("apis/")
+        .and_then(|rest| rest.split_once('/'))
+        .map_or("", |(group, _)| group)
+        .to_owned()
+}
+
+fn version_of(place: &str) -> String {
+    place.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// The index, rendered once for each set of resources.
+async fn paths(api: &Api) -> Result<Arc<Value>> {
+    let version = api.registry.resources().version();
+    {
+        let kept = api.openapi.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, told)) = &*kept
+            && *of == version
+        {
+            return Ok(Arc::clone(told));
+        }
+    }
+    let resources = all(api);
+    let told = Arc::new(rendered(move || openapi::v3_paths(&resources)).await?);
+    *api.openapi.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&told)));
+    Ok(told)
+}
+
+fn all(api: &Api) -> Vec<Resource> {
+    api.registry.resources().iter().map(|resource| Resource::clone(resource)).collect()
+}
+
+/// Rendering takes a while: connections go on meanwhile.
+async fn rendered<T: Send + 'static>(render: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(render).await.map_err(Status::internal)
+}
+
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let first = values.flat_map(|value| value.split(',')).next().unwrap_or_default();
+    let kind = first.split(';').next().unwrap_or_default().trim();
+    kind == PROTOBUF || kind == PROTOBUF_OLD
+}
+
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    headers
+        .get(http::header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == format!("\"{tag}\"").as_bytes())
+}
+
+/// A number of this process, for tags of what may be another after an update.
+fn started() -> u64 {
+    static STARTED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *STARTED.get_or_init(|| jiff::Timestamp::now().as_microsecond().unsigned_abs())
+}
+
+/// An `ETag` of some bytes.
+pub(crate) fn tag(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+}

@@ -1,0 +1,193 @@
+//! What is done inside a pod: exec, attach, port-forward, logs.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use hyper::Request;
+
+use super::answer::{self, Response};
+use super::api::Api;
+use super::body::Body;
+use super::hooks::{LogOptions, Upgrade};
+use super::object::target;
+use super::path::ResourcePath;
+use super::request::{Call, Verb, method_not_allowed};
+use crate::auth::{Attributes, ResourceAttributes};
+use crate::contract::{Object, Reason, Result, Status};
+use crate::registry::{Context, View};
+use crate::resource::{Part, Resource};
+
+/// Chunks of a log that wait for a client.
+const CHUNKS: usize = 4;
+
+/// Whether it is the resource of pods.
+pub(super) fn is(resource: &Resource) -> bool {
+    resource.names.group.is_empty() && resource.names.plural == "pods"
+}
+
+/// Answers a request for one of these subresources.
+pub(super) async fn answer(
+    api: &Api,
+    call: Call,
+    resource: Arc<Resource>,
+    path: &ResourcePath,
+    verb: Verb,
+) -> Result<Response> {
+    let what = match path.subresource.as_str() {
+        "exec" => Some(Upgrade::Exec),
+        "attach" => Some(Upgrade::Attach),
+        "portforward" => Some(Upgrade::PortForward),
+        _ => None,
+    };
+    match (what, verb) {
+        (Some(_), Verb::Get | Verb::Create) | (None, Verb::Get) => {}
+        _ => return Err(method_not_allowed()),
+    }
+    // A WebSocket begins with GET; who may only read must not get in by it.
+    if what.is_some() && verb == Verb::Get {
+        let Attributes::Resource(asked) = call.attributes() else {
+            return Err(method_not_allowed());
+        };
+        let attributes = Attributes::Resource(ResourceAttributes { verb: "create".to_owned(), ..asked });
+        let decision = api.access.authorizer.authorize(&call.asker, &attributes);
+        if !decision.is_allowed() {
+            return Err(attributes.forbidden(&call.asker, decision.reason()));
+        }
+    }
+    let context = Context::of(call.asker.clone(), call.agent());
+    let found = api.registry.get(&context, &target(&resource, path), Part::Main, "", View::Full).await?;
+    let pod: Object = serde_json::from_slice(&found.json).map(Object).map_err(Status::internal)?;
+    match what {
+        Some(what) => upgrade(api, call, &pod, what).await,
+        None => log(api, &call, pod).await,
+    }
+}
+
+async fn upgrade(api: &Api, call: Call, pod: &Object, what: Upgrade) -> Result<Response> {
+    if pod.text(&["spec", "nodeName"]).is_empty() {
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", pod.name())));
+    }
+    let Some(node) = &api.node else {
+        return Err(nobody(pod));
+    };
+    let answer = node.upgrade(pod, what, Request::from_parts(call.parts, call.body)).await?;
+    if let Some(session) = answer.session {
+        let mut stop = api.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = session => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+    let (parts, body) = answer.response.into_parts();
+    let Ok(body) = body.collect().await;
+    Ok(Response::from_parts(parts, Body::whole(body.to_bytes())))
+}
+
+async fn log(api: &Api, call: &Call, pod: Object) -> Result<Response> {
+    let options = log_options(call, &pod)?;
+    if pod.text(&["spec", "nodeName"]).is_empty() {
+        // Nothing has run, so there is nothing to read.
+        return Ok(answer::plain(200, "text/plain", bytes::Bytes::new()));
+    }
+    let Some(node) = api.node.clone() else {
+        return Err(nobody(&pod));
+    };
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(CHUNKS);
+    let mut writing = tokio::spawn(async move { node.log(&pod, options, sender).await });
+    // What goes wrong before the first byte becomes a status.
+    let first = tokio::select! {
+        biased;
+        first = receiver.recv() => first,
+        done = &mut writing => {
+            done.map_err(Status::internal)??;
+            receiver.recv().await
+        }
+    };
+    let Some(first) = first else {
+        if !writing.is_finished() {
+            writing.await.map_err(Status::internal)??;
+        }
+        return Ok(answer::plain(200, "text/plain", bytes::Bytes::new()));
+    };
+    let (again, chained) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut next = Some(first);
+        while let Some(chunk) = next {
+            if again.send(chunk).await.is_err() {
+                return;
+            }
+            next = receiver.recv().await;
+        }
+    });
+    let mut response = answer::plain(200, "text/plain", bytes::Bytes::new());
+    *response.body_mut() = Body::channel(chained, api.stop.clone());
+    Ok(response)
+}
+
+fn log_options(call: &Call, pod: &Object) -> Result<LogOptions> {
+    let number = |name: &str| -> Result<Option<i64>> {
+        let Some(text) = call.parameter(name) else { return Ok(None) };
+        let number = text.parse().map_err(|_| {
+            let text = crate::contract::field::quoted(text);
+            Status::bad_request(format!("strconv.ParseInt: parsing {text}: invalid syntax"))
+        })?;
+        Ok(Some(number))
+    };
+    let mut options = LogOptions {
+        container: call.parameter("container").unwrap_or_default().to_owned(),
+        follow: call.flag("follow"),
+        previous: call.flag("previous"),
+        since_seconds: number("sinceSeconds")?,
+        since_time: call.parameter("sinceTime").map(str::to_owned),
+        timestamps: call.flag("timestamps"),
+        tail_lines: number("tailLines")?,
+        limit_bytes: number("limitBytes")?,
+        stream: call.parameter("stream").unwrap_or_default().to_owned(),
+    };
+    options.container = container(pod, &options.container)?;
+    Ok(options)
+}
+
+/// The container that is meant, in Kubernetes' words when it is not there or not told.
+fn container(pod: &Object, asked: &str) -> Result<String> {
+    let names = |field: &str| -> Vec<String> {
+        let list = pod.at(&["spec", field]).and_then(serde_json::Value::as_array);
+        list.into_iter()
+            .flatten()
+            .filter_map(|container| container.get("name")?.as_str().map(str::to_owned))
+            .collect()
+    };
+    let (init, main) = (names("initContainers"), names("containers"));
+    let name = pod.name();
+    if asked.is_empty() {
+        return match main.as_slice() {
+            [only] => Ok(only.clone()),
+            _ => {
+                let mut text = format!(
+                    "a container name must be specified for pod {name}, choose one of: [{}]",
+                    main.join(" ")
+                );
+                if !init.is_empty() {
+                    text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                }
+                Err(Status::bad_request(text))
+            }
+        };
+    }
+    let known = init.iter().chain(&main).chain(&names("ephemeralContainers")).any(|known| known == asked);
+    if known {
+        Ok(asked.to_owned())
+    } else {
+        Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
+    }
+}
+
+/// No agent of this server runs pods.
+fn nobody(pod: &Object) -> Status {
+    let node = pod.text(&["spec", "nodeName"]);
+    let text =
+        format!("no agent of node {node:?} is connected to this server, so nothing can be asked of its pods");
+    Status::new(503, Reason::ServiceUnavailable, text)
+}

@@ -1,0 +1,51 @@
+//! Servers for tests.
+
+use std::sync::Arc;
+
+use api::auth::Access;
+use api::registry::{Registry, Settings};
+use api::resource::Asker;
+use api::serve::{Server, Setup};
+use api::store::{self, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::Client;
+
+/// A server without TLS, whose clients may do everything.
+pub(crate) struct Rig {
+    pub(crate) client: Client,
+    pub(crate) server: Server,
+    _dir: TempDir,
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), store::Options::default()).unwrap();
+        let registry = Registry::new(store, api::kinds::builtin(), Vec::new(), Settings::default());
+        let asker =
+            Asker { user: "admin".to_owned(), groups: vec!["system:masters".to_owned()], ..Asker::default() };
+        let server = Server::start(Setup {
+            registry,
+            access: Access::trusting(asker),
+            authority: None,
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            node: None::<Arc<dyn api::serve::Node>>,
+            audit: None,
+        })
+        .await
+        .unwrap();
+        let client = Client::plain(server.addresses()[0]);
+        let rig = Rig { client, server, _dir: dir };
+        let made = rig.client.post("/api/v1/namespaces", &json!({"metadata": {"name": "default"}})).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        rig
+    }
+}
+
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+pub(crate) fn config_map(name: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": value}})
+}

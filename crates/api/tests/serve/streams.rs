@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use http::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::rig::{CONFIG_MAPS, Rig, config_map};
+
+#[tokio::test]
+async fn a_watch_tells_what_happens_until_its_time_is_over() {
+    let rig = Rig::start().await;
+    rig.client.post(CONFIG_MAPS, &config_map("a", "1")).await;
+    let version = rig.client.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].clone();
+    let version = version.as_str().unwrap();
+    let mut watch =
+        rig.client.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={version}&timeoutSeconds=2")).await;
+    rig.client.post(CONFIG_MAPS, &config_map("b", "1")).await;
+    let merge = rig.client.with("content-type", "application/merge-patch+json");
+    merge.send(Method::PATCH, &format!("{CONFIG_MAPS}/b"), "{\"data\":{\"key\":\"2\"}}").await;
+    rig.client.delete(&format!("{CONFIG_MAPS}/b")).await;
+    let mut seen = Vec::new();
+    while let Some(event) = watch.next().await {
+        let object = &event["object"];
+        seen.push((event["type"].clone(), object["metadata"]["name"].clone(), object["data"]["key"].clone()));
+    }
+    let told = |kind: &str, value: &str| (kind.into(), "b".into(), value.into());
+    assert_eq!(seen, [told("ADDED", "1"), told("MODIFIED", "2"), told("DELETED", "2")]);
+}
+
+#[tokio::test]
+async fn the_old_paths_of_watches_still_work() {
+    let rig = Rig::start().await;
+    rig.client.post(CONFIG_MAPS, &config_map("a", "1")).await;
+    let mut watch = rig.client.watch("/api/v1/watch/namespaces/default/configmaps/a?timeoutSeconds=60").await;
+    assert_eq!(watch.next().await.unwrap()["object"]["metadata"]["name"], "a");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody() {
+    let rig = Rig::start().await;
+    // It never reads: its socket fills, and its watch waits.
+    let mut slow = TcpStream::connect(rig.client.address).await.unwrap();
+    let head = format!("GET {CONFIG_MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut quick = rig.client.watch(&format!("{CONFIG_MAPS}?watch=1")).await;
+    let large = "x".repeat(256 * 1024);
+    for number in 0..40 {
+        let name = format!("n{number:02}");
+        let made = rig.client.post(CONFIG_MAPS, &config_map(&name, &large)).await;
+        assert_eq!(made.status, 201);
+        assert_eq!(quick.next().await.unwrap()["object"]["metadata"]["name"], name.as_str());
+    }
+    let metrics = rig.client.get("/metrics").await;
+    assert!(metrics.text().contains("apiserver_registered_watchers 2\n"), "{}", metrics.text());
+    drop((slow, quick));
+}
+
+#[tokio::test]
+async fn watches_end_when_the_server_does() {
+    let rig = Rig::start().await;
+    let mut watch = rig.client.watch(&format!("{CONFIG_MAPS}?watch=1")).await;
+    rig.client.post(CONFIG_MAPS, &config_map("a", "1")).await;
+    assert!(watch.next().await.is_some());
+    let ended = tokio::spawn(async move { while watch.next().await.is_some() {} });
+    rig.server.stop(Duration::from_secs(30)).await;
+    ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_http_ends_its_connection() {
+    let rig = Rig::start().await;
+    for wrong in ["\x16\x03\x01\x02\x00\x01\x00\x01", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n"] {
+        let mut stream = TcpStream::connect(rig.client.address).await.unwrap();
+        stream.write_all(wrong.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{wrong:?}");
+    }
+    let mut large = TcpStream::connect(rig.client.address).await.unwrap();
+    let head = format!("GET /version HTTP/1.1\r\nHost: x\r\nX-Fill: {}\r\n\r\n", "x".repeat(128 * 1024));
+    let _ = large.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = large.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(rig.client.get("/healthz").await.text(), "ok");
+}
+
+#[tokio::test]
+async fn plain_http_is_for_loopback_alone() {
+    let setup = |listen: &str| api::serve::Setup {
+        registry: {
+            let dir = tempfile::tempdir().unwrap();
+            let store = api::store::Store::open(dir.path(), api::store::Options::default()).unwrap();
+            api::registry::Registry::new(store, Vec::new(), Vec::new(), api::registry::Settings::default())
+        },
+        access: api::auth::Access::trusting(api::resource::Asker::default()),
+        authority: None,
+        listen: vec![listen.parse().unwrap()],
+        node: None,
+        audit: None,
+    };
+    let refused = api::serve::Server::start(setup("0.0.0.0:0")).await.err().unwrap();
+    assert!(refused.to_string().contains("without TLS only loopback addresses"), "{refused}");
+}
