@@ -7,8 +7,10 @@ use std::time::Duration;
 
 async fn controlled() -> (Rig, Controllers) {
     let rig = Rig::new().await;
-    let settings =
-        controllers::Settings { authority: Some("certificate".to_owned()), ..controllers::Settings::default() };
+    let settings = controllers::Settings {
+        authority: Some("certificate".to_owned()),
+        ..controllers::Settings::default()
+    };
     let running = Controllers::start(&rig.registry, settings).await.unwrap();
     (rig, running)
 }
@@ -132,7 +134,8 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     rig.delete(&namespace, &DeleteOptions::default()).await.unwrap();
     let ending = rig.get(&namespace).await.unwrap();
     assert_eq!(ending.text(&["status", "phase"]), "Terminating");
-    let refused = rig.create("v1", "ConfigMap", "n", json!({"metadata": {"name": "late"}})).await.unwrap_err();
+    let refused =
+        rig.create("v1", "ConfigMap", "n", json!({"metadata": {"name": "late"}})).await.unwrap_err();
     assert_eq!(
         refused.message,
         "configmaps \"late\" is forbidden: unable to create new content in namespace n because it is being terminated"

@@ -100,10 +100,7 @@ async fn a_finalizer_holds_a_deleted_object_until_it_is_taken_off() {
     assert!(held.is_terminating());
     assert_eq!(held.at(&["metadata", "deletionGracePeriodSeconds"]), Some(&json!(0)));
     let refused = rig.create("v1", "ConfigMap", "default", json!({"metadata": {"name": "x"}})).await;
-    assert_eq!(
-        refused.unwrap_err().message,
-        "object is being deleted: configmaps \"x\" already exists"
-    );
+    assert_eq!(refused.unwrap_err().message, "object is being deleted: configmaps \"x\" already exists");
     held.metadata_mut().remove("finalizers");
     rig.update(&rig.map("x"), &held).await.unwrap();
     assert_eq!(rig.get(&rig.map("x")).await.unwrap_err().code, 404);

@@ -66,7 +66,10 @@ async fn what_enters_a_selection_is_added_and_what_leaves_it_is_deleted() {
     assert_eq!(next(&mut watching).await, told("ADDED", "x"));
     assert_eq!(next(&mut watching).await, told("MODIFIED", "x"));
     let frame: Value = serde_json::from_slice(&watching.next().await.unwrap()).unwrap();
-    assert_eq!((&frame["type"], &frame["object"]["metadata"]["labels"]["in"]), (&json!("DELETED"), &json!("yes")));
+    assert_eq!(
+        (&frame["type"], &frame["object"]["metadata"]["labels"]["in"]),
+        (&json!("DELETED"), &json!("yes"))
+    );
     assert_eq!(frame["object"]["metadata"]["resourceVersion"], map.resource_version());
 }
 
@@ -95,7 +98,8 @@ async fn a_watch_ends_when_its_time_is_over() {
 #[tokio::test]
 async fn a_version_that_is_no_number_is_refused_in_the_words_of_kubernetes() {
     let rig = Rig::new().await;
-    let refused = rig.registry.watch(&rig.context, &rig.map(""), &watch("abc"), View::Full).await.err().unwrap();
+    let refused =
+        rig.registry.watch(&rig.context, &rig.map(""), &watch("abc"), View::Full).await.err().unwrap();
     assert_eq!(
         (refused.code, refused.message.as_str()),
         (500, "resourceVersion: Invalid value: \"abc\": strconv.ParseUint: parsing \"abc\": invalid syntax")
