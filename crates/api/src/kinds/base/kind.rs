@@ -104,6 +104,13 @@ impl Kind {
         }
     }
 
+    /// The kind of its lists, where it is not its own with `List`.
+    #[must_use]
+    pub fn listed_as(mut self, list_kind: &'static str) -> Kind {
+        self.names.list_kind = list_kind.into();
+        self
+    }
+
     /// Not in namespaces.
     #[must_use]
     pub fn cluster_scoped(mut self) -> Kind {

@@ -151,3 +151,44 @@ pub fn selector(selector: Option<&Map<String, Value>>) -> String {
 pub fn condition<'a>(object: &'a Object, name: &str) -> Option<&'a Value> {
     object.status().list("conditions").iter().find(|condition| condition.text("type") == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_in_two_units_at_most() {
+        let cases = [
+            (-5, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (12_000, "3h20m"),
+            (28_800, "8h"),
+            (172_800, "2d"),
+            (183_600, "2d3h"),
+            (691_200, "8d"),
+            (63_072_000, "2y"),
+            (64_022_400, "2y11d"),
+            (252_288_000, "8y"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn selectors_are_sorted_by_key() {
+        let value = serde_json::json!({ "matchLabels": { "b": "1" }, "matchExpressions": [
+            { "key": "a", "operator": "In", "values": ["y", "x"] },
+            { "key": "c", "operator": "DoesNotExist" },
+        ] });
+        assert_eq!(selector(value.as_object()), "a in (x,y),b=1,!c");
+        assert_eq!(selector(None), "<none>");
+    }
+}

@@ -2,12 +2,19 @@
 
 pub mod claim;
 mod config_map;
+mod controller;
+pub(super) mod endpoints;
+mod event;
+mod limits;
 mod namespace;
+mod node;
 pub mod pod;
 mod resource_names;
 mod scheduling;
 mod secret;
+mod service;
 mod service_account;
+mod transient;
 pub mod volume;
 
 use super::base::Kind;
@@ -16,17 +23,26 @@ use crate::resource::Resource;
 /// The resources of the core group.
 #[must_use]
 pub fn resources() -> Vec<Resource> {
-    [
+    let kinds = [
+        transient::binding(),
+        transient::component_status(),
         config_map::kind(),
+        endpoints::kind(),
+        event::kind(),
+        limits::range(),
         namespace::kind(),
+        node::kind(),
+        claim::kind(),
+        volume::kind(),
         pod::kind(),
+        controller::template(),
+        controller::controller(),
+        limits::quota(),
         secret::kind(),
         service_account::kind(),
-        volume::kind(),
-        claim::kind(),
-    ]
-    .map(Kind::resource)
-    .into()
+        service::kind(),
+    ];
+    kinds.map(Kind::resource).into()
 }
 
 /// Now, as times are written.

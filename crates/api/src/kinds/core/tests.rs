@@ -5,6 +5,7 @@
 
 use crate::contract::names::meta_errors;
 use crate::contract::{Object, field::FieldErrors};
+use crate::decode::{self, Expected, FieldValidation};
 use crate::kinds::base::Fields;
 use crate::resource::Resource;
 use serde_json::{Map, Value};
@@ -15,8 +16,19 @@ fn created(resource: &Resource, body: &Value) -> Object {
     if resource.namespaced {
         object.metadata_mut().insert("namespace".to_owned(), "default".into());
     }
+    let expected = Expected {
+        api_version: &resource.names.api_version(),
+        kind: &resource.names.kind,
+        schema: resource.strategy.schema(),
+    };
+    decode::conform(&mut object, &expected, FieldValidation::Strict).expect("a well-formed manifest");
     resource.strategy.default(&mut object);
     resource.strategy.prepare_create(&mut object);
+    // The registry gives out addresses, and tells a single one in the list too.
+    let single = object.text(&["spec", "clusterIP"]).to_owned();
+    if !single.is_empty() {
+        object.make(&["spec"]).insert("clusterIPs".to_owned(), vec![single].into());
+    }
     object
 }
 

@@ -1,7 +1,8 @@
 use super::*;
 use serde_json::json;
 
-mod wrong;
+mod changes;
+mod rows;
 
 /// A pod with `spec` merged over one ordinary container, with its defaults.
 fn pod(spec: Value) -> Object {
