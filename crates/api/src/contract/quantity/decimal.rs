@@ -58,6 +58,11 @@ impl Decimal {
         }
     }
 
+    /// Whether it is so large that nothing but zeros stands below this power of ten.
+    pub(super) fn is_multiple_of_ten_to_the(&self, exponent: i64) -> bool {
+        self.exponent >= exponent
+    }
+
     /// Times `2^power`, which is at most 60.
     pub(super) fn times_power_of_two(&self, power: i32) -> Decimal {
         let factor = 1_u128 << power.clamp(0, 60);

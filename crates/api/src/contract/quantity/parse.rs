@@ -3,6 +3,9 @@
 use super::decimal::Decimal;
 use super::{Error, Form, Quantity};
 
+/// Larger powers of ten are no quantities; Kubernetes' exponents wrap at 2^31 and become small ones.
+const MOST_EXPONENT: i64 = 1_000_000_000;
+
 /// The parts of a quantity's text.
 struct Parts<'a> {
     negative: bool,
@@ -23,6 +26,9 @@ pub(super) fn quantity(text: &str) -> Result<Quantity, Error> {
     match form {
         Form::Binary => number = number.times_power_of_two(exponent),
         Form::Decimal | Form::Exponent => number.shift(exponent),
+    }
+    if number.is_multiple_of_ten_to_the(MOST_EXPONENT) {
+        return Err(Error::Suffix);
     }
     let written = keeps_its_text(&parts, form, exponent).then(|| text.into());
     if written.is_some() || number.is_zero() {
@@ -81,7 +87,7 @@ fn suffix(suffix: &str) -> Result<(Form, i32), Error> {
         _ => {
             let exponent = suffix.strip_prefix(['e', 'E']).ok_or(Error::Suffix)?;
             let exponent: i64 = exponent.parse().map_err(|_| Error::Suffix)?;
-            let limited = exponent.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+            let limited = exponent.clamp(-2 * MOST_EXPONENT, 2 * MOST_EXPONENT);
             (Form::Exponent, i32::try_from(limited).map_err(|_| Error::Suffix)?)
         }
     })

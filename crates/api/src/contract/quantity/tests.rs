@@ -58,7 +58,8 @@ fn errors_are_kubernetes_own() {
     for text in ["", "a", "1 ", "1.2.3", "1mx", "1e5e"] {
         assert_eq!(Quantity::parse(text), Err(Error::Format), "{text}");
     }
-    for text in ["1mi", "1e", "1Kim", "1KI", "--1", "1e99999999999999999999"] {
+    for text in ["1mi", "1e", "1Kim", "1KI", "--1", "1e99999999999999999999", "1e2147483648", "100e999999999"]
+    {
         let error = Quantity::parse(text).unwrap_err();
         assert!(matches!(error, Error::Suffix | Error::Format), "{text}: {error}");
     }
@@ -72,10 +73,10 @@ fn numbers_round_away_from_zero_and_stay_in_bounds() {
     assert_eq!((of("-1500m").value(), of("1u").milli_value()), (-2, 1));
     assert_eq!((of("1Gi").value(), of("1Gi").exact()), (1 << 30, Some(1 << 30)));
     assert_eq!((of("1e30").value(), of("-1e30").value()), (i64::MAX, i64::MIN));
-    assert_eq!((of("1e2000000000").value(), of("1e-2000000000").value()), (i64::MAX, 1));
+    assert_eq!((of("1e900000000").value(), of("1e-2000000000").value()), (i64::MAX, 1));
     assert_eq!((of("0.5").exact(), of("9223372036854775807").exact()), (None, Some(i64::MAX)));
     assert!(of("1") == of("1000m") && of("1Ki") > of("1k") && of("-1") < of("0") && of("-2") < of("-1"));
-    assert!(of("1e2000000000") > of("1E"));
+    assert!(of("1e900000000") > of("1E"));
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn sums_keep_the_form_of_the_first() {
         assert_eq!(of(one).plus(&of(other)).to_string(), sum, "{one} + {other}");
         assert_eq!(of(one).minus(&of(other)).to_string(), difference, "{one} - {other}");
     }
-    assert_eq!(of("1e2000000000").plus(&of("1")).to_string(), "100e1999999998");
+    assert_eq!(of("1e900000000").plus(&of("1")).to_string(), "1e900000000");
 }
 
 proptest! {
