@@ -27,23 +27,22 @@ pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 pub(super) struct Definitions(Map<String, Value>);
 
 impl Definitions {
-    /// Those of `resources` and of all that they refer to; `served` is everything that is served.
-    pub(super) fn of(resources: &[&Resource], served: &[Resource]) -> Definitions {
-        let mut source = crate::schema::definitions();
+    /// Those of `resources` and of all that they refer to, from `source`; `served` is everything that is served.
+    pub(super) fn of(source: &Map<String, Value>, resources: &[&Resource], served: &[Resource]) -> Definitions {
         let mut told = Definitions(Map::new());
         for name in ["DeleteOptions", "Patch", "Status", "WatchEvent"] {
-            told.take(&mut source, &format!("{META}{name}"));
+            told.take(source, &format!("{META}{name}"));
         }
-        told.take(&mut source, &format!("{META}ObjectMeta"));
-        told.take(&mut source, &format!("{META}ListMeta"));
+        told.take(source, &format!("{META}ObjectMeta"));
+        told.take(source, &format!("{META}ListMeta"));
         for resource in resources {
-            told.add(&mut source, resource);
+            told.add(source, resource);
         }
         told.of_options(served);
         told
     }
 
-    fn add(&mut self, source: &mut Map<String, Value>, resource: &Resource) {
+    fn add(&mut self, source: &Map<String, Value>, resource: &Resource) {
         let names = &resource.names;
         let name = type_name(resource);
         if source.contains_key(&name) {
@@ -68,14 +67,16 @@ impl Definitions {
     }
 
     /// Takes a definition, and all that it refers to, from the source.
-    fn take(&mut self, source: &mut Map<String, Value>, name: &str) {
-        if let Some(definition) = source.remove(name) {
-            self.references(source, &definition);
-            self.0.insert(name.to_owned(), definition);
+    fn take(&mut self, source: &Map<String, Value>, name: &str) {
+        if let Some(definition) = source.get(name)
+            && !self.0.contains_key(name)
+        {
+            self.0.insert(name.to_owned(), definition.clone());
+            self.references(source, definition);
         }
     }
 
-    fn references(&mut self, source: &mut Map<String, Value>, value: &Value) {
+    fn references(&mut self, source: &Map<String, Value>, value: &Value) {
         match value {
             Value::Object(map) => {
                 if let Some(Value::String(reference)) = map.get("$ref") {

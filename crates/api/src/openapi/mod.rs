@@ -8,6 +8,7 @@ mod paths;
 mod proto;
 
 use crate::resource::Resource;
+use crate::schema;
 use definitions::{Definitions, Dialect};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ pub fn v2(resources: &[Resource]) -> Value {
         "swagger": "2.0",
         "info": {"title": TITLE, "version": VERSION},
         "paths": paths::of(&all, Dialect::V2),
-        "definitions": Definitions::of(&all, resources).told(Dialect::V2),
+        "definitions": Definitions::of(&schema::definitions(), &all, resources).told(Dialect::V2),
         "securityDefinitions": {
             "BearerToken": {
                 "type": "apiKey", "name": "authorization", "in": "header",
@@ -43,9 +44,10 @@ pub fn v2(resources: &[Resource]) -> Value {
 pub fn v3_paths(resources: &[Resource]) -> Value {
     let versions: BTreeSet<(&str, &str)> =
         resources.iter().map(|resource| (&*resource.names.group, &*resource.names.version)).collect();
+    let definitions = schema::definitions();
     let mut paths = Map::new();
     for (group, version) in versions {
-        let Some(document) = v3(resources, group, version) else { continue };
+        let Some(document) = document(&definitions, resources, group, version) else { continue };
         let path = &paths::base(group, version)[1..];
         let hash = hash(document.to_string().as_bytes());
         let url = format!("/openapi/v3/{path}?hash={hash}");
@@ -57,6 +59,15 @@ pub fn v3_paths(resources: &[Resource]) -> Value {
 /// The document of one group version; `group` is empty of the core group. `None` where nothing of it is served.
 #[must_use]
 pub fn v3(resources: &[Resource], group: &str, version: &str) -> Option<Value> {
+    document(&schema::definitions(), resources, group, version)
+}
+
+fn document(
+    definitions: &Map<String, Value>,
+    resources: &[Resource],
+    group: &str,
+    version: &str,
+) -> Option<Value> {
     let of_version: Vec<&Resource> = resources
         .iter()
         .filter(|resource| resource.names.group == group && resource.names.version == version)
@@ -69,7 +80,7 @@ pub fn v3(resources: &[Resource], group: &str, version: &str) -> Option<Value> {
         "info": {"title": TITLE, "version": VERSION},
         "paths": paths::of(&of_version, Dialect::V3),
         "components": {
-            "schemas": Definitions::of(&of_version, resources).told(Dialect::V3),
+            "schemas": Definitions::of(definitions, &of_version, resources).told(Dialect::V3),
             "securitySchemes": {
                 "BearerToken": {
                     "type": "apiKey", "name": "authorization", "in": "header",
