@@ -270,6 +270,14 @@ fn zero_values_vanish_or_appear() {
 }
 
 #[test]
+fn an_empty_list_that_is_always_there_is_null() {
+    let role = of("rbac.authorization.k8s.io/v1", "Role", "io.k8s.api.rbac.v1.Role");
+    let body = br#"{"metadata":{"name":"x"},"rules":[]}"#;
+    let decoded = object(body, Media::Json, &role, FieldValidation::Strict).unwrap();
+    assert_eq!(decoded.object.at(&["rules"]), Some(&Value::Null));
+}
+
+#[test]
 fn a_custom_resource_is_taken_as_it_is() {
     let arena = Arena { nodes: vec![Node::default()] };
     let foo = Expected { api_version: "x.io/v1", kind: "Foo", schema: arena.schema(0) };
