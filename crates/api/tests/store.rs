@@ -184,6 +184,25 @@ async fn history_is_bounded_in_bytes_and_in_age() {
 }
 
 #[tokio::test]
+async fn half_a_transaction_that_is_compacted_is_not_skipped() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(place.path(), Options { recent: 0, ..Options::default() }).unwrap();
+    let mut watch = store.watch(Scope::all("pods"), 0).unwrap();
+    let names: Vec<_> = (0..100).map(|name| put(key("a", &name.to_string()), Expect::Any, "")).collect();
+    store.commit(names).await.unwrap();
+    store.commit(vec![put(key("a", "later"), Expect::Any, "")]).await.unwrap();
+    assert_eq!((watch.next().await.unwrap().index, watch.revision()), (0, 0));
+    store.compact(1).await.unwrap();
+    let error = loop {
+        match watch.next().await {
+            Ok(event) => assert_eq!(event.revision, 1),
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(error, Error::Compacted { asked: 0, oldest: 1 }), "{error}");
+}
+
+#[tokio::test]
 async fn many_at_once_are_one_after_the_other() {
     let place = tempfile::tempdir().unwrap();
     let store = open(place.path());
@@ -263,4 +282,43 @@ fn a_half_made_store_is_made_anew() {
     drop(open(place.path()));
     let names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, [FILE]);
+}
+
+/// Bytes that changed, sectors that were lost and files that were cut short: an error, or nothing that one could tell.
+#[tokio::test]
+async fn a_damaged_file_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place.path().join("whole"));
+    for name in 0..60 {
+        let text = format!("{name:0900}");
+        store.commit(vec![put(key("a", &format!("n{}", name % 20)), Expect::Any, &text)]).await.unwrap();
+    }
+    let all = |store: &Store| store.list(&Scope::all("pods"), None, None, None).map(|page| page.items);
+    let wanted = all(&store).unwrap();
+    drop(store);
+    let whole = fs::read(place.path().join("whole").join(FILE)).unwrap();
+    let (mut random, seed) = testkit::Random::fresh();
+    println!("seed {seed}");
+    let mut below = |end: usize| usize::try_from(random.below(end as u64)).unwrap();
+    let mut refused = 0;
+    for round in 0..60 {
+        let (mut bytes, at) = (whole.clone(), below(whole.len()));
+        match round % 3 {
+            0 => bytes[at] ^= 1 << below(8),
+            1 => bytes[at / 4096 * 4096..][..4096].fill(0),
+            _ => bytes.truncate(at),
+        }
+        let folder = place.path().join("damaged");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(FILE), bytes).unwrap();
+        match Store::open(&folder, Options::default()) {
+            Ok(store) => assert_eq!(all(&store).unwrap(), wanted, "round {round} at {at}"),
+            Err(e) => {
+                assert!(matches!(e, Error::Foreign { .. }), "round {round} at {at}: {e}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 10, "only {refused} were refused");
 }

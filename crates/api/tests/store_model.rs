@@ -307,7 +307,7 @@ impl Run {
                     return;
                 }
                 // Also where nothing of the scope was missed: what is gone cannot be looked at.
-                (Err(e), _) => return self.check_compacted(from.min(self.model.revision()), &e),
+                (Err(e), _) => return self.check_compacted(from.saturating_sub(1), &e),
                 (got, wanted) => panic!("{got:?} {wanted:?}"),
             }
             self.watchers.push(watcher);

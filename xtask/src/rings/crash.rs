@@ -133,6 +133,14 @@ const PROGRAMS: &[Programs] = &[
         variable: "SEXTANT_CNI_KILLS",
         tests: 1,
     },
+    Programs {
+        name: "store",
+        package: "api",
+        test: "store_kill",
+        filter: "killed_",
+        variable: "SEXTANT_STORE_KILLS",
+        tests: 1,
+    },
 ];
 
 impl Programs {

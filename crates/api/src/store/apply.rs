@@ -1,7 +1,7 @@
 //! One transaction: its conditions, and what it does to the tables.
 
 use super::event::Event;
-use super::tables::{CHANGE_OVERHEAD, Change, HISTORY, LOG, NAMES, OBJECTS, Record, moment};
+use super::tables::{CHANGE_OVERHEAD, Change, HISTORY, LOG, NAMES, OBJECTS, Place, Record, moment};
 use super::{Error, Expect, Key, Kind, Result, Stored, Write};
 use redb::{ReadableTable as _, Table, WriteTransaction};
 use std::collections::HashSet;
@@ -44,7 +44,7 @@ pub(super) fn weight(writes: &[Prepared]) -> usize {
 pub(super) struct Tables<'a> {
     objects: Table<'a, &'static [u8], &'static [u8]>,
     names: Table<'a, &'static [u8], ()>,
-    log: Table<'a, (u64, u32), &'static [u8]>,
+    log: Table<'a, Place, &'static [u8]>,
     history: Table<'a, &'static [u8], (u32, bool)>,
     /// By how many bytes the log has grown.
     pub(super) grown: u64,
@@ -111,14 +111,14 @@ impl<'a> Tables<'a> {
             return Ok(found);
         }
         let key = &prepared.write.key;
-        let found = found.map(|found| stored(key.clone(), &found));
-        Err(Stop::Refused(Error::Unexpected { index, key: key.clone(), found }))
+        let found = found.map(|found| Box::new(stored(key.clone(), &found)));
+        Err(Stop::Refused(Error::Unexpected { index, key: Box::new(key.clone()), found }))
     }
 
     fn record(
         &mut self,
         key: &[u8],
-        place: (u64, u32),
+        place: Place,
         deleted: bool,
         before: Option<&Record>,
     ) -> std::result::Result<(), redb::Error> {
@@ -133,7 +133,7 @@ impl<'a> Tables<'a> {
         &mut self,
         write: Write,
         key: &[u8],
-        place: (u64, u32),
+        place: Place,
         before: Option<Record>,
     ) -> std::result::Result<Event, redb::Error> {
         let previous = before.as_ref().map(Record::json);
@@ -177,7 +177,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The place and the key of the oldest change.
-    fn oldest(&self) -> std::result::Result<Option<((u64, u32), Vec<u8>)>, redb::Error> {
+    fn oldest(&self) -> std::result::Result<Option<(Place, Vec<u8>)>, redb::Error> {
         let Some((place, change)) = self.log.first()? else { return Ok(None) };
         let key = Change::key(change.value()).unwrap_or_default();
         Ok(Some((place.value(), key.to_vec())))

@@ -33,9 +33,9 @@ pub enum Error {
         /// Which write of the transaction, from 0.
         index: usize,
         /// The object of that write.
-        key: Key,
+        key: Box<Key>,
         /// What is there instead.
-        found: Option<Stored>,
+        found: Option<Box<Stored>>,
     },
     /// One transaction with two writes of one object.
     #[error("cannot write {} twice in one transaction", shown(key))]

@@ -94,6 +94,11 @@ impl Position {
     pub(super) fn after(revision: u64) -> Position {
         Position { revision, index: u32::MAX }
     }
+
+    /// The last revision that has nothing behind this place: others of a transaction may be to come.
+    pub(super) fn seen(self) -> u64 {
+        if self.index == u32::MAX { self.revision } else { self.revision.saturating_sub(1) }
+    }
 }
 
 #[cfg(test)]

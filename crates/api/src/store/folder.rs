@@ -57,7 +57,8 @@ impl Folder {
             let (cache, unsynced) = (options.cache, unsynced.clone());
             Box::new(move || {
                 let file = private(create).open(&path)?;
-                database(Disk { file: FileBackend::new(file)?, unsynced: unsynced.clone() }, cache)
+                let check = file.metadata()?.len() <= CHECKED;
+                database(Disk { file: FileBackend::new(file)?, unsynced: unsynced.clone() }, cache, check)
             })
         };
         let known = fs::metadata(&file).map(|found| found.len());
@@ -138,12 +139,17 @@ fn private(create: bool) -> fs::OpenOptions {
     options
 }
 
-/// The database on a backend.
+/// A file up to this size is read whole when it is opened, and its checksums are looked at, which takes some 50 ms. Of a
+/// larger one that is done only where the last process did not close it.
+const CHECKED: u64 = 16 << 20;
+
+/// The database on a backend, with its checksums looked at if that is wished.
 pub(super) fn database(
     backend: impl StorageBackend,
     cache: usize,
+    check: bool,
 ) -> std::result::Result<Database, DatabaseError> {
-    Builder::new().set_cache_size(cache).create_with_backend(backend)
+    Builder::new().set_cache_size(cache).set_check_integrity_on_open(check).create_with_backend(backend)
 }
 
 /// Makes the tables of a new database.

@@ -25,10 +25,15 @@ pub use event::{Event, Kind};
 pub use key::{Key, Scope};
 pub use watch::Watch;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
 use batch::{Act, Request};
 use bytes::Bytes;
 use engine::Engine;
 use folder::Folder;
+use read::Counted;
 use ring::{Publisher, Recent};
 use std::path::Path;
 use std::sync::Arc;
@@ -148,6 +153,7 @@ struct Inner {
     writer: Option<JoinHandle<()>>,
     /// Room for what waits to be written, in KiB.
     room: Arc<Semaphore>,
+    counted: Counted,
     /// Locked as long as the store is open.
     _folder: Option<Folder>,
 }
@@ -179,7 +185,8 @@ impl Store {
             .map_err(|e| Error::Write(format!("no thread for it can be started: {e}")))?;
         let shared = Arc::new(Shared { engine, recent, closed: AtomicBool::new(false) });
         let room = Arc::new(Semaphore::new(ROOM as usize));
-        let inner = Inner { shared, requests: Some(requests), writer: Some(writer), room, _folder: folder };
+        let (requests, writer, counted) = (Some(requests), Some(writer), Counted::default());
+        let inner = Inner { shared, requests, writer, room, counted, _folder: folder };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -209,7 +216,7 @@ impl Store {
         limit: Option<usize>,
         at: Option<u64>,
     ) -> Result<Page> {
-        read::list(&self.inner.shared.engine, scope, after, limit, at)
+        read::list(&self.inner.shared.engine, &self.inner.counted, scope, after, limit, at)
     }
 
     /// Does all the writes or none of them, and returns their revision when they are on the disk. Where nothing changes (no

@@ -3,7 +3,9 @@
 use super::apply::stored;
 use super::event::{Event, Position};
 use super::read::{Keys, Part, decoded};
-use super::tables::{Change, HISTORY, LOG, NAMES, OBJECTS, Record, after_moments, moment, of_moment, place};
+use super::tables::{
+    Change, HISTORY, LOG, NAMES, OBJECTS, Place, Record, after_moments, moment, of_moment, place,
+};
 use super::{Error, Kind, Result, Scope};
 use redb::{ReadOnlyTable, ReadTransaction};
 use std::ops::Bound;
@@ -13,14 +15,14 @@ use std::sync::Arc;
 struct Past {
     objects: ReadOnlyTable<&'static [u8], &'static [u8]>,
     names: ReadOnlyTable<&'static [u8], ()>,
-    log: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    log: ReadOnlyTable<Place, &'static [u8]>,
     history: ReadOnlyTable<&'static [u8], (u32, bool)>,
 }
 
 /// The first change of a key behind some revision.
 struct First {
     key: Vec<u8>,
-    place: (u64, u32),
+    place: Place,
     /// Whether the object was there before.
     existed: bool,
 }
@@ -55,7 +57,7 @@ impl Past {
     }
 
     /// The change in the log.
-    fn change(&self, place: (u64, u32)) -> Result<Change> {
+    fn change(&self, place: Place) -> Result<Change> {
         let found = self.log.get(place).map_err(Error::read)?;
         Change::read(found.ok_or_else(|| Error::lacks("a change"))?.value())
     }
@@ -86,38 +88,38 @@ impl Past {
     }
 }
 
-/// The objects of a range as they were at a revision.
-pub(super) fn list(from: &ReadTransaction, keys: &Keys, limit: usize, revision: u64) -> Result<Part> {
+/// The objects of a range as they were at a revision, when there were `known`, or as many as there were.
+pub(super) fn list(
+    from: &ReadTransaction,
+    keys: &Keys,
+    limit: usize,
+    revision: u64,
+    known: Option<usize>,
+) -> Result<Part> {
     let past = Past::open(from)?;
     let mut rows = past.objects.range::<&[u8]>(keys.range()).map_err(Error::read)?;
     let mut present = rows.next().transpose().map_err(Error::read)?;
-    let mut changed = past.first(changes(keys), &keys.end, revision)?;
+    let mut start = changes(keys);
     let mut items = Vec::new();
     loop {
+        // No further than to the next object that is there: what is behind it may be of no interest.
         let now = present.as_ref().map(|(key, _)| key.value());
-        let (key, record) = match (now, &changed) {
+        let end = now.map_or_else(|| keys.end.clone(), after_moments);
+        let (key, record) = match (past.first(start, &end, revision)?, &present) {
+            (Some(first), _) if first.existed => (first.key, past.change(first.place)?.before),
+            (Some(first), _) => (first.key, None),
+            (None, Some((key, bytes))) => (key.value().to_vec(), Some(Record::read(bytes.value())?)),
             (None, None) => return Ok((items, None)),
-            (Some(now), first) if first.as_ref().is_none_or(|first| now < first.key.as_slice()) => {
-                let bytes = present.as_ref().map_or(&[][..], |(_, bytes)| bytes.value());
-                let row = (now.to_vec(), Some(Record::read(bytes)?));
-                present = rows.next().transpose().map_err(Error::read)?;
-                row
-            }
-            (now, Some(first)) => {
-                let both = now == Some(first.key.as_slice());
-                let before = if first.existed { past.change(first.place)?.before } else { None };
-                let row = (first.key.clone(), before);
-                if both {
-                    present = rows.next().transpose().map_err(Error::read)?;
-                }
-                changed = past.first(after_moments(&row.0), &keys.end, revision)?;
-                row
-            }
-            (Some(_), None) => return Err(Error::lacks("an order")),
         };
+        if now == Some(key.as_slice()) {
+            present = rows.next().transpose().map_err(Error::read)?;
+        }
+        start = after_moments(&key);
         let Some(record) = record else { continue };
         if items.len() == limit {
-            return Ok((items, Some(1 + count(&past, &keys.after(key), revision)?)));
+            let rest = || Ok(1 + count(&past, &keys.after(key), revision)?);
+            let more = known.map_or_else(rest, |known| Ok(known.saturating_sub(limit)))?;
+            return Ok((items, Some(more)));
         }
         items.push(stored(decoded(&key)?, &record));
     }
@@ -165,12 +167,12 @@ const BYTES: usize = 1 << 20;
 /// The next changes of a scope behind a place; none if what comes there is forgotten.
 pub(super) fn behind(from: &ReadTransaction, scope: &Scope, start: Position) -> Result<Stretch> {
     let counters = super::read::counters(from)?;
-    super::read::check(start.revision, counters)?;
+    super::read::check(start.seen(), counters)?;
     let (past, prefix) = (Past::open(from)?, scope.prefix());
     let mut stretch = Stretch { events: Vec::new(), end: start };
     let mut bytes = 0;
     let range = (Bound::Excluded(place(start)), Bound::Unbounded);
-    for (looked, row) in past.log.range::<(u64, u32)>(range).map_err(Error::read)?.enumerate() {
+    for (looked, row) in past.log.range::<Place>(range).map_err(Error::read)?.enumerate() {
         if looked == LOOK || stretch.events.len() == EVENTS || bytes > BYTES {
             return Ok(stretch);
         }

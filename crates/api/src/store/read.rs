@@ -6,7 +6,9 @@ use super::key::behind;
 use super::tables::{COUNTERS, Counters, NAMES, OBJECTS, Record};
 use super::{Error, Key, Page, Result, Scope, Stored, past};
 use redb::ReadTransaction;
+use std::collections::VecDeque;
 use std::ops::Bound;
+use std::sync::{Mutex, PoisonError};
 
 /// The range of encoded keys that a list is about.
 pub(super) struct Keys {
@@ -52,26 +54,52 @@ pub(super) fn get(engine: &Engine, key: &Key) -> Result<Option<Stored>> {
 
 pub(super) fn list(
     engine: &Engine,
+    counted: &Counted,
     scope: &Scope,
     after: Option<&Key>,
     limit: Option<usize>,
     at: Option<u64>,
 ) -> Result<Page> {
     let keys = Keys::new(scope, after)?;
-    engine.read(|from| {
+    let page = engine.read(|from| {
         let counters = counters(from)?;
         let revision = at.unwrap_or(counters.revision);
         check(revision, counters)?;
         let limit = limit.unwrap_or(usize::MAX);
+        let known = after.and_then(|after| counted.behind(scope, revision, after));
         let (items, more) = if keys.is_empty() {
             (Vec::new(), None)
         } else if revision == counters.revision {
-            present(from, &keys, limit)?
+            present(from, &keys, limit, known)?
         } else {
-            past::list(from, &keys, limit, revision)?
+            past::list(from, &keys, limit, revision, known)?
         };
         Ok(Page { items, revision, more })
-    })
+    })?;
+    counted.remember(scope, &page);
+    Ok(page)
+}
+
+/// How many objects there were behind the last pages: who goes on with a list is told without counting them again.
+#[derive(Debug, Default)]
+pub(super) struct Counted(Mutex<VecDeque<(Scope, u64, Key, usize)>>);
+
+/// How many lists may be under way at a time; those of more count again.
+const LISTS: usize = 64;
+
+impl Counted {
+    fn behind(&self, scope: &Scope, revision: u64, after: &Key) -> Option<usize> {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = counted.iter().find(|(of, at, key, _)| *at == revision && key == after && of == scope);
+        known.map(|(_, _, _, count)| *count)
+    }
+
+    fn remember(&self, scope: &Scope, page: &Page) {
+        let (Some(more), Some(last)) = (page.more, page.items.last()) else { return };
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.truncate(LISTS - 1);
+        counted.push_front((scope.clone(), page.revision, last.key.clone(), more));
+    }
 }
 
 pub(super) fn counters(from: &ReadTransaction) -> Result<Counters> {
@@ -92,7 +120,8 @@ pub(super) fn check(asked: u64, counters: Counters) -> Result<()> {
 /// What a list comes to: the objects, and how many are behind them.
 pub(super) type Part = (Vec<Stored>, Option<usize>);
 
-fn present(from: &ReadTransaction, keys: &Keys, limit: usize) -> Result<Part> {
+/// The objects of a range, of which there are `known`, or as many as there are.
+fn present(from: &ReadTransaction, keys: &Keys, limit: usize, known: Option<usize>) -> Result<Part> {
     let objects = from.open_table(OBJECTS).map_err(Error::read)?;
     let mut items = Vec::new();
     for row in objects.range::<&[u8]>(keys.range()).map_err(Error::read)? {
@@ -100,7 +129,8 @@ fn present(from: &ReadTransaction, keys: &Keys, limit: usize) -> Result<Part> {
         if items.len() == limit {
             // The key at hand is the first of those that are left.
             let rest = Keys { start: Bound::Included(key.value().to_vec()), end: keys.end.clone() };
-            return Ok((items, Some(count(from, &rest)?)));
+            let more = known.map_or_else(|| count(from, &rest), |known| Ok(known.saturating_sub(limit)))?;
+            return Ok((items, Some(more)));
         }
         items.push(stored(decoded(key.value())?, &Record::read(bytes.value())?));
     }

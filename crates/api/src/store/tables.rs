@@ -16,8 +16,10 @@ pub(super) const COUNTERS: TableDefinition<(), (u64, u64, u64)> = TableDefinitio
 pub(super) const OBJECTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("objects");
 /// The keys of [`OBJECTS`] alone, close together, so that counting does not read the objects.
 pub(super) const NAMES: TableDefinition<&[u8], ()> = TableDefinition::new("names");
+/// The place of a change: its revision, and which of the revision's changes it is.
+pub(super) type Place = (u64, u32);
 /// Each change by its place: a [`Change`].
-pub(super) const LOG: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("log");
+pub(super) const LOG: TableDefinition<Place, &[u8]> = TableDefinition::new("log");
 /// The changes of each object: by [`moment`] the index of the change, and whether the object was there before.
 pub(super) const HISTORY: TableDefinition<&[u8], (u32, bool)> = TableDefinition::new("history");
 
@@ -178,7 +180,7 @@ pub(super) fn after_moments(key: &[u8]) -> Vec<u8> {
 }
 
 /// A place as the log has it.
-pub(super) fn place(position: Position) -> (u64, u32) {
+pub(super) fn place(position: Position) -> Place {
     (position.revision, position.index)
 }
 

@@ -91,12 +91,7 @@ impl Watch {
         let revision = self.shared.recent.revision();
         let idle = self.read.is_empty()
             && matches!(self.topic.behind(self.position, &self.scope), Behind::Nothing(_));
-        match self.told {
-            told if idle => revision.max(told.revision),
-            Position { revision, index: u32::MAX } => revision,
-            // Others of the same revision may be to come.
-            told => told.revision.saturating_sub(1),
-        }
+        if idle { revision.max(self.told.revision) } else { self.told.seen() }
     }
 
     /// What it is about.

@@ -2,6 +2,7 @@
 
 mod files;
 mod pulls;
+mod store;
 
 use std::cell::OnceCell;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     let mut count = Count::default();
     files::run(&kernel, extent, &mut count)?;
     pulls::run(&kernel, extent, &mut count)?;
+    store::run(&kernel, extent, &mut count)?;
     Ok(count)
 }
 
