@@ -224,6 +224,11 @@ pub trait Strategy: Send + Sync {
         &[]
     }
 
+    /// The same where the names are not known before the server runs (custom resources); what callers ask.
+    fn selectable_names(&self) -> Vec<String> {
+        self.selectable().iter().map(|name| (*name).to_owned()).collect()
+    }
+
     /// The value of a selectable field.
     fn selected(&self, object: &Object, field: &str) -> String {
         let path: Vec<&str> = field.split('.').collect();
