@@ -81,8 +81,8 @@ async fn create(api: &Api, call: Call, target: &Target) -> Result<Response> {
     let options = WriteOptions::from_query(Write::Create, &call.query)?;
     let context = options.context(call.asker.clone(), call.agent());
     let media = media::of_body(call.headers());
-    let bytes = api.body(call.body).await?;
-    let answer = api.registry.create(&context, target, Sent::Bytes(bytes, media?), view).await;
+    let (bytes, media) = media?.read(api.body(call.body).await?)?;
+    let answer = api.registry.create(&context, target, Sent::Bytes(bytes, media), view).await;
     object::answered(style, &context, answer)
 }
 

@@ -1,8 +1,10 @@
 //! In which form a client sends and wants its objects.
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 
+use super::protobuf;
 use crate::contract::{Details, Reason, Result, Status};
 use crate::decode::Media;
 use crate::registry::PatchKind;
@@ -120,7 +122,7 @@ fn named(kind: &str, group: Option<&str>, version: Option<&str>) -> Option<As> {
     }
 }
 
-/// 406. Protobuf, which Kubernetes lists too, is not among what this server has.
+/// 406. Protobuf, which Kubernetes lists too, is read and never written.
 pub(crate) fn not_acceptable() -> Status {
     let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
                    application/json;stream=watch";
@@ -128,10 +130,30 @@ pub(crate) fn not_acceptable() -> Status {
 }
 
 /// In which form a body is.
-pub(crate) fn of_body(headers: &HeaderMap) -> Result<Media> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+impl Sent {
+    /// A body as it is handed on: protobuf becomes JSON.
+    pub(crate) fn read(self, bytes: Bytes) -> Result<(Bytes, Media)> {
+        match self {
+            Sent::Json => Ok((bytes, Media::Json)),
+            Sent::Yaml => Ok((bytes, Media::Yaml)),
+            Sent::Protobuf => Ok((protobuf::to_json(&bytes)?.to_string().into(), Media::Json)),
+        }
+    }
+}
+
+/// In which form a body is.
+pub(crate) fn of_body(headers: &HeaderMap) -> Result<Sent> {
     match content_type(headers)? {
-        "" | "application/json" => Ok(Media::Json),
-        "application/yaml" | "application/x-yaml" => Ok(Media::Yaml),
+        "" | "application/json" => Ok(Sent::Json),
+        "application/yaml" | "application/x-yaml" => Ok(Sent::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Sent::Protobuf),
         _ => Err(unsupported()),
     }
 }
@@ -139,7 +161,7 @@ pub(crate) fn of_body(headers: &HeaderMap) -> Result<Media> {
 /// 415 of a body that is no object in a form that is read.
 fn unsupported() -> Status {
     let message = "the body of the request was in an unknown format - accepted media types include: \
-                   application/json, application/yaml";
+                   application/json, application/yaml, application/vnd.kubernetes.protobuf";
     Status::new(415, Reason::UnsupportedMediaType, message)
 }
 
@@ -212,10 +234,9 @@ mod tests {
 
     #[test]
     fn bodies_and_patches_say_what_they_are() {
-        assert_eq!(of_body(&HeaderMap::new()).unwrap(), Media::Json);
-        assert_eq!(of_body(&headers(CONTENT_TYPE, "application/json; charset=utf-8")).unwrap(), Media::Json);
-        let protobuf = of_body(&headers(CONTENT_TYPE, "application/vnd.kubernetes.protobuf"));
-        assert_eq!(protobuf.unwrap_err().code, 415);
+        assert_eq!(of_body(&HeaderMap::new()).unwrap(), Sent::Json);
+        assert_eq!(of_body(&headers(CONTENT_TYPE, "application/json; charset=utf-8")).unwrap(), Sent::Json);
+        assert_eq!(of_body(&headers(CONTENT_TYPE, "text/plain")).unwrap_err().code, 415);
         let json = of_patch(&headers(CONTENT_TYPE, "application/json")).unwrap_err();
         assert_eq!((json.code, json.message.as_str()), (415, "415: Unsupported Media Type"));
         let apply = of_patch(&headers(CONTENT_TYPE, "application/apply-patch+yaml")).unwrap();

@@ -23,6 +23,7 @@ mod object;
 mod openapi;
 mod path;
 mod pod;
+mod protobuf;
 mod request;
 mod server;
 mod version;

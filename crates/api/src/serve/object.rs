@@ -75,8 +75,8 @@ async fn update(api: &Api, call: Call, target: &Target, part: Part) -> Result<Re
     let options = WriteOptions::from_query(Write::Update, &call.query)?;
     let context = options.context(call.asker.clone(), call.agent());
     let media = media::of_body(call.headers());
-    let bytes = api.body(call.body).await?;
-    let answer = api.registry.update(&context, target, part, Sent::Bytes(bytes, media?), view).await;
+    let (bytes, media) = media?.read(api.body(call.body).await?)?;
+    let answer = api.registry.update(&context, target, part, Sent::Bytes(bytes, media), view).await;
     answered(style, &context, answer)
 }
 
@@ -106,8 +106,8 @@ async fn create_part(api: &Api, call: Call, target: &Target, path: &ResourcePath
     let options = WriteOptions::from_query(Write::Create, &call.query)?;
     let context = options.context(call.asker.clone(), call.agent());
     let media = media::of_body(call.headers());
-    let bytes = api.body(call.body).await?;
-    let sent = Sent::Bytes(bytes, media?);
+    let (bytes, media) = media?.read(api.body(call.body).await?)?;
+    let sent = Sent::Bytes(bytes, media);
     let answer = api.registry.create_part(&context, target, &path.subresource, sent, view).await;
     answered(style, &context, answer)
 }
@@ -121,10 +121,10 @@ pub(super) async fn delete_options(api: &Api, call: Call) -> Result<DeleteOption
     let media = media::of_body(call.headers());
     let bytes = api.body(call.body).await?;
     if bytes.is_empty() {
-        DeleteOptions::from_query(&call.query)
-    } else {
-        DeleteOptions::from_body(&bytes, media?)
+        return DeleteOptions::from_query(&call.query);
     }
+    let (bytes, media) = media?.read(bytes)?;
+    DeleteOptions::from_body(&bytes, media)
 }
 
 /// An answer or a refusal of the registry, with the warnings that came with it.

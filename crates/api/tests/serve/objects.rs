@@ -69,7 +69,7 @@ async fn what_cannot_be_served_is_refused_as_kubernetes_does() {
         (
             415,
             "the body of the request was in an unknown format - accepted media types include: application/json, \
-             application/yaml"
+             application/yaml, application/vnd.kubernetes.protobuf"
                 .to_owned()
         )
     );

@@ -1,0 +1,82 @@
+use super::*;
+
+/// A field that holds bytes.
+fn held(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    out.push(u8::try_from(length).unwrap());
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let kind = [held(1, api_version.as_bytes()), held(2, kind.as_bytes())].concat();
+    [MAGIC.to_vec(), held(1, &kind), held(2, raw), held(3, b""), held(4, b"")].concat()
+}
+
+#[test]
+fn a_config_map_of_kubectl_is_read() {
+    // What `kubectl create configmap` sends: every field that is no pointer, set or not.
+    let metadata = [held(1, b"a"), held(2, b""), held(3, b"default"), held(8, b"")].concat();
+    let entry = [held(1, b"x"), held(2, b"y")].concat();
+    let empty = held(1, b"empty");
+    let raw = [
+        held(1, &metadata),
+        held(2, &entry),
+        held(2, &empty),
+        held(3, &[held(1, b"b"), held(2, &[0, 255])].concat()),
+    ];
+    let read = to_json(&body("v1", "ConfigMap", &raw.concat())).unwrap();
+    let expected = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a", "namespace": "default"},
+        "data": {"x": "y", "empty": ""},
+        "binaryData": {"b": "AP8="},
+    });
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn what_is_inlined_is_read_into_the_object_around_it() {
+    // spec.volumes[0]: its name, and in field 2 the source, whose field 2 is an emptyDir.
+    let volume = [held(1, b"v"), held(2, &held(2, &held(1, b"Memory")))].concat();
+    let read = to_json(&body("v1", "Pod", &held(2, &held(1, &volume)))).unwrap();
+    assert_eq!(read["spec"]["volumes"], json!([{"name": "v", "emptyDir": {"medium": "Memory"}}]));
+}
+
+#[test]
+fn quantities_and_ports_are_read() {
+    let limit = [held(1, b"cpu"), held(2, &held(1, b"100m"))].concat();
+    // An httpGet probe with a port by name: inlined handler (1), httpGet (2), port (2) of type string (1).
+    let port = [vec![0x08, 1, 0x10, 0], held(3, b"web")].concat();
+    let probe = held(1, &held(2, &held(2, &port)));
+    let container = [held(1, b"c"), held(8, &held(1, &limit)), held(10, &probe)].concat();
+    let read = to_json(&body("v1", "Pod", &held(2, &held(2, &container)))).unwrap();
+    let container = &read["spec"]["containers"][0];
+    assert_eq!(container["resources"]["limits"]["cpu"], "100m");
+    assert_eq!(container["livenessProbe"]["httpGet"]["port"], "web");
+}
+
+#[test]
+fn what_is_malformed_is_refused() {
+    let good = body("v1", "ConfigMap", &held(1, &held(1, b"a")));
+    for cut in 0..good.len() {
+        let _ = to_json(&good[..cut]);
+    }
+    assert_eq!(to_json(b"{}").unwrap_err().code, 400);
+    assert_eq!(to_json(&body("v1", "Nothing", b"")).unwrap_err().code, 400);
+    assert_eq!(to_json(&body("v1", "ConfigMap", &[0x0a, 0xff, 0xff])).unwrap_err().code, 400);
+    assert_eq!(to_json(&body("v1", "ConfigMap", &held(1, &held(1, &[0xff])))).unwrap_err().code, 400);
+}
+
+#[test]
+fn durations_are_written_as_go_reads_them() {
+    assert_eq!(duration(30_000_000_000), "30s");
+    assert_eq!(duration(1_500_000_000), "1.5s");
+    assert_eq!(duration(-500_000_000), "-0.5s");
+}
