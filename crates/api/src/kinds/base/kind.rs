@@ -3,7 +3,7 @@
 use super::table;
 use crate::contract::field::FieldErrors;
 use crate::contract::{Object, names};
-use crate::resource::{Column, Names, Part, Resource, Scale, Strategy, Verbs};
+use crate::resource::{Asker, Column, Names, Part, Resource, Scale, Strategy, Verbs};
 use crate::schema::{Presence, Schema};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -36,6 +36,7 @@ pub struct Kind {
     type_name: &'static str,
     default: Prepare,
     prepare_create: Option<Prepare>,
+    signed_by: fn(&mut Object, &Asker),
     prepare_update: PrepareUpdate,
     validate: Validate,
     validate_update: Option<ValidateUpdate>,
@@ -85,6 +86,7 @@ impl Kind {
             type_name,
             default: |_| {},
             prepare_create: None,
+            signed_by: |_, _| {},
             prepare_update: |_, _, _| {},
             validate: |_| FieldErrors::new(),
             validate_update: None,
@@ -170,6 +172,13 @@ impl Kind {
     #[must_use]
     pub fn prepare_create(mut self, prepare: Prepare) -> Kind {
         self.prepare_create = Some(prepare);
+        self
+    }
+
+    /// Who made a new object is written into it.
+    #[must_use]
+    pub fn signed_by(mut self, signed_by: fn(&mut Object, &Asker)) -> Kind {
+        self.signed_by = signed_by;
         self
     }
 
@@ -325,6 +334,10 @@ impl Strategy for Kind {
             Some(prepare) => prepare(object),
             None => self.without_status(object),
         }
+    }
+
+    fn signed_by(&self, object: &mut Object, asker: &Asker) {
+        (self.signed_by)(object, asker);
     }
 
     fn prepare_update(&self, part: Part, object: &mut Object, old: &Object) {

@@ -1,0 +1,22 @@
+//! The group `batch`: work that ends, and when it begins.
+
+mod conditions;
+mod cron_job;
+mod failure;
+mod indexes;
+mod job;
+mod labels;
+pub mod schedule;
+mod spec;
+mod status;
+mod success;
+mod zone;
+
+use super::base::Kind;
+use crate::resource::Resource;
+
+/// The resources of the group.
+#[must_use]
+pub fn resources() -> Vec<Resource> {
+    [cron_job::kind(), job::kind()].map(Kind::resource).into()
+}
