@@ -17,6 +17,7 @@ pub(super) fn resource() -> Resource {
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
     )
     .cluster_scoped()
+    .any_finalizer()
     .short(&["crd", "crds"])
     .categories(&["api-extensions"])
     .parts(&[Part::Status])

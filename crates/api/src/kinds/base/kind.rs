@@ -43,6 +43,7 @@ pub struct Kind {
     name_errors: fn(&str, bool) -> Vec<String>,
     warnings: fn(&Object, Option<&Object>) -> Vec<String>,
     generation: bool,
+    any_finalizer: bool,
     parts: &'static [Part],
     status_keeps: &'static [&'static str],
     scale: Option<Scale>,
@@ -93,6 +94,7 @@ impl Kind {
             name_errors: names::dns_subdomain,
             warnings: |_, _| Vec::new(),
             generation: true,
+            any_finalizer: false,
             parts: &[],
             status_keeps: &[],
             scale: None,
@@ -124,6 +126,13 @@ impl Kind {
     #[must_use]
     pub fn verbs(mut self, verbs: Verbs) -> Kind {
         self.verbs = verbs;
+        self
+    }
+
+    /// Its finalizers need no domain, as those of kinds outside of Kubernetes' own groups.
+    #[must_use]
+    pub fn any_finalizer(mut self) -> Kind {
+        self.any_finalizer = true;
         self
     }
 
@@ -298,6 +307,10 @@ impl Kind {
         }
     }
 
+    fn finalizer_errors(&self, object: &Object) -> FieldErrors {
+        if self.any_finalizer { FieldErrors::new() } else { names::own_finalizer_errors(object) }
+    }
+
     /// Takes everything beside `fields` from `old`; metadata and type are nobody's here.
     fn keep_all_but(object: &mut Object, old: &Object, fields: &[&str]) {
         let spared =
@@ -358,13 +371,13 @@ impl Strategy for Kind {
     }
 
     fn validate(&self, object: &Object) -> FieldErrors {
-        let mut errors = names::own_finalizer_errors(object);
+        let mut errors = self.finalizer_errors(object);
         errors.extend((self.validate)(object));
         errors
     }
 
     fn validate_update(&self, part: Part, object: &Object, old: &Object) -> FieldErrors {
-        let mut errors = names::own_finalizer_errors(object);
+        let mut errors = self.finalizer_errors(object);
         errors.extend(match self.validate_update {
             Some(validate) => validate(part, object, old),
             None => (self.validate)(object),
