@@ -12,7 +12,7 @@
 //! - [`registry`]: create, get, list, update, patch, delete and watch, for HTTP and for controllers in the process alike;
 //!   [`admission`] has its say before something is kept.
 //! - [`auth`]: who asks and what they may.
-//! - [`serve`]: HTTP.
+//! - [`serve`](mod@serve): HTTP.
 //! - [`controllers`]: what keeps the objects themselves in order (garbage, namespaces, tokens).
 
 pub mod admission;

@@ -243,6 +243,7 @@ pub trait Strategy: Send + Sync {
     ///
     /// # Errors
     /// Where the kept one cannot be told in this version.
+    #[expect(clippy::wrong_self_convention, reason = "the conversion is the resource's, of any object")]
     fn from_stored(&self, object: Object) -> Result<Object> {
         Ok(object)
     }

@@ -43,7 +43,8 @@ fn matters(schema: Schema<'_>) -> bool {
 fn object(map: &mut Map<String, Value>, schema: Schema<'_>) {
     // Kubernetes keeps objects as protobuf, which does not tell an empty list from none; definitions of custom resources
     // alone are kept as JSON.
-    let protobuf = !schema.node().name.as_deref().is_some_and(|name| name.starts_with("io.k8s.apiextensions"));
+    let protobuf =
+        !schema.node().name.as_deref().is_some_and(|name| name.starts_with("io.k8s.apiextensions"));
     for (name, field) in schema.fields() {
         let presence = field.node().presence;
         let gone = match map.get_mut(name) {

@@ -28,7 +28,11 @@ pub(super) struct Definitions(Map<String, Value>);
 
 impl Definitions {
     /// Those of `resources` and of all that they refer to, from `source`; `served` is everything that is served.
-    pub(super) fn of(source: &Map<String, Value>, resources: &[&Resource], served: &[Resource]) -> Definitions {
+    pub(super) fn of(
+        source: &Map<String, Value>,
+        resources: &[&Resource],
+        served: &[Resource],
+    ) -> Definitions {
         let mut told = Definitions(Map::new());
         for name in ["DeleteOptions", "Patch", "Status", "WatchEvent"] {
             told.take(source, &format!("{META}{name}"));
