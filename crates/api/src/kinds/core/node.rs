@@ -92,8 +92,8 @@ fn amounts(errors: &mut FieldErrors, object: &Object) {
     }
 }
 
-fn validate_update(_part: Part, new: &Object, old: &Object) -> FieldErrors {
-    let mut errors = FieldErrors::new();
+fn validate_update(part: Part, new: &Object, old: &Object) -> FieldErrors {
+    let mut errors = if part == Part::Status { FieldErrors::new() } else { validate(new) };
     amounts(&mut errors, new);
     let path = Path::new("spec");
     let addresses = new.status().list("addresses");

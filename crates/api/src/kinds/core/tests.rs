@@ -7,7 +7,7 @@ use crate::contract::names::meta_errors;
 use crate::contract::{Object, field::FieldErrors};
 use crate::decode::{self, Expected, FieldValidation};
 use crate::kinds::base::Fields;
-use crate::resource::Resource;
+use crate::resource::{Part, Resource};
 use serde_json::{Map, Value};
 
 /// What the server does with a new object until it is judged.
@@ -77,6 +77,40 @@ fn mistakes_are_told_as_kubernetes_tells_them() {
         }
         if !found.is_empty() {
             report.push(format!("{}:\n{}", case.text("what"), found.join("\n")));
+        }
+    }
+    assert!(report.is_empty(), "{} of {} differ\n{}", report.len(), cases.len(), report.join("\n"));
+}
+
+/// Updates with mistakes: an object as the server keeps it, a merge patch, and what it said. Metadata is told there more
+/// than once, which is the registry's to do.
+#[test]
+fn updates_are_refused_as_kubernetes_refuses_them() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("tests/changed.json")).expect("our own table");
+    let resources = super::resources();
+    let mut report = Vec::new();
+    for case in &cases {
+        let body = case.field("object").expect("each case has an object");
+        let resource = resource_of(&resources, body);
+        let patch = case.field("patch").expect("each case has a patch");
+        let patched = crate::merge::merge_patch::apply(body, patch).expect("a merge patch");
+        let old = Object::from_value(body.clone()).expect("an object");
+        let mut new = Object::from_value(patched).expect("an object");
+        let part = match case.text("part") {
+            "status" => Part::Status,
+            "ephemeralcontainers" => Part::EphemeralContainers,
+            "resize" => Part::Resize,
+            _ => Part::Main,
+        };
+        resource.strategy.default(&mut new);
+        resource.strategy.prepare_update(part, &mut new, &old);
+        let said: Vec<String> =
+            resource.strategy.validate_update(part, &new, &old).iter().map(ToString::to_string).collect();
+        let says: Vec<&str> =
+            case.texts("says").filter(|text| !text.starts_with("metadata.labels")).collect();
+        let found = differences(&said, &says);
+        if !found.is_empty() {
+            report.push(format!("{} {patch}:\n{}", case.text("what"), found.join("\n")));
         }
     }
     assert!(report.is_empty(), "{} of {} differ\n{}", report.len(), cases.len(), report.join("\n"));

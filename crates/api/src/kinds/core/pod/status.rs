@@ -2,7 +2,7 @@
 
 use super::annotations;
 use crate::contract::Object;
-use crate::contract::field::{FieldErrors, Path};
+use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::names;
 use crate::kinds::base::{Errors, Fields, check as base};
 use serde_json::{Map, Value};
@@ -160,6 +160,12 @@ fn addresses(
     let list = status.list(field);
     for (index, ip) in list.iter().enumerate() {
         errors.extend(names::ip_of_old(&at.index(index), ip.text("ip"), true, &old));
+    }
+    let foreign = list.iter().position(|ip| names::parse_ip(ip.text("ip")).is_none());
+    if let Some(index) = foreign.filter(|_| list.len() > 1) {
+        let ip = list[index].text("ip");
+        let cause = format!("failed to check for dual stack with error:invalid IP[{index}]: {ip}");
+        errors.push(FieldError::internal(&at, cause));
     }
     let families: BTreeSet<bool> =
         list.iter().filter_map(|ip| names::parse_ip(ip.text("ip"))).map(|ip| ip.is_ipv4()).collect();
