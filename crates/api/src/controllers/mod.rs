@@ -30,7 +30,7 @@ pub struct Settings {
 /// Running controllers; they stop when it is dropped.
 #[derive(Debug)]
 pub struct Controllers {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Controllers {
@@ -48,6 +48,11 @@ impl Controllers {
         tasks.spawn(garbage::run(client.clone()));
         tasks.spawn(quotas::run(client.clone()));
         tasks.spawn(events::run(client));
-        Ok(Controllers { _tasks: tasks })
+        Ok(Controllers { tasks })
+    }
+
+    /// Stops them, and waits until the store is let go.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 }

@@ -72,7 +72,8 @@ pub struct Instance {
     server: Server,
     registry: Registry,
     kubeconfig: PathBuf,
-    _controllers: (Controllers, JoinSet<()>),
+    rbac: Arc<Rbac>,
+    controllers: (Controllers, JoinSet<()>),
 }
 
 impl Instance {
@@ -90,13 +91,16 @@ impl Instance {
         let mut admissions = admission::builtin();
         admissions.push(Arc::new(Escalation::new(Arc::clone(&rbac))));
         let registry = Registry::new(store, kinds::builtin(), admissions, Settings::default());
-        let tokens = Arc::new(Tokens::open(&keys, ISSUER, registry.clone())?);
+        let tokens = Arc::new(Tokens::open(&keys, ISSUER, registry.store().clone())?);
         registry.set_token_issuer(Arc::clone(&tokens) as Arc<dyn crate::registry::TokenIssuer>);
         Reviews::serve(&registry, Arc::clone(&rbac), Arc::clone(&tokens));
         bootstrap::reconcile(&registry).await.map_err(|cause| InstanceError::Bootstrap {
             what: "the roles and bindings of every cluster",
             cause,
         })?;
+        aggregate::settle(&registry)
+            .await
+            .map_err(|cause| InstanceError::Bootstrap { what: "the aggregated roles", cause })?;
         let settings = controllers::Settings {
             authority: Some(authority.certificate().to_owned()),
             port: options.listen.first().map_or(0, SocketAddr::port),
@@ -112,7 +116,12 @@ impl Instance {
             Audit::open(&path, most, files).map_err(|source| InstanceError::Audit { path, source })
         });
         let health = vec![rbac.check()];
-        let access = Access { authorizer: rbac, tokens: Some(tokens), trusted: None, health };
+        let access = Access {
+            authorizer: Arc::clone(&rbac) as Arc<dyn auth::Authorizer>,
+            tokens: Some(tokens),
+            trusted: None,
+            health,
+        };
         let server = Server::start(Setup {
             registry: registry.clone(),
             access,
@@ -128,7 +137,7 @@ impl Instance {
         for path in [Some(&kubeconfig), options.kubeconfig.as_ref()].into_iter().flatten() {
             kubeconfig::write(path, &url, authority.certificate(), &admin)?;
         }
-        Ok(Instance { server, registry, kubeconfig, _controllers: (order, tasks) })
+        Ok(Instance { server, registry, kubeconfig, rbac, controllers: (order, tasks) })
     }
 
     /// Where it listens.
@@ -149,9 +158,13 @@ impl Instance {
         &self.kubeconfig
     }
 
-    /// Ends, after `grace` at the latest.
+    /// Ends, after `grace` at the latest. Its folder can be opened again then.
     pub async fn stop(self, grace: Duration) {
+        let (controllers, mut tasks) = self.controllers;
         self.server.stop(grace).await;
+        tasks.shutdown().await;
+        controllers.stop().await;
+        self.rbac.stop().await;
     }
 }
 

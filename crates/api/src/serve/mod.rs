@@ -23,7 +23,7 @@ mod object;
 mod openapi;
 mod path;
 mod pod;
-mod protobuf;
+pub mod protobuf;
 mod request;
 mod server;
 mod version;

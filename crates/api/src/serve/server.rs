@@ -132,6 +132,7 @@ impl Server {
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         // Who is not done by then is cut off.
         let _ = tokio::time::timeout(grace, ended).await;
+        self.tasks.shutdown().await;
     }
 }
 

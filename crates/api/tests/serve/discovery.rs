@@ -53,7 +53,9 @@ async fn aggregated_discovery_is_told_once() {
 #[tokio::test]
 async fn version_health_and_metrics_are_there() {
     let rig = Rig::start().await;
-    let version = rig.client.get("/version").await.json();
+    let version = rig.client.get("/version").await;
+    assert_eq!(version.version, http::Version::HTTP_11);
+    let version = version.json();
     assert_eq!((version["major"].as_str(), version["minor"].as_str()), (Some("1"), Some("36")));
     assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.36.2+sextant"));
     for probe in ["healthz", "livez", "readyz"] {

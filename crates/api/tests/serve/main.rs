@@ -7,3 +7,4 @@ mod discovery;
 mod objects;
 mod rig;
 mod streams;
+mod whole;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::Rbac;
 use crate::contract::selector::LabelSelector;
@@ -14,8 +15,7 @@ use crate::store::Scope;
 
 /// How long to wait after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often roles are made again from each other before the rest waits for the next change: aggregated roles may be made
-/// of aggregated roles.
+/// How often roles are made of each other: aggregated roles may be made of aggregated roles. More would be circles.
 const ROUNDS: usize = 8;
 
 /// Fills aggregated roles whenever a cluster role has changed. Runs until it is dropped.
@@ -30,23 +30,13 @@ pub(crate) async fn run(registry: Registry, rbac: Arc<Rbac>) {
     }
 }
 
-/// Fills aggregated roles until nothing changes.
+/// Fills aggregated roles.
 ///
 /// # Errors
 /// What the registry refuses.
 pub(crate) async fn settle(registry: &Registry) -> Result<()> {
     let found = registry.resources().find("rbac.authorization.k8s.io", "v1", "clusterroles");
     let resource = found.ok_or_else(|| Status::internal("there is no resource of cluster roles"))?;
-    for _ in 0..ROUNDS {
-        if !round(registry, &resource).await? {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// One pass; whether something changed.
-async fn round(registry: &Registry, resource: &Arc<Resource>) -> Result<bool> {
     let scope = Scope { resource: resource.stored_as.to_string(), namespace: None };
     let page = registry.store().list(&scope, None, None, None).map_err(Status::internal)?;
     let roles: Vec<Object> = page
@@ -54,26 +44,46 @@ async fn round(registry: &Registry, resource: &Arc<Resource>) -> Result<bool> {
         .iter()
         .filter_map(|stored| serde_json::from_slice(&stored.json).ok().map(Object))
         .collect();
-    let mut changed = false;
-    for role in &roles {
-        let Some(rules) = aggregated(role, &roles)? else { continue };
-        if role.0.get("rules").unwrap_or(&Value::Null) == &rules {
-            continue;
-        }
-        let mut wanted = role.clone();
-        wanted.0.insert("rules".to_owned(), rules);
-        let context = Context::of_system("clusterrole-aggregation-controller");
-        let target =
-            Target { resource: Arc::clone(resource), namespace: String::new(), name: role.name().to_owned() };
-        let done = registry.update(&context, &target, Part::Main, Body::Object(wanted), View::Full).await;
-        match done {
-            // Somebody else was quicker: the next round sees it.
-            Err(status) if status.code == 409 || status.code == 404 => {}
-            done => drop(done?),
-        }
-        changed = true;
+    let mut tasks = JoinSet::new();
+    for role in changed(roles)? {
+        tasks.spawn(write(registry.clone(), Arc::clone(&resource), role));
     }
-    Ok(changed)
+    while let Some(done) = tasks.join_next().await {
+        done.map_err(Status::internal)??;
+    }
+    Ok(())
+}
+
+async fn write(registry: Registry, resource: Arc<Resource>, role: Object) -> Result<()> {
+    let context = Context::of_system("clusterrole-aggregation-controller");
+    let target = Target { resource, namespace: String::new(), name: role.name().to_owned() };
+    match registry.update(&context, &target, Part::Main, Body::Object(role), View::Full).await {
+        // Somebody else was quicker: that change is looked at in its turn.
+        Err(status) if matches!(status.code, 404 | 409) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// The roles whose rules are not as they should be, with those that they should have.
+fn changed(mut roles: Vec<Object>) -> Result<Vec<Object>> {
+    let mut changed = vec![false; roles.len()];
+    for _ in 0..ROUNDS {
+        let mut again = false;
+        for at in 0..roles.len() {
+            let Some(rules) = aggregated(&roles[at], &roles)? else { continue };
+            let own = roles[at].0.get("rules").filter(|rules| !rules.is_null());
+            if own != Some(&rules) && !(own.is_none() && rules == Value::Array(Vec::new())) {
+                roles[at].0.insert("rules".to_owned(), rules);
+                (changed[at], again) = (true, true);
+            }
+        }
+        if !again {
+            break;
+        }
+    }
+    let mut changed = changed.into_iter();
+    roles.retain(|_| changed.next().unwrap_or(false));
+    Ok(roles)
 }
 
 /// The rules that a role should have; `None` of one that is not made of others.
@@ -121,5 +131,8 @@ mod tests {
         ];
         assert_eq!(aggregated(&all[3], &all).unwrap(), Some(json!([rule("pods"), rule("nodes")])));
         assert_eq!(aggregated(&all[0], &all).unwrap(), None);
+        let written = changed(all.to_vec()).unwrap();
+        assert_eq!((written.len(), written[0].name()), (1, "x"));
+        assert!(changed(written).unwrap().len() == 1, "alone it has nothing to be made of");
     }
 }

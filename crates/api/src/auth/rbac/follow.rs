@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Decides by roles and bindings. Its tasks end when it is dropped.
 pub struct Rbac {
     shared: Arc<Shared>,
-    _following: JoinSet<()>,
+    following: Mutex<JoinSet<()>>,
 }
 
 struct Shared {
@@ -53,7 +53,13 @@ impl Rbac {
             let from = shared.read(store, resource)?;
             following.spawn(follow(Arc::clone(&shared), store.clone(), resource, from));
         }
-        Ok(Rbac { shared, _following: following })
+        Ok(Rbac { shared, following: Mutex::new(following) })
+    }
+
+    /// Follows no longer: the store is let go.
+    pub async fn stop(&self) {
+        let following = std::mem::take(&mut *self.following.lock().unwrap_or_else(PoisonError::into_inner));
+        { following }.shutdown().await;
     }
 
     /// The check of its health.

@@ -10,8 +10,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::authority::Error;
-use crate::registry::Registry;
 use crate::resource::Asker;
+use crate::store::Store;
 use key::Key;
 
 /// Signs and verifies.
@@ -19,7 +19,8 @@ pub struct Tokens {
     key: Key,
     issuer: String,
     audiences: Vec<String>,
-    registry: Registry,
+    /// Not the registry, which holds this: the two would keep each other for ever.
+    store: Store,
 }
 
 /// What a token was good for.
@@ -60,9 +61,9 @@ impl Tokens {
     ///
     /// # Errors
     /// A key that cannot be read or written.
-    pub fn open(folder: &Path, issuer: &str, registry: Registry) -> Result<Tokens, Error> {
+    pub fn open(folder: &Path, issuer: &str, store: Store) -> Result<Tokens, Error> {
         let key = Key::open(&folder.join("service-account.key"))?;
-        Ok(Tokens { key, issuer: issuer.to_owned(), audiences: vec![issuer.to_owned()], registry })
+        Ok(Tokens { key, issuer: issuer.to_owned(), audiences: vec![issuer.to_owned()], store })
     }
 
     /// What `/.well-known/openid-configuration` answers.

@@ -29,7 +29,7 @@ const DEPTH_MAX: usize = 64;
 ///
 /// # Errors
 /// 400 for what is no object of a type that is known.
-pub(crate) fn to_json(body: &[u8]) -> Result<Value> {
+pub fn to_json(body: &[u8]) -> Result<Value> {
     let rest =
         body.strip_prefix(MAGIC).ok_or_else(|| refused("it does not begin with the prefix of objects"))?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &rest[..0]);
