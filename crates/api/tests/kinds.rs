@@ -46,7 +46,7 @@ fn set(value: &mut Value, path: &str, to: &Value) {
     let first = first.replace('~', ".");
     let place = match (first.parse::<usize>(), value.is_array()) {
         (Ok(index), true) => {
-            let list = value.as_array_mut().unwrap();
+            let list = value.as_array_mut().expect("a list");
             while list.len() <= index {
                 list.push(json!({}));
             }
@@ -56,7 +56,7 @@ fn set(value: &mut Value, path: &str, to: &Value) {
             if !value.is_object() {
                 *value = json!({});
             }
-            let map = value.as_object_mut().unwrap();
+            let map = value.as_object_mut().expect("an object");
             if rest.is_none() && to == &json!({"$drop": true}) {
                 map.remove(&first);
                 return;
@@ -75,7 +75,7 @@ fn changed(from: &Value, case: &Case) -> Object {
     for (path, to) in &case.set {
         set(&mut value, path, to);
     }
-    Object::from_value(value).unwrap()
+    Object::from_value(value).expect("an object")
 }
 
 /// What the two sides agree to differ in: times, and fields that are there but empty, which the decoder knows of.
@@ -135,7 +135,7 @@ fn create(resource: &Resource, from: &Value, case: &Case) -> (Option<String>, Ob
     let mut errors = Vec::new();
     if !review {
         let name = |name: &str, prefix: bool| strategy.name_errors(name, prefix);
-        errors.extend(names::meta_errors(&object, resource.namespaced, &name));
+        errors.extend(names::meta_errors(&object, resource.namespaced, name));
     }
     errors.extend(strategy.validate(&object));
     let warnings = if errors.is_empty() { strategy.warnings(&object, None) } else { Vec::new() };
@@ -145,7 +145,7 @@ fn create(resource: &Resource, from: &Value, case: &Case) -> (Option<String>, Ob
 fn update(resource: &Resource, old: &Value, case: &Case) -> (Option<String>, Object, Vec<String>) {
     let strategy = &resource.strategy;
     let part = if case.part == "status" { Part::Status } else { Part::Main };
-    let mut old = Object::from_value(old.clone()).unwrap();
+    let mut old = Object::from_value(old.clone()).expect("an object");
     old.metadata_mut().insert("resourceVersion".to_owned(), "1".into());
     let mut object = changed(&old.clone().into_value(), case);
     strategy.default(&mut object);
@@ -162,7 +162,7 @@ fn update(resource: &Resource, old: &Value, case: &Case) -> (Option<String>, Obj
 
 /// Replays a file and tells every case in which the answers differ.
 fn replay(recorded: &str, known: &[&str]) {
-    let kinds: Vec<Recorded> = serde_json::from_str(recorded).unwrap();
+    let kinds: Vec<Recorded> = serde_json::from_str(recorded).expect("recorded answers");
     let mut resources = kinds::builtin();
     resources.push(kinds::authentication::token_request());
     let (mut count, mut wrong) = (0, Vec::new());
