@@ -4,6 +4,7 @@ use super::graph::{Known, Owner};
 use crate::registry::client::Client;
 use crate::store::{Error, Kind, Scope, Store};
 use serde::Deserialize;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,11 +64,10 @@ async fn follow_kinds(client: Client, sender: Sender<Seen>) {
             stays
         });
         for kind in kinds {
-            if !watches.contains_key(&kind) {
-                let store = client.registry().store().clone();
-                let task = tasks.spawn(follow(store, kind.as_str().into(), sender.clone()));
-                watches.insert(kind, task);
-            }
+            let Entry::Vacant(vacant) = watches.entry(kind) else { continue };
+            let store = client.registry().store().clone();
+            let task = tasks.spawn(follow(store, vacant.key().as_str().into(), sender.clone()));
+            vacant.insert(task);
         }
         tokio::select! {
             changed = set.changed() => if changed.is_err() { return },
