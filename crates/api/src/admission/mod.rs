@@ -3,10 +3,14 @@
 //! [`Admission::admit`] sees an object with its defaults, before the rules of its kind; [`Admission::validate`] sees it after
 //! them, and changes nothing. [`builtin`] are those of the server itself, in their order.
 
+pub(crate) mod amounts;
+mod limits;
 mod namespaces;
 mod pods;
+pub(crate) mod quota;
 mod service_accounts;
 mod volumes;
+mod webhooks;
 
 use crate::contract::{Object, Result, Status};
 use crate::registry::{BoxFuture, Context, Registry, Target};
@@ -111,11 +115,14 @@ pub trait Admission: Send + Sync {
 pub fn builtin() -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(namespaces::Lifecycle),
+        Arc::new(limits::Limits),
         Arc::new(service_accounts::ServiceAccounts),
         Arc::new(pods::Priority),
         Arc::new(pods::Tolerations),
         Arc::new(volumes::DefaultClass),
         Arc::new(volumes::InUse),
+        Arc::new(webhooks::Webhooks),
+        Arc::new(quota::Quota),
     ]
 }
 

@@ -3,13 +3,16 @@
 //! - [`Controllers::start`] makes what has to be there from the beginning (namespaces, priority classes, the service
 //!   `kubernetes`) and starts the rest.
 //! - `garbage` deletes what nobody owns any more, `namespaces` empties namespaces that are deleted, `accounts` gives each
-//!   namespace its default service account and the authority's certificate, `events` forgets events after an hour.
+//!   namespace its default service account and the authority's certificate, `events` forgets events after an hour,
+//!   `definitions` serves what custom resource definitions say, `quotas` counts what resource quotas limit.
 
 mod accounts;
 mod beginning;
+pub(crate) mod definitions;
 mod events;
 mod garbage;
 mod namespaces;
+mod quotas;
 
 use crate::contract::Result;
 use crate::registry::Registry;
@@ -43,7 +46,10 @@ impl Controllers {
         accounts::give_all(&client, &settings).await?;
         tasks.spawn(accounts::run(client.clone(), settings));
         tasks.spawn(namespaces::run(client.clone()));
+        definitions::serve_all(&client).await?;
+        tasks.spawn(definitions::run(client.clone()));
         tasks.spawn(garbage::run(client.clone()));
+        tasks.spawn(quotas::run(client.clone()));
         tasks.spawn(events::run(client));
         Ok(Controllers { _tasks: tasks })
     }

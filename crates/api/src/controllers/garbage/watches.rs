@@ -63,11 +63,10 @@ async fn follow_kinds(client: Client, sender: Sender<Seen>) {
             stays
         });
         for kind in kinds {
-            if !watches.contains_key(&kind) {
-                let store = client.registry().store().clone();
-                let task = tasks.spawn(follow(store, kind.as_str().into(), sender.clone()));
-                watches.insert(kind, task);
-            }
+            let named: Arc<str> = kind.as_str().into();
+            watches.entry(kind).or_insert_with(|| {
+                tasks.spawn(follow(client.registry().store().clone(), named, sender.clone()))
+            });
         }
         tokio::select! {
             changed = set.changed() => if changed.is_err() { return },

@@ -1,0 +1,300 @@
+//! Resource quotas: how much all objects of a namespace may take together.
+
+use super::amounts::{self, Amounts};
+use super::{Admission, Operation, Request};
+use crate::contract::quantity::{Form, Quantity};
+use crate::contract::{Object, Result};
+use crate::registry::client::Client;
+use crate::registry::{BoxFuture, Target};
+use crate::resource::Resource;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+const KIND: &str = "resourcequotas";
+/// A quota of these has every container say how much of it it takes.
+const TO_BE_SAID: [&str; 6] =
+    ["cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory"];
+
+/// What Kubernetes calls ResourceQuota.
+#[derive(Default)]
+pub(super) struct Quota;
+
+impl Admission for Quota {
+    fn handles(&self, request: &Request<'_>) -> bool {
+        let counts = match request.kind() {
+            "persistentvolumeclaims" | "services" => {
+                request.subresource.is_empty()
+                    && matches!(request.operation, Operation::Create | Operation::Update)
+            }
+            "pods" if request.subresource == "resize" => true,
+            _ => request.subresource.is_empty() && request.operation == Operation::Create,
+        };
+        counts && !request.target.namespace.is_empty() && request.target.resource.verbs.read
+    }
+
+    fn validate<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(taken(request))
+    }
+}
+
+/// Takes what the object needs off the quotas that are about it.
+async fn taken(request: &Request<'_>) -> Result<()> {
+    let namespace = request.target.namespace.as_str();
+    let quotas = request.registry.every(KIND, Some(namespace))?;
+    let Some(object) = request.object.as_ref().filter(|_| !quotas.is_empty()) else { return Ok(()) };
+    let resource = &request.target.resource;
+    let mut needed = usage(resource, object);
+    if let Some(old) = request.old {
+        for (name, before) in usage(resource, old) {
+            if let Some(amount) = needed.get_mut(&name) {
+                *amount = amount.minus(&before);
+            }
+        }
+        needed.retain(|_, amount| !amount.is_zero() && !amount.is_negative());
+    }
+    let mut spent = Vec::new();
+    for quota in quotas.iter().filter(|quota| covers(quota, resource, object)) {
+        let hard = amounts::of(quota.at(&["status", "hard"]));
+        let about: BTreeSet<String> = hard.keys().filter(|name| is_about(name, resource)).cloned().collect();
+        if about.is_empty() {
+            continue;
+        }
+        if resource.stored_as == "pods"
+            && let Some(cause) = unsaid(object, &about)
+        {
+            return Err(request.forbidden(&format!("failed quota: {}: {cause}", quota.name())));
+        }
+        let used = amounts::of(quota.at(&["status", "used"]));
+        if about.iter().any(|name| !used.contains_key(name)) {
+            let names: Vec<&str> = about.iter().map(String::as_str).collect();
+            let cause = format!("status unknown for quota: {}, resources: {}", quota.name(), names.join(","));
+            return Err(request.forbidden(&cause));
+        }
+        let asked: Amounts = needed
+            .iter()
+            .filter(|(name, _)| hard.contains_key(*name))
+            .map(|(a, b)| (a.clone(), b.clone()))
+            .collect();
+        if asked.is_empty() {
+            continue;
+        }
+        fits(request, quota.name(), &asked, &used, &hard)?;
+        spent.push((quota, asked));
+    }
+    if request.context.dry_run {
+        return Ok(());
+    }
+    let client = Client::new(request.registry.clone(), "resourcequota");
+    for (quota, asked) in spent {
+        spend(request, &client, quota, &asked).await?;
+    }
+    Ok(())
+}
+
+/// Refuses what is more than the quota allows.
+fn fits(request: &Request<'_>, quota: &str, asked: &Amounts, used: &Amounts, hard: &Amounts) -> Result<()> {
+    let mut after = used.clone();
+    amounts::add(&mut after, asked);
+    let too_much: BTreeSet<&String> = asked
+        .keys()
+        .filter(
+            |name| matches!((after.get(*name), hard.get(*name)), (Some(after), Some(hard)) if after > hard),
+        )
+        .collect();
+    if too_much.is_empty() {
+        return Ok(());
+    }
+    let only = |amounts: &Amounts| {
+        let only = amounts.iter().filter(|(name, _)| too_much.contains(name));
+        amounts::shown(&only.map(|(name, amount)| (name.clone(), amount.clone())).collect())
+    };
+    Err(request.forbidden(&format!(
+        "exceeded quota: {quota}, requested: {}, used: {}, limited: {}",
+        only(asked),
+        only(used),
+        only(hard)
+    )))
+}
+
+/// Writes down what is used from now on; somebody else may have taken the rest meanwhile.
+async fn spend(request: &Request<'_>, client: &Client, quota: &Object, asked: &Amounts) -> Result<()> {
+    let resource = client.target("v1", "ResourceQuota", quota.namespace(), quota.name())?.resource;
+    let target = Target { resource, namespace: quota.namespace().to_owned(), name: quota.name().to_owned() };
+    let make = |live: &Object| {
+        let hard = amounts::of(live.at(&["status", "hard"]));
+        let mut used = amounts::of(live.at(&["status", "used"]));
+        fits(request, live.name(), asked, &used, &hard)?;
+        amounts::add(&mut used, asked);
+        let mut changed = live.clone();
+        changed.make(&["status"]).insert("used".to_owned(), written(&used));
+        Ok(changed)
+    };
+    match client.change(&target, make).await {
+        // A quota that is gone limits nothing.
+        Err(status) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Amounts as JSON.
+pub(crate) fn written(amounts: &Amounts) -> Value {
+    let map: Map<String, Value> =
+        amounts.iter().map(|(name, amount)| (name.clone(), amount.to_string().into())).collect();
+    Value::Object(map)
+}
+
+/// Which containers do not say how much they take of what the quota is about.
+fn unsaid(pod: &Object, about: &BTreeSet<String>) -> Option<String> {
+    let mut causes = Vec::new();
+    for name in TO_BE_SAID.into_iter().filter(|name| about.contains(*name)) {
+        let (side, plain) = match name.split_once('.') {
+            Some((side, plain)) => (side, plain),
+            None => ("requests", name),
+        };
+        let all = amounts::containers(pod, "containers").chain(amounts::containers(pod, "initContainers"));
+        let silent: BTreeSet<&str> = all
+            .filter(|container| !amounts::of_container(container, side).contains_key(plain))
+            .filter_map(|container| container.get("name").and_then(Value::as_str))
+            .collect();
+        if !silent.is_empty() {
+            let silent: Vec<&str> = silent.into_iter().collect();
+            causes.push(format!("{name} for: {}", silent.join(",")));
+        }
+    }
+    (!causes.is_empty()).then(|| format!("must specify {}", causes.join("; ")))
+}
+
+/// Whether a name in a quota is about a kind of objects.
+pub(crate) fn is_about(name: &str, resource: &Resource) -> bool {
+    let plural = &resource.names.plural;
+    if name == counted(resource) {
+        return true;
+    }
+    match &*resource.stored_as {
+        "pods" => {
+            matches!(name, "pods" | "cpu" | "memory" | "ephemeral-storage")
+                || name.starts_with("requests.") && name != "requests.storage"
+                || name.starts_with("limits.")
+                || name.starts_with("hugepages-")
+        }
+        "services" => name == "services" || name.starts_with("services."),
+        "persistentvolumeclaims" => {
+            matches!(name, "persistentvolumeclaims" | "requests.storage")
+                || name.contains(".storageclass.storage.k8s.io/")
+        }
+        "configmaps" | "secrets" | "replicationcontrollers" | KIND => name == plural,
+        _ => false,
+    }
+}
+
+/// `count/deployments.apps`.
+fn counted(resource: &Resource) -> String {
+    let names = &resource.names;
+    if names.group.is_empty() {
+        format!("count/{}", names.plural)
+    } else {
+        format!("count/{}.{}", names.plural, names.group)
+    }
+}
+
+/// What an object takes.
+pub(crate) fn usage(resource: &Resource, object: &Object) -> Amounts {
+    let one = || Quantity::of(1, Form::Decimal);
+    let mut amounts = Amounts::from([(counted(resource), one())]);
+    match &*resource.stored_as {
+        "pods" => pod_usage(object, &mut amounts),
+        "services" => {
+            amounts.insert("services".to_owned(), one());
+            let kind = object.text(&["spec", "type"]);
+            let ports = object.at(&["spec", "ports"]).and_then(Value::as_array).map_or(0, Vec::len);
+            let ports = i64::try_from(ports).unwrap_or(i64::MAX);
+            let without = object.at(&["spec", "allocateLoadBalancerNodePorts"]) == Some(&Value::Bool(false));
+            let on_nodes = if kind == "NodePort" || (kind == "LoadBalancer" && !without) { ports } else { 0 };
+            amounts.insert("services.nodeports".to_owned(), Quantity::of(on_nodes, Form::Decimal));
+            let balanced = i64::from(kind == "LoadBalancer");
+            amounts.insert("services.loadbalancers".to_owned(), Quantity::of(balanced, Form::Decimal));
+        }
+        "persistentvolumeclaims" => claim_usage(object, &mut amounts),
+        "configmaps" | "secrets" | "replicationcontrollers" | KIND => {
+            amounts.insert(resource.names.plural.to_string(), one());
+        }
+        _ => {}
+    }
+    amounts
+}
+
+fn pod_usage(pod: &Object, amounts: &mut Amounts) {
+    // What has ended takes nothing but its place among the objects.
+    if matches!(pod.text(&["status", "phase"]), "Failed" | "Succeeded") {
+        return;
+    }
+    amounts.insert("pods".to_owned(), Quantity::of(1, Form::Decimal));
+    for (name, amount) in amounts::of_pod(pod, "requests") {
+        if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-") {
+            amounts.insert(name.clone(), amount.clone());
+        }
+        amounts.insert(format!("requests.{name}"), amount);
+    }
+    for (name, amount) in amounts::of_pod(pod, "limits") {
+        amounts.insert(format!("limits.{name}"), amount);
+    }
+}
+
+fn claim_usage(claim: &Object, amounts: &mut Amounts) {
+    let one = Quantity::of(1, Form::Decimal);
+    amounts.insert("persistentvolumeclaims".to_owned(), one.clone());
+    let size = amounts::of(claim.at(&["spec", "resources", "requests"])).remove("storage");
+    let class = claim.text(&["spec", "storageClassName"]);
+    if !class.is_empty() {
+        amounts.insert(format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"), one);
+    }
+    if let Some(size) = size {
+        if !class.is_empty() {
+            amounts.insert(format!("{class}.storageclass.storage.k8s.io/requests.storage"), size.clone());
+        }
+        amounts.insert("requests.storage".to_owned(), size);
+    }
+}
+
+/// Whether a quota's scopes hold of an object. Scopes are about pods.
+pub(crate) fn covers(quota: &Object, resource: &Resource, object: &Object) -> bool {
+    let scopes = quota.at(&["spec", "scopes"]).and_then(Value::as_array).into_iter().flatten();
+    let selected = quota
+        .at(&["spec", "scopeSelector", "matchExpressions"])
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let plain = scopes.filter_map(Value::as_str).map(|scope| (scope, "Exists", Vec::new()));
+    let selected = selected.map(|wish| {
+        let text = |field| wish.get(field).and_then(Value::as_str).unwrap_or_default();
+        let values = wish.get("values").and_then(Value::as_array).into_iter().flatten();
+        (text("scopeName"), text("operator"), values.filter_map(Value::as_str).collect())
+    });
+    plain.chain(selected).all(|(scope, operator, values)| {
+        resource.stored_as == "pods" && in_scope(object, scope, operator, &values)
+    })
+}
+
+fn in_scope(pod: &Object, scope: &str, operator: &str, values: &[&str]) -> bool {
+    let ends =
+        pod.at(&["spec", "activeDeadlineSeconds"]).and_then(Value::as_i64).is_some_and(|time| time >= 0);
+    let asks_nothing = ["requests", "limits"]
+        .iter()
+        .all(|side| amounts::of_pod(pod, side).keys().all(|name| !matches!(name.as_str(), "cpu" | "memory")));
+    match scope {
+        "Terminating" => ends,
+        "NotTerminating" => !ends,
+        "BestEffort" => asks_nothing,
+        "NotBestEffort" => !asks_nothing,
+        "PriorityClass" => {
+            let class = pod.text(&["spec", "priorityClassName"]);
+            match operator {
+                "In" => values.contains(&class),
+                "NotIn" => !values.contains(&class),
+                "DoesNotExist" => class.is_empty(),
+                _ => !class.is_empty(),
+            }
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,89 @@
+//! What resource quotas say is used: counted anew when one changes, and now and then for what was deleted meanwhile.
+
+use crate::admission::amounts::{self, Amounts};
+use crate::admission::quota::{covers, is_about, usage, written};
+use crate::contract::quantity::{Form, Quantity};
+use crate::contract::{Object, Result};
+use crate::registry::client::{Change, Client};
+use serde_json::Value;
+use std::time::Duration;
+
+const KIND: &str = "resourcequotas";
+/// How often what is used is counted without an occasion.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Counts, for ever.
+pub(super) async fn run(client: Client) {
+    let Ok(target) = client.target("v1", "ResourceQuota", "", "") else { return };
+    let mut quotas = client.follow(target);
+    let mut some = false;
+    loop {
+        let changed = tokio::select! {
+            change = quotas.next() => match change {
+                Change::Applied(quota) => Some(quota),
+                Change::Gone(_) | Change::Settled => continue,
+            },
+            () = tokio::time::sleep(EVERY), if some => None,
+        };
+        let list = match changed {
+            Some(quota) => Ok(vec![quota]),
+            None => client.registry().every(KIND, None),
+        };
+        some = true;
+        let counted = match list {
+            Ok(list) => {
+                some = !list.is_empty();
+                count_all(&client, &list).await
+            }
+            Err(status) => Err(status),
+        };
+        if let Err(status) = counted {
+            eprintln!("sextant: cannot count what quotas limit: {status}");
+        }
+    }
+}
+
+async fn count_all(client: &Client, quotas: &[Object]) -> Result<()> {
+    for quota in quotas {
+        match count(client, quota).await {
+            Err(status) if status.code == 404 => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes into a quota what it limits and what is used of it.
+async fn count(client: &Client, quota: &Object) -> Result<()> {
+    let target = client.target("v1", "ResourceQuota", quota.namespace(), quota.name())?;
+    client
+        .change(&target, |live| {
+            let hard = live.at(&["spec", "hard"]).cloned().unwrap_or(Value::Null);
+            let used = used(client, live, &amounts::of(Some(&hard)))?;
+            let mut changed = live.clone();
+            let status = changed.make(&["status"]);
+            status.insert("hard".to_owned(), hard);
+            status.insert("used".to_owned(), written(&used));
+            Ok(changed)
+        })
+        .await
+        .map(drop)
+}
+
+fn used(client: &Client, quota: &Object, hard: &Amounts) -> Result<Amounts> {
+    let nothing = || Quantity::of(0, Form::Decimal);
+    let mut used: Amounts = hard.keys().map(|name| (name.clone(), nothing())).collect();
+    for resource in client.registry().resources().kept() {
+        if !resource.namespaced || !hard.keys().any(|name| is_about(name, &resource)) {
+            continue;
+        }
+        for object in client.registry().every(&resource.stored_as, Some(quota.namespace()))? {
+            if covers(quota, &resource, &object) {
+                let mut taken = usage(&resource, &object);
+                taken.retain(|name, _| hard.contains_key(name));
+                amounts::add(&mut used, &taken);
+            }
+        }
+    }
+    Ok(used)
+}
