@@ -4,10 +4,11 @@
 //!   `kubernetes`) and starts the rest.
 //! - `garbage` deletes what nobody owns any more, `namespaces` empties namespaces that are deleted, `accounts` gives each
 //!   namespace its default service account and the authority's certificate, `events` forgets events after an hour,
-//!   `quotas` counts what resource quotas limit.
+//!   `definitions` serves what custom resource definitions say, `quotas` counts what resource quotas limit.
 
 mod accounts;
 mod beginning;
+pub(crate) mod definitions;
 mod events;
 mod garbage;
 mod namespaces;
@@ -45,6 +46,8 @@ impl Controllers {
         accounts::give_all(&client, &settings).await?;
         tasks.spawn(accounts::run(client.clone(), settings));
         tasks.spawn(namespaces::run(client.clone()));
+        definitions::serve_all(&client).await?;
+        tasks.spawn(definitions::run(client.clone()));
         tasks.spawn(garbage::run(client.clone()));
         tasks.spawn(quotas::run(client.clone()));
         tasks.spawn(events::run(client));

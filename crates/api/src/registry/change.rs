@@ -1,7 +1,6 @@
 //! update, and what every change of an object that is there goes through.
 
 use super::document;
-use super::read;
 use super::resources::is_custom;
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, meta, rules, unavailable, view};
@@ -128,8 +127,13 @@ impl Registry {
         let turn = self.0.services.update(self, context, target, part, &mut new, live).await?;
         meta::keep(&mut new, live);
         resource.strategy.prepare_update(part, &mut new, live);
+        if !is_custom(resource) {
+            decode::settle(&mut new, resource.strategy.schema());
+        }
         meta::count(&mut new, live, resource, part);
         let mut errors = names::meta_update_errors(&new, live);
+        // Kubernetes looks twice, for all kinds and for this one, and tells both.
+        errors.extend(errors.clone());
         errors.extend(resource.strategy.validate_update(part, &new, live));
         if !errors.is_empty() {
             return Err(invalid(resource, new.name(), &errors));
@@ -375,12 +379,17 @@ fn is_same(new: &Object, old: &Object) -> bool {
 /// What Kubernetes' store says of a uid that is another.
 fn uid_differs(target: &Target, asked: &str, found: &str) -> String {
     let resource = &target.resource;
-    let mut key = String::from("/");
-    if !resource.names.group.is_empty() && is_custom(resource) {
+    let mut key = String::from("/registry/");
+    if &*resource.stored_as == "services" {
+        // Beside them Kubernetes keeps their endpoints.
+        key.push_str("services/specs");
+    } else if is_custom(resource) {
         key.push_str(&resource.names.group);
         key.push('/');
+        key.push_str(&resource.names.plural);
+    } else {
+        key.push_str(&resource.names.plural);
     }
-    key.push_str(&resource.names.plural);
     if !target.namespace.is_empty() {
         key.push('/');
         key.push_str(&target.namespace);
@@ -394,11 +403,12 @@ fn uid_differs(target: &Target, asked: &str, found: &str) -> String {
 
 /// Refuses a resource version on an object that is to be created.
 pub(super) fn without_version(object: &Object) -> Result<()> {
-    match read::parsed(object.resource_version()) {
-        Ok(0) => Ok(()),
-        _ => {
+    match object.resource_version().parse::<u64>() {
+        Ok(1..) => {
             let message = "resourceVersion should not be set on objects to be created";
             Err(Status::new(500, Reason::Unknown, message))
         }
+        // What is no number is dropped.
+        _ => Ok(()),
     }
 }

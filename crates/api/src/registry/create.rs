@@ -1,11 +1,14 @@
 //! create.
 
 use super::change::{decoded, invalid, own, without_version};
+use super::resources::is_custom;
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, document, meta, unavailable, view};
 use crate::admission::{Operation, Request};
 use crate::contract::names;
 use crate::contract::{Details, Object, Reason, Result, Status};
+use crate::controllers::definitions::creatable;
+use crate::decode;
 use crate::resource::Part;
 use crate::store::{self, Expect};
 
@@ -41,6 +44,9 @@ impl Registry {
         mut object: Object,
     ) -> Result<Object> {
         let resource = &target.resource;
+        if is_custom(resource) {
+            creatable(self, &resource.stored_as)?;
+        }
         resource.strategy.default(&mut object);
         meta::unique_owners(&mut object, context);
         without_version(&object)?;
@@ -89,6 +95,9 @@ impl Registry {
         let turn = self.0.services.create(self, context, target, &mut object).await?;
         strategy.prepare_create(&mut object);
         strategy.signed_by(&mut object, &context.asker);
+        if !is_custom(resource) {
+            decode::settle(&mut object, strategy.schema());
+        }
         if strategy.has_generation() {
             object.metadata_mut().insert("generation".to_owned(), 1.into());
         }

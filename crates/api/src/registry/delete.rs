@@ -42,7 +42,7 @@ impl Registry {
             if !names.group.is_empty() {
                 details["group"] = names.group.as_ref().into();
             }
-            return Ok(Answer { code, json: success(Some(details)) });
+            return Ok(Answer { code, json: success(&details) });
         }
         let json = document::json(&deleted.object);
         Ok(Answer { code, json: view::one(&target.resource, json, form)? })
@@ -145,11 +145,10 @@ impl Registry {
 }
 
 /// A `Status` of success.
-pub(super) fn success(details: Option<Value>) -> Bytes {
-    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-    if let Some(details) = details {
-        status["details"] = details;
-    }
+fn success(details: &Value) -> Bytes {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+    });
     Bytes::from(status.to_string())
 }
 

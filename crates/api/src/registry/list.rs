@@ -105,15 +105,16 @@ impl Registry {
 
     fn start(&self, options: &ListOptions) -> Result<Start> {
         if !options.token.is_empty() {
+            let token = Token::parse(&options.token)?;
             if !options.is_from_any() {
                 return Err(Status::bad_request(
                     "specifying resource version is not allowed when using continue",
                 ));
             }
-            let token = Token::parse(&options.token)?;
             return Ok(Start { revision: token.revision, after: Some(token.after) });
         }
-        let asked = parsed(&options.version)?;
+        let asked = parsed(&options.version)
+            .map_err(|status| Status::bad_request(format!("invalid resource version: {}", status.message)))?;
         let current = self.store().revision();
         if asked > current {
             return Err(too_large(asked, current));

@@ -1,7 +1,7 @@
 //! What the server writes into `metadata`, and what it refuses there.
 
+use super::Context;
 use super::target::Target;
-use super::{Context, rules};
 use crate::contract::{Object, Result, Status};
 use crate::resource::{Part, Resource};
 use jiff::Timestamp;
@@ -195,7 +195,7 @@ pub(super) fn mark_deleted(object: &mut Object, resource: &Resource) {
     if later || !metadata.contains_key("deletionTimestamp") {
         metadata.insert("deletionTimestamp".to_owned(), now.into());
     }
-    if rules::collected(resource) {
+    if resource.stored_as != "namespaces" {
         metadata.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
     }
 }

@@ -4,6 +4,7 @@ use super::change::{manager, own, owned, pruned};
 use super::resources::is_custom;
 use super::target::{Answer, PatchKind, Target, View};
 use super::{Context, Registry, document, view};
+use crate::contract::field::{FieldError, Path};
 use crate::contract::{Object, Result, Status};
 use crate::decode::{self, Expected, Media};
 use crate::merge::{json_patch, managed, merge_patch, strategic};
@@ -33,7 +34,15 @@ impl Registry {
             return Err(Status::new(415, crate::contract::Reason::UnsupportedMediaType, message));
         }
         let media = if kind == PatchKind::Apply { Media::Yaml } else { Media::Json };
-        let patch = decode::value(&body, media)?;
+        let patch = decode::value(&body, media).map_err(|mut status| {
+            let what = match kind {
+                PatchKind::Json | PatchKind::Merge => "error decoding patch: ",
+                PatchKind::Apply => "error decoding YAML: ",
+                PatchKind::Strategic => "",
+            };
+            status.message.insert_str(0, what);
+            status
+        })?;
         if part == Part::Scale {
             return self.patch_scale(context, target, kind, &patch).await;
         }
@@ -66,9 +75,10 @@ fn patched(
     live: &Object,
 ) -> Result<Object> {
     let value = merged(kind, &live.clone().into_value(), patch, resource)?;
+    let shown = if kind == PatchKind::Strategic { in_go(patch) } else { value.to_string() };
     let mut object =
         Object::from_value(value).ok_or_else(|| Status::bad_request("the patch leaves no object"))?;
-    conformed(context, resource, &mut object)?;
+    conformed(context, resource, &mut object).map_err(|status| of_patch(&status, &shown))?;
     resource.strategy.default(&mut object);
     super::meta::unique_owners(&mut object, context);
     own(context, resource, part, Some(live), &mut object);
@@ -85,12 +95,11 @@ fn applied(
     let Some(mut config) = Object::from_value(config.clone()) else {
         return Err(Status::bad_request("the body of an apply is no object"));
     };
-    if config.api_version().is_empty() || config.kind().is_empty() {
-        let what = if config.kind().is_empty() { "kind" } else { "apiVersion" };
-        return Err(Status::bad_request(format!(
-            "invalid object type: Object '{what}' is missing in '{}'",
-            Value::Object(config.0)
-        )));
+    let names = &resource.names;
+    if config.api_version() != names.api_version() || config.kind() != names.kind {
+        let (group, version) = config.api_version().split_once('/').unwrap_or(("", config.api_version()));
+        let told = format!("invalid object type: {group}/{version}, Kind={}", config.kind());
+        return Err(Status::bad_request(told));
     }
     conformed(context, resource, &mut config)?;
     let manager = manager(context, resource, part, managed::Operation::Apply);
@@ -98,6 +107,29 @@ fn applied(
     let mut object = managed::apply(live, &config, schema, &manager, context.force, owned(resource, part))?;
     resource.strategy.default(&mut object);
     Ok(object)
+}
+
+/// 422 of what a patch makes of an object, in the place of what a body would be refused with.
+fn of_patch(status: &Status, shown: &str) -> Status {
+    let cause = status.message.split_once(" cannot be handled as a ").map_or("", |(_, rest)| rest);
+    let cause = cause.split_once(": ").map_or(status.message.as_str(), |(_, cause)| cause);
+    let errors = vec![FieldError::invalid(&Path::new("patch"), shown, cause)];
+    Status::invalid("", "", "", &errors)
+}
+
+/// A value as Go's `%+v` shows it.
+fn in_go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!("[{}]", list.iter().map(in_go).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let fields: Vec<String> =
+                map.iter().map(|(name, value)| format!("{name}:{}", in_go(value))).collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Checks what came of a patch as if it had been sent as a whole.

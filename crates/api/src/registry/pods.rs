@@ -1,7 +1,6 @@
 //! Subresources that are created: `binding` and `eviction` of pods, `token` of service accounts.
 
-use super::change::{decoded_as, own};
-use super::delete::success;
+use super::change::decoded_as;
 use super::options::DeleteOptions;
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, document, meta};
@@ -9,7 +8,7 @@ use crate::contract::field::{FieldError, Path};
 use crate::contract::selector::LabelSelector;
 use crate::contract::{Cause, Details, Object, Reason, Result, Status};
 use crate::decode::Media;
-use crate::resource::Part;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
@@ -57,13 +56,20 @@ impl Registry {
         let kind = binding.text(&["target", "kind"]);
         let node = binding.text(&["target", "name"]);
         let path = Path::new("target");
+        let mut errors = Vec::new();
         if !matches!(kind, "" | "Node") {
-            let error = FieldError::not_supported(&path.child("kind"), kind, &["Node", "<empty>"]);
-            return Err(Status::new(500, Reason::Unknown, error.to_string()));
+            errors
+                .push(FieldError::not_supported(&path.child("kind"), kind, &["Node", "<empty>"]).to_string());
         }
         if node.is_empty() {
-            let error = FieldError::required(&path.child("name"), "");
-            return Err(Status::new(500, Reason::Unknown, error.to_string()));
+            errors.push(FieldError::required(&path.child("name"), "").to_string());
+        }
+        match errors.as_slice() {
+            [] => {}
+            [one] => return Err(Status::new(500, Reason::Unknown, one.as_str())),
+            several => {
+                return Err(Status::new(500, Reason::Unknown, format!("[{}]", several.join(", "))));
+            }
         }
         let refused = |cause: String| Status::conflict("", "pods/binding", &target.name, &cause);
         let make = |live: Option<&Object>| {
@@ -89,11 +95,10 @@ impl Registry {
             }
             new.make(&["status"]).remove("nominatedNodeName");
             set_condition(&mut new, json!({"type": "PodScheduled", "status": "True"}));
-            own(context, &target.resource, Part::Main, Some(live), &mut new);
             Ok(new)
         };
         self.change_directly(context, target, binding.uid(), &make).await?;
-        Ok(Answer { code: 201, json: success(None) })
+        Ok(Answer { code: 201, json: created() })
     }
 
     /// Deletes a pod unless a disruption budget is against it.
@@ -132,7 +137,7 @@ impl Registry {
             }
         }
         self.delete(context, target, &options, View::Full).await?;
-        Ok(Answer { code: 201, json: success(None) })
+        Ok(Answer { code: 201, json: created() })
     }
 
     /// Takes one disruption off the budget that covers a pod.
@@ -181,7 +186,6 @@ impl Registry {
             }
             let mut new = make(Some(&live))?;
             meta::keep(&mut new, &live);
-            meta::count(&mut new, &live, &target.resource, Part::Main);
             if new == live || context.dry_run {
                 return Ok(new);
             }
@@ -201,6 +205,13 @@ impl Registry {
             }
         }
     }
+}
+
+/// What is answered of what is done and not kept.
+fn created() -> Bytes {
+    let status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Bytes::from(status.to_string())
 }
 
 /// Writes a condition into a status; the time changes when the condition does.

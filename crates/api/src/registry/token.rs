@@ -29,7 +29,7 @@ impl Token {
     pub(super) fn text(&self) -> String {
         let (namespace, name) = &self.after;
         let start =
-            if namespace.is_empty() { format!("{name}\u{0}") } else { format!("{namespace}/{name}\u{0}") };
+            if namespace.is_empty() { format!("/{name}\u{0}") } else { format!("/{namespace}/{name}\u{0}") };
         let revision = self.revision.and_then(|revision| i64::try_from(revision).ok()).unwrap_or(-1);
         BASE64.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start}).to_string())
     }
@@ -46,8 +46,20 @@ impl Token {
             };
             invalid(format!(": illegal base64 data at input byte {at}"))
         })?;
-        let value: Value =
-            serde_json::from_slice(&bytes).map_err(|_| invalid(format!(": {}", go_complaint(&bytes))))?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| invalid(format!(": {}", go_complaint(&error, &bytes))))?;
+        let other = match &value {
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Null | Value::Object(_) => "",
+        };
+        if !other.is_empty() {
+            return Err(invalid(format!(
+                ": json: cannot unmarshal {other} into Go value of type storage.continueToken"
+            )));
+        }
         let version = value.get("v").and_then(Value::as_str).unwrap_or_default();
         if version != "meta.k8s.io/v1" {
             return Err(invalid(format!(": server does not recognize this encoded version {version}")));
@@ -73,7 +85,10 @@ impl Token {
 }
 
 /// What Go's JSON says of bytes that are none, at their first byte that is no space.
-fn go_complaint(bytes: &[u8]) -> String {
+fn go_complaint(error: &serde_json::Error, bytes: &[u8]) -> String {
+    if error.is_eof() {
+        return "unexpected end of JSON input".to_owned();
+    }
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => "unexpected end of JSON input".to_owned(),
         Some(byte) if byte.is_ascii_graphic() => {

@@ -87,11 +87,13 @@ impl Events {
         if self.sender.receiver_count() > 1 {
             return;
         }
-        let rest = std::iter::from_fn(|| loop {
-            match listener.try_recv() {
-                Ok(happened) => return Some(happened),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
-                Err(_) => return None,
+        let rest = std::iter::from_fn(|| {
+            loop {
+                match listener.try_recv() {
+                    Ok(happened) => return Some(happened),
+                    Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                    Err(_) => return None,
+                }
             }
         });
         for happened in first.into_iter().chain(rest).filter(|happened| is_there(&happened.id)) {
