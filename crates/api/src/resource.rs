@@ -82,6 +82,14 @@ pub struct Resource {
     pub strategy: Arc<dyn Strategy>,
 }
 
+impl Resource {
+    /// Whether it is of a custom resource definition.
+    #[must_use]
+    pub fn is_custom(&self) -> bool {
+        self.strategy.prune(&mut Object::default()).is_some()
+    }
+}
+
 /// Who asks, as far as rules of kinds look at it, and what else a request carries.
 #[derive(Clone, Debug, Default)]
 pub struct Asker {

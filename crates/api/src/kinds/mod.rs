@@ -55,5 +55,5 @@ pub fn builtin() -> Vec<Resource> {
         snapshot::resources,
         storage::resources,
     ];
-    groups.into_iter().flat_map(|resources| resources()).collect()
+    groups.into_iter().flat_map(|resources| resources()).chain([crate::crd::resource()]).collect()
 }

@@ -22,9 +22,11 @@ const DELETE: &[&str] = &["dryRun", "gracePeriodSeconds", "orphanDependents", "p
 const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
+    STRATEGIC,
 ];
+/// What custom resources do not take: kubectl looks for it here.
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const ANSWERS: &[&str] = &["application/json", "application/yaml"];
 
 /// `/api/v1` or `/apis/apps/v1`.
@@ -125,7 +127,9 @@ impl Paths {
         });
         let mut parameters: Vec<Value> =
             operation.parameters.iter().map(|name| parameter(self.dialect, name, "query")).collect();
-        let bodies = if operation.method == "patch" { PATCHES } else { &["*/*"] };
+        let patches =
+            if telling.custom { PATCHES.split_last().map_or(PATCHES, |(_, rest)| rest) } else { PATCHES };
+        let bodies = if operation.method == "patch" { patches } else { &["*/*"] };
         let answer = self.dialect.reference(&operation.answer);
         match self.dialect {
             Dialect::V2 => {
@@ -265,6 +269,7 @@ struct Telling<'a> {
     /// `AppsV1`
     package: String,
     tag: String,
+    custom: bool,
 }
 
 impl<'a> Telling<'a> {
@@ -279,6 +284,7 @@ impl<'a> Telling<'a> {
             kind: [&names.group, &names.version, &names.kind],
             package: format!("{words}{}", capital(&names.version)),
             tag: format!("{}{}_{}", words[..1].to_ascii_lowercase(), &words[1..], names.version),
+            custom: resource.is_custom(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! update, and what every change of an object that is there goes through.
 
 use super::document;
-use super::resources::is_custom;
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, meta, rules, unavailable, view};
 use crate::admission::{Operation, Request};
@@ -127,7 +126,7 @@ impl Registry {
         let turn = self.0.services.update(self, context, target, part, &mut new, live).await?;
         meta::keep(&mut new, live);
         resource.strategy.prepare_update(part, &mut new, live);
-        if !is_custom(resource) {
+        if !resource.is_custom() {
             decode::settle(&mut new, resource.strategy.schema());
         }
         meta::count(&mut new, live, resource, part);
@@ -223,7 +222,7 @@ pub(super) fn decoded(context: &Context, resource: &Resource, body: Body) -> Res
         }
         Body::Bytes(bytes, media) => (bytes, media),
     };
-    if is_custom(resource) {
+    if resource.is_custom() {
         custom(context, resource, &bytes, media)
     } else {
         built_in(context, resource, &bytes, media)
@@ -383,7 +382,7 @@ fn uid_differs(target: &Target, asked: &str, found: &str) -> String {
     if &*resource.stored_as == "services" {
         // Beside them Kubernetes keeps their endpoints.
         key.push_str("services/specs");
-    } else if is_custom(resource) {
+    } else if resource.is_custom() {
         key.push_str(&resource.names.group);
         key.push('/');
         key.push_str(&resource.names.plural);

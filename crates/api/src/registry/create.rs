@@ -1,7 +1,6 @@
 //! create.
 
 use super::change::{decoded, invalid, own, without_version};
-use super::resources::is_custom;
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, document, meta, unavailable, view};
 use crate::admission::{Operation, Request};
@@ -44,7 +43,7 @@ impl Registry {
         mut object: Object,
     ) -> Result<Object> {
         let resource = &target.resource;
-        if is_custom(resource) {
+        if resource.is_custom() {
             creatable(self, &resource.stored_as)?;
         }
         resource.strategy.default(&mut object);
@@ -95,7 +94,7 @@ impl Registry {
         let turn = self.0.services.create(self, context, target, &mut object).await?;
         strategy.prepare_create(&mut object);
         strategy.signed_by(&mut object, &context.asker);
-        if !is_custom(resource) {
+        if !resource.is_custom() {
             decode::settle(&mut object, strategy.schema());
         }
         if strategy.has_generation() {

@@ -2,7 +2,7 @@
 
 use super::options::{ListOptions, VersionMatch};
 use super::read::parsed;
-use super::resources::{is_custom, is_kept_version};
+use super::resources::is_kept_version;
 use super::selection::Selection;
 use super::target::{Answer, Target, View};
 use super::token::Token;
@@ -200,7 +200,7 @@ pub(super) fn written(selection: &Selection, listed: &Listed, form: View) -> Res
 fn items(selection: &Selection, listed: &Listed, out: &mut Vec<u8>) -> Result<()> {
     let resource = &selection.resource;
     let kept = is_kept_version(resource);
-    let custom = is_custom(resource);
+    let custom = resource.is_custom();
     let head = if kept {
         document::head(resource)
     } else {

@@ -1,7 +1,6 @@
 //! patch: the four kinds, server-side apply among them.
 
 use super::change::{manager, own, owned, pruned};
-use super::resources::is_custom;
 use super::target::{Answer, PatchKind, Target, View};
 use super::{Context, Registry, document, view};
 use crate::contract::field::{FieldError, Path};
@@ -28,7 +27,7 @@ impl Registry {
         form: View,
     ) -> Result<Answer> {
         let resource = &target.resource;
-        if kind == PatchKind::Strategic && is_custom(resource) {
+        if kind == PatchKind::Strategic && resource.is_custom() {
             let message = "the body of the request was in an unknown format - accepted media types include: \
                            application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
             return Err(Status::new(415, crate::contract::Reason::UnsupportedMediaType, message));
@@ -92,7 +91,7 @@ fn applied(
     config: &Value,
     live: Option<&Object>,
 ) -> Result<Object> {
-    let Some(mut config) = Object::from_value(config.clone()) else {
+    let Some(config) = Object::from_value(config.clone()) else {
         return Err(Status::bad_request("the body of an apply is no object"));
     };
     let names = &resource.names;
@@ -101,10 +100,11 @@ fn applied(
         let told = format!("invalid object type: {group}/{version}, Kind={}", config.kind());
         return Err(Status::bad_request(told));
     }
-    conformed(context, resource, &mut config)?;
     let manager = manager(context, resource, part, managed::Operation::Apply);
     let schema = resource.strategy.schema();
+    // As it was written: what a kind always has, or has by default, is nobody's wish.
     let mut object = managed::apply(live, &config, schema, &manager, context.force, owned(resource, part))?;
+    conformed(context, resource, &mut object)?;
     resource.strategy.default(&mut object);
     Ok(object)
 }
@@ -134,7 +134,7 @@ fn in_go(value: &Value) -> String {
 
 /// Checks what came of a patch as if it had been sent as a whole.
 fn conformed(context: &Context, resource: &Resource, object: &mut Object) -> Result<()> {
-    if is_custom(resource) {
+    if resource.is_custom() {
         return pruned(context, resource, object);
     }
     let api_version = resource.names.api_version();

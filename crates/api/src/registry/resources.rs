@@ -1,6 +1,5 @@
 //! Which resources there are: those that are built in, and those of custom resource definitions, which come and go.
 
-use crate::contract::Object;
 use crate::resource::Resource;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -101,9 +100,4 @@ pub(super) fn is_kept_version(resource: &Resource) -> bool {
         Some((group, version)) => group == resource.names.group && version == resource.names.version,
         None => resource.names.group.is_empty() && resource.storage_version == resource.names.version,
     }
-}
-
-/// Whether it is a resource of a custom resource definition.
-pub(super) fn is_custom(resource: &Resource) -> bool {
-    resource.strategy.prune(&mut Object::default()).is_some()
 }

@@ -1,6 +1,5 @@
 //! Facts of kinds that only the registry needs, by the name under which their objects are kept.
 
-use super::resources::is_custom;
 use crate::resource::{Part, Resource};
 
 /// Kinds whose deletion answers the object; the others answer a `Status`.
@@ -58,7 +57,7 @@ pub(super) fn answers_deleted(resource: &Resource) -> bool {
 
 /// Whether an update without a resource version is meant for whatever there is.
 pub(super) fn unconditional(resource: &Resource) -> bool {
-    !CONDITIONAL.contains(&&*resource.stored_as) && !is_custom(resource)
+    !CONDITIONAL.contains(&&*resource.stored_as) && !resource.is_custom()
 }
 
 /// Whether an update creates what is not there.

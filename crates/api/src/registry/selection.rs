@@ -1,6 +1,5 @@
 //! Which objects of a collection a request means.
 
-use super::resources::is_custom;
 use super::target::Target;
 use super::{document, options::ListOptions};
 use crate::contract::selector::{FieldSelector, LabelSelector};
@@ -83,7 +82,7 @@ fn known(resource: &Resource, field: &str) -> Result<()> {
     if matches!(field, "metadata.name" | "metadata.namespace") || selectable.contains(&field) {
         return Ok(());
     }
-    let message = if selectable.is_empty() && !is_custom(resource) {
+    let message = if selectable.is_empty() && !resource.is_custom() {
         format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
     } else {
         format!("field label not supported: {field}")

@@ -67,6 +67,9 @@ pub enum InstanceError {
     },
 }
 
+/// How long the store may take to be let go and closed at the end.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// A whole API server. Dropped, it ends at once.
 pub struct Instance {
     server: Server,
@@ -160,11 +163,15 @@ impl Instance {
 
     /// Ends, after `grace` at the latest. Its folder can be opened again then.
     pub async fn stop(self, grace: Duration) {
+        let closed = self.registry.store().closed();
         let (controllers, mut tasks) = self.controllers;
         self.server.stop(grace).await;
         tasks.shutdown().await;
         controllers.stop().await;
         self.rbac.stop().await;
+        drop((self.rbac, self.registry));
+        // What still answers somebody has a moment.
+        let _ = tokio::time::timeout(grace.max(CLOSING), closed).await;
     }
 }
 

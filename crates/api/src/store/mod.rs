@@ -42,6 +42,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tables::Counters;
+use tokio::sync::watch as watch_channel;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use writer::Writer;
 
@@ -156,6 +157,8 @@ struct Inner {
     counted: Counted,
     /// Locked as long as the store is open.
     _folder: Option<Folder>,
+    /// Closed when all above are gone: fields go in their order.
+    gone: watch_channel::Sender<()>,
 }
 
 /// How much may wait to be written, in KiB.
@@ -186,8 +189,15 @@ impl Store {
         let shared = Arc::new(Shared { engine, recent, closed: AtomicBool::new(false) });
         let room = Arc::new(Semaphore::new(ROOM as usize));
         let (requests, writer, counted) = (Some(requests), Some(writer), Counted::default());
-        let inner = Inner { shared, requests, writer, room, counted, _folder: folder };
+        let gone = watch_channel::channel(()).0;
+        let inner = Inner { shared, requests, writer, room, counted, _folder: folder, gone };
         Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Waits until everybody has let go of the store and its folder can be opened again. It does not hold it itself.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut gone = self.inner.gone.subscribe();
+        async move { while gone.changed().await.is_ok() {} }
     }
 
     /// The revision of the last change.
