@@ -106,7 +106,7 @@ async fn orphans_stay_and_forget_their_owner() {
     let owner = rig.create_map("owner", json!({})).await;
     rig.create_map("owned", owned_by(&owner, true)).await;
     // The collector has to have seen it: of what it has not seen it takes no reference off.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     rig.delete(&rig.map("owner"), &propagated(Propagation::Orphan)).await.unwrap();
     until("no owner", async || gone(&rig, "owner").await).await;
     let owned = rig.get(&rig.map("owned")).await.unwrap();
