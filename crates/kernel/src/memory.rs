@@ -1,5 +1,7 @@
 //! This process's memory.
 
+use crate::Act;
+
 /// Gives pages that the allocator holds free back to the kernel.
 ///
 /// glibc keeps what threads have freed in arenas of theirs, after their end too: a process that lives long and works in
@@ -10,6 +12,36 @@ pub fn give_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Lets go of the pages of this program's text. What ran once, at the start or in a burst, stays mapped otherwise as long as the
+/// process lives; what runs again comes from the page cache, some pages at a time.
+///
+/// # Errors
+/// `/proc/self/maps` cannot be read, or has what cannot be understood.
+pub fn forget_text() -> crate::Result<()> {
+    let path = "/proc/self/maps";
+    let maps = std::fs::read_to_string(path).act("read", || path)?;
+    for (start, length) in maps.lines().filter_map(text_in) {
+        // SAFETY: the pages are of a file that is mapped privately to be read and executed. Nobody in this process could write
+        // to them, so there is nothing to lose: the next access finds the same bytes in the file. Addresses stay mapped.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+        }
+    }
+    Ok(())
+}
+
+/// Where a mapping begins and how long it is, if it is text of a file.
+fn text_in(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let (permissions, inode) = (fields.next()?, fields.nth(2)?);
+    if permissions != "r-xp" || inode == "0" {
+        return None;
+    }
+    let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).ok());
+    Some((start?, end?.checked_sub(start?)?))
 }
 
 /// From now on all threads share one arena of the allocator's, instead of up to eight for each processor.
@@ -33,6 +65,48 @@ mod tests {
         let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
         let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn text_comes_back_when_it_runs() {
+        let held = || {
+            let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let mut is_text = false;
+            let mut sum = 0;
+            for line in text.lines() {
+                let mut fields = line.split_ascii_whitespace();
+                match (fields.next(), fields.next()) {
+                    (Some("Rss:"), Some(kb)) if is_text => sum += kb.parse::<u64>().unwrap(),
+                    (Some(first), _) if !first.ends_with(':') => is_text = text_in(line).is_some(),
+                    _ => {}
+                }
+            }
+            sum
+        };
+        let sorted = |n: u64| {
+            let mut all: Vec<String> = (0..n).map(|i| (i * 7919 % n).to_string()).collect();
+            all.sort();
+            all.concat().len()
+        };
+        let (before, length) = (held(), sorted(1000));
+        forget_text().unwrap();
+        let after = held();
+        assert!(after < before, "{before} kB before, {after} kB after");
+        assert_eq!(sorted(1000), length);
+    }
+
+    #[test]
+    fn only_text_of_files_is_text() {
+        let line = "555555554000-555555600000 r-xp 00001000 fe:00 1234   /usr/bin/a b (deleted)";
+        assert_eq!(text_in(line), Some((0x5555_5555_4000, 0xac000)));
+        for other in [
+            "7ffff7fc1000-7ffff7fc3000 r-xp 00000000 00:00 0   [vdso]",
+            "555555554000-555555600000 r--p 00001000 fe:00 1234   /usr/bin/a",
+            "555555554000-555555600000 rwxp 00001000 fe:00 1234   /usr/bin/a",
+            "",
+        ] {
+            assert_eq!(text_in(other), None, "{other}");
+        }
     }
 
     #[test]

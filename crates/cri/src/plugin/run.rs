@@ -21,6 +21,9 @@ use crate::contract::Error;
 /// How long calls that run have to end when the node ends.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// After so long without work things are quiet.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// What a node is made of.
 pub struct Setup {
     /// Its directories and names.
@@ -63,9 +66,28 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnc
     let images = Arc::new(Images::new(Arc::clone(&node.images), Arc::clone(&node.history)));
     let plugins = super::nri::serve(&node).await;
     ready();
+    let resting = tokio::spawn(rest(Arc::clone(&node)));
     let served = server::serve(listener, runtime, images, stop, GRACE).await;
+    resting.abort();
     plugins.end().await;
     served.map_err(|e| Error::internal(format!("cannot serve on {}: {e}", socket.display())))
+}
+
+/// Gives back what a burst of work has left, memory and text that ran for it, once things are quiet; what the start has left as well.
+async fn rest(node: Arc<Node>) {
+    let give_back = || {
+        kernel::memory::give_back();
+        if let Err(error) = kernel::memory::forget_text() {
+            // No pod needs it.
+            node.log(&format!("more memory is held than need be: {error}"));
+        }
+    };
+    tokio::time::sleep(QUIET).await;
+    loop {
+        // On the thread that serves: it takes a millisecond, and others would only find the text gone.
+        give_back();
+        node.history.rest(QUIET).await;
+    }
 }
 
 /// Notices changes of the network configuration, on a thread that sleeps until there is one.

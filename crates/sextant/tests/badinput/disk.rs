@@ -102,7 +102,9 @@ fn a_pull_onto_a_full_disk_says_so_and_goes_on_when_there_is_room() {
 #[test]
 fn a_full_disk_can_be_emptied() {
     let place = Place::new();
-    let disk = Disk::new(&place, 400);
+    // An image of this program is there packed, unpacked, and as what it was made of.
+    let program = fs::metadata(env!("CARGO_BIN_EXE_sextant")).unwrap().len();
+    let disk = Disk::new(&place, 100 + 4 * (program >> 20));
     let registry = Registry::of(image());
     let (good, bad) = (registry.name("good"), registry.name("bad"));
     place.site.ok(&["pull", "-q", "--plain-http", &good]);
