@@ -101,16 +101,20 @@ struct Wanted {
 
 impl Wanted {
     fn read(headers: &HeaderMap) -> Result<Option<Wanted>> {
-        let all = |name: &str| -> Vec<String> {
-            let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-            values.map(str::to_owned).collect()
+        // A header that cannot be read must not vanish: the request would be done as who sent it.
+        let all = |name: &str| -> Result<Vec<String>> {
+            let texts = headers.get_all(name).iter().map(|value| {
+                let text = std::str::from_utf8(value.as_bytes()).map(str::to_owned);
+                text.map_err(|_| Status::bad_request(format!("header {name} is not UTF-8")))
+            });
+            texts.collect()
         };
         let (users, groups, uids) =
-            (all("impersonate-user"), all("impersonate-group"), all("impersonate-uid"));
+            (all("impersonate-user")?, all("impersonate-group")?, all("impersonate-uid")?);
         let mut extra: Vec<(String, Vec<String>)> = Vec::new();
         for name in headers.keys() {
             if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
-                extra.push((key.replace("%2f", "/").replace("%2F", "/"), all(name.as_str())));
+                extra.push((key.replace("%2f", "/").replace("%2F", "/"), all(name.as_str())?));
             }
         }
         match users.into_iter().next().filter(|user| !user.is_empty()) {
@@ -205,6 +209,17 @@ mod tests {
 
     fn access() -> Access {
         Access { authorizer: Arc::new(Users), tokens: None, trusted: None, health: Vec::new() }
+    }
+
+    #[test]
+    fn names_are_not_dropped_for_their_letters() {
+        let of = |bytes: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("impersonate-user", http::HeaderValue::from_bytes(bytes).unwrap());
+            Wanted::read(&headers)
+        };
+        assert_eq!(of("jürgen".as_bytes()).unwrap().map(|wanted| wanted.user), Some("jürgen".to_owned()));
+        assert!(of(b"j\xffrgen").is_err());
     }
 
     #[test]

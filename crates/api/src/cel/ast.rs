@@ -5,7 +5,29 @@
 pub(crate) struct Expr {
     pub(crate) id: usize,
     pub(crate) at: usize,
+    /// Levels of nodes from here down.
+    pub(crate) height: usize,
     pub(crate) kind: Kind,
+}
+
+impl Kind {
+    /// Levels of the nodes below.
+    pub(crate) fn below(&self) -> usize {
+        let tallest = |nodes: &[&Expr]| nodes.iter().map(|node| node.height).max().unwrap_or(0);
+        match self {
+            Kind::Literal(_) | Kind::Ident(_) => 0,
+            Kind::Select { operand, .. } => operand.height,
+            Kind::Call { target, args, .. } => {
+                let target = target.as_ref().map_or(0, |target| target.height);
+                args.iter().map(|arg| arg.height).max().unwrap_or(0).max(target)
+            }
+            Kind::List(items) => items.iter().map(|(item, _)| item.height).max().unwrap_or(0),
+            Kind::Map(entries) => {
+                entries.iter().map(|(key, value, _)| key.height.max(value.height)).max().unwrap_or(0)
+            }
+            Kind::Comprehension(it) => tallest(&[&it.range, &it.init, &it.condition, &it.step, &it.result]),
+        }
+    }
 }
 
 /// What a node is.

@@ -7,6 +7,8 @@ use super::macros;
 
 /// How deep an expression may nest.
 const DEPTH: usize = 100;
+/// Levels that an expression may have: whoever walks it goes down as deep.
+const HEIGHT: usize = 300;
 /// How many nodes an expression may have, macros expanded.
 const NODES: usize = 100_000;
 /// How long an expression may be, in code points.
@@ -24,7 +26,7 @@ pub(crate) fn parse(text: &str) -> Result<(Expr, usize), Vec<Issue>> {
     }
     let mut issues = Vec::new();
     let lexemes = lex::tokens(text, &mut issues);
-    let mut parser = Parser { lexemes, next: 0, ids: 0, depth: 0 };
+    let mut parser = Parser { lexemes, next: 0, ids: 0, depth: 0, tallest: 0 };
     match parser.whole() {
         Ok(expr) if issues.is_empty() => return Ok((expr, parser.ids)),
         Ok(_) => {}
@@ -39,6 +41,8 @@ pub(crate) struct Parser {
     next: usize,
     ids: usize,
     depth: usize,
+    /// Levels of the tallest expression so far.
+    tallest: usize,
 }
 
 type Parsed<T = Expr> = Result<T, Issue>;
@@ -102,7 +106,9 @@ impl Parser {
     /// A new node.
     pub(crate) fn node(&mut self, at: usize, kind: Kind) -> Expr {
         self.ids += 1;
-        Expr { id: self.ids - 1, at, kind }
+        let height = kind.below() + 1;
+        self.tallest = self.tallest.max(height);
+        Expr { id: self.ids - 1, at, height, kind }
     }
 
     /// A new call.
@@ -112,7 +118,8 @@ impl Parser {
 
     fn deeper(&mut self) -> Parsed<()> {
         self.depth += 1;
-        if self.depth > DEPTH {
+        // What is read from left to right goes down on the left, however often parentheses close.
+        if self.depth > DEPTH || self.tallest > HEIGHT {
             let message = format!("expression recursion limit exceeded: {DEPTH}");
             return Err(Issue { at: self.at(), message });
         }

@@ -136,3 +136,12 @@ proptest! {
         prop_assert_eq!(got, format!("[{}]", wanted.join(", ")));
     }
 }
+
+#[test]
+fn what_is_too_tall_is_refused() {
+    let mut source = "1".to_owned();
+    for _ in 0..40 {
+        source = format!("({source}{})", "+1".repeat(40));
+    }
+    assert!(value(&source).contains("recursion limit"), "{}", value(&source));
+}

@@ -7,5 +7,5 @@ pub mod quantity;
 pub mod selector;
 mod status;
 
-pub use object::Object;
+pub use object::{Object, is_deeper_than};
 pub use status::{Cause, Details, Reason, Result, Status};

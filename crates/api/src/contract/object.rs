@@ -136,6 +136,26 @@ impl Object {
     }
 }
 
+/// Whether a value has more than `most` levels of objects and lists. It does not recurse, so that it may look at anything.
+#[must_use]
+pub fn is_deeper_than(value: &Value, most: usize) -> bool {
+    let mut left = vec![(value, 1)];
+    while let Some((value, level)) = left.pop() {
+        if !matches!(value, Value::Array(_) | Value::Object(_)) {
+            continue;
+        }
+        if level > most {
+            return true;
+        }
+        match value {
+            Value::Array(items) => left.extend(items.iter().map(|item| (item, level + 1))),
+            Value::Object(fields) => left.extend(fields.values().map(|field| (field, level + 1))),
+            _ => {}
+        }
+    }
+    false
+}
+
 fn text(value: Option<&Value>) -> &str {
     value.and_then(Value::as_str).unwrap_or_default()
 }

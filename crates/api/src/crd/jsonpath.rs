@@ -37,7 +37,7 @@ enum Comparison {
 impl JsonPath {
     /// Reads a path such as `.spec.list[0].name`; `None` where it is none.
     pub(super) fn parse(text: &str) -> Option<JsonPath> {
-        Some(JsonPath(steps(text)?))
+        Some(JsonPath(steps(text, NESTED)?))
     }
 
     /// The values that it leads to.
@@ -127,7 +127,11 @@ fn holds(found: &Value, comparison: Comparison, wanted: &Value) -> bool {
     }
 }
 
-fn steps(text: &str) -> Option<Vec<Step>> {
+/// So many brackets may stand in each other.
+const NESTED: usize = 8;
+
+/// The steps of a path; `depth` filters may stand in each other.
+fn steps(text: &str, depth: usize) -> Option<Vec<Step>> {
     let mut out = Vec::new();
     let mut rest = text.trim();
     rest = rest.strip_prefix('@').or_else(|| rest.strip_prefix('$')).unwrap_or(rest);
@@ -150,7 +154,7 @@ fn steps(text: &str) -> Option<Vec<Step>> {
             rest = after;
         } else if let Some(after) = rest.strip_prefix('[') {
             let end = closing(after)?;
-            out.push(bracket(&after[..end])?);
+            out.push(bracket(&after[..end], depth)?);
             rest = &after[end + 1..];
         } else {
             let (name, after) = word(rest);
@@ -201,10 +205,10 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn bracket(inner: &str) -> Option<Step> {
+fn bracket(inner: &str, depth: usize) -> Option<Step> {
     let inner = inner.trim();
     if let Some(filter) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
-        return self::filter(filter);
+        return self::filter(filter, depth.checked_sub(1)?);
     }
     let quoted = |part: &str| {
         ['\'', '"']
@@ -219,7 +223,10 @@ fn bracket(inner: &str) -> Option<Step> {
         return Some(Step::All);
     }
     if inner.contains(',') {
-        let parts = inner.split(',').map(bracket).collect::<Option<Vec<Step>>>()?;
+        let parts = inner
+            .split(',')
+            .map(|part| bracket(part, depth.checked_sub(1)?))
+            .collect::<Option<Vec<Step>>>()?;
         return Some(Step::Union(parts));
     }
     if inner.contains(':') {
@@ -235,7 +242,7 @@ fn bracket(inner: &str) -> Option<Step> {
     inner.parse().ok().map(Step::Index)
 }
 
-fn filter(text: &str) -> Option<Step> {
+fn filter(text: &str, depth: usize) -> Option<Step> {
     const OPERATORS: [(&str, Comparison); 6] = [
         ("==", Comparison::Equal),
         ("!=", Comparison::NotEqual),
@@ -249,7 +256,7 @@ fn filter(text: &str) -> Option<Step> {
     let Some((at, words, comparison)) =
         found.min_by_key(|(at, words, _)| (*at, std::cmp::Reverse(words.len())))
     else {
-        return Some(Step::Exists(steps(text)?));
+        return Some(Step::Exists(steps(text, depth)?));
     };
     let wanted = text[at + words.len()..].trim();
     let quoted = ['\'', '"'].iter().find_map(|quote| wanted.strip_prefix(*quote)?.strip_suffix(*quote));
@@ -257,7 +264,7 @@ fn filter(text: &str) -> Option<Step> {
         Some(text) => Value::from(text),
         None => serde_json::from_str(wanted).ok()?,
     };
-    Some(Step::Filter(steps(text[..at].trim())?, comparison, wanted))
+    Some(Step::Filter(steps(text[..at].trim(), depth)?, comparison, wanted))
 }
 
 #[cfg(test)]
@@ -287,6 +294,7 @@ mod tests {
             let found: Vec<&Value> = JsonPath::parse(path).unwrap().find(&value);
             assert_eq!(json!(found), wanted, "{path}");
         }
+        assert_eq!(JsonPath::parse(&format!(".a{}", "[?(@".repeat(5000) + &")]".repeat(5000))), None);
         assert_eq!(JsonPath::parse(".a[b"), None);
         assert_eq!(JsonPath::parse(".a[b]"), None);
     }

@@ -183,7 +183,10 @@ fn regex_error(pattern: &str, error: &regex::Error) -> String {
         "unopened group" => format!("error parsing regexp: unexpected ): `{pattern}`"),
         "repetition operator missing expression" => {
             let at = pattern.find(['*', '+', '?']).unwrap_or(0);
-            format!("error parsing regexp: missing argument to repetition operator: `{}`", &pattern[at..=at])
+            format!(
+                "error parsing regexp: missing argument to repetition operator: `{}`",
+                pattern[at..].chars().next().unwrap_or_default()
+            )
         }
         other => format!("error parsing regexp: {other}: `{pattern}`"),
     }

@@ -21,6 +21,7 @@ mod zero;
 
 use crate::contract::{Object, Result, Status};
 use crate::schema::Schema;
+pub(crate) use scan::MOST_DEEP;
 use serde_json::Value;
 
 /// How a body is written.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// How deep objects and lists may be in each other. What reads the store takes no more than 128 levels, and the field
 /// sets of an object lie a few levels deeper than the object.
-pub(super) const MOST_DEEP: usize = 100;
+pub(crate) const MOST_DEEP: usize = 100;
 
 /// What is malformed.
 #[derive(Debug)]

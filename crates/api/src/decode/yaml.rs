@@ -1,12 +1,13 @@
 //! YAML as Kubernetes reads it: the first document, by the rules of YAML 1.1 (`yes` is true, `010` is 8), told as JSON.
 
 use super::scan::{MOST_DEEP, floating};
+use crate::contract::is_deeper_than;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
-/// As many values may come of aliases: a short text can stand for an endless one.
-const MOST_ALIASED: usize = 100_000;
+/// Bytes that may come of aliases, and be kept for them: a short text can stand for an endless one.
+const MOST_ALIASED: usize = 4 << 20;
 
 /// A document.
 pub(super) struct Document {
@@ -21,7 +22,8 @@ pub(super) struct Document {
 /// What cannot be read, as Kubernetes begins to say it; the parser's own words are not those of Go's.
 pub(super) fn read(text: &str) -> Result<Document, String> {
     let parser = Parser::new_from_str(text);
-    let mut reader = Reader { parser, line: 1, anchors: HashMap::new(), aliased: 0, duplicates: Vec::new() };
+    let mut reader =
+        Reader { parser, line: 1, anchors: HashMap::new(), aliased: 0, anchored: 0, duplicates: Vec::new() };
     loop {
         match reader.next()? {
             Event::StreamEnd => break,
@@ -42,6 +44,7 @@ struct Reader<'t> {
     /// The values of anchors, with the number of values in each.
     anchors: HashMap<usize, (Value, usize)>,
     aliased: usize,
+    anchored: usize,
     duplicates: Vec<String>,
 }
 
@@ -65,19 +68,27 @@ impl<'t> Reader<'t> {
             Event::Scalar(text, style, anchor, tag) => (anchor, scalar(&text, style, tag.as_deref())?),
             Event::SequenceStart(anchor, _) => (anchor, self.list(depth)?),
             Event::MappingStart(anchor, _) => (anchor, self.map(depth)?),
-            Event::Alias(anchor) => return self.alias(anchor),
+            Event::Alias(anchor) => return self.alias(anchor, depth),
             _ => return Err("yaml: did not find expected node content".to_owned()),
         };
         if anchor != 0 {
             let size = size(&value);
+            // It is kept a second time.
+            self.anchored += size;
+            if self.anchored > MOST_ALIASED {
+                return Err("yaml: document contains excessive aliasing".to_owned());
+            }
             self.anchors.insert(anchor, (value.clone(), size));
         }
         Ok(value)
     }
 
-    fn alias(&mut self, anchor: usize) -> Result<Value, String> {
+    fn alias(&mut self, anchor: usize, depth: usize) -> Result<Value, String> {
         let (value, size) = self.anchors.get(&anchor).ok_or("yaml: anchor value contains itself")?;
         self.aliased += size;
+        if is_deeper_than(value, depth) {
+            return Err("yaml: exceeded max depth".to_owned());
+        }
         if self.aliased > MOST_ALIASED {
             return Err("yaml: document contains excessive aliasing".to_owned());
         }
@@ -152,9 +163,10 @@ fn key_text(key: &Value, value: &Value) -> Result<String, String> {
 }
 
 fn size(value: &Value) -> usize {
-    1 + match value {
+    32 + match value {
         Value::Array(list) => list.iter().map(size).sum(),
-        Value::Object(map) => map.values().map(size).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+        Value::String(text) => text.len(),
         _ => 0,
     }
 }

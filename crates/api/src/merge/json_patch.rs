@@ -4,7 +4,8 @@
 //! a member that is not there adds it; array indices may be negative and then count from the end.
 
 use super::go;
-use crate::contract::{Details, Reason, Result, Status};
+use crate::contract::{Details, Reason, Result, Status, is_deeper_than};
+use crate::decode::MOST_DEEP;
 use serde_json::{Map, Value};
 
 const MOST_OPERATIONS: usize = 10_000;
@@ -83,20 +84,24 @@ fn one(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize)
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     match text("op")? {
-        "add" => Place::find(document, text("path")?)?.add(value()),
+        "add" => fits(text("path")?, &value()).then(|| Place::find(document, text("path")?)?.add(value()))?,
         "remove" => Place::find(document, text("path")?)?.remove().map(drop),
         "replace" if text("path")?.is_empty() => {
             let new = value();
             *document = (new.is_object() || new.is_array()).then_some(new)?;
             Some(())
         }
-        "replace" => Place::find(document, text("path")?)?.replace(value()),
+        "replace" => {
+            fits(text("path")?, &value()).then(|| Place::find(document, text("path")?)?.replace(value()))?
+        }
         "move" => {
             let moved = Place::find(document, text("from")?)?.remove()?;
+            fits(text("path")?, &moved).then_some(())?;
             Place::find(document, text("path")?)?.add(moved)
         }
         "copy" => {
-            let copy = Place::find(document, text("from")?)?.get()?.clone();
+            let place = Place::find(document, text("from")?)?;
+            let copy = fits(text("path")?, place.get()?).then(|| place.get().cloned())??;
             *copied = copied.checked_add(copy.to_string().len()).filter(|copied| *copied <= MOST_COPIED)?;
             Place::find(document, text("path")?)?.add(copy)
         }
@@ -112,6 +117,12 @@ fn one(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize)
         }
         _ => None,
     }
+}
+
+/// Whether a value may stand at `path`: a document is no deeper than a body may be, or it could be neither written nor read.
+fn fits(path: &str, value: &Value) -> bool {
+    let above = path.matches('/').count();
+    MOST_DEEP.checked_sub(above).is_some_and(|most| !is_deeper_than(value, most))
 }
 
 /// Where an operation acts: a container that is there, and a key or index that need not be.

@@ -76,6 +76,7 @@ impl Registry {
                 if !creates {
                     return Err(target.not_found());
                 }
+                context.may_create.ask()?;
                 let mut object = make(None)?;
                 meta::in_namespace(&mut object, target)?;
                 meta::with_name(&mut object, target)?;

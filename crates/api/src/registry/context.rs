@@ -1,8 +1,12 @@
 //! Who asks, and how a request wants to be carried out.
 
+use crate::contract::Result;
 use crate::decode::FieldValidation;
 use crate::resource::Asker;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// More are not told: a client reads them one by one.
+const MOST_WARNINGS: usize = 100;
 
 /// What the client is told beside the answer (`Warning:` headers), each text once.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +17,7 @@ impl Warnings {
     pub fn add(&self, text: impl Into<String>) {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = text.into();
-        if !list.contains(&text) {
+        if list.len() < MOST_WARNINGS && !list.contains(&text) {
             list.push(text);
         }
     }
@@ -48,6 +52,29 @@ pub struct Context {
     pub force: bool,
     /// What the client is told beside the answer.
     pub warnings: Warnings,
+    /// Asked before an update or a patch creates: who may change need not be allowed to create.
+    pub may_create: MayCreate,
+}
+
+/// Refuses a creation, where there is somebody who may.
+#[derive(Clone, Default)]
+pub struct MayCreate(Option<Arc<dyn Fn() -> Result<()> + Send + Sync>>);
+
+impl MayCreate {
+    /// By this rule.
+    pub fn by(rule: impl Fn() -> Result<()> + Send + Sync + 'static) -> MayCreate {
+        MayCreate(Some(Arc::new(rule)))
+    }
+
+    pub(super) fn ask(&self) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |rule| rule())
+    }
+}
+
+impl std::fmt::Debug for MayCreate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "MayCreate(by rule)" } else { "MayCreate" })
+    }
 }
 
 impl Context {
@@ -66,6 +93,7 @@ impl Context {
             validation: FieldValidation::Ignore,
             force: false,
             warnings: Warnings::default(),
+            may_create: MayCreate::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::contract::{Object, Result, Status};
 use crate::resource::{Part, Resource};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// The letters of generated names: no vowels, and nothing that looks like something else.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -159,14 +160,8 @@ pub(super) fn count(object: &mut Object, old: &Object, resource: &Resource, part
 pub(super) fn unique_owners(object: &mut Object, context: &Context) {
     let Some(Value::Array(owners)) = object.metadata_mut().get_mut("ownerReferences") else { return };
     let before = owners.len();
-    let mut seen: Vec<Value> = Vec::with_capacity(before);
-    owners.retain(|owner| {
-        let new = !seen.contains(owner);
-        if new {
-            seen.push(owner.clone());
-        }
-        new
-    });
+    let mut seen = HashSet::with_capacity(before);
+    owners.retain(|owner| seen.insert(owner.to_string()));
     if owners.len() < before {
         context.warnings.add(
             "metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may \

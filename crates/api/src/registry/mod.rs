@@ -35,7 +35,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Context, Warnings};
+pub use context::{Context, MayCreate, Warnings};
 pub use hooks::{BoxFuture, Reviewer, TokenIssuer};
 pub(crate) use meta::suffix as name_suffix;
 pub use meta::{now_text, uid};

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 /// How often a watch that wants bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A watch ends after so many seconds, whatever was asked: a year.
+const LONGEST: u64 = 365 * 86_400;
 /// How long a watch lasts that does not say so; up to twice that, so that clients do not come back all at once.
 const SHORTEST: u64 = 1800;
 
@@ -63,7 +65,7 @@ impl Registry {
             waiting: VecDeque::new(),
             changes: None,
             after: asked,
-            ends: now + Duration::from_secs(seconds),
+            ends: now + Duration::from_secs(seconds.min(LONGEST)),
             bookmark: options.bookmarks.then(|| now + BOOKMARK_EVERY),
             headed: true,
         };

@@ -185,7 +185,9 @@ impl Api {
                     });
                     return if is_known { Err(no_such_resource()) } else { Ok(answer::page_not_found()) };
                 };
-                let is_of_namespace = !path.namespace.is_empty() && path.resource != "namespaces";
+                // A namespace is within itself, and no other is within it: roles of the one say nothing of the other.
+                let is_itself = path.resource == "namespaces" && path.namespace == path.name;
+                let is_of_namespace = !path.namespace.is_empty() && !is_itself;
                 let lacks_namespace = resource.namespaced && path.namespace.is_empty();
                 if is_of_namespace != resource.namespaced && !(lacks_namespace && path.name.is_empty()) {
                     return Err(no_such_resource());
@@ -309,7 +311,11 @@ fn patience(call: &Call) -> Result<Duration> {
             "invalid timeout specified in the request URL - time: invalid duration {text}"
         ))
     })?;
-    Ok(if seconds == 0.0 { PATIENCE } else { PATIENCE.min(Duration::from_secs_f64(seconds)) })
+    Ok(if seconds == 0.0 {
+        PATIENCE
+    } else {
+        Duration::try_from_secs_f64(seconds).map_or(PATIENCE, |asked| PATIENCE.min(asked))
+    })
 }
 
 /// The seconds of a duration of Go: `1m30s`, `500ms`.
@@ -374,6 +380,7 @@ mod tests {
         assert_eq!(go_seconds("30s"), Some(30.0));
         assert_eq!(go_seconds("1m30s"), Some(90.0));
         assert_eq!(go_seconds("0"), Some(0.0));
+        assert!(go_seconds("99999999999999999999h").is_some_and(|seconds| seconds > 1e20));
         for wrong in ["", "30", "s", "1x", "-1s"] {
             assert_eq!(go_seconds(wrong), None, "{wrong}");
         }

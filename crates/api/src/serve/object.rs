@@ -8,9 +8,10 @@ use super::collection::{view, watch};
 use super::media::{self, As};
 use super::path::ResourcePath;
 use super::request::{Call, Verb, method_not_allowed, no_such_resource};
+use crate::auth::Attributes;
 use crate::contract::{Result, Status};
 use crate::registry::options::{DeleteOptions, Verb as Write, WriteOptions};
-use crate::registry::{Answer, Body as Sent, Context, Target, part_named};
+use crate::registry::{Answer, Body as Sent, Context, MayCreate, Target, part_named};
 use crate::resource::{Part, Resource};
 
 /// What a path is about.
@@ -73,11 +74,25 @@ async fn update(api: &Api, call: Call, target: &Target, part: Part) -> Result<Re
     let agreed = media::agree(call.headers(), false, is_of_one)?;
     let (view, style) = (view(agreed, &call)?, call.style(agreed));
     let options = WriteOptions::from_query(Write::Update, &call.query)?;
-    let context = options.context(call.asker.clone(), call.agent());
+    let context =
+        Context { may_create: may_create(api, &call), ..options.context(call.asker.clone(), call.agent()) };
     let media = media::of_body(call.headers());
     let (bytes, media) = media?.read(api.body(call.body).await?)?;
     let answer = api.registry.update(&context, target, part, Sent::Bytes(bytes, media), view).await;
     answered(style, &context, answer)
+}
+
+/// Whether who sends this update or patch may create the object too, asked when it comes to that.
+fn may_create(api: &Api, call: &Call) -> MayCreate {
+    let (authorizer, asker) = (Arc::clone(&api.access.authorizer), call.asker.clone());
+    let mut attributes = call.attributes();
+    if let Attributes::Resource(wanted) = &mut attributes {
+        wanted.verb = "create".to_owned();
+    }
+    MayCreate::by(move || {
+        let decision = authorizer.authorize(&asker, &attributes);
+        if decision.is_allowed() { Ok(()) } else { Err(attributes.forbidden(&asker, decision.reason())) }
+    })
 }
 
 async fn patch(api: &Api, call: Call, target: &Target, part: Part) -> Result<Response> {
@@ -85,7 +100,8 @@ async fn patch(api: &Api, call: Call, target: &Target, part: Part) -> Result<Res
     let agreed = media::agree(call.headers(), false, is_of_one)?;
     let (view, style) = (view(agreed, &call)?, call.style(agreed));
     let options = WriteOptions::from_query(Write::Patch(kind), &call.query)?;
-    let context = options.context(call.asker.clone(), call.agent());
+    let context =
+        Context { may_create: may_create(api, &call), ..options.context(call.asker.clone(), call.agent()) };
     let bytes = api.body(call.body).await?;
     let answer = api.registry.patch(&context, target, part, kind, bytes, view).await;
     answered(style, &context, answer)

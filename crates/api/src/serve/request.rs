@@ -69,6 +69,25 @@ pub(crate) struct Call {
     pub(crate) asker: Asker,
 }
 
+/// Subresources that are counted by name: clients make up others.
+const SUBRESOURCES: [&str; 15] = [
+    "approval",
+    "attach",
+    "binding",
+    "ephemeralcontainers",
+    "eviction",
+    "exec",
+    "finalize",
+    "log",
+    "portforward",
+    "proxy",
+    "resize",
+    "scale",
+    "status",
+    "token",
+    "",
+];
+
 impl Call {
     /// Reads the path and the query of a request of `asker`.
     pub(crate) fn read(request: Request<Incoming>, asker: Asker) -> Result<Call> {
@@ -172,7 +191,11 @@ impl Call {
                 group: path.group.clone(),
                 version: path.version.clone(),
                 resource: path.resource.clone(),
-                subresource: path.subresource.clone(),
+                subresource: if SUBRESOURCES.contains(&path.subresource.as_str()) {
+                    path.subresource.clone()
+                } else {
+                    String::new()
+                },
             },
             _ => Kind { verb: known_method(&self.parts.method), ..Kind::default() },
         }

@@ -197,6 +197,55 @@ async fn nobody_grants_what_he_has_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ways_around_the_roles_are_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &[]);
+    let anonymous = client(&instance, false, &[]);
+    assert_eq!(anonymous.get("/version?timeout=99999999999999999999h").await.status, 200);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({
+        "metadata": {"name": "edits"},
+        "rules": [
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "update", "patch"]},
+            {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["*"]},
+            {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+             "verbs": ["get", "list", "create", "update", "patch"]},
+        ],
+    });
+    let escalates = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edits"});
+    let mallory = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]);
+    let binding = json!({"metadata": {"name": "edits"}, "roleRef": escalates, "subjects": mallory});
+    assert_eq!(admin.post(&format!("{rbac}/clusterroles"), &role).await.status, 201);
+    assert_eq!(admin.post(&format!("{rbac}/namespaces/default/rolebindings"), &binding).await.status, 201);
+    let mallory = admin.with("impersonate-user", "mallory");
+    until(&mallory, "/api/v1/namespaces/default", 200).await;
+    // Rights in a namespace are none in another.
+    assert_eq!(mallory.get("/api/v1/namespaces/kube-system").await.status, 403);
+    for path in ["/api/v1/namespaces/default/namespaces/kube-system", "/api/v1/namespaces/default/namespaces"]
+    {
+        assert_eq!(mallory.get(path).await.status, 404, "{path}");
+    }
+    // Who may update does not create by it.
+    let lease = json!({"metadata": {"name": "x"}}).to_string();
+    let made =
+        mallory.send(Method::PUT, "/apis/coordination.k8s.io/v1/namespaces/default/leases/x", lease).await;
+    assert_eq!(made.status, 403, "{}", made.text());
+    assert!(made.text().contains("cannot create resource"), "{}", made.text());
+    // Who may write roles gathers no rights in one.
+    assert_eq!(admin.post(&format!("{rbac}/clusterrolebindings"), &binding).await.status, 201);
+    until(&mallory, &format!("{rbac}/clusterroles"), 200).await;
+    let all =
+        json!({"clusterRoleSelectors": [{"matchLabels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}]});
+    let evil = json!({"metadata": {"name": "evil"}, "aggregationRule": all});
+    assert_eq!(mallory.post(&format!("{rbac}/clusterroles"), &evil).await.status, 403);
+    let mut labelled = admin.get(&format!("{rbac}/clusterroles/cluster-admin")).await.json();
+    labelled["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] = json!("true");
+    let path = format!("{rbac}/clusterroles/cluster-admin");
+    assert_eq!(mallory.send(Method::PUT, &path, labelled.to_string()).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_is_there_again_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let instance = start(dir.path()).await;

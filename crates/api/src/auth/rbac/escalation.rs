@@ -58,7 +58,11 @@ impl Escalation {
             if may("escalate", plural, &target.name) {
                 return Ok(());
             }
-            object.0.get("rules").and_then(Value::as_array).into_iter().flatten().map(Rule::read).collect()
+            let own = object.0.get("rules").and_then(Value::as_array).into_iter().flatten().map(Rule::read);
+            // What it selects may be anything, now or later.
+            let selects = |role: &Object| role.0.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+            let selects = selects(object) || request.old.is_some_and(selects);
+            own.chain(selects.then(Rule::everything).into_iter().flatten()).collect()
         };
         let (own, problems) = self.0.rules_for(asker, &target.namespace);
         let lacking = missing(&own, &wanted);
@@ -77,13 +81,17 @@ impl Admission for Escalation {
     }
 }
 
-/// Whether an update changes nothing that is allowed: only metadata, as garbage collection does.
+/// Whether an update changes nothing but what garbage collection does. Labels count: by them roles are gathered in others.
 fn is_unchanged(object: &Object, old: Option<&Object>) -> bool {
-    old.is_some_and(|old| {
-        ["rules", "aggregationRule", "roleRef", "subjects"]
-            .iter()
-            .all(|field| object.0.get(*field) == old.0.get(*field))
-    })
+    const COLLECTION: [&str; 5] =
+        ["ownerReferences", "finalizers", "managedFields", "resourceVersion", "generation"];
+    let of_interest = |object: &Object| {
+        let mut object = object.clone();
+        let metadata = object.metadata_mut();
+        COLLECTION.iter().for_each(|field| drop(metadata.remove(*field)));
+        object
+    };
+    old.is_some_and(|old| of_interest(object) == of_interest(old))
 }
 
 fn refusal(asker: &Asker, lacking: &[String], problems: &[String]) -> String {

@@ -15,6 +15,15 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Rules that allow everything.
+    pub(super) fn everything() -> [Rule; 2] {
+        [
+            serde_json::json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}),
+            serde_json::json!({"nonResourceURLs": ["*"], "verbs": ["*"]}),
+        ]
+        .map(|rule| Rule::read(&rule))
+    }
+
     /// A rule of a role's `rules`.
     pub(crate) fn read(value: &Value) -> Rule {
         let list = |name: &str| -> Vec<String> {

@@ -156,3 +156,21 @@ fn build(value: &Value, at: &str, patch: &mut Vec<Value>) {
         scalar => patch.push(add(scalar.clone())),
     }
 }
+
+#[test]
+fn a_document_gets_no_deeper_than_a_body() {
+    let mut nested = json!(1);
+    for _ in 0..60 {
+        nested = json!({"a": nested});
+    }
+    let below = "/a".repeat(59);
+    let add = json!({"op": "add", "path": "/x", "value": nested});
+    assert!(apply(&json!({}), &json!([add])).is_ok());
+    for more in [
+        json!({"op": "copy", "from": "/x", "path": format!("/x{below}")}),
+        json!({"op": "add", "path": format!("/x{below}"), "value": nested}),
+        json!({"op": "replace", "path": format!("/x{below}"), "value": nested}),
+    ] {
+        assert!(apply(&json!({}), &json!([add, more])).is_err());
+    }
+}
