@@ -12,7 +12,10 @@ const CERTIFICATE: &str = "kube-root-ca.crt";
 /// Gives all namespaces that there are what they lack.
 pub(super) async fn give_all(client: &Client, settings: &Settings) -> Result<()> {
     for namespace in client.registry().every("namespaces", None)? {
-        give(client, settings, &namespace).await?;
+        // A webhook that refuses it must not keep the server down: nobody could take that webhook away.
+        if let Err(status) = give(client, settings, &namespace).await {
+            eprintln!("sextant: cannot give namespace {} its account: {status}", namespace.name());
+        }
     }
     Ok(())
 }

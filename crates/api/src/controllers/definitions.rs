@@ -79,7 +79,8 @@ async fn attend(client: &Client, name: &str) -> Result<bool> {
             Ok(changed)
         })
         .await?;
-    if status::is_established(&settled) {
+    // What is built in stays, whatever a definition of the same name says: the one is as good as established.
+    if status::is_established(&settled) && !is_built_in(client.registry(), name) {
         let resources = Definition::from_object(&settled)?.resources();
         client.registry().set_custom(name, resources);
     }
@@ -106,6 +107,9 @@ async fn end(client: &Client, target: &Target, definition: &Object) -> Result<bo
 
 async fn delete_objects(client: &Client, definition: &Object) -> Result<usize> {
     let kind = definition.name();
+    if is_built_in(client.registry(), kind) {
+        return Ok(0);
+    }
     let resource = client.registry().resources().kept().into_iter().find(|kept| kept.stored_as == kind);
     let Some(resource) = resource else { return Ok(0) };
     for object in client.registry().every(kind, None)? {
@@ -123,6 +127,17 @@ async fn delete_objects(client: &Client, definition: &Object) -> Result<usize> {
         }
     }
     Ok(client.registry().every(kind, None)?.len())
+}
+
+/// Whether a kind of that name (`plural.group`) is there without a definition.
+fn is_built_in(registry: &Registry, name: &str) -> bool {
+    registry.resources().iter().any(|resource| {
+        let names = &resource.names;
+        !resource.is_custom()
+            && name
+                .strip_prefix(&*names.plural)
+                .is_some_and(|rest| rest.strip_prefix('.') == Some(&*names.group))
+    })
 }
 
 /// 405 of a create while the definition is being deleted.

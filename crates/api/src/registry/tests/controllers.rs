@@ -158,3 +158,64 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     rig.update(&target, &held).await.unwrap();
     until("no namespace", async || rig.get(&namespace).await.is_err()).await;
 }
+
+fn definition(plural: &str, group: &str, kind: &str) -> Value {
+    json!({
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {
+                    "type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+                }},
+            }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_definition_is_served_and_takes_its_objects_with_it() {
+    let (rig, _running) = controlled().await;
+    const API: &str = "apiextensions.k8s.io/v1";
+    const KIND: &str = "CustomResourceDefinition";
+    rig.create(API, KIND, "", definition("widgets", "example.com", "Widget")).await.unwrap();
+    let served = || rig.registry.resources().find("example.com", "v1", "widgets").is_some();
+    until("served", async || served()).await;
+    rig.create("example.com/v1", "Widget", "default", json!({"metadata": {"name": "w"}, "spec": {"a": 1}}))
+        .await
+        .unwrap();
+    rig.delete(&rig.target(API, KIND, "", "widgets.example.com"), &DeleteOptions::default()).await.unwrap();
+    until("not served", async || !served()).await;
+    assert!(rig.registry.every("widgets.example.com", None).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_definition_of_what_is_built_in_takes_nothing_away() {
+    let (rig, _running) = controlled().await;
+    const API: &str = "apiextensions.k8s.io/v1";
+    const KIND: &str = "CustomResourceDefinition";
+    const NAME: &str = "volumesnapshots.snapshot.storage.k8s.io";
+    let kept = || rig.target("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "default", "kept");
+    let spec = json!({"source": {"persistentVolumeClaimName": "claim"}});
+    let snapshot = json!({"metadata": {"name": "kept"}, "spec": spec});
+    rig.create("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "default", snapshot).await.unwrap();
+    let mut made = definition("volumesnapshots", "snapshot.storage.k8s.io", "VolumeSnapshot");
+    made["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "https://example.com/1"});
+    rig.create(API, KIND, "", made).await.unwrap();
+    let of_definition = || rig.target(API, KIND, "", NAME);
+    until("established", async || {
+        rig.get(&of_definition()).await.is_ok_and(|made| crate::crd::status::is_established(&made))
+    })
+    .await;
+    assert!(
+        !rig.registry
+            .resources()
+            .find("snapshot.storage.k8s.io", "v1", "volumesnapshots")
+            .unwrap()
+            .is_custom()
+    );
+    rig.delete(&of_definition(), &DeleteOptions::default()).await.unwrap();
+    until("gone", async || rig.get(&of_definition()).await.is_err_and(|status| status.code == 404)).await;
+    assert_eq!(rig.get(&kept()).await.unwrap().name(), "kept");
+}
