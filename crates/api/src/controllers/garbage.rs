@@ -25,10 +25,13 @@ pub(super) async fn run(client: Client) {
     let _watches = watches::start(&client, sender);
     let mut graph = Graph::default();
     let mut failed: Vec<Known> = Vec::new();
+    let mut again = tokio::time::interval(AGAIN);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let seen = tokio::select! {
             seen = changes.recv() => seen,
-            () = tokio::time::sleep(AGAIN), if !failed.is_empty() => {
+            // However much happens meanwhile.
+            _ = again.tick(), if !failed.is_empty() => {
                 for object in std::mem::take(&mut failed) {
                     look(&client, &graph, &object, &mut failed).await;
                 }

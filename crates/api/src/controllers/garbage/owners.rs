@@ -1,10 +1,12 @@
 //! What is done about an object: it is deleted, set free, or waits for those that it owns.
 
 use super::graph::{Graph, Known, Owner};
+use super::watches::read;
 use crate::contract::{Object, Result, Status};
 use crate::registry::Target;
 use crate::registry::client::Client;
 use crate::registry::options::{DeleteOptions, Preconditions, Propagation};
+use crate::store::Key;
 use serde_json::Value;
 
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
@@ -24,6 +26,11 @@ enum Is {
 /// Deletes an object when none of its owners stays; references to those that do not stay are taken off otherwise.
 pub(super) async fn collect(client: &Client, graph: &Graph, object: &Known) -> Result<()> {
     let Some(target) = target(client, object) else { return Ok(()) };
+    // What was heard of it may be old: by what it is now it goes or stays.
+    let Some((object, version)) = now(client, object)?.filter(|(now, _)| !now.is_deleted) else {
+        return Ok(());
+    };
+    let object = &object;
     let mut solid = false;
     let mut waiting = false;
     let mut leaving = Vec::new();
@@ -49,7 +56,19 @@ pub(super) async fn collect(client: &Client, graph: &Graph, object: &Known) -> R
         (false, true) => Propagation::Foreground,
         (false, false) => Propagation::Background,
     };
-    delete(client, &target, &object.uid, propagation).await
+    delete(client, &target, &object.uid, version, propagation).await
+}
+
+/// The object as it is now, and at which version; nothing if it is another by now.
+fn now(client: &Client, object: &Known) -> Result<Option<(Known, u64)>> {
+    let key = Key {
+        resource: object.stored_as.to_string(),
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+    };
+    let stored = client.registry().store().get(&key).map_err(Status::internal)?;
+    let read = stored.and_then(|stored| Some((read(&object.stored_as, &stored.json)?, stored.revision)));
+    Ok(read.filter(|(now, _)| now.uid == object.uid))
 }
 
 /// Deletes what a deleted object owns, and lets it go when nothing blocks it any more.
@@ -107,10 +126,16 @@ fn state(client: &Client, object: &Known, owner: &Owner) -> Result<Is> {
     })
 }
 
-async fn delete(client: &Client, target: &Target, uid: &str, propagation: Propagation) -> Result<()> {
+async fn delete(
+    client: &Client,
+    target: &Target,
+    uid: &str,
+    version: u64,
+    propagation: Propagation,
+) -> Result<()> {
     let options = DeleteOptions {
         propagation: Some(propagation),
-        preconditions: Preconditions { uid: Some(uid.to_owned()), version: None },
+        preconditions: Preconditions { uid: Some(uid.to_owned()), version: Some(version.to_string()) },
         ..DeleteOptions::default()
     };
     client.delete(target, &options).await

@@ -134,7 +134,8 @@ async fn watch(
     }
 }
 
-fn read(kind: &Arc<str>, json: &[u8]) -> Option<Known> {
+/// What an object says of itself.
+pub(super) fn read(kind: &Arc<str>, json: &[u8]) -> Option<Known> {
     let metadata = serde_json::from_slice::<Document>(json).ok()?.metadata;
     Some(Known {
         stored_as: Arc::clone(kind),
