@@ -41,6 +41,7 @@ impl Registry {
         }
         let resource = &target.resource;
         let mut object = decoded(context, resource, body)?;
+        meta::says_name(&object, target)?;
         meta::in_namespace(&mut object, target)?;
         meta::with_name(&mut object, target)?;
         resource.strategy.default(&mut object);

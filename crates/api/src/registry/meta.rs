@@ -88,6 +88,17 @@ pub(super) fn in_namespace(object: &mut Object, target: &Target) -> Result<()> {
     Ok(())
 }
 
+/// Checks that an object that replaces another says its name: who forgot that forgot the rest of it, too.
+pub(super) fn says_name(object: &Object, target: &Target) -> Result<()> {
+    if !object.name().is_empty() {
+        return Ok(());
+    }
+    let name = &target.name;
+    Err(Status::bad_request(format!(
+        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+    )))
+}
+
 /// Checks that the object has the name of the path, and gives it that where it has none.
 pub(super) fn with_name(object: &mut Object, target: &Target) -> Result<()> {
     let found = object.name();

@@ -21,6 +21,7 @@ impl Registry {
         body: Body,
     ) -> Result<Answer> {
         let mut scale = decoded_as(context, body, "autoscaling/v1", "Scale", SCHEMA)?;
+        meta::says_name(&scale, target)?;
         meta::in_namespace(&mut scale, target)?;
         meta::with_name(&mut scale, target)?;
         let resource = &target.resource;

@@ -78,8 +78,9 @@ impl Selection {
 
 /// Refuses a field that objects of the resource cannot be selected by.
 fn known(resource: &Resource, field: &str) -> Result<()> {
-    let selectable = resource.strategy.selectable();
-    if matches!(field, "metadata.name" | "metadata.namespace") || selectable.contains(&field) {
+    let selectable = resource.strategy.selectable_names();
+    if matches!(field, "metadata.name" | "metadata.namespace") || selectable.iter().any(|name| name == field)
+    {
         return Ok(());
     }
     let message = if selectable.is_empty() && !resource.is_custom() {
