@@ -88,10 +88,14 @@ mod tests {
             all.sort();
             all.concat().len()
         };
-        let (before, length) = (held(), sorted(1000));
-        forget_text().unwrap();
-        let after = held();
-        assert!(after < before, "{before} kB before, {after} kB after");
+        let length = sorted(1000);
+        // Other tests run in this process, too, and have their text come back at any time.
+        let is_less = (0..200).any(|_| {
+            let before = held();
+            forget_text().unwrap();
+            held() < before
+        });
+        assert!(is_less, "{} kB of text are held whatever is forgotten", held());
         assert_eq!(sorted(1000), length);
     }
 
