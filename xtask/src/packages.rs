@@ -27,6 +27,7 @@ pub(crate) const NEEDED: &[&str] = &[
     "qemu-system-x86",
     "runc",
     "skopeo",
+    "tzdata",
     "umoci",
     "xfsprogs",
     "xz-utils",

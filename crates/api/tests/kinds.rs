@@ -181,6 +181,12 @@ fn replay(recorded: &str, known: &[&str]) {
             if known.iter().any(|known| told.contains(known)) {
                 continue;
             }
+            // A machine without the database of time zones knows none, and takes each that is well formed.
+            let of_zone = case.message.as_ref().is_some_and(|message| message.contains("unknown time zone"));
+            if of_zone && !std::path::Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
+                println!("not compared, for /usr/share/zoneinfo is not there: {told}");
+                continue;
+            }
             if message != case.message {
                 wrong.push(format!("{told}\n  theirs {:?}\n  ours   {message:?}", case.message));
             } else if let Some(answer) = &case.answer {
