@@ -3,7 +3,7 @@
 use crate::contract::field::FieldErrors;
 use crate::contract::{Object, Result};
 use crate::schema::Schema;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -101,6 +101,26 @@ pub struct Asker {
     pub extra: Vec<(String, Vec<String>)>,
     /// Uid of the user; may be empty.
     pub uid: String,
+}
+
+impl Asker {
+    /// As reviews, tokens and the audit log tell a user (`UserInfo` of `authentication.k8s.io/v1`).
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut map = Map::new();
+        map.insert("username".to_owned(), self.user.as_str().into());
+        if !self.uid.is_empty() {
+            map.insert("uid".to_owned(), self.uid.as_str().into());
+        }
+        if !self.groups.is_empty() {
+            map.insert("groups".to_owned(), self.groups.clone().into());
+        }
+        if !self.extra.is_empty() {
+            let extra = self.extra.iter().map(|(key, values)| (key.clone(), values.clone().into()));
+            map.insert("extra".to_owned(), extra.collect::<Map<_, _>>().into());
+        }
+        Value::Object(map)
+    }
 }
 
 /// A column of `kubectl get`.

@@ -2,24 +2,21 @@
 
 use crate::Act;
 
-/// Gives pages that the allocator holds free back to the kernel.
+/// Gives back to the kernel what a burst of work has left in this process: pages that the allocator holds free, and those of the
+/// program's text.
 ///
-/// glibc keeps what threads have freed in arenas of theirs, after their end too: a process that lives long and works in
-/// bursts does this after one. It walks all free memory of the process, which takes a millisecond for some megabytes.
-pub fn give_back() {
+/// glibc keeps what threads have freed in arenas of theirs, after their end too, and what ran once, at the start or in the burst,
+/// stays mapped: a process that lives long and works in bursts does this after one. What runs again comes from the page
+/// cache, some pages at a time. It walks all free memory of the process, which takes a millisecond for some megabytes.
+///
+/// # Errors
+/// `/proc/self/maps` cannot be read: the text is held then, and nothing else is lost.
+pub fn give_back() -> crate::Result<()> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: takes the allocator's own locks and touches nothing that is allocated.
     unsafe {
         libc::malloc_trim(0);
     }
-}
-
-/// Lets go of the pages of this program's text. What ran once, at the start or in a burst, stays mapped otherwise as long as the
-/// process lives; what runs again comes from the page cache, some pages at a time.
-///
-/// # Errors
-/// `/proc/self/maps` cannot be read, or has what cannot be understood.
-pub fn forget_text() -> crate::Result<()> {
     let path = "/proc/self/maps";
     let maps = std::fs::read_to_string(path).act("read", || path)?;
     for (start, length) in maps.lines().filter_map(text_in) {
@@ -92,7 +89,7 @@ mod tests {
         // Other tests run in this process, too, and have their text come back at any time.
         let is_less = (0..200).any(|_| {
             let before = held();
-            forget_text().unwrap();
+            give_back().unwrap();
             held() < before
         });
         assert!(is_less, "{} kB of text are held whatever is forgotten", held());
@@ -123,7 +120,7 @@ mod tests {
         };
         let kept = std::thread::spawn(burst).join().unwrap();
         let before = anonymous();
-        give_back();
+        give_back().unwrap();
         let after = anonymous();
         assert!(kept.iter().all(|piece| piece.iter().all(|byte| *byte == 1)));
         // Of 64,000 kB half are kept.

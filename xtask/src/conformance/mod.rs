@@ -86,26 +86,20 @@ pub(crate) struct Conformance {
 
 pub(crate) fn run(args: &Conformance) -> Result<()> {
     packages::install(&["python3", "bats", "jq", "iproute2", "uidmap"])?;
-    let runtime = match &args.runtime {
-        Some(runtime) => runtime.clone(),
-        None if args.name == Suite::Cni => plugins::ours(&args.out)?,
-        None if args.name == Suite::Critest => {
-            cargo(["build", "--release", "--locked", "--package", "sextant"])?;
-            built("release")?.join("sextant")
-        }
-        None => ours(&args.out, args.name.program())?,
+    let runtime = match (&args.runtime, args.name) {
+        (Some(runtime), _) => runtime.clone(),
+        (None, Suite::Cni) => plugins::ours(&args.out)?,
+        (None, Suite::Critest) => pods::ours()?,
+        (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
     let out = args.out.join(&name);
     std::fs::create_dir_all(&out)?;
-    if args.name == Suite::Cni {
-        plugins::run(args, &runtime, &out)?
-    } else if args.name == Suite::Critest && !args.vm {
-        pods::run(args, &runtime, &out)?
-    } else if args.vm {
-        guest::run(args, &runtime, &out)?
-    } else {
-        here(args, &runtime, &out)?
+    match (args.name, args.vm) {
+        (Suite::Cni, _) => plugins::run(args, &runtime, &out)?,
+        (_, true) => guest::run(args, &runtime, &out)?,
+        (Suite::Critest, false) => pods::run(args, &runtime, &out)?,
+        (_, false) => here(args, &runtime, &out)?,
     }
     let found = Outcomes::read(&std::fs::read_to_string(out.join("results.txt"))?)?;
     let book = root().join("docs/conformance").join(format!("{name}.txt"));

@@ -131,9 +131,9 @@ impl Record {
 
     /// With who asks, and as whom.
     pub(crate) fn of(mut self, asker: &Asker, real: Option<&Asker>) -> Record {
-        self.0.insert("user".to_owned(), user(real.unwrap_or(asker)));
+        self.0.insert("user".to_owned(), real.unwrap_or(asker).to_value());
         if real.is_some() {
-            self.0.insert("impersonatedUser".to_owned(), user(asker));
+            self.0.insert("impersonatedUser".to_owned(), asker.to_value());
         }
         self
     }
@@ -177,21 +177,6 @@ impl Record {
         }
         Value::Object(self.0)
     }
-}
-
-fn user(asker: &Asker) -> Value {
-    let mut map = Map::new();
-    map.insert("username".to_owned(), asker.user.as_str().into());
-    if !asker.uid.is_empty() {
-        map.insert("uid".to_owned(), asker.uid.as_str().into());
-    }
-    map.insert("groups".to_owned(), asker.groups.clone().into());
-    if !asker.extra.is_empty() {
-        let extra: Map<String, Value> =
-            asker.extra.iter().map(|(key, values)| (key.clone(), values.clone().into())).collect();
-        map.insert("extra".to_owned(), extra.into());
-    }
-    Value::Object(map)
 }
 
 /// Now, with microseconds.

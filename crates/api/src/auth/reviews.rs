@@ -39,7 +39,7 @@ impl Reviews {
 
     fn answer(&self, context: &Context, mut review: Object) -> Result<Object> {
         let status = match review.kind() {
-            "SelfSubjectReview" => json!({"userInfo": user(&context.asker)}),
+            "SelfSubjectReview" => json!({"userInfo": context.asker.to_value()}),
             "TokenReview" => self.token(&review)?,
             "SelfSubjectRulesReview" => self.rules(&context.asker, &review)?,
             "SelfSubjectAccessReview" => self.access(&review, context.asker.clone())?,
@@ -94,7 +94,7 @@ impl Reviews {
         Ok(match self.tokens.verify(token, &audiences) {
             Ok(mut verified) => {
                 verified.asker.groups.push(AUTHENTICATED.to_owned());
-                json!({"authenticated": true, "user": user(&verified.asker), "audiences": verified.audiences})
+                json!({"authenticated": true, "user": verified.asker.to_value(), "audiences": verified.audiences})
             }
             Err(cause) => json!({"user": {}, "error": cause}),
         })
@@ -171,22 +171,4 @@ fn attributes(review: &Object) -> Result<Attributes> {
 
 fn invalid(review: &Object, error: FieldError) -> Status {
     Status::invalid("authorization.k8s.io", review.kind(), "", &FieldErrors::from([error]))
-}
-
-/// A user as reviews tell him.
-fn user(asker: &Asker) -> Value {
-    let mut map = Map::new();
-    map.insert("username".to_owned(), asker.user.as_str().into());
-    if !asker.uid.is_empty() {
-        map.insert("uid".to_owned(), asker.uid.as_str().into());
-    }
-    if !asker.groups.is_empty() {
-        map.insert("groups".to_owned(), asker.groups.clone().into());
-    }
-    if !asker.extra.is_empty() {
-        let extra: Map<String, Value> =
-            asker.extra.iter().map(|(key, values)| (key.clone(), values.clone().into())).collect();
-        map.insert("extra".to_owned(), extra.into());
-    }
-    Value::Object(map)
 }

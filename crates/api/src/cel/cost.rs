@@ -2,6 +2,7 @@
 
 use super::ast::{Comprehension, Expr, Kind, Literal, NOT_STRICTLY_FALSE};
 use super::check::Types;
+use super::library::WALKS;
 use super::types::{Declared, Shape, Type};
 
 /// From least to most; of sizes and of costs.
@@ -287,20 +288,7 @@ impl<'e> Estimator<'e> {
                 let least = size(0).max.min(size(1).max);
                 plain(tenth(Range { min: u64::from(least > 0), max: least }))
             }
-            "isSorted"
-            | "sum"
-            | "max"
-            | "min"
-            | "sort"
-            | "distinct"
-            | "reverse"
-            | "slice"
-            | "flatten"
-            | "indexOf"
-            | "lastIndexOf"
-            | "@sortByAssociatedKeys"
-                if is_list(0) =>
-            {
+            walk if WALKS.contains(&walk) && is_list(0) => {
                 let text = self.has_texts(all[0]);
                 let each = if text { Range::ONE.plus(tenth(entry(0))) } else { Range::ONE };
                 let rounds = if function == "distinct" { size(0).times(size(0)) } else { size(0) };

@@ -1,8 +1,8 @@
 //! The Common Expression Language, as far as rules of custom resources use it.
 //!
 //! Expressions are read (macros become loops), checked against the types of the schema, and evaluated over the JSON of an
-//! object with a meter: what a step costs is what it costs in Kubernetes, evaluation ends at the limit, and no expression
-//! nests deeper than the reader allows. Nothing here reads anything but the object, and nothing is kept between calls.
+//! object with a meter: evaluation ends at the limit, and no expression is taller than the reader allows. What a step costs is
+//! what it costs in Kubernetes as far as docs/NEXT.md does not say otherwise. Nothing here reads anything but the object, and nothing is kept between calls.
 
 mod ast;
 mod check;

@@ -255,6 +255,25 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// A value as Go writes its JSON: what HTML would take for markup is escaped.
+#[must_use]
+pub fn go_json(value: &Value) -> String {
+    let json = value.to_string();
+    let is_escaped = |character: char| matches!(character, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+    if !json.contains(is_escaped) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_escaped(character) {
+            out.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),

@@ -8,8 +8,8 @@ mod meta;
 
 pub use addresses::{Cidr, cidr, cidr_warnings, ip, ip_of_old, ip_warnings, parse_cidr, parse_ip};
 pub use meta::{
-    annotations_errors, field_manager_errors, labels_errors, meta_errors, meta_update_errors,
-    own_finalizer_errors, qualified_name_errors,
+    FOREGROUND, ORPHAN, annotations_errors, field_manager_errors, labels_errors, meta_errors,
+    meta_update_errors, own_finalizer_errors, qualified_name_errors,
 };
 
 /// The longest DNS label.

@@ -268,7 +268,7 @@ impl Strategy for Custom {
             .collect();
         added.sort_unstable();
         for name in added.into_iter().filter(|name| !name.contains('/')) {
-            if matches!(name, "orphan" | "foregroundDeletion" | "kubernetes") {
+            if matches!(name, names::ORPHAN | names::FOREGROUND | "kubernetes") {
                 continue;
             }
             let path = if name.contains('.') { " including a path (/)" } else { "" };

@@ -7,7 +7,7 @@
 //! - [`Definition`]: an accepted definition, ready to serve: [`Definition::resources`].
 //!
 //! A definition whose schema was refused is never served, so what is compiled from an accepted one (rules, patterns) is
-//! whole. Rules and patterns run within limits: an object cannot make the server think for long.
+//! whole. Rules run with a meter, patterns within a size.
 
 mod arena;
 mod custom;
@@ -45,9 +45,4 @@ pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 #[must_use]
 pub fn resource() -> Resource {
     kind::resource()
-}
-
-/// A value as Go writes it into messages: with the characters escaped that HTML gives a meaning.
-fn go_json(value: &serde_json::Value) -> String {
-    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }

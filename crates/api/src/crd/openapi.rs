@@ -400,7 +400,7 @@ fn many(times: Option<u64>, most: Option<i64>) -> Option<u64> {
 
 /// An error that shows the rule: as Kubernetes keeps it within itself, in its order of fields.
 fn uncompiled(at: &Path, rule: &Rule, detail: String) -> FieldError {
-    let text = |text: &str| super::go_json(&Value::from(text));
+    let text = |text: &str| crate::contract::field::go_json(&Value::from(text));
     let reason = rule.reason.as_deref().map_or("null".to_owned(), text);
     let optional = rule.optional_old_self.map_or("null".to_owned(), |value| value.to_string());
     let shown = format!(

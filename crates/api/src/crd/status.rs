@@ -129,12 +129,6 @@ pub fn is_established(object: &Object) -> bool {
     is_true(object, "Established")
 }
 
-/// Whether its objects are being deleted, so that none may be created.
-#[must_use]
-pub fn is_terminating(object: &Object) -> bool {
-    is_true(object, "Terminating")
-}
-
 /// Sets the condition `Terminating` as the deletion of the objects goes: `left` of them are still there. Returns whether
 /// anything changed. With none left the finalizer [`super::FINALIZER`] can go.
 pub fn terminating(object: &mut Object, left: usize, now: &str) -> bool {

@@ -110,13 +110,13 @@ fn versions_together(versions: &[Value], at: &Path, errors: &mut FieldErrors) {
 
 /// Versions as Kubernetes keeps them within itself, in its order of fields; what all versions share stands elsewhere.
 fn internal(versions: &[Value]) -> String {
-    let field = |value: Option<&Value>| value.map_or("null".to_owned(), super::go_json);
+    let field = |value: Option<&Value>| value.map_or("null".to_owned(), crate::contract::field::go_json);
     let one = |version: &Value| {
         let own = |name: &str| if is_shared(versions, name) { None } else { version.field(name) };
         format!(
             "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":{},\"Schema\":{},\
              \"Subresources\":{},\"AdditionalPrinterColumns\":{},\"SelectableFields\":{}}}",
-            super::go_json(&version.text("name").into()),
+            crate::contract::field::go_json(&version.text("name").into()),
             version.is("served"),
             version.is("storage"),
             version.is("deprecated"),

@@ -23,6 +23,7 @@ use crate::contract::{Object, Result, Status};
 use crate::schema::Schema;
 pub(crate) use scan::MOST_DEEP;
 use serde_json::Value;
+pub(crate) use zero::is_zero;
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

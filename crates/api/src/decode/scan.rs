@@ -4,7 +4,7 @@ use crate::contract::field::quoted;
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 
-/// How deep objects and lists may be in each other. What reads the store takes no more than 128 levels, and the field
+/// How deep objects and lists may be in each other, in bodies and in what JSON patches make. What reads the store takes no more than 128 levels, and the field
 /// sets of an object lie a few levels deeper than the object.
 pub(crate) const MOST_DEEP: usize = 100;
 

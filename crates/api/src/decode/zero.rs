@@ -71,7 +71,8 @@ fn object(map: &mut Map<String, Value>, schema: Schema<'_>) {
     }
 }
 
-fn is_zero(value: &Value) -> bool {
+/// Whether it is what Go has where nothing is told.
+pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(value) => !value,

@@ -28,7 +28,7 @@ const DEPRECATED: &[(&str, &str)] = &[
 ];
 
 /// What Kubernetes says of a label that is deprecated.
-pub(super) fn deprecated(label: &str) -> Option<&'static str> {
+pub(in crate::kinds) fn deprecated(label: &str) -> Option<&'static str> {
     DEPRECATED.iter().find(|(key, _)| *key == label).map(|(_, said)| *said)
 }
 

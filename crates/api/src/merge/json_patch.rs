@@ -7,6 +7,7 @@ use super::go;
 use crate::contract::{Details, Reason, Result, Status, is_deeper_than};
 use crate::decode::MOST_DEEP;
 use serde_json::{Map, Value};
+use std::borrow::Borrow;
 
 const MOST_OPERATIONS: usize = 10_000;
 /// How many bytes all `copy` operations of a patch may add.
@@ -84,24 +85,22 @@ fn one(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize)
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     match text("op")? {
-        "add" => fits(text("path")?, &value()).then(|| Place::find(document, text("path")?)?.add(value()))?,
+        "add" => Place::find(document, text("path")?)?.add(fitting(text("path")?, value())?),
         "remove" => Place::find(document, text("path")?)?.remove().map(drop),
         "replace" if text("path")?.is_empty() => {
             let new = value();
             *document = (new.is_object() || new.is_array()).then_some(new)?;
             Some(())
         }
-        "replace" => {
-            fits(text("path")?, &value()).then(|| Place::find(document, text("path")?)?.replace(value()))?
-        }
+        "replace" => Place::find(document, text("path")?)?.replace(fitting(text("path")?, value())?),
         "move" => {
             let moved = Place::find(document, text("from")?)?.remove()?;
-            fits(text("path")?, &moved).then_some(())?;
-            Place::find(document, text("path")?)?.add(moved)
+            Place::find(document, text("path")?)?.add(fitting(text("path")?, moved)?)
         }
         "copy" => {
             let place = Place::find(document, text("from")?)?;
-            let copy = fits(text("path")?, place.get()?).then(|| place.get().cloned())??;
+            // Looked at before it is copied.
+            let copy = fitting(text("path")?, place.get()?)?.clone();
             *copied = copied.checked_add(copy.to_string().len()).filter(|copied| *copied <= MOST_COPIED)?;
             Place::find(document, text("path")?)?.add(copy)
         }
@@ -119,10 +118,11 @@ fn one(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize)
     }
 }
 
-/// Whether a value may stand at `path`: a document is no deeper than a body may be, or it could be neither written nor read.
-fn fits(path: &str, value: &Value) -> bool {
-    let above = path.matches('/').count();
-    MOST_DEEP.checked_sub(above).is_some_and(|most| !is_deeper_than(value, most))
+/// The value, where it may stand at `path`: a document is no deeper than a body may be, or it could be neither written nor
+/// read.
+fn fitting<V: Borrow<Value>>(path: &str, value: V) -> Option<V> {
+    let most = MOST_DEEP.checked_sub(path.matches('/').count())?;
+    (!is_deeper_than(value.borrow(), most)).then_some(value)
 }
 
 /// Where an operation acts: a container that is there, and a key or index that need not be.

@@ -1,6 +1,7 @@
 //! Merge patches, RFC 7396.
 
 use super::go;
+use super::without_nulls;
 use crate::contract::{Result, Status};
 use serde_json::{Map, Value};
 
@@ -42,21 +43,9 @@ fn merge(into: &mut Map<String, Value>, patch: &Map<String, Value>) {
                 into.insert(name.clone(), value.clone());
             }
             _ => {
-                into.insert(name.clone(), without_nulls(value));
+                into.insert(name.clone(), without_nulls(value.clone()));
             }
         }
-    }
-}
-
-/// A value without the nulls in its objects; those that stand in lists stay.
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let fields = fields.iter().filter(|(_, value)| !value.is_null());
-            Value::Object(fields.map(|(name, value)| (name.clone(), without_nulls(value))).collect())
-        }
-        Value::Array(items) => items.iter().map(without_nulls).collect(),
-        other => other.clone(),
     }
 }
 

@@ -14,3 +14,17 @@ pub mod json_patch;
 pub mod managed;
 pub mod merge_patch;
 pub mod strategic;
+
+use serde_json::Value;
+
+/// A value without the nulls in its objects; those that stand in lists stay.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(fields.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}

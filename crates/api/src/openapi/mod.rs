@@ -1,7 +1,7 @@
 //! OpenAPI v2 and v3 of all that is served: what `kubectl explain`, its validation and its patches go by.
 //!
-//! Documents are made when they are asked for, of the resources that are served at that moment; whoever serves them keeps
-//! them. Descriptions lie compressed in the program until then.
+//! Documents are made when they are asked for, of the resources that are served at that moment, and not kept.
+//! Descriptions lie compressed in the program until then.
 
 mod definitions;
 mod paths;

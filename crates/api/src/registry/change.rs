@@ -12,7 +12,6 @@ use crate::merge::managed::{self, Manager, Owned};
 use crate::resource::{Part, Resource};
 use crate::schema;
 use crate::store::{self, Expect, Stored, Write};
-use serde_json::Value;
 
 /// Why an update of an older version is refused.
 const MODIFIED: &str =
@@ -143,7 +142,7 @@ impl Registry {
         request.object = Some(new);
         self.validate(&request).await?;
         let mut new = request.object.take().unwrap_or_default();
-        if is_same(&new, live) {
+        if managed::is_same_but_for_times(&new, live) {
             return Ok(Some(live.clone()));
         }
         if meta::is_gone(&new, live, resource) {
@@ -361,20 +360,6 @@ pub(super) fn invalid(
     errors: &crate::contract::field::FieldErrors,
 ) -> Status {
     Status::invalid(&resource.names.group, &resource.names.kind, name, errors)
-}
-
-/// Whether nothing has changed but the times of managers.
-fn is_same(new: &Object, old: &Object) -> bool {
-    let timeless = |object: &Object| {
-        let mut object = object.clone();
-        if let Some(Value::Array(entries)) = object.metadata_mut().get_mut("managedFields") {
-            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-                entry.remove("time");
-            }
-        }
-        object
-    };
-    new == old || timeless(new) == timeless(old)
 }
 
 /// What Kubernetes' store says of a uid that is another.

@@ -2,6 +2,7 @@
 
 use crate::contract::Result;
 use crate::decode::FieldValidation;
+use crate::merge::managed;
 use crate::resource::Asker;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,8 +45,6 @@ pub struct Context {
     /// The name under which the fields that it sets are owned: `fieldManager`, else the part of the user agent before the
     /// slash ([`Context::manager_of`]).
     pub manager: String,
-    /// Whether `manager` was given as `fieldManager`, which an apply has to.
-    pub manager_given: bool,
     /// What to do about fields that are unknown or twice.
     pub validation: FieldValidation,
     /// `force` of an apply.
@@ -89,7 +88,6 @@ impl Context {
             },
             dry_run: false,
             manager: part.to_owned(),
-            manager_given: true,
             validation: FieldValidation::Ignore,
             force: false,
             warnings: Warnings::default(),
@@ -103,7 +101,6 @@ impl Context {
         Context {
             asker,
             manager: Context::manager_of(user_agent),
-            manager_given: false,
             validation: FieldValidation::Warn,
             ..Context::of_system("")
         }
@@ -112,14 +109,7 @@ impl Context {
     /// The manager that a user agent stands for: what is before its slash, of at most 128 bytes, printable.
     #[must_use]
     pub fn manager_of(user_agent: &str) -> String {
-        let name = user_agent.split('/').next().unwrap_or_default();
-        let mut manager = String::with_capacity(name.len().min(128));
-        for character in name.chars().filter(|character| !character.is_control()) {
-            if manager.len() + character.len_utf8() > 128 {
-                break;
-            }
-            manager.push(character);
-        }
+        let manager = managed::name_of(user_agent);
         if manager.is_empty() { "unknown".to_owned() } else { manager }
     }
 }

@@ -5,14 +5,13 @@ use super::selection::Selection;
 use super::target::{Answer, Target, View};
 use super::{Context, Registry, document, meta, rules, unavailable, view};
 use crate::admission::{Operation, Request};
+use crate::contract::names::{FOREGROUND, ORPHAN};
 use crate::contract::{Object, Result, Status};
 use crate::store::{self, Expect, Stored};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-const ORPHAN: &str = "orphan";
-const FOREGROUND: &str = "foregroundDeletion";
 const ATTEMPTS: usize = 100;
 
 /// What a deletion came to.

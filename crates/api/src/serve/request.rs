@@ -70,7 +70,7 @@ pub(crate) struct Call {
 }
 
 /// Subresources that are counted by name: clients make up others.
-const SUBRESOURCES: [&str; 15] = [
+const SUBRESOURCES: [&str; 14] = [
     "approval",
     "attach",
     "binding",
@@ -85,7 +85,6 @@ const SUBRESOURCES: [&str; 15] = [
     "scale",
     "status",
     "token",
-    "",
 ];
 
 impl Call {

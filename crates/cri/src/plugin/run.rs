@@ -73,19 +73,15 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnc
     served.map_err(|e| Error::internal(format!("cannot serve on {}: {e}", socket.display())))
 }
 
-/// Gives back what a burst of work has left, memory and text that ran for it, once things are quiet; what the start has left as well.
+/// Gives back what the start, and then each burst of work, has left, once things are quiet.
 async fn rest(node: Arc<Node>) {
-    let give_back = || {
-        kernel::memory::give_back();
-        if let Err(error) = kernel::memory::forget_text() {
+    tokio::time::sleep(QUIET).await;
+    loop {
+        // On the thread that serves: it takes a millisecond, and another would only find the text gone.
+        if let Err(error) = kernel::memory::give_back() {
             // No pod needs it.
             node.log(&format!("more memory is held than need be: {error}"));
         }
-    };
-    tokio::time::sleep(QUIET).await;
-    loop {
-        // On the thread that serves: it takes a millisecond, and others would only find the text gone.
-        give_back();
         node.history.rest(QUIET).await;
     }
 }

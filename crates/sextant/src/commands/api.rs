@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::serve::{Instance, Options};
 
-use super::node::{tell_ready, told_to_end};
+use super::daemon;
 use crate::cli::ApiArgs;
 use crate::failure::{Context, Failure, Result};
 
@@ -38,7 +38,6 @@ pub(crate) fn run(data_dir: &Path, args: &ApiArgs) -> Result<()> {
 }
 
 async fn serve(options: Options) -> Result<()> {
-    let stop = told_to_end()?;
     let instance = Instance::start(options).await.map_err(|e| Failure::new(e.to_string()))?;
     let addresses: Vec<String> = instance.addresses().iter().map(ToString::to_string).collect();
     eprintln!(
@@ -46,13 +45,9 @@ async fn serve(options: Options) -> Result<()> {
         addresses.join(", "),
         instance.kubeconfig().display()
     );
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
-        && let Err(error) = tell_ready(&socket)
-    {
-        eprintln!("sextant api: warning: cannot tell systemd on {}: {error}", socket.display());
-    }
+    daemon::tell_ready("api");
     let resting = tokio::spawn(rest());
-    stop.await;
+    daemon::told_to_end().await;
     resting.abort();
     instance.stop(GRACE).await;
     Ok(())
@@ -67,9 +62,8 @@ async fn rest() {
         if cpu_time().saturating_sub(before) > HARDLY {
             is_full = true;
         } else if std::mem::take(&mut is_full) {
-            kernel::memory::give_back();
             // Where that fails more is held, and nothing else.
-            let _ = kernel::memory::forget_text();
+            let _ = kernel::memory::give_back();
         }
     }
 }

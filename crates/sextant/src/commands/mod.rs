@@ -3,6 +3,7 @@
 mod api;
 pub(crate) mod cni;
 mod containers;
+mod daemon;
 pub(crate) mod demo;
 mod exec;
 mod explain;

@@ -1,15 +1,12 @@
 //! `sextant node`: the runtime that a kubelet lives on.
 
-use std::ffi::OsStr;
 use std::io::{self, Write as _};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cri::plugin::{Config, Place, Setup};
 
+use super::daemon;
 use crate::cli::NodeArgs;
 use crate::container;
 use crate::failure::{Context, Failure, Result};
@@ -30,13 +27,9 @@ pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
     let setup = setup(instance, config, socket)?;
     let ready = move || {
         eprintln!("sextant node: serves CRI on {}", shown.display());
-        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
-            && let Err(error) = tell_ready(&socket)
-        {
-            eprintln!("sextant node: warning: cannot tell systemd on {}: {error}", socket.display());
-        }
+        daemon::tell_ready("node");
     };
-    serve(setup, told_to_end()?, ready)
+    serve(setup, daemon::told_to_end(), ready)
 }
 
 /// A node of this instance, which lives beside its containers.
@@ -82,52 +75,4 @@ fn read(path: &Path) -> Result<Config> {
         return Ok(Config::default());
     }
     Config::read(path).map_err(|e| Failure::new(e.to_string()))
-}
-
-/// Tells systemd that a unit of `Type=notify` is up (sd_notify(3)).
-pub(super) fn tell_ready(socket: &OsStr) -> io::Result<()> {
-    let address = match socket.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(socket)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
-}
-
-/// Resolves at SIGTERM or SIGINT.
-pub(super) fn told_to_end() -> Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| move || signal(kind);
-    let (terminate, interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
-    Ok(async move {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (terminate(), interrupt()) else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn systemd_hears_of_it_on_either_kind_of_socket() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("notify");
-        let abstract_name = format!("@sextant-test-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&abstract_name[1..]).unwrap();
-        for (listener, socket) in [
-            (UnixDatagram::bind(&path).unwrap(), path.as_os_str()),
-            (UnixDatagram::bind_addr(&address).unwrap(), OsStr::new(&abstract_name)),
-        ] {
-            tell_ready(socket).unwrap();
-            let mut heard = [0; 64];
-            let length = listener.recv(&mut heard).unwrap();
-            assert_eq!(&heard[..length], b"READY=1");
-        }
-        assert!(tell_ready(OsStr::new("/nowhere/notify")).is_err());
-    }
 }

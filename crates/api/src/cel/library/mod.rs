@@ -205,6 +205,22 @@ pub(crate) fn type_name(type_: &Type) -> &'static str {
     }
 }
 
+/// Functions that go through a list, if their first argument is one.
+pub(crate) const WALKS: [&str; 12] = [
+    "isSorted",
+    "sum",
+    "max",
+    "min",
+    "sort",
+    "distinct",
+    "reverse",
+    "flatten",
+    "slice",
+    "indexOf",
+    "lastIndexOf",
+    "@sortByAssociatedKeys",
+];
+
 /// What a call costs, beside its arguments.
 pub(crate) fn cost(function: &str, args: &[Value<'_>]) -> u64 {
     let size = |index: usize| args.get(index).map_or(0, Value::size);
@@ -218,22 +234,7 @@ pub(crate) fn cost(function: &str, args: &[Value<'_>]) -> u64 {
         "_+_" if matches!(args, [Value::String(_) | Value::Bytes(_), _]) => tenth(size(0) + size(1)),
         "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => equality(args),
         "@in" if matches!(args, [_, Value::List(_)]) => size(1).max(1),
-        "isSorted"
-        | "sum"
-        | "max"
-        | "min"
-        | "sort"
-        | "distinct"
-        | "reverse"
-        | "flatten"
-        | "slice"
-        | "indexOf"
-        | "lastIndexOf"
-        | "@sortByAssociatedKeys"
-            if matches!(args, [Value::List(_), ..]) =>
-        {
-            list::cost(function, args)
-        }
+        walk if WALKS.contains(&walk) && matches!(args, [Value::List(_), ..]) => list::cost(function, args),
         "indexOf" | "lastIndexOf" => tenth(size(0)).saturating_mul(tenth(size(1))).max(1),
         "replace" | "split" => tenth(size(0) * 2).max(1),
         "lowerAscii" | "upperAscii" | "substring" | "trim" | "url" | "isURL" | "ip" | "isIP" | "cidr"

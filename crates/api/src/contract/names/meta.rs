@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 const ANNOTATIONS_MAX: usize = 256 << 10;
 const MANAGER_MAX: usize = 128;
 const SUBRESOURCE_MAX: usize = 256;
-const ORPHAN: &str = "orphan";
-const FOREGROUND: &str = "foregroundDeletion";
+/// The finalizer of what leaves what it owns alone when it is deleted.
+pub const ORPHAN: &str = "orphan";
+/// The finalizer of what is deleted after what it owns.
+pub const FOREGROUND: &str = "foregroundDeletion";
 
 /// What is wrong with a key of labels at `path`.
 #[must_use]

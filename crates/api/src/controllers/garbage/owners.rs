@@ -2,15 +2,13 @@
 
 use super::graph::{Graph, Known, Owner};
 use super::watches::read;
+use crate::contract::names::{FOREGROUND, ORPHAN};
 use crate::contract::{Object, Result, Status};
 use crate::registry::Target;
 use crate::registry::client::Client;
 use crate::registry::options::{DeleteOptions, Preconditions, Propagation};
 use crate::store::Key;
 use serde_json::Value;
-
-pub(super) const FOREGROUND: &str = "foregroundDeletion";
-pub(super) const ORPHAN: &str = "orphan";
 
 /// What an owner is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Lists and watches of all kinds, of which only the metadata is looked at.
 
 use super::graph::{Known, Owner};
+use crate::contract::names;
 use crate::registry::client::Client;
 use crate::store::{Error, Kind, Scope, Store};
 use serde::Deserialize;
@@ -139,8 +140,8 @@ pub(super) fn read(kind: &Arc<str>, json: &[u8]) -> Option<Known> {
     let metadata = serde_json::from_slice::<Document>(json).ok()?.metadata;
     Some(Known {
         stored_as: Arc::clone(kind),
-        is_foreground: metadata.finalizers.iter().any(|name| name == super::owners::FOREGROUND),
-        orphans: metadata.finalizers.iter().any(|name| name == super::owners::ORPHAN),
+        is_foreground: metadata.finalizers.iter().any(|name| name == names::FOREGROUND),
+        orphans: metadata.finalizers.iter().any(|name| name == names::ORPHAN),
         is_deleted: metadata.deletion_timestamp.is_some(),
         namespace: metadata.namespace,
         name: metadata.name,

@@ -160,7 +160,7 @@ fn validate_update(part: Part, object: &Object, old: &Object) -> FieldErrors {
 
 fn columns() -> Vec<Column> {
     let column = table::column;
-    vec![
+    let own = [
         table::name(),
         column("Desired", "integer", "On how many nodes a pod of it should run."),
         column("Current", "integer", "On how many nodes that should run one a pod of it runs."),
@@ -169,10 +169,8 @@ fn columns() -> Vec<Column> {
         column("Available", "integer", "On how many nodes the pod has been ready for long enough."),
         column("Node Selector", "string", "Labels that a node has to have."),
         table::age(),
-        table::wide("Containers", "string", "The names of the template's containers."),
-        table::wide("Images", "string", "The images of the template's containers."),
-        table::wide("Selector", "string", "Which pods belong to it."),
-    ]
+    ];
+    own.into_iter().chain(table::template_columns("Which pods belong to it.")).collect()
 }
 
 fn row(object: &Object, now: i64) -> Vec<Value> {

@@ -1,7 +1,7 @@
 //! Deployment.
 
 use super::amounts::{amount, not_above_all};
-use super::replicas;
+use super::{replica_set, replicas};
 use crate::contract::Object;
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::kinds::base::{Defaults, Fields, Kind, check, table};
@@ -22,7 +22,7 @@ pub(super) fn kind() -> Kind {
         .prepare_create(|object| drop(object.0.insert("status".to_owned(), json!({}))))
         .validate(validate)
         .validate_update(validate_update)
-        .warnings(warnings)
+        .warnings(replica_set::warnings)
         .table(columns, row)
 }
 
@@ -50,7 +50,7 @@ fn validate(object: &Object) -> FieldErrors {
         check::not_negative(errors, &path.child(field), spec.int(field));
     };
     not_negative(&mut errors, "replicas");
-    super::replica_set::pods(&mut errors, spec, &path);
+    replica_set::pods(&mut errors, spec, &path);
     strategy(&mut errors, spec.under("strategy"), &path.child("strategy"));
     not_negative(&mut errors, "minReadySeconds");
     not_negative(&mut errors, "revisionHistoryLimit");
@@ -107,7 +107,7 @@ fn rolling_update(errors: &mut FieldErrors, rolling: &Map<String, Value>, path: 
 fn validate_update(part: Part, object: &Object, old: &Object) -> FieldErrors {
     if part != Part::Status {
         let mut errors = validate(object);
-        super::replica_set::same_selector(&mut errors, object, old);
+        replica_set::same_selector(&mut errors, object, old);
         return errors;
     }
     let mut errors = FieldErrors::new();
@@ -132,23 +132,16 @@ fn validate_update(part: Part, object: &Object, old: &Object) -> FieldErrors {
     errors
 }
 
-fn warnings(object: &Object, old: Option<&Object>) -> Vec<String> {
-    let name = template::name_warning(object, old).into_iter();
-    name.chain(template::warnings(object, old, &["spec", "template"])).collect()
-}
-
 fn columns() -> Vec<Column> {
     let column = table::column;
-    vec![
+    let own = [
         table::name(),
         column("Ready", "string", "How many pods are ready, of how many wished for."),
         column("Up-to-date", "string", "How many pods are of the newest template."),
         column("Available", "string", "How many pods have been ready for long enough."),
         table::age(),
-        table::wide("Containers", "string", "The names of the template's containers."),
-        table::wide("Images", "string", "The images of the template's containers."),
-        table::wide("Selector", "string", "Which pods belong to it."),
-    ]
+    ];
+    own.into_iter().chain(table::template_columns("Which pods belong to it.")).collect()
 }
 
 fn row(object: &Object, now: i64) -> Vec<Value> {

@@ -86,23 +86,22 @@ fn validate_update(part: Part, object: &Object, old: &Object) -> FieldErrors {
     errors
 }
 
-fn warnings(object: &Object, old: Option<&Object>) -> Vec<String> {
+/// Those of its name and of its pods.
+pub(super) fn warnings(object: &Object, old: Option<&Object>) -> Vec<String> {
     let name = template::name_warning(object, old).into_iter();
     name.chain(template::warnings(object, old, &["spec", "template"])).collect()
 }
 
 fn columns() -> Vec<Column> {
     let column = table::column;
-    vec![
+    let own = [
         table::name(),
         column("Desired", "integer", "How many pods are wished for."),
         column("Current", "integer", "How many pods there are."),
         column("Ready", "integer", "How many pods are ready."),
         table::age(),
-        table::wide("Containers", "string", "The names of the template's containers."),
-        table::wide("Images", "string", "The images of the template's containers."),
-        table::wide("Selector", "string", "Which pods belong to it."),
-    ]
+    ];
+    own.into_iter().chain(table::template_columns("Which pods belong to it.")).collect()
 }
 
 fn row(object: &Object, now: i64) -> Vec<Value> {

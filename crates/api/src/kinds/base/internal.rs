@@ -4,6 +4,7 @@
 //! equal in this form are equal to Kubernetes: absent, null and empty are the same, quantities are canonical.
 
 use super::Fields;
+use crate::contract::field::go_json;
 use crate::contract::quantity::Quantity;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -156,14 +157,7 @@ impl Writer {
 
     /// A string with the escapes of Go, which are those of JSON and of what HTML would take for its own.
     fn text(&mut self, text: &str) {
-        for character in Value::from(text).to_string().chars() {
-            match character {
-                '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                    let _ = write!(self.out, "\\u{:04x}", u32::from(character));
-                }
-                character => self.out.push(character),
-            }
-        }
+        self.out.push_str(&go_json(&Value::from(text)));
     }
 
     fn key(&mut self, key: &str) {

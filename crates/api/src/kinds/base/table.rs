@@ -118,6 +118,16 @@ pub fn containers(spec: Option<&Map<String, Value>>) -> (String, String) {
     (of("name"), of("image"))
 }
 
+/// The columns about a pod template: its containers, their images, and the selector, of which `selects` says what it means.
+#[must_use]
+pub fn template_columns(selects: &'static str) -> [Column; 3] {
+    [
+        wide("Containers", "string", "The names of the template's containers."),
+        wide("Images", "string", "The images of the template's containers."),
+        wide("Selector", "string", selects),
+    ]
+}
+
 /// A label selector (`matchLabels`, `matchExpressions`) as text; `<none>` where it is absent or empty.
 #[must_use]
 pub fn selector(selector: Option<&Map<String, Value>>) -> String {

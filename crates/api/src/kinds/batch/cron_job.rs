@@ -147,7 +147,7 @@ fn warnings(object: &Object, old: Option<&Object>) -> Vec<String> {
 
 fn columns() -> Vec<Column> {
     let column = table::column;
-    vec![
+    let own = [
         table::name(),
         column("Schedule", "string", "When its jobs begin."),
         column("Timezone", "string", "In which time zone that is."),
@@ -155,10 +155,8 @@ fn columns() -> Vec<Column> {
         column("Active", "integer", "How many of its jobs run."),
         column("Last Schedule", "string", "How long ago a job last began."),
         table::age(),
-        table::wide("Containers", "string", "The names of the template's containers."),
-        table::wide("Images", "string", "The images of the template's containers."),
-        table::wide("Selector", "string", "Which pods belong to its jobs."),
-    ]
+    ];
+    own.into_iter().chain(table::template_columns("Which pods belong to its jobs.")).collect()
 }
 
 fn row(object: &Object, now: i64) -> Vec<Value> {

@@ -186,16 +186,14 @@ fn warnings(object: &Object, old: Option<&Object>) -> Vec<String> {
 
 fn columns() -> Vec<Column> {
     let column = table::column;
-    vec![
+    let own = [
         table::name(),
         column("Status", "string", "Whether it runs or how it ended."),
         column("Completions", "string", "How many pods succeeded, of how many wished for."),
         column("Duration", "string", "How long it ran."),
         table::age(),
-        table::wide("Containers", "string", "The names of the template's containers."),
-        table::wide("Images", "string", "The images of the template's containers."),
-        table::wide("Selector", "string", "Which pods belong to it."),
-    ]
+    ];
+    own.into_iter().chain(table::template_columns("Which pods belong to it.")).collect()
 }
 
 fn row(object: &Object, now: i64) -> Vec<Value> {

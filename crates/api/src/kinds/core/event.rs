@@ -88,7 +88,8 @@ fn newer(errors: &mut FieldErrors, object: &Object) {
     }
 }
 
-fn columns() -> Vec<Column> {
+/// The columns of events of both groups.
+pub(in crate::kinds) fn columns() -> Vec<Column> {
     let (column, wide) = (table::column, table::wide);
     vec![
         column("Last Seen", "string", "Event.lastTimestamp"),
@@ -104,7 +105,8 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-fn row(object: &Object, now: i64) -> Vec<Value> {
+/// The row of an event as the core group has it.
+pub(in crate::kinds) fn row(object: &Object, now: i64) -> Vec<Value> {
     let event = &object.0;
     let or = |first: &'static str, second: &'static str| match event.text(first) {
         "" => event.text(second),

@@ -4,7 +4,7 @@ pub mod claim;
 mod config_map;
 mod controller;
 pub(super) mod endpoints;
-mod event;
+pub(in crate::kinds) mod event;
 mod limits;
 mod namespace;
 mod node;

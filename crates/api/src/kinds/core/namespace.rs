@@ -76,7 +76,7 @@ fn validate(object: &Object) -> FieldErrors {
 /// A finalizer is qualified with a domain, but for those of Kubernetes itself.
 fn finalizer_errors(path: &Path, name: &str) -> FieldErrors {
     let mut errors = names::qualified_name_errors(path, name);
-    if !name.contains('/') && !matches!(name, FINALIZER | "orphan" | "foregroundDeletion") {
+    if !name.contains('/') && !matches!(name, FINALIZER | names::ORPHAN | names::FOREGROUND) {
         let detail = "name is neither a standard finalizer name nor is it fully qualified";
         errors.push(FieldError::invalid(path, name, detail));
     }

@@ -4,6 +4,7 @@ use super::{convert, rules};
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
 use crate::kinds::base::{Fields, Kind, check};
+use crate::kinds::core::event as core;
 use crate::kinds::shown::{self, Shown};
 use crate::resource::Part;
 use serde_json::Value;
@@ -30,7 +31,7 @@ pub(super) fn kind() -> Kind {
         .default(convert::default)
         .validate(validate)
         .validate_update(validate_update)
-        .table(rules::columns, |object, now| rules::row(&convert::to_core(object.clone()), now))
+        .table(core::columns, |object, now| core::row(&convert::to_core(object.clone()), now))
         .selectable(SELECTABLE)
 }
 

@@ -2,9 +2,7 @@
 
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::{Object, names};
-use crate::kinds::base::{Fields, check, table};
-use crate::resource::Column;
-use serde_json::Value;
+use crate::kinds::base::{Fields, check};
 
 const TEXT_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
@@ -84,61 +82,4 @@ pub(super) fn new_errors(errors: &mut FieldErrors, event: &Object) {
     for (field, _) in set.into_iter().filter(|(_, set)| *set) {
         errors.push(FieldError::invalid(&Path::new(field), "", "needs to be unset"));
     }
-}
-
-/// The columns of events of both groups.
-pub(in crate::kinds) fn columns() -> Vec<Column> {
-    let (column, wide) = (table::column, table::wide);
-    vec![
-        column("Last Seen", "string", "How long ago it last happened."),
-        column("Type", "string", "Whether it is normal or a warning."),
-        column("Reason", "string", "Why, in a word for programs."),
-        column("Object", "string", "What it is about."),
-        wide("Subobject", "string", "Which part of the object."),
-        wide("Source", "string", "Who reported it."),
-        column("Message", "string", "What happened."),
-        wide("First Seen", "string", "How long ago it first happened."),
-        wide("Count", "string", "How often it happened."),
-        wide("Name", "string", "The event's name."),
-    ]
-}
-
-/// The row of an event of the core group.
-pub(in crate::kinds) fn row(event: &Object, now: i64) -> Vec<Value> {
-    let time = |field| event.0.maybe(field);
-    let first = table::since(time("firstTimestamp").or(time("eventTime")).unwrap_or_default(), now);
-    let series = event.0.map("series");
-    let last = match (series, time("lastTimestamp")) {
-        (Some(series), _) => table::since(series.text("lastObservedTime"), now),
-        (None, Some(last)) => table::since(last, now),
-        (None, None) => first.clone(),
-    };
-    let count = match series {
-        Some(series) => series.int("count").unwrap_or(0),
-        None => event.0.int("count").filter(|count| *count != 0).unwrap_or(1),
-    };
-    let about = event.0.map("involvedObject");
-    let (kind, name) = (about.text("kind").to_lowercase(), about.text("name"));
-    let object = if name.is_empty() { kind } else { format!("{kind}/{name}") };
-    vec![
-        last.into(),
-        event.0.text("type").into(),
-        event.0.text("reason").into(),
-        object.into(),
-        about.text("fieldPath").into(),
-        reporter(event).into(),
-        event.0.text("message").trim().into(),
-        first.into(),
-        count.into(),
-        event.name().into(),
-    ]
-}
-
-/// Who reported an event: a component, and where it runs.
-fn reporter(event: &Object) -> String {
-    let source = event.0.map("source");
-    let first = |one: &str, other: &str| if one.is_empty() { other.to_owned() } else { one.to_owned() };
-    let component = first(source.text("component"), event.0.text("reportingComponent"));
-    let instance = first(source.text("host"), event.0.text("reportingInstance"));
-    if instance.is_empty() { component } else { format!("{component}, {instance}") }
 }

@@ -1,7 +1,7 @@
 //! VolumeGroupSnapshot.
 
 use super::GROUPS;
-use super::rules::{all, cell, immutable, not_empty, one_for_ever, required, since};
+use super::rules::{all, cell, immutable, not_empty, one_for_ever, required, since, spec_with};
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
 use crate::kinds::base::{Kind, table};
@@ -22,12 +22,8 @@ pub(super) fn kind() -> Kind {
 }
 
 fn errors(object: &Object, old: Option<&Object>) -> FieldErrors {
-    let mut form = FieldErrors::new();
     let (spec, path) = (object.spec(), Path::new("spec"));
-    required(&mut form, Some(&object.0), &["spec"], &Path::root());
-    if spec.is_some() {
-        required(&mut form, spec, &["source"], &path);
-    }
+    let mut form = spec_with(object, &["source"]);
     let source = path.child("source");
     let selector = spec.under("source").under("selector");
     for (index, expression) in selector.items("matchExpressions").iter().enumerate() {

@@ -1,7 +1,7 @@
 //! VolumeGroupSnapshotContent.
 
 use super::GROUPS;
-use super::rules::{all, cell, deletion_policy, immutable, one_for_ever, required};
+use super::rules::{all, cell, deletion_policy, immutable, one_for_ever, required, spec_with};
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
 use crate::kinds::base::{Fields, Kind, table};
@@ -24,12 +24,8 @@ pub(super) fn kind() -> Kind {
 }
 
 fn errors(object: &Object, old: Option<&Object>) -> FieldErrors {
-    let mut form = FieldErrors::new();
     let (spec, path) = (object.spec(), Path::new("spec"));
-    required(&mut form, Some(&object.0), &["spec"], &Path::root());
-    if spec.is_some() {
-        required(&mut form, spec, &["deletionPolicy", "driver", "source", "volumeGroupSnapshotRef"], &path);
-    }
+    let mut form = spec_with(object, &["deletionPolicy", "driver", "source", "volumeGroupSnapshotRef"]);
     deletion_policy(&mut form, spec, &path);
     let source = path.child("source");
     if let Some(handles) = spec.under("source").under("groupSnapshotHandles") {

@@ -1,5 +1,6 @@
 //! What rules of custom resources say, in the order in which Kubernetes asks them.
 
+use crate::contract::Object;
 use crate::contract::field::{ErrorKind, FieldError, FieldErrors, Path};
 use crate::kinds::base::{Fields, table};
 use crate::kinds::shown;
@@ -24,6 +25,16 @@ pub(super) fn all(mut errors: FieldErrors, rules: impl FnOnce(&mut FieldErrors))
 pub(super) fn required(errors: &mut FieldErrors, part: Part<'_>, fields: &[&str], path: &Path) {
     let absent = fields.iter().filter(|field| !part.has(field));
     errors.extend(absent.map(|field| FieldError::required(&path.child(field), "")));
+}
+
+/// The errors of an object that has to have a spec with these fields.
+pub(super) fn spec_with(object: &Object, fields: &[&str]) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    required(&mut errors, Some(&object.0), &["spec"], &Path::root());
+    if let Some(spec) = object.spec() {
+        required(&mut errors, Some(spec), fields, &Path::new("spec"));
+    }
+    errors
 }
 
 /// What becomes of a snapshot with its object.

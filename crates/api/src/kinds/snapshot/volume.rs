@@ -1,7 +1,7 @@
 //! VolumeSnapshot.
 
 use super::GROUP;
-use super::rules::{all, cell, immutable, not_empty, one_for_ever, required, since};
+use super::rules::{all, cell, immutable, not_empty, one_for_ever, since, spec_with};
 use crate::contract::Object;
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::quantity::Quantity;
@@ -23,12 +23,8 @@ pub(super) fn kind() -> Kind {
 }
 
 fn errors(object: &Object, old: Option<&Object>) -> FieldErrors {
-    let mut form = FieldErrors::new();
     let (spec, path) = (object.spec(), Path::new("spec"));
-    required(&mut form, Some(&object.0), &["spec"], &Path::root());
-    if spec.is_some() {
-        required(&mut form, spec, &["source"], &path);
-    }
+    let mut form = spec_with(object, &["source"]);
     if let Some(Value::String(size)) = object.status().field("restoreSize")
         && Quantity::parse(size).is_err()
     {

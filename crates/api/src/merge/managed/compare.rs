@@ -3,6 +3,7 @@
 use super::path::{Element, same};
 use super::set::Set;
 use super::typed::{Kind, Type};
+use crate::decode;
 use crate::schema::List;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -168,13 +169,7 @@ fn maps(kind: Type<'_>, old: Option<&Map<String, Value>>, new: Option<&Map<Strin
 
 /// Whether it is what a scalar of Go has where nothing is told.
 fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(_) | Value::Object(_) => false,
-    }
+    !value.is_array() && !value.is_object() && decode::is_zero(value)
 }
 
 fn lists(kind: Type<'_>, list: List<'_>, old: &[Value], new: &[Value]) -> Comparison {

@@ -1,5 +1,6 @@
 //! Steps of paths to fields, and how they are written.
 
+use crate::contract::field::go_json;
 use crate::contract::field::quoted;
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
@@ -78,24 +79,6 @@ impl Element {
             Element::Index(_) => 3,
         }
     }
-}
-
-/// JSON as Go writes it by default: what HTML takes for markup is escaped.
-fn go_json(value: &Value) -> String {
-    let json = value.to_string();
-    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        return json;
-    }
-    let mut out = String::with_capacity(json.len() + 16);
-    for character in json.chars() {
-        match character {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(character)));
-            }
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 impl Ord for Element {

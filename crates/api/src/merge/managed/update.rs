@@ -74,8 +74,7 @@ pub(super) fn others(
     Ok(())
 }
 
-/// An update: what it changed belongs to `identity` from now on, and nothing of it to others. Returns whether it changed
-/// anything that can be owned.
+/// An update: what it changed belongs to `identity` from now on, and nothing of it to others.
 pub(super) fn update(
     entries: &mut Entries,
     kind: Type<'_>,

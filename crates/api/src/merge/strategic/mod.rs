@@ -7,7 +7,7 @@
 mod lists;
 mod order;
 
-use super::go;
+use super::{go, without_nulls};
 use crate::contract::{Details, Reason, Result, Status};
 use crate::schema::{Patch, Schema, Shape};
 use serde_json::{Map, Value};
@@ -186,17 +186,6 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
 /// `FIELD` of `PREFIX/FIELD`.
 fn list_of<'a>(directive: &'a str, prefix: &str) -> Option<&'a str> {
     directive.strip_prefix(prefix)?.strip_prefix('/')
-}
-
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
-            Value::Object(fields.map(|(name, value)| (name, without_nulls(value))).collect())
-        }
-        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
-        other => other,
-    }
 }
 
 /// The value without objects that have a `$patch`; `None` if it is one itself.

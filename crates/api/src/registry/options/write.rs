@@ -88,7 +88,6 @@ impl WriteOptions {
         let mut context = Context::of(asker, user_agent);
         if !self.manager.is_empty() {
             context.manager.clone_from(&self.manager);
-            context.manager_given = true;
         }
         Context { dry_run: self.dry_run, validation: self.validation, force: self.force, ..context }
     }

@@ -21,9 +21,17 @@ pub(crate) struct Scope {
     unit: Unit,
     /// The service that this process is.
     service: PathBuf,
-    /// Whether somebody looks, and whether somebody is to look once more after that: never are there two.
-    looking: Mutex<(bool, bool)>,
+    /// Never do two look at a time.
+    looking: Mutex<Looking>,
     complained: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Looking {
+    /// Somebody looks.
+    begun: bool,
+    /// Somebody is to look, once more after that.
+    asked: bool,
 }
 
 impl Scope {
@@ -42,11 +50,10 @@ impl Scope {
     /// for that, and what a node is killed over the next one does.
     pub(crate) fn take_all(self: &Arc<Self>) {
         let mut looking = self.looking();
-        looking.1 = true;
-        if looking.0 {
+        looking.asked = true;
+        if std::mem::replace(&mut looking.begun, true) {
             return;
         }
-        looking.0 = true;
         drop(looking);
         let scope = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
@@ -56,15 +63,15 @@ impl Scope {
         });
     }
 
-    fn looking(&self) -> MutexGuard<'_, (bool, bool)> {
+    fn looking(&self) -> MutexGuard<'_, Looking> {
         self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether somebody has asked since the last look.
     fn goes_on(&self) -> bool {
         let mut looking = self.looking();
-        looking.0 = std::mem::take(&mut looking.1);
-        looking.0
+        looking.begun = std::mem::take(&mut looking.asked);
+        looking.begun
     }
 
     fn look(&self) {

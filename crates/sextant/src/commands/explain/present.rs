@@ -66,7 +66,8 @@ pub(super) fn waits(pod: &Pod, now: i64) -> Vec<String> {
         let of = if doing.name.is_empty() { String::new() } else { format!(" of {}", doing.name) };
         lines.push(format!("{}{of}: under way for {}", doing.what, since(doing.since, now)));
     }
-    lines.extend(failures(&pod.past, now));
+    let failed = failures(&pod.past);
+    lines.extend(failed.iter().map(|moment| failure(moment, now)));
     let last = last(pod);
     if pod.now.is_none() {
         if pod.past.under_way.is_empty() {
@@ -77,19 +78,18 @@ pub(super) fn waits(pod: &Pod, now: i64) -> Vec<String> {
     } else if last.is_empty() {
         lines.push("CreateContainer: it has no container".into());
     }
+    let under_way = |what: &str, name: &str| {
+        pod.past.under_way.iter().any(|doing| doing.what == what && doing.name == name)
+    };
+    let has_failed =
+        |what: &str, name: &str| failed.iter().any(|moment| moment.what == what && moment.name == name);
     for container in last.iter().filter(|_| pod.is_ready()) {
         let name = name(container);
         match container.state() {
-            ContainerState::ContainerCreated => {
-                let start = format!("StartContainer of {name}");
-                // One that failed, or is under way, is told already.
-                if !lines
-                    .iter()
-                    .any(|line| line.strip_prefix(&start).is_some_and(|rest| rest.starts_with([' ', ':'])))
-                {
-                    lines.push(start);
-                }
-            }
+            // One that is under way or failed is told already.
+            ContainerState::ContainerCreated
+                if under_way("StartContainer", name) || has_failed("StartContainer", name) => {}
+            ContainerState::ContainerCreated => lines.push(format!("StartContainer of {name}")),
             ContainerState::ContainerExited => lines.push(format!(
                 "another attempt of container {name}, or its removal: whoever made it decides"
             )),
@@ -105,7 +105,7 @@ pub(super) fn waits(pod: &Pod, now: i64) -> Vec<String> {
 }
 
 /// What failed last and has not worked since.
-fn failures(past: &past::Past, now: i64) -> Vec<String> {
+fn failures(past: &past::Past) -> Vec<&past::Noted> {
     let all = &past.moments;
     let open = all.iter().enumerate().filter(|(at, moment)| {
         let later = all.get(at + 1..).unwrap_or_default();
@@ -113,10 +113,11 @@ fn failures(past: &past::Past, now: i64) -> Vec<String> {
             && moment.what != "End"
             && !later.iter().any(|m| (&m.what, &m.name) == (&moment.what, &moment.name))
     });
-    open.map(|(_, moment)| {
-        let of = if moment.name.is_empty() { String::new() } else { format!(" of {}", moment.name) };
-        let (times, ago) = (repeated(moment.times), since(moment.at, now));
-        format!("{}{of} to succeed: it failed{times}, last {ago} ago: {}", moment.what, moment.message)
-    })
-    .collect()
+    open.map(|(_, moment)| moment).collect()
+}
+
+fn failure(moment: &past::Noted, now: i64) -> String {
+    let of = if moment.name.is_empty() { String::new() } else { format!(" of {}", moment.name) };
+    let (times, ago) = (repeated(moment.times), since(moment.at, now));
+    format!("{}{of} to succeed: it failed{times}, last {ago} ago: {}", moment.what, moment.message)
 }

@@ -7,32 +7,9 @@ use crate::contract::Object;
 use crate::contract::field::Path;
 use crate::contract::names;
 use crate::kinds::base::Fields;
+use crate::kinds::node_labels::deprecated;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Labels of nodes that have new names.
-const NODE_LABELS: &[(&str, &str)] = &[
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
-    ),
-    (
-        "failure-domain.beta.kubernetes.io/zone",
-        "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
-    ),
-    (
-        "beta.kubernetes.io/instance-type",
-        "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
-    ),
-    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
-    (
-        "scheduler.alpha.kubernetes.io/preferAvoidPods",
-        "deprecated since v1.22; use Taints and Tolerations instead",
-    ),
-    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
-];
 
 const ANNOTATIONS: &[(&str, &str)] = &[
     (
@@ -57,11 +34,6 @@ const VOLUMES: &[(&str, &str, &str)] = &[
     ("cephfs", "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
     ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
-
-/// What to use instead of an old label of nodes.
-pub(in crate::kinds::core) fn node_label(label: &str) -> Option<&'static str> {
-    NODE_LABELS.iter().find(|(old, _)| *old == label).map(|(_, message)| *message)
-}
 
 /// Warnings about a new pod.
 pub(super) fn pod(object: &Object) -> Vec<String> {
@@ -136,7 +108,7 @@ fn all(
 
 fn nodes(warnings: &mut Vec<String>, at: &Path, spec: &Map<String, Value>) {
     for (key, _) in spec.entries("nodeSelector") {
-        if let Some(message) = node_label(key) {
+        if let Some(message) = deprecated(key) {
             warnings.push(format!("{}: {message}", at.child("nodeSelector").key(key)));
         }
     }
@@ -155,7 +127,7 @@ fn nodes(warnings: &mut Vec<String>, at: &Path, spec: &Map<String, Value>) {
     for (index, constraint) in spec.list("topologySpreadConstraints").iter().enumerate() {
         let path = at.child("topologySpreadConstraints").index(index);
         let key = constraint.text("topologyKey");
-        if let Some(message) = node_label(key) {
+        if let Some(message) = deprecated(key) {
             warnings.push(format!("{}: {key} is {message}", path.child("topologyKey")));
         }
         if !constraint.has("labelSelector") {
@@ -169,7 +141,7 @@ fn nodes(warnings: &mut Vec<String>, at: &Path, spec: &Map<String, Value>) {
 pub(in crate::kinds::core) fn node_term(warnings: &mut Vec<String>, path: &Path, term: &Value) {
     for (index, requirement) in term.list("matchExpressions").iter().enumerate() {
         let key = requirement.text("key");
-        if let Some(message) = node_label(key) {
+        if let Some(message) = deprecated(key) {
             let at = path.child("matchExpressions").index(index).child("key");
             warnings.push(format!("{at}: {key} is {message}"));
         }
