@@ -1,6 +1,6 @@
 //! Namespaces: pinned network namespaces, and work done inside another namespace on a thread that ends afterwards.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -56,6 +56,23 @@ pub fn in_netns<T: Send>(netns: impl AsFd + Sync, work: impl FnOnce() -> Result<
             .act("enter", || "a network namespace")?;
         work()
     })
+}
+
+/// Runs `work` on the calling thread inside the network namespace `netns`, and brings the thread back to `home`, where it
+/// comes from. `work` must not panic, nor start threads.
+///
+/// A thread that cannot come back would go on in the wrong namespace, so the process ends instead; nothing is known that
+/// keeps it there but a kernel without a few bytes of memory.
+pub(crate) fn visit<T>(netns: impl AsFd, home: impl AsFd, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let enter =
+        |namespace: BorrowedFd<'_>| move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network));
+    enter(netns.as_fd()).act("enter", || "a network namespace")?;
+    let outcome = work();
+    if let Err(e) = enter(home.as_fd()) {
+        eprintln!("cannot come back from a network namespace: {e}");
+        std::process::abort();
+    }
+    outcome
 }
 
 /// Runs `work` on a thread inside a new network namespace that vanishes with it: for tests and probes.

@@ -39,7 +39,7 @@ impl Inside {
 
     /// A request's namespace, which is open already.
     pub(super) fn of(request: &Request<'_>, netns: File) -> Result<Self, Error> {
-        let (netns, socket) = request.delegate.sockets().open_in(Protocol::Route, netns)?;
+        let socket = request.delegate.sockets().open_in(Protocol::Route, &netns)?;
         Ok(Self { netns, socket })
     }
 

@@ -1,11 +1,9 @@
 use std::fs::File;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::socket::{Protocol, Socket};
-use super::visitor::Visitor;
-use crate::{Act as _, Result};
+use crate::{Act as _, Result, namespace};
 
 /// How many idle ones of a kind are kept: as many as threads are at work most of the time.
 const IDLE: usize = 8;
@@ -20,9 +18,8 @@ pub struct Sockets {
     route: Mutex<Vec<Socket>>,
     netfilter: Mutex<Vec<Socket>>,
     namespace: Mutex<Vec<File>>,
-    /// Somebody has gone elsewhere for a socket.
-    went: AtomicBool,
-    visitor: Mutex<Option<Visitor>>,
+    /// The network namespace that all of them are of, once somebody has left it.
+    home: OnceLock<File>,
     idle: usize,
 }
 
@@ -43,8 +40,7 @@ impl Sockets {
             route: Mutex::new(Vec::new()),
             netfilter: Mutex::new(Vec::new()),
             namespace: Mutex::new(Vec::new()),
-            went: AtomicBool::new(false),
-            visitor: Mutex::new(None),
+            home: OnceLock::new(),
             idle,
         }
     }
@@ -61,28 +57,20 @@ impl Sockets {
 
     /// The file of the network namespace itself, which nobody else has open: to be locked.
     pub fn namespace(&self) -> Result<Kept<'_, File>> {
-        let open = || {
-            let path = "/proc/thread-self/ns/net";
-            File::open(path).act("open", || path)
-        };
-        self.take(&self.namespace, open)
+        self.take(&self.namespace, own_namespace)
     }
 
-    /// A socket inside another network namespace, which is given back with it. The first time a thread of its own goes there
-    /// and ends, as with [`Socket::open_in`]; for who needs more of them a thread is kept that does nothing else.
-    pub fn open_in(&self, protocol: Protocol, netns: File) -> Result<(File, Socket)> {
-        if self.idle == 0 || !self.went.swap(true, Ordering::Relaxed) {
-            let socket = Socket::open_in(protocol, &netns)?;
-            return Ok((netns, socket));
-        }
-        let mut visitor = self.visitor.lock().unwrap_or_else(PoisonError::into_inner);
-        let at_hand = match visitor.take() {
-            Some(visitor) => visitor,
-            None => Visitor::start()?,
+    /// A socket inside another network namespace. The calling thread goes there and comes back: where a thread of its own
+    /// ([`Socket::open_in`]) has to be made, or woken and waited for, this is two system calls.
+    pub fn open_in(&self, protocol: Protocol, netns: &File) -> Result<Socket> {
+        let home = match self.home.get() {
+            Some(home) => home,
+            None => {
+                let own = own_namespace()?;
+                self.home.get_or_init(|| own)
+            }
         };
-        let (netns, opened) = at_hand.open(protocol, netns)?;
-        *visitor = Some(at_hand);
-        Ok((netns, opened?))
+        namespace::visit(netns, home, || Socket::open(protocol))
     }
 
     fn take<'a, T>(&self, home: &'a Mutex<Vec<T>>, open: impl FnOnce() -> Result<T>) -> Result<Kept<'a, T>> {
@@ -90,6 +78,11 @@ impl Sockets {
         let kept = idle.map_or_else(open, Ok)?;
         Ok(Kept { kept: Some(kept), home, idle: self.idle })
     }
+}
+
+fn own_namespace() -> Result<File> {
+    let path = "/proc/thread-self/ns/net";
+    File::open(path).act("open", || path)
 }
 
 /// One that goes back to where it was taken.
@@ -132,15 +125,15 @@ mod tests {
     /// Whoever goes there comes back, and the sockets are where they were opened.
     #[test]
     fn sockets_elsewhere_and_at_home() {
-        crate::namespace::in_new_netns(|| {
+        namespace::in_new_netns(|| {
             let sockets = Sockets::default();
             let home = sockets.route()?.netns_cookie();
             let mut seen = std::collections::BTreeSet::from([home]);
             for _ in 0..4 {
-                let netns = crate::namespace::in_new_netns(|| {
+                let netns = namespace::in_new_netns(|| {
                     File::open("/proc/thread-self/ns/net").act("open", || "a namespace")
                 })?;
-                let (_netns, mut inside) = sockets.open_in(Protocol::Route, netns)?;
+                let mut inside = sockets.open_in(Protocol::Route, &netns)?;
                 assert!(seen.insert(inside.netns_cookie()), "{seen:?}");
                 assert!(link_by_name(&mut inside, "lo")?.is_some_and(|lo| !lo.is_up()));
                 assert_eq!(sockets.route()?.netns_cookie(), home);
@@ -148,9 +141,9 @@ mod tests {
             }
             // A file that is no namespace is refused, and the next one is served.
             let none = File::open("/proc/self/stat").act("open", || "a file")?;
-            assert!(sockets.open_in(Protocol::Route, none).is_err());
+            assert!(sockets.open_in(Protocol::Route, &none).is_err());
             let own = File::open("/proc/thread-self/ns/net").act("open", || "a namespace")?;
-            assert_eq!(sockets.open_in(Protocol::Route, own)?.1.netns_cookie(), home);
+            assert_eq!(sockets.open_in(Protocol::Route, &own)?.netns_cookie(), home);
             Ok(())
         })
         .unwrap();

@@ -29,7 +29,6 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 pub(crate) mod uapi;
-mod visitor;
 mod wire;
 
 pub use address::{Address, addresses};
