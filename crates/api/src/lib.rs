@@ -11,11 +11,13 @@
 //! - [`store`]: objects over redb, with revisions and watches.
 //! - [`registry`]: create, get, list, update, patch, delete and watch, for HTTP and for controllers in the process alike;
 //!   [`admission`] has its say before something is kept.
+//! - [`aggregation`]: groups that others serve, in this process or behind a service.
 //! - [`auth`]: who asks and what they may.
 //! - [`serve`](mod@serve): HTTP.
 //! - [`controllers`]: what keeps the objects themselves in order (garbage, namespaces, tokens).
 
 pub mod admission;
+pub mod aggregation;
 pub mod auth;
 pub mod cel;
 pub mod contract;

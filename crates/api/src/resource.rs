@@ -226,6 +226,11 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// What every request for the version is told, where it is deprecated.
+    fn deprecation(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether `metadata.generation` counts changes of what is not status (and not metadata).
     fn has_generation(&self) -> bool {
         true

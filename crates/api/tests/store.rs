@@ -61,6 +61,22 @@ async fn one_revision_for_all_writes_of_a_transaction_and_all_or_none() {
 }
 
 #[tokio::test]
+async fn a_condition_alone_changes_nothing_and_may_refuse_a_transaction() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(place.path());
+    store.commit(vec![put(key("a", "x"), Expect::Absent, "1")]).await.unwrap();
+    let beside =
+        |revision| vec![put(key("a", "y"), Expect::Any, "2"), delete(key("a", "x"), Expect::Still(revision))];
+    assert_eq!(store.commit(beside(1)).await.unwrap(), 2);
+    assert_eq!(store.get(&key("a", "x")).unwrap().unwrap().revision, 1);
+    let error = store.commit(beside(2)).await.unwrap_err();
+    assert!(matches!(error, Error::Unexpected { index: 1, found: Some(_), .. }), "{error}");
+    assert_eq!(store.get(&key("a", "y")).unwrap().unwrap().revision, 2);
+    let of_none = delete(key("a", "none"), Expect::Still(0));
+    assert!(matches!(store.commit(vec![of_none]).await, Err(Error::Unexpected { found: None, .. })));
+}
+
+#[tokio::test]
 async fn what_cannot_be_written_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let store = open(place.path());

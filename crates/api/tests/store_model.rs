@@ -132,14 +132,17 @@ impl Model {
             let holds = match expect {
                 Expect::Any => true,
                 Expect::Absent => found.is_none(),
-                Expect::Revision(revision) => found == Some(*revision),
+                Expect::Revision(revision) | Expect::Still(revision) => found == Some(*revision),
             };
             if !holds {
                 return Some(Err(index));
             }
         }
         let (revision, before) = (self.revision() + 1, self.events.len());
-        for (key, _, value) in writes {
+        for (key, expect, value) in writes {
+            if matches!(expect, Expect::Still(_)) {
+                continue;
+            }
             let previous = match value {
                 Some(size) => state.insert(path(key), (key.clone(), revision, json(revision, *size))),
                 None => state.remove(&path(key)),

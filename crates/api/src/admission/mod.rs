@@ -12,6 +12,8 @@ mod service_accounts;
 mod volumes;
 mod webhooks;
 
+pub(crate) use namespaces::checked as may_hold;
+
 use crate::contract::{Object, Result, Status};
 use crate::registry::{BoxFuture, Context, Registry, Target};
 use std::sync::Arc;

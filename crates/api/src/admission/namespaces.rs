@@ -21,11 +21,12 @@ impl Admission for Lifecycle {
     }
 
     fn admit<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(std::future::ready(checked(request)))
+        Box::pin(std::future::ready(checked(request, &request.name())))
     }
 }
 
-fn checked(request: &Request<'_>) -> Result<()> {
+/// Refuses `object` where it is to be made in a namespace that is not there or is ending, and the end of those that stay.
+pub(crate) fn checked(request: &Request<'_>, object: &str) -> Result<()> {
     if request.operation == Operation::Delete {
         return if IMMORTAL.contains(&request.target.name.as_str()) {
             Err(request.forbidden("this namespace may not be deleted"))
@@ -41,7 +42,8 @@ fn checked(request: &Request<'_>) -> Result<()> {
         return Ok(());
     }
     let cause = format!("unable to create new content in namespace {name} because it is being terminated");
-    let mut status = request.forbidden(&cause);
+    let names = &request.target.resource.names;
+    let mut status = Status::forbidden(&names.group, &names.plural, object, &cause);
     if let Some(details) = &mut status.details {
         details.causes.push(Cause {
             reason: "NamespaceTerminating".to_owned(),

@@ -16,7 +16,8 @@ mod tokens;
 
 pub use access::{Access, Check};
 pub use attributes::{Attributes, Decision, ResourceAttributes};
-pub use authority::{Authority, Error, Identity, replace};
+pub(crate) use authority::provider;
+pub use authority::{Authority, Error, FRONT_PROXY, FrontProxy, Identity, replace};
 pub use rbac::{Escalation, Rbac};
 pub use reviews::Reviews;
 pub(crate) use tokens::secrets;

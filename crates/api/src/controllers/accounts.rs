@@ -1,7 +1,7 @@
 //! Each namespace has a default service account, and a config map with the authority's certificate.
 
 use super::Settings;
-use super::beginning::ensure;
+use super::beginning::{ensure, keep};
 use crate::contract::{Object, Result};
 use crate::registry::client::{Change, Client};
 use serde_json::json;
@@ -82,7 +82,7 @@ async fn give(client: &Client, settings: &Settings, namespace: &Object) -> Resul
             },
             "data": {"ca.crt": authority},
         });
-        outcome = outcome.and(ensure(client, name, map).await);
+        outcome = outcome.and(keep(client, name, map, &["data"]).await);
     }
     match outcome {
         // It began to end meanwhile.

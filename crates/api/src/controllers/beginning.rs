@@ -1,6 +1,7 @@
 //! What has to be there from the beginning.
 
-use super::Settings;
+use super::{Settings, addresses};
+use crate::auth::FRONT_PROXY;
 use crate::contract::{Object, Reason, Result};
 use crate::registry::client::Client;
 use serde_json::{Value, json};
@@ -36,16 +37,17 @@ pub(super) async fn make(client: &Client, settings: &Settings) -> Result<()> {
         });
         ensure(client, "", object).await?;
     }
-    service(client, settings).await
+    service(client, settings).await?;
+    addresses::ranges(client).await?;
+    trust(client, settings).await
 }
 
 /// The service under whose address pods find the server.
 async fn service(client: &Client, settings: &Settings) -> Result<()> {
-    let port = if settings.port == 0 { 6443 } else { settings.port };
     let mut spec = json!({
         "type": "ClusterIP",
         "sessionAffinity": "None",
-        "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
+        "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": settings.port()}],
     });
     if let Some(address) = client.registry().first_service_address() {
         spec["clusterIP"] = address.to_string().into();
@@ -60,7 +62,79 @@ async fn service(client: &Client, settings: &Settings) -> Result<()> {
         },
         "spec": spec,
     });
-    ensure(client, "default", object).await
+    keep(client, "default", object, &["spec", "ports"]).await
+}
+
+/// Whom servers of other groups are to believe: clients of this server, and this server as a front proxy of them.
+async fn trust(client: &Client, settings: &Settings) -> Result<()> {
+    const NAMESPACE: &str = "kube-system";
+    const NAME: &str = "extension-apiserver-authentication";
+    let mut data = json!({});
+    if let Some(authority) = &settings.authority {
+        data["client-ca-file"] = authority.as_str().into();
+    }
+    if let Some(proxy) = &settings.front_proxy {
+        data["requestheader-client-ca-file"] = proxy.as_str().into();
+        for (key, value) in [
+            ("allowed-names", FRONT_PROXY),
+            ("username-headers", "X-Remote-User"),
+            ("uid-headers", "X-Remote-Uid"),
+            ("group-headers", "X-Remote-Group"),
+            ("extra-headers-prefix", "X-Remote-Extra-"),
+        ] {
+            data[format!("requestheader-{key}")] = json!([value]).to_string().into();
+        }
+    }
+    let metadata = json!({"name": NAME, "namespace": NAMESPACE});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
+    keep(client, NAMESPACE, map, &["data"]).await?;
+    let reader = format!("{NAME}-reader");
+    let metadata = |name: &str| {
+        json!({
+            "name": name,
+            "namespace": NAMESPACE,
+            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+        })
+    };
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": metadata(&reader),
+        "rules": [{
+            "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NAME], "verbs": ["get", "list", "watch"],
+        }],
+    });
+    ensure(client, NAMESPACE, role).await?;
+    let user = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name});
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata(&format!("system::{reader}")),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": reader},
+        "subjects": [user("system:kube-controller-manager"), user("system:kube-scheduler")],
+    });
+    ensure(client, NAMESPACE, binding).await
+}
+
+/// Creates an object, or brings what it says at `path` into the one that is there.
+pub(super) async fn keep(client: &Client, namespace: &str, object: Value, path: &[&str]) -> Result<()> {
+    let wanted = Object::from_value(object.clone()).unwrap_or_default();
+    let (Some((last, above)), Some(value)) = (path.split_last(), wanted.at(path)) else { return Ok(()) };
+    ensure(client, namespace, object).await?;
+    let Ok(target) = client.target(wanted.api_version(), wanted.kind(), namespace, wanted.name()) else {
+        return Ok(());
+    };
+    let make = |live: &Object| {
+        let mut changed = live.clone();
+        changed.make(above).insert((*last).to_owned(), value.clone());
+        Ok(changed)
+    };
+    match client.change(&target, make).await {
+        // It was taken away at once, and comes again when it is looked for.
+        Err(status) if status.reason == Reason::NotFound => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Creates an object unless there is one of its name; kinds that are not served are left out.

@@ -5,10 +5,15 @@
 //! - `garbage` deletes what nobody owns any more, `namespaces` empties namespaces that are deleted, `accounts` gives each
 //!   namespace its default service account and the authority's certificate, `events` forgets events after an hour,
 //!   `definitions` serves what custom resource definitions say, `quotas` counts what resource quotas limit.
+//! - `api_services` says who serves which group and asks those who are others, `addresses` says which address is whose,
+//!   `endpoints` where the server is.
 
 mod accounts;
+mod addresses;
+mod api_services;
 mod beginning;
 pub(crate) mod definitions;
+mod endpoints;
 mod events;
 mod garbage;
 mod namespaces;
@@ -17,6 +22,7 @@ mod quotas;
 use crate::contract::Result;
 use crate::registry::Registry;
 use crate::registry::client::Client;
+use std::net::IpAddr;
 use tokio::task::JoinSet;
 
 /// What controllers are told once.
@@ -24,8 +30,19 @@ use tokio::task::JoinSet;
 pub struct Settings {
     /// The authority's certificate (PEM), for the config map `kube-root-ca.crt` in each namespace.
     pub authority: Option<String>,
+    /// The certificate of the authority that the front proxy has its own from (PEM), for servers of other groups.
+    pub front_proxy: Option<String>,
+    /// The address on which the server listens, told by the endpoints of the service `kubernetes`.
+    pub address: Option<IpAddr>,
     /// The port on which the server listens, told by the service `kubernetes`.
     pub port: u16,
+}
+
+impl Settings {
+    /// The port that is told where none is known yet.
+    fn port(&self) -> u16 {
+        if self.port == 0 { 6443 } else { self.port }
+    }
 }
 
 /// Running controllers; they stop when it is dropped.
@@ -41,7 +58,12 @@ impl Controllers {
     /// Where what has to be there cannot be made.
     pub async fn start(registry: &Registry, settings: Settings) -> Result<Controllers> {
         beginning::make(&Client::new(registry.clone(), "kube-apiserver"), &settings).await?;
+        api_services::load(registry)?;
         let mut tasks = JoinSet::new();
+        let server = Client::new(registry.clone(), "kube-apiserver");
+        tasks.spawn(api_services::run(server.clone()));
+        tasks.spawn(addresses::run(server.clone()));
+        tasks.spawn(endpoints::run(server, settings.clone()));
         let client = Client::new(registry.clone(), "kube-controller-manager");
         accounts::give_all(&client, &settings).await?;
         tasks.spawn(accounts::run(client.clone(), settings));

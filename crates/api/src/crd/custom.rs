@@ -260,8 +260,12 @@ impl Strategy for Custom {
         names::dns_subdomain(name, prefix)
     }
 
+    fn deprecation(&self) -> Option<&str> {
+        self.deprecation.as_deref()
+    }
+
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
-        let mut warnings: Vec<String> = self.deprecation.iter().cloned().collect();
+        let mut warnings: Vec<String> = Vec::new();
         let mut added: Vec<&str> = object
             .finalizers()
             .filter(|name| old.is_none_or(|old| !old.finalizers().any(|known| known == *name)))

@@ -14,7 +14,7 @@ use crate::schema;
 use crate::store::{self, Expect, Stored, Write};
 
 /// Why an update of an older version is refused.
-const MODIFIED: &str =
+pub(super) const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 /// So often a change is tried again that does not say which version it means.
 const ATTEMPTS: usize = 100;
@@ -146,7 +146,8 @@ impl Registry {
             return Ok(Some(live.clone()));
         }
         if meta::is_gone(&new, live, resource) {
-            return self.remove(context, target, stored).await.map(|done| done.then_some(new));
+            let gone = self.remove(context, target, &stored.key, stored.revision).await?;
+            return Ok(gone.then_some(new));
         }
         if context.dry_run {
             return Ok(Some(new));
@@ -191,18 +192,37 @@ impl Registry {
         expect: Expect,
         object: &Object,
     ) -> std::result::Result<u64, store::Error> {
+        self.put_if(target, expect, object, None).await
+    }
+
+    /// Keeps an object where a condition holds.
+    pub(super) async fn put_if(
+        &self,
+        target: &Target,
+        expect: Expect,
+        object: &Object,
+        condition: Option<Write>,
+    ) -> std::result::Result<u64, store::Error> {
         let document = document::document(&target.resource, object)
             .map_err(|status| store::Error::Write(status.message))?;
         let key = store::Key { name: object.name().to_owned(), ..target.key() };
-        self.store().commit(vec![Write { key, expect, value: Some(document) }]).await
+        let mut writes = vec![Write { key, expect, value: Some(document) }];
+        writes.extend(condition);
+        self.store().commit(writes).await
     }
 
     /// Takes an object away for good; false when somebody has changed it meanwhile.
-    pub(super) async fn remove(&self, context: &Context, target: &Target, stored: &Stored) -> Result<bool> {
+    pub(super) async fn remove(
+        &self,
+        context: &Context,
+        target: &Target,
+        key: &store::Key,
+        revision: u64,
+    ) -> Result<bool> {
         if context.dry_run {
             return Ok(true);
         }
-        let write = Write { key: stored.key.clone(), expect: Expect::Revision(stored.revision), value: None };
+        let write = Write { key: key.clone(), expect: Expect::Revision(revision), value: None };
         match self.store().commit(vec![write]).await {
             Ok(_) => Ok(true),
             Err(store::Error::Unexpected { found: None, .. }) => Err(target.not_found()),
@@ -340,13 +360,15 @@ pub(super) fn manager(
         operation,
         api_version: resource.names.api_version(),
         subresource: rules::part_name(part).to_owned(),
-        time: meta::now_text(),
+        // As Kubernetes has it: writes through a scale are owned since no time.
+        time: if part == Part::Scale { String::new() } else { meta::now_text() },
     }
 }
 
 /// Which fields can be set through a part.
 pub(super) fn owned(resource: &Resource, part: Part) -> Owned<'static> {
     match part {
+        Part::Main if rules::resets_spec(resource) => Owned::Without(&[&["spec"], &["status"]]),
         Part::Status | Part::Approval => Owned::Without(&[&["spec"]]),
         Part::Main if resource.strategy.parts().contains(&Part::Status) => Owned::Without(&[&["status"]]),
         _ => Owned::All,

@@ -82,6 +82,12 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Deleted> {
         let context = &Context { dry_run: context.dry_run || options.dry_run, ..context.clone() };
+        if options.propagation.is_none()
+            && options.orphan.is_none()
+            && let Some(warning) = rules::deletion_warning(&target.resource)
+        {
+            context.warnings.add(warning);
+        }
         for _ in 0..ATTEMPTS {
             let stored = self.stored(target)?.ok_or_else(|| target.not_found())?;
             let live = document::open(&target.resource, &stored.json)?;
@@ -97,6 +103,19 @@ impl Registry {
         Err(target.conflict(
             "the object has been modified; please apply your changes to the latest version and try again",
         ))
+    }
+
+    /// Keeps what a deletion has written into an object; its revision. Also what goes at once is kept, so that watchers see
+    /// that its deletion was asked for, and how. `None` when somebody has changed it meanwhile.
+    async fn told(&self, target: &Target, stored: &Stored, object: &mut Object) -> Result<Option<u64>> {
+        match self.put(target, Expect::Revision(stored.revision), object).await {
+            Ok(revision) => {
+                object.metadata_mut().insert("resourceVersion".to_owned(), revision.to_string().into());
+                Ok(Some(revision))
+            }
+            Err(store::Error::Unexpected { .. }) => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     /// One attempt; `None` when somebody has changed the object meanwhile.
@@ -115,13 +134,17 @@ impl Registry {
             return Ok(Some(Deleted { object, gone: false }));
         }
         if rules::collected(resource) {
-            set_propagation(&mut object, options);
+            set_propagation(&mut object, options, rules::orphans_by_default(resource));
         }
         let held = object.finalizers().next().is_some() || namespace_held(resource, &live);
         let waits = matches!(grace, Grace::Seconds(seconds) if seconds > 0);
         if !held && !waits {
-            let gone = self.remove(context, target, stored).await?;
-            return Ok(gone.then_some(Deleted { object: live, gone: true }));
+            let at_once = matches!(grace, Grace::Seconds(_)) && !context.dry_run;
+            let revision = stored.revision;
+            let last = if at_once { self.told(target, stored, &mut object).await? } else { Some(revision) };
+            let Some(last) = last else { return Ok(None) };
+            let gone = self.remove(context, target, &stored.key, last).await?;
+            return Ok(gone.then_some(Deleted { object, gone: true }));
         }
         if matches!(grace, Grace::None) {
             meta::mark_deleted(&mut object, resource);
@@ -132,14 +155,8 @@ impl Registry {
         if object == live || context.dry_run {
             return Ok(Some(Deleted { object, gone: false }));
         }
-        match self.put(target, Expect::Revision(stored.revision), &object).await {
-            Ok(revision) => {
-                object.metadata_mut().insert("resourceVersion".to_owned(), revision.to_string().into());
-                Ok(Some(Deleted { object, gone: false }))
-            }
-            Err(store::Error::Unexpected { .. }) => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        }
+        let kept = self.told(target, stored, &mut object).await?;
+        Ok(kept.map(|_| Deleted { object, gone: false }))
     }
 }
 
@@ -239,7 +256,7 @@ fn shortened(pod: &mut Object, held: i64, asked: i64) -> Result<Grace> {
 }
 
 /// Writes what is to become of those that the object owns into its finalizers, for the garbage collector.
-fn set_propagation(object: &mut Object, options: &DeleteOptions) {
+fn set_propagation(object: &mut Object, options: &DeleteOptions, orphans_by_default: bool) {
     let held: Vec<String> = object.finalizers().map(str::to_owned).collect();
     let orphan = match (options.orphan, options.propagation) {
         (Some(orphan), _) => orphan,
@@ -247,7 +264,7 @@ fn set_propagation(object: &mut Object, options: &DeleteOptions) {
         (None, None) => held
             .iter()
             .find(|name| [ORPHAN, FOREGROUND].contains(&name.as_str()))
-            .is_some_and(|name| name == ORPHAN),
+            .map_or(orphans_by_default, |name| name == ORPHAN),
     };
     let foreground = match (options.orphan, options.propagation) {
         (Some(_), _) => false,

@@ -46,6 +46,7 @@ pub use target::{Answer, Body, Include, PatchKind, Target, View};
 pub use watch::Watching;
 
 use crate::admission::Admission;
+use crate::aggregation::Aggregation;
 use crate::contract::{Object, Result, Status};
 use crate::resource::Resource;
 use crate::store::{self, Key, Scope, Store, Stored};
@@ -70,6 +71,7 @@ struct Inner {
     resources: RwLock<Arc<Resources>>,
     admission: Vec<Arc<dyn Admission>>,
     services: Services,
+    aggregation: Aggregation,
     hooks: Hooks,
     set_changes: watch_channel::Sender<u64>,
 }
@@ -88,6 +90,7 @@ impl Registry {
             resources: RwLock::new(Arc::new(Resources::new(resources))),
             admission,
             services: Services::new(settings.services),
+            aggregation: Aggregation::default(),
             hooks: Hooks::default(),
             set_changes: watch_channel::Sender::new(0),
         }))
@@ -103,6 +106,12 @@ impl Registry {
     #[must_use]
     pub fn resources(&self) -> Arc<Resources> {
         Arc::clone(&self.0.resources.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The groups that others serve.
+    #[must_use]
+    pub fn aggregation(&self) -> &Aggregation {
+        &self.0.aggregation
     }
 
     /// Replaces the resources of a custom resource definition; none take them away.
@@ -121,6 +130,11 @@ impl Registry {
     #[must_use]
     pub fn first_service_address(&self) -> Option<std::net::IpAddr> {
         self.0.services.first_address()
+    }
+
+    /// The ranges from which services get addresses.
+    pub(crate) fn service_ranges(&self) -> Vec<String> {
+        self.0.services.ranges().iter().map(|range| range.canonical()).collect()
     }
 
     /// An object as it is kept, by the name under which its kind is kept.

@@ -5,7 +5,7 @@ use super::target::{Answer, PatchKind, Target, View};
 use super::{Context, Registry, document, view};
 use crate::contract::field::{FieldError, Path};
 use crate::contract::{Object, Result, Status};
-use crate::decode::{self, Expected, Media};
+use crate::decode::{self, Expected, FieldValidation, Media};
 use crate::merge::{json_patch, managed, merge_patch, strategic};
 use crate::resource::{Part, Resource};
 use bytes::Bytes;
@@ -74,7 +74,10 @@ fn patched(
     live: &Object,
 ) -> Result<Object> {
     let value = merged(kind, &live.clone().into_value(), patch, resource)?;
-    let shown = if kind == PatchKind::Strategic { in_go(patch) } else { value.to_string() };
+    let shown = shown(kind, patch, &value);
+    if kind == PatchKind::Json {
+        members(context, patch, &shown)?;
+    }
     let mut object =
         Object::from_value(value).ok_or_else(|| Status::bad_request("the patch leaves no object"))?;
     conformed(context, resource, &mut object).map_err(|status| of_patch(&status, &shown))?;
@@ -82,6 +85,28 @@ fn patched(
     super::meta::unique_owners(&mut object, context);
     own(context, resource, part, Some(live), &mut object);
     Ok(object)
+}
+
+/// The patch as refusals of it show it.
+pub(super) fn shown(kind: PatchKind, patch: &Value, patched: &Value) -> String {
+    if kind == PatchKind::Strategic { in_go(patch) } else { patched.to_string() }
+}
+
+/// Tells of members that operations of a JSON patch do not have, as the client wishes.
+fn members(context: &Context, patch: &Value, shown: &str) -> Result<()> {
+    let unknown = json_patch::unknown_fields(patch);
+    match context.validation {
+        FieldValidation::Strict if !unknown.is_empty() => {
+            let cause = format!("strict decoding error: {}", unknown.join(", "));
+            let errors = vec![FieldError::invalid(&Path::new("patch"), shown, cause)];
+            Err(Status::invalid("", "", "", &errors))
+        }
+        FieldValidation::Warn => {
+            context.warnings.extend(unknown);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn applied(
@@ -110,7 +135,7 @@ fn applied(
 }
 
 /// 422 of what a patch makes of an object, in the place of what a body would be refused with.
-fn of_patch(status: &Status, shown: &str) -> Status {
+pub(super) fn of_patch(status: &Status, shown: &str) -> Status {
     let cause = status.message.split_once(" cannot be handled as a ").map_or("", |(_, rest)| rest);
     let cause = cause.split_once(": ").map_or(status.message.as_str(), |(_, cause)| cause);
     let errors = vec![FieldError::invalid(&Path::new("patch"), shown, cause)];

@@ -12,6 +12,20 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
+/// So many disruptions may wait for who counts them.
+const MOST_DISRUPTED: usize = 2000;
+/// So often an eviction is tried whose pod changes meanwhile.
+const EVICTIONS: usize = 20;
+
+/// What allows an eviction.
+enum Judged {
+    /// The pod may go, whatever it is by now.
+    Free,
+    /// It may go as long as it is as it was: it has not begun.
+    Pending,
+    /// It may go as long as it is as it was: it is not ready. With the name of its budget.
+    Unready(String),
+}
 
 impl Registry {
     /// Creates a subresource.
@@ -114,14 +128,52 @@ impl Registry {
         };
         options.dry_run |= context.dry_run;
         let context = &Context { dry_run: options.dry_run, ..context.clone() };
-        let pod = self.object(target)?;
-        let ended = matches!(pod.text(&["status", "phase"]), "Succeeded" | "Failed" | "Pending");
-        if !ended && !pod.is_terminating() {
-            self.spend_budget(context, &pod).await?;
+        for _ in 0..EVICTIONS {
+            let pod = self.object(target)?;
+            let judged = self.judge(context, &pod).await?;
+            let mut options = options.clone();
+            options.preconditions.uid.get_or_insert_with(|| pod.uid().to_owned());
+            let is_bound = !matches!(judged, Judged::Free) && options.preconditions.version.is_none();
+            if is_bound {
+                options.preconditions.version = Some(pod.resource_version().to_owned());
+            }
+            match self.mark_and_delete(context, target, options).await {
+                Err(status) if status.code == 409 && is_bound => {
+                    if let Judged::Unready(budget) = judged {
+                        return Err(still_processed(&budget));
+                    }
+                }
+                Err(status) => return Err(status),
+                Ok(()) => return Ok(Answer { code: 201, json: created() }),
+            }
         }
+        Err(target.conflict("the pod changes too fast to be evicted"))
+    }
+
+    /// Whether a pod may be evicted, and on what that depends.
+    async fn judge(&self, context: &Context, pod: &Object) -> Result<Judged> {
+        match pod.text(&["status", "phase"]) {
+            "Succeeded" | "Failed" => Ok(Judged::Free),
+            _ if pod.is_terminating() => Ok(Judged::Free),
+            "Pending" => Ok(Judged::Pending),
+            _ => self.spend_budget(context, pod).await,
+        }
+    }
+
+    /// Says of a pod that it is evicted, and deletes it.
+    async fn mark_and_delete(
+        &self,
+        context: &Context,
+        target: &Target,
+        mut options: DeleteOptions,
+    ) -> Result<()> {
         if !context.dry_run {
+            let wanted = options.preconditions.version.clone();
             let make = |live: Option<&Object>| {
                 let live = live.ok_or_else(|| target.not_found())?;
+                if wanted.as_ref().is_some_and(|wanted| wanted != live.resource_version()) {
+                    return Err(target.conflict(super::change::MODIFIED));
+                }
                 let mut new = live.clone();
                 let condition = json!({
                     "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
@@ -136,12 +188,11 @@ impl Registry {
                 options.preconditions.version = Some(changed.resource_version().to_owned());
             }
         }
-        self.delete(context, target, &options, View::Full).await?;
-        Ok(Answer { code: 201, json: created() })
+        self.delete(context, target, &options, View::Full).await.map(drop)
     }
 
     /// Takes one disruption off the budget that covers a pod.
-    async fn spend_budget(&self, context: &Context, pod: &Object) -> Result<()> {
+    async fn spend_budget(&self, context: &Context, pod: &Object) -> Result<Judged> {
         let mut budgets = Vec::new();
         for budget in self.every(BUDGETS, Some(pod.namespace()))? {
             let Some(selector) = budget.at(&["spec", "selector"]) else { continue };
@@ -149,13 +200,13 @@ impl Registry {
                 budgets.push(budget);
             }
         }
-        let Some(budget) = budgets.first() else { return Ok(()) };
+        let Some(budget) = budgets.first() else { return Ok(Judged::Free) };
         if budgets.len() > 1 {
             let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::new(500, Reason::Unknown, message));
         }
         if !is_ready(pod) && unhealthy_may_go(budget) {
-            return Ok(());
+            return Ok(Judged::Unready(budget.name().to_owned()));
         }
         let resource = self
             .resources()
@@ -164,7 +215,7 @@ impl Registry {
         let target =
             Target { resource, namespace: budget.namespace().to_owned(), name: budget.name().to_owned() };
         let make = |live: Option<&Object>| spent(live.ok_or_else(|| target.not_found())?, pod.name());
-        self.change_directly(context, &target, "", &make).await.map(drop)
+        self.change_directly(context, &target, "", &make).await.map(|_| Judged::Free)
     }
 
     /// A change by the server itself: neither admission nor the rules of the kind have a say.
@@ -190,7 +241,7 @@ impl Registry {
                 return Ok(new);
             }
             if meta::is_gone(&new, &live, &target.resource) {
-                if self.remove(context, target, &stored).await? {
+                if self.remove(context, target, &stored.key, stored.revision).await? {
                     return Ok(new);
                 }
                 continue;
@@ -243,24 +294,36 @@ fn unhealthy_may_go(budget: &Object) -> bool {
         || (wanted > 0 && count("currentHealthy") >= wanted)
 }
 
+/// 429 of a pod that a budget protects.
+fn protected(message: String) -> Status {
+    let text = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let cause = Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() };
+    Status::new(429, Reason::TooManyRequests, text)
+        .with(Details { causes: vec![cause], ..Details::default() })
+}
+
+/// 429 of a budget that is not up to date.
+fn still_processed(budget: &str) -> Status {
+    let message = format!("The disruption budget {budget} is still being processed by the server.");
+    let mut status = protected(message);
+    if let Some(details) = &mut status.details {
+        details.retry_after_seconds = 10;
+    }
+    status
+}
+
 /// The budget with one disruption less, or 429.
 fn spent(budget: &Object, pod: &str) -> Result<Object> {
     let name = budget.name();
     let count = |field| budget.at(&["status", field]).and_then(Value::as_i64).unwrap_or(0);
-    let cause = |message: String| {
-        let message_of_all = "Cannot evict pod as it would violate the pod's disruption budget.";
-        let cause = Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() };
-        Status::new(429, Reason::TooManyRequests, message_of_all)
-            .with(Details { causes: vec![cause], ..Details::default() })
-    };
     let observed = budget.at(&["status", "observedGeneration"]).and_then(Value::as_i64).unwrap_or(0);
     if observed < budget.generation() {
-        let mut status =
-            cause(format!("The disruption budget {name} is still being processed by the server."));
-        if let Some(details) = &mut status.details {
-            details.retry_after_seconds = 10;
-        }
-        return Err(status);
+        return Err(still_processed(name));
+    }
+    let disrupted = budget.at(&["status", "disruptedPods"]).and_then(Value::as_object);
+    if disrupted.is_some_and(|pods| pods.len() > MOST_DISRUPTED) {
+        let cause = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
+        return Err(Status::forbidden("policy", "poddisruptionbudget", name, cause));
     }
     let allowed = count("disruptionsAllowed");
     if allowed < 0 {
@@ -273,7 +336,7 @@ fn spent(budget: &Object, pod: &str) -> Result<Object> {
     }
     if allowed == 0 {
         let (wanted, healthy) = (count("desiredHealthy"), count("currentHealthy"));
-        return Err(cause(format!(
+        return Err(protected(format!(
             "The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently"
         )));
     }

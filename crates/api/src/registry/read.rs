@@ -27,7 +27,7 @@ impl Registry {
         if part == Part::Scale {
             let object = document::open(resource, &stored.json)?;
             let scaled = scale::of(&object, resource)?;
-            return Ok(Answer { code: 200, json: document::json(&scaled) });
+            return Ok(Answer { code: 200, json: scale::told(&scaled, form) });
         }
         let json = if is_kept_version(resource) {
             stored.json

@@ -50,6 +50,27 @@ const CREATED_BY_UPDATE: [&str; 10] = [
     "services",
 ];
 
+/// Kinds whose dependents stay unless a deletion says otherwise, as they did before there were owners.
+const ORPHANS_BY_DEFAULT: [&str; 2] = ["jobs.batch", "replicationcontrollers"];
+
+/// Whether those that an object owns stay when its deletion says nothing of them.
+pub(super) fn orphans_by_default(resource: &Resource) -> bool {
+    ORPHANS_BY_DEFAULT.contains(&&*resource.stored_as)
+}
+
+/// What is said to a deletion that says nothing of those that the object owns.
+pub(super) fn deletion_warning(resource: &Resource) -> Option<&'static str> {
+    (resource.stored_as == "jobs.batch").then_some(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or \
+         set propagationPolicy=Orphan to suppress this warning",
+    )
+}
+
+/// Whether an update of the object itself changes neither its spec nor its status: nobody owns fields of these by it.
+pub(super) fn resets_spec(resource: &Resource) -> bool {
+    resource.stored_as == "certificatesigningrequests.certificates.k8s.io"
+}
+
 /// Whether deleting one answers the object.
 pub(super) fn answers_deleted(resource: &Resource) -> bool {
     ANSWERS_DELETED.contains(&&*resource.stored_as)

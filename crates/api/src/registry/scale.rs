@@ -1,14 +1,19 @@
 //! `/scale`: how many replicas there are and are to be (`autoscaling/v1`).
 
 use super::change::{decoded_as, manager, own, owned};
-use super::patch::merged;
-use super::target::{Answer, Body, PatchKind, Target};
-use super::{Context, Registry, document, meta};
+use super::patch::{merged, of_patch, shown};
+use super::target::{Answer, Body, PatchKind, Target, View};
+use super::{Context, Registry, document, meta, view};
 use crate::contract::field::{FieldError, Path};
 use crate::contract::selector::LabelSelector;
 use crate::contract::{Object, Result, Status};
+use crate::decode::{self, Expected};
+use crate::kinds::base::table;
 use crate::merge::managed;
 use crate::resource::{Part, Resource};
+use crate::schema;
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 const SCHEMA: &str = "io.k8s.api.autoscaling.v1.Scale";
@@ -48,9 +53,12 @@ impl Registry {
                 return applied(context, resource, live, patch);
             }
             let before = of(live, resource)?;
-            let Some(scale) = Object::from_value(merged(kind, &before.into_value(), patch, resource)?) else {
+            let patched = merged(kind, &before.into_value(), patch, resource)?;
+            let shown = shown(kind, patch, &patched);
+            let Some(mut scale) = Object::from_value(patched) else {
                 return Err(Status::bad_request("the patch leaves no object"));
             };
+            conform(context, &mut scale).map_err(|status| of_patch(&status, &shown))?;
             let mut new = scaled(live, &scale, resource)?;
             own(context, resource, Part::Scale, Some(live), &mut new);
             Ok(new)
@@ -120,8 +128,9 @@ fn scaled(live: &Object, scale: &Object, resource: &Resource) -> Result<Object> 
 /// A server-side apply of a scale: an apply of the replicas alone.
 fn applied(context: &Context, resource: &Resource, live: &Object, config: &Value) -> Result<Object> {
     let paths = resource.strategy.scale().ok_or_else(|| Status::internal("the resource has no scale"))?;
-    let scale = Object::from_value(config.clone())
+    let mut scale = Object::from_value(config.clone())
         .ok_or_else(|| Status::bad_request("the body of an apply is no object"))?;
+    conform(context, &mut scale)?;
     scaled(live, &scale, resource)?;
     let mut map = Map::new();
     map.insert("kind".to_owned(), resource.names.kind.as_ref().into());
@@ -139,6 +148,44 @@ fn applied(context: &Context, resource: &Resource, live: &Object, config: &Value
     let manager = manager(context, resource, Part::Scale, managed::Operation::Apply);
     let schema = resource.strategy.schema();
     managed::apply(Some(live), &whole, schema, &manager, context.force, owned(resource, Part::Scale))
+}
+
+/// Checks what came of a patch as if it had been sent as a whole.
+fn conform(context: &Context, scale: &mut Object) -> Result<()> {
+    let schema = schema::builtin(SCHEMA);
+    let schema = schema.ok_or_else(|| Status::internal(format!("there is no schema of {SCHEMA}")))?;
+    let expected = Expected { api_version: "autoscaling/v1", kind: "Scale", schema };
+    context.warnings.extend(decode::conform(scale, &expected, context.validation)?);
+    Ok(())
+}
+
+/// A scale in the form that was asked for.
+pub(super) fn told(scale: &Object, form: View) -> Bytes {
+    match form {
+        View::Full => document::json(scale),
+        View::Metadata => view::metadata(scale).into(),
+        View::Table(include) => {
+            let count = |path: &[&str]| scale.at(path).and_then(Value::as_i64).unwrap_or(0);
+            let cells = vec![
+                scale.name().into(),
+                count(&["spec", "replicas"]).into(),
+                count(&["status", "replicas"]).into(),
+                table::age_of(scale, Timestamp::now().as_second()),
+            ];
+            view::tabled(scale, &columns(), cells, include).into()
+        }
+    }
+}
+
+/// The columns of a table of scales.
+fn columns() -> Value {
+    let number = |name: &str, description: &str| json!({"name": name, "type": "integer", "format": "", "description": description, "priority": 0});
+    json!([
+        {"name": "Name", "type": "string", "format": "name", "description": view::NAME, "priority": 0},
+        number("Desired", "replicas is the desired number of instances for the scaled object."),
+        number("Available", "replicas is the actual number of observed instances of the scaled object."),
+        {"name": "Age", "type": "string", "format": "", "description": view::CREATED, "priority": 0},
+    ])
 }
 
 fn steps(path: &str) -> Vec<&str> {

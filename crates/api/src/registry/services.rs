@@ -53,6 +53,11 @@ impl Services {
         Some(taken::at(range.network(), 1))
     }
 
+    /// The ranges of addresses.
+    pub(super) fn ranges(&self) -> &[Cidr] {
+        &self.settings.ranges
+    }
+
     /// Gives a new service what it needs and does not have.
     pub(super) async fn create(
         &self,

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 /// What Kubernetes says of the two columns of kinds that have none of their own.
-const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some \
+pub(super) const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some \
     resources may allow a client to request the generation of an appropriate name automatically. Name is primarily \
     intended for creation idempotence and configuration definition. Cannot be updated. More info: \
     https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is \
+pub(super) const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is \
     not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is \
     represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: \
     https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
@@ -32,14 +32,23 @@ pub(super) fn one(resource: &Resource, json: Bytes, form: View) -> Result<Bytes>
 
 /// A table of one object; `headed` says whether with the columns, which a watch tells once.
 pub(super) fn table(resource: &Resource, object: &Object, include: Include, headed: bool) -> Vec<u8> {
-    let version = Value::from(object.resource_version());
     let columns = if headed { columns(resource) } else { Value::Null };
+    tabled_as(object, &columns, &row(resource, object, include))
+}
+
+/// A table of one object that has columns and cells of its own.
+pub(super) fn tabled(object: &Object, columns: &Value, cells: Vec<Value>, include: Include) -> Vec<u8> {
+    tabled_as(object, columns, &row_of(object, cells, include))
+}
+
+fn tabled_as(object: &Object, columns: &Value, row: &[u8]) -> Vec<u8> {
+    let version = Value::from(object.resource_version());
     let mut out = format!(
         "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{{\"resourceVersion\":{version}}},\
          \"columnDefinitions\":{columns},\"rows\":["
     )
     .into_bytes();
-    out.extend_from_slice(&row(resource, object, include));
+    out.extend_from_slice(row);
     out.extend_from_slice(b"]}");
     out
 }
@@ -75,6 +84,10 @@ pub(super) fn row(resource: &Resource, object: &Object, include: Include) -> Vec
     } else {
         resource.strategy.row(object, Timestamp::now().as_second())
     };
+    row_of(object, cells, include)
+}
+
+fn row_of(object: &Object, cells: Vec<Value>, include: Include) -> Vec<u8> {
     let mut out = format!("{{\"cells\":{}", Value::Array(cells)).into_bytes();
     let shown = match include {
         Include::None => None,

@@ -18,7 +18,8 @@ use super::media::{self, As};
 use super::metrics::Metrics;
 use super::path::Meaning;
 use super::request::{Call, method_not_allowed, no_such_resource};
-use super::{collection, discovery, health, object, openapi, pod, version};
+use super::{aggregated, collection, discovery, health, object, openapi, pod, version};
+use crate::aggregation::Entry;
 use crate::auth::Access;
 use crate::auth::audit::{self, Audit};
 use crate::contract::{Details, Reason, Result, Status};
@@ -134,7 +135,9 @@ impl Api {
         resources: Arc<Resources>,
         server: SocketAddr,
     ) -> Result<Response> {
-        if call.is_long_running() {
+        let is_handed_on =
+            self.of_others(&call).is_some() && aggregated::wants_upgrade(call.headers()).is_some();
+        if call.is_long_running() || is_handed_on {
             return self.routed(call, resource, &resources, server).await;
         }
         let is_read = matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -172,6 +175,9 @@ impl Api {
         resources: &Resources,
         server: SocketAddr,
     ) -> Result<Response> {
+        if let Some(entry) = self.of_others(&call) {
+            return aggregated::answer(self, call, &entry).await;
+        }
         match &call.meaning {
             Meaning::Other => self.other(call).await,
             Meaning::Legacy | Meaning::Groups | Meaning::Group(_) | Meaning::Version(..) => {
@@ -193,15 +199,26 @@ impl Api {
                     return Err(no_such_resource());
                 }
                 let verb = call.verb().ok_or_else(method_not_allowed)?;
-                match (path.subresource.as_str(), path.name.is_empty()) {
+                let warning = resource.strategy.deprecation().map(str::to_owned);
+                let answer = match (path.subresource.as_str(), path.name.is_empty()) {
                     ("log" | "exec" | "attach" | "portforward", false) if pod::is(&resource) => {
                         pod::answer(self, call, resource, &path, verb).await
                     }
                     (_, true) => collection::answer(self, call, resource, &path, verb).await,
                     (_, false) => object::answer(self, call, resource, &path, verb).await,
-                }
+                };
+                answer.map(|mut response| {
+                    answer::warn(&mut response, warning.as_slice());
+                    response
+                })
             }
         }
+    }
+
+    /// Who else serves the group version of a call.
+    fn of_others(&self, call: &Call) -> Option<Arc<Entry>> {
+        let (group, version) = call.group_version()?;
+        self.registry.aggregation().find(group, version)
     }
 
     fn discovery(&self, call: &Call, resources: &Resources, server: SocketAddr) -> Result<Response> {
@@ -213,8 +230,10 @@ impl Api {
             matches!(what, As::Object) || is_root && matches!(what, As::Discovery(_))
         })?;
         let style = call.style(agreed);
+        let others = self.registry.aggregation().entries();
+        let served = &discovery::Served { own: resources, others: &others };
         if let As::Discovery(version) = agreed.what {
-            let told = discovery::aggregated(resources, call.meaning == Meaning::Legacy, version);
+            let told = discovery::aggregated(served, call.meaning == Meaning::Legacy, version);
             let json = Bytes::from(told.to_string());
             let tag = openapi::tag(&json);
             let mut response = style.json(200, json);
@@ -229,9 +248,9 @@ impl Api {
         }
         let told = match &call.meaning {
             Meaning::Legacy => Some(discovery::legacy(&server.to_string())),
-            Meaning::Groups => Some(discovery::groups(resources)),
-            Meaning::Group(group) => discovery::group(resources, group),
-            Meaning::Version(group, version) => discovery::version(resources, group, version),
+            Meaning::Groups => Some(discovery::groups(served)),
+            Meaning::Group(group) => discovery::group(served, group),
+            Meaning::Version(group, version) => discovery::version(served, group, version),
             _ => None,
         };
         Ok(told.map_or_else(answer::page_not_found, |told| style.value(200, &told)))
@@ -258,7 +277,7 @@ impl Api {
             }
             "/.well-known/openid-configuration" if is_get => self.openid(|tokens| tokens.configuration()),
             "/openid/v1/jwks" if is_get => self.openid(|tokens| tokens.keys()),
-            path if path.starts_with("/openapi/") && is_get => openapi::answer(self, &call, path).await,
+            path if path.starts_with("/openapi/") && is_get => openapi::answer(self, call, path).await,
             _ => Ok(answer::page_not_found()),
         }
     }

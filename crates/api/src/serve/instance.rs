@@ -9,9 +9,12 @@ use tokio::task::JoinSet;
 
 use super::hooks::Node;
 use super::server::{Server, Setup, StartError};
+use crate::aggregation::Connector;
 use crate::auth::audit::Audit;
 use crate::auth::rbac::{aggregate, bootstrap};
-use crate::auth::{self, Access, Authority, Escalation, MASTERS, Rbac, Reviews, Tokens, kubeconfig};
+use crate::auth::{
+    self, Access, Authority, Escalation, FrontProxy, MASTERS, Rbac, Reviews, Tokens, kubeconfig,
+};
 use crate::contract::Status;
 use crate::controllers::{self, Controllers};
 use crate::registry::{Registry, Settings};
@@ -104,10 +107,14 @@ impl Instance {
         aggregate::settle(&registry)
             .await
             .map_err(|cause| InstanceError::Bootstrap { what: "the aggregated roles", cause })?;
+        let proxy = FrontProxy::open(&keys.join("front-proxy"))?;
         let settings = controllers::Settings {
             authority: Some(authority.certificate().to_owned()),
+            front_proxy: Some(proxy.certificate().to_owned()),
+            address: options.listen.iter().map(SocketAddr::ip).find(|address| !address.is_loopback()),
             port: options.listen.first().map_or(0, SocketAddr::port),
         };
+        registry.aggregation().connect_by(Connector::new(proxy));
         let order = Controllers::start(&registry, settings)
             .await
             .map_err(|cause| InstanceError::Bootstrap { what: "the namespaces of every cluster", cause })?;

@@ -8,6 +8,7 @@
 //! connections, 100 streams of each, 400 reads and 200 writes at a time, 60 seconds for what is no stream. A watch reads
 //! its next event when the client has taken the one before, so a slow client costs one event.
 
+mod aggregated;
 mod answer;
 mod api;
 mod body;

@@ -13,6 +13,7 @@ use super::object::target;
 use super::path::ResourcePath;
 use super::request::{Call, Verb, method_not_allowed};
 use crate::auth::{Attributes, ResourceAttributes};
+use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::{Object, Reason, Result, Status};
 use crate::registry::{Context, View};
 use crate::resource::{Part, Resource};
@@ -64,6 +65,9 @@ pub(super) async fn answer(
 }
 
 async fn upgrade(api: &Api, call: Call, pod: &Object, what: Upgrade) -> Result<Response> {
+    if what != Upgrade::PortForward {
+        container(pod, call.parameter("container").unwrap_or_default())?;
+    }
     if pod.text(&["spec", "nodeName"]).is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", pod.name())));
     }
@@ -146,8 +150,46 @@ fn log_options(call: &Call, pod: &Object) -> Result<LogOptions> {
         limit_bytes: number("limitBytes")?,
         stream: call.parameter("stream").unwrap_or_default().to_owned(),
     };
+    let errors = log_errors(&options, call.parameter("stream"));
+    if !errors.is_empty() {
+        return Err(Status::invalid("", "PodLogOptions", pod.name(), &errors));
+    }
     options.container = container(pod, &options.container)?;
     Ok(options)
+}
+
+/// What is wrong with the options of a log, as Kubernetes says it.
+fn log_errors(options: &LogOptions, stream: Option<&str>) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let invalid =
+        |name: &str, number: i64, detail: &str| FieldError::invalid(&Path::new(name), number, detail);
+    if let Some(lines) = options.tail_lines.filter(|lines| *lines < 0) {
+        errors.push(invalid("tailLines", lines, "must be greater than or equal to 0"));
+    }
+    if let Some(bytes) = options.limit_bytes.filter(|bytes| *bytes < 1) {
+        errors.push(invalid("limitBytes", bytes, "must be greater than 0"));
+    }
+    match (options.since_seconds, &options.since_time) {
+        (Some(_), Some(_)) => {
+            let detail = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            errors.push(FieldError::forbidden(&Path::new(""), detail));
+        }
+        (Some(seconds), None) if seconds < 1 => {
+            errors.push(invalid("sinceSeconds", seconds, "must be greater than 0"));
+        }
+        _ => {}
+    }
+    if let Some(stream) = stream {
+        let known = ["All", "Stderr", "Stdout"];
+        if !known.contains(&stream) {
+            errors.push(FieldError::not_supported(&Path::new("stream"), stream, &known));
+        }
+        if stream != "All" && options.tail_lines.is_some() {
+            let detail = "`tailLines` and specific `stream` are mutually exclusive for now";
+            errors.push(FieldError::forbidden(&Path::new(""), detail));
+        }
+    }
+    errors
 }
 
 /// The container that is meant, in Kubernetes' words when it is not there or not told.

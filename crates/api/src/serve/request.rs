@@ -215,6 +215,15 @@ impl Call {
         self.style(agreed.unwrap_or(Agreed::JSON))
     }
 
+    /// The group and version that its path is of.
+    pub(crate) fn group_version(&self) -> Option<(&str, &str)> {
+        match &self.meaning {
+            Meaning::Resource(path) => Some((&path.group, &path.version)),
+            Meaning::Version(group, version) => Some((group, version)),
+            _ => None,
+        }
+    }
+
     /// Whether it may last: a watch, a log that is followed, an upgraded connection.
     pub(crate) fn is_long_running(&self) -> bool {
         match &self.meaning {

@@ -88,7 +88,8 @@ impl<'a> Tables<'a> {
         }
         let mut events = Vec::with_capacity(writes.len());
         for (Prepared { write, key }, before) in writes.into_iter().zip(found) {
-            if write.value.is_none() && before.is_none() {
+            let is_condition = matches!(write.expect, Expect::Still(_));
+            if is_condition || write.value.is_none() && before.is_none() {
                 continue;
             }
             let index = u32::try_from(events.len()).unwrap_or(u32::MAX);
@@ -105,7 +106,9 @@ impl<'a> Tables<'a> {
         let holds = match prepared.write.expect {
             Expect::Any => true,
             Expect::Absent => found.is_none(),
-            Expect::Revision(revision) => found.as_ref().is_some_and(|found| found.revision == revision),
+            Expect::Revision(revision) | Expect::Still(revision) => {
+                found.as_ref().is_some_and(|found| found.revision == revision)
+            }
         };
         if holds {
             return Ok(found);

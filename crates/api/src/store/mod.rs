@@ -78,6 +78,8 @@ pub enum Expect {
     Absent,
     /// That its last change was at this revision.
     Revision(u64),
+    /// The same, and nothing is done to it: it is only a condition of the transaction.
+    Still(u64),
 }
 
 /// One change of a transaction.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test itself")]
 
+mod aggregated;
 mod client;
 mod discovery;
 mod objects;
+mod other;
 mod rig;
 mod streams;
 mod whole;

@@ -9,7 +9,7 @@ use rcgen::{Issuer, KeyPair};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
-use super::{Error, Identity, authority_params, issue};
+use super::{Error, Identity, issue};
 
 /// Files of the authority are a few KiB.
 const FILE_MAX: u64 = 64 * 1024;
@@ -21,10 +21,11 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), Error> {
     builder.create(folder).map_err(|source| file("make the folder", folder, source))
 }
 
-/// The authority's certificate and what it issues with: those that are there, or new ones.
-pub(super) fn authority(folder: &Path) -> Result<(String, Issuer<'static, KeyPair>), Error> {
+/// The certificate of the authority of that name and what it issues with: those that are there, or new ones.
+pub(super) fn authority(folder: &Path, name: &str) -> Result<(String, Issuer<'static, KeyPair>), Error> {
     let (certificate_path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
-    let params = authority_params();
+    // The same at every start, for certificates are issued in its name.
+    let params = issue::authority(name);
     // The certificate is written last: one without a key never comes to be.
     if certificate_path.exists() {
         let key = KeyPair::from_pem(&read(&key_path)?).map_err(|e| unusable(&key_path, folder, &e))?;

@@ -8,12 +8,12 @@ use rcgen::{
 use super::{Error, Identity};
 
 /// The name of the authority.
-const AUTHORITY: &str = "sextant-api-ca";
+pub(super) const AUTHORITY: &str = "sextant-api-ca";
 
 /// The authority's certificate, before it is signed.
-pub(super) fn authority() -> CertificateParams {
+pub(super) fn authority(name: &str) -> CertificateParams {
     let mut params = lasting(10);
-    params.distinguished_name = named(AUTHORITY, &[]);
+    params.distinguished_name = named(name, &[]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages =
         vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];

@@ -5,6 +5,7 @@
 //! [`Authority::renew`], when less than a third is left.
 
 mod files;
+mod front_proxy;
 mod issue;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use rcgen::{CertificateParams, Issuer, KeyPair};
+use rcgen::{Issuer, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,6 +25,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 pub(in crate::auth) use files::read;
 pub use files::replace;
+pub use front_proxy::{FRONT_PROXY, FrontProxy};
 
 /// Names under which a server is reached from inside a cluster.
 const CLUSTER_NAMES: [&str; 5] = [
@@ -111,7 +113,7 @@ impl Authority {
     /// Files that cannot be read or written, or that hold something else.
     pub fn open(folder: &Path, addresses: &[IpAddr], names: &[String]) -> Result<Authority, Error> {
         files::make_folder(folder)?;
-        let (certificate, issuer) = files::authority(folder)?;
+        let (certificate, issuer) = files::authority(folder, issue::AUTHORITY)?;
         let mut hosts: Vec<String> = CLUSTER_NAMES.iter().map(|name| (*name).to_owned()).collect();
         hosts.extend(names.iter().cloned());
         hosts.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
@@ -191,9 +193,4 @@ fn certified(folder: &Path, identity: &Identity) -> Result<CertifiedKey, Error> 
     let key =
         PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|e| unusable("server.key", &e))?;
     CertifiedKey::from_der(vec![certificate], key, &provider()).map_err(|e| unusable("server.key", &e))
-}
-
-/// What the authority's certificate says: the same at every start, for certificates are issued in its name.
-fn authority_params() -> CertificateParams {
-    issue::authority()
 }

@@ -33,7 +33,7 @@ pub(super) async fn collect(client: &Client, graph: &Graph, object: &Known) -> R
     let mut waiting = false;
     let mut leaving = Vec::new();
     for owner in &object.owners {
-        match state(client, object, owner)? {
+        match state(client, graph, object, owner)? {
             Is::Solid => solid = true,
             Is::Absent => leaving.push(owner.uid.as_str()),
             Is::Waiting => {
@@ -49,6 +49,11 @@ pub(super) async fn collect(client: &Client, graph: &Graph, object: &Known) -> R
         return take_off(client, &target, &object.uid, &leaving).await;
     }
     let owns_some = graph.owned_by(&object.uid).next().is_some();
+    let mut version = version;
+    // Two that own each other would wait for ever: the first that is seen to waits no more.
+    if waiting && graph.owned_by(&object.uid).any(|one| one.is_deleted && one.is_foreground) {
+        version = unblock(client, &target, &object.uid).await?;
+    }
     let propagation = match (object.orphans, object.is_foreground || (waiting && owns_some)) {
         (true, _) => Propagation::Orphan,
         (false, true) => Propagation::Foreground,
@@ -104,10 +109,10 @@ fn target(client: &Client, object: &Known) -> Option<Target> {
 }
 
 /// Looks an owner up.
-fn state(client: &Client, object: &Known, owner: &Owner) -> Result<Is> {
+fn state(client: &Client, graph: &Graph, object: &Known, owner: &Owner) -> Result<Is> {
     let Some(resource) = client.registry().resources().by_kind(&owner.api_version, &owner.kind) else {
-        // Of a kind that is not served nothing is known: better too much than too little stays.
-        return Ok(Is::Solid);
+        // Of a kind that is not served nothing is known but what was told before: better too much than too little stays.
+        return Ok(if graph.is_gone(&owner.uid) { Is::Absent } else { Is::Solid });
     };
     let namespace = match (resource.namespaced, object.namespace.is_empty()) {
         (true, true) => return Ok(Is::Solid),
@@ -137,6 +142,21 @@ async fn delete(
         ..DeleteOptions::default()
     };
     client.delete(target, &options).await
+}
+
+/// Lets the owners of an object go without it; its version after that.
+async fn unblock(client: &Client, target: &Target, uid: &str) -> Result<u64> {
+    let make = |live: &Object| {
+        let mut changed = of_uid(live, target, uid)?.clone();
+        if let Some(Value::Array(list)) = changed.metadata_mut().get_mut("ownerReferences") {
+            for owner in list.iter_mut().filter(|owner| owner["blockOwnerDeletion"] == true) {
+                owner["blockOwnerDeletion"] = false.into();
+            }
+        }
+        Ok(changed)
+    };
+    let changed = client.change(target, make).await?;
+    changed.resource_version().parse().map_err(Status::internal)
 }
 
 /// Takes references to owners off an object.

@@ -3,22 +3,27 @@
 use super::graph::{Known, Owner};
 use crate::contract::names;
 use crate::registry::client::Client;
-use crate::store::{Error, Kind, Scope, Store};
+use crate::resource::Resource;
+use crate::store::{Error, Event, Kind, Scope, Store, Watch};
 use serde::Deserialize;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::oneshot;
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinSet;
 
 /// What happened to an object.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// It is there, maybe in another state.
-    There(Known),
+    /// It is there, maybe in another state, since a revision.
+    There(Known, u64),
     /// It is gone; its uid.
     Gone(String),
+    /// All that happened to a kind up to a revision has been told.
+    Upto(Arc<str>, u64),
 }
 
 #[derive(Deserialize)]
@@ -37,15 +42,22 @@ struct Metadata {
     deletion_timestamp: Option<String>,
 }
 
-/// Begins to watch all kinds, also those that come later.
-pub(super) fn start(client: &Client, sender: Sender<Seen>) -> JoinSet<()> {
+/// Whether objects of a resource own and are owned: all but events.
+pub(super) fn is_watched(resource: &Resource) -> bool {
+    resource.stored_as != "events"
+}
+
+/// Begins to watch all kinds, also those that come later. Each says up to where it has told everything whenever there is
+/// another `wish`.
+pub(super) fn start(client: &Client, sender: Sender<Seen>, wish: Receiver<u64>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(follow_kinds(client.clone(), sender));
+    tasks.spawn(follow_kinds(client.clone(), sender, wish));
     tasks
 }
 
-async fn follow_kinds(client: Client, sender: Sender<Seen>) {
-    let mut watches: HashMap<String, AbortHandle> = HashMap::new();
+async fn follow_kinds(client: Client, sender: Sender<Seen>, wish: Receiver<u64>) {
+    // A watch ends when its sender is dropped.
+    let mut watches: HashMap<String, oneshot::Sender<()>> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut set = client.registry().set_changes();
     loop {
@@ -54,21 +66,17 @@ async fn follow_kinds(client: Client, sender: Sender<Seen>) {
             .resources()
             .kept()
             .iter()
-            .filter(|resource| resource.stored_as != "events")
+            .filter(|resource| is_watched(resource))
             .map(|resource| resource.stored_as.to_string())
             .collect();
-        watches.retain(|kind, task| {
-            let stays = kinds.contains(kind);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
+        watches.retain(|kind, _| kinds.contains(kind));
         for kind in kinds {
             let Entry::Vacant(vacant) = watches.entry(kind) else { continue };
             let store = client.registry().store().clone();
-            let task = tasks.spawn(follow(store, vacant.key().as_str().into(), sender.clone()));
-            vacant.insert(task);
+            let kind = vacant.key().as_str().into();
+            let (stays, left) = oneshot::channel();
+            tasks.spawn(follow(store, kind, sender.clone(), wish.clone(), left));
+            vacant.insert(stays);
         }
         tokio::select! {
             changed = set.changed() => if changed.is_err() { return },
@@ -77,11 +85,43 @@ async fn follow_kinds(client: Client, sender: Sender<Seen>) {
     }
 }
 
-/// Watches one kind; ends when nobody listens any more.
-async fn follow(store: Store, kind: Arc<str>, sender: Sender<Seen>) {
+/// Watches one kind until it is served no more. Those of its objects that went with it are told to be gone.
+async fn follow(
+    store: Store,
+    kind: Arc<str>,
+    sender: Sender<Seen>,
+    mut wish: Receiver<u64>,
+    left: oneshot::Receiver<()>,
+) {
     let mut known: HashSet<String> = HashSet::new();
+    tokio::select! {
+        () = watch_on(&store, &kind, &sender, &mut wish, &mut known) => return,
+        _ = left => {}
+    }
+    let scope = Scope { resource: kind.to_string(), namespace: None };
+    let Ok(page) = store.list(&scope, None, None, None) else { return };
+    for stored in &page.items {
+        if let Some(object) = read(&kind, &stored.json) {
+            known.remove(&object.uid);
+        }
+    }
+    for uid in known {
+        if sender.send(Seen::Gone(uid)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Watches one kind; ends when nobody listens any more.
+async fn watch_on(
+    store: &Store,
+    kind: &Arc<str>,
+    sender: &Sender<Seen>,
+    wish: &mut Receiver<u64>,
+    known: &mut HashSet<String>,
+) {
     while !sender.is_closed() {
-        match watch(&store, &kind, &sender, &mut known).await {
+        match watch(store, kind, sender, wish, known).await {
             Ok(()) => return,
             // The history is gone: what happened meanwhile is seen by the next list.
             Err(Error::Compacted { .. }) => {}
@@ -98,6 +138,7 @@ async fn watch(
     store: &Store,
     kind: &Arc<str>,
     sender: &Sender<Seen>,
+    wish: &mut Receiver<u64>,
     known: &mut HashSet<String>,
 ) -> Result<(), Error> {
     let scope = Scope { resource: kind.to_string(), namespace: None };
@@ -107,7 +148,7 @@ async fn watch(
         let Some(object) = read(kind, &stored.json) else { continue };
         missing.remove(&object.uid);
         known.insert(object.uid.clone());
-        if sender.send(Seen::There(object)).await.is_err() {
+        if sender.send(Seen::There(object, stored.revision)).await.is_err() {
             return Ok(());
         }
     }
@@ -118,21 +159,57 @@ async fn watch(
     }
     let revision = page.revision;
     drop(page);
+    if sender.send(Seen::Upto(Arc::clone(kind), revision)).await.is_err() {
+        return Ok(());
+    }
+    let mut told = revision;
     let mut changes = store.watch(scope, revision)?;
     loop {
-        let event = changes.next().await?;
-        let Some(object) = read(kind, &event.json) else { continue };
-        let seen = if event.kind == Kind::Delete {
-            known.remove(&object.uid);
-            Seen::Gone(object.uid)
-        } else {
-            known.insert(object.uid.clone());
-            Seen::There(object)
-        };
-        if sender.send(seen).await.is_err() {
-            return Ok(());
+        tokio::select! {
+            event = changes.next() => {
+                let event = event?;
+                let Some(seen) = seen(kind, &event, known) else { continue };
+                if sender.send(seen).await.is_err() {
+                    return Ok(());
+                }
+            }
+            changed = wish.changed() => if changed.is_err() { return Ok(()) },
+        }
+        let wished = *wish.borrow_and_update();
+        if told < wished {
+            told = up_to(kind, &mut changes, sender, known).await?;
         }
     }
+}
+
+/// Tells what there is to be told by now, and up to where that is.
+async fn up_to(
+    kind: &Arc<str>,
+    changes: &mut Watch,
+    sender: &Sender<Seen>,
+    known: &mut HashSet<String>,
+) -> Result<u64, Error> {
+    while let Some(event) = changes.ready()? {
+        if let Some(seen) = seen(kind, &event, known) {
+            // Nobody listens any more: that is found out by who calls.
+            let _ = sender.send(seen).await;
+        }
+    }
+    let revision = changes.revision();
+    let _ = sender.send(Seen::Upto(Arc::clone(kind), revision)).await;
+    Ok(revision)
+}
+
+/// What an event means.
+fn seen(kind: &Arc<str>, event: &Event, known: &mut HashSet<String>) -> Option<Seen> {
+    let object = read(kind, &event.json)?;
+    Some(if event.kind == Kind::Delete {
+        known.remove(&object.uid);
+        Seen::Gone(object.uid)
+    } else {
+        known.insert(object.uid.clone());
+        Seen::There(object, event.revision)
+    })
 }
 
 /// What an object says of itself.

@@ -50,6 +50,7 @@ pub struct Kind {
     columns: fn() -> Vec<Column>,
     described: OnceLock<Vec<Column>>,
     row: Row,
+    deprecated: Option<&'static str>,
     selectable: &'static [&'static str],
     selected: Option<fn(&Object, &str) -> String>,
     from_stored: fn(Object) -> crate::contract::Result<Object>,
@@ -101,6 +102,7 @@ impl Kind {
             columns: || vec![table::name(), table::age()],
             described: OnceLock::new(),
             row: |object, now| vec![object.name().into(), table::age_of(object, now)],
+            deprecated: None,
             selectable: &[],
             selected: None,
             from_stored: Ok,
@@ -133,6 +135,13 @@ impl Kind {
     #[must_use]
     pub fn any_finalizer(mut self) -> Kind {
         self.any_finalizer = true;
+        self
+    }
+
+    /// What every request for this version is told.
+    #[must_use]
+    pub fn deprecated(mut self, warning: &'static str) -> Kind {
+        self.deprecated = Some(warning);
         self
     }
 
@@ -391,6 +400,10 @@ impl Strategy for Kind {
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
         (self.warnings)(object, old)
+    }
+
+    fn deprecation(&self) -> Option<&str> {
+        self.deprecated
     }
 
     fn has_generation(&self) -> bool {

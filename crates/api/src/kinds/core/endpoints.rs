@@ -23,9 +23,7 @@ pub(super) fn kind() -> Kind {
         .validate_update(|_, new, old| {
             if new.0.field("subsets") == old.0.field("subsets") { FieldErrors::new() } else { validate(new) }
         })
-        .warnings(|_, _| {
-            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
-        })
+        .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .table(columns, row)
 }
 

@@ -3,7 +3,7 @@
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::{Object, names};
 use crate::kinds::base::{Defaults, Fields, Kind, check, table};
-use crate::resource::{Column, Part};
+use crate::resource::{Column, Part, Verbs};
 use serde_json::{Value, json};
 
 const FINALIZER: &str = "kubernetes";
@@ -12,6 +12,7 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub(super) fn kind() -> Kind {
     Kind::new("", "v1", "Namespace", "namespaces", "io.k8s.api.core.v1.Namespace")
         .cluster_scoped()
+        .verbs(Verbs { delete_collection: false, ..Verbs::ALL })
         .short(&["ns"])
         .without_generation()
         .named(names::dns_label)

@@ -35,7 +35,7 @@ pub(super) fn component_status() -> Kind {
         .short(&["cs"])
         .verbs(verbs)
         .without_generation()
-        .warnings(|_, _| vec!["v1 ComponentStatus is deprecated in v1.19+".to_owned()])
+        .deprecated("v1 ComponentStatus is deprecated in v1.19+")
         .table(
             || {
                 vec![

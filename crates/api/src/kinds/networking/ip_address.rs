@@ -68,10 +68,10 @@ fn validate_update(_part: Part, object: &Object, old: &Object) -> FieldErrors {
 }
 
 fn columns() -> Vec<Column> {
-    vec![table::name(), table::column("ParentRef", "string", "What has the address."), table::age()]
+    vec![table::name(), table::column("ParentRef", "string", "What has the address.")]
 }
 
-fn row(object: &Object, now: i64) -> Vec<Value> {
+fn row(object: &Object, _now: i64) -> Vec<Value> {
     let parent = object.spec().under("parentRef").map(|parent| {
         let group = parent.maybe("group").filter(|group| !group.is_empty());
         let group = group.map(|group| format!(".{group}")).unwrap_or_default();
@@ -83,9 +83,5 @@ fn row(object: &Object, now: i64) -> Vec<Value> {
             parent.text("name")
         )
     });
-    vec![
-        object.name().into(),
-        parent.unwrap_or_else(|| "<none>".to_owned()).into(),
-        table::age_of(object, now),
-    ]
+    vec![object.name().into(), parent.unwrap_or_else(|| "<none>".to_owned()).into()]
 }

@@ -105,12 +105,93 @@ async fn orphans_stay_and_forget_their_owner() {
     let (rig, _running) = controlled().await;
     let owner = rig.create_map("owner", json!({})).await;
     rig.create_map("owned", owned_by(&owner, true)).await;
-    // The collector has to have seen it: of what it has not seen it takes no reference off.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    for number in 0..50 {
+        let mut object = json!({"metadata": owned_by(&owner, true)});
+        object["metadata"]["name"] = format!("owned-{number}").into();
+        rig.create("v1", "Secret", "default", object).await.unwrap();
+    }
+    // Nobody may have told the collector of the last ones yet.
     rig.delete(&rig.map("owner"), &propagated(Propagation::Orphan)).await.unwrap();
     until("no owner", async || gone(&rig, "owner").await).await;
     let owned = rig.get(&rig.map("owned")).await.unwrap();
     assert!(owned.at(&["metadata", "ownerReferences"]).is_none());
+    let secrets = rig.registry.every("secrets", Some("default")).unwrap();
+    assert_eq!(secrets.len(), 50);
+    assert!(secrets.iter().all(|secret| secret.at(&["metadata", "ownerReferences"]).is_none()));
+}
+
+#[tokio::test]
+async fn an_owner_in_the_foreground_does_not_wait_for_what_is_set_free() {
+    let (rig, _running) = controlled().await;
+    let owner = rig.create_map("owner", json!({})).await;
+    let mut metadata = owned_by(&owner, true);
+    metadata["finalizers"] = json!(["example.com/held"]);
+    rig.create_map("owned", metadata).await;
+    rig.delete(&rig.map("owner"), &propagated(Propagation::Foreground)).await.unwrap();
+    until("the owned one is being deleted", async || {
+        rig.get(&rig.map("owned")).await.is_ok_and(|owned| owned.is_terminating())
+    })
+    .await;
+    let mut owned = rig.get(&rig.map("owned")).await.unwrap();
+    owned.metadata_mut().remove("ownerReferences");
+    rig.update(&rig.map("owned"), &owned).await.unwrap();
+    until("no owner", async || gone(&rig, "owner").await).await;
+    assert!(!gone(&rig, "owned").await);
+}
+
+#[tokio::test]
+async fn two_that_own_each_other_go_in_the_foreground() {
+    let (rig, _running) = controlled().await;
+    let one = rig.create_map("one", json!({})).await;
+    let two = rig.create_map("two", owned_by(&one, true)).await;
+    let mut one = rig.get(&rig.map("one")).await.unwrap();
+    let owners = owned_by(&two, true);
+    one.metadata_mut().insert("ownerReferences".to_owned(), owners["ownerReferences"].clone());
+    rig.update(&rig.map("one"), &one).await.unwrap();
+    rig.delete(&rig.map("one"), &propagated(Propagation::Foreground)).await.unwrap();
+    until("both gone", async || gone(&rig, "one").await && gone(&rig, "two").await).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_changed_is_brought_back() {
+    let (rig, running) = controlled().await;
+    running.stop().await;
+    let target = rig.target("v1", "ConfigMap", "kube-system", "kube-root-ca.crt");
+    let settings = || controllers::Settings {
+        authority: Some("another certificate".to_owned()),
+        ..controllers::Settings::default()
+    };
+    let _running = Controllers::start(&rig.registry, settings()).await.unwrap();
+    assert_eq!(rig.get(&target).await.unwrap().text(&["data", "ca.crt"]), "another certificate");
+}
+
+#[tokio::test]
+async fn the_server_says_where_it_is() {
+    let rig = Rig::new().await;
+    let settings = |address: &str| controllers::Settings {
+        address: address.parse().ok(),
+        port: 6443,
+        ..controllers::Settings::default()
+    };
+    let endpoints = rig.target("v1", "Endpoints", "default", "kubernetes");
+    let slice = rig.target("discovery.k8s.io/v1", "EndpointSlice", "default", "kubernetes");
+    for address in ["10.1.2.3", "10.1.2.4", "fd00::1"] {
+        let running = Controllers::start(&rig.registry, settings(address)).await.unwrap();
+        until(address, async || {
+            let (Ok(one), Ok(other)) = (rig.get(&endpoints).await, rig.get(&slice).await) else {
+                return false;
+            };
+            one.0["subsets"][0]["addresses"][0]["ip"] == address
+                && other.0["endpoints"][0]["addresses"][0] == address
+        })
+        .await;
+        let told = rig.get(&slice).await.unwrap();
+        assert_eq!(told.0["ports"], json!([{"name": "https", "port": 6443, "protocol": "TCP"}]));
+        assert_eq!(told.label("kubernetes.io/service-name"), Some("kubernetes"));
+        running.stop().await;
+    }
+    let _running = Controllers::start(&rig.registry, settings("127.0.0.1")).await.unwrap();
+    until("nowhere", async || rig.get(&endpoints).await.is_err() && rig.get(&slice).await.is_err()).await;
 }
 
 #[tokio::test]
@@ -185,9 +266,13 @@ async fn a_definition_is_served_and_takes_its_objects_with_it() {
     rig.create("example.com/v1", "Widget", "default", json!({"metadata": {"name": "w"}, "spec": {"a": 1}}))
         .await
         .unwrap();
+    let widget = rig.get(&rig.target("example.com/v1", "Widget", "default", "w")).await.unwrap();
+    let owner = json!({"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": widget.uid()});
+    rig.create_map("of-a-widget", json!({"ownerReferences": [owner]})).await;
     rig.delete(&rig.target(API, KIND, "", "widgets.example.com"), &DeleteOptions::default()).await.unwrap();
     until("not served", async || !served()).await;
     assert!(rig.registry.every("widgets.example.com", None).unwrap().is_empty());
+    until("nothing owned", async || gone(&rig, "of-a-widget").await).await;
 }
 
 #[tokio::test]

@@ -4,12 +4,14 @@
 
 mod collections;
 mod controllers;
+mod deletions;
+mod evictions;
 mod objects;
 mod watches;
 
 use super::options::{DeleteOptions, ListOptions};
 use super::{Answer, Body, Context, Registry, Settings, Target, View};
-use crate::admission;
+use crate::admission::{self, Admission};
 use crate::contract::{Object, Result};
 use crate::decode::Media;
 use crate::kinds;
@@ -17,6 +19,7 @@ use crate::resource::{Asker, Part};
 use crate::store::{self, Store};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 pub(super) struct Rig {
@@ -31,11 +34,22 @@ impl Rig {
         Rig::over(store::Options::default()).await
     }
 
+    /// The same with one more who has a say.
+    pub(super) async fn with(admission: Arc<dyn Admission>) -> Rig {
+        let mut admissions = admission::builtin();
+        admissions.push(admission);
+        Rig::of(store::Options::default(), admissions).await
+    }
+
     /// The same over a store with other bounds.
     pub(super) async fn over(options: store::Options) -> Rig {
+        Rig::of(options, admission::builtin()).await
+    }
+
+    async fn of(options: store::Options, admissions: Vec<Arc<dyn Admission>>) -> Rig {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), options).unwrap();
-        let registry = Registry::new(store, kinds::builtin(), admission::builtin(), Settings::default());
+        let registry = Registry::new(store, kinds::builtin(), admissions, Settings::default());
         let rig = Rig { registry, context: Context::of(Asker::default(), "tester/1.0"), _folder: folder };
         rig.create("v1", "Namespace", "", json!({"metadata": {"name": "default"}})).await.unwrap();
         rig

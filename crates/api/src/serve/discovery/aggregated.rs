@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::plain::{groups_of, versions_of};
-use super::{names, subresources, verbs};
-use crate::registry::Resources;
+use super::{Served, names, subresources, verbs};
+use crate::aggregation;
 use crate::resource::Resource;
 
 /// What `/api` (`legacy`) or `/apis` answers to clients that ask for an `APIGroupDiscoveryList` of `version`.
-pub(crate) fn list(resources: &Resources, legacy: bool, version: &str) -> Value {
-    let items: Vec<Value> = groups_of(resources)
+pub(crate) fn list(served: &Served<'_>, legacy: bool, version: &str) -> Value {
+    let items: Vec<Value> = served
+        .groups()
         .into_iter()
         .filter(|group| group.is_empty() == legacy)
-        .map(|group| group_of(resources, &group))
+        .map(|group| group_of(served, &group))
         .collect();
     json!({
         "kind": "APIGroupDiscoveryList",
@@ -22,11 +22,18 @@ pub(crate) fn list(resources: &Resources, legacy: bool, version: &str) -> Value 
     })
 }
 
-fn group_of(resources: &Resources, group: &str) -> Value {
-    let versions: Vec<Value> = versions_of(resources, group)
+fn group_of(served: &Served<'_>, group: &str) -> Value {
+    let versions: Vec<Value> = served
+        .versions(group)
         .iter()
         .map(|version| {
-            let mut list: Vec<&Resource> = resources
+            if let Some(entry) = served.other(group, version) {
+                let told = aggregation::told(group, version, &entry.resources);
+                let freshness = if entry.available { "Current" } else { "Stale" };
+                return json!({"version": version, "resources": told, "freshness": freshness});
+            }
+            let mut list: Vec<&Resource> = served
+                .own
                 .iter()
                 .map(|resource| &**resource)
                 .filter(|resource| resource.names.group == group && resource.names.version == *version)
@@ -50,7 +57,7 @@ fn entry(resource: &Resource) -> Value {
     map.insert("responseKind".to_owned(), kind_of(resource));
     map.insert("scope".to_owned(), if resource.namespaced { "Namespaced" } else { "Cluster" }.into());
     map.insert("singularResource".to_owned(), resource.names.singular.as_ref().into());
-    map.insert("verbs".to_owned(), verbs(resource.verbs));
+    map.insert("verbs".to_owned(), verbs(resource));
     if !resource.names.short.is_empty() {
         map.insert("shortNames".to_owned(), names(&resource.names.short));
     }

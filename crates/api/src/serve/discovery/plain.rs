@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{names, order, storage_hash, subresources, verbs};
-use crate::registry::Resources;
+use super::{Served, is_made_up, names, storage_hash, subresources, verbs};
 use crate::resource::Resource;
 
 /// `/api`.
@@ -16,18 +15,19 @@ pub(crate) fn legacy(address: &str) -> Value {
 }
 
 /// `/apis`.
-pub(crate) fn groups(resources: &Resources) -> Value {
-    let groups: Vec<Value> = groups_of(resources)
+pub(crate) fn groups(served: &Served<'_>) -> Value {
+    let groups: Vec<Value> = served
+        .groups()
         .into_iter()
         .filter(|name| !name.is_empty())
-        .map(|name| told(&name, &versions_of(resources, &name)))
+        .map(|name| told(&name, &served.versions(&name)))
         .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub(crate) fn group(resources: &Resources, name: &str) -> Option<Value> {
-    let versions = versions_of(resources, name);
+pub(crate) fn group(served: &Served<'_>, name: &str) -> Option<Value> {
+    let versions = served.versions(name);
     if versions.is_empty() || name.is_empty() {
         return None;
     }
@@ -49,9 +49,10 @@ fn told(name: &str, versions: &[String]) -> Value {
     json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
 }
 
-/// `/api/v1`, `/apis/GROUP/VERSION`.
-pub(crate) fn version(resources: &Resources, group: &str, version: &str) -> Option<Value> {
-    let mut list: Vec<&Resource> = resources
+/// `/api/v1`, `/apis/GROUP/VERSION` of what this server has itself.
+pub(crate) fn version(served: &Served<'_>, group: &str, version: &str) -> Option<Value> {
+    let mut list: Vec<&Resource> = served
+        .own
         .iter()
         .map(|resource| &**resource)
         .filter(|resource| resource.names.group == group && resource.names.version == version)
@@ -78,7 +79,7 @@ fn entries(resource: &Resource) -> Vec<Value> {
         "singularName": resource.names.singular,
         "namespaced": resource.namespaced,
         "kind": resource.names.kind,
-        "verbs": verbs(resource.verbs),
+        "verbs": verbs(resource),
     });
     if let Value::Object(map) = &mut main {
         if !resource.names.short.is_empty() {
@@ -87,7 +88,7 @@ fn entries(resource: &Resource) -> Vec<Value> {
         if !resource.names.categories.is_empty() {
             map.insert("categories".to_owned(), names(&resource.names.categories));
         }
-        if resource.verbs.read {
+        if resource.verbs.read && !is_made_up(resource) {
             map.insert("storageVersionHash".to_owned(), storage_hash(resource).into());
         }
     }
@@ -110,25 +111,5 @@ fn entries(resource: &Resource) -> Vec<Value> {
         map.insert("verbs".to_owned(), subresource.verbs.to_vec().into());
         Value::Object(map)
     }));
-    list
-}
-
-/// The groups there are, in the order in which they are told.
-pub(super) fn groups_of(resources: &Resources) -> Vec<String> {
-    let mut list: Vec<String> = resources.iter().map(|resource| resource.names.group.to_string()).collect();
-    list.sort_by(|a, b| order::groups(a, b));
-    list.dedup();
-    list
-}
-
-/// The versions of a group, the preferred one first.
-pub(super) fn versions_of(resources: &Resources, group: &str) -> Vec<String> {
-    let mut list: Vec<String> = resources
-        .iter()
-        .filter(|resource| resource.names.group == group)
-        .map(|resource| resource.names.version.to_string())
-        .collect();
-    list.sort_by(|a, b| order::versions(a, b));
-    list.dedup();
     list
 }

@@ -27,7 +27,15 @@ const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+pr
 pub(crate) struct Cache(Mutex<Option<(u64, Arc<Value>)>>);
 
 /// Answers a path below `/openapi/`.
-pub(crate) async fn answer(api: &Api, call: &Call, path: &str) -> Result<Response> {
+pub(crate) async fn answer(api: &Api, call: Call, path: &str) -> Result<Response> {
+    let place = path.strip_prefix("/openapi/v3/apis/").and_then(|place| place.split_once('/'));
+    if let Some((group, version)) = place
+        && let Some(entry) = api.registry.aggregation().find(group, version)
+        && entry.openapi.is_some()
+    {
+        return super::aggregated::answer(api, call, &entry).await;
+    }
+    let call = &call;
     match path.strip_prefix("/openapi/").unwrap_or_default() {
         "v2" => v2(api, call).await,
         "v3" => index(api, call).await,
@@ -65,7 +73,13 @@ async fn v2(api: &Api, call: &Call) -> Result<Response> {
 }
 
 async fn index(api: &Api, call: &Call) -> Result<Response> {
-    let told = paths(api).await?;
+    let mut told = Value::clone(&*paths(api).await?);
+    for entry in api.registry.aggregation().entries().iter() {
+        if let (Some(url), Some(paths)) = (&entry.openapi, told["paths"].as_object_mut()) {
+            let place = format!("apis/{}/{}", entry.group, entry.version);
+            paths.insert(place, serde_json::json!({"serverRelativeURL": url}));
+        }
+    }
     let json = Bytes::from(told.to_string());
     let tag = tag(&json);
     Ok(answer::tagged(call.style(Agreed::JSON).json(200, json), call.headers(), &tag))

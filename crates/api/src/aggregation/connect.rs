@@ -1,0 +1,316 @@
+//! How a service is asked: TLS, with the certificate of a front proxy.
+
+use std::collections::HashMap;
+use std::io::{Error as IoError, ErrorKind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::place::{Found, Place, Trust};
+use crate::auth::{FrontProxy, provider};
+use crate::resource::Asker;
+
+/// How long a certificate of the front proxy is used; it lives for a year.
+const USED: Duration = Duration::from_secs(100 * 24 * 3600);
+/// How long reaching a service may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is read of an answer to a question of the server itself.
+const LONGEST: usize = 8 << 20;
+/// So many ways of trusting are remembered.
+const MOST: usize = 64;
+
+/// Reaches services, as the front proxy that it has a certificate of.
+pub struct Connector {
+    proxy: FrontProxy,
+    held: Mutex<Option<Held>>,
+}
+
+/// What is made once: the front proxy's certificate, and TLS for each way of trusting.
+struct Held {
+    since: Instant,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    configs: HashMap<Trust, Arc<ClientConfig>>,
+}
+
+/// Who a service is told that asks.
+pub(crate) struct Asked<'a>(pub(crate) &'a Asker);
+
+impl Connector {
+    /// Reaches services with certificates of `proxy`.
+    #[must_use]
+    pub fn new(proxy: FrontProxy) -> Connector {
+        Connector { proxy, held: Mutex::new(None) }
+    }
+
+    /// A connection to a service that has been found.
+    pub(crate) async fn open<B>(&self, place: &Place, found: &Found) -> Result<SendRequest<B>, String>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let config = self.config(&place.trust)?;
+        let name = ServerName::try_from(place.server()).map_err(|error| error.to_string())?;
+        let reach = async {
+            let stream = TcpStream::connect((found.host.as_str(), found.port)).await;
+            let stream = stream.map_err(|error| dialing(&error, found))?;
+            // What goes back and forth is small, as events and lines are.
+            let _ = stream.set_nodelay(true);
+            TlsConnector::from(config).connect(name, stream).await.map_err(|error| distrusted(&error))
+        };
+        let stream = tokio::time::timeout(PATIENCE, reach)
+            .await
+            .map_err(|_| format!("dial tcp {}:{}: i/o timeout", found.host, found.port))??;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        // It ends when its sender and its answer are dropped; how, is seen by who reads the answer.
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
+    }
+
+    /// What a service answers to a question of this server itself: the status and the whole body.
+    pub(crate) async fn get(
+        &self,
+        place: &Place,
+        found: &Found,
+        path: &str,
+    ) -> Result<(http::StatusCode, Bytes), String> {
+        let asker = Asker {
+            user: "system:kube-aggregator".to_owned(),
+            groups: vec![crate::auth::MASTERS.to_owned()],
+            ..Asker::default()
+        };
+        self.ask(place, found, http::Method::GET, path, &Asked(&asker)).await
+    }
+
+    /// The same of a part of this server, with a method and without a body.
+    pub(crate) async fn ask(
+        &self,
+        place: &Place,
+        found: &Found,
+        method: http::Method,
+        path: &str,
+        asked: &Asked<'_>,
+    ) -> Result<(http::StatusCode, Bytes), String> {
+        let mut sender = self.open::<Empty<Bytes>>(place, found).await?;
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, place.server())
+            .header(http::header::ACCEPT, "application/json")
+            .body(Empty::new())
+            .map_err(|error| error.to_string())?;
+        asked.tell(request.headers_mut());
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LONGEST).collect().await;
+        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+    }
+
+    /// TLS for a way of trusting.
+    fn config(&self, trust: &Trust) -> Result<Arc<ClientConfig>, String> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_none_or(|held| held.since.elapsed() > USED || held.configs.len() > MOST) {
+            *held = None;
+        }
+        let held = match &mut *held {
+            Some(held) => held,
+            none => none.insert(self.issued()?),
+        };
+        if let Some(config) = held.configs.get(trust) {
+            return Ok(Arc::clone(config));
+        }
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| error.to_string())?;
+        let builder = match trust {
+            Trust::Blind => builder.dangerous().with_custom_certificate_verifier(Arc::new(Blind(provider()))),
+            Trust::Bundle(bundle) => builder.with_root_certificates(bundled(bundle)?),
+            Trust::System => builder.with_root_certificates(system()?),
+        };
+        let config = builder
+            .with_client_auth_cert(held.chain.clone(), held.key.clone_key())
+            .map_err(|error| error.to_string())?;
+        let config = Arc::new(config);
+        held.configs.insert(trust.clone(), Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn issued(&self) -> Result<Held, String> {
+        let identity = self.proxy.issue().map_err(|error| error.to_string())?;
+        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes());
+        Ok(Held {
+            since: Instant::now(),
+            chain: vec![certificate.map_err(|error| error.to_string())?],
+            key: key.map_err(|error| error.to_string())?,
+            configs: HashMap::new(),
+        })
+    }
+}
+
+impl Asked<'_> {
+    /// Tells who asks; what the client itself said of that is forgotten.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        let claimed: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("x-remote-")).cloned().collect();
+        for name in claimed {
+            headers.remove(name);
+        }
+        let asker = self.0;
+        let mut tell = |name: &str, value: &str| {
+            // Names of users are text; what no header can hold names nobody whom a service could know.
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
+                headers.append(name, value);
+            }
+        };
+        tell("x-remote-user", &asker.user);
+        if !asker.uid.is_empty() {
+            tell("x-remote-uid", &asker.uid);
+        }
+        asker.groups.iter().for_each(|group| tell("x-remote-group", group));
+        for (key, values) in &asker.extra {
+            let name = format!("x-remote-extra-{}", escaped(key));
+            values.iter().for_each(|value| tell(&name, value));
+        }
+    }
+}
+
+/// A key of `extra` as a part of a header's name.
+fn escaped(key: &str) -> String {
+    let mut text = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        let is_plain = byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
+        if is_plain {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// What a service that is not reached says, as clients of Kubernetes know it.
+pub(crate) fn said(cause: &str) -> String {
+    format!("error trying to reach service: {cause}")
+}
+
+fn dialing(error: &IoError, found: &Found) -> String {
+    let cause = match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("dial tcp {}:{}: {cause}", found.host, found.port)
+}
+
+fn distrusted(error: &IoError) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        // Of an authority of the same name the signature is another's.
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned(),
+        _ => format!("tls: {error}"),
+    }
+}
+
+fn bundled(bundle: &str) -> Result<RootCertStore, String> {
+    let pem = STANDARD.decode(bundle).map_err(|error| format!("spec.caBundle is no base64: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| format!("spec.caBundle is no PEM: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("spec.caBundle is no authority: {error}"))?;
+    }
+    if roots.is_empty() { Err("spec.caBundle holds no certificate".to_owned()) } else { Ok(roots) }
+}
+
+fn system() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this machine trusts no authority: set spec.caBundle".to_owned());
+    }
+    Ok(roots)
+}
+
+/// Believes every certificate, as `insecureSkipTLSVerify` asks for; that its holder has the key is still checked.
+#[derive(Debug)]
+struct Blind(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Blind {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_says_of_itself_is_replaced() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-remote-user", HeaderValue::from_static("root"));
+        headers.insert("x-remote-extra-scope", HeaderValue::from_static("all"));
+        headers.insert("accept", HeaderValue::from_static("*/*"));
+        let asker = Asker {
+            user: "jane".to_owned(),
+            groups: vec!["dev".to_owned(), "ops".to_owned()],
+            extra: vec![("example.com/team".to_owned(), vec!["a".to_owned(), "b".to_owned()])],
+            uid: String::new(),
+        };
+        Asked(&asker).tell(&mut headers);
+        let all = |name: &str| -> Vec<&str> {
+            headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
+        };
+        assert_eq!(all("x-remote-user"), ["jane"]);
+        assert_eq!(all("x-remote-group"), ["dev", "ops"]);
+        assert_eq!(all("x-remote-extra-example.com%2fteam"), ["a", "b"]);
+        assert_eq!(all("x-remote-extra-scope"), [""; 0]);
+        assert_eq!(all("accept"), ["*/*"]);
+    }
+}
