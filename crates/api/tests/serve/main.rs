@@ -7,6 +7,7 @@ mod client;
 mod discovery;
 mod objects;
 mod other;
+mod pods;
 mod rig;
 mod streams;
 mod whole;

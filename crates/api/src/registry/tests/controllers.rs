@@ -1,8 +1,11 @@
 //! What keeps the objects in order.
 
 use super::*;
+use crate::admission::{Operation, Request};
 use crate::controllers::{self, Controllers};
+use crate::registry::BoxFuture;
 use crate::registry::options::Propagation;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 async fn controlled() -> (Rig, Controllers) {
@@ -237,6 +240,47 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     let mut held = rig.get(&target).await.unwrap();
     held.metadata_mut().remove("finalizers");
     rig.update(&target, &held).await.unwrap();
+    until("no namespace", async || rig.get(&namespace).await.is_err()).await;
+}
+
+/// Refuses that config maps of a namespace are deleted, until it is let.
+#[derive(Default)]
+struct Keeper(AtomicBool);
+
+impl Admission for Keeper {
+    fn handles(&self, request: &Request<'_>) -> bool {
+        request.is(Operation::Delete, "configmaps") && !self.0.load(Ordering::SeqCst)
+    }
+
+    fn validate<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Err(request.forbidden("it is kept"))))
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_says_what_it_could_not_delete_and_deletes_the_rest() {
+    let keeper = Arc::new(Keeper::default());
+    let rig = Rig::with(Arc::clone(&keeper) as Arc<dyn Admission>).await;
+    let _running = Controllers::start(&rig.registry, controllers::Settings::default()).await.unwrap();
+    rig.create("v1", "Namespace", "", json!({"metadata": {"name": "n"}})).await.unwrap();
+    for kind in ["ConfigMap", "Secret"] {
+        rig.create("v1", kind, "n", json!({"metadata": {"name": "x"}})).await.unwrap();
+    }
+    let namespace = rig.target("v1", "Namespace", "", "n");
+    rig.delete(&namespace, &DeleteOptions::default()).await.unwrap();
+    let condition = async |kind: &str| -> Value {
+        let ending = rig.get(&namespace).await.unwrap();
+        let conditions = ending.at(&["status", "conditions"]).and_then(Value::as_array).cloned();
+        conditions.unwrap_or_default().into_iter().find(|one| one["type"] == kind).unwrap_or_default()
+    };
+    until("it says so", async || condition("NamespaceDeletionContentFailure").await["status"] == "True")
+        .await;
+    assert_eq!(
+        condition("NamespaceDeletionContentFailure").await["message"],
+        "Failed to delete all resource types, 1 remaining: configmaps \"x\" is forbidden: it is kept"
+    );
+    until("no secret", async || rig.get(&rig.target("v1", "Secret", "n", "x")).await.is_err()).await;
+    keeper.0.store(true, Ordering::SeqCst);
     until("no namespace", async || rig.get(&namespace).await.is_err()).await;
 }
 
