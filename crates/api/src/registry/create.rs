@@ -91,7 +91,7 @@ impl Registry {
         let resource = &target.resource;
         let strategy = &resource.strategy;
         meta::begin(&mut object);
-        let turn = self.0.services.create(self, context, target, &mut object).await?;
+        let promise = self.0.services.create(self, context, target, &mut object)?;
         strategy.prepare_create(&mut object);
         strategy.signed_by(&mut object, &context.asker);
         if !resource.is_custom() {
@@ -110,16 +110,20 @@ impl Registry {
         context.warnings.extend(strategy.warnings(&object, None));
         request.object = Some(object);
         self.validate(request).await?;
-        let mut object = request.object.take().unwrap_or_default();
+        let object = request.object.take().unwrap_or_default();
         let made = target.named(object.name());
         if context.dry_run {
+            request.object = Some(object);
+            self.reserve(request).await?;
             return match self.stored(&made)? {
                 Some(found) => Err(taken(&made, &found)),
-                None => Ok(object),
+                None => Ok(request.object.take().unwrap_or_default()),
             };
         }
-        let kept = self.put(&made, Expect::Absent, &object).await;
-        drop(turn);
+        request.object = Some(object);
+        let kept = self.put_admitted(request, &made, Expect::Absent).await?;
+        let mut object = request.object.take().unwrap_or_default();
+        drop(promise);
         match kept {
             Ok(revision) => {
                 object.metadata_mut().insert("resourceVersion".to_owned(), revision.to_string().into());

@@ -21,6 +21,7 @@ mod meta;
 pub mod options;
 mod patch;
 mod pods;
+mod quotas;
 mod read;
 mod resources;
 mod rules;
@@ -35,11 +36,12 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Context, MayCreate, Warnings};
+pub use context::{Context, MayCreate, Notes, Warnings};
 pub use hooks::{BoxFuture, Reviewer, TokenIssuer};
 pub(crate) use meta::suffix as name_suffix;
 pub use meta::{now_text, uid};
 pub(crate) use pods::set_condition;
+pub use quotas::Turn;
 pub use resources::Resources;
 pub use rules::{part_name, part_named};
 pub use target::{Answer, Body, Include, PatchKind, Target, View};
@@ -70,6 +72,7 @@ struct Inner {
     resources: RwLock<Arc<Resources>>,
     admission: Vec<Arc<dyn Admission>>,
     services: Services,
+    quotas: quotas::Quotas,
     hooks: Hooks,
     set_changes: watch_channel::Sender<u64>,
 }
@@ -88,6 +91,7 @@ impl Registry {
             resources: RwLock::new(Arc::new(Resources::new(resources))),
             admission,
             services: Services::new(settings.services),
+            quotas: quotas::Quotas::default(),
             hooks: Hooks::default(),
             set_changes: watch_channel::Sender::new(0),
         }))
@@ -121,6 +125,16 @@ impl Registry {
     #[must_use]
     pub fn first_service_address(&self) -> Option<std::net::IpAddr> {
         self.0.services.first_address()
+    }
+
+    /// Waits until nobody else takes off the quotas of a namespace.
+    pub(crate) async fn quota_turn(&self, namespace: &str) -> Turn {
+        self.0.quotas.turn(namespace).await
+    }
+
+    /// Waits until something is given back to quotas, and returns the namespaces in which.
+    pub(crate) async fn freed(&self) -> std::collections::BTreeSet<String> {
+        self.0.quotas.freed().await
     }
 
     /// An object as it is kept, by the name under which its kind is kept.

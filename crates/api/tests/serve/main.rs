@@ -5,6 +5,8 @@
 mod client;
 mod discovery;
 mod objects;
+mod pod_security;
+mod quotas;
 mod rig;
 mod streams;
 mod whole;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::rig::{CONFIG_MAPS, config_map};
 
-async fn start(folder: &Path) -> Instance {
+pub(crate) async fn start(folder: &Path) -> Instance {
     let options = Options {
         folder: folder.to_owned(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
@@ -33,7 +33,7 @@ fn held(kubeconfig: &str, key: &str) -> Vec<u8> {
 }
 
 /// A client that trusts the server; as the administrator, or as nobody.
-fn client(instance: &Instance, admin: bool, protocols: &[&str]) -> Client {
+pub(crate) fn client(instance: &Instance, admin: bool, protocols: &[&str]) -> Client {
     let kubeconfig = std::fs::read_to_string(instance.kubeconfig()).unwrap();
     let certificate = |key: &str| CertificateDer::from_pem_slice(&held(&kubeconfig, key)).unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -54,7 +54,7 @@ fn client(instance: &Instance, admin: bool, protocols: &[&str]) -> Client {
 }
 
 /// Asks until a role or binding that was just made is seen.
-async fn until(client: &Client, path: &str, status: u16) {
+pub(crate) async fn until(client: &Client, path: &str, status: u16) {
     for _ in 0..200 {
         if client.get(path).await.status == status {
             return;
