@@ -92,7 +92,7 @@ pub(super) fn volumes(pod: &Pod<'_>) -> Option<Finding> {
     let (mut names, mut kinds) = (Vec::new(), Texts::new());
     for volume in items(pod.spec, &["volumes"]).filter_map(Value::as_object) {
         let has = |kind: &&str| at(volume, &[*kind]).is_some();
-        if VOLUMES.iter().any(|kind| has(kind)) {
+        if VOLUMES.iter().any(&has) {
             continue;
         }
         names.push(text(volume, &["name"]));
