@@ -6,16 +6,16 @@
 pub(crate) mod amounts;
 mod limits;
 mod namespaces;
+mod pod_security;
 mod pods;
 pub(crate) mod quota;
 mod service_accounts;
 mod volumes;
 mod webhooks;
 
-pub(crate) use namespaces::checked as may_hold;
-
 use crate::contract::{Object, Result, Status};
-use crate::registry::{BoxFuture, Context, Registry, Target};
+use crate::registry::{BoxFuture, Context, Registry, Target, Turn};
+use crate::store::Write;
 use std::sync::Arc;
 
 /// What is done to an object.
@@ -47,6 +47,17 @@ pub struct Request<'a> {
     pub object: Option<Object>,
     /// The object as it is; `None` of a create.
     pub old: Option<&'a Object>,
+    /// Group with version and kind of the object, where they are not the resource's own: those of an eviction.
+    pub shown_as: Option<(&'static str, &'static str)>,
+}
+
+/// What is kept together with an object: in the same transaction, or not at all.
+#[derive(Default)]
+pub struct Reserved {
+    /// The writes.
+    pub writes: Vec<Write>,
+    /// Held until they are kept.
+    pub turns: Vec<Turn>,
 }
 
 impl<'a> Request<'a> {
@@ -59,7 +70,8 @@ impl<'a> Request<'a> {
         target: &'a Target,
         subresource: &'a str,
     ) -> Request<'a> {
-        Request { registry, context, operation, target, subresource, object: None, old: None }
+        let (object, old, shown_as) = (None, None, None);
+        Request { registry, context, operation, target, subresource, object, old, shown_as }
     }
 
     /// The name under which objects of the kind are kept.
@@ -110,6 +122,13 @@ pub trait Admission: Send + Sync {
         let _ = request;
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Says what is to be kept together with the object, or refuses the request. It is asked last, and again where what it
+    /// said was overtaken.
+    fn reserve<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<Reserved>> {
+        let _ = request;
+        Box::pin(std::future::ready(Ok(Reserved::default())))
+    }
 }
 
 /// Those of the server itself, in their order.
@@ -119,6 +138,7 @@ pub fn builtin() -> Vec<Arc<dyn Admission>> {
         Arc::new(namespaces::Lifecycle),
         Arc::new(limits::Limits),
         Arc::new(service_accounts::ServiceAccounts),
+        Arc::new(pod_security::PodSecurity),
         Arc::new(pods::Priority),
         Arc::new(pods::Tolerations),
         Arc::new(volumes::DefaultClass),
@@ -147,5 +167,18 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    /// What everybody wants to be kept together with the object.
+    pub(crate) async fn reserve(&self, request: &Request<'_>) -> Result<Reserved> {
+        let mut all = Reserved::default();
+        for admission in self.admission() {
+            if admission.handles(request) {
+                let reserved = admission.reserve(request).await?;
+                all.writes.extend(reserved.writes);
+                all.turns.extend(reserved.turns);
+            }
+        }
+        Ok(all)
     }
 }

@@ -1,8 +1,9 @@
 //! Objects are made in namespaces that are there and are not ending; some namespaces stay for ever.
 
-use super::{Admission, Operation, Request};
+use super::{Admission, Operation, Request, Reserved};
 use crate::contract::{Cause, Result, Status};
-use crate::registry::BoxFuture;
+use crate::registry::{BoxFuture, unavailable};
+use crate::store::{Expect, Key, Write};
 
 /// Namespaces that may not be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -21,12 +22,31 @@ impl Admission for Lifecycle {
     }
 
     fn admit<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(std::future::ready(checked(request, &request.name())))
+        Box::pin(std::future::ready(checked(request)))
+    }
+
+    fn reserve<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<Reserved>> {
+        Box::pin(std::future::ready(stays(request)))
     }
 }
 
-/// Refuses `object` where it is to be made in a namespace that is not there or is ending, and the end of those that stay.
-pub(crate) fn checked(request: &Request<'_>, object: &str) -> Result<()> {
+/// A new object is kept as long as its namespace is there and stays: admission may have taken a while.
+fn stays(request: &Request<'_>) -> Result<Reserved> {
+    let mut reserved = Reserved::default();
+    if request.operation == Operation::Create {
+        let name = request.target.namespace.clone();
+        let key = Key { resource: "namespaces".to_owned(), namespace: String::new(), name };
+        // What is checked is of this revision or a later one, which the condition refuses.
+        let found = request.registry.store().get(&key).map_err(unavailable)?;
+        checked(request)?;
+        let expect = Expect::Still(found.map_or(0, |stored| stored.revision));
+        reserved.writes.push(Write { key, expect, value: None });
+    }
+    Ok(reserved)
+}
+
+/// Refuses an object where it is to be made in a namespace that is not there or is ending, and the end of those that stay.
+fn checked(request: &Request<'_>) -> Result<()> {
     if request.operation == Operation::Delete {
         return if IMMORTAL.contains(&request.target.name.as_str()) {
             Err(request.forbidden("this namespace may not be deleted"))
@@ -43,7 +63,7 @@ pub(crate) fn checked(request: &Request<'_>, object: &str) -> Result<()> {
     }
     let cause = format!("unable to create new content in namespace {name} because it is being terminated");
     let names = &request.target.resource.names;
-    let mut status = Status::forbidden(&names.group, &names.plural, object, &cause);
+    let mut status = Status::forbidden(&names.group, &names.plural, &request.name(), &cause);
     if let Some(details) = &mut status.details {
         details.causes.push(Cause {
             reason: "NamespaceTerminating".to_owned(),

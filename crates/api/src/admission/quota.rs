@@ -1,11 +1,10 @@
 //! Resource quotas: how much all objects of a namespace may take together.
 
 use super::amounts::{self, Amounts};
-use super::{Admission, Operation, Request};
+use super::{Admission, Operation, Request, Reserved};
 use crate::contract::quantity::{Form, Quantity};
 use crate::contract::{Object, Result};
-use crate::registry::client::Client;
-use crate::registry::{BoxFuture, Target};
+use crate::registry::BoxFuture;
 use crate::resource::Resource;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -32,27 +31,25 @@ impl Admission for Quota {
         counts && !request.target.namespace.is_empty() && request.target.resource.verbs.read
     }
 
-    fn validate<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(taken(request))
+    fn reserve<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<Reserved>> {
+        Box::pin(reserved(request))
     }
 }
 
-/// Takes what the object needs off the quotas that are about it.
-async fn taken(request: &Request<'_>) -> Result<()> {
+/// What the object takes off the quotas that are about it: kept with the object, so that nothing is taken that is not there
+/// and nothing is there that is not taken.
+async fn reserved(request: &Request<'_>) -> Result<Reserved> {
     let namespace = request.target.namespace.as_str();
-    let quotas = request.registry.every(KIND, Some(namespace))?;
-    let Some(object) = request.object.as_ref().filter(|_| !quotas.is_empty()) else { return Ok(()) };
-    let resource = &request.target.resource;
-    let mut needed = usage(resource, object);
-    if let Some(old) = request.old {
-        for (name, before) in usage(resource, old) {
-            if let Some(amount) = needed.get_mut(&name) {
-                *amount = amount.minus(&before);
-            }
-        }
-        needed.retain(|_, amount| !amount.is_zero() && !amount.is_negative());
+    let mut reserved = Reserved::default();
+    let Some(object) = request.object.as_ref() else { return Ok(reserved) };
+    if request.registry.every(KIND, Some(namespace))?.is_empty() {
+        return Ok(reserved);
     }
-    let mut spent = Vec::new();
+    // One after the other: what was read here is still so when it is kept.
+    reserved.turns.push(request.registry.quota_turn(namespace).await);
+    let quotas = request.registry.every(KIND, Some(namespace))?;
+    let resource = &request.target.resource;
+    let needed = needed(request, object);
     for quota in quotas.iter().filter(|quota| covers(quota, resource, object)) {
         let hard = amounts::of(quota.at(&["status", "hard"]));
         let about: BTreeSet<String> = hard.keys().filter(|name| is_about(name, resource)).cloned().collect();
@@ -64,31 +61,49 @@ async fn taken(request: &Request<'_>) -> Result<()> {
         {
             return Err(request.forbidden(&format!("failed quota: {}: {cause}", quota.name())));
         }
-        let used = amounts::of(quota.at(&["status", "used"]));
+        let mut used = amounts::of(quota.at(&["status", "used"]));
         if about.iter().any(|name| !used.contains_key(name)) {
             let names: Vec<&str> = about.iter().map(String::as_str).collect();
             let cause = format!("status unknown for quota: {}, resources: {}", quota.name(), names.join(","));
             return Err(request.forbidden(&cause));
         }
-        let asked: Amounts = needed
-            .iter()
-            .filter(|(name, _)| hard.contains_key(*name))
-            .map(|(a, b)| (a.clone(), b.clone()))
-            .collect();
+        let asked = needed.iter().filter(|(name, _)| hard.contains_key(*name));
+        let asked: Amounts = asked.map(|(name, amount)| (name.clone(), amount.clone())).collect();
         if asked.is_empty() {
             continue;
         }
         fits(request, quota.name(), &asked, &used, &hard)?;
-        spent.push((quota, asked));
+        amounts::add(&mut used, &asked);
+        let mut changed = quota.clone();
+        changed.make(&["status"]).insert("used".to_owned(), written(&used));
+        reserved.writes.push(request.registry.rewritten(KIND, quota, &changed)?);
     }
-    if request.context.dry_run {
-        return Ok(());
+    Ok(reserved)
+}
+
+/// How much more the object takes than before.
+fn needed(request: &Request<'_>, object: &Object) -> Amounts {
+    let resource = &request.target.resource;
+    let mut needed = usage(resource, object);
+    if let Some(old) = request.old {
+        for (name, before) in usage(resource, old) {
+            if let Some(amount) = needed.get_mut(&name) {
+                *amount = amount.minus(&before);
+            }
+        }
+        needed.retain(|_, amount| !amount.is_zero() && !amount.is_negative());
     }
-    let client = Client::new(request.registry.clone(), "resourcequota");
-    for (quota, asked) in spent {
-        spend(request, &client, quota, &asked).await?;
+    needed
+}
+
+/// Whether an object takes less than it did. Where that cannot happen nothing is counted.
+pub(crate) fn gives_back(resource: &Resource, old: &Object, new: &Object) -> bool {
+    let differs = |path: &[&str]| old.at(path) != new.at(path);
+    match &*resource.stored_as {
+        "pods" => differs(&["status", "phase"]) || differs(&["spec", "containers"]),
+        "services" | "persistentvolumeclaims" => differs(&["spec"]),
+        _ => false,
     }
-    Ok(())
 }
 
 /// Refuses what is more than the quota allows.
@@ -114,26 +129,6 @@ fn fits(request: &Request<'_>, quota: &str, asked: &Amounts, used: &Amounts, har
         only(used),
         only(hard)
     )))
-}
-
-/// Writes down what is used from now on; somebody else may have taken the rest meanwhile.
-async fn spend(request: &Request<'_>, client: &Client, quota: &Object, asked: &Amounts) -> Result<()> {
-    let resource = client.target("v1", "ResourceQuota", quota.namespace(), quota.name())?.resource;
-    let target = Target { resource, namespace: quota.namespace().to_owned(), name: quota.name().to_owned() };
-    let make = |live: &Object| {
-        let hard = amounts::of(live.at(&["status", "hard"]));
-        let mut used = amounts::of(live.at(&["status", "used"]));
-        fits(request, live.name(), asked, &used, &hard)?;
-        amounts::add(&mut used, asked);
-        let mut changed = live.clone();
-        changed.make(&["status"]).insert("used".to_owned(), written(&used));
-        Ok(changed)
-    };
-    match client.change(&target, make).await {
-        // A quota that is gone limits nothing.
-        Err(status) if status.code == 404 => Ok(()),
-        other => other.map(drop),
-    }
 }
 
 /// Amounts as JSON.

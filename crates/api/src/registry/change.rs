@@ -3,7 +3,7 @@
 use super::document;
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, meta, rules, unavailable, view};
-use crate::admission::{Operation, Request};
+use crate::admission::{Operation, Request, quota};
 use crate::contract::field::{FieldError, Path, quoted};
 use crate::contract::names;
 use crate::contract::{Object, Reason, Result, Status};
@@ -124,7 +124,7 @@ impl Registry {
         let mut new = request.object.take().unwrap_or_default();
         meta::unique_owners(&mut new, context);
         self.versioned(target, &mut new, live)?;
-        let turn = self.0.services.update(self, context, target, part, &mut new, live).await?;
+        let promise = self.0.services.update(self, context, target, part, &mut new, live)?;
         meta::keep(&mut new, live);
         resource.strategy.prepare_update(part, &mut new, live);
         if !resource.is_custom() {
@@ -141,7 +141,7 @@ impl Registry {
         context.warnings.extend(resource.strategy.warnings(&new, Some(live)));
         request.object = Some(new);
         self.validate(&request).await?;
-        let mut new = request.object.take().unwrap_or_default();
+        let new = request.object.take().unwrap_or_default();
         if managed::is_same_but_for_times(&new, live) {
             return Ok(Some(live.clone()));
         }
@@ -149,11 +149,17 @@ impl Registry {
             let gone = self.remove(context, target, &stored.key, stored.revision).await?;
             return Ok(gone.then_some(new));
         }
+        request.object = Some(new);
         if context.dry_run {
-            return Ok(Some(new));
+            self.reserve(&request).await?;
+            return Ok(request.object);
         }
-        let kept = self.put(target, Expect::Revision(stored.revision), &new).await;
-        drop(turn);
+        let kept = self.put_admitted(&request, target, Expect::Revision(stored.revision)).await?;
+        let mut new = request.object.take().unwrap_or_default();
+        if quota::gives_back(resource, live, &new) {
+            self.0.quotas.free(&target.namespace);
+        }
+        drop(promise);
         match kept {
             Ok(revision) => {
                 new.metadata_mut().insert("resourceVersion".to_owned(), revision.to_string().into());
@@ -192,23 +198,46 @@ impl Registry {
         expect: Expect,
         object: &Object,
     ) -> std::result::Result<u64, store::Error> {
-        self.put_if(target, expect, object, None).await
-    }
-
-    /// Keeps an object where a condition holds.
-    pub(super) async fn put_if(
-        &self,
-        target: &Target,
-        expect: Expect,
-        object: &Object,
-        condition: Option<Write>,
-    ) -> std::result::Result<u64, store::Error> {
         let document = document::document(&target.resource, object)
             .map_err(|status| store::Error::Write(status.message))?;
         let key = store::Key { name: object.name().to_owned(), ..target.key() };
-        let mut writes = vec![Write { key, expect, value: Some(document) }];
-        writes.extend(condition);
-        self.store().commit(writes).await
+        self.store().commit(vec![Write { key, expect, value: Some(document) }]).await
+    }
+
+    /// The write that puts `changed` in the place of an object as it was read, of a kind in the version in which it is kept.
+    pub(crate) fn rewritten(&self, stored_as: &str, read: &Object, changed: &Object) -> Result<Write> {
+        let revision = read.resource_version().parse().map_err(Status::internal)?;
+        let key = store::Key {
+            resource: stored_as.to_owned(),
+            namespace: read.namespace().to_owned(),
+            name: read.name().to_owned(),
+        };
+        let document = document::as_kept(changed);
+        Ok(Write { key, expect: Expect::Revision(revision), value: Some(document) })
+    }
+
+    /// Keeps the object of a request, and with it what admission wants to be kept; the outcome is that of the object.
+    pub(super) async fn put_admitted(
+        &self,
+        request: &Request<'_>,
+        target: &Target,
+        expect: Expect,
+    ) -> Result<store::Result<u64>> {
+        let Some(object) = &request.object else {
+            return Err(Status::internal("there is no object to keep"));
+        };
+        let document = document::document(&target.resource, object)?;
+        let key = store::Key { name: object.name().to_owned(), ..target.key() };
+        loop {
+            let reserved = self.reserve(request).await?;
+            let mut writes = vec![Write { key: key.clone(), expect, value: Some(document.clone()) }];
+            writes.extend(reserved.writes);
+            match self.store().commit(writes).await {
+                // What was to be kept with it has changed meanwhile.
+                Err(store::Error::Unexpected { index: 1.., .. }) => {}
+                other => return Ok(other),
+            }
+        }
     }
 
     /// Takes an object away for good; false when somebody has changed it meanwhile.
@@ -224,7 +253,10 @@ impl Registry {
         }
         let write = Write { key: key.clone(), expect: Expect::Revision(revision), value: None };
         match self.store().commit(vec![write]).await {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.0.quotas.free(&target.namespace);
+                Ok(true)
+            }
             Err(store::Error::Unexpected { found: None, .. }) => Err(target.not_found()),
             Err(store::Error::Unexpected { .. }) => Ok(false),
             Err(error) => Err(unavailable(error)),

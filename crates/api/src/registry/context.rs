@@ -4,6 +4,7 @@ use crate::contract::Result;
 use crate::decode::FieldValidation;
 use crate::merge::managed;
 use crate::resource::Asker;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// More are not told: a client reads them one by one.
@@ -35,6 +36,24 @@ impl Warnings {
     }
 }
 
+/// What admission notes about a request, for the audit log; the first note under a key stays.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Notes {
+    /// Notes something.
+    pub fn add(&self, key: impl Into<String>, value: impl Into<String>) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    /// What was noted.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<String, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What a request carries beside its object.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -51,6 +70,8 @@ pub struct Context {
     pub force: bool,
     /// What the client is told beside the answer.
     pub warnings: Warnings,
+    /// What is noted about it for the audit log.
+    pub notes: Notes,
     /// Asked before an update or a patch creates: who may change need not be allowed to create.
     pub may_create: MayCreate,
 }
@@ -91,6 +112,7 @@ impl Context {
             validation: FieldValidation::Ignore,
             force: false,
             warnings: Warnings::default(),
+            notes: Notes::default(),
             may_create: MayCreate::default(),
         }
     }

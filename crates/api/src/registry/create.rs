@@ -3,13 +3,13 @@
 use super::change::{decoded, invalid, own, without_version};
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, document, meta, unavailable, view};
-use crate::admission::{Operation, Request, may_hold};
+use crate::admission::{Operation, Request};
 use crate::contract::names;
 use crate::contract::{Details, Object, Reason, Result, Status};
 use crate::controllers::definitions::creatable;
 use crate::decode;
 use crate::resource::Part;
-use crate::store::{self, Expect, Key, Write};
+use crate::store::{self, Expect};
 
 /// So many names are tried for a `generateName`.
 const NAMES: usize = 8;
@@ -91,7 +91,7 @@ impl Registry {
         let resource = &target.resource;
         let strategy = &resource.strategy;
         meta::begin(&mut object);
-        let turn = self.0.services.create(self, context, target, &mut object).await?;
+        let promise = self.0.services.create(self, context, target, &mut object)?;
         strategy.prepare_create(&mut object);
         strategy.signed_by(&mut object, &context.asker);
         if !resource.is_custom() {
@@ -110,16 +110,20 @@ impl Registry {
         context.warnings.extend(strategy.warnings(&object, None));
         request.object = Some(object);
         self.validate(request).await?;
-        let mut object = request.object.take().unwrap_or_default();
+        let object = request.object.take().unwrap_or_default();
         let made = target.named(object.name());
         if context.dry_run {
+            request.object = Some(object);
+            self.reserve(request).await?;
             return match self.stored(&made)? {
                 Some(found) => Err(taken(&made, &found)),
-                None => Ok(object),
+                None => Ok(request.object.take().unwrap_or_default()),
             };
         }
-        let kept = self.put_in_namespace(&made, &object, request).await?;
-        drop(turn);
+        request.object = Some(object);
+        let kept = self.put_admitted(request, &made, Expect::Absent).await?;
+        let mut object = request.object.take().unwrap_or_default();
+        drop(promise);
         match kept {
             Ok(revision) => {
                 object.metadata_mut().insert("resourceVersion".to_owned(), revision.to_string().into());
@@ -128,36 +132,6 @@ impl Registry {
             Err(store::Error::Unexpected { found: Some(found), .. }) => Err(taken(&made, &found)),
             Err(error) => Err(unavailable(error)),
         }
-    }
-
-    /// Keeps a new object in its namespace as long as that is there and stays: admission may have taken a while.
-    async fn put_in_namespace(
-        &self,
-        made: &Target,
-        object: &Object,
-        request: &Request<'_>,
-    ) -> Result<std::result::Result<u64, store::Error>> {
-        const KIND: &str = "namespaces";
-        if made.namespace.is_empty() || !self.has_lifecycle() {
-            return Ok(self.put(made, Expect::Absent, object).await);
-        }
-        let key = Key { resource: KIND.to_owned(), namespace: String::new(), name: made.namespace.clone() };
-        loop {
-            // What is checked is of this revision or a later one, which the condition refuses.
-            let revision = self.store().get(&key).map_err(unavailable)?.map_or(0, |stored| stored.revision);
-            may_hold(request, object.name())?;
-            let still = Write { key: key.clone(), expect: Expect::Still(revision), value: None };
-            match self.put_if(made, Expect::Absent, object, Some(still)).await {
-                // The namespace is another than it was a moment ago.
-                Err(store::Error::Unexpected { key, .. }) if key.resource == KIND => {}
-                kept => return Ok(kept),
-            }
-        }
-    }
-
-    /// Whether objects are made in namespaces that are there alone.
-    fn has_lifecycle(&self) -> bool {
-        !self.admission().is_empty()
     }
 
     /// Answers an object that is never kept.

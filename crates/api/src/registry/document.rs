@@ -52,16 +52,20 @@ pub(super) fn json(object: &Object) -> Bytes {
 
 /// The document of an object of the resource's version.
 pub(super) fn document(resource: &Resource, object: &Object) -> Result<Document> {
+    if is_kept_version(resource) {
+        return Ok(as_kept(object));
+    }
+    let mut object = resource.strategy.to_stored(object.clone())?;
+    object.0.insert("apiVersion".to_owned(), resource.storage_version.as_ref().into());
+    Ok(as_kept(&object))
+}
+
+/// The document of an object that is in the version in which its kind is kept.
+pub(super) fn as_kept(object: &Object) -> Document {
     let mut out = Vec::with_capacity(1024);
     let mut at = 0;
-    if is_kept_version(resource) {
-        write(object, Some(&mut at), &mut out);
-    } else {
-        let mut object = resource.strategy.to_stored(object.clone())?;
-        object.0.insert("apiVersion".to_owned(), resource.storage_version.as_ref().into());
-        write(&object, Some(&mut at), &mut out);
-    }
-    Ok(Document { json: out, revision_at: at })
+    write(object, Some(&mut at), &mut out);
+    Document { json: out, revision_at: at }
 }
 
 /// How an object of the resource begins as it is kept; lists of built-in kinds leave this out of their items.

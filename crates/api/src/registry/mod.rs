@@ -21,6 +21,7 @@ mod meta;
 pub mod options;
 mod patch;
 mod pods;
+mod quotas;
 mod read;
 mod resources;
 mod rules;
@@ -35,11 +36,12 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Context, MayCreate, Warnings};
+pub use context::{Context, MayCreate, Notes, Warnings};
 pub use hooks::{BoxFuture, Reviewer, TokenIssuer};
 pub(crate) use meta::suffix as name_suffix;
 pub use meta::{now_text, uid};
 pub(crate) use pods::set_condition;
+pub use quotas::Turn;
 pub use resources::Resources;
 pub use rules::{part_name, part_named};
 pub use target::{Answer, Body, Include, PatchKind, Target, View};
@@ -72,6 +74,7 @@ struct Inner {
     admission: Vec<Arc<dyn Admission>>,
     services: Services,
     aggregation: Aggregation,
+    quotas: quotas::Quotas,
     hooks: Hooks,
     set_changes: watch_channel::Sender<u64>,
 }
@@ -91,6 +94,7 @@ impl Registry {
             admission,
             services: Services::new(settings.services),
             aggregation: Aggregation::default(),
+            quotas: quotas::Quotas::default(),
             hooks: Hooks::default(),
             set_changes: watch_channel::Sender::new(0),
         }))
@@ -135,6 +139,16 @@ impl Registry {
     /// The ranges from which services get addresses.
     pub(crate) fn service_ranges(&self) -> Vec<String> {
         self.0.services.ranges().iter().map(|range| range.canonical()).collect()
+    }
+
+    /// Waits until nobody else takes off the quotas of a namespace.
+    pub(crate) async fn quota_turn(&self, namespace: &str) -> Turn {
+        self.0.quotas.turn(namespace).await
+    }
+
+    /// Waits until something is given back to quotas, and returns the namespaces in which.
+    pub(crate) async fn freed(&self) -> std::collections::BTreeSet<String> {
+        self.0.quotas.freed().await
     }
 
     /// An object as it is kept, by the name under which its kind is kept.
@@ -192,7 +206,7 @@ impl Target {
 }
 
 /// What a failing store means to a client.
-fn unavailable(error: store::Error) -> Status {
+pub(crate) fn unavailable(error: store::Error) -> Status {
     match error {
         store::Error::Compacted { .. } => {
             Status::expired("The resourceVersion for the provided list is too old.")

@@ -1,7 +1,7 @@
 //! The addresses and ports of services.
 //!
-//! Nothing is kept beside the services themselves: what is taken is what they say. Writes of services take turns, so that
-//! two never find the same address free.
+//! Nothing is kept beside the services themselves: what is taken is what they say, and what was given to those that are yet
+//! to be kept. Who gives holds a lock, and nobody holds it while others (webhooks) have their say.
 
 mod families;
 mod ports;
@@ -14,9 +14,8 @@ use crate::contract::{Object, Result, Status};
 use crate::resource::Part;
 use serde_json::Value;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-use taken::Taken;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use std::sync::{Arc, Mutex, PoisonError};
+use taken::{Given, Taken};
 
 /// Where services get addresses and ports.
 #[derive(Clone, Debug)]
@@ -36,15 +35,27 @@ impl Default for Settings {
 /// Gives addresses and ports.
 pub(super) struct Services {
     settings: Settings,
-    turns: Arc<Mutex<()>>,
+    /// What was given to services that are not kept yet.
+    promised: Promised,
 }
 
-/// While it is held, nobody else writes a service.
-pub(super) type Turn = Option<OwnedMutexGuard<()>>;
+type Promised = Arc<Mutex<Given>>;
+
+/// What was given to a service: nobody else gets it until it is kept, or is not to be.
+pub(super) struct Promise {
+    promised: Promised,
+    given: Given,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner).without(&self.given);
+    }
+}
 
 impl Services {
     pub(super) fn new(settings: Settings) -> Services {
-        Services { settings, turns: Arc::default() }
+        Services { settings, promised: Promised::default() }
     }
 
     /// The first address of the first range.
@@ -59,27 +70,25 @@ impl Services {
     }
 
     /// Gives a new service what it needs and does not have.
-    pub(super) async fn create(
+    pub(super) fn create(
         &self,
         registry: &Registry,
         context: &Context,
         target: &Target,
         service: &mut Object,
-    ) -> Result<Turn> {
+    ) -> Result<Option<Promise>> {
         if target.resource.stored_as != "services" {
             return Ok(None);
         }
-        let turn = Arc::clone(&self.turns).lock_owned().await;
         let single = service.text(&["spec", "clusterIP"]).to_owned();
         if !single.is_empty() && texts(service, "clusterIPs").is_empty() {
             service.make(&["spec"]).insert("clusterIPs".to_owned(), vec![single].into());
         }
-        self.give(registry, context, service, None)?;
-        Ok(Some(turn))
+        self.give(registry, context, service, None).map(Some)
     }
 
     /// The same for an update.
-    pub(super) async fn update(
+    pub(super) fn update(
         &self,
         registry: &Registry,
         context: &Context,
@@ -87,15 +96,13 @@ impl Services {
         part: Part,
         service: &mut Object,
         old: &Object,
-    ) -> Result<Turn> {
+    ) -> Result<Option<Promise>> {
         if target.resource.stored_as != "services" || part != Part::Main {
             return Ok(None);
         }
-        let turn = Arc::clone(&self.turns).lock_owned().await;
         families::keep(service, old);
         ports::keep(service, old);
-        self.give(registry, context, service, Some(old))?;
-        Ok(Some(turn))
+        self.give(registry, context, service, Some(old)).map(Some)
     }
 
     fn give(
@@ -104,21 +111,26 @@ impl Services {
         context: &Context,
         service: &mut Object,
         old: Option<&Object>,
-    ) -> Result<()> {
+    ) -> Result<Promise> {
+        let promise = |given| Promise { promised: Arc::clone(&self.promised), given };
         let kind = kind(service);
         let wrong =
             texts(service, "clusterIPs").iter().any(|text| text != "None" && parse_ip(text).is_none());
         // What is not well formed is told by the rules of the kind.
         if wrong || !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
-            return Ok(());
+            return Ok(promise(Given::default()));
         }
         families::choose(service, old, &self.settings.ranges)?;
-        let mut taken = Taken::of(registry, service, old)?;
+        // Held while the services are read: what is promised is kept first, and no promise any more then.
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Taken::of(registry, service, old, &promised)?;
         self.addresses(service, &mut taken, context.dry_run)?;
         if kind != "ClusterIP" {
             ports::give(service, &mut taken, &self.settings.ports, context.dry_run)?;
         }
-        Ok(())
+        let given = if context.dry_run { Given::default() } else { taken.given(service) };
+        promised.with(&given);
+        Ok(promise(given))
     }
 
     /// An address of each family.

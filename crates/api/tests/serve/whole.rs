@@ -54,7 +54,7 @@ pub(crate) fn client(instance: &Instance, admin: bool, protocols: &[&str]) -> Cl
 }
 
 /// Asks until a role or binding that was just made is seen.
-async fn until(client: &Client, path: &str, status: u16) {
+pub(crate) async fn until(client: &Client, path: &str, status: u16) {
     for _ in 0..200 {
         if client.get(path).await.status == status {
             return;

@@ -9,6 +9,25 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+/// Addresses and ports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    addresses: HashSet<IpAddr>,
+    ports: HashSet<u16>,
+}
+
+impl Given {
+    pub(super) fn with(&mut self, more: &Given) {
+        self.addresses.extend(&more.addresses);
+        self.ports.extend(&more.ports);
+    }
+
+    pub(super) fn without(&mut self, less: &Given) {
+        self.addresses.retain(|address| !less.addresses.contains(address));
+        self.ports.retain(|port| !less.ports.contains(port));
+    }
+}
+
 /// Which addresses and ports the other services have, and which this one had.
 pub(super) struct Taken {
     addresses: HashSet<IpAddr>,
@@ -18,11 +37,16 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// What is taken by all services but `service`, which had what `old` says.
-    pub(super) fn of(registry: &Registry, service: &Object, old: Option<&Object>) -> Result<Taken> {
+    /// What is taken by all services but `service`, which had what `old` says, and what is promised.
+    pub(super) fn of(
+        registry: &Registry,
+        service: &Object,
+        old: Option<&Object>,
+        promised: &Given,
+    ) -> Result<Taken> {
         let mut taken = Taken {
-            addresses: HashSet::new(),
-            ports: HashSet::new(),
+            addresses: promised.addresses.clone(),
+            ports: promised.ports.clone(),
             kept_addresses: old.map(addresses).unwrap_or_default(),
             kept_ports: old.map(ports).unwrap_or_default(),
         };
@@ -34,6 +58,13 @@ impl Taken {
             taken.ports.extend(ports(&other));
         }
         Ok(taken)
+    }
+
+    /// What the service has now and had not before.
+    pub(super) fn given(&self, service: &Object) -> Given {
+        let addresses = addresses(service).difference(&self.kept_addresses).copied().collect();
+        let ports = ports(service).difference(&self.kept_ports).copied().collect();
+        Given { addresses, ports }
     }
 
     /// Whether the service has the address already.

@@ -1,0 +1,99 @@
+//! Quotas, with many who want the same.
+
+use http::Method;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+use crate::client::Client;
+use crate::rig::{CONFIG_MAPS, config_map};
+use crate::whole::{client, start};
+
+const QUOTA: &str = "/api/v1/namespaces/default/resourcequotas/few";
+
+/// Waits until the quota says of config maps what it has to, and fails where it never does.
+async fn used(admin: &Client, wanted: &str) {
+    let mut found = Value::Null;
+    for _ in 0..500 {
+        found = admin.get(QUOTA).await.json()["status"].clone();
+        if found["used"]["count/configmaps"] == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never {wanted}, but {found}");
+}
+
+/// So many at once; returns the names of those that got in, and whether all others were told why not.
+async fn made(admin: &Client, prefix: &str, count: usize) -> Vec<String> {
+    let mut tasks = JoinSet::new();
+    for index in 0..count {
+        let (admin, name) = (admin.clone(), format!("{prefix}{index}"));
+        tasks.spawn(async move { (admin.post(CONFIG_MAPS, &config_map(&name, "1")).await, name) });
+    }
+    let mut names = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        let (answer, name) = done.unwrap();
+        if answer.status == 201 {
+            names.push(name);
+        } else {
+            let (code, message) = answer.refusal();
+            assert_eq!(code, 403, "{message}");
+            assert!(
+                message.contains("exceeded quota: few, requested: count/configmaps=1, used: "),
+                "{message}"
+            );
+        }
+    }
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn exactly_as_many_get_in_as_the_quota_says_and_deletions_give_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &[]);
+    // The authority's certificate is there already, a moment after the start.
+    let hard = json!({"metadata": {"name": "few"}, "spec": {"hard": {"count/configmaps": "11"}}});
+    assert_eq!(admin.get(&format!("{CONFIG_MAPS}/kube-root-ca.crt")).await.status, 200);
+    let quota = admin.post("/api/v1/namespaces/default/resourcequotas", &hard).await;
+    assert_eq!(quota.status, 201, "{}", quota.text());
+    used(&admin, "1").await;
+    let in_dry_run = admin.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("dry", "1")).await;
+    assert_eq!(in_dry_run.status, 201, "{}", in_dry_run.text());
+
+    let first = made(&admin, "a", 40).await;
+    assert_eq!(first.len(), 10, "{first:?}");
+    used(&admin, "11").await;
+    for round in 0..3 {
+        for name in first.iter().skip(round * 3).take(3) {
+            assert_eq!(admin.delete(&format!("{CONFIG_MAPS}/{name}")).await.status, 200);
+        }
+        used(&admin, "8").await;
+        let more = made(&admin, &format!("b{round}-"), 12).await;
+        assert_eq!(more.len(), 3, "{more:?}");
+        used(&admin, "11").await;
+    }
+    // A refused one takes nothing, though its name may be free.
+    assert_eq!(admin.get(&format!("{CONFIG_MAPS}/dry")).await.status, 404);
+    let items = admin.get(CONFIG_MAPS).await.json()["items"].as_array().unwrap().len();
+    assert_eq!(items, 11);
+    // One of the same name takes nothing either.
+    let taken = admin.post(CONFIG_MAPS, &config_map("kube-root-ca.crt", "1")).await;
+    assert!(matches!(taken.status.as_u16(), 403 | 409), "{}", taken.text());
+    used(&admin, "11").await;
+    let quota = admin.get(QUOTA).await.json();
+    assert_eq!(quota["status"]["hard"]["count/configmaps"], "11");
+    let raised = json!({"spec": {"hard": {"count/configmaps": "12"}}}).to_string();
+    let patching = admin.with("content-type", "application/merge-patch+json");
+    assert_eq!(patching.send(Method::PATCH, QUOTA, raised).await.status, 200);
+    let mut last = Vec::new();
+    for _ in 0..200 {
+        last = made(&admin, "c", 3).await;
+        if !last.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(last.len(), 1, "{last:?}");
+}
