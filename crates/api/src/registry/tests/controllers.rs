@@ -5,7 +5,7 @@ use crate::controllers::{self, Controllers};
 use crate::registry::options::Propagation;
 use std::time::Duration;
 
-async fn controlled() -> (Rig, Controllers) {
+pub(super) async fn controlled() -> (Rig, Controllers) {
     let rig = Rig::new().await;
     let settings = controllers::Settings {
         authority: Some("certificate".to_owned()),
@@ -16,7 +16,7 @@ async fn controlled() -> (Rig, Controllers) {
 }
 
 /// Waits until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..1000 {
         if is_so().await {
             return;
@@ -159,7 +159,7 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     until("no namespace", async || rig.get(&namespace).await.is_err()).await;
 }
 
-fn definition(plural: &str, group: &str, kind: &str) -> Value {
+pub(super) fn definition(plural: &str, group: &str, kind: &str) -> Value {
     json!({
         "metadata": {"name": format!("{plural}.{group}")},
         "spec": {
