@@ -3,7 +3,8 @@
 //! Gateway API's standard definitions and manifests are judged so; they are nobody's to commit here.
 //!
 //! What kube-apiserver 1.36.2 says of expressions stands in `crd/cel.json`: `{"expression", "refused"}` of one that does
-//! not compile, else what it gives (`value`, as `%s` of `format` writes it) or how its evaluation fails (`error`).
+//! not compile, else what it gives (`value`, as `%s` of `format` writes it) or how its evaluation fails (`error`); what it says of
+//! texts in formats in `crd/formats.json`: format, text, whether it fits.
 //!
 //! The same of patterns and what Go finds by them: `SEXTANT_PATTERN_CASES` names a file whose lines are
 //! `{"pattern", "texts", "error", "found": [[...]]}`.
@@ -214,6 +215,30 @@ fn expressions_give_what_they_give_a_real_server() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(cases.len() > 500, "the cases are there");
+}
+
+#[test]
+fn formats_are_those_of_a_real_server() {
+    let cases: Vec<(String, String, bool)> = serde_json::from_str(include_str!("crd/formats.json")).unwrap();
+    for (format, text, fits) in &cases {
+        let schema = json!({"type": "object", "properties": {"spec": {
+            "type": "object", "properties": {"a": {"type": "string", "format": format}},
+        }}});
+        let mut definition = ruled(&json!({"rule": "true"}));
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+        let (mut definition, refused) = create(&api::crd::resource(), &definition);
+        assert_eq!(refused, "");
+        api::crd::status::settle(&mut definition, &[], "2026-01-01T00:00:00Z");
+        let served = api::crd::Definition::from_object(&definition).unwrap().resources();
+        let (_, refused) = create(
+            &served[0],
+            &json!({
+                "apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"a": text},
+            }),
+        );
+        assert_eq!(refused.is_empty(), *fits, "{format} {text:?}: {refused}");
+    }
+    assert!(cases.len() > 150, "the cases are there");
 }
 
 #[test]
