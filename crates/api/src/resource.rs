@@ -272,6 +272,23 @@ pub trait Strategy: Send + Sync {
         }
     }
 
+    /// Whether an object, given as it is kept by the version that is kept, is told so. Definitions change after objects
+    /// were kept: then [`from_stored`](Strategy::from_stored) makes of them what they are now.
+    fn is_told_as_kept(&self, json: &[u8]) -> bool {
+        let _ = json;
+        true
+    }
+
+    /// Of custom resources, after [`prune`](Strategy::prune): reads the metadata of resources within them by its type, and
+    /// returns what was unknown or there twice, as messages.
+    ///
+    /// # Errors
+    /// What is not of its type, as the message of a refusal.
+    fn coerce(&self, object: &mut Object) -> std::result::Result<Vec<String>, String> {
+        let _ = object;
+        Ok(Vec::new())
+    }
+
     /// An object of this version from one as it is kept (`apiVersion` says of which).
     ///
     /// # Errors

@@ -5,6 +5,9 @@ use super::functions::{self, Signature};
 use super::issues::Issue;
 use super::types::{Bindings, Type};
 
+/// Of how many parts a type may be made.
+const PARTS: usize = 200;
+
 /// The types of all nodes, by their number.
 pub(crate) struct Types(pub(crate) Vec<Type>);
 
@@ -36,7 +39,9 @@ pub(crate) fn check(expr: &mut Expr, nodes: usize, variables: &[(String, Type)])
     checker.expr(expr);
     let Checker { types, mut issues, reads, .. } = checker;
     if issues.is_empty() {
-        super::literals::check(expr, &mut issues);
+        let types = Types(types);
+        super::literals::check(expr, &types, &mut issues);
+        return Checked { types, issues, reads };
     }
     Checked { types: Types(types), issues, reads }
 }
@@ -75,8 +80,18 @@ impl Checker {
             Kind::Map(entries) => self.map(entries),
             Kind::Comprehension(loops) => self.comprehension(at, loops),
         };
+        let type_ = self.bounded(at, type_);
         self.types[expr.id] = type_.clone();
         type_
+    }
+
+    /// Refuses types that are made of more parts than anybody writes: what is made of two of what was made of two of
+    /// something doubles with each step, and so does all that looks at it.
+    fn bounded(&mut self, at: usize, type_: Type) -> Type {
+        if type_.parts(PARTS) <= PARTS {
+            return type_;
+        }
+        self.complain(at, format!("type is made of more than {PARTS} parts"))
     }
 
     fn ident(&mut self, at: usize, name: &str) -> Type {
@@ -158,12 +173,11 @@ impl Checker {
         }
     }
 
-    /// One type for all items, which have to agree.
-    fn join(&mut self, joined: Option<Type>, found: Type, at: usize) -> Option<Type> {
+    /// One type for all items; that they have to agree is looked at when all types are known.
+    fn join(joined: Option<Type>, found: Type) -> Option<Type> {
         let Some(joined) = joined else { return Some(found) };
-        let mut bindings = Bindings::default();
-        if !bindings.accepts(&joined, &found) {
-            self.complain(at, format!("expected type '{joined}' but found '{found}'"));
+        if !Bindings::default().accepts(&joined, &found) {
+            return Some(Type::Dyn);
         }
         let general = found.is_dynamic() || matches!(joined, Type::Null);
         Some(if general { found } else { joined })
@@ -184,7 +198,7 @@ impl Checker {
         for (item, optional) in items {
             let found = self.expr(item);
             let found = self.optional(found, *optional, item.at);
-            joined = self.join(joined, found, item.at);
+            joined = Self::join(joined, found);
         }
         Type::list(joined.unwrap_or(Type::Dyn))
     }
@@ -193,10 +207,10 @@ impl Checker {
         let (mut keys, mut values) = (None, None);
         for (key, value, optional) in entries {
             let found = self.expr(key);
-            keys = self.join(keys, found, key.at);
+            keys = Self::join(keys, found);
             let found = self.expr(value);
             let found = self.optional(found, *optional, value.at);
-            values = self.join(values, found, value.at);
+            values = Self::join(values, found);
         }
         Type::map(keys.unwrap_or(Type::Dyn), values.unwrap_or(Type::Dyn))
     }
@@ -270,14 +284,36 @@ fn resolve(signatures: &[Signature], receiver: Option<&Type>, args: &[Type]) -> 
     result
 }
 
-/// Rewrites `a.b(x)` where `a` is no variable and `a.b` a function.
+/// Rewrites `a.b(x)` where `a` is no variable and `a.b` a function, and `a.b` where that is a variable.
 fn qualify(expr: &mut Expr, scope: &[(String, Type)]) {
-    let Kind::Call { function, target, .. } = &mut expr.kind else { return };
-    let Some(Kind::Ident(space)) = target.as_ref().map(|target| &target.kind) else { return };
-    let name = format!("{space}.{function}");
-    if functions::named(&name).is_some() && !scope.iter().any(|(known, _)| known == space) {
-        *function = name;
-        *target = None;
+    match &mut expr.kind {
+        Kind::Call { function, target, .. } => {
+            let Some(Kind::Ident(space)) = target.as_ref().map(|target| &target.kind) else { return };
+            let name = format!("{space}.{function}");
+            if functions::named(&name).is_some() && !scope.iter().any(|(known, _)| known == space) {
+                *function = name;
+                *target = None;
+            }
+        }
+        Kind::Select { operand, field, test: false } if matches!(operand.kind, Kind::Ident(_)) => {
+            let Kind::Ident(space) = &operand.kind else { return };
+            let is_name = |known: &str| {
+                known.strip_prefix(space.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(field)
+            };
+            let nearest = scope.iter().rev().find(|(known, _)| known == space || is_name(known));
+            if let Some((name, _)) = nearest.filter(|(known, _)| known != space) {
+                expr.kind = Kind::Ident(name.clone());
+            }
+        }
+        Kind::Select { operand, field, test: false } => {
+            let Kind::Select { operand: inner, field: middle, test: false } = &operand.kind else { return };
+            let Kind::Ident(space) = &inner.kind else { return };
+            let name = format!("{space}.{middle}.{field}");
+            if type_named(&name).is_some() && !scope.iter().any(|(known, _)| known == space) {
+                expr.kind = Kind::Ident(name);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -306,6 +342,8 @@ pub(crate) fn type_named(name: &str) -> Option<Type> {
         "list" => Type::list(Type::Dyn),
         "map" => Type::map(Type::Dyn, Type::Dyn),
         "optional_type" => Type::optional(Type::Dyn),
+        "google.protobuf.Duration" => Type::Duration,
+        "google.protobuf.Timestamp" => Type::Timestamp,
         _ => return None,
     })
 }

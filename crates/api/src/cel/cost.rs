@@ -2,7 +2,7 @@
 
 use super::ast::{Comprehension, Expr, Kind, Literal, NOT_STRICTLY_FALSE};
 use super::check::Types;
-use super::library::WALKS;
+use super::library::{MAKES, WALKS};
 use super::types::{Declared, Shape, Type};
 
 /// From least to most; of sizes and of costs.
@@ -105,16 +105,13 @@ impl<'e> Estimator<'e> {
         match &expr.kind {
             Kind::Literal(Literal::String(text)) => return Range::fixed(text.chars().count() as u64),
             Kind::Literal(Literal::Bytes(bytes)) => return Range::fixed(bytes.len() as u64),
+            Kind::Literal(_) => return Range::ONE,
             Kind::List(items) => return Range::fixed(items.len() as u64),
             Kind::Map(entries) => return Range::fixed(entries.len() as u64),
             _ => {}
         }
-        let scalar = matches!(
-            self.types.of(expr),
-            Type::Bool | Type::Int | Type::Uint | Type::Double | Type::Duration | Type::Timestamp
-        );
         match known.declared() {
-            _ if scalar => Range::ONE,
+            _ if is_scalar(self.types.of(expr)) => Range::ONE,
             Some(declared) => Range { min: 0, max: declared.most },
             None => Range::UNKNOWN,
         }
@@ -233,7 +230,11 @@ impl<'e> Estimator<'e> {
             ("_?._", [operand, Expr { kind: Kind::Literal(Literal::String(field)), .. }]) => {
                 self.known[expr.id].place = self.known[operand.id].field(self.root, field);
             }
-            ("dyn" | "optional.of", [arg]) => self.known[expr.id] = self.known[arg.id],
+            ("dyn", [arg]) => {
+                let size = Some(self.size(arg)).filter(|size| *size != Range::UNKNOWN);
+                self.known[expr.id] = Known { size, ..self.known[arg.id] };
+            }
+            ("optional.of", [arg]) => self.known[expr.id] = self.known[arg.id],
             ("orValue" | "or", [arg]) => {
                 if let Some(target) = target {
                     let size = self.size(target).union(self.size(arg));
@@ -284,6 +285,7 @@ impl<'e> Estimator<'e> {
                 let size = size(0).plus(size(1));
                 sized(tenth(size), size)
             }
+            "_==_" if matches!(self.types.of(all[0]), Type::Named(_)) => plain(Range::ONE),
             "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => {
                 let least = size(0).max.min(size(1).max);
                 plain(tenth(Range { min: u64::from(least > 0), max: least }))
@@ -291,10 +293,17 @@ impl<'e> Estimator<'e> {
             walk if WALKS.contains(&walk) && is_list(0) => {
                 let text = self.has_texts(all[0]);
                 let each = if text { Range::ONE.plus(tenth(entry(0))) } else { Range::ONE };
-                let rounds = if function == "distinct" { size(0).times(size(0)) } else { size(0) };
-                let list =
-                    matches!(function, "sort" | "distinct" | "reverse" | "slice" | "@sortByAssociatedKeys");
-                (rounds.times(each), list.then(|| size(0)), list.then(|| entry(0)))
+                plain(size(0).times(each))
+            }
+            "lists.range" => {
+                let count = all
+                    .first()
+                    .map_or(Range::UNKNOWN, |count| whole(count).map_or(Range::UNKNOWN, Range::fixed));
+                (count.plus(MADE), Some(count), Some(Range::ONE))
+            }
+            make if MAKES.contains(&make) && is_list(0) => {
+                let (cost, size) = self.made(make, all, size(0));
+                (cost.plus(MADE), Some(size), Some(entry(0)))
             }
             "indexOf" | "lastIndexOf" | "format" | "strings.quote" | "bytes" => plain(tenth(size(0))),
             "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "reverse" => {
@@ -314,11 +323,36 @@ impl<'e> Estimator<'e> {
             }
             "sets.contains" | "sets.intersects" => plain(size(0).times(size(1)).plus(Range::ONE)),
             "sets.equivalent" => plain(size(0).times(size(1)).share(2, 1).plus(Range::ONE)),
+            "ip" if matches!(self.types.of(all[0]), Type::Named(_)) => plain(Range::ONE),
             "ip" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver"
             | "isURL" => plain(tenth(size(0))),
             "string" if self.is_text(all[0]) => sized(tenth(size(0)), size(0)),
             NOT_STRICTLY_FALSE => plain(Range::ONE),
             _ => plain(Range::ONE),
+        }
+    }
+
+    /// What a function that makes a list out of one costs, and how long its list is; `length`: of the one it is given.
+    fn made(&self, function: &str, all: &[&Expr], length: Range) -> (Range, Range) {
+        let pairs = |length: Range, texts: bool| {
+            let pairs = length.times(length);
+            pairs.share(if texts { 21 } else { 20 }, 10)
+        };
+        match (function, all) {
+            ("slice", [_, from, to]) => {
+                let (from, to) = (whole(from).unwrap_or(0), whole(to).unwrap_or(length.max));
+                // As Kubernetes reckons it, also where the end is before the beginning.
+                let length = Range::fixed(to.wrapping_sub(from));
+                (length, length)
+            }
+            ("flatten", [_, depth]) => {
+                let depth = whole(depth).unwrap_or(u64::MAX);
+                (length.times(Range::fixed(depth)), length)
+            }
+            ("distinct", _) => (pairs(length, false), Range { min: 0, max: length.max }),
+            ("sort", [list]) => (pairs(length, self.has_texts(list)), length),
+            ("@sortByAssociatedKeys", [_, keys]) => (pairs(self.size(keys), self.has_texts(keys)), length),
+            _ => (length, length),
         }
     }
 
@@ -331,6 +365,26 @@ impl<'e> Estimator<'e> {
             Type::List(items) => matches!(**items, Type::String | Type::Bytes | Type::Dyn),
             _ => true,
         }
+    }
+}
+
+/// Whether values of a type are all of one size.
+fn is_scalar(type_: &Type) -> bool {
+    match type_ {
+        Type::Bool | Type::Int | Type::Uint | Type::Double | Type::Duration | Type::Timestamp => true,
+        Type::Optional(inner) => is_scalar(inner),
+        _ => false,
+    }
+}
+
+/// What the call of a function that makes a list costs beside its items, with the list.
+const MADE: Range = Range::fixed(11);
+
+/// A whole number that is written in the expression; what is negative counts as nothing.
+fn whole(expr: &Expr) -> Option<u64> {
+    match expr.kind {
+        Kind::Literal(Literal::Int(number)) => Some(u64::try_from(number).unwrap_or(0)),
+        _ => None,
     }
 }
 

@@ -1,8 +1,15 @@
-//! The evaluator. Each step costs what it costs in Kubernetes, and evaluation ends when the limit is reached.
+//! The evaluator. Each step costs what it costs in Kubernetes, and evaluation ends when the limit is reached: of cost, of
+//! bytes that are made, or of bytes that are looked at.
 
+use super::Program;
 use super::ast::{Comprehension, Expr, Kind, Literal, NOT_STRICTLY_FALSE};
-use super::library;
+use super::lazy::Lazy;
+use super::library::{self, regex};
+use super::meter::Meter;
 use super::value::{List, Map, Text, Value};
+use ::regex::Regex;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Why an evaluation has no value.
@@ -20,35 +27,48 @@ impl Failure {
     }
 }
 
-pub(crate) type Outcome<'a> = Result<Value<'a>, Failure>;
-
-/// Evaluates an expression with variables, and counts what it costs.
-pub(crate) struct Evaluator<'a> {
-    scope: Vec<(&'a str, Value<'a>)>,
-    cost: u64,
-    limit: u64,
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Failure::Limit => "operation cancelled: actual cost limit exceeded",
+            Failure::Error(message) => message,
+        })
+    }
 }
 
-impl<'a> Evaluator<'a> {
-    pub(crate) fn new(variables: Vec<(&'a str, Value<'a>)>, limit: u64) -> Evaluator<'a> {
-        Evaluator { scope: variables, cost: 0, limit }
+pub(crate) type Outcome<'a> = Result<Value<'a>, Failure>;
+
+/// Evaluates a program with variables, and counts what it costs.
+pub(crate) struct Evaluator<'r, 'a> {
+    program: &'a Program,
+    scope: Vec<(&'a str, Value<'a>)>,
+    lazy: Option<&'r Lazy<'a>>,
+    meter: Meter,
+    /// Patterns that are known only while it is evaluated.
+    patterns: HashMap<String, Result<Regex, String>>,
+}
+
+impl<'r, 'a> Evaluator<'r, 'a> {
+    /// `lazy`: variables that are evaluated when they are first read.
+    pub(crate) fn new(
+        program: &'a Program,
+        variables: Vec<(&'a str, Value<'a>)>,
+        lazy: Option<&'r Lazy<'a>>,
+    ) -> Evaluator<'r, 'a> {
+        Evaluator { program, scope: variables, lazy, meter: Meter::default(), patterns: HashMap::new() }
     }
 
-    /// What has been spent.
-    pub(crate) fn cost(&self) -> u64 {
-        self.cost
+    /// The value of the program, and what that cost.
+    pub(crate) fn whole(mut self) -> (Outcome<'a>, u64) {
+        let value = self.value(&self.program.expr);
+        (value, self.meter.cost())
     }
 
-    fn spend(&mut self, cost: u64) -> Result<(), Failure> {
-        self.cost = self.cost.saturating_add(cost);
-        if self.cost > self.limit { Err(Failure::Limit) } else { Ok(()) }
-    }
-
-    pub(crate) fn value(&mut self, expr: &'a Expr) -> Outcome<'a> {
+    fn value(&mut self, expr: &'a Expr) -> Outcome<'a> {
         match &expr.kind {
             Kind::Literal(literal) => Ok(of_literal(literal)),
             Kind::Ident(name) => {
-                self.spend(1)?;
+                self.meter.spend(1)?;
                 self.variable(name)
             }
             Kind::Select { operand, field, test: true } => {
@@ -57,8 +77,10 @@ impl<'a> Evaluator<'a> {
             }
             Kind::Select { operand, field, test: false } => {
                 let operand = self.value(operand)?;
-                self.spend(1)?;
-                select(&operand, field)
+                self.meter.spend(1)?;
+                let found = select(&operand, field)?;
+                self.meter.read(&found)?;
+                Ok(found)
             }
             Kind::Call { function, target, args } => self.call(function, target.as_deref(), args),
             Kind::List(items) => self.list(items),
@@ -70,6 +92,9 @@ impl<'a> Evaluator<'a> {
     fn variable(&self, name: &str) -> Outcome<'a> {
         if let Some((_, value)) = self.scope.iter().rev().find(|(known, _)| *known == name) {
             return Ok(value.clone());
+        }
+        if let Some(value) = self.lazy.and_then(|lazy| lazy.value(name)) {
+            return value;
         }
         super::check::type_named(name)
             .map(|type_| Value::Type(library::type_name(&type_)))
@@ -89,27 +114,35 @@ impl<'a> Evaluator<'a> {
             }
             (NOT_STRICTLY_FALSE, [arg]) => {
                 let value = self.value(arg);
-                self.spend(1)?;
+                self.meter.spend(1)?;
                 return match value {
                     Err(Failure::Limit) => Err(Failure::Limit),
                     value => Ok(Value::Bool(!matches!(value, Ok(Value::Bool(false))))),
                 };
             }
-            // Collecting loops: the list is taken out of its variable, so that it grows in place.
+            // Collecting loops: what is collected is taken out of its variable, so that it grows in place.
             ("_+_", [Expr { kind: Kind::Ident(name), .. }, item]) if name == super::ast::ACCUMULATOR => {
                 return self.grow(name, item);
             }
+            ("cel.@mapInsert", [Expr { kind: Kind::Ident(name), .. }, more @ ..])
+                if name == super::ast::ACCUMULATOR =>
+            {
+                return self.insert(name, more);
+            }
             ("_[_]", [operand, index]) => {
                 let (operand, index) = (self.value(operand)?, self.value(index)?);
-                self.spend(1)?;
-                return library::index(&operand, &index);
+                self.meter.spend(library::index_cost(&operand))?;
+                let found = library::index(&operand, &index)?;
+                self.meter.read(&found)?;
+                return Ok(found);
             }
             _ => {}
         }
+        let pattern = if target.is_some() { args.first() } else { args.get(1) };
         let target = target.map(|target| self.value(target)).transpose()?;
         // `or` and `orValue` look at their argument only if they need it.
         if let (Some(Value::Optional(Some(held))), "or" | "orValue") = (&target, function) {
-            self.spend(1)?;
+            self.meter.spend(1)?;
             return Ok(if function == "or" {
                 Value::Optional(Some(Arc::clone(held)))
             } else {
@@ -121,8 +154,43 @@ impl<'a> Evaluator<'a> {
         for arg in args {
             values.push(self.value(arg)?);
         }
-        self.spend(library::cost(function, &values))?;
-        library::call(function, &values)
+        self.meter.spend(library::cost(function, &values))?;
+        self.meter.makes(function, &values)?;
+        if let (true, [Value::String(text), Value::String(written), rest @ ..], Some(pattern)) =
+            (regex::takes_pattern(function), values.as_slice(), pattern)
+        {
+            return self.matched(function, text, (pattern.id, written), rest);
+        }
+        let made = library::call(function, &values)?;
+        if function == "format" {
+            self.meter.made(made.size())?;
+        }
+        Ok(made)
+    }
+
+    /// A function of a regular expression, which is compiled with the program where it is written there.
+    fn matched(
+        &mut self,
+        function: &str,
+        text: &str,
+        pattern: (usize, &str),
+        rest: &[Value<'a>],
+    ) -> Outcome<'a> {
+        let compiled = match self.program.patterns.get(&pattern.0) {
+            Some(compiled) => Ok(compiled),
+            None => {
+                if !self.patterns.contains_key(pattern.1) {
+                    self.meter.compiles(pattern.1)?;
+                    self.patterns.insert(pattern.1.to_owned(), regex::compile(pattern.1));
+                }
+                self.patterns[pattern.1].as_ref().map_err(String::as_str)
+            }
+        };
+        let found = regex::call(function, compiled, text, rest, self.meter.room())?;
+        if let Value::List(list) = &found {
+            self.meter.items(list.len())?;
+        }
+        Ok(found)
     }
 
     /// The side that decides wins, even over an error of the other.
@@ -144,19 +212,51 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn grow(&mut self, name: &'a str, item: &'a Expr) -> Outcome<'a> {
-        let item = self.value(item)?;
-        self.spend(2)?;
+    /// Takes what a loop collects out of its variable.
+    fn taken(&mut self, name: &str) -> Outcome<'a> {
         let slot = self.scope.iter_mut().rev().find(|(known, _)| *known == name);
         let Some((_, slot)) = slot else { return Err(Failure::new("no such attribute(s): @result")) };
-        let accu = std::mem::replace(slot, Value::Null);
-        match (accu, item) {
+        Ok(std::mem::replace(slot, Value::Null))
+    }
+
+    fn grow(&mut self, name: &'a str, item: &'a Expr) -> Outcome<'a> {
+        let item = self.value(item)?;
+        self.meter.spend(2)?;
+        match (self.taken(name)?, item) {
             (Value::List(List::Made(mut items)), Value::List(List::Made(more))) => {
+                self.meter.items(more.len())?;
                 let list = Arc::make_mut(&mut items);
                 list.extend(more.iter().cloned());
                 Ok(Value::List(List::Made(items)))
             }
-            (accu, item) => library::call("_+_", &[accu, item]),
+            (accu, item) => {
+                let values = [accu, item];
+                self.meter.makes("_+_", &values)?;
+                library::call("_+_", &values)
+            }
+        }
+    }
+
+    fn insert(&mut self, name: &'a str, more: &'a [Expr]) -> Outcome<'a> {
+        let mut values = Vec::with_capacity(more.len());
+        for value in more {
+            values.push(self.value(value)?);
+        }
+        let accu = self.taken(name)?;
+        // In Kubernetes each round of a loop that makes a map copies it.
+        self.meter.spend(accu.size().max(1).saturating_add(1))?;
+        self.meter.items(2)?;
+        match (accu, values.as_slice()) {
+            (Value::Map(Map::Made(mut entries)), [key, value]) => {
+                library::unique(&entries, key)?;
+                Arc::make_mut(&mut entries).push((key.clone(), value.clone()));
+                Ok(Value::Map(Map::Made(entries)))
+            }
+            (accu, _) => {
+                values.insert(0, accu);
+                self.meter.makes("cel.@mapInsert", &values)?;
+                library::call("cel.@mapInsert", &values)
+            }
         }
     }
 
@@ -168,7 +268,8 @@ impl<'a> Evaluator<'a> {
                 (value, _) => out.push(value),
             }
         }
-        self.spend(10)?;
+        self.meter.spend(10)?;
+        self.meter.items(out.len())?;
         Ok(Value::list(out))
     }
 
@@ -181,12 +282,14 @@ impl<'a> Evaluator<'a> {
                 (Value::Optional(Some(value)), true) => (*value).clone(),
                 (value, _) => value,
             };
-            if out.iter().any(|(known, _)| known.equals(&key)) {
-                return Err(Failure::new(format!("duplicate key: {}", library::plain(&key))));
+            // The last of equal keys counts.
+            match out.iter_mut().find(|(known, _)| known.equals(&key)) {
+                Some((_, held)) => *held = value,
+                None => out.push((key, value)),
             }
-            out.push((key, value));
         }
-        self.spend(30)?;
+        self.meter.spend(30)?;
+        self.meter.items(out.len() * 2)?;
         Ok(Value::Map(Map::Made(Arc::new(out))))
     }
 
@@ -206,8 +309,7 @@ impl<'a> Evaluator<'a> {
             return self.value(&loops.result);
         }
         let mut accu = Ok(init);
-        let pairs = pairs(&range, loops.var2.is_some())?;
-        for (key, value) in pairs {
+        for (key, value) in pairs(&range, loops.var2.is_some())? {
             self.scope.truncate(depth);
             // An error that a loop carries is an error of its condition, which lets it go on.
             let carried = match accu {
@@ -268,13 +370,28 @@ impl<'a> Evaluator<'a> {
     }
 }
 
+/// Keys and values, one after the other.
+type Pairs<'p, 'a> = Box<dyn Iterator<Item = (Value<'a>, Value<'a>)> + 'p>;
+
 /// What a loop runs over: with two variables keys and values, else the items of a list or the keys of a map (first).
-fn pairs<'a>(range: &Value<'a>, two: bool) -> Result<Vec<(Value<'a>, Value<'a>)>, Failure> {
+fn pairs<'p, 'a>(range: &'p Value<'a>, two: bool) -> Result<Pairs<'p, 'a>, Failure> {
     match range {
-        Value::List(list) if two => Ok((0..).map(Value::Int).zip(list.iter()).collect()),
-        Value::List(list) => Ok(list.iter().map(|item| (item, Value::Null)).collect()),
-        Value::Map(map) => Ok(map.entries()),
-        other => Err(Failure::new(format!("got '{}', expected iterable type", other.type_name()))),
+        Value::List(list) if two => Ok(Box::new((0..).map(Value::Int).zip(list.iter()))),
+        Value::List(list) => Ok(Box::new(list.iter().map(|item| (item, Value::Null)))),
+        Value::Map(map) => Ok(map.iter()),
+        other => {
+            let name = match other {
+                Value::Null => "types.Null",
+                Value::Bool(_) => "types.Bool",
+                Value::Int(_) => "types.Int",
+                Value::Uint(_) => "types.Uint",
+                Value::Double(_) => "types.Double",
+                Value::String(_) => "types.String",
+                Value::Bytes(_) => "types.Bytes",
+                other => other.type_name(),
+            };
+            Err(Failure::new(format!("got '{name}', expected iterable type")))
+        }
     }
 }
 
@@ -291,14 +408,18 @@ pub(crate) fn select<'a>(operand: &Value<'a>, field: &str) -> Outcome<'a> {
 /// `has(operand.field)`.
 fn present(operand: &Value<'_>, field: &str) -> Result<bool, Failure> {
     match operand {
-        Value::Map(map) => Ok(map.field(field).is_some()),
+        Value::Map(map) => Ok(match map.field(field) {
+            // A field of an object that is null is as good as absent.
+            Some(Value::Null) => !matches!(map, Map::Object(..)),
+            found => found.is_some(),
+        }),
         Value::Optional(None) => Ok(false),
         Value::Optional(Some(value)) => present(value, field),
         _ => Err(Failure::new("no such overload")),
     }
 }
 
-fn of_literal(literal: &Literal) -> Value<'_> {
+pub(crate) fn of_literal(literal: &Literal) -> Value<'_> {
     match literal {
         Literal::Null => Value::Null,
         Literal::Bool(value) => Value::Bool(*value),

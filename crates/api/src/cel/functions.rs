@@ -1,5 +1,6 @@
 //! The signatures of all functions that expressions can call.
 
+use super::library::authz;
 use super::types::Type;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -97,6 +98,11 @@ fn read(text: &str, each: &str) -> Type {
         "Quantity" => Type::Named("kubernetes.Quantity"),
         "Format" => Type::Named("kubernetes.NamedFormat"),
         "Semver" => Type::Named("kubernetes.Semver"),
+        "Authorizer" => Type::Named(authz::AUTHORIZER),
+        "PathCheck" => Type::Named(authz::PATH_CHECK),
+        "GroupCheck" => Type::Named(authz::GROUP_CHECK),
+        "ResourceCheck" => Type::Named(authz::RESOURCE_CHECK),
+        "Decision" => Type::Named(authz::DECISION),
         other => unreachable!("no type is called {other}"),
     }
 }
@@ -206,7 +212,8 @@ prefixLength: CIDR <> int
 masked: CIDR <> CIDR
 quantity: <string> Quantity
 isQuantity: <string> bool
-sign asInteger: Quantity <> int
+sign: <Quantity> int
+asInteger: Quantity <> int
 isGreaterThan isLessThan: Quantity <Quantity> bool
 compareTo: Quantity <Quantity> int
 asApproximateFloat: Quantity <> double
@@ -225,4 +232,13 @@ validate: Format <string> optional(list(string))
 format.dns1123Label format.dns1123Subdomain format.dns1035Label format.qualifiedName format.dns1123LabelPrefix \
 format.dns1123SubdomainPrefix format.dns1035LabelPrefix format.labelValue format.uri format.uuid format.byte \
 format.date format.datetime: <> Format
+path: Authorizer <string> PathCheck
+group: Authorizer <string> GroupCheck
+serviceAccount: Authorizer <string, string> Authorizer
+resource: GroupCheck <string> ResourceCheck
+subresource namespace name fieldSelector labelSelector: ResourceCheck <string> ResourceCheck
+check: PathCheck <string> Decision
+check: ResourceCheck <string> Decision
+errored allowed: Decision <> bool
+error reason: Decision <> string
 ";

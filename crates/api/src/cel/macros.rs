@@ -14,7 +14,7 @@ pub(crate) fn global(parser: &mut Parser, at: usize, name: String, mut args: Vec
     let arg = args.remove(0);
     match arg.kind {
         Kind::Select { operand, field, .. } => {
-            Ok(parser.node(arg.at, Kind::Select { operand, field, test: true }))
+            Ok(parser.node(at, Kind::Select { operand, field, test: true }))
         }
         _ => Err(Issue { at: arg.at, message: "invalid argument to has() macro".to_owned() }),
     }
@@ -87,7 +87,12 @@ impl Maker<'_> {
         let mut args = args.into_iter();
         let mut next = || args.next().expect("counted by the caller");
         let first = next();
-        let var = self.name(&first, "argument must be a simple name")?;
+        let complaint = if matches!(name, "map" | "filter") {
+            "argument is not an identifier"
+        } else {
+            "argument must be a simple name"
+        };
+        let var = self.name(&first, complaint)?;
         let parts = match (name, next(), args.next()) {
             ("map", filter, Some(transform)) => self.collect(Some(filter), transform),
             ("map", transform, None) => self.collect(None, transform),

@@ -2,18 +2,24 @@
 //!
 //! Expressions are read (macros become loops), checked against the types of the schema, and evaluated over the JSON of an
 //! object with a meter: evaluation ends at the limit, and no expression is taller than the reader allows. What a step costs is
-//! what it costs in Kubernetes as far as docs/NEXT.md does not say otherwise. Nothing here reads anything but the object, and nothing is kept between calls.
+//! what it costs in Kubernetes; what it makes and looks at is bounded besides ([`meter`]). Nothing is kept between calls.
+//!
+//! [`Program::compile`] is for rules of custom resources, [`admission`] for match conditions and policies.
 
+#[allow(dead_code, reason = "policies and match conditions are to come")]
+pub(crate) mod admission;
 mod ast;
 mod check;
 mod cost;
 mod eval;
 mod functions;
 mod issues;
+mod lazy;
 mod lex;
 mod library;
 mod literals;
 mod macros;
+mod meter;
 mod parse;
 pub(crate) mod types;
 mod value;
@@ -21,11 +27,15 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-use self::ast::Expr;
+use self::ast::{Expr, Kind, Literal};
 use self::types::{Declared, Shape, Type};
+use ::regex::Regex;
 use serde_json::Value as Json;
+use std::collections::HashMap;
 
 pub(crate) use self::eval::Failure;
+#[allow(unused_imports, reason = "policies and match conditions are to come")]
+pub(crate) use self::library::authz::{Answer, Authorize, Check, ResourceCheck};
 pub(crate) use self::parse::RESERVED;
 pub(crate) use self::value::Value;
 
@@ -33,6 +43,9 @@ pub(crate) use self::value::Value;
 pub(crate) const PER_CALL: u64 = 1_000_000;
 /// The most that all rules of one object may cost.
 pub(crate) const BUDGET: u64 = 10_000_000;
+/// The most that all match conditions of one webhook or policy may cost for one request.
+#[allow(dead_code, reason = "policies and match conditions are to come")]
+pub(crate) const BUDGET_CONDITIONS: u64 = 2_500_000;
 /// The most that one rule may be estimated to cost.
 pub(crate) const ESTIMATE: u64 = 10_000_000;
 /// The most that all rules of a schema may be estimated to cost.
@@ -44,17 +57,44 @@ pub(crate) const LARGEST: u64 = 3 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Program {
     expr: Expr,
-    /// Whether it reads `oldSelf`.
-    pub(crate) reads_old: bool,
-    /// The most that one evaluation is estimated to cost.
+    /// What type it has.
+    type_: Type,
+    /// The names of the variables that it reads.
+    reads: Vec<String>,
+    /// The patterns that are written in it, by the number of their node.
+    patterns: HashMap<usize, Regex>,
+    /// The most that one evaluation is estimated to cost, where the sizes of its variables are declared.
     pub(crate) most: u64,
 }
 
 /// What an expression has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "policies and match conditions are to come")]
 pub(crate) enum Wanted {
     Bool,
     String,
+    Null,
+    Any,
+}
+
+impl Wanted {
+    fn is(self, type_: &Type) -> bool {
+        match self {
+            Wanted::Bool => matches!(type_, Type::Bool),
+            Wanted::String => matches!(type_, Type::String),
+            Wanted::Null => matches!(type_, Type::Null),
+            Wanted::Any => true,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Wanted::Bool => "bool",
+            Wanted::String => "string",
+            Wanted::Null => "null_type",
+            Wanted::Any => "any",
+        }
+    }
 }
 
 impl Program {
@@ -70,25 +110,24 @@ impl Program {
         wanted: Wanted,
     ) -> Result<Program, String> {
         let failed = match wanted {
-            Wanted::Bool => "compilation failed: ",
             Wanted::String => "messageExpression compilation failed: ",
+            _ => "compilation failed: ",
         };
-        let told = |issues: &[issues::Issue]| format!("{failed}{}", issues::render(source, issues));
-        let (mut expr, nodes) = parse::parse(source).map_err(|issues| told(&issues))?;
         let type_ = declared.type_();
         let old = if optional { Type::optional(type_.clone()) } else { type_.clone() };
         let variables = [("self".to_owned(), type_), ("oldSelf".to_owned(), old)];
-        let checked = check::check(&mut expr, nodes, &variables);
-        if !checked.issues.is_empty() {
-            return Err(told(&checked.issues));
+        let (mut program, types) = read(source, &variables).map_err(|refused| refused.told(failed))?;
+        if !wanted.is(&program.type_) {
+            let what = if wanted == Wanted::String { "messageExpression" } else { "cel expression" };
+            return Err(format!("{what} must evaluate to a {}", wanted.name()));
         }
-        match (wanted, checked.types.of(&expr)) {
-            (Wanted::Bool, Type::Bool) | (Wanted::String, Type::String) => {}
-            (Wanted::Bool, _) => return Err("cel expression must evaluate to a bool".to_owned()),
-            (Wanted::String, _) => return Err("messageExpression must evaluate to a string".to_owned()),
-        }
-        let most = cost::most(&expr, &checked.types, declared);
-        Ok(Program { expr, reads_old: checked.reads.iter().any(|name| name == "oldSelf"), most })
+        program.most = cost::most(&program.expr, &types, declared);
+        Ok(program)
+    }
+
+    /// Whether it reads the variable.
+    pub(crate) fn reads(&self, name: &str) -> bool {
+        self.reads.iter().any(|read| read == name)
     }
 
     /// Evaluates it and tells what that cost.
@@ -99,10 +138,63 @@ impl Program {
     ) -> (Result<Value<'a>, Failure>, u64) {
         let mut variables = vec![("self", own)];
         variables.extend(old.map(|old| ("oldSelf", old)));
-        let mut evaluator = eval::Evaluator::new(variables, PER_CALL);
-        let value = evaluator.value(&self.expr);
-        (value, evaluator.cost())
+        eval::Evaluator::new(self, variables, None).whole()
     }
+}
+
+/// Why an expression is no program.
+enum Refused {
+    /// All complaints of reader and checker, as one text.
+    Compilation(String),
+    /// What a constant part of it fails with.
+    Instantiation(String),
+}
+
+impl Refused {
+    /// With the words before complaints.
+    fn told(self, failed: &str) -> String {
+        match self {
+            Refused::Compilation(issues) => format!("{failed}{issues}"),
+            Refused::Instantiation(message) => format!("program instantiation failed: {message}"),
+        }
+    }
+}
+
+/// Reads and checks an expression over `variables`.
+fn read(source: &str, variables: &[(String, Type)]) -> Result<(Program, check::Types), Refused> {
+    let told = |issues: &[issues::Issue]| Refused::Compilation(issues::render(source, issues));
+    let (mut expr, nodes) = parse::parse(source).map_err(|issues| told(&issues))?;
+    let checked = check::check(&mut expr, nodes, variables);
+    if !checked.issues.is_empty() {
+        return Err(told(&checked.issues));
+    }
+    let (mut patterns, mut failed) = (HashMap::new(), None);
+    literals::walk(&expr, &mut |expr| {
+        let Kind::Call { function, target, args } = &expr.kind else { return };
+        let pattern = if target.is_some() { args.first() } else { args.get(1) };
+        if library::regex::takes_pattern(function)
+            && let Some(Expr { id, kind: Kind::Literal(Literal::String(text)), .. }) = pattern
+        {
+            match library::regex::compile(text) {
+                Ok(compiled) => {
+                    patterns.insert(*id, compiled);
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        if let (None, [Expr { kind: Kind::Literal(literal), .. }]) = (target, args.as_slice())
+            && let Err(failure) = library::converted(function, literal)
+        {
+            failed.get_or_insert(failure);
+        }
+    });
+    if let Some(message) = failed {
+        return Err(Refused::Instantiation(message));
+    }
+    let type_ = checked.types.of(&expr).clone();
+    Ok((Program { expr, type_, reads: checked.reads, patterns, most: 0 }, checked.types))
 }
 
 /// Evaluates an expression whose `self` is any JSON value, as text; for tests and fuzzing.
@@ -110,18 +202,13 @@ impl Program {
 /// # Errors
 /// What is wrong with the expression, or how its evaluation failed.
 pub fn evaluate(source: &str, own: &Json) -> Result<String, String> {
-    let (mut expr, nodes) = parse::parse(source).map_err(|found| issues::render(source, &found))?;
-    let checked = check::check(&mut expr, nodes, &[("self".to_owned(), Type::Dyn)]);
-    if !checked.issues.is_empty() {
-        return Err(issues::render(source, &checked.issues));
-    }
+    let (program, types) =
+        read(source, &[("self".to_owned(), Type::Dyn)]).map_err(|refused| refused.told(""))?;
     let declared = Declared { shape: Shape::Dyn, most: LARGEST, least_size: 1 };
-    cost::most(&expr, &checked.types, &declared);
-    let mut evaluator = eval::Evaluator::new(vec![("self", Value::of(own, None))], PER_CALL);
-    match evaluator.value(&expr) {
+    cost::most(&program.expr, &types, &declared);
+    match program.run(Value::of(own, None), None).0 {
         Ok(value) => Ok(value.shown()),
-        Err(Failure::Limit) => Err("operation cancelled: actual cost limit exceeded".to_owned()),
-        Err(Failure::Error(message)) => Err(message),
+        Err(failure) => Err(failure.to_string()),
     }
 }
 
@@ -169,10 +256,10 @@ pub(crate) fn number_text(number: f64) -> String {
     library::number_text(number)
 }
 
-/// Compiles a regular expression of limited size.
+/// Compiles a regular expression, as Go reads it, of limited size.
 ///
 /// # Errors
-/// Where it is none, or too big.
-pub(crate) fn regex(pattern: &str) -> Result<::regex::Regex, ::regex::Error> {
+/// Where it is none, or too big: in the words of Go.
+pub(crate) fn regex(pattern: &str) -> Result<Regex, String> {
     library::regex::compile(pattern)
 }

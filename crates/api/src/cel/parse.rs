@@ -26,7 +26,7 @@ pub(crate) fn parse(text: &str) -> Result<(Expr, usize), Vec<Issue>> {
     }
     let mut issues = Vec::new();
     let lexemes = lex::tokens(text, &mut issues);
-    let mut parser = Parser { lexemes, next: 0, ids: 0, depth: 0, tallest: 0 };
+    let mut parser = Parser { lexemes, next: 0, ids: 0, depth: 0, tallest: 0, arguments: None };
     match parser.whole() {
         Ok(expr) if issues.is_empty() => return Ok((expr, parser.ids)),
         Ok(_) => {}
@@ -43,6 +43,8 @@ pub(crate) struct Parser {
     depth: usize,
     /// Levels of the tallest expression so far.
     tallest: usize,
+    /// Where the arguments of the innermost call begin.
+    arguments: Option<usize>,
 }
 
 type Parsed<T = Expr> = Result<T, Issue>;
@@ -92,7 +94,20 @@ impl Parser {
     }
 
     fn expect(&mut self, symbol: &str) -> Parsed<usize> {
-        self.eat(symbol).ok_or_else(|| self.unexpected(&format!("'{symbol}'")))
+        self.eat(symbol).ok_or_else(|| {
+            let next = self.lexemes.get(self.next + 1).map(|next| &next.token);
+            if self.token() == &Token::End && symbol == ")" {
+                let message = format!("Syntax error: missing '{symbol}' at '<EOF>'");
+                return Issue { at: self.at(), message };
+            }
+            // Without this one token it would be right.
+            if matches!(next, Some(Token::Symbol(found)) if *found == symbol) {
+                let text = &self.lexeme().text;
+                let message = format!("Syntax error: extraneous input '{text}' expecting '{symbol}'");
+                return Issue { at: self.at(), message };
+            }
+            self.unexpected(&format!("'{symbol}'"))
+        })
     }
 
     fn unexpected(&self, expected: &str) -> Issue {
@@ -266,9 +281,29 @@ impl Parser {
             }
             _ => {
                 self.next -= usize::from(lexeme.token != Token::End);
-                Err(self.unexpected(STARTS))
+                Err(self.no_start())
             }
         }
+    }
+
+    /// What cannot begin an expression.
+    fn no_start(&self) -> Issue {
+        if self.arguments != Some(self.next) || self.token() == &Token::End {
+            return self.unexpected(STARTS);
+        }
+        // There could be no argument at all.
+        let starts = STARTS.replace("'(', '.'", "'(', ')', '.'");
+        let closes =
+            matches!(self.lexemes.get(self.next + 1).map(|next| &next.token), Some(Token::Symbol(")")));
+        let begins = matches!(
+            self.lexemes.get(self.next + 1).map(|next| &next.token),
+            Some(Token::Ident(_) | Token::Literal(_))
+        );
+        let mut issue = self.unexpected(&starts);
+        if closes || begins {
+            issue.message = issue.message.replacen("mismatched", "extraneous", 1);
+        }
+        issue
     }
 
     fn member(&mut self, mut operand: Expr) -> Parsed {
@@ -278,7 +313,12 @@ impl Parser {
             if let Some(at) = self.eat(".") {
                 let optional = self.eat("?").is_some();
                 let Token::Ident(name) = self.token().clone() else {
-                    return Err(self.unexpected("IDENTIFIER"));
+                    let text = if self.token() == &Token::End { "" } else { &self.lexeme().text };
+                    if text.is_empty() {
+                        return Err(self.unexpected("IDENTIFIER"));
+                    }
+                    let message = format!("Syntax error: no viable alternative at input '.{text}'");
+                    return Err(Issue { at: self.at(), message });
                 };
                 self.next += 1;
                 if optional {
@@ -305,6 +345,7 @@ impl Parser {
 
     fn arguments(&mut self) -> Parsed<Vec<Expr>> {
         let mut args = Vec::new();
+        self.arguments = Some(self.next);
         if self.eat(")").is_some() {
             return Ok(args);
         }

@@ -38,7 +38,7 @@ fn expressions_give_what_the_language_says() {
         ("self.map.all(k, self.map[k] > 0)", "true"),
         ("self.list.exists(i, v, i == 1 && v == 1)", "true"),
         ("self.list.transformList(i, v, i + v)", "[3, 2, 4]"),
-        ("self.map.transformMap(k, v, v + 1)", "{a: 2, b-c: 3}"),
+        ("self.map.transformMap(k, v, v + 1)", "{\"a\":2, \"b-c\":3}"),
         ("2 in self.list && 'a' in self.map", "true"),
         ("self.list.sort()", "[1, 2, 3]"),
         ("self.nested.sortBy(x, -x.k)[0].k", "2"),
@@ -54,10 +54,10 @@ fn expressions_give_what_the_language_says() {
         ("1 < 1.5 && 2u > 1 && 1.0 == 1", "! ERROR"),
         ("'%s has %d of %.2f'.format([dyn('x'), 3, 1.5])", "x has 3 of 1.50"),
         ("'abc'.substring(1, 2) + 'aXb'.lowerAscii() + ' t '.trim()", "baxbt"),
-        ("'a,b,c'.split(',', 2)", "[a, b,c]"),
+        ("'a,b,c'.split(',', 2)", "[\"a\", \"b,c\"]"),
         ("['a', 'b'].join('-')", "a-b"),
         ("'foo123'.find('[0-9]+')", "123"),
-        ("'a1b2'.findAll('[0-9]')", "[1, 2]"),
+        ("'a1b2'.findAll('[0-9]')", "[\"1\", \"2\"]"),
         ("'abc'.matches('^a.c$')", "true"),
         ("duration('1h30m').getMinutes()", "90"),
         ("timestamp('2024-02-29T12:00:00Z').getMonth()", "1"),
@@ -72,7 +72,8 @@ fn expressions_give_what_the_language_says() {
         ("format.dns1123Label().validate('a_b').hasValue()", "true"),
         ("type(1) == int", "true"),
         ("string(1.0) + string(true)", "1true"),
-        ("int('x')", "! strconv.ParseInt: parsing \"x\": invalid syntax"),
+        ("int(self.name)", "! type conversion error from 'string' to 'int'"),
+        ("int('x')", "! program instantiation failed: type conversion error from 'string' to 'int'"),
         ("{'a': 1}.a", "1"),
         ("[1, 2][5]", "! index out of bounds: 5"),
     ] {
@@ -144,4 +145,71 @@ fn what_is_too_tall_is_refused() {
         source = format!("({source}{})", "+1".repeat(40));
     }
     assert!(value(&source).contains("recursion limit"), "{}", value(&source));
+}
+
+#[test]
+fn what_is_cheap_to_say_is_not_dear_to_evaluate() {
+    const LIMIT: &str = "! operation cancelled: actual cost limit exceeded";
+    let doubled = |first: &str, link: &str, times: usize| {
+        let links = (0..times).map(|at| format!(".optMap(v{at}, {})", link.replace('v', &format!("v{at}"))));
+        format!("{first}{}.value().size() > 0", links.collect::<String>())
+    };
+    let lists = format!("[{}].size()", vec!["lists.range(900000)"; 50].join(","));
+    for source in [
+        doubled("optional.of([1])", "v + v", 40),
+        doubled("optional.of('ab')", "v + v", 40),
+        lists,
+        "lists.range(1000000).size() + lists.range(1000000).size()".to_owned(),
+        "'%s'.format([lists.range(300000).map(x, 'abcdefghijklmnop' + string(x))])".to_owned(),
+        format!("'{}'.replace('', '{}').size()", "x".repeat(20_000), "y".repeat(20_000)),
+        format!("lists.range(40).map(a, '{}'.split('')).size()", "x".repeat(60_000)),
+    ] {
+        assert_eq!(value(&source), LIMIT, "{}", &source[..60]);
+    }
+    // What would double with each step is no type.
+    let types = doubled("optional.of({1: 1})", "{v: v}", 60);
+    assert!(value(&types).contains("type is made of more than 200 parts"), "{}", value(&types));
+    let shared =
+        doubled("optional.of([1])", "[v, v]", 7) + " && " + &doubled("optional.of([1])", "[v, v]", 7);
+    assert_eq!(value(&shared), "true");
+}
+
+#[test]
+fn patterns_are_those_of_go() {
+    for (pattern, text, wanted) in [
+        (r"^\d+$", "٣", "[]"),
+        (r"^[^[]+$", "ab", "[\"ab\"]"),
+        (r"^\${[a-z]+}$", "${x}", "[\"${x}\"]"),
+        (r"\Qa.b\E+", "a.bb", "[\"a.bb\"]"),
+        (r"[a&&b]+", "a&b", "[\"a&b\"]"),
+        (r"\bé", "é", "[]"),
+        (r"a{,2}", "a{,2}", "[\"a{,2}\"]"),
+        (r"(?i)straſe|k", "STRASE K", "[\"STRASE\", \"K\"]"),
+        (r"(?P<1a>x)|(?<b>y)", "xy", "[\"x\", \"y\"]"),
+        (r"a(?i)*", "aa", "[\"aa\"]"),
+        (r"[\x{D800}-\x{E000}]", "\u{E000}", "[\"\u{e000}\"]"),
+        (r"\p{ lu }\PL", "A1", "[\"A1\"]"),
+        ("(", "", "! missing closing ): `(`"),
+        (r"a**", "", "! invalid nested repetition operator: `**`"),
+        (r"(?=a)", "", "! invalid or unsupported Perl syntax: `(?=`"),
+        (r"(?<=a)", "", "! invalid named capture: `(?<=a)`"),
+        (r"\Z", "", r"! invalid escape sequence: `\Z`"),
+        (r"[z-a]", "", "! invalid character class range: `z-a`"),
+        (r"[[:foo:]]", "", "! invalid character class range: `[:foo:]`"),
+        (r"\p{Foo}", "", r"! invalid character class range: `\p{Foo}`"),
+        (r"a{1001}", "", "! invalid repeat count: `{1001}`"),
+        (r"(a{100}){11}", "", "! invalid repeat count: `{11}`"),
+        ("|*", "", "! missing argument to repetition operator: `*`"),
+        ("a)", "", "! unexpected ): `a)`"),
+        ("[a", "", "! missing closing ]: `[a`"),
+        ("a\\", "", "! trailing backslash at end of expression: ``"),
+    ] {
+        let got = evaluate("self.t.findAll(self.p)", &json!({"t": text, "p": pattern}))
+            .unwrap_or_else(|error| error.replace("Illegal regex: error parsing regexp:", "!"));
+        assert_eq!(got, wanted, "{pattern}");
+    }
+    let deep = "(".repeat(10_000);
+    assert!(
+        evaluate("self.t.findAll(self.p)", &json!({"t": "", "p": deep})).unwrap_err().contains("too deeply")
+    );
 }

@@ -115,6 +115,19 @@ impl Type {
         Type::Optional(Arc::new(value))
     }
 
+    /// Of how many types it is made, counted no further than just above `most`.
+    pub(crate) fn parts(&self, most: usize) -> usize {
+        let below = match self {
+            Type::List(inner) | Type::Optional(inner) | Type::Kind(inner) => inner.parts(most),
+            Type::Map(pair) => {
+                let keys = pair.0.parts(most);
+                keys + if keys > most { 0 } else { pair.1.parts(most - keys) }
+            }
+            _ => 0,
+        };
+        below + 1
+    }
+
     /// Whether null can stand for a value of it.
     fn takes_null(&self) -> bool {
         matches!(
@@ -146,6 +159,7 @@ impl Bindings {
             (wanted, found) if wanted.is_dynamic() || found.is_dynamic() => true,
             (wanted, Type::Null) => wanted.takes_null(),
             (Type::Null, found) => found.takes_null(),
+            (Type::Map(wanted), Type::Map(found)) if Arc::ptr_eq(wanted, found) => true,
             (Type::List(wanted), Type::List(found)) | (Type::Optional(wanted), Type::Optional(found)) => {
                 self.accepts(wanted, found)
             }

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::{Map as JsonMap, Value as Json};
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub(crate) enum Value<'a> {
     Quantity(Arc<Quantity>),
     Format(&'static super::library::format::Format),
     Semver(Arc<super::library::semver::Semver>),
+    /// What asks an authorizer.
+    Authz(Arc<super::library::authz::Authz<'a>>),
 }
 
 /// A list of the object, or one that was made.
@@ -142,6 +145,7 @@ impl<'a> Value<'a> {
             Value::Quantity(_) => "kubernetes.Quantity",
             Value::Format(_) => "kubernetes.NamedFormat",
             Value::Semver(_) => "kubernetes.Semver",
+            Value::Authz(authz) => authz.type_name(),
         }
     }
 
@@ -267,10 +271,25 @@ impl<'a> List<'a> {
         if self.len() != other.len() {
             return false;
         }
+        let ordered = || self.iter().zip(other.iter()).all(|(a, b)| a.equals(&b));
         if self.kind() == &ListKind::Atomic {
-            return self.iter().zip(other.iter()).all(|(a, b)| a.equals(&b));
+            return ordered();
         }
-        self.iter().all(|item| other.iter().any(|found| item.equals(&found)))
+        match (self.texts(), other.texts()) {
+            (Some(own), Some(others)) => {
+                let others: HashSet<String> = others.collect();
+                ordered() || own.into_iter().all(|text| others.contains(&text))
+            }
+            _ => ordered() || self.iter().all(|item| other.iter().any(|found| item.equals(&found))),
+        }
+    }
+
+    /// The items as JSON, of a list of the object.
+    fn texts(&self) -> Option<impl Iterator<Item = String> + '_> {
+        match self {
+            List::Held(items, ..) => Some(items.iter().map(Json::to_string)),
+            List::Made(_) => None,
+        }
     }
 
     /// Both lists together: of a set or map without repetition, where the right one wins.
@@ -278,32 +297,46 @@ impl<'a> List<'a> {
         let mut items: Vec<Value<'a>> = self.iter().collect();
         match self.kind() {
             ListKind::Atomic => items.extend(other.iter()),
-            ListKind::Set => {
-                for item in other.iter() {
-                    if !items.iter().any(|known| known.equals(&item)) {
-                        items.push(item);
-                    }
-                }
-            }
-            ListKind::Map(keys) => {
-                for item in other.iter() {
-                    match items.iter().position(|known| same_keys(known, &item, keys)) {
-                        Some(at) => items[at] = item,
-                        None => items.push(item),
-                    }
-                }
-            }
+            ListKind::Set => merge(&mut items, other, identity),
+            ListKind::Map(keys) => merge(&mut items, other, |item| match item {
+                Value::Map(map) => Some(keys.iter().map(|key| format!("{:?}\n", map.raw(key))).collect()),
+                _ => None,
+            }),
         }
         List::Made(Arc::new(items))
     }
 }
 
-fn same_keys<'a>(a: &Value<'a>, b: &Value<'a>, keys: &[String]) -> bool {
-    let (Value::Map(a), Value::Map(b)) = (a, b) else { return false };
-    keys.iter().all(|key| match (a.raw(key), b.raw(key)) {
-        (Some(a), Some(b)) => a == b,
-        (a, b) => a.is_none() && b.is_none(),
-    })
+/// Puts the items of `other` in the places of those with the same identity, or behind them.
+fn merge<'a>(items: &mut Vec<Value<'a>>, other: &List<'a>, identity: impl Fn(&Value<'a>) -> Option<String>) {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (place, item) in items.iter().enumerate() {
+        places.extend(identity(item).map(|identity| (identity, place)));
+    }
+    for item in other.iter() {
+        let identity = identity(&item);
+        let place = match &identity {
+            Some(identity) => places.get(identity).copied(),
+            None => items.iter().position(|known| known.equals(&item)),
+        };
+        match place {
+            Some(place) => items[place] = item,
+            None => {
+                places.extend(identity.map(|identity| (identity, items.len())));
+                items.push(item);
+            }
+        }
+    }
+}
+
+/// What tells an item of a set from others; `None` of what an expression has put together.
+fn identity(item: &Value<'_>) -> Option<String> {
+    match item {
+        Value::List(List::Held(items, ..)) => serde_json::to_string(items).ok(),
+        Value::Map(Map::Held(map, _) | Map::Object(map, _)) => serde_json::to_string(map).ok(),
+        Value::List(_) | Value::Map(_) | Value::Optional(_) => None,
+        scalar => Some(format!("{} {}", scalar.type_name(), super::library::plain(scalar))),
+    }
 }
 
 impl<'a> Map<'a> {
@@ -348,29 +381,28 @@ impl<'a> Map<'a> {
     }
 
     pub(crate) fn entries(&self) -> Vec<(Value<'a>, Value<'a>)> {
+        self.iter().collect()
+    }
+
+    /// Keys and values; keys are names as they stand in the JSON.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = (Value<'a>, Value<'a>)> + '_> {
         let key = |name: &'a String| Value::String(Text::Held(name));
         match self {
             Map::Held(map, declared) => {
-                map.iter().map(|(name, value)| (key(name), Value::of(value, *declared))).collect()
+                let declared = *declared;
+                Box::new(map.iter().map(move |(name, value)| (key(name), Value::of(value, declared))))
             }
-            Map::Object(map, fields) => {
-                let field = |name: &str| fields.fields.values().find(|field| field.name == *name);
-                map.iter()
-                    .map(|(name, value)| {
-                        (key(name), Value::of(value, field(name).map(|field| &field.declared)))
-                    })
-                    .collect()
-            }
-            Map::Made(entries) => entries.as_ref().clone(),
+            Map::Object(map, fields) => Box::new(map.iter().map(move |(name, value)| {
+                let field = fields.fields.values().find(|field| field.name == *name);
+                (key(name), Value::of(value, field.map(|field| &field.declared)))
+            })),
+            Map::Made(entries) => Box::new(entries.iter().cloned()),
         }
     }
 
     fn equals(&self, other: &Map<'a>) -> bool {
         self.len() == other.len()
-            && self
-                .entries()
-                .iter()
-                .all(|(key, value)| other.by_key(key).is_some_and(|found| value.equals(&found)))
+            && self.iter().all(|(key, value)| other.by_key(&key).is_some_and(|found| value.equals(&found)))
     }
 
     /// As [`get`](Map::get), but by the name in the JSON.

@@ -2,120 +2,226 @@
 
 use crate::contract::{Object, Result, Status};
 use crate::crd::{Definition, FINALIZER, status};
+use crate::kinds::base::Fields;
 use crate::registry::client::{Change, Client};
 use crate::registry::options::DeleteOptions;
 use crate::registry::{Registry, Target, now_text};
+use crate::store::{Expect, Scope, Stored, Write};
 use serde_json::Value;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
 const KIND: &str = "customresourcedefinitions.apiextensions.k8s.io";
 /// When what is left of a deleted definition is looked at again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// So many objects that nothing tells of any more are taken out of the store at once.
+const PURGED: usize = 500;
 
-/// Serves what the definitions that there are say, before anybody is answered.
-pub(super) async fn serve_all(client: &Client) -> Result<()> {
-    for definition in client.registry().every(KIND, None)? {
-        if let Err(status) = attend(client, definition.name()).await {
-            eprintln!("sextant: cannot serve {}: {status}", definition.name());
-        }
-    }
-    Ok(())
+/// What is served, of which definition as it was when.
+pub(super) struct Definitions {
+    client: Client,
+    /// What a definition said that its resources were built from, as a number.
+    served: HashMap<String, u64>,
 }
 
-/// Follows the definitions.
-pub(super) async fn run(client: Client) {
-    let Ok(target) = client.target("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "") else {
-        return;
-    };
-    let mut definitions = client.follow(target);
-    let mut ending = Vec::new();
-    loop {
-        let name = tokio::select! {
-            change = definitions.next() => match change {
-                Change::Applied(definition) => Some(definition.name().to_owned()),
-                Change::Gone(definition) => {
-                    client.registry().set_custom(definition.name(), Vec::new());
+impl Definitions {
+    /// Serves what the definitions that there are say, before anybody is answered. What cannot be served is told, and keeps
+    /// nobody else from it.
+    pub(super) async fn serve_all(client: &Client) -> Result<Definitions> {
+        let mut definitions = Definitions { client: client.clone(), served: HashMap::new() };
+        for definition in client.registry().every(KIND, None)? {
+            if let Err(status) = definitions.attend(definition.name()).await {
+                eprintln!("sextant: cannot serve {}: {status}", definition.name());
+            }
+        }
+        Ok(definitions)
+    }
+
+    /// Follows the definitions.
+    pub(super) async fn run(mut self) {
+        let Ok(target) = self.client.target("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "")
+        else {
+            return;
+        };
+        let mut changes = self.client.follow(target);
+        let mut waiting: BTreeSet<String> = BTreeSet::new();
+        let mut again = tokio::time::interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let names: Vec<String> = tokio::select! {
+                change = changes.next() => match change {
+                    Change::Applied(definition) => vec![definition.name().to_owned()],
                     // Names that it had are free for others.
-                    None
-                }
-                Change::Settled => continue,
-            },
-            () = tokio::time::sleep(AGAIN), if !ending.is_empty() => None,
-        };
-        let names = match name {
-            Some(name) => vec![name],
-            None => match client.registry().every(KIND, None) {
-                Ok(all) => all.iter().map(|definition| definition.name().to_owned()).collect(),
-                Err(_) => std::mem::take(&mut ending),
-            },
-        };
-        ending.clear();
-        for name in names {
-            match attend(&client, &name).await {
-                Ok(true) => ending.push(name),
-                Ok(false) => {}
-                Err(status) => {
-                    eprintln!("sextant: cannot serve {name}: {status}");
-                    ending.push(name);
+                    Change::Gone(definition) => {
+                        self.forget(definition.name()).await;
+                        self.names()
+                    }
+                    Change::Settled => continue,
+                },
+                // However much happens meanwhile.
+                _ = again.tick(), if !waiting.is_empty() => std::mem::take(&mut waiting).into_iter().collect(),
+            };
+            for name in names {
+                match self.attend(&name).await {
+                    Ok(true) => {
+                        waiting.insert(name);
+                    }
+                    Ok(false) => {}
+                    Err(status) => {
+                        eprintln!("sextant: cannot serve {name}: {status}");
+                        waiting.insert(name);
+                    }
                 }
             }
         }
     }
-}
 
-/// Brings one definition on; true when it has to be looked at again.
-async fn attend(client: &Client, name: &str) -> Result<bool> {
-    let Some(definition) = client.registry().peek(KIND, "", name)? else { return Ok(false) };
-    let target = client.target("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", name)?;
-    if definition.is_terminating() && definition.finalizers().any(|held| held == FINALIZER) {
-        return end(client, &target, &definition).await;
+    fn names(&self) -> Vec<String> {
+        let all = self.client.registry().every(KIND, None).unwrap_or_default();
+        all.iter().map(|definition| definition.name().to_owned()).collect()
     }
-    let others: Vec<Object> =
-        client.registry().every(KIND, None)?.into_iter().filter(|other| other.name() != name).collect();
-    let settled = client
-        .change(&target, |live| {
-            let mut changed = live.clone();
-            status::settle(&mut changed, &others, &now_text());
-            Ok(changed)
-        })
-        .await?;
-    // What is built in stays, whatever a definition of the same name says: the one is as good as established.
-    if status::is_established(&settled) && !is_built_in(client.registry(), name) {
-        let resources = Definition::from_object(&settled)?.resources();
-        client.registry().set_custom(name, resources);
+
+    /// Brings one definition on; true when it has to be looked at again.
+    async fn attend(&mut self, name: &str) -> Result<bool> {
+        let registry = self.client.registry();
+        let Some(definition) = registry.peek(KIND, "", name)? else { return Ok(false) };
+        let target = self.client.target("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", name)?;
+        if definition.is_terminating() && definition.finalizers().any(|held| held == FINALIZER) {
+            self.serve(&definition)?;
+            return self.end(&target, &definition).await;
+        }
+        if definition.status().list("conditions").is_empty() && !self.served.contains_key(name) {
+            // Nothing of a definition of that name that is gone comes back with this one.
+            purge(registry, name, Some(created(&definition))).await?;
+        }
+        let others: Vec<Object> =
+            registry.every(KIND, None)?.into_iter().filter(|other| other.name() != name).collect();
+        let settled = self
+            .client
+            .change(&target, |live| {
+                let mut changed = live.clone();
+                status::settle(&mut changed, &others, &now_text());
+                Ok(changed)
+            })
+            .await?;
+        if let Err(refused) = self.serve(&settled) {
+            self.client
+                .change(&target, |live| {
+                    let mut changed = live.clone();
+                    status::unserved(&mut changed, &refused.message, &now_text());
+                    Ok(changed)
+                })
+                .await?;
+            eprintln!("sextant: cannot serve {name}: {refused}");
+        }
+        Ok(false)
     }
-    Ok(false)
+
+    /// Serves the resources of a definition that is established, if they are not served as they are.
+    fn serve(&mut self, definition: &Object) -> Result<()> {
+        let name = definition.name();
+        let registry = self.client.registry();
+        // What is built in stays, whatever a definition of the same name says: the one is as good as established.
+        if !status::is_established(definition) || is_built_in(registry, name) {
+            return Ok(());
+        }
+        let said = said(definition);
+        if self.served.get(name) != Some(&said) {
+            let resources = Definition::from_object(definition)?.resources();
+            registry.set_custom(name, resources);
+            self.served.insert(name.to_owned(), said);
+        }
+        Ok(())
+    }
+
+    /// A definition is gone: so is all that was kept under its name.
+    async fn forget(&mut self, name: &str) {
+        self.client.registry().set_custom(name, Vec::new());
+        self.served.remove(name);
+        let again = self.client.registry().peek(KIND, "", name).ok().flatten();
+        let before = again.as_ref().map(created);
+        if let Err(status) = purge(self.client.registry(), name, before).await {
+            eprintln!("sextant: cannot take away what is left of {name}: {status}");
+        }
+    }
+
+    /// Deletes the objects of a definition, and lets it go when there was none left to delete: whoever follows them has
+    /// half a second to hear of the last.
+    async fn end(&self, target: &Target, definition: &Object) -> Result<bool> {
+        let (found, left) = delete_objects(&self.client, definition).await?;
+        self.client
+            .change(target, |live| {
+                let mut changed = live.clone();
+                status::terminating(&mut changed, left, &now_text());
+                if found == 0
+                    && let Some(Value::Array(list)) = changed.metadata_mut().get_mut("finalizers")
+                {
+                    list.retain(|name| name != FINALIZER);
+                }
+                Ok(changed)
+            })
+            .await?;
+        Ok(found > 0)
+    }
 }
 
-/// Deletes the objects of a definition, and lets it go when none is left.
-async fn end(client: &Client, target: &Target, definition: &Object) -> Result<bool> {
-    let left = delete_objects(client, definition).await?;
-    client
-        .change(target, |live| {
-            let mut changed = live.clone();
-            status::terminating(&mut changed, left, &now_text());
-            if left == 0
-                && let Some(Value::Array(list)) = changed.metadata_mut().get_mut("finalizers")
-            {
-                list.retain(|name| name != FINALIZER);
-            }
-            Ok(changed)
-        })
-        .await?;
-    Ok(left > 0)
+/// What the resources of a definition are built from.
+fn said(definition: &Object) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    definition.uid().hash(&mut hasher);
+    for part in [definition.0.get("spec"), definition.status().field("acceptedNames")] {
+        part.map(Value::to_string).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
-async fn delete_objects(client: &Client, definition: &Object) -> Result<usize> {
+/// When an object was made, as an RFC 3339 time.
+fn created(object: &Object) -> &str {
+    object.text(&["metadata", "creationTimestamp"])
+}
+
+/// Takes out of the store what is kept under the name of a definition and was made before a time (`None`: all of it),
+/// whatever holds it.
+async fn purge(registry: &Registry, name: &str, before: Option<&str>) -> Result<()> {
+    if is_built_in(registry, name) {
+        return Ok(());
+    }
+    let scope = Scope { resource: name.to_owned(), namespace: None };
+    let mut after = None;
+    loop {
+        let page =
+            registry.store().list(&scope, after.as_ref(), Some(PURGED), None).map_err(Status::internal)?;
+        let Some(last) = page.items.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        let old = |stored: &Stored| {
+            let object = serde_json::from_slice(&stored.json).ok().and_then(Object::from_value);
+            before.is_none_or(|before| object.is_none_or(|object| created(&object) < before))
+        };
+        let write = |stored: Stored| Write {
+            key: stored.key,
+            expect: Expect::Revision(stored.revision),
+            value: None,
+        };
+        let writes: Vec<Write> = page.items.into_iter().filter(old).map(write).collect();
+        if !writes.is_empty() {
+            registry.store().commit(writes).await.map_err(Status::internal)?;
+        }
+    }
+}
+
+/// Deletes all objects of a definition; how many there were, and how many are left.
+async fn delete_objects(client: &Client, definition: &Object) -> Result<(usize, usize)> {
     let kind = definition.name();
     if is_built_in(client.registry(), kind) {
-        return Ok(0);
+        return Ok((0, 0));
     }
+    let objects = client.registry().every(kind, None)?;
     let resource = client.registry().resources().kept().into_iter().find(|kept| kept.stored_as == kind);
-    let Some(resource) = resource else { return Ok(0) };
-    for object in client.registry().every(kind, None)? {
-        if object.is_terminating() {
-            continue;
-        }
+    let Some(resource) = resource else { return Ok((objects.len(), objects.len())) };
+    for object in objects.iter().filter(|object| !object.is_terminating()) {
         let target = Target {
             resource: resource.clone(),
             namespace: object.namespace().to_owned(),
@@ -126,7 +232,7 @@ async fn delete_objects(client: &Client, definition: &Object) -> Result<usize> {
             other => other?,
         }
     }
-    Ok(client.registry().every(kind, None)?.len())
+    Ok((objects.len(), client.registry().every(kind, None)?.len()))
 }
 
 /// Whether a kind of that name (`plural.group`) is there without a definition.
@@ -140,14 +246,14 @@ fn is_built_in(registry: &Registry, name: &str) -> bool {
     })
 }
 
-/// 405 of a create while the definition is being deleted.
-pub(crate) fn creatable(registry: &Registry, stored_as: &str) -> Result<()> {
+/// 403 of a create while the definition is being deleted.
+pub(crate) fn creatable(registry: &Registry, stored_as: &str, name: &str) -> Result<()> {
     match registry.peek(KIND, "", stored_as)? {
-        Some(definition) if definition.is_terminating() => Err(Status::new(
-            405,
-            crate::contract::Reason::MethodNotAllowed,
-            "create not allowed while custom resource definition is terminating",
-        )),
+        Some(definition) if definition.is_terminating() => {
+            let (plural, group) = stored_as.split_once('.').unwrap_or((stored_as, ""));
+            let cause = "create not allowed while custom resource definition is terminating";
+            Err(Status::forbidden(group, plural, name, cause))
+        }
         _ => Ok(()),
     }
 }

@@ -68,8 +68,8 @@ impl Controllers {
         accounts::give_all(&client, &settings).await?;
         tasks.spawn(accounts::run(client.clone(), settings));
         tasks.spawn(namespaces::run(client.clone()));
-        definitions::serve_all(&client).await?;
-        tasks.spawn(definitions::run(client.clone()));
+        let definitions = definitions::Definitions::serve_all(&client).await?;
+        tasks.spawn(definitions.run());
         tasks.spawn(garbage::run(client.clone()));
         tasks.spawn(quotas::run(client.clone()));
         tasks.spawn(events::run(client));

@@ -4,7 +4,7 @@ use super::printer::Printer;
 use super::ratchet::Old;
 use super::rules::Rules;
 use super::schema::Props;
-use super::{arena, jsonpath::JsonPath, lists, meta, prune, values};
+use super::{arena, coerce, jsonpath::JsonPath, lists, meta, prune, values};
 use crate::contract::field::{ErrorKind, FieldError, FieldErrors, Path};
 use crate::contract::{Object, Result, names};
 use crate::kinds::base::Fields;
@@ -26,6 +26,12 @@ pub(super) struct Custom {
     scale: Option<Scale>,
     selectable: Vec<(String, Option<JsonPath>)>,
     deprecation: Option<String>,
+    /// How an object of this version begins as it is kept.
+    head: String,
+    /// Whether the schema has defaults.
+    defaults: bool,
+    /// Whether the schema has resources within resources.
+    embeds: bool,
 }
 
 impl Custom {
@@ -56,7 +62,12 @@ impl Custom {
             Some(warning) => warning.to_owned(),
             None => format!("{api_version} {kind} is deprecated"),
         });
+        let head =
+            format!("{{\"kind\":{},\"apiVersion\":{},", Value::from(kind), Value::from(api_version.as_str()));
         Custom {
+            head,
+            defaults: props.any(&|props| props.default.is_some()),
+            embeds: props.any(&|props| props.embedded),
             kind: kind.to_owned(),
             rules: Rules::compile(&props, true),
             printer: Printer::new(version.list("additionalPrinterColumns")),
@@ -312,6 +323,24 @@ impl Strategy for Custom {
             Some(Value::Null) | None => String::new(),
             Some(other) => other.to_string(),
         }
+    }
+
+    fn is_told_as_kept(&self, json: &[u8]) -> bool {
+        !self.defaults && json.starts_with(self.head.as_bytes())
+    }
+
+    fn coerce(&self, object: &mut Object) -> std::result::Result<Vec<String>, String> {
+        if !self.embeds {
+            return Ok(Vec::new());
+        }
+        let mut value = Value::Object(std::mem::take(&mut object.0));
+        let mut told = Vec::new();
+        let coerced = coerce::coerce(&mut value, &self.props, &Path::root(), &mut told);
+        if let Value::Object(map) = value {
+            object.0 = map;
+        }
+        told.sort();
+        coerced.map(|()| told)
     }
 
     fn from_stored(&self, mut object: Object) -> Result<Object> {

@@ -1,9 +1,8 @@
 //! The formats of strings that schemas of custom resources can ask for.
 
-use base64::Engine as _;
 use jiff::civil::Date;
 use regex::Regex;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 /// The formats that are looked at, without dashes; all others are ignored.
@@ -49,8 +48,8 @@ pub(crate) fn is(format: &str, text: &str) -> bool {
         "uri" => crate::cel::is_url(text),
         "email" => is_email(text),
         "hostname" => is_hostname(text),
-        "ipv4" => matches!(text.parse(), Ok(IpAddr::V4(_))),
-        "ipv6" => matches!(text.parse(), Ok(IpAddr::V6(_))),
+        "ipv4" => is_ipv4(text),
+        "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
         "cidr" => crate::contract::names::parse_cidr(text).is_some(),
         "mac" => is_mac(text),
         "uuid" => UUID.is_match(text),
@@ -61,10 +60,10 @@ pub(crate) fn is(format: &str, text: &str) -> bool {
         "isbn10" => is_isbn10(text),
         "isbn13" => is_isbn13(text),
         "creditcard" => is_credit_card(text),
-        "ssn" => SSN.is_match(text),
+        "ssn" => text.len() == 11 && SSN.is_match(text),
         "hexcolor" => COLOR.is_match(text),
         "rgbcolor" => is_rgb(text),
-        "byte" => base64::engine::general_purpose::STANDARD.decode(text.replace(['\r', '\n'], "")).is_ok(),
+        "byte" => is_base64(text),
         "date" => text.len() == 10 && text.parse::<Date>().is_ok(),
         "duration" => is_duration(text),
         "datetime" => is_date_time(text),
@@ -86,13 +85,11 @@ static RGB: LazyLock<Regex> =
     LazyLock::new(|| fixed(r"^rgb\(\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*\)$"));
 static DATE_TIME: LazyLock<Regex> =
     LazyLock::new(|| fixed(r"^([0-9]{2}):([0-9]{2}):([0-9]{2})(.[0-9]+)?(z|([+-][0-9]{2}:[0-9]{2}))$"));
-static SCALA: LazyLock<Regex> = LazyLock::new(|| {
-    fixed(
-        "^((-?[0-9]+) *(ns|nano|nanos|nanosecond|nanoseconds|us|micro|micros|microsecond|microseconds|ms|milli|millis|\
-         millisecond|milliseconds|s|sec|secs|second|seconds|m|min|mins|minute|minutes|h|hr|hrs|hour|hours|d|day|days|w|\
-         week|weeks))$",
-    )
-});
+/// A number and the unit behind it.
+static SPAN: LazyLock<Regex> = LazyLock::new(|| fixed(r"([0-9]+)[\t\n\x0C\r ]*([A-Za-zµ]+)"));
+/// A letter, or a letter or symbol, that is not of ASCII.
+static LETTER: LazyLock<Regex> = LazyLock::new(|| fixed(r"^\p{L}$"));
+static SYMBOL: LazyLock<Regex> = LazyLock::new(|| fixed(r"^[\p{L}\p{S}]$"));
 
 /// The digit of a UUID that tells its version.
 fn version(text: &str) -> char {
@@ -121,18 +118,68 @@ fn is_email(text: &str) -> bool {
     (quoted || atom(local)) && (atom(domain) || (domain.starts_with('[') && domain.ends_with(']')))
 }
 
+/// One label, or several of which the last has letters alone.
 fn is_hostname(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+    let among = |class: &Regex, c: char| class.is_match(c.encode_utf8(&mut [0; 4]));
+    let known = |c: char| {
+        c.is_ascii_alphanumeric() || "$+<=>^`|~".contains(c) || (!c.is_ascii() && among(&SYMBOL, c))
     };
-    !text.is_empty() && text.len() <= 255 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
+    let letter = |c: char| c.is_ascii_alphabetic() || (!c.is_ascii() && among(&LETTER, c));
+    let Some((before, last)) = text.rsplit_once('.') else {
+        let mut rest = text.chars();
+        let begins = rest.next().is_some_and(known);
+        let rest = rest.as_str();
+        let rest = rest.strip_prefix('-').unwrap_or(rest);
+        return begins && text.len() <= 63 && rest.chars().all(known);
+    };
+    let label = |label: &str| {
+        label.len() <= 63
+            && label.starts_with(known)
+            && label.ends_with(known)
+            && label.chars().all(|c| c == '-' || known(c))
+    };
+    let letters = last.chars().count();
+    text.len() <= 255
+        && before.split('.').all(label)
+        && (2..=63).contains(&letters)
+        && last.len() <= 63
+        && last.chars().all(letter)
+}
+
+/// An IPv4 address, also within an IPv6 one; zeros before a number do not count.
+fn is_ipv4(text: &str) -> bool {
+    let (before, last) = text.rsplit_once(':').map_or(("", text), |(before, last)| (before, last));
+    let numbers: Vec<&str> = last.split('.').collect();
+    let Some(numbers) = numbers.into_iter().map(without_zeros).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let address = numbers.join(".");
+    if text.contains(':') {
+        return format!("{before}:{address}").parse::<Ipv6Addr>().is_ok() && numbers.len() == 4;
+    }
+    address.parse::<Ipv4Addr>().is_ok()
+}
+
+/// A decimal number without the zeros before it.
+fn without_zeros(number: &str) -> Option<&str> {
+    let digits = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    let rest = digits.then(|| number.trim_start_matches('0'))?;
+    Some(if rest.is_empty() { "0" } else { rest })
+}
+
+/// Base64 with its padding, of something.
+fn is_base64(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    !body.is_empty()
+        && text.len().is_multiple_of(4)
+        && text.len() - body.len() <= 2
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(&byte))
 }
 
 fn is_mac(text: &str) -> bool {
+    if matches!(text.len(), 12 | 16 | 40) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return true;
+    }
     let separator = if text.contains(':') {
         ':'
     } else if text.contains('-') {
@@ -191,12 +238,37 @@ fn is_credit_card(text: &str) -> bool {
 }
 
 fn is_rgb(text: &str) -> bool {
-    RGB.captures(text)
-        .is_some_and(|found| (1..4).all(|part| found[part].parse::<u32>().is_ok_and(|value| value < 256)))
+    let part = |part: &str| {
+        part.parse::<u32>().is_ok_and(|value| value < 256) && (part == "0" || !part.starts_with('0'))
+    };
+    RGB.captures(text).is_some_and(|found| (1..4).all(|index| part(&found[index])))
 }
 
+/// A duration of Go, or anything in which a number with a unit stands: `2 weeks`.
 fn is_duration(text: &str) -> bool {
-    crate::cel::is_duration(text) || SCALA.is_match(text)
+    // The last name of each begins others: `hour`, `hours`, `hourly`.
+    const UNITS: [(&[&str], &str); 8] = [
+        (&["ns"], "nano"),
+        (&["us", "µs"], "micro"),
+        (&["ms"], "milli"),
+        (&["s"], "sec"),
+        (&["m"], "min"),
+        (&["h", "hr"], "hour"),
+        (&["d"], "day"),
+        (&["w", "wk"], "week"),
+    ];
+    if crate::cel::is_duration(text) {
+        return true;
+    }
+    let mut found = false;
+    for span in SPAN.captures_iter(text) {
+        if span[1].parse::<i64>().is_err() {
+            return false;
+        }
+        let unit = span[2].to_lowercase();
+        found |= UNITS.iter().any(|(names, stem)| names.contains(&unit.as_str()) || unit.starts_with(stem));
+    }
+    found
 }
 
 fn is_date_time(text: &str) -> bool {

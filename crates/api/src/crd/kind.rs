@@ -1,6 +1,6 @@
 //! The kind `CustomResourceDefinition` itself.
 
-use super::{FINALIZER, status, validate};
+use super::{status, validate};
 use crate::contract::Object;
 use crate::contract::field::FieldErrors;
 use crate::kinds::base::{Defaults, Fields, Kind, table};
@@ -65,12 +65,6 @@ fn prepare_create(object: &mut Object) {
     object.0.remove("status");
     default(object);
     status::store_version(object);
-    if !object.finalizers().any(|finalizer| finalizer == FINALIZER) {
-        let finalizers = object.metadata_mut().entry("finalizers").or_insert_with(|| json!([]));
-        if let Some(list) = finalizers.as_array_mut() {
-            list.push(FINALIZER.into());
-        }
-    }
 }
 
 fn prepare_update(part: Part, object: &mut Object, old: &Object) {

@@ -2,9 +2,10 @@
 
 use super::ratchet::key_of;
 use super::schema::Props;
-use super::values::same;
+use super::values::canonical;
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 
 /// Every item that is there twice.
 pub(super) fn validate(props: &Props, value: &Value, path: &Path) -> FieldErrors {
@@ -37,20 +38,26 @@ pub(super) fn validate(props: &Props, value: &Value, path: &Path) -> FieldErrors
 }
 
 /// The second of each pair of equal ones, once.
-fn repeated<T>(items: &[T], equal: impl Fn(&T, &T) -> bool) -> Vec<usize> {
-    let mut out: Vec<usize> = Vec::new();
-    for (index, item) in items.iter().enumerate() {
-        let seen = items[..index].iter().any(|earlier| equal(earlier, item));
-        let told = out.iter().any(|told| equal(&items[*told], item));
-        if seen && !told {
-            out.push(index);
+fn repeated(items: impl Iterator<Item = String>) -> Vec<usize> {
+    let mut seen: HashMap<String, bool> = HashMap::new();
+    let mut out = Vec::new();
+    for (index, item) in items.enumerate() {
+        match seen.get_mut(&item) {
+            Some(told) if *told => {}
+            Some(told) => {
+                *told = true;
+                out.push(index);
+            }
+            None => {
+                seen.insert(item, false);
+            }
         }
     }
     out
 }
 
 fn set(items: &[Value], path: &Path, errors: &mut FieldErrors) {
-    for index in repeated(items, same) {
+    for index in repeated(items.iter().map(canonical)) {
         errors.push(FieldError::duplicate(&path.index(index), items[index].clone()));
     }
 }
@@ -68,7 +75,7 @@ fn map(props: &Props, items: &[Value], path: &Path, errors: &mut FieldErrors) {
             Value::Object(props.list_keys.iter().filter_map(pair).collect::<Map<_, _>>())
         })
         .collect();
-    for index in repeated(&keys, same) {
+    for index in repeated(keys.iter().map(canonical)) {
         errors.push(FieldError::duplicate(&path.index(index), keys[index].clone()));
     }
 }

@@ -7,9 +7,10 @@
 //! - [`Definition`]: an accepted definition, ready to serve: [`Definition::resources`].
 //!
 //! A definition whose schema was refused is never served, so what is compiled from an accepted one (rules, patterns) is
-//! whole. Rules run with a meter, patterns within a size.
+//! whole. Rules run with a meter, patterns within a size; work grows with the size of an object, not with its square.
 
 mod arena;
+mod coerce;
 mod custom;
 mod defaulted;
 mod definition;
@@ -20,6 +21,7 @@ mod kind;
 mod lists;
 mod meta;
 mod openapi;
+mod pattern;
 mod printer;
 mod prune;
 mod ratchet;

@@ -362,7 +362,7 @@ impl Checker {
                 Err(message) => self.cel.push(uncompiled(&at, rule, message)),
             }
         }
-        match (program.reads_old, &context.uncorrelatable, rule.optional_old_self) {
+        match (program.reads("oldSelf"), &context.uncorrelatable, rule.optional_old_self) {
             (true, Some(above), _) => {
                 let detail = format!(
                     "oldSelf cannot be used on the uncorrelatable portion of the schema within {above}"

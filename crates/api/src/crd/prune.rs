@@ -1,6 +1,6 @@
 //! Dropping what the schema does not know, and filling in its defaults.
 
-use super::schema::{Additional, Props};
+use super::schema::Props;
 use serde_json::{Map, Value};
 
 /// Drops unknown fields and adds their paths to `dropped`. `root`: the value is a resource, whose `apiVersion`, `kind` and
@@ -60,7 +60,12 @@ fn prune_object(
                 true
             }
             // Below an unknown field that is kept everything is kept.
-            None if props.preserves() || matches!(props.additional, Some(Additional::Any(true))) => true,
+            None if props.preserves() => true,
+            // Of values that nothing is known of but that they may be there, nothing that has a name is known.
+            None if props.additional.is_some() => {
+                prune(value, &Props::default(), false, &below(key), dropped);
+                true
+            }
             None => {
                 dropped.push(below(key));
                 false

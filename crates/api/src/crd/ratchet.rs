@@ -1,7 +1,9 @@
 //! What a value was before an update: what was wrong and has not changed may stay.
 
 use super::schema::Props;
+use super::values::canonical;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// The value that stood in the same place, if there is one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,19 +46,38 @@ impl<'a> Old<'a> {
         Old::of(self.value.and_then(|value| value.get(key)))
     }
 
-    /// The item that `item` was: in a map the one with its keys, in a set the one equal to it, else the one at its place
-    /// is unknown.
-    pub(super) fn item(self, props: &Props, item: &Value) -> Old<'a> {
-        let Some(Value::Array(items)) = self.value else { return Old::NONE };
-        let found = match props.list_type.as_deref() {
-            Some("map") => items.iter().find(|old| {
-                props.list_keys.iter().all(|key| key_of(props, old, key) == key_of(props, item, key))
-            }),
-            Some("set") => items.iter().find(|old| super::values::same(old, item)),
-            _ => None,
-        };
-        Old::of(found)
+    /// The items of a list as it was, by what tells them from each other.
+    pub(super) fn items<'p>(self, props: &'p Props) -> Items<'a, 'p> {
+        let mut known = HashMap::new();
+        if let (Some(Value::Array(items)), Some("map")) = (self.value, props.list_type.as_deref()) {
+            for item in items {
+                known.entry(identity(props, item)).or_insert(item);
+            }
+        }
+        Items { props, known }
     }
+}
+
+/// The items of a map as they were. What other lists had in a place cannot be told again, as in Kubernetes.
+pub(super) struct Items<'a, 'p> {
+    props: &'p Props,
+    known: HashMap<String, &'a Value>,
+}
+
+impl<'a> Items<'a, '_> {
+    /// The item that had the same keys.
+    pub(super) fn of(&self, item: &Value) -> Old<'a> {
+        if self.known.is_empty() {
+            return Old::NONE;
+        }
+        Old::of(self.known.get(&identity(self.props, item)).copied())
+    }
+}
+
+/// The keys of an item of a map.
+fn identity(props: &Props, item: &Value) -> String {
+    let key = |key: &String| key_of(props, item, key).map_or_else(String::new, canonical);
+    props.list_keys.iter().map(key).collect::<Vec<_>>().join(",")
 }
 
 /// The value of a key of a list map, with its default.

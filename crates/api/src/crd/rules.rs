@@ -1,7 +1,7 @@
 //! The rules (`x-kubernetes-validations`) of a schema: compiled once, run over objects.
 
 use super::fieldpath;
-use super::ratchet::{Old, key_of};
+use super::ratchet::Old;
 use super::schema::{Props, Rule, declared};
 use crate::cel::types::Declared;
 use crate::cel::{BUDGET, Failure, Program, Value as Cel, Wanted};
@@ -125,10 +125,9 @@ impl Runner {
         match value {
             Value::Array(items) => {
                 let (Some(below), Some(schema)) = (&rules.items, &props.items) else { return Ok(()) };
+                let (olds, owns) = (seen.old.items(props), seen.own.items(props));
                 for (index, item) in items.iter().enumerate() {
-                    let old =
-                        if props.is_list_type("map") { of_map(props, seen.old, item) } else { Old::NONE };
-                    let own = seen.own.item(props, item);
+                    let (old, own) = (olds.of(item), owns.of(item));
                     self.node(below, schema, item, &path.index(index), seen.below(value, old, own))?;
                 }
             }
@@ -170,7 +169,7 @@ impl Runner {
                 }
             };
             let optional = compiled.rule.optional_old_self == Some(true);
-            if program.reads_old && old.is_none() && !optional {
+            if program.reads("oldSelf") && old.is_none() && !optional {
                 continue;
             }
             let before = old.map(|old| Cel::of(old, declared));
@@ -182,7 +181,7 @@ impl Runner {
                 Ok(_) => {
                     let error = self.broken(compiled, props, value, path, (declared, before))?;
                     // What breaks a rule and has not changed may stay.
-                    if program.reads_old || !seen.is_same(value) {
+                    if program.reads("oldSelf") || !seen.is_same(value) {
                         self.errors.push(error);
                     }
                 }
@@ -281,14 +280,6 @@ fn error(at: &Path, rule: &Rule, props: &Props, value: &Value, detail: String) -
         _ => (ErrorKind::Invalid, shown, detail),
     };
     FieldError { kind, field: at.as_str().to_owned(), shown, detail }
-}
-
-/// The item of the old list with the same keys.
-fn of_map<'a>(props: &Props, old: Old<'a>, item: &Value) -> Old<'a> {
-    let Some(Value::Array(items)) = old.value() else { return Old::NONE };
-    let same =
-        |old: &&Value| props.list_keys.iter().all(|key| key_of(props, old, key) == key_of(props, item, key));
-    Old::of(items.iter().find(same))
 }
 
 /// The path that `fieldPath` names (`.spec.x`, `.map[key]`) below another.

@@ -1,8 +1,8 @@
 //! A schema (`openAPIV3Schema`) as it is read from a definition.
 
+use super::pattern::Pattern;
 use crate::cel::types::{Declared, Field, Fields, ListKind, Shape};
 use crate::kinds::base::Fields as _;
-use regex::Regex;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 const DEPTH: usize = 100;
 
 /// One node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Props {
     pub(super) type_: String,
     pub(super) format: String,
@@ -29,9 +29,7 @@ pub(super) struct Props {
     pub(super) max_properties: Option<i64>,
     pub(super) min_properties: Option<i64>,
     pub(super) unique_items: bool,
-    pub(super) pattern: String,
-    /// The pattern, if it is a regular expression.
-    pub(super) compiled: Option<Regex>,
+    pub(super) pattern: Pattern,
     pub(super) enum_: Vec<Value>,
     pub(super) required: Vec<String>,
     pub(super) items: Option<Box<Props>>,
@@ -57,14 +55,14 @@ pub(super) struct Props {
 }
 
 /// `additionalProperties`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Additional {
     Any(bool),
     Of(Box<Props>),
 }
 
 /// One of `x-kubernetes-validations`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Rule {
     pub(super) rule: String,
     pub(super) message: String,
@@ -102,10 +100,15 @@ impl Props {
 
     /// Whether anything in it is restricted by a rule.
     pub(super) fn has_rules(&self) -> bool {
-        !self.rules.is_empty()
-            || self.items.as_ref().is_some_and(|items| items.has_rules())
-            || self.values().is_some_and(Props::has_rules)
-            || self.properties.values().any(Props::has_rules)
+        self.any(&|props| !props.rules.is_empty())
+    }
+
+    /// Whether it or anything that it declares (junctors declare nothing) is so.
+    pub(super) fn any(&self, is: &impl Fn(&Props) -> bool) -> bool {
+        is(self)
+            || self.items.as_ref().is_some_and(|items| items.any(is))
+            || self.values().is_some_and(|values| values.any(is))
+            || self.properties.values().any(|props| props.any(is))
     }
 }
 
@@ -113,8 +116,6 @@ fn read(json: &Value, depth: usize) -> Props {
     let Some(map) = json.as_object().filter(|_| depth < DEPTH) else { return Props::default() };
     let below = |json: &Value| read(json, depth + 1);
     let list = |name: &str| map.list(name).iter().map(below).collect();
-    let pattern = map.text("pattern").to_owned();
-    let compiled = (!pattern.is_empty()).then(|| crate::cel::regex(&pattern)).and_then(Result::ok);
     let additional = match map.get("additionalProperties") {
         Some(Value::Bool(allowed)) => Some(Additional::Any(*allowed)),
         Some(schema @ Value::Object(_)) => Some(Additional::Of(Box::new(below(schema)))),
@@ -137,8 +138,7 @@ fn read(json: &Value, depth: usize) -> Props {
         max_properties: map.int("maxProperties"),
         min_properties: map.int("minProperties"),
         unique_items: map.is("uniqueItems"),
-        pattern,
-        compiled,
+        pattern: Pattern::new(map.text("pattern")),
         enum_: map.list("enum").to_vec(),
         required: map.texts("required").map(str::to_owned).collect(),
         items: map.get("items").filter(|items| items.is_object()).map(|items| Box::new(below(items))),

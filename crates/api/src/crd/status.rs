@@ -129,6 +129,24 @@ pub fn is_established(object: &Object) -> bool {
     is_true(object, "Established")
 }
 
+/// Marks a definition that is deleted for the first time: its finalizer, which keeps it until its objects are gone, and
+/// the condition `Terminating`.
+pub fn deleted(object: &mut Object, now: &str) {
+    if !object.finalizers().any(|finalizer| finalizer == super::FINALIZER) {
+        let finalizers = object.metadata_mut().entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(list) = finalizers.as_array_mut() {
+            list.push(super::FINALIZER.into());
+        }
+    }
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    set(object, now, "Terminating", "True", "InstanceDeletionPending", message);
+}
+
+/// Says that what is kept of a definition cannot be served, and why. It stays established: its objects are there.
+pub fn unserved(object: &mut Object, why: &str, now: &str) {
+    set(object, now, "Served", "False", "CannotBeServed", why);
+}
+
 /// Sets the condition `Terminating` as the deletion of the objects goes: `left` of them are still there. Returns whether
 /// anything changed. With none left the finalizer [`super::FINALIZER`] can go.
 pub fn terminating(object: &mut Object, left: usize, now: &str) -> bool {

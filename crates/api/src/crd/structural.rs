@@ -138,10 +138,7 @@ fn is_bare_metadata(props: &Props) -> bool {
 
 /// Whether the alternatives are an integer and a string and nothing else: the one way in which a type may be named there.
 fn is_int_or_string(any_of: &[Props]) -> bool {
-    let bare = |props: &Props, type_: &str| {
-        let plain = Props { type_: type_.to_owned(), ..Props::default() };
-        format!("{props:?}") == format!("{plain:?}")
-    };
+    let bare = |props: &Props, type_: &str| *props == Props { type_: type_.to_owned(), ..Props::default() };
     matches!(any_of, [first, second] if bare(first, "integer") && bare(second, "string"))
 }
 
@@ -160,35 +157,9 @@ fn junctors(props: &Props, skip_any: bool, skip_first: bool, path: &Path, errors
     if let Some(not) = &props.not {
         nested(not, false, &path.child("not"), errors);
     }
-    if !props.pattern.is_empty()
-        && let Err(error) = crate::cel::regex(&props.pattern)
-    {
-        let detail =
-            format!("must be a valid regular expression, but isn't: {}", regex_error(&props.pattern, &error));
+    if let Some(error) = props.pattern.error() {
+        let detail = format!("must be a valid regular expression, but isn't: {error}");
         errors.push(FieldError::invalid(&path.child("pattern"), props.pattern.as_str(), detail));
-    }
-}
-
-/// The first line of what is wrong with a regular expression, in the manner of Go's.
-fn regex_error(pattern: &str, error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let open = |open: char, close: char| pattern.matches(open).count() > pattern.matches(close).count();
-    match last.as_str() {
-        "unclosed group" => format!("error parsing regexp: missing closing ): `{pattern}`"),
-        "unclosed character class" if open('[', ']') => {
-            let at = pattern.rfind('[').unwrap_or(0);
-            format!("error parsing regexp: missing closing ]: `{}`", &pattern[at..])
-        }
-        "unopened group" => format!("error parsing regexp: unexpected ): `{pattern}`"),
-        "repetition operator missing expression" => {
-            let at = pattern.find(['*', '+', '?']).unwrap_or(0);
-            format!(
-                "error parsing regexp: missing argument to repetition operator: `{}`",
-                pattern[at..].chars().next().unwrap_or_default()
-            )
-        }
-        other => format!("error parsing regexp: {other}: `{pattern}`"),
     }
 }
 

@@ -69,7 +69,11 @@ fn a_definition_is_filled_in_and_established() {
     assert_eq!(made.text(&["spec", "names", "singular"]), "widget");
     assert_eq!(made.text(&["spec", "names", "listKind"]), "WidgetList");
     assert_eq!(made.at(&["status", "storedVersions"]), Some(&json!(["v1"])));
-    assert!(made.finalizers().any(|name| name == super::FINALIZER));
+    assert_eq!(made.finalizers().count(), 0, "nobody can take away what is given when it is deleted");
+    let mut deleted = made.clone();
+    status::deleted(&mut deleted, "2026-01-01T00:00:00Z");
+    status::deleted(&mut deleted, "2026-01-01T00:00:00Z");
+    assert_eq!(deleted.finalizers().collect::<Vec<_>>(), [super::FINALIZER]);
     let mut other = made.clone();
     assert!(status::settle(&mut made, &[], "2026-01-01T00:00:00Z"));
     assert!(!status::settle(&mut made, &[], "2026-01-01T00:00:01Z"), "a second time changes nothing");
@@ -325,5 +329,61 @@ fn columns_selectable_fields_and_scale_are_read_by_path() {
     assert_eq!(
         strategy.validate(&negative)[0].to_string(),
         ".spec.size: Invalid value: -1: should be a non-negative integer"
+    );
+}
+
+#[test]
+fn alternatives_do_not_know_what_was_there_before() {
+    let choice = json!({
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "string"}, "n": {"type": "integer"}},
+    });
+    let with = |keyword: &str, value: Value| {
+        let mut choice = choice.clone();
+        choice[keyword] = value;
+        served(definition(json!({"type": "object", "properties": {"spec": choice}}), json!({})))
+    };
+    let one_of = json!([{"properties": {"a": {"enum": ["x"]}}}, {"properties": {"a": {"enum": ["y"]}}}]);
+    let not = json!({"properties": {"a": {"pattern": "^x"}}});
+    let any_of = json!([{"required": ["b"]}, {"properties": {"a": {"enum": ["x"]}}}]);
+    for (resource, old, new, fits) in [
+        (with("oneOf", one_of), json!({"a": "x", "n": 1}), json!({"a": "x", "n": 2}), true),
+        (with("not", not), json!({"a": "y", "n": 1}), json!({"a": "y", "n": 2}), true),
+        (with("anyOf", any_of), json!({"a": "z", "b": "1"}), json!({"a": "z"}), false),
+    ] {
+        let errors = resource.strategy.validate_update(Part::Main, &widget(new), &widget(old));
+        assert_eq!(errors.is_empty(), fits, "{errors:?}");
+    }
+}
+
+#[test]
+fn of_values_that_nothing_is_known_of_nothing_is_kept_but_what_has_no_name() {
+    let resource =
+        served(definition(spec(json!({"m": {"type": "object", "additionalProperties": true}})), json!({})));
+    let mut made = widget(json!({"m": {"k": {"a": 1, "b": [{"c": 1}]}, "s": "x", "l": [1, {"x": 1}]}}));
+    let dropped = resource.strategy.prune(&mut made).unwrap();
+    assert_eq!(dropped, ["spec.m.k.a", "spec.m.k.b", "spec.m.l[1].x"]);
+    assert_eq!(made.0["spec"], json!({"m": {"k": {}, "s": "x", "l": [1, {}]}}));
+}
+
+#[test]
+fn long_lists_are_judged_in_the_time_that_their_length_takes() {
+    let set = json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}});
+    let keyed = json!({
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+        "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}, "required": ["k"]},
+    });
+    let resource = served(definition(spec(json!({"s": set, "m": keyed})), json!({})));
+    let many = 50_000;
+    let texts: Vec<String> = (0..many).map(|index| format!("item{index}")).collect();
+    let items: Vec<Value> = (0..many).map(|index| json!({"k": format!("item{index}"), "v": index})).collect();
+    let mut object = widget(json!({"s": texts, "m": items}));
+    assert!(resource.strategy.validate(&object).is_empty());
+    let old = object.clone();
+    object.0["spec"]["m"][7]["k"] = "item8".into();
+    let errors = resource.strategy.validate_update(Part::Main, &object, &old);
+    assert_eq!(
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["spec.m[8]: Duplicate value: {\"k\":\"item8\"}"]
     );
 }

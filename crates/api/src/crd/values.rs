@@ -6,6 +6,7 @@ use super::schema::{Additional, Props};
 use crate::cel::number_text;
 use crate::contract::field::{ErrorKind, FieldError, FieldErrors, Path, quoted};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Everything that is wrong with `value`; `old` is what it was, if it was anything. Unchanged wrong values are let pass.
 pub(super) fn validate(props: &Props, value: &Value, path: &Path, old: Old<'_>) -> FieldErrors {
@@ -68,7 +69,7 @@ impl Checker<'_> {
             self.enum_(props, value, name);
             return;
         }
-        self.compound(props, value, name, old);
+        self.compound(props, value, name);
         match value {
             Value::String(text) => self.string(props, text, value, name),
             Value::Number(number) => self.number(props, number.as_f64().unwrap_or(0.0), value, name),
@@ -123,8 +124,8 @@ impl Checker<'_> {
             self.errors.push(FieldError::too_long(&path, usize::try_from(most).unwrap_or(0)));
         } else if let Some(least) = props.min_length.filter(|least| length < *least) {
             self.should(name, value, &format!("should be at least {least} chars long"));
-        } else if props.compiled.as_ref().is_some_and(|pattern| !pattern.is_match(text)) {
-            self.should(name, value, &format!("should match '{}'", props.pattern));
+        } else if !props.pattern.fits(text) {
+            self.should(name, value, &format!("should match '{}'", props.pattern.as_str()));
         }
         let of_strings = props.type_.is_empty() || props.type_ == "string";
         if of_strings && formats::is_known(&props.format) && !formats::is(&props.format, text) {
@@ -175,8 +176,9 @@ impl Checker<'_> {
 
     fn list(&mut self, props: &Props, items: &[Value], name: &Name, old: Old<'_>) {
         if let Some(schema) = &props.items {
+            let before = old.items(props);
             for (index, item) in items.iter().enumerate() {
-                self.value(schema, item, &name.index(index), old.item(props, item));
+                self.value(schema, item, &name.index(index), before.of(item));
             }
         }
         let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
@@ -189,7 +191,7 @@ impl Checker<'_> {
                 FieldError::too_many(&self.path(name), items.len(), usize::try_from(most).unwrap_or(0));
             self.errors.push(error);
         }
-        if props.unique_items && (1..items.len()).any(|index| items[..index].contains(&items[index])) {
+        if props.unique_items && !is_unique(items) {
             let detail = format!("{} in body shouldn't contain duplicates", name.0);
             self.error(ErrorKind::Invalid, name, Some("\"\"".to_owned()), detail);
         }
@@ -239,16 +241,16 @@ impl Checker<'_> {
     }
 
     /// What the combinations of schemas say. Their own errors name no field.
-    fn compound(&mut self, props: &Props, value: &Value, name: &Name, old: Old<'_>) {
+    fn compound(&mut self, props: &Props, value: &Value, name: &Name) {
         if !props.any_of.is_empty() {
-            let outcomes = self.each(&props.any_of, value, name, old);
+            let outcomes = self.each(&props.any_of, value, name);
             if !outcomes.iter().any(Outcome::is_valid) {
                 self.combined(name, "must validate at least one schema (anyOf)");
                 self.errors.extend(furthest(outcomes));
             }
         }
         if !props.one_of.is_empty() {
-            let outcomes = self.each(&props.one_of, value, name, old);
+            let outcomes = self.each(&props.one_of, value, name);
             let fitting = outcomes.iter().filter(|outcome| outcome.is_valid()).count();
             let rule = "must validate one and only one schema (oneOf).";
             if fitting == 0 {
@@ -259,7 +261,7 @@ impl Checker<'_> {
             }
         }
         if !props.all_of.is_empty() {
-            let outcomes = self.each(&props.all_of, value, name, old);
+            let outcomes = self.each(&props.all_of, value, name);
             let failing = outcomes.iter().filter(|outcome| !outcome.is_valid()).count();
             if failing > 0 {
                 let none = failing == outcomes.len();
@@ -269,7 +271,7 @@ impl Checker<'_> {
             }
         }
         if let Some(not) = &props.not
-            && self.each(std::slice::from_ref(not), value, name, old)[0].is_valid()
+            && self.each(std::slice::from_ref(not), value, name)[0].is_valid()
         {
             self.combined(name, "must not validate the schema (not)");
         }
@@ -280,10 +282,11 @@ impl Checker<'_> {
         self.errors.push(FieldError::invalid(self.base, "", detail));
     }
 
-    fn each(&mut self, schemas: &[Props], value: &Value, name: &Name, old: Old<'_>) -> Vec<Outcome> {
+    /// What each of several schemas says; none of them knows what was there before, as in Kubernetes.
+    fn each(&mut self, schemas: &[Props], value: &Value, name: &Name) -> Vec<Outcome> {
         let run = |props: &Props| {
             let mut checker = Checker { errors: FieldErrors::new(), base: self.base, matches: 0 };
-            checker.value(props, value, name, old);
+            checker.value(props, value, name, Old::NONE);
             Outcome { errors: checker.errors, matches: checker.matches }
         };
         schemas.iter().map(run).collect()
@@ -310,6 +313,48 @@ fn furthest(outcomes: Vec<Outcome>) -> FieldErrors {
         outcomes.fold(first, |best, next| if next.matches > best.matches { next } else { best })
     });
     best.map(|best| best.errors).unwrap_or_default()
+}
+
+fn is_unique(items: &[Value]) -> bool {
+    let mut seen = HashSet::new();
+    items.iter().all(|item| seen.insert(canonical(item)))
+}
+
+/// A text that is the same of values that are the [`same`], and of no others.
+pub(super) fn canonical(value: &Value) -> String {
+    let mut out = String::new();
+    write_canonical(value, &mut out);
+    out
+}
+
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Number(number) => match number.as_f64().filter(|_| number.as_i64().is_none()) {
+            // What is whole is written as the whole number is.
+            Some(number) => out.push_str(&format!("{number}")),
+            None => out.push_str(&number.to_string()),
+        },
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                write_canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        Value::Object(map) => {
+            out.push('{');
+            for (key, value) in map {
+                out.push_str(&quoted(key));
+                out.push(':');
+                write_canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::String(text) => out.push_str(&quoted(text)),
+        other => out.push_str(&other.to_string()),
+    }
 }
 
 /// Equality in which numbers count by their value.

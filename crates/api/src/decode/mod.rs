@@ -110,6 +110,15 @@ pub fn conform(
     Ok(decoded.warnings)
 }
 
+/// Reads the metadata of a resource within a custom resource by its type; `path` says where it stands. Returns it as
+/// [`settle`] leaves it, and what was unknown in it or there twice, as messages.
+///
+/// # Errors
+/// What is not of its type, in the words of Go's decoder.
+pub(crate) fn metadata(value: &Value, path: &str) -> std::result::Result<(Value, Vec<String>), String> {
+    object::metadata(value, path)
+}
+
 /// Makes an object of a built-in kind as Kubernetes would send it: fields that are zero vanish, and those appear that
 /// are always there (`status: {}`). Whoever takes fields away or puts some in calls it before the object is kept. Custom
 /// resources stay as they are.

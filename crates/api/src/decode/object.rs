@@ -156,21 +156,10 @@ impl Reading<'_> {
     }
 
     /// The metadata of a custom resource is of the same type as anybody's.
-    fn metadata(&self, metadata: &Value, gvk: &Gvk) -> Result<(Value, Vec<String>)> {
-        let Some(schema) = builtin("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta") else {
-            return Err(Status::internal("the schema of metadata is missing"));
-        };
-        let json = serde_json::to_vec(metadata).map_err(Status::internal)?;
-        let below = Reading { json: &json, ..*self };
-        let (value, _, outcome) = below.decode(|decoder| {
-            decoder.errors.begin_below("metadata");
-            let mut value = Value::Null;
-            decoder.value(schema, &mut value).map(|()| value)
-        })?;
-        let told = self.refusal.told(outcome, gvk)?;
-        let mut value = if value.is_object() { value } else { Value::Object(Map::new()) };
-        zero::settle(&mut value, schema);
-        Ok((value, told))
+    fn metadata(&self, value: &Value, gvk: &Gvk) -> Result<(Value, Vec<String>)> {
+        let (value, told) =
+            metadata(value, "metadata").map_err(|cause| self.refusal.unhandled(gvk, &cause))?;
+        Ok((value, if self.strict { told } else { Vec::new() }))
     }
 
     fn decode<'s>(
@@ -187,6 +176,24 @@ impl Reading<'_> {
         let said = std::mem::take(&mut decoder.errors.said);
         Ok((value, said, decoder.errors.outcome()))
     }
+}
+
+/// Reads metadata by its type; `path` says where it stands.
+pub(super) fn metadata(value: &Value, path: &str) -> std::result::Result<(Value, Vec<String>), String> {
+    let schema = builtin("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+        .ok_or_else(|| "the schema of metadata is missing".to_owned())?;
+    let json = serde_json::to_vec(value).map_err(|cause| cause.to_string())?;
+    let mut decoder = Decoder { scanner: Scanner::new(&json), errors: Errors::new(true) };
+    decoder.errors.begin_below(path);
+    let mut read = Value::Null;
+    decoder.value(schema, &mut read).map_err(|syntax| syntax.0.to_string())?;
+    let told = match decoder.errors.outcome() {
+        Outcome::Wrong(cause) | Outcome::Meta(cause) => return Err(cause),
+        Outcome::Told(told) => told,
+    };
+    let mut read = if read.is_object() { read } else { Value::Object(Map::new()) };
+    zero::settle(&mut read, schema);
+    Ok((read, told))
 }
 
 /// Makes the statuses of what cannot be read.

@@ -24,7 +24,11 @@ impl Dialect {
 pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 /// Definitions by name; references are to `#/definitions/`.
-pub(super) struct Definitions(Map<String, Value>);
+pub(super) struct Definitions {
+    map: Map<String, Value>,
+    /// The names of those of custom resources.
+    custom: Vec<String>,
+}
 
 impl Definitions {
     /// Those of `resources` and of all that they refer to, from `source`; `served` is everything that is served.
@@ -33,7 +37,7 @@ impl Definitions {
         resources: &[&Resource],
         served: &[Resource],
     ) -> Definitions {
-        let mut told = Definitions(Map::new());
+        let mut told = Definitions { map: Map::new(), custom: Vec::new() };
         for name in ["DeleteOptions", "Patch", "Status", "WatchEvent"] {
             told.take(source, &format!("{META}{name}"));
         }
@@ -51,15 +55,16 @@ impl Definitions {
         let name = type_name(resource);
         if source.contains_key(&name) {
             self.take(source, &name);
-        } else if !self.0.contains_key(&name) {
+        } else if !self.map.contains_key(&name) {
             let definition = custom(resource);
             self.references(source, &definition);
-            self.0.insert(name.clone(), definition);
+            self.map.insert(name.clone(), definition);
+            self.custom.push(name.clone());
         }
         self.named(&name, &names.group, &names.version, &names.kind);
         if resource.verbs.read {
             let list = list_name(resource);
-            self.0.entry(list.clone()).or_insert_with(|| list_of(&name, &names.kind));
+            self.map.entry(list.clone()).or_insert_with(|| list_of(&name, &names.kind));
             self.named(&list, &names.group, &names.version, &names.list_kind);
         }
         for (part, group, version, kind) in views(resource) {
@@ -73,9 +78,9 @@ impl Definitions {
     /// Takes a definition, and all that it refers to, from the source.
     fn take(&mut self, source: &Map<String, Value>, name: &str) {
         if let Some(definition) = source.get(name)
-            && !self.0.contains_key(name)
+            && !self.map.contains_key(name)
         {
-            self.0.insert(name.to_owned(), definition.clone());
+            self.map.insert(name.to_owned(), definition.clone());
             self.references(source, definition);
         }
     }
@@ -96,7 +101,7 @@ impl Definitions {
 
     /// Says of which kind a definition is.
     fn named(&mut self, name: &str, group: &str, version: &str, kind: &str) {
-        let Some(Value::Object(definition)) = self.0.get_mut(name) else { return };
+        let Some(Value::Object(definition)) = self.map.get_mut(name) else { return };
         let kinds = definition.entry("x-kubernetes-group-version-kind").or_insert_with(|| json!([]));
         let kind = json!({"group": group, "kind": kind, "version": version});
         if let Some(kinds) = kinds.as_array_mut().filter(|kinds| !kinds.contains(&kind)) {
@@ -119,7 +124,14 @@ impl Definitions {
     }
 
     pub(super) fn told(self, dialect: Dialect) -> Value {
-        let mut definitions = self.0;
+        let mut definitions = self.map;
+        if dialect == Dialect::V2 {
+            for name in &self.custom {
+                if let Some(definition) = definitions.get_mut(name) {
+                    without_v3(definition);
+                }
+            }
+        }
         definitions.values_mut().for_each(|definition| speak(definition, dialect));
         // Quantities are told as strings where there are no choices.
         if let (Dialect::V2, Some(quantity)) =
@@ -211,6 +223,59 @@ fn custom(resource: &Resource) -> Value {
         "allOf": [{"$ref": format!("#/definitions/{META}ObjectMeta")}],
     });
     definition
+}
+
+/// What kubectl cannot read of a custom resource in v2: fields beside fields that nobody knows, and values that may be null.
+/// Of a resource that keeps unknown fields nothing is told but that it is an object.
+fn without_v3(definition: &mut Value) {
+    if preserves(definition) {
+        let kinds = definition.get("x-kubernetes-group-version-kind").cloned();
+        *definition = json!({"type": "object"});
+        if let (Value::Object(map), Some(kinds)) = (definition, kinds) {
+            map.insert("x-kubernetes-group-version-kind".to_owned(), kinds);
+        }
+        return;
+    }
+    untyped(definition);
+}
+
+fn fields(map: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    map.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+fn preserves(schema: &Value) -> bool {
+    schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
+}
+
+/// The same of a field and what is below it: values of which kubectl would read too much lose their type.
+fn untyped(schema: &mut Value) {
+    let keeps = preserves(schema);
+    let Value::Object(map) = schema else { return };
+    let nullable = map.remove("nullable") == Some(Value::Bool(true));
+    if nullable || keeps {
+        map.remove("items");
+        map.remove("properties");
+    }
+    let kind = map.get("type").and_then(Value::as_str).unwrap_or_default();
+    if nullable || (kind == "array" && !map.contains_key("items")) || (keeps && kind == "object") {
+        map.remove("type");
+    }
+    let is_nullable = |schema: &Value| schema.get("nullable") == Some(&Value::Bool(true));
+    let names: Vec<String> =
+        fields(map).filter(|(_, field)| is_nullable(field)).map(|(name, _)| name.clone()).collect();
+    if map.get("additionalProperties").is_some_and(is_nullable) {
+        map.remove("required");
+    }
+    if let Some(Value::Array(required)) = map.get_mut("required") {
+        required.retain(|name| !names.iter().any(|nullable| name == nullable.as_str()));
+    }
+    for (keyword, below) in map.iter_mut() {
+        match (keyword.as_str(), below) {
+            ("properties", Value::Object(fields)) => fields.values_mut().for_each(untyped),
+            ("items" | "additionalProperties", below) => untyped(below),
+            _ => {}
+        }
+    }
 }
 
 /// A schema of which nothing but its nodes is known. What lies deeper than custom resources may is any value.

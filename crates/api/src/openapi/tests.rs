@@ -203,3 +203,38 @@ fn protobuf_has_the_definitions_by_name() {
     let kinds = fields(pod.unwrap()[1].1).into_iter().filter(|(number, _)| *number == 31).count();
     assert_eq!(kinds, 1, "x-kubernetes-group-version-kind");
 }
+
+#[test]
+fn the_second_version_tells_of_custom_resources_what_kubectl_can_read() {
+    let custom = |plural, kind, openapi| {
+        let arena = Arena { nodes: vec![Node::default()] };
+        resource(
+            "x.io",
+            plural,
+            kind,
+            Kind { builtin: None, arena, openapi: Some(openapi), parts: Vec::new() },
+        )
+    };
+    let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let mut known = free.clone();
+    known["properties"] = json!({"a": {"type": "string"}});
+    let spec = json!({
+        "type": "object", "required": ["maybe", "free"],
+        "properties": {"free": known, "maybe": {"type": "string", "nullable": true}},
+    });
+    let resources = [
+        custom("gadgets", "Gadget", free),
+        custom("widgets", "Widget", json!({"type": "object", "properties": {"spec": spec}})),
+    ];
+    let second = v2(&resources);
+    let gadget = &second["definitions"]["io.x.v1.Gadget"];
+    let kinds = json!([{"group": "x.io", "kind": "Gadget", "version": "v1"}]);
+    assert_eq!(*gadget, json!({"type": "object", "x-kubernetes-group-version-kind": kinds}));
+    let spec = &second["definitions"]["io.x.v1.Widget"]["properties"]["spec"];
+    assert_eq!(spec["properties"]["free"], json!({"x-kubernetes-preserve-unknown-fields": true}));
+    assert_eq!(spec["properties"]["maybe"], json!({}));
+    assert_eq!(spec["required"], json!(["free"]));
+    let third = v3(&resources, "x.io", "v1").unwrap();
+    let told = &third["components"]["schemas"]["io.x.v1.Widget"]["properties"]["spec"]["properties"]["free"];
+    assert_eq!(told["properties"]["a"]["type"], "string", "v3 tells all of it");
+}

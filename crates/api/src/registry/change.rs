@@ -314,55 +314,49 @@ pub(super) fn decoded_as(
 }
 
 fn custom(context: &Context, resource: &Resource, bytes: &[u8], media: Media) -> Result<Object> {
-    let names = &resource.names;
-    let value = decode::value(bytes, media)?;
-    let mut object = Object::from_value(value).ok_or_else(|| {
-        Status::bad_request("couldn't get version/kind; json parse error: the body is no object")
-    })?;
-    let api_version = names.api_version();
-    object.0.entry("kind").or_insert_with(|| names.kind.as_ref().into());
-    object.0.entry("apiVersion").or_insert_with(|| api_version.as_str().into());
-    if object.kind() != names.kind || object.api_version() != api_version {
-        return Err(other_kind(&object, resource));
-    }
-    pruned(context, resource, &mut object)?;
+    let api_version = resource.names.api_version();
+    let expected = Expected {
+        api_version: &api_version,
+        kind: &resource.names.kind,
+        schema: resource.strategy.schema(),
+    };
+    // What its metadata does not know is told together with what its definition does not; of YAML what is there twice has
+    // words of its own.
+    let validation = match (context.validation, media) {
+        (FieldValidation::Strict, Media::Json) => FieldValidation::Warn,
+        (validation, _) => validation,
+    };
+    let decoded = decode::object(bytes, media, &expected, validation)?;
+    let mut object = decoded.object;
+    pruned(context, resource, &mut object, decoded.warnings)?;
     Ok(object)
 }
 
-/// 400 of a body of another kind.
-fn other_kind(object: &Object, resource: &Resource) -> Status {
-    let names = &resource.names;
-    let (api_version, kind) = (object.api_version(), object.kind());
-    if api_version != names.api_version() {
-        return Status::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({})",
-            names.api_version()
-        ));
-    }
-    Status::bad_request(format!(
-        "{kind} in version {:?} cannot be handled as a {}: unexpected kind",
-        names.version, names.kind
-    ))
+/// Checks what a patch made of a custom resource as if it had been sent as a whole.
+pub(super) fn custom_again(context: &Context, resource: &Resource, object: &mut Object) -> Result<()> {
+    let json = serde_json::to_vec(&object.0).map_err(Status::internal)?;
+    *object = custom(context, resource, &json, Media::Json)?;
+    Ok(())
 }
 
-/// Drops what a custom resource does not know, and tells it as the client wishes.
-pub(super) fn pruned(context: &Context, resource: &Resource, object: &mut Object) -> Result<()> {
+/// Drops what a custom resource does not know, and tells it as the client wishes, after what has been `told` of it.
+fn pruned(context: &Context, resource: &Resource, object: &mut Object, mut told: Vec<String>) -> Result<()> {
+    let names = &resource.names;
+    let refused = |cause: String| {
+        Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {cause}",
+            names.kind, names.version, names.kind
+        ))
+    };
     let unknown = resource.strategy.prune(object).unwrap_or_default();
-    let texts = unknown.iter().map(|path| format!("unknown field {path:?}"));
+    told.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
+    told.extend(resource.strategy.coerce(object).map_err(refused)?);
     match context.validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => context.warnings.extend(texts),
-        FieldValidation::Strict if unknown.is_empty() => {}
+        FieldValidation::Warn => context.warnings.extend(told),
+        FieldValidation::Strict if told.is_empty() => {}
         FieldValidation::Strict => {
-            let names = &resource.names;
-            let texts: Vec<String> = texts.collect();
-            return Err(Status::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-                names.kind,
-                names.version,
-                names.kind,
-                texts.join(", ")
-            )));
+            return Err(refused(format!("strict decoding error: {}", told.join(", "))));
         }
     }
     Ok(())

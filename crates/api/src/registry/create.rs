@@ -44,7 +44,7 @@ impl Registry {
     ) -> Result<Object> {
         let resource = &target.resource;
         if resource.is_custom() {
-            creatable(self, &resource.stored_as)?;
+            creatable(self, &resource.stored_as, object.name())?;
         }
         resource.strategy.default(&mut object);
         meta::unique_owners(&mut object, context);

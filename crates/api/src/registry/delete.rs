@@ -136,6 +136,9 @@ impl Registry {
         if rules::collected(resource) {
             set_propagation(&mut object, options, rules::orphans_by_default(resource));
         }
+        if resource.stored_as == "customresourcedefinitions.apiextensions.k8s.io" && !live.is_terminating() {
+            crate::crd::status::deleted(&mut object, &super::now_text());
+        }
         let held = object.finalizers().next().is_some() || namespace_held(resource, &live);
         let waits = matches!(grace, Grace::Seconds(seconds) if seconds > 0);
         if !held && !waits {

@@ -35,12 +35,18 @@ pub(super) fn parse(json: &[u8]) -> Result<Object> {
 /// An object of the resource's version out of its JSON as it is kept.
 pub(super) fn open(resource: &Resource, json: &[u8]) -> Result<Object> {
     let object = parse(json)?;
-    if is_kept_version(resource) {
+    if is_as_kept(resource, json) {
         return Ok(object);
     }
     let mut object = resource.strategy.from_stored(object)?;
     object.0.insert("apiVersion".to_owned(), resource.names.api_version().into());
     Ok(object)
+}
+
+/// Whether an object is told as it is kept: the resource is of the version that is kept, and the object too (which one of
+/// a definition may not be, after its version or its defaults have changed).
+pub(super) fn is_as_kept(resource: &Resource, json: &[u8]) -> bool {
+    is_kept_version(resource) && resource.strategy.is_told_as_kept(json)
 }
 
 /// The JSON of an object.

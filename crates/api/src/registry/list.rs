@@ -215,8 +215,11 @@ fn items(selection: &Selection, listed: &Listed, out: &mut Vec<u8>) -> Result<()
         if index > 0 {
             out.push(b',');
         }
-        let json =
-            if kept { stored.json.clone() } else { document::json(&document::open(resource, &stored.json)?) };
+        let json = if document::is_as_kept(resource, &stored.json) {
+            stored.json.clone()
+        } else {
+            document::json(&document::open(resource, &stored.json)?)
+        };
         match json.strip_prefix(head.as_bytes()).and_then(|rest| rest.strip_prefix(b",")) {
             Some(rest) if !custom => {
                 out.push(b'{');

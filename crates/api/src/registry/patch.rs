@@ -1,6 +1,6 @@
 //! patch: the four kinds, server-side apply among them.
 
-use super::change::{manager, own, owned, pruned};
+use super::change::{custom_again, manager, own, owned};
 use super::target::{Answer, PatchKind, Target, View};
 use super::{Context, Registry, document, view};
 use crate::contract::field::{FieldError, Path};
@@ -160,7 +160,7 @@ fn in_go(value: &Value) -> String {
 /// Checks what came of a patch as if it had been sent as a whole.
 fn conformed(context: &Context, resource: &Resource, object: &mut Object) -> Result<()> {
     if resource.is_custom() {
-        return pruned(context, resource, object);
+        return custom_again(context, resource, object);
     }
     let api_version = resource.names.api_version();
     let expected = Expected {

@@ -1,7 +1,6 @@
 //! get.
 
 use super::document;
-use super::resources::is_kept_version;
 use super::target::{Answer, Target, View};
 use super::{Context, Registry, scale, too_large, view};
 use crate::contract::field::quoted;
@@ -29,7 +28,7 @@ impl Registry {
             let scaled = scale::of(&object, resource)?;
             return Ok(Answer { code: 200, json: scale::told(&scaled, form) });
         }
-        let json = if is_kept_version(resource) {
+        let json = if document::is_as_kept(resource, &stored.json) {
             stored.json
         } else {
             document::json(&document::open(resource, &stored.json)?)

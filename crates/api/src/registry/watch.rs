@@ -2,7 +2,6 @@
 
 use super::options::ListOptions;
 use super::read::parsed;
-use super::resources::is_kept_version;
 use super::selection::Selection;
 use super::target::{Target, View};
 use super::{Context, Registry, document, too_large, view};
@@ -176,7 +175,7 @@ impl Watching {
 
     /// A frame of a change, which watches that see it in the same form share.
     fn shared(&mut self, kind: &'static str, event: &Arc<Event>) -> Result<Bytes> {
-        if self.form == View::Full && is_kept_version(&self.selection.resource) {
+        if self.form == View::Full && document::is_as_kept(&self.selection.resource, &event.json) {
             return Ok(event.encoding(AS_KEPT, || framed(kind, &event.json)));
         }
         self.frame(kind, &event.json)
@@ -187,7 +186,7 @@ impl Watching {
         let resource = &self.selection.resource;
         let object = || document::open(resource, json);
         Ok(match self.form {
-            View::Full if is_kept_version(resource) => framed(kind, json),
+            View::Full if document::is_as_kept(resource, json) => framed(kind, json),
             View::Full => framed(kind, &document::json(&object()?)),
             View::Metadata => framed(kind, &view::metadata(&object()?)),
             View::Table(include) => {

@@ -10,7 +10,7 @@ const RANGE: i64 = 1_000_000;
 /// A function of this library.
 pub(crate) fn call<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
     Some(match (function, args) {
-        ("lists.range", [Value::Int(count)]) if (0..=RANGE).contains(count) => {
+        ("lists.range", [Value::Int(count)]) if *count <= RANGE => {
             Ok(Value::list((0..*count).map(Value::Int).collect()))
         }
         ("sets.contains", [Value::List(list), Value::List(sub)]) => Ok(Value::Bool(contains(list, sub))),
@@ -150,21 +150,53 @@ fn sort<'a>(list: &List<'a>, keys: &List<'a>) -> Outcome<'a> {
     Ok(Value::list(pairs.into_iter().map(|(_, item)| item).collect()))
 }
 
-/// What a call costs: an item each; of texts by their length.
+/// What a call costs: an item each, of texts by their length; what makes a list, by the list that it makes; what
+/// compares all items with each other, by their pairs.
 pub(super) fn cost(function: &str, args: &[Value<'_>]) -> u64 {
-    let Some(Value::List(list)) = args.first() else { return 1 };
-    let items = list.iter().map(|item| match item {
-        Value::String(_) | Value::Bytes(_) => item.size().div_ceil(10).saturating_add(1),
-        Value::List(inner) if function == "flatten" => inner.len() as u64 + 1,
-        _ => 1,
-    });
-    let once: u64 = items.sum();
-    match function {
-        "distinct" => once.saturating_mul(list.len() as u64).max(1),
-        "sort" | "@sortByAssociatedKeys" => {
-            once.saturating_mul(u64::from(usize::BITS - list.len().leading_zeros())).max(1)
+    /// Of the call, and of the list that it makes.
+    const MADE: u64 = 11;
+    let list = match args.first() {
+        Some(Value::List(list)) => list,
+        Some(Value::Int(count)) => return u64::try_from(*count).unwrap_or(0).saturating_add(MADE),
+        _ => return 1,
+    };
+    let count = list.len() as u64;
+    let is_text = |list: &List<'_>| matches!(list.get(0), Some(Value::String(_) | Value::Bytes(_)));
+    let pairs = |list: &List<'_>| {
+        let pairs = (list.len() as u64).saturating_mul(list.len() as u64);
+        let heavy = list.get(0).map_or(1, |item| super::heft(&item));
+        let texts = if is_text(list) { pairs / 10 } else { 0 };
+        pairs.saturating_mul(2).saturating_mul(heavy).saturating_add(texts).saturating_add(MADE)
+    };
+    match (function, args.get(1)) {
+        ("reverse", _) => count + MADE,
+        ("slice", Some(Value::Int(from))) => {
+            let to = if let Some(Value::Int(to)) = args.get(2) { *to } else { *from };
+            u64::try_from(to.saturating_sub(*from)).unwrap_or(0).min(count) + MADE
         }
-        _ => once.max(1),
+        ("flatten", Some(Value::Int(depth))) => {
+            count.saturating_mul(u64::try_from(*depth).unwrap_or(0)).saturating_add(MADE)
+        }
+        ("flatten", _) => count + MADE,
+        ("distinct" | "sort", _) => pairs(list),
+        ("@sortByAssociatedKeys", Some(Value::List(keys))) => pairs(keys),
+        _ => {
+            let items = list.iter().map(|item| match item {
+                Value::String(_) | Value::Bytes(_) => item.size().div_ceil(10).saturating_add(1),
+                _ => 1,
+            });
+            items.fold(0_u64, u64::saturating_add).max(1)
+        }
+    }
+}
+
+/// What comparing all items of a list costs.
+pub(super) fn heft(list: &List<'_>) -> u64 {
+    let heavy = list.get(0).is_some_and(|item| super::heft(&item) > 1);
+    if heavy {
+        list.iter().fold(0, |sum, item| super::heft(&item).saturating_add(sum))
+    } else {
+        list.len() as u64
     }
 }
 

@@ -1,18 +1,21 @@
 //! The functions: those of the language, and Kubernetes' libraries.
 
+pub(crate) mod authz;
 pub(crate) mod format;
 mod list;
 mod net;
 mod number;
-mod printf;
+pub(crate) mod printf;
+mod re2;
 pub(crate) mod regex;
 pub(crate) mod semver;
 mod string;
 pub(crate) mod time;
 pub(crate) mod url;
 
-pub(crate) use number::double_text as number_text;
+pub(crate) use number::go_text as number_text;
 
+use super::ast::Literal;
 use super::eval::{Failure, Outcome, select};
 use super::types::Type;
 use super::value::{List, Map, Value};
@@ -27,12 +30,32 @@ pub(crate) fn call<'a>(function: &str, args: &[Value<'a>]) -> Outcome<'a> {
         .or_else(|| string::call(function, args))
         .or_else(|| list::call(function, args))
         .or_else(|| time::call(function, args))
-        .or_else(|| regex::call(function, args))
         .or_else(|| net::call(function, args))
         .or_else(|| url::call(function, args))
         .or_else(|| semver::call(function, args))
         .or_else(|| format::call(function, args))
+        .or_else(|| authz::call(function, args))
         .unwrap_or_else(|| Err(Failure::new("no such overload")))
+}
+
+/// Converts a literal, as far as the function is a conversion.
+///
+/// # Errors
+/// That it cannot be converted, which is known before anything is evaluated.
+pub(crate) fn converted(function: &str, literal: &Literal) -> Result<(), String> {
+    const CONVERSIONS: [&str; 8] =
+        ["bool", "bytes", "double", "duration", "int", "string", "timestamp", "uint"];
+    if !CONVERSIONS.contains(&function) {
+        return Ok(());
+    }
+    let value = super::eval::of_literal(literal);
+    match call(function, std::slice::from_ref(&value)) {
+        Ok(_) => Ok(()),
+        Err(Failure::Error(message)) if message == "no such overload" => {
+            Err(format!("{message}: {function}({})", value.type_name()))
+        }
+        Err(failure) => Err(failure.to_string()),
+    }
 }
 
 fn operator<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
@@ -80,12 +103,18 @@ fn insert<'a>(map: &Map<'a>, rest: &[Value<'a>]) -> Outcome<'a> {
     };
     let mut entries = map.entries();
     for (key, value) in more {
-        if entries.iter().any(|(known, _)| known.equals(&key)) {
-            return Err(Failure::new(format!("insert failed: key {} already exists", plain(&key))));
-        }
+        unique(&entries, &key)?;
         entries.push((key, value));
     }
     Ok(Value::Map(Map::Made(Arc::new(entries))))
+}
+
+/// Refuses a key that is there.
+pub(crate) fn unique<'a>(entries: &[(Value<'a>, Value<'a>)], key: &Value<'a>) -> Result<(), Failure> {
+    if entries.iter().any(|(known, _)| known.equals(key)) {
+        return Err(Failure::new(format!("insert failed: key {} already exists", plain(key))));
+    }
+    Ok(())
 }
 
 fn optional<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
@@ -182,7 +211,7 @@ pub(crate) fn plain(value: &Value<'_>) -> String {
         Value::String(text) => text.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Uint(number) => number.to_string(),
-        Value::Double(number) => number::double_text(*number),
+        Value::Double(number) => number::go_text(*number),
         Value::Bool(value) => value.to_string(),
         other => other.type_name().to_owned(),
     }
@@ -201,48 +230,56 @@ pub(crate) fn type_name(type_: &Type) -> &'static str {
         Type::List(_) => "list",
         Type::Map(_) => "map",
         Type::Optional(_) => "optional_type",
+        Type::Duration => "google.protobuf.Duration",
+        Type::Timestamp => "google.protobuf.Timestamp",
         _ => "dyn",
     }
 }
 
 /// Functions that go through a list, if their first argument is one.
-pub(crate) const WALKS: [&str; 12] = [
-    "isSorted",
-    "sum",
-    "max",
-    "min",
-    "sort",
-    "distinct",
-    "reverse",
-    "flatten",
-    "slice",
-    "indexOf",
-    "lastIndexOf",
-    "@sortByAssociatedKeys",
-];
+pub(crate) const WALKS: [&str; 6] = ["isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"];
+/// Functions that make a list out of one, and how they cost: their results' items, or all pairs of items.
+pub(crate) const MAKES: [&str; 6] =
+    ["reverse", "slice", "flatten", "distinct", "sort", "@sortByAssociatedKeys"];
 
 /// What a call costs, beside its arguments.
 pub(crate) fn cost(function: &str, args: &[Value<'_>]) -> u64 {
     let size = |index: usize| args.get(index).map_or(0, Value::size);
     let tenth = |size: u64| size.div_ceil(10);
     match function {
-        "contains" | "_[_]" if matches!(args, [Value::String(_), ..]) => {
-            tenth(size(0)).saturating_mul(tenth(size(1)))
-        }
+        "contains" if matches!(args, [Value::String(_), ..]) => tenth(size(0)).saturating_mul(tenth(size(1))),
         "startsWith" | "endsWith" => tenth(size(1)),
         "matches" | "find" | "findAll" => tenth(size(0) + 1).saturating_mul(size(1).div_ceil(4)),
         "_+_" if matches!(args, [Value::String(_) | Value::Bytes(_), _]) => tenth(size(0) + size(1)),
         "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => equality(args),
-        "@in" if matches!(args, [_, Value::List(_)]) => size(1).max(1),
-        walk if WALKS.contains(&walk) && matches!(args, [Value::List(_), ..]) => list::cost(function, args),
+        "@in" => match args {
+            [item, Value::List(list)] => (list.len() as u64).saturating_mul(heft(item)).max(1),
+            [_, Value::Map(map)] => map_cost(map),
+            _ => 1,
+        },
+        "lists.range" | "reverse" | "slice" | "flatten" | "distinct" | "sort" | "@sortByAssociatedKeys"
+            if matches!(args, [Value::List(_) | Value::Int(_), ..]) =>
+        {
+            list::cost(function, args)
+        }
+        walk if WALKS.contains(&walk) && matches!(args, [Value::List(_), ..]) => {
+            let item = args.get(1).map_or(1, heft);
+            list::cost(function, args).saturating_mul(item)
+        }
         "indexOf" | "lastIndexOf" => tenth(size(0)).saturating_mul(tenth(size(1))).max(1),
         "replace" | "split" => tenth(size(0) * 2).max(1),
+        "ip.isCanonical" => tenth(size(0) * 2).max(1),
         "lowerAscii" | "upperAscii" | "substring" | "trim" | "url" | "isURL" | "ip" | "isIP" | "cidr"
         | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" | "string" | "bytes"
         | "strings.quote" | "reverse" => tenth(size(0)).max(1),
         "join" => list::join_cost(args),
-        "sets.contains" | "sets.intersects" => size(0).saturating_mul(size(1)).saturating_add(1),
-        "sets.equivalent" => size(0).saturating_mul(size(1)).saturating_mul(2).saturating_add(1),
+        "sets.contains" | "sets.intersects" | "sets.equivalent" => match args {
+            [Value::List(a), Value::List(b)] => {
+                let pairs = list::heft(a).saturating_mul(list::heft(b));
+                pairs.saturating_mul(if function == "sets.equivalent" { 2 } else { 1 }).saturating_add(1)
+            }
+            _ => 1,
+        },
         "validate" => match args {
             [Value::Format(format), text] => {
                 tenth(text.size() + 1).saturating_mul(format.regex_size.div_ceil(4))
@@ -252,27 +289,70 @@ pub(crate) fn cost(function: &str, args: &[Value<'_>]) -> u64 {
         "format" => tenth(size(0)).max(1).saturating_add(size(1)),
         // Each round of a loop that makes a map copies it.
         "cel.@mapInsert" => size(0).max(1),
+        _ => authz::cost(function, args).unwrap_or(1),
+    }
+}
+
+/// What looking something up costs: maps that an expression has made are looked through.
+pub(crate) fn index_cost(operand: &Value<'_>) -> u64 {
+    match operand {
+        Value::Map(map) => map_cost(map),
+        _ => 1,
+    }
+}
+
+fn map_cost(map: &Map<'_>) -> u64 {
+    match map {
+        Map::Made(entries) => (entries.len() as u64).div_ceil(10).max(1),
+        _ => 1,
+    }
+}
+
+/// What comparing something costs beyond what its size says: 1 but of what holds other values.
+pub(crate) fn heft(value: &Value<'_>) -> u64 {
+    match value {
+        Value::List(_) | Value::Map(_) | Value::Optional(Some(_)) => {
+            weight(value, crate::cel::PER_CALL).max(1)
+        }
         _ => 1,
     }
 }
 
 fn equality(args: &[Value<'_>]) -> u64 {
+    let looked_through = |value: &Value<'_>| match value {
+        Value::Map(Map::Made(entries)) => entries.len() as u64,
+        _ => 1,
+    };
     match args {
-        [a @ (Value::List(_) | Value::Map(_)), b @ (Value::List(_) | Value::Map(_))] => {
-            weight(a).min(weight(b)).max(1)
+        [a, b] if heft(a).min(heft(b)) > 1 => {
+            heft(a).min(heft(b)).saturating_mul(looked_through(b).max(looked_through(a)))
         }
         [a @ (Value::String(_) | Value::Bytes(_)), b] => a.size().min(b.size()).div_ceil(10).max(1),
         _ => 1,
     }
 }
 
-/// What it costs to look at the whole of a value.
-fn weight(value: &Value<'_>) -> u64 {
+/// What it costs to look at the whole of a value, counted no further than `most`.
+fn weight(value: &Value<'_>, most: u64) -> u64 {
+    let mut sum = 1_u64;
+    let add = |value: &Value<'_>, sum: &mut u64| {
+        *sum = sum.saturating_add(weight(value, most.saturating_sub(*sum)));
+        *sum <= most
+    };
     match value {
-        Value::List(list) => list.iter().map(|item| weight(&item)).sum::<u64>().saturating_add(1),
-        Value::Map(map) => {
-            map.entries().iter().map(|(_, value)| weight(value) + 1).sum::<u64>().saturating_add(1)
+        Value::List(list) => {
+            let _ = list.iter().all(|item| add(&item, &mut sum));
         }
-        value => value.size().div_ceil(10).max(1),
+        Value::Map(map) => {
+            let _ = map.iter().all(|(_, value)| {
+                sum = sum.saturating_add(1);
+                add(&value, &mut sum)
+            });
+        }
+        Value::Optional(Some(value)) => {
+            add(value, &mut sum);
+        }
+        value => return value.size().div_ceil(10).max(1),
     }
+    sum
 }

@@ -57,9 +57,11 @@ fn on_range<'a>(function: &str, range_: Cidr, rest: &[Value<'a>]) -> Option<Outc
         ("prefixLength", []) => Ok(Value::Int(i64::from(range_.prefix))),
         ("masked", []) => Ok(Value::Cidr(Cidr { address: range_.network(), prefix: range_.prefix })),
         ("containsIP", [Value::Ip(address)]) => Ok(Value::Bool(range_.contains(*address))),
-        ("containsIP", [Value::String(text)]) => {
-            address(text).map(|address| Value::Bool(range_.contains(address))).map_err(Failure::Error)
-        }
+        // What is no address is no argument.
+        ("containsIP", [Value::String(text)]) => match address(text) {
+            Ok(address) => Ok(Value::Bool(range_.contains(address))),
+            Err(_) => Err(Failure::new("no such overload")),
+        },
         ("containsCIDR", [Value::Cidr(other)]) => Ok(inside(*other)),
         ("containsCIDR", [Value::String(text)]) => range(text).map(inside).map_err(Failure::Error),
         _ => return None,
@@ -84,23 +86,26 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 fn range(text: &str) -> Result<Cidr, String> {
-    let wrong = || {
-        format!(
-            "network address parse error during conversion from string: netip.ParsePrefix({}): no '/'",
-            quoted(text)
-        )
+    const WHAT: &str = "network address parse error during conversion from string";
+    let shown = quoted(text);
+    let wrong = |cause: &str| format!("{WHAT}: {WHAT}: netip.ParsePrefix({shown}): {cause}");
+    // Behind the last slash, as Go looks for it.
+    let (before, prefix) = text.rsplit_once('/').ok_or_else(|| wrong("no '/'"))?;
+    let address = match before.parse::<IpAddr>() {
+        _ if before.contains('%') => return Err(wrong("IPv6 zones cannot be present in a prefix")),
+        Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
+            return Err(format!("{WHAT}: IPv4-mapped IPv6 address {shown} is not allowed"));
+        }
+        Ok(address) => address,
+        Err(_) => return Err(wrong(&format!("ParseAddr({}): unable to parse IP", quoted(before)))),
     };
-    let (before, prefix) = text.split_once('/').ok_or_else(wrong)?;
-    let address = address(before)?;
     let most = if address.is_ipv4() { 32 } else { 128 };
-    let strict = !prefix.is_empty()
-        && prefix.bytes().all(|digit| digit.is_ascii_digit())
-        && !(prefix.len() > 1 && prefix.starts_with('0'));
+    let digits = prefix.bytes().all(|digit| digit.is_ascii_digit());
+    if prefix.is_empty() || !digits || (prefix.len() > 1 && prefix.starts_with('0')) {
+        return Err(wrong(&format!("bad bits after slash: {}", quoted(prefix))));
+    }
     match prefix.parse::<u8>() {
-        Ok(prefix) if strict && prefix <= most => Ok(Cidr { address, prefix }),
-        _ => Err(format!(
-            "network address parse error during conversion from string: netip.ParsePrefix({}): prefix length out of range",
-            quoted(text)
-        )),
+        Ok(prefix) if prefix <= most => Ok(Cidr { address, prefix }),
+        _ => Err(wrong("prefix length out of range")),
     }
 }

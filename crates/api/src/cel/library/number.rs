@@ -60,8 +60,18 @@ fn arithmetic<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
     })
 }
 
-/// The double as Go writes it (`%g` with the shortest digits).
+/// The double as `string(number)` writes it: Go's `%g` with the shortest digits.
 pub(crate) fn double_text(number: f64) -> String {
+    written(number, 1e6)
+}
+
+/// The double as Go prints it (`%v`).
+pub(crate) fn go_text(number: f64) -> String {
+    written(number, 1e21)
+}
+
+/// With the shortest digits; with an exponent from `large` on.
+fn written(number: f64, large: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }
@@ -69,7 +79,7 @@ pub(crate) fn double_text(number: f64) -> String {
         return if number > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
     }
     let size = number.abs();
-    if size != 0.0 && !(1e-4..1e21).contains(&size) {
+    if size != 0.0 && !(1e-4..large).contains(&size) {
         let text = format!("{number:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, exponent) = match exponent.strip_prefix('-') {
@@ -89,12 +99,7 @@ pub(crate) fn double_text(number: f64) -> String {
 )]
 fn conversion<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
     let [value] = args else { return None };
-    let not_a = |text: &str, kind: &str| {
-        Failure::new(format!(
-            "strconv.Parse{kind}: parsing {}: invalid syntax",
-            crate::contract::field::quoted(text)
-        ))
-    };
+    let not_a = |kind: &str| Failure::new(format!("type conversion error from 'string' to '{kind}'"));
     Some(match (function, value) {
         ("int", Value::Int(_))
         | ("uint", Value::Uint(_))
@@ -105,7 +110,7 @@ fn conversion<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
             let fits = *number > -9.223_372_036_854_776e18 && *number < 9.223_372_036_854_776e18;
             checked(fits.then_some(Value::Int(*number as i64)), "integer")
         }
-        ("int", Value::String(text)) => text.parse().map(Value::Int).map_err(|_| not_a(text, "Int")),
+        ("int", Value::String(text)) => text.parse().map(Value::Int).map_err(|_| not_a("int")),
         ("int", Value::Timestamp(time)) => Ok(Value::Int(time.as_second())),
         ("int", Value::Duration(nanos)) => Ok(Value::Int(*nanos)),
         ("uint", Value::Int(number)) => {
@@ -115,14 +120,14 @@ fn conversion<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
             let fits = *number >= 0.0 && *number < 1.844_674_407_370_955_2e19;
             checked(fits.then_some(Value::Uint(*number as u64)), "unsigned integer")
         }
-        ("uint", Value::String(text)) => text.parse().map(Value::Uint).map_err(|_| not_a(text, "Uint")),
+        ("uint", Value::String(text)) => text.parse().map(Value::Uint).map_err(|_| not_a("uint")),
         ("double", Value::Int(number)) => Ok(Value::Double(*number as f64)),
         ("double", Value::Uint(number)) => Ok(Value::Double(*number as f64)),
-        ("double", Value::String(text)) => text.parse().map(Value::Double).map_err(|_| not_a(text, "Float")),
+        ("double", Value::String(text)) => text.parse().map(Value::Double).map_err(|_| not_a("double")),
         ("bool", Value::String(text)) => match &**text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
-            text => Err(not_a(text, "Bool")),
+            _ => Err(not_a("bool")),
         },
         _ => return None,
     })
@@ -161,10 +166,32 @@ fn quantity<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the answer is approximate by name")]
 fn approximate(quantity: &Quantity) -> f64 {
-    match quantity.exact() {
-        Some(value) => value as f64,
-        None => quantity.milli_value() as f64 / 1000.0,
+    const SUFFIXES: [(&str, f64); 16] = [
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("", 1.0),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+    ];
+    let text = quantity.to_string();
+    // `1e3` is a number as it is.
+    if let Ok(number) = text.parse() {
+        return number;
     }
+    let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let factor = SUFFIXES.iter().find(|(known, _)| *known == suffix).map_or(1.0, |(_, factor)| *factor);
+    number.parse::<f64>().unwrap_or(0.0) * factor
 }

@@ -32,16 +32,17 @@ impl Ord for Semver {
     }
 }
 
-fn number(text: &str, normalize: bool) -> Result<u64, String> {
+/// A number of a version; `name` says which.
+fn number(text: &str, normalize: bool, name: &str) -> Result<u64, String> {
+    let shown = crate::contract::field::quoted(text);
     let digits = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
-    let leading = !normalize && text.len() > 1 && text.starts_with('0');
-    match text.parse() {
-        Ok(_) if leading => {
-            Err(format!("Number must not contain leading zeroes {}", crate::contract::field::quoted(text)))
-        }
-        Ok(number) if digits => Ok(number),
-        _ => Err(format!("Invalid character(s) found in number {}", crate::contract::field::quoted(text))),
+    if !digits {
+        return Err(format!("Invalid character(s) found in {} number {shown}", name.to_lowercase()));
     }
+    if !normalize && text.len() > 1 && text.starts_with('0') {
+        return Err(format!("{name} number must not contain leading zeroes {shown}"));
+    }
+    text.parse().map_err(|_| format!("strconv.ParseUint: parsing {shown}: value out of range"))
 }
 
 /// Reads a version; with `normalize` also `v1.2`.
@@ -52,16 +53,16 @@ fn parse(text: &str, normalize: bool) -> Result<Semver, String> {
     let text = if normalize { text.strip_prefix('v').unwrap_or(text) } else { text };
     let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
     let (core, before) = rest.split_once('-').map_or((rest, None), |(core, before)| (core, Some(before)));
-    let parts: Vec<&str> = core.split('.').collect();
-    if parts.len() > 3 || (parts.len() < 3 && !normalize) {
+    let parts: Vec<&str> = core.splitn(3, '.').collect();
+    if parts.len() < 3 && !normalize {
         return Err("No Major.Minor.Patch elements found".to_owned());
     }
     if parts.len() < 3 && (before.is_some() || build.is_some()) {
         return Err("short version cannot contain PreRelease/Build meta data".to_owned());
     }
     let mut numbers = [0; 3];
-    for (slot, part) in numbers.iter_mut().zip(&parts) {
-        *slot = number(part, normalize)?;
+    for ((slot, part), name) in numbers.iter_mut().zip(&parts).zip(["Major", "Minor", "Patch"]) {
+        *slot = number(part, normalize, name)?;
     }
     let allowed = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -75,7 +76,15 @@ fn parse(text: &str, normalize: bool) -> Result<Semver, String> {
             return Err("Prerelease is empty".to_owned());
         }
         let numeric = part.bytes().all(|digit| digit.is_ascii_digit());
-        found.push(if numeric { Part::Number(number(part, false)?) } else { Part::Text(part.to_owned()) });
+        if numeric && part.len() > 1 && part.starts_with('0') {
+            let shown = crate::contract::field::quoted(part);
+            return Err(format!("Numeric PreRelease version must not contain leading zeroes {shown}"));
+        }
+        found.push(if numeric {
+            Part::Number(number(part, false, "PreRelease")?)
+        } else {
+            Part::Text(part.to_owned())
+        });
     }
     Ok(Semver { numbers, before: found })
 }

@@ -24,6 +24,7 @@ fn on_text<'a>(function: &str, text: &str, rest: &[Value<'a>]) -> Option<Outcome
         ("bytes", []) => Ok(Value::Bytes(Arc::from(text.as_bytes()))),
         ("charAt", [Value::Int(index)]) => char_at(text, *index),
         ("indexOf", [Value::String(part)]) => Ok(Value::Int(find(text, part, 0))),
+        ("indexOf", [Value::String(_), Value::Int(from)]) if is_beyond(text, *from) => Ok(Value::Int(-1)),
         ("indexOf", [Value::String(part), Value::Int(from)]) => {
             within(text, *from).map(|from| Value::Int(find(text, part, from)))
         }
@@ -46,7 +47,7 @@ fn on_text<'a>(function: &str, text: &str, rest: &[Value<'a>]) -> Option<Outcome
         ("substring", [Value::Int(from)]) => substring(text, *from, None),
         ("substring", [Value::Int(from), Value::Int(to)]) => substring(text, *from, Some(*to)),
         ("reverse", []) => Ok(Value::text(text.chars().rev().collect::<String>())),
-        ("strings.quote", []) => Ok(Value::text(crate::contract::field::quoted(text))),
+        ("strings.quote", []) => Ok(Value::text(quote(text))),
         ("format", [Value::List(list)]) => printf::format(text, list),
         _ => return None,
     })
@@ -93,6 +94,33 @@ fn within(text: &str, index: i64) -> Result<usize, Failure> {
 fn char_at<'a>(text: &str, index: i64) -> Outcome<'a> {
     let at = within(text, index)?;
     Ok(Value::text(text.chars().nth(at).map(String::from).unwrap_or_default()))
+}
+
+/// Whether a position is behind the end.
+fn is_beyond(text: &str, index: i64) -> bool {
+    usize::try_from(index).is_ok_and(|index| index > text.chars().count())
+}
+
+/// A literal of the text: what a line cannot show is escaped, all else stands as it is.
+fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// The byte where the code point `index` begins.

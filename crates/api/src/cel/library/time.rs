@@ -6,6 +6,9 @@ use jiff::civil::Date;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+/// The first second of the year 1: no time is before it.
+const FIRST: i64 = -62_135_596_800;
+
 /// A Go duration (`1h2m3.5s`) in nanoseconds.
 pub(crate) fn duration(text: &str) -> Option<i64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
@@ -65,6 +68,11 @@ pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
     (strict && zoned).then(|| text.parse().ok()).flatten()
 }
 
+/// Whether a time so many seconds after the beginning of 1970 can be told.
+pub(crate) fn is_in_range(seconds: i64) -> bool {
+    Timestamp::from_second(seconds).is_ok()
+}
+
 /// A date, as its first moment in UTC.
 pub(crate) fn date(text: &str) -> Option<Timestamp> {
     if text.len() != 10 {
@@ -90,9 +98,7 @@ pub(crate) fn call<'a>(function: &str, args: &[Value<'a>]) -> Option<Outcome<'a>
     Some(match (function, args) {
         ("duration", [Value::String(text)]) => match duration(text) {
             Some(nanos) => Ok(Value::Duration(nanos)),
-            None => {
-                Err(Failure::new(format!("time: invalid duration {}", crate::contract::field::quoted(text))))
-            }
+            None => Err(Failure::new("type conversion error from 'string' to 'google.protobuf.Duration'")),
         },
         ("duration", [Value::Duration(nanos) | Value::Int(nanos)]) => Ok(Value::Duration(*nanos)),
         ("timestamp", [Value::String(text)]) => match timestamp(text) {
@@ -136,6 +142,7 @@ fn duration_overflow() -> Failure {
 fn shifted<'a>(time: Timestamp, nanos: Option<i64>) -> Outcome<'a> {
     nanos
         .and_then(|nanos| time.checked_add(SignedDuration::from_nanos(nanos)).ok())
+        .filter(|time| time.as_second() >= FIRST)
         .map(Value::Timestamp)
         .ok_or_else(overflow)
 }

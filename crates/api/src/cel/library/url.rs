@@ -3,6 +3,7 @@
 use crate::cel::eval::{Failure, Outcome};
 use crate::cel::value::{Map, Value};
 use crate::contract::field::quoted;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -66,11 +67,18 @@ impl Url {
         }
     }
 
-    /// The path with what is not allowed in one escaped.
+    /// The path as it is written, or where it has what none has, escaped anew.
     fn escaped_path(&self) -> String {
+        if self
+            .path
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@%!'()*[]".contains(&byte))
+        {
+            return self.path.clone();
+        }
         let mut out = String::with_capacity(self.path.len());
-        for byte in self.path.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@%!'()*".contains(&byte) {
+        for byte in plain(&self.path) {
+            if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte) {
                 out.push(char::from(byte));
             } else {
                 write!(out, "%{byte:02X}").expect("a string takes whatever is written into it");
@@ -79,14 +87,23 @@ impl Url {
         out
     }
 
+    /// How many bytes the query has.
+    pub(crate) fn query_length(&self) -> usize {
+        self.query.len()
+    }
+
     fn pairs(&self) -> Vec<(String, Vec<String>)> {
         let mut out: Vec<(String, Vec<String>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         for part in self.query.split('&').filter(|part| !part.is_empty() && !part.contains(';')) {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             let (Some(key), Some(value)) = (unescape(key), unescape(value)) else { continue };
-            match out.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, values)) => values.push(value),
-                None => out.push((key, vec![value])),
+            match places.get(&key) {
+                Some(place) => out[*place].1.push(value),
+                None => {
+                    places.insert(key.clone(), out.len());
+                    out.push((key, vec![value]));
+                }
             }
         }
         out
@@ -138,6 +155,26 @@ fn check_escapes(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A path without its escapes, which have been checked.
+fn plain(path: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *first == b'%') {
+            Some(byte) => {
+                out.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                out.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    out
 }
 
 fn unescape(text: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use crate::registry::options::Propagation;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-async fn controlled() -> (Rig, Controllers) {
+pub(super) async fn controlled() -> (Rig, Controllers) {
     let rig = Rig::new().await;
     let settings = controllers::Settings {
         authority: Some("certificate".to_owned()),
@@ -19,7 +19,7 @@ async fn controlled() -> (Rig, Controllers) {
 }
 
 /// Waits until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..1000 {
         if is_so().await {
             return;
@@ -284,7 +284,7 @@ async fn a_namespace_says_what_it_could_not_delete_and_deletes_the_rest() {
     until("no namespace", async || rig.get(&namespace).await.is_err()).await;
 }
 
-fn definition(plural: &str, group: &str, kind: &str) -> Value {
+pub(super) fn definition(plural: &str, group: &str, kind: &str) -> Value {
     json!({
         "metadata": {"name": format!("{plural}.{group}")},
         "spec": {

@@ -6,6 +6,7 @@ mod collections;
 mod controllers;
 mod deletions;
 mod evictions;
+mod definitions;
 mod objects;
 mod watches;
 
@@ -69,9 +70,11 @@ impl Rig {
         api_version: &str,
         kind: &str,
         namespace: &str,
-        object: Value,
+        mut object: Value,
     ) -> Result<Object> {
         let target = self.target(api_version, kind, namespace, "");
+        object["apiVersion"] = api_version.into();
+        object["kind"] = kind.into();
         let answer = self.registry.create(&self.context, &target, body(&object), View::Full).await?;
         assert_eq!(answer.code, 201);
         Ok(object_of(&answer))
