@@ -138,7 +138,7 @@ impl Client {
 pub enum Change {
     /// It is there, for the first time or in another state.
     Applied(Object),
-    /// It is gone; this was its last known state.
+    /// It is gone; this was its last state, or its names and uid where that was not seen.
     Gone(Object),
     /// Everything that is there has been told, for the first time or once more.
     Settled,
@@ -149,7 +149,7 @@ pub struct Follow {
     client: Client,
     target: Target,
     watch: Option<Watching>,
-    /// Uid and resource version of what has been told, by namespace and name.
+    /// Names, uid and resource version of what has been told, by namespace and name.
     known: HashMap<(String, String), Object>,
     waiting: VecDeque<Change>,
 }
@@ -228,11 +228,10 @@ fn key(object: &Object) -> (String, String) {
 /// What is remembered of an object: enough to tell that it is gone.
 fn skeleton(object: &Object) -> Object {
     let mut skeleton = Object::default();
-    for field in ["kind", "apiVersion", "metadata"] {
-        if let Some(value) = object.0.get(field) {
-            skeleton.0.insert(field.to_owned(), value.clone());
+    for field in ["name", "namespace", "uid", "resourceVersion"] {
+        if let Some(value) = object.at(&["metadata", field]) {
+            skeleton.metadata_mut().insert(field.to_owned(), value.clone());
         }
     }
-    skeleton.metadata_mut().remove("managedFields");
     skeleton
 }

@@ -4,7 +4,7 @@ use super::graph::{Known, Owner};
 use crate::contract::names;
 use crate::registry::client::Client;
 use crate::resource::Resource;
-use crate::store::{Error, Event, Kind, Scope, Store, Watch};
+use crate::store::{Error, Event, Key, Kind, Scope, Store, Watch};
 use serde::Deserialize;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -14,6 +14,10 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
+
+/// So many objects are read in one go: a kind may have many, and who learns of them takes its time.
+/// Tests have few, and more than one page of them.
+const PAGE: usize = if cfg!(test) { 3 } else { 500 };
 
 /// What happened to an object.
 #[derive(Debug)]
@@ -142,23 +146,31 @@ async fn watch(
     known: &mut HashSet<String>,
 ) -> Result<(), Error> {
     let scope = Scope { resource: kind.to_string(), namespace: None };
-    let page = store.list(&scope, None, None, None)?;
-    let mut missing = std::mem::take(known);
-    for stored in &page.items {
-        let Some(object) = read(kind, &stored.json) else { continue };
-        missing.remove(&object.uid);
-        known.insert(object.uid.clone());
-        if sender.send(Seen::There(object, stored.revision)).await.is_err() {
+    let mut there = HashSet::new();
+    let mut after: Option<Key> = None;
+    let mut revision = None;
+    loop {
+        let page = store.list(&scope, after.as_ref(), Some(PAGE), revision)?;
+        for stored in &page.items {
+            let Some(object) = read(kind, &stored.json) else { continue };
+            known.insert(object.uid.clone());
+            there.insert(object.uid.clone());
+            if sender.send(Seen::There(object, stored.revision)).await.is_err() {
+                return Ok(());
+            }
+        }
+        revision = Some(page.revision);
+        after = page.items.last().map(|stored| stored.key.clone());
+        if page.more.is_none() || after.is_none() {
+            break;
+        }
+    }
+    for uid in std::mem::replace(known, there).difference(known) {
+        if sender.send(Seen::Gone(uid.clone())).await.is_err() {
             return Ok(());
         }
     }
-    for uid in missing {
-        if sender.send(Seen::Gone(uid)).await.is_err() {
-            return Ok(());
-        }
-    }
-    let revision = page.revision;
-    drop(page);
+    let revision = revision.unwrap_or(0);
     if sender.send(Seen::Upto(Arc::clone(kind), revision)).await.is_err() {
         return Ok(());
     }

@@ -201,10 +201,16 @@ async fn the_server_says_where_it_is() {
 async fn a_restart_collects_what_was_left_behind() {
     let rig = Rig::new().await;
     let owner = rig.create_map("owner", json!({})).await;
-    rig.create_map("owned", owned_by(&owner, false)).await;
+    // More than are read in one go.
+    for number in 0..10 {
+        rig.create_map(&format!("owned-{number}"), owned_by(&owner, false)).await;
+    }
     rig.delete(&rig.map("owner"), &DeleteOptions::default()).await.unwrap();
     let _running = Controllers::start(&rig.registry, controllers::Settings::default()).await.unwrap();
-    until("nothing owned", async || gone(&rig, "owned").await).await;
+    for number in 0..10 {
+        let name = format!("owned-{number}");
+        until("nothing owned", async || gone(&rig, &name).await).await;
+    }
 }
 
 #[tokio::test]
