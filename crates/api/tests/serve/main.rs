@@ -5,6 +5,9 @@
 mod aggregated;
 mod client;
 mod discovery;
+mod hostile;
+mod lists;
+mod memory;
 mod objects;
 mod other;
 mod pod_security;
