@@ -5,6 +5,7 @@
 mod aggregated;
 mod client;
 mod discovery;
+mod frames;
 mod hostile;
 mod lists;
 mod memory;
