@@ -1,5 +1,6 @@
 //! The audit log: a line of JSON for each answered request (`audit.k8s.io/v1`, level `Metadata`).
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -167,6 +168,14 @@ impl Record {
         self
     }
 
+    /// With what admission noted of it.
+    pub(crate) fn noted(mut self, notes: BTreeMap<String, String>) -> Record {
+        if let Some(Value::Object(annotations)) = self.0.get_mut("annotations") {
+            annotations.extend(notes.into_iter().map(|(key, text)| (key, text.into())));
+        }
+        self
+    }
+
     /// The event of an answer, or of a request whose client went before it had one.
     pub(crate) fn event(mut self, attributes: Option<&Attributes>, code: Option<u16>) -> Value {
         self.0.insert("stage".to_owned(), "ResponseComplete".into());
@@ -257,6 +266,7 @@ mod tests {
         let event = Record::begin(&request, "id", "127.0.0.1:1".parse().unwrap())
             .of(&bob, Some(&jane))
             .decided(&attributes, &Decision::Allow("because".to_owned()))
+            .noted(BTreeMap::from([("policy/seen".to_owned(), "yes".to_owned())]))
             .event(Some(&attributes), Some(200));
         assert_eq!(event["user"]["username"], "jane");
         assert_eq!(event["impersonatedUser"]["username"], "bob");
@@ -264,5 +274,6 @@ mod tests {
         assert_eq!(event["objectRef"], json!({"resource": "pods", "apiVersion": "v1"}));
         assert_eq!(event["responseStatus"]["code"], 200);
         assert_eq!(event["annotations"]["authorization.k8s.io/decision"], "allow");
+        assert_eq!(event["annotations"]["policy/seen"], "yes");
     }
 }

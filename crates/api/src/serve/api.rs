@@ -87,7 +87,7 @@ impl Api {
         let waiting = Waiting(Arc::clone(&outcome));
         let answering = guarded(self.identified(parts, content, &peer, &outcome)).await;
         let mut response = answering.unwrap_or_else(|panicked| Style::PLAIN.status(&panicked.told(&told)));
-        outcome.over(Some(response.status().as_u16()));
+        outcome.answered(&response);
         drop(waiting);
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("audit-id", id);
@@ -185,8 +185,10 @@ impl Api {
         let (api, outcome) = (Arc::clone(self), Arc::clone(outcome));
         let task = tokio::spawn(async move {
             let answer = api.write(asked, deadline).await;
-            outcome
-                .over(Some(answer.as_ref().map_or_else(|refused| refused.code, |ok| ok.status().as_u16())));
+            match &answer {
+                Ok(response) => outcome.answered(response),
+                Err(refused) => outcome.over(Some(refused.code)),
+            }
             drop((place, held));
             answer
         });

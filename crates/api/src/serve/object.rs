@@ -154,5 +154,7 @@ pub(super) fn answered(
         Err(status) => style.status(&status),
     };
     answer::warn(&mut response, &context.warnings.take());
+    // For the audit log.
+    response.extensions_mut().insert(context.notes.clone());
     Ok(response)
 }

@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::answer::Response;
 use super::api::Api;
 use super::metrics::Kind;
 use crate::auth::Attributes;
 use crate::auth::audit::Record;
+use crate::registry::Notes;
 
 /// A request until it is over.
 pub(super) struct Outcome {
@@ -48,6 +50,14 @@ impl Outcome {
     /// A task carries it on from now.
     pub(super) fn is_carried(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_carried = true;
+    }
+
+    /// It has this answer.
+    pub(super) fn answered(&self, response: &Response) {
+        if let Some(notes) = response.extensions().get::<Notes>() {
+            self.learn(|record| record.noted(notes.all()));
+        }
+        self.over(Some(response.status().as_u16()));
     }
 
     /// It is over; with the code of its answer if it has one.
