@@ -25,6 +25,7 @@ pub mod controllers;
 pub mod crd;
 pub mod decode;
 pub mod kinds;
+mod lane;
 pub mod merge;
 pub mod openapi;
 pub mod registry;

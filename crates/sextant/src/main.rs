@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    end_on_panic();
     let called = std::env::args_os().next().unwrap_or_default();
     match Path::new(&called).file_name().and_then(|n| n.to_str()) {
         Some("sextant-shim") => return shim::main(),
@@ -47,4 +48,16 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// A program that goes on without one of its threads or tasks does wrong things, so a panic ends it; but for one in a
+/// request, which the API server catches.
+fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        if !api::serve::is_answering() {
+            std::process::abort();
+        }
+    }));
 }

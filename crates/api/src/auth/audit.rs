@@ -1,5 +1,6 @@
 //! The audit log: a line of JSON for each answered request (`audit.k8s.io/v1`, level `Metadata`).
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -7,7 +8,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use http::{HeaderMap, Request};
+use http::HeaderMap;
+use http::request::Parts;
 use serde_json::{Map, Value, json};
 
 use super::{Attributes, Decision};
@@ -25,6 +27,8 @@ struct Open {
     file: File,
     written: u64,
     failing: bool,
+    /// Whether the last line may be there in part.
+    is_torn: bool,
 }
 
 impl Audit {
@@ -35,31 +39,35 @@ impl Audit {
     pub fn open(path: &Path, file_max: u64, files: u32) -> io::Result<Audit> {
         let file = append(path)?;
         let written = file.metadata()?.len();
-        let open = Mutex::new(Open { file, written, failing: false });
+        let open = Mutex::new(Open { file, written, failing: false, is_torn: false });
         Ok(Audit { path: path.to_owned(), file_max, files, open })
     }
 
-    /// Adds an event. A log that cannot be written is told of once and stops nobody.
+    /// Adds an event. A log that cannot be written is told of once and stops nobody; one that cannot be put aside goes on
+    /// as it is.
     pub(crate) fn write(&self, event: Value) {
         let mut line = event.to_string();
         line.push('\n');
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome =
-            self.rotate(&mut open, line.len() as u64).and_then(|()| open.file.write_all(line.as_bytes()));
-        match outcome {
-            Ok(()) => {
-                open.written += line.len() as u64;
-                open.failing = false;
+        let rotated = self.rotate(&mut open, line.len() as u64);
+        if open.is_torn {
+            // What is left of a line that failed must not run into this one.
+            line.insert(0, '\n');
+        }
+        let written = open.file.write_all(line.as_bytes());
+        open.is_torn = written.is_err();
+        if written.is_ok() {
+            open.written += line.len() as u64;
+        }
+        match rotated.and(written) {
+            Ok(()) => open.failing = false,
+            Err(error) if !std::mem::replace(&mut open.failing, true) => {
+                eprintln!(
+                    "sextant api: warning: cannot write the audit log {}: {error}",
+                    self.path.display()
+                );
             }
-            Err(error) => {
-                if !open.failing {
-                    eprintln!(
-                        "sextant api: warning: cannot write the audit log {}: {error}",
-                        self.path.display()
-                    );
-                }
-                open.failing = true;
-            }
+            Err(_) => {}
         }
     }
 
@@ -68,18 +76,16 @@ impl Audit {
             return Ok(());
         }
         for number in (1..self.files).rev() {
-            match std::fs::rename(self.aside(number), self.aside(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            is_gone(std::fs::rename(self.aside(number), self.aside(number + 1)))?;
         }
+        // Somebody may have put it aside already.
         if self.files == 0 {
-            std::fs::remove_file(&self.path)?;
+            is_gone(std::fs::remove_file(&self.path))?;
         } else {
-            std::fs::rename(&self.path, self.aside(1))?;
+            is_gone(std::fs::rename(&self.path, self.aside(1)))?;
         }
         open.file = append(&self.path)?;
-        open.written = 0;
+        (open.written, open.is_torn) = (0, false);
         Ok(())
     }
 
@@ -87,6 +93,14 @@ impl Audit {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{number}"));
         PathBuf::from(name)
+    }
+}
+
+/// Good, too, where there is no such file.
+fn is_gone(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -108,16 +122,16 @@ pub(crate) struct Record(Map<String, Value>);
 
 impl Record {
     /// What is known when a request comes.
-    pub(crate) fn begin<B>(request: &Request<B>, id: &str, from: SocketAddr) -> Record {
-        let agent = request.headers().get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let uri = request.uri().path_and_query().map_or_else(|| request.uri().path(), |path| path.as_str());
+    pub(crate) fn begin(request: &Parts, id: &str, from: SocketAddr) -> Record {
+        let agent = request.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let uri = request.uri.path_and_query().map_or_else(|| request.uri.path(), |path| path.as_str());
         let event = json!({
             "kind": "Event",
             "apiVersion": "audit.k8s.io/v1",
             "level": "Metadata",
             "auditID": id,
             "requestURI": uri,
-            "verb": request.method().as_str().to_ascii_lowercase(),
+            "verb": request.method.as_str().to_ascii_lowercase(),
             "user": {},
             "sourceIPs": [from.ip().to_string()],
             "userAgent": agent.unwrap_or_default(),
@@ -154,10 +168,20 @@ impl Record {
         self
     }
 
-    /// The event of an answer.
-    pub(crate) fn event(mut self, attributes: Option<&Attributes>, code: u16) -> Value {
+    /// With what admission noted of it.
+    pub(crate) fn noted(mut self, notes: BTreeMap<String, String>) -> Record {
+        if let Some(Value::Object(annotations)) = self.0.get_mut("annotations") {
+            annotations.extend(notes.into_iter().map(|(key, text)| (key, text.into())));
+        }
+        self
+    }
+
+    /// The event of an answer, or of a request whose client went before it had one.
+    pub(crate) fn event(mut self, attributes: Option<&Attributes>, code: Option<u16>) -> Value {
         self.0.insert("stage".to_owned(), "ResponseComplete".into());
-        self.0.insert("responseStatus".to_owned(), json!({"metadata": {}, "code": code}));
+        if let Some(code) = code {
+            self.0.insert("responseStatus".to_owned(), json!({"metadata": {}, "code": code}));
+        }
         self.0.insert("stageTimestamp".to_owned(), now().into());
         if let Some(Attributes::Resource(what)) = attributes {
             let mut told = Map::new();
@@ -208,9 +232,29 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_moved_away_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let audit = Audit::open(&path, 40, 1).unwrap();
+        audit.write(json!({"number": 0, "fill": "0123456789"}));
+        std::fs::rename(&path, dir.path().join("taken")).unwrap();
+        audit.write(json!({"number": 1, "fill": "0123456789"}));
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"number\":1"));
+        // What cannot be put aside is written to all the same.
+        std::fs::create_dir_all(dir.path().join("audit.log.1/in the way")).unwrap();
+        audit.write(json!({"number": 2, "fill": "0123456789"}));
+        let all = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(all.lines().count(), 2, "{all}");
+    }
+
+    #[test]
     fn an_event_says_who_did_what() {
-        let request =
-            Request::builder().uri("/api/v1/pods?limit=1").header("user-agent", "kubectl").body(()).unwrap();
+        let request = http::Request::builder()
+            .uri("/api/v1/pods?limit=1")
+            .header("user-agent", "kubectl")
+            .body(())
+            .unwrap();
+        let (request, ()) = request.into_parts();
         let jane = Asker { user: "jane".to_owned(), ..Asker::default() };
         let bob = Asker { user: "bob".to_owned(), ..Asker::default() };
         let attributes = Attributes::Resource(super::super::ResourceAttributes {
@@ -222,12 +266,14 @@ mod tests {
         let event = Record::begin(&request, "id", "127.0.0.1:1".parse().unwrap())
             .of(&bob, Some(&jane))
             .decided(&attributes, &Decision::Allow("because".to_owned()))
-            .event(Some(&attributes), 200);
+            .noted(BTreeMap::from([("policy/seen".to_owned(), "yes".to_owned())]))
+            .event(Some(&attributes), Some(200));
         assert_eq!(event["user"]["username"], "jane");
         assert_eq!(event["impersonatedUser"]["username"], "bob");
         assert_eq!(event["verb"], "list");
         assert_eq!(event["objectRef"], json!({"resource": "pods", "apiVersion": "v1"}));
         assert_eq!(event["responseStatus"]["code"], 200);
         assert_eq!(event["annotations"]["authorization.k8s.io/decision"], "allow");
+        assert_eq!(event["annotations"]["policy/seen"], "yes");
     }
 }

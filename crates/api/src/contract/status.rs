@@ -2,7 +2,11 @@
 
 use super::field::FieldErrors;
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::fmt;
+
+/// So many of the things that are wrong with an object are told one by one.
+const MOST_CAUSES: usize = 500;
 
 /// What a request was refused with.
 pub type Result<T> = std::result::Result<T, Status>;
@@ -156,19 +160,24 @@ impl Status {
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &FieldErrors) -> Status {
         let causes = errors
             .iter()
+            .take(MOST_CAUSES)
             .map(|error| Cause {
                 reason: error.kind.reason().to_owned(),
                 message: error.body(),
                 field: error.field.clone(),
             })
             .collect();
-        let mut seen: Vec<String> = Vec::with_capacity(errors.len());
-        for error in errors {
+        let mut told = HashSet::new();
+        let mut seen: Vec<String> = Vec::new();
+        for error in errors.iter().take(MOST_CAUSES) {
             let text = error.to_string();
             // As Kubernetes' aggregate does: the same text is told once.
-            if !seen.contains(&text) {
+            if told.insert(text.clone()) {
                 seen.push(text);
             }
+        }
+        if errors.len() > MOST_CAUSES {
+            seen.push(format!("and {} more", errors.len() - MOST_CAUSES));
         }
         let what = if seen.len() == 1 { seen.remove(0) } else { format!("[{}]", seen.join(", ")) };
         let message = format!("{} {} is invalid: {what}", qualified(kind, group), super::field::quoted(name));
@@ -266,5 +275,29 @@ fn about(group: &str, kind: &str, name: &str) -> Details {
 fn put(map: &mut Map<String, Value>, name: &str, value: &str) {
     if !value.is_empty() {
         map.insert(name.to_owned(), value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::field::{FieldError, Path};
+
+    #[test]
+    fn what_is_wrong_many_times_is_told_as_often_as_is_of_use() {
+        let errors: FieldErrors =
+            (0..100_000).map(|number| FieldError::invalid(&Path::new("a"), number, "no")).collect();
+        let status = Status::invalid("", "ConfigMap", "x", &errors);
+        assert_eq!(status.details.as_ref().unwrap().causes.len(), MOST_CAUSES);
+        assert!(
+            status.message.ends_with("a: Invalid value: 499: no, and 99500 more]"),
+            "{}",
+            status.message.len()
+        );
+        let same: FieldErrors = vec![FieldError::invalid(&Path::new("a"), 1, "no"); 2];
+        assert_eq!(
+            Status::invalid("", "X", "x", &same).message,
+            "X \"x\" is invalid: a: Invalid value: 1: no"
+        );
     }
 }

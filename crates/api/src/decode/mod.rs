@@ -16,6 +16,7 @@ mod tests;
 mod time;
 mod typed;
 mod untyped;
+mod weight;
 mod yaml;
 mod zero;
 
@@ -23,6 +24,7 @@ use crate::contract::{Object, Result, Status};
 use crate::schema::Schema;
 pub(crate) use scan::MOST_DEEP;
 use serde_json::Value;
+pub(crate) use weight::too_many_values;
 pub(crate) use zero::is_zero;
 
 /// How a body is written.
@@ -77,6 +79,9 @@ pub fn object(
     expected: &Expected<'_>,
     validation: FieldValidation,
 ) -> Result<Decoded> {
+    if media == Media::Json {
+        weight::check(body)?;
+    }
     object::read(body, media, expected, validation)
 }
 
@@ -85,6 +90,9 @@ pub fn object(
 /// # Errors
 /// 400 where it is not well formed; the message is the cause alone.
 pub fn value(body: &[u8], media: Media) -> Result<Value> {
+    if media == Media::Json {
+        weight::check(body)?;
+    }
     let read = match media {
         Media::Json => {
             let mut scanner = scan::Scanner::new(body);

@@ -1,6 +1,7 @@
 //! YAML as Kubernetes reads it: the first document, by the rules of YAML 1.1 (`yes` is true, `010` is 8), told as JSON.
 
 use super::scan::{MOST_DEEP, floating};
+use super::weight;
 use crate::contract::is_deeper_than;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Map, Value};
@@ -22,8 +23,15 @@ pub(super) struct Document {
 /// What cannot be read, as Kubernetes begins to say it; the parser's own words are not those of Go's.
 pub(super) fn read(text: &str) -> Result<Document, String> {
     let parser = Parser::new_from_str(text);
-    let mut reader =
-        Reader { parser, line: 1, anchors: HashMap::new(), aliased: 0, anchored: 0, duplicates: Vec::new() };
+    let mut reader = Reader {
+        parser,
+        line: 1,
+        anchors: HashMap::new(),
+        aliased: 0,
+        anchored: 0,
+        weight: 0,
+        duplicates: Vec::new(),
+    };
     loop {
         match reader.next()? {
             Event::StreamEnd => break,
@@ -45,6 +53,8 @@ struct Reader<'t> {
     anchors: HashMap<usize, (Value, usize)>,
     aliased: usize,
     anchored: usize,
+    /// What all values come to.
+    weight: usize,
     duplicates: Vec<String>,
 }
 
@@ -63,6 +73,13 @@ impl<'t> Reader<'t> {
     fn value(&mut self, event: Event<'t>, depth: usize) -> Result<Value, String> {
         if depth == 0 {
             return Err("yaml: exceeded max depth".to_owned());
+        }
+        self.weight += match event {
+            Event::MappingStart(..) => weight::OBJECT,
+            _ => weight::VALUE,
+        };
+        if self.weight > weight::MOST {
+            return Err("yaml: the objects of the document would take more than 64 MiB of memory".to_owned());
         }
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => (anchor, scalar(&text, style, tag.as_deref())?),

@@ -200,6 +200,7 @@ impl Registry {
     ) -> std::result::Result<u64, store::Error> {
         let document = document::document(&target.resource, object)
             .map_err(|status| store::Error::Write(status.message))?;
+        bounded(&target.resource, &document)?;
         let key = store::Key { name: object.name().to_owned(), ..target.key() };
         self.store().commit(vec![Write { key, expect, value: Some(document) }]).await
     }
@@ -227,6 +228,9 @@ impl Registry {
             return Err(Status::internal("there is no object to keep"));
         };
         let document = document::document(&target.resource, object)?;
+        if let Err(error) = bounded(&target.resource, &document) {
+            return Ok(Err(error));
+        }
         let key = store::Key { name: object.name().to_owned(), ..target.key() };
         loop {
             let reserved = self.reserve(request).await?;
@@ -262,6 +266,12 @@ impl Registry {
             Err(error) => Err(unavailable(error)),
         }
     }
+}
+
+/// Refuses what is larger than an object may be.
+fn bounded(resource: &Resource, document: &store::Document) -> store::Result<()> {
+    let (bytes, most) = (document.json.len(), rules::most_bytes(resource));
+    if bytes > most { Err(store::Error::Large { bytes, most }) } else { Ok(()) }
 }
 
 /// Reads what a client sent by the rules of the resource.

@@ -11,6 +11,7 @@ use crate::store::{self, Expect, Stored};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 const ATTEMPTS: usize = 100;
 
@@ -281,7 +282,8 @@ fn set_propagation(object: &mut Object, options: &DeleteOptions, orphans_by_defa
         held.iter().filter(|name| ![ORPHAN, FOREGROUND].contains(&name.as_str())).cloned().collect();
     wanted.extend(orphan.then(|| ORPHAN.to_owned()));
     wanted.extend(foreground.then(|| FOREGROUND.to_owned()));
-    let same = wanted.len() == held.len() && wanted.iter().all(|name| held.contains(name));
+    let known: HashSet<&String> = held.iter().collect();
+    let same = wanted.len() == held.len() && wanted.iter().all(|name| known.contains(name));
     if same {
         return;
     }

@@ -1,22 +1,30 @@
 //! list, in one piece or in several.
 
+use super::cursor::Cursor;
 use super::options::{ListOptions, VersionMatch};
 use super::read::parsed;
-use super::resources::is_kept_version;
 use super::selection::Selection;
+use super::shown;
+pub(super) use super::shown::written;
 use super::target::{Answer, Target, View};
 use super::token::Token;
-use super::{Context, Registry, document, too_large, unavailable, view};
+use super::{Context, Registry, too_large, unavailable};
 use crate::contract::{Result, Status};
-use crate::store::{self, Key, Stored};
-use serde_json::{Map, Value};
+use crate::lane::Lanes;
+use crate::store::{self, Key, Most, Store, Stored};
+use bytes::Bytes;
+
+/// A piece of a list ends when its objects have so many bytes, whatever its limit: it is put together in memory.
+const PIECE: usize = 16 << 20;
+/// A list without a limit is told in pieces of about so many bytes.
+const CHUNK: usize = 128 * 1024;
 
 /// Objects of a collection as of one revision.
 pub(super) struct Listed {
     pub(super) items: Vec<Stored>,
     pub(super) revision: u64,
     /// Where the list goes on, and how many there are behind where that is known.
-    next: Option<(Token, Option<usize>)>,
+    pub(super) next: Option<(Token, Option<usize>)>,
 }
 
 impl Registry {
@@ -26,81 +34,69 @@ impl Registry {
     /// 400 for selectors and tokens that are none; 410 for versions that are gone, 504 for those that are yet to come.
     pub async fn list(
         &self,
-        _context: &Context,
+        context: &Context,
         target: &Target,
         options: &ListOptions,
         form: View,
     ) -> Result<Answer> {
+        let mut listing = self.listing(context, target, options, form)?;
+        let mut whole = bytes::BytesMut::new();
+        while let Some(chunk) = listing.next().await? {
+            if whole.is_empty() && listing.has_ended() {
+                return Ok(Answer { code: 200, json: chunk });
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(Answer { code: 200, json: whole.freeze() })
+    }
+
+    /// The same, told in pieces of JSON, none of which is read before it is asked for.
+    ///
+    /// # Errors
+    /// As of [`Registry::list`].
+    pub fn listing(
+        &self,
+        _context: &Context,
+        target: &Target,
+        options: &ListOptions,
+        form: View,
+    ) -> Result<Listing> {
         let selection = Selection::new(target, options)?;
-        let listed = self.listed(&selection, options)?;
-        Ok(Answer { code: 200, json: written(&selection, &listed, form)?.into() })
+        let gathering = self.gathering(&selection, options)?;
+        let lanes = self.lanes().clone();
+        Ok(Listing { lanes, gathering, form, ration: None, told: 0, begun: false, ended: false })
     }
 
     /// The objects that a list tells.
     pub(super) fn listed(&self, selection: &Selection, options: &ListOptions) -> Result<Listed> {
-        let start = self.start(options)?;
-        if let Some(name) = selection.name()
-            && (selection.scope.namespace.is_some() || !selection.resource.namespaced)
-        {
-            return self.single(selection, name);
-        }
-        let limit = (options.limit > 0).then_some(options.limit);
-        let within = selection.scope.namespace.clone();
-        let key = |(namespace, name): &(String, String)| Key {
-            resource: selection.scope.resource.clone(),
-            namespace: within.clone().unwrap_or_else(|| namespace.clone()),
-            name: name.clone(),
-        };
-        let mut after = start.after.as_ref().map(key);
-        let mut at = start.revision;
+        let mut gathering = self.gathering(selection, options)?;
         let mut items = Vec::new();
-        loop {
-            let page = self
-                .store()
-                .list(&selection.scope, after.as_ref(), limit, at)
-                .map_err(|error| expired(error, options, after.as_ref()))?;
-            let last = page.items.last().map(|stored| stored.key.clone());
-            for stored in page.items {
-                if selection.means(&stored.json)? {
-                    items.push(stored);
-                }
-                if limit == Some(items.len()) {
-                    break;
-                }
-            }
-            let full = limit == Some(items.len());
-            let cut = items.last().map(|stored| stored.key.clone());
-            let seen_all = page.more.is_none() && (!full || cut == last);
-            if seen_all {
-                return Ok(Listed { items, revision: page.revision, next: None });
-            }
-            if full {
-                let counted = selection.is_everything().then_some(page.more).flatten();
-                let last = cut.expect("a full list has a last item");
-                let namespace = if within.is_some() { String::new() } else { last.namespace };
-                let token = Token { revision: Some(page.revision), after: (namespace, last.name) };
-                return Ok(Listed { items, revision: page.revision, next: Some((token, counted)) });
-            }
-            (after, at) = (last, Some(page.revision));
+        while !gathering.ended {
+            gathering.step(&mut items)?;
         }
+        Ok(gathering.listed(items))
     }
 
-    /// The collection of at most one object.
-    fn single(&self, selection: &Selection, name: &str) -> Result<Listed> {
-        let revision = self.store().revision();
-        let key = Key {
+    fn gathering(&self, selection: &Selection, options: &ListOptions) -> Result<Gathering> {
+        let start = self.start(options)?;
+        let within = selection.scope.namespace.clone();
+        let key = |(namespace, name): (String, String)| Key {
             resource: selection.scope.resource.clone(),
-            namespace: selection.scope.namespace.clone().unwrap_or_default(),
-            name: name.to_owned(),
+            namespace: within.unwrap_or(namespace),
+            name,
         };
-        let mut items = Vec::new();
-        if let Some(stored) = self.store().get(&key).map_err(unavailable)?
-            && selection.means(&stored.json)?
-        {
-            items.push(stored);
-        }
-        let revision = items.first().map_or(revision, |stored| stored.revision.max(revision));
-        Ok(Listed { items, revision, next: None })
+        let after = start.after.map(key);
+        Ok(Gathering {
+            cursor: Cursor::new(self.store(), &selection.scope, after, start.revision),
+            store: self.store().clone(),
+            selection: selection.clone(),
+            limit: options.limit,
+            goes_on: !options.token.is_empty(),
+            bytes: 0,
+            ended: false,
+            revision: 0,
+            next: None,
+        })
     }
 
     fn start(&self, options: &ListOptions) -> Result<Start> {
@@ -132,113 +128,188 @@ struct Start {
     after: Option<(String, String)>,
 }
 
-/// What a list at a revision that is gone is told.
-fn expired(error: store::Error, options: &ListOptions, after: Option<&Key>) -> Status {
-    if !matches!(error, store::Error::Compacted { .. }) || options.token.is_empty() || after.is_none() {
-        return unavailable(error);
-    }
-    Status::expired(
-        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-         without the continue parameter.",
-    )
+/// A list that is being put together.
+struct Gathering {
+    store: Store,
+    selection: Selection,
+    cursor: Cursor,
+    /// 0: all there are.
+    limit: usize,
+    /// Whether it goes on with a list.
+    goes_on: bool,
+    /// How many bytes the objects have that a limited list has so far.
+    bytes: usize,
+    ended: bool,
+    revision: u64,
+    next: Option<(Token, Option<usize>)>,
 }
 
-/// The list as JSON.
-pub(super) fn written(selection: &Selection, listed: &Listed, form: View) -> Result<Vec<u8>> {
-    let resource = &selection.resource;
-    let metadata = Value::Object(metadata(listed)).to_string();
-    let size: usize = listed.items.iter().map(|stored| stored.json.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    match form {
-        View::Full => {
-            let names = &resource.names;
-            let (kind, version) = (Value::from(names.list_kind.as_ref()), Value::from(names.api_version()));
-            out.extend_from_slice(
-                format!("{{\"kind\":{kind},\"apiVersion\":{version},\"metadata\":{metadata},\"items\":[")
-                    .as_bytes(),
-            );
-            items(selection, listed, &mut out)?;
+impl Gathering {
+    /// Reads a page more, and adds what is meant of it.
+    fn step(&mut self, items: &mut Vec<Stored>) -> Result<()> {
+        if let Some(name) = self.selection.name()
+            && (self.selection.scope.namespace.is_some() || !self.selection.resource.namespaced)
+        {
+            let name = name.to_owned();
+            return self.single(&name, items);
         }
-        View::Metadata => {
-            out.extend_from_slice(
-                format!(
-                    "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\
-                     \"metadata\":{metadata},\"items\":["
-                )
-                .as_bytes(),
-            );
-            for (index, stored) in listed.items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
+        if self.limit > 0 && self.selection.is_everything() {
+            return self.counted(items);
+        }
+        let page = self.cursor.next().map_err(|error| self.expired(error))?;
+        self.revision = self.cursor.revision().unwrap_or_default();
+        let last = page.last().map(|stored| stored.key.clone());
+        for stored in page {
+            if !self.selection.means(&stored.json)? {
+                continue;
+            }
+            self.bytes += stored.json.len();
+            items.push(stored);
+            if self.limit > 0 && (items.len() == self.limit || self.bytes >= PIECE) {
+                self.ended = true;
+                let cut = items.last().map(|stored| &stored.key);
+                if !(self.cursor.has_ended() && cut == last.as_ref()) {
+                    self.next = cut.map(|key| (self.token(key), None));
                 }
-                out.extend_from_slice(&view::metadata(&document::open(resource, &stored.json)?));
+                return Ok(());
             }
         }
-        View::Table(include) => {
-            let columns = view::columns(resource);
-            out.extend_from_slice(
-                format!(
-                    "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\
-                     \"columnDefinitions\":{columns},\"rows\":["
-                )
-                .as_bytes(),
-            );
-            for (index, stored) in listed.items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                let object = document::open(resource, &stored.json)?;
-                out.extend_from_slice(&view::row(resource, &object, include));
-            }
-        }
+        self.ended = self.cursor.has_ended();
+        Ok(())
     }
-    out.extend_from_slice(b"]}");
-    Ok(out)
-}
 
-/// Items of a list: as they are kept; those of built-in kinds without kind and version, as Kubernetes sends them.
-fn items(selection: &Selection, listed: &Listed, out: &mut Vec<u8>) -> Result<()> {
-    let resource = &selection.resource;
-    let kept = is_kept_version(resource);
-    let custom = resource.is_custom();
-    let head = if kept {
-        document::head(resource)
-    } else {
-        let names = &resource.names;
-        format!(
-            "{{\"kind\":{},\"apiVersion\":{}",
-            Value::from(names.kind.as_ref()),
-            Value::from(names.api_version())
-        )
-    };
-    for (index, stored) in listed.items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
+    /// A piece of everything, which says how much is left.
+    fn counted(&mut self, items: &mut Vec<Stored>) -> Result<()> {
+        let most = Most { items: self.limit, bytes: PIECE, counted: true };
+        let (scope, after) = (&self.selection.scope, self.cursor.after());
+        let page = self
+            .store
+            .page(scope, after, most, self.cursor.revision())
+            .map_err(|error| self.expired(error))?;
+        self.revision = page.revision;
+        self.ended = true;
+        if page.more.is_some() {
+            self.next = page.items.last().map(|last| (self.token(&last.key), page.more));
         }
-        let json = if document::is_as_kept(resource, &stored.json) {
-            stored.json.clone()
-        } else {
-            document::json(&document::open(resource, &stored.json)?)
+        items.extend(page.items);
+        Ok(())
+    }
+
+    /// The collection of at most one object.
+    fn single(&mut self, name: &str, items: &mut Vec<Stored>) -> Result<()> {
+        self.ended = true;
+        self.revision = self.store.revision();
+        let key = Key {
+            resource: self.selection.scope.resource.clone(),
+            namespace: self.selection.scope.namespace.clone().unwrap_or_default(),
+            name: name.to_owned(),
         };
-        match json.strip_prefix(head.as_bytes()).and_then(|rest| rest.strip_prefix(b",")) {
-            Some(rest) if !custom => {
-                out.push(b'{');
-                out.extend_from_slice(rest);
-            }
-            _ => out.extend_from_slice(&json),
+        if let Some(stored) = self.store.get(&key).map_err(unavailable)?
+            && self.selection.means(&stored.json)?
+        {
+            self.revision = stored.revision.max(self.revision);
+            items.push(stored);
         }
+        Ok(())
     }
-    Ok(())
+
+    fn token(&self, last: &Key) -> Token {
+        let is_within = self.selection.scope.namespace.is_some();
+        let namespace = if is_within { String::new() } else { last.namespace.clone() };
+        Token { revision: Some(self.revision), after: (namespace, last.name.clone()) }
+    }
+
+    /// What a list at a revision that is gone is told.
+    fn expired(&self, error: store::Error) -> Status {
+        if !matches!(error, store::Error::Compacted { .. }) || !self.goes_on {
+            return unavailable(error);
+        }
+        Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter.",
+        )
+    }
+
+    fn listed(self, items: Vec<Stored>) -> Listed {
+        Listed { items, revision: self.revision, next: self.next }
+    }
 }
 
-fn metadata(listed: &Listed) -> Map<String, Value> {
-    let mut map = Map::new();
-    map.insert("resourceVersion".to_owned(), listed.revision.to_string().into());
-    if let Some((token, remaining)) = &listed.next {
-        map.insert("continue".to_owned(), token.text().into());
-        if let Some(remaining) = remaining {
-            map.insert("remainingItemCount".to_owned(), (*remaining).into());
+/// Says whether so many bytes more may be held.
+pub type Ration = Box<dyn Fn(usize) -> Result<()> + Send + Sync>;
+
+/// A list on its way: JSON in pieces, that of a long list made while it is sent.
+pub struct Listing {
+    lanes: Lanes,
+    gathering: Gathering,
+    form: View,
+    ration: Option<Ration>,
+    /// How many objects have been told.
+    told: usize,
+    begun: bool,
+    ended: bool,
+}
+
+impl Listing {
+    /// Asks `ration` before it holds what a limited list comes to.
+    #[must_use]
+    pub fn rationed(mut self, ration: Ration) -> Listing {
+        self.ration = Some(ration);
+        self
+    }
+
+    /// Whether everything has been told.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The next piece. A limited list is one piece, for it tells first where it goes on.
+    ///
+    /// # Errors
+    /// As of [`Registry::list`]; 410 also later, where whoever reads it takes longer than the history is kept.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let lanes = self.lanes.clone();
+        let (mut out, mut items) = (Vec::new(), Vec::new());
+        let is_whole = self.gathering.limit > 0;
+        loop {
+            lanes.run(|| self.step(is_whole, &mut items, &mut out)).await?;
+            if self.ended || !is_whole && out.len() >= CHUNK {
+                return Ok(Some(out.into()));
+            }
+            // A selection may mean little of much.
+            tokio::task::yield_now().await;
         }
     }
-    map
+
+    fn step(&mut self, is_whole: bool, items: &mut Vec<Stored>, out: &mut Vec<u8>) -> Result<()> {
+        let had = items.len();
+        self.gathering.step(items)?;
+        if is_whole {
+            let bytes = items[had..].iter().map(|stored| stored.json.len()).sum();
+            self.ration.as_ref().map_or(Ok(()), |ration| ration(bytes))?;
+            if !self.gathering.ended {
+                return Ok(());
+            }
+        }
+        let resource = &self.gathering.selection.resource;
+        if !std::mem::replace(&mut self.begun, true) {
+            shown::head(resource, self.form, self.gathering.revision, self.gathering.next.as_ref(), out);
+        }
+        for stored in items.drain(..) {
+            if self.told > 0 {
+                out.push(b',');
+            }
+            self.told += 1;
+            shown::item(resource, self.form, &stored, out)?;
+        }
+        self.ended = self.gathering.ended;
+        if self.ended {
+            out.extend_from_slice(shown::TAIL);
+        }
+        Ok(())
+    }
 }

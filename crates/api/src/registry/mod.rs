@@ -13,6 +13,7 @@ mod change;
 pub mod client;
 mod context;
 mod create;
+mod cursor;
 mod delete;
 mod document;
 mod hooks;
@@ -28,6 +29,7 @@ mod rules;
 mod scale;
 mod selection;
 pub mod services;
+mod shown;
 mod target;
 mod token;
 mod view;
@@ -38,6 +40,7 @@ mod tests;
 
 pub use context::{Context, MayCreate, Notes, Warnings};
 pub use hooks::{BoxFuture, Reviewer, TokenIssuer};
+pub use list::{Listing, Ration};
 pub(crate) use meta::suffix as name_suffix;
 pub use meta::{now_text, uid};
 pub(crate) use pods::set_condition;
@@ -50,6 +53,7 @@ pub use watch::Watching;
 use crate::admission::Admission;
 use crate::aggregation::Aggregation;
 use crate::contract::{Object, Result, Status};
+use crate::lane::Lanes;
 use crate::resource::Resource;
 use crate::store::{self, Key, Scope, Store, Stored};
 use hooks::Hooks;
@@ -76,6 +80,7 @@ struct Inner {
     aggregation: Aggregation,
     quotas: quotas::Quotas,
     hooks: Hooks,
+    lanes: Lanes,
     set_changes: watch_channel::Sender<u64>,
 }
 
@@ -96,6 +101,7 @@ impl Registry {
             aggregation: Aggregation::default(),
             quotas: quotas::Quotas::default(),
             hooks: Hooks::default(),
+            lanes: Lanes::default(),
             set_changes: watch_channel::Sender::new(0),
         }))
     }
@@ -104,6 +110,11 @@ impl Registry {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Where long computations go.
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.0.lanes
     }
 
     /// The resources there are now.
@@ -212,6 +223,10 @@ pub(crate) fn unavailable(error: store::Error) -> Status {
             Status::expired("The resourceVersion for the provided list is too old.")
         }
         store::Error::Future { asked, current } => too_large(asked, current),
+        // What clients get of Kubernetes, whose store says so.
+        store::Error::Large { .. } => {
+            Status::new(500, crate::contract::Reason::Unknown, "etcdserver: request is too large")
+        }
         other => Status::internal(other),
     }
 }

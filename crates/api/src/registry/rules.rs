@@ -112,3 +112,9 @@ pub fn part_named(name: &str) -> Option<Part> {
         [Part::Status, Part::Scale, Part::EphemeralContainers, Part::Resize, Part::Approval, Part::Finalize];
     parts.into_iter().find(|part| part_name(*part) == name)
 }
+
+/// How many bytes of JSON an object may have. Custom resources are kept as JSON by Kubernetes too, and its etcd takes no more
+/// than this; it keeps the others in a form that is smaller, and none that it takes has more than a body.
+pub(super) fn most_bytes(resource: &Resource) -> usize {
+    if resource.is_custom() { 3 << 19 } else { 3 << 20 }
+}

@@ -1,12 +1,14 @@
 //! watch.
 
+use super::cursor::Cursor;
 use super::options::ListOptions;
 use super::read::parsed;
 use super::selection::Selection;
 use super::target::{Target, View};
 use super::{Context, Registry, document, too_large, view};
 use crate::contract::{Object, Result, Status};
-use crate::store::{self, Event, Kind, Store, Watch};
+use crate::lane::Lanes;
+use crate::store::{self, Event, Kind, Store, Stored, Watch};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -29,6 +31,9 @@ pub struct Watching {
     selection: Selection,
     form: View,
     store: Store,
+    lanes: Lanes,
+    /// The objects that are told before all changes, as far as they were not told yet.
+    initial: Option<Initial>,
     /// What is told before anything else, and what ends it after that.
     waiting: VecDeque<Bytes>,
     changes: Option<Watch>,
@@ -37,6 +42,13 @@ pub struct Watching {
     ends: Instant,
     bookmark: Option<Instant>,
     headed: bool,
+}
+
+/// What there was when a watch began: read as it is told, so that a client that does not read holds a page of it.
+struct Initial {
+    cursor: Cursor,
+    /// Whether a bookmark says where it ends.
+    bookmarked: bool,
 }
 
 impl Registry {
@@ -61,6 +73,8 @@ impl Registry {
             selection,
             form,
             store: self.store().clone(),
+            lanes: self.lanes().clone(),
+            initial: None,
             waiting: VecDeque::new(),
             changes: None,
             after: asked,
@@ -74,7 +88,11 @@ impl Registry {
             if asked > current {
                 return Err(too_large(asked, current));
             }
-            watching.begin_with_all(options.bookmarks && options.initial_events == Some(true))?;
+            let bookmarked = options.bookmarks && options.initial_events == Some(true);
+            let cursor = Cursor::new(self.store(), &watching.selection.scope, None, None);
+            watching.initial = Some(Initial { cursor, bookmarked });
+            // What is there when the watch begins is what is there now, and what is wrong is told at once.
+            watching.page().await?;
         } else {
             let from = if options.is_from_any() { current } else { asked.min(current) };
             watching.follow(from);
@@ -91,14 +109,20 @@ impl Watching {
             if let Some(frame) = self.waiting.pop_front() {
                 return Some(frame);
             }
+            if self.initial.is_some() {
+                if let Err(status) = self.page().await {
+                    self.fail(&status);
+                }
+                continue;
+            }
             // Read before the changes are: whatever it counts has been told when there is none to tell.
             let revision = self.store.revision();
             let bookmark = self.bookmark;
             let changes = self.changes.as_mut()?;
             let event = tokio::select! {
                 biased;
-                event = changes.next() => event,
                 () = tokio::time::sleep_until(self.ends) => return None,
+                event = changes.next() => event,
                 () = due(bookmark) => {
                     self.bookmark = Some(Instant::now() + BOOKMARK_EVERY);
                     return Some(self.bookmark_frame(revision, false));
@@ -116,21 +140,34 @@ impl Watching {
         }
     }
 
-    /// Tells everything that there is, then follows.
-    fn begin_with_all(&mut self, bookmarked: bool) -> Result<()> {
-        let page = self.store.list(&self.selection.scope, None, None, None).map_err(super::unavailable)?;
-        for stored in page.items {
-            if self.selection.means(&stored.json)? {
-                let frame = self.frame("ADDED", &stored.json)?;
+    /// Reads a page of what there is; behind the last one it follows.
+    async fn page(&mut self) -> Result<()> {
+        let lanes = self.lanes.clone();
+        lanes.run(|| self.read_page()).await?;
+        // A selection may mean little of much.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn read_page(&mut self) -> Result<()> {
+        let Some(initial) = &mut self.initial else { return Ok(()) };
+        let page = initial.cursor.next().map_err(|error| gone(&error))?;
+        let ended = initial.cursor.has_ended().then(|| (initial.bookmarked, initial.cursor.revision()));
+        for Stored { json, .. } in page {
+            if self.selection.means(&json)? {
+                let frame = self.frame("ADDED", &json)?;
                 self.waiting.push_back(frame);
             }
         }
+        let Some((bookmarked, revision)) = ended else { return Ok(()) };
+        let revision = revision.unwrap_or_default();
         if bookmarked {
-            let frame = self.bookmark_frame(page.revision, true);
+            let frame = self.bookmark_frame(revision, true);
             self.waiting.push_back(frame);
         }
-        self.after = page.revision;
-        self.follow(page.revision);
+        self.initial = None;
+        self.after = revision;
+        self.follow(revision);
         Ok(())
     }
 
@@ -143,7 +180,7 @@ impl Watching {
 
     /// Ends the watch with an error.
     fn fail(&mut self, status: &Status) {
-        self.changes = None;
+        (self.initial, self.changes) = (None, None);
         self.waiting.push_back(framed("ERROR", status.to_value().to_string().as_bytes()));
     }
 
@@ -201,7 +238,7 @@ impl Watching {
         let mut object = json!({
             "kind": names.kind,
             "apiVersion": names.api_version(),
-            "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": Value::Null},
+            "metadata": {"resourceVersion": revision.to_string()},
         });
         if initial_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});

@@ -19,7 +19,7 @@ use super::api::Api;
 use super::body::Body;
 use super::media::{self, As};
 use super::path::Meaning;
-use super::request::{Call, method_not_allowed};
+use super::request::{Call, Content as Sent, method_not_allowed};
 use crate::aggregation::{Asked, Backend, Content, Entry, Handler, Place, said};
 use crate::contract::{Result, Status};
 use crate::resource::Asker;
@@ -61,7 +61,7 @@ async fn in_process(api: &Api, call: Call, entry: &Entry, handler: &dyn Handler)
         return Ok(call.style(agreed).value(200, &list));
     }
     let Call { parts, body, asker, .. } = call;
-    let request = Request::from_parts(parts, api.body(body).await?);
+    let request = Request::from_parts(parts, body.come());
     let response = handler.answer(&asker, request).await?;
     Ok(response.map(|content| match content {
         Content::Whole(bytes) => Body::whole(bytes),
@@ -74,7 +74,7 @@ async fn handed_on(api: &Api, call: Call, entry: &Entry, place: &Place) -> Resul
     let (Some(connector), Ok(found)) = (connector, place.find(&api.registry)) else {
         return Ok(unavailable("service unavailable"));
     };
-    let mut sender: SendRequest<Incoming> = match connector.open(place, &found).await {
+    let mut sender: SendRequest<Sent> = match connector.open(place, &found).await {
         Ok(sender) => sender,
         Err(cause) => return Ok(unavailable(&said(&cause))),
     };
@@ -164,7 +164,7 @@ async fn relay(ours: OnUpgrade, theirs: OnUpgrade, mut stop: watch::Receiver<boo
 }
 
 /// Passes an answer on until it ends or nobody wants it any more. The connection lives as long as it does.
-async fn pump(mut body: Incoming, pieces: mpsc::Sender<bytes::Bytes>, sender: SendRequest<Incoming>) {
+async fn pump(mut body: Incoming, pieces: mpsc::Sender<bytes::Bytes>, sender: SendRequest<Sent>) {
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,

@@ -2,30 +2,39 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::request::Parts;
+use http::{HeaderValue, Method, Version};
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::answer::{self, Response, Style};
-use super::body::Body;
+use super::body::{self, Body};
+use super::budget::{self, Budget};
+use super::guard::guarded;
 use super::hooks::Node;
 use super::media::{self, As};
 use super::metrics::Metrics;
+use super::outcome::{Outcome, Waiting};
 use super::path::Meaning;
-use super::request::{Call, method_not_allowed, no_such_resource};
+use super::request::{Call, Content, Verb, method_not_allowed, no_such_resource};
 use super::{aggregated, collection, discovery, health, object, openapi, pod, version};
 use crate::aggregation::Entry;
 use crate::auth::Access;
 use crate::auth::audit::{self, Audit};
+use crate::auth::certificate::Certified;
 use crate::contract::{Details, Reason, Result, Status};
 use crate::registry::{Registry, Resources};
-use crate::resource::{Asker, Resource};
+use crate::resource::Resource;
 use crate::store::Scope;
+
+/// Bodies and answers are large from so many bytes on.
+pub(super) const LARGE: usize = 64 * 1024;
 
 /// How long what is no stream may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,9 +49,21 @@ pub struct Api {
     pub(super) openapi: openapi::Cache,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) reads: Semaphore,
-    pub(super) writes: Semaphore,
-    /// KiB of bodies that are being read.
-    pub(super) bodies: Semaphore,
+    pub(super) writes: Arc<Semaphore>,
+    /// Bodies from their first byte to their answer.
+    pub(super) bodies: Arc<Budget>,
+    /// KiB of large bodies that are worked on.
+    pub(super) large: Semaphore,
+    /// Large answers until they have been taken.
+    pub(super) answers: Arc<Budget>,
+}
+
+/// A request that may be carried out.
+struct Asked {
+    call: Call,
+    resource: Option<Arc<Resource>>,
+    resources: Arc<Resources>,
+    server: SocketAddr,
 }
 
 /// From where a request comes.
@@ -51,17 +72,23 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) server: SocketAddr,
     /// Who the client's certificate says it is.
-    pub(crate) certified: Option<Asker>,
+    pub(crate) certified: Option<Certified>,
 }
 
 impl Api {
     /// Answers a request.
     pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response {
-        let began = Instant::now();
         let is_head = request.method() == Method::HEAD;
+        let told = format!("{} {}", request.method(), request.uri().path());
         let id = audit::id(request.headers());
-        let record = self.audit.as_ref().map(|_| audit::Record::begin(&request, &id, peer.address));
-        let mut response = self.identified(request, &peer, began, record).await;
+        let (parts, content) = request.into_parts();
+        let record = self.audit.as_ref().map(|_| audit::Record::begin(&parts, &id, peer.address));
+        let outcome = Outcome::new(&self, record);
+        let waiting = Waiting(Arc::clone(&outcome));
+        let answering = guarded(self.identified(parts, content, &peer, &outcome)).await;
+        let mut response = answering.unwrap_or_else(|panicked| Style::PLAIN.status(&panicked.told(&told)));
+        outcome.answered(&response);
+        drop(waiting);
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("audit-id", id);
         }
@@ -77,104 +104,146 @@ impl Api {
 
     async fn identified(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        parts: Parts,
+        content: Incoming,
         peer: &Peer,
-        began: Instant,
-        record: Option<audit::Record>,
+        outcome: &Arc<Outcome>,
     ) -> Response {
-        let asker = self.access.authenticate(request.headers(), peer.certified.as_ref());
-        let (asker, real) = match asker.and_then(|asker| self.access.impersonate(asker, request.headers())) {
-            Ok(found) => found,
-            Err(status) => {
-                self.write_audit(record, None, status.code);
-                return Style::PLAIN.status(&status);
-            }
+        let (is_two, waits) = (parts.version == Version::HTTP_2, parts.headers.contains_key(EXPECT));
+        let mut content = Some(content);
+        let style = Style::of_refusals(&parts);
+        let response = match self.attended(parts, &mut content, peer, outcome).await {
+            Ok(response) => response,
+            Err(refused) => refused.style.unwrap_or(style).status(&refused.status),
         };
-        let record = record.map(|record| record.of(&asker, real.as_ref()));
-        let call = match Call::read(request, asker) {
-            Ok(call) => call,
-            Err(status) => {
-                self.write_audit(record, None, status.code);
-                return Style::PLAIN.status(&status);
-            }
-        };
+        // Who is still sending would lose the answer; over HTTP/1.1 hyper sees to it.
+        if let Some(unread) = content.filter(|_| is_two && !waits) {
+            body::pass_over(unread).await;
+        }
+        response
+    }
+
+    async fn attended(
+        self: &Arc<Self>,
+        parts: Parts,
+        content: &mut Option<Incoming>,
+        peer: &Peer,
+        outcome: &Arc<Outcome>,
+    ) -> std::result::Result<Response, Refused> {
+        let certified = peer.certified.as_ref().map(Certified::asker).transpose()?;
+        let asker = self.access.authenticate(&parts.headers, certified)?;
+        outcome.learn(|record| record.of(&asker, None));
+        let (asker, real) = self.access.impersonate(asker, &parts.headers)?;
+        outcome.learn(|record| record.of(&asker, real.as_ref()));
+        let call = Call::read(parts, asker)?;
         let style = call.refusal_style();
         let attributes = call.attributes();
         let resources = self.registry.resources();
         let resource = find(&call, &resources);
-        let counted = call.counted(resource.is_some());
+        outcome.is_about(attributes.clone(), call.counted(resource.is_some()));
         let decision = self.access.authorizer.authorize(&call.asker, &attributes);
+        outcome.learn(|record| record.decided(&attributes, &decision));
+        let asked = Asked { call, resource, resources, server: peer.server };
         let response = if decision.is_allowed() {
-            self.limited(call, resource, resources, peer.server).await
+            self.limited(asked, content, outcome).await
         } else {
-            Err(attributes.forbidden(&call.asker, decision.reason()))
+            Err(attributes.forbidden(&asked.call.asker, decision.reason()))
         };
-        let response = response.unwrap_or_else(|status| style.status(&status));
-        self.metrics.answered(counted, response.status().as_u16(), began.elapsed());
-        let record = record.map(|record| record.decided(&attributes, &decision));
-        self.write_audit(record, Some(&attributes), response.status().as_u16());
-        response
-    }
-
-    fn write_audit(
-        &self,
-        record: Option<audit::Record>,
-        attributes: Option<&crate::auth::Attributes>,
-        code: u16,
-    ) {
-        if let (Some(audit), Some(record)) = (&self.audit, record) {
-            audit.write(record.event(attributes, code));
-        }
+        response.map_err(|status| Refused { status, style: Some(style) })
     }
 
     /// Holds what is no stream to its number and its time.
     async fn limited(
         self: &Arc<Self>,
-        call: Call,
-        resource: Option<Arc<Resource>>,
-        resources: Arc<Resources>,
-        server: SocketAddr,
+        mut asked: Asked,
+        content: &mut Option<Incoming>,
+        outcome: &Arc<Outcome>,
     ) -> Result<Response> {
-        let is_handed_on =
-            self.of_others(&call).is_some() && aggregated::wants_upgrade(call.headers()).is_some();
-        if call.is_long_running() || is_handed_on {
-            return self.routed(call, resource, &resources, server).await;
+        let is_handed_on = self.of_others(&asked.call).is_some()
+            && aggregated::wants_upgrade(asked.call.headers()).is_some();
+        if asked.call.is_long_running() || is_handed_on {
+            if let Some(coming) = content.take() {
+                asked.call.body = Content::Coming(coming);
+            }
+            return self.routed(asked).await;
         }
-        let is_read = matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let places = if is_read { &self.reads } else { &self.writes };
-        let Ok(_place) = places.try_acquire() else {
-            self.metrics.turned_away();
-            let details = Details { retry_after_seconds: 1, ..Details::default() };
-            let text = "Too many requests, please try again later.";
-            return Err(Status::new(429, Reason::TooManyRequests, text).with(details));
-        };
-        let patience = patience(&call)?;
-        let late = || {
-            let text =
-                "Timeout: request did not complete within requested timeout - context deadline exceeded";
-            Status::new(504, Reason::Timeout, text).with(Details::default())
-        };
-        if is_read {
-            let answer = self.routed(call, resource, &resources, server);
-            return tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(late()));
+        let patience = patience(&asked.call)?;
+        if matches!(asked.call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            return self.read(asked, patience).await;
         }
+        let deadline = Instant::now() + patience;
+        let mut held = self.bodies.of(&asked.call.asker.user);
+        if let Some(coming) = content.take() {
+            let read = tokio::time::timeout_at(deadline, body::read(coming, &mut held)).await;
+            let read = read.unwrap_or_else(|_| Err(late()));
+            asked.call.body = Content::Come(read.inspect_err(|refused| self.turned_away(refused))?);
+        }
+        let place = Arc::clone(&self.writes).try_acquire_owned();
+        let place = place.map_err(|_| budget::too_many()).inspect_err(|refused| self.turned_away(refused))?;
         // A change that has begun is carried to its end, also when its client goes.
-        let api = Arc::clone(self);
-        let task = tokio::spawn(async move { api.routed(call, resource, &resources, server).await });
-        match tokio::time::timeout(patience, task).await {
+        outcome.is_carried();
+        let (api, outcome) = (Arc::clone(self), Arc::clone(outcome));
+        let task = tokio::spawn(async move {
+            let answer = api.write(asked, deadline).await;
+            match &answer {
+                Ok(response) => outcome.answered(response),
+                Err(refused) => outcome.over(Some(refused.code)),
+            }
+            drop((place, held));
+            answer
+        });
+        match tokio::time::timeout_at(deadline, task).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(Status::internal(error)),
             Err(_) => Err(late()),
         }
     }
 
-    async fn routed(
-        &self,
-        call: Call,
-        resource: Option<Arc<Resource>>,
-        resources: &Resources,
-        server: SocketAddr,
-    ) -> Result<Response> {
+    async fn read(self: &Arc<Self>, asked: Asked, patience: Duration) -> Result<Response> {
+        let place = self.reads.try_acquire();
+        let _place =
+            place.map_err(|_| budget::too_many()).inspect_err(|refused| self.turned_away(refused))?;
+        let mut held = self.answers.of(&asked.call.asker.user);
+        let is_heavy = asked.call.refusal_style().form == media::Form::Yaml;
+        let answer = self.routed(asked);
+        let answer =
+            async { if is_heavy { self.registry.lanes().stepping(answer).await } else { answer.await } };
+        let mut response = tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(late()))?;
+        let length = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > LARGE && !response.body().is_counted() {
+            held.more(length).inspect_err(|refused| self.turned_away(refused))?;
+            response.body_mut().keep(held);
+        }
+        Ok(response)
+    }
+
+    /// Carries out a change. What is large has fewer places, and its work is done beside everything else.
+    async fn write(self: &Arc<Self>, asked: Asked, deadline: Instant) -> Result<Response> {
+        let told = format!("{} {}", asked.call.parts.method, asked.call.parts.uri.path());
+        let length = asked.call.body.len();
+        let is_of_many = asked.call.verb() == Some(Verb::DeleteCollection);
+        let answer = if length > LARGE || is_of_many {
+            let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+            let place = tokio::time::timeout_at(deadline, self.large.acquire_many(kib)).await;
+            let _place = place.map_err(|_| late())?;
+            guarded(self.registry.lanes().stepping(self.routed(asked))).await
+        } else {
+            guarded(self.routed(asked)).await
+        };
+        answer.unwrap_or_else(|panicked| Err(panicked.told(&told)))
+    }
+
+    /// Counts who is told to come again.
+    fn turned_away(&self, refused: &Status) {
+        if refused.code == 429 {
+            self.metrics.turned_away();
+        }
+    }
+
+    async fn routed(&self, asked: Asked) -> Result<Response> {
+        let Asked { call, resource, resources, server } = asked;
+        let resources = &*resources;
         if let Some(entry) = self.of_others(&call) {
             return aggregated::answer(self, call, &entry).await;
         }
@@ -185,12 +254,7 @@ impl Api {
             }
             Meaning::Resource(path) => {
                 let path = path.clone();
-                let Some(resource) = resource else {
-                    let is_known = resources.iter().any(|resource| {
-                        resource.names.group == path.group && resource.names.version == path.version
-                    });
-                    return if is_known { Err(no_such_resource()) } else { Ok(answer::page_not_found()) };
-                };
+                let Some(resource) = resource else { return nothing(&path.group, resources) };
                 // A namespace is within itself, and no other is within it: roles of the one say nothing of the other.
                 let is_itself = path.resource == "namespaces" && path.namespace == path.name;
                 let is_of_namespace = !path.namespace.is_empty() && !is_itself;
@@ -253,7 +317,11 @@ impl Api {
             Meaning::Version(group, version) => discovery::version(served, group, version),
             _ => None,
         };
-        Ok(told.map_or_else(answer::page_not_found, |told| style.value(200, &told)))
+        match (told, &call.meaning) {
+            (Some(told), _) => Ok(style.value(200, &told)),
+            (None, Meaning::Version(group, _)) => nothing(group, resources),
+            (None, _) => Ok(answer::page_not_found()),
+        }
     }
 
     /// Paths of no resource.
@@ -300,15 +368,30 @@ impl Api {
         };
         self.registry.resources().kept().into_iter().filter_map(count).collect()
     }
+}
 
-    /// Reads the body of a call; all bodies together are held to a bound.
-    pub(super) async fn body(&self, body: Incoming) -> Result<Bytes> {
-        let told = http_body::Body::size_hint(&body).upper();
-        let most = super::body::BODY_MAX as u64;
-        let kib = told.unwrap_or(most).min(most).div_ceil(1024);
-        let _place = self.bodies.acquire_many(u32::try_from(kib).unwrap_or(1)).await;
-        super::body::read(body).await
+/// Why a request is refused, and how that is written; not known where it could not be read.
+struct Refused {
+    status: Status,
+    style: Option<Style>,
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Refused {
+        Refused { status, style: None }
     }
+}
+
+fn late() -> Status {
+    let text = "Timeout: request did not complete within requested timeout - context deadline exceeded";
+    Status::new(504, Reason::Timeout, text).with(Details::default())
+}
+
+/// What is answered where a group has no such version or resource: built-in ones have a handler that says so.
+fn nothing(group: &str, resources: &Resources) -> Result<Response> {
+    let is_built_in =
+        group.is_empty() || resources.iter().any(|known| known.names.group == group && !known.is_custom());
+    if is_built_in { Err(no_such_resource()) } else { Ok(answer::page_not_found()) }
 }
 
 /// The resource of a path, in the version of the path.

@@ -1,7 +1,8 @@
 //! Requests about a collection: list, watch, create, deletecollection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::BytesMut;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
@@ -16,6 +17,11 @@ use crate::contract::{Result, Status};
 use crate::registry::options::{ListOptions, Verb as Write, WriteOptions};
 use crate::registry::{Body as Sent, Context, Include, Target, View};
 use crate::resource::Resource;
+
+/// What a list that is made while it is sent holds of the objects.
+const LIST_COSTS: usize = 256 * 1024;
+/// What a byte of JSON takes that becomes YAML.
+const YAML_COSTS: usize = 8;
 
 /// Answers a request about all objects of a resource (in a namespace).
 pub(super) async fn answer(
@@ -49,8 +55,28 @@ async fn list(api: &Api, call: &Call, target: &Target) -> Result<Response> {
     let agreed = media::agree(call.headers(), false, |what| !matches!(what, As::Discovery(_)))?;
     let options = ListOptions::from_query(&call.query)?;
     let context = Context::of(call.asker.clone(), call.agent());
-    let answer = api.registry.list(&context, target, &options, view(agreed, call)?).await?;
-    let mut response = call.style(agreed).json(answer.code, answer.json);
+    let held = Arc::new(Mutex::new(api.answers.of(&call.asker.user)));
+    let ration = Arc::clone(&held);
+    let more = move |bytes| ration.lock().unwrap_or_else(PoisonError::into_inner).more(bytes);
+    let listing = api.registry.listing(&context, target, &options, view(agreed, call)?)?;
+    let mut listing = listing.rationed(Box::new(more.clone()));
+    let style = call.style(agreed);
+    let mut first = listing.next().await?.unwrap_or_default();
+    let mut response = if listing.has_ended() {
+        style.json(200, first)
+    } else if style.form == Form::Yaml {
+        let mut whole = BytesMut::from(first);
+        while let Some(piece) = listing.next().await? {
+            more(piece.len() * YAML_COSTS)?;
+            whole.extend_from_slice(&piece);
+        }
+        first = whole.freeze();
+        style.json(200, first)
+    } else {
+        more(LIST_COSTS)?;
+        style.list(first, listing)
+    };
+    response.body_mut().keep(held);
     answer::warn(&mut response, &context.warnings.take());
     Ok(response)
 }
@@ -81,7 +107,7 @@ async fn create(api: &Api, call: Call, target: &Target) -> Result<Response> {
     let options = WriteOptions::from_query(Write::Create, &call.query)?;
     let context = options.context(call.asker.clone(), call.agent());
     let media = media::of_body(call.headers());
-    let (bytes, media) = media?.read(api.body(call.body).await?)?;
+    let (bytes, media) = media?.read(call.body.come())?;
     let answer = api.registry.create(&context, target, Sent::Bytes(bytes, media), view).await;
     object::answered(style, &context, answer)
 }
@@ -91,7 +117,7 @@ async fn delete(api: &Api, call: Call, target: &Target) -> Result<Response> {
     let (view, style) = (view(agreed, &call)?, call.style(agreed));
     let list = ListOptions::from_query(&call.query)?;
     let context = Context::of(call.asker.clone(), call.agent());
-    let options = delete_options(api, call).await?;
+    let options = delete_options(call)?;
     let answer = api.registry.delete_collection(&context, target, &list, &options, view).await;
     object::answered(style, &context, answer)
 }

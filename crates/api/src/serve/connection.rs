@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,12 +19,15 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::api::{Api, Peer};
-use crate::auth::certificate;
+use super::patience::{Endless, Patient};
+use crate::auth::certificate::Certified;
 
 /// Connections at a time; who comes then waits in the listener's queue.
 pub(super) const MOST: usize = 1024;
 /// How long a handshake or a head may take, and how long a connection may be idle between requests.
 const PATIENCE: Duration = Duration::from_secs(32);
+/// How long a connection of HTTP/2 may be without a request: as Kubernetes has it.
+const IDLE: Duration = Duration::from_secs(90);
 /// The largest head.
 const HEAD_MAX: usize = 64 * 1024;
 /// Streams of one HTTP/2 connection.
@@ -83,7 +87,7 @@ async fn connection(
             };
             let session = stream.get_ref().1;
             let shown = session.peer_certificates().and_then(|chain| chain.first());
-            peer.certified = shown.and_then(certificate::asker);
+            peer.certified = shown.and_then(Certified::read);
             if session.alpn_protocol() == Some(b"h2") {
                 two(stream, peer, &api).await;
             } else {
@@ -97,12 +101,14 @@ async fn connection(
 /// HTTP/1.1.
 async fn one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, api: &Arc<Api>) {
     let mut stop = api.stop.clone();
+    let open = Open::default();
+    let stream = TokioIo::new(Patient::new(stream, &open.endless));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
             .max_buf_size(HEAD_MAX)
-            .serve_connection(TokioIo::new(stream), service_fn(answering(peer, api)))
+            .serve_connection(stream, service_fn(answering(peer, api, &open)))
             .with_upgrades()
     );
     tokio::select! {
@@ -112,9 +118,11 @@ async fn one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer:
     let _ = connection.await;
 }
 
-/// HTTP/2.
+/// HTTP/2. A connection without a request is let go after a while, as one of HTTP/1.1 is.
 async fn two(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, api: &Arc<Api>) {
     let mut stop = api.stop.clone();
+    let open = Open::default();
+    let stream = TokioIo::new(Patient::new(stream, &open.endless));
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -123,21 +131,81 @@ async fn two(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer:
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
             .max_send_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(stream), service_fn(answering(peer, api)))
+            .serve_connection(stream, service_fn(answering(peer, api, &open)))
     );
     tokio::select! {
         _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = open.idle(IDLE) => {}
     }
+    connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// The requests of a connection that are being answered.
+#[derive(Clone, Default)]
+struct Open {
+    count: watch::Sender<usize>,
+    /// Whether one of them has become a stream of its own.
+    endless: Endless,
+}
+
+/// One of them, until its answer has been sent.
+struct Answered(watch::Sender<usize>);
+
+impl Open {
+    fn one(&self) -> Answered {
+        self.count.send_modify(|open| *open += 1);
+        Answered(self.count.clone())
+    }
+
+    /// When there was none for that long.
+    async fn idle(&self, long: Duration) {
+        let mut open = self.count.subscribe();
+        loop {
+            let _ = open.wait_for(|open| *open == 0).await;
+            if tokio::time::timeout(long, open.wait_for(|open| *open > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 type Answering = std::pin::Pin<Box<dyn Future<Output = Result<super::answer::Response, Infallible>> + Send>>;
 
-fn answering(peer: Peer, api: &Arc<Api>) -> impl Fn(Request<Incoming>) -> Answering + use<> {
-    let (peer, api) = (Arc::new(peer), Arc::clone(api));
+fn answering(peer: Peer, api: &Arc<Api>, open: &Open) -> impl Fn(Request<Incoming>) -> Answering + use<> {
+    let (peer, api, open) = (Arc::new(peer), Arc::clone(api), open.clone());
     move |request| {
         let (peer, api) = (Arc::clone(&peer), Arc::clone(&api));
-        Box::pin(async move { Ok(api.answer(request, peer).await) })
+        let (one, endless) = (open.one(), open.endless.clone());
+        Box::pin(async move {
+            let mut response = api.answer(request, peer).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                endless.begin();
+            }
+            response.body_mut().with(one);
+            Ok(response)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_idle_when_nothing_of_it_is_answered() {
+        let open = Open::default();
+        let one = open.one();
+        let short = Duration::from_millis(1);
+        assert!(tokio::time::timeout(short * 20, open.idle(short)).await.is_err());
+        drop(one);
+        open.idle(short).await;
     }
 }

@@ -77,7 +77,7 @@ async fn update(api: &Api, call: Call, target: &Target, part: Part) -> Result<Re
     let context =
         Context { may_create: may_create(api, &call), ..options.context(call.asker.clone(), call.agent()) };
     let media = media::of_body(call.headers());
-    let (bytes, media) = media?.read(api.body(call.body).await?)?;
+    let (bytes, media) = media?.read(call.body.come())?;
     let answer = api.registry.update(&context, target, part, Sent::Bytes(bytes, media), view).await;
     answered(style, &context, answer)
 }
@@ -102,7 +102,7 @@ async fn patch(api: &Api, call: Call, target: &Target, part: Part) -> Result<Res
     let options = WriteOptions::from_query(Write::Patch(kind), &call.query)?;
     let context =
         Context { may_create: may_create(api, &call), ..options.context(call.asker.clone(), call.agent()) };
-    let bytes = api.body(call.body).await?;
+    let bytes = call.body.come();
     let answer = api.registry.patch(&context, target, part, kind, bytes, view).await;
     answered(style, &context, answer)
 }
@@ -111,7 +111,7 @@ async fn delete(api: &Api, call: Call, target: &Target) -> Result<Response> {
     let agreed = media::agree(call.headers(), false, is_of_one)?;
     let (view, style) = (view(agreed, &call)?, call.style(agreed));
     let context = Context::of(call.asker.clone(), call.agent());
-    let options = delete_options(api, call).await?;
+    let options = delete_options(call)?;
     let answer = api.registry.delete(&context, target, &options, view).await;
     answered(style, &context, answer)
 }
@@ -122,7 +122,7 @@ async fn create_part(api: &Api, call: Call, target: &Target, path: &ResourcePath
     let options = WriteOptions::from_query(Write::Create, &call.query)?;
     let context = options.context(call.asker.clone(), call.agent());
     let media = media::of_body(call.headers());
-    let (bytes, media) = media?.read(api.body(call.body).await?)?;
+    let (bytes, media) = media?.read(call.body.come())?;
     let sent = Sent::Bytes(bytes, media);
     let answer = api.registry.create_part(&context, target, &path.subresource, sent, view).await;
     answered(style, &context, answer)
@@ -133,9 +133,9 @@ fn is_of_one(what: As) -> bool {
 }
 
 /// Options of a delete: those in its body, or if it has none those in its query.
-pub(super) async fn delete_options(api: &Api, call: Call) -> Result<DeleteOptions> {
+pub(super) fn delete_options(call: Call) -> Result<DeleteOptions> {
     let media = media::of_body(call.headers());
-    let bytes = api.body(call.body).await?;
+    let bytes = call.body.come();
     if bytes.is_empty() {
         return DeleteOptions::from_query(&call.query);
     }
@@ -154,5 +154,7 @@ pub(super) fn answered(
         Err(status) => style.status(&status),
     };
     answer::warn(&mut response, &context.warnings.take());
+    // For the audit log.
+    response.extensions_mut().insert(context.notes.clone());
     Ok(response)
 }

@@ -38,8 +38,17 @@ pub(crate) enum Meaning {
 
 /// Reads a path. `None` where its escapes are none.
 pub(crate) fn read(path: &str) -> Option<Meaning> {
-    let parts: Vec<String> =
-        path.split('/').filter(|part| !part.is_empty()).map(unescape).collect::<Option<_>>()?;
+    let mut parts: Vec<String> = Vec::new();
+    for part in path.split('/') {
+        // An empty namespace means all of them; other slashes that are twice mean nothing.
+        let is_namespace = matches!(
+            parts.iter().map(String::as_str).collect::<Vec<_>>()[..],
+            ["api", _, "namespaces"] | ["apis", _, _, "namespaces"]
+        );
+        if !part.is_empty() || is_namespace {
+            parts.push(unescape(part)?);
+        }
+    }
     let mut parts = parts.into_iter();
     Some(match (parts.next().as_deref(), parts.next()) {
         (Some("api"), None) => Meaning::Legacy,
@@ -61,6 +70,11 @@ fn resource(group: String, version: String, parts: impl Iterator<Item = String>)
         return Meaning::Version(path.group, path.version);
     };
     match (first.as_str(), parts.next()) {
+        ("namespaces", Some(namespace)) if namespace.is_empty() => {
+            path.resource = parts.next().unwrap_or(first);
+            path.name = parts.next().unwrap_or_default();
+            path.subresource = parts.next().unwrap_or_default();
+        }
         ("namespaces", Some(namespace)) => {
             path.namespace.clone_from(&namespace);
             match parts.next() {
@@ -144,6 +158,13 @@ mod tests {
         let all = path("/apis/apps/v1/deployments");
         assert_eq!((all.group.as_str(), all.namespace.as_str(), all.name.as_str()), ("apps", "", ""));
         assert!(path("/api/v1/watch/namespaces/default/pods").watch);
+        let every = path("/api/v1/namespaces//pods");
+        assert_eq!(
+            (every.namespace.as_str(), every.resource.as_str(), every.name.as_str()),
+            ("", "pods", "")
+        );
+        assert_eq!(path("/api/v1/namespaces/").resource, "namespaces");
+        assert_eq!(path("//api//v1/namespaces/a//pods//b").name, "b");
         assert_eq!(path("/api/v1/nodes/n1/proxy/a/b").rest, "a/b");
         assert_eq!(path("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode").name, "system:node");
     }

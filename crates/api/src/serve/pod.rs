@@ -11,7 +11,7 @@ use super::body::Body;
 use super::hooks::{LogOptions, Upgrade};
 use super::object::target;
 use super::path::ResourcePath;
-use super::request::{Call, Verb, method_not_allowed};
+use super::request::{Call, Content, Verb, method_not_allowed};
 use crate::auth::{Attributes, ResourceAttributes};
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::{Object, Reason, Result, Status};
@@ -74,7 +74,10 @@ async fn upgrade(api: &Api, call: Call, pod: &Object, what: Upgrade) -> Result<R
     let Some(node) = &api.node else {
         return Err(nobody(pod));
     };
-    let answer = node.upgrade(pod, what, Request::from_parts(call.parts, call.body)).await?;
+    let Content::Coming(body) = call.body else {
+        return Err(method_not_allowed());
+    };
+    let answer = node.upgrade(pod, what, Request::from_parts(call.parts, body)).await?;
     if let Some(session) = answer.session {
         let mut stop = api.stop.clone();
         tokio::spawn(async move {

@@ -1,8 +1,12 @@
 //! A request, read as far as every answer needs it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use hyper::Request;
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::answer::{self, Style};
@@ -63,10 +67,67 @@ impl Verb {
 /// A request.
 pub(crate) struct Call {
     pub(crate) parts: Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: Content,
     pub(crate) meaning: Meaning,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) asker: Asker,
+}
+
+/// What came with a request.
+pub(crate) enum Content {
+    /// It is still to be read: of what may last, and of what is read by nobody.
+    Coming(Incoming),
+    /// All of it.
+    Come(Bytes),
+}
+
+impl Content {
+    /// How many bytes have come.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Content::Come(bytes) => bytes.len(),
+            Content::Coming(_) => 0,
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn come(self) -> Bytes {
+        match self {
+            Content::Come(bytes) => bytes,
+            Content::Coming(_) => Bytes::new(),
+        }
+    }
+}
+
+/// As it is sent on.
+impl http_body::Body for Content {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Content::Come(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Come(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Coming(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Content::Come(bytes) => bytes.is_empty(),
+            Content::Coming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Content::Come(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Coming(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Subresources that are counted by name: clients make up others.
@@ -89,12 +150,11 @@ const SUBRESOURCES: [&str; 14] = [
 
 impl Call {
     /// Reads the path and the query of a request of `asker`.
-    pub(crate) fn read(request: Request<Incoming>, asker: Asker) -> Result<Call> {
-        let (parts, body) = request.into_parts();
+    pub(crate) fn read(parts: Parts, asker: Asker) -> Result<Call> {
         let malformed = || Status::bad_request("the path or query holds an escape that is none");
         let meaning = path::read(parts.uri.path()).ok_or_else(malformed)?;
         let query = path::query(parts.uri.query().unwrap_or_default()).ok_or_else(malformed)?;
-        Ok(Call { parts, body, meaning, query, asker })
+        Ok(Call { parts, body: Content::Come(Bytes::new()), meaning, query, asker })
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::api::Api;
+use super::budget::Budget;
 use super::connection;
 use super::hooks::Node;
 use super::metrics::Metrics;
@@ -21,8 +22,12 @@ use crate::registry::Registry;
 const READS: usize = 400;
 /// Writes that are answered at a time.
 const WRITES: usize = 200;
-/// KiB of bodies that are read at a time.
-const BODIES_KIB: usize = 64 * 1024;
+/// Bytes of bodies that are held at a time, of all users and of one.
+const BODIES: (usize, usize) = (64 << 20, 16 << 20);
+/// KiB of large bodies that are worked on at a time: what is made of them in memory is a multiple of that.
+const LARGE_KIB: usize = 8 * 1024;
+/// Bytes of large answers that wait for their clients, of all users and of one.
+const ANSWERS: (usize, usize) = (128 << 20, 32 << 20);
 /// How often the server's certificate is looked at.
 const RENEWAL: Duration = Duration::from_secs(12 * 3600);
 
@@ -103,8 +108,10 @@ impl Server {
             openapi: openapi::Cache::default(),
             stop: stopped.clone(),
             reads: Semaphore::new(READS),
-            writes: Semaphore::new(WRITES),
-            bodies: Semaphore::new(BODIES_KIB),
+            writes: Arc::new(Semaphore::new(WRITES)),
+            bodies: Budget::new(BODIES.0, BODIES.1),
+            large: Semaphore::new(LARGE_KIB),
+            answers: Budget::new(ANSWERS.0, ANSWERS.1),
         });
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let mut tasks = JoinSet::new();

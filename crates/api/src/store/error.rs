@@ -51,6 +51,14 @@ pub enum Error {
         /// What it was.
         text: String,
     },
+    /// An object that is larger than objects may be.
+    #[error("cannot keep an object of {bytes} bytes: {most} is the most")]
+    Large {
+        /// Its bytes of JSON.
+        bytes: usize,
+        /// The bound.
+        most: usize,
+    },
     /// A document whose `revision_at` is not where an empty resource version is.
     #[error("cannot write {}: byte {at} of its JSON is not inside an empty resourceVersion", shown(key))]
     Document {

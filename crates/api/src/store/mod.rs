@@ -104,6 +104,23 @@ pub struct Page {
     pub more: Option<usize>,
 }
 
+/// Where a part of a list ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    /// At so many objects.
+    pub items: usize,
+    /// As soon as they have so many bytes.
+    pub bytes: usize,
+    /// Whether those behind them are counted; else [`Page::more`] is 0 where there are any.
+    pub counted: bool,
+}
+
+impl Most {
+    pub(super) fn holds(self, items: &[Stored], bytes: usize) -> bool {
+        items.len() < self.items && bytes < self.bytes
+    }
+}
+
 /// How much memory and disk a store may take.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -228,7 +245,16 @@ impl Store {
         limit: Option<usize>,
         at: Option<u64>,
     ) -> Result<Page> {
-        read::list(&self.inner.shared.engine, &self.inner.counted, scope, after, limit, at)
+        let most = Most { items: limit.unwrap_or(usize::MAX), bytes: usize::MAX, counted: true };
+        self.page(scope, after, most, at)
+    }
+
+    /// As [`Store::list`], but for when it stops.
+    ///
+    /// # Errors
+    /// As of [`Store::list`].
+    pub fn page(&self, scope: &Scope, after: Option<&Key>, most: Most, at: Option<u64>) -> Result<Page> {
+        read::list(&self.inner.shared.engine, &self.inner.counted, scope, after, most, at)
     }
 
     /// Does all the writes or none of them, and returns their revision when they are on the disk. Where nothing changes (no

@@ -6,7 +6,7 @@ use super::read::{Keys, Part, decoded};
 use super::tables::{
     Change, HISTORY, LOG, NAMES, OBJECTS, Place, Record, after_moments, moment, of_moment, place,
 };
-use super::{Error, Kind, Result, Scope};
+use super::{Error, Kind, Most, Result, Scope};
 use redb::{ReadOnlyTable, ReadTransaction};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Past {
 pub(super) fn list(
     from: &ReadTransaction,
     keys: &Keys,
-    limit: usize,
+    most: Most,
     revision: u64,
     known: Option<usize>,
 ) -> Result<Part> {
@@ -100,7 +100,7 @@ pub(super) fn list(
     let mut rows = past.objects.range::<&[u8]>(keys.range()).map_err(Error::read)?;
     let mut present = rows.next().transpose().map_err(Error::read)?;
     let mut start = changes(keys);
-    let mut items = Vec::new();
+    let (mut items, mut bytes_read) = (Vec::new(), 0);
     loop {
         // No further than to the next object that is there: what is behind it may be of no interest.
         let now = present.as_ref().map(|(key, _)| key.value());
@@ -116,12 +116,14 @@ pub(super) fn list(
         }
         start = after_moments(&key);
         let Some(record) = record else { continue };
-        if items.len() == limit {
+        if !most.holds(&items, bytes_read) {
             let rest = || Ok(1 + count(&past, &keys.after(key), revision)?);
-            let more = known.map_or_else(rest, |known| Ok(known.saturating_sub(limit)))?;
+            let more = known.map_or_else(rest, |known| Ok(known.saturating_sub(items.len())))?;
             return Ok((items, Some(more)));
         }
-        items.push(stored(decoded(&key)?, &record));
+        let item = stored(decoded(&key)?, &record);
+        bytes_read += item.json.len();
+        items.push(item);
     }
 }
 

@@ -4,7 +4,7 @@ use super::apply::stored;
 use super::engine::Engine;
 use super::key::behind;
 use super::tables::{COUNTERS, Counters, NAMES, OBJECTS, Record};
-use super::{Error, Key, Page, Result, Scope, Stored, past};
+use super::{Error, Key, Most, Page, Result, Scope, Stored, past};
 use redb::ReadTransaction;
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -57,7 +57,7 @@ pub(super) fn list(
     counted: &Counted,
     scope: &Scope,
     after: Option<&Key>,
-    limit: Option<usize>,
+    most: Most,
     at: Option<u64>,
 ) -> Result<Page> {
     let keys = Keys::new(scope, after)?;
@@ -65,18 +65,23 @@ pub(super) fn list(
         let counters = counters(from)?;
         let revision = at.unwrap_or(counters.revision);
         check(revision, counters)?;
-        let limit = limit.unwrap_or(usize::MAX);
-        let known = after.and_then(|after| counted.behind(scope, revision, after));
+        let known = if most.counted {
+            after.and_then(|after| counted.behind(scope, revision, after))
+        } else {
+            Some(0)
+        };
         let (items, more) = if keys.is_empty() {
             (Vec::new(), None)
         } else if revision == counters.revision {
-            present(from, &keys, limit, known)?
+            present(from, &keys, most, known)?
         } else {
-            past::list(from, &keys, limit, revision, known)?
+            past::list(from, &keys, most, revision, known)?
         };
         Ok(Page { items, revision, more })
     })?;
-    counted.remember(scope, &page);
+    if most.counted {
+        counted.remember(scope, &page);
+    }
     Ok(page)
 }
 
@@ -121,18 +126,21 @@ pub(super) fn check(asked: u64, counters: Counters) -> Result<()> {
 pub(super) type Part = (Vec<Stored>, Option<usize>);
 
 /// The objects of a range, of which there are `known`, or as many as there are.
-fn present(from: &ReadTransaction, keys: &Keys, limit: usize, known: Option<usize>) -> Result<Part> {
+fn present(from: &ReadTransaction, keys: &Keys, most: Most, known: Option<usize>) -> Result<Part> {
     let objects = from.open_table(OBJECTS).map_err(Error::read)?;
-    let mut items = Vec::new();
+    let (mut items, mut bytes_read) = (Vec::new(), 0);
     for row in objects.range::<&[u8]>(keys.range()).map_err(Error::read)? {
         let (key, bytes) = row.map_err(Error::read)?;
-        if items.len() == limit {
+        if !most.holds(&items, bytes_read) {
             // The key at hand is the first of those that are left.
             let rest = Keys { start: Bound::Included(key.value().to_vec()), end: keys.end.clone() };
-            let more = known.map_or_else(|| count(from, &rest), |known| Ok(known.saturating_sub(limit)))?;
+            let more =
+                known.map_or_else(|| count(from, &rest), |known| Ok(known.saturating_sub(items.len())))?;
             return Ok((items, Some(more)));
         }
-        items.push(stored(decoded(key.value())?, &Record::read(bytes.value())?));
+        let item = stored(decoded(key.value())?, &Record::read(bytes.value())?);
+        bytes_read += item.json.len();
+        items.push(item);
     }
     Ok((items, None))
 }

@@ -5,6 +5,10 @@
 mod aggregated;
 mod client;
 mod discovery;
+mod frames;
+mod hostile;
+mod lists;
+mod memory;
 mod objects;
 mod other;
 mod pod_security;

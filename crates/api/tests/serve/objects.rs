@@ -57,6 +57,16 @@ async fn what_cannot_be_served_is_refused_as_kubernetes_does() {
         (404, "the server could not find the requested resource".to_owned())
     );
     assert_eq!(client.get("/apis/nope.io/v1/things").await.text(), "404 page not found\n");
+    for path in ["/apis/apps/v9/deployments", "/apis/apps/v9", "/api/v2", "/api/v2/pods"] {
+        let nothing = client.get(path).await;
+        assert_eq!(
+            told(&nothing),
+            (404, "the server could not find the requested resource".to_owned()),
+            "{path}"
+        );
+        assert!(nothing.text().ends_with("}\n"));
+    }
+    assert_eq!(client.get("/api/v1/namespaces//configmaps").await.json()["kind"], "ConfigMapList");
     assert_eq!(told(&client.get("/api/v1/configmaps/a").await).0, 404);
     assert_eq!(told(&client.send(Method::PUT, CONFIG_MAPS, "{}").await).0, 405);
     assert_eq!(told(&client.send(Method::OPTIONS, CONFIG_MAPS, "").await).0, 405);

@@ -99,7 +99,12 @@ impl Other {
                 connections.spawn(async move {
                     let Ok(stream) = tls.accept(stream).await else { return };
                     let chain = stream.get_ref().1.peer_certificates().unwrap();
-                    let peer = api::auth::certificate::asker(&chain[0]).unwrap().user;
+                    let peer = api::auth::certificate::Certified::read(&chain[0])
+                        .unwrap()
+                        .asker()
+                        .unwrap()
+                        .user
+                        .clone();
                     let service = service_fn(|request| {
                         log.lock().unwrap().push(line(&request));
                         answer(request, peer.clone(), Arc::clone(&gate))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::auth::Access;
+use api::auth::audit::Audit;
 use api::registry::{Registry, Settings};
 use api::resource::Asker;
 use api::serve::{Server, Setup};
@@ -16,28 +17,34 @@ use crate::client::Client;
 pub(crate) struct Rig {
     pub(crate) client: Client,
     pub(crate) server: Server,
+    pub(crate) registry: Registry,
     _dir: TempDir,
 }
 
 impl Rig {
     pub(crate) async fn start() -> Rig {
+        let asker =
+            Asker { user: "admin".to_owned(), groups: vec!["system:masters".to_owned()], ..Asker::default() };
+        Rig::with(Access::trusting(asker), None).await
+    }
+
+    /// With other rules, and with an audit log.
+    pub(crate) async fn with(access: Access, audit: Option<Audit>) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), store::Options::default()).unwrap();
         let registry = Registry::new(store, api::kinds::builtin(), Vec::new(), Settings::default());
-        let asker =
-            Asker { user: "admin".to_owned(), groups: vec!["system:masters".to_owned()], ..Asker::default() };
         let server = Server::start(Setup {
-            registry,
-            access: Access::trusting(asker),
+            registry: registry.clone(),
+            access,
             authority: None,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             node: None::<Arc<dyn api::serve::Node>>,
-            audit: None,
+            audit,
         })
         .await
         .unwrap();
         let client = Client::plain(server.addresses()[0]);
-        let rig = Rig { client, server, _dir: dir };
+        let rig = Rig { client, server, registry, _dir: dir };
         let made = rig.client.post("/api/v1/namespaces", &json!({"metadata": {"name": "default"}})).await;
         assert_eq!(made.status, 201, "{}", made.text());
         rig

@@ -56,6 +56,67 @@ async fn a_client_that_does_not_read_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_watch_that_is_not_read_ends_when_what_it_has_to_see_is_gone() {
+    let rig = Rig::start().await;
+    let version = rig.registry.store().revision();
+    let mut watch = rig.client.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={version}")).await;
+    // More than sockets and the store hold for somebody who does not read.
+    let large = "x".repeat(1_000_000);
+    for number in 0..24 {
+        let made = rig.client.post(CONFIG_MAPS, &config_map(&format!("n{number}"), &large)).await;
+        assert_eq!(made.status, 201);
+    }
+    rig.registry.store().compact(rig.registry.store().revision()).await.unwrap();
+    let mut last = None;
+    while let Some(event) = watch.next().await {
+        last = Some(event);
+    }
+    let last = last.unwrap();
+    assert_eq!(
+        (last["type"].as_str(), last["object"]["code"].as_u64()),
+        (Some("ERROR"), Some(410)),
+        "{last}"
+    );
+}
+
+#[tokio::test]
+async fn a_change_whose_client_goes_has_its_line_in_the_audit_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    let audit = api::auth::audit::Audit::open(&path, 1 << 20, 1).unwrap();
+    let access = api::auth::Access::trusting(api::resource::Asker::default());
+    let rig = Rig::with(access, Some(audit)).await;
+    for number in 0..40 {
+        let body = config_map(&format!("n{number}"), "1").to_string();
+        let mut stream = TcpStream::connect(rig.client.address).await.unwrap();
+        let head = format!(
+            "POST {CONFIG_MAPS}?n={number} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        // Some are gone before the server looks, and some while it writes.
+        for _ in 0..number {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut lacking = String::new();
+    for _ in 0..500 {
+        let made = rig.client.get(CONFIG_MAPS).await.json();
+        let log = std::fs::read_to_string(&path).unwrap();
+        let made =
+            made["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap());
+        let made: Vec<&str> = made.filter_map(|name| name.strip_prefix('n')).collect();
+        let is_told = |number: &&&str| log.lines().any(|line| line.contains(&format!("?n={number}\"")));
+        lacking = made.iter().filter(|number| !is_told(number)).map(|number| format!("{number} ")).collect();
+        if !made.is_empty() && lacking.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("done and not told: {lacking}");
+}
+
+#[tokio::test]
 async fn watches_end_when_the_server_does() {
     let rig = Rig::start().await;
     let mut watch = rig.client.watch(&format!("{CONFIG_MAPS}?watch=1")).await;

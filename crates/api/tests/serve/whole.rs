@@ -112,8 +112,11 @@ async fn nobody_sees_health_and_version_alone() {
                 .to_owned()
         )
     );
-    let wrong = nobody.with("authorization", "Bearer nonsense").get("/version").await;
+    assert_eq!(nobody.with("authorization", "Basic eDp5").get("/version").await.status, 200);
+    let wrong = nobody.with("authorization", "Bearer nonsense").with("user-agent", "curl/8");
+    let wrong = wrong.get("/version").await;
     assert_eq!(wrong.refusal(), (401, "Unauthorized".to_owned()));
+    assert!(wrong.text().starts_with("{\n  \""), "{}", wrong.text());
     let log = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!((last["kind"].as_str(), last["responseStatus"]["code"].as_u64()), (Some("Event"), Some(401)));
@@ -132,6 +135,12 @@ async fn a_service_account_does_what_its_roles_allow_until_it_is_gone() {
     let token = issued.json()["status"]["token"].as_str().unwrap().to_owned();
     let bot = client(&instance, false, &[]).with("authorization", &format!("Bearer {token}"));
     assert_eq!(bot.get(CONFIG_MAPS).await.status, 403);
+    // Who tries in vain to act as somebody else is told of.
+    assert_eq!(bot.with("impersonate-user", "kubernetes-admin").get(CONFIG_MAPS).await.status, 403);
+    let log = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
+    let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["user"]["username"], "system:serviceaccount:default:bot");
+    assert_eq!(last["responseStatus"]["code"], 403);
     let binding = json!({
         "metadata": {"name": "bot"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},

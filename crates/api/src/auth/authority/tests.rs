@@ -50,7 +50,7 @@ fn a_client_is_named_with_all_its_groups() {
     let authority = open(dir.path(), &[]);
     let identity = authority.issue_client("jane", &["system:masters", "dev"]).unwrap();
     let der = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
-    let asker = super::super::certificate::asker(&der).unwrap();
+    let asker = super::super::certificate::Certified::read(&der).unwrap().asker().unwrap().clone();
     assert_eq!(asker.user, "jane");
     assert_eq!(asker.groups, ["system:masters", "dev"]);
 }

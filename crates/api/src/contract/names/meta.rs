@@ -4,6 +4,7 @@ use super::{dns_label, label_value, qualified_name};
 use crate::contract::Object;
 use crate::contract::field::{FieldError, FieldErrors, Path, quoted};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// Annotations of an object in all, keys and values, in bytes.
 const ANNOTATIONS_MAX: usize = 256 << 10;
@@ -89,8 +90,8 @@ pub fn meta_update_errors(new: &Object, old: &Object) -> FieldErrors {
     let at = Path::new("metadata");
     let mut errors = FieldErrors::new();
     if old.is_terminating() {
-        let mut added: Vec<&str> =
-            new.finalizers().filter(|name| !old.finalizers().any(|kept| kept == *name)).collect();
+        let kept: HashSet<&str> = old.finalizers().collect();
+        let mut added: Vec<&str> = new.finalizers().filter(|name| !kept.contains(name)).collect();
         added.sort_unstable();
         added.dedup();
         if !added.is_empty() {

@@ -5,6 +5,7 @@ use super::super::names;
 use super::parse;
 use crate::contract::{Result, Status};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::fmt;
 
 /// How a requirement compares.
@@ -215,13 +216,9 @@ fn number(text: &str) -> Option<i64> {
 
 /// Errors as one text: the same is told once, several stand in brackets.
 fn told(errors: &FieldErrors) -> String {
-    let mut texts: Vec<String> = Vec::with_capacity(errors.len());
-    for error in errors {
-        let text = error.to_string();
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
+    let mut seen = HashSet::with_capacity(errors.len());
+    let texts = errors.iter().map(ToString::to_string);
+    let mut texts: Vec<String> = texts.filter(|text| seen.insert(text.clone())).collect();
     if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
 }
 

@@ -41,6 +41,9 @@ fn span(range: &Range<usize>) -> String {
     }
 }
 
+/// Of more lines it is not looked for what is equal: that takes more than the square of them.
+const MOST_LINES: usize = 4000;
+
 /// Lines of the one that are replaced with lines of the other, or equal.
 #[derive(Clone, Debug)]
 struct Change {
@@ -58,6 +61,9 @@ struct Run {
 }
 
 fn changes(old: &[&str], new: &[&str]) -> Vec<Change> {
+    if old.len() + new.len() > MOST_LINES {
+        return vec![Change { equal: false, old: 0..old.len(), new: 0..new.len() }];
+    }
     let mut runs = Vec::new();
     let places = places(new);
     let mut pending = vec![(0..old.len(), 0..new.len())];

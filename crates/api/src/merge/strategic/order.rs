@@ -4,7 +4,7 @@ use super::lists::{Kind, keyed};
 use super::{DIRECTIVE, Merged};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A scalar by which items are found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,25 +91,68 @@ fn sorted(items: Vec<Value>, order: &Order<'_>, kind: Kind) -> Vec<Value> {
     let deleted =
         |item: &Value| kind == Kind::Maps && item.get(DIRECTIVE).and_then(Value::as_str) == Some("delete");
     let (deleted, items): (Vec<Value>, Vec<Value>) = items.into_iter().partition(deleted);
-    let mut placed: Vec<(Option<usize>, Value)> =
-        items.into_iter().map(|item| (order.place(&item), item)).collect();
-    if placed.iter().all(|(place, _)| place.is_some()) {
-        placed.sort_by_key(|(place, _)| *place);
-    } else {
-        for end in 1..placed.len() {
+    let places: Vec<Option<usize>> = items.iter().map(|item| order.place(item)).collect();
+    let mut items: Vec<Option<Value>> = items.into_iter().map(Some).collect();
+    let sorted = inserted(&places).into_iter().filter_map(|index| items[index].take());
+    sorted.chain(deleted).collect()
+}
+
+/// In which order items stand that are inserted one by one, each as far to the front as the comparison lets it: behind the
+/// last one whose place is not behind its own, and without a place before all of them.
+fn inserted(places: &[Option<usize>]) -> Vec<usize> {
+    let mut next: Vec<Option<usize>> = vec![None; places.len()];
+    let mut first = None;
+    let mut placed = BTreeSet::new();
+    for (index, place) in places.iter().enumerate() {
+        let before = place.and_then(|place| placed.range(..=(place, index)).next_back().copied());
+        let link = match before {
+            Some((_, before)) => &mut next[before],
+            None => &mut first,
+        };
+        let behind = link.replace(index);
+        next[index] = behind;
+        placed.extend(place.map(|place| (place, index)));
+    }
+    std::iter::successors(first, |index| next[*index]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Kubernetes' comparison sorts by insertion.
+    fn by_insertion(places: &[Option<usize>]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        for end in 1..order.len() {
             let mut at = end;
-            while at > 0 && comes_before(placed[at].0, placed[at - 1].0) {
-                placed.swap(at, at - 1);
+            while at > 0
+                && match (places[order[at]], places[order[at - 1]]) {
+                    (Some(one), Some(other)) => one < other,
+                    _ => true,
+                }
+            {
+                order.swap(at, at - 1);
                 at -= 1;
             }
         }
+        order
     }
-    placed.into_iter().map(|(_, item)| item).chain(deleted).collect()
-}
 
-fn comes_before(one: Option<usize>, other: Option<usize>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => one < other,
-        _ => true,
+    #[test]
+    fn items_stand_as_if_each_had_been_moved_to_the_front() {
+        let mut state = 7_u64;
+        for length in 0..200 {
+            let places: Vec<Option<usize>> = (0..length % 12)
+                .map(|_| {
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let number = usize::try_from(state >> 60).unwrap();
+                    (number < 10).then_some(number / 2)
+                })
+                .collect();
+            assert_eq!(inserted(&places), by_insertion(&places), "{places:?}");
+        }
+        // As many as a body may have.
+        assert_eq!(inserted(&vec![None; 300_000]).first(), Some(&299_999));
     }
 }

@@ -1,30 +1,30 @@
-//! `/openapi/v2` and `/openapi/v3`: rendered when asked for, and forgotten; only the small index of v3 is kept.
+//! `/openapi/v2` and `/openapi/v3`: rendered when asked for, one at a time, and forgotten; only the small index of v3 is
+//! kept.
 
 mod gnostic;
+mod rendered;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, EXPIRES, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::answer::{self, Response};
+use super::answer::{self, Response, takes_gzip};
 use super::api::Api;
 use super::media::{self, Agreed};
 use super::request::Call;
-use crate::contract::{Result, Status};
+use crate::contract::Result;
 use crate::openapi;
 use crate::resource::Resource;
+pub(crate) use rendered::Cache;
+use rendered::Wanted;
 
 /// The form of OpenAPI v2 that kubectl asks for first.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// The same under its older name.
 const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-
-/// What is kept: the index of v3, as of a set of resources.
-#[derive(Default)]
-pub(crate) struct Cache(Mutex<Option<(u64, Arc<Value>)>>);
 
 /// Answers a path below `/openapi/`.
 pub(crate) async fn answer(api: &Api, call: Call, path: &str) -> Result<Response> {
@@ -61,14 +61,13 @@ async fn v2(api: &Api, call: &Call) -> Result<Response> {
         ));
     }
     let resources = all(api);
-    let bytes = rendered(move || {
+    let wanted = Wanted { what: format!("v2/{as_protobuf}"), version, gzip: takes_gzip(call.headers()) };
+    let bytes = api.openapi.get(wanted, move || {
         let document = openapi::v2(&resources);
         Some(if as_protobuf { gnostic::document(&document) } else { document.to_string().into_bytes() })
-    })
-    .await?
-    .unwrap_or_default();
-    let media_type = if as_protobuf { PROTOBUF } else { "application/json" };
-    let response = call.style(Agreed::JSON).typed(200, media_type, bytes.into());
+    });
+    let Some(document) = bytes.await? else { return Ok(answer::page_not_found()) };
+    let response = document.answer(if as_protobuf { PROTOBUF } else { "application/json" });
     Ok(answer::tagged(response, call.headers(), &tag))
 }
 
@@ -106,13 +105,18 @@ async fn v3(api: &Api, call: &Call, place: &str) -> Result<Response> {
         answer::plain(200, "application/json", Bytes::new())
     } else {
         let (resources, group, version) = (all(api), group_of(place), version_of(place));
-        let document = rendered(move || {
+        let style = call.style(Agreed::JSON);
+        let gzip = style.gzip && !style.pretty;
+        let wanted =
+            Wanted { what: format!("v3/{place}"), version: api.registry.resources().version(), gzip };
+        let document = api.openapi.get(wanted, move || {
             openapi::v3(&resources, &group, &version).map(|told| told.to_string().into_bytes())
         });
-        let Some(bytes) = document.await? else {
-            return Ok(answer::page_not_found());
-        };
-        call.style(Agreed::JSON).json(200, bytes.into())
+        match document.await? {
+            None => return Ok(answer::page_not_found()),
+            Some(document) if style.pretty => style.json(200, document.bytes()),
+            Some(document) => document.answer("application/json"),
+        }
     };
     response = answer::tagged(response, call.headers(), hash);
     if !asked.is_empty() {
@@ -137,28 +141,13 @@ fn version_of(place: &str) -> String {
 
 /// The index, rendered once for each set of resources.
 async fn paths(api: &Api) -> Result<Arc<Value>> {
-    let version = api.registry.resources().version();
-    {
-        let kept = api.openapi.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, told)) = &*kept
-            && *of == version
-        {
-            return Ok(Arc::clone(told));
-        }
-    }
     let resources = all(api);
-    let told = Arc::new(rendered(move || openapi::v3_paths(&resources)).await?);
-    *api.openapi.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&told)));
-    Ok(told)
+    let version = api.registry.resources().version();
+    api.openapi.index(version, move || openapi::v3_paths(&resources)).await
 }
 
 fn all(api: &Api) -> Vec<Resource> {
     api.registry.resources().iter().map(|resource| Resource::clone(resource)).collect()
-}
-
-/// Rendering takes a while: connections go on meanwhile.
-async fn rendered<T: Send + 'static>(render: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(render).await.map_err(Status::internal)
 }
 
 fn wants_protobuf(headers: &HeaderMap) -> bool {

@@ -8,11 +8,16 @@
 mod tests;
 mod wire;
 
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::contract::{Result, Status};
+use crate::decode;
 use crate::schema::{self, Presence, Schema, Shape};
 use wire::{Field, Held};
 
@@ -24,6 +29,26 @@ const MAGIC: &[u8] = b"k8s\0";
 
 /// How deep messages may lie in each other.
 const DEPTH_MAX: usize = 64;
+/// How many messages a body may have: each takes far more memory than it has bytes.
+const MESSAGES_MAX: usize = 100_000;
+
+/// Where in a body a message is.
+#[derive(Clone, Copy)]
+struct Within<'a> {
+    depth: usize,
+    /// How many messages there may be besides.
+    left: &'a Cell<usize>,
+}
+
+impl Within<'_> {
+    fn deeper(self) -> Result<Self> {
+        if self.depth == DEPTH_MAX {
+            return Err(refused("its messages lie too deep in each other"));
+        }
+        self.left.set(self.left.get().checked_sub(1).ok_or_else(decode::too_many_values)?);
+        Ok(Within { depth: self.depth + 1, ..self })
+    }
+}
 
 /// A body as JSON.
 ///
@@ -55,7 +80,7 @@ pub fn to_json(body: &[u8]) -> Result<Value> {
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
     let name = schema.node().name.clone().unwrap_or_default();
-    message(&mut object, &name, schema, raw, 0)?;
+    message(&mut object, &name, schema, raw, Within { depth: 0, left: &Cell::new(MESSAGES_MAX) })?;
     Ok(Value::Object(object))
 }
 
@@ -81,14 +106,24 @@ fn named(api_version: &str, kind: &str) -> Option<Schema<'static>> {
     .find_map(|name| schema::builtin(name))
 }
 
-/// The fields of a type: name, number, and the type of what is inlined.
-fn numbers(name: &str) -> impl Iterator<Item = (&'static str, u32, Option<&'static str>)> {
-    let line = NUMBERS.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_default();
-    line.split(' ').skip(1).filter_map(|field| {
-        let (name, rest) = field.split_once('=')?;
-        let (number, inlined) = rest.split_once(':').map_or((rest, None), |(number, of)| (number, Some(of)));
-        Some((name, number.parse().ok()?, inlined))
-    })
+/// A field: its name, its number, and the type of what is inlined.
+type Numbered = (&'static str, u32, Option<&'static str>);
+
+/// The fields of a type; none of one that is not known.
+fn numbers(name: &str) -> &'static [Numbered] {
+    static TYPES: LazyLock<HashMap<&'static str, Box<[Numbered]>>> = LazyLock::new(|| {
+        let field = |field: &'static str| {
+            let (name, rest) = field.split_once('=')?;
+            let (number, of) = rest.split_once(':').map_or((rest, None), |(number, of)| (number, Some(of)));
+            Some((name, number.parse().ok()?, of))
+        };
+        let types = NUMBERS.lines().filter_map(|line| {
+            let mut parts = line.split(' ');
+            Some((parts.next()?, parts.filter_map(field).collect()))
+        });
+        types.collect()
+    });
+    TYPES.get(name).map_or(&[], |fields| fields)
 }
 
 /// Adds the fields of a message of type `name` to `object`, whose schema is `schema`.
@@ -97,12 +132,9 @@ fn message(
     name: &str,
     schema: Schema<'_>,
     bytes: &[u8],
-    depth: usize,
+    within: Within<'_>,
 ) -> Result<()> {
-    if depth > DEPTH_MAX {
-        return Err(refused("its messages lie too deep in each other"));
-    }
-    let known: Vec<_> = numbers(name).collect();
+    let known = numbers(name);
     for field in wire::fields(bytes) {
         let field = field.ok_or_else(|| refused(&format!("a field of {name} is malformed")))?;
         // What is not known was made by a newer client; the schema would not have it either.
@@ -111,26 +143,26 @@ fn message(
             continue;
         };
         if let (Some(of), Held::Bytes(bytes)) = (inlined, field.held) {
-            message(object, of, schema, bytes, depth + 1)?;
+            message(object, of, schema, bytes, within.deeper()?)?;
             continue;
         }
         let Some(below) = schema.field(field_name) else { continue };
         match below.shape() {
             Shape::List => {
                 let item = below.items().ok_or_else(|| refused("a list of nothing"))?;
-                let value = value(item, field.held, depth)?;
+                let value = value(item, field.held, within)?;
                 if let Value::Array(list) = object.entry(*field_name).or_insert_with(|| json!([])) {
                     list.push(value);
                 }
             }
             Shape::Map => {
-                let (key, value) = entry(below, field.held, depth)?;
+                let (key, value) = entry(below, field.held, within)?;
                 if let Value::Object(map) = object.entry(*field_name).or_insert_with(|| json!({})) {
                     map.insert(key, value);
                 }
             }
             _ => {
-                let value = value(below, field.held, depth)?;
+                let value = value(below, field.held, within)?;
                 if !vanishes(below, &value) {
                     object.insert((*field_name).to_owned(), value);
                 }
@@ -153,13 +185,13 @@ fn vanishes(schema: Schema<'_>, value: &Value) -> bool {
 }
 
 /// Key and value of an entry of a map.
-fn entry(schema: Schema<'_>, held: Held<'_>, depth: usize) -> Result<(String, Value)> {
+fn entry(schema: Schema<'_>, held: Held<'_>, within: Within<'_>) -> Result<(String, Value)> {
     let item = schema.items().ok_or_else(|| refused("a map of nothing"))?;
     let (mut key, mut found) = (String::new(), None);
     for field in wire::fields(bytes_of(held)?) {
         match field.ok_or_else(|| refused("an entry of a map is malformed"))? {
             Field { number: 1, held } => key = text(held)?,
-            Field { number: 2, held } => found = Some(value(item, held, depth)?),
+            Field { number: 2, held } => found = Some(value(item, held, within)?),
             _ => {}
         }
     }
@@ -167,7 +199,7 @@ fn entry(schema: Schema<'_>, held: Held<'_>, depth: usize) -> Result<(String, Va
     Ok((key, found.unwrap_or(missing)))
 }
 
-fn value(schema: Schema<'_>, held: Held<'_>, depth: usize) -> Result<Value> {
+fn value(schema: Schema<'_>, held: Held<'_>, within: Within<'_>) -> Result<Value> {
     Ok(match schema.shape() {
         Shape::String => text(held)?.into(),
         Shape::Bytes => STANDARD.encode(bytes_of(held)?).into(),
@@ -192,17 +224,17 @@ fn value(schema: Schema<'_>, held: Held<'_>, depth: usize) -> Result<Value> {
             let mut list = Vec::new();
             for field in wire::fields(bytes_of(held)?) {
                 let field = field.ok_or_else(|| refused("a list in a map is malformed"))?;
-                list.push(value(item, field.held, depth + 1)?);
+                list.push(value(item, field.held, within.deeper()?)?);
             }
             list.into()
         }
         Shape::Map | Shape::Object => {
             let name = schema.node().name.clone().unwrap_or_default();
-            if numbers(&name).next().is_none() {
+            if numbers(&name).is_empty() {
                 return raw(held);
             }
             let mut object = Map::new();
-            message(&mut object, &name, schema, bytes_of(held)?, depth + 1)?;
+            message(&mut object, &name, schema, bytes_of(held)?, within.deeper()?)?;
             object.into()
         }
     })
