@@ -129,7 +129,7 @@ pub(super) fn merge(
     let kind = kind_of(&[&original, &patch])?;
     let (original, patch, merged) = match (kind, key) {
         (Kind::Scalars, _) if deletes => {
-            let gone: Vec<Key<'_>> = patch.iter().map(Key::of).collect();
+            let gone: HashSet<Key<'_>> = patch.iter().map(Key::of).collect();
             return Ok(original.iter().filter(|item| !gone.contains(&Key::of(item))).cloned().collect());
         }
         (Kind::Scalars, _) => {
@@ -158,13 +158,14 @@ fn obey_directives(
 ) -> Merged<(Vec<Value>, Vec<Value>)> {
     let mut plain = Vec::with_capacity(patch.len());
     let mut replaces = false;
+    let mut all_gone = HashSet::new();
     for item in patch {
         let Value::Object(map) = &item else { continue };
         match map.get(DIRECTIVE) {
             None => plain.push(item),
             Some(Value::String(directive)) if directive == "delete" => {
                 let gone = map.get(key).ok_or_else(|| Error::without_key(map, key))?;
-                original.retain(|item| item.get(key) != Some(gone));
+                all_gone.insert(Key::of(gone).owned());
             }
             Some(Value::String(directive)) if directive == "replace" => replaces = true,
             Some(Value::String(directive)) if directive == "merge" => {
@@ -172,6 +173,9 @@ fn obey_directives(
             }
             Some(other) => return Err(Error::directive(other, map)),
         }
+    }
+    if !all_gone.is_empty() {
+        original.retain(|item| !item.get(key).is_some_and(|value| all_gone.contains(&Key::of(value))));
     }
     Ok(if replaces { (plain, Vec::new()) } else { (original, plain) })
 }

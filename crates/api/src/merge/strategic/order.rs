@@ -6,6 +6,9 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+/// Up to how many items Go sorts by insertion.
+const BY_INSERTION: usize = 12;
+
 /// A scalar by which items are found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key<'a> {
@@ -93,7 +96,8 @@ fn sorted(items: Vec<Value>, order: &Order<'_>, kind: Kind) -> Vec<Value> {
     let (deleted, items): (Vec<Value>, Vec<Value>) = items.into_iter().partition(deleted);
     let mut placed: Vec<(Option<usize>, Value)> =
         items.into_iter().map(|item| (order.place(&item), item)).collect();
-    if placed.iter().all(|(place, _)| place.is_some()) {
+    // Go sorts so few by insertion; what it makes of more, where its comparison contradicts itself, nobody can rely on.
+    if placed.len() > BY_INSERTION || placed.iter().all(|(place, _)| place.is_some()) {
         placed.sort_by_key(|(place, _)| *place);
     } else {
         for end in 1..placed.len() {

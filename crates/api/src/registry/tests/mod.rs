@@ -4,9 +4,9 @@
 
 mod collections;
 mod controllers;
+mod definitions;
 mod deletions;
 mod evictions;
-mod definitions;
 mod objects;
 mod watches;
 

@@ -105,10 +105,9 @@ async fn v3(api: &Api, call: &Call, place: &str) -> Result<Response> {
     let mut response = if is_known(call.headers(), hash) {
         answer::plain(200, "application/json", Bytes::new())
     } else {
-        let (resources, group, version) = (all(api), group_of(place), version_of(place));
-        let document = rendered(move || {
-            openapi::v3(&resources, &group, &version).map(|told| told.to_string().into_bytes())
-        });
+        let (resources, place) = (all(api), place.to_owned());
+        let document =
+            rendered(move || openapi::v3(&resources, &place).map(|told| told.to_string().into_bytes()));
         let Some(bytes) = document.await? else {
             return Ok(answer::page_not_found());
         };
@@ -121,18 +120,6 @@ async fn v3(api: &Api, call: &Call, place: &str) -> Result<Response> {
         headers.insert(EXPIRES, HeaderValue::from_static("Fri, 31 Dec 2100 00:00:00 GMT"));
     }
     Ok(response)
-}
-
-fn group_of(place: &str) -> String {
-    place
-        .strip_prefix("apis/")
-        .and_then(|rest| rest.split_once('/'))
-        .map_or("", |(group, _)| group)
-        .to_owned()
-}
-
-fn version_of(place: &str) -> String {
-    place.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// The index, rendered once for each set of resources.
