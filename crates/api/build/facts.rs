@@ -61,7 +61,20 @@ impl Facts {
                 _ => {}
             }
         }
+        facts.same_types(".groupsnapshot.v1beta2.", ".groupsnapshot.v1.");
         facts
+    }
+
+    /// Tells the types of one version in another, which has the same.
+    fn same_types(&mut self, version: &str, other: &str) {
+        let of_version = self.further.iter().filter(|(name, _)| name.contains(version));
+        let further: Vec<_> = of_version
+            .map(|(name, definition)| {
+                let told = definition.to_string().replace(version, other);
+                (name.replace(version, other), serde_json::from_str(&told).expect("it was JSON"))
+            })
+            .collect();
+        self.further.extend(further);
     }
 
     pub(crate) fn field(&self, kind: &str, field: &str) -> Option<&Field> {

@@ -154,8 +154,11 @@ fn annotate(node: &mut Node, schema: &Value) {
         Some("map") => node.keys = texts(&schema["x-kubernetes-list-map-keys"]),
         _ => {}
     }
-    if schema["x-kubernetes-map-type"] == "atomic" {
-        node.flags |= flag::ATOMIC;
+    match schema["x-kubernetes-map-type"].as_str() {
+        Some("atomic") => node.flags |= flag::ATOMIC,
+        // Of a type that is a whole elsewhere.
+        Some("granular") => node.flags &= !flag::ATOMIC,
+        _ => {}
     }
     let strategy = schema["x-kubernetes-patch-strategy"].as_str().unwrap_or_default();
     for word in strategy.split(',') {

@@ -217,6 +217,17 @@ pub trait Strategy: Send + Sync {
     /// Everything that is wrong with an updated one.
     fn validate_update(&self, part: Part, object: &Object, old: &Object) -> FieldErrors;
 
+    /// Warnings about a new object as it was sent, before [`prepare_create`](Strategy::prepare_create).
+    fn early_warnings(&self, object: &Object) -> Vec<String> {
+        let _ = object;
+        Vec::new()
+    }
+
+    /// The group and the kind that refusals name, where not its own.
+    fn refused_as(&self) -> Option<(&str, &str)> {
+        None
+    }
+
     /// What is wrong with the name (details as in the message after `Invalid value: "x": `); by default a DNS subdomain.
     fn name_errors(&self, name: &str, prefix: bool) -> Vec<String>;
 

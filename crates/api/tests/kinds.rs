@@ -103,11 +103,13 @@ fn plain(value: &Value) -> Value {
 
 fn said(resource: &Resource, object: &Object, errors: &api::contract::field::FieldErrors) -> Option<String> {
     let names = &resource.names;
-    // Kubernetes forgets what it is about in refusals of reviews, and takes all events for those of the core group.
+    // Kubernetes forgets what it is about in refusals of reviews.
     let (group, kind, name) = match &*names.group {
         group @ "authorization.k8s.io" => (group, "", ""),
-        "events.k8s.io" => ("", "Event", object.name()),
-        group => (group, &*names.kind, object.name()),
+        group => {
+            let (group, kind) = resource.strategy.refused_as().unwrap_or((group, &names.kind));
+            (group, kind, object.name())
+        }
     };
     (!errors.is_empty()).then(|| Status::invalid(group, kind, name, errors).message)
 }
@@ -124,6 +126,7 @@ fn create(resource: &Resource, from: &Value, case: &Case) -> (Option<String>, Ob
             metadata.insert("namespace".to_owned(), "default".into());
         }
     }
+    let mut early = strategy.early_warnings(&object);
     strategy.prepare_create(&mut object);
     let asker = Asker {
         user: "admin".to_owned(),
@@ -138,8 +141,12 @@ fn create(resource: &Resource, from: &Value, case: &Case) -> (Option<String>, Ob
         errors.extend(names::meta_errors(&object, resource.namespaced, name));
     }
     errors.extend(strategy.validate(&object));
-    let warnings = if errors.is_empty() { strategy.warnings(&object, None) } else { Vec::new() };
-    (said(resource, &object, &errors), object, warnings)
+    if errors.is_empty() {
+        early.extend(strategy.warnings(&object, None));
+    } else {
+        early.clear();
+    }
+    (said(resource, &object, &errors), object, early)
 }
 
 fn update(resource: &Resource, old: &Value, case: &Case) -> (Option<String>, Object, Vec<String>) {
@@ -239,6 +246,12 @@ fn snapshots() {
 #[test]
 fn others() {
     replay(include_str!("kinds/others.json"), &[]);
+}
+
+/// Mistakes that were found by changing each field of rich manifests to what it may not be.
+#[test]
+fn each_field() {
+    replay(include_str!("kinds/each_field.json"), &[]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ mod meta;
 
 pub use addresses::{Cidr, cidr, cidr_warnings, ip, ip_of_old, ip_warnings, parse_cidr, parse_ip};
 pub use meta::{
-    FOREGROUND, ORPHAN, annotations_errors, field_manager_errors, labels_errors, meta_errors,
-    meta_update_errors, own_finalizer_errors, qualified_name_errors,
+    FOREGROUND, ORPHAN, annotations_errors, field_manager_errors, finalizer_form_errors, labels_errors,
+    meta_errors, meta_update_errors, own_finalizer_errors, qualified_name_errors,
 };
 
 /// The longest DNS label.
@@ -112,6 +112,12 @@ pub fn dns_label(name: &str, prefix: bool) -> Vec<String> {
 #[must_use]
 pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     subdomain(&masked(name, prefix), at_most_characters)
+}
+
+/// The same with its length told in bytes, as rules say it that Kubernetes declares and does not write.
+#[must_use]
+pub fn dns_subdomain_bytes(name: &str) -> Vec<String> {
+    subdomain(name, |most| format!("must be no more than {most} bytes"))
 }
 
 fn subdomain(name: &str, too_long: fn(usize) -> String) -> Vec<String> {

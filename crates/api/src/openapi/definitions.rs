@@ -38,7 +38,7 @@ impl Definitions {
         served: &[Resource],
     ) -> Definitions {
         let mut told = Definitions { map: Map::new(), custom: Vec::new() };
-        for name in ["DeleteOptions", "Patch", "Status", "WatchEvent"] {
+        for name in ["APIResourceList", "DeleteOptions", "Patch", "Status", "WatchEvent"] {
             told.take(source, &format!("{META}{name}"));
         }
         told.take(source, &format!("{META}ObjectMeta"));
@@ -47,6 +47,13 @@ impl Definitions {
             told.add(source, resource);
         }
         told.of_options(served);
+        told
+    }
+
+    /// Those of `names` alone, with what they refer to.
+    pub(super) fn named_alone(source: &Map<String, Value>, names: &[&str]) -> Definitions {
+        let mut told = Definitions { map: Map::new(), custom: Vec::new() };
+        names.iter().for_each(|name| told.take(source, name));
         told
     }
 

@@ -5,21 +5,17 @@
 
 mod definitions;
 mod paths;
-mod proto;
+mod places;
 
 use crate::resource::Resource;
 use crate::schema;
 use definitions::{Definitions, Dialect};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
-
-pub use proto::encode as protobuf;
 
 const TITLE: &str = "Kubernetes";
 const VERSION: &str = "1.36";
 
-/// The document of `/openapi/v2`. Clients that ask for `application/com.github.proto-openapi.spec.v2@v1.0+protobuf` take
-/// nothing else: see [`protobuf`].
+/// The document of `/openapi/v2`.
 #[must_use]
 pub fn v2(resources: &[Resource]) -> Value {
     let all: Vec<&Resource> = resources.iter().collect();
@@ -42,24 +38,34 @@ pub fn v2(resources: &[Resource]) -> Value {
 /// when it does.
 #[must_use]
 pub fn v3_paths(resources: &[Resource]) -> Value {
-    let versions: BTreeSet<(&str, &str)> =
-        resources.iter().map(|resource| (&*resource.names.group, &*resource.names.version)).collect();
     let definitions = schema::definitions();
     let mut paths = Map::new();
-    for (group, version) in versions {
-        let Some(document) = document(&definitions, resources, group, version) else { continue };
-        let path = &paths::base(group, version)[1..];
+    for place in places::all(resources) {
+        let Some(document) = at(&definitions, resources, &place) else { continue };
         let hash = hash(document.to_string().as_bytes());
-        let url = format!("/openapi/v3/{path}?hash={hash}");
-        paths.insert(path.to_owned(), json!({"serverRelativeURL": url}));
+        let url = format!("/openapi/v3/{place}?hash={hash}");
+        paths.insert(place, json!({"serverRelativeURL": url}));
     }
     json!({"paths": paths})
 }
 
-/// The document of one group version; `group` is empty of the core group. `None` where nothing of it is served.
+/// The document of one place: a group version (`api/v1`, `apis/apps/v1`), or one where the server tells of itself
+/// (`apis/apps`, `version`). `None` where nothing is served.
 #[must_use]
-pub fn v3(resources: &[Resource], group: &str, version: &str) -> Option<Value> {
-    document(&schema::definitions(), resources, group, version)
+pub fn v3(resources: &[Resource], place: &str) -> Option<Value> {
+    at(&schema::definitions(), resources, place)
+}
+
+fn at(definitions: &Map<String, Value>, resources: &[Resource], place: &str) -> Option<Value> {
+    let version = match place.split('/').collect::<Vec<_>>()[..] {
+        ["api", version] => Some(("", version)),
+        ["apis", group, version] => Some((group, version)),
+        _ => None,
+    };
+    match version {
+        Some((group, version)) => document(definitions, resources, group, version),
+        None => places::document(definitions, resources, place),
+    }
 }
 
 fn document(
@@ -75,12 +81,17 @@ fn document(
     if of_version.is_empty() {
         return None;
     }
-    Some(json!({
+    let schemas = Definitions::of(definitions, &of_version, resources).told(Dialect::V3);
+    Some(v3_document(paths::of(&of_version, Dialect::V3), schemas))
+}
+
+fn v3_document(paths: Value, schemas: Value) -> Value {
+    json!({
         "openapi": "3.0.0",
         "info": {"title": TITLE, "version": VERSION},
-        "paths": paths::of(&of_version, Dialect::V3),
+        "paths": paths,
         "components": {
-            "schemas": Definitions::of(definitions, &of_version, resources).told(Dialect::V3),
+            "schemas": schemas,
             "securitySchemes": {
                 "BearerToken": {
                     "type": "apiKey", "name": "authorization", "in": "header",
@@ -88,7 +99,7 @@ fn document(
                 },
             },
         },
-    }))
+    })
 }
 
 /// Hexadecimal digits in capitals, as Kubernetes writes them.

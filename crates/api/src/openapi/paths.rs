@@ -1,5 +1,7 @@
 //! What can be asked of each resource.
 
+mod further;
+
 use super::definitions::{BINDING, Dialect, EVICTION, META, SCALE, TOKEN, list_name, type_name};
 use crate::resource::{Part, Resource};
 use serde_json::{Map, Value, json};
@@ -27,7 +29,7 @@ const PATCHES: &[&str] = &[
 ];
 /// What custom resources do not take: kubectl looks for it here.
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
-const ANSWERS: &[&str] = &["application/json", "application/yaml"];
+pub(super) const ANSWERS: &[&str] = &["application/json", "application/yaml"];
 
 /// `/api/v1` or `/apis/apps/v1`.
 pub(super) fn base(group: &str, version: &str) -> String {
@@ -39,6 +41,7 @@ pub(super) fn of(resources: &[&Resource], dialect: Dialect) -> Value {
     let mut paths = Paths { dialect, paths: Map::new() };
     for resource in resources {
         paths.add(resource);
+        paths.list_of_resources(resource);
     }
     Value::Object(paths.paths)
 }
@@ -52,8 +55,33 @@ struct Operation<'a> {
     id: String,
     parameters: Vec<&'a str>,
     body: Option<String>,
-    answer: String,
+    answer: Answer,
     kind: [&'a str; 3],
+}
+
+/// What an operation answers.
+struct Answer {
+    /// The type; empty: a text.
+    name: String,
+    media: &'static [&'static str],
+}
+
+impl Answer {
+    fn of(name: impl Into<String>) -> Answer {
+        Answer { name: name.into(), media: ANSWERS }
+    }
+
+    fn text(media: &'static [&'static str]) -> Answer {
+        Answer { name: String::new(), media }
+    }
+
+    fn watch(media: &'static [&'static str]) -> Answer {
+        Answer { name: format!("{META}WatchEvent"), media }
+    }
+
+    fn schema(&self, dialect: Dialect) -> Value {
+        if self.name.is_empty() { json!({"type": "string"}) } else { dialect.reference(&self.name) }
+    }
 }
 
 struct Paths {
@@ -93,11 +121,43 @@ impl Paths {
                 id: telling.id("create", scope, &capital(part)),
                 parameters: WRITE.to_vec(),
                 body: Some(name.to_owned()),
-                answer: name.to_owned(),
+                answer: Answer::of(name),
                 kind,
             };
             self.put(&format!("{collection}/{{name}}/{part}"), vec![operation], &telling);
         }
+        for (part, operations) in further::connections(resource, &telling) {
+            self.put(&format!("{collection}/{{name}}/{part}"), operations, &telling);
+        }
+        // The second version is asked for by those who look for types: old paths would double it.
+        if resource.verbs.read && self.dialect == Dialect::V3 {
+            for (path, operation) in further::watches(resource, &telling, &base) {
+                self.put(&path, vec![operation], &telling);
+            }
+        }
+    }
+
+    /// Where the resources of a version are listed.
+    fn list_of_resources(&mut self, resource: &Resource) {
+        let (telling, dialect) = (Telling::of(resource), self.dialect);
+        let path = format!("{}/", base(&resource.names.group, &resource.names.version));
+        self.paths.entry(path).or_insert_with(|| {
+            let schema = dialect.reference(&format!("{META}APIResourceList"));
+            let mut told = json!({
+                "tags": [telling.tag],
+                "description": "The resources of this version.",
+                "operationId": format!("get{}APIResources", telling.package),
+                "responses": {"401": {"description": "Unauthorized"}},
+            });
+            told["responses"]["200"] = match dialect {
+                Dialect::V2 => json!({"description": "OK", "schema": schema}),
+                Dialect::V3 => json!({"description": "OK", "content": content(ANSWERS, &schema)}),
+            };
+            if dialect == Dialect::V2 {
+                told["produces"] = ANSWERS.into();
+            }
+            json!({"get": told})
+        });
     }
 
     fn put(&mut self, path: &str, operations: Vec<Operation<'_>>, telling: &Telling<'_>) {
@@ -130,7 +190,7 @@ impl Paths {
         let patches =
             if telling.custom { PATCHES.split_last().map_or(PATCHES, |(_, rest)| rest) } else { PATCHES };
         let bodies = if operation.method == "patch" { patches } else { &["*/*"] };
-        let answer = self.dialect.reference(&operation.answer);
+        let (answer, produced) = (operation.answer.schema(self.dialect), operation.answer.media);
         match self.dialect {
             Dialect::V2 => {
                 if let Some(body) = &operation.body {
@@ -142,7 +202,7 @@ impl Paths {
                     );
                 }
                 told["consumes"] = bodies.into();
-                told["produces"] = ANSWERS.into();
+                told["produces"] = produced.into();
                 told["schemes"] = json!(["https"]);
                 told["responses"] = json!({"200": {"description": "OK", "schema": answer}});
             }
@@ -155,7 +215,7 @@ impl Paths {
                     }
                 }
                 told["responses"] =
-                    json!({"200": {"description": "OK", "content": content(ANSWERS, &answer)}});
+                    json!({"200": {"description": "OK", "content": content(produced, &answer)}});
             }
         }
         told["responses"]["401"] = json!({"description": "Unauthorized"});
@@ -166,7 +226,7 @@ impl Paths {
     }
 }
 
-fn content(media: &[&str], schema: &Value) -> Value {
+pub(super) fn content(media: &[&str], schema: &Value) -> Value {
     media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect::<Map<_, _>>().into()
 }
 
@@ -182,7 +242,7 @@ fn collection_operations<'a>(resource: &Resource, telling: &Telling<'a>, scope: 
             id: telling.id("create", scope, ""),
             parameters: WRITE.to_vec(),
             body: Some(telling.name.clone()),
-            answer: telling.name.clone(),
+            answer: Answer::of(&*telling.name),
             kind: telling.kind,
         });
     }
@@ -193,7 +253,7 @@ fn collection_operations<'a>(resource: &Resource, telling: &Telling<'a>, scope: 
             id: telling.id("delete", &format!("Collection{scope}"), ""),
             parameters: [DELETE, &LIST[1..8]].concat(),
             body: Some(format!("{META}DeleteOptions")),
-            answer: format!("{META}Status"),
+            answer: Answer::of(format!("{META}Status")),
             kind: telling.kind,
         });
     }
@@ -212,7 +272,7 @@ fn item_operations<'a>(resource: &Resource, telling: &Telling<'a>, scope: &str) 
             id: telling.id("delete", scope, ""),
             parameters: DELETE.to_vec(),
             body: Some(format!("{META}DeleteOptions")),
-            answer: format!("{META}Status"),
+            answer: Answer::of(format!("{META}Status")),
             kind: telling.kind,
         });
     }
@@ -275,15 +335,13 @@ struct Telling<'a> {
 impl<'a> Telling<'a> {
     fn of(resource: &'a Resource) -> Telling<'a> {
         let names = &resource.names;
-        let group = names.group.strip_suffix(".k8s.io").unwrap_or(&names.group);
-        let group = if group.is_empty() { "core" } else { group };
-        let words: String = group.split(['.', '-']).map(capital).collect();
+        let words = words(&names.group);
         Telling {
             name: type_name(resource),
             list: list_name(resource),
             kind: [&names.group, &names.version, &names.kind],
             package: format!("{words}{}", capital(&names.version)),
-            tag: format!("{}{}_{}", words[..1].to_ascii_lowercase(), &words[1..], names.version),
+            tag: format!("{}_{}", lower(&words), names.version),
             custom: resource.is_custom(),
         }
     }
@@ -295,12 +353,12 @@ impl<'a> Telling<'a> {
     }
 
     fn list(&self, id: String) -> Operation<'a> {
-        let (parameters, answer) = (LIST.to_vec(), self.list.clone());
+        let (parameters, answer) = (LIST.to_vec(), Answer::of(&*self.list));
         Operation { method: "get", action: "list", id, parameters, body: None, answer, kind: self.kind }
     }
 
     fn read(&self, scope: &str, suffix: &str, name: &str, kind: [&'a str; 3]) -> Operation<'a> {
-        let (id, answer) = (self.id("read", scope, suffix), name.to_owned());
+        let (id, answer) = (self.id("read", scope, suffix), Answer::of(name));
         Operation { method: "get", action: "get", id, parameters: Vec::new(), body: None, answer, kind }
     }
 
@@ -312,7 +370,7 @@ impl<'a> Telling<'a> {
                 id: self.id("replace", scope, suffix),
                 parameters: WRITE.to_vec(),
                 body: Some(name.to_owned()),
-                answer: name.to_owned(),
+                answer: Answer::of(name),
                 kind,
             },
             Operation {
@@ -321,11 +379,24 @@ impl<'a> Telling<'a> {
                 id: self.id("patch", scope, suffix),
                 parameters: PATCH.to_vec(),
                 body: Some(format!("{META}Patch")),
-                answer: name.to_owned(),
+                answer: Answer::of(name),
                 kind,
             },
         ]
     }
+}
+
+/// A group as a word of operations: `Apps`, `RbacAuthorization`, `Core`.
+pub(super) fn words(group: &str) -> String {
+    let group = group.strip_suffix(".k8s.io").unwrap_or(group);
+    let group = if group.is_empty() { "core" } else { group };
+    group.split(['.', '-']).map(capital).collect()
+}
+
+/// The same with a small first letter, as tags have it.
+pub(super) fn lower(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_lowercase().to_string() + letters.as_str())
 }
 
 fn capital(word: &str) -> String {
@@ -335,6 +406,21 @@ fn capital(word: &str) -> String {
 
 fn parameter(dialect: Dialect, name: &str, place: &str) -> Value {
     let (kind, description) = match name {
+        "command" => ("string", "What is run; given again for each argument."),
+        "container" => ("string", "Which container of the pod; the only one where it is not said."),
+        "follow" => ("boolean", "Whether the log goes on as it is written."),
+        "insecureSkipTLSVerifyBackend" => ("boolean", "Whether the node's certificate may be any."),
+        "limitBytes" => ("integer", "At most so many bytes of the log."),
+        "ports" => ("integer", "Which ports of the pod; only clients over WebSocket say so here."),
+        "previous" => ("boolean", "The log of the container that ran before."),
+        "sinceSeconds" => ("integer", "Only lines of so many last seconds."),
+        "stderr" => ("boolean", "Whether its errors are sent."),
+        "stdin" => ("boolean", "Whether it is sent input."),
+        "stdout" => ("boolean", "Whether its output is sent."),
+        "stream" => ("string", "Which lines: All, Stdout or Stderr."),
+        "tailLines" => ("integer", "Only so many last lines."),
+        "timestamps" => ("boolean", "Whether each line begins with its time."),
+        "tty" => ("boolean", "Whether it runs with a terminal."),
         "allowWatchBookmarks" => ("boolean", "Whether a watch sends bookmarks."),
         "continue" => ("string", "Goes on with a list that was cut, with what it said to go on with."),
         "dryRun" => ("string", "All: everything is done but nothing is kept."),

@@ -123,11 +123,44 @@ fn the_third_version_has_a_document_for_each_group_version() {
     let resources = resources();
     let index = v3_paths(&resources);
     let paths: Vec<&String> = index["paths"].as_object().unwrap().keys().collect();
-    assert_eq!(paths, ["api/v1", "apis/apps/v1", "apis/x.io/v1"]);
+    let told = [
+        ".well-known/openid-configuration",
+        "api",
+        "api/v1",
+        "apis",
+        "apis/apps",
+        "apis/apps/v1",
+        "apis/x.io",
+        "apis/x.io/v1",
+        "openid/v1/jwks",
+        "version",
+    ];
+    assert_eq!(paths, told);
+    for place in told {
+        let document = v3(&resources, place).unwrap();
+        complete(&document, &document);
+        assert!(!document["paths"].as_object().unwrap().is_empty(), "{place}");
+    }
     let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
     assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
 
-    let apps = v3(&resources, "apps", "v1").unwrap();
+    let group = v3(&resources, "apis/apps").unwrap();
+    assert_eq!(group["paths"]["/apis/apps/"]["get"]["operationId"], "getAppsAPIGroup");
+
+    let core = v3(&resources, "api/v1").unwrap();
+    let pod = "/api/v1/namespaces/{namespace}/pods/{name}";
+    assert_eq!(core["paths"][format!("{pod}/log")]["get"]["operationId"], "readCoreV1NamespacedPodLog");
+    let exec = &core["paths"][format!("{pod}/exec")]["post"];
+    assert_eq!(exec["operationId"], "connectCoreV1PostNamespacedPodExec");
+    assert_eq!(exec["x-kubernetes-group-version-kind"]["kind"], "PodExecOptions");
+    assert_eq!(exec["responses"]["200"]["content"]["*/*"]["schema"], json!({"type": "string"}));
+    let watch = &core["paths"]["/api/v1/watch/namespaces/{namespace}/pods/{name}"]["get"];
+    assert_eq!(watch["operationId"], "watchCoreV1NamespacedPod");
+    let watches = &core["paths"]["/api/v1/watch/pods"]["get"];
+    assert_eq!(watches["operationId"], "watchCoreV1PodListForAllNamespaces");
+    assert_eq!(core["paths"]["/api/v1/"]["get"]["operationId"], "getCoreV1APIResources");
+
+    let apps = v3(&resources, "apis/apps/v1").unwrap();
     complete(&apps, &apps);
     let schemas = &apps["components"]["schemas"];
     assert_eq!(
@@ -145,12 +178,14 @@ fn the_third_version_has_a_document_for_each_group_version() {
     );
     assert!(schemas.get("io.x.v1.Foo").is_none());
 
-    let custom = v3(&resources, "x.io", "v1").unwrap();
+    let custom = v3(&resources, "apis/x.io/v1").unwrap();
     complete(&custom, &custom);
     let foo = &custom["components"]["schemas"]["io.x.v1.Foo"];
     assert_eq!(foo["description"], "A foo.");
     assert_eq!(foo["properties"]["spec"]["properties"]["default"]["default"], 3);
-    assert!(v3(&resources, "y.io", "v1").is_none());
+    assert!(v3(&resources, "apis/y.io/v1").is_none());
+    assert!(v3(&resources, "apis/y.io").is_none());
+    assert!(v3(&resources, "nowhere").is_none());
 }
 
 #[test]
@@ -159,49 +194,6 @@ fn the_index_changes_with_what_it_tells() {
     let url = |resources: &[Resource]| v3_paths(resources)["paths"]["api/v1"]["serverRelativeURL"].clone();
     assert_eq!(url(&resources), url(&resources));
     assert_ne!(url(&resources), url(&resources[..1]));
-}
-
-/// The fields of a message: number and bytes, of those that have a length.
-fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
-    fn varint(bytes: &mut &[u8]) -> u64 {
-        let mut number = 0;
-        for shift in (0..).step_by(7) {
-            let (first, rest) = bytes.split_first().unwrap();
-            *bytes = rest;
-            number |= u64::from(first & 0x7f) << shift;
-            if first & 0x80 == 0 {
-                break;
-            }
-        }
-        number
-    }
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes);
-        let number = varint(&mut bytes);
-        if key & 7 == 2 {
-            let (field, rest) = bytes.split_at(usize::try_from(number).unwrap());
-            bytes = rest;
-            found.push((key >> 3, field));
-        }
-    }
-    found
-}
-
-#[test]
-fn protobuf_has_the_definitions_by_name() {
-    let bytes = protobuf(&v2(&resources()));
-    let document = fields(&bytes);
-    assert_eq!(document[0], (1, b"2.0".as_slice()));
-    let definitions = document.iter().find(|(number, _)| *number == 9).unwrap().1;
-    let names: Vec<&[u8]> = fields(definitions).iter().map(|(_, named)| fields(named)[0].1).collect();
-    assert!(names.contains(&b"io.k8s.api.core.v1.Pod".as_slice()));
-    let pod = fields(definitions)
-        .into_iter()
-        .map(|(_, named)| fields(named))
-        .find(|named| named[0].1 == b"io.k8s.api.core.v1.Pod");
-    let kinds = fields(pod.unwrap()[1].1).into_iter().filter(|(number, _)| *number == 31).count();
-    assert_eq!(kinds, 1, "x-kubernetes-group-version-kind");
 }
 
 #[test]
@@ -234,7 +226,7 @@ fn the_second_version_tells_of_custom_resources_what_kubectl_can_read() {
     assert_eq!(spec["properties"]["free"], json!({"x-kubernetes-preserve-unknown-fields": true}));
     assert_eq!(spec["properties"]["maybe"], json!({}));
     assert_eq!(spec["required"], json!(["free"]));
-    let third = v3(&resources, "x.io", "v1").unwrap();
+    let third = v3(&resources, "apis/x.io/v1").unwrap();
     let told = &third["components"]["schemas"]["io.x.v1.Widget"]["properties"]["spec"]["properties"]["free"];
     assert_eq!(told["properties"]["a"]["type"], "string", "v3 tells all of it");
 }

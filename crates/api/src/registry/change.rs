@@ -417,7 +417,9 @@ pub(super) fn invalid(
     name: &str,
     errors: &crate::contract::field::FieldErrors,
 ) -> Status {
-    Status::invalid(&resource.names.group, &resource.names.kind, name, errors)
+    let own = (&*resource.names.group, &*resource.names.kind);
+    let (group, kind) = resource.strategy.refused_as().unwrap_or(own);
+    Status::invalid(group, kind, name, errors)
 }
 
 /// What Kubernetes' store says of a uid that is another.

@@ -92,6 +92,7 @@ impl Registry {
         let strategy = &resource.strategy;
         meta::begin(&mut object);
         let promise = self.0.services.create(self, context, target, &mut object)?;
+        context.warnings.extend(strategy.early_warnings(&object));
         strategy.prepare_create(&mut object);
         strategy.signed_by(&mut object, &context.asker);
         if !resource.is_custom() {

@@ -11,6 +11,7 @@ use super::{Context, Registry, Target};
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::names::{Cidr, parse_cidr, parse_ip};
 use crate::contract::{Object, Result, Status};
+use crate::kinds::core::service::address_errors;
 use crate::resource::Part;
 use serde_json::Value;
 use std::ops::RangeInclusive;
@@ -114,10 +115,11 @@ impl Services {
     ) -> Result<Promise> {
         let promise = |given| Promise { promised: Arc::clone(&self.promised), given };
         let kind = kind(service);
-        let wrong =
-            texts(service, "clusterIPs").iter().any(|text| text != "None" && parse_ip(text).is_none());
-        // What is not well formed is told by the rules of the kind.
-        if wrong || !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+        let errors = address_errors(service, old);
+        if !errors.is_empty() {
+            return Err(refused(service, errors));
+        }
+        if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
             return Ok(promise(Given::default()));
         }
         families::choose(service, old, &self.settings.ranges)?;

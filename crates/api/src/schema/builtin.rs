@@ -169,6 +169,14 @@ mod tests {
     }
 
     #[test]
+    fn a_place_may_say_that_a_whole_type_is_granular() {
+        let claim = builtin("io.k8s.api.core.v1.PersistentVolumeSpec").unwrap().field("claimRef").unwrap();
+        assert!(!claim.node().atomic);
+        let other = builtin("io.k8s.api.core.v1.Event").unwrap().field("involvedObject").unwrap();
+        assert!(other.node().atomic);
+    }
+
+    #[test]
     fn a_type_that_contains_itself() {
         let props = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
         let not = builtin(props).unwrap().field("not").unwrap().field("not").unwrap();

@@ -198,6 +198,13 @@ fn owner_errors(object: &Object, path: &Path) -> FieldErrors {
     errors
 }
 
+/// Finalizers that are no qualified names: of kinds whose metadata Kubernetes looks at as a whole in updates too.
+#[must_use]
+pub fn finalizer_form_errors(object: &Object) -> FieldErrors {
+    let at = Path::new("metadata").child("finalizers");
+    object.finalizers().flat_map(|finalizer| qualified_name_errors(&at, finalizer)).collect()
+}
+
 fn finalizer_errors(object: &Object, path: &Path) -> FieldErrors {
     let mut errors = FieldErrors::new();
     for finalizer in object.finalizers() {

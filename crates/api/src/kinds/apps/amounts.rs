@@ -7,7 +7,10 @@ use serde_json::Value;
 /// The number of an amount, or its percentage; 0 where it is neither.
 pub(super) fn amount(value: Option<&Value>) -> i64 {
     match value {
-        Some(Value::String(text)) => text.strip_suffix('%').unwrap_or(text).parse().unwrap_or(0),
+        Some(Value::String(text)) => {
+            let percent = text.strip_suffix('%').filter(|_| names::percent(text).is_empty());
+            percent.unwrap_or(text).parse().unwrap_or(0)
+        }
         number => number.and_then(Value::as_i64).unwrap_or(0),
     }
 }

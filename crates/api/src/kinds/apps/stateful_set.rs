@@ -10,6 +10,7 @@ use crate::kinds::shown::{self, Shown};
 use crate::kinds::template;
 use crate::resource::{Column, Part};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// What of the spec may change.
 const MUTABLE: &[&str] = &[
@@ -69,8 +70,8 @@ fn default(object: &mut Object) {
     spec.fill("replicas", 1);
     spec.fill("revisionHistoryLimit", 10);
     for template in spec.each("volumeClaimTemplates") {
-        template.fill_text("kind", "PersistentVolumeClaim");
-        template.fill_text("apiVersion", "v1");
+        template.insert("kind".to_owned(), "PersistentVolumeClaim".into());
+        template.insert("apiVersion".to_owned(), "v1".into());
         template.inside("metadata");
         if let Some(spec) = template.inside("spec") {
             claim::default_spec(spec);
@@ -176,10 +177,12 @@ fn pods(errors: &mut FieldErrors, spec: Option<&Map<String, Value>>, path: &Path
 /// The spec as its pods will be: with a volume for each claim, and without what the set writes itself.
 fn with_claims(spec: Option<&Map<String, Value>>) -> Option<Map<String, Value>> {
     let mut spec = spec?.clone();
+    let mut seen = BTreeSet::new();
     let claims: Vec<String> = spec
         .list("volumeClaimTemplates")
         .iter()
         .map(|claim| claim.map("metadata").text("name").to_owned())
+        .filter(|name| seen.insert(name.clone()))
         .collect();
     let pod = spec.within("template")?.within("spec")?;
     pod.remove("hostname");
@@ -226,6 +229,12 @@ fn validate_update(part: Part, object: &Object, old: &Object) -> FieldErrors {
 
 fn warnings(object: &Object, old: Option<&Object>) -> Vec<String> {
     let mut warnings = template::warnings(object, old, &["spec", "template"]);
+    for (index, template) in object.spec().list("volumeClaimTemplates").iter().enumerate() {
+        // Kubernetes leaves the spec out of the path, and of an update it writes it large.
+        let at = Path::new("spec").child("volumeClaimTemplates").index(index);
+        let at = if old.is_some() { at.child("Spec") } else { at };
+        warnings.extend(claim::spec_warnings(template.field("spec"), &at));
+    }
     if object.spec().int("revisionHistoryLimit").is_some_and(|limit| limit < 0) {
         warnings.push(
             "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"

@@ -54,6 +54,10 @@ fn metric_errors(errors: &mut FieldErrors, metric: &Value, group: Group, path: &
         errors.push(FieldError::required(&at, "must specify a metric source type"));
     }
     check::one_of(errors, &at, kind, TYPES);
+    if !TYPES.contains(&kind) {
+        // Kubernetes says it again when it looks for the source of that type.
+        check::one_of(errors, &at, kind, TYPES);
+    }
     let present: Vec<&str> =
         SOURCES.iter().map(|(_, field)| *field).filter(|field| metric.has(field)).collect();
     if let Some(field) = present.first() {

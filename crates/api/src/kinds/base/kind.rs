@@ -44,6 +44,8 @@ pub struct Kind {
     warnings: fn(&Object, Option<&Object>) -> Vec<String>,
     generation: bool,
     any_finalizer: bool,
+    any_finalizer_at_first: bool,
+    lax_updates: bool,
     parts: &'static [Part],
     status_keeps: &'static [&'static str],
     scale: Option<Scale>,
@@ -51,6 +53,8 @@ pub struct Kind {
     described: OnceLock<Vec<Column>>,
     row: Row,
     deprecated: Option<&'static str>,
+    early_warnings: fn(&Object) -> Vec<String>,
+    refused_as: Option<(&'static str, &'static str)>,
     selectable: &'static [&'static str],
     selected: Option<fn(&Object, &str) -> String>,
     from_stored: fn(Object) -> crate::contract::Result<Object>,
@@ -96,6 +100,8 @@ impl Kind {
             warnings: |_, _| Vec::new(),
             generation: true,
             any_finalizer: false,
+            any_finalizer_at_first: false,
+            lax_updates: false,
             parts: &[],
             status_keeps: &[],
             scale: None,
@@ -103,6 +109,8 @@ impl Kind {
             described: OnceLock::new(),
             row: |object, now| vec![object.name().into(), table::age_of(object, now)],
             deprecated: None,
+            early_warnings: |_| Vec::new(),
+            refused_as: None,
             selectable: &[],
             selected: None,
             from_stored: Ok,
@@ -135,6 +143,20 @@ impl Kind {
     #[must_use]
     pub fn any_finalizer(mut self) -> Kind {
         self.any_finalizer = true;
+        self
+    }
+
+    /// The same, but an update may not have such ones.
+    #[must_use]
+    pub fn any_finalizer_at_first(mut self) -> Kind {
+        self.any_finalizer_at_first = true;
+        self
+    }
+
+    /// The form of finalizers is looked at in new objects alone.
+    #[must_use]
+    pub fn lax_updates(mut self) -> Kind {
+        self.lax_updates = true;
         self
     }
 
@@ -233,6 +255,20 @@ impl Kind {
     #[must_use]
     pub fn warnings(mut self, warnings: fn(&Object, Option<&Object>) -> Vec<String>) -> Kind {
         self.warnings = warnings;
+        self
+    }
+
+    /// Warnings about a new object as it was sent.
+    #[must_use]
+    pub fn early_warnings(mut self, warnings: fn(&Object) -> Vec<String>) -> Kind {
+        self.early_warnings = warnings;
+        self
+    }
+
+    /// The group and the kind that refusals name.
+    #[must_use]
+    pub fn refused_as(mut self, group: &'static str, kind: &'static str) -> Kind {
+        self.refused_as = Some((group, kind));
         self
     }
 
@@ -380,13 +416,17 @@ impl Strategy for Kind {
     }
 
     fn validate(&self, object: &Object) -> FieldErrors {
-        let mut errors = self.finalizer_errors(object);
+        let mut errors =
+            if self.any_finalizer_at_first { FieldErrors::new() } else { self.finalizer_errors(object) };
         errors.extend((self.validate)(object));
         errors
     }
 
     fn validate_update(&self, part: Part, object: &Object, old: &Object) -> FieldErrors {
         let mut errors = self.finalizer_errors(object);
+        if part == Part::Main && !self.lax_updates {
+            errors.extend(names::finalizer_form_errors(object));
+        }
         errors.extend(match self.validate_update {
             Some(validate) => validate(part, object, old),
             None => (self.validate)(object),
@@ -404,6 +444,14 @@ impl Strategy for Kind {
 
     fn deprecation(&self) -> Option<&str> {
         self.deprecated
+    }
+
+    fn early_warnings(&self, object: &Object) -> Vec<String> {
+        (self.early_warnings)(object)
+    }
+
+    fn refused_as(&self) -> Option<(&str, &str)> {
+        self.refused_as
     }
 
     fn has_generation(&self) -> bool {

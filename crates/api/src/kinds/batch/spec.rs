@@ -86,6 +86,10 @@ fn completion(errors: &mut FieldErrors, spec: Option<&Map<String, Value>>, path:
 fn indexed(errors: &mut FieldErrors, spec: Option<&Map<String, Value>>, path: &Path) {
     let (completions, parallelism) = (spec.int("completions"), spec.int("parallelism"));
     let failed = spec.int("maxFailedIndexes");
+    if completions.is_none() {
+        let detail = format!("when completion mode is {INDEXED}");
+        errors.push(FieldError::required(&path.child("completions"), detail));
+    }
     let mut above = |field: &str, number: Option<i64>, most: i64, detail: String| {
         if let Some(number) = number.filter(|number| *number > most) {
             errors.push(FieldError::invalid(&path.child(field), number, detail));

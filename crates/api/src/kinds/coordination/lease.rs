@@ -9,6 +9,8 @@ use serde_json::Value;
 pub(super) fn kind() -> Kind {
     Kind::new("coordination.k8s.io", "v1", "Lease", "leases", "io.k8s.api.coordination.v1.Lease")
         .without_generation()
+        .any_finalizer_at_first()
+        .lax_updates()
         .default(|object| {
             object.make(&["spec"]);
         })

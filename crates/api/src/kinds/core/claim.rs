@@ -28,16 +28,26 @@ pub(super) fn kind() -> Kind {
     .without_generation()
     .parts(&[Part::Status])
     .default(|object| {
-        object.make(&["status"]).fill_text("phase", "Pending");
+        let status = object.make(&["status"]);
+        status.fill_text("phase", "Pending");
+        for field in ["capacity", "allocatedResources"] {
+            if let Some(amounts) = status.within(field) {
+                round_up(amounts);
+            }
+        }
         default_spec(object.make(&["spec"]));
     })
     .prepare_create(|object| {
         object.0.insert("status".to_owned(), serde_json::json!({ "phase": "Pending" }));
-        both_sources(object.make(&["spec"]));
+        let spec = object.make(&["spec"]);
+        drop_sources(spec, None);
+        both_sources(spec);
     })
-    .prepare_update(|part, object, _| {
+    .prepare_update(|part, object, old| {
         if part != Part::Status {
-            both_sources(object.make(&["spec"]));
+            let spec = object.make(&["spec"]);
+            drop_sources(spec, old.spec());
+            both_sources(spec);
         }
     })
     .validate(validate)
@@ -78,15 +88,41 @@ fn warnings(object: &Object, _old: Option<&Object>) -> Vec<String> {
             super::volume::OLD_CLASS
         ));
     }
+    warnings.extend(spec_warnings(object.0.field("spec"), &Path::new("spec")));
+    warnings
+}
+
+/// Sizes that are no whole number of bytes.
+pub fn spec_warnings(spec: Option<&Value>, path: &Path) -> Vec<String> {
+    let mut warnings = Vec::new();
     for field in ["requests", "limits"] {
-        let amount = object.spec().field("resources").field(field).field("storage").and_then(quantity);
+        let amount = spec.field("resources").field(field).field("storage").and_then(quantity);
         if let Some(amount) = amount.filter(|amount| amount.milli_value() % 1000 != 0) {
-            let rule = "is invalid, must be an integer";
-            warnings
-                .push(format!("spec.resources.{field}[storage]: fractional byte value \"{amount}\" {rule}"));
+            let at = path.child("resources").child(field).key("storage");
+            warnings.push(format!("{at}: fractional byte value \"{amount}\" is invalid, must be an integer"));
         }
     }
     warnings
+}
+
+/// Of sources in the old field Kubernetes takes claims and snapshots alone, and one in another namespace is a feature that
+/// is off. What is dropped so is told by nobody.
+fn drop_sources(spec: &mut Map<String, Value>, old: Option<&Map<String, Value>>) {
+    let abroad = !spec.field("dataSourceRef").text("namespace").is_empty();
+    if abroad && !old.has("dataSourceRef") {
+        spec.remove("dataSourceRef");
+    }
+    if old.has("dataSource") || old.has("dataSourceRef") || spec.has("dataSourceRef") {
+        return;
+    }
+    let source = spec.field("dataSource");
+    let known = matches!(
+        (source.text("kind"), source.text("apiGroup")),
+        ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+    );
+    if !known {
+        spec.remove("dataSource");
+    }
 }
 
 fn columns() -> Vec<Column> {

@@ -3,7 +3,9 @@
 use super::pod;
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
+use crate::contract::names;
 use crate::kinds::base::{Defaults, Errors, Fields, Kind, check, table};
+use crate::kinds::template;
 use crate::resource::{Column, Part};
 use serde_json::{Map, Value};
 
@@ -50,18 +52,26 @@ pub(super) fn controller() -> Kind {
         .categories(&["all"])
         .parts(&[Part::Status, Part::Scale])
         .scale(".spec.replicas", ".status.replicas", ".spec.selector")
+        .named(name_errors)
         .default(default)
         .prepare_create(|object| {
             object.0.insert("status".to_owned(), serde_json::json!({ "replicas": 0 }));
         })
         .validate(validate)
         .validate_update(|part, new, _| if part == Part::Status { status(new) } else { validate(new) })
-        .warnings(|object, _| {
-            pod::template_warnings(template_of(object.spec()), &Path::new("spec").child("template"))
+        .warnings(|object, old| {
+            let mut warnings: Vec<String> = template::name_warning(object, old).into_iter().collect();
+            warnings.extend(template::warnings(object, old, &["spec", "template"]));
+            warnings
         })
         .table(columns, row)
         .selectable(&["status.replicas"])
         .selected(|object, _| object.status().int("replicas").unwrap_or(0).to_string())
+}
+
+/// The beginning of a name may be anything that stands in a path here, and the length is told in bytes.
+fn name_errors(name: &str, prefix: bool) -> Vec<String> {
+    if prefix { names::path_segment(name, prefix) } else { names::dns_subdomain_bytes(name) }
 }
 
 fn default(object: &mut Object) {

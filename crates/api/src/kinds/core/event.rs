@@ -10,6 +10,8 @@ use serde_json::Value;
 pub(super) fn kind() -> Kind {
     Kind::new("", "v1", "Event", "events", "io.k8s.api.core.v1.Event")
         .short(&["ev"])
+        .any_finalizer()
+        .named(names::path_segment)
         .without_generation()
         .prepare_create(|_| {})
         .default(|object| {

@@ -12,13 +12,14 @@ pub mod pod;
 mod resource_names;
 mod scheduling;
 mod secret;
-mod service;
+pub mod service;
 mod service_account;
 mod transient;
 pub mod volume;
 
-use super::base::Kind;
+use super::base::{Fields, Kind};
 use crate::resource::Resource;
+use serde_json::{Map, Value};
 
 /// The resources of the core group.
 #[must_use]
@@ -43,6 +44,30 @@ pub fn resources() -> Vec<Resource> {
         service::kind(),
     ];
     kinds.map(Kind::resource).into()
+}
+
+/// A field that Kubernetes has twice, `one` for the time when there was one and `many`: the first of many is the one, and
+/// where they differ the one holds. Items of `many` are objects with the field `item`, or the values themselves.
+fn both_forms(fields: &mut Map<String, Value>, one: &str, many: &str, item: Option<&str>) {
+    let first = fields.list(many).first().map(|first| match item {
+        Some(item) => first.text(item).to_owned(),
+        None => first.as_str().unwrap_or_default().to_owned(),
+    });
+    let single = fields.text(one).to_owned();
+    match first {
+        Some(first) if single.is_empty() && !first.is_empty() => {
+            drop(fields.insert(one.to_owned(), first.into()))
+        }
+        Some(first) if first == single => {}
+        _ if single.is_empty() => {}
+        _ => {
+            let value = match item {
+                Some(item) => Value::Object(Map::from_iter([(item.to_owned(), single.into())])),
+                None => single.into(),
+            };
+            fields.insert(many.to_owned(), vec![value].into());
+        }
+    }
 }
 
 /// Now, as times are written.

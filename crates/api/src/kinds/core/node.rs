@@ -1,14 +1,18 @@
 //! Node.
 
+use super::pod::defaults::round_up;
 use super::pod::resources::quantity;
 use super::{resource_names, scheduling};
 use crate::contract::Object;
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::names;
-use crate::kinds::base::{Errors, Fields, Kind, internal, table};
+use crate::kinds::base::{Defaults, Errors, Fields, Kind, internal, table};
 use crate::resource::{Column, Part};
 use serde_json::Value;
 use std::collections::BTreeSet;
+
+const FEATURE_FORM: &str = "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., \
+    MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes";
 
 pub(super) fn kind() -> Kind {
     Kind::new("", "v1", "Node", "nodes", "io.k8s.api.core.v1.Node")
@@ -18,22 +22,37 @@ pub(super) fn kind() -> Kind {
         .parts(&[Part::Status])
         .default(default)
         // A kubelet tells its status when it registers.
-        .prepare_create(|object| {
-            object.remove(&["spec", "configSource"]);
+        .prepare_create(without_config)
+        .prepare_update(|part, object, _| {
+            if part == Part::Main {
+                without_config(object);
+            }
             object.remove(&["status", "config"]);
         })
         .validate(validate)
         .validate_update(validate_update)
+        .warnings(warnings)
         .table(columns, row)
         .selectable(&["spec.unschedulable"])
         .selected(|object, _| object.spec().is("unschedulable").to_string())
 }
 
+/// Configuration by the API is no more.
+fn without_config(object: &mut Object) {
+    object.remove(&["spec", "configSource"]);
+    object.remove(&["status", "config"]);
+}
+
 fn default(object: &mut Object) {
-    object.make(&["spec"]);
+    super::both_forms(object.make(&["spec"]), "podCIDR", "podCIDRs", None);
     let status = object.make(&["status"]);
     if let (false, Some(capacity)) = (status.has("allocatable"), status.field("capacity").cloned()) {
         status.insert("allocatable".to_owned(), capacity);
+    }
+    for field in ["capacity", "allocatable"] {
+        if let Some(amounts) = status.within(field) {
+            round_up(amounts);
+        }
     }
 }
 
@@ -41,6 +60,7 @@ fn validate(object: &Object) -> FieldErrors {
     let mut errors = FieldErrors::new();
     taints(&mut errors, object);
     amounts(&mut errors, object);
+    features(&mut errors, object);
     let path = Path::new("spec").child("podCIDRs");
     let ranges = object.spec().list("podCIDRs");
     for (index, range) in object.spec().texts("podCIDRs").enumerate() {
@@ -58,6 +78,35 @@ fn validate(object: &Object) -> FieldErrors {
         errors.invalid(&path, ranges.to_vec(), "may specify no more than one CIDR for each IP family");
     }
     errors
+}
+
+/// Features that a kubelet declares: in their order, none twice.
+fn features(errors: &mut FieldErrors, object: &Object) {
+    let path = Path::new("status").child("declaredFeatures");
+    let list: Vec<&str> = object.status().texts("declaredFeatures").collect();
+    for (index, feature) in list.iter().enumerate() {
+        let mut parts = feature.split('/');
+        let word = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let first = parts.next().unwrap_or_default();
+        let is_good = first.starts_with(|first: char| first.is_ascii_uppercase())
+            && word(first)
+            && parts.all(|part| part.starts_with(|first: char| first.is_ascii_alphabetic()) && word(part));
+        let rule = if feature.len() > names::SUBDOMAIN_MAX {
+            Some(names::at_most_characters(names::SUBDOMAIN_MAX))
+        } else {
+            (!is_good).then(|| FEATURE_FORM.to_owned())
+        };
+        if let Some(rule) = rule {
+            errors.invalid(&path.index(index), *feature, format!("invalid feature name {feature:?}: {rule}"));
+        }
+        match list.get(index + 1) {
+            Some(next) if next == feature => errors.duplicate(&path.index(index + 1), next),
+            Some(next) if feature > next => {
+                errors.invalid(&path.index(index + 1), *next, "list must be sorted alphabetically");
+            }
+            _ => {}
+        }
+    }
 }
 
 fn taints(errors: &mut FieldErrors, object: &Object) {
@@ -95,10 +144,12 @@ fn amounts(errors: &mut FieldErrors, object: &Object) {
 fn validate_update(part: Part, new: &Object, old: &Object) -> FieldErrors {
     let mut errors = if part == Part::Status { FieldErrors::new() } else { validate(new) };
     amounts(&mut errors, new);
+    features(&mut errors, new);
     let path = Path::new("spec");
     let addresses = new.status().list("addresses");
+    let mut seen = BTreeSet::new();
     for (index, address) in addresses.iter().enumerate() {
-        if addresses[..index].contains(address) {
+        if !seen.insert((address.text("type"), address.text("address"))) {
             let mut error = FieldError::duplicate(&Path::new("status").child("addresses").index(index), "");
             error.shown = Some(internal::shown("NodeAddress", address));
             errors.push(error);
@@ -111,6 +162,10 @@ fn validate_update(part: Part, new: &Object, old: &Object) -> FieldErrors {
         let rule = "node updates may not change podCIDR except from \"\" to valid";
         errors.forbidden(&path.child("podCIDRs"), rule);
     }
+    let (is, was) = (new.spec().text("externalID"), old.spec().text("externalID"));
+    if is != was {
+        errors.forbidden(&path.child("externalID"), "may not be updated");
+    }
     let (is, was) = (new.spec().text("providerID"), old.spec().text("providerID"));
     if !was.is_empty() && is != was {
         let rule = "node updates may not change providerID except from \"\" to valid";
@@ -118,6 +173,17 @@ fn validate_update(part: Part, new: &Object, old: &Object) -> FieldErrors {
     }
     taints(&mut errors, new);
     errors
+}
+
+fn warnings(object: &Object, _old: Option<&Object>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !object.spec().text("externalID").is_empty() {
+        warnings.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+    }
+    for (index, range) in object.spec().texts("podCIDRs").enumerate() {
+        warnings.extend(names::cidr_warnings(&Path::new("spec").child("podCIDRs").index(index), range));
+    }
+    warnings
 }
 
 fn columns() -> Vec<Column> {
@@ -183,4 +249,34 @@ fn roles(object: &Object) -> String {
     let labels = object.strings("labels").into_iter().flatten();
     let roles: BTreeSet<String> = labels.filter_map(role).filter(|role| !role.is_empty()).collect();
     if roles.is_empty() { "<none>".to_owned() } else { roles.into_iter().collect::<Vec<_>>().join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(spec: Value) -> Object {
+        let mut object = Object::from_value(json!({"metadata": {"name": "n"}, "spec": spec})).unwrap();
+        kind().resource().strategy.default(&mut object);
+        object
+    }
+
+    #[test]
+    fn the_range_and_the_ranges_say_the_same() {
+        let both = json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"]});
+        for told in [json!({"podCIDR": "10.1.0.0/24"}), json!({"podCIDRs": ["10.1.0.0/24"]})] {
+            assert_eq!(node(told.clone()).at(&["spec"]), Some(&both), "{told}");
+        }
+        let said =
+            |errors: FieldErrors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let bad = said(validate(&node(json!({"podCIDR": "bad"}))));
+        assert!(bad.starts_with("spec.podCIDRs[0]: Invalid value: \"bad\""), "{bad}");
+        let other = node(json!({"podCIDR": "10.2.0.0/24"}));
+        let changed = said(validate_update(Part::Main, &other, &node(both)));
+        assert!(
+            changed.contains("node updates may not change podCIDR except from \"\" to valid"),
+            "{changed}"
+        );
+    }
 }

@@ -20,6 +20,7 @@ pub(super) fn kind() -> Kind {
         .default(default)
         .validate(validate)
         .validate_update(validate_update)
+        .warnings(|object, _| warnings(object))
         .table(columns, row)
         .selectable(&["type"])
 }
@@ -97,6 +98,25 @@ fn type_errors(object: &Object, path: &Path) -> FieldErrors {
         _ => {}
     }
     FieldErrors::new()
+}
+
+/// A certificate or a key that nobody can use.
+fn warnings(object: &Object) -> Vec<String> {
+    if object.0.text("type") != "kubernetes.io/tls" {
+        return Vec::new();
+    }
+    let data = object.0.map("data");
+    let holds = |key: &str, mark: &str| {
+        let bytes = STANDARD.decode(data.text(key)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains(mark)
+    };
+    if !holds("tls.crt", "-----BEGIN ") {
+        vec!["tls: failed to find any PEM data in certificate input".to_owned()]
+    } else if !holds("tls.key", "-----BEGIN ") {
+        vec!["tls: failed to find any PEM data in key input".to_owned()]
+    } else {
+        Vec::new()
+    }
 }
 
 /// Credentials of registries have to be a JSON object; what is wrong is told without the secret.

@@ -3,7 +3,7 @@
 mod addresses;
 mod check;
 
-use crate::contract::field::Path;
+use crate::contract::field::{FieldErrors, Path};
 use crate::contract::{Object, names};
 use crate::kinds::base::{Defaults, Fields, Kind, table};
 use crate::resource::{Column, Part};
@@ -22,6 +22,9 @@ pub(super) fn kind() -> Kind {
         .default(default)
         .prepare_create(|object| {
             object.0.insert("status".to_owned(), json!({ "loadBalancer": {} }));
+            if object.spec().text("type") == "ExternalName" {
+                object.remove(&["spec", "internalTrafficPolicy"]);
+            }
         })
         .prepare_update(prepare_update)
         .validate(|object| check::all(object, None))
@@ -32,6 +35,16 @@ pub(super) fn kind() -> Kind {
         .warnings(warnings)
         .table(columns, row)
         .selectable(&["spec.clusterIP", "spec.type"])
+}
+
+/// What is wrong with the addresses and families of a service, which is told before any is given out.
+#[must_use]
+pub fn address_errors(object: &Object, old: Option<&Object>) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    if let Some(spec) = object.spec() {
+        addresses::check(&mut errors, &Path::new("spec"), spec, old.and_then(Object::spec));
+    }
+    errors
 }
 
 fn default(object: &mut Object) {

@@ -245,8 +245,10 @@ fn sources(errors: &mut FieldErrors, path: &Path, spec: &Map<String, Value>, nam
     let mut found = false;
     for (field, told, check) in SOURCES {
         let Some(source) = spec.field(field) else { continue };
-        if found {
-            errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
+        // Kubernetes forgets to count this one.
+        if found && *field != "flexVolume" {
+            let told = if *field == "cephfs" { "cephFS" } else { field };
+            errors.forbidden(&path.child(told), "may not specify more than 1 volume type");
             continue;
         }
         found = true;

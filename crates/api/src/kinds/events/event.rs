@@ -25,6 +25,8 @@ const SELECTABLE: &[&str] = &[
 pub(super) fn kind() -> Kind {
     Kind::new("events.k8s.io", "v1", "Event", "events", "io.k8s.api.events.v1.Event")
         .short(&["ev"])
+        // Kubernetes takes all events for those of the core group.
+        .refused_as("", "Event")
         .without_generation()
         .stored("events", "v1")
         .converted(|object| Ok(convert::from_core(object)), |object| Ok(convert::to_core(object)))

@@ -12,6 +12,8 @@ use std::collections::HashSet;
 
 pub(super) fn kind() -> Kind {
     Kind::new("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "io.k8s.api.node.v1.RuntimeClass")
+        .any_finalizer_at_first()
+        .lax_updates()
         .cluster_scoped()
         .without_generation()
         .validate(validate)

@@ -1,7 +1,7 @@
 //! PodDisruptionBudget.
 
-use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
+use crate::contract::{Object, names};
 use crate::kinds::apps::not_above_all;
 use crate::kinds::base::{Defaults, Fields, Kind, check, table};
 use crate::kinds::conditions;
@@ -16,7 +16,9 @@ pub(super) fn kind() -> Kind {
     let type_name = "io.k8s.api.policy.v1.PodDisruptionBudget";
     Kind::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", type_name)
         .short(&["pdb"])
-        .named(|_, _| Vec::new())
+        .any_finalizer_at_first()
+        .lax_updates()
+        .named(names::path_segment)
         .parts(&[Part::Status])
         .default(default)
         .prepare_create(|object| {

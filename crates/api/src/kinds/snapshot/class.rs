@@ -1,7 +1,7 @@
 //! VolumeSnapshotClass and VolumeGroupSnapshotClass.
 
 use super::rules::{all, deletion_policy, immutable, required};
-use super::{GROUP, GROUPS};
+use super::{GROUP, Version};
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
 use crate::kinds::base::{Fields, Kind, table};
@@ -18,9 +18,10 @@ pub(super) fn kind() -> Kind {
         .table(columns, row)
 }
 
-pub(super) fn group_kind() -> Kind {
-    let type_name = "io.k8s.storage.groupsnapshot.v1beta2.VolumeGroupSnapshotClass";
-    Kind::new(GROUPS, "v1beta2", "VolumeGroupSnapshotClass", "volumegroupsnapshotclasses", type_name)
+pub(super) fn group_kind(version: &Version) -> Kind {
+    let stored_as = "volumegroupsnapshotclasses.groupsnapshot.storage.k8s.io";
+    version
+        .kind("VolumeGroupSnapshotClass", "volumegroupsnapshotclasses", stored_as, version.class)
         .cluster_scoped()
         .short(&["vgsclass", "vgsclasses"])
         .prepare_create(|_| {})

@@ -1,6 +1,6 @@
 //! VolumeGroupSnapshot.
 
-use super::GROUPS;
+use super::Version;
 use super::rules::{all, cell, immutable, not_empty, one_for_ever, required, since, spec_with};
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
@@ -11,9 +11,10 @@ use serde_json::Value;
 
 const SOURCES: [&str; 2] = ["selector", "volumeGroupSnapshotContentName"];
 
-pub(super) fn kind() -> Kind {
-    let type_name = "io.k8s.storage.groupsnapshot.v1beta2.VolumeGroupSnapshot";
-    Kind::new(GROUPS, "v1beta2", "VolumeGroupSnapshot", "volumegroupsnapshots", type_name)
+pub(super) fn kind(version: &Version) -> Kind {
+    let stored_as = "volumegroupsnapshots.groupsnapshot.storage.k8s.io";
+    version
+        .kind("VolumeGroupSnapshot", "volumegroupsnapshots", stored_as, version.snapshot)
         .short(&["vgs"])
         .parts(&[Part::Status])
         .validate(|object| errors(object, None))

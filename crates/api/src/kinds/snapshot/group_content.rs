@@ -1,6 +1,6 @@
 //! VolumeGroupSnapshotContent.
 
-use super::GROUPS;
+use super::Version;
 use super::rules::{all, cell, deletion_policy, immutable, one_for_ever, required, spec_with};
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 
 const HANDLES: [&str; 2] = ["volumeHandles", "groupSnapshotHandles"];
 
-pub(super) fn kind() -> Kind {
-    let type_name = "io.k8s.storage.groupsnapshot.v1beta2.VolumeGroupSnapshotContent";
-    Kind::new(GROUPS, "v1beta2", "VolumeGroupSnapshotContent", "volumegroupsnapshotcontents", type_name)
+pub(super) fn kind(version: &Version) -> Kind {
+    let stored_as = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io";
+    version
+        .kind("VolumeGroupSnapshotContent", "volumegroupsnapshotcontents", stored_as, version.content)
         .cluster_scoped()
         .short(&["vgsc", "vgscs"])
         .parts(&[Part::Status])

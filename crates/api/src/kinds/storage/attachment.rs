@@ -17,6 +17,7 @@ const MESSAGE_MAX: usize = 1024;
 pub(super) fn kind() -> Kind {
     let type_name = "io.k8s.api.storage.v1.VolumeAttachment";
     Kind::new(GROUP, "v1", "VolumeAttachment", "volumeattachments", type_name)
+        .lax_updates()
         .cluster_scoped()
         .without_generation()
         .parts(&[Part::Status])

@@ -12,6 +12,7 @@ use serde_json::Value;
 pub(super) fn kind() -> Kind {
     let type_name = "io.k8s.api.storage.v1.CSIStorageCapacity";
     Kind::new(GROUP, "v1", "CSIStorageCapacity", "csistoragecapacities", type_name)
+        .lax_updates()
         .without_generation()
         .validate(validate)
         .validate_update(validate_update)

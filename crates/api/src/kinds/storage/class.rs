@@ -45,7 +45,7 @@ fn validate(object: &Object) -> FieldErrors {
 }
 
 fn topology_errors(errors: &mut FieldErrors, topologies: &[Value], path: &Path) {
-    let mut seen: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
+    let mut seen: BTreeSet<BTreeMap<&str, BTreeSet<&str>>> = BTreeSet::new();
     for (index, topology) in topologies.iter().enumerate() {
         let path = path.index(index).child("matchLabelExpressions");
         let mut term = BTreeMap::new();
@@ -58,10 +58,11 @@ fn topology_errors(errors: &mut FieldErrors, topologies: &[Value], path: &Path) 
                 errors.push(FieldError::duplicate(&path.child("key"), key));
             }
         }
-        if seen.contains(&term) {
+        // Kubernetes takes a term without expressions for one that it has not come to yet.
+        if term.is_empty() || seen.contains(&term) {
             errors.push(FieldError::duplicate(&path, ""));
         }
-        seen.push(term);
+        seen.insert(term);
     }
 }
 

@@ -14,6 +14,7 @@ const TOKENS_IN_SECRETS: &str = "spec.serviceAccountTokenInSecrets is unset; if 
 
 pub(super) fn kind() -> Kind {
     Kind::new(GROUP, "v1", "CSIDriver", "csidrivers", "io.k8s.api.storage.v1.CSIDriver")
+        .lax_updates()
         .cluster_scoped()
         .without_generation()
         .default(default)

@@ -15,6 +15,7 @@ const NODE_ID_MAX: usize = 256;
 
 pub(super) fn kind() -> Kind {
     Kind::new(GROUP, "v1", "CSINode", "csinodes", "io.k8s.api.storage.v1.CSINode")
+        .lax_updates()
         .cluster_scoped()
         .without_generation()
         .default(default)

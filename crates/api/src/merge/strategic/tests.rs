@@ -185,3 +185,25 @@ proptest! {
         prop_assert_eq!(found, wished);
     }
 }
+
+/// Lists of many items take the time of many items: squares would take minutes here.
+#[test]
+fn long_lists_merge() {
+    let items = |range: std::ops::Range<usize>| -> Vec<Value> {
+        range.map(|at| json!({"name": format!("n{at}"), "value": "x"})).collect()
+    };
+    let names = |range: std::ops::Range<usize>| -> Vec<Value> {
+        range.map(|at| json!({"name": format!("n{at}")})).collect()
+    };
+    let document = json!({"spec": {"containers": items(0..40_000)}});
+    let gone: Vec<Value> =
+        (0..20_000).map(|at| json!({"name": format!("n{at}"), "$patch": "delete"})).collect();
+    let patch = json!({"spec": {"containers": gone, "$setElementOrder/containers": names(20_000..40_000)}});
+    let left = patched(document.clone(), patch).unwrap();
+    assert_eq!(left["spec"]["containers"].as_array().unwrap().len(), 20_000);
+    let mut order = names(0..40_000);
+    order.reverse();
+    let patch = json!({"spec": {"containers": [], "$setElementOrder/containers": order}});
+    let turned = patched(document, patch).unwrap();
+    assert_eq!(turned["spec"]["containers"][0]["name"], "n39999");
+}

@@ -104,13 +104,13 @@ async fn v3(api: &Api, call: &Call, place: &str) -> Result<Response> {
     let mut response = if is_known(call.headers(), hash) {
         answer::plain(200, "application/json", Bytes::new())
     } else {
-        let (resources, group, version) = (all(api), group_of(place), version_of(place));
+        let (resources, place) = (all(api), place.to_owned());
         let style = call.style(Agreed::JSON);
         let gzip = style.gzip && !style.pretty;
         let wanted =
             Wanted { what: format!("v3/{place}"), version: api.registry.resources().version(), gzip };
         let document = api.openapi.get(wanted, move || {
-            openapi::v3(&resources, &group, &version).map(|told| told.to_string().into_bytes())
+            openapi::v3(&resources, &place).map(|told| told.to_string().into_bytes())
         });
         match document.await? {
             None => return Ok(answer::page_not_found()),
@@ -125,18 +125,6 @@ async fn v3(api: &Api, call: &Call, place: &str) -> Result<Response> {
         headers.insert(EXPIRES, HeaderValue::from_static("Fri, 31 Dec 2100 00:00:00 GMT"));
     }
     Ok(response)
-}
-
-fn group_of(place: &str) -> String {
-    place
-        .strip_prefix("apis/")
-        .and_then(|rest| rest.split_once('/'))
-        .map_or("", |(group, _)| group)
-        .to_owned()
-}
-
-fn version_of(place: &str) -> String {
-    place.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// The index, rendered once for each set of resources.

@@ -4,9 +4,9 @@ use super::all_containers;
 use super::volumes::descending;
 use crate::contract::Object;
 use crate::contract::field::{FieldErrors, Path};
-use crate::kinds::base::{Errors, Fields};
+use crate::kinds::base::{Defaults, Errors, Fields};
 use crate::kinds::core::scheduling;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The annotation of a pod that a kubelet made of a file.
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -14,6 +14,8 @@ const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+/// The longest name of a profile.
+const LONGEST_PROFILE: usize = 4095;
 pub(super) const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// What is wrong with the annotations of a pod or template with `spec`.
@@ -83,6 +85,67 @@ fn apparmor(
     if !known {
         errors.invalid(path, profile, format!("invalid AppArmor profile name: {profile:?}"));
     }
+}
+
+/// A container whose AppArmor profile is told by the old annotation alone: its place, the annotation, and the profile that
+/// it asks for, unless it is none or the one that the whole pod has.
+fn old_profiles(object: &Object) -> Vec<(&'static str, usize, String, Option<Value>)> {
+    let (Some(annotations), Some(spec)) = (object.strings("annotations"), object.spec()) else {
+        return Vec::new();
+    };
+    if spec.field("os").text("name") == "windows" {
+        return Vec::new();
+    }
+    let whole = spec.field("securityContext").field("appArmorProfile");
+    let mut found = Vec::new();
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for (index, container) in spec.list(list).iter().enumerate() {
+            let key = format!("{APPARMOR}{}", container.text("name"));
+            let Some(text) = annotations.maybe(&key) else { continue };
+            if container.field("securityContext").has("appArmorProfile") {
+                continue;
+            }
+            let profile = profile(text);
+            if profile.is_none() || profile.as_ref() != whole {
+                found.push((list, index, key, profile));
+            }
+        }
+    }
+    found
+}
+
+/// The field for an annotation; `None` where it says no profile.
+fn profile(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({ "type": "Unconfined" })),
+        "" | "runtime/default" => Some(json!({ "type": "RuntimeDefault" })),
+        _ => {
+            let file = annotation.strip_prefix("localhost/").filter(|file| !file.trim().is_empty())?;
+            let is_good = file.trim() == file && file.len() <= LONGEST_PROFILE;
+            is_good.then(|| json!({ "type": "Localhost", "localhostProfile": file }))
+        }
+    }
+}
+
+/// Makes fields of the annotations of AppArmor profiles, which is where who runs the pod looks.
+pub(super) fn profiles_to_fields(object: &mut Object) {
+    for (list, index, _, profile) in old_profiles(object) {
+        let container = object.make(&["spec"]).each(list).nth(index);
+        if let (Some(profile), Some(context)) =
+            (profile, container.and_then(|container| container.inside("securityContext")))
+        {
+            context.insert("appArmorProfile".to_owned(), profile);
+        }
+    }
+}
+
+/// That these annotations are old.
+pub(super) fn warnings(object: &Object) -> Vec<String> {
+    let at = Path::new("metadata").child("annotations");
+    let old = |(_, _, key, _): (_, _, String, _)| {
+        format!("{}: deprecated since v1.30; use the \"appArmorProfile\" field instead", at.key(&key))
+    };
+    old_profiles(object).into_iter().map(old).collect()
 }
 
 /// Annotations and fields of profiles have to say the same in a new pod.

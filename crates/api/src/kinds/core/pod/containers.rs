@@ -65,6 +65,8 @@ pub(super) fn check(errors: &mut FieldErrors, path: &Path, pod: &Pod<'_>) {
     host_ports(errors, path, containers);
 }
 
+const RULES_ALONE: &str = "must specify restartPolicy when restart rules are used";
+
 /// `initContainers`.
 pub(super) fn check_init(errors: &mut FieldErrors, path: &Path, pod: &Pod<'_>) {
     let mut names: BTreeSet<&str> =
@@ -72,7 +74,11 @@ pub(super) fn check_init(errors: &mut FieldErrors, path: &Path, pod: &Pod<'_>) {
     for (index, container) in pod.spec.list("initContainers").iter().enumerate() {
         let at = path.index(index);
         common(errors, &at, container, pod);
-        restarts(errors, &at, container);
+        match container.has("restartPolicy") {
+            true => restarts(errors, &at, container),
+            false if container.list("restartPolicyRules").is_empty() => {}
+            false => errors.required(&at.child("restartPolicy"), RULES_ALONE),
+        }
         let name = container.text("name");
         if names.contains(name) {
             errors.duplicate(&at.child("name"), name);
@@ -251,10 +257,7 @@ fn restarts(errors: &mut FieldErrors, at: &Path, container: &Value) {
     match container.maybe("restartPolicy") {
         None if rules.is_empty() => return,
         None => {
-            errors.required(
-                &at.child("restartPolicy"),
-                "must specify restartPolicy when restart rules are used",
-            );
+            errors.required(&at.child("restartPolicy"), RULES_ALONE);
         }
         Some(_) => errors.choice(at, container, "restartPolicy", &["Always", "Never", "OnFailure"], false),
     }

@@ -5,7 +5,7 @@ use super::resources::{is_of_pods, quantity};
 use crate::contract::Object;
 use crate::contract::quantity::Quantity;
 use crate::kinds::base::{Defaults, Fields};
-use crate::kinds::core::{claim, resource_names};
+use crate::kinds::core::{both_forms, claim, resource_names};
 use serde_json::{Map, Value};
 
 const CONTAINERS: &[&str] = &["initContainers", "containers", "ephemeralContainers"];
@@ -24,11 +24,16 @@ pub(super) fn pod(object: &mut Object) {
         }
     }
     self::spec(spec);
-    object.make(&["status"]);
+    let status = object.make(&["status"]);
+    both_forms(status, "podIP", "podIPs", Some("ip"));
+    if let Some(amounts) = status.within("allocatedResources") {
+        round_up(amounts);
+    }
 }
 
 /// Defaults of a spec, in pods and templates.
 pub fn spec(spec: &mut Map<String, Value>) {
+    super::prepare::disabled(spec);
     spec.fill_text("dnsPolicy", "ClusterFirst");
     spec.fill_text("restartPolicy", "Always");
     spec.fill("securityContext", Map::new());

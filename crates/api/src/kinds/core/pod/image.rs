@@ -1,5 +1,8 @@
 //! Names of images, as far as a default depends on them.
 
+/// How long a name with its registry may be.
+const NAME_MAX: usize = 255;
+
 /// `Always` of the tag `latest`, which is also the one that is not told; else `IfNotPresent`, even where the name is none.
 pub(super) fn pull_policy(image: &str) -> &'static str {
     if tag(image) == Some("latest") { "Always" } else { "IfNotPresent" }
@@ -46,7 +49,12 @@ fn is_name(name: &str) -> bool {
         _ => (None, name),
     };
     let hex = name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    !hex && domain.is_none_or(well_formed_domain) && path.split('/').all(is_component)
+    let whole = match domain {
+        Some(_) => name.len(),
+        None if path.contains('/') => "docker.io/".len() + path.len(),
+        None => "docker.io/library/".len() + path.len(),
+    };
+    !hex && whole <= NAME_MAX && domain.is_none_or(well_formed_domain) && path.split('/').all(is_component)
 }
 
 /// The first part is a registry where it looks like a host.
@@ -110,6 +118,9 @@ mod tests {
     #[test]
     fn what_is_told_or_no_name_is_not() {
         let digest = "busybox@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let long = "a".repeat(238);
+        assert_eq!(pull_policy(&long), "IfNotPresent");
+        assert_eq!(pull_policy(&long[1..]), "Always");
         for image in ["busybox:1.36", "a.b:5000/c:1", digest, "", "Bad Image", "a//b", "-a", "UPPER"] {
             assert_eq!(pull_policy(image), "IfNotPresent", "{image}");
         }

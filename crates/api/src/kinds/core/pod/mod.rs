@@ -5,6 +5,7 @@ mod annotations;
 mod containers;
 pub(super) mod defaults;
 mod env;
+mod files;
 mod image;
 mod mounts;
 mod prepare;
@@ -48,6 +49,7 @@ pub(super) fn kind() -> Kind {
             Part::Resize => resize::check(new, old),
             _ => update::check(new, old),
         })
+        .early_warnings(annotations::warnings)
         .warnings(|object, old| if old.is_none() { warnings::pod(object) } else { Vec::new() })
         .table(print::columns, print::row)
         .selectable(&[

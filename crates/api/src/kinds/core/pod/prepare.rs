@@ -1,6 +1,6 @@
 //! What the server does to pods before it looks at them: the status of a new one, what an update of a part may change.
 
-use super::qos;
+use super::{annotations, qos};
 use crate::contract::Object;
 use crate::kinds::base::{Defaults, Fields};
 use crate::resource::Part;
@@ -21,18 +21,23 @@ pub(super) fn create(object: &mut Object) {
     }
     object.0.insert("status".to_owned(), status);
     let labels = object.strings("labels").cloned().unwrap_or_default();
+    annotations::profiles_to_fields(object);
     let spec = object.make(&["spec"]);
     disabled(spec);
+    if spec.int("terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
+        spec.insert("terminationGracePeriodSeconds".to_owned(), 1.into());
+    }
     label_keys(spec, &labels);
 }
 
 /// Fields that Kubernetes has behind switches which are off.
-fn disabled(spec: &mut Map<String, Value>) {
+pub(super) fn disabled(spec: &mut Map<String, Value>) {
     spec.remove("schedulingGroup");
     for field in ["initContainers", "containers", "ephemeralContainers"] {
         for container in spec.each(field) {
-            if let Some(lifecycle) = container.within("lifecycle") {
-                lifecycle.remove("stopSignal");
+            let Some(lifecycle) = container.within("lifecycle") else { continue };
+            if lifecycle.remove("stopSignal").is_some() && lifecycle.is_empty() {
+                container.remove("lifecycle");
             }
         }
     }
@@ -117,6 +122,8 @@ fn status(object: &mut Object, old: &Object) {
         .collect();
     let generation = old.status().int("observedGeneration").unwrap_or(0);
     let status = object.make(&["status"]);
+    // A feature that Kubernetes has switched off.
+    status.remove("nodeAllocatableResourceClaimStatuses");
     if !class.is_empty() {
         status.fill_text("qosClass", &class);
     }

@@ -2,6 +2,7 @@ use super::*;
 use serde_json::json;
 
 mod changes;
+mod old_forms;
 mod rows;
 
 /// A pod with `spec` merged over one ordinary container, with its defaults.

@@ -1,12 +1,13 @@
 //! Warnings about pods and templates: what is old, without effect, or said twice.
 
-use super::all_containers;
 use super::annotations::APPARMOR;
 use super::resources::quantity;
+use super::{all_containers, files};
 use crate::contract::Object;
 use crate::contract::field::Path;
 use crate::contract::names;
 use crate::kinds::base::Fields;
+use crate::kinds::core::claim;
 use crate::kinds::node_labels::deprecated;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +81,18 @@ fn all(
             let _ = field;
             warnings.push(format!("{}: {message}", at.child("volumes").index(index).child(told)));
         }
+        let template = volume.field("ephemeral").field("volumeClaimTemplate");
+        if let Some(template) = template {
+            let at = at
+                .child("volumes")
+                .index(index)
+                .child("ephemeral")
+                .child("volumeClaimTemplate")
+                .child("spec");
+            warnings.extend(claim::spec_warnings(template.field("spec"), &at));
+        }
     }
+    warnings.extend(files::overlaps(spec));
     twice(warnings, &at, spec, "hostAliases", "ip");
     twice(warnings, &at, spec, "imagePullSecrets", "name");
     for (index, secret) in spec.list("imagePullSecrets").iter().enumerate() {
@@ -121,7 +133,9 @@ fn nodes(warnings: &mut Vec<String>, at: &Path, spec: &Map<String, Value>) {
     let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
     for (index, term) in affinity.list(preferred).iter().enumerate() {
         if let Some(term) = term.field("preference") {
-            node_term(warnings, &path.child(preferred).index(index).child("preference"), term);
+            let path = path.child(preferred).index(index).child("preference");
+            node_term(warnings, &path, term);
+            values(warnings, &path.child("matchExpressions"), term.list("matchExpressions"));
         }
     }
     for (index, constraint) in spec.list("topologySpreadConstraints").iter().enumerate() {
@@ -144,6 +158,18 @@ pub(in crate::kinds::core) fn node_term(warnings: &mut Vec<String>, path: &Path,
         if let Some(message) = deprecated(key) {
             let at = path.child("matchExpressions").index(index).child("key");
             warnings.push(format!("{at}: {key} is {message}"));
+        }
+    }
+}
+
+/// Values that no label has.
+fn values(warnings: &mut Vec<String>, path: &Path, requirements: &[Value]) {
+    for (index, requirement) in requirements.iter().enumerate() {
+        for (place, value) in requirement.texts("values").enumerate() {
+            for wrong in names::label_value(value) {
+                let at = path.index(index).child("values").index(place);
+                warnings.push(format!("{at}: {value} is invalid, {wrong}"));
+            }
         }
     }
 }
@@ -223,7 +249,12 @@ fn hidden(warnings: &mut Vec<String>, path: &Path, variables: &[Value]) {
 /// Where a port is told, on which address and port of the host.
 type Port<'a> = (Path, &'a str, i64);
 
+/// How many warnings about ports there are at most, and with how many equal ones a port is compared: each pair of thousands
+/// would be one.
+const MOST: usize = 64;
+
 fn ports(warnings: &mut Vec<String>, at: &Path, spec: &Map<String, Value>) {
+    let most = warnings.len() + MOST;
     let mut seen: BTreeMap<(i64, &str), Vec<Port<'_>>> = BTreeMap::new();
     let mut named: Vec<(Path, &str)> = Vec::new();
     for (path, container) in all_containers(at, spec) {
@@ -240,7 +271,10 @@ fn ports(warnings: &mut Vec<String>, at: &Path, spec: &Map<String, Value>) {
                 ));
             }
             let others = seen.entry(key).or_default();
-            for (other, other_ip, other_host) in others.iter() {
+            for (other, other_ip, other_host) in others.iter().take(MOST) {
+                if warnings.len() >= most {
+                    return;
+                }
                 let how = if ip == *other_ip && host == *other_host {
                     "duplicate"
                 } else if host == 0 || *other_host == 0 {
@@ -258,12 +292,15 @@ fn ports(warnings: &mut Vec<String>, at: &Path, spec: &Map<String, Value>) {
             }
         }
     }
-    for (index, (path, name)) in named.iter().enumerate() {
-        if let Some((other, _)) = named[..index].iter().find(|(_, other)| other == name) {
+    let mut first: BTreeMap<&str, &Path> = BTreeMap::new();
+    for (path, name) in &named {
+        if let Some(other) = first.get(name) {
             warnings.push(format!(
                 "{path}: duplicate port name {name:?} with {other}, services and probes that select ports by name will \
                  use {other}"
             ));
+        } else {
+            first.insert(name, path);
         }
     }
 }

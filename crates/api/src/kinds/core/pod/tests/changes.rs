@@ -75,3 +75,12 @@ fn a_resize_keeps_the_class() {
     let rule = "spec: Invalid value: \"BestEffort\": Pod QOS Class may not change as a result of resizing";
     assert_eq!(said.first().map(String::as_str), Some(rule));
 }
+
+/// What a body of the greatest size may hold is told in few words and looked at once.
+#[test]
+fn many_ports_are_few_warnings() {
+    let ports: Vec<_> = (0..30_000).map(|_| json!({"containerPort": 80, "protocol": "TCP"})).collect();
+    let object = container(json!({ "ports": ports }));
+    let said = kind().resource().strategy.warnings(&object, None);
+    assert!((1..200).contains(&said.len()), "{}", said.len());
+}
