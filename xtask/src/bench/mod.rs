@@ -1,6 +1,7 @@
 //! `bench NAME`: ours and a peer, interleaved in one run, judged by CPU time. New ones go into [`CONTESTS`].
 
 mod alone;
+mod api;
 mod cni;
 mod contest;
 mod contests;
@@ -34,6 +35,7 @@ struct Entry {
 }
 
 const CONTESTS: &[Entry] = &[
+    Entry { name: "api", rounds: 3, alone: true, run: api::api },
     Entry { name: "calibrate", rounds: 20, alone: false, run: contests::calibrate },
     Entry { name: "cni", rounds: 30, alone: true, run: cni::cni },
     Entry { name: "oci-run", rounds: 30, alone: true, run: oci::oci_run },
@@ -57,12 +59,18 @@ pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs (default: 20, of pull 3, of pods 6, of cni and oci-run 30)
+    /// How many times each side runs (default: 20, of api and pull 3, of pods 6, of cni and oci-run 30)
     #[arg(long)]
     rounds: Option<u32>,
     /// pull: the directory that stores are made in (default: a new ext4 on a loop device; /dev/shm for memory)
     #[arg(long, value_name = "DIR")]
     pub(crate) on: Option<PathBuf>,
+    /// api: a folder with kube-apiserver and etcd, to be measured beside ours
+    #[arg(long, value_name = "DIR")]
+    pub(crate) peer: Option<PathBuf>,
+    /// api: the program to be measured (default: `sextant`, built for it)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) program: Option<PathBuf>,
     /// How to print
     #[arg(short, default_value = "table")]
     output: Format,

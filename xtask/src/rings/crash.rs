@@ -1,5 +1,5 @@
 //! Ring 2: the product killed between any two recorded effects and at random moments, over each of its commands and as a
-//! node's daemon; in full also `sextant-oci` and the CNI plugins' programs, which have no ledger, at moments spread over each of their commands.
+//! node's daemon, the API server under load as well; in full also `sextant-oci` and the CNI plugins' programs, which have no ledger, at moments spread over each of their commands.
 
 use std::process::Command;
 use std::time::Duration;
@@ -96,8 +96,11 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
         );
     }
     count.extend(node::kills(extent)?);
-    for programs in PROGRAMS.iter().filter(|programs| extent.full && programs.name.contains(&extent.only)) {
-        count.extend(programs.killed(extent.kills)?);
+    for programs in PROGRAMS.iter().filter(|programs| programs.name.contains(&extent.only)) {
+        let kills = if extent.full { extent.kills } else { programs.sample };
+        if kills > 0 {
+            count.extend(programs.killed(kills)?);
+        }
     }
     Ok(count)
 }
@@ -113,6 +116,8 @@ struct Programs {
     variable: &'static str,
     /// How many tests each do so many.
     tests: u64,
+    /// Kills of a run at sample size; none where `cargo test` has enough of them.
+    sample: u64,
 }
 
 const PROGRAMS: &[Programs] = &[
@@ -123,6 +128,7 @@ const PROGRAMS: &[Programs] = &[
         filter: "a_killed_",
         variable: "SEXTANT_OCI_KILLS",
         tests: 6,
+        sample: 0,
     },
     // Its tests share the number.
     Programs {
@@ -132,6 +138,7 @@ const PROGRAMS: &[Programs] = &[
         filter: "a_killed_",
         variable: "SEXTANT_CNI_KILLS",
         tests: 1,
+        sample: 0,
     },
     Programs {
         name: "store",
@@ -140,6 +147,16 @@ const PROGRAMS: &[Programs] = &[
         filter: "killed_",
         variable: "SEXTANT_STORE_KILLS",
         tests: 1,
+        sample: 0,
+    },
+    Programs {
+        name: "api",
+        package: "api",
+        test: "load",
+        filter: "a_killed_",
+        variable: "SEXTANT_API_KILLS",
+        tests: 1,
+        sample: 40,
     },
 ];
 

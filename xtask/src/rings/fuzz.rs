@@ -6,8 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Count, Extent};
@@ -62,15 +65,40 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     let mut seed = || extent.random.below(u64::from(u32::MAX)) + 1;
     let planted = Target::new(PLANTED, &programs, place.path(), false)?;
     count.add("fuzz: the planted bug is found", planted.finds_the_planted(seed()));
-    for name in names()?.into_iter().filter(|name| name != PLANTED) {
-        // Drawn for each, so that --only does not change what the others get.
-        let seed = seed();
-        if name.contains(&extent.only) {
-            let target = Target::new(&name, &programs, place.path(), extent.full)?;
-            count.add(&format!("fuzz {name}"), target.survives(time, seed));
-        }
+    // A seed is drawn for each, so that --only does not change what the others get.
+    let names = names()?.into_iter().filter(|name| name != PLANTED);
+    let all: Vec<(String, u64)> = names.map(|name| (name, seed())).collect();
+    let chosen: Vec<_> = all.into_iter().filter(|(name, _)| name.contains(&extent.only)).collect();
+    let runs = at_once(&chosen, |(name, seed)| {
+        let target = Target::new(name, &programs, place.path(), extent.full).map_err(|e| e.to_string())?;
+        target.survives(time, *seed).map_err(|e| e.to_string())
+    });
+    for ((name, _), outcome) in chosen.iter().zip(runs) {
+        count.add(&format!("fuzz {name}"), outcome.map_err(Into::into));
     }
     Ok(count)
+}
+
+/// Does something for each, as many at a time as there are processors, for a target keeps one of them busy; what came of
+/// them is in their order.
+fn at_once<T: Sync, R: Send>(all: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(all.len())));
+    let worker = || {
+        while let Some((index, one)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, all.get(i)?)))
+        {
+            let outcome = act(one);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, NonZeroUsize::get) {
+            scope.spawn(worker);
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 /// Builds all targets; where they are.
@@ -219,6 +247,17 @@ mod tests {
         let ended = ended(false, text.into());
         assert_eq!((ended.inputs, ended.edges), (41244, 131));
         assert_eq!(super::ended(true, String::new()).inputs, 0);
+    }
+
+    #[test]
+    fn what_is_done_at_once_comes_back_in_order() {
+        let all: Vec<u64> = (0..50).collect();
+        let doubled = at_once(&all, |number| {
+            std::thread::sleep(Duration::from_micros(50 - number));
+            2 * number
+        });
+        assert_eq!(doubled, (0..100).step_by(2).collect::<Vec<_>>());
+        assert!(at_once(&[] as &[u64], |number| *number).is_empty());
     }
 
     #[test]

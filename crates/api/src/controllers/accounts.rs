@@ -24,7 +24,8 @@ pub(super) async fn give_all(client: &Client, settings: &Settings) -> Result<()>
 pub(super) async fn run(client: Client, settings: Settings) {
     let Ok(namespaces) = client.target("v1", "Namespace", "", "") else { return };
     let Ok(accounts) = client.target("v1", "ServiceAccount", "", "") else { return };
-    let Ok(maps) = client.target("v1", "ConfigMap", "", "") else { return };
+    // Those of that name alone: there may be many others, and none of them is held.
+    let Ok(maps) = client.target("v1", "ConfigMap", "", CERTIFICATE) else { return };
     let mut namespaces = client.follow(namespaces);
     let mut accounts = client.follow(accounts);
     let mut maps = client.follow(maps);
