@@ -1,6 +1,8 @@
 //! `conformance NAME --suite PATH`: an upstream suite that you built, run against our runtime, compared with
 //! `docs/conformance/NAME.txt`, or with `--vm` with `NAME-v2.txt`, so that counts do not rot.
 
+mod e2e;
+mod gateway;
 mod guest;
 mod outcome;
 mod plugins;
@@ -31,6 +33,10 @@ enum Suite {
     Cni,
     /// kubernetes-sigs/cri-tools, critest with NRI, against `sextant node`
     Critest,
+    /// kubernetes-sigs/gateway-api: its standard definitions, examples and invalid examples, against `sextant api`
+    GatewayApi,
+    /// Kubernetes' own e2e.test, what of it needs no pod to run, against `sextant api`
+    E2e,
 }
 
 impl Suite {
@@ -40,7 +46,7 @@ impl Suite {
             Self::RuntimeTools | Self::Contest => "sextant-oci",
             Self::Bats => "runc",
             Self::Cni => "sextant-cni",
-            Self::Critest => "sextant",
+            Self::Critest | Self::GatewayApi | Self::E2e => "sextant",
         }
     }
 
@@ -52,6 +58,8 @@ impl Suite {
             Self::Bats => "bats",
             Self::Cni => "cni",
             Self::Critest => "critest",
+            Self::GatewayApi => "gateway-api",
+            Self::E2e => "e2e",
         }
     }
 }
@@ -65,7 +73,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime (for cni a directory of other plugins, for critest another sextant), to see what it does
+    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api and e2e another sextant), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -89,7 +97,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match (&args.runtime, args.name) {
         (Some(runtime), _) => runtime.clone(),
         (None, Suite::Cni) => plugins::ours(&args.out)?,
-        (None, Suite::Critest) => pods::ours()?,
+        (None, Suite::Critest | Suite::GatewayApi | Suite::E2e) => pods::ours()?,
         (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
@@ -99,6 +107,8 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         (Suite::Cni, _) => plugins::run(args, &runtime, &out)?,
         (_, true) => guest::run(args, &runtime, &out)?,
         (Suite::Critest, false) => pods::run(args, &runtime, &out)?,
+        (Suite::GatewayApi, false) => gateway::run(args, &runtime, &out)?,
+        (Suite::E2e, false) => e2e::run(args, &runtime, &out)?,
         (_, false) => here(args, &runtime, &out)?,
     }
     let found = Outcomes::read(&std::fs::read_to_string(out.join("results.txt"))?)?;

@@ -1,13 +1,16 @@
-//! Ring 5: real neighbours from Debian's packages. A scenario is a function of a [`Site`]; new ones go into
+//! Ring 5: real neighbours, from Debian's packages and PyPI. A scenario is a function of a [`Site`]; new ones go into
 //! [`SCENARIOS`].
 
 mod addresses;
+mod clients;
 mod host;
+mod kubectl;
 mod networks;
 mod runtimes;
 mod scenarios;
 mod site;
 
+pub(crate) use kubectl::{Program as Kubectl, Server as ApiServer, debian as debian_kubectl};
 pub(crate) use site::Site;
 
 use crate::Result;
@@ -30,6 +33,16 @@ const SCENARIOS: &[Scenario] = &[
     ("podman's networks are made by our CNI plugins", networks::podman),
     ("our CNI plugins do what the reference's do", networks::beside_the_reference),
     ("containerd's pods are attached by our CNI plugins", networks::containerd),
+    ("kubectl discovers and explains", |site| kubectl::walks(site, kubectl::walk::DISCOVER)),
+    ("kubectl applies, prunes, compares", |site| kubectl::walks(site, kubectl::walk::APPLY)),
+    ("kubectl creates", |site| kubectl::walks(site, kubectl::walk::CREATE)),
+    ("kubectl gets, watches, waits, describes", |site| kubectl::walks(site, kubectl::walk::GET)),
+    ("kubectl patches, edits, replaces, scales", |site| kubectl::walks(site, kubectl::walk::CHANGE)),
+    ("kubectl deletes", |site| kubectl::walks(site, kubectl::walk::DELETE)),
+    ("kubectl and nodes, certificates", |site| kubectl::walks(site, kubectl::walk::NODE)),
+    ("kubectl asks who may what", |site| kubectl::walks(site, kubectl::walk::WHO)),
+    ("kubectl and custom resources", |site| kubectl::walks(site, kubectl::walk::CUSTOM)),
+    ("the Python client of the Kubernetes API", clients::python),
 ];
 
 pub(crate) fn run(extent: &Extent) -> Result<Count> {

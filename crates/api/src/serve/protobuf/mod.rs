@@ -217,8 +217,11 @@ fn value(schema: Schema<'_>, held: Held<'_>, within: Within<'_>) -> Result<Value
         Shape::Time => time(held, false)?,
         Shape::MicroTime => time(held, true)?,
         Shape::Duration => duration(one(held, 1)?.map_or(Ok(0), integer)?).into(),
-        // JSON inside: of any shape (RawExtension, FieldsV1).
-        Shape::Any => raw(held)?,
+        Shape::Any => match schema.items() {
+            Some(definition) => choice(schema, definition, held, depth)?,
+            // JSON inside: of any shape (RawExtension, FieldsV1).
+            None => raw(held)?,
+        },
         Shape::List => {
             let item = schema.items().ok_or_else(|| refused("a list of nothing"))?;
             let mut list = Vec::new();
@@ -237,6 +240,29 @@ fn value(schema: Schema<'_>, held: Held<'_>, within: Within<'_>) -> Result<Value
             message(&mut object, &name, schema, bytes_of(held)?, within.deeper()?)?;
             object.into()
         }
+    })
+}
+
+/// One of those that are a schema or something else: a list of schemas, a list of names, yes or no.
+fn choice(schema: Schema<'_>, definition: Schema<'_>, held: Held<'_>, depth: usize) -> Result<Value> {
+    let name = schema.node().name.as_deref().unwrap_or_default();
+    let kind = name.rsplit('.').next().unwrap_or_default();
+    let (mut single, mut list, mut allows) = (None, Vec::new(), false);
+    for field in wire::fields(bytes_of(held)?) {
+        let Field { number, held } =
+            field.ok_or_else(|| refused(&format!("a field of {name} is malformed")))?;
+        match (kind, number) {
+            ("JSONSchemaPropsOrBool", 1) => allows = integer(held)? != 0,
+            ("JSONSchemaPropsOrStringArray", 2) => list.push(text(held)?.into()),
+            ("JSONSchemaPropsOrArray", 2) => list.push(value(definition, held, depth + 1)?),
+            (_, 1 | 2) => single = Some(value(definition, held, depth + 1)?),
+            _ => {}
+        }
+    }
+    Ok(match single {
+        Some(single) => single,
+        None if kind == "JSONSchemaPropsOrBool" => allows.into(),
+        None => list.into(),
     })
 }
 

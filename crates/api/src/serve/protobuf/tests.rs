@@ -1,16 +1,18 @@
 use super::*;
 
-/// A field that holds bytes.
-fn held(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut out = vec![number << 3 | 2];
-    let mut length = bytes.len();
-    while length >= 0x80 {
-        out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-        length >>= 7;
+fn varint(mut number: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    while number >= 0x80 {
+        out.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+        number >>= 7;
     }
-    out.push(u8::try_from(length).unwrap());
-    out.extend_from_slice(bytes);
+    out.push(u8::try_from(number).unwrap());
     out
+}
+
+/// A field that holds bytes.
+fn held(number: usize, bytes: &[u8]) -> Vec<u8> {
+    [varint(number << 3 | 2), varint(bytes.len()), bytes.to_vec()].concat()
 }
 
 fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
@@ -60,6 +62,40 @@ fn quantities_and_ports_are_read() {
     let container = &read["spec"]["containers"][0];
     assert_eq!(container["resources"]["limits"]["cpu"], "100m");
     assert_eq!(container["livenessProbe"]["httpGet"]["port"], "web");
+}
+
+#[test]
+fn the_schemas_of_a_definition_are_read_whole() {
+    let of_type = |of: &[u8]| held(5, of);
+    let property = |name: &[u8], schema: &[u8]| held(29, &[held(1, name), held(2, schema)].concat());
+    let list = [of_type(b"array"), held(24, &held(1, &of_type(b"string"))), held(42, b"set")].concat();
+    let map = [of_type(b"object"), held(30, &held(2, &of_type(b"integer")))].concat();
+    let rule = held(44, &[held(1, b"true"), held(2, b"no")].concat());
+    let default = [of_type(b"string"), held(8, &held(1, b"\"x\"")), held(20, &held(1, b"\"y\""))].concat();
+    let open = [of_type(b"object"), held(30, &[0x08, 1]), vec![0xb0, 0x02, 1]].concat();
+    let schema = [
+        of_type(b"object"),
+        property(b"list", &list),
+        property(b"map", &map),
+        property(b"open", &open),
+        property(b"text", &default),
+        rule,
+    ];
+    let validation = held(1, &schema.concat());
+    let version = [held(1, b"v1"), held(4, &validation)].concat();
+    let read =
+        to_json(&body("apiextensions.k8s.io/v1", "CustomResourceDefinition", &held(2, &held(7, &version))));
+    let expected = json!({
+        "type": "object",
+        "x-kubernetes-validations": [{"rule": "true", "message": "no"}],
+        "properties": {
+            "list": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+            "map": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "open": {"type": "object", "additionalProperties": true, "x-kubernetes-preserve-unknown-fields": true},
+            "text": {"type": "string", "default": "x", "enum": ["y"]},
+        },
+    });
+    assert_eq!(read.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], expected);
 }
 
 #[test]

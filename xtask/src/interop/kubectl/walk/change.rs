@@ -1,0 +1,67 @@
+//! Patch, edit, replace, label, annotate, scale, set, rollout.
+
+use super::step::{Step, fails, ok};
+
+pub(crate) const STEPS: &[Step] = &[
+    ok("kubectl apply -f cm.yaml -f deploy.yaml", &["configmap/a1 created", "deployment.apps/d1 created"]),
+    ok("kubectl label cm a1 x=y", &["configmap/a1 labeled"]),
+    fails("kubectl label cm a1 x=z", 1, &["error: *'x' already has a value (y), and --overwrite is false"]),
+    ok("kubectl label cm a1 x=z --overwrite", &["configmap/a1 *labeled"]),
+    ok("kubectl label cm a1 --list | sort", &["app=a", "x=z"]),
+    ok("kubectl label cm a1 x-", &["configmap/a1 *labeled"]),
+    ok("kubectl get cm a1 -o jsonpath='{.metadata.labels}'", &["{\"app\":\"a\"}"]),
+    fails("kubectl label cm a1 q=1 --resource-version=1", 1, &["*the object has been modified; please apply your changes to the latest version and try again"]),
+    ok("kubectl annotate cm a1 note='two words'", &["configmap/a1 annotated"]),
+    ok("kubectl annotate cm a1 note-", &["configmap/a1 annotated"]),
+    fails("kubectl annotate cm nope a=b", 1, &["*configmaps \"nope\" not found"]),
+    // The three patches.
+    ok("kubectl patch cm a1 -p '{\"data\":{\"k\":\"strategic\"}}'", &["configmap/a1 patched"]),
+    ok("kubectl patch cm a1 -p '{\"data\":{\"k\":\"strategic\"}}'", &["configmap/a1 patched (no change)"]),
+    ok("kubectl patch cm a1 --type=merge -p '{\"data\":{\"k\":null,\"n\":\"1\"}}' -o jsonpath='{.data.k}{.data.n}'", &["1"]),
+    ok("kubectl patch cm a1 --type=json -p '[{\"op\":\"test\",\"path\":\"/data/n\",\"value\":\"1\"},{\"op\":\"move\",\"from\":\"/data/n\",\"path\":\"/data/m\"}]' -o jsonpath='{.data.n}{.data.m}'", &["1"]),
+    fails("kubectl patch cm a1 --type=json -p '[{\"op\":\"test\",\"path\":\"/data/m\",\"value\":\"2\"}]'", 1, &["The request is invalid*"]),
+    fails("kubectl patch cm a1 --type=json -p '[{\"op\":\"remove\",\"path\":\"/data/nope\"}]'", 1, &["The request is invalid*"]),
+    fails("kubectl patch cm a1 --type=merge -p '{\"data\":{\"k\":5}}'", 1, &["*cannot unmarshal number into Go struct field ConfigMap.data of type string*"]),
+    fails("kubectl patch cm a1 --type=merge -p '{\"metadata\":{\"resourceVersion\":\"1\"}}'", 1, &["Error from server (Conflict): Operation cannot be fulfilled on configmaps \"a1\": the object has been modified*"]),
+    ok("kubectl patch deploy d1 -p '{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"nginx:9\"},{\"name\":\"d\",\"image\":\"x\"}]}}}}'", &["deployment.apps/d1 patched"]),
+    // Merged by name: the new one first.
+    ok("kubectl get deploy d1 -o jsonpath='{range .spec.template.spec.containers[*]}{.name}={.image} {end}{.spec.template.spec.containers[?(@.name==\"c\")].ports[0].name}'", &["*c=nginx:9*http"]),
+    ok("kubectl patch deploy d1 -p '{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"d\",\"$patch\":\"delete\"}]}}}}' -o jsonpath='{.spec.template.spec.containers[*].name}'", &["c"]),
+    ok("kubectl patch deploy d1 -p '{\"spec\":{\"strategy\":{\"$retainKeys\":[\"type\"],\"type\":\"Recreate\"}}}' -o jsonpath='{.spec.strategy}'", &["{\"type\":\"Recreate\"}"]),
+    fails("kubectl patch deploy d1 -p '{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"image\":\"x\"}]}}}}'", 1, &["*map: map[image:x] does not contain declared merge key: name*"]),
+    ok("kubectl patch deploy d1 --subresource=status --type=merge -p '{\"status\":{\"replicas\":2,\"readyReplicas\":2,\"availableReplicas\":2,\"updatedReplicas\":2,\"observedGeneration\":99},\"spec\":{\"replicas\":9}}' -o jsonpath='{.spec.replicas} {.status.readyReplicas}'", &["2 2"]).since(24),
+    ok("kubectl rollout status deploy d1 --timeout=60s", &["deployment \"d1\" successfully rolled out"]).since(24),
+    // Edit, with an editor that does as it is told.
+    ok("SED='s/multi: .*/multi: one/; /^    one$/d; /^    two$/d' kubectl edit cm a1", &["configmap/a1 edited"]),
+    ok("kubectl get cm a1 -o jsonpath='{.data.multi}'", &["one"]),
+    ok("SED='' kubectl edit cm a1", &["Edit cancelled, no changes made."]),
+    fails("EDITOR=\"$PWD/editor\" SED='s/replicas: 2/replicas: -1/; s/^# /# once /' timeout 20 kubectl edit deploy d1 < /dev/null", 1, &["error: deployments.apps \"d1\" is invalid", "*copy of your changes has been stored to*"]),
+    fails("kubectl edit cm nope", 1, &["*configmaps \"nope\" not found"]),
+    // Replace.
+    ok("kubectl replace -f cm.yaml", &["configmap/a1 replaced"]),
+    ok("kubectl get cm a1 -o jsonpath='{.data.k}{.data.m}'", &["v"]),
+    fails("sed 's/a1/nope/' cm.yaml | kubectl replace -f -", 1, &["Error from server (NotFound): error when replacing \"STDIN\": configmaps \"nope\" not found"]),
+    fails("sed 's/name: a1/name: a1, resourceVersion: \"1\"/' cm.yaml | kubectl replace -f -", 1, &["Error from server (Conflict): error when replacing \"STDIN\": Operation cannot be fulfilled on configmaps \"a1\": *"]),
+    ok("U=$(kubectl get cm a1 -o jsonpath='{.metadata.uid}'); kubectl replace --force -f cm.yaml; [ $U != $(kubectl get cm a1 -o jsonpath='{.metadata.uid}') ] && echo another", &["configmap \"a1\" deleted*", "configmap/a1 replaced", "another"]),
+    // Scale.
+    ok("kubectl scale deploy d1 --replicas=3", &["deployment.apps/d1 scaled"]),
+    ok("kubectl scale deploy d1 --current-replicas=3 --replicas=4", &["deployment.apps/d1 scaled"]),
+    fails("kubectl scale deploy d1 --current-replicas=3 --replicas=5", 1, &["error: *xpected replicas to be 3, was 4"]),
+    ok("kubectl get deploy d1 -o jsonpath='{.spec.replicas}'", &["4"]),
+    ok("kubectl get deploy d1 --subresource=scale -o jsonpath='{.kind} {.spec.replicas} {.status.selector}'", &["Scale 4 app=d1"]).since(24),
+    fails("kubectl scale cm a1 --replicas=1", 1, &["*the server could not find the requested resource*"]),
+    // Set and rollout.
+    ok("kubectl set image deploy/d1 c=nginx:7", &["deployment.apps/d1 image updated"]),
+    ok("kubectl set env deploy/d1 Q=1 A-", &["deployment.apps/d1 env updated"]),
+    ok("kubectl set env deploy/d1 --list", &["# *d1, container c", "Q=1", "- A=b"]),
+    ok("kubectl set resources deploy d1 --limits=cpu=200m,memory=512Mi --requests=cpu=100m", &["deployment.apps/d1 resource requirements updated"]),
+    ok("kubectl get deploy d1 -o jsonpath='{.spec.template.spec.containers[0].image} {.spec.template.spec.containers[0].resources}'", &["nginx:7 {*\"limits\":{\"cpu\":\"200m\",\"memory\":\"512Mi\"}*"]),
+    ok("kubectl rollout pause deploy d1", &["deployment.apps/d1 paused"]),
+    fails("kubectl rollout pause deploy d1", 1, &["error: deployments.apps \"d1\" is already paused"]),
+    ok("kubectl rollout resume deploy d1", &["deployment.apps/d1 resumed"]),
+    ok("kubectl rollout restart deploy d1", &["deployment.apps/d1 restarted"]),
+    ok("kubectl get deploy d1 -o jsonpath='{.spec.template.metadata.annotations}'", &["{\"kubectl.kubernetes.io/restartedAt\":\"20*\"}"]),
+    ok("kubectl rollout history deploy d1", &["deployment.apps/d1*"]),
+    ok("kubectl autoscale deploy d1 --max=3 --cpu-percent=50", &["horizontalpodautoscaler.autoscaling/d1 autoscaled"]),
+    ok("kubectl get hpa d1", &["NAME REFERENCE TARGETS MINPODS MAXPODS REPLICAS AGE", "d1 Deployment/d1 *<unknown>/50% 1 3 0 *"]).since(24),
+];
