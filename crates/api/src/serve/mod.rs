@@ -33,5 +33,6 @@ mod yaml;
 pub use api::Api;
 pub use hooks::{Later, LogOptions, Node, Upgrade};
 pub use instance::{Instance, InstanceError, Options};
+pub(crate) use path::query;
 pub use server::{Server, Setup, StartError};
 pub use version::KUBERNETES;
