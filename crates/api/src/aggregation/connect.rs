@@ -1,7 +1,6 @@
 //! How a service is asked: TLS, with the certificate of a front proxy.
 
 use std::collections::HashMap;
-use std::io::{Error as IoError, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,24 +9,18 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use hyper::client::conn::http1::SendRequest;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::place::{Found, Place, Trust};
 use crate::auth::{FrontProxy, provider};
+use crate::dial::{self, Blind};
 use crate::resource::Asker;
 
 /// How long a certificate of the front proxy is used; it lives for a year.
 const USED: Duration = Duration::from_secs(100 * 24 * 3600);
-/// How long reaching a service may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// What is read of an answer to a question of the server itself.
 const LONGEST: usize = 8 << 20;
 /// So many ways of trusting are remembered.
@@ -66,21 +59,7 @@ impl Connector {
     {
         let config = self.config(&place.trust)?;
         let name = ServerName::try_from(place.server()).map_err(|error| error.to_string())?;
-        let reach = async {
-            let stream = TcpStream::connect((found.host.as_str(), found.port)).await;
-            let stream = stream.map_err(|error| dialing(&error, found))?;
-            // What goes back and forth is small, as events and lines are.
-            let _ = stream.set_nodelay(true);
-            TlsConnector::from(config).connect(name, stream).await.map_err(|error| distrusted(&error))
-        };
-        let stream = tokio::time::timeout(PATIENCE, reach)
-            .await
-            .map_err(|_| format!("dial tcp {}:{}: i/o timeout", found.host, found.port))??;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        // It ends when its sender and its answer are dropped; how, is seen by who reads the answer.
-        tokio::spawn(connection.with_upgrades());
-        Ok(sender)
+        dial::open(config, &found.host, found.port, name).await
     }
 
     /// What a service answers to a question of this server itself: the status and the whole body.
@@ -138,7 +117,7 @@ impl Connector {
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| error.to_string())?;
         let builder = match trust {
-            Trust::Blind => builder.dangerous().with_custom_certificate_verifier(Arc::new(Blind(provider()))),
+            Trust::Blind => builder.dangerous().with_custom_certificate_verifier(Arc::new(Blind::default())),
             Trust::Bundle(bundle) => builder.with_root_certificates(bundled(bundle)?),
             Trust::System => builder.with_root_certificates(system()?),
         };
@@ -152,14 +131,8 @@ impl Connector {
 
     fn issued(&self) -> Result<Held, String> {
         let identity = self.proxy.issue().map_err(|error| error.to_string())?;
-        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes());
-        Ok(Held {
-            since: Instant::now(),
-            chain: vec![certificate.map_err(|error| error.to_string())?],
-            key: key.map_err(|error| error.to_string())?,
-            configs: HashMap::new(),
-        })
+        let (chain, key) = dial::certified(&identity)?;
+        Ok(Held { since: Instant::now(), chain, key, configs: HashMap::new() })
     }
 }
 
@@ -210,25 +183,6 @@ pub(crate) fn said(cause: &str) -> String {
     format!("error trying to reach service: {cause}")
 }
 
-fn dialing(error: &IoError, found: &Found) -> String {
-    let cause = match error.kind() {
-        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("dial tcp {}:{}: {cause}", found.host, found.port)
-}
-
-fn distrusted(error: &IoError) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        // Of an authority of the same name the signature is another's.
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned(),
-        _ => format!("tls: {error}"),
-    }
-}
-
 fn bundled(bundle: &str) -> Result<RootCertStore, String> {
     let pem = STANDARD.decode(bundle).map_err(|error| format!("spec.caBundle is no base64: {error}"))?;
     let mut roots = RootCertStore::empty();
@@ -246,45 +200,6 @@ fn system() -> Result<RootCertStore, String> {
         return Err("this machine trusts no authority: set spec.caBundle".to_owned());
     }
     Ok(roots)
-}
-
-/// Believes every certificate, as `insecureSkipTLSVerify` asks for; that its holder has the key is still checked.
-#[derive(Debug)]
-struct Blind(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Blind {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -22,6 +21,7 @@ use super::path::Meaning;
 use super::request::{Call, Content as Sent, method_not_allowed};
 use crate::aggregation::{Asked, Backend, Content, Entry, Handler, Place, said};
 use crate::contract::{Result, Status};
+use crate::dial;
 use crate::resource::Asker;
 
 /// Pieces of an answer that wait for a client.
@@ -154,11 +154,8 @@ fn address(parts: &mut Parts, asker: &Asker, place: &Place, upgrade: Option<&Hea
 
 /// Carries both ways until both ends are done, or the server ends.
 async fn relay(ours: OnUpgrade, theirs: OnUpgrade, mut stop: watch::Receiver<bool>) {
-    let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) else { return };
-    let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
     tokio::select! {
-        // How it ended is seen by the two who spoke.
-        _ = tokio::io::copy_bidirectional(&mut ours, &mut theirs) => {}
+        () = dial::relay(ours, theirs) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }

@@ -17,6 +17,7 @@ use crate::auth::{
 };
 use crate::contract::Status;
 use crate::controllers::{self, Controllers};
+use crate::kubelet::Kubelets;
 use crate::registry::{Registry, Settings};
 use crate::store::{self, Store};
 use crate::{admission, kinds};
@@ -36,7 +37,7 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Where it writes down who did what: the file, the bytes after which a new one is begun, how many old ones stay.
     pub audit: Option<(PathBuf, u64, u32)>,
-    /// Who runs pods.
+    /// Who runs pods; without one the kubelets of the nodes are asked.
     pub node: Option<Arc<dyn Node>>,
 }
 
@@ -132,12 +133,16 @@ impl Instance {
             trusted: None,
             health,
         };
+        let kubelets = || -> Arc<dyn Node> {
+            Arc::new(Kubelets::new(registry.clone(), Arc::clone(&authority)))
+        };
+        let node = options.node.unwrap_or_else(kubelets);
         let server = Server::start(Setup {
             registry: registry.clone(),
             access,
             authority: Some(Arc::clone(&authority)),
             listen: options.listen,
-            node: options.node,
+            node: Some(node),
             audit: audit.transpose()?,
         })
         .await?;

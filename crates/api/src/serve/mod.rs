@@ -41,5 +41,6 @@ pub use api::Api;
 pub use guard::is_answering;
 pub use hooks::{Later, LogOptions, Node, Upgrade};
 pub use instance::{Instance, InstanceError, Options};
+pub(crate) use path::query;
 pub use server::{Server, Setup, StartError};
 pub use version::KUBERNETES;
