@@ -140,10 +140,13 @@ fn upgrade_path(pod: &Object, what: Upgrade, asked: &str) -> String {
     let (namespace, name) = (pod.namespace(), pod.name());
     // The server has read it before.
     let parameters = query(asked).unwrap_or_default();
-    let first = |wanted: &str| parameters.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
+    let first =
+        |wanted: &str| parameters.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
     if what == Upgrade::PortForward {
-        let ports: Vec<&str> = parameters.iter().filter(|(key, _)| key == "ports").map(|(_, v)| v.as_str()).collect();
-        let query = if ports.is_empty() { String::new() } else { format!("?port={}", escaped(&ports.join(","))) };
+        let ports: Vec<&str> =
+            parameters.iter().filter(|(key, _)| key == "ports").map(|(_, v)| v.as_str()).collect();
+        let query =
+            if ports.is_empty() { String::new() } else { format!("?port={}", escaped(&ports.join(","))) };
         return format!("/portForward/{namespace}/{name}{query}");
     }
     let container = first("container").filter(|name| !name.is_empty());
@@ -211,7 +214,9 @@ fn escaped(text: &str) -> String {
 fn to_kubelet(headers: &HeaderMap, address: &Address) -> Result<HeaderMap> {
     let mut told = HeaderMap::new();
     let stays = |name: &str| {
-        name.starts_with("sec-websocket-") || name.starts_with("x-stream-") || matches!(name, "user-agent" | "origin")
+        name.starts_with("sec-websocket-")
+            || name.starts_with("x-stream-")
+            || matches!(name, "user-agent" | "origin")
     };
     for (name, value) in headers.iter().filter(|(name, _)| stays(name.as_str()) && *name != AUTHORIZATION) {
         // A bearer token may come as a protocol of WebSocket: it is for this server alone.
@@ -247,7 +252,11 @@ fn refused(status: StatusCode, text: &str) -> Status {
         500 => Status::internal(text),
         404 => Status::new(404, Reason::NotFound, text),
         403 => Status::new(403, Reason::Forbidden, text),
-        code => Status::new(code.max(400), Reason::InternalError, format!("the kubelet answered {status}: {text}")),
+        code => Status::new(
+            code.max(400),
+            Reason::InternalError,
+            format!("the kubelet answered {status}: {text}"),
+        ),
     }
 }
 
@@ -289,7 +298,8 @@ mod tests {
             stream: "Stderr".to_owned(),
             ..LogOptions::default()
         };
-        let wanted = "/containerLogs/ns/p/c?follow=true&tailLines=3&sinceTime=2026-01-01T00%3A00%3A00Z&stream=Stderr";
+        let wanted =
+            "/containerLogs/ns/p/c?follow=true&tailLines=3&sinceTime=2026-01-01T00%3A00%3A00Z&stream=Stderr";
         assert_eq!(log_path(&pod(), &options), wanted);
         let all = LogOptions { stream: "All".to_owned(), container: "d".to_owned(), ..LogOptions::default() };
         assert_eq!(log_path(&pod(), &all), "/containerLogs/ns/p/d");

@@ -133,9 +133,8 @@ impl Instance {
             trusted: None,
             health,
         };
-        let kubelets = || -> Arc<dyn Node> {
-            Arc::new(Kubelets::new(registry.clone(), Arc::clone(&authority)))
-        };
+        let kubelets =
+            || -> Arc<dyn Node> { Arc::new(Kubelets::new(registry.clone(), Arc::clone(&authority))) };
         let node = options.node.unwrap_or_else(kubelets);
         let server = Server::start(Setup {
             registry: registry.clone(),

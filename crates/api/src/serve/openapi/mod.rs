@@ -109,9 +109,9 @@ async fn v3(api: &Api, call: &Call, place: &str) -> Result<Response> {
         let gzip = style.gzip && !style.pretty;
         let wanted =
             Wanted { what: format!("v3/{place}"), version: api.registry.resources().version(), gzip };
-        let document = api.openapi.get(wanted, move || {
-            openapi::v3(&resources, &place).map(|told| told.to_string().into_bytes())
-        });
+        let document = api
+            .openapi
+            .get(wanted, move || openapi::v3(&resources, &place).map(|told| told.to_string().into_bytes()));
         match document.await? {
             None => return Ok(answer::page_not_found()),
             Some(document) if style.pretty => style.json(200, document.bytes()),

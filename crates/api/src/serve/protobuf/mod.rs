@@ -218,7 +218,7 @@ fn value(schema: Schema<'_>, held: Held<'_>, within: Within<'_>) -> Result<Value
         Shape::MicroTime => time(held, true)?,
         Shape::Duration => duration(one(held, 1)?.map_or(Ok(0), integer)?).into(),
         Shape::Any => match schema.items() {
-            Some(definition) => choice(schema, definition, held, depth)?,
+            Some(definition) => choice(schema, definition, held, within)?,
             // JSON inside: of any shape (RawExtension, FieldsV1).
             None => raw(held)?,
         },
@@ -244,7 +244,7 @@ fn value(schema: Schema<'_>, held: Held<'_>, within: Within<'_>) -> Result<Value
 }
 
 /// One of those that are a schema or something else: a list of schemas, a list of names, yes or no.
-fn choice(schema: Schema<'_>, definition: Schema<'_>, held: Held<'_>, depth: usize) -> Result<Value> {
+fn choice(schema: Schema<'_>, definition: Schema<'_>, held: Held<'_>, within: Within<'_>) -> Result<Value> {
     let name = schema.node().name.as_deref().unwrap_or_default();
     let kind = name.rsplit('.').next().unwrap_or_default();
     let (mut single, mut list, mut allows) = (None, Vec::new(), false);
@@ -254,8 +254,8 @@ fn choice(schema: Schema<'_>, definition: Schema<'_>, held: Held<'_>, depth: usi
         match (kind, number) {
             ("JSONSchemaPropsOrBool", 1) => allows = integer(held)? != 0,
             ("JSONSchemaPropsOrStringArray", 2) => list.push(text(held)?.into()),
-            ("JSONSchemaPropsOrArray", 2) => list.push(value(definition, held, depth + 1)?),
-            (_, 1 | 2) => single = Some(value(definition, held, depth + 1)?),
+            ("JSONSchemaPropsOrArray", 2) => list.push(value(definition, held, within.deeper()?)?),
+            (_, 1 | 2) => single = Some(value(definition, held, within.deeper()?)?),
             _ => {}
         }
     }
