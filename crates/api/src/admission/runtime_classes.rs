@@ -137,6 +137,7 @@ fn checked(request: &Request<'_>) -> Result<()> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::slice;
 
     fn toleration(key: &str, operator: &str, effect: &str, seconds: Option<i64>) -> Value {
         let mut toleration = json!({"key": key, "operator": operator, "effect": effect});
@@ -150,12 +151,12 @@ mod tests {
     fn what_another_toleration_covers_is_left_out() {
         let all_of_t = json!({"key": "t", "operator": "Exists"});
         let narrow = toleration("t", "Exists", "NoSchedule", None);
-        assert_eq!(merged(&[all_of_t.clone(), narrow.clone()]), [all_of_t.clone()]);
-        assert_eq!(merged(&[narrow.clone(), all_of_t.clone()]), [all_of_t.clone()]);
+        assert_eq!(merged(&[all_of_t.clone(), narrow.clone()]), slice::from_ref(&all_of_t));
+        assert_eq!(merged(&[narrow.clone(), all_of_t.clone()]), slice::from_ref(&all_of_t));
         assert_eq!(merged(&[narrow.clone(), narrow.clone()]), [narrow]);
         let long = toleration("n", "Exists", "NoExecute", Some(300));
         let short = toleration("n", "Exists", "NoExecute", Some(5));
-        assert_eq!(merged(&[long.clone(), short.clone()]), [long.clone()]);
+        assert_eq!(merged(&[long.clone(), short.clone()]), slice::from_ref(&long));
         assert_eq!(merged(&[short, long.clone()]), [long]);
         let (one, two) = (toleration("a", "Equal", "", None), toleration("b", "Equal", "", None));
         assert_eq!(merged(&[one.clone(), two.clone()]), [one, two]);
