@@ -548,3 +548,35 @@ async fn services_do_not_wait_for_the_webhooks_of_others() {
     let again = admin.post(SERVICES, &service("again", json!({}))).await;
     assert_eq!(again.status, 201, "{}", again.text());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_noted_of_a_request_is_in_the_audit_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &["h2"]);
+    let noting = json!({"allowed": true, "auditAnnotations": {"because": "it is Thursday"}});
+    let hook = Hook::start(move |_, request| Reply::review(request, noting.clone())).await;
+    let about = rules("CREATE", "", "v1", "configmaps");
+    configure(&admin, false, "one", json!([webhook("one", hook.client("/"), about, &Value::Null)])).await;
+    assert_eq!(admin.post(CONFIG_MAPS, &config_map("noted", "1")).await.status, 201);
+    until(&admin, "/api/v1/namespaces/default/serviceaccounts/default", 200).await;
+    assert_eq!(admin.post(PODS, &pod("noted")).await.status, 201);
+    let noted = |uri: &str, key: &str| {
+        let log = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut posts = events.filter(|event| event["verb"] == "create" && event["requestURI"] == uri);
+        posts.next().map(|event| event["annotations"][key].clone()).unwrap_or_default()
+    };
+    for (uri, key, wanted) in [
+        (CONFIG_MAPS, "one.example.com/because", "it is Thursday"),
+        (PODS, "pod-security.kubernetes.io/enforce-policy", "privileged:latest"),
+    ] {
+        for _ in 0..200 {
+            if noted(uri, key) == wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(noted(uri, key), wanted, "{key}");
+    }
+}
