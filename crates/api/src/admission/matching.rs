@@ -77,7 +77,10 @@ impl Matching {
         if let Some(selector) = &self.objects {
             let selector = LabelSelector::from_object(selector)?;
             let objects = [request.object.as_ref(), request.old];
-            let labels = |object: &Object| selector.matches(object.strings("labels"));
+            // Options of a connection have no metadata, and are selected by nothing.
+            let labels = |object: &Object| {
+                object.0.contains_key("metadata") && selector.matches(object.strings("labels"))
+            };
             if !selector.is_everything() && !objects.into_iter().flatten().any(labels) {
                 return Ok(false);
             }
@@ -88,10 +91,11 @@ impl Matching {
             return Ok(true);
         }
         if request.kind() == "namespaces" {
-            // What a namespace is asked about is itself; where it is only made, as it is to be.
-            let own = match request.operation {
-                Operation::Create => request.object.as_ref(),
-                _ => request.old.or(request.object.as_ref()),
+            // What a namespace is asked about is itself: as it is to be, or as it is where something else is done to it.
+            let changes = matches!(request.operation, Operation::Create | Operation::Update);
+            let own = match &request.object {
+                Some(object) if changes && request.subresource.is_empty() => Some(object),
+                other => request.old.or(other.as_ref()),
             };
             return Ok(own.is_some_and(|namespace| selector.matches(namespace.strings("labels"))));
         }

@@ -450,6 +450,28 @@ async fn who_is_asked_is_said_by_rules_selectors_and_conditions() {
         }
         unconfigure(&admin, false, "one").await;
     }
+    // A namespace is asked about by the labels that it is to have.
+    let watched = json!({"namespaceSelector": {"matchLabels": {"watched": "yes"}}});
+    let about = rules("UPDATE", "", "v1", "namespaces");
+    configure(&admin, false, "one", json!([webhook("one", hook.client("/"), about, &watched)])).await;
+    for (label, wanted) in [(json!("no"), 0), (json!("yes"), 1), (Value::Null, 0)] {
+        let change = json!({"metadata": {"labels": {"watched": label}}});
+        let changed = patched(&admin, "/api/v1/namespaces/default", &change).await;
+        assert_eq!((changed.status.as_u16(), hook.take().len()), (200, wanted), "{label}");
+    }
+    unconfigure(&admin, false, "one").await;
+    // Options of a connection have no labels that one could be without.
+    let without = json!({"objectSelector": {"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}});
+    configure(
+        &admin,
+        false,
+        "one",
+        json!([webhook("one", hook.client("/"), rules("CONNECT", "", "v1", "pods/*"), &without)]),
+    )
+    .await;
+    admin.send(Method::POST, &format!("{PODS}/p/exec?command=ls"), "").await;
+    assert!(hook.take().is_empty());
+    unconfigure(&admin, false, "one").await;
     let failing = json!({"matchConditions": [{"name": "c", "expression": "object.metadata.nope == 'x'"}]});
     configure(&admin, false, "one", json!([webhook("one", hook.client("/"), of_maps(), &failing)])).await;
     assert_eq!(
