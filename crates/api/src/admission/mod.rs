@@ -4,18 +4,27 @@
 //! them, and changes nothing. [`builtin`] are those of the server itself, in their order.
 
 pub(crate) mod amounts;
+mod cached;
+mod conditions;
 mod limits;
+mod matching;
 mod namespaces;
 mod pod_security;
 mod pods;
+mod policies;
 pub(crate) mod quota;
+mod reinvocation;
+mod runtime_classes;
 mod service_accounts;
+mod shown;
 mod volumes;
 mod webhooks;
 
+use crate::auth::Authorizer;
 use crate::contract::{Object, Result, Status};
 use crate::registry::{BoxFuture, Context, Registry, Target, Turn};
 use crate::store::Write;
+use reinvocation::Reinvocation;
 use std::sync::Arc;
 
 /// What is done to an object.
@@ -49,6 +58,8 @@ pub struct Request<'a> {
     pub old: Option<&'a Object>,
     /// Group with version and kind of the object, where they are not the resource's own: those of an eviction.
     pub shown_as: Option<(&'static str, &'static str)>,
+    /// Who is asked once more.
+    pub(crate) reinvocation: Reinvocation,
 }
 
 /// What is kept together with an object: in the same transaction, or not at all.
@@ -71,7 +82,8 @@ impl<'a> Request<'a> {
         subresource: &'a str,
     ) -> Request<'a> {
         let (object, old, shown_as) = (None, None, None);
-        Request { registry, context, operation, target, subresource, object, old, shown_as }
+        let reinvocation = Reinvocation::default();
+        Request { registry, context, operation, target, subresource, object, old, shown_as, reinvocation }
     }
 
     /// The name under which objects of the kind are kept.
@@ -131,9 +143,14 @@ pub trait Admission: Send + Sync {
     }
 }
 
-/// Those of the server itself, in their order.
+/// Whether objects of a kind say who has a say: about them nobody else has one.
+pub(crate) fn is_configuration(kind: &str) -> bool {
+    kind.ends_with(".admissionregistration.k8s.io")
+}
+
+/// Those of the server itself, in their order. Expressions of webhooks and policies may ask `authorizer`.
 #[must_use]
-pub fn builtin() -> Vec<Arc<dyn Admission>> {
+pub fn builtin(authorizer: Option<&Arc<dyn Authorizer>>) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(namespaces::Lifecycle),
         Arc::new(limits::Limits),
@@ -143,7 +160,10 @@ pub fn builtin() -> Vec<Arc<dyn Admission>> {
         Arc::new(pods::Tolerations),
         Arc::new(volumes::DefaultClass),
         Arc::new(volumes::InUse),
-        Arc::new(webhooks::Webhooks),
+        Arc::new(runtime_classes::RuntimeClasses),
+        Arc::new(webhooks::Mutating::new(authorizer.cloned())),
+        Arc::new(policies::Policies::new(authorizer.cloned())),
+        Arc::new(webhooks::Validating::new(authorizer.cloned())),
         Arc::new(quota::Quota),
     ]
 }
@@ -151,12 +171,17 @@ pub fn builtin() -> Vec<Arc<dyn Admission>> {
 impl Registry {
     /// Asks everybody who may change the object.
     pub(crate) async fn admit(&self, request: &mut Request<'_>) -> Result<()> {
-        for admission in self.admission() {
-            if admission.handles(request) {
-                admission.admit(request).await?;
+        loop {
+            for admission in self.admission() {
+                if admission.handles(request) {
+                    admission.admit(request).await?;
+                }
+            }
+            // What a webhook put in gets its defaults from the others as well.
+            if !request.reinvocation.begin() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Asks everybody who may refuse it.

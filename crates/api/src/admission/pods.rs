@@ -77,8 +77,9 @@ fn given(request: &Request<'_>, pod: &mut Object) -> Result<Option<String>> {
              computed {value} from the given PriorityClass name"
         )));
     }
-    let own = pod.text(&["spec", "preemptionPolicy"]);
-    if !own.is_empty() && own != policy {
+    if let Some(own) = pod.at(&["spec", "preemptionPolicy"]).and_then(Value::as_str)
+        && own != policy
+    {
         return Ok(Some(format!(
             "the string value of PreemptionPolicy ({own}) must not be provided in pod spec; priority admission \
              controller computed {policy} from the given PriorityClass name"

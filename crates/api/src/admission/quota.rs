@@ -224,13 +224,18 @@ fn pod_usage(pod: &Object, amounts: &mut Amounts) {
         return;
     }
     amounts.insert("pods".to_owned(), Quantity::of(1, Form::Decimal));
-    for (name, amount) in amounts::of_pod(pod, "requests") {
+    // What the runtime itself takes, too; of limits where there are any.
+    let overhead = amounts::of(pod.at(&["spec", "overhead"]));
+    let mut requests = amounts::of_pod(pod, "requests");
+    amounts::add(&mut requests, &overhead);
+    for (name, amount) in requests {
         if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-") {
             amounts.insert(name.clone(), amount.clone());
         }
         amounts.insert(format!("requests.{name}"), amount);
     }
     for (name, amount) in amounts::of_pod(pod, "limits") {
+        let amount = overhead.get(&name).map_or(amount.clone(), |more| amount.plus(more));
         amounts.insert(format!("limits.{name}"), amount);
     }
 }
@@ -266,7 +271,42 @@ pub(crate) fn covers(quota: &Object, resource: &Resource, object: &Object) -> bo
         (text("scopeName"), text("operator"), values.filter_map(Value::as_str).collect())
     });
     plain.chain(selected).all(|(scope, operator, values)| {
-        resource.stored_as == "pods" && in_scope(object, scope, operator, &values)
+        match &*resource.stored_as {
+            "pods" => in_scope(object, scope, operator, &values),
+            // Of claims there is one scope: which class of attributes they want or have.
+            "persistentvolumeclaims" if scope == "VolumeAttributesClass" => {
+                let paths: [&[&str]; 3] = [
+                    &["spec", "volumeAttributesClassName"],
+                    &["status", "currentVolumeAttributesClassName"],
+                    &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"],
+                ];
+                let classes = paths.map(|path| object.text(path));
+                let classes: Vec<&str> = classes.into_iter().filter(|class| !class.is_empty()).collect();
+                match operator {
+                    "In" => classes.iter().any(|class| values.contains(class)),
+                    "NotIn" => !classes.iter().any(|class| values.contains(class)),
+                    "DoesNotExist" => classes.is_empty(),
+                    _ => !classes.is_empty(),
+                }
+            }
+            _ => false,
+        }
+    })
+}
+
+/// Whether affinities of a pod are about pods of other namespaces.
+fn looks_elsewhere(pod: &Object) -> bool {
+    ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
+        let list = |when: &str| {
+            pod.at(&["spec", "affinity", kind, when]).and_then(Value::as_array).into_iter().flatten()
+        };
+        let required = list("requiredDuringSchedulingIgnoredDuringExecution");
+        let preferred = list("preferredDuringSchedulingIgnoredDuringExecution")
+            .filter_map(|weighted| weighted.get("podAffinityTerm"));
+        required.chain(preferred).any(|term| {
+            let named = term.get("namespaces").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+            named || term.get("namespaceSelector").is_some_and(Value::is_object)
+        })
     })
 }
 
@@ -281,6 +321,7 @@ fn in_scope(pod: &Object, scope: &str, operator: &str, values: &[&str]) -> bool 
         "NotTerminating" => !ends,
         "BestEffort" => asks_nothing,
         "NotBestEffort" => !asks_nothing,
+        "CrossNamespacePodAffinity" => looks_elsewhere(pod),
         "PriorityClass" => {
             let class = pod.text(&["spec", "priorityClassName"]);
             match operator {

@@ -1,7 +1,7 @@
 //! Every pod has a service account, which is there, and gets its token and its pull secrets.
 
 use super::{Admission, Operation, Request};
-use crate::contract::{Object, Result};
+use crate::contract::{Object, Result, names};
 use crate::registry::{BoxFuture, name_suffix};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -67,6 +67,10 @@ async fn given(request: &Request<'_>, pod: &mut Object) -> std::result::Result<(
 async fn account(request: &Request<'_>, namespace: &str, name: &str) -> std::result::Result<Object, String> {
     let attempts = if name == "default" { ATTEMPTS } else { 1 };
     let looked = format!("error looking up service account {namespace}/{name}");
+    let wrong = names::path_segment(name, false);
+    if !wrong.is_empty() {
+        return Err(format!("{looked}: invalid resource name {name:?}: [{}]", wrong.join(" ")));
+    }
     for attempt in 0..attempts {
         if attempt > 0 {
             tokio::time::sleep(INTERVAL).await;

@@ -48,6 +48,10 @@ impl Reviews {
                 self.access(&review, asker)?
             }
         };
+        if review.kind() == "SelfSubjectReview" {
+            let now = crate::registry::now_text();
+            review.metadata_mut().insert("creationTimestamp".to_owned(), now.into());
+        }
         review.0.insert("status".to_owned(), status);
         Ok(review)
     }
@@ -96,7 +100,11 @@ impl Reviews {
                 verified.asker.groups.push(AUTHENTICATED.to_owned());
                 json!({"authenticated": true, "user": verified.asker.to_value(), "audiences": verified.audiences})
             }
-            Err(cause) => json!({"user": {}, "error": cause}),
+            // Kubernetes tells the cause of a token that it knows for one of its own.
+            Err(cause) if cause.starts_with("service account token") => {
+                json!({"user": {}, "error": format!("[invalid bearer token, {cause}]")})
+            }
+            Err(_) => json!({"user": {}, "error": "invalid bearer token"}),
         })
     }
 }

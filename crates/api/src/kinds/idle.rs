@@ -9,9 +9,9 @@ const IDLE: &[(&str, &str, &str)] = &[
     ("networking.k8s.io", "IngressClass", "no ingress controller reads it"),
     ("networking.k8s.io", "ServiceCIDR", "cluster IPs are not taken from it"),
     ("networking.k8s.io", "IPAddress", "no address is reserved by it"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", "no request is changed by it"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", "no request is changed by it"),
     ("autoscaling", "HorizontalPodAutoscaler", "nothing is scaled by it"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", "no request is checked by it"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", "no request is checked by it"),
 ];
 
 /// The warnings of a kind that nothing acts on: one for each new object.

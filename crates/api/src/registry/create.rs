@@ -58,16 +58,20 @@ impl Registry {
         &self,
         context: &Context,
         target: &Target,
-        object: Object,
+        mut object: Object,
     ) -> Result<Object> {
+        let is_generated = meta::is_nameless(&object);
+        meta::begin(&mut object);
         let mut request = Request::new(self, context, Operation::Create, target, "");
         request.object = Some(object);
         self.admit(&mut request).await?;
         let mut object = request.object.take().unwrap_or_default();
         meta::unique_owners(&mut object, context);
-        let is_generated = object.name().is_empty() && !object.text(&["metadata", "generateName"]).is_empty();
         let mut refused = None;
-        for _ in 0..if is_generated { NAMES } else { 1 } {
+        for attempt in 0..if is_generated { NAMES } else { 1 } {
+            if attempt > 0 {
+                meta::name_anew(&mut object);
+            }
             match self.attempt(context, target, &mut request, object.clone()).await {
                 Err(status) if status.reason == Reason::AlreadyExists => refused = Some(status),
                 other => return other,
@@ -90,7 +94,6 @@ impl Registry {
     ) -> Result<Object> {
         let resource = &target.resource;
         let strategy = &resource.strategy;
-        meta::begin(&mut object);
         let promise = self.0.services.create(self, context, target, &mut object)?;
         context.warnings.extend(strategy.early_warnings(&object));
         strategy.prepare_create(&mut object);
@@ -139,6 +142,7 @@ impl Registry {
     async fn review(&self, context: &Context, target: &Target, mut object: Object) -> Result<Object> {
         let resource = &target.resource;
         resource.strategy.default(&mut object);
+        own(context, resource, Part::Main, None, &mut object);
         resource.strategy.prepare_create(&mut object);
         let errors = resource.strategy.validate(&object);
         if !errors.is_empty() {

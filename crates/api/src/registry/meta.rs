@@ -114,10 +114,22 @@ pub(super) fn with_name(object: &mut Object, target: &Target) -> Result<()> {
     Err(Status::bad_request(message))
 }
 
+/// Whether the server has to make up its name.
+pub(super) fn is_nameless(object: &Object) -> bool {
+    object.name().is_empty() && !object.text(&["metadata", "generateName"]).is_empty()
+}
+
+/// Makes up another name.
+pub(super) fn name_anew(object: &mut Object) {
+    let name = generated(object.text(&["metadata", "generateName"]));
+    object.metadata_mut().insert("name".to_owned(), name.into());
+}
+
 /// What a new object gets from the server, and what a client cannot give it.
 pub(super) fn begin(object: &mut Object) {
-    let base = object.text(&["metadata", "generateName"]).to_owned();
-    let nameless = object.name().is_empty();
+    if is_nameless(object) {
+        name_anew(object);
+    }
     let metadata = object.metadata_mut();
     for field in
         ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"]
@@ -126,9 +138,6 @@ pub(super) fn begin(object: &mut Object) {
     }
     metadata.insert("uid".to_owned(), uid().into());
     metadata.insert("creationTimestamp".to_owned(), now_text().into());
-    if nameless && !base.is_empty() {
-        metadata.insert("name".to_owned(), generated(&base).into());
-    }
 }
 
 /// What an updated object keeps of the old one whatever the client sent.

@@ -20,6 +20,7 @@ mod hooks;
 mod list;
 mod meta;
 pub mod options;
+mod parts;
 mod patch;
 mod pods;
 mod quotas;
@@ -47,6 +48,7 @@ pub(crate) use pods::set_condition;
 pub use quotas::Turn;
 pub use resources::Resources;
 pub use rules::{part_name, part_named};
+pub(crate) use scale::{of as scale_of, scaled};
 pub use target::{Answer, Body, Include, PatchKind, Target, View};
 pub use watch::Watching;
 
@@ -173,6 +175,17 @@ impl Registry {
             Some(stored) => document::parse(&stored.json).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The objects of a target's collection, in its version; of all namespaces where it names none.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(crate) fn objects(&self, target: &Target) -> Result<Vec<Object>> {
+        let namespace = Some(target.namespace.clone()).filter(|namespace| !namespace.is_empty());
+        let scope = Scope { resource: target.resource.stored_as.to_string(), namespace };
+        let page = self.0.store.list(&scope, None, None, None).map_err(unavailable)?;
+        page.items.iter().map(|stored| document::open(&target.resource, &stored.json)).collect()
     }
 
     /// All objects of a kind as they are kept, of one namespace or of all (`None`).

@@ -2,6 +2,7 @@
 
 use super::change::decoded_as;
 use super::options::DeleteOptions;
+use super::parts::own_part;
 use super::target::{Answer, Body, Target, View};
 use super::{Context, Registry, document, meta};
 use crate::contract::field::{FieldError, Path};
@@ -43,17 +44,24 @@ impl Registry {
         match (&*target.resource.stored_as, subresource) {
             ("pods", "binding") => {
                 let binding = decoded_as(context, body, "v1", "Binding", "io.k8s.api.core.v1.Binding")?;
+                let binding =
+                    self.admitted_part(context, target, subresource, ("v1", "Binding"), binding).await?;
                 self.bind(context, target, &binding).await
             }
             ("pods", "eviction") => {
                 let eviction =
                     decoded_as(context, body, "policy/v1", "Eviction", "io.k8s.api.policy.v1.Eviction")?;
+                let kind = ("policy/v1", "Eviction");
+                let eviction = self.admitted_part(context, target, subresource, kind, eviction).await?;
                 self.evict(context, target, eviction).await
             }
             ("serviceaccounts", "token") => {
-                let kind = "io.k8s.api.authentication.v1.TokenRequest";
-                let request = decoded_as(context, body, "authentication.k8s.io/v1", "TokenRequest", kind)?;
+                const SCHEMA: &str = "io.k8s.api.authentication.v1.TokenRequest";
+                let kind = ("authentication.k8s.io/v1", "TokenRequest");
+                let mut request = decoded_as(context, body, kind.0, kind.1, SCHEMA)?;
+                own_part(context, subresource, (kind.0, SCHEMA), &mut request)?;
                 let account = self.object(target)?;
+                let request = self.admitted_part(context, target, subresource, kind, request).await?;
                 let token = self.token_issuer()?.issue(context, &account, request).await?;
                 Ok(Answer { code: 201, json: document::json(&token) })
             }

@@ -21,13 +21,15 @@ const ANSWERS_DELETED: [&str; 14] = [
 ];
 
 /// Kinds whose updates have to say which version they mean.
-const CONDITIONAL: [&str; 12] = [
+const CONDITIONAL: [&str; 14] = [
     "apiservices.apiregistration.k8s.io",
     "csidrivers.storage.k8s.io",
     "csinodes.storage.k8s.io",
     "csistoragecapacities.storage.k8s.io",
     "customresourcedefinitions.apiextensions.k8s.io",
     "leases.coordination.k8s.io",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io",
     "poddisruptionbudgets.policy",
     "runtimeclasses.node.k8s.io",

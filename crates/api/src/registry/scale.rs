@@ -78,7 +78,7 @@ impl Registry {
 }
 
 /// The scale of an object.
-pub(super) fn of(object: &Object, resource: &Resource) -> Result<Object> {
+pub(crate) fn of(object: &Object, resource: &Resource) -> Result<Object> {
     let paths = resource.strategy.scale().ok_or_else(|| Status::internal("the resource has no scale"))?;
     let mut metadata = Map::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -105,7 +105,7 @@ pub(super) fn of(object: &Object, resource: &Resource) -> Result<Object> {
 }
 
 /// The object with the replicas and the version of a scale.
-fn scaled(live: &Object, scale: &Object, resource: &Resource) -> Result<Object> {
+pub(crate) fn scaled(live: &Object, scale: &Object, resource: &Resource) -> Result<Object> {
     let paths = resource.strategy.scale().ok_or_else(|| Status::internal("the resource has no scale"))?;
     let replicas = scale.at(&["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
     if replicas < 0 {

@@ -95,7 +95,8 @@ impl Instance {
         let store =
             Store::open(&options.folder.join("store"), store::Options::default()).map_err(Box::new)?;
         let rbac = Arc::new(Rbac::start(&store)?);
-        let mut admissions = admission::builtin();
+        let authorizer = Arc::clone(&rbac) as Arc<dyn auth::Authorizer>;
+        let mut admissions = admission::builtin(Some(&authorizer));
         admissions.push(Arc::new(Escalation::new(Arc::clone(&rbac))));
         let registry = Registry::new(store, kinds::builtin(), admissions, Settings::default());
         let tokens = Arc::new(Tokens::open(&keys, ISSUER, registry.store().clone())?);

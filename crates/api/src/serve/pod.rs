@@ -56,12 +56,48 @@ pub(super) async fn answer(
         }
     }
     let context = Context::of(call.asker.clone(), call.agent());
+    if let Some(what) = what {
+        let (kind, options) = connect_options(what, &call);
+        let target = target(&resource, path);
+        api.registry.connect(&context, &target, &path.subresource, kind, options).await?;
+    }
     let found = api.registry.get(&context, &target(&resource, path), Part::Main, "", View::Full).await?;
     let pod: Object = serde_json::from_slice(&found.json).map(Object).map_err(Status::internal)?;
     match what {
         Some(what) => upgrade(api, call, &pod, what).await,
         None => log(api, &call, pod).await,
     }
+}
+
+/// The options of a connection as admission sees them.
+fn connect_options(what: Upgrade, call: &Call) -> (&'static str, Object) {
+    let mut options = Object::default();
+    let kind = match what {
+        Upgrade::Exec => "PodExecOptions",
+        Upgrade::Attach => "PodAttachOptions",
+        Upgrade::PortForward => "PodPortForwardOptions",
+    };
+    let all = |name: &str| {
+        call.query.iter().filter(|(key, _)| key == name).map(|(_, value)| value).cloned().collect()
+    };
+    if what == Upgrade::PortForward {
+        let ports: Vec<String> = all("ports");
+        let ports: Vec<u16> =
+            ports.iter().flat_map(|list| list.split(',')).filter_map(|port| port.parse().ok()).collect();
+        options.0.insert("ports".to_owned(), ports.into());
+        return (kind, options);
+    }
+    for stream in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|stream| call.flag(stream)) {
+        options.0.insert(stream.to_owned(), true.into());
+    }
+    if let Some(container) = call.parameter("container") {
+        options.0.insert("container".to_owned(), container.into());
+    }
+    let command: Vec<String> = all("command");
+    if !command.is_empty() {
+        options.0.insert("command".to_owned(), command.into());
+    }
+    (kind, options)
 }
 
 async fn upgrade(api: &Api, call: Call, pod: &Object, what: Upgrade) -> Result<Response> {

@@ -38,7 +38,8 @@ impl Rig {
     pub(crate) async fn start() -> Rig {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store"), store::Options::default()).unwrap();
-        let registry = Registry::new(store, api::kinds::builtin(), admission::builtin(), Settings::default());
+        let registry =
+            Registry::new(store, api::kinds::builtin(), admission::builtin(None), Settings::default());
         let controllers = Controllers::start(&registry, controllers::Settings::default()).await.unwrap();
         let server = Server::start(Setup {
             registry: registry.clone(),

@@ -97,3 +97,35 @@ async fn exactly_as_many_get_in_as_the_quota_says_and_deletions_give_back() {
     }
     assert_eq!(last.len(), 1, "{last:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_on_nodes_are_counted_of_every_service_that_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &[]);
+    let hard = json!({"metadata": {"name": "few"}, "spec": {"hard": {"services.nodeports": "1"}}});
+    assert_eq!(admin.post("/api/v1/namespaces/default/resourcequotas", &hard).await.status, 201);
+    for _ in 0..500 {
+        if admin.get(QUOTA).await.json()["status"]["used"]["services.nodeports"] == "0" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": [{"port": 80}]}});
+    assert_eq!(admin.post(services, &service("a", "NodePort")).await.status, 201);
+    let (code, message) = admin.post(services, &service("b", "LoadBalancer")).await.refusal();
+    assert_eq!(code, 403, "{message}");
+    assert!(
+        message.ends_with(
+            "exceeded quota: few, requested: services.nodeports=1, used: services.nodeports=1, limited: \
+             services.nodeports=1"
+        ),
+        "{message}"
+    );
+    let mut without = service("c", "LoadBalancer");
+    without["spec"]["allocateLoadBalancerNodePorts"] = false.into();
+    let without = admin.post(services, &without).await;
+    assert_eq!(without.status, 201, "{}", without.text());
+    assert_eq!(admin.post(services, &service("d", "ClusterIP")).await.status, 201);
+}

@@ -66,6 +66,7 @@ impl Tokens {
         let metadata = request.metadata_mut();
         metadata.insert("name".to_owned(), account.name().into());
         metadata.insert("namespace".to_owned(), account.namespace().into());
+        metadata.insert("uid".to_owned(), account.uid().into());
         metadata.insert("creationTimestamp".to_owned(), crate::registry::now_text().into());
         request.0.insert("status".to_owned(), status);
         Ok(request)

@@ -1,6 +1,7 @@
 //! The group `admissionregistration.k8s.io`: who else has a say before something is kept.
 
 mod conditions;
+mod mutating_policy;
 mod policy;
 mod policy_binding;
 mod rules;
@@ -18,7 +19,14 @@ const CATEGORY: &str = "api-extensions";
 /// The resources of the group.
 #[must_use]
 pub fn resources() -> Vec<Resource> {
-    [policy::kind(), policy_binding::kind(), webhook::mutating_kind(), webhook::validating_kind()]
-        .map(Kind::resource)
-        .into()
+    [
+        mutating_policy::kind(),
+        mutating_policy::binding_kind(),
+        policy::kind(),
+        policy_binding::kind(),
+        webhook::mutating_kind(),
+        webhook::validating_kind(),
+    ]
+    .map(Kind::resource)
+    .into()
 }

@@ -1,10 +1,11 @@
-//! ValidatingAdmissionPolicy. It is kept and served; its expressions are not compiled, and nothing asks it.
+//! ValidatingAdmissionPolicy.
 
 use super::{CATEGORY, GROUP, conditions, selectors};
+use crate::cel::Wanted;
+use crate::cel::admission::Scope;
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::{Object, names};
 use crate::kinds::base::{Defaults, Fields, Kind, check, table};
-use crate::kinds::idle;
 use crate::kinds::inside::Inside;
 use crate::resource::{Column, Part};
 use serde_json::{Map, Value, json};
@@ -27,7 +28,6 @@ pub(super) fn kind() -> Kind {
                 if part == Part::Status { FieldErrors::new() } else { validate(object) }
             },
         )
-        .warnings(idle::warnings)
         .table(columns, row)
 }
 
@@ -69,9 +69,13 @@ fn validate(object: &Object) -> FieldErrors {
         }
     }
     let list = |field| spec.items(field);
-    conditions::errors(&mut errors, list("matchConditions"), &path.child("matchConditions"));
+    let has_params = spec.under("paramKind").is_some();
+    // What decides may ask who may do what; messages and notes may not.
+    let (mut deciding, mut telling) = (Scope::new(has_params, true), Scope::new(has_params, false));
+    conditions::errors(&mut errors, list("matchConditions"), &deciding, &path.child("matchConditions"));
     for (index, variable) in list("variables").iter().enumerate() {
-        variable_errors(&mut errors, variable, &path.child("variables").index(index));
+        variable_errors(&mut errors, variable, &mut deciding, &path.child("variables").index(index));
+        let _ = telling.define(variable.text("name"), variable.text("expression").trim());
     }
     let (validations, annotations) = (list("validations"), list("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
@@ -82,13 +86,14 @@ fn validate(object: &Object) -> FieldErrors {
         return errors;
     }
     for (index, validation) in validations.iter().enumerate() {
-        validation_errors(&mut errors, validation, &path.child("validations").index(index));
+        let path = path.child("validations").index(index);
+        validation_errors(&mut errors, validation, (&deciding, &telling), &path);
     }
-    annotation_errors(&mut errors, object.name(), annotations, &path.child("auditAnnotations"));
+    annotation_errors(&mut errors, object.name(), annotations, &telling, &path.child("auditAnnotations"));
     errors
 }
 
-fn param_kind_errors(errors: &mut FieldErrors, kind: &Map<String, Value>, path: &Path) {
+pub(super) fn param_kind_errors(errors: &mut FieldErrors, kind: &Map<String, Value>, path: &Path) {
     let (text, at) = (kind.text("apiVersion"), path.child("apiVersion"));
     let (group, version) = text.split_once('/').unwrap_or(("", text));
     if text.is_empty() {
@@ -117,7 +122,7 @@ fn param_kind_errors(errors: &mut FieldErrors, kind: &Map<String, Value>, path: 
     }
 }
 
-fn variable_errors(errors: &mut FieldErrors, variable: &Value, path: &Path) {
+pub(super) fn variable_errors(errors: &mut FieldErrors, variable: &Value, scope: &mut Scope, path: &Path) {
     let (name, at) = (variable.text("name"), path.child("name"));
     let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let is_identifier =
@@ -127,15 +132,23 @@ fn variable_errors(errors: &mut FieldErrors, variable: &Value, path: &Path) {
     } else if !is_identifier {
         errors.push(FieldError::invalid(&at, name, "must be a valid CEL identifier"));
     }
-    if variable.text("expression").trim().is_empty() {
-        errors.push(FieldError::required(&path.child("expression"), "expression is not specified"));
+    let (source, at) = (variable.text("expression"), path.child("expression"));
+    if source.trim().is_empty() {
+        errors.push(FieldError::required(&at, "expression is not specified"));
+    } else if let Err(cause) = scope.define(name, source.trim()) {
+        errors.push(FieldError::invalid(&at, source, cause));
     }
 }
 
-fn validation_errors(errors: &mut FieldErrors, validation: &Value, path: &Path) {
-    if validation.text("expression").trim().is_empty() {
-        errors.push(FieldError::required(&path.child("expression"), "expression is not specified"));
-    }
+fn validation_errors(
+    errors: &mut FieldErrors,
+    validation: &Value,
+    (deciding, telling): (&Scope, &Scope),
+    path: &Path,
+) {
+    const BLANK: &str = "expression is not specified";
+    let (source, at) = (validation.text("expression"), path.child("expression"));
+    conditions::expression_errors(errors, source, BLANK, deciding, &[Wanted::Bool], &at);
     let mut blank = |field: &str| {
         let text = validation.text(field);
         let blank = !text.is_empty() && text.trim().is_empty();
@@ -144,11 +157,16 @@ fn validation_errors(errors: &mut FieldErrors, validation: &Value, path: &Path) 
         }
         blank
     };
-    blank("messageExpression");
+    let has_expression = !blank("messageExpression");
     let is_blank = blank("message");
     let message = validation.text("message");
     if !is_blank && message.trim().contains('\n') {
         errors.push(FieldError::invalid(&path.child("message"), message, "must not contain line breaks"));
+    }
+    let source = validation.text("messageExpression");
+    if has_expression && !source.is_empty() {
+        let at = path.child("messageExpression");
+        conditions::expression_errors(errors, source, "", telling, &[Wanted::String], &at);
     }
     if let Some(reason) = validation.maybe("reason") {
         let supported = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
@@ -156,7 +174,13 @@ fn validation_errors(errors: &mut FieldErrors, validation: &Value, path: &Path) 
     }
 }
 
-fn annotation_errors(errors: &mut FieldErrors, policy: &str, annotations: &[Value], path: &Path) {
+fn annotation_errors(
+    errors: &mut FieldErrors,
+    policy: &str,
+    annotations: &[Value],
+    scope: &Scope,
+    path: &Path,
+) {
     if annotations.len() > ANNOTATIONS_MAX {
         let detail = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
         errors.push(FieldError::invalid(path, annotations.to_vec(), detail));
@@ -173,6 +197,8 @@ fn annotation_errors(errors: &mut FieldErrors, policy: &str, annotations: &[Valu
         } else if expression.len() > ANNOTATION_MAX {
             let detail = format!("must not exceed {ANNOTATION_MAX} bytes in length");
             errors.push(FieldError::required(&at, detail));
+        } else if let Err(cause) = scope.compile(expression, &[Wanted::String, Wanted::Null]) {
+            errors.push(FieldError::invalid(&at, annotation.text("valueExpression"), cause));
         }
         if !seen.insert(key) {
             errors.push(FieldError::duplicate(&path.child("key"), key));

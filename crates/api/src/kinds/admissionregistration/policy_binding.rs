@@ -4,7 +4,6 @@ use super::{CATEGORY, GROUP, policy, selectors};
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::contract::{Object, names};
 use crate::kinds::base::{Defaults, Fields, Kind, check, table};
-use crate::kinds::idle;
 use crate::kinds::inside::Inside;
 use crate::resource::Column;
 use serde_json::{Map, Value};
@@ -18,11 +17,10 @@ pub(super) fn kind() -> Kind {
         .categories(&[CATEGORY])
         .default(default)
         .validate(validate)
-        .warnings(idle::warnings)
         .table(columns, row)
 }
 
-fn default(object: &mut Object) {
+pub(super) fn default(object: &mut Object) {
     if let Some(resources) = object.make(&["spec"]).within("matchResources") {
         policy::default_resources(resources);
     }
@@ -48,7 +46,7 @@ fn validate(object: &Object) -> FieldErrors {
     errors
 }
 
-fn param_errors(errors: &mut FieldErrors, reference: &Map<String, Value>, path: &Path) {
+pub(super) fn param_errors(errors: &mut FieldErrors, reference: &Map<String, Value>, path: &Path) {
     const ONE: &str = "name and selector are mutually exclusive";
     let (name, selector) = (reference.text("name"), reference.map("selector"));
     if !name.is_empty() {
@@ -93,7 +91,7 @@ fn action_errors(errors: &mut FieldErrors, actions: &[Value], path: &Path) {
     }
 }
 
-fn columns() -> Vec<Column> {
+pub(super) fn columns() -> Vec<Column> {
     let column = table::column;
     vec![
         table::name(),
@@ -103,7 +101,7 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-fn row(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn row(object: &Object, now: i64) -> Vec<Value> {
     let spec = object.spec();
     let params = spec.under("paramRef").map(|reference| {
         let namespace = reference.maybe("namespace").filter(|namespace| !namespace.is_empty()).unwrap_or("*");

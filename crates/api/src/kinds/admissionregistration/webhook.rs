@@ -130,7 +130,8 @@ fn webhook_errors(errors: &mut FieldErrors, webhook: &Value, kept: Kept, path: &
     }
     client_errors(errors, webhook.map("clientConfig"), &path.child("clientConfig"));
     if !kept.conditions {
-        conditions::errors(errors, webhook.list("matchConditions"), &path.child("matchConditions"));
+        let scope = crate::cel::admission::Scope::new(false, true);
+        conditions::errors(errors, webhook.list("matchConditions"), &scope, &path.child("matchConditions"));
     }
 }
 

@@ -134,7 +134,11 @@ fn health(service: &mut Object, taken: &mut Taken, range: &RangeInclusive<u16>, 
     if !needs_health(service) {
         return Ok(());
     }
-    let asked = service.at(&["spec", "healthCheckNodePort"]).and_then(Value::as_u64).unwrap_or(0);
+    let asked = service.at(&["spec", "healthCheckNodePort"]).and_then(Value::as_i64).unwrap_or(0);
+    // What is no port is told by the rules of the kind.
+    if asked != 0 && u16::try_from(asked).is_err() {
+        return Ok(());
+    }
     if let Ok(asked @ 1..) = u16::try_from(asked) {
         if taken.keeps_port(asked) {
             return Ok(());

@@ -37,14 +37,14 @@ impl Rig {
 
     /// The same with one more who has a say.
     pub(super) async fn with(admission: Arc<dyn Admission>) -> Rig {
-        let mut admissions = admission::builtin();
+        let mut admissions = admission::builtin(None);
         admissions.push(admission);
         Rig::of(store::Options::default(), admissions).await
     }
 
     /// The same over a store with other bounds.
     pub(super) async fn over(options: store::Options) -> Rig {
-        Rig::of(options, admission::builtin()).await
+        Rig::of(options, admission::builtin(None)).await
     }
 
     async fn of(options: store::Options, admissions: Vec<Arc<dyn Admission>>) -> Rig {

@@ -119,6 +119,7 @@ pub(super) const ROLES: &[Role] = &[
         "system:monitoring",
         &[
             get(&[
+                "/flagz",
                 "/healthz",
                 "/healthz/*",
                 "/livez",
@@ -127,6 +128,7 @@ pub(super) const ROLES: &[Role] = &[
                 "/metrics/slis",
                 "/readyz",
                 "/readyz/*",
+                "/statusz",
             ]),
             of(&["get"], CORE, &["nodes/metrics"]),
         ],
