@@ -12,9 +12,10 @@ use crate::store::{self, Event, Kind, Store, Stored, Watch};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How often a watch that wants bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -41,6 +42,9 @@ pub struct Watching {
     after: u64,
     ends: Instant,
     bookmark: Option<Instant>,
+    /// Goes off when the next bookmark is due, or at the end. It stays set over events, for setting one costs more than
+    /// telling an event.
+    alarm: Option<Pin<Box<Sleep>>>,
     headed: bool,
 }
 
@@ -80,6 +84,7 @@ impl Registry {
             after: asked,
             ends: now + Duration::from_secs(seconds.min(LONGEST)),
             bookmark: options.bookmarks.then(|| now + BOOKMARK_EVERY),
+            alarm: None,
             headed: true,
         };
         let current = self.store().revision();
@@ -115,15 +120,22 @@ impl Watching {
                 }
                 continue;
             }
+            if Instant::now() >= self.ends {
+                return None;
+            }
             // Read before the changes are: whatever it counts has been told when there is none to tell.
             let revision = self.store.revision();
-            let bookmark = self.bookmark;
+            let rings = self.bookmark.map_or(self.ends, |due| due.min(self.ends));
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(rings)));
             let changes = self.changes.as_mut()?;
             let event = tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(self.ends) => return None,
                 event = changes.next() => event,
-                () = due(bookmark) => {
+                () = alarm.as_mut() => {
+                    self.alarm = None;
+                    if self.bookmark.is_none_or(|due| due > Instant::now()) {
+                        continue;
+                    }
                     self.bookmark = Some(Instant::now() + BOOKMARK_EVERY);
                     return Some(self.bookmark_frame(revision, false));
                 }
@@ -275,14 +287,6 @@ fn framed(kind: &str, object: &[u8]) -> Bytes {
     out.extend_from_slice(object);
     out.extend_from_slice(b"}\n");
     Bytes::from(out)
-}
-
-/// When the bookmark is due; never, where none is wanted.
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What a watch is told whose changes cannot be had any more.
