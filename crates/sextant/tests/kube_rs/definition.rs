@@ -6,7 +6,7 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, CustomResource, CustomResourceExt as _, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::server::Server;
 use super::{in_time, refusal};
@@ -78,13 +78,20 @@ async fn a_type_is_a_definition() {
         message.contains("spec.size: Invalid value: 10: spec.size in body should be less than or equal to 9"),
         "{message}"
     );
-    // What is left out has its default; what is unknown is pruned.
-    let said = json!({"apiVersion": "rs.example.com/v1", "kind": "Box", "metadata": {"name": "d"}, "spec": {"size": 1, "more": 5}});
-    let made = boxes.patch("d", &PatchParams::apply("test"), &Patch::Apply(said)).await;
-    // Server-side apply knows no such field.
-    assert_eq!(refusal(made).0, 400);
-    let said = json!({"apiVersion": "rs.example.com/v1", "kind": "Box", "metadata": {"name": "d"}, "spec": {"size": 1}});
-    let made = boxes.patch("d", &PatchParams::apply("test"), &Patch::Apply(said)).await.unwrap();
+    // What is left out has its default.
+    let head = json!({"apiVersion": "rs.example.com/v1", "kind": "Box", "metadata": {"name": "d"}});
+    let with = |spec: Value| {
+        let mut said = head.clone();
+        said["spec"] = spec;
+        Patch::Apply(said)
+    };
+    let said = with(json!({"size": 1, "more": 5}));
+    let made = boxes.patch("d", &PatchParams::apply("test"), &said).await;
+    // Server-side apply knows no such field; Kubernetes answers that with 500, too.
+    let (code, _, message) = refusal(made);
+    assert!(code == 500 && message.contains(".spec.more: field not declared in schema"), "{code} {message}");
+    let said = with(json!({"size": 1}));
+    let made = boxes.patch("d", &PatchParams::apply("test"), &said).await.unwrap();
     assert_eq!(made.spec.color, "red");
     // Status and scale are subresources of their own.
     let status = json!({"status": {"seen": 3}, "spec": {"size": 9}});

@@ -5,7 +5,7 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::refusal;
@@ -123,11 +123,9 @@ async fn what_two_apply_is_both_of_theirs() {
     let status = json!({"status": {"replicas": 6, "readyReplicas": 1}, "spec": {"replicas": 9}});
     let told = deployments.patch_status("d", &plain, &Patch::Merge(status)).await.unwrap();
     assert_eq!((told.spec.unwrap().replicas, told.status.unwrap().ready_replicas), (Some(6), Some(1)));
-    let dry = deployments.patch(
-        "d",
-        &PatchParams { dry_run: true, ..plain },
-        &Patch::Merge(json!({"spec": {"replicas": 8}})),
-    );
+    let (dry, patch) = (PatchParams { dry_run: true, ..plain }, json!({"spec": {"replicas": 8}}));
+    let patch = Patch::Merge(patch);
+    let dry = deployments.patch("d", &dry, &patch);
     assert_eq!(dry.await.unwrap().spec.unwrap().replicas, Some(8));
     assert_eq!(deployments.get_scale("d").await.unwrap().spec.unwrap().replicas, Some(6));
 }
@@ -167,7 +165,8 @@ async fn a_token_says_who_asks() {
         .unwrap()
         .status
         .unwrap()
-        .token;
+        .token
+        .unwrap();
     config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
     let client = Client::try_from(config).unwrap();
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
