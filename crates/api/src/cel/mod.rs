@@ -6,7 +6,6 @@
 //!
 //! [`Program::compile`] is for rules of custom resources, [`admission`] for match conditions and policies.
 
-#[allow(dead_code, reason = "policies and match conditions are to come")]
 pub(crate) mod admission;
 mod ast;
 mod check;
@@ -34,7 +33,6 @@ use serde_json::Value as Json;
 use std::collections::HashMap;
 
 pub(crate) use self::eval::Failure;
-#[allow(unused_imports, reason = "policies and match conditions are to come")]
 pub(crate) use self::library::authz::{Answer, Authorize, Check, ResourceCheck};
 pub(crate) use self::parse::RESERVED;
 pub(crate) use self::value::Value;
@@ -44,7 +42,6 @@ pub(crate) const PER_CALL: u64 = 1_000_000;
 /// The most that all rules of one object may cost.
 pub(crate) const BUDGET: u64 = 10_000_000;
 /// The most that all match conditions of one webhook or policy may cost for one request.
-#[allow(dead_code, reason = "policies and match conditions are to come")]
 pub(crate) const BUDGET_CONDITIONS: u64 = 2_500_000;
 /// The most that one rule may be estimated to cost.
 pub(crate) const ESTIMATE: u64 = 10_000_000;
@@ -69,7 +66,6 @@ pub(crate) struct Program {
 
 /// What an expression has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "policies and match conditions are to come")]
 pub(crate) enum Wanted {
     Bool,
     String,
