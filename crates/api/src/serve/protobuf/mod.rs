@@ -283,11 +283,14 @@ fn raw(held: Held<'_>) -> Result<Value> {
     serde_json::from_slice(bytes_of(held)?).map_err(|error| refused(&format!("JSON in it is none: {error}")))
 }
 
+/// Go's zero time, the beginning of the year 1, in seconds since 1970.
+const GO_ZERO: i64 = -62_135_596_800;
+
 fn time(held: Held<'_>, micro: bool) -> Result<Value> {
     let seconds = one(held, 1)?.map_or(Ok(0), integer)?;
     let nanos = one(held, 2)?.map_or(Ok(0), integer)?;
-    // Go's zero time is far before 1970; both mean that there is none.
-    if seconds <= 0 && nanos == 0 {
+    // Both mean that there is none.
+    if matches!(seconds, 0 | GO_ZERO) && nanos == 0 {
         return Ok(Value::Null);
     }
     let nanos = i32::try_from(nanos).unwrap_or(0);

@@ -116,3 +116,31 @@ fn durations_are_written_as_go_reads_them() {
     assert_eq!(duration(1_500_000_000), "1.5s");
     assert_eq!(duration(-500_000_000), "-0.5s");
 }
+
+#[test]
+fn names_are_those_of_json_whatever_the_protocol_calls_them() {
+    let variable = [held(1, b"v"), held(2, b"1")].concat();
+    let validation = [held(1, b"true"), held(2, b"said")].concat();
+    let spec = [held(3, &validation), held(7, &variable)].concat();
+    let group = "admissionregistration.k8s.io/v1";
+    let read = to_json(&body(group, "ValidatingAdmissionPolicy", &held(2, &spec))).unwrap();
+    assert_eq!(read["spec"]["validations"], json!([{"expression": "true", "message": "said"}]));
+    assert_eq!(read["spec"]["variables"], json!([{"name": "v", "expression": "1"}]));
+    for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+        let read = to_json(&body(group, kind, &held(2, &held(1, b"w.example.com")))).unwrap();
+        assert_eq!(read["webhooks"][0]["name"], "w.example.com", "{kind}");
+    }
+}
+
+#[test]
+fn times_before_1970_are_times_and_the_zero_of_go_is_none() {
+    let lease = |seconds: i64| {
+        let bytes = varint(usize::try_from(seconds.cast_unsigned()).unwrap());
+        let time = [vec![0x08], bytes].concat();
+        let read = to_json(&body("coordination.k8s.io/v1", "Lease", &held(2, &held(3, &time)))).unwrap();
+        read["spec"]["acquireTime"].clone()
+    };
+    assert_eq!(lease(-62_135_596_798), "0001-01-01T00:00:02.000000Z");
+    assert_eq!(lease(1), "1970-01-01T00:00:01.000000Z");
+    assert_eq!((lease(-62_135_596_800), lease(0)), (Value::Null, Value::Null));
+}
