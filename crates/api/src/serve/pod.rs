@@ -138,20 +138,10 @@ async fn log(api: &Api, call: &Call, pod: Object) -> Result<Response> {
         return Err(nobody(&pod));
     };
     let (sender, mut receiver) = tokio::sync::mpsc::channel(CHUNKS);
-    let mut writing = tokio::spawn(async move { node.log(&pod, options, sender).await });
+    let writing = tokio::spawn(async move { node.log(&pod, options, sender).await });
     // What goes wrong before the first byte becomes a status.
-    let first = tokio::select! {
-        biased;
-        first = receiver.recv() => first,
-        done = &mut writing => {
-            done.map_err(Status::internal)??;
-            receiver.recv().await
-        }
-    };
-    let Some(first) = first else {
-        if !writing.is_finished() {
-            writing.await.map_err(Status::internal)??;
-        }
+    let Some(first) = receiver.recv().await else {
+        writing.await.map_err(Status::internal)??;
         return Ok(answer::plain(200, "text/plain", bytes::Bytes::new()));
     };
     let (again, chained) = tokio::sync::mpsc::channel(1);

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::Client;
 use crate::other::{Issuing, Other, SERVED};
-use crate::whole::{client, start};
+use crate::whole::{client, start, until};
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 const OURS: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1.sea.example";
@@ -36,17 +36,6 @@ async fn condition(client: &Client, path: &str, reason: &str) -> Value {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{path}: never {reason}, but {last}");
-}
-
-/// Waits until a path is answered so.
-async fn until(client: &Client, path: &str, status: u16) {
-    for _ in 0..500 {
-        if client.get(path).await.status == status {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{path}: never {status}, but {}", client.get(path).await.text());
 }
 
 /// Says that the service is at an address. On loopback nobody else may say so.

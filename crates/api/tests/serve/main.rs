@@ -9,6 +9,7 @@ mod frames;
 mod hook;
 mod hooks;
 mod hostile;
+mod kubelet;
 mod lists;
 mod memory;
 mod objects;

@@ -53,9 +53,9 @@ pub(crate) fn client(instance: &Instance, admin: bool, protocols: &[&str]) -> Cl
     Client { tls: Some(Arc::new(config)), ..Client::plain(instance.addresses()[0]) }
 }
 
-/// Asks until a role or binding that was just made is seen.
+/// Asks until a path is answered so: what was just made is seen a moment later.
 pub(crate) async fn until(client: &Client, path: &str, status: u16) {
-    for _ in 0..200 {
+    for _ in 0..500 {
         if client.get(path).await.status == status {
             return;
         }
