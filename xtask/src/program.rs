@@ -35,6 +35,12 @@ pub(crate) fn cargo_command() -> Command {
     cargo
 }
 
+/// `sextant` as it is released, built where it is not.
+pub(crate) fn released() -> Result<PathBuf> {
+    cargo(["build", "--release", "--locked", "--package", "sextant"])?;
+    Ok(built("release")?.join("sextant"))
+}
+
 /// What cargo prints as JSON.
 pub(crate) fn cargo_json<const N: usize>(args: [&str; N]) -> Result<serde_json::Value> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -99,3 +99,11 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     }
     Ok(())
 }
+
+/// The middle one, or what is between the two in the middle.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(sorted.len() / 2), at(sorted.len().saturating_sub(1) / 2))
+}

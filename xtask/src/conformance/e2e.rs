@@ -54,16 +54,7 @@ struct Failure {
 /// Leaves `results.txt` in `out`, and ginkgo's report and words beside it.
 pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> {
     let (server, kubectl) = (ApiServer::start_with(sextant)?, debian_kubectl()?);
-    let ask = |args: &[&str]| {
-        let mut command = Command::new(&kubectl.path);
-        command
-            .arg("--kubeconfig")
-            .arg(server.kubeconfig())
-            .arg("--cache-dir")
-            .arg(server.cache())
-            .args(args);
-        quiet(&mut command)
-    };
+    let ask = |args: &[&str]| quiet(server.asked_by(&kubectl).args(args));
     let node = out.join("node.json");
     std::fs::write(&node, NODE)?;
     let node = node.display().to_string();

@@ -45,8 +45,7 @@ struct Asked {
 
 impl Asked {
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.kubectl.path);
-        command.arg("--kubeconfig").arg(self.server.kubeconfig()).arg("--cache-dir").arg(self.server.cache());
+        let mut command = self.server.asked_by(&self.kubectl);
         command.current_dir(&self.suite);
         command
     }
@@ -59,19 +58,25 @@ impl Asked {
 
     /// The manifests below a folder, by name.
     fn files(&self, folder: &str) -> Result<Vec<String>> {
-        let root = self.suite.join(folder);
-        let mut command = Command::new("find");
-        command
-            .arg(folder)
-            .args(["-name", "*.yaml", "-not", "-name", "kustomization.yaml"])
-            .current_dir(&self.suite);
-        let mut files: Vec<String> = quiet(&mut command)?.lines().map(str::to_owned).collect();
+        let mut files = Vec::new();
+        let mut folders = vec![PathBuf::from(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(self.suite.join(&folder)).into_iter().flatten() {
+                let entry = entry?;
+                let path = folder.join(entry.file_name());
+                if entry.file_type()?.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|kind| kind == "yaml")
+                    && !path.ends_with("kustomization.yaml")
+                {
+                    files.push(path.display().to_string());
+                }
+            }
+        }
         if files.is_empty() {
-            return Err(format!(
-                "{} has no manifests: docs/conformance/README.md says what lies where",
-                root.display()
-            )
-            .into());
+            let root = self.suite.join(folder);
+            let cause = "docs/conformance/README.md says what lies where";
+            return Err(format!("{} has no manifests: {cause}", root.display()).into());
         }
         files.sort();
         Ok(files)

@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 
 use crate::Result;
 use crate::packages;
-use crate::program::{built, call, cargo, root};
+use crate::program::{built, call, cargo, released, root};
 use outcome::{Difference, Outcomes};
 
 const DRIVER: &str = include_str!("driver.py");
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match (&args.runtime, args.name) {
         (Some(runtime), _) => runtime.clone(),
         (None, Suite::Cni) => plugins::ours(&args.out)?,
-        (None, Suite::Critest | Suite::GatewayApi | Suite::E2e) => pods::ours()?,
+        (None, Suite::Critest | Suite::GatewayApi | Suite::E2e) => released()?,
         (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });

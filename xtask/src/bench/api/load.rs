@@ -280,7 +280,9 @@ pub(super) async fn puts(endpoint: &Endpoint, meter: &Meter) -> Result<Deed> {
         .each(PODS, async |number| {
             let request = put(&format!("/registry/pods/{NAMESPACE}/pod-{number:04}"), &pod("a-pod"));
             let path = "/etcdserverpb.KV/Put";
-            client.done(Method::POST, path, "application/grpc", request).await.map(drop)
+            let answer = client.done(Method::POST, path, "application/grpc", request).await?;
+            // A refusal is a trailer behind an empty answer.
+            if answer.is_empty() { Err("etcd refuses a put".into()) } else { Ok(()) }
         })
         .await
 }

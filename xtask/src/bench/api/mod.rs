@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::{Bench, Meter, Report};
 use crate::Result;
 use crate::packages;
-use crate::program::{built, cargo};
+use crate::program::released;
 use side::{Running, Side};
 use table::{Idle, Outcome, Rounds};
 
@@ -24,15 +24,11 @@ pub(super) fn api(bench: &Bench) -> Result<Report> {
     packages::install(&["etcd-server", "openssl"])?;
     let program = match &bench.program {
         Some(program) => program.clone(),
-        None => {
-            cargo(["build", "--release", "--locked", "--package", "sextant"])?;
-            built("release")?.join("sextant")
-        }
+        None => released()?,
     };
     let mut sides = vec![Side::Ours(program)];
     sides.extend(bench.peer.as_ref().map(|folder| Side::Peer(folder.clone())));
     let meter = Meter::new()?;
-    let _beside = meter.beside()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     Report::of(&runtime.block_on(contest(bench, &meter, &sides))?)
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Meter;
+use super::super::meter::Beside;
 use super::client::Endpoint;
 use crate::Result;
 use crate::program::quiet;
@@ -33,6 +34,8 @@ pub(super) struct Running {
     /// Milliseconds from the start of the program (of the last one) until it was ready.
     pub(super) ready: f64,
     children: Vec<Child>,
+    /// Clients have as much of the processors.
+    _beside: Beside,
 }
 
 impl Side {
@@ -69,7 +72,7 @@ async fn ours(program: &Path, meter: &Meter, place: &Path) -> Result<Running> {
         }
     };
     let ready = endpoint.until_ready("/readyz", began).await?;
-    Ok(Running { endpoint, ready, children })
+    Ok(Running { endpoint, ready, children, _beside: meter.beside()? })
 }
 
 async fn kubernetes(programs: &Path, meter: &Meter, place: &Path) -> Result<Running> {
@@ -110,13 +113,13 @@ async fn kubernetes(programs: &Path, meter: &Meter, place: &Path) -> Result<Runn
         }
     };
     let ready = endpoint.until_ready("/readyz", began).await?;
-    Ok(Running { endpoint, ready, children })
+    Ok(Running { endpoint, ready, children, _beside: meter.beside()? })
 }
 
 /// etcd alone, of Debian or of somebody else.
 pub(super) async fn start_etcd(program: &Path, meter: &Meter, place: &Path) -> Result<Running> {
     let children = etcd(program, meter, place).await?;
-    Ok(Running { endpoint: Endpoint::plain(ETCD), ready: 0.0, children })
+    Ok(Running { endpoint: Endpoint::plain(ETCD), ready: 0.0, children, _beside: meter.beside()? })
 }
 
 async fn etcd(program: &Path, meter: &Meter, place: &Path) -> Result<Vec<Child>> {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::Result;
+use crate::bench::median;
 
 /// Milliseconds within which a change reaches 100 watchers, within which the server is ready, and MiB that it may hold
 /// with nothing to do: 15 million bytes.
@@ -90,14 +91,8 @@ impl Rounds {
     }
 
     fn of(&self, figure: impl Fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().map(figure).collect())
+        median(&self.rounds.iter().map(figure).collect::<Vec<_>>())
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    f64::midpoint(at(values.len() / 2), at(values.len().saturating_sub(1) / 2))
 }
 
 /// One figure of all servers, the median of their rounds, and what was promised of ours.
@@ -131,7 +126,7 @@ impl Outcome {
             let kept = bound.is_none_or(|most| ours <= most);
             rows.push(Row { what, ours, peer: all.get(1).map(figure), bound, kept });
         };
-        row("ready after, ms", &|all| median(all.ready.clone()), Some(READY));
+        row("ready after, ms", &|all| median(&all.ready), Some(READY));
         row("idle: RSS, MiB", &|all| all.idle.map_or(f64::NAN, |idle| idle.resident / 1024.0), Some(IDLE));
         row("idle: CPU ms a second", &|all| all.idle.map_or(f64::NAN, |idle| idle.cpu), None);
         row("create, nobody watches: p50 ms", &|all| all.of(|r| r.alone.wall.p50), None);
@@ -155,13 +150,13 @@ impl Outcome {
         row("page of 500: p99 ms", &|all| all.of(|r| r.page.wall.p99), None);
         row("get: p50 ms", &|all| all.of(|r| r.get.wall.p50), None);
         row("get: p99 ms", &|all| all.of(|r| r.get.wall.p99), None);
-        row("RSS at most, MiB", &|all| median(all.peak.clone()) / 1024.0, None);
-        row("RSS afterwards, MiB", &|all| median(all.after.clone()) / 1024.0, None);
+        row("RSS at most, MiB", &|all| median(&all.peak) / 1024.0, None);
+        row("RSS afterwards, MiB", &|all| median(&all.after) / 1024.0, None);
         let rounds = all.first().map_or(0, |ours| ours.rounds.len());
         if rounds == 0 || puts.is_empty() {
             return Err("nothing was measured".into());
         }
-        let put = |figure: fn(&Deed) -> f64| median(puts.iter().map(figure).collect());
+        let put = |figure: fn(&Deed) -> f64| median(&puts.iter().map(figure).collect::<Vec<_>>());
         let kept = rows.iter().all(|row| row.kept);
         Ok(Self {
             names: all.iter().map(|rounds| rounds.name).collect(),

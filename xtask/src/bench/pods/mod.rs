@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Bench, Meter, Report};
+use super::{Bench, Meter, Report, median};
 use crate::Result;
 use crate::interop::Site;
 use crate::packages;
-use crate::program::cargo;
+use crate::program::{cargo, released};
 use client::{Client, Pod};
 use side::Side;
 use table::{Cost, Full, Outcome, Round};
@@ -33,7 +33,7 @@ pub(super) fn pods(bench: &Bench) -> Result<Report> {
     packages::install(packages::NEEDED)?;
     let site = Site::new()?;
     let bin = site.path("dist");
-    cargo(["build", "--release", "--locked", "--package", "sextant"])?;
+    released()?;
     cargo(["build", "--profile", "shim", "--locked", "--package", "shim"])?;
     crate::dist::lay_out_programs(&bin)?;
     let image = format!("{}:latest", site.busybox()?);
@@ -160,7 +160,7 @@ impl Rig<'_> {
             daemon_empty: empty as f64,
             daemon: full as f64,
             idle,
-            stats: table::median(&stats),
+            stats: median(&stats),
         })
     }
 
@@ -175,7 +175,7 @@ impl Rig<'_> {
         let walls = deed()?;
         std::thread::sleep(REST);
         let cpu = (self.meter.cpu()? - before).as_secs_f64() * 1e3 / count as f64;
-        Ok(Cost { cpu, wall: table::median(&walls) })
+        Ok(Cost { cpu, wall: median(&walls) })
     }
 
     /// All pods of a full node, several at a time, each on a connection of its own; milliseconds until the last is done.

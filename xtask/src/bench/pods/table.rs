@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::Result;
+use crate::bench::median;
 
 /// Of one step: at most so many times the peer's CPU time, and its wall time.
 const CPU: f64 = 0.1;
@@ -45,14 +46,6 @@ pub(super) struct Full {
     pub(super) idle: f64,
     /// Milliseconds of a ListPodSandboxStats.
     pub(super) stats: f64,
-}
-
-/// The middle one, or what is between the two in the middle.
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    f64::midpoint(at(sorted.len() / 2), at(sorted.len().saturating_sub(1) / 2))
 }
 
 /// One figure of both sides (medians), and what was promised of it.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Site;
+use super::{Program, Site};
 use crate::Result;
 
 /// A server with fresh data; it ends with this.
@@ -47,9 +47,12 @@ impl Server {
         self.dir.path().join("kubeconfig")
     }
 
-    /// Where its clients may keep what they found.
-    pub(crate) fn cache(&self) -> PathBuf {
-        self.dir.path().join("cache")
+    /// A kubectl as its administrator, which keeps what it found with the server.
+    pub(crate) fn asked_by(&self, kubectl: &Program) -> Command {
+        let mut command = Command::new(&kubectl.path);
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command.arg("--cache-dir").arg(self.dir.path().join("cache"));
+        command
     }
 
     /// What it said on standard error.

@@ -13,7 +13,7 @@ use testkit::vm::{Initramfs, Kernel};
 
 use super::{BLIND, Count, Extent, Stand, intact, seen};
 use crate::Result;
-use crate::program::{built, cargo};
+use crate::program::{built, cargo, released};
 use images::Stock;
 
 const WRITE: &str = include_str!("write.sh");
@@ -53,7 +53,7 @@ pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) -> Re
     if !"pulls".contains(&extent.only) {
         return Ok(());
     }
-    cargo(["build", "--release", "--locked", "--package", "sextant"])?;
+    released()?;
     cargo(["build", "--release", "--locked", "--package", "oci-image", "--example", "registry"])?;
     let release = built("release")?;
     let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;

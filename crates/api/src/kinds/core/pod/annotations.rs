@@ -129,13 +129,18 @@ fn profile(annotation: &str) -> Option<Value> {
 
 /// Makes fields of the annotations of AppArmor profiles, which is where who runs the pod looks.
 pub(super) fn profiles_to_fields(object: &mut Object) {
-    for (list, index, _, profile) in old_profiles(object) {
-        let container = object.make(&["spec"]).each(list).nth(index);
-        if let (Some(profile), Some(context)) =
-            (profile, container.and_then(|container| container.inside("securityContext")))
-        {
-            context.insert("appArmorProfile".to_owned(), profile);
+    // In the order of the lists and of what they hold.
+    let mut found = old_profiles(object).into_iter().peekable();
+    while let Some(list) = found.peek().map(|(list, ..)| *list) {
+        for (index, container) in object.make(&["spec"]).each(list).enumerate() {
+            let here = found.next_if(|(of, at, ..)| *of == list && *at == index);
+            let Some((.., Some(profile))) = here else { continue };
+            if let Some(context) = container.inside("securityContext") {
+                context.insert("appArmorProfile".to_owned(), profile);
+            }
         }
+        // What was told of something that is no container.
+        while found.next_if(|(of, ..)| *of == list).is_some() {}
     }
 }
 

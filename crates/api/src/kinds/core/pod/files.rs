@@ -8,6 +8,9 @@ use std::ops::Bound;
 /// How many warnings there are at most: a header holds no more, and each pair of a thousand files may be one.
 const MOST: usize = 64;
 
+/// A longer path is none on Linux.
+const LONGEST: usize = 4096;
+
 /// A file of a volume: its path, and for projected ones where it comes from.
 type File = (String, String);
 
@@ -68,6 +71,9 @@ fn of_one(warnings: &mut Vec<String>, volume: &str, files: impl Iterator<Item = 
             return;
         }
         let path = path.trim_end_matches('/').to_owned();
+        if path.len() > LONGEST {
+            continue;
+        }
         let mut others: Vec<(usize, String)> = Vec::new();
         if !path.is_empty() {
             let above = path.match_indices('/').map(|(end, _)| &path[..end]).chain([&*path]);
@@ -121,5 +127,11 @@ mod tests {
         let items: Vec<_> = (0..20_000).map(|_| json!({"path": "same"})).collect();
         let spec = json!({"volumes": [{"name": "a", "configMap": {"name": "c", "items": items}}]});
         assert_eq!(overlaps(spec.as_object().unwrap()).len(), super::MOST);
+        // Each part of a path is looked up: of a path that cannot be, none.
+        let long = "a/".repeat(super::LONGEST);
+        let spec = json!({"volumes": [
+            {"name": "a", "configMap": {"name": "c", "items": [{"path": long}, {"path": long}]}},
+        ]});
+        assert_eq!(overlaps(spec.as_object().unwrap()), [""; 0]);
     }
 }
