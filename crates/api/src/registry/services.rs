@@ -130,7 +130,7 @@ impl Services {
         if kind != "ClusterIP" {
             ports::give(service, &mut taken, &self.settings.ports, context.dry_run)?;
         }
-        let given = if context.dry_run { Given::default() } else { taken.given(service) };
+        let given = if context.dry_run { Given::default() } else { taken.given() };
         promised.with(&given);
         Ok(promise(given))
     }

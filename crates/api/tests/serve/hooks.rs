@@ -553,6 +553,12 @@ async fn services_do_not_wait_for_the_webhooks_of_others() {
         code == 422 && message.contains("failed to allocate IP 10.96.7.7: provided IP is already allocated"),
         "{message}"
     );
+    // One that is refused whatever ports there are gives back nothing that it only named.
+    let mut invalid = service("invalid", json!({}));
+    invalid["spec"]["type"] = "ClusterIP".into();
+    invalid["spec"]["clusterIP"] = "10.96.7.9".into();
+    let (code, message) = admin.post(SERVICES, &invalid).await.refusal();
+    assert!(code == 422 && message.contains("spec.ports[0].nodePort: Forbidden"), "{message}");
     let mut other = service("quick", json!({}));
     other["spec"]["clusterIP"] = "10.96.7.8".into();
     let (code, message) = admin.post(SERVICES, &other).await.refusal();

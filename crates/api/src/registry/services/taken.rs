@@ -34,6 +34,8 @@ pub(super) struct Taken {
     ports: HashSet<u16>,
     kept_addresses: HashSet<IpAddr>,
     kept_ports: HashSet<u16>,
+    /// What was taken for this one.
+    new: Given,
 }
 
 impl Taken {
@@ -49,6 +51,7 @@ impl Taken {
             ports: promised.ports.clone(),
             kept_addresses: old.map(addresses).unwrap_or_default(),
             kept_ports: old.map(ports).unwrap_or_default(),
+            new: Given::default(),
         };
         for other in registry.every("services", None)? {
             if other.name() == service.name() && other.namespace() == service.namespace() && old.is_some() {
@@ -60,11 +63,9 @@ impl Taken {
         Ok(taken)
     }
 
-    /// What the service has now and had not before.
-    pub(super) fn given(&self, service: &Object) -> Given {
-        let addresses = addresses(service).difference(&self.kept_addresses).copied().collect();
-        let ports = ports(service).difference(&self.kept_ports).copied().collect();
-        Given { addresses, ports }
+    /// What was taken for the service. What it says besides is not its own: it is refused for that, or never looked at.
+    pub(super) fn given(self) -> Given {
+        self.new
     }
 
     /// Whether the service has the address already.
@@ -85,11 +86,17 @@ impl Taken {
                 range.canonical()
             ));
         }
-        if self.addresses.insert(address) {
-            Ok(())
-        } else {
-            Err("provided IP is already allocated".to_owned())
-        }
+        if self.insert(address) { Ok(()) } else { Err("provided IP is already allocated".to_owned()) }
+    }
+
+    /// False where another has the address.
+    fn insert(&mut self, address: IpAddr) -> bool {
+        self.addresses.insert(address) && self.new.addresses.insert(address)
+    }
+
+    /// False where another has the port.
+    fn insert_port(&mut self, port: u16) -> bool {
+        self.ports.insert(port) && self.new.ports.insert(port)
     }
 
     /// Takes a free address. The first ones of a range are left to who asks for them by number.
@@ -105,7 +112,7 @@ impl Taken {
         let all = in_upper.chain(1..=low.min(usable));
         for offset in all {
             let address = at(range.network(), offset);
-            if range.contains(address) && self.addresses.insert(address) {
+            if range.contains(address) && self.insert(address) {
                 return Some(address);
             }
         }
@@ -127,7 +134,7 @@ impl Taken {
                 range.end()
             ));
         }
-        if self.ports.insert(port) { Ok(()) } else { Err("provided port is already allocated".to_owned()) }
+        if self.insert_port(port) { Ok(()) } else { Err("provided port is already allocated".to_owned()) }
     }
 
     /// Takes a free port.
@@ -137,7 +144,7 @@ impl Taken {
         for step in 0..count {
             let offset = u16::try_from((start + step) % count).ok()?;
             let port = range.start() + offset;
-            if self.ports.insert(port) {
+            if self.insert_port(port) {
                 return Some(port);
             }
         }
