@@ -66,6 +66,7 @@ impl Registry {
         request.object = Some(object);
         self.admit(&mut request).await?;
         let mut object = request.object.take().unwrap_or_default();
+        meta::in_namespace(&mut object, target)?;
         meta::unique_owners(&mut object, context);
         let mut refused = None;
         for attempt in 0..if is_generated { NAMES } else { 1 } {

@@ -293,6 +293,37 @@ async fn several_that_change_an_object_see_what_the_others_made_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_webhook_moves_an_object_into_another_namespace() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &["h2"]);
+    let hook = Hook::start(|_, request| {
+        let elsewhere = json!([{"op": "add", "path": "/metadata/namespace", "value": "kube-system"}]);
+        Reply::patch(request, &elsewhere)
+    })
+    .await;
+    let mine = json!({"objectSelector": {"matchLabels": {"mine": "yes"}}});
+    let one = webhook("one", hook.client("/"), rules("CREATE", "", "v1", "configmaps"), &mine);
+    configure(&admin, true, "one", json!([one])).await;
+    let mut map = config_map("moved", "1");
+    map["metadata"]["labels"] = json!({"mine": "yes"});
+    for path in [CONFIG_MAPS.to_owned(), format!("{CONFIG_MAPS}?dryRun=All")] {
+        assert_eq!(
+            admin.post(&path, &map).await.refusal(),
+            (
+                400,
+                "the namespace of the provided object does not match the namespace sent on the request"
+                    .to_owned()
+            )
+        );
+    }
+    for namespace in ["default", "kube-system"] {
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps/moved");
+        assert_eq!(admin.get(&path).await.status, 404, "{namespace}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reviews_say_what_is_done_to_what() {
     let dir = tempfile::tempdir().unwrap();
     let instance = start(dir.path()).await;
