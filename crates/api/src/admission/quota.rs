@@ -200,14 +200,7 @@ pub(crate) fn usage(resource: &Resource, object: &Object) -> Amounts {
         "pods" => pod_usage(object, &mut amounts),
         "services" => {
             amounts.insert("services".to_owned(), one());
-            let kind = object.text(&["spec", "type"]);
-            let ports = object.at(&["spec", "ports"]).and_then(Value::as_array).map_or(0, Vec::len);
-            let ports = i64::try_from(ports).unwrap_or(i64::MAX);
-            let without = object.at(&["spec", "allocateLoadBalancerNodePorts"]) == Some(&Value::Bool(false));
-            let on_nodes = if kind == "NodePort" || (kind == "LoadBalancer" && !without) { ports } else { 0 };
-            amounts.insert("services.nodeports".to_owned(), Quantity::of(on_nodes, Form::Decimal));
-            let balanced = i64::from(kind == "LoadBalancer");
-            amounts.insert("services.loadbalancers".to_owned(), Quantity::of(balanced, Form::Decimal));
+            service_usage(object, &mut amounts);
         }
         "persistentvolumeclaims" => claim_usage(object, &mut amounts),
         "configmaps" | "secrets" | "replicationcontrollers" | KIND => {
@@ -216,6 +209,25 @@ pub(crate) fn usage(resource: &Resource, object: &Object) -> Amounts {
         _ => {}
     }
     amounts
+}
+
+fn service_usage(service: &Object, amounts: &mut Amounts) {
+    let kind = service.text(&["spec", "type"]);
+    let ports = service.at(&["spec", "ports"]).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let has_number =
+        |port: &Value| port.get("nodePort").and_then(Value::as_u64).is_some_and(|port| port != 0);
+    let is_given = service.at(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false));
+    let on_nodes = match kind {
+        "NodePort" => ports.len(),
+        "LoadBalancer" if is_given => ports.len(),
+        // Those that are asked for by number are given all the same.
+        "LoadBalancer" => ports.iter().filter(|port| has_number(port)).count(),
+        _ => 0,
+    };
+    let on_nodes = i64::try_from(on_nodes).unwrap_or(i64::MAX);
+    amounts.insert("services.nodeports".to_owned(), Quantity::of(on_nodes, Form::Decimal));
+    let balanced = i64::from(kind == "LoadBalancer");
+    amounts.insert("services.loadbalancers".to_owned(), Quantity::of(balanced, Form::Decimal));
 }
 
 fn pod_usage(pod: &Object, amounts: &mut Amounts) {

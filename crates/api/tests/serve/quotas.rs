@@ -127,5 +127,12 @@ async fn ports_on_nodes_are_counted_of_every_service_that_has_some() {
     without["spec"]["allocateLoadBalancerNodePorts"] = false.into();
     let without = admin.post(services, &without).await;
     assert_eq!(without.status, 201, "{}", without.text());
+    // Who wishes for none but names some takes those.
+    let mut named = service("e", "LoadBalancer");
+    named["spec"]["allocateLoadBalancerNodePorts"] = false.into();
+    named["spec"]["ports"] = json!([{"name": "a", "port": 80, "nodePort": 30777}, {"name": "b", "port": 81}]);
+    let (code, message) = admin.post(services, &named).await.refusal();
+    assert_eq!(code, 403, "{message}");
+    assert!(message.contains("requested: services.nodeports=1, used: services.nodeports=1"), "{message}");
     assert_eq!(admin.post(services, &service("d", "ClusterIP")).await.status, 201);
 }
