@@ -6,7 +6,8 @@ use crate::contract::quantity::{Form, Quantity};
 use crate::contract::{Object, Result};
 use crate::registry::client::{Change, Client};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const KIND: &str = "resourcequotas";
 /// How often what is used is counted without an occasion.
@@ -23,20 +24,29 @@ pub(super) async fn run(client: Client) {
     let mut quotas = client.follow(target);
     let mut some = false;
     let mut took = Duration::ZERO;
+    let mut due = Instant::now() + EVERY;
     loop {
         let list = tokio::select! {
             change = quotas.next() => match change {
-                Change::Applied(quota) => Ok(vec![quota]),
+                Change::Applied(quota) => {
+                    some = true;
+                    if !is_news(&quota) {
+                        continue;
+                    }
+                    Ok(vec![quota])
+                }
                 Change::Gone(_) | Change::Settled => continue,
             },
-            freed = client.registry().freed(), if some => {
+            freed = client.registry().freed() => {
                 tokio::time::sleep(SOON.max(took * SHARE)).await;
                 client.registry().every(KIND, None).map(|mut list| {
                     list.retain(|quota| freed.contains(quota.namespace()));
                     list
                 })
             }
-            () = tokio::time::sleep(EVERY), if some => {
+            // However often a quota is written meanwhile.
+            () = tokio::time::sleep_until(due), if some => {
+                due = Instant::now() + EVERY.max(took * SHARE);
                 let list = client.registry().every(KIND, None);
                 some = list.as_ref().is_ok_and(|list| !list.is_empty());
                 list
@@ -55,6 +65,12 @@ pub(super) async fn run(client: Client) {
             eprintln!("sextant: cannot count what quotas limit: {status}");
         }
     }
+}
+
+/// Whether a quota says that it is to limit something else than it limits. All else in it is written by who takes, and here.
+fn is_news(quota: &Object) -> bool {
+    let hard = |part: &str| quota.at(&[part, "hard"]).unwrap_or(&Value::Null);
+    hard("spec") != hard("status")
 }
 
 async fn count_all(client: &Client, quotas: &[Object]) -> Result<()> {
@@ -102,4 +118,55 @@ fn used(client: &Client, quota: &Object, hard: &Amounts) -> Result<Amounts> {
         }
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds;
+    use crate::registry::{Registry, Settings};
+    use crate::store::{self, Store};
+    use serde_json::json;
+
+    #[test]
+    fn what_is_taken_off_a_quota_is_no_news_of_it() {
+        let quota = |spec: Value, status: Value| {
+            let quota = json!({"spec": spec, "status": status});
+            is_news(&Object::from_value(quota).expect("an object"))
+        };
+        assert!(quota(json!({"hard": {"pods": "1"}}), json!({})));
+        assert!(quota(json!({"hard": {"pods": "2"}}), json!({"hard": {"pods": "1"}, "used": {"pods": "0"}})));
+        assert!(quota(json!({}), json!({"hard": {"pods": "1"}, "used": {"pods": "0"}})));
+        for used in ["0", "1"] {
+            let status = json!({"hard": {"pods": "1"}, "used": {"pods": used}});
+            assert!(!quota(json!({"hard": {"pods": "1"}}), status));
+        }
+        assert!(!quota(json!({}), json!({})));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_without_quotas_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), store::Options::default()).expect("a store");
+        let client =
+            Client::new(Registry::new(store, kinds::builtin(), Vec::new(), Settings::default()), "tester");
+        let target = client.target("v1", "ConfigMap", "n", "a").expect("a kind");
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        let map = Object::from_value(map).expect("an object");
+        let given_back = async {
+            let made = client.create(&target, map).await.expect("it is made");
+            client.delete_uid(&target, made.uid()).await.expect("it is deleted");
+            // Who counts has its turn each time.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = run(client.clone()) => panic!("it counts for ever"),
+            () = given_back => {}
+        }
+        let left = tokio::time::timeout(Duration::ZERO, client.registry().freed()).await;
+        assert!(left.is_err(), "nobody takes it away: {left:?}");
+    }
 }
