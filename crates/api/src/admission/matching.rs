@@ -11,8 +11,9 @@ use std::sync::Arc;
 pub(super) struct Matching {
     rules: Vec<Value>,
     excluded: Vec<Value>,
-    namespaces: Option<Value>,
-    objects: Option<Value>,
+    /// Selectors; one that cannot be read refuses what it would be asked about.
+    namespaces: Option<Result<LabelSelector>>,
+    objects: Option<Result<LabelSelector>>,
     /// `matchPolicy: Equivalent`: rules for another version of the same objects count.
     equivalent: bool,
     /// Without rules everything is meant, and not nothing.
@@ -35,7 +36,10 @@ impl Matching {
     }
 
     fn of(told: &Value, open: bool) -> Matching {
-        let selector = |field: &str| told.get(field).filter(|value| value.is_object()).cloned();
+        let selector = |field: &str| {
+            let selector = told.get(field).filter(|value| value.is_object());
+            selector.map(LabelSelector::from_object)
+        };
         Matching {
             rules: Vec::new(),
             excluded: Vec::new(),
@@ -75,7 +79,7 @@ impl Matching {
 
     fn selects(&self, request: &Request<'_>) -> Result<bool> {
         if let Some(selector) = &self.objects {
-            let selector = LabelSelector::from_object(selector)?;
+            let selector = selector.as_ref().map_err(Clone::clone)?;
             let objects = [request.object.as_ref(), request.old];
             // Options of a connection have no metadata, and are selected by nothing.
             let labels = |object: &Object| {
@@ -86,7 +90,7 @@ impl Matching {
             }
         }
         let Some(selector) = &self.namespaces else { return Ok(true) };
-        let selector = LabelSelector::from_object(selector)?;
+        let selector = selector.as_ref().map_err(Clone::clone)?;
         if selector.is_everything() {
             return Ok(true);
         }

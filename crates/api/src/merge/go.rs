@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::fmt::Write;
 
 /// The word of `encoding/json` for what a JSON value is.
-pub(super) fn json_word(value: &Value) -> &'static str {
+pub(crate) fn json_word(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -9,7 +9,7 @@
 
 #[cfg(test)]
 mod fixtures;
-mod go;
+pub(crate) mod go;
 pub mod json_patch;
 pub mod managed;
 pub mod merge_patch;

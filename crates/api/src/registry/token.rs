@@ -1,6 +1,7 @@
 //! Where a list ended, as Kubernetes writes it into `metadata.continue`.
 
 use crate::contract::{Result, Status};
+use crate::merge::go::json_word;
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -48,16 +49,10 @@ impl Token {
         })?;
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| invalid(format!(": {}", go_complaint(&error, &bytes))))?;
-        let other = match &value {
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Null | Value::Object(_) => "",
-        };
-        if !other.is_empty() {
+        if !matches!(value, Value::Null | Value::Object(_)) {
             return Err(invalid(format!(
-                ": json: cannot unmarshal {other} into Go value of type storage.continueToken"
+                ": json: cannot unmarshal {} into Go value of type storage.continueToken",
+                json_word(&value)
             )));
         }
         let version = value.get("v").and_then(Value::as_str).unwrap_or_default();

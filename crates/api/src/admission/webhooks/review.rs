@@ -3,6 +3,7 @@
 use super::super::shown::Shown;
 use crate::contract::field::quoted;
 use crate::contract::{Cause, Details, Reason, Status};
+use crate::merge::go::json_word;
 use crate::registry::uid;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -95,15 +96,9 @@ impl Question {
         let bytes = STANDARD.decode(patch).map_err(|error| undecodable(error.to_string()))?;
         let patch: Value = serde_json::from_slice(&bytes).map_err(|error| undecodable(error.to_string()))?;
         let Some(operations) = patch.as_array() else {
-            let what = match &patch {
-                Value::Object(_) => "object",
-                Value::String(_) => "string",
-                Value::Number(_) => "number",
-                Value::Bool(_) => "bool",
-                Value::Null | Value::Array(_) => "null",
-            };
             return Err(undecodable(format!(
-                "json: cannot unmarshal {what} into Go value of type jsonpatch.Patch"
+                "json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
+                json_word(&patch)
             )));
         };
         let kind = text("patchType").unwrap_or("JSONPatch");

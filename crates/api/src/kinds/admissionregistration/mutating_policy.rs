@@ -1,10 +1,10 @@
 //! MutatingAdmissionPolicy and its binding. They are kept and served; nothing asks them, and their mutations are not compiled.
 
-use super::{CATEGORY, GROUP, conditions, policy, policy_binding, selectors};
+use super::{CATEGORY, GROUP, conditions, policy, policy_binding};
 use crate::cel::admission::Scope;
+use crate::contract::Object;
 use crate::contract::field::{FieldError, FieldErrors, Path};
-use crate::contract::{Object, names};
-use crate::kinds::base::{Defaults, Fields, Kind, check, table};
+use crate::kinds::base::{Fields, Kind, check, table};
 use crate::kinds::idle;
 use crate::kinds::inside::Inside;
 use crate::resource::Column;
@@ -15,7 +15,7 @@ pub(super) fn kind() -> Kind {
     Kind::new(GROUP, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", type_name)
         .cluster_scoped()
         .categories(&[CATEGORY])
-        .default(default)
+        .default(policy::default)
         .validate(validate)
         .warnings(idle::warnings)
         .table(columns, row)
@@ -33,35 +33,11 @@ pub(super) fn binding_kind() -> Kind {
         .table(policy_binding::columns, policy_binding::row)
 }
 
-fn default(object: &mut Object) {
-    let spec = object.make(&["spec"]);
-    spec.fill("failurePolicy", "Fail");
-    if let Some(resources) = spec.within("matchConstraints") {
-        policy::default_resources(resources);
-    }
-}
-
 fn validate(object: &Object) -> FieldErrors {
     let (spec, path) = (object.spec(), Path::new("spec"));
-    let mut errors = FieldErrors::new();
-    let at = path.child("failurePolicy");
-    match spec.maybe("failurePolicy") {
-        None => errors.push(FieldError::required(&at, "")),
-        Some(policy) => check::one_of(&mut errors, &at, policy, &["Fail", "Ignore"]),
-    }
-    if let Some(kind) = spec.under("paramKind") {
-        policy::param_kind_errors(&mut errors, kind, &path.child("paramKind"));
-    }
-    let at = path.child("matchConstraints");
-    match spec.under("matchConstraints") {
-        None => errors.push(FieldError::required(&at, "")),
-        Some(resources) => {
-            selectors::errors(&mut errors, resources, &at);
-            if resources.list("resourceRules").is_empty() {
-                errors.push(FieldError::required(&at.child("resourceRules"), ""));
-            }
-            operation_errors(&mut errors, resources, &at);
-        }
+    let mut errors = policy::common_errors(object, &path);
+    if let Some(resources) = spec.under("matchConstraints") {
+        operation_errors(&mut errors, resources, &path.child("matchConstraints"));
     }
     let mut scope = Scope::new(spec.under("paramKind").is_some(), true);
     let list = |field| spec.items(field);
@@ -127,42 +103,18 @@ fn mutation_errors(errors: &mut FieldErrors, mutation: &Value, path: &Path) {
 }
 
 fn validate_binding(object: &Object) -> FieldErrors {
-    let (spec, path) = (object.spec(), Path::new("spec"));
-    let mut errors = FieldErrors::new();
-    let (name, at) = (spec.text("policyName"), path.child("policyName"));
-    if name.is_empty() {
-        errors.push(FieldError::required(&at, ""));
-    } else {
-        errors.extend(check::invalid(&at, name, names::dns_subdomain(name, false)));
-    }
-    if let Some(reference) = spec.under("paramRef") {
-        policy_binding::param_errors(&mut errors, reference, &path.child("paramRef"));
-    }
-    if let Some(resources) = spec.under("matchResources") {
-        selectors::errors(&mut errors, resources, &path.child("matchResources"));
+    let path = Path::new("spec");
+    let mut errors = policy_binding::common_errors(object, &path);
+    if let Some(resources) = object.spec().under("matchResources") {
         operation_errors(&mut errors, resources, &path.child("matchResources"));
     }
     errors
 }
 
 fn columns() -> Vec<Column> {
-    let column = table::column;
-    vec![
-        table::name(),
-        column("Mutations", "integer", "How many mutations it has."),
-        column("ParamKind", "string", "Of which kind its parameters are."),
-        table::age(),
-    ]
+    policy::columns_of(table::column("Mutations", "integer", "How many mutations it has."))
 }
 
 fn row(object: &Object, now: i64) -> Vec<Value> {
-    let spec = object.spec();
-    let kind =
-        spec.under("paramKind").map(|kind| format!("{}/{}", kind.text("apiVersion"), kind.text("kind")));
-    vec![
-        object.name().into(),
-        spec.items("mutations").len().into(),
-        kind.unwrap_or_else(|| "<unset>".to_owned()).into(),
-        table::age_of(object, now),
-    ]
+    policy::row_of(object, "mutations", now)
 }

@@ -31,7 +31,8 @@ pub(super) fn kind() -> Kind {
         .table(columns, row)
 }
 
-fn default(object: &mut Object) {
+/// Fills in what both kinds of policies may leave out.
+pub(super) fn default(object: &mut Object) {
     let spec = object.make(&["spec"]);
     spec.fill("failurePolicy", "Fail");
     if let Some(resources) = spec.within("matchConstraints") {
@@ -49,25 +50,7 @@ pub(super) fn default_resources(resources: &mut Map<String, Value>) {
 
 fn validate(object: &Object) -> FieldErrors {
     let (spec, path) = (object.spec(), Path::new("spec"));
-    let mut errors = FieldErrors::new();
-    let at = path.child("failurePolicy");
-    match spec.maybe("failurePolicy") {
-        None => errors.push(FieldError::required(&at, "")),
-        Some(policy) => check::one_of(&mut errors, &at, policy, &["Fail", "Ignore"]),
-    }
-    if let Some(kind) = spec.under("paramKind") {
-        param_kind_errors(&mut errors, kind, &path.child("paramKind"));
-    }
-    let at = path.child("matchConstraints");
-    match spec.under("matchConstraints") {
-        None => errors.push(FieldError::required(&at, "")),
-        Some(resources) => {
-            selectors::errors(&mut errors, resources, &at);
-            if resources.list("resourceRules").is_empty() {
-                errors.push(FieldError::required(&at.child("resourceRules"), ""));
-            }
-        }
-    }
+    let mut errors = common_errors(object, &path);
     let list = |field| spec.items(field);
     let has_params = spec.under("paramKind").is_some();
     // What decides may ask who may do what; messages and notes may not.
@@ -93,7 +76,32 @@ fn validate(object: &Object) -> FieldErrors {
     errors
 }
 
-pub(super) fn param_kind_errors(errors: &mut FieldErrors, kind: &Map<String, Value>, path: &Path) {
+/// What is wrong with what both kinds of policies say of when they are asked, and with what.
+pub(super) fn common_errors(object: &Object, path: &Path) -> FieldErrors {
+    let spec = object.spec();
+    let mut errors = FieldErrors::new();
+    let at = path.child("failurePolicy");
+    match spec.maybe("failurePolicy") {
+        None => errors.push(FieldError::required(&at, "")),
+        Some(policy) => check::one_of(&mut errors, &at, policy, &["Fail", "Ignore"]),
+    }
+    if let Some(kind) = spec.under("paramKind") {
+        param_kind_errors(&mut errors, kind, &path.child("paramKind"));
+    }
+    let at = path.child("matchConstraints");
+    match spec.under("matchConstraints") {
+        None => errors.push(FieldError::required(&at, "")),
+        Some(resources) => {
+            selectors::errors(&mut errors, resources, &at);
+            if resources.list("resourceRules").is_empty() {
+                errors.push(FieldError::required(&at.child("resourceRules"), ""));
+            }
+        }
+    }
+    errors
+}
+
+fn param_kind_errors(errors: &mut FieldErrors, kind: &Map<String, Value>, path: &Path) {
     let (text, at) = (kind.text("apiVersion"), path.child("apiVersion"));
     let (group, version) = text.split_once('/').unwrap_or(("", text));
     if text.is_empty() {
@@ -207,22 +215,27 @@ fn annotation_errors(
 }
 
 fn columns() -> Vec<Column> {
-    let column = table::column;
-    vec![
-        table::name(),
-        column("Validations", "integer", "How many expressions it has."),
-        column("ParamKind", "string", "Of which kind its parameters are."),
-        table::age(),
-    ]
+    columns_of(table::column("Validations", "integer", "How many expressions it has."))
 }
 
 fn row(object: &Object, now: i64) -> Vec<Value> {
+    row_of(object, "validations", now)
+}
+
+/// The columns of both kinds of policies: one is of their own.
+pub(super) fn columns_of(own: Column) -> Vec<Column> {
+    let column = table::column;
+    vec![table::name(), own, column("ParamKind", "string", "Of which kind its parameters are."), table::age()]
+}
+
+/// A row of either; their own column counts a list.
+pub(super) fn row_of(object: &Object, counted: &str, now: i64) -> Vec<Value> {
     let spec = object.spec();
     let kind =
         spec.under("paramKind").map(|kind| format!("{}/{}", kind.text("apiVersion"), kind.text("kind")));
     vec![
         object.name().into(),
-        spec.items("validations").len().into(),
+        spec.items(counted).len().into(),
         kind.unwrap_or_else(|| "<unset>".to_owned()).into(),
         table::age_of(object, now),
     ]

@@ -27,7 +27,16 @@ pub(super) fn default(object: &mut Object) {
 }
 
 fn validate(object: &Object) -> FieldErrors {
-    let (spec, path) = (object.spec(), Path::new("spec"));
+    let path = Path::new("spec");
+    let mut errors = common_errors(object, &path);
+    let actions = object.spec().items("validationActions");
+    action_errors(&mut errors, actions, &path.child("validationActions"));
+    errors
+}
+
+/// What is wrong with what both kinds of bindings say.
+pub(super) fn common_errors(object: &Object, path: &Path) -> FieldErrors {
+    let spec = object.spec();
     let mut errors = FieldErrors::new();
     let (name, at) = (spec.text("policyName"), path.child("policyName"));
     if name.is_empty() {
@@ -41,12 +50,10 @@ fn validate(object: &Object) -> FieldErrors {
     if let Some(resources) = spec.under("matchResources") {
         selectors::errors(&mut errors, resources, &path.child("matchResources"));
     }
-    let actions = spec.items("validationActions");
-    action_errors(&mut errors, actions, &path.child("validationActions"));
     errors
 }
 
-pub(super) fn param_errors(errors: &mut FieldErrors, reference: &Map<String, Value>, path: &Path) {
+fn param_errors(errors: &mut FieldErrors, reference: &Map<String, Value>, path: &Path) {
     const ONE: &str = "name and selector are mutually exclusive";
     let (name, selector) = (reference.text("name"), reference.map("selector"));
     if !name.is_empty() {
