@@ -43,6 +43,12 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
+    /// The texts of the warnings, in their order.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let all = self.headers.get_all("warning").iter().map(|value| value.to_str().unwrap());
+        all.map(|text| serde_json::from_str(text.splitn(3, ' ').nth(2).unwrap()).unwrap()).collect()
+    }
+
     /// The message of a `Status`, with its code.
     pub(crate) fn refusal(&self) -> (u16, String) {
         (self.status.as_u16(), self.json()["message"].as_str().unwrap_or_default().to_owned())

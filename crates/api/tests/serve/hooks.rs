@@ -215,13 +215,7 @@ async fn answers_of_webhooks_are_told_as_kubernetes_tells_them() {
         let one = webhook("one", client.clone(), about(), &Value::Null);
         configure(&admin, false, "one", json!([one])).await;
         let refused = admin.post(CONFIG_MAPS, &config_map("z", "1")).await.refusal();
-        let (code, message) = refused;
-        assert_eq!(
-            (code, message.contains("certificate is")),
-            (500, cause.contains("certificate is")),
-            "{message}"
-        );
-        assert!(message == format!("{CALLING}{cause}") || cause.contains("valid for"), "{message}\n{cause}");
+        assert_eq!(refused, (500, format!("{CALLING}{cause}")));
         unconfigure(&admin, false, "one").await;
         // Who says that it does not matter is not told.
         let open = webhook("one", client, about(), &json!({"failurePolicy": "Ignore"}));
@@ -233,7 +227,7 @@ async fn answers_of_webhooks_are_told_as_kubernetes_tells_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_has_as_long_as_it_says_and_is_told_how_long() {
+async fn a_webhook_has_as_long_as_it_says() {
     let dir = tempfile::tempdir().unwrap();
     let instance = start(dir.path()).await;
     let admin = client(&instance, true, &["h2"]);
@@ -244,7 +238,6 @@ async fn a_webhook_has_as_long_as_it_says_and_is_told_how_long() {
     let refused = admin.post(CONFIG_MAPS, &config_map("a", "1")).await.refusal();
     let cause = format!("Post \"https://{}/held?timeout=1s\": context deadline exceeded", hook.address);
     assert_eq!(refused, (500, format!("{CALLING}{cause}")));
-    assert_eq!(hook.asked.lock().unwrap()[0].0, "/held?timeout=1s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -575,9 +568,15 @@ async fn services_do_not_wait_for_the_webhooks_of_others() {
     };
     let (waiting, slow) = (admin.clone(), service("slow", json!({"slow": "yes"})));
     let waiting = tokio::spawn(async move { waiting.post(SERVICES, &slow).await });
-    while hook.asked.lock().unwrap().is_empty() {
+    let mut is_asked = false;
+    for _ in 0..2000 {
+        is_asked = !hook.asked.lock().unwrap().is_empty();
+        if is_asked {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert!(is_asked, "the webhook is never asked about the first");
     // Another is made meanwhile, and does not get what the first was given.
     let (code, message) = admin.post(SERVICES, &service("quick", json!({}))).await.refusal();
     assert!(

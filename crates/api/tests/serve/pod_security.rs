@@ -16,18 +16,13 @@ fn named(message: &str) -> String {
     }
 }
 
-fn warnings(answer: &Answer) -> Vec<String> {
-    let all = answer.headers.get_all("warning").iter().map(|value| value.to_str().unwrap());
-    all.map(|text| serde_json::from_str(text.splitn(3, ' ').nth(2).unwrap()).unwrap()).collect()
-}
-
 fn compare(what: &str, answer: &Answer, wanted: &Value) -> Option<String> {
     let code = u64::from(answer.status.as_u16());
     let message = if code < 400 { String::new() } else { named(&answer.refusal().1) };
     let told: Vec<String> =
         wanted["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
-    let same = wanted["code"] == code && wanted["message"] == message && told == warnings(answer);
-    (!same).then(|| format!("{what}:\n  wanted {wanted}\n  found {code} {message:?} {:?}", warnings(answer)))
+    let same = wanted["code"] == code && wanted["message"] == message && told == answer.warnings();
+    (!same).then(|| format!("{what}:\n  wanted {wanted}\n  found {code} {message:?} {:?}", answer.warnings()))
 }
 
 async fn namespace(admin: &Client, name: &str, labels: &Value) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client};
+use crate::client::Client;
 use crate::whole::{client, start};
 
 const RECORDED: &str = include_str!("policies.json");
@@ -13,14 +13,14 @@ async fn made(admin: &Client, path: &str, object: &Value) {
     assert_eq!(answer.status, 201, "{path}: {}", answer.text());
 }
 
+async fn gone(admin: &Client, path: &str) {
+    let answer = admin.delete(path).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+}
+
 /// Without what Kubernetes' reader of expressions says of syntax, which is the words of its generator.
 fn told(message: &str) -> &str {
     message.split_once("Syntax error: ").map_or(message, |(before, _)| before)
-}
-
-fn warnings(answer: &Answer) -> Value {
-    let all = answer.headers.get_all("warning").iter().map(|value| value.to_str().unwrap());
-    all.map(|text| serde_json::from_str::<Value>(text.splitn(3, ' ').nth(2).unwrap()).unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,19 +64,19 @@ async fn policies_judge_as_kubernetes_judges_by_them() {
         let same = case["code"] == code
             && case["message"] == message
             && case["reason"] == reason
-            && case["warnings"] == warnings(&answer);
+            && case["warnings"] == json!(answer.warnings());
         if !same {
             let (wanted, told) = (&case["message"], &case["warnings"]);
             wrong.push(format!(
-                "{name}:\n  wanted {} {wanted} {told}\n  found {code} {message:?} {}",
+                "{name}:\n  wanted {} {wanted} {told}\n  found {code} {message:?} {:?}",
                 case["code"],
-                warnings(&answer)
+                answer.warnings()
             ));
         }
         for number in 0..bound.len() {
-            admin.delete(&format!("{bindings}/binding-{index}-{number}")).await;
+            gone(&admin, &format!("{bindings}/binding-{index}-{number}")).await;
         }
-        admin.delete(&format!("{policies}/{policy}")).await;
+        gone(&admin, &format!("{policies}/{policy}")).await;
     }
     for case in recorded["invalid"].as_array().unwrap() {
         let policy = json!({"metadata": {"name": "inv.example.com"}, "spec": case["policy"]});
@@ -111,9 +111,6 @@ async fn policies_judge_as_kubernetes_judges_by_them() {
     changing["spec"]["mutations"] = json!([{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]);
     let kept = admin.post(&path, &changing).await;
     assert_eq!(kept.status, 201, "{}", kept.text());
-    assert!(
-        warnings(&kept)[0].as_str().unwrap().contains("no request is changed by it"),
-        "{}",
-        warnings(&kept)
-    );
+    let warnings = kept.warnings();
+    assert!(warnings[0].contains("no request is changed by it"), "{warnings:?}");
 }
