@@ -162,6 +162,7 @@ impl<'a> Run<'a> {
     /// none to go by.
     pub(crate) fn value(&mut self, program: &'a Program) -> Result<Value<'a>, Failure> {
         let Some(left) = self.left else { return Err(Failure::Limit) };
+        self.lazy.allow(left);
         let (value, cost) = Evaluator::new(program, self.variables.clone(), Some(&self.lazy)).whole();
         self.left = left.checked_sub(cost.saturating_add(self.lazy.take_cost()));
         if self.is_spent() { Err(Failure::Limit) } else { value }
@@ -394,6 +395,42 @@ mod tests {
         assert!(matches!(run.value(&program), Ok(Value::Bool(true))), "it is known by now");
         let mut poor = scope.run(given, 1_000);
         assert!(poor.value(&program).is_err() && poor.is_spent());
+    }
+
+    /// Counts how often it is asked.
+    #[derive(Default)]
+    struct Counting(std::sync::atomic::AtomicUsize);
+
+    impl Authorize for Counting {
+        fn decide(&self, account: Option<(&str, &str)>, what: &Check) -> Answer {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Cluster.decide(account, what)
+        }
+
+        fn request_resource(&self) -> ResourceCheck {
+            Cluster.request_resource()
+        }
+    }
+
+    #[test]
+    fn no_variable_is_evaluated_once_the_budget_is_spent() {
+        let mut scope = Scope::new(false, true);
+        scope.define("sum", "object.all(a, object.all(b, a + b >= 0))").expect("it compiles");
+        scope.define("asked", "authorizer.path('/healthz').check('get').allowed()").expect("it compiles");
+        let program = scope
+            .compile("[variables.sum, variables.asked].all(a, a)", &[Wanted::Bool])
+            .expect("it compiles");
+        let both = scope.compile("variables.sum && variables.asked", &[Wanted::Bool]).expect("it compiles");
+        let object = json!((0..100).collect::<Vec<i64>>());
+        for (budget, asked) in [(BUDGET, 1), (1_000, 0)] {
+            let counting = Counting::default();
+            let given = Given { object: Some(&object), authorizer: Some(&counting), ..Given::default() };
+            let mut run = scope.run(given, budget);
+            for program in [&program, &both] {
+                assert_eq!(run.value(program).is_ok(), asked == 1);
+            }
+            assert_eq!(counting.0.into_inner(), asked);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The Common Expression Language, as far as rules of custom resources use it.
+//! The Common Expression Language, as far as rules of custom resources, match conditions and policies use it.
 //!
 //! Expressions are read (macros become loops), checked against the types of the schema, and evaluated over the JSON of an
 //! object with a meter: evaluation ends at the limit, and no expression is taller than the reader allows. What a step costs is
@@ -227,10 +227,7 @@ pub(crate) fn escape(name: &str) -> Option<String> {
     let mut characters = name.chars();
     let first = characters.next()?;
     let rest = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
-    if !(first.is_ascii_alphabetic() || first == '_' || "$".contains(first))
-        || first == '$'
-        || !characters.all(rest)
-    {
+    if !(first.is_ascii_alphabetic() || first == '_') || !characters.all(rest) {
         return None;
     }
     let escaped = name.replace("__", "__underscores__");

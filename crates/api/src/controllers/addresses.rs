@@ -7,9 +7,13 @@ use crate::registry::set_condition;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
 const API: &str = "networking.k8s.io/v1";
 const KIND: &str = "ipaddresses.networking.k8s.io";
+/// How often it is looked whether each address has its IPAddress: one may have been refused, or taken away.
+const EVERY: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(30) };
 /// Says that an IPAddress is one of the server's own.
 const MANAGED: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
 
@@ -35,33 +39,67 @@ pub(super) async fn ranges(client: &Client) -> Result<()> {
     client.change(&target, ready).await.map(drop)
 }
 
+/// By namespace and name of the service: what it has.
+type Held = BTreeMap<(String, String), BTreeSet<IpAddr>>;
+
 /// Follows services.
 pub(super) async fn run(client: Client) {
     let Ok(target) = client.target("v1", "Service", "", "") else { return };
     let mut services = client.follow(target);
-    // By namespace and name of the service: what it has.
-    let mut held: BTreeMap<(String, String), BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut held = Held::new();
+    // Before that not all services are known.
+    let mut is_settled = false;
+    let mut again = tokio::time::interval(EVERY);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut refused = String::new();
     loop {
-        let outcome = match services.next().await {
-            Change::Applied(service) => {
-                let has = addresses(&service);
-                let before = held.insert(place(&service), has.clone()).unwrap_or_default();
-                let mut outcome = Ok(());
-                for address in &has {
-                    outcome = outcome.and(give(&client, &service, *address).await);
-                }
-                outcome.and(take(&client, &service, before.difference(&has)).await)
-            }
-            Change::Gone(service) => {
-                let before = held.remove(&place(&service)).unwrap_or_default();
-                take(&client, &service, before.iter()).await
-            }
-            Change::Settled => tidy(&client, &held).await,
+        let change = tokio::select! {
+            change = services.next() => Some(change),
+            _ = again.tick(), if is_settled => None,
         };
-        if let Err(status) = outcome {
-            eprintln!("sextant: cannot keep the addresses of services: {status}");
+        let outcome = match change {
+            Some(Change::Applied(service)) => {
+                let has = addresses(&service);
+                let of = place(&service);
+                let before = held.insert(of.clone(), has.clone()).unwrap_or_default();
+                let given = give_all(&client, &of, &has).await;
+                given.and(take(&client, &of, before.difference(&has)).await)
+            }
+            Some(Change::Gone(service)) => {
+                let of = place(&service);
+                let before = held.remove(&of).unwrap_or_default();
+                take(&client, &of, before.iter()).await
+            }
+            Some(Change::Settled) => {
+                is_settled = true;
+                tidy(&client, &held).await
+            }
+            None => keep_all(&client, &held).await,
+        };
+        // What is tried again and again is told once.
+        let told = outcome.err().map(|status| status.to_string()).unwrap_or_default();
+        if !told.is_empty() && told != refused {
+            eprintln!("sextant: cannot keep the addresses of services: {told}");
         }
+        refused = told;
     }
+}
+
+/// Gives again what is missing, and takes away what no service has. What fails keeps nothing else from it.
+async fn keep_all(client: &Client, held: &Held) -> Result<()> {
+    let mut outcome = Ok(());
+    for (of, addresses) in held {
+        outcome = outcome.and(give_all(client, of, addresses).await);
+    }
+    outcome.and(tidy(client, held).await)
+}
+
+async fn give_all(client: &Client, of: &(String, String), addresses: &BTreeSet<IpAddr>) -> Result<()> {
+    let mut outcome = Ok(());
+    for address in addresses {
+        outcome = outcome.and(give(client, of, *address).await);
+    }
+    outcome
 }
 
 fn place(service: &Object) -> (String, String) {
@@ -75,7 +113,7 @@ fn addresses(service: &Object) -> BTreeSet<IpAddr> {
 }
 
 /// Makes the IPAddress of a service's address.
-async fn give(client: &Client, service: &Object, address: IpAddr) -> Result<()> {
+async fn give(client: &Client, (namespace, name): &(String, String), address: IpAddr) -> Result<()> {
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
     let object = json!({
         "apiVersion": API,
@@ -85,17 +123,21 @@ async fn give(client: &Client, service: &Object, address: IpAddr) -> Result<()> 
             "labels": {"ipaddress.kubernetes.io/ip-family": family, MANAGED.0: MANAGED.1},
         },
         "spec": {"parentRef": {
-            "resource": "services", "namespace": service.namespace(), "name": service.name(),
+            "resource": "services", "namespace": namespace, "name": name,
         }},
     });
     ensure(client, "", object).await
 }
 
 /// Takes those away that a service had.
-async fn take(client: &Client, service: &Object, addresses: impl Iterator<Item = &IpAddr>) -> Result<()> {
+async fn take(
+    client: &Client,
+    (namespace, name): &(String, String),
+    addresses: impl Iterator<Item = &IpAddr>,
+) -> Result<()> {
     for address in addresses {
         let Some(object) = client.registry().peek(KIND, "", &address.to_string())? else { continue };
-        if is_of(&object, service.namespace(), service.name()) {
+        if is_of(&object, namespace, name) {
             remove(client, &object).await?;
         }
     }
@@ -103,13 +145,14 @@ async fn take(client: &Client, service: &Object, addresses: impl Iterator<Item =
 }
 
 /// Takes away what no service has.
-async fn tidy(client: &Client, held: &BTreeMap<(String, String), BTreeSet<IpAddr>>) -> Result<()> {
+async fn tidy(client: &Client, held: &Held) -> Result<()> {
     for object in client.registry().every(KIND, None)? {
         let Ok(address) = object.name().parse::<IpAddr>() else { continue };
         let is_ours = object.label(MANAGED.0) == Some(MANAGED.1);
-        let is_held = held.iter().any(|((namespace, name), addresses)| {
-            addresses.contains(&address) && is_of(&object, namespace, name)
-        });
+        let parent = |field| object.text(&["spec", "parentRef", field]).to_owned();
+        let of = (parent("namespace"), parent("name"));
+        let is_held = parent("resource") == "services"
+            && held.get(&of).is_some_and(|addresses| addresses.contains(&address));
         if is_ours && !is_held {
             remove(client, &object).await?;
         }

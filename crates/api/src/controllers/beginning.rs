@@ -7,7 +7,10 @@ use crate::registry::client::Client;
 use serde_json::{Value, json};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
-/// Name, value and whether a description says that it is for nodes.
+/// Those that hold what else is made here. They cannot be deleted: where one is not there, it is the first start, and there
+/// is no webhook yet that could refuse it.
+const NEEDED: [&str; 2] = ["default", "kube-system"];
+/// Name, value and description.
 const CLASSES: [(&str, i64, &str); 2] = [
     (
         "system-node-critical",
@@ -21,11 +24,20 @@ const CLASSES: [(&str, i64, &str); 2] = [
     ),
 ];
 
-/// Makes what is not there; what is there stays as it is.
+/// Makes what is not there; what is there stays as it is. What cannot be made is told, and keeps the server from nothing:
+/// where a webhook refuses it, nobody could take that webhook away.
+///
+/// # Errors
+/// Where there is no namespace of those that are [`NEEDED`].
 pub(super) async fn make(client: &Client, settings: &Settings) -> Result<()> {
     for name in NAMESPACES {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        ensure(client, "", object).await?;
+        let made = ensure(client, "", object).await;
+        if NEEDED.contains(&name) {
+            made?;
+        } else {
+            tell(&format!("namespace {name}"), made);
+        }
     }
     for (name, value, description) in CLASSES {
         let object = json!({
@@ -35,11 +47,18 @@ pub(super) async fn make(client: &Client, settings: &Settings) -> Result<()> {
             "value": value,
             "description": description,
         });
-        ensure(client, "", object).await?;
+        tell(&format!("priority class {name}"), ensure(client, "", object).await);
     }
-    service(client, settings).await?;
-    addresses::ranges(client).await?;
-    trust(client, settings).await
+    tell("service kubernetes", service(client, settings).await);
+    tell("service range kubernetes", addresses::ranges(client).await);
+    trust(client, settings).await;
+    Ok(())
+}
+
+fn tell(what: &str, made: Result<()>) {
+    if let Err(status) = made {
+        eprintln!("sextant: cannot make {what}: {status}");
+    }
 }
 
 /// The service under whose address pods find the server.
@@ -66,7 +85,7 @@ async fn service(client: &Client, settings: &Settings) -> Result<()> {
 }
 
 /// Whom servers of other groups are to believe: clients of this server, and this server as a front proxy of them.
-async fn trust(client: &Client, settings: &Settings) -> Result<()> {
+async fn trust(client: &Client, settings: &Settings) {
     const NAMESPACE: &str = "kube-system";
     const NAME: &str = "extension-apiserver-authentication";
     let mut data = json!({});
@@ -87,7 +106,7 @@ async fn trust(client: &Client, settings: &Settings) -> Result<()> {
     }
     let metadata = json!({"name": NAME, "namespace": NAMESPACE});
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
-    keep(client, NAMESPACE, map, &["data"]).await?;
+    tell(&format!("config map {NAME}"), keep(client, NAMESPACE, map, &["data"]).await);
     let reader = format!("{NAME}-reader");
     let metadata = |name: &str| {
         json!({
@@ -105,7 +124,7 @@ async fn trust(client: &Client, settings: &Settings) -> Result<()> {
             "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NAME], "verbs": ["get", "list", "watch"],
         }],
     });
-    ensure(client, NAMESPACE, role).await?;
+    tell(&format!("role {reader}"), ensure(client, NAMESPACE, role).await);
     let user = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name});
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -114,7 +133,7 @@ async fn trust(client: &Client, settings: &Settings) -> Result<()> {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": reader},
         "subjects": [user("system:kube-controller-manager"), user("system:kube-scheduler")],
     });
-    ensure(client, NAMESPACE, binding).await
+    tell(&format!("role binding system::{reader}"), ensure(client, NAMESPACE, binding).await);
 }
 
 /// Creates an object, or brings what it says at `path` into the one that is there.

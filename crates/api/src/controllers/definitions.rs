@@ -5,7 +5,7 @@ use crate::crd::{Definition, FINALIZER, status};
 use crate::kinds::base::Fields;
 use crate::registry::client::{Change, Client};
 use crate::registry::options::DeleteOptions;
-use crate::registry::{Registry, Target, now_text};
+use crate::registry::{Cursor, Registry, Target, now_text};
 use crate::store::{Expect, Scope, Stored, Write};
 use serde_json::Value;
 use std::collections::hash_map::DefaultHasher;
@@ -17,8 +17,6 @@ use tokio::time::MissedTickBehavior;
 const KIND: &str = "customresourcedefinitions.apiextensions.k8s.io";
 /// When what is left of a deleted definition is looked at again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// So many objects that nothing tells of any more are taken out of the store at once.
-const PURGED: usize = 500;
 
 /// What is served, of which definition as it was when.
 pub(super) struct Definitions {
@@ -141,9 +139,12 @@ impl Definitions {
     async fn forget(&mut self, name: &str) {
         self.client.registry().set_custom(name, Vec::new());
         self.served.remove(name);
-        let again = self.client.registry().peek(KIND, "", name).ok().flatten();
-        let before = again.as_ref().map(created);
-        if let Err(status) = purge(self.client.registry(), name, before).await {
+        let purged = match self.client.registry().peek(KIND, "", name) {
+            Ok(again) => purge(self.client.registry(), name, again.as_ref().map(created)).await,
+            // There may be another of that name, with objects of its own.
+            Err(status) => Err(status),
+        };
+        if let Err(status) = purged {
             eprintln!("sextant: cannot take away what is left of {name}: {status}");
         }
     }
@@ -190,12 +191,10 @@ async fn purge(registry: &Registry, name: &str, before: Option<&str>) -> Result<
         return Ok(());
     }
     let scope = Scope { resource: name.to_owned(), namespace: None };
-    let mut after = None;
-    loop {
-        let page =
-            registry.store().list(&scope, after.as_ref(), Some(PURGED), None).map_err(Status::internal)?;
-        let Some(last) = page.items.last() else { return Ok(()) };
-        after = Some(last.key.clone());
+    let mut cursor = Cursor::new(registry.store(), &scope, None, None);
+    while !cursor.has_ended() {
+        let page = cursor.next().map_err(Status::internal)?;
+        cursor.renew();
         let old = |stored: &Stored| {
             let object = serde_json::from_slice(&stored.json).ok().and_then(Object::from_value);
             before.is_none_or(|before| object.is_none_or(|object| created(&object) < before))
@@ -205,11 +204,12 @@ async fn purge(registry: &Registry, name: &str, before: Option<&str>) -> Result<
             expect: Expect::Revision(stored.revision),
             value: None,
         };
-        let writes: Vec<Write> = page.items.into_iter().filter(old).map(write).collect();
+        let writes: Vec<Write> = page.into_iter().filter(old).map(write).collect();
         if !writes.is_empty() {
             registry.store().commit(writes).await.map_err(Status::internal)?;
         }
     }
+    Ok(())
 }
 
 /// Deletes all objects of a definition; how many there were, and how many are left.
@@ -255,5 +255,38 @@ pub(crate) fn creatable(registry: &Registry, stored_as: &str, name: &str) -> Res
             Err(Status::forbidden(group, plural, name, cause))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::kept;
+
+    const NAME: &str = "widgets.example.com";
+
+    #[tokio::test]
+    async fn nothing_is_taken_away_where_it_cannot_be_read_whose_it_is() {
+        let (_folder, store) = kept::store();
+        let registry = Registry::new(store.clone(), crate::kinds::builtin(), Vec::new(), Default::default());
+        let client = Client::new(registry.clone(), "tester");
+        let mut definitions = Definitions { client, served: HashMap::new() };
+        // More than are read at once.
+        let widget = r#"{"metadata":{"resourceVersion":"","creationTimestamp":"2026-01-01T10:00:00Z"}}"#;
+        let widgets = (0..10).map(|index| kept::write(NAME, "a", &format!("w{index}"), widget)).collect();
+        store.commit(widgets).await.unwrap();
+        let left = || registry.every(NAME, None).unwrap().len();
+        let cut = r#"{"metadata":{"resourceVersion":"""#;
+        store.commit(vec![kept::write(KIND, "", NAME, cut)]).await.unwrap();
+        definitions.forget(NAME).await;
+        assert_eq!(left(), 10, "the definition that is there may be theirs");
+        let before = r#"{"metadata":{"resourceVersion":"","creationTimestamp":"2026-01-01T10:00:00Z"}}"#;
+        store.commit(vec![kept::write(KIND, "", NAME, before)]).await.unwrap();
+        definitions.forget(NAME).await;
+        assert_eq!(left(), 10, "they are of the one that is there");
+        let key = crate::store::Key { resource: KIND.into(), namespace: String::new(), name: NAME.into() };
+        store.commit(vec![Write { key, expect: Expect::Any, value: None }]).await.unwrap();
+        definitions.forget(NAME).await;
+        assert_eq!(left(), 0);
     }
 }

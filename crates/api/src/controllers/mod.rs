@@ -55,7 +55,7 @@ impl Controllers {
     /// Makes what has to be there, and starts the controllers on the current runtime.
     ///
     /// # Errors
-    /// Where what has to be there cannot be made.
+    /// Where the store cannot be read, or a namespace is missing that has to be there and cannot be made.
     pub async fn start(registry: &Registry, settings: Settings) -> Result<Controllers> {
         beginning::make(&Client::new(registry.clone(), "kube-apiserver"), &settings).await?;
         api_services::load(registry)?;
@@ -79,5 +79,26 @@ impl Controllers {
     /// Stops them, and waits until the store is let go.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+    }
+}
+
+/// What tests put into a store as it stands.
+#[cfg(test)]
+mod kept {
+    use crate::store::{Document, Expect, Key, Options, Store, Write};
+
+    pub(super) fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), Options::default()).expect("a store");
+        (folder, store)
+    }
+
+    /// The write of a text that has an empty `resourceVersion`.
+    pub(super) fn write(resource: &str, namespace: &str, name: &str, json: &str) -> Write {
+        const EMPTY: &str = r#""resourceVersion":""#;
+        let revision_at = json.find(EMPTY).expect("it has a version") + EMPTY.len();
+        let key =
+            Key { resource: resource.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() };
+        Write { key, expect: Expect::Any, value: Some(Document { json: json.into(), revision_at }) }
     }
 }

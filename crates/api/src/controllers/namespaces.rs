@@ -112,7 +112,11 @@ async fn delete_all(
     refused: &mut BTreeSet<String>,
 ) -> Result<Vec<Object>> {
     let stored_as = &resource.stored_as;
-    for object in client.registry().every(stored_as, Some(namespace))? {
+    let objects = client.registry().every(stored_as, Some(namespace))?;
+    if objects.is_empty() {
+        return Ok(objects);
+    }
+    for object in objects {
         if object.is_terminating() {
             continue;
         }

@@ -3,6 +3,7 @@
 use crate::contract::Object;
 use crate::contract::field::quoted;
 use crate::kinds::base::Fields;
+use crate::registry::set_condition_at;
 use serde_json::{Map, Value, json};
 
 /// Brings the status of `object` up to date: `acceptedNames`, the conditions `NamesAccepted` and `Established`. `others`
@@ -103,19 +104,8 @@ fn copy(from: &Map<String, Value>, to: &mut Map<String, Value>, field: &str) {
 
 /// Sets a condition; its time changes with its status.
 fn set(object: &mut Object, now: &str, kind: &str, status: &str, reason: &str, message: &str) {
-    let conditions = object.make(&["status"]).entry("conditions").or_insert_with(|| json!([]));
-    let Some(list) = conditions.as_array_mut() else { return };
-    let mut condition = json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now});
-    match list.iter_mut().find(|condition| condition.text("type") == kind) {
-        Some(old) => {
-            if old.text("status") == status {
-                condition["lastTransitionTime"] =
-                    old.get("lastTransitionTime").cloned().unwrap_or_else(|| now.into());
-            }
-            *old = condition;
-        }
-        None => list.push(condition),
-    }
+    let condition = json!({"type": kind, "status": status, "reason": reason, "message": message});
+    set_condition_at(object, condition, now);
 }
 
 fn is_true(object: &Object, kind: &str) -> bool {

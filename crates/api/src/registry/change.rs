@@ -17,7 +17,7 @@ use crate::store::{self, Expect, Stored, Write};
 pub(super) const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 /// So often a change is tried again that does not say which version it means.
-const ATTEMPTS: usize = 100;
+pub(super) const ATTEMPTS: usize = 100;
 
 /// What a write makes of the object that is there, or of none; it is asked again when somebody else was faster.
 pub(super) type Make<'a> = &'a (dyn Fn(Option<&Object>) -> Result<Object> + Send + Sync);
@@ -36,7 +36,7 @@ impl Registry {
         form: View,
     ) -> Result<Answer> {
         if part == Part::Scale {
-            return self.update_scale(context, target, body).await;
+            return self.update_scale(context, target, body, form).await;
         }
         let resource = &target.resource;
         let mut object = decoded(context, resource, body)?;
@@ -198,10 +198,8 @@ impl Registry {
         expect: Expect,
         object: &Object,
     ) -> std::result::Result<u64, store::Error> {
-        let document = document::document(&target.resource, object)
-            .map_err(|status| store::Error::Write(status.message))?;
-        bounded(&target.resource, &document)?;
-        let key = store::Key { name: object.name().to_owned(), ..target.key() };
+        let prepared = prepared(target, object).map_err(|status| store::Error::Write(status.message))?;
+        let (key, document) = prepared?;
         self.store().commit(vec![Write { key, expect, value: Some(document) }]).await
     }
 
@@ -227,11 +225,10 @@ impl Registry {
         let Some(object) = &request.object else {
             return Err(Status::internal("there is no object to keep"));
         };
-        let document = document::document(&target.resource, object)?;
-        if let Err(error) = bounded(&target.resource, &document) {
-            return Ok(Err(error));
-        }
-        let key = store::Key { name: object.name().to_owned(), ..target.key() };
+        let (key, document) = match prepared(target, object)? {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(Err(error)),
+        };
         loop {
             let reserved = self.reserve(request).await?;
             let mut writes = vec![Write { key: key.clone(), expect, value: Some(document.clone()) }];
@@ -268,10 +265,15 @@ impl Registry {
     }
 }
 
-/// Refuses what is larger than an object may be.
-fn bounded(resource: &Resource, document: &store::Document) -> store::Result<()> {
-    let (bytes, most) = (document.json.len(), rules::most_bytes(resource));
-    if bytes > most { Err(store::Error::Large { bytes, most }) } else { Ok(()) }
+/// Under which key an object is kept, and as what, unless it is larger than it may be.
+fn prepared(target: &Target, object: &Object) -> Result<store::Result<(store::Key, store::Document)>> {
+    let document = document::document(&target.resource, object)?;
+    let (bytes, most) = (document.json.len(), rules::most_bytes(&target.resource));
+    if bytes > most {
+        return Ok(Err(store::Error::Large { bytes, most }));
+    }
+    let key = store::Key { name: object.name().to_owned(), ..target.key() };
+    Ok(Ok((key, document)))
 }
 
 /// Reads what a client sent by the rules of the resource.

@@ -2,11 +2,11 @@
 
 use crate::store::{self, Key, Most, Scope, Store, Stored};
 
-/// As much of a collection is read at once.
-const PAGE: Most = Most { items: 500, bytes: 128 * 1024, counted: false };
+/// As much of a collection is read at once. Tests have few objects, and more than one page of them.
+const PAGE: Most = Most { items: if cfg!(test) { 3 } else { 500 }, bytes: 128 * 1024, counted: false };
 
 /// A place in a collection. It holds no object: what is not asked for is not read.
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     store: Store,
     scope: Scope,
     after: Option<Key>,
@@ -16,12 +16,12 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Behind `after`, as of `revision`; without one, as of the time when the first page is read.
-    pub(super) fn new(store: &Store, scope: &Scope, after: Option<Key>, revision: Option<u64>) -> Cursor {
+    pub(crate) fn new(store: &Store, scope: &Scope, after: Option<Key>, revision: Option<u64>) -> Cursor {
         Cursor { store: store.clone(), scope: scope.clone(), after, revision, ended: false }
     }
 
     /// The next objects.
-    pub(super) fn next(&mut self) -> store::Result<Vec<Stored>> {
+    pub(crate) fn next(&mut self) -> store::Result<Vec<Stored>> {
         if self.ended {
             return Ok(Vec::new());
         }
@@ -34,18 +34,23 @@ impl Cursor {
         Ok(page.items)
     }
 
+    /// The next page is as of when it is read: for who changes what it walks through, and makes history that way.
+    pub(crate) fn renew(&mut self) {
+        self.revision = None;
+    }
+
     /// Whether everything has been read.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// The revision that the objects are of, once some were read.
-    pub(super) fn revision(&self) -> Option<u64> {
+    pub(crate) fn revision(&self) -> Option<u64> {
         self.revision
     }
 
     /// Behind which object it stands.
-    pub(super) fn after(&self) -> Option<&Key> {
+    pub(crate) fn after(&self) -> Option<&Key> {
         self.after.as_ref()
     }
 }

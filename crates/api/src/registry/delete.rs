@@ -1,5 +1,6 @@
 //! delete and deletecollection.
 
+use super::change::{ATTEMPTS, MODIFIED};
 use super::options::{DeleteOptions, ListOptions, Propagation};
 use super::selection::Selection;
 use super::target::{Answer, Target, View};
@@ -12,8 +13,6 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-
-const ATTEMPTS: usize = 100;
 
 /// What a deletion came to.
 struct Deleted {
@@ -101,9 +100,7 @@ impl Registry {
                 return Ok(deleted);
             }
         }
-        Err(target.conflict(
-            "the object has been modified; please apply your changes to the latest version and try again",
-        ))
+        Err(target.conflict(MODIFIED))
     }
 
     /// Keeps what a deletion has written into an object; its revision. Also what goes at once is kept, so that watchers see
@@ -140,7 +137,7 @@ impl Registry {
         if resource.stored_as == "customresourcedefinitions.apiextensions.k8s.io" && !live.is_terminating() {
             crate::crd::status::deleted(&mut object, &super::now_text());
         }
-        let held = object.finalizers().next().is_some() || namespace_held(resource, &live);
+        let held = object.finalizers().next().is_some() || meta::namespace_held(resource, &live);
         let waits = matches!(grace, Grace::Seconds(seconds) if seconds > 0);
         if !held && !waits {
             let at_once = matches!(grace, Grace::Seconds(_)) && !context.dry_run;
@@ -194,12 +191,6 @@ fn preconditions(target: &Target, options: &DeleteOptions, live: &Object) -> Res
         ));
     }
     Ok(())
-}
-
-/// Namespaces are held by `spec.finalizers` too.
-fn namespace_held(resource: &crate::resource::Resource, object: &Object) -> bool {
-    resource.stored_as == "namespaces"
-        && object.at(&["spec", "finalizers"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
 }
 
 /// What becomes of a pod's time to end.

@@ -147,7 +147,9 @@ struct Gathering {
 impl Gathering {
     /// Reads a page more, and adds what is meant of it.
     fn step(&mut self, items: &mut Vec<Stored>) -> Result<()> {
+        // What it was at a revision only a walk tells.
         if let Some(name) = self.selection.name()
+            && self.cursor.revision().is_none()
             && (self.selection.scope.namespace.is_some() || !self.selection.resource.namespaced)
         {
             let name = name.to_owned();

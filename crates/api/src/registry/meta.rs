@@ -193,9 +193,16 @@ pub(super) fn unique_owners(object: &mut Object, context: &Context) {
 /// Whether an update leaves nothing that would keep a deleted object.
 pub(super) fn is_gone(object: &Object, old: &Object, resource: &Resource) -> bool {
     let grace = old.at(&["metadata", "deletionGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(0);
-    let namespace_held = resource.stored_as == "namespaces"
-        && object.at(&["spec", "finalizers"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-    object.finalizers().next().is_none() && old.is_terminating() && grace == 0 && !namespace_held
+    object.finalizers().next().is_none()
+        && old.is_terminating()
+        && grace == 0
+        && !namespace_held(resource, object)
+}
+
+/// Namespaces are held by `spec.finalizers` too.
+pub(super) fn namespace_held(resource: &Resource, object: &Object) -> bool {
+    resource.stored_as == "namespaces"
+        && object.at(&["spec", "finalizers"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
 }
 
 /// Marks the object as one that is being deleted, as of now.

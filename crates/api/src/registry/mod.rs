@@ -40,11 +40,12 @@ mod watch;
 mod tests;
 
 pub use context::{Context, MayCreate, Notes, Warnings};
+pub(crate) use cursor::Cursor;
 pub use hooks::{BoxFuture, Reviewer, TokenIssuer};
 pub use list::{Listing, Ration};
 pub(crate) use meta::suffix as name_suffix;
 pub use meta::{now_text, uid};
-pub(crate) use pods::set_condition;
+pub(crate) use pods::{set_condition, set_condition_at};
 pub use quotas::Turn;
 pub use resources::Resources;
 pub use rules::{part_name, part_named};
@@ -182,10 +183,9 @@ impl Registry {
     /// # Errors
     /// Where the store cannot be read.
     pub(crate) fn objects(&self, target: &Target) -> Result<Vec<Object>> {
-        let namespace = Some(target.namespace.clone()).filter(|namespace| !namespace.is_empty());
-        let scope = Scope { resource: target.resource.stored_as.to_string(), namespace };
-        let page = self.0.store.list(&scope, None, None, None).map_err(unavailable)?;
-        page.items.iter().map(|stored| document::open(&target.resource, &stored.json)).collect()
+        let namespace = Some(target.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        let resource = &target.resource;
+        self.read(&resource.stored_as, namespace, |json| document::open(resource, json))
     }
 
     /// All objects of a kind as they are kept, of one namespace or of all (`None`).
@@ -193,9 +193,19 @@ impl Registry {
     /// # Errors
     /// Where the store cannot be read.
     pub fn every(&self, stored_as: &str, namespace: Option<&str>) -> Result<Vec<Object>> {
+        self.read(stored_as, namespace, document::parse)
+    }
+
+    /// What `open` makes of all objects of a kind, of one namespace or of all.
+    fn read(
+        &self,
+        stored_as: &str,
+        namespace: Option<&str>,
+        open: impl Fn(&[u8]) -> Result<Object>,
+    ) -> Result<Vec<Object>> {
         let scope = Scope { resource: stored_as.to_owned(), namespace: namespace.map(str::to_owned) };
         let page = self.0.store.list(&scope, None, None, None).map_err(unavailable)?;
-        page.items.iter().map(|stored| document::parse(&stored.json)).collect()
+        page.items.iter().map(|stored| open(&stored.json)).collect()
     }
 
     /// Who has a say before something is kept.

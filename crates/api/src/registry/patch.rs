@@ -43,7 +43,7 @@ impl Registry {
             status
         })?;
         if part == Part::Scale {
-            return self.patch_scale(context, target, kind, &patch).await;
+            return self.patch_scale(context, target, kind, &patch, form).await;
         }
         let make = |live: Option<&Object>| match (kind, live) {
             (PatchKind::Apply, live) => applied(context, resource, part, &patch, live),

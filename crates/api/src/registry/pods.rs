@@ -274,7 +274,12 @@ fn created() -> Bytes {
 }
 
 /// Writes a condition into a status; the time changes when the condition does.
-pub(crate) fn set_condition(object: &mut Object, mut condition: Value) {
+pub(crate) fn set_condition(object: &mut Object, condition: Value) {
+    set_condition_at(object, condition, &meta::now_text());
+}
+
+/// The same as of `now`, an RFC 3339 time.
+pub(crate) fn set_condition_at(object: &mut Object, mut condition: Value, now: &str) {
     let list = object.make(&["status"]).entry("conditions").or_insert_with(|| Value::Array(Vec::new()));
     let Some(list) = list.as_array_mut() else { return };
     let held = list.iter_mut().find(|held| held["type"] == condition["type"]);
@@ -282,7 +287,7 @@ pub(crate) fn set_condition(object: &mut Object, mut condition: Value) {
         .as_ref()
         .filter(|held| held["status"] == condition["status"])
         .and_then(|held| held.get("lastTransitionTime").cloned());
-    condition["lastTransitionTime"] = since.unwrap_or_else(|| meta::now_text().into());
+    condition["lastTransitionTime"] = since.unwrap_or_else(|| now.into());
     match held {
         Some(held) => *held = condition,
         None => list.push(condition),

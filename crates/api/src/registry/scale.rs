@@ -24,6 +24,7 @@ impl Registry {
         context: &Context,
         target: &Target,
         body: Body,
+        form: View,
     ) -> Result<Answer> {
         let mut scale = decoded_as(context, body, "autoscaling/v1", "Scale", SCHEMA)?;
         meta::says_name(&scale, target)?;
@@ -36,7 +37,7 @@ impl Registry {
             own(context, resource, Part::Scale, Some(live), &mut new);
             Ok(new)
         };
-        self.rescale(context, target, &make).await
+        self.rescale(context, target, &make, form).await
     }
 
     pub(super) async fn patch_scale(
@@ -45,6 +46,7 @@ impl Registry {
         target: &Target,
         kind: PatchKind,
         patch: &Value,
+        form: View,
     ) -> Result<Answer> {
         let resource = &target.resource;
         let make = |live: Option<&Object>| {
@@ -63,7 +65,7 @@ impl Registry {
             own(context, resource, Part::Scale, Some(live), &mut new);
             Ok(new)
         };
-        self.rescale(context, target, &make).await
+        self.rescale(context, target, &make, form).await
     }
 
     async fn rescale(
@@ -71,9 +73,10 @@ impl Registry {
         context: &Context,
         target: &Target,
         make: super::change::Make<'_>,
+        form: View,
     ) -> Result<Answer> {
         let (code, changed) = self.change(context, target, Part::Scale, false, "", make).await?;
-        Ok(Answer { code, json: document::json(&of(&changed, &target.resource)?) })
+        Ok(Answer { code, json: told(&of(&changed, &target.resource)?, form) })
     }
 }
 

@@ -24,9 +24,6 @@ const LONGEST: u64 = 365 * 86_400;
 /// How long a watch lasts that does not say so; up to twice that, so that clients do not come back all at once.
 const SHORTEST: u64 = 1800;
 
-/// The form of frames whose objects are told as they are kept.
-const AS_KEPT: u64 = 0;
-
 /// A watch: frames of JSON, one a line.
 pub struct Watching {
     selection: Selection,
@@ -225,7 +222,7 @@ impl Watching {
     /// A frame of a change, which watches that see it in the same form share.
     fn shared(&mut self, kind: &'static str, event: &Arc<Event>) -> Result<Bytes> {
         if self.form == View::Full && document::is_as_kept(&self.selection.resource, &event.json) {
-            return Ok(event.encoding(AS_KEPT, || framed(kind, &event.json)));
+            return Ok(event.encoding(|| framed(kind, &event.json)));
         }
         self.frame(kind, &event.json)
     }

@@ -2,7 +2,7 @@
 
 use super::Key;
 use bytes::Bytes;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,11 +28,9 @@ pub struct Event {
     pub json: Bytes,
     /// The object before the change, `None` where there was none.
     pub previous: Option<Bytes>,
-    encodings: Mutex<Vec<(u64, Bytes)>>,
+    encoding: OnceLock<Bytes>,
 }
 
-/// How many forms of an event are kept: as it is, and with another `type` for whom the object came into sight.
-const FORMS: usize = 2;
 /// What an event costs beside its bytes.
 const OVERHEAD: usize = 256;
 
@@ -44,7 +42,7 @@ impl Event {
         json: Bytes,
         previous: Option<Bytes>,
     ) -> Event {
-        Event { kind, key, revision, index, json, previous, encodings: Mutex::default() }
+        Event { kind, key, revision, index, json, previous, encoding: OnceLock::new() }
     }
 
     /// Whether the object was not there before.
@@ -53,27 +51,16 @@ impl Event {
         self.previous.is_none()
     }
 
-    /// The event as it goes over the wire in one form: `make` is called for the first watcher that wants the form, and
-    /// the others share what it made. What the number `form` means is the caller's affair; of more than two forms of one
-    /// event the others are made each time.
-    pub fn encoding(&self, form: u64, make: impl FnOnce() -> Bytes) -> Bytes {
-        let mut kept = self.encodings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, bytes)) = kept.iter().find(|(kept, _)| *kept == form) {
-            return bytes.clone();
-        }
-        if kept.len() >= FORMS {
-            drop(kept);
-            return make();
-        }
-        let bytes = make();
-        kept.push((form, bytes.clone()));
-        bytes
+    /// The event as it goes over the wire as it is kept: `make` is called for the first watcher, and the others share what
+    /// it made.
+    pub fn encoding(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.encoding.get_or_init(make).clone()
     }
 
-    /// How much memory it takes at most (bytes), with its encodings if they are about as long as the object.
+    /// How much memory it takes at most (bytes), with its encoding if that is about as long as the object.
     pub(super) fn weight(&self) -> usize {
         let previous = self.previous.as_ref().map_or(0, Bytes::len);
-        (FORMS + 1) * self.json.len() + previous + self.key.name.len() + OVERHEAD
+        2 * self.json.len() + previous + self.key.name.len() + OVERHEAD
     }
 
     /// Its place in the order of all changes.
@@ -106,17 +93,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_forms_are_made_once() {
+    fn it_is_encoded_once() {
         let key = Key { resource: "pods".into(), namespace: "a".into(), name: "b".into() };
         let event = Event::new(Kind::Put, key, (1, 0), Bytes::from_static(b"{}"), None);
-        let mut made = 0;
-        for form in [1, 2, 1, 2, 3, 3] {
-            let bytes = event.encoding(form, || {
-                made += 1;
-                Bytes::from(vec![form as u8])
-            });
-            assert_eq!(*bytes, [form as u8]);
+        for text in ["first", "second"] {
+            assert_eq!(event.encoding(|| Bytes::from_static(text.as_bytes())), "first");
         }
-        assert_eq!(made, 4, "the third form is made each time");
     }
 }

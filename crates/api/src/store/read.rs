@@ -85,18 +85,23 @@ pub(super) fn list(
     Ok(page)
 }
 
-/// How many objects there were behind the last pages: who goes on with a list is told without counting them again.
+/// How many objects there were behind the last page of each list: who goes on with it is told without counting them again.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Mutex<VecDeque<(Scope, u64, Key, usize)>>);
+pub(super) struct Counted(Mutex<VecDeque<Known>>);
+
+/// A list, its revision, the last object of its last page, and how many there are behind that.
+type Known = (Scope, u64, Key, usize);
 
 /// How many lists may be under way at a time; those of more count again.
 const LISTS: usize = 64;
 
 impl Counted {
+    /// What is known is taken out: the next page takes its place.
     fn behind(&self, scope: &Scope, revision: u64, after: &Key) -> Option<usize> {
-        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = counted.iter().find(|(of, at, key, _)| *at == revision && key == after && of == scope);
-        known.map(|(_, _, _, count)| *count)
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |(of, at, key, _): &Known| *at == revision && key == after && of == scope;
+        let known = counted.iter().position(is_it)?;
+        counted.remove(known).map(|(_, _, _, count)| count)
     }
 
     fn remember(&self, scope: &Scope, page: &Page) {
@@ -158,4 +163,30 @@ fn count(from: &ReadTransaction, keys: &Keys) -> Result<usize> {
 /// The key of a row.
 pub(super) fn decoded(key: &[u8]) -> Result<Key> {
     Key::decode(key).ok_or_else(|| Error::lacks("the name of an object"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn each_page_of_a_list_takes_the_place_of_the_one_before() {
+        let counted = Counted::default();
+        let scope = Scope::all("pods");
+        let key =
+            |name: usize| Key { resource: "pods".into(), namespace: "a".into(), name: name.to_string() };
+        let page = |name: usize, more: usize| {
+            let last = Stored { key: key(name), revision: 1, json: Bytes::new() };
+            Page { items: vec![last], revision: 7, more: Some(more) }
+        };
+        counted.remember(&scope, &page(0, 1));
+        counted.remember(&scope, &page(1000, 2000));
+        for at in 1000..1000 + 2 * LISTS {
+            let known = counted.behind(&scope, 7, &key(at)).expect("it was remembered");
+            counted.remember(&scope, &page(at + 1, known - 1));
+        }
+        assert_eq!(counted.behind(&scope, 7, &key(1000)), None);
+        assert_eq!(counted.behind(&scope, 7, &key(0)), Some(1), "a long list drives out no other");
+    }
 }

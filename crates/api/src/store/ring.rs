@@ -183,7 +183,7 @@ mod tests {
         let topics = [recent.topic("a"), recent.topic("b")];
         assert_eq!([next(&topics[0], 10, &a), next(&topics[1], 10, &b)], [Some(11), Some(11)]);
         assert_eq!(next(&topics[0], 9, &a), Some(0), "what was before the start is not in memory");
-        publisher.publish(vec![event("a", 12, 2800)], 12);
+        publisher.publish(vec![event("a", 12, 4000)], 12);
         assert_eq!([next(&topics[0], 10, &a), next(&topics[0], 11, &a)], [Some(0), Some(12)]);
         assert_eq!(next(&topics[1], 10, &b), Some(11));
         publisher.publish(vec![event("a", 13, 100_000)], 13);

@@ -32,7 +32,7 @@ fn kept(number: usize) -> Write {
     Write { key, expect: Expect::Absent, value: Some(Document { json: json.into(), revision_at }) }
 }
 
-/// Fills a server's store; returns the revision before the last of it.
+/// Fills a server's store, whose history begins just before its end; returns its revision.
 async fn fill(folder: &Path, count: usize) -> u64 {
     let store = Store::open(&folder.join("store"), Options::default()).unwrap();
     for start in (0..count).step_by(1000) {

@@ -1,6 +1,7 @@
 //! The process that serves.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -35,20 +36,23 @@ fn child() {
 /// A server's process; killed when this is dropped.
 pub(crate) struct Server {
     child: Child,
+    /// What it writes to stderr: nobody reads that while it runs, and a pipe would be full at some time.
+    complaints: File,
 }
 
 impl Server {
     /// Starts one in a folder; it may not serve yet.
     pub(crate) fn spawn(folder: &Path) -> Server {
+        let complaints = tempfile::tempfile().unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "server::child", "--nocapture"])
             .env(PLACE, folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(complaints.try_clone().unwrap())
             .spawn()
             .unwrap();
-        Server { child }
+        Server { child, complaints }
     }
 
     /// Waits until it serves.
@@ -76,8 +80,10 @@ impl Server {
 
     fn last_words(&mut self) -> String {
         let _ = self.child.kill();
+        let _ = self.child.wait();
         let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        self.complaints.rewind().unwrap();
+        self.complaints.read_to_string(&mut text).unwrap();
         text
     }
 }

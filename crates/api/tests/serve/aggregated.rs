@@ -1,6 +1,7 @@
 //! Groups that others serve: a service behind the front proxy, and a handler in the process.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::aggregation::{Content, Handler};
@@ -172,6 +173,28 @@ async fn a_service_serves_a_group() {
     admin.delete(OURS).await;
     until(&admin, SERVED, 404).await;
     until(&admin, "/api/v1/namespaces/doomed-too", 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_answers_what_is_no_list_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &["h2"]);
+    let (other, issuing) = served(&instance, &admin).await;
+    other.is_odd.store(true, Ordering::SeqCst);
+    // Asked what it keeps in a namespace.
+    admin.post("/api/v1/namespaces", &json!({"metadata": {"name": "doomed"}})).await;
+    admin.delete("/api/v1/namespaces/doomed").await;
+    until(&admin, "/api/v1/namespaces/doomed", 404).await;
+    // Asked what it serves: it is there.
+    let merge = admin.with("content-type", "application/merge-patch+json");
+    for (bundle, reason) in [(Issuing::new().bundle(), "FailedDiscoveryCheck"), (issuing.bundle(), "Passed")]
+    {
+        let patch = json!({"spec": {"caBundle": bundle}}).to_string();
+        assert_eq!(merge.send(Method::PATCH, OURS, patch).await.status, 200);
+        condition(&admin, OURS, reason).await;
+    }
+    assert_eq!(admin.get(SERVED).await.json()["resources"], json!([]));
 }
 
 async fn told_by_discovery(admin: &Client, freshness: &str) {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -77,6 +78,8 @@ pub(crate) struct Other {
     pub(crate) address: SocketAddr,
     /// Lets a watch tell its second event.
     pub(crate) more: Arc<Notify>,
+    /// From when on it answers every request with `[]`.
+    pub(crate) is_odd: Arc<AtomicBool>,
     /// Who asked for what: user, method and path.
     pub(crate) asked: Asked,
     task: JoinSet<()>,
@@ -91,11 +94,14 @@ impl Other {
         let asked = Asked::default();
         let mut task = JoinSet::new();
         let (gate, log) = (Arc::clone(&more), Arc::clone(&asked));
+        let is_odd = Arc::new(AtomicBool::new(false));
+        let odd = Arc::clone(&is_odd);
         task.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (tls, gate, log) = (tls.clone(), Arc::clone(&gate), Arc::clone(&log));
+                let odd = Arc::clone(&odd);
                 connections.spawn(async move {
                     let Ok(stream) = tls.accept(stream).await else { return };
                     let chain = stream.get_ref().1.peer_certificates().unwrap();
@@ -107,14 +113,14 @@ impl Other {
                         .clone();
                     let service = service_fn(|request| {
                         log.lock().unwrap().push(line(&request));
-                        answer(request, peer.clone(), Arc::clone(&gate))
+                        answer(request, peer.clone(), Arc::clone(&gate), odd.load(Ordering::SeqCst))
                     });
                     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                     let _ = served.with_upgrades().await;
                 });
             }
         });
-        Other { address, more, asked, task }
+        Other { address, more, is_odd, asked, task }
     }
 
     /// Ends: nobody listens there any more.
@@ -136,7 +142,15 @@ fn whole(status: StatusCode, value: &Value) -> Answer {
     response.header("x-of-the-other", "yes").body(body).unwrap()
 }
 
-async fn answer(request: Request<Incoming>, peer: String, more: Arc<Notify>) -> Result<Answer, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    peer: String,
+    more: Arc<Notify>,
+    is_odd: bool,
+) -> Result<Answer, Infallible> {
+    if is_odd {
+        return Ok(whole(StatusCode::OK, &json!([])));
+    }
     let path = request.uri().path().to_owned();
     Ok(match path.as_str() {
         SERVED => whole(

@@ -66,8 +66,9 @@ async fn ask(registry: &Registry, entry: &Entry, place: &Place) -> std::result::
         return Err(failed(format!("bad status from {url}: {}", status.as_u16())));
     }
     let mut list: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let resources = match list["resources"].take() {
-        Value::Array(resources) => resources,
+    // What it answers need not be an object.
+    let resources = match list.get_mut("resources").map(Value::take) {
+        Some(Value::Array(resources)) => resources,
         _ => Vec::new(),
     };
     Ok((resources, openapi(connector, place, &found, entry).await))

@@ -2,9 +2,10 @@
 
 use super::graph::{Known, Owner};
 use crate::contract::names;
+use crate::registry::Cursor;
 use crate::registry::client::Client;
 use crate::resource::Resource;
-use crate::store::{Error, Event, Key, Kind, Scope, Store, Watch};
+use crate::store::{Error, Event, Kind, Scope, Store, Watch};
 use serde::Deserialize;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -14,10 +15,6 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
-
-/// So many objects are read in one go: a kind may have many, and who learns of them takes its time.
-/// Tests have few, and more than one page of them.
-const PAGE: usize = if cfg!(test) { 3 } else { 500 };
 
 /// What happened to an object.
 #[derive(Debug)]
@@ -103,9 +100,10 @@ async fn follow(
         _ = left => {}
     }
     let scope = Scope { resource: kind.to_string(), namespace: None };
-    let Ok(page) = store.list(&scope, None, None, None) else { return };
-    for stored in &page.items {
-        if let Some(object) = read(&kind, &stored.json) {
+    let mut cursor = Cursor::new(&store, &scope, None, None);
+    while !cursor.has_ended() {
+        let Ok(page) = cursor.next() else { return };
+        for object in page.iter().filter_map(|stored| read(&kind, &stored.json)) {
             known.remove(&object.uid);
         }
     }
@@ -147,11 +145,10 @@ async fn watch(
 ) -> Result<(), Error> {
     let scope = Scope { resource: kind.to_string(), namespace: None };
     let mut there = HashSet::new();
-    let mut after: Option<Key> = None;
-    let mut revision = None;
-    loop {
-        let page = store.list(&scope, after.as_ref(), Some(PAGE), revision)?;
-        for stored in &page.items {
+    // A kind may have many, and who learns of them takes its time.
+    let mut cursor = Cursor::new(store, &scope, None, None);
+    while !cursor.has_ended() {
+        for stored in &cursor.next()? {
             let Some(object) = read(kind, &stored.json) else { continue };
             known.insert(object.uid.clone());
             there.insert(object.uid.clone());
@@ -159,18 +156,13 @@ async fn watch(
                 return Ok(());
             }
         }
-        revision = Some(page.revision);
-        after = page.items.last().map(|stored| stored.key.clone());
-        if page.more.is_none() || after.is_none() {
-            break;
-        }
     }
     for uid in std::mem::replace(known, there).difference(known) {
         if sender.send(Seen::Gone(uid.clone())).await.is_err() {
             return Ok(());
         }
     }
-    let revision = revision.unwrap_or(0);
+    let revision = cursor.revision().unwrap_or(0);
     if sender.send(Seen::Upto(Arc::clone(kind), revision)).await.is_err() {
         return Ok(());
     }

@@ -94,8 +94,9 @@ impl Service<'_> {
 
     async fn list(&self, path: &str) -> Result<Vec<Object>, String> {
         let mut list = self.ask(Method::GET, path).await?;
-        match list["items"].take() {
-            Value::Array(items) => Ok(items.into_iter().filter_map(Object::from_value).collect()),
+        // What it answers need not be an object.
+        match list.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => Ok(items.into_iter().filter_map(Object::from_value).collect()),
             _ => Ok(Vec::new()),
         }
     }

@@ -78,6 +78,19 @@ async fn a_list_is_as_of_the_version_that_is_asked_for() {
         ..ListOptions::default()
     };
     assert_eq!(names(&rig.list(&rig.map(""), &exact).await.unwrap()), ["m00"]);
+    // One that is named is as it was, too: by its name, by a selector, with a limit.
+    let mut changed = rig.get(&rig.map("m00")).await.unwrap();
+    changed.0.insert("data".to_owned(), json!({"a": "2"}));
+    rig.update(&rig.map("m00"), &changed).await.unwrap();
+    let selected = ListOptions { fields: "metadata.name=m00".to_owned(), ..exact.clone() };
+    let limited = ListOptions { version_match: None, limit: 1, ..selected.clone() };
+    for (target, options) in [("m00", &exact), ("", &selected), ("", &limited)] {
+        let list = rig.list(&rig.map(target), options).await.unwrap();
+        assert_eq!(list["items"][0]["data"]["a"], "1", "{options:?}");
+        assert_eq!(list["metadata"]["resourceVersion"], version, "{options:?}");
+    }
+    let list = rig.list(&rig.map("later"), &exact).await.unwrap();
+    assert!(names(&list).is_empty(), "it was not there yet");
     let newer = ListOptions { version_match: Some(VersionMatch::NotOlderThan), ..exact };
     assert_eq!(names(&rig.list(&rig.map(""), &newer).await.unwrap()), ["later", "m00"]);
     let future = ListOptions { version: "999999999".to_owned(), ..newer };

@@ -8,6 +8,9 @@ use crate::registry::options::Propagation;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+const API: &str = "apiextensions.k8s.io/v1";
+const KIND: &str = "CustomResourceDefinition";
+
 pub(super) async fn controlled() -> (Rig, Controllers) {
     let rig = Rig::new().await;
     let settings = controllers::Settings {
@@ -83,9 +86,8 @@ async fn what_is_owned_by_nobody_that_is_there_goes() {
     assert!(!gone(&rig, "kept").await);
 }
 
-#[tokio::test]
-async fn an_owner_in_the_foreground_goes_after_what_it_owns() {
-    let (rig, _running) = controlled().await;
+/// An owner that is being deleted in the foreground, and one that it owns, which something else holds.
+async fn deleted_in_the_foreground(rig: &Rig) {
     let owner = rig.create_map("owner", json!({})).await;
     let mut metadata = owned_by(&owner, true);
     metadata["finalizers"] = json!(["example.com/held"]);
@@ -95,6 +97,12 @@ async fn an_owner_in_the_foreground_goes_after_what_it_owns() {
         rig.get(&rig.map("owned")).await.is_ok_and(|owned| owned.is_terminating())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_owner_in_the_foreground_goes_after_what_it_owns() {
+    let (rig, _running) = controlled().await;
+    deleted_in_the_foreground(&rig).await;
     let waiting = rig.get(&rig.map("owner")).await.unwrap();
     assert_eq!(waiting.finalizers().collect::<Vec<_>>(), ["foregroundDeletion"]);
     let mut owned = rig.get(&rig.map("owned")).await.unwrap();
@@ -126,15 +134,7 @@ async fn orphans_stay_and_forget_their_owner() {
 #[tokio::test]
 async fn an_owner_in_the_foreground_does_not_wait_for_what_is_set_free() {
     let (rig, _running) = controlled().await;
-    let owner = rig.create_map("owner", json!({})).await;
-    let mut metadata = owned_by(&owner, true);
-    metadata["finalizers"] = json!(["example.com/held"]);
-    rig.create_map("owned", metadata).await;
-    rig.delete(&rig.map("owner"), &propagated(Propagation::Foreground)).await.unwrap();
-    until("the owned one is being deleted", async || {
-        rig.get(&rig.map("owned")).await.is_ok_and(|owned| owned.is_terminating())
-    })
-    .await;
+    deleted_in_the_foreground(&rig).await;
     let mut owned = rig.get(&rig.map("owned")).await.unwrap();
     owned.metadata_mut().remove("ownerReferences");
     rig.update(&rig.map("owned"), &owned).await.unwrap();
@@ -195,6 +195,48 @@ async fn the_server_says_where_it_is() {
     }
     let _running = Controllers::start(&rig.registry, settings("127.0.0.1")).await.unwrap();
     until("nowhere", async || rig.get(&endpoints).await.is_err() && rig.get(&slice).await.is_err()).await;
+}
+
+/// Refuses that anything is made but what has the name.
+struct Refuser(&'static str);
+
+impl Admission for Refuser {
+    fn handles(&self, request: &Request<'_>) -> bool {
+        request.operation == Operation::Create && ![self.0, "default"].contains(&&*request.name())
+    }
+
+    fn admit<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Err(request.forbidden("it is refused"))))
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_at_the_beginning_keeps_the_server_from_nothing() {
+    let rig = Rig::with(Arc::new(Refuser("kube-system"))).await;
+    let _running = Controllers::start(&rig.registry, controllers::Settings::default()).await.unwrap();
+    let (namespace, public) =
+        ["kube-system", "kube-public"].map(|name| rig.target("v1", "Namespace", "", name)).into();
+    rig.get(&namespace).await.unwrap();
+    assert_eq!(rig.get(&public).await.unwrap_err().code, 404);
+    // Where the others are to be is there, or the server says what is wrong.
+    let rig = Rig::with(Arc::new(Refuser("nothing"))).await;
+    let refused = Controllers::start(&rig.registry, controllers::Settings::default()).await.unwrap_err();
+    assert!(refused.message.contains("kube-system"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_away_comes_again() {
+    let (rig, _running) = controlled().await;
+    let service = rig.get(&rig.target("v1", "Service", "default", "kubernetes")).await.unwrap();
+    let name = service.text(&["spec", "clusterIP"]).to_owned();
+    let address = || rig.target("networking.k8s.io/v1", "IPAddress", "", &name);
+    let mut uid = String::new();
+    for _ in 0..2 {
+        until("an address", async || rig.get(&address()).await.is_ok_and(|address| address.uid() != uid))
+            .await;
+        uid = rig.get(&address()).await.unwrap().uid().to_owned();
+        rig.delete(&address(), &DeleteOptions::default()).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -308,8 +350,6 @@ pub(super) fn definition(plural: &str, group: &str, kind: &str) -> Value {
 #[tokio::test]
 async fn a_definition_is_served_and_takes_its_objects_with_it() {
     let (rig, _running) = controlled().await;
-    const API: &str = "apiextensions.k8s.io/v1";
-    const KIND: &str = "CustomResourceDefinition";
     rig.create(API, KIND, "", definition("widgets", "example.com", "Widget")).await.unwrap();
     let served = || rig.registry.resources().find("example.com", "v1", "widgets").is_some();
     until("served", async || served()).await;
@@ -328,8 +368,6 @@ async fn a_definition_is_served_and_takes_its_objects_with_it() {
 #[tokio::test]
 async fn a_definition_of_what_is_built_in_takes_nothing_away() {
     let (rig, _running) = controlled().await;
-    const API: &str = "apiextensions.k8s.io/v1";
-    const KIND: &str = "CustomResourceDefinition";
     const NAME: &str = "volumesnapshots.snapshot.storage.k8s.io";
     let kept = || rig.target("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "default", "kept");
     let spec = json!({"source": {"persistentVolumeClaimName": "claim"}});

@@ -96,7 +96,18 @@ async fn a_patch_of_a_scale_is_read_as_a_scale() {
     let names: Vec<&Value> =
         shown["columnDefinitions"].as_array().unwrap().iter().map(|column| &column["name"]).collect();
     assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    let cells = |answer: &Answer| value_of(answer)["rows"][0]["cells"].as_array().unwrap()[..3].to_vec();
     assert_eq!(shown["rows"][0]["cells"].as_array().unwrap()[..3], [json!("d"), json!(5), json!(0)]);
+    // Writes are told in the form that is asked for, too.
+    let body = Bytes::from(json!({"spec": {"replicas": 6}}).to_string());
+    let (context, registry) = (&rig.context, &rig.registry);
+    let patched = registry.patch(context, &target, Part::Scale, PatchKind::Merge, body, table).await.unwrap();
+    assert_eq!(cells(&patched), [json!("d"), json!(6), json!(0)]);
+    let scale = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": 7},
+    });
+    let put = registry.update(context, &target, Part::Scale, super::body(&scale), table).await.unwrap();
+    assert_eq!(cells(&put), [json!("d"), json!(7), json!(0)]);
 }
 
 #[tokio::test]
