@@ -1,8 +1,6 @@
 //! How a service is asked: TLS, with the certificate of a front proxy.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,34 +9,26 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1::SendRequest;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::place::{Found, Place, Trust};
-use crate::auth::{FrontProxy, provider};
-use crate::dial::{self, Blind};
+use crate::auth::FrontProxy;
+use crate::dial::{self, Proof};
 use crate::resource::Asker;
 
-/// How long a certificate of the front proxy is used; it lives for a year.
-const USED: Duration = Duration::from_secs(100 * 24 * 3600);
 /// What is read of an answer to a question of the server itself.
 const LONGEST: usize = 8 << 20;
-/// So many ways of trusting are remembered.
-const MOST: usize = 64;
 
-/// Reaches services, as the front proxy that it has a certificate of.
-pub struct Connector {
-    proxy: FrontProxy,
-    held: Mutex<Option<Held>>,
-}
+/// The authorities that this machine trusts, read once, as Go's programs read them.
+static SYSTEM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(roots)
+});
 
-/// What is made once: the front proxy's certificate, and TLS for each way of trusting.
-struct Held {
-    since: Instant,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    configs: HashMap<Trust, Arc<ClientConfig>>,
-}
+/// Reaches services, as the front proxy that it has certificates of.
+pub struct Connector(Proof<Trust>);
 
 /// Who a service is told that asks.
 pub(crate) struct Asked<'a>(pub(crate) &'a Asker);
@@ -47,7 +37,7 @@ impl Connector {
     /// Reaches services with certificates of `proxy`.
     #[must_use]
     pub fn new(proxy: FrontProxy) -> Connector {
-        Connector { proxy, held: Mutex::new(None) }
+        Connector(Proof::new(move || proxy.issue()))
     }
 
     /// A connection to a service that has been found.
@@ -103,36 +93,20 @@ impl Connector {
 
     /// TLS for a way of trusting.
     fn config(&self, trust: &Trust) -> Result<Arc<ClientConfig>, String> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().is_none_or(|held| held.since.elapsed() > USED || held.configs.len() > MOST) {
-            *held = None;
+        if *trust == Trust::System {
+            // Read from files, which others must not wait for behind the lock.
+            LazyLock::force(&SYSTEM);
         }
-        let held = match &mut *held {
-            Some(held) => held,
-            none => none.insert(self.issued()?),
-        };
-        if let Some(config) = held.configs.get(trust) {
-            return Ok(Arc::clone(config));
-        }
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| error.to_string())?;
-        let builder = match trust {
-            Trust::Blind => builder.dangerous().with_custom_certificate_verifier(Arc::new(Blind::default())),
-            Trust::Bundle(bundle) => builder.with_root_certificates(bundled(bundle)?),
-            Trust::System => builder.with_root_certificates(system()?),
-        };
-        let config = builder
-            .with_client_auth_cert(held.chain.clone(), held.key.clone_key())
-            .map_err(|error| error.to_string())?;
-        let config = Arc::new(config);
-        held.configs.insert(trust.clone(), Arc::clone(&config));
-        Ok(config)
-    }
-
-    fn issued(&self) -> Result<Held, String> {
-        let identity = self.proxy.issue().map_err(|error| error.to_string())?;
-        let (chain, key) = dial::certified(&identity)?;
-        Ok(Held { since: Instant::now(), chain, key, configs: HashMap::new() })
+        self.0.config(trust, |trusting| {
+            Ok(match trust {
+                Trust::Blind => dial::blind(trusting),
+                Trust::Bundle(bundle) => trusting.with_root_certificates(bundled(bundle)?),
+                Trust::System if SYSTEM.is_empty() => {
+                    return Err("this machine trusts no authority: set spec.caBundle".to_owned());
+                }
+                Trust::System => trusting.with_root_certificates(Arc::clone(&SYSTEM)),
+            })
+        })
     }
 }
 
@@ -191,15 +165,6 @@ fn bundled(bundle: &str) -> Result<RootCertStore, String> {
         roots.add(certificate).map_err(|error| format!("spec.caBundle is no authority: {error}"))?;
     }
     if roots.is_empty() { Err("spec.caBundle holds no certificate".to_owned()) } else { Ok(roots) }
-}
-
-fn system() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("this machine trusts no authority: set spec.caBundle".to_owned());
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub use connect::Connector;
 pub(crate) use connect::{Asked, said};
 pub(crate) use order::{CUSTOM, Priorities, groups as group_order, versions as version_order};
 pub use place::Place;
+#[cfg(test)]
+pub(crate) use place::Trust;
 pub(crate) use place::{Found, Unavailable};
 pub(crate) use told::resources as told;
 
@@ -84,6 +86,11 @@ impl Entry {
     /// What its APIService is called.
     pub(crate) fn name(&self) -> String {
         name_of(&self.group, &self.version)
+    }
+
+    /// Whether another program answers.
+    pub(crate) fn is_of_service(&self) -> bool {
+        matches!(self.backend, Backend::Service(_))
     }
 
     fn is_of(&self, group: &str, version: &str) -> bool {

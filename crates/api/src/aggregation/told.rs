@@ -1,24 +1,27 @@
 //! What discovery of everything at once tells of a group version of others.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 /// The `resources` of an `APIVersionDiscovery` from those of an `APIResourceList`.
 pub(crate) fn resources(group: &str, version: &str, list: &[Value]) -> Vec<Value> {
     let name = |entry: &Value| entry["name"].as_str().unwrap_or_default().to_owned();
-    let mut told: Vec<(String, Value)> = Vec::new();
+    let mut told: Vec<Value> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     for entry in list.iter().filter(|entry| !name(entry).contains('/')) {
-        told.push((name(entry), resource(group, version, entry)));
+        places.entry(name(entry)).or_insert(told.len());
+        told.push(resource(group, version, entry));
     }
     for entry in list {
         let whole = name(entry);
         let Some((parent, below)) = whole.split_once('/') else { continue };
-        let at = told.iter().position(|(known, _)| known == parent).unwrap_or_else(|| {
+        let at = *places.entry(parent.to_owned()).or_insert_with(|| {
             // A subresource alone, as that of a resource that nobody reads.
-            let scope = scope(entry);
-            told.push((parent.to_owned(), json!({"resource": parent, "scope": scope, "verbs": []})));
+            told.push(json!({"resource": parent, "scope": scope(entry), "verbs": []}));
             told.len() - 1
         });
-        let Value::Object(map) = &mut told[at].1 else { continue };
+        let Value::Object(map) = &mut told[at] else { continue };
         let subresources = map.entry("subresources").or_insert_with(|| json!([]));
         if let Value::Array(subresources) = subresources {
             subresources.push(json!({
@@ -28,7 +31,7 @@ pub(crate) fn resources(group: &str, version: &str, list: &[Value]) -> Vec<Value
             }));
         }
     }
-    told.into_iter().map(|(_, value)| value).collect()
+    told
 }
 
 fn resource(group: &str, version: &str, entry: &Value) -> Value {

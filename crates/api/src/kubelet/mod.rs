@@ -91,7 +91,11 @@ impl Kubelets {
         let mut asked = Request::new(Empty::<bytes::Bytes>::new());
         *asked.uri_mut() = path.parse().map_err(Status::internal)?;
         asked.headers_mut().insert(HOST, host(&address)?);
-        let response = sender.send_request(asked).await.map_err(|e| failed(&e))?;
+        // Of a log in which nothing is yet a kubelet may say nothing at all for long.
+        let response = tokio::select! {
+            response = sender.send_request(asked) => response.map_err(|e| failed(&e))?,
+            () = lines.closed() => return Ok(()),
+        };
         let status = response.status();
         if status != StatusCode::OK {
             let text = Limited::new(response.into_body(), REFUSAL).collect().await.map_err(|e| failed(&e))?;
@@ -154,7 +158,8 @@ fn upgrade_path(pod: &Object, what: Upgrade, asked: &str) -> String {
     let verb = if what == Upgrade::Exec { "exec" } else { "attach" };
     let mut wanted: Vec<String> = Vec::new();
     for (ours, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
-        if first(ours).is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")) {
+        // As the server itself reads them, for admission.
+        if first(ours).is_some_and(|value| !matches!(value, "0" | "false")) {
             wanted.push(format!("{theirs}=1"));
         }
     }
@@ -219,14 +224,8 @@ fn to_kubelet(headers: &HeaderMap, address: &Address) -> Result<HeaderMap> {
             || matches!(name, "user-agent" | "origin")
     };
     for (name, value) in headers.iter().filter(|(name, _)| stays(name.as_str()) && *name != AUTHORIZATION) {
-        // A bearer token may come as a protocol of WebSocket: it is for this server alone.
-        let is_token = value.as_bytes().windows(TOKEN.len()).any(|part| part == TOKEN);
-        if is_token {
-            let protocols = value.to_str().unwrap_or_default().split(',').map(str::trim);
-            let others: Vec<&str> = protocols.filter(|one| !one.as_bytes().starts_with(TOKEN)).collect();
-            told.append(name, HeaderValue::from_str(&others.join(", ")).map_err(Status::internal)?);
-        } else {
-            told.append(name, value.clone());
+        if let Some(value) = dial::without_token(value) {
+            told.append(name, value);
         }
     }
     if let Some(upgrade) = headers.get(UPGRADE) {
@@ -236,9 +235,6 @@ fn to_kubelet(headers: &HeaderMap, address: &Address) -> Result<HeaderMap> {
     told.insert(HOST, host(address)?);
     Ok(told)
 }
-
-/// How browsers send a bearer token.
-const TOKEN: &[u8] = b"base64url.bearer.authorization.k8s.io.";
 
 fn host(address: &Address) -> Result<HeaderValue> {
     HeaderValue::from_str(&address.authority()).map_err(Status::internal)
@@ -280,6 +276,10 @@ mod tests {
         assert_eq!(
             exec("container=d&stdin=true&stdout=1&tty=false&command=sh&command=-c&command=a+%26b"),
             "/exec/ns/p/d?input=1&output=1&command=sh&command=-c&command=a%20%26b"
+        );
+        assert_eq!(
+            exec("stdin=yes&stdout=TRUE&stderr=0&tty=&command=x"),
+            "/exec/ns/p/c?input=1&output=1&tty=1&command=x"
         );
         assert_eq!(exec("stderr=true&command=x"), "/exec/ns/p/c?error=1&command=x");
         let attach = upgrade_path(&pod(), Upgrade::Attach, "stdin=true&tty=true&command=x");

@@ -3,7 +3,7 @@
 //! A service is asked over a connection of its own, as the front proxy, and told who asks; what it answers goes back as it
 //! comes, watches and upgraded connections too. A service that is not there is answered for as Kubernetes does, in text.
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt as _;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::answer::{self, Response};
 use super::api::Api;
-use super::body::Body;
+use super::body::{Body, Broken, Pieces};
 use super::media::{self, As};
 use super::path::Meaning;
 use super::request::{Call, Content as Sent, method_not_allowed};
@@ -23,6 +23,9 @@ use crate::aggregation::{Asked, Backend, Content, Entry, Handler, Place, said};
 use crate::contract::{Result, Status};
 use crate::dial;
 use crate::resource::Asker;
+
+/// A piece of an answer, or why there are no more.
+type Piece = std::result::Result<bytes::Bytes, Broken>;
 
 /// Pieces of an answer that wait for a client.
 const PIECES: usize = 4;
@@ -65,7 +68,7 @@ async fn in_process(api: &Api, call: Call, entry: &Entry, handler: &dyn Handler)
     let response = handler.answer(&asker, request).await?;
     Ok(response.map(|content| match content {
         Content::Whole(bytes) => Body::whole(bytes),
-        Content::Stream(receiver) => Body::channel(receiver, api.stop.clone()),
+        Content::Stream(receiver) => Body::channel(Pieces::Endless(receiver), api.stop.clone()),
     }))
 }
 
@@ -84,6 +87,12 @@ async fn handed_on(api: &Api, call: Call, entry: &Entry, place: &Place) -> Resul
     let ours = wanted.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     address(&mut parts, &asker, place, wanted.as_ref())?;
+    if let Sent::Come(bytes) = &body
+        && parts.headers.contains_key(CONTENT_LENGTH)
+    {
+        // What nobody has read, as what comes with a GET, is not sent on, and must not be waited for.
+        parts.headers.insert(CONTENT_LENGTH, bytes.len().into());
+    }
     let mut response = match sender.send_request(Request::from_parts(parts, body)).await {
         Ok(response) => response,
         Err(error) => return Ok(unavailable(&said(&error.to_string()))),
@@ -100,7 +109,7 @@ async fn handed_on(api: &Api, call: Call, entry: &Entry, place: &Place) -> Resul
     strip(&mut parts.headers);
     let (pieces, receiver) = mpsc::channel(PIECES);
     tokio::spawn(pump(body, pieces, sender));
-    let mut answer = Response::new(Body::channel(receiver, api.stop.clone()));
+    let mut answer = Response::new(Body::channel(Pieces::Breakable(receiver), api.stop.clone()));
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
     Ok(answer)
@@ -143,6 +152,12 @@ fn address(parts: &mut Parts, asker: &Asker, place: &Place, upgrade: Option<&Hea
     let acting: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
     acting.into_iter().for_each(|name| drop(headers.remove(name)));
+    let protocols: Vec<HeaderValue> =
+        headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(dial::without_token).collect();
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    for protocol in protocols {
+        headers.append(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
     headers.insert(HOST, HeaderValue::from_str(&place.server()).map_err(Status::internal)?);
     if let Some(upgrade) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -161,17 +176,21 @@ async fn relay(ours: OnUpgrade, theirs: OnUpgrade, mut stop: watch::Receiver<boo
 }
 
 /// Passes an answer on until it ends or nobody wants it any more. The connection lives as long as it does.
-async fn pump(mut body: Incoming, pieces: mpsc::Sender<bytes::Bytes>, sender: SendRequest<Sent>) {
+async fn pump(mut body: Incoming, pieces: mpsc::Sender<Piece>, sender: SendRequest<Sent>) {
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
             () = pieces.closed() => break,
         };
-        // An answer that breaks off ends here too: with its length told, the client sees that.
-        let Some(Ok(frame)) = frame else { break };
-        if let Ok(data) = frame.into_data()
-            && pieces.send(data).await.is_err()
-        {
+        let piece = match frame {
+            None => break,
+            Some(Ok(frame)) => frame.into_data().map(Ok),
+            // What breaks off must not look like all of it.
+            Some(Err(error)) => Ok(Err(Broken::off(&error))),
+        };
+        let Ok(piece) = piece else { continue };
+        let is_last = piece.is_err();
+        if pieces.send(piece).await.is_err() || is_last {
             break;
         }
     }
@@ -181,6 +200,28 @@ async fn pump(mut body: Incoming, pieces: mpsc::Sender<bytes::Bytes>, sender: Se
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_does_not_go_on_however_it_came() {
+        let token = "base64url.bearer.authorization.k8s.io.eA";
+        let request = Request::builder()
+            .uri("/apis/sea.example/v1")
+            .header("authorization", "Bearer x")
+            .header("sec-websocket-protocol", format!("{token}, v5.channel.k8s.io"))
+            .header("sec-websocket-protocol", token)
+            .header("sec-websocket-protocol", "v4.channel.k8s.io");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let place = Place {
+            namespace: "sea".to_owned(),
+            name: "fish".to_owned(),
+            port: 443,
+            trust: crate::aggregation::Trust::System,
+        };
+        address(&mut parts, &Asker::default(), &place, None).unwrap();
+        let protocols: Vec<_> = parts.headers.get_all("sec-websocket-protocol").iter().collect();
+        assert_eq!(protocols, ["v5.channel.k8s.io", "v4.channel.k8s.io"]);
+        assert!(!parts.headers.contains_key("authorization"));
+    }
 
     #[test]
     fn what_is_of_the_connection_does_not_go_on() {

@@ -159,9 +159,9 @@ impl Api {
         content: &mut Option<Incoming>,
         outcome: &Arc<Outcome>,
     ) -> Result<Response> {
-        let is_handed_on = self.of_others(&asked.call).is_some()
+        let is_upgrade_of_others = self.of_others(&asked.call).is_some()
             && aggregated::wants_upgrade(asked.call.headers()).is_some();
-        if asked.call.is_long_running() || is_handed_on {
+        if asked.call.is_long_running() || is_upgrade_of_others {
             if let Some(coming) = content.take() {
                 asked.call.body = Content::Coming(coming);
             }
@@ -173,11 +173,14 @@ impl Api {
         }
         let deadline = Instant::now() + patience;
         let mut held = self.bodies.of(&asked.call.asker.user);
-        if let Some(coming) = content.take() {
+        if let Some(coming) = content {
             let read = tokio::time::timeout_at(deadline, body::read(coming, &mut held)).await;
             let read = read.unwrap_or_else(|_| Err(late()));
+            // Refused, what is still to come stays: it is passed over.
             asked.call.body = Content::Come(read.inspect_err(|refused| self.turned_away(refused))?);
+            *content = None;
         }
+        let mut waits = self.answers.of(&asked.call.asker.user);
         let place = Arc::clone(&self.writes).try_acquire_owned();
         let place = place.map_err(|_| budget::too_many()).inspect_err(|refused| self.turned_away(refused))?;
         // A change that has begun is carried to its end, also when its client goes.
@@ -192,11 +195,17 @@ impl Api {
             drop((place, held));
             answer
         });
-        match tokio::time::timeout_at(deadline, task).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(Status::internal(error)),
-            Err(_) => Err(late()),
+        let mut response = match tokio::time::timeout_at(deadline, task).await {
+            Ok(Ok(answer)) => answer?,
+            Ok(Err(error)) => return Err(Status::internal(error)),
+            Err(_) => return Err(late()),
+        };
+        if response.body().is_to_count() {
+            // The change is done, so it is counted whether there is room or not: who reads next is turned away.
+            waits.take(response.body().holds());
+            response.body_mut().keep(waits);
         }
+        Ok(response)
     }
 
     async fn read(self: &Arc<Self>, asked: Asked, patience: Duration) -> Result<Response> {
@@ -209,21 +218,25 @@ impl Api {
         let answer =
             async { if is_heavy { self.registry.lanes().stepping(answer).await } else { answer.await } };
         let mut response = tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(late()))?;
-        let length = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if length > LARGE && !response.body().is_counted() {
-            held.more(length).inspect_err(|refused| self.turned_away(refused))?;
+        if response.body().is_to_count() {
+            held.more(response.body().holds()).inspect_err(|refused| self.turned_away(refused))?;
             response.body_mut().keep(held);
         }
         Ok(response)
     }
 
     /// Carries out a change. What is large has fewer places, and its work is done beside everything else.
+    ///
+    /// What is handed on is the work of another, which may never answer: nobody here waits for it longer than the client.
     async fn write(self: &Arc<Self>, asked: Asked, deadline: Instant) -> Result<Response> {
         let told = format!("{} {}", asked.call.parts.method, asked.call.parts.uri.path());
         let length = asked.call.body.len();
         let is_of_many = asked.call.verb() == Some(Verb::DeleteCollection);
-        let answer = if length > LARGE || is_of_many {
+        let is_handed_on = self.of_others(&asked.call).is_some_and(|entry| entry.is_of_service());
+        let answer = if is_handed_on {
+            let answer = tokio::time::timeout_at(deadline, guarded(self.routed(asked))).await;
+            answer.unwrap_or_else(|_| Ok(Err(late())))
+        } else if length > LARGE || is_of_many {
             let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
             let place = tokio::time::timeout_at(deadline, self.large.acquire_many(kib)).await;
             let _place = place.map_err(|_| late())?;
@@ -337,7 +350,10 @@ impl Api {
             "/version" | "/metrics" | "/openapi/v2" | "/openapi/v3" | "" if !is_get => {
                 Err(method_not_allowed())
             }
-            "" => Ok(style()?.value(200, &index(&self.registry.resources()))),
+            "" => {
+                let others = self.registry.aggregation().entries();
+                Ok(style()?.value(200, &index(&self.registry.resources(), &others)))
+            }
             "/version" => Ok(style()?.value(200, &version::value())),
             "/metrics" => {
                 let text = self.metrics.text(self.registry.store().revision(), &self.counts());
@@ -447,7 +463,7 @@ fn go_seconds(text: &str) -> Option<f64> {
 }
 
 /// The paths there are.
-fn index(resources: &Resources) -> serde_json::Value {
+fn index(resources: &Resources, others: &[Arc<Entry>]) -> serde_json::Value {
     let mut paths: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -467,6 +483,10 @@ fn index(resources: &Resources) -> serde_json::Value {
     for resource in resources.iter().filter(|resource| !resource.names.group.is_empty()) {
         paths.push(format!("/apis/{}", resource.names.group));
         paths.push(format!("/apis/{}", resource.names.api_version()));
+    }
+    for entry in others {
+        paths.push(format!("/apis/{}", entry.group));
+        paths.push(format!("/apis/{}/{}", entry.group, entry.version));
     }
     paths.sort();
     paths.dedup();

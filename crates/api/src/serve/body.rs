@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::api::LARGE;
 use super::budget::Held;
 use super::dress::Dress;
 use super::guard::guarded;
@@ -33,6 +34,8 @@ const PIECE: usize = 32 * 1024;
 /// The body of an answer.
 pub(crate) struct Body {
     kind: Kind,
+    /// Bytes of it that are in memory from the beginning.
+    holds: usize,
     /// Whether somebody has seen to what it holds: it is counted, or it is shared with others.
     counted: bool,
     /// What is given back when the answer has been sent.
@@ -54,10 +57,34 @@ type Next = Pin<Box<dyn Future<Output = Option<std::result::Result<(Bytes, Sourc
 #[error("cannot go on with the answer: {0}")]
 pub(crate) struct Broken(String);
 
+impl Broken {
+    /// Whoever makes the answer has broken off.
+    pub(crate) fn off(cause: &dyn std::fmt::Display) -> Broken {
+        Broken(cause.to_string())
+    }
+}
+
+/// What somebody sends, piece by piece.
+pub(crate) enum Pieces {
+    /// They end with their sender.
+    Endless(mpsc::Receiver<Bytes>),
+    /// The sender tells when they end before their end.
+    Breakable(mpsc::Receiver<std::result::Result<Bytes, Broken>>),
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Option<std::result::Result<Bytes, Broken>> {
+        match self {
+            Pieces::Endless(receiver) => receiver.recv().await.map(Ok),
+            Pieces::Breakable(receiver) => receiver.recv().await,
+        }
+    }
+}
+
 /// Where frames come from.
 enum Source {
     Watch(Box<Watching>, Ending),
-    Channel(tokio::sync::mpsc::Receiver<Bytes>, Ending),
+    Channel(Pieces, Ending),
     Json(Json, Box<Dress>),
 }
 
@@ -78,7 +105,12 @@ pub(crate) struct Ending {
 impl Body {
     /// All of it at once.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
-        Body { kind: Kind::Whole(Some(bytes.into())), counted: false, kept: Vec::new() }
+        let bytes: Bytes = bytes.into();
+        Body { holds: bytes.len(), ..Body::of(Kind::Whole(Some(bytes))) }
+    }
+
+    fn of(kind: Kind) -> Body {
+        Body { kind, holds: 0, counted: false, kept: Vec::new() }
     }
 
     /// The same bytes for whoever asks for them.
@@ -86,18 +118,23 @@ impl Body {
         Body { counted: true, ..Body::whole(bytes) }
     }
 
-    /// Whether somebody has seen to what it holds.
-    pub(crate) fn is_counted(&self) -> bool {
-        self.counted
+    /// Bytes of it that are in memory until it has been sent.
+    pub(crate) fn holds(&self) -> usize {
+        self.holds
+    }
+
+    /// Whether it is large, and nobody has seen to what it holds.
+    pub(crate) fn is_to_count(&self) -> bool {
+        self.holds > LARGE && !self.counted
     }
 
     /// Nothing.
     pub(crate) fn empty() -> Body {
-        Body { kind: Kind::Whole(None), counted: false, kept: Vec::new() }
+        Body::of(Kind::Whole(None))
     }
 
     fn stream(source: Source) -> Body {
-        Body { kind: Kind::Stream(Some(source.next())), counted: false, kept: Vec::new() }
+        Body::of(Kind::Stream(Some(source.next())))
     }
 
     /// The events of a watch. An event is read when the one before is taken, so a slow client holds up nobody else.
@@ -106,13 +143,14 @@ impl Body {
     }
 
     /// What somebody sends.
-    pub(crate) fn channel(receiver: tokio::sync::mpsc::Receiver<Bytes>, stop: watch::Receiver<bool>) -> Body {
-        Body::stream(Source::Channel(receiver, Ending { stop, counted: None }))
+    pub(crate) fn channel(pieces: Pieces, stop: watch::Receiver<bool>) -> Body {
+        Body::stream(Source::Channel(pieces, Ending { stop, counted: None }))
     }
 
     /// JSON, dressed as it is sent.
     pub(crate) fn dressed(json: Bytes, dress: Dress) -> Body {
-        Body::stream(Source::Json(Json::Bytes(json), Box::new(dress)))
+        let holds = json.len();
+        Body { holds, ..Body::stream(Source::Json(Json::Bytes(json), Box::new(dress))) }
     }
 
     /// A list, of which `first` is read already.
@@ -171,12 +209,12 @@ impl Source {
                 }
                 Some(Ok((frame, Source::Watch(watching, ending))))
             }
-            Source::Channel(mut receiver, mut ending) => {
+            Source::Channel(mut pieces, mut ending) => {
                 let frame = tokio::select! {
-                    frame = receiver.recv() => frame?,
+                    frame = pieces.next() => frame?,
                     _ = ending.stop.wait_for(|stop| *stop) => return None,
                 };
-                Some(Ok((frame, Source::Channel(receiver, ending))))
+                Some(frame.map(|frame| (frame, Source::Channel(pieces, ending))))
             }
             Source::Json(json, dress) => json.frame(dress).await.transpose(),
         }
@@ -265,8 +303,8 @@ impl http_body::Body for Body {
 }
 
 /// Reads what a client sends: [`BODY_MAX`] bytes at most, counted as they come.
-pub(crate) async fn read(mut body: Incoming, held: &mut Held) -> Result<Bytes> {
-    let told = usize::try_from(http_body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX);
+pub(crate) async fn read(body: &mut Incoming, held: &mut Held) -> Result<Bytes> {
+    let told = usize::try_from(http_body::Body::size_hint(body).lower()).unwrap_or(usize::MAX);
     if told > BODY_MAX {
         return Err(too_large());
     }

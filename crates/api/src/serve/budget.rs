@@ -21,9 +21,21 @@ struct State {
     users: HashMap<String, usize>,
 }
 
+impl State {
+    fn add(&mut self, user: &str, bytes: usize) {
+        self.held += bytes;
+        *self.users.entry(user.to_owned()).or_default() += bytes;
+    }
+}
+
 impl Budget {
     pub(crate) fn new(most: usize, share: usize) -> Arc<Budget> {
         Arc::new(Budget { most, share, state: Mutex::default() })
+    }
+
+    /// What one user may hold.
+    pub(crate) fn share(&self) -> usize {
+        self.share
     }
 
     /// What a request of a user holds: nothing yet.
@@ -50,10 +62,15 @@ impl Held {
         if own + bytes > self.budget.share || state.held + bytes > self.budget.most {
             return Err(too_many());
         }
-        state.held += bytes;
-        state.users.insert(self.user.clone(), own + bytes);
         self.bytes += bytes;
+        state.add(&self.user, bytes);
         Ok(())
+    }
+
+    /// Takes so many bytes more, whether they are to be had or not.
+    pub(crate) fn take(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.budget.state.lock().unwrap_or_else(PoisonError::into_inner).add(&self.user, bytes);
     }
 }
 
@@ -93,6 +110,9 @@ mod tests {
         assert!(third.more(21).is_err() && third.more(20).is_ok());
         drop(greedy);
         assert!(again.more(30).is_ok());
+        // What is taken all the same keeps out who comes next.
+        again.take(30);
+        assert!(again.more(1).is_err() && third.more(1).is_err());
         drop((again, other, third));
         assert!(budget.state.lock().unwrap().users.is_empty());
         assert_eq!(budget.state.lock().unwrap().held, 0);

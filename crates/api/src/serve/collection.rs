@@ -13,7 +13,7 @@ use super::media::{self, Agreed, As, Form};
 use super::object::{self, delete_options};
 use super::path::ResourcePath;
 use super::request::{Call, Verb, method_not_allowed};
-use crate::contract::{Result, Status};
+use crate::contract::{Reason, Result, Status};
 use crate::registry::options::{ListOptions, Verb as Write, WriteOptions};
 use crate::registry::{Body as Sent, Context, Include, Target, View};
 use crate::resource::Resource;
@@ -65,8 +65,12 @@ async fn list(api: &Api, call: &Call, target: &Target) -> Result<Response> {
     let mut response = if listing.has_ended() {
         style.json(200, first)
     } else if style.form == Form::Yaml {
-        let mut whole = BytesMut::from(first);
+        let (mut whole, mut costs) = (BytesMut::from(first), 0);
         while let Some(piece) = listing.next().await? {
+            costs += piece.len() * YAML_COSTS;
+            if costs > api.answers.share() {
+                return Err(too_large_for_yaml());
+            }
             more(piece.len() * YAML_COSTS)?;
             whole.extend_from_slice(&piece);
         }
@@ -79,6 +83,13 @@ async fn list(api: &Api, call: &Call, target: &Target) -> Result<Response> {
     response.body_mut().keep(held);
     answer::warn(&mut response, &context.warnings.take());
     Ok(response)
+}
+
+/// It would never be had, however often somebody comes again.
+fn too_large_for_yaml() -> Status {
+    let message =
+        "the list is too large to be written as YAML: ask for JSON, or for less at a time with `limit`";
+    Status::new(413, Reason::RequestEntityTooLarge, message)
 }
 
 /// Also the watch of one object.

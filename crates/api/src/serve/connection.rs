@@ -80,7 +80,7 @@ async fn connection(
     // Events are small and late ones are no use.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => one(stream, peer, &api).await,
+        None => one(stream, peer, &api, place).await,
         Some(tls) => {
             let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else {
                 return;
@@ -89,20 +89,24 @@ async fn connection(
             let shown = session.peer_certificates().and_then(|chain| chain.first());
             peer.certified = shown.and_then(Certified::read);
             if session.alpn_protocol() == Some(b"h2") {
-                two(stream, peer, &api).await;
+                two(stream, peer, &api, place).await;
             } else {
-                one(stream, peer, &api).await;
+                one(stream, peer, &api, place).await;
             }
         }
     }
-    drop(place);
 }
 
 /// HTTP/1.1.
-async fn one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, api: &Arc<Api>) {
+async fn one(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    api: &Arc<Api>,
+    place: OwnedSemaphorePermit,
+) {
     let mut stop = api.stop.clone();
     let open = Open::default();
-    let stream = TokioIo::new(Patient::new(stream, &open.endless));
+    let stream = TokioIo::new(Patient::new(stream, &open.endless, place));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -119,10 +123,15 @@ async fn one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer:
 }
 
 /// HTTP/2. A connection without a request is let go after a while, as one of HTTP/1.1 is.
-async fn two(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, api: &Arc<Api>) {
+async fn two(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    api: &Arc<Api>,
+    place: OwnedSemaphorePermit,
+) {
     let mut stop = api.stop.clone();
     let open = Open::default();
-    let stream = TokioIo::new(Patient::new(stream, &open.endless));
+    let stream = TokioIo::new(Patient::new(stream, &open.endless, place));
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -198,6 +207,29 @@ fn answering(peer: Peer, api: &Arc<Api>, open: &Open) -> impl Fn(Request<Incomin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    #[tokio::test]
+    async fn an_upgraded_connection_keeps_its_place() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let (upgrades, mut upgrading) = tokio::sync::mpsc::unbounded_channel();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            upgrades.send(hyper::upgrade::on(&mut request)).unwrap();
+            let response = http::Response::builder().status(101).header("connection", "upgrade");
+            let response = response.header("upgrade", "x").body(http_body_util::Empty::<bytes::Bytes>::new());
+            async { Ok::<_, Infallible>(response.unwrap()) }
+        });
+        let ours = TokioIo::new(Patient::new(ours, &Endless::default(), place));
+        let serving = tokio::spawn(http1::Builder::new().serve_connection(ours, service).with_upgrades());
+        theirs.write_all(b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n").await.unwrap();
+        let upgraded = upgrading.recv().await.unwrap().await.unwrap();
+        serving.await.unwrap().unwrap();
+        assert_eq!(places.available_permits(), 0);
+        drop(upgraded);
+        assert_eq!(places.available_permits(), 1);
+    }
 
     #[tokio::test]
     async fn a_connection_is_idle_when_nothing_of_it_is_answered() {

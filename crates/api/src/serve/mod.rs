@@ -8,7 +8,8 @@
 //! of one user, and no byte for what has not come), 1,024 connections, 100 streams of each, 400 reads and 200 writes at a
 //! time, 60 seconds for what is no stream. What takes the processor for long goes through two lanes beside the threads
 //! that answer ([`crate::lane`]). Lists and watches read their objects while they are sent, so a client that does not read
-//! holds a page; one that takes nothing for 60 seconds is cut off.
+//! holds a page. A connection whose client takes nothing for 60 seconds is cut off; a stream of HTTP/2 whose window stays shut
+//! beside others that go on is not, and what it holds stays counted.
 
 mod aggregated;
 mod answer;

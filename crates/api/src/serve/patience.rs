@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 /// So long a client may take nothing.
@@ -21,6 +22,8 @@ pub(super) struct Patient<S> {
     ends: Pin<Box<Sleep>>,
     waits: bool,
     endless: Endless,
+    /// Given back with the stream, whoever has it by then: an upgraded connection is one as well.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Says that a connection may wait for its client for ever: it is a stream of its own now, whose other end may be a person
@@ -35,13 +38,14 @@ impl Endless {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, endless: &Endless) -> Patient<S> {
-        Patient::of(stream, PATIENCE, endless)
+    /// A stream that has a place among the connections.
+    pub(super) fn new(stream: S, endless: &Endless, place: OwnedSemaphorePermit) -> Patient<S> {
+        Patient { _place: Some(place), ..Patient::of(stream, PATIENCE, endless) }
     }
 
     fn of(stream: S, patience: Duration, endless: &Endless) -> Patient<S> {
         let ends = Box::pin(tokio::time::sleep(patience));
-        Patient { stream, patience, ends, waits: false, endless: endless.clone() }
+        Patient { stream, patience, ends, waits: false, endless: endless.clone(), _place: None }
     }
 
     fn bounded<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

@@ -7,7 +7,7 @@ use hyper::Request;
 
 use super::answer::{self, Response};
 use super::api::Api;
-use super::body::Body;
+use super::body::{Body, Pieces};
 use super::hooks::{LogOptions, Upgrade};
 use super::object::target;
 use super::path::ResourcePath;
@@ -140,7 +140,12 @@ async fn log(api: &Api, call: &Call, pod: Object) -> Result<Response> {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(CHUNKS);
     let writing = tokio::spawn(async move { node.log(&pod, options, sender).await });
     // What goes wrong before the first byte becomes a status.
-    let Some(first) = receiver.recv().await else {
+    let mut stop = api.stop.clone();
+    let first = tokio::select! {
+        first = receiver.recv() => first,
+        _ = stop.wait_for(|stop| *stop) => return Err(stopping()),
+    };
+    let Some(first) = first else {
         writing.await.map_err(Status::internal)??;
         return Ok(answer::plain(200, "text/plain", bytes::Bytes::new()));
     };
@@ -151,11 +156,15 @@ async fn log(api: &Api, call: &Call, pod: Object) -> Result<Response> {
             if again.send(chunk).await.is_err() {
                 return;
             }
-            next = receiver.recv().await;
+            // A quiet container says nothing by which it would be seen that nobody listens any more.
+            next = tokio::select! {
+                chunk = receiver.recv() => chunk,
+                () = again.closed() => return,
+            };
         }
     });
     let mut response = answer::plain(200, "text/plain", bytes::Bytes::new());
-    *response.body_mut() = Body::channel(chained, api.stop.clone());
+    *response.body_mut() = Body::channel(Pieces::Endless(chained), api.stop.clone());
     Ok(response)
 }
 
@@ -253,6 +262,11 @@ fn container(pod: &Object, asked: &str) -> Result<String> {
     } else {
         Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
     }
+}
+
+/// The server ends before there is anything to tell.
+fn stopping() -> Status {
+    Status::new(503, Reason::ServiceUnavailable, "this server is stopping")
 }
 
 /// No agent of this server runs pods.

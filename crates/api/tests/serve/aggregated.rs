@@ -12,12 +12,14 @@ use api::serve::Instance;
 use api::store::{Document, Expect, Key, Write};
 use bytes::Bytes;
 use http::Method;
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::Client;
 use crate::other::{Issuing, Other, SERVED};
+use crate::rig::{CONFIG_MAPS, config_map};
 use crate::whole::{client, start, until};
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
@@ -194,7 +196,7 @@ async fn a_service_that_answers_what_is_no_list_harms_nobody() {
         assert_eq!(merge.send(Method::PATCH, OURS, patch).await.status, 200);
         condition(&admin, OURS, reason).await;
     }
-    assert_eq!(admin.get(SERVED).await.json()["resources"], json!([]));
+    assert_eq!(admin.get(SERVED).await.json(), json!([]), "who asks is told what it says");
 }
 
 async fn told_by_discovery(admin: &Client, freshness: &str) {
@@ -224,6 +226,9 @@ async fn told_by_discovery(admin: &Client, freshness: &str) {
     );
     if freshness == "Current" {
         assert_eq!(admin.get(SERVED).await.json()["resources"][0]["name"], "fish");
+        let paths = admin.get("/").await.json();
+        let paths = paths["paths"].as_array().unwrap();
+        assert!(paths.contains(&json!("/apis/sea.example")) && paths.contains(&json!(SERVED)), "{paths:?}");
         let index = admin.get("/openapi/v3").await.json();
         let url = index["paths"]["apis/sea.example/v1"]["serverRelativeURL"].as_str().unwrap();
         assert_eq!(url, "/openapi/v3/apis/sea.example/v1?hash=F15B");
@@ -276,6 +281,46 @@ async fn upgrades(admin: &Client) {
     sent.unwrap();
     received.unwrap();
     assert_eq!(heard, said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_leaves_undone_holds_nothing_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &["http/1.1"]);
+    let (other, _issuing) = served(&instance, &admin).await;
+
+    // What comes with a GET is not sent on, and not waited for.
+    let answered = admin.send(Method::GET, &format!("{FISH}?timeout=30s"), "ignored").await;
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    assert_eq!(answered.json()["body"], "");
+
+    let mut response = admin.start(admin.request(Method::GET, &format!("{FISH}/breaks"), "")).await;
+    let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "half");
+    other.more.notify_one();
+    assert!(response.into_body().collect().await.is_err(), "a part looks like all of it");
+
+    // All that one user may send at a time, to a service that never answers.
+    let mut waiting = tokio::task::JoinSet::new();
+    for length in [3 << 20, 3 << 20, 3 << 20, 3 << 20, 3 << 20, (1 << 20) - 6 * 4096 - 100] {
+        let admin = admin.clone();
+        let path = format!("{FISH}/hangs?timeout=2s");
+        waiting.spawn(async move { admin.send(Method::POST, &path, "x".repeat(length)).await.status });
+    }
+    // On a busy machine one may be late before it has sent everything.
+    while waiting.join_next().await.is_some() {}
+    assert!(other.asked.lock().unwrap().iter().any(|line| line.ends_with("/hangs")));
+    let mut last = 0;
+    for _ in 0..500 {
+        let made = admin.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("a", "1")).await;
+        last = made.status.as_u16();
+        if last == 201 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("what was handed on is still held: {last}");
 }
 
 /// Counts, and says who asked.

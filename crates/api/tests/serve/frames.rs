@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use http::Method;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
+use crate::client::Client;
+use crate::rig::{CONFIG_MAPS, config_map};
 use crate::whole::{client, start};
 
 const DATA: u8 = 0;
@@ -30,10 +35,39 @@ fn block(headers: &[(&str, &str)]) -> Vec<u8> {
 async fn a_refusal_is_not_lost_to_who_is_still_sending() {
     let dir = tempfile::tempdir().unwrap();
     let instance = start(dir.path()).await;
-    let nobody = client(&instance, false, &["h2"]);
-    let stream = TcpStream::connect(nobody.address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(nobody.tls.as_ref().unwrap()));
-    let mut stream = connector.connect(ServerName::from(nobody.address.ip()), stream).await.unwrap();
+    refused_while_sending(&client(&instance, false, &["h2"])).await;
+
+    // As much as one user may send at a time: then bodies are refused while they come.
+    let mut slow = Vec::new();
+    let whole = 3 << 20;
+    for length in [whole, whole, whole, whole, whole, (1 << 20) - 6 * 4096 - 100] {
+        let mut stream = connected(&client(&instance, true, &["http/1.1"])).await;
+        let head = format!("POST {CONFIG_MAPS} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // All but a byte.
+        stream.write_all(&vec![b' '; length - 1]).await.unwrap();
+        stream.flush().await.unwrap();
+        slow.push(stream);
+    }
+    let admin = client(&instance, true, &["h2"]);
+    for _ in 0..500 {
+        let made = admin.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("a", "1")).await;
+        if made.status == 429 {
+            break;
+        }
+    }
+    refused_while_sending(&admin).await;
+    drop(slow);
+}
+
+async fn connected(client: &Client) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(client.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(client.tls.as_ref().unwrap()));
+    connector.connect(ServerName::from(client.address.ip()), stream).await.unwrap()
+}
+
+async fn refused_while_sending(client: &Client) {
+    let mut stream = connected(client).await;
     let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &[])].concat();
     stream.write_all(&begin).await.unwrap();
     for number in 0..20 {
@@ -62,5 +96,37 @@ async fn a_refusal_is_not_lost_to_who_is_still_sending() {
                 break;
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_are_counted_whatever_they_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &["h2"]).with("content-type", "application/merge-patch+json");
+    let large = format!("{CONFIG_MAPS}/large");
+    let map = config_map("large", &"x".repeat(1_000_000));
+    assert_eq!(client(&instance, true, &[]).post(CONFIG_MAPS, &map).await.status, 201);
+    for (method, query, body) in [(Method::GET, "?pretty=true", ""), (Method::PATCH, "", "{}")] {
+        // It takes the heads, and of the bodies as much as a window holds.
+        let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(65_535)
+            .initial_connection_window_size(65_535)
+            .handshake(TokioIo::new(connected(&admin).await))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut unread = Vec::new();
+        for _ in 0..40 {
+            let request = admin.request(method.clone(), &format!("{large}{query}"), body);
+            unread.push(sender.send_request(request).await.unwrap());
+        }
+        // 32 MiB for one user; a change is done, and is answered all the same.
+        assert_eq!(unread[0].status(), 200, "{method}");
+        let last = if method == Method::GET { 429 } else { 200 };
+        assert_eq!(unread.last().unwrap().status(), last, "{method}");
+        assert_eq!(admin.get(&large).await.status, 429, "{method}");
+        drop((unread, sender));
+        crate::whole::until(&admin, &large, 200).await;
     }
 }

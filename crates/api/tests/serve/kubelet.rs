@@ -1,6 +1,9 @@
 //! A kubelet is asked for the logs of a pod and for connections to it.
 
+use std::time::Duration;
+
 use http::Method;
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -81,4 +84,63 @@ async fn a_kubelet_is_asked_by_the_server() {
     assert_eq!((status, message), (500, format!("Internal error occurred: Get \"{url}\": {cause}")));
     let (status, message) = speaking.send(Method::POST, &format!("{POD}/exec?command=x"), "").await.refusal();
     assert_eq!((status, message), (500, format!("Internal error occurred: error dialing backend: {cause}")));
+}
+
+/// No test should hang where a log does.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(120), work).await.expect("this hangs")
+}
+
+/// Waits until a line is in what the kubelet saw.
+async fn seen(kubelet: &Other, wanted: &str) {
+    for _ in 0..1000 {
+        if kubelet.asked.lock().unwrap().iter().any(|line| line == wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never {wanted}, but {:?}", kubelet.asked.lock().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_log_is_given_up_when_nobody_reads_it_and_when_the_server_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &["http/1.1"]);
+    let clients = std::fs::read_to_string(dir.path().join("pki/ca.crt")).unwrap();
+    let kubelet = Other::start(&Issuing::new(), "n", &clients).await;
+    run(&admin, kubelet.address.port()).await;
+    let path = "/containerLogs/default/p/c?follow=true";
+
+    let request = admin.request(Method::GET, &format!("{POD}/log?follow=true"), "");
+    let mut response = admin.start(request).await;
+    let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "word\n");
+    drop(response);
+    seen(&kubelet, &format!("gone {path}")).await;
+
+    let silent = || {
+        let admin = admin.clone();
+        let request = admin.request(Method::GET, &format!("{POD}/log?follow=true&tailLines=0"), "");
+        tokio::spawn(async move { admin.start(request).await.status().as_u16() })
+    };
+    let asked = " GET /containerLogs/default/p/c".to_owned();
+    let asked_times = |times: usize| {
+        let (kubelet, asked) = (&kubelet, &asked);
+        in_time(async move {
+            while kubelet.asked.lock().unwrap().iter().filter(|line| *line == asked).count() < times {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+    };
+    let waiting = silent();
+    asked_times(2).await;
+    waiting.abort();
+    seen(&kubelet, &format!("gone {path}&tailLines=0")).await;
+
+    let waiting = silent();
+    asked_times(3).await;
+    let stopped = instance.stop(Duration::from_secs(600));
+    in_time(stopped).await;
+    assert_eq!(waiting.await.unwrap(), 503);
 }

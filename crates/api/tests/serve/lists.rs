@@ -97,3 +97,18 @@ async fn a_watch_begins_with_all_there_is_and_goes_on() {
     assert_eq!(bookmark["object"]["metadata"].get("creationTimestamp"), None);
     assert_eq!(watch.next().await.unwrap()["object"]["metadata"]["name"], "later");
 }
+
+#[tokio::test]
+async fn a_list_that_can_never_be_yaml_is_not_asked_for_again() {
+    let rig = Rig::start().await;
+    let large = "x".repeat(1_000_000);
+    for number in 0..7 {
+        let made = rig.client.post(CONFIG_MAPS, &config_map(&format!("n{number}"), &large)).await;
+        assert_eq!(made.status, 201);
+    }
+    let yaml = rig.client.with("accept", "application/yaml");
+    let refused = yaml.get(CONFIG_MAPS).await;
+    assert_eq!(refused.status, 413, "{}", refused.text());
+    assert!(refused.text().contains("reason: RequestEntityTooLarge"), "{}", refused.text());
+    assert_eq!(yaml.get(&format!("{CONFIG_MAPS}?limit=2")).await.status, 200);
+}

@@ -1,6 +1,7 @@
 //! A server of a group of its own, as a service of a cluster is one: HTTPS, and it believes the front proxy alone.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,7 +114,8 @@ impl Other {
                         .clone();
                     let service = service_fn(|request| {
                         log.lock().unwrap().push(line(&request));
-                        answer(request, peer.clone(), Arc::clone(&gate), odd.load(Ordering::SeqCst))
+                        let is_odd = odd.load(Ordering::SeqCst);
+                        answer(request, peer.clone(), Arc::clone(&gate), Arc::clone(&log), is_odd)
                     });
                     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                     let _ = served.with_upgrades().await;
@@ -129,15 +131,19 @@ impl Other {
     }
 }
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 fn line(request: &Request<Incoming>) -> String {
     let user = request.headers().get("x-remote-user").map_or("", |user| user.to_str().unwrap());
     format!("{user} {} {}", request.method(), request.uri().path())
 }
 
+fn full(text: impl Into<Bytes>) -> BoxBody<Bytes, io::Error> {
+    Full::new(text.into()).map_err(|never| match never {}).boxed()
+}
+
 fn whole(status: StatusCode, value: &Value) -> Answer {
-    let body = Full::new(Bytes::from(value.to_string())).boxed();
+    let body = full(value.to_string());
     let response = Response::builder().status(status).header("content-type", "application/json");
     response.header("x-of-the-other", "yes").body(body).unwrap()
 }
@@ -146,6 +152,7 @@ async fn answer(
     request: Request<Incoming>,
     peer: String,
     more: Arc<Notify>,
+    log: Asked,
     is_odd: bool,
 ) -> Result<Answer, Infallible> {
     if is_odd {
@@ -171,6 +178,14 @@ async fn answer(
             }}),
         ),
         _ if request.headers().contains_key("upgrade") => upgraded(request),
+        _ if path.ends_with("/hangs") => {
+            let _body = request.into_body().collect().await;
+            std::future::pending().await
+        }
+        _ if path.ends_with("/breaks") => broken(more),
+        _ if request.uri().query().is_some_and(|query| query.contains("follow=true")) => {
+            quiet(Gone(log, request.uri().to_string())).await
+        }
         _ if request.uri().query().is_some_and(|query| query.contains("watch=1")) => watched(more),
         _ => {
             let status = if request.method() == Method::POST { StatusCode::CREATED } else { StatusCode::OK };
@@ -192,7 +207,7 @@ async fn answer(
 
 /// Two events, the second when it is let.
 fn watched(more: Arc<Notify>) -> Answer {
-    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, io::Error>>(1);
     tokio::spawn(async move {
         let event = |name: &str| {
             let line = json!({"type": "ADDED", "object": {"metadata": {"name": name}}}).to_string() + "\n";
@@ -206,17 +221,51 @@ fn watched(more: Arc<Notify>) -> Answer {
     response.body(Receiving(receiver).boxed()).unwrap()
 }
 
+/// Breaks off after a piece, when it is let.
+fn broken(more: Arc<Notify>) -> Answer {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _ = sender.send(Ok(Frame::data(Bytes::from("half")))).await;
+        more.notified().await;
+        let _ = sender.send(Err(io::ErrorKind::Other.into())).await;
+    });
+    Response::new(Receiving(receiver).boxed())
+}
+
+/// Written down when nobody wants the answer any more.
+struct Gone(Asked, String);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().push(format!("gone {}", self.1));
+    }
+}
+
+/// The log of a container that says one word and no other; of one with `tailLines=0` not even that.
+async fn quiet(gone: Gone) -> Answer {
+    if gone.1.contains("tailLines=0") {
+        std::future::pending::<()>().await;
+    }
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _ = sender.send(Ok(Frame::data(Bytes::from("word\n")))).await;
+        sender.closed().await;
+        drop(gone);
+    });
+    Response::new(Receiving(receiver).boxed())
+}
+
 /// A receiver as a body.
-struct Receiving(mpsc::Receiver<Result<Frame<Bytes>, Infallible>>);
+struct Receiving(mpsc::Receiver<Result<Frame<Bytes>, io::Error>>);
 
 impl http_body::Body for Receiving {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.0.poll_recv(context)
     }
 }
@@ -234,6 +283,6 @@ fn upgraded(mut request: Request<Incoming>) -> Answer {
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header("connection", "Upgrade")
         .header("upgrade", protocol)
-        .body(Full::new(Bytes::new()).boxed())
+        .body(full(""))
         .unwrap()
 }

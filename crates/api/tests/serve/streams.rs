@@ -99,18 +99,20 @@ async fn a_change_whose_client_goes_has_its_line_in_the_audit_log() {
             tokio::task::yield_now().await;
         }
     }
-    let mut lacking = String::new();
+    let (mut lacking, mut before) = (String::new(), Vec::new());
     for _ in 0..500 {
         let made = rig.client.get(CONFIG_MAPS).await.json();
         let log = std::fs::read_to_string(&path).unwrap();
         let made =
             made["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap());
-        let made: Vec<&str> = made.filter_map(|name| name.strip_prefix('n')).collect();
-        let is_told = |number: &&&str| log.lines().any(|line| line.contains(&format!("?n={number}\"")));
+        let made: Vec<String> = made.filter_map(|name| name.strip_prefix('n')).map(str::to_owned).collect();
+        let is_told = |number: &&String| log.lines().any(|line| line.contains(&format!("?n={number}\"")));
         lacking = made.iter().filter(|number| !is_told(number)).map(|number| format!("{number} ")).collect();
-        if !made.is_empty() && lacking.is_empty() {
+        // Later ones may still be on their way.
+        if !made.is_empty() && lacking.is_empty() && made == before {
             return;
         }
+        before = made;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("done and not told: {lacking}");
