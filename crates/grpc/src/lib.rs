@@ -8,25 +8,29 @@
 //! compressed (it says so to the peer), takes no stream of requests, speaks no TLS and listens on no address: a socket
 //! file's permissions are the access control. It retries nothing and never opens a connection by itself.
 //!
-//! Entry points: [`Server`] with a [`Service`], [`Channel`].
+//! Entry points: [`Server`] with a [`Service`] on what [`listen`] gives, [`Channel`]. Handlers fail with a [`Failure`].
 //!
 //! Invariants: a message is at most [`MAX_MESSAGE`] bytes, both ways, checked before memory is taken for it; a handler
 //! whose caller went away or ran out of time is dropped at its next await.
 
 mod body;
 mod client;
+mod failure;
 mod frame;
 mod messages;
 mod server;
 mod service;
+mod socket;
 mod status;
 mod timeout;
 pub mod wire;
 
 pub use client::{Channel, Incoming};
+pub use failure::Failure;
 pub use messages::{Messages, Sender};
 pub use server::Server;
 pub use service::{Answer, Reply, Service, streaming, unary};
+pub use socket::{Bound, listen};
 pub use status::{Code, Error, Status};
 
 /// The largest message, in bytes: what Kubernetes' clients are set to.

@@ -8,7 +8,7 @@ use crate::program::{cargo_json, root};
 /// the shim has the OCI runtime inside, the CRI wing serves over shim, images and networks.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("kernel", &[]),
-    ("grpc", &[]),
+    ("grpc", &["kernel"]),
     ("ledger", &["kernel"]),
     ("oci-image", &["kernel", "ledger"]),
     ("oci-runtime", &["kernel", "ledger"]),

@@ -1,25 +1,7 @@
-//! What the parts of a node fail with, as CRI tells it.
+//! What a shim fails with, as CRI tells it.
 
 use crate::contract::{Code, Error};
 use crate::plugin::shims;
-
-impl From<kernel::Error> for Error {
-    fn from(error: kernel::Error) -> Self {
-        Self::internal(error.to_string())
-    }
-}
-
-impl From<ledger::Error> for Error {
-    fn from(error: ledger::Error) -> Self {
-        Self::internal(error.to_string())
-    }
-}
-
-impl From<oci_image::store::Error> for Error {
-    fn from(error: oci_image::store::Error) -> Self {
-        Self::internal(error.to_string())
-    }
-}
 
 /// A shim speaks gRPC's codes.
 impl From<shims::Error> for Error {

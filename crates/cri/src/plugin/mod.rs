@@ -28,7 +28,6 @@ mod run;
 pub mod server;
 mod service;
 mod shims;
-mod socket;
 mod state;
 mod stats;
 mod tree;

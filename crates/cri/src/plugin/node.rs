@@ -113,10 +113,12 @@ impl Node {
     /// Makes `owner` a user of the cgroup that containers without a parent are in.
     pub(crate) fn share_cgroup(&self, owner: &mut Owner) -> Result<(), Error> {
         let parent = Path::new(&self.place.name);
-        owner.share(&format!("cgroup-{}", self.place.name), &mut |node| {
-            node.record(Effect::Cgroup { path: parent.to_owned() })?;
-            Ok(kernel::cgroup::Cgroup::at(parent)?.create()?)
-        })?;
+        owner
+            .share(&format!("cgroup-{}", self.place.name), &mut |node| {
+                node.record(Effect::Cgroup { path: parent.to_owned() })?;
+                Ok(kernel::cgroup::Cgroup::at(parent)?.create()?)
+            })
+            .map_err(Error::of)?;
         Ok(())
     }
 

@@ -135,7 +135,7 @@ impl Node {
         for record in self.read_all(&self.place.pods(), pod::Record::read_unmade) {
             let owner = OwnerId::new(record.id.as_str()).and_then(|id| self.place.ledger.owner(&id));
             let detached =
-                owner.map_err(Error::from).and_then(|mut owner| pod::detach(self, &record, &mut owner));
+                owner.map_err(Error::of).and_then(|mut owner| pod::detach(self, &record, &mut owner));
             match detached {
                 // The next process tries again: what is left on disk is on no other record.
                 Err(error) => self.log(&format!("pod sandbox {}: {error}", record.id)),

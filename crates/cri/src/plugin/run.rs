@@ -15,7 +15,7 @@ use super::exec::Streams;
 use super::images::Service as Images;
 use super::node::Node;
 use super::service::Runtime;
-use super::{Config, Place, server, socket};
+use super::{Config, Place, server};
 use crate::contract::Error;
 
 /// How long calls that run have to end when the node ends.
@@ -56,7 +56,7 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnc
         "another node serves on {}: stop it, or give this one its own --socket and directories",
         socket.display()
     );
-    let (listener, _bound) = socket::listen(&socket, &taken).await?;
+    let (listener, _bound) = grpc::listen(&socket, &taken).await?;
     let node = Arc::new(Node::new(setup)?);
     node.recover().await?;
     watch_networks(&node)?;

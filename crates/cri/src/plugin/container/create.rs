@@ -103,7 +103,8 @@ impl Node {
 
 fn make(node: &Node, pod: &Pod, config: ContainerConfig) -> Result<(Container, Others), Error> {
     let id = ids::new_id()?;
-    let mut owner = node.place.ledger.owner(&OwnerId::new(id.as_str())?)?;
+    let mut owner =
+        node.place.ledger.owner(&OwnerId::new(id.as_str()).map_err(Error::of)?).map_err(Error::of)?;
     match make_with(node, pod, config.clone(), &id, &mut owner) {
         Ok(made) => Ok(made),
         Err(error) => {
@@ -138,7 +139,7 @@ fn make_with(
     oci_runtime::contract::validate(&built.spec)
         .map_err(|e| Error::invalid("config", format!("asks for what the runtime cannot do: {e}")))?;
     for dir in [state.clone(), bundle.clone()] {
-        owner.record(Effect::Tree { path: dir.clone() })?;
+        owner.record(Effect::Tree { path: dir.clone() }).map_err(Error::of)?;
         files::make_dir(&dir)?;
     }
     for (dir, mode) in [("upper", 0o755), ("work", 0o700)] {
@@ -147,7 +148,7 @@ fn make_with(
         made.map_err(|e| Error::internal(format!("cannot create {}: {e}", dir.display())))?;
     }
     if node.handlers.is_shim(&pod.record.handler) {
-        owner.record(Effect::Mount { path: bundle.join("rootfs") })?;
+        owner.record(Effect::Mount { path: bundle.join("rootfs") }).map_err(Error::of)?;
     }
     built.furnish(owner)?;
     files::write_json(&bundle.join("config.json"), &built.spec)?;
@@ -161,7 +162,7 @@ fn make_with(
     {
         node.share_cgroup(owner)?;
     }
-    owner.record(Effect::Cgroup { path: cgroup.clone() })?;
+    owner.record(Effect::Cgroup { path: cgroup.clone() }).map_err(Error::of)?;
     let record = Record {
         id: id.to_owned(),
         pod: pod.id().to_owned(),

@@ -65,7 +65,7 @@ impl Node {
 }
 
 fn remove(node: &Node, id: &str) -> Result<Vec<String>, Error> {
-    let owner = node.place.ledger.owner(&OwnerId::new(id)?)?;
+    let owner = node.place.ledger.owner(&OwnerId::new(id).map_err(Error::of)?).map_err(Error::of)?;
     // Without its record nobody takes what is half removed for a container.
     let record = node.place.container(id).join(RECORD);
     match fs::remove_file(&record) {

@@ -80,7 +80,7 @@ impl Images {
             return Ok(snapshot);
         }
         let images = Arc::clone(self);
-        blocking(move || Ok(images.catalogue.now()?)).await
+        blocking(move || Ok(images.catalogue.now().map_err(Error::of)?)).await
     }
 
     /// Pulls the image called `text`, and returns its id.
@@ -104,9 +104,9 @@ impl Images {
         if text.is_empty() {
             return Err(Error::invalid("config.image.image", "is empty: give an image's id or name"));
         }
-        let snapshot = self.catalogue.now()?;
+        let snapshot = self.catalogue.now().map_err(Error::of)?;
         let (entry, named) = snapshot.find(text).map_err(|e| not_there(text, &e))?;
-        let config = self.store.config(&entry.id)?;
+        let config = self.store.config(&entry.id).map_err(Error::of)?;
         let reference = match named.or_else(|| entry.names.first()).filter(|n| !n.repository.is_empty()) {
             Some(name) => format!("{}@{}", name.repository, name.target),
             None => entry.id.to_string(),

@@ -63,7 +63,7 @@ impl Images {
 
     /// Whether it was there.
     fn remove_now(&self, text: &str) -> Result<bool, Error> {
-        let snapshot = self.catalogue.now()?;
+        let snapshot = self.catalogue.now().map_err(Error::of)?;
         let entry = match snapshot.find(text) {
             Ok((entry, _)) => entry,
             Err(store::Error::NoImage(_)) => return Ok(false),
@@ -79,7 +79,7 @@ impl Images {
             Ok(_) => Ok(true),
             // Pinned a moment ago.
             Err(store::Error::Pinned(name)) => Err(pinned(&name)),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Error::of(error)),
         }
     }
 }
@@ -146,7 +146,7 @@ impl Collector {
             let needed = needed.get_or_init(|| (self.in_use)());
             needed.as_ref().is_none_or(|all| all.contains(&layer.to_string()))
         };
-        self.store.collect(&in_use, PARTIALS)?;
+        self.store.collect(&in_use, PARTIALS).map_err(Error::of)?;
         match needed.get() {
             Some(None) => {
                 Err(Error::new(Code::Unavailable, "the containers that may need it cannot be listed"))

@@ -45,7 +45,7 @@ impl Images {
 
     /// What `crictl inspecti` shows: the configuration, and the digest of all its layers.
     fn info(&self, id: &Digest) -> Result<String, Error> {
-        let config = self.store.config(id)?;
+        let config = self.store.config(id).map_err(Error::of)?;
         Ok(json!({"chainID": chain_id(&config), "imageSpec": config}).to_string())
     }
 }

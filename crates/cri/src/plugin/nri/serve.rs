@@ -18,14 +18,13 @@ use crate::contract::Error;
 use crate::plugin::container;
 use crate::plugin::files;
 use crate::plugin::node::{Node, blocking};
-use crate::plugin::socket::{self, Bound};
 
 /// Plugins are taken on. It is to be [ended](Self::end): what it has started would live on until the ledger is looked
 /// through next.
 #[derive(Debug)]
 pub(crate) struct Serving {
     processes: Processes,
-    _bound: Option<Bound>,
+    _bound: Option<grpc::Bound>,
 }
 
 impl Serving {
@@ -61,7 +60,7 @@ pub(crate) async fn serve(node: &Arc<Node>) -> Serving {
     }
     let path = node.config.nri.socket(&node.place);
     let taken = format!("another runtime takes plugins on {}: set socket in [nri]", path.display());
-    let bound = match socket::listen(&path, &taken).await {
+    let bound = match grpc::listen(&path, &taken).await {
         Ok((listener, bound)) => {
             tokio::spawn(accept(Arc::clone(node), listener));
             Some(bound)
@@ -89,7 +88,7 @@ async fn stay_with(node: Arc<Node>, processes: Processes, program: Installed, re
         Err(error) => return log(&format!("cannot start plugin {name}: {error}")),
     };
     take_on(&node, socket, Some((name.clone(), config)), ready).await;
-    let ended = blocking(move || processes.end(record).map_err(Error::from)).await;
+    let ended = blocking(move || processes.end(record).map_err(Error::of)).await;
     if let Err(error) = ended {
         log(&format!("cannot end plugin {name}: {error}"));
     }

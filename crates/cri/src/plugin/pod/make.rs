@@ -198,7 +198,11 @@ impl Begun {
 
 /// Directories and the shim.
 fn begin(node: &Node, plan: &Plan) -> Result<Begun, Error> {
-    let mut owner = node.place.ledger.owner(&OwnerId::new(plan.record.id.as_str())?)?;
+    let mut owner = node
+        .place
+        .ledger
+        .owner(&OwnerId::new(plan.record.id.as_str()).map_err(Error::of)?)
+        .map_err(Error::of)?;
     match begin_with(node, plan, &mut owner) {
         Ok(socket) => Ok(Begun { owner: Some(owner), socket: Some(socket) }),
         Err(error) => Err(owner.undo_all().into_iter().fold(error, |error, left| error.and(&left))),
@@ -208,7 +212,7 @@ fn begin(node: &Node, plan: &Plan) -> Result<Begun, Error> {
 fn begin_with(node: &Node, plan: &Plan, owner: &mut Owner) -> Result<OwnedFd, Error> {
     let id = &plan.record.id;
     for dir in [node.place.pod(id), node.place.pod_run(id)] {
-        owner.record(Effect::Tree { path: dir.clone() })?;
+        owner.record(Effect::Tree { path: dir.clone() }).map_err(Error::of)?;
         files::make_dir(&dir)?;
     }
     let log_directory = &plan.record.config.log_directory;
@@ -231,7 +235,7 @@ fn begin_with(node: &Node, plan: &Plan, owner: &mut Owner) -> Result<OwnedFd, Er
         .spawn(id.get(..12).unwrap_or(id), &errors, false)
         .map_err(|e| Error::internal(format!("cannot start the shim of pod sandbox {id}: {e}")))?;
     if let Ok(start_time) = kernel::process::start_time(child.pid) {
-        owner.record(Effect::Process { pid: child.pid, start_time })?;
+        owner.record(Effect::Process { pid: child.pid, start_time }).map_err(Error::of)?;
     }
     let pid = child.pid;
     node.adopt(child);
@@ -247,7 +251,7 @@ fn begin_with(node: &Node, plan: &Plan, owner: &mut Owner) -> Result<OwnedFd, Er
 /// The memory that the pod's containers share. It is in the host's table of mounts, for before Linux 6.15 a mount that is
 /// attached nowhere cannot be mounted in several places.
 fn make_shm(path: &Path, owner: &mut Owner) -> Result<(), Error> {
-    owner.record(Effect::Mount { path: path.to_owned() })?;
+    owner.record(Effect::Mount { path: path.to_owned() }).map_err(Error::of)?;
     files::make_dir(path)?;
     let size = kernel::process::cstring(SHM_SIZE.to_string().as_bytes())?;
     let attributes = rustix::mount::MountAttrFlags::MOUNT_ATTR_NOSUID

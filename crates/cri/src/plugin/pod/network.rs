@@ -100,7 +100,7 @@ pub(super) fn attach(
     if let Some(dir) = path.parent() {
         files::make_dir(dir)?;
     }
-    owner.record(Effect::Netns { path: path.clone() })?;
+    owner.record(Effect::Netns { path: path.clone() }).map_err(Error::of)?;
     match made {
         None => kernel::namespace::pin_new_netns(&path)?,
         Some(made) => kernel::namespace::pin(Path::new(made), &path)?,

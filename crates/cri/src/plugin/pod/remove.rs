@@ -21,8 +21,8 @@ impl Node {
         for container in self.state.containers_of(pod.id()) {
             self.remove_container_of(&pod, &container).await?;
         }
-        let (ledger, owner) = (self.place.ledger.clone(), OwnerId::new(pod.id())?);
-        let left = blocking(move || Ok(ledger.owner(&owner)?.undo_all())).await?;
+        let (ledger, owner) = (self.place.ledger.clone(), OwnerId::new(pod.id()).map_err(Error::of)?);
+        let left = blocking(move || Ok(ledger.owner(&owner).map_err(Error::of)?.undo_all())).await?;
         if !left.is_empty() {
             let left: Vec<String> = left.iter().map(ToString::to_string).collect();
             return Err(Error::internal(format!(

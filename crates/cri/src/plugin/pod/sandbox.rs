@@ -21,9 +21,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Records what a shim of others makes, and then the cgroup that it is in itself: whoever undoes them ends it first.
 pub(super) fn record(node: &Node, record: &Record, owner: &mut Owner) -> Result<(), Error> {
-    owner.record(Effect::Mount { path: bundle(node, &record.id).join("rootfs") })?;
-    owner.record(Effect::Cgroup { path: record.cgroup.child_dir(&node.place.name, &record.id) })?;
-    owner.record(Effect::Cgroup { path: shims_cgroup(node, &record.id) })?;
+    owner.record(Effect::Mount { path: bundle(node, &record.id).join("rootfs") }).map_err(Error::of)?;
+    owner
+        .record(Effect::Cgroup { path: record.cgroup.child_dir(&node.place.name, &record.id) })
+        .map_err(Error::of)?;
+    owner.record(Effect::Cgroup { path: shims_cgroup(node, &record.id) }).map_err(Error::of)?;
     Ok(())
 }
 
@@ -67,7 +69,7 @@ pub(super) fn prepare(node: &Node, record: &Record) -> Result<CreateRequest, Err
 /// Records the socket that the other shim has made.
 pub(super) fn record_socket(created: &Started, owner: &mut Owner) -> Result<(), Error> {
     if !created.shim_socket.is_empty() {
-        owner.record(Effect::File { path: created.shim_socket.clone().into() })?;
+        owner.record(Effect::File { path: created.shim_socket.clone().into() }).map_err(Error::of)?;
     }
     Ok(())
 }

@@ -71,7 +71,8 @@ impl Node {
 }
 
 fn clear(node: &Node, pod: &Pod) -> Result<(), Error> {
-    let mut owner = node.place.ledger.owner(&OwnerId::new(pod.id())?)?;
+    let mut owner =
+        node.place.ledger.owner(&OwnerId::new(pod.id()).map_err(Error::of)?).map_err(Error::of)?;
     let mut errors: Vec<String> = Vec::new();
     errors.extend(network::detach(node, &pod.record, &mut owner).err().map(|e| e.to_string()));
     let mut records = owner.records();

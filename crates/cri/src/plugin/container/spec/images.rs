@@ -166,7 +166,7 @@ fn clone(path: &Path) -> Result<OwnedFd, Error> {
 }
 
 fn attach(mount: &OwnedFd, place: &Path, owner: &mut Owner) -> Result<(), Error> {
-    owner.record(Effect::Mount { path: place.to_owned() })?;
+    owner.record(Effect::Mount { path: place.to_owned() }).map_err(Error::of)?;
     files::make_dir(place)?;
     let target = open(place)?;
     kernel::mount::attach(mount, target)

@@ -1,12 +1,12 @@
-//! How a call of CRI fails.
+//! How a handler's call fails.
 
 use std::fmt;
 
-use grpc::{Code, Status};
+use crate::{Code, Status};
 
 /// A failure: what kind, which field of the request, and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+pub struct Failure {
     /// What kind of failure it is.
     pub code: Code,
     /// The field's path, as in the .proto file: `config.linux.resources.cpu_quota`; `None` for the request as a whole.
@@ -15,7 +15,7 @@ pub struct Error {
     pub message: String,
 }
 
-impl Error {
+impl Failure {
     /// A failure of the call as a whole.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
@@ -34,10 +34,16 @@ impl Error {
         Self::new(Code::NotFound, format!("no {what} {id:?} is here"))
     }
 
-    /// The node's own failure.
+    /// The server's own failure.
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)
+    }
+
+    /// The server's own failure, for a cause that says by itself what could not be done.
+    #[must_use]
+    pub fn of(cause: impl fmt::Display) -> Self {
+        Self::internal(cause.to_string())
     }
 
     /// It is there already.
@@ -82,7 +88,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.field {
             Some(field) => write!(f, "{field}: {}", self.message),
@@ -91,10 +97,16 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Failure {}
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
+impl From<kernel::Error> for Failure {
+    fn from(error: kernel::Error) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(error: Failure) -> Self {
         Self::new(error.code, error.to_string())
     }
 }

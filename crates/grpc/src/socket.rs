@@ -3,18 +3,17 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fstat, lstat, openat};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::files;
-use crate::contract::Error;
+use crate::Failure;
 
 /// The path of a socket that this process listens on. It goes with this, unless it is somebody else's by then.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub struct Bound {
     path: PathBuf,
     /// The file: while it is held, no other has its inode's number.
     file: OwnedFd,
@@ -31,19 +30,24 @@ impl Drop for Bound {
 
 /// Listens at `path`, which root alone may connect to, in place of a process that was killed there. `taken` is what to say
 /// if one that lives is there.
-pub(crate) async fn listen(path: &Path, taken: &str) -> Result<(UnixListener, Bound), Error> {
+///
+/// # Errors
+/// Something else is at `path`, somebody serves there, or the machine refuses it.
+pub async fn listen(path: &Path, taken: &str) -> Result<(UnixListener, Bound), Failure> {
     let failed = |act: &str, e: &io::Error| {
-        Error::internal(format!("cannot {act} the socket {}: {e}", path.display()))
+        Failure::internal(format!("cannot {act} the socket {}: {e}", path.display()))
     };
     match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => path.parent().map_or(Ok(()), files::make_dir)?,
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            make_above(path).map_err(|e| failed("make a directory for", &e))?
+        }
         Err(e) => return Err(failed("look at", &e)),
         Ok(there) if !there.file_type().is_socket() => {
             let hint = "move it away, or give another path";
-            return Err(Error::exists(format!("{} is there, and is no socket: {hint}", path.display())));
+            return Err(Failure::exists(format!("{} is there, and is no socket: {hint}", path.display())));
         }
         Ok(_) if is_served(path).await.map_err(|e| failed("connect to", &e))? => {
-            return Err(Error::exists(taken));
+            return Err(Failure::exists(taken));
         }
         Ok(_) => match fs::remove_file(path) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(failed("replace", &e)),
@@ -56,6 +60,12 @@ pub(crate) async fn listen(path: &Path, taken: &str) -> Result<(UnixListener, Bo
     // Whoever may connect may do everything.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|e| failed("protect", &e))?;
     Ok((listener, bound))
+}
+
+/// Makes the directory of a socket and those above it, 0700.
+fn make_above(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)
 }
 
 /// Whether somebody listens at `path`.
@@ -77,7 +87,7 @@ async fn is_served(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Code;
+    use crate::Code;
 
     #[tokio::test]
     async fn one_that_is_served_is_left_to_who_serves_it() {

@@ -1,0 +1,34 @@
+//! Calls any driver.
+
+mod calls;
+
+use std::path::Path;
+use std::time::Duration;
+
+/// A client of all services, with a method for each call. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: grpc::Channel,
+}
+
+impl Client {
+    /// Connects to a driver's socket.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub async fn connect(socket: &Path) -> Result<Self, grpc::Error> {
+        Ok(Self { channel: grpc::Channel::connect(socket).await? })
+    }
+
+    /// The same connection; calls end after this long with [`grpc::Code::DeadlineExceeded`], streams included.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { channel: self.channel.with_deadline(Some(deadline)) }
+    }
+
+    /// Whether the driver went away; connect anew.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.channel.is_closed()
+    }
+}

@@ -1,0 +1,150 @@
+//! Plain directories: any file system, no bound on what is written, snapshots by copying.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use grpc::Failure;
+use rustix::fs::CWD;
+
+use super::{Abilities, Backend, Copies, Cut, Mounting, Source, Space, Usage, Wish, copy};
+use crate::plugin::pool::record::Volume;
+use crate::plugin::text::c_path;
+
+const NAME: &str = "dir";
+/// The directory that a volume is.
+const DATA: &str = "data";
+/// What any volume has at least: a block.
+const BLOCK: u64 = 4096;
+
+/// Directories of a pool.
+pub(crate) struct Directories;
+
+impl Directories {
+    fn copied(from: &Path, to: &Path) -> Result<(), Failure> {
+        copy::tree(&from.join(DATA), &to.join(DATA))
+    }
+
+    fn no_block(volume: &Volume) -> Failure {
+        Failure::internal(format!("volume {} is a directory and no block device", volume.id))
+    }
+}
+
+impl Backend for Directories {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { mount: true, block: false, enforced: false, copies: Copies::Whole }
+    }
+
+    fn least(&self, _: &Wish) -> u64 {
+        BLOCK
+    }
+
+    fn taken(&self, _: &Wish, capacity: u64) -> u64 {
+        capacity
+    }
+
+    fn fits(&self, _: &Wish, bytes: u64) -> u64 {
+        bytes
+    }
+
+    fn accepts(&self, wish: &Wish) -> Result<(), Failure> {
+        if !wish.fs_type.is_empty() {
+            let hint = "leave it out, or take the backend image";
+            let message = format!(
+                "{:?} cannot be had: a directory has the file system of its pool; {hint}",
+                wish.fs_type
+            );
+            return Err(Failure::invalid("fs_type", message));
+        }
+        match wish.parameters.keys().chain(wish.mutable.keys()).next() {
+            Some(key) => Err(Failure::invalid(
+                format!("parameters[{key}]"),
+                "is not known to the backend dir; leave it out",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn create(&self, place: &Path, _: &Volume, source: Option<Source<'_>>) -> Result<(), Failure> {
+        match source {
+            Some(Source::Snapshot(_, from) | Source::Volume(_, from, _)) => Self::copied(from, place),
+            None => {
+                let data = place.join(DATA);
+                let failed = |e| Failure::internal(format!("cannot create {}: {e}", data.display()));
+                fs::DirBuilder::new().mode(0o700).create(&data).map_err(failed)?;
+                // As the root of a new file system is; whoever runs in it gets it by fsGroup or by owning it.
+                fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).map_err(failed)
+            }
+        }
+    }
+
+    fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
+        if let [_, _, ..] = cuts {
+            let hint = "take the backend btrfs or image";
+            return Err(Failure::precondition(format!(
+                "directories cannot be copied as of one moment: {hint}"
+            )));
+        }
+        cuts.iter().try_for_each(|cut| Self::copied(cut.from, cut.to))
+    }
+
+    fn expand(&self, _: &Path, _: &Volume, _: u64, _: Option<&Path>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn modify(&self, _: &Path, _: &Volume, _: Option<&Path>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn remove(&self, place: &Path) -> Result<(), Failure> {
+        copy::remove(place)
+    }
+
+    fn sync(&self, place: &Path) -> Result<(), Failure> {
+        copy::sync(place)
+    }
+
+    fn commit(&self, directories: &[&Path]) -> Result<(), Failure> {
+        copy::sync_names(directories)
+    }
+
+    fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
+        if let Some((option, _)) = how.options.first() {
+            let message = format!("{option:?} is no option of a directory's mount; leave it out");
+            return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
+        }
+        let data = c_path(&place.join(DATA))?;
+        kernel::mount::clone_tree(CWD, &data, false)
+            .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
+    }
+
+    fn device(&self, _: &Path, volume: &Volume, _: bool) -> Result<PathBuf, Failure> {
+        Err(Self::no_block(volume))
+    }
+
+    fn release(&self, _: &Path, _: &Volume) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Nobody counts what a directory has, so what is left is what the pool has left.
+    fn usage(&self, place: &Path, volume: &Volume, _: Option<&Path>) -> Result<Usage, Failure> {
+        let used = self.allocated(place)?;
+        let free = Space::of(place)?.free;
+        let available = volume.capacity.saturating_sub(used).min(free);
+        Ok(Usage { total: volume.capacity, used, available, ..Usage::default() })
+    }
+
+    fn ailment(&self, place: &Path, _: &Volume, _: Option<&Path>) -> Result<Option<String>, Failure> {
+        let is_there = place.join(DATA).is_dir();
+        Ok((!is_there).then(|| "its directory is gone".to_owned()))
+    }
+
+    fn allocated(&self, place: &Path) -> Result<u64, Failure> {
+        copy::walk(&place.join(DATA), &mut |metadata| metadata.blocks() * 512)
+    }
+}

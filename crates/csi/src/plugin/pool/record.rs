@@ -1,0 +1,146 @@
+//! What is kept of each volume, snapshot and group, in a file beside its data.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use grpc::Failure;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The number of this format. A record of a later one is refused, not guessed at.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A record in a directory of its own.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    /// The file's name.
+    const FILE: &'static str;
+
+    /// The format it was written in.
+    fn format(&self) -> u32;
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Volume {
+    pub(crate) format: u32,
+    /// What the caller knows it by.
+    pub(crate) id: String,
+    /// What the caller called it; empty for an ephemeral one.
+    pub(crate) name: String,
+    pub(crate) backend: String,
+    /// What was promised, in bytes.
+    pub(crate) capacity: u64,
+    /// A raw block device, not a file system.
+    pub(crate) block: bool,
+    /// Its file system; empty for a block device and where the backend has none of its own.
+    pub(crate) fs_type: String,
+    /// The class's parameters.
+    pub(crate) parameters: BTreeMap<String, String>,
+    /// Those that may change.
+    pub(crate) mutable: BTreeMap<String, String>,
+    pub(crate) source: Option<From>,
+    /// Nanoseconds since 1970.
+    pub(crate) created: i64,
+    /// It lives as long as the pod that it was made for.
+    pub(crate) ephemeral: bool,
+}
+
+/// What a volume began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum From {
+    /// A snapshot's id.
+    Snapshot(String),
+    /// A volume's id.
+    Volume(String),
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    pub(crate) format: u32,
+    pub(crate) id: String,
+    /// What the caller called it; that of its group and a number where it is a member.
+    pub(crate) name: String,
+    /// The volume as it was.
+    pub(crate) volume: Volume,
+    /// Nanoseconds since 1970.
+    pub(crate) created: i64,
+    /// The group that it is a member of; empty where there is none.
+    pub(crate) group: String,
+    /// How many bytes of the pool it may come to have for itself, when its volume has changed altogether.
+    pub(crate) held: u64,
+}
+
+/// Snapshots of one moment. It exists when its record does; until then its members do not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Group {
+    pub(crate) format: u32,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Ids of its members.
+    pub(crate) snapshots: Vec<String>,
+    pub(crate) parameters: BTreeMap<String, String>,
+    /// Nanoseconds since 1970.
+    pub(crate) created: i64,
+}
+
+macro_rules! records {
+    ($($record:ident $file:literal)*) => {
+        $(impl Record for $record {
+            const FILE: &'static str = $file;
+
+            fn format(&self) -> u32 {
+                self.format
+            }
+        })*
+    };
+}
+
+records! { Volume "volume.json" Snapshot "snapshot.json" Group "group.json" }
+
+/// Writes a new record into a place that has none, durably once the place is.
+pub(crate) fn write<R: Record>(place: &Path, record: &R) -> Result<(), Failure> {
+    let path = place.join(R::FILE);
+    write_at(&path, record).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+}
+
+fn write_at<R: Record>(path: &Path, record: &R) -> std::io::Result<()> {
+    let text = serde_json::to_vec_pretty(record)?;
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&text)?;
+    file.sync_all()
+}
+
+/// Replaces the record of a place: a power cut leaves the old or the new one.
+pub(crate) fn replace<R: Record>(place: &Path, record: &R) -> Result<(), Failure> {
+    let (path, next) = (place.join(R::FILE), place.join("next.json"));
+    let replaced = || {
+        match fs::remove_file(&next) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        write_at(&next, record)?;
+        fs::rename(&next, &path)?;
+        fs::File::open(place)?.sync_all()
+    };
+    replaced().map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+}
+
+/// Reads the record of a place.
+pub(crate) fn read<R: Record>(place: &Path) -> Result<R, Failure> {
+    let path = place.join(R::FILE);
+    let failed = |cause: String| Failure::internal(format!("cannot read {}: {cause}", path.display()));
+    let text = fs::read(&path).map_err(|e| failed(e.to_string()))?;
+    let record: R = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
+    if record.format() != FORMAT {
+        return Err(failed(format!("it has format {}, this version knows {FORMAT}", record.format())));
+    }
+    Ok(record)
+}
