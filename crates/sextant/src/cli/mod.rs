@@ -2,6 +2,7 @@
 
 mod api;
 mod cni;
+mod csi;
 mod images;
 mod node;
 mod pods;
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
+pub(crate) use csi::CsiDriverArgs;
 pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
@@ -122,6 +124,8 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
     Api(ApiArgs),
+    /// Serve CSI: volumes of this machine
+    CsiDriver(CsiDriverArgs),
     /// List pods of the node, or of any CRI runtime
     Pods(PodsArgs),
     /// Show what happens to pods and containers, as it happens
@@ -161,6 +165,7 @@ impl Command {
                 | Self::Logs(_)
                 | Self::Node(_)
                 | Self::Api(_)
+                | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::PortForward(_)
         )

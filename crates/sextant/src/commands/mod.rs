@@ -3,6 +3,7 @@
 mod api;
 pub(crate) mod cni;
 mod containers;
+mod csi_driver;
 mod daemon;
 pub(crate) mod demo;
 mod exec;
@@ -47,6 +48,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             return node::print_config().map(|()| ExitCode::SUCCESS);
         }
         Command::Api(args) => return api::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::CsiDriver(args) => {
+            return csi_driver::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
+        }
         Command::Version(args) => return version::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Login(args) => return images::login(args).map(|()| ExitCode::SUCCESS),
         Command::Logout(args) => return images::logout(args).map(|()| ExitCode::SUCCESS),
@@ -93,6 +97,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completions(_)
         | Command::Man(_)
         | Command::Api(_)
+        | Command::CsiDriver(_)
         | Command::Version(_)
         | Command::Login(_)
         | Command::Logout(_)

@@ -10,6 +10,24 @@ use grpc::Failure;
 
 use super::pool::record::{Snapshot, Volume};
 
+/// All kinds, the best first.
+pub(super) const ALL: [&str; 1] = ["dir"];
+
+/// The backend of a name, for a pool.
+///
+/// # Errors
+/// There is none of that name, or it cannot be had there; why.
+pub(super) fn open(name: &str, pool: &Path) -> Result<Box<dyn Backend>, Failure> {
+    let _unasked = pool;
+    match name {
+        "dir" => Ok(Box::new(dir::Directories)),
+        _ => {
+            let message = format!("{} is no backend: write {}", super::text::shown(name), ALL.join(", "));
+            Err(Failure::invalid("backend", message))
+        }
+    }
+}
+
 /// A kind of storage in one pool.
 ///
 /// Calls block. There are never two at once on the same volume or snapshot. Each gets the directory of what it works on, its
@@ -28,6 +46,11 @@ pub(crate) trait Backend: Send + Sync {
     /// The pool cannot be asked.
     fn space(&self, pool: &Path) -> Result<Space, Failure> {
         Space::of(pool)
+    }
+
+    /// The file system that a wish comes to: its default one where the class does not say; empty where it has none of its own.
+    fn file_system(&self, wish: &Wish) -> String {
+        wish.fs_type.clone()
     }
 
     /// The smallest capacity that such a volume can have, in bytes.

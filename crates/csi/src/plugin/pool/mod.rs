@@ -181,10 +181,6 @@ impl Pool {
         self.backends.iter().map(|backend| (backend.name(), backend.abilities()))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,192 @@
+//! What of the volumes is in use on this node. A file for each volume, written before anything is attached and removed after all
+//! is detached, in a directory that goes with the boot as mounts do: a driver that was killed goes on where it was.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use grpc::Failure;
+use serde::{Deserialize, Serialize};
+
+use super::attach;
+
+/// In use, by volume.
+pub(in crate::plugin) struct Uses {
+    directory: PathBuf,
+    held: Mutex<HashMap<String, Used>>,
+}
+
+/// Where a volume is in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::plugin) struct Used {
+    pub(super) volume: String,
+    pub(super) staged: Option<At>,
+    pub(super) published: Vec<At>,
+}
+
+/// One place where a volume is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct At {
+    pub(super) path: PathBuf,
+    pub(super) how: How,
+    /// Whether there was nothing at the path before: then it goes with the volume.
+    pub(super) made: bool,
+}
+
+/// How a volume is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct How {
+    pub(super) block: bool,
+    pub(super) fs_type: String,
+    pub(super) flags: Vec<String>,
+    /// The access mode's number.
+    pub(super) mode: i32,
+    pub(super) read_only: bool,
+}
+
+impl Used {
+    /// Where the volume is mounted, if it is.
+    pub(in crate::plugin) fn root(&self) -> Option<&Path> {
+        let all = self.staged.iter().chain(&self.published);
+        all.filter(|at| !at.how.block).map(|at| at.path.as_path()).next()
+    }
+
+    /// Where it is, for people.
+    pub(in crate::plugin) fn places(&self) -> Vec<String> {
+        let all = self.staged.iter().chain(&self.published);
+        all.map(|at| at.path.display().to_string()).collect()
+    }
+
+    /// Whether it is at a path.
+    pub(super) fn is_at(&self, path: &str) -> bool {
+        self.staged.iter().chain(&self.published).any(|at| at.path == Path::new(path))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.staged.is_none() && self.published.is_empty()
+    }
+}
+
+impl Uses {
+    /// What an earlier driver of this boot left in use.
+    pub(in crate::plugin) fn load(run: &Path) -> Result<Uses, Failure> {
+        let directory = run.join("uses");
+        let failed = |e: io::Error| Failure::internal(format!("cannot read {}: {e}", directory.display()));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+        let mut held = HashMap::new();
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let used = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Used>(&text).ok());
+            let used = used.map(|mut used| {
+                // What was to be attached when the driver was killed, or of another boot.
+                used.staged = used.staged.filter(|at| at.how.block || attach::is_mount(&at.path));
+                used.published.retain(|at| attach::is_mount(&at.path));
+                used
+            });
+            match used.filter(|used| !used.is_empty()) {
+                Some(used) => {
+                    held.insert(used.volume.clone(), used);
+                }
+                None => fs::remove_file(&path).map_err(failed)?,
+            }
+        }
+        Ok(Uses { directory, held: Mutex::new(held) })
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Used>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a volume is in use; `None` where it is not.
+    pub(in crate::plugin) fn of(&self, volume: &str) -> Option<Used> {
+        self.held().get(volume).cloned()
+    }
+
+    /// Volumes that are staged at a path, or published there.
+    pub(super) fn whose(&self, path: &Path) -> Option<String> {
+        let held = self.held();
+        let is_there = |used: &&Used| used.staged.iter().chain(&used.published).any(|at| at.path == path);
+        held.values().find(is_there).map(|used| used.volume.clone())
+    }
+
+    /// Remembers where a volume is. The caller has its turn.
+    pub(super) fn set(&self, used: Used) -> Result<(), Failure> {
+        let path = self.directory.join(file_name(&used.volume));
+        let failed = |e: io::Error| Failure::internal(format!("cannot write {}: {e}", path.display()));
+        if used.is_empty() {
+            self.held().remove(&used.volume);
+            return match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
+                _ => Ok(()),
+            };
+        }
+        let next = path.with_extension("next");
+        let text = serde_json::to_vec(&used).map_err(|e| failed(e.into()))?;
+        let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&next);
+        file.and_then(|mut file| io::Write::write_all(&mut file, &text))
+            .and_then(|()| fs::rename(&next, &path))
+            .map_err(failed)?;
+        self.held().insert(used.volume.clone(), used);
+        Ok(())
+    }
+}
+
+/// A name for a volume's file: ids may have any character, and be as long as a name may.
+fn file_name(volume: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+    let mut name = String::new();
+    for byte in volume.bytes() {
+        if plain(byte) { name.push(char::from(byte)) } else { name.push_str(&format!("%{byte:02x}")) }
+    }
+    // At most 128 bytes, three characters each, are 384: more than a name may have.
+    if name.len() <= 200 {
+        return name;
+    }
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    volume.hash(&mut hasher);
+    let head: String = name.chars().take(180).collect();
+    format!("{head}%{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn how() -> How {
+        How { block: false, fs_type: String::new(), flags: Vec::new(), mode: 1, read_only: false }
+    }
+
+    #[test]
+    fn what_is_not_attached_any_more_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let uses = Uses::load(dir.path()).unwrap();
+        let at = |path: &str| At { path: path.into(), how: how(), made: true };
+        let used = Used { volume: "a/b".into(), staged: Some(at("/proc")), published: vec![at("/nowhere")] };
+        uses.set(used.clone()).unwrap();
+        uses.set(Used { volume: "c".into(), staged: None, published: vec![at("/nowhere")] }).unwrap();
+        assert_eq!(uses.of("a/b"), Some(used.clone()));
+        assert_eq!(uses.whose(Path::new("/proc")), Some("a/b".to_owned()));
+        let again = Uses::load(dir.path()).unwrap();
+        assert_eq!(again.of("a/b"), Some(Used { published: Vec::new(), ..used }));
+        assert_eq!(again.of("c"), None);
+        again.set(Used { volume: "a/b".into(), ..Used::default() }).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("uses")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn every_id_has_a_file_of_its_own() {
+        let long = "/".repeat(128);
+        let names = ["a", "a/b", "a%2fb", "..", &long, &format!("{}.", &long[1..])].map(file_name);
+        for (at, name) in names.iter().enumerate() {
+            assert!(name.len() < 250 && !name.contains('/') && !name.starts_with('.'), "{name}");
+            assert!(!names[..at].contains(name), "{name}");
+        }
+    }
+}
