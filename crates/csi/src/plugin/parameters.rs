@@ -7,6 +7,8 @@ use grpc::{Code, Failure};
 use super::backend::{Backend, Wish};
 use super::driver::{Driver, TOPOLOGY};
 use super::pool::Pool;
+use super::pool::record::Volume;
+use super::text;
 use crate::contract::v1::volume_capability::AccessType;
 use crate::contract::v1::{CapacityRange, Topology, TopologyRequirement, VolumeCapability};
 
@@ -14,6 +16,8 @@ use crate::contract::v1::{CapacityRange, Topology, TopologyRequirement, VolumeCa
 const OTHERS: &str = "csi.storage.k8s.io/";
 const POOL: &str = "pool";
 const BACKEND: &str = "backend";
+/// Says that a volume must not be deleted; may change at any time.
+const PROTECTED: &str = "protected";
 /// What a volume has of which nobody says how large it is.
 const DEFAULT: u64 = 1 << 30;
 /// Capacities are whole blocks.
@@ -63,8 +67,28 @@ pub(super) fn place<'a>(
     // What may change later goes before what may not (CSI, CreateVolume).
     rest.retain(|key, _| !mutable.contains_key(key));
     let wish = Wish { block, fs_type, parameters: rest, mutable: mutable.clone() };
-    backend.accepts(&wish)?;
+    accepted(backend, &wish)?;
     Ok(Place { pool, backend, wish })
+}
+
+/// Refuses what neither the driver nor the backend knows of a volume's parameters.
+pub(super) fn accepted(backend: &dyn Backend, wish: &Wish) -> Result<(), Failure> {
+    let mut rest = wish.clone();
+    for (key, value) in
+        [&mut rest.parameters, &mut rest.mutable].map(|map| map.remove_entry(PROTECTED)).into_iter().flatten()
+    {
+        if value != "true" && value != "false" {
+            let message = format!("{} is neither \"true\" nor \"false\"", text::shown(&value));
+            return Err(Failure::invalid(format!("parameters[{key}]"), message));
+        }
+    }
+    backend.accepts(&rest)
+}
+
+/// Whether a volume must not be deleted now.
+pub(super) fn is_protected(volume: &Volume) -> bool {
+    let said = volume.mutable.get(PROTECTED).or_else(|| volume.parameters.get(PROTECTED));
+    said.is_some_and(|value| value == "true")
 }
 
 /// What all capabilities want: a block device, or a file system of a type.

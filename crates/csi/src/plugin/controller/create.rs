@@ -88,7 +88,7 @@ fn make(
             return refused(format!("is {what} {}; ask for the same", from.fs_type));
         }
         wish.fs_type.clone_from(&from.fs_type);
-        backend.accepts(&wish)?;
+        parameters::accepted(backend, &wish)?;
     }
     let least = backend.least(&wish);
     let range = request.capacity_range.as_ref();

@@ -148,7 +148,11 @@ pub(super) use tell::{condition, here};
 /// Deletes a volume that nobody uses. Snapshots of it stay.
 fn delete(driver: &Driver, id: &str) -> Result<(), Failure> {
     let _turn = driver.turn(id)?;
-    let Ok((pool, _)) = driver.volume(id) else { return Ok(()) };
+    let Ok((pool, kept)) = driver.volume(id) else { return Ok(()) };
+    if parameters::is_protected(&kept.record) {
+        let hint = "modify it with protected=\"false\" first";
+        return Err(Failure::precondition(format!("volume {id} is protected: {hint}")));
+    }
     if let Some(used) = driver.uses.of(id) {
         let message =
             format!("volume {id} is in use at {}: unpublish and unstage it first", used.places().join(", "));
@@ -273,7 +277,7 @@ fn modify(driver: &Driver, request: &ControllerModifyVolumeRequest) -> Result<()
     let mut volume = kept.record.clone();
     volume.mutable.extend(request.mutable_parameters.clone());
     volume.parameters.retain(|key, _| !request.mutable_parameters.contains_key(key));
-    backend.accepts(&Wish::of(&volume))?;
+    parameters::accepted(backend, &Wish::of(&volume))?;
     if volume == kept.record {
         return Ok(());
     }

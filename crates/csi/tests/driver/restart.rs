@@ -1,0 +1,60 @@
+//! Drivers that come after one that was killed.
+
+use std::fs;
+
+use csi::contract::v1::*;
+use csi::plugin::PoolConfig;
+
+use crate::rig::{Rig, published};
+
+#[tokio::test]
+async fn the_next_driver_goes_on_where_the_last_one_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", dir.path().join("pool")) };
+    let rig = Rig::start(dir.path(), pool).await;
+    let id = rig.create("v", 1 << 20).await.unwrap().volume_id;
+    let mounted = rig.mount(dir.path(), &id).await;
+    fs::write(mounted.target.join("file"), "x").unwrap();
+    rig.snapshot("s", &id).await.unwrap();
+    // What a killed driver leaves: half a volume, one that was being removed, a member without a group.
+    let pool = dir.path().join("pool");
+    for place in ["incoming/a-1", "gone/a-2"] {
+        fs::create_dir_all(pool.join(place).join("data/deep")).unwrap();
+    }
+    let member = pool.join("snapshots/a-3");
+    fs::create_dir(&member).unwrap();
+    let volumes = rig.client.list_snapshots(ListSnapshotsRequest::default()).await.unwrap();
+    let snapshot = volumes.entries[0].snapshot.clone().unwrap();
+    let text =
+        fs::read_to_string(pool.join("snapshots").join(&snapshot.snapshot_id).join("snapshot.json")).unwrap();
+    fs::write(member.join("snapshot.json"), text.replace("\"group\": \"\"", "\"group\": \"a-group-4\""))
+        .unwrap();
+    // And what cannot be read keeps nobody from the rest.
+    fs::create_dir(pool.join("volumes/a-5")).unwrap();
+    fs::write(pool.join("volumes/a-5/volume.json"), "{\"format\": 99").unwrap();
+
+    let rig = rig.again().await;
+    for part in ["incoming", "gone"] {
+        assert_eq!(fs::read_dir(pool.join(part)).unwrap().count(), 0, "{part}");
+    }
+    assert!(!member.exists() && pool.join("volumes/a-5").exists());
+    rig.publish(published(&id, &mounted.staging, &mounted.target)).await.unwrap();
+    assert_eq!(rig.create("v", 1 << 20).await.unwrap().volume_id, id);
+    assert_eq!(fs::read_to_string(mounted.target.join("file")).unwrap(), "x");
+    rig.unmount(mounted).await;
+    rig.delete(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pool_has_one_driver() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", dir.path().join("pool")) };
+    let rig = Rig::start(dir.path(), pool).await;
+    let mut setup = rig.setup.clone();
+    setup.socket = dir.path().join("other.sock");
+    let refused = csi::plugin::run(setup.clone(), std::future::pending(), || ()).await.unwrap_err();
+    assert!(refused.to_string().contains("another driver has the pool"), "{refused}");
+    setup.config.pools[0].backends = vec!["zfs".into()];
+    let refused = csi::plugin::run(setup, std::future::pending(), || ()).await.unwrap_err();
+    assert!(refused.to_string().contains("\"zfs\" is no backend"), "{refused}");
+}
