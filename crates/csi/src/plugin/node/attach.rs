@@ -20,25 +20,33 @@ pub(super) fn is_mount(path: &Path) -> bool {
     told.is_ok_and(|told| told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Makes what a mount goes on: a directory, or a file for a block device. Whether it was not there.
-pub(super) fn make(path: &Path, block: bool) -> Result<bool, Failure> {
+/// Whether what a mount goes on is there: a directory, or a file for a block device.
+///
+/// # Errors
+/// Something else is.
+pub(super) fn is_there(path: &Path, block: bool) -> Result<bool, Failure> {
+    let there = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(|e| failed("look at", path, &e))?.file_type(),
+    };
+    // A symbolic link would lead the volume elsewhere.
+    if if block { there.is_file() } else { there.is_dir() } {
+        return Ok(true);
+    }
+    let wanted = if block { "file" } else { "directory" };
+    Err(Failure::precondition(format!("{} is there and is no {wanted}: remove it", path.display())))
+}
+
+/// Makes what a mount goes on, where it is not there.
+pub(super) fn make(path: &Path, block: bool) -> Result<(), Failure> {
     let made = if block {
         fs::File::options().write(true).create_new(true).open(path).map(drop)
     } else {
         fs::DirBuilder::new().mode(0o750).create(path)
     };
     match made {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            let there = fs::symlink_metadata(path).map_err(|e| failed("look at", path, &e))?.file_type();
-            // A symbolic link would lead the volume elsewhere.
-            if if block { there.is_file() } else { there.is_dir() } {
-                return Ok(false);
-            }
-            let wanted = if block { "file" } else { "directory" };
-            Err(Failure::precondition(format!("{} is there and is no {wanted}: remove it", path.display())))
-        }
-        Err(e) => Err(failed("make", path, &e)),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed("make", path, &e)),
+        _ => Ok(()),
     }
 }
 

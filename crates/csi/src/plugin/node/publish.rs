@@ -1,6 +1,7 @@
 //! NodePublishVolume: a volume where a workload looks for it. Ephemeral volumes come to be here, and go here.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
@@ -13,6 +14,8 @@ use crate::contract::v1::{NodePublishVolumeRequest, NodeUnpublishVolumeRequest};
 use crate::plugin::backend::Mounting;
 use crate::plugin::controller::{ephemeral, is_usable};
 use crate::plugin::driver::Driver;
+use crate::plugin::pool::record::Volume;
+use crate::plugin::pool::{Kept, Pool};
 use crate::plugin::{parameters, text};
 
 /// Says that a volume lives as long as its pod.
@@ -56,40 +59,43 @@ pub(super) fn publish(driver: &Driver, request: &NodePublishVolumeRequest) -> Re
     if !is_ephemeral {
         is_staged(&used, request)?;
     }
-    let made = attach::make(&path, how.block)?;
+    let made = !attach::is_there(&path, how.block)?;
     used.published.push(At { path: path.clone(), how: how.clone(), made });
     driver.uses.set(used.clone())?;
-    let backend = pool.backend_of(volume)?;
-    let read_only = if how.read_only { Attributes::RDONLY } else { 0 };
-    let done = if how.block {
-        backend.device(&kept.place, volume, how.read_only).and_then(|device| {
-            attach::attach(
-                &attach::copy(&device)?,
-                &path,
-                Attributes { set: read_only, ..Attributes::default() },
-            )
-        })
-    } else {
-        let options = options::read(&how.flags);
-        let mount = match &used.staged {
-            Some(staged) => attach::copy(&staged.path),
-            None => {
-                let mounting =
-                    Mounting { read_only: false, options: &options.rest, secrets: &request.secrets };
-                backend.mount(&kept.place, volume, &mounting)
-            }
-        };
-        let attributes = Attributes {
-            set: options.attributes.set | read_only,
-            clear: options.attributes.clear & !read_only,
-            propagation: 0,
-        };
-        mount.and_then(|mount| attach::attach(&mount, &path, attributes))
-    };
+    let done = attach::make(&path, how.block)
+        .and_then(|()| detached(pool, &kept, &used, request, &how))
+        .and_then(|(mount, attributes)| attach::attach(&mount, &path, attributes));
     done.map_err(|error| match unpublish_from(driver, &mut used, &path) {
         Ok(()) => error,
         Err(after) => error.and(&after),
     })
+}
+
+/// What goes on the target, and with which attributes.
+fn detached(
+    pool: &Pool,
+    kept: &Kept<Volume>,
+    used: &Used,
+    request: &NodePublishVolumeRequest,
+    how: &How,
+) -> Result<(OwnedFd, Attributes), Failure> {
+    let volume = &kept.record;
+    let backend = pool.backend_of(volume)?;
+    let read_only = if how.read_only { Attributes::RDONLY } else { 0 };
+    if how.block {
+        let device = backend.device(&kept.place, volume, how.read_only)?;
+        return Ok((attach::copy(&device)?, Attributes { set: read_only, ..Attributes::default() }));
+    }
+    let options = options::read(&how.flags);
+    let mount = match &used.staged {
+        Some(staged) => attach::copy(&staged.path)?,
+        None => {
+            let mounting = Mounting { read_only: false, options: &options.rest, secrets: &request.secrets };
+            backend.mount(&kept.place, volume, &mounting)?
+        }
+    };
+    let Attributes { set, clear, propagation } = options.attributes;
+    Ok((mount, Attributes { set: set | read_only, clear: clear & !read_only, propagation }))
 }
 
 /// Refuses what was not staged as it is said to be.

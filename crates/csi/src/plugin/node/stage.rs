@@ -70,12 +70,13 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
     }
     is_free(driver, &path, id)?;
     let backend = pool.backend_of(volume)?;
-    let made = attach::make(&path, false)?;
+    let made = !attach::is_there(&path, false)?;
     used.staged = Some(At { path: path.clone(), how: how.clone(), made });
     driver.uses.set(used.clone())?;
-    let done = if how.block {
-        backend.device(&kept.place, volume, how.read_only).map(drop)
-    } else {
+    let done = attach::make(&path, false).and_then(|()| {
+        if how.block {
+            return backend.device(&kept.place, volume, how.read_only).map(drop);
+        }
         let options = options::read(&how.flags);
         // One file system has one state: read-only is for each who uses it, unless nobody may write.
         let mounting =
@@ -83,7 +84,7 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
         backend
             .mount(&kept.place, volume, &mounting)
             .and_then(|mount| attach::attach(&mount, &path, options.attributes))
-    };
+    });
     done.map_err(|error| match unstage_from(driver, &mut used) {
         Ok(()) => error,
         Err(after) => error.and(&after),

@@ -50,6 +50,18 @@ pub(super) struct How {
     pub(super) read_only: bool,
 }
 
+impl At {
+    /// Whether it came to be before the driver was killed. If not, what was made for it goes; what somebody has put there
+    /// meanwhile stays.
+    fn is_attached(&self) -> bool {
+        let is_attached = attach::is_mount(&self.path);
+        if !is_attached && self.made {
+            let _not_ours = attach::unmake(&self.path);
+        }
+        is_attached
+    }
+}
+
 impl Used {
     /// Where the volume is mounted, if it is.
     pub(in crate::plugin) fn root(&self) -> Option<&Path> {
@@ -84,9 +96,8 @@ impl Uses {
             let path = entry.map_err(failed)?.path();
             let used = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Used>(&text).ok());
             let used = used.map(|mut used| {
-                // What was to be attached when the driver was killed, or of another boot.
-                used.staged = used.staged.filter(|at| at.how.block || attach::is_mount(&at.path));
-                used.published.retain(|at| attach::is_mount(&at.path));
+                used.staged = used.staged.filter(|at| at.how.block || at.is_attached());
+                used.published.retain(At::is_attached);
                 used
             });
             match used.filter(|used| !used.is_empty()) {
