@@ -162,8 +162,8 @@ impl Caller<'_> {
             }
             1 => {
                 let request = CreateSnapshotRequest {
-                    name: format!("{name}-snap"),
-                    source_volume_id: id,
+                    name: format!("{id}-snap"),
+                    source_volume_id: id.clone(),
                     ..Default::default()
                 };
                 let snapshot = self.client.create_snapshot(request).await?.snapshot.expect("a snapshot");
