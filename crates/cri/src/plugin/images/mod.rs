@@ -80,7 +80,7 @@ impl Images {
             return Ok(snapshot);
         }
         let images = Arc::clone(self);
-        blocking(move || Ok(images.catalogue.now().map_err(Error::of)?)).await
+        blocking(move || images.catalogue.now().map_err(Error::of)).await
     }
 
     /// Pulls the image called `text`, and returns its id.
