@@ -8,6 +8,7 @@ use crate::program::{call, output, quiet};
 /// What the rings beyond the first need: neighbours to talk to, a machine in a machine.
 pub(crate) const NEEDED: &[&str] = &[
     "apparmor",
+    "btrfs-progs",
     "buildah",
     "busybox-static",
     "containerd",

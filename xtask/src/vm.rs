@@ -18,9 +18,20 @@ const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim", "sex
 /// Crates that have other tests as well: those that are run here.
 const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node")];
 
-/// What the tests look at their work with.
-const PROGRAMS: &[&str] =
-    &["ip", "bridge", "tc", "nft", "dnsmasq", "dbus-daemon", "apparmor_parser", "setsid"];
+/// What the tests look at their work with, and make file systems with.
+const PROGRAMS: &[&str] = &[
+    "ip",
+    "bridge",
+    "tc",
+    "nft",
+    "dnsmasq",
+    "dbus-daemon",
+    "apparmor_parser",
+    "setsid",
+    "mkfs.btrfs",
+    "mkfs.ext4",
+    "mkfs.xfs",
+];
 
 /// What AppArmor's parser reads.
 const PROFILES: &[&str] = &[

@@ -12,11 +12,16 @@
 
 pub mod allocation;
 pub mod arch;
+pub mod block;
 pub mod cache;
 pub mod capability;
 pub mod cgroup;
 pub mod command;
 mod error;
+pub mod extents;
+pub mod freeze;
+pub mod fscrypt;
+pub mod grow;
 pub mod keyring;
 pub mod loopdev;
 pub mod memory;
@@ -27,6 +32,7 @@ pub mod nft;
 pub mod packet;
 pub mod path;
 pub mod process;
+pub mod reflink;
 pub mod schedule;
 pub mod seccomp;
 pub mod signal;

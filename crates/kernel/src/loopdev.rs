@@ -13,6 +13,7 @@ const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LOOP_CLR_FD: libc::c_ulong = 0x4C01;
 const LOOP_GET_STATUS64: libc::c_ulong = 0x4C05;
+const LOOP_SET_CAPACITY: libc::c_ulong = 0x4C07;
 
 /// `lo_flags`: nothing is written to the backing file.
 const READ_ONLY: u32 = 1;
@@ -22,14 +23,26 @@ const AUTOCLEAR: u32 = 4;
 const DIRECT_IO: u32 = 16;
 
 /// How to attach.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// Refuse writes.
     pub read_only: bool,
     /// Detach when the last user closes the device, so that a killed owner leaks nothing.
     pub autoclear: bool,
-    /// Bypass the page cache of the backing file, which otherwise holds every block twice.
+    /// Bypass the page cache of the backing file, which otherwise holds every block twice. Where the file cannot be read
+    /// that way the device goes through the cache all the same; [`status`] tells.
     pub direct_io: bool,
+}
+
+/// What a device is attached to, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its `lo_file_name`.
+    pub tag: String,
+    /// What of the options is in force.
+    pub options: Options,
+    /// The device and inode numbers of the backing file.
+    pub backing: (u64, u64),
 }
 
 #[repr(C)]
@@ -77,6 +90,16 @@ const NO_INFO: Info64 = Info64 {
 /// Attaches `backing` to a free loop device whose `lo_file_name` is `tag` (at most 63 bytes). Returns the device's path
 /// and its open file: an autoclear device lives until that and every other user is closed.
 pub fn attach(backing: &File, tag: &str, options: Options) -> Result<(PathBuf, File)> {
+    attach_in_blocks(backing, tag, options, 0)
+}
+
+/// The same with logical blocks of `block_size` bytes (a power of two from 512 to a page); 0 leaves it to the kernel.
+pub fn attach_in_blocks(
+    backing: &File,
+    tag: &str,
+    options: Options,
+    block_size: u32,
+) -> Result<(PathBuf, File)> {
     let mut info = NO_INFO;
     let name = info.file_name.get_mut(..tag.len()).filter(|_| (1..64).contains(&tag.len()));
     let Some(name) = name else {
@@ -100,7 +123,7 @@ pub fn attach(backing: &File, tag: &str, options: Options) -> Result<(PathBuf, F
             .write(!options.read_only)
             .open(&path)
             .act("open", || path.display().to_string())?;
-        let mut config = Config { fd: backing.as_raw_fd() as u32, block_size: 0, info, reserved: [0; 8] };
+        let mut config = Config { fd: backing.as_raw_fd() as u32, block_size, info, reserved: [0; 8] };
         match ioctl(&device, LOOP_CONFIGURE, &raw mut config) {
             Ok(_) => return Ok((path, device)),
             // Somebody else took it between the two calls.
@@ -110,8 +133,40 @@ pub fn attach(backing: &File, tag: &str, options: Options) -> Result<(PathBuf, F
     }
 }
 
+/// What `device` is attached to; none where it is not.
+pub fn status(device: &File) -> Result<Option<Status>> {
+    let mut info = NO_INFO;
+    match ioctl(device, LOOP_GET_STATUS64, &raw mut info) {
+        Ok(_) => {}
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
+        Err(e) => return Err(Error::new("read", "the status of a loop device", e)),
+    }
+    let end = info.file_name.iter().position(|&b| b == 0).unwrap_or(info.file_name.len());
+    Ok(Some(Status {
+        tag: String::from_utf8_lossy(&info.file_name[..end]).into_owned(),
+        options: Options {
+            read_only: info.flags & READ_ONLY != 0,
+            autoclear: info.flags & AUTOCLEAR != 0,
+            direct_io: info.flags & DIRECT_IO != 0,
+        },
+        backing: (info.device, info.inode),
+    }))
+}
+
+/// Has `device` see that its backing file has another size.
+pub fn set_capacity(device: &File) -> Result<()> {
+    ioctl(device, LOOP_SET_CAPACITY, std::ptr::null_mut::<()>())
+        .map(|_| ())
+        .act("set", || "the capacity of a loop device")
+}
+
 /// The loop devices whose `lo_file_name` is `tag`.
 pub fn find(tag: &str) -> Result<Vec<PathBuf>> {
+    Ok(attached(|name| name == tag)?.into_iter().map(|(path, _)| path).collect())
+}
+
+/// The attached loop devices whose tag `wanted` wants, with what they are attached to.
+pub fn attached(wanted: impl Fn(&str) -> bool) -> Result<Vec<(PathBuf, Status)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/sys/block").act("list", || "/sys/block")?.flatten() {
         let name = entry.file_name();
@@ -121,12 +176,10 @@ pub fn find(tag: &str) -> Result<Vec<PathBuf>> {
         }
         let path = Path::new("/dev").join(&name);
         let Ok(device) = File::open(&path) else { continue };
-        let mut info = NO_INFO;
-        if ioctl(&device, LOOP_GET_STATUS64, &raw mut info).is_ok() {
-            let end = info.file_name.iter().position(|&b| b == 0).unwrap_or(info.file_name.len());
-            if &info.file_name[..end] == tag.as_bytes() {
-                found.push(path);
-            }
+        if let Ok(Some(status)) = status(&device)
+            && wanted(&status.tag)
+        {
+            found.push((path, status));
         }
     }
     Ok(found)

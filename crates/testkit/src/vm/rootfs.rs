@@ -9,10 +9,11 @@ use crate::{Error, Result};
 
 /// What the system has besides what debootstrap's smallest variant brings.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,udev,kmod,iproute2,nftables,\
-     apparmor,procps,ca-certificates,busybox-static,python3";
+     apparmor,procps,ca-certificates,busybox-static,python3,\
+     btrfs-progs,xfsprogs";
 const SUITE: &str = "bookworm";
 /// Raised when this file makes another system than before.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const SIZE_MIB: u64 = 2048;
 
 /// The system's disk in `cache`, made if it is not there yet (a minute or two). Guests get it as a
