@@ -1,9 +1,12 @@
 //! Calls any driver.
 
 mod calls;
+mod driver;
 
 use std::path::Path;
 use std::time::Duration;
+
+pub use driver::Driver;
 
 /// A client of all services, with a method for each call. Clones share the connection.
 #[derive(Clone, Debug)]

@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+
+use super::OutputArgs;
+use crate::output::parse_bytes;
 
 /// `sextant csi-driver`
 #[derive(Debug, Args)]
@@ -41,4 +44,144 @@ fn pool(text: &str) -> Result<csi::plugin::PoolConfig, String> {
     let pool = csi::plugin::PoolConfig::new(name, path);
     csi::plugin::Config { pools: vec![pool.clone()] }.validate().map_err(|e| e.to_string())?;
     Ok(pool)
+}
+
+/// `sextant csi`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant csi drivers
+  sextant csi create data --size 10Gi
+  sextant csi publish default-0123... /mnt/data
+  sextant csi snapshot default-0123... before-upgrade
+  sextant csi create restored --size 10Gi --from-snapshot default-snapshot-4567...
+  sextant csi doctor
+
+It speaks to any CSI driver: --socket names another than that of `sextant csi-driver`.")]
+pub(crate) struct Csi {
+    #[command(subcommand)]
+    pub(crate) command: CsiCommand,
+    /// The driver's socket [default: csi.sock in the run directory]
+    #[arg(long, global = true, value_name = "PATH", env = "CSI_ENDPOINT", value_parser = socket)]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CsiCommand {
+    /// List drivers of this machine, and what they can do
+    Drivers(OutputArgs),
+    /// List volumes
+    Volumes(OutputArgs),
+    /// List snapshots
+    Snapshots(OutputArgs),
+    /// Make a volume
+    Create(CsiCreateArgs),
+    /// Put a volume at a path of this machine
+    Publish(CsiPublishArgs),
+    /// Take a volume away from a path
+    Unpublish(CsiUnpublishArgs),
+    /// Cut a snapshot of a volume
+    Snapshot(CsiSnapshotArgs),
+    /// Make a volume larger
+    Expand(CsiExpandArgs),
+    /// Delete volumes and snapshots
+    Rm(CsiRmArgs),
+    /// Look for what is wrong with a driver and its volumes
+    Doctor(OutputArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CsiCreateArgs {
+    /// What it is called: the same name is the same volume
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// How large, as 10Gi or 500M [default: as the driver likes, or as its source]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) size: Option<u64>,
+    /// A parameter, as a StorageClass has it; give it more than once for more
+    #[arg(short, long = "parameter", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) parameters: Vec<(String, String)>,
+    /// A raw block device
+    #[arg(long)]
+    pub(crate) block: bool,
+    /// The file system [default: as the driver likes]
+    #[arg(long, value_name = "TYPE", conflicts_with = "block")]
+    pub(crate) fs_type: Option<String>,
+    /// Begin with what a snapshot has
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "from_volume")]
+    pub(crate) from_snapshot: Option<String>,
+    /// Begin with what a volume has
+    #[arg(long, value_name = "VOLUME")]
+    pub(crate) from_volume: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CsiPublishArgs {
+    /// The volume's id, or a beginning of it
+    #[arg(value_name = "VOLUME")]
+    pub(crate) volume: String,
+    /// Where it is to be; made where it is not there
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Nothing can be written there
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// It is a raw block device
+    #[arg(long)]
+    pub(crate) block: bool,
+    /// An option of mount; give it more than once for more
+    #[arg(long = "option", value_name = "OPTION", conflicts_with = "block")]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CsiUnpublishArgs {
+    /// The volume's id, or a beginning of it
+    #[arg(value_name = "VOLUME")]
+    pub(crate) volume: String,
+    /// Where it is
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CsiSnapshotArgs {
+    /// The volume's id, or a beginning of it
+    #[arg(value_name = "VOLUME")]
+    pub(crate) volume: String,
+    /// What the snapshot is called: the same name is the same snapshot
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CsiExpandArgs {
+    /// The volume's id, or a beginning of it
+    #[arg(value_name = "VOLUME")]
+    pub(crate) volume: String,
+    /// How large it is to be, as 20Gi
+    #[arg(value_name = "SIZE", value_parser = size)]
+    pub(crate) size: u64,
+    /// Where it is published, if it is: its file system grows, too
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CsiRmArgs {
+    /// Ids of volumes and snapshots, or beginnings of them
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_bytes(text).filter(|&bytes| bytes > 0).ok_or_else(|| "write a size as 10Gi or 500M".into())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.into(), value.into()))
 }

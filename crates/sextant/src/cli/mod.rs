@@ -16,7 +16,10 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
-pub(crate) use csi::CsiDriverArgs;
+pub(crate) use csi::{
+    Csi, CsiCommand, CsiCreateArgs, CsiDriverArgs, CsiExpandArgs, CsiPublishArgs, CsiRmArgs, CsiSnapshotArgs,
+    CsiUnpublishArgs,
+};
 pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
@@ -126,6 +129,8 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Serve CSI: volumes of this machine
     CsiDriver(CsiDriverArgs),
+    /// Make and look after volumes of a CSI driver
+    Csi(Csi),
     /// List pods of the node, or of any CRI runtime
     Pods(PodsArgs),
     /// Show what happens to pods and containers, as it happens

@@ -3,6 +3,7 @@
 mod api;
 pub(crate) mod cni;
 mod containers;
+mod csi;
 mod csi_driver;
 mod daemon;
 pub(crate) mod demo;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::CsiDriver(args) => {
             return csi_driver::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
+        Command::Csi(args) => return csi::run(&cli.run_dir, args),
         Command::Version(args) => return version::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Login(args) => return images::login(args).map(|()| ExitCode::SUCCESS),
         Command::Logout(args) => return images::logout(args).map(|()| ExitCode::SUCCESS),
@@ -98,6 +100,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Man(_)
         | Command::Api(_)
         | Command::CsiDriver(_)
+        | Command::Csi(_)
         | Command::Version(_)
         | Command::Login(_)
         | Command::Logout(_)

@@ -15,10 +15,10 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// A size as people type it: 512, 64k, 1.5g (powers of 1024, as other container tools have it).
+/// A size as people type it: 512, 64k, 1.5g, 10Gi (powers of 1024, as other container tools have it).
 pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
-    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let lower = ["ib", "b", "i"].iter().find_map(|suffix| lower.strip_suffix(suffix)).unwrap_or(&lower);
     let (number, shift) = match lower.as_bytes().last()? {
         b'k' => (&lower[..lower.len() - 1], 10),
         b'm' => (&lower[..lower.len() - 1], 20),
@@ -84,6 +84,7 @@ mod tests {
         assert_eq!(bytes(123_456_789_000), "123 GB");
         assert_eq!(parse_bytes("64m"), Some(64 << 20));
         assert_eq!(parse_bytes("1.5GiB"), Some(3 << 29));
+        assert_eq!(parse_bytes("10Gi"), Some(10 << 30));
         assert_eq!(parse_bytes("512"), Some(512));
         for bad in ["", "m", "-1", "12x", "nan", "1e30"] {
             assert_eq!(parse_bytes(bad), None, "{bad:?}");
