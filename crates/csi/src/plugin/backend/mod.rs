@@ -2,6 +2,7 @@
 
 pub(super) mod copy;
 pub(super) mod dir;
+pub(super) mod image;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,15 +12,15 @@ use grpc::Failure;
 use super::pool::record::{Snapshot, Volume};
 
 /// All kinds, the best first.
-pub(super) const ALL: [&str; 1] = ["dir"];
+pub(super) const ALL: [&str; 2] = ["image", "dir"];
 
 /// The backend of a name, for a pool.
 ///
 /// # Errors
 /// There is none of that name, or it cannot be had there; why.
 pub(super) fn open(name: &str, pool: &Path) -> Result<Box<dyn Backend>, Failure> {
-    let _unasked = pool;
     match name {
+        "image" => Ok(Box::new(image::Images::open(pool)?)),
         "dir" => Ok(Box::new(dir::Directories)),
         _ => {
             let message = format!("{} is no backend: write {}", super::text::shown(name), ALL.join(", "));

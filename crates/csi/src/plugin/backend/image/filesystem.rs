@@ -1,0 +1,122 @@
+//! File systems of images as mounts that are attached nowhere, with the kernel's own words where it refuses.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use grpc::Failure;
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+use rustix::thread::UnshareFlags;
+
+use super::Kind;
+
+/// Mounts the file system on `device`.
+///
+/// # Errors
+/// `InvalidArgument` that names the option where one is refused, with what the kernel says of it.
+pub(super) fn mount(
+    kind: Kind,
+    device: &Path,
+    read_only: bool,
+    options: &[(String, Option<String>)],
+) -> Result<OwnedFd, Failure> {
+    let failed = |e: Errno, said: &str| {
+        let missing = if e == Errno::NODEV { " (the kernel has no such file system)" } else { "" };
+        Failure::internal(format!("cannot mount {}: {e}{missing}{said}", kind.name()))
+    };
+    let context = fsopen(kind.name(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed(e, ""))?;
+    let context = context.as_fd();
+    fsconfig_set_string(context, "source", device).map_err(|e| failed(e, &said(context)))?;
+    if kind == Kind::Xfs {
+        // Its clones have the same identity.
+        fsconfig_set_flag(context, "nouuid").map_err(|e| failed(e, &said(context)))?;
+    }
+    for option in options {
+        let done = match option {
+            (name, Some(value)) => fsconfig_set_string(context, name.as_str(), value.as_str()),
+            (name, None) => fsconfig_set_flag(context, name.as_str()),
+        };
+        done.map_err(|e| refused(kind, &written(option), e, &said(context)))?;
+    }
+    if read_only {
+        fsconfig_set_flag(context, "ro").map_err(|e| failed(e, &said(context)))?;
+    }
+    fsconfig_create(context).map_err(|e| {
+        let said = said(context);
+        // Some options are looked at last, together, and not always by name.
+        let named: Vec<String> =
+            options.iter().filter(|(name, _)| said.contains(name.as_str())).map(written).collect();
+        let suspects = if named.is_empty() { options.iter().map(written).collect() } else { named };
+        match (e, suspects.as_slice()) {
+            (Errno::INVAL, [_, ..]) => refused(kind, &suspects.join(","), e, &said),
+            _ => failed(e, &said),
+        }
+    })?;
+    let attributes = if read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|e| failed(e, &said(context)))
+}
+
+/// An option as it is written.
+fn written((name, value): &(String, Option<String>)) -> String {
+    value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}"))
+}
+
+fn refused(kind: Kind, options: &str, e: Errno, said: &str) -> Failure {
+    let message = format!("{} refuses {options:?}: {e}{said}", kind.name());
+    Failure::invalid("volume_capability.mount.mount_flags", message)
+}
+
+/// What the kernel has to say of a mount that failed, each line after "; ".
+fn said(context: impl AsFd) -> String {
+    let mut text = String::new();
+    let mut line = [0; 1024];
+    // It answers ENODATA when there is no more.
+    while let Ok(length) = rustix::io::read(&context, &mut line)
+        && length > 0
+        && text.len() < 4096
+    {
+        text.push_str("; ");
+        let line = String::from_utf8_lossy(&line[..length]);
+        // An error, a warning or information begins with its letter.
+        text.push_str(line.get(2..).unwrap_or_default().trim_end());
+    }
+    text
+}
+
+/// A detached mount of the directory `name` in one that is detached itself.
+pub(super) fn below(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
+    match kernel::mount::clone_tree(mount, name, false) {
+        // Before Linux 6.15 only what is attached in one's own namespace is cloned.
+        Err(Errno::INVAL) => below_attached(mount, name),
+        done => done.map_err(|e| kernel::Error::new("mount", format!("the directory {name:?}"), e)),
+    }
+}
+
+/// The same through a mount namespace that vanishes with its thread.
+pub(super) fn below_attached(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
+    let work = || -> rustix::io::Result<OwnedFd> {
+        kernel::namespace::unshare(UnshareFlags::NEWNS | UnshareFlags::FS)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", private)?;
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        // Any directory serves: nobody else sees what is attached on it.
+        let target = rustix::fs::openat(CWD, "/", flags, rustix::fs::Mode::empty())?;
+        kernel::mount::attach(mount, &target)?;
+        let root = rustix::fs::openat(mount, ".", flags, rustix::fs::Mode::empty())?;
+        kernel::mount::clone_tree(&root, name, false)
+    };
+    let done = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("csi-mount".into()).spawn_scoped(scope, work);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(e) => Err(Errno::from_io_error(&e).unwrap_or(Errno::AGAIN)),
+        }
+    });
+    done.map_err(|e| kernel::Error::new("mount", format!("the directory {name:?}"), e))
+}

@@ -1,0 +1,544 @@
+//! Image files: an ext4, an xfs or a btrfs in a sparse file on a loop device, or the device itself.
+//!
+//! A volume is the file `image` in its place. It is mounted through a loop device that detaches itself with the mount; a raw
+//! block device stays until it is released, and is found by its tag. Snapshots and clones share blocks where the pool's file
+//! system can (xfs, btrfs), and are copies elsewhere.
+
+mod changes;
+mod encryption;
+mod filesystem;
+mod program;
+mod size;
+mod superblock;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use grpc::{Code, Failure};
+use kernel::freeze::{self, Frozen};
+use kernel::loopdev;
+use rustix::io::Errno;
+
+use super::{Abilities, Backend, Copies, Cut, Mounting, Range, Source, Usage, Wish, copy};
+use crate::plugin::pool::record::Volume;
+
+const NAME: &str = "image";
+/// The file that a volume is.
+const IMAGE: &str = "image";
+/// What the tags of our loop devices begin with; the name of the place follows.
+const TAG: &str = "sextant-csi-";
+/// What the tag of a device that cannot be written ends with.
+const READ_ONLY: &str = "-ro";
+/// How long a mount waits for the device of the one before, whose last user is about to close it.
+const LINGERS: Duration = Duration::from_secs(3);
+
+/// What is in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Block,
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl Kind {
+    fn of(block: bool, fs_type: &str) -> Option<Kind> {
+        match fs_type {
+            _ if block => Some(Kind::Block),
+            "" | "ext4" => Some(Kind::Ext4),
+            "xfs" => Some(Kind::Xfs),
+            "btrfs" => Some(Kind::Btrfs),
+            _ => None,
+        }
+    }
+
+    /// That of a wish. One that [`Backend::accepts`] refuses is as good as any.
+    fn wished(wish: &Wish) -> Kind {
+        Kind::of(wish.block, &wish.fs_type).unwrap_or(Kind::Ext4)
+    }
+
+    fn in_volume(volume: &Volume) -> Result<Kind, Failure> {
+        Kind::of(volume.block, &volume.fs_type).ok_or_else(|| {
+            Failure::internal(format!(
+                "volume {} has the unknown file system {:?}",
+                volume.id, volume.fs_type
+            ))
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Block => "",
+            Kind::Ext4 => "ext4",
+            Kind::Xfs => "xfs",
+            Kind::Btrfs => "btrfs",
+        }
+    }
+}
+
+/// Images of a pool.
+pub(crate) struct Images {
+    copies: Copies,
+}
+
+impl Images {
+    /// Looks what the pool's file system can.
+    ///
+    /// # Errors
+    /// The machine has no loop devices; the pool cannot be written.
+    pub(crate) fn open(pool: &Path) -> Result<Images, Failure> {
+        if !Path::new("/dev/loop-control").exists() {
+            let hint = "load the module loop";
+            return Err(Failure::precondition(format!(
+                "images need loop devices: /dev/loop-control is not here; {hint}"
+            )));
+        }
+        Ok(Images { copies: copies(pool).map_err(|e| failed("try what clones cost in", pool, &e))? })
+    }
+}
+
+/// Tries a clone of two files without names.
+fn copies(pool: &Path) -> std::io::Result<Copies> {
+    let file = || File::options().read(true).write(true).custom_flags(TMPFILE).open(pool);
+    let (from, to) = match (file(), file()) {
+        (Ok(from), Ok(to)) => (from, to),
+        // Neither xfs nor btrfs is without such files.
+        (Err(e), _) | (_, Err(e)) if e.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+            return Ok(Copies::Whole);
+        }
+        (Err(e), _) | (_, Err(e)) => return Err(e),
+    };
+    from.write_all_at(&[1; 4096], 0)?;
+    match kernel::reflink::clone_file(&to, &from) {
+        Ok(()) => Ok(Copies::Shared),
+        Err(e) if kernel::reflink::is_unsupported(e) || e == Errno::INVAL => Ok(Copies::Whole),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A file without a name, in the directory that is opened.
+const TMPFILE: i32 = rustix::fs::OFlags::TMPFILE.bits() as i32;
+
+fn failed(act: &str, path: &Path, cause: &dyn std::fmt::Display) -> Failure {
+    Failure::internal(format!("cannot {act} {}: {cause}", path.display()))
+}
+
+fn open_image(place: &Path, write: bool) -> Result<File, Failure> {
+    let path = place.join(IMAGE);
+    File::options().read(true).write(write).open(&path).map_err(|e| failed("open", &path, &e))
+}
+
+fn open_root(root: &Path) -> Result<OwnedFd, Failure> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(root, flags, Mode::empty()).map_err(|e| failed("open", root, &e))
+}
+
+/// The tag of the devices of a place: its name goes with it wherever it is renamed to.
+fn tag(place: &Path) -> String {
+    format!("{TAG}{}", place.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// The devices of a place, whichever way they were attached.
+fn devices(place: &Path) -> Result<Vec<(PathBuf, loopdev::Status)>, Failure> {
+    let tag = tag(place);
+    let ours = |name: &str| name.strip_suffix(READ_ONLY).unwrap_or(name) == tag;
+    Ok(loopdev::attached(ours)?)
+}
+
+/// Has the devices of a place see that its image is larger.
+fn widen(place: &Path) -> Result<(), Failure> {
+    for (path, _) in devices(place)? {
+        let device = File::open(&path).map_err(|e| failed("open", &path, &e))?;
+        loopdev::set_capacity(&device)?;
+    }
+    Ok(())
+}
+
+/// Holds what is mounted still, and has what is written to block devices on the disk.
+fn still(place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Option<Frozen>, Failure> {
+    if let Some(root) = root {
+        return match freeze::freeze(open_root(root)?) {
+            Ok(frozen) => Ok(Some(frozen)),
+            // Nothing changes where nothing can be written.
+            Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
+            Err(e) if e.errno() == Some(Errno::BUSY) => {
+                let message = format!("volume {} is frozen by somebody else; try again", volume.id);
+                Err(Failure::new(Code::Aborted, message))
+            }
+            Err(e) => Err(failed("freeze", root, &e)),
+        };
+    }
+    for (path, status) in devices(place)? {
+        if !status.options.read_only {
+            let synced = File::open(&path).and_then(|device| device.sync_all());
+            synced.map_err(|e| failed("sync", &path, &e))?;
+        }
+    }
+    Ok(None)
+}
+
+/// A new image with the contents of another.
+fn copied(from: &Path, to: &Path) -> Result<File, Failure> {
+    let (source, path) = (open_image(from, false)?, to.join(IMAGE));
+    let copied = || {
+        let length = source.metadata()?.len();
+        let image = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        copy::contents(&source, &image, length)?;
+        Ok(image)
+    };
+    copied().map_err(|e: std::io::Error| match Errno::from_io_error(&e) {
+        Some(Errno::NOSPC) => Failure::new(Code::ResourceExhausted, failed("write", &path, &e).message),
+        _ => failed("copy to", &path, &e),
+    })
+}
+
+impl Images {
+    fn is_encrypted(volume: &Volume) -> bool {
+        volume.parameters.contains_key(encryption::PARAMETER)
+    }
+
+    fn create_empty(place: &Path, volume: &Volume) -> Result<(), Failure> {
+        let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
+        let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        made.and_then(|image| image.set_len(kind.image(volume.capacity)))
+            .map_err(|e| failed("make", &path, &e))?;
+        program::make(kind, &path, volume.capacity, Self::is_encrypted(volume))
+    }
+
+    fn create_from(place: &Path, volume: &Volume, source: Source<'_>) -> Result<(), Failure> {
+        let (origin, from, root) = match source {
+            Source::Snapshot(snapshot, from) => (&snapshot.volume, from, None),
+            Source::Volume(origin, from, root) => (origin, from, root),
+        };
+        let kind = Kind::in_volume(volume)?;
+        if kind != Kind::in_volume(origin)? || Self::is_encrypted(volume) != Self::is_encrypted(origin) {
+            let message =
+                format!("a copy has the file system and the encryption of its origin, {}", origin.id);
+            return Err(Failure::invalid("volume_content_source", message));
+        }
+        let frozen = still(from, origin, root)?;
+        let image = copied(from, place);
+        if let Some(frozen) = frozen {
+            frozen.thaw()?;
+        }
+        enlarge(&image?, &place.join(IMAGE), kind.image(volume.capacity))
+    }
+
+    /// Attaches the image and mounts what is in it. The device goes with the mount, also where that fails.
+    fn attach_and_mount(place: &Path, kind: Kind, how: &Mounting<'_>) -> Result<(OwnedFd, File), Failure> {
+        // Writable even for a mount that is not: a journal may have to be replayed.
+        let image = open_image(place, true)?;
+        let options = loopdev::Options { read_only: false, autoclear: true, direct_io: true };
+        let (path, device) = loopdev::attach(&image, &tag(place), options)?;
+        let mount = filesystem::mount(kind, &path, how.read_only, how.options)?;
+        Ok((mount, device))
+    }
+
+    /// Has a mounted file system fill its image, where it does not.
+    fn fill(
+        place: &Path,
+        kind: Kind,
+        mount: OwnedFd,
+        device: File,
+        how: &Mounting<'_>,
+    ) -> Result<OwnedFd, Failure> {
+        let image = open_image(place, false)?;
+        let size = image.metadata().map_err(|e| failed("look at", &place.join(IMAGE), &e))?.len();
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
+            .map_err(|e| failed("open the file system in", place, &e))?;
+        match grow(kind, &root, size) {
+            Ok(()) => Ok(mount),
+            Err(e) if kind == Kind::Ext4 && e.errno() == Some(Errno::PERM) => {
+                // It has a journal that is replayed now, so its own program may work on it.
+                drop((root, mount, device));
+                idle(place)?;
+                program::grow_ext4(&place.join(IMAGE))?;
+                Self::attach_and_mount(place, kind, how).map(|(mount, _)| mount)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Waits until no device has the image any more. Two at once would destroy what is in it.
+fn idle(place: &Path) -> Result<(), Failure> {
+    let until = Instant::now() + LINGERS;
+    loop {
+        match devices(place)?.first() {
+            None => return Ok(()),
+            Some((device, _)) if Instant::now() > until => {
+                let hint = "something still has files of its former mount open";
+                let message = format!("{} is in use on {}: {hint}", place.display(), device.display());
+                return Err(Failure::new(Code::Aborted, message));
+            }
+            Some(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+fn grow(kind: Kind, root: &OwnedFd, bytes: u64) -> Result<(), kernel::Error> {
+    match kind {
+        Kind::Block => Ok(()),
+        Kind::Ext4 => kernel::grow::ext4(root, bytes),
+        Kind::Xfs => kernel::grow::xfs(root, bytes),
+        Kind::Btrfs => kernel::grow::btrfs(root, bytes),
+    }
+}
+
+/// Makes an image as long as `bytes`, if it is not.
+fn enlarge(image: &File, path: &Path, bytes: u64) -> Result<(), Failure> {
+    let longer = || if image.metadata()?.len() < bytes { image.set_len(bytes) } else { Ok(()) };
+    longer().map_err(|e| failed("enlarge", path, &e))
+}
+
+/// Options of a mount are looked at when it is made, parameters of a class here.
+fn refuse_parameters(wish: &Wish) -> Result<(), Failure> {
+    for (key, value) in &wish.parameters {
+        let field = format!("parameters[{key}]");
+        if key != encryption::PARAMETER {
+            return Err(Failure::invalid(field, "is not known to the backend image; leave it out"));
+        }
+        if value != encryption::FSCRYPT {
+            return Err(Failure::invalid(field, format!("{value:?} is no encryption: write fscrypt")));
+        }
+        if Kind::wished(wish) != Kind::Ext4 {
+            let hint = "leave fsType out, or write ext4";
+            return Err(Failure::invalid(field, format!("only ext4 has fscrypt here; {hint}")));
+        }
+    }
+    match wish.mutable.keys().next() {
+        Some(key) => {
+            Err(Failure::invalid(format!("mutable_parameters[{key}]"), "nothing of an image may change so"))
+        }
+        None => Ok(()),
+    }
+}
+
+impl Backend for Images {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { mount: true, block: true, enforced: true, copies: self.copies }
+    }
+
+    fn file_system(&self, wish: &Wish) -> String {
+        match Kind::of(wish.block, &wish.fs_type) {
+            Some(kind) => kind.name().to_owned(),
+            None => wish.fs_type.clone(),
+        }
+    }
+
+    fn least(&self, wish: &Wish) -> u64 {
+        Kind::wished(wish).least()
+    }
+
+    fn taken(&self, wish: &Wish, capacity: u64) -> u64 {
+        Kind::wished(wish).image(capacity)
+    }
+
+    fn fits(&self, wish: &Wish, bytes: u64) -> u64 {
+        Kind::wished(wish).fits(bytes)
+    }
+
+    fn accepts(&self, wish: &Wish) -> Result<(), Failure> {
+        if Kind::of(wish.block, &wish.fs_type).is_none() {
+            let message = format!("{:?} cannot be had in an image: write ext4, xfs or btrfs", wish.fs_type);
+            return Err(Failure::invalid("fs_type", message));
+        }
+        refuse_parameters(wish)
+    }
+
+    fn create(&self, place: &Path, volume: &Volume, source: Option<Source<'_>>) -> Result<(), Failure> {
+        match source {
+            None => Self::create_empty(place, volume),
+            Some(source) => Self::create_from(place, volume, source),
+        }
+    }
+
+    /// All file systems are frozen before the first is cut, so the cuts are of one moment. Who writes to a raw block device
+    /// cannot be held still.
+    fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
+        let mut frozen = Vec::new();
+        for cut in cuts {
+            if cuts.len() > 1 && cut.volume.block && !devices(cut.from)?.is_empty() {
+                let message =
+                    format!("the block device of volume {} is in use: unpublish it first", cut.volume.id);
+                return Err(Failure::precondition(message));
+            }
+            frozen.extend(still(cut.from, cut.volume, cut.root)?);
+        }
+        let cut = cuts.iter().try_for_each(|cut| copied(cut.from, cut.to).map(|_| ()));
+        // All of them, whatever one says.
+        let thawed: Vec<_> = frozen.into_iter().map(Frozen::thaw).collect();
+        cut.and(thawed.into_iter().collect::<Result<(), _>>().map_err(Failure::from))
+    }
+
+    /// Without a mount the file system fills its image when it is mounted next.
+    fn expand(
+        &self,
+        place: &Path,
+        volume: &Volume,
+        capacity: u64,
+        root: Option<&Path>,
+    ) -> Result<(), Failure> {
+        let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
+        let image = open_image(place, true)?;
+        enlarge(&image, &path, kind.image(capacity))?;
+        image.sync_all().map_err(|e| failed("sync", &path, &e))?;
+        widen(place)?;
+        let Some(root) = root.filter(|_| kind != Kind::Block) else { return Ok(()) };
+        let size = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
+        grow(kind, &open_root(root)?, size).map_err(|e| match e.errno() {
+            Some(Errno::PERM) => Failure::precondition(format!(
+                "cannot grow volume {} while it is mounted: ext4 wants CAP_SYS_RESOURCE for that; give it to the driver, or \
+                 unpublish the volume: it grows when it is mounted next",
+                volume.id
+            )),
+            _ => e.into(),
+        })
+    }
+
+    fn modify(&self, _: &Path, _: &Volume, _: Option<&Path>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn remove(&self, place: &Path) -> Result<(), Failure> {
+        detach(place)?;
+        copy::remove(place)
+    }
+
+    fn sync(&self, place: &Path) -> Result<(), Failure> {
+        copy::sync(place)
+    }
+
+    fn commit(&self, directories: &[&Path]) -> Result<(), Failure> {
+        copy::sync_names(directories)
+    }
+
+    fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
+        let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
+        idle(place)?;
+        let image = open_image(place, false)?;
+        let told = superblock::read(&image, kind).map_err(|e| failed("read", &path, &e))?;
+        let Some(told) = told else {
+            return Err(Failure::internal(format!("{} has no {} in it", path.display(), kind.name())));
+        };
+        let size = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
+        if told.damaged && !how.read_only {
+            program::check_ext4(&path)?;
+        }
+        let (mount, device) = Self::attach_and_mount(place, kind, how)?;
+        // Less than a block, or than xfs begins a group for, stays as it is.
+        let mount = if told.size + size::BLOCK <= size && !how.read_only {
+            Self::fill(place, kind, mount, device, how)?
+        } else {
+            mount
+        };
+        if Self::is_encrypted(volume) {
+            encryption::unlock(&mount, &volume.id, how.secrets)
+        } else {
+            Ok(mount)
+        }
+    }
+
+    fn device(&self, place: &Path, volume: &Volume, read_only: bool) -> Result<PathBuf, Failure> {
+        if !volume.block {
+            return Err(Failure::internal(format!(
+                "volume {} has a file system and is no device",
+                volume.id
+            )));
+        }
+        if let Some((path, _)) =
+            devices(place)?.into_iter().find(|(_, status)| status.options.read_only == read_only)
+        {
+            return Ok(path);
+        }
+        let image = open_image(place, !read_only)?;
+        let tag = tag(place) + if read_only { READ_ONLY } else { "" };
+        let options = loopdev::Options { read_only, autoclear: false, direct_io: true };
+        Ok(loopdev::attach(&image, &tag, options)?.0)
+    }
+
+    fn release(&self, place: &Path, _: &Volume) -> Result<(), Failure> {
+        detach(place)
+    }
+
+    fn usage(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Usage, Failure> {
+        let Some(root) = root else {
+            let used = self.allocated(place)?.min(volume.capacity);
+            let available = volume.capacity - used;
+            return Ok(Usage { total: volume.capacity, used, available, ..Usage::default() });
+        };
+        let told = rustix::fs::statvfs(root).map_err(|e| failed("ask how full", root, &e))?;
+        // Of what was promised. File systems count what they keep for themselves as used, which nobody has written.
+        let available = (told.f_bavail * told.f_frsize).min(volume.capacity);
+        Ok(Usage {
+            total: volume.capacity,
+            used: volume.capacity - available,
+            available,
+            inodes: told.f_files,
+            inodes_used: told.f_files.saturating_sub(told.f_ffree),
+        })
+    }
+
+    fn ailment(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Option<String>, Failure> {
+        let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
+        let Ok(image) = File::open(&path) else { return Ok(Some("its image is gone".to_owned())) };
+        let length = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
+        if length < kind.image(volume.capacity) {
+            return Ok(Some(format!("its image has {length} bytes of {}", kind.image(volume.capacity))));
+        }
+        if let Some(root) = root
+            && let Err(e) = rustix::fs::open(root, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+                .and_then(rustix::fs::fstatvfs)
+        {
+            return Ok(Some(format!("its file system does not answer: {e}")));
+        }
+        match superblock::read(&image, kind).map_err(|e| failed("read", &path, &e))? {
+            None if kind != Kind::Block => Ok(Some(format!("its image has no {} in it", kind.name()))),
+            Some(told) if told.damaged => Ok(Some("its file system has found errors in itself".to_owned())),
+            _ => Ok(None),
+        }
+    }
+
+    fn allocated(&self, place: &Path) -> Result<u64, Failure> {
+        match fs::metadata(place.join(IMAGE)) {
+            Ok(metadata) => Ok(metadata.blocks() * 512),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(failed("look at", &place.join(IMAGE), &e)),
+        }
+    }
+
+    fn recover(&self, _: &Path, _: &Volume, root: Option<&Path>) -> Result<(), Failure> {
+        let Some(root) = root else { return Ok(()) };
+        freeze::thaw(open_root(root)?)?;
+        Ok(())
+    }
+
+    fn ranges(&self, place: &Path, offset: u64, most: usize) -> Result<Vec<Range>, Failure> {
+        let image = open_image(place, false)?;
+        changes::ranges(&image, offset, most).map_err(|e| failed("map", &place.join(IMAGE), &e))
+    }
+
+    fn changes(&self, base: &Path, place: &Path, offset: u64, most: usize) -> Result<Vec<Range>, Failure> {
+        let (old, new) = (open_image(base, false)?, open_image(place, false)?);
+        changes::changes(&old, &new, offset, most).map_err(|e| failed("compare", &place.join(IMAGE), &e))
+    }
+}
+
+/// Detaches the block devices of a place; one in use goes with its last user.
+fn detach(place: &Path) -> Result<(), Failure> {
+    let tag = tag(place);
+    loopdev::detach(&format!("{tag}{READ_ONLY}"))?;
+    Ok(loopdev::detach(&tag)?)
+}
