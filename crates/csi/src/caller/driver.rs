@@ -65,10 +65,8 @@ impl Driver {
             Ok(told) => told
                 .capabilities
                 .into_iter()
-                .filter_map(|capability| match capability.r#type {
-                    Some(node_service_capability::Type::Rpc(rpc)) => Some(rpc.r#type),
-                    None => None,
-                })
+                .filter_map(|capability| capability.r#type)
+                .map(|node_service_capability::Type::Rpc(rpc)| rpc.r#type)
                 .collect(),
             Err(error) if error.code() == grpc::Code::Unimplemented => BTreeSet::new(),
             Err(error) => return Err(error),

@@ -14,6 +14,7 @@ use crate::contract::v1::{CapacityRange, Topology, TopologyRequirement, VolumeCa
 
 /// Keys of whoever asks, which say nothing to the driver.
 const OTHERS: &str = "csi.storage.k8s.io/";
+const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 const POOL: &str = "pool";
 const BACKEND: &str = "backend";
 /// Says that a volume must not be deleted; may change at any time.
@@ -42,7 +43,11 @@ pub(super) fn place<'a>(
 ) -> Result<Place<'a>, Failure> {
     let own = |key: &str| parameters.get(key).map_or("", String::as_str);
     let pool = driver.pool(own(POOL))?;
-    let (block, fs_type) = shape(capabilities)?;
+    let (block, mut fs_type) = shape(capabilities)?;
+    // Whoever asks for a capacity says it here alone.
+    if fs_type.is_empty() && !block {
+        own(FS_TYPE).clone_into(&mut fs_type);
+    }
     let named = own(BACKEND);
     let backend = if named.is_empty() && block {
         // The default one of a pool may be of directories.

@@ -1,5 +1,7 @@
 //! The driver over its socket, as any caller sees it. Mounts are made, so it needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod capacity;
 mod life;
 mod node;

@@ -1,6 +1,8 @@
 //! A driver that is killed at any moment, again and again, while callers use it: what was acknowledged is true, and nothing
 //! is left over. `SEXTANT_KILLS=500 cargo test -p csi --test kills` for more of it.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -191,11 +193,7 @@ impl Caller<'_> {
             list.entries.into_iter().map(|entry| entry.volume.expect("a volume").volume_id).collect();
         for (name, known) in names.iter_mut() {
             match &known.id {
-                Some(id) if known.unsure => {
-                    if !there.contains(id) {
-                        *known = Known::default();
-                    }
-                }
+                Some(id) if known.unsure && !there.contains(id) => *known = Known::default(),
                 Some(id) => assert!(there.contains(id), "{name} was acknowledged and is gone"),
                 None => {}
             }
