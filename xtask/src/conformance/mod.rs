@@ -7,6 +7,7 @@ mod guest;
 mod outcome;
 mod plugins;
 mod pods;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,6 +36,8 @@ enum Suite {
     Critest,
     /// kubernetes-sigs/gateway-api: its standard definitions, examples and invalid examples, against `sextant api`
     GatewayApi,
+    /// kubernetes-csi/csi-test, csi-sanity, against `sextant csi-driver`
+    CsiSanity,
     /// Kubernetes' own e2e.test, what of it needs no pod to run, against `sextant api`
     E2e,
 }
@@ -46,7 +49,7 @@ impl Suite {
             Self::RuntimeTools | Self::Contest => "sextant-oci",
             Self::Bats => "runc",
             Self::Cni => "sextant-cni",
-            Self::Critest | Self::GatewayApi | Self::E2e => "sextant",
+            Self::Critest | Self::GatewayApi | Self::CsiSanity | Self::E2e => "sextant",
         }
     }
 
@@ -59,6 +62,7 @@ impl Suite {
             Self::Cni => "cni",
             Self::Critest => "critest",
             Self::GatewayApi => "gateway-api",
+            Self::CsiSanity => "csi-sanity",
             Self::E2e => "e2e",
         }
     }
@@ -97,7 +101,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match (&args.runtime, args.name) {
         (Some(runtime), _) => runtime.clone(),
         (None, Suite::Cni) => plugins::ours(&args.out)?,
-        (None, Suite::Critest | Suite::GatewayApi | Suite::E2e) => released()?,
+        (None, Suite::Critest | Suite::GatewayApi | Suite::CsiSanity | Suite::E2e) => released()?,
         (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
@@ -108,6 +112,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         (_, true) => guest::run(args, &runtime, &out)?,
         (Suite::Critest, false) => pods::run(args, &runtime, &out)?,
         (Suite::GatewayApi, false) => gateway::run(args, &runtime, &out)?,
+        (Suite::CsiSanity, false) => volumes::run(args, &runtime, &out)?,
         (Suite::E2e, false) => e2e::run(args, &runtime, &out)?,
         (_, false) => here(args, &runtime, &out)?,
     }

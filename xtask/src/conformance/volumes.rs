@@ -1,0 +1,127 @@
+//! csi-sanity, against `sextant csi-driver` with each of its backends.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Conformance;
+use crate::Result;
+use crate::packages;
+use crate::program::quiet;
+
+/// A way of having volumes that the suite is run against.
+struct Way {
+    name: &'static str,
+    parameters: &'static str,
+    block: bool,
+    /// The pool has to be on btrfs.
+    btrfs: bool,
+}
+
+const WAYS: &[Way] = &[
+    Way { name: "dir", parameters: "backend: dir", block: false, btrfs: false },
+    Way { name: "image-ext4", parameters: "backend: image", block: false, btrfs: false },
+    Way {
+        name: "image-xfs",
+        parameters: "{backend: image, csi.storage.k8s.io/fstype: xfs}",
+        block: false,
+        btrfs: false,
+    },
+    Way { name: "image-block", parameters: "backend: image", block: true, btrfs: false },
+    Way { name: "btrfs", parameters: "backend: btrfs", block: false, btrfs: true },
+];
+
+/// Has the suite's own script run the specs against each way, and leaves `results.txt` in `out`.
+pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> {
+    packages::install(&["btrfs-progs", "e2fsprogs", "xfsprogs", "util-linux"])?;
+    let is_meant = |way: &&Way| args.items.is_empty() || args.items.iter().any(|item| item == way.name);
+    let mut results = String::new();
+    for way in WAYS.iter().filter(is_meant) {
+        let place = tempfile::Builder::new().prefix("sextant-csi-").tempdir()?;
+        let pool = Pool::make(place.path(), way.btrfs)?;
+        let driver = Driver::start(sextant, place.path(), &pool.path)?;
+        let raw = std::path::absolute(out)?.join(way.name);
+        let caps = place.path().join("caps");
+        std::fs::write(&caps, format!("MUTABLE='protected: \"false\"'\nPARAMS='{}'\n", way.parameters))?;
+        let mut suite = Command::new(std::path::absolute(&args.suite)?.join("csi/sanity"));
+        suite.arg(&driver.socket).arg(&raw).arg("--caps").arg(&caps);
+        if way.block {
+            suite.arg("--block");
+        }
+        // It fails where a spec does; that is for the comparison to say.
+        println!("{}: {}", way.name, String::from_utf8_lossy(&suite.output()?.stdout).trim());
+        for line in std::fs::read_to_string(raw.join("results.txt"))?.lines() {
+            let Some((outcome, name)) = ["not ok", "ok", "skip", "pending"]
+                .iter()
+                .find_map(|word| line.strip_prefix(word).map(|name| (*word, name.trim())))
+            else {
+                continue;
+            };
+            let (name, why) = name.split_once("  # ").unwrap_or((name, ""));
+            let outcome = if outcome == "pending" { "skip" } else { outcome };
+            let why = if why.is_empty() { String::new() } else { format!(" -- {why}") };
+            writeln!(results, "{}: {name} {outcome}{why}", way.name)?;
+        }
+    }
+    Ok(std::fs::write(out.join("results.txt"), results)?)
+}
+
+/// Where volumes are; unmounted when it is dropped.
+struct Pool {
+    path: PathBuf,
+    mounted: bool,
+}
+
+impl Pool {
+    fn make(place: &Path, btrfs: bool) -> Result<Pool> {
+        let path = place.join("pool");
+        std::fs::create_dir(&path)?;
+        if btrfs {
+            let image = place.join("image");
+            std::fs::File::create(&image)?.set_len(16 << 30)?;
+            quiet(Command::new("mkfs.btrfs").arg("-q").arg(&image))?;
+            quiet(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path))?;
+        }
+        Ok(Pool { path, mounted: btrfs })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _told = quiet(Command::new("umount").arg(&self.path));
+        }
+    }
+}
+
+/// A driver; ended when it is dropped.
+struct Driver {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Driver {
+    fn start(sextant: &Path, place: &Path, pool: &Path) -> Result<Driver> {
+        let socket = place.join("csi.sock");
+        let mut command = Command::new(sextant);
+        command.arg("--run-dir").arg(place.join("run")).arg("csi-driver").arg("--socket").arg(&socket);
+        command.arg("--pool").arg(format!("pool={}", pool.display())).args(["--node-id", "node-1"]);
+        let mut child = command.stdin(Stdio::null()).spawn()?;
+        let until = Instant::now() + Duration::from_secs(30);
+        while !socket.exists() {
+            if child.try_wait()?.is_some() || Instant::now() > until {
+                return Err("sextant csi-driver does not come up".into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Driver { child, socket })
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
