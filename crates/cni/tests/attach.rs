@@ -243,6 +243,16 @@ fn a_taken_port_names_the_holder_and_leaves_all_as_it_was() {
         let socket = UdpSocket::bind("0.0.0.0:7071").unwrap();
         assert!(refused(&["7071:80/udp"]).contains("7071/udp"));
         drop(socket);
+        // Whoever listens on both families by one socket of IPv6 is in the way, and who listens on IPv6 alone is not.
+        let listener = std::net::TcpListener::bind("[::]:7072").unwrap();
+        assert!(refused(&["7072:80"]).contains("7072/tcp"));
+        drop(listener);
+        let _listener = std::net::TcpListener::bind("[::1]:7072").unwrap();
+        let mut owner = host.owner("c");
+        let beside = attachment("c", &netns, &["7072:80"]);
+        host.caller.add(&host.list, &beside, &mut owner).unwrap();
+        host.caller.del(&host.list, &beside, &mut owner).unwrap();
+        rig::undone(owner);
         host.caller.check(&host.list, &a_attachment).unwrap();
         let again = host.caller.add(&host.list, &a_attachment, &mut host.owner("a")).unwrap_err();
         assert!(again.to_string().contains("attached already"), "{again}");

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -61,6 +62,22 @@ pub struct Cached {
     pub damage: Option<Error>,
 }
 
+/// A [`Cached`] whose configuration may be the one at hand.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    pub(super) attachment: Attachment,
+    pub(super) list: Cow<'a, NetworkList>,
+    pub(super) result: Option<AddResult>,
+    pub(super) damage: Option<Error>,
+}
+
+impl Known<'_> {
+    fn into_cached(self) -> Cached {
+        let Self { attachment, list, result, damage } = self;
+        Cached { attachment, list: list.into_owned(), result, damage }
+    }
+}
+
 fn path(cache_dir: &Path, network: &str, attachment: &Attachment) -> PathBuf {
     let Attachment { container_id, ifname, .. } = attachment;
     cache_dir.join("results").join(format!("{network}-{container_id}-{ifname}"))
@@ -101,7 +118,16 @@ pub(super) fn store(
 
 /// What is known of an attachment to `network`. A file that cannot be read is as good as none.
 pub fn cached(cache_dir: &Path, network: &str, attachment: &Attachment) -> Option<Cached> {
-    read(&path(cache_dir, network, attachment))
+    read(&path(cache_dir, network, attachment), None).map(Known::into_cached)
+}
+
+/// The same, for who has the list at hand with which the attachment was made, most likely: if so, it is not read again.
+pub(super) fn cached_with<'a>(
+    cache_dir: &Path,
+    list: &'a NetworkList,
+    attachment: &Attachment,
+) -> Option<Known<'a>> {
+    read(&path(cache_dir, &list.name, attachment), Some(list))
 }
 
 /// The bare result that runtimes kept before libcni had a format for it: no configuration is with it.
@@ -117,10 +143,10 @@ pub(super) fn bare_result(cache_dir: &Path, network: &str, attachment: &Attachme
 /// All attachments that are known.
 pub fn cached_attachments(cache_dir: &Path) -> Vec<Cached> {
     let entries = std::fs::read_dir(cache_dir.join("results")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| read(&entry.path())).collect()
+    entries.filter_map(|entry| read(&entry.path(), None)).map(Known::into_cached).collect()
 }
 
-fn read(path: &Path) -> Option<Cached> {
+fn read<'a>(path: &Path, list: Option<&'a NetworkList>) -> Option<Known<'a>> {
     let wire: Wire = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     // The name becomes part of paths.
     (wire.kind == KIND && NetworkList::is_name(&wire.network_name)).then_some(())?;
@@ -130,8 +156,15 @@ fn read(path: &Path) -> Option<Cached> {
         capability_args: wire.capability_args.unwrap_or_default(),
         ..Attachment::new(wire.container_id, wire.if_name, netns).ok()?
     };
-    let (list, damage) =
-        NetworkList::salvage(&STANDARD.decode(wire.config).unwrap_or_default(), &wire.network_name);
+    let same = |list: &&NetworkList| list.name == wire.network_name && list.encoded() == wire.config;
+    let (list, damage) = match list.filter(same) {
+        Some(list) => (Cow::Borrowed(list), None),
+        None => {
+            let bytes = STANDARD.decode(wire.config).unwrap_or_default();
+            let (list, damage) = NetworkList::salvage(&bytes, &wire.network_name);
+            (Cow::Owned(list), damage)
+        }
+    };
     let (result, damage) = match AddResult::from_value(wire.result) {
         Ok(result) => (Some(result), damage),
         Err(e) => (None, damage.or(Some(e))),
@@ -142,7 +175,7 @@ fn read(path: &Path) -> Option<Cached> {
             format!("cannot read with what {container_id} {ifname} was attached to network {:?}", list.name);
         Error::because(format!("{what} ({})", path.display()), e)
     });
-    Some(Cached { attachment, list, result, damage })
+    Some(Known { attachment, list, result, damage })
 }
 
 /// Forgets an attachment.

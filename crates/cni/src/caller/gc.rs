@@ -1,7 +1,9 @@
 //! Cleaning up after attachments that nobody knows any more, and asking plugins what they are.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use ledger::Record;
 use rustix::fs::{FlockOperation, flock};
@@ -23,26 +25,71 @@ pub(super) enum Hold {
     Collect,
 }
 
+/// The lock of a cache, open for as long as a caller lives, with its file's device and inode.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    id: (u64, u64),
+}
+
+/// The cache is held as long as this is there.
+pub(super) struct Held<'a> {
+    /// Taken by [`Drop`] alone.
+    lock: Option<Lock>,
+    idle: &'a Mutex<Vec<Lock>>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Where it cannot be given back, closing it does.
+        let unlocked = self.lock.take().filter(|lock| locked(&lock.file, FlockOperation::Unlock).is_ok());
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE {
+            idle.extend(unlocked);
+        }
+    }
+}
+
+/// How many locks are kept that nobody holds: as many as threads are at work most of the time.
+const IDLE: usize = 8;
+
+fn locked(file: &File, operation: FlockOperation) -> std::io::Result<()> {
+    Ok(rustix::io::retry_on_intr(|| flock(file, operation))?)
+}
+
 impl Caller {
-    /// Holds the cache for as long as the file is open.
-    pub(super) fn hold(&self, how: Hold) -> Result<File, Error> {
+    /// Holds the cache.
+    pub(super) fn hold(&self, how: Hold) -> Result<Held<'_>, Error> {
         let path = self.cache_dir.join("lock");
-        let failed =
-            |e: std::io::Error| Error::because(format!("cannot lock {}", path.display()), e).code(Code::Io);
-        let file = open(&path)
-            .or_else(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => {
-                    std::fs::create_dir_all(&self.cache_dir).and_then(|()| open(&path))
-                }
-                _ => Err(e),
-            })
-            .map_err(failed)?;
         let operation = match how {
             Hold::Use => FlockOperation::LockShared,
             Hold::Collect => FlockOperation::LockExclusive,
         };
-        rustix::io::retry_on_intr(|| flock(&file, operation)).map_err(|e| failed(e.into()))?;
-        Ok(file)
+        let idle = &*self.locks;
+        let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let held = |lock| Held { lock: Some(lock), idle };
+        // Another file may be the lock by now, or this caller's cache be elsewhere.
+        let same = |lock: &Lock| {
+            locked(&lock.file, operation).is_ok()
+                && std::fs::metadata(&path).is_ok_and(|now| id(&now) == lock.id)
+        };
+        if let Some(lock) = kept.filter(same) {
+            return Ok(held(lock));
+        }
+        let open = || -> std::io::Result<Lock> {
+            let file = open(&path).or_else(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => {
+                    std::fs::create_dir_all(&self.cache_dir).and_then(|()| open(&path))
+                }
+                _ => Err(e),
+            })?;
+            locked(&file, operation)?;
+            let id = id(&file.metadata()?);
+            Ok(Lock { file, id })
+        };
+        open()
+            .map(held)
+            .map_err(|e| Error::because(format!("cannot lock {}", path.display()), e).code(Code::Io))
     }
 
     /// Frees what attachments to the network hold that are not in `valid` (GC): first DEL of those that the cache knows,
@@ -147,6 +194,41 @@ impl Caller {
     }
 }
 
+fn id(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Registry;
+
+    #[test]
+    fn a_lock_that_is_kept_is_free_and_another_file_is_another_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let caller = Caller::new(Registry::new(), dir.path());
+        let lock = dir.path().join("lock");
+        let take = |how| flock(File::open(&lock).unwrap(), how);
+        for _ in 0..2 {
+            let using = caller.hold(Hold::Use).unwrap();
+            let beside = caller.hold(Hold::Use).unwrap();
+            assert!(take(FlockOperation::NonBlockingLockShared).is_ok());
+            assert!(take(FlockOperation::NonBlockingLockExclusive).is_err());
+            drop((using, beside));
+            assert!(take(FlockOperation::NonBlockingLockExclusive).is_ok());
+            let alone = caller.hold(Hold::Collect).unwrap();
+            assert!(take(FlockOperation::NonBlockingLockShared).is_err());
+            drop(alone);
+            assert!(!caller.locks.lock().unwrap().is_empty());
+            std::fs::remove_file(&lock).unwrap();
+            std::fs::write(&lock, "").unwrap();
+        }
+        let elsewhere = Caller { cache_dir: dir.path().join("new"), ..caller.clone() };
+        let _alone = elsewhere.hold(Hold::Collect).unwrap();
+        assert!(take(FlockOperation::NonBlockingLockExclusive).is_ok());
+    }
 }

@@ -10,7 +10,7 @@ mod run;
 mod undo;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kernel::netlink::Sockets;
@@ -27,7 +27,7 @@ use crate::contract::Registry;
 ///
 /// Plugins in `builtins` run in this process; any other type is looked for in `plugin_dirs` and executed.
 ///
-/// A caller keeps its netlink sockets. So it, and its clones, are used by threads in one network namespace: the host's.
+/// A caller keeps its netlink sockets, and its cache's lock open. So it, and its clones, are used by threads in one network namespace: the host's.
 #[derive(Clone)]
 pub struct Caller {
     /// Plugins that run in this process, by type.
@@ -39,6 +39,8 @@ pub struct Caller {
     /// How long an executed plugin may take before it is killed.
     pub deadline: Duration,
     pub(crate) sockets: Arc<Sockets>,
+    /// Of `cache_dir`, not held by anybody.
+    locks: Arc<Mutex<Vec<gc::Lock>>>,
 }
 
 impl std::fmt::Debug for Caller {
@@ -61,6 +63,7 @@ impl Caller {
             cache_dir: cache_dir.into(),
             deadline: Duration::from_secs(90),
             sockets: Arc::default(),
+            locks: Arc::default(),
         }
     }
 }

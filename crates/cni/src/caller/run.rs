@@ -6,7 +6,7 @@ use kernel::netlink::{IpNet, Sockets};
 use ledger::Record;
 use serde_json::{Map, Value, json};
 
-use super::cache::{self, Cached};
+use super::cache::{self, Known};
 use super::gc::Hold;
 use super::undo::Undo;
 use super::{Caller, exec};
@@ -127,12 +127,12 @@ impl Caller {
         attachment: &Attachment,
         record: &mut dyn Record,
     ) -> Result<(), Errors> {
-        let (mut errors, damage) = match cache::cached(&self.cache_dir, &list.name, attachment) {
-            Some(Cached { attachment: made, list: mut kept, result, damage }) => {
+        let (mut errors, damage) = match cache::cached_with(&self.cache_dir, list, attachment) {
+            Some(Known { attachment: made, list: mut kept, result, damage }) => {
                 // The namespace may be gone or elsewhere by now: the caller knows.
                 let made = Attachment { netns: attachment.netns.clone(), ..made };
                 if damage.is_some() {
-                    kept.complete(list);
+                    kept.to_mut().complete(list);
                 }
                 (self.del_all(&kept, &made, result.as_ref(), record), damage)
             }

@@ -62,6 +62,14 @@ impl<'de> Deserialize<'de> for PortMapping {
 }
 
 impl PortMapping {
+    /// The list of them under `key`; none if the key is absent.
+    pub(crate) fn list(keys: &Keys<'_>, key: &str) -> Result<Vec<Self>, Error> {
+        let one = |value: &Value| Self::from_object(value.as_object()?).ok();
+        let all = keys.get(key).and_then(Value::as_array).and_then(|all| all.iter().map(one).collect());
+        // What is wrong is told as it is of other lists.
+        all.map_or_else(|| Ok(keys.decode(key)?.unwrap_or_default()), Ok)
+    }
+
     fn from_object(object: &Map<String, Value>) -> Result<Self, Error> {
         let keys = Keys::new(object, "a port mapping");
         let port = |key: &str| {

@@ -43,7 +43,7 @@ pub fn builtins() -> Registry {
         ("dummy", Arc::new(dummy::Dummy) as _),
         ("firewall", Arc::new(firewall::Firewall) as _),
         ("host-device", Arc::new(host_device::HostDevice) as _),
-        ("host-local", Arc::new(host_local::HostLocal) as _),
+        ("host-local", Arc::new(host_local::HostLocal::default()) as _),
         ("ipvlan", Arc::new(ipvlan::Ipvlan) as _),
         ("loopback", Arc::new(loopback::Loopback) as _),
         ("macvlan", Arc::new(macvlan::Macvlan) as _),

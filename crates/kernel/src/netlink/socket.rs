@@ -2,6 +2,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
@@ -155,11 +156,9 @@ impl Socket {
         let mut left = requests.iter().filter(|r| r.answered).count();
         let mut failure = None;
         let mut whole = true;
-        self.buffer.resize(RECEIVE, 0);
         while left > 0 {
-            let length =
-                receive(&self.fd, &mut self.buffer).act("receive", || format!("the answer to {}", say()))?;
-            for message in Messages::new(self.buffer.get(..length).unwrap_or_default()) {
+            receive(&self.fd, &mut self.buffer).act("receive", || format!("the answer to {}", say()))?;
+            for message in Messages::new(&self.buffer) {
                 let index = message.sequence.wrapping_sub(base) as usize;
                 let Some(request) = requests.get(index) else { continue };
                 whole &= message.flags & NLM_F_DUMP_INTR == 0;
@@ -204,9 +203,13 @@ impl Socket {
     }
 }
 
-fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> std::result::Result<usize, Errno> {
-    let (_, length) = rustix::io::retry_on_intr(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::TRUNC))?;
-    if length > buffer.len() { Err(Errno::MSGSIZE) } else { Ok(length) }
+/// One datagram, in place of what is in `buffer`. Room for the largest is there, but no more of it is touched than is filled.
+fn receive(fd: &OwnedFd, buffer: &mut Vec<u8>) -> std::result::Result<(), Errno> {
+    buffer.clear();
+    buffer.reserve(RECEIVE);
+    let (_, length) =
+        rustix::io::retry_on_intr(|| rustix::net::recv(fd, spare_capacity(buffer), RecvFlags::TRUNC))?;
+    if length > buffer.len() { Err(Errno::MSGSIZE) } else { Ok(()) }
 }
 
 /// The errno and the kernel's words in an acknowledgement or the end of a dump; none if it means success.

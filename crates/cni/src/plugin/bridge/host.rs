@@ -27,7 +27,7 @@ pub(super) struct Host {
     pub(super) addresses: Vec<IpNet>,
 }
 
-/// Brings about what all containers of the bridge share: the bridge, its addresses, forwarding, masquerade.
+/// Brings about what all containers of the bridge share, but for what [`Host::route`] does: the bridge, masquerade.
 pub(super) fn ensure(
     conf: &Conf,
     request: &Request<'_>,
@@ -41,14 +41,8 @@ pub(super) fn ensure(
         if let Some(vlan) = conf.vlan {
             host.gateway = Some(vlan::gateway(conf, vlan, &host.bridge, socket, record)?);
         }
-        let link = host.gateway.as_ref().unwrap_or(&host.bridge);
-        let mut forwarding = Forwarding::default();
         let gateway = |ip: &Ip| ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
-        for gateway in result.ips.iter().filter_map(gateway) {
-            give_address(conf, link, gateway, &mut forwarding, socket)?;
-            host.addresses.push(gateway);
-        }
-        forward(result, forwarding, socket)?;
+        host.addresses = result.ips.iter().filter_map(gateway).collect();
     }
     if conf.ip_masq {
         let mut netfilter = request.netfilter()?;
@@ -59,6 +53,35 @@ pub(super) fn ensure(
         }
     }
     Ok(host)
+}
+
+impl Host {
+    /// Gives the host its addresses, and lets it forward. On the way it looks at the link called `port`, which is told if
+    /// there was anything to say of it.
+    pub(super) fn route(
+        &self,
+        conf: &Conf,
+        result: &AddResult,
+        port: &str,
+        socket: &mut Socket,
+    ) -> Result<Option<Link>, Error> {
+        if !conf.is_gateway || result.ips.is_empty() {
+            return Ok(None);
+        }
+        let link = self.gateway.as_ref().unwrap_or(&self.bridge);
+        let mut told = Told { forwarding: Forwarding::default(), port: None };
+        for gateway in &self.addresses {
+            give_address(conf, link, *gateway, port, &mut told, socket)?;
+        }
+        forward(result, told.forwarding, socket)?;
+        Ok(told.port)
+    }
+}
+
+/// What the kernel says while addresses are given.
+struct Told {
+    forwarding: Forwarding,
+    port: Option<Link>,
 }
 
 /// The bridge, made if it is not there. One that is there is used as it is.
@@ -125,20 +148,28 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
     Ok(socket.run(&batch)?)
 }
 
-/// Gives the bridge, or its link in a VLAN, a gateway's address, and asks whether its family is forwarded. An address that is
-/// there costs one refused message.
+/// Gives the bridge, or its link in a VLAN, a gateway's address, and asks whether its family is forwarded, and for the port.
+/// An address that is there costs one refused message.
 fn give_address(
     conf: &Conf,
     link: &Link,
     gateway: IpNet,
-    forwarding: &mut Forwarding,
+    port: &str,
+    told: &mut Told,
     socket: &mut Socket,
 ) -> Result<(), Error> {
     let address = Address::new(link.index, gateway);
     let mut batch = Batch::new();
     batch.add_address(&address);
     batch.ask_forwarding(gateway.is_ipv4());
-    match socket.each(&batch, |message| forwarding.read(message)) {
+    if told.port.is_none() {
+        batch.ask_link(port);
+    }
+    let outcome = socket.each(&batch, |message| {
+        told.forwarding.read(message);
+        told.port = Link::read(message).or(told.port.take());
+    });
+    match outcome {
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
         outcome => outcome?,
     }

@@ -46,7 +46,7 @@ impl Plugin for Bridge {
         complete(&conf, &mut result);
 
         let mut socket = request.route()?;
-        let host = host::ensure(&conf, request, &result, &mut socket, record)?;
+        let mut host = host::ensure(&conf, request, &result, &mut socket, record)?;
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
         let told = cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
@@ -60,7 +60,7 @@ impl Plugin for Bridge {
         if late {
             result = conf.ipam.add(request, record)?;
             complete(&conf, &mut result);
-            host::ensure(&conf, request, &result, &mut socket, record)?;
+            host = host::ensure(&conf, request, &result, &mut socket, record)?;
         }
         if let Some(mac) = link.mac.filter(|_| conf.spoof_check) {
             spoof::guard(&conf.table, &veth, mac, &request.holder(), record)?;
@@ -73,7 +73,8 @@ impl Plugin for Bridge {
         } else if !conf.disabled {
             inside.up(&link)?;
         }
-        let near = port(&conf, &veth, &mut socket)?;
+        let seen = host.route(&conf, &result, &veth, &mut socket)?;
+        let near = port(&conf, &veth, seen, &mut socket)?;
         if !conf.disabled {
             open(&host, &mut socket)?;
         }
@@ -183,10 +184,12 @@ fn cable(
     let peer = Peer { name: &request.attachment.ifname, mac, mtu, netns: Some(netns) };
     let mut batch = Batch::new();
     let kind = Kind::Veth { peer };
-    batch.add_link(&NewLink { mtu, master: Some(bridge.index), told: true, ..NewLink::new(veth, kind) });
+    // A port of a VLAN is plugged in by its number, which it has after this. Any other is up before it is a port: the kernel
+    // tells of both at once. Nothing passes before the other end is up, too.
+    let up = !conf.has_vlans();
+    batch.add_link(&NewLink { mtu, master: Some(bridge.index), up, told: true, ..NewLink::new(veth, kind) });
     let alias = request.alias();
-    // A port of a VLAN is plugged in by its number, which it has after this.
-    let mut port = SetLink::named(veth).up(!conf.has_vlans()).alias(&alias);
+    let mut port = SetLink::named(veth).alias(&alias);
     if link_has_ipv6(mtu) {
         // A port is nobody's address: without one the kernel has less to do when it comes up.
         port = port.no_link_local();
@@ -231,11 +234,14 @@ fn far_end(near: Link, name: &str, mac: Option<Mac>) -> Option<Link> {
     Some(Link { index, name, mac, peer, peer_netns: None, master: None, ..near })
 }
 
-/// The host's end of the cable, once frames pass; at once, where the container's end stays down.
-fn port(conf: &Conf, veth: &str, socket: &mut Socket) -> Result<Link, Error> {
+/// The host's end of the cable (as it was `seen` last, if so), once frames pass; at once, where the container's end stays down.
+fn port(conf: &Conf, veth: &str, mut seen: Option<Link>, socket: &mut Socket) -> Result<Link, Error> {
     let mut sleeps = PORT_MS.into_iter().map(Duration::from_millis);
     loop {
-        let near = netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?;
+        let near = match seen.take() {
+            Some(near) => near,
+            None => netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?,
+        };
         if near.is_connected() || conf.disabled {
             return Ok(near);
         }

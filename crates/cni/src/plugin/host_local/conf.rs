@@ -1,7 +1,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::ipam::{no_ipam, one_per_family};
 use super::range::Range;
@@ -12,12 +13,43 @@ use crate::contract::{Code, Dns, Error, Keys, Request, Route};
 pub(super) struct Conf {
     /// Where the network's leases are.
     pub(super) dir: PathBuf,
-    /// One address is given out of each set of ranges.
-    pub(super) sets: Vec<Vec<Range>>,
-    pub(super) routes: Vec<Route>,
+    /// What the runtime's `ipRanges` say.
+    of_runtime: Vec<Vec<Range>>,
+    network: Arc<Network>,
     pub(super) dns: Dns,
     /// Addresses somebody asked for.
     pub(super) requested: Vec<IpAddr>,
+}
+
+/// What `ipam` says, whoever is to have an address.
+#[derive(Debug)]
+struct Network {
+    ipam: Map<String, Value>,
+    sets: Vec<Vec<Range>>,
+    routes: Vec<Route>,
+}
+
+/// The networks that were read last, by all that their configurations say: the next container's is not read again.
+#[derive(Debug, Default)]
+pub(super) struct Read(Mutex<Vec<Arc<Network>>>);
+
+/// So many are kept: more networks than most hosts have.
+const KEPT: usize = 8;
+
+impl Read {
+    fn network(&self, ipam: &Map<String, Value>) -> Result<Arc<Network>, Error> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(network) = known().iter().find(|network| network.ipam == *ipam) {
+            return Ok(Arc::clone(network));
+        }
+        let network = Arc::new(Network::of(ipam)?);
+        let mut known = known();
+        if known.len() >= KEPT {
+            known.remove(0);
+        }
+        known.push(Arc::clone(&network));
+        Ok(network)
+    }
 }
 
 /// The reference plugin's directory.
@@ -25,7 +57,8 @@ const DATA_DIR: &str = "/var/lib/cni/networks";
 
 /// Where the leases of the request's network are: all that DEL needs.
 pub(super) fn dir(request: &Request<'_>) -> Result<PathBuf, Error> {
-    let data_dir = ipam(request)?.text("dataDir")?.filter(|dir| !dir.is_empty()).unwrap_or(DATA_DIR);
+    let data_dir =
+        Keys::new(ipam(request)?, OF).text("dataDir")?.filter(|dir| !dir.is_empty()).unwrap_or(DATA_DIR);
     let dir = PathBuf::from(data_dir).join(request.network);
     if dir.is_absolute() {
         return Ok(dir);
@@ -33,50 +66,67 @@ pub(super) fn dir(request: &Request<'_>) -> Result<PathBuf, Error> {
     Ok(std::path::absolute(dir).unwrap_or_else(|_| DATA_DIR.into()))
 }
 
-fn ipam<'a>(request: &Request<'a>) -> Result<Keys<'a>, Error> {
-    let keys = request.keys();
-    let ipam = keys.object("ipam")?.ok_or_else(no_ipam)?;
-    Ok(Keys::new(ipam, "\"ipam\""))
+fn ipam<'a>(request: &Request<'a>) -> Result<&'a Map<String, Value>, Error> {
+    request.keys().object("ipam")?.ok_or_else(no_ipam)
 }
 
+/// How errors call it.
+const OF: &str = "\"ipam\"";
+
 impl Conf {
-    pub(super) fn of(request: &Request<'_>) -> Result<Self, Error> {
+    pub(super) fn of(request: &Request<'_>, read: &Read) -> Result<Self, Error> {
         let ipam = ipam(request)?;
-        let dns = ipam
+        let keys = Keys::new(ipam, OF);
+        let dns = keys
             .text("resolvConf")?
             .filter(|path| !path.is_empty())
             .map_or(Ok(Dns::default()), resolv_conf)?;
-        let sets = sets(request, &ipam)?;
-        one_per_family(request, sets.iter().flat_map(|set| set.first()).map(|range| range.subnet))?;
-        Ok(Self {
-            dir: dir(request)?,
-            sets,
-            routes: ipam.decode("routes")?.unwrap_or_default(),
-            dns,
-            requested: requested(request)?,
-        })
+        let of_runtime = match request.keys().object("runtimeConfig")? {
+            Some(runtime) => {
+                read_sets(&Keys::new(runtime, "\"runtimeConfig\""), "ipRanges", "a range of \"ipRanges\"")?
+            }
+            None => Vec::new(),
+        };
+        let network = read.network(ipam)?;
+        let (dir, requested) = (dir(request)?, requested(request)?);
+        let conf = Self { dir, of_runtime, network, dns, requested };
+        if !conf.of_runtime.is_empty() {
+            refuse_overlaps(&keys, conf.sets())?;
+        } else if conf.network.sets.is_empty() {
+            return Err(keys.refuse("ranges", "a list of lists of ranges (and \"subnet\" is absent too)"));
+        }
+        one_per_family(request, conf.sets().flat_map(|set| set.first()).map(|range| range.subnet))?;
+        Ok(conf)
+    }
+
+    /// One address is given out of each set of ranges: those of the runtime first.
+    pub(super) fn sets(&self) -> impl Iterator<Item = &[Range]> + Clone {
+        self.of_runtime.iter().chain(&self.network.sets).map(Vec::as_slice)
+    }
+
+    /// The container's routes.
+    pub(super) fn routes(&self) -> Vec<Route> {
+        self.network.routes.clone()
     }
 }
 
-/// `ipRanges` of the runtime first, then the old single range, then `ranges`.
-fn sets(request: &Request<'_>, ipam: &Keys<'_>) -> Result<Vec<Vec<Range>>, Error> {
-    let runtime = request.keys().object("runtimeConfig")?;
-    let mut sets = Vec::new();
-    if let Some(runtime) = runtime {
-        sets.extend(read_sets(
-            &Keys::new(runtime, "\"runtimeConfig\""),
-            "ipRanges",
-            "a range of \"ipRanges\"",
-        )?);
+impl Network {
+    /// The old single range first, then `ranges`.
+    fn of(ipam: &Map<String, Value>) -> Result<Self, Error> {
+        let keys = Keys::new(ipam, OF);
+        let mut sets = Vec::new();
+        if keys.get("subnet").is_some() {
+            sets.push(vec![Range::of(&keys)?]);
+        }
+        sets.extend(read_sets(&keys, "ranges", "a range of \"ranges\"")?);
+        refuse_overlaps(&keys, sets.iter().map(Vec::as_slice))?;
+        let routes = keys.decode("routes")?.unwrap_or_default();
+        Ok(Self { ipam: ipam.clone(), sets, routes })
     }
-    if ipam.get("subnet").is_some() {
-        sets.push(vec![Range::of(ipam)?]);
-    }
-    sets.extend(read_sets(ipam, "ranges", "a range of \"ranges\"")?);
-    if sets.is_empty() {
-        return Err(ipam.refuse("ranges", "a list of lists of ranges (and \"subnet\" is absent too)"));
-    }
-    let all: Vec<&Range> = sets.iter().flatten().collect();
+}
+
+fn refuse_overlaps<'a>(ipam: &Keys<'_>, sets: impl Iterator<Item = &'a [Range]>) -> Result<(), Error> {
+    let all: Vec<&Range> = sets.flatten().collect();
     for (i, range) in all.iter().enumerate() {
         if let Some(other) = all.iter().skip(i + 1).find(|other| range.overlaps(other)) {
             return Err(ipam.refuse(
@@ -88,7 +138,7 @@ fn sets(request: &Request<'_>, ipam: &Keys<'_>) -> Result<Vec<Vec<Range>>, Error
             ));
         }
     }
-    Ok(sets)
+    Ok(())
 }
 
 /// `of` is what a range is called in errors.

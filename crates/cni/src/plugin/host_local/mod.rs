@@ -3,6 +3,7 @@
 mod boot;
 mod conf;
 mod index;
+mod kept;
 mod range;
 mod scan;
 mod store;
@@ -13,22 +14,26 @@ use kernel::netlink::IpNet;
 use ledger::Record;
 
 use crate::contract::{AddResult, Code, Error, Ip, Plugin, Request};
-use conf::Conf;
+use conf::{Conf, Read};
+use kept::Stores;
 use range::{Range, parts};
 use store::{Holder, Store};
 
 /// The plugin `host-local`.
-#[derive(Debug)]
-pub(super) struct HostLocal;
+#[derive(Debug, Default)]
+pub(super) struct HostLocal {
+    stores: Stores,
+    read: Read,
+}
 
 impl Plugin for HostLocal {
     fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
-        let conf = Conf::of(request)?;
+        let conf = Conf::of(request, &self.read)?;
         let wanted = wanted(&conf)?;
-        let mut store = Store::open(conf.dir)?;
+        let mut store = self.stores.open(conf.dir.clone())?;
         let before = store.held(holder(request))?;
         let mut ips = Vec::new();
-        for (index, (set, wanted)) in conf.sets.iter().zip(wanted).enumerate() {
+        for (index, (set, wanted)) in conf.sets().zip(wanted).enumerate() {
             let given = match wanted {
                 Some(address) => give(&mut store, index, set, address, holder(request), record),
                 None => refuse_second(set, &before, holder(request))
@@ -44,23 +49,24 @@ impl Plugin for HostLocal {
                 }
             }
         }
-        Ok(AddResult { ips, routes: conf.routes, dns: conf.dns, ..AddResult::default() })
+        self.stores.keep(store);
+        Ok(AddResult { ips, routes: conf.routes(), dns: conf.dns, ..AddResult::default() })
     }
 
     fn del(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        match Store::open_existing(conf::dir(request)?)? {
-            Some(mut store) => store.release(holder(request), record),
-            None => Ok(()),
-        }
+        let Some(mut store) = self.stores.open_existing(conf::dir(request)?)? else { return Ok(()) };
+        store.release(holder(request), record)?;
+        self.stores.keep(store);
+        Ok(())
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
-        let held = match Store::open_existing(conf.dir)? {
+        let conf = Conf::of(request, &self.read)?;
+        let held = match Store::open_existing(conf.dir.clone())? {
             Some(mut store) => store.held(holder(request))?,
             None => Vec::new(),
         };
-        let ours = |ip: &&Ip| conf.sets.iter().flatten().any(|range| range.contains(ip.address.address()));
+        let ours = |ip: &&Ip| conf.sets().flatten().any(|range| range.contains(ip.address.address()));
         let mut ips = request.previous.iter().flat_map(|previous| &previous.ips).filter(ours);
         let id = &request.attachment.container_id;
         if held.is_empty() {
@@ -76,11 +82,11 @@ impl Plugin for HostLocal {
     }
 
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {
-        let conf = Conf::of(request)?;
-        let Some(store) = Store::open_existing(conf.dir)? else { return Ok(()) };
+        let conf = Conf::of(request, &self.read)?;
+        let Some(store) = Store::open_existing(conf.dir.clone())? else { return Ok(()) };
         let next =
             |set: &[Range]| parts(set, None).into_iter().find_map(|(from, to, r)| store.free(from, to, r));
-        match conf.sets.iter().find(|set| next(set).is_none()) {
+        match conf.sets().find(|set| next(set).is_none()) {
             Some(set) => Err(full(set).code(Code::NotAvailable)),
             None => Ok(()),
         }
@@ -104,11 +110,11 @@ fn holder<'a>(request: &Request<'a>) -> Holder<'a> {
 /// Which requested address each set of ranges is to give.
 fn wanted(conf: &Conf) -> Result<Vec<Option<IpAddr>>, Error> {
     let mut left = conf.requested.clone();
-    let of_set = |set: &Vec<Range>| {
+    let of_set = |set: &[Range]| {
         let at = left.iter().position(|ip| set.iter().any(|range| range.contains(*ip)));
         at.map(|at| left.remove(at))
     };
-    let wanted = conf.sets.iter().map(of_set).collect();
+    let wanted = conf.sets().map(of_set).collect();
     if left.is_empty() {
         return Ok(wanted);
     }

@@ -1,11 +1,11 @@
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{FlockOperation, Timespec, Timestamps};
 
 use super::boot::Boot;
 use super::index::{self, Entry, Identity, Index};
@@ -32,7 +32,9 @@ pub(super) struct Store {
     index_path: PathBuf,
     boot: Boot,
     last: Option<Last>,
-    _lock: File,
+    lock: File,
+    /// Device and inode of the lock's file, once that was asked.
+    lock_id: Option<(u64, u64)>,
 }
 
 /// The file that says which address was given last, once it was read.
@@ -80,26 +82,46 @@ impl Store {
     }
 
     fn lock(path: PathBuf, lock: File) -> Result<Self, Error> {
-        let file = path.join(LOCK);
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive))
-            .map_err(|e| failed("lock", &file)(e.into()))?;
+        flock(&lock, FlockOperation::LockExclusive)
+            .map_err(|e| failed("lock", &path.join(LOCK))(e.into()))?;
         let dir = File::open(&path).map_err(failed("open", &path))?;
         let boot = Boot::current();
         let name = path.file_name().unwrap_or_default();
         let index_path = path.with_file_name(INDEX_DIR).join(name);
         let known = index::open_options().open(&index_path).and_then(Index::open).ok();
-        let fresh =
-            known.as_ref().is_some_and(|index| identity(&dir, boot).is_ok_and(|now| index.identity() == now));
-        match known {
-            Some(index) if fresh => Ok(Self { path, dir, index, index_path, boot, last: None, _lock: lock }),
-            known => {
-                let entries = scan::scan(&path, &dir, boot, known.as_ref())?;
-                let index = Index::of(&entries, boot.id);
-                let mut store = Self { path, dir, index, index_path, boot, last: None, _lock: lock };
-                store.save();
-                Ok(store)
-            }
+        let fresh = known.as_ref().is_some_and(|index| is_of(index, &dir, boot));
+        let index = match known {
+            Some(index) if fresh => index,
+            known => Index::of(&scan::scan(&path, &dir, boot, known.as_ref())?, boot.id),
+        };
+        let mut store = Self { path, dir, index, index_path, boot, last: None, lock, lock_id: None };
+        if !fresh {
+            store.save();
         }
+        Ok(store)
+    }
+
+    /// Where its leases are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets go of the lock, but of nothing else. None if the lock could not be found again.
+    pub(super) fn unlocked(mut self) -> Option<Self> {
+        if self.lock_id.is_none() {
+            self.lock_id = self.lock.metadata().ok().map(|found| (found.dev(), found.ino()));
+        }
+        flock(&self.lock, FlockOperation::Unlock).ok()?;
+        Some(self)
+    }
+
+    /// Locks it again. None if another file is the lock now, or if somebody else has changed the directory: then all of it is
+    /// opened anew.
+    pub(super) fn lock_again(self) -> Option<Self> {
+        flock(&self.lock, FlockOperation::LockExclusive).ok()?;
+        let now = fs::metadata(self.path.join(LOCK)).ok()?;
+        let same = self.lock_id == Some((now.dev(), now.ino())) && is_of(&self.index, &self.dir, self.boot);
+        same.then_some(self)
     }
 
     /// Reads every lease again.
@@ -164,7 +186,11 @@ impl Store {
 
     /// The address that was given out last from a set of ranges.
     pub(super) fn last_given(&mut self, set: usize) -> Option<IpAddr> {
-        let file = index::open_options().open(self.last_path(set)).ok()?;
+        // The directory is as it was, so it has the same files still; what is in them may be new.
+        let file = match self.last.take().filter(|last| last.set == set) {
+            Some(last) => last.file,
+            None => index::open_options().open(self.last_path(set)).ok()?,
+        };
         let text = small_text(&file).ok()?;
         self.last = Some(Last { set, file, length: text.len() });
         text.trim().parse().ok()
@@ -204,15 +230,20 @@ impl Store {
     }
 
     fn tell_last(&mut self, set: usize, text: &str) -> Result<(), Error> {
-        let path = self.last_path(set);
-        match self.last.take().filter(|last| last.set == set) {
+        let last = self.last.take().filter(|last| last.set == set);
+        let write = || match last {
             // The room that it has is kept, where a file system would give it away and look for it again.
-            Some(Last { file, length, .. }) => file
-                .write_all_at(text.as_bytes(), 0)
-                .and_then(|()| if length > text.len() { file.set_len(text.len() as u64) } else { Ok(()) }),
-            None => fs::write(&path, text),
-        }
-        .map_err(failed("write", &path))
+            Some(Last { file, length, .. }) => {
+                file.write_all_at(text.as_bytes(), 0)?;
+                if length > text.len() {
+                    file.set_len(text.len() as u64)?;
+                }
+                Ok(Some(Last { set, file, length: text.len() }))
+            }
+            None => fs::write(self.last_path(set), text).map(|()| None),
+        };
+        self.last = write().map_err(|e| failed("write", &self.last_path(set))(e))?;
+        Ok(())
     }
 
     /// The addresses that `holder` has.
@@ -299,15 +330,24 @@ fn read_small(path: &Path) -> std::io::Result<String> {
     small_text(&File::open(path)?)
 }
 
-fn small_text(mut file: &File) -> std::io::Result<String> {
-    let mut text = vec![0; 512];
-    let length = file.read(&mut text)?;
-    let whole = length < text.len();
-    text.truncate(length);
-    if !whole {
-        file.read_to_end(&mut text)?;
+fn small_text(file: &File) -> std::io::Result<String> {
+    let mut text = [0; 512];
+    let length = file.read_at(&mut text, 0)?;
+    let mut text = text.get(..length).unwrap_or_default().to_vec();
+    if length == 512 {
+        (&mut &*file).seek(SeekFrom::Start(512))?;
+        (&mut &*file).read_to_end(&mut text)?;
     }
     String::from_utf8(text).map_err(|e| std::io::Error::new(ErrorKind::InvalidData, e))
+}
+
+/// The index has seen the last change of the directory.
+fn is_of(index: &Index, dir: &File, boot: Boot) -> bool {
+    identity(dir, boot).is_ok_and(|now| index.identity() == now)
+}
+
+fn flock(lock: &File, operation: FlockOperation) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::fs::flock(lock, operation))
 }
 
 /// The state that a directory is in now.

@@ -55,7 +55,7 @@ impl Conf {
 pub(super) fn mappings(keys: &Keys<'_>) -> Result<Vec<PortMapping>, Error> {
     let Some(runtime) = keys.object("runtimeConfig")? else { return Ok(Vec::new()) };
     let runtime = Keys::new(runtime, "\"runtimeConfig\"");
-    let mappings: Vec<PortMapping> = runtime.decode("portMappings")?.unwrap_or_default();
+    let mappings = PortMapping::list(&runtime, "portMappings")?;
     if mappings.iter().any(|m| m.host_port == 0 || m.container_port == 0) {
         return Err(runtime.refuse("portMappings", "ports from 1 to 65535"));
     }

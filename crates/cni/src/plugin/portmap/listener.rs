@@ -8,13 +8,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_
 
 use crate::contract::{Code, Error, PortMapping, Protocol};
 
-/// Refuses a mapping whose port a process of the host listens on, and names the process.
-pub(super) fn refuse_if_listening(mapping: &PortMapping) -> Result<(), Error> {
+/// Refuses a mapping whose port a process of the host listens on, and names the process. Who listens on IPv6 alone is not in
+/// the way of what is published on IPv4 alone.
+pub(super) fn refuse_if_listening(mapping: &PortMapping, ipv6: bool) -> Result<(), Error> {
     let at = |ip, only| is_taken(SocketAddr::new(ip, mapping.host_port), mapping.protocol, only);
     let any = Ipv6Addr::UNSPECIFIED.into();
     let taken = match mapping.host_ip {
         Some(ip) => at(ip, true).unwrap_or(false),
         // One socket asks for both families, where the kernel speaks both.
+        None if !ipv6 => at(Ipv4Addr::UNSPECIFIED.into(), true).unwrap_or(false),
         None => at(any, false).or_else(|| at(Ipv4Addr::UNSPECIFIED.into(), true)).unwrap_or(false),
     };
     // Bound is not yet listening: an outgoing connection may have the port too.

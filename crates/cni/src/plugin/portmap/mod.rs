@@ -56,7 +56,8 @@ impl Plugin for Portmap {
         conf.table.join(Family::Inet, &mut socket, record)?;
         let _alone = elsewhere::lock(request)?;
         elsewhere::refuse_if_published(&conf.table, &publications, &mut socket)?;
-        conf.mappings.iter().try_for_each(listener::refuse_if_listening)?;
+        let ipv6 = addresses.iter().any(|address| !address.is_ipv4());
+        conf.mappings.iter().try_for_each(|mapping| listener::refuse_if_listening(mapping, ipv6))?;
         if conf.snat {
             for address in &addresses {
                 admit(&conf.table, *address, request, &mut socket, record)?;
