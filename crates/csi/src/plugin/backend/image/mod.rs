@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use grpc::{Code, Failure};
+use kernel::capability::{Capability, Sets};
 use kernel::freeze::{self, Frozen};
 use kernel::loopdev;
 use rustix::io::Errno;
@@ -50,16 +51,11 @@ impl Kind {
     fn of(block: bool, fs_type: &str) -> Option<Kind> {
         match fs_type {
             _ if block => Some(Kind::Block),
-            "" | "ext4" => Some(Kind::Ext4),
+            "ext4" => Some(Kind::Ext4),
             "xfs" => Some(Kind::Xfs),
             "btrfs" => Some(Kind::Btrfs),
             _ => None,
         }
-    }
-
-    /// That of a wish. One that [`Backend::accepts`] refuses is as good as any.
-    fn wished(wish: &Wish) -> Kind {
-        Kind::of(wish.block, &wish.fs_type).unwrap_or(Kind::Ext4)
     }
 
     fn in_volume(volume: &Volume) -> Result<Kind, Failure> {
@@ -84,6 +80,8 @@ impl Kind {
 /// Images of a pool.
 pub(crate) struct Images {
     copies: Copies,
+    /// What a class gets that names no file system.
+    default: Kind,
 }
 
 impl Images {
@@ -98,8 +96,23 @@ impl Images {
                 "images need loop devices: /dev/loop-control is not here; {hint}"
             )));
         }
-        Ok(Images { copies: copies(pool).map_err(|e| failed("try what clones cost in", pool, &e))? })
+        let copies = copies(pool).map_err(|e| failed("try what clones cost in", pool, &e))?;
+        // Who may not grow an ext4 in use is better off with one that grows.
+        let default = if may_grow_ext4()? || !program::can_make(Kind::Xfs) { Kind::Ext4 } else { Kind::Xfs };
+        Ok(Images { copies, default })
     }
+
+    /// What a wish comes to. One that [`Backend::accepts`] refuses is as good as any.
+    fn kind(&self, wish: &Wish) -> Kind {
+        let default =
+            if wish.parameters.contains_key(encryption::PARAMETER) { Kind::Ext4 } else { self.default };
+        Kind::of(wish.block, &wish.fs_type).unwrap_or(default)
+    }
+}
+
+/// Whether the kernel lets this process grow an ext4 that is mounted.
+fn may_grow_ext4() -> Result<bool, Failure> {
+    Ok(Sets::current()?.effective.contains(Capability::SysResource))
 }
 
 /// Tries a clone of two files without names.
@@ -160,36 +173,50 @@ fn widen(place: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Holds what is mounted still, and has what is written to block devices on the disk.
-fn still(place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Option<Frozen>, Failure> {
-    if let Some(root) = root {
-        return match freeze::freeze(open_root(root)?) {
-            Ok(frozen) => Ok(Some(frozen)),
-            // Nothing changes where nothing can be written.
-            Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
-            Err(e) if e.errno() == Some(Errno::BUSY) => {
-                let message = format!("volume {} is frozen by somebody else; try again", volume.id);
-                Err(Failure::new(Code::Aborted, message))
+/// Has what was written until now in the image, and holds what is mounted still where the image is not copied at once. Freezing
+/// takes tens of milliseconds; without it the copy is what a power cut would have left after a sync, and its journal is
+/// replayed.
+fn still(
+    place: &Path,
+    volume: &Volume,
+    root: Option<&Path>,
+    at_once: bool,
+) -> Result<Option<Frozen>, Failure> {
+    let Some(root) = root else {
+        for (path, status) in devices(place)? {
+            if !status.options.read_only {
+                let synced = File::open(&path).and_then(|device| device.sync_all());
+                synced.map_err(|e| failed("sync", &path, &e))?;
             }
-            Err(e) => Err(failed("freeze", root, &e)),
-        };
-    }
-    for (path, status) in devices(place)? {
-        if !status.options.read_only {
-            let synced = File::open(&path).and_then(|device| device.sync_all());
-            synced.map_err(|e| failed("sync", &path, &e))?;
         }
+        return Ok(None);
+    };
+    let open = open_root(root)?;
+    if at_once {
+        return rustix::fs::syncfs(open).map(|()| None).map_err(|e| failed("sync", root, &e));
     }
-    Ok(None)
+    match freeze::freeze(open) {
+        Ok(frozen) => Ok(Some(frozen)),
+        // Nothing changes where nothing can be written.
+        Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
+        Err(e) if e.errno() == Some(Errno::BUSY) => {
+            let message = format!("volume {} is frozen by somebody else; try again", volume.id);
+            Err(Failure::new(Code::Aborted, message))
+        }
+        Err(e) => Err(failed("freeze", root, &e)),
+    }
 }
 
-/// A new image with the contents of another.
-fn copied(from: &Path, to: &Path) -> Result<File, Failure> {
+/// A new image with the contents of another. One that shares its blocks is made at once: nothing is written to the other
+/// meanwhile.
+fn copied(from: &Path, to: &Path, copies: Copies) -> Result<File, Failure> {
     let (source, path) = (open_image(from, false)?, to.join(IMAGE));
     let copied = || {
-        let length = source.metadata()?.len();
         let image = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        copy::contents(&source, &image, length)?;
+        match copies {
+            Copies::Shared => kernel::reflink::clone_file(&image, &source)?,
+            Copies::Whole => copy::contents(&source, &image, source.metadata()?.len())?,
+        }
         Ok(image)
     };
     copied().map_err(|e: std::io::Error| match Errno::from_io_error(&e) {
@@ -211,7 +238,7 @@ impl Images {
         program::make(kind, &path, volume.capacity, Self::is_encrypted(volume))
     }
 
-    fn create_from(place: &Path, volume: &Volume, source: Source<'_>) -> Result<(), Failure> {
+    fn create_from(&self, place: &Path, volume: &Volume, source: Source<'_>) -> Result<(), Failure> {
         let (origin, from, root) = match source {
             Source::Snapshot(snapshot, from) => (&snapshot.volume, from, None),
             Source::Volume(origin, from, root) => (origin, from, root),
@@ -222,8 +249,8 @@ impl Images {
                 format!("a copy has the file system and the encryption of its origin, {}", origin.id);
             return Err(Failure::invalid("volume_content_source", message));
         }
-        let frozen = still(from, origin, root)?;
-        let image = copied(from, place);
+        let frozen = still(from, origin, root, self.copies == Copies::Shared)?;
+        let image = copied(from, place, self.copies);
         if let Some(frozen) = frozen {
             frozen.thaw()?;
         }
@@ -300,7 +327,7 @@ fn enlarge(image: &File, path: &Path, bytes: u64) -> Result<(), Failure> {
 }
 
 /// Options of a mount are looked at when it is made, parameters of a class here.
-fn refuse_parameters(wish: &Wish) -> Result<(), Failure> {
+fn refuse_parameters(wish: &Wish, kind: Kind) -> Result<(), Failure> {
     for (key, value) in &wish.parameters {
         let field = format!("parameters[{key}]");
         if key != encryption::PARAMETER {
@@ -309,7 +336,7 @@ fn refuse_parameters(wish: &Wish) -> Result<(), Failure> {
         if value != encryption::FSCRYPT {
             return Err(Failure::invalid(field, format!("{value:?} is no encryption: write fscrypt")));
         }
-        if Kind::wished(wish) != Kind::Ext4 {
+        if kind != Kind::Ext4 {
             let hint = "leave fsType out, or write ext4";
             return Err(Failure::invalid(field, format!("only ext4 has fscrypt here; {hint}")));
         }
@@ -332,42 +359,40 @@ impl Backend for Images {
     }
 
     fn file_system(&self, wish: &Wish) -> String {
-        match Kind::of(wish.block, &wish.fs_type) {
-            Some(kind) => kind.name().to_owned(),
-            None => wish.fs_type.clone(),
-        }
+        self.kind(wish).name().to_owned()
     }
 
     fn least(&self, wish: &Wish) -> u64 {
-        Kind::wished(wish).least()
+        self.kind(wish).least()
     }
 
     fn taken(&self, wish: &Wish, capacity: u64) -> u64 {
-        Kind::wished(wish).image(capacity)
+        self.kind(wish).image(capacity)
     }
 
     fn fits(&self, wish: &Wish, bytes: u64) -> u64 {
-        Kind::wished(wish).fits(bytes)
+        self.kind(wish).fits(bytes)
     }
 
     fn accepts(&self, wish: &Wish) -> Result<(), Failure> {
-        if Kind::of(wish.block, &wish.fs_type).is_none() {
+        if !wish.block && !matches!(wish.fs_type.as_str(), "" | "ext4" | "xfs" | "btrfs") {
             let message = format!("{:?} cannot be had in an image: write ext4, xfs or btrfs", wish.fs_type);
             return Err(Failure::invalid("fs_type", message));
         }
-        refuse_parameters(wish)
+        refuse_parameters(wish, self.kind(wish))
     }
 
     fn create(&self, place: &Path, volume: &Volume, source: Option<Source<'_>>) -> Result<(), Failure> {
         match source {
             None => Self::create_empty(place, volume),
-            Some(source) => Self::create_from(place, volume, source),
+            Some(source) => self.create_from(place, volume, source),
         }
     }
 
-    /// All file systems are frozen before the first is cut, so the cuts are of one moment. Who writes to a raw block device
+    /// Of several file systems all are frozen before the first is cut, so the cuts are of one moment. Who writes to a raw block device
     /// cannot be held still.
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
+        let at_once = cuts.len() == 1 && self.copies == Copies::Shared;
         let mut frozen = Vec::new();
         for cut in cuts {
             if cuts.len() > 1 && cut.volume.block && !devices(cut.from)?.is_empty() {
@@ -375,9 +400,9 @@ impl Backend for Images {
                     format!("the block device of volume {} is in use: unpublish it first", cut.volume.id);
                 return Err(Failure::precondition(message));
             }
-            frozen.extend(still(cut.from, cut.volume, cut.root)?);
+            frozen.extend(still(cut.from, cut.volume, cut.root, at_once)?);
         }
-        let cut = cuts.iter().try_for_each(|cut| copied(cut.from, cut.to).map(|_| ()));
+        let cut = cuts.iter().try_for_each(|cut| copied(cut.from, cut.to, self.copies).map(drop));
         // All of them, whatever one says.
         let thawed: Vec<_> = frozen.into_iter().map(Frozen::thaw).collect();
         cut.and(thawed.into_iter().collect::<Result<(), _>>().map_err(Failure::from))

@@ -79,13 +79,21 @@ pub(super) fn grow_ext4(image: &Path) -> Result<(), Failure> {
     }
 }
 
-fn run<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<Output, Failure> {
+/// Whether the program is here that makes such a file system.
+pub(super) fn can_make(kind: Kind) -> bool {
+    kind == Kind::Block || find(&format!("mkfs.{}", kind.name())).is_some()
+}
+
+fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let program = std::env::split_paths(&path)
+    std::env::split_paths(&path)
         .chain(PLACES.iter().map(PathBuf::from))
         .map(|directory| directory.join(name))
-        .find(|file| file.is_file());
-    let Some(program) = program else {
+        .find(|file| file.is_file())
+}
+
+fn run<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<Output, Failure> {
+    let Some(program) = find(name) else {
         let package = match name {
             "mkfs.xfs" => "xfsprogs",
             "mkfs.btrfs" => "btrfs-progs",
