@@ -26,8 +26,15 @@ pub(super) fn mount(
     options: &[(String, Option<String>)],
 ) -> Result<OwnedFd, Failure> {
     let failed = |e: Errno, said: &str| {
-        let missing = if e == Errno::NODEV { " (the kernel has no such file system)" } else { "" };
-        Failure::internal(format!("cannot mount {}: {e}{missing}{said}", kind.name()))
+        let hint = match e {
+            Errno::NODEV => " (the kernel has no such file system)",
+            // One and its copies have the same identity.
+            Errno::EXIST if kind == Kind::Btrfs => {
+                " (its origin or a copy of it is mounted, and kernels before 6.7 do not mount two)"
+            }
+            _ => "",
+        };
+        Failure::internal(format!("cannot mount {}: {e}{hint}{said}", kind.name()))
     };
     let context = fsopen(kind.name(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed(e, ""))?;
     let context = context.as_fd();

@@ -5,8 +5,10 @@
 //! system can (xfs, btrfs), and are copies elsewhere.
 
 mod changes;
+mod devices;
 mod encryption;
 mod filesystem;
+mod kind;
 mod program;
 mod size;
 mod superblock;
@@ -17,66 +19,19 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use grpc::{Code, Failure};
 use kernel::capability::{Capability, Sets};
 use kernel::freeze::{self, Frozen};
-use kernel::loopdev;
 use rustix::io::Errno;
 
+use self::kind::Kind;
 use super::{Abilities, Backend, Copies, Cut, Mounting, Range, Source, Usage, Wish, copy};
 use crate::plugin::pool::record::Volume;
 
 const NAME: &str = "image";
 /// The file that a volume is.
 const IMAGE: &str = "image";
-/// What the tags of our loop devices begin with; the name of the place follows.
-const TAG: &str = "sextant-csi-";
-/// What the tag of a device that cannot be written ends with.
-const READ_ONLY: &str = "-ro";
-/// How long a mount waits for the device of the one before, whose last user is about to close it.
-const LINGERS: Duration = Duration::from_secs(3);
-
-/// What is in an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Block,
-    Ext4,
-    Xfs,
-    Btrfs,
-}
-
-impl Kind {
-    fn of(block: bool, fs_type: &str) -> Option<Kind> {
-        match fs_type {
-            _ if block => Some(Kind::Block),
-            "ext4" => Some(Kind::Ext4),
-            "xfs" => Some(Kind::Xfs),
-            "btrfs" => Some(Kind::Btrfs),
-            _ => None,
-        }
-    }
-
-    fn in_volume(volume: &Volume) -> Result<Kind, Failure> {
-        Kind::of(volume.block, &volume.fs_type).ok_or_else(|| {
-            Failure::internal(format!(
-                "volume {} has the unknown file system {:?}",
-                volume.id, volume.fs_type
-            ))
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Block => "",
-            Kind::Ext4 => "ext4",
-            Kind::Xfs => "xfs",
-            Kind::Btrfs => "btrfs",
-        }
-    }
-}
-
 /// Images of a pool.
 pub(crate) struct Images {
     copies: Copies,
@@ -152,27 +107,6 @@ fn open_root(root: &Path) -> Result<OwnedFd, Failure> {
     rustix::fs::open(root, flags, Mode::empty()).map_err(|e| failed("open", root, &e))
 }
 
-/// The tag of the devices of a place: its name goes with it wherever it is renamed to.
-fn tag(place: &Path) -> String {
-    format!("{TAG}{}", place.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// The devices of a place, whichever way they were attached.
-fn devices(place: &Path) -> Result<Vec<(PathBuf, loopdev::Status)>, Failure> {
-    let tag = tag(place);
-    let ours = |name: &str| name.strip_suffix(READ_ONLY).unwrap_or(name) == tag;
-    Ok(loopdev::attached(ours)?)
-}
-
-/// Has the devices of a place see that its image is larger.
-fn widen(place: &Path) -> Result<(), Failure> {
-    for (path, _) in devices(place)? {
-        let device = File::open(&path).map_err(|e| failed("open", &path, &e))?;
-        loopdev::set_capacity(&device)?;
-    }
-    Ok(())
-}
-
 /// Has what was written until now in the image, and holds what is mounted still where the image is not copied at once. Freezing
 /// takes tens of milliseconds; without it the copy is what a power cut would have left after a sync, and its journal is
 /// replayed.
@@ -183,7 +117,7 @@ fn still(
     at_once: bool,
 ) -> Result<Option<Frozen>, Failure> {
     let Some(root) = root else {
-        for (path, status) in devices(place)? {
+        for (path, status) in devices::of(place)? {
             if !status.options.read_only {
                 let synced = File::open(&path).and_then(|device| device.sync_all());
                 synced.map_err(|e| failed("sync", &path, &e))?;
@@ -261,8 +195,7 @@ impl Images {
     fn attach_and_mount(place: &Path, kind: Kind, how: &Mounting<'_>) -> Result<(OwnedFd, File), Failure> {
         // Writable even for a mount that is not: a journal may have to be replayed.
         let image = open_image(place, true)?;
-        let options = loopdev::Options { read_only: false, autoclear: true, direct_io: true };
-        let (path, device) = loopdev::attach(&image, &tag(place), options)?;
+        let (path, device) = devices::attach_for_mount(&image, place)?;
         let mount = filesystem::mount(kind, &path, how.read_only, how.options)?;
         Ok((mount, device))
     }
@@ -286,27 +219,11 @@ impl Images {
             Err(e) if kind == Kind::Ext4 && e.errno() == Some(Errno::PERM) => {
                 // It has a journal that is replayed now, so its own program may work on it.
                 drop((root, mount, device));
-                idle(place)?;
+                devices::idle(place)?;
                 program::grow_ext4(&place.join(IMAGE))?;
                 Self::attach_and_mount(place, kind, how).map(|(mount, _)| mount)
             }
             Err(e) => Err(e.into()),
-        }
-    }
-}
-
-/// Waits until no device has the image any more. Two at once would destroy what is in it.
-fn idle(place: &Path) -> Result<(), Failure> {
-    let until = Instant::now() + LINGERS;
-    loop {
-        match devices(place)?.first() {
-            None => return Ok(()),
-            Some((device, _)) if Instant::now() > until => {
-                let hint = "something still has files of its former mount open";
-                let message = format!("{} is in use on {}: {hint}", place.display(), device.display());
-                return Err(Failure::new(Code::Aborted, message));
-            }
-            Some(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }
@@ -395,7 +312,7 @@ impl Backend for Images {
         let at_once = cuts.len() == 1 && self.copies == Copies::Shared;
         let mut frozen = Vec::new();
         for cut in cuts {
-            if cuts.len() > 1 && cut.volume.block && !devices(cut.from)?.is_empty() {
+            if cuts.len() > 1 && cut.volume.block && !devices::of(cut.from)?.is_empty() {
                 let message =
                     format!("the block device of volume {} is in use: unpublish it first", cut.volume.id);
                 return Err(Failure::precondition(message));
@@ -420,7 +337,7 @@ impl Backend for Images {
         let image = open_image(place, true)?;
         enlarge(&image, &path, kind.image(capacity))?;
         image.sync_all().map_err(|e| failed("sync", &path, &e))?;
-        widen(place)?;
+        devices::widen(place)?;
         let Some(root) = root.filter(|_| kind != Kind::Block) else { return Ok(()) };
         let size = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
         grow(kind, &open_root(root)?, size).map_err(|e| match e.errno() {
@@ -438,7 +355,7 @@ impl Backend for Images {
     }
 
     fn remove(&self, place: &Path) -> Result<(), Failure> {
-        detach(place)?;
+        devices::detach(place)?;
         copy::remove(place)
     }
 
@@ -452,7 +369,7 @@ impl Backend for Images {
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
         let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
-        idle(place)?;
+        devices::idle(place)?;
         let image = open_image(place, false)?;
         let told = superblock::read(&image, kind).map_err(|e| failed("read", &path, &e))?;
         let Some(told) = told else {
@@ -484,18 +401,16 @@ impl Backend for Images {
             )));
         }
         if let Some((path, _)) =
-            devices(place)?.into_iter().find(|(_, status)| status.options.read_only == read_only)
+            devices::of(place)?.into_iter().find(|(_, status)| status.options.read_only == read_only)
         {
             return Ok(path);
         }
         let image = open_image(place, !read_only)?;
-        let tag = tag(place) + if read_only { READ_ONLY } else { "" };
-        let options = loopdev::Options { read_only, autoclear: false, direct_io: true };
-        Ok(loopdev::attach(&image, &tag, options)?.0)
+        devices::attach(&image, place, read_only)
     }
 
     fn release(&self, place: &Path, _: &Volume) -> Result<(), Failure> {
-        detach(place)
+        devices::detach(place)
     }
 
     fn usage(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Usage, Failure> {
@@ -559,11 +474,4 @@ impl Backend for Images {
         let (old, new) = (open_image(base, false)?, open_image(place, false)?);
         changes::changes(&old, &new, offset, most).map_err(|e| failed("compare", &place.join(IMAGE), &e))
     }
-}
-
-/// Detaches the block devices of a place; one in use goes with its last user.
-fn detach(place: &Path) -> Result<(), Failure> {
-    let tag = tag(place);
-    loopdev::detach(&format!("{tag}{READ_ONLY}"))?;
-    Ok(loopdev::detach(&tag)?)
 }

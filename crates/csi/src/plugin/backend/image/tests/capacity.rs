@@ -1,0 +1,100 @@
+//! What fits into a volume, before and after it grew.
+
+use super::*;
+
+#[test]
+fn an_empty_volume_has_its_capacity_and_at_most_a_twentieth_more() {
+    let rig = Rig::here();
+    for kind in KINDS {
+        let sizes = [48 * MIB, 127 * MIB, 128 * MIB, 300 * MIB, GIB, 3 * GIB, 8 * GIB, 60 * GIB, 500 * GIB];
+        for capacity in sizes.into_iter().filter(|&size| size > kind.least()).chain([kind.least()]) {
+            let volume = volume(&format!("{}-{capacity}", kind.name()), kind, capacity);
+            let place = rig.made(&volume, None);
+            let mounted = rig.mounted(&volume);
+            let available = mounted.available();
+            let bounds = capacity..=capacity + capacity / 20;
+            assert!(bounds.contains(&available), "{kind:?} of {capacity}: {available}");
+            let usage = rig.images.usage(&place, &volume, Some(&mounted.root())).unwrap();
+            assert_eq!((usage.total, usage.used, usage.available), (capacity, 0, capacity), "{kind:?}");
+            assert_eq!(rig.images.ailment(&place, &volume, Some(&mounted.root())).unwrap(), None);
+            drop(mounted);
+            rig.images.remove(&place).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_writer_gets_the_capacity_and_is_stopped() {
+    let rig = Rig::here();
+    for kind in KINDS {
+        let volume = volume(kind.name(), kind, kind.least());
+        let place = rig.made(&volume, None);
+        let mounted = rig.mounted(&volume);
+        let file = File::create(mounted.path("file")).unwrap();
+        let (part, mut at) = (pattern(7, MIB / 4), 0);
+        let stopped = loop {
+            match file.write_at(&part, at) {
+                Ok(length) => at += length as u64,
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(stopped.raw_os_error(), Some(Errno::NOSPC.raw_os_error()), "{kind:?}");
+        // What was taken is kept: it is no promise of memory alone.
+        file.sync_all().unwrap();
+        let least = volume.capacity - volume.capacity / 200;
+        assert!(
+            (least..volume.capacity + volume.capacity / 20).contains(&at),
+            "{kind:?}: {at} of {}",
+            volume.capacity
+        );
+        assert!(rig.images.allocated(&place).unwrap() <= kind.image(volume.capacity), "{kind:?}");
+        let usage = rig.images.usage(&place, &volume, Some(&mounted.root())).unwrap();
+        let is_full = usage.total == volume.capacity && usage.available < 3 * MIB;
+        assert!(is_full && usage.used + usage.available == usage.total, "{kind:?}: {usage:?}");
+        drop((file, mounted));
+        rig.images.remove(&place).unwrap();
+    }
+}
+
+#[test]
+fn a_volume_grows_mounted_or_not() {
+    let rig = Rig::here();
+    for kind in KINDS {
+        for online in [true, false] {
+            let mut volume = volume(&format!("{}-{online}", kind.name()), kind, kind.least());
+            let place = rig.made(&volume, None);
+            let mounted = rig.mounted(&volume);
+            let data = pattern(3, 3 * MIB);
+            fs::write(mounted.path("data"), &data).unwrap();
+            let larger = kind.least() * 3;
+            let root = mounted.root();
+            let mounted = if online {
+                match rig.images.expand(&place, &volume, larger, Some(&root)) {
+                    Err(failure) if kind == Kind::Ext4 && !may_grow_ext4().unwrap() => {
+                        assert_eq!(failure.code, Code::FailedPrecondition);
+                        assert!(failure.message.contains("CAP_SYS_RESOURCE"), "{failure}");
+                        drop(mounted);
+                        rig.mounted(&volume)
+                    }
+                    done => {
+                        done.unwrap();
+                        mounted
+                    }
+                }
+            } else {
+                drop(mounted);
+                rig.images.expand(&place, &volume, larger, None).unwrap();
+                rig.mounted(&volume)
+            };
+            volume.capacity = larger;
+            let has = mounted.available() + data.len() as u64;
+            let bounds = larger - larger / 200..=larger + larger / 20;
+            assert!(bounds.contains(&has), "{kind:?} {online}: {has} of {larger}");
+            assert!(fs::read(mounted.path("data")).unwrap() == data, "{kind:?}");
+            rig.images.expand(&place, &volume, larger, None).unwrap();
+            assert_eq!(rig.images.ailment(&place, &volume, Some(&mounted.root())).unwrap(), None, "{kind:?}");
+            drop(mounted);
+            rig.images.remove(&place).unwrap();
+        }
+    }
+}

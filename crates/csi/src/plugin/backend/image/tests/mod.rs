@@ -1,0 +1,143 @@
+//! Images with data in them, on pools that share blocks and on one that does not.
+
+mod capacity;
+mod copies;
+mod mounts;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use super::*;
+use crate::plugin::pool::record::{FORMAT, Snapshot};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const KINDS: [Kind; 3] = [Kind::Ext4, Kind::Xfs, Kind::Btrfs];
+
+/// A directory for places, on this machine's file system or in an image of its own.
+struct Rig {
+    path: PathBuf,
+    images: Images,
+    _mount: Option<OwnedFd>,
+    _folder: tempfile::TempDir,
+}
+
+/// A volume that is mounted nowhere but for its descriptor.
+struct Mounted(OwnedFd);
+
+impl Mounted {
+    /// For programs as well, which do not have this process's descriptors.
+    fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    fn available(&self) -> u64 {
+        let told = rustix::fs::statvfs(self.root()).unwrap();
+        told.f_bavail * told.f_frsize
+    }
+}
+
+impl Rig {
+    /// A pool on the file system of temporary files.
+    fn here() -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        let images = Images::open(folder.path()).unwrap();
+        Rig { path: folder.path().to_owned(), images, _mount: None, _folder: folder }
+    }
+
+    /// A pool on a file system of this kind.
+    fn on(kind: Kind) -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        // Its devices are known by this name, and other tests have pools at the same time.
+        let own = folder.path().file_name().unwrap().to_string_lossy().replace('.', "pool-");
+        let place = folder.path().join(own);
+        fs::create_dir(&place).unwrap();
+        let volume = volume("pool", kind, 2 * GIB);
+        let images = Images { copies: Copies::Whole, default: Kind::Ext4 };
+        images.create(&place, &volume, None).unwrap();
+        let mount = Mounted(images.mount(&place, &volume, &how(false)).unwrap());
+        let path = mount.root();
+        let images = Images::open(&path).unwrap();
+        Rig { path, images, _mount: Some(mount.0), _folder: folder }
+    }
+
+    fn place(&self, id: &str) -> PathBuf {
+        // Tests run beside each other, and devices are the machine's.
+        let inode = fs::metadata(&self.path).unwrap().ino();
+        let pool = self._folder.path().file_name().unwrap().to_string_lossy().replace('.', "");
+        self.path.join(format!("{id}-{pool}-{inode}"))
+    }
+
+    fn new_place(&self, id: &str) -> PathBuf {
+        let place = self.place(id);
+        fs::create_dir(&place).unwrap();
+        place
+    }
+
+    fn made(&self, volume: &Volume, source: Option<Source<'_>>) -> PathBuf {
+        let place = self.new_place(&volume.id);
+        self.images.create(&place, volume, source).unwrap();
+        self.images.sync(&place).unwrap();
+        place
+    }
+
+    fn mounted(&self, volume: &Volume) -> Mounted {
+        Mounted(self.images.mount(&self.place(&volume.id), volume, &how(false)).unwrap())
+    }
+
+    fn snapshot(&self, id: &str, volume: &Volume, root: Option<&Path>) -> (Snapshot, PathBuf) {
+        let to = self.new_place(id);
+        let from = self.place(&volume.id);
+        self.images.snapshot(&[Cut { volume, from: &from, root, to: &to }]).unwrap();
+        (snapshot_of(id, volume), to)
+    }
+}
+
+fn snapshot_of(id: &str, volume: &Volume) -> Snapshot {
+    Snapshot {
+        format: FORMAT,
+        id: id.into(),
+        name: id.into(),
+        volume: volume.clone(),
+        created: 0,
+        group: String::new(),
+        held: 0,
+    }
+}
+
+static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+
+fn how(read_only: bool) -> Mounting<'static> {
+    Mounting { read_only, options: &[], secrets: &NOTHING }
+}
+
+fn volume(id: &str, kind: Kind, capacity: u64) -> Volume {
+    Volume {
+        format: FORMAT,
+        id: id.into(),
+        name: id.into(),
+        backend: NAME.into(),
+        capacity,
+        block: kind == Kind::Block,
+        fs_type: kind.name().into(),
+        parameters: BTreeMap::new(),
+        mutable: BTreeMap::new(),
+        source: None,
+        created: 0,
+        ephemeral: false,
+    }
+}
+
+/// Bytes that are the same nowhere else.
+fn pattern(seed: u64, length: u64) -> Vec<u8> {
+    (0..length / 8)
+        .flat_map(|n| (n + (seed << 32) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .collect()
+}
