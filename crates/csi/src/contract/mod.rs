@@ -1,5 +1,6 @@
 //! Types of `csi.v1`, and what a request must satisfy.
 
+mod capabilities;
 mod secret;
 mod text;
 #[allow(missing_docs, reason = "the words of the .proto file are what there is")]

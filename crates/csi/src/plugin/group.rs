@@ -11,7 +11,7 @@ use super::driver::Driver;
 use super::pool::Pool;
 use super::pool::record::{FORMAT, Group, Snapshot};
 use super::{Service, answer, text};
-use crate::contract::v1::group_controller_service_capability::{self, rpc};
+use crate::contract::v1::group_controller_service_capability::rpc;
 use crate::contract::v1::*;
 
 impl GroupController for Service {
@@ -19,12 +19,7 @@ impl GroupController for Service {
         &self,
         _: GroupControllerGetCapabilitiesRequest,
     ) -> Result<GroupControllerGetCapabilitiesResponse, Status> {
-        let rpc = group_controller_service_capability::Rpc {
-            r#type: rpc::Type::CreateDeleteGetVolumeGroupSnapshot.into(),
-        };
-        let capability = GroupControllerServiceCapability {
-            r#type: Some(group_controller_service_capability::Type::Rpc(rpc)),
-        };
+        let capability = GroupControllerServiceCapability::of(rpc::Type::CreateDeleteGetVolumeGroupSnapshot);
         Ok(GroupControllerGetCapabilitiesResponse { capabilities: vec![capability] })
     }
 

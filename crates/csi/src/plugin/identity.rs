@@ -1,10 +1,9 @@
 //! The identity service.
 
-use grpc::Status;
+use grpc::{Code, Failure, Status};
 
-use super::Service;
-use super::block;
-use crate::contract::v1::plugin_capability::{self, service, volume_expansion};
+use super::{Service, block};
+use crate::contract::v1::plugin_capability::{service, volume_expansion};
 use crate::contract::v1::*;
 
 /// What the driver is called.
@@ -12,40 +11,31 @@ pub const NAME: &str = "csi.sextant.dev";
 
 impl Identity for Service {
     async fn get_plugin_info(&self, _: GetPluginInfoRequest) -> Result<GetPluginInfoResponse, Status> {
-        Ok(GetPluginInfoResponse {
-            name: NAME.into(),
-            vendor_version: env!("CARGO_PKG_VERSION").into(),
-            ..GetPluginInfoResponse::default()
-        })
+        let vendor_version = env!("CARGO_PKG_VERSION").into();
+        Ok(GetPluginInfoResponse { name: NAME.into(), vendor_version, ..Default::default() })
     }
 
     async fn get_plugin_capabilities(
         &self,
         _: GetPluginCapabilitiesRequest,
     ) -> Result<GetPluginCapabilitiesResponse, Status> {
-        use service::Type::{
-            ControllerService, GroupControllerService, SnapshotMetadataService,
-            VolumeAccessibilityConstraints,
-        };
+        use service::Type as Has;
         let services = [
-            ControllerService,
-            VolumeAccessibilityConstraints,
-            GroupControllerService,
-            SnapshotMetadataService,
+            Has::ControllerService,
+            Has::VolumeAccessibilityConstraints,
+            Has::GroupControllerService,
+            Has::SnapshotMetadataService,
         ];
-        let services = services
-            .map(|kind| plugin_capability::Type::Service(plugin_capability::Service { r#type: kind.into() }));
-        let online = plugin_capability::VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
-        let all = services.into_iter().chain([plugin_capability::Type::VolumeExpansion(online)]);
-        let capabilities = all.map(|kind| PluginCapability { r#type: Some(kind) }).collect();
+        let mut capabilities = services.map(PluginCapability::service).to_vec();
+        capabilities.push(PluginCapability::expansion(volume_expansion::Type::Online));
         Ok(GetPluginCapabilitiesResponse { capabilities })
     }
 
     /// Healthy as long as its pools can be asked.
     async fn probe(&self, _: ProbeRequest) -> Result<ProbeResponse, Status> {
-        block(self, |driver| driver.pools.iter().try_for_each(|pool| pool.available().map(drop)))
-            .await
-            .map_err(|error| Status::new(grpc::Code::FailedPrecondition, error.message))?;
+        let asked =
+            block(self, |driver| driver.pools.iter().try_for_each(|pool| pool.available().map(drop))).await;
+        asked.map_err(|error| Failure { code: Code::FailedPrecondition, ..error })?;
         Ok(ProbeResponse { ready: Some(BoolValue { value: true }) })
     }
 }

@@ -1,6 +1,6 @@
 //! A driver for volumes of this machine.
 //!
-//! [`run`] serves all of CSI's services on one socket. `driver` is what the calls work on: `pool`s, which keep what there is, and
+//! [`run`] serves all of CSI's services on one socket; [`Services`] is for drivers of others. `driver` is what the calls work on: `pool`s, which keep what there is, and
 //! what of it is in use on this node (`node`). A `backend` is a kind of storage; `controller`, `group` and `node` bring requests
 //! to it. Calls that block run on threads of their own, never two on the same volume (`turns`).
 
@@ -15,21 +15,19 @@ mod metadata;
 mod node;
 mod parameters;
 mod pool;
+mod services;
 mod text;
 mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use grpc::{Failure, Status};
 
 pub use config::{Config, PoolConfig};
 use driver::Driver;
 pub use identity::NAME;
-
-/// How long calls that run have to end when the driver ends.
-const GRACE: Duration = Duration::from_secs(10);
+pub use services::Services;
 
 /// What a driver is made of.
 #[derive(Clone, Debug)]
@@ -53,26 +51,18 @@ struct Service(Arc<Driver>);
 /// # Errors
 /// Another driver has the socket or a pool, or the machine refuses one.
 pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), Failure> {
-    let taken = format!(
-        "another driver serves on {}: stop it, or give this one its own --socket",
-        setup.socket.display()
-    );
     let socket = setup.socket.clone();
-    let (listener, _bound) = grpc::listen(&socket, &taken).await?;
     let opened = tokio::task::spawn_blocking(move || Driver::open(&setup)).await;
     let driver = opened.map_err(|e| Failure::internal(format!("cannot open the pools: {e}")))??;
     let service = Arc::new(Service(Arc::new(driver)));
-    let server = grpc::Server::new()
-        .service(dispatch::Identity(Arc::clone(&service)))
-        .service(dispatch::Controller(Arc::clone(&service)))
-        .service(dispatch::GroupController(Arc::clone(&service)))
-        .service(dispatch::SnapshotMetadata(Arc::clone(&service)))
-        .service(dispatch::Node(service));
-    ready();
-    server
-        .serve(listener, stop, GRACE)
+    Services::new()
+        .identity(Arc::clone(&service))
+        .controller(Arc::clone(&service))
+        .group_controller(Arc::clone(&service))
+        .snapshot_metadata(Arc::clone(&service))
+        .node(service)
+        .serve(&socket, stop, ready)
         .await
-        .map_err(|e| Failure::internal(format!("cannot serve on {}: {e}", socket.display())))
 }
 
 /// Runs what blocks on a thread that may. It goes on to its end when the caller goes away.

@@ -13,6 +13,13 @@ fn directories(folder: &std::path::Path) -> PoolConfig {
     PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", folder.join("pool")) }
 }
 
+#[test]
+fn the_document_shows_what_is_compiled() {
+    let (document, example) =
+        (include_str!("../../../../docs/csi.md"), include_str!("../../examples/scratch.rs"));
+    assert!(document.contains(&format!("```rust\n{example}```\n")), "docs/csi.md shows another text");
+}
+
 #[tokio::test]
 async fn data_are_as_they_were_at_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();

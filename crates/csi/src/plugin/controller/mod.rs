@@ -17,7 +17,7 @@ use super::parameters;
 use super::pool::Kept;
 use super::pool::record::Volume as Record;
 use super::{Service, answer};
-use crate::contract::v1::controller_service_capability::{self, rpc};
+use crate::contract::v1::controller_service_capability::rpc;
 use crate::contract::v1::*;
 
 impl Controller for Service {
@@ -70,12 +70,8 @@ impl Controller for Service {
             SingleNodeMultiWriter,
             ModifyVolume,
         ];
-        let capability = |kind: rpc::Type| ControllerServiceCapability {
-            r#type: Some(controller_service_capability::Type::Rpc(controller_service_capability::Rpc {
-                r#type: kind.into(),
-            })),
-        };
-        Ok(ControllerGetCapabilitiesResponse { capabilities: all.into_iter().map(capability).collect() })
+        let capabilities = all.map(ControllerServiceCapability::of).to_vec();
+        Ok(ControllerGetCapabilitiesResponse { capabilities })
     }
 
     async fn create_snapshot(

@@ -11,7 +11,7 @@ use grpc::{Failure, Status};
 
 use super::controller::here;
 use super::{Service, answer};
-use crate::contract::v1::node_service_capability::{self, rpc};
+use crate::contract::v1::node_service_capability::rpc;
 use crate::contract::v1::*;
 pub(super) use uses::Uses;
 
@@ -103,12 +103,7 @@ impl Node for Service {
             ExpandVolume, GetVolumeStats, SingleNodeMultiWriter, StageUnstageVolume, VolumeCondition,
         };
         let all = [StageUnstageVolume, GetVolumeStats, ExpandVolume, VolumeCondition, SingleNodeMultiWriter];
-        let capability = |kind: rpc::Type| NodeServiceCapability {
-            r#type: Some(node_service_capability::Type::Rpc(node_service_capability::Rpc {
-                r#type: kind.into(),
-            })),
-        };
-        Ok(NodeGetCapabilitiesResponse { capabilities: all.into_iter().map(capability).collect() })
+        Ok(NodeGetCapabilitiesResponse { capabilities: all.map(NodeServiceCapability::of).to_vec() })
     }
 
     async fn node_get_info(&self, _: NodeGetInfoRequest) -> Result<NodeGetInfoResponse, Status> {
