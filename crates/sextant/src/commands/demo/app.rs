@@ -12,13 +12,18 @@ pub(super) const PATH: &str = "/bin/sextant-demo-app";
 /// Where its server listens.
 pub(super) const PORT: u16 = 8080;
 
-/// `serve` answers every HTTP request; `get ADDRESS` sends one and prints the answer's body.
+/// `serve` answers every HTTP request; `get ADDRESS` sends one and prints the answer's body; `write FILE TEXT` and `read FILE` are of
+/// volumes.
 pub(crate) fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve"] => serve(),
         ["get", address] => get(address).map(|body| println!("{body}")),
-        _ => Err(std::io::Error::other(format!("usage: {NAME} serve | get ADDRESS:PORT"))),
+        ["write", file, text] => write(file, text),
+        ["read", file] => std::fs::read_to_string(file).map(|text| println!("{text}")),
+        _ => Err(std::io::Error::other(format!(
+            "usage: {NAME} serve | get ADDRESS:PORT | write FILE TEXT | read FILE"
+        ))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +44,13 @@ fn serve() -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes a file for good.
+fn write(file: &str, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(file)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 fn answer(mut client: TcpStream) -> std::io::Result<()> {

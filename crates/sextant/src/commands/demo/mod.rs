@@ -1,10 +1,11 @@
-//! The main job, shown on this machine: a registry, an image pushed and pulled, a node that serves CRI, two pods that talk,
-//! nothing left.
+//! The main job, shown on this machine: a registry, an image pushed and pulled, a node that serves CRI, two pods that talk, a volume
+//! with a snapshot, nothing left.
 
 pub(crate) mod app;
 mod node;
 mod place;
 mod show;
+mod volumes;
 mod wishes;
 
 use std::io::Write as _;
@@ -99,7 +100,11 @@ pub(super) fn run(args: &DemoArgs, _cli: &Cli) -> Result<ExitCode> {
     let begun = Instant::now();
     let left = place.clean();
     if left.is_empty() {
-        story.note("all", "everything undone: pods, node, networks, rules, cgroups, files", begun.elapsed());
+        story.note(
+            "all",
+            "everything undone: pods, node, volumes, networks, rules, cgroups, files",
+            begun.elapsed(),
+        );
     }
     let code = told.as_ref().err().map_or(1, Failure::code);
     let failures: Vec<String> = told.err().into_iter().chain(left).map(|f| f.to_string()).collect();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::node::Node;
+use super::volumes::Volumes;
 use crate::failure::{Context, Failure, Result};
 
 const RUN: &str = "/run";
@@ -20,6 +21,8 @@ pub(super) struct Place {
     pub(super) data: PathBuf,
     /// The node, once it is started.
     node: Option<Node>,
+    /// The CSI driver, once it is started.
+    volumes: Option<Volumes>,
     /// Locked while this demo lives.
     _lock: File,
 }
@@ -39,7 +42,7 @@ impl Place {
             fs::DirBuilder::new().mode(0o700).create(dir).context(|| format!("create {}", dir.display()))?;
         }
         let lock = lock(&run).ok_or_else(|| Failure::new(format!("cannot lock {}", run.display())))?;
-        Ok(Self { run, data, node: None, _lock: lock })
+        Ok(Self { run, data, node: None, volumes: None, _lock: lock })
     }
 
     /// Starts the node.
@@ -51,6 +54,17 @@ impl Place {
     /// The node, which must have been started.
     pub(super) fn node(&self) -> Result<&Node> {
         self.node.as_ref().ok_or_else(|| Failure::new("the demo's node is not started"))
+    }
+
+    /// Starts the CSI driver.
+    pub(super) fn start_volumes(&mut self) -> Result<()> {
+        self.volumes = Some(Volumes::start(&self.data, &self.run)?);
+        Ok(())
+    }
+
+    /// The CSI driver, which must have been started.
+    pub(super) fn volumes(&self) -> Result<&Volumes> {
+        self.volumes.as_ref().ok_or_else(|| Failure::new("the demo's CSI driver is not started"))
     }
 
     /// Where images are.
@@ -88,6 +102,8 @@ impl Place {
             Some(node) => empty(node),
             None => Vec::new(),
         };
+        // After the pods that use them.
+        errors.extend(self.volumes.take().and_then(|volumes| volumes.end().err()));
         if errors.is_empty() {
             errors.extend(remove(&self.data).err());
             errors.extend(remove(&self.run).err());
@@ -122,8 +138,10 @@ fn clear_dead() {
             continue;
         }
         let Some(_lock) = lock(&run) else { continue };
-        // Its pods have outlived it: a node in its directories finds them.
-        if Node::start(&data, &run).is_ok_and(|node| empty(node).is_empty()) {
+        // Its pods have outlived it, and so have its volumes: a node and a driver in its directories find them.
+        if Node::start(&data, &run).is_ok_and(|node| empty(node).is_empty())
+            && Volumes::start(&data, &run).is_ok_and(|volumes| volumes.end().is_ok())
+        {
             let _ = remove(&data);
             let _ = remove(&run);
         }

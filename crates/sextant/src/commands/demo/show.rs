@@ -2,13 +2,14 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use cri::contract::v1::{
-    ContainerState, CreateContainerRequest, ExecSyncRequest, ImageSpec, PodSandbox, PodSandboxConfig,
-    PodSandboxStatusRequest, PullImageRequest, RunPodSandboxRequest, StartContainerRequest,
+    ContainerConfig as Wish, ContainerState, CreateContainerRequest, ExecSyncRequest, ImageSpec, PodSandbox,
+    PodSandboxConfig, PodSandboxStatusRequest, PullImageRequest, RunPodSandboxRequest, StartContainerRequest,
 };
 use oci_image::archive::{Content, Part, build};
 use oci_image::contract::{Compression, ContainerConfig};
@@ -16,7 +17,8 @@ use oci_image::registry::server::{Config, Server};
 use oci_image::store::Store;
 
 use super::place::Place;
-use super::{Story, app, wishes};
+use super::volumes::Made;
+use super::{Story, app, volumes, wishes};
 use crate::cli::Cli;
 use crate::commands::{self, images};
 use crate::failure::{Context, Failure, Result};
@@ -43,7 +45,8 @@ pub(super) fn tell(story: &mut Story, place: &mut Place) -> Result<()> {
     let port = free_port()?;
     let server = run_pod(story, place, "server", Some((port, app::PORT)))?;
     run_container(story, place, &server, &image, &["serve"])?;
-    talk(story, place, &server, port, &image)
+    talk(story, place, &server, port, &image)?;
+    keep(story, place, &image)
 }
 
 /// Makes the image, pushes it, and forgets it.
@@ -125,20 +128,22 @@ fn run_pod(
 
 /// Creates and starts the pod's container, which is called as the pod is.
 fn run_container(story: &mut Story, place: &Place, pod: &Pod, image: &str, args: &[&str]) -> Result<String> {
-    let node = place.node()?;
+    let what = format!("container {} runs: overlay root, cgroup, seccomp, program", pod.name);
+    story.step("CRI", what, || start(place, pod, wishes::container(pod.name, image, args)))
+}
+
+/// Creates and starts a container of a pod; its id.
+fn start(place: &Place, pod: &Pod, config: Wish) -> Result<String> {
     let request = CreateContainerRequest {
         pod_sandbox_id: pod.id.clone(),
-        config: Some(wishes::container(pod.name, image, args)),
+        config: Some(config),
         sandbox_config: Some(pod.config.clone()),
     };
-    let what = format!("container {} runs: overlay root, cgroup, seccomp, program", pod.name);
-    story.step("CRI", what, || {
-        node.cri.ask("run the container", async |client| {
-            let container_id = client.create_container(request).await?.container_id;
-            let request = StartContainerRequest { container_id: container_id.clone() };
-            client.start_container(request).await?;
-            Ok(container_id)
-        })
+    place.node()?.cri.ask("run the container", async |client| {
+        let container_id = client.create_container(request).await?.container_id;
+        let request = StartContainerRequest { container_id: container_id.clone() };
+        client.start_container(request).await?;
+        Ok(container_id)
     })
 }
 
@@ -175,6 +180,66 @@ fn talk(story: &mut Story, place: &Place, server: &Pod, port: u16, image: &str) 
     })
 }
 
+/// What one container has written is read by another, as it was when a snapshot was cut.
+fn keep(story: &mut Story, place: &mut Place, image: &str) -> Result<()> {
+    let socket = volumes::socket(&place.run);
+    let what = format!("driver serves CSI 1.12 on {}", socket.display());
+    story.step("CSI", what, || place.start_volumes())?;
+    let volume = story.step("CSI", "volume made", || place.volumes()?.create("data", None))?;
+    let at = story.step("CSI", format!("volume published ({})", kind(&volume)), || {
+        place.volumes()?.publish(&volume.id)
+    })?;
+    let pod = run_pod(story, place, "keeper", None)?;
+    story.step("CSI", "a container writes to it", || write(place, &pod, image, "first", &at))?;
+    let what =
+        if volume.backend == "dir" { "snapshot cut: a copy, as it is a directory" } else { "snapshot cut" };
+    let snapshot = story.step("CSI", what, || place.volumes()?.snapshot(&volume.id))?;
+    story.step("CSI", "another container writes over it", || write(place, &pod, image, "second", &at))?;
+    let restored = story.step("CSI", "volume made of the snapshot", || {
+        let volumes = place.volumes()?;
+        volumes.publish(&volumes.create("restored", Some(&snapshot))?.id)
+    })?;
+    let said = story.step("CSI", "a third container reads what the first had written", || {
+        run_with(place, &pod, image, "reader", &["read", NOTE], &restored)
+    })?;
+    expect(&said, "first")
+}
+
+/// A file of the demo's volumes.
+const NOTE: &str = "/data/note";
+
+fn kind(volume: &Made) -> String {
+    match volume.backend.as_str() {
+        "image" => "a file system in an image".into(),
+        "btrfs" => "a subvolume".into(),
+        "dir" => "a plain directory: no file system can be made here".into(),
+        other => other.into(),
+    }
+}
+
+fn write(place: &Place, pod: &Pod, image: &str, text: &str, volume: &Path) -> Result<()> {
+    run_with(place, pod, image, &format!("writer-of-the-{text}"), &["write", NOTE, text], volume).map(drop)
+}
+
+/// Runs a container that ends soon, with a volume; what it wrote to its log.
+fn run_with(
+    place: &Place,
+    pod: &Pod,
+    image: &str,
+    name: &str,
+    args: &[&str],
+    volume: &Path,
+) -> Result<String> {
+    let id = start(place, pod, wishes::with_volume(volume, wishes::container(name, image, args)))?;
+    let code = wait(place, &id)?;
+    let said =
+        std::fs::read_to_string(place.logs_dir(pod.name).join(format!("{name}.log"))).unwrap_or_default();
+    match code {
+        0 => Ok(said),
+        _ => Err(Failure::new(format!("the container {name} ended with code {code}: {said}"))),
+    }
+}
+
 /// The exit code of a container that ends soon.
 fn wait(place: &Place, id: &str) -> Result<i32> {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -184,7 +249,7 @@ fn wait(place: &Place, id: &str) -> Result<i32> {
             return Ok(status.exit_code);
         }
         if Instant::now() > deadline {
-            return Err(Failure::new("the client does not end"));
+            return Err(Failure::new("a container does not end"));
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use cri::contract::v1::{
-    ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig, LinuxContainerSecurityContext,
-    LinuxPodSandboxConfig, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata, PortMapping,
-    Protocol,
+    ContainerConfig, ContainerMetadata, ImageSpec, Int64Value, LinuxContainerConfig,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, Mount, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol,
 };
 
 /// The namespace of its pods.
 pub(super) const NAMESPACE: &str = "demo";
+
+/// Where a container has its volume.
+pub(super) const DATA: &str = "/data";
 
 /// A pod with a network of its own, and with a port of it at one of this machine.
 pub(super) fn pod(name: &str, logs: &Path, published: Option<(u16, u16)>) -> PodSandboxConfig {
@@ -33,6 +36,15 @@ pub(super) fn pod(name: &str, logs: &Path, published: Option<(u16, u16)>) -> Pod
         linux: Some(LinuxPodSandboxConfig::default()),
         ..PodSandboxConfig::default()
     }
+}
+
+/// The same with a volume at [`DATA`], as root: a kubelet would have given the volume to the container's group.
+pub(super) fn with_volume(volume: &Path, config: ContainerConfig) -> ContainerConfig {
+    let mount =
+        Mount { container_path: DATA.into(), host_path: volume.display().to_string(), ..Mount::default() };
+    let mut linux = config.linux.unwrap_or_default();
+    linux.security_context.get_or_insert_default().run_as_user = Some(Int64Value { value: 0 });
+    ContainerConfig { mounts: vec![mount], linux: Some(linux), ..config }
 }
 
 /// A container of this image with these arguments of its entry point.
