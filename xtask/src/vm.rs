@@ -13,7 +13,7 @@ use crate::rings::{Count, read_test_line};
 use crate::{Result, packages};
 
 /// Whose tests ask something of the kernel.
-const CRATES: &[&str] = &["kernel", "ledger", "cni", "oci-runtime", "shim", "sextant"];
+const CRATES: &[&str] = &["kernel", "ledger", "cni", "csi", "oci-runtime", "shim", "sextant"];
 
 /// Crates that have other tests as well: those that are run here.
 const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node")];
@@ -31,6 +31,9 @@ const PROGRAMS: &[&str] = &[
     "mkfs.btrfs",
     "mkfs.ext4",
     "mkfs.xfs",
+    "fsck.ext4",
+    "tune2fs",
+    "resize2fs",
 ];
 
 /// What AppArmor's parser reads.

@@ -95,7 +95,7 @@ fn said(context: impl AsFd) -> String {
     text
 }
 
-/// A detached mount of the directory `name` in one that is detached itself.
+/// A detached mount of the directory `name` in one that is detached itself, and may be used up by this.
 pub(super) fn below(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
     match kernel::mount::clone_tree(mount, name, false) {
         // Before Linux 6.15 only what is attached in one's own namespace is cloned.
