@@ -50,7 +50,7 @@ pub use quotas::Turn;
 pub use resources::Resources;
 pub use rules::{part_name, part_named};
 pub(crate) use scale::{of as scale_of, scaled};
-pub use target::{Answer, Body, Include, PatchKind, Target, View};
+pub use target::{Answer, Body, Include, Meta, PatchKind, Target, View};
 pub use watch::Watching;
 
 use crate::admission::Admission;

@@ -166,8 +166,8 @@ fn conform(context: &Context, scale: &mut Object) -> Result<()> {
 pub(super) fn told(scale: &Object, form: View) -> Bytes {
     match form {
         View::Full => document::json(scale),
-        View::Metadata => view::metadata(scale).into(),
-        View::Table(include) => {
+        View::Metadata(meta) => view::metadata(scale, meta).into(),
+        View::Table(include, meta) => {
             let count = |path: &[&str]| scale.at(path).and_then(Value::as_i64).unwrap_or(0);
             let cells = vec![
                 scale.name().into(),
@@ -175,7 +175,7 @@ pub(super) fn told(scale: &Object, form: View) -> Bytes {
                 count(&["status", "replicas"]).into(),
                 table::age_of(scale, Timestamp::now().as_second()),
             ];
-            view::tabled(scale, &columns(), cells, include).into()
+            view::tabled(scale, &columns(), cells, (include, meta)).into()
         }
     }
 }

@@ -234,9 +234,10 @@ impl Watching {
         Ok(match self.form {
             View::Full if document::is_as_kept(resource, json) => framed(kind, json),
             View::Full => framed(kind, &document::json(&object()?)),
-            View::Metadata => framed(kind, &view::metadata(&object()?)),
-            View::Table(include) => {
-                let table = view::table(resource, &object()?, include, std::mem::take(&mut self.headed));
+            View::Metadata(meta) => framed(kind, &view::metadata(&object()?, meta)),
+            View::Table(include, meta) => {
+                let headed = std::mem::take(&mut self.headed);
+                let table = view::table(resource, &object()?, (include, meta), headed);
                 framed(kind, &table)
             }
         })
@@ -255,16 +256,16 @@ impl Watching {
         let object = Object::from_value(object).expect("written as an object above");
         let json = match self.form {
             View::Full => document::json(&object),
-            View::Metadata => Bytes::from(view::metadata(&object)),
-            View::Table(_) => {
-                let version = revision.to_string();
+            View::Metadata(meta) => Bytes::from(view::metadata(&object, meta)),
+            View::Table(_, meta) => {
+                let (api_version, version) = (meta.api_version(), revision.to_string());
                 let mut row = json!({"cells": [], "object": {
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "kind": "PartialObjectMetadata", "apiVersion": api_version,
                 }});
                 row["object"]["metadata"] = object.0["metadata"].clone();
                 Bytes::from(
                     json!({
-                        "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                        "kind": "Table", "apiVersion": api_version,
                         "metadata": {"resourceVersion": version},
                         "columnDefinitions": Value::Null, "rows": [row],
                     })

@@ -136,18 +136,21 @@ async fn delete(api: &Api, call: Call, target: &Target) -> Result<Response> {
 /// In what form objects are answered.
 pub(super) fn view(agreed: Agreed, call: &Call) -> Result<View> {
     Ok(match agreed.what {
-        As::Table => View::Table(match call.parameter("includeObject").unwrap_or_default() {
-            "" | "Metadata" => Include::Metadata,
-            "None" => Include::None,
-            "Object" => Include::Object,
-            other => {
-                return Err(Status::bad_request(format!(
-                    "unrecognized includeObject value: {}",
-                    crate::contract::field::quoted(other)
-                )));
-            }
-        }),
-        As::Metadata | As::MetadataList => View::Metadata,
+        As::Table(meta) => {
+            let include = match call.parameter("includeObject").unwrap_or_default() {
+                "" | "Metadata" => Include::Metadata,
+                "None" => Include::None,
+                "Object" => Include::Object,
+                other => {
+                    return Err(Status::bad_request(format!(
+                        "unrecognized includeObject value: {}",
+                        crate::contract::field::quoted(other)
+                    )));
+                }
+            };
+            View::Table(include, meta)
+        }
+        As::Metadata(meta) | As::MetadataList(meta) => View::Metadata(meta),
         As::Object | As::Discovery(_) => View::Full,
     })
 }

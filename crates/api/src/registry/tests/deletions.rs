@@ -3,7 +3,7 @@
 use super::*;
 use crate::admission::{Operation, Request};
 use crate::registry::options::Propagation;
-use crate::registry::{BoxFuture, PatchKind};
+use crate::registry::{BoxFuture, Meta, PatchKind};
 use crate::store::{Expect, Key, Write};
 
 fn pod(name: &str) -> Value {
@@ -90,7 +90,7 @@ async fn a_patch_of_a_scale_is_read_as_a_scale() {
     }
     assert_eq!(value_of(&patch(json!({"spec": {"replicas": 5}})).await.unwrap())["spec"]["replicas"], 5);
     assert_eq!(replicas().await, 5);
-    let table = View::Table(crate::registry::Include::None);
+    let table = View::Table(crate::registry::Include::None, Meta::V1);
     let shown = rig.registry.get(&rig.context, &target, Part::Scale, "", table).await.unwrap();
     let shown = value_of(&shown);
     let names: Vec<&Value> =
