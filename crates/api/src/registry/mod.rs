@@ -139,6 +139,12 @@ impl Registry {
         self.0.set_changes.send_replace(held.version());
     }
 
+    /// Whether a resource is among those that are served.
+    pub(crate) fn serves(&self, resource: &Resource) -> bool {
+        let names = &resource.names;
+        self.resources().find(&names.group, &names.version, &names.plural).is_some()
+    }
+
     /// Wakes whenever the set of resources is another.
     pub(crate) fn set_changes(&self) -> watch_channel::Receiver<u64> {
         self.0.set_changes.subscribe()
