@@ -113,7 +113,10 @@ pub(super) async fn watch(api: &Api, call: &Call, target: &Target) -> Result<Res
 }
 
 async fn create(api: &Api, call: Call, target: &Target) -> Result<Response> {
-    let agreed = media::agree(call.headers(), false, |what| !matches!(what, As::Discovery(_)))?;
+    // What is answered and not kept (a review) has no other form than its own.
+    let is_kept = target.resource.verbs.read;
+    let serves = |what| if is_kept { !matches!(what, As::Discovery(_)) } else { what == As::Object };
+    let agreed = media::agree(call.headers(), false, serves)?;
     let (view, style) = (view(agreed, &call)?, call.style(agreed));
     let options = WriteOptions::from_query(Write::Create, &call.query)?;
     let context = options.context(call.asker.clone(), call.agent());

@@ -131,6 +131,25 @@ async fn health_is_told_check_by_check_under_the_names_of_kubernetes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_review_is_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &[]);
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    for version in ["v1", "v1beta1"] {
+        for kind in ["Table", "PartialObjectMetadata"] {
+            let accept = format!("application/json;as={kind};v={version};g=meta.k8s.io");
+            let (code, message) = admin.with("accept", &accept).post(path, &review).await.refusal();
+            assert_eq!(code, 406, "{message}");
+            let either =
+                admin.with("accept", &format!("{accept},application/json")).post(path, &review).await;
+            assert_eq!((either.status.as_u16(), &either.json()["status"]["allowed"]), (201, &json!(true)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_sees_health_and_version_alone() {
     let dir = tempfile::tempdir().unwrap();
     let instance = start(dir.path()).await;
