@@ -26,6 +26,9 @@ impl Admission for Quota {
                     && matches!(request.operation, Operation::Create | Operation::Update)
             }
             "pods" if request.subresource == "resize" => true,
+            "pods" if request.operation == Operation::Update => {
+                request.subresource.is_empty() && changes_scope(request)
+            }
             _ => request.subresource.is_empty() && request.operation == Operation::Create,
         };
         counts && !request.target.namespace.is_empty() && request.target.resource.verbs.read
@@ -49,7 +52,7 @@ async fn reserved(request: &Request<'_>) -> Result<Reserved> {
     reserved.turns.push(request.registry.quota_turn(namespace).await);
     let quotas = request.registry.every(KIND, Some(namespace))?;
     let resource = &request.target.resource;
-    let needed = needed(request, object);
+    let (whole, more) = (taken(resource, object), needed(request, object));
     for quota in quotas.iter().filter(|quota| covers(quota, resource, object)) {
         let hard = amounts::of(quota.at(&["status", "hard"]));
         let about: BTreeSet<String> = hard.keys().filter(|name| is_about(name, resource)).cloned().collect();
@@ -67,6 +70,9 @@ async fn reserved(request: &Request<'_>) -> Result<Reserved> {
             let cause = format!("status unknown for quota: {}, resources: {}", quota.name(), names.join(","));
             return Err(request.forbidden(&cause));
         }
+        // One that was not about it before has all of it to bear.
+        let is_new = request.old.is_some_and(|old| !covers(quota, resource, old));
+        let needed = if is_new { &whole } else { &more };
         let asked = needed.iter().filter(|(name, _)| hard.contains_key(*name));
         let asked: Amounts = asked.map(|(name, amount)| (name.clone(), amount.clone())).collect();
         if asked.is_empty() {
@@ -81,10 +87,17 @@ async fn reserved(request: &Request<'_>) -> Result<Reserved> {
     Ok(reserved)
 }
 
+/// What an object takes, without what it takes nothing of: a quota that is used up does not refuse that.
+fn taken(resource: &Resource, object: &Object) -> Amounts {
+    let mut taken = usage(resource, object);
+    taken.retain(|_, amount| !amount.is_zero());
+    taken
+}
+
 /// How much more the object takes than before.
 fn needed(request: &Request<'_>, object: &Object) -> Amounts {
     let resource = &request.target.resource;
-    let mut needed = usage(resource, object);
+    let mut needed = taken(resource, object);
     if let Some(old) = request.old {
         for (name, before) in usage(resource, old) {
             if let Some(amount) = needed.get_mut(&name) {
@@ -96,11 +109,25 @@ fn needed(request: &Request<'_>, object: &Object) -> Amounts {
     needed
 }
 
-/// Whether an object takes less than it did. Where that cannot happen nothing is counted.
+/// Whether a pod comes under other quotas than it did: of what scopes are about this alone can change.
+fn changes_scope(request: &Request<'_>) -> bool {
+    request.old.zip(request.object.as_ref()).is_some_and(|(old, new)| ends(old) != ends(new))
+}
+
+/// Whether a pod is to end at a time.
+fn ends(pod: &Object) -> bool {
+    pod.at(&["spec", "activeDeadlineSeconds"]).and_then(Value::as_i64).is_some_and(|time| time >= 0)
+}
+
+/// Whether an object takes less than it did, or off another quota. Where that cannot happen nothing is counted.
 pub(crate) fn gives_back(resource: &Resource, old: &Object, new: &Object) -> bool {
     let differs = |path: &[&str]| old.at(path) != new.at(path);
     match &*resource.stored_as {
-        "pods" => differs(&["status", "phase"]) || differs(&["spec", "containers"]),
+        "pods" => {
+            differs(&["status", "phase"])
+                || differs(&["spec", "containers"])
+                || differs(&["spec", "activeDeadlineSeconds"])
+        }
         "services" | "persistentvolumeclaims" => differs(&["spec"]),
         _ => false,
     }
@@ -323,14 +350,12 @@ fn looks_elsewhere(pod: &Object) -> bool {
 }
 
 fn in_scope(pod: &Object, scope: &str, operator: &str, values: &[&str]) -> bool {
-    let ends =
-        pod.at(&["spec", "activeDeadlineSeconds"]).and_then(Value::as_i64).is_some_and(|time| time >= 0);
     let asks_nothing = ["requests", "limits"]
         .iter()
         .all(|side| amounts::of_pod(pod, side).keys().all(|name| !matches!(name.as_str(), "cpu" | "memory")));
     match scope {
-        "Terminating" => ends,
-        "NotTerminating" => !ends,
+        "Terminating" => ends(pod),
+        "NotTerminating" => !ends(pod),
         "BestEffort" => asks_nothing,
         "NotBestEffort" => !asks_nothing,
         "CrossNamespacePodAffinity" => looks_elsewhere(pod),

@@ -71,6 +71,11 @@ impl Audit {
         }
     }
 
+    /// Whether the last line could not be written.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).failing
+    }
+
     fn rotate(&self, open: &mut Open, more: u64) -> io::Result<()> {
         if open.written == 0 || open.written + more <= self.file_max {
             return Ok(());

@@ -24,6 +24,9 @@ const CLASSES: [(&str, i64, &str); 2] = [
     ),
 ];
 
+/// The config map of `kube-system` that says whom servers of other groups are to believe.
+pub(super) const TRUST: &str = "extension-apiserver-authentication";
+
 /// Makes what is not there; what is there stays as it is. What cannot be made is told, and keeps the server from nothing:
 /// where a webhook refuses it, nobody could take that webhook away.
 ///
@@ -87,7 +90,7 @@ async fn service(client: &Client, settings: &Settings) -> Result<()> {
 /// Whom servers of other groups are to believe: clients of this server, and this server as a front proxy of them.
 async fn trust(client: &Client, settings: &Settings) {
     const NAMESPACE: &str = "kube-system";
-    const NAME: &str = "extension-apiserver-authentication";
+    const NAME: &str = TRUST;
     let mut data = json!({});
     if let Some(authority) = &settings.authority {
         data["client-ca-file"] = authority.as_str().into();

@@ -16,9 +16,11 @@ pub(crate) mod definitions;
 mod endpoints;
 mod events;
 mod garbage;
+mod health;
 mod namespaces;
 mod quotas;
 
+use crate::auth::Check;
 use crate::contract::Result;
 use crate::registry::Registry;
 use crate::registry::client::Client;
@@ -46,9 +48,15 @@ impl Settings {
 }
 
 /// Running controllers; they stop when it is dropped.
-#[derive(Debug)]
 pub struct Controllers {
     tasks: JoinSet<()>,
+    checks: Vec<Check>,
+}
+
+impl std::fmt::Debug for Controllers {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Controllers").field("tasks", &self.tasks).finish_non_exhaustive()
+    }
 }
 
 impl Controllers {
@@ -61,19 +69,25 @@ impl Controllers {
         api_services::load(registry)?;
         let mut tasks = JoinSet::new();
         let server = Client::new(registry.clone(), "kube-apiserver");
-        tasks.spawn(api_services::run(server.clone()));
-        tasks.spawn(addresses::run(server.clone()));
-        tasks.spawn(endpoints::run(server, settings.clone()));
+        let api_services = tasks.spawn(api_services::run(server.clone()));
+        let addresses = tasks.spawn(addresses::run(server.clone()));
+        let endpoints = tasks.spawn(endpoints::run(server, settings.clone()));
         let client = Client::new(registry.clone(), "kube-controller-manager");
         accounts::give_all(&client, &settings).await?;
         tasks.spawn(accounts::run(client.clone(), settings));
         tasks.spawn(namespaces::run(client.clone()));
         let definitions = definitions::Definitions::serve_all(&client).await?;
-        tasks.spawn(definitions.run());
+        let definitions = tasks.spawn(definitions.run());
         tasks.spawn(garbage::run(client.clone()));
         tasks.spawn(quotas::run(client.clone()));
         tasks.spawn(events::run(client));
-        Ok(Controllers { tasks })
+        let running = health::Running { api_services, addresses, endpoints, definitions };
+        Ok(Controllers { tasks, checks: running.checks(registry) })
+    }
+
+    /// The checks of their health, which are whoever's who answers for them.
+    pub fn take_checks(&mut self) -> Vec<Check> {
+        std::mem::take(&mut self.checks)
     }
 
     /// Stops them, and waits until the store is let go.

@@ -78,6 +78,11 @@ impl<'b, 's> Errors<'b, 's> {
         }
     }
 
+    /// The unknown and duplicate fields, whatever else is wrong.
+    pub(super) fn into_told(self) -> Vec<String> {
+        self.told
+    }
+
     pub(super) fn place(&self) -> Place<'s> {
         Place { owner: self.owner, fields: self.fields.len(), steps: self.steps.len() }
     }

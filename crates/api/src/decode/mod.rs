@@ -103,6 +103,24 @@ pub fn value(body: &[u8], media: Media) -> Result<Value> {
     read.map_err(Status::bad_request)
 }
 
+/// Reads a patch as [`value()`] does, and with it what it has twice: `duplicate field "data.a"`, or of YAML `line 3: key "a"
+/// already set in map`.
+///
+/// # Errors
+/// As of [`value()`].
+pub fn patch(body: &[u8], media: Media) -> Result<(Value, Vec<String>)> {
+    match media {
+        Media::Json => {
+            weight::check(body)?;
+            object::untyped(body).map_err(|syntax| Status::bad_request(syntax.0))
+        }
+        Media::Yaml => {
+            let document = object::yaml_text(body).and_then(yaml::read).map_err(Status::bad_request)?;
+            Ok((document.value, document.duplicates))
+        }
+    }
+}
+
 /// Checks what a patch made of an object as if it had been read from a body, and [`settle`]s it; returns warnings.
 ///
 /// # Errors

@@ -178,6 +178,14 @@ impl Reading<'_> {
     }
 }
 
+/// Reads a value as it is, and tells the fields that are there twice.
+pub(super) fn untyped(json: &[u8]) -> Scan<(Value, Vec<String>)> {
+    let mut decoder = Decoder { scanner: Scanner::new(json), errors: Errors::new(true) };
+    let value = decoder.untyped()?;
+    decoder.scanner.end()?;
+    Ok((value, decoder.errors.into_told()))
+}
+
 /// Reads metadata by its type; `path` says where it stands.
 pub(super) fn metadata(value: &Value, path: &str) -> std::result::Result<(Value, Vec<String>), String> {
     let schema = builtin("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")

@@ -50,7 +50,7 @@ pub use quotas::Turn;
 pub use resources::Resources;
 pub use rules::{part_name, part_named};
 pub(crate) use scale::{of as scale_of, scaled};
-pub use target::{Answer, Body, Include, PatchKind, Target, View};
+pub use target::{Answer, Body, Include, Meta, PatchKind, Target, View};
 pub use watch::Watching;
 
 use crate::admission::Admission;
@@ -137,6 +137,12 @@ impl Registry {
         let mut held = self.0.resources.write().unwrap_or_else(PoisonError::into_inner);
         *held = Arc::new(held.with_custom(definition, resources));
         self.0.set_changes.send_replace(held.version());
+    }
+
+    /// Whether a resource is among those that are served.
+    pub(crate) fn serves(&self, resource: &Resource) -> bool {
+        let names = &resource.names;
+        self.resources().find(&names.group, &names.version, &names.plural).is_some()
     }
 
     /// Wakes whenever the set of resources is another.

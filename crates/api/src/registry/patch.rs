@@ -11,6 +11,9 @@ use crate::resource::{Part, Resource};
 use bytes::Bytes;
 use serde_json::Value;
 
+/// A patch, and what it has twice.
+pub(super) type Sent<'a> = (&'a Value, &'a [String]);
+
 impl Registry {
     /// Patches an object, or the part of it; a server-side apply creates what is not there.
     ///
@@ -33,7 +36,7 @@ impl Registry {
             return Err(Status::new(415, crate::contract::Reason::UnsupportedMediaType, message));
         }
         let media = if kind == PatchKind::Apply { Media::Yaml } else { Media::Json };
-        let patch = decode::value(&body, media).map_err(|mut status| {
+        let (patch, twice) = decode::patch(&body, media).map_err(|mut status| {
             let what = match kind {
                 PatchKind::Json | PatchKind::Merge => "error decoding patch: ",
                 PatchKind::Apply => "error decoding YAML: ",
@@ -43,11 +46,11 @@ impl Registry {
             status
         })?;
         if part == Part::Scale {
-            return self.patch_scale(context, target, kind, &patch, form).await;
+            return self.patch_scale(context, target, kind, (&patch, &twice), form).await;
         }
         let make = |live: Option<&Object>| match (kind, live) {
-            (PatchKind::Apply, live) => applied(context, resource, part, &patch, live),
-            (_, Some(live)) => patched(context, resource, part, kind, &patch, live),
+            (PatchKind::Apply, live) => applied(context, resource, part, (&patch, &twice), live),
+            (_, Some(live)) => patched(context, resource, part, kind, (&patch, &twice), live),
             (_, None) => Err(target.not_found()),
         };
         let creates = kind == PatchKind::Apply && part == Part::Main;
@@ -70,17 +73,15 @@ fn patched(
     resource: &Resource,
     part: Part,
     kind: PatchKind,
-    patch: &Value,
+    (patch, twice): Sent<'_>,
     live: &Object,
 ) -> Result<Object> {
     let value = merged(kind, &live.clone().into_value(), patch, resource)?;
     let shown = shown(kind, patch, &value);
-    if kind == PatchKind::Json {
-        members(context, patch, &shown)?;
-    }
     let mut object =
         Object::from_value(value).ok_or_else(|| Status::bad_request("the patch leaves no object"))?;
-    conformed(context, resource, &mut object).map_err(|status| of_patch(&status, &shown))?;
+    let told = told(kind, patch, twice);
+    strictly(context, &told, &shown, || conformed(context, resource, &mut object))?;
     resource.strategy.default(&mut object);
     super::meta::unique_owners(&mut object, context);
     own(context, resource, part, Some(live), &mut object);
@@ -92,20 +93,37 @@ pub(super) fn shown(kind: PatchKind, patch: &Value, patched: &Value) -> String {
     if kind == PatchKind::Strategic { in_go(patch) } else { patched.to_string() }
 }
 
-/// Tells of members that operations of a JSON patch do not have, as the client wishes.
-fn members(context: &Context, patch: &Value, shown: &str) -> Result<()> {
-    let unknown = json_patch::unknown_fields(patch);
-    match context.validation {
-        FieldValidation::Strict if !unknown.is_empty() => {
-            let cause = format!("strict decoding error: {}", unknown.join(", "));
-            let errors = vec![FieldError::invalid(&Path::new("patch"), shown, cause)];
-            Err(Status::invalid("", "", "", &errors))
-        }
-        FieldValidation::Warn => {
-            context.warnings.extend(unknown);
-            Ok(())
-        }
-        _ => Ok(()),
+/// What a patch has twice, and the members that operations of a JSON patch do not have.
+pub(super) fn told(kind: PatchKind, patch: &Value, twice: &[String]) -> Vec<String> {
+    if kind != PatchKind::Json {
+        return twice.to_vec();
+    }
+    let twice = twice.iter().map(|what| format!("json patch {what}"));
+    twice.chain(json_patch::unknown_fields(patch)).collect()
+}
+
+/// Tells what was `told` of a patch, as the client wishes, before what is wrong with what it makes of the object.
+pub(super) fn strictly(
+    context: &Context,
+    told: &[String],
+    shown: &str,
+    conformed: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    const STRICT: &str = "strict decoding error: ";
+    if context.validation == FieldValidation::Warn {
+        context.warnings.extend(told.iter().cloned());
+    }
+    let made = conformed();
+    if context.validation != FieldValidation::Strict || told.is_empty() {
+        return made.map_err(|status| of_patch(cause(&status), shown));
+    }
+    let told = told.join(", ");
+    match &made {
+        Ok(()) => Err(of_patch(&format!("{STRICT}{told}"), shown)),
+        Err(status) => Err(match cause(status).strip_prefix(STRICT) {
+            Some(more) => of_patch(&format!("{STRICT}{told}, {more}"), shown),
+            None => of_patch(cause(status), shown),
+        }),
     }
 }
 
@@ -113,7 +131,7 @@ fn applied(
     context: &Context,
     resource: &Resource,
     part: Part,
-    config: &Value,
+    (config, twice): Sent<'_>,
     live: Option<&Object>,
 ) -> Result<Object> {
     let Some(config) = Object::from_value(config.clone()) else {
@@ -129,15 +147,35 @@ fn applied(
     let schema = resource.strategy.schema();
     // As it was written: what a kind always has, or has by default, is nobody's wish.
     let mut object = managed::apply(live, &config, schema, &manager, context.force, owned(resource, part))?;
+    only_once(context, twice)?;
     conformed(context, resource, &mut object)?;
     resource.strategy.default(&mut object);
     Ok(object)
 }
 
-/// 422 of what a patch makes of an object, in the place of what a body would be refused with.
-pub(super) fn of_patch(status: &Status, shown: &str) -> Status {
+/// Tells of keys that an applied document has twice, as the client wishes.
+pub(super) fn only_once(context: &Context, twice: &[String]) -> Result<()> {
+    match context.validation {
+        FieldValidation::Strict if !twice.is_empty() => Err(Status::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+            twice.join("\n  ")
+        ))),
+        FieldValidation::Warn => {
+            context.warnings.extend(twice.iter().cloned());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why a body would be refused that is what a patch makes of an object.
+fn cause(status: &Status) -> &str {
     let cause = status.message.split_once(" cannot be handled as a ").map_or("", |(_, rest)| rest);
-    let cause = cause.split_once(": ").map_or(status.message.as_str(), |(_, cause)| cause);
+    cause.split_once(": ").map_or(status.message.as_str(), |(_, cause)| cause)
+}
+
+/// 422 of what a patch makes of an object.
+fn of_patch(cause: &str, shown: &str) -> Status {
     let errors = vec![FieldError::invalid(&Path::new("patch"), shown, cause)];
     Status::invalid("", "", "", &errors)
 }

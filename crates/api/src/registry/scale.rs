@@ -1,7 +1,7 @@
 //! `/scale`: how many replicas there are and are to be (`autoscaling/v1`).
 
 use super::change::{decoded_as, manager, own, owned};
-use super::patch::{merged, of_patch, shown};
+use super::patch::{Sent, merged, only_once, shown, strictly, told as told_of};
 use super::target::{Answer, Body, PatchKind, Target, View};
 use super::{Context, Registry, document, meta, view};
 use crate::contract::field::{FieldError, Path};
@@ -45,14 +45,17 @@ impl Registry {
         context: &Context,
         target: &Target,
         kind: PatchKind,
-        patch: &Value,
+        (patch, twice): Sent<'_>,
         form: View,
     ) -> Result<Answer> {
         let resource = &target.resource;
         let make = |live: Option<&Object>| {
             let live = live.ok_or_else(|| target.not_found())?;
             if kind == PatchKind::Apply {
-                return applied(context, resource, live, patch);
+                return applied(context, resource, live, patch).and_then(|new| {
+                    only_once(context, twice)?;
+                    Ok(new)
+                });
             }
             let before = of(live, resource)?;
             let patched = merged(kind, &before.into_value(), patch, resource)?;
@@ -60,7 +63,8 @@ impl Registry {
             let Some(mut scale) = Object::from_value(patched) else {
                 return Err(Status::bad_request("the patch leaves no object"));
             };
-            conform(context, &mut scale).map_err(|status| of_patch(&status, &shown))?;
+            let told = told_of(kind, patch, twice);
+            strictly(context, &told, &shown, || conform(context, &mut scale))?;
             let mut new = scaled(live, &scale, resource)?;
             own(context, resource, Part::Scale, Some(live), &mut new);
             Ok(new)
@@ -166,8 +170,8 @@ fn conform(context: &Context, scale: &mut Object) -> Result<()> {
 pub(super) fn told(scale: &Object, form: View) -> Bytes {
     match form {
         View::Full => document::json(scale),
-        View::Metadata => view::metadata(scale).into(),
-        View::Table(include) => {
+        View::Metadata(meta) => view::metadata(scale, meta).into(),
+        View::Table(include, meta) => {
             let count = |path: &[&str]| scale.at(path).and_then(Value::as_i64).unwrap_or(0);
             let cells = vec![
                 scale.name().into(),
@@ -175,7 +179,7 @@ pub(super) fn told(scale: &Object, form: View) -> Bytes {
                 count(&["status", "replicas"]).into(),
                 table::age_of(scale, Timestamp::now().as_second()),
             ];
-            view::tabled(scale, &columns(), cells, include).into()
+            view::tabled(scale, &columns(), cells, (include, meta)).into()
         }
     }
 }

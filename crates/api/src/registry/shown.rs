@@ -28,14 +28,17 @@ pub(super) fn head(
             let (kind, version) = (Value::from(names.list_kind.as_ref()), Value::from(names.api_version()));
             format!("{{\"kind\":{kind},\"apiVersion\":{version},\"metadata\":{metadata},\"items\":[")
         }
-        View::Metadata => format!(
-            "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\
-             \"items\":["
-        ),
-        View::Table(_) => {
-            let columns = view::columns(resource);
+        View::Metadata(meta) => {
+            let version = meta.api_version();
             format!(
-                "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\
+                "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\
+                 \"items\":["
+            )
+        }
+        View::Table(_, meta) => {
+            let (columns, version) = (view::columns(resource), meta.api_version());
+            format!(
+                "{{\"kind\":\"Table\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\
                  \"columnDefinitions\":{columns},\"rows\":["
             )
         }
@@ -47,10 +50,12 @@ pub(super) fn head(
 pub(super) fn item(resource: &Resource, form: View, stored: &Stored, out: &mut Vec<u8>) -> Result<()> {
     match form {
         View::Full => whole(resource, stored, out)?,
-        View::Metadata => out.extend_from_slice(&view::metadata(&document::open(resource, &stored.json)?)),
-        View::Table(include) => {
+        View::Metadata(meta) => {
+            out.extend_from_slice(&view::metadata(&document::open(resource, &stored.json)?, meta));
+        }
+        View::Table(include, meta) => {
             let object = document::open(resource, &stored.json)?;
-            out.extend_from_slice(&view::row(resource, &object, include));
+            out.extend_from_slice(&view::row(resource, &object, include, meta));
         }
     }
     Ok(())

@@ -59,16 +59,37 @@ pub enum Include {
     Object,
 }
 
+/// The version of `meta.k8s.io` in which tables and metadata are told. They are the same in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Meta {
+    /// `v1`.
+    #[default]
+    V1,
+    /// `v1beta1`, which clients ask for that are older than Kubernetes 1.15.
+    V1Beta1,
+}
+
+impl Meta {
+    /// Group and version.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Meta::V1 => "meta.k8s.io/v1",
+            Meta::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
 /// In what form objects are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     /// As they are.
     #[default]
     Full,
-    /// `as=Table` of `meta.k8s.io/v1`.
-    Table(Include),
+    /// `as=Table` of `meta.k8s.io`.
+    Table(Include, Meta),
     /// `as=PartialObjectMetadata`, or for collections `as=PartialObjectMetadataList`.
-    Metadata,
+    Metadata(Meta),
 }
 
 /// What was answered.

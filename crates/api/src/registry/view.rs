@@ -1,7 +1,7 @@
-//! Objects in another form: tables, and their metadata alone (`meta.k8s.io/v1`).
+//! Objects in another form: tables, and their metadata alone (`meta.k8s.io`).
 
 use super::document;
-use super::target::{Include, View};
+use super::target::{Include, Meta, View};
 use crate::contract::{Object, Result};
 use crate::resource::Resource;
 use bytes::Bytes;
@@ -22,29 +22,39 @@ pub(super) const CREATED: &str = "CreationTimestamp is a timestamp representing 
 pub(super) fn one(resource: &Resource, json: Bytes, form: View) -> Result<Bytes> {
     match form {
         View::Full => Ok(json),
-        View::Metadata => Ok(Bytes::from(metadata(&document::parse(&json)?))),
-        View::Table(include) => {
+        View::Metadata(meta) => Ok(Bytes::from(metadata(&document::parse(&json)?, meta))),
+        View::Table(include, meta) => {
             let object = document::parse(&json)?;
-            Ok(Bytes::from(table(resource, &object, include, true)))
+            Ok(Bytes::from(table(resource, &object, (include, meta), true)))
         }
     }
 }
 
 /// A table of one object; `headed` says whether with the columns, which a watch tells once.
-pub(super) fn table(resource: &Resource, object: &Object, include: Include, headed: bool) -> Vec<u8> {
+pub(super) fn table(
+    resource: &Resource,
+    object: &Object,
+    (include, meta): (Include, Meta),
+    headed: bool,
+) -> Vec<u8> {
     let columns = if headed { columns(resource) } else { Value::Null };
-    tabled_as(object, &columns, &row(resource, object, include))
+    tabled_as(object, meta, &columns, &row(resource, object, include, meta))
 }
 
 /// A table of one object that has columns and cells of its own.
-pub(super) fn tabled(object: &Object, columns: &Value, cells: Vec<Value>, include: Include) -> Vec<u8> {
-    tabled_as(object, columns, &row_of(object, cells, include))
+pub(super) fn tabled(
+    object: &Object,
+    columns: &Value,
+    cells: Vec<Value>,
+    (include, meta): (Include, Meta),
+) -> Vec<u8> {
+    tabled_as(object, meta, columns, &row_of(object, cells, include, meta))
 }
 
-fn tabled_as(object: &Object, columns: &Value, row: &[u8]) -> Vec<u8> {
-    let version = Value::from(object.resource_version());
+fn tabled_as(object: &Object, meta: Meta, columns: &Value, row: &[u8]) -> Vec<u8> {
+    let (api_version, version) = (meta.api_version(), Value::from(object.resource_version()));
     let mut out = format!(
-        "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{{\"resourceVersion\":{version}}},\
+        "{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{{\"resourceVersion\":{version}}},\
          \"columnDefinitions\":{columns},\"rows\":["
     )
     .into_bytes();
@@ -77,21 +87,21 @@ pub(super) fn columns(resource: &Resource) -> Value {
 }
 
 /// A row of the resource's table.
-pub(super) fn row(resource: &Resource, object: &Object, include: Include) -> Vec<u8> {
+pub(super) fn row(resource: &Resource, object: &Object, include: Include, meta: Meta) -> Vec<u8> {
     let cells = if resource.strategy.columns().is_empty() {
         let created = object.text(&["metadata", "creationTimestamp"]);
         vec![object.name().into(), created.into()]
     } else {
         resource.strategy.row(object, Timestamp::now().as_second())
     };
-    row_of(object, cells, include)
+    row_of(object, cells, include, meta)
 }
 
-fn row_of(object: &Object, cells: Vec<Value>, include: Include) -> Vec<u8> {
+fn row_of(object: &Object, cells: Vec<Value>, include: Include, meta: Meta) -> Vec<u8> {
     let mut out = format!("{{\"cells\":{}", Value::Array(cells)).into_bytes();
     let shown = match include {
         Include::None => None,
-        Include::Metadata => Some(Bytes::from(metadata(object))),
+        Include::Metadata => Some(Bytes::from(metadata(object, meta))),
         Include::Object => Some(document::json(object)),
     };
     if let Some(shown) = shown {
@@ -103,10 +113,10 @@ fn row_of(object: &Object, cells: Vec<Value>, include: Include) -> Vec<u8> {
 }
 
 /// The object's metadata alone.
-pub(super) fn metadata(object: &Object) -> Vec<u8> {
+pub(super) fn metadata(object: &Object, meta: Meta) -> Vec<u8> {
     let mut map = Map::new();
     map.insert("kind".to_owned(), "PartialObjectMetadata".into());
-    map.insert("apiVersion".to_owned(), "meta.k8s.io/v1".into());
+    map.insert("apiVersion".to_owned(), meta.api_version().into());
     if let Some(metadata) = object.0.get("metadata") {
         map.insert("metadata".to_owned(), metadata.clone());
     }

@@ -8,6 +8,7 @@ use super::target::{Target, View};
 use super::{Context, Registry, document, too_large, view};
 use crate::contract::{Object, Result, Status};
 use crate::lane::Lanes;
+use crate::resource::Resource;
 use crate::store::{self, Event, Kind, Store, Stored, Watch};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch as watch_channel;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How often a watch that wants bookmarks gets one.
@@ -43,6 +45,25 @@ pub struct Watching {
     /// telling an event.
     alarm: Option<Pin<Box<Sleep>>>,
     headed: bool,
+    /// Of a custom resource: whether it is still served.
+    served: Option<Served>,
+}
+
+/// A resource that may go.
+struct Served {
+    registry: Registry,
+    changes: watch_channel::Receiver<u64>,
+}
+
+impl Served {
+    /// Waits until nobody serves `resource` any more. It may be dropped while it waits.
+    async fn gone(&mut self, resource: &Resource) {
+        while self.changes.changed().await.is_ok() {
+            if !self.registry.serves(resource) {
+                return;
+            }
+        }
+    }
 }
 
 /// What there was when a watch began: read as it is told, so that a client that does not read holds a page of it.
@@ -70,6 +91,12 @@ impl Registry {
             SHORTEST + u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs()) % SHORTEST
         });
         let now = Instant::now();
+        let served = target.resource.is_custom().then(|| {
+            let mut changes = self.set_changes();
+            // It may be gone already.
+            changes.mark_changed();
+            Served { registry: self.clone(), changes }
+        });
         let mut watching = Watching {
             selection,
             form,
@@ -83,6 +110,7 @@ impl Registry {
             bookmark: options.bookmarks.then(|| now + BOOKMARK_EVERY),
             alarm: None,
             headed: true,
+            served,
         };
         let current = self.store().revision();
         let initial = options.initial_events.unwrap_or_else(|| options.is_from_any());
@@ -128,6 +156,8 @@ impl Watching {
             let event = tokio::select! {
                 biased;
                 event = changes.next() => event,
+                // What had to be told of its objects has been.
+                () = gone(&mut self.served, &self.selection.resource) => return None,
                 () = alarm.as_mut() => {
                     self.alarm = None;
                     if self.bookmark.is_none_or(|due| due > Instant::now()) {
@@ -144,7 +174,7 @@ impl Watching {
                     Ok(None) => {}
                     Err(status) => self.fail(&status),
                 },
-                Err(error) => self.fail(&gone(&error)),
+                Err(error) => self.fail(&missed(&error)),
             }
         }
     }
@@ -160,7 +190,7 @@ impl Watching {
 
     fn read_page(&mut self) -> Result<()> {
         let Some(initial) = &mut self.initial else { return Ok(()) };
-        let page = initial.cursor.next().map_err(|error| gone(&error))?;
+        let page = initial.cursor.next().map_err(|error| missed(&error))?;
         let ended = initial.cursor.has_ended().then(|| (initial.bookmarked, initial.cursor.revision()));
         for Stored { json, .. } in page {
             if self.selection.means(&json)? {
@@ -183,7 +213,7 @@ impl Watching {
     fn follow(&mut self, from: u64) {
         match self.store.watch(self.selection.scope.clone(), from) {
             Ok(changes) => self.changes = Some(changes),
-            Err(error) => self.fail(&gone(&error)),
+            Err(error) => self.fail(&missed(&error)),
         }
     }
 
@@ -234,9 +264,10 @@ impl Watching {
         Ok(match self.form {
             View::Full if document::is_as_kept(resource, json) => framed(kind, json),
             View::Full => framed(kind, &document::json(&object()?)),
-            View::Metadata => framed(kind, &view::metadata(&object()?)),
-            View::Table(include) => {
-                let table = view::table(resource, &object()?, include, std::mem::take(&mut self.headed));
+            View::Metadata(meta) => framed(kind, &view::metadata(&object()?, meta)),
+            View::Table(include, meta) => {
+                let headed = std::mem::take(&mut self.headed);
+                let table = view::table(resource, &object()?, (include, meta), headed);
                 framed(kind, &table)
             }
         })
@@ -255,16 +286,16 @@ impl Watching {
         let object = Object::from_value(object).expect("written as an object above");
         let json = match self.form {
             View::Full => document::json(&object),
-            View::Metadata => Bytes::from(view::metadata(&object)),
-            View::Table(_) => {
-                let version = revision.to_string();
+            View::Metadata(meta) => Bytes::from(view::metadata(&object, meta)),
+            View::Table(_, meta) => {
+                let (api_version, version) = (meta.api_version(), revision.to_string());
                 let mut row = json!({"cells": [], "object": {
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "kind": "PartialObjectMetadata", "apiVersion": api_version,
                 }});
                 row["object"]["metadata"] = object.0["metadata"].clone();
                 Bytes::from(
                     json!({
-                        "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                        "kind": "Table", "apiVersion": api_version,
                         "metadata": {"resourceVersion": version},
                         "columnDefinitions": Value::Null, "rows": [row],
                     })
@@ -273,6 +304,14 @@ impl Watching {
             }
         };
         framed("BOOKMARK", &json)
+    }
+}
+
+/// Waits until a resource that may go is gone.
+async fn gone(served: &mut Option<Served>, resource: &Resource) {
+    match served {
+        Some(served) => served.gone(resource).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -287,7 +326,7 @@ fn framed(kind: &str, object: &[u8]) -> Bytes {
 }
 
 /// What a watch is told whose changes cannot be had any more.
-fn gone(error: &store::Error) -> Status {
+fn missed(error: &store::Error) -> Status {
     match error {
         store::Error::Compacted { asked, oldest } => {
             Status::expired(format!("too old resource version: {asked} ({oldest})"))

@@ -113,7 +113,10 @@ pub(super) async fn watch(api: &Api, call: &Call, target: &Target) -> Result<Res
 }
 
 async fn create(api: &Api, call: Call, target: &Target) -> Result<Response> {
-    let agreed = media::agree(call.headers(), false, |what| !matches!(what, As::Discovery(_)))?;
+    // What is answered and not kept (a review) has no other form than its own.
+    let is_kept = target.resource.verbs.read;
+    let serves = |what| if is_kept { !matches!(what, As::Discovery(_)) } else { what == As::Object };
+    let agreed = media::agree(call.headers(), false, serves)?;
     let (view, style) = (view(agreed, &call)?, call.style(agreed));
     let options = WriteOptions::from_query(Write::Create, &call.query)?;
     let context = options.context(call.asker.clone(), call.agent());
@@ -136,18 +139,21 @@ async fn delete(api: &Api, call: Call, target: &Target) -> Result<Response> {
 /// In what form objects are answered.
 pub(super) fn view(agreed: Agreed, call: &Call) -> Result<View> {
     Ok(match agreed.what {
-        As::Table => View::Table(match call.parameter("includeObject").unwrap_or_default() {
-            "" | "Metadata" => Include::Metadata,
-            "None" => Include::None,
-            "Object" => Include::Object,
-            other => {
-                return Err(Status::bad_request(format!(
-                    "unrecognized includeObject value: {}",
-                    crate::contract::field::quoted(other)
-                )));
-            }
-        }),
-        As::Metadata | As::MetadataList => View::Metadata,
+        As::Table(meta) => {
+            let include = match call.parameter("includeObject").unwrap_or_default() {
+                "" | "Metadata" => Include::Metadata,
+                "None" => Include::None,
+                "Object" => Include::Object,
+                other => {
+                    return Err(Status::bad_request(format!(
+                        "unrecognized includeObject value: {}",
+                        crate::contract::field::quoted(other)
+                    )));
+                }
+            };
+            View::Table(include, meta)
+        }
+        As::Metadata(meta) | As::MetadataList(meta) => View::Metadata(meta),
         As::Object | As::Discovery(_) => View::Full,
     })
 }

@@ -1,10 +1,12 @@
-//! `/healthz`, `/livez`, `/readyz`.
+//! `/healthz`, `/livez`, `/readyz`: checks under the names that Kubernetes gives them, of what does the same here.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Api;
 use super::answer::{Response, page_not_found, text};
 use super::path::query;
+use crate::contract::field::quoted;
 
 /// Answers `/healthz`, `/livez`, `/readyz` and their checks one by one. `None` for other paths.
 pub(super) fn answer(api: &Api, path: &str, asked: &str) -> Option<Response> {
@@ -22,11 +24,12 @@ pub(super) fn answer(api: &Api, path: &str, asked: &str) -> Option<Response> {
             None => page_not_found(),
         });
     }
-    let excluded = |check: &str| asked.iter().any(|(name, value)| name == "exclude" && value == check);
+    let mut excluded: BTreeSet<&str> =
+        asked.iter().filter(|(name, _)| name == "exclude").map(|(_, value)| &**value).collect();
     let (mut told, mut failed) = (String::new(), false);
     for (check, outcome) in &all {
         let _ = match outcome {
-            _ if excluded(check) => writeln!(told, "[+]{check} excluded: ok"),
+            _ if excluded.remove(check) => writeln!(told, "[+]{check} excluded: ok"),
             Ok(()) => writeln!(told, "[+]{check} ok"),
             Err(_) => {
                 failed = true;
@@ -34,6 +37,11 @@ pub(super) fn answer(api: &Api, path: &str, asked: &str) -> Option<Response> {
                 writeln!(told, "[-]{check} failed: reason withheld")
             }
         };
+    }
+    if !excluded.is_empty() {
+        let names: Vec<String> = excluded.into_iter().map(quoted).collect();
+        let _ =
+            writeln!(told, "warn: some health checks cannot be excluded: no matches for {}", names.join(","));
     }
     let verbose = asked.iter().any(|(name, _)| name == "verbose");
     Some(match (failed, verbose) {
@@ -46,15 +54,31 @@ pub(super) fn answer(api: &Api, path: &str, asked: &str) -> Option<Response> {
 type Outcome = Result<(), String>;
 
 fn checks(api: &Api, probe: &str) -> Vec<(&'static str, Outcome)> {
-    let mut list = vec![("ping", Ok(())), ("store", store(api))];
+    let (store, is_ready) = (store(api), probe == "readyz");
+    let mut list = vec![("ping", Ok(())), ("log", log(api, probe)), ("etcd", store.clone())];
+    // Objects and configurations of admission are read from the store whenever they are asked for.
+    list.push(("poststarthook/storage-readiness", store.clone()));
+    list.push(("poststarthook/start-apiserver-admission-initializer", store));
     for (name, check) in &api.access.health {
-        list.push((*name, check()));
+        if *name != "informer-sync" || is_ready {
+            list.push((*name, check()));
+        }
     }
-    if probe == "readyz" {
+    if is_ready {
         let stopping = *api.stop.borrow();
         list.push(("shutdown", if stopping { Err("the server is stopping".to_owned()) } else { Ok(()) }));
     }
     list
+}
+
+/// Whether the audit log, where there is one, can be written. To start again would mend nothing of that.
+fn log(api: &Api, probe: &str) -> Outcome {
+    match &api.audit {
+        Some(audit) if probe != "livez" && audit.is_failing() => {
+            Err("the audit log cannot be written".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the store still reads.

@@ -117,7 +117,7 @@ impl Instance {
             port: options.listen.first().map_or(0, SocketAddr::port),
         };
         registry.aggregation().connect_by(Connector::new(proxy));
-        let order = Controllers::start(&registry, settings)
+        let mut order = Controllers::start(&registry, settings)
             .await
             .map_err(|cause| InstanceError::Bootstrap { what: "the namespaces of every cluster", cause })?;
         let mut tasks = JoinSet::new();
@@ -127,7 +127,9 @@ impl Instance {
         let audit = options.audit.map(|(path, most, files)| {
             Audit::open(&path, most, files).map_err(|source| InstanceError::Audit { path, source })
         });
-        let health = vec![rbac.check()];
+        let mut health =
+            vec![rbac.check("informer-sync"), rbac.check("poststarthook/generic-apiserver-start-informers")];
+        health.extend(order.take_checks());
         let access = Access {
             authorizer: Arc::clone(&rbac) as Arc<dyn auth::Authorizer>,
             tokens: Some(tokens),

@@ -7,7 +7,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use super::protobuf;
 use crate::contract::{Details, Reason, Result, Status};
 use crate::decode::Media;
-use crate::registry::PatchKind;
+use crate::registry::{Meta, PatchKind};
 
 /// A form of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ impl Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum As {
     Object,
-    Table,
-    Metadata,
-    MetadataList,
+    Table(Meta),
+    Metadata(Meta),
+    MetadataList(Meta),
     /// Aggregated discovery, of version `v2` or `v2beta1`.
     Discovery(&'static str),
 }
@@ -107,12 +107,19 @@ impl<'a> Clause<'a> {
 
 fn named(kind: &str, group: Option<&str>, version: Option<&str>) -> Option<As> {
     match (group, version) {
-        (Some("meta.k8s.io"), Some("v1")) => match kind {
-            "Table" => Some(As::Table),
-            "PartialObjectMetadata" => Some(As::Metadata),
-            "PartialObjectMetadataList" => Some(As::MetadataList),
-            _ => None,
-        },
+        (Some("meta.k8s.io"), Some(version)) => {
+            let meta = match version {
+                "v1" => Meta::V1,
+                "v1beta1" => Meta::V1Beta1,
+                _ => return None,
+            };
+            match kind {
+                "Table" => Some(As::Table(meta)),
+                "PartialObjectMetadata" => Some(As::Metadata(meta)),
+                "PartialObjectMetadataList" => Some(As::MetadataList(meta)),
+                _ => None,
+            }
+        }
         (Some("apidiscovery.k8s.io"), Some(version)) if kind == "APIGroupDiscoveryList" => match version {
             "v2" => Some(As::Discovery("v2")),
             "v2beta1" => Some(As::Discovery("v2beta1")),
@@ -207,7 +214,7 @@ mod tests {
     }
 
     fn agreed(accept: &'static str) -> Result<Agreed> {
-        agree(&headers(ACCEPT, accept), false, |what| matches!(what, As::Object | As::Table))
+        agree(&headers(ACCEPT, accept), false, |what| matches!(what, As::Object | As::Table(_)))
     }
 
     #[test]
@@ -217,7 +224,10 @@ mod tests {
         assert_eq!(agreed("application/yaml").unwrap().form, Form::Yaml);
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;\
                        g=meta.k8s.io,application/json";
-        assert_eq!(agreed(kubectl).unwrap().what, As::Table);
+        assert_eq!(agreed(kubectl).unwrap().what, As::Table(Meta::V1));
+        let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(agreed(old).unwrap().what, As::Table(Meta::V1Beta1));
+        assert_eq!(agreed("application/json;as=Table;v=v2;g=meta.k8s.io").unwrap_err().code, 406);
         assert_eq!(agreed("application/vnd.kubernetes.protobuf, */*").unwrap(), Agreed::JSON);
         let later = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(agreed(later).unwrap().what, As::Object);

@@ -129,7 +129,7 @@ async fn create_part(api: &Api, call: Call, target: &Target, path: &ResourcePath
 }
 
 fn is_of_one(what: As) -> bool {
-    matches!(what, As::Object | As::Table | As::Metadata)
+    matches!(what, As::Object | As::Table(_) | As::Metadata(_))
 }
 
 /// Options of a delete: those in its body, or if it has none those in its query.

@@ -61,11 +61,16 @@ async fn version_health_and_metrics_are_there() {
     for probe in ["healthz", "livez", "readyz"] {
         assert_eq!(rig.client.get(&format!("/{probe}")).await.text(), "ok");
         let told = rig.client.get(&format!("/{probe}?verbose")).await;
-        assert!(told.text().starts_with("[+]ping ok\n[+]store ok\n"), "{}", told.text());
+        assert!(told.text().starts_with("[+]ping ok\n[+]log ok\n[+]etcd ok\n"), "{}", told.text());
         assert!(told.text().ends_with(&format!("{probe} check passed\n")), "{}", told.text());
-        assert_eq!(rig.client.get(&format!("/{probe}/store")).await.text(), "ok");
+        assert_eq!(rig.client.get(&format!("/{probe}/etcd")).await.text(), "ok");
         assert_eq!(rig.client.get(&format!("/{probe}/nope")).await.status, 404);
     }
+    let excluded = rig.client.get("/livez?verbose&exclude=etcd&exclude=no&exclude=never").await;
+    let warned =
+        "warn: some health checks cannot be excluded: no matches for \"never\",\"no\"\nlivez check passed\n";
+    assert!(excluded.text().contains("\n[+]etcd excluded: ok\n"), "{}", excluded.text());
+    assert!(excluded.text().ends_with(warned), "{}", excluded.text());
     let metrics = rig.client.get("/metrics").await;
     let text = metrics.text();
     assert!(text.contains("apiserver_storage_objects{resource=\"namespaces\"} 1\n"), "{text}");

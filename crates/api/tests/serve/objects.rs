@@ -48,6 +48,46 @@ async fn answers_come_in_the_form_that_was_asked_for() {
 }
 
 #[tokio::test]
+async fn tables_and_metadata_come_in_the_version_that_was_asked_for() {
+    let rig = Rig::start().await;
+    rig.client.post(CONFIG_MAPS, &config_map("a", "1")).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for version in ["v1", "v1beta1"] {
+        let as_of = |kind: &str| {
+            let accept = format!("application/json;as={kind};v={version};g=meta.k8s.io");
+            rig.client.with("accept", &accept)
+        };
+        let told = |object: &Value| format!("{} {}", object["kind"], object["apiVersion"]).replace('"', "");
+        let (table, metadata) = (as_of("Table"), as_of("PartialObjectMetadata"));
+        let whole = format!("Table meta.k8s.io/{version}");
+        let part = format!("PartialObjectMetadata meta.k8s.io/{version}");
+        for path in [CONFIG_MAPS, &path] {
+            let table = table.get(path).await.json();
+            assert_eq!(told(&table), whole);
+            assert_eq!(told(&table["rows"][0]["object"]), part);
+        }
+        let list = as_of("PartialObjectMetadataList").get(CONFIG_MAPS).await.json();
+        assert_eq!(told(&list), format!("PartialObjectMetadataList meta.k8s.io/{version}"));
+        assert_eq!(told(&list["items"][0]), part);
+        assert_eq!(told(&metadata.get(&path).await.json()), part);
+        let initial =
+            "watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        for (client, wanted) in [(&table, &whole), (&metadata, &part)] {
+            let mut frames = client.watch(&format!("{CONFIG_MAPS}?{initial}")).await;
+            for kind in ["ADDED", "BOOKMARK"] {
+                let frame = frames.next().await.unwrap();
+                assert_eq!((&frame["type"], told(&frame["object"])), (&json!(kind), wanted.clone()));
+                if wanted == &whole {
+                    assert_eq!(told(&frame["object"]["rows"][0]["object"]), part);
+                }
+            }
+        }
+    }
+    let other = rig.client.with("accept", "application/json;as=Table;v=v2;g=meta.k8s.io").get(&path).await;
+    assert_eq!(other.status, 406, "{}", other.text());
+}
+
+#[tokio::test]
 async fn what_cannot_be_served_is_refused_as_kubernetes_does() {
     let rig = Rig::start().await;
     let client = &rig.client;

@@ -135,4 +135,69 @@ async fn ports_on_nodes_are_counted_of_every_service_that_has_some() {
     assert_eq!(code, 403, "{message}");
     assert!(message.contains("requested: services.nodeports=1, used: services.nodeports=1"), "{message}");
     assert_eq!(admin.post(services, &service("d", "ClusterIP")).await.status, 201);
+    // One that wants none is not refused where there are too many already.
+    patched(&admin, QUOTA, &json!({"spec": {"hard": {"services.nodeports": "0"}}})).await;
+    status(&admin, QUOTA, "hard", "services.nodeports", "0").await;
+    let none = admin.post(services, &service("f", "ClusterIP")).await;
+    assert_eq!(none.status, 201, "{}", none.text());
+}
+
+/// Waits until a quota's status says so.
+async fn status(admin: &Client, quota: &str, part: &str, name: &str, wanted: &str) {
+    let mut found = Value::Null;
+    for _ in 0..500 {
+        found = admin.get(quota).await.json()["status"].clone();
+        if found[part][name] == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{quota}: {part} of {name} is never {wanted}, but {found}");
+}
+
+async fn patched(admin: &Client, path: &str, patch: &Value) -> crate::client::Answer {
+    let admin = admin.with("content-type", "application/merge-patch+json");
+    admin.send(Method::PATCH, path, patch.to_string()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_to_end_after_all_comes_under_the_other_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &[]);
+    let (quotas, pods) = ("/api/v1/namespaces/default/resourcequotas", "/api/v1/namespaces/default/pods");
+    for (name, scope) in [("ending", "Terminating"), ("lasting", "NotTerminating")] {
+        let selector = json!({"matchExpressions": [{"scopeName": scope, "operator": "Exists"}]});
+        let spec = json!({"hard": {"pods": "1"}, "scopeSelector": selector});
+        let made = admin.post(quotas, &json!({"metadata": {"name": name}, "spec": spec})).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        status(&admin, &format!("{quotas}/{name}"), "used", "pods", "0").await;
+    }
+    let pod = |name: &str, deadline: Option<u64>| {
+        let containers = json!([{"name": "c", "image": "i"}]);
+        let mut pod = json!({"metadata": {"name": name}, "spec": {"containers": containers}});
+        if let Some(seconds) = deadline {
+            pod["spec"]["activeDeadlineSeconds"] = seconds.into();
+        }
+        pod
+    };
+    let made = admin.post(pods, &pod("a", None)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let (code, message) = admin.post(pods, &pod("b", None)).await.refusal();
+    assert_eq!(code, 403, "{message}");
+    let deadline = json!({"spec": {"activeDeadlineSeconds": 3600}});
+    let ends = patched(&admin, &format!("{pods}/a"), &deadline).await;
+    assert_eq!(ends.status, 200, "{}", ends.text());
+    // It is taken off the one with the change, and given back to the other a moment later.
+    let refused = "exceeded quota: ending, requested: pods=1, used: pods=1, limited: pods=1";
+    let (code, message) = admin.post(pods, &pod("b", Some(60))).await.refusal();
+    assert_eq!((code, message.ends_with(refused)), (403, true), "{message}");
+    status(&admin, &format!("{quotas}/lasting"), "used", "pods", "0").await;
+    let made = admin.post(pods, &pod("c", None)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let (code, message) = patched(&admin, &format!("{pods}/c"), &deadline).await.refusal();
+    assert_eq!((code, message.ends_with(refused)), (403, true), "{message}");
+    // A deadline that changes takes nothing more.
+    let sooner = patched(&admin, &format!("{pods}/a"), &json!({"spec": {"activeDeadlineSeconds": 60}})).await;
+    assert_eq!(sooner.status, 200, "{}", sooner.text());
 }

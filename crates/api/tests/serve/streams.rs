@@ -80,6 +80,23 @@ async fn a_watch_that_is_not_read_ends_when_what_it_has_to_see_is_gone() {
 }
 
 #[tokio::test]
+async fn an_audit_log_that_cannot_be_written_is_told_by_health() {
+    let audit = api::auth::audit::Audit::open(std::path::Path::new("/dev/full"), 1 << 20, 1).unwrap();
+    let access = api::auth::Access::trusting(api::resource::Asker::default());
+    let rig = Rig::with(access, Some(audit)).await;
+    let mut told = String::new();
+    for _ in 0..500 {
+        told = rig.client.get("/readyz/log").await.text().to_owned();
+        if told != "ok" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(told, "internal server error: log: the audit log cannot be written\n");
+    assert_eq!(rig.client.get("/livez/log").await.text(), "ok");
+}
+
+#[tokio::test]
 async fn a_change_whose_client_goes_has_its_line_in_the_audit_log() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("audit.log");

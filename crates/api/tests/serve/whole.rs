@@ -92,6 +92,64 @@ async fn both_versions_of_http_are_served_over_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_check_by_check_under_the_names_of_kubernetes() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &[]);
+    let whom = "start-cluster-authentication-info-controller";
+    for probe in ["healthz", "livez", "readyz"] {
+        let told = admin.get(&format!("/{probe}?verbose")).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        for hook in
+            ["rbac/bootstrap-roles", "crd-informer-synced", "apiservice-registration-controller", whom]
+        {
+            let line = format!("\n[+]poststarthook/{hook} ok\n");
+            assert!(told.text().contains(&line), "no {line:?} in {}", told.text());
+        }
+        for only_ready in ["\n[+]informer-sync ok\n", "\n[+]shutdown ok\n"] {
+            assert_eq!(told.text().contains(only_ready), probe == "readyz", "{}", told.text());
+        }
+    }
+    let map = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    assert_eq!(admin.delete(map).await.status, 200);
+    let failed = admin.get("/livez").await;
+    assert_eq!(failed.status, 500);
+    assert!(
+        failed.text().contains(&format!("\n[-]poststarthook/{whom} failed: reason withheld\n")),
+        "{}",
+        failed.text()
+    );
+    let one = admin.get(&format!("/livez/poststarthook/{whom}")).await;
+    let cause = "there is no configmaps extension-apiserver-authentication";
+    assert_eq!(one.text(), format!("internal server error: poststarthook/{whom}: {cause}\n"));
+    let others = admin.get(&format!("/livez?exclude=poststarthook/{whom}")).await;
+    assert_eq!((others.status.as_u16(), others.text()), (200, "ok"));
+    instance.stop(Duration::from_secs(30)).await;
+    // It is made again by the next start.
+    let instance = start(dir.path()).await;
+    assert_eq!(client(&instance, true, &[]).get("/livez").await.text(), "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_is_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = start(dir.path()).await;
+    let admin = client(&instance, true, &[]);
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    for version in ["v1", "v1beta1"] {
+        for kind in ["Table", "PartialObjectMetadata"] {
+            let accept = format!("application/json;as={kind};v={version};g=meta.k8s.io");
+            let (code, message) = admin.with("accept", &accept).post(path, &review).await.refusal();
+            assert_eq!(code, 406, "{message}");
+            let either =
+                admin.with("accept", &format!("{accept},application/json")).post(path, &review).await;
+            assert_eq!((either.status.as_u16(), &either.json()["status"]["allowed"]), (201, &json!(true)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_sees_health_and_version_alone() {
     let dir = tempfile::tempdir().unwrap();
     let instance = start(dir.path()).await;

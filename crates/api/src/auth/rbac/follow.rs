@@ -62,9 +62,9 @@ impl Rbac {
         { following }.shutdown().await;
     }
 
-    /// The check of its health.
+    /// The check of its health, under this name.
     #[must_use]
-    pub fn check(&self) -> super::super::access::Check {
+    pub fn check(&self, name: &'static str) -> super::super::access::Check {
         let shared = Arc::clone(&self.shared);
         let check = move || {
             if shared.failing.load(Ordering::Relaxed) {
@@ -74,7 +74,7 @@ impl Rbac {
             }
             Ok(())
         };
-        ("rbac", Box::new(check))
+        (name, Box::new(check))
     }
 
     /// Every rule that holds for `asker` in `namespace`, and which roles are missing.

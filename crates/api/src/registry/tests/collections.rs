@@ -1,8 +1,8 @@
 //! Lists: in pieces, selected, in other forms.
 
 use super::*;
-use crate::registry::Include;
 use crate::registry::options::VersionMatch;
+use crate::registry::{Include, Meta};
 
 async fn with_maps(count: usize) -> Rig {
     let rig = Rig::new().await;
@@ -113,13 +113,13 @@ async fn a_list_is_told_as_table_and_as_metadata() {
             value_of(&rig.registry.list(&rig.context, &target, &options, view).await.unwrap())
         }
     };
-    let table = list(View::Table(Include::Metadata)).await;
+    let table = list(View::Table(Include::Metadata, Meta::V1)).await;
     assert_eq!(table["kind"], "Table");
     assert_eq!(table["columnDefinitions"][0]["name"], "Name");
     assert_eq!(table["rows"][0]["cells"][0], "m00");
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
-    assert_eq!(list(View::Table(Include::None)).await["rows"][0].get("object"), None);
-    let metadata = list(View::Metadata).await;
+    assert_eq!(list(View::Table(Include::None, Meta::V1Beta1)).await["rows"][0].get("object"), None);
+    let metadata = list(View::Metadata(Meta::V1)).await;
     assert_eq!(metadata["kind"], "PartialObjectMetadataList");
     assert_eq!(metadata["items"][0]["metadata"]["name"], "m00");
     assert!(metadata["items"][0].get("data").is_none());

@@ -83,6 +83,37 @@ async fn a_definition_that_was_replaced_keeps_its_objects_to_their_end() {
 }
 
 #[tokio::test]
+async fn a_watch_ends_with_the_definition_and_after_its_objects() {
+    let (rig, _running) = controlled().await;
+    served(&rig, json!({"type": "object"})).await;
+    let widgets = widget(&rig, "v1", "");
+    rig.create("example.com/v1", "Widget", "default", json!({"metadata": {"name": "a"}})).await.unwrap();
+    let options = ListOptions { watch: true, ..ListOptions::default() };
+    let mut watching = rig.registry.watch(&rig.context, &widgets, &options, View::Full).await.unwrap();
+    let mut maps = rig.registry.watch(&rig.context, &rig.map(""), &options, View::Full).await.unwrap();
+    let kind_of = |frame: Bytes| serde_json::from_slice::<Value>(&frame).unwrap()["type"].clone();
+    assert_eq!(kind_of(watching.next().await.unwrap()), "ADDED");
+    // Another definition that comes is nothing to it.
+    rig.create(API, KIND, "", definition("gadgets", "example.com", "Gadget")).await.unwrap();
+    until("another is served", async || {
+        rig.registry.resources().find("example.com", "v1", "gadgets").is_some()
+    })
+    .await;
+    rig.delete(&of_definition(&rig), &DeleteOptions::default()).await.unwrap();
+    let mut kinds = Vec::new();
+    while let Some(frame) = watching.next().await {
+        kinds.push(kind_of(frame));
+    }
+    assert_eq!(kinds.last(), Some(&json!("DELETED")), "{kinds:?}");
+    assert!(!is_served(&rig, "v1"));
+    // One that begins too late ends at once; those of others go on.
+    let mut late = rig.registry.watch(&rig.context, &widgets, &options, View::Full).await.unwrap();
+    assert!(late.next().await.is_none());
+    rig.create_map("m", json!({})).await;
+    assert_eq!(kind_of(maps.next().await.unwrap()), "ADDED");
+}
+
+#[tokio::test]
 async fn nothing_comes_back_in_a_definition_made_anew() {
     let (rig, _running) = controlled().await;
     served(&rig, json!({"type": "object"})).await;

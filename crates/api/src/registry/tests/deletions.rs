@@ -3,7 +3,7 @@
 use super::*;
 use crate::admission::{Operation, Request};
 use crate::registry::options::Propagation;
-use crate::registry::{BoxFuture, PatchKind};
+use crate::registry::{BoxFuture, Meta, PatchKind};
 use crate::store::{Expect, Key, Write};
 
 fn pod(name: &str) -> Value {
@@ -90,7 +90,7 @@ async fn a_patch_of_a_scale_is_read_as_a_scale() {
     }
     assert_eq!(value_of(&patch(json!({"spec": {"replicas": 5}})).await.unwrap())["spec"]["replicas"], 5);
     assert_eq!(replicas().await, 5);
-    let table = View::Table(crate::registry::Include::None);
+    let table = View::Table(crate::registry::Include::None, Meta::V1);
     let shown = rig.registry.get(&rig.context, &target, Part::Scale, "", table).await.unwrap();
     let shown = value_of(&shown);
     let names: Vec<&Value> =
@@ -125,6 +125,50 @@ async fn members_that_a_json_patch_does_not_have_are_told() {
     assert_eq!(refused.code, 422);
     let end = ": strict decoding error: json patch unknown field \"[0].vaule\"";
     assert!(refused.message.ends_with(end), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn what_a_patch_has_twice_is_told_with_what_is_unknown() {
+    use crate::decode::FieldValidation;
+    let rig = Rig::new().await;
+    rig.create_map("m", json!({})).await;
+    let target = rig.map("m");
+    let merge = r#"{"data":{"a":"b","a":"c"},"foo":1}"#;
+    let json = r#"[{"op":"add","op":"add","path":"/data/b","value":"2"}]"#;
+    let apply = "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: b\n  a: c\n";
+    let (twice, unknown) = (r#"duplicate field "data.a""#, r#"unknown field "foo""#);
+    let (of_json, of_yaml) =
+        (r#"json patch duplicate field "[0].op""#, r#"line 5: key "a" already set in map"#);
+    let strict = "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  ";
+    let both = format!(": strict decoding error: {twice}, {unknown}");
+    let cases = [
+        (PatchKind::Merge, merge, vec![twice.to_owned(), unknown.to_owned()], (422, both.clone())),
+        (PatchKind::Strategic, merge, vec![twice.to_owned(), unknown.to_owned()], (422, both)),
+        (
+            PatchKind::Json,
+            json,
+            vec![of_json.to_owned()],
+            (422, format!(": strict decoding error: {of_json}")),
+        ),
+        (PatchKind::Apply, apply, vec![of_yaml.to_owned()], (400, format!("{strict}{of_yaml}"))),
+    ];
+    for (kind, body, told, (code, end)) in cases {
+        let wishes = [FieldValidation::Strict, FieldValidation::Warn, FieldValidation::Ignore];
+        for validation in wishes {
+            let context = Context { validation, ..rig.context.clone() };
+            let patched =
+                rig.registry.patch(&context, &target, Part::Main, kind, body.into(), View::Full).await;
+            let warnings = context.warnings.take();
+            match validation {
+                FieldValidation::Strict => {
+                    let refused = patched.unwrap_err();
+                    assert_eq!((refused.code, refused.message.ends_with(&end)), (code, true), "{refused:?}");
+                }
+                FieldValidation::Warn => assert_eq!((patched.is_ok(), &warnings), (true, &told), "{kind:?}"),
+                FieldValidation::Ignore => assert!(patched.is_ok() && warnings.is_empty(), "{warnings:?}"),
+            }
+        }
+    }
 }
 
 /// Takes the namespace away while an object is on its way into it.
