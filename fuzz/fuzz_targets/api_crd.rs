@@ -1,11 +1,9 @@
 //! A schema and on the line after it an object: no panic; what an accepted schema makes of an object it makes again of that.
-#![no_main]
 
 use api::contract::Object;
-use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
     let mut next = || serde_json::from_slice::<Value>(lines.next().unwrap_or_default());
     let Ok(version) = next() else { return };
@@ -31,4 +29,4 @@ fuzz_target!(|bytes: &[u8]| {
         resource.strategy.default(&mut again);
         assert_eq!(again, object, "what is defaulted stays");
     }
-});
+}

@@ -1,13 +1,11 @@
 //! Any JSON as an object and a patch of it, a line each: no panic, and an apply that is repeated changes nothing.
-#![no_main]
 
 use api::contract::Object;
 use api::merge::managed::{self, Manager, Operation, Owned};
 use api::merge::{json_patch, merge_patch, strategic};
-use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
     let mut next = || serde_json::from_slice::<Value>(lines.next().unwrap_or_default());
     let (Ok(live), Ok(patch)) = (next(), next()) else { return };
@@ -27,8 +25,11 @@ fuzz_target!(|bytes: &[u8]| {
     let mut new = config.clone();
     managed::record(Some(&live), &mut new, schema, &manager(Operation::Update), Owned::All);
     let apply = manager(Operation::Apply);
-    if let Ok(applied) = managed::apply(Some(&live), &config, schema, &apply, true, Owned::Without(&[&["status"]])) {
-        let again = managed::apply(Some(&applied), &config, schema, &apply, false, Owned::Without(&[&["status"]]));
+    if let Ok(applied) =
+        managed::apply(Some(&live), &config, schema, &apply, true, Owned::Without(&[&["status"]]))
+    {
+        let again =
+            managed::apply(Some(&applied), &config, schema, &apply, false, Owned::Without(&[&["status"]]));
         assert!(again.is_ok());
     }
-});
+}

@@ -1,6 +1,5 @@
 //! Any bytes as a cached result, ours, libcni's or the bare one of before: no panic, and what is accepted names the
 //! attachment it is about.
-#![no_main]
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +7,6 @@ use std::sync::OnceLock;
 
 use cni::caller::{cached, cached_attachments};
 use cni::contract::Attachment;
-use libfuzzer_sys::fuzz_target;
 
 static PLACE: OnceLock<PathBuf> = OnceLock::new();
 
@@ -21,7 +19,7 @@ fn place() -> &'static PathBuf {
     })
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     fs::write(place().join("results/net-id-eth0"), bytes).expect("a file");
     let attachment = Attachment::new("id", "eth0", None).expect("an attachment");
     let one = cached(place(), "net", &attachment);
@@ -34,4 +32,4 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(found.damage.is_some() || !found.list.plugins.is_empty());
         let _ = found.result.map(|result| result.to_value(found.list.version));
     }
-});
+}

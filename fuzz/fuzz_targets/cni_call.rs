@@ -2,11 +2,9 @@
 //! specification's code, and what is accepted is whole.
 //!
 //! The first line is the plugin's name, then a variable a line, an empty line, and what is on standard input.
-#![no_main]
 
 use cni::contract::Error;
 use cni::plugin::program::{Call, Verb};
-use libfuzzer_sys::fuzz_target;
 
 /// Of the specification, and 8 of the reference library: the container's namespace is the plugin's own.
 const CODES: &[u64] = &[1, 2, 4, 6, 7, 8];
@@ -18,7 +16,7 @@ fn refused(error: &Error) {
     assert!(object["msg"].as_str().is_some_and(|msg| !msg.is_empty()), "{object}");
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Some(end) = bytes.windows(2).position(|two| two == b"\n\n") else { return };
     let (head, input) = bytes.split_at(end);
     let Ok(head) = std::str::from_utf8(head) else { return };
@@ -41,4 +39,4 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!call.conf.keys.contains_key("prevResult"));
         let _ = call.conf.ipam_type();
     }
-});
+}

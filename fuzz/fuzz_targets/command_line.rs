@@ -1,11 +1,9 @@
 //! Any words, a line each, as the command line of `sextant-oci`: a command, or one message that is hardly longer than what
 //! was said.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use oci_runtime::command::read;
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let words: Vec<String> = text.lines().map(str::to_owned).collect();
     match read(&words) {
@@ -21,4 +19,4 @@ fuzz_target!(|bytes: &[u8]| {
     let mut more = vec!["--root=/run/other".to_owned()];
     more.extend_from_slice(&words);
     assert_eq!(read(&more), read(&words));
-});
+}

@@ -1,12 +1,10 @@
 //! Any bytes as Docker's `config.json` or podman's `auth.json`: no panic, no secret in an error, and what is stored is
 //! found again, beside all that was there.
-#![no_main]
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use libfuzzer_sys::fuzz_target;
 use oci_image::registry::credentials::{Credential, CredentialFiles};
 
 static FILE: OnceLock<PathBuf> = OnceLock::new();
@@ -19,7 +17,7 @@ fn file() -> &'static PathBuf {
     })
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     fs::write(file(), bytes).expect("the file is ours");
     // No folder: no helper is ever started.
     let files = CredentialFiles::at(file()).with_helper_path("".into());
@@ -31,8 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
         // An entry for a part of the path may be stronger, or broken: nothing is asserted of another repository.
         if let Ok(Some(found)) = files.find("registry.example:5000", "x") {
             let own = fs::read_to_string(file()).expect("it was written by us");
-            assert!(found == expected || own.contains("registry.example:5000/x") || own.contains("://"), "{found:?}");
+            assert!(
+                found == expected || own.contains("registry.example:5000/x") || own.contains("://"),
+                "{found:?}"
+            );
         }
         assert!(files.erase("registry.example:5000").expect("it was stored by us"));
     }
-});
+}

@@ -1,10 +1,8 @@
 //! Any bytes as any of CRI's requests, which the first byte chooses: no panic; what was read is written and read the same;
 //! what is wrong is named, briefly.
-#![no_main]
 
 use cri::contract::v1::*;
 use cri::contract::{Code, Validate};
-use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 fn request<R: Message + Default + PartialEq + Validate>(bytes: &[u8]) {
@@ -63,7 +61,7 @@ const REQUESTS: &[fn(&[u8])] = &[
     request::<ImageFsInfoRequest>,
 ];
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Some((&which, bytes)) = bytes.split_first() else { return };
     REQUESTS[usize::from(which) % REQUESTS.len()](bytes);
-});
+}

@@ -1,9 +1,7 @@
 //! Any bytes as gRPC's frames, in pieces of any size, and as its headers: no panic, no message larger than allowed, and
 //! pieces do not matter.
-#![no_main]
 
 use grpc::wire::{Received, format_timeout, message, percent_encode, timeout};
-use libfuzzer_sys::fuzz_target;
 
 /// The messages in these pieces, up to the first that is refused.
 fn messages<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Vec<bytes::Bytes> {
@@ -21,7 +19,7 @@ fn messages<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Vec<bytes::Bytes> {
     messages
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Some((&size, wire)) = bytes.split_first() else { return };
     let pieces = messages(wire.chunks(usize::from(size).max(1)));
     assert!(pieces.iter().all(|message| message.len() <= grpc::MAX_MESSAGE));
@@ -35,4 +33,4 @@ fuzz_target!(|bytes: &[u8]| {
     if let Some(time) = std::str::from_utf8(wire).ok().and_then(timeout) {
         assert!(timeout(&format_timeout(time)).is_some_and(|again| again <= time));
     }
-});
+}

@@ -1,12 +1,10 @@
 //! Any text as a `hosts.toml`: no panic, every endpoint's URL can be sent, the registry itself comes last.
-#![no_main]
 
 use std::path::Path;
 
-use libfuzzer_sys::fuzz_target;
 use oci_image::registry::hosts::{Endpoint, parse};
 
-fuzz_target!(|text: &str| {
+pub fn run(text: &str) {
     let base = Endpoint::default_for("registry.example", false);
     let Ok(endpoints) = parse(text, Path::new("/etc/certs.d/registry.example/hosts.toml"), base) else {
         return;
@@ -20,4 +18,4 @@ fuzz_target!(|text: &str| {
         );
         assert!(endpoint.dial_timeout.is_none_or(|timeout| !timeout.is_zero()));
     }
-});
+}

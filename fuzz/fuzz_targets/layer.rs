@@ -1,6 +1,5 @@
 //! Any bytes as a layer, unpacked for real: whatever its names and links say, nothing outside the layer's directory is
 //! made, changed or removed. Needs root, as unpacking does.
-#![no_main]
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -8,7 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use libfuzzer_sys::fuzz_target;
 use oci_image::contract::Algorithm;
 use oci_image::layer::tar::Reader;
 use oci_image::layer::{Inflate, Limits, remove_tree, unpack};
@@ -40,7 +38,7 @@ fn outside() -> Vec<(PathBuf, u32, u32, u64, i64)> {
     seen
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let root = place().join("root");
     let before = outside();
     fs::create_dir(&root).expect("nothing is there");
@@ -50,4 +48,4 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(outside(), before, "the layer reached out");
     let parent = File::open(place()).expect("ours");
     remove_tree(parent.as_fd(), b"root").expect("what was unpacked can be removed");
-});
+}

@@ -1,16 +1,14 @@
 //! Any place in any bytes has a short path; and in a document each value's path is found at the place where it ends.
 //!
 //! The first four bytes are line and column; the first of them also says where the document's lines are broken.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use oci_runtime::contract::locate::field;
 use serde_json::Value;
 
 /// Each costs a walk through the document.
 const PLACES: usize = 32;
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Some((&[a, b, c, d], text)) = bytes.split_first_chunk() else { return };
     let path = field(text, u16::from_le_bytes([a, b]).into(), u16::from_le_bytes([c, d]).into());
     assert!(path.chars().count() <= 256, "{path}");
@@ -22,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         let short: String = path.chars().take(256).collect();
         assert_eq!(field(page.text.as_bytes(), *line, *column), short, "{line}:{column} of {}", page.text);
     }
-});
+}
 
 /// A document as it is written, with the place of each scalar's last byte.
 #[derive(Default)]

@@ -1,10 +1,10 @@
 //! Manifests, indexes, configurations, digests and platforms.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use oci_image::contract::{Digest, Document, Platform, parse_config, parse_document, parse_index, parse_manifest};
+use oci_image::contract::{
+    Digest, Document, Platform, parse_config, parse_document, parse_index, parse_manifest,
+};
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     if let Ok(Document::Index(index)) = parse_document(data, None) {
         let _ = index.choose(&Platform::host());
     }
@@ -20,4 +20,4 @@ fuzz_target!(|data: &[u8]| {
         }
         let _ = text.parse::<Platform>();
     }
-});
+}

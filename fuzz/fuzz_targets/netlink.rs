@@ -1,9 +1,7 @@
 //! Any bytes as datagrams of the kernel: no panic, nothing read beyond the end.
-#![no_main]
 
 use kernel::netlink::{Attributes, Link, Messages};
 use kernel::tc::{Qdisc, redirection};
-use libfuzzer_sys::fuzz_target;
 
 fn walk(attributes: Attributes<'_>, depth: usize) -> usize {
     attributes
@@ -15,11 +13,11 @@ fn walk(attributes: Attributes<'_>, depth: usize) -> usize {
         .sum()
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     for message in Messages::new(bytes) {
         assert!(message.body.len() <= bytes.len());
         let _ = (Link::read(message), Qdisc::read(message), redirection(message));
         walk(Attributes::new(message.body), 0);
         walk(Attributes::after(message.body, 16), 0);
     }
-});
+}

@@ -1,13 +1,11 @@
 //! Any bytes from an NRI plugin, in pieces of any size: no panic, no piece larger than allowed, and what is read does not
 //! depend on the pieces. Every message that a plugin sends is tried on every payload.
-#![no_main]
 
 use cri::plugin::nri::wire::{
     ConfigureResponse, CreateContainerResponse, MAX_CHUNK, RegisterPluginRequest, StopContainerResponse,
-    SynchronizeResponse, UpdateContainerResponse, UpdateContainersRequest, ValidateContainerAdjustmentResponse, decode,
-    encode,
+    SynchronizeResponse, UpdateContainerResponse, UpdateContainersRequest,
+    ValidateContainerAdjustmentResponse, decode, encode,
 };
-use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use shim::protocol::{Frame, Request, Response};
 
@@ -29,7 +27,7 @@ fn messages(bytes: &[u8]) {
     message::<ValidateContainerAdjustmentResponse>(bytes);
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Some((&size, wire)) = bytes.split_first() else { return };
     let (mut buffer, mut whole, mut pieces) = (Vec::new(), wire.to_vec(), Vec::new());
     'wire: for part in wire.chunks(usize::from(size).max(1)) {
@@ -63,4 +61,4 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(joined, piece.bytes, "what is written is read");
         assert_eq!(decode(&mut whole), Ok(Some(piece)), "parts do not matter");
     }
-});
+}

@@ -2,36 +2,32 @@
 //! and never panics. Answers are separated by a line of `===`.
 //!
 //! Everything happens in a network namespace without a way out, so that no redirect leads anywhere. Needs root.
-#![no_main]
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use kernel::netlink::{Batch, Protocol, SetLink, Socket};
-use libfuzzer_sys::fuzz_target;
 use oci_image::contract::{Descriptor, Digest, MediaType};
 use oci_image::reference::Reference;
 use oci_image::registry::client::{Client, Config, Patience};
 use oci_image::registry::credentials::{Credential, CredentialFiles};
 use oci_image::registry::proxy::ProxyEnv;
 
+use crate::alone::alone;
+
 static ANSWERS: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
-static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(serve);
 
 fn next() -> Vec<u8> {
     ANSWERS.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or_default()
 }
 
-fn begin() {
-    kernel::namespace::unshare(rustix::thread::UnshareFlags::NEWNET).expect("fuzzing the client needs root");
-    let mut batch = Batch::new();
-    batch.set_link(&SetLink::named("lo").up(true));
-    Socket::open(Protocol::Route).and_then(|mut socket| socket.run(&batch)).expect("lo comes up");
+fn serve() -> SocketAddr {
+    alone();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    ADDRESS.get_or_init(|| listener.local_addr().expect("it is bound"));
+    let address = listener.local_addr().expect("it is bound");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let (mut head, mut byte) = (Vec::new(), [0]);
@@ -42,6 +38,7 @@ fn begin() {
             let _ = stream.write_all(&next());
         }
     });
+    address
 }
 
 fn split(bytes: &[u8]) -> VecDeque<Vec<u8>> {
@@ -55,11 +52,12 @@ fn split(bytes: &[u8]) -> VecDeque<Vec<u8>> {
     answers
 }
 
-fuzz_target!(init: begin(), |bytes: &[u8]| {
-    let Some(address) = ADDRESS.get() else { return };
+pub fn run(bytes: &[u8]) {
+    let address = *ADDRESS;
     *ANSWERS.lock().unwrap_or_else(PoisonError::into_inner) = split(bytes);
     let short = Duration::from_millis(300);
-    let patience = Patience { headers: short, stall: short, connect: short, attempts: 1, ..Patience::default() };
+    let patience =
+        Patience { headers: short, stall: short, connect: short, attempts: 1, ..Patience::default() };
     let config = Config {
         hosts_dirs: Vec::new(),
         plain_http: true,
@@ -82,4 +80,4 @@ fuzz_target!(init: begin(), |bytes: &[u8]| {
     assert!(read.len() <= 6, "no more than the descriptor says");
     let _ = client.tags(&reference);
     let _ = client.resolve(&reference);
-});
+}

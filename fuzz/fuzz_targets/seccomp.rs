@@ -1,13 +1,11 @@
 //! Any profile: it compiles or is refused, and its filter decides every call within the kernel's rules.
-#![no_main]
 
 use kernel::arch::Arch;
 use kernel::seccomp::MAX_INSTRUCTIONS;
-use libfuzzer_sys::fuzz_target;
 use oci_runtime::contract::Seccomp;
 use oci_runtime::seccomp::{Call, Program, compile_for};
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     // The first bytes choose the calls, the rest is the profile.
     let Some((choice, profile)) = bytes.split_at_checked(16) else { return };
     let Ok(profile) = serde_json::from_slice::<Seccomp>(profile) else { return };
@@ -23,4 +21,4 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-});
+}

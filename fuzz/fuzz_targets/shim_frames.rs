@@ -1,17 +1,15 @@
 //! Any bytes on a shim's socket, in pieces of any size: no panic, no frame larger than allowed, and what is read is
 //! what was written. Every message is tried on every payload.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use shim::protocol::task::{
-    BootstrapParams, CloseTask, Connected, CreateTask, ExecTask, Forward, KillTask, ResizeTask, TaskPid, TaskProcess,
-    TaskWaited, UpdateTask,
+    BootstrapParams, CloseTask, Connected, CreateTask, ExecTask, Forward, KillTask, ResizeTask, TaskPid,
+    TaskProcess, TaskWaited, UpdateTask,
 };
 use shim::protocol::{
-    AttachRequest, ContainerEvent, ContainerRequest, Containers, CreateRequest, ExecRequest, Exited, Frame, Input, KillRequest, MAX_PAYLOAD, Output, Pids,
-    ProcessRequest, Request, ResizeRequest, Response, SandboxReply, SandboxRequest, Started, State,
-    StopRequest, UpdateRequest,
+    AttachRequest, ContainerEvent, ContainerRequest, Containers, CreateRequest, ExecRequest, Exited, Frame,
+    Input, KillRequest, MAX_PAYLOAD, Output, Pids, ProcessRequest, Request, ResizeRequest, Response,
+    SandboxReply, SandboxRequest, Started, State, StopRequest, UpdateRequest,
 };
 
 /// The bytes as a message; what was read is written and read the same.
@@ -57,7 +55,7 @@ fn messages(bytes: &[u8]) {
     message::<TaskWaited>(bytes);
 }
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Some((&size, wire)) = bytes.split_first() else { return };
     let (mut buffer, mut whole, mut pieces) = (Vec::new(), wire.to_vec(), Vec::new());
     'wire: for piece in wire.chunks(usize::from(size).max(1)) {
@@ -83,4 +81,4 @@ fuzz_target!(|bytes: &[u8]| {
     for frame in pieces {
         assert_eq!(Frame::decode(&mut whole), Ok(Some(frame)), "pieces do not matter");
     }
-});
+}

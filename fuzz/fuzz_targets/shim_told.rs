@@ -1,10 +1,8 @@
 //! Any bytes as what programs of others tell a shim: no panic, messages of one line and bounded length, numbers of processes.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use shim::told;
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     if let Some(text) = told::failure(bytes) {
         assert!(text.len() <= 4096 && !text.chars().any(char::is_control), "{text:?}");
     }
@@ -15,4 +13,4 @@ fuzz_target!(|bytes: &[u8]| {
         Err(text) => assert!(text.len() < 64 << 10 && !text.chars().any(char::is_control), "{text:?}"),
     }
     assert!(told::pid(bytes).is_none_or(|pid| pid > 0));
-});
+}

@@ -1,17 +1,14 @@
 //! SPDY frames as they arrive in pieces: the first byte says how long the pieces are, and whether headers are read.
 
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use streaming::spdy::{Frame, Parser};
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let Some((&first, bytes)) = data.split_first() else { return };
     let whole = frames(bytes, usize::MAX, first & 0x80 != 0);
     let pieces = frames(bytes, usize::from(first & 0x7f).max(1), first & 0x80 != 0);
     // However they come, they say the same.
     assert_eq!(whole, pieces);
-});
+}
 
 /// What the bytes say: control frames one by one, and all bytes of each data frame's stream.
 fn frames(bytes: &[u8], piece: usize, sealed: bool) -> (Vec<String>, Vec<u8>, bool) {

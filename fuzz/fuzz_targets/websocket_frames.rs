@@ -1,18 +1,15 @@
 //! WebSocket frames as they arrive in pieces: the first byte says how long the pieces are, and which side reads them.
 
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use streaming::websocket::{Parser, Piece, Side};
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let Some((&first, bytes)) = data.split_first() else { return };
     let side = if first & 0x80 == 0 { Side::Server } else { Side::Client };
     let whole = messages(bytes, usize::MAX, side);
     let pieces = messages(bytes, usize::from(first & 0x7f).max(1), side);
     // However they come, they say the same.
     assert_eq!(whole, pieces);
-});
+}
 
 /// What the bytes say: control frames and ends of messages one by one, and all that messages carry.
 fn messages(bytes: &[u8], piece: usize, side: Side) -> (Vec<String>, Vec<u8>, bool) {

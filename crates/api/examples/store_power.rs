@@ -3,48 +3,18 @@
 //! `store_power write FOLDER DISK` writes to the store in FOLDER, and marks on DISK, behind its filesystem, what was
 //! acknowledged. `store_power look FOLDER` says what is whole there, and what is not as it was promised.
 
+#[path = "power/marks.rs"]
+mod marks;
+
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::fs::File;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::Mutex;
 
 use api::store::{Document, Expect, Key, Kind, Options, Scope, Store, Write};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use marks::{Marks, Result};
 
-const SECTOR: usize = 512;
-/// Behind the filesystem there are so many sectors for marks (`testkit::power`).
-const ROOM: u64 = 2048;
 const TASKS: u64 = 4;
 const EACH: u64 = 100;
-
-/// Where it is marked what is acknowledged: known to be said before each write that follows it.
-struct Marks {
-    disk: File,
-    at: u64,
-    /// The disk takes direct writes only from where a sector may begin in memory.
-    buffer: Mutex<Vec<u8>>,
-}
-
-impl Marks {
-    fn open(disk: &Path) -> Result<Marks> {
-        let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits())?;
-        let disk = File::options().write(true).custom_flags(direct).open(disk)?;
-        let sectors: u64 = std::fs::read_to_string("/sys/block/vda/size")?.trim().parse()?;
-        Ok(Marks { disk, at: (sectors - ROOM) * SECTOR as u64, buffer: Mutex::new(vec![b' '; 2 * SECTOR]) })
-    }
-
-    fn mark(&self, text: &str) -> Result<()> {
-        let mut buffer = self.buffer.lock().map_err(|_| "a mark failed before")?;
-        let start = buffer.as_ptr().align_offset(SECTOR);
-        let sector = buffer.get_mut(start..start + SECTOR).ok_or("there is no whole sector")?;
-        sector.fill(b' ');
-        sector.get_mut(..text.len()).ok_or("the mark is too long")?.copy_from_slice(text.as_bytes());
-        Ok(self.disk.write_all_at(sector, self.at)?)
-    }
-}
 
 fn key(name: String) -> Key {
     Key { resource: "pods".into(), namespace: "a".into(), name }
@@ -76,7 +46,7 @@ async fn write(folder: &Path, disk: &Path) -> Result<()> {
                 store.commit(vec![made, put(format!("count{task}"), Expect::Any, number)]).await?;
                 marks.mark(&format!("ack {name}"))?;
             }
-            Ok::<_, Box<dyn Error + Send + Sync>>(())
+            Result::Ok(())
         });
     }
     while let Some(done) = tasks.join_next().await {

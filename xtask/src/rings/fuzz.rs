@@ -1,6 +1,7 @@
 //! Ring 6: every parser of bytes from outside, fed by libFuzzer.
 //!
-//! The targets are in `fuzz/fuzz_targets`, what they begin with in `fuzz/seeds`. Coverage is the compiler's own pass and
+//! The targets are in `fuzz/fuzz_targets`, what they begin with in `fuzz/seeds`. One program has them all, for linking each
+//! with what it is about takes minutes and gigabytes. Coverage is the compiler's own pass and
 //! needs no nightly: `-C passes` and `-C llvm-args` are stable. An input that crashed belongs into the seeds once the
 //! fault is mended.
 
@@ -35,9 +36,10 @@ const FULL: Duration = Duration::from_secs(300);
 /// The planted bug takes a second or two.
 const PLANTED_WITHIN: Duration = Duration::from_secs(120);
 
-/// One target's program and the folders it works with.
+/// One target and the folders it works with.
 struct Target {
     name: String,
+    /// The program of all.
     program: PathBuf,
     seeds: PathBuf,
     corpus: PathBuf,
@@ -55,7 +57,7 @@ struct Ended {
 }
 
 pub(super) fn run(extent: &mut Extent) -> Result<Count> {
-    let programs = build()?;
+    let program = build()?;
     // In memory: some targets make files for each input.
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -63,14 +65,14 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     let time = if extent.full { FULL } else { SAMPLE };
     let mut count = Count::default();
     let mut seed = || extent.random.below(u64::from(u32::MAX)) + 1;
-    let planted = Target::new(PLANTED, &programs, place.path(), false)?;
+    let planted = Target::new(PLANTED, &program, place.path(), false)?;
     count.add("fuzz: the planted bug is found", planted.finds_the_planted(seed()));
     // A seed is drawn for each, so that --only does not change what the others get.
     let names = names()?.into_iter().filter(|name| name != PLANTED);
     let all: Vec<(String, u64)> = names.map(|name| (name, seed())).collect();
     let chosen: Vec<_> = all.into_iter().filter(|(name, _)| name.contains(&extent.only)).collect();
     let runs = at_once(&chosen, |(name, seed)| {
-        let target = Target::new(name, &programs, place.path(), extent.full).map_err(|e| e.to_string())?;
+        let target = Target::new(name, &program, place.path(), extent.full).map_err(|e| e.to_string())?;
         target.survives(time, *seed).map_err(|e| e.to_string())
     });
     for ((name, _), outcome) in chosen.iter().zip(runs) {
@@ -101,7 +103,7 @@ fn at_once<T: Sync, R: Send>(all: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> 
     done.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-/// Builds all targets; where they are.
+/// Builds the program of all targets; where it is.
 fn build() -> Result<PathBuf> {
     let place = target().join("fuzz");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -109,7 +111,7 @@ fn build() -> Result<PathBuf> {
     call(cargo.arg("--target-dir").arg(&place).env("RUSTFLAGS", FLAGS.join(" ")).current_dir(root()))?;
     let version = read("rustc", ["-vV"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc names no host")?;
-    Ok(place.join(host).join("release"))
+    Ok(place.join(host).join("release/fuzz"))
 }
 
 /// Every target, by its file.
@@ -118,16 +120,17 @@ fn names() -> Result<BTreeSet<String>> {
     for entry in fs::read_dir(root().join("fuzz/fuzz_targets"))? {
         names.extend(entry?.path().file_stem().and_then(|name| name.to_str()).map(str::to_owned));
     }
+    names.remove("mod");
     Ok(names)
 }
 
 impl Target {
     /// In a full run the corpus is kept and grows from one to the next; else a run depends on its seed alone.
-    fn new(name: &str, programs: &Path, place: &Path, keep: bool) -> Result<Self> {
+    fn new(name: &str, program: &Path, place: &Path, keep: bool) -> Result<Self> {
         let kept = target().join("fuzz");
         let target = Self {
             name: name.to_owned(),
-            program: programs.join(name),
+            program: program.to_owned(),
             seeds: root().join("fuzz/seeds").join(name),
             corpus: if keep { kept.join("corpus") } else { place.join("corpus") }.join(name),
             artifacts: kept.join("artifacts").join(name),
@@ -138,6 +141,12 @@ impl Target {
         }
         [&target.corpus, &target.artifacts].into_iter().try_for_each(fs::create_dir_all)?;
         Ok(target)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(format!("--target={}", self.name));
+        command
     }
 
     fn survives(&self, time: Duration, seed: u64) -> Result<()> {
@@ -160,12 +169,12 @@ impl Target {
         let ended = self.fuzz(PLANTED_WITHIN, seed)?;
         let input = self.newest().filter(|_| ended.crashed);
         let input = input.ok_or_else(|| format!("it was not, in {} inputs, seed {seed}", ended.inputs))?;
-        let again = output(Command::new(&self.program).arg(&input))?;
+        let again = output(self.command().arg(&input))?;
         let text = String::from_utf8_lossy(&again.stderr);
         if again.status.success() || !text.contains("panicked") {
             return Err(format!("{} does not crash it again", input.display()).into());
         }
-        let innocent = output(Command::new(&self.program).arg(self.seeds.join("header")))?;
+        let innocent = output(self.command().arg(self.seeds.join("header")))?;
         if !innocent.status.success() {
             return Err("it crashes on what is harmless".into());
         }
@@ -174,7 +183,7 @@ impl Target {
     }
 
     fn fuzz(&self, time: Duration, seed: u64) -> Result<Ended> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         let words = dictionary(&self.seeds)?;
         if !words.is_empty() {
             let file = self.place.join(format!("{}.dict", self.name));
@@ -203,10 +212,11 @@ impl Target {
         let input = self.newest().map_or_else(|| "no input".into(), |input| input.display().to_string());
         let after = ended.text.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
         format!(
-            "{} {}\n        repeat: {} {input}\n        found with -seed={seed}; all it said: {}",
+            "{} {}\n        repeat: {} --target={} {input}\n        found with -seed={seed}; all it said: {}",
             why.unwrap_or("it ended and did not say why").trim(),
             after.unwrap_or_default(),
             self.program.display(),
+            self.name,
             self.artifacts.join("log").display()
         )
     }
@@ -269,10 +279,10 @@ mod tests {
 
     #[test]
     fn every_target_has_seeds_and_is_built() {
-        let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+        let listed = fs::read_to_string(root().join("fuzz/fuzz_targets/mod.rs")).unwrap();
         for name in names().unwrap() {
             assert!(fs::read_dir(root().join("fuzz/seeds").join(&name)).unwrap().count() > 0, "{name}");
-            assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name}");
+            assert!(listed.lines().any(|line| line.trim() == format!("{name},")), "{name}");
         }
     }
 }

@@ -89,7 +89,7 @@ fn one(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize)
         "remove" => Place::find(document, text("path")?)?.remove().map(drop),
         "replace" if text("path")?.is_empty() => {
             let new = value();
-            *document = (new.is_object() || new.is_array()).then_some(new)?;
+            *document = fitting("", (new.is_object() || new.is_array()).then_some(new)?)?;
             Some(())
         }
         "replace" => Place::find(document, text("path")?)?.replace(fitting(text("path")?, value())?),

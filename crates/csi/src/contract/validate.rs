@@ -40,6 +40,10 @@ fn inside<M: Validate>(field: &str, message: &Option<M>) -> Verdict {
     message.as_ref().map_or(Ok(()), |message| message.validate().map_err(|e| e.within(field)))
 }
 
+fn out_of_range(field: &str, message: String) -> Failure {
+    Failure { code: grpc::Code::OutOfRange, field: Some(field.into()), message }
+}
+
 /// A path of the caller's, of which it is only seen whether it is one where the volume is.
 fn present(field: &str, value: &str) -> Verdict {
     if value.is_empty() { Err(Failure::invalid(field, "is empty; it must be set")) } else { Ok(()) }
@@ -99,8 +103,10 @@ impl Validate for CapacityRange {
         not_negative("limit_bytes", self.limit_bytes)?;
         let (required, limit) = (self.required_bytes, self.limit_bytes);
         if limit > 0 && required > limit {
-            let message = format!("{required} is more than limit_bytes, {limit}");
-            return Err(Failure::new(grpc::Code::OutOfRange, format!("required_bytes: {message}")));
+            return Err(out_of_range(
+                "required_bytes",
+                format!("{required} is more than limit_bytes, {limit}"),
+            ));
         }
         Ok(())
     }
@@ -354,8 +360,7 @@ impl Validate for GetVolumeGroupSnapshotRequest {
 /// Where in a snapshot to begin, and how much to tell at once.
 fn ranges(offset: i64, most: i32) -> Verdict {
     if offset < 0 {
-        let message = format!("starting_offset: {offset} is negative");
-        return Err(Failure::new(grpc::Code::OutOfRange, message));
+        return Err(out_of_range("starting_offset", format!("{offset} is negative")));
     }
     not_negative("max_results", most.into())
 }

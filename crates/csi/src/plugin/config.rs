@@ -68,8 +68,16 @@ impl Config {
         let failed =
             |e: &dyn std::fmt::Display| Failure::internal(format!("cannot read {}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
-        let config: Config = toml::from_str(&text).map_err(|e| failed(&e))?;
-        config.validate().map_err(|e| failed(&e))?;
+        Config::parse(&text).map_err(|e| failed(&e))
+    }
+
+    /// Reads TOML.
+    ///
+    /// # Errors
+    /// It is none, or says what cannot be.
+    pub fn parse(text: &str) -> Result<Config, Failure> {
+        let config: Config = toml::from_str(text).map_err(Failure::of)?;
+        config.validate()?;
         Ok(config)
     }
 

@@ -2,6 +2,7 @@
 
 mod files;
 mod pulls;
+mod server;
 mod store;
 
 use std::cell::OnceCell;
@@ -30,6 +31,7 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     files::run(&kernel, extent, &mut count)?;
     pulls::run(&kernel, extent, &mut count)?;
     store::run(&kernel, extent, &mut count)?;
+    server::run(&kernel, extent, &mut count)?;
     Ok(count)
 }
 

@@ -173,4 +173,10 @@ fn a_document_gets_no_deeper_than_a_body() {
     ] {
         assert!(apply(&json!({}), &json!([add, more])).is_err());
     }
+    let whole = |value: &Value| apply(&json!({}), &json!([{"op": "replace", "path": "", "value": value}]));
+    assert!(whole(&nested).is_ok());
+    for _ in 0..41 {
+        nested = json!({"a": nested});
+    }
+    assert!(whole(&nested).is_err());
 }

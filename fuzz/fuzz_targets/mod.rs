@@ -1,0 +1,82 @@
+//! The targets, each a function `run` of bytes or of text in a file of its own, and seeds in `fuzz/seeds`.
+
+/// What a target does with an input.
+pub type Run = fn(&[u8]);
+
+/// An input as a target takes it.
+trait Input<'a> {
+    fn of(bytes: &'a [u8]) -> Self;
+}
+
+impl<'a> Input<'a> for &'a [u8] {
+    fn of(bytes: &'a [u8]) -> Self {
+        bytes
+    }
+}
+
+/// As much as is text.
+impl<'a> Input<'a> for &'a str {
+    fn of(bytes: &'a [u8]) -> Self {
+        bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
+    }
+}
+
+/// Each target's module, and all of them by name.
+macro_rules! targets {
+    ($($name:ident,)*) => {
+        $(mod $name;)*
+        pub const TARGETS: &[(&str, Run)] = &[$((stringify!($name), |bytes| $name::run(Input::of(bytes)))),*];
+    };
+}
+
+targets! {
+    api_cel,
+    api_crd,
+    api_cron,
+    api_decode_json,
+    api_decode_yaml,
+    api_json_patch,
+    api_kinds,
+    api_list,
+    api_patches,
+    api_protobuf,
+    api_quantity,
+    api_request,
+    api_selector,
+    archive,
+    cdi,
+    cni_cache,
+    cni_call,
+    cni_conf,
+    cni_dhcp,
+    cni_leases,
+    cni_result,
+    command_line,
+    credentials,
+    cri_request,
+    csi_config,
+    csi_request,
+    dbus_message,
+    dns_message,
+    grpc_wire,
+    hosts_toml,
+    layer,
+    locate,
+    manifest,
+    netlink,
+    nri_wire,
+    oci_spec,
+    planted,
+    reference,
+    registry_answers,
+    registry_requests,
+    resolver_files,
+    seccomp,
+    seccomp_profile,
+    shim_frames,
+    shim_told,
+    spdy_frames,
+    tar,
+    websocket_frames,
+    www_authenticate,
+}
