@@ -52,12 +52,21 @@ pub(super) fn attach(image: &File, place: &Path, read_only: bool) -> Result<Path
 
 /// Waits until no device has the image any more. Two at once would destroy what is in it.
 pub(super) fn idle(place: &Path) -> Result<(), Failure> {
+    until_none(place, |_| true)
+}
+
+/// Waits until those are gone that go with their last user.
+pub(super) fn settled(place: &Path) -> Result<(), Failure> {
+    until_none(place, |status| status.options.autoclear)
+}
+
+fn until_none(place: &Path, matters: impl Fn(&Status) -> bool) -> Result<(), Failure> {
     let until = Instant::now() + LINGERS;
     loop {
-        match of(place)?.first() {
+        match of(place)?.iter().find(|(_, status)| matters(status)) {
             None => return Ok(()),
             Some((device, _)) if Instant::now() > until => {
-                let hint = "something still has files of its former mount open";
+                let hint = "something still has it open from its former use";
                 let message = format!("{} is in use on {}: {hint}", place.display(), device.display());
                 return Err(Failure::new(Code::Aborted, message));
             }

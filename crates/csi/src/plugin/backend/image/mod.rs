@@ -400,6 +400,8 @@ impl Backend for Images {
                 volume.id
             )));
         }
+        // One that was released is no device to give away.
+        devices::settled(place)?;
         if let Some((path, _)) =
             devices::of(place)?.into_iter().find(|(_, status)| status.options.read_only == read_only)
         {
