@@ -5,7 +5,7 @@
 //!
 //! [docs/csi.md]: ../../../docs/csi.md
 //!
-//! **What it never does**: the driver knows no Kubernetes object; it runs no program but `mkfs` and `fsck`; it removes nothing that
+//! **What it never does**: the driver knows no Kubernetes object; it runs no programs but `mkfs`, `fsck` and `resize2fs`; it removes nothing that
 //! it did not make.
 //!
 //! Invariants: a volume or snapshot exists when its record does, in its pool beside its data; an acknowledged change is

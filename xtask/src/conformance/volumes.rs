@@ -8,39 +8,29 @@ use std::time::{Duration, Instant};
 use super::Conformance;
 use crate::Result;
 use crate::packages;
-use crate::program::quiet;
 
 /// A way of having volumes that the suite is run against.
 struct Way {
     name: &'static str,
     parameters: &'static str,
     block: bool,
-    /// The pool has to be on btrfs.
-    btrfs: bool,
 }
 
 const WAYS: &[Way] = &[
-    Way { name: "dir", parameters: "backend: dir", block: false, btrfs: false },
-    Way { name: "image-ext4", parameters: "backend: image", block: false, btrfs: false },
-    Way {
-        name: "image-xfs",
-        parameters: "{backend: image, csi.storage.k8s.io/fstype: xfs}",
-        block: false,
-        btrfs: false,
-    },
-    Way { name: "image-block", parameters: "backend: image", block: true, btrfs: false },
-    Way { name: "btrfs", parameters: "backend: btrfs", block: false, btrfs: true },
+    Way { name: "dir", parameters: "backend: dir", block: false },
+    Way { name: "image-ext4", parameters: "backend: image", block: false },
+    Way { name: "image-xfs", parameters: "{backend: image, csi.storage.k8s.io/fstype: xfs}", block: false },
+    Way { name: "image-block", parameters: "backend: image", block: true },
 ];
 
 /// Has the suite's own script run the specs against each way, and leaves `results.txt` in `out`.
 pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> {
-    packages::install(&["btrfs-progs", "e2fsprogs", "xfsprogs", "util-linux"])?;
+    packages::install(&["e2fsprogs", "xfsprogs"])?;
     let is_meant = |way: &&Way| args.items.is_empty() || args.items.iter().any(|item| item == way.name);
     let mut results = String::new();
     for way in WAYS.iter().filter(is_meant) {
         let place = tempfile::Builder::new().prefix("sextant-csi-").tempdir()?;
-        let pool = Pool::make(place.path(), way.btrfs)?;
-        let driver = Driver::start(sextant, place.path(), &pool.path)?;
+        let driver = Driver::start(sextant, place.path())?;
         let raw = std::path::absolute(out)?.join(way.name);
         let caps = place.path().join("caps");
         std::fs::write(&caps, format!("MUTABLE='protected: \"false\"'\nPARAMS='{}'\n", way.parameters))?;
@@ -67,34 +57,6 @@ pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> 
     Ok(std::fs::write(out.join("results.txt"), results)?)
 }
 
-/// Where volumes are; unmounted when it is dropped.
-struct Pool {
-    path: PathBuf,
-    mounted: bool,
-}
-
-impl Pool {
-    fn make(place: &Path, btrfs: bool) -> Result<Pool> {
-        let path = place.join("pool");
-        std::fs::create_dir(&path)?;
-        if btrfs {
-            let image = place.join("image");
-            std::fs::File::create(&image)?.set_len(16 << 30)?;
-            quiet(Command::new("mkfs.btrfs").arg("-q").arg(&image))?;
-            quiet(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path))?;
-        }
-        Ok(Pool { path, mounted: btrfs })
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if self.mounted {
-            let _told = quiet(Command::new("umount").arg(&self.path));
-        }
-    }
-}
-
 /// A driver; ended when it is dropped.
 struct Driver {
     child: Child,
@@ -102,11 +64,14 @@ struct Driver {
 }
 
 impl Driver {
-    fn start(sextant: &Path, place: &Path, pool: &Path) -> Result<Driver> {
+    fn start(sextant: &Path, place: &Path) -> Result<Driver> {
         let socket = place.join("csi.sock");
         let mut command = Command::new(sextant);
         command.arg("--run-dir").arg(place.join("run")).arg("csi-driver").arg("--socket").arg(&socket);
-        command.arg("--pool").arg(format!("pool={}", pool.display())).args(["--node-id", "node-1"]);
+        command
+            .arg("--pool")
+            .arg(format!("pool={}", place.join("pool").display()))
+            .args(["--node-id", "node-1"]);
         let mut child = command.stdin(Stdio::null()).spawn()?;
         let until = Instant::now() + Duration::from_secs(30);
         while !socket.exists() {

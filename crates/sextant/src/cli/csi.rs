@@ -12,8 +12,8 @@ use crate::output::parse_bytes;
   sextant csi-driver --pool fast=/mnt/nvme --pool large=/mnt/disks
   sextant csi-driver --config /etc/sextant/csi.toml --node-id node-1
 
-A pool is a directory. On btrfs a volume is a subvolume with a quota; elsewhere an image with a file system in it, or, where a
-class says `backend: dir`, a plain directory.")]
+A pool is a directory. A volume is an image with a file system in it or a block device, or, where a class says `backend: dir`, a
+plain directory.")]
 pub(crate) struct CsiDriverArgs {
     /// Where it serves CSI [default: csi.sock in the run directory]
     #[arg(long, value_name = "PATH", env = "CSI_ENDPOINT", value_parser = socket)]

@@ -211,7 +211,6 @@ const NOTE: &str = "/data/note";
 fn kind(volume: &Made) -> String {
     match volume.backend.as_str() {
         "image" => "a file system in an image".into(),
-        "btrfs" => "a subvolume".into(),
         "dir" => "a plain directory: no file system can be made here".into(),
         other => other.into(),
     }
