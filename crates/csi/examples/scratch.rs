@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::plugin_capability::service::Type as Service;
+use csi::contract::v1::volume_capability::AccessType;
 use csi::contract::v1::*;
 use csi::contract::{Code, Failure};
 use csi::plugin::Services;
@@ -97,8 +98,16 @@ impl Node for Scratch {
         request: NodePublishVolumeRequest,
     ) -> Answer<NodePublishVolumeResponse> {
         let (bytes, path) = (self.bytes(&request.volume_id)?, &request.target_path);
+        let access = request.volume_capability.and_then(|capability| capability.access_type);
+        if !matches!(access, Some(AccessType::Mount(_))) || request.readonly {
+            return Err(
+                Failure::invalid("volume_capability", "only file systems to write to are had here").into()
+            );
+        }
         // Published already: nobody is to lose what is there.
-        if std::fs::create_dir(path).is_ok() {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        if !mounts.contains(&format!(" {path} ")) {
+            let _there_already = std::fs::create_dir(path);
             let size = std::ffi::CString::new(format!("size={bytes}")).unwrap_or_default();
             mount("scratch", path, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, Some(&*size))
                 .map_err(|e| Failure::internal(format!("cannot mount {path}: {e}")))?;

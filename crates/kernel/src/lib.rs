@@ -38,6 +38,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod start;
 pub mod tc;
+pub mod tree;
 pub mod tun;
 pub mod xtables;
 

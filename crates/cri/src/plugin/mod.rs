@@ -30,7 +30,6 @@ mod service;
 mod shims;
 mod state;
 mod stats;
-mod tree;
 mod writer;
 
 pub use cgroup::Driver;

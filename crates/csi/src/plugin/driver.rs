@@ -26,13 +26,11 @@ impl Driver {
     /// Opens the pools, and mends what a killed driver left.
     pub(super) fn open(setup: &Setup) -> Result<Driver, Failure> {
         setup.config.validate()?;
+        topology_value(&setup.node)?;
         let pools = setup.config.pools.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let driver = Driver {
-            node: setup.node.clone(),
-            pools,
-            turns: Turns::default(),
-            uses: Uses::load(&setup.run)?,
-        };
+        of_different_file_systems(&setup.config.pools)?;
+        let uses = Uses::load(&setup.run)?;
+        let driver = Driver { node: setup.node.clone(), pools, turns: Turns::default(), uses };
         driver.recover();
         Ok(driver)
     }
@@ -51,7 +49,7 @@ impl Driver {
     fn recover_volume(&self, pool: &Pool, kept: &Kept<Volume>) -> Result<(), Failure> {
         let volume = &kept.record;
         let used = self.uses.of(&volume.id);
-        // Its pod is gone, or never got it.
+        // Its pod is gone, or never got it: what is attached is on record first.
         if volume.ephemeral && used.is_none() {
             return pool.remove_volume(&volume.id);
         }
@@ -77,20 +75,31 @@ impl Driver {
 
     /// A volume and its pool.
     pub(super) fn volume(&self, id: &str) -> Result<(&Pool, Arc<Kept<Volume>>), Failure> {
-        self.find(|pool| pool.volume(id)).ok_or_else(|| Failure::not_found("volume", id))
+        self.find(|pool| pool.volume(id)).ok_or_else(|| self.missing("volume", id))
     }
 
     pub(super) fn snapshot(&self, id: &str) -> Result<(&Pool, Arc<Kept<Snapshot>>), Failure> {
-        self.find(|pool| pool.snapshot(id)).ok_or_else(|| Failure::not_found("snapshot", id))
+        self.find(|pool| pool.snapshot(id)).ok_or_else(|| self.missing("snapshot", id))
     }
 
     pub(super) fn group(&self, id: &str) -> Result<(&Pool, Arc<Kept<Group>>), Failure> {
-        self.find(|pool| pool.group(id)).ok_or_else(|| Failure::not_found("group snapshot", id))
+        self.find(|pool| pool.group(id)).ok_or_else(|| self.missing("group snapshot", id))
+    }
+
+    /// What is not there, or is there and cannot be read.
+    fn missing(&self, what: &str, id: &str) -> Failure {
+        let unreadable = self.pools.iter().find_map(|pool| pool.is_readable(id).err());
+        unreadable.unwrap_or_else(|| Failure::not_found(what, id))
     }
 
     /// What one of the pools has.
     pub(super) fn find<T>(&self, in_pool: impl Fn(&Pool) -> Option<T>) -> Option<(&Pool, T)> {
         self.pools.iter().find_map(|pool| in_pool(pool).map(|found| (pool, found)))
+    }
+
+    /// Tries once more to remove what could not be.
+    pub(super) fn sweep(&self) {
+        self.pools.iter().for_each(Pool::sweep);
     }
 
     /// A volume's turn, for who changes it.
@@ -114,9 +123,41 @@ fn open(config: &PoolConfig) -> Result<Pool, Failure> {
         match backend::open(name, &config.path) {
             Ok(backend) => backends.push(backend),
             // Of all, those are meant that can be had.
-            Err(_) if config.backends.is_empty() => {}
+            Err(error) if config.backends.is_empty() => {
+                eprintln!("sextant csi: pool {:?}: {error}", config.name)
+            }
             Err(error) => return Err(error.within("pool.backends")),
         }
     }
     Pool::open(&config.name, &config.path, backends, config.overcommit)
+}
+
+/// Refuses a node's name that cannot be the value of a topology (CSI, "Topology").
+fn topology_value(node: &str) -> Result<(), Failure> {
+    let plain = |c: u8| c.is_ascii_alphanumeric();
+    let good = node.bytes().all(|c| plain(c) || b"-_.".contains(&c));
+    let ends = node.bytes().next().is_some_and(plain) && node.bytes().next_back().is_some_and(plain);
+    if good && ends && node.len() <= 63 {
+        return Ok(());
+    }
+    let rule = "1 to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends";
+    Err(Failure::invalid("node", format!("{} cannot be a node's name here: write {rule}", text::shown(node))))
+}
+
+/// Refuses pools that would promise the same bytes.
+fn of_different_file_systems(pools: &[PoolConfig]) -> Result<(), Failure> {
+    let mut seen: Vec<(u64, &str)> = Vec::new();
+    for pool in pools {
+        // Not st_dev, of which each subvolume of btrfs has its own. Some file systems have no number.
+        let number = rustix::fs::statvfs(&pool.path).map_or(0, |told| told.f_fsid);
+        if let Some((_, other)) = seen.iter().find(|(known, _)| number != 0 && *known == number) {
+            let message = format!(
+                "{other:?} and {:?} are on the same file system, which each would promise: give one",
+                pool.name
+            );
+            return Err(Failure::invalid("pool", message));
+        }
+        seen.push((number, &pool.name));
+    }
+    Ok(())
 }

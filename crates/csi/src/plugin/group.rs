@@ -40,7 +40,13 @@ impl GroupController for Service {
         answer(self, move |driver| {
             let id = &request.group_snapshot_id;
             let _turn = driver.turns.alone(id)?;
-            let Ok((pool, kept)) = driver.group(id) else { return Ok(DeleteVolumeGroupSnapshotResponse {}) };
+            let (pool, kept) = match driver.group(id) {
+                Err(error) if error.is_not_found() => {
+                    driver.sweep();
+                    return Ok(DeleteVolumeGroupSnapshotResponse {});
+                }
+                found => found?,
+            };
             matches(&kept.record, &request.snapshot_ids)?;
             let members = kept.record.snapshots.iter().map(|member| driver.turns.alone(member));
             let _turns = members.collect::<Result<Vec<_>, _>>()?;
@@ -141,9 +147,9 @@ fn create(
         });
     }
     let record = Group { snapshots: members.iter().map(|member| member.id.clone()).collect(), ..record };
-    let _reserved = pool.reserve(sum)?;
+    let reserved = pool.reserve(sum)?;
     let used: Vec<_> = volumes.iter().map(|(_, kept)| driver.uses.of(&kept.record.id)).collect();
-    pool.add_snapshots(members, Some(record.clone()), |backend, places: &[PathBuf]| {
+    pool.add_snapshots(reserved, members, Some(record.clone()), |backend, places: &[PathBuf]| {
         let cuts = volumes.iter().zip(&used).zip(places);
         let cuts: Vec<Cut<'_>> = cuts
             .map(|(((_, kept), used), to)| Cut {

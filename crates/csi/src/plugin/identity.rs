@@ -2,6 +2,7 @@
 
 use grpc::{Code, Failure, Status};
 
+use super::pool::Pool;
 use super::{Service, block};
 use crate::contract::v1::plugin_capability::{service, volume_expansion};
 use crate::contract::v1::*;
@@ -33,8 +34,7 @@ impl Identity for Service {
 
     /// Healthy as long as its pools can be asked.
     async fn probe(&self, _: ProbeRequest) -> Result<ProbeResponse, Status> {
-        let asked =
-            block(self, |driver| driver.pools.iter().try_for_each(|pool| pool.available().map(drop))).await;
+        let asked = block(self, |driver| driver.pools.iter().try_for_each(Pool::probe)).await;
         asked.map_err(|error| Failure { code: Code::FailedPrecondition, ..error })?;
         Ok(ProbeResponse { ready: Some(BoolValue { value: true }) })
     }

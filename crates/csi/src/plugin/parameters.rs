@@ -65,8 +65,7 @@ pub(super) fn place<'a>(
             format!("the backend {} has no {what}", backend.name()),
         ));
     }
-    let is_backends =
-        |(key, _): &(&String, &String)| *key != POOL && *key != BACKEND && !key.starts_with(OTHERS);
+    let is_backends = |(key, _): &(&String, &String)| *key != POOL && *key != BACKEND && !is_of_others(key);
     let rest = parameters.iter().filter(is_backends).map(|(key, value)| (key.clone(), value.clone()));
     let mut rest: BTreeMap<String, String> = rest.collect();
     // What may change later goes before what may not (CSI, CreateVolume).
@@ -94,6 +93,11 @@ pub(super) fn accepted(backend: &dyn Backend, wish: &Wish) -> Result<(), Failure
 pub(super) fn is_protected(volume: &Volume) -> bool {
     let said = volume.mutable.get(PROTECTED).or_else(|| volume.parameters.get(PROTECTED));
     said.is_some_and(|value| value == "true")
+}
+
+/// Whether a key is of whoever asks, and says nothing to the driver.
+pub(super) fn is_of_others(key: &str) -> bool {
+    key.starts_with(OTHERS)
 }
 
 /// What all capabilities want: a block device, or a file system of a type.

@@ -69,6 +69,26 @@ async fn a_volume_is_where_it_was_put_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn a_staging_path_that_somebody_unmounted_is_no_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path(), directories(dir.path())).await;
+    let id = rig.create("v", 1 << 20).await.unwrap().volume_id;
+    let [staging, target] = ["s", "t"].map(|name| dir.path().join(name));
+    rig.stage(&id, &staging, files(Mode::SingleNodeWriter)).await.unwrap();
+    let (code, message) = refusal(rig.publish(published(&id, &staging, &staging)).await);
+    assert!(code == Code::FailedPrecondition && message.contains("target"), "{message}");
+    rustix::mount::unmount(&staging, rustix::mount::UnmountFlags::empty()).unwrap();
+    let (code, message) = refusal(rig.publish(published(&id, &staging, &target)).await);
+    assert!(code == Code::FailedPrecondition && message.contains("any more"), "{message}");
+    assert!(!target.exists());
+    rig.stage(&id, &staging, files(Mode::SingleNodeWriter)).await.unwrap();
+    rig.publish(published(&id, &staging, &target)).await.unwrap();
+    rig.unpublish(&id, &target).await.unwrap();
+    rig.unstage(&id, &staging).await.unwrap();
+    assert!(!staging.exists(), "it was made here");
+}
+
+#[tokio::test]
 async fn what_others_have_at_a_path_stays() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path(), directories(dir.path())).await;
@@ -128,6 +148,11 @@ async fn an_ephemeral_volume_lives_as_long_as_it_is_published() {
     let (code, message) = refusal(rig.publish(publish.clone()).await);
     assert!(code == Code::InvalidArgument && message.contains("volume_context[size]"), "{message}");
     publish.volume_context.insert("size".into(), "1Mi".into());
+    // Nobody asks for what failed to be unpublished.
+    fs::write(&target, "a file").unwrap();
+    assert_eq!(refusal(rig.publish(publish.clone()).await).0, Code::FailedPrecondition);
+    assert_eq!(fs::read_dir(dir.path().join("pool/volumes")).unwrap().count(), 0);
+    fs::remove_file(&target).unwrap();
     rig.publish(publish.clone()).await.unwrap();
     fs::write(target.join("file"), "x").unwrap();
     let rig = rig.again().await;

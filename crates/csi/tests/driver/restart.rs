@@ -4,8 +4,9 @@ use std::fs;
 
 use csi::contract::v1::*;
 use csi::plugin::PoolConfig;
+use grpc::Code;
 
-use crate::rig::{Rig, published};
+use crate::rig::{Rig, published, refusal};
 
 #[tokio::test]
 async fn the_next_driver_goes_on_where_the_last_one_was() {
@@ -38,11 +39,36 @@ async fn the_next_driver_goes_on_where_the_last_one_was() {
         assert_eq!(fs::read_dir(pool.join(part)).unwrap().count(), 0, "{part}");
     }
     assert!(!member.exists() && pool.join("volumes/a-5").exists());
+    // It is there, and nobody knows as what: it is neither deleted nor forgotten.
+    assert_eq!(refusal(rig.delete("a-5").await).0, Code::Internal);
     rig.publish(published(&id, &mounted.staging, &mounted.target)).await.unwrap();
     assert_eq!(rig.create("v", 1 << 20).await.unwrap().volume_id, id);
     assert_eq!(fs::read_to_string(mounted.target.join("file")).unwrap(), "x");
     rig.unmount(mounted).await;
     rig.delete(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_read_keeps_its_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", dir.path().join("pool")) };
+    let rig = Rig::start(dir.path(), pool).await;
+    let id = rig.create("v", 1 << 20).await.unwrap().volume_id;
+    let request = CreateVolumeGroupSnapshotRequest {
+        name: "g".into(),
+        source_volume_ids: vec![id],
+        ..Default::default()
+    };
+    let made = rig.client.create_volume_group_snapshot(request).await.unwrap().group_snapshot.unwrap();
+    let record = dir.path().join("pool/groups").join(&made.group_snapshot_id).join("group.json");
+    let text = fs::read_to_string(&record).unwrap();
+    fs::write(&record, text.replace("\"format\": 1", "\"format\": 9")).unwrap();
+    let rig = rig.again().await;
+    let list = rig.client.list_snapshots(ListSnapshotsRequest::default()).await.unwrap();
+    assert_eq!(list.entries.len(), 1);
+    let delete =
+        DeleteVolumeGroupSnapshotRequest { group_snapshot_id: made.group_snapshot_id, ..Default::default() };
+    assert_eq!(refusal(rig.client.delete_volume_group_snapshot(delete).await).0, Code::Internal);
 }
 
 #[tokio::test]
@@ -52,6 +78,7 @@ async fn a_pool_has_one_driver() {
     let rig = Rig::start(dir.path(), pool).await;
     let mut setup = rig.setup.clone();
     setup.socket = dir.path().join("other.sock");
+    setup.run = dir.path().join("other");
     let refused = csi::plugin::run(setup.clone(), std::future::pending(), || ()).await.unwrap_err();
     assert!(refused.to_string().contains("another driver has the pool"), "{refused}");
     setup.config.pools[0].backends = vec!["zfs".into()];

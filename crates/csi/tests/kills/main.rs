@@ -240,7 +240,16 @@ impl Drop for Unmounted<'_> {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_true_whenever_it_is_killed() {
+async fn what_was_acknowledged_of_directories_is_true_whenever_it_is_killed() {
+    whenever_it_is_killed("dir").await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_of_images_is_true_whenever_it_is_killed() {
+    whenever_it_is_killed("image").await;
+}
+
+async fn whenever_it_is_killed(backend: &str) {
     let kills: usize = std::env::var("SEXTANT_KILLS").map_or(20, |text| text.parse().expect("a number"));
     let dir = tempfile::tempdir().unwrap();
     let _tidy = Unmounted(dir.path());
@@ -253,7 +262,7 @@ async fn what_was_acknowledged_is_true_whenever_it_is_killed() {
         (0..NAMES).map(|at| (format!("v{at}"), Known::default())).collect();
     let mut acknowledged = 0;
     for _ in 0..kills {
-        let mut driver = Driver::start(dir.path(), "dir");
+        let mut driver = Driver::start(dir.path(), backend);
         let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
         caller.compare(&mut names).await;
         let mut steps = random(&mut state) % 8;
@@ -268,19 +277,24 @@ async fn what_was_acknowledged_is_true_whenever_it_is_killed() {
             let choice = random(&mut state);
             match caller.step(&name, names.get_mut(&name).unwrap(), choice).await {
                 Ok(()) => acknowledged += 1,
-                Err(error) if killer.is_none() => panic!("{name}: {error}"),
-                Err(_) => break,
+                // The connection broke off, or nobody is there.
+                Err(error) if killer.is_some() && error.code() == grpc::Code::Unavailable => break,
+                Err(error) => panic!("{name}: {error}"),
             }
         }
         killer.unwrap().join().unwrap();
     }
     println!("{kills} kills, {acknowledged} steps acknowledged");
     // Everything can be taken away, and then nothing is left.
-    let mut driver = Driver::start(dir.path(), "dir");
+    let mut driver = Driver::start(dir.path(), backend);
     let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
     caller.compare(&mut names).await;
     for name in names.keys() {
         let id = caller.create(name).await.unwrap();
+        if let Some(text) = names.get(name).and_then(|known| known.text.as_ref()) {
+            let target = caller.mount(name, &id).await.unwrap();
+            assert_eq!(&fs::read_to_string(target.join("file")).unwrap(), text, "{name}");
+        }
         caller.unmount(name, &id).await.unwrap();
         caller
             .client

@@ -1,7 +1,6 @@
 //! The inverses. Each treats "not there" as done and touches nothing but what the record names.
 
 mod process;
-mod tree;
 
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
@@ -49,7 +48,7 @@ impl Effect {
             Self::Lease { path, holder } => remove_lease(path, holder),
             Self::LoopDevice { tag } => kernel::loopdev::detach(tag),
             Self::File { path } => remove_file(path),
-            Self::Tree { path } => tree::remove(path),
+            Self::Tree { path } => kernel::tree::remove(path),
             Self::Process { pid, start_time } => process::end(*pid, *start_time),
             // Leaving needs the ledger: the owner does it.
             Self::Uses { .. } => Ok(()),
@@ -63,7 +62,7 @@ impl Effect {
             Self::Netns { path } | Self::File { path } => remove_file(path),
             Self::Mount { path } => remove_mount_point(path),
             Self::Lease { path, holder } => remove_lease(path, holder),
-            Self::Tree { path } => tree::remove(path),
+            Self::Tree { path } => kernel::tree::remove(path),
             Self::Link { .. }
             | Self::Cgroup { .. }
             | Self::NftElement { .. }

@@ -16,7 +16,7 @@ use crate::contract::Error;
 use crate::contract::v1::{FilesystemIdentifier, FilesystemUsage, ImageFsInfoResponse, UInt64Value};
 use crate::plugin::clock;
 use crate::plugin::node::blocking;
-use crate::plugin::tree::{self, Taken};
+use kernel::tree::{self, Taken};
 
 /// A measurement is not older than this, or than a hundred times what it took.
 const FRESH: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::plugin::tree::{Taken, measure};
+use kernel::tree::{Taken, measure};
 
 /// How long a measurement is good: walking a tree is the dearest part of statistics.
 const GOOD_FOR: Duration = Duration::from_secs(10);

@@ -1,203 +1,288 @@
-//! Trees of files: copied, counted, removed, never following a link and never crossing a mount.
+//! Trees of files that a workload may have filled, and may change meanwhile: copied by descriptors, so that what it puts in
+//! the place of something else leads nowhere. Links are not followed, mounts not entered.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use grpc::Failure;
+use grpc::{Code, Failure};
+use kernel::tree::{Entry, walk};
+use kernel::{extents, reflink};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, SeekFrom, Timespec, Timestamps, Uid, chmodat, chownat,
-    copy_file_range, ioctl_ficlone, mknodat, seek, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr, fstat, futimens, lgetxattr,
+    linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
-/// Copies the tree at `from` to `to`, which is not there: data (shared where the file system can), holes, owners, modes, times,
-/// extended attributes and hard links.
+use crate::plugin::text::c_path;
+
+/// Files of several names whose first copy is remembered. What is beyond is copied once a name.
+const LINKED: usize = 1 << 18;
+/// The longest value of an extended attribute, and the longest list of their names.
+const ATTRIBUTES: usize = 1 << 16;
+
+/// What a step of a copy came to: a path as people know it, and why not.
+type Step<T> = Result<T, (PathBuf, Errno)>;
+
+/// Copies the tree at `from` to `to`, which is not there: data (shared where the file system can), holes, owners, modes,
+/// times, extended attributes and hard links. What goes while it is copied is not in the copy. Everything is on the disk when
+/// this returns.
 pub(crate) fn tree(from: &Path, to: &Path) -> Result<(), Failure> {
-    let device = fs::symlink_metadata(from).map_err(|e| failed("look at", from, &e))?.dev();
-    entry(from, to, device, &mut HashMap::new())
-}
-
-fn failed(act: &str, path: &Path, cause: &dyn std::fmt::Display) -> Failure {
-    Failure::internal(format!("cannot {act} {}: {cause}", path.display()))
-}
-
-/// Inodes of several names, and the first copy of each.
-type Seen = HashMap<u64, PathBuf>;
-
-fn entry(from: &Path, to: &Path, device: u64, seen: &mut Seen) -> Result<(), Failure> {
-    let say = |e: &dyn std::fmt::Display| failed("copy", from, e);
-    let metadata = fs::symlink_metadata(from).map_err(|e| say(&e))?;
-    let kind = metadata.file_type();
-    if !kind.is_dir() && metadata.nlink() > 1 {
-        if let Some(first) = seen.get(&metadata.ino()) {
-            return fs::hard_link(first, to).map_err(|e| say(&e));
+    std::fs::DirBuilder::new().mode(0o700).create(to).map_err(|e| failed("make", to, &e))?;
+    let (source, copy) = (root(from)?, root(to)?);
+    let mut copying =
+        Copying { copy: &copy, first: HashMap::new(), directories: Vec::new(), room: vec![0; ATTRIBUTES] };
+    let stat = fstat(&source).map_err(|e| failed("look at", from, &e.into()))?;
+    copying.directories.push((PathBuf::from("."), stat, own_attributes(&source, &mut copying.room)));
+    let whole = walk(&source, ResolveFlags::NO_XDEV, |entry| copying.entry(entry));
+    let whole = whole.and_then(|whole| copying.finish().map(|()| whole));
+    match whole {
+        Ok(true) => rustix::fs::syncfs(&copy).map_err(|e| failed("sync", to, &e.into())),
+        Ok(false) | Err((_, Errno::NAMETOOLONG)) => {
+            let message =
+                format!("cannot copy all of {}: some of it is nested too deep, or too wide", from.display());
+            Err(Failure::precondition(message))
         }
-        seen.insert(metadata.ino(), to.to_owned());
+        Err((path, errno)) => Err(failed("copy", &from.join(path), &errno.into())),
     }
-    if kind.is_symlink() {
-        let target = fs::read_link(from).map_err(|e| say(&e))?;
-        std::os::unix::fs::symlink(target, to).map_err(|e| say(&e))?;
-    } else if kind.is_dir() {
-        fs::create_dir(to).map_err(|e| say(&e))?;
-        // What is mounted in it is somebody else's.
-        if metadata.dev() == device {
-            for child in fs::read_dir(from).map_err(|e| say(&e))? {
-                let name = child.map_err(|e| say(&e))?.file_name();
-                entry(&from.join(&name), &to.join(&name), device, seen)?;
+}
+
+fn root(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|e| failed("open", path, &e.into()))
+}
+
+/// Where the pool is full, others may be not.
+fn failed(act: &str, path: &Path, cause: &io::Error) -> Failure {
+    let message = format!("cannot {act} {}: {cause}", path.display());
+    let is_full = matches!(Errno::from_io_error(cause), Some(Errno::NOSPC | Errno::DQUOT));
+    Failure::new(if is_full { Code::ResourceExhausted } else { Code::Internal }, message)
+}
+
+/// Names and values of extended attributes.
+type Attributes = Vec<(CString, Vec<u8>)>;
+
+struct Copying<'a> {
+    copy: &'a OwnedFd,
+    /// Where inodes of several names are in the copy.
+    first: HashMap<u64, PathBuf>,
+    /// What directories are to be when all is in them.
+    directories: Vec<(PathBuf, Stat, Attributes)>,
+    room: Vec<u8>,
+}
+
+impl Copying<'_> {
+    fn entry(&mut self, entry: &Entry<'_>) -> Step<()> {
+        let within = entry.within();
+        let path = within.join(name_of(entry.name));
+        self.copied(entry, &within, &path).or_else(|errno| match errno {
+            // Gone, or something else by now.
+            Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NOTDIR => Ok(()),
+            errno => Err((path, errno)),
+        })
+    }
+
+    fn copied(&mut self, entry: &Entry<'_>, within: &Path, path: &Path) -> Result<(), Errno> {
+        let parent = below(self.copy, within, OFlags::PATH | OFlags::DIRECTORY)?;
+        let Entry { directory, name, stat, .. } = *entry;
+        let kind = entry.kind();
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            if let Some(first) = self.first.get(&stat.st_ino) {
+                return linkat(self.copy, first, &parent, name, AtFlags::empty());
+            }
+            if self.first.len() < LINKED {
+                self.first.insert(stat.st_ino, path.to_owned());
             }
         }
-    } else if kind.is_file() {
-        file(from, to, metadata.len()).map_err(|e| say(&e))?;
-    } else {
-        let mode = Mode::from_raw_mode(metadata.mode());
-        let kind = if kind.is_fifo() {
-            FileType::Fifo
-        } else if kind.is_char_device() {
-            FileType::CharacterDevice
-        } else if kind.is_block_device() {
-            FileType::BlockDevice
-        } else {
-            FileType::Socket
-        };
-        mknodat(CWD, to, kind, mode, metadata.rdev()).map_err(|e| say(&e))?;
+        match kind {
+            FileType::Directory => {
+                let source = openat(
+                    directory,
+                    name,
+                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
+                // What is mounted there is somebody else's; the walk does not enter it either.
+                mkdirat(&parent, name, Mode::RWXU)?;
+                let attributes = own_attributes(&source, &mut self.room);
+                self.directories.push((path.to_owned(), *stat, attributes));
+                Ok(())
+            }
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let source = File::from(openat(directory, name, flags, Mode::empty())?);
+                let stat = fstat(&source)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                    return Err(Errno::NOENT);
+                }
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let copy = File::from(openat(&parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+                match contents(&source, &copy, u64::try_from(stat.st_size).unwrap_or(0)) {
+                    // It has become shorter meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                    copied => copied.map_err(errno)?,
+                }
+                let attributes = own_attributes(&source, &mut self.room);
+                give(&copy, &stat, &attributes)
+            }
+            FileType::Symlink => {
+                // Not a link any more: EINVAL.
+                let target = readlinkat(directory, name, Vec::new()).map_err(|_| Errno::NOENT)?;
+                symlinkat(&target, &parent, name)?;
+                self.outside(entry, &parent)
+            }
+            _ => {
+                mknodat(&parent, name, kind, Mode::from_raw_mode(stat.st_mode), stat.st_rdev)?;
+                self.outside(entry, &parent)?;
+                // After the owner, whose change takes set-user-id bits away.
+                chmodat(&parent, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())
+            }
+        }
     }
-    attributes(from, to, &metadata).map_err(|e| say(&e))
+
+    /// Owner, times and attributes of what is not opened.
+    fn outside(&mut self, entry: &Entry<'_>, parent: &OwnedFd) -> Result<(), Errno> {
+        let stat = entry.stat;
+        chownat(
+            parent,
+            entry.name,
+            Some(Uid::from_raw(stat.st_uid)),
+            Some(Gid::from_raw(stat.st_gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?;
+        let way = |directory: std::os::fd::BorrowedFd<'_>| {
+            PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name_of(entry.name))
+        };
+        for (name, value) in attributes(&way(entry.directory), &mut self.room) {
+            lsetxattr(way(parent.as_fd()), &name, &value, XattrFlags::empty())?;
+        }
+        utimensat(parent, entry.name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Gives directories what they had, the innermost first: what comes into one changes its time.
+    fn finish(&mut self) -> Step<()> {
+        for (path, stat, attributes) in std::mem::take(&mut self.directories).into_iter().rev() {
+            below(self.copy, &path, OFlags::RDONLY | OFlags::DIRECTORY)
+                .and_then(|directory| give(&directory, &stat, &attributes))
+                .map_err(|errno| (path, errno))?;
+        }
+        Ok(())
+    }
 }
 
-fn file(from: &Path, to: &Path, length: u64) -> io::Result<()> {
-    let source = File::open(from)?;
-    let copy = File::options().write(true).create_new(true).open(to)?;
-    contents(&source, &copy, length)
+fn name_of(name: &CStr) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(name.to_bytes())
 }
 
-/// Gives `copy`, which is empty, the contents of `source`: shared blocks where the file system has them, else data without holes.
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Opens a directory of the copy, which nobody else writes to.
+fn below(copy: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = c_path(path).map_err(|_| Errno::INVAL)?;
+    kernel::path::open_below_c(copy, &path, flags)
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec as u64),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec as u64),
+    }
+}
+
+/// Gives something open an owner, attributes, a mode and times, in this order: each may change what comes before.
+fn give(file: impl AsFd, stat: &Stat, attributes: &Attributes) -> Result<(), Errno> {
+    fchown(&file, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    for (name, value) in attributes {
+        rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty())?;
+    }
+    fchmod(&file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    futimens(&file, &times(stat))
+}
+
+/// The extended attributes of something open. What goes meanwhile is not there.
+fn own_attributes(file: impl AsFd, room: &mut [u8]) -> Attributes {
+    let names = names(room, |room| flistxattr(&file, room));
+    names
+        .into_iter()
+        .filter_map(|name| value(name, room, |name, room| fgetxattr(&file, name, room)))
+        .collect()
+}
+
+/// The same of what a path leads to, which may be a link.
+fn attributes(path: &Path, room: &mut [u8]) -> Attributes {
+    let names = names(room, |room| llistxattr(path, room));
+    names.into_iter().filter_map(|name| value(name, room, |name, room| lgetxattr(path, name, room))).collect()
+}
+
+fn names(room: &mut [u8], list: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> Vec<CString> {
+    let length = list(room).unwrap_or(0);
+    let all = room.get(..length).unwrap_or_default().split(|&byte| byte == 0);
+    all.filter(|name| !name.is_empty()).filter_map(|name| CString::new(name).ok()).collect()
+}
+
+fn value(
+    name: CString,
+    room: &mut [u8],
+    get: impl FnOnce(&CStr, &mut [u8]) -> rustix::io::Result<usize>,
+) -> Option<(CString, Vec<u8>)> {
+    let length = get(&name, room).ok()?;
+    let has = room.get(..length)?.to_vec();
+    Some((name, has))
+}
+
+/// Gives `copy`, which is empty, the contents of `source`: shared blocks where the file system can, else data without holes.
+///
+/// # Errors
+/// The disk's; `UnexpectedEof` where `source` has become shorter than `length`.
 pub(crate) fn contents(source: &File, copy: &File, length: u64) -> io::Result<()> {
-    match ioctl_ficlone(copy, source) {
+    match reflink::clone_file(copy, source) {
         Ok(()) => return Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => {}
-        Err(e) => return Err(e.into()),
+        Err(errno) if reflink::is_unsupported(errno) || errno == Errno::INVAL => {}
+        Err(errno) => return Err(errno.into()),
     }
     copy.set_len(length)?;
     let mut at = 0;
-    while at < length {
-        let start = match seek(source, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => break,
-            Err(e) => return Err(e.into()),
-        };
-        let end = seek(source, SeekFrom::Hole(start))?.min(length);
-        let (mut read, mut written) = (start, start);
+    while at < length
+        && let Some(data) = extents::data(source, at).map_err(io::Error::other)?
+    {
+        let (mut read, mut written, end) = (data.start, data.start, data.end.min(length));
         while read < end {
             let left = usize::try_from(end - read).unwrap_or(usize::MAX);
             if copy_file_range(source, Some(&mut read), copy, Some(&mut written), left)? == 0 {
-                // It became shorter.
-                return Ok(());
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        at = end;
+        at = data.end;
     }
     Ok(())
 }
 
-fn attributes(from: &Path, to: &Path, metadata: &Metadata) -> io::Result<()> {
-    let is_link = metadata.file_type().is_symlink();
-    chownat(
-        CWD,
-        to,
-        Some(Uid::from_raw(metadata.uid())),
-        Some(Gid::from_raw(metadata.gid())),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?;
-    let mut names = Vec::new();
-    for name in extended_names(from, &mut names)? {
-        let mut value = vec![0; 65_536];
-        let length = rustix::fs::lgetxattr(from, name, &mut value[..])?;
-        rustix::fs::lsetxattr(to, name, &value[..length], rustix::fs::XattrFlags::empty())?;
-    }
-    if !is_link {
-        // After the owner, whose change takes set-user-id bits away.
-        chmodat(CWD, to, Mode::from_raw_mode(metadata.mode() & 0o7777), AtFlags::empty())?;
-    }
-    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = Timestamps {
-        last_access: time(metadata.atime(), metadata.atime_nsec()),
-        last_modification: time(metadata.mtime(), metadata.mtime_nsec()),
-    };
-    utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(())
-}
-
-fn extended_names<'a>(path: &Path, names: &'a mut Vec<u8>) -> io::Result<Vec<&'a str>> {
-    names.resize(65_536, 0);
-    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP) => 0,
-        Err(e) => return Err(e.into()),
-    };
-    let list = names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty());
-    Ok(list.filter_map(|name| std::str::from_utf8(name).ok()).collect())
-}
-
-/// The sum of what `of` makes of each entry of a tree.
-pub(crate) fn walk(root: &Path, of: &mut dyn FnMut(&Metadata) -> u64) -> Result<u64, Failure> {
-    let say = |path: &Path, e: &io::Error| failed("look at", path, e);
-    let metadata = match fs::symlink_metadata(root) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other.map_err(|e| say(root, &e))?,
-    };
-    let device = metadata.dev();
-    let mut sum = of(&metadata);
-    let mut waiting = vec![root.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        let entries = match fs::read_dir(&directory) {
-            // Whoever uses it may have removed it meanwhile.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && directory != root => continue,
-            other => other.map_err(|e| say(&directory, &e))?,
-        };
-        for entry in entries {
-            let path = entry.map_err(|e| say(&directory, &e))?.path();
-            let metadata = match fs::symlink_metadata(&path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other.map_err(|e| say(&path, &e))?,
-            };
-            if metadata.dev() != device {
-                continue;
-            }
-            sum += of(&metadata);
-            if metadata.is_dir() {
-                waiting.push(path);
-            }
-        }
-    }
-    Ok(sum)
+/// How many bytes a tree has on its file system, as far as it can be told of one that changes.
+pub(crate) fn allocated(root: &Path) -> u64 {
+    kernel::tree::measure(root).bytes
 }
 
 /// Removes a tree; one that is not there is removed.
 pub(crate) fn remove(place: &Path) -> Result<(), Failure> {
-    match fs::remove_dir_all(place) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", place, &e)),
-        _ => Ok(()),
-    }
+    Ok(kernel::tree::remove(place)?)
 }
 
-/// Makes a tree durable.
+/// Makes durable what is in a place itself: its files, and the names of its directories.
 pub(crate) fn sync(place: &Path) -> Result<(), Failure> {
-    let mut waiting = vec![place.to_owned()];
-    while let Some(path) = waiting.pop() {
-        let metadata = fs::symlink_metadata(&path).map_err(|e| failed("look at", &path, &e))?;
-        if metadata.is_dir() {
-            for entry in fs::read_dir(&path).map_err(|e| failed("look at", &path, &e))? {
-                waiting.push(entry.map_err(|e| failed("look at", &path, &e))?.path());
-            }
-        }
-        if metadata.is_dir() || metadata.is_file() {
-            File::open(&path).and_then(|file| file.sync_all()).map_err(|e| failed("sync", &path, &e))?;
-        }
+    let entries = std::fs::read_dir(place).map_err(|e| failed("list", place, &e))?;
+    for entry in entries {
+        let path = entry.map_err(|e| failed("list", place, &e))?.path();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(|e| failed("sync", &path, &e))?;
     }
-    Ok(())
+    sync_names(&[place])
 }
 
 /// Makes the names in directories durable.
@@ -209,40 +294,121 @@ pub(crate) fn sync_names(directories: &[&Path]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_copy_is_as_the_original() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir_all(from.join("d")).unwrap();
+        fs::create_dir_all(from.join("d/deep")).unwrap();
         fs::write(from.join("d/a"), "data").unwrap();
         fs::set_permissions(from.join("d/a"), fs::Permissions::from_mode(0o4750)).unwrap();
+        fs::set_permissions(from.join("d/deep"), fs::Permissions::from_mode(0o3711)).unwrap();
         fs::hard_link(from.join("d/a"), from.join("b")).unwrap();
-        std::os::unix::fs::symlink("nowhere", from.join("l")).unwrap();
+        symlink("nowhere", from.join("l")).unwrap();
         let sparse = File::create(from.join("s")).unwrap();
         sparse.set_len(64 << 20).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", (64 << 20) - 3).unwrap();
-        rustix::fs::lsetxattr(from.join("b"), "user.x", b"y", rustix::fs::XattrFlags::empty()).unwrap();
+        for name in ["b", "d"] {
+            lsetxattr(from.join(name), "user.x", b"y", XattrFlags::empty()).unwrap();
+        }
+        std::os::unix::fs::chown(from.join("d"), Some(1000), Some(1001)).unwrap();
         mknodat(CWD, from.join("p"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         tree(&from, &to).unwrap();
         assert_eq!(fs::read_to_string(to.join("b")).unwrap(), "data");
         let (a, b) = (fs::metadata(to.join("d/a")).unwrap(), fs::metadata(to.join("b")).unwrap());
         assert_eq!((a.ino(), a.mode() & 0o7777), (b.ino(), 0o4750));
-        assert_eq!(a.mtime_nsec(), fs::metadata(from.join("b")).unwrap().mtime_nsec());
+        for name in ["b", "d", "d/deep", ""] {
+            let (was, is) = (fs::metadata(from.join(name)).unwrap(), fs::metadata(to.join(name)).unwrap());
+            assert_eq!(
+                (was.mtime(), was.mtime_nsec(), was.mode()),
+                (is.mtime(), is.mtime_nsec(), is.mode()),
+                "{name:?}"
+            );
+            assert_eq!((was.uid(), was.gid()), (is.uid(), is.gid()), "{name:?}");
+        }
         assert_eq!(fs::read_link(to.join("l")).unwrap(), Path::new("nowhere"));
         let sparse = fs::metadata(to.join("s")).unwrap();
         assert!(sparse.len() == 64 << 20 && sparse.blocks() * 512 < 1 << 20, "{sparse:?}");
         assert!(fs::read(to.join("s")).unwrap().ends_with(b"end"));
         let mut value = [0; 8];
-        assert_eq!(rustix::fs::lgetxattr(to.join("d/a"), "user.x", &mut value[..]).unwrap(), 1);
+        for name in ["d/a", "d"] {
+            assert_eq!(lgetxattr(to.join(name), "user.x", &mut value[..]).unwrap(), 1, "{name}");
+        }
         assert!(fs::symlink_metadata(to.join("p")).unwrap().file_type().is_fifo());
-        let blocks = walk(&to, &mut |metadata| metadata.blocks() * 512).unwrap();
-        assert!((4096..1 << 20).contains(&blocks), "{blocks}");
-        sync(&to).unwrap();
+        assert!((4096..1 << 20).contains(&allocated(&to)));
         remove(&to).unwrap();
         remove(&to).unwrap();
         assert!(!to.exists() && from.join("b").exists());
+    }
+
+    /// What stands where a directory or a file was when it was looked at.
+    #[test]
+    fn what_is_put_in_its_place_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, outside) = (dir.path().join("from"), dir.path().join("outside"));
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("secret"), "hunter2").unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        /// Ends the other thread whatever this one finds.
+        struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        std::thread::scope(|scope| {
+            let _stop = Stop(&stop);
+            fs::create_dir_all(from.join("a")).unwrap();
+            fs::write(from.join("a/secret"), "mine").unwrap();
+            fs::write(from.join("f"), "mine").unwrap();
+            symlink(&outside, from.join("b")).unwrap();
+            symlink(outside.join("secret"), from.join("g")).unwrap();
+            scope.spawn(|| {
+                let exchange = |a: &str, b: &str| {
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(CWD, from.join(a), CWD, from.join(b), flags).unwrap();
+                };
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    exchange("a", "b");
+                    exchange("f", "g");
+                }
+            });
+            for number in 0..200 {
+                let to = dir.path().join(format!("to{number}"));
+                tree(&from, &to).unwrap();
+                for name in ["a/secret", "b/secret", "f", "g"] {
+                    let path = to.join(name);
+                    // Through a link of the copy it may be reached, as through that of the original.
+                    let is_link =
+                        |path: &Path| fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
+                    if !is_link(&path) && !path.parent().is_some_and(is_link) {
+                        assert_ne!(fs::read_to_string(&path).unwrap_or_default(), "hunter2", "{name}");
+                    }
+                }
+                remove(&to).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_tree_that_is_too_deep_is_refused_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        let mut at = root(&from).unwrap();
+        for _ in 0..3000 {
+            mkdirat(&at, "d", Mode::RWXU).unwrap();
+            at = openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        let error = tree(&from, &to).unwrap_err();
+        assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+        assert!(allocated(&from) > 0);
+        remove(&to).unwrap();
+        remove(&from).unwrap();
+        assert!(!from.exists() && !to.exists());
     }
 }

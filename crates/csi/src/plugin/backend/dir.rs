@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
+use kernel::mount::{Attributes, set_attributes};
 use rustix::fs::CWD;
+use rustix::mount::MountPropagationFlags;
 
 use super::{Abilities, Backend, Copies, Cut, Mounting, Source, Space, Usage, Wish, copy};
 use crate::plugin::pool::record::Volume;
@@ -37,7 +39,7 @@ impl Backend for Directories {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { mount: true, block: false, enforced: false, copies: Copies::Whole }
+        Abilities { mount: true, block: false, copies: Copies::Whole }
     }
 
     fn least(&self, _: &Wish) -> u64 {
@@ -85,7 +87,7 @@ impl Backend for Directories {
 
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
         if let [_, _, ..] = cuts {
-            let hint = "take the backend btrfs or image";
+            let hint = "take the backend image";
             return Err(Failure::precondition(format!(
                 "directories cannot be copied as of one moment: {hint}"
             )));
@@ -106,6 +108,7 @@ impl Backend for Directories {
     }
 
     fn sync(&self, place: &Path) -> Result<(), Failure> {
+        // A copy is on the disk already.
         copy::sync(place)
     }
 
@@ -119,7 +122,11 @@ impl Backend for Directories {
             return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
         }
         let data = c_path(&place.join(DATA))?;
+        // What workloads mount in it must not come to be in the pool.
+        let private =
+            Attributes { propagation: MountPropagationFlags::PRIVATE.bits().into(), ..Attributes::default() };
         kernel::mount::clone_tree(CWD, &data, false)
+            .and_then(|mount| set_attributes(&mount, private, false, None).map(|()| mount))
             .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
     }
 
@@ -145,6 +152,6 @@ impl Backend for Directories {
     }
 
     fn allocated(&self, place: &Path) -> Result<u64, Failure> {
-        copy::walk(&place.join(DATA), &mut |metadata| metadata.blocks() * 512)
+        Ok(copy::allocated(&place.join(DATA)))
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn open(name: &str, pool: &Path) -> Result<Box<dyn Backend>, Failure>
 
 /// A kind of storage in one pool.
 ///
-/// Calls block. There are never two at once on the same volume or snapshot. Each gets the directory of what it works on, its
+/// Calls block. There are never two at once that change the same volume or snapshot; snapshots
+/// and clones of one may be cut at once. Each gets the directory of what it works on, its
 /// *place*, with the record in it; everything else there is the backend's. A place is given its final name only when all of it
 /// is made, so nobody ever sees a part.
 pub(crate) trait Backend: Send + Sync {
@@ -197,8 +198,6 @@ pub(crate) struct Abilities {
     pub(crate) mount: bool,
     /// Raw block devices.
     pub(crate) block: bool,
-    /// Whether a writer is stopped at the capacity.
-    pub(crate) enforced: bool,
     /// How snapshots and clones come about.
     pub(crate) copies: Copies,
 }

@@ -1,5 +1,6 @@
 //! CreateVolume.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use grpc::{Code, Failure};
@@ -7,7 +8,7 @@ use grpc::{Code, Failure};
 use super::tell;
 use crate::contract::v1::volume_content_source::Type as Content;
 use crate::contract::v1::{CreateVolumeRequest, CreateVolumeResponse};
-use crate::plugin::backend::Source;
+use crate::plugin::backend::{Backend, Source, Wish};
 use crate::plugin::driver::Driver;
 use crate::plugin::parameters::{self, Place};
 use crate::plugin::pool::record::{FORMAT, From, Volume};
@@ -93,25 +94,34 @@ fn make(
     let least = backend.least(&wish);
     let range = request.capacity_range.as_ref();
     let capacity = parameters::capacity(range, least, origin.as_ref().map(|origin| origin.volume.capacity))?;
-    let _reserved = pool.reserve(backend.taken(&wish, capacity))?;
-    let record = Volume {
+    let id = format!("{}-{}", pool.name, text::random()?);
+    let source = origin.as_ref().map(|origin| origin.of.clone());
+    let record = Volume { name: request.name.clone(), source, ..empty(id, backend, wish, capacity) };
+    let reserved = pool.reserve(record.taken)?;
+    let kept: std::sync::Arc<Kept<Volume>> =
+        pool.add_volume(reserved, record, |backend, place, volume| {
+            backend.create(place, volume, origin.map(|origin| origin.source))
+        })?;
+    Ok(tell::volume(driver, pool, &kept.record))
+}
+
+/// A new volume that has no name and begins with nothing.
+fn empty(id: String, backend: &dyn Backend, wish: Wish, capacity: u64) -> Volume {
+    Volume {
         format: FORMAT,
-        id: format!("{}-{}", pool.name, text::random()?),
-        name: request.name.clone(),
+        id,
+        name: String::new(),
         backend: backend.name().to_owned(),
         capacity,
+        taken: backend.taken(&wish, capacity),
         block: wish.block,
         fs_type: backend.file_system(&wish),
         parameters: wish.parameters,
         mutable: wish.mutable,
-        source: origin.as_ref().map(|origin| origin.of.clone()),
+        source: None,
         created: text::now(),
         ephemeral: false,
-    };
-    let kept: std::sync::Arc<Kept<Volume>> = pool.add_volume(record, |backend, place, volume| {
-        backend.create(place, volume, origin.map(|origin| origin.source))
-    })?;
-    Ok(tell::volume(driver, pool, &kept.record))
+    }
 }
 
 /// Refuses a request for something else than what has its name.
@@ -142,9 +152,11 @@ fn same(
         return other("shape in its volume_capabilities");
     }
     // What may change may have changed since.
-    if volume.parameters.iter().ne(wish.parameters.iter())
-        && !wish.parameters.keys().any(|key| volume.mutable.contains_key(key))
-    {
+    let fixed = |all: &BTreeMap<String, String>| {
+        let fixed = all.iter().filter(|(key, _)| !volume.mutable.contains_key(*key));
+        fixed.map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    if fixed(&volume.parameters) != fixed(&wish.parameters) {
         return other("parameters");
     }
     let source = request.volume_content_source.as_ref().and_then(|source| source.r#type.as_ref());
@@ -169,20 +181,7 @@ pub(in crate::plugin) fn ephemeral(id: &str, place: Place<'_>, size: Option<u64>
     let capacity = parameters::capacity(Some(&range), backend.least(&wish), None).map_err(|error| {
         Failure { code: Code::InvalidArgument, field: Some("volume_context[size]".into()), ..error }
     })?;
-    let _reserved = pool.reserve(backend.taken(&wish, capacity))?;
-    let record = Volume {
-        format: FORMAT,
-        id: id.to_owned(),
-        name: String::new(),
-        backend: backend.name().to_owned(),
-        capacity,
-        block: false,
-        fs_type: backend.file_system(&wish),
-        parameters: wish.parameters,
-        mutable: wish.mutable,
-        source: None,
-        created: text::now(),
-        ephemeral: true,
-    };
-    pool.add_volume(record, |backend, place, volume| backend.create(place, volume, None)).map(drop)
+    let record = Volume { ephemeral: true, ..empty(id.to_owned(), backend, wish, capacity) };
+    let reserved = pool.reserve(record.taken)?;
+    pool.add_volume(reserved, record, |backend, place, volume| backend.create(place, volume, None)).map(drop)
 }

@@ -144,7 +144,10 @@ pub(super) use tell::{condition, here};
 /// Deletes a volume that nobody uses. Snapshots of it stay.
 fn delete(driver: &Driver, id: &str) -> Result<(), Failure> {
     let _turn = driver.turn(id)?;
-    let Ok((pool, kept)) = driver.volume(id) else { return Ok(()) };
+    let (pool, kept) = match driver.volume(id) {
+        Err(error) if error.is_not_found() => return Ok(driver.sweep()),
+        found => found?,
+    };
     if parameters::is_protected(&kept.record) {
         let hint = "modify it with protected=\"false\" first";
         return Err(Failure::precondition(format!("volume {id} is protected: {hint}")));
@@ -166,9 +169,18 @@ fn validate(
     if let Err(error) = is_usable(&kept.record, &request.volume_capabilities) {
         return Ok(refused(error.to_string()));
     }
-    let context = tell::context(pool, &kept.record);
+    let volume = &kept.record;
+    let context = tell::context(pool, volume);
     if !request.volume_context.is_empty() && request.volume_context != context {
         return Ok(refused("volume_context: is not this volume's".into()));
+    }
+    let is = |key: &String, value: &String| {
+        let said = [&volume.mutable, &volume.parameters, &context].into_iter().find_map(|all| all.get(key));
+        said == Some(value) || parameters::is_of_others(key)
+    };
+    let asked = request.parameters.iter().chain(&request.mutable_parameters);
+    if let Some((key, _)) = asked.clone().find(|(key, value)| !is(key, value)) {
+        return Ok(refused(format!("parameters[{key}]: is not as this volume has it")));
     }
     Ok(ValidateVolumeCapabilitiesResponse {
         confirmed: Some(validate_volume_capabilities_response::Confirmed {
@@ -239,12 +251,16 @@ fn expand(
         capacity_bytes: i64::try_from(capacity).unwrap_or(i64::MAX),
         node_expansion_required: false,
     };
-    let limit = request.capacity_range.as_ref().map_or(0, |range| range.limit_bytes);
+    let range = request.capacity_range.unwrap_or_default();
     let backend = pool.backend_of(volume)?;
     let wish = Wish::of(volume);
-    let capacity = parameters::capacity(request.capacity_range.as_ref(), backend.least(&wish), None)?;
+    // Without a size it is as large as it is.
+    let capacity = match range.required_bytes {
+        0 => volume.capacity,
+        _ => parameters::capacity(Some(&range), backend.least(&wish), None)?,
+    };
     if capacity <= volume.capacity {
-        if limit > 0 && volume.capacity > u64::try_from(limit).unwrap_or(0) {
+        if range.limit_bytes > 0 && volume.capacity > u64::try_from(range.limit_bytes).unwrap_or(0) {
             let message =
                 format!("volume {id} has {} bytes already, and cannot become smaller", volume.capacity);
             return Err(Failure {
@@ -254,13 +270,15 @@ fn expand(
         }
         return Ok(done(volume.capacity));
     }
-    let (before, after) = (backend.taken(&wish, volume.capacity), backend.taken(&wish, capacity));
-    let _reserved = pool
-        .reserve(after.saturating_sub(before))
-        .map_err(|error| Failure { code: Code::OutOfRange, ..error })?;
+    let taken = backend.taken(&wish, capacity);
+    let reserved = pool.reserve(taken.saturating_sub(volume.taken)).map_err(|error| match error.code {
+        // No other node has this volume: it is not to be tried elsewhere.
+        Code::ResourceExhausted => Failure { code: Code::OutOfRange, ..error },
+        _ => error,
+    })?;
     let used = driver.uses.of(id);
     backend.expand(&kept.place, volume, capacity, used.as_ref().and_then(|used| used.root()))?;
-    pool.change_volume(&kept, Record { capacity, ..volume.clone() })?;
+    pool.change_volume(Some(reserved), &kept, Record { capacity, taken, ..volume.clone() })?;
     Ok(done(capacity))
 }
 
@@ -279,7 +297,7 @@ fn modify(driver: &Driver, request: &ControllerModifyVolumeRequest) -> Result<()
     }
     let used = driver.uses.of(id);
     backend.modify(&kept.place, &volume, used.as_ref().and_then(|used| used.root()))?;
-    pool.change_volume(&kept, volume).map(drop)
+    pool.change_volume(None, &kept, volume).map(drop)
 }
 
 /// A record that is shared.

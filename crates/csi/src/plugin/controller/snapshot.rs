@@ -1,7 +1,7 @@
 //! CreateSnapshot and DeleteSnapshot.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use grpc::{Code, Failure};
 
@@ -63,7 +63,7 @@ pub(super) fn create(
     let (pool, kept) = driver.volume(source)?;
     let backend = pool.backend_of(&kept.record)?;
     let held = backend.allocated(&kept.place)?;
-    let _reserved = pool.reserve(held)?;
+    let reserved = pool.reserve(held)?;
     let snapshot = Snapshot {
         format: FORMAT,
         id: format!("{}-snapshot-{}", pool.name, text::random()?),
@@ -75,11 +75,9 @@ pub(super) fn create(
     };
     let used = driver.uses.of(source);
     let root = used.as_ref().and_then(|used| used.root());
-    let made = pool.add_snapshots(vec![snapshot], None, |backend, places| {
-        let cuts: Vec<Cut<'_>> = places
-            .iter()
-            .map(|to| Cut { volume: &kept.record, from: &kept.place, root, to: Path::new(to) })
-            .collect();
+    let made = pool.add_snapshots(reserved, vec![snapshot], None, |backend, places: &[PathBuf]| {
+        let cuts: Vec<Cut<'_>> =
+            places.iter().map(|to| Cut { volume: &kept.record, from: &kept.place, root, to }).collect();
         backend.snapshot(&cuts)
     })?;
     let made = made.first().ok_or_else(|| Failure::internal("no snapshot came to be"))?;
@@ -92,7 +90,13 @@ pub(super) fn delete(
 ) -> Result<DeleteSnapshotResponse, Failure> {
     let id = &request.snapshot_id;
     let _turn = driver.turns.alone(id)?;
-    let Ok((pool, kept)) = driver.snapshot(id) else { return Ok(DeleteSnapshotResponse {}) };
+    let (pool, kept) = match driver.snapshot(id) {
+        Err(error) if error.is_not_found() => {
+            driver.sweep();
+            return Ok(DeleteSnapshotResponse {});
+        }
+        found => found?,
+    };
     if !kept.record.group.is_empty() {
         let message = format!("snapshot {id} goes with its group {}: delete that", kept.record.group);
         return Err(Failure { code: Code::InvalidArgument, field: Some("snapshot_id".into()), message });

@@ -15,9 +15,16 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::plugin::text::c_path;
 
 /// Whether something is mounted at a path, as this process sees it.
-pub(super) fn is_mount(path: &Path) -> bool {
-    let told = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::TYPE);
-    told.is_ok_and(|told| told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+///
+/// # Errors
+/// It cannot be told: a file system that has broken down answers nothing, and is mounted all the same.
+pub(super) fn is_mount(path: &Path) -> Result<bool, Failure> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match statx(CWD, path, flags, StatxFlags::TYPE) {
+        Ok(told) => Ok(told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(e) => Err(failed("look at", path, &e)),
+    }
 }
 
 /// Whether what a mount goes on is there: a directory, or a file for a block device.
@@ -81,20 +88,16 @@ pub(super) fn copy(path: &Path) -> Result<OwnedFd, Failure> {
         .map_err(|e| failed("mount again what is on", path, &e))
 }
 
-/// Unmounts what is at a path. Nothing there is unmounted.
+/// Unmounts what is at a path. Nothing there is unmounted. The kernel is not asked before: of a file system that has broken down
+/// it says nothing.
 pub(super) fn detach(path: &Path) -> Result<(), Failure> {
-    while is_mount(path) {
-        match unmount(path, UnmountFlags::NOFOLLOW) {
-            Ok(()) => {}
-            Err(Errno::BUSY) => {
-                let message =
-                    format!("{} is in use: end the processes that have files open there", path.display());
-                return Err(Failure::new(Code::FailedPrecondition, message));
-            }
-            // Somebody was faster.
-            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
-            Err(e) => return Err(failed("unmount", path, &e)),
+    match unmount(path, UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(Errno::BUSY) => {
+            let message =
+                format!("{} is in use: end the processes that have files open there", path.display());
+            Err(Failure::new(Code::FailedPrecondition, message))
         }
+        Err(e) => Err(failed("unmount", path, &e)),
     }
-    Ok(())
 }

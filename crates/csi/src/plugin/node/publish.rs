@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use grpc::Failure;
 use kernel::mount::Attributes;
@@ -25,50 +25,77 @@ const SIZE: &str = "size";
 pub(super) fn publish(driver: &Driver, request: &NodePublishVolumeRequest) -> Result<(), Failure> {
     let id = &request.volume_id;
     let _turn = driver.turn(id)?;
-    let capability = request.volume_capability.as_ref();
-    stage::no_group(capability)?;
-    let path = PathBuf::from(&request.target_path);
-    let how = stage::how(capability, request.readonly);
+    stage::no_group(request.volume_capability.as_ref())?;
+    let path = stage::plain(&request.target_path);
+    let _path = driver.turns.alone(&format!("path {}", path.display()))?;
     let is_ephemeral = request.volume_context.get(EPHEMERAL).is_some_and(|value| value == "true");
-    if is_ephemeral && driver.volume(id).is_err() {
-        make_ephemeral(driver, request)?;
+    if !is_ephemeral || driver.volume(id).is_ok() {
+        return publish_at(driver, request, &path);
     }
+    // A kubelet does not ask for what failed to be unpublished.
+    make_ephemeral(driver, request)?;
+    publish_at(driver, request, &path).map_err(|error| match remove_unused(driver, id) {
+        Ok(()) => error,
+        Err(after) => error.and(&after),
+    })
+}
+
+fn publish_at(driver: &Driver, request: &NodePublishVolumeRequest, path: &Path) -> Result<(), Failure> {
+    let id = &request.volume_id;
+    let how = stage::how(request.volume_capability.as_ref(), request.readonly);
     let (pool, kept) = driver.volume(id)?;
     let volume = &kept.record;
     is_usable(volume, request.volume_capability.as_slice())?;
-    let mut used = driver.uses.of(id).unwrap_or_else(|| Used { volume: id.clone(), ..Used::default() });
+    let mut used = driver.uses.of(id).unwrap_or_else(|| Used::nowhere(id));
+    let mut made = false;
     if let Some(at) = used.published.iter().find(|at| at.path == path) {
         if at.how != how {
             let message = format!("volume {id} is published at {} in another way", path.display());
             return Err(Failure::exists(message));
         }
-        if attach::is_mount(&path) {
+        if attach::is_mount(path)? {
             return Ok(());
         }
+        made = at.made;
         used.published.retain(|at| at.path != path);
     }
-    if let Some(other) = used.published.first()
-        && (how.mode == i32::from(Mode::SingleNodeSingleWriter)
-            || other.how.mode == i32::from(Mode::SingleNodeSingleWriter))
-    {
-        let message =
-            format!("volume {id} is published at {}, and may be at one place alone", other.path.display());
-        return Err(Failure::precondition(message));
-    }
-    stage::is_free(driver, &path, id)?;
-    if !is_ephemeral {
+    alone(&used, &how)?;
+    stage::is_free(driver, path, id)?;
+    if !volume.ephemeral {
         is_staged(&used, request)?;
     }
-    let made = !attach::is_there(&path, how.block)?;
-    used.published.push(At { path: path.clone(), how: how.clone(), made });
+    made = made || !attach::is_there(path, how.block)?;
+    used.published.push(At { path: path.to_owned(), how: how.clone(), made });
     driver.uses.set(used.clone())?;
-    let done = attach::make(&path, how.block)
+    let done = attach::make(path, how.block)
         .and_then(|()| detached(pool, &kept, &used, request, &how))
-        .and_then(|(mount, attributes)| attach::attach(&mount, &path, attributes));
-    done.map_err(|error| match unpublish_from(driver, &mut used, &path) {
+        .and_then(|(mount, attributes)| attach::attach(&mount, path, attributes));
+    done.map_err(|error| match unpublish_from(driver, &mut used, path) {
         Ok(()) => error,
         Err(after) => error.and(&after),
     })
+}
+
+/// Refuses a second place where one is all there may be.
+fn alone(used: &Used, how: &How) -> Result<(), Failure> {
+    let single = i32::from(Mode::SingleNodeSingleWriter);
+    match used.published.first() {
+        Some(other) if how.mode == single || other.how.mode == single => {
+            let (id, path) = (&used.volume, other.path.display());
+            Err(Failure::precondition(format!(
+                "volume {id} is published at {path}, and may be at one place alone"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes an ephemeral volume that is nowhere.
+fn remove_unused(driver: &Driver, id: &str) -> Result<(), Failure> {
+    match driver.volume(id) {
+        Ok((pool, kept)) if kept.record.ephemeral && driver.uses.of(id).is_none() => pool.remove_volume(id),
+        _ => Ok(()),
+    }
 }
 
 /// What goes on the target, and with which attributes.
@@ -110,8 +137,18 @@ fn is_staged(used: &Used, request: &NodePublishVolumeRequest) -> Result<(), Fail
     }
     match &used.staged {
         None => Err(refused(format!("volume {id} is not staged: stage it first"))),
-        Some(at) if at.path != Path::new(&request.staging_target_path) => {
+        Some(at) if at.path != stage::plain(&request.staging_target_path) => {
             Err(refused(format!("volume {id} is staged at {}", at.path.display())))
+        }
+        Some(at) if at.path == stage::plain(&request.target_path) => {
+            Err(refused("is the target, too: take another one".into()))
+        }
+        // Somebody has unmounted it: what is there now is no volume.
+        Some(at) if !at.how.block && !attach::is_mount(&at.path)? => {
+            let path = at.path.display();
+            Err(refused(format!(
+                "volume {id} is not mounted on {path} any more: unstage it, and stage it again"
+            )))
         }
         Some(_) => Ok(()),
     }
@@ -146,12 +183,7 @@ fn unpublish_from(driver: &Driver, used: &mut Used, path: &Path) -> Result<(), F
         pool.backend_of(&kept.record)?.release(&kept.place, &kept.record)?;
     }
     driver.uses.set(used.clone())?;
-    match found {
-        Some((pool, kept)) if kept.record.ephemeral && used.published.is_empty() => {
-            pool.remove_volume(&kept.record.id)
-        }
-        _ => Ok(()),
-    }
+    remove_unused(driver, &used.volume)
 }
 
 /// Whether nobody uses a block device any more, not even who staged it.
@@ -162,19 +194,12 @@ fn is_last(used: &Used, how: &How) -> bool {
 pub(super) fn unpublish(driver: &Driver, request: &NodeUnpublishVolumeRequest) -> Result<(), Failure> {
     let id = &request.volume_id;
     let _turn = driver.turn(id)?;
-    let path = Path::new(&request.target_path);
+    let path = stage::plain(&request.target_path);
     match driver.uses.of(id) {
         Some(mut used) if used.published.iter().any(|at| at.path == path) => {
-            unpublish_from(driver, &mut used, path)
+            unpublish_from(driver, &mut used, &path)
         }
-        _ => {
-            // Made by who was killed before anything was attached: then the caller comes again.
-            match driver.volume(id) {
-                Ok((pool, kept)) if kept.record.ephemeral && driver.uses.of(id).is_none() => {
-                    pool.remove_volume(&kept.record.id)
-                }
-                _ => Ok(()),
-            }
-        }
+        // Made by who was killed before anything was attached: then the caller comes again.
+        _ => remove_unused(driver, id),
     }
 }

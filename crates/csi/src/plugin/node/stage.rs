@@ -50,9 +50,11 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
     let capability = request.volume_capability.as_ref();
     is_usable(volume, request.volume_capability.as_slice())?;
     no_group(capability)?;
-    let path = PathBuf::from(&request.staging_target_path);
+    let path = plain(&request.staging_target_path);
+    let _path = driver.turns.alone(&format!("path {}", path.display()))?;
     let how = how(capability, false);
-    let mut used = driver.uses.of(id).unwrap_or_else(|| Used { volume: id.clone(), ..Used::default() });
+    let mut used = driver.uses.of(id).unwrap_or_else(|| Used::nowhere(id));
+    let mut made = false;
     if let Some(at) = &used.staged {
         let where_to = at.path.display();
         if at.path != path {
@@ -64,13 +66,14 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
             let message = format!("volume {id} is staged at {where_to} with another capability");
             return Err(Failure::exists(message));
         }
-        if how.block || attach::is_mount(&path) {
+        if how.block || attach::is_mount(&path)? {
             return Ok(());
         }
+        made = at.made;
     }
     is_free(driver, &path, id)?;
     let backend = pool.backend_of(volume)?;
-    let made = !attach::is_there(&path, false)?;
+    let made = made || !attach::is_there(&path, false)?;
     used.staged = Some(At { path: path.clone(), how: how.clone(), made });
     driver.uses.set(used.clone())?;
     let done = attach::make(&path, false).and_then(|()| {
@@ -91,13 +94,18 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
     })
 }
 
+/// A path without slashes and dots that say nothing: what it ends in is looked at itself, and not followed.
+pub(super) fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().collect()
+}
+
 /// Refuses a path where something else is.
 pub(super) fn is_free(driver: &Driver, path: &Path, id: &str) -> Result<(), Failure> {
     match driver.uses.whose(path) {
         Some(other) if other != id => {
             Err(Failure::precondition(format!("volume {other} is at {}: take another path", path.display())))
         }
-        None if attach::is_mount(path) => {
+        None if attach::is_mount(path)? => {
             let message =
                 format!("something else is mounted on {}: unmount it, or take another path", path.display());
             Err(Failure::precondition(message))
@@ -127,7 +135,7 @@ pub(super) fn unstage(driver: &Driver, request: &NodeUnstageVolumeRequest) -> Re
     let id = &request.volume_id;
     let _turn = driver.turn(id)?;
     let Some(mut used) = driver.uses.of(id) else { return Ok(()) };
-    if used.staged.as_ref().is_none_or(|at| at.path != Path::new(&request.staging_target_path)) {
+    if used.staged.as_ref().is_none_or(|at| at.path != plain(&request.staging_target_path)) {
         return Ok(());
     }
     if let Some(at) = used.published.first() {

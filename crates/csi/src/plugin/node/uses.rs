@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use grpc::Failure;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::attach;
@@ -17,12 +18,19 @@ use super::attach;
 pub(in crate::plugin) struct Uses {
     directory: PathBuf,
     held: Mutex<HashMap<String, Used>>,
+    _lock: fs::File,
 }
 
+/// The number of the files' format.
+const FORMAT: u32 = 1;
+/// What is being written.
+const NEXT: &str = "next";
+
 /// Where a volume is in use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::plugin) struct Used {
+    format: u32,
     pub(super) volume: String,
     pub(super) staged: Option<At>,
     pub(super) published: Vec<At>,
@@ -52,9 +60,9 @@ pub(super) struct How {
 
 impl At {
     /// Whether it came to be before the driver was killed. If not, what was made for it goes; what somebody has put there
-    /// meanwhile stays.
+    /// meanwhile stays. Where it cannot be told it is attached: who asks for it to be undone will see.
     fn is_attached(&self) -> bool {
-        let is_attached = attach::is_mount(&self.path);
+        let is_attached = attach::is_mount(&self.path).unwrap_or(true);
         if !is_attached && self.made {
             let _not_ours = attach::unmake(&self.path);
         }
@@ -63,6 +71,11 @@ impl At {
 }
 
 impl Used {
+    /// A volume that is in use nowhere.
+    pub(super) fn nowhere(volume: &str) -> Used {
+        Used { format: FORMAT, volume: volume.to_owned(), staged: None, published: Vec::new() }
+    }
+
     /// Where the volume is mounted, if it is.
     pub(in crate::plugin) fn root(&self) -> Option<&Path> {
         let all = self.staged.iter().chain(&self.published);
@@ -77,7 +90,7 @@ impl Used {
 
     /// Whether it is at a path.
     pub(super) fn is_at(&self, path: &str) -> bool {
-        self.staged.iter().chain(&self.published).any(|at| at.path == Path::new(path))
+        self.staged.iter().chain(&self.published).any(|at| at.path == super::stage::plain(path))
     }
 
     fn is_empty(&self) -> bool {
@@ -91,23 +104,29 @@ impl Uses {
         let directory = run.join("uses");
         let failed = |e: io::Error| Failure::internal(format!("cannot read {}: {e}", directory.display()));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+        let lock = fs::File::create(run.join("lock")).map_err(failed)?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let hint = "stop it, or give this one a run directory of its own";
+            let message = format!("another driver has the run directory {}: {hint}", run.display());
+            return Err(Failure::exists(message));
+        }
         let mut held = HashMap::new();
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let used = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Used>(&text).ok());
-            let used = used.map(|mut used| {
-                used.staged = used.staged.filter(|at| at.how.block || at.is_attached());
-                used.published.retain(At::is_attached);
-                used
-            });
-            match used.filter(|used| !used.is_empty()) {
-                Some(used) => {
-                    held.insert(used.volume.clone(), used);
-                }
-                None => fs::remove_file(&path).map_err(failed)?,
+            if path.extension().is_some_and(|extension| extension == NEXT) {
+                fs::remove_file(&path).map_err(failed)?;
+                continue;
+            }
+            let mut used = read(&path)?;
+            used.staged = used.staged.filter(|at| at.how.block || at.is_attached());
+            used.published.retain(At::is_attached);
+            if used.is_empty() {
+                fs::remove_file(&path).map_err(failed)?;
+            } else {
+                held.insert(used.volume.clone(), used);
             }
         }
-        Ok(Uses { directory, held: Mutex::new(held) })
+        Ok(Uses { directory, held: Mutex::new(held), _lock: lock })
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, Used>> {
@@ -137,7 +156,7 @@ impl Uses {
                 _ => Ok(()),
             };
         }
-        let next = path.with_extension("next");
+        let next = path.with_extension(NEXT);
         let text = serde_json::to_vec(&used).map_err(|e| failed(e.into()))?;
         let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&next);
         file.and_then(|mut file| io::Write::write_all(&mut file, &text))
@@ -155,15 +174,30 @@ fn file_name(volume: &str) -> String {
     for byte in volume.bytes() {
         if plain(byte) { name.push(char::from(byte)) } else { name.push_str(&format!("%{byte:02x}")) }
     }
-    // At most 128 bytes, three characters each, are 384: more than a name may have.
+    // At most 128 bytes, three characters each, are 384: more than a name may have. The sum is FNV-1a, which no other version of
+    // the compiler changes.
     if name.len() <= 200 {
         return name;
     }
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut hasher = DefaultHasher::new();
-    volume.hash(&mut hasher);
+    let sum = volume
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
     let head: String = name.chars().take(180).collect();
-    format!("{head}%{:016x}", hasher.finish())
+    format!("{head}%{sum:016x}")
+}
+
+/// Reads a file. What it says may be mounted: a driver that forgot it would take the volume for unused.
+fn read(path: &Path) -> Result<Used, Failure> {
+    let failed = |cause: String| {
+        let hint = "unmount what it names, and remove it";
+        Failure::internal(format!("cannot read {}: {cause}; {hint}", path.display()))
+    };
+    let text = fs::read(path).map_err(|e| failed(e.to_string()))?;
+    let used: Used = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
+    if used.format != FORMAT {
+        return Err(failed(format!("it has format {}, this version knows {FORMAT}", used.format)));
+    }
+    Ok(used)
 }
 
 #[cfg(test)]
@@ -179,16 +213,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let uses = Uses::load(dir.path()).unwrap();
         let at = |path: &str| At { path: path.into(), how: how(), made: true };
-        let used = Used { volume: "a/b".into(), staged: Some(at("/proc")), published: vec![at("/nowhere")] };
+        let used =
+            Used { staged: Some(at("/proc")), published: vec![at("/nowhere")], ..Used::nowhere("a/b") };
         uses.set(used.clone()).unwrap();
-        uses.set(Used { volume: "c".into(), staged: None, published: vec![at("/nowhere")] }).unwrap();
+        uses.set(Used { published: vec![at("/nowhere")], ..Used::nowhere("c") }).unwrap();
         assert_eq!(uses.of("a/b"), Some(used.clone()));
         assert_eq!(uses.whose(Path::new("/proc")), Some("a/b".to_owned()));
+        assert!(Uses::load(dir.path()).is_err_and(|e| e.to_string().contains("another driver")));
+        drop(uses);
+        fs::write(dir.path().join("uses/x.next"), "{").unwrap();
         let again = Uses::load(dir.path()).unwrap();
         assert_eq!(again.of("a/b"), Some(Used { published: Vec::new(), ..used }));
         assert_eq!(again.of("c"), None);
-        again.set(Used { volume: "a/b".into(), ..Used::default() }).unwrap();
+        again.set(Used::nowhere("a/b")).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("uses")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Uses::load(dir.path()).unwrap());
+        let file = dir.path().join("uses/v");
+        for text in ["{", r#"{"format":2,"volume":"v","staged":null,"published":[]}"#] {
+            fs::write(&file, text).unwrap();
+            let error = Uses::load(dir.path()).err().unwrap();
+            assert!(error.to_string().contains("uses/v"), "{error}");
+            assert!(file.exists());
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What a pool has, in memory: a cache of its records.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use grpc::Failure;
 
 use super::record::{Group, Snapshot, Volume};
 
@@ -19,6 +21,8 @@ pub(super) struct Index {
     pub(super) volumes: BTreeMap<String, Arc<Kept<Volume>>>,
     pub(super) snapshots: BTreeMap<String, Arc<Kept<Snapshot>>>,
     pub(super) groups: BTreeMap<String, Arc<Kept<Group>>>,
+    /// Names of places whose records cannot be read, and why.
+    pub(super) unreadable: HashMap<String, Failure>,
     volume_names: HashMap<String, String>,
     snapshot_names: HashMap<String, String>,
     group_names: HashMap<String, String>,
@@ -50,6 +54,13 @@ impl Index {
     pub(super) fn add_group(&mut self, record: Group, place: PathBuf) {
         self.group_names.insert(record.name.clone(), record.id.clone());
         self.groups.insert(record.id.clone(), Arc::new(Kept { record, place }));
+    }
+
+    /// Keeps in mind that something is there, and says so.
+    pub(super) fn add_unreadable(&mut self, place: &Path, error: Failure) {
+        eprintln!("sextant csi: {error}");
+        let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.unreadable.insert(name, error);
     }
 
     pub(super) fn volume_named(&self, name: &str) -> Option<Arc<Kept<Volume>>> {

@@ -18,7 +18,7 @@ pub(crate) mod record;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +27,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::backend::{Abilities, Backend, Wish};
 use super::text;
+use accounts::Accounts;
 pub(crate) use accounts::Reserved;
 use index::Index;
 pub(crate) use index::Kept;
@@ -47,7 +48,9 @@ pub(crate) struct Pool {
     /// How much more may be promised than there is, as a factor.
     overcommit: f64,
     index: Mutex<Index>,
-    accounts: Mutex<accounts::Accounts>,
+    accounts: Accounts,
+    /// Places without a name that could not be removed yet.
+    left: Mutex<Vec<PathBuf>>,
     _lock: File,
 }
 
@@ -83,7 +86,8 @@ impl Pool {
             backends,
             overcommit,
             index: Mutex::default(),
-            accounts: Mutex::default(),
+            accounts: Accounts::default(),
+            left: Mutex::default(),
             _lock: lock,
         };
         pool.clear()?;
@@ -91,14 +95,30 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Removes what was being made or removed.
+    /// Removes what was being made or removed. What cannot be is told, and tried again later: it keeps nobody from the rest.
     fn clear(&self) -> Result<(), Failure> {
         for part in [INCOMING, GONE] {
             for place in places(&self.path.join(part))? {
-                self.erase(&place)?;
+                self.left().push(place);
             }
         }
+        self.sweep();
         Ok(())
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries once more to remove what could not be.
+    pub(crate) fn sweep(&self) {
+        let left = std::mem::take(&mut *self.left());
+        for place in left {
+            if let Err(error) = self.erase(&place) {
+                eprintln!("sextant csi: {error}");
+                self.left().push(place);
+            }
+        }
     }
 
     /// Removes a place with whatever its backend has in it.
@@ -106,41 +126,57 @@ impl Pool {
         let backend = record::read::<Volume>(place)
             .map(|volume| volume.backend)
             .or_else(|_| record::read::<Snapshot>(place).map(|snapshot| snapshot.volume.backend));
-        match backend.ok().and_then(|name| self.backend(&name).ok()) {
-            Some(backend) => backend.remove(place),
+        match backend {
+            Ok(name) => {
+                self.backend(&name).map_err(|_| away(&name, &place.display().to_string()))?.remove(place)
+            }
             // Its record is written before the backend makes anything.
-            None => super::backend::copy::remove(place),
+            Err(_) => super::backend::copy::remove(place),
         }
+    }
+
+    /// A place without a name goes; if it cannot now, then later.
+    fn discard(&self, backend: &dyn Backend, gone: PathBuf) -> Result<(), Failure> {
+        let removed = backend.remove(&gone);
+        if removed.is_err() {
+            self.left().push(gone);
+        }
+        removed
     }
 
     fn load(&mut self) -> Result<(), Failure> {
         let mut index = Index::default();
         for place in places(&self.path.join(VOLUMES))? {
-            tell(record::read(&place), |volume| index.add_volume(volume, place.clone()));
-        }
-        let mut groups: Vec<(Group, PathBuf)> = Vec::new();
-        for place in places(&self.path.join(GROUPS))? {
-            tell(record::read(&place), |group| groups.push((group, place.clone())));
-        }
-        for place in places(&self.path.join(SNAPSHOTS))? {
-            let Ok(snapshot) =
-                record::read::<Snapshot>(&place).inspect_err(|e| eprintln!("sextant csi: {e}"))
-            else {
-                continue;
-            };
-            let is_whole =
-                snapshot.group.is_empty() || groups.iter().any(|(group, _)| group.id == snapshot.group);
-            if is_whole {
-                index.add_snapshot(snapshot, place);
-            } else {
-                // Its group never came to be, or is gone.
-                self.erase(&place)?;
+            match record::read(&place) {
+                Ok(volume) => {
+                    index.add_volume(volume, place);
+                }
+                Err(error) => index.add_unreadable(&place, error),
             }
         }
-        for (group, place) in groups {
-            index.add_group(group, place);
+        for place in places(&self.path.join(GROUPS))? {
+            match record::read(&place) {
+                Ok(group) => index.add_group(group, place),
+                Err(error) => index.add_unreadable(&place, error),
+            }
+        }
+        for place in places(&self.path.join(SNAPSHOTS))? {
+            match record::read::<Snapshot>(&place) {
+                // Its group never came to be, or is gone.
+                Ok(snapshot)
+                    if !snapshot.group.is_empty()
+                        && !self.path.join(GROUPS).join(&snapshot.group).exists() =>
+                {
+                    self.left().push(place);
+                }
+                Ok(snapshot) => {
+                    index.add_snapshot(snapshot, place);
+                }
+                Err(error) => index.add_unreadable(&place, error),
+            }
         }
         *self.index.get_mut().unwrap_or_else(PoisonError::into_inner) = index;
+        self.sweep();
         Ok(())
     }
 
@@ -168,12 +204,7 @@ impl Pool {
 
     /// The backend of a record that is here.
     pub(crate) fn backend_of(&self, volume: &Volume) -> Result<&dyn Backend, Failure> {
-        self.backend(&volume.backend).map_err(|_| {
-            Failure::precondition(format!(
-                "the backend {} of {} cannot be had here now",
-                volume.backend, volume.id
-            ))
-        })
+        self.backend(&volume.backend).map_err(|_| away(&volume.backend, &volume.id))
     }
 
     /// What each backend can do here.
@@ -224,6 +255,7 @@ impl Pool {
     /// `make`'s, or the disk's; nothing is left then.
     pub(crate) fn add_volume(
         &self,
+        reserved: Reserved<'_>,
         volume: Volume,
         make: impl FnOnce(&dyn Backend, &Path, &Volume) -> Result<(), Failure>,
     ) -> Result<Arc<Kept<Volume>>, Failure> {
@@ -235,7 +267,7 @@ impl Pool {
             .and_then(|()| backend.sync(&place))
             .and_then(|()| self.name(backend, &place, VOLUMES));
         match made {
-            Ok(place) => Ok(self.index().add_volume(volume, place)),
+            Ok(place) => Ok(reserved.settle(|| self.index().add_volume(volume, place))),
             Err(error) => Err(self.take_back(&place, error)),
         }
     }
@@ -246,6 +278,7 @@ impl Pool {
     /// `make`'s, or the disk's; nothing is left then.
     pub(crate) fn add_snapshots(
         &self,
+        reserved: Reserved<'_>,
         snapshots: Vec<Snapshot>,
         group: Option<Group>,
         make: impl FnOnce(&dyn Backend, &[PathBuf]) -> Result<(), Failure>,
@@ -274,14 +307,14 @@ impl Pool {
                 None => Ok(None),
             });
         match made {
-            Ok(group) => {
+            Ok(group) => Ok(reserved.settle(|| {
                 let mut index = self.index();
                 if let Some((group, place)) = group {
                     index.add_group(group, place);
                 }
                 let kept = snapshots.into_iter().zip(places);
-                Ok(kept.map(|(snapshot, place)| index.add_snapshot(snapshot, place)).collect())
-            }
+                kept.map(|(snapshot, place)| index.add_snapshot(snapshot, place)).collect()
+            })),
             Err(error) => Err(places.iter().fold(error, |error, place| self.take_back(place, error))),
         }
     }
@@ -289,13 +322,13 @@ impl Pool {
     /// Removes a volume: when this returns it is gone, whatever happens.
     ///
     /// # Errors
-    /// The machine's. It is gone for callers as soon as its name is.
+    /// The machine's. It may be gone for callers all the same; what is left of it then goes later.
     pub(crate) fn remove_volume(&self, id: &str) -> Result<(), Failure> {
         let Some(kept) = self.volume(id) else { return Ok(()) };
         let backend = self.backend_of(&kept.record)?;
         let gone = self.unname(backend, &kept.place, VOLUMES)?;
         self.index().remove_volume(id);
-        backend.remove(&gone)
+        self.discard(backend, gone)
     }
 
     /// The same of a snapshot.
@@ -307,7 +340,7 @@ impl Pool {
         let backend = self.backend_of(&kept.record.volume)?;
         let gone = self.unname(backend, &kept.place, SNAPSHOTS)?;
         self.index().remove_snapshot(id);
-        backend.remove(&gone)
+        self.discard(backend, gone)
     }
 
     /// The same of a group with all its members.
@@ -321,24 +354,38 @@ impl Pool {
             Some(member) => self.backend_of(&member.record.volume)?,
             None => self.backend("")?,
         };
-        // Members whose group is gone go at the next start.
+        // Members whose group is gone are gone.
         let gone = self.unname(backend, &kept.place, GROUPS)?;
-        self.index().remove_group(id);
-        members.iter().try_for_each(|member| self.remove_snapshot(&member.record.id))?;
-        super::backend::copy::remove(&gone)
+        {
+            let mut index = self.index();
+            index.remove_group(id);
+            members.iter().for_each(|member| index.remove_snapshot(&member.record.id));
+        }
+        let mut outcome = super::backend::copy::remove(&gone);
+        for member in &members {
+            let removed =
+                self.unname(backend, &member.place, SNAPSHOTS).and_then(|gone| self.discard(backend, gone));
+            outcome = outcome.and(removed.inspect_err(|_| self.left().push(member.place.clone())));
+        }
+        outcome
     }
 
-    /// Replaces the record of a volume.
+    /// Replaces the record of a volume, which takes what is reserved from then on.
     ///
     /// # Errors
     /// The disk's.
     pub(crate) fn change_volume(
         &self,
+        reserved: Option<Reserved<'_>>,
         kept: &Kept<Volume>,
         volume: Volume,
     ) -> Result<Arc<Kept<Volume>>, Failure> {
         record::replace(&kept.place, &volume)?;
-        Ok(self.index().add_volume(volume, kept.place.clone()))
+        let keep = || self.index().add_volume(volume, kept.place.clone());
+        Ok(match reserved {
+            Some(reserved) => reserved.settle(keep),
+            None => keep(),
+        })
     }
 
     /// A new place with a record in it.
@@ -361,11 +408,16 @@ impl Pool {
         }
     }
 
-    /// Takes the name of a place away; returns where it is now.
+    /// Takes the name of a place away; returns where it is now. Where that cannot be made durable it keeps its name.
     fn unname(&self, backend: &dyn Backend, place: &Path, part: &str) -> Result<PathBuf, Failure> {
         let gone = self.rename(place, GONE)?;
-        backend.commit(&[&self.path.join(part), &self.path.join(GONE)])?;
-        Ok(gone)
+        match backend.commit(&[&self.path.join(part), &self.path.join(GONE)]) {
+            Ok(()) => Ok(gone),
+            Err(error) => match self.rename(&gone, part) {
+                Ok(_) => Err(error),
+                Err(after) => Err(error.and(&after)),
+            },
+        }
     }
 
     fn rename(&self, place: &Path, part: &str) -> Result<PathBuf, Failure> {
@@ -376,11 +428,15 @@ impl Pool {
         Ok(to)
     }
 
-    /// Removes what could not be made whole.
+    /// Removes what could not be made whole. Killed meanwhile it has no name.
     fn take_back(&self, place: &Path, error: Failure) -> Failure {
-        match self.erase(place) {
+        let gone = self.rename(place, GONE).unwrap_or_else(|_| place.to_owned());
+        match self.erase(&gone) {
             Ok(()) => error,
-            Err(after) => error.and(&after),
+            Err(after) => {
+                self.left().push(gone);
+                error.and(&after)
+            }
         }
     }
 
@@ -389,8 +445,9 @@ impl Pool {
     /// # Errors
     /// `ResourceExhausted` where the pool has not as many left.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<Reserved<'_>, Failure> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.left(&mut accounts)?;
+        let whole = self.whole()?;
+        let mut held = self.accounts.held();
+        let left = whole.saturating_sub(self.promised() + held.pending);
         if bytes > left {
             let hint = "delete what is not needed, make the pool larger, or allow more with its `overcommit`";
             let message = format!(
@@ -399,7 +456,7 @@ impl Pool {
             );
             return Err(Failure::new(Code::ResourceExhausted, message));
         }
-        accounts.pending += bytes;
+        held.pending += bytes;
         Ok(Reserved { accounts: &self.accounts, bytes })
     }
 
@@ -408,45 +465,67 @@ impl Pool {
     /// # Errors
     /// The pool cannot be asked.
     pub(crate) fn available(&self) -> Result<u64, Failure> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        self.left(&mut accounts)
+        let whole = self.whole()?;
+        let held = self.accounts.held();
+        Ok(whole.saturating_sub(self.promised() + held.pending))
     }
 
-    fn left(&self, accounts: &mut accounts::Accounts) -> Result<u64, Failure> {
+    /// Whether the pool's file system answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn probe(&self) -> Result<(), Failure> {
+        self.backend("")?.space(&self.path).map(drop)
+    }
+
+    /// How many bytes may be promised in all.
+    fn whole(&self) -> Result<u64, Failure> {
         let space = self.backend("")?.space(&self.path)?;
-        let others = if self.is_its_own() { 0 } else { accounts.others(space, || self.allocated())? };
-        let promised = self.promised()?;
-        let whole = space.size.saturating_sub(others) as f64 * self.overcommit;
-        Ok((whole as u64).saturating_sub(promised + accounts.pending))
-    }
-
-    /// Whether the pool is all of its file system: then nobody else writes there.
-    fn is_its_own(&self) -> bool {
-        let device = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.dev()).ok();
-        self.path.parent().is_some_and(|parent| device(parent) != device(&self.path))
+        let others = match self.accounts.known_others() {
+            Some(others) => others,
+            None => {
+                let others = (space.size - space.free.min(space.size)).saturating_sub(self.allocated()?);
+                self.accounts.set_others(others);
+                others
+            }
+        };
+        Ok((space.size.saturating_sub(others) as f64 * self.overcommit) as u64)
     }
 
     /// What volumes and snapshots may come to take.
-    fn promised(&self) -> Result<u64, Failure> {
+    fn promised(&self) -> u64 {
         let index = self.index();
-        let mut sum = 0_u64;
-        for kept in index.volumes.values() {
-            let volume = &kept.record;
-            sum = sum.saturating_add(self.backend_of(volume)?.taken(&Wish::of(volume), volume.capacity));
-        }
-        Ok(index.snapshots.values().fold(sum, |sum, kept| sum.saturating_add(kept.record.held)))
+        let volumes = index.volumes.values().map(|kept| kept.record.taken);
+        volumes.chain(index.snapshots.values().map(|kept| kept.record.held)).fold(0, u64::saturating_add)
     }
 
+    /// What they have now. Of those whose backend is away it cannot be told.
     fn allocated(&self) -> Result<u64, Failure> {
         let (volumes, snapshots) = (self.volumes(), self.snapshots());
         let all = volumes.iter().map(|kept| (&kept.record, &kept.place));
         let all = all.chain(snapshots.iter().map(|kept| (&kept.record.volume, &kept.place)));
-        let mut sum = 0;
+        let mut sum = 0_u64;
         for (volume, place) in all {
-            sum += self.backend_of(volume)?.allocated(place)?;
+            if let Ok(backend) = self.backend_of(volume) {
+                sum = sum.saturating_add(backend.allocated(place)?);
+            }
         }
         Ok(sum)
     }
+
+    /// Refuses what stands for something whose record cannot be read: it is there, and nobody knows as what.
+    ///
+    /// # Errors
+    /// The record's.
+    pub(crate) fn is_readable(&self, id: &str) -> Result<(), Failure> {
+        self.index().unreadable.get(id).map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+/// A backend that a record names is not here.
+fn away(backend: &str, whose: &str) -> Failure {
+    let message = format!("the backend {} of {whose} cannot be had in this pool now", text::shown(backend));
+    Failure::precondition(message)
 }
 
 /// Directories in a directory of a pool.
@@ -458,16 +537,6 @@ fn places(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     places.sort();
     Ok(places)
-}
-
-/// A record that cannot be read is told, and keeps nobody from the others.
-fn tell<R, T>(record: Result<R, Failure>, take: impl FnOnce(R) -> T) {
-    match record {
-        Ok(record) => {
-            take(record);
-        }
-        Err(error) => eprintln!("sextant csi: {error}"),
-    }
 }
 
 impl Wish {

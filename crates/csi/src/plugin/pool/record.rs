@@ -34,6 +34,8 @@ pub(crate) struct Volume {
     pub(crate) backend: String,
     /// What was promised, in bytes.
     pub(crate) capacity: u64,
+    /// How many bytes of the pool it takes at most, with what its file system needs for itself.
+    pub(crate) taken: u64,
     /// A raw block device, not a file system.
     pub(crate) block: bool,
     /// Its file system; empty for a block device and where the backend has none of its own.

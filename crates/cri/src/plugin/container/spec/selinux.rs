@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::contract::Error;
 use crate::contract::v1::SeLinuxOption;
-use crate::plugin::tree;
+use kernel::tree;
 
 const ATTRIBUTE: &str = "security.selinux";
 
@@ -95,9 +95,9 @@ fn relabel_by(path: &Path, set: impl Fn(&Path) -> rustix::io::Result<()>) -> Res
         Err(Errno::NOTDIR | Errno::NOENT) => return Ok(()),
         top => top.map_err(|e| e.to_string())?,
     };
-    let whole = tree::walk(&top, ResolveFlags::empty(), |directory, name, _| {
-        let name = Path::new(OsStr::from_bytes(name.to_bytes()));
-        set(&way(directory).join(name)).map_err(|e| format!("{}: {e}", name.display()))
+    let whole = tree::walk(&top, ResolveFlags::empty(), |entry| {
+        let name = Path::new(OsStr::from_bytes(entry.name.to_bytes()));
+        set(&way(entry.directory).join(name)).map_err(|e| format!("{}: {e}", name.display()))
     })?;
     match whole {
         true => Ok(()),

@@ -272,7 +272,7 @@ impl Backend for Images {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { mount: true, block: true, enforced: true, copies: self.copies }
+        Abilities { mount: true, block: true, copies: self.copies }
     }
 
     fn file_system(&self, wish: &Wish) -> String {

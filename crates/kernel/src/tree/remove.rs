@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use kernel::{Act as _, Error};
+use crate::{Act as _, Error};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -14,7 +14,7 @@ const DEPTH: usize = 32;
 
 /// Removes `path` and all in it. Never follows a link, never enters a mount; goes on past what it cannot remove and
 /// returns the first such error.
-pub(super) fn remove(path: &Path) -> kernel::Result<()> {
+pub fn remove(path: &Path) -> crate::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::new("remove", path.display().to_string(), Errno::INVAL));
     };
@@ -24,7 +24,7 @@ pub(super) fn remove(path: &Path) -> kernel::Result<()> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(e) => return Err(e).act("open", || parent.display().to_string()),
     };
-    let name = kernel::process::cstring(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
+    let name = crate::process::cstring(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
     let top = match enter(parent.as_fd(), &name) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(()),

@@ -1,4 +1,7 @@
-//! Directory trees that a container may change while they are walked, and on purpose.
+//! Directory trees that somebody else may have filled, and may change while they are looked at, on purpose: walked, measured and
+//! removed, without following a link and without memory or descriptors that depend on what is in them.
+
+mod remove;
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -9,6 +12,8 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
 use rustix::io::Errno;
+
+pub use remove::remove;
 
 /// The longest path that the kernel takes.
 const PATH: usize = 4095;
@@ -28,6 +33,30 @@ struct Bounds {
 
 /// With names of the greatest length this is 20 MB.
 const BOUNDS: Bounds = Bounds { batch: 64, open: 128, waiting: 1 << 16 };
+
+/// Something that a walk has come to.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// The directory that it is in.
+    pub directory: BorrowedFd<'a>,
+    /// Its name there.
+    pub name: &'a CStr,
+    /// What it is.
+    pub stat: &'a Stat,
+    within: &'a Place,
+}
+
+impl Entry<'_> {
+    /// The path of the directory that it is in, from the top.
+    pub fn within(&self) -> PathBuf {
+        self.within.path()
+    }
+
+    /// What kind of file it is.
+    pub fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+}
 
 /// A directory on the way down: its name, and where it is.
 #[derive(Debug)]
@@ -59,16 +88,15 @@ enum Next {
     GoOn(Rc<Place>, Dir),
 }
 
-/// Calls `visit` with everything below the directory `top`: the directory that it is in, its name there, and what it is.
-/// Returns whether that was all.
+/// Calls `visit` with everything below the directory `top`, a directory before what is in it. Returns whether that was all.
 ///
 /// No symlink is followed, wherever one is put meanwhile. Other filesystems are entered, unless `reach` is `NO_XDEV`. What
 /// is nested so deep that its path is too long for the kernel is left out, and so is what makes more directories wait than
 /// memory is spent on: of a tree that is more than a hundred deep and everywhere wide.
-pub(crate) fn walk<E>(
+pub fn walk<E>(
     top: &OwnedFd,
     reach: ResolveFlags,
-    visit: impl FnMut(BorrowedFd<'_>, &CStr, &Stat) -> Result<(), E>,
+    visit: impl FnMut(&Entry<'_>) -> Result<(), E>,
 ) -> Result<bool, E> {
     walk_within(BOUNDS, top, reach, visit)
 }
@@ -77,7 +105,7 @@ fn walk_within<E>(
     bounds: Bounds,
     top: &OwnedFd,
     reach: ResolveFlags,
-    mut visit: impl FnMut(BorrowedFd<'_>, &CStr, &Stat) -> Result<(), E>,
+    mut visit: impl FnMut(&Entry<'_>) -> Result<(), E>,
 ) -> Result<bool, E> {
     let first = Rc::new(Place { within: None, name: c".".to_owned(), length: 1 });
     let mut walk = Walk { bounds, waiting: vec![Next::Enter(first)], open: 0, whole: true };
@@ -124,7 +152,7 @@ impl Walk {
         &mut self,
         place: Rc<Place>,
         mut dir: Dir,
-        visit: &mut impl FnMut(BorrowedFd<'_>, &CStr, &Stat) -> Result<(), E>,
+        visit: &mut impl FnMut(&Entry<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let before = self.waiting.len();
         while let Some(entry) = dir.read() {
@@ -138,7 +166,7 @@ impl Walk {
             }
             // One that cannot be looked at is gone.
             let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            visit(directory, name, &stat)?;
+            visit(&Entry { directory, name, stat: &stat, within: &place })?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 continue;
             }
@@ -161,9 +189,11 @@ impl Walk {
 
 /// Bytes and inodes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Taken {
-    pub(crate) bytes: u64,
-    pub(crate) inodes: u64,
+pub struct Taken {
+    /// As many as are allocated.
+    pub bytes: u64,
+    /// Files of several names are counted once.
+    pub inodes: u64,
 }
 
 impl std::ops::AddAssign for Taken {
@@ -174,13 +204,14 @@ impl std::ops::AddAssign for Taken {
 }
 
 /// Measures what is below `root` on its filesystem, as [`walk`] finds it; nothing if it is not there.
-pub(crate) fn measure(root: &Path) -> Taken {
+pub fn measure(root: &Path) -> Taken {
     let mut taken = Taken::default();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(top) = openat2(CWD, root, flags, Mode::empty(), ResolveFlags::empty()) else { return taken };
     let Ok(device) = fstat(&top).map(|stat| stat.st_dev) else { return taken };
     let mut linked = HashSet::new();
-    let visit = |_: BorrowedFd<'_>, _: &CStr, stat: &Stat| {
+    let visit = |entry: &Entry<'_>| {
+        let stat = entry.stat;
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let has_names = !is_directory && stat.st_nlink > 1;
         let is_counted = has_names && linked.contains(&stat.st_ino);
@@ -229,9 +260,9 @@ mod tests {
         fs::create_dir_all(outside.join("precious")).unwrap();
         let top = OwnedFd::from(fs::File::open(&root).unwrap());
         let mut seen = Vec::new();
-        let whole = walk(&top, ResolveFlags::empty(), |_, name, _| {
-            seen.push(name.to_owned());
-            if name == c"a" {
+        let whole = walk(&top, ResolveFlags::empty(), |entry| {
+            seen.push(entry.name.to_owned());
+            if entry.name == c"a" {
                 fs::rename(root.join("a"), dir.path().join("away")).unwrap();
                 symlink(&outside, root.join("a")).unwrap();
             }
@@ -244,9 +275,8 @@ mod tests {
     fn seen(bounds: Bounds, dir: &Path) -> (usize, bool) {
         let top = OwnedFd::from(fs::File::open(dir).unwrap());
         let mut seen = std::collections::BTreeSet::new();
-        let whole = walk_within(bounds, &top, ResolveFlags::empty(), |directory, name, _| {
-            let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-            assert!(seen.insert(stat.st_ino), "{name:?} is seen twice");
+        let whole = walk_within(bounds, &top, ResolveFlags::empty(), |entry| {
+            assert!(seen.insert(entry.stat.st_ino), "{:?} is seen twice", entry.name);
             Ok::<_, ()>(())
         });
         (seen.len(), whole.unwrap())
