@@ -292,6 +292,28 @@ fn a_bridge_that_is_there_keeps_what_it_has() {
 }
 
 #[test]
+fn a_bridge_that_is_there_has_one_mac_from_before_the_first_cable_on() {
+    on_a_host(|host| {
+        let kind = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+        let mut batch = Batch::new();
+        batch.add_link(&NewLink::new("br0", kind));
+        Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
+        let before = link("br0").unwrap().mac;
+        // This one ends between its cable and the bridge's address.
+        let routes = json!([{ "dst": "198.51.100.0/24", "gw": "203.0.113.1" }]);
+        let ipam = json!({ "type": "host-local", "subnet": "10.5.0.0/24", "dataDir": host.dir.path(), "routes": routes });
+        let error = add(host, &list(host, json!({ "ipam": ipam })), "a").err().unwrap();
+        assert!(error.to_string().contains("198.51.100.0/24"), "{error}");
+        let addresses = run("ip", &["-4", "addr", "show", "br0"]);
+        assert!(!addresses.contains("10.5.0.1"), "{addresses}");
+        assert_eq!(link("br0").unwrap().mac, before);
+        let (_netns, _, added) = add(host, &list(host, json!({})), "b").unwrap();
+        assert_eq!(Some(added.result.interfaces[0].mac.parse().unwrap()), before);
+        assert_eq!(link("br0").unwrap().mac, before);
+    });
+}
+
+#[test]
 fn the_configured_name_service_wins_over_ipams() {
     on_a_host(|host| {
         let resolv = host.dir.path().join("resolv.conf");

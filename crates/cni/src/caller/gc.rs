@@ -68,11 +68,10 @@ impl Caller {
         let idle = &*self.locks;
         let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let held = |lock| Held { lock: Some(lock), idle };
-        // Another file may be the lock by now, or this caller's cache be elsewhere.
-        let same = |lock: &Lock| {
-            locked(&lock.file, operation).is_ok()
-                && std::fs::metadata(&path).is_ok_and(|now| id(&now) == lock.id)
-        };
+        // Another file may be the lock by now, or this caller's cache be elsewhere: whoever holds that one is not waited for.
+        // And it may become another while it is waited for.
+        let is_there = |lock: &Lock| std::fs::metadata(&path).is_ok_and(|now| id(&now) == lock.id);
+        let same = |lock: &Lock| is_there(lock) && locked(&lock.file, operation).is_ok() && is_there(lock);
         if let Some(lock) = kept.filter(same) {
             return Ok(held(lock));
         }
@@ -230,5 +229,27 @@ mod tests {
         let elsewhere = Caller { cache_dir: dir.path().join("new"), ..caller.clone() };
         let _alone = elsewhere.hold(Hold::Collect).unwrap();
         assert!(take(FlockOperation::NonBlockingLockExclusive).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_kept_is_not_waited_for_once_it_is_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let caller = Caller::new(Registry::new(), dir.path());
+        let lock = dir.path().join("lock");
+        drop(caller.hold(Hold::Use).unwrap());
+        assert_eq!(caller.locks.lock().unwrap().len(), 1);
+        let old = File::open(&lock).unwrap();
+        flock(&old, FlockOperation::NonBlockingLockExclusive).unwrap();
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::write(&lock, "").unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let caller = &caller;
+        std::thread::scope(|scope| {
+            scope.spawn(move || tell.send(caller.hold(Hold::Use).is_ok()).unwrap());
+            // Nobody ever lets go of the old one, so that any time would do; then the thread may end.
+            let held = told.recv_timeout(std::time::Duration::from_secs(20));
+            drop(old);
+            assert_eq!(held, Ok(true));
+        });
     }
 }

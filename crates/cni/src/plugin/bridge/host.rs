@@ -35,14 +35,12 @@ pub(super) fn ensure(
     socket: &mut Socket,
     record: &mut dyn Record,
 ) -> Result<Host, Error> {
-    let bridge = bridge(conf, socket, record)?;
-    let mut host = Host { bridge, gateway: None, addresses: Vec::new() };
-    if conf.is_gateway && !result.ips.is_empty() {
-        if let Some(vlan) = conf.vlan {
-            host.gateway = Some(vlan::gateway(conf, vlan, &host.bridge, socket, record)?);
-        }
-        let gateway = |ip: &Ip| ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
-        host.addresses = result.ips.iter().filter_map(gateway).collect();
+    let gateway = |ip: &Ip| ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
+    let addresses: Vec<_> = result.ips.iter().filter(|_| conf.is_gateway).filter_map(gateway).collect();
+    let bridge = bridge(conf, &addresses, socket, record)?;
+    let mut host = Host { bridge, gateway: None, addresses };
+    if let Some(vlan) = conf.vlan.filter(|_| conf.is_gateway && !result.ips.is_empty()) {
+        host.gateway = Some(vlan::gateway(conf, vlan, &host.bridge, socket, record)?);
     }
     if conf.ip_masq {
         let mut netfilter = request.netfilter()?;
@@ -84,13 +82,28 @@ struct Told {
     port: Option<Link>,
 }
 
-/// The bridge, made if it is not there. One that is there is used as it is.
-fn bridge(conf: &Conf, socket: &mut Socket, record: &mut dyn Record) -> Result<Link, Error> {
+/// The bridge, made if it is not there. One that is there is used as it is. It is to have `addresses`.
+fn bridge(
+    conf: &Conf,
+    addresses: &[IpNet],
+    socket: &mut Socket,
+    record: &mut dyn Record,
+) -> Result<Link, Error> {
     record.share_part(&behind(&conf.bridge), LINK, &mut |record| {
-        // A bridge that is there is somebody else's: it is used, but never deleted.
-        if netlink::link_by_name(socket, &conf.bridge)?.is_none() {
-            record.record(Effect::Link { name: conf.bridge.clone() })?;
-            make(conf, socket)?;
+        match netlink::link_by_name(socket, &conf.bridge)? {
+            // A bridge that is there is somebody else's: it is used, but never deleted.
+            Some(bridge) if bridge.kind == "bridge" && conf.vlan.is_none() && !addresses.is_empty() => {
+                let there = netlink::addresses(socket, Some(bridge.index))?;
+                if addresses.iter().any(|new| there.iter().all(|address| address.net != *new)) {
+                    // Before there is a cable, which would change it, and before a second ADD looks at it.
+                    choose_mac(&bridge, socket)?;
+                }
+            }
+            Some(_) => {}
+            None => {
+                record.record(Effect::Link { name: conf.bridge.clone() })?;
+                make(conf, socket)?;
+            }
         }
         Ok(())
     })?;
@@ -115,6 +128,15 @@ fn bridge(conf: &Conf, socket: &mut Socket, record: &mut dyn Record) -> Result<L
         socket.run(&batch)?;
     }
     Ok(bridge)
+}
+
+/// A bridge whose MAC nobody chose takes that of its lowest port, whose neighbours then look for the gateway elsewhere: the one
+/// that it has is chosen.
+fn choose_mac(link: &Link, socket: &mut Socket) -> Result<(), Error> {
+    let Some(mac) = link.mac else { return Ok(()) };
+    let mut batch = Batch::new();
+    batch.set_link(&SetLink::index(link.index).mac(mac));
+    Ok(socket.run(&batch)?)
 }
 
 fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
@@ -173,13 +195,8 @@ fn give_address(
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
         outcome => outcome?,
     }
-    // It is new. A bridge whose MAC nobody chose takes that of its lowest port, whose neighbours then look for the gateway
-    // elsewhere: the one that it has is chosen.
-    if let Some(mac) = link.mac {
-        let mut batch = Batch::new();
-        batch.set_link(&SetLink::index(link.index).mac(mac));
-        socket.run(&batch)?;
-    }
+    // It is new. Nobody may have chosen the MAC yet: until now the bridge may have had networks without a gateway alone.
+    choose_mac(link, socket)?;
     // Does the link have another address that says something else?
     let in_the_way = |other: &Address| {
         other.net != gateway

@@ -10,7 +10,7 @@ use crate::contract::Error;
 /// So many stores are kept: more networks than most hosts have.
 const KEPT: usize = 8;
 
-/// Stores that are not in use, the last used at the end. None of them is locked.
+/// Stores that are not in use, one a network, the last used at the end. None of them is locked.
 #[derive(Debug, Default)]
 pub(super) struct Stores(Mutex<Vec<Store>>);
 
@@ -38,10 +38,14 @@ impl Stores {
     pub(super) fn keep(&self, store: Store) {
         let Some(store) = store.unlocked() else { return };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those that were opened side by side only the last to change the leases can be believed.
+        let mut old: Vec<_> = kept.extract_if(.., |other| other.path() == store.path()).collect();
         if kept.len() >= KEPT {
-            kept.remove(0);
+            old.push(kept.remove(0));
         }
         kept.push(store);
+        // Nobody waits while the files of the old ones are closed.
+        drop(kept);
     }
 }
 
@@ -49,11 +53,13 @@ impl Stores {
 mod tests {
     use std::fs::{self, File};
     use std::net::IpAddr;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use kernel::netlink::IpNet;
     use ledger::Transient;
     use rustix::fs::{FlockOperation, flock};
 
+    use super::super::index::{self, Identity, Index};
     use super::super::range::Range;
     use super::super::store::Holder;
     use super::*;
@@ -129,11 +135,63 @@ mod tests {
         // Written over, which the directory does not tell.
         fs::write(&file, "10.5.0.77").unwrap();
         assert_eq!(give(4), Some(address(77)));
-        // A length of before counts for nothing where it was not asked for the last one.
+        // Nothing of it stays where it was not asked for.
+        fs::write(&file, "10.5.0.100\nand more").unwrap();
         let mut store = stores.open(path.clone()).unwrap();
         for last in [111, 5] {
             assert!(store.take(address(last), 0, A, &mut record).unwrap());
             assert_eq!(fs::read_to_string(&file).unwrap(), address(last).to_string());
         }
+    }
+
+    #[test]
+    fn one_of_each_network_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let stores = Stores::default();
+        let path = |i: usize| dir.path().join(i.to_string());
+        let kept = || -> Vec<_> { stores.0.lock().unwrap().iter().map(|s| s.path().to_owned()).collect() };
+        for i in 0..KEPT {
+            stores.keep(stores.open(path(i)).unwrap());
+        }
+        // Two that are at work side by side.
+        let (one, other) = (stores.open(path(3)).unwrap(), stores.open(path(5)).unwrap());
+        let one = one.unlocked().unwrap();
+        stores.keep(stores.open(path(3)).unwrap());
+        stores.keep(other);
+        stores.keep(one);
+        assert_eq!(kept(), [0, 1, 2, 4, 6, 7, 5, 3].map(path));
+        // The one that was used longest ago makes room.
+        stores.keep(stores.open(path(KEPT)).unwrap());
+        assert_eq!(kept(), [1, 2, 4, 6, 7, 5, 3, 8].map(path));
+    }
+
+    /// Makes of the directory's time, and of the index's, the whole second that a file system without finer ones has.
+    fn blunt(path: &Path) {
+        let second = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        File::open(path).unwrap().set_modified(second).unwrap();
+        let file = index::open_options().open(path.with_file_name(".index").join("n")).unwrap();
+        let mut index = Index::open(file).unwrap();
+        let identity = Identity { seconds: 1_000_000_000, nanoseconds: 0, ..index.identity() };
+        index.seal(identity).unwrap();
+    }
+
+    #[test]
+    fn where_times_are_coarse_nothing_is_believed_that_was_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        let (stores, mut record) = (Stores::default(), Transient::new());
+        let mut store = Store::open(path.clone()).unwrap();
+        assert!(store.take(address(2), 0, A, &mut record).unwrap());
+        drop(store);
+        blunt(&path);
+        let store = stores.open(path.clone()).unwrap();
+        assert_eq!(next(&store), Some(address(3)));
+        stores.keep(store);
+        // Another process, within the second.
+        let mut store = Store::open(path.clone()).unwrap();
+        assert!(store.take(address(3), 0, A, &mut record).unwrap());
+        drop(store);
+        blunt(&path);
+        assert_eq!(next(&stores.open(path).unwrap()), Some(address(4)));
     }
 }

@@ -42,7 +42,6 @@ pub(super) struct Store {
 struct Last {
     set: usize,
     file: File,
-    length: usize,
 }
 
 /// Whose lease it is. The file holds both names, CRLF between them.
@@ -106,8 +105,12 @@ impl Store {
         &self.path
     }
 
-    /// Lets go of the lock, but of nothing else. None if the lock could not be found again.
+    /// Lets go of the lock, but of nothing else. None if the lock could not be found again, or if the file system seems to know
+    /// whole seconds only: then somebody else may change the leases, and seal them with the same time.
     pub(super) fn unlocked(mut self) -> Option<Self> {
+        if self.index.identity().nanoseconds == 0 {
+            return None;
+        }
         if self.lock_id.is_none() {
             self.lock_id = self.lock.metadata().ok().map(|found| (found.dev(), found.ino()));
         }
@@ -192,7 +195,7 @@ impl Store {
             None => index::open_options().open(self.last_path(set)).ok()?,
         };
         let text = small_text(&file).ok()?;
-        self.last = Some(Last { set, file, length: text.len() });
+        self.last = Some(Last { set, file });
         text.trim().parse().ok()
     }
 
@@ -233,12 +236,10 @@ impl Store {
         let last = self.last.take().filter(|last| last.set == set);
         let write = || match last {
             // The room that it has is kept, where a file system would give it away and look for it again.
-            Some(Last { file, length, .. }) => {
+            Some(Last { file, .. }) => {
                 file.write_all_at(text.as_bytes(), 0)?;
-                if length > text.len() {
-                    file.set_len(text.len() as u64)?;
-                }
-                Ok(Some(Last { set, file, length: text.len() }))
+                file.set_len(text.len() as u64)?;
+                Ok(Some(Last { set, file }))
             }
             None => fs::write(self.last_path(set), text).map(|()| None),
         };
