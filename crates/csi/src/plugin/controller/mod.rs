@@ -145,7 +145,10 @@ pub(super) use tell::{condition, here};
 fn delete(driver: &Driver, id: &str) -> Result<(), Failure> {
     let _turn = driver.turn(id)?;
     let (pool, kept) = match driver.volume(id) {
-        Err(error) if error.is_not_found() => return Ok(driver.sweep()),
+        Err(error) if error.is_not_found() => {
+            driver.sweep();
+            return Ok(());
+        }
         found => found?,
     };
     if parameters::is_protected(&kept.record) {
