@@ -98,3 +98,43 @@ fn a_volume_grows_mounted_or_not() {
         }
     }
 }
+
+#[test]
+fn the_smallest_volume_grows_a_little_and_is_mounted_again() {
+    let rig = Rig::here();
+    for kind in KINDS {
+        let wish = Wish {
+            block: false,
+            fs_type: kind.name().into(),
+            parameters: BTreeMap::new(),
+            mutable: BTreeMap::new(),
+        };
+        let volume = volume(kind.name(), kind, rig.images.least(&wish));
+        let place = rig.made(&volume, None);
+        let before = rig.mounted(&volume).available();
+        rig.images.expand(&place, &volume, volume.capacity + 48 * MIB, None).unwrap();
+        let after = rig.mounted(&volume).available();
+        assert!(after >= before + 44 * MIB, "{kind:?}: {before} to {after}");
+        rig.images.remove(&place).unwrap();
+    }
+}
+
+#[test]
+fn what_is_mounted_read_only_grows_later() {
+    let rig = Rig::here();
+    for kind in KINDS.into_iter().filter(|&kind| kind != Kind::Ext4 || may_grow_ext4().unwrap()) {
+        let volume = volume(kind.name(), kind, kind.least());
+        let place = rig.made(&volume, None);
+        let mounted = Mounted(rig.images.mount(&place, &volume, &how(true)).unwrap());
+        let larger = kind.least() * 2;
+        let failure = rig.images.expand(&place, &volume, larger, Some(&mounted.root())).unwrap_err();
+        assert_eq!(failure.code, Code::FailedPrecondition, "{kind:?}: {failure}");
+        assert!(failure.message.contains("mounted read-only"), "{kind:?}: {failure}");
+        drop(mounted);
+        let mounted = rig.mounted(&volume);
+        rig.images.expand(&place, &volume, larger, Some(&mounted.root())).unwrap();
+        assert!(mounted.available() >= larger - larger / 200, "{kind:?}: {}", mounted.available());
+        drop(mounted);
+        rig.images.remove(&place).unwrap();
+    }
+}
