@@ -227,7 +227,7 @@ impl Images {
                 // It has a journal that is replayed now, so its own program may work on it.
                 drop((root, mount, device));
                 devices::idle(place)?;
-                program::grow_ext4(&place.join(IMAGE))?;
+                program::grow_ext4(place)?;
                 Self::attach_and_mount(place, kind, how).map(|(mount, _)| mount)
             }
             // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
