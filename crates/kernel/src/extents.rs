@@ -36,8 +36,6 @@ impl Extent {
     pub const INLINE: u32 = 0x200;
     /// Allocated, and reads as zeros.
     pub const UNWRITTEN: u32 = 0x800;
-    /// Other files share it.
-    pub const SHARED: u32 = 0x2000;
 
     /// Whether equal places on the device mean equal bytes.
     pub fn has_place(&self) -> bool {

@@ -16,17 +16,6 @@ use crate::{Act, Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identifier(pub [u8; 16]);
 
-/// Whether a file system has a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// It has not.
-    Absent,
-    /// It has.
-    Present,
-    /// It was told to forget the key while files were open: those stay readable.
-    IncompletelyRemoved,
-}
-
 /// Bytes that a key has at least: those of the contents' cipher (AES-256-XTS).
 pub const KEY_AT_LEAST: usize = 32;
 /// Bytes that a key has at most.
@@ -70,23 +59,6 @@ struct Add {
 }
 
 #[repr(C)]
-struct Remove {
-    key: Specifier,
-    status: u32,
-    reserved: [u32; 5],
-}
-
-#[repr(C)]
-struct Status {
-    key: Specifier,
-    reserved: [u32; 6],
-    status: u32,
-    flags: u32,
-    users: u32,
-    rest: [u32; 13],
-}
-
-#[repr(C)]
 #[derive(Clone, Copy)]
 struct Policy {
     version: u8,
@@ -107,8 +79,6 @@ struct GetPolicy {
 const SET_POLICY: u32 = opcode::read::<[u8; 12]>(b'f', 19);
 const GET_POLICY_EX: u32 = opcode::read_write::<[u8; 9]>(b'f', 22);
 const ADD_KEY: u32 = opcode::read_write::<AddHeader>(b'f', 23);
-const REMOVE_KEY: u32 = opcode::read_write::<Remove>(b'f', 24);
-const KEY_STATUS: u32 = opcode::read_write::<Status>(b'f', 26);
 
 /// Gives `key` (32 to 64 bytes) to the mounted file system that `root` is an open directory of. The same key twice is no
 /// error. Returns what directories call it.
@@ -167,38 +137,5 @@ pub fn policy(directory: impl AsFd) -> Result<Option<Identifier>> {
         Ok(()) => Err(Error::new("read", object(), Errno::INVAL)),
         Err(Errno::NODATA) => Ok(None),
         Err(e) => Err(Error::new("read", object(), e)),
-    }
-}
-
-/// Whether the mounted file system that `root` is an open directory of has the key.
-pub fn status(root: impl AsFd, identifier: Identifier) -> Result<Presence> {
-    let mut status = Status {
-        key: Specifier::of(identifier.0),
-        reserved: [0; 6],
-        status: 0,
-        flags: 0,
-        users: 0,
-        rest: [0; 13],
-    };
-    // SAFETY: the request's own structure; live for the call.
-    unsafe { ioctl(root, Updater::<KEY_STATUS, Status>::new(&mut status)) }
-        .act("read", || "the status of a file system's key")?;
-    match status.status {
-        1 => Ok(Presence::Absent),
-        2 => Ok(Presence::Present),
-        3 => Ok(Presence::IncompletelyRemoved),
-        other => Err(Error::new("read", format!("a key's status: {other} is none"), Errno::INVAL)),
-    }
-}
-
-/// Has the file system forget the key: its files are unreadable from then on, but for those that are open. Returns
-/// whether none was. A key that it has not is no error.
-pub fn remove_key(root: impl AsFd, identifier: Identifier) -> Result<bool> {
-    let mut remove = Remove { key: Specifier::of(identifier.0), status: 0, reserved: [0; 5] };
-    // SAFETY: the request's own structure; live for the call.
-    match unsafe { ioctl(root, Updater::<REMOVE_KEY, Remove>::new(&mut remove)) } {
-        Ok(()) => Ok(remove.status & 1 == 0),
-        Err(Errno::NOKEY) => Ok(true),
-        Err(e) => Err(Error::new("remove", "a key from a file system", e)),
     }
 }

@@ -1,11 +1,15 @@
-//! Mounted file systems that fill more of their device. None of them shrinks here.
+//! Mounted file systems that fill more of their device. None of them shrinks here: btrfs and newer xfs would, so each is
+//! asked first what it has.
 //!
 //! The root is one opened for reading: what fsmount(2) gives is a place alone (`O_PATH`), and answers `EBADF`.
 
-use std::os::fd::AsFd;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, Setter, ioctl, opcode};
+use rustix::ioctl::{Getter, Setter, Updater, ioctl, opcode};
 
 use crate::{Act, Error, Result};
 
@@ -71,9 +75,61 @@ pub fn xfs(root: impl AsFd, bytes: u64) -> Result<()> {
     let geometry = unsafe { ioctl(&root, Getter::<XFS_IOC_FSGEOMETRY_V1, Geometry>::new()) };
     let geometry = geometry.act("read", || "the geometry of an xfs file system")?;
     let blocks = bytes / u64::from(geometry.block_size.max(1));
+    if is_there(geometry.blocks, blocks).act("grow", object)? {
+        return Ok(());
+    }
     let growth = Growth { blocks, inode_percent: geometry.inode_percent };
     // SAFETY: the request's own structure, which the kernel only reads.
     unsafe { ioctl(root, Setter::<XFS_IOC_FSGROWFSDATA, Growth>::new(growth)) }.act("grow", object)
+}
+
+/// Whether what is wanted is there already.
+///
+/// # Errors
+/// `EINVAL` where more is there.
+fn is_there(has: u64, wanted: u64) -> rustix::io::Result<bool> {
+    if wanted < has { Err(Errno::INVAL) } else { Ok(wanted == has) }
+}
+
+/// `struct btrfs_ioctl_dev_info_args`.
+#[repr(C)]
+struct Device {
+    number: u64,
+    uuid: [u8; 16],
+    used: u64,
+    total: u64,
+    file_system: [u8; 16],
+    unused: [u64; 377],
+    path: [u8; 1024],
+}
+
+const BTRFS_IOC_DEV_INFO: u32 = opcode::read_write::<Device>(0x94, 30);
+
+/// The first device of the mounted btrfs that `root` is an open directory of.
+fn first(root: impl AsFd) -> Result<Box<Device>> {
+    let mut device = Box::new(Device {
+        number: 1,
+        uuid: [0; 16],
+        used: 0,
+        total: 0,
+        file_system: [0; 16],
+        unused: [0; 377],
+        path: [0; 1024],
+    });
+    // SAFETY: the request's own structure; live for the call.
+    unsafe { ioctl(root, Updater::<BTRFS_IOC_DEV_INFO, Device>::new(&mut device)) }
+        .act("read", || "the device of a btrfs file system")?;
+    Ok(device)
+}
+
+/// Where the first device of the mounted btrfs is that `root` is an open directory of: its st_dev is of no device.
+///
+/// # Errors
+/// `ENOTTY` where it is no btrfs, `ENODEV` where that device is missing.
+pub fn btrfs_device(root: impl AsFd) -> Result<PathBuf> {
+    let device = first(root)?;
+    let end = device.path.iter().position(|&byte| byte == 0).unwrap_or(device.path.len());
+    Ok(PathBuf::from(OsStr::from_bytes(&device.path[..end])))
 }
 
 /// `struct btrfs_ioctl_vol_args`.
@@ -85,15 +141,27 @@ struct Arguments {
 
 const BTRFS_IOC_RESIZE: u32 = opcode::write::<Arguments>(0x94, 3);
 
-/// Grows the mounted btrfs of one device (number 1) that `root` is an open directory of to `bytes` (`BTRFS_IOC_RESIZE`).
+/// Grows the mounted btrfs of one device (number 1) that `root` is an open directory of to `bytes` (`BTRFS_IOC_RESIZE`),
+/// rounded down to whole sectors. What it has already is no error.
 ///
 /// # Errors
-/// `EFBIG` where the device is smaller; a file system that is balanced or resized by another is busy (`EINPROGRESS`).
+/// `EINVAL` where it would shrink, or would have less than 256 MiB; `EFBIG` where the device is smaller; `EINPROGRESS`
+/// where it is balanced, or resized by another.
 pub fn btrfs(root: impl AsFd, bytes: u64) -> Result<()> {
+    let object = || format!("a btrfs file system to {bytes} bytes");
+    if is_there(first(&root)?.total, bytes).act("grow", object)? {
+        return Ok(());
+    }
     let mut arguments = Arguments { fd: 0, name: [0; 4088] };
     let size = format!("1:{bytes}");
     arguments.name[..size.len()].copy_from_slice(size.as_bytes());
     // SAFETY: the request's own structure, its name NUL-terminated, which the kernel only reads.
-    let done = unsafe { ioctl(root, Setter::<BTRFS_IOC_RESIZE, Arguments>::new(arguments)) };
-    done.act("grow", || format!("a btrfs file system to {bytes} bytes"))
+    let rc = unsafe { libc::ioctl(root.as_fd().as_raw_fd(), BTRFS_IOC_RESIZE as _, &raw const arguments) };
+    let done = match rc {
+        0 => Ok(()),
+        // `enum btrfs_err_code`: something else has the whole file system, and nothing was done.
+        1.. => Err(Errno::INPROGRESS),
+        _ => Err(crate::process::last_errno()),
+    };
+    done.act("grow", object)
 }

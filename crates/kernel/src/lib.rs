@@ -12,7 +12,6 @@
 
 pub mod allocation;
 pub mod arch;
-pub mod block;
 pub mod cache;
 pub mod capability;
 pub mod cgroup;

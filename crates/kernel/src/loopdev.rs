@@ -1,8 +1,10 @@
 //! Loop devices, found again by a tag: their number is known only after the fact, the tag is chosen before.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -90,16 +92,6 @@ const NO_INFO: Info64 = Info64 {
 /// Attaches `backing` to a free loop device whose `lo_file_name` is `tag` (at most 63 bytes). Returns the device's path
 /// and its open file: an autoclear device lives until that and every other user is closed.
 pub fn attach(backing: &File, tag: &str, options: Options) -> Result<(PathBuf, File)> {
-    attach_in_blocks(backing, tag, options, 0)
-}
-
-/// The same with logical blocks of `block_size` bytes (a power of two from 512 to a page); 0 leaves it to the kernel.
-pub fn attach_in_blocks(
-    backing: &File,
-    tag: &str,
-    options: Options,
-    block_size: u32,
-) -> Result<(PathBuf, File)> {
     let mut info = NO_INFO;
     let name = info.file_name.get_mut(..tag.len()).filter(|_| (1..64).contains(&tag.len()));
     let Some(name) = name else {
@@ -123,7 +115,7 @@ pub fn attach_in_blocks(
             .write(!options.read_only)
             .open(&path)
             .act("open", || path.display().to_string())?;
-        let mut config = Config { fd: backing.as_raw_fd() as u32, block_size, info, reserved: [0; 8] };
+        let mut config = Config { fd: backing.as_raw_fd() as u32, block_size: 0, info, reserved: [0; 8] };
         match ioctl(&device, LOOP_CONFIGURE, &raw mut config) {
             Ok(_) => return Ok((path, device)),
             // Somebody else took it between the two calls.
@@ -166,18 +158,47 @@ pub fn find(tag: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// The attached loop devices whose tag `wanted` wants, with what they are attached to.
+///
+/// # Errors
+/// One that cannot be asked: it might be wanted.
 pub fn attached(wanted: impl Fn(&str) -> bool) -> Result<Vec<(PathBuf, Status)>> {
+    let found = list(|_| true)?;
+    Ok(found.into_iter().filter(|(_, status)| wanted(&status.tag)).collect())
+}
+
+/// The attached loop devices whose backing file is called what `wanted` wants, with what they are attached to. No other is
+/// opened. The name is the file's of now, as this process sees it; of one that was removed it is the last, and ` (deleted)`.
+///
+/// # Errors
+/// As there.
+pub fn attached_to(wanted: impl Fn(&Path) -> bool) -> Result<Vec<(PathBuf, Status)>> {
+    list(|device| match fs::read(device.join("loop/backing_file")) {
+        Ok(name) => {
+            let name = name.strip_suffix(b"\n").unwrap_or(&name);
+            wanted(Path::new(OsStr::from_bytes(name)))
+        }
+        // Its name has no room there, or it goes just now: the device itself tells.
+        Err(_) => true,
+    })
+}
+
+/// The attached loop devices whose directory in sysfs `wanted` wants.
+fn list(wanted: impl Fn(&Path) -> bool) -> Result<Vec<(PathBuf, Status)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/sys/block").act("list", || "/sys/block")?.flatten() {
+    let directory = "/sys/block";
+    for entry in fs::read_dir(directory).act("list", || directory)? {
+        let entry = entry.act("list", || directory)?;
         let name = entry.file_name();
         // Only a device with a backing file has this directory; the others need no look.
-        if !name.to_string_lossy().starts_with("loop") || !entry.path().join("loop").exists() {
+        if !name.as_bytes().starts_with(b"loop")
+            || !entry.path().join("loop").exists()
+            || !wanted(&entry.path())
+        {
             continue;
         }
         let path = Path::new("/dev").join(&name);
-        let Ok(device) = File::open(&path) else { continue };
-        if let Ok(Some(status)) = status(&device)
-            && wanted(&status.tag)
+        if let Some(device) = open(&path)?
+            && let Some(status) = status(&device)?
         {
             found.push((path, status));
         }
@@ -185,18 +206,36 @@ pub fn attached(wanted: impl Fn(&str) -> bool) -> Result<Vec<(PathBuf, Status)>>
     Ok(found)
 }
 
+/// Opens a device; none where it has gone.
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(device) => Ok(Some(device)),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::ENOENT)) => Ok(None),
+        Err(e) => Err(Error::new("open", path.display().to_string(), e)),
+    }
+}
+
+/// Opens the device at `path` if `is_wanted` says so of what it is attached to: since it was found its number may have become
+/// another's. While it is open it stays what it is.
+pub fn open_if(path: &Path, is_wanted: impl Fn(&Status) -> bool) -> Result<Option<File>> {
+    let Some(device) = open(path)? else { return Ok(None) };
+    Ok(status(&device)?.filter(is_wanted).map(|_| device))
+}
+
 /// Detaches every loop device tagged `tag`: the inverse of [`attach`], idempotent. One still in use detaches itself
 /// when its last user closes it.
 pub fn detach(tag: &str) -> Result<()> {
-    for path in find(tag)? {
-        let device = File::open(&path).act("open", || path.display().to_string())?;
-        match ioctl(&device, LOOP_CLR_FD, std::ptr::null_mut::<()>()) {
-            Ok(_) => {}
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {}
-            Err(e) => return Err(Error::new("detach", path.display().to_string(), e)),
-        }
+    find(tag)?.iter().try_for_each(|path| detach_if(path, |status| status.tag == tag))
+}
+
+/// Detaches the device at `path` as [`detach`] does, if `is_wanted` says so of what it is attached to.
+pub fn detach_if(path: &Path, is_wanted: impl Fn(&Status) -> bool) -> Result<()> {
+    let Some(device) = open_if(path, is_wanted)? else { return Ok(()) };
+    match ioctl(&device, LOOP_CLR_FD, std::ptr::null_mut::<()>()) {
+        Ok(_) => Ok(()),
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(()),
+        Err(e) => Err(Error::new("detach", path.display().to_string(), e)),
     }
-    Ok(())
 }
 
 fn ioctl<T>(file: &File, request: libc::c_ulong, argument: *mut T) -> io::Result<i32> {

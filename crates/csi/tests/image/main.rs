@@ -7,6 +7,7 @@
 mod rig;
 
 use std::fs::{self, File};
+use std::io::{Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -48,9 +49,15 @@ async fn usage(rig: &Rig, id: &str, path: &Path) -> VolumeUsage {
     stats.usage.into_iter().find(|usage| usage.unit() == volume_usage::Unit::Bytes).unwrap()
 }
 
-/// The loop devices of a volume.
+/// The loop devices of a volume, which are tagged with what its id ends with.
 fn devices(id: &str) -> usize {
-    kernel::loopdev::attached(|tag| tag.contains(id)).unwrap().len()
+    let (_, own) = id.rsplit_once('-').unwrap();
+    kernel::loopdev::attached(|tag| tag.contains(own)).unwrap().len()
+}
+
+/// The bytes of a block device.
+fn size(mut device: &File) -> u64 {
+    device.seek(SeekFrom::End(0)).unwrap()
 }
 
 /// A device goes a moment after its mount, or after whoever looks at all devices has closed it.
@@ -119,16 +126,28 @@ async fn a_block_device_has_its_size_and_tells_what_changed() {
     let wish = CreateVolumeRequest { volume_capabilities: vec![device()], ..request("raw", 8 * MIB) };
     let id = rig.create_as(wish).await.unwrap().volume_id;
     let (staging, target) = (dir.path().join("s"), dir.path().join("t"));
-    rig.stage(&id, &staging, device()).await.unwrap();
-    let publish =
-        NodePublishVolumeRequest { volume_capability: Some(device()), ..published(&id, &staging, &target) };
-    rig.publish(publish).await.unwrap();
-    let open = File::options().read(true).write(true).open(&target).unwrap();
-    assert_eq!(kernel::block::size(&open).unwrap(), 8 << 20);
+    let publish = async || {
+        rig.stage(&id, &staging, device()).await.unwrap();
+        let publish = published(&id, &staging, &target);
+        rig.publish(NodePublishVolumeRequest { volume_capability: Some(device()), ..publish }).await.unwrap();
+        File::options().read(true).write(true).open(&target).unwrap()
+    };
+    // Not every pool cuts snapshots of a device in use.
+    let unpublish = async |open: File| {
+        drop(open);
+        rig.unpublish(&id, &target).await.unwrap();
+        rig.unstage(&id, &staging).await.unwrap();
+        until_without_device(&id);
+    };
+    let open = publish().await;
+    assert_eq!(size(&open), 8 << 20);
     open.write_all_at(&[1; 65_536], 1 << 20).unwrap();
+    unpublish(open).await;
     let first = rig.snapshot("first", &id).await.unwrap().snapshot_id;
+    let open = publish().await;
     open.write_all_at(&[2; 4096], (1 << 20) + 8192).unwrap();
     open.write_all_at(&[3; 4096], 6 << 20).unwrap();
+    unpublish(open).await;
     let second = rig.snapshot("second", &id).await.unwrap().snapshot_id;
 
     let allocated = GetMetadataAllocatedRequest { snapshot_id: first.clone(), ..Default::default() };
@@ -155,9 +174,10 @@ async fn a_block_device_has_its_size_and_tells_what_changed() {
     assert_eq!(told, [(MIB + 8192, 4096), (6 * MIB, 4096)]);
     assert!(messages >= 2, "{messages}");
 
+    let open = publish().await;
     let rig = rig.again().await;
     assert_eq!(expand(&rig, &id, 16 * MIB).await.unwrap().capacity_bytes, 16 * MIB);
-    assert_eq!(kernel::block::size(&open).unwrap(), 16 << 20);
+    assert_eq!(size(&open), 16 << 20);
     drop(open);
     rig.unpublish(&id, &target).await.unwrap();
     rig.unstage(&id, &staging).await.unwrap();

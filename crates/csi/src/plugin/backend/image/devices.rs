@@ -1,38 +1,86 @@
-//! The loop devices that images are on, found by tags.
+//! The loop devices that images are on, found by tags and by the files that they are attached to.
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use grpc::{Code, Failure};
 use kernel::loopdev::{self, Options, Status};
 
-use super::failed;
+use super::{IMAGE, failed};
 
-/// What the tags of our loop devices begin with; the name of the place follows.
+/// What the tags of our loop devices begin with.
 const TAG: &str = "sextant-csi-";
 /// What the tag of a device that cannot be written ends with.
 const READ_ONLY: &str = "-ro";
+/// What the kernel calls an image that was removed.
+const IMAGE_GONE: &str = "image (deleted)";
 /// How long a mount waits for the device of the one before, whose last user is about to close it.
 const LINGERS: Duration = Duration::from_secs(3);
 
-/// The tag of the devices of a place: its name goes with it wherever it is renamed to.
+/// Devices, and what they are attached to.
+pub(super) type Devices = Vec<(PathBuf, Status)>;
+
+/// The tag of the devices of a place: the digits that its name ends with are its own, and go with it wherever it is renamed to.
+/// What is before them may be longer than a tag has room for.
 fn tag(place: &Path) -> String {
-    format!("{TAG}{}", place.file_name().unwrap_or_default().to_string_lossy())
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    format!("{TAG}{}", name.rsplit('-').next().unwrap_or_default())
+}
+
+/// What tells the devices of a place. Another pool may be a copy of this one, with the same names.
+struct Ours {
+    tag: String,
+    /// What the file is called that they are attached to, and what the directory is that it is in.
+    file: &'static str,
+    directory: OsString,
+    /// The image's device and inode; none where it is gone.
+    image: Option<(u64, u64)>,
+}
+
+impl Ours {
+    fn of(place: &Path) -> Result<Ours, Failure> {
+        let path = place.join(IMAGE);
+        let image = match fs::metadata(&path) {
+            Ok(image) => Some((image.dev(), image.ino())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(failed("look at", &path, &e)),
+        };
+        let file = if image.is_some() { IMAGE } else { IMAGE_GONE };
+        Ok(Ours { tag: tag(place), file, directory: place.file_name().unwrap_or_default().into(), image })
+    }
+
+    /// Whether a file may be the image by its name.
+    fn names(&self, file: &Path) -> bool {
+        file.file_name().is_some_and(|name| name == self.file)
+            && file.parent().and_then(Path::file_name).is_some_and(|name| name == self.directory)
+    }
+
+    fn has(&self, status: &Status) -> bool {
+        status.tag.strip_suffix(READ_ONLY).unwrap_or(&status.tag) == self.tag
+            && self.image.is_none_or(|image| image == status.backing)
+    }
+
+    fn devices(&self) -> Result<Devices, Failure> {
+        let named = loopdev::attached_to(|file| self.names(file))?;
+        Ok(named.into_iter().filter(|(_, status)| self.has(status)).collect())
+    }
 }
 
 /// The devices of a place, whichever way they were attached.
-pub(super) fn of(place: &Path) -> Result<Vec<(PathBuf, Status)>, Failure> {
-    let tag = tag(place);
-    let ours = |name: &str| name.strip_suffix(READ_ONLY).unwrap_or(name) == tag;
-    Ok(loopdev::attached(ours)?)
+pub(super) fn of(place: &Path) -> Result<Devices, Failure> {
+    Ours::of(place)?.devices()
 }
 
 /// Has the devices of a place see that its image is larger.
-pub(super) fn widen(place: &Path) -> Result<(), Failure> {
-    for (path, _) in of(place)? {
-        let device = File::open(&path).map_err(|e| failed("open", &path, &e))?;
-        loopdev::set_capacity(&device)?;
+pub(super) fn widen(place: &Path, devices: &Devices) -> Result<(), Failure> {
+    let ours = Ours::of(place)?;
+    for (path, _) in devices {
+        if let Some(device) = loopdev::open_if(path, |status| ours.has(status))? {
+            loopdev::set_capacity(&device)?;
+        }
     }
     Ok(())
 }
@@ -52,19 +100,20 @@ pub(super) fn attach(image: &File, place: &Path, read_only: bool) -> Result<Path
 
 /// Waits until no device has the image any more. Two at once would destroy what is in it.
 pub(super) fn idle(place: &Path) -> Result<(), Failure> {
-    until_none(place, |_| true)
+    until_none(place, |_| true).map(drop)
 }
 
-/// Waits until those are gone that go with their last user.
-pub(super) fn settled(place: &Path) -> Result<(), Failure> {
+/// Waits until those are gone that go with their last user; the others.
+pub(super) fn settled(place: &Path) -> Result<Devices, Failure> {
     until_none(place, |status| status.options.autoclear)
 }
 
-fn until_none(place: &Path, matters: impl Fn(&Status) -> bool) -> Result<(), Failure> {
+fn until_none(place: &Path, matters: impl Fn(&Status) -> bool) -> Result<Devices, Failure> {
     let until = Instant::now() + LINGERS;
     loop {
-        match of(place)?.iter().find(|(_, status)| matters(status)) {
-            None => return Ok(()),
+        let found = of(place)?;
+        match found.iter().find(|(_, status)| matters(status)) {
+            None => return Ok(found),
             Some((device, _)) if Instant::now() > until => {
                 let hint = "something still has it open from its former use";
                 let message = format!("{} is in use on {}: {hint}", place.display(), device.display());
@@ -77,7 +126,9 @@ fn until_none(place: &Path, matters: impl Fn(&Status) -> bool) -> Result<(), Fai
 
 /// Detaches the block devices of a place; one in use goes with its last user.
 pub(super) fn detach(place: &Path) -> Result<(), Failure> {
-    let tag = tag(place);
-    loopdev::detach(&format!("{tag}{READ_ONLY}"))?;
-    Ok(loopdev::detach(&tag)?)
+    let ours = Ours::of(place)?;
+    for (path, _) in ours.devices()? {
+        loopdev::detach_if(&path, |status| ours.has(status))?;
+    }
+    Ok(())
 }

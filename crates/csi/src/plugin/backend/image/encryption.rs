@@ -20,7 +20,8 @@ const KEY: &str = "key";
 /// The directory that is encrypted.
 const DATA: &std::ffi::CStr = c"data";
 
-/// A key, which is not left in memory.
+/// A key, which is overwritten when it is used no more. The text that it was read from is the request's, and stays in memory
+/// until that is used for something else.
 struct Key(Vec<u8>);
 
 impl Drop for Key {

@@ -10,6 +10,7 @@ mod encryption;
 mod filesystem;
 mod kind;
 mod program;
+mod root;
 mod size;
 mod superblock;
 #[cfg(test)]
@@ -101,31 +102,37 @@ fn open_image(place: &Path, write: bool) -> Result<File, Failure> {
     File::options().read(true).write(write).open(&path).map_err(|e| failed("open", &path, &e))
 }
 
-fn open_root(root: &Path) -> Result<OwnedFd, Failure> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(root, flags, Mode::empty()).map_err(|e| failed("open", root, &e))
-}
-
 /// Has what was written until now in the image, and holds what is mounted still where the image is not copied at once. Freezing
 /// takes tens of milliseconds; without it the copy is what a power cut would have left after a sync, and its journal is
-/// replayed.
+/// replayed. Who writes to a raw block device cannot be held still.
+///
+/// # Errors
+/// `FailedPrecondition` where it is a device that may be written to meanwhile; `Aborted` where it is in use, and nobody knows by
+/// whom.
 fn still(
     place: &Path,
     volume: &Volume,
     root: Option<&Path>,
     at_once: bool,
 ) -> Result<Option<Frozen>, Failure> {
+    let kind = Kind::in_volume(volume)?;
     let Some(root) = root else {
-        for (path, status) in devices::of(place)? {
-            if !status.options.read_only {
-                let synced = File::open(&path).and_then(|device| device.sync_all());
-                synced.map_err(|e| failed("sync", &path, &e))?;
+        if kind != Kind::Block {
+            // What is not mounted here may still be in another mount namespace, or about to be closed by its last user.
+            return devices::idle(place).map(|()| None);
+        }
+        for (path, _) in devices::of(place)?.iter().filter(|(_, status)| !status.options.read_only) {
+            if !at_once {
+                let hint = "unpublish and unstage it first";
+                let message = format!("the block device of volume {} is in use: {hint}", volume.id);
+                return Err(Failure::precondition(message));
             }
+            let synced = File::open(path).and_then(|device| device.sync_all());
+            synced.map_err(|e| failed("sync", path, &e))?;
         }
         return Ok(None);
     };
-    let open = open_root(root)?;
+    let open = root::open(root, volume, kind, &devices::of(place)?)?;
     if at_once {
         return rustix::fs::syncfs(open).map(|()| None).map_err(|e| failed("sync", root, &e));
     }
@@ -220,8 +227,13 @@ impl Images {
                 // It has a journal that is replayed now, so its own program may work on it.
                 drop((root, mount, device));
                 devices::idle(place)?;
-                program::grow_ext4(&place.join(IMAGE))?;
+                program::grow_ext4(place)?;
                 Self::attach_and_mount(place, kind, how).map(|(mount, _)| mount)
+            }
+            // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
+            Err(e) if e.errno() == Some(Errno::INPROGRESS) => {
+                eprintln!("sextant csi: {} stays smaller than its image: {e}", place.display());
+                Ok(mount)
             }
             Err(e) => Err(e.into()),
         }
@@ -306,17 +318,11 @@ impl Backend for Images {
         }
     }
 
-    /// Of several file systems all are frozen before the first is cut, so the cuts are of one moment. Who writes to a raw block device
-    /// cannot be held still.
+    /// Of several file systems all are frozen before the first is cut, so the cuts are of one moment.
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
         let at_once = cuts.len() == 1 && self.copies == Copies::Shared;
         let mut frozen = Vec::new();
         for cut in cuts {
-            if cuts.len() > 1 && cut.volume.block && !devices::of(cut.from)?.is_empty() {
-                let message =
-                    format!("the block device of volume {} is in use: unpublish it first", cut.volume.id);
-                return Err(Failure::precondition(message));
-            }
             frozen.extend(still(cut.from, cut.volume, cut.root, at_once)?);
         }
         let cut = cuts.iter().try_for_each(|cut| copied(cut.from, cut.to, self.copies).map(drop));
@@ -335,17 +341,28 @@ impl Backend for Images {
     ) -> Result<(), Failure> {
         let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
         let image = open_image(place, true)?;
+        let devices = devices::of(place)?;
+        let root = root.filter(|_| kind != Kind::Block);
+        let root = root.map(|root| root::open(root, volume, kind, &devices)).transpose()?;
         enlarge(&image, &path, kind.image(capacity))?;
         image.sync_all().map_err(|e| failed("sync", &path, &e))?;
-        devices::widen(place)?;
-        let Some(root) = root.filter(|_| kind != Kind::Block) else { return Ok(()) };
+        devices::widen(place, &devices)?;
+        let Some(root) = root else { return Ok(()) };
         let size = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
-        grow(kind, &open_root(root)?, size).map_err(|e| match e.errno() {
+        grow(kind, &root, size).map_err(|e| match e.errno() {
             Some(Errno::PERM) => Failure::precondition(format!(
                 "cannot grow volume {} while it is mounted: ext4 wants CAP_SYS_RESOURCE for that; give it to the driver, or \
                  unpublish the volume: it grows when it is mounted next",
                 volume.id
             )),
+            Some(Errno::ROFS) => Failure::precondition(format!(
+                "volume {} is mounted read-only: it grows when it is mounted for writing next",
+                volume.id
+            )),
+            Some(Errno::INPROGRESS) => {
+                let message = format!("volume {} is balanced, or resized by somebody else; try again", volume.id);
+                Failure::new(Code::Aborted, message)
+            }
             _ => e.into(),
         })
     }
@@ -401,10 +418,8 @@ impl Backend for Images {
             )));
         }
         // One that was released is no device to give away.
-        devices::settled(place)?;
-        if let Some((path, _)) =
-            devices::of(place)?.into_iter().find(|(_, status)| status.options.read_only == read_only)
-        {
+        let mut there = devices::settled(place)?.into_iter();
+        if let Some((path, _)) = there.find(|(_, status)| status.options.read_only == read_only) {
             return Ok(path);
         }
         let image = open_image(place, !read_only)?;
@@ -461,9 +476,9 @@ impl Backend for Images {
         }
     }
 
-    fn recover(&self, _: &Path, _: &Volume, root: Option<&Path>) -> Result<(), Failure> {
+    fn recover(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<(), Failure> {
         let Some(root) = root else { return Ok(()) };
-        freeze::thaw(open_root(root)?)?;
+        freeze::thaw(root::open(root, volume, Kind::in_volume(volume)?, &devices::of(place)?)?)?;
         Ok(())
     }
 

@@ -17,13 +17,13 @@ pub(super) const BTRFS_MIXED_BELOW: u64 = 8 * GIB;
 
 impl Kind {
     /// The smallest capacity: below it what the file system needs for itself is too large a part to tell within 5 %, or mkfs
-    /// refuses.
+    /// refuses, or the kernel to grow it (btrfs).
     pub(super) fn least(self) -> u64 {
         match self {
             Kind::Block => MIB,
             Kind::Ext4 => 16 * MIB,
             Kind::Xfs => 256 * MIB,
-            Kind::Btrfs => 128 * MIB,
+            Kind::Btrfs => 256 * MIB,
         }
     }
 

@@ -98,3 +98,75 @@ fn a_volume_grows_mounted_or_not() {
         }
     }
 }
+
+#[test]
+fn the_smallest_volume_grows_a_little_and_is_mounted_again() {
+    let rig = Rig::here();
+    for kind in KINDS {
+        let wish = Wish {
+            block: false,
+            fs_type: kind.name().into(),
+            parameters: BTreeMap::new(),
+            mutable: BTreeMap::new(),
+        };
+        let volume = volume(kind.name(), kind, rig.images.least(&wish));
+        let place = rig.made(&volume, None);
+        let before = rig.mounted(&volume).available();
+        rig.images.expand(&place, &volume, volume.capacity + 48 * MIB, None).unwrap();
+        let after = rig.mounted(&volume).available();
+        assert!(after >= before + 44 * MIB, "{kind:?}: {before} to {after}");
+        rig.images.remove(&place).unwrap();
+    }
+}
+
+#[test]
+fn what_is_mounted_read_only_grows_later() {
+    let rig = Rig::here();
+    for kind in KINDS.into_iter().filter(|&kind| kind != Kind::Ext4 || may_grow_ext4().unwrap()) {
+        let volume = volume(kind.name(), kind, kind.least());
+        let place = rig.made(&volume, None);
+        let mounted = Mounted(rig.images.mount(&place, &volume, &how(true)).unwrap());
+        let larger = kind.least() * 2;
+        let failure = rig.images.expand(&place, &volume, larger, Some(&mounted.root())).unwrap_err();
+        assert_eq!(failure.code, Code::FailedPrecondition, "{kind:?}: {failure}");
+        assert!(failure.message.contains("mounted read-only"), "{kind:?}: {failure}");
+        drop(mounted);
+        let mounted = rig.mounted(&volume);
+        rig.images.expand(&place, &volume, larger, Some(&mounted.root())).unwrap();
+        assert!(mounted.available() >= larger - larger / 200, "{kind:?}: {}", mounted.available());
+        drop(mounted);
+        rig.images.remove(&place).unwrap();
+    }
+}
+
+#[test]
+fn an_ext4_that_grows_unmounted_is_whole_at_any_moment_where_blocks_are_shared() {
+    for (rig, is_copied) in
+        [(Rig::on(Kind::Xfs), true), (Rig::on(Kind::Btrfs), true), (Rig::on(Kind::Ext4), false)]
+    {
+        let volume = volume("v", Kind::Ext4, 16 * MIB);
+        let place = rig.made(&volume, None);
+        let data = pattern(6, 3 * MIB);
+        fs::write(rig.mounted(&volume).path("data"), &data).unwrap();
+        devices::idle(&place).unwrap();
+        rig.images.expand(&place, &volume, 200 * MIB, None).unwrap();
+        // What was killed before.
+        fs::write(place.join("growing"), "a part").unwrap();
+        let before = open_image(&place, false).unwrap();
+        let size = |image: &File| superblock::read(image, Kind::Ext4).unwrap().unwrap().size;
+        let small = size(&before);
+        program::grow_ext4(&place).unwrap();
+        assert_eq!(size(&before) == small, is_copied, "what was open is as it was, where it was copied");
+        let after = open_image(&place, false).unwrap();
+        assert_eq!(size(&after), Kind::Ext4.image(200 * MIB));
+        assert_eq!(after.metadata().unwrap().mode() & 0o777, 0o600);
+        assert!(!place.join("growing").exists());
+        assert!(fs::read(rig.mounted(&volume).path("data")).unwrap() == data);
+
+        // What cannot be done changes nothing.
+        fs::write(place.join(IMAGE), [0; 1 << 20]).unwrap();
+        assert!(program::grow_ext4(&place).unwrap_err().message.contains("resize2fs"));
+        assert!(!place.join("growing").exists());
+        rig.images.remove(&place).unwrap();
+    }
+}

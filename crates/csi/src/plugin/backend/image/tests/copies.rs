@@ -63,7 +63,7 @@ fn a_copy_is_of_the_same_kind_as_its_origin() {
 #[test]
 fn cuts_of_several_volumes_are_of_one_moment() {
     let rig = Rig::on(Kind::Xfs);
-    let volumes = [volume("one", Kind::Ext4, 16 * MIB), volume("two", Kind::Btrfs, 128 * MIB)];
+    let volumes = [volume("one", Kind::Ext4, 16 * MIB), volume("two", Kind::Btrfs, 256 * MIB)];
     let mounted: Vec<Mounted> = volumes
         .iter()
         .map(|volume| {
@@ -153,7 +153,9 @@ fn what_is_mounted_thaws_when_its_driver_was_killed() {
     let volume = volume("frozen", Kind::Ext4, 16 * MIB);
     let place = rig.made(&volume, None);
     let mounted = rig.mounted(&volume);
-    let left = freeze::freeze(open_root(&mounted.root()).unwrap()).unwrap();
+    let devices = devices::of(&place).unwrap();
+    let open = root::open(&mounted.root(), &volume, Kind::Ext4, &devices).unwrap();
+    let left = freeze::freeze(open).unwrap();
     let to = rig.new_place("snapshot");
     let root = mounted.root();
     let cut = Cut { volume: &volume, from: &place, root: Some(&root), to: &to };
@@ -166,6 +168,51 @@ fn what_is_mounted_thaws_when_its_driver_was_killed() {
     // A cut that fails, as its place has an image already, thaws too.
     assert!(rig.images.snapshot(&[cut]).is_err());
     fs::write(mounted.path("file"), b"and still").unwrap();
+}
+
+#[test]
+fn a_file_system_that_is_in_use_who_knows_where_is_not_copied() {
+    let rig = Rig::on(Kind::Xfs);
+    let origin = volume("origin", Kind::Ext4, 16 * MIB);
+    let place = rig.made(&origin, None);
+    let mounted = rig.mounted(&origin);
+    let held = File::create(mounted.path("held")).unwrap();
+    // As another mount namespace may have it.
+    drop(mounted);
+    let to = rig.new_place("snapshot");
+    let cut = Cut { volume: &origin, from: &place, root: None, to: &to };
+    let failure = rig.images.snapshot(&[cut]).unwrap_err();
+    assert!(failure.code == Code::Aborted && failure.message.contains("is in use on /dev/loop"), "{failure}");
+    let clone = volume("clone", Kind::Ext4, 16 * MIB);
+    let clone_at = rig.new_place("clone");
+    let source = Source::Volume(&origin, &place, None);
+    assert_eq!(rig.images.create(&clone_at, &clone, Some(source)).unwrap_err().code, Code::Aborted);
+    drop(held);
+    rig.images.snapshot(&[cut]).unwrap();
+}
+
+#[test]
+fn a_block_device_in_use_is_not_copied_bit_by_bit() {
+    let rig = Rig::on(Kind::Ext4);
+    let origin = volume("raw", Kind::Block, 8 * MIB);
+    let place = rig.made(&origin, None);
+    rig.images.device(&place, &origin, false).unwrap();
+    let to = rig.new_place("snapshot");
+    let cut = Cut { volume: &origin, from: &place, root: None, to: &to };
+    let clone = volume("clone", Kind::Block, 8 * MIB);
+    let clone_at = rig.new_place("clone");
+    let source = Some(Source::Volume(&origin, &place, None));
+    let refused = [rig.images.snapshot(&[cut]), rig.images.create(&clone_at, &clone, source)];
+    for failure in refused.map(Result::unwrap_err) {
+        assert!(failure.code == Code::FailedPrecondition && failure.message.contains("in use"), "{failure}");
+    }
+    rig.images.release(&place, &origin).unwrap();
+    devices::idle(&place).unwrap();
+    // Nobody writes through one that is for reading.
+    rig.images.device(&place, &origin, true).unwrap();
+    rig.images.snapshot(&[cut]).unwrap();
+    rig.images.create(&clone_at, &clone, source).unwrap();
+    rig.images.release(&place, &origin).unwrap();
 }
 
 #[test]

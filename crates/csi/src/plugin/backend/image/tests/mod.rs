@@ -69,10 +69,12 @@ impl Rig {
     }
 
     fn place(&self, id: &str) -> PathBuf {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         // Tests run beside each other, and devices are the machine's.
         let inode = fs::metadata(&self.path).unwrap().ino();
-        let pool = self._folder.path().file_name().unwrap().to_string_lossy().replace('.', "");
-        self.path.join(format!("{id}-{pool}-{inode}"))
+        let mut hasher = DefaultHasher::new();
+        (id, self._folder.path()).hash(&mut hasher);
+        self.path.join(format!("{id}-{:016x}{inode:016x}", hasher.finish()))
     }
 
     fn new_place(&self, id: &str) -> PathBuf {
@@ -134,6 +136,12 @@ fn volume(id: &str, kind: Kind, capacity: u64) -> Volume {
         created: 0,
         ephemeral: false,
     }
+}
+
+/// The bytes of a block device.
+fn size(mut device: &File) -> u64 {
+    use std::io::{Seek as _, SeekFrom};
+    device.seek(SeekFrom::End(0)).unwrap()
 }
 
 /// Bytes that are the same nowhere else.

@@ -10,7 +10,7 @@ fn a_block_device_is_found_again_grows_and_goes() {
     let device = rig.images.device(&place, &volume, false).unwrap();
     assert_eq!(rig.images.device(&place, &volume, false).unwrap(), device);
     let open = File::options().read(true).write(true).open(&device).unwrap();
-    assert_eq!(kernel::block::size(&open).unwrap(), 8 * MIB);
+    assert_eq!(size(&open), 8 * MIB);
     let data = pattern(4, 8 * MIB);
     open.write_all_at(&data, 0).unwrap();
     assert!(open.write_at(&[1; 512], 8 * MIB).is_err(), "it ends at its capacity");
@@ -32,7 +32,7 @@ fn a_block_device_is_found_again_grows_and_goes() {
 
     rig.images.expand(&place, &volume, 16 * MIB, None).unwrap();
     volume.capacity = 16 * MIB;
-    assert_eq!(kernel::block::size(&open).unwrap(), 16 * MIB);
+    assert_eq!(size(&open), 16 * MIB);
     let to = [rig.new_place("g1"), rig.new_place("g2")];
     let cut = |n: usize| Cut { volume: &volume, from: &place, root: None, to: &to[n] };
     let failure = rig.images.snapshot(&[cut(0), cut(1)]).unwrap_err();
@@ -50,6 +50,95 @@ fn a_block_device_is_found_again_grows_and_goes() {
     rig.images.remove(&restored_at).unwrap();
     devices::idle(&restored_at).unwrap();
     assert!(!restored_at.exists());
+}
+
+#[test]
+fn a_place_with_the_longest_name_has_devices() {
+    let rig = Rig::here();
+    // A pool's name has at most 32 characters.
+    let volume = volume(&"p".repeat(32), Kind::Block, 8 * MIB);
+    let place = rig.made(&volume, None);
+    let name = place.file_name().unwrap().to_str().unwrap();
+    assert_eq!(name.len(), 32 + 1 + 32);
+    for read_only in [false, true] {
+        let device = rig.images.device(&place, &volume, read_only).unwrap();
+        assert_eq!(rig.images.device(&place, &volume, read_only).unwrap(), device);
+    }
+    // They are found wherever the place is renamed to.
+    let renamed = rig.path.join("gone").join(name);
+    fs::create_dir(rig.path.join("gone")).unwrap();
+    fs::rename(&place, &renamed).unwrap();
+    assert_eq!(devices::of(&renamed).unwrap().len(), 2);
+    rig.images.release(&renamed, &volume).unwrap();
+    devices::idle(&renamed).unwrap();
+}
+
+#[test]
+fn a_copy_of_a_pool_has_devices_of_its_own() {
+    let rig = Rig::here();
+    let volume = volume("raw", Kind::Block, 8 * MIB);
+    let place = rig.made(&volume, None);
+    let copy = rig.path.join("copy").join(place.file_name().unwrap());
+    fs::create_dir_all(&copy).unwrap();
+    fs::copy(place.join(IMAGE), copy.join(IMAGE)).unwrap();
+    let device = rig.images.device(&place, &volume, false).unwrap();
+    assert_eq!(devices::of(&copy).unwrap(), []);
+    devices::idle(&copy).unwrap();
+    rig.images.release(&copy, &volume).unwrap();
+    let other = rig.images.device(&copy, &volume, false).unwrap();
+    assert_ne!(device, other);
+    // Somebody has removed its image; its device is no other's still.
+    fs::remove_file(copy.join(IMAGE)).unwrap();
+    assert_eq!(devices::of(&copy).unwrap().len(), 1);
+    rig.images.remove(&copy).unwrap();
+    devices::idle(&copy).unwrap();
+    assert_eq!(devices::of(&place).unwrap().len(), 1);
+    rig.images.release(&place, &volume).unwrap();
+    devices::idle(&place).unwrap();
+}
+
+/// Somebody has unmounted the volume, and has perhaps mounted something else where it was.
+#[test]
+fn what_is_not_the_volume_is_neither_frozen_nor_resized() {
+    // What is below a place that is mounted no more is the file system of this image, and not the machine's.
+    let rig = Rig::on(Kind::Xfs);
+    for kind in KINDS {
+        let [ours, other] =
+            ["ours", "other"].map(|id| volume(&format!("{id}-{}", kind.name()), kind, kind.least() * 2));
+        let (place, _) = (rig.made(&ours, None), rig.made(&other, None));
+        let (mounted, elsewhere) = (rig.mounted(&ours), rig.mounted(&other));
+        let before = elsewhere.available();
+        let unmounted = rig.path.join(format!("unmounted-{}", kind.name()));
+        fs::create_dir(&unmounted).unwrap();
+        fs::create_dir(mounted.path("inside")).unwrap();
+        let [first, second] = ["first", "second"].map(|id| rig.new_place(&format!("{id}-{}", kind.name())));
+        let wrong = [
+            (rig.path.join("nowhere"), "no such directory"),
+            (unmounted, "nothing is mounted there"),
+            (mounted.path("inside"), "nothing is mounted there"),
+            ("/proc".into(), "another kind of file system"),
+            (elsewhere.root(), "on another device"),
+        ];
+        for (root, wanted) in &wrong {
+            let cut = |to| Cut { volume: &ours, from: &place, root: Some(root), to };
+            let answers = [
+                rig.images.recover(&place, &ours, Some(root)),
+                rig.images.expand(&place, &ours, kind.least() * 3, Some(root)),
+                rig.images.snapshot(&[cut(&first)]),
+                rig.images.snapshot(&[cut(&first), cut(&second)]),
+                rig.images.create(&first, &ours, Some(Source::Volume(&ours, &place, Some(root)))),
+            ];
+            for failure in answers.map(Result::unwrap_err) {
+                assert_eq!(failure.code, Code::FailedPrecondition, "{kind:?} {root:?}: {failure}");
+                assert!(failure.message.contains(wanted), "{kind:?} {root:?}: {failure}");
+            }
+            assert_eq!(fs::metadata(place.join(IMAGE)).unwrap().len(), kind.image(ours.capacity));
+            assert_eq!(elsewhere.available(), before, "{kind:?} {root:?}");
+        }
+        rig.images
+            .snapshot(&[Cut { volume: &ours, from: &place, root: Some(&mounted.root()), to: &first }])
+            .unwrap();
+    }
 }
 
 #[test]
