@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use grpc::{Code, Failure, Messages, Status};
 
-use super::backend::Range;
+use super::backend::Ranges;
 use super::driver::Driver;
 use super::{Service, block};
 use crate::contract::v1::*;
@@ -57,7 +57,7 @@ impl Asked {
     }
 
     /// The next ranges, and the volume's capacity.
-    fn ranges(&self, driver: &Driver) -> Result<(u64, Vec<Range>), Failure> {
+    fn ranges(&self, driver: &Driver) -> Result<(u64, Ranges), Failure> {
         let _stays = driver.turns.together(&self.snapshot)?;
         let (pool, kept) = driver.snapshot(&self.snapshot)?;
         let volume = &kept.record.volume;
@@ -112,17 +112,16 @@ async fn stream<A: Send + 'static>(
     );
     tokio::spawn(async move {
         while let Some((capacity, ranges)) = next.take() {
-            let whole = ranges.len() >= asked.most;
-            let after = ranges.last().map(|last| last.offset + last.length);
-            let told = ranges.iter().map(|range| BlockMetadata {
+            let told = ranges.found.iter().map(|range| BlockMetadata {
                 byte_offset: i64::try_from(range.offset).unwrap_or(i64::MAX),
                 size_bytes: i64::try_from(range.length).unwrap_or(i64::MAX),
             });
-            let capacity_told = i64::try_from(capacity).unwrap_or(i64::MAX);
-            if sender.send(message(capacity_told, told.collect())).await.is_err() {
+            // One without ranges says that it goes on, and finds out whether somebody still listens.
+            let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
+            if sender.send(message(capacity, told.collect())).await.is_err() {
                 return;
             }
-            let Some(after) = after.filter(|&after| whole && after < capacity) else { return };
+            let Some(after) = ranges.next else { return };
             asked.offset = after;
             let again = asked.clone();
             match block(&service, move |driver| again.ranges(driver)).await {

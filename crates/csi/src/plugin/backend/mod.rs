@@ -166,11 +166,12 @@ pub(crate) trait Backend: Send + Sync {
         Ok(())
     }
 
-    /// Ranges of a snapshot that hold data, from `offset` on, at most `most`, in ascending order.
+    /// Ranges of a snapshot that hold data, from `offset` on, at most `most`, in ascending order. It may stop before that many
+    /// are found, so that no call takes for ever.
     ///
     /// # Errors
     /// `Unimplemented` where it has no blocks.
-    fn ranges(&self, place: &Path, offset: u64, most: usize) -> Result<Vec<Range>, Failure> {
+    fn ranges(&self, place: &Path, offset: u64, most: usize) -> Result<Ranges, Failure> {
         let _unread = (place, offset, most);
         Err(Failure::new(
             grpc::Code::Unimplemented,
@@ -182,7 +183,7 @@ pub(crate) trait Backend: Send + Sync {
     ///
     /// # Errors
     /// As there.
-    fn changes(&self, base: &Path, place: &Path, offset: u64, most: usize) -> Result<Vec<Range>, Failure> {
+    fn changes(&self, base: &Path, place: &Path, offset: u64, most: usize) -> Result<Ranges, Failure> {
         let _unread = (base, place, offset, most);
         Err(Failure::new(
             grpc::Code::Unimplemented,
@@ -287,4 +288,13 @@ pub(crate) struct Usage {
 pub(crate) struct Range {
     pub(crate) offset: u64,
     pub(crate) length: u64,
+}
+
+/// Ranges that were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ranges {
+    /// In ascending order; those that touch are one.
+    pub(crate) found: Vec<Range>,
+    /// Where to go on; `None` at the end.
+    pub(crate) next: Option<u64>,
 }

@@ -8,11 +8,13 @@ use std::os::unix::fs::FileExt as _;
 
 use kernel::extents::{self, Extent};
 
-use super::super::Range;
+use super::super::{Range, Ranges};
 use super::size::BLOCK;
 
 /// Bytes that are read of each side at once.
 const CHUNK: usize = 1 << 20;
+/// Bytes of each side after which a call ends: two large images that are the same would keep it for ever.
+const COMPARED: u64 = if cfg!(test) { 4 << 20 } else { 1 << 30 };
 
 /// Collects ranges in ascending order, joining those that touch, until there are enough.
 struct Found {
@@ -34,32 +36,40 @@ impl Found {
         }
         true
     }
+
+    fn until(self, next: Option<u64>) -> Ranges {
+        Ranges { found: self.ranges, next }
+    }
 }
 
 /// Ranges of whole blocks that hold data, from the block that `offset` is in.
-pub(super) fn ranges(image: &File, offset: u64, most: usize) -> io::Result<Vec<Range>> {
+pub(super) fn ranges(image: &File, offset: u64, most: usize) -> io::Result<Ranges> {
     let mut found = Found { ranges: Vec::new(), most };
     let mut at = offset - offset % BLOCK;
     while let Some(data) = extents::data(image, at).map_err(|e| e.source)? {
         let start = (data.start - data.start % BLOCK).max(at);
         let end = data.end.next_multiple_of(BLOCK);
         if !found.add(start, end - start) {
-            break;
+            return Ok(found.until(Some(start)));
         }
         at = end;
     }
-    Ok(found.ranges)
+    Ok(found.until(None))
 }
 
 /// Ranges of whole blocks that are not the same in `base`, from the block that `offset` is in. Beyond its end `base` is
 /// zeros.
-pub(super) fn changes(base: &File, image: &File, offset: u64, most: usize) -> io::Result<Vec<Range>> {
+pub(super) fn changes(base: &File, image: &File, offset: u64, most: usize) -> io::Result<Ranges> {
     let length = image.metadata()?.len();
     let (mut old, mut new) = (Places::of(base), Places::of(image));
     let mut found = Found { ranges: Vec::new(), most };
     let mut buffers = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut at = offset - offset % BLOCK;
+    let mut compared = 0;
     while at < length {
+        if compared >= COMPARED {
+            return Ok(found.until(Some(at)));
+        }
         let ((before, until), (after, then)) = (old.at(at)?, new.at(at)?);
         // A run that ends inside a block is looked at as far as the block goes.
         let end = until.min(then).min(length).next_multiple_of(BLOCK);
@@ -75,13 +85,15 @@ pub(super) fn changes(base: &File, image: &File, offset: u64, most: usize) -> io
         read(image, &mut buffers.1[..part], at)?;
         let blocks = buffers.0[..part].chunks(BLOCK as usize).zip(buffers.1[..part].chunks(BLOCK as usize));
         for (number, (before, after)) in blocks.enumerate() {
-            if before != after && !found.add(at + number as u64 * BLOCK, BLOCK) {
-                return Ok(found.ranges);
+            let block = at + number as u64 * BLOCK;
+            if before != after && !found.add(block, BLOCK) {
+                return Ok(found.until(Some(block)));
             }
         }
         at += part as u64;
+        compared += part as u64;
     }
-    Ok(found.ranges)
+    Ok(found.until(None))
 }
 
 /// Reads what there is; the rest is zeros.

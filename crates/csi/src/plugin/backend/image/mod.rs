@@ -27,7 +27,7 @@ use kernel::freeze::{self, Frozen};
 use rustix::io::Errno;
 
 use self::kind::Kind;
-use super::{Abilities, Backend, Copies, Cut, Mounting, Range, Source, Usage, Wish, copy};
+use super::{Abilities, Backend, Copies, Cut, Mounting, Ranges, Source, Usage, Wish, copy};
 use crate::plugin::pool::record::Volume;
 
 const NAME: &str = "image";
@@ -482,12 +482,12 @@ impl Backend for Images {
         Ok(())
     }
 
-    fn ranges(&self, place: &Path, offset: u64, most: usize) -> Result<Vec<Range>, Failure> {
+    fn ranges(&self, place: &Path, offset: u64, most: usize) -> Result<Ranges, Failure> {
         let image = open_image(place, false)?;
         changes::ranges(&image, offset, most).map_err(|e| failed("map", &place.join(IMAGE), &e))
     }
 
-    fn changes(&self, base: &Path, place: &Path, offset: u64, most: usize) -> Result<Vec<Range>, Failure> {
+    fn changes(&self, base: &Path, place: &Path, offset: u64, most: usize) -> Result<Ranges, Failure> {
         let (old, new) = (open_image(base, false)?, open_image(place, false)?);
         changes::changes(&old, &new, offset, most).map_err(|e| failed("compare", &place.join(IMAGE), &e))
     }

@@ -1,5 +1,6 @@
 //! Snapshots, clones and what differs between them.
 
+use super::super::super::Range;
 use super::*;
 
 #[test]
@@ -227,12 +228,12 @@ fn ranges_and_changes_are_those_of_the_bytes() {
         write(&base, 20 * MIB, 64 << 10, 2);
         let (_, first) = rig.snapshot("first", &base_volume, None);
         let range = |offset, length| Range { offset, length };
-        let all = rig.images.ranges(&first, 0, 100).unwrap();
+        let all = whole(|offset| rig.images.ranges(&first, offset, 1));
         assert_eq!(all, [range(MIB, 2 * MIB), range(20 * MIB, 64 << 10)]);
-        assert_eq!(rig.images.ranges(&first, 0, 1).unwrap(), all[..1]);
-        assert_eq!(rig.images.ranges(&first, 3 * MIB, 100).unwrap(), all[1..]);
-        let inside = rig.images.ranges(&first, 2 * MIB + 5, 100).unwrap();
-        assert_eq!(inside, [range(2 * MIB, MIB), all[1]]);
+        let ranges = |offset, most| rig.images.ranges(&first, offset, most).unwrap();
+        assert_eq!(ranges(0, 1), Ranges { found: all[..1].to_vec(), next: Some(20 * MIB) });
+        assert_eq!(ranges(3 * MIB, 100), Ranges { found: all[1..].to_vec(), next: None });
+        assert_eq!(ranges(2 * MIB + 5, 100).found, [range(2 * MIB, MIB), all[1]]);
 
         // The same bytes again are no change, wherever they are.
         write(&base, MIB, 2 * MIB, 1);
@@ -256,10 +257,44 @@ fn ranges_and_changes_are_those_of_the_bytes() {
             range(20 * MIB, 4096),
             range(40 * MIB - 4096, 4096),
         ];
-        assert_eq!(rig.images.changes(&first, &second, 0, 100).unwrap(), wanted);
-        assert_eq!(rig.images.changes(&first, &second, 0, 2).unwrap(), wanted[..2]);
-        assert_eq!(rig.images.changes(&first, &second, 10 * MIB + 8192, 100).unwrap(), wanted[2..]);
-        assert_eq!(rig.images.changes(&second, &second, 0, 100).unwrap(), []);
-        assert_eq!(rig.images.changes(&second, &first, 0, 100).unwrap(), wanted[..3]);
+        let changes =
+            |base: &Path, place: &Path, offset, most| rig.images.changes(base, place, offset, most).unwrap();
+        assert_eq!(changes(&first, &second, 0, 100), Ranges { found: wanted.to_vec(), next: None });
+        assert_eq!(
+            changes(&first, &second, 0, 2),
+            Ranges { found: wanted[..2].to_vec(), next: Some(20 * MIB) }
+        );
+        assert_eq!(whole(|offset| rig.images.changes(&first, &second, offset, 1)), wanted);
+        assert_eq!(changes(&first, &second, 10 * MIB + 8192, 100).found, wanted[2..]);
+        assert_eq!(changes(&second, &second, 0, 100), Ranges::default());
+        assert_eq!(changes(&second, &first, 0, 100).found, wanted[..3]);
     }
+}
+
+/// All that calls find which go on where the one before has stopped.
+fn whole(ask: impl Fn(u64) -> Result<Ranges, Failure>) -> Vec<Range> {
+    let mut all = Vec::new();
+    let mut next = Some(0);
+    while let Some(at) = next {
+        let told = ask(at).unwrap();
+        assert!(told.next.is_none_or(|next| next > at), "{told:?}");
+        all.extend(told.found);
+        next = told.next;
+    }
+    all
+}
+
+#[test]
+fn a_long_comparison_is_made_in_parts() {
+    let rig = Rig::on(Kind::Ext4);
+    let base_volume = volume("base", Kind::Block, 32 * MIB);
+    let base = rig.made(&base_volume, None);
+    open_image(&base, true).unwrap().write_all_at(&pattern(1, 20 * MIB), 0).unwrap();
+    let (_, first) = rig.snapshot("first", &base_volume, None);
+    open_image(&base, true).unwrap().write_all_at(&pattern(2, 4096), 19 * MIB).unwrap();
+    let (_, second) = rig.snapshot("second", &base_volume, None);
+    let told = rig.images.changes(&first, &second, 0, 100).unwrap();
+    assert_eq!(told, Ranges { found: Vec::new(), next: Some(4 * MIB) });
+    let changed = whole(|offset| rig.images.changes(&first, &second, offset, 100));
+    assert_eq!(changed, [Range { offset: 19 * MIB, length: 4096 }]);
 }
