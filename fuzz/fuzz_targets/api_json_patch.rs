@@ -1,5 +1,5 @@
 //! JSON patches that fit: the bytes choose operations, paths of few names and values, so that most operations find what they
-//! are about. No panic; what comes of a patch is no deeper and not much longer than a body may be, and tests as itself.
+//! are about. No panic; what comes of a patch is no deeper than a body may be, and tests as itself.
 
 use api::merge::json_patch;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
 //! Any bytes as any of CSI's requests, which the first byte chooses: no panic; what was read is written and read the same; what is
-//! wrong is named, briefly, and without any secret.
+//! wrong is named, briefly.
 
 use csi::contract::v1::*;
 use csi::contract::{Code, Validate};
