@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::Conformance;
 use crate::Result;
 use crate::packages;
@@ -40,7 +42,8 @@ pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> 
             suite.arg("--block");
         }
         // It fails where a spec does; that is for the comparison to say.
-        println!("{}: {}", way.name, String::from_utf8_lossy(&suite.output()?.stdout).trim());
+        let said = suite.stderr(Stdio::inherit()).output()?.stdout;
+        println!("{}: {}", way.name, String::from_utf8_lossy(&said).trim());
         for line in std::fs::read_to_string(raw.join("results.txt"))?.lines() {
             let Some((outcome, name)) = ["not ok", "ok", "skip", "pending"]
                 .iter()
@@ -57,7 +60,7 @@ pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> 
     Ok(std::fs::write(out.join("results.txt"), results)?)
 }
 
-/// A driver; ended when it is dropped.
+/// A driver; told to end when it is dropped, as it has devices and mounts to let go of.
 struct Driver {
     child: Child,
     socket: PathBuf,
@@ -72,20 +75,34 @@ impl Driver {
             .arg("--pool")
             .arg(format!("pool={}", place.join("pool").display()))
             .args(["--node-id", "node-1"]);
-        let mut child = command.stdin(Stdio::null()).spawn()?;
+        // One that does not come up ends, too.
+        let mut driver = Driver { child: command.stdin(Stdio::null()).spawn()?, socket };
         let until = Instant::now() + Duration::from_secs(30);
-        while !socket.exists() {
-            if child.try_wait()?.is_some() || Instant::now() > until {
+        while !driver.socket.exists() {
+            if driver.child.try_wait()?.is_some() || Instant::now() > until {
                 return Err("sextant csi-driver does not come up".into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Driver { child, socket })
+        Ok(driver)
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed())
+            && matches!(self.child.try_wait(), Ok(None))
+        {
+            let _ended = kill_process(pid, Signal::TERM);
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("sextant csi-driver does not end within 20 s of SIGTERM: it is killed");
         let _ended = self.child.kill();
         let _ended = self.child.wait();
     }

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Client;
 use crate::contract::v1::controller_service_capability::{self, rpc::Type as ControllerCall};
 use crate::contract::v1::node_service_capability::{self, rpc::Type as NodeCall};
 use crate::contract::v1::plugin_capability::{self, service::Type as Service};
 use crate::contract::v1::*;
+
+/// How long a driver may take to say who it is and what it can do.
+const QUESTION: Duration = Duration::from_secs(5);
+/// How long it may take for any other call.
+const CALL: Duration = Duration::from_secs(60);
 
 /// A driver that has said what it can do.
 #[derive(Clone, Debug)]
@@ -21,47 +27,41 @@ pub struct Driver {
     services: BTreeSet<i32>,
     controller: BTreeSet<i32>,
     node: BTreeSet<i32>,
-    expands_online: bool,
 }
 
 impl Driver {
-    /// Connects to a driver's socket and asks.
+    /// Connects to a driver's socket and asks. Its calls end after 60 seconds ([`Client::with_deadline`]).
     ///
     /// # Errors
     /// Nobody listens there, or it does not answer as a driver must.
     pub async fn connect(socket: &Path) -> Result<Driver, grpc::Error> {
-        Driver::ask(Client::connect(socket).await?).await
+        Driver::ask(Client::connect(socket).await?.with_deadline(CALL)).await
     }
 
     /// Asks a driver who it is and what it can do.
     ///
     /// # Errors
-    /// It does not answer as a driver must. One that has no node service is no failure.
+    /// It does not answer as a driver must, each question within 5 seconds. One that has no node service is no failure.
     pub async fn ask(client: Client) -> Result<Driver, grpc::Error> {
-        let info = client.get_plugin_info(GetPluginInfoRequest {}).await?;
-        let told = client.get_plugin_capabilities(GetPluginCapabilitiesRequest {}).await?;
+        let asked = client.with_deadline(QUESTION);
+        let info = asked.get_plugin_info(GetPluginInfoRequest {}).await?;
+        let told = asked.get_plugin_capabilities(GetPluginCapabilitiesRequest {}).await?;
         let mut services = BTreeSet::new();
-        let mut expands_online = false;
-        for kind in told.capabilities.into_iter().filter_map(|capability| capability.r#type) {
-            match kind {
-                plugin_capability::Type::Service(service) => {
-                    services.insert(service.r#type);
-                }
-                plugin_capability::Type::VolumeExpansion(how) => {
-                    expands_online |= how.r#type() == plugin_capability::volume_expansion::Type::Online;
-                }
+        for capability in told.capabilities {
+            if let Some(plugin_capability::Type::Service(service)) = capability.r#type {
+                services.insert(service.r#type);
             }
         }
         let mut controller = BTreeSet::new();
         if services.contains(&Service::ControllerService.into()) {
-            let told = client.controller_get_capabilities(ControllerGetCapabilitiesRequest {}).await?;
+            let told = asked.controller_get_capabilities(ControllerGetCapabilitiesRequest {}).await?;
             for capability in told.capabilities {
                 if let Some(controller_service_capability::Type::Rpc(rpc)) = capability.r#type {
                     controller.insert(rpc.r#type);
                 }
             }
         }
-        let node = match client.node_get_capabilities(NodeGetCapabilitiesRequest {}).await {
+        let node = match asked.node_get_capabilities(NodeGetCapabilitiesRequest {}).await {
             Ok(told) => told
                 .capabilities
                 .into_iter()
@@ -72,7 +72,7 @@ impl Driver {
             Err(error) => return Err(error),
         };
         let GetPluginInfoResponse { name, vendor_version: version, .. } = info;
-        Ok(Driver { client, name, version, services, controller, node, expands_online })
+        Ok(Driver { client, name, version, services, controller, node })
     }
 
     /// Whether it has a service.
@@ -93,18 +93,13 @@ impl Driver {
         self.node.contains(&call.into())
     }
 
-    /// Whether volumes grow while they are in use.
-    #[must_use]
-    pub fn expands_online(&self) -> bool {
-        self.expands_online
-    }
-
     /// All volumes, whatever the size of its pages.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver's, or it begins anew in the middle: a page's token repeats.
     pub async fn volumes(&self) -> Result<Vec<list_volumes_response::Entry>, grpc::Error> {
         let mut all = Vec::new();
+        let mut tokens = BTreeSet::new();
         let mut starting_token = String::new();
         loop {
             let page =
@@ -113,16 +108,17 @@ impl Driver {
             if page.next_token.is_empty() {
                 return Ok(all);
             }
-            starting_token = page.next_token;
+            starting_token = next("ListVolumes", &mut tokens, page.next_token)?;
         }
     }
 
     /// All snapshots, whatever the size of its pages.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver's, or it begins anew in the middle: a page's token repeats.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, grpc::Error> {
         let mut all = Vec::new();
+        let mut tokens = BTreeSet::new();
         let mut starting_token = String::new();
         loop {
             let request = ListSnapshotsRequest { starting_token, ..Default::default() };
@@ -131,7 +127,17 @@ impl Driver {
             if page.next_token.is_empty() {
                 return Ok(all);
             }
-            starting_token = page.next_token;
+            starting_token = next("ListSnapshots", &mut tokens, page.next_token)?;
         }
     }
+}
+
+/// The token of the next page, which must be another than all before: else the pages would never end.
+fn next(method: &'static str, tokens: &mut BTreeSet<String>, token: String) -> Result<String, grpc::Error> {
+    if tokens.insert(token.clone()) {
+        return Ok(token);
+    }
+    let message =
+        format!("the driver gives the token {token:?} for a next page twice, so its list has no end");
+    Err(grpc::Error::Call { method, status: grpc::Status::new(grpc::Code::Internal, message) })
 }

@@ -28,10 +28,4 @@ impl Client {
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { channel: self.channel.with_deadline(Some(deadline)) }
     }
-
-    /// Whether the driver went away; connect anew.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.channel.is_closed()
-    }
 }

@@ -63,6 +63,9 @@ pub(crate) struct Csi {
     /// The driver's socket [default: csi.sock in the run directory]
     #[arg(long, global = true, value_name = "PATH", env = "CSI_ENDPOINT", value_parser = socket)]
     pub(crate) socket: Option<PathBuf>,
+    /// How long the driver may take for a call; who it is, it must say within 5 seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,7 +97,7 @@ pub(crate) struct CsiCreateArgs {
     /// What it is called: the same name is the same volume
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// How large, as 10Gi or 500M [default: as the driver likes, or as its source]
+    /// How large, as 10Gi or 500Mi [default: as the driver likes, or as its source]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) size: Option<u64>,
     /// A parameter, as a StorageClass has it; give it more than once for more
@@ -106,10 +109,10 @@ pub(crate) struct CsiCreateArgs {
     /// The file system [default: as the driver likes]
     #[arg(long, value_name = "TYPE", conflicts_with = "block")]
     pub(crate) fs_type: Option<String>,
-    /// Begin with what a snapshot has
+    /// Begin with what a snapshot has: its id, or a beginning of it
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "from_volume")]
     pub(crate) from_snapshot: Option<String>,
-    /// Begin with what a volume has
+    /// Begin with what a volume has: its id, or a beginning of it
     #[arg(long, value_name = "VOLUME")]
     pub(crate) from_volume: Option<String>,
     #[command(flatten)]
@@ -133,6 +136,12 @@ pub(crate) struct CsiPublishArgs {
     /// An option of mount; give it more than once for more
     #[arg(long = "option", value_name = "OPTION", conflicts_with = "block")]
     pub(crate) options: Vec<String>,
+    /// The file system [default: as the driver likes]
+    #[arg(long, value_name = "TYPE", conflicts_with = "block")]
+    pub(crate) fs_type: Option<String>,
+    /// What the driver said of the volume when it was made, if it lists no volumes; give it more than once for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) context: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
@@ -165,7 +174,7 @@ pub(crate) struct CsiExpandArgs {
     /// How large it is to be, as 20Gi
     #[arg(value_name = "SIZE", value_parser = size)]
     pub(crate) size: u64,
-    /// Where it is published, if it is: its file system grows, too
+    /// Where it is published, if anybody but `sextant csi` has done that: its file system grows, too
     #[arg(long, value_name = "PATH")]
     pub(crate) path: Option<PathBuf>,
 }
@@ -175,10 +184,13 @@ pub(crate) struct CsiRmArgs {
     /// Ids of volumes and snapshots, or beginnings of them
     #[arg(required = true, value_name = "ID")]
     pub(crate) ids: Vec<String>,
+    /// They are snapshots: to be said where the driver does not list both, as ids are taken as they are then
+    #[arg(long)]
+    pub(crate) snapshot: bool,
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    parse_bytes(text).filter(|&bytes| bytes > 0).ok_or_else(|| "write a size as 10Gi or 500M".into())
+    parse_bytes(text).filter(|&bytes| bytes > 0).ok_or_else(|| "write a size as 10Gi or 500Mi".into())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -18,13 +18,16 @@ pub(crate) fn bytes(n: u64) -> String {
 /// A size as people type it: 512, 64k, 1.5g, 10Gi (powers of 1024, as other container tools have it).
 pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
-    let lower = ["ib", "b", "i"].iter().find_map(|suffix| lower.strip_suffix(suffix)).unwrap_or(&lower);
-    let (number, shift) = match lower.as_bytes().last()? {
-        b'k' => (&lower[..lower.len() - 1], 10),
-        b'm' => (&lower[..lower.len() - 1], 20),
-        b'g' => (&lower[..lower.len() - 1], 30),
-        b't' => (&lower[..lower.len() - 1], 40),
-        _ => (lower, 0),
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    // Only a unit is of powers of 1024: "512i" is a slip.
+    let (unit, is_binary) = lower.strip_suffix('i').map_or((lower, false), |unit| (unit, true));
+    let (number, shift) = match unit.as_bytes().last()? {
+        b'k' => (&unit[..unit.len() - 1], 10),
+        b'm' => (&unit[..unit.len() - 1], 20),
+        b'g' => (&unit[..unit.len() - 1], 30),
+        b't' => (&unit[..unit.len() - 1], 40),
+        _ if is_binary => return None,
+        _ => (unit, 0),
     };
     let number: f64 = number.parse().ok()?;
     let value = number * (1_u64 << shift) as f64;
@@ -86,7 +89,9 @@ mod tests {
         assert_eq!(parse_bytes("1.5GiB"), Some(3 << 29));
         assert_eq!(parse_bytes("10Gi"), Some(10 << 30));
         assert_eq!(parse_bytes("512"), Some(512));
-        for bad in ["", "m", "-1", "12x", "nan", "1e30"] {
+        assert_eq!(parse_bytes("500Mi"), parse_bytes("500MB"));
+        assert_eq!(parse_bytes("512B"), Some(512));
+        for bad in ["", "m", "-1", "12x", "nan", "1e30", "512i", "512iB", "i", "b", "1bi"] {
             assert_eq!(parse_bytes(bad), None, "{bad:?}");
         }
     }

@@ -49,7 +49,8 @@ pub(super) async fn drivers(sockets: &[PathBuf], output: OutputArgs) -> Result<(
                     "name": driver.name, "version": driver.version, "can": abilities(&driver), "socket": shown(socket),
                 }));
             }
-            Err(error) => refused.push(error.to_string()),
+            Err(error @ grpc::Error::Connect { .. }) => refused.push(error.to_string()),
+            Err(error) => refused.push(format!("{}: {error}", shown(socket))),
         }
     }
     if list.is_empty() {

@@ -31,6 +31,10 @@ pub(super) fn shown(b: &Bench) {
         ("CNI", "published port"),
         ("CNI", "across the bridge"),
         ("CRI", "pod client down"),
+        ("CSI", "driver serves"),
+        ("CSI", "volume published"),
+        ("CSI", "snapshot cut"),
+        ("CSI", "a third container reads what the first had written"),
         ("all", "everything undone"),
     ] {
         assert!(has(interface, what), "{interface} {what}: {told:#}");

@@ -1,0 +1,222 @@
+//! A driver that attaches and stages, has nothing behind it, notes every call, and fails where it is told to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use csi::contract::v1::controller_service_capability::rpc::Type as ControllerCall;
+use csi::contract::v1::node_service_capability::rpc::Type as NodeCall;
+use csi::contract::v1::plugin_capability::service::Type as Service;
+use csi::contract::v1::volume_capability::AccessType;
+use csi::contract::v1::*;
+use csi::plugin::Services;
+use grpc::{Code, Status};
+use tokio::sync::oneshot;
+
+type Answer<T> = Result<T, Status>;
+
+/// What a driver can do, what it has been asked, and which calls fail.
+pub(crate) struct Driver {
+    can: Vec<ControllerCall>,
+    calls: Mutex<Vec<String>>,
+    failing: Mutex<BTreeMap<&'static str, Code>>,
+}
+
+impl Driver {
+    /// Notes a call, with what of it is looked at.
+    fn called(&self, name: &'static str, what: &str) -> Answer<()> {
+        self.calls.lock().unwrap().push(format!("{name} {what}"));
+        match self.failing.lock().unwrap().get(name) {
+            Some(code) => Err(Status::new(*code, format!("{name} is to fail"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One that serves, on a thread of the test's.
+pub(crate) struct Serving {
+    driver: Arc<Driver>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    pub(crate) fn start(socket: PathBuf, can: &[ControllerCall]) -> Serving {
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let (calls, failing) = Default::default();
+        let driver = Arc::new(Driver { can: can.to_vec(), calls, failing });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, serves) = std::sync::mpsc::channel();
+        let served = Arc::clone(&driver);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let services =
+                Services::new().identity(Arc::clone(&served)).controller(Arc::clone(&served)).node(served);
+            let stop = async {
+                let _ = stopped.await;
+            };
+            runtime.block_on(services.serve(&socket, stop, || ready.send(()).unwrap())).unwrap();
+        });
+        serves.recv().unwrap();
+        Serving { driver, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// From here on this call fails with this code.
+    pub(crate) fn fail(&self, name: &'static str, code: Code) {
+        self.driver.failing.lock().unwrap().insert(name, code);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.driver.failing.lock().unwrap().clear();
+    }
+
+    /// What was called since this was asked the last time.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.driver.calls.lock().unwrap())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking());
+    }
+}
+
+/// The file system that a capability asks for.
+fn file_system(capability: Option<VolumeCapability>) -> String {
+    match capability.and_then(|capability| capability.access_type) {
+        Some(AccessType::Mount(mount)) => mount.fs_type,
+        Some(AccessType::Block(_)) => "block".into(),
+        None => "unsaid".into(),
+    }
+}
+
+impl Identity for Driver {
+    async fn get_plugin_info(&self, _: GetPluginInfoRequest) -> Answer<GetPluginInfoResponse> {
+        let (name, vendor_version) = ("fake.example.com".into(), "1.0.0".into());
+        Ok(GetPluginInfoResponse { name, vendor_version, ..Default::default() })
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _: GetPluginCapabilitiesRequest,
+    ) -> Answer<GetPluginCapabilitiesResponse> {
+        let capabilities = vec![PluginCapability::service(Service::ControllerService)];
+        Ok(GetPluginCapabilitiesResponse { capabilities })
+    }
+}
+
+impl Controller for Driver {
+    async fn controller_get_capabilities(
+        &self,
+        _: ControllerGetCapabilitiesRequest,
+    ) -> Answer<ControllerGetCapabilitiesResponse> {
+        let capabilities = self.can.iter().map(|call| ControllerServiceCapability::of(*call)).collect();
+        Ok(ControllerGetCapabilitiesResponse { capabilities })
+    }
+
+    /// The same page for ever.
+    async fn list_volumes(&self, _: ListVolumesRequest) -> Answer<ListVolumesResponse> {
+        Ok(ListVolumesResponse { next_token: "again".into(), ..Default::default() })
+    }
+
+    /// Two, on a page of each.
+    async fn list_snapshots(&self, request: ListSnapshotsRequest) -> Answer<ListSnapshotsResponse> {
+        let (snapshot_id, next_token) = match request.starting_token.as_str() {
+            "" => ("s-1", "2"),
+            _ => ("s-2", ""),
+        };
+        let snapshot = Snapshot { snapshot_id: snapshot_id.into(), ..Default::default() };
+        let entries = vec![list_snapshots_response::Entry { snapshot: Some(snapshot) }];
+        Ok(ListSnapshotsResponse { entries, next_token: next_token.into() })
+    }
+
+    async fn delete_volume(&self, request: DeleteVolumeRequest) -> Answer<DeleteVolumeResponse> {
+        self.called("DeleteVolume", &request.volume_id)?;
+        Ok(DeleteVolumeResponse {})
+    }
+
+    async fn delete_snapshot(&self, request: DeleteSnapshotRequest) -> Answer<DeleteSnapshotResponse> {
+        self.called("DeleteSnapshot", &request.snapshot_id)?;
+        Ok(DeleteSnapshotResponse {})
+    }
+
+    async fn controller_publish_volume(
+        &self,
+        request: ControllerPublishVolumeRequest,
+    ) -> Answer<ControllerPublishVolumeResponse> {
+        self.called("attach", &request.node_id)?;
+        Ok(ControllerPublishVolumeResponse::default())
+    }
+
+    async fn controller_unpublish_volume(
+        &self,
+        request: ControllerUnpublishVolumeRequest,
+    ) -> Answer<ControllerUnpublishVolumeResponse> {
+        self.called("detach", &request.node_id)?;
+        Ok(ControllerUnpublishVolumeResponse {})
+    }
+
+    async fn controller_expand_volume(
+        &self,
+        request: ControllerExpandVolumeRequest,
+    ) -> Answer<ControllerExpandVolumeResponse> {
+        let capacity_bytes = request.capacity_range.unwrap_or_default().required_bytes;
+        Ok(ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: true })
+    }
+}
+
+impl Node for Driver {
+    async fn node_get_info(&self, _: NodeGetInfoRequest) -> Answer<NodeGetInfoResponse> {
+        Ok(NodeGetInfoResponse { node_id: "here".into(), ..Default::default() })
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _: NodeGetCapabilitiesRequest,
+    ) -> Answer<NodeGetCapabilitiesResponse> {
+        let capabilities = vec![NodeServiceCapability::of(NodeCall::StageUnstageVolume)];
+        Ok(NodeGetCapabilitiesResponse { capabilities })
+    }
+
+    async fn node_stage_volume(&self, request: NodeStageVolumeRequest) -> Answer<NodeStageVolumeResponse> {
+        let context: String =
+            request.volume_context.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        self.called("stage", format!("{} {context}", file_system(request.volume_capability)).trim())?;
+        Ok(NodeStageVolumeResponse {})
+    }
+
+    async fn node_unstage_volume(
+        &self,
+        request: NodeUnstageVolumeRequest,
+    ) -> Answer<NodeUnstageVolumeResponse> {
+        self.called("unstage", &request.volume_id)?;
+        Ok(NodeUnstageVolumeResponse {})
+    }
+
+    async fn node_publish_volume(
+        &self,
+        request: NodePublishVolumeRequest,
+    ) -> Answer<NodePublishVolumeResponse> {
+        self.called("publish", &request.target_path)?;
+        Ok(NodePublishVolumeResponse {})
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: NodeUnpublishVolumeRequest,
+    ) -> Answer<NodeUnpublishVolumeResponse> {
+        self.called("unpublish", &request.target_path)?;
+        Ok(NodeUnpublishVolumeResponse {})
+    }
+
+    async fn node_expand_volume(&self, request: NodeExpandVolumeRequest) -> Answer<NodeExpandVolumeResponse> {
+        let staged = if request.staging_target_path.is_empty() { "unstaged" } else { "staged" };
+        let fs_type = file_system(request.volume_capability);
+        self.called("expand", &format!("{} {staged} {fs_type}", request.volume_path))?;
+        Ok(NodeExpandVolumeResponse::default())
+    }
+}
