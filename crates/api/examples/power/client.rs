@@ -1,19 +1,20 @@
 //! The administrator of an API server in this process, over TLS and HTTP/2.
 
+#[path = "../../tests/load/kubeconfig.rs"]
+mod kubeconfig;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::serve::Instance;
-use base64::Engine as _;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 
 use super::marks::Result;
@@ -31,21 +32,7 @@ pub(crate) struct Client {
 impl Client {
     /// By the kubeconfig that the instance has written.
     pub(crate) async fn connect(instance: &Instance) -> Result<Client> {
-        let text = std::fs::read_to_string(instance.kubeconfig())?;
-        let held = |key: &str| -> Result<Vec<u8>> {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
-            Ok(base64::engine::general_purpose::STANDARD.decode(line.ok_or("a kubeconfig without a key")?)?)
-        };
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&held("certificate-authority-data")?)?)?;
-        let own = CertificateDer::from_pem_slice(&held("client-certificate-data")?)?;
-        let key = PrivateKeyDer::from_pem_slice(&held("client-key-data")?)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![own], key)?;
-        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = kubeconfig::tls(instance.kubeconfig())?;
         let address = *instance.addresses().first().ok_or("it does not listen")?;
         let stream = tokio::net::TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;

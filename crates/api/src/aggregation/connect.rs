@@ -1,6 +1,6 @@
 //! How a service is asked: TLS, with the certificate of a front proxy.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,12 +20,8 @@ use crate::resource::Asker;
 /// What is read of an answer to a question of the server itself.
 const LONGEST: usize = 8 << 20;
 
-/// The authorities that this machine trusts, read once, as Go's programs read them.
-static SYSTEM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Arc::new(roots)
-});
+/// The authorities that this machine trusts, read once, as Go's programs read them; where there were none, again.
+static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
 
 /// Reaches services, as the front proxy that it has certificates of.
 pub struct Connector(Proof<Trust>);
@@ -93,18 +89,15 @@ impl Connector {
 
     /// TLS for a way of trusting.
     fn config(&self, trust: &Trust) -> Result<Arc<ClientConfig>, String> {
+        // Read from files, which others must not wait for behind the lock.
         if *trust == Trust::System {
-            // Read from files, which others must not wait for behind the lock.
-            LazyLock::force(&SYSTEM);
+            authorities(&SYSTEM, native)?;
         }
         self.0.config(trust, |trusting| {
             Ok(match trust {
                 Trust::Blind => dial::blind(trusting),
                 Trust::Bundle(bundle) => trusting.with_root_certificates(bundled(bundle)?),
-                Trust::System if SYSTEM.is_empty() => {
-                    return Err("this machine trusts no authority: set spec.caBundle".to_owned());
-                }
-                Trust::System => trusting.with_root_certificates(Arc::clone(&SYSTEM)),
+                Trust::System => trusting.with_root_certificates(authorities(&SYSTEM, native)?),
             })
         })
     }
@@ -152,6 +145,27 @@ fn escaped(key: &str) -> String {
     text
 }
 
+/// The authorities that are kept, or else those that `read` finds, which are kept from then on.
+fn authorities(
+    kept: &OnceLock<Arc<RootCertStore>>,
+    read: impl FnOnce() -> RootCertStore,
+) -> Result<Arc<RootCertStore>, String> {
+    if let Some(roots) = kept.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let roots = read();
+    if roots.is_empty() {
+        return Err("this machine trusts no authority: set spec.caBundle".to_owned());
+    }
+    Ok(Arc::clone(kept.get_or_init(|| Arc::new(roots))))
+}
+
+fn native() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
 /// What a service that is not reached says, as clients of Kubernetes know it.
 pub(crate) fn said(cause: &str) -> String {
     format!("error trying to reach service: {cause}")
@@ -170,6 +184,24 @@ fn bundled(bundle: &str) -> Result<RootCertStore, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn authorities_are_kept_when_there_are_some() {
+        let kept = OnceLock::new();
+        let cause = authorities(&kept, RootCertStore::empty).unwrap_err();
+        assert_eq!(cause, "this machine trusts no authority: set spec.caBundle");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).unwrap();
+        let some = || {
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate.der().clone()).unwrap();
+            roots
+        };
+        assert_eq!(authorities(&kept, some).unwrap().len(), 1);
+        assert_eq!(authorities(&kept, || panic!("they are read once")).unwrap().len(), 1);
+    }
 
     #[test]
     fn what_a_client_says_of_itself_is_replaced() {

@@ -57,6 +57,7 @@ pub(super) async fn run(client: Client) {
             change = services.next() => Some(change),
             _ = again.tick(), if is_settled => None,
         };
+        let is_again = change.is_none();
         let outcome = match change {
             Some(Change::Applied(service)) => {
                 let has = addresses(&service);
@@ -76,22 +77,26 @@ pub(super) async fn run(client: Client) {
             }
             None => keep_all(&client, &held).await,
         };
-        // What is tried again and again is told once.
         let told = outcome.err().map(|status| status.to_string()).unwrap_or_default();
-        if !told.is_empty() && told != refused {
+        // What is tried again and again is told once.
+        let is_news = !is_again || told != refused;
+        if !told.is_empty() && is_news {
             eprintln!("sextant: cannot keep the addresses of services: {told}");
         }
-        refused = told;
+        if is_again {
+            refused = told;
+        }
     }
 }
 
-/// Gives again what is missing, and takes away what no service has. What fails keeps nothing else from it.
+/// Takes away what no service has, so that it is free, and gives again what is missing. What fails keeps nothing else from
+/// it.
 async fn keep_all(client: &Client, held: &Held) -> Result<()> {
-    let mut outcome = Ok(());
+    let mut outcome = tidy(client, held).await;
     for (of, addresses) in held {
         outcome = outcome.and(give_all(client, of, addresses).await);
     }
-    outcome.and(tidy(client, held).await)
+    outcome
 }
 
 async fn give_all(client: &Client, of: &(String, String), addresses: &BTreeSet<IpAddr>) -> Result<()> {
@@ -135,17 +140,19 @@ async fn take(
     (namespace, name): &(String, String),
     addresses: impl Iterator<Item = &IpAddr>,
 ) -> Result<()> {
+    let mut outcome = Ok(());
     for address in addresses {
-        let Some(object) = client.registry().peek(KIND, "", &address.to_string())? else { continue };
-        if is_of(&object, namespace, name) {
-            remove(client, &object).await?;
-        }
+        outcome = outcome.and(match client.registry().peek(KIND, "", &address.to_string()) {
+            Ok(Some(object)) if is_of(&object, namespace, name) => remove(client, &object).await,
+            other => other.map(drop),
+        });
     }
-    Ok(())
+    outcome
 }
 
 /// Takes away what no service has.
 async fn tidy(client: &Client, held: &Held) -> Result<()> {
+    let mut outcome = Ok(());
     for object in client.registry().every(KIND, None)? {
         let Ok(address) = object.name().parse::<IpAddr>() else { continue };
         let is_ours = object.label(MANAGED.0) == Some(MANAGED.1);
@@ -154,10 +161,10 @@ async fn tidy(client: &Client, held: &Held) -> Result<()> {
         let is_held = parent("resource") == "services"
             && held.get(&of).is_some_and(|addresses| addresses.contains(&address));
         if is_ours && !is_held {
-            remove(client, &object).await?;
+            outcome = outcome.and(remove(client, &object).await);
         }
     }
-    Ok(())
+    outcome
 }
 
 fn is_of(object: &Object, namespace: &str, name: &str) -> bool {

@@ -54,7 +54,11 @@ impl Definitions {
                     Change::Applied(definition) => vec![definition.name().to_owned()],
                     // Names that it had are free for others.
                     Change::Gone(definition) => {
-                        self.forget(definition.name()).await;
+                        if let Err(status) = self.forget(definition.name()).await {
+                            let name = definition.name();
+                            eprintln!("sextant: cannot take away what is left of {name}: {status}");
+                            waiting.insert(name.to_owned());
+                        }
                         self.names()
                     }
                     Change::Settled => continue,
@@ -85,7 +89,11 @@ impl Definitions {
     /// Brings one definition on; true when it has to be looked at again.
     async fn attend(&mut self, name: &str) -> Result<bool> {
         let registry = self.client.registry();
-        let Some(definition) = registry.peek(KIND, "", name)? else { return Ok(false) };
+        let Some(definition) = registry.peek(KIND, "", name)? else {
+            // What could not be taken away when it went.
+            purge(registry, name, None).await?;
+            return Ok(false);
+        };
         let target = self.client.target("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", name)?;
         if definition.is_terminating() && definition.finalizers().any(|held| held == FINALIZER) {
             self.serve(&definition)?;
@@ -136,17 +144,12 @@ impl Definitions {
     }
 
     /// A definition is gone: so is all that was kept under its name.
-    async fn forget(&mut self, name: &str) {
+    async fn forget(&mut self, name: &str) -> Result<()> {
         self.client.registry().set_custom(name, Vec::new());
         self.served.remove(name);
-        let purged = match self.client.registry().peek(KIND, "", name) {
-            Ok(again) => purge(self.client.registry(), name, again.as_ref().map(created)).await,
-            // There may be another of that name, with objects of its own.
-            Err(status) => Err(status),
-        };
-        if let Err(status) = purged {
-            eprintln!("sextant: cannot take away what is left of {name}: {status}");
-        }
+        // There may be another of that name, with objects of its own.
+        let again = self.client.registry().peek(KIND, "", name)?;
+        purge(self.client.registry(), name, again.as_ref().map(created)).await
     }
 
     /// Deletes the objects of a definition, and lets it go when there was none left to delete: whoever follows them has
@@ -278,15 +281,16 @@ mod tests {
         let left = || registry.every(NAME, None).unwrap().len();
         let cut = r#"{"metadata":{"resourceVersion":"""#;
         store.commit(vec![kept::write(KIND, "", NAME, cut)]).await.unwrap();
-        definitions.forget(NAME).await;
+        definitions.forget(NAME).await.unwrap_err();
         assert_eq!(left(), 10, "the definition that is there may be theirs");
         let before = r#"{"metadata":{"resourceVersion":"","creationTimestamp":"2026-01-01T10:00:00Z"}}"#;
         store.commit(vec![kept::write(KIND, "", NAME, before)]).await.unwrap();
-        definitions.forget(NAME).await;
+        definitions.forget(NAME).await.unwrap();
         assert_eq!(left(), 10, "they are of the one that is there");
         let key = crate::store::Key { resource: KIND.into(), namespace: String::new(), name: NAME.into() };
         store.commit(vec![Write { key, expect: Expect::Any, value: None }]).await.unwrap();
-        definitions.forget(NAME).await;
+        // As it is done with a name that waits since it could not be forgotten.
+        assert!(!definitions.attend(NAME).await.unwrap());
         assert_eq!(left(), 0);
     }
 }

@@ -2,9 +2,12 @@
 
 use crate::auth::Check;
 use crate::registry::Registry;
+use std::sync::OnceLock;
 use tokio::task::AbortHandle;
 
 /// Objects that are there since the start, and made again by the next one: what they are of, where, and their names.
+///
+/// A hook of Kubernetes that is done stays good, so these are looked for until they were all there once: at the start.
 const MADE: [(&str, &str, &str, &[&str]); 5] = [
     ("poststarthook/start-system-namespaces-controller", "namespaces", "", &["default", "kube-system"]),
     (
@@ -27,6 +30,12 @@ const MADE: [(&str, &str, &str, &[&str]); 5] = [
     ),
     ("poststarthook/rbac/bootstrap-roles", "clusterroles.rbac.authorization.k8s.io", "", &["cluster-admin"]),
 ];
+
+/// Whether a check is of what the start makes. What a webhook refused then is as little there after the next start, so
+/// nobody should start again for it.
+pub(crate) fn is_of_the_start(check: &str) -> bool {
+    MADE.iter().any(|(name, ..)| *name == check)
+}
 
 /// Those that run until the server ends.
 pub(super) struct Running {
@@ -62,7 +71,17 @@ impl Running {
         let mut checks: Vec<Check> = Vec::new();
         for (name, resource, namespace, objects) in MADE {
             let registry = registry.clone();
-            checks.push((name, Box::new(move || all_are_there(&registry, resource, namespace, objects))));
+            let done = OnceLock::new();
+            let check = move || {
+                if done.get().is_none() {
+                    all_are_there(&registry, resource, namespace, objects)?;
+                    done.get_or_init(|| ());
+                }
+                Ok(())
+            };
+            // Who asks for the first time may come when one of them has been taken away.
+            let _ = check();
+            checks.push((name, Box::new(check)));
         }
         for (name, task) in self.named() {
             let task = task.clone();

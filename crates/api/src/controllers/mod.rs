@@ -27,6 +27,8 @@ use crate::registry::client::Client;
 use std::net::IpAddr;
 use tokio::task::JoinSet;
 
+pub(crate) use health::is_of_the_start;
+
 /// What controllers are told once.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {

@@ -26,6 +26,7 @@ pub(super) async fn run(client: Client) {
     let mut took = Duration::ZERO;
     let mut due = Instant::now() + EVERY;
     loop {
+        let mut is_full = false;
         let list = tokio::select! {
             change = quotas.next() => match change {
                 Change::Applied(quota) => {
@@ -46,7 +47,7 @@ pub(super) async fn run(client: Client) {
             }
             // However often a quota is written meanwhile.
             () = tokio::time::sleep_until(due), if some => {
-                due = Instant::now() + EVERY.max(took * SHARE);
+                is_full = true;
                 let list = client.registry().every(KIND, None);
                 some = list.as_ref().is_ok_and(|list| !list.is_empty());
                 list
@@ -60,7 +61,12 @@ pub(super) async fn run(client: Client) {
             }
             Err(status) => Err(status),
         };
-        took = begun.elapsed();
+        // What counting all of them takes says nothing of counting some, and the other way round.
+        if is_full {
+            due = Instant::now() + EVERY.max(begun.elapsed() * SHARE);
+        } else {
+            took = begun.elapsed();
+        }
         if let Err(status) = counted {
             eprintln!("sextant: cannot count what quotas limit: {status}");
         }

@@ -2,7 +2,7 @@
 //!
 //! The first error of a value that decodes itself (a time, a quantity) ends Go's decoding: it is told before any mismatch
 //! of types, of which the first is told. Unknown and duplicate fields are told if nothing else is wrong, all of them up to
-//! a hundred.
+//! a hundred, and of the path of each no more than a kilobyte: keys may be as long as bodies.
 
 use super::scan::{Begin, Scanner};
 use crate::schema::{Schema, Shape};
@@ -14,7 +14,14 @@ const TYPE_META: &str =
     r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
 /// As many unknown and duplicate fields are told.
-const MOST_TOLD: usize = 100;
+pub(crate) const MOST_TOLD: usize = 100;
+/// Bytes of a path that are told. The keys of labels and annotations have 317 at most.
+const LONGEST: usize = 1024;
+
+/// As much of a path or a key as is told.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST)]
+}
 
 enum Step<'b, 's> {
     Field(&'s str),
@@ -193,6 +200,9 @@ impl<'b, 's> Errors<'b, 's> {
         }
         let mut path = String::new();
         for step in &self.steps {
+            if path.len() >= LONGEST {
+                break;
+            }
             match step {
                 Step::Item(at) => write!(path, "[{at}]").expect("a string takes what is written"),
                 Step::Field(name) => join(&mut path, name),
@@ -200,7 +210,7 @@ impl<'b, 's> Errors<'b, 's> {
             }
         }
         join(&mut path, name);
-        let text = format!("{what} field {}", crate::contract::field::quoted(&path));
+        let text = format!("{what} field {}", crate::contract::field::quoted(cut(&path)));
         if !self.told.contains(&text) {
             self.told.push(text);
         }
@@ -221,7 +231,7 @@ fn join(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    path.push_str(name);
+    path.push_str(cut(name));
 }
 
 /// The Go type of what a schema describes.

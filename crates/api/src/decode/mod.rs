@@ -22,6 +22,7 @@ mod zero;
 
 use crate::contract::{Object, Result, Status};
 use crate::schema::Schema;
+pub(crate) use errors::{MOST_TOLD, cut};
 pub(crate) use scan::MOST_DEEP;
 use serde_json::Value;
 pub(crate) use weight::too_many_values;
@@ -103,16 +104,17 @@ pub fn value(body: &[u8], media: Media) -> Result<Value> {
     read.map_err(Status::bad_request)
 }
 
-/// Reads a patch as [`value()`] does, and with it what it has twice: `duplicate field "data.a"`, or of YAML `line 3: key "a"
-/// already set in map`.
+/// Reads a patch as [`value()`] does, and with it what it has twice, unless nobody wants to know: `duplicate field
+/// "data.a"`, or of YAML `line 3: key "a" already set in map`.
 ///
 /// # Errors
 /// As of [`value()`].
-pub fn patch(body: &[u8], media: Media) -> Result<(Value, Vec<String>)> {
+pub fn patch(body: &[u8], media: Media, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
     match media {
         Media::Json => {
             weight::check(body)?;
-            object::untyped(body).map_err(|syntax| Status::bad_request(syntax.0))
+            let strict = validation != FieldValidation::Ignore;
+            object::untyped(body, strict).map_err(|syntax| Status::bad_request(syntax.0))
         }
         Media::Yaml => {
             let document = object::yaml_text(body).and_then(yaml::read).map_err(Status::bad_request)?;

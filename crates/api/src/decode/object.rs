@@ -178,9 +178,9 @@ impl Reading<'_> {
     }
 }
 
-/// Reads a value as it is, and tells the fields that are there twice.
-pub(super) fn untyped(json: &[u8]) -> Scan<(Value, Vec<String>)> {
-    let mut decoder = Decoder { scanner: Scanner::new(json), errors: Errors::new(true) };
+/// Reads a value as it is, and tells the fields that are there twice where it is to be `strict`.
+pub(super) fn untyped(json: &[u8], strict: bool) -> Scan<(Value, Vec<String>)> {
+    let mut decoder = Decoder { scanner: Scanner::new(json), errors: Errors::new(strict) };
     let value = decoder.untyped()?;
     decoder.scanner.end()?;
     Ok((value, decoder.errors.into_told()))

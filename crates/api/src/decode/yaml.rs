@@ -1,5 +1,6 @@
 //! YAML as Kubernetes reads it: the first document, by the rules of YAML 1.1 (`yes` is true, `010` is 8), told as JSON.
 
+use super::errors::{MOST_TOLD, cut};
 use super::scan::{MOST_DEEP, floating};
 use super::weight;
 use crate::contract::is_deeper_than;
@@ -13,7 +14,7 @@ const MOST_ALIASED: usize = 4 << 20;
 /// A document.
 pub(super) struct Document {
     pub(super) value: Value,
-    /// Of keys that are there twice: `line 3: key "name" already set in map`.
+    /// Of keys that are there twice, as many as are told: `line 3: key "name" already set in map`.
     pub(super) duplicates: Vec<String>,
 }
 
@@ -140,8 +141,9 @@ impl<'t> Reader<'t> {
                 continue;
             }
             // As they are written: `1` and `"1"` are two keys.
-            if !seen.insert(key.to_string()) {
-                let key = key.as_str().map_or_else(|| key.to_string(), crate::contract::field::quoted);
+            if !seen.insert(key.to_string()) && self.duplicates.len() < MOST_TOLD {
+                let quoted = |key: &str| crate::contract::field::quoted(cut(key));
+                let key = key.as_str().map_or_else(|| cut(&key.to_string()).to_owned(), quoted);
                 self.duplicates.push(format!("line {line}: key {key} already set in map"));
             }
             map.insert(key_text(&key, &value)?, value);

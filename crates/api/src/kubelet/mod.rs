@@ -91,24 +91,15 @@ impl Kubelets {
         let mut asked = Request::new(Empty::<bytes::Bytes>::new());
         *asked.uri_mut() = path.parse().map_err(Status::internal)?;
         asked.headers_mut().insert(HOST, host(&address)?);
-        // Of a log in which nothing is yet a kubelet may say nothing at all for long.
-        let response = tokio::select! {
-            response = sender.send_request(asked) => response.map_err(|e| failed(&e))?,
-            () = lines.closed() => return Ok(()),
-        };
+        let response = sender.send_request(asked).await.map_err(|e| failed(&e))?;
         let status = response.status();
         if status != StatusCode::OK {
             let text = Limited::new(response.into_body(), REFUSAL).collect().await.map_err(|e| failed(&e))?;
             return Err(refused(status, &String::from_utf8_lossy(&text.to_bytes())));
         }
         let mut body = response.into_body();
-        loop {
-            let frame = tokio::select! {
-                frame = body.frame() => frame,
-                () = lines.closed() => break,
-            };
-            // A log that breaks off ends here too: what was read is with the client already.
-            let Some(Ok(frame)) = frame else { break };
+        // A log that breaks off ends here too: what was read is with the client already.
+        while let Some(Ok(frame)) = body.frame().await {
             if let Ok(data) = frame.into_data()
                 && lines.send(data).await.is_err()
             {

@@ -5,7 +5,7 @@
 
 use super::go;
 use crate::contract::{Details, Reason, Result, Status, is_deeper_than};
-use crate::decode::MOST_DEEP;
+use crate::decode::{MOST_DEEP, MOST_TOLD, cut};
 use serde_json::{Map, Value};
 use std::borrow::Borrow;
 
@@ -34,7 +34,8 @@ pub fn apply(document: &Value, patch: &Value) -> Result<Value> {
     Ok(patched)
 }
 
-/// What a strict reading of `patch` says of members that operations do not have, in the words of warnings.
+/// What a strict reading of `patch` says of members that operations do not have, in the words of warnings: a hundred of
+/// them at most.
 #[must_use]
 pub fn unknown_fields(patch: &Value) -> Vec<String> {
     let operations = patch.as_array().into_iter().flatten().enumerate();
@@ -42,9 +43,9 @@ pub fn unknown_fields(patch: &Value) -> Vec<String> {
         let names = operation.as_object().into_iter().flat_map(Map::keys);
         names
             .filter(|name| !matches!(&***name, "op" | "path" | "from" | "value"))
-            .map(move |name| format!("json patch unknown field \"[{index}].{name}\""))
+            .map(move |name| format!("json patch unknown field \"[{index}].{}\"", cut(name)))
     });
-    unknown.collect()
+    unknown.take(MOST_TOLD).collect()
 }
 
 /// Kubernetes does not tell clients which operation failed, and why.

@@ -10,6 +10,10 @@ use crate::merge::{json_patch, managed, merge_patch, strategic};
 use crate::resource::{Part, Resource};
 use bytes::Bytes;
 use serde_json::Value;
+use std::borrow::Cow;
+
+/// Bytes of a patch that its refusal shows.
+const MOST_SHOWN: usize = 16 << 10;
 
 /// A patch, and what it has twice.
 pub(super) type Sent<'a> = (&'a Value, &'a [String]);
@@ -36,7 +40,7 @@ impl Registry {
             return Err(Status::new(415, crate::contract::Reason::UnsupportedMediaType, message));
         }
         let media = if kind == PatchKind::Apply { Media::Yaml } else { Media::Json };
-        let (patch, twice) = decode::patch(&body, media).map_err(|mut status| {
+        let (patch, twice) = decode::patch(&body, media, context.validation).map_err(|mut status| {
             let what = match kind {
                 PatchKind::Json | PatchKind::Merge => "error decoding patch: ",
                 PatchKind::Apply => "error decoding YAML: ",
@@ -80,7 +84,7 @@ fn patched(
     let shown = shown(kind, patch, &value);
     let mut object =
         Object::from_value(value).ok_or_else(|| Status::bad_request("the patch leaves no object"))?;
-    let told = told(kind, patch, twice);
+    let told = told(context, kind, patch, twice);
     strictly(context, &told, &shown, || conformed(context, resource, &mut object))?;
     resource.strategy.default(&mut object);
     super::meta::unique_owners(&mut object, context);
@@ -88,18 +92,28 @@ fn patched(
     Ok(object)
 }
 
-/// The patch as refusals of it show it.
+/// The patch as refusals of it show it: as much of it as anybody reads, for a refusal tells it twice.
 pub(super) fn shown(kind: PatchKind, patch: &Value, patched: &Value) -> String {
-    if kind == PatchKind::Strategic { in_go(patch) } else { patched.to_string() }
+    let mut shown = if kind == PatchKind::Strategic { in_go(patch) } else { patched.to_string() };
+    if shown.len() > MOST_SHOWN {
+        shown.truncate(shown.floor_char_boundary(MOST_SHOWN));
+        shown.push_str("...");
+    }
+    shown
 }
 
-/// What a patch has twice, and the members that operations of a JSON patch do not have.
-pub(super) fn told(kind: PatchKind, patch: &Value, twice: &[String]) -> Vec<String> {
-    if kind != PatchKind::Json {
-        return twice.to_vec();
+/// What a patch has twice, and the members that operations of a JSON patch do not have, where somebody wants to know.
+pub(super) fn told<'a>(
+    context: &Context,
+    kind: PatchKind,
+    patch: &Value,
+    twice: &'a [String],
+) -> Cow<'a, [String]> {
+    if kind != PatchKind::Json || context.validation == FieldValidation::Ignore {
+        return Cow::Borrowed(twice);
     }
     let twice = twice.iter().map(|what| format!("json patch {what}"));
-    twice.chain(json_patch::unknown_fields(patch)).collect()
+    twice.chain(json_patch::unknown_fields(patch)).take(decode::MOST_TOLD).collect()
 }
 
 /// Tells what was `told` of a patch, as the client wishes, before what is wrong with what it makes of the object.

@@ -63,7 +63,7 @@ impl Registry {
             let Some(mut scale) = Object::from_value(patched) else {
                 return Err(Status::bad_request("the patch leaves no object"));
             };
-            let told = told_of(kind, patch, twice);
+            let told = told_of(context, kind, patch, twice);
             strictly(context, &told, &shown, || conform(context, &mut scale))?;
             let mut new = scaled(live, &scale, resource)?;
             own(context, resource, Part::Scale, Some(live), &mut new);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, Response, Style};
 use super::body::{self, Body};
-use super::budget::{self, Budget};
+use super::budget::{self, Budget, Held};
 use super::guard::guarded;
 use super::hooks::Node;
 use super::media::{self, As};
@@ -114,7 +114,7 @@ impl Api {
         let style = Style::of_refusals(&parts);
         let response = match self.attended(parts, &mut content, peer, outcome).await {
             Ok(response) => response,
-            Err(refused) => refused.style.unwrap_or(style).status(&refused.status),
+            Err(refused) => refused.answer(style),
         };
         // Who is still sending would lose the answer; over HTTP/1.1 hyper sees to it.
         if let Some(unread) = content.filter(|_| is_two && !waits) {
@@ -136,7 +136,7 @@ impl Api {
         let (asker, real) = self.access.impersonate(asker, &parts.headers)?;
         outcome.learn(|record| record.of(&asker, real.as_ref()));
         let call = Call::read(parts, asker)?;
-        let style = call.refusal_style();
+        let (style, held) = (call.refusal_style(), self.answers.of(&call.asker.user));
         let attributes = call.attributes();
         let resources = self.registry.resources();
         let resource = find(&call, &resources);
@@ -149,7 +149,7 @@ impl Api {
         } else {
             Err(attributes.forbidden(&asked.call.asker, decision.reason()))
         };
-        response.map_err(|status| Refused { status, style: Some(style) })
+        response.map_err(|status| Refused { status, known: Some((style, held)) })
     }
 
     /// Holds what is no stream to its number and its time.
@@ -386,15 +386,28 @@ impl Api {
     }
 }
 
-/// Why a request is refused, and how that is written; not known where it could not be read.
+/// Why a request is refused, how that is written and who holds it; not known where it could not be read.
 struct Refused {
     status: Status,
-    style: Option<Style>,
+    known: Option<(Style, Held)>,
+}
+
+impl Refused {
+    /// What is refused may have much to say of what was sent; it is counted like any other answer, room or not.
+    fn answer(self, style: Style) -> Response {
+        let Some((style, mut held)) = self.known else { return style.status(&self.status) };
+        let mut response = style.status(&self.status);
+        if response.body().is_to_count() {
+            held.take(response.body().holds());
+            response.body_mut().keep(held);
+        }
+        response
+    }
 }
 
 impl From<Status> for Refused {
     fn from(status: Status) -> Refused {
-        Refused { status, style: None }
+        Refused { status, known: None }
     }
 }
 

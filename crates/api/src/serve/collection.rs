@@ -61,11 +61,9 @@ async fn list(api: &Api, call: &Call, target: &Target) -> Result<Response> {
     let listing = api.registry.listing(&context, target, &options, view(agreed, call)?)?;
     let mut listing = listing.rationed(Box::new(more.clone()));
     let style = call.style(agreed);
-    let mut first = listing.next().await?.unwrap_or_default();
-    let mut response = if listing.has_ended() {
-        style.json(200, first)
-    } else if style.form == Form::Yaml {
-        let (mut whole, mut costs) = (BytesMut::from(first), 0);
+    let mut response = if style.form == Form::Yaml {
+        let (mut whole, mut costs) = (BytesMut::new(), 0);
+        // Also a list with a limit, which is one piece.
         while let Some(piece) = listing.next().await? {
             costs += piece.len() * YAML_COSTS;
             if costs > api.answers.share() {
@@ -74,11 +72,15 @@ async fn list(api: &Api, call: &Call, target: &Target) -> Result<Response> {
             more(piece.len() * YAML_COSTS)?;
             whole.extend_from_slice(&piece);
         }
-        first = whole.freeze();
-        style.json(200, first)
+        style.json(200, whole.freeze())
     } else {
-        more(LIST_COSTS)?;
-        style.list(first, listing)
+        let first = listing.next().await?.unwrap_or_default();
+        if listing.has_ended() {
+            style.json(200, first)
+        } else {
+            more(LIST_COSTS)?;
+            style.list(first, listing)
+        }
     };
     response.body_mut().keep(held);
     answer::warn(&mut response, &context.warnings.take());

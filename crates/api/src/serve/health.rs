@@ -7,6 +7,7 @@ use super::Api;
 use super::answer::{Response, page_not_found, text};
 use super::path::query;
 use crate::contract::field::quoted;
+use crate::controllers::is_of_the_start;
 
 /// Answers `/healthz`, `/livez`, `/readyz` and their checks one by one. `None` for other paths.
 pub(super) fn answer(api: &Api, path: &str, asked: &str) -> Option<Response> {
@@ -60,7 +61,11 @@ fn checks(api: &Api, probe: &str) -> Vec<(&'static str, Outcome)> {
     list.push(("poststarthook/storage-readiness", store.clone()));
     list.push(("poststarthook/start-apiserver-admission-initializer", store));
     for (name, check) in &api.access.health {
-        if *name != "informer-sync" || is_ready {
+        let is_asked = match *name {
+            "informer-sync" => is_ready,
+            name => probe != "livez" || !is_of_the_start(name),
+        };
+        if is_asked {
             list.push((*name, check()));
         }
     }

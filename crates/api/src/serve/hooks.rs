@@ -60,7 +60,7 @@ pub trait Node: Send + Sync {
         request: Request<Incoming>,
     ) -> Later<'a, Result<Answer>>;
 
-    /// Writes the log into `lines` until it ends or the receiver is gone.
+    /// Writes the log into `lines` until it ends; it is dropped when the receiver is gone.
     ///
     /// # Errors
     /// What the client is told instead; nothing has been sent then.

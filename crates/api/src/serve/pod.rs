@@ -138,7 +138,14 @@ async fn log(api: &Api, call: &Call, pod: Object) -> Result<Response> {
         return Err(nobody(&pod));
     };
     let (sender, mut receiver) = tokio::sync::mpsc::channel(CHUNKS);
-    let writing = tokio::spawn(async move { node.log(&pod, options, sender).await });
+    let writing = tokio::spawn(async move {
+        let listened_to = sender.clone();
+        // Of a log in which nothing is yet a node may say nothing at all for long, nor be reached.
+        tokio::select! {
+            written = node.log(&pod, options, sender) => written,
+            () = listened_to.closed() => Ok(()),
+        }
+    });
     // What goes wrong before the first byte becomes a status.
     let mut stop = api.stop.clone();
     let first = tokio::select! {

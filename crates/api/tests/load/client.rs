@@ -4,18 +4,17 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::kubeconfig::tls;
 use crate::server::PATIENCE;
 
 /// Why there is no answer: the connection is gone.
@@ -31,23 +30,7 @@ pub(crate) struct Client {
 impl Client {
     /// The administrator that a kubeconfig is for.
     pub(crate) fn new(address: SocketAddr, kubeconfig: &Path) -> Client {
-        let text = std::fs::read_to_string(kubeconfig).unwrap();
-        let held = |key: &str| {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
-            base64::engine::general_purpose::STANDARD.decode(line.unwrap()).unwrap()
-        };
-        let certificate = |key: &str| CertificateDer::from_pem_slice(&held(key)).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate("certificate-authority-data")).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(&held("client-key-data")).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![certificate("client-certificate-data")], key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = tls(kubeconfig).unwrap();
         Client { address, tls: Arc::new(tls) }
     }
 

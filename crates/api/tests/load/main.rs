@@ -4,6 +4,7 @@
 
 mod client;
 mod kills;
+mod kubeconfig;
 mod scale;
 mod server;
 mod watcher;

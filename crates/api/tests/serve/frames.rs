@@ -103,11 +103,22 @@ async fn refused_while_sending(client: &Client) {
 async fn answers_that_nobody_takes_are_counted_whatever_they_answer() {
     let dir = tempfile::tempdir().unwrap();
     let instance = start(dir.path()).await;
-    let admin = client(&instance, true, &["h2"]).with("content-type", "application/merge-patch+json");
     let large = format!("{CONFIG_MAPS}/large");
     let map = config_map("large", &"x".repeat(1_000_000));
     assert_eq!(client(&instance, true, &[]).post(CONFIG_MAPS, &map).await.status, 201);
-    for (method, query, body) in [(Method::GET, "?pretty=true", ""), (Method::PATCH, "", "{}")] {
+    // What is refused is shown: a number by the registry, a policy before it comes to that.
+    let number = format!(
+        r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"generation":{}}}}}"#,
+        "1".repeat(1_000_000)
+    );
+    let policy = format!(r#"{{"propagationPolicy":"{}"}}"#, "x".repeat(1_000_000));
+    for (method, query, media, body, code) in [
+        (Method::GET, "?pretty=true", "text/plain", "", 200),
+        (Method::PATCH, "", "application/merge-patch+json", "{}", 200),
+        (Method::PUT, "", "application/json", &number, 400),
+        (Method::DELETE, "", "application/json", &policy, 422),
+    ] {
+        let admin = client(&instance, true, &["h2"]).with("content-type", media);
         // It takes the heads, and of the bodies as much as a window holds.
         let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(65_535)
@@ -118,12 +129,12 @@ async fn answers_that_nobody_takes_are_counted_whatever_they_answer() {
         tokio::spawn(connection);
         let mut unread = Vec::new();
         for _ in 0..40 {
-            let request = admin.request(method.clone(), &format!("{large}{query}"), body);
+            let request = admin.request(method.clone(), &format!("{large}{query}"), body.to_owned());
             unread.push(sender.send_request(request).await.unwrap());
         }
         // 32 MiB for one user; a change is done, and is answered all the same.
-        assert_eq!(unread[0].status(), 200, "{method}");
-        let last = if method == Method::GET { 429 } else { 200 };
+        assert_eq!(unread[0].status(), code, "{method}");
+        let last = if method == Method::GET { 429 } else { code };
         assert_eq!(unread.last().unwrap().status(), last, "{method}");
         assert_eq!(admin.get(&large).await.status, 429, "{method}");
         drop((unread, sender));

@@ -6,7 +6,7 @@ use api::auth::Access;
 use api::auth::audit::Audit;
 use api::registry::{Registry, Settings};
 use api::resource::Asker;
-use api::serve::{Server, Setup};
+use api::serve::{Node, Server, Setup};
 use api::store::{self, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -23,13 +23,20 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start() -> Rig {
-        let asker =
-            Asker { user: "admin".to_owned(), groups: vec!["system:masters".to_owned()], ..Asker::default() };
-        Rig::with(Access::trusting(asker), None).await
+        Rig::with(Access::trusting(admin()), None).await
     }
 
     /// With other rules, and with an audit log.
     pub(crate) async fn with(access: Access, audit: Option<Audit>) -> Rig {
+        Rig::of(access, audit, None).await
+    }
+
+    /// With somebody who runs pods.
+    pub(crate) async fn over(node: Arc<dyn Node>) -> Rig {
+        Rig::of(Access::trusting(admin()), None, Some(node)).await
+    }
+
+    async fn of(access: Access, audit: Option<Audit>, node: Option<Arc<dyn Node>>) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), store::Options::default()).unwrap();
         let registry = Registry::new(store, api::kinds::builtin(), Vec::new(), Settings::default());
@@ -38,7 +45,7 @@ impl Rig {
             access,
             authority: None,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
-            node: None::<Arc<dyn api::serve::Node>>,
+            node,
             audit,
         })
         .await
@@ -49,6 +56,10 @@ impl Rig {
         assert_eq!(made.status, 201, "{}", made.text());
         rig
     }
+}
+
+fn admin() -> Asker {
+    Asker { user: "admin".to_owned(), groups: vec!["system:masters".to_owned()], ..Asker::default() }
 }
 
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";

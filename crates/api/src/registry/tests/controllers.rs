@@ -239,6 +239,38 @@ async fn an_address_that_is_taken_away_comes_again() {
     }
 }
 
+/// Refuses that an object is deleted.
+struct Holder(&'static str);
+
+impl Admission for Holder {
+    fn handles(&self, request: &Request<'_>) -> bool {
+        request.operation == Operation::Delete && request.name() == self.0
+    }
+
+    fn validate<'a>(&'a self, request: &'a Request<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Err(request.forbidden("it is held"))))
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_taken_away_keeps_no_other() {
+    let rig = Rig::with(Arc::new(Holder("192.0.2.1"))).await;
+    for name in ["192.0.2.1", "192.0.2.2"] {
+        let labels = json!({
+            "ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+        });
+        let stray = json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "gone"}},
+        });
+        rig.create("networking.k8s.io/v1", "IPAddress", "", stray).await.unwrap();
+    }
+    let _running = Controllers::start(&rig.registry, controllers::Settings::default()).await.unwrap();
+    let address = |name| rig.target("networking.k8s.io/v1", "IPAddress", "", name);
+    until("what can be taken away", async || rig.get(&address("192.0.2.2")).await.is_err()).await;
+    rig.get(&address("192.0.2.1")).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_restart_collects_what_was_left_behind() {
     let rig = Rig::new().await;

@@ -171,6 +171,24 @@ async fn what_a_patch_has_twice_is_told_with_what_is_unknown() {
     }
 }
 
+#[tokio::test]
+async fn a_refused_patch_shows_no_more_of_a_large_object_than_anybody_reads() {
+    let rig = Rig::new().await;
+    rig.create_map("m", json!({})).await;
+    let target = rig.map("m");
+    let context = Context { validation: crate::decode::FieldValidation::Strict, ..rig.context.clone() };
+    let patch = json!({"data": {"a": "x".repeat(1 << 20)}, "foo": 1}).to_string();
+    for kind in [PatchKind::Merge, PatchKind::Strategic] {
+        let patch = patch.clone().into();
+        let patched = rig.registry.patch(&context, &target, Part::Main, kind, patch, View::Full);
+        let refused = patched.await.unwrap_err();
+        let end = r#"...": strict decoding error: unknown field "foo""#;
+        assert!(refused.code == 422 && refused.message.ends_with(end), "{}", refused.code);
+        let length = refused.to_value().to_string().len();
+        assert!((32 << 10..40 << 10).contains(&length), "{length}");
+    }
+}
+
 /// Takes the namespace away while an object is on its way into it.
 struct Sweeper;
 
