@@ -229,8 +229,22 @@ struct Tests {
     programs: Vec<(String, String)>,
 }
 
+/// How long a test program may take in the guest, in seconds: one that hangs is told by its name, and the others are run.
+const EACH: u32 = 600;
+
 /// Remembers that the program before it failed.
 const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";
+
+/// The lines that run one test program: through a pipe, as a terminal would get colours, which what a killed one left
+/// behind may hold open.
+fn one(title: &str, command: &str) -> String {
+    let longer = EACH + 10;
+    format!(
+        "echo '# {title}'; {{ timeout -s KILL {EACH} {command} || {{ echo $? >/tmp/failed; \
+         echo \"# {title}: status $(cat /tmp/failed) at $(cut -d. -f1 /proc/uptime) s, {EACH} s are allowed\"; }}; }} 2>&1 \
+         | timeout {longer} cat\n{FAILED}"
+    )
+}
 
 /// What the guest runs: every test program, whatever came of the one before.
 fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
@@ -246,22 +260,16 @@ fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
         script.push_str(&format!("mkdir -p \"$(dirname {path})\"; ln -sf /tests/{name} {path}\n"));
     }
     for name in &tests.names {
-        // Through a pipe: a terminal would get colours.
-        let args = args.join(" ");
-        script.push_str(&format!(
-            "echo '# {name}'; {{ /tests/{name} {args} || echo $? >/tmp/failed; }} 2>&1 | cat\n"
-        ));
-        script.push_str(FAILED);
+        script.push_str(&one(name, &format!("/tests/{name} {}", args.join(" "))));
     }
     // The guest's kernel has every kind of link: none may be missing.
     let newer = std::env::var_os(NEWER).map(|_| format!("{NEWER}={NEWER_INSIDE}")).unwrap_or_default();
     for (name, filter) in
         WITH_PROGRAMS.iter().filter(|(name, _)| !systemd && tests.names.iter().any(|n| n == name))
     {
-        script.push_str(&format!(
-            "echo '# {name}, {filter}'; {{ SEXTANT_CNI_ALL_KINDS=1 {newer} /tests/{name} {filter} --ignored --nocapture \
-             || echo $? >/tmp/failed; }} 2>&1 | cat\n{FAILED}"
-        ));
+        let command =
+            format!("env SEXTANT_CNI_ALL_KINDS=1 {newer} /tests/{name} {filter} --ignored --nocapture");
+        script.push_str(&one(&format!("{name}, {filter}"), &command));
     }
     script.push_str("exit $failed\n");
     script

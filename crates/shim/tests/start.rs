@@ -48,8 +48,11 @@ impl Held {
     }
 
     fn end(mut self) -> Option<i32> {
-        drop(fs::File::options().read(true).write(true).open(&self.pipe).expect("the pipe"));
-        self.child.wait().expect("it ends").code()
+        // Held until then: a command seen on its way into the wait, and not yet in it, would wait for the next reader.
+        let reader = fs::File::options().read(true).write(true).open(&self.pipe).expect("the pipe");
+        let code = self.child.wait().expect("it ends").code();
+        drop(reader);
+        code
     }
 }
 
