@@ -5,6 +5,8 @@ mod api;
 mod cni;
 mod contest;
 mod contests;
+mod csi;
+mod disk;
 mod meter;
 mod oci;
 mod pods;
@@ -38,6 +40,7 @@ const CONTESTS: &[Entry] = &[
     Entry { name: "api", rounds: 3, alone: true, run: api::api },
     Entry { name: "calibrate", rounds: 20, alone: false, run: contests::calibrate },
     Entry { name: "cni", rounds: 30, alone: true, run: cni::cni },
+    Entry { name: "csi", rounds: 3, alone: true, run: csi::csi },
     Entry { name: "oci-run", rounds: 30, alone: true, run: oci::oci_run },
     Entry { name: "pods", rounds: 6, alone: true, run: pods::pods },
     Entry { name: "pull", rounds: 3, alone: true, run: pull::pull },
@@ -59,16 +62,16 @@ pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs (default: 20, of api and pull 3, of pods 6, of cni and oci-run 30)
+    /// How many times each side runs (default: 20, of api, csi and pull 3, of pods 6, of cni and oci-run 30)
     #[arg(long)]
     rounds: Option<u32>,
     /// pull: the directory that stores are made in (default: a new ext4 on a loop device; /dev/shm for memory)
     #[arg(long, value_name = "DIR")]
     pub(crate) on: Option<PathBuf>,
-    /// api: a folder with kube-apiserver and etcd, to be measured beside ours
+    /// api: a folder with kube-apiserver and etcd, to be measured beside ours; csi: one with hostpathplugin
     #[arg(long, value_name = "DIR")]
     pub(crate) peer: Option<PathBuf>,
-    /// api: the program to be measured (default: `sextant`, built for it)
+    /// api, csi: the program to be measured (default: `sextant`, built for it)
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Option<PathBuf>,
     /// How to print

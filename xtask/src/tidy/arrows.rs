@@ -41,8 +41,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["kernel", "ledger"]),
-    // It asks our node and containerd for pods, through the client that any program may use.
-    ("xtask", &["kernel", "ledger", "testkit", "cri"]),
+    // It asks our node and containerd for pods, and drivers for volumes, through the clients that any program may use.
+    ("xtask", &["kernel", "ledger", "testkit", "cri", "csi"]),
 ];
 
 /// What any crate may use in its tests.

@@ -1,6 +1,5 @@
 //! `bench pull`: an image of small files from a registry on loopback, by ours, containerd and podman in turn.
 
-mod disk;
 mod image;
 mod memory;
 mod puller;
@@ -11,16 +10,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::disk::{Disk, Kind};
 use super::{Bench, Report};
 use crate::Result;
 use crate::interop::Site;
 use crate::packages;
 use crate::program::{quiet, target};
-use disk::Disk;
 use image::{COMPRESSIONS, Image};
 pub(super) use puller::detach_below;
 use puller::{Cost, Puller};
 use table::{Outcome, Variant};
+
+/// What a round of all sides and compressions stores, with room to spare.
+const ROUND: u64 = 8 << 30;
 
 /// Where stores are made. On a disk they are removed at the end, all at once: ext4 would make whoever comes after a removal pay.
 struct Yard {
@@ -39,7 +41,11 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 impl Yard {
     fn new(on: Option<&Path>, cache: &Path, rounds: u32) -> Result<Self> {
-        let disk = if on.is_none() { Some(Disk::new(cache, rounds)?) } else { None };
+        let disk = if on.is_none() {
+            Some(Disk::new(cache, Kind::Ext4, ROUND * (u64::from(rounds) + 1))?)
+        } else {
+            None
+        };
         let place = disk.as_ref().map(Disk::place).or(on).unwrap_or(cache);
         let dir = place.join(format!("sextant-bench-{}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;

@@ -1,4 +1,4 @@
-//! An ext4 of the bench's own, as Debian makes it, in a sparse file.
+//! A file system of the bench's own, as Debian makes it, in a sparse file.
 //!
 //! The machine's own would do if nobody else used it. What anybody removed in the last 40 s makes creating files dear
 //! where ext4 has no journal (it looks at each inode that became free lately), and removing millions of files takes
@@ -11,8 +11,13 @@ use std::process::Command;
 use crate::Result;
 use crate::program::quiet;
 
-/// What a round of all sides and compressions stores, with room to spare.
-const ROUND: u64 = 8 << 30;
+/// What is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Ext4,
+    /// Files can share blocks.
+    Xfs,
+}
 
 /// Mounted until it is dropped.
 pub(super) struct Disk {
@@ -22,22 +27,28 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Makes it in `cache`, large enough for so many rounds, and mounts it.
-    pub(super) fn new(cache: &Path, rounds: u32) -> Result<Self> {
+    /// Makes one of so many bytes in `cache`, and mounts it.
+    pub(super) fn new(cache: &Path, kind: Kind, bytes: u64) -> Result<Self> {
         let mut disk = Self {
             file: cache.join(format!("disk-{}.img", std::process::id())),
             device: PathBuf::new(),
             place: tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/tmp")?,
         };
-        File::create(&disk.file)?.set_len(ROUND * (u64::from(rounds) + 1))?;
+        File::create(&disk.file)?.set_len(bytes)?;
         // Through the host's page cache all would be copied once more, by kernel threads that want the same cores, and
         // only whoever syncs would wait for it.
         let mut losetup = Command::new("/usr/sbin/losetup");
         losetup.args(["--direct-io=on", "--find", "--show"]).arg(&disk.file);
         disk.device = PathBuf::from(quiet(&mut losetup)?.trim());
-        let mut mkfs = Command::new("/usr/sbin/mkfs.ext4");
-        // Nothing is left to be done while others are measured.
-        mkfs.args(["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"]);
+        let (program, args): (_, &[_]) = match kind {
+            // Nothing is left to be done while others are measured.
+            Kind::Ext4 => {
+                ("mkfs.ext4", &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"])
+            }
+            Kind::Xfs => ("mkfs.xfs", &["-q", "-K", "-m", "reflink=1"]),
+        };
+        let mut mkfs = Command::new(Path::new("/usr/sbin").join(program));
+        mkfs.args(args);
         quiet(mkfs.arg(&disk.device))?;
         quiet(Command::new("mount").arg(&disk.device).arg(disk.place()))?;
         Ok(disk)

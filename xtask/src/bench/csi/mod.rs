@@ -1,0 +1,68 @@
+//! A driver for local volumes: each call of a volume's life, beside the host-path driver of the CSI project where there is one
+//! (`--peer`: a folder with `hostpathplugin`), and beside the least that the kernel asks for.
+//!
+//! Pools are on an xfs of the bench's own, so that files can share blocks; the host-path driver's folder is there, too.
+
+mod floor;
+mod load;
+mod side;
+mod table;
+
+use std::path::Path;
+
+use super::disk::{Disk, Kind};
+use super::{Bench, Meter, Report};
+use crate::Result;
+use crate::packages;
+use crate::program::{released, target};
+use side::Side;
+use table::{Outcome, Rounds};
+
+/// What a round of all sides stores, with room to spare.
+const ROOM: u64 = 24 << 30;
+
+pub(super) fn csi(bench: &Bench) -> Result<Report> {
+    packages::install(&["e2fsprogs", "xfsprogs"])?;
+    let program = match &bench.program {
+        Some(program) => program.clone(),
+        None => released()?,
+    };
+    let mut sides = vec![Side::Ours { program: program.clone(), backend: "image" }];
+    sides.push(Side::Ours { program, backend: "dir" });
+    sides.extend(bench.peer.as_ref().map(|folder| Side::HostPath(folder.join("hostpathplugin"))));
+    let disk = Disk::new(&target(), Kind::Xfs, ROOM)?;
+    let meter = Meter::new()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Report::of(&runtime.block_on(contest(bench, &meter, &sides, disk.place()))?)
+}
+
+async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disk: &Path) -> Result<Outcome> {
+    let mut all: Vec<Rounds> = sides.iter().map(|side| Rounds::new(side.name())).collect();
+    let mut floors = Rounds::new("floor".into());
+    for round in 0..bench.rounds() {
+        let mut turns: Vec<_> = sides.iter().zip(&mut all).collect();
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for (side, rounds) in turns {
+            let told = |e: Box<dyn std::error::Error>| format!("{}, round {round}: {e}", side.name());
+            one(side, meter, rounds, disk).await.map_err(told)?;
+        }
+        floor::round(disk, &mut floors).map_err(|e| format!("floor, round {round}: {e}"))?;
+    }
+    Ok(Outcome::new(bench.rounds(), all, floors))
+}
+
+/// A new driver, and a round of it.
+async fn one(side: &Side, meter: &Meter, rounds: &mut Rounds, disk: &Path) -> Result<()> {
+    let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in(disk)?;
+    let running = side.start(meter, place.path()).await?;
+    let asked = load::Asked { backend: side.backend(), place: place.path() };
+    load::life(&running.driver, &asked, meter, rounds).await?;
+    load::callers(&running.driver, &asked, rounds).await?;
+    if side.is_file_system_of_its_own() {
+        load::throughput(&running.driver, &asked, rounds).await?;
+    }
+    rounds.memory.push(running.peak()?);
+    running.end().await
+}

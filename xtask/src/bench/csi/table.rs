@@ -1,0 +1,145 @@
+//! What came of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::super::median;
+
+/// Of a call of `image`: at most so many milliseconds above what the kernel asks for.
+const ABOVE: f64 = 2.0;
+/// KiB that the driver has resident at most.
+const MEMORY: f64 = 8.0 * 1024.0;
+/// Eight callers do at least so many times the work of one, where the processors are the limit.
+const CALLERS: f64 = 1.6;
+/// Through a volume at least so much of what the disk's file system takes.
+const THROUGHPUT: f64 = 0.97;
+
+const CALLS: [&str; 11] = [
+    "CreateVolume",
+    "NodeStageVolume",
+    "NodePublishVolume",
+    "NodeGetVolumeStats",
+    "CreateSnapshot",
+    "CreateVolume, of a snapshot",
+    "NodeUnpublishVolume",
+    "NodeUnstageVolume",
+    "CreateVolume, of a volume",
+    "DeleteSnapshot",
+    "DeleteVolume",
+];
+
+/// What was measured of one side.
+#[derive(Debug, Serialize)]
+pub(super) struct Rounds {
+    name: String,
+    /// Milliseconds and rates.
+    values: BTreeMap<&'static str, Vec<f64>>,
+    /// Milliseconds of CPU time for a volume's life, everything it started included; one a round.
+    pub(super) cpu: Vec<f64>,
+    /// KiB; one a round.
+    pub(super) memory: Vec<f64>,
+}
+
+impl Rounds {
+    pub(super) fn new(name: String) -> Self {
+        Self { name, values: BTreeMap::new(), cpu: Vec::new(), memory: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, what: &'static str, value: f64) {
+        self.values.entry(what).or_default().push(value);
+    }
+
+    fn median(&self, what: &str) -> f64 {
+        self.values.get(what).map_or(f64::NAN, |values| median(values))
+    }
+}
+
+/// Something that was promised of ours.
+#[derive(Debug, Serialize)]
+struct Kept {
+    what: String,
+    value: f64,
+    bound: f64,
+    at_most: bool,
+}
+
+impl Kept {
+    fn is(&self) -> bool {
+        if self.at_most { self.value <= self.bound } else { self.value >= self.bound }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    rounds: u32,
+    sides: Vec<Rounds>,
+    floor: Rounds,
+    promises: Vec<Kept>,
+    kept: bool,
+}
+
+impl Outcome {
+    pub(super) fn new(rounds: u32, sides: Vec<Rounds>, floor: Rounds) -> Self {
+        let mut promises = Vec::new();
+        for side in &sides {
+            let mut promise = |what: &str, value, bound, at_most| {
+                promises.push(Kept { what: format!("{}, {what}", side.name), value, bound, at_most });
+            };
+            if side.name == "image" {
+                for call in CALLS {
+                    let above = side.median(call) - floor.median(call);
+                    promise(&format!("{call}, ms above the floor"), above, ABOVE, true);
+                }
+                let share = side.median("MB/s through a volume") / side.median("MB/s bare");
+                promise("writing, to the bare file system", share, THROUGHPUT, false);
+            }
+            if side.name != "host-path" {
+                let callers = side.median("volumes per second, eight callers")
+                    / side.median("volumes per second, one caller");
+                promise("eight callers, to one", callers, CALLERS, false);
+                promise("KiB at most", side.memory.iter().copied().fold(0.0, f64::max), MEMORY, true);
+            }
+        }
+        let kept = promises.iter().all(Kept::is);
+        Self { rounds, sides, floor, promises, kept }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "a volume of 64 MiB with 4 MiB in it; {} rounds of 20, medians in ms", self.rounds)?;
+        write!(f, "{:<36}", "")?;
+        let columns: Vec<&Rounds> = self.sides.iter().chain([&self.floor]).collect();
+        columns.iter().try_for_each(|side| write!(f, " {:>10}", side.name))?;
+        writeln!(f)?;
+        let rates = ["volumes per second, one caller", "volumes per second, eight callers"];
+        let writing = ["MB/s through a volume", "MB/s bare"];
+        for what in CALLS.into_iter().chain(rates).chain(writing) {
+            write!(f, "{what:<36}")?;
+            columns.iter().try_for_each(|side| number(f, side.median(what)))?;
+            writeln!(f)?;
+        }
+        for (what, of) in [
+            ("CPU ms of a volume's life", (|side| &side.cpu) as fn(&Rounds) -> &Vec<f64>),
+            ("KiB at most", |side| &side.memory),
+        ] {
+            write!(f, "{what:<36}")?;
+            columns.iter().try_for_each(|side| number(f, median(of(side))))?;
+            writeln!(f)?;
+        }
+        for promise in &self.promises {
+            let (word, kept) = (
+                if promise.at_most { "at most" } else { "at least" },
+                if promise.is() { "kept" } else { "NOT KEPT" },
+            );
+            writeln!(f, "{:>9.2}  {word} {:<7} {kept:<9} {}", promise.value, promise.bound, promise.what)?;
+        }
+        writeln!(f, "{}", if self.kept { "kept" } else { "NOT KEPT" })
+    }
+}
+
+fn number(f: &mut fmt::Formatter<'_>, value: f64) -> fmt::Result {
+    if value.is_nan() { write!(f, " {:>10}", "-") } else { write!(f, " {value:>10.2}") }
+}
