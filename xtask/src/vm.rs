@@ -28,6 +28,7 @@ const PROGRAMS: &[&str] = &[
     "dbus-daemon",
     "apparmor_parser",
     "setsid",
+    "btrfs",
     "mkfs.btrfs",
     "mkfs.ext4",
     "mkfs.xfs",
@@ -230,7 +231,7 @@ struct Tests {
 }
 
 /// How long a test program may take in the guest, in seconds: one that hangs is told by its name, and the others are run.
-const EACH: u32 = 600;
+const EACH: u32 = 900;
 
 /// Remembers that the program before it failed.
 const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";

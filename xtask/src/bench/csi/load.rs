@@ -37,12 +37,21 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    fn capability(&self) -> VolumeCapability {
+        // Only an image has a file system to choose.
+        let fs_type = if self.backend == Some("image") { "ext4".into() } else { String::new() };
+        VolumeCapability {
+            access_type: Some(AccessType::Mount(MountVolume { fs_type, ..Default::default() })),
+            access_mode: Some(AccessMode { mode: Mode::SingleNodeWriter.into() }),
+        }
+    }
+
     fn create(&self, name: String, bytes: u64, source: Option<Source>) -> CreateVolumeRequest {
         let parameters = self.backend.map(|backend| ("backend".to_owned(), backend.to_owned()));
         CreateVolumeRequest {
             name,
             capacity_range: Some(CapacityRange { required_bytes: bytes.cast_signed(), limit_bytes: 0 }),
-            volume_capabilities: vec![capability()],
+            volume_capabilities: vec![self.capability()],
             parameters: parameters.into_iter().collect(),
             volume_content_source: source.map(|source| VolumeContentSource { r#type: Some(source) }),
             ..Default::default()
@@ -62,14 +71,6 @@ impl Asked<'_> {
     }
 }
 
-fn capability() -> VolumeCapability {
-    let mount = MountVolume { fs_type: "ext4".into(), ..Default::default() };
-    VolumeCapability {
-        access_type: Some(AccessType::Mount(mount)),
-        access_mode: Some(AccessMode { mode: Mode::SingleNodeWriter.into() }),
-    }
-}
-
 fn text(path: &Path) -> String {
     path.display().to_string()
 }
@@ -78,6 +79,7 @@ fn text(path: &Path) -> String {
 struct Volume {
     id: String,
     context: BTreeMap<String, String>,
+    capability: VolumeCapability,
     stage: PathBuf,
     target: PathBuf,
 }
@@ -86,14 +88,15 @@ impl Volume {
     async fn new(client: &Client, asked: &Asked<'_>, request: CreateVolumeRequest) -> Result<Self> {
         let (stage, target) = (asked.stage(&request.name)?, asked.target(&request.name)?);
         let volume = client.create_volume(request).await?.volume.ok_or("CreateVolume: no volume")?;
-        Ok(Self { id: volume.volume_id, context: volume.volume_context.into_iter().collect(), stage, target })
+        let context = volume.volume_context.into_iter().collect();
+        Ok(Self { id: volume.volume_id, context, capability: asked.capability(), stage, target })
     }
 
     async fn stage(&self, client: &Client) -> Result<()> {
         let request = NodeStageVolumeRequest {
             volume_id: self.id.clone(),
             staging_target_path: text(&self.stage),
-            volume_capability: Some(capability()),
+            volume_capability: Some(self.capability.clone()),
             volume_context: self.context.clone().into_iter().collect(),
             ..Default::default()
         };
@@ -106,7 +109,7 @@ impl Volume {
             volume_id: self.id.clone(),
             staging_target_path: text(&self.stage),
             target_path: text(&self.target),
-            volume_capability: Some(capability()),
+            volume_capability: Some(self.capability.clone()),
             volume_context: self.context.clone().into_iter().collect(),
             ..Default::default()
         };
