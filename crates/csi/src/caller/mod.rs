@@ -28,4 +28,10 @@ impl Client {
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { channel: self.channel.with_deadline(Some(deadline)) }
     }
+
+    /// Whether the connection is gone: further calls would fail.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.channel.is_closed()
+    }
 }
