@@ -14,6 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("oci-runtime", &["kernel", "ledger"]),
     ("cni", &["kernel", "ledger"]),
     ("csi", &["kernel", "ledger", "grpc"]),
+    // Its rooms for volumes, clouds and meshes call any plugin: the caller's side of those wings.
+    ("control", &["grpc", "csi", "cpi", "smi"]),
     ("streaming", &[]),
     ("cpi", &["kernel", "ledger"]),
     ("smi", &["kernel", "ledger"]),
@@ -34,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "cni",
             "streaming",
             "csi",
+            "control",
             "cpi",
             "smi",
             "api",

@@ -1,0 +1,105 @@
+//! Volumes of any CSI driver: what claims, attachments and snapshots ask for is asked of the driver, and what it says is written
+//! down.
+
+pub mod drivers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
+use kube::{Api, Client};
+
+use crate::cache::Cache;
+use crate::events::Events;
+pub use drivers::{Drivers, Place};
+
+/// How the controllers of volumes behave.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where drivers listen.
+    pub places: Vec<Place>,
+    /// What this process is called in events and leases: the host's name.
+    pub host: String,
+    /// Only on this node: for drivers whose controller part is on each node (`--node` of the command). `None` for the controllers of a
+    /// whole cluster.
+    pub node: Option<String>,
+    /// How long a driver may take for a call.
+    pub deadline: Duration,
+}
+
+/// What all controllers of volumes have in common.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What was asked for at the start.
+    pub setup: Setup,
+    /// The drivers there are.
+    pub drivers: Arc<Drivers>,
+    /// Events of the controllers.
+    pub events: Events,
+    /// All claims.
+    pub claims: Arc<Cache<PersistentVolumeClaim>>,
+    /// All volumes.
+    pub volumes: Arc<Cache<PersistentVolume>>,
+    /// All storage classes.
+    pub classes: Arc<Cache<StorageClass>>,
+    /// All classes of volume attributes.
+    pub attributes: Arc<Cache<VolumeAttributesClass>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Connects caches and drivers. Everything runs as tasks of the current runtime.
+    #[must_use]
+    pub fn start(client: Client, setup: Setup) -> Arc<Self> {
+        let events = Events::new(&client, "sextant-control", &setup.host);
+        Arc::new(Self {
+            drivers: Drivers::start(setup.places.clone(), setup.deadline),
+            events,
+            claims: Cache::start(&client),
+            volumes: Cache::start(&client),
+            classes: Cache::start(&client),
+            attributes: Cache::start(&client),
+            client,
+            setup,
+        })
+    }
+
+    /// Resolves once what was there at the start is known.
+    pub async fn filled(&self) {
+        self.claims.filled().await;
+        self.volumes.filled().await;
+        self.classes.filled().await;
+        self.attributes.filled().await;
+    }
+
+    /// What a secret holds, as a driver gets it.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read; or a value is not UTF-8, which no driver could be given.
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret =
+            api.get(name).await.map_err(|error| format!("cannot read secret {namespace}/{name}: {error}"))?;
+        let mut values = BTreeMap::new();
+        for (key, value) in secret.data.unwrap_or_default() {
+            let value = String::from_utf8(value.0)
+                .map_err(|_| format!("secret {namespace}/{name}: the value of {key} is not UTF-8"))?;
+            values.insert(key, value);
+        }
+        Ok(values)
+    }
+}
+
+/// Runs the controllers of volumes until it is dropped.
+pub async fn run(context: Arc<Context>) {
+    context.filled().await;
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,102 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Next, Pace, Queue};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// What was looked at, and when after the start.
+async fn seen(
+    queue: std::sync::Arc<Queue<u32>>,
+    time: Duration,
+    say: impl Fn(u32) -> Next,
+) -> Vec<(u32, u64)> {
+    let seen = Mutex::new(Vec::new());
+    let start = Instant::now();
+    let look = |key| {
+        seen.lock().unwrap().push((key, start.elapsed().as_secs()));
+        std::future::ready(say(key))
+    };
+    let _ = tokio::time::timeout(time, queue.run(look)).await;
+    seen.into_inner().unwrap()
+}
+
+#[test]
+fn what_fails_is_looked_at_again_later_and_later() {
+    runtime().block_on(async {
+        let queue = Queue::new(Pace { longest: 5 * SECOND, ..Pace::default() });
+        queue.add(1);
+        let seen = seen(queue.clone(), 20 * SECOND, |_| Next::Again).await;
+        assert_eq!(seen.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0, 1, 3, 7, 12, 17]);
+        assert_eq!(queue.failures(&1), 6);
+    });
+}
+
+#[test]
+fn what_is_added_twice_is_looked_at_once() {
+    runtime().block_on(async {
+        let queue = Queue::new(Pace::default());
+        queue.add(1);
+        queue.add(2);
+        queue.add(1);
+        queue.add_after(3, 2 * SECOND);
+        assert_eq!(seen(queue.clone(), 10 * SECOND, |_| Next::Done).await, [(1, 0), (2, 0), (3, 2)]);
+        assert!(queue.is_empty());
+    });
+}
+
+#[test]
+fn one_key_has_one_worker_and_is_looked_at_again() {
+    runtime().block_on(async {
+        let queue = Queue::new(Pace { workers: 4, ..Pace::default() });
+        let (now, most, count) = (Mutex::new(0), Mutex::new(0), Mutex::new(0));
+        queue.add(1);
+        let look = |_| async {
+            *count.lock().unwrap() += 1;
+            {
+                let mut now = now.lock().unwrap();
+                *now += 1;
+                let mut most = most.lock().unwrap();
+                *most = (*most).max(*now);
+            }
+            tokio::time::sleep(SECOND).await;
+            *now.lock().unwrap() -= 1;
+            Next::Done
+        };
+        let adds = async {
+            for _ in 0..5 {
+                tokio::time::sleep(SECOND / 10).await;
+                queue.add(1);
+            }
+            tokio::time::sleep(9 * SECOND).await;
+        };
+        tokio::select! {
+            () = queue.clone().run(look) => {}
+            () = adds => {}
+        }
+        assert_eq!((*most.lock().unwrap(), *count.lock().unwrap()), (1, 2));
+    });
+}
+
+#[test]
+fn many_are_looked_at_together_and_no_more_than_that() {
+    runtime().block_on(async {
+        let queue = Queue::new(Pace { workers: 3, ..Pace::default() });
+        (0..9).for_each(|key| queue.add(key));
+        let start = Instant::now();
+        let done = Mutex::new(Vec::new());
+        let look = |_| async {
+            tokio::time::sleep(SECOND).await;
+            done.lock().unwrap().push(start.elapsed().as_secs());
+            Next::Done
+        };
+        let _ = tokio::time::timeout(10 * SECOND, queue.clone().run(look)).await;
+        assert_eq!(*done.lock().unwrap(), [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+    });
+}
