@@ -1,7 +1,13 @@
 //! Volumes of any CSI driver: what claims, attachments and snapshots ask for is asked of the driver, and what it says is written
 //! down.
 
+mod attach;
+mod claims;
 pub mod drivers;
+mod failure;
+mod modify;
+mod resize;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,5 +107,5 @@ impl Context {
 /// Runs the controllers of volumes until it is dropped.
 pub async fn run(context: Arc<Context>) {
     context.filled().await;
-    std::future::pending::<()>().await;
+    tokio::join!(attach::run(context.clone()), resize::run(context.clone()), modify::run(context.clone()),);
 }
