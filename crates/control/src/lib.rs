@@ -13,5 +13,5 @@
 pub mod cache;
 pub mod csi;
 pub mod events;
-pub mod quantity;
+pub mod leader;
 pub mod queue;

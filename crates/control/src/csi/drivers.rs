@@ -142,6 +142,7 @@ impl Drivers {
         }
         there.insert(name.clone(), Found { driver: Arc::new(driver), socket: socket.into() });
         drop(there);
+        eprintln!("sextant control: driver {name} is at {}", socket.display());
         self.changed.send_modify(|count| *count += 1);
         Ok(Entry { drivers: self, name })
     }
@@ -174,6 +175,7 @@ struct Entry<'a> {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         self.drivers.there().remove(&self.name);
+        eprintln!("sextant control: driver {} is gone, or not ready", self.name);
         self.drivers.changed.send_modify(|count| *count += 1);
     }
 }

@@ -5,7 +5,9 @@ mod attach;
 mod claims;
 pub mod drivers;
 mod failure;
+mod here;
 mod modify;
+pub mod quantity;
 mod resize;
 mod volume;
 

@@ -30,7 +30,7 @@ pub(crate) struct CsiDriverArgs {
 }
 
 /// A path, also written as a URL: `unix:///run/csi.sock`.
-fn socket(text: &str) -> Result<PathBuf, String> {
+pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
     if path.starts_with('/') {
         Ok(path.into())

@@ -2,6 +2,7 @@
 
 mod api;
 mod cni;
+mod control;
 mod csi;
 mod images;
 mod node;
@@ -16,6 +17,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
+pub(crate) use control::ControlArgs;
 pub(crate) use csi::{
     Csi, CsiCommand, CsiCreateArgs, CsiDriverArgs, CsiExpandArgs, CsiPublishArgs, CsiRmArgs, CsiSnapshotArgs,
     CsiUnpublishArgs,
@@ -127,6 +129,8 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
     Api(ApiArgs),
+    /// Run the controllers of volumes, for any CSI driver and any API server
+    Control(ControlArgs),
     /// Serve CSI: volumes of this machine
     CsiDriver(CsiDriverArgs),
     /// Make and look after volumes of a CSI driver
@@ -170,6 +174,7 @@ impl Command {
                 | Self::Logs(_)
                 | Self::Node(_)
                 | Self::Api(_)
+                | Self::Control(_)
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::PortForward(_)

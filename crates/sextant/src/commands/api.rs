@@ -12,11 +12,6 @@ use crate::failure::{Context, Failure, Result};
 /// How long requests that are being answered have when it ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// After so long with hardly any work things are quiet.
-const QUIET: Duration = Duration::from_secs(5);
-/// CPU time that is hardly any work.
-const HARDLY: Duration = Duration::from_millis(2);
-
 /// Serves until it is told to end.
 pub(crate) fn run(data_dir: &Path, args: &ApiArgs) -> Result<()> {
     kernel::memory::share_one_arena();
@@ -46,29 +41,9 @@ async fn serve(options: Options) -> Result<()> {
         instance.kubeconfig().display()
     );
     daemon::tell_ready("api");
-    let resting = tokio::spawn(rest());
+    let resting = tokio::spawn(daemon::rest());
     daemon::told_to_end().await;
     resting.abort();
     instance.stop(GRACE).await;
     Ok(())
-}
-
-/// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet.
-async fn rest() {
-    let mut is_full = true;
-    loop {
-        let before = cpu_time();
-        tokio::time::sleep(QUIET).await;
-        if cpu_time().saturating_sub(before) > HARDLY {
-            is_full = true;
-        } else if std::mem::take(&mut is_full) {
-            // Where that fails more is held, and nothing else.
-            let _ = kernel::memory::give_back();
-        }
-    }
-}
-
-fn cpu_time() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::try_from(now).unwrap_or_default()
 }

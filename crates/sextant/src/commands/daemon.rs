@@ -1,10 +1,16 @@
-//! What commands that serve have in common: when they are up, and when they are to end.
+//! What commands that serve have in common: when they are up, what they hold while they rest, and when they are to end.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// After so long with hardly any work things are quiet.
+const QUIET: Duration = Duration::from_secs(5);
+/// CPU time that is hardly any work.
+const HARDLY: Duration = Duration::from_millis(2);
 
 /// Tells systemd, where `command` is a unit of `Type=notify`, that it is up (sd_notify(3)).
 pub(super) fn tell_ready(command: &str) {
@@ -35,6 +41,26 @@ pub(super) async fn told_to_end() {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet.
+pub(super) async fn rest() {
+    let mut is_full = true;
+    loop {
+        let before = cpu_time();
+        tokio::time::sleep(QUIET).await;
+        if cpu_time().saturating_sub(before) > HARDLY {
+            is_full = true;
+        } else if std::mem::take(&mut is_full) {
+            // Where that fails more is held, and nothing else.
+            let _ = kernel::memory::give_back();
+        }
+    }
+}
+
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 #[cfg(test)]

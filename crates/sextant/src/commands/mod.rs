@@ -3,6 +3,7 @@
 mod api;
 pub(crate) mod cni;
 mod containers;
+mod control;
 mod csi;
 mod csi_driver;
 mod daemon;
@@ -49,6 +50,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             return node::print_config().map(|()| ExitCode::SUCCESS);
         }
         Command::Api(args) => return api::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Control(args) => {
+            return control::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
+        }
         Command::CsiDriver(args) => {
             return csi_driver::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
@@ -99,6 +103,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completions(_)
         | Command::Man(_)
         | Command::Api(_)
+        | Command::Control(_)
         | Command::CsiDriver(_)
         | Command::Csi(_)
         | Command::Version(_)

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::super::claims::{Bound, secrets};
 use super::super::failure::Failure;
+use super::super::here::is_here;
 use super::super::volume::source;
 use super::plan::{Plan, plan};
 use super::{Memory, Modifier, SLOW, current, wanted};
@@ -42,19 +43,25 @@ impl Modifier {
         if let Some(until) = memory.slow_until.filter(|until| is_same && *until > Instant::now()) {
             return Next::After(until - Instant::now());
         }
-        let outcome = match plan(wanted, current(&bound.claim), status, memory.is_over) {
-            Plan::Nothing => Ok(()),
-            Plan::Forget => self.tell_forgotten(&bound).await,
-            Plan::Continue(class) => self.modify(&bound, class, true).await,
-            Plan::Begin(class) => self.modify(&bound, class, false).await,
-        };
-        match outcome {
+        match self.carry_out(&bound, plan(wanted, current(&bound.claim), status, memory.is_over)).await {
             Ok(()) => Next::Done,
             Err(Failure::Stale) => Next::Again,
             Err(failure) => {
                 self.context.events.warning(&*bound.claim, "VolumeModifyFailed", failure.to_string()).await;
                 if is_infeasible(&failure) { Next::After(SLOW) } else { Next::Again }
             }
+        }
+    }
+
+    async fn carry_out(&self, bound: &Bound, plan: Plan<'_>) -> Result<(), Failure> {
+        if plan == Plan::Nothing || !is_here(&self.context, &bound.volume).await? {
+            return Ok(());
+        }
+        match plan {
+            Plan::Nothing => Ok(()),
+            Plan::Forget => self.tell_forgotten(bound).await,
+            Plan::Continue(class) => self.modify(bound, class, true).await,
+            Plan::Begin(class) => self.modify(bound, class, false).await,
         }
     }
 

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::super::claims::{Bound, secrets};
 use super::super::failure::Failure;
+use super::super::here::is_here;
+use super::super::quantity;
 use super::super::volume::{capability, source};
 use super::plan::{State, size};
 use super::told::has;
 use super::{Memory, Resizer, SLOW, asked, capacity, step, storage};
 use crate::cache::Name;
-use crate::quantity::of_bytes;
 use crate::queue::Next;
 
 impl Resizer {
@@ -35,7 +36,12 @@ impl Resizer {
         if let Some(until) = memory.slow_until.filter(|until| is_same && *until > Instant::now()) {
             return Next::After(until - Instant::now());
         }
-        match self.expand(&bound, to, is_same, memory).await {
+        let outcome = match is_here(&self.context, &bound.volume).await {
+            Ok(true) => self.expand(&bound, to, is_same, memory).await,
+            Ok(false) => return Next::Done,
+            Err(failure) => Err(failure),
+        };
+        match outcome {
             Ok(()) => {
                 self.memory().remove(bound.uid());
                 Next::Done
@@ -58,7 +64,7 @@ impl Resizer {
             );
             return Err(Failure::Other(text));
         }
-        let text = format!("expanding volume {} to {}", bound.volume_name(), of_bytes(to).0);
+        let text = format!("expanding volume {} to {}", bound.volume_name(), quantity::of(to).0);
         self.context.events.normal(&*bound.claim, "Resizing", text).await;
         match self.call(bound, to).await {
             Ok((bytes, by_node)) => self.tell_end(bound, bytes, by_node).await,

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::super::claims::Bound;
 use super::super::failure::Failure;
+use super::super::quantity;
 use super::super::volume::now;
 use super::Resizer;
-use crate::quantity::of_bytes;
 
 /// The conditions that are about expansion.
 const CONDITIONS: [&str; 4] =
@@ -20,7 +20,7 @@ impl Resizer {
     /// same was tried before (`is_same`), who is at it and what went wrong stay.
     pub(super) async fn tell_begin(&self, bound: &Bound, to: i64, is_same: bool) -> Result<(), Failure> {
         let mut status = json!({
-            "allocatedResources": { "storage": of_bytes(to) },
+            "allocatedResources": { "storage": quantity::of(to) },
             "conditions": conditions("Resizing", "", if is_same { &[] } else { &CONDITIONS }),
         });
         if !is_same {
@@ -31,7 +31,7 @@ impl Resizer {
 
     /// That the driver has done its part.
     pub(super) async fn tell_end(&self, bound: &Bound, bytes: i64, by_node: bool) -> Result<(), Failure> {
-        bound.patch_volume(&self.context, json!({ "capacity": { "storage": of_bytes(bytes) } })).await?;
+        bound.patch_volume(&self.context, json!({ "capacity": { "storage": quantity::of(bytes) } })).await?;
         let events = &self.context.events;
         if by_node {
             let text = "the file system grows on the node, when a pod uses the claim";
@@ -44,12 +44,12 @@ impl Resizer {
             return Ok(());
         }
         let status = json!({
-            "capacity": { "storage": of_bytes(bytes) },
+            "capacity": { "storage": quantity::of(bytes) },
             "allocatedResourceStatuses": { "storage": null },
             "conditions": conditions("", "", &CONDITIONS),
         });
         bound.patch_claim(&self.context, false, json!({ NOTHING_FOR_NODE: "true" }), status).await?;
-        let text = format!("volume {} has {} now", bound.volume_name(), of_bytes(bytes).0);
+        let text = format!("volume {} has {} now", bound.volume_name(), quantity::of(bytes).0);
         events.normal(&*bound.claim, "VolumeResizeSuccessful", text).await;
         Ok(())
     }

@@ -1,0 +1,43 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `sextant control`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant control                                  # beside `sextant api` and `sextant csi-driver`
+  sextant control --kubeconfig /etc/kubernetes/admin.conf --csi-socket unix:///csi/csi.sock
+  sextant control --csi-dir /var/lib/kubelet/plugins --node node-1
+  sextant control --leader-elect --csi-socket /csi/csi.sock         # in a Deployment with several replicas
+
+It does for every driver that it finds what the sidecars of Kubernetes do for one: it provisions, attaches, resizes and snapshots
+volumes. It keeps nothing of its own: end it at any moment, and start it again.")]
+pub(crate) struct ControlArgs {
+    /// How to reach the API server [default: KUBECONFIG; in a pod, the pod's service account; else what `sextant api` has written
+    /// into the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// A driver's socket; give it more than once for more drivers [default: csi.sock in the run directory, and all in
+    /// /var/lib/kubelet/plugins]
+    #[arg(long, value_name = "PATH", env = "CSI_ENDPOINT", value_parser = super::csi::socket)]
+    pub(crate) csi_socket: Vec<PathBuf>,
+    /// A directory with sockets of drivers, *.sock and */csi.sock; give it more than once for more
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) csi_dir: Vec<PathBuf>,
+    /// Only for volumes of this node: for drivers whose controller part is on each node
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// How long a driver may take for a call
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: u64,
+    /// Work only while this process holds the lease `sextant-control`: of several such processes one works, and another goes on when
+    /// it is gone
+    #[arg(long, conflicts_with = "node")]
+    pub(crate) leader_elect: bool,
+    /// The lease's namespace [default: the pod's, or that of the kubeconfig]
+    #[arg(long, value_name = "NAMESPACE", requires = "leader_elect")]
+    pub(crate) leader_elect_namespace: Option<String>,
+    /// How long the lease is, and so how long nobody works after the leader was lost
+    #[arg(long, value_name = "SECONDS", default_value = "15", requires = "leader_elect", value_parser = clap::value_parser!(u64).range(3..=3600))]
+    pub(crate) leader_elect_lease: u64,
+}

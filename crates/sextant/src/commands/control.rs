@@ -1,0 +1,154 @@
+//! `sextant control`: controllers of Kubernetes objects, beside any API server.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use control::csi::{self, Place, Setup};
+use control::leader::{Election, Terms};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::daemon;
+use crate::cli::ControlArgs;
+use crate::failure::{Context, Failure, Result};
+
+/// The lease of the one process that works.
+const LEASE: &str = "sextant-control";
+/// Where a kubelet has the sockets of its drivers.
+const PLUGINS: &str = "/var/lib/kubelet/plugins";
+
+/// Runs controllers until it is told to end.
+pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result<()> {
+    kernel::memory::share_one_arena();
+    let setup = Setup {
+        places: places(run_dir, args),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        node: args.node.clone(),
+        deadline: Duration::from_secs(args.timeout),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()
+        .context(|| "start the controllers".into())?;
+    runtime.block_on(serve(data_dir, args, setup))
+}
+
+async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> {
+    let ended = std::pin::pin!(daemon::told_to_end());
+    let config = config(data_dir, args.kubeconfig.as_deref()).await?;
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
+    eprintln!("sextant control: works for {server}");
+    let resting = tokio::spawn(daemon::rest());
+    let election = args.leader_elect.then(|| election(&client, args, &setup.host));
+    daemon::tell_ready("control");
+    let done = match election {
+        None => {
+            tokio::select! {
+                () = csi::run(csi::Context::start(client, setup)) => {}
+                () = ended => {}
+            }
+            Ok(())
+        }
+        Some(election) => lead(&election, ended, client, setup).await,
+    };
+    resting.abort();
+    done
+}
+
+/// Works once the lease is held, and for as long.
+async fn lead(
+    election: &Election,
+    mut ended: Pin<&mut impl Future<Output = ()>>,
+    client: Client,
+    setup: Setup,
+) -> Result<()> {
+    let mut held = tokio::select! {
+        held = election.acquire() => held,
+        () = &mut ended => return Ok(()),
+    };
+    eprintln!("sextant control: has lease {election}, and works");
+    let lost = tokio::select! {
+        () = csi::run(csi::Context::start(client, setup)) => None,
+        () = &mut ended => None,
+        why = election.keep(&mut held) => Some(why),
+    };
+    match lost {
+        Some(why) => Err(Failure::new(format!(
+            "cannot hold lease {election}: {why}; this process ends, so that one alone works, and is to be started again"
+        ))),
+        None => {
+            election.release(held).await;
+            Ok(())
+        }
+    }
+}
+
+/// How one of several processes comes to work. The name of the host alone would be that of the process before this one, too.
+fn election(client: &Client, args: &ControlArgs, host: &str) -> Election {
+    let namespace = args.leader_elect_namespace.as_deref().unwrap_or(client.default_namespace());
+    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let identity = format!("{host}_{}", random.trim());
+    let terms = Terms::of(Duration::from_secs(args.leader_elect_lease));
+    Election::new(client, namespace, LEASE, identity, terms)
+}
+
+/// Where drivers are looked for.
+fn places(run_dir: &Path, args: &ControlArgs) -> Vec<Place> {
+    if args.csi_socket.is_empty() && args.csi_dir.is_empty() {
+        return vec![Place::Socket(run_dir.join("csi.sock")), Place::Folder(PLUGINS.into())];
+    }
+    let sockets = args.csi_socket.iter().cloned().map(Place::Socket);
+    sockets.chain(args.csi_dir.iter().cloned().map(Place::Folder)).collect()
+}
+
+/// How the API server is reached: as was said, or as the environment or the pod says, or as `sextant api` of this instance.
+async fn config(data_dir: &Path, said: Option<&Path>) -> Result<Config> {
+    let options = KubeConfigOptions::default();
+    if let Some(path) = said {
+        return read(path).await;
+    }
+    let failed =
+        |error: &dyn std::error::Error| Failure::new(format!("cannot use KUBECONFIG: {}", causes(error)));
+    if let Some(kubeconfig) = Kubeconfig::from_env().map_err(|e| failed(&e))? {
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| failed(&e));
+    }
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Config::incluster().map_err(|error| {
+            Failure::new(format!("cannot use the pod's service account: {}", causes(&error)))
+        });
+    }
+    let own: PathBuf = data_dir.join("api/kubeconfig");
+    if !own.exists() {
+        return Err(Failure::new(format!(
+            "cannot find an API server: this is no pod, and {} is not there; name a kubeconfig by --kubeconfig or KUBECONFIG, or \
+             start `sextant api` with the same --data-dir first",
+            own.display()
+        )));
+    }
+    read(&own).await
+}
+
+async fn read(path: &Path) -> Result<Config> {
+    let failed = |error: &dyn std::error::Error| {
+        Failure::new(format!("cannot use the kubeconfig {}: {}", path.display(), causes(error)))
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|e| failed(&e))
+}
+
+/// An error with what is below it, where it does not say that itself.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        below = cause.source();
+    }
+    text
+}

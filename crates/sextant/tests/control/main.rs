@@ -1,0 +1,7 @@
+//! `sextant control` with `sextant api` and `sextant csi-driver`, as they run on a machine: what objects ask for comes true,
+//! whichever of the three is killed on the way.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod command;
+mod leader;
+mod rig;
