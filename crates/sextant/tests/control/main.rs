@@ -2,6 +2,10 @@
 //! whichever of the three is killed on the way.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod attach;
 mod command;
+mod hand;
 mod leader;
+mod resize;
 mod rig;
+mod stand;
