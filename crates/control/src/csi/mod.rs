@@ -5,6 +5,7 @@ mod attach;
 mod claims;
 pub mod drivers;
 mod failure;
+mod health;
 mod here;
 mod modify;
 pub mod quantity;
@@ -109,5 +110,10 @@ impl Context {
 /// Runs the controllers of volumes until it is dropped.
 pub async fn run(context: Arc<Context>) {
     context.filled().await;
-    tokio::join!(attach::run(context.clone()), resize::run(context.clone()), modify::run(context.clone()),);
+    tokio::join!(
+        attach::run(context.clone()),
+        resize::run(context.clone()),
+        modify::run(context.clone()),
+        health::run(context.clone()),
+    );
 }

@@ -5,6 +5,7 @@
 mod attach;
 mod command;
 mod hand;
+mod health;
 mod leader;
 mod resize;
 mod rig;

@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) calls: Vec<String>,
     /// Calls that fail, until they are taken out.
     pub(crate) failing: BTreeMap<&'static str, Code>,
+    /// What is wrong with volumes, nothing where it is empty; those named here are listed.
+    pub(crate) conditions: BTreeMap<String, String>,
     /// How long a call takes: it is done in the middle of that.
     pub(crate) slow: Duration,
     /// Whether the node has to grow file systems.
@@ -165,6 +167,7 @@ impl Controller for Served {
             Call::PublishReadonly,
             Call::ListVolumes,
             Call::ListVolumesPublishedNodes,
+            Call::VolumeCondition,
             Call::ExpandVolume,
             Call::ModifyVolume,
         ];
@@ -205,14 +208,18 @@ impl Controller for Served {
 
     async fn list_volumes(&self, _: ListVolumesRequest) -> Answer<ListVolumesResponse> {
         let state = self.state();
-        let entry = |(id, nodes): (&String, &BTreeSet<String>)| Entry {
+        let entry = |id: &String| Entry {
             volume: Some(Volume { volume_id: id.clone(), ..Default::default() }),
             status: Some(VolumeStatus {
-                published_node_ids: nodes.iter().cloned().collect(),
-                ..Default::default()
+                published_node_ids: state.published.get(id).into_iter().flatten().cloned().collect(),
+                volume_condition: state.conditions.get(id).map(|message| VolumeCondition {
+                    abnormal: !message.is_empty(),
+                    message: message.clone(),
+                }),
             }),
         };
-        let entries = state.published.iter().map(entry).collect();
+        let known: BTreeSet<&String> = state.published.keys().chain(state.conditions.keys()).collect();
+        let entries = known.into_iter().map(entry).collect();
         Ok(ListVolumesResponse { entries, ..Default::default() })
     }
 
