@@ -235,10 +235,12 @@ async fn nothing_stays_attached_without_an_object_whenever_the_controllers_are_k
                 _ => {}
             }
         }
-        tokio::time::sleep(Duration::from_millis(chance() % 400)).await;
+        tokio::time::sleep(Duration::from_millis(chance() % 900)).await;
         rig.kill("control");
         rig.again("control");
     }
+    // Else nothing was killed in the middle of anything.
+    assert!(driver.count("publish") > 0, "nothing was attached between the kills");
     let published = |driver: &StandIn| driver.state().published.keys().cloned().collect::<BTreeSet<_>>();
     rig.until("all is as the objects say", async |rig: &Rig| {
         let attachments = rig.attachments().list(&kube::api::ListParams::default()).await.unwrap().items;

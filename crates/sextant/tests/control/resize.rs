@@ -233,7 +233,7 @@ async fn claims_get_what_they_ask_for_whenever_the_controllers_are_killed() {
     let mut sizes = vec![1; usize::try_from(CLAIMS).unwrap()];
     for round in 0..8 {
         for (claim, size) in sizes.iter_mut().enumerate() {
-            if chance() % 2 == 0 {
+            if chance().is_multiple_of(2) {
                 *size += 1 + chance() % 3;
                 rig.change_claim(&format!("c{claim}"), asks(&format!("{size}Gi"))).await;
             }
@@ -241,10 +241,12 @@ async fn claims_get_what_they_ask_for_whenever_the_controllers_are_killed() {
                 rig.change_claim(&format!("c{claim}"), json!({"volumeAttributesClassName": "gold"})).await;
             }
         }
-        tokio::time::sleep(Duration::from_millis(chance() % 400)).await;
+        tokio::time::sleep(Duration::from_millis(chance() % 900)).await;
         rig.kill("control");
         rig.again("control");
     }
+    // Else nothing was killed in the middle of anything.
+    assert!(driver.count("expand") > 0, "nothing was expanded between the kills");
     for (claim, size) in sizes.iter().enumerate() {
         let (name, size) = (format!("c{claim}"), format!("{size}Gi"));
         let is = |claim: &Value| {
