@@ -83,6 +83,11 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
         }
     }
 
+    /// Has keys looked at, as [`Queue::add`] does with one.
+    pub fn add_all(&self, keys: impl IntoIterator<Item = K>) {
+        keys.into_iter().for_each(|key| self.add(key));
+    }
+
     /// Has a key looked at after a while, whatever else happens to it.
     pub fn add_after(&self, key: K, wait: Duration) {
         self.state().later.insert((Instant::now() + wait, key));

@@ -1,7 +1,16 @@
 //! Volumes of any CSI driver: what claims, attachments and snapshots ask for is asked of the driver, and what it says is written
 //! down.
 
+mod attach;
+mod claims;
 pub mod drivers;
+mod failure;
+mod health;
+mod here;
+mod modify;
+pub mod quantity;
+mod resize;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,5 +110,10 @@ impl Context {
 /// Runs the controllers of volumes until it is dropped.
 pub async fn run(context: Arc<Context>) {
     context.filled().await;
-    std::future::pending::<()>().await;
+    tokio::join!(
+        attach::run(context.clone()),
+        resize::run(context.clone()),
+        modify::run(context.clone()),
+        health::run(context.clone()),
+    );
 }

@@ -2,7 +2,12 @@
 //! whichever of the three is killed on the way.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod attach;
 mod command;
+mod hand;
+mod health;
 mod leader;
+mod resize;
 mod rig;
 mod rights;
+mod stand;

@@ -1,0 +1,78 @@
+//! What attachments say, against what drivers say: somebody may have detached a volume behind everybody's back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use csi::caller::Driver;
+use csi::contract::v1::controller_service_capability::rpc::Type as Call;
+use csi::contract::v1::list_volumes_response::Entry;
+use futures_util::future::join_all;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+
+use super::super::volume::source;
+use super::{Attacher, is_attached};
+use crate::cache::Name;
+
+/// How often drivers are asked.
+const ASK: Duration = Duration::from_secs(60);
+
+impl Attacher {
+    /// Asks now and then, and whenever a driver has come: it may have forgotten everything.
+    pub(super) async fn reconcile(&self) {
+        let mut changes = self.context.drivers.changes();
+        loop {
+            let drivers = self.context.drivers.all();
+            join_all(drivers.iter().map(|driver| self.ask(driver))).await;
+            tokio::select! {
+                Ok(()) = changes.changed() => {}
+                () = tokio::time::sleep(ASK) => {}
+            }
+        }
+    }
+
+    async fn ask(&self, driver: &Driver) {
+        let calls = [Call::PublishUnpublishVolume, Call::ListVolumes, Call::ListVolumesPublishedNodes];
+        if !calls.into_iter().all(|call| driver.controls(call)) {
+            return;
+        }
+        // Read before the driver is asked: what is attached meanwhile is not taken for missing.
+        let ours = |attachment: &VolumeAttachment| {
+            attachment.spec.attacher == driver.name && self.is_ours(attachment)
+        };
+        let attachments = self.attachments.find(ours);
+        if attachments.is_empty() {
+            return;
+        }
+        let published = match driver.volumes().await {
+            Ok(volumes) => published(volumes),
+            Err(error) => {
+                eprintln!("sextant control: warning: driver {}: {error}", driver.name);
+                return;
+            }
+        };
+        for attachment in attachments {
+            if self.is_at(&attachment, &published).is_some_and(|is| is != is_attached(&attachment)) {
+                let name = Name::of(&*attachment);
+                self.forced().insert(name.clone());
+                self.queue.add(name);
+            }
+        }
+    }
+
+    /// Whether the driver has an attachment's volume on its node; nothing, where nobody knows which they are.
+    fn is_at(&self, attachment: &Arc<VolumeAttachment>, published: &Published) -> Option<bool> {
+        let node = self.remembered_node(attachment).ok()?;
+        let attached = self.attached(attachment).ok()?;
+        let volume = &source(attached.spec().ok()?).ok()?.volume_handle;
+        Some(published.get(volume).is_some_and(|nodes| nodes.contains(&node)))
+    }
+}
+
+/// Nodes by volume.
+type Published = BTreeMap<String, BTreeSet<String>>;
+
+fn published(volumes: Vec<Entry>) -> Published {
+    let entries = volumes.into_iter().filter_map(|entry| Some((entry.volume?.volume_id, entry.status?)));
+    entries.map(|(id, status)| (id, status.published_node_ids.into_iter().collect())).collect()
+}
