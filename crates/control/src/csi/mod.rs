@@ -2,6 +2,10 @@
 //! down.
 
 pub mod drivers;
+mod finalizers;
+mod names;
+mod provision;
+pub mod quantity;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,5 +105,5 @@ impl Context {
 /// Runs the controllers of volumes until it is dropped.
 pub async fn run(context: Arc<Context>) {
     context.filled().await;
-    std::future::pending::<()>().await;
+    tokio::join!(provision::run(context));
 }
