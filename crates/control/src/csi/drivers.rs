@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use csi::caller::{Client, Driver};
-use csi::contract::v1::ProbeRequest;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -27,7 +26,8 @@ pub enum Place {
 }
 
 impl Place {
-    fn sockets(&self, into: &mut BTreeSet<PathBuf>) {
+    /// Adds the sockets that are there now; one that is named, though it is not.
+    pub fn sockets(&self, into: &mut BTreeSet<PathBuf>) {
         match self {
             Self::Socket(path) => {
                 into.insert(path.clone());
@@ -105,9 +105,7 @@ impl Drivers {
         let probe = client.with_deadline(ANSWER);
         let mut entry: Option<Entry<'_>> = None;
         loop {
-            let answer = probe.probe(ProbeRequest {}).await;
-            // Ready is what a driver is that says nothing of it (spec, Probe).
-            let is_ready = answer.map_err(|error| error.to_string())?.ready.is_none_or(|ready| ready.value);
+            let is_ready = probe.is_ready().await.map_err(|error| error.to_string())?;
             if is_ready && entry.is_none() {
                 let driver = Driver::ask(client.clone()).await.map_err(|error| error.to_string())?;
                 entry = Some(self.insert(driver, socket)?);

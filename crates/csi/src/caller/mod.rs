@@ -2,9 +2,12 @@
 
 mod calls;
 mod driver;
+pub mod registration;
 
 use std::path::Path;
 use std::time::Duration;
+
+use crate::contract::v1::ProbeRequest;
 
 pub use driver::Driver;
 
@@ -33,5 +36,13 @@ impl Client {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.channel.is_closed()
+    }
+
+    /// Whether the driver is ready: it says so, or nothing of it (spec, Probe).
+    ///
+    /// # Errors
+    /// It is not healthy, or does not answer.
+    pub async fn is_ready(&self) -> Result<bool, grpc::Error> {
+        Ok(self.probe(ProbeRequest {}).await?.ready.is_none_or(|ready| ready.value))
     }
 }

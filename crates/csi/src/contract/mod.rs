@@ -1,6 +1,7 @@
-//! Types of `csi.v1`, and what a request must satisfy.
+//! Types of `csi.v1`, and what a request must satisfy; and those of the registration of drivers with a kubelet.
 
 mod capabilities;
+pub mod registration;
 mod secret;
 mod text;
 #[allow(missing_docs, reason = "the words of the .proto file are what there is")]

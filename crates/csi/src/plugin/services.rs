@@ -14,8 +14,13 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// What a driver serves. Requests are checked ([`Validate`](crate::contract::Validate)) before they reach a handler; calls that a
 /// service does not have answer Unimplemented.
-#[derive(Default)]
 pub struct Services(grpc::Server);
+
+impl Default for Services {
+    fn default() -> Services {
+        Services(grpc::Server::new().any_authority())
+    }
+}
 
 impl Services {
     /// None yet.

@@ -30,6 +30,8 @@ pub(crate) struct ControlArgs {
     /// How long a driver may take for a call
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) health: super::HealthArgs,
     /// Work only while this process holds the lease `sextant-control`: of several such processes one works, and another goes on when
     /// it is gone
     #[arg(long, conflicts_with = "node")]

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -11,6 +12,7 @@ use crate::output::parse_bytes;
   sextant csi-driver                              # one pool, `default`, in the data directory
   sextant csi-driver --pool fast=/mnt/nvme --pool large=/mnt/disks
   sextant csi-driver --config /etc/sextant/csi.toml --node-id node-1
+  sextant csi-driver --registration-dir /var/lib/kubelet/plugins_registry
 
 A pool is a directory. A volume is an image with a file system in it or a block device, or, where a class says `backend: dir`, a
 plain directory.")]
@@ -27,6 +29,28 @@ pub(crate) struct CsiDriverArgs {
     /// Pools, as a file of TOML
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Register with the kubelet that looks here for plugins: /var/lib/kubelet/plugins_registry, as a rule
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) registration_dir: Option<PathBuf>,
+    /// The driver's socket as the kubelet sees it, where that is another path [default: --socket]
+    #[arg(long, value_name = "PATH", requires = "registration_dir", value_parser = socket)]
+    pub(crate) registration_endpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
+}
+
+/// Who may ask how a command that serves is.
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Answer GET /healthz here: 200 while the driver answers that it is ready, 500 with the reason otherwise; a port alone is one of
+    /// the loopback
+    #[arg(long = "health-listen", value_name = "[ADDRESS:]PORT", value_parser = listen)]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    port.or_else(|_| text.parse()).map_err(|_| "write a port, or ADDRESS:PORT".into())
 }
 
 /// A path, also written as a URL: `unix:///run/csi.sock`.
@@ -90,6 +114,10 @@ pub(crate) enum CsiCommand {
     Rm(CsiRmArgs),
     /// Look for what is wrong with a driver and its volumes
     Doctor(OutputArgs),
+    /// Ask a driver whether it is ready: 0 if it is, 1 if not (for probes of containers)
+    Probe,
+    /// Register a driver with the kubelet of this node, and keep it registered
+    Register(CsiRegisterArgs),
 }
 
 #[derive(Debug, Args)]
@@ -187,6 +215,21 @@ pub(crate) struct CsiRmArgs {
     /// They are snapshots: to be said where the driver does not list both, as ids are taken as they are then
     #[arg(long)]
     pub(crate) snapshot: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant csi register --socket /csi/csi.sock --registration-dir /registration \\
+      --registration-endpoint /var/lib/kubelet/plugins/csi.example.com/csi.sock
+
+It stands where a driver's pod has node-driver-registrar. `sextant csi-driver` registers itself.")]
+pub(crate) struct CsiRegisterArgs {
+    /// Where the kubelet looks for plugins
+    #[arg(long, value_name = "DIRECTORY", default_value = csi::caller::registration::REGISTRY)]
+    pub(crate) registration_dir: PathBuf,
+    /// The driver's socket as the kubelet sees it, where that is another path [default: --socket]
+    #[arg(long, value_name = "PATH", value_parser = socket)]
+    pub(crate) registration_endpoint: Option<PathBuf>,
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -1,5 +1,6 @@
 //! `sextant control`: controllers of Kubernetes objects, beside any API server.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::daemon;
+use super::health::{Asked, Health};
 use crate::cli::ControlArgs;
 use crate::failure::{Context, Failure, Result};
 
@@ -36,7 +38,9 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
 }
 
 async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> {
-    let ended = std::pin::pin!(daemon::told_to_end());
+    let mut ended = std::pin::pin!(daemon::told_to_end());
+    let health = Health::listen(&args.health, "control").await?;
+    let places = setup.places.clone();
     let config = config(data_dir, args.kubeconfig.as_deref()).await?;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
@@ -44,18 +48,31 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let resting = tokio::spawn(daemon::rest());
     let election = args.leader_elect.then(|| election(&client, args, &setup.host));
     daemon::tell_ready("control");
-    let done = match election {
-        None => {
-            tokio::select! {
-                () = csi::run(csi::Context::start(client, setup)) => {}
-                () = ended => {}
+    let worked = async {
+        match election {
+            Some(election) => lead(&election, ended.as_mut(), client, setup).await,
+            None => {
+                tokio::select! {
+                    () = csi::run(csi::Context::start(client, setup)) => {}
+                    () = &mut ended => {}
+                }
+                Ok(())
             }
-            Ok(())
         }
-        Some(election) => lead(&election, ended, client, setup).await,
+    };
+    let done = tokio::select! {
+        done = worked => done,
+        never = health.serve(|| asked(&places, &args.csi_socket)) => never,
     };
     resting.abort();
     done
+}
+
+/// The sockets that health is asked of: at one that was named there must be a driver, elsewhere may be what others have left.
+fn asked(places: &[Place], named: &[PathBuf]) -> Asked {
+    let mut sockets = BTreeSet::new();
+    places.iter().for_each(|place| place.sockets(&mut sockets));
+    sockets.into_iter().map(|socket| (socket.clone(), named.contains(&socket))).collect()
 }
 
 /// Works once the lease is held, and for as long.

@@ -10,6 +10,7 @@ mod daemon;
 pub(crate) mod demo;
 mod exec;
 mod explain;
+mod health;
 mod images;
 mod inspect;
 mod logs;

@@ -4,6 +4,7 @@
 mod fake;
 mod manners;
 mod own;
+mod register;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -3,6 +3,7 @@
 mod doctor;
 mod ids;
 mod publish;
+mod register;
 mod show;
 mod uses;
 
@@ -20,6 +21,7 @@ use csi::contract::v1::*;
 
 use self::ids::Kind;
 use self::uses::{How, Uses};
+use super::health;
 use crate::cli::{Csi, CsiCommand, CsiCreateArgs, CsiExpandArgs, CsiRmArgs, CsiSnapshotArgs};
 use crate::failure::{Context, Failure, Result};
 
@@ -36,11 +38,21 @@ pub(super) fn run(run_dir: &Path, args: &Csi) -> Result<ExitCode> {
         if let CsiCommand::Drivers(output) = &args.command {
             return show::drivers(&sockets(&socket), *output).await.map(|()| ExitCode::SUCCESS);
         }
+        if let CsiCommand::Register(args) = &args.command {
+            return register::run(&socket, args).await.map(|()| ExitCode::SUCCESS);
+        }
+        if let CsiCommand::Probe = &args.command {
+            let time = health::ANSWER.min(Duration::from_secs(args.timeout));
+            let probed = health::probe(&socket, time).await;
+            return probed.map(|()| ExitCode::SUCCESS).map_err(|unready| {
+                Failure::new(format!("the driver at {} is not ready: {unready}", socket.display()))
+            });
+        }
         let mut driver =
             Driver::connect(&socket).await.context(|| format!("ask the driver at {}", socket.display()))?;
         driver.client = driver.client.with_deadline(Duration::from_secs(args.timeout));
         match &args.command {
-            CsiCommand::Drivers(_) => Ok(()),
+            CsiCommand::Drivers(_) | CsiCommand::Register(_) | CsiCommand::Probe => Ok(()),
             CsiCommand::Volumes(output) => show::volumes(&driver, *output).await,
             CsiCommand::Snapshots(output) => show::snapshots(&driver, *output).await,
             CsiCommand::Create(args) => create(&driver, args).await,

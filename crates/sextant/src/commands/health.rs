@@ -1,0 +1,150 @@
+//! Who asks how drivers are: `GET /healthz`, as the CSI project's liveness probe answers it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use csi::caller::Client;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::cli::HealthArgs;
+use crate::failure::{Context as _, Result};
+
+/// How long a driver may take to say that it is ready.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+/// How long who asks may take.
+const QUESTION: Duration = Duration::from_secs(5);
+/// The longest head of a request.
+const HEAD: usize = 8192;
+/// So many are answered at the same time; others wait.
+const MANY: usize = 16;
+
+/// Sockets of drivers, and whether there must be a driver at them.
+pub(super) type Asked = BTreeMap<PathBuf, bool>;
+
+/// Where it is asked; nowhere, if nobody wants to.
+pub(super) struct Health(Option<TcpListener>);
+
+impl Health {
+    /// Listens, if that is asked for.
+    pub(super) async fn listen(args: &HealthArgs, command: &str) -> Result<Health> {
+        let Some(address) = args.listen else { return Ok(Health(None)) };
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.context(|| format!("listen on {address} (--health-listen)"))?;
+        let address = listener.local_addr().unwrap_or(address);
+        eprintln!("sextant {command}: answers http://{address}/healthz");
+        Ok(Health(Some(listener)))
+    }
+
+    /// Answers for the drivers that `asked` names at the time.
+    pub(super) async fn serve(self, asked: impl Fn() -> Asked) -> ! {
+        let Some(listener) = self.0 else {
+            loop {
+                std::future::pending::<()>().await;
+            }
+        };
+        let places = Arc::new(Semaphore::new(MANY));
+        loop {
+            // Closed it never is.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let asked = asked();
+                    tokio::spawn(async move {
+                        // Whoever goes away does not want to know.
+                        let _ = answer(stream, &asked).await;
+                        drop(place);
+                    });
+                }
+                // It passes, or nothing here would help.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: TcpStream, asked: &Asked) -> std::io::Result<()> {
+    let head = tokio::time::timeout(QUESTION, read(&mut stream)).await??;
+    let mut words = head.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (status, text) = match (method, path.split('?').next()) {
+        ("GET" | "HEAD", Some("/healthz")) => match examine(asked).await {
+            Ok(text) => ("200 OK", text),
+            Err(text) => ("500 Internal Server Error", text),
+        },
+        ("GET" | "HEAD", _) => ("404 Not Found", "ask for /healthz\n".into()),
+        _ => ("405 Method Not Allowed", "ask by GET\n".into()),
+    };
+    let length = text.len();
+    let mut whole = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    if method != "HEAD" {
+        whole.push_str(&text);
+    }
+    tokio::time::timeout(QUESTION, stream.write_all(whole.as_bytes())).await??;
+    stream.shutdown().await
+}
+
+/// The head of a request, as far as it is UTF-8.
+async fn read(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if head.len() > HEAD || stream.read_buf(&mut head).await? == 0 {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// How the drivers are, in a line each; an error if one is not as it should be, or there is none.
+async fn examine(asked: &Asked) -> Result<String, String> {
+    let (mut text, mut is_well, mut is_any) = (String::new(), true, false);
+    for (socket, is_needed) in asked {
+        let found = probe(socket, ANSWER).await;
+        // What nobody serves is what a driver that is gone has left, unless there should be one.
+        let is_left = matches!(found, Err(Unready::Gone(_))) && !is_needed;
+        is_well &= found.is_ok() || is_left;
+        is_any |= found.is_ok();
+        let how = found.map_or_else(|unready| unready.to_string(), |()| "ok".into());
+        let _infallible = writeln!(text, "{}: {how}", socket.display());
+    }
+    if !is_any {
+        text.push_str("no driver is ready\n");
+    }
+    if is_well && is_any { Ok(text) } else { Err(text) }
+}
+
+/// Why a driver is not ready.
+#[derive(Debug)]
+pub(super) enum Unready {
+    /// Nobody serves there.
+    Gone(String),
+    /// It says so, or does not answer.
+    Ill(String),
+}
+
+impl std::fmt::Display for Unready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Gone(text) | Self::Ill(text)) = self;
+        f.write_str(text)
+    }
+}
+
+/// Whether the driver at a socket is ready.
+pub(super) async fn probe(socket: &Path, time: Duration) -> Result<(), Unready> {
+    let probed = async {
+        let client = Client::connect(socket).await.map_err(|e| Unready::Gone(e.to_string()))?;
+        client.with_deadline(time).is_ready().await.map_err(|e| Unready::Ill(e.to_string()))
+    };
+    match tokio::time::timeout(time, probed).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Unready::Ill("the driver says that it is not ready".into())),
+        Ok(Err(unready)) => Err(unready),
+        Err(_) => Err(Unready::Ill(format!("the driver does not answer within {} s", time.as_secs()))),
+    }
+}
