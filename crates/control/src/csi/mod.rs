@@ -1,6 +1,8 @@
 //! Volumes of any CSI driver: what claims, attachments and snapshots ask for is asked of the driver, and what it says is written
 //! down.
 
+mod bind;
+mod capacity;
 pub mod drivers;
 mod finalizers;
 mod names;
@@ -31,6 +33,8 @@ pub struct Setup {
     pub node: Option<String>,
     /// How long a driver may take for a call.
     pub deadline: Duration,
+    /// Whether claims are bound to volumes here, too: where no kube-controller-manager does it.
+    pub bind: bool,
 }
 
 /// What all controllers of volumes have in common.
@@ -105,5 +109,10 @@ impl Context {
 /// Runs the controllers of volumes until it is dropped.
 pub async fn run(context: Arc<Context>) {
     context.filled().await;
-    tokio::join!(provision::run(context));
+    let bind = context.setup.bind;
+    tokio::join!(provision::run(context.clone()), capacity::run(context.clone()), async {
+        if bind {
+            bind::run(context.clone()).await;
+        }
+    });
 }

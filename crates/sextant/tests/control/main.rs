@@ -4,4 +4,5 @@
 
 mod command;
 mod leader;
+mod provision;
 mod rig;

@@ -146,7 +146,7 @@ fn spread(claim: &str) -> u32 {
 }
 
 /// FNV-1, 32 bits: the sidecars' choice, kept, so that a set that they began goes on where it is.
-pub(super) fn fnv(bytes: &[u8]) -> u32 {
+pub(crate) fn fnv(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(*byte))
 }
 
