@@ -89,7 +89,7 @@ impl Capacities {
                 for part in &parts {
                     wanted.insert(
                         name(&self.manager, &driver.name, &class.name_any(), part),
-                        (class.clone(), part),
+                        (class.clone(), part.clone()),
                     );
                 }
             }
@@ -111,8 +111,8 @@ impl Capacities {
             }
         }
         for (name, (class, part)) in wanted {
-            let room = self.room(driver, &class, part).await?;
-            self.write(&name, known.get(&name), &owner, &class, part, &room).await.map_err(failed)?;
+            let room = self.room(driver, &class, &part).await?;
+            self.write(&name, known.get(&name), &owner, &class, &part, &room).await.map_err(failed)?;
         }
         Ok(())
     }
