@@ -6,3 +6,4 @@ mod command;
 mod leader;
 mod provision;
 mod rig;
+mod slow;
