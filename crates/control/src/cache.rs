@@ -126,7 +126,8 @@ impl<K: Kind> Cache<K> {
                     }
                     // The watcher begins anew by itself, later each time.
                     Err(error) if !std::mem::replace(&mut told, true) => {
-                        eprintln!("sextant control: warning: cannot watch {}: {error}", K::plural(&()));
+                        let cause = crate::causes(&error);
+                        eprintln!("sextant control: warning: cannot watch {}: {cause}", K::plural(&()));
                     }
                     Err(_) => {}
                 }

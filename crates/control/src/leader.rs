@@ -107,7 +107,9 @@ impl Election {
             let words = match tokio::time::timeout(self.terms.renew, self.take(&mut seen)).await {
                 Ok(Ok(Ok(lease))) => return Held { lease, renewed },
                 Ok(Ok(Err(holder))) => format!("waits for lease {self}, which {holder} has"),
-                Ok(Err(error)) => format!("warning: cannot take lease {self}: {error}"),
+                Ok(Err(error)) => {
+                    format!("warning: cannot take lease {self}: {}", crate::causes(&error))
+                }
                 Err(_) => format!("warning: cannot take lease {self}: the API server does not answer"),
             };
             if words != told {
@@ -163,7 +165,7 @@ impl Election {
             match tokio::time::timeout_at(until, self.renew(&held.lease)).await {
                 Ok(Ok(lease)) => *held = Held { lease, renewed: sent },
                 Ok(Err(Failed::Taken(holder))) => return format!("{holder} has it"),
-                Ok(Err(Failed::Unknown(error))) => failure = error.to_string(),
+                Ok(Err(Failed::Unknown(error))) => failure = crate::causes(&error),
                 Err(_) => {
                     return format!("not renewed for {} seconds: {failure}", self.terms.renew.as_secs());
                 }

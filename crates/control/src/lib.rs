@@ -15,3 +15,18 @@ pub mod csi;
 pub mod events;
 pub mod leader;
 pub mod queue;
+
+/// An error with what is below it, where it does not say that itself: kube's often do not.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        below = cause.source();
+    }
+    text
+}

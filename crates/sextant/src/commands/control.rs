@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use control::causes;
 use control::csi::{self, Place, Setup};
 use control::leader::{Election, Terms};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -155,18 +156,4 @@ async fn read(path: &Path) -> Result<Config> {
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|e| failed(&e))
-}
-
-/// An error with what is below it, where it does not say that itself.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(cause) = below {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        below = cause.source();
-    }
-    text
 }

@@ -62,3 +62,35 @@ async fn who_has_no_api_server_is_told_what_to_do() {
     assert_eq!(rig.wait(&name).await, Some(1));
     assert!(rig.words(&name).contains("start `sextant api`"), "{}", rig.words(&name));
 }
+
+/// Status line and text of `http://ADDRESS/healthz`.
+async fn health(address: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().into(), text.into())
+}
+
+#[tokio::test]
+async fn its_health_is_that_of_its_drivers() {
+    let mut rig = Rig::bare().await;
+    rig.control(&["--health-listen", "127.0.0.1:0"]);
+    rig.words_have("control", "works for").await;
+    let words = rig.words("control");
+    let (_, rest) = words.split_once("answers http://").unwrap();
+    let address = rest.split_once('/').unwrap().0;
+    let (status, text) = health(address).await;
+    assert_eq!(status, "HTTP/1.1 500 Internal Server Error");
+    assert!(text.contains("no driver is ready") && text.contains("run/csi.sock"), "{text}");
+    rig.driver();
+    let well = async |_: &Rig| (health(address).await.0 == "HTTP/1.1 200 OK").then_some(());
+    rig.until("it is well with its driver", well).await;
+    // What a driver that is gone has left where nobody was named is no failure; a driver that was named has to be there.
+    drop(std::os::unix::net::UnixListener::bind(rig.socket("gone")).unwrap());
+    assert_eq!(health(address).await.0, "HTTP/1.1 200 OK");
+    rig.kill("driver");
+    assert_eq!(health(address).await.0, "HTTP/1.1 500 Internal Server Error");
+}

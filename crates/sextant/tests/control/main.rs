@@ -6,4 +6,5 @@ mod command;
 mod leader;
 mod provision;
 mod rig;
+mod rights;
 mod slow;

@@ -174,10 +174,6 @@ impl Node for Driver {
         Ok(NodeGetInfoResponse { node_id: "here".into(), ..Default::default() })
     }
 
-    async fn node_get_info(&self, _: NodeGetInfoRequest) -> Answer<NodeGetInfoResponse> {
-        Ok(NodeGetInfoResponse { node_id: "here".into(), ..Default::default() })
-    }
-
     async fn node_get_capabilities(
         &self,
         _: NodeGetCapabilitiesRequest,
