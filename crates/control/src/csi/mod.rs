@@ -2,12 +2,17 @@
 //! down.
 
 mod attach;
+mod bind;
+mod capacity;
 mod claims;
 pub mod drivers;
 mod failure;
+mod finalizers;
 mod health;
 mod here;
 mod modify;
+mod names;
+mod provision;
 pub mod quantity;
 mod resize;
 mod volume;
@@ -36,6 +41,8 @@ pub struct Setup {
     pub node: Option<String>,
     /// How long a driver may take for a call.
     pub deadline: Duration,
+    /// Whether claims are bound to volumes here, too: where no kube-controller-manager does it.
+    pub bind: bool,
 }
 
 /// What all controllers of volumes have in common.
@@ -110,10 +117,18 @@ impl Context {
 /// Runs the controllers of volumes until it is dropped.
 pub async fn run(context: Arc<Context>) {
     context.filled().await;
+    let binder = async {
+        if context.setup.bind {
+            bind::run(context.clone()).await;
+        }
+    };
     tokio::join!(
+        provision::run(context.clone()),
+        capacity::run(context.clone()),
         attach::run(context.clone()),
         resize::run(context.clone()),
         modify::run(context.clone()),
         health::run(context.clone()),
+        binder,
     );
 }

@@ -27,6 +27,9 @@ pub(crate) struct ControlArgs {
     /// Only for volumes of this node: for drivers whose controller part is on each node
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
+    /// Bind claims to volumes, too, and hold both while they are used: where there is no kube-controller-manager, as with `sextant api`
+    #[arg(long)]
+    pub(crate) bind: bool,
     /// How long a driver may take for a call
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,

@@ -29,6 +29,7 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         node: args.node.clone(),
         deadline: Duration::from_secs(args.timeout),
+        bind: args.bind,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,0 +1,175 @@
+//! One claim.
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Error, ResourceExt as _};
+use serde_json::json;
+
+use super::{BY_CONTROLLER, Binder, CLAIM, COMPLETED, fit, is_over, used};
+use crate::cache::Name;
+use crate::csi::{finalizers, names};
+use crate::queue::Next;
+
+/// The provisioner of classes whose volumes people make.
+const NOBODY: &str = "kubernetes.io/no-provisioner";
+
+impl Binder {
+    pub(super) async fn look_at_claim(&self, name: &Name) -> Next {
+        let Some(claim) = self.context.claims.get(name) else { return Next::Done };
+        let done = match names::volume(&claim) {
+            _ if claim.metadata.deletion_timestamp.is_some() => self.let_go(&claim, name).await,
+            Some(volume) => self.with_volume(&claim, volume).await,
+            None => self.without_volume(&claim).await,
+        };
+        done.map_or(Next::Again, |()| Next::Done)
+    }
+
+    fn claim_api(&self, claim: &PersistentVolumeClaim) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.context.client.clone(), &claim.namespace().unwrap_or_default())
+    }
+
+    fn volume_api(&self) -> Api<PersistentVolume> {
+        Api::all(self.context.client.clone())
+    }
+
+    /// A claim that is being deleted goes when no pod uses it.
+    async fn let_go(&self, claim: &PersistentVolumeClaim, name: &Name) -> Result<(), Error> {
+        if !finalizers::has(claim, CLAIM) {
+            return Ok(());
+        }
+        let users = self.pods.find(|pod| !is_over(pod) && used(pod).any(|used| used == *name));
+        // The last of them tells when it is gone.
+        if !users.is_empty() {
+            return Ok(());
+        }
+        finalizers::remove(&self.claim_api(claim), claim, CLAIM, &[]).await
+    }
+
+    async fn without_volume(&self, claim: &PersistentVolumeClaim) -> Result<(), Error> {
+        let class_name = names::class(claim);
+        let class = self.context.classes.get(&Name::global(class_name));
+        let volumes = self.context.volumes.all();
+        let mode = class.as_ref().and_then(|class| class.volume_binding_mode.as_deref());
+        let waits = mode == Some("WaitForFirstConsumer") && names::selected_node(claim).is_none();
+        let its = fit::best(claim, &volumes).filter(|volume| !waits || fit::is_meant(volume, claim));
+        if let Some(volume) = its {
+            return self.bind(claim, &volume).await;
+        }
+        let events = &self.context.events;
+        match class {
+            _ if waits => {
+                let text = "a pod that uses the claim must be on a node first";
+                events.normal(claim, "WaitForFirstConsumer", text).await;
+            }
+            Some(class) if class.provisioner != NOBODY => return self.ask(claim, &class.provisioner).await,
+            None if !class_name.is_empty() => {
+                let text = format!("storage class {class_name:?} is not there");
+                events.warning(claim, "ProvisioningFailed", text).await;
+            }
+            _ => {
+                let text = "no free volume is what the claim asks for, and its class has none made";
+                events.normal(claim, "FailedBinding", text).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a provisioner for a volume.
+    async fn ask(&self, claim: &PersistentVolumeClaim, provisioner: &str) -> Result<(), Error> {
+        if names::provisioner(claim) != provisioner {
+            let annotations = json!({names::PROVISIONER: provisioner, names::PROVISIONER_BETA: provisioner});
+            finalizers::patch(&self.claim_api(claim), claim, json!({"annotations": annotations})).await?;
+            let text = format!("{provisioner} has been asked for a volume");
+            self.context.events.normal(claim, "ExternalProvisioning", text).await;
+        }
+        Ok(())
+    }
+
+    /// Gives a volume to a claim: the volume is told first, so that no two claims get it.
+    async fn bind(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), Error> {
+        self.take(claim, volume).await?;
+        let patch = json!({
+            "metadata": {
+                "uid": claim.uid(),
+                "resourceVersion": claim.resource_version(),
+                "annotations": {COMPLETED: "yes", BY_CONTROLLER: "yes"},
+            },
+            "spec": {"volumeName": volume.name_any()},
+        });
+        // What has changed comes back, and the claim is looked at again.
+        let (api, name) = (self.claim_api(claim), claim.name_any());
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    }
+
+    /// Writes a claim into a volume.
+    async fn take(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), Error> {
+        let there = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        if there.is_some_and(|there| there.uid == claim.metadata.uid) {
+            return Ok(());
+        }
+        let mut metadata = json!({"uid": volume.uid(), "resourceVersion": volume.resource_version()});
+        if there.is_none() {
+            metadata["annotations"] = json!({BY_CONTROLLER: "yes"});
+        }
+        let claim_ref = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": claim.namespace(),
+            "name": claim.name_any(), "uid": claim.uid(), "resourceVersion": claim.resource_version(),
+        });
+        let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"claimRef": claim_ref}}));
+        self.volume_api().patch(&volume.name_any(), &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    /// A claim that names its volume, by us or by a person.
+    async fn with_volume(&self, claim: &PersistentVolumeClaim, name: &str) -> Result<(), Error> {
+        let was_bound = claim.annotations().contains_key(COMPLETED);
+        let volume = match self.context.volumes.get(&Name::global(name)) {
+            Some(volume) => Some((*volume).clone()),
+            None => self.volume_api().get_opt(name).await?,
+        };
+        let is_free = volume.as_ref().is_some_and(|volume| super::claim_of(volume).is_none());
+        match volume {
+            Some(volume) if fit::is_meant(&volume, claim) || (is_free && !was_bound) => {
+                self.take(claim, &volume).await?;
+                if !was_bound {
+                    let annotations = json!({"annotations": {COMPLETED: "yes"}});
+                    finalizers::patch(&self.claim_api(claim), claim, annotations).await?;
+                }
+                self.bound(claim, &volume).await
+            }
+            _ if was_bound && names::phase(claim) != "Lost" => {
+                let text =
+                    format!("volume {name} is gone, or another claim's: what it held is lost to this claim");
+                self.context.events.warning(claim, "ClaimLost", text).await;
+                self.status(claim, json!({"phase": "Lost"})).await
+            }
+            // It may come yet.
+            None => Ok(()),
+            Some(_) if was_bound => Ok(()),
+            Some(_) => {
+                let text = format!("volume {name} is another claim's");
+                self.context.events.warning(claim, "FailedBinding", text).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// The claim is told what it has. Only once: from then on the size is the resizer's to tell.
+    async fn bound(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), Error> {
+        if names::phase(claim) == "Bound" {
+            return Ok(());
+        }
+        let spec = volume.spec.clone().unwrap_or_default();
+        let mut status =
+            json!({"phase": "Bound", "accessModes": spec.access_modes, "capacity": spec.capacity});
+        if let Some(class) = spec.volume_attributes_class_name {
+            status["currentVolumeAttributesClassName"] = json!(class);
+        }
+        self.status(claim, status).await
+    }
+
+    async fn status(&self, claim: &PersistentVolumeClaim, status: serde_json::Value) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({"metadata": {"uid": claim.uid()}, "status": status}));
+        let (api, name) = (self.claim_api(claim), claim.name_any());
+        api.patch_status(&name, &PatchParams::default(), &patch).await.map(drop)
+    }
+}

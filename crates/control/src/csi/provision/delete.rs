@@ -1,0 +1,187 @@
+//! One volume: when its claim is gone, its driver deletes it.
+
+use std::collections::BTreeMap;
+
+use csi::caller::Driver;
+use csi::contract::v1::DeleteVolumeRequest;
+use csi::contract::v1::controller_service_capability::rpc::Type as Call;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Error, ResourceExt as _};
+use serde_json::json;
+
+use super::secrets::{Use, reference};
+use super::{Provisioner, has_topology, topology};
+use crate::cache::Name;
+use crate::csi::{finalizers, names};
+use crate::queue::Next;
+
+impl Provisioner {
+    /// Does the next thing for a volume.
+    pub(super) async fn look_at_volume(&self, name: &Name) -> Next {
+        let Some(volume) = self.context.volumes.get(name) else { return Next::Done };
+        let Some(driver) = driver_of(&volume).and_then(|name| self.driver(name)) else { return Next::Done };
+        let api: Api<PersistentVolume> = Api::all(self.context.client.clone());
+        if protect(&api, &volume).await.is_err() {
+            return Next::Again;
+        }
+        if !is_due(&volume) {
+            return Next::Done;
+        }
+        // What is deleted is never had again: the cache may be behind.
+        let volume = match finalizers::again(&api, &*volume).await {
+            Ok(Some(volume)) if is_due(&volume) => volume,
+            Ok(_) => return Next::Done,
+            Err(_) => return Next::Again,
+        };
+        match self.delete(&api, &volume, &driver).await {
+            Ok(()) => Next::Done,
+            Err(text) => {
+                self.context.events.warning(&volume, "VolumeFailedDelete", text.clone()).await;
+                // The phase stays Released: only of that one the sidecars, which may come after us, delete.
+                let status = json!({"status": {"reason": "VolumeFailedDelete", "message": text}});
+                let patch = Patch::Merge(status);
+                let _ = api.patch_status(&volume.name_any(), &PatchParams::default(), &patch).await;
+                Next::Again
+            }
+        }
+    }
+
+    async fn delete(
+        &self,
+        api: &Api<PersistentVolume>,
+        volume: &PersistentVolume,
+        driver: &Driver,
+    ) -> Result<(), String> {
+        let name = volume.name_any();
+        let spec = volume.spec.clone().unwrap_or_default();
+        let volume_id = spec.csi.map(|csi| csi.volume_handle).unwrap_or_default();
+        if volume_id.is_empty() {
+            return Err("spec.csi.volumeHandle: it is empty, so the driver has no volume to delete".into());
+        }
+        if self.context.setup.node.is_some() && has_topology(driver) {
+            let places = self.places(driver).await.map_err(|failure| failure.text().to_owned())?;
+            let is_here =
+                |place: &topology::Place| topology::reaches(spec.node_affinity.as_ref(), &place.labels);
+            if !places.iter().any(is_here) {
+                return Ok(());
+            }
+        }
+        if driver.controls(Call::PublishUnpublishVolume) {
+            let of = |source: Option<&String>| source == Some(&name);
+            let attached = self.attachments.find(|one| of(one.spec.source.persistent_volume_name.as_ref()));
+            if let Some(attachment) = attached.first() {
+                return Err(format!("the volume is still attached to node {}", attachment.spec.node_name));
+            }
+        }
+        let secrets = self.deletion_secrets(volume).await?;
+        let request = DeleteVolumeRequest { volume_id, secrets };
+        driver.client.delete_volume(request).await.map_err(|error| error.to_string())?;
+        let only = Preconditions { uid: volume.uid(), ..Default::default() };
+        match api.delete(&name, &DeleteParams { preconditions: Some(only), ..Default::default() }).await {
+            Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            done => drop(done.map_err(|error| format!("cannot delete the volume's object: {error}"))?),
+        }
+        let freed = finalizers::remove(api, volume, names::VOLUME, &[]).await;
+        freed.map_err(|error| format!("cannot take the finalizer from the volume: {error}"))
+    }
+
+    /// The secret that a volume names, or its class if it names none. One that is gone keeps nothing from being deleted: the driver says
+    /// whether it needs it.
+    async fn deletion_secrets(&self, volume: &PersistentVolume) -> Result<BTreeMap<String, String>, String> {
+        let annotations = volume.annotations();
+        let [name, namespace] = names::DELETION_SECRET.map(|key| annotations.get(key));
+        let (name, namespace) = match (name, namespace) {
+            (Some(name), Some(namespace)) => (name.clone(), namespace.clone()),
+            _ => {
+                let spec = volume.spec.clone().unwrap_or_default();
+                let class =
+                    spec.storage_class_name.and_then(|class| self.context.classes.get(&Name::global(class)));
+                let (Some(class), Some(of)) = (class, spec.claim_ref) else { return Ok(BTreeMap::new()) };
+                let mut claim = PersistentVolumeClaim::default();
+                (claim.metadata.name, claim.metadata.namespace) = (of.name, of.namespace);
+                let parameters = class.parameters.clone().unwrap_or_default();
+                match reference(Use::Provision, &parameters, &volume.name_any(), &claim)? {
+                    Some(secret) => (secret.name, secret.namespace),
+                    None => return Ok(BTreeMap::new()),
+                }
+            }
+        };
+        if name.is_empty() || namespace.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(self.context.secret(&namespace, &name).await.unwrap_or_default())
+    }
+}
+
+/// Who made a volume, or, where a person did, whose it is.
+fn driver_of(volume: &PersistentVolume) -> Option<&str> {
+    let made = volume.annotations().get(names::PROVISIONED_BY).map(String::as_str);
+    made.or_else(|| Some(volume.spec.as_ref()?.csi.as_ref()?.driver.as_str()))
+}
+
+fn policy(volume: &PersistentVolume) -> &str {
+    volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()).unwrap_or("Retain")
+}
+
+fn phase(volume: &PersistentVolume) -> &str {
+    volume.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether the driver is to delete a volume.
+fn is_due(volume: &PersistentVolume) -> bool {
+    let is_held = finalizers::has(volume, names::VOLUME);
+    // Without the finalizer, one that is going has been deleted already.
+    policy(volume) == "Delete"
+        && matches!(phase(volume), "Released" | "Failed")
+        && (is_held || volume.metadata.deletion_timestamp.is_none())
+}
+
+/// The object of a volume that is to be deleted with it is held until then, and one of a volume that is to stay is not.
+async fn protect(api: &Api<PersistentVolume>, volume: &PersistentVolume) -> Result<(), Error> {
+    let is_held = finalizers::has(volume, names::VOLUME);
+    match policy(volume) {
+        "Delete" if !is_held && volume.metadata.deletion_timestamp.is_none() && phase(volume) == "Bound" => {
+            finalizers::add(api, volume, names::VOLUME).await.map(drop)
+        }
+        "Retain" | "Recycle" if is_held => finalizers::remove(api, volume, names::VOLUME, &[]).await,
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn volume(phase: &str, policy: &str, metadata: Value) -> PersistentVolume {
+        serde_json::from_value(json!({
+            "metadata": metadata,
+            "spec": {"persistentVolumeReclaimPolicy": policy, "csi": {"driver": "csi.example.com", "volumeHandle": "v"}},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_what_is_released_and_to_be_deleted_is_deleted() {
+        let held = json!({"finalizers": [names::VOLUME]});
+        assert!(is_due(&volume("Released", "Delete", held.clone())));
+        assert!(is_due(&volume("Released", "Delete", json!({}))));
+        assert!(!is_due(&volume("Bound", "Delete", held.clone())));
+        assert!(!is_due(&volume("Available", "Delete", held.clone())));
+        assert!(!is_due(&volume("Released", "Retain", held)));
+        let done = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert!(!is_due(&volume("Released", "Delete", done)));
+        let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [names::VOLUME]});
+        assert!(is_due(&volume("Released", "Delete", going)));
+    }
+
+    #[test]
+    fn a_volume_is_its_makers_or_its_drivers() {
+        let made = json!({"annotations": {names::PROVISIONED_BY: "other.example.com"}});
+        assert_eq!(driver_of(&volume("Bound", "Delete", made)), Some("other.example.com"));
+        assert_eq!(driver_of(&volume("Bound", "Delete", json!({}))), Some("csi.example.com"));
+    }
+}

@@ -1,0 +1,249 @@
+//! The provisioner: claims get volumes, and volumes that nobody claims any more are deleted, by any driver.
+//!
+//! A claim is looked at by [`claim`], a volume by [`delete`]. Before a driver is asked for a volume, a finalizer on the claim says so
+//! ([`names::MAKING`]): a claim that is deleted meanwhile stays until the volume has got its object, or is gone from the driver again.
+//! The volume's name follows from the claim's uid, so that asking again finds it, whoever asks.
+
+mod claim;
+mod delete;
+mod owner;
+pub(crate) mod request;
+mod secrets;
+mod source;
+mod sources;
+#[cfg(test)]
+mod tests;
+pub(crate) mod topology;
+mod volume;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use csi::caller::Driver;
+use csi::contract::v1::controller_service_capability::rpc::Type as Call;
+use csi::contract::v1::plugin_capability::service::Type as Service;
+use csi::contract::v1::{CreateVolumeRequest, NodeGetInfoRequest};
+use grpc::Code;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::{CSINode, VolumeAttachment};
+use kube::ResourceExt as _;
+use tokio::time::Instant;
+
+use super::{Context, names};
+use crate::cache::{Cache, Change, Name};
+use crate::queue::{Pace, Queue};
+use topology::Place;
+
+/// Why a claim has no volume yet.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// Somebody has to change something.
+    Wrong(String),
+    /// It may be otherwise soon.
+    Later(String),
+    /// Not on the selected node.
+    Elsewhere(String),
+    /// Another than us is to do it.
+    Others(String),
+    /// The driver has said that there is no volume, and is not at it.
+    Refused(Code, String),
+    /// The driver may be at it, or have made the volume.
+    Unknown(String),
+}
+
+impl Failure {
+    /// Of a call: whether it may go on in the driver is told by the code, as the sidecars have it.
+    fn of(error: &grpc::Error) -> Self {
+        match error.code() {
+            Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => {
+                Self::Unknown(error.to_string())
+            }
+            code => Self::Refused(code, error.to_string()),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Wrong(text)
+            | Self::Later(text)
+            | Self::Elsewhere(text)
+            | Self::Others(text)
+            | Self::Refused(_, text)
+            | Self::Unknown(text) => text,
+        }
+    }
+}
+
+struct Provisioner {
+    context: Arc<Context>,
+    claims: Arc<Queue<Name>>,
+    volumes: Arc<Queue<Name>>,
+    nodes: Arc<Cache<Node>>,
+    csi_nodes: Arc<Cache<CSINode>>,
+    attachments: Arc<Cache<VolumeAttachment>>,
+    /// This process, in what it makes.
+    identity: String,
+    /// What drivers may be at, by the claim's uid. Without it the same is asked for as far as class and nodes are what they were.
+    begun: Mutex<BTreeMap<String, CreateVolumeRequest>>,
+    /// When this node may ask for a claim, by the claim's uid.
+    turns: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// Provisions and deletes until it is dropped.
+pub(super) async fn run(context: Arc<Context>) {
+    let provisioner = Arc::new(Provisioner::new(context));
+    provisioner.nodes.filled().await;
+    provisioner.csi_nodes.filled().await;
+    provisioner.attachments.filled().await;
+    provisioner.listen();
+    let (claims, volumes) = (provisioner.claims.clone(), provisioner.volumes.clone());
+    let it = &*provisioner;
+    tokio::join!(
+        claims.run(|name| async move { it.look_at_claim(&name).await }),
+        volumes.run(|name| async move { it.look_at_volume(&name).await }),
+        it.follow_drivers(),
+        it.sweep_snapshots(),
+    );
+}
+
+impl Provisioner {
+    fn new(context: Arc<Context>) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self {
+            claims: Queue::new(Pace::default()),
+            volumes: Queue::new(Pace::default()),
+            nodes: Cache::start(&context.client),
+            csi_nodes: Cache::start(&context.client),
+            attachments: Cache::start(&context.client),
+            identity: format!("{started}-{}", context.setup.host),
+            begun: Mutex::default(),
+            turns: Mutex::default(),
+            context,
+        }
+    }
+
+    fn begun(&self) -> MutexGuard<'_, BTreeMap<String, CreateVolumeRequest>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what changes looked at. What we write ourselves (finalizers, texts) changes nothing: a claim that fails would never rest.
+    fn listen(self: &Arc<Self>) {
+        let of = Arc::downgrade(self);
+        self.context.claims.listen(move |change| {
+            if let Some(it) = of.upgrade() {
+                it.claim_changed(change);
+            }
+        });
+        let volumes = self.volumes.clone();
+        self.context.volumes.listen(move |change| {
+            if change.old.as_deref().map(volume_says) != change.new.as_deref().map(volume_says) {
+                volumes.add(Name::of(&**change.object()));
+            }
+        });
+        let volumes = self.volumes.clone();
+        self.attachments.listen(move |change| {
+            let volume = change.object().spec.source.persistent_volume_name.as_ref();
+            if let (None, Some(volume)) = (&change.new, volume) {
+                volumes.add(Name::global(volume.clone()));
+            }
+        });
+        let of = Arc::downgrade(self);
+        self.context.classes.listen(move |change| {
+            if let (Some(it), Some(class)) = (of.upgrade(), &change.new) {
+                let class = class.name_any();
+                it.context.claims.find(|claim| names::class(claim) == class).iter().for_each(|claim| {
+                    it.claims.add(Name::of(&**claim));
+                });
+            }
+        });
+    }
+
+    fn claim_changed(&self, change: &Change<PersistentVolumeClaim>) {
+        if change.old.as_deref().map(claim_says) == change.new.as_deref().map(claim_says) {
+            return;
+        }
+        let claim = change.object();
+        let name = Name::of(&**claim);
+        if change.new.is_none() {
+            let uid = claim.uid().unwrap_or_default();
+            self.turns().remove(&uid);
+        }
+        // Who is cloned from is told when that is over, and who clones when there is what to clone.
+        if let Ok(Some(source::Source::Claim(source))) = source::of(claim) {
+            self.claims.add(source);
+        }
+        if names::phase(claim) == "Bound" {
+            let source = Ok(Some(source::Source::Claim(name.clone())));
+            let waits =
+                |other: &PersistentVolumeClaim| names::volume(other).is_none() && source::of(other) == source;
+            self.context.claims.find(waits).iter().for_each(|waiting| self.claims.add(Name::of(&**waiting)));
+        }
+        self.claims.add(name);
+    }
+
+    /// Has everything looked at again that a driver has come for.
+    async fn follow_drivers(&self) {
+        let mut changes = self.context.drivers.changes();
+        while changes.changed().await.is_ok() {
+            self.context.claims.all().iter().for_each(|claim| self.claims.add(Name::of(&**claim)));
+            self.context.volumes.all().iter().for_each(|volume| self.volumes.add(Name::of(&**volume)));
+        }
+    }
+
+    /// The driver of this name, if it is here and makes volumes.
+    fn driver(&self, name: &str) -> Option<Arc<Driver>> {
+        self.context.drivers.get(name).filter(|driver| driver.controls(Call::CreateDeleteVolume))
+    }
+
+    /// The nodes as a driver sees them; on a node of our own, that one as the driver tells.
+    async fn places(&self, driver: &Driver) -> Result<Vec<Place>, Failure> {
+        let Some(node) = &self.context.setup.node else {
+            return Ok(places(&driver.name, &self.csi_nodes.all(), &self.nodes));
+        };
+        let info = driver.client.node_get_info(NodeGetInfoRequest {}).await;
+        let info = info.map_err(|error| Failure::Later(error.to_string()))?;
+        let labels = info.accessible_topology.unwrap_or_default().segments;
+        Ok(vec![Place { node: node.clone(), keys: labels.keys().cloned().collect(), labels }])
+    }
+}
+
+/// All nodes, with the labels by which a driver tells them apart.
+pub(super) fn places(driver: &str, csi_nodes: &[Arc<CSINode>], nodes: &Cache<Node>) -> Vec<Place> {
+    let all = nodes.all();
+    all.iter()
+        .map(|node| {
+            let name = node.name_any();
+            let of = csi_nodes.iter().find(|csi_node| csi_node.name_any() == name);
+            let here = of.and_then(|of| of.spec.drivers.iter().find(|one| one.name == driver));
+            let keys = here.and_then(|here| here.topology_keys.clone()).unwrap_or_default();
+            Place { node: name, keys, labels: node.labels().clone() }
+        })
+        .collect()
+}
+
+/// Whether a driver says from where its volumes are reachable.
+pub(super) fn has_topology(driver: &Driver) -> bool {
+    driver.has(Service::VolumeAccessibilityConstraints)
+}
+
+/// What of a claim matters here.
+fn claim_says(claim: &PersistentVolumeClaim) -> impl PartialEq {
+    let spec = claim.spec.clone();
+    let asked = names::provisioner(claim).to_owned();
+    let node = names::selected_node(claim).map(str::to_owned);
+    let is_going = claim.metadata.deletion_timestamp.is_some();
+    (claim.uid(), spec, asked, node, is_going, names::phase(claim).to_owned())
+}
+
+/// What of a volume matters here.
+fn volume_says(volume: &PersistentVolume) -> impl PartialEq {
+    let phase = volume.status.as_ref().and_then(|status| status.phase.clone());
+    let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.clone());
+    let is_going = volume.metadata.deletion_timestamp.is_some();
+    (volume.uid(), phase, policy, is_going, volume.annotations().get(names::PROVISIONED_BY).cloned())
+}
