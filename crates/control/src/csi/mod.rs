@@ -2,6 +2,7 @@
 //! down.
 
 pub mod drivers;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub struct Setup {
     pub node: Option<String>,
     /// How long a driver may take for a call.
     pub deadline: Duration,
+    /// Whether VolumeSnapshots and VolumeGroupSnapshots are looked after here, and not only their contents: not where the cluster has a
+    /// snapshot-controller already, of which there must be one for all drivers.
+    pub snapshot_controller: bool,
 }
 
 /// What all controllers of volumes have in common.
@@ -101,5 +105,7 @@ impl Context {
 /// Runs the controllers of volumes until it is dropped.
 pub async fn run(context: Arc<Context>) {
     context.filled().await;
-    std::future::pending::<()>().await;
+    tokio::join!(
+        snapshot::run(&context), // VolumeSnapshots, VolumeGroupSnapshots
+    );
 }

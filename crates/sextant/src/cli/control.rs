@@ -26,6 +26,9 @@ pub(crate) struct ControlArgs {
     /// Only for volumes of this node: for drivers whose controller part is on each node
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
+    /// Leave VolumeSnapshots to the snapshot-controller that the cluster has already, and look after their contents alone
+    #[arg(long)]
+    pub(crate) no_snapshot_controller: bool,
     /// How long a driver may take for a call
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,

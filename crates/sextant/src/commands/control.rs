@@ -22,6 +22,7 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         node: args.node.clone(),
         deadline: Duration::from_secs(args.timeout),
+        snapshot_controller: !args.no_snapshot_controller,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
