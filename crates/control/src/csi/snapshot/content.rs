@@ -305,7 +305,7 @@ fn status(old: Option<&VolumeSnapshotContentStatus>, told: &Snapshot) -> Option<
     if old.error.is_some() {
         change.insert("error".into(), Value::Null);
     }
-    (!change.is_empty()).then(|| Value::Object(change))
+    (!change.is_empty()).then_some(Value::Object(change))
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use kube::core::{Selector, SelectorExt as _};
 use serde_json::{Value, json};
 
 use super::names::{self, GROUP_BEING_DELETED, GROUP_CONTENT_IS_BOUND, GROUP_IS_BOUND};
-use super::snapshot::of_error;
 use super::types::{
     DeletionPolicy, VolumeGroupSnapshot, VolumeGroupSnapshotClass, VolumeGroupSnapshotContent,
     VolumeGroupSnapshotStatus,
 };
+use super::volume_snapshot::of_error;
 use super::write::{self, Trouble};
 use super::{SOON, Snapshots, is_for, member, points_at, source};
 use crate::cache::Name;
@@ -319,5 +319,5 @@ fn told(status: Option<&VolumeGroupSnapshotStatus>, content: &VolumeGroupSnapsho
     if old.error.as_ref() != error {
         change.insert("error".into(), error.map_or(Value::Null, of_error));
     }
-    (!change.is_empty()).then(|| Value::Object(change))
+    (!change.is_empty()).then_some(Value::Object(change))
 }

@@ -295,5 +295,5 @@ fn status(old: Option<&VolumeGroupSnapshotContentStatus>, told: &Told) -> Option
     if old.error.is_some() {
         change.insert("error".into(), Value::Null);
     }
-    (!change.is_empty()).then(|| Value::Object(change))
+    (!change.is_empty()).then_some(Value::Object(change))
 }

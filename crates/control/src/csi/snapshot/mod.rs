@@ -1,6 +1,6 @@
 //! Snapshots: what VolumeSnapshots and VolumeGroupSnapshots ask for is cut by drivers, and what there is of it is written down.
 //!
-//! As with the Go snapshotter there are two parts. The common one ([`snapshot`], [`group`]) makes a content for each snapshot that a
+//! As with the Go snapshotter there are two parts. The common one ([`volume_snapshot`], [`group`]) makes a content for each snapshot that a
 //! user asks for, binds both, and says how far it has come; a cluster has one, whatever its drivers. The other ([`content`],
 //! [`group_content`]) asks a driver for what contents say. They speak to each other through objects alone, so that either may be
 //! another program.
@@ -13,9 +13,9 @@ mod member;
 mod names;
 mod nodes;
 mod removal;
-mod snapshot;
 mod source;
 mod types;
+mod volume_snapshot;
 mod write;
 
 use std::sync::Arc;
@@ -94,11 +94,11 @@ impl Snapshots {
             self.listen_to_snapshots();
         }
         tokio::join!(
-            self.snapshots.queue.clone().run(|name| async {
+            self.snapshots.queue.clone().run(|name| async move {
                 let Some(snapshot) = self.snapshots.cache.get(&name) else { return Next::Done };
                 self.outcome(&*snapshot, self.look_at_snapshot(&snapshot).await, &self.snapshots.queue)
             }),
-            self.contents.queue.clone().run(|name| async {
+            self.contents.queue.clone().run(|name| async move {
                 let Some(content) = self.contents.cache.get(&name) else { return Next::Done };
                 self.outcome(&*content, self.look_at_content(&content).await, &self.contents.queue)
             }),
@@ -117,11 +117,11 @@ impl Snapshots {
             self.listen_to_groups();
         }
         tokio::join!(
-            self.groups.queue.clone().run(|name| async {
+            self.groups.queue.clone().run(|name| async move {
                 let Some(group) = self.groups.cache.get(&name) else { return Next::Done };
                 self.outcome(&*group, self.look_at_group(&group).await, &self.groups.queue)
             }),
-            self.group_contents.queue.clone().run(|name| async {
+            self.group_contents.queue.clone().run(|name| async move {
                 let Some(content) = self.group_contents.cache.get(&name) else { return Next::Done };
                 self.outcome(
                     &*content,

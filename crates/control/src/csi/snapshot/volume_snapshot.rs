@@ -317,7 +317,7 @@ fn told(
     if let (None, Some(group)) = (&old.volume_group_snapshot_name, group) {
         change.insert("volumeGroupSnapshotName".into(), json!(group));
     }
-    (!change.is_empty()).then(|| Value::Object(change))
+    (!change.is_empty()).then_some(Value::Object(change))
 }
 
 /// An error of another status.
