@@ -13,4 +13,5 @@
 pub mod cache;
 pub mod csi;
 pub mod events;
+pub mod leader;
 pub mod queue;

@@ -13,6 +13,7 @@
 //! Invariants: a message is at most [`MAX_MESSAGE`] bytes, both ways, checked before memory is taken for it; a handler
 //! whose caller went away or ran out of time is dropped at its next await.
 
+mod authority;
 mod body;
 mod client;
 mod failure;

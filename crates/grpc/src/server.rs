@@ -10,11 +10,13 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::authority::AnyAuthority;
 use crate::body::{Body, End, response};
 use crate::frame::Received;
 use crate::{Code, Reply, Service, Status, timeout};
@@ -28,6 +30,7 @@ const WINDOW: u32 = 1024 * 1024;
 #[derive(Default)]
 pub struct Server {
     services: Vec<Box<dyn Service>>,
+    takes_any_authority: bool,
 }
 
 impl Server {
@@ -41,6 +44,14 @@ impl Server {
     #[must_use]
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Box::new(service));
+        self
+    }
+
+    /// Serves clients, too, that name the server by its socket's path, percent-encoded: a kubelet at a registration socket, and all
+    /// clients over gRPC's C core.
+    #[must_use]
+    pub fn any_authority(mut self) -> Self {
+        self.takes_any_authority = true;
         self
     }
 
@@ -67,7 +78,12 @@ impl Server {
                 Some(_ended) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(connection(Arc::clone(&services), stream, stopped.clone()));
+                        let (services, stopped) = (Arc::clone(&services), stopped.clone());
+                        if services.takes_any_authority {
+                            connections.spawn(connection(services, AnyAuthority::new(stream), stopped));
+                        } else {
+                            connections.spawn(connection(services, stream, stopped));
+                        }
                     }
                     Err(e) if is_passing(&e) => tokio::time::sleep(Duration::from_millis(50)).await,
                     Err(e) => return Err(e),
@@ -115,7 +131,11 @@ impl Server {
 }
 
 /// Serves one connection to its end, or to the end of its running calls once the server stops.
-async fn connection(server: Arc<Server>, stream: UnixStream, mut stopped: watch::Receiver<bool>) {
+async fn connection(
+    server: Arc<Server>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    mut stopped: watch::Receiver<bool>,
+) {
     let ending = stopped.clone();
     let service = hyper::service::service_fn(move |request| {
         let (server, stopped) = (Arc::clone(&server), ending.clone());

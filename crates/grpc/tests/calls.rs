@@ -318,3 +318,51 @@ async fn a_server_that_is_not_there_is_named() {
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.to_string().contains("/nonexistent/sock"), "{error}");
 }
+
+/// What gRPC's other implementations send, but for the answers to settings and windows: `/test.Test/Echo` with the message `hi`, at an
+/// authority that is a path.
+#[tokio::test]
+async fn a_client_may_name_the_server_by_its_path() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let frame = |kind: u8, flags: u8, stream: u8, content: &[u8]| {
+        let length = u8::try_from(content.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], content].concat()
+    };
+    let string = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let field = |name: &str, value: &str| [vec![0x40], string(name), string(value)].concat();
+    let fields = [
+        vec![0x83, 0x86],
+        [vec![0x44], string("/test.Test/Echo")].concat(),
+        [vec![0x41], string("%2Frun%2Fx.sock")].concat(),
+        field("content-type", "application/grpc"),
+        field("te", "trailers"),
+    ]
+    .concat();
+    // The message is a string of wrappers.proto.
+    let data = [0, 0, 0, 0, 4, 0x0a, 2, b'h', b'i'];
+    let sent = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &[]),
+        frame(1, 4, 1, &fields),
+        frame(0, 1, 1, &data),
+    ]
+    .concat();
+    for (server, is_served) in [(Server::new().any_authority(), true), (Server::new(), false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = server.service(Test::default());
+        let serving = tokio::spawn(server.serve(listener, std::future::pending(), Duration::ZERO));
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(&sent).await.unwrap();
+        let mut answer = Vec::new();
+        let has = |answer: &[u8], part: &[u8]| answer.windows(part.len()).any(|window| window == part);
+        // A reset stream: RST_STREAM, PROTOCOL_ERROR.
+        let reset = [3, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+        while !has(&answer, &data) && !has(&answer, &reset) {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{answer:x?}");
+        }
+        assert_eq!(has(&answer, &data), is_served, "{answer:x?}");
+        serving.abort();
+    }
+}

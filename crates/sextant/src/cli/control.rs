@@ -8,6 +8,7 @@ use clap::Args;
   sextant control                                  # beside `sextant api` and `sextant csi-driver`
   sextant control --kubeconfig /etc/kubernetes/admin.conf --csi-socket unix:///csi/csi.sock
   sextant control --csi-dir /var/lib/kubelet/plugins --node node-1
+  sextant control --leader-elect --csi-socket /csi/csi.sock         # in a Deployment with several replicas
 
 It does for every driver that it finds what the sidecars of Kubernetes do for one: it provisions, attaches, resizes and snapshots
 volumes. It keeps nothing of its own: end it at any moment, and start it again.")]
@@ -32,4 +33,14 @@ pub(crate) struct ControlArgs {
     /// How long a driver may take for a call
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,
+    /// Work only while this process holds the lease `sextant-control`: of several such processes one works, and another goes on when
+    /// it is gone
+    #[arg(long, conflicts_with = "node")]
+    pub(crate) leader_elect: bool,
+    /// The lease's namespace [default: the pod's, or that of the kubeconfig]
+    #[arg(long, value_name = "NAMESPACE", requires = "leader_elect")]
+    pub(crate) leader_elect_namespace: Option<String>,
+    /// How long the lease is, and so how long nobody works after the leader was lost
+    #[arg(long, value_name = "SECONDS", default_value = "15", requires = "leader_elect", value_parser = clap::value_parser!(u64).range(3..=3600))]
+    pub(crate) leader_elect_lease: u64,
 }

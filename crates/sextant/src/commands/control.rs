@@ -1,9 +1,11 @@
 //! `sextant control`: controllers of Kubernetes objects, beside any API server.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use control::csi::{self, Place, Setup};
+use control::leader::{Election, Terms};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -11,6 +13,8 @@ use super::daemon;
 use crate::cli::ControlArgs;
 use crate::failure::{Context, Failure, Result};
 
+/// The lease of the one process that works.
+const LEASE: &str = "sextant-control";
 /// Where a kubelet has the sockets of its drivers.
 const PLUGINS: &str = "/var/lib/kubelet/plugins";
 
@@ -33,20 +37,63 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
 }
 
 async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> {
-    let ended = daemon::told_to_end();
+    let ended = std::pin::pin!(daemon::told_to_end());
     let config = config(data_dir, args.kubeconfig.as_deref()).await?;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     eprintln!("sextant control: works for {server}");
-    let context = csi::Context::start(client, setup);
-    daemon::tell_ready("control");
     let resting = tokio::spawn(daemon::rest());
-    tokio::select! {
-        () = csi::run(context) => {}
-        () = ended => {}
-    }
+    let election = args.leader_elect.then(|| election(&client, args, &setup.host));
+    daemon::tell_ready("control");
+    let done = match election {
+        None => {
+            tokio::select! {
+                () = csi::run(csi::Context::start(client, setup)) => {}
+                () = ended => {}
+            }
+            Ok(())
+        }
+        Some(election) => lead(&election, ended, client, setup).await,
+    };
     resting.abort();
-    Ok(())
+    done
+}
+
+/// Works once the lease is held, and for as long.
+async fn lead(
+    election: &Election,
+    mut ended: Pin<&mut impl Future<Output = ()>>,
+    client: Client,
+    setup: Setup,
+) -> Result<()> {
+    let mut held = tokio::select! {
+        held = election.acquire() => held,
+        () = &mut ended => return Ok(()),
+    };
+    eprintln!("sextant control: has lease {election}, and works");
+    let lost = tokio::select! {
+        () = csi::run(csi::Context::start(client, setup)) => None,
+        () = &mut ended => None,
+        why = election.keep(&mut held) => Some(why),
+    };
+    match lost {
+        Some(why) => Err(Failure::new(format!(
+            "cannot hold lease {election}: {why}; this process ends, so that one alone works, and is to be started again"
+        ))),
+        None => {
+            election.release(held).await;
+            Ok(())
+        }
+    }
+}
+
+/// How one of several processes comes to work. The name of the host alone would be that of the process before this one, too.
+fn election(client: &Client, args: &ControlArgs, host: &str) -> Election {
+    let namespace = args.leader_elect_namespace.as_deref().unwrap_or(client.default_namespace());
+    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let identity = format!("{host}_{}", random.trim());
+    let terms = Terms::of(Duration::from_secs(args.leader_elect_lease));
+    Election::new(client, namespace, LEASE, identity, terms)
 }
 
 /// Where drivers are looked for.

@@ -1,6 +1,25 @@
 //! The command itself.
 
-use crate::rig::{NODE, Rig};
+use k8s_openapi::api::storage::v1::StorageClass;
+
+use crate::rig::{DRIVER, NODE, Rig};
+
+#[tokio::test]
+async fn it_comes_up_beside_an_api_server_and_a_driver() {
+    let mut rig = Rig::start().await;
+    let class = kube::Api::<StorageClass>::all(rig.client.clone()).get("image").await.unwrap();
+    assert_eq!(class.provisioner, DRIVER);
+    // Killed, and started again: as before.
+    rig.kill("api");
+    rig.kill("control");
+    rig.again("api");
+    rig.again("control");
+    rig.until("the driver is found again", async |rig| {
+        let found = rig.words("control").matches("driver csi.sextant.dev is at").count();
+        (found == 2).then_some(())
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn it_finds_drivers_as_they_come_and_go_and_ends_when_it_is_told_to() {

@@ -1,0 +1,96 @@
+use bytes::{BufMut, BytesMut};
+
+use super::*;
+
+/// `:authority: %2Frun%2Fx.sock`, coded, remembered under the static table's name.
+const CODED_PATH: &[u8] =
+    &[0x41, 0x8c, 0x54, 0x58, 0x6c, 0xb6, 0xa5, 0x45, 0x87, 0xca, 0xe8, 0x39, 0x3a, 0xff];
+
+fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    Head { length: content.len(), kind, flags, stream: [0, 0, 0, 1] }.write(&mut out);
+    out.put_slice(content);
+    out.to_vec()
+}
+
+/// What goes on of what is sent in pieces of this size, behind a preface.
+fn passed(sent: &[u8], size: usize) -> Vec<u8> {
+    let (mut rewriting, mut out) = (Rewriting::default(), BytesMut::new());
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let sent = [&preface[..], sent].concat();
+    sent.chunks(size).for_each(|piece| rewriting.push(piece, &mut out));
+    out.to_vec().strip_prefix(preface).unwrap().to_vec()
+}
+
+#[test]
+fn an_authority_is_replaced_in_every_form_it_can_have() {
+    let path = b"%2Frun%2Fx.sock";
+    let length = u8::try_from(path.len()).unwrap();
+    let literal = |kind: u8, name: &[u8]| {
+        let is_coded = if name == CODED { 0x80 } else { 0 };
+        let head = [kind, is_coded | u8::try_from(name.len()).unwrap()];
+        [&head, name].concat()
+    };
+    for (sent, kept) in [
+        (CODED_PATH.to_vec(), vec![0x41]),
+        ([&[0x41, length], &path[..]].concat(), vec![0x41]),
+        ([&[0x01, length], &path[..]].concat(), vec![0x01]),
+        ([&[0x11, length], &path[..]].concat(), vec![0x11]),
+        ([literal(0x40, NAME), [&[length], &path[..]].concat()].concat(), literal(0x40, NAME)),
+        ([literal(0x10, CODED), CODED_PATH[1..].to_vec()].concat(), literal(0x10, CODED)),
+    ] {
+        // Method and scheme, a change of the table's size, the path's name with a value, and a number of two bytes.
+        let (before, after) =
+            (&[0x83, 0x86, 0x3f, 0xe1, 0x1f, 0x44, 0x02, b'/', b'a'][..], &[0xff, 0x00][..]);
+        let whole = [before, &sent, after].concat();
+        let expected = [before, &kept, INSTEAD, after].concat();
+        assert_eq!(rewritten(&whole).unwrap().to_vec(), expected, "{sent:x?}");
+    }
+}
+
+#[test]
+fn what_surrounds_fields_goes_and_all_else_stays() {
+    let settings = frame(4, 0, &[]);
+    let data = frame(0, END_STREAM, &[7; 40_000]);
+    let padded = [&[2, 0, 0, 0, 0, 9], CODED_PATH, &[0, 0]].concat();
+    let sent = [&settings[..], &frame(HEADERS, PADDED | PRIORITY | END_HEADERS, &padded), &data].concat();
+    let fields = [&[0x41], INSTEAD].concat();
+    let expected = [&settings[..], &frame(HEADERS, END_HEADERS, &fields), &data].concat();
+    for size in [1, 7, 4096, sent.len() + PREFACE] {
+        assert_eq!(passed(&sent, size), expected, "{size}");
+    }
+}
+
+#[test]
+fn fields_in_several_frames_are_read_as_one() {
+    let (first, second) = CODED_PATH.split_at(5);
+    let sent = [frame(HEADERS, END_STREAM, first), frame(CONTINUATION, END_HEADERS, second)].concat();
+    let fields = [&[0x41], INSTEAD].concat();
+    assert_eq!(passed(&sent, 10), frame(HEADERS, END_STREAM | END_HEADERS, &fields));
+    // A value so long that it takes two frames on its way on, too.
+    let long = [&[0x44, 0x7f, 0xe1, 0x9c, 0x01][..], &[b'a'; 20_064]].concat();
+    let sent =
+        [frame(HEADERS, 0, &long[..10_000]), frame(CONTINUATION, END_HEADERS, &long[10_000..])].concat();
+    let expected =
+        [frame(HEADERS, 0, &long[..FRAME]), frame(CONTINUATION, END_HEADERS, &long[FRAME..])].concat();
+    assert_eq!(passed(&sent, 4096), expected);
+}
+
+#[test]
+fn what_is_against_the_rules_goes_on_as_it_is() {
+    for fields in [&[0x41][..], &[0x41, 0x05, b'a'], &[0x7f, 0xff, 0xff, 0xff, 0xff, 0x01], &[0x40, 0xff]] {
+        assert_eq!(rewritten(fields), None, "{fields:x?}");
+        let sent = frame(HEADERS, END_HEADERS, fields);
+        assert_eq!(passed(&sent, 3), sent);
+    }
+    let large = frame(HEADERS, END_HEADERS, &vec![0; FRAME + 1]);
+    assert_eq!(passed(&large, 4096), large);
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_is_sent_breaks_it(sent in proptest::collection::vec(0u8.., 0..512), size in 1usize..64) {
+        let _ = rewritten(&sent);
+        passed(&sent, size);
+    }
+}
