@@ -5,3 +5,4 @@
 mod command;
 mod leader;
 mod rig;
+mod snapshot;
