@@ -258,6 +258,20 @@ impl Snapshots {
     }
 }
 
+/// What of a content has to change for it to be worth another look: all but what is said here.
+pub(super) fn matter(content: &VolumeSnapshotContent) -> impl PartialEq + use<> {
+    let spec = &content.spec;
+    // A member is told its handle by its group.
+    let handle = content
+        .status
+        .as_ref()
+        .filter(|_| is_member(content))
+        .and_then(|status| status.snapshot_handle.clone());
+    let of =
+        (spec.volume_snapshot_ref.uid.clone(), spec.volume_snapshot_class_name.clone(), spec.deletion_policy);
+    (write::matter(content, BEING_CREATED), of, handle)
+}
+
 /// Whether there is nothing to be done for a content, until it changes.
 fn is_settled(content: &VolumeSnapshotContent) -> bool {
     let is_ready = content.status.as_ref().is_some_and(|status| status.ready_to_use == Some(true));

@@ -259,6 +259,14 @@ impl Snapshots {
     }
 }
 
+/// What of a content has to change for it to be worth another look: all but what is said here.
+pub(super) fn matter(content: &VolumeGroupSnapshotContent) -> impl PartialEq + use<> {
+    let spec = &content.spec;
+    let class = spec.volume_group_snapshot_class_name.clone();
+    let of = (spec.volume_group_snapshot_ref.uid.clone(), class, spec.deletion_policy);
+    (write::matter(content, GROUP_BEING_CREATED), of)
+}
+
 /// Whether a content that is to go may go, as with [that of one snapshot](super::content).
 fn may_go(content: &VolumeGroupSnapshotContent) -> bool {
     let spec = &content.spec;

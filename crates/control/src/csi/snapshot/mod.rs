@@ -169,7 +169,10 @@ impl Snapshots {
         let is_common = self.context.setup.snapshot_controller;
         self.contents.cache.listen(move |change| {
             let content = change.object();
-            queue.add(Name::of(&**content));
+            // What is said here of a call must not call again: else no failure would ever be waited for.
+            if change.old.as_deref().map(content::matter) != change.new.as_deref().map(content::matter) {
+                queue.add(Name::of(&**content));
+            }
             if is_common {
                 snapshots.add(of(&content.spec.volume_snapshot_ref));
             }
@@ -220,7 +223,11 @@ impl Snapshots {
         let is_common = self.context.setup.snapshot_controller;
         self.group_contents.cache.listen(move |change| {
             let content = change.object();
-            queue.add(Name::of(&**content));
+            if change.old.as_deref().map(group_content::matter)
+                != change.new.as_deref().map(group_content::matter)
+            {
+                queue.add(Name::of(&**content));
+            }
             if let (true, Some(all)) = (is_common, weak.upgrade()) {
                 all.groups.queue.add(of(&content.spec.volume_group_snapshot_ref));
             }

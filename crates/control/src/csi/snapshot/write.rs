@@ -97,6 +97,14 @@ pub(super) fn annotation<'a, K: Resource>(object: &'a K, key: &str) -> Option<&'
     object.meta().annotations.as_ref()?.get(key).map(String::as_str)
 }
 
+/// What others say of it in its metadata: whether it is to go, its labels, and its annotations but one.
+pub(super) fn matter<K: Resource>(object: &K, but: &str) -> impl PartialEq + use<K> {
+    let meta = object.meta();
+    let mut annotations = meta.annotations.clone().unwrap_or_default();
+    annotations.remove(but);
+    (meta.uid.clone(), is_deleted(object), meta.labels.clone(), annotations)
+}
+
 /// Its finalizers with these, if one of them is not there.
 pub(super) fn with<K: Resource>(object: &K, finalizers: &[&str]) -> Option<Vec<String>> {
     let absent =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::plugin_capability::service::Type as Service;
@@ -26,6 +27,8 @@ struct Stubborn(Mutex<State>);
 #[derive(Default)]
 struct State {
     calls: Vec<CreateSnapshotRequest>,
+    /// When they came.
+    times: Vec<Instant>,
     snapshots: BTreeMap<String, Snapshot>,
     deleted_with: Vec<BTreeMap<String, String>>,
 }
@@ -60,6 +63,7 @@ impl Controller for Stubborn {
     async fn create_snapshot(&self, request: CreateSnapshotRequest) -> Answer<CreateSnapshotResponse> {
         let mut state = self.0.lock().unwrap();
         state.calls.push(request.clone());
+        state.times.push(Instant::now());
         let count = state.calls.len();
         // The first call's snapshot is there, though nobody was told.
         let snapshot = state.snapshots.entry(request.name.clone()).or_insert_with(|| Snapshot {
@@ -118,6 +122,11 @@ async fn a_driver_that_fails_is_asked_again_until_it_has_done_it() {
     {
         let state = driver.0.lock().unwrap();
         assert!(state.calls.len() >= 4);
+        // It is left alone for a while, longer each time, whatever is written down of its failures.
+        for (call, pause) in [(0, 900), (1, 1900), (2, 3900)] {
+            let passed = state.times[call + 1] - state.times[call];
+            assert!(passed >= Duration::from_millis(pause), "call {call}: {passed:?}");
+        }
         let uid = snapshot["metadata"]["uid"].as_str().unwrap();
         for call in &state.calls {
             assert_eq!(call.name, format!("snapshot-{uid}"));

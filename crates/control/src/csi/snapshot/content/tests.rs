@@ -73,3 +73,24 @@ fn an_error_is_forgotten_when_the_driver_succeeds_and_a_time_it_does_not_tell_is
     assert!(said["creationTime"].as_i64().unwrap() > 1_700_000_000_000_000_000);
     assert!(said.get("restoreSize").is_none());
 }
+
+#[test]
+fn what_is_said_of_a_call_is_no_reason_for_another() {
+    let of = |annotations: Value, uid: &str, status: Value| {
+        matter(&content(json!({"annotations": annotations}), json!({"volumeHandle": "v"}), uid, status))
+    };
+    let old = || of(json!({}), "1", Value::Null);
+    assert!(
+        old()
+            == of(
+                json!({BEING_CREATED: "yes"}),
+                "1",
+                json!({"error": {"message": "no"}, "readyToUse": false})
+            )
+    );
+    assert!(old() == of(json!({}), "1", json!({"snapshotHandle": "s"})));
+    assert!(old() != of(json!({BEING_DELETED: "yes"}), "1", Value::Null));
+    assert!(old() != of(json!({}), "2", Value::Null));
+    let member = |status: Value| of(json!({GROUP_HANDLE: "g"}), "1", status);
+    assert!(member(json!({})) != member(json!({"snapshotHandle": "s"})));
+}
