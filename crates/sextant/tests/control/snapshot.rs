@@ -192,3 +192,29 @@ async fn a_driver_may_be_away() {
     rig.gone(SNAPSHOTS, "one").await;
     assert!(rig.told().await.is_empty());
 }
+
+#[tokio::test]
+async fn where_the_cluster_has_a_snapshot_controller_only_contents_are_looked_after() {
+    let mut rig = Rig::bare().await;
+    rig.objects().await;
+    rig.driver();
+    rig.control(&["--no-snapshot-controller"]);
+    rig.words_have("control", "driver csi.sextant.dev is at").await;
+    rig.snapshot_class("delete", DRIVER, "Delete", true).await;
+    rig.volume("data", "dir").await;
+    rig.snapshot("one", json!({"source": {"persistentVolumeClaimName": "data"}})).await;
+    let snapshot = rig.read(SNAPSHOTS, "one").await.unwrap();
+    // As that controller would.
+    let volume = rig.handle("data").await;
+    rig.put(
+        CONTENTS,
+        "of-one",
+        json!({"spec": {"driver": DRIVER, "deletionPolicy": "Delete",
+        "volumeSnapshotClassName": "delete", "source": {"volumeHandle": volume}, "volumeSnapshotRef":
+            {"name": "one", "namespace": "default", "uid": snapshot["metadata"]["uid"]}}}),
+    )
+    .await;
+    rig.ready(CONTENTS, "of-one").await;
+    assert_eq!(rig.read(SNAPSHOTS, "one").await.unwrap(), snapshot);
+    assert_eq!(rig.told().await.len(), 1);
+}

@@ -168,6 +168,13 @@ impl Rig {
         self.bound(name, DRIVER, &volume.volume_id, json!({"nodeAffinity": affinity})).await;
     }
 
+    /// What the driver calls a claim's volume.
+    pub(super) async fn handle(&self, claim: &str) -> String {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let volume = volumes.get(&format!("pv-{claim}")).await.unwrap();
+        volume.spec.unwrap().csi.unwrap().volume_handle
+    }
+
     /// Makes a PersistentVolume and a claim, bound to each other.
     pub(super) async fn bound(&self, name: &str, driver: &str, handle: &str, more: Value) {
         let claim =

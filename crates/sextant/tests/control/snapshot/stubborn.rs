@@ -56,7 +56,8 @@ impl Controller for Stubborn {
         &self,
         _: ControllerGetCapabilitiesRequest,
     ) -> Answer<ControllerGetCapabilitiesResponse> {
-        let capabilities = vec![ControllerServiceCapability::of(Call::CreateDeleteSnapshot)];
+        let calls = [Call::CreateDeleteSnapshot, Call::ListSnapshots];
+        let capabilities = calls.map(ControllerServiceCapability::of).into();
         Ok(ControllerGetCapabilitiesResponse { capabilities })
     }
 
@@ -69,7 +70,7 @@ impl Controller for Stubborn {
         let snapshot = state.snapshots.entry(request.name.clone()).or_insert_with(|| Snapshot {
             snapshot_id: format!("id of {}", request.name),
             source_volume_id: request.source_volume_id,
-            size_bytes: 1000,
+            size_bytes: 4096,
             ..Default::default()
         });
         snapshot.ready_to_use = count > 3;
@@ -78,6 +79,20 @@ impl Controller for Stubborn {
             2 => Err(grpc::Status::new(Code::Internal, "the array is confused")),
             _ => Ok(CreateSnapshotResponse { snapshot: Some(snapshot.clone()) }),
         }
+    }
+
+    /// All that is far away, `far-0` to `far-2`, whatever is asked for, one a page.
+    async fn list_snapshots(&self, request: ListSnapshotsRequest) -> Answer<ListSnapshotsResponse> {
+        let page: i64 = request.starting_token.parse().unwrap_or_default();
+        let snapshot = Snapshot {
+            snapshot_id: format!("far-{page}"),
+            size_bytes: 4096 << page,
+            ready_to_use: true,
+            ..Default::default()
+        };
+        let entries = vec![list_snapshots_response::Entry { snapshot: Some(snapshot) }];
+        let next_token = if page < 2 { (page + 1).to_string() } else { String::new() };
+        Ok(ListSnapshotsResponse { entries, next_token })
     }
 
     async fn delete_snapshot(&self, request: DeleteSnapshotRequest) -> Answer<DeleteSnapshotResponse> {
@@ -91,14 +106,34 @@ impl Controller for Stubborn {
     }
 }
 
-#[tokio::test]
-async fn a_driver_that_fails_is_asked_again_until_it_has_done_it() {
+/// A machine with that driver alone.
+async fn machine() -> (Rig, Arc<Stubborn>) {
     let mut rig = Rig::bare().await;
     let driver = Arc::new(Stubborn::default());
     let socket = rig.socket("stubborn");
     let services = Services::new().identity(driver.clone()).controller(driver.clone());
     tokio::spawn(async move { services.serve(&socket, std::future::pending(), || {}).await });
     rig.control(&[]);
+    (rig, driver)
+}
+
+#[tokio::test]
+async fn a_driver_that_lists_all_it_has_is_read_to_the_end() {
+    let (rig, _) = machine().await;
+    for (name, handle) in [("there", "far-2"), ("lost", "far-3")] {
+        let spec = json!({"driver": NAME, "deletionPolicy": "Retain", "source": {"snapshotHandle": handle},
+            "volumeSnapshotRef": {"name": name, "namespace": "default"}});
+        rig.put(CONTENTS, name, json!({"spec": spec})).await;
+        rig.snapshot(name, json!({"source": {"volumeSnapshotContentName": name}})).await;
+    }
+    let there = rig.ready(SNAPSHOTS, "there").await;
+    assert_eq!(there["status"]["restoreSize"], "16Ki");
+    rig.failed(SNAPSHOTS, "lost", "has no snapshot far-3").await;
+}
+
+#[tokio::test]
+async fn a_driver_that_fails_is_asked_again_until_it_has_done_it() {
+    let (rig, driver) = machine().await;
     rig.make_here::<Secret>(json!({"metadata": {"name": "of-one"}, "stringData": {"key": "value"}})).await;
     rig.put(
         CLASSES,
@@ -118,7 +153,7 @@ async fn a_driver_that_fails_is_asked_again_until_it_has_done_it() {
     assert_eq!(annotations["snapshot.storage.kubernetes.io/deletion-secret-name"], "of-one");
     rig.failed(SNAPSHOTS, "one", "the array is confused").await;
     let snapshot = rig.ready(SNAPSHOTS, "one").await;
-    assert_eq!(snapshot["status"]["restoreSize"], "1000");
+    assert_eq!(snapshot["status"]["restoreSize"], "4Ki");
     {
         let state = driver.0.lock().unwrap();
         assert!(state.calls.len() >= 4);
@@ -144,12 +179,7 @@ async fn a_driver_that_fails_is_asked_again_until_it_has_done_it() {
 
 #[tokio::test]
 async fn a_snapshot_that_may_have_been_cut_is_not_forgotten_when_it_is_deleted() {
-    let mut rig = Rig::bare().await;
-    let driver = Arc::new(Stubborn::default());
-    let socket = rig.socket("stubborn");
-    let services = Services::new().identity(driver.clone()).controller(driver.clone());
-    tokio::spawn(async move { services.serve(&socket, std::future::pending(), || {}).await });
-    rig.control(&[]);
+    let (mut rig, driver) = machine().await;
     rig.snapshot_class("stubborn", NAME, "Delete", true).await;
     rig.bound("data", NAME, "volume-1", json!({})).await;
     // As an earlier controller left it, killed when the driver had been called.
