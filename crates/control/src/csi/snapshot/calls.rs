@@ -1,6 +1,7 @@
 //! Calls of drivers, and what their answers mean.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
@@ -10,6 +11,7 @@ use kube::Resource;
 
 use super::Snapshots;
 use super::write;
+use crate::queue::Next;
 
 /// Why a driver did not do what it was asked.
 #[derive(Debug)]
@@ -17,18 +19,31 @@ pub(super) struct Failed {
     pub(super) message: String,
     /// Whether it is certain that nothing is being done any more.
     pub(super) is_final: bool,
+    /// Whether another call on the same volume was in the way.
+    pub(super) is_aborted: bool,
 }
 
 impl Failed {
     /// What failed before the driver was called: what an earlier call does is not known by that.
     pub(super) fn before(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_final: false }
+        Self { message: message.into(), is_final: false, is_aborted: false }
+    }
+
+    /// When to call again. Calls that are in each other's way must not all wait equally long, and longer each time: they would meet again.
+    pub(super) fn next(&self, uid: &str) -> Next {
+        if !self.is_aborted {
+            return Next::Again;
+        }
+        let spread =
+            uid.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 1000;
+        Next::After(Duration::from_millis(500 + spread))
     }
 }
 
 impl From<grpc::Error> for Failed {
     fn from(error: grpc::Error) -> Self {
-        Self { message: error.to_string(), is_final: is_final(error.code()) }
+        let code = error.code();
+        Self { message: error.to_string(), is_final: is_final(code), is_aborted: code == Code::Aborted }
     }
 }
 
@@ -70,8 +85,7 @@ pub(super) async fn find(
     handle: &str,
     secrets: BTreeMap<String, String>,
 ) -> Result<Snapshot, Failed> {
-    let missing =
-        || Failed { message: format!("driver {} has no snapshot {handle}", driver.name), is_final: true };
+    let missing = || Failed::before(format!("driver {} has no snapshot {handle}", driver.name));
     if driver.controls(Call::GetSnapshot) {
         let request = GetSnapshotRequest { snapshot_id: handle.into(), secrets };
         return match driver.client.get_snapshot(request).await {

@@ -117,7 +117,8 @@ impl Snapshots {
                 if failed.is_final {
                     content = self.unmark(content).await?;
                 }
-                self.fail(&content, reason, &failed.message).await
+                self.fail(&content, reason, &failed.message).await?;
+                Ok(failed.next(write::uid(&content)))
             }
         }
     }

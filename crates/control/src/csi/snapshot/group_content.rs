@@ -103,7 +103,8 @@ impl Snapshots {
                 if failed.is_final {
                     content = self.unmark_group(content).await?;
                 }
-                self.fail_group(&content, reason, &failed.message).await
+                self.fail_group(&content, reason, &failed.message).await?;
+                Ok(failed.next(write::uid(&content)))
             }
         }
     }
