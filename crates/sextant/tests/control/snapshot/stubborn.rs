@@ -186,11 +186,10 @@ async fn a_snapshot_that_may_have_been_cut_is_not_forgotten_when_it_is_deleted()
     driver.0.lock().unwrap().calls.push(CreateSnapshotRequest::default());
     driver.0.lock().unwrap().calls.push(CreateSnapshotRequest::default());
     rig.kill("control");
-    rig.snapshot(
-        "one",
-        json!({"source": {"persistentVolumeClaimName": "data"}, "volumeSnapshotClassName": "stubborn"}),
-    )
-    .await;
+    let spec =
+        json!({"source": {"persistentVolumeClaimName": "data"}, "volumeSnapshotClassName": "stubborn"});
+    let held = json!({"finalizers": ["snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection"]});
+    rig.put(SNAPSHOTS, "one", json!({"metadata": held, "spec": spec})).await;
     let uid = rig.read(SNAPSHOTS, "one").await.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
     rig.put(
         CONTENTS,
