@@ -42,9 +42,8 @@ impl Snapshots {
             self.let_go(&content, goes).await?;
         }
         self.release_claim(snapshot, Some(snapshot)).await?;
-        // With a content that goes, the VolumeSnapshot stays until that is gone.
-        let done = if goes { &[SNAPSHOT_IS_SOURCE, SNAPSHOT_IN_GROUP][..] } else { &held };
-        if let Some(finalizers) = write::without(snapshot, done) {
+        // The VolumeSnapshot stays until a content that goes with it is gone: its end is the snapshot's.
+        if let (false, Some(finalizers)) = (goes, write::without(snapshot, &held)) {
             let change = json!({"metadata": {"finalizers": finalizers}});
             write::patch(&self.snapshots_beside(snapshot), snapshot, change).await?;
         }
