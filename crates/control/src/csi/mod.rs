@@ -15,6 +15,7 @@ mod names;
 mod provision;
 pub mod quantity;
 mod resize;
+mod snapshot;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,9 @@ pub struct Setup {
     pub deadline: Duration,
     /// Whether claims are bound to volumes here, too: where no kube-controller-manager does it.
     pub bind: bool,
+    /// Whether VolumeSnapshots and VolumeGroupSnapshots are looked after here, and not only their contents: not where the cluster has a
+    /// snapshot-controller already, of which there must be one for all drivers.
+    pub snapshot_controller: bool,
 }
 
 /// What all controllers of volumes have in common.
@@ -129,6 +133,7 @@ pub async fn run(context: Arc<Context>) {
         resize::run(context.clone()),
         modify::run(context.clone()),
         health::run(context.clone()),
+        snapshot::run(&context),
         binder,
     );
 }

@@ -30,6 +30,9 @@ pub(crate) struct ControlArgs {
     /// Bind claims to volumes, too, and hold both while they are used: where there is no kube-controller-manager, as with `sextant api`
     #[arg(long)]
     pub(crate) bind: bool,
+    /// Leave VolumeSnapshots to the snapshot-controller that the cluster has already, and look after their contents alone
+    #[arg(long)]
+    pub(crate) no_snapshot_controller: bool,
     /// How long a driver may take for a call
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,

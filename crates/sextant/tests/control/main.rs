@@ -12,4 +12,5 @@ mod resize;
 mod rig;
 mod rights;
 mod slow;
+mod snapshot;
 mod stand;

@@ -1,0 +1,94 @@
+//! Which node a volume is on.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume,
+};
+use kube::Api;
+use kube::api::ListParams;
+
+use super::Snapshots;
+use super::write::{self, Trouble};
+
+impl Snapshots {
+    /// The only node from which a volume can be reached, for drivers whose controller part is on each node.
+    pub(super) async fn node_of(&self, volume: &PersistentVolume) -> Result<Option<String>, Trouble> {
+        let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
+        let Some(selector) = affinity.and_then(|affinity| affinity.required.as_ref()) else {
+            return Ok(None);
+        };
+        let nodes: Api<Node> = Api::all(self.context.client.clone());
+        let nodes = nodes.list(&ListParams::default()).await?;
+        let mut names =
+            nodes.iter().filter(|node| is_on(selector, node)).map(|node| write::name(node).to_owned());
+        let first = names.next();
+        Ok(first.filter(|_| names.next().is_none()))
+    }
+}
+
+fn is_on(selector: &NodeSelector, node: &Node) -> bool {
+    let empty = BTreeMap::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
+    selector.node_selector_terms.iter().any(|term| is_in(term, labels, write::name(node)))
+}
+
+/// A term without any requirement holds of no node.
+fn is_in(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
+    let labelled = term.match_expressions.iter().flatten();
+    let named = term.match_fields.iter().flatten();
+    (term.match_expressions.is_some() || term.match_fields.is_some())
+        && labelled.clone().all(|one| holds(one, labels.get(&one.key).map(String::as_str)))
+        && named.clone().all(|one| one.key == "metadata.name" && holds(one, Some(name)))
+        && labelled.count() + named.count() > 0
+}
+
+fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let is_one = value.is_some_and(|value| values.iter().any(|other| other == value));
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
+    let both = (number(value), number(values.first().map(String::as_str)));
+    match (requirement.operator.as_str(), both) {
+        ("In", _) => is_one,
+        ("NotIn", _) => !is_one,
+        ("Exists", _) => value.is_some(),
+        ("DoesNotExist", _) => value.is_none(),
+        ("Gt", (Some(one), Some(other))) => one > other,
+        ("Lt", (Some(one), Some(other))) => one < other,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn nodes_are_found_by_what_volumes_ask_for() {
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": "node-1", "labels":
+            {"topology.csi.sextant.dev/node": "node-1", "zone": "a", "disks": "4"}}}))
+        .unwrap();
+        let on = |terms: Value| {
+            is_on(&serde_json::from_value(json!({"nodeSelectorTerms": terms})).unwrap(), &node)
+        };
+        let one = |key: &str, operator: &str, values: &[&str]| {
+            on(json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]))
+        };
+        assert!(one("topology.csi.sextant.dev/node", "In", &["node-1"]));
+        assert!(!one("topology.csi.sextant.dev/node", "In", &["node-2"]));
+        assert!(
+            one("zone", "NotIn", &["b"]) && one("other", "NotIn", &["b"]) && !one("zone", "NotIn", &["a"])
+        );
+        assert!(one("zone", "Exists", &[]) && !one("zone", "DoesNotExist", &[]));
+        assert!(one("disks", "Gt", &["3"]) && !one("disks", "Lt", &["3"]) && !one("zone", "Gt", &["3"]));
+        assert!(on(
+            json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}]}])
+        ));
+        assert!(!on(json!([])) && !on(json!([{}])) && !on(json!([{"matchExpressions": []}])));
+        let both = json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]},
+            {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]);
+        assert!(on(both));
+    }
+}
