@@ -15,7 +15,7 @@ async fn machine() -> Rig {
     let rig = Rig::start().await;
     rig.snapshot_class("delete", DRIVER, "Delete", true).await;
     rig.snapshot_class("keep", DRIVER, "Retain", false).await;
-    rig.volume("data", "dir").await;
+    rig.driver_volume("data", "dir").await;
     rig
 }
 
@@ -133,7 +133,7 @@ async fn what_is_missing_is_told_and_waited_for() {
     // Each gets what it lacked.
     rig.delete(CLASSES, "second").await;
     rig.snapshot_class("nightly", DRIVER, "Delete", false).await;
-    rig.volume("later", "dir").await;
+    rig.driver_volume("later", "dir").await;
     for name in ["classless", "early", "torn"] {
         let snapshot = rig.ready(SNAPSHOTS, name).await;
         assert!(snapshot["status"].get("error").is_none_or(Value::is_null), "{snapshot}");
@@ -201,7 +201,7 @@ async fn where_the_cluster_has_a_snapshot_controller_only_contents_are_looked_af
     rig.control(&["--no-snapshot-controller"]);
     rig.words_have("control", "driver csi.sextant.dev is at").await;
     rig.snapshot_class("delete", DRIVER, "Delete", true).await;
-    rig.volume("data", "dir").await;
+    rig.driver_volume("data", "dir").await;
     rig.snapshot("one", json!({"source": {"persistentVolumeClaimName": "data"}})).await;
     let snapshot = rig.read(SNAPSHOTS, "one").await.unwrap();
     // As that controller would.

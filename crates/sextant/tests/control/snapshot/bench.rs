@@ -3,7 +3,7 @@
 use csi::caller::Driver;
 use csi::contract::v1::volume_capability::{AccessMode, AccessType, MountVolume, access_mode};
 use csi::contract::v1::{CapacityRange, CreateVolumeRequest, Snapshot, VolumeCapability};
-use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -123,19 +123,6 @@ impl Rig {
         self.event(name, reason).await;
     }
 
-    /// Waits for an event of an object.
-    pub(super) async fn event(&self, name: &str, reason: &str) {
-        self.until(&format!("{name} has event {reason}"), async |rig| {
-            let events: Api<Event> = rig.objects_of("");
-            let events = events.list(&ListParams::default()).await.unwrap();
-            let is = |event: &Event| {
-                event.involved_object.name.as_deref() == Some(name) && event.reason.as_deref() == Some(reason)
-            };
-            events.iter().any(is).then_some(())
-        })
-        .await;
-    }
-
     /// Snapshots as the driver tells them.
     pub(super) async fn told(&self) -> Vec<Snapshot> {
         let socket = self.driver_socket();
@@ -143,7 +130,7 @@ impl Rig {
     }
 
     /// Makes a volume of the driver and a claim that is bound to it, as provisioners do.
-    pub(super) async fn volume(&self, name: &str, backend: &str) {
+    pub(super) async fn driver_volume(&self, name: &str, backend: &str) {
         let socket = self.driver_socket();
         let driver = Driver::connect(&socket).await.unwrap();
         let mode = AccessMode { mode: access_mode::Mode::SingleNodeWriter.into() };
@@ -165,7 +152,7 @@ impl Rig {
             .map(|(key, value)| json!({"key": key, "operator": "In", "values": [value]}))
             .collect();
         let affinity = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": terms}]}});
-        self.bound(name, DRIVER, &volume.volume_id, json!({"nodeAffinity": affinity})).await;
+        self.bound_claim(name, DRIVER, &volume.volume_id, json!({"nodeAffinity": affinity})).await;
     }
 
     /// What the driver calls a claim's volume.
@@ -176,7 +163,7 @@ impl Rig {
     }
 
     /// Makes a PersistentVolume and a claim, bound to each other.
-    pub(super) async fn bound(&self, name: &str, driver: &str, handle: &str, more: Value) {
+    pub(super) async fn bound_claim(&self, name: &str, driver: &str, handle: &str, more: Value) {
         let claim =
             self.claim(name, json!({"storageClassName": "", "volumeName": format!("pv-{name}")})).await;
         let mut spec = json!({"capacity": {"storage": "16Mi"}, "accessModes": ["ReadWriteOnce"],

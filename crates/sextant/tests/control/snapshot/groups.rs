@@ -9,7 +9,7 @@ async fn machine(policy: &str) -> Rig {
     let rig = Rig::start().await;
     rig.put(GROUP_CLASSES, "group", json!({"driver": DRIVER, "deletionPolicy": policy})).await;
     for name in ["a-1", "a-2", "b-1"] {
-        rig.volume(name, "image").await;
+        rig.driver_volume(name, "image").await;
     }
     rig
 }

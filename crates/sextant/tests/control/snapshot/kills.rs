@@ -21,7 +21,7 @@ async fn whenever_control_is_killed_groups_are_whole_or_gone() {
     let mut rig = Rig::start().await;
     rig.put(GROUP_CLASSES, "group", json!({"driver": DRIVER, "deletionPolicy": "Delete"})).await;
     for name in ["a-1", "a-2"] {
-        rig.volume(name, "image").await;
+        rig.driver_volume(name, "image").await;
     }
     let seed = u64::from(rig.pid("control"));
     let mut random = random(seed);

@@ -143,7 +143,7 @@ async fn a_driver_that_fails_is_asked_again_until_it_has_done_it() {
         "csi.storage.k8s.io/snapshotter-secret-namespace": "${volumesnapshot.namespace}"}}),
     )
     .await;
-    rig.bound("data", NAME, "volume-1", json!({})).await;
+    rig.bound_claim("data", NAME, "volume-1", json!({})).await;
     let spec =
         json!({"volumeSnapshotClassName": "stubborn", "source": {"persistentVolumeClaimName": "data"}});
     rig.snapshot("one", spec).await;
@@ -181,7 +181,7 @@ async fn a_driver_that_fails_is_asked_again_until_it_has_done_it() {
 async fn a_snapshot_that_may_have_been_cut_is_not_forgotten_when_it_is_deleted() {
     let (mut rig, driver) = machine().await;
     rig.snapshot_class("stubborn", NAME, "Delete", true).await;
-    rig.bound("data", NAME, "volume-1", json!({})).await;
+    rig.bound_claim("data", NAME, "volume-1", json!({})).await;
     // As an earlier controller left it, killed when the driver had been called.
     driver.0.lock().unwrap().calls.push(CreateSnapshotRequest::default());
     driver.0.lock().unwrap().calls.push(CreateSnapshotRequest::default());
