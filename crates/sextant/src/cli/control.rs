@@ -24,7 +24,7 @@ pub(crate) struct ControlArgs {
     /// A directory with sockets of drivers, *.sock and */csi.sock; give it more than once for more
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) csi_dir: Vec<PathBuf>,
-    /// Only for volumes of this node: for drivers whose controller part is on each node
+    /// Only for volumes of this node: for drivers whose controller part is on each node. VolumeSnapshots are left to one without it
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
     /// Bind claims to volumes, too, and hold both while they are used: where there is no kube-controller-manager, as with `sextant api`

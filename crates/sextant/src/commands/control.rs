@@ -30,7 +30,8 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
         node: args.node.clone(),
         deadline: Duration::from_secs(args.timeout),
         bind: args.bind,
-        snapshot_controller: !args.no_snapshot_controller,
+        // Once for the cluster.
+        snapshot_controller: !args.no_snapshot_controller && args.node.is_none(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
