@@ -42,6 +42,8 @@ pub(super) struct Store {
 struct Last {
     set: usize,
     file: File,
+    /// How long its text is, known while the lock is held under which it was read.
+    length: Option<usize>,
 }
 
 /// Whose lease it is. The file holds both names, CRLF between them.
@@ -113,6 +115,9 @@ impl Store {
         }
         if self.lock_id.is_none() {
             self.lock_id = self.lock.metadata().ok().map(|found| (found.dev(), found.ino()));
+        }
+        if let Some(last) = &mut self.last {
+            last.length = None;
         }
         flock(&self.lock, FlockOperation::Unlock).ok()?;
         Some(self)
@@ -195,7 +200,7 @@ impl Store {
             None => index::open_options().open(self.last_path(set)).ok()?,
         };
         let text = small_text(&file).ok()?;
-        self.last = Some(Last { set, file });
+        self.last = Some(Last { set, file, length: Some(text.len()) });
         text.trim().parse().ok()
     }
 
@@ -236,10 +241,12 @@ impl Store {
         let last = self.last.take().filter(|last| last.set == set);
         let write = || match last {
             // The room that it has is kept, where a file system would give it away and look for it again.
-            Some(Last { file, .. }) => {
+            Some(Last { file, length, .. }) => {
                 file.write_all_at(text.as_bytes(), 0)?;
-                file.set_len(text.len() as u64)?;
-                Ok(Some(Last { set, file }))
+                if length.is_none_or(|length| length > text.len()) {
+                    file.set_len(text.len() as u64)?;
+                }
+                Ok(Some(Last { set, file, length: Some(text.len()) }))
             }
             None => fs::write(self.last_path(set), text).map(|()| None),
         };
