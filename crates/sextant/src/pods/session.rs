@@ -119,16 +119,43 @@ fn carry(runtime: &Runtime, url: &str, asked: Asked) -> Result<End, Error> {
     runtime.wait(async |_| {
         let requested = Requested::new(asked.stdin, true, !asked.tty, asked.tty)
             .map_err(|e| Error::Local(io::Error::other(e)))?;
-        // Every runtime speaks it, and an address that refused another protocol would be used up.
-        let command = Command::start(&Target::parse(url)?, requested, Protocol::Spdy).await?;
+        // The program may run before this knows it: from here on a signal ends it as well.
+        let mut ending = Ending::listen().map_err(Error::Local)?;
+        let target = Target::parse(url)?;
+        let command = tokio::select! {
+            // Every runtime speaks it, and an address that refused another protocol would be used up.
+            command = Command::start(&target, requested, Protocol::Spdy) => command?,
+            number = ending.told() => return Ok(End::Signal(number)),
+        };
         let raw = if asked.tty && asked.stdin { Raw::enter() } else { None };
-        let ended = converse(command, asked).await;
+        let ended = converse(command, asked, &mut ending).await;
         drop(raw);
         ended
     })
 }
 
-async fn converse(command: Command, asked: Asked) -> Result<End, Error> {
+/// The signals that end a session, from the moment that somebody listens.
+struct Ending(Vec<(SignalKind, tokio::signal::unix::Signal)>);
+
+impl Ending {
+    fn listen() -> io::Result<Self> {
+        ENDING.into_iter().map(|kind| Ok((kind, signal(kind)?))).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The number of the first that comes.
+    async fn told(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            let number = self.0.iter_mut().find_map(|(kind, signal)| {
+                matches!(signal.poll_recv(context), std::task::Poll::Ready(Some(())))
+                    .then(|| kind.as_raw_value())
+            });
+            number.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        })
+        .await
+    }
+}
+
+async fn converse(command: Command, asked: Asked, ending: &mut Ending) -> Result<End, Error> {
     let (stdin, leaves, _open) = match asked.stdin {
         true => {
             let (stdin, leaves) = stdio::stdin(asked.detach_keys).map_err(Error::Local)?;
@@ -151,24 +178,10 @@ async fn converse(command: Command, asked: Asked) -> Result<End, Error> {
     let (stdout, out) = stdio::output(io::stdout()).map_err(Error::Local)?;
     let (stderr, err) = stdio::output(io::stderr()).map_err(Error::Local)?;
     let (send, sizes) = mpsc::channel(4);
-    let mut ending = Vec::new();
-    for kind in ENDING {
-        ending.push((kind, signal(kind).map_err(Error::Local)?));
-    }
-    let told = async {
-        std::future::poll_fn(|context| {
-            let number = ending.iter_mut().find_map(|(kind, signal)| {
-                matches!(signal.poll_recv(context), std::task::Poll::Ready(Some(())))
-                    .then(|| kind.as_raw_value())
-            });
-            number.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-        })
-        .await
-    };
     let end = tokio::select! {
         end = command.run(stdin, stdout, stderr, sizes) => End::Exited(end?.0),
         () = left => End::Left,
-        number = told => End::Signal(number),
+        number = ending.told() => End::Signal(number),
         error = tell_sizes(asked.tty, send) => return Err(Error::Local(error)),
     };
     // All that came is shown before the end is; a person who goes waits for nobody.
