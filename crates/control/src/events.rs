@@ -42,14 +42,19 @@ impl Events {
         self.tell(&of.object_ref(&()), EventType::Warning, reason, text.into()).await;
     }
 
-    async fn tell(&self, of: &ObjectReference, type_: EventType, reason: &str, mut text: String) {
-        if text.len() > LONGEST {
-            text.truncate(text.floor_char_boundary(LONGEST - 3));
-            text.push_str("...");
-        }
-        let event =
-            Event { type_, reason: reason.into(), note: Some(text), action: reason.into(), secondary: None };
+    async fn tell(&self, of: &ObjectReference, type_: EventType, reason: &str, text: String) {
+        let note = Some(cut(text));
+        let event = Event { type_, reason: reason.into(), note, action: reason.into(), secondary: None };
         // An event is a service to people; what it tells is in the object, too.
         let _ = self.recorder.publish(&event, of).await;
     }
+}
+
+/// A text that is no longer than Kubernetes takes it in events and errors.
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST - 3));
+        text.push_str("...");
+    }
+    text
 }

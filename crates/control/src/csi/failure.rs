@@ -21,7 +21,7 @@ impl Failure {
         match error {
             // Another one than was read, or gone: when the cache knows, there is something else to do.
             kube::Error::Api(status) if matches!(status.code, 404 | 409) => Self::Stale,
-            _ => Self::Other(format!("cannot {what}: {error}")),
+            _ => Self::Other(format!("cannot {what}: {}", crate::causes(error))),
         }
     }
 
@@ -49,13 +49,7 @@ impl Failure {
 
     /// What is put into an object, which takes no longer text.
     pub(super) fn message(&self) -> String {
-        const LONGEST: usize = 1024;
-        let mut text = self.to_string();
-        if text.len() > LONGEST {
-            text.truncate(text.floor_char_boundary(LONGEST - 3));
-            text.push_str("...");
-        }
-        text
+        crate::events::cut(self.to_string())
     }
 }
 

@@ -12,7 +12,9 @@ pub(super) async fn is_here(context: &Context, volume: &PersistentVolume) -> Res
     let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
     let (Some(name), Some(_)) = (&context.setup.node, affinity) else { return Ok(true) };
     let api: Api<Node> = Api::all(context.client.clone());
-    let node =
-        api.get(name).await.map_err(|error| Failure::Other(format!("cannot read node {name}: {error}")))?;
+    let node = api
+        .get(name)
+        .await
+        .map_err(|error| Failure::Other(format!("cannot read node {name}: {}", crate::causes(&error))))?;
     Ok(reaches(affinity, &node.metadata.labels.unwrap_or_default()))
 }

@@ -27,6 +27,7 @@ use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use kube::{Api, Client};
 
 use crate::cache::Cache;
+use crate::causes;
 use crate::events::Events;
 pub use drivers::{Drivers, Place};
 
@@ -92,12 +93,11 @@ impl Context {
         })
     }
 
-    /// Resolves once what was there at the start is known.
+    /// Resolves once what was there at the start is known; of classes of attributes nothing need be: a cluster may know no such kind.
     pub async fn filled(&self) {
         self.claims.filled().await;
         self.volumes.filled().await;
         self.classes.filled().await;
-        self.attributes.filled().await;
     }
 
     /// What a secret holds, as a driver gets it.
@@ -106,8 +106,10 @@ impl Context {
     /// It is not there, or cannot be read; or a value is not UTF-8, which no driver could be given.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, String> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret =
-            api.get(name).await.map_err(|error| format!("cannot read secret {namespace}/{name}: {error}"))?;
+        let secret = api
+            .get(name)
+            .await
+            .map_err(|error| format!("cannot read secret {namespace}/{name}: {}", causes(&error)))?;
         let mut values = BTreeMap::new();
         for (key, value) in secret.data.unwrap_or_default() {
             let value = String::from_utf8(value.0)
