@@ -1,19 +1,26 @@
 //! Claims with their volumes, as what expands and modifies volumes looks at them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use csi::caller::Driver;
+use grpc::Code;
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus, PersistentVolumeSpec,
     SecretReference,
 };
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::Context;
 use super::failure::Failure;
 use crate::cache::Name;
-use crate::queue::Queue;
+use crate::queue::{Next, Pace, Queue};
+
+/// How long it is until what the driver cannot do is asked for again.
+const SLOW: Duration = Duration::from_secs(300);
 
 /// A claim that has a volume of a driver that is there.
 pub(super) struct Bound {
@@ -24,7 +31,7 @@ pub(super) struct Bound {
 
 impl Bound {
     /// The claim of this name with its volume, if both are bound to each other and the driver is there. What is missing comes with a
-    /// change that has the claim looked at again ([`follow`]).
+    /// change that has the claim looked at again ([`Claims`]).
     pub(super) fn find(context: &Context, name: &Name) -> Option<Self> {
         let claim = context.claims.get(name)?;
         let volume = claim.spec.as_ref()?.volume_name.as_ref()?;
@@ -33,7 +40,7 @@ impl Bound {
         if claim.status.as_ref()?.phase.as_deref() != Some("Bound") || owner.uid != claim.metadata.uid {
             return None;
         }
-        let driver = context.drivers.get(&volume.spec.as_ref()?.csi.as_ref()?.driver)?;
+        let driver = context.drivers.get(driver(&volume)?)?;
         Some(Self { claim, volume, driver })
     }
 
@@ -86,28 +93,147 @@ impl Bound {
     }
 }
 
-/// Has all claims looked at whenever a driver has come, and a claim when its volume has come.
-pub(super) async fn follow(context: &Context, queue: &Arc<Queue<Name>>) {
-    let owners = queue.clone();
-    context.volumes.listen(move |change| {
-        let (None, Some(volume)) = (&change.old, &change.new) else { return };
-        let owner = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-        owners.add_all(owner.map(|owner| {
-            Name::new(owner.namespace.clone().unwrap_or_default(), owner.name.clone().unwrap_or_default())
-        }));
-    });
-    let mut changes = context.drivers.changes();
-    while changes.changed().await.is_ok() {
-        queue.add_all(context.claims.all().iter().map(|claim| Name::of(&**claim)));
+/// What is known of the last call for a claim. It spares calls, and is found out again by one where it is lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// The driver has said no, and is not at it any more.
+    pub(super) is_over: bool,
+    /// It said that it cannot while the volume is in use.
+    pub(super) in_use: bool,
+    /// It said that it never can: not before this.
+    slow_until: Option<Instant>,
+}
+
+impl Memory {
+    /// How long it is until what the driver cannot do is asked for again.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        self.slow_until?.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
     }
+}
+
+/// All claims, as one controller looks at those that are bound.
+pub(super) struct Claims {
+    pub(super) context: Arc<Context>,
+    pub(super) queue: Arc<Queue<Name>>,
+    /// By the claim's name, with its uid.
+    memory: Mutex<BTreeMap<Name, (String, Memory)>>,
+}
+
+impl Claims {
+    /// From now on claims are looked at of which others say something new. What the controller writes itself must be none (`is_news`):
+    /// that would be no waiting after failures.
+    pub(super) fn new(
+        context: Arc<Context>,
+        is_news: fn(&PersistentVolumeClaim, &PersistentVolumeClaim) -> bool,
+    ) -> Self {
+        let queue = Queue::new(Pace::default());
+        let changed = queue.clone();
+        context.claims.listen(move |change| match (&change.old, &change.new) {
+            (Some(old), Some(new)) if !is_news(old, new) => {}
+            _ => changed.add(Name::of(&**change.object())),
+        });
+        let owners = queue.clone();
+        context.volumes.listen(move |change| {
+            let (old, new) = (change.old.as_deref().and_then(owner), change.new.as_deref().and_then(owner));
+            if old != new {
+                owners.add_all(new.map(|(name, _)| name));
+            }
+        });
+        Self { context, queue, memory: Mutex::default() }
+    }
+
+    /// Looks at claims with `look` until it is dropped: at those that were told of, and at all of a driver when it has come.
+    pub(super) async fn run<F: Future<Output = Next>>(&self, look: impl Fn(Bound) -> F) {
+        let volume_of = |claim: &Name| {
+            let claim = self.context.claims.get(claim)?;
+            self.context.volumes.get(&Name::global(claim.spec.as_ref()?.volume_name.as_ref()?))
+        };
+        let looking = self.queue.clone().run_in_lanes(
+            |name| volume_of(name).as_deref().and_then(driver).map(str::to_owned),
+            |name| {
+                let bound = Bound::find(&self.context, &name);
+                if bound.is_none() {
+                    self.memory().remove(&name);
+                }
+                let look = bound.map(&look);
+                async move {
+                    match look {
+                        Some(look) => look.await,
+                        None => Next::Done,
+                    }
+                }
+            },
+        );
+        let following = self.context.drivers.each(|come| {
+            let its = self.context.volumes.find(|volume| driver(volume) == Some(&come.name));
+            self.queue.add_all(its.iter().filter_map(|volume| owner(volume)).map(|(name, _)| name));
+            std::future::ready(())
+        });
+        tokio::join!(looking, following);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, BTreeMap<Name, (String, Memory)>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the last call for a claim.
+    pub(super) fn last(&self, bound: &Bound) -> Memory {
+        let memory = self.memory();
+        let last = memory.get(&Name::of(&*bound.claim)).filter(|(uid, _)| uid == bound.uid());
+        last.map(|(_, last)| *last).unwrap_or_default()
+    }
+
+    /// The last call failed. `is_infeasible`: asking for the same again would be in vain.
+    pub(super) fn remember(&self, bound: &Bound, failure: &Failure, is_infeasible: bool) {
+        let last = Memory {
+            is_over: failure.is_final(),
+            in_use: failure.code() == Some(Code::FailedPrecondition),
+            slow_until: is_infeasible.then(|| Instant::now() + SLOW),
+        };
+        self.memory().insert(Name::of(&*bound.claim), (bound.uid().to_owned(), last));
+    }
+
+    /// The last call succeeded.
+    pub(super) fn forget(&self, bound: &Bound) {
+        self.memory().remove(&Name::of(&*bound.claim));
+    }
+
+    /// When a claim is looked at again. A failure is told to people, with this reason.
+    pub(super) async fn next(
+        &self,
+        bound: &Bound,
+        outcome: Result<(), Failure>,
+        reason: &str,
+        is_infeasible: fn(&Failure) -> bool,
+    ) -> Next {
+        match outcome {
+            Ok(()) => Next::Done,
+            Err(Failure::Stale) => Next::Again,
+            Err(failure) => {
+                self.context.events.warning(&*bound.claim, reason, failure.to_string()).await;
+                if is_infeasible(&failure) { Next::After(SLOW) } else { Next::Again }
+            }
+        }
+    }
+}
+
+/// The claim that a volume is bound to, and its uid.
+pub(super) fn owner(volume: &PersistentVolume) -> Option<(Name, Option<String>)> {
+    let owner = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    Some((Name::new(owner.namespace.clone()?, owner.name.clone()?), owner.uid.clone()))
+}
+
+/// The driver that a volume is of.
+pub(super) fn driver(volume: &PersistentVolume) -> Option<&str> {
+    Some(&volume.spec.as_ref()?.csi.as_ref()?.driver)
 }
 
 /// What a secret holds that a volume's object names, or nothing.
 pub(super) async fn secrets(
     context: &Context,
     reference: Option<&SecretReference>,
-) -> Result<std::collections::BTreeMap<String, String>, String> {
-    let Some(secret) = reference else { return Ok(std::collections::BTreeMap::new()) };
+) -> Result<BTreeMap<String, String>, String> {
+    let Some(secret) = reference else { return Ok(BTreeMap::new()) };
     let (namespace, name) = (secret.namespace.as_deref(), secret.name.as_deref());
     context.secret(namespace.unwrap_or_default(), name.unwrap_or_default()).await
 }

@@ -7,14 +7,13 @@ use csi::contract::v1::ControllerModifyVolumeRequest;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use grpc::Code;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
-use tokio::time::Instant;
 
 use super::super::claims::{Bound, secrets};
 use super::super::failure::Failure;
 use super::super::here::is_here;
 use super::super::volume::source;
 use super::plan::{Plan, plan};
-use super::{Memory, Modifier, SLOW, current, wanted};
+use super::{Modifier, current, wanted};
 use crate::cache::Name;
 use crate::queue::Next;
 
@@ -25,12 +24,11 @@ const SECRET: [&str; 2] = [
 ];
 
 impl Modifier {
-    pub(super) async fn look(&self, name: Name) -> Next {
-        let Some(bound) = Bound::find(&self.context, &name) else { return Next::Done };
+    pub(super) async fn look(&self, bound: Bound) -> Next {
         if !bound.driver.controls(Call::ModifyVolume) {
             return Next::Done;
         }
-        let memory = self.memory().get(bound.uid()).copied().unwrap_or_default();
+        let last = self.claims.last(&bound);
         let status = bound.status().modify_volume_status;
         let status = status.as_ref().map(|status| {
             (
@@ -40,21 +38,15 @@ impl Modifier {
         });
         let wanted = wanted(&bound.claim);
         let is_same = status.is_some_and(|(_, target)| target == wanted);
-        if let Some(until) = memory.slow_until.filter(|until| is_same && *until > Instant::now()) {
-            return Next::After(until - Instant::now());
+        if let Some(rest) = last.rest().filter(|_| is_same) {
+            return Next::After(rest);
         }
-        match self.carry_out(&bound, plan(wanted, current(&bound.claim), status, memory.is_over)).await {
-            Ok(()) => Next::Done,
-            Err(Failure::Stale) => Next::Again,
-            Err(failure) => {
-                self.context.events.warning(&*bound.claim, "VolumeModifyFailed", failure.to_string()).await;
-                if is_infeasible(&failure) { Next::After(SLOW) } else { Next::Again }
-            }
-        }
+        let outcome = self.carry_out(&bound, plan(wanted, current(&bound.claim), status, last.is_over)).await;
+        self.claims.next(&bound, outcome, "VolumeModifyFailed", is_infeasible).await
     }
 
     async fn carry_out(&self, bound: &Bound, plan: Plan<'_>) -> Result<(), Failure> {
-        if plan == Plan::Nothing || !is_here(&self.context, &bound.volume).await? {
+        if plan == Plan::Nothing || !is_here(&self.claims.context, &bound.volume).await? {
             return Ok(());
         }
         match plan {
@@ -72,7 +64,7 @@ impl Modifier {
             Err(missing) if is_begun => return Err(Failure::Other(missing)),
             Err(missing) => {
                 self.tell_pending(bound).await?;
-                self.context.events.warning(&*bound.claim, "VolumeModifyFailed", missing).await;
+                self.claims.context.events.warning(&*bound.claim, "VolumeModifyFailed", missing).await;
                 // It is looked at again with the class.
                 return Ok(());
             }
@@ -80,17 +72,15 @@ impl Modifier {
         if !is_begun {
             self.tell_begin(bound, class).await?;
             let text = format!("modifying volume {} to class {class}", bound.volume_name());
-            self.context.events.normal(&*bound.claim, "VolumeModify", text).await;
+            self.claims.context.events.normal(&*bound.claim, "VolumeModify", text).await;
         }
         match self.call(bound, &found).await {
             Ok(()) => {
-                self.memory().remove(bound.uid());
+                self.claims.forget(bound);
                 self.tell_end(bound, class).await
             }
             Err(failure) => {
-                let slow_until = is_infeasible(&failure).then(|| Instant::now() + SLOW);
-                let memory = Memory { is_over: failure.is_final(), slow_until };
-                self.memory().insert(bound.uid().to_owned(), memory);
+                self.claims.remember(bound, &failure, is_infeasible(&failure));
                 self.tell_failure(bound, class, &failure, is_infeasible(&failure)).await?;
                 Err(failure)
             }
@@ -98,7 +88,7 @@ impl Modifier {
     }
 
     fn class(&self, bound: &Bound, class: &str) -> Result<Arc<VolumeAttributesClass>, String> {
-        let Some(found) = self.context.attributes.get(&Name::global(class)) else {
+        let Some(found) = self.claims.context.attributes.get(&Name::global(class)) else {
             return Err(format!("there is no VolumeAttributesClass {class}"));
         };
         if found.driver_name != bound.driver.name {
@@ -126,8 +116,11 @@ impl Modifier {
         let [name, namespace] = SECRET
             .map(|key| annotations.and_then(|annotations| annotations.get(key)).filter(|s| !s.is_empty()));
         let secrets = match (name, namespace) {
-            (Some(name), Some(namespace)) => self.context.secret(namespace, name).await,
-            _ => secrets(&self.context, source(bound.spec()?)?.controller_expand_secret_ref.as_ref()).await,
+            (Some(name), Some(namespace)) => self.claims.context.secret(namespace, name).await,
+            _ => {
+                secrets(&self.claims.context, source(bound.spec()?)?.controller_expand_secret_ref.as_ref())
+                    .await
+            }
         };
         Ok(secrets?)
     }

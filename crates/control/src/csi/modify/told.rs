@@ -14,7 +14,7 @@ impl Modifier {
     /// That the class is waited for.
     pub(super) async fn tell_pending(&self, bound: &Bound) -> Result<(), Failure> {
         let status = json!({ "modifyVolumeStatus": { "status": "Pending" } });
-        bound.patch_claim(&self.context, true, json!({}), status).await
+        bound.patch_claim(&self.claims.context, true, json!({}), status).await
     }
 
     /// That the volume is going to be modified: before the driver is asked, and only if the claim is still what was read.
@@ -24,20 +24,20 @@ impl Modifier {
             "modifyVolumeStatus": { "status": "InProgress", "targetVolumeAttributesClassName": class },
             "conditions": [condition(bound, MODIFYING, "", &text)],
         });
-        bound.patch_claim(&self.context, true, json!({}), status).await
+        bound.patch_claim(&self.claims.context, true, json!({}), status).await
     }
 
     /// That it has been.
     pub(super) async fn tell_end(&self, bound: &Bound, class: &str) -> Result<(), Failure> {
-        bound.patch_volume(&self.context, json!({ "volumeAttributesClassName": class })).await?;
+        bound.patch_volume(&self.claims.context, json!({ "volumeAttributesClassName": class })).await?;
         let status = json!({
             "modifyVolumeStatus": null,
             "currentVolumeAttributesClassName": class,
             "conditions": [gone(MODIFYING), gone(ERROR)],
         });
-        bound.patch_claim(&self.context, false, json!({}), status).await?;
+        bound.patch_claim(&self.claims.context, false, json!({}), status).await?;
         let text = format!("volume {} has class {class} now", bound.volume_name());
-        self.context.events.normal(&*bound.claim, "VolumeModifySuccessful", text).await;
+        self.claims.context.events.normal(&*bound.claim, "VolumeModifySuccessful", text).await;
         Ok(())
     }
 
@@ -60,7 +60,7 @@ impl Modifier {
                 condition(bound, ERROR, &reason, &failure.message()),
             ],
         });
-        bound.patch_claim(&self.context, false, json!({}), status).await
+        bound.patch_claim(&self.claims.context, false, json!({}), status).await
     }
 
     /// That nobody asks for it any more. What the last try came to stays in `modifyVolumeStatus`.
@@ -69,8 +69,10 @@ impl Modifier {
             return Ok(());
         }
         let text = "the claim asks for no class any more";
-        self.context.events.normal(&*bound.claim, "VolumeModifyCanceled", text).await;
-        bound.patch_claim(&self.context, true, json!({}), json!({ "conditions": [gone(MODIFYING)] })).await
+        self.claims.context.events.normal(&*bound.claim, "VolumeModifyCanceled", text).await;
+        bound
+            .patch_claim(&self.claims.context, true, json!({}), json!({ "conditions": [gone(MODIFYING)] }))
+            .await
     }
 }
 

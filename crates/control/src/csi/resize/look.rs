@@ -7,22 +7,19 @@ use grpc::Code;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
 use kube::api::ListParams;
-use tokio::time::Instant;
 
-use super::super::claims::{Bound, secrets};
+use super::super::claims::{Bound, Memory, secrets};
 use super::super::failure::Failure;
 use super::super::here::is_here;
 use super::super::quantity;
 use super::super::volume::{capability, source};
 use super::plan::{State, size};
 use super::told::has;
-use super::{Memory, Resizer, SLOW, asked, capacity, step, storage};
-use crate::cache::Name;
+use super::{Resizer, asked, capacity, step, storage};
 use crate::queue::Next;
 
 impl Resizer {
-    pub(super) async fn look(&self, name: Name) -> Next {
-        let Some(bound) = Bound::find(&self.context, &name) else { return Next::Done };
+    pub(super) async fn look(&self, bound: Bound) -> Next {
         let (Some(asked), has) = (asked(&bound.claim), capacity(&bound.claim).unwrap_or_default()) else {
             return Next::Done;
         };
@@ -30,34 +27,24 @@ impl Resizer {
         if asked <= has || !(by_controller || bound.driver.serves_node(NodeCall::ExpandVolume)) {
             return Next::Done;
         }
-        let memory = self.memory().get(bound.uid()).copied().unwrap_or_default();
-        let Some(to) = size(state(&bound, asked, by_controller, memory)) else { return Next::Done };
+        let last = self.claims.last(&bound);
+        let Some(to) = size(state(&bound, asked, by_controller, last)) else { return Next::Done };
         let is_same = allocated(&bound) == Some(to);
-        if let Some(until) = memory.slow_until.filter(|until| is_same && *until > Instant::now()) {
-            return Next::After(until - Instant::now());
+        if let Some(rest) = last.rest().filter(|_| is_same) {
+            return Next::After(rest);
         }
-        let outcome = match is_here(&self.context, &bound.volume).await {
-            Ok(true) => self.expand(&bound, to, is_same, memory).await,
+        let outcome = match is_here(&self.claims.context, &bound.volume).await {
+            Ok(true) => self.expand(&bound, to, is_same, last).await,
             Ok(false) => return Next::Done,
             Err(failure) => Err(failure),
         };
-        match outcome {
-            Ok(()) => {
-                self.memory().remove(bound.uid());
-                Next::Done
-            }
-            Err(Failure::Stale) => Next::Again,
-            Err(failure) => {
-                self.context.events.warning(&*bound.claim, "VolumeResizeFailed", failure.to_string()).await;
-                if is_infeasible(&failure) { Next::After(SLOW) } else { Next::Again }
-            }
-        }
+        self.claims.next(&bound, outcome, "VolumeResizeFailed", is_infeasible).await
     }
 
     /// Expands a volume to a size, and writes down what comes of it.
-    async fn expand(&self, bound: &Bound, to: i64, is_same: bool, memory: Memory) -> Result<(), Failure> {
+    async fn expand(&self, bound: &Bound, to: i64, is_same: bool, last: Memory) -> Result<(), Failure> {
         self.tell_begin(bound, to, is_same).await?;
-        if memory.in_use && self.is_used(&bound.claim).await? {
+        if last.in_use && self.is_used(&bound.claim).await? {
             let text = format!(
                 "driver {} expands no volume that is in use: it is expanded when no pod uses the claim",
                 bound.driver.name
@@ -65,11 +52,14 @@ impl Resizer {
             return Err(Failure::Other(text));
         }
         let text = format!("expanding volume {} to {}", bound.volume_name(), quantity::of(to).0);
-        self.context.events.normal(&*bound.claim, "Resizing", text).await;
+        self.claims.context.events.normal(&*bound.claim, "Resizing", text).await;
         match self.call(bound, to).await {
-            Ok((bytes, by_node)) => self.tell_end(bound, bytes, by_node).await,
+            Ok((bytes, by_node)) => {
+                self.claims.forget(bound);
+                self.tell_end(bound, bytes, by_node).await
+            }
             Err(failure) => {
-                self.remember(bound.uid(), remembered(&failure));
+                self.claims.remember(bound, &failure, is_infeasible(&failure));
                 if failure.is_final() {
                     self.tell_failure(bound, &failure, is_infeasible(&failure)).await?;
                 }
@@ -88,7 +78,7 @@ impl Resizer {
         let request = ControllerExpandVolumeRequest {
             volume_id: source.volume_handle.clone(),
             capacity_range: Some(CapacityRange { required_bytes: to, limit_bytes: 0 }),
-            secrets: secrets(&self.context, source.controller_expand_secret_ref.as_ref()).await?,
+            secrets: secrets(&self.claims.context, source.controller_expand_secret_ref.as_ref()).await?,
             volume_capability: Some(capability(spec, &bound.driver)?),
         };
         let answer = bound.driver.client.controller_expand_volume(request).await?;
@@ -100,7 +90,7 @@ impl Resizer {
     /// Whether a pod uses a claim.
     async fn is_used(&self, claim: &PersistentVolumeClaim) -> Result<bool, Failure> {
         let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
+        let api: Api<Pod> = Api::namespaced(self.claims.context.client.clone(), namespace);
         let pods = api.list(&ListParams::default()).await;
         let pods = pods.map_err(|error| Failure::of(format_args!("list pods of {namespace}"), &error))?;
         let name = claim.metadata.name.as_deref().unwrap_or_default();
@@ -112,25 +102,16 @@ fn allocated(bound: &Bound) -> Option<i64> {
     storage(bound.status().allocated_resources.as_ref())
 }
 
-fn state(bound: &Bound, asked: i64, by_controller: bool, memory: Memory) -> State<'_> {
+fn state(bound: &Bound, asked: i64, by_controller: bool, last: Memory) -> State<'_> {
     let capacity = bound.volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref());
     State {
         asked,
         volume: storage(capacity).unwrap_or_default(),
         allocated: allocated(bound),
         step: step(&bound.claim),
-        is_over: memory.is_over,
+        is_over: last.is_over,
         by_controller,
         is_pending: has(&bound.claim, "FileSystemResizePending"),
-    }
-}
-
-/// What is kept in mind of a failure.
-fn remembered(failure: &Failure) -> Memory {
-    Memory {
-        is_over: failure.is_final(),
-        in_use: failure.code() == Some(Code::FailedPrecondition),
-        slow_until: is_infeasible(failure).then(|| Instant::now() + SLOW),
     }
 }
 

@@ -8,73 +8,25 @@ mod plan;
 mod told;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use tokio::time::Instant;
 
 use super::Context;
-use super::claims::follow;
-use crate::cache::{Change, Name};
-use crate::queue::{Pace, Queue};
-
-/// How long it is until what the driver cannot do is asked for again.
-const SLOW: Duration = Duration::from_secs(300);
+use super::claims::Claims;
 
 struct Resizer {
-    context: Arc<Context>,
-    queue: Arc<Queue<Name>>,
-    memory: Mutex<BTreeMap<String, Memory>>,
-}
-
-/// What is known of the last call for a claim. It spares calls, and is found out again by one where it is lost.
-#[derive(Clone, Copy, Debug, Default)]
-struct Memory {
-    /// The driver has said no, and is not at it any more.
-    is_over: bool,
-    /// It said that it cannot while the volume is in use.
-    in_use: bool,
-    /// It said that it never can: not before this.
-    slow_until: Option<Instant>,
+    claims: Claims,
 }
 
 /// Expands volumes until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
-    let queue = Queue::new(Pace::default());
-    let resizer = Arc::new(Resizer { context, queue: queue.clone(), memory: Mutex::default() });
-    let listener = Arc::downgrade(&resizer);
-    resizer.context.claims.listen(move |change| {
-        if let Some(resizer) = listener.upgrade() {
-            resizer.hear(change);
-        }
-    });
-    tokio::join!(queue.run(|name| resizer.look(name)), follow(&resizer.context, &resizer.queue));
+    let resizer = Resizer { claims: Claims::new(context, is_news) };
+    resizer.claims.run(|bound| resizer.look(bound)).await;
 }
 
-impl Resizer {
-    fn memory(&self) -> MutexGuard<'_, BTreeMap<String, Memory>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remember(&self, uid: &str, memory: Memory) {
-        self.memory().insert(uid.to_owned(), memory);
-    }
-
-    fn hear(&self, change: &Change<PersistentVolumeClaim>) {
-        match (&change.old, &change.new) {
-            (_, None) => {
-                self.memory().remove(change.object().metadata.uid.as_deref().unwrap_or_default());
-            }
-            (Some(old), Some(new)) if !is_news(old, new) => {}
-            (_, Some(new)) => self.queue.add(Name::of(&**new)),
-        }
-    }
-}
-
-/// Whether something changed that others have to say. What this controller writes itself is no reason to look again: that would be no
-/// waiting after failures.
+/// Whether something changed that others have to say.
 fn is_news(old: &PersistentVolumeClaim, new: &PersistentVolumeClaim) -> bool {
     let bound = |claim: &PersistentVolumeClaim| claim.status.as_ref().and_then(|status| status.phase.clone());
     asked(old) != asked(new)

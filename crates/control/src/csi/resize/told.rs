@@ -26,20 +26,22 @@ impl Resizer {
         if !is_same {
             status["allocatedResourceStatuses"] = json!({ "storage": "ControllerResizeInProgress" });
         }
-        bound.patch_claim(&self.context, true, json!({ NOTHING_FOR_NODE: null }), status).await
+        bound.patch_claim(&self.claims.context, true, json!({ NOTHING_FOR_NODE: null }), status).await
     }
 
     /// That the driver has done its part.
     pub(super) async fn tell_end(&self, bound: &Bound, bytes: i64, by_node: bool) -> Result<(), Failure> {
-        bound.patch_volume(&self.context, json!({ "capacity": { "storage": quantity::of(bytes) } })).await?;
-        let events = &self.context.events;
+        bound
+            .patch_volume(&self.claims.context, json!({ "capacity": { "storage": quantity::of(bytes) } }))
+            .await?;
+        let events = &self.claims.context.events;
         if by_node {
             let text = "the file system grows on the node, when a pod uses the claim";
             let status = json!({
                 "allocatedResourceStatuses": { "storage": "NodeResizePending" },
                 "conditions": conditions("FileSystemResizePending", text, &[]),
             });
-            bound.patch_claim(&self.context, false, json!({ NOTHING_FOR_NODE: null }), status).await?;
+            bound.patch_claim(&self.claims.context, false, json!({ NOTHING_FOR_NODE: null }), status).await?;
             events.normal(&*bound.claim, "FileSystemResizeRequired", text).await;
             return Ok(());
         }
@@ -48,7 +50,7 @@ impl Resizer {
             "allocatedResourceStatuses": { "storage": null },
             "conditions": conditions("", "", &CONDITIONS),
         });
-        bound.patch_claim(&self.context, false, json!({ NOTHING_FOR_NODE: "true" }), status).await?;
+        bound.patch_claim(&self.claims.context, false, json!({ NOTHING_FOR_NODE: "true" }), status).await?;
         let text = format!("volume {} has {} now", bound.volume_name(), quantity::of(bytes).0);
         events.normal(&*bound.claim, "VolumeResizeSuccessful", text).await;
         Ok(())
@@ -66,7 +68,7 @@ impl Resizer {
         if is_infeasible {
             status["allocatedResourceStatuses"] = json!({ "storage": "ControllerResizeInfeasible" });
         }
-        bound.patch_claim(&self.context, false, json!({}), status).await
+        bound.patch_claim(&self.claims.context, false, json!({}), status).await
     }
 }
 
