@@ -7,7 +7,7 @@ use grpc::Code;
 use k8s_openapi::api::core::v1::{PersistentVolume, Secret};
 use k8s_openapi::api::storage::v1::{CSINode, VolumeAttachment};
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::hand::chance;
@@ -95,6 +95,8 @@ async fn a_volume_is_attached_while_there_is_an_attachment() {
 
     // The volume's object stays while something is attached, and goes with the last attachment.
     let volumes = Api::<PersistentVolume>::all(rig.client.clone());
+    let held = json!({"metadata": {"finalizers": ["example.com/other", FINALIZER]}});
+    volumes.patch("v1", &PatchParams::default(), &Patch::Merge(held)).await.unwrap();
     volumes.delete("v1", &DeleteParams::default()).await.unwrap();
     let volume = volumes.get("v1").await.unwrap();
     assert!(volume.metadata.finalizers.unwrap().iter().any(|name| name == FINALIZER));
@@ -103,10 +105,8 @@ async fn a_volume_is_attached_while_there_is_an_attachment() {
     assert_eq!(driver.state().published, BTreeMap::new());
     rig.until("the volume's object is let go", async |rig: &Rig| {
         let volume = Api::<PersistentVolume>::all(rig.client.clone()).get_opt("v1").await.unwrap();
-        let is_held = volume
-            .and_then(|volume| volume.metadata.finalizers)
-            .is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER));
-        (!is_held).then_some(())
+        // That of somebody else stays.
+        (volume.unwrap().metadata.finalizers.unwrap() == ["example.com/other"]).then_some(())
     })
     .await;
     assert!(!rig.words("control").contains("hunter2"));
@@ -139,6 +139,31 @@ async fn what_fails_is_told_and_tried_again() {
     driver.state().failing.clear();
     rig.is_detached("a1").await;
     assert_eq!(driver.state().published, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_driver_that_hangs_holds_no_other() {
+    let (mut rig, driver) = with_driver().await;
+    rig.driver();
+    rig.words_have("control", &format!("driver {DRIVER} is at")).await;
+    driver.state().slow = Duration::from_secs(600);
+    // More than are attached at the same time.
+    for volume in 0..12 {
+        let name = format!("v{volume}");
+        rig.volume(&name, STAND_IN, json!({})).await;
+        rig.attach(&format!("a{volume}"), &name, STAND_IN).await;
+    }
+    rig.until("ten hang", async |_: &Rig| (driver.count("publish") == 10).then_some(())).await;
+    rig.volume("local", DRIVER, json!({})).await;
+    rig.attach("other", "local", DRIVER).await;
+    rig.is_attached("other").await;
+    // Else it may have had its turn after them.
+    let attachments = rig.attachments().list(&ListParams::default()).await.unwrap();
+    let failed =
+        |one: &VolumeAttachment| one.status.as_ref().is_some_and(|status| status.attach_error.is_some());
+    assert!(!attachments.iter().any(failed), "no call has ended yet");
+    assert_eq!(driver.count("publish"), 10);
+    rig.kill("control");
 }
 
 #[tokio::test]
@@ -243,7 +268,7 @@ async fn nothing_stays_attached_without_an_object_whenever_the_controllers_are_k
     assert!(driver.count("publish") > 0, "nothing was attached between the kills");
     let published = |driver: &StandIn| driver.state().published.keys().cloned().collect::<BTreeSet<_>>();
     rig.until("all is as the objects say", async |rig: &Rig| {
-        let attachments = rig.attachments().list(&kube::api::ListParams::default()).await.unwrap().items;
+        let attachments = rig.attachments().list(&ListParams::default()).await.unwrap().items;
         let attached =
             attachments.iter().all(|one| one.status.as_ref().is_some_and(|status| status.attached));
         (attached && attachments.len() == wanted.len() && published(&driver) == wanted).then_some(())

@@ -8,7 +8,9 @@ use k8s_openapi::api::storage::v1::VolumeAttachment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::super::claims::driver;
 use super::super::failure::Failure;
+use super::super::finalizers;
 use super::super::volume::{capability, source};
 use super::{Attacher, NODE_ID, finalizer, is_attached};
 use crate::cache::Name;
@@ -132,8 +134,7 @@ impl Attacher {
     }
 
     async fn detach(&self, attachment: &Arc<VolumeAttachment>, driver: &Driver) -> Result<(), Failure> {
-        let finalizers = attachment.metadata.finalizers.iter().flatten();
-        let is_held = finalizers.clone().any(|name| *name == finalizer(&driver.name));
+        let is_held = finalizers::has(&**attachment, &finalizer(&driver.name));
         if !is_held && !self.forced().contains(&Name::of(&**attachment)) {
             return Ok(());
         }
@@ -161,8 +162,7 @@ impl Attacher {
         let Some(volume) = self.context.volumes.get(&name).filter(|volume| super::is_leaving(volume)) else {
             return Next::Done;
         };
-        let driver = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).map(|csi| csi.driver.as_str());
-        let Some(driver) = driver.and_then(|driver| self.context.drivers.get(driver)) else {
+        let Some(driver) = driver(&volume).and_then(|driver| self.context.drivers.get(driver)) else {
             return Next::Done;
         };
         let is_of_it = |attachment: &VolumeAttachment| {

@@ -8,13 +8,15 @@ mod reconcile;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use csi::caller::Driver;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use k8s_openapi::api::storage::v1::{CSINode, VolumeAttachment};
 
 use super::Context;
+use super::claims::driver;
 use crate::cache::{Cache, Name};
 use crate::queue::{Pace, Queue};
 
@@ -46,7 +48,10 @@ pub(super) async fn run(context: Arc<Context>) {
     attacher.nodes.filled().await;
     attacher.listen();
     tokio::join!(
-        attacher.queue.clone().run(|name| attacher.attachment(name)),
+        attacher.queue.clone().run_in_lanes(
+            |name| attacher.attachments.get(name).map(|attachment| attachment.spec.attacher.clone()),
+            |name| attacher.attachment(name),
+        ),
         attacher.leaving.clone().run(|name| attacher.volume(name)),
         attacher.follow_drivers(),
         attacher.reconcile(),
@@ -66,7 +71,7 @@ impl Attacher {
     fn listen(&self) {
         let (queue, leaving) = (self.queue.clone(), self.leaving.clone());
         self.attachments.listen(move |change| match (&change.old, &change.new) {
-            (Some(old), Some(new)) if differs_in_errors_only(old, new) => {}
+            (Some(old), Some(new)) if is_nothing_new(old, new) => {}
             (_, Some(new)) => queue.add(Name::of(&**new)),
             (Some(old), None) => {
                 leaving.add_all(old.spec.source.persistent_volume_name.iter().map(Name::global));
@@ -91,6 +96,10 @@ impl Attacher {
         });
         let (queue, attachments) = (self.queue.clone(), self.attachments.clone());
         self.nodes.listen(move |change| {
+            let ids = |node: &Option<Arc<CSINode>>| node.as_deref().map(ids);
+            if ids(&change.old) == ids(&change.new) {
+                return;
+            }
             let node = Name::of(&**change.object()).name;
             let on_it =
                 |attachment: &VolumeAttachment| attachment.spec.node_name == node && !is_attached(attachment);
@@ -98,14 +107,17 @@ impl Attacher {
         });
     }
 
-    /// Looks at everything whenever a driver has come.
+    /// Looks at all of a driver when it has come.
     async fn follow_drivers(&self) {
-        let mut changes = self.context.drivers.changes();
-        while changes.changed().await.is_ok() {
-            self.queue.add_all(self.attachments.all().iter().map(|attachment| Name::of(&**attachment)));
-            self.leaving
-                .add_all(self.context.volumes.find(is_leaving).iter().map(|volume| Name::of(&**volume)));
-        }
+        let look = |come: Arc<Driver>| {
+            let attachments = self.attachments.find(|attachment| attachment.spec.attacher == come.name);
+            self.queue.add_all(attachments.iter().map(|attachment| Name::of(&**attachment)));
+            let volumes = &self.context.volumes;
+            let volumes = volumes.find(|volume| is_leaving(volume) && driver(volume) == Some(&come.name));
+            self.leaving.add_all(volumes.iter().map(|volume| Name::of(&**volume)));
+            std::future::ready(())
+        };
+        self.context.drivers.each(look).await;
     }
 }
 
@@ -127,15 +139,16 @@ fn is_leaving(volume: &PersistentVolume) -> bool {
         && volume.metadata.finalizers.iter().flatten().any(|name| name.starts_with("external-attacher/"))
 }
 
-/// Whether the driver's last error is all that has changed. It was written after a failure: looking again at once would be no waiting.
-fn differs_in_errors_only(old: &VolumeAttachment, new: &VolumeAttachment) -> bool {
-    let bare = |attachment: &VolumeAttachment| {
-        let mut bare = attachment.clone();
-        bare.metadata.resource_version = None;
-        if let Some(status) = &mut bare.status {
-            (status.attach_error, status.detach_error) = (None, None);
-        }
-        bare
+/// What drivers call a node.
+fn ids(node: &CSINode) -> BTreeMap<String, String> {
+    node.spec.drivers.iter().map(|driver| (driver.name.clone(), driver.node_id.clone())).collect()
+}
+
+/// Whether an attachment says nothing that it did not say before. What this controller writes itself into one that it fails to attach or
+/// detach (its finalizer, the error) is no reason to look again at once: that would be no waiting.
+fn is_nothing_new(old: &VolumeAttachment, new: &VolumeAttachment) -> bool {
+    let says = |of: &VolumeAttachment| {
+        (of.metadata.uid.clone(), of.metadata.deletion_timestamp.clone(), of.spec.clone(), is_attached(of))
     };
-    old.metadata.resource_version != new.metadata.resource_version && bare(old) == bare(new)
+    old.metadata.resource_version != new.metadata.resource_version && says(old) == says(new)
 }

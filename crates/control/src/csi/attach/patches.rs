@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::super::failure::Failure;
+use super::super::finalizers;
 use super::super::volume::now;
 use super::{Attacher, NODE_ID, finalizer, is_attached};
 
@@ -17,24 +18,11 @@ impl Attacher {
         Api::all(self.context.client.clone())
     }
 
-    async fn patch(&self, attachment: &VolumeAttachment, patch: Value) -> Result<(), Failure> {
-        let name = attachment.metadata.name.as_deref().unwrap_or_default();
-        let answer = self.attachments_api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        answer.map(drop).map_err(|error| Failure::of(format_args!("change attachment {name}"), &error))
-    }
-
     async fn patch_status(&self, attachment: &VolumeAttachment, status: Value) -> Result<(), Failure> {
         let name = attachment.metadata.name.as_deref().unwrap_or_default();
         let patch = Patch::Merge(json!({ "metadata": { "uid": attachment.metadata.uid }, "status": status }));
         let answer = self.attachments_api().patch_status(name, &PatchParams::default(), &patch).await;
-        answer.map(drop).map_err(|error| Failure::of(format_args!("change attachment {name}"), &error))
-    }
-
-    async fn patch_volume(&self, volume: &PersistentVolume, patch: Value) -> Result<(), Failure> {
-        let name = volume.metadata.name.as_deref().unwrap_or_default();
-        let api: Api<PersistentVolume> = Api::all(self.context.client.clone());
-        let answer = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        answer.map(drop).map_err(|error| Failure::of(format_args!("change volume {name}"), &error))
+        answer.map(drop).map_err(|error| failed("attachment", attachment, &error))
     }
 
     /// Keeps a volume's object, which detaching needs.
@@ -43,10 +31,12 @@ impl Attacher {
         volume: &PersistentVolume,
         finalizer: &str,
     ) -> Result<(), Failure> {
-        match with_finalizer(&volume.metadata, finalizer) {
-            Some(metadata) => self.patch_volume(volume, json!({ "metadata": metadata })).await,
-            None => Ok(()),
+        if finalizers::has(volume, finalizer) {
+            return Ok(());
         }
+        let api: Api<PersistentVolume> = Api::all(self.context.client.clone());
+        let added = finalizers::add(&api, volume, finalizer).await;
+        added.map(drop).map_err(|error| failed("volume", volume, &error))
     }
 
     /// Lets it go.
@@ -55,30 +45,26 @@ impl Attacher {
         volume: &PersistentVolume,
         finalizer: &str,
     ) -> Result<(), Failure> {
-        match without_finalizer(&volume.metadata, finalizer) {
-            Some(metadata) => match self.patch_volume(volume, json!({ "metadata": metadata })).await {
-                Err(Failure::Stale)
-                    if self.context.volumes.get(&crate::cache::Name::of(volume)).is_none() =>
-                {
-                    Ok(())
-                }
-                outcome => outcome,
-            },
-            None => Ok(()),
-        }
+        let api: Api<PersistentVolume> = Api::all(self.context.client.clone());
+        let removed = finalizers::remove(&api, volume, finalizer, &[]).await;
+        removed.map_err(|error| failed("volume", volume, &error))
     }
 
     /// Keeps an attachment while its volume may be attached, and what detaching needs of its node.
     pub(super) async fn hold(&self, attachment: &VolumeAttachment, node: &str) -> Result<(), Failure> {
-        let metadata = &attachment.metadata;
-        let held = with_finalizer(metadata, &finalizer(&attachment.spec.attacher));
-        let remembered = metadata.annotations.as_ref().and_then(|annotations| annotations.get(NODE_ID));
-        if held.is_none() && remembered.is_some_and(|remembered| remembered == node) {
+        let finalizer = finalizer(&attachment.spec.attacher);
+        let is_held = finalizers::has(attachment, &finalizer);
+        let remembered = attachment.metadata.annotations.iter().find_map(|all| all.get(NODE_ID));
+        if is_held && remembered.is_some_and(|remembered| remembered == node) {
             return Ok(());
         }
-        let mut patch = held.unwrap_or_else(|| json!({ "resourceVersion": metadata.resource_version }));
-        patch["annotations"] = json!({ NODE_ID: node });
-        self.patch(attachment, json!({ "metadata": patch })).await
+        let mut all = attachment.metadata.finalizers.clone().unwrap_or_default();
+        if !is_held {
+            all.push(finalizer);
+        }
+        let metadata = json!({ "finalizers": all, "annotations": { NODE_ID: node } });
+        let held = finalizers::patch(&self.attachments_api(), attachment, metadata).await;
+        held.map(drop).map_err(|error| failed("attachment", attachment, &error))
     }
 
     pub(super) async fn mark_attached(
@@ -95,12 +81,12 @@ impl Attacher {
     /// What was detached: without the finalizer first. An attachment that says `attached: false` and still has it would have to be
     /// detached once more.
     pub(super) async fn let_go(&self, attachment: &VolumeAttachment) -> Result<(), Failure> {
-        let metadata = &attachment.metadata;
-        if let Some(metadata) = without_finalizer(metadata, &finalizer(&attachment.spec.attacher)) {
-            self.patch(attachment, json!({ "metadata": metadata })).await?;
-        } else if !is_attached(attachment) {
+        let finalizer = finalizer(&attachment.spec.attacher);
+        if !finalizers::has(attachment, &finalizer) && !is_attached(attachment) {
             return Ok(());
         }
+        let removed = finalizers::remove(&self.attachments_api(), attachment, &finalizer, &[]).await;
+        removed.map_err(|error| failed("attachment", attachment, &error))?;
         let status = json!({ "attached": false, "detachError": null, "attachmentMetadata": null });
         match self.patch_status(attachment, status).await {
             // It went with its last finalizer.
@@ -120,23 +106,9 @@ impl Attacher {
     }
 }
 
-/// The metadata of a patch that adds a finalizer to exactly what was read; nothing, where it is there.
-pub(super) fn with_finalizer(metadata: &ObjectMeta, finalizer: &str) -> Option<Value> {
-    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
-    if finalizers.iter().any(|name| name == finalizer) {
-        return None;
-    }
-    finalizers.push(finalizer.to_owned());
-    Some(json!({ "resourceVersion": metadata.resource_version, "finalizers": finalizers }))
-}
-
-/// The metadata of a patch that takes a finalizer from exactly what was read; nothing, where it is not there.
-pub(super) fn without_finalizer(metadata: &ObjectMeta, finalizer: &str) -> Option<Value> {
-    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
-    let before = finalizers.len();
-    finalizers.retain(|name| name != finalizer);
-    let is_other = finalizers.len() != before;
-    is_other.then(|| json!({ "resourceVersion": metadata.resource_version, "finalizers": finalizers }))
+fn failed<K: Resource>(kind: &str, object: &K, error: &kube::Error) -> Failure {
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    Failure::of(format_args!("change {kind} {name}"), error)
 }
 
 /// A merge patch that leaves nothing of a map but what is in the new one.

@@ -7,35 +7,33 @@ use std::time::Duration;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::list_volumes_response::Entry;
-use futures_util::future::join_all;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 
 use super::super::volume::source;
 use super::{Attacher, is_attached};
 use crate::cache::Name;
 
-/// How often drivers are asked.
+/// How often a driver is asked.
 const ASK: Duration = Duration::from_secs(60);
 
 impl Attacher {
-    /// Asks now and then, and whenever a driver has come: it may have forgotten everything.
+    /// Asks each driver when it has come, as it may have forgotten everything, and now and then while it is there.
     pub(super) async fn reconcile(&self) {
-        let mut changes = self.context.drivers.changes();
-        loop {
-            let drivers = self.context.drivers.all();
-            join_all(drivers.iter().map(|driver| self.ask(driver))).await;
-            tokio::select! {
-                Ok(()) = changes.changed() => {}
-                () = tokio::time::sleep(ASK) => {}
-            }
-        }
+        self.context.drivers.each(|driver| self.follow(driver)).await;
     }
 
-    async fn ask(&self, driver: &Driver) {
+    async fn follow(&self, driver: Arc<Driver>) {
         let calls = [Call::PublishUnpublishVolume, Call::ListVolumes, Call::ListVolumesPublishedNodes];
         if !calls.into_iter().all(|call| driver.controls(call)) {
             return;
         }
+        loop {
+            self.ask(&driver).await;
+            tokio::time::sleep(ASK).await;
+        }
+    }
+
+    async fn ask(&self, driver: &Driver) {
         // Read before the driver is asked: what is attached meanwhile is not taken for missing.
         let ours = |attachment: &VolumeAttachment| {
             attachment.spec.attacher == driver.name && self.is_ours(attachment)
