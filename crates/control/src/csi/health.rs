@@ -8,21 +8,20 @@ use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{ControllerGetVolumeRequest, VolumeCondition};
 use futures_util::StreamExt as _;
-use futures_util::future::join_all;
 use futures_util::stream::iter;
-use k8s_openapi::api::core::v1::{Event, PersistentVolume};
+use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 
 use super::Context;
-use super::claims::Bound;
+use super::claims::{Bound, driver as of, owner};
 use super::here::is_here;
 use crate::cache::Name;
 
-/// How often drivers are asked for single volumes.
+/// How often a driver is asked for single volumes.
 const ASK: Duration = Duration::from_secs(60);
-/// Every so many times they are asked for lists of all.
-const LISTS: u32 = 5;
+/// How often it is asked for a list of all.
+const ASK_FOR_ALL: Duration = Duration::from_secs(300);
 /// How many volumes are asked for at the same time.
 const AT_ONCE: usize = 10;
 
@@ -35,19 +34,11 @@ struct Monitor {
     abnormal: Mutex<BTreeSet<String>>,
 }
 
-/// Asks drivers now and then, and whenever one has come, until it is dropped.
+/// Asks each driver when it has come, and now and then while it is there, until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
-    let mut changes = context.drivers.changes();
     let monitor = Monitor { abnormal: Mutex::new(told_before(&context).await), context };
-    let mut round = 0;
-    loop {
-        let drivers = monitor.context.drivers.all();
-        join_all(drivers.iter().map(|driver| monitor.ask(driver, round % LISTS == 0))).await;
-        tokio::select! {
-            Ok(()) = changes.changed() => round = 0,
-            () = tokio::time::sleep(ASK) => round += 1,
-        }
-    }
+    let drivers = monitor.context.drivers.clone();
+    drivers.each(|driver| monitor.follow(driver)).await;
 }
 
 /// Of which claims the process before this one has told something wrong, as far as its events are kept.
@@ -72,26 +63,30 @@ async fn told_before(context: &Context) -> BTreeSet<String> {
 }
 
 impl Monitor {
-    async fn ask(&self, driver: &Driver, lists: bool) {
+    async fn follow(&self, driver: Arc<Driver>) {
         if !driver.controls(Call::VolumeCondition) {
             return;
         }
-        let of_it = |volume: &PersistentVolume| {
-            let driver_name = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).map(|csi| &csi.driver);
-            driver_name == Some(&driver.name) && volume.metadata.deletion_timestamp.is_none()
-        };
-        let claims: Vec<Name> =
-            self.context.volumes.find(of_it).iter().filter_map(|one| owner(one)).collect();
-        if claims.is_empty() {
+        // One call for all is less than one for each.
+        let lists = driver.controls(Call::ListVolumes);
+        if !lists && !driver.controls(Call::GetVolume) {
             return;
         }
-        // One call for all is less than one for each.
-        if driver.controls(Call::ListVolumes) {
+        loop {
+            let its = self.context.volumes.find(|volume| {
+                of(volume) == Some(&driver.name) && volume.metadata.deletion_timestamp.is_none()
+            });
+            let claims: Vec<Name> =
+                its.iter().filter_map(|volume| owner(volume)).map(|(name, _)| name).collect();
             if lists {
-                self.ask_for_all(driver, claims).await;
+                if !claims.is_empty() {
+                    self.ask_for_all(&driver, claims).await;
+                }
+                tokio::time::sleep(ASK_FOR_ALL).await;
+            } else {
+                iter(claims).for_each_concurrent(AT_ONCE, |claim| self.ask_for(&driver, claim)).await;
+                tokio::time::sleep(ASK).await;
             }
-        } else if driver.controls(Call::GetVolume) {
-            iter(claims).for_each_concurrent(AT_ONCE, |claim| self.ask_for(driver, claim)).await;
         }
     }
 
@@ -152,10 +147,4 @@ impl Monitor {
             self.context.events.normal(&*bound.claim, NORMAL, text).await;
         }
     }
-}
-
-/// The claim that a volume is bound to.
-fn owner(volume: &PersistentVolume) -> Option<Name> {
-    let owner = volume.spec.as_ref()?.claim_ref.as_ref()?;
-    Some(Name::new(owner.namespace.clone()?, owner.name.clone()?))
 }
