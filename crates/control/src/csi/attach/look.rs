@@ -34,7 +34,8 @@ impl Attached {
 
 impl Attacher {
     pub(super) async fn attachment(&self, name: Name) -> Next {
-        let Some(attachment) = self.attachments.get(&name).filter(|attachment| self.is_ours(attachment))
+        let Some(attachment) =
+            self.context.attachments.get(&name).filter(|attachment| self.is_ours(attachment))
         else {
             self.forced().remove(&name);
             return Next::Done;
@@ -78,7 +79,7 @@ impl Attacher {
     /// What the driver calls a node, as the node's kubelet says.
     fn node(&self, attachment: &VolumeAttachment) -> Result<String, String> {
         let (node, driver) = (&attachment.spec.node_name, &attachment.spec.attacher);
-        let Some(found) = self.nodes.get(&Name::global(node)) else {
+        let Some(found) = self.context.csi_nodes.get(&Name::global(node)) else {
             return Err(format!("there is no CSINode {node}"));
         };
         let mut drivers = found.spec.drivers.iter();
@@ -168,7 +169,7 @@ impl Attacher {
         let is_of_it = |attachment: &VolumeAttachment| {
             attachment.spec.source.persistent_volume_name.as_ref() == Some(&name.name)
         };
-        if !self.attachments.find(is_of_it).is_empty() {
+        if !self.context.attachments.find(is_of_it).is_empty() {
             return Next::Done;
         }
         match self.release_volume(&volume, &finalizer(&driver.name)).await {

@@ -17,7 +17,7 @@ use k8s_openapi::api::storage::v1::{CSINode, VolumeAttachment};
 
 use super::Context;
 use super::claims::driver;
-use crate::cache::{Cache, Name};
+use crate::cache::Name;
 use crate::queue::{Pace, Queue};
 
 /// Where an attachment remembers what the driver calls its node: the node may be gone when the volume is to be detached.
@@ -25,8 +25,6 @@ const NODE_ID: &str = "csi.alpha.kubernetes.io/node-id";
 
 struct Attacher {
     context: Arc<Context>,
-    attachments: Arc<Cache<VolumeAttachment>>,
-    nodes: Arc<Cache<CSINode>>,
     queue: Arc<Queue<Name>>,
     /// Volumes that are being deleted: their finalizer goes with their last attachment.
     leaving: Arc<Queue<Name>>,
@@ -37,19 +35,15 @@ struct Attacher {
 /// Attaches and detaches volumes until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let attacher = Attacher {
-        attachments: Cache::start(&context.client),
-        nodes: Cache::start(&context.client),
         queue: Queue::new(Pace::default()),
         leaving: Queue::new(Pace::default()),
         forced: Mutex::default(),
         context,
     };
-    attacher.attachments.filled().await;
-    attacher.nodes.filled().await;
     attacher.listen();
     tokio::join!(
         attacher.queue.clone().run_in_lanes(
-            |name| attacher.attachments.get(name).map(|attachment| attachment.spec.attacher.clone()),
+            |name| attacher.context.attachments.get(name).map(|attachment| attachment.spec.attacher.clone()),
             |name| attacher.attachment(name),
         ),
         attacher.leaving.clone().run(|name| attacher.volume(name)),
@@ -70,7 +64,7 @@ impl Attacher {
 
     fn listen(&self) {
         let (queue, leaving) = (self.queue.clone(), self.leaving.clone());
-        self.attachments.listen(move |change| match (&change.old, &change.new) {
+        self.context.attachments.listen(move |change| match (&change.old, &change.new) {
             (Some(old), Some(new)) if is_nothing_new(old, new) => {}
             (_, Some(new)) => queue.add(Name::of(&**new)),
             (Some(old), None) => {
@@ -80,7 +74,7 @@ impl Attacher {
         });
         // What waits for a volume's object or a node's id waits no longer than that.
         let (queue, attachments, leaving) =
-            (self.queue.clone(), self.attachments.clone(), self.leaving.clone());
+            (self.queue.clone(), self.context.attachments.clone(), self.leaving.clone());
         self.context.volumes.listen(move |change| {
             let volume = Name::of(&**change.object());
             if change.old.is_none() {
@@ -94,8 +88,8 @@ impl Attacher {
                 leaving.add(volume);
             }
         });
-        let (queue, attachments) = (self.queue.clone(), self.attachments.clone());
-        self.nodes.listen(move |change| {
+        let (queue, attachments) = (self.queue.clone(), self.context.attachments.clone());
+        self.context.csi_nodes.listen(move |change| {
             let ids = |node: &Option<Arc<CSINode>>| node.as_deref().map(ids);
             if ids(&change.old) == ids(&change.new) {
                 return;
@@ -110,7 +104,8 @@ impl Attacher {
     /// Looks at all of a driver when it has come.
     async fn follow_drivers(&self) {
         let look = |come: Arc<Driver>| {
-            let attachments = self.attachments.find(|attachment| attachment.spec.attacher == come.name);
+            let attachments =
+                self.context.attachments.find(|attachment| attachment.spec.attacher == come.name);
             self.queue.add_all(attachments.iter().map(|attachment| Name::of(&**attachment)));
             let volumes = &self.context.volumes;
             let volumes = volumes.find(|volume| is_leaving(volume) && driver(volume) == Some(&come.name));

@@ -38,7 +38,7 @@ impl Attacher {
         let ours = |attachment: &VolumeAttachment| {
             attachment.spec.attacher == driver.name && self.is_ours(attachment)
         };
-        let attachments = self.attachments.find(ours);
+        let attachments = self.context.attachments.find(ours);
         if attachments.is_empty() {
             return;
         }
