@@ -9,15 +9,25 @@ use csi::caller::{Client, Driver};
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
+use grpc::Code;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How often folders are looked through, and drivers that are gone are called.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often a driver that is there is asked whether it is ready.
-const PROBE: Duration = Duration::from_secs(10);
-/// How long it may take to say so.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long things take. Tests have less time.
+#[derive(Clone, Copy)]
+struct Times {
+    /// How often folders are looked through, and drivers that are gone are called.
+    look: Duration,
+    /// How often a driver that is there is asked whether it is ready.
+    probe: Duration,
+    /// How long it may take to say so.
+    answer: Duration,
+}
+
+const TIMES: Times =
+    Times { look: Duration::from_secs(1), probe: Duration::from_secs(10), answer: Duration::from_secs(5) };
+/// So many times in a row it may fail to say so in time: one that does one thing after another is busy, and not gone.
+const MISSES: u32 = 3;
 
 /// Where drivers listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +76,10 @@ impl Drivers {
     /// Looks for drivers from now on, by tasks of the current runtime that end when nobody holds it any more.
     #[must_use]
     pub fn start(places: Vec<Place>, deadline: Duration) -> Arc<Self> {
+        Self::start_with(places, deadline, TIMES)
+    }
+
+    fn start_with(places: Vec<Place>, deadline: Duration, times: Times) -> Arc<Self> {
         let drivers = Arc::new(Self { there: Mutex::default(), changed: watch::Sender::new(0) });
         let weak = Arc::downgrade(&drivers);
         tokio::spawn(async move {
@@ -80,7 +94,7 @@ impl Drivers {
                         Following(tokio::spawn(async move {
                             let mut told = String::new();
                             while let Some(drivers) = weak.upgrade() {
-                                match drivers.follow(&socket, deadline).await {
+                                match drivers.follow(&socket, deadline, times).await {
                                     Ok(()) => told.clear(),
                                     Err(error) if error != told => {
                                         eprintln!("sextant control: warning: {}: {error}", socket.display());
@@ -89,26 +103,38 @@ impl Drivers {
                                     Err(_) => {}
                                 }
                                 drop(drivers);
-                                tokio::time::sleep(LOOK).await;
+                                tokio::time::sleep(times.look).await;
                             }
                         }))
                     });
                 }
                 drop(drivers);
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(times.look).await;
             }
         });
         drivers
     }
 
     /// Connects to a driver and keeps it among those that are there while it is ready.
-    async fn follow(&self, socket: &Path, deadline: Duration) -> Result<(), String> {
+    async fn follow(&self, socket: &Path, deadline: Duration, times: Times) -> Result<(), String> {
         let client =
             Client::connect(socket).await.map_err(|error| error.to_string())?.with_deadline(deadline);
-        let probe = client.with_deadline(ANSWER);
+        let probe = client.with_deadline(times.answer);
+        let mut missed = 0;
         let mut entry: Option<Entry<'_>> = None;
         loop {
-            let is_ready = probe.is_ready().await.map_err(|error| error.to_string())?;
+            let is_ready = match probe.is_ready().await {
+                Err(error)
+                    if error.code() == Code::DeadlineExceeded && entry.is_some() && missed < MISSES =>
+                {
+                    missed += 1;
+                    true
+                }
+                answer => {
+                    missed = 0;
+                    answer.map_err(|error| error.to_string())?
+                }
+            };
             if is_ready && entry.is_none() {
                 let driver = Driver::ask(client.clone()).await.map_err(|error| error.to_string())?;
                 entry = Some(self.insert(driver, socket)?);
@@ -116,7 +142,7 @@ impl Drivers {
                 entry = None;
             }
             // Until the next question, or the connection's end.
-            for _ in 0..PROBE.as_millis() / 200 {
+            for _ in 0..times.probe.as_millis() / 200 {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 if client.is_closed() {
                     return Ok(());

@@ -1,14 +1,24 @@
 //! Drivers that come, go and change.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use csi::contract::v1::*;
 use csi::plugin::Services;
 
-use super::{Drivers, Place};
+use super::{Drivers, Place, Times};
+
+const TIMES: Times = Times {
+    look: Duration::from_millis(200),
+    probe: Duration::from_millis(200),
+    answer: Duration::from_millis(500),
+};
+
+fn start(folder: &Path) -> Arc<Drivers> {
+    Drivers::start_with(vec![Place::Folder(folder.into())], Duration::from_secs(60), TIMES)
+}
 
 /// Says what it is told to.
 #[derive(Clone)]
@@ -16,12 +26,20 @@ struct Said {
     name: &'static str,
     version: &'static str,
     is_ready: Arc<Mutex<bool>>,
-    hangs: bool,
+    /// So many questions more are not answered.
+    hangs: Arc<Mutex<u32>>,
+    answered: Arc<Mutex<u32>>,
 }
 
 impl Said {
     fn new(name: &'static str, version: &'static str) -> Self {
-        Self { name, version, is_ready: Arc::new(Mutex::new(true)), hangs: false }
+        Self {
+            name,
+            version,
+            is_ready: Arc::new(Mutex::new(true)),
+            hangs: Arc::default(),
+            answered: Arc::default(),
+        }
     }
 
     /// Serves at a socket until the answer is aborted.
@@ -45,9 +63,16 @@ impl Identity for Said {
     }
 
     async fn probe(&self, _: ProbeRequest) -> Result<ProbeResponse, grpc::Status> {
-        if self.hangs {
+        let hangs = {
+            let mut left = self.hangs.lock().unwrap();
+            let hangs = *left > 0;
+            *left = left.saturating_sub(1);
+            hangs
+        };
+        if hangs {
             std::future::pending::<()>().await;
         }
+        *self.answered.lock().unwrap() += 1;
         Ok(ProbeResponse { ready: Some(BoolValue { value: *self.is_ready.lock().unwrap() }) })
     }
 }
@@ -73,12 +98,13 @@ fn a_driver_is_there_while_it_is_ready_and_one_at_a_time() {
     runtime().block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (dir.path().join("1.sock"), dir.path().join("2.sock"));
-        let hanging = Said { hangs: true, ..Said::new("hanging", "1") };
+        let hanging = Said::new("hanging", "1");
+        *hanging.hangs.lock().unwrap() = u32::MAX;
         hanging.serve(dir.path().join("0.sock"));
         let one = Said::new("one", "1");
         *one.is_ready.lock().unwrap() = false;
         let served = one.serve(first.clone());
-        let drivers = Drivers::start(vec![Place::Folder(dir.path().into())], Duration::from_secs(60));
+        let drivers = start(dir.path());
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(drivers.all().is_empty(), "nobody is ready");
         *one.is_ready.lock().unwrap() = true;
@@ -102,6 +128,27 @@ fn a_driver_is_there_while_it_is_ready_and_one_at_a_time() {
 }
 
 #[test]
+fn a_driver_that_is_busy_for_a_while_stays_and_one_that_hangs_goes() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Said::new("one", "1");
+        one.serve(dir.path().join("1.sock"));
+        let drivers = start(dir.path());
+        until("it is there", || drivers.get("one").is_some()).await;
+        let first = drivers.get("one").unwrap();
+        *one.hangs.lock().unwrap() = 2;
+        until("it was asked twice in vain", || *one.hangs.lock().unwrap() == 0).await;
+        let before = *one.answered.lock().unwrap();
+        until("it has answered again", || *one.answered.lock().unwrap() > before + 1).await;
+        assert!(drivers.get("one").is_some_and(|now| Arc::ptr_eq(&now, &first)), "it was there all the time");
+        *one.hangs.lock().unwrap() = u32::MAX;
+        until("it is gone", || drivers.get("one").is_none()).await;
+        *one.hangs.lock().unwrap() = 0;
+        until("it is there again", || drivers.get("one").is_some()).await;
+    });
+}
+
+#[test]
 fn each_driver_has_its_own_while_it_is_there() {
     struct Ends<'a>(&'a RefCell<Vec<String>>, String);
     impl Drop for Ends<'_> {
@@ -113,7 +160,7 @@ fn each_driver_has_its_own_while_it_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("1.sock");
         let served = Said::new("one", "1").serve(socket.clone());
-        let drivers = Drivers::start(vec![Place::Folder(dir.path().into())], Duration::from_secs(60));
+        let drivers = start(dir.path());
         until("the first is there", || drivers.get("one").is_some()).await;
         let seen = RefCell::new(Vec::new());
         let each = drivers.each(|driver| {
