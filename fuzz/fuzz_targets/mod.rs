@@ -58,6 +58,7 @@ targets! {
     csi_request,
     dbus_message,
     dns_message,
+    grpc_authority,
     grpc_wire,
     hosts_toml,
     layer,

@@ -135,7 +135,10 @@ impl Election {
         if has != self.identity && !seen.is_free(&spec, Instant::now()) {
             return Ok(Err(has.into()));
         }
-        match self.patch(&lease, self.spec(spec.lease_transitions.unwrap_or_default() + 1)).await {
+        match self
+            .patch(&lease, self.spec(spec.lease_transitions.unwrap_or_default().saturating_add(1)))
+            .await
+        {
             Err(error) if is_conflict(&error) => Ok(Err("somebody else".into())),
             taken => taken.map(Ok),
         }
@@ -160,9 +163,9 @@ impl Election {
         let mut failure = String::from("the API server does not answer");
         loop {
             let until = held.renewed + self.terms.renew;
-            tokio::time::sleep(self.terms.retry).await;
+            tokio::time::sleep_until(until.min(Instant::now() + self.terms.retry)).await;
             let sent = Instant::now();
-            match tokio::time::timeout_at(until, self.renew(&held.lease)).await {
+            match tokio::time::timeout_at(until, self.change(&held.lease, renewal)).await {
                 Ok(Ok(lease)) => *held = Held { lease, renewed: sent },
                 Ok(Err(Failed::Taken(holder))) => return format!("{holder} has it"),
                 Ok(Err(Failed::Unknown(error))) => failure = crate::causes(&error),
@@ -173,27 +176,27 @@ impl Election {
         }
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<Lease, Failed> {
-        let renewal = || json!({"renewTime": MicroTime(Timestamp::now())});
-        match self.patch(lease, renewal()).await {
+    /// Changes the lease as long as this holds it.
+    async fn change(&self, lease: &Lease, spec: impl Fn() -> Value) -> Result<Lease, Failed> {
+        match self.patch(lease, spec()).await {
             Err(error) if is_conflict(&error) => {}
-            renewed => return renewed.map_err(Failed::Unknown),
+            changed => return changed.map_err(Failed::Unknown),
         }
-        // Somebody has changed it: another holder, or a person who has given it a label.
+        // Somebody has changed it: another holder, a person who has given it a label, or a renewal whose answer was not waited for.
         let lease = self.api.get(&self.name).await.map_err(Failed::Unknown)?;
         let has = lease.spec.as_ref().map(holder).unwrap_or_default();
         if has != self.identity {
             let has = if has.is_empty() { "nobody" } else { has };
             return Err(Failed::Taken(has.into()));
         }
-        self.patch(&lease, renewal()).await.map_err(Failed::Unknown)
+        self.patch(&lease, spec()).await.map_err(Failed::Unknown)
     }
 
     /// Gives the lease back, so that nobody has to wait for its end. The leader's work must have ended.
     pub async fn release(&self, held: Held) {
-        let spec = json!({"holderIdentity": null, "renewTime": MicroTime(Timestamp::now()), "leaseDurationSeconds": 1});
+        let spec = || json!({"holderIdentity": null, "renewTime": MicroTime(Timestamp::now()), "leaseDurationSeconds": 1});
         // Where that fails the others wait, and nothing else.
-        let _ = tokio::time::timeout(self.terms.retry, self.patch(&held.lease, spec)).await;
+        let _ = tokio::time::timeout(self.terms.retry, self.change(&held.lease, spec)).await;
     }
 }
 
@@ -201,6 +204,11 @@ impl std::fmt::Display for Election {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
+}
+
+/// What is written into a lease that is kept.
+fn renewal() -> Value {
+    json!({"renewTime": MicroTime(Timestamp::now())})
 }
 
 /// Whether somebody else was faster.

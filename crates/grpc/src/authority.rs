@@ -1,9 +1,9 @@
 //! Requests whose `:authority` is a socket's path.
 //!
 //! gRPC's other implementations name the server by what they dialled: a path, percent-encoded. That is no authority by RFC 3986, and h2
-//! resets the stream. So what such a client sends is read on its way in, and each `:authority` replaced by `localhost`. Nothing has
-//! to be decoded for that: an entry that is shorter stays in the receiver's table of fields at least as long as in the sender's, under
-//! the same number.
+//! resets the stream. So what such a client sends is read on its way in, and each `:authority` replaced by one of a single byte. Nothing
+//! has to be decoded for that: an entry that is not longer stays in the receiver's table of fields at least as long as in the sender's,
+//! under the same number. (An empty one could only become longer, and goes on as it is.)
 
 use std::io;
 use std::pin::Pin;
@@ -30,10 +30,17 @@ const FIELDS: usize = 16 * FRAME;
 /// The field's name, and its Huffman code (RFC 7541, appendix B).
 const NAME: &[u8] = b":authority";
 const CODED: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
-/// What it is replaced by: a string of nine bytes as they are.
-const INSTEAD: &[u8] = b"\x09localhost";
+/// What it is replaced by: a string of one byte, as it is. No longer string has fewer.
+const INSTEAD: &[u8] = b"\x01x";
 
-/// A connection whose requests have `localhost` as their authority.
+/// What a server that takes any authority hears of what a client sends in these pieces.
+pub fn heard<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<u8> {
+    let (mut rewriting, mut out) = (Rewriting::default(), BytesMut::new());
+    pieces.into_iter().for_each(|piece| rewriting.push(piece, &mut out));
+    out.into()
+}
+
+/// A connection whose requests have an authority that no server refuses.
 pub(crate) struct AnyAuthority<S> {
     stream: S,
     rewriting: Rewriting,
@@ -178,20 +185,27 @@ impl Rewriting {
         true
     }
 
+    /// Lets a frame go on as it is, and all that follows. Where it goes on with fields, the server misses their beginning.
+    fn give_up(&mut self, head: Head, frame: &[u8], out: &mut BytesMut) {
+        head.write(out);
+        out.put_slice(frame);
+        self.has_given_up = true;
+    }
+
     /// Takes a part of a request's fields, and lets them go on if it is the last.
     fn fields(&mut self, head: Head, frame: BytesMut, out: &mut BytesMut) {
         let (first, mut fields) = match self.fields.take() {
             Some((first, mut fields)) => {
-                fields.put(frame);
+                fields.put_slice(&frame);
                 (first, fields)
             }
-            None => match bare(head.flags, frame) {
-                Some(fields) => (head, fields),
-                None => return self.has_given_up = true,
+            None => match bare(head.flags, &frame) {
+                Some(fields) => (head, fields.into()),
+                None => return self.give_up(head, &frame, out),
             },
         };
         if fields.len() > FIELDS {
-            return self.has_given_up = true;
+            return self.give_up(head, &frame, out);
         }
         if head.flags & END_HEADERS == 0 {
             self.fields = Some((first, fields));
@@ -216,24 +230,17 @@ impl Rewriting {
 }
 
 /// Fields without what may be around them in their first frame.
-fn bare(flags: u8, mut frame: BytesMut) -> Option<BytesMut> {
+fn bare(flags: u8, mut frame: &[u8]) -> Option<&[u8]> {
     if flags & PADDED != 0 {
-        let padding = usize::from(frame.first().copied()?);
-        frame.advance(1);
-        frame.truncate(frame.len().checked_sub(padding)?);
+        let (&padding, rest) = frame.split_first()?;
+        frame = rest.get(..rest.len().checked_sub(padding.into())?)?;
     }
-    if flags & PRIORITY != 0 {
-        if frame.len() < 5 {
-            return None;
-        }
-        frame.advance(5);
-    }
-    Some(frame)
+    if flags & PRIORITY != 0 { frame.get(5..) } else { Some(frame) }
 }
 
 /// The fields with another authority; `None` if they are not as RFC 7541 has them.
 fn rewritten(fields: &[u8]) -> Option<BytesMut> {
-    let mut out = BytesMut::with_capacity(fields.len() + INSTEAD.len());
+    let mut out = BytesMut::with_capacity(fields.len());
     let mut rest = fields;
     while let Some(&kind) = rest.first() {
         let whole = rest;
@@ -253,8 +260,8 @@ fn rewritten(fields: &[u8]) -> Option<BytesMut> {
                 is_authority = name == NAME || name == CODED;
                 name_and_before = whole.get(..whole.len() - rest.len())?;
             }
-            string(&mut rest)?;
-            if is_authority {
+            let value = string(&mut rest)?;
+            if is_authority && !value.is_empty() {
                 out.put_slice(name_and_before);
                 out.put_slice(INSTEAD);
                 continue;

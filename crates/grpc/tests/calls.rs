@@ -319,50 +319,86 @@ async fn a_server_that_is_not_there_is_named() {
     assert!(error.to_string().contains("/nonexistent/sock"), "{error}");
 }
 
-/// What gRPC's other implementations send, but for the answers to settings and windows: `/test.Test/Echo` with the message `hi`, at an
-/// authority that is a path.
-#[tokio::test]
-async fn a_client_may_name_the_server_by_its_path() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let frame = |kind: u8, flags: u8, stream: u8, content: &[u8]| {
-        let length = u8::try_from(content.len()).unwrap();
-        [&[0, 0, length, kind, flags, 0, 0, 0, stream], content].concat()
+/// A frame of HTTP/2 (RFC 9113, 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], content].concat()
+}
+
+/// A string among fields, as it is (RFC 7541, 5.2).
+fn string(text: &str) -> Vec<u8> {
+    let length = text.len();
+    let head = match u8::try_from(length) {
+        Ok(length @ 0..127) => vec![length],
+        _ => vec![
+            127,
+            u8::try_from((length - 127) % 128).unwrap() | 128,
+            u8::try_from((length - 127) / 128).unwrap(),
+        ],
     };
-    let string = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    let field = |name: &str, value: &str| [vec![0x40], string(name), string(value)].concat();
+    [head, text.as_bytes().to_vec()].concat()
+}
+
+/// A call of `/test.Test/Echo` with the message `hi`, with these fields beside those of any call.
+fn echo(stream: u8, authority: &[u8], more: &[u8]) -> Vec<u8> {
+    // Method and scheme; fields that are not to be remembered.
+    let field = |name: &str, value: &str| [vec![0x00], string(name), string(value)].concat();
     let fields = [
         vec![0x83, 0x86],
-        [vec![0x44], string("/test.Test/Echo")].concat(),
-        [vec![0x41], string("%2Frun%2Fx.sock")].concat(),
+        [vec![0x04], string("/test.Test/Echo")].concat(),
+        authority.to_vec(),
         field("content-type", "application/grpc"),
         field("te", "trailers"),
+        more.to_vec(),
     ]
     .concat();
-    // The message is a string of wrappers.proto.
-    let data = [0, 0, 0, 0, 4, 0x0a, 2, b'h', b'i'];
-    let sent = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        frame(4, 0, 0, &[]),
-        frame(1, 4, 1, &fields),
-        frame(0, 1, 1, &data),
-    ]
-    .concat();
-    for (server, is_served) in [(Server::new().any_authority(), true), (Server::new(), false)] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        let listener = UnixListener::bind(&path).unwrap();
-        let server = server.service(Test::default());
-        let serving = tokio::spawn(server.serve(listener, std::future::pending(), Duration::ZERO));
-        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-        stream.write_all(&sent).await.unwrap();
-        let mut answer = Vec::new();
-        let has = |answer: &[u8], part: &[u8]| answer.windows(part.len()).any(|window| window == part);
-        // A reset stream: RST_STREAM, PROTOCOL_ERROR.
-        let reset = [3, 0, 0, 0, 0, 1, 0, 0, 0, 1];
-        while !has(&answer, &data) && !has(&answer, &reset) {
-            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{answer:x?}");
+    [frame(1, 4, stream, &fields), frame(0, 1, stream, &HI)].concat()
+}
+
+/// The message is a string of wrappers.proto.
+const HI: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 2, b'h', b'i'];
+
+/// How many of these calls are answered, before the server resets one or ends the connection. Sent is what gRPC's other implementations
+/// send, but for the answers to settings and windows.
+async fn answered(server: Server, calls: &[Vec<u8>]) -> usize {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = server.service(Test::default());
+    let serving = tokio::spawn(server.serve(listener, std::future::pending(), Duration::ZERO));
+    let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let sent = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[]), calls.concat()].concat();
+    stream.write_all(&sent).await.unwrap();
+    let mut answer = Vec::new();
+    let count =
+        |answer: &[u8], part: &[u8]| answer.windows(part.len()).filter(|window| *window == part).count();
+    // A stream that is reset: RST_STREAM, PROTOCOL_ERROR.
+    let reset = [3, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+    while count(&answer, &HI) < calls.len() && count(&answer, &reset) == 0 {
+        if stream.read_buf(&mut answer).await.unwrap() == 0 {
+            break;
         }
-        assert_eq!(has(&answer, &data), is_served, "{answer:x?}");
-        serving.abort();
     }
+    serving.abort();
+    count(&answer, &HI)
+}
+
+#[tokio::test]
+async fn a_client_may_name_the_server_by_its_path() {
+    let authority = [vec![0x41], string("%2Frun%2Fx.sock")].concat();
+    let calls = [echo(1, &authority, &[])];
+    assert_eq!(answered(Server::new().any_authority(), &calls).await, 1);
+    assert_eq!(answered(Server::new(), &calls).await, 0);
+}
+
+#[tokio::test]
+async fn a_short_name_stays_in_the_table_as_long_as_the_client_thinks() {
+    // The table has 4096 bytes: 32 + 10 + 1 of this authority, and 32 + 1 + 4020 of the field that comes after it.
+    let authority = [vec![0x41], string("a")].concat();
+    let large = [vec![0x40], string("x"), string(&"y".repeat(4020))].concat();
+    // The second call names it by its place.
+    let calls = [echo(1, &authority, &large), echo(3, &[0xbf], &[])];
+    assert_eq!(answered(Server::new().any_authority(), &calls).await, 2);
+    assert_eq!(answered(Server::new(), &calls).await, 2);
 }

@@ -61,15 +61,22 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // `Yard` took away what is mounted below. What is not written yet need not be.
-        if let Err(e) = quiet(Command::new("umount").arg(self.place())) {
-            eprintln!("warning: {e}");
-        }
+        // Whatever a failure has left mounted below goes along: else nothing would go. What is not written yet need not be.
+        detach_below(self.place());
         if !self.device.as_os_str().is_empty()
             && let Err(e) = quiet(Command::new("/usr/sbin/losetup").arg("-d").arg(&self.device))
         {
             eprintln!("warning: {e}");
         }
         let _ = fs::remove_file(&self.file);
+    }
+}
+
+/// Takes away what is mounted at `dir` and below; what is in use goes with its last user.
+pub(super) fn detach_below(dir: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    for place in places.filter(|place| place.starts_with(dir)).collect::<Vec<_>>().iter().rev() {
+        let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
     }
 }

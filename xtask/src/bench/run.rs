@@ -60,7 +60,7 @@ pub(super) fn run(bench: &Bench) -> Result<Report> {
     };
     let promise = Promise { cpu: Some(0.15), ..Promise::default() };
     let verdict = Contest { name: "run --rm true", ours, peer, promise }.run(bench.rounds());
-    super::pull::detach_below(&site.path("podman"));
+    super::disk::detach_below(&site.path("podman"));
     Report::of(&verdict?)
 }
 

@@ -7,6 +7,16 @@ pub const VERSION: &str = "1.0.0";
 /// The service's name.
 pub const SERVICE: &str = "pluginregistration.Registration";
 
+/// Whether a driver may be called so (spec, GetPluginInfo): 63 letters, digits, dashes and dots at most, a letter or a digit first and
+/// last. Names of files are made of it.
+#[must_use]
+pub fn is_driver_name(name: &str) -> bool {
+    let ends = |end: Option<&u8>| end.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    let is_one = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    bytes.len() <= 63 && ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(is_one)
+}
+
 /// Asks GetInfo.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct InfoRequest {}

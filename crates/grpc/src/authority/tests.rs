@@ -15,11 +15,9 @@ fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
 
 /// What goes on of what is sent in pieces of this size, behind a preface.
 fn passed(sent: &[u8], size: usize) -> Vec<u8> {
-    let (mut rewriting, mut out) = (Rewriting::default(), BytesMut::new());
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let sent = [&preface[..], sent].concat();
-    sent.chunks(size).for_each(|piece| rewriting.push(piece, &mut out));
-    out.to_vec().strip_prefix(preface).unwrap().to_vec()
+    heard(sent.chunks(size)).strip_prefix(preface).unwrap().to_vec()
 }
 
 #[test]
@@ -83,14 +81,49 @@ fn what_is_against_the_rules_goes_on_as_it_is() {
         let sent = frame(HEADERS, END_HEADERS, fields);
         assert_eq!(passed(&sent, 3), sent);
     }
+    // More padding than there is; less than a priority.
+    for (flags, content) in [(PADDED, &[9, 0x41, 0x01, b'/'][..]), (PADDED, &[]), (PRIORITY, &[0; 4])] {
+        let sent = [frame(HEADERS, flags | END_HEADERS, content), frame(HEADERS, END_HEADERS, &[])].concat();
+        assert_eq!(passed(&sent, 3), sent);
+    }
+    // Fields without end: held to a bound, and then nothing is.
+    let part = frame(CONTINUATION, 0, &vec![0; FRAME]);
+    let sent = [&frame(HEADERS, 0, &vec![0; FRAME])[..], &part.repeat(20)].concat();
+    assert_eq!(passed(&sent, 4096), part.repeat(5));
     let large = frame(HEADERS, END_HEADERS, &vec![0; FRAME + 1]);
     assert_eq!(passed(&large, 4096), large);
+}
+
+#[test]
+fn no_entry_of_the_table_becomes_longer() {
+    // An authority of one byte is the longest that what stands instead may be; a shorter one stays.
+    let sent = [0x41, 0x01, b'/', 0x41, 0x00, 0x41, 0x81, 0x1f];
+    let expected = [&[0x41][..], INSTEAD, &[0x41, 0x00, 0x41], INSTEAD].concat();
+    assert_eq!(rewritten(&sent).unwrap().to_vec(), expected);
 }
 
 proptest::proptest! {
     #[test]
     fn nothing_that_is_sent_breaks_it(sent in proptest::collection::vec(0u8.., 0..512), size in 1usize..64) {
-        let _ = rewritten(&sent);
-        passed(&sent, size);
+        let whole = passed(&sent, usize::MAX);
+        assert_eq!(passed(&sent, size), whole, "pieces do not matter");
+        assert!(whole.len() <= sent.len());
+    }
+
+    #[test]
+    fn no_fields_break_it(
+        parts in proptest::collection::vec((0u8.., proptest::collection::vec(0u8.., 0..64)), 1..5),
+        size in 1usize..64,
+    ) {
+        let last = parts.len() - 1;
+        let frames = parts.iter().enumerate().map(|(at, (flags, content))| {
+            let end = if at == last { END_HEADERS } else { 0 };
+            let kind = if at == 0 { HEADERS } else { CONTINUATION };
+            frame(kind, flags & !END_HEADERS | end, content)
+        });
+        let sent: Vec<u8> = frames.flatten().collect();
+        let whole = passed(&sent, usize::MAX);
+        assert_eq!(passed(&sent, size), whole, "pieces do not matter");
+        assert!(whole.len() <= sent.len());
     }
 }

@@ -18,6 +18,8 @@ use crate::failure::{Context, Failure, Result};
 
 /// The lease of the one process that works.
 const LEASE: &str = "sextant-control";
+/// The kernel makes another one for each who reads it.
+const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 /// Where a kubelet has the sockets of its drivers.
 const PLUGINS: &str = "/var/lib/kubelet/plugins";
 
@@ -50,7 +52,7 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     eprintln!("sextant control: works for {server}");
     let resting = tokio::spawn(daemon::rest());
-    let election = args.leader_elect.then(|| election(&client, args, &setup.host));
+    let election = args.leader_elect.then(|| election(&client, args, &setup.host)).transpose()?;
     daemon::tell_ready("control");
     let worked = async {
         match election {
@@ -108,12 +110,12 @@ async fn lead(
 }
 
 /// How one of several processes comes to work. The name of the host alone would be that of the process before this one, too.
-fn election(client: &Client, args: &ControlArgs, host: &str) -> Election {
+fn election(client: &Client, args: &ControlArgs, host: &str) -> Result<Election> {
     let namespace = args.leader_elect_namespace.as_deref().unwrap_or(client.default_namespace());
-    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let random = std::fs::read_to_string(RANDOM).context(|| format!("read {RANDOM}"))?;
     let identity = format!("{host}_{}", random.trim());
     let terms = Terms::of(Duration::from_secs(args.leader_elect_lease));
-    Election::new(client, namespace, LEASE, identity, terms)
+    Ok(Election::new(client, namespace, LEASE, identity, terms))
 }
 
 /// Where drivers are looked for.

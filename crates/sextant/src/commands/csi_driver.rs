@@ -42,11 +42,15 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &CsiDriverArgs) -> Resu
         .thread_keep_alive(Duration::from_secs(2))
         .build()
         .context(|| "start the CSI driver".into())?;
-    let offer = args.registration_dir.as_ref().map(|folder| Offer {
-        driver: csi::plugin::NAME.into(),
-        endpoint: args.registration_endpoint.clone().unwrap_or_else(|| socket.clone()),
-        folder: folder.clone(),
-    });
+    let offer = match &args.registration_dir {
+        None => None,
+        Some(folder) => {
+            let endpoint = args.registration_endpoint.clone();
+            // The kubelet works elsewhere.
+            let endpoint = endpoint.map_or_else(|| std::path::absolute(&socket), Ok)?;
+            Some(Offer { driver: csi::plugin::NAME.into(), endpoint, folder: folder.clone() })
+        }
+    };
     let setup = Setup { config, node, run: run_dir.join("csi"), socket };
     runtime.block_on(serve(setup, offer, args))
 }
@@ -76,6 +80,7 @@ async fn serve(setup: Setup, offer: Option<Offer>, args: &CsiDriverArgs) -> Resu
         }
         never = registered => never,
         never = health.serve(|| asked.clone()) => never,
+        never = daemon::rest() => never,
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn told_to_end() {
 }
 
 /// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet.
-pub(super) async fn rest() {
+pub(super) async fn rest() -> ! {
     let mut is_full = true;
     loop {
         let before = cpu_time();

@@ -10,6 +10,7 @@ use csi::caller::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::cli::HealthArgs;
 use crate::failure::{Context as _, Result};
@@ -103,9 +104,17 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<String> {
 
 /// How the drivers are, in a line each; an error if one is not as it should be, or there is none.
 async fn examine(asked: &Asked) -> Result<String, String> {
+    // At once: who asks has not the time of several that do not answer.
+    let mut probes = JoinSet::new();
+    for (socket, is_needed) in asked.clone() {
+        probes.spawn(async move {
+            let found = probe(&socket, ANSWER).await;
+            (socket, (is_needed, found))
+        });
+    }
+    let all: BTreeMap<_, _> = probes.join_all().await.into_iter().collect();
     let (mut text, mut is_well, mut is_any) = (String::new(), true, false);
-    for (socket, is_needed) in asked {
-        let found = probe(socket, ANSWER).await;
+    for (socket, (is_needed, found)) in all {
         // What nobody serves is what a driver that is gone has left, unless there should be one.
         let is_left = matches!(found, Err(Unready::Gone(_))) && !is_needed;
         is_well &= found.is_ok() || is_left;

@@ -1,6 +1,9 @@
 //! Of several processes one works.
 
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use crate::rig::Rig;
 
@@ -42,6 +45,20 @@ async fn another_goes_on_when_the_leader_was_killed() {
     })
     .await;
     assert_eq!(transitions(&rig).await, 2);
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_has_labelled_is_given_back_all_the_same() {
+    let mut rig = two().await;
+    let leases: Api<Lease> = rig.objects_of("kube-system");
+    let label = Patch::Merge(json!({"metadata": {"labels": {"team": "storage"}}}));
+    let lease = leases.patch("sextant-control", &PatchParams::default(), &label).await.unwrap();
+    // Before it is renewed, and so seen, as a rule.
+    assert_eq!(rig.end("first"), Some(0));
+    let after = leases.get("sextant-control").await.unwrap();
+    let holder = |lease: Lease| lease.spec.unwrap().holder_identity;
+    assert_ne!(holder(after), holder(lease), "who has ended holds it");
+    rig.words_have("second", "has lease").await;
 }
 
 #[tokio::test]

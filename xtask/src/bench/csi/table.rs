@@ -110,6 +110,9 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "a volume of 64 MiB with 4 MiB in it; {} rounds of 20, medians in ms", self.rounds)?;
+        if self.sides.iter().any(|side| side.name == "host-path") {
+            writeln!(f, "host-path waits for no disk: what it acknowledges may be gone after a power cut")?;
+        }
         write!(f, "{:<36}", "")?;
         let columns: Vec<&Rounds> = self.sides.iter().chain([&self.floor]).collect();
         columns.iter().try_for_each(|side| write!(f, " {:>10}", side.name))?;

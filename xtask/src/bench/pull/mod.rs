@@ -10,14 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::disk::{Disk, Kind};
+use super::disk::{Disk, Kind, detach_below};
 use super::{Bench, Report};
 use crate::Result;
 use crate::interop::Site;
 use crate::packages;
 use crate::program::{quiet, target};
 use image::{COMPRESSIONS, Image};
-pub(super) use puller::detach_below;
 use puller::{Cost, Puller};
 use table::{Outcome, Variant};
 

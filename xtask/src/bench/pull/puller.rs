@@ -1,7 +1,7 @@
 //! The three that pull: ours, containerd, podman. Each round has a store of its own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -190,14 +190,5 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Takes away what is mounted below `dir`.
-pub(in crate::bench) fn detach_below(dir: &Path) {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    for place in places.filter(|place| place.starts_with(dir)).collect::<Vec<_>>().iter().rev() {
-        let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
     }
 }

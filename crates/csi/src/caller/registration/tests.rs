@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Event, Offer, watch};
+use crate::contract::registration::is_driver_name;
 use crate::contract::v1::*;
 use crate::plugin::Services;
 
@@ -111,6 +113,8 @@ async fn a_driver_is_registered_and_forgotten() {
     assert_eq!(came.endpoint, offer.endpoint);
     assert_eq!(came.topology["example.com/rack"], "r1");
     tokio::time::timeout(PATIENCE, registered.recv()).await.unwrap().unwrap();
+    // Its socket is the same with another mode, as it is when a driver takes it from others after it was made.
+    std::fs::set_permissions(offer.socket(), std::fs::Permissions::from_mode(0o660)).unwrap();
     // Another socket for the same name.
     let twin = Offer { folder: offer.folder.join("deeper"), ..offer.clone() };
     let (other, _) = offered(&twin);
@@ -120,6 +124,16 @@ async fn a_driver_is_registered_and_forgotten() {
     serving.abort();
     assert_eq!(kubelet.next().await, Event::Gone("d.example.com".into()));
     assert!(!offer.socket().exists());
+}
+
+#[test]
+fn a_drivers_name_is_the_name_of_a_file_too() {
+    for name in ["d", "csi.sextant.dev", "a-1.b--c", &"a".repeat(63)] {
+        assert!(is_driver_name(name), "{name}");
+    }
+    for name in ["", ".", "..", "-a", "a.", "../../etc/x", "a/b", "a b", "ä", "a\0", &"a".repeat(64)] {
+        assert!(!is_driver_name(name), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::caller::Client;
 use crate::contract::registration::{
-    CSI_PLUGIN, InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
+    CSI_PLUGIN, InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse, is_driver_name,
 };
 use crate::contract::v1::NodeGetInfoRequest;
 
@@ -90,7 +90,8 @@ where
     }
 }
 
-/// Which file it is: one that was made anew is another.
+/// Which file it is: one that was made anew is another, though it may get the number of the one before. A socket has nothing in it that
+/// could change, so its modification is when it was made; its change is when somebody gave it another mode, too.
 type Identity = (u64, u64, i64, i64);
 
 /// Sockets below a folder. What has a dot before its name is hidden, as a kubelet has it.
@@ -101,7 +102,7 @@ fn sockets(folder: &Path, depth: usize, into: &mut BTreeMap<PathBuf, Identity>) 
             continue;
         }
         if meta.file_type().is_socket() {
-            into.insert(entry.path(), (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+            into.insert(entry.path(), (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()));
         } else if meta.is_dir() && depth > 0 {
             sockets(&entry.path(), depth - 1, into);
         }
@@ -160,8 +161,8 @@ where
         if r#type != CSI_PLUGIN {
             return Err(format!("plugins of type {type:?} are not registered here, only {CSI_PLUGIN}"));
         }
-        if name.is_empty() {
-            return Err("the driver has no name".into());
+        if !is_driver_name(&name) {
+            return Err(format!("{name:?} is no driver's name"));
         }
         if !supported_versions.iter().any(|version| version.trim_start_matches('v').starts_with("1.")) {
             return Err(format!("none of the versions {supported_versions:?} is understood, only 1.x"));

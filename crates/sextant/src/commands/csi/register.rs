@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use csi::caller::Client;
 use csi::caller::registration::Offer;
+use csi::contract::registration::is_driver_name;
 use csi::contract::v1::GetPluginInfoRequest;
 
 use crate::cli::CsiRegisterArgs;
@@ -42,10 +43,11 @@ async fn name(socket: &Path) -> Result<String> {
             client.get_plugin_info(GetPluginInfoRequest {}).await
         };
         match asked.await {
-            Ok(info) if info.name.is_empty() => {
+            Ok(info) if !is_driver_name(&info.name) => {
                 return Err(Failure::new(format!(
-                    "cannot register the driver at {}: it has no name",
-                    socket.display()
+                    "cannot register the driver at {}: it calls itself {:?}, and a name has letters, digits, '-' and '.', 63 at most",
+                    socket.display(),
+                    info.name
                 )));
             }
             Ok(info) => return Ok(info.name),
