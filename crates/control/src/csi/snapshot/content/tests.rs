@@ -1,3 +1,4 @@
+use super::names::{BEING_CREATED, BEING_DELETED};
 use super::*;
 
 fn content(metadata: Value, source: Value, uid: &str, status: Value) -> VolumeSnapshotContent {
@@ -93,4 +94,21 @@ fn what_is_said_of_a_call_is_no_reason_for_another() {
     assert!(old() != of(json!({}), "2", Value::Null));
     let member = |status: Value| of(json!({GROUP_HANDLE: "g"}), "1", status);
     assert!(member(json!({})) != member(json!({"snapshotHandle": "s"})));
+}
+
+#[test]
+fn what_is_deleted_with_a_content_is_known_from_its_driver_or_from_who_wrote_it() {
+    let of = |metadata: Value, source: &Value, status: Value| {
+        to_delete(&content(metadata, source.clone(), "1", status)).unwrap_or_default()
+    };
+    let (cut, there) = (json!({"volumeHandle": "v"}), json!({"snapshotHandle": "s"}));
+    let held = json!({"finalizers": [CONTENT_IS_BOUND]});
+    assert_eq!(of(held.clone(), &cut, json!({"snapshotHandle": "told"})), "told");
+    assert_eq!(of(held.clone(), &cut, Value::Null), "");
+    // The driver was away from the first to the last.
+    assert_eq!(of(held.clone(), &there, Value::Null), "s");
+    assert_eq!(of(json!({}), &there, Value::Null), "");
+    let mut member = held;
+    member["annotations"] = json!({GROUP_HANDLE: "g"});
+    assert_eq!(of(member, &cut, json!({"snapshotHandle": "told"})), "");
 }
