@@ -26,11 +26,12 @@ impl Snapshots {
             return Ok(Next::Done);
         }
         let Some((content, driver)) = self.held(content).await? else { return Ok(Next::Done) };
+        // What was told by a call is known, though who made it has ended before that was noted.
+        let content = if content.is_ready() { self.unmark(content).await? } else { content };
         if may_go(&content) {
             return self.delete(content, &driver).await;
         }
         if content.is_ready() {
-            self.unmark(content).await?;
             return Ok(Next::Done);
         }
         if let Some(handle) = content.spec.source.snapshot_handle.clone() {
@@ -69,8 +70,9 @@ impl Snapshots {
             Ok(snapshot) => {
                 // The handle first: without it, nobody could delete the snapshot.
                 let next = self.tell_content(&mut content, &snapshot).await?;
-                self.unmark(content).await?;
-                Ok(next)
+                let content = self.unmark(content).await?;
+                // Nothing else would have it looked at that was to go meanwhile, and only waited for this.
+                if may_go(&content) { self.delete(content, driver).await } else { Ok(next) }
             }
             Err(failure) => self.not_created(content, &failure).await,
         }

@@ -129,7 +129,7 @@ impl Snapshots {
             },
         });
         if let Some(source) = sources.first()
-            && let Some(node) = self.node_of(&source.volume).await?
+            && let Some(node) = self.node_of(&source.volume)
         {
             object["metadata"]["labels"] = json!({names::MANAGED_BY: node});
         }

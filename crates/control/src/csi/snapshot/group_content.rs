@@ -32,11 +32,11 @@ impl Snapshots {
         content: &VolumeGroupSnapshotContent,
     ) -> Result<Next, Trouble> {
         let Some((content, driver)) = self.held(content).await? else { return Ok(Next::Done) };
+        let content = if content.is_ready() { self.unmark(content).await? } else { content };
         if may_go(&content) {
             return self.delete_group(content, &driver).await;
         }
         if content.is_ready() {
-            self.unmark(content).await?;
             return Ok(Next::Done);
         }
         if !driver.has(Service::GroupControllerService) {
@@ -69,7 +69,10 @@ impl Snapshots {
         match answer {
             Ok(group) => {
                 let content = self.tell_group_content(content, &group).await?;
-                self.unmark(content).await?;
+                let content = self.unmark(content).await?;
+                if may_go(&content) {
+                    return self.delete_group(content, driver).await;
+                }
                 Ok(if group.ready_to_use { Next::Done } else { Next::Again })
             }
             Err(failure) => self.not_created(content, &failure).await,

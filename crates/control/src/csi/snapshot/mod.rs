@@ -22,6 +22,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use csi::caller::Driver;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{Api, Resource};
 
@@ -145,19 +146,11 @@ impl Snapshots {
 
     /// Looks at a driver's contents when it comes, and not at those of others: what they failed at has its time.
     async fn follow_drivers(&self) {
-        let mut changes = self.context.drivers.changes();
-        let mut known = Vec::new();
-        loop {
-            let there = self.context.drivers.all();
-            for driver in there.iter().filter(|driver| !known.iter().any(|one| Arc::ptr_eq(one, driver))) {
-                self.contents.add(|content| content.spec.driver == driver.name);
-                self.group_contents.add(|content| content.spec.driver == driver.name);
-            }
-            known = there;
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        let look = async |driver: Arc<Driver>| {
+            self.contents.add(|content| content.spec.driver == driver.name);
+            self.group_contents.add(|content| content.spec.driver == driver.name);
+        };
+        self.context.drivers.each(look).await;
     }
 
     /// What comes of an object that was looked at.

@@ -1,5 +1,6 @@
 //! VolumeSnapshots: each gets a content, is bound to it, and tells how far it has come.
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
 use super::types::{
@@ -144,7 +145,11 @@ impl Snapshots {
             });
         }
         let failed = |message: String| Refusal::new("SnapshotContentCreationFailed", message);
-        let (object, class) = match self.new_content(snapshot, &name).await? {
+        let made = self.claim_of(snapshot).and_then(|claim| {
+            let (object, class) = self.new_content(snapshot, &claim, &name)?;
+            Ok((claim, object, class))
+        });
+        let (claim, object, class) = match made {
             Ok(made) => made,
             Err(message) => return Ok(Err(failed(message))),
         };
@@ -154,10 +159,6 @@ impl Snapshots {
             write::patch(&self.snapshots_beside(snapshot), snapshot, change).await?;
             return Ok(Ok(Found::Waits(Next::After(SOON))));
         }
-        let claim = match self.claim_of(snapshot) {
-            Ok(claim) => claim,
-            Err(message) => return Ok(Err(failed(message))),
-        };
         match self.hold_claim(&claim).await {
             Err(Trouble::Failed(message)) => return Ok(Err(failed(message))),
             done => done?,
@@ -179,23 +180,17 @@ impl Snapshots {
     }
 
     /// A new content for a VolumeSnapshot of a claim, and its class.
-    async fn new_content(
+    fn new_content(
         &self,
         snapshot: &VolumeSnapshot,
+        claim: &PersistentVolumeClaim,
         name: &str,
-    ) -> Result<Result<(Value, String), String>, Trouble> {
-        let found = (|| {
-            let source = self.volume_of(&*self.claim_of(snapshot)?)?;
-            let named = snapshot.spec.volume_snapshot_class_name.as_deref();
-            let class = source::class(&self.classes, named, &source.driver)?;
-            let of = (write::namespace(snapshot), write::name(snapshot));
-            let secret = of_content(Use::Snapshotter, class.parameters.as_ref(), name, Some(of))?;
-            Ok((source, class, secret))
-        })();
-        let (source, class, secret) = match found {
-            Ok(found) => found,
-            Err(message) => return Ok(Err(message)),
-        };
+    ) -> Result<(Value, String), String> {
+        let source = self.volume_of(claim)?;
+        let named = snapshot.spec.volume_snapshot_class_name.as_deref();
+        let class = source::class(&self.classes, named, &source.driver)?;
+        let of = (write::namespace(snapshot), write::name(snapshot));
+        let secret = of_content(Use::Snapshotter, class.parameters.as_ref(), name, Some(of))?;
         let mut object = json!({
             "metadata": {"name": name, "finalizers": [names::CONTENT_IS_BOUND]},
             "spec": {
@@ -213,14 +208,14 @@ impl Snapshots {
         if let Some(mode) = source::mode(&source.volume) {
             object["spec"]["sourceVolumeMode"] = json!(mode);
         }
-        if let Some(node) = self.node_of(&source.volume).await? {
+        if let Some(node) = self.node_of(&source.volume) {
             object["metadata"]["labels"] = json!({names::MANAGED_BY: node});
         }
         if let Some(secret) = secret {
             object["metadata"]["annotations"] =
                 json!({names::SECRET[0]: secret.name, names::SECRET[1]: secret.namespace});
         }
-        Ok(Ok((object, write::name(&*class).to_owned())))
+        Ok((object, write::name(&*class).to_owned()))
     }
 
     /// Has a VolumeSnapshot say what its content says.
