@@ -46,23 +46,24 @@ impl Snapshots {
     }
 }
 
-/// What a driver says of a snapshot, by the call that it has for that. One that has none is believed to have it.
+/// What a driver says of a snapshot, by the call that it has for that; `None` where it has none of this handle. A driver without such a
+/// call is believed to have it.
 pub(super) async fn find(
     driver: &Driver,
     handle: &str,
     secrets: BTreeMap<String, String>,
-) -> Result<Snapshot, Failure> {
-    let missing = || Failure::Other(format!("driver {} has no snapshot {handle}", driver.name));
+) -> Result<Option<Snapshot>, Failure> {
     if driver.controls(Call::GetSnapshot) {
         let request = GetSnapshotRequest { snapshot_id: handle.into(), secrets };
         return match driver.client.get_snapshot(request).await {
-            Ok(answer) => answer.snapshot.ok_or_else(missing),
-            Err(error) if error.code() == Code::NotFound => Err(missing()),
+            Ok(answer) => Ok(answer.snapshot),
+            Err(error) if error.code() == Code::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         };
     }
     if !driver.controls(Call::ListSnapshots) {
-        return Ok(Snapshot { snapshot_id: handle.into(), ready_to_use: true, ..Default::default() });
+        let believed = Snapshot { snapshot_id: handle.into(), ready_to_use: true, ..Default::default() };
+        return Ok(Some(believed));
     }
     let mut request = ListSnapshotsRequest { snapshot_id: handle.into(), secrets, ..Default::default() };
     let mut tokens = BTreeSet::new();
@@ -71,10 +72,10 @@ pub(super) async fn find(
         let mut snapshots = page.entries.into_iter().filter_map(|entry| entry.snapshot);
         // Drivers may list more than they were asked for.
         if let Some(found) = snapshots.find(|snapshot| snapshot.snapshot_id == handle) {
-            return Ok(found);
+            return Ok(Some(found));
         }
         if page.next_token.is_empty() || !tokens.insert(page.next_token.clone()) {
-            return Err(missing());
+            return Ok(None);
         }
         request.starting_token = page.next_token;
     }

@@ -120,14 +120,21 @@ impl Snapshots {
         driver: &Driver,
         handle: &str,
     ) -> Result<Next, Trouble> {
-        let answer = match self.secrets_to_list(&content).await {
-            Ok(secrets) => calls::find(driver, handle, secrets).await,
-            Err(message) => Err(message.into()),
+        let failure = match self.find(&content, driver, handle).await {
+            Ok(Some(snapshot)) => return self.tell_content(&mut content, &snapshot).await,
+            Ok(None) => format!("driver {} has no snapshot {handle}", driver.name),
+            Err(failure) => failure.message(),
         };
-        match answer {
-            Ok(snapshot) => self.tell_content(&mut content, &snapshot).await,
-            Err(failure) => self.fail(&content, VolumeSnapshotContent::NOT_TOLD, &failure.message()).await,
-        }
+        self.fail(&content, VolumeSnapshotContent::NOT_TOLD, &failure).await
+    }
+
+    async fn find(
+        &self,
+        content: &VolumeSnapshotContent,
+        driver: &Driver,
+        handle: &str,
+    ) -> Result<Option<Snapshot>, Failure> {
+        calls::find(driver, handle, self.secrets_to_list(content).await?).await
     }
 
     async fn secrets_to_list(
@@ -156,6 +163,14 @@ impl Snapshots {
 
     /// Has the driver delete the snapshot, if it is to go, and lets the content go.
     async fn delete(&self, mut content: VolumeSnapshotContent, driver: &Driver) -> Result<Next, Trouble> {
+        if let Some(handle) = unknown(&content) {
+            match self.find(&content, driver, &handle).await {
+                // Not as a user told it alone: a member of a group goes with that.
+                Ok(Some(snapshot)) => drop(self.tell_content(&mut content, &snapshot).await?),
+                Ok(None) => {}
+                Err(why) => return Ok(self.not_deleted(&content, &format!("snapshot {handle}"), &why).await),
+            }
+        }
         if let Some(handle) = to_delete(&content) {
             let done = match self.secrets(&content).await {
                 Ok(secrets) => {
@@ -174,15 +189,19 @@ impl Snapshots {
     }
 }
 
-/// The handle of the snapshot that goes with a content. One that was there before is known though its driver was never asked, as long
-/// as this holds the content.
+/// The handle of the snapshot that goes with a content.
 fn to_delete(content: &VolumeSnapshotContent) -> Option<String> {
-    if content.policy() != DeletionPolicy::Delete || is_member(content) {
-        return None;
-    }
-    let told = content.status.as_ref().and_then(|status| status.snapshot_handle.clone());
-    let said = content.spec.source.snapshot_handle.clone();
-    told.or_else(|| said.filter(|_| finalizers::has(content, CONTENT_IS_BOUND)))
+    let goes = content.policy() == DeletionPolicy::Delete && !is_member(content);
+    content.status.as_ref().filter(|_| goes)?.snapshot_handle.clone()
+}
+
+/// The handle of a snapshot that was there before and is to go, though its driver has not told of it: it was away, or has been told to
+/// delete it.
+fn unknown(content: &VolumeSnapshotContent) -> Option<String> {
+    let is_told = content.status.as_ref().is_some_and(|status| status.snapshot_handle.is_some());
+    let goes = content.policy() == DeletionPolicy::Delete && !is_member(content);
+    let goes = goes && !is_told && finalizers::has(content, CONTENT_IS_BOUND);
+    content.spec.source.snapshot_handle.clone().filter(|_| goes)
 }
 
 /// What of a content has to change for it to be worth another look: all but what is said here.

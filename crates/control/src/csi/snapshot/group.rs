@@ -260,7 +260,8 @@ pub(super) fn matter(group: &VolumeGroupSnapshot) -> impl PartialEq + use<> {
     (write::matter(group, ""), group.metadata.finalizers.clone(), group.spec.clone(), status)
 }
 
-fn bound(group: &VolumeGroupSnapshot) -> Option<&str> {
+/// The content that a group is bound to.
+pub(super) fn bound(group: &VolumeGroupSnapshot) -> Option<&str> {
     group.status.as_ref()?.bound_volume_group_snapshot_content_name.as_deref()
 }
 

@@ -221,9 +221,12 @@ impl Snapshots {
                 let is_restored = write::is_deleted(snapshot) && restored == Some(write::name(snapshot));
                 write::namespace(snapshot) == namespace && (is_source || is_restored)
             });
-            if restored.is_some() {
-                all.groups.add(|group| write::namespace(group) == namespace && write::is_deleted(group));
-            }
+            all.groups.add(|group| {
+                // It may select the claim.
+                let waits = group::bound(group).is_none() && group.spec.source.selector.is_some();
+                write::namespace(group) == namespace
+                    && (waits || restored.is_some() && write::is_deleted(group))
+            });
         });
         let weak = Arc::downgrade(self);
         self.classes.listen(move |_| {
@@ -269,8 +272,7 @@ impl Snapshots {
         let weak = Arc::downgrade(self);
         self.group_classes.listen(move |_| {
             let Some(all) = weak.upgrade() else { return };
-            all.groups
-                .add(|group| group.status.is_none() || group.spec.volume_group_snapshot_class_name.is_none());
+            all.groups.add(|group| group::bound(group).is_none());
         });
     }
 

@@ -97,18 +97,21 @@ fn what_is_said_of_a_call_is_no_reason_for_another() {
 }
 
 #[test]
-fn what_is_deleted_with_a_content_is_known_from_its_driver_or_from_who_wrote_it() {
+fn what_is_deleted_with_a_content_is_told_by_its_driver() {
     let of = |metadata: Value, source: &Value, status: Value| {
-        to_delete(&content(metadata, source.clone(), "1", status)).unwrap_or_default()
+        let content = content(metadata, source.clone(), "1", status);
+        (to_delete(&content), unknown(&content))
     };
     let (cut, there) = (json!({"volumeHandle": "v"}), json!({"snapshotHandle": "s"}));
     let held = json!({"finalizers": [CONTENT_IS_BOUND]});
-    assert_eq!(of(held.clone(), &cut, json!({"snapshotHandle": "told"})), "told");
-    assert_eq!(of(held.clone(), &cut, Value::Null), "");
+    let told = json!({"snapshotHandle": "told"});
+    assert_eq!(of(held.clone(), &cut, told.clone()), (Some("told".into()), None));
+    assert_eq!(of(held.clone(), &cut, Value::Null), (None, None));
     // The driver was away from the first to the last.
-    assert_eq!(of(held.clone(), &there, Value::Null), "s");
-    assert_eq!(of(json!({}), &there, Value::Null), "");
+    assert_eq!(of(held.clone(), &there, Value::Null), (None, Some("s".into())));
+    assert_eq!(of(held.clone(), &there, told.clone()), (Some("told".into()), None));
+    assert_eq!(of(json!({}), &there, Value::Null), (None, None));
     let mut member = held;
     member["annotations"] = json!({GROUP_HANDLE: "g"});
-    assert_eq!(of(member, &cut, json!({"snapshotHandle": "told"})), "");
+    assert_eq!(of(member, &cut, told), (None, None));
 }
