@@ -131,7 +131,7 @@ impl Content for VolumeGroupSnapshotContent {
 }
 
 impl Snapshots {
-    /// A content as it is now, held if somebody has it, and its driver. `None`: there is nothing to be done by this process, or nothing yet.
+    /// A content as it is now, held if somebody has it, and its driver. `None`: there is nothing to be done by this process, or not yet.
     pub(super) async fn held<C: Content>(&self, content: &C) -> Result<Option<(C, Arc<Driver>)>, Trouble> {
         let api = C::api(&self.context.client);
         // What is done to a driver is done by what holds now.
