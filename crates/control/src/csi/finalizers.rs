@@ -23,9 +23,13 @@ pub(super) async fn add<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
-    let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
-    finalizers.push(finalizer.to_owned());
-    patch(api, object, json!({"finalizers": finalizers})).await
+    patch(api, object, json!({"finalizers": with(object, finalizer)})).await
+}
+
+/// An object's finalizers, and this one.
+pub(super) fn with<K: Resource>(object: &K, finalizer: &str) -> Vec<String> {
+    let held = object.meta().finalizers.iter().flatten().filter(|held| *held != finalizer).cloned();
+    held.chain([finalizer.to_owned()]).collect()
 }
 
 /// Takes a finalizer from an object, and annotations with it. An object that is gone, or is another by now, is as wanted.
@@ -41,19 +45,35 @@ pub(super) async fn remove<K>(
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
+    remove_all(api, object, &[finalizer], annotations).await
+}
+
+/// The same of several finalizers at once.
+///
+/// # Errors
+/// The API server's.
+pub(super) async fn remove_all<K>(
+    api: &Api<K>,
+    object: &K,
+    finalizers: &[&str],
+    annotations: &[&str],
+) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
     let mut object = object.clone();
     for left in (0..TRIES).rev() {
-        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
-        finalizers.retain(|held| held != finalizer);
+        let mut left_held = object.meta().finalizers.clone().unwrap_or_default();
+        left_held.retain(|held| !finalizers.contains(&held.as_str()));
         let annotated = object.meta().annotations.iter().flatten();
         let without: serde_json::Map<String, Value> = annotated
             .filter(|(key, _)| annotations.contains(&key.as_str()))
             .map(|(key, _)| (key.clone(), Value::Null))
             .collect();
-        if without.is_empty() && !has(&object, finalizer) {
+        if without.is_empty() && !finalizers.iter().any(|finalizer| has(&object, finalizer)) {
             return Ok(());
         }
-        match patch(api, &object, json!({"finalizers": finalizers, "annotations": without})).await {
+        match patch(api, &object, json!({"finalizers": left_held, "annotations": without})).await {
             Err(Error::Api(status)) if status.code == 409 && left > 0 => {}
             Err(Error::Api(status)) if status.code == 404 => return Ok(()),
             done => return done.map(drop),
@@ -79,13 +99,21 @@ where
 }
 
 /// Patches metadata of an object that is as it was read.
-pub(super) async fn patch<K>(api: &Api<K>, object: &K, mut metadata: Value) -> Result<K, Error>
+pub(super) async fn patch<K>(api: &Api<K>, object: &K, metadata: Value) -> Result<K, Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    change(api, object, json!({"metadata": metadata})).await
+}
+
+/// Patches an object that is as it was read.
+pub(super) async fn change<K>(api: &Api<K>, object: &K, mut change: Value) -> Result<K, Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
     let meta = object.meta();
-    metadata["uid"] = json!(meta.uid);
-    metadata["resourceVersion"] = json!(meta.resource_version);
-    let patch = Patch::Merge(json!({"metadata": metadata}));
+    change["metadata"]["uid"] = json!(meta.uid);
+    change["metadata"]["resourceVersion"] = json!(meta.resource_version);
+    let patch = Patch::Merge(change);
     api.patch(meta.name.as_deref().unwrap_or_default(), &PatchParams::default(), &patch).await
 }

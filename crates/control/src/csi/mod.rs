@@ -15,6 +15,7 @@ mod names;
 mod provision;
 pub mod quantity;
 mod resize;
+pub mod secrets;
 mod snapshot;
 mod volume;
 

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
-/// How many bytes that is, a part of one counted whole; what is more than 2^63 - 1 is that. `None` where it is no quantity.
+/// How many bytes that is, a part of one counted whole, as Kubernetes does; what does not fit is the most (or the least) that does.
+/// `None` where it is no quantity.
 #[must_use]
 pub fn bytes(quantity: &Quantity) -> Option<i64> {
     let text = quantity.0.trim();
@@ -15,30 +16,26 @@ pub fn bytes(quantity: &Quantity) -> Option<i64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    let part = part.trim_end_matches('0');
-    if whole.is_empty() && part.is_empty() && number != "0" || part.contains('.') {
+    if whole.is_empty() && part.is_empty() || part.contains('.') {
         return None;
     }
     let (factor, exponent) = scale(suffix)?;
-    let exponent = exponent - i32::try_from(part.len()).ok()?;
-    let digits = format!("{whole}{part}");
-    let digits = if digits.trim_start_matches('0').is_empty() { "0" } else { digits.trim_start_matches('0') };
-    let most = i128::from(i64::MAX);
-    // More digits than an i128 holds are more than anything, unless the exponent takes them back.
-    let value = match digits.parse::<i128>().ok().and_then(|digits| digits.checked_mul(factor)) {
-        Some(0) => 0,
-        Some(value) => match u32::try_from(exponent) {
-            Ok(up) => 10_i128.checked_pow(up).and_then(|ten| value.checked_mul(ten)).unwrap_or(most),
-            Err(_) => match 10_i128.checked_pow(exponent.unsigned_abs()) {
-                Some(ten) if is_negative => value / ten,
-                Some(ten) => value / ten + i128::from(value % ten > 0),
-                None => i128::from(!is_negative),
-            },
-        },
-        None => most,
-    };
-    let value = i64::try_from(value.min(most)).ok()?;
-    Some(if is_negative { -value } else { value })
+    let digits: Vec<i128> = whole.bytes().chain(part.bytes()).map(|digit| i128::from(digit - b'0')).collect();
+    let digit = |at: i64| usize::try_from(at).ok().and_then(|at| digits.get(at)).copied().unwrap_or_default();
+    let point = i64::try_from(whole.len()).ok()? + i64::from(exponent);
+    // Beyond this it is more than anything, whatever the factor.
+    let most = i128::from(i64::MAX) + 1;
+    let units = (0..point).fold(0, |units: i128, at| (units * 10 + digit(at)).min(most));
+    // What is behind the point, from its end: what is carried is whole, and what was lost on the way is told.
+    let (mut carried, mut is_whole) = (0, true);
+    for at in (point..i64::try_from(digits.len()).ok()?).rev() {
+        let here = digit(at) * factor + carried;
+        is_whole &= here % 10 == 0;
+        carried = here / 10;
+    }
+    let value = units * factor + carried + i128::from(!is_whole);
+    let value = if is_negative { -value } else { value };
+    i64::try_from(value.clamp(i64::MIN.into(), i64::MAX.into())).ok()
 }
 
 /// A suffix as a factor and a power of ten.
@@ -59,7 +56,7 @@ fn scale(suffix: &str) -> Option<(i128, i32)> {
         "E" => 18,
         _ => {
             let exponent = suffix.strip_prefix(['e', 'E'])?;
-            exponent.parse::<i32>().ok().filter(|power| power.abs() < 1000)?
+            exponent.parse::<i32>().ok().filter(|power| (-999..1000).contains(power))?
         }
     };
     Some((1, power))
@@ -103,11 +100,20 @@ mod tests {
             ("8Ei", i64::MAX),
             ("1e30", i64::MAX),
             ("1n", 1),
+            ("-1n", -1),
+            (" 7 ", 7),
+            // However many digits.
+            ("1.0000000000000000000000000000000000000000000000001Ki", 1025),
+            ("1.50000000000000000000000000000000000000000000000000Ki", 1536),
+            ("100000000000000000000000000000000000000000000000000e-48", 100),
+            ("0.00000000000000000000000000000000000000000000000001e50", 1),
+            ("-1e30", i64::MIN),
+            ("0e999", 0),
         ];
         for (text, value) in cases {
             assert_eq!(bytes(&Quantity(text.into())), Some(value), "{text}");
         }
-        for text in ["", "Gi", "1Kib", "1.2.3", "x", "1 Gi", "e9", "1g"] {
+        for text in ["", ".", "Gi", "1Kib", "1.2.3", "x", "1 Gi", "e9", "1g", "1e1000", "1e-2147483648"] {
             assert_eq!(bytes(&Quantity(text.into())), None, "{text}");
         }
     }

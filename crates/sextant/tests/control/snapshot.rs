@@ -8,7 +8,7 @@ mod stubborn;
 use serde_json::{Value, json};
 
 use crate::rig::{DRIVER, Rig};
-use bench::{CLASSES, CONTENTS, SNAPSHOTS};
+use bench::{CLAIMS, CLASSES, CONTENTS, SNAPSHOTS};
 
 /// A machine with one volume, `data`, and classes `delete` (the default one) and `keep`.
 async fn machine() -> Rig {
@@ -165,6 +165,79 @@ async fn a_snapshot_that_a_claim_is_restored_from_stays() {
     assert_eq!(rig.told().await.len(), 1);
     rig.forget_claim("restored").await;
     rig.gone(SNAPSHOTS, "one").await;
+    assert!(rig.told().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_snapshot_that_the_provisioner_holds_stays() {
+    let rig = machine().await;
+    rig.snapshot("one", json!({"source": {"persistentVolumeClaimName": "data"}})).await;
+    rig.ready(SNAPSHOTS, "one").await;
+    // As a provisioner does before the claim that it restores is known to every cache.
+    let held = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
+    let mut finalizers = rig.finalizers(SNAPSHOTS, "one").await;
+    finalizers.push(held.into());
+    rig.set_finalizers(SNAPSHOTS, "one", &finalizers).await;
+    rig.delete(SNAPSHOTS, "one").await;
+    rig.event("one", "SnapshotDeletePending").await;
+    assert_eq!(rig.told().await.len(), 1);
+    let mut finalizers = rig.finalizers(SNAPSHOTS, "one").await;
+    assert_eq!(finalizers.len(), 3, "{finalizers:?}");
+    finalizers.retain(|finalizer| finalizer != held);
+    rig.set_finalizers(SNAPSHOTS, "one", &finalizers).await;
+    rig.gone(SNAPSHOTS, "one").await;
+    assert!(rig.told().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_claim_goes_free_when_all_its_snapshots_end_at_once_or_while_nobody_looks() {
+    let mut rig = machine().await;
+    rig.kill("driver");
+    let names: Vec<String> = (0..6).map(|count| format!("s-{count}")).collect();
+    for name in &names {
+        rig.snapshot(name, json!({"source": {"persistentVolumeClaimName": "data"}})).await;
+    }
+    rig.until("all contents are there", async |rig| (rig.all(CONTENTS).await.len() == 6).then_some(())).await;
+    let held = "snapshot.storage.kubernetes.io/pvc-as-source-protection";
+    assert!(rig.finalizers(CLAIMS, "data").await.iter().any(|finalizer| finalizer == held));
+    for name in &names {
+        rig.delete(SNAPSHOTS, name).await;
+    }
+    rig.again("driver");
+    for name in &names {
+        rig.gone(SNAPSHOTS, name).await;
+    }
+    rig.claim_is_free("data").await;
+    // As controllers leave it that are killed in between.
+    rig.kill("control");
+    rig.set_finalizers(CLAIMS, "data", &[held.into()]).await;
+    rig.again("control");
+    rig.claim_is_free("data").await;
+    assert!(rig.told().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_snapshot_goes_with_its_content_though_the_driver_was_away_from_first_to_last() {
+    let mut rig = machine().await;
+    let spec = json!({"volumeSnapshotClassName": "keep", "source": {"persistentVolumeClaimName": "data"}});
+    rig.snapshot("one", spec).await;
+    rig.ready(SNAPSHOTS, "one").await;
+    let handle = rig.told().await[0].snapshot_id.clone();
+    rig.kill("driver");
+    rig.words_have("control", &format!("driver {DRIVER} is gone")).await;
+    rig.content("there", &handle, "two", "Delete").await;
+    rig.snapshot("two", json!({"source": {"volumeSnapshotContentName": "there"}})).await;
+    rig.until("it is bound", async |rig| {
+        rig.read(SNAPSHOTS, "two").await?["status"]["boundVolumeSnapshotContentName"].as_str().map(drop)
+    })
+    .await;
+    rig.delete(SNAPSHOTS, "two").await;
+    rig.until("the content is to go", async |rig| {
+        rig.read(CONTENTS, "there").await?["metadata"].get("deletionTimestamp").map(drop)
+    })
+    .await;
+    rig.again("driver");
+    rig.gone(SNAPSHOTS, "two").await;
     assert!(rig.told().await.is_empty());
 }
 

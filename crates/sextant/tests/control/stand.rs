@@ -16,7 +16,7 @@ use csi::plugin::Services;
 use grpc::{Code, Status};
 use tokio::sync::oneshot;
 
-type Answer<T> = Result<T, Status>;
+pub(crate) type Answer<T> = Result<T, Status>;
 
 /// Its name.
 pub(crate) const STAND_IN: &str = "block.example.com";
@@ -66,7 +66,8 @@ impl StandIn {
         let (ready, serves) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let services = Services::new().identity(served.clone()).controller(served.clone()).node(served);
+            let services =
+                Services::new().identity(Arc::new(Named(STAND_IN))).controller(served.clone()).node(served);
             let stop = async {
                 let _ = stopped.await;
             };
@@ -138,9 +139,12 @@ impl Served {
     }
 }
 
-impl Identity for Served {
+/// Who a driver of a test is: this name, with a controller.
+pub(crate) struct Named(pub(crate) &'static str);
+
+impl Identity for Named {
     async fn get_plugin_info(&self, _: GetPluginInfoRequest) -> Answer<GetPluginInfoResponse> {
-        let (name, vendor_version) = (STAND_IN.into(), "1.0.0".into());
+        let (name, vendor_version) = (self.0.into(), "1.0.0".into());
         Ok(GetPluginInfoResponse { name, vendor_version, ..Default::default() })
     }
 

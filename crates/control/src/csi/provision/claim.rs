@@ -12,11 +12,11 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, PostParams};
 use kube::{Error, ResourceExt as _};
 
-use super::secrets::{Reference, Use, reference};
 use super::topology::{self, Trouble};
 use super::volume::{self, Making};
 use super::{Failure, Provisioner, has_topology, request, source};
 use crate::cache::Name;
+use crate::csi::secrets::{Reference, Use, of_claim};
 use crate::csi::{finalizers, names};
 use crate::queue::Next;
 
@@ -189,8 +189,7 @@ impl Provisioner {
                 None => self.requirement(claim, class, driver, has_begun).await?,
             };
         }
-        let parameters = class.parameters.clone().unwrap_or_default();
-        let secret = reference(Use::Provision, &parameters, &request.name, claim).map_err(Failure::Wrong)?;
+        let secret = of_claim(Use::Provision, class, &request.name, claim).map_err(Failure::Wrong)?;
         if let Some(secret) = &secret {
             let values = self.context.secret(&secret.namespace, &secret.name).await;
             request.secrets = values.map_err(Failure::Later)?;

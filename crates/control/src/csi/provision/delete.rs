@@ -10,9 +10,9 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Error, ResourceExt as _};
 use serde_json::json;
 
-use super::secrets::{Use, reference};
 use super::{Provisioner, has_topology, topology};
 use crate::cache::Name;
+use crate::csi::secrets::{Use, of_claim};
 use crate::csi::{finalizers, names};
 use crate::queue::Next;
 
@@ -101,8 +101,7 @@ impl Provisioner {
                 let (Some(class), Some(of)) = (class, spec.claim_ref) else { return Ok(BTreeMap::new()) };
                 let mut claim = PersistentVolumeClaim::default();
                 (claim.metadata.name, claim.metadata.namespace) = (of.name, of.namespace);
-                let parameters = class.parameters.clone().unwrap_or_default();
-                match reference(Use::Provision, &parameters, &volume.name_any(), &claim)? {
+                match of_claim(Use::Provision, &class, &volume.name_any(), &claim)? {
                     Some(secret) => (secret.name, secret.namespace),
                     None => return Ok(BTreeMap::new()),
                 }

@@ -8,7 +8,6 @@ mod claim;
 mod delete;
 mod owner;
 pub(crate) mod request;
-mod secrets;
 mod source;
 mod sources;
 #[cfg(test)]

@@ -9,11 +9,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt as _;
 
-use super::secrets;
 use crate::csi::quantity;
-
-/// Parameters that begin with this are for Kubernetes, not for the driver.
-pub(crate) const PREFIX: &str = "csi.storage.k8s.io/";
+use crate::csi::secrets::{self, PREFIX};
 
 /// The name of the volume, for the driver and for Kubernetes: a claim's volume is found by it though no object tells of it yet.
 pub(super) fn volume_name(claim: &PersistentVolumeClaim) -> String {
@@ -127,14 +124,5 @@ fn parameters(
 
 /// What a class says to the driver, without what it says to Kubernetes.
 pub(crate) fn own_parameters(class: &StorageClass) -> Result<BTreeMap<String, String>, String> {
-    let mut own = BTreeMap::new();
-    for (key, value) in class.parameters.iter().flatten() {
-        match key.strip_prefix(PREFIX) {
-            None => drop(own.insert(key.clone(), value.clone())),
-            Some("fstype") => {}
-            Some(rest) if secrets::is_parameter(rest) => {}
-            Some(_) => return Err(format!("the class's parameter {key:?} is none that Kubernetes knows")),
-        }
-    }
-    Ok(own)
+    secrets::own_parameters(class.parameters.as_ref(), |key| key == "fstype" || secrets::is_of_volumes(key))
 }

@@ -8,8 +8,8 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 
 use super::request;
-use super::secrets::Reference;
 use super::volume::{Making, check, object};
+use crate::csi::secrets::Reference;
 
 fn claim(spec: Value) -> PersistentVolumeClaim {
     let metadata = json!({"name": "data", "namespace": "shop", "uid": "0123-4567", "resourceVersion": "42"});

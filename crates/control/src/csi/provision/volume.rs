@@ -7,8 +7,8 @@ use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
 
 use super::request;
-use super::secrets::{Reference, Use, reference};
 use super::topology;
+use crate::csi::secrets::{Reference, Use, of_claim};
 use crate::csi::{names, quantity};
 
 /// The attribute that says which process has made a volume.
@@ -95,8 +95,7 @@ pub(super) fn object(making: &Making<'_>, volume: &Volume) -> Result<Value, Stri
 }
 
 fn secret(making: &Making<'_>, of: Use) -> Result<Option<Reference>, String> {
-    let parameters = making.class.parameters.clone().unwrap_or_default();
-    reference(of, &parameters, &making.request.name, making.claim)
+    of_claim(of, making.class, &making.request.name, making.claim)
 }
 
 fn source(making: &Making<'_>, volume: &Volume) -> Result<Value, String> {

@@ -8,12 +8,15 @@ use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{CreateSnapshotRequest, DeleteSnapshotRequest, Snapshot};
 use serde_json::{Value, json};
 
-use super::calls::{self, Failed};
-use super::names::{self, BEING_CREATED, BEING_DELETED, CONTENT_IS_BOUND, GROUP_HANDLE};
-use super::types::{DeletionPolicy, VolumeSnapshotContent, VolumeSnapshotContentStatus};
+use super::contents::{self, Content, may_go};
+use super::names::{self, CONTENT_IS_BOUND, GROUP_HANDLE};
+use super::types::{DeletionPolicy, VolumeSnapshotClass, VolumeSnapshotContent, VolumeSnapshotContentStatus};
 use super::write::{self, Trouble};
-use super::{Snapshots, source};
+use super::{Snapshots, calls};
 use crate::cache::Name;
+use crate::csi::failure::Failure;
+use crate::csi::finalizers;
+use crate::csi::secrets::{self, Use};
 use crate::queue::Next;
 
 impl Snapshots {
@@ -22,37 +25,20 @@ impl Snapshots {
         if is_settled(content) {
             return Ok(Next::Done);
         }
-        let api = self.contents_api();
-        // What is done to a driver is done by what holds now.
-        let Some(mut content) = api.get_opt(write::name(content)).await? else { return Ok(Next::Done) };
-        let spec = &content.spec;
-        if spec.source.volume_handle.is_some() == spec.source.snapshot_handle.is_some() {
-            let text = "spec.source: exactly one of volumeHandle and snapshotHandle must be set";
-            self.context.events.warning(&content, "ContentValidationError", text).await;
-            return Ok(Next::Done);
-        }
-        if self.context.setup.snapshot_controller
-            && !spec.volume_snapshot_ref.uid.is_empty()
-            && !write::is_deleted(&content)
-            && let Some(finalizers) = write::with(&content, &[CONTENT_IS_BOUND])
-        {
-            content = write::patch(&api, &content, json!({"metadata": {"finalizers": finalizers}})).await?;
-        }
-        let Some(driver) = self.driver_for(&content, &content.spec.driver) else { return Ok(Next::Done) };
+        let Some((content, driver)) = self.held(content).await? else { return Ok(Next::Done) };
+        // What was told by a call is known, though who made it has ended before that was noted.
+        let content = if content.is_ready() { self.unmark(content).await? } else { content };
         if may_go(&content) {
             return self.delete(content, &driver).await;
         }
-        let status = content.status.as_ref();
-        if status.is_some_and(|status| status.ready_to_use == Some(true)) {
-            self.unmark(content).await?;
+        if content.is_ready() {
             return Ok(Next::Done);
         }
-        let handle = content.spec.source.snapshot_handle.clone();
-        if let Some(handle) = handle {
+        if let Some(handle) = content.spec.source.snapshot_handle.clone() {
             return self.ask(content, &driver, &handle).await;
         }
         if is_member(&content) {
-            let handle = status.and_then(|status| status.snapshot_handle.clone());
+            let handle = content.status.as_ref().and_then(|status| status.snapshot_handle.clone());
             // Until its group tells its handle, there is nothing to ask.
             return match handle {
                 Some(handle) => self.ask(content, &driver, &handle).await,
@@ -62,78 +48,34 @@ impl Snapshots {
         self.cut(content, &driver).await
     }
 
-    /// The driver of an object, if it is there, and the object is this process's.
-    pub(super) fn driver_for<K: kube::Resource>(&self, object: &K, name: &str) -> Option<Arc<Driver>> {
-        let labels = object.meta().labels.as_ref();
-        let is_ours = self.context.setup.node.as_ref().is_none_or(|node| {
-            labels.and_then(|labels| labels.get(names::MANAGED_BY)).is_some_and(|of| of == node)
-        });
-        self.context.drivers.get(name).filter(|_| is_ours)
-    }
-
     /// Has the driver cut the snapshot, or tell how far the one is that it has cut.
     async fn cut(&self, content: VolumeSnapshotContent, driver: &Driver) -> Result<Next, Trouble> {
-        let reason = "SnapshotCreationFailed";
         let request = match self.request(&content, driver).await {
             Ok(request) => request,
-            Err(message) => return self.fail(&content, reason, &message).await,
+            Err(message) => return self.fail(&content, VolumeSnapshotContent::NOT_CREATED, &message).await,
         };
-        let api = self.contents_api();
-        let mut change = json!({"metadata": {"annotations": {BEING_CREATED: "yes"}}});
-        let finalizers = write::with(&content, &[CONTENT_IS_BOUND]);
-        // One that is cut already is only asked for.
-        let is_marked = write::annotation(&content, BEING_CREATED).is_some()
-            || content.status.as_ref().is_some_and(|status| status.snapshot_handle.is_some());
-        if finalizers.is_some() && write::is_deleted(&content) {
-            // Nothing holds it, so nothing must come of it.
-            return Ok(Next::Done);
-        }
-        let mut content = content;
-        if finalizers.is_some() || !is_marked {
-            if let Some(finalizers) = finalizers {
-                change["metadata"]["finalizers"] = json!(finalizers);
-            }
-            content = write::patch(&api, &content, change).await?;
-        }
-        let answer = match driver.client.create_snapshot(request).await {
-            Ok(answer) => {
-                answer.snapshot.filter(|snapshot| !snapshot.snapshot_id.is_empty()).ok_or_else(|| {
-                    Failed::before(format!(
+        // One that is cut already, too: a call that comes late, after the snapshot was deleted, would cut another.
+        let Some(mut content) = self.mark(content).await? else { return Ok(Next::Done) };
+        let answer =
+            driver.client.create_snapshot(request).await.map_err(Failure::Driver).and_then(|answer| {
+                let found = answer.snapshot.filter(|snapshot| !snapshot.snapshot_id.is_empty());
+                found.ok_or_else(|| {
+                    Failure::Other(format!(
                         "driver {} answered CreateSnapshot without a snapshot",
                         driver.name
                     ))
                 })
-            }
-            Err(error) => Err(error.into()),
-        };
+            });
         match answer {
             Ok(snapshot) => {
                 // The handle first: without it, nobody could delete the snapshot.
                 let next = self.tell_content(&mut content, &snapshot).await?;
-                self.unmark(content).await?;
-                Ok(next)
+                let content = self.unmark(content).await?;
+                // Nothing else would have it looked at that was to go meanwhile, and only waited for this.
+                if may_go(&content) { self.delete(content, driver).await } else { Ok(next) }
             }
-            Err(failed) => {
-                if failed.is_final {
-                    content = self.unmark(content).await?;
-                }
-                self.fail(&content, reason, &failed.message).await?;
-                Ok(failed.next(write::uid(&content)))
-            }
+            Err(failure) => self.not_created(content, &failure).await,
         }
-    }
-
-    /// Notes that no call of the driver may still cut the snapshot.
-    async fn unmark(&self, content: VolumeSnapshotContent) -> Result<VolumeSnapshotContent, Trouble> {
-        if write::annotation(&content, BEING_CREATED).is_none() {
-            return Ok(content);
-        }
-        write::patch(
-            &self.contents_api(),
-            &content,
-            json!({"metadata": {"annotations": {BEING_CREATED: null}}}),
-        )
-        .await
     }
 
     async fn request(
@@ -145,25 +87,30 @@ impl Snapshots {
         if !driver.controls(Call::CreateDeleteSnapshot) {
             return Err(format!("driver {} cannot take snapshots", driver.name));
         }
-        let uid = &content.spec.volume_snapshot_ref.uid;
+        let uid = content.user();
         if uid.is_empty() {
             return Err(format!(
                 "spec.volumeSnapshotRef.uid of {name} is not set: nobody has asked for the snapshot"
             ));
         }
-        let Some(class) = &content.spec.volume_snapshot_class_name else {
+        let Some(class) = self.class_of_content(content)? else {
             return Err(format!("spec.volumeSnapshotClassName of {name} is not set"));
         };
-        let class = self
-            .classes
-            .get(&Name::global(class))
-            .ok_or(format!("VolumeSnapshotClass {class} is not there"))?;
         Ok(CreateSnapshotRequest {
             source_volume_id: content.spec.source.volume_handle.clone().unwrap_or_default(),
             name: names::snapshot(uid),
-            parameters: names::for_driver(&source::parameters(class.parameters.as_ref()))?,
-            secrets: self.secrets(content, names::SECRET).await?,
+            parameters: secrets::own_parameters(class.parameters.as_ref(), secrets::is_of_snapshots)?,
+            secrets: self.secrets(content).await?,
         })
+    }
+
+    fn class_of_content(
+        &self,
+        content: &VolumeSnapshotContent,
+    ) -> Result<Option<Arc<VolumeSnapshotClass>>, String> {
+        let Some(class) = content.class() else { return Ok(None) };
+        let found = self.classes.get(&Name::global(class));
+        found.map(Some).ok_or_else(|| format!("VolumeSnapshotClass {class} is not there"))
     }
 
     /// Asks the driver of a snapshot that it has.
@@ -173,14 +120,21 @@ impl Snapshots {
         driver: &Driver,
         handle: &str,
     ) -> Result<Next, Trouble> {
-        let answer = match self.secrets_to_list(&content).await {
-            Ok(secrets) => calls::find(driver, handle, secrets).await,
-            Err(message) => Err(Failed::before(message)),
+        let failure = match self.find(&content, driver, handle).await {
+            Ok(Some(snapshot)) => return self.tell_content(&mut content, &snapshot).await,
+            Ok(None) => format!("driver {} has no snapshot {handle}", driver.name),
+            Err(failure) => failure.message(),
         };
-        match answer {
-            Ok(snapshot) => self.tell_content(&mut content, &snapshot).await,
-            Err(failed) => self.fail(&content, "SnapshotContentCheckandUpdateFailed", &failed.message).await,
-        }
+        self.fail(&content, VolumeSnapshotContent::NOT_TOLD, &failure).await
+    }
+
+    async fn find(
+        &self,
+        content: &VolumeSnapshotContent,
+        driver: &Driver,
+        handle: &str,
+    ) -> Result<Option<Snapshot>, Failure> {
+        calls::find(driver, handle, self.secrets_to_list(content).await?).await
     }
 
     async fn secrets_to_list(
@@ -188,18 +142,11 @@ impl Snapshots {
         content: &VolumeSnapshotContent,
     ) -> Result<BTreeMap<String, String>, String> {
         if is_member(content) {
-            return self.secrets(content, names::SECRET).await;
+            return self.secrets(content).await;
         }
-        let Some(class) = &content.spec.volume_snapshot_class_name else { return Ok(BTreeMap::new()) };
-        let class = self
-            .classes
-            .get(&Name::global(class))
-            .ok_or(format!("VolumeSnapshotClass {class} is not there"))?;
-        let parameters = source::parameters(class.parameters.as_ref());
-        match names::secret(&parameters, names::Use::SnapshotterList, write::name(content), None)? {
-            Some(place) => self.context.secret(&place.namespace, &place.name).await,
-            None => Ok(BTreeMap::new()),
-        }
+        let Some(class) = self.class_of_content(content)? else { return Ok(BTreeMap::new()) };
+        let name = write::name(content);
+        self.secrets_to_ask(Use::SnapshotterList, class.parameters.as_ref(), name).await
     }
 
     /// Has a content say what its driver says. One that is not ready is asked for again.
@@ -214,81 +161,66 @@ impl Snapshots {
         Ok(if told.ready_to_use { Next::Done } else { Next::Again })
     }
 
-    /// Says what has failed, once, and tries again.
-    async fn fail(
-        &self,
-        content: &VolumeSnapshotContent,
-        reason: &str,
-        message: &str,
-    ) -> Result<Next, Trouble> {
-        let told = content.status.as_ref().and_then(|status| status.error.as_ref());
-        if told.and_then(|error| error.message.as_deref()) != Some(message) {
-            let status = json!({"readyToUse": false, "error": write::error(message)});
-            write::patch_status(&self.contents_api(), content, status).await?;
-            self.context.events.warning(content, reason, message).await;
-        }
-        Ok(Next::Again)
-    }
-
     /// Has the driver delete the snapshot, if it is to go, and lets the content go.
     async fn delete(&self, mut content: VolumeSnapshotContent, driver: &Driver) -> Result<Next, Trouble> {
-        let api = self.contents_api();
-        let handle = content.status.as_ref().and_then(|status| status.snapshot_handle.clone());
-        if let (DeletionPolicy::Delete, Some(handle), false) =
-            (content.spec.deletion_policy, handle, is_member(&content))
-        {
-            let done = match self.secrets(&content, names::SECRET).await {
+        if let Some(handle) = unknown(&content) {
+            match self.find(&content, driver, &handle).await {
+                // Not as a user told it alone: a member of a group goes with that.
+                Ok(Some(snapshot)) => drop(self.tell_content(&mut content, &snapshot).await?),
+                Ok(None) => {}
+                Err(why) => return Ok(self.not_deleted(&content, &format!("snapshot {handle}"), &why).await),
+            }
+        }
+        if let Some(handle) = to_delete(&content) {
+            let done = match self.secrets(&content).await {
                 Ok(secrets) => {
                     let request = DeleteSnapshotRequest { snapshot_id: handle.clone(), secrets };
-                    driver.client.delete_snapshot(request).await.map(drop).map_err(|error| error.to_string())
+                    driver.client.delete_snapshot(request).await.map_err(Failure::Driver)
                 }
-                Err(message) => Err(message),
+                Err(message) => Err(message.into()),
             };
-            if let Err(message) = done {
-                let text = format!("cannot delete snapshot {handle}: {message}");
-                self.context.events.warning(&content, "SnapshotDeleteError", text).await;
-                return Ok(Next::Again);
+            if let Err(why) = done {
+                return Ok(self.not_deleted(&content, &format!("snapshot {handle}"), &why).await);
             }
             let status = json!({"snapshotHandle": null, "readyToUse": null, "creationTime": null, "restoreSize": null});
-            content = write::patch_status(&api, &content, status).await?;
+            content = write::patch_status(&self.contents_api(), &content, status).await?;
         }
-        if let Some(finalizers) = write::without(&content, &[CONTENT_IS_BOUND]) {
-            write::patch(&api, &content, json!({"metadata": {"finalizers": finalizers}})).await?;
-        }
-        Ok(Next::Done)
+        self.let_go(&content).await
     }
+}
+
+/// The handle of the snapshot that goes with a content.
+fn to_delete(content: &VolumeSnapshotContent) -> Option<String> {
+    let goes = content.policy() == DeletionPolicy::Delete && !is_member(content);
+    content.status.as_ref().filter(|_| goes)?.snapshot_handle.clone()
+}
+
+/// The handle of a snapshot that was there before and is to go, though its driver has not told of it: it was away, or has been told to
+/// delete it.
+fn unknown(content: &VolumeSnapshotContent) -> Option<String> {
+    let is_told = content.status.as_ref().is_some_and(|status| status.snapshot_handle.is_some());
+    let goes = content.policy() == DeletionPolicy::Delete && !is_member(content);
+    let goes = goes && !is_told && finalizers::has(content, CONTENT_IS_BOUND);
+    content.spec.source.snapshot_handle.clone().filter(|_| goes)
 }
 
 /// What of a content has to change for it to be worth another look: all but what is said here.
 pub(super) fn matter(content: &VolumeSnapshotContent) -> impl PartialEq + use<> {
-    let spec = &content.spec;
     // A member is told its handle by its group.
     let handle = content
         .status
         .as_ref()
         .filter(|_| is_member(content))
         .and_then(|status| status.snapshot_handle.clone());
-    let of =
-        (spec.volume_snapshot_ref.uid.clone(), spec.volume_snapshot_class_name.clone(), spec.deletion_policy);
-    (write::matter(content, BEING_CREATED), of, handle)
+    (contents::matter(content), handle)
 }
 
 /// Whether there is nothing to be done for a content, until it changes.
 fn is_settled(content: &VolumeSnapshotContent) -> bool {
-    let is_ready = content.status.as_ref().is_some_and(|status| status.ready_to_use == Some(true));
-    is_ready
+    content.is_ready()
         && !write::is_deleted(content)
-        && write::annotation(content, BEING_CREATED).is_none()
-        && (write::is_held(content, CONTENT_IS_BOUND) || content.spec.volume_snapshot_ref.uid.is_empty())
-}
-
-/// Whether a content that is to go may go: nobody has it, or who had it goes, and no call of its driver may still make it.
-fn may_go(content: &VolumeSnapshotContent) -> bool {
-    let spec = &content.spec;
-    let is_nobodys = spec.source.snapshot_handle.is_some() && spec.volume_snapshot_ref.uid.is_empty();
-    let is_told = write::annotation(content, BEING_DELETED).is_some();
-    let is_known = write::annotation(content, BEING_CREATED).is_none();
-    write::is_deleted(content) && (is_nobodys || is_told && is_known)
+        && write::annotation(content, names::BEING_CREATED).is_none()
+        && (finalizers::has(content, CONTENT_IS_BOUND) || content.user().is_empty())
 }
 
 /// Whether it is of a group, which is cut and deleted as one.

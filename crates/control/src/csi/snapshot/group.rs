@@ -1,20 +1,17 @@
 //! VolumeGroupSnapshots: each gets a content for the volumes of the claims that it selects, and a VolumeSnapshot for each of them.
 
-use std::sync::Arc;
-
 use kube::api::{DeleteParams, ListParams};
 use kube::core::{Selector, SelectorExt as _};
 use serde_json::{Value, json};
 
-use super::names::{self, GROUP_BEING_DELETED, GROUP_CONTENT_IS_BOUND, GROUP_IS_BOUND};
-use super::types::{
-    DeletionPolicy, VolumeGroupSnapshot, VolumeGroupSnapshotClass, VolumeGroupSnapshotContent,
-    VolumeGroupSnapshotStatus,
-};
+use super::names::{self, GROUP_CONTENT_IS_BOUND, GROUP_IS_BOUND};
+use super::types::{VolumeGroupSnapshot, VolumeGroupSnapshotContent, VolumeGroupSnapshotStatus};
 use super::volume_snapshot::of_error;
 use super::write::{self, Trouble};
 use super::{SOON, Snapshots, is_for, member, points_at, source};
 use crate::cache::Name;
+use crate::csi::finalizers;
+use crate::csi::secrets::{Use, of_content};
 use crate::queue::Next;
 
 /// A reason and what it means for this object.
@@ -33,11 +30,8 @@ impl Snapshots {
             return Ok(Next::Done);
         }
         let api = self.groups_beside(group);
-        let mut group = group.clone();
         // Before the content is there: a group that goes must find it.
-        if let Some(finalizers) = write::with(&group, &[GROUP_IS_BOUND]) {
-            group = write::patch(&api, &group, json!({"metadata": {"finalizers": finalizers}})).await?;
-        }
+        let group = write::hold(&api, group.clone(), GROUP_IS_BOUND).await?;
         match self.content_of_group(&group).await? {
             Ok(Some(content)) => self.tell_group(group, &content).await,
             Ok(None) => Ok(Next::After(SOON)),
@@ -106,11 +100,10 @@ impl Snapshots {
     ) -> Result<Result<Option<VolumeGroupSnapshotContent>, Refusal>, Trouble> {
         let failed = |text: String| Ok(Err(("GroupSnapshotContentCreationFailed", text)));
         let found = self.volumes_of_group(group).and_then(|(driver, sources)| {
-            let class =
-                self.group_class_for(group.spec.volume_group_snapshot_class_name.as_deref(), &driver)?;
+            let named = group.spec.volume_group_snapshot_class_name.as_deref();
+            let class = source::class(&self.group_classes, named, &driver)?;
             let of = (write::namespace(group), write::name(group));
-            let parameters = source::parameters(class.parameters.as_ref());
-            let secret = names::secret(&parameters, names::Use::GroupSnapshotter, name, Some(of))?;
+            let secret = of_content(Use::GroupSnapshotter, class.parameters.as_ref(), name, Some(of))?;
             Ok((sources, class, secret))
         });
         let (sources, class, secret) = match found {
@@ -136,7 +129,7 @@ impl Snapshots {
             },
         });
         if let Some(source) = sources.first()
-            && let Some(node) = self.node_of(&source.volume).await?
+            && let Some(node) = self.node_of(&source.volume)
         {
             object["metadata"]["labels"] = json!({names::MANAGED_BY: node});
         }
@@ -179,29 +172,6 @@ impl Snapshots {
         }
     }
 
-    fn group_class_for(
-        &self,
-        named: Option<&str>,
-        driver: &str,
-    ) -> Result<Arc<VolumeGroupSnapshotClass>, String> {
-        let Some(name) = named else {
-            let found = self.group_classes.find(|class| {
-                class.driver == driver && write::annotation(class, names::GROUP_IS_DEFAULT) == Some("true")
-            });
-            let all: Vec<&str> = found.iter().map(|class| write::name(&**class)).collect();
-            return source::only("VolumeGroupSnapshotClass", driver, &all).map(|index| found[index].clone());
-        };
-        let class = self.group_classes.get(&Name::global(name));
-        let class = class.ok_or_else(|| format!("VolumeGroupSnapshotClass {name} is not there"))?;
-        if class.driver != driver {
-            let (one, other) = (&class.driver, driver);
-            return Err(format!(
-                "VolumeGroupSnapshotClass {name} is of driver {one}, the volumes of {other}"
-            ));
-        }
-        Ok(class)
-    }
-
     /// Makes a group's members, and has the group say what its content says.
     async fn tell_group(
         &self,
@@ -237,17 +207,13 @@ impl Snapshots {
         (reason, text): &Refusal,
     ) -> Result<(), Trouble> {
         let told = group.status.as_ref().and_then(|status| status.error.as_ref());
-        if told.and_then(|error| error.message.as_deref()) != Some(text.as_str()) {
-            let status = json!({"readyToUse": false, "error": write::error(text)});
-            write::patch_status(&self.groups_beside(group), group, status).await?;
-            self.context.events.warning(group, reason, text).await;
-        }
-        Ok(())
+        let (api, events) = (self.groups_beside(group), &self.context.events);
+        write::fail(events, &api, group, told, (*reason, text)).await
     }
 
     /// Does the next thing for a group that is to go: its content goes or stays, its members go after it.
     async fn remove_group(&self, group: &VolumeGroupSnapshot) -> Result<Next, Trouble> {
-        if !write::is_held(group, GROUP_IS_BOUND) {
+        if !finalizers::has(group, GROUP_IS_BOUND) {
             return Ok(Next::Done);
         }
         // The cache may lack what was made a moment ago.
@@ -258,7 +224,7 @@ impl Snapshots {
             if let Some(claim) = self.restoring(snapshot) {
                 let name = write::name(snapshot);
                 let text = format!(
-                    "claim {claim} is being restored from snapshot {name} of the group, which stays until that is done"
+                    "{claim} is being restored from snapshot {name} of the group, which stays until that is done"
                 );
                 self.context.events.warning(group, "SnapshotDeletePending", text).await;
                 return Ok(Next::Again);
@@ -270,32 +236,32 @@ impl Snapshots {
         let contents = self.group_contents_api();
         let content = contents.get_opt(&name).await?;
         let content = content.filter(|content| points_at(&content.spec.volume_group_snapshot_ref, group));
-        let mut goes = false;
-        if let Some(content) = content {
-            goes = content.spec.deletion_policy == DeletionPolicy::Delete;
-            if write::annotation(&content, GROUP_BEING_DELETED).is_none() {
-                let change = json!({"metadata": {"annotations": {GROUP_BEING_DELETED: "yes"}}});
-                write::patch(&contents, &content, change).await?;
-            }
-            if goes && !write::is_deleted(&content) {
-                contents.delete(&name, &DeleteParams::default()).await?;
-            }
-        }
+        let goes = match content {
+            Some(content) => self.give_up(&content).await?,
+            None => false,
+        };
         for snapshot in members.iter().filter(|snapshot| !write::is_deleted(*snapshot)) {
             match snapshots.delete(write::name(snapshot), &DeleteParams::default()).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 done => drop(done?),
             }
         }
-        if let (false, Some(finalizers)) = (goes, write::without(group, &[GROUP_IS_BOUND])) {
-            let change = json!({"metadata": {"finalizers": finalizers}});
-            write::patch(&self.groups_beside(group), group, change).await?;
+        if !goes {
+            write::release(&self.groups_beside(group), group, &[GROUP_IS_BOUND]).await?;
         }
         Ok(Next::Done)
     }
 }
 
-fn bound(group: &VolumeGroupSnapshot) -> Option<&str> {
+/// What of a group has to change for it to be worth another look, as with [that of one snapshot](super::volume_snapshot).
+pub(super) fn matter(group: &VolumeGroupSnapshot) -> impl PartialEq + use<> {
+    let mut status = group.status.clone().unwrap_or_default();
+    (status.error, status.ready_to_use) = (None, status.ready_to_use.filter(|is_ready| *is_ready));
+    (write::matter(group, ""), group.metadata.finalizers.clone(), group.spec.clone(), status)
+}
+
+/// The content that a group is bound to.
+pub(super) fn bound(group: &VolumeGroupSnapshot) -> Option<&str> {
     group.status.as_ref()?.bound_volume_group_snapshot_content_name.as_deref()
 }
 

@@ -1,6 +1,7 @@
 //! VolumeGroupSnapshotContents: their drivers cut groups of snapshots, tell of them, and delete them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use csi::caller::Driver;
 use csi::contract::v1::plugin_capability::service::Type as Service;
@@ -10,14 +11,18 @@ use csi::contract::v1::{
 };
 use serde_json::{Value, json};
 
-use super::calls::Failed;
-use super::names::{self, GROUP_BEING_CREATED, GROUP_BEING_DELETED, GROUP_CONTENT_IS_BOUND};
+use super::Snapshots;
+use super::contents::{Content, may_go};
+use super::names::{self, GROUP_CONTENT_IS_BOUND};
 use super::types::{
-    DeletionPolicy, GroupSnapshotHandles, VolumeGroupSnapshotContent, VolumeGroupSnapshotContentStatus,
+    DeletionPolicy, GroupSnapshotHandles, VolumeGroupSnapshotClass, VolumeGroupSnapshotContent,
+    VolumeGroupSnapshotContentStatus,
 };
 use super::write::{self, Trouble};
-use super::{Snapshots, source};
 use crate::cache::Name;
+use crate::csi::failure::Failure;
+use crate::csi::finalizers;
+use crate::csi::secrets::{self, Use};
 use crate::queue::Next;
 
 impl Snapshots {
@@ -26,32 +31,17 @@ impl Snapshots {
         &self,
         content: &VolumeGroupSnapshotContent,
     ) -> Result<Next, Trouble> {
-        let api = self.group_contents_api();
-        let Some(mut content) = api.get_opt(write::name(content)).await? else { return Ok(Next::Done) };
-        let spec = &content.spec;
-        if spec.source.volume_handles.is_empty() == spec.source.group_snapshot_handles.is_none() {
-            let text = "spec.source: exactly one of volumeHandles and groupSnapshotHandles must be set";
-            self.context.events.warning(&content, "GroupContentValidationError", text).await;
-            return Ok(Next::Done);
-        }
-        if self.context.setup.snapshot_controller
-            && !spec.volume_group_snapshot_ref.uid.is_empty()
-            && !write::is_deleted(&content)
-            && let Some(finalizers) = write::with(&content, &[GROUP_CONTENT_IS_BOUND])
-        {
-            content = write::patch(&api, &content, json!({"metadata": {"finalizers": finalizers}})).await?;
-        }
-        let Some(driver) = self.driver_for(&content, &content.spec.driver) else { return Ok(Next::Done) };
+        let Some((content, driver)) = self.held(content).await? else { return Ok(Next::Done) };
+        let content = if content.is_ready() { self.unmark(content).await? } else { content };
         if may_go(&content) {
             return self.delete_group(content, &driver).await;
         }
-        if content.status.as_ref().is_some_and(|status| status.ready_to_use == Some(true)) {
-            self.unmark_group(content).await?;
+        if content.is_ready() {
             return Ok(Next::Done);
         }
         if !driver.has(Service::GroupControllerService) {
             let text = format!("driver {} cannot take snapshots of groups", driver.name);
-            return self.fail_group(&content, "GroupSnapshotCreationFailed", &text).await;
+            return self.fail(&content, VolumeGroupSnapshotContent::NOT_CREATED, &text).await;
         }
         match content.spec.source.group_snapshot_handles.clone() {
             Some(handles) => self.ask_for_group(content, &driver, handles).await,
@@ -60,52 +50,32 @@ impl Snapshots {
     }
 
     /// Has the driver cut the group, or tell how far the one is that it has cut.
-    async fn cut_group(
-        &self,
-        mut content: VolumeGroupSnapshotContent,
-        driver: &Driver,
-    ) -> Result<Next, Trouble> {
-        let reason = "GroupSnapshotCreationFailed";
+    async fn cut_group(&self, content: VolumeGroupSnapshotContent, driver: &Driver) -> Result<Next, Trouble> {
         let request = match self.group_request(&content).await {
             Ok(request) => request,
-            Err(message) => return self.fail_group(&content, reason, &message).await,
-        };
-        let finalizers = write::with(&content, &[GROUP_CONTENT_IS_BOUND]);
-        let is_marked = write::annotation(&content, GROUP_BEING_CREATED).is_some();
-        if finalizers.is_some() && write::is_deleted(&content) {
-            return Ok(Next::Done);
-        }
-        if finalizers.is_some() || !is_marked {
-            let mut change = json!({"metadata": {"annotations": {GROUP_BEING_CREATED: "yes"}}});
-            if let Some(finalizers) = finalizers {
-                change["metadata"]["finalizers"] = json!(finalizers);
+            Err(message) => {
+                return self.fail(&content, VolumeGroupSnapshotContent::NOT_CREATED, &message).await;
             }
-            content = write::patch(&self.group_contents_api(), &content, change).await?;
-        }
-        let answer = match driver.client.create_volume_group_snapshot(request).await {
-            Ok(answer) => {
-                answer.group_snapshot.filter(|group| !group.group_snapshot_id.is_empty()).ok_or_else(|| {
-                    let name = &driver.name;
-                    Failed::before(format!(
-                        "driver {name} answered CreateVolumeGroupSnapshot without a group"
-                    ))
-                })
-            }
-            Err(error) => Err(error.into()),
         };
+        let Some(content) = self.mark(content).await? else { return Ok(Next::Done) };
+        let answer = driver.client.create_volume_group_snapshot(request).await.map_err(Failure::Driver);
+        let answer = answer.and_then(|answer| {
+            let found = answer.group_snapshot.filter(|group| !group.group_snapshot_id.is_empty());
+            found.ok_or_else(|| {
+                let name = &driver.name;
+                Failure::Other(format!("driver {name} answered CreateVolumeGroupSnapshot without a group"))
+            })
+        });
         match answer {
             Ok(group) => {
-                content = self.tell_group_content(content, &group).await?;
-                self.unmark_group(content).await?;
+                let content = self.tell_group_content(content, &group).await?;
+                let content = self.unmark(content).await?;
+                if may_go(&content) {
+                    return self.delete_group(content, driver).await;
+                }
                 Ok(if group.ready_to_use { Next::Done } else { Next::Again })
             }
-            Err(failed) => {
-                if failed.is_final {
-                    content = self.unmark_group(content).await?;
-                }
-                self.fail_group(&content, reason, &failed.message).await?;
-                Ok(failed.next(write::uid(&content)))
-            }
+            Err(failure) => self.not_created(content, &failure).await,
         }
     }
 
@@ -113,31 +83,39 @@ impl Snapshots {
         &self,
         content: &VolumeGroupSnapshotContent,
     ) -> Result<CreateVolumeGroupSnapshotRequest, String> {
-        let uid = &content.spec.volume_group_snapshot_ref.uid;
+        let uid = content.user();
         if uid.is_empty() {
             return Err(
                 "spec.volumeGroupSnapshotRef.uid is not set: nobody has asked for the snapshots".into()
             );
         }
+        let Some(class) = self.class_of_group_content(content)? else {
+            return Err("spec.volumeGroupSnapshotClassName is not set".into());
+        };
         Ok(CreateVolumeGroupSnapshotRequest {
             name: names::group(uid),
             source_volume_ids: content.spec.source.volume_handles.clone(),
-            parameters: names::for_driver(&self.group_parameters(content)?)?,
-            secrets: self.secrets(content, names::GROUP_SECRET).await?,
+            parameters: secrets::own_parameters(class.parameters.as_ref(), secrets::is_of_snapshots)?,
+            secrets: self.secrets(content).await?,
         })
     }
 
-    /// Parameters of the class of a group.
-    fn group_parameters(
+    fn class_of_group_content(
+        &self,
+        content: &VolumeGroupSnapshotContent,
+    ) -> Result<Option<Arc<VolumeGroupSnapshotClass>>, String> {
+        let Some(class) = content.class() else { return Ok(None) };
+        let found = self.group_classes.get(&Name::global(class));
+        found.map(Some).ok_or_else(|| format!("VolumeGroupSnapshotClass {class} is not there"))
+    }
+
+    async fn secrets_to_get(
         &self,
         content: &VolumeGroupSnapshotContent,
     ) -> Result<BTreeMap<String, String>, String> {
-        let Some(class) = &content.spec.volume_group_snapshot_class_name else {
-            return Err("spec.volumeGroupSnapshotClassName is not set".into());
-        };
-        let found = self.group_classes.get(&Name::global(class));
-        let class = found.ok_or_else(|| format!("VolumeGroupSnapshotClass {class} is not there"))?;
-        Ok(source::parameters(class.parameters.as_ref()))
+        let Some(class) = self.class_of_group_content(content)? else { return Ok(BTreeMap::new()) };
+        let name = write::name(content);
+        self.secrets_to_ask(Use::GroupSnapshotterGet, class.parameters.as_ref(), name).await
     }
 
     /// Asks the driver of a group that was there before.
@@ -147,29 +125,20 @@ impl Snapshots {
         driver: &Driver,
         handles: GroupSnapshotHandles,
     ) -> Result<Next, Trouble> {
-        let secrets = match &content.spec.volume_group_snapshot_class_name {
-            None => Ok(BTreeMap::new()),
-            Some(_) => match self.group_parameters(&content).and_then(|parameters| {
-                names::secret(&parameters, names::Use::GroupSnapshotterGet, write::name(&content), None)
-            }) {
-                Ok(Some(place)) => self.context.secret(&place.namespace, &place.name).await,
-                Ok(None) => Ok(BTreeMap::new()),
-                Err(message) => Err(message),
-            },
-        };
-        let answer = match secrets {
+        let answer = match self.secrets_to_get(&content).await {
             Ok(secrets) => {
                 let request = GetVolumeGroupSnapshotRequest {
                     group_snapshot_id: handles.volume_group_snapshot_handle.clone(),
                     snapshot_ids: handles.volume_snapshot_handles,
                     secrets,
                 };
-                driver.client.get_volume_group_snapshot(request).await.map_err(|error| error.to_string())
+                driver.client.get_volume_group_snapshot(request).await.map_err(Failure::Driver)
             }
-            Err(message) => Err(message),
+            Err(message) => Err(message.into()),
         };
-        let answer = answer
-            .and_then(|answer| answer.group_snapshot.ok_or("the driver answered without a group".into()));
+        let answer = answer.and_then(|answer| {
+            answer.group_snapshot.ok_or(Failure::Other("the driver answered without a group".into()))
+        });
         match answer {
             Ok(mut group) => {
                 // Who has the handles has the contents of its members, too, as the user wrote them.
@@ -178,8 +147,8 @@ impl Snapshots {
                 self.tell_group_content(content, &group).await?;
                 Ok(if group.ready_to_use { Next::Done } else { Next::Again })
             }
-            Err(message) => {
-                self.fail_group(&content, "GroupSnapshotContentCheckandUpdateFailed", &message).await
+            Err(failure) => {
+                self.fail(&content, VolumeGroupSnapshotContent::NOT_TOLD, &failure.message()).await
             }
         }
     }
@@ -195,87 +164,46 @@ impl Snapshots {
         }
     }
 
-    async fn unmark_group(
-        &self,
-        content: VolumeGroupSnapshotContent,
-    ) -> Result<VolumeGroupSnapshotContent, Trouble> {
-        if write::annotation(&content, GROUP_BEING_CREATED).is_none() {
-            return Ok(content);
-        }
-        let change = json!({"metadata": {"annotations": {GROUP_BEING_CREATED: null}}});
-        write::patch(&self.group_contents_api(), &content, change).await
-    }
-
-    async fn fail_group(
-        &self,
-        content: &VolumeGroupSnapshotContent,
-        reason: &str,
-        message: &str,
-    ) -> Result<Next, Trouble> {
-        let told = content.status.as_ref().and_then(|status| status.error.as_ref());
-        if told.and_then(|error| error.message.as_deref()) != Some(message) {
-            let status = json!({"readyToUse": false, "error": write::error(message)});
-            write::patch_status(&self.group_contents_api(), content, status).await?;
-            self.context.events.warning(content, reason, message).await;
-        }
-        Ok(Next::Again)
-    }
-
     /// Has the driver delete the group, if it is to go, and lets the content go.
     async fn delete_group(
         &self,
-        mut content: VolumeGroupSnapshotContent,
+        content: VolumeGroupSnapshotContent,
         driver: &Driver,
     ) -> Result<Next, Trouble> {
-        let api = self.group_contents_api();
-        let status = content.status.clone().unwrap_or_default();
-        if let (DeletionPolicy::Delete, Some(handle)) =
-            (content.spec.deletion_policy, status.volume_group_snapshot_handle)
-        {
-            let told = status.volume_snapshot_info_list.into_iter().map(|info| info.snapshot_handle);
-            let said = content.spec.source.group_snapshot_handles.iter();
-            let said = said.flat_map(|handles| handles.volume_snapshot_handles.clone());
-            let snapshot_ids = told.chain(said).collect();
-            let done = match self.secrets(&content, names::GROUP_SECRET).await {
+        if let Some((handle, snapshot_ids)) = to_delete(&content) {
+            let done = match self.secrets(&content).await {
                 Ok(secrets) => {
                     let group_snapshot_id = handle.clone();
                     let request =
                         DeleteVolumeGroupSnapshotRequest { group_snapshot_id, snapshot_ids, secrets };
-                    let done = driver.client.delete_volume_group_snapshot(request).await;
-                    done.map(drop).map_err(|error| error.to_string())
+                    driver.client.delete_volume_group_snapshot(request).await.map_err(Failure::Driver)
                 }
-                Err(message) => Err(message),
+                Err(message) => Err(message.into()),
             };
-            if let Err(message) = done {
-                let text = format!("cannot delete the group of snapshots {handle}: {message}");
-                self.context.events.warning(&content, "GroupSnapshotDeleteError", text).await;
-                return Ok(Next::Again);
+            if let Err(why) = done {
+                return Ok(self
+                    .not_deleted(&content, &format!("the group of snapshots {handle}"), &why)
+                    .await);
             }
         }
-        if let Some(finalizers) = write::without(&content, &[GROUP_CONTENT_IS_BOUND]) {
-            content = write::patch(&api, &content, json!({"metadata": {"finalizers": finalizers}})).await?;
-        }
-        drop(content);
-        Ok(Next::Done)
+        self.let_go(&content).await
     }
 }
 
-/// What of a content has to change for it to be worth another look: all but what is said here.
-pub(super) fn matter(content: &VolumeGroupSnapshotContent) -> impl PartialEq + use<> {
-    let spec = &content.spec;
-    let class = spec.volume_group_snapshot_class_name.clone();
-    let of = (spec.volume_group_snapshot_ref.uid.clone(), class, spec.deletion_policy);
-    (write::matter(content, GROUP_BEING_CREATED), of)
-}
-
-/// Whether a content that is to go may go, as with [that of one snapshot](super::content).
-fn may_go(content: &VolumeGroupSnapshotContent) -> bool {
-    let spec = &content.spec;
-    let is_nobodys =
-        spec.source.group_snapshot_handles.is_some() && spec.volume_group_snapshot_ref.uid.is_empty();
-    let is_told = write::annotation(content, GROUP_BEING_DELETED).is_some();
-    let is_known = write::annotation(content, GROUP_BEING_CREATED).is_none();
-    write::is_deleted(content) && (is_nobodys || is_told && is_known)
+/// The handles of the group that goes with a content, and of its members, as with [that of one snapshot](super::content).
+fn to_delete(content: &VolumeGroupSnapshotContent) -> Option<(String, Vec<String>)> {
+    if content.policy() != DeletionPolicy::Delete {
+        return None;
+    }
+    let status = content.status.clone().unwrap_or_default();
+    let said = content.spec.source.group_snapshot_handles.as_ref();
+    let handle = status.volume_group_snapshot_handle.or_else(|| {
+        let said = said.filter(|_| finalizers::has(content, GROUP_CONTENT_IS_BOUND));
+        said.map(|said| said.volume_group_snapshot_handle.clone())
+    })?;
+    let members = status.volume_snapshot_info_list.into_iter().map(|info| info.snapshot_handle);
+    let said = said.into_iter().flat_map(|said| said.volume_snapshot_handles.clone());
+    Some((handle, members.chain(said).collect()))
 }
 
 /// What a content's status lacks of what a driver says; `None` if it lacks nothing.

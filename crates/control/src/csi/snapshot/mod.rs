@@ -7,6 +7,7 @@
 
 mod calls;
 mod content;
+mod contents;
 mod group;
 mod group_content;
 mod member;
@@ -21,6 +22,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use csi::caller::Driver;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{Api, Resource};
 
@@ -45,8 +47,10 @@ struct Snapshots {
     group_contents: Kept<VolumeGroupSnapshotContent>,
     classes: Arc<Cache<VolumeSnapshotClass>>,
     group_classes: Arc<Cache<VolumeGroupSnapshotClass>>,
+    /// Claims, of which those that are held are looked at.
+    claims: Arc<Queue<Name>>,
     /// Who holds or releases a claim has it: else one might release what another believes held.
-    claims: tokio::sync::Mutex<()>,
+    holding: tokio::sync::Mutex<()>,
 }
 
 /// A kind's objects, and which of them have to be looked at.
@@ -77,7 +81,8 @@ pub(super) async fn run(context: &Arc<Context>) {
         group_contents: Kept::start(context),
         classes: Cache::start(&context.client),
         group_classes: Cache::start(&context.client),
-        claims: tokio::sync::Mutex::default(),
+        claims: Queue::new(Pace::default()),
+        holding: tokio::sync::Mutex::default(),
         context: context.clone(),
     });
     tokio::join!(snapshots.single(), snapshots.grouped(), snapshots.follow_drivers());
@@ -98,9 +103,16 @@ impl Snapshots {
                 let Some(snapshot) = self.snapshots.cache.get(&name) else { return Next::Done };
                 self.outcome(&*snapshot, self.look_at_snapshot(&snapshot).await, &self.snapshots.queue)
             }),
-            self.contents.queue.clone().run(|name| async move {
-                let Some(content) = self.contents.cache.get(&name) else { return Next::Done };
-                self.outcome(&*content, self.look_at_content(&content).await, &self.contents.queue)
+            self.contents.queue.clone().run_in_lanes(
+                |name| self.contents.cache.get(name).map(|content| content.spec.driver.clone()),
+                |name| async move {
+                    let Some(content) = self.contents.cache.get(&name) else { return Next::Done };
+                    self.outcome(&*content, self.look_at_content(&content).await, &self.contents.queue)
+                },
+            ),
+            self.claims.clone().run(|name| async move {
+                let Some(claim) = self.context.claims.get(&name) else { return Next::Done };
+                self.outcome(&*claim, self.look_at_claim(&claim).await, &self.claims)
             }),
         );
     }
@@ -121,26 +133,24 @@ impl Snapshots {
                 let Some(group) = self.groups.cache.get(&name) else { return Next::Done };
                 self.outcome(&*group, self.look_at_group(&group).await, &self.groups.queue)
             }),
-            self.group_contents.queue.clone().run(|name| async move {
-                let Some(content) = self.group_contents.cache.get(&name) else { return Next::Done };
-                self.outcome(
-                    &*content,
-                    self.look_at_group_content(&content).await,
-                    &self.group_contents.queue,
-                )
-            }),
+            self.group_contents.queue.clone().run_in_lanes(
+                |name| self.group_contents.cache.get(name).map(|content| content.spec.driver.clone()),
+                |name| async move {
+                    let Some(content) = self.group_contents.cache.get(&name) else { return Next::Done };
+                    let result = self.look_at_group_content(&content).await;
+                    self.outcome(&*content, result, &self.group_contents.queue)
+                },
+            ),
         );
     }
 
-    /// Looks at all contents again when drivers come.
+    /// Looks at a driver's contents when it comes, and not at those of others: what they failed at has its time.
     async fn follow_drivers(&self) {
-        let mut changes = self.context.drivers.changes();
-        while changes.changed().await.is_ok() {
-            let is_there = |driver: &str| self.context.drivers.get(driver).is_some();
-            self.contents.add(|content| is_there(&content.spec.driver));
-            self.group_contents.add(|content| is_there(&content.spec.driver));
-        }
-        std::future::pending::<()>().await;
+        let look = async |driver: Arc<Driver>| {
+            self.contents.add(|content| content.spec.driver == driver.name);
+            self.group_contents.add(|content| content.spec.driver == driver.name);
+        };
+        self.context.drivers.each(look).await;
     }
 
     /// What comes of an object that was looked at.
@@ -186,18 +196,23 @@ impl Snapshots {
 
     /// Everything that makes a VolumeSnapshot worth another look.
     fn listen_to_snapshots(self: &Arc<Self>) {
-        let queue = self.snapshots.queue.clone();
-        let weak = Arc::downgrade(self);
+        let (queue, claims) = (self.snapshots.queue.clone(), self.claims.clone());
         self.snapshots.cache.listen(move |change| {
             let snapshot = change.object();
+            let says = volume_snapshot::matter;
+            if change.old.as_deref().map(says) == change.new.as_deref().map(says) {
+                return;
+            }
             queue.add(Name::of(&**snapshot));
             // A claim is held for all its snapshots: the last one to go, or to be ready, releases it.
-            let (Some(all), None) = (weak.upgrade(), &change.new) else { return };
-            all.release_after(snapshot);
+            if let Some(claim) = &snapshot.spec.source.persistent_volume_claim_name {
+                claims.add(Name::new(write::namespace(&**snapshot), claim));
+            }
         });
         let weak = Arc::downgrade(self);
         self.context.claims.listen(move |change| {
             let (Some(all), claim) = (weak.upgrade(), change.object()) else { return };
+            all.claims.add(Name::of(&**claim));
             let (namespace, name) = (write::namespace(&**claim), write::name(&**claim));
             let restored = restored_from(claim);
             all.snapshots.add(|snapshot| {
@@ -206,9 +221,12 @@ impl Snapshots {
                 let is_restored = write::is_deleted(snapshot) && restored == Some(write::name(snapshot));
                 write::namespace(snapshot) == namespace && (is_source || is_restored)
             });
-            if restored.is_some() {
-                all.groups.add(|group| write::namespace(group) == namespace && write::is_deleted(group));
-            }
+            all.groups.add(|group| {
+                // It may select the claim.
+                let waits = group::bound(group).is_none() && group.spec.source.selector.is_some();
+                write::namespace(group) == namespace
+                    && (waits || restored.is_some() && write::is_deleted(group))
+            });
         });
         let weak = Arc::downgrade(self);
         self.classes.listen(move |_| {
@@ -223,9 +241,8 @@ impl Snapshots {
         let is_common = self.context.setup.snapshot_controller;
         self.group_contents.cache.listen(move |change| {
             let content = change.object();
-            if change.old.as_deref().map(group_content::matter)
-                != change.new.as_deref().map(group_content::matter)
-            {
+            let says = contents::matter::<VolumeGroupSnapshotContent>;
+            if change.old.as_deref().map(says) != change.new.as_deref().map(says) {
                 queue.add(Name::of(&**content));
             }
             if let (true, Some(all)) = (is_common, weak.upgrade()) {
@@ -245,7 +262,9 @@ impl Snapshots {
         let weak = Arc::downgrade(self);
         self.groups.cache.listen(move |change| {
             let group = change.object();
-            queue.add(Name::of(&**group));
+            if change.old.as_deref().map(group::matter) != change.new.as_deref().map(group::matter) {
+                queue.add(Name::of(&**group));
+            }
             let (Some(all), None) = (weak.upgrade(), &change.new) else { return };
             // Its members may go now.
             all.snapshots.add(|snapshot| member::is_of(snapshot, group));
@@ -253,8 +272,7 @@ impl Snapshots {
         let weak = Arc::downgrade(self);
         self.group_classes.listen(move |_| {
             let Some(all) = weak.upgrade() else { return };
-            all.groups
-                .add(|group| group.status.is_none() || group.spec.volume_group_snapshot_class_name.is_none());
+            all.groups.add(|group| group::bound(group).is_none());
         });
     }
 

@@ -1,6 +1,4 @@
-//! What the snapshotter has agreed on with the rest of Kubernetes: finalizers, annotations, names, parameters of classes.
-
-use std::collections::BTreeMap;
+//! What the snapshotter has agreed on with the rest of Kubernetes: finalizers, annotations, names.
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +12,8 @@ pub(super) const SNAPSHOT_IS_BOUND: &str = "snapshot.storage.kubernetes.io/volum
 /// On a VolumeSnapshot that goes with its group.
 pub(super) const SNAPSHOT_IN_GROUP: &str =
     "snapshot.storage.kubernetes.io/volumesnapshot-in-group-protection";
+/// All that are put on VolumeSnapshots here.
+pub(super) const OF_SNAPSHOTS: [&str; 3] = [SNAPSHOT_IS_SOURCE, SNAPSHOT_IS_BOUND, SNAPSHOT_IN_GROUP];
 /// On a VolumeSnapshotContent: the snapshot is there.
 pub(super) const CONTENT_IS_BOUND: &str =
     "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection";
@@ -53,133 +53,6 @@ pub(super) const GROUP_SECRET: [&str; 2] = [
 /// A content's label: the node of its volume, where drivers are on each node.
 pub(super) const MANAGED_BY: &str = "snapshot.storage.kubernetes.io/managed-by";
 
-/// What parameters begin with that are not for the driver.
-const PREFIX: &str = "csi.storage.k8s.io/";
-
-/// What a secret is for, as parameters of classes call it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
-    Snapshotter,
-    SnapshotterList,
-    GroupSnapshotter,
-    GroupSnapshotterGet,
-}
-
-impl Use {
-    const ALL: [Self; 4] =
-        [Self::Snapshotter, Self::SnapshotterList, Self::GroupSnapshotter, Self::GroupSnapshotterGet];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Snapshotter => "snapshotter",
-            Self::SnapshotterList => "snapshotter-list",
-            Self::GroupSnapshotter => "group-snapshotter",
-            Self::GroupSnapshotterGet => "group-snapshotter-get",
-        }
-    }
-
-    fn keys(self) -> [String; 2] {
-        let name = self.name();
-        [format!("{PREFIX}{name}-secret-name"), format!("{PREFIX}{name}-secret-namespace")]
-    }
-
-    /// What templates call the snapshot.
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Snapshotter | Self::SnapshotterList => "volumesnapshot",
-            Self::GroupSnapshotter | Self::GroupSnapshotterGet => "volumegroupsnapshot",
-        }
-    }
-}
-
-/// A secret's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SecretPlace {
-    pub(super) name: String,
-    pub(super) namespace: String,
-}
-
-/// The secret that a class names for a use, its templates filled in for a content, and for the snapshot (namespace and name) where
-/// that is known.
-///
-/// # Errors
-/// Half of it is said, a template names what is not known, or what comes out is no name.
-pub(super) fn secret(
-    parameters: &BTreeMap<String, String>,
-    of: Use,
-    content: &str,
-    snapshot: Option<(&str, &str)>,
-) -> Result<Option<SecretPlace>, String> {
-    let [name_key, namespace_key] = of.keys();
-    let (name, namespace) = match (parameters.get(&name_key), parameters.get(&namespace_key)) {
-        (None, None) => return Ok(None),
-        (Some(name), Some(namespace)) if !name.is_empty() && !namespace.is_empty() => (name, namespace),
-        _ => return Err(format!("parameters {name_key} and {namespace_key} of the class: both are needed")),
-    };
-    let kind = of.kind();
-    let mut known = BTreeMap::from([(format!("{kind}content.name"), content)]);
-    if let Some((namespace, _)) = snapshot {
-        known.insert(format!("{kind}.namespace"), namespace);
-    }
-    let namespace = filled_in(namespace, &known, &namespace_key)?;
-    // A user names the snapshot, and must not choose another's namespace by it.
-    if let Some((_, name)) = snapshot {
-        known.insert(format!("{kind}.name"), name);
-    }
-    let name = filled_in(name, &known, &name_key)?;
-    for (value, key, may) in [(&namespace, &namespace_key, ""), (&name, &name_key, ".")] {
-        if !is_name(value, may) {
-            return Err(format!(
-                "parameter {key} of the class gives {value:?}, which is no name of an object"
-            ));
-        }
-    }
-    Ok(Some(SecretPlace { name, namespace }))
-}
-
-fn filled_in(template: &str, known: &BTreeMap<String, &str>, key: &str) -> Result<String, String> {
-    let (mut out, mut rest) = (String::new(), template);
-    while let Some((before, after)) = rest.split_once("${") {
-        let Some((token, after)) = after.split_once('}') else {
-            return Err(format!("parameter {key} of the class, {template:?}: a ${{ without its }}"));
-        };
-        let value = known.get(token).ok_or_else(|| {
-            let all: Vec<&str> = known.keys().map(String::as_str).collect();
-            format!("parameter {key} of the class: ${{{token}}} is not known here, only {}", all.join(", "))
-        })?;
-        out.push_str(before);
-        out.push_str(value);
-        rest = after;
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
-fn is_name(text: &str, may: &str) -> bool {
-    let is_end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let is_in = |c: char| is_end(Some(c)) || c == '-' || may.contains(c);
-    text.len() <= 253 && is_end(text.chars().next()) && is_end(text.chars().last()) && text.chars().all(is_in)
-}
-
-/// What of a class's parameters is the driver's.
-///
-/// # Errors
-/// One with the prefix of Kubernetes' own is not known.
-pub(super) fn for_driver(parameters: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
-    let known: Vec<String> = Use::ALL.into_iter().flat_map(Use::keys).collect();
-    let mut kept = BTreeMap::new();
-    for (key, value) in parameters {
-        if !key.starts_with(PREFIX) {
-            kept.insert(key.clone(), value.clone());
-        } else if !known.contains(key) {
-            return Err(format!(
-                "parameter {key} of the class is not known; what begins with {PREFIX} is not the driver's"
-            ));
-        }
-    }
-    Ok(kept)
-}
-
 /// The content of a VolumeSnapshot of a claim.
 pub(super) fn content(snapshot_uid: &str) -> String {
     format!("snapcontent-{snapshot_uid}")
@@ -207,17 +80,18 @@ pub(super) fn member(group_uid: &str, volume_handle: &str) -> [String; 2] {
     [format!("snapshot-{digits}"), format!("snapcontent-{digits}")]
 }
 
-/// So many bytes as a quantity: in the largest binary unit of which they are a whole number.
-pub(super) fn quantity(bytes: i64) -> String {
-    let (mut count, mut unit) = (bytes, "");
-    for name in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
-        if count == 0 || count % 1024 != 0 {
-            break;
-        }
-        (count, unit) = (count / 1024, name);
-    }
-    format!("{count}{unit}")
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_uids() {
+        assert_eq!(content("12-34"), "snapcontent-12-34");
+        assert_eq!(snapshot("12-34"), "snapshot-12-34");
+        let [one, its_content] = member("12-34", "volume");
+        // As `printf 12-34volume | sha256sum` has it.
+        let digits = "15db1d2b49a5f6c2b4cf2755ceb26a6266a34143e42d744ad866e58b5d7e9ba5";
+        assert_eq!([&one, &its_content], [&format!("snapshot-{digits}"), &format!("snapcontent-{digits}")]);
+        assert_ne!(member("12-34", "other")[0], one);
+    }
+}

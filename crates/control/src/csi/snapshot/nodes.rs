@@ -5,25 +5,18 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume,
 };
-use kube::Api;
-use kube::api::ListParams;
 
-use super::Snapshots;
-use super::write::{self, Trouble};
+use super::{Snapshots, write};
 
 impl Snapshots {
     /// The only node from which a volume can be reached, for drivers whose controller part is on each node.
-    pub(super) async fn node_of(&self, volume: &PersistentVolume) -> Result<Option<String>, Trouble> {
-        let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
-        let Some(selector) = affinity.and_then(|affinity| affinity.required.as_ref()) else {
-            return Ok(None);
-        };
-        let nodes: Api<Node> = Api::all(self.context.client.clone());
-        let nodes = nodes.list(&ListParams::default()).await?;
-        let mut names =
-            nodes.iter().filter(|node| is_on(selector, node)).map(|node| write::name(node).to_owned());
-        let first = names.next();
-        Ok(first.filter(|_| names.next().is_none()))
+    pub(super) fn node_of(&self, volume: &PersistentVolume) -> Option<String> {
+        let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
+        let selector = affinity.required.as_ref()?;
+        match &self.context.nodes.find(|node| is_on(selector, node))[..] {
+            [node] => Some(write::name(&**node).to_owned()),
+            _ => None,
+        }
     }
 }
 

@@ -1,19 +1,16 @@
 //! VolumeSnapshots that go: their contents go with them, or stay, as contents say.
 
-use kube::api::DeleteParams;
-use serde_json::json;
-
-use super::names::{self, SNAPSHOT_IN_GROUP, SNAPSHOT_IS_BOUND, SNAPSHOT_IS_SOURCE};
-use super::types::{DeletionPolicy, VolumeSnapshot, VolumeSnapshotContent};
+use super::types::VolumeSnapshot;
 use super::write::{self, Trouble};
-use super::{Snapshots, bound, member, points_at, restored_from, source};
+use super::{Snapshots, bound, member, names, points_at, restored_from, source};
+use crate::csi::finalizers;
+use crate::csi::names::RESTORED;
 use crate::queue::Next;
 
 impl Snapshots {
     /// Does the next thing for a VolumeSnapshot that is to go.
     pub(super) async fn remove_snapshot(&self, snapshot: &VolumeSnapshot) -> Result<Next, Trouble> {
-        let held = [SNAPSHOT_IS_SOURCE, SNAPSHOT_IS_BOUND, SNAPSHOT_IN_GROUP];
-        if !held.iter().any(|finalizer| write::is_held(snapshot, finalizer)) {
+        if !names::OF_SNAPSHOTS.iter().any(|finalizer| finalizers::has(snapshot, finalizer)) {
             return Ok(Next::Done);
         }
         // The cache may not have a content yet that was made a moment ago, and nobody would delete.
@@ -23,54 +20,42 @@ impl Snapshots {
         };
         let content = content.filter(|content| points_at(&content.spec.volume_snapshot_ref, snapshot));
         if let (Some(_), Some(claim)) = (&content, self.restoring(snapshot)) {
-            let text =
-                format!("claim {claim} is being restored from the snapshot, which stays until that is done");
+            let text = format!("{claim} is being restored from the snapshot, which stays until that is done");
             self.context.events.warning(snapshot, "SnapshotDeletePending", text).await;
             return Ok(Next::Again);
         }
-        if let Some(group) = member::group(snapshot)
-            && self.groups_beside(snapshot).get_opt(&group).await?.is_some()
+        if let Some(name) = member::group(snapshot)
+            && let Some(group) = self.groups_beside(snapshot).get_opt(&name).await?
+            && member::is_of(snapshot, &group)
         {
-            let text =
-                format!("the snapshot is of VolumeGroupSnapshot {group}, and goes with it: delete that");
-            self.context.events.warning(snapshot, "SnapshotDeletePending", text).await;
+            if !write::is_deleted(&group) {
+                let text =
+                    format!("the snapshot is of VolumeGroupSnapshot {name}, and goes with it: delete that");
+                self.context.events.warning(snapshot, "SnapshotDeletePending", text).await;
+            }
             return Ok(Next::Again);
         }
-        let goes =
-            content.as_ref().is_some_and(|content| content.spec.deletion_policy == DeletionPolicy::Delete);
-        if let Some(content) = content {
-            self.let_go(&content, goes).await?;
-        }
-        self.release_claim(snapshot, Some(snapshot)).await?;
+        let goes = match content {
+            Some(content) => self.give_up(&content).await?,
+            None => false,
+        };
         // The VolumeSnapshot stays until a content that goes with it is gone: its end is the snapshot's.
-        if let (false, Some(finalizers)) = (goes, write::without(snapshot, &held)) {
-            let change = json!({"metadata": {"finalizers": finalizers}});
-            write::patch(&self.snapshots_beside(snapshot), snapshot, change).await?;
+        if !goes {
+            write::release(&self.snapshots_beside(snapshot), snapshot, &names::OF_SNAPSHOTS).await?;
         }
         Ok(Next::Done)
     }
 
-    /// Tells the driver's part that a content may go, and has it go.
-    async fn let_go(&self, content: &VolumeSnapshotContent, goes: bool) -> Result<(), Trouble> {
-        let api = self.contents_api();
-        if write::annotation(content, names::BEING_DELETED).is_none() {
-            let change = json!({"metadata": {"annotations": {names::BEING_DELETED: "yes"}}});
-            write::patch(&api, content, change).await?;
-        }
-        if goes && !write::is_deleted(content) {
-            api.delete(write::name(content), &DeleteParams::default()).await?;
-        }
-        Ok(())
-    }
-
-    /// A claim that is being restored from a VolumeSnapshot.
+    /// Who is being restored from a VolumeSnapshot. The provisioner's finalizer tells of a claim that the cache does not have yet; one that
+    /// is to go gets none any more.
     pub(super) fn restoring(&self, snapshot: &VolumeSnapshot) -> Option<String> {
         let found = self.context.claims.find(|claim| {
             write::namespace(claim) == write::namespace(snapshot)
                 && restored_from(claim) == Some(write::name(snapshot))
                 && source::is_pending(claim)
         });
-        found.first().map(|claim| write::name(&**claim).to_owned())
+        let is_source = finalizers::has(snapshot, RESTORED).then(|| "a claim".to_owned());
+        found.first().map(|claim| format!("claim {}", write::name(&**claim))).or(is_source)
     }
 }
 

@@ -1,16 +1,16 @@
 //! What a snapshot is cut of: the claim, which is held meanwhile, its volume, and the class.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::{Api, ResourceExt as _};
-use serde_json::json;
+use kube::{Api, Resource};
 
-use super::types::{VolumeSnapshot, VolumeSnapshotClass};
+use super::types::{VolumeGroupSnapshotClass, VolumeSnapshot, VolumeSnapshotClass};
 use super::write::{self, Trouble};
 use super::{Snapshots, is_ready, names};
-use crate::cache::Name;
+use crate::cache::{Cache, Kind, Name};
+use crate::csi::finalizers;
+use crate::queue::Next;
 
 /// A volume of a CSI driver.
 pub(super) struct Source {
@@ -63,106 +63,105 @@ impl Snapshots {
         claim.ok_or_else(|| format!("claim {name} is not there"))
     }
 
-    /// The class that a snapshot of a driver's volume is of: the one it names, or else the driver's default one.
-    ///
-    /// # Errors
-    /// There is none, more than one, or it is of another driver.
-    pub(super) fn class_for(
-        &self,
-        named: Option<&str>,
-        driver: &str,
-    ) -> Result<Arc<VolumeSnapshotClass>, String> {
-        let Some(name) = named else {
-            let is_default = |class: &VolumeSnapshotClass| {
-                class.driver == driver && write::annotation(class, names::IS_DEFAULT) == Some("true")
-            };
-            let found = self.classes.find(is_default);
-            let all: Vec<&str> = found.iter().map(|class| write::name(&**class)).collect();
-            return only("VolumeSnapshotClass", driver, &all).map(|index| found[index].clone());
-        };
-        let class = self.classes.get(&Name::global(name));
-        let class = class.ok_or_else(|| format!("VolumeSnapshotClass {name} is not there"))?;
-        if class.driver != driver {
-            let (one, other) = (&class.driver, driver);
-            return Err(format!("VolumeSnapshotClass {name} is of driver {one}, the volume of {other}"));
-        }
-        Ok(class)
-    }
-
     /// Keeps a claim there while a snapshot is cut of it.
     ///
     /// # Errors
     /// The claim is going.
     pub(super) async fn hold_claim(&self, claim: &PersistentVolumeClaim) -> Result<(), Trouble> {
-        let _turn = self.claims.lock().await;
-        let api: Api<PersistentVolumeClaim> =
-            Api::namespaced(self.context.client.clone(), write::namespace(claim));
-        let claim = api.get(write::name(claim)).await?;
-        let Some(finalizers) = write::with(&claim, &[names::CLAIM_IS_SOURCE]) else { return Ok(()) };
-        if write::is_deleted(&claim) {
+        let _turn = self.holding.lock().await;
+        let api = self.claims_beside(claim);
+        // Not another of its name.
+        let Some(claim) = finalizers::again(&api, claim).await? else { return Err(Trouble::Changed) };
+        if write::is_deleted(&claim) && !finalizers::has(&claim, names::CLAIM_IS_SOURCE) {
             return Err(Trouble::Failed(format!("claim {} is being deleted", write::name(&claim))));
         }
-        write::patch(&api, &claim, json!({"metadata": {"finalizers": finalizers}})).await?;
+        write::hold(&api, claim, names::CLAIM_IS_SOURCE).await?;
         Ok(())
     }
 
-    /// Lets a VolumeSnapshot's claim go, unless a snapshot of it is still to be cut. `but` is none.
-    pub(super) async fn release_claim(
-        &self,
-        of: &VolumeSnapshot,
-        but: Option<&VolumeSnapshot>,
-    ) -> Result<(), Trouble> {
-        let Ok(claim) = self.claim_of(of) else { return Ok(()) };
-        if !write::is_held(&*claim, names::CLAIM_IS_SOURCE) {
-            return Ok(());
+    /// Lets a claim go of which no snapshot is to be cut any more. It is looked at when it is held, and whenever a snapshot of it changes:
+    /// the last one to end is seen to be that, whichever it is.
+    pub(super) async fn look_at_claim(&self, claim: &PersistentVolumeClaim) -> Result<Next, Trouble> {
+        if !finalizers::has(claim, names::CLAIM_IS_SOURCE) {
+            return Ok(Next::Done);
         }
-        let _turn = self.claims.lock().await;
-        let (namespace, name) = (write::namespace(of), write::name(&*claim));
-        let waits = self.snapshots.cache.find(|other| {
-            write::namespace(other) == namespace
-                && other.spec.source.persistent_volume_claim_name.as_deref() == Some(name)
-                && !is_ready(other)
-                && but.is_none_or(|but| write::uid(but) != write::uid(other))
+        let _turn = self.holding.lock().await;
+        let needed = self.snapshots.cache.find(|snapshot| {
+            write::namespace(snapshot) == write::namespace(claim)
+                && snapshot.spec.source.persistent_volume_claim_name.as_deref() == Some(write::name(claim))
+                && needs_claim(snapshot)
         });
-        if !waits.is_empty() {
-            return Ok(());
+        if needed.is_empty() {
+            write::release(&self.claims_beside(claim), claim, &[names::CLAIM_IS_SOURCE]).await?;
         }
-        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.context.client.clone(), namespace);
-        let Some(claim) = api.get_opt(name).await? else { return Ok(()) };
-        if let Some(finalizers) = write::without(&claim, &[names::CLAIM_IS_SOURCE]) {
-            write::patch(&api, &claim, json!({"metadata": {"finalizers": finalizers}})).await?;
-        }
-        Ok(())
+        Ok(Next::Done)
     }
 
-    /// Has another snapshot of the same claim looked at, which releases the claim if it may go.
-    pub(super) fn release_after(&self, gone: &VolumeSnapshot) {
-        let claim = &gone.spec.source.persistent_volume_claim_name;
-        self.snapshots.add(|other| {
-            write::namespace(other) == write::namespace(gone)
-                && claim.is_some()
-                && other.spec.source.persistent_volume_claim_name == *claim
+    fn claims_beside<K: Resource>(&self, object: &K) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.context.client.clone(), write::namespace(object))
+    }
+}
+
+/// Whether a VolumeSnapshot may still be cut: it is not ready, and not let go by this controller either.
+fn needs_claim(snapshot: &VolumeSnapshot) -> bool {
+    let is_held = names::OF_SNAPSHOTS.iter().any(|finalizer| finalizers::has(snapshot, finalizer));
+    !is_ready(snapshot) && (is_held || !write::is_deleted(snapshot))
+}
+
+/// A class of snapshots, or of groups.
+pub(super) trait Class: Kind {
+    /// The annotation that says that it is its driver's default one.
+    const IS_DEFAULT: &'static str;
+
+    fn driver(&self) -> &str;
+}
+
+impl Class for VolumeSnapshotClass {
+    const IS_DEFAULT: &'static str = names::IS_DEFAULT;
+
+    fn driver(&self) -> &str {
+        &self.driver
+    }
+}
+
+impl Class for VolumeGroupSnapshotClass {
+    const IS_DEFAULT: &'static str = names::GROUP_IS_DEFAULT;
+
+    fn driver(&self) -> &str {
+        &self.driver
+    }
+}
+
+/// The class that a snapshot of a driver's volumes is of: the one it names, or else the driver's default one.
+///
+/// # Errors
+/// There is none, more than one, or it is of another driver.
+pub(super) fn class<C: Class>(
+    classes: &Cache<C>,
+    named: Option<&str>,
+    driver: &str,
+) -> Result<Arc<C>, String> {
+    let kind = C::kind(&());
+    let Some(name) = named else {
+        let found = classes.find(|class| {
+            class.driver() == driver && write::annotation(class, C::IS_DEFAULT) == Some("true")
         });
+        return match &found[..] {
+            [one] => Ok(one.clone()),
+            [] => Err(format!("no {kind} is named, and driver {driver} has no default one")),
+            all => {
+                let all: Vec<&str> = all.iter().map(|class| write::name(&**class)).collect();
+                let all = all.join(", ");
+                Err(format!("no {kind} is named, and driver {driver} has several default ones: {all}"))
+            }
+        };
+    };
+    let class = classes.get(&Name::global(name)).ok_or_else(|| format!("{kind} {name} is not there"))?;
+    match class.driver() {
+        own if own == driver => Ok(class),
+        other => Err(format!("{kind} {name} is of driver {other}, the volumes are {driver}'s")),
     }
 }
-
-/// The only one of default classes.
-pub(super) fn only(kind: &str, driver: &str, found: &[&str]) -> Result<usize, String> {
-    match found {
-        [_] => Ok(0),
-        [] => Err(format!("no {kind} is named, and driver {driver} has no default one")),
-        all => Err(format!(
-            "no {kind} is named, and driver {driver} has several default ones: {}",
-            all.join(", ")
-        )),
-    }
-}
-
-/// Parameters of a class.
-pub(super) fn parameters(of: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
-    of.cloned().unwrap_or_default()
-}
-
 /// How a volume is used: as a file system or a block device.
 pub(super) fn mode(volume: &PersistentVolume) -> Option<&str> {
     volume.spec.as_ref()?.volume_mode.as_deref()
@@ -171,5 +170,26 @@ pub(super) fn mode(volume: &PersistentVolume) -> Option<&str> {
 /// Whether a claim waits for its volume.
 pub(super) fn is_pending(claim: &PersistentVolumeClaim) -> bool {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase.is_none_or(|phase| phase == "Pending") && !claim.name_any().is_empty()
+    phase.is_none_or(|phase| phase == "Pending")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_claim_is_needed_until_its_snapshot_is_ready_or_let_go() {
+        let needs = |metadata: Value, is_ready: bool| {
+            let snapshot = json!({"metadata": metadata, "spec": {}, "status": {"readyToUse": is_ready}});
+            needs_claim(&serde_json::from_value(snapshot).unwrap())
+        };
+        let at = "2026-01-01T00:00:00Z";
+        assert!(needs(json!({}), false));
+        assert!(!needs(json!({}), true));
+        assert!(needs(json!({"deletionTimestamp": at, "finalizers": [names::SNAPSHOT_IS_BOUND]}), false));
+        // Who else holds it does not hold the claim.
+        assert!(!needs(json!({"deletionTimestamp": at, "finalizers": ["example.com/other"]}), false));
+    }
 }

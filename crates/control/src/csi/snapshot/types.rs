@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::Resource;
 use serde::Deserialize;
+use serde_json::Value;
 
 const GROUP: &str = "snapshot.storage.k8s.io";
 const GROUPS: &str = "groupsnapshot.storage.k8s.io";
@@ -104,7 +105,7 @@ pub(super) struct VolumeSnapshot {
     pub(super) status: Option<VolumeSnapshotStatus>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct VolumeSnapshotSpec {
     #[serde(default)]
@@ -112,20 +113,21 @@ pub(super) struct VolumeSnapshotSpec {
     pub(super) volume_snapshot_class_name: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct VolumeSnapshotSource {
     pub(super) persistent_volume_claim_name: Option<String>,
     pub(super) volume_snapshot_content_name: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct VolumeSnapshotStatus {
     pub(super) bound_volume_snapshot_content_name: Option<String>,
     pub(super) creation_time: Option<Time>,
     pub(super) ready_to_use: Option<bool>,
-    pub(super) restore_size: Option<String>,
+    /// As anybody may have written it: a text, or a number.
+    pub(super) restore_size: Option<Value>,
     pub(super) error: Option<SnapshotError>,
     pub(super) volume_group_snapshot_name: Option<String>,
 }
@@ -184,7 +186,7 @@ pub(super) struct VolumeGroupSnapshot {
     pub(super) status: Option<VolumeGroupSnapshotStatus>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct VolumeGroupSnapshotSpec {
     #[serde(default)]
@@ -192,14 +194,14 @@ pub(super) struct VolumeGroupSnapshotSpec {
     pub(super) volume_group_snapshot_class_name: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct VolumeGroupSnapshotSource {
     pub(super) selector: Option<LabelSelector>,
     pub(super) volume_group_snapshot_content_name: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct VolumeGroupSnapshotStatus {
     pub(super) bound_volume_group_snapshot_content_name: Option<String>,

@@ -1,5 +1,6 @@
 //! VolumeSnapshots: each gets a content, is bound to it, and tells how far it has come.
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
 use super::types::{
@@ -7,6 +8,8 @@ use super::types::{
 };
 use super::write::{self, Trouble};
 use super::{SOON, Snapshots, bound, is_for, is_ready, member, names, points_at, source};
+use crate::csi::secrets::{Use, of_content};
+use crate::csi::{finalizers, quantity};
 use crate::queue::Next;
 
 /// What a VolumeSnapshot asks for.
@@ -40,7 +43,6 @@ enum Found {
 impl Snapshots {
     /// Does the next thing for a VolumeSnapshot.
     pub(super) async fn look_at_snapshot(&self, snapshot: &VolumeSnapshot) -> Result<Next, Trouble> {
-        self.release_claim(snapshot, None).await?;
         if write::is_deleted(snapshot) {
             return self.remove_snapshot(snapshot).await;
         }
@@ -52,10 +54,7 @@ impl Snapshots {
             }
         };
         let api = self.snapshots_beside(snapshot);
-        let mut snapshot = snapshot.clone();
-        if let Some(finalizers) = write::with(&snapshot, &[names::SNAPSHOT_IS_SOURCE]) {
-            snapshot = write::patch(&api, &snapshot, json!({"metadata": {"finalizers": finalizers}})).await?;
-        }
+        let snapshot = write::hold(&api, snapshot.clone(), names::SNAPSHOT_IS_SOURCE).await?;
         let found = match (bound(&snapshot), asked) {
             (Some(name), _) => self.bound_content(&snapshot, name).await?,
             (None, Asked::Content(name)) => self.bind(&snapshot, name).await?,
@@ -114,16 +113,16 @@ impl Snapshots {
         if points_at(reference, snapshot) {
             return Ok(Ok(Found::Content(Box::new((*content).clone()))));
         }
-        let mut change = json!({"spec": {"volumeSnapshotRef": {"uid": write::uid(snapshot)}}});
+        if write::is_deleted(&*content) {
+            let message = format!("VolumeSnapshotContent {name} is being deleted");
+            return Ok(Err(Refusal::new("SnapshotContentMisbound", message)));
+        }
+        let mut change = json!({"spec": {"volumeSnapshotRef": {"uid": write::uid(snapshot)}},
+            "metadata": {"finalizers": finalizers::with(&*content, names::CONTENT_IS_BOUND)}});
         if let (Some(class), None) =
             (&snapshot.spec.volume_snapshot_class_name, &content.spec.volume_snapshot_class_name)
         {
             change["spec"]["volumeSnapshotClassName"] = json!(class);
-        }
-        if let Some(finalizers) = write::with(&*content, &[names::CONTENT_IS_BOUND])
-            && !write::is_deleted(&*content)
-        {
-            change["metadata"]["finalizers"] = json!(finalizers);
         }
         let content = write::patch(&self.contents_api(), &*content, change).await?;
         Ok(Ok(Found::Content(Box::new(content))))
@@ -146,7 +145,11 @@ impl Snapshots {
             });
         }
         let failed = |message: String| Refusal::new("SnapshotContentCreationFailed", message);
-        let (object, class) = match self.new_content(snapshot, &name).await? {
+        let made = self.claim_of(snapshot).and_then(|claim| {
+            let (object, class) = self.new_content(snapshot, &claim, &name)?;
+            Ok((claim, object, class))
+        });
+        let (claim, object, class) = match made {
             Ok(made) => made,
             Err(message) => return Ok(Err(failed(message))),
         };
@@ -156,10 +159,6 @@ impl Snapshots {
             write::patch(&self.snapshots_beside(snapshot), snapshot, change).await?;
             return Ok(Ok(Found::Waits(Next::After(SOON))));
         }
-        let claim = match self.claim_of(snapshot) {
-            Ok(claim) => claim,
-            Err(message) => return Ok(Err(failed(message))),
-        };
         match self.hold_claim(&claim).await {
             Err(Trouble::Failed(message)) => return Ok(Err(failed(message))),
             done => done?,
@@ -181,24 +180,17 @@ impl Snapshots {
     }
 
     /// A new content for a VolumeSnapshot of a claim, and its class.
-    async fn new_content(
+    fn new_content(
         &self,
         snapshot: &VolumeSnapshot,
+        claim: &PersistentVolumeClaim,
         name: &str,
-    ) -> Result<Result<(Value, String), String>, Trouble> {
-        let found = (|| {
-            let source = self.volume_of(&*self.claim_of(snapshot)?)?;
-            let class =
-                self.class_for(snapshot.spec.volume_snapshot_class_name.as_deref(), &source.driver)?;
-            let parameters = source::parameters(class.parameters.as_ref());
-            let of = (write::namespace(snapshot), write::name(snapshot));
-            let secret = names::secret(&parameters, names::Use::Snapshotter, name, Some(of))?;
-            Ok((source, class, secret))
-        })();
-        let (source, class, secret) = match found {
-            Ok(found) => found,
-            Err(message) => return Ok(Err(message)),
-        };
+    ) -> Result<(Value, String), String> {
+        let source = self.volume_of(claim)?;
+        let named = snapshot.spec.volume_snapshot_class_name.as_deref();
+        let class = source::class(&self.classes, named, &source.driver)?;
+        let of = (write::namespace(snapshot), write::name(snapshot));
+        let secret = of_content(Use::Snapshotter, class.parameters.as_ref(), name, Some(of))?;
         let mut object = json!({
             "metadata": {"name": name, "finalizers": [names::CONTENT_IS_BOUND]},
             "spec": {
@@ -216,14 +208,14 @@ impl Snapshots {
         if let Some(mode) = source::mode(&source.volume) {
             object["spec"]["sourceVolumeMode"] = json!(mode);
         }
-        if let Some(node) = self.node_of(&source.volume).await? {
+        if let Some(node) = self.node_of(&source.volume) {
             object["metadata"]["labels"] = json!({names::MANAGED_BY: node});
         }
         if let Some(secret) = secret {
             object["metadata"]["annotations"] =
                 json!({names::SECRET[0]: secret.name, names::SECRET[1]: secret.namespace});
         }
-        Ok(Ok((object, write::name(&*class).to_owned())))
+        Ok((object, write::name(&*class).to_owned()))
     }
 
     /// Has a VolumeSnapshot say what its content says.
@@ -233,10 +225,8 @@ impl Snapshots {
         content: &VolumeSnapshotContent,
     ) -> Result<Next, Trouble> {
         let api = self.snapshots_beside(&snapshot);
-        if content.spec.deletion_policy == DeletionPolicy::Delete
-            && let Some(finalizers) = write::with(&snapshot, &[names::SNAPSHOT_IS_BOUND])
-        {
-            snapshot = write::patch(&api, &snapshot, json!({"metadata": {"finalizers": finalizers}})).await?;
+        if content.spec.deletion_policy == DeletionPolicy::Delete {
+            snapshot = write::hold(&api, snapshot, names::SNAPSHOT_IS_BOUND).await?;
         }
         let handle =
             content.status.as_ref().and_then(|status| status.volume_group_snapshot_handle.as_deref());
@@ -261,13 +251,8 @@ impl Snapshots {
     /// Says why a VolumeSnapshot cannot have what it asks for, once.
     async fn refuse(&self, snapshot: &VolumeSnapshot, refusal: &Refusal) -> Result<(), Trouble> {
         let told = snapshot.status.as_ref().and_then(|status| status.error.as_ref());
-        if told.and_then(|error| error.message.as_deref()) == Some(refusal.message.as_str()) {
-            return Ok(());
-        }
-        let status = json!({"readyToUse": false, "error": write::error(&refusal.message)});
-        write::patch_status(&self.snapshots_beside(snapshot), snapshot, status).await?;
-        self.context.events.warning(snapshot, refusal.reason, &refusal.message).await;
-        Ok(())
+        let (api, events) = (self.snapshots_beside(snapshot), &self.context.events);
+        write::fail(events, &api, snapshot, told, (refusal.reason, &refusal.message)).await
     }
 }
 
@@ -306,9 +291,9 @@ fn told(
     if let (None, Some(time)) = (&old.creation_time, time) {
         change.insert("creationTime".into(), json!(time));
     }
-    let is_sized = old.restore_size.as_deref().is_some_and(|size| size != "0");
+    let is_sized = old.restore_size.as_ref().is_some_and(|size| *size != json!("0") && *size != json!(0));
     if let (false, Some(size @ 1..)) = (is_sized, new.and_then(|new| new.restore_size)) {
-        change.insert("restoreSize".into(), json!(names::quantity(size)));
+        change.insert("restoreSize".into(), json!(quantity::of(size)));
     }
     let error = new.and_then(|new| new.error.as_ref()).filter(|_| !is_ready);
     if old.error.as_ref() != error {
@@ -318,6 +303,15 @@ fn told(
         change.insert("volumeGroupSnapshotName".into(), json!(group));
     }
     (!change.is_empty()).then_some(Value::Object(change))
+}
+
+/// What of a VolumeSnapshot has to change for it to be worth another look: all but what is refused here, which would else be tried again
+/// at once, and not later each time.
+pub(super) fn matter(snapshot: &VolumeSnapshot) -> impl PartialEq + use<> {
+    let mut status = snapshot.status.clone().unwrap_or_default();
+    (status.error, status.ready_to_use) = (None, Some(is_ready(snapshot)));
+    let finalizers = snapshot.metadata.finalizers.clone();
+    (write::matter(snapshot, ""), finalizers, snapshot.spec.clone(), status)
 }
 
 /// An error of another status.

@@ -10,6 +10,10 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::types::SnapshotError;
+use crate::csi::finalizers;
+use crate::events::Events;
+
 /// Why a look came to no end.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -38,10 +42,38 @@ pub(super) trait Patched: Resource<DynamicType = ()> + Clone + Debug + Deseriali
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned> Patched for K {}
 
 /// Patches an object that is as it was read; the object as it is then.
-pub(super) async fn patch<K: Patched>(api: &Api<K>, object: &K, mut change: Value) -> Result<K, Trouble> {
-    change["metadata"]["uid"] = json!(object.meta().uid);
-    change["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
-    Ok(api.patch(name(object), &PatchParams::default(), &Patch::Merge(change)).await?)
+pub(super) async fn patch<K: Patched>(api: &Api<K>, object: &K, change: Value) -> Result<K, Trouble> {
+    Ok(finalizers::change(api, object, change).await?)
+}
+
+/// Puts a finalizer on an object that is as it was read; the object as it is then.
+pub(super) async fn hold<K: Patched>(api: &Api<K>, object: K, finalizer: &str) -> Result<K, Trouble> {
+    match finalizers::has(&object, finalizer) {
+        true => Ok(object),
+        false => Ok(finalizers::add(api, &object, finalizer).await?),
+    }
+}
+
+/// Takes finalizers from an object.
+pub(super) async fn release<K: Patched>(api: &Api<K>, object: &K, held: &[&str]) -> Result<(), Trouble> {
+    Ok(finalizers::remove_all(api, object, held, &[]).await?)
+}
+
+/// Says in an object's status what has failed, and by an event, unless it says so already.
+pub(super) async fn fail<K: Patched>(
+    events: &Events,
+    api: &Api<K>,
+    object: &K,
+    told: Option<&SnapshotError>,
+    (reason, message): (&str, &str),
+) -> Result<(), Trouble> {
+    if told.and_then(|error| error.message.as_deref()) == Some(message) {
+        return Ok(());
+    }
+    let error = json!({"message": message, "time": Time(Timestamp::now())});
+    patch_status(api, object, json!({"readyToUse": false, "error": error})).await?;
+    events.warning(object, reason, message).await;
+    Ok(())
 }
 
 /// Patches the status of an object, whatever else has changed of it; the object as it is then.
@@ -87,11 +119,6 @@ pub(super) fn is_deleted<K: Resource>(object: &K) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// Whether it has a finalizer.
-pub(super) fn is_held<K: Resource>(object: &K, finalizer: &str) -> bool {
-    object.meta().finalizers.iter().flatten().any(|held| held == finalizer)
-}
-
 /// What an annotation of it says.
 pub(super) fn annotation<'a, K: Resource>(object: &'a K, key: &str) -> Option<&'a str> {
     object.meta().annotations.as_ref()?.get(key).map(String::as_str)
@@ -103,27 +130,6 @@ pub(super) fn matter<K: Resource>(object: &K, but: &str) -> impl PartialEq + use
     let mut annotations = meta.annotations.clone().unwrap_or_default();
     annotations.remove(but);
     (meta.uid.clone(), is_deleted(object), meta.labels.clone(), annotations)
-}
-
-/// Its finalizers with these, if one of them is not there.
-pub(super) fn with<K: Resource>(object: &K, finalizers: &[&str]) -> Option<Vec<String>> {
-    let absent =
-        finalizers.iter().filter(|finalizer| !is_held(object, finalizer)).map(|name| (*name).to_owned());
-    let absent: Vec<String> = absent.collect();
-    (!absent.is_empty()).then(|| object.meta().finalizers.iter().flatten().cloned().chain(absent).collect())
-}
-
-/// Its finalizers without these, if one of them is there.
-pub(super) fn without<K: Resource>(object: &K, finalizers: &[&str]) -> Option<Vec<String>> {
-    finalizers.iter().any(|finalizer| is_held(object, finalizer)).then(|| {
-        let held = object.meta().finalizers.iter().flatten();
-        held.filter(|held| !finalizers.contains(&held.as_str())).cloned().collect()
-    })
-}
-
-/// An error for a status, of now.
-pub(super) fn error(message: &str) -> Value {
-    json!({"message": message, "time": Time(Timestamp::now())})
 }
 
 /// A time of so many nanoseconds since 1970.

@@ -29,9 +29,11 @@ pub(super) const GROUP_CONTENTS: Kind = (
 pub(super) const GROUP_CLASSES: Kind =
     ("groupsnapshot.storage.k8s.io/v1beta2", "VolumeGroupSnapshotClass", "volumegroupsnapshotclasses", false);
 
+pub(super) const CLAIMS: Kind = ("v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+
 impl Rig {
     fn of(&self, (api_version, kind, plural, is_namespaced): Kind) -> Api<DynamicObject> {
-        let (group, version) = api_version.split_once('/').unwrap();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resource = ApiResource {
             group: group.into(),
             version: version.into(),
@@ -69,6 +71,18 @@ impl Rig {
     /// Asks for an object to go.
     pub(super) async fn delete(&self, kind: Kind, name: &str) {
         self.of(kind).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// What holds an object.
+    pub(super) async fn finalizers(&self, kind: Kind, name: &str) -> Vec<String> {
+        let object = self.of(kind).get(name).await.unwrap();
+        object.metadata.finalizers.unwrap_or_default()
+    }
+
+    /// Has an object held by these, and by nothing else.
+    pub(super) async fn set_finalizers(&self, kind: Kind, name: &str, finalizers: &[String]) {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        self.of(kind).patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// Waits until an object is gone.
@@ -198,9 +212,7 @@ impl Rig {
     /// Waits until a claim is not held for snapshots.
     pub(super) async fn claim_is_free(&self, name: &str) {
         self.until(&format!("claim {name} is not held"), async |rig| {
-            let claims: Api<PersistentVolumeClaim> = rig.objects_of("");
-            let claim = claims.get(name).await.unwrap();
-            let held = claim.metadata.finalizers.unwrap_or_default();
+            let held = rig.finalizers(CLAIMS, name).await;
             (!held.iter().any(|held| held == "snapshot.storage.kubernetes.io/pvc-as-source-protection"))
                 .then_some(())
         })

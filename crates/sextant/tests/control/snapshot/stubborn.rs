@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
-use csi::contract::v1::plugin_capability::service::Type as Service;
 use csi::contract::v1::*;
 use csi::plugin::Services;
 use grpc::Code;
@@ -13,9 +12,8 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
 use super::bench::{CLASSES, CONTENTS, SNAPSHOTS};
-use crate::rig::Rig;
-
-type Answer<T> = Result<T, grpc::Status>;
+use crate::rig::{DRIVER, Rig};
+use crate::stand::{Answer, Named};
 
 const NAME: &str = "stubborn.example.com";
 
@@ -31,24 +29,10 @@ struct State {
     times: Vec<Instant>,
     snapshots: BTreeMap<String, Snapshot>,
     deleted_with: Vec<BTreeMap<String, String>>,
-}
-
-impl Identity for Stubborn {
-    async fn get_plugin_info(&self, _: GetPluginInfoRequest) -> Answer<GetPluginInfoResponse> {
-        Ok(GetPluginInfoResponse { name: NAME.into(), vendor_version: "1".into(), ..Default::default() })
-    }
-
-    async fn get_plugin_capabilities(
-        &self,
-        _: GetPluginCapabilitiesRequest,
-    ) -> Answer<GetPluginCapabilitiesResponse> {
-        let capabilities = vec![PluginCapability::service(Service::ControllerService)];
-        Ok(GetPluginCapabilitiesResponse { capabilities })
-    }
-
-    async fn probe(&self, _: ProbeRequest) -> Answer<ProbeResponse> {
-        Ok(ProbeResponse { ready: None })
-    }
+    /// What else a snapshot ends with that is to be cut.
+    refuses: Option<Code>,
+    /// Whether calls to cut one do not end.
+    hangs: bool,
 }
 
 impl Controller for Stubborn {
@@ -62,6 +46,10 @@ impl Controller for Stubborn {
     }
 
     async fn create_snapshot(&self, request: CreateSnapshotRequest) -> Answer<CreateSnapshotResponse> {
+        if self.0.lock().unwrap().hangs {
+            self.0.lock().unwrap().calls.push(request);
+            return std::future::pending().await;
+        }
         let mut state = self.0.lock().unwrap();
         state.calls.push(request.clone());
         state.times.push(Instant::now());
@@ -74,10 +62,14 @@ impl Controller for Stubborn {
             ..Default::default()
         });
         snapshot.ready_to_use = count > 3;
+        let answer = CreateSnapshotResponse { snapshot: Some(snapshot.clone()) };
+        if let Some(code) = state.refuses {
+            return Err(grpc::Status::new(code, "the array has another of that name"));
+        }
         match count {
             1 => Err(grpc::Status::new(Code::Unavailable, "the array does not answer")),
             2 => Err(grpc::Status::new(Code::Internal, "the array is confused")),
-            _ => Ok(CreateSnapshotResponse { snapshot: Some(snapshot.clone()) }),
+            _ => Ok(answer),
         }
     }
 
@@ -106,15 +98,79 @@ impl Controller for Stubborn {
     }
 }
 
+/// Starts that driver.
+fn stubborn(rig: &Rig, state: State) -> Arc<Stubborn> {
+    let driver = Arc::new(Stubborn(Mutex::new(state)));
+    let socket = rig.socket("stubborn");
+    let services = Services::new().identity(Arc::new(Named(NAME))).controller(driver.clone());
+    tokio::spawn(async move { services.serve(&socket, std::future::pending(), || {}).await });
+    driver
+}
+
 /// A machine with that driver alone.
 async fn machine() -> (Rig, Arc<Stubborn>) {
     let mut rig = Rig::bare().await;
-    let driver = Arc::new(Stubborn::default());
-    let socket = rig.socket("stubborn");
-    let services = Services::new().identity(driver.clone()).controller(driver.clone());
-    tokio::spawn(async move { services.serve(&socket, std::future::pending(), || {}).await });
+    let driver = stubborn(&rig, State::default());
     rig.control(&[]);
     (rig, driver)
+}
+
+#[tokio::test]
+async fn a_driver_that_hangs_holds_no_other() {
+    let rig = super::machine().await;
+    let driver = stubborn(&rig, State { hangs: true, ..Default::default() });
+    rig.snapshot_class("stubborn", NAME, "Delete", false).await;
+    rig.bound_claim("far", NAME, "volume-1", json!({})).await;
+    // More than there are workers.
+    for count in 0..12 {
+        let spec =
+            json!({"volumeSnapshotClassName": "stubborn", "source": {"persistentVolumeClaimName": "far"}});
+        rig.snapshot(&format!("far-{count}"), spec).await;
+    }
+    let calls = || driver.0.lock().unwrap().calls.len();
+    rig.until("as many calls hang as there can be", async |_| (calls() == 10).then_some(())).await;
+    let began = Instant::now();
+    rig.snapshot("near", json!({"source": {"persistentVolumeClaimName": "data"}})).await;
+    rig.ready(SNAPSHOTS, "near").await;
+    // Nor has it waited for those calls to be given up.
+    assert!(calls() == 10 && began.elapsed() < Duration::from_secs(50), "{} calls", calls());
+    assert_eq!(rig.told().await.len(), 1, "of {DRIVER}");
+}
+
+#[tokio::test]
+async fn what_may_be_there_under_its_name_is_not_forgotten() {
+    let (rig, driver) = machine().await;
+    {
+        let mut state = driver.0.lock().unwrap();
+        state.refuses = Some(Code::AlreadyExists);
+        // That fails once is another test's.
+        state.deleted_with.push(BTreeMap::new());
+    }
+    rig.snapshot_class("stubborn", NAME, "Delete", true).await;
+    rig.bound_claim("data", NAME, "volume-1", json!({})).await;
+    rig.snapshot("one", json!({"source": {"persistentVolumeClaimName": "data"}})).await;
+    rig.failed(
+        SNAPSHOTS,
+        "one",
+        "take annotation snapshot.storage.kubernetes.io/volumesnapshot-being-created",
+    )
+    .await;
+    rig.delete(SNAPSHOTS, "one").await;
+    rig.until("the content is to go", async |rig| {
+        let contents = rig.all(CONTENTS).await;
+        contents[0]["metadata"].get("deletionTimestamp").map(|_| ())
+    })
+    .await;
+    let before = driver.0.lock().unwrap().calls.len();
+    rig.until("the driver is asked again", async |_| {
+        (driver.0.lock().unwrap().calls.len() > before).then_some(())
+    })
+    .await;
+    assert_eq!(rig.all(CONTENTS).await.len(), 1, "what the driver may have is forgotten");
+    driver.0.lock().unwrap().refuses = None;
+    rig.gone(SNAPSHOTS, "one").await;
+    assert!(driver.0.lock().unwrap().snapshots.is_empty());
+    rig.claim_is_free("data").await;
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+use super::names::{BEING_CREATED, BEING_DELETED};
 use super::*;
 
 fn content(metadata: Value, source: Value, uid: &str, status: Value) -> VolumeSnapshotContent {
@@ -93,4 +94,24 @@ fn what_is_said_of_a_call_is_no_reason_for_another() {
     assert!(old() != of(json!({}), "2", Value::Null));
     let member = |status: Value| of(json!({GROUP_HANDLE: "g"}), "1", status);
     assert!(member(json!({})) != member(json!({"snapshotHandle": "s"})));
+}
+
+#[test]
+fn what_is_deleted_with_a_content_is_told_by_its_driver() {
+    let of = |metadata: Value, source: &Value, status: Value| {
+        let content = content(metadata, source.clone(), "1", status);
+        (to_delete(&content), unknown(&content))
+    };
+    let (cut, there) = (json!({"volumeHandle": "v"}), json!({"snapshotHandle": "s"}));
+    let held = json!({"finalizers": [CONTENT_IS_BOUND]});
+    let told = json!({"snapshotHandle": "told"});
+    assert_eq!(of(held.clone(), &cut, told.clone()), (Some("told".into()), None));
+    assert_eq!(of(held.clone(), &cut, Value::Null), (None, None));
+    // The driver was away from the first to the last.
+    assert_eq!(of(held.clone(), &there, Value::Null), (None, Some("s".into())));
+    assert_eq!(of(held.clone(), &there, told.clone()), (Some("told".into()), None));
+    assert_eq!(of(json!({}), &there, Value::Null), (None, None));
+    let mut member = held;
+    member["annotations"] = json!({GROUP_HANDLE: "g"});
+    assert_eq!(of(member, &cut, told), (None, None));
 }

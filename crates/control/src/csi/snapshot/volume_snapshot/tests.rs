@@ -57,3 +57,33 @@ fn an_error_comes_with_a_content_and_goes_with_it() {
     let ready = content(json!({"readyToUse": true, "error": {"message": "no room"}}));
     assert_eq!(told(Some(&status), &ready, None), Some(json!({"error": null, "readyToUse": true})));
 }
+
+#[test]
+fn a_size_may_be_written_in_any_way() {
+    let all = content(json!({"restoreSize": 4096, "readyToUse": true}));
+    let size = |old: Value| {
+        let old = json!({"restoreSize": old, "readyToUse": true, "boundVolumeSnapshotContentName": "snapcontent-1"});
+        told(Some(&serde_json::from_value(old).unwrap()), &all, None)
+    };
+    for none in [Value::Null, json!("0"), json!(0)] {
+        assert_eq!(size(none), Some(json!({"restoreSize": "4Ki"})));
+    }
+    for there in [json!("1Gi"), json!(5_368_709_120_i64)] {
+        assert_eq!(size(there), None);
+    }
+}
+
+#[test]
+fn what_is_refused_is_no_reason_to_try_again() {
+    let of = |metadata: Value, status: Value| {
+        let mut snapshot = snapshot(json!({"source": {"persistentVolumeClaimName": "data"}}));
+        snapshot.metadata.finalizers = serde_json::from_value(metadata).unwrap();
+        snapshot.status = serde_json::from_value(status).unwrap();
+        matter(&snapshot)
+    };
+    let old = || of(json!([]), Value::Null);
+    assert!(old() == of(json!([]), json!({"readyToUse": false, "error": {"message": "no"}})));
+    assert!(old() != of(json!([]), json!({"readyToUse": true})));
+    assert!(old() != of(json!([]), json!({"boundVolumeSnapshotContentName": "c"})));
+    assert!(old() != of(json!(["example.com/held"]), Value::Null));
+}
