@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,18 +23,21 @@ pub enum Next {
 /// How fast a queue goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How many things are looked at at the same time.
+    /// How many things of a lane are looked at at the same time.
     pub workers: usize,
     /// The wait after the first failure.
     pub first: Duration,
     /// The longest wait.
     pub longest: Duration,
+    /// By up to how many percent a wait after a failure is longer than that, by chance: what failed together, because it was in each
+    /// other's way, does not meet again.
+    pub spread: u32,
 }
 
 impl Default for Pace {
-    /// As the sidecars have it: 10 at a time, again after 1 second, doubled up to 5 minutes.
+    /// As the sidecars have it: 10 at a time, again after 1 second, doubled up to 5 minutes; and up to a quarter more.
     fn default() -> Self {
-        Self { workers: 10, first: Duration::from_secs(1), longest: Duration::from_secs(300) }
+        Self { workers: 10, first: Duration::from_secs(1), longest: Duration::from_secs(300), spread: 25 }
     }
 }
 
@@ -50,8 +54,47 @@ struct State<K> {
     ready: VecDeque<K>,
     queued: BTreeSet<K>,
     busy: BTreeSet<K>,
-    later: BTreeSet<(Instant, K)>,
+    later: Later<K>,
     failures: BTreeMap<K, u32>,
+}
+
+/// Keys with a time, each with one.
+#[derive(Debug)]
+struct Later<K> {
+    by_time: BTreeSet<(Instant, K)>,
+    by_key: BTreeMap<K, Instant>,
+}
+
+impl<K: Clone + Ord> Later<K> {
+    fn put(&mut self, key: K, at: Instant) {
+        self.remove(&key);
+        self.by_key.insert(key.clone(), at);
+        self.by_time.insert((at, key));
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some((key, at)) = self.by_key.remove_entry(key) {
+            self.by_time.remove(&(at, key));
+        }
+    }
+
+    fn first(&self) -> Option<Instant> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// The first one, if it is time for it.
+    fn take(&mut self, now: Instant) -> Option<K> {
+        self.first().filter(|at| *at <= now)?;
+        let (_, key) = self.by_time.pop_first()?;
+        self.by_key.remove(&key);
+        Some(key)
+    }
+}
+
+/// What may be looked at at the same time, and what waits for that.
+struct Lane<K> {
+    waiting: VecDeque<K>,
+    running: usize,
 }
 
 impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
@@ -62,7 +105,7 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
             ready: VecDeque::new(),
             queued: BTreeSet::new(),
             busy: BTreeSet::new(),
-            later: BTreeSet::new(),
+            later: Later { by_time: BTreeSet::new(), by_key: BTreeMap::new() },
             failures: BTreeMap::new(),
         };
         Arc::new(Self { pace, state: Mutex::new(state), more: Notify::new() })
@@ -86,12 +129,6 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
     /// Has keys looked at, as [`Queue::add`] does with one.
     pub fn add_all(&self, keys: impl IntoIterator<Item = K>) {
         keys.into_iter().for_each(|key| self.add(key));
-    }
-
-    /// Has a key looked at after a while, whatever else happens to it.
-    pub fn add_after(&self, key: K, wait: Duration) {
-        self.state().later.insert((Instant::now() + wait, key));
-        self.more.notify_one();
     }
 
     /// How many are waiting or being looked at.
@@ -118,45 +155,69 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
     where
         F: Future<Output = Next>,
     {
+        self.run_in_lanes(|_| (), look).await;
+    }
+
+    /// The same; each lane that `lane` names has as many workers as the queue else would. What holds those of one lane, a driver that
+    /// does not answer, holds nothing in another.
+    pub async fn run_in_lanes<L, F>(self: Arc<Self>, lane: impl Fn(&K) -> L, look: impl Fn(K) -> F)
+    where
+        L: Clone + Ord,
+        F: Future<Output = Next>,
+    {
         use futures_util::StreamExt as _;
         let mut running = futures_util::stream::FuturesUnordered::new();
+        let mut lanes: BTreeMap<L, Lane<K>> = BTreeMap::new();
         loop {
-            let until = loop {
-                if running.len() >= self.pace.workers {
-                    break None;
+            while let Some(key) = self.take() {
+                let lane = lanes.entry(lane(&key));
+                lane.or_insert(Lane { waiting: VecDeque::new(), running: 0 }).waiting.push_back(key);
+            }
+            for (name, lane) in &mut lanes {
+                while lane.running < self.pace.workers
+                    && let Some(key) = lane.waiting.pop_front()
+                {
+                    self.begin(&key);
+                    lane.running += 1;
+                    let (name, looking) = (name.clone(), look(key.clone()));
+                    running.push(async move { (name, key, looking.await) });
                 }
-                match self.take() {
-                    Ok(key) => {
-                        let looking = look(key.clone());
-                        running.push(async move { (key, looking.await) });
-                    }
-                    Err(until) => break until,
-                }
-            };
+            }
+            let until = self.state().later.first();
             tokio::select! {
-                Some((key, next)) = running.next(), if !running.is_empty() => self.finish(key, next),
+                Some((name, key, next)) = running.next(), if !running.is_empty() => {
+                    if let Some(lane) = lanes.get_mut(&name) {
+                        lane.running -= 1;
+                        if lane.running == 0 && lane.waiting.is_empty() {
+                            lanes.remove(&name);
+                        }
+                    }
+                    self.finish(key, next);
+                }
                 () = self.more.notified() => {}
                 () = sleep_until(until) => {}
             }
         }
     }
 
-    /// The next key; or, where none is ready, when there will be one.
-    fn take(&self) -> Result<K, Option<Instant>> {
+    /// The next key that is ready. It stays queued until it is begun with.
+    fn take(&self) -> Option<K> {
         let mut state = self.state();
         let now = Instant::now();
-        while state.later.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, key)) = state.later.pop_first() else { break };
+        while let Some(key) = state.later.take(now) {
             if state.queued.insert(key.clone()) && !state.busy.contains(&key) {
                 state.ready.push_back(key);
             }
         }
-        let Some(key) = state.ready.pop_front() else {
-            return Err(state.later.first().map(|(at, _)| *at));
-        };
-        state.queued.remove(&key);
+        state.ready.pop_front()
+    }
+
+    fn begin(&self, key: &K) {
+        let mut state = self.state();
+        state.queued.remove(key);
         state.busy.insert(key.clone());
-        Ok(key)
+        // What it waited for comes with this look, or is waited for again after it.
+        state.later.remove(key);
     }
 
     fn finish(&self, key: K, next: Next) {
@@ -176,15 +237,23 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
                 let doubled =
                     self.pace.first.saturating_mul(1_u32.checked_shl(*failures).unwrap_or(u32::MAX));
                 *failures = failures.saturating_add(1);
-                Some(doubled.min(self.pace.longest))
+                Some(self.pace.spread(doubled.min(self.pace.longest)))
             }
         };
         if state.queued.contains(&key) {
             // Added while it was looked at.
             state.ready.push_back(key);
         } else if let Some(wait) = wait {
-            state.later.insert((Instant::now() + wait, key));
+            state.later.put(key, Instant::now() + wait);
         }
+    }
+}
+
+impl Pace {
+    fn spread(&self, wait: Duration) -> Duration {
+        // Keys of hash maps are the standard library's only source of chance.
+        let chance = std::hash::RandomState::new().build_hasher().finish() % 1000;
+        wait + wait * u32::try_from(chance).unwrap_or_default() / 1000 * self.spread / 100
     }
 }
 

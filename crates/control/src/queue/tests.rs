@@ -30,7 +30,7 @@ async fn seen(
 #[test]
 fn what_fails_is_looked_at_again_later_and_later() {
     runtime().block_on(async {
-        let queue = Queue::new(Pace { longest: 5 * SECOND, ..Pace::default() });
+        let queue = Queue::new(Pace { longest: 5 * SECOND, spread: 0, ..Pace::default() });
         queue.add(1);
         let seen = seen(queue.clone(), 20 * SECOND, |_| Next::Again).await;
         assert_eq!(seen.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0, 1, 3, 7, 12, 17]);
@@ -45,8 +45,7 @@ fn what_is_added_twice_is_looked_at_once() {
         queue.add(1);
         queue.add(2);
         queue.add(1);
-        queue.add_after(3, 2 * SECOND);
-        assert_eq!(seen(queue.clone(), 10 * SECOND, |_| Next::Done).await, [(1, 0), (2, 0), (3, 2)]);
+        assert_eq!(seen(queue.clone(), 10 * SECOND, |_| Next::Done).await, [(1, 0), (2, 0)]);
         assert!(queue.is_empty());
     });
 }
@@ -98,5 +97,60 @@ fn many_are_looked_at_together_and_no_more_than_that() {
         };
         let _ = tokio::time::timeout(10 * SECOND, queue.clone().run(look)).await;
         assert_eq!(*done.lock().unwrap(), [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+    });
+}
+
+#[test]
+fn what_is_added_while_it_waits_waits_for_one_time_only() {
+    runtime().block_on(async {
+        let queue = Queue::new(Pace::default());
+        queue.add(1);
+        let adds = async {
+            for _ in 0..3 {
+                tokio::time::sleep(2 * SECOND).await;
+                queue.add(1);
+            }
+            std::future::pending::<Vec<_>>().await
+        };
+        let seen = tokio::select! {
+            seen = seen(queue.clone(), 30 * SECOND, |_| Next::After(10 * SECOND)) => seen,
+            never = adds => never,
+        };
+        assert_eq!(seen.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0, 2, 4, 6, 16, 26]);
+    });
+}
+
+#[test]
+fn waits_after_failures_are_spread_and_never_shorter() {
+    let pace = Pace { spread: 50, ..Pace::default() };
+    let waits: Vec<_> = (0..100).map(|_| pace.spread(10 * SECOND)).collect();
+    assert!(waits.iter().all(|wait| (10 * SECOND..15 * SECOND).contains(wait)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
+    assert_eq!(Pace { spread: 0, ..pace }.spread(SECOND), SECOND);
+    assert!(pace.spread(Duration::from_secs(1 << 40)) >= Duration::from_secs(1 << 40));
+}
+
+#[test]
+fn a_lane_that_hangs_holds_no_other() {
+    runtime().block_on(async {
+        let queue = Queue::new(Pace { workers: 2, ..Pace::default() });
+        // All of lane 1 hang; those of lane 0 come after them.
+        (0..10).map(|key| key * 2 + 1).chain([0, 2, 4]).for_each(|key| queue.add(key));
+        let start = Instant::now();
+        let (begun, done) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        let look = |key: u32| {
+            begun.lock().unwrap().push(key);
+            let (done, start) = (&done, &start);
+            async move {
+                tokio::time::sleep(if key % 2 == 1 { 60 * SECOND } else { SECOND }).await;
+                done.lock().unwrap().push((key, start.elapsed().as_secs()));
+                Next::Done
+            }
+        };
+        let _ = tokio::time::timeout(59 * SECOND, queue.clone().run_in_lanes(|key| key % 2, look)).await;
+        assert_eq!(*done.lock().unwrap(), [(0, 1), (2, 1), (4, 2)]);
+        let odd = begun.lock().unwrap().iter().filter(|key| *key % 2 == 1).count();
+        assert_eq!(odd, 2, "a lane has no more than its workers");
+        assert_eq!(queue.len(), 10);
     });
 }
