@@ -9,8 +9,7 @@ use std::time::Duration;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{GetCapacityRequest, GetCapacityResponse, NodeGetInfoRequest, Topology};
-use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
@@ -19,7 +18,6 @@ use tokio::sync::Notify;
 use super::provision::topology::{Segment, fnv, segments};
 use super::provision::{has_topology, places, request};
 use super::{Context, quantity};
-use crate::cache::Cache;
 
 /// How often drivers are asked though nothing has changed here.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -30,8 +28,6 @@ const MANAGER: &str = "csi.storage.k8s.io/managed-by";
 
 struct Capacities {
     context: Arc<Context>,
-    nodes: Arc<Cache<Node>>,
-    csi_nodes: Arc<Cache<CSINode>>,
     /// Who made an object: others' stay.
     manager: String,
 }
@@ -42,13 +38,10 @@ pub(super) async fn run(context: Arc<Context>) {
         Some(node) => format!("sextant-control-{:08x}", fnv(node.as_bytes())),
         None => "sextant-control".into(),
     };
-    let (nodes, csi_nodes) = (Cache::start(&context.client), Cache::start(&context.client));
-    let it = Capacities { context, nodes, csi_nodes, manager };
-    it.nodes.filled().await;
-    it.csi_nodes.filled().await;
+    let it = Capacities { context, manager };
     let changed = Arc::new(Notify::new());
     let tell = changed.clone();
-    it.csi_nodes.listen(move |_| tell.notify_one());
+    it.context.csi_nodes.listen(move |_| tell.notify_one());
     let tell = changed.clone();
     it.context.classes.listen(move |_| tell.notify_one());
     let tell = changed.clone();
@@ -127,7 +120,7 @@ impl Capacities {
             return Ok(BTreeSet::from([Segment::new()]));
         }
         if self.context.setup.node.is_none() {
-            return Ok(segments(&places(&driver.name, &self.csi_nodes.all(), &self.nodes)));
+            return Ok(segments(&places(&self.context, &driver.name)));
         }
         let info =
             driver.client.node_get_info(NodeGetInfoRequest {}).await.map_err(|error| error.to_string())?;

@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Secret};
-use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass};
 use kube::{Api, Client};
 
 use crate::cache::Cache;
@@ -67,6 +67,12 @@ pub struct Context {
     pub classes: Arc<Cache<StorageClass>>,
     /// All classes of volume attributes.
     pub attributes: Arc<Cache<VolumeAttributesClass>>,
+    /// All nodes.
+    pub nodes: Arc<Cache<Node>>,
+    /// The drivers on all nodes.
+    pub csi_nodes: Arc<Cache<CSINode>>,
+    /// All attachments.
+    pub attachments: Arc<Cache<VolumeAttachment>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -87,6 +93,9 @@ impl Context {
             volumes: Cache::start(&client),
             classes: Cache::start(&client),
             attributes: Cache::start(&client),
+            nodes: Cache::start(&client),
+            csi_nodes: Cache::start(&client),
+            attachments: Cache::start(&client),
             client,
             setup,
         })
@@ -98,6 +107,9 @@ impl Context {
         self.volumes.filled().await;
         self.classes.filled().await;
         self.attributes.filled().await;
+        self.nodes.filled().await;
+        self.csi_nodes.filled().await;
+        self.attachments.filled().await;
     }
 
     /// What a secret holds, as a driver gets it.

@@ -69,7 +69,8 @@ impl Provisioner {
         }
         if driver.controls(Call::PublishUnpublishVolume) {
             let of = |source: Option<&String>| source == Some(&name);
-            let attached = self.attachments.find(|one| of(one.spec.source.persistent_volume_name.as_ref()));
+            let attached =
+                self.context.attachments.find(|one| of(one.spec.source.persistent_volume_name.as_ref()));
             if let Some(attachment) = attached.first() {
                 return Err(format!("the volume is still attached to node {}", attachment.spec.node_name));
             }

@@ -25,13 +25,12 @@ use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::plugin_capability::service::Type as Service;
 use csi::contract::v1::{CreateVolumeRequest, NodeGetInfoRequest};
 use grpc::Code;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::{CSINode, VolumeAttachment};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt as _;
 use tokio::time::Instant;
 
 use super::{Context, names};
-use crate::cache::{Cache, Change, Name};
+use crate::cache::{Change, Name};
 use crate::queue::{Pace, Queue};
 use topology::Place;
 
@@ -79,9 +78,6 @@ struct Provisioner {
     context: Arc<Context>,
     claims: Arc<Queue<Name>>,
     volumes: Arc<Queue<Name>>,
-    nodes: Arc<Cache<Node>>,
-    csi_nodes: Arc<Cache<CSINode>>,
-    attachments: Arc<Cache<VolumeAttachment>>,
     /// This process, in what it makes.
     identity: String,
     /// What drivers may be at, by the claim's uid. Without it the same is asked for as far as class and nodes are what they were.
@@ -93,9 +89,6 @@ struct Provisioner {
 /// Provisions and deletes until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let provisioner = Arc::new(Provisioner::new(context));
-    provisioner.nodes.filled().await;
-    provisioner.csi_nodes.filled().await;
-    provisioner.attachments.filled().await;
     provisioner.listen();
     let (claims, volumes) = (provisioner.claims.clone(), provisioner.volumes.clone());
     let it = &*provisioner;
@@ -113,9 +106,6 @@ impl Provisioner {
         Self {
             claims: Queue::new(Pace::default()),
             volumes: Queue::new(Pace::default()),
-            nodes: Cache::start(&context.client),
-            csi_nodes: Cache::start(&context.client),
-            attachments: Cache::start(&context.client),
             identity: format!("{started}-{}", context.setup.host),
             begun: Mutex::default(),
             turns: Mutex::default(),
@@ -146,7 +136,7 @@ impl Provisioner {
             }
         });
         let volumes = self.volumes.clone();
-        self.attachments.listen(move |change| {
+        self.context.attachments.listen(move |change| {
             let volume = change.object().spec.source.persistent_volume_name.as_ref();
             if let (None, Some(volume)) = (&change.new, volume) {
                 volumes.add(Name::global(volume.clone()));
@@ -203,7 +193,7 @@ impl Provisioner {
     /// The nodes as a driver sees them; on a node of our own, that one as the driver tells.
     async fn places(&self, driver: &Driver) -> Result<Vec<Place>, Failure> {
         let Some(node) = &self.context.setup.node else {
-            return Ok(places(&driver.name, &self.csi_nodes.all(), &self.nodes));
+            return Ok(places(&self.context, &driver.name));
         };
         let info = driver.client.node_get_info(NodeGetInfoRequest {}).await;
         let info = info.map_err(|error| Failure::Later(error.to_string()))?;
@@ -213,15 +203,14 @@ impl Provisioner {
 }
 
 /// All nodes, with the labels by which a driver tells them apart.
-pub(super) fn places(driver: &str, csi_nodes: &[Arc<CSINode>], nodes: &Cache<Node>) -> Vec<Place> {
-    let all = nodes.all();
+pub(super) fn places(context: &Context, driver: &str) -> Vec<Place> {
+    let all = context.nodes.all();
     all.iter()
         .map(|node| {
-            let name = node.name_any();
-            let of = csi_nodes.iter().find(|csi_node| csi_node.name_any() == name);
-            let here = of.and_then(|of| of.spec.drivers.iter().find(|one| one.name == driver));
+            let of = context.csi_nodes.get(&Name::of(&**node));
+            let here = of.as_ref().and_then(|of| of.spec.drivers.iter().find(|one| one.name == driver));
             let keys = here.and_then(|here| here.topology_keys.clone()).unwrap_or_default();
-            Place { node: name, keys, labels: node.labels().clone() }
+            Place { node: node.name_any(), keys, labels: node.labels().clone() }
         })
         .collect()
 }
