@@ -63,7 +63,7 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// How an object changed: one of both is there.
+/// How an object changed: one of both is there, and both are the same object (uid).
 #[derive(Clone, Debug)]
 pub struct Change<K> {
     /// As it was; `None` for one that is new.
@@ -121,13 +121,14 @@ impl<K: Kind> Cache<K> {
                 let Some(cache) = weak.upgrade() else { return };
                 match event {
                     Ok(event) => {
-                        told = false;
+                        // That it begins with a list says nothing yet: each try to list does.
+                        told &= matches!(event, Event::Init | Event::InitApply(_));
                         cache.take(event, &mut listed);
                     }
                     // The watcher begins anew by itself, later each time.
                     Err(error) if !std::mem::replace(&mut told, true) => {
-                        let cause = crate::causes(&error);
-                        eprintln!("sextant control: warning: cannot watch {}: {cause}", K::plural(&()));
+                        let (kind, cause) = (K::plural(&()), crate::causes(&error));
+                        eprintln!("sextant control: warning: cannot watch {kind}, and tries again: {cause}");
                     }
                     Err(_) => {}
                 }
@@ -150,15 +151,15 @@ impl<K: Kind> Cache<K> {
                         self.tell(&Change { old: Some(object.clone()), new: None });
                     }
                 }
-                for (name, object) in &new {
-                    self.tell(&Change { old: old.get(name).cloned(), new: Some(object.clone()) });
+                for (name, object) in new {
+                    self.tell_of(old.get(&name).cloned(), object);
                 }
                 self.filled.send_replace(true);
             }
             Event::Apply(object) => {
                 let object = Arc::new(lean(object));
                 let old = self.write().insert(Name::of(&*object), object.clone());
-                self.tell(&Change { old, new: Some(object) });
+                self.tell_of(old, object);
             }
             Event::Delete(object) => {
                 let object = Arc::new(lean(object));
@@ -170,6 +171,14 @@ impl<K: Kind> Cache<K> {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Name, Arc<K>>> {
         self.objects.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of an object that is there. Where it has taken the place of another of its name, that one is gone.
+    fn tell_of(&self, mut old: Option<Arc<K>>, new: Arc<K>) {
+        if let Some(other) = old.take_if(|old| old.meta().uid != new.meta().uid) {
+            self.tell(&Change { old: Some(other), new: None });
+        }
+        self.tell(&Change { old, new: Some(new) });
     }
 
     fn tell(&self, change: &Change<K>) {
@@ -224,3 +233,6 @@ fn lean<K: Resource>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
     object
 }
+
+#[cfg(test)]
+mod tests;

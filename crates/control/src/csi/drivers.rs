@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use csi::caller::{Client, Driver};
+use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, abortable};
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -157,10 +160,41 @@ impl Drivers {
         self.there().values().map(|found| found.driver.clone()).collect()
     }
 
-    /// Tells whenever a driver has come or gone.
+    /// Tells whenever a driver has come or gone; and at once, for those that came before.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+        let mut changes = self.changed.subscribe();
+        changes.mark_changed();
+        changes
+    }
+
+    /// Does something with each driver while it is there, and with all at the same time, until it is dropped. One that comes back is
+    /// another: it may have changed.
+    pub async fn each<F: Future<Output = ()>>(&self, act: impl Fn(Arc<Driver>) -> F) {
+        let mut changes = self.changes();
+        let mut acting = FuturesUnordered::new();
+        let mut known: Vec<(Arc<Driver>, AbortHandle)> = Vec::new();
+        loop {
+            tokio::select! {
+                _ = changes.changed() => {}
+                Some(_) = acting.next(), if !acting.is_empty() => continue,
+            }
+            let there = self.all();
+            known.retain(|(driver, act)| {
+                let stays = there.iter().any(|one| Arc::ptr_eq(one, driver));
+                if !stays {
+                    act.abort();
+                }
+                stays
+            });
+            for driver in there {
+                if !known.iter().any(|(one, _)| Arc::ptr_eq(one, &driver)) {
+                    let (future, abort) = abortable(act(driver.clone()));
+                    acting.push(future);
+                    known.push((driver, abort));
+                }
+            }
+        }
     }
 }
 
@@ -186,3 +220,6 @@ impl Drop for Following {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;
