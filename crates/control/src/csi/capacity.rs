@@ -9,13 +9,12 @@ use std::time::Duration;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{GetCapacityRequest, GetCapacityResponse, NodeGetInfoRequest, Topology};
-use futures_util::future::join_all;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::provision::topology::{Segment, fnv, segments};
 use super::provision::{has_topology, places, request};
@@ -42,37 +41,35 @@ pub(super) async fn run(context: Arc<Context>) {
         None => "sextant-control".into(),
     };
     let it = Capacities { context, manager };
-    let changed = Arc::new(Notify::new());
+    let changed = Arc::new(watch::Sender::new(()));
     let tell = changed.clone();
-    it.context.csi_nodes.listen(move |_| tell.notify_one());
+    it.context.csi_nodes.listen(move |_| tell.send_modify(|()| ()));
     let tell = changed.clone();
-    it.context.classes.listen(move |_| tell.notify_one());
+    it.context.classes.listen(move |_| tell.send_modify(|()| ()));
     let tell = changed.clone();
     it.context.volumes.listen(move |change| {
         if change.old.is_none() || change.new.is_none() {
-            tell.notify_one();
+            tell.send_modify(|()| ());
         }
     });
-    let mut drivers = it.context.drivers.changes();
-    loop {
-        // Of all at the same time: one that does not answer holds up no other.
-        let all = it.context.drivers.all();
-        join_all(all.iter().map(async |driver| {
-            if let Err(error) = it.refresh(driver).await {
-                eprintln!("sextant control: warning: capacity of driver {}: {error}", driver.name);
-            }
-        }))
-        .await;
-        tokio::time::sleep(REST).await;
-        tokio::select! {
-            () = changed.notified() => {}
-            _ = drivers.changed() => {}
-            () = tokio::time::sleep(REFRESH) => {}
-        }
-    }
+    it.context.drivers.each(|driver| it.follow(driver, changed.subscribe())).await;
 }
 
 impl Capacities {
+    /// Keeps those of one driver while it is there.
+    async fn follow(&self, driver: Arc<Driver>, mut changed: watch::Receiver<()>) {
+        loop {
+            if let Err(error) = self.refresh(&driver).await {
+                eprintln!("sextant control: warning: capacity of driver {}: {error}", driver.name);
+            }
+            tokio::time::sleep(REST).await;
+            tokio::select! {
+                Ok(()) = changed.changed() => {}
+                () = tokio::time::sleep(REFRESH) => {}
+            }
+        }
+    }
+
     /// Asks a driver for all of its capacities, and writes them down.
     async fn refresh(&self, driver: &Driver) -> Result<(), String> {
         if !driver.controls(Call::GetCapacity) {

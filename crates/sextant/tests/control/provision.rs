@@ -292,6 +292,12 @@ async fn controllers_that_are_killed_lose_and_leave_nothing() {
 async fn what_the_driver_has_left_is_told_for_classes_that_wait_for_a_pod() {
     let rig = start().await;
     let fields = json!({"parameters": {"backend": "dir"}, "volumeBindingMode": "WaitForFirstConsumer"});
+    // What nobody can be asked about keeps nobody from knowing the rest.
+    for number in 0..4 {
+        let mut fields = fields.clone();
+        fields["parameters"] = json!({"csi.storage.k8s.io/speed": "9"});
+        rig.class(&format!("wrong-{number}"), DRIVER, fields).await;
+    }
     rig.class("waits", DRIVER, fields).await;
     let capacities: Api<CSIStorageCapacity> = rig.objects_of("");
     let told = rig
