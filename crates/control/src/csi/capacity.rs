@@ -10,14 +10,16 @@ use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{GetCapacityRequest, GetCapacityResponse, NodeGetInfoRequest, Topology};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::provision::topology::{Segment, fnv, segments};
 use super::provision::{has_topology, places, request};
 use super::{Context, quantity};
+use crate::cache::Name;
 
 /// How often drivers are asked though nothing has changed here.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -39,34 +41,35 @@ pub(super) async fn run(context: Arc<Context>) {
         None => "sextant-control".into(),
     };
     let it = Capacities { context, manager };
-    let changed = Arc::new(Notify::new());
+    let changed = Arc::new(watch::Sender::new(()));
     let tell = changed.clone();
-    it.context.csi_nodes.listen(move |_| tell.notify_one());
+    it.context.csi_nodes.listen(move |_| tell.send_modify(|()| ()));
     let tell = changed.clone();
-    it.context.classes.listen(move |_| tell.notify_one());
+    it.context.classes.listen(move |_| tell.send_modify(|()| ()));
     let tell = changed.clone();
     it.context.volumes.listen(move |change| {
         if change.old.is_none() || change.new.is_none() {
-            tell.notify_one();
+            tell.send_modify(|()| ());
         }
     });
-    let mut drivers = it.context.drivers.changes();
-    loop {
-        for driver in it.context.drivers.all() {
-            if let Err(error) = it.refresh(&driver).await {
-                eprintln!("sextant control: warning: capacity of driver {}: {error}", driver.name);
-            }
-        }
-        tokio::time::sleep(REST).await;
-        tokio::select! {
-            () = changed.notified() => {}
-            _ = drivers.changed() => {}
-            () = tokio::time::sleep(REFRESH) => {}
-        }
-    }
+    it.context.drivers.each(|driver| it.follow(driver, changed.subscribe())).await;
 }
 
 impl Capacities {
+    /// Keeps those of one driver while it is there.
+    async fn follow(&self, driver: Arc<Driver>, mut changed: watch::Receiver<()>) {
+        loop {
+            if let Err(error) = self.refresh(&driver).await {
+                eprintln!("sextant control: warning: capacity of driver {}: {error}", driver.name);
+            }
+            tokio::time::sleep(REST).await;
+            tokio::select! {
+                Ok(()) = changed.changed() => {}
+                () = tokio::time::sleep(REFRESH) => {}
+            }
+        }
+    }
+
     /// Asks a driver for all of its capacities, and writes them down.
     async fn refresh(&self, driver: &Driver) -> Result<(), String> {
         if !driver.controls(Call::GetCapacity) {
@@ -74,9 +77,13 @@ impl Capacities {
         }
         let failed = |error: Error| error.to_string();
         let api: Api<CSIDriver> = Api::all(self.context.client.clone());
-        let Some(owner) = api.get_opt(&driver.name).await.map_err(failed)? else { return Ok(()) };
+        let told = api.get_opt(&driver.name).await.map_err(failed)?;
+        let owner = match told.filter(|driver| driver.spec.storage_capacity == Some(true)) {
+            Some(told) => self.owner(&told),
+            None => None,
+        };
         let mut wanted = BTreeMap::new();
-        if owner.spec.storage_capacity == Some(true) {
+        if owner.is_some() {
             let parts = self.parts(driver).await?;
             for class in self.context.classes.find(|class| is_asked_for(class, &driver.name)) {
                 for part in &parts {
@@ -103,11 +110,35 @@ impl Capacities {
                 }
             }
         }
+        // What is wrong with one class keeps nobody from knowing of others.
+        let mut errors = Vec::new();
         for (name, (class, part)) in wanted {
-            let room = self.room(driver, &class, &part).await?;
-            self.write(&name, known.get(&name), &owner, &class, &part, &room).await.map_err(failed)?;
+            let told = match self.room(driver, &class, &part).await {
+                Ok(room) => {
+                    let object =
+                        Told { name: &name, driver: &driver.name, owner: &owner, class: &class, part: &part };
+                    self.write(&object, known.get(&name), &room).await.map_err(failed)
+                }
+                Err(error) => Err(error),
+            };
+            errors.extend(told.err().map(|error| format!("class {}: {error}", class.name_any())));
         }
-        Ok(())
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(errors.join("; ")),
+        }
+    }
+
+    /// With what an object goes: its driver, or, where it tells of one node, with that.
+    fn owner(&self, driver: &CSIDriver) -> Option<Value> {
+        let of = |kind: &str, version: &str, meta: &ObjectMeta| json!([{"apiVersion": version, "kind": kind, "name": meta.name, "uid": meta.uid}]);
+        match &self.context.setup.node {
+            Some(node) => {
+                let node = self.context.nodes.get(&Name::global(node))?;
+                Some(of("Node", "v1", &node.metadata))
+            }
+            None => Some(of("CSIDriver", "storage.k8s.io/v1", &driver.metadata)),
+        }
     }
 
     fn api(&self, namespace: &str) -> Api<CSIStorageCapacity> {
@@ -141,44 +172,50 @@ impl Capacities {
 
     async fn write(
         &self,
-        name: &str,
+        object: &Told<'_>,
         known: Option<&CSIStorageCapacity>,
-        owner: &CSIDriver,
-        class: &StorageClass,
-        part: &Segment,
         room: &GetCapacityResponse,
     ) -> Result<(), Error> {
-        let capacity = quantity::of(room.available_capacity);
-        let most = room.maximum_volume_size.as_ref().map(|size| quantity::of(size.value));
+        let most = room.maximum_volume_size.as_ref().map(|size| size.value);
+        let amounts = json!({"capacity": quantity::of(room.available_capacity), "maximumVolumeSize": most.map(quantity::of)});
         let Some(known) = known else {
-            let object = json!({
+            let mut whole = json!({
                 "metadata": {
-                    "name": name,
-                    "labels": {DRIVER: owner.name_any(), MANAGER: self.manager},
-                    "ownerReferences": [{
-                        "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "name": owner.name_any(),
-                        "uid": owner.uid(),
-                    }],
+                    "name": object.name,
+                    "labels": {DRIVER: object.driver, MANAGER: self.manager},
+                    "ownerReferences": object.owner,
                 },
-                "storageClassName": class.name_any(),
-                "nodeTopology": {"matchLabels": part},
-                "capacity": capacity,
-                "maximumVolumeSize": most,
+                "storageClassName": object.class.name_any(),
+                "nodeTopology": {"matchLabels": object.part},
             });
-            let object = serde_json::from_value(object).map_err(Error::SerdeError)?;
+            if let (Value::Object(whole), Value::Object(amounts)) = (&mut whole, amounts) {
+                whole.extend(amounts);
+            }
+            let whole = serde_json::from_value(whole).map_err(Error::SerdeError)?;
             let api = self.api(self.context.client.default_namespace());
-            return match api.create(&PostParams::default(), &object).await {
+            return match api.create(&PostParams::default(), &whole).await {
                 Err(Error::Api(status)) if status.code == 409 => Ok(()),
                 made => made.map(drop),
             };
         };
-        if known.capacity.as_ref() == Some(&capacity) && known.maximum_volume_size == most {
+        // As amounts: the API server may write them in another way.
+        let is_told = known.capacity.as_ref().and_then(quantity::bytes) == Some(room.available_capacity)
+            && known.maximum_volume_size.as_ref().map(quantity::bytes) == most.map(Some);
+        if is_told {
             return Ok(());
         }
-        let patch: Value = json!({"capacity": capacity, "maximumVolumeSize": most});
         let api = self.api(&known.namespace().unwrap_or_default());
-        api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+        api.patch(object.name, &PatchParams::default(), &Patch::Merge(amounts)).await.map(drop)
     }
+}
+
+/// What an object is of, besides the amounts.
+struct Told<'a> {
+    name: &'a str,
+    driver: &'a str,
+    owner: &'a Option<Value>,
+    class: &'a StorageClass,
+    part: &'a Segment,
 }
 
 fn is_asked_for(class: &StorageClass, driver: &str) -> bool {

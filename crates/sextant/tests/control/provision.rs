@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use csi::caller::Driver;
 use csi::contract::v1::CreateSnapshotRequest;
-use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::{CSIStorageCapacity, StorageClass};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::rig::{DRIVER, PATIENCE, Rig};
+use crate::rig::{DRIVER, NODE, PATIENCE, Rig};
 
 const FINALIZER: &str = "control.sextant.dev/volume-being-made";
 
@@ -292,6 +292,12 @@ async fn controllers_that_are_killed_lose_and_leave_nothing() {
 async fn what_the_driver_has_left_is_told_for_classes_that_wait_for_a_pod() {
     let rig = start().await;
     let fields = json!({"parameters": {"backend": "dir"}, "volumeBindingMode": "WaitForFirstConsumer"});
+    // What nobody can be asked about keeps nobody from knowing the rest.
+    for number in 0..4 {
+        let mut fields = fields.clone();
+        fields["parameters"] = json!({"csi.storage.k8s.io/speed": "9"});
+        rig.class(&format!("wrong-{number}"), DRIVER, fields).await;
+    }
     rig.class("waits", DRIVER, fields).await;
     let capacities: Api<CSIStorageCapacity> = rig.objects_of("");
     let told = rig
@@ -309,4 +315,108 @@ async fn what_the_driver_has_left_is_told_for_classes_that_wait_for_a_pod() {
         capacities.list(&ListParams::default()).await.unwrap().items.is_empty().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn of_controllers_on_several_nodes_one_makes_a_volume() {
+    let mut rig = Rig::bare().await;
+    rig.objects().await;
+    rig.driver();
+    // The driver says to both that it is on `node-1`, so that both may delete what it has.
+    rig.spawn_control("first", &["--bind", "--node", NODE]);
+    rig.spawn_control("second", &["--node", "node-2"]);
+    for name in ["first", "second"] {
+        rig.words_have(name, &format!("driver {DRIVER} is at")).await;
+    }
+    let names: Vec<String> = (0..8).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        claim(&rig, name, json!({})).await;
+    }
+    let mut handles = BTreeSet::new();
+    for name in &names {
+        handles.insert(handle(&bound(&rig, name).await));
+        let claim = claims(&rig).get(name).await.unwrap();
+        let node = &claim.annotations()["volume.kubernetes.io/selected-node"];
+        assert!([NODE, "node-2"].contains(&node.as_str()), "{node}");
+    }
+    assert_eq!((in_driver(&rig).await, handles.len()), (handles, names.len()));
+    for name in &names {
+        delete(&rig, name).await;
+    }
+    all_gone(&rig).await;
+}
+
+/// A volume that somebody made in the driver, told to Kubernetes by hand.
+async fn by_hand(rig: &Rig, name: &str, metadata: Value, spec: Value) -> PersistentVolume {
+    let mut object = json!({"metadata": {"name": name}, "spec": {"capacity": {"storage": "16Mi"},
+        "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Delete", "storageClassName": "hand",
+        "csi": {"driver": DRIVER, "volumeHandle": name}}});
+    for (field, more) in [("metadata", metadata), ("spec", spec)] {
+        object[field].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    }
+    rig.make(object).await
+}
+
+#[tokio::test]
+async fn a_volume_that_a_claim_names_must_be_what_it_asks_for() {
+    let rig = start().await;
+    let named = |volume: &str| json!({"storageClassName": "hand", "volumeName": volume});
+    by_hand(&rig, "small", json!({}), json!({"capacity": {"storage": "1Mi"}})).await;
+    claim(&rig, "large", named("small")).await;
+    assert!(event(&rig, "large", "VolumeMismatch").await.contains("16777216 are asked for"));
+    claim(&rig, "early", named("late")).await;
+    by_hand(&rig, "late", json!({}), json!({})).await;
+    assert_eq!(bound(&rig, "early").await.name_any(), "late");
+    let small = volumes(&rig).get("small").await.unwrap();
+    assert_eq!(small.spec.unwrap().claim_ref, None);
+}
+
+#[tokio::test]
+async fn a_volume_that_a_claim_never_had_is_freed_not_deleted() {
+    let rig = start().await;
+    claim(&rig, "data", json!({})).await;
+    bound(&rig, "data").await;
+    let uid = claims(&rig).get("data").await.unwrap().uid();
+    let to = json!({"claimRef": {"namespace": "default", "name": "data", "uid": uid}});
+    by_hand(
+        &rig,
+        "ours",
+        json!({"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}}),
+        to.clone(),
+    )
+    .await;
+    by_hand(&rig, "theirs", json!({}), to).await;
+    for (name, is_kept) in [("ours", false), ("theirs", true)] {
+        rig.until(&format!("volume {name} is free"), async |rig: &Rig| {
+            let volume = volumes(rig).get(name).await.unwrap();
+            let claim = volume.spec?.claim_ref;
+            let is_free =
+                claim.as_ref().is_none_or(|claim| claim.uid.is_none()) && claim.is_some() == is_kept;
+            (is_free && volume.status?.phase? == "Available").then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_stays_while_a_pod_on_a_node_uses_it() {
+    let rig = start().await;
+    let pods: Api<Pod> = rig.objects_of("");
+    for (name, node) in [("data", Some(NODE)), ("spare", None)] {
+        claim(&rig, name, json!({})).await;
+        bound(&rig, name).await;
+        rig.make_here::<Pod>(json!({"metadata": {"name": name}, "spec": {"nodeName": node,
+            "containers": [{"name": "a", "image": "a"}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": name}}]}}))
+            .await;
+        delete(&rig, name).await;
+    }
+    rig.until("what no node uses is gone", async |rig: &Rig| {
+        claims(rig).get_opt("spare").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    let held = claims(&rig).get("data").await.unwrap();
+    assert_eq!(held.metadata.finalizers, Some(vec!["kubernetes.io/pvc-protection".into()]));
+    pods.delete("data", &DeleteParams::default().grace_period(0)).await.unwrap();
+    all_gone(&rig).await;
 }

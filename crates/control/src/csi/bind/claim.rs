@@ -1,11 +1,11 @@
 //! One claim.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::json;
 
-use super::{BY_CONTROLLER, Binder, CLAIM, COMPLETED, fit, is_over, used};
+use super::{BY_CONTROLLER, Binder, CLAIM, COMPLETED, fit, is_user, told, used};
 use crate::cache::Name;
 use crate::csi::{finalizers, names};
 use crate::queue::Next;
@@ -21,7 +21,7 @@ impl Binder {
             Some(volume) => self.with_volume(&claim, volume).await,
             None => self.without_volume(&claim).await,
         };
-        done.map_or(Next::Again, |()| Next::Done)
+        told("claim", name, done)
     }
 
     fn claim_api(&self, claim: &PersistentVolumeClaim) -> Api<PersistentVolumeClaim> {
@@ -37,9 +37,14 @@ impl Binder {
         if !finalizers::has(claim, CLAIM) {
             return Ok(());
         }
-        let users = self.pods.find(|pod| !is_over(pod) && used(pod).any(|used| used == *name));
+        let uses = |pod: &Pod| is_user(pod) && used(pod).any(|used| used == *name);
         // The last of them tells when it is gone.
-        if !users.is_empty() {
+        if !self.pods.find(uses).is_empty() {
+            return Ok(());
+        }
+        // What is deleted is never had again: the cache may be behind.
+        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &name.namespace);
+        if pods.list(&ListParams::default()).await?.iter().any(uses) {
             return Ok(());
         }
         finalizers::remove(&self.claim_api(claim), claim, CLAIM, &[]).await
@@ -51,7 +56,10 @@ impl Binder {
         let volumes = self.context.volumes.all();
         let mode = class.as_ref().and_then(|class| class.volume_binding_mode.as_deref());
         let waits = mode == Some("WaitForFirstConsumer") && names::selected_node(claim).is_none();
-        let its = fit::best(claim, &volumes).filter(|volume| !waits || fit::is_meant(volume, claim));
+        let node = names::selected_node(claim).filter(|_| mode == Some("WaitForFirstConsumer"));
+        let node = node.and_then(|node| self.context.nodes.get(&Name::global(node)));
+        let labels = node.as_ref().map(|node| node.labels());
+        let its = fit::best(claim, &volumes, labels).filter(|volume| !waits || fit::is_meant(volume, claim));
         if let Some(volume) = its {
             return self.bind(claim, &volume).await;
         }
@@ -87,6 +95,14 @@ impl Binder {
 
     /// Gives a volume to a claim: the volume is told first, so that no two claims get it.
     async fn bind(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), Error> {
+        // It may have one that the cache does not know of: then it must not have a second.
+        let claim = match finalizers::again(&self.claim_api(claim), claim).await? {
+            Some(claim) if names::volume(&claim).is_none() && claim.metadata.deletion_timestamp.is_none() => {
+                claim
+            }
+            _ => return Ok(()),
+        };
+        let claim = &claim;
         self.take(claim, volume).await?;
         let patch = json!({
             "metadata": {
@@ -123,12 +139,21 @@ impl Binder {
     async fn with_volume(&self, claim: &PersistentVolumeClaim, name: &str) -> Result<(), Error> {
         let was_bound = claim.annotations().contains_key(COMPLETED);
         let volume = match self.context.volumes.get(&Name::global(name)) {
-            Some(volume) => Some((*volume).clone()),
-            None => self.volume_api().get_opt(name).await?,
+            Some(volume) if fit::is_meant(&volume, claim) => Some((*volume).clone()),
+            // The cache may not know yet that it is the claim's.
+            _ => self.volume_api().get_opt(name).await?,
         };
-        let is_free = volume.as_ref().is_some_and(|volume| super::claim_of(volume).is_none());
+        let owner = volume.as_ref().and_then(super::claim_of);
         match volume {
-            Some(volume) if fit::is_meant(&volume, claim) || (is_free && !was_bound) => {
+            // Freed by somebody, it is taken again.
+            Some(volume) if fit::is_meant(&volume, claim) || owner.is_none() => {
+                let lacks = fit::lacks(&volume, claim);
+                let lacks = lacks.or_else(|| fit::lacks_of_class(&volume, claim).filter(|_| owner.is_none()));
+                if let Some(lacks) = lacks.filter(|_| !was_bound) {
+                    let text = format!("volume {name} cannot be the claim's: {lacks}");
+                    self.context.events.warning(claim, "VolumeMismatch", text).await;
+                    return Ok(());
+                }
                 self.take(claim, &volume).await?;
                 if !was_bound {
                     let annotations = json!({"annotations": {COMPLETED: "yes"}});

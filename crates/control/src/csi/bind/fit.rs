@@ -9,16 +9,23 @@ use kube::ResourceExt as _;
 
 use super::claim_of;
 use crate::cache::Name;
+use crate::csi::provision::topology::{Segment, holds, reaches};
 use crate::csi::{names, quantity};
 
-/// The volume that a claim is to have: the one that was made for it, or the smallest free one that is large enough.
+/// The volume that a claim is to have: the one that was made for it, or the smallest free one that is large enough. `node`: the labels
+/// of the node that it must be reachable from, where one is selected.
 pub(super) fn best(
     claim: &PersistentVolumeClaim,
     volumes: &[Arc<PersistentVolume>],
+    node: Option<&Segment>,
 ) -> Option<Arc<PersistentVolume>> {
-    let its = volumes.iter().find(|volume| is_meant(volume, claim));
-    its.or_else(|| volumes.iter().filter(|volume| suits(volume, claim)).min_by_key(|volume| capacity(volume)))
-        .cloned()
+    let is_there = |volume: &&Arc<PersistentVolume>| volume.metadata.deletion_timestamp.is_none();
+    let its = volumes
+        .iter()
+        .filter(is_there)
+        .find(|volume| is_meant(volume, claim) && lacks(volume, claim).is_none());
+    let free = volumes.iter().filter(is_there).filter(|volume| suits(volume, claim, node));
+    its.or_else(|| free.min_by_key(|volume| capacity(volume))).cloned()
 }
 
 /// Whether a volume names a claim.
@@ -33,39 +40,55 @@ fn capacity(volume: &PersistentVolume) -> i64 {
     amounts.and_then(|amounts| amounts.get("storage")).and_then(quantity::bytes).unwrap_or_default()
 }
 
-/// Whether a free volume is what a claim asks for.
-fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let (Some(has), Some(asks)) = (&volume.spec, &claim.spec) else { return false };
-    let is_free = has.claim_ref.is_none()
-        && volume.metadata.deletion_timestamp.is_none()
-        && volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available");
+/// What a volume that a person has chosen for a claim has not got of what the claim asks for.
+pub(super) fn lacks(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<String> {
+    let (Some(has), Some(asks)) = (&volume.spec, &claim.spec) else { return Some("it has no spec".into()) };
     let asked = asks.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     let bytes = asked.and_then(|asked| asked.get("storage")).and_then(quantity::bytes).unwrap_or_default();
-    let modes = has.access_modes.clone().unwrap_or_default();
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
-    is_free
-        && has.storage_class_name.as_deref().unwrap_or_default() == names::class(claim)
-        && mode(&has.volume_mode) == mode(&asks.volume_mode)
-        && asks.access_modes.iter().flatten().all(|mode| modes.contains(mode))
-        && capacity(volume) >= bytes
+    if capacity(volume) < bytes {
+        return Some(format!("it has {} bytes, {bytes} are asked for", capacity(volume)));
+    }
+    let (its, wanted) = (mode(&has.volume_mode), mode(&asks.volume_mode));
+    (its != wanted).then(|| format!("its volumeMode is {its}, {wanted} is asked for"))
+}
+
+/// The same, where nobody has chosen it for the claim, but the claim it.
+pub(super) fn lacks_of_class(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<String> {
+    let (Some(has), Some(asks)) = (&volume.spec, &claim.spec) else { return Some("it has no spec".into()) };
+    let text = |of: &Option<String>| of.clone().unwrap_or_default();
+    let pairs = [
+        ("storageClassName", text(&has.storage_class_name), names::class(claim).to_owned()),
+        (
+            "volumeAttributesClassName",
+            text(&has.volume_attributes_class_name),
+            text(&asks.volume_attributes_class_name),
+        ),
+    ];
+    if let Some((field, its, wanted)) = pairs.iter().find(|(_, its, wanted)| its != wanted) {
+        return Some(format!("its {field} is {its:?}, {wanted:?} is asked for"));
+    }
+    let modes = has.access_modes.as_deref().unwrap_or_default();
+    let missing = asks.access_modes.iter().flatten().find(|mode| !modes.contains(mode));
+    missing.map(|mode| format!("it has no accessMode {mode}"))
+}
+
+/// Whether a free volume is what a claim asks for.
+fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim, node: Option<&Segment>) -> bool {
+    let (Some(has), Some(asks)) = (&volume.spec, &claim.spec) else { return false };
+    has.claim_ref.is_none()
+        && volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available")
+        && lacks(volume, claim).is_none()
+        && lacks_of_class(volume, claim).is_none()
         && asks.selector.as_ref().is_none_or(|selector| selects(selector, volume.labels()))
+        && node.is_none_or(|labels| reaches(has.node_affinity.as_ref(), labels))
 }
 
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let mut plain = selector.match_labels.iter().flatten();
     let mut rules = selector.match_expressions.iter().flatten();
     plain.all(|(key, value)| labels.get(key) == Some(value))
-        && rules.all(|rule| {
-            let value = labels.get(&rule.key);
-            let listed = value.is_some_and(|value| rule.values.iter().flatten().any(|one| one == value));
-            match rule.operator.as_str() {
-                "In" => listed,
-                "NotIn" => !listed,
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
+        && rules.all(|rule| holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key)))
 }
 
 #[cfg(test)]
@@ -86,12 +109,17 @@ mod tests {
     }
 
     fn best_of(claim: Value, volumes: &[Arc<PersistentVolume>]) -> Option<String> {
+        best_at(claim, volumes, None)
+    }
+
+    fn best_at(claim: Value, volumes: &[Arc<PersistentVolume>], node: Option<&str>) -> Option<String> {
+        let node = node.map(|node| [("node".to_owned(), node.to_owned())].into());
         let mut spec =
             json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}}});
         spec.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());
         let metadata = json!({"name": "data", "namespace": "shop", "uid": "1"});
         let claim = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-        best(&claim, volumes).map(|volume| volume.name_any())
+        best(&claim, volumes, node.as_ref()).map(|volume| volume.name_any())
     }
 
     #[test]
@@ -106,6 +134,7 @@ mod tests {
             json!({"volumeMode": "Block"}),
             json!({"storageClassName": "fast"}),
             json!({"resources": {"requests": {"storage": "10Gi"}}}),
+            json!({"volumeAttributesClassName": "gold"}),
         ] {
             assert_eq!(best_of(other.clone(), &volumes), None, "{other}");
         }
@@ -119,5 +148,29 @@ mod tests {
         assert_eq!(best_of(json!({}), &volumes).as_deref(), Some("its"));
         let volumes = [free, volume("other", "9Gi", made("0"))];
         assert_eq!(best_of(json!({}), &volumes).as_deref(), Some("free"), "that claim is gone");
+    }
+
+    #[test]
+    fn what_was_made_for_a_claim_must_be_what_it_asks_for_and_stay() {
+        let made = json!({"claimRef": {"namespace": "shop", "name": "data"}, "storageClassName": "other"});
+        assert_eq!(best_of(json!({}), &[volume("its", "2Gi", made.clone())]).as_deref(), Some("its"));
+        let small = volume("its", "1Gi", made.clone());
+        assert_eq!(best_of(json!({}), &[small]), None);
+        assert_eq!(best_of(json!({"volumeMode": "Block"}), &[volume("its", "2Gi", made.clone())]), None);
+        let mut going = (*volume("its", "2Gi", made)).clone();
+        going.metadata.deletion_timestamp = Some(crate::csi::volume::now());
+        assert_eq!(best_of(json!({}), &[Arc::new(going)]), None);
+    }
+
+    #[test]
+    fn a_free_volume_is_reachable_from_the_selected_node() {
+        let on = |node: &str| {
+            json!({"nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "node", "operator": "In", "values": [node]}]}]}}})
+        };
+        let volumes = [volume("small", "2Gi", on("n1")), volume("large", "9Gi", on("n2"))];
+        assert_eq!(best_at(json!({}), &volumes, Some("n2")).as_deref(), Some("large"));
+        assert_eq!(best_at(json!({}), &volumes, Some("n3")), None);
+        assert_eq!(best_at(json!({}), &volumes, None).as_deref(), Some("small"));
     }
 }

@@ -12,11 +12,11 @@ mod volume;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::ResourceExt as _;
+use kube::{Error, ResourceExt as _};
 
 use super::{Context, names};
 use crate::cache::{Cache, Name};
-use crate::queue::{Pace, Queue};
+use crate::queue::{Next, Pace, Queue};
 
 /// On claims and volumes: we chose the other one, not a person.
 const BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
@@ -74,7 +74,10 @@ impl Binder {
                 Some(claim) => claims.add(claim),
                 None => {
                     if let Some(context) = weak.upgrade() {
-                        let waits = |claim: &PersistentVolumeClaim| names::volume(claim).is_none();
+                        let its = volume.name_any();
+                        let waits = |claim: &PersistentVolumeClaim| {
+                            names::volume(claim).is_none_or(|named| named == its)
+                        };
                         context.claims.find(waits).iter().for_each(|claim| claims.add(Name::of(&**claim)));
                     }
                 }
@@ -92,7 +95,7 @@ impl Binder {
         });
         let claims = self.claims.clone();
         self.pods.listen(move |change| {
-            if change.new.as_deref().is_none_or(is_over) {
+            if change.new.as_deref().is_none_or(|pod| !is_user(pod)) {
                 used(change.object()).for_each(|claim| claims.add(claim));
             }
         });
@@ -105,10 +108,12 @@ fn claim_of(volume: &PersistentVolume) -> Option<Name> {
     Some(Name::new(claim.namespace.clone()?, claim.name.clone()?))
 }
 
-/// Whether a pod uses nothing any more.
-fn is_over(pod: &Pod) -> bool {
+/// Whether a pod uses its claims: it is on a node, and not over. One that comes to a node later is not started with a claim that is
+/// being deleted.
+fn is_user(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    !node.is_empty() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The claims that a pod uses, those that were made for it included.
@@ -122,4 +127,43 @@ fn used(pod: &Pod) -> impl Iterator<Item = Name> + '_ {
         };
         Some(Name::new(pod.namespace().unwrap_or_default(), claim))
     })
+}
+
+/// What comes of a look. Conflicts are of the day: what has changed comes, and is looked at.
+fn told(kind: &str, name: &Name, done: Result<(), Error>) -> Next {
+    match done {
+        Ok(()) => return Next::Done,
+        Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => {
+            eprintln!("sextant control: warning: cannot bind {kind} {name}: {}", crate::causes(&error))
+        }
+    }
+    Next::Again
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(node: Option<&str>, phase: &str) -> Pod {
+        let spec: Value = json!({"nodeName": node, "containers": [], "volumes": [
+            {"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "b", "ephemeral": {}},
+            {"name": "c", "emptyDir": {}},
+        ]});
+        let metadata = json!({"name": "web", "namespace": "shop"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": {"phase": phase}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn pods_on_nodes_use_claims_until_they_are_over() {
+        assert!(is_user(&pod(Some("n1"), "Running")) && is_user(&pod(Some("n1"), "Pending")));
+        assert!(!is_user(&pod(None, "Pending")), "no node will start it with a claim that is going");
+        assert!(!is_user(&pod(Some("n1"), "Succeeded")) && !is_user(&pod(Some("n1"), "Failed")));
+        let names = [Name::new("shop", "data"), Name::new("shop", "web-b")];
+        assert_eq!(used(&pod(None, "Pending")).collect::<Vec<_>>(), names);
+    }
 }

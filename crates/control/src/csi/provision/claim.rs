@@ -1,27 +1,28 @@
 //! One claim: its volume is asked for and told of, or taken back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
-use csi::contract::v1::{CreateVolumeRequest, DeleteVolumeRequest, Volume};
+use csi::contract::v1::{CreateVolumeRequest, DeleteVolumeRequest, TopologyRequirement, Volume};
 use grpc::Code;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, PostParams};
 use kube::{Error, ResourceExt as _};
+use serde_json::json;
 
+use super::back::{is_none, maker, may_move};
 use super::topology::{self, Trouble};
 use super::volume::{self, Making};
-use super::{Failure, Provisioner, has_topology, request, source};
+use super::{Failure, MAKER, Provisioner, has_topology, request, source};
 use crate::cache::Name;
 use crate::csi::secrets::{Reference, Use, of_claim};
 use crate::csi::{finalizers, names};
 use crate::queue::Next;
 
-/// When that is looked at again which only has to wait.
-const SOON: Duration = Duration::from_secs(3);
 /// When a driver is asked again for what it has called invalid.
 const SELDOM: Duration = Duration::from_secs(300);
 
@@ -49,23 +50,28 @@ impl Provisioner {
             Due::Nothing => Next::Done,
             Due::Told => self.told(&claim).await,
             Due::Own(driver) => self.own(&claim, &driver).await,
-            Due::Volume(driver) | Due::TakeBack(driver) => self.go_on(&claim, &driver).await,
+            Due::Volume(_) | Due::TakeBack(_) => self.go_on(&claim).await,
         }
     }
 
     fn due(&self, claim: &PersistentVolumeClaim) -> Due {
         let has_begun = finalizers::has(claim, names::MAKING);
-        if names::volume(claim).is_some() {
+        let volume = names::volume(claim);
+        if volume.is_some_and(|volume| !has_begun || volume == request::volume_name(claim)) {
             return if has_begun { Due::Told } else { Due::Nothing };
         }
-        let is_going = claim.metadata.deletion_timestamp.is_some();
-        let Some(driver) = self.driver(names::provisioner(claim)).filter(|_| has_begun || !is_going) else {
+        let maker = maker(claim);
+        // It is going, has got another volume, or another driver is to make it: what may have been made is nobody's.
+        let is_unwanted = claim.metadata.deletion_timestamp.is_some()
+            || volume.is_some()
+            || maker != names::provisioner(claim);
+        let Some(driver) = self.driver(maker).filter(|_| has_begun || !is_unwanted) else {
             return Due::Nothing;
         };
         match (&self.context.setup.node, names::selected_node(claim)) {
             (Some(node), Some(selected)) if node != selected => Due::Nothing,
-            (Some(_), None) if !is_going => Due::Own(driver),
-            _ if is_going => Due::TakeBack(driver),
+            _ if is_unwanted => Due::TakeBack(driver),
+            (Some(_), None) => Due::Own(driver),
             _ => Due::Volume(driver),
         }
     }
@@ -75,24 +81,33 @@ impl Provisioner {
     }
 
     /// Goes on with a claim as it is now: what the cache says may be over already.
-    async fn go_on(&self, claim: &PersistentVolumeClaim, driver: &Driver) -> Next {
-        let claim = match finalizers::again(&self.api(claim), claim).await {
+    async fn go_on(&self, claim: &PersistentVolumeClaim) -> Next {
+        let mut claim = match finalizers::again(&self.api(claim), claim).await {
             Ok(Some(claim)) => claim,
             Ok(None) => return Next::Done,
             Err(_) => return Next::Again,
         };
+        let is_first = !finalizers::has(&claim, names::MAKING);
         match self.due(&claim) {
             Due::Nothing | Due::Own(_) => Next::Done,
             Due::Told => self.told(&claim).await,
-            Due::Volume(_) => match self.provision(&claim, driver).await {
-                Ok(()) => Next::Done,
-                Err(failure) => self.failed(&claim, driver, failure).await,
+            Due::Volume(driver) => match self.provision(&mut claim, &driver).await {
+                Ok(next) => next,
+                Err(failure) => self.failed(&claim, &driver, failure, is_first).await,
             },
-            Due::TakeBack(_) => match self.take_back(&claim, driver).await {
-                Ok(()) => self.told(&claim).await,
+            Due::TakeBack(driver) => match self.take_back(&claim, &driver).await {
+                Ok(()) => {
+                    let next = self.told(&claim).await;
+                    if next == Next::Done {
+                        // There may be another driver that is to make it.
+                        self.claims.add(Name::of(&claim));
+                    }
+                    next
+                }
                 Err(failure) => {
                     let text = format!(
-                        "the volume that driver {} may have made for the deleted claim cannot be taken back: {}",
+                        "the volume {} that driver {} may have made cannot be taken back: {}",
+                        request::volume_name(&claim),
                         driver.name,
                         failure.text()
                     );
@@ -103,9 +118,22 @@ impl Provisioner {
         }
     }
 
+    /// Before a driver is asked: the claim, which is changed by it, says which one may have made its volume.
+    async fn begin(&self, claim: &mut PersistentVolumeClaim, driver: &Driver) -> Result<(), Failure> {
+        if finalizers::has(claim, names::MAKING) {
+            return Ok(());
+        }
+        let mut held = claim.metadata.finalizers.clone().unwrap_or_default();
+        held.push(names::MAKING.to_owned());
+        let metadata = json!({"finalizers": held, "annotations": {MAKER: driver.name}});
+        let begun = finalizers::patch(&self.api(claim), claim, metadata).await;
+        *claim = begun.map_err(|error| Failure::Later(format!("cannot change the claim: {error}")))?;
+        Ok(())
+    }
+
     /// The finalizer goes: an object tells of the volume, or there is none.
     async fn told(&self, claim: &PersistentVolumeClaim) -> Next {
-        match finalizers::remove(&self.api(claim), claim, names::MAKING, &[]).await {
+        match finalizers::remove(&self.api(claim), claim, names::MAKING, &[MAKER]).await {
             Ok(()) => {
                 self.begun().remove(&claim.uid().unwrap_or_default());
                 self.release_snapshot(claim).await;
@@ -115,45 +143,52 @@ impl Provisioner {
         }
     }
 
-    async fn provision(&self, claim: &PersistentVolumeClaim, driver: &Driver) -> Result<(), Failure> {
+    async fn provision(&self, claim: &mut PersistentVolumeClaim, driver: &Driver) -> Result<Next, Failure> {
         let volumes: Api<PersistentVolume> = Api::all(self.context.client.clone());
         let name = request::volume_name(claim);
         let there = volumes.get_opt(&name).await.map_err(|error| Failure::Later(error.to_string()))?;
         if there.is_some() {
-            self.told(claim).await;
-            return Ok(());
+            return Ok(self.told(claim).await);
         }
         let class = self.class(claim, driver)?;
         let waits = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
         if waits && names::selected_node(claim).is_none() {
-            return Ok(());
+            return Ok(Next::Done);
         }
+        let (request, secret) = self.prepare(claim, &class, driver, true).await?;
+        // What the class says wrong of the object is told before there is a volume that no object can tell of.
+        let making = self.making(claim, &class, driver, &request, secret.as_ref());
+        volume::object(&making, &Volume::default()).map_err(Failure::Wrong)?;
+        self.begin(claim, driver).await?;
+        self.begun().insert(claim.uid().unwrap_or_default(), request.clone());
         let text = format!("driver {} makes volume {name}", driver.name);
         self.context.events.normal(claim, "Provisioning", text).await;
-        let (request, secret) = self.prepare(claim, &class, driver).await?;
-        if !finalizers::has(claim, names::MAKING) {
-            let added = finalizers::add(&self.api(claim), claim, names::MAKING).await;
-            added.map_err(|error| Failure::Later(format!("cannot change the claim: {error}")))?;
-        }
-        let uid = claim.uid().unwrap_or_default();
-        self.begun().insert(uid, request.clone());
         let volume = self.create(driver, &request).await?;
-        let making = Making {
-            claim,
-            class: &class,
-            request: &request,
-            secret: secret.as_ref(),
-            identity: &format!("{}-{}", self.identity, driver.name),
-            has_topology: has_topology(driver),
-        };
+        let making = self.making(claim, &class, driver, &request, secret.as_ref());
         self.tell(&volumes, &making, &volume).await?;
-        self.told(claim).await;
+        let next = self.told(claim).await;
         let text = format!("volume {name} is there");
         self.context.events.normal(claim, "ProvisioningSucceeded", text).await;
-        Ok(())
+        Ok(next)
     }
 
-    fn class(&self, claim: &PersistentVolumeClaim, driver: &Driver) -> Result<Arc<StorageClass>, Failure> {
+    fn making<'a>(
+        &self,
+        claim: &'a PersistentVolumeClaim,
+        class: &'a StorageClass,
+        driver: &Driver,
+        request: &'a CreateVolumeRequest,
+        secret: Option<&'a Reference>,
+    ) -> Making<'a> {
+        let identity = format!("{}-{}", self.identity, driver.name);
+        Making { claim, class, request, secret, identity, has_topology: has_topology(driver) }
+    }
+
+    pub(super) fn class(
+        &self,
+        claim: &PersistentVolumeClaim,
+        driver: &Driver,
+    ) -> Result<Arc<StorageClass>, Failure> {
         let name = names::class(claim);
         let class = self.context.classes.get(&Name::global(name));
         let class = class.ok_or_else(|| Failure::Wrong(format!("storage class {name:?} is not there")))?;
@@ -166,13 +201,39 @@ impl Provisioner {
         Ok(class)
     }
 
-    /// A whole request, and the secret in it.
-    async fn prepare(
+    /// A whole request, and the secret in it. `keep`: not only to be taken back.
+    pub(super) async fn prepare(
         &self,
         claim: &PersistentVolumeClaim,
         class: &StorageClass,
         driver: &Driver,
+        keep: bool,
     ) -> Result<(CreateVolumeRequest, Option<Reference>), Failure> {
+        // What the driver may be at is what it is asked for again, though classes and nodes have come and gone.
+        let known = self.begun().get(&claim.uid().unwrap_or_default()).cloned();
+        let mut request = match known {
+            Some(known) => known,
+            None => self.request(claim, class, driver, keep).await?,
+        };
+        let secret = of_claim(Use::Provision, class, &request.name, claim).map_err(Failure::Wrong)?;
+        request.secrets = match &secret {
+            Some(secret) => {
+                let values = self.context.secret(&secret.namespace, &secret.name).await;
+                values.map_err(Failure::Later)?
+            }
+            None => Default::default(),
+        };
+        Ok((request, secret))
+    }
+
+    /// A request as class and nodes are today, without secrets.
+    async fn request(
+        &self,
+        claim: &PersistentVolumeClaim,
+        class: &StorageClass,
+        driver: &Driver,
+        keep: bool,
+    ) -> Result<CreateVolumeRequest, Failure> {
         let multi_writer = driver.controls(Call::SingleNodeMultiWriter);
         let mut request = request::create(claim, class, multi_writer).map_err(Failure::Wrong)?;
         let has_begun = finalizers::has(claim, names::MAKING);
@@ -182,19 +243,9 @@ impl Provisioner {
             request.volume_content_source = Some(content);
         }
         if has_topology(driver) {
-            let known = self.begun().get(&claim.uid().unwrap_or_default()).cloned();
-            // What the driver may be at is what it is asked for again, though nodes have come and gone.
-            request.accessibility_requirements = match known {
-                Some(known) => known.accessibility_requirements,
-                None => self.requirement(claim, class, driver, has_begun).await?,
-            };
+            request.accessibility_requirements = self.requirement(claim, class, driver, keep).await?;
         }
-        let secret = of_claim(Use::Provision, class, &request.name, claim).map_err(Failure::Wrong)?;
-        if let Some(secret) = &secret {
-            let values = self.context.secret(&secret.namespace, &secret.name).await;
-            request.secrets = values.map_err(Failure::Later)?;
-        }
-        Ok((request, secret))
+        Ok(request)
     }
 
     async fn requirement(
@@ -202,15 +253,15 @@ impl Provisioner {
         claim: &PersistentVolumeClaim,
         class: &StorageClass,
         driver: &Driver,
-        has_begun: bool,
-    ) -> Result<Option<csi::contract::v1::TopologyRequirement>, Failure> {
+        keep: bool,
+    ) -> Result<Option<TopologyRequirement>, Failure> {
         let places = self.places(driver).await?;
         let allowed = class.allowed_topologies.clone().unwrap_or_default();
         let selected = names::selected_node(claim);
         match topology::requirement(&claim.name_any(), &allowed, selected, &places) {
             Ok(requirement) => Ok(requirement),
-            // Only to be taken back: the volume's name says which it is.
-            Err(_) if has_begun && claim.metadata.deletion_timestamp.is_some() => Ok(None),
+            // The volume's name says which it is.
+            Err(_) if !keep => Ok(None),
             Err(Trouble::Elsewhere(text)) => Err(Failure::Elsewhere(text)),
             Err(Trouble::Later(text)) => Err(Failure::Later(text)),
         }
@@ -221,7 +272,7 @@ impl Provisioner {
         &self,
         claim: &PersistentVolumeClaim,
         driver: &Driver,
-    ) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         let name = claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_deref());
         let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(Default::default()) };
         if !driver.controls(Call::ModifyVolume) {
@@ -277,77 +328,47 @@ impl Provisioner {
         }
     }
 
-    /// Sees to it that the driver has no volume for a claim. Asking for it again tells its id, or that there is none.
-    async fn take_back(&self, claim: &PersistentVolumeClaim, driver: &Driver) -> Result<(), Failure> {
-        let volumes: Api<PersistentVolume> = Api::all(self.context.client.clone());
-        let there = volumes.get_opt(&request::volume_name(claim)).await;
-        if there.map_err(|error| Failure::Later(error.to_string()))?.is_some() {
-            return Ok(());
-        }
-        let known = self.begun().get(&claim.uid().unwrap_or_default()).cloned();
-        let request = match known {
-            Some(request) => request,
-            None => {
-                let class = self.class(claim, driver).map_err(|failure| {
-                    Failure::Wrong(format!(
-                        "{}; make that class again, or, if the driver has no volume {}, take the finalizer {} from the claim",
-                        failure.text(),
-                        request::volume_name(claim),
-                        names::MAKING
-                    ))
-                })?;
-                self.prepare(claim, &class, driver).await?.0
-            }
-        };
-        match driver.client.create_volume(request.clone()).await {
-            Ok(made) => {
-                let volume_id = made.volume.unwrap_or_default().volume_id;
-                let delete = DeleteVolumeRequest { volume_id, secrets: request.secrets };
-                let deleted = driver.client.delete_volume(delete).await;
-                deleted.map(drop).map_err(|error| Failure::Unknown(error.to_string()))
-            }
-            Err(error) => match Failure::of(&error) {
-                // There is one, and it is not what would be made today.
-                Failure::Refused(Code::AlreadyExists, text) => Err(Failure::Unknown(text)),
-                Failure::Refused(..) => Ok(()),
-                failure => Err(failure),
-            },
-        }
-    }
-
-    /// Tells why there is no volume, and when that is to be tried again.
-    async fn failed(&self, claim: &PersistentVolumeClaim, driver: &Driver, failure: Failure) -> Next {
+    /// Tells why there is no volume, and when that is to be tried again. `is_first`: nothing had been asked for before.
+    async fn failed(
+        &self,
+        claim: &PersistentVolumeClaim,
+        driver: &Driver,
+        failure: Failure,
+        is_first: bool,
+    ) -> Next {
         if let Failure::Others(text) = &failure {
             self.context.events.normal(claim, "Provisioning", text.clone()).await;
             return Next::Done;
         }
         self.context.events.warning(claim, "ProvisioningFailed", failure.text()).await;
-        let may_move = has_topology(driver) && names::selected_node(claim).is_some();
+        let may_move = may_move(claim, driver);
         match failure {
             Failure::Refused(Code::ResourceExhausted, _) if may_move => self.move_on(claim).await,
             Failure::Elsewhere(_) => {
                 // Nothing must be left where the volume was begun.
-                let mut going = claim.clone();
-                going.metadata.deletion_timestamp = claim.metadata.creation_timestamp.clone();
                 let has_begun = finalizers::has(claim, names::MAKING);
-                match has_begun && self.take_back(&going, driver).await.is_err() {
+                match has_begun && self.take_back(claim, driver).await.is_err() {
                     true => Next::Again,
                     false => self.move_on(claim).await,
                 }
             }
-            Failure::Refused(code, _) => match self.told(claim).await {
-                Next::Done if code == Code::InvalidArgument => Next::After(SELDOM),
-                _ => Next::Again,
-            },
-            Failure::Later(_) => Next::After(SOON),
-            Failure::Wrong(_) | Failure::Unknown(_) | Failure::Others(_) => Next::Again,
+            Failure::Refused(code, _)
+                if is_first && code != Code::AlreadyExists || is_none(code, may_move) =>
+            {
+                match self.told(claim).await {
+                    Next::Done if code == Code::InvalidArgument => Next::After(SELDOM),
+                    _ => Next::Again,
+                }
+            }
+            _ => Next::Again,
         }
     }
 
     /// Leaves the selected node: the scheduler selects again.
     async fn move_on(&self, claim: &PersistentVolumeClaim) -> Next {
         let uid = claim.uid().unwrap_or_default();
-        match finalizers::remove(&self.api(claim), claim, names::MAKING, &[names::SELECTED_NODE]).await {
+        match finalizers::remove(&self.api(claim), claim, names::MAKING, &[names::SELECTED_NODE, MAKER]).await
+        {
             Ok(()) => {
                 self.begun().remove(&uid);
                 self.turns().insert(uid, tokio::time::Instant::now() + super::owner::PAUSE);

@@ -67,6 +67,9 @@ impl Provisioner {
                 return Ok(());
             }
         }
+        if let Some(claim) = self.holder(volume).await? {
+            return Err(format!("claim {claim} still has the volume, though its phase is {}", phase(volume)));
+        }
         if driver.controls(Call::PublishUnpublishVolume) {
             let of = |source: Option<&String>| source == Some(&name);
             let attached =
@@ -85,6 +88,20 @@ impl Provisioner {
         }
         let freed = finalizers::remove(api, volume, names::VOLUME, &[]).await;
         freed.map_err(|error| format!("cannot take the finalizer from the volume: {error}"))
+    }
+
+    /// The claim that a volume belongs to, if it is there and has no other volume. Who says that a volume is released, and who gives it
+    /// to a claim again, are not the same; what is deleted is never had again.
+    async fn holder(&self, volume: &PersistentVolume) -> Result<Option<Name>, String> {
+        let of = volume.spec.as_ref().and_then(|spec| spec.claim_ref.clone()).unwrap_or_default();
+        let name = Name::new(of.namespace.unwrap_or_default(), of.name.unwrap_or_default());
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.context.client.clone(), &name.namespace);
+        let claim =
+            api.get_opt(&name.name).await.map_err(|error| format!("cannot read claim {name}: {error}"))?;
+        let has_it = |claim: &PersistentVolumeClaim| {
+            claim.uid() == of.uid && names::volume(claim).is_none_or(|its| *its == volume.name_any())
+        };
+        Ok(claim.filter(has_it).map(|_| name))
     }
 
     /// The secret that a volume names, or its class if it names none. One that is gone keeps nothing from being deleted: the driver says
@@ -115,7 +132,7 @@ impl Provisioner {
 }
 
 /// Who made a volume, or, where a person did, whose it is.
-fn driver_of(volume: &PersistentVolume) -> Option<&str> {
+pub(super) fn driver_of(volume: &PersistentVolume) -> Option<&str> {
     let made = volume.annotations().get(names::PROVISIONED_BY).map(String::as_str);
     made.or_else(|| Some(volume.spec.as_ref()?.csi.as_ref()?.driver.as_str()))
 }
@@ -131,8 +148,11 @@ fn phase(volume: &PersistentVolume) -> &str {
 /// Whether the driver is to delete a volume.
 fn is_due(volume: &PersistentVolume) -> bool {
     let is_held = finalizers::has(volume, names::VOLUME);
-    // Without the finalizer, one that is going has been deleted already.
+    let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    // One that was nobody's, or is kept for a claim that has not had it yet, is not released, whatever its phase says still. Without
+    // the finalizer, one that is going has been deleted already.
     policy(volume) == "Delete"
+        && claim.is_some_and(|claim| claim.uid.is_some())
         && matches!(phase(volume), "Released" | "Failed")
         && (is_held || volume.metadata.deletion_timestamp.is_none())
 }
@@ -158,7 +178,8 @@ mod tests {
     fn volume(phase: &str, policy: &str, metadata: Value) -> PersistentVolume {
         serde_json::from_value(json!({
             "metadata": metadata,
-            "spec": {"persistentVolumeReclaimPolicy": policy, "csi": {"driver": "csi.example.com", "volumeHandle": "v"}},
+            "spec": {"persistentVolumeReclaimPolicy": policy, "csi": {"driver": "csi.example.com", "volumeHandle": "v"},
+                "claimRef": {"namespace": "shop", "name": "data", "uid": "1"}},
             "status": {"phase": phase},
         }))
         .unwrap()
@@ -170,6 +191,13 @@ mod tests {
         assert!(is_due(&volume("Released", "Delete", held.clone())));
         assert!(is_due(&volume("Released", "Delete", json!({}))));
         assert!(!is_due(&volume("Bound", "Delete", held.clone())));
+        let mut free = volume("Released", "Delete", held.clone());
+        if let Some(claim) = &mut free.spec.as_mut().unwrap().claim_ref {
+            claim.uid = None;
+        }
+        assert!(!is_due(&free), "it is kept for another claim by now");
+        free.spec.as_mut().unwrap().claim_ref = None;
+        assert!(!is_due(&free), "it is free by now");
         assert!(!is_due(&volume("Available", "Delete", held.clone())));
         assert!(!is_due(&volume("Released", "Retain", held)));
         let done = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});

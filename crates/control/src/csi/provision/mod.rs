@@ -1,9 +1,11 @@
 //! The provisioner: claims get volumes, and volumes that nobody claims any more are deleted, by any driver.
 //!
 //! A claim is looked at by [`claim`], a volume by [`delete`]. Before a driver is asked for a volume, a finalizer on the claim says so
-//! ([`names::MAKING`]): a claim that is deleted meanwhile stays until the volume has got its object, or is gone from the driver again.
+//! ([`names::MAKING`], with the driver's name, [`MAKER`]): a claim that is deleted meanwhile stays until the volume has got its object,
+//! or is gone from the driver again.
 //! The volume's name follows from the claim's uid, so that asking again finds it, whoever asks.
 
+mod back;
 mod claim;
 mod delete;
 mod owner;
@@ -25,6 +27,7 @@ use csi::contract::v1::plugin_capability::service::Type as Service;
 use csi::contract::v1::{CreateVolumeRequest, NodeGetInfoRequest};
 use grpc::Code;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::CSINode;
 use kube::ResourceExt as _;
 use tokio::time::Instant;
 
@@ -32,6 +35,9 @@ use super::{Context, names};
 use crate::cache::{Change, Name};
 use crate::queue::{Pace, Queue};
 use topology::Place;
+
+/// On a claim, beside [`names::MAKING`]: the driver that may have made its volume. Its class may be another's by now.
+const MAKER: &str = "control.sextant.dev/volume-made-by";
 
 /// Why a claim has no volume yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +85,8 @@ struct Provisioner {
     volumes: Arc<Queue<Name>>,
     /// This process, in what it makes.
     identity: String,
-    /// What drivers may be at, by the claim's uid. Without it the same is asked for as far as class and nodes are what they were.
+    /// What drivers may be at, by the claim's uid: the same is asked for again. Of another process's only the claim tells; then the same
+    /// is asked for as far as class and nodes are what they were.
     begun: Mutex<BTreeMap<String, CreateVolumeRequest>>,
     /// When this node may ask for a claim, by the claim's uid.
     turns: Mutex<BTreeMap<String, Instant>>,
@@ -92,8 +99,12 @@ pub(super) async fn run(context: Arc<Context>) {
     let (claims, volumes) = (provisioner.claims.clone(), provisioner.volumes.clone());
     let it = &*provisioner;
     tokio::join!(
-        claims.run(|name| async move { it.look_at_claim(&name).await }),
-        volumes.run(|name| async move { it.look_at_volume(&name).await }),
+        claims
+            .run_in_lanes(|name| it.lane_of_claim(name), |name| async move { it.look_at_claim(&name).await }),
+        volumes.run_in_lanes(
+            |name| it.lane_of_volume(name),
+            |name| async move { it.look_at_volume(&name).await }
+        ),
         it.follow_drivers(),
         it.sweep_snapshots(),
     );
@@ -118,6 +129,18 @@ impl Provisioner {
 
     fn turns(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The driver that may be called for a claim.
+    fn lane_of_claim(&self, name: &Name) -> String {
+        let claim = self.context.claims.get(name);
+        claim.map(|claim| back::maker(&claim).to_owned()).unwrap_or_default()
+    }
+
+    /// The driver that may be called for a volume.
+    fn lane_of_volume(&self, name: &Name) -> String {
+        let volume = self.context.volumes.get(name);
+        volume.and_then(|volume| delete::driver_of(&volume).map(str::to_owned)).unwrap_or_default()
     }
 
     /// Has what changes looked at. What we write ourselves (finalizers, texts) changes nothing: a claim that fails would never rest.
@@ -145,11 +168,35 @@ impl Provisioner {
         self.context.classes.listen(move |change| {
             if let (Some(it), Some(class)) = (of.upgrade(), &change.new) {
                 let class = class.name_any();
-                it.context.claims.find(|claim| names::class(claim) == class).iter().for_each(|claim| {
-                    it.claims.add(Name::of(&**claim));
+                it.add_waiting(|claim| names::class(claim) == class);
+            }
+        });
+        let of = Arc::downgrade(self);
+        self.context.attributes.listen(move |change| {
+            if let (Some(it), Some(class)) = (of.upgrade(), &change.new) {
+                let class = class.name_any();
+                it.add_waiting(|claim| {
+                    let named =
+                        claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_ref());
+                    named == Some(&class)
                 });
             }
         });
+        let of = Arc::downgrade(self);
+        self.context.csi_nodes.listen(move |change| {
+            let drivers = |node: &Arc<CSINode>| node.spec.drivers.clone();
+            if let (Some(it), true) =
+                (of.upgrade(), change.old.as_ref().map(drivers) != change.new.as_ref().map(drivers))
+            {
+                it.add_waiting(|claim| !names::provisioner(claim).is_empty());
+            }
+        });
+    }
+
+    /// Has claims without a volume looked at.
+    fn add_waiting(&self, is: impl Fn(&PersistentVolumeClaim) -> bool) {
+        let waiting = self.context.claims.find(|claim| names::volume(claim).is_none() && is(claim));
+        self.claims.add_all(waiting.iter().map(|claim| Name::of(&**claim)));
     }
 
     fn claim_changed(&self, change: &Change<PersistentVolumeClaim>) {
@@ -161,6 +208,7 @@ impl Provisioner {
         if change.new.is_none() {
             let uid = claim.uid().unwrap_or_default();
             self.turns().remove(&uid);
+            self.begun().remove(&uid);
         }
         // Who is cloned from is told when that is over, and who clones when there is what to clone.
         if let Ok(Some(source::Source::Claim(source))) = source::of(claim) {
@@ -168,9 +216,7 @@ impl Provisioner {
         }
         if names::phase(claim) == "Bound" {
             let source = Ok(Some(source::Source::Claim(name.clone())));
-            let waits =
-                |other: &PersistentVolumeClaim| names::volume(other).is_none() && source::of(other) == source;
-            self.context.claims.find(waits).iter().for_each(|waiting| self.claims.add(Name::of(&**waiting)));
+            self.add_waiting(|other| source::of(other) == source);
         }
         self.claims.add(name);
     }
@@ -179,8 +225,8 @@ impl Provisioner {
     async fn follow_drivers(&self) {
         let mut changes = self.context.drivers.changes();
         while changes.changed().await.is_ok() {
-            self.context.claims.all().iter().for_each(|claim| self.claims.add(Name::of(&**claim)));
-            self.context.volumes.all().iter().for_each(|volume| self.volumes.add(Name::of(&**volume)));
+            self.claims.add_all(self.context.claims.all().iter().map(|claim| Name::of(&**claim)));
+            self.volumes.add_all(self.context.volumes.all().iter().map(|volume| Name::of(&**volume)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a volume begins with: a snapshot, another claim's volume, or nothing.
 
+use std::fmt::Display;
+
 use csi::caller::Driver;
 use csi::contract::v1::VolumeContentSource;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
@@ -65,120 +67,126 @@ pub(super) async fn ready(
     source: &Source,
     begun: bool,
 ) -> Result<VolumeContentSource, Failure> {
-    let (what, call) = match source {
-        Source::Snapshot(_) => ("restore snapshots", Call::CreateDeleteSnapshot),
-        Source::Claim(_) => ("clone volumes", Call::CloneVolume),
+    let (act, name, call) = match source {
+        Source::Snapshot(name) => ("restore snapshot", name, Call::CreateDeleteSnapshot),
+        Source::Claim(name) => ("clone claim", name, Call::CloneVolume),
     };
+    let wanted = Wanted { context, driver, claim, name, act, begun };
     if !driver.controls(call) {
-        return Err(Failure::Wrong(format!("driver {} cannot {what}", driver.name)));
+        return Err(wanted.wrong(format!("driver {} does no such thing", driver.name)));
     }
     let r#type = match source {
-        Source::Snapshot(name) => {
-            let snapshot_id = snapshot(context, driver, claim, name, begun).await?;
-            Type::Snapshot(SnapshotSource { snapshot_id })
-        }
-        Source::Claim(name) => {
-            let volume_id = cloned(context, driver, claim, name, begun).await?;
-            Type::Volume(VolumeSource { volume_id })
-        }
+        Source::Snapshot(_) => Type::Snapshot(SnapshotSource { snapshot_id: wanted.snapshot().await? }),
+        Source::Claim(_) => Type::Volume(VolumeSource { volume_id: wanted.volume().await? }),
     };
     Ok(VolumeContentSource { r#type: Some(r#type) })
 }
 
-/// The id of the volume of another claim.
-async fn cloned(
-    context: &Context,
-    driver: &Driver,
-    claim: &PersistentVolumeClaim,
-    name: &Name,
+/// A source that a claim is to be made of.
+struct Wanted<'a> {
+    context: &'a Context,
+    driver: &'a Driver,
+    claim: &'a PersistentVolumeClaim,
+    name: &'a Name,
+    /// What is done with it.
+    act: &'static str,
     begun: bool,
-) -> Result<String, Failure> {
-    let later = |why: String| Failure::Later(format!("cannot clone claim {name}: {why}"));
-    let wrong = |why: String| Failure::Wrong(format!("cannot clone claim {name}: {why}"));
-    let source = context.claims.get(name).ok_or_else(|| later("it is not there".into()))?;
-    if source.metadata.deletion_timestamp.is_some() && !(begun && finalizers::has(&*source, names::CLONED)) {
-        return Err(wrong("it is being deleted".into()));
-    }
-    let volume = names::volume(&source).and_then(|volume| context.volumes.get(&Name::global(volume)));
-    let volume = volume.filter(|_| names::phase(&source) == "Bound");
-    let volume = volume.ok_or_else(|| later("it is not bound to a volume yet".into()))?;
-    let spec = volume.spec.as_ref();
-    let csi = spec.and_then(|spec| spec.csi.as_ref()).filter(|csi| csi.driver == driver.name);
-    let csi = csi.ok_or_else(|| wrong(format!("its volume is not driver {}'s", driver.name)))?;
-    let holder = spec.and_then(|spec| spec.claim_ref.as_ref()).and_then(|claim| claim.uid.as_ref());
-    if holder != source.metadata.uid.as_ref() {
-        return Err(later(format!("its volume {} is not bound to it", volume.name_any())));
-    }
-    if request::is_block(claim) != request::is_block(&source) {
-        return Err(wrong("one is a block device, the other a file system (spec.volumeMode)".into()));
-    }
-    let (asked, there) = (request::size(claim).map_err(wrong)?, request::size(&source).map_err(wrong)?);
-    if asked < there {
-        return Err(wrong(format!("{asked} bytes are asked for, less than its {there}")));
-    }
-    if !finalizers::has(&*source, names::CLONED) {
-        let api = Api::namespaced(context.client.clone(), &name.namespace);
-        finalizers::add(&api, &*source, names::CLONED).await.map_err(|error| later(error.to_string()))?;
-    }
-    Ok(csi.volume_handle.clone())
 }
 
-/// The id of a snapshot.
-async fn snapshot(
-    context: &Context,
-    driver: &Driver,
-    claim: &PersistentVolumeClaim,
-    name: &Name,
-    begun: bool,
-) -> Result<String, Failure> {
-    let later = |why: String| Failure::Later(format!("cannot restore snapshot {name}: {why}"));
-    let wrong = |why: String| Failure::Wrong(format!("cannot restore snapshot {name}: {why}"));
-    let snapshots = snapshots(&context.client, Some(&name.namespace));
-    let snapshot = snapshots.get(&name.name).await.map_err(|error| later(error.to_string()))?;
-    let is_held = finalizers::has(&snapshot, names::RESTORED);
-    if snapshot.metadata.deletion_timestamp.is_some() && !(begun && is_held) {
-        return Err(wrong("it is being deleted".into()));
+impl Wanted<'_> {
+    fn later(&self, why: impl Display) -> Failure {
+        Failure::Later(format!("cannot {} {}: {why}", self.act, self.name))
     }
-    let status = &snapshot.data["status"];
-    let of = status["boundVolumeSnapshotContentName"].as_str();
-    let of = of.ok_or_else(|| later("it is not bound to a content yet".into()))?;
-    if status["readyToUse"] != true {
-        return Err(later("it is not ready to use yet".into()));
+
+    fn wrong(&self, why: impl Display) -> Failure {
+        Failure::Wrong(format!("cannot {} {}: {why}", self.act, self.name))
     }
-    let content = contents(&context.client).get(of).await.map_err(|error| later(error.to_string()))?;
-    let spec = &content.data["spec"];
-    let back = &spec["volumeSnapshotRef"];
-    let is_its = back["uid"].as_str() == snapshot.metadata.uid.as_deref()
-        && back["namespace"] == *name.namespace
-        && back["name"] == *name.name;
-    if !is_its {
-        return Err(wrong(format!("its content {of} is bound to another snapshot")));
+
+    fn size(&self, claim: &PersistentVolumeClaim) -> Result<i64, Failure> {
+        request::size(claim).map_err(|why| self.wrong(why))
     }
-    if spec["driver"] != *driver.name {
-        return Err(wrong(format!(
-            "its content {of} is of driver {}, not of {}",
-            spec["driver"], driver.name
-        )));
+
+    /// The id of the volume of another claim.
+    async fn volume(&self) -> Result<String, Failure> {
+        let (context, name) = (self.context, self.name);
+        let source = context.claims.get(name).ok_or_else(|| self.later("it is not there"))?;
+        let is_held = finalizers::has(&*source, names::CLONED);
+        if source.metadata.deletion_timestamp.is_some() && !(self.begun && is_held) {
+            return Err(self.wrong("it is being deleted"));
+        }
+        let volume = names::volume(&source).and_then(|volume| context.volumes.get(&Name::global(volume)));
+        let volume = volume.filter(|_| names::phase(&source) == "Bound");
+        let volume = volume.ok_or_else(|| self.later("it is not bound to a volume yet"))?;
+        let spec = volume.spec.as_ref();
+        let csi = spec.and_then(|spec| spec.csi.as_ref()).filter(|csi| csi.driver == self.driver.name);
+        let csi =
+            csi.ok_or_else(|| self.wrong(format!("its volume is not driver {}'s", self.driver.name)))?;
+        let holder = spec.and_then(|spec| spec.claim_ref.as_ref()).and_then(|claim| claim.uid.as_ref());
+        if holder != source.metadata.uid.as_ref() {
+            return Err(self.later(format!("its volume {} is not bound to it", volume.name_any())));
+        }
+        if request::is_block(self.claim) != request::is_block(&source) {
+            return Err(self.wrong("one is a block device, the other a file system (spec.volumeMode)"));
+        }
+        let (asked, there) = (self.size(self.claim)?, self.size(&source)?);
+        if asked < there {
+            return Err(self.wrong(format!("{asked} bytes are asked for, less than its {there}")));
+        }
+        if !is_held {
+            let api = Api::namespaced(context.client.clone(), &name.namespace);
+            finalizers::add(&api, &*source, names::CLONED).await.map_err(|error| self.later(error))?;
+        }
+        Ok(csi.volume_handle.clone())
     }
-    let id = content.data["status"]["snapshotHandle"].as_str().filter(|id| !id.is_empty());
-    let id = id.ok_or_else(|| later(format!("its content {of} has no snapshotHandle yet")))?;
-    let asked = request::size(claim).map_err(wrong)?;
-    if let Some(size) = restore_size(&status["restoreSize"]).filter(|size| asked < *size) {
-        return Err(wrong(format!("{asked} bytes are asked for, less than its {size}")));
+
+    /// The id of a snapshot.
+    async fn snapshot(&self) -> Result<String, Failure> {
+        let (client, name) = (&self.context.client, self.name);
+        let snapshots = snapshots(client, Some(&name.namespace));
+        let snapshot = snapshots.get(&name.name).await.map_err(|error| self.later(error))?;
+        let is_held = finalizers::has(&snapshot, names::RESTORED);
+        if snapshot.metadata.deletion_timestamp.is_some() && !(self.begun && is_held) {
+            return Err(self.wrong("it is being deleted"));
+        }
+        let status = &snapshot.data["status"];
+        let of = status["boundVolumeSnapshotContentName"].as_str();
+        let of = of.ok_or_else(|| self.later("it is not bound to a content yet"))?;
+        if status["readyToUse"] != true {
+            return Err(self.later("it is not ready to use yet"));
+        }
+        let content = contents(client).get(of).await.map_err(|error| self.later(error))?;
+        let spec = &content.data["spec"];
+        let back = &spec["volumeSnapshotRef"];
+        let is_its = back["uid"].as_str() == snapshot.metadata.uid.as_deref()
+            && back["namespace"] == *name.namespace
+            && back["name"] == *name.name;
+        if !is_its {
+            return Err(self.wrong(format!("its content {of} is bound to another snapshot")));
+        }
+        let (its, ours) = (&spec["driver"], &self.driver.name);
+        if *its != **ours {
+            return Err(self.wrong(format!("its content {of} is of driver {its}, not of {ours}")));
+        }
+        let id = content.data["status"]["snapshotHandle"].as_str().filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| self.later(format!("its content {of} has no snapshotHandle yet")))?;
+        let asked = self.size(self.claim)?;
+        if let Some(size) = restore_size(&status["restoreSize"]).filter(|size| asked < *size) {
+            return Err(self.wrong(format!("{asked} bytes are asked for, less than its {size}")));
+        }
+        let mode = spec["sourceVolumeMode"].as_str();
+        let may_change = content.annotations().get(MODE_MAY_CHANGE).is_some_and(|value| value == "true");
+        if mode.is_some_and(|mode| (mode == "Block") != request::is_block(self.claim)) && !may_change {
+            return Err(self.wrong(format!(
+                "one is a block device, the other a file system; who may change that annotates content {of} with {MODE_MAY_CHANGE}=true"
+            )));
+        }
+        if !is_held {
+            finalizers::add(&snapshots, &snapshot, names::RESTORED)
+                .await
+                .map_err(|error| self.later(error))?;
+        }
+        Ok(id.to_owned())
     }
-    let mode = spec["sourceVolumeMode"].as_str();
-    let may_change = content.annotations().get(MODE_MAY_CHANGE).is_some_and(|value| value == "true");
-    if mode.is_some_and(|mode| (mode == "Block") != request::is_block(claim)) && !may_change {
-        return Err(wrong(format!(
-            "one is a block device, the other a file system; who may change that annotates content {of} with {MODE_MAY_CHANGE}=true"
-        )));
-    }
-    if !is_held {
-        finalizers::add(&snapshots, &snapshot, names::RESTORED)
-            .await
-            .map_err(|error| later(error.to_string()))?;
-    }
-    Ok(id.to_owned())
 }
 
 fn restore_size(value: &Value) -> Option<i64> {

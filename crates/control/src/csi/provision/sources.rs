@@ -25,10 +25,7 @@ impl Provisioner {
     /// Lets a claim go that is being deleted and that nobody clones any more. `None`: it is not held.
     pub(super) async fn release_cloned(&self, claim: &PersistentVolumeClaim) -> Option<Next> {
         let is_going = claim.metadata.deletion_timestamp.is_some();
-        if !is_going
-            || !finalizers::has(claim, names::CLONED)
-            || self.driver(names::provisioner(claim)).is_none()
-        {
+        if !is_going || !finalizers::has(claim, names::CLONED) {
             return None;
         }
         let this = Ok(Some(Source::Claim(Name::of(claim))));

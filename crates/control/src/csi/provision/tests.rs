@@ -110,8 +110,14 @@ fn made(
 ) -> PersistentVolume {
     let request = request::create(claim, class, false).unwrap();
     let secret = Reference { namespace: "keys".into(), name: "key".into() };
-    let making =
-        Making { claim, class, request: &request, secret: Some(&secret), identity: "here", has_topology };
+    let making = Making {
+        claim,
+        class,
+        request: &request,
+        secret: Some(&secret),
+        identity: "here".into(),
+        has_topology,
+    };
     serde_json::from_value(object(&making, volume).unwrap()).unwrap()
 }
 

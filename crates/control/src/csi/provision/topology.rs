@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use csi::contract::v1::{Topology, TopologyRequirement};
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, TopologySelectorTerm, VolumeNodeAffinity};
+use k8s_openapi::api::core::v1::{TopologySelectorTerm, VolumeNodeAffinity};
 use serde_json::{Value, json};
 
 /// The label that a kubelet gives its node.
@@ -167,19 +167,27 @@ pub(super) fn affinity(accessible: &[Topology]) -> Option<Value> {
 pub(in crate::csi) fn reaches(affinity: Option<&VolumeNodeAffinity>, labels: &Segment) -> bool {
     let Some(required) = affinity.and_then(|affinity| affinity.required.as_ref()) else { return true };
     required.node_selector_terms.iter().any(|term| {
-        let mut rules = term.match_expressions.iter().flatten();
-        term.match_fields.is_none() && rules.all(|rule| holds(rule, labels))
+        let rules = term.match_expressions.as_deref().unwrap_or_default();
+        // A term that says nothing holds nowhere.
+        term.match_fields.is_none()
+            && !rules.is_empty()
+            && rules.iter().all(|rule| holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key)))
     })
 }
 
-fn holds(rule: &NodeSelectorRequirement, labels: &Segment) -> bool {
-    let value = labels.get(&rule.key);
-    let listed = value.is_some_and(|value| rule.values.iter().flatten().any(|one| one == value));
-    match rule.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
+/// Whether what a selector asks of one label holds of its value. Selectors of labels have no `Gt` and `Lt`, those of nodes have.
+pub(in crate::csi) fn holds(operator: &str, values: Option<&[String]>, value: Option<&String>) -> bool {
+    let values = values.unwrap_or_default();
+    let is_one = value.is_some_and(|value| values.contains(value));
+    let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());
+    let both = number(value).zip(number(values.first()));
+    match operator {
+        "In" => is_one,
+        "NotIn" => !is_one,
         "Exists" => value.is_some(),
         "DoesNotExist" => value.is_none(),
+        "Gt" => both.is_some_and(|(value, bound)| value > bound),
+        "Lt" => both.is_some_and(|(value, bound)| value < bound),
         _ => false,
     }
 }
@@ -282,6 +290,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_of_a_label_holds_or_not() {
+        let holds = |operator: &str, values: &[&str], value: Option<&str>| {
+            let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+            holds(operator, Some(&values), value.map(str::to_owned).as_ref())
+        };
+        assert!(
+            holds("In", &["a", "b"], Some("b"))
+                && !holds("In", &["a"], Some("b"))
+                && !holds("In", &["a"], None)
+        );
+        assert!(
+            holds("NotIn", &["a"], Some("b"))
+                && holds("NotIn", &["a"], None)
+                && !holds("NotIn", &["a"], Some("a"))
+        );
+        assert!(holds("Exists", &[], Some("")) && !holds("Exists", &[], None));
+        assert!(holds("DoesNotExist", &[], None) && !holds("DoesNotExist", &[], Some("")));
+        assert!(
+            holds("Gt", &["3"], Some("4"))
+                && !holds("Gt", &["4"], Some("4"))
+                && !holds("Gt", &["x"], Some("4"))
+        );
+        assert!(holds("Lt", &["5"], Some("4")) && !holds("Lt", &["5"], None));
+        assert!(!holds("Like", &["a"], Some("a")));
+    }
+
+    #[test]
     fn the_hash_is_the_sidecars() {
         assert_eq!(fnv(b""), 0x811c_9dc5);
         assert_eq!(fnv(b"a"), 0x050c_5d7e);
@@ -302,5 +337,8 @@ mod tests {
         assert!(at(&[("zone", "a"), ("ssd", "")]));
         assert!(!at(&[("zone", "a"), ("node", "n2")]));
         assert!(!at(&[]));
+        let nowhere: VolumeNodeAffinity =
+            serde_json::from_value(json!({"required": {"nodeSelectorTerms": [{}]}})).unwrap();
+        assert!(!reaches(Some(&nowhere), &segment(&[("zone", "a")])));
     }
 }

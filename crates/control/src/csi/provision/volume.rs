@@ -22,7 +22,7 @@ pub(super) struct Making<'a> {
     /// The secret that the driver was given.
     pub(super) secret: Option<&'a Reference>,
     /// This process.
-    pub(super) identity: &'a str,
+    pub(super) identity: String,
     /// Whether the driver knows of topology.
     pub(super) has_topology: bool,
 }
@@ -100,7 +100,7 @@ fn secret(making: &Making<'_>, of: Use) -> Result<Option<Reference>, String> {
 
 fn source(making: &Making<'_>, volume: &Volume) -> Result<Value, String> {
     let mut attributes = volume.volume_context.clone();
-    attributes.entry(IDENTITY.into()).or_insert_with(|| making.identity.into());
+    attributes.entry(IDENTITY.into()).or_insert_with(|| making.identity.clone());
     let mut source = json!({
         "driver": making.class.provisioner,
         "volumeHandle": volume.volume_id,

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{Snapshots, write};
+use crate::csi::provision::topology::holds;
 
 impl Snapshots {
     /// The only node from which a volume can be reached, for drivers whose controller part is on each node.
@@ -28,28 +29,13 @@ fn is_on(selector: &NodeSelector, node: &Node) -> bool {
 
 /// A term without any requirement holds of no node.
 fn is_in(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
+    let holds = |one: &NodeSelectorRequirement, value| holds(&one.operator, one.values.as_deref(), value);
     let labelled = term.match_expressions.iter().flatten();
     let named = term.match_fields.iter().flatten();
     (term.match_expressions.is_some() || term.match_fields.is_some())
-        && labelled.clone().all(|one| holds(one, labels.get(&one.key).map(String::as_str)))
-        && named.clone().all(|one| one.key == "metadata.name" && holds(one, Some(name)))
+        && labelled.clone().all(|one| holds(one, labels.get(&one.key)))
+        && named.clone().all(|one| one.key == "metadata.name" && holds(one, Some(&name.to_owned())))
         && labelled.count() + named.count() > 0
-}
-
-fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let is_one = value.is_some_and(|value| values.iter().any(|other| other == value));
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
-    let both = (number(value), number(values.first().map(String::as_str)));
-    match (requirement.operator.as_str(), both) {
-        ("In", _) => is_one,
-        ("NotIn", _) => !is_one,
-        ("Exists", _) => value.is_some(),
-        ("DoesNotExist", _) => value.is_none(),
-        ("Gt", (Some(one), Some(other))) => one > other,
-        ("Lt", (Some(one), Some(other))) => one < other,
-        _ => false,
-    }
 }
 
 #[cfg(test)]
