@@ -88,7 +88,9 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
     let mut plain = selector.match_labels.iter().flatten();
     let mut rules = selector.match_expressions.iter().flatten();
     plain.all(|(key, value)| labels.get(key) == Some(value))
-        && rules.all(|rule| holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key)))
+        && rules.all(|rule| {
+            holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key).map(String::as_str))
+        })
 }
 
 #[cfg(test)]

@@ -171,16 +171,18 @@ pub(in crate::csi) fn reaches(affinity: Option<&VolumeNodeAffinity>, labels: &Se
         // A term that says nothing holds nowhere.
         term.match_fields.is_none()
             && !rules.is_empty()
-            && rules.iter().all(|rule| holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key)))
+            && rules.iter().all(|rule| {
+                holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key).map(String::as_str))
+            })
     })
 }
 
 /// Whether what a selector asks of one label holds of its value. Selectors of labels have no `Gt` and `Lt`, those of nodes have.
-pub(in crate::csi) fn holds(operator: &str, values: Option<&[String]>, value: Option<&String>) -> bool {
+pub(in crate::csi) fn holds(operator: &str, values: Option<&[String]>, value: Option<&str>) -> bool {
     let values = values.unwrap_or_default();
-    let is_one = value.is_some_and(|value| values.contains(value));
-    let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());
-    let both = number(value).zip(number(values.first()));
+    let is_one = value.is_some_and(|value| values.iter().any(|one| one == value));
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
+    let both = number(value).zip(number(values.first().map(String::as_str)));
     match operator {
         "In" => is_one,
         "NotIn" => !is_one,
@@ -293,7 +295,7 @@ mod tests {
     fn what_is_asked_of_a_label_holds_or_not() {
         let holds = |operator: &str, values: &[&str], value: Option<&str>| {
             let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-            holds(operator, Some(&values), value.map(str::to_owned).as_ref())
+            holds(operator, Some(&values), value)
         };
         assert!(
             holds("In", &["a", "b"], Some("b"))

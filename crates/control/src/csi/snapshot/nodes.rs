@@ -33,8 +33,8 @@ fn is_in(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str)
     let labelled = term.match_expressions.iter().flatten();
     let named = term.match_fields.iter().flatten();
     (term.match_expressions.is_some() || term.match_fields.is_some())
-        && labelled.clone().all(|one| holds(one, labels.get(&one.key)))
-        && named.clone().all(|one| one.key == "metadata.name" && holds(one, Some(&name.to_owned())))
+        && labelled.clone().all(|one| holds(one, labels.get(&one.key).map(String::as_str)))
+        && named.clone().all(|one| one.key == "metadata.name" && holds(one, Some(name)))
         && labelled.count() + named.count() > 0
 }
 
