@@ -149,6 +149,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
     if let Some(up) = said.lines().find(|line| line.starts_with("sextant-vm: up")) {
         println!("{}", up.trim_start_matches("sextant-vm: "));
     }
+    longest(&said);
     if status != 0 {
         count.failed = count.failed.max(1);
         count.failures.push(format!("the guest's status is {status}"));
@@ -157,6 +158,14 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         }
     }
     Ok(count)
+}
+
+/// Says which test programs took longest: where an emulated machine's time goes is seen nowhere else.
+fn longest(said: &str) {
+    let seconds = |line: &str| line.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+    let mut took: Vec<_> = said.lines().filter_map(|line| line.trim_end().strip_prefix(TOOK)).collect();
+    took.sort_by_key(|line| std::cmp::Reverse(seconds(line)));
+    took.iter().take(12).for_each(|line| println!("{line}"));
 }
 
 /// The reference's CNI plugins: Debian's, and newer ones if there are some.
@@ -237,6 +246,9 @@ const EACH: u32 = 900;
 /// Remembers that the program before it failed.
 const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";
 
+/// Begins the line that tells how long a test program took.
+const TOOK: &str = "sextant-vm: took ";
+
 /// The lines that run one test program: through a pipe, as a terminal would get colours, which what a killed one left
 /// behind may hold open.
 fn one(title: &str, command: &str) -> String {
@@ -244,7 +256,8 @@ fn one(title: &str, command: &str) -> String {
     format!(
         "echo '# {title}'; began=$(cut -d. -f1 /proc/uptime); {{ timeout -s KILL {EACH} {command} || {{ echo $? >/tmp/failed; \
          took=$(($(cut -d. -f1 /proc/uptime) - began)); \
-         echo \"# {title}: status $(cat /tmp/failed) after $took s of {EACH}\"; }}; }} 2>&1 | timeout {longer} cat\n{FAILED}"
+         echo \"# {title}: status $(cat /tmp/failed) after $took s of {EACH}\"; }}; }} 2>&1 | timeout {longer} cat\n{FAILED}\
+         echo \"{TOOK}$(($(cut -d. -f1 /proc/uptime) - began)) s: {title}\"\n"
     )
 }
 

@@ -16,6 +16,7 @@
 
 mod address;
 mod bridge_vlan;
+mod carrier;
 pub mod conntrack;
 mod kept;
 mod link;

@@ -38,7 +38,7 @@ pub enum Protocol {
 /// A netlink socket: it belongs to the network namespace it was opened in, whatever thread uses it later.
 #[derive(Debug)]
 pub struct Socket {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
     netns_cookie: OnceLock<Option<u64>>,

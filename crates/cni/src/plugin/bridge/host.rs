@@ -54,32 +54,18 @@ pub(super) fn ensure(
 }
 
 impl Host {
-    /// Gives the host its addresses, and lets it forward. On the way it looks at the link called `port`, which is told if
-    /// there was anything to say of it.
-    pub(super) fn route(
-        &self,
-        conf: &Conf,
-        result: &AddResult,
-        port: &str,
-        socket: &mut Socket,
-    ) -> Result<Option<Link>, Error> {
+    /// Gives the host its addresses, and lets it forward.
+    pub(super) fn route(&self, conf: &Conf, result: &AddResult, socket: &mut Socket) -> Result<(), Error> {
         if !conf.is_gateway || result.ips.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let link = self.gateway.as_ref().unwrap_or(&self.bridge);
-        let mut told = Told { forwarding: Forwarding::default(), port: None };
+        let mut told = Forwarding::default();
         for gateway in &self.addresses {
-            give_address(conf, link, *gateway, port, &mut told, socket)?;
+            give_address(conf, link, *gateway, &mut told, socket)?;
         }
-        forward(result, told.forwarding, socket)?;
-        Ok(told.port)
+        forward(result, told, socket)
     }
-}
-
-/// What the kernel says while addresses are given.
-struct Told {
-    forwarding: Forwarding,
-    port: Option<Link>,
 }
 
 /// The bridge, made if it is not there. One that is there is used as it is. It is to have `addresses`.
@@ -170,28 +156,20 @@ fn make(conf: &Conf, socket: &mut Socket) -> Result<(), Error> {
     Ok(socket.run(&batch)?)
 }
 
-/// Gives the bridge, or its link in a VLAN, a gateway's address, and asks whether its family is forwarded, and for the port.
-/// An address that is there costs one refused message.
+/// Gives the bridge, or its link in a VLAN, a gateway's address, and asks whether its family is forwarded. An address that is
+/// there costs one refused message.
 fn give_address(
     conf: &Conf,
     link: &Link,
     gateway: IpNet,
-    port: &str,
-    told: &mut Told,
+    told: &mut Forwarding,
     socket: &mut Socket,
 ) -> Result<(), Error> {
     let address = Address::new(link.index, gateway);
     let mut batch = Batch::new();
     batch.add_address(&address);
     batch.ask_forwarding(gateway.is_ipv4());
-    if told.port.is_none() {
-        batch.ask_link(port);
-    }
-    let outcome = socket.each(&batch, |message| {
-        told.forwarding.read(message);
-        told.port = Link::read(message).or(told.port.take());
-    });
-    match outcome {
+    match socket.each(&batch, |message| told.read(message)) {
         Err(e) if e.errno() == Some(Errno::EXIST) => return Ok(()),
         outcome => outcome?,
     }

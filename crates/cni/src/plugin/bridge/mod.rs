@@ -49,11 +49,11 @@ impl Plugin for Bridge {
         let mut host = host::ensure(&conf, request, &result, &mut socket, record)?;
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
-        let told = cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
+        let made = cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
 
         let mut inside = Inside::of(request, netns)?;
         let ifname = &request.attachment.ifname;
-        let link = match told {
+        let link = match made.far {
             Some(link) => link,
             None => inside.link(ifname)?.ok_or_else(|| vanished(ifname))?,
         };
@@ -73,8 +73,8 @@ impl Plugin for Bridge {
         } else if !conf.disabled {
             inside.up(&link)?;
         }
-        let seen = host.route(&conf, &result, &veth, &mut socket)?;
-        let near = port(&conf, &veth, seen, &mut socket)?;
+        host.route(&conf, &result, &mut socket)?;
+        let near = port(&conf, &veth, made.near, &mut socket)?;
         if !conf.disabled {
             open(&host, &mut socket)?;
         }
@@ -169,7 +169,13 @@ fn first_host(network: IpAddr) -> IpAddr {
     }
 }
 
-/// Makes the cable, and plugs it in on the host's side. Answers with the container's end, if the kernel says all of it.
+/// What the kernel said of a cable's two ends when it was made. Each has been there since, whatever may have become of its state.
+struct Cable {
+    near: Option<Link>,
+    far: Option<Link>,
+}
+
+/// Makes the cable, and plugs it in on the host's side.
 fn cable(
     conf: &Conf,
     request: &Request<'_>,
@@ -178,7 +184,7 @@ fn cable(
     veth: &str,
     netns: BorrowedFd<'_>,
     socket: &mut Socket,
-) -> Result<Option<Link>, Error> {
+) -> Result<Cable, Error> {
     let mac = conf.mac.or_else(|| result.ips.first().map(|ip| mac_of(ip.address.address())));
     let mtu = conf.mtu.or(Some(bridge.mtu));
     let peer = Peer { name: &request.attachment.ifname, mac, mtu, netns: Some(netns) };
@@ -215,16 +221,16 @@ fn cable(
             error
         }
     })?;
-    let far = near.and_then(|near| far_end(near, &request.attachment.ifname, mac));
+    let far = near.clone().and_then(|near| far_end(near, &request.attachment.ifname, mac));
     if !conf.has_vlans() {
-        return Ok(far);
+        return Ok(Cable { near, far });
     }
     let port = netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?;
     vlan::join(conf, &port, socket)?;
     let mut batch = Batch::new();
     batch.set_link(&SetLink::index(port.index).up(true));
     socket.run(&batch)?;
-    Ok(far)
+    Ok(Cable { near, far })
 }
 
 /// The other end of a cable that has just been made with this MAC: what was not said of one end is the same for both.
@@ -234,23 +240,21 @@ fn far_end(near: Link, name: &str, mac: Option<Mac>) -> Option<Link> {
     Some(Link { index, name, mac, peer, peer_netns: None, master: None, ..near })
 }
 
-/// The host's end of the cable (as it was `seen` last, if so), once frames pass; at once, where the container's end stays down.
-fn port(conf: &Conf, veth: &str, mut seen: Option<Link>, socket: &mut Socket) -> Result<Link, Error> {
+/// The host's end of the cable, as it was when it was `made`, once frames pass; at once, where the container's end stays down.
+fn port(conf: &Conf, veth: &str, made: Option<Link>, socket: &mut Socket) -> Result<Link, Error> {
+    let near = match made {
+        Some(near) => near,
+        None => netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?,
+    };
     let mut sleeps = PORT_MS.into_iter().map(Duration::from_millis);
-    loop {
-        let near = match seen.take() {
-            Some(near) => near,
-            None => netlink::link_by_name(socket, veth)?.ok_or_else(|| vanished(veth))?,
-        };
-        if near.is_connected() || conf.disabled {
-            return Ok(near);
-        }
+    while !conf.disabled && !socket.passes_frames(veth)? {
         let Some(sleep) = sleeps.next() else {
             let error = format!("cannot attach: port {veth} of bridge {} does not come up", conf.bridge);
             return Err(Error::new(crate::contract::FAILED, error));
         };
         std::thread::sleep(sleep);
     }
+    Ok(near)
 }
 
 /// Waits for the host's own way onto the bridge. One that had no port drops what the host sends until the kernel, in the
