@@ -56,6 +56,7 @@ targets! {
     cri_request,
     csi_config,
     csi_quantity,
+    csi_records,
     csi_request,
     csi_secrets,
     dbus_message,

@@ -29,6 +29,17 @@ use driver::Driver;
 pub use identity::NAME;
 pub use services::Services;
 
+/// Any bytes where the driver keeps or finds some: what the fuzz targets feed. No panic, whatever they are.
+#[doc(hidden)]
+pub mod fuzz {
+    /// Records in a pool at `path`, which is empty; what is in use; an image's superblock.
+    pub fn records(bytes: &[u8], path: &std::path::Path) {
+        super::pool::exercise(bytes, &path.join("pool")).expect("the machine has room for a pool");
+        super::node::exercise(bytes, &path.join("run"));
+        super::backend::image::exercise(bytes);
+    }
+}
+
 /// What a driver is made of.
 #[derive(Clone, Debug)]
 pub struct Setup {

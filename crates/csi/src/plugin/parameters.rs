@@ -127,7 +127,8 @@ pub(super) fn shape(capabilities: &[VolumeCapability]) -> Result<(bool, String),
     Ok(found.unwrap_or_default())
 }
 
-/// The capacity of a new volume: what is required, or as large as its source, in whole blocks, within the limit.
+/// The capacity of a new volume: what is required, or as large as its source, rounded up to what can be had, within the limit. A source
+/// was rounded up so itself: its size is compared with what is had, not with what is required.
 ///
 /// # Errors
 /// `OutOfRange` where none would do.
@@ -145,9 +146,6 @@ pub(super) fn capacity(
         (0, Some(source)) => source,
         (0, None) if limit > 0 => DEFAULT.min(limit),
         (0, None) => DEFAULT,
-        (required, Some(source)) if required < source => {
-            return Err(out(format!("{required} bytes are fewer than the {source} that the source has")));
-        }
         (required, _) => required,
     };
     let size = wanted.max(least).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
@@ -156,10 +154,19 @@ pub(super) fn capacity(
     if size > i64::MAX as u64 {
         return Err(out(format!("{wanted} bytes are more than a volume can have")));
     }
+    if let Some(source) = source.filter(|source| size < *source) {
+        return Err(out(format!("{required} bytes are fewer than the {source} that the source has")));
+    }
     if limit > 0 && size > limit {
         return Err(out(format!("at most {limit} bytes are allowed, and such a volume has at least {size}")));
     }
     Ok(size)
+}
+
+/// What was asked for of a volume of this capacity.
+pub(super) fn asked(range: Option<&CapacityRange>, capacity: u64) -> u64 {
+    let required = range.map_or(0, |range| u64::try_from(range.required_bytes).unwrap_or(0));
+    if required == 0 { capacity } else { required }
 }
 
 /// Refuses what this node cannot satisfy.
@@ -202,6 +209,10 @@ mod tests {
         assert_eq!(of(10_000, 10_000, None).unwrap(), 10_000);
         assert_eq!(of(0, 0, Some(20_480)).unwrap(), 20_480);
         assert_eq!(of(40_960, 0, Some(20_480)).unwrap(), 40_960);
+        // What the source was asked for, as was rounded up there.
+        assert_eq!(of(1, 0, Some(8192)).unwrap(), 8192);
+        assert_eq!(of(10_000, 0, Some(12_288)).unwrap(), 12_288);
+        assert_eq!(of(10_000, 10_000, Some(12_288)).unwrap_err().code, Code::OutOfRange);
         for (required, limit, source) in [(1, 4096, None), (10_000, 0, Some(20_480)), (i64::MAX, 0, None)] {
             assert_eq!(of(required, limit, source).unwrap_err().code, Code::OutOfRange);
         }

@@ -39,6 +39,70 @@ pub(crate) struct CsiDriverArgs {
     pub(crate) health: HealthArgs,
 }
 
+/// What `sextant node` says of the driver that it serves beside CRI: as `sextant csi-driver` does, under names of its own.
+#[derive(Debug, Args)]
+pub(crate) struct CsiInNodeArgs {
+    /// Serve CSI too, as `sextant csi-driver` does: volumes of this machine
+    #[arg(long)]
+    csi: bool,
+    /// Where it serves CSI [default: csi.sock in the run directory]
+    #[arg(long, value_name = "PATH", requires = "csi", value_parser = socket)]
+    csi_socket: Option<PathBuf>,
+    /// What Kubernetes calls this node, for its volumes [default: the host's name]
+    #[arg(long, value_name = "NAME", requires = "csi")]
+    csi_node_id: Option<String>,
+    /// A pool and its directory, the default one first; give it more than once for more pools
+    #[arg(long, value_name = "NAME=DIRECTORY", requires = "csi", conflicts_with = "csi_config", value_parser = pool)]
+    csi_pool: Vec<csi::plugin::PoolConfig>,
+    /// Pools, as a file of TOML
+    #[arg(long, value_name = "FILE", requires = "csi")]
+    csi_config: Option<PathBuf>,
+    /// Register the driver with the kubelet that looks here for plugins: /var/lib/kubelet/plugins_registry, as a rule
+    #[arg(long, value_name = "DIRECTORY", requires = "csi")]
+    csi_registration_dir: Option<PathBuf>,
+    /// The driver's socket as the kubelet sees it, where that is another path [default: --csi-socket]
+    #[arg(long, value_name = "PATH", requires = "csi_registration_dir", value_parser = socket)]
+    csi_registration_endpoint: Option<PathBuf>,
+}
+
+/// A driver that is asked for, by whichever command.
+#[derive(Clone, Debug)]
+pub(crate) struct CsiDriver {
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) node_id: Option<String>,
+    pub(crate) pool: Vec<csi::plugin::PoolConfig>,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) registration_dir: Option<PathBuf>,
+    pub(crate) registration_endpoint: Option<PathBuf>,
+}
+
+impl CsiDriverArgs {
+    pub(crate) fn driver(&self) -> CsiDriver {
+        CsiDriver {
+            socket: self.socket.clone(),
+            node_id: self.node_id.clone(),
+            pool: self.pool.clone(),
+            config: self.config.clone(),
+            registration_dir: self.registration_dir.clone(),
+            registration_endpoint: self.registration_endpoint.clone(),
+        }
+    }
+}
+
+impl CsiInNodeArgs {
+    /// The driver; `None` where none is asked for.
+    pub(crate) fn driver(&self) -> Option<CsiDriver> {
+        self.csi.then(|| CsiDriver {
+            socket: self.csi_socket.clone(),
+            node_id: self.csi_node_id.clone(),
+            pool: self.csi_pool.clone(),
+            config: self.csi_config.clone(),
+            registration_dir: self.csi_registration_dir.clone(),
+            registration_endpoint: self.csi_registration_endpoint.clone(),
+        })
+    }
+}
+
 /// Who may ask how a command that serves is.
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {

@@ -19,8 +19,8 @@ pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use control::ControlArgs;
 pub(crate) use csi::{
-    Csi, CsiCommand, CsiCreateArgs, CsiDriverArgs, CsiExpandArgs, CsiPublishArgs, CsiRegisterArgs, CsiRmArgs,
-    CsiSnapshotArgs, CsiUnpublishArgs, HealthArgs,
+    Csi, CsiCommand, CsiCreateArgs, CsiDriver, CsiDriverArgs, CsiExpandArgs, CsiPublishArgs, CsiRegisterArgs,
+    CsiRmArgs, CsiSnapshotArgs, CsiUnpublishArgs, HealthArgs,
 };
 pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,

@@ -2,12 +2,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::csi::CsiInNodeArgs;
+
 /// `sextant node`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sextant node --print-config > /etc/sextant/node.toml
   sextant node                                    # then: kubelet --container-runtime-endpoint=unix:///run/sextant/cri.sock
   sextant node --builtin-network                  # pods get a bridge although no network add-on is there
+  sextant node --csi --csi-registration-dir /var/lib/kubelet/plugins_registry    # and CSI, for the same kubelet
   crictl -r unix:///run/sextant/cri.sock pods")]
 pub(crate) struct NodeArgs {
     /// The configuration
@@ -22,4 +25,6 @@ pub(crate) struct NodeArgs {
     /// Attach pods to a bridge of this node's own where /etc/cni/net.d has no network
     #[arg(long)]
     pub(crate) builtin_network: bool,
+    #[command(flatten, next_help_heading = "Volumes")]
+    pub(crate) csi: CsiInNodeArgs,
 }

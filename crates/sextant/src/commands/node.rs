@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cri::plugin::{Config, Place, Setup};
 
+use super::csi_driver::Beside;
 use super::daemon;
 use crate::cli::NodeArgs;
 use crate::container;
@@ -17,19 +18,35 @@ pub(crate) fn print_config() -> Result<()> {
     io::stdout().write_all(Config::EXAMPLE.as_bytes()).context(|| "print the configuration".into())
 }
 
-/// Serves until it is told to end. Pods run on.
+/// Serves until it is told to end, CRI and, where that is asked for, CSI. Pods run on, and volumes stay in use.
 pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
     kernel::memory::share_one_arena();
     let mut config = read(&args.config)?;
     config.network.builtin |= args.builtin_network;
     let socket = args.socket.clone().unwrap_or_else(|| instance.run.join("cri.sock"));
     let shown = socket.clone();
+    let (data, run) = (instance.data.clone(), instance.run.clone());
     let setup = setup(instance, config, socket)?;
+    let driver = args.csi.driver();
+    let mut driver = driver.map(|driver| Beside::start(&data, &run, &driver, "node")).transpose()?;
+    let driver_ended = driver.as_mut().map(Beside::ended);
     let ready = move || {
         eprintln!("sextant node: serves CRI on {}", shown.display());
         daemon::tell_ready("node");
     };
-    serve(setup, daemon::told_to_end(), ready)
+    // A node without the volumes that it was to have is to be started again; its pods run on meanwhile.
+    let stop = async {
+        match driver_ended {
+            None => daemon::told_to_end().await,
+            Some(ended) => tokio::select! {
+                () = daemon::told_to_end() => {}
+                () = ended => {}
+            },
+        }
+    };
+    let served = serve(setup, stop, ready);
+    let driver_served = driver.map_or(Ok(()), Beside::end);
+    served.and(driver_served)
 }
 
 /// A node of this instance, which lives beside its containers.

@@ -79,10 +79,16 @@ impl Bench {
 
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start(&self) {
+        self.start_with(|command| command);
+    }
+
+    /// The same with a command that is changed before.
+    pub(crate) fn start_with(&self, change: impl FnOnce(&mut Command) -> &mut Command) {
         let errors = fs::File::options().append(true).create(true).open(self.path("node.err")).unwrap();
         let config = self.path("node.toml");
         let args = ["node", "--builtin-network", "--config", config.to_str().unwrap()];
-        *self.daemon.borrow_mut() = Some(self.command(&args).stderr(errors).spawn().unwrap());
+        let mut command = self.command(&args);
+        *self.daemon.borrow_mut() = Some(change(&mut command).stderr(errors).spawn().unwrap());
         self.until("the node serves", || {
             let ended = self.daemon.borrow_mut().as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the node ended: {}", self.said());
@@ -102,6 +108,15 @@ impl Bench {
     /// Another connection.
     pub(crate) fn connect(&self) -> Option<Blocking> {
         Blocking::connect(&self.path("run/cri.sock")).ok()
+    }
+
+    /// Tells the daemon to end, and waits until it has.
+    pub(crate) fn terminate(&self) {
+        self.cri.borrow_mut().take();
+        let mut daemon = self.daemon.borrow_mut().take().unwrap();
+        let pid = rustix::process::Pid::from_child(&daemon);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(daemon.wait().unwrap().success(), "{}", self.said());
     }
 
     /// `kill -9`.

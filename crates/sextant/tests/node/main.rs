@@ -27,6 +27,7 @@ mod restart;
 mod rpcs;
 mod stats;
 mod updates;
+mod volumes;
 mod wishes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         cli::TESTS,
         lost::TESTS,
         beside::TESTS,
+        volumes::TESTS,
         kills::TESTS,
         cycles::TESTS,
     ];

@@ -55,13 +55,26 @@ pub enum When {
     Over,
 }
 
+/// What a workload's disk has when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// Any size.
+    Ext4,
+    /// 300 MiB at least.
+    Xfs,
+    /// 128 MiB at least.
+    Btrfs,
+}
+
 /// A guest that writes to its first disk (`/dev/vda`) until it is through. Its own `disks` come after that one.
 #[derive(Debug)]
 pub struct Workload {
     /// The guest; its script has [`MARK`].
     pub guest: Guest,
-    /// The size of the disk's ext4, in MiB.
+    /// The size of the disk's file system, in MiB.
     pub size: u64,
+    /// Its file system; the guest has the module.
+    pub file_system: FileSystem,
     /// How long it runs, at most: then it is cut off.
     pub limit: Duration,
 }
@@ -112,7 +125,7 @@ impl Workload {
     pub fn record(&self, place: &Path) -> Result<Recording> {
         make_dir(place)?;
         let [base, image, path] = ["base.img", "disk.img", "disk.log"].map(|name| place.join(name));
-        format(&base, self.size)?;
+        format(&base, self.size, self.file_system)?;
         copy(&base, &image)?;
         std::fs::write(&path, "").map_err(|e| Error::access("create", &path, e))?;
         let mut guest = self.guest.clone();
@@ -212,13 +225,31 @@ pub fn look_at_each(script: &str) -> String {
     )
 }
 
-/// An empty ext4 of `size` MiB.
-fn format(image: &PathBuf, size: u64) -> Result<()> {
+/// An empty file system of `size` MiB.
+fn format(image: &PathBuf, size: u64, file_system: FileSystem) -> Result<()> {
     let file = std::fs::File::create(image).map_err(|e| Error::access("create", image, e))?;
     file.set_len((size + ROOM) << 20).map_err(|e| Error::access("size", image, e))?;
-    // What the guest does not do at once it would do in the background, at moments of its own.
-    let now = "lazy_itable_init=0,lazy_journal_init=0";
-    run(Command::new("/sbin/mkfs.ext4").args(["-q", "-F", "-E", now]).arg(image).arg(format!("{size}M")))?;
+    let mib = format!("{size}M");
+    let mut mkfs = match file_system {
+        FileSystem::Ext4 => {
+            let mut mkfs = Command::new("/sbin/mkfs.ext4");
+            // What the guest does not do at once it would do in the background, at moments of its own.
+            let now = "lazy_itable_init=0,lazy_journal_init=0";
+            mkfs.args(["-q", "-F", "-E", now]).arg(image).arg(mib);
+            mkfs
+        }
+        FileSystem::Xfs => {
+            let mut mkfs = Command::new("/sbin/mkfs.xfs");
+            mkfs.args(["-q", "-f", "-m", "reflink=1", "-d", &format!("size={}m", size)]).arg(image);
+            mkfs
+        }
+        FileSystem::Btrfs => {
+            let mut mkfs = Command::new("/sbin/mkfs.btrfs");
+            mkfs.args(["-q", "-f", "-b", &mib]).arg(image);
+            mkfs
+        }
+    };
+    run(&mut mkfs)?;
     Ok(())
 }
 

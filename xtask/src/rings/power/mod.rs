@@ -4,12 +4,13 @@ mod files;
 mod pulls;
 mod server;
 mod store;
+mod volumes;
 
 use std::cell::OnceCell;
 use std::time::Duration;
 
 use testkit::Random;
-use testkit::power::{Cut, Judge, Look, MARK, Recording, When, Workload, look_at_each, print};
+use testkit::power::{Cut, FileSystem, Judge, Look, MARK, Recording, When, Workload, look_at_each, print};
 use testkit::vm::{Acceleration, Guest, Initramfs, Kernel};
 
 use super::{Count, Extent};
@@ -32,6 +33,7 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     pulls::run(&kernel, extent, &mut count)?;
     store::run(&kernel, extent, &mut count)?;
     server::run(&kernel, extent, &mut count)?;
+    volumes::run(&kernel, extent, &mut count)?;
     Ok(count)
 }
 
@@ -40,6 +42,12 @@ struct Stand<'a> {
     kernel: &'a Kernel,
     /// A guest's, in MiB.
     memory: u32,
+    /// What its kernel has to load beside what any has.
+    modules: &'a [&'a str],
+    /// Programs of this machine that it runs.
+    programs: &'a [&'a str],
+    /// What its disk has.
+    file_system: FileSystem,
     /// Puts into a guest what it needs.
     furnish: &'a dyn Fn(&mut Initramfs),
     place: tempfile::TempDir,
@@ -49,13 +57,24 @@ struct Stand<'a> {
 impl<'a> Stand<'a> {
     fn new(kernel: &'a Kernel, memory: u32, furnish: &'a dyn Fn(&mut Initramfs)) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;
-        Ok(Self { kernel, memory, furnish, place, acceleration: OnceCell::new() })
+        Ok(Self {
+            kernel,
+            memory,
+            modules: &[],
+            programs: &[],
+            file_system: FileSystem::Ext4,
+            furnish,
+            place,
+            acceleration: OnceCell::new(),
+        })
     }
 
     fn guest(&self, name: &str, script: &str) -> Result<Guest> {
         let path = self.place.path().join(name);
-        let mut contents = Initramfs::new(self.kernel, &["virtio_blk"], script)?;
-        contents.host_program("dd")?;
+        let mut contents = Initramfs::new(self.kernel, &[&["virtio_blk"], self.modules].concat(), script)?;
+        for program in ["dd"].iter().chain(self.programs) {
+            contents.host_program(program)?;
+        }
         (self.furnish)(&mut contents);
         contents.write(&path)?;
         let mut guest = Guest::new(self.kernel, &path);
@@ -66,7 +85,8 @@ impl<'a> Stand<'a> {
 
     /// A workload of the script `write`, on a disk of `size` MiB.
     fn workload(&self, write: &str, size: u64, limit: Duration) -> Result<Workload> {
-        Ok(Workload { guest: self.guest("write", &format!("{MARK}{write}"))?, size, limit })
+        let guest = self.guest("write", &format!("{MARK}{write}"))?;
+        Ok(Workload { guest, size, file_system: self.file_system, limit })
     }
 
     /// A look by the script `look`, run for each disk, which is `$1`.

@@ -96,7 +96,8 @@ fn make(
     let capacity = parameters::capacity(range, least, origin.as_ref().map(|origin| origin.volume.capacity))?;
     let id = format!("{}-{}", pool.name, text::random()?);
     let source = origin.as_ref().map(|origin| origin.of.clone());
-    let record = Volume { name: request.name.clone(), source, ..empty(id, backend, wish, capacity) };
+    let asked = parameters::asked(range, capacity);
+    let record = Volume { name: request.name.clone(), asked, source, ..empty(id, backend, wish, capacity) };
     let reserved = pool.reserve(record.taken)?;
     let kept: std::sync::Arc<Kept<Volume>> =
         pool.add_volume(reserved, record, |backend, place, volume| {
@@ -113,6 +114,7 @@ fn empty(id: String, backend: &dyn Backend, wish: Wish, capacity: u64) -> Volume
         name: String::new(),
         backend: backend.name().to_owned(),
         capacity,
+        asked: capacity,
         taken: backend.taken(&wish, capacity),
         block: wish.block,
         fs_type: backend.file_system(&wish),

@@ -281,7 +281,8 @@ fn expand(
     })?;
     let used = driver.uses.of(id);
     backend.expand(&kept.place, volume, capacity, used.as_ref().and_then(|used| used.root()))?;
-    pool.change_volume(Some(reserved), &kept, Record { capacity, taken, ..volume.clone() })?;
+    let asked = parameters::asked(Some(&range), capacity);
+    pool.change_volume(Some(reserved), &kept, Record { capacity, asked, taken, ..volume.clone() })?;
     Ok(done(capacity))
 }
 

@@ -17,7 +17,8 @@ use crate::plugin::text;
 /// A snapshot as the wire tells it.
 pub(in crate::plugin) fn told(snapshot: &Snapshot) -> Told {
     Told {
-        size_bytes: i64::try_from(snapshot.volume.capacity).unwrap_or(i64::MAX),
+        // Who asks for a copy is held to this (external-provisioner): a claim of what the volume was asked for is to do.
+        size_bytes: i64::try_from(snapshot.volume.least_copy()).unwrap_or(i64::MAX),
         snapshot_id: snapshot.id.clone(),
         source_volume_id: snapshot.volume.id.clone(),
         creation_time: Some(time(snapshot.created)),

@@ -13,7 +13,7 @@ use super::controller::here;
 use super::{Service, answer};
 use crate::contract::v1::node_service_capability::rpc;
 use crate::contract::v1::*;
-pub(super) use uses::Uses;
+pub(super) use uses::{Uses, exercise};
 
 impl Node for Service {
     async fn node_stage_volume(

@@ -167,6 +167,22 @@ impl Uses {
     }
 }
 
+/// Any bytes as the file of a volume in use: what cannot be read keeps the driver from starting, and stays. What can be is written and
+/// read the same.
+pub(in crate::plugin) fn exercise(bytes: &[u8], run: &Path) {
+    let parsed = serde_json::from_slice::<Used>(bytes);
+    if let Ok(used) = &parsed {
+        let written = serde_json::to_vec(used).map(|text| serde_json::from_slice::<Used>(&text).ok());
+        assert_eq!(written.ok().flatten().as_ref(), Some(used));
+        assert!(file_name(&used.volume).len() <= 200 && !file_name(&used.volume).contains('/'));
+    }
+    let file = run.join("uses/a");
+    let made = fs::create_dir_all(run.join("uses")).and_then(|()| fs::write(&file, bytes));
+    assert!(made.is_ok(), "{made:?}");
+    let refused = read(&file).is_err();
+    assert_eq!(refused, parsed.map_or(true, |used| used.format != FORMAT));
+}
+
 /// A name for a volume's file: ids may have any character, and be as long as a name may.
 fn file_name(volume: &str) -> String {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);

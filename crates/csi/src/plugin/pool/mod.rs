@@ -13,6 +13,7 @@
 //! is answered. What a killed driver leaves is in `incoming` and `gone` alone, and goes when the next one starts.
 
 mod accounts;
+mod exercise;
 mod index;
 pub(crate) mod record;
 
@@ -29,6 +30,7 @@ use super::backend::{Abilities, Backend, Wish};
 use super::text;
 use accounts::Accounts;
 pub(crate) use accounts::Reserved;
+pub(super) use exercise::exercise;
 use index::Index;
 pub(crate) use index::Kept;
 use record::{Group, Record, Snapshot, Volume};
@@ -147,7 +149,11 @@ impl Pool {
     fn load(&mut self) -> Result<(), Failure> {
         let mut index = Index::default();
         for place in places(&self.path.join(VOLUMES))? {
-            match record::read(&place) {
+            // An ephemeral volume's id is its pod's choice, and no name of a directory.
+            let read = record::read::<Volume>(&place);
+            match read
+                .and_then(|volume| if volume.ephemeral { Ok(volume) } else { record::own(&place, volume) })
+            {
                 Ok(volume) => {
                     index.add_volume(volume, place);
                 }
@@ -155,13 +161,13 @@ impl Pool {
             }
         }
         for place in places(&self.path.join(GROUPS))? {
-            match record::read(&place) {
+            match record::read::<Group>(&place).and_then(|group| record::own(&place, group)) {
                 Ok(group) => index.add_group(group, place),
                 Err(error) => index.add_unreadable(&place, error),
             }
         }
         for place in places(&self.path.join(SNAPSHOTS))? {
-            match record::read::<Snapshot>(&place) {
+            match record::read::<Snapshot>(&place).and_then(|snapshot| record::own(&place, snapshot)) {
                 // Its group never came to be, or is gone.
                 Ok(snapshot)
                     if !snapshot.group.is_empty()
@@ -447,7 +453,7 @@ impl Pool {
     pub(crate) fn reserve(&self, bytes: u64) -> Result<Reserved<'_>, Failure> {
         let whole = self.whole()?;
         let mut held = self.accounts.held();
-        let left = whole.saturating_sub(self.promised() + held.pending);
+        let left = whole.saturating_sub(self.promised().saturating_add(held.pending));
         if bytes > left {
             let hint = "delete what is not needed, make the pool larger, or allow more with its `overcommit`";
             let message = format!(
@@ -467,7 +473,7 @@ impl Pool {
     pub(crate) fn available(&self) -> Result<u64, Failure> {
         let whole = self.whole()?;
         let held = self.accounts.held();
-        Ok(whole.saturating_sub(self.promised() + held.pending))
+        Ok(whole.saturating_sub(self.promised().saturating_add(held.pending)))
     }
 
     /// Whether the pool's file system answers.

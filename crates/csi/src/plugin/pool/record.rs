@@ -20,6 +20,9 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
 
     /// The format it was written in.
     fn format(&self) -> u32;
+
+    /// What it is the record of.
+    fn id(&self) -> &str;
 }
 
 /// A volume.
@@ -34,6 +37,9 @@ pub(crate) struct Volume {
     pub(crate) backend: String,
     /// What was promised, in bytes.
     pub(crate) capacity: u64,
+    /// What was asked for, in bytes: the capacity may be that rounded up. 0 in the records of earlier versions.
+    #[serde(default)]
+    pub(crate) asked: u64,
     /// How many bytes of the pool it takes at most, with what its file system needs for itself.
     pub(crate) taken: u64,
     /// A raw block device, not a file system.
@@ -49,6 +55,13 @@ pub(crate) struct Volume {
     pub(crate) created: i64,
     /// It lives as long as the pod that it was made for.
     pub(crate) ephemeral: bool,
+}
+
+impl Volume {
+    /// How large a copy must be asked for, at least: what is rounded up for the one is for the other.
+    pub(crate) fn least_copy(&self) -> u64 {
+        if self.asked == 0 { self.capacity } else { self.asked.min(self.capacity) }
+    }
 }
 
 /// What a volume began with.
@@ -101,6 +114,10 @@ macro_rules! records {
             fn format(&self) -> u32 {
                 self.format
             }
+
+            fn id(&self) -> &str {
+                &self.id
+            }
         })*
     };
 }
@@ -140,9 +157,41 @@ pub(crate) fn read<R: Record>(place: &Path) -> Result<R, Failure> {
     let path = place.join(R::FILE);
     let failed = |cause: String| Failure::internal(format!("cannot read {}: {cause}", path.display()));
     let text = fs::read(&path).map_err(|e| failed(e.to_string()))?;
-    let record: R = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
-    if record.format() != FORMAT {
-        return Err(failed(format!("it has format {}, this version knows {FORMAT}", record.format())));
+    parse(&text).map_err(failed)
+}
+
+/// A record whose place has its name: that of another, in a copy that somebody made of its directory, would take its place.
+///
+/// # Errors
+/// It is another's.
+pub(super) fn own<R: Record>(place: &Path, record: R) -> Result<R, Failure> {
+    if place.file_name().is_some_and(|name| name == record.id()) {
+        return Ok(record);
     }
-    Ok(record)
+    let (path, whose) = (place.join(R::FILE), crate::plugin::text::shown(record.id()));
+    let hint = "give the directory its name, or remove it";
+    Err(Failure::internal(format!(
+        "cannot take {} for a record: it is that of {whose}; {hint}",
+        path.display()
+    )))
+}
+
+/// Reads a record, or says why it cannot be read.
+fn parse<R: Record>(text: &[u8]) -> Result<R, String> {
+    let record: R = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    match record.format() {
+        FORMAT => Ok(record),
+        other => Err(format!("it has format {other}, this version knows {FORMAT}")),
+    }
+}
+
+/// Any bytes as each kind of record: what is read is written and read the same. Whether any of them can be read.
+pub(super) fn exercise(bytes: &[u8]) -> bool {
+    fn again<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> bool {
+        let Ok(record) = parse::<R>(bytes) else { return false };
+        let written = serde_json::to_vec_pretty(&record).map_err(|e| e.to_string());
+        assert_eq!(written.and_then(|text| parse(&text)), Ok(record));
+        true
+    }
+    [again::<Volume>, again::<Snapshot>, again::<Group>].into_iter().any(|again| again(bytes))
 }

@@ -90,6 +90,11 @@ fn copies(pool: &Path) -> std::io::Result<Copies> {
     }
 }
 
+/// Any bytes as what an image begins with.
+pub(in crate::plugin) fn exercise(bytes: &[u8]) {
+    superblock::exercise(bytes);
+}
+
 /// A file without a name, in the directory that is opened.
 const TMPFILE: i32 = rustix::fs::OFlags::TMPFILE.bits() as i32;
 

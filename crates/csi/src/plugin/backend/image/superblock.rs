@@ -38,6 +38,15 @@ fn parse(bytes: &[u8; 1024], kind: Kind) -> Option<Superblock> {
     }
 }
 
+/// Any bytes as a superblock of each kind.
+pub(super) fn exercise(bytes: &[u8]) {
+    let mut block = [0; 1024];
+    block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    for kind in [Kind::Block, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
+        parse(&block, kind);
+    }
+}
+
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }

@@ -127,6 +127,7 @@ fn volume(id: &str, kind: Kind, capacity: u64) -> Volume {
         name: id.into(),
         backend: NAME.into(),
         capacity,
+        asked: capacity,
         taken: 0,
         block: kind == Kind::Block,
         fs_type: kind.name().into(),

@@ -1,0 +1,93 @@
+//! A CSI driver works in a guest, for callers that make, fill, snapshot, restore, enlarge and delete volumes of each backend at the
+//! same time; whatever was acknowledged when the power went is true for the next driver, and nothing else is left.
+
+mod judge;
+
+use std::time::Duration;
+
+use testkit::power::{FileSystem, When};
+use testkit::vm::{Initramfs, Kernel};
+
+use super::{BLIND, Count, Extent, Stand, seen};
+use crate::Result;
+use crate::program::{built, cargo};
+
+/// A pool on a file system, and the backends that are tried there.
+struct Pool {
+    name: &'static str,
+    file_system: FileSystem,
+    /// What its disk is mounted with: six copies of one are looked at in one guest.
+    options: &'static str,
+    /// In MiB.
+    size: u64,
+    kinds: &'static str,
+    modules: &'static [&'static str],
+}
+
+const POOLS: [Pool; 2] = [
+    Pool {
+        name: "ext4",
+        file_system: FileSystem::Ext4,
+        options: "rw",
+        size: 256,
+        kinds: "dir,image:ext4",
+        modules: &["loop", "ext4"],
+    },
+    Pool {
+        name: "xfs",
+        file_system: FileSystem::Xfs,
+        options: "nouuid",
+        size: 320,
+        kinds: "dir,image:ext4",
+        modules: &["loop", "ext4", "xfs"],
+    },
+];
+/// What the driver runs.
+const PROGRAMS: [&str; 3] = ["mkfs.ext4", "fsck.ext4", "resize2fs"];
+
+const WRITE: &str = "
+mkdir -p /disk && mount -o OPTIONS /dev/vda /disk || exit 1
+driver_power write /disk/pool /dev/vda KINDS || exit 1
+";
+const LOOK: &str = r#"
+place=/disks/${1##*/}
+mkdir -p "$place" && mount -o OPTIONS "$1" "$place" || exit 1
+driver_power look "$place/pool"
+"#;
+
+pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result<()> {
+    if !"volumes".contains(&extent.only) {
+        return Ok(());
+    }
+    // With every check that a release leaves out.
+    cargo(["build", "--locked", "--package", "csi", "--example", "driver_power"])?;
+    let program = built("debug")?.join("examples/driver_power");
+    let mut random = extent.random.clone();
+    // A sample is of one pool or the other.
+    let one = random.below(POOLS.len() as u64) as usize;
+    for pool in POOLS.iter().enumerate().filter(|(at, _)| extent.full || *at == one).map(|(_, pool)| pool) {
+        let furnish = |contents: &mut Initramfs| {
+            contents.program("bin/driver_power", &program);
+        };
+        let stand = Stand {
+            modules: pool.modules,
+            programs: &PROGRAMS,
+            file_system: pool.file_system,
+            ..Stand::new(kernel, 512, &furnish)?
+        };
+        let script = |text: &str| text.replace("OPTIONS", pool.options).replace("KINDS", pool.kinds);
+        let workload = stand.workload(&script(WRITE), pool.size, Duration::from_secs(300))?;
+        let mut recording = stand.record(&workload)?;
+        let look = stand.look("look", &script(LOOK), &judge::judge)?;
+        let survived = stand.survives(&workload, &mut recording, &look, extent.cuts, &mut random);
+        count.add(&format!("what a CSI driver acknowledged survives on {}", pool.name), survived);
+        if extent.full {
+            let lied = recording.cuts(&look, When::Lied, 2 * BLIND, &mut random)?;
+            count.add(
+                &format!("what a CSI driver loses on a disk that lied is seen on {}", pool.name),
+                seen(&lied),
+            );
+        }
+    }
+    Ok(())
+}
