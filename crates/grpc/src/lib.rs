@@ -19,6 +19,7 @@ mod client;
 mod failure;
 mod frame;
 mod messages;
+pub mod process;
 mod server;
 mod service;
 mod socket;

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -446,6 +447,17 @@ impl CStrings {
         self.pointers[place] = self.spare.as_ptr().cast();
         true
     }
+}
+
+/// The small program `name`, where it is installed beside the running one, which can do the same.
+///
+/// One that is older than the running program is of another version, left behind by an upgrade or a build: it is passed over
+/// (docs/adr/0009).
+pub fn small_build(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let small = own.with_file_name(name);
+    let age = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    (age(&small)? >= age(&own)?).then_some(small)
 }
 
 /// `bytes` as a C string; one with a NUL byte inside is an error that shows it.

@@ -69,12 +69,7 @@ impl Binary {
 }
 
 fn small() -> Option<OwnedFd> {
-    let own = std::env::current_exe().ok()?;
-    let small = own.with_file_name(SMALL);
-    let age = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    if age(&small)? < age(&own)? {
-        return None;
-    }
+    let small = kernel::process::small_build(SMALL)?;
     let path = kernel::process::cstring(small.as_os_str().as_encoded_bytes()).ok()?;
     kernel::mount::read_only_program(&path).ok()
 }

@@ -13,6 +13,9 @@ use crate::program::{built, call, cargo_command, quiet, read, root, target};
 /// Shells that completions are written for.
 const SHELLS: &[(&str, &str)] = &[("bash", "sextant"), ("zsh", "_sextant"), ("fish", "sextant.fish")];
 
+/// What builds the small CSI driver.
+pub(crate) const SMALL_DRIVER: &[&str] = &["--profile", "shim", "--package", "csi", "--bin", "sextant-csi"];
+
 /// Units of systemd.
 const UNITS: &[(&str, &str)] = &[("sextant-node.service", include_str!("sextant-node.service"))];
 
@@ -44,6 +47,7 @@ fn build() -> Result<()> {
         &["--release", "--package", "sextant"][..],
         &["--profile", "shim", "--package", "shim"],
         &["--profile", "shim", "--package", "cni", "--bin", "sextant-cni"],
+        SMALL_DRIVER,
     ] {
         call(cargo_command().args(["build", "--locked"]).args(what).env("SEXTANT_COMMIT", commit()))?;
     }
@@ -52,6 +56,7 @@ fn build() -> Result<()> {
 
 fn lay_out(dir: &Path) -> Result<()> {
     let sextant = lay_out_programs(&dir.join("bin"))?;
+    lay_out_driver(&dir.join("bin"))?;
     let plugins = dir.join("cni");
     fresh(&plugins)?;
     link_plugins(&plugins)?;
@@ -84,6 +89,12 @@ pub(crate) fn lay_out_programs(bin: &Path) -> Result<PathBuf> {
     std::fs::hard_link(&shim, bin.join("sextant-oci"))?;
     std::fs::hard_link(&shim, bin.join("containerd-shim-sextant-v1"))?;
     Ok(sextant)
+}
+
+/// Puts the small CSI driver beside them, which [`SMALL_DRIVER`] has built: younger than `sextant`, as the shim.
+pub(crate) fn lay_out_driver(bin: &Path) -> Result<()> {
+    std::fs::copy(built("shim")?.join("sextant-csi"), bin.join("sextant-csi"))?;
+    Ok(())
 }
 
 /// What is built, for `sextant-oci --version`.

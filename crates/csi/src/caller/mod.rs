@@ -2,6 +2,7 @@
 
 mod calls;
 mod driver;
+pub mod health;
 pub mod registration;
 
 use std::path::Path;

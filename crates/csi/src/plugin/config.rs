@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a driver's volumes are.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// Its pools. The first is what a class gets that names none.
@@ -15,7 +15,7 @@ pub struct Config {
 }
 
 /// A directory that holds volumes.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PoolConfig {
     /// What the parameter `pool` of a class says: small letters, digits and `-`.

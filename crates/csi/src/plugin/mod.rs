@@ -15,6 +15,7 @@ mod metadata;
 mod node;
 mod parameters;
 mod pool;
+pub mod process;
 mod services;
 mod text;
 mod turns;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use grpc::{Failure, Status};
+use serde::{Deserialize, Serialize};
 
 pub use config::{Config, PoolConfig};
 use driver::Driver;
@@ -41,7 +43,7 @@ pub mod fuzz {
 }
 
 /// What a driver is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setup {
     /// Its pools.
     pub config: Config,

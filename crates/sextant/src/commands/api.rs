@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::serve::{Instance, Options};
+use grpc::process;
 
-use super::daemon;
 use crate::cli::ApiArgs;
 use crate::failure::{Context, Failure, Result};
 
@@ -40,9 +40,9 @@ async fn serve(options: Options) -> Result<()> {
         addresses.join(", "),
         instance.kubeconfig().display()
     );
-    daemon::tell_ready("api");
-    let resting = tokio::spawn(daemon::rest());
-    daemon::told_to_end().await;
+    process::tell_ready("api");
+    let resting = tokio::spawn(process::rest());
+    process::told_to_end().await;
     resting.abort();
     instance.stop(GRACE).await;
     Ok(())

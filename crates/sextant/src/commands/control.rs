@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use ::csi::caller::health::{Asked, Health};
 use control::causes;
 use control::csi::{self, Place, Setup};
 use control::leader::{Election, Terms};
+use grpc::process;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use super::daemon;
-use super::health::{Asked, Health};
 use crate::cli::ControlArgs;
 use crate::failure::{Context, Failure, Result};
 
@@ -44,16 +44,16 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
 }
 
 async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> {
-    let mut ended = std::pin::pin!(daemon::told_to_end());
-    let health = Health::listen(&args.health, "control").await?;
+    let mut ended = std::pin::pin!(process::told_to_end());
+    let health = Health::listen(args.health.listen, "control").await?;
     let places = setup.places.clone();
     let config = config(data_dir, args.kubeconfig.as_deref()).await?;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     eprintln!("sextant control: works for {server}");
-    let resting = tokio::spawn(daemon::rest());
+    let resting = tokio::spawn(process::rest());
     let election = args.leader_elect.then(|| election(&client, args, &setup.host)).transpose()?;
-    daemon::tell_ready("control");
+    process::tell_ready("control");
     let worked = async {
         match election {
             Some(election) => lead(&election, ended.as_mut(), client, setup).await,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cri::plugin::{Config, Place, Setup};
+use grpc::process;
 
 use super::csi_driver::Beside;
-use super::daemon;
 use crate::cli::NodeArgs;
 use crate::container;
 use crate::failure::{Context, Failure, Result};
@@ -32,14 +32,14 @@ pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
     let driver_ended = driver.as_mut().map(Beside::ended);
     let ready = move || {
         eprintln!("sextant node: serves CRI on {}", shown.display());
-        daemon::tell_ready("node");
+        process::tell_ready("node");
     };
     // A node without the volumes that it was to have is to be started again; its pods run on meanwhile.
     let stop = async {
         match driver_ended {
-            None => daemon::told_to_end().await,
+            None => process::told_to_end().await,
             Some(ended) => tokio::select! {
-                () = daemon::told_to_end() => {}
+                () = process::told_to_end() => {}
                 () = ended => {}
             },
         }

@@ -10,13 +10,14 @@ mod load;
 mod side;
 mod table;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, Kind, detach_below};
 use super::{Bench, Meter, Report};
 use crate::Result;
+use crate::dist::{SMALL_DRIVER, lay_out_driver};
 use crate::packages;
-use crate::program::{released, target};
+use crate::program::{cargo, released, target};
 use side::Side;
 use table::{Outcome, Rounds};
 
@@ -25,9 +26,10 @@ const ROOM: u64 = 24 << 30;
 
 pub(super) fn csi(bench: &Bench) -> Result<Report> {
     packages::install(&["e2fsprogs", "xfsprogs"])?;
+    let bin = tempfile::Builder::new().prefix("sextant-bench-bin-").tempdir()?;
     let program = match &bench.program {
         Some(program) => program.clone(),
-        None => released()?,
+        None => installed(bin.path())?,
     };
     let mut sides = vec![Side::Ours { program: program.clone(), backend: "image" }];
     sides.push(Side::Ours { program, backend: "dir" });
@@ -36,6 +38,15 @@ pub(super) fn csi(bench: &Bench) -> Result<Report> {
     let meter = Meter::new()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Report::of(&runtime.block_on(contest(bench, &meter, &sides, disk.place()))?)
+}
+
+/// Ours, as installed.
+fn installed(bin: &Path) -> Result<PathBuf> {
+    let program = bin.join("sextant");
+    std::fs::copy(released()?, &program)?;
+    cargo([&["build", "--locked"], SMALL_DRIVER].concat())?;
+    lay_out_driver(bin)?;
+    Ok(program)
 }
 
 async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disk: &Path) -> Result<Outcome> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grpc::{Answer, Code, Failure, Server};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::contract::registration::{
@@ -16,7 +17,7 @@ use crate::contract::registration::{
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A driver that a kubelet is to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// The driver's name.
     pub driver: String,

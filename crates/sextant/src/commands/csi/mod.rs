@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use csi::caller::Driver;
+use csi::caller::{Driver, health};
 use csi::contract::v1::volume_capability::{
     AccessMode, AccessType, BlockVolume, MountVolume, access_mode::Mode,
 };
@@ -21,7 +21,6 @@ use csi::contract::v1::*;
 
 use self::ids::Kind;
 use self::uses::{How, Uses};
-use super::health;
 use crate::cli::{Csi, CsiCommand, CsiCreateArgs, CsiExpandArgs, CsiRmArgs, CsiSnapshotArgs};
 use crate::failure::{Context, Failure, Result};
 

@@ -7,9 +7,9 @@ use csi::caller::Client;
 use csi::caller::registration::Offer;
 use csi::contract::registration::is_driver_name;
 use csi::contract::v1::GetPluginInfoRequest;
+use grpc::process;
 
 use crate::cli::CsiRegisterArgs;
-use crate::commands::daemon;
 use crate::failure::{Failure, Result};
 
 /// How often a driver is called that is not there yet.
@@ -20,7 +20,7 @@ const QUESTION: Duration = Duration::from_secs(5);
 /// Keeps the driver registered until it is told to end. Where the kubelet refuses it, it ends with what the kubelet says: who looks after
 /// the process sees it fail, and starts it again.
 pub(super) async fn run(socket: &Path, args: &CsiRegisterArgs) -> Result<()> {
-    let mut ended = std::pin::pin!(daemon::told_to_end());
+    let mut ended = std::pin::pin!(process::told_to_end());
     let driver = tokio::select! {
         driver = name(socket) => driver?,
         () = &mut ended => return Ok(()),
@@ -29,7 +29,7 @@ pub(super) async fn run(socket: &Path, args: &CsiRegisterArgs) -> Result<()> {
     let endpoint: PathBuf = endpoint.map_or_else(|| std::path::absolute(socket), Ok)?;
     let offer = Offer { driver, endpoint, folder: args.registration_dir.clone() };
     eprintln!("sextant csi register: offers driver {} on {}", offer.driver, offer.socket().display());
-    daemon::tell_ready("csi register");
+    process::tell_ready("csi register");
     let registered = || eprintln!("sextant csi register: the kubelet has registered driver {}", offer.driver);
     offer.serve(ended, registered).await.map_err(|e| Failure::new(e.to_string()))
 }

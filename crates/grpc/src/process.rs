@@ -1,4 +1,4 @@
-//! What commands that serve have in common: when they are up, what they hold while they rest, and when they are to end.
+//! What processes that serve have in common: when they are up, what they hold while they rest, and when they are to end.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_secs(5);
 const HARDLY: Duration = Duration::from_millis(2);
 
 /// Tells systemd, where `command` is a unit of `Type=notify`, that it is up (sd_notify(3)).
-pub(super) fn tell_ready(command: &str) {
+pub fn tell_ready(command: &str) {
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
         && let Err(error) = notify(&socket)
     {
@@ -30,7 +30,7 @@ fn notify(socket: &OsStr) -> io::Result<()> {
 }
 
 /// Resolves at SIGTERM or SIGINT.
-pub(super) async fn told_to_end() {
+pub async fn told_to_end() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -44,7 +44,7 @@ pub(super) async fn told_to_end() {
 }
 
 /// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet.
-pub(super) async fn rest() -> ! {
+pub async fn rest() -> ! {
     let mut is_full = true;
     loop {
         let before = cpu_time();

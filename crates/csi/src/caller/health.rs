@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use csi::caller::Client;
+use grpc::Failure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::cli::HealthArgs;
-use crate::failure::{Context as _, Result};
+use super::Client;
 
 /// How long a driver may take to say that it is ready.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
+pub const ANSWER: Duration = Duration::from_secs(5);
 /// How long who asks may take.
 const QUESTION: Duration = Duration::from_secs(5);
 /// The longest head of a request.
@@ -25,24 +25,28 @@ const HEAD: usize = 8192;
 const MANY: usize = 16;
 
 /// Sockets of drivers, and whether there must be a driver at them.
-pub(super) type Asked = BTreeMap<PathBuf, bool>;
+pub type Asked = BTreeMap<PathBuf, bool>;
 
 /// Where it is asked; nowhere, if nobody wants to.
-pub(super) struct Health(Option<TcpListener>);
+#[derive(Debug)]
+pub struct Health(Option<TcpListener>);
 
 impl Health {
-    /// Listens, if that is asked for.
-    pub(super) async fn listen(args: &HealthArgs, command: &str) -> Result<Health> {
-        let Some(address) = args.listen else { return Ok(Health(None)) };
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.context(|| format!("listen on {address} (--health-listen)"))?;
+    /// Listens, if that is asked for. `command` is who says so.
+    ///
+    /// # Errors
+    /// Somebody else listens there, or the address is not this machine's.
+    pub async fn listen(address: Option<SocketAddr>, command: &str) -> Result<Health, Failure> {
+        let Some(address) = address else { return Ok(Health(None)) };
+        let failed = |e| Failure::internal(format!("cannot listen on {address} (--health-listen): {e}"));
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().unwrap_or(address);
         eprintln!("sextant {command}: answers http://{address}/healthz");
         Ok(Health(Some(listener)))
     }
 
     /// Answers for the drivers that `asked` names at the time.
-    pub(super) async fn serve(self, asked: impl Fn() -> Asked) -> ! {
+    pub async fn serve(self, asked: impl Fn() -> Asked) -> ! {
         let Some(listener) = self.0 else {
             loop {
                 std::future::pending::<()>().await;
@@ -130,7 +134,7 @@ async fn examine(asked: &Asked) -> Result<String, String> {
 
 /// Why a driver is not ready.
 #[derive(Debug)]
-pub(super) enum Unready {
+pub enum Unready {
     /// Nobody serves there.
     Gone(String),
     /// It says so, or does not answer.
@@ -145,7 +149,10 @@ impl std::fmt::Display for Unready {
 }
 
 /// Whether the driver at a socket is ready.
-pub(super) async fn probe(socket: &Path, time: Duration) -> Result<(), Unready> {
+///
+/// # Errors
+/// It is not, or does not answer within `time`.
+pub async fn probe(socket: &Path, time: Duration) -> Result<(), Unready> {
     let probed = async {
         let client = Client::connect(socket).await.map_err(|e| Unready::Gone(e.to_string()))?;
         client.with_deadline(time).is_ready().await.map_err(|e| Unready::Ill(e.to_string()))
