@@ -7,7 +7,7 @@ use csi::plugin::PoolConfig;
 use grpc::Code;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::rig::{Rig, map, refusal, request};
+use crate::rig::{Rig, from_snapshot, from_volume, map, refusal, request};
 
 /// A file system of its own for a pool.
 struct Memory(PathBuf);
@@ -114,4 +114,52 @@ async fn calls_at_once_share_what_is_there() {
     // Records have some pages of the 64 MiB, once that is looked at.
     assert!((15..=16).contains(&made), "{made}");
     assert!(available(&rig).await <= 4 << 20);
+}
+
+/// A claim of what the first one asked for is good for a copy of it, however that was rounded up.
+#[tokio::test]
+async fn what_was_asked_for_is_enough_for_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = |name: &str| PoolConfig {
+        backends: vec!["image".into(), "dir".into()],
+        overcommit: 100.0,
+        ..PoolConfig::new(name, dir.path().join("pool"))
+    };
+    let mut rig = Rig::start(dir.path(), pool("a")).await;
+    for (fs_type, asked, has) in
+        [("ext4", 1 << 20, 16 << 20), ("ext4", (20 << 20) + 1, (20 << 20) + 4096), ("", 1, 4096)]
+    {
+        let backend = if fs_type.is_empty() { "dir" } else { "image" };
+        let of = |name: String, bytes: i64, source| CreateVolumeRequest {
+            parameters: [("backend", backend), ("csi.storage.k8s.io/fstype", fs_type)]
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            volume_content_source: source,
+            ..request(&name, bytes)
+        };
+        let volume = rig.create_as(of(format!("v{asked}"), asked, None)).await.unwrap();
+        assert_eq!(volume.capacity_bytes, has);
+        rig = rig.again().await;
+        let snapshot = rig.snapshot(&format!("s{asked}"), &volume.volume_id).await.unwrap();
+        // What external-provisioner compares a claim with.
+        assert_eq!(snapshot.size_bytes, asked);
+        let sources = [from_snapshot(&snapshot.snapshot_id), from_volume(&volume.volume_id)];
+        for (source, name) in sources.into_iter().zip(["restored", "cloned"]) {
+            let copy = rig.create_as(of(format!("{name}{asked}"), asked, source)).await.unwrap();
+            assert_eq!(copy.capacity_bytes, has, "{name}");
+        }
+        // One that has grown is as large as it is.
+        let expand = ControllerExpandVolumeRequest {
+            volume_id: volume.volume_id.clone(),
+            capacity_range: Some(CapacityRange { required_bytes: 24 << 20, limit_bytes: 0 }),
+            ..Default::default()
+        };
+        rig.client.controller_expand_volume(expand).await.unwrap();
+        let snapshot = rig.snapshot(&format!("t{asked}"), &volume.volume_id).await.unwrap();
+        assert_eq!(snapshot.size_bytes, 24 << 20);
+        let small = of(format!("small{asked}"), asked, from_snapshot(&snapshot.snapshot_id));
+        assert_eq!(refusal(rig.create_as(small).await).0, Code::OutOfRange);
+    }
 }

@@ -28,11 +28,16 @@ async fn the_next_driver_goes_on_where_the_last_one_was() {
     let snapshot = volumes.entries[0].snapshot.clone().unwrap();
     let text =
         fs::read_to_string(pool.join("snapshots").join(&snapshot.snapshot_id).join("snapshot.json")).unwrap();
-    fs::write(member.join("snapshot.json"), text.replace("\"group\": \"\"", "\"group\": \"a-group-4\""))
-        .unwrap();
+    let text =
+        text.replace("\"group\": \"\"", "\"group\": \"a-group-4\"").replace(&snapshot.snapshot_id, "a-3");
+    fs::write(member.join("snapshot.json"), text).unwrap();
     // And what cannot be read keeps nobody from the rest.
     fs::create_dir(pool.join("volumes/a-5")).unwrap();
     fs::write(pool.join("volumes/a-5/volume.json"), "{\"format\": 99").unwrap();
+    // A copy that somebody made is not the volume.
+    fs::create_dir(pool.join("volumes/a-6")).unwrap();
+    fs::copy(pool.join("volumes").join(&id).join("volume.json"), pool.join("volumes/a-6/volume.json"))
+        .unwrap();
 
     let rig = rig.again().await;
     for part in ["incoming", "gone"] {
@@ -41,6 +46,8 @@ async fn the_next_driver_goes_on_where_the_last_one_was() {
     assert!(!member.exists() && pool.join("volumes/a-5").exists());
     // It is there, and nobody knows as what: it is neither deleted nor forgotten.
     assert_eq!(refusal(rig.delete("a-5").await).0, Code::Internal);
+    let (code, message) = refusal(rig.delete("a-6").await);
+    assert!(code == Code::Internal && message.contains(&id), "{message}");
     rig.publish(published(&id, &mounted.staging, &mounted.target)).await.unwrap();
     assert_eq!(rig.create("v", 1 << 20).await.unwrap().volume_id, id);
     assert_eq!(fs::read_to_string(mounted.target.join("file")).unwrap(), "x");

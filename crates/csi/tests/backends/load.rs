@@ -1,0 +1,151 @@
+//! Data while somebody writes: what was synced before a snapshot or a clone is in it, and what a volume grows by takes nothing away.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use csi::contract::v1::*;
+use grpc::Code;
+
+use crate::pattern;
+use crate::rig::{Rig, from_snapshot, from_volume, refusal};
+use crate::rows::{Disk, Row, each_row};
+
+/// Longer than anything takes that will happen at all.
+const LIMIT: Duration = Duration::from_secs(120);
+const FILE: u64 = 16 << 10;
+/// So many files take turns, so that a volume is not filled.
+const FILES: u64 = 300;
+
+/// Somebody who writes file after file, each synced with its name before the next.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    synced: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn path(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("f{}", number % FILES))
+}
+
+fn write(root: &Path, number: u64) -> std::io::Result<()> {
+    let next = root.join("next");
+    let mut file = File::create(&next)?;
+    file.write_all(&number.to_le_bytes())?;
+    file.write_all(&pattern(number, FILE))?;
+    file.sync_all()?;
+    fs::rename(&next, path(root, number))?;
+    File::open(root)?.sync_all()
+}
+
+impl Writer {
+    fn start(root: PathBuf) -> Writer {
+        let (stop, synced) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (ends, tells) = (Arc::clone(&stop), Arc::clone(&synced));
+        let thread = std::thread::spawn(move || {
+            for number in 1_u64.. {
+                if ends.load(Ordering::Relaxed) {
+                    break;
+                }
+                write(&root, number).unwrap();
+                tells.store(number, Ordering::Release);
+            }
+        });
+        Writer { stop, synced, thread }
+    }
+
+    /// Waits until more is there than now.
+    async fn goes_on(&self) -> u64 {
+        let (before, until) = (self.synced.load(Ordering::Acquire), Instant::now() + LIMIT);
+        while self.synced.load(Ordering::Acquire) < before + 5 {
+            assert!(Instant::now() < until && !self.thread.is_finished(), "the writer stands still");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.synced.load(Ordering::Acquire)
+    }
+
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        self.synced.load(Ordering::Acquire)
+    }
+}
+
+/// Each file that was synced when `number` was is whole, and of that number or a later one.
+fn check(what: &str, root: &Path, number: u64) {
+    for wanted in number.saturating_sub(FILES - 1).max(1)..=number {
+        let bytes =
+            fs::read(path(root, wanted)).unwrap_or_else(|e| panic!("{what}: {wanted} of {number}: {e}"));
+        let (head, rest) = bytes.split_at(8);
+        let has = u64::from_le_bytes(head.try_into().unwrap());
+        assert!(has >= wanted && has % FILES == wanted % FILES, "{what}: {has} and not {wanted} of {number}");
+        assert!(rest == pattern(has, FILE), "{what}: {has} is not whole");
+    }
+}
+
+each_row! { data_hold_while_a_volume_is_snapshot_cloned_restored_and_grown_under_a_writer }
+
+async fn data_hold_while_a_volume_is_snapshot_cloned_restored_and_grown_under_a_writer(row: Row) {
+    let disk = Disk::of(&row, row.capacity / (1 << 20) * 4 + 500);
+    let rig = disk.rig(&row, 100.0).await;
+    let id = rig.create_as(row.request("v", row.capacity)).await.unwrap().volume_id;
+    let mounted = rig.mount(disk.path(), &id).await;
+    let writer = Writer::start(mounted.target.clone());
+    for round in 0..3 {
+        let what = format!("{}, round {round}", row.name);
+        let synced = writer.goes_on().await;
+        let snapshot = rig.snapshot(&format!("s{round}"), &id).await.unwrap().snapshot_id;
+        check_copy(&row, &disk, &rig, from_snapshot(&snapshot), synced, &format!("{what}, snapshot")).await;
+        let synced = writer.goes_on().await;
+        check_copy(&row, &disk, &rig, from_volume(&id), synced, &format!("{what}, clone")).await;
+        grow(&row, &rig, &id, row.capacity + (round + 1) * (16 << 20)).await;
+        writer.goes_on().await;
+        // Once more, after the volume went on and grew.
+        check_copy(&row, &disk, &rig, from_snapshot(&snapshot), synced.min(1), &what).await;
+        let delete = DeleteSnapshotRequest { snapshot_id: snapshot, ..Default::default() };
+        rig.client.delete_snapshot(delete).await.unwrap();
+    }
+    let last = writer.end();
+    check(row.name, &mounted.target, last);
+    rig.unmount(mounted).await;
+    let mounted = rig.mount(disk.path(), &id).await;
+    check(row.name, &mounted.target, last);
+    rig.unmount(mounted).await;
+    rig.delete(&id).await.unwrap();
+    println!("{}: {last} files", row.name);
+}
+
+async fn check_copy(
+    row: &Row,
+    disk: &Disk,
+    rig: &Rig,
+    source: Option<VolumeContentSource>,
+    synced: u64,
+    what: &str,
+) {
+    let copy =
+        CreateVolumeRequest { capacity_range: None, volume_content_source: source, ..row.request("copy", 0) };
+    let id = rig.create_as(copy).await.unwrap().volume_id;
+    let mounted = rig.mount(disk.path(), &id).await;
+    check(what, &mounted.target, synced);
+    // It is a volume of its own.
+    write(&mounted.target, synced + 1).unwrap();
+    rig.unmount(mounted).await;
+    rig.delete(&id).await.unwrap();
+}
+
+async fn grow(row: &Row, rig: &Rig, id: &str, bytes: i64) {
+    let request = ControllerExpandVolumeRequest {
+        volume_id: id.into(),
+        capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
+        ..Default::default()
+    };
+    match rig.client.controller_expand_volume(request).await {
+        Ok(done) => assert_eq!(done.capacity_bytes, bytes, "{}", row.name),
+        // An ext4 in use, by a driver without CAP_SYS_RESOURCE.
+        error => assert_eq!(refusal(error).0, Code::FailedPrecondition, "{}", row.name),
+    }
+}

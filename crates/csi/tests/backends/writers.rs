@@ -1,0 +1,77 @@
+//! Those who fill a volume, each in a way of its own.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// One file, synced at the end.
+    Plain,
+    /// One file, each 64 KiB made durable before the next.
+    Synced,
+    /// Files of 16 KiB, a hundred in a directory.
+    Small,
+}
+
+pub(crate) const WAYS: [Way; 3] = [Way::Plain, Way::Synced, Way::Small];
+const PART: usize = 64 << 10;
+const SMALL: usize = 16 << 10;
+
+/// Writes until it is stopped, or has written `most`: how many bytes of it are durable, and what stopped it.
+pub(crate) fn fill(root: &Path, way: Way, most: u64) -> (u64, Option<io::Error>) {
+    let mut written = 0;
+    let stopped = match way {
+        Way::Small => small(root, most, &mut written),
+        _ => one(&root.join("filled"), way == Way::Synced, most, &mut written),
+    };
+    (written, stopped.err())
+}
+
+fn one(path: &Path, synced: bool, most: u64, written: &mut u64) -> io::Result<()> {
+    let (file, part) = (File::create(path)?, vec![0x5a; PART]);
+    let stopped = loop {
+        if *written >= most {
+            break Ok(());
+        }
+        match file.write_at(&part, *written) {
+            Ok(length) => *written += length as u64,
+            Err(e) => break Err(e),
+        }
+        if synced {
+            file.sync_data()?;
+        }
+    };
+    // What was taken is kept: it is no promise of memory alone.
+    file.sync_all()?;
+    stopped
+}
+
+fn small(root: &Path, most: u64, written: &mut u64) -> io::Result<()> {
+    let part = vec![0xa5; SMALL];
+    for number in 0_u64.. {
+        if *written >= most {
+            break;
+        }
+        let directory = root.join(format!("d{}", number / 100));
+        if number % 100 == 0 {
+            fs::create_dir(&directory)?;
+        }
+        let file = File::create(directory.join(format!("f{number}")))?;
+        file.write_all_at(&part, 0)?;
+        *written += SMALL as u64;
+        if number % 100 == 99 {
+            file.sync_all()?;
+        }
+    }
+    rustix::fs::syncfs(File::open(root)?).map_err(Into::into)
+}
+
+/// The error of a volume that is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+}
