@@ -6,7 +6,7 @@ mod user;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use csi::caller::Driver;
@@ -17,7 +17,7 @@ use kube::api::{DynamicObject, ListParams};
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::hand::chance;
-use crate::rig::{DRIVER, NODE, Rig};
+use crate::rig::{DRIVER, NODE, PATIENCE, Rig};
 use user::{Kept, User, contents, snapshots};
 
 /// Users at the same time; every other one has images, the rest directories.
@@ -64,15 +64,23 @@ async fn whenever_driver_and_controllers_are_killed_together_nothing_is_lost_and
     rig.control(&["--bind"]);
     rig.words_have("control", &format!("driver {DRIVER} is at")).await;
     let mut chance = chance();
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let local = LocalSet::new();
     let users: Vec<_> = (0..USERS)
-        .map(|number| local.spawn_local(User::new(&rig, number, chance(), stop.clone()).works()))
+        .map(|number| {
+            local.spawn_local(User::new(&rig, number, chance(), (stop.clone(), done.clone())).works())
+        })
         .collect();
     let began = Instant::now();
-    let (kept, done) = local
+    let kept = local
         .run_until(async {
-            for _ in 0..kills {
+            for kill in 0..kills {
+                // Every other one comes when something has come of the work since; the rest whenever it pleases.
+                let before = done.load(Ordering::Relaxed);
+                let waited = Instant::now();
+                while kill % 2 == 1 && done.load(Ordering::Relaxed) == before && waited.elapsed() < PATIENCE {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 tokio::time::sleep(Duration::from_millis(chance() % 1200)).await;
                 let victims = match chance() % 4 {
                     0 => &["driver"][..],
@@ -86,21 +94,16 @@ async fn whenever_driver_and_controllers_are_killed_together_nothing_is_lost_and
                 }
             }
             stop.store(true, Ordering::Relaxed);
-            let (mut kept, mut done) = (Vec::new(), 0);
+            let mut kept = Vec::new();
             for user in users {
                 // One that has failed says why.
-                let (its, steps) = user.await.unwrap();
-                kept.extend(its);
-                done += steps;
+                kept.extend(user.await.unwrap());
             }
-            (kept, done)
+            kept
         })
         .await;
-    eprintln!(
-        "{kills} kills in {:?}, {done} steps acknowledged, {} claims kept",
-        began.elapsed(),
-        kept.len()
-    );
+    let (took, done) = (began.elapsed(), done.load(Ordering::Relaxed));
+    eprintln!("{kills} kills in {took:?}, {done} steps seen done, {} claims kept", kept.len());
     compare(&rig, &kept).await;
     clear(&rig, kept).await;
 }
@@ -110,7 +113,7 @@ async fn compare(rig: &Rig, kept: &[Kept]) {
     let claims: Api<PersistentVolumeClaim> = rig.objects_of("");
     let (mut handles, mut cuts) = (BTreeSet::new(), 0);
     for one in kept {
-        let user = User::new(rig, USERS, 1, Arc::default());
+        let user = User::new(rig, USERS, 1, Default::default());
         handles.insert(user.holds(&one.claim, &one.text).await);
         cuts += usize::from(one.snapshot.is_some());
     }

@@ -151,7 +151,8 @@ async fn a_node_whose_zone_has_no_room_is_given_back_and_another_one_is_taken() 
     let (rig, storage) = zones(&THREE, &[("a", 4), ("b", 64)]).await;
     rig.ask("data", "waits", json!({})).await;
     rig.select("data", "n1").await;
-    rig.claim_is("data", "given back", |claim| claim["metadata"]["annotations"].get(SELECTED).is_none()).await;
+    rig.claim_is("data", "given back", |claim| claim["metadata"]["annotations"].get(SELECTED).is_none())
+        .await;
     rig.hears("data", "ProvisioningFailed", "zone a has").await;
     let held = rig.zoned_claims().get("data").await.unwrap().metadata.finalizers.unwrap();
     assert_eq!(held, ["kubernetes.io/pvc-protection"], "nothing is being made");
@@ -159,8 +160,13 @@ async fn a_node_whose_zone_has_no_room_is_given_back_and_another_one_is_taken() 
     rig.select("data", "n3").await;
     assert_eq!(rig.its_zone("data").await, "b");
     // Where no scheduler chooses it is tried again, until there is room.
-    rig.class("only-a", ZONED, json!({"allowedTopologies": [
-        {"matchLabelExpressions": [{"key": ZONE, "values": ["a"]}]}]})).await;
+    rig.class(
+        "only-a",
+        ZONED,
+        json!({"allowedTopologies": [
+        {"matchLabelExpressions": [{"key": ZONE, "values": ["a"]}]}]}),
+    )
+    .await;
     rig.ask("stays", "only-a", json!({})).await;
     rig.hears("stays", "ProvisioningFailed", "zone a has").await;
     storage.lock().unwrap().room.insert("a".into(), 64 << 20);
@@ -185,7 +191,8 @@ async fn a_volume_has_its_attributes_from_the_beginning() {
     .await;
     let made = storage.lock().unwrap().volumes.values().next().cloned().unwrap();
     assert_eq!(made.mutable, BTreeMap::from([("iops".to_owned(), "900".to_owned())]));
-    let class = json!({"metadata": {"name": "other"}, "driverName": "x.example.com", "parameters": {"a": "b"}});
+    let class =
+        json!({"metadata": {"name": "other"}, "driverName": "x.example.com", "parameters": {"a": "b"}});
     rig.make::<VolumeAttributesClass>(class).await;
     rig.ask("wrong", "now", json!({"volumeAttributesClassName": "other"})).await;
     rig.hears("wrong", "ProvisioningFailed", "is driver x.example.com's").await;
@@ -255,7 +262,12 @@ async fn controllers_on_each_node_look_after_what_their_driver_has() {
     }
     for (storage, node) in storages.iter().zip(["n1", "n2"]) {
         let storage = storage.lock().unwrap();
-        assert!(storage.volumes.values().all(|made| made.by == node && made.zone == ["a", "b"][usize::from(node == "n2")]));
+        assert!(
+            storage
+                .volumes
+                .values()
+                .all(|made| made.by == node && made.zone == ["a", "b"][usize::from(node == "n2")])
+        );
         assert!(storage.volumes.len() <= 4, "{node} has room for 56 MiB after its first");
     }
     // Each tells what its own has, and its node owns that.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use csi::caller::Client as Caller;
@@ -38,8 +38,12 @@ pub(super) struct User {
     random: u64,
     stop: Arc<AtomicBool>,
     kept: Vec<Kept>,
-    steps: u64,
+    /// What all users have seen done.
+    done: Arc<AtomicU64>,
 }
+
+/// What a user is told (it is to stop), and tells (what it has seen done).
+pub(super) type Watch = (Arc<AtomicBool>, Arc<AtomicU64>);
 
 fn snapshot_kind(name: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", name))
@@ -69,20 +73,8 @@ async fn make(api: &Api<DynamicObject>, kind: &str, name: &str, mut object: Valu
     api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
 }
 
-/// What `look` finds, once it finds something.
-async fn until<T>(what: &str, look: impl AsyncFn() -> Result<T, String>) -> T {
-    let began = Instant::now();
-    loop {
-        match look().await {
-            Ok(found) => return found,
-            Err(last) => assert!(began.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}; {last}"),
-        }
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-}
-
 impl User {
-    pub(super) fn new(rig: &Rig, number: usize, random: u64, stop: Arc<AtomicBool>) -> User {
+    pub(super) fn new(rig: &Rig, number: usize, random: u64, (stop, done): Watch) -> User {
         let folder = rig.path("users");
         std::fs::create_dir_all(&folder).unwrap();
         User {
@@ -93,7 +85,22 @@ impl User {
             random: random | 1,
             stop,
             kept: Vec::new(),
-            steps: 0,
+            done,
+        }
+    }
+
+    /// What `look` finds, once it finds something.
+    async fn until<T>(&self, what: &str, look: impl AsyncFn() -> Result<T, String>) -> T {
+        let began = Instant::now();
+        loop {
+            match look().await {
+                Ok(found) => {
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                    return found;
+                }
+                Err(last) => assert!(began.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}; {last}"),
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
         }
     }
 
@@ -113,14 +120,14 @@ impl User {
         [("dir", 16, 24), ("image", 256, 320)][self.number % 2]
     }
 
-    /// Works until it is to stop; what it keeps then, and how much was acknowledged.
-    pub(super) async fn works(mut self) -> (Vec<Kept>, u64) {
+    /// Works until it is to stop; what it keeps then.
+    pub(super) async fn works(mut self) -> Vec<Kept> {
         let mut round = 0;
         while !self.stop.load(Ordering::Relaxed) {
             self.round(&format!("c{}-{round}", self.number)).await;
             round += 1;
         }
-        (self.kept, self.steps)
+        self.kept
     }
 
     /// The life of a claim, and of what is made of it.
@@ -149,7 +156,6 @@ impl User {
         self.claim(&copy, json!({"dataSource": of})).await;
         self.holds(&copy, &text).await;
         self.expand(name, &id).await;
-        self.steps += 4;
         let keeps = self.kept.len() < 4 && self.chance(3);
         if keeps && self.chance(2) {
             self.delete(&copy).await;
@@ -181,7 +187,7 @@ impl User {
     /// The volume of a claim, once it is bound.
     async fn volume(&self, claim: &str) -> PersistentVolume {
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        until(&format!("claim {claim} is bound"), async || {
+        self.until(&format!("claim {claim} is bound"), async || {
             let claim = self.claims().get(claim).await.map_err(|error| error.to_string())?;
             let is_bound = claim.status.as_ref().is_some_and(|one| one.phase.as_deref() == Some("Bound"));
             let name = claim.spec.unwrap().volume_name.filter(|_| is_bound).ok_or("it is not")?;
@@ -191,7 +197,7 @@ impl User {
     }
 
     async fn is_cut(&self, snapshot: &str) {
-        until(&format!("snapshot {snapshot} is ready"), async || {
+        self.until(&format!("snapshot {snapshot} is ready"), async || {
             let found = snapshots(&self.client).get(snapshot).await.map_err(|error| error.to_string())?;
             let status = &found.data["status"];
             if status["readyToUse"] == true { Ok(()) } else { Err(status.to_string()) }
@@ -201,7 +207,7 @@ impl User {
 
     /// What the driver answers in the end.
     async fn node<T>(&self, what: &str, call: impl AsyncFn(&Caller) -> Result<T, grpc::Error>) -> T {
-        until(what, async || {
+        self.until(what, async || {
             let caller = Caller::connect(&self.socket).await.map_err(|error| error.to_string())?;
             let caller = caller.with_deadline(Duration::from_secs(60));
             call(&caller).await.map_err(|error| error.to_string())
@@ -221,7 +227,7 @@ impl User {
         let attachment = serde_json::from_value(json!({"metadata": {"name": claim}, "spec": spec})).unwrap();
         let attachments: Api<VolumeAttachment> = Api::all(self.client.clone());
         attachments.create(&PostParams::default(), &attachment).await.unwrap();
-        until(&format!("{claim} is attached"), async || {
+        self.until(&format!("{claim} is attached"), async || {
             let found = attachments.get(claim).await.map_err(|error| error.to_string())?;
             found.status.filter(|status| status.attached).map(drop).ok_or_else(|| "it is not".into())
         })
@@ -258,7 +264,7 @@ impl User {
         self.node("unstage", async |caller| caller.node_unstage_volume(unstage.clone()).await).await;
         let attachments: Api<VolumeAttachment> = Api::all(self.client.clone());
         attachments.delete(claim, &DeleteParams::default()).await.unwrap();
-        until(&format!("{claim} is detached"), async || {
+        self.until(&format!("{claim} is detached"), async || {
             let found = attachments.get_opt(claim).await.map_err(|error| error.to_string())?;
             if found.is_none() { Ok(()) } else { Err("it is not".into()) }
         })
@@ -294,7 +300,7 @@ impl User {
             let size = volume.spec.unwrap().capacity.unwrap()["storage"].0.clone();
             if size == larger.1 { Ok(()) } else { Err(size) }
         };
-        until(&format!("{claim} is larger"), size).await;
+        self.until(&format!("{claim} is larger"), size).await;
         let (_, target) = self.mount(claim).await;
         let request = NodeExpandVolumeRequest {
             volume_id: id.into(),

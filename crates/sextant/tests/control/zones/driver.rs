@@ -114,7 +114,10 @@ impl Controller for Zoned {
             None => {
                 let room = storage.room.entry(wanted.clone()).or_default();
                 if *room < bytes {
-                    return Err(Status::new(Code::ResourceExhausted, format!("zone {wanted} has {room} left")));
+                    return Err(Status::new(
+                        Code::ResourceExhausted,
+                        format!("zone {wanted} has {room} left"),
+                    ));
                 }
                 *room -= bytes;
                 let (mutable, id) = (request.mutable_parameters, format!("id-{}", request.name));
@@ -138,7 +141,8 @@ impl Controller for Zoned {
             return Err(Status::new(Code::FailedPrecondition, "the volume is attached"));
         }
         let name = storage.volumes.iter().find(|(_, made)| made.id == request.volume_id);
-        if let Some(made) = name.map(|(name, _)| name.clone()).and_then(|name| storage.volumes.remove(&name)) {
+        if let Some(made) = name.map(|(name, _)| name.clone()).and_then(|name| storage.volumes.remove(&name))
+        {
             *storage.room.entry(made.zone).or_default() += made.bytes;
         }
         Ok(DeleteVolumeResponse {})
@@ -146,8 +150,7 @@ impl Controller for Zoned {
 
     async fn get_capacity(&self, request: GetCapacityRequest) -> Answer<GetCapacityResponse> {
         let zone = request.accessible_topology.as_ref().map(zone).unwrap_or_default();
-        let available_capacity =
-            self.storage.lock().unwrap().room.get(&zone).copied().unwrap_or_default();
+        let available_capacity = self.storage.lock().unwrap().room.get(&zone).copied().unwrap_or_default();
         Ok(GetCapacityResponse { available_capacity, ..Default::default() })
     }
 
