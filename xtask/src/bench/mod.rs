@@ -1,7 +1,7 @@
 //! `bench NAME`: ours and a peer, interleaved in one run, judged by CPU time. New ones go into [`CONTESTS`].
 
 mod alone;
-mod api;
+pub(crate) mod api;
 mod cni;
 mod contest;
 mod contests;

@@ -1,6 +1,7 @@
 //! `conformance NAME --suite PATH`: an upstream suite that you built, run against our runtime, compared with
 //! `docs/conformance/NAME.txt`, or with `--vm` with `NAME-v2.txt`, so that counts do not rot.
 
+mod caller;
 mod e2e;
 mod gateway;
 mod guest;
@@ -38,6 +39,8 @@ enum Suite {
     GatewayApi,
     /// kubernetes-csi/csi-test, csi-sanity, against `sextant csi-driver`
     CsiSanity,
+    /// kubernetes-csi/csi-driver-host-path through a volume's whole life, with `sextant api`, `control` and `csi register`
+    CsiCaller,
     /// Kubernetes' own e2e.test, what of it needs no pod to run, against `sextant api`
     E2e,
 }
@@ -49,7 +52,7 @@ impl Suite {
             Self::RuntimeTools | Self::Contest => "sextant-oci",
             Self::Bats => "runc",
             Self::Cni => "sextant-cni",
-            Self::Critest | Self::GatewayApi | Self::CsiSanity | Self::E2e => "sextant",
+            Self::Critest | Self::GatewayApi | Self::CsiSanity | Self::CsiCaller | Self::E2e => "sextant",
         }
     }
 
@@ -63,6 +66,7 @@ impl Suite {
             Self::Critest => "critest",
             Self::GatewayApi => "gateway-api",
             Self::CsiSanity => "csi-sanity",
+            Self::CsiCaller => "csi-caller",
             Self::E2e => "e2e",
         }
     }
@@ -77,7 +81,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api and e2e another sextant), to see what it does
+    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller and e2e another sextant), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -101,7 +105,9 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match (&args.runtime, args.name) {
         (Some(runtime), _) => runtime.clone(),
         (None, Suite::Cni) => plugins::ours(&args.out)?,
-        (None, Suite::Critest | Suite::GatewayApi | Suite::CsiSanity | Suite::E2e) => released()?,
+        (None, Suite::Critest | Suite::GatewayApi | Suite::CsiSanity | Suite::CsiCaller | Suite::E2e) => {
+            released()?
+        }
         (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
@@ -113,6 +119,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         (Suite::Critest, false) => pods::run(args, &runtime, &out)?,
         (Suite::GatewayApi, false) => gateway::run(args, &runtime, &out)?,
         (Suite::CsiSanity, false) => volumes::run(args, &runtime, &out)?,
+        (Suite::CsiCaller, false) => caller::run(args, &runtime, &out)?,
         (Suite::E2e, false) => e2e::run(args, &runtime, &out)?,
         (_, false) => here(args, &runtime, &out)?,
     }

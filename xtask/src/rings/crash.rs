@@ -1,5 +1,6 @@
 //! Ring 2: the product killed between any two recorded effects and at random moments, over each of its commands and as a
-//! node's daemon, the API server under load as well; in full also `sextant-oci` and the CNI plugins' programs, which have no ledger, at moments spread over each of their commands.
+//! node's daemon, the API server under load and the CSI driver with its controllers as well; in full also `sextant-oci` and the CNI
+//! plugins' programs, which have no ledger, at moments spread over each of their commands.
 
 use std::process::Command;
 use std::time::Duration;
@@ -155,6 +156,26 @@ const PROGRAMS: &[Programs] = &[
         test: "load",
         filter: "a_killed_",
         variable: "SEXTANT_API_KILLS",
+        tests: 1,
+        sample: 40,
+    },
+    // Its tests, one for each backend, do so many each.
+    Programs {
+        name: "csi-driver",
+        package: "csi",
+        test: "kills",
+        filter: "whenever_it_is_killed",
+        variable: "SEXTANT_KILLS",
+        tests: 1,
+        sample: 0,
+    },
+    // Driver and controllers together, while users work.
+    Programs {
+        name: "control",
+        package: "sextant",
+        test: "control",
+        filter: "together::",
+        variable: "SEXTANT_CONTROL_KILLS",
         tests: 1,
         sample: 40,
     },

@@ -5,7 +5,7 @@ use kube::Api;
 
 use super::Context;
 use super::failure::Failure;
-use super::provision::topology::reaches;
+use super::reach::reaches;
 
 /// Whether this process looks after a volume: it looks after all, or the volume is reachable from its node.
 pub(super) async fn is_here(context: &Context, volume: &PersistentVolume) -> Result<bool, Failure> {
@@ -16,5 +16,5 @@ pub(super) async fn is_here(context: &Context, volume: &PersistentVolume) -> Res
         .get(name)
         .await
         .map_err(|error| Failure::Other(format!("cannot read node {name}: {}", crate::causes(&error))))?;
-    Ok(reaches(affinity, &node.metadata.labels.unwrap_or_default()))
+    Ok(reaches(affinity, name, &node.metadata.labels.unwrap_or_default()))
 }

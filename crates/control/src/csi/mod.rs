@@ -14,6 +14,7 @@ mod modify;
 mod names;
 mod provision;
 pub mod quantity;
+mod reach;
 mod resize;
 pub mod secrets;
 mod snapshot;

@@ -31,6 +31,8 @@ pub(super) const CLONED: &str = "provisioner.storage.kubernetes.io/cloning-prote
 pub(super) const RESTORED: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
 /// Holds a claim while its driver may have made a volume that no object tells of yet.
 pub(super) const MAKING: &str = "control.sextant.dev/volume-being-made";
+/// Holds a class while volumes of it are being made.
+pub(super) const USED: &str = "control.sextant.dev/volumes-being-made";
 
 /// A claim's class; nothing where it is to have none, or has not got one yet.
 pub(super) fn class(claim: &PersistentVolumeClaim) -> &str {

@@ -14,3 +14,5 @@ mod rights;
 mod slow;
 mod snapshot;
 mod stand;
+mod together;
+mod zones;

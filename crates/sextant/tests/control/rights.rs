@@ -159,6 +159,9 @@ async fn volumes_come_change_and_go_with_the_rights_of_the_example() {
     let told = rig.all_at(CAPACITIES).await.remove(0);
     rig.claim_of("data", "dir", json!({})).await;
     rig.becomes(CLAIMS, "data", "bound", is_bound).await;
+    let is_held =
+        |class: &Value| class["metadata"]["finalizers"] == json!(["control.sextant.dev/volumes-being-made"]);
+    rig.becomes(CLASSES, "dir", "held", is_held).await;
     rig.becomes(CAPACITIES, told["metadata"]["name"].as_str().unwrap(), "less", |capacity| {
         capacity["capacity"] != told["capacity"]
     })

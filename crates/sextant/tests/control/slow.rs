@@ -12,7 +12,7 @@ use grpc::{Code, Status};
 use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -200,6 +200,9 @@ async fn what_was_begun_is_taken_back_when_the_class_is_another_drivers_by_then(
     assert_eq!(slow.volumes().len(), 1);
     let classes: Api<StorageClass> = Api::all(rig.client.clone());
     classes.delete("slow", &DeleteParams::default()).await.unwrap();
+    // Somebody does not wait for what is being made of it.
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    classes.patch("slow", &PatchParams::default(), &free).await.unwrap();
     rig.class("slow", "other.example.com", json!({})).await;
     rig.until("the other driver is asked", async |rig: &Rig| {
         let claim = claims(rig).get("data").await.unwrap();
@@ -214,4 +217,50 @@ async fn what_was_begun_is_taken_back_when_the_class_is_another_drivers_by_then(
     .await;
     claims(&rig).delete("data", &DeleteParams::default()).await.unwrap();
     all_gone(&rig, &slow).await;
+}
+
+/// Waits until the class is gone.
+async fn class_gone(rig: &Rig) {
+    let classes: Api<StorageClass> = Api::all(rig.client.clone());
+    let gone = async |_: &Rig| classes.get_opt("slow").await.unwrap().is_none().then_some(());
+    rig.until("the class is gone", gone).await;
+}
+
+#[tokio::test]
+async fn a_class_that_is_deleted_stays_until_what_was_begun_of_it_is_over() {
+    let (mut rig, slow) = begun().await;
+    let classes: Api<StorageClass> = Api::all(rig.client.clone());
+    classes.delete("slow", &DeleteParams::default()).await.unwrap();
+    // Nobody who knew the request is there any more.
+    rig.kill("control");
+    rig.make_here::<PersistentVolumeClaim>(json!({"metadata": {"name": "late"}, "spec": {
+        "storageClassName": "slow", "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Mi"}}}}))
+        .await;
+    rig.again("control");
+    event(&rig, "ProvisioningFailed", "storage class \"slow\" is being deleted").await;
+    assert!(classes.get_opt("slow").await.unwrap().is_some());
+    slow.answers.send_replace(true);
+    rig.until("the claim is bound", async |rig: &Rig| {
+        (claims(rig).get("data").await.unwrap().status?.phase? == "Bound").then_some(())
+    })
+    .await;
+    class_gone(&rig).await;
+    for name in ["data", "late"] {
+        claims(&rig).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    all_gone(&rig, &slow).await;
+}
+
+#[tokio::test]
+async fn a_claim_is_taken_back_though_its_class_was_deleted_and_nobody_remembers_the_request() {
+    let (mut rig, slow) = begun().await;
+    let classes: Api<StorageClass> = Api::all(rig.client.clone());
+    classes.delete("slow", &DeleteParams::default()).await.unwrap();
+    claims(&rig).delete("data", &DeleteParams::default()).await.unwrap();
+    rig.kill("control");
+    slow.answers.send_replace(true);
+    rig.again("control");
+    all_gone(&rig, &slow).await;
+    class_gone(&rig).await;
 }

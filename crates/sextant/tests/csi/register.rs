@@ -113,6 +113,23 @@ fn drivers_of_others_are_registered_too() {
     assert_eq!(events.recv_timeout(LIMIT).unwrap(), Event::Gone(registered.driver));
 }
 
+#[test]
+fn a_driver_that_goes_is_not_offered_any_more() {
+    let place = Place::new();
+    let (registry, socket) = (place.at("registry"), place.at("run/csi.sock"));
+    let events = kubelet(&place.path("registry"));
+    let driver = Server::start(&place, "driver", &["csi-driver", "--node-id", "node-1"]);
+    let args = ["csi", "register", "--socket", &socket, "--registration-dir", &registry];
+    let mut registrar = Server::start(&place, "registrar", &args);
+    let registered = came(&events);
+    assert_eq!(driver.end(Signal::KILL), None);
+    assert_eq!(registrar.2.wait().unwrap().code(), Some(1));
+    assert_eq!(events.recv_timeout(LIMIT).unwrap(), Event::Gone(registered.driver));
+    assert_eq!(std::fs::read_dir(&registry).unwrap().count(), 0);
+    let words = registrar.says("does not serve");
+    assert!(words.contains(&socket) && words.contains("start this again"), "{words}");
+}
+
 /// Status and text that are answered at `http://HOST:PORT/PATH`.
 fn get(url: &str) -> (String, String) {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();

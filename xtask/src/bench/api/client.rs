@@ -23,7 +23,7 @@ use crate::Result;
 
 /// Where a server is, and how one is let in.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     pub(super) address: SocketAddr,
     /// None: without TLS.
     tls: Option<Arc<ClientConfig>>,
@@ -44,7 +44,7 @@ impl Endpoint {
     }
 
     /// What a kubeconfig of ours says.
-    pub(super) fn of_kubeconfig(address: SocketAddr, kubeconfig: &Path) -> Result<Self> {
+    pub(crate) fn of_kubeconfig(address: SocketAddr, kubeconfig: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(kubeconfig)?;
         let held = |key: &str| -> Result<Vec<u8>> {
             let line = text.lines().find_map(|line| line.trim().strip_prefix(key)?.trim().strip_prefix(": "));
@@ -58,7 +58,7 @@ impl Endpoint {
     }
 
     /// A connection of its own.
-    pub(super) async fn connect(&self) -> Result<Connection> {
+    pub(crate) async fn connect(&self) -> Result<Connection> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let sender = match &self.tls {
@@ -122,7 +122,7 @@ where
 }
 
 /// A connection to a server.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     origin: String,
     token: Option<String>,
@@ -148,7 +148,7 @@ impl Connection {
     }
 
     /// Asks, and reads the answer to its end.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &mut self,
         method: Method,
         path: &str,

@@ -1,7 +1,7 @@
 //! The API server: what a machine of 1,000 pods and 100 watchers asks of it, beside what etcd needs for the puts alone, and
 //! beside Kubernetes' own server where there is one (`--peer`: a folder with `kube-apiserver` and `etcd`).
 
-mod client;
+pub(crate) mod client;
 mod load;
 mod side;
 mod table;

@@ -58,8 +58,8 @@ impl Binder {
         let waits = mode == Some("WaitForFirstConsumer") && names::selected_node(claim).is_none();
         let node = names::selected_node(claim).filter(|_| mode == Some("WaitForFirstConsumer"));
         let node = node.and_then(|node| self.context.nodes.get(&Name::global(node)));
-        let labels = node.as_ref().map(|node| node.labels());
-        let its = fit::best(claim, &volumes, labels).filter(|volume| !waits || fit::is_meant(volume, claim));
+        let its = fit::best(claim, &volumes, node.as_deref());
+        let its = its.filter(|volume| !waits || fit::is_meant(volume, claim));
         if let Some(volume) = its {
             return self.bind(claim, &volume).await;
         }

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt as _;
 
 use super::claim_of;
 use crate::cache::Name;
-use crate::csi::provision::topology::{Segment, holds, reaches};
+use crate::csi::reach::{holds, reaches};
 use crate::csi::{names, quantity};
 
-/// The volume that a claim is to have: the one that was made for it, or the smallest free one that is large enough. `node`: the labels
-/// of the node that it must be reachable from, where one is selected.
+/// The volume that a claim is to have: the one that was made for it, or the smallest free one that is large enough. `node`: the one that it
+/// must be reachable from, where one is selected.
 pub(super) fn best(
     claim: &PersistentVolumeClaim,
     volumes: &[Arc<PersistentVolume>],
-    node: Option<&Segment>,
+    node: Option<&Node>,
 ) -> Option<Arc<PersistentVolume>> {
     let is_there = |volume: &&Arc<PersistentVolume>| volume.metadata.deletion_timestamp.is_none();
     let its = volumes
@@ -74,14 +74,14 @@ pub(super) fn lacks_of_class(volume: &PersistentVolume, claim: &PersistentVolume
 }
 
 /// Whether a free volume is what a claim asks for.
-fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim, node: Option<&Segment>) -> bool {
+fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim, node: Option<&Node>) -> bool {
     let (Some(has), Some(asks)) = (&volume.spec, &claim.spec) else { return false };
     has.claim_ref.is_none()
         && volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available")
         && lacks(volume, claim).is_none()
         && lacks_of_class(volume, claim).is_none()
         && asks.selector.as_ref().is_none_or(|selector| selects(selector, volume.labels()))
-        && node.is_none_or(|labels| reaches(has.node_affinity.as_ref(), labels))
+        && node.is_none_or(|node| reaches(has.node_affinity.as_ref(), &node.name_any(), node.labels()))
 }
 
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
@@ -115,7 +115,9 @@ mod tests {
     }
 
     fn best_at(claim: Value, volumes: &[Arc<PersistentVolume>], node: Option<&str>) -> Option<String> {
-        let node = node.map(|node| [("node".to_owned(), node.to_owned())].into());
+        let node = node.map(|node| {
+            serde_json::from_value(json!({"metadata": {"name": node, "labels": {"node": node}}})).unwrap()
+        });
         let mut spec =
             json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}}});
         spec.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());

@@ -159,6 +159,7 @@ impl Provisioner {
         // What the class says wrong of the object is told before there is a volume that no object can tell of.
         let making = self.making(claim, &class, driver, &request, secret.as_ref());
         volume::object(&making, &Volume::default()).map_err(Failure::Wrong)?;
+        self.hold_class(&class).await?;
         self.begin(claim, driver).await?;
         self.begun().insert(claim.uid().unwrap_or_default(), request.clone());
         let text = format!("driver {} makes volume {name}", driver.name);
@@ -192,6 +193,9 @@ impl Provisioner {
         let name = names::class(claim);
         let class = self.context.classes.get(&Name::global(name));
         let class = class.ok_or_else(|| Failure::Wrong(format!("storage class {name:?} is not there")))?;
+        if class.metadata.deletion_timestamp.is_some() && !finalizers::has(claim, names::MAKING) {
+            return Err(Failure::Later(format!("storage class {name:?} is being deleted")));
+        }
         if class.provisioner != driver.name {
             return Err(Failure::Others(format!(
                 "storage class {name:?} is provisioner {}'s by now",

@@ -6,12 +6,15 @@ use csi::caller::Driver;
 use csi::contract::v1::DeleteVolumeRequest;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Error, ResourceExt as _};
 use serde_json::json;
 
-use super::{Provisioner, has_topology, topology};
+use super::topology::Place;
+use super::{Provisioner, has_topology};
 use crate::cache::Name;
+use crate::csi::reach::reaches;
 use crate::csi::secrets::{Use, of_claim};
 use crate::csi::{finalizers, names};
 use crate::queue::Next;
@@ -61,8 +64,7 @@ impl Provisioner {
         }
         if self.context.setup.node.is_some() && has_topology(driver) {
             let places = self.places(driver).await.map_err(|failure| failure.text().to_owned())?;
-            let is_here =
-                |place: &topology::Place| topology::reaches(spec.node_affinity.as_ref(), &place.labels);
+            let is_here = |place: &Place| reaches(spec.node_affinity.as_ref(), &place.node, &place.labels);
             if !places.iter().any(is_here) {
                 return Ok(());
             }
@@ -71,12 +73,7 @@ impl Provisioner {
             return Err(format!("claim {claim} still has the volume, though its phase is {}", phase(volume)));
         }
         if driver.controls(Call::PublishUnpublishVolume) {
-            let of = |source: Option<&String>| source == Some(&name);
-            let attached =
-                self.context.attachments.find(|one| of(one.spec.source.persistent_volume_name.as_ref()));
-            if let Some(attachment) = attached.first() {
-                return Err(format!("the volume is still attached to node {}", attachment.spec.node_name));
-            }
+            self.is_detached(&name).await?;
         }
         let secrets = self.deletion_secrets(volume).await?;
         let request = DeleteVolumeRequest { volume_id, secrets };
@@ -88,6 +85,22 @@ impl Provisioner {
         }
         let freed = finalizers::remove(api, volume, names::VOLUME, &[]).await;
         freed.map_err(|error| format!("cannot take the finalizer from the volume: {error}"))
+    }
+
+    /// Fails where an attachment names a volume. One that comes needs no call; that there is none, the cache may say too early.
+    async fn is_detached(&self, name: &str) -> Result<(), String> {
+        let of = |one: &VolumeAttachment| one.spec.source.persistent_volume_name.as_deref() == Some(name);
+        let mut attached = self.context.attachments.find(of).first().map(|one| one.spec.node_name.clone());
+        if attached.is_none() {
+            let api: Api<VolumeAttachment> = Api::all(self.context.client.clone());
+            let all = api.list(&ListParams::default()).await;
+            let all = all.map_err(|error| format!("cannot list attachments: {error}"))?;
+            attached = all.into_iter().find(of).map(|one| one.spec.node_name);
+        }
+        match attached {
+            Some(node) => Err(format!("the volume is still attached to node {node}")),
+            None => Ok(()),
+        }
     }
 
     /// The claim that a volume belongs to, if it is there and has no other volume. Who says that a volume is released, and who gives it

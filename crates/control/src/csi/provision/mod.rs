@@ -7,6 +7,7 @@
 
 mod back;
 mod claim;
+mod classes;
 mod delete;
 mod owner;
 pub(crate) mod request;
@@ -29,9 +30,10 @@ use grpc::Code;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::CSINode;
 use kube::ResourceExt as _;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Context, names};
+use super::{Context, finalizers, names};
 use crate::cache::{Change, Name};
 use crate::queue::{Pace, Queue};
 use topology::Place;
@@ -90,6 +92,8 @@ struct Provisioner {
     begun: Mutex<BTreeMap<String, CreateVolumeRequest>>,
     /// When this node may ask for a claim, by the claim's uid.
     turns: Mutex<BTreeMap<String, Instant>>,
+    /// Told when a class may be let go.
+    released: Arc<Notify>,
 }
 
 /// Provisions and deletes until it is dropped.
@@ -107,6 +111,7 @@ pub(super) async fn run(context: Arc<Context>) {
         ),
         it.follow_drivers(),
         it.sweep_snapshots(),
+        it.release_classes(),
     );
 }
 
@@ -119,6 +124,7 @@ impl Provisioner {
             identity: format!("{started}-{}", context.setup.host),
             begun: Mutex::default(),
             turns: Mutex::default(),
+            released: Arc::default(),
             context,
         }
     }
@@ -167,6 +173,9 @@ impl Provisioner {
         let of = Arc::downgrade(self);
         self.context.classes.listen(move |change| {
             if let (Some(it), Some(class)) = (of.upgrade(), &change.new) {
+                if class.metadata.deletion_timestamp.is_some() {
+                    it.released.notify_one();
+                }
                 let class = class.name_any();
                 it.add_waiting(|claim| names::class(claim) == class);
             }
@@ -200,6 +209,12 @@ impl Provisioner {
     }
 
     fn claim_changed(&self, change: &Change<PersistentVolumeClaim>) {
+        let is_made = |claim: &Option<Arc<_>>| {
+            claim.as_deref().is_some_and(|claim| finalizers::has(claim, names::MAKING))
+        };
+        if is_made(&change.old) && !is_made(&change.new) {
+            self.released.notify_one();
+        }
         if change.old.as_deref().map(claim_says) == change.new.as_deref().map(claim_says) {
             return;
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use csi::contract::v1::{Topology, TopologyRequirement};
-use k8s_openapi::api::core::v1::{TopologySelectorTerm, VolumeNodeAffinity};
+use k8s_openapi::api::core::v1::TopologySelectorTerm;
 use serde_json::{Value, json};
 
 /// The label that a kubelet gives its node.
@@ -163,40 +163,12 @@ pub(super) fn affinity(accessible: &[Topology]) -> Option<Value> {
     (!terms.is_empty()).then(|| json!({"required": {"nodeSelectorTerms": terms}}))
 }
 
-/// Whether a volume is reachable from where these labels hold.
-pub(in crate::csi) fn reaches(affinity: Option<&VolumeNodeAffinity>, labels: &Segment) -> bool {
-    let Some(required) = affinity.and_then(|affinity| affinity.required.as_ref()) else { return true };
-    required.node_selector_terms.iter().any(|term| {
-        let rules = term.match_expressions.as_deref().unwrap_or_default();
-        // A term that says nothing holds nowhere.
-        term.match_fields.is_none()
-            && !rules.is_empty()
-            && rules.iter().all(|rule| {
-                holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key).map(String::as_str))
-            })
-    })
-}
-
-/// Whether what a selector asks of one label holds of its value. Selectors of labels have no `Gt` and `Lt`, those of nodes have.
-pub(in crate::csi) fn holds(operator: &str, values: Option<&[String]>, value: Option<&str>) -> bool {
-    let values = values.unwrap_or_default();
-    let is_one = value.is_some_and(|value| values.iter().any(|one| one == value));
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
-    let both = number(value).zip(number(values.first().map(String::as_str)));
-    match operator {
-        "In" => is_one,
-        "NotIn" => !is_one,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => both.is_some_and(|(value, bound)| value > bound),
-        "Lt" => both.is_some_and(|(value, bound)| value < bound),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::VolumeNodeAffinity;
+
     use super::*;
+    use crate::csi::reach::reaches;
 
     fn segment(labels: &[(&str, &str)]) -> Segment {
         labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -285,62 +257,15 @@ mod tests {
         let made =
             affinity(&[topology(&[("zone", "a"), ("rack", "1")]), topology(&[("zone", "b")])]).unwrap();
         let made: VolumeNodeAffinity = serde_json::from_value(made).unwrap();
-        assert!(reaches(Some(&made), &segment(&[("zone", "b"), ("rack", "9")])));
-        assert!(reaches(Some(&made), &segment(&[("zone", "a"), ("rack", "1")])));
-        assert!(!reaches(Some(&made), &segment(&[("zone", "a"), ("rack", "2")])));
-        assert!(reaches(None, &segment(&[])));
-    }
-
-    #[test]
-    fn what_is_asked_of_a_label_holds_or_not() {
-        let holds = |operator: &str, values: &[&str], value: Option<&str>| {
-            let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-            holds(operator, Some(&values), value)
-        };
-        assert!(
-            holds("In", &["a", "b"], Some("b"))
-                && !holds("In", &["a"], Some("b"))
-                && !holds("In", &["a"], None)
-        );
-        assert!(
-            holds("NotIn", &["a"], Some("b"))
-                && holds("NotIn", &["a"], None)
-                && !holds("NotIn", &["a"], Some("a"))
-        );
-        assert!(holds("Exists", &[], Some("")) && !holds("Exists", &[], None));
-        assert!(holds("DoesNotExist", &[], None) && !holds("DoesNotExist", &[], Some("")));
-        assert!(
-            holds("Gt", &["3"], Some("4"))
-                && !holds("Gt", &["4"], Some("4"))
-                && !holds("Gt", &["x"], Some("4"))
-        );
-        assert!(holds("Lt", &["5"], Some("4")) && !holds("Lt", &["5"], None));
-        assert!(!holds("Like", &["a"], Some("a")));
+        assert!(reaches(Some(&made), "n1", &segment(&[("zone", "b"), ("rack", "9")])));
+        assert!(reaches(Some(&made), "n1", &segment(&[("zone", "a"), ("rack", "1")])));
+        assert!(!reaches(Some(&made), "n1", &segment(&[("zone", "a"), ("rack", "2")])));
+        assert!(reaches(None, "n1", &segment(&[])));
     }
 
     #[test]
     fn the_hash_is_the_sidecars() {
         assert_eq!(fnv(b""), 0x811c_9dc5);
         assert_eq!(fnv(b"a"), 0x050c_5d7e);
-    }
-
-    #[test]
-    fn a_volume_is_where_one_of_its_terms_holds() {
-        let affinity: VolumeNodeAffinity = serde_json::from_value(json!({ "required": { "nodeSelectorTerms": [
-            { "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] }, { "key": "ssd", "operator": "Exists" }] },
-            { "matchExpressions": [{ "key": "node", "operator": "In", "values": ["n1"] }] },
-        ] } }))
-        .unwrap();
-        let at = |labels: &[(&str, &str)]| {
-            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            reaches(Some(&affinity), &labels)
-        };
-        assert!(at(&[("node", "n1")]));
-        assert!(at(&[("zone", "a"), ("ssd", "")]));
-        assert!(!at(&[("zone", "a"), ("node", "n2")]));
-        assert!(!at(&[]));
-        let nowhere: VolumeNodeAffinity =
-            serde_json::from_value(json!({"required": {"nodeSelectorTerms": [{}]}})).unwrap();
-        assert!(!reaches(Some(&nowhere), &segment(&[("zone", "a")])));
     }
 }

@@ -29,6 +29,7 @@ use kube::{Api, Resource};
 use super::Context;
 use crate::cache::{Cache, Kind, Name};
 use crate::queue::{Next, Pace, Queue};
+use source::Holding;
 use types::{
     Reference, VolumeGroupSnapshot, VolumeGroupSnapshotClass, VolumeGroupSnapshotContent, VolumeSnapshot,
     VolumeSnapshotClass, VolumeSnapshotContent,
@@ -49,8 +50,8 @@ struct Snapshots {
     group_classes: Arc<Cache<VolumeGroupSnapshotClass>>,
     /// Claims, of which those that are held are looked at.
     claims: Arc<Queue<Name>>,
-    /// Who holds or releases a claim has it: else one might release what another believes held.
-    holding: tokio::sync::Mutex<()>,
+    /// Claims that are being held or released.
+    holding: Holding,
 }
 
 /// A kind's objects, and which of them have to be looked at.
@@ -82,7 +83,7 @@ pub(super) async fn run(context: &Arc<Context>) {
         classes: Cache::start(&context.client),
         group_classes: Cache::start(&context.client),
         claims: Queue::new(Pace::default()),
-        holding: tokio::sync::Mutex::default(),
+        holding: Holding::default(),
         context: context.clone(),
     });
     tokio::join!(snapshots.single(), snapshots.grouped(), snapshots.follow_drivers());

@@ -1,9 +1,11 @@
 //! What a snapshot is cut of: the claim, which is held meanwhile, its volume, and the class.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, Weak};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, Resource};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::types::{VolumeGroupSnapshotClass, VolumeSnapshot, VolumeSnapshotClass};
 use super::write::{self, Trouble};
@@ -17,6 +19,25 @@ pub(super) struct Source {
     pub(super) volume: Arc<PersistentVolume>,
     pub(super) driver: String,
     pub(super) handle: String,
+}
+
+/// Claims, one of whose snapshots holds or releases them: else one might release what another believes held. Nobody waits for what is
+/// asked of another claim.
+#[derive(Debug, Default)]
+pub(super) struct Holding(std::sync::Mutex<BTreeMap<Name, Weak<Mutex<()>>>>);
+
+impl Holding {
+    /// Has a claim alone until what it gives is dropped.
+    async fn turn(&self, claim: Name) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            held.retain(|_, turn| turn.strong_count() > 0);
+            let turn = held.get(&claim).and_then(Weak::upgrade).unwrap_or_default();
+            held.insert(claim, Arc::downgrade(&turn));
+            turn
+        };
+        turn.lock_owned().await
+    }
 }
 
 impl Snapshots {
@@ -68,7 +89,7 @@ impl Snapshots {
     /// # Errors
     /// The claim is going.
     pub(super) async fn hold_claim(&self, claim: &PersistentVolumeClaim) -> Result<(), Trouble> {
-        let _turn = self.holding.lock().await;
+        let _turn = self.holding.turn(Name::of(claim)).await;
         let api = self.claims_beside(claim);
         // Not another of its name.
         let Some(claim) = finalizers::again(&api, claim).await? else { return Err(Trouble::Changed) };
@@ -85,7 +106,7 @@ impl Snapshots {
         if !finalizers::has(claim, names::CLAIM_IS_SOURCE) {
             return Ok(Next::Done);
         }
-        let _turn = self.holding.lock().await;
+        let _turn = self.holding.turn(Name::of(claim)).await;
         let needed = self.snapshots.cache.find(|snapshot| {
             write::namespace(snapshot) == write::namespace(claim)
                 && snapshot.spec.source.persistent_volume_claim_name.as_deref() == Some(write::name(claim))
