@@ -72,6 +72,30 @@ impl Disk {
         Ok(mount::attach(&mounted, &target)?)
     }
 
+    /// Waits until no project of a range has files or limits: xfs takes inodes away a moment after they are removed.
+    pub(crate) fn until_nothing_is_of_projects(&self, pool: &File, [first, last]: [u32; 2]) {
+        let left = || {
+            let mut from = first;
+            while let Some((project, quota)) = kernel::quota::next(pool, from).unwrap() {
+                if project > last {
+                    break;
+                }
+                if !quota.is_unused() {
+                    return Some((project, quota));
+                }
+                from = project + 1;
+            }
+            None
+        };
+        for _ in 0..3000 {
+            let Some((project, quota)) = left() else { return };
+            let limits = (quota.most_bytes, quota.most_inodes);
+            assert_eq!(limits, (0, 0), "{}: limits of project {project} are left", self.kind);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{}: {:?}", self.kind, left());
+    }
+
     /// One that could have quotas of projects, if this kernel has them, and is mounted without.
     pub(crate) fn without_quotas(folder: &Path, kind: &'static str) -> Disk {
         let (_, program) = KINDS.iter().find(|(known, _)| *known == kind).unwrap();

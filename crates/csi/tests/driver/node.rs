@@ -5,14 +5,9 @@ use std::fs;
 use csi::contract::v1::volume_capability::access_mode::Mode;
 use csi::contract::v1::volume_capability::{AccessType, MountVolume};
 use csi::contract::v1::*;
-use csi::plugin::PoolConfig;
 use grpc::Code;
 
-use crate::rig::{Rig, capability, device, files, map, published, refusal, text};
-
-fn directories(folder: &std::path::Path) -> PoolConfig {
-    PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", folder.join("pool")) }
-}
+use crate::rig::{Rig, capability, device, directories, files, map, published, refusal, text};
 
 #[tokio::test]
 async fn a_volume_is_where_it_was_put_and_nowhere_else() {
