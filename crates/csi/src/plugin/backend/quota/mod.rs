@@ -84,6 +84,17 @@ impl Backend for Quotas {
         Abilities { mount: true, block: false, copies: Copies::Whole }
     }
 
+    /// Blocks that copies share are counted for each of them: all may come to be written anew.
+    fn space(&self, pool: &Path) -> Result<Space, Failure> {
+        let told = Space::of(pool)?;
+        if !self.shape.shares_blocks() {
+            return Ok(told);
+        }
+        let all = self.projects.all()?;
+        let counted = all.iter().map(|quota| self.shape.allocated(quota)).fold(0, u64::saturating_add);
+        Ok(Space { free: told.free.min(told.size.saturating_sub(counted)), ..told })
+    }
+
     fn least(&self, _: &Wish) -> u64 {
         self.shape.least()
     }

@@ -103,6 +103,18 @@ impl Projects {
         }
     }
 
+    /// What each project of the file system has, those of others and what is of none (0) with them.
+    pub(super) fn all(&self) -> Result<Vec<Quota>, Failure> {
+        let (mut all, mut from) = (Vec::new(), Some(0));
+        while let Some(at) = from
+            && let Some((project, quota)) = quota::next(&self.pool, at)?
+        {
+            all.push(quota);
+            from = project.checked_add(1);
+        }
+        Ok(all)
+    }
+
     /// Frees those that have limits, and that nothing is of: what has limits was given something first, and loses it last.
     pub(super) fn sweep(&self) -> Result<(), Failure> {
         let mut from = self.first;

@@ -65,6 +65,11 @@ impl Shape {
         }
     }
 
+    /// Whether copies may share blocks.
+    pub(super) fn shares_blocks(self) -> bool {
+        self == Shape::Xfs
+    }
+
     /// What brings project quotas into force.
     pub(super) fn how_to_enforce(self) -> &'static str {
         match self {
