@@ -261,12 +261,20 @@ fn one(title: &str, command: &str) -> String {
     )
 }
 
+/// What the kill tests are told here, they are told in the guest.
+const HANDED_ON: &[&str] = &["SEXTANT_KILLS", "SEXTANT_SEED"];
+
 /// What the guest runs: every test program, whatever came of the one before.
 fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
     let mut script = String::from(
         "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9 \
-         SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3\n",
+         SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3 SEXTANT_CSI_ALL_BACKENDS=1\n",
     );
+    for name in HANDED_ON {
+        if let Ok(value) = std::env::var(name) {
+            script.push_str(&format!("export {name}={value}\n"));
+        }
+    }
     if systemd {
         script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");
         script.push_str("[ \"$state\" = running ] || { systemctl --failed --no-pager; failed=1; }\n");

@@ -31,6 +31,7 @@ pub mod nft;
 pub mod packet;
 pub mod path;
 pub mod process;
+pub mod quota;
 pub mod reflink;
 pub mod schedule;
 pub mod seccomp;

@@ -1,6 +1,7 @@
 //! `conformance NAME --suite PATH`: an upstream suite that you built, run against our runtime, compared with
 //! `docs/conformance/NAME.txt`, or with `--vm` with `NAME-v2.txt`, so that counts do not rot.
 
+mod bounded;
 mod caller;
 mod e2e;
 mod gateway;
@@ -115,6 +116,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     std::fs::create_dir_all(&out)?;
     match (args.name, args.vm) {
         (Suite::Cni, _) => plugins::run(args, &runtime, &out)?,
+        (Suite::CsiSanity, true) => bounded::run(args, &runtime, &out)?,
         (_, true) => guest::run(args, &runtime, &out)?,
         (Suite::Critest, false) => pods::run(args, &runtime, &out)?,
         (Suite::GatewayApi, false) => gateway::run(args, &runtime, &out)?,

@@ -44,20 +44,27 @@ pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> 
         // It fails where a spec does; that is for the comparison to say.
         let said = suite.stderr(Stdio::inherit()).output()?.stdout;
         println!("{}: {}", way.name, String::from_utf8_lossy(&said).trim());
-        for line in std::fs::read_to_string(raw.join("results.txt"))?.lines() {
-            let Some((outcome, name)) = ["not ok", "ok", "skip", "pending"]
-                .iter()
-                .find_map(|word| line.strip_prefix(word).map(|name| (*word, name.trim())))
-            else {
-                continue;
-            };
-            let (name, why) = name.split_once("  # ").unwrap_or((name, ""));
-            let outcome = if outcome == "pending" { "skip" } else { outcome };
-            let why = if why.is_empty() { String::new() } else { format!(" -- {why}") };
-            writeln!(results, "{}: {name} {outcome}{why}", way.name)?;
-        }
+        results.push_str(&self::results(way.name, &raw)?);
     }
     Ok(std::fs::write(out.join("results.txt"), results)?)
+}
+
+/// What the suite's script found of a way, as the book has it.
+pub(super) fn results(way: &str, raw: &Path) -> Result<String> {
+    let mut results = String::new();
+    for line in std::fs::read_to_string(raw.join("results.txt"))?.lines() {
+        let Some((outcome, name)) = ["not ok", "ok", "skip", "pending"]
+            .iter()
+            .find_map(|word| line.strip_prefix(word).map(|name| (*word, name.trim())))
+        else {
+            continue;
+        };
+        let (name, why) = name.split_once("  # ").unwrap_or((name, ""));
+        let outcome = if outcome == "pending" { "skip" } else { outcome };
+        let why = if why.is_empty() { String::new() } else { format!(" -- {why}") };
+        writeln!(results, "{way}: {name} {outcome}{why}")?;
+    }
+    Ok(results)
 }
 
 /// A driver; told to end when it is dropped, as it has devices and mounts to let go of.

@@ -28,17 +28,32 @@ pub struct PoolConfig {
     /// How much more may be promised than there is: 1 is nothing more, 2 is twice.
     #[serde(default = "one")]
     pub overcommit: f64,
+    /// The first and the last of the numbers that the backend `quota` gives volumes and snapshots as their projects. Nobody else
+    /// is to take one of them on this file system.
+    #[serde(default = "high")]
+    pub project_ids: [u32; 2],
 }
 
 fn one() -> f64 {
     1.0
 }
 
+/// Far from what people and kubelets (from 1048577 on) take.
+fn high() -> [u32; 2] {
+    [1 << 30, (1 << 30) + (1 << 24) - 1]
+}
+
 impl PoolConfig {
     /// A pool at a directory, of which everything else is as by default.
     #[must_use]
     pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> PoolConfig {
-        PoolConfig { name: name.into(), path: path.into(), backends: Vec::new(), overcommit: one() }
+        PoolConfig {
+            name: name.into(),
+            path: path.into(),
+            backends: Vec::new(),
+            overcommit: one(),
+            project_ids: high(),
+        }
     }
 
     fn validate(&self) -> Result<(), Failure> {
@@ -54,6 +69,11 @@ impl PoolConfig {
         if !(1.0..=1000.0).contains(&self.overcommit) {
             let rule = "is no factor: write 1 (nothing more than there is) to 1000";
             return Err(Failure::invalid("pool.overcommit", format!("{} {rule}", self.overcommit)));
+        }
+        let [first, last] = self.project_ids;
+        if first == 0 || first > last || last == u32::MAX {
+            let rule = "is no range: write the first and the last of them, from 1 to 4294967294";
+            return Err(Failure::invalid("pool.project-ids", format!("[{first}, {last}] {rule}")));
         }
         Ok(())
     }
@@ -115,6 +135,8 @@ mod tests {
             ("name = ''\npath = '/x'", "pool.name"),
             ("name = 'a'\npath = 'x'", "pool.path"),
             ("name = 'a'\npath = '/x'\novercommit = 0.5", "pool.overcommit"),
+            ("name = 'a'\npath = '/x'\nproject-ids = [7, 6]", "pool.project-ids"),
+            ("name = 'a'\npath = '/x'\nproject-ids = [0, 6]", "pool.project-ids"),
             ("name = 'a'\npath = '/x'\nsize = 1", "size"),
             ("name = 'a'\npath = '/x'\n[[pool]]\nname = 'a'\npath = '/y'", "twice"),
         ] {

@@ -120,7 +120,7 @@ fn open(config: &PoolConfig) -> Result<Pool, Failure> {
         Failure::internal(format!("cannot make the pool {:?} at {}: {e}", config.name, config.path.display()))
     })?;
     for name in wanted {
-        match backend::open(name, &config.path) {
+        match backend::open(name, config) {
             Ok(backend) => backends.push(backend),
             // Of all, those are meant that can be had.
             Err(error) if config.backends.is_empty() => {

@@ -2,16 +2,12 @@
 
 use csi::contract::v1::volume_capability::access_mode::Mode;
 use csi::contract::v1::*;
-use csi::plugin::PoolConfig;
 use grpc::Code;
 
-use crate::rig::{Rig, device, files, from_snapshot, from_volume, map, refusal, request};
+use crate::rig::{Rig, device, directories, files, from_snapshot, from_volume, map, refusal, request};
 
-const MIB: i64 = 1 << 20;
-
-fn directories(folder: &std::path::Path) -> PoolConfig {
-    PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", folder.join("pool")) }
-}
+/// What each backend has at least.
+const LEAST: i64 = 16 << 20;
 
 #[test]
 fn the_document_shows_what_is_compiled() {
@@ -24,23 +20,25 @@ fn the_document_shows_what_is_compiled() {
 async fn data_are_as_they_were_at_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path(), directories(dir.path())).await;
-    let volume = rig.create("v", MIB).await.unwrap();
+    let volume = rig.create("v", LEAST).await.unwrap();
     let mounted = rig.mount(dir.path(), &volume.volume_id).await;
     std::fs::write(mounted.target.join("file"), "first").unwrap();
     let snapshot = rig.snapshot("s", &volume.volume_id).await.unwrap();
     assert!(
-        snapshot.ready_to_use && snapshot.size_bytes == MIB && snapshot.source_volume_id == volume.volume_id
+        snapshot.ready_to_use
+            && snapshot.size_bytes == LEAST
+            && snapshot.source_volume_id == volume.volume_id
     );
     std::fs::write(mounted.target.join("file"), "second").unwrap();
     let restored = CreateVolumeRequest {
         volume_content_source: from_snapshot(&snapshot.snapshot_id),
-        ..request("restored", MIB)
+        ..request("restored", LEAST)
     };
     let restored = rig.create_as(restored).await.unwrap();
     assert_eq!(restored.content_source, from_snapshot(&snapshot.snapshot_id));
     let cloned = CreateVolumeRequest {
         volume_content_source: from_volume(&volume.volume_id),
-        ..request("cloned", 2 * MIB)
+        ..request("cloned", 2 * LEAST)
     };
     let cloned = rig.create_as(cloned).await.unwrap();
     // The snapshot outlives its volume.
@@ -65,26 +63,26 @@ async fn data_are_as_they_were_at_the_snapshot() {
 async fn a_name_is_one_volume() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path(), directories(dir.path())).await;
-    let volume = rig.create("v", MIB).await.unwrap();
-    assert_eq!(rig.create("v", MIB).await.unwrap(), volume);
+    let volume = rig.create("v", LEAST).await.unwrap();
+    assert_eq!(rig.create("v", LEAST).await.unwrap(), volume);
     let limited = CreateVolumeRequest {
-        capacity_range: Some(CapacityRange { required_bytes: 1, limit_bytes: MIB }),
+        capacity_range: Some(CapacityRange { required_bytes: 1, limit_bytes: LEAST }),
         ..request("v", 0)
     };
     assert_eq!(rig.create_as(limited).await.unwrap(), volume);
     let snapshot = rig.snapshot("s", &volume.volume_id).await.unwrap();
     assert_eq!(rig.snapshot("s", &volume.volume_id).await.unwrap(), snapshot);
-    let other = rig.create("w", MIB).await.unwrap();
+    let other = rig.create("w", LEAST).await.unwrap();
     let (code, message) = refusal(rig.snapshot("s", &other.volume_id).await);
     assert!(code == Code::AlreadyExists && message.contains(&volume.volume_id), "{message}");
     let changed: [(&str, CreateVolumeRequest); 3] = [
-        ("capacity_range", request("v", 2 * MIB)),
-        ("parameters", CreateVolumeRequest { parameters: map("protected", "true"), ..request("v", MIB) }),
+        ("capacity_range", request("v", 2 * LEAST)),
+        ("parameters", CreateVolumeRequest { parameters: map("protected", "true"), ..request("v", LEAST) }),
         (
             "volume_content_source",
             CreateVolumeRequest {
                 volume_content_source: from_snapshot(&snapshot.snapshot_id),
-                ..request("v", MIB)
+                ..request("v", LEAST)
             },
         ),
     ];
@@ -98,10 +96,10 @@ async fn a_name_is_one_volume() {
 async fn what_cannot_be_made_is_refused_with_the_field() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path(), directories(dir.path())).await;
-    let plain = || request("v", MIB);
+    let plain = || request("v", LEAST);
     let elsewhere = Topology { segments: map("topology.csi.sextant.dev/node", "node-2") };
     let cases: [(Code, &str, CreateVolumeRequest); 9] = [
-        (Code::InvalidArgument, "name: is empty", request("", MIB)),
+        (Code::InvalidArgument, "name: is empty", request("", LEAST)),
         (
             Code::InvalidArgument,
             "parameters[pool]",
@@ -164,7 +162,8 @@ async fn what_cannot_be_made_is_refused_with_the_field() {
 async fn a_protected_volume_stays() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path(), directories(dir.path())).await;
-    let protected = CreateVolumeRequest { mutable_parameters: map("protected", "true"), ..request("v", MIB) };
+    let protected =
+        CreateVolumeRequest { mutable_parameters: map("protected", "true"), ..request("v", LEAST) };
     let volume = rig.create_as(protected).await.unwrap();
     let rig = rig.again().await;
     let (code, message) = refusal(rig.delete(&volume.volume_id).await);
@@ -182,7 +181,8 @@ async fn a_protected_volume_stays() {
 async fn a_group_has_members_that_go_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path(), directories(dir.path())).await;
-    let ids = [rig.create("v", MIB).await.unwrap().volume_id, rig.create("w", MIB).await.unwrap().volume_id];
+    let ids =
+        [rig.create("v", LEAST).await.unwrap().volume_id, rig.create("w", LEAST).await.unwrap().volume_id];
     let group = |name: &str, ids: &[String]| CreateVolumeGroupSnapshotRequest {
         name: name.into(),
         source_volume_ids: ids.to_vec(),

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod capacity;
+mod disk;
 mod life;
 mod node;
+mod quota;
 mod restart;
 mod rig;

@@ -3,16 +3,14 @@
 use std::fs;
 
 use csi::contract::v1::*;
-use csi::plugin::PoolConfig;
 use grpc::Code;
 
-use crate::rig::{Rig, published, refusal};
+use crate::rig::{Rig, directories, published, refusal};
 
 #[tokio::test]
 async fn the_next_driver_goes_on_where_the_last_one_was() {
     let dir = tempfile::tempdir().unwrap();
-    let pool = PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", dir.path().join("pool")) };
-    let rig = Rig::start(dir.path(), pool).await;
+    let rig = Rig::start(dir.path(), directories(dir.path())).await;
     let id = rig.create("v", 1 << 20).await.unwrap().volume_id;
     let mounted = rig.mount(dir.path(), &id).await;
     fs::write(mounted.target.join("file"), "x").unwrap();
@@ -58,8 +56,7 @@ async fn the_next_driver_goes_on_where_the_last_one_was() {
 #[tokio::test]
 async fn a_group_that_cannot_be_read_keeps_its_members() {
     let dir = tempfile::tempdir().unwrap();
-    let pool = PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", dir.path().join("pool")) };
-    let rig = Rig::start(dir.path(), pool).await;
+    let rig = Rig::start(dir.path(), directories(dir.path())).await;
     let id = rig.create("v", 1 << 20).await.unwrap().volume_id;
     let request = CreateVolumeGroupSnapshotRequest {
         name: "g".into(),
@@ -81,8 +78,7 @@ async fn a_group_that_cannot_be_read_keeps_its_members() {
 #[tokio::test]
 async fn a_pool_has_one_driver() {
     let dir = tempfile::tempdir().unwrap();
-    let pool = PoolConfig { backends: vec!["dir".into()], ..PoolConfig::new("a", dir.path().join("pool")) };
-    let rig = Rig::start(dir.path(), pool).await;
+    let rig = Rig::start(dir.path(), directories(dir.path())).await;
     let mut setup = rig.setup.clone();
     setup.socket = dir.path().join("other.sock");
     setup.run = dir.path().join("other");

@@ -13,6 +13,14 @@ use csi::plugin::{Config, PoolConfig, Setup};
 use grpc::{Code, Error};
 
 pub(crate) const NODE: &str = "node-1";
+/// Has the tests of directories run with another backend that has them, in a TMPDIR where it can be had.
+pub(crate) const BACKEND: &str = "SEXTANT_TEST_CSI_DIRECTORIES";
+
+/// A pool of directories in a folder.
+pub(crate) fn directories(folder: &Path) -> PoolConfig {
+    let backend = std::env::var(BACKEND).unwrap_or_else(|_| "dir".into());
+    PoolConfig { backends: vec![backend], ..PoolConfig::new("a", folder.join("pool")) }
+}
 
 /// A driver with one pool.
 pub(crate) struct Rig {

@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../driver/disk.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +22,7 @@ use grpc::Error;
 const FOLDER: &str = "SEXTANT_TEST_CSI_FOLDER";
 const BACKEND: &str = "SEXTANT_TEST_CSI_BACKEND";
 const NAMES: usize = 6;
-const BYTES: i64 = 1 << 20;
+const BYTES: i64 = 16 << 20;
 
 /// The process that is killed.
 #[tokio::test]
@@ -241,18 +245,31 @@ impl Drop for Unmounted<'_> {
 
 #[tokio::test]
 async fn what_was_acknowledged_of_directories_is_true_whenever_it_is_killed() {
-    whenever_it_is_killed("dir").await;
+    let dir = tempfile::tempdir().unwrap();
+    whenever_it_is_killed("dir", dir.path()).await;
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_of_images_is_true_whenever_it_is_killed() {
-    whenever_it_is_killed("image").await;
+    let dir = tempfile::tempdir().unwrap();
+    whenever_it_is_killed("image", dir.path()).await;
 }
 
-async fn whenever_it_is_killed(backend: &str) {
+#[tokio::test]
+async fn what_was_acknowledged_of_quotas_is_true_whenever_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    for disk in disk::Disk::with_quotas(folder.path(), 1 << 30) {
+        let own = disk.path.join("own");
+        fs::create_dir(&own).unwrap();
+        whenever_it_is_killed("quota", &own).await;
+        let pool = fs::File::open(&disk.path).unwrap();
+        disk.until_nothing_is_of_projects(&pool, PoolConfig::new("a", "/").project_ids);
+    }
+}
+
+async fn whenever_it_is_killed(backend: &str, folder: &Path) {
     let kills: usize = std::env::var("SEXTANT_KILLS").map_or(20, |text| text.parse().expect("a number"));
-    let dir = tempfile::tempdir().unwrap();
-    let _tidy = Unmounted(dir.path());
+    let _tidy = Unmounted(folder);
     let mut state = std::env::var("SEXTANT_SEED")
         .map_or(0x9E37_79B9_7F4A_7C15 ^ u64::from(std::process::id()), |text| {
             u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("a seed")
@@ -262,8 +279,8 @@ async fn whenever_it_is_killed(backend: &str) {
         (0..NAMES).map(|at| (format!("v{at}"), Known::default())).collect();
     let mut acknowledged = 0;
     for _ in 0..kills {
-        let mut driver = Driver::start(dir.path(), backend);
-        let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
+        let mut driver = Driver::start(folder, backend);
+        let caller = Caller { client: driver.client(folder).await, folder };
         caller.compare(&mut names).await;
         let mut steps = random(&mut state) % 8;
         let mut killer = None;
@@ -286,8 +303,8 @@ async fn whenever_it_is_killed(backend: &str) {
     }
     println!("{kills} kills, {acknowledged} steps acknowledged");
     // Everything can be taken away, and then nothing is left.
-    let mut driver = Driver::start(dir.path(), backend);
-    let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
+    let mut driver = Driver::start(folder, backend);
+    let caller = Caller { client: driver.client(folder).await, folder };
     caller.compare(&mut names).await;
     for name in names.keys() {
         let id = caller.create(name).await.unwrap();
@@ -308,9 +325,9 @@ async fn whenever_it_is_killed(backend: &str) {
             caller.client.delete_snapshot(request).await.unwrap();
         }
     }
-    assert_eq!(mounts_below(dir.path()), Vec::<String>::new());
+    assert_eq!(mounts_below(folder), Vec::<String>::new());
     for part in ["pool/volumes", "pool/snapshots", "pool/incoming", "pool/gone", "run/uses"] {
-        assert_eq!(fs::read_dir(dir.path().join(part)).unwrap().count(), 0, "{part}");
+        assert_eq!(fs::read_dir(folder.join(part)).unwrap().count(), 0, "{part}");
     }
     for name in names.keys() {
         assert!(caller.paths(name).iter().all(|path| !path.exists()), "{name}");

@@ -24,6 +24,7 @@ pub const MODULES: &[&str] = &[
     "erofs",
     "ext4",
     "xfs",
+    "quota_v2",
     "btrfs",
     "cts",
     "xts",

@@ -34,6 +34,11 @@ type Step<T> = Result<T, (PathBuf, Errno)>;
 /// this returns.
 pub(crate) fn tree(from: &Path, to: &Path) -> Result<(), Failure> {
     std::fs::DirBuilder::new().mode(0o700).create(to).map_err(|e| failed("make", to, &e))?;
+    fill(from, to)
+}
+
+/// The same into a directory that is there, and empty.
+pub(crate) fn fill(from: &Path, to: &Path) -> Result<(), Failure> {
     let (source, copy) = (root(from)?, root(to)?);
     let mut copying =
         Copying { copy: &copy, first: HashMap::new(), directories: Vec::new(), room: vec![0; ATTRIBUTES] };

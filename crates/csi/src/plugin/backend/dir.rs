@@ -16,21 +16,76 @@ use crate::plugin::text::c_path;
 
 const NAME: &str = "dir";
 /// The directory that a volume is.
-const DATA: &str = "data";
+pub(super) const DATA: &str = "data";
 /// What any volume has at least: a block.
 const BLOCK: u64 = 4096;
 
 /// Directories of a pool.
 pub(crate) struct Directories;
 
-impl Directories {
-    fn copied(from: &Path, to: &Path) -> Result<(), Failure> {
-        copy::tree(&from.join(DATA), &to.join(DATA))
+/// Refuses what a directory does not have, for the backend of this name.
+pub(super) fn accepts(name: &str, wish: &Wish) -> Result<(), Failure> {
+    if !wish.fs_type.is_empty() {
+        let hint = "leave it out, or take the backend image";
+        let message =
+            format!("{:?} cannot be had: a directory has the file system of its pool; {hint}", wish.fs_type);
+        return Err(Failure::invalid("fs_type", message));
     }
+    match wish.parameters.keys().chain(wish.mutable.keys()).next() {
+        Some(key) => Err(Failure::invalid(
+            format!("parameters[{key}]"),
+            format!("is not known to the backend {name}; leave it out"),
+        )),
+        None => Ok(()),
+    }
+}
 
-    fn no_block(volume: &Volume) -> Failure {
-        Failure::internal(format!("volume {} is a directory and no block device", volume.id))
+/// Makes an empty directory, as the root of a new file system is; whoever runs in it gets it by fsGroup or by owning it.
+pub(super) fn make(place: &Path) -> Result<PathBuf, Failure> {
+    let data = place.join(DATA);
+    let failed = |e| Failure::internal(format!("cannot create {}: {e}", data.display()));
+    fs::DirBuilder::new().mode(0o700).create(&data).map_err(failed)?;
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    Ok(data)
+}
+
+/// Where the data is that a volume begins with.
+pub(super) fn origin(source: Source<'_>) -> PathBuf {
+    let (Source::Snapshot(_, from) | Source::Volume(_, from, _)) = source;
+    from.join(DATA)
+}
+
+/// Refuses what would have to be of one moment.
+pub(super) fn one(cuts: &[Cut<'_>]) -> Result<(), Failure> {
+    if let [_, _, ..] = cuts {
+        let hint = "take the backend image";
+        return Err(Failure::precondition(format!("directories cannot be copied as of one moment: {hint}")));
     }
+    Ok(())
+}
+
+/// A volume's directory as a mount.
+pub(super) fn mount(place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
+    if let Some((option, _)) = how.options.first() {
+        let message = format!("{option:?} is no option of a directory's mount; leave it out");
+        return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
+    }
+    let data = c_path(&place.join(DATA))?;
+    // What workloads mount in it must not come to be in the pool.
+    let private =
+        Attributes { propagation: MountPropagationFlags::PRIVATE.bits().into(), ..Attributes::default() };
+    kernel::mount::clone_tree(CWD, &data, false)
+        .and_then(|mount| set_attributes(&mount, private, false, None).map(|()| mount))
+        .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
+}
+
+/// What is wrong with a directory itself.
+pub(super) fn ailment(place: &Path) -> Option<String> {
+    (!place.join(DATA).is_dir()).then(|| "its directory is gone".to_owned())
+}
+
+pub(super) fn no_block(volume: &Volume) -> Failure {
+    Failure::internal(format!("volume {} is a directory and no block device", volume.id))
 }
 
 impl Backend for Directories {
@@ -55,44 +110,19 @@ impl Backend for Directories {
     }
 
     fn accepts(&self, wish: &Wish) -> Result<(), Failure> {
-        if !wish.fs_type.is_empty() {
-            let hint = "leave it out, or take the backend image";
-            let message = format!(
-                "{:?} cannot be had: a directory has the file system of its pool; {hint}",
-                wish.fs_type
-            );
-            return Err(Failure::invalid("fs_type", message));
-        }
-        match wish.parameters.keys().chain(wish.mutable.keys()).next() {
-            Some(key) => Err(Failure::invalid(
-                format!("parameters[{key}]"),
-                "is not known to the backend dir; leave it out",
-            )),
-            None => Ok(()),
-        }
+        accepts(NAME, wish)
     }
 
     fn create(&self, place: &Path, _: &Volume, source: Option<Source<'_>>) -> Result<(), Failure> {
         match source {
-            Some(Source::Snapshot(_, from) | Source::Volume(_, from, _)) => Self::copied(from, place),
-            None => {
-                let data = place.join(DATA);
-                let failed = |e| Failure::internal(format!("cannot create {}: {e}", data.display()));
-                fs::DirBuilder::new().mode(0o700).create(&data).map_err(failed)?;
-                // As the root of a new file system is; whoever runs in it gets it by fsGroup or by owning it.
-                fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).map_err(failed)
-            }
+            Some(source) => copy::tree(&origin(source), &place.join(DATA)),
+            None => make(place).map(drop),
         }
     }
 
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
-        if let [_, _, ..] = cuts {
-            let hint = "take the backend image";
-            return Err(Failure::precondition(format!(
-                "directories cannot be copied as of one moment: {hint}"
-            )));
-        }
-        cuts.iter().try_for_each(|cut| Self::copied(cut.from, cut.to))
+        one(cuts)?;
+        cuts.iter().try_for_each(|cut| copy::tree(&cut.from.join(DATA), &cut.to.join(DATA)))
     }
 
     fn expand(&self, _: &Path, _: &Volume, _: u64, _: Option<&Path>) -> Result<(), Failure> {
@@ -117,21 +147,11 @@ impl Backend for Directories {
     }
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
-        if let Some((option, _)) = how.options.first() {
-            let message = format!("{option:?} is no option of a directory's mount; leave it out");
-            return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
-        }
-        let data = c_path(&place.join(DATA))?;
-        // What workloads mount in it must not come to be in the pool.
-        let private =
-            Attributes { propagation: MountPropagationFlags::PRIVATE.bits().into(), ..Attributes::default() };
-        kernel::mount::clone_tree(CWD, &data, false)
-            .and_then(|mount| set_attributes(&mount, private, false, None).map(|()| mount))
-            .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
+        mount(place, volume, how)
     }
 
     fn device(&self, _: &Path, volume: &Volume, _: bool) -> Result<PathBuf, Failure> {
-        Err(Self::no_block(volume))
+        Err(no_block(volume))
     }
 
     fn release(&self, _: &Path, _: &Volume) -> Result<(), Failure> {
@@ -147,8 +167,7 @@ impl Backend for Directories {
     }
 
     fn ailment(&self, place: &Path, _: &Volume, _: Option<&Path>) -> Result<Option<String>, Failure> {
-        let is_there = place.join(DATA).is_dir();
-        Ok((!is_there).then(|| "its directory is gone".to_owned()))
+        Ok(ailment(place))
     }
 
     fn allocated(&self, place: &Path) -> Result<u64, Failure> {

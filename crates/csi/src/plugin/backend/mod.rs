@@ -3,24 +3,27 @@
 pub(super) mod copy;
 pub(super) mod dir;
 pub(super) mod image;
+pub(super) mod quota;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
 
+use super::config::PoolConfig;
 use super::pool::record::{Snapshot, Volume};
 
 /// All kinds, the best first.
-pub(super) const ALL: [&str; 2] = ["image", "dir"];
+pub(super) const ALL: [&str; 3] = ["image", "quota", "dir"];
 
 /// The backend of a name, for a pool.
 ///
 /// # Errors
 /// There is none of that name, or it cannot be had there; why.
-pub(super) fn open(name: &str, pool: &Path) -> Result<Box<dyn Backend>, Failure> {
+pub(super) fn open(name: &str, pool: &PoolConfig) -> Result<Box<dyn Backend>, Failure> {
     match name {
-        "image" => Ok(Box::new(image::Images::open(pool)?)),
+        "image" => Ok(Box::new(image::Images::open(&pool.path)?)),
+        "quota" => Ok(Box::new(quota::Quotas::open(&pool.path, pool.project_ids)?)),
         "dir" => Ok(Box::new(dir::Directories)),
         _ => {
             let message = format!("{} is no backend: write {}", super::text::shown(name), ALL.join(", "));
