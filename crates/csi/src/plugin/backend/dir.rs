@@ -33,6 +33,29 @@ impl Directories {
     }
 }
 
+/// A directory of a volume as a mount that is attached nowhere. It has no options besides those of any mount; `whose` is for
+/// people.
+///
+/// # Errors
+/// `InvalidArgument` where options are left; what the kernel refuses.
+pub(super) fn bind(
+    data: &Path,
+    volume: &Volume,
+    how: &Mounting<'_>,
+    whose: &str,
+) -> Result<OwnedFd, Failure> {
+    if let Some((option, _)) = how.options.first() {
+        let message = format!("{option:?} is no option of {whose} mount; leave it out");
+        return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
+    }
+    // What workloads mount in it must not come to be in the pool.
+    let private =
+        Attributes { propagation: MountPropagationFlags::PRIVATE.bits().into(), ..Attributes::default() };
+    kernel::mount::clone_tree(CWD, &c_path(data)?, false)
+        .and_then(|mount| set_attributes(&mount, private, false, None).map(|()| mount))
+        .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
+}
+
 impl Backend for Directories {
     fn name(&self) -> &'static str {
         NAME
@@ -117,17 +140,7 @@ impl Backend for Directories {
     }
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
-        if let Some((option, _)) = how.options.first() {
-            let message = format!("{option:?} is no option of a directory's mount; leave it out");
-            return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
-        }
-        let data = c_path(&place.join(DATA))?;
-        // What workloads mount in it must not come to be in the pool.
-        let private =
-            Attributes { propagation: MountPropagationFlags::PRIVATE.bits().into(), ..Attributes::default() };
-        kernel::mount::clone_tree(CWD, &data, false)
-            .and_then(|mount| set_attributes(&mount, private, false, None).map(|()| mount))
-            .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
+        bind(&place.join(DATA), volume, how, "a directory's")
     }
 
     fn device(&self, _: &Path, volume: &Volume, _: bool) -> Result<PathBuf, Failure> {

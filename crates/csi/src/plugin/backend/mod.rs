@@ -1,5 +1,6 @@
 //! Kinds of storage, and what the driver asks of each.
 
+pub(super) mod btrfs;
 pub(super) mod copy;
 pub(super) mod dir;
 pub(super) mod image;
@@ -12,7 +13,7 @@ use grpc::Failure;
 use super::pool::record::{Snapshot, Volume};
 
 /// All kinds, the best first.
-pub(super) const ALL: [&str; 2] = ["image", "dir"];
+pub(super) const ALL: [&str; 3] = ["image", "btrfs", "dir"];
 
 /// The backend of a name, for a pool.
 ///
@@ -21,6 +22,7 @@ pub(super) const ALL: [&str; 2] = ["image", "dir"];
 pub(super) fn open(name: &str, pool: &Path) -> Result<Box<dyn Backend>, Failure> {
     match name {
         "image" => Ok(Box::new(image::Images::open(pool)?)),
+        "btrfs" => Ok(Box::new(btrfs::Subvolumes::open(pool)?)),
         "dir" => Ok(Box::new(dir::Directories)),
         _ => {
             let message = format!("{} is no backend: write {}", super::text::shown(name), ALL.join(", "));
@@ -156,6 +158,14 @@ pub(crate) trait Backend: Send + Sync {
     /// # Errors
     /// What the machine refuses.
     fn allocated(&self, place: &Path) -> Result<u64, Failure>;
+
+    /// How many bytes of the pool a snapshot of a volume may come to have for itself, when the volume has changed altogether.
+    ///
+    /// # Errors
+    /// What the machine refuses.
+    fn held(&self, place: &Path) -> Result<u64, Failure> {
+        self.allocated(place)
+    }
 
     /// Mends what a killed driver may have left of a volume that exists: a file system that is frozen.
     ///
