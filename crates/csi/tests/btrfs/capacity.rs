@@ -28,7 +28,7 @@ fn fill(path: &Path, bytes: usize, sync: bool) -> i64 {
         }
         assert!(written < 1 << 31, "nobody stops it");
     };
-    assert_eq!(refused, Some(Errno::DQUOT));
+    assert_eq!(refused, Some(Errno::DQUOT), "after {written}");
     file.sync_all().unwrap();
     written
 }

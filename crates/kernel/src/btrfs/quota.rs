@@ -117,7 +117,7 @@ pub fn wait_for_rescan(directory: impl AsFd) -> Result<()> {
 }
 
 /// Limits what the subvolume `id` may have to `bytes`, of data and of its own metadata. Less than it has is no error:
-/// nothing more can be written then.
+/// nothing more can be written then. `u64::MAX` takes the limit away.
 ///
 /// # Errors
 /// `ENOTCONN` where quotas are off; `ENOENT` where there is no such group.

@@ -115,6 +115,11 @@ impl Subvolumes {
         Ok(())
     }
 
+    /// Takes away the limit of a subvolume that is about to go. One that stays is told by what fails then.
+    pub(super) fn release_limit(&self, id: u64) {
+        let _stays = btrfs::limit(&self.pool, id, u64::MAX);
+    }
+
     /// Why nobody holds a volume to its capacity.
     pub(super) fn uncounted(&self, root: impl AsFd, volume: &Volume) -> Result<Option<String>, Failure> {
         let said = match btrfs::quotas(&self.uuid)? {

@@ -13,6 +13,8 @@ const MIB: u64 = 1 << 20;
 pub(super) const LEAST: u64 = 16 * MIB;
 /// Of so many bytes of data one more is needed for trees: extents of 4 KiB need most.
 const TREES: u64 = 25;
+/// Of so many bytes one is never promised: a btrfs that is full to the last byte cannot write anew what it would have changed.
+const KEPT: u64 = 64;
 
 /// What a quota group may have, for a capacity.
 pub(super) fn limit(capacity: u64) -> u64 {
@@ -44,7 +46,7 @@ pub(super) fn space(spaces: &Spaces) -> Space {
     let mixed = sum(Kind::Mixed);
     if mixed > 0 {
         let whole = mixed + spaces.unallocated * 4 / quarters(Kind::Mixed);
-        let size = (whole - whole / TREES).saturating_sub(reserve);
+        let size = (whole - whole / TREES - whole / KEPT).saturating_sub(reserve);
         let used: u64 = of(Kind::Mixed).map(|group| group.used).sum();
         return Space { free: size.saturating_sub(used), size };
     }
@@ -62,7 +64,7 @@ pub(super) fn space(spaces: &Spaces) -> Space {
             high = middle - 1;
         }
     }
-    let size = has + low;
+    let size = has + low - (has + low) / KEPT;
     let used: u64 = of(Kind::Data).map(|group| group.used).sum();
     Space { free: size.saturating_sub(used), size }
 }
@@ -93,12 +95,12 @@ mod tests {
             group(Kind::Reserve, 4 * MIB, 0, 4),
         ];
         let told = space(&Spaces { groups, unallocated: 0 });
-        assert_eq!(told, Space { free: 48 * MIB, size: 64 * MIB });
+        assert_eq!(told, Space { free: 47 * MIB, size: 63 * MIB });
         let groups = vec![group(Kind::Data, 0, 0, 4), group(Kind::Metadata, 0, 0, 8)];
         let told = space(&Spaces { groups, unallocated: 1080 * MIB });
-        assert!((999 * MIB..=1000 * MIB).contains(&told.size), "{told:?}");
-        let groups = vec![group(Kind::Mixed, 100 * MIB, 10 * MIB, 4)];
+        assert!((983 * MIB..=985 * MIB).contains(&told.size), "{told:?}");
+        let groups = vec![group(Kind::Mixed, 1600 * MIB, 10 * MIB, 4)];
         let told = space(&Spaces { groups, unallocated: 0 });
-        assert_eq!(told, Space { free: 86 * MIB, size: 96 * MIB });
+        assert_eq!(told, Space { free: 1501 * MIB, size: 1511 * MIB });
     }
 }
