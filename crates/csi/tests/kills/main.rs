@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../btrfs/disk.rs"]
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -225,7 +228,7 @@ fn random(state: &mut u64) -> u64 {
 fn mounts_below(folder: &Path) -> Vec<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned);
-    points.filter(|point| Path::new(point).starts_with(folder)).collect()
+    points.filter(|point| Path::new(point).starts_with(folder) && Path::new(point) != folder).collect()
 }
 
 /// Leaves no mount behind where a test has failed.
@@ -241,18 +244,29 @@ impl Drop for Unmounted<'_> {
 
 #[tokio::test]
 async fn what_was_acknowledged_of_directories_is_true_whenever_it_is_killed() {
-    whenever_it_is_killed("dir").await;
+    let dir = tempfile::tempdir().unwrap();
+    whenever_it_is_killed("dir", dir.path()).await;
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_of_images_is_true_whenever_it_is_killed() {
-    whenever_it_is_killed("image").await;
+    let dir = tempfile::tempdir().unwrap();
+    whenever_it_is_killed("image", dir.path()).await;
 }
 
-async fn whenever_it_is_killed(backend: &str) {
-    let kills: usize = std::env::var("SEXTANT_KILLS").map_or(20, |text| text.parse().expect("a number"));
+#[tokio::test]
+async fn what_was_acknowledged_of_subvolumes_is_true_whenever_it_is_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let _tidy = Unmounted(dir.path());
+    let disk = disk::Disk::new(dir.path(), 1 << 30);
+    whenever_it_is_killed("btrfs", disk.path()).await;
+    let root = fs::File::open(disk.path()).unwrap();
+    let left = kernel::btrfs::nested(&root, kernel::btrfs::id(&root).unwrap()).unwrap();
+    assert_eq!(left, Vec::<u64>::new());
+}
+
+async fn whenever_it_is_killed(backend: &str, folder: &Path) {
+    let kills: usize = std::env::var("SEXTANT_KILLS").map_or(20, |text| text.parse().expect("a number"));
+    let _tidy = Unmounted(folder);
     let mut state = std::env::var("SEXTANT_SEED")
         .map_or(0x9E37_79B9_7F4A_7C15 ^ u64::from(std::process::id()), |text| {
             u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("a seed")
@@ -262,8 +276,8 @@ async fn whenever_it_is_killed(backend: &str) {
         (0..NAMES).map(|at| (format!("v{at}"), Known::default())).collect();
     let mut acknowledged = 0;
     for _ in 0..kills {
-        let mut driver = Driver::start(dir.path(), backend);
-        let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
+        let mut driver = Driver::start(folder, backend);
+        let caller = Caller { client: driver.client(folder).await, folder: folder };
         caller.compare(&mut names).await;
         let mut steps = random(&mut state) % 8;
         let mut killer = None;
@@ -286,8 +300,8 @@ async fn whenever_it_is_killed(backend: &str) {
     }
     println!("{kills} kills, {acknowledged} steps acknowledged");
     // Everything can be taken away, and then nothing is left.
-    let mut driver = Driver::start(dir.path(), backend);
-    let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
+    let mut driver = Driver::start(folder, backend);
+    let caller = Caller { client: driver.client(folder).await, folder: folder };
     caller.compare(&mut names).await;
     for name in names.keys() {
         let id = caller.create(name).await.unwrap();
@@ -308,9 +322,9 @@ async fn whenever_it_is_killed(backend: &str) {
             caller.client.delete_snapshot(request).await.unwrap();
         }
     }
-    assert_eq!(mounts_below(dir.path()), Vec::<String>::new());
+    assert_eq!(mounts_below(folder), Vec::<String>::new());
     for part in ["pool/volumes", "pool/snapshots", "pool/incoming", "pool/gone", "run/uses"] {
-        assert_eq!(fs::read_dir(dir.path().join(part)).unwrap().count(), 0, "{part}");
+        assert_eq!(fs::read_dir(folder.join(part)).unwrap().count(), 0, "{part}");
     }
     for name in names.keys() {
         assert!(caller.paths(name).iter().all(|path| !path.exists()), "{name}");

@@ -217,17 +217,27 @@ pub fn subvolume(root: impl AsFd) -> Result<Subvolume> {
     Ok(Subvolume { id: told.tree, is_cut: told.parent_uuid != [0; 16], made: told.made })
 }
 
+/// Has all that was done on the file system that `directory` is on be made durable in the background; the number of the
+/// transaction that it is in.
+///
+/// # Errors
+/// `EROFS` where the file system has broken down.
+pub fn start_commit(directory: impl AsFd) -> Result<u64> {
+    // SAFETY: the kernel writes a number of the size that the request names.
+    unsafe { ioctl(directory, Getter::<START_SYNC, u64>::new()) }
+        .act("commit", || "what was done on a btrfs file system")
+}
+
 /// Makes durable all that was done on the file system that `directory` is on: names, subvolumes, limits. Data that was
 /// written to files and not synced may be missing. Nothing is written where nothing was done.
 ///
 /// # Errors
 /// `EIO`, `EROFS` where the file system has broken down.
 pub fn commit(directory: impl AsFd) -> Result<()> {
-    let object = || "what was done on a btrfs file system";
-    // SAFETY: the kernel writes a number of the size that the request names.
-    let begun = unsafe { ioctl(&directory, Getter::<START_SYNC, u64>::new()) }.act("commit", object)?;
+    let begun = start_commit(&directory)?;
     // SAFETY: the kernel reads a number.
-    unsafe { ioctl(directory, Setter::<WAIT_SYNC, u64>::new(begun)) }.act("commit", object)
+    unsafe { ioctl(directory, Setter::<WAIT_SYNC, u64>::new(begun)) }
+        .act("commit", || "what was done on a btrfs file system")
 }
 
 #[cfg(test)]

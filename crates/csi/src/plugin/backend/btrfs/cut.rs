@@ -1,7 +1,6 @@
 //! Snapshots of volumes: of one at once, of several as of one moment.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::Barrier;
 
 use grpc::{Code, Failure};
@@ -11,43 +10,64 @@ use super::{data, failed, refused};
 use crate::plugin::backend::Cut;
 
 /// How often it is tried to have all in one transaction.
-const TRIES: usize = 40;
+const TRIES: usize = 60;
 
-/// Cuts one volume; what was made.
-pub(super) fn one(cut: &Cut<'_>) -> Result<File, Failure> {
-    let to = open(cut.to)?;
-    btrfs::snapshot(&to, c"data", data(cut.from)?, true).map_err(refused)?;
-    data(cut.to)
+/// A cut whose both ends are open.
+struct Ready {
+    from: File,
+    to: File,
+}
+
+impl Ready {
+    fn new(cut: &Cut<'_>) -> Result<Ready, Failure> {
+        let to = File::open(cut.to).map_err(|e| failed("open", cut.to, &e))?;
+        Ok(Ready { from: data(cut.from)?, to })
+    }
+
+    fn cut(&self) -> Result<(), Failure> {
+        btrfs::snapshot(&self.to, c"data", &self.from, true).map_err(refused)
+    }
+}
+
+/// Cuts one volume.
+pub(super) fn one(cut: &Cut<'_>) -> Result<(), Failure> {
+    Ready::new(cut)?.cut()
 }
 
 /// Cuts several volumes as of one moment. The kernel cuts all that wait for a transaction when it ends, and nobody writes
 /// meanwhile: threads that come at the same time are in the same one. They tell afterwards which it was, and where one came
 /// late all are cut anew.
 pub(super) fn together(pool: &File, cuts: &[Cut<'_>]) -> Result<(), Failure> {
-    for _ in 0..TRIES {
-        let barrier = Barrier::new(cuts.len());
-        let outcomes: Vec<_> = std::thread::scope(|scope| {
-            let cutting = |cut| {
-                barrier.wait();
-                one(cut)
-            };
-            let threads: Vec<_> = cuts.iter().map(|cut| scope.spawn(move || cutting(cut))).collect();
-            threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-        });
-        let broken = |_| Failure::internal("a thread that cut a snapshot broke off");
-        let made = outcomes.into_iter().map(|made| made.map_err(broken)?).collect::<Result<Vec<_>, _>>()?;
-        let told = made.iter().map(btrfs::subvolume).collect::<Result<Vec<_>, _>>()?;
-        drop(made);
-        if told.iter().all(|one| Some(one.made) == told.first().map(|first| first.made)) {
+    let ready = cuts.iter().map(Ready::new).collect::<Result<Vec<_>, _>>()?;
+    for number in 0..TRIES {
+        all(pool, &ready, number % 2 == 0)?;
+        let made = cuts.iter().map(|cut| Ok(btrfs::subvolume(data(cut.to)?)?));
+        let made = made.collect::<Result<Vec<_>, Failure>>()?;
+        if made.windows(2).all(|pair| matches!(pair, [one, other] if one.made == other.made)) {
             return Ok(());
         }
-        told.iter().try_for_each(|one| btrfs::destroy(pool, one.id))?;
+        made.iter().try_for_each(|one| btrfs::destroy(pool, one.id))?;
     }
     let message =
         "the volumes could not be cut as of one moment now, as others kept the file system busy: try again";
     Err(Failure::new(Code::Aborted, message))
 }
 
-fn open(place: &Path) -> Result<File, Failure> {
-    File::open(place).map_err(|e| failed("open", place, &e))
+/// Cuts each on a thread of its own. On a busy machine the first may be through before the last begins; where each ends the
+/// transaction before its own (`after`), those that come meanwhile wait for the same next one.
+fn all(pool: &File, ready: &[Ready], after: bool) -> Result<(), Failure> {
+    let barrier = Barrier::new(ready.len());
+    let cut = |one: &Ready| {
+        barrier.wait();
+        if after {
+            btrfs::start_commit(pool)?;
+        }
+        one.cut()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = ready.iter().map(|one| scope.spawn(|| cut(one))).collect();
+        let broken = |_| Failure::internal("a thread that cut a snapshot broke off");
+        let outcomes = threads.into_iter().map(|thread| thread.join().map_err(broken)?);
+        outcomes.collect::<Vec<_>>().into_iter().collect()
+    })
 }

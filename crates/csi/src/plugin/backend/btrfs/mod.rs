@@ -181,7 +181,7 @@ impl Backend for Subvolumes {
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
         self.count()?;
         match cuts {
-            [cut] => cut::one(cut).map(drop),
+            [cut] => cut::one(cut),
             cuts => cut::together(&self.pool, cuts),
         }
     }
