@@ -112,6 +112,35 @@ async fn whoever_reads_does_not_write() {
     own.rig.unstage(&id, &staged).await.unwrap();
 }
 
+/// What has its name before it is cut is nothing until it is; what is whole stays, whether its mark went or not.
+#[tokio::test]
+async fn what_was_never_cut_goes() {
+    let mut own = Own::start(1 << 30).await;
+    let id = own.rig.create("v", 64 * MIB).await.unwrap().volume_id;
+    let whole = own.rig.snapshot("s", &id).await.unwrap().snapshot_id;
+    let clone =
+        CreateVolumeRequest { volume_content_source: from_snapshot(&whole), ..request("c", 64 * MIB) };
+    let clone = own.rig.create_as(clone).await.unwrap().volume_id;
+    let pool = own.disk.path().join("pool");
+    let (snapshot, volume) = (pool.join("snapshots").join(&whole), pool.join("volumes").join(&clone));
+    for (place, record) in [(&snapshot, "snapshot.json"), (&volume, "volume.json")] {
+        assert!(place.join("data").is_dir() && !place.join("unfinished").exists());
+        std::fs::write(place.join("unfinished"), "").unwrap();
+        let other = place.with_file_name("other");
+        std::fs::create_dir(&other).unwrap();
+        let text = std::fs::read_to_string(place.join(record)).unwrap();
+        let own_id = place.file_name().unwrap().to_str().unwrap();
+        std::fs::write(other.join(record), text.replacen(own_id, "other", 1)).unwrap();
+        std::fs::write(other.join("unfinished"), "").unwrap();
+    }
+    own.rig = own.rig.again().await;
+    for (part, count) in [("snapshots", 1), ("volumes", 2), ("gone", 0)] {
+        assert_eq!(pool.join(part).read_dir().unwrap().count(), count, "{part}");
+    }
+    assert!(!snapshot.join("unfinished").exists() && !volume.join("unfinished").exists());
+    assert_eq!(own.subvolumes().len(), 3);
+}
+
 /// Somebody counts nothing any more: it is told, and the next driver sees to it.
 #[tokio::test]
 async fn quotas_that_were_disabled_are_enabled_again() {

@@ -86,6 +86,18 @@ pub(crate) trait Backend: Send + Sync {
     /// What the machine refuses; `Aborted` where one moment could not be had now.
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure>;
 
+    /// Whether what it cuts, by [`snapshot`](Self::snapshot) or of a source, is durable at once with all that was done before,
+    /// the name of its place included. [`commit`](Self::commit) is not called then.
+    fn cuts_durably(&self) -> bool {
+        false
+    }
+
+    /// Whether all of a cut is in its place, where they are durable at once.
+    fn is_whole(&self, place: &Path) -> bool {
+        let _anywhere = place;
+        true
+    }
+
     /// Makes a volume larger, with its file system where that is mounted at `root`. `volume` has its old capacity.
     ///
     /// # Errors

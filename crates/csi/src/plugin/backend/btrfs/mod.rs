@@ -186,6 +186,16 @@ impl Backend for Subvolumes {
         }
     }
 
+    /// A snapshot ends the transaction that it is in. A limit that is changed after it is not durable, and looked at again
+    /// before anybody writes.
+    fn cuts_durably(&self) -> bool {
+        true
+    }
+
+    fn is_whole(&self, place: &Path) -> bool {
+        place.join(DATA).exists()
+    }
+
     fn expand(&self, place: &Path, _: &Volume, capacity: u64, _: Option<&Path>) -> Result<(), Failure> {
         self.hold(&data(place)?, capacity)
     }
