@@ -107,8 +107,12 @@ const BTRFS_IOC_DEV_INFO: u32 = opcode::read_write::<Device>(0x94, 30);
 
 /// The first device of the mounted btrfs that `root` is an open directory of.
 fn first(root: impl AsFd) -> Result<Box<Device>> {
+    device(root, 1)
+}
+
+fn device(root: impl AsFd, number: u64) -> Result<Box<Device>> {
     let mut device = Box::new(Device {
-        number: 1,
+        number,
         uuid: [0; 16],
         used: 0,
         total: 0,
@@ -130,6 +134,15 @@ pub fn btrfs_device(root: impl AsFd) -> Result<PathBuf> {
     let device = first(root)?;
     let end = device.path.iter().position(|&byte| byte == 0).unwrap_or(device.path.len());
     Ok(PathBuf::from(OsStr::from_bytes(&device.path[..end])))
+}
+
+/// The bytes of a device of a mounted btrfs, and how many of them its groups of blocks have.
+///
+/// # Errors
+/// `ENODEV` where it has no device of this number.
+pub(crate) fn btrfs_device_bytes(root: impl AsFd, number: u64) -> Result<(u64, u64)> {
+    let device = device(root, number)?;
+    Ok((device.total, device.used))
 }
 
 /// `struct btrfs_ioctl_vol_args`.

@@ -12,6 +12,7 @@
 
 pub mod allocation;
 pub mod arch;
+pub mod btrfs;
 pub mod cache;
 pub mod capability;
 pub mod cgroup;

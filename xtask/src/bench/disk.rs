@@ -13,14 +13,16 @@ use crate::program::quiet;
 
 /// What is made.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Ext4,
     /// Files can share blocks.
     Xfs,
+    /// Subvolumes, too.
+    Btrfs,
 }
 
 /// Mounted until it is dropped.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     file: PathBuf,
     device: PathBuf,
     place: tempfile::TempDir,
@@ -28,7 +30,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Makes one of so many bytes in `cache`, and mounts it.
-    pub(super) fn new(cache: &Path, kind: Kind, bytes: u64) -> Result<Self> {
+    pub(crate) fn new(cache: &Path, kind: Kind, bytes: u64) -> Result<Self> {
         let mut disk = Self {
             file: cache.join(format!("disk-{}.img", std::process::id())),
             device: PathBuf::new(),
@@ -46,6 +48,7 @@ impl Disk {
                 ("mkfs.ext4", &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"])
             }
             Kind::Xfs => ("mkfs.xfs", &["-q", "-K", "-m", "reflink=1"]),
+            Kind::Btrfs => ("mkfs.btrfs", &["-q", "-K"]),
         };
         let mut mkfs = Command::new(Path::new("/usr/sbin").join(program));
         mkfs.args(args);
@@ -54,7 +57,7 @@ impl Disk {
         Ok(disk)
     }
 
-    pub(super) fn place(&self) -> &Path {
+    pub(crate) fn place(&self) -> &Path {
         self.place.path()
     }
 }
@@ -73,7 +76,7 @@ impl Drop for Disk {
 }
 
 /// Takes away what is mounted at `dir` and below; what is in use goes with its last user.
-pub(super) fn detach_below(dir: &Path) {
+pub(crate) fn detach_below(dir: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
     for place in places.filter(|place| place.starts_with(dir)).collect::<Vec<_>>().iter().rev() {

@@ -6,7 +6,7 @@ mod cni;
 mod contest;
 mod contests;
 mod csi;
-mod disk;
+pub(crate) mod disk;
 mod meter;
 mod oci;
 mod pods;

@@ -9,30 +9,45 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Conformance;
 use crate::Result;
+use crate::bench::disk::{Disk, Kind};
 use crate::packages;
+use crate::program::target;
 
 /// A way of having volumes that the suite is run against.
 struct Way {
     name: &'static str,
     parameters: &'static str,
     block: bool,
+    /// What its pool has to be on.
+    on: Option<Kind>,
 }
 
+/// Bytes of such a file system: for the largest volumes of the suite.
+const ROOM: u64 = 24 << 30;
+
 const WAYS: &[Way] = &[
-    Way { name: "dir", parameters: "backend: dir", block: false },
-    Way { name: "image-ext4", parameters: "backend: image", block: false },
-    Way { name: "image-xfs", parameters: "{backend: image, csi.storage.k8s.io/fstype: xfs}", block: false },
-    Way { name: "image-block", parameters: "backend: image", block: true },
+    Way { name: "btrfs", parameters: "backend: btrfs", block: false, on: Some(Kind::Btrfs) },
+    Way { name: "dir", parameters: "backend: dir", block: false, on: None },
+    Way { name: "image-ext4", parameters: "backend: image", block: false, on: None },
+    Way {
+        name: "image-xfs",
+        parameters: "{backend: image, csi.storage.k8s.io/fstype: xfs}",
+        block: false,
+        on: None,
+    },
+    Way { name: "image-block", parameters: "backend: image", block: true, on: None },
 ];
 
 /// Has the suite's own script run the specs against each way, and leaves `results.txt` in `out`.
 pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> {
-    packages::install(&["e2fsprogs", "xfsprogs"])?;
+    packages::install(&["btrfs-progs", "e2fsprogs", "xfsprogs"])?;
     let is_meant = |way: &&Way| args.items.is_empty() || args.items.iter().any(|item| item == way.name);
     let mut results = String::new();
     for way in WAYS.iter().filter(is_meant) {
         let place = tempfile::Builder::new().prefix("sextant-csi-").tempdir()?;
-        let driver = Driver::start(sextant, place.path())?;
+        let disk = way.on.map(|kind| Disk::new(&target(), kind, ROOM)).transpose()?;
+        let pool = disk.as_ref().map_or(place.path(), Disk::place).join("pool");
+        let driver = Driver::start(sextant, place.path(), &pool)?;
         let raw = std::path::absolute(out)?.join(way.name);
         let caps = place.path().join("caps");
         std::fs::write(&caps, format!("MUTABLE='protected: \"false\"'\nPARAMS='{}'\n", way.parameters))?;
@@ -74,14 +89,11 @@ struct Driver {
 }
 
 impl Driver {
-    fn start(sextant: &Path, place: &Path) -> Result<Driver> {
+    fn start(sextant: &Path, place: &Path, pool: &Path) -> Result<Driver> {
         let socket = place.join("csi.sock");
         let mut command = Command::new(sextant);
         command.arg("--run-dir").arg(place.join("run")).arg("csi-driver").arg("--socket").arg(&socket);
-        command
-            .arg("--pool")
-            .arg(format!("pool={}", place.join("pool").display()))
-            .args(["--node-id", "node-1"]);
+        command.arg("--pool").arg(format!("pool={}", pool.display())).args(["--node-id", "node-1"]);
         // One that does not come up ends, too.
         let mut driver = Driver { child: command.stdin(Stdio::null()).spawn()?, socket };
         let until = Instant::now() + Duration::from_secs(30);

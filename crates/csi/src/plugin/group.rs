@@ -134,7 +134,7 @@ fn create(
     let mut members = Vec::new();
     let mut sum = 0;
     for (number, (_, kept)) in volumes.iter().enumerate() {
-        let held = backend.allocated(&kept.place)?;
+        let held = backend.held(&kept.place)?;
         sum += held;
         members.push(Snapshot {
             format: FORMAT,

@@ -6,6 +6,8 @@
 #[path = "../driver/disk.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod disk;
+#[path = "../btrfs/disk.rs"]
+mod subvolumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -229,7 +231,7 @@ fn random(state: &mut u64) -> u64 {
 fn mounts_below(folder: &Path) -> Vec<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned);
-    points.filter(|point| Path::new(point).starts_with(folder)).collect()
+    points.filter(|point| Path::new(point).starts_with(folder) && Path::new(point) != folder).collect()
 }
 
 /// Leaves no mount behind where a test has failed.
@@ -265,6 +267,16 @@ async fn what_was_acknowledged_of_quotas_is_true_whenever_it_is_killed() {
         let pool = fs::File::open(&disk.path).unwrap();
         disk.until_nothing_is_of_projects(&pool, PoolConfig::new("a", "/").project_ids);
     }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_of_subvolumes_is_true_whenever_it_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = subvolumes::Disk::new(dir.path(), 1 << 30);
+    whenever_it_is_killed("btrfs", disk.path()).await;
+    let root = fs::File::open(disk.path()).unwrap();
+    let left = kernel::btrfs::nested(&root, kernel::btrfs::id(&root).unwrap()).unwrap();
+    assert_eq!(left, Vec::<u64>::new());
 }
 
 async fn whenever_it_is_killed(backend: &str, folder: &Path) {

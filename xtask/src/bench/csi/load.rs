@@ -34,6 +34,8 @@ pub(super) struct Asked<'a> {
     pub(super) backend: Option<&'static str>,
     /// Where volumes are put.
     pub(super) place: &'a Path,
+    /// Where the same kind of file system is bare.
+    pub(super) bare: &'a Path,
 }
 
 impl Asked<'_> {
@@ -258,7 +260,7 @@ pub(super) async fn throughput(driver: &Driver, asked: &Asked<'_>, rounds: &mut 
     let volume = Volume::new(client, asked, create).await?;
     volume.stage(client).await?;
     volume.publish(client).await?;
-    let (through, bare) = (volume.target.join("data"), asked.place.join("bare"));
+    let (through, bare) = (volume.target.join("data"), asked.bare.join("bare"));
     for number in 0..=WRITES {
         for (what, path) in [("MB/s through a volume", &through), ("MB/s bare", &bare)] {
             let began = Instant::now();

@@ -1,13 +1,15 @@
 //! A driver for local volumes: each call of a volume's life, beside the host-path driver of the CSI project where there is one
 //! (`--peer`: a folder with `hostpathplugin`), and beside the least that the kernel asks for.
 //!
-//! Pools are on an xfs of the bench's own, so that files can share blocks; the host-path driver's folder is there, too. That driver does
+//! Pools are on an xfs of the bench's own, so that files can share blocks, those of subvolumes on a btrfs; the host-path driver's
+//! folder is on the xfs. That driver does
 //! less than is asked of ours: it waits for no disk, so what it has acknowledged may be gone after a power cut, and its volumes are
 //! plain directories without a bound. It is there for who knows it, not as a measure of what can be had.
 
 mod floor;
 mod load;
 mod side;
+mod subvolumes;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -25,19 +27,30 @@ use table::{Outcome, Rounds};
 const ROOM: u64 = 24 << 30;
 
 pub(super) fn csi(bench: &Bench) -> Result<Report> {
-    packages::install(&["e2fsprogs", "xfsprogs"])?;
+    packages::install(&["btrfs-progs", "e2fsprogs", "xfsprogs"])?;
     let bin = tempfile::Builder::new().prefix("sextant-bench-bin-").tempdir()?;
     let program = match &bench.program {
         Some(program) => program.clone(),
         None => installed(bin.path())?,
     };
     let mut sides = vec![Side::Ours { program: program.clone(), backend: "image" }];
+    sides.push(Side::Ours { program: program.clone(), backend: "btrfs" });
     sides.push(Side::Ours { program, backend: "dir" });
     sides.extend(bench.peer.as_ref().map(|folder| Side::HostPath(folder.join("hostpathplugin"))));
-    let disk = Disk::new(&target(), Kind::Xfs, ROOM)?;
+    let disk = |folder: &str, kind| {
+        let cache = target().join(folder);
+        std::fs::create_dir_all(&cache)?;
+        Disk::new(&cache, kind, ROOM)
+    };
+    // A btrfs that counts is no bare one any more.
+    let disks = Disks {
+        xfs: disk("bench-xfs", Kind::Xfs)?,
+        btrfs: disk("bench-btrfs", Kind::Btrfs)?,
+        bare: disk("bench-bare", Kind::Btrfs)?,
+    };
     let meter = Meter::new()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Report::of(&runtime.block_on(contest(bench, &meter, &sides, disk.place()))?)
+    Report::of(&runtime.block_on(contest(bench, &meter, &sides, &disks))?)
 }
 
 /// Ours, as installed.
@@ -49,9 +62,18 @@ fn installed(bin: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disk: &Path) -> Result<Outcome> {
+/// File systems of the bench's own.
+struct Disks {
+    xfs: Disk,
+    btrfs: Disk,
+    /// A btrfs without quotas.
+    bare: Disk,
+}
+
+async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disks: &Disks) -> Result<Outcome> {
     let mut all: Vec<Rounds> = sides.iter().map(|side| Rounds::new(side.name())).collect();
-    let mut floors = Rounds::new("floor".into());
+    let mut floor = Rounds::new("floor".into());
+    let mut of_btrfs = Rounds::new("of btrfs".into());
     for round in 0..bench.rounds() {
         let mut turns: Vec<_> = sides.iter().zip(&mut all).collect();
         if round % 2 == 1 {
@@ -59,28 +81,33 @@ async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disk: &Path) -> R
         }
         for (side, rounds) in turns {
             let told = |e: Box<dyn std::error::Error>| format!("{}, round {round}: {e}", side.name());
-            one(side, meter, rounds, disk).await.map_err(told)?;
+            one(side, meter, rounds, disks).await.map_err(told)?;
         }
-        floor::round(disk, &mut floors).map_err(|e| format!("floor, round {round}: {e}"))?;
+        let told = |e: Box<dyn std::error::Error>| format!("floor, round {round}: {e}");
+        floor::round(disks.xfs.place(), &mut floor).map_err(told)?;
+        subvolumes::round(disks.btrfs.place(), &mut of_btrfs).map_err(told)?;
     }
-    Ok(Outcome::new(bench.rounds(), all, floors))
+    Ok(Outcome::new(bench.rounds(), all, floor, of_btrfs))
 }
 
 /// A new driver, and a round of it.
-async fn one(side: &Side, meter: &Meter, rounds: &mut Rounds, disk: &Path) -> Result<()> {
+async fn one(side: &Side, meter: &Meter, rounds: &mut Rounds, disks: &Disks) -> Result<()> {
+    let is_btrfs = side.backend() == Some("btrfs");
+    let disk = if is_btrfs { disks.btrfs.place() } else { disks.xfs.place() };
     let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in(disk)?;
-    let done = round(side, meter, rounds, place.path()).await;
+    let bare = if is_btrfs { disks.bare.place() } else { place.path() };
+    let done = round(side, meter, rounds, place.path(), bare).await;
     // What a driver has mounted that failed half-way; it was killed.
     detach_below(place.path());
     done
 }
 
-async fn round(side: &Side, meter: &Meter, rounds: &mut Rounds, place: &Path) -> Result<()> {
+async fn round(side: &Side, meter: &Meter, rounds: &mut Rounds, place: &Path, bare: &Path) -> Result<()> {
     let running = side.start(meter, place).await?;
-    let asked = load::Asked { backend: side.backend(), place };
+    let asked = load::Asked { backend: side.backend(), place, bare };
     load::life(&running.driver, &asked, meter, rounds).await?;
     load::callers(&running.driver, &asked, rounds).await?;
-    if side.is_file_system_of_its_own() {
+    if side.is_written_through() {
         load::throughput(&running.driver, &asked, rounds).await?;
     }
     rounds.memory.push(running.peak()?);

@@ -37,8 +37,8 @@ impl Side {
     }
 
     /// Whether what is written to a volume goes through more than the disk's own file system.
-    pub(super) fn is_file_system_of_its_own(&self) -> bool {
-        self.backend() == Some("image")
+    pub(super) fn is_written_through(&self) -> bool {
+        matches!(self.backend(), Some("image" | "btrfs"))
     }
 
     /// Starts it with nothing in its store.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::median;
 
-/// Of a call of `image`: at most so many milliseconds above what the kernel asks for.
+/// Of a call of `image` or `btrfs`: at most so many milliseconds above what the kernel asks for.
 const ABOVE: f64 = 2.0;
 /// KiB that the driver has resident at most.
 const MEMORY: f64 = 8.0 * 1024.0;
@@ -76,18 +76,24 @@ pub(super) struct Outcome {
     rounds: u32,
     sides: Vec<Rounds>,
     floor: Rounds,
+    of_btrfs: Rounds,
     promises: Vec<Kept>,
     kept: bool,
 }
 
 impl Outcome {
-    pub(super) fn new(rounds: u32, sides: Vec<Rounds>, floor: Rounds) -> Self {
+    pub(super) fn new(rounds: u32, sides: Vec<Rounds>, floor: Rounds, of_btrfs: Rounds) -> Self {
         let mut promises = Vec::new();
         for side in &sides {
             let mut promise = |what: &str, value, bound, at_most| {
                 promises.push(Kept { what: format!("{}, {what}", side.name), value, bound, at_most });
             };
-            if side.name == "image" {
+            let own = match side.name.as_str() {
+                "image" => Some(&floor),
+                "btrfs" => Some(&of_btrfs),
+                _ => None,
+            };
+            if let Some(floor) = own {
                 for call in CALLS {
                     let above = side.median(call) - floor.median(call);
                     promise(&format!("{call}, ms above the floor"), above, ABOVE, true);
@@ -103,7 +109,7 @@ impl Outcome {
             }
         }
         let kept = promises.iter().all(Kept::is);
-        Self { rounds, sides, floor, promises, kept }
+        Self { rounds, sides, floor, of_btrfs, promises, kept }
     }
 }
 
@@ -114,7 +120,7 @@ impl fmt::Display for Outcome {
             writeln!(f, "host-path waits for no disk: what it acknowledges may be gone after a power cut")?;
         }
         write!(f, "{:<36}", "")?;
-        let columns: Vec<&Rounds> = self.sides.iter().chain([&self.floor]).collect();
+        let columns: Vec<&Rounds> = self.sides.iter().chain([&self.floor, &self.of_btrfs]).collect();
         columns.iter().try_for_each(|side| write!(f, " {:>10}", side.name))?;
         writeln!(f)?;
         let rates = ["volumes per second, one caller", "volumes per second, eight callers"];

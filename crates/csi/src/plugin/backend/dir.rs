@@ -64,21 +64,6 @@ pub(super) fn one(cuts: &[Cut<'_>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A volume's directory as a mount.
-pub(super) fn mount(place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
-    if let Some((option, _)) = how.options.first() {
-        let message = format!("{option:?} is no option of a directory's mount; leave it out");
-        return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
-    }
-    let data = c_path(&place.join(DATA))?;
-    // What workloads mount in it must not come to be in the pool.
-    let private =
-        Attributes { propagation: MountPropagationFlags::PRIVATE.bits().into(), ..Attributes::default() };
-    kernel::mount::clone_tree(CWD, &data, false)
-        .and_then(|mount| set_attributes(&mount, private, false, None).map(|()| mount))
-        .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
-}
-
 /// What is wrong with a directory itself.
 pub(super) fn ailment(place: &Path) -> Option<String> {
     (!place.join(DATA).is_dir()).then(|| "its directory is gone".to_owned())
@@ -86,6 +71,32 @@ pub(super) fn ailment(place: &Path) -> Option<String> {
 
 pub(super) fn no_block(volume: &Volume) -> Failure {
     Failure::internal(format!("volume {} is a directory and no block device", volume.id))
+}
+
+/// A directory of a volume as a mount that is attached nowhere. It has no options besides those of any mount; `whose` is for
+/// people.
+///
+/// # Errors
+/// `InvalidArgument` where options are left; what the kernel refuses.
+pub(super) fn bind(
+    data: &Path,
+    volume: &Volume,
+    how: &Mounting<'_>,
+    whose: &str,
+) -> Result<OwnedFd, Failure> {
+    if let Some((option, _)) = how.options.first() {
+        let message = format!("{option:?} is no option of {whose} mount; leave it out");
+        return Err(Failure::invalid("volume_capability.mount.mount_flags", message));
+    }
+    // What workloads mount in it must not come to be in the pool.
+    let own = Attributes {
+        set: if how.read_only { Attributes::RDONLY } else { 0 },
+        propagation: MountPropagationFlags::PRIVATE.bits().into(),
+        ..Attributes::default()
+    };
+    kernel::mount::clone_tree(CWD, &c_path(data)?, false)
+        .and_then(|mount| set_attributes(&mount, own, false, None).map(|()| mount))
+        .map_err(|e| Failure::internal(format!("cannot mount volume {}: {e}", volume.id)))
 }
 
 impl Backend for Directories {
@@ -147,7 +158,7 @@ impl Backend for Directories {
     }
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
-        mount(place, volume, how)
+        bind(&place.join(DATA), volume, how, "a directory's")
     }
 
     fn device(&self, _: &Path, volume: &Volume, _: bool) -> Result<PathBuf, Failure> {

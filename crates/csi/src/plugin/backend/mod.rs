@@ -1,5 +1,6 @@
 //! Kinds of storage, and what the driver asks of each.
 
+pub(super) mod btrfs;
 pub(super) mod copy;
 pub(super) mod dir;
 pub(super) mod image;
@@ -14,7 +15,7 @@ use super::config::PoolConfig;
 use super::pool::record::{Snapshot, Volume};
 
 /// All kinds, the best first.
-pub(super) const ALL: [&str; 3] = ["image", "quota", "dir"];
+pub(super) const ALL: [&str; 4] = ["image", "btrfs", "quota", "dir"];
 
 /// The backend of a name, for a pool.
 ///
@@ -23,6 +24,7 @@ pub(super) const ALL: [&str; 3] = ["image", "quota", "dir"];
 pub(super) fn open(name: &str, pool: &PoolConfig) -> Result<Box<dyn Backend>, Failure> {
     match name {
         "image" => Ok(Box::new(image::Images::open(&pool.path)?)),
+        "btrfs" => Ok(Box::new(btrfs::Subvolumes::open(&pool.path)?)),
         "quota" => Ok(Box::new(quota::Quotas::open(&pool.path, pool.project_ids)?)),
         "dir" => Ok(Box::new(dir::Directories)),
         _ => {
@@ -86,6 +88,18 @@ pub(crate) trait Backend: Send + Sync {
     /// # Errors
     /// What the machine refuses; `Aborted` where one moment could not be had now.
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure>;
+
+    /// Whether what it cuts, by [`snapshot`](Self::snapshot) or of a source, is durable at once with all that was done before,
+    /// the name of its place included. [`commit`](Self::commit) is not called then.
+    fn cuts_durably(&self) -> bool {
+        false
+    }
+
+    /// Whether all of a cut is in its place, where they are durable at once.
+    fn is_whole(&self, place: &Path) -> bool {
+        let _anywhere = place;
+        true
+    }
 
     /// Makes a volume larger, with its file system where that is mounted at `root`. `volume` has its old capacity.
     ///
@@ -159,6 +173,14 @@ pub(crate) trait Backend: Send + Sync {
     /// # Errors
     /// What the machine refuses.
     fn allocated(&self, place: &Path) -> Result<u64, Failure>;
+
+    /// How many bytes of the pool a snapshot of a volume may come to have for itself, when the volume has changed altogether.
+    ///
+    /// # Errors
+    /// What the machine refuses.
+    fn held(&self, place: &Path) -> Result<u64, Failure> {
+        self.allocated(place)
+    }
 
     /// Mends what a killed driver may have left of a volume that exists: a file system that is frozen.
     ///

@@ -63,7 +63,7 @@ pub(super) fn create(
     let _stays = driver.turns.together(source)?;
     let (pool, kept) = driver.volume(source)?;
     let backend = pool.backend_of(&kept.record)?;
-    let held = backend.allocated(&kept.place)?;
+    let held = backend.held(&kept.place)?;
     let reserved = pool.reserve(held)?;
     let snapshot = Snapshot {
         format: FORMAT,

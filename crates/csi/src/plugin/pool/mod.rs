@@ -10,9 +10,11 @@
 //! ```
 //!
 //! What is made gets its name in one rename when it is whole, and loses it in one; the names are made durable before a call
-//! is answered. What a killed driver leaves is in `incoming` and `gone` alone, and goes when the next one starts.
+//! is answered. What a killed driver leaves is in `incoming` and `gone`, or marked where cuts have their names first (`early`),
+//! and goes when the next one starts.
 
 mod accounts;
+mod early;
 mod exercise;
 mod index;
 pub(crate) mod record;
@@ -154,6 +156,7 @@ impl Pool {
             match read
                 .and_then(|volume| if volume.ephemeral { Ok(volume) } else { record::own(&place, volume) })
             {
+                Ok(volume) if self.is_unfinished(&volume.backend, &place) => self.cast_off(place),
                 Ok(volume) => {
                     index.add_volume(volume, place);
                 }
@@ -173,7 +176,10 @@ impl Pool {
                     if !snapshot.group.is_empty()
                         && !self.path.join(GROUPS).join(&snapshot.group).exists() =>
                 {
-                    self.left().push(place);
+                    self.cast_off(place);
+                }
+                Ok(snapshot) if self.is_unfinished(&snapshot.volume.backend, &place) => {
+                    self.cast_off(place);
                 }
                 Ok(snapshot) => {
                     index.add_snapshot(snapshot, place);
@@ -268,10 +274,16 @@ impl Pool {
         let backend = self.backend_of(&volume)?;
         let name =
             if volume.ephemeral { format!("ephemeral-{}", text::random()?) } else { volume.id.clone() };
-        let place = self.begin(&name, &volume)?;
-        let made = make(backend, &place, &volume)
-            .and_then(|()| backend.sync(&place))
-            .and_then(|()| self.name(backend, &place, VOLUMES));
+        let early = early::is_early(backend, volume.source.is_some());
+        let place =
+            if early { self.begin_named(&name, &volume, VOLUMES)? } else { self.begin(&name, &volume)? };
+        let made = make(backend, &place, &volume).and_then(|()| backend.sync(&place)).and_then(|()| {
+            if !early {
+                return self.name(backend, &place, VOLUMES);
+            }
+            early::finish(&place);
+            Ok(place.clone())
+        });
         match made {
             Ok(place) => Ok(reserved.settle(|| self.index().add_volume(volume, place))),
             Err(error) => Err(self.take_back(&place, error)),
@@ -291,13 +303,25 @@ impl Pool {
     ) -> Result<Vec<Arc<Kept<Snapshot>>>, Failure> {
         let Some(first) = snapshots.first() else { return Ok(Vec::new()) };
         let backend = self.backend_of(&first.volume)?;
+        let early = early::is_early(backend, true);
         let mut places = Vec::new();
         let made = snapshots
             .iter()
-            .try_for_each(|snapshot| self.begin(&snapshot.id, snapshot).map(|place| places.push(place)))
+            .try_for_each(|snapshot| {
+                let begun = if early {
+                    self.begin_named(&snapshot.id, snapshot, SNAPSHOTS)
+                } else {
+                    self.begin(&snapshot.id, snapshot)
+                };
+                begun.map(|place| places.push(place))
+            })
             .and_then(|()| make(backend, &places))
             .and_then(|()| places.iter().try_for_each(|place| backend.sync(place)))
             .and_then(|()| {
+                if early {
+                    places.iter().for_each(|place| early::finish(place));
+                    return Ok(());
+                }
                 for place in &mut places {
                     *place = self.rename(place, SNAPSHOTS)?;
                 }

@@ -1,0 +1,73 @@
+//! Snapshots of volumes: of one at once, of several as of one moment.
+
+use std::fs::File;
+use std::sync::Barrier;
+
+use grpc::{Code, Failure};
+use kernel::btrfs;
+
+use super::{data, failed, refused};
+use crate::plugin::backend::Cut;
+
+/// How often it is tried to have all in one transaction.
+const TRIES: usize = 60;
+
+/// A cut whose both ends are open.
+struct Ready {
+    from: File,
+    to: File,
+}
+
+impl Ready {
+    fn new(cut: &Cut<'_>) -> Result<Ready, Failure> {
+        let to = File::open(cut.to).map_err(|e| failed("open", cut.to, &e))?;
+        Ok(Ready { from: data(cut.from)?, to })
+    }
+
+    fn cut(&self) -> Result<(), Failure> {
+        btrfs::snapshot(&self.to, c"data", &self.from, true).map_err(refused)
+    }
+}
+
+/// Cuts one volume.
+pub(super) fn one(cut: &Cut<'_>) -> Result<(), Failure> {
+    Ready::new(cut)?.cut()
+}
+
+/// Cuts several volumes as of one moment. The kernel cuts all that wait for a transaction when it ends, and nobody writes
+/// meanwhile: threads that come at the same time are in the same one. They tell afterwards which it was, and where one came
+/// late all are cut anew.
+pub(super) fn together(pool: &File, cuts: &[Cut<'_>]) -> Result<(), Failure> {
+    let ready = cuts.iter().map(Ready::new).collect::<Result<Vec<_>, _>>()?;
+    for number in 0..TRIES {
+        all(pool, &ready, number % 2 == 0)?;
+        let made = cuts.iter().map(|cut| Ok(btrfs::subvolume(data(cut.to)?)?));
+        let made = made.collect::<Result<Vec<_>, Failure>>()?;
+        if made.windows(2).all(|pair| matches!(pair, [one, other] if one.made == other.made)) {
+            return Ok(());
+        }
+        made.iter().try_for_each(|one| btrfs::destroy(pool, one.id))?;
+    }
+    let message =
+        "the volumes could not be cut as of one moment now, as others kept the file system busy: try again";
+    Err(Failure::new(Code::Aborted, message))
+}
+
+/// Cuts each on a thread of its own. On a busy machine the first may be through before the last begins; where each ends the
+/// transaction before its own (`after`), those that come meanwhile wait for the same next one.
+fn all(pool: &File, ready: &[Ready], after: bool) -> Result<(), Failure> {
+    let barrier = Barrier::new(ready.len());
+    let cut = |one: &Ready| {
+        barrier.wait();
+        if after {
+            btrfs::start_commit(pool)?;
+        }
+        one.cut()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = ready.iter().map(|one| scope.spawn(|| cut(one))).collect();
+        let broken = |_| Failure::internal("a thread that cut a snapshot broke off");
+        let outcomes = threads.into_iter().map(|thread| thread.join().map_err(broken)?);
+        outcomes.collect::<Vec<_>>().into_iter().collect()
+    })
+}

@@ -1,0 +1,191 @@
+//! What subvolumes may have, and what they have.
+//!
+//! A subvolume that a workload makes in its volume has no limit of its own: whoever may write to a directory may make one, and
+//! the kernel does not ask the volume's group. So they are looked for whenever the volume is dealt with, its statistics
+//! included, and what the volume has left is shared out among them. One group above them all would be no way: the numbers of
+//! such a group are wrong once a snapshot joins it, until everything is counted again.
+
+use std::os::fd::AsFd;
+use std::sync::PoisonError;
+
+use grpc::Failure;
+use kernel::btrfs::{self, Group, Quotas};
+use rustix::io::Errno;
+
+use super::{Subvolumes, size};
+use crate::plugin::pool::record::Volume;
+
+impl Subvolumes {
+    /// Refuses quotas that do not count what a clone shares; whether what is counted is true.
+    pub(super) fn full_quotas(&self) -> Result<Quotas, Failure> {
+        match btrfs::quotas(&self.uuid)? {
+            Quotas::Simple => Err(Failure::precondition(
+                "the pool's btrfs has simple quotas, which do not count what a clone shares: disable them (`btrfs quota \
+                 disable`), the driver enables full ones",
+            )),
+            other => Ok(other),
+        }
+    }
+
+    /// Has the file system count what subvolumes have, and waits until that is known.
+    pub(super) fn count(&self) -> Result<(), Failure> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if *counts {
+            return Ok(());
+        }
+        match self.full_quotas()? {
+            Quotas::Full { inconsistent: false } => {}
+            Quotas::Full { inconsistent: true } => btrfs::rescan(&self.pool)?,
+            Quotas::Off | Quotas::Simple => btrfs::enable(&self.pool)?,
+        }
+        btrfs::wait_for_rescan(&self.pool)?;
+        btrfs::keep_counting(&self.uuid)?;
+        let all = btrfs::groups(&self.pool)?;
+        *counts = true;
+        drop(counts);
+        // Of subvolumes that were gone when an earlier driver ended, too.
+        self.forget(&all);
+        Ok(())
+    }
+
+    /// Takes away the quota groups of those of these subvolumes that are gone: newer kernels do it themselves. What is still
+    /// being taken away is looked at the next time.
+    pub(super) fn forget(&self, ids: &[u64]) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.extend(ids);
+        gone.retain(|&id| {
+            let is_there = btrfs::exists(&self.pool, id).unwrap_or(true);
+            is_there || btrfs::forget(&self.pool, id).is_err()
+        });
+    }
+
+    fn group(&self, id: u64) -> Result<Option<Group>, Failure> {
+        Ok(btrfs::group(&self.uuid, id)?)
+    }
+
+    /// The subvolume of a root and those in it that can be counted, with their groups.
+    fn groups(&self, root: impl AsFd) -> Result<Vec<(u64, Group)>, Failure> {
+        let id = btrfs::id(&root)?;
+        let Some(own) = self.group(id)? else {
+            let hint = "start the driver anew, which enables them";
+            return Err(Failure::precondition(format!(
+                "the subvolume {id} has no quota group, as the pool's quotas are off: {hint}"
+            )));
+        };
+        let mut all = vec![(id, own)];
+        for id in btrfs::nested(&self.pool, id)? {
+            // One that goes meanwhile has none.
+            all.extend(self.group(id)?.map(|group| (id, group)));
+        }
+        Ok(all)
+    }
+
+    /// What a subvolume has, those in it included. What several of them share counts in each.
+    pub(super) fn referenced(&self, root: impl AsFd) -> Result<u64, Failure> {
+        Ok(self.groups(root)?.iter().map(|(_, group)| has(group)).sum())
+    }
+
+    /// What nobody else has of it.
+    pub(super) fn exclusive(&self, root: impl AsFd) -> Result<u64, Failure> {
+        Ok(self.groups(root)?.iter().map(|(_, group)| group.exclusive + group.reserved).sum())
+    }
+
+    /// Holds a volume to its capacity.
+    pub(super) fn hold(&self, root: impl AsFd, capacity: u64) -> Result<(), Failure> {
+        self.hold_all(&self.groups(root)?, capacity)
+    }
+
+    /// Holds a volume to its capacity where subvolumes have come to be in it; what all have. Whoever has no turn does no more: a
+    /// volume that is alone has its limit, and may get another one meanwhile.
+    pub(super) fn hold_nested(&self, root: impl AsFd, capacity: u64) -> Result<u64, Failure> {
+        let groups = self.groups(root)?;
+        if groups.len() > 1 {
+            self.hold_all(&groups, capacity)?;
+        }
+        Ok(groups.iter().map(|(_, group)| has(group)).sum())
+    }
+
+    fn hold_all(&self, groups: &[(u64, Group)], capacity: u64) -> Result<(), Failure> {
+        for (id, limit) in limits(groups, size::limit(capacity)) {
+            match btrfs::limit(&self.pool, id, limit) {
+                Err(e) if e.errno() == Some(Errno::NOENT) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away the limit of a subvolume that is about to go. One that stays is told by what fails then.
+    pub(super) fn release_limit(&self, id: u64) {
+        let _stays = btrfs::limit(&self.pool, id, u64::MAX);
+    }
+
+    /// Why nobody holds a volume to its capacity.
+    pub(super) fn uncounted(&self, root: impl AsFd, volume: &Volume) -> Result<Option<String>, Failure> {
+        let said = match btrfs::quotas(&self.uuid)? {
+            Quotas::Off => "the quotas of its pool are off: start the driver anew",
+            Quotas::Simple => "the quotas of its pool are simple, and count only a part of it",
+            Quotas::Full { inconsistent: true } => {
+                "what it has must be counted anew: run `btrfs quota rescan` on the pool, or start the driver anew"
+            }
+            Quotas::Full { .. } => {
+                let most = size::limit(volume.capacity);
+                let is_held = |(_, group): &(u64, Group)| group.limit.is_some_and(|limit| limit <= most);
+                if self.groups(root)?.iter().all(is_held) {
+                    return Ok(None);
+                }
+                "its quota group has lost its limit"
+            }
+        };
+        Ok(Some(said.to_owned()))
+    }
+}
+
+/// What a group has once all is counted.
+fn has(group: &Group) -> u64 {
+    group.referenced + group.reserved
+}
+
+/// The limits that are to change, so that all of these groups together have at most `most`. One group has it all; of several
+/// each has what it has, and the same part of what is left. Parts that are about right stay as they are.
+fn limits(groups: &[(u64, Group)], most: u64) -> Vec<(u64, u64)> {
+    let used: u64 = groups.iter().map(|(_, group)| has(group)).sum();
+    let part = most.saturating_sub(used) / (groups.len() as u64).max(1);
+    let wanted =
+        groups.iter().map(|(id, group)| (*id, if groups.len() == 1 { most } else { has(group) + part }));
+    let sum = groups.iter().try_fold(0_u64, |sum, (_, group)| sum.checked_add(group.limit?));
+    let has_room =
+        |(_, group): &(u64, Group)| group.limit.is_some_and(|limit| limit >= has(group) + part / 2);
+    if groups.len() > 1 && sum.is_some_and(|sum| sum <= most) && groups.iter().all(has_room) {
+        return Vec::new();
+    }
+    wanted
+        .zip(groups)
+        .filter(|((_, limit), (_, group))| group.limit != Some(*limit))
+        .map(|(wanted, _)| wanted)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(referenced: u64, limit: Option<u64>) -> Group {
+        Group { referenced, exclusive: 0, reserved: 0, limit }
+    }
+
+    #[test]
+    fn what_is_left_is_shared_out() {
+        assert_eq!(limits(&[(1, group(10, None))], 100), [(1, 100)]);
+        assert_eq!(limits(&[(1, group(10, Some(100)))], 100), []);
+        let two = limits(&[(1, group(10, Some(100))), (2, group(30, None))], 100);
+        assert_eq!(two, [(1, 40), (2, 60)]);
+        // They stay until one has used up half of its part.
+        assert_eq!(limits(&[(1, group(20, Some(40))), (2, group(30, Some(60)))], 100), []);
+        assert_eq!(limits(&[(1, group(35, Some(40))), (2, group(30, Some(60)))], 100), [(1, 52), (2, 47)]);
+        // Nobody gets more where too much is there.
+        assert_eq!(limits(&[(1, group(90, Some(100))), (2, group(30, None))], 100), [(1, 90), (2, 30)]);
+        // A volume that has grown.
+        assert_eq!(limits(&[(1, group(10, Some(40))), (2, group(30, Some(60)))], 400), [(1, 190), (2, 210)]);
+    }
+}
