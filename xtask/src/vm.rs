@@ -252,7 +252,7 @@ fn one(title: &str, command: &str) -> String {
 fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
     let mut script = String::from(
         "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9 \
-         SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3\n",
+         SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3 SEXTANT_NEEDS_DM=1\n",
     );
     if systemd {
         script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");

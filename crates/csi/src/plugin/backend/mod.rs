@@ -3,6 +3,7 @@
 pub(super) mod copy;
 pub(super) mod dir;
 pub(super) mod image;
+pub(super) mod thin;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,10 @@ pub(super) fn open(name: &str, pool: &Path) -> Result<Box<dyn Backend>, Failure>
     match name {
         "image" => Ok(Box::new(image::Images::open(pool)?)),
         "dir" => Ok(Box::new(dir::Directories)),
+        thin::NAME => {
+            let message = "lvm-thin is of a pool that has a device: give this pool one with `device`";
+            Err(Failure::invalid("backend", message))
+        }
         _ => {
             let message = format!("{} is no backend: write {}", super::text::shown(name), ALL.join(", "));
             Err(Failure::invalid("backend", message))

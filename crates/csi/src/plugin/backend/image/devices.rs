@@ -74,6 +74,11 @@ pub(super) fn of(place: &Path) -> Result<Devices, Failure> {
     Ours::of(place)?.devices()
 }
 
+/// Tells a number of one of these devices.
+pub(super) fn are(devices: &Devices) -> impl Fn(u64) -> bool {
+    |number| devices.iter().any(|(path, _)| super::root::number(path) == Some(number))
+}
+
 /// Has the devices of a place see that its image is larger.
 pub(super) fn widen(place: &Path, devices: &Devices) -> Result<(), Failure> {
     let ours = Ours::of(place)?;

@@ -7,12 +7,12 @@
 mod changes;
 mod devices;
 mod encryption;
-mod filesystem;
-mod kind;
-mod program;
-mod root;
-mod size;
-mod superblock;
+pub(super) mod filesystem;
+pub(super) mod kind;
+pub(super) mod program;
+pub(super) mod root;
+pub(super) mod size;
+pub(super) mod superblock;
 #[cfg(test)]
 mod tests;
 
@@ -132,7 +132,7 @@ fn still(
         }
         return Ok(None);
     };
-    let open = root::open(root, volume, kind, &devices::of(place)?)?;
+    let open = root::open(root, volume, kind, devices::are(&devices::of(place)?))?;
     if at_once {
         return rustix::fs::syncfs(open).map(|()| None).map_err(|e| failed("sync", root, &e));
     }
@@ -221,7 +221,7 @@ impl Images {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
             .map_err(|e| failed("open the file system in", place, &e))?;
-        match grow(kind, &root, size) {
+        match filesystem::grow(kind, &root, size) {
             Ok(()) => Ok(mount),
             Err(e) if kind == Kind::Ext4 && e.errno() == Some(Errno::PERM) => {
                 // It has a journal that is replayed now, so its own program may work on it.
@@ -237,15 +237,6 @@ impl Images {
             }
             Err(e) => Err(e.into()),
         }
-    }
-}
-
-fn grow(kind: Kind, root: &OwnedFd, bytes: u64) -> Result<(), kernel::Error> {
-    match kind {
-        Kind::Block => Ok(()),
-        Kind::Ext4 => kernel::grow::ext4(root, bytes),
-        Kind::Xfs => kernel::grow::xfs(root, bytes),
-        Kind::Btrfs => kernel::grow::btrfs(root, bytes),
     }
 }
 
@@ -343,28 +334,13 @@ impl Backend for Images {
         let image = open_image(place, true)?;
         let devices = devices::of(place)?;
         let root = root.filter(|_| kind != Kind::Block);
-        let root = root.map(|root| root::open(root, volume, kind, &devices)).transpose()?;
+        let root = root.map(|root| root::open(root, volume, kind, devices::are(&devices))).transpose()?;
         enlarge(&image, &path, kind.image(capacity))?;
         image.sync_all().map_err(|e| failed("sync", &path, &e))?;
         devices::widen(place, &devices)?;
         let Some(root) = root else { return Ok(()) };
         let size = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
-        grow(kind, &root, size).map_err(|e| match e.errno() {
-            Some(Errno::PERM) => Failure::precondition(format!(
-                "cannot grow volume {} while it is mounted: ext4 wants CAP_SYS_RESOURCE for that; give it to the driver, or \
-                 unpublish the volume: it grows when it is mounted next",
-                volume.id
-            )),
-            Some(Errno::ROFS) => Failure::precondition(format!(
-                "volume {} is mounted read-only: it grows when it is mounted for writing next",
-                volume.id
-            )),
-            Some(Errno::INPROGRESS) => {
-                let message = format!("volume {} is balanced, or resized by somebody else; try again", volume.id);
-                Failure::new(Code::Aborted, message)
-            }
-            _ => e.into(),
-        })
+        filesystem::grow(kind, &root, size).map_err(|e| filesystem::not_grown(volume, e))
     }
 
     fn modify(&self, _: &Path, _: &Volume, _: Option<&Path>) -> Result<(), Failure> {
@@ -436,16 +412,7 @@ impl Backend for Images {
             let available = volume.capacity - used;
             return Ok(Usage { total: volume.capacity, used, available, ..Usage::default() });
         };
-        let told = rustix::fs::statvfs(root).map_err(|e| failed("ask how full", root, &e))?;
-        // Of what was promised. File systems count what they keep for themselves as used, which nobody has written.
-        let available = (told.f_bavail * told.f_frsize).min(volume.capacity);
-        Ok(Usage {
-            total: volume.capacity,
-            used: volume.capacity - available,
-            available,
-            inodes: told.f_files,
-            inodes_used: told.f_files.saturating_sub(told.f_ffree),
-        })
+        filesystem::usage(volume, root)
     }
 
     fn ailment(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Option<String>, Failure> {
@@ -455,11 +422,8 @@ impl Backend for Images {
         if length < kind.image(volume.capacity) {
             return Ok(Some(format!("its image has {length} bytes of {}", kind.image(volume.capacity))));
         }
-        if let Some(root) = root
-            && let Err(e) = rustix::fs::open(root, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
-                .and_then(rustix::fs::fstatvfs)
-        {
-            return Ok(Some(format!("its file system does not answer: {e}")));
+        if let Some(ailment) = root.and_then(filesystem::ailment) {
+            return Ok(Some(ailment));
         }
         match superblock::read(&image, kind).map_err(|e| failed("read", &path, &e))? {
             None if kind != Kind::Block => Ok(Some(format!("its image has no {} in it", kind.name()))),
@@ -478,7 +442,12 @@ impl Backend for Images {
 
     fn recover(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<(), Failure> {
         let Some(root) = root else { return Ok(()) };
-        freeze::thaw(root::open(root, volume, Kind::in_volume(volume)?, &devices::of(place)?)?)?;
+        freeze::thaw(root::open(
+            root,
+            volume,
+            Kind::in_volume(volume)?,
+            devices::are(&devices::of(place)?),
+        )?)?;
         Ok(())
     }
 

@@ -20,12 +20,19 @@ const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 const GROWING: &str = "growing";
 
 /// Makes an empty file system in an image, whose every byte is zero.
-pub(super) fn make(kind: Kind, image: &Path, capacity: u64, encrypted: bool) -> Result<(), Failure> {
+pub(in crate::plugin::backend) fn make(
+    kind: Kind,
+    image: &Path,
+    capacity: u64,
+    encrypted: bool,
+) -> Result<(), Failure> {
     let arguments: &[&str] = match kind {
         Kind::Block => return Ok(()),
         Kind::Ext4 => return make_ext4(image, capacity, encrypted),
-        // Sectors of 4 KiB, so that it is mounted from disks of either size.
-        Kind::Xfs => &["-q", "-f", "-K", "-s", "size=4096", "-l", "size=64m", "-m", "reflink=1"],
+        // Sectors of 4 KiB, so that it is mounted from disks of either size; laid out as in a file on devices, too.
+        Kind::Xfs => {
+            &["-q", "-f", "-K", "-d", "noalign", "-s", "size=4096", "-l", "size=64m", "-m", "reflink=1"]
+        }
         Kind::Btrfs if capacity < BTRFS_MIXED_BELOW => {
             &["-q", "-f", "-K", "-M", "-s", "4096", "-m", "single", "-d", "single"]
         }
@@ -62,7 +69,7 @@ fn make_ext4(image: &Path, capacity: u64, encrypted: bool) -> Result<(), Failure
 }
 
 /// Mends an ext4 that has found itself damaged, as far as that is safe without a person.
-pub(super) fn check_ext4(image: &Path) -> Result<(), Failure> {
+pub(in crate::plugin::backend) fn check_ext4(image: &Path) -> Result<(), Failure> {
     let said = run("fsck.ext4", [OsStr::new("-p"), image.as_os_str()])?;
     // 1 and 2: errors were corrected.
     match said.status.code() {
@@ -78,7 +85,7 @@ pub(super) fn check_ext4(image: &Path) -> Result<(), Failure> {
 
 /// Has an ext4 that is not mounted fill its image. Who is killed meanwhile may leave it half moved, so where files can share
 /// their blocks this works on a copy, which gets the image's name when it is whole.
-pub(super) fn grow_ext4(place: &Path) -> Result<(), Failure> {
+pub(in crate::plugin::backend) fn grow_ext4(place: &Path) -> Result<(), Failure> {
     let (image, growing) = (place.join(IMAGE), place.join(GROWING));
     let source = open_image(place, false)?;
     // What was left by who was killed.
@@ -116,7 +123,7 @@ fn resize_ext4(image: &Path) -> Result<(), Failure> {
 }
 
 /// Whether the program is here that makes such a file system.
-pub(super) fn can_make(kind: Kind) -> bool {
+pub(in crate::plugin::backend) fn can_make(kind: Kind) -> bool {
     kind == Kind::Block || find(&format!("mkfs.{}", kind.name())).is_some()
 }
 
