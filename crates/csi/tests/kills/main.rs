@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../thin/disk.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +21,7 @@ use grpc::Error;
 
 const FOLDER: &str = "SEXTANT_TEST_CSI_FOLDER";
 const BACKEND: &str = "SEXTANT_TEST_CSI_BACKEND";
+const DEVICE: &str = "SEXTANT_TEST_CSI_DEVICE";
 const NAMES: usize = 6;
 const BYTES: i64 = 1 << 20;
 
@@ -29,6 +34,7 @@ async fn child() {
         config: Config {
             pools: vec![PoolConfig {
                 backends: vec![std::env::var(BACKEND).expect("a backend")],
+                device: std::env::var_os(DEVICE).map(PathBuf::from),
                 ..PoolConfig::new("a", folder.join("pool"))
             }],
         },
@@ -43,11 +49,12 @@ async fn child() {
 struct Driver(Child);
 
 impl Driver {
-    fn start(folder: &Path, backend: &str) -> Driver {
+    fn start(folder: &Path, backend: &str, device: Option<&Path>) -> Driver {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "child", "--nocapture"])
             .env(FOLDER, folder)
             .env(BACKEND, backend)
+            .envs(device.map(|device| (DEVICE, device)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -241,15 +248,22 @@ impl Drop for Unmounted<'_> {
 
 #[tokio::test]
 async fn what_was_acknowledged_of_directories_is_true_whenever_it_is_killed() {
-    whenever_it_is_killed("dir").await;
+    whenever_it_is_killed("dir", None).await;
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_of_images_is_true_whenever_it_is_killed() {
-    whenever_it_is_killed("image").await;
+    whenever_it_is_killed("image", None).await;
 }
 
-async fn whenever_it_is_killed(backend: &str) {
+#[tokio::test]
+async fn what_was_acknowledged_of_thin_volumes_is_true_whenever_it_is_killed() {
+    let Some(disk) = disk::Disk::new(512 << 20) else { return };
+    whenever_it_is_killed("lvm-thin", Some(&disk.path)).await;
+    disk.until_without_device();
+}
+
+async fn whenever_it_is_killed(backend: &str, device: Option<&Path>) {
     let kills: usize = std::env::var("SEXTANT_KILLS").map_or(20, |text| text.parse().expect("a number"));
     let dir = tempfile::tempdir().unwrap();
     let _tidy = Unmounted(dir.path());
@@ -262,7 +276,7 @@ async fn whenever_it_is_killed(backend: &str) {
         (0..NAMES).map(|at| (format!("v{at}"), Known::default())).collect();
     let mut acknowledged = 0;
     for _ in 0..kills {
-        let mut driver = Driver::start(dir.path(), backend);
+        let mut driver = Driver::start(dir.path(), backend, device);
         let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
         caller.compare(&mut names).await;
         let mut steps = random(&mut state) % 8;
@@ -286,7 +300,7 @@ async fn whenever_it_is_killed(backend: &str) {
     }
     println!("{kills} kills, {acknowledged} steps acknowledged");
     // Everything can be taken away, and then nothing is left.
-    let mut driver = Driver::start(dir.path(), backend);
+    let mut driver = Driver::start(dir.path(), backend, device);
     let caller = Caller { client: driver.client(dir.path()).await, folder: dir.path() };
     caller.compare(&mut names).await;
     for name in names.keys() {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use grpc::{Code, Failure};
+use kernel::freeze::Frozen;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -96,6 +97,22 @@ pub(in crate::plugin::backend) fn not_grown(volume: &Volume, e: kernel::Error) -
             Failure::new(Code::Aborted, message)
         }
         _ => e.into(),
+    }
+}
+
+/// Freezes the mounted file system that `root` is an open directory of; none where nothing can be written anyway.
+///
+/// # Errors
+/// `Aborted` where somebody else has frozen it.
+pub(in crate::plugin::backend) fn freeze(volume: &Volume, root: OwnedFd) -> Result<Option<Frozen>, Failure> {
+    match kernel::freeze::freeze(root) {
+        Ok(frozen) => Ok(Some(frozen)),
+        Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
+        Err(e) if e.errno() == Some(Errno::BUSY) => {
+            let message = format!("volume {} is frozen by somebody else; try again", volume.id);
+            Err(Failure::new(Code::Aborted, message))
+        }
+        Err(e) => Err(Failure::internal(format!("cannot freeze volume {}: {e}", volume.id))),
     }
 }
 

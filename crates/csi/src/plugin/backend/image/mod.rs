@@ -136,16 +136,7 @@ fn still(
     if at_once {
         return rustix::fs::syncfs(open).map(|()| None).map_err(|e| failed("sync", root, &e));
     }
-    match freeze::freeze(open) {
-        Ok(frozen) => Ok(Some(frozen)),
-        // Nothing changes where nothing can be written.
-        Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
-        Err(e) if e.errno() == Some(Errno::BUSY) => {
-            let message = format!("volume {} is frozen by somebody else; try again", volume.id);
-            Err(Failure::new(Code::Aborted, message))
-        }
-        Err(e) => Err(failed("freeze", root, &e)),
-    }
+    filesystem::freeze(volume, open)
 }
 
 /// A new image with the contents of another. One that shares its blocks is made at once: nothing is written to the other

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use grpc::{Code, Failure};
 use kernel::dm::{self, Info, SECTOR, Target};
+use rustix::io::Errno;
 
 use super::number::Thin;
 use super::pool::{ThinPool, ensure};
@@ -16,6 +17,19 @@ use super::pool::{ThinPool, ensure};
 const READ_ONLY: &str = "-ro";
 /// How long a mount waits for the device of the one before, whose last user is about to close it.
 const LINGERS: Duration = Duration::from_secs(3);
+
+/// Tries again what is busy: a device whose name has gone already may be about to let go of what is below it.
+pub(super) fn patiently(act: impl Fn() -> Result<(), kernel::Error>) -> Result<(), kernel::Error> {
+    let until = Instant::now() + LINGERS;
+    loop {
+        match act() {
+            Err(e) if e.errno() == Some(Errno::BUSY) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            done => return done,
+        }
+    }
+}
 
 impl ThinPool {
     fn thin_name(&self, thin: &Thin) -> String {
@@ -89,9 +103,10 @@ impl ThinPool {
                 None => self.thin_target(thin)?,
                 Some(below) => Self::over(thin, below),
             };
-            dm::load(&name, &[target], info.read_only)?;
-            dm::suspend(&name, false)?;
-            below = Some(dm::resume(&name)?);
+            let widened = dm::load(&name, &[target], info.read_only)
+                .and_then(|()| dm::suspend(&name, false))
+                .and_then(|()| dm::resume(&name));
+            below = there(widened)?;
         }
         Ok(())
     }
@@ -122,18 +137,29 @@ impl ThinPool {
         }
     }
 
+    /// Deletes a volume that has no device. One that is not there is deleted.
+    pub(super) fn delete(&self, thin: &Thin) -> Result<(), Failure> {
+        let text = format!("delete {}", thin.number);
+        let deleted = patiently(|| self.message(&text));
+        match deleted {
+            // It never came to be, or is gone.
+            Err(e) if e.errno() == Some(Errno::NODATA) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
     /// Where a volume's device is, if it has one.
     pub(super) fn path(&self, thin: &Thin) -> Result<Option<PathBuf>, Failure> {
         Ok(dm::info(&self.thin_name(thin))?.map(|info| info.path()))
     }
 
-    /// Bytes that a volume which has a device has written.
-    pub(super) fn mapped(&self, thin: &Thin) -> Result<u64, Failure> {
-        let status = dm::status(&self.thin_name(thin))?;
+    /// Bytes that were written to a volume; none where it has no device.
+    pub(super) fn mapped(&self, thin: &Thin) -> Result<Option<u64>, Failure> {
+        let Some(status) = there(dm::status(&self.thin_name(thin)))? else { return Ok(None) };
         let words = status.first().map_or("", |target| &target.parameters);
         // Sectors, and the highest of them.
         let sectors: Option<u64> = words.split_whitespace().next().and_then(|word| word.parse().ok());
-        sectors.map(|sectors| sectors * SECTOR).ok_or_else(|| {
+        sectors.map(|sectors| Some(sectors * SECTOR)).ok_or_else(|| {
             Failure::internal(format!("the device {} says {words:?} of itself", self.thin_name(thin)))
         })
     }
@@ -147,15 +173,14 @@ impl ThinPool {
         for thin in thins {
             let name = self.thin_name(thin);
             let Some(info) = dm::info(&name)? else { continue };
-            if !info.suspended {
-                dm::suspend(&name, true).map_err(|e| match e.errno() {
-                    Some(rustix::io::Errno::BUSY) => {
-                        Failure::new(Code::Aborted, format!("{name} is frozen by somebody else; try again"))
-                    }
-                    _ => e.into(),
-                })?;
-            }
-            still.0.push(name);
+            let held = if info.suspended { Ok(()) } else { dm::suspend(&name, true) };
+            let held = there(held).map_err(|e| match e.errno() {
+                Some(Errno::BUSY) => {
+                    Failure::new(Code::Aborted, format!("{name} is frozen by somebody else; try again"))
+                }
+                _ => e.into(),
+            })?;
+            still.0.extend(held.map(|()| name));
         }
         Ok(still)
     }
@@ -164,10 +189,18 @@ impl ThinPool {
     pub(super) fn go_on(&self, thin: &Thin) -> Result<(), Failure> {
         for (name, info) in self.devices(thin)? {
             if info.suspended && info.active {
-                dm::resume(&name)?;
+                there(dm::resume(&name))?;
             }
         }
         Ok(())
+    }
+}
+
+/// What was done to a device; none where it has gone meanwhile, as that of a mount does with its last user.
+fn there<T>(done: Result<T, kernel::Error>) -> Result<Option<T>, kernel::Error> {
+    match done {
+        Err(e) if e.errno() == Some(Errno::NXIO) => Ok(None),
+        done => done.map(Some),
     }
 }
 
@@ -178,7 +211,7 @@ pub(super) struct Still(Vec<String>);
 impl Still {
     /// Has them go on: all of them, whatever one says.
     pub(super) fn go_on(mut self) -> Result<(), Failure> {
-        let done: Vec<_> = std::mem::take(&mut self.0).iter().map(|name| dm::resume(name)).collect();
+        let done: Vec<_> = std::mem::take(&mut self.0).iter().map(|name| there(dm::resume(name))).collect();
         done.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(())
     }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use grpc::{Code, Failure};
+use kernel::freeze::{self, Frozen};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -103,9 +104,9 @@ impl Volumes {
     }
 
     fn create_from(&self, place: &Path, volume: &Volume, source: Source<'_>) -> Result<(), Failure> {
-        let (origin, from) = match source {
-            Source::Snapshot(snapshot, from) => (&snapshot.volume, from),
-            Source::Volume(origin, from, _) => (origin, from),
+        let (origin, from, root) = match source {
+            Source::Snapshot(snapshot, from) => (&snapshot.volume, from, None),
+            Source::Volume(origin, from, root) => (origin, from, root),
         };
         let kind = Kind::in_volume(volume)?;
         if kind != Kind::in_volume(origin)? {
@@ -114,9 +115,10 @@ impl Volumes {
         }
         let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
         let from = Thin::read(from)?;
+        let frozen = self.frozen(origin, &from, root)?;
         let still = self.pool.still(&[from])?;
-        self.copy(&from, place, kind.image(volume.capacity))?;
-        still.go_on()
+        let copied = self.copy(&from, place, kind.image(volume.capacity));
+        copied.and(goes_on(still, frozen.into_iter().collect()))
     }
 
     /// Makes a copy in a place of what is held still.
@@ -127,11 +129,9 @@ impl Volumes {
 
     /// Refuses a snapshot that would take more than was set aside for it.
     fn is_within(&self, origin: &Thin, to: &Path) -> Result<(), Failure> {
-        if self.pool.path(origin)?.is_none() {
-            return Ok(());
-        }
-        let (mapped, held) = (self.pool.mapped(origin)?, record::read::<Snapshot>(to)?.held);
-        if mapped <= held {
+        // Nobody writes to one that has no device.
+        let Some(mapped) = self.pool.mapped(origin)? else { return Ok(()) };
+        if mapped <= record::read::<Snapshot>(to)?.held {
             return Ok(());
         }
         let message =
@@ -231,12 +231,14 @@ impl Backend for Volumes {
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
         let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
         let origins = cuts.iter().map(|cut| Thin::read(cut.from)).collect::<Result<Vec<_>, _>>()?;
+        let frozen = origins.iter().zip(cuts).map(|(origin, cut)| self.frozen(cut.volume, origin, cut.root));
+        let frozen = frozen.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
         let still = self.pool.still(&origins)?;
         let cut = origins.iter().zip(cuts).try_for_each(|(origin, cut)| {
             self.is_within(origin, cut.to)?;
             self.copy(origin, cut.to, origin.bytes)
         });
-        cut.and(still.go_on())
+        cut.and(goes_on(still, frozen))
     }
 
     /// Without a mount the file system fills its device when it is mounted next.
@@ -272,11 +274,7 @@ impl Backend for Volumes {
         self.pool.go_on(&thin)?;
         self.pool.detach(&thin)?;
         self.pool.idle(&thin)?;
-        match self.pool.message(&format!("delete {}", thin.number)) {
-            // It never came to be, or is gone.
-            Err(e) if e.errno() == Some(Errno::NODATA) => {}
-            done => done?,
-        }
+        self.pool.delete(&thin)?;
         copy::remove(place)?;
         self.numbers.give_back(thin.number);
         Ok(())
@@ -365,24 +363,48 @@ impl Backend for Volumes {
     }
 
     /// A mount's device that is left goes with its last user; nobody else has one.
-    fn recover(&self, place: &Path, volume: &Volume, _: Option<&Path>) -> Result<(), Failure> {
+    fn recover(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<(), Failure> {
         let thin = Thin::read(place)?;
         self.pool.go_on(&thin)?;
+        if let Some(root) = root.filter(|_| is_frozen_apart(volume)) {
+            freeze::thaw(self.open_root(root, volume, &thin)?)?;
+        }
         if volume.block { Ok(()) } else { self.pool.detach(&thin) }
     }
 }
 
+/// Whether the file system does not freeze with its device: one that may have several does not know it by that.
+fn is_frozen_apart(volume: &Volume) -> bool {
+    volume.fs_type == Kind::Btrfs.name()
+}
+
+/// Has all go on that was held still, whatever one says.
+fn goes_on(still: devices::Still, frozen: Vec<Frozen>) -> Result<(), Failure> {
+    let gone_on = still.go_on();
+    let thawed: Vec<_> = frozen.into_iter().map(Frozen::thaw).collect();
+    gone_on.and(thawed.into_iter().collect::<Result<(), _>>().map_err(Failure::from))
+}
+
 impl Volumes {
+    /// Freezes a file system that does not freeze with its device.
+    fn frozen(&self, volume: &Volume, thin: &Thin, root: Option<&Path>) -> Result<Option<Frozen>, Failure> {
+        match root.filter(|_| is_frozen_apart(volume)) {
+            Some(root) => filesystem::freeze(volume, self.open_root(root, volume, thin)?),
+            None => Ok(None),
+        }
+    }
+
     /// Bytes that were written to a volume.
     fn mapped(&self, place: &Path) -> Result<u64, Failure> {
         let thin = Thin::read(place)?;
         let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.pool.path(&thin)?.is_some() {
-            return self.pool.mapped(&thin);
+        if let Some(mapped) = self.pool.mapped(&thin)? {
+            return Ok(mapped);
         }
         self.pool.attach(&thin)?;
         let mapped = self.pool.mapped(&thin);
-        mapped.and_then(|mapped| self.pool.detach(&thin).map(|()| mapped))
+        self.pool.detach(&thin)?;
+        mapped?.ok_or_else(|| Failure::new(Code::Aborted, "its device has gone meanwhile; try again"))
     }
 
     /// Opens the root of a volume that is mounted.

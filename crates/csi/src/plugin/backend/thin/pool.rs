@@ -94,8 +94,14 @@ impl ThinPool {
 /// A pool that nobody uses goes with its driver; one in use stays, and the next driver finds it.
 impl Drop for ThinPool {
     fn drop(&mut self) {
-        for part in self.parts() {
-            if dm::remove(&part, false).is_err() {
+        let parts = self.parts();
+        let is_used = |names: Vec<String>| names.iter().any(|name| !parts.contains(name));
+        if dm::list(&self.name("")).map_or(true, is_used) {
+            return;
+        }
+        for part in &parts {
+            if let Err(error) = super::devices::patiently(|| dm::remove(part, false)) {
+                eprintln!("sextant csi: {error}");
                 return;
             }
         }

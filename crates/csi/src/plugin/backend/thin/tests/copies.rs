@@ -59,7 +59,7 @@ fn a_copy_is_of_the_same_kind_as_its_origin() {
 #[test]
 fn cuts_of_several_volumes_are_of_one_moment() {
     let Some(rig) = Rig::new(2 * GIB) else { return };
-    let volumes = [volume("one", Kind::Ext4, 16 * MIB), volume("two", Kind::Xfs, 256 * MIB)];
+    let volumes = [volume("one", Kind::Ext4, 16 * MIB), volume("two", Kind::Btrfs, 256 * MIB)];
     let mounted = volumes.each_ref().map(|volume| {
         rig.made(volume, None);
         rig.mounted(volume)

@@ -63,7 +63,8 @@ fn block_devices_are_there_until_they_are_released() {
     device.write_all_at(&pattern(1, MIB), 0).unwrap();
     device.sync_all().unwrap();
     assert!(device.write_all_at(b"beyond", 8 * MIB).is_err());
-    assert!(File::options().write(true).open(&reading).is_err());
+    let written = File::options().write(true).open(&reading).and_then(|device| device.write_all_at(b"no", 0));
+    assert!(written.is_err());
     let mut read = vec![0; MIB as usize];
     let reader = File::open(&reading).unwrap();
     reader.read_exact_at(&mut read, 0).unwrap();
