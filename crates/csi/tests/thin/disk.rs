@@ -1,6 +1,7 @@
 //! A disk for a pool of thin volumes.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use kernel::{dm, loopdev};
 /// A loop device over an empty file, both of which go with it, and the pool that a killed driver leaves on it.
 pub(crate) struct Disk {
     pub(crate) path: PathBuf,
-    /// Pools that were there before.
-    others: Vec<String>,
+    /// As tables name it.
+    number: String,
     _open: File,
 }
 
@@ -29,14 +30,30 @@ impl Disk {
         file.set_len(bytes).unwrap();
         let options = loopdev::Options { autoclear: true, ..loopdev::Options::default() };
         let (path, open) = loopdev::attach(&file, "sextant-test-thin", options).unwrap();
-        Some(Disk { path, others: dm::list("sextant-csi-").unwrap(), _open: open })
+        let number = open.metadata().unwrap().rdev();
+        let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
+        Some(Disk { path, number, _open: open })
     }
 
-    /// The devices of volumes: what has come since, without the pool's own.
+    /// What the names of the pool's devices begin with, if it is active: of the pool whose data is on this disk.
+    fn pool(&self) -> Option<String> {
+        let is_here = |name: &str| {
+            let table = dm::table(name).unwrap_or_default();
+            table.iter().any(|target| target.parameters.split(' ').next() == Some(&*self.number))
+        };
+        let names = dm::list("sextant-csi-").unwrap();
+        names
+            .iter()
+            .filter_map(|name| name.strip_suffix("data").filter(|_| is_here(name)))
+            .map(str::to_owned)
+            .next()
+    }
+
+    /// The devices of volumes, without the pool's own.
     pub(crate) fn devices(&self) -> Vec<String> {
-        let mut names = dm::list("sextant-csi-").unwrap();
-        let is_own = |name: &String| ["-pool", "-data", "-metadata"].iter().any(|part| name.ends_with(part));
-        names.retain(|name| !self.others.contains(name) && !is_own(name));
+        let Some(pool) = self.pool() else { return Vec::new() };
+        let mut names = dm::list(&pool).unwrap();
+        names.retain(|name| !["-pool", "-data", "-metadata"].iter().any(|part| name.ends_with(part)));
         names
     }
 
@@ -54,11 +71,9 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let own = dm::list("sextant-csi-").unwrap_or_default();
-        for part in ["-pool", "-data", "-metadata"] {
-            for name in own.iter().filter(|name| name.ends_with(part) && !self.others.contains(name)) {
-                let _in_use = dm::remove(name, true);
-            }
+        let Some(pool) = self.pool() else { return };
+        for part in ["pool", "data", "metadata"] {
+            let _in_use = dm::remove(&format!("{pool}{part}"), true);
         }
     }
 }

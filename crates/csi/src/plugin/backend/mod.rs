@@ -1,6 +1,7 @@
 //! Kinds of storage, and what the driver asks of each.
 
 pub(super) mod copy;
+mod crypt;
 pub(super) mod dir;
 pub(super) mod image;
 pub(super) mod thin;
@@ -138,6 +139,15 @@ pub(crate) trait Backend: Send + Sync {
     /// What the kernel refuses.
     fn device(&self, place: &Path, volume: &Volume, read_only: bool) -> Result<PathBuf, Failure>;
 
+    /// Makes a block device ready that wants a secret: before [`device`](Self::device), where a volume is staged.
+    ///
+    /// # Errors
+    /// The secret is missing, or not the volume's; what the kernel refuses.
+    fn unlock(&self, place: &Path, volume: &Volume, secrets: &Secrets) -> Result<(), Failure> {
+        let _open_to_all = (place, volume, secrets);
+        Ok(())
+    }
+
     /// Gives the block devices of a volume back. Those in use go with their last user.
     ///
     /// # Errors
@@ -249,6 +259,9 @@ pub(crate) struct Cut<'a> {
     pub(crate) to: &'a Path,
 }
 
+/// What a caller tells nobody else, by name.
+pub(crate) type Secrets = std::collections::BTreeMap<String, String>;
+
 /// How a volume is mounted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mounting<'a> {
@@ -257,7 +270,7 @@ pub(crate) struct Mounting<'a> {
     /// Options of the file system: what is no attribute of a mount.
     pub(crate) options: &'a [(String, Option<String>)],
     /// Secrets of the class.
-    pub(crate) secrets: &'a std::collections::BTreeMap<String, String>,
+    pub(crate) secrets: &'a Secrets,
 }
 
 /// Bytes of a pool.

@@ -25,7 +25,7 @@ pub(super) type Devices = Vec<(PathBuf, Status)>;
 
 /// The tag of the devices of a place: the digits that its name ends with are its own, and go with it wherever it is renamed to.
 /// What is before them may be longer than a tag has room for.
-fn tag(place: &Path) -> String {
+pub(super) fn tag(place: &Path) -> String {
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     format!("{TAG}{}", name.rsplit('-').next().unwrap_or_default())
 }

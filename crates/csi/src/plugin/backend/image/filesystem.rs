@@ -1,12 +1,13 @@
 //! File systems of images as mounts that are attached nowhere, with the kernel's own words where it refuses.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use grpc::{Code, Failure};
 use kernel::freeze::Frozen;
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_flag,
@@ -14,7 +15,8 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
-use super::{Kind, Usage};
+use super::size::BLOCK;
+use super::{Kind, Mounting, Usage, program, superblock};
 use crate::plugin::pool::record::Volume;
 
 /// Mounts the file system on `device`.
@@ -116,6 +118,43 @@ pub(in crate::plugin::backend) fn freeze(volume: &Volume, root: OwnedFd) -> Resu
     }
 }
 
+/// Mounts the file system on a device of so many bytes, mended where it has to be, and has it fill the device.
+///
+/// # Errors
+/// As [`mount`], and what keeps it from growing.
+pub(in crate::plugin::backend) fn mount_whole(
+    volume: &Volume,
+    kind: Kind,
+    device: &Path,
+    bytes: u64,
+    how: &Mounting<'_>,
+) -> Result<OwnedFd, Failure> {
+    let open = File::open(device).map_err(|e| super::failed("open", device, &e))?;
+    let told = superblock::read(&open, kind).map_err(|e| super::failed("read", device, &e))?;
+    drop(open);
+    let Some(told) = told else {
+        return Err(Failure::internal(format!("volume {} has no {} in it", volume.id, kind.name())));
+    };
+    if told.damaged && !how.read_only {
+        program::check_ext4(device)?;
+    }
+    let mount = mount(kind, device, how.read_only, how.options)?;
+    // Less than a block, or than xfs begins a group for, stays as it is.
+    if told.size + BLOCK <= bytes && !how.read_only {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
+            .map_err(|e| super::failed("open the file system on", device, &e))?;
+        match grow(kind, &root, bytes) {
+            // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
+            Err(e) if e.errno() == Some(Errno::INPROGRESS) => {
+                eprintln!("sextant csi: volume {} stays smaller than its device: {e}", volume.id);
+            }
+            grown => grown.map_err(|e| not_grown(volume, e))?,
+        }
+    }
+    Ok(mount)
+}
+
 /// How full a volume is that is mounted at `root`.
 pub(in crate::plugin::backend) fn usage(volume: &Volume, root: &Path) -> Result<Usage, Failure> {
     let told = rustix::fs::statvfs(root).map_err(|e| super::failed("ask how full", root, &e))?;
@@ -132,8 +171,7 @@ pub(in crate::plugin::backend) fn usage(volume: &Volume, root: &Path) -> Result<
 
 /// What is wrong with the file system that is mounted at `root`, as far as it says so itself.
 pub(in crate::plugin::backend) fn ailment(root: &Path) -> Option<String> {
-    let told = rustix::fs::open(root, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
-        .and_then(rustix::fs::fstatvfs);
+    let told = rustix::fs::open(root, OFlags::RDONLY, Mode::empty()).and_then(rustix::fs::fstatvfs);
     told.err().map(|e| format!("its file system does not answer: {e}"))
 }
 
@@ -182,11 +220,11 @@ pub(in crate::plugin::backend) fn below_attached(
         kernel::namespace::unshare(UnshareFlags::NEWNS | UnshareFlags::FS)?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private)?;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
         // Any directory serves: nobody else sees what is attached on it.
-        let target = rustix::fs::openat(CWD, "/", flags, rustix::fs::Mode::empty())?;
+        let target = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
         kernel::mount::attach(mount, &target)?;
-        let root = rustix::fs::openat(mount, ".", flags, rustix::fs::Mode::empty())?;
+        let root = rustix::fs::openat(mount, ".", flags, Mode::empty())?;
         kernel::mount::clone_tree(&root, name, false)
     };
     let done = std::thread::scope(|scope| {

@@ -5,8 +5,9 @@
 //! system can (xfs, btrfs), and are copies elsewhere.
 
 mod changes;
+mod crypted;
 mod devices;
-mod encryption;
+pub(super) mod encryption;
 pub(super) mod filesystem;
 pub(super) mod kind;
 pub(super) mod program;
@@ -26,8 +27,9 @@ use kernel::capability::{Capability, Sets};
 use kernel::freeze::{self, Frozen};
 use rustix::io::Errno;
 
+use self::encryption::Encryption;
 use self::kind::Kind;
-use super::{Abilities, Backend, Copies, Cut, Mounting, Ranges, Source, Usage, Wish, copy};
+use super::{Abilities, Backend, Copies, Cut, Mounting, Ranges, Secrets, Source, Usage, Wish, copy, crypt};
 use crate::plugin::pool::record::Volume;
 
 const NAME: &str = "image";
@@ -60,8 +62,9 @@ impl Images {
 
     /// What a wish comes to. One that [`Backend::accepts`] refuses is as good as any.
     fn kind(&self, wish: &Wish) -> Kind {
-        let default =
-            if wish.parameters.contains_key(encryption::PARAMETER) { Kind::Ext4 } else { self.default };
+        let is_fscrypt =
+            wish.parameters.get(encryption::PARAMETER).is_some_and(|value| value == encryption::FSCRYPT);
+        let default = if is_fscrypt { Kind::Ext4 } else { self.default };
         Kind::of(wish.block, &wish.fs_type).unwrap_or(default)
     }
 }
@@ -121,6 +124,9 @@ fn still(
             // What is not mounted here may still be in another mount namespace, or about to be closed by its last user.
             return devices::idle(place).map(|()| None);
         }
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            crypted::sync(place)?;
+        }
         for (path, _) in devices::of(place)?.iter().filter(|(_, status)| !status.options.read_only) {
             if !at_once {
                 let hint = "unpublish and unstage it first";
@@ -132,11 +138,21 @@ fn still(
         }
         return Ok(None);
     };
-    let open = root::open(root, volume, kind, devices::are(&devices::of(place)?))?;
+    let open = open_root(place, volume, root)?;
     if at_once {
         return rustix::fs::syncfs(open).map(|()| None).map_err(|e| failed("sync", root, &e));
     }
     filesystem::freeze(volume, open)
+}
+
+/// Opens the root of a volume that is mounted.
+fn open_root(place: &Path, volume: &Volume, path: &Path) -> Result<OwnedFd, Failure> {
+    let devices = devices::of(place)?;
+    let is_crypted = Encryption::of(volume) == Encryption::DmCrypt;
+    let is_its = |number| {
+        if is_crypted { crypted::of(place).is_its(number) } else { devices::are(&devices)(number) }
+    };
+    root::open(path, volume, Kind::in_volume(volume)?, is_its)
 }
 
 /// A new image with the contents of another. One that shares its blocks is made at once: nothing is written to the other
@@ -158,16 +174,16 @@ fn copied(from: &Path, to: &Path, copies: Copies) -> Result<File, Failure> {
 }
 
 impl Images {
-    fn is_encrypted(volume: &Volume) -> bool {
-        volume.parameters.contains_key(encryption::PARAMETER)
-    }
-
     fn create_empty(place: &Path, volume: &Volume) -> Result<(), Failure> {
         let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
         let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
         made.and_then(|image| image.set_len(kind.image(volume.capacity)))
             .map_err(|e| failed("make", &path, &e))?;
-        program::make(kind, &path, volume.capacity, Self::is_encrypted(volume))
+        match Encryption::of(volume) {
+            // Its file system is made when the key is here.
+            Encryption::DmCrypt => Ok(()),
+            encryption => program::make(kind, &path, volume.capacity, encryption),
+        }
     }
 
     fn create_from(&self, place: &Path, volume: &Volume, source: Source<'_>) -> Result<(), Failure> {
@@ -176,7 +192,7 @@ impl Images {
             Source::Volume(origin, from, root) => (origin, from, root),
         };
         let kind = Kind::in_volume(volume)?;
-        if kind != Kind::in_volume(origin)? || Self::is_encrypted(volume) != Self::is_encrypted(origin) {
+        if kind != Kind::in_volume(origin)? || Encryption::of(volume) != Encryption::of(origin) {
             let message =
                 format!("a copy has the file system and the encryption of its origin, {}", origin.id);
             return Err(Failure::invalid("volume_content_source", message));
@@ -186,7 +202,8 @@ impl Images {
         if let Some(frozen) = frozen {
             frozen.thaw()?;
         }
-        enlarge(&image?, &place.join(IMAGE), kind.image(volume.capacity))
+        enlarge(&image?, &place.join(IMAGE), kind.image(volume.capacity))?;
+        crypt::Lock::copy(from, place)
     }
 
     /// Attaches the image and mounts what is in it. The device goes with the mount, also where that fails.
@@ -244,8 +261,15 @@ fn refuse_parameters(wish: &Wish, kind: Kind) -> Result<(), Failure> {
         if key != encryption::PARAMETER {
             return Err(Failure::invalid(field, "is not known to the backend image; leave it out"));
         }
+        if value == encryption::DM_CRYPT {
+            crypt::is_here().map_err(|error| Failure { field: Some(field), ..error })?;
+            continue;
+        }
         if value != encryption::FSCRYPT {
-            return Err(Failure::invalid(field, format!("{value:?} is no encryption: write fscrypt")));
+            return Err(Failure::invalid(
+                field,
+                format!("{value:?} is no encryption: write fscrypt or dm-crypt"),
+            ));
         }
         if kind != Kind::Ext4 {
             let hint = "leave fsType out, or write ext4";
@@ -307,7 +331,10 @@ impl Backend for Images {
         for cut in cuts {
             frozen.extend(still(cut.from, cut.volume, cut.root, at_once)?);
         }
-        let cut = cuts.iter().try_for_each(|cut| copied(cut.from, cut.to, self.copies).map(drop));
+        let cut = cuts.iter().try_for_each(|cut| {
+            copied(cut.from, cut.to, self.copies)?;
+            crypt::Lock::copy(cut.from, cut.to)
+        });
         // All of them, whatever one says.
         let thawed: Vec<_> = frozen.into_iter().map(Frozen::thaw).collect();
         cut.and(thawed.into_iter().collect::<Result<(), _>>().map_err(Failure::from))
@@ -325,12 +352,13 @@ impl Backend for Images {
         let image = open_image(place, true)?;
         let devices = devices::of(place)?;
         let root = root.filter(|_| kind != Kind::Block);
-        let root = root.map(|root| root::open(root, volume, kind, devices::are(&devices))).transpose()?;
+        let root = root.map(|root| open_root(place, volume, root)).transpose()?;
         enlarge(&image, &path, kind.image(capacity))?;
         image.sync_all().map_err(|e| failed("sync", &path, &e))?;
         devices::widen(place, &devices)?;
-        let Some(root) = root else { return Ok(()) };
         let size = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
+        crypted::widen(place, volume, size)?;
+        let Some(root) = root else { return Ok(()) };
         filesystem::grow(kind, &root, size).map_err(|e| filesystem::not_grown(volume, e))
     }
 
@@ -339,6 +367,9 @@ impl Backend for Images {
     }
 
     fn remove(&self, place: &Path) -> Result<(), Failure> {
+        if crypt::Lock::find(place).map_or(true, |lock| lock.is_some()) {
+            crypted::of(place).close()?;
+        }
         devices::detach(place)?;
         copy::remove(place)
     }
@@ -352,6 +383,9 @@ impl Backend for Images {
     }
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            return crypted::mount(place, volume, how);
+        }
         let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
         devices::idle(place)?;
         let image = open_image(place, false)?;
@@ -370,7 +404,7 @@ impl Backend for Images {
         } else {
             mount
         };
-        if Self::is_encrypted(volume) {
+        if Encryption::of(volume) == Encryption::Fscrypt {
             encryption::unlock(&mount, &volume.id, how.secrets)
         } else {
             Ok(mount)
@@ -384,6 +418,9 @@ impl Backend for Images {
                 volume.id
             )));
         }
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            return crypted::of(place).device(&volume.id, read_only);
+        }
         // One that was released is no device to give away.
         let mut there = devices::settled(place)?.into_iter();
         if let Some((path, _)) = there.find(|(_, status)| status.options.read_only == read_only) {
@@ -393,7 +430,17 @@ impl Backend for Images {
         devices::attach(&image, place, read_only)
     }
 
-    fn release(&self, place: &Path, _: &Volume) -> Result<(), Failure> {
+    fn unlock(&self, place: &Path, volume: &Volume, secrets: &Secrets) -> Result<(), Failure> {
+        match Encryption::of(volume) {
+            Encryption::DmCrypt => crypted::unlock(place, volume, secrets),
+            _ => Ok(()),
+        }
+    }
+
+    fn release(&self, place: &Path, volume: &Volume) -> Result<(), Failure> {
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            crypted::of(place).close()?;
+        }
         devices::detach(place)
     }
 
@@ -416,6 +463,10 @@ impl Backend for Images {
         if let Some(ailment) = root.and_then(filesystem::ailment) {
             return Ok(Some(ailment));
         }
+        // Nobody reads it without the key.
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            return Ok(None);
+        }
         match superblock::read(&image, kind).map_err(|e| failed("read", &path, &e))? {
             None if kind != Kind::Block => Ok(Some(format!("its image has no {} in it", kind.name()))),
             Some(told) if told.damaged => Ok(Some("its file system has found errors in itself".to_owned())),
@@ -432,13 +483,12 @@ impl Backend for Images {
     }
 
     fn recover(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<(), Failure> {
+        // That of a mount goes with it; one that was not mounted yet stayed.
+        if Encryption::of(volume) == Encryption::DmCrypt && !volume.block {
+            crypted::of(place).close()?;
+        }
         let Some(root) = root else { return Ok(()) };
-        freeze::thaw(root::open(
-            root,
-            volume,
-            Kind::in_volume(volume)?,
-            devices::are(&devices::of(place)?),
-        )?)?;
+        freeze::thaw(open_root(place, volume, root)?)?;
         Ok(())
     }
 

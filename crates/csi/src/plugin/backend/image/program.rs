@@ -10,6 +10,7 @@ use grpc::Failure;
 use kernel::reflink;
 use rustix::io::Errno;
 
+use super::encryption::Encryption;
 use super::size::{BTRFS_MIXED_BELOW, ext4_journal};
 use super::{IMAGE, Kind, open_image};
 
@@ -19,16 +20,17 @@ const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// A copy of an image while its file system grows.
 const GROWING: &str = "growing";
 
-/// Makes an empty file system in an image, whose every byte is zero.
+/// Makes an empty file system in an image or on a device, whose every byte is zero, unless dm-crypt has made something else of
+/// zeros.
 pub(in crate::plugin::backend) fn make(
     kind: Kind,
     image: &Path,
     capacity: u64,
-    encrypted: bool,
+    encryption: Encryption,
 ) -> Result<(), Failure> {
     let arguments: &[&str] = match kind {
         Kind::Block => return Ok(()),
-        Kind::Ext4 => return make_ext4(image, capacity, encrypted),
+        Kind::Ext4 => return make_ext4(image, capacity, encryption),
         // Sectors of 4 KiB, so that it is mounted from disks of either size; laid out as in a file on devices, too.
         Kind::Xfs => {
             &["-q", "-f", "-K", "-d", "noalign", "-s", "size=4096", "-l", "size=64m", "-m", "reflink=1"]
@@ -43,16 +45,19 @@ pub(in crate::plugin::backend) fn make(
     if said.status.success() { Ok(()) } else { Err(failed(name, "make a file system in", image, &said)) }
 }
 
-fn make_ext4(image: &Path, capacity: u64, encrypted: bool) -> Result<(), Failure> {
+fn make_ext4(image: &Path, capacity: u64, encryption: Encryption) -> Result<(), Failure> {
     let journal = format!("size={}", ext4_journal(capacity) >> 20);
     // The first knows that the image is zero, and leaves nothing to be written later; older programs do not know it.
-    let ways = ["nodiscard,assume_storage_prezeroed=1", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"];
+    let ways: &[&str] = match encryption {
+        Encryption::DmCrypt => &["nodiscard,lazy_itable_init=1"],
+        _ => &["nodiscard,assume_storage_prezeroed=1", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"],
+    };
     let mut last = None;
     for extended in ways {
         let mut arguments = vec![
             "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-J", &journal, "-E", extended,
         ];
-        if encrypted {
+        if encryption == Encryption::Fscrypt {
             arguments.extend(["-O", "encrypt"]);
         }
         let said = run("mkfs.ext4", arguments.iter().map(OsStr::new).chain([image.as_os_str()]))?;

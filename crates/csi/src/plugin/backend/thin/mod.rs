@@ -20,13 +20,12 @@ use std::sync::{Mutex, PoisonError};
 
 use grpc::{Code, Failure};
 use kernel::freeze::{self, Frozen};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use self::number::{Numbers, Thin};
 use self::pool::ThinPool;
+use super::image::encryption::Encryption;
 use super::image::kind::Kind;
-use super::image::size::BLOCK;
 use super::image::{filesystem, program, root, superblock};
 use super::{Abilities, Backend, Copies, Cut, Mounting, Source, Space, Usage, Wish, copy};
 use crate::plugin::pool::record::{self, Snapshot, Volume};
@@ -97,7 +96,7 @@ impl Volumes {
             return Ok(());
         }
         let path = self.pool.attach(&thin)?.path();
-        let made = program::make(kind, &path, volume.capacity, false).and_then(|()| {
+        let made = program::make(kind, &path, volume.capacity, Encryption::None).and_then(|()| {
             File::open(&path).and_then(|device| device.sync_all()).map_err(|e| failed("sync", &path, &e))
         });
         made.and(self.pool.detach(&thin))
@@ -137,41 +136,6 @@ impl Volumes {
         let message =
             "more was written to the volume meanwhile than is set aside for its snapshot; try again";
         Err(Failure::new(Code::Aborted, message))
-    }
-
-    /// Mounts what is on a volume's device, and has it fill that.
-    fn mount_device(
-        &self,
-        volume: &Volume,
-        thin: &Thin,
-        path: &Path,
-        how: &Mounting<'_>,
-    ) -> Result<OwnedFd, Failure> {
-        let kind = Kind::in_volume(volume)?;
-        let device = File::open(path).map_err(|e| failed("open", path, &e))?;
-        let told = superblock::read(&device, kind).map_err(|e| failed("read", path, &e))?;
-        drop(device);
-        let Some(told) = told else {
-            return Err(Failure::internal(format!("volume {} has no {} in it", volume.id, kind.name())));
-        };
-        if told.damaged && !how.read_only {
-            program::check_ext4(path)?;
-        }
-        let mount = filesystem::mount(kind, path, how.read_only, how.options)?;
-        // Less than a block, or than xfs begins a group for, stays as it is.
-        if told.size + BLOCK <= thin.bytes && !how.read_only {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
-                .map_err(|e| failed("open the file system on", path, &e))?;
-            match filesystem::grow(kind, &root, thin.bytes) {
-                // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
-                Err(e) if e.errno() == Some(Errno::INPROGRESS) => {
-                    eprintln!("sextant csi: volume {} stays smaller than its device: {e}", volume.id);
-                }
-                grown => grown.map_err(|e| filesystem::not_grown(volume, e))?,
-            }
-        }
-        Ok(mount)
     }
 }
 
@@ -293,7 +257,7 @@ impl Backend for Volumes {
         let thin = Thin::read(place)?;
         self.pool.idle(&thin)?;
         let path = self.pool.attach(&thin)?.path();
-        let mount = self.mount_device(volume, &thin, &path, how);
+        let mount = filesystem::mount_whole(volume, Kind::in_volume(volume)?, &path, thin.bytes, how);
         // From now on it goes with the mount, also where that is none.
         match (mount, self.pool.detach(&thin)) {
             (Ok(mount), detached) => detached.map(|()| mount),
