@@ -9,13 +9,18 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use std::os::fd::OwnedFd;
+
 use grpc::Failure;
 use kernel::dm::{self, Info, SECTOR, Target};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
 
-use super::copy;
-use super::image::encryption::{KEY, Key};
+use super::image::encryption::{self, Encryption, KEY, Key};
+use super::image::kind::Kind;
+use super::image::{filesystem, program};
+use super::{Mounting, Secrets, copy};
+use crate::plugin::pool::record::Volume;
 use crate::plugin::text;
 
 const FORMAT: u32 = 1;
@@ -39,7 +44,8 @@ pub(super) struct Lock {
 pub(super) fn is_here() -> Result<(), Failure> {
     dm::version().map(drop).map_err(|e| {
         let hint = "load the modules dm-mod and dm-crypt (CONFIG_BLK_DEV_DM, CONFIG_DM_CRYPT)";
-        Failure::precondition(format!("dm-crypt needs device mapper: {e}; {hint}"))
+        let failure = Failure::precondition(format!("dm-crypt needs device mapper: {e}; {hint}"));
+        Failure { field: Some(format!("parameters[{}]", encryption::PARAMETER)), ..failure }
     })
 }
 
@@ -131,6 +137,21 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
+/// The volume's key and its lock; no lock where nothing was ever written to it.
+fn key(place: &Path, volume: &Volume, secrets: &Secrets) -> Result<(Key, Option<Lock>), Failure> {
+    let key = encryption::key(&volume.id, secrets)?;
+    let lock = Lock::find(place)?;
+    if let Some(lock) = &lock {
+        lock.is_for(&volume.id, &key)?;
+    }
+    Ok((key, lock))
+}
+
+fn sync(device: &Path) -> Result<(), Failure> {
+    let synced = File::open(device).and_then(|device| device.sync_all());
+    synced.map_err(|e| Failure::internal(format!("cannot sync {}: {e}", device.display())))
+}
+
 /// The devices of one volume, by what their names begin with.
 pub(super) struct Crypt(pub(super) String);
 
@@ -155,6 +176,77 @@ impl Crypt {
         parameters.push_str(" 0 1 sector_size:4096");
         let target = Target { start: 0, length: bytes / SECTOR, kind: "crypt".into(), parameters };
         Ok(dm::create(&self.name("crypt"), &[target], false)?)
+    }
+
+    /// Opens a volume and mounts what is in it; its file system is made where there is none yet. The device goes with the mount,
+    /// also where that fails. `below` is the number of a device of so many bytes.
+    pub(super) fn mount(
+        &self,
+        place: &Path,
+        volume: &Volume,
+        how: &Mounting<'_>,
+        below: &str,
+        bytes: u64,
+    ) -> Result<OwnedFd, Failure> {
+        let (key, lock) = key(place, volume, how.secrets)?;
+        if lock.is_none() && how.read_only {
+            return Err(Failure::precondition(format!(
+                "cannot mount volume {} read-only: nothing was ever written; mount it for writing first",
+                volume.id
+            )));
+        }
+        let is_new = lock.is_none();
+        let lock = lock.map_or_else(|| Lock::new(&key), Ok)?;
+        let path = self.open(&key, &lock, below, bytes)?.path();
+        drop(key);
+        let mounted = || {
+            let kind = Kind::in_volume(volume)?;
+            if is_new {
+                program::make(kind, &path, volume.capacity, Encryption::DmCrypt)?;
+                sync(&path)?;
+                // From now on there is a file system that the key is for. Who is killed before makes another.
+                lock.write(place)?;
+            }
+            filesystem::mount_whole(volume, kind, &path, bytes, how)
+        };
+        match (mounted(), self.close()) {
+            (Ok(mount), closed) => closed.map(|()| mount),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(after)) => Err(error.and(&after)),
+        }
+    }
+
+    /// Opens a block device, which stays until it is closed. `below` brings up what is below it, a device's number and how many
+    /// bytes that has. One that is open is not opened again, but its key is looked at.
+    pub(super) fn unlock<T>(
+        &self,
+        place: &Path,
+        volume: &Volume,
+        secrets: &Secrets,
+        below: impl FnOnce() -> Result<(String, u64, T), Failure>,
+    ) -> Result<(), Failure> {
+        let (key, lock) = key(place, volume, secrets)?;
+        if self.device(&volume.id, false).is_ok() {
+            return Ok(());
+        }
+        // What a killed driver left half made.
+        self.close()?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => {
+                let lock = Lock::new(&key)?;
+                lock.write(place)?;
+                lock
+            }
+        };
+        // What holds the lower one is let go when the upper one holds it.
+        let (number, bytes, _held) = below()?;
+        self.open(&key, &lock, &number, bytes).map(drop)
+    }
+
+    /// Has what was written to open block devices be below them.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        self.devices()?.iter().try_for_each(|(_, info)| sync(&info.path()))
     }
 
     /// The devices that are there, the lower one first.

@@ -125,7 +125,7 @@ fn still(
             return devices::idle(place).map(|()| None);
         }
         if Encryption::of(volume) == Encryption::DmCrypt {
-            crypted::sync(place)?;
+            crypted::of(place).sync()?;
         }
         for (path, _) in devices::of(place)?.iter().filter(|(_, status)| !status.options.read_only) {
             if !at_once {
@@ -262,7 +262,7 @@ fn refuse_parameters(wish: &Wish, kind: Kind) -> Result<(), Failure> {
             return Err(Failure::invalid(field, "is not known to the backend image; leave it out"));
         }
         if value == encryption::DM_CRYPT {
-            crypt::is_here().map_err(|error| Failure { field: Some(field), ..error })?;
+            crypt::is_here()?;
             continue;
         }
         if value != encryption::FSCRYPT {

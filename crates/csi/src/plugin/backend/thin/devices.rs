@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::number::Thin;
 use super::pool::{ThinPool, ensure};
+use crate::plugin::backend::crypt::Crypt;
 
 /// What the name of a device ends with that cannot be written.
 const READ_ONLY: &str = "-ro";
@@ -53,6 +54,11 @@ impl ThinPool {
         Ok(found)
     }
 
+    /// The devices of a volume that is encrypted.
+    pub(super) fn crypt(&self, thin: &Thin) -> Crypt {
+        Crypt(self.thin_name(thin))
+    }
+
     fn thin_target(&self, thin: &Thin) -> Result<Target, Failure> {
         let name = self.name("pool");
         let pool =
@@ -92,6 +98,7 @@ impl ThinPool {
 
     /// Gives the devices of a volume back; those in use go with their last user.
     pub(super) fn detach(&self, thin: &Thin) -> Result<(), Failure> {
+        self.crypt(thin).close()?;
         self.names(thin).iter().rev().try_for_each(|name| Ok(dm::remove(name, true)?))
     }
 
@@ -108,7 +115,7 @@ impl ThinPool {
                 .and_then(|()| dm::resume(&name));
             below = there(widened)?;
         }
-        Ok(())
+        self.crypt(thin).widen(thin.bytes)
     }
 
     /// Waits until a volume has no device any more. Two file systems on it would destroy it.
@@ -164,15 +171,27 @@ impl ThinPool {
         })
     }
 
+    /// The devices of volumes through which they are written, those first that are over others: what is over one that waits waits for
+    /// ever.
+    fn upper_first(&self, thins: &[Thin]) -> Result<Vec<(String, Info)>, Failure> {
+        let mut found = Vec::new();
+        for thin in thins {
+            found.extend(
+                self.crypt(thin).devices()?.into_iter().filter(|(name, _)| !name.ends_with(READ_ONLY)),
+            );
+            let name = self.thin_name(thin);
+            found.extend(dm::info(&name)?.map(|info| (name, info)));
+        }
+        Ok(found)
+    }
+
     /// Holds volumes still, those that have devices: file systems on them are frozen, with all that was written to them.
     ///
     /// # Errors
     /// `Aborted` where somebody else has frozen one.
     pub(super) fn still(&self, thins: &[Thin]) -> Result<Still, Failure> {
         let mut still = Still(Vec::new());
-        for thin in thins {
-            let name = self.thin_name(thin);
-            let Some(info) = dm::info(&name)? else { continue };
+        for (name, info) in self.upper_first(thins)? {
             let held = if info.suspended { Ok(()) } else { dm::suspend(&name, true) };
             let held = there(held).map_err(|e| match e.errno() {
                 Some(Errno::BUSY) => {
@@ -187,7 +206,7 @@ impl ThinPool {
 
     /// Has a volume go on that a killed driver held still.
     pub(super) fn go_on(&self, thin: &Thin) -> Result<(), Failure> {
-        for (name, info) in self.devices(thin)? {
+        for (name, info) in self.upper_first(&[*thin])?.into_iter().rev() {
             if info.suspended && info.active {
                 there(dm::resume(&name))?;
             }
@@ -211,7 +230,8 @@ pub(super) struct Still(Vec<String>);
 impl Still {
     /// Has them go on: all of them, whatever one says.
     pub(super) fn go_on(mut self) -> Result<(), Failure> {
-        let done: Vec<_> = std::mem::take(&mut self.0).iter().map(|name| there(dm::resume(name))).collect();
+        let done: Vec<_> =
+            std::mem::take(&mut self.0).iter().rev().map(|name| there(dm::resume(name))).collect();
         done.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(())
     }
@@ -219,7 +239,7 @@ impl Still {
 
 impl Drop for Still {
     fn drop(&mut self) {
-        for name in &self.0 {
+        for name in self.0.iter().rev() {
             let _told_by_the_next_use = dm::resume(name);
         }
     }

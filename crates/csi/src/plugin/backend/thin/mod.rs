@@ -24,10 +24,10 @@ use rustix::io::Errno;
 
 use self::number::{Numbers, Thin};
 use self::pool::ThinPool;
-use super::image::encryption::Encryption;
+use super::image::encryption::{self, Encryption};
 use super::image::kind::Kind;
 use super::image::{filesystem, program, root, superblock};
-use super::{Abilities, Backend, Copies, Cut, Mounting, Source, Space, Usage, Wish, copy};
+use super::{Abilities, Backend, Copies, Cut, Mounting, Secrets, Source, Space, Usage, Wish, copy, crypt};
 use crate::plugin::pool::record::{self, Snapshot, Volume};
 
 pub(crate) const NAME: &str = "lvm-thin";
@@ -92,7 +92,8 @@ impl Volumes {
         let kind = Kind::in_volume(volume)?;
         let make = |number| self.pool.message(&format!("create_thin {number}"));
         let thin = self.number(place, kind.image(volume.capacity), make)?;
-        if kind == Kind::Block {
+        // The file system of one that is encrypted is made when the key is here.
+        if kind == Kind::Block || is_encrypted(volume) {
             return Ok(());
         }
         let path = self.pool.attach(&thin)?.path();
@@ -108,10 +109,12 @@ impl Volumes {
             Source::Volume(origin, from, root) => (origin, from, root),
         };
         let kind = Kind::in_volume(volume)?;
-        if kind != Kind::in_volume(origin)? {
-            let message = format!("a copy has the file system of its origin, {}", origin.id);
+        if kind != Kind::in_volume(origin)? || is_encrypted(volume) != is_encrypted(origin) {
+            let message =
+                format!("a copy has the file system and the encryption of its origin, {}", origin.id);
             return Err(Failure::invalid("volume_content_source", message));
         }
+        crypt::Lock::copy(from, place)?;
         let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
         let from = Thin::read(from)?;
         let frozen = self.frozen(origin, &from, root)?;
@@ -175,13 +178,23 @@ impl Backend for Volumes {
             let message = format!("{:?} cannot be had: write ext4, xfs or btrfs", wish.fs_type);
             return Err(Failure::invalid("fs_type", message));
         }
-        match wish.parameters.keys().chain(wish.mutable.keys()).next() {
-            Some(key) => {
-                let message = format!("is not known to the backend {NAME}; leave it out");
-                Err(Failure::invalid(format!("parameters[{key}]"), message))
+        for (key, value) in wish.parameters.iter().chain(&wish.mutable) {
+            let field = format!("parameters[{key}]");
+            if key != encryption::PARAMETER || wish.mutable.contains_key(key) {
+                return Err(Failure::invalid(
+                    field,
+                    format!("is not known to the backend {NAME}; leave it out"),
+                ));
             }
-            None => Ok(()),
+            if value != encryption::DM_CRYPT {
+                return Err(Failure::invalid(
+                    field,
+                    format!("{value:?} is no encryption of {NAME}: write dm-crypt"),
+                ));
+            }
+            crypt::is_here()?;
         }
+        Ok(())
     }
 
     fn create(&self, place: &Path, volume: &Volume, source: Option<Source<'_>>) -> Result<(), Failure> {
@@ -200,6 +213,7 @@ impl Backend for Volumes {
         let still = self.pool.still(&origins)?;
         let cut = origins.iter().zip(cuts).try_for_each(|(origin, cut)| {
             self.is_within(origin, cut.to)?;
+            crypt::Lock::copy(cut.from, cut.to)?;
             self.copy(origin, cut.to, origin.bytes)
         });
         cut.and(goes_on(still, frozen))
@@ -256,8 +270,13 @@ impl Backend for Volumes {
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
         let thin = Thin::read(place)?;
         self.pool.idle(&thin)?;
-        let path = self.pool.attach(&thin)?.path();
-        let mount = filesystem::mount_whole(volume, Kind::in_volume(volume)?, &path, thin.bytes, how);
+        let device = self.pool.attach(&thin)?;
+        let mount = if is_encrypted(volume) {
+            self.pool.crypt(&thin).mount(place, volume, how, &device.name(), thin.bytes)
+        } else {
+            Kind::in_volume(volume)
+                .and_then(|kind| filesystem::mount_whole(volume, kind, &device.path(), thin.bytes, how))
+        };
         // From now on it goes with the mount, also where that is none.
         match (mount, self.pool.detach(&thin)) {
             (Ok(mount), detached) => detached.map(|()| mount),
@@ -274,9 +293,23 @@ impl Backend for Volumes {
             )));
         }
         let thin = Thin::read(place)?;
+        if is_encrypted(volume) {
+            return self.pool.crypt(&thin).device(&volume.id, read_only);
+        }
         self.pool.settled(&thin)?;
         let device = if read_only { self.pool.attach_read_only(&thin)? } else { self.pool.attach(&thin)? };
         Ok(device.path())
+    }
+
+    fn unlock(&self, place: &Path, volume: &Volume, secrets: &Secrets) -> Result<(), Failure> {
+        if !is_encrypted(volume) {
+            return Ok(());
+        }
+        let thin = Thin::read(place)?;
+        self.pool.crypt(&thin).unlock(place, volume, secrets, || {
+            self.pool.settled(&thin)?;
+            Ok((self.pool.attach(&thin)?.name(), thin.bytes, ()))
+        })
     }
 
     fn release(&self, place: &Path, _: &Volume) -> Result<(), Failure> {
@@ -310,7 +343,9 @@ impl Backend for Volumes {
         if let Some(ailment) = root.and_then(filesystem::ailment) {
             return Ok(Some(ailment));
         }
-        let Some(path) = self.pool.path(&thin)?.filter(|_| kind != Kind::Block) else { return Ok(None) };
+        // Nobody reads one without its key.
+        let is_readable = kind != Kind::Block && !is_encrypted(volume);
+        let Some(path) = self.pool.path(&thin)?.filter(|_| is_readable) else { return Ok(None) };
         let device = File::open(&path).map_err(|e| failed("open", &path, &e))?;
         match superblock::read(&device, kind).map_err(|e| failed("read", &path, &e))? {
             None => Ok(Some(format!("its device has no {} in it", kind.name()))),
@@ -335,6 +370,10 @@ impl Backend for Volumes {
         }
         if volume.block { Ok(()) } else { self.pool.detach(&thin) }
     }
+}
+
+fn is_encrypted(volume: &Volume) -> bool {
+    Encryption::of(volume) == Encryption::DmCrypt
 }
 
 /// Whether the file system does not freeze with its device: one that may have several does not know it by that.
@@ -374,7 +413,10 @@ impl Volumes {
     /// Opens the root of a volume that is mounted.
     fn open_root(&self, path: &Path, volume: &Volume, thin: &Thin) -> Result<OwnedFd, Failure> {
         let devices = self.pool.devices(thin)?;
-        let is_its = |number| devices.iter().any(|(_, info)| root::number(&info.path()) == Some(number));
+        let is_its = |number| {
+            devices.iter().any(|(_, info)| root::number(&info.path()) == Some(number))
+                || self.pool.crypt(thin).is_its(number)
+        };
         root::open(path, volume, Kind::in_volume(volume)?, is_its)
     }
 }

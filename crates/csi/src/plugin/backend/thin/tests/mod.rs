@@ -1,6 +1,7 @@
 //! Thin volumes with data in them, on a pool on a loop device. Where there is no device mapper nothing of it can be had.
 
 mod copies;
+mod crypted;
 mod pools;
 mod volumes;
 
