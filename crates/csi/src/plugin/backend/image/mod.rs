@@ -138,21 +138,11 @@ fn still(
         }
         return Ok(None);
     };
-    let open = open_root(place, volume, root)?;
+    let open = devices::open_root(place, volume, root)?;
     if at_once {
         return rustix::fs::syncfs(open).map(|()| None).map_err(|e| failed("sync", root, &e));
     }
     filesystem::freeze(volume, open)
-}
-
-/// Opens the root of a volume that is mounted.
-fn open_root(place: &Path, volume: &Volume, path: &Path) -> Result<OwnedFd, Failure> {
-    let devices = devices::of(place)?;
-    let is_crypted = Encryption::of(volume) == Encryption::DmCrypt;
-    let is_its = |number| {
-        if is_crypted { crypted::of(place).is_its(number) } else { devices::are(&devices)(number) }
-    };
-    root::open(path, volume, Kind::in_volume(volume)?, is_its)
 }
 
 /// A new image with the contents of another. One that shares its blocks is made at once: nothing is written to the other
@@ -352,7 +342,7 @@ impl Backend for Images {
         let image = open_image(place, true)?;
         let devices = devices::of(place)?;
         let root = root.filter(|_| kind != Kind::Block);
-        let root = root.map(|root| open_root(place, volume, root)).transpose()?;
+        let root = root.map(|root| devices::open_root(place, volume, root)).transpose()?;
         enlarge(&image, &path, kind.image(capacity))?;
         image.sync_all().map_err(|e| failed("sync", &path, &e))?;
         devices::widen(place, &devices)?;
@@ -488,7 +478,7 @@ impl Backend for Images {
             crypted::of(place).close()?;
         }
         let Some(root) = root else { return Ok(()) };
-        freeze::thaw(open_root(place, volume, root)?)?;
+        freeze::thaw(devices::open_root(place, volume, root)?)?;
         Ok(())
     }
 

@@ -254,6 +254,8 @@ impl Backend for Volumes {
         self.pool.idle(&thin)?;
         self.pool.delete(&thin)?;
         copy::remove(place)?;
+        // A power cut must not bring the place back when its number is another's.
+        copy::sync_names(&[place.parent().unwrap_or(place)])?;
         self.numbers.give_back(thin.number);
         Ok(())
     }

@@ -5,6 +5,17 @@ use std::os::unix::fs::FileExt as _;
 use super::*;
 
 #[test]
+fn without_device_mapper_it_says_what_is_missing() {
+    if dm::version().is_ok() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let error = Volumes::open(folder.path(), Path::new("/dev/null")).err().unwrap();
+    assert!(error.code == Code::FailedPrecondition && error.message.contains("dm-thin-pool"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_device_with_anything_on_it_is_refused_and_stays_as_it_was() {
     let Some(disk) = Disk::new(256 * MIB) else { return };
     for at in [0, 1080, 65_600, 256 * MIB - 512] {
