@@ -268,7 +268,7 @@ const HANDED_ON: &[&str] = &["SEXTANT_KILLS", "SEXTANT_SEED"];
 fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
     let mut script = String::from(
         "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9 \
-         SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3 SEXTANT_CSI_ALL_BACKENDS=1\n",
+         SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3 SEXTANT_CSI_ALL_BACKENDS=1 SEXTANT_NEEDS_DM=1\n",
     );
     for name in HANDED_ON {
         if let Ok(value) = std::env::var(name) {

@@ -22,6 +22,9 @@ pub struct PoolConfig {
     pub name: String,
     /// The directory; made where it is not there.
     pub path: PathBuf,
+    /// A block device for the backend `lvm-thin`, all of which it takes: the directory has the records alone.
+    #[serde(default)]
+    pub device: Option<PathBuf>,
     /// The backends that classes may take, the default one first. Empty: all that can be had there.
     #[serde(default)]
     pub backends: Vec<String>,
@@ -50,6 +53,7 @@ impl PoolConfig {
         PoolConfig {
             name: name.into(),
             path: path.into(),
+            device: None,
             backends: Vec::new(),
             overcommit: one(),
             project_ids: high(),
@@ -65,6 +69,15 @@ impl PoolConfig {
         if !self.path.is_absolute() {
             let rule = "is no path of a pool: write an absolute one";
             return Err(Failure::invalid("pool.path", format!("{:?} {rule}", self.path)));
+        }
+        if let Some(device) = self.device.as_ref().filter(|device| !device.is_absolute()) {
+            let rule = "is no path of a device: write an absolute one";
+            return Err(Failure::invalid("pool.device", format!("{device:?} {rule}")));
+        }
+        let is_thin = self.backends.iter().map(String::as_str).all(|name| name == super::backend::thin::NAME);
+        if self.device.is_some() && !is_thin {
+            let rule = "a pool with a device has the backend lvm-thin alone: leave it out";
+            return Err(Failure::invalid("pool.backends", rule));
         }
         if !(1.0..=1000.0).contains(&self.overcommit) {
             let rule = "is no factor: write 1 (nothing more than there is) to 1000";
@@ -138,6 +151,8 @@ mod tests {
             ("name = 'a'\npath = '/x'\nproject-ids = [7, 6]", "pool.project-ids"),
             ("name = 'a'\npath = '/x'\nproject-ids = [0, 6]", "pool.project-ids"),
             ("name = 'a'\npath = '/x'\nsize = 1", "size"),
+            ("name = 'a'\npath = '/x'\ndevice = 'sda'", "pool.device"),
+            ("name = 'a'\npath = '/x'\ndevice = '/dev/sda'\nbackends = ['dir']", "pool.backends"),
             ("name = 'a'\npath = '/x'\n[[pool]]\nname = 'a'\npath = '/y'", "twice"),
         ] {
             let error = pool(text).unwrap_err();

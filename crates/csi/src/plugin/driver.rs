@@ -119,6 +119,10 @@ fn open(config: &PoolConfig) -> Result<Pool, Failure> {
     std::fs::create_dir_all(&config.path).map_err(|e| {
         Failure::internal(format!("cannot make the pool {:?} at {}: {e}", config.name, config.path.display()))
     })?;
+    if let Some(device) = &config.device {
+        let volumes = backend::thin::Volumes::open(&config.path, device)?;
+        return Pool::open(&config.name, &config.path, vec![Box::new(volumes)], config.overcommit);
+    }
     for name in wanted {
         match backend::open(name, config) {
             Ok(backend) => backends.push(backend),
@@ -147,7 +151,8 @@ fn topology_value(node: &str) -> Result<(), Failure> {
 /// Refuses pools that would promise the same bytes.
 fn of_different_file_systems(pools: &[PoolConfig]) -> Result<(), Failure> {
     let mut seen: Vec<(u64, &str)> = Vec::new();
-    for pool in pools {
+    // Of one that has a device only the records are on the file system.
+    for pool in pools.iter().filter(|pool| pool.device.is_none()) {
         // Not st_dev, of which each subvolume of btrfs has its own. Some file systems have no number.
         let number = rustix::fs::statvfs(&pool.path).map_or(0, |told| told.f_fsid);
         if let Some((_, other)) = seen.iter().find(|(known, _)| number != 0 && *known == number) {

@@ -8,6 +8,9 @@
 mod disk;
 #[path = "../btrfs/disk.rs"]
 mod subvolumes;
+#[path = "../thin/disk.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod thin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +26,7 @@ use grpc::Error;
 
 const FOLDER: &str = "SEXTANT_TEST_CSI_FOLDER";
 const BACKEND: &str = "SEXTANT_TEST_CSI_BACKEND";
+const DEVICE: &str = "SEXTANT_TEST_CSI_DEVICE";
 const NAMES: usize = 6;
 const BYTES: i64 = 16 << 20;
 
@@ -35,6 +39,7 @@ async fn child() {
         config: Config {
             pools: vec![PoolConfig {
                 backends: vec![std::env::var(BACKEND).expect("a backend")],
+                device: std::env::var_os(DEVICE).map(PathBuf::from),
                 ..PoolConfig::new("a", folder.join("pool"))
             }],
         },
@@ -49,11 +54,12 @@ async fn child() {
 struct Driver(Child);
 
 impl Driver {
-    fn start(folder: &Path, backend: &str) -> Driver {
+    fn start(folder: &Path, backend: &str, device: Option<&Path>) -> Driver {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "child", "--nocapture"])
             .env(FOLDER, folder)
             .env(BACKEND, backend)
+            .envs(device.map(|device| (DEVICE, device)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -248,13 +254,13 @@ impl Drop for Unmounted<'_> {
 #[tokio::test]
 async fn what_was_acknowledged_of_directories_is_true_whenever_it_is_killed() {
     let dir = tempfile::tempdir().unwrap();
-    whenever_it_is_killed("dir", dir.path()).await;
+    whenever_it_is_killed("dir", dir.path(), None).await;
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_of_images_is_true_whenever_it_is_killed() {
     let dir = tempfile::tempdir().unwrap();
-    whenever_it_is_killed("image", dir.path()).await;
+    whenever_it_is_killed("image", dir.path(), None).await;
 }
 
 #[tokio::test]
@@ -263,23 +269,31 @@ async fn what_was_acknowledged_of_quotas_is_true_whenever_it_is_killed() {
     for disk in disk::Disk::with_quotas(folder.path(), 1 << 30) {
         let own = disk.path.join("own");
         fs::create_dir(&own).unwrap();
-        whenever_it_is_killed("quota", &own).await;
+        whenever_it_is_killed("quota", &own, None).await;
         let pool = fs::File::open(&disk.path).unwrap();
         disk.until_nothing_is_of_projects(&pool, PoolConfig::new("a", "/").project_ids);
     }
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_of_thin_volumes_is_true_whenever_it_is_killed() {
+    let Some(disk) = thin::Disk::new(512 << 20) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    whenever_it_is_killed("lvm-thin", dir.path(), Some(&disk.path)).await;
+    disk.until_without_device();
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_of_subvolumes_is_true_whenever_it_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let disk = subvolumes::Disk::new(dir.path(), 1 << 30);
-    whenever_it_is_killed("btrfs", disk.path()).await;
+    whenever_it_is_killed("btrfs", disk.path(), None).await;
     let root = fs::File::open(disk.path()).unwrap();
     let left = kernel::btrfs::nested(&root, kernel::btrfs::id(&root).unwrap()).unwrap();
     assert_eq!(left, Vec::<u64>::new());
 }
 
-async fn whenever_it_is_killed(backend: &str, folder: &Path) {
+async fn whenever_it_is_killed(backend: &str, folder: &Path, device: Option<&Path>) {
     let kills: usize = std::env::var("SEXTANT_KILLS").map_or(20, |text| text.parse().expect("a number"));
     let _tidy = Unmounted(folder);
     let mut state = std::env::var("SEXTANT_SEED")
@@ -291,7 +305,7 @@ async fn whenever_it_is_killed(backend: &str, folder: &Path) {
         (0..NAMES).map(|at| (format!("v{at}"), Known::default())).collect();
     let mut acknowledged = 0;
     for _ in 0..kills {
-        let mut driver = Driver::start(folder, backend);
+        let mut driver = Driver::start(folder, backend, device);
         let caller = Caller { client: driver.client(folder).await, folder };
         caller.compare(&mut names).await;
         let mut steps = random(&mut state) % 8;
@@ -315,7 +329,7 @@ async fn whenever_it_is_killed(backend: &str, folder: &Path) {
     }
     println!("{kills} kills, {acknowledged} steps acknowledged");
     // Everything can be taken away, and then nothing is left.
-    let mut driver = Driver::start(folder, backend);
+    let mut driver = Driver::start(folder, backend, device);
     let caller = Caller { client: driver.client(folder).await, folder };
     caller.compare(&mut names).await;
     for name in names.keys() {

@@ -2,9 +2,11 @@
 
 pub(super) mod btrfs;
 pub(super) mod copy;
+mod crypt;
 pub(super) mod dir;
 pub(super) mod image;
 pub(super) mod quota;
+pub(super) mod thin;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,10 @@ pub(super) fn open(name: &str, pool: &PoolConfig) -> Result<Box<dyn Backend>, Fa
         "btrfs" => Ok(Box::new(btrfs::Subvolumes::open(&pool.path)?)),
         "quota" => Ok(Box::new(quota::Quotas::open(&pool.path, pool.project_ids)?)),
         "dir" => Ok(Box::new(dir::Directories)),
+        thin::NAME => {
+            let message = "lvm-thin is of a pool that has a device: give this pool one with `device`";
+            Err(Failure::invalid("backend", message))
+        }
         _ => {
             let message = format!("{} is no backend: write {}", super::text::shown(name), ALL.join(", "));
             Err(Failure::invalid("backend", message))
@@ -150,6 +156,15 @@ pub(crate) trait Backend: Send + Sync {
     /// What the kernel refuses.
     fn device(&self, place: &Path, volume: &Volume, read_only: bool) -> Result<PathBuf, Failure>;
 
+    /// Makes a block device ready that wants a secret: before [`device`](Self::device), where a volume is staged.
+    ///
+    /// # Errors
+    /// The secret is missing, or not the volume's; what the kernel refuses.
+    fn unlock(&self, place: &Path, volume: &Volume, secrets: &Secrets) -> Result<(), Failure> {
+        let _open_to_all = (place, volume, secrets);
+        Ok(())
+    }
+
     /// Gives the block devices of a volume back. Those in use go with their last user.
     ///
     /// # Errors
@@ -269,6 +284,9 @@ pub(crate) struct Cut<'a> {
     pub(crate) to: &'a Path,
 }
 
+/// What a caller tells nobody else, by name.
+pub(crate) type Secrets = std::collections::BTreeMap<String, String>;
+
 /// How a volume is mounted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mounting<'a> {
@@ -277,7 +295,7 @@ pub(crate) struct Mounting<'a> {
     /// Options of the file system: what is no attribute of a mount.
     pub(crate) options: &'a [(String, Option<String>)],
     /// Secrets of the class.
-    pub(crate) secrets: &'a std::collections::BTreeMap<String, String>,
+    pub(crate) secrets: &'a Secrets,
 }
 
 /// Bytes of a pool.

@@ -78,6 +78,7 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
     driver.uses.set(used.clone())?;
     let done = attach::make(&path, false).and_then(|()| {
         if how.block {
+            backend.unlock(&kept.place, volume, &request.secrets)?;
             return backend.device(&kept.place, volume, how.read_only).map(drop);
         }
         let options = options::read(&how.flags);

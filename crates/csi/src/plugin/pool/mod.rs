@@ -514,7 +514,9 @@ impl Pool {
         let others = match self.accounts.known_others() {
             Some(others) => others,
             None => {
-                let others = (space.size - space.free.min(space.size)).saturating_sub(self.allocated()?);
+                let used = space.size - space.free.min(space.size);
+                // Where nobody has anything nobody has to be counted.
+                let others = if used == 0 { 0 } else { used.saturating_sub(self.allocated()?) };
                 self.accounts.set_others(others);
                 others
             }
@@ -550,6 +552,20 @@ impl Pool {
     pub(crate) fn is_readable(&self, id: &str) -> Result<(), Failure> {
         self.index().unreadable.get(id).map_or(Ok(()), |error| Err(error.clone()))
     }
+}
+
+/// The places of all volumes and snapshots of the pool in a directory, whole or not. It may not have been made yet.
+///
+/// # Errors
+/// It cannot be listed.
+pub(crate) fn all_places(pool: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let parts = [VOLUMES, SNAPSHOTS, INCOMING, GONE].map(|part| pool.join(part));
+    parts
+        .iter()
+        .filter(|part| part.exists())
+        .map(|part| places(part))
+        .collect::<Result<Vec<_>, _>>()
+        .map(|all| all.concat())
 }
 
 /// A backend that a record names is not here.

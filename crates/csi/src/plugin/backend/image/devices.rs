@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use grpc::{Code, Failure};
 use kernel::loopdev::{self, Options, Status};
 
-use super::{IMAGE, failed};
+use super::encryption::Encryption;
+use super::{IMAGE, Kind, crypted, failed, root};
+use crate::plugin::pool::record::Volume;
 
 /// What the tags of our loop devices begin with.
 const TAG: &str = "sextant-csi-";
@@ -25,7 +28,7 @@ pub(super) type Devices = Vec<(PathBuf, Status)>;
 
 /// The tag of the devices of a place: the digits that its name ends with are its own, and go with it wherever it is renamed to.
 /// What is before them may be longer than a tag has room for.
-fn tag(place: &Path) -> String {
+pub(super) fn tag(place: &Path) -> String {
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     format!("{TAG}{}", name.rsplit('-').next().unwrap_or_default())
 }
@@ -72,6 +75,19 @@ impl Ours {
 /// The devices of a place, whichever way they were attached.
 pub(super) fn of(place: &Path) -> Result<Devices, Failure> {
     Ours::of(place)?.devices()
+}
+
+/// Tells a number of one of these devices.
+pub(super) fn are(devices: &Devices) -> impl Fn(u64) -> bool {
+    |number| devices.iter().any(|(path, _)| root::number(path) == Some(number))
+}
+
+/// Opens the root of a volume that is mounted from one of its devices.
+pub(super) fn open_root(place: &Path, volume: &Volume, path: &Path) -> Result<OwnedFd, Failure> {
+    let devices = of(place)?;
+    let is_crypted = Encryption::of(volume) == Encryption::DmCrypt;
+    let is_its = |number| if is_crypted { crypted::of(place).is_its(number) } else { are(&devices)(number) };
+    root::open(path, volume, Kind::in_volume(volume)?, is_its)
 }
 
 /// Has the devices of a place see that its image is larger.

@@ -1,4 +1,5 @@
-//! Volumes whose files only a key shows: a directory of an ext4 that the file system encrypts (fscrypt).
+//! Volumes that only a key shows: a directory of an ext4 that the file system encrypts (fscrypt), or all of the image (dm-crypt,
+//! in `crypted.rs`).
 //!
 //! The key is 64 to 128 hexadecimal digits in the secret `key` of the node stage. A file system has it as long as it is
 //! mounted.
@@ -11,18 +12,39 @@ use kernel::fscrypt;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::plugin::pool::record::Volume;
+
 /// The parameter of a class that asks for it.
-pub(super) const PARAMETER: &str = "encryption";
-/// Its value.
+pub(in crate::plugin::backend) const PARAMETER: &str = "encryption";
+/// Its values.
 pub(super) const FSCRYPT: &str = "fscrypt";
+pub(in crate::plugin::backend) const DM_CRYPT: &str = "dm-crypt";
 /// The secret.
-const KEY: &str = "key";
+pub(in crate::plugin::backend) const KEY: &str = "key";
 /// The directory that is encrypted.
 const DATA: &std::ffi::CStr = c"data";
 
+/// How a volume is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::plugin::backend) enum Encryption {
+    None,
+    Fscrypt,
+    DmCrypt,
+}
+
+impl Encryption {
+    pub(in crate::plugin::backend) fn of(volume: &Volume) -> Encryption {
+        match volume.parameters.get(PARAMETER).map(String::as_str) {
+            None => Encryption::None,
+            Some(DM_CRYPT) => Encryption::DmCrypt,
+            Some(_) => Encryption::Fscrypt,
+        }
+    }
+}
+
 /// A key, which is overwritten when it is used no more. The text that it was read from is the request's, and stays in memory
 /// until that is used for something else.
-struct Key(Vec<u8>);
+pub(in crate::plugin::backend) struct Key(pub(in crate::plugin::backend) Vec<u8>);
 
 impl Drop for Key {
     fn drop(&mut self) {
@@ -83,7 +105,10 @@ fn failed(act: &str, volume: &str, cause: &dyn std::fmt::Display) -> Failure {
 }
 
 /// The key among secrets. Messages never show it.
-fn key(volume: &str, secrets: &BTreeMap<String, String>) -> Result<Key, Failure> {
+pub(in crate::plugin::backend) fn key(
+    volume: &str,
+    secrets: &BTreeMap<String, String>,
+) -> Result<Key, Failure> {
     let field = format!("secrets[{KEY}]");
     let Some(text) = secrets.get(KEY) else {
         let hint = "name it in the class (csi.storage.k8s.io/node-stage-secret-name)";

@@ -1,11 +1,13 @@
 //! File systems of images as mounts that are attached nowhere, with the kernel's own words where it refuses.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use grpc::Failure;
-use rustix::fs::CWD;
+use grpc::{Code, Failure};
+use kernel::freeze::Frozen;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_flag,
@@ -13,13 +15,15 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
-use super::Kind;
+use super::size::BLOCK;
+use super::{Kind, Mounting, Usage, program, superblock};
+use crate::plugin::pool::record::Volume;
 
 /// Mounts the file system on `device`.
 ///
 /// # Errors
 /// `InvalidArgument` that names the option where one is refused, with what the kernel says of it.
-pub(super) fn mount(
+pub(in crate::plugin::backend) fn mount(
     kind: Kind,
     device: &Path,
     read_only: bool,
@@ -68,6 +72,109 @@ pub(super) fn mount(
     fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|e| failed(e, &said(context)))
 }
 
+/// Has the mounted file system that `root` is an open directory of fill `bytes` of its device.
+pub(in crate::plugin::backend) fn grow(kind: Kind, root: &OwnedFd, bytes: u64) -> Result<(), kernel::Error> {
+    match kind {
+        Kind::Block => Ok(()),
+        Kind::Ext4 => kernel::grow::ext4(root, bytes),
+        Kind::Xfs => kernel::grow::xfs(root, bytes),
+        Kind::Btrfs => kernel::grow::btrfs(root, bytes),
+    }
+}
+
+/// Why the file system of a volume in use did not grow, and what to do.
+pub(in crate::plugin::backend) fn not_grown(volume: &Volume, e: kernel::Error) -> Failure {
+    match e.errno() {
+        Some(Errno::PERM) => Failure::precondition(format!(
+            "cannot grow volume {} while it is mounted: ext4 wants CAP_SYS_RESOURCE for that; give it to the driver, or \
+             unpublish the volume: it grows when it is mounted next",
+            volume.id
+        )),
+        Some(Errno::ROFS) => Failure::precondition(format!(
+            "volume {} is mounted read-only: it grows when it is mounted for writing next",
+            volume.id
+        )),
+        Some(Errno::INPROGRESS) => {
+            let message = format!("volume {} is balanced, or resized by somebody else; try again", volume.id);
+            Failure::new(Code::Aborted, message)
+        }
+        _ => e.into(),
+    }
+}
+
+/// Freezes the mounted file system that `root` is an open directory of; none where nothing can be written anyway.
+///
+/// # Errors
+/// `Aborted` where somebody else has frozen it.
+pub(in crate::plugin::backend) fn freeze(volume: &Volume, root: OwnedFd) -> Result<Option<Frozen>, Failure> {
+    match kernel::freeze::freeze(root) {
+        Ok(frozen) => Ok(Some(frozen)),
+        Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
+        Err(e) if e.errno() == Some(Errno::BUSY) => {
+            let message = format!("volume {} is frozen by somebody else; try again", volume.id);
+            Err(Failure::new(Code::Aborted, message))
+        }
+        Err(e) => Err(Failure::internal(format!("cannot freeze volume {}: {e}", volume.id))),
+    }
+}
+
+/// Mounts the file system on a device of so many bytes, mended where it has to be, and has it fill the device.
+///
+/// # Errors
+/// As [`mount`], and what keeps it from growing.
+pub(in crate::plugin::backend) fn mount_whole(
+    volume: &Volume,
+    kind: Kind,
+    device: &Path,
+    bytes: u64,
+    how: &Mounting<'_>,
+) -> Result<OwnedFd, Failure> {
+    let open = File::open(device).map_err(|e| super::failed("open", device, &e))?;
+    let told = superblock::read(&open, kind).map_err(|e| super::failed("read", device, &e))?;
+    drop(open);
+    let Some(told) = told else {
+        return Err(Failure::internal(format!("volume {} has no {} in it", volume.id, kind.name())));
+    };
+    if told.damaged && !how.read_only {
+        program::check_ext4(device)?;
+    }
+    let mount = mount(kind, device, how.read_only, how.options)?;
+    // Less than a block, or than xfs begins a group for, stays as it is.
+    if told.size + BLOCK <= bytes && !how.read_only {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
+            .map_err(|e| super::failed("open the file system on", device, &e))?;
+        match grow(kind, &root, bytes) {
+            // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
+            Err(e) if e.errno() == Some(Errno::INPROGRESS) => {
+                eprintln!("sextant csi: volume {} stays smaller than its device: {e}", volume.id);
+            }
+            grown => grown.map_err(|e| not_grown(volume, e))?,
+        }
+    }
+    Ok(mount)
+}
+
+/// How full a volume is that is mounted at `root`.
+pub(in crate::plugin::backend) fn usage(volume: &Volume, root: &Path) -> Result<Usage, Failure> {
+    let told = rustix::fs::statvfs(root).map_err(|e| super::failed("ask how full", root, &e))?;
+    // Of what was promised. File systems count what they keep for themselves as used, which nobody has written.
+    let available = (told.f_bavail * told.f_frsize).min(volume.capacity);
+    Ok(Usage {
+        total: volume.capacity,
+        used: volume.capacity - available,
+        available,
+        inodes: told.f_files,
+        inodes_used: told.f_files.saturating_sub(told.f_ffree),
+    })
+}
+
+/// What is wrong with the file system that is mounted at `root`, as far as it says so itself.
+pub(in crate::plugin::backend) fn ailment(root: &Path) -> Option<String> {
+    let told = rustix::fs::open(root, OFlags::RDONLY, Mode::empty()).and_then(rustix::fs::fstatvfs);
+    told.err().map(|e| format!("its file system does not answer: {e}"))
+}
+
 /// An option as it is written.
 fn written((name, value): &(String, Option<String>)) -> String {
     value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}"))
@@ -96,7 +203,7 @@ fn said(context: impl AsFd) -> String {
 }
 
 /// A detached mount of the directory `name` in one that is detached itself, and may be used up by this.
-pub(super) fn below(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
+pub(in crate::plugin::backend) fn below(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
     match kernel::mount::clone_tree(mount, name, false) {
         // Before Linux 6.15 only what is attached in one's own namespace is cloned.
         Err(Errno::INVAL) => below_attached(mount, name),
@@ -105,16 +212,19 @@ pub(super) fn below(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Err
 }
 
 /// The same through a mount namespace that vanishes with its thread.
-pub(super) fn below_attached(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
+pub(in crate::plugin::backend) fn below_attached(
+    mount: &OwnedFd,
+    name: &CStr,
+) -> Result<OwnedFd, kernel::Error> {
     let work = || -> rustix::io::Result<OwnedFd> {
         kernel::namespace::unshare(UnshareFlags::NEWNS | UnshareFlags::FS)?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private)?;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
         // Any directory serves: nobody else sees what is attached on it.
-        let target = rustix::fs::openat(CWD, "/", flags, rustix::fs::Mode::empty())?;
+        let target = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
         kernel::mount::attach(mount, &target)?;
-        let root = rustix::fs::openat(mount, ".", flags, rustix::fs::Mode::empty())?;
+        let root = rustix::fs::openat(mount, ".", flags, Mode::empty())?;
         kernel::mount::clone_tree(&root, name, false)
     };
     let done = std::thread::scope(|scope| {

@@ -6,7 +6,7 @@ use crate::plugin::pool::record::Volume;
 
 /// What is in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::plugin::backend) enum Kind {
     Block,
     Ext4,
     Xfs,
@@ -14,7 +14,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(block: bool, fs_type: &str) -> Option<Kind> {
+    pub(in crate::plugin::backend) fn of(block: bool, fs_type: &str) -> Option<Kind> {
         match fs_type {
             _ if block => Some(Kind::Block),
             "ext4" => Some(Kind::Ext4),
@@ -24,7 +24,7 @@ impl Kind {
         }
     }
 
-    pub(super) fn in_volume(volume: &Volume) -> Result<Kind, Failure> {
+    pub(in crate::plugin::backend) fn in_volume(volume: &Volume) -> Result<Kind, Failure> {
         Kind::of(volume.block, &volume.fs_type).ok_or_else(|| {
             Failure::internal(format!(
                 "volume {} has the unknown file system {:?}",
@@ -33,7 +33,7 @@ impl Kind {
         })
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::plugin::backend) fn name(self) -> &'static str {
         match self {
             Kind::Block => "",
             Kind::Ext4 => "ext4",

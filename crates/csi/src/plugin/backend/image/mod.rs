@@ -5,14 +5,15 @@
 //! system can (xfs, btrfs), and are copies elsewhere.
 
 mod changes;
+mod crypted;
 mod devices;
-mod encryption;
-mod filesystem;
-mod kind;
-mod program;
-mod root;
-mod size;
-mod superblock;
+pub(super) mod encryption;
+pub(super) mod filesystem;
+pub(super) mod kind;
+pub(super) mod program;
+pub(super) mod root;
+pub(super) mod size;
+pub(super) mod superblock;
 #[cfg(test)]
 mod tests;
 
@@ -26,8 +27,9 @@ use kernel::capability::{Capability, Sets};
 use kernel::freeze::{self, Frozen};
 use rustix::io::Errno;
 
+use self::encryption::Encryption;
 use self::kind::Kind;
-use super::{Abilities, Backend, Copies, Cut, Mounting, Ranges, Source, Usage, Wish, copy};
+use super::{Abilities, Backend, Copies, Cut, Mounting, Ranges, Secrets, Source, Usage, Wish, copy, crypt};
 use crate::plugin::pool::record::Volume;
 
 const NAME: &str = "image";
@@ -60,8 +62,9 @@ impl Images {
 
     /// What a wish comes to. One that [`Backend::accepts`] refuses is as good as any.
     fn kind(&self, wish: &Wish) -> Kind {
-        let default =
-            if wish.parameters.contains_key(encryption::PARAMETER) { Kind::Ext4 } else { self.default };
+        let is_fscrypt =
+            wish.parameters.get(encryption::PARAMETER).is_some_and(|value| value == encryption::FSCRYPT);
+        let default = if is_fscrypt { Kind::Ext4 } else { self.default };
         Kind::of(wish.block, &wish.fs_type).unwrap_or(default)
     }
 }
@@ -126,6 +129,9 @@ fn still(
             // What is not mounted here may still be in another mount namespace, or about to be closed by its last user.
             return devices::idle(place).map(|()| None);
         }
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            crypted::of(place).sync()?;
+        }
         for (path, _) in devices::of(place)?.iter().filter(|(_, status)| !status.options.read_only) {
             if !at_once {
                 let hint = "unpublish and unstage it first";
@@ -137,20 +143,11 @@ fn still(
         }
         return Ok(None);
     };
-    let open = root::open(root, volume, kind, &devices::of(place)?)?;
+    let open = devices::open_root(place, volume, root)?;
     if at_once {
         return rustix::fs::syncfs(open).map(|()| None).map_err(|e| failed("sync", root, &e));
     }
-    match freeze::freeze(open) {
-        Ok(frozen) => Ok(Some(frozen)),
-        // Nothing changes where nothing can be written.
-        Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
-        Err(e) if e.errno() == Some(Errno::BUSY) => {
-            let message = format!("volume {} is frozen by somebody else; try again", volume.id);
-            Err(Failure::new(Code::Aborted, message))
-        }
-        Err(e) => Err(failed("freeze", root, &e)),
-    }
+    filesystem::freeze(volume, open)
 }
 
 /// A new image with the contents of another. One that shares its blocks is made at once: nothing is written to the other
@@ -172,16 +169,16 @@ fn copied(from: &Path, to: &Path, copies: Copies) -> Result<File, Failure> {
 }
 
 impl Images {
-    fn is_encrypted(volume: &Volume) -> bool {
-        volume.parameters.contains_key(encryption::PARAMETER)
-    }
-
     fn create_empty(place: &Path, volume: &Volume) -> Result<(), Failure> {
         let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
         let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
         made.and_then(|image| image.set_len(kind.image(volume.capacity)))
             .map_err(|e| failed("make", &path, &e))?;
-        program::make(kind, &path, volume.capacity, Self::is_encrypted(volume))
+        match Encryption::of(volume) {
+            // Its file system is made when the key is here.
+            Encryption::DmCrypt => Ok(()),
+            encryption => program::make(kind, &path, volume.capacity, encryption),
+        }
     }
 
     fn create_from(&self, place: &Path, volume: &Volume, source: Source<'_>) -> Result<(), Failure> {
@@ -190,7 +187,7 @@ impl Images {
             Source::Volume(origin, from, root) => (origin, from, root),
         };
         let kind = Kind::in_volume(volume)?;
-        if kind != Kind::in_volume(origin)? || Self::is_encrypted(volume) != Self::is_encrypted(origin) {
+        if kind != Kind::in_volume(origin)? || Encryption::of(volume) != Encryption::of(origin) {
             let message =
                 format!("a copy has the file system and the encryption of its origin, {}", origin.id);
             return Err(Failure::invalid("volume_content_source", message));
@@ -200,7 +197,8 @@ impl Images {
         if let Some(frozen) = frozen {
             frozen.thaw()?;
         }
-        enlarge(&image?, &place.join(IMAGE), kind.image(volume.capacity))
+        enlarge(&image?, &place.join(IMAGE), kind.image(volume.capacity))?;
+        crypt::Lock::copy(from, place)
     }
 
     /// Attaches the image and mounts what is in it. The device goes with the mount, also where that fails.
@@ -226,7 +224,7 @@ impl Images {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
             .map_err(|e| failed("open the file system in", place, &e))?;
-        match grow(kind, &root, size) {
+        match filesystem::grow(kind, &root, size) {
             Ok(()) => Ok(mount),
             Err(e) if kind == Kind::Ext4 && e.errno() == Some(Errno::PERM) => {
                 // It has a journal that is replayed now, so its own program may work on it.
@@ -245,15 +243,6 @@ impl Images {
     }
 }
 
-fn grow(kind: Kind, root: &OwnedFd, bytes: u64) -> Result<(), kernel::Error> {
-    match kind {
-        Kind::Block => Ok(()),
-        Kind::Ext4 => kernel::grow::ext4(root, bytes),
-        Kind::Xfs => kernel::grow::xfs(root, bytes),
-        Kind::Btrfs => kernel::grow::btrfs(root, bytes),
-    }
-}
-
 /// Makes an image as long as `bytes`, if it is not.
 fn enlarge(image: &File, path: &Path, bytes: u64) -> Result<(), Failure> {
     let longer = || if image.metadata()?.len() < bytes { image.set_len(bytes) } else { Ok(()) };
@@ -267,8 +256,15 @@ fn refuse_parameters(wish: &Wish, kind: Kind) -> Result<(), Failure> {
         if key != encryption::PARAMETER {
             return Err(Failure::invalid(field, "is not known to the backend image; leave it out"));
         }
+        if value == encryption::DM_CRYPT {
+            crypt::is_here()?;
+            continue;
+        }
         if value != encryption::FSCRYPT {
-            return Err(Failure::invalid(field, format!("{value:?} is no encryption: write fscrypt")));
+            return Err(Failure::invalid(
+                field,
+                format!("{value:?} is no encryption: write fscrypt or dm-crypt"),
+            ));
         }
         if kind != Kind::Ext4 {
             let hint = "leave fsType out, or write ext4";
@@ -330,7 +326,10 @@ impl Backend for Images {
         for cut in cuts {
             frozen.extend(still(cut.from, cut.volume, cut.root, at_once)?);
         }
-        let cut = cuts.iter().try_for_each(|cut| copied(cut.from, cut.to, self.copies).map(drop));
+        let cut = cuts.iter().try_for_each(|cut| {
+            copied(cut.from, cut.to, self.copies)?;
+            crypt::Lock::copy(cut.from, cut.to)
+        });
         // All of them, whatever one says.
         let thawed: Vec<_> = frozen.into_iter().map(Frozen::thaw).collect();
         cut.and(thawed.into_iter().collect::<Result<(), _>>().map_err(Failure::from))
@@ -348,28 +347,14 @@ impl Backend for Images {
         let image = open_image(place, true)?;
         let devices = devices::of(place)?;
         let root = root.filter(|_| kind != Kind::Block);
-        let root = root.map(|root| root::open(root, volume, kind, &devices)).transpose()?;
+        let root = root.map(|root| devices::open_root(place, volume, root)).transpose()?;
         enlarge(&image, &path, kind.image(capacity))?;
         image.sync_all().map_err(|e| failed("sync", &path, &e))?;
         devices::widen(place, &devices)?;
-        let Some(root) = root else { return Ok(()) };
         let size = image.metadata().map_err(|e| failed("look at", &path, &e))?.len();
-        grow(kind, &root, size).map_err(|e| match e.errno() {
-            Some(Errno::PERM) => Failure::precondition(format!(
-                "cannot grow volume {} while it is mounted: ext4 wants CAP_SYS_RESOURCE for that; give it to the driver, or \
-                 unpublish the volume: it grows when it is mounted next",
-                volume.id
-            )),
-            Some(Errno::ROFS) => Failure::precondition(format!(
-                "volume {} is mounted read-only: it grows when it is mounted for writing next",
-                volume.id
-            )),
-            Some(Errno::INPROGRESS) => {
-                let message = format!("volume {} is balanced, or resized by somebody else; try again", volume.id);
-                Failure::new(Code::Aborted, message)
-            }
-            _ => e.into(),
-        })
+        crypted::widen(place, volume, size)?;
+        let Some(root) = root else { return Ok(()) };
+        filesystem::grow(kind, &root, size).map_err(|e| filesystem::not_grown(volume, e))
     }
 
     fn modify(&self, _: &Path, _: &Volume, _: Option<&Path>) -> Result<(), Failure> {
@@ -377,6 +362,9 @@ impl Backend for Images {
     }
 
     fn remove(&self, place: &Path) -> Result<(), Failure> {
+        if crypt::Lock::find(place).map_or(true, |lock| lock.is_some()) {
+            crypted::of(place).close()?;
+        }
         devices::detach(place)?;
         copy::remove(place)
     }
@@ -390,6 +378,9 @@ impl Backend for Images {
     }
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            return crypted::mount(place, volume, how);
+        }
         let (kind, path) = (Kind::in_volume(volume)?, place.join(IMAGE));
         devices::idle(place)?;
         let image = open_image(place, false)?;
@@ -408,7 +399,7 @@ impl Backend for Images {
         } else {
             mount
         };
-        if Self::is_encrypted(volume) {
+        if Encryption::of(volume) == Encryption::Fscrypt {
             encryption::unlock(&mount, &volume.id, how.secrets)
         } else {
             Ok(mount)
@@ -422,6 +413,9 @@ impl Backend for Images {
                 volume.id
             )));
         }
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            return crypted::of(place).device(&volume.id, read_only);
+        }
         // One that was released is no device to give away.
         let mut there = devices::settled(place)?.into_iter();
         if let Some((path, _)) = there.find(|(_, status)| status.options.read_only == read_only) {
@@ -431,7 +425,17 @@ impl Backend for Images {
         devices::attach(&image, place, read_only)
     }
 
-    fn release(&self, place: &Path, _: &Volume) -> Result<(), Failure> {
+    fn unlock(&self, place: &Path, volume: &Volume, secrets: &Secrets) -> Result<(), Failure> {
+        match Encryption::of(volume) {
+            Encryption::DmCrypt => crypted::unlock(place, volume, secrets),
+            _ => Ok(()),
+        }
+    }
+
+    fn release(&self, place: &Path, volume: &Volume) -> Result<(), Failure> {
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            crypted::of(place).close()?;
+        }
         devices::detach(place)
     }
 
@@ -441,16 +445,7 @@ impl Backend for Images {
             let available = volume.capacity - used;
             return Ok(Usage { total: volume.capacity, used, available, ..Usage::default() });
         };
-        let told = rustix::fs::statvfs(root).map_err(|e| failed("ask how full", root, &e))?;
-        // Of what was promised. File systems count what they keep for themselves as used, which nobody has written.
-        let available = (told.f_bavail * told.f_frsize).min(volume.capacity);
-        Ok(Usage {
-            total: volume.capacity,
-            used: volume.capacity - available,
-            available,
-            inodes: told.f_files,
-            inodes_used: told.f_files.saturating_sub(told.f_ffree),
-        })
+        filesystem::usage(volume, root)
     }
 
     fn ailment(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Option<String>, Failure> {
@@ -460,11 +455,12 @@ impl Backend for Images {
         if length < kind.image(volume.capacity) {
             return Ok(Some(format!("its image has {length} bytes of {}", kind.image(volume.capacity))));
         }
-        if let Some(root) = root
-            && let Err(e) = rustix::fs::open(root, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
-                .and_then(rustix::fs::fstatvfs)
-        {
-            return Ok(Some(format!("its file system does not answer: {e}")));
+        if let Some(ailment) = root.and_then(filesystem::ailment) {
+            return Ok(Some(ailment));
+        }
+        // Nobody reads it without the key.
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            return Ok(None);
         }
         match superblock::read(&image, kind).map_err(|e| failed("read", &path, &e))? {
             None if kind != Kind::Block => Ok(Some(format!("its image has no {} in it", kind.name()))),
@@ -482,8 +478,12 @@ impl Backend for Images {
     }
 
     fn recover(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<(), Failure> {
+        // That of a mount goes with it; one that was not mounted yet stayed.
+        if Encryption::of(volume) == Encryption::DmCrypt && !volume.block {
+            crypted::of(place).close()?;
+        }
         let Some(root) = root else { return Ok(()) };
-        freeze::thaw(root::open(root, volume, Kind::in_volume(volume)?, &devices::of(place)?)?)?;
+        freeze::thaw(devices::open_root(place, volume, root)?)?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use grpc::Failure;
 use kernel::reflink;
 use rustix::io::Errno;
 
+use super::encryption::Encryption;
 use super::size::{BTRFS_MIXED_BELOW, ext4_journal};
 use super::{IMAGE, Kind, open_image};
 
@@ -19,13 +20,21 @@ const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// A copy of an image while its file system grows.
 const GROWING: &str = "growing";
 
-/// Makes an empty file system in an image, whose every byte is zero.
-pub(super) fn make(kind: Kind, image: &Path, capacity: u64, encrypted: bool) -> Result<(), Failure> {
+/// Makes an empty file system in an image or on a device, whose every byte is zero, unless dm-crypt has made something else of
+/// zeros.
+pub(in crate::plugin::backend) fn make(
+    kind: Kind,
+    image: &Path,
+    capacity: u64,
+    encryption: Encryption,
+) -> Result<(), Failure> {
     let arguments: &[&str] = match kind {
         Kind::Block => return Ok(()),
-        Kind::Ext4 => return make_ext4(image, capacity, encrypted),
-        // Sectors of 4 KiB, so that it is mounted from disks of either size.
-        Kind::Xfs => &["-q", "-f", "-K", "-s", "size=4096", "-l", "size=64m", "-m", "reflink=1"],
+        Kind::Ext4 => return make_ext4(image, capacity, encryption),
+        // Sectors of 4 KiB, so that it is mounted from disks of either size; laid out as in a file on devices, too.
+        Kind::Xfs => {
+            &["-q", "-f", "-K", "-d", "noalign", "-s", "size=4096", "-l", "size=64m", "-m", "reflink=1"]
+        }
         Kind::Btrfs if capacity < BTRFS_MIXED_BELOW => {
             &["-q", "-f", "-K", "-M", "-s", "4096", "-m", "single", "-d", "single"]
         }
@@ -36,16 +45,19 @@ pub(super) fn make(kind: Kind, image: &Path, capacity: u64, encrypted: bool) -> 
     if said.status.success() { Ok(()) } else { Err(failed(name, "make a file system in", image, &said)) }
 }
 
-fn make_ext4(image: &Path, capacity: u64, encrypted: bool) -> Result<(), Failure> {
+fn make_ext4(image: &Path, capacity: u64, encryption: Encryption) -> Result<(), Failure> {
     let journal = format!("size={}", ext4_journal(capacity) >> 20);
     // The first knows that the image is zero, and leaves nothing to be written later; older programs do not know it.
-    let ways = ["nodiscard,assume_storage_prezeroed=1", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"];
+    let ways: &[&str] = match encryption {
+        Encryption::DmCrypt => &["nodiscard,lazy_itable_init=1"],
+        _ => &["nodiscard,assume_storage_prezeroed=1", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"],
+    };
     let mut last = None;
     for extended in ways {
         let mut arguments = vec![
             "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-J", &journal, "-E", extended,
         ];
-        if encrypted {
+        if encryption == Encryption::Fscrypt {
             arguments.extend(["-O", "encrypt"]);
         }
         let said = run("mkfs.ext4", arguments.iter().map(OsStr::new).chain([image.as_os_str()]))?;
@@ -62,7 +74,7 @@ fn make_ext4(image: &Path, capacity: u64, encrypted: bool) -> Result<(), Failure
 }
 
 /// Mends an ext4 that has found itself damaged, as far as that is safe without a person.
-pub(super) fn check_ext4(image: &Path) -> Result<(), Failure> {
+pub(in crate::plugin::backend) fn check_ext4(image: &Path) -> Result<(), Failure> {
     let said = run("fsck.ext4", [OsStr::new("-p"), image.as_os_str()])?;
     // 1 and 2: errors were corrected.
     match said.status.code() {
@@ -78,7 +90,7 @@ pub(super) fn check_ext4(image: &Path) -> Result<(), Failure> {
 
 /// Has an ext4 that is not mounted fill its image. Who is killed meanwhile may leave it half moved, so where files can share
 /// their blocks this works on a copy, which gets the image's name when it is whole.
-pub(super) fn grow_ext4(place: &Path) -> Result<(), Failure> {
+pub(in crate::plugin::backend) fn grow_ext4(place: &Path) -> Result<(), Failure> {
     let (image, growing) = (place.join(IMAGE), place.join(GROWING));
     let source = open_image(place, false)?;
     // What was left by who was killed.
@@ -116,7 +128,7 @@ fn resize_ext4(image: &Path) -> Result<(), Failure> {
 }
 
 /// Whether the program is here that makes such a file system.
-pub(super) fn can_make(kind: Kind) -> bool {
+pub(in crate::plugin::backend) fn can_make(kind: Kind) -> bool {
     kind == Kind::Block || find(&format!("mkfs.{}", kind.name())).is_some()
 }
 

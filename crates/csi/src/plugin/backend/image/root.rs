@@ -13,7 +13,6 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::Kind;
-use super::devices::Devices;
 use crate::plugin::pool::record::Volume;
 
 /// What statfs(2) calls the file systems.
@@ -21,11 +20,16 @@ const EXT4_MAGIC: u64 = 0xef53;
 const XFS_MAGIC: u64 = 0x5846_5342;
 const BTRFS_MAGIC: u64 = 0x9123_683e;
 
-/// Opens the root of a volume that is mounted at `path` from one of its `devices`.
+/// Opens the root of a volume that is mounted at `path` from one of its devices, whose numbers `is_its` knows.
 ///
 /// # Errors
 /// `FailedPrecondition` where something else is there.
-pub(super) fn open(path: &Path, volume: &Volume, kind: Kind, devices: &Devices) -> Result<OwnedFd, Failure> {
+pub(in crate::plugin::backend) fn open(
+    path: &Path,
+    volume: &Volume,
+    kind: Kind,
+    is_its: impl Fn(u64) -> bool,
+) -> Result<OwnedFd, Failure> {
     let failed = |e: Errno| Failure::internal(format!("cannot look at {}: {e}", path.display()));
     let missing = |what: &str| {
         let hint = "somebody has unmounted it: unpublish and unstage the volume, and use it anew";
@@ -54,13 +58,13 @@ pub(super) fn open(path: &Path, volume: &Volume, kind: Kind, devices: &Devices) 
         Kind::Btrfs => number(&kernel::grow::btrfs_device(root.as_fd())?),
         _ => Some(rustix::fs::makedev(told.stx_dev_major, told.stx_dev_minor)),
     };
-    match device.filter(|_| devices.iter().any(|(path, _)| number(path) == device)) {
+    match device.filter(|&device| is_its(device)) {
         Some(_) => Ok(root),
         None => Err(missing("what is mounted there is on another device")),
     }
 }
 
 /// The number of the device at a path.
-fn number(path: &Path) -> Option<u64> {
+pub(in crate::plugin::backend) fn number(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|there| there.rdev())
 }

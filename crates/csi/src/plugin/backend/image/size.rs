@@ -8,17 +8,17 @@ use super::Kind;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-pub(super) const BLOCK: u64 = 4096;
+pub(in crate::plugin::backend) const BLOCK: u64 = 4096;
 
 /// The log of any xfs: what mkfs takes at least.
-pub(super) const XFS_LOG: u64 = 64 * MIB;
+pub(in crate::plugin::backend) const XFS_LOG: u64 = 64 * MIB;
 /// Below this capacity a btrfs has data and metadata in the same groups: a metadata group of its own would be more than 5 %.
-pub(super) const BTRFS_MIXED_BELOW: u64 = 8 * GIB;
+pub(in crate::plugin::backend) const BTRFS_MIXED_BELOW: u64 = 8 * GIB;
 
 impl Kind {
     /// The smallest capacity: below it what the file system needs for itself is too large a part to tell within 5 %, or mkfs
     /// refuses, or the kernel to grow it (btrfs).
-    pub(super) fn least(self) -> u64 {
+    pub(in crate::plugin::backend) fn least(self) -> u64 {
         match self {
             Kind::Block => MIB,
             Kind::Ext4 => 16 * MIB,
@@ -28,7 +28,7 @@ impl Kind {
     }
 
     /// The bytes of an image for a capacity, a whole number of blocks.
-    pub(super) fn image(self, capacity: u64) -> u64 {
+    pub(in crate::plugin::backend) fn image(self, capacity: u64) -> u64 {
         let whole = |bytes: u64| bytes.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX - BLOCK + 1);
         if self == Kind::Block {
             return whole(capacity);
@@ -48,7 +48,7 @@ impl Kind {
     }
 
     /// The largest capacity whose image has at most these bytes; 0 where there is none.
-    pub(super) fn fits(self, bytes: u64) -> u64 {
+    pub(in crate::plugin::backend) fn fits(self, bytes: u64) -> u64 {
         if self.image(self.least()) > bytes {
             return 0;
         }
@@ -92,7 +92,7 @@ impl Kind {
 }
 
 /// The journal of an ext4 of a capacity, in bytes.
-pub(super) fn ext4_journal(capacity: u64) -> u64 {
+pub(in crate::plugin::backend) fn ext4_journal(capacity: u64) -> u64 {
     match capacity {
         0..0x800_0000 => 4 * MIB,
         0x800_0000..0x4000_0000 => 16 * MIB,

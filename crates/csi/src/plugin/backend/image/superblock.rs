@@ -7,15 +7,15 @@ use super::Kind;
 
 /// What is asked of a superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Superblock {
+pub(in crate::plugin::backend) struct Superblock {
     /// Bytes that the file system takes itself for.
-    pub(super) size: u64,
+    pub(in crate::plugin::backend) size: u64,
     /// It has found itself damaged, and wants its checker before it is mounted.
-    pub(super) damaged: bool,
+    pub(in crate::plugin::backend) damaged: bool,
 }
 
 /// Reads the superblock of a file system of this kind; none where there is no such file system.
-pub(super) fn read(image: &File, kind: Kind) -> std::io::Result<Option<Superblock>> {
+pub(in crate::plugin::backend) fn read(image: &File, kind: Kind) -> std::io::Result<Option<Superblock>> {
     let at = match kind {
         Kind::Block => return Ok(None),
         Kind::Ext4 => 1024,

@@ -2,6 +2,7 @@
 
 mod capacity;
 mod copies;
+mod crypted;
 mod mounts;
 
 use std::collections::BTreeMap;

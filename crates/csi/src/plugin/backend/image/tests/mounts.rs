@@ -274,7 +274,8 @@ fn what_mkfs_says_is_in_the_failure() {
     let volume = volume("small", Kind::Xfs, 256 * MIB);
     let place = rig.new_place("small");
     File::create(place.join(IMAGE)).unwrap().set_len(MIB).unwrap();
-    let failure = program::make(Kind::Xfs, &place.join(IMAGE), volume.capacity, false).unwrap_err();
+    let failure =
+        program::make(Kind::Xfs, &place.join(IMAGE), volume.capacity, Encryption::None).unwrap_err();
     assert!(failure.message.contains("mkfs.xfs: exit status: 1: "), "{failure}");
     assert!(failure.message.len() > 100, "{failure}");
 }

@@ -1,0 +1,120 @@
+//! Pools: whose device is taken, and what is there again after a boot.
+
+use std::os::unix::fs::FileExt as _;
+
+use super::*;
+
+#[test]
+fn without_device_mapper_it_says_what_is_missing() {
+    if dm::version().is_ok() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let error = Volumes::open(folder.path(), Path::new("/dev/null")).err().unwrap();
+    assert!(error.code == Code::FailedPrecondition && error.message.contains("dm-thin-pool"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_device_with_anything_on_it_is_refused_and_stays_as_it_was() {
+    let Some(disk) = Disk::new(256 * MIB) else { return };
+    for at in [0, 1080, 65_600, 256 * MIB - 512] {
+        let folder = tempfile::tempdir().unwrap();
+        disk.open.write_all_at(b"somebody's", at).unwrap();
+        disk.open.sync_all().unwrap();
+        let error = Volumes::open(folder.path(), &disk.path).err().unwrap();
+        assert!(
+            error.code == Code::FailedPrecondition && error.message.contains("has data on it"),
+            "{error}"
+        );
+        let mut read = [0; 10];
+        disk.open.read_exact_at(&mut read, at).unwrap();
+        assert_eq!(&read, b"somebody's");
+        disk.open.write_all_at(&[0; 10], at).unwrap();
+        disk.open.sync_all().unwrap();
+        // The same pool, once nothing is in its way.
+        drop(Volumes::open(folder.path(), &disk.path).unwrap());
+        let zeros = vec![0; MIB as usize];
+        disk.open.write_all_at(&zeros, 0).unwrap();
+        disk.open.sync_all().unwrap();
+    }
+    let small = Disk::new(32 * MIB).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let error = Volumes::open(folder.path(), &small.path).err().unwrap();
+    assert!(error.message.contains("at least 96 MiB"), "{error}");
+    let error = Volumes::open(folder.path(), Path::new("/dev/null")).err().unwrap();
+    assert!(error.message.contains("no block device"), "{error}");
+}
+
+#[test]
+fn a_device_and_a_directory_belong_together() {
+    let Some(rig) = Rig::new(256 * MIB) else { return };
+    let error = Volumes::open(rig.folder.path(), &rig.disk.path).err().unwrap();
+    assert!(error.message.contains("another driver"), "{error}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let error = Volumes::open(elsewhere.path(), &rig.disk.path).err().unwrap();
+    assert!(error.message.contains("another directory"), "{error}");
+    rig.made(&volume("v", Kind::Block, MIB), None);
+    let other = Disk::new(256 * MIB).unwrap();
+    let Rig { volumes, folder, disk } = rig;
+    drop(volumes);
+    let error = Volumes::open(folder.path(), &other.path).err().unwrap();
+    assert!(error.message.contains("is not the device"), "{error}");
+    drop(Volumes::open(folder.path(), &disk.path).unwrap());
+}
+
+#[test]
+fn after_a_boot_all_is_there() {
+    let Some(rig) = Rig::new(512 * MIB) else { return };
+    let volume = volume("v", Kind::Ext4, 64 * MIB);
+    rig.made(&volume, None);
+    let data = pattern(1, 5 * MIB);
+    let mounted = rig.mounted(&volume);
+    fs::write(mounted.path("data"), &data).unwrap();
+    drop(mounted);
+    rig.until_idle();
+    let (whole, name) = (rig.volumes.pool.bytes, rig.volumes.pool.name("pool"));
+    let rig = {
+        let Rig { volumes, folder, disk } = rig;
+        drop(volumes);
+        // Nobody used it, so it is as after a boot.
+        assert_eq!(dm::info(&name).unwrap(), None);
+        let volumes = Volumes::open(folder.path(), &disk.path).unwrap();
+        Rig { volumes, folder, disk }
+    };
+    assert_eq!(rig.volumes.pool.bytes, whole);
+    assert!(fs::read(rig.mounted(&volume).path("data")).unwrap() == data);
+    rig.until_idle();
+    // A second driver finds it active.
+    let mounted = rig.mounted(&volume);
+    let rig = rig.again();
+    rig.volumes.recover(&rig.place("v"), &volume, None).unwrap();
+    assert!(fs::read(mounted.path("data")).unwrap() == data);
+    assert_eq!(rig.volumes.ailment(&rig.place("v"), &volume, Some(&mounted.root())).unwrap(), None);
+    drop(mounted);
+    rig.until_idle();
+    let other = rig.made(&super::volume("w", Kind::Block, MIB), None);
+    assert_ne!(Thin::read(&other).unwrap().number, Thin::read(&rig.place("v")).unwrap().number);
+}
+
+#[test]
+fn a_pool_that_is_promised_more_than_it_has_says_when_it_is_full() {
+    let Some(rig) = Rig::new(96 * MIB + 16 * MIB) else { return };
+    let volume = volume("v", Kind::Block, GIB);
+    let place = rig.made(&volume, None);
+    let path = rig.volumes.device(&place, &volume, false).unwrap();
+    let device = File::options().write(true).open(path).unwrap();
+    let data = pattern(1, 4 * MIB);
+    let written =
+        (0..64).try_for_each(|n| device.write_all_at(&data, n * 4 * MIB).and_then(|()| device.sync_all()));
+    assert!(written.is_err());
+    let ailment = rig.volumes.ailment(&place, &volume, None).unwrap().unwrap();
+    assert!(ailment.contains("is full"), "{ailment}");
+    let other = rig.new_place("other");
+    let error = rig.volumes.create(&other, &super::volume("other", Kind::Block, MIB), None).unwrap_err();
+    assert_eq!(error.code, Code::ResourceExhausted, "{error}");
+    drop(device);
+    rig.volumes.remove(&place).unwrap();
+    assert_eq!(rig.volumes.pool.health().unwrap().ailment(), None);
+    rig.volumes.create(&other, &super::volume("other", Kind::Block, MIB), None).unwrap();
+}
