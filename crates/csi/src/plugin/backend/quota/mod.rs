@@ -147,7 +147,7 @@ impl Backend for Quotas {
     }
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {
-        dir::mount(place, volume, how)
+        dir::bind(&place.join(DATA), volume, how, "a directory's")
     }
 
     fn device(&self, _: &Path, volume: &Volume, _: bool) -> Result<PathBuf, Failure> {

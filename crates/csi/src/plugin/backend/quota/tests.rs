@@ -67,6 +67,7 @@ fn volume(id: &str, capacity: u64) -> Volume {
         id: id.into(),
         name: id.into(),
         backend: NAME.into(),
+        asked: capacity,
         capacity,
         taken: 0,
         block: false,

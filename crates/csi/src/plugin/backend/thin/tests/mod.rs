@@ -165,6 +165,7 @@ fn volume(id: &str, kind: Kind, capacity: u64) -> Volume {
         id: id.into(),
         name: id.into(),
         backend: NAME.into(),
+        asked: capacity,
         capacity,
         taken: 0,
         block: kind == Kind::Block,
