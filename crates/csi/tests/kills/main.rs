@@ -277,7 +277,7 @@ async fn whenever_it_is_killed(backend: &str, folder: &Path) {
     let mut acknowledged = 0;
     for _ in 0..kills {
         let mut driver = Driver::start(folder, backend);
-        let caller = Caller { client: driver.client(folder).await, folder: folder };
+        let caller = Caller { client: driver.client(folder).await, folder };
         caller.compare(&mut names).await;
         let mut steps = random(&mut state) % 8;
         let mut killer = None;
@@ -301,7 +301,7 @@ async fn whenever_it_is_killed(backend: &str, folder: &Path) {
     println!("{kills} kills, {acknowledged} steps acknowledged");
     // Everything can be taken away, and then nothing is left.
     let mut driver = Driver::start(folder, backend);
-    let caller = Caller { client: driver.client(folder).await, folder: folder };
+    let caller = Caller { client: driver.client(folder).await, folder };
     caller.compare(&mut names).await;
     for name in names.keys() {
         let id = caller.create(name).await.unwrap();
