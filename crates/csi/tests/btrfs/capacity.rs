@@ -50,7 +50,7 @@ async fn a_writer_gets_its_bytes_and_hardly_more() {
         assert_eq!((usage.total, usage.used, usage.available), (capacity, capacity, 0));
         // In use, and full.
         own.expand(&id, 2 * capacity).await;
-        let more = fill(&mounted.target.join("more"), bytes, sync);
+        let more = fill(&mounted.target.join("more"), 1 << 18, false);
         assert!(
             (2 * capacity..=2 * capacity + capacity / 10).contains(&(written + more)),
             "{written} {more}"

@@ -129,9 +129,10 @@ impl Subvolumes {
                 "what it has must be counted anew: run `btrfs quota rescan` on the pool, or start the driver anew"
             }
             Quotas::Full { .. } => {
+                // Those in it may have come to be a moment ago.
                 let most = size::limit(volume.capacity);
-                let is_held = |(_, group): &(u64, Group)| group.limit.is_some_and(|limit| limit <= most);
-                if self.groups(root)?.iter().all(is_held) {
+                let groups = self.groups(root)?;
+                if groups.first().is_some_and(|(_, own)| own.limit.is_some_and(|limit| limit <= most)) {
                     return Ok(None);
                 }
                 "its quota group has lost its limit"
