@@ -17,7 +17,7 @@ use csi::plugin::PoolConfig;
 use grpc::Code;
 
 use disk::Disk;
-use rig::{Rig, capability, device, from_snapshot, published, refusal, request};
+use rig::{Rig, capability, device, from_snapshot, map, published, refusal, request, text};
 
 const MIB: i64 = 1 << 20;
 
@@ -118,4 +118,52 @@ async fn what_can_be_made_is_what_is_said_and_no_more() {
     disk.until_without_device();
     rig.delete(&id).await.unwrap();
     assert_eq!(capacity(&rig).await, all);
+}
+
+#[tokio::test]
+async fn an_encrypted_block_device_wants_its_secret_where_it_is_staged() {
+    let Some(disk) = Disk::new(256 << 20) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path(), pool(dir.path(), &disk)).await;
+    let wish = CreateVolumeRequest {
+        volume_capabilities: vec![device()],
+        parameters: map("encryption", "dm-crypt"),
+        ..request("secret", 16 * MIB)
+    };
+    let id = rig.create_as(wish).await.unwrap().volume_id;
+    let (staging, target) = (dir.path().join("s"), dir.path().join("t"));
+    let stage = |secrets| NodeStageVolumeRequest {
+        volume_id: id.clone(),
+        staging_target_path: text(&staging),
+        volume_capability: Some(device()),
+        secrets,
+        ..Default::default()
+    };
+    let publish = async || {
+        let publish = published(&id, &staging, &target);
+        rig.publish(NodePublishVolumeRequest { volume_capability: Some(device()), ..publish }).await.unwrap();
+        File::options().read(true).write(true).open(&target).unwrap()
+    };
+    let (code, message) = refusal(rig.client.node_stage_volume(stage(map("other", "x"))).await);
+    assert!(code == Code::InvalidArgument && message.contains("secrets[key]: is missing"), "{message}");
+    let right = map("key", &"0123456789abcdef".repeat(8));
+    rig.client.node_stage_volume(stage(right.clone())).await.unwrap();
+    let open = publish().await;
+    open.write_all_at(b"what nobody reads", 0).unwrap();
+    open.sync_all().unwrap();
+    drop(open);
+    rig.unpublish(&id, &target).await.unwrap();
+    rig.unstage(&id, &staging).await.unwrap();
+    disk.until_without_device();
+    let wrong = map("key", &"fedcba9876543210".repeat(8));
+    let (code, message) = refusal(rig.client.node_stage_volume(stage(wrong)).await);
+    assert!(code == Code::FailedPrecondition && message.contains("is not its key"), "{message}");
+    disk.until_without_device();
+    rig.client.node_stage_volume(stage(right)).await.unwrap();
+    let mut read = [0; 17];
+    publish().await.read_exact_at(&mut read, 0).unwrap();
+    assert_eq!(&read, b"what nobody reads");
+    rig.unpublish(&id, &target).await.unwrap();
+    rig.unstage(&id, &staging).await.unwrap();
+    rig.delete(&id).await.unwrap();
 }
