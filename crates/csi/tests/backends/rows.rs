@@ -59,6 +59,11 @@ pub(crate) fn image_btrfs_on_ext4() -> Row {
     Row { name: "image with btrfs on ext4", fs_type: "btrfs", capacity: 256 * MIB, ..IMAGE }
 }
 
+/// Each small file takes metadata that count, too.
+pub(crate) fn subvolume() -> Row {
+    Row { name: "btrfs", backend: "btrfs", fs_type: "", pool: "btrfs", small: 70, ..IMAGE }
+}
+
 pub(crate) fn dir_on_ext4() -> Row {
     Row { name: "dir on ext4", backend: "dir", fs_type: "", is_bounded: false, ..IMAGE }
 }
@@ -71,7 +76,8 @@ pub(crate) fn dir_on_xfs() -> Row {
 macro_rules! each_row {
     ($check:ident) => {
         crate::rows::each_row! {
-            $check: image_ext4_on_ext4 image_ext4_on_xfs image_xfs_on_ext4 image_btrfs_on_ext4 dir_on_ext4 dir_on_xfs
+            $check: image_ext4_on_ext4 image_ext4_on_xfs image_xfs_on_ext4 image_btrfs_on_ext4 subvolume dir_on_ext4
+                dir_on_xfs
         }
     };
     ($check:ident: $($row:ident)*) => {
