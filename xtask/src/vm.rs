@@ -97,8 +97,14 @@ pub(crate) fn run(vm: &Vm) -> Result<()> {
 /// The ring's form: the initramfs; in full also systemd.
 pub(crate) fn ring(full: bool) -> Result<Count> {
     let package = CRATES.iter().map(ToString::to_string).collect();
-    let mut vm =
-        Vm { systemd: false, package, append: String::new(), limit: 2400, args: Vec::new(), short: !full };
+    let mut vm = Vm {
+        systemd: false,
+        package,
+        append: String::new(),
+        limit: if full { 7200 } else { 2400 },
+        args: Vec::new(),
+        short: !full,
+    };
     let mut count = boot(&vm, false)?;
     if full {
         vm.systemd = true;
@@ -112,7 +118,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
     let kernel = Kernel::fetch(&cache)?;
     let tests = cache.join("tests");
     let built = copy_tests(vm, &tests)?;
-    std::fs::write(tests.join("run"), script(&built, &vm.args, vm.systemd))?;
+    std::fs::write(tests.join("run"), script(&built, vm))?;
     let place = tempfile::Builder::new().prefix("sextant-vm-").tempdir()?;
     let initramfs = place.path().join("initramfs");
     let mut guest = Guest::new(&kernel, &initramfs);
@@ -243,6 +249,8 @@ struct Tests {
 /// How long a test program may take in the guest, in seconds: one that hangs is told by its name, and the others are run, where the
 /// guest itself has longer (`--limit`, as the ring gives it).
 const EACH: u32 = 900;
+/// The same in full, where what is long is not left out.
+const EACH_IN_FULL: u32 = 3000;
 
 /// Remembers that the program before it failed.
 const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";
@@ -252,12 +260,12 @@ const TOOK: &str = "sextant-vm: took ";
 
 /// The lines that run one test program: through a pipe, as a terminal would get colours, which what a killed one left
 /// behind may hold open.
-fn one(title: &str, command: &str) -> String {
-    let longer = EACH + 10;
+fn one(title: &str, command: &str, each: u32) -> String {
+    let longer = each + 10;
     format!(
-        "echo '# {title}'; began=$(cut -d. -f1 /proc/uptime); {{ timeout -s KILL {EACH} {command} || {{ echo $? >/tmp/failed; \
+        "echo '# {title}'; began=$(cut -d. -f1 /proc/uptime); {{ timeout -s KILL {each} {command} || {{ echo $? >/tmp/failed; \
          took=$(($(cut -d. -f1 /proc/uptime) - began)); \
-         echo \"# {title}: status $(cat /tmp/failed) after $took s of {EACH}\"; }}; }} 2>&1 | timeout {longer} cat\n{FAILED}\
+         echo \"# {title}: status $(cat /tmp/failed) after $took s of {each}\"; }}; }} 2>&1 | timeout {longer} cat\n{FAILED}\
          echo \"{TOOK}$(($(cut -d. -f1 /proc/uptime) - began)) s: {title}\"\n"
     )
 }
@@ -266,7 +274,9 @@ fn one(title: &str, command: &str) -> String {
 const HANDED_ON: &[&str] = &["SEXTANT_KILLS", "SEXTANT_SEED"];
 
 /// What the guest runs: every test program, whatever came of the one before.
-fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
+fn script(tests: &Tests, vm: &Vm) -> String {
+    let (args, systemd) = (&vm.args, vm.systemd);
+    let each = if vm.short { EACH } else { EACH_IN_FULL };
     let mut script = String::from(
         "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9 \
          SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3 SEXTANT_CSI_ALL_BACKENDS=1 SEXTANT_NEEDS_DM=1\n",
@@ -284,7 +294,7 @@ fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
         script.push_str(&format!("mkdir -p \"$(dirname {path})\"; ln -sf /tests/{name} {path}\n"));
     }
     for name in &tests.names {
-        script.push_str(&one(name, &format!("/tests/{name} {}", args.join(" "))));
+        script.push_str(&one(name, &format!("/tests/{name} {}", args.join(" ")), each));
     }
     // The guest's kernel has every kind of link: none may be missing.
     let newer = std::env::var_os(NEWER).map(|_| format!("{NEWER}={NEWER_INSIDE}")).unwrap_or_default();
@@ -293,7 +303,7 @@ fn script(tests: &Tests, args: &[String], systemd: bool) -> String {
     {
         let command =
             format!("env SEXTANT_CNI_ALL_KINDS=1 {newer} /tests/{name} {filter} --ignored --nocapture");
-        script.push_str(&one(&format!("{name}, {filter}"), &command));
+        script.push_str(&one(&format!("{name}, {filter}"), &command, each));
     }
     script.push_str("exit $failed\n");
     script
