@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use csi::caller::Client;
 use csi::contract::v1::volume_capability::{
@@ -117,8 +118,19 @@ impl Rig {
         mounted
     }
 
+    /// Takes a volume away again. A program that another test starts in this process has its open files until it executes, and with
+    /// them the volume's.
     pub(crate) async fn unmount(&self, mounted: Mounted) {
-        self.unpublish(&mounted.id, &mounted.target).await.unwrap();
+        let mut tries = 50;
+        loop {
+            match self.unpublish(&mounted.id, &mounted.target).await {
+                Err(e) if e.code() == Code::FailedPrecondition && tries > 0 => {
+                    tries -= 1;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                outcome => break outcome.unwrap(),
+            }
+        }
         self.unstage(&mounted.id, &mounted.staging).await.unwrap();
         assert!(!mounted.target.exists() && !mounted.staging.exists());
     }
