@@ -103,7 +103,7 @@ impl Guest {
         command.args(["--pdeathsig", "KILL"]).arg(find("qemu-system-x86_64")?);
         match self.acceleration {
             Acceleration::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
-            Acceleration::Emulated => command.args(["-accel", "tcg,thread=single"]),
+            Acceleration::Emulated => command.args(["-accel", "tcg,thread=multi"]),
         };
         command.args([
             "-nodefaults",
