@@ -81,6 +81,9 @@ pub(crate) struct Vm {
     /// Without the tests that take an emulated machine many minutes.
     #[arg(skip)]
     short: bool,
+    /// After `cargo test` of the whole workspace.
+    #[arg(skip)]
+    ring: bool,
 }
 
 /// Races, run again and again, and what fills disks and wants no other kernel: they are run on the machine itself, and in full
@@ -104,6 +107,7 @@ pub(crate) fn ring(full: bool) -> Result<Count> {
         limit: if full { 7200 } else { 2400 },
         args: Vec::new(),
         short: !full,
+        ring: true,
     };
     let mut count = boot(&vm, false)?;
     if full {
@@ -192,24 +196,10 @@ fn add_references(contents: &mut Initramfs, scratch: &Path) -> Result<()> {
 
 /// Builds the crates' test programs and copies them, without what only a debugger reads, into `dir`.
 fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
-    let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
-    let has_some = |package: &str| ONLY_TESTS.iter().any(|(name, _)| *name == package);
-    let (some, whole): (Vec<_>, Vec<_>) = vm.package.iter().map(String::as_str).partition(|p| has_some(p));
-    let mut messages = Vec::new();
-    if !whole.is_empty() {
-        let packages = whole.into_iter().flat_map(|package| ["--package", package]);
-        messages = cargo_json_lines(&build.into_iter().chain(packages).collect::<Vec<_>>())?;
-    }
-    let systemd =
-        SYSTEMD_TESTS.iter().filter(|(package, _)| vm.systemd && vm.package.iter().any(|p| p == package));
-    for (package, test) in ONLY_TESTS.iter().filter(|(name, _)| some.contains(name)).chain(systemd) {
-        let one = ["--package", package, "--test", test];
-        messages.extend(cargo_json_lines(&build.into_iter().chain(one).collect::<Vec<_>>())?);
-    }
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir)?;
     let mut tests = Tests::default();
-    for message in messages {
+    for message in build_tests(vm)? {
         let Some(program) = message["executable"].as_str() else { continue };
         let package = Path::new(message["manifest_path"].as_str().unwrap_or_default())
             .parent()
@@ -217,8 +207,12 @@ fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
         let package = package.unwrap_or_default().to_string_lossy().into_owned();
         let target = message["target"]["name"].as_str().unwrap_or_default();
         let kinds = message["target"]["kind"].as_array();
-        let unit = !kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "test" || kind == "bin"));
+        let is = |wanted: &str| kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == wanted));
+        let unit = !is("test") && !is("bin");
         let test = message["profile"]["test"] == true;
+        if is("example") || !vm.wants(&package, target, test) {
+            continue;
+        }
         let name = match (test, unit) {
             (false, _) => format!("program-{target}"),
             (true, true) => package,
@@ -236,6 +230,48 @@ fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
         }
     }
     Ok(tests)
+}
+
+/// What cargo says of the programs that it builds. For a ring they are those of the whole workspace, which have been built for `cargo
+/// test` already: of fewer packages cargo would choose other features, and build many of them once more.
+fn build_tests(vm: &Vm) -> Result<Vec<serde_json::Value>> {
+    let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
+    let built = |what: &[&str]| cargo_json_lines(&[&build[..], what].concat());
+    let systemd = SYSTEMD_TESTS.iter().filter(|_| vm.systemd);
+    let mut messages = Vec::new();
+    if vm.ring {
+        messages.extend(built(&["--workspace"])?);
+        if vm.systemd {
+            messages.extend(built(&["--workspace", "--test", "systemd"])?);
+        }
+        return Ok(messages);
+    }
+    let whole = vm.package.iter().filter(|package| !has_some(package));
+    let packages: Vec<&str> = whole.flat_map(|package| ["--package", package]).collect();
+    if !packages.is_empty() {
+        messages.extend(built(&packages)?);
+    }
+    for (package, test) in ONLY_TESTS.iter().chain(systemd) {
+        if vm.package.iter().any(|wanted| wanted == package) {
+            messages.extend(built(&["--package", package, "--test", test])?);
+        }
+    }
+    Ok(messages)
+}
+
+/// Of this crate some tests are run here.
+fn has_some(package: &str) -> bool {
+    ONLY_TESTS.iter().any(|(name, _)| *name == package)
+}
+
+impl Vm {
+    /// Whether a test program, or one that tests run, goes into the guest.
+    fn wants(&self, package: &str, target: &str, test: bool) -> bool {
+        let one = (package, target);
+        let is_asked = self.package.iter().any(|wanted| wanted == package);
+        let is_systemd = self.systemd && SYSTEMD_TESTS.contains(&one);
+        is_asked && (!test || !has_some(package) || ONLY_TESTS.contains(&one) || is_systemd)
+    }
 }
 
 /// What was built: files in one directory.

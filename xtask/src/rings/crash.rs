@@ -109,7 +109,8 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
 /// Programs that keep no ledger: their crates' own tests kill them.
 struct Programs {
     name: &'static str,
-    package: &'static str,
+    /// The test program. It is named without its package: with the whole workspace's choice of features, which `cargo test
+    /// --workspace` has made, nothing is built once more.
     test: &'static str,
     /// What the names of those tests have in common.
     filter: &'static str,
@@ -124,7 +125,6 @@ struct Programs {
 const PROGRAMS: &[Programs] = &[
     Programs {
         name: "sextant-oci",
-        package: "oci-runtime",
         test: "command",
         filter: "a_killed_",
         variable: "SEXTANT_OCI_KILLS",
@@ -134,7 +134,6 @@ const PROGRAMS: &[Programs] = &[
     // Its tests share the number.
     Programs {
         name: "sextant-cni",
-        package: "cni",
         test: "runtime",
         filter: "a_killed_",
         variable: "SEXTANT_CNI_KILLS",
@@ -143,7 +142,6 @@ const PROGRAMS: &[Programs] = &[
     },
     Programs {
         name: "store",
-        package: "api",
         test: "store_kill",
         filter: "killed_",
         variable: "SEXTANT_STORE_KILLS",
@@ -152,7 +150,6 @@ const PROGRAMS: &[Programs] = &[
     },
     Programs {
         name: "api",
-        package: "api",
         test: "load",
         filter: "a_killed_",
         variable: "SEXTANT_API_KILLS",
@@ -162,7 +159,6 @@ const PROGRAMS: &[Programs] = &[
     // Its tests, one for each backend, do so many each.
     Programs {
         name: "csi-driver",
-        package: "csi",
         test: "kills",
         filter: "whenever_it_is_killed",
         variable: "SEXTANT_KILLS",
@@ -172,7 +168,6 @@ const PROGRAMS: &[Programs] = &[
     // Driver and controllers together, while users work.
     Programs {
         name: "control",
-        package: "sextant",
         test: "control",
         filter: "together::",
         variable: "SEXTANT_CONTROL_KILLS",
@@ -184,7 +179,7 @@ const PROGRAMS: &[Programs] = &[
 impl Programs {
     fn killed(&self, kills: u64) -> Result<Count> {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(["test", "--package", self.package, "--locked", "--test", self.test, "--", self.filter]);
+        command.args(["test", "--workspace", "--locked", "--test", self.test, "--", self.filter]);
         command.env(self.variable, kills.div_ceil(self.tests).to_string()).current_dir(root());
         unit::counted(command)
     }

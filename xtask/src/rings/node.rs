@@ -31,7 +31,7 @@ pub(super) fn cycles(extent: &Extent) -> Result<Count> {
 
 fn run(test: &str, variables: &[(&str, u64)]) -> Result<Count> {
     let mut command = cargo_command();
-    command.args(["test", "--package", "sextant", "--locked", "--test", "node", "--", test]);
+    command.args(["test", "--workspace", "--locked", "--test", "node", "--", test]);
     command.envs(variables.iter().map(|(name, value)| (name, value.to_string())));
     unit::counted(command)
 }

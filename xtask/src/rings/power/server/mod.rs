@@ -27,7 +27,7 @@ pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result
         return Ok(());
     }
     // With every check that a release leaves out, and without the minutes that optimising a whole server takes.
-    cargo(["build", "--locked", "--package", "api", "--example", "server_power"])?;
+    cargo(["build", "--locked", "--workspace", "--example", "server_power"])?;
     let program = built("debug")?.join("examples/server_power");
     let furnish = |contents: &mut Initramfs| {
         contents.program("bin/server_power", &program);

@@ -60,7 +60,7 @@ pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result
         return Ok(());
     }
     // With every check that a release leaves out.
-    cargo(["build", "--locked", "--package", "csi", "--example", "driver_power"])?;
+    cargo(["build", "--locked", "--workspace", "--example", "driver_power"])?;
     let program = built("debug")?.join("examples/driver_power");
     let mut random = extent.random.clone();
     // A sample is of one pool or the other.
