@@ -123,17 +123,23 @@ fn open(config: &PoolConfig) -> Result<Pool, Failure> {
         let volumes = backend::thin::Volumes::open(&config.path, device)?;
         return Pool::open(&config.name, &config.path, vec![Box::new(volumes)], config.overcommit);
     }
+    let mut lacking = Vec::new();
     for name in wanted {
         match backend::open(name, config) {
             Ok(backend) => backends.push(backend),
-            // Of all, those are meant that can be had.
+            // Of all, those are meant that can be had. What few pools have is told to who asks for it.
             Err(error) if config.backends.is_empty() => {
-                eprintln!("sextant csi: pool {:?}: {error}", config.name)
+                if name == backend::ALL[0] {
+                    eprintln!("sextant csi: pool {:?}: {error}", config.name);
+                }
+                lacking.push((name.to_owned(), error.message));
             }
             Err(error) => return Err(error.within("pool.backends")),
         }
     }
-    Pool::open(&config.name, &config.path, backends, config.overcommit)
+    let mut pool = Pool::open(&config.name, &config.path, backends, config.overcommit)?;
+    pool.lacking = lacking;
+    Ok(pool)
 }
 
 /// Refuses a node's name that cannot be the value of a topology (CSI, "Topology").

@@ -6,6 +6,7 @@ mod capacity;
 mod disk;
 mod life;
 mod node;
+mod program;
 mod quota;
 mod restart;
 mod rig;

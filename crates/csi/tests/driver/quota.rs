@@ -64,7 +64,7 @@ async fn a_pool_that_cannot_have_them_says_why() {
     let rig = Rig::of(setup).await;
     let wish = CreateVolumeRequest { parameters: map("backend", "quota"), ..request("v", 16 * MIB) };
     let (code, message) = refusal(rig.create_as(wish).await);
-    assert!(code == Code::InvalidArgument && message.contains("it has image, dir"), "{message}");
+    assert!(code == Code::InvalidArgument && message.contains("tune2fs -O project,quota"), "{message}");
 }
 
 async fn available(rig: &Rig) -> i64 {

@@ -60,7 +60,7 @@ pub(crate) struct CsiInNodeArgs {
     /// Register the driver with the kubelet that looks here for plugins: /var/lib/kubelet/plugins_registry, as a rule
     #[arg(long, value_name = "DIRECTORY", requires = "csi")]
     csi_registration_dir: Option<PathBuf>,
-    /// The driver's socket as the kubelet sees it, where that is another path [default: --csi-socket]
+    /// The driver's socket as the kubelet sees it, where that is another path than its own
     #[arg(long, value_name = "PATH", requires = "csi_registration_dir", value_parser = socket)]
     csi_registration_endpoint: Option<PathBuf>,
 }

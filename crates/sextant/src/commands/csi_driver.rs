@@ -1,14 +1,14 @@
 //! `sextant csi-driver`: volumes of this machine, for whoever speaks CSI.
 
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use csi::caller::registration::Offer;
 use csi::plugin::process::{self, SMALL, Serving, Whole};
 use csi::plugin::{Config, PoolConfig, Setup};
+use kernel::process::{CStrings, cstring, exec, small_build};
 use tokio::sync::oneshot;
 
 use crate::cli::{CsiDriver, CsiDriverArgs};
@@ -17,11 +17,20 @@ use crate::failure::{Context, Failure, Result};
 /// Serves until it is told to end, as the small program where that is installed. Volumes in use stay in use.
 pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &CsiDriverArgs) -> Result<()> {
     let whole = Whole { serving: prepare(data_dir, run_dir, &args.driver())?, health: args.health.listen };
-    if let Some(program) = kernel::process::small_build(SMALL) {
-        // Returns where the kernel refuses; then this one is as good.
-        let _refused = Command::new(program).arg0(SMALL).arg(serde_json::to_string(&whole)?).exec();
+    if let Some(program) = small_build(SMALL) {
+        become_small(&program, &whole)?;
     }
     Ok(whole.run()?)
+}
+
+/// Executes the small program in the place of this one, in the same process. Returns where the kernel does not: then this one is as
+/// good.
+fn become_small(program: &Path, whole: &Whole) -> Result<()> {
+    let args = CStrings::new([SMALL.to_owned(), serde_json::to_string(whole)?])?;
+    let variables =
+        std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
+    let _refused = exec(&cstring(program.as_os_str().as_bytes())?, &args, &CStrings::new(variables)?);
+    Ok(())
 }
 
 fn prepare(data_dir: &Path, run_dir: &Path, wanted: &CsiDriver) -> Result<Serving> {

@@ -49,6 +49,8 @@ pub(crate) struct Pool {
     path: PathBuf,
     /// The first is what a class gets that names none.
     backends: Vec<Box<dyn Backend>>,
+    /// Names of backends that cannot be had here, and why.
+    pub(crate) lacking: Vec<(String, String)>,
     /// How much more may be promised than there is, as a factor.
     overcommit: f64,
     index: Mutex<Index>,
@@ -88,6 +90,7 @@ impl Pool {
             name: name.to_owned(),
             path: path.to_owned(),
             backends,
+            lacking: Vec::new(),
             overcommit,
             index: Mutex::default(),
             accounts: Accounts::default(),
@@ -203,6 +206,10 @@ impl Pool {
             self.backends.iter().find(|backend| backend.name() == name)
         };
         found.map(|backend| &**backend).ok_or_else(|| {
+            if let Some((_, why)) = self.lacking.iter().find(|(lacking, _)| lacking == name) {
+                let message = format!("{name} cannot be had in the pool {:?}: {why}", self.name);
+                return Failure::invalid("parameters[backend]", message);
+            }
             let has: Vec<&str> = self.backends.iter().map(|backend| backend.name()).collect();
             let message = format!(
                 "{} is no backend of the pool {:?}: it has {}",
