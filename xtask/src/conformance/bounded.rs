@@ -1,4 +1,4 @@
-//! csi-sanity in QEMU, against `sextant csi-driver` with the backends that this machine's kernel lacks.
+//! csi-sanity in QEMU, against `sextant csi-driver` with what this machine's kernel or rights may lack.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,35 +12,42 @@ use crate::Result;
 use crate::packages;
 use crate::program::{quiet, target};
 
-/// A way of having volumes that the suite is run against: a pool on a file system of this kind, which a program makes and an
-/// option mounts, and a class.
+/// A way of having volumes that the suite is run against.
 struct Way {
     name: &'static str,
-    kind: &'static str,
-    program: &'static str,
-    option: &'static str,
+    pool: Pool,
+    /// What a class says.
     parameters: &'static str,
+    /// More words for csi-sanity.
+    words: &'static str,
 }
 
+/// What a pool is on.
+enum Pool {
+    /// A file system of this kind, which a program makes and an option mounts.
+    Mounted { kind: &'static str, program: &'static str, option: &'static str },
+    /// A device of its own.
+    Device,
+}
+
+const EXT4: Pool =
+    Pool::Mounted { kind: "ext4", program: "mkfs.ext4 -q -F -O project,quota", option: "prjquota" };
+const XFS: Pool = Pool::Mounted { kind: "xfs", program: "mkfs.xfs -q -f", option: "prjquota" };
+const BLOCK: &str = "--csi.testvolumeaccesstype=block";
+
+const IMAGE: &str = "{backend: image, csi.storage.k8s.io/fstype: ext4}";
+
+/// With an ext4 in images: the driver has CAP_SYS_RESOURCE there, without which that does not grow in use.
 const WAYS: &[Way] = &[
-    Way {
-        name: "quota-ext4",
-        kind: "ext4",
-        program: "mkfs.ext4 -q -F -O project,quota",
-        option: "prjquota",
-        parameters: "backend: quota",
-    },
-    Way {
-        name: "quota-xfs",
-        kind: "xfs",
-        program: "mkfs.xfs -q -f",
-        option: "prjquota",
-        parameters: "backend: quota",
-    },
+    Way { name: "image-ext4", pool: EXT4, parameters: IMAGE, words: "" },
+    Way { name: "quota-ext4", pool: EXT4, parameters: "backend: quota", words: "" },
+    Way { name: "quota-xfs", pool: XFS, parameters: "backend: quota", words: "" },
+    Way { name: "lvm-thin", pool: Pool::Device, parameters: "backend: lvm-thin", words: "" },
+    Way { name: "lvm-thin-block", pool: Pool::Device, parameters: "backend: lvm-thin", words: BLOCK },
 ];
 
 /// What the file systems are made with.
-const PROGRAMS: &[&str] = &["mkfs.ext4", "mkfs.xfs"];
+const PROGRAMS: &[&str] = &["fsck.ext4", "mkfs.ext4", "mkfs.xfs", "resize2fs"];
 const LIMIT: Duration = Duration::from_secs(1200);
 /// A log and a list of outcomes for each way.
 const RESULTS_SIZE: u64 = 32 << 20;
@@ -110,22 +117,37 @@ fn script(ways: &[&Way]) -> String {
         "mkdir /out\necho 'protected: \"false\"' >/tmp/mutable.yaml\n\
          up() { for i in $(seq 600); do [ -S $1 ] && return; sleep 0.1; done; echo 'it does not come up'; exit 1; }\n",
     );
-    for Way { name, kind, program, option, parameters } in ways {
+    for Way { name, pool, parameters, words } in ways {
+        let image = format!("/tmp/{name}.image");
+        let (begin, pool, end) = match pool {
+            Pool::Mounted { kind, program, option } => (
+                format!("{program} {image} && mount -t {kind} -o loop,{option} {image} /{name} || exit 1"),
+                format!("--pool pool=/{name}/pool"),
+                format!("umount /{name} || exit 1"),
+            ),
+            Pool::Device => (
+                format!(
+                    "device=$(losetup -f) && losetup $device {image} || exit 1\n\
+                     printf '[[pool]]\\nname = \"pool\"\\npath = \"/{name}\"\\ndevice = \"%s\"\\n' $device >/tmp/{name}.toml"
+                ),
+                format!("--config /tmp/{name}.toml"),
+                String::new(),
+            ),
+        };
         script.push_str(&format!(
-            "mkdir -p /out/{name} /{name}; truncate -s 12G /tmp/{name}.image\n\
-             {program} /tmp/{name}.image && mount -t {kind} -o loop,{option} /tmp/{name}.image /{name} || exit 1\n\
+            "mkdir -p /out/{name} /{name}; truncate -s 12G {image}\n\
+             {begin}\n\
              echo '{parameters}' >/tmp/{name}.yaml\n\
-             /suite/sextant --run-dir /run/{name} csi-driver --socket /run/{name}.sock --pool pool=/{name}/pool \
-             --node-id node-1 & driver=$!\n\
+             /suite/sextant --run-dir /run/{name} csi-driver --socket /run/{name}.sock {pool} --node-id node-1 & driver=$!\n\
              up /run/{name}.sock\n\
              /suite/csi-sanity --csi.endpoint=/run/{name}.sock --csi.stagingdir=/tmp/{name}-stage \
              --csi.mountdir=/tmp/{name}-mount --csi.junitfile=/out/{name}/found.xml --ginkgo.seed=1 \
              --csi.testvolumesize=1073741824 --csi.testvolumeexpandsize=2147483648 \
              --csi.testvolumemutableparameters=/tmp/mutable.yaml --csi.testvolumeparameters=/tmp/{name}.yaml \
-             >/out/{name}/found.log 2>&1\n\
+             {words} >/out/{name}/found.log 2>&1\n\
              tail -n 3 /out/{name}/found.log\n\
              kill $driver; wait $driver\n\
-             umount /{name} || exit 1\n"
+             {end}\n"
         ));
     }
     script.push_str("tar -cf /dev/vda -C /out .\n");

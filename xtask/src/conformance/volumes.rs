@@ -28,7 +28,12 @@ const ROOM: u64 = 24 << 30;
 const WAYS: &[Way] = &[
     Way { name: "btrfs", parameters: "backend: btrfs", block: false, on: Some(Kind::Btrfs) },
     Way { name: "dir", parameters: "backend: dir", block: false, on: None },
-    Way { name: "image-ext4", parameters: "backend: image", block: false, on: None },
+    Way {
+        name: "image-ext4",
+        parameters: "{backend: image, csi.storage.k8s.io/fstype: ext4}",
+        block: false,
+        on: None,
+    },
     Way {
         name: "image-xfs",
         parameters: "{backend: image, csi.storage.k8s.io/fstype: xfs}",
