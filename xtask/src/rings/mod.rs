@@ -37,7 +37,7 @@ enum Ring {
 }
 
 /// Those that every run has; an hour is for who soaks.
-const RINGS: &[Ring] = &[Ring::Unit, Ring::Crash, Ring::Interop, Ring::Vm, Ring::Power, Ring::Fuzz];
+const RINGS: &[Ring] = &[Ring::Unit, Ring::Vm, Ring::Crash, Ring::Interop, Ring::Power, Ring::Fuzz];
 
 /// All rings at sample size.
 #[derive(Debug, Args)]

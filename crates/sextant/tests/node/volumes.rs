@@ -202,7 +202,13 @@ fn taken(_: &Bench) {
     let (other, pool) = (b.path("other"), format!("a={}", b.path("pool").display()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
     command.arg("--data-dir").arg(other.join("data")).arg("--run-dir").arg(other.join("run"));
-    command.args(["node", "--config"]).arg(b.path("node.toml")).args(["--csi", "--csi-pool", &pool]);
+    command.args(["node", "--config"]).arg(b.path("node.toml")).args([
+        "--csi",
+        "--csi-node-id",
+        "node-2",
+        "--csi-pool",
+        &pool,
+    ]);
     let mut child = command.stderr(fs::File::create(b.path("other.err")).unwrap()).spawn().unwrap();
     let until = std::time::Instant::now() + LIMIT;
     let status = loop {
