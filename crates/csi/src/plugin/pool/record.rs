@@ -195,3 +195,42 @@ pub(super) fn exercise(bytes: &[u8]) -> bool {
     }
     [again::<Volume>, again::<Snapshot>, again::<Group>].into_iter().any(|again| again(bytes))
 }
+
+#[cfg(test)]
+impl Volume {
+    /// A mounted volume of a test, of which nothing else is said.
+    pub(crate) fn of_test(backend: &str, id: &str, capacity: u64) -> Volume {
+        Volume {
+            format: FORMAT,
+            id: id.into(),
+            name: id.into(),
+            backend: backend.into(),
+            capacity,
+            asked: capacity,
+            taken: 0,
+            block: false,
+            fs_type: String::new(),
+            parameters: BTreeMap::new(),
+            mutable: BTreeMap::new(),
+            source: None,
+            created: 0,
+            ephemeral: false,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// A snapshot of a test's volume, of no group.
+    pub(crate) fn of_test(id: &str, volume: &Volume) -> Snapshot {
+        Snapshot {
+            format: FORMAT,
+            id: id.into(),
+            name: id.into(),
+            volume: volume.clone(),
+            created: 0,
+            group: String::new(),
+            held: 0,
+        }
+    }
+}

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use self::disk::Disk;
 use super::*;
-use crate::plugin::pool::record::FORMAT;
+use crate::plugin::pool::record::Snapshot;
 
 const MIB: u64 = 1 << 20;
 const IDS: [u32; 2] = [7000, 7999];
@@ -62,22 +62,7 @@ impl Rig {
 }
 
 fn volume(id: &str, capacity: u64) -> Volume {
-    Volume {
-        format: FORMAT,
-        id: id.into(),
-        name: id.into(),
-        backend: NAME.into(),
-        asked: capacity,
-        capacity,
-        taken: 0,
-        block: false,
-        fs_type: String::new(),
-        parameters: BTreeMap::new(),
-        mutable: BTreeMap::new(),
-        source: None,
-        created: 0,
-        ephemeral: false,
-    }
+    Volume::of_test(NAME, id, capacity)
 }
 
 /// Runs `work` as who has root, and not CAP_SYS_RESOURCE, before which ext4's limits do not hold.
@@ -220,21 +205,7 @@ fn copies_have_projects_of_their_own() {
         fs::write(data.join("a/b/file"), "later").unwrap();
 
         let clone = volume("c", 96 * MIB);
-        let restored = rig.made(
-            &clone,
-            Some(Source::Snapshot(
-                &crate::plugin::pool::record::Snapshot {
-                    format: FORMAT,
-                    id: "s".into(),
-                    name: "s".into(),
-                    volume: origin.clone(),
-                    created: 0,
-                    group: String::new(),
-                    held: 0,
-                },
-                &cut,
-            )),
-        );
+        let restored = rig.made(&clone, Some(Source::Snapshot(&Snapshot::of_test("s", &origin), &cut)));
         assert!(fs::read(restored.join("data/linked")).unwrap() == text, "{}", rig.disk.kind);
         assert_eq!(fs::metadata(restored.join("data/linked")).unwrap().nlink(), 2);
         let projects: Vec<u32> = ["v", "s", "c"].map(|id| rig.project(id)).into();
