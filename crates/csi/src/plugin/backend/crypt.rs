@@ -6,13 +6,13 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use std::os::fd::OwnedFd;
-
 use grpc::Failure;
 use kernel::dm::{self, Info, SECTOR, Target};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
 
@@ -152,6 +152,22 @@ fn sync(device: &Path) -> Result<(), Failure> {
     synced.map_err(|e| Failure::internal(format!("cannot sync {}: {e}", device.display())))
 }
 
+/// What was done to a device; none where it has gone meanwhile, as that of a mount does with its last user.
+pub(super) fn there<T>(done: Result<T, kernel::Error>) -> Result<Option<T>, kernel::Error> {
+    match done {
+        Err(e) if e.errno() == Some(Errno::NXIO) => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// Has devices go on that a killed driver held still. The lower ones come first.
+pub(super) fn go_on(devices: &[(String, Info)]) -> Result<(), Failure> {
+    for (name, _) in devices.iter().filter(|(_, info)| info.suspended && info.active) {
+        there(dm::resume(name))?;
+    }
+    Ok(())
+}
+
 /// The devices of one volume, by what their names begin with.
 pub(super) struct Crypt(pub(super) String);
 
@@ -280,8 +296,11 @@ impl Crypt {
         if !read_only {
             return Ok(open.path());
         }
-        if let Some((_, info)) = devices.iter().find(|(name, _)| name.ends_with("-ro")) {
-            return Ok(info.path());
+        match devices.iter().find(|(name, _)| name.ends_with("-ro")) {
+            Some((_, info)) if info.active => return Ok(info.path()),
+            // What a killed driver left half made.
+            Some((name, _)) => dm::remove(name, false)?,
+            None => {}
         }
         let (name, below) = (self.name("crypt-ro"), open.name());
         let length = dm::table(&self.name("crypt"))?.first().map_or(0, |target| target.length);
@@ -296,9 +315,10 @@ impl Crypt {
             for target in &mut table {
                 target.length = bytes / SECTOR;
             }
-            dm::load(&name, &table, info.read_only)?;
-            dm::suspend(&name, false)?;
-            dm::resume(&name)?;
+            let widened = dm::load(&name, &table, info.read_only)
+                .and_then(|()| dm::suspend(&name, false))
+                .and_then(|()| dm::resume(&name));
+            there(widened)?;
         }
         Ok(())
     }

@@ -478,9 +478,13 @@ impl Backend for Images {
     }
 
     fn recover(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<(), Failure> {
-        // That of a mount goes with it; one that was not mounted yet stayed.
-        if Encryption::of(volume) == Encryption::DmCrypt && !volume.block {
-            crypted::of(place).close()?;
+        if Encryption::of(volume) == Encryption::DmCrypt {
+            let crypt = crypted::of(place);
+            crypt::go_on(&crypt.devices()?)?;
+            // That of a mount goes with it; one that was not mounted yet stayed.
+            if !volume.block {
+                crypt.close()?;
+            }
         }
         let Some(root) = root else { return Ok(()) };
         freeze::thaw(devices::open_root(place, volume, root)?)?;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::number::Thin;
 use super::pool::{ThinPool, ensure};
-use crate::plugin::backend::crypt::Crypt;
+use crate::plugin::backend::crypt::{self, Crypt, there};
 
 /// What the name of a device ends with that cannot be written.
 const READ_ONLY: &str = "-ro";
@@ -206,20 +206,8 @@ impl ThinPool {
 
     /// Has a volume go on that a killed driver held still.
     pub(super) fn go_on(&self, thin: &Thin) -> Result<(), Failure> {
-        for (name, info) in self.upper_first(&[*thin])?.into_iter().rev() {
-            if info.suspended && info.active {
-                there(dm::resume(&name))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What was done to a device; none where it has gone meanwhile, as that of a mount does with its last user.
-fn there<T>(done: Result<T, kernel::Error>) -> Result<Option<T>, kernel::Error> {
-    match done {
-        Err(e) if e.errno() == Some(Errno::NXIO) => Ok(None),
-        done => done.map(Some),
+        crypt::go_on(&self.devices(thin)?)?;
+        crypt::go_on(&self.crypt(thin).devices()?)
     }
 }
 

@@ -82,7 +82,9 @@ impl Label {
         }
         let is_block = (BLOCK..=BLOCK_AT_MOST).contains(&label.block) && label.block.is_power_of_two();
         let is_uuid = label.uuid.len() == 32 && label.uuid.bytes().all(|c| c.is_ascii_hexdigit());
-        if !is_block || !is_uuid || !label.metadata.is_multiple_of(MIB) || label.metadata < METADATA.0 {
+        let is_metadata =
+            (METADATA.0..=METADATA.1).contains(&label.metadata) && label.metadata.is_multiple_of(MIB);
+        if !is_block || !is_uuid || !is_metadata {
             return Err("it has values that cannot be".to_owned());
         }
         Ok(label)
@@ -235,9 +237,13 @@ mod tests {
     #[test]
     fn a_label_that_cannot_be_is_refused() {
         let good = serde_json::to_string(&Label::new(GIB).unwrap()).unwrap();
-        for (from, to) in
-            [("\"format\":1", "\"format\":2"), ("65536", "65535"), ("16777216", "1"), ("{", "[")]
-        {
+        for (from, to) in [
+            ("\"format\":1", "\"format\":2"),
+            ("65536", "65535"),
+            ("16777216", "1"),
+            ("16777216", "18446744073708503040"),
+            ("{", "["),
+        ] {
             assert!(Label::parse(good.replace(from, to).as_bytes()).is_err(), "{to}");
         }
     }

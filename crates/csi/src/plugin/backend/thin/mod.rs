@@ -28,6 +28,7 @@ use super::image::encryption::{self, Encryption};
 use super::image::kind::Kind;
 use super::image::{filesystem, program, root, superblock};
 use super::{Abilities, Backend, Copies, Cut, Mounting, Secrets, Source, Space, Usage, Wish, copy, crypt};
+use crate::plugin::pool::all_places;
 use crate::plugin::pool::record::{self, Snapshot, Volume};
 
 pub(crate) const NAME: &str = "lvm-thin";
@@ -52,9 +53,10 @@ impl Volumes {
     /// # Errors
     /// `FailedPrecondition` where the device is somebody else's, or the kernel lacks what it takes.
     pub(crate) fn open(directory: &Path, device: &Path) -> Result<Volumes, Failure> {
-        let places = crate::plugin::pool::all_places(directory)?;
-        let pool = ThinPool::open(directory, device, places.is_empty())?;
-        Ok(Volumes { pool, numbers: Numbers::of(&places), cutting: Mutex::default() })
+        let pool = ThinPool::open(directory, device)?;
+        // Now that nobody else makes any.
+        let numbers = Numbers::of(&all_places(directory)?);
+        Ok(Volumes { pool, numbers, cutting: Mutex::default() })
     }
 
     fn kind(wish: &Wish) -> Kind {
@@ -66,22 +68,24 @@ impl Volumes {
         bytes.checked_next_multiple_of(self.pool.label.block).unwrap_or(u64::MAX)
     }
 
-    /// Gives a place a number of the pool's, which `make` has dm-thin make something of.
-    fn number(
-        &self,
-        place: &Path,
-        bytes: u64,
-        make: impl Fn(u32) -> Result<(), kernel::Error>,
-    ) -> Result<Thin, Failure> {
+    /// Gives a place a number of the pool's that nobody has.
+    fn number(&self, place: &Path, bytes: u64) -> Result<Thin, Failure> {
         self.pool.is_well()?;
+        let thin = Thin::new(self.numbers.take()?, bytes);
+        thin.write(place)?;
+        Ok(thin)
+    }
+
+    /// Has dm-thin make what a place has a number for, as `message` says with that number.
+    fn make(&self, mut thin: Thin, place: &Path, message: impl Fn(u32) -> String) -> Result<Thin, Failure> {
         loop {
-            let thin = Thin::new(self.numbers.take()?, bytes);
-            thin.write(place)?;
-            match make(thin.number) {
+            match self.pool.message(&message(thin.number)) {
                 Ok(()) => return Ok(thin),
                 // Of a place that was lost: it is not given away, and stays taken.
                 Err(e) if e.errno() == Some(Errno::EXIST) => {
                     eprintln!("sextant csi: the pool has a volume {} that no record names", thin.number);
+                    Thin::forget(place)?;
+                    thin = self.number(place, thin.bytes)?;
                 }
                 Err(e) => return Err(e.into()),
             }
@@ -90,8 +94,8 @@ impl Volumes {
 
     fn create_empty(&self, place: &Path, volume: &Volume) -> Result<(), Failure> {
         let kind = Kind::in_volume(volume)?;
-        let make = |number| self.pool.message(&format!("create_thin {number}"));
-        let thin = self.number(place, kind.image(volume.capacity), make)?;
+        let thin = self.number(place, kind.image(volume.capacity))?;
+        let thin = self.make(thin, place, |number| format!("create_thin {number}"))?;
         // The file system of one that is encrypted is made when the key is here.
         if kind == Kind::Block || is_encrypted(volume) {
             return Ok(());
@@ -114,19 +118,24 @@ impl Volumes {
                 format!("a copy has the file system and the encryption of its origin, {}", origin.id);
             return Err(Failure::invalid("volume_content_source", message));
         }
-        crypt::Lock::copy(from, place)?;
+        let from_thin = Thin::read(from)?;
+        let thin = self.ready(&from_thin, from, place, kind.image(volume.capacity))?;
         let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = Thin::read(from)?;
-        let frozen = self.frozen(origin, &from, root)?;
-        let still = self.pool.still(&[from])?;
-        let copied = self.copy(&from, place, kind.image(volume.capacity));
+        let frozen = self.frozen(origin, &from_thin, root)?;
+        let still = self.pool.still(&[from_thin])?;
+        let copied = self.copy(&from_thin, thin, place);
         copied.and(goes_on(still, frozen.into_iter().collect()))
     }
 
+    /// Has in a place what a copy needs, of `bytes` at least: nothing waits for a disk while its origin is held still.
+    fn ready(&self, origin: &Thin, from: &Path, to: &Path, bytes: u64) -> Result<Thin, Failure> {
+        crypt::Lock::copy(from, to)?;
+        self.number(to, bytes.max(origin.bytes))
+    }
+
     /// Makes a copy in a place of what is held still.
-    fn copy(&self, from: &Thin, to: &Path, bytes: u64) -> Result<(), Failure> {
-        let make = |number| self.pool.message(&format!("create_snap {number} {}", from.number));
-        self.number(to, bytes.max(from.bytes), make).map(drop)
+    fn copy(&self, from: &Thin, thin: Thin, to: &Path) -> Result<(), Failure> {
+        self.make(thin, to, |number| format!("create_snap {number} {}", from.number)).map(drop)
     }
 
     /// Refuses a snapshot that would take more than was set aside for it.
@@ -206,15 +215,16 @@ impl Backend for Volumes {
 
     /// All are held still before the first is cut, so the cuts are of one moment.
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<(), Failure> {
-        let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
         let origins = cuts.iter().map(|cut| Thin::read(cut.from)).collect::<Result<Vec<_>, _>>()?;
+        let ready = origins.iter().zip(cuts).map(|(origin, cut)| self.ready(origin, cut.from, cut.to, 0));
+        let ready = ready.collect::<Result<Vec<_>, _>>()?;
+        let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
         let frozen = origins.iter().zip(cuts).map(|(origin, cut)| self.frozen(cut.volume, origin, cut.root));
         let frozen = frozen.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
         let still = self.pool.still(&origins)?;
-        let cut = origins.iter().zip(cuts).try_for_each(|(origin, cut)| {
+        let cut = origins.iter().zip(ready).zip(cuts).try_for_each(|((origin, thin), cut)| {
             self.is_within(origin, cut.to)?;
-            crypt::Lock::copy(cut.from, cut.to)?;
-            self.copy(origin, cut.to, origin.bytes)
+            self.copy(origin, thin, cut.to)
         });
         cut.and(goes_on(still, frozen))
     }
@@ -320,7 +330,13 @@ impl Backend for Volumes {
 
     fn usage(&self, place: &Path, volume: &Volume, root: Option<&Path>) -> Result<Usage, Failure> {
         let Some(root) = root else {
-            let used = self.mapped(place)?.min(volume.capacity);
+            // Whoever made a device to look would take it from the one who stages the volume at this moment.
+            let mapped = self.pool.mapped(&Thin::read(place)?)?.ok_or_else(|| {
+                let message =
+                    format!("volume {} has no device now, as where it is staged; try again", volume.id);
+                Failure::new(Code::Aborted, message)
+            })?;
+            let used = mapped.min(volume.capacity);
             let available = volume.capacity - used;
             return Ok(Usage { total: volume.capacity, used, available, ..Usage::default() });
         };
@@ -360,7 +376,7 @@ impl Backend for Volumes {
     fn allocated(&self, place: &Path) -> Result<u64, Failure> {
         let thin = Thin::read(place)?;
         let spare = if self.pool.path(&thin)?.is_some() { MEANWHILE } else { 0 };
-        Ok(self.whole(self.mapped(place)?.saturating_add(spare).min(thin.bytes)))
+        Ok(self.whole(self.mapped(&thin)?.saturating_add(spare).min(thin.bytes)))
     }
 
     /// A mount's device that is left goes with its last user; nobody else has one.
@@ -399,16 +415,15 @@ impl Volumes {
         }
     }
 
-    /// Bytes that were written to a volume.
-    fn mapped(&self, place: &Path) -> Result<u64, Failure> {
-        let thin = Thin::read(place)?;
+    /// Bytes that were written to a volume, which nobody stages meanwhile.
+    fn mapped(&self, thin: &Thin) -> Result<u64, Failure> {
         let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mapped) = self.pool.mapped(&thin)? {
+        if let Some(mapped) = self.pool.mapped(thin)? {
             return Ok(mapped);
         }
-        self.pool.attach(&thin)?;
-        let mapped = self.pool.mapped(&thin);
-        self.pool.detach(&thin)?;
+        self.pool.attach(thin)?;
+        let mapped = self.pool.mapped(thin);
+        self.pool.detach(thin)?;
         mapped?.ok_or_else(|| Failure::new(Code::Aborted, "its device has gone meanwhile; try again"))
     }
 

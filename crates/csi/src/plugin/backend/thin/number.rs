@@ -50,6 +50,9 @@ impl Thin {
             let cause = format!("it has format {}, this version knows {FORMAT}", thin.format);
             return Err(failed("read", &path, &cause));
         }
+        if !(1..NUMBERS).contains(&thin.number) {
+            return Err(failed("read", &path, &format!("{} is no number of dm-thin's", thin.number)));
+        }
         Ok(Some(thin))
     }
 
@@ -69,6 +72,12 @@ impl Thin {
         written().map_err(|e| failed("write", &path, &e))?;
         let parent = place.parent().unwrap_or(place);
         copy::sync_names(&[place, parent])
+    }
+
+    /// Takes it out of a place again: with a place goes what it names, and this is another's.
+    pub(super) fn forget(place: &Path) -> Result<(), Failure> {
+        let path = place.join(FILE);
+        fs::remove_file(&path).map_err(|e| failed("remove", &path, &e))
     }
 }
 
@@ -132,7 +141,12 @@ mod tests {
         numbers.give_back(NUMBERS - 1);
         numbers.give_back(9);
         assert_eq!(numbers.take().unwrap(), 9);
-        fs::write(dir.path().join(FILE), "{").unwrap();
-        assert!(Thin::find(dir.path()).is_err());
+        Thin::forget(dir.path()).unwrap();
+        assert_eq!(Thin::find(dir.path()).unwrap(), None);
+        let told = |number: u32| format!(r#"{{"format":1,"number":{number},"bytes":1}}"#);
+        for text in ["{", &told(0), &told(NUMBERS), &told(u32::MAX)] {
+            fs::write(dir.path().join(FILE), text).unwrap();
+            assert!(Thin::find(dir.path()).is_err(), "{text}");
+        }
     }
 }

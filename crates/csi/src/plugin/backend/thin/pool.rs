@@ -7,6 +7,7 @@ use kernel::dm::{self, SECTOR, Target};
 
 use super::failed;
 use super::label::{Disk, Label, METADATA_AT, Own};
+use crate::plugin::pool::all_places;
 
 /// What the names of all devices of ours begin with.
 pub(super) const PREFIX: &str = "sextant-csi-";
@@ -28,7 +29,7 @@ impl ThinPool {
     ///
     /// # Errors
     /// `FailedPrecondition` where the device is somebody else's, or the kernel has no device mapper.
-    pub(super) fn open(directory: &Path, device: &Path, is_empty: bool) -> Result<ThinPool, Failure> {
+    pub(super) fn open(directory: &Path, device: &Path) -> Result<ThinPool, Failure> {
         dm::version().map_err(|e| {
             let hint =
                 "load the modules dm-mod and dm-thin-pool (CONFIG_BLK_DEV_DM, CONFIG_DM_THIN_PROVISIONING)";
@@ -36,9 +37,11 @@ impl ThinPool {
         })?;
         let mut own = Own::open(&directory.join(OWN))?;
         let disk = Disk::open(device)?;
+        let is_empty = all_places(directory)?.is_empty();
         let label = label(directory, device, &mut own, &disk, is_empty)?;
         let bytes = label.data(disk.bytes);
         let pool = ThinPool { label, bytes, _own: own };
+        pool.leave_another(device, &disk)?;
         pool.activate(&disk)?;
         Ok(pool)
     }
@@ -50,6 +53,39 @@ impl ThinPool {
 
     fn parts(&self) -> [String; 3] {
         ["pool", "data", "metadata"].map(|part| self.name(part))
+    }
+
+    /// Refuses a pool in use that is active on something else than its device as it is now, and takes one down that nobody uses. A
+    /// disk that was taken away and has come back is another one to the kernel, as is a copy of it.
+    fn leave_another(&self, device: &Path, disk: &Disk) -> Result<(), Failure> {
+        let [_, data, metadata] = self.parts();
+        for (name, bytes) in [(data, self.bytes), (metadata, self.label.metadata)] {
+            let table = if dm::info(&name)?.is_some() { dm::table(&name)? } else { Vec::new() };
+            let is_elsewhere =
+                |target: &Target| target.parameters.split(' ').next() != Some(disk.number.as_str());
+            let is_larger = |target: &Target| target.length > bytes / SECTOR;
+            let is_another = |target: &Target| is_elsewhere(target) || is_larger(target);
+            if table.iter().any(is_another) && !self.take_down()? {
+                let hint = "unpublish and unstage its volumes, and start the driver again";
+                let device = device.display();
+                return Err(Failure::precondition(format!(
+                    "the pool is in use on another device than {device} is now, or on more of it ({name}): {hint}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the pool down, unless a volume has a device. Whether it did.
+    fn take_down(&self) -> Result<bool, Failure> {
+        let parts = self.parts();
+        if dm::list(&self.name(""))?.iter().any(|name| !parts.contains(name)) {
+            return Ok(false);
+        }
+        for part in &parts {
+            super::devices::patiently(|| dm::remove(part, false))?;
+        }
+        Ok(true)
     }
 
     fn activate(&self, disk: &Disk) -> Result<(), Failure> {
@@ -66,7 +102,11 @@ impl ThinPool {
         // Who writes where no block is left is told at once.
         let parameters = format!("{} {} {block} 0 1 error_if_no_space", metadata.name(), data.name());
         let target = Target { start: 0, length: self.bytes / SECTOR, kind: "thin-pool".into(), parameters };
-        ensure(&pool, target).map(drop)
+        let active = ensure(&pool, target).map(drop);
+        active.map_err(|error| Failure {
+            message: format!("{}; the kernel's log says why", error.message),
+            ..error
+        })
     }
 
     /// Tells the pool something; when it has answered that is on the disk.
@@ -94,16 +134,8 @@ impl ThinPool {
 /// A pool that nobody uses goes with its driver; one in use stays, and the next driver finds it.
 impl Drop for ThinPool {
     fn drop(&mut self) {
-        let parts = self.parts();
-        let is_used = |names: Vec<String>| names.iter().any(|name| !parts.contains(name));
-        if dm::list(&self.name("")).map_or(true, is_used) {
-            return;
-        }
-        for part in &parts {
-            if let Err(error) = super::devices::patiently(|| dm::remove(part, false)) {
-                eprintln!("sextant csi: {error}");
-                return;
-            }
+        if let Err(error) = self.take_down() {
+            eprintln!("sextant csi: {error}");
         }
     }
 }

@@ -116,6 +116,13 @@ fn a_block_device_is_there_once_it_is_unlocked() {
     assert_eq!(read, NEEDLE);
     let written = File::options().write(true).open(&reading).and_then(|device| device.write_all_at(b"no", 0));
     assert!(written.is_err());
+    // Killed while it widens them, a driver leaves them still.
+    for (name, _) in of(&place).devices().unwrap().iter().rev() {
+        kernel::dm::suspend(name, false).unwrap();
+    }
+    rig.images.recover(&place, &volume, None).unwrap();
+    let devices = of(&place).devices().unwrap();
+    assert!(devices.len() == 2 && devices.iter().all(|(_, info)| !info.suspended), "{devices:?}");
     rig.images.expand(&place, &volume, 16 * MIB, None).unwrap();
     assert_eq!((size(&device), size(&reader)), (16 * MIB, 16 * MIB));
     rig.images.release(&place, &volume).unwrap();

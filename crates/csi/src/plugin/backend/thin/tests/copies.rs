@@ -123,6 +123,24 @@ fn a_snapshot_for_which_too_little_is_set_aside_is_not_made() {
 }
 
 #[test]
+fn what_no_record_names_stays() {
+    let Some(rig) = Rig::new(512 * MIB) else { return };
+    let origin = volume("origin", Kind::Block, MIB);
+    let first = Thin::read(&rig.made(&origin, None)).unwrap().number;
+    // Of places that were lost.
+    for number in [first + 1, first + 2] {
+        rig.volumes.pool.message(&format!("create_thin {number}")).unwrap();
+    }
+    let (_, at) = rig.snapshot("snapshot", &origin, None);
+    assert_eq!(Thin::read(&at).unwrap().number, first + 3);
+    rig.volumes.remove(&at).unwrap();
+    for number in [first + 1, first + 2] {
+        let made = rig.volumes.pool.message(&format!("create_thin {number}"));
+        assert_eq!(made.unwrap_err().errno(), Some(Errno::EXIST));
+    }
+}
+
+#[test]
 fn what_a_killed_driver_held_still_goes_on() {
     let Some(rig) = Rig::new(512 * MIB) else { return };
     let volume = volume("v", Kind::Ext4, 16 * MIB);

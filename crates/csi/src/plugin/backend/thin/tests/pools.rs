@@ -64,6 +64,34 @@ fn a_device_and_a_directory_belong_together() {
 }
 
 #[test]
+fn a_pool_that_is_active_elsewhere_is_made_anew_or_refused_where_it_is_used() {
+    let Some(rig) = Rig::new(256 * MIB) else { return };
+    let volume = volume("v", Kind::Ext4, 16 * MIB);
+    let place = rig.made(&volume, None);
+    let (data, used) = (rig.volumes.pool.name("data"), rig.volumes.pool.name(7));
+    let Rig { volumes, folder, disk } = rig;
+    drop(volumes);
+    // As of a disk that was taken away and has come back under another number.
+    let other = Disk::new(256 * MIB).unwrap();
+    let linear = |start: u64| dm::Target {
+        start: 0,
+        length: 2048,
+        kind: "linear".into(),
+        parameters: format!("{} {start}", other.path.display()),
+    };
+    dm::create(&data, &[linear(0)], false).unwrap();
+    dm::create(&used, &[linear(2048)], false).unwrap();
+    let error = Volumes::open(folder.path(), &disk.path).err().unwrap();
+    let is_told = error.message.contains("another device") && error.message.contains(&data);
+    assert!(error.code == Code::FailedPrecondition && is_told, "{error}");
+    assert_eq!(dm::table(&data).unwrap()[0].length, 2048);
+    dm::remove(&used, false).unwrap();
+    let volumes = Volumes::open(folder.path(), &disk.path).unwrap();
+    assert!(dm::table(&data).unwrap()[0].length > 2048);
+    drop(Mounted(volumes.mount(&place, &volume, &how(false)).unwrap()));
+}
+
+#[test]
 fn after_a_boot_all_is_there() {
     let Some(rig) = Rig::new(512 * MIB) else { return };
     let volume = volume("v", Kind::Ext4, 64 * MIB);
