@@ -28,7 +28,7 @@ const EXECUTES: &[&str] = &[
     "crates/cri/src/plugin/container/spec/apparmor.rs",
     "crates/cri/src/plugin/handlers/features.rs",
     "crates/cri/src/plugin/nri/launch.rs",
-    "crates/csi/src/plugin/backend/image/program.rs",
+    "crates/csi/src/plugin/backend/filesystem/program.rs",
     "crates/oci-image/src/registry/credentials/helper.rs",
     "crates/oci-runtime/src/hooks.rs",
     "crates/shim/src/server/runtime/call.rs",

@@ -38,7 +38,7 @@ pub mod fuzz {
     pub fn records(bytes: &[u8], path: &std::path::Path) {
         super::pool::exercise(bytes, &path.join("pool")).expect("the machine has room for a pool");
         super::node::exercise(bytes, &path.join("run"));
-        super::backend::image::exercise(bytes);
+        super::backend::filesystem::exercise(bytes);
     }
 }
 

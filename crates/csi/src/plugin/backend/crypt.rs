@@ -16,9 +16,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
 
-use super::image::encryption::{self, Encryption, KEY, Key};
-use super::image::kind::Kind;
-use super::image::{filesystem, program};
+use super::encryption::{self, Encryption, KEY, Key};
+use super::filesystem::kind::Kind;
+use super::filesystem::{self, program, root};
 use super::{Mounting, Secrets, copy};
 use crate::plugin::pool::record::Volume;
 use crate::plugin::text;
@@ -279,7 +279,7 @@ impl Crypt {
 
     /// Tells a number of one of the devices.
     pub(super) fn is_its(&self, number: u64) -> bool {
-        let is = |(_, info): &(String, Info)| super::image::root::number(&info.path()) == Some(number);
+        let is = |(_, info): &(String, Info)| root::number(&info.path()) == Some(number);
         self.devices().is_ok_and(|devices| devices.iter().any(is))
     }
 

@@ -4,7 +4,9 @@ pub(super) mod btrfs;
 pub(super) mod copy;
 mod crypt;
 pub(super) mod dir;
-pub(super) mod image;
+mod encryption;
+pub(super) mod filesystem;
+mod image;
 pub(super) mod quota;
 pub(super) mod thin;
 
@@ -38,6 +40,11 @@ pub(super) fn open(name: &str, pool: &PoolConfig) -> Result<Box<dyn Backend>, Fa
             Err(Failure::invalid("backend", message))
         }
     }
+}
+
+/// What the machine refuses at a path.
+fn failed(act: &str, path: &Path, cause: &dyn std::fmt::Display) -> Failure {
+    Failure::internal(format!("cannot {act} {}: {cause}", path.display()))
 }
 
 /// A kind of storage in one pool.

@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt as _;
 
 use kernel::extents::{self, Extent};
 
-use super::super::{Range, Ranges};
-use super::size::BLOCK;
+use crate::plugin::backend::filesystem::size::BLOCK;
+use crate::plugin::backend::{Range, Ranges};
 
 /// Bytes that are read of each side at once.
 const CHUNK: usize = 1 << 20;

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use grpc::Failure;
 
-use super::encryption::Encryption;
-use super::{devices, failed, open_image, root};
+use super::{devices, open_image};
 use crate::plugin::backend::crypt::Crypt;
-use crate::plugin::backend::{Mounting, Secrets};
+use crate::plugin::backend::encryption::Encryption;
+use crate::plugin::backend::filesystem::root;
+use crate::plugin::backend::{Mounting, Secrets, failed};
 use crate::plugin::pool::record::Volume;
 
 /// The devices of a place.

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use grpc::{Code, Failure};
 use kernel::loopdev::{self, Options, Status};
 
-use super::encryption::Encryption;
-use super::{IMAGE, Kind, crypted, failed, root};
+use super::{IMAGE, crypted};
+use crate::plugin::backend::encryption::Encryption;
+use crate::plugin::backend::failed;
+use crate::plugin::backend::filesystem::kind::Kind;
+use crate::plugin::backend::filesystem::root;
 use crate::plugin::pool::record::Volume;
 
 /// What the tags of our loop devices begin with.

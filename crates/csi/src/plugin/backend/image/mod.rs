@@ -7,13 +7,8 @@
 mod changes;
 mod crypted;
 mod devices;
-pub(super) mod encryption;
-pub(super) mod filesystem;
-pub(super) mod kind;
-pub(super) mod program;
-pub(super) mod root;
-pub(super) mod size;
-pub(super) mod superblock;
+mod fscrypt;
+mod grow;
 #[cfg(test)]
 mod tests;
 
@@ -27,14 +22,18 @@ use kernel::capability::{Capability, Sets};
 use kernel::freeze::{self, Frozen};
 use rustix::io::Errno;
 
-use self::encryption::Encryption;
-use self::kind::Kind;
-use super::{Abilities, Backend, Copies, Cut, Mounting, Ranges, Secrets, Source, Usage, Wish, copy, crypt};
+use super::encryption::{self, Encryption};
+use super::filesystem::kind::Kind;
+use super::filesystem::{self, program, size, superblock};
+use super::{
+    Abilities, Backend, Copies, Cut, Mounting, Ranges, Secrets, Source, Usage, Wish, copy, crypt, failed,
+};
 use crate::plugin::pool::record::Volume;
 
 const NAME: &str = "image";
 /// The file that a volume is.
 const IMAGE: &str = "image";
+
 /// Images of a pool.
 pub(crate) struct Images {
     copies: Copies,
@@ -93,17 +92,8 @@ fn copies(pool: &Path) -> std::io::Result<Copies> {
     }
 }
 
-/// Any bytes as what an image begins with.
-pub(in crate::plugin) fn exercise(bytes: &[u8]) {
-    superblock::exercise(bytes);
-}
-
 /// A file without a name, in the directory that is opened.
 const TMPFILE: i32 = rustix::fs::OFlags::TMPFILE.bits() as i32;
-
-fn failed(act: &str, path: &Path, cause: &dyn std::fmt::Display) -> Failure {
-    Failure::internal(format!("cannot {act} {}: {cause}", path.display()))
-}
 
 fn open_image(place: &Path, write: bool) -> Result<File, Failure> {
     let path = place.join(IMAGE);
@@ -230,7 +220,7 @@ impl Images {
                 // It has a journal that is replayed now, so its own program may work on it.
                 drop((root, mount, device));
                 devices::idle(place)?;
-                program::grow_ext4(place)?;
+                grow::grow_ext4(place)?;
                 Self::attach_and_mount(place, kind, how).map(|(mount, _)| mount)
             }
             // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
@@ -400,7 +390,7 @@ impl Backend for Images {
             mount
         };
         if Encryption::of(volume) == Encryption::Fscrypt {
-            encryption::unlock(&mount, &volume.id, how.secrets)
+            fscrypt::unlock(&mount, &volume.id, how.secrets)
         } else {
             Ok(mount)
         }

@@ -18,7 +18,7 @@ use grpc::Failure;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::failed;
+use crate::plugin::backend::{copy, failed};
 use crate::plugin::text;
 
 const MIB: u64 = 1 << 20;
@@ -205,7 +205,7 @@ impl Own {
             .write_all_at(&text, 0)
             .and_then(|()| self.file.sync_all())
             .map_err(|e| failed("write a label in", directory, &e))?;
-        crate::plugin::backend::copy::sync_names(&[directory])?;
+        copy::sync_names(&[directory])?;
         self.label = Some(label);
         Ok(())
     }

@@ -24,10 +24,12 @@ use rustix::io::Errno;
 
 use self::number::{Numbers, Thin};
 use self::pool::ThinPool;
-use super::image::encryption::{self, Encryption};
-use super::image::kind::Kind;
-use super::image::{filesystem, program, root, superblock};
-use super::{Abilities, Backend, Copies, Cut, Mounting, Secrets, Source, Space, Usage, Wish, copy, crypt};
+use super::encryption::{self, Encryption};
+use super::filesystem::kind::Kind;
+use super::filesystem::{self, program, root, superblock};
+use super::{
+    Abilities, Backend, Copies, Cut, Mounting, Secrets, Source, Space, Usage, Wish, copy, crypt, failed,
+};
 use crate::plugin::pool::all_places;
 use crate::plugin::pool::record::{self, Snapshot, Volume};
 
@@ -41,10 +43,6 @@ pub(crate) struct Volumes {
     numbers: Numbers,
     /// One at a time holds devices still, or looks at one that is not in use.
     cutting: Mutex<()>,
-}
-
-fn failed(act: &str, path: &Path, cause: &dyn std::fmt::Display) -> Failure {
-    Failure::internal(format!("cannot {act} {}: {cause}", path.display()))
 }
 
 impl Volumes {

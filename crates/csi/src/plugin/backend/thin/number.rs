@@ -13,8 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use grpc::{Code, Failure};
 use serde::{Deserialize, Serialize};
 
-use super::failed;
-use crate::plugin::backend::copy;
+use crate::plugin::backend::{copy, failed};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "thin.json";

@@ -5,8 +5,8 @@ use std::path::Path;
 use grpc::{Code, Failure};
 use kernel::dm::{self, SECTOR, Target};
 
-use super::failed;
 use super::label::{Disk, Label, METADATA_AT, Own};
+use crate::plugin::backend::failed;
 use crate::plugin::pool::all_places;
 
 /// What the names of all devices of ours begin with.

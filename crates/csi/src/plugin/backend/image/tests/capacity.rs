@@ -155,7 +155,7 @@ fn an_ext4_that_grows_unmounted_is_whole_at_any_moment_where_blocks_are_shared()
         let before = open_image(&place, false).unwrap();
         let size = |image: &File| superblock::read(image, Kind::Ext4).unwrap().unwrap().size;
         let small = size(&before);
-        program::grow_ext4(&place).unwrap();
+        grow::grow_ext4(&place).unwrap();
         assert_eq!(size(&before) == small, is_copied, "what was open is as it was, where it was copied");
         let after = open_image(&place, false).unwrap();
         assert_eq!(size(&after), Kind::Ext4.image(200 * MIB));
@@ -165,7 +165,7 @@ fn an_ext4_that_grows_unmounted_is_whole_at_any_moment_where_blocks_are_shared()
 
         // What cannot be done changes nothing.
         fs::write(place.join(IMAGE), [0; 1 << 20]).unwrap();
-        assert!(program::grow_ext4(&place).unwrap_err().message.contains("resize2fs"));
+        assert!(grow::grow_ext4(&place).unwrap_err().message.contains("resize2fs"));
         assert!(!place.join("growing").exists());
         rig.images.remove(&place).unwrap();
     }

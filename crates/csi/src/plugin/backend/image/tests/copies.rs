@@ -155,7 +155,7 @@ fn what_is_mounted_thaws_when_its_driver_was_killed() {
     let place = rig.made(&volume, None);
     let mounted = rig.mounted(&volume);
     let devices = devices::of(&place).unwrap();
-    let open = root::open(&mounted.root(), &volume, Kind::Ext4, devices::are(&devices)).unwrap();
+    let open = filesystem::root::open(&mounted.root(), &volume, Kind::Ext4, devices::are(&devices)).unwrap();
     let left = freeze::freeze(open).unwrap();
     let to = rig.new_place("snapshot");
     let root = mounted.root();

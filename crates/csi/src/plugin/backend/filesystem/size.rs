@@ -3,7 +3,7 @@
 //! What counts is what a user can write into the empty file system (`f_bavail`): at least the capacity, at most 5 % more. The
 //! figures are of mkfs with the options in `program.rs`; a test compares them with what the kernel says.
 
-use super::Kind;
+use super::kind::Kind;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

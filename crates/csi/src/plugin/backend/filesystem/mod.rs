@@ -1,4 +1,11 @@
-//! File systems of images as mounts that are attached nowhere, with the kernel's own words where it refuses.
+//! File systems on devices of volumes: made, mended and enlarged, and as mounts that are attached nowhere, with the kernel's own
+//! words where it refuses.
+
+pub(super) mod kind;
+pub(super) mod program;
+pub(super) mod root;
+pub(super) mod size;
+pub(super) mod superblock;
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -15,15 +22,21 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
-use super::size::BLOCK;
-use super::{Kind, Mounting, Usage, program, superblock};
+use self::kind::Kind;
+use self::size::BLOCK;
+use super::{Mounting, Usage, failed};
 use crate::plugin::pool::record::Volume;
+
+/// Any bytes as what a volume begins with.
+pub(in crate::plugin) fn exercise(bytes: &[u8]) {
+    superblock::exercise(bytes);
+}
 
 /// Mounts the file system on `device`.
 ///
 /// # Errors
 /// `InvalidArgument` that names the option where one is refused, with what the kernel says of it.
-pub(in crate::plugin::backend) fn mount(
+pub(super) fn mount(
     kind: Kind,
     device: &Path,
     read_only: bool,
@@ -73,7 +86,7 @@ pub(in crate::plugin::backend) fn mount(
 }
 
 /// Has the mounted file system that `root` is an open directory of fill `bytes` of its device.
-pub(in crate::plugin::backend) fn grow(kind: Kind, root: &OwnedFd, bytes: u64) -> Result<(), kernel::Error> {
+pub(super) fn grow(kind: Kind, root: &OwnedFd, bytes: u64) -> Result<(), kernel::Error> {
     match kind {
         Kind::Block => Ok(()),
         Kind::Ext4 => kernel::grow::ext4(root, bytes),
@@ -83,7 +96,7 @@ pub(in crate::plugin::backend) fn grow(kind: Kind, root: &OwnedFd, bytes: u64) -
 }
 
 /// Why the file system of a volume in use did not grow, and what to do.
-pub(in crate::plugin::backend) fn not_grown(volume: &Volume, e: kernel::Error) -> Failure {
+pub(super) fn not_grown(volume: &Volume, e: kernel::Error) -> Failure {
     match e.errno() {
         Some(Errno::PERM) => Failure::precondition(format!(
             "cannot grow volume {} while it is mounted: ext4 wants CAP_SYS_RESOURCE for that; give it to the driver, or \
@@ -106,7 +119,7 @@ pub(in crate::plugin::backend) fn not_grown(volume: &Volume, e: kernel::Error) -
 ///
 /// # Errors
 /// `Aborted` where somebody else has frozen it.
-pub(in crate::plugin::backend) fn freeze(volume: &Volume, root: OwnedFd) -> Result<Option<Frozen>, Failure> {
+pub(super) fn freeze(volume: &Volume, root: OwnedFd) -> Result<Option<Frozen>, Failure> {
     match kernel::freeze::freeze(root) {
         Ok(frozen) => Ok(Some(frozen)),
         Err(e) if e.errno() == Some(Errno::ROFS) => Ok(None),
@@ -122,15 +135,15 @@ pub(in crate::plugin::backend) fn freeze(volume: &Volume, root: OwnedFd) -> Resu
 ///
 /// # Errors
 /// As [`mount`], and what keeps it from growing.
-pub(in crate::plugin::backend) fn mount_whole(
+pub(super) fn mount_whole(
     volume: &Volume,
     kind: Kind,
     device: &Path,
     bytes: u64,
     how: &Mounting<'_>,
 ) -> Result<OwnedFd, Failure> {
-    let open = File::open(device).map_err(|e| super::failed("open", device, &e))?;
-    let told = superblock::read(&open, kind).map_err(|e| super::failed("read", device, &e))?;
+    let open = File::open(device).map_err(|e| failed("open", device, &e))?;
+    let told = superblock::read(&open, kind).map_err(|e| failed("read", device, &e))?;
     drop(open);
     let Some(told) = told else {
         return Err(Failure::internal(format!("volume {} has no {} in it", volume.id, kind.name())));
@@ -143,7 +156,7 @@ pub(in crate::plugin::backend) fn mount_whole(
     if told.size + BLOCK <= bytes && !how.read_only {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
-            .map_err(|e| super::failed("open the file system on", device, &e))?;
+            .map_err(|e| failed("open the file system on", device, &e))?;
         match grow(kind, &root, bytes) {
             // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
             Err(e) if e.errno() == Some(Errno::INPROGRESS) => {
@@ -156,8 +169,8 @@ pub(in crate::plugin::backend) fn mount_whole(
 }
 
 /// How full a volume is that is mounted at `root`.
-pub(in crate::plugin::backend) fn usage(volume: &Volume, root: &Path) -> Result<Usage, Failure> {
-    let told = rustix::fs::statvfs(root).map_err(|e| super::failed("ask how full", root, &e))?;
+pub(super) fn usage(volume: &Volume, root: &Path) -> Result<Usage, Failure> {
+    let told = rustix::fs::statvfs(root).map_err(|e| failed("ask how full", root, &e))?;
     // Of what was promised. File systems count what they keep for themselves as used, which nobody has written.
     let available = (told.f_bavail * told.f_frsize).min(volume.capacity);
     Ok(Usage {
@@ -170,7 +183,7 @@ pub(in crate::plugin::backend) fn usage(volume: &Volume, root: &Path) -> Result<
 }
 
 /// What is wrong with the file system that is mounted at `root`, as far as it says so itself.
-pub(in crate::plugin::backend) fn ailment(root: &Path) -> Option<String> {
+pub(super) fn ailment(root: &Path) -> Option<String> {
     let told = rustix::fs::open(root, OFlags::RDONLY, Mode::empty()).and_then(rustix::fs::fstatvfs);
     told.err().map(|e| format!("its file system does not answer: {e}"))
 }
@@ -203,7 +216,7 @@ fn said(context: impl AsFd) -> String {
 }
 
 /// A detached mount of the directory `name` in one that is detached itself, and may be used up by this.
-pub(in crate::plugin::backend) fn below(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
+pub(super) fn below(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
     match kernel::mount::clone_tree(mount, name, false) {
         // Before Linux 6.15 only what is attached in one's own namespace is cloned.
         Err(Errno::INVAL) => below_attached(mount, name),
@@ -212,10 +225,7 @@ pub(in crate::plugin::backend) fn below(mount: &OwnedFd, name: &CStr) -> Result<
 }
 
 /// The same through a mount namespace that vanishes with its thread.
-pub(in crate::plugin::backend) fn below_attached(
-    mount: &OwnedFd,
-    name: &CStr,
-) -> Result<OwnedFd, kernel::Error> {
+pub(super) fn below_attached(mount: &OwnedFd, name: &CStr) -> Result<OwnedFd, kernel::Error> {
     let work = || -> rustix::io::Result<OwnedFd> {
         kernel::namespace::unshare(UnshareFlags::NEWNS | UnshareFlags::FS)?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;

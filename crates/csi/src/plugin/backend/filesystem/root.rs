@@ -12,7 +12,7 @@ use grpc::Failure;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use super::Kind;
+use super::kind::Kind;
 use crate::plugin::pool::record::Volume;
 
 /// What statfs(2) calls the file systems.

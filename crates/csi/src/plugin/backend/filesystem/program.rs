@@ -1,24 +1,17 @@
-//! The programs of others that make, check and enlarge file systems in images that are not mounted.
+//! The programs of others that make, check and enlarge file systems that are not mounted.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use grpc::Failure;
-use kernel::reflink;
-use rustix::io::Errno;
 
-use super::encryption::Encryption;
+use super::kind::Kind;
 use super::size::{BTRFS_MIXED_BELOW, ext4_journal};
-use super::{IMAGE, Kind, open_image};
+use crate::plugin::backend::encryption::Encryption;
 
 /// Where they are besides what PATH says: a daemon's may lack them.
 const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-
-/// A copy of an image while its file system grows.
-const GROWING: &str = "growing";
 
 /// Makes an empty file system in an image or on a device, whose every byte is zero, unless dm-crypt has made something else of
 /// zeros.
@@ -88,37 +81,8 @@ pub(in crate::plugin::backend) fn check_ext4(image: &Path) -> Result<(), Failure
     }
 }
 
-/// Has an ext4 that is not mounted fill its image. Who is killed meanwhile may leave it half moved, so where files can share
-/// their blocks this works on a copy, which gets the image's name when it is whole.
-pub(in crate::plugin::backend) fn grow_ext4(place: &Path) -> Result<(), Failure> {
-    let (image, growing) = (place.join(IMAGE), place.join(GROWING));
-    let source = open_image(place, false)?;
-    // What was left by who was killed.
-    remove(&growing)?;
-    let copy = File::options().write(true).create_new(true).mode(0o600).open(&growing);
-    let copy = copy.map_err(|e| super::failed("make", &growing, &e))?;
-    let grown = match reflink::clone_file(&copy, &source) {
-        Ok(()) => resize_ext4(&growing).and_then(|()| {
-            let named = copy.sync_all().and_then(|()| fs::rename(&growing, &image));
-            named.map_err(|e| super::failed("replace", &image, &e))?;
-            super::copy::sync_names(&[place])
-        }),
-        Err(e) if reflink::is_unsupported(e) || e == Errno::INVAL => resize_ext4(&image),
-        Err(e) => Err(super::failed("copy to", &growing, &e)),
-    };
-    let removed = remove(&growing);
-    grown.and(removed)
-}
-
-/// Removes a file; one that is not there is removed.
-fn remove(file: &Path) -> Result<(), Failure> {
-    match fs::remove_file(file) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(super::failed("remove", file, &e)),
-        _ => Ok(()),
-    }
-}
-
-fn resize_ext4(image: &Path) -> Result<(), Failure> {
+/// Has an ext4 that is not mounted fill its image. Who is killed meanwhile may leave it half moved.
+pub(in crate::plugin::backend) fn resize_ext4(image: &Path) -> Result<(), Failure> {
     let said = run("resize2fs", [OsStr::new("-f"), image.as_os_str()])?;
     if said.status.success() {
         Ok(())

@@ -1,10 +1,10 @@
-//! What an image has in it.
+//! What a volume has in it.
 
 use grpc::Failure;
 
 use crate::plugin::pool::record::Volume;
 
-/// What is in an image.
+/// What is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::plugin::backend) enum Kind {
     Block,

@@ -1,9 +1,9 @@
-//! What an image's superblock says of the file system in it.
+//! What a superblock says of the file system in it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use super::Kind;
+use super::kind::Kind;
 
 /// What is asked of a superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
