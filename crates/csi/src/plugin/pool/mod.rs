@@ -17,6 +17,7 @@ mod accounts;
 mod early;
 mod exercise;
 mod index;
+mod place;
 pub(crate) mod record;
 
 use std::fs::{self, File};
@@ -25,7 +26,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use grpc::{Code, Failure};
+use grpc::Failure;
 use rustix::fs::{FlockOperation, flock};
 
 use super::backend::{Abilities, Backend, Wish};
@@ -35,7 +36,9 @@ pub(crate) use accounts::Reserved;
 pub(super) use exercise::exercise;
 use index::Index;
 pub(crate) use index::Kept;
-use record::{Group, Record, Snapshot, Volume};
+pub(crate) use place::all_places;
+use place::places;
+use record::{Group, Snapshot, Volume};
 
 const VOLUMES: &str = "volumes";
 const SNAPSHOTS: &str = "snapshots";
@@ -425,131 +428,12 @@ impl Pool {
         })
     }
 
-    /// A new place with a record in it.
-    fn begin(&self, name: &str, record: &impl Record) -> Result<PathBuf, Failure> {
-        let place = self.path.join(INCOMING).join(name);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&place)
-            .map_err(|e| Failure::internal(format!("cannot make {}: {e}", place.display())))?;
-        record::write(&place, record).map_err(|error| self.take_back(&place, error))?;
-        Ok(place)
-    }
-
-    /// Gives a place that is whole its name.
-    fn name(&self, backend: &dyn Backend, place: &Path, part: &str) -> Result<PathBuf, Failure> {
-        let named = self.rename(place, part)?;
-        match backend.commit(&[&self.path.join(part)]) {
-            Ok(()) => Ok(named),
-            Err(error) => Err(self.take_back(&named, error)),
-        }
-    }
-
-    /// Takes the name of a place away; returns where it is now. Where that cannot be made durable it keeps its name.
-    fn unname(&self, backend: &dyn Backend, place: &Path, part: &str) -> Result<PathBuf, Failure> {
-        let gone = self.rename(place, GONE)?;
-        match backend.commit(&[&self.path.join(part), &self.path.join(GONE)]) {
-            Ok(()) => Ok(gone),
-            Err(error) => match self.rename(&gone, part) {
-                Ok(_) => Err(error),
-                Err(after) => Err(error.and(&after)),
-            },
-        }
-    }
-
-    fn rename(&self, place: &Path, part: &str) -> Result<PathBuf, Failure> {
-        let to = self.path.join(part).join(place.file_name().unwrap_or_default());
-        fs::rename(place, &to).map_err(|e| {
-            Failure::internal(format!("cannot rename {} to {}: {e}", place.display(), to.display()))
-        })?;
-        Ok(to)
-    }
-
-    /// Removes what could not be made whole. Killed meanwhile it has no name.
-    fn take_back(&self, place: &Path, error: Failure) -> Failure {
-        let gone = self.rename(place, GONE).unwrap_or_else(|_| place.to_owned());
-        match self.erase(&gone) {
-            Ok(()) => error,
-            Err(after) => {
-                self.left().push(gone);
-                error.and(&after)
-            }
-        }
-    }
-
-    /// Sets `bytes` aside for what is about to be made, until the index has it.
-    ///
-    /// # Errors
-    /// `ResourceExhausted` where the pool has not as many left.
-    pub(crate) fn reserve(&self, bytes: u64) -> Result<Reserved<'_>, Failure> {
-        let whole = self.whole()?;
-        let mut held = self.accounts.held();
-        let left = whole.saturating_sub(self.promised().saturating_add(held.pending));
-        if bytes > left {
-            let hint = "delete what is not needed, make the pool larger, or allow more with its `overcommit`";
-            let message = format!(
-                "the pool {:?} has {left} bytes left of {bytes} that are asked for: {hint}",
-                self.name
-            );
-            return Err(Failure::new(Code::ResourceExhausted, message));
-        }
-        held.pending += bytes;
-        Ok(Reserved { accounts: &self.accounts, bytes })
-    }
-
-    /// How many bytes can still be promised.
-    ///
-    /// # Errors
-    /// The pool cannot be asked.
-    pub(crate) fn available(&self) -> Result<u64, Failure> {
-        let whole = self.whole()?;
-        let held = self.accounts.held();
-        Ok(whole.saturating_sub(self.promised().saturating_add(held.pending)))
-    }
-
     /// Whether the pool's file system answers.
     ///
     /// # Errors
     /// It does not.
     pub(crate) fn probe(&self) -> Result<(), Failure> {
         self.backend("")?.space(&self.path).map(drop)
-    }
-
-    /// How many bytes may be promised in all.
-    fn whole(&self) -> Result<u64, Failure> {
-        let space = self.backend("")?.space(&self.path)?;
-        let others = match self.accounts.known_others() {
-            Some(others) => others,
-            None => {
-                let used = space.size - space.free.min(space.size);
-                // Where nobody has anything nobody has to be counted.
-                let others = if used == 0 { 0 } else { used.saturating_sub(self.allocated()?) };
-                self.accounts.set_others(others);
-                others
-            }
-        };
-        Ok((space.size.saturating_sub(others) as f64 * self.overcommit) as u64)
-    }
-
-    /// What volumes and snapshots may come to take.
-    fn promised(&self) -> u64 {
-        let index = self.index();
-        let volumes = index.volumes.values().map(|kept| kept.record.taken);
-        volumes.chain(index.snapshots.values().map(|kept| kept.record.held)).fold(0, u64::saturating_add)
-    }
-
-    /// What they have now. Of those whose backend is away it cannot be told.
-    fn allocated(&self) -> Result<u64, Failure> {
-        let (volumes, snapshots) = (self.volumes(), self.snapshots());
-        let all = volumes.iter().map(|kept| (&kept.record, &kept.place));
-        let all = all.chain(snapshots.iter().map(|kept| (&kept.record.volume, &kept.place)));
-        let mut sum = 0_u64;
-        for (volume, place) in all {
-            if let Ok(backend) = self.backend_of(volume) {
-                sum = sum.saturating_add(backend.allocated(place)?);
-            }
-        }
-        Ok(sum)
     }
 
     /// Refuses what stands for something whose record cannot be read: it is there, and nobody knows as what.
@@ -561,35 +445,10 @@ impl Pool {
     }
 }
 
-/// The places of all volumes and snapshots of the pool in a directory, whole or not. It may not have been made yet.
-///
-/// # Errors
-/// It cannot be listed.
-pub(crate) fn all_places(pool: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let parts = [VOLUMES, SNAPSHOTS, INCOMING, GONE].map(|part| pool.join(part));
-    parts
-        .iter()
-        .filter(|part| part.exists())
-        .map(|part| places(part))
-        .collect::<Result<Vec<_>, _>>()
-        .map(|all| all.concat())
-}
-
 /// A backend that a record names is not here.
 fn away(backend: &str, whose: &str) -> Failure {
     let message = format!("the backend {} of {whose} cannot be had in this pool now", text::shown(backend));
     Failure::precondition(message)
-}
-
-/// Directories in a directory of a pool.
-fn places(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |e: io::Error| Failure::internal(format!("cannot list {}: {e}", directory.display()));
-    let mut places = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        places.push(entry.map_err(failed)?.path());
-    }
-    places.sort();
-    Ok(places)
 }
 
 impl Wish {
