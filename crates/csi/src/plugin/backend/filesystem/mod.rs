@@ -6,6 +6,8 @@ pub(super) mod program;
 pub(super) mod root;
 pub(super) mod size;
 pub(super) mod superblock;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::ffi::CStr;
 use std::fs::File;

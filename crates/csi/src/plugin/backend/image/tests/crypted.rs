@@ -18,15 +18,6 @@ fn is_here() -> bool {
 
 const NEEDLE: &[u8] = b"words that are in no image in the clear";
 
-fn encrypted(id: &str, kind: Kind, capacity: u64) -> Volume {
-    let parameters = BTreeMap::from([(encryption::PARAMETER.to_owned(), encryption::DM_CRYPT.to_owned())]);
-    Volume { parameters, ..volume(id, kind, capacity) }
-}
-
-fn secrets(digits: &str) -> Secrets {
-    BTreeMap::from([("key".to_owned(), digits.repeat(32))])
-}
-
 /// Whether a block of the image begins with it, as the one of a file that begins with it would.
 fn holds_in_the_clear(place: &Path, needle: &[u8]) -> bool {
     fs::read(place.join(IMAGE)).unwrap().chunks(4096).any(|block| block.starts_with(needle))
@@ -42,7 +33,7 @@ fn what_is_written_is_nowhere_in_the_clear_and_copies_have_the_key() {
         [(Rig::on(Kind::Xfs), Kind::Ext4), (Rig::here(), Kind::Xfs), (Rig::on(Kind::Btrfs), Kind::Btrfs)]
     {
         let id = |what: &str| format!("{what}-{}", kind.name());
-        let origin = encrypted(&id("origin"), kind, kind.least());
+        let origin = encrypted(volume(&id("origin"), kind, kind.least()));
         let place = rig.made(&origin, None);
         let mount = |volume: &Volume, read_only: bool, secrets: &Secrets| {
             let how = Mounting { read_only, options: &[], secrets };
@@ -77,7 +68,7 @@ fn what_is_written_is_nowhere_in_the_clear_and_copies_have_the_key() {
         assert!(failure.to_string().contains("secrets[key]: is missing"), "{failure}");
         assert!(fs::read(mount(&origin, true, &right).unwrap().path("file")).unwrap() == data, "{kind:?}");
 
-        let restored = encrypted(&id("restored"), kind, capacity * 2);
+        let restored = encrypted(volume(&id("restored"), kind, capacity * 2));
         rig.made(&restored, Some(Source::Snapshot(&snapshot, &at)));
         assert!(mount(&restored, false, &wrong).is_err());
         let (beside, mounted) =
@@ -99,7 +90,7 @@ fn a_block_device_is_there_once_it_is_unlocked() {
         return;
     }
     let rig = Rig::here();
-    let volume = encrypted("raw", Kind::Block, 8 * MIB);
+    let volume = encrypted(volume("raw", Kind::Block, 8 * MIB));
     let place = rig.made(&volume, None);
     let failure = rig.images.device(&place, &volume, false).unwrap_err();
     assert!(failure.message.contains("is not unlocked"), "{failure}");

@@ -6,17 +6,13 @@ mod crypted;
 mod mounts;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use super::*;
-use crate::plugin::pool::record::{FORMAT, Snapshot};
-
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const KINDS: [Kind; 3] = [Kind::Ext4, Kind::Xfs, Kind::Btrfs];
+use crate::plugin::backend::filesystem::tests::*;
+use crate::plugin::pool::record::Snapshot;
 
 /// A directory for places, on this machine's file system or in an image of its own.
 struct Rig {
@@ -24,25 +20,6 @@ struct Rig {
     images: Images,
     _mount: Option<OwnedFd>,
     _folder: tempfile::TempDir,
-}
-
-/// A volume that is mounted nowhere but for its descriptor.
-struct Mounted(OwnedFd);
-
-impl Mounted {
-    /// For programs as well, which do not have this process's descriptors.
-    fn root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root().join(name)
-    }
-
-    fn available(&self) -> u64 {
-        let told = rustix::fs::statvfs(self.root()).unwrap();
-        told.f_bavail * told.f_frsize
-    }
 }
 
 impl Rig {
@@ -99,56 +76,16 @@ impl Rig {
         let to = self.new_place(id);
         let from = self.place(&volume.id);
         self.images.snapshot(&[Cut { volume, from: &from, root, to: &to }]).unwrap();
-        (snapshot_of(id, volume), to)
+        (Snapshot::of_test(id, volume), to)
     }
-}
-
-fn snapshot_of(id: &str, volume: &Volume) -> Snapshot {
-    Snapshot {
-        format: FORMAT,
-        id: id.into(),
-        name: id.into(),
-        volume: volume.clone(),
-        created: 0,
-        group: String::new(),
-        held: 0,
-    }
-}
-
-static NOTHING: BTreeMap<String, String> = BTreeMap::new();
-
-fn how(read_only: bool) -> Mounting<'static> {
-    Mounting { read_only, options: &[], secrets: &NOTHING }
 }
 
 fn volume(id: &str, kind: Kind, capacity: u64) -> Volume {
-    Volume {
-        format: FORMAT,
-        id: id.into(),
-        name: id.into(),
-        backend: NAME.into(),
-        capacity,
-        asked: capacity,
-        taken: 0,
-        block: kind == Kind::Block,
-        fs_type: kind.name().into(),
-        parameters: BTreeMap::new(),
-        mutable: BTreeMap::new(),
-        source: None,
-        created: 0,
-        ephemeral: false,
-    }
+    volume_of(NAME, id, kind, capacity)
 }
 
 /// The bytes of a block device.
 fn size(mut device: &File) -> u64 {
     use std::io::{Seek as _, SeekFrom};
     device.seek(SeekFrom::End(0)).unwrap()
-}
-
-/// Bytes that are the same nowhere else.
-fn pattern(seed: u64, length: u64) -> Vec<u8> {
-    (0..length / 8)
-        .flat_map(|n| (n + (seed << 32) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
-        .collect()
 }

@@ -4,22 +4,13 @@ use std::os::unix::fs::FileExt as _;
 
 use super::*;
 
-fn encrypted(id: &str, kind: Kind, capacity: u64) -> Volume {
-    let parameters = BTreeMap::from([(encryption::PARAMETER.to_owned(), encryption::DM_CRYPT.to_owned())]);
-    Volume { parameters, ..volume(id, kind, capacity) }
-}
-
-fn secrets(digits: &str) -> Secrets {
-    BTreeMap::from([("key".to_owned(), digits.repeat(32))])
-}
-
 #[test]
 fn copies_have_the_key_of_their_origin_and_nobody_reads_them_without() {
     let Some(rig) = Rig::new(2 * GIB) else { return };
     let (right, wrong) = (secrets("a1b2"), secrets("c3d4"));
     for kind in KINDS {
         let id = |what: &str| format!("{what}-{}", kind.name());
-        let origin = encrypted(&id("origin"), kind, kind.least());
+        let origin = encrypted(volume(&id("origin"), kind, kind.least()));
         let place = rig.made(&origin, None);
         let mount = |volume: &Volume, secrets: &Secrets| {
             let how = Mounting { read_only: false, options: &[], secrets };
@@ -33,7 +24,7 @@ fn copies_have_the_key_of_their_origin_and_nobody_reads_them_without() {
         let capacity = origin.capacity * 2;
         rig.volumes.expand(&place, &origin, capacity, Some(&mounted.root())).unwrap();
         assert!(mounted.available() >= capacity - 6 * MIB, "{kind:?}: {}", mounted.available());
-        let restored = encrypted(&id("restored"), kind, capacity);
+        let restored = encrypted(volume(&id("restored"), kind, capacity));
         rig.made(&restored, Some(Source::Snapshot(&snapshot, &at)));
         let error = mount(&restored, &wrong).err().unwrap();
         assert!(error.message.contains("is not its key"), "{error}");
@@ -52,7 +43,7 @@ fn copies_have_the_key_of_their_origin_and_nobody_reads_them_without() {
 #[test]
 fn a_block_device_is_there_once_it_is_unlocked() {
     let Some(rig) = Rig::new(512 * MIB) else { return };
-    let volume = encrypted("raw", Kind::Block, 8 * MIB);
+    let volume = encrypted(volume("raw", Kind::Block, 8 * MIB));
     let place = rig.made(&volume, None);
     let error = rig.volumes.device(&place, &volume, false).unwrap_err();
     assert!(error.message.contains("is not unlocked"), "{error}");

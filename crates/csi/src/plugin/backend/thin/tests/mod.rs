@@ -2,46 +2,21 @@
 
 mod copies;
 mod crypted;
+/// The same as that of the tests from outside.
+#[path = "../../../../../tests/thin/disk.rs"]
+#[allow(dead_code, reason = "they need more of it")]
+mod disk;
 mod pools;
 mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::AsRawFd as _;
 
-use kernel::{dm, loopdev};
+use kernel::dm;
 
+use self::disk::Disk;
 use super::*;
-use crate::plugin::pool::record::FORMAT;
-
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const KINDS: [Kind; 3] = [Kind::Ext4, Kind::Xfs, Kind::Btrfs];
-
-/// A loop device over an empty file, both of which go with it.
-struct Disk {
-    path: PathBuf,
-    open: File,
-}
-
-impl Disk {
-    /// None where there is no device mapper, which is told; in the guest there must be.
-    fn new(bytes: u64) -> Option<Disk> {
-        match dm::version() {
-            Ok(_) => {}
-            Err(e) if std::env::var_os("SEXTANT_NEEDS_DM").is_none() => {
-                eprintln!("skipped: {e}");
-                return None;
-            }
-            Err(e) => panic!("{e}"),
-        }
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(bytes).unwrap();
-        let options = loopdev::Options { autoclear: true, ..loopdev::Options::default() };
-        let (path, open) = loopdev::attach(&file, "sextant-test-thin", options).unwrap();
-        Some(Disk { path, open })
-    }
-}
+use crate::plugin::backend::filesystem::tests::*;
 
 /// A pool with a directory for its records.
 struct Rig {
@@ -49,25 +24,6 @@ struct Rig {
     volumes: Volumes,
     folder: tempfile::TempDir,
     disk: Disk,
-}
-
-/// A volume that is mounted nowhere but for its descriptor.
-struct Mounted(OwnedFd);
-
-impl Mounted {
-    /// For programs as well, which do not have this process's descriptors.
-    fn root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root().join(name)
-    }
-
-    fn available(&self) -> u64 {
-        let told = rustix::fs::statvfs(self.root()).unwrap();
-        told.f_bavail * told.f_frsize
-    }
 }
 
 impl Rig {
@@ -110,15 +66,7 @@ impl Rig {
 
     /// A place for a snapshot, for which so much is set aside.
     fn place_for(&self, id: &str, volume: &Volume, held: u64) -> (Snapshot, PathBuf) {
-        let snapshot = Snapshot {
-            format: FORMAT,
-            id: id.into(),
-            name: id.into(),
-            volume: volume.clone(),
-            created: 0,
-            group: String::new(),
-            held,
-        };
+        let snapshot = Snapshot { held, ..Snapshot::of_test(id, volume) };
         let place = self.new_place(id);
         record::write(&place, &snapshot).unwrap();
         (snapshot, place)
@@ -153,34 +101,6 @@ impl Rig {
     }
 }
 
-static NOTHING: BTreeMap<String, String> = BTreeMap::new();
-
-fn how(read_only: bool) -> Mounting<'static> {
-    Mounting { read_only, options: &[], secrets: &NOTHING }
-}
-
 fn volume(id: &str, kind: Kind, capacity: u64) -> Volume {
-    Volume {
-        format: FORMAT,
-        id: id.into(),
-        name: id.into(),
-        backend: NAME.into(),
-        asked: capacity,
-        capacity,
-        taken: 0,
-        block: kind == Kind::Block,
-        fs_type: kind.name().into(),
-        parameters: BTreeMap::new(),
-        mutable: BTreeMap::new(),
-        source: None,
-        created: 0,
-        ephemeral: false,
-    }
-}
-
-/// Bytes that are the same nowhere else.
-fn pattern(seed: u64, length: u64) -> Vec<u8> {
-    (0..length / 8)
-        .flat_map(|n| (n + (seed << 32) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
-        .collect()
+    volume_of(NAME, id, kind, capacity)
 }

@@ -18,25 +18,26 @@ fn without_device_mapper_it_says_what_is_missing() {
 #[test]
 fn a_device_with_anything_on_it_is_refused_and_stays_as_it_was() {
     let Some(disk) = Disk::new(256 * MIB) else { return };
+    let open = File::options().read(true).write(true).open(&disk.path).unwrap();
     for at in [0, 1080, 65_600, 256 * MIB - 512] {
         let folder = tempfile::tempdir().unwrap();
-        disk.open.write_all_at(b"somebody's", at).unwrap();
-        disk.open.sync_all().unwrap();
+        open.write_all_at(b"somebody's", at).unwrap();
+        open.sync_all().unwrap();
         let error = Volumes::open(folder.path(), &disk.path).err().unwrap();
         assert!(
             error.code == Code::FailedPrecondition && error.message.contains("has data on it"),
             "{error}"
         );
         let mut read = [0; 10];
-        disk.open.read_exact_at(&mut read, at).unwrap();
+        open.read_exact_at(&mut read, at).unwrap();
         assert_eq!(&read, b"somebody's");
-        disk.open.write_all_at(&[0; 10], at).unwrap();
-        disk.open.sync_all().unwrap();
+        open.write_all_at(&[0; 10], at).unwrap();
+        open.sync_all().unwrap();
         // The same pool, once nothing is in its way.
         drop(Volumes::open(folder.path(), &disk.path).unwrap());
         let zeros = vec![0; MIB as usize];
-        disk.open.write_all_at(&zeros, 0).unwrap();
-        disk.open.sync_all().unwrap();
+        open.write_all_at(&zeros, 0).unwrap();
+        open.sync_all().unwrap();
     }
     let small = Disk::new(32 * MIB).unwrap();
     let folder = tempfile::tempdir().unwrap();
