@@ -176,12 +176,7 @@ impl Images {
             Source::Snapshot(snapshot, from) => (&snapshot.volume, from, None),
             Source::Volume(origin, from, root) => (origin, from, root),
         };
-        let kind = Kind::in_volume(volume)?;
-        if kind != Kind::in_volume(origin)? || Encryption::of(volume) != Encryption::of(origin) {
-            let message =
-                format!("a copy has the file system and the encryption of its origin, {}", origin.id);
-            return Err(Failure::invalid("volume_content_source", message));
-        }
+        let kind = Kind::of_copy(volume, origin)?;
         let frozen = still(from, origin, root, self.copies == Copies::Shared)?;
         let image = copied(from, place, self.copies);
         if let Some(frozen) = frozen {
@@ -295,10 +290,7 @@ impl Backend for Images {
     }
 
     fn accepts(&self, wish: &Wish) -> Result<(), Failure> {
-        if !wish.block && !matches!(wish.fs_type.as_str(), "" | "ext4" | "xfs" | "btrfs") {
-            let message = format!("{:?} cannot be had in an image: write ext4, xfs or btrfs", wish.fs_type);
-            return Err(Failure::invalid("fs_type", message));
-        }
+        Kind::accepts(wish)?;
         refuse_parameters(wish, self.kind(wish))
     }
 
@@ -397,12 +389,7 @@ impl Backend for Images {
     }
 
     fn device(&self, place: &Path, volume: &Volume, read_only: bool) -> Result<PathBuf, Failure> {
-        if !volume.block {
-            return Err(Failure::internal(format!(
-                "volume {} has a file system and is no device",
-                volume.id
-            )));
-        }
+        Kind::is_block(volume)?;
         if Encryption::of(volume) == Encryption::DmCrypt {
             return crypted::of(place).device(&volume.id, read_only);
         }

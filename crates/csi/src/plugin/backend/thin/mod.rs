@@ -110,12 +110,7 @@ impl Volumes {
             Source::Snapshot(snapshot, from) => (&snapshot.volume, from, None),
             Source::Volume(origin, from, root) => (origin, from, root),
         };
-        let kind = Kind::in_volume(volume)?;
-        if kind != Kind::in_volume(origin)? || is_encrypted(volume) != is_encrypted(origin) {
-            let message =
-                format!("a copy has the file system and the encryption of its origin, {}", origin.id);
-            return Err(Failure::invalid("volume_content_source", message));
-        }
+        let kind = Kind::of_copy(volume, origin)?;
         let from_thin = Thin::read(from)?;
         let thin = self.ready(&from_thin, from, place, kind.image(volume.capacity))?;
         let _alone = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,10 +176,7 @@ impl Backend for Volumes {
     }
 
     fn accepts(&self, wish: &Wish) -> Result<(), Failure> {
-        if !wish.block && !matches!(wish.fs_type.as_str(), "" | "ext4" | "xfs" | "btrfs") {
-            let message = format!("{:?} cannot be had: write ext4, xfs or btrfs", wish.fs_type);
-            return Err(Failure::invalid("fs_type", message));
-        }
+        Kind::accepts(wish)?;
         for (key, value) in wish.parameters.iter().chain(&wish.mutable) {
             let field = format!("parameters[{key}]");
             if key != encryption::PARAMETER || wish.mutable.contains_key(key) {
@@ -296,12 +288,7 @@ impl Backend for Volumes {
     }
 
     fn device(&self, place: &Path, volume: &Volume, read_only: bool) -> Result<PathBuf, Failure> {
-        if !volume.block {
-            return Err(Failure::internal(format!(
-                "volume {} has a file system and is no device",
-                volume.id
-            )));
-        }
+        Kind::is_block(volume)?;
         let thin = Thin::read(place)?;
         if is_encrypted(volume) {
             return self.pool.crypt(&thin).device(&volume.id, read_only);
