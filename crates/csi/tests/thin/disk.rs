@@ -57,6 +57,14 @@ impl Disk {
         names
     }
 
+    /// Blocks of the pool that volumes and snapshots have, also those that nobody knows any more.
+    pub(crate) fn used(&self) -> u64 {
+        let status = dm::status(&(self.pool().expect("a pool") + "pool")).unwrap();
+        // The transaction, and metadata and data as USED/ALL.
+        let used = status[0].parameters.split(['/', ' ']).nth(3).map(str::parse);
+        used.expect("what is used").unwrap()
+    }
+
     /// A device goes a moment after its mount.
     pub(crate) fn until_without_device(&self) {
         for _ in 0..2000 {

@@ -18,7 +18,7 @@ use grpc::Failure;
 use super::config::PoolConfig;
 use super::pool::record::{Snapshot, Volume};
 
-/// All kinds, the best first.
+/// All kinds that a directory can have, the best first. A pool that has a device has [`thin`] volumes alone.
 pub(super) const ALL: [&str; 4] = ["image", "btrfs", "quota", "dir"];
 
 /// The backend of a name, for a pool.
@@ -36,7 +36,12 @@ pub(super) fn open(name: &str, pool: &PoolConfig) -> Result<Box<dyn Backend>, Fa
             Err(Failure::invalid("backend", message))
         }
         _ => {
-            let message = format!("{} is no backend: write {}", super::text::shown(name), ALL.join(", "));
+            let others = ALL.join(", ");
+            let message = format!(
+                "{} is no backend: write {others}, or {} in a pool that has a device",
+                super::text::shown(name),
+                thin::NAME
+            );
             Err(Failure::invalid("backend", message))
         }
     }

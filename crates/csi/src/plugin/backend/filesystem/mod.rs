@@ -153,13 +153,20 @@ pub(super) fn mount_whole(
     if told.damaged && !how.read_only {
         program::check_ext4(device)?;
     }
-    let mount = mount(kind, device, how.read_only, how.options)?;
+    let mounted = || mount(kind, device, how.read_only, how.options);
+    let mount = mounted()?;
     // Less than a block, or than xfs begins a group for, stays as it is.
     if told.size + BLOCK <= bytes && !how.read_only {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())
             .map_err(|e| failed("open the file system on", device, &e))?;
         match grow(kind, &root, bytes) {
+            Err(e) if kind == Kind::Ext4 && e.errno() == Some(Errno::PERM) => {
+                // It has a journal that is replayed now, so its own program may work on it.
+                drop((root, mount));
+                program::resize_ext4(device)?;
+                return mounted();
+            }
             // A balance that was interrupted goes on with the mount. The next mount tries again, or whoever expands it.
             Err(e) if e.errno() == Some(Errno::INPROGRESS) => {
                 eprintln!("sextant csi: volume {} stays smaller than its device: {e}", volume.id);

@@ -1,21 +1,23 @@
 //! Images that dm-crypt encrypts: their file systems are on a device over the loop device.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use grpc::Failure;
 
-use super::{devices, open_image};
+use super::{IMAGE, devices, open_image};
 use crate::plugin::backend::crypt::Crypt;
 use crate::plugin::backend::encryption::Encryption;
 use crate::plugin::backend::filesystem::root;
 use crate::plugin::backend::{Mounting, Secrets, failed};
 use crate::plugin::pool::record::Volume;
 
-/// The devices of a place.
+/// The devices of a place: those of its image, for another pool may be a copy of this one, with the same names.
 pub(super) fn of(place: &Path) -> Crypt {
-    Crypt(devices::tag(place))
+    let (device, inode) = fs::metadata(place.join(IMAGE)).map_or((0, 0), |image| (image.dev(), image.ino()));
+    Crypt(format!("{}-{device:x}-{inode:x}", devices::tag(place)))
 }
 
 /// Has the devices see that the image is larger.

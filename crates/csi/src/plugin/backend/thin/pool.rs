@@ -224,12 +224,6 @@ impl Health {
             || !self.mode.is_empty() && self.metadata.0 * 100 >= self.metadata.1 * METADATA_FULL
     }
 
-    /// Blocks of data that are used.
-    #[cfg(test)]
-    pub(super) fn data_used(&self) -> u64 {
-        self.data.0
-    }
-
     /// What is wrong, for people.
     pub(super) fn ailment(&self) -> Option<String> {
         let blocks = |(used, all): (u64, u64)| format!("{used} of {all} blocks");

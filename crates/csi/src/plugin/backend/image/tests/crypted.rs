@@ -127,6 +127,28 @@ fn a_block_device_is_there_once_it_is_unlocked() {
     let path = rig.images.device(&place, &volume, false).unwrap();
     File::open(path).unwrap().read_exact_at(&mut read, 4096).unwrap();
     assert_eq!(read, NEEDLE);
+    let crypt = of(&place);
+    assert_eq!(crypt.devices().unwrap().len(), 1);
     rig.images.remove(&place).unwrap();
-    assert!(of(&place).devices().unwrap().is_empty());
+    assert!(crypt.devices().unwrap().is_empty());
+}
+
+#[test]
+fn a_copy_of_a_pool_has_devices_of_its_own() {
+    if !is_here() {
+        return;
+    }
+    let (rig, folder) = (Rig::here(), tempfile::tempdir().unwrap());
+    let volume = encrypted(volume("raw", Kind::Block, MIB));
+    let place = rig.made(&volume, None);
+    rig.images.unlock(&place, &volume, &secrets("a1b2")).unwrap();
+    let path = rig.images.device(&place, &volume, false).unwrap();
+    let twin = folder.path().join(place.file_name().unwrap());
+    copy::tree(&place, &twin).unwrap();
+    assert!(rig.images.device(&twin, &volume, false).is_err());
+    rig.images.unlock(&twin, &volume, &secrets("a1b2")).unwrap();
+    assert_ne!(rig.images.device(&twin, &volume, false).unwrap(), path);
+    rig.images.release(&twin, &volume).unwrap();
+    assert_eq!(rig.images.device(&place, &volume, false).unwrap(), path);
+    rig.images.release(&place, &volume).unwrap();
 }

@@ -97,7 +97,7 @@ impl Rig {
     }
 
     fn used(&self) -> u64 {
-        self.volumes.pool.health().unwrap().data_used()
+        self.disk.used()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::FileExt as _;
 
+use kernel::capability::{Capability, Sets};
+
 use super::*;
 
 /// Writes until there is no room, and says how much.
@@ -48,6 +50,30 @@ fn a_writer_gets_its_capacity_and_hardly_more_and_it_grows_in_use() {
         drop(mounted);
         rig.volumes.remove(&place).unwrap();
     }
+}
+
+#[test]
+fn an_ext4_grows_with_its_next_mount_where_it_may_not_in_use() {
+    let Some(rig) = Rig::new(512 * MIB) else { return };
+    let volume = volume("v", Kind::Ext4, 16 * MIB);
+    let place = rig.made(&volume, None);
+    let mounted = rig.mounted(&volume);
+    fs::write(mounted.path("file"), b"kept").unwrap();
+    std::thread::scope(|scope| {
+        let less = scope.spawn(|| {
+            let mut sets = Sets::current().unwrap();
+            sets.effective.remove(Capability::SysResource);
+            sets.apply().unwrap();
+            let error = rig.volumes.expand(&place, &volume, 64 * MIB, Some(&mounted.root())).unwrap_err();
+            let is_told = error.message.contains("CAP_SYS_RESOURCE");
+            assert!(error.code == Code::FailedPrecondition && is_told, "{error}");
+            drop(mounted);
+            let mounted = rig.mounted(&volume);
+            assert!(mounted.available() >= 60 * MIB, "{}", mounted.available());
+            assert_eq!(fs::read(mounted.path("file")).unwrap(), b"kept");
+        });
+        less.join().unwrap();
+    });
 }
 
 #[test]
