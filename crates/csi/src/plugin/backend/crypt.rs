@@ -4,10 +4,8 @@
 //! tells a wrong secret is made of both, too, by a way that leads back to neither (HKDF with SHA-512). Salt and check are in the
 //! volume's place; the key is the kernel's alone, from when the volume is staged to when it is unstaged.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
@@ -19,13 +17,12 @@ use sha2::{Digest as _, Sha512};
 use super::encryption::{self, Encryption, KEY, Key};
 use super::filesystem::kind::Kind;
 use super::filesystem::{self, program, root};
-use super::{Mounting, Secrets, copy};
-use crate::plugin::pool::record::Volume;
+use super::{Mounting, Secrets};
+use crate::plugin::pool::record::{self, Volume};
 use crate::plugin::text;
 
 const FORMAT: u32 = 1;
 const FILE: &str = "crypt.json";
-const NEXT: &str = "next.json";
 /// What the names of the devices end with, the lower one first.
 const PARTS: [&str; 2] = ["crypt", "crypt-ro"];
 /// Bytes of a block of SHA-512.
@@ -59,32 +56,12 @@ impl Lock {
 
     /// That of a place; none where nothing was ever written to the volume.
     pub(super) fn find(place: &Path) -> Result<Option<Lock>, Failure> {
-        let path = place.join(FILE);
-        let failed = |cause: String| Failure::internal(format!("cannot read {}: {cause}", path.display()));
-        let text = match fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|e| failed(e.to_string()))?,
-        };
-        let lock: Lock = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
-        if lock.format != FORMAT {
-            return Err(failed(format!("it has format {}, this version knows {FORMAT}", lock.format)));
-        }
-        Ok(Some(lock))
+        record::find(place, FILE, |lock: &Lock| record::is_known(lock.format, FORMAT))
     }
 
     /// Writes it into a place, durably.
     pub(super) fn write(&self, place: &Path) -> Result<(), Failure> {
-        let (path, next) = (place.join(FILE), place.join(NEXT));
-        let written = || {
-            let text = serde_json::to_vec(self)?;
-            let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next);
-            file.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))?;
-            fs::rename(&next, &path)
-        };
-        written().map_err(|e: std::io::Error| {
-            Failure::internal(format!("cannot write {}: {e}", path.display()))
-        })?;
-        copy::sync_names(&[place])
+        record::put(place, FILE, self)
     }
 
     /// Gives a copy of a volume its origin's lock, if that has one.

@@ -130,8 +130,8 @@ pub(crate) fn write<R: Record>(place: &Path, record: &R) -> Result<(), Failure> 
     write_at(&path, record).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
 }
 
-fn write_at<R: Record>(path: &Path, record: &R) -> std::io::Result<()> {
-    let text = serde_json::to_vec_pretty(record)?;
+fn write_at(path: &Path, what: &impl Serialize) -> std::io::Result<()> {
+    let text = serde_json::to_vec_pretty(what)?;
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&text)?;
     file.sync_all()
@@ -139,17 +139,50 @@ fn write_at<R: Record>(path: &Path, record: &R) -> std::io::Result<()> {
 
 /// Replaces the record of a place: a power cut leaves the old or the new one.
 pub(crate) fn replace<R: Record>(place: &Path, record: &R) -> Result<(), Failure> {
-    let (path, next) = (place.join(R::FILE), place.join("next.json"));
+    put(place, R::FILE, record)
+}
+
+/// Writes a file of a place, durably, in the stead of what was there: a power cut leaves the old or the new one.
+pub(crate) fn put(place: &Path, file: &str, what: &impl Serialize) -> Result<(), Failure> {
+    let (path, next) = (place.join(file), place.join("next.json"));
     let replaced = || {
         match fs::remove_file(&next) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        write_at(&next, record)?;
+        write_at(&next, what)?;
         fs::rename(&next, &path)?;
         fs::File::open(place)?.sync_all()
     };
     replaced().map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+}
+
+/// Reads a file of a place; none where there is none.
+///
+/// # Errors
+/// It cannot be read; what `refuse` says of it.
+pub(crate) fn find<T: DeserializeOwned>(
+    place: &Path,
+    file: &str,
+    refuse: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<Option<T>, Failure> {
+    let path = place.join(file);
+    let failed = |cause: String| Failure::internal(format!("cannot read {}: {cause}", path.display()));
+    let text = match fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|e| failed(e.to_string()))?,
+    };
+    let found: T = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
+    refuse(&found).map_err(failed)?;
+    Ok(Some(found))
+}
+
+/// Refuses the format of another version.
+pub(crate) fn is_known(format: u32, known: u32) -> Result<(), String> {
+    if format == known {
+        return Ok(());
+    }
+    Err(format!("it has format {format}, this version knows {known}"))
 }
 
 /// Reads the record of a place.
@@ -179,10 +212,7 @@ pub(super) fn own<R: Record>(place: &Path, record: R) -> Result<R, Failure> {
 /// Reads a record, or says why it cannot be read.
 fn parse<R: Record>(text: &[u8]) -> Result<R, String> {
     let record: R = serde_json::from_slice(text).map_err(|e| e.to_string())?;
-    match record.format() {
-        FORMAT => Ok(record),
-        other => Err(format!("it has format {other}, this version knows {FORMAT}")),
-    }
+    is_known(record.format(), FORMAT).map(|()| record)
 }
 
 /// Any bytes as each kind of record: what is read is written and read the same. Whether any of them can be read.

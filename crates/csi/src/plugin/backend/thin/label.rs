@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::backend::{copy, failed};
+use crate::plugin::pool::record;
 use crate::plugin::text;
 
 const MIB: u64 = 1 << 20;
@@ -77,9 +78,7 @@ impl Label {
 
     fn parse(text: &[u8]) -> Result<Label, String> {
         let label: Label = serde_json::from_slice(text).map_err(|e| e.to_string())?;
-        if label.format != FORMAT {
-            return Err(format!("it has format {}, this version knows {FORMAT}", label.format));
-        }
+        record::is_known(label.format, FORMAT)?;
         let is_block = (BLOCK..=BLOCK_AT_MOST).contains(&label.block) && label.block.is_power_of_two();
         let is_uuid = label.uuid.len() == 32 && label.uuid.bytes().all(|c| c.is_ascii_hexdigit());
         let is_metadata =

@@ -4,9 +4,7 @@
 //! nobody has to ask dm-thin which there are.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +12,10 @@ use grpc::{Code, Failure};
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::backend::{copy, failed};
+use crate::plugin::pool::record;
 
 const FORMAT: u32 = 1;
 const FILE: &str = "thin.json";
-const NEXT: &str = "next.json";
 /// As many devices as dm-thin has numbers for.
 const NUMBERS: u32 = 1 << 24;
 
@@ -39,20 +37,11 @@ impl Thin {
 
     /// That of a place; none where none was made yet.
     pub(super) fn find(place: &Path) -> Result<Option<Thin>, Failure> {
-        let path = place.join(FILE);
-        let text = match fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|e| failed("read", &path, &e))?,
-        };
-        let thin: Thin = serde_json::from_slice(&text).map_err(|e| failed("read", &path, &e))?;
-        if thin.format != FORMAT {
-            let cause = format!("it has format {}, this version knows {FORMAT}", thin.format);
-            return Err(failed("read", &path, &cause));
-        }
-        if !(1..NUMBERS).contains(&thin.number) {
-            return Err(failed("read", &path, &format!("{} is no number of dm-thin's", thin.number)));
-        }
-        Ok(Some(thin))
+        record::find(place, FILE, |thin: &Thin| {
+            record::is_known(thin.format, FORMAT)?;
+            let is_number = (1..NUMBERS).contains(&thin.number);
+            if is_number { Ok(()) } else { Err(format!("{} is no number of dm-thin's", thin.number)) }
+        })
     }
 
     pub(super) fn read(place: &Path) -> Result<Thin, Failure> {
@@ -61,16 +50,8 @@ impl Thin {
 
     /// Writes it into a place, durably with the place's own name, in the stead of what was there.
     pub(super) fn write(&self, place: &Path) -> Result<(), Failure> {
-        let (path, next) = (place.join(FILE), place.join(NEXT));
-        let written = || {
-            let text = serde_json::to_vec(self)?;
-            let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next);
-            file.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))?;
-            fs::rename(&next, &path)
-        };
-        written().map_err(|e| failed("write", &path, &e))?;
-        let parent = place.parent().unwrap_or(place);
-        copy::sync_names(&[place, parent])
+        record::put(place, FILE, self)?;
+        copy::sync_names(&[place.parent().unwrap_or(place)])
     }
 
     /// Takes it out of a place again: with a place goes what it names, and this is another's.
