@@ -8,9 +8,11 @@ use super::uses::{At, How, Used};
 use super::{attach, options};
 use crate::contract::v1::volume_capability::{AccessType, access_mode::Mode};
 use crate::contract::v1::{NodeStageVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability};
-use crate::plugin::backend::Mounting;
+use crate::plugin::backend::{Backend, Mounting};
 use crate::plugin::controller::is_usable;
 use crate::plugin::driver::Driver;
+use crate::plugin::pool::Kept;
+use crate::plugin::pool::record::Volume;
 
 /// What a capability asks for.
 pub(super) fn how(capability: Option<&VolumeCapability>, read_only: bool) -> How {
@@ -47,6 +49,7 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
     let _turn = driver.turn(id)?;
     let (pool, kept) = driver.volume(id)?;
     let volume = &kept.record;
+    let backend = pool.backend_of(volume)?;
     let capability = request.volume_capability.as_ref();
     is_usable(volume, request.volume_capability.as_slice())?;
     no_group(capability)?;
@@ -66,20 +69,26 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
             let message = format!("volume {id} is staged at {where_to} with another capability");
             return Err(Failure::exists(message));
         }
-        if how.block || attach::is_mount(&path)? {
+        if how.block {
+            // Nothing at the path says whether a driver that was killed came to it.
+            attach::make(&path, false)?;
+            return match backend.device(&kept.place, volume, how.read_only) {
+                Err(_) => device(backend, &kept, &how, request),
+                there => there.map(drop),
+            };
+        }
+        if attach::is_mount(&path)? {
             return Ok(());
         }
         made = at.made;
     }
     is_free(driver, &path, id)?;
-    let backend = pool.backend_of(volume)?;
     let made = made || !attach::is_there(&path, false)?;
     used.staged = Some(At { path: path.clone(), how: how.clone(), made });
     driver.uses.set(used.clone())?;
     let done = attach::make(&path, false).and_then(|()| {
         if how.block {
-            backend.unlock(&kept.place, volume, &request.secrets)?;
-            return backend.device(&kept.place, volume, how.read_only).map(drop);
+            return device(backend, &kept, &how, request);
         }
         let options = options::read(&how.flags);
         // One file system has one state: read-only is for each who uses it, unless nobody may write.
@@ -93,6 +102,17 @@ pub(super) fn stage(driver: &Driver, request: &NodeStageVolumeRequest) -> Result
         Ok(()) => error,
         Err(after) => error.and(&after),
     })
+}
+
+/// Has the device of a volume be there.
+fn device(
+    backend: &dyn Backend,
+    kept: &Kept<Volume>,
+    how: &How,
+    request: &NodeStageVolumeRequest,
+) -> Result<(), Failure> {
+    backend.unlock(&kept.place, &kept.record, &request.secrets)?;
+    backend.device(&kept.place, &kept.record, how.read_only).map(drop)
 }
 
 /// A path without slashes and dots that say nothing: what it ends in is looked at itself, and not followed.
