@@ -4,6 +4,7 @@
 //! btrfs answers `ENOTTY`. Quotas, and whatever names a subvolume by its number, want `CAP_SYS_ADMIN`.
 
 mod quota;
+mod read_only;
 mod search;
 mod space;
 
@@ -16,6 +17,7 @@ use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 pub use quota::{
     Group, Quotas, enable, forget, group, keep_counting, limit, quotas, rescan, wait_for_rescan,
 };
+pub use read_only::make_writable;
 pub use search::{exists, groups, nested};
 pub use space::{Kind, Space, Spaces, spaces};
 

@@ -115,9 +115,11 @@ impl Subvolumes {
         Ok(())
     }
 
-    /// Takes away the limit of a subvolume that is about to go. One that stays is told by what fails then.
-    pub(super) fn release_limit(&self, id: u64) {
-        let _stays = btrfs::limit(&self.pool, id, u64::MAX);
+    /// Has a subvolume that is about to go let go of those in it: one that is full has no room for that, and one that its
+    /// owner has made read-only refuses. What stays so is told by what fails then.
+    pub(super) fn let_go(&self, id: u64) {
+        let _full = btrfs::limit(&self.pool, id, u64::MAX);
+        let _read_only = btrfs::make_writable(&self.pool, id);
     }
 
     /// Why nobody holds a volume to its capacity.
