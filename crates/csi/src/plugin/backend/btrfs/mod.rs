@@ -181,7 +181,7 @@ impl Backend for Subvolumes {
         self.count()?;
         match cuts {
             [cut] => cut::one(cut),
-            cuts => cut::together(&self.pool, cuts),
+            cuts => cut::together(self, cuts),
         }
     }
 
