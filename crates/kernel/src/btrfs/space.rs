@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
+use rustix::ioctl::{Opcode, opcode};
 
-use super::{BTRFS, FS_INFO, FileSystem};
+use super::{BTRFS, file_system};
 use crate::{Act, Result};
 
 /// What groups of blocks are for.
@@ -116,8 +116,7 @@ impl Slot {
 /// `ENOTTY` where it is none.
 pub fn spaces(directory: impl AsFd) -> Result<Spaces> {
     let object = || "how full a btrfs file system is";
-    // SAFETY: the kernel writes its own structure of the size that the number names.
-    let told = unsafe { ioctl(&directory, Getter::<FS_INFO, FileSystem>::new()) }.act("read", object)?;
+    let told = file_system(&directory).act("read", object)?;
     let empty = Slot { flags: 0, total: 0, used: 0 };
     let mut asked =
         Box::new(Asked { header: Header { slots: SLOTS as u64, found: 0 }, slots: [empty; SLOTS] });
