@@ -7,6 +7,7 @@ use std::path::Path;
 use csi::contract::v1::*;
 use rustix::io::Errno;
 
+use crate::disk::Disk;
 use crate::rig::{from_snapshot, from_volume, request};
 use crate::{MIB, Own};
 
@@ -118,4 +119,20 @@ async fn a_pool_has_what_it_promises() {
         own.rig.unmount(mounted).await;
         own.rig.delete(&id).await.unwrap();
     }
+}
+
+/// What is mirrored has no use for what one device alone has left.
+#[tokio::test]
+async fn a_pool_on_devices_that_differ_has_what_it_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::on(folder.path(), &[1 << 30, 3 << 30]);
+    let own = Own::on(folder, disk).await;
+    let all = own.available().await;
+    assert!((600 * MIB..1000 * MIB).contains(&all), "{all}");
+    let id = own.rig.create("v", all / MIB * MIB).await.unwrap().volume_id;
+    let mounted = own.rig.mount(own.path(), &id).await;
+    let written = fill(&mounted.target.join("file"), 1 << 20, false);
+    assert!(written >= all / MIB * MIB, "{written} of {all}");
+    own.rig.unmount(mounted).await;
+    own.rig.delete(&id).await.unwrap();
 }

@@ -35,6 +35,10 @@ impl Own {
     async fn start(bytes: u64) -> Own {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path(), bytes);
+        Own::on(folder, disk).await
+    }
+
+    async fn on(folder: tempfile::TempDir, disk: Disk) -> Own {
         let pool =
             PoolConfig { backends: vec!["btrfs".into()], ..PoolConfig::new("a", disk.path().join("pool")) };
         let rig = Rig::start(folder.path(), pool).await;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use csi::contract::v1::*;
 use kernel::btrfs;
@@ -73,4 +74,51 @@ async fn they_share_what_the_volume_has() {
     own.rig.unmount(mounted).await;
     own.rig.delete(&id).await.unwrap();
     assert!(own.subvolumes().is_empty());
+}
+
+/// What one of them had is the volume's again once it is gone.
+#[tokio::test]
+async fn what_they_had_is_given_back() {
+    let own = Own::start(1 << 30).await;
+    let capacity = 64 * MIB;
+    let id = own.rig.create("v", capacity).await.unwrap().volume_id;
+    let mounted = own.rig.mount(own.path(), &id).await;
+    btrfs::create(File::open(&mounted.target).unwrap(), c"nested").unwrap();
+    own.stats(&id, &mounted.target).await;
+    assert!(write(&mounted.target.join("half"), capacity) < capacity * 2 / 3);
+    // Who is full cannot remove it.
+    own.stats(&id, &mounted.target).await;
+    fs::remove_dir(mounted.target.join("nested")).unwrap();
+    own.stats(&id, &mounted.target).await;
+    let half = fs::metadata(mounted.target.join("half")).unwrap().len() as i64;
+    let written = half + write(&mounted.target.join("rest"), capacity);
+    assert!((capacity..=capacity + capacity / 20).contains(&written), "{written}");
+    own.rig.unmount(mounted).await;
+    own.rig.delete(&id).await.unwrap();
+}
+
+/// Whoever owns a subvolume may make it read-only, and is not to keep a volume from going by that.
+#[tokio::test]
+async fn what_is_read_only_goes_with_its_volume() {
+    let own = Own::start(1 << 30).await;
+    let id = own.rig.create("v", 64 * MIB).await.unwrap().volume_id;
+    let mounted = own.rig.mount(own.path(), &id).await;
+    for (within, name) in [("", c"nested"), ("nested/a/b", c"deeper"), ("nested/a/b/deeper", c"deepest")] {
+        let place = mounted.target.join(within);
+        fs::create_dir_all(&place).unwrap();
+        btrfs::create(File::open(place).unwrap(), name).unwrap();
+    }
+    for within in ["nested/a/b/deeper", "nested", ""] {
+        let place = mounted.target.join(within);
+        let set = Command::new("btrfs").args(["property", "set"]).arg(place).args(["ro", "true"]).output();
+        let set = set.unwrap();
+        assert!(set.status.success(), "{set:?}");
+    }
+    let innermost = *own.subvolumes().last().unwrap();
+    assert_eq!(btrfs::destroy(own.root(), innermost).unwrap_err().errno(), Some(Errno::ROFS));
+    own.rig.unmount(mounted).await;
+    own.rig.delete(&id).await.unwrap();
+    assert!(
+        own.subvolumes().is_empty() && own.disk.path().join("pool/gone").read_dir().unwrap().count() == 0
+    );
 }

@@ -4,6 +4,7 @@
 //! btrfs answers `ENOTTY`. Quotas, and whatever names a subvolume by its number, want `CAP_SYS_ADMIN`.
 
 mod quota;
+mod read_only;
 mod search;
 mod space;
 
@@ -16,6 +17,7 @@ use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 pub use quota::{
     Group, Quotas, enable, forget, group, keep_counting, limit, quotas, rescan, wait_for_rescan,
 };
+pub use read_only::make_writable;
 pub use search::{exists, groups, nested};
 pub use space::{Kind, Space, Spaces, spaces};
 
@@ -123,9 +125,7 @@ pub fn is_btrfs(directory: impl AsFd) -> Result<bool> {
 /// # Errors
 /// `ENOTTY` where it is none.
 pub fn uuid(directory: impl AsFd) -> Result<String> {
-    // SAFETY: the kernel writes its own structure of the size that the number names.
-    let told = unsafe { ioctl(directory, Getter::<FS_INFO, FileSystem>::new()) };
-    let uuid = told.act("read", || "the UUID of a btrfs file system")?.uuid;
+    let uuid = file_system(directory).act("read", || "the UUID of a btrfs file system")?.uuid;
     let mut text = String::new();
     for (at, byte) in uuid.iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {
@@ -134,6 +134,13 @@ pub fn uuid(directory: impl AsFd) -> Result<String> {
         text.push_str(&format!("{byte:02x}"));
     }
     Ok(text)
+}
+
+/// What the mounted btrfs that `directory` is on tells of itself.
+fn file_system(directory: impl AsFd) -> rustix::io::Result<FileSystem> {
+    let mut told = FileSystem { last_device: 0, devices: 0, uuid: [0; 16], rest: [0; 124] };
+    // SAFETY: the request's own structure, in which the kernel reads what more is wanted; live for the call.
+    unsafe { ioctl(directory, Updater::<FS_INFO, FileSystem>::new(&mut told)) }.map(|()| told)
 }
 
 fn request(object: &CStr, fd: i64, flags: u64) -> Result<Box<Arguments>> {

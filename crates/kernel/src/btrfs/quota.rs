@@ -164,9 +164,13 @@ fn told(path: &Path) -> Result<Option<String>> {
 /// # Errors
 /// sysfs cannot be read.
 pub fn quotas(uuid: &str) -> Result<Quotas> {
-    let folder = folder(uuid);
-    // Kernels before 6.7 know one way only, and do not say so.
-    if told(&folder.join("enabled"))?.is_none_or(|enabled| enabled != "1") {
+    counting(&folder(uuid))
+}
+
+/// The same of its folder for groups, which is there while it counts. Kernels before 6.1 say nothing in it but what groups
+/// have, and those before 6.7 know one way only.
+fn counting(folder: &Path) -> Result<Quotas> {
+    if !folder.is_dir() || told(&folder.join("enabled"))?.is_some_and(|enabled| enabled != "1") {
         return Ok(Quotas::Off);
     }
     if told(&folder.join("mode"))?.is_some_and(|mode| mode == "squota") {
@@ -213,4 +217,24 @@ pub fn group(uuid: &str, id: u64) -> Result<Option<Group>> {
     let flags = flags.as_deref().and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok());
     let is_limited = flags.is_some_and(|flags| flags & MAX_REFERENCED != 0);
     Ok(Some(Group { referenced, exclusive, reserved, limit: is_limited.then_some(limit) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_is_told_by_any_kernel() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(counting(&folder.path().join("none")).unwrap(), Quotas::Off);
+        for (file, text, wanted) in [
+            ("0_5", "", Quotas::Full { inconsistent: false }),
+            ("inconsistent", "1\n", Quotas::Full { inconsistent: true }),
+            ("mode", "squota\n", Quotas::Simple),
+            ("enabled", "0\n", Quotas::Off),
+        ] {
+            fs::write(folder.path().join(file), text).unwrap();
+            assert_eq!(counting(folder.path()).unwrap(), wanted, "{file}");
+        }
+    }
 }

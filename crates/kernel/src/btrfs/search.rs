@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::ioctl::{Opcode, opcode};
 
-use super::BTRFS;
+use super::{BTRFS, ROOT};
 use crate::{Act, Result};
 
 /// `struct btrfs_ioctl_search_key`.
@@ -43,14 +43,15 @@ const TREE_SEARCH_V2: Opcode = opcode::read_write::<Header>(BTRFS, 17);
 const ROOTS: u64 = 1;
 const QUOTAS: u64 = 8;
 /// Items.
+const INODE_ITEM: u32 = 1;
 const ROOT_ITEM: u32 = 132;
 const ROOT_REF: u32 = 156;
 const QGROUP_INFO: u32 = 242;
 /// `struct btrfs_ioctl_search_header`: transaction, object, offset, kind, length.
 const ITEM: usize = 32;
 
-/// Offsets of the items of one kind that an object has in a tree, in ascending order.
-fn offsets(directory: impl AsFd, tree: u64, object: u64, kind: u32) -> rustix::io::Result<Vec<u64>> {
+/// The items of one kind that an object has in a tree: their offsets, in ascending order, and the number that each begins with.
+fn items(directory: impl AsFd, tree: u64, object: u64, kind: u32) -> rustix::io::Result<Vec<(u64, u64)>> {
     let mut all = Vec::new();
     let mut from = 0;
     loop {
@@ -80,11 +81,11 @@ fn offsets(directory: impl AsFd, tree: u64, object: u64, kind: u32) -> rustix::i
                 rest.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes)
             };
             let (Some(offset), Some(length)) = (number(16), word(28)) else { break };
-            all.push(offset);
+            all.push((offset, number(ITEM).unwrap_or(0)));
             rest = rest.get(ITEM + length as usize..).unwrap_or_default();
         }
         match all.last() {
-            Some(&last) if all.len() > before && last < u64::MAX => from = last + 1,
+            Some(&(last, _)) if all.len() > before && last < u64::MAX => from = last + 1,
             _ => return Ok(all),
         }
     }
@@ -98,8 +99,9 @@ pub fn nested(directory: impl AsFd, id: u64) -> Result<Vec<u64>> {
     let mut all = vec![id];
     let mut at = 0;
     while let Some(&next) = all.get(at) {
-        let within = offsets(&directory, ROOTS, next, ROOT_REF);
-        all.extend(within.act("find", || format!("the subvolumes in the subvolume {next}"))?);
+        let within = items(&directory, ROOTS, next, ROOT_REF);
+        let within = within.act("find", || format!("the subvolumes in the subvolume {next}"))?;
+        all.extend(within.into_iter().map(|(id, _)| id));
         at += 1;
     }
     all.remove(0);
@@ -111,7 +113,7 @@ pub fn nested(directory: impl AsFd, id: u64) -> Result<Vec<u64>> {
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
 pub fn exists(directory: impl AsFd, id: u64) -> Result<bool> {
-    let found = offsets(directory, ROOTS, id, ROOT_ITEM).act("find", || format!("the subvolume {id}"))?;
+    let found = items(directory, ROOTS, id, ROOT_ITEM).act("find", || format!("the subvolume {id}"))?;
     Ok(!found.is_empty())
 }
 
@@ -120,9 +122,15 @@ pub fn exists(directory: impl AsFd, id: u64) -> Result<bool> {
 /// # Errors
 /// `ENOENT` where quotas are off; `EPERM` without `CAP_SYS_ADMIN`.
 pub fn groups(directory: impl AsFd) -> Result<Vec<u64>> {
-    let all = offsets(directory, QUOTAS, 0, QGROUP_INFO).act("list", || "quota groups")?;
+    let all = items(directory, QUOTAS, 0, QGROUP_INFO).act("list", || "quota groups")?;
     // The level is in the upper 16 bits.
-    Ok(all.into_iter().filter(|group| group >> 48 == 0).collect())
+    Ok(all.into_iter().map(|(group, _)| group).filter(|group| group >> 48 == 0).collect())
+}
+
+/// The generation of the root of the subvolume `id`, which tells it from others of its number.
+pub(super) fn generation(directory: impl AsFd, id: u64) -> rustix::io::Result<u64> {
+    let found = items(directory, id, ROOT, INODE_ITEM)?;
+    found.first().map(|(_, generation)| *generation).ok_or(rustix::io::Errno::NOENT)
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
+use rustix::ioctl::{Opcode, opcode};
 
-use super::{BTRFS, FS_INFO, FileSystem};
+use super::{BTRFS, file_system};
 use crate::{Act, Result};
 
 /// What groups of blocks are for.
@@ -34,6 +34,8 @@ pub struct Space {
     pub used: u64,
     /// How many bytes of the devices a byte takes, in quarters: copies, parity.
     pub quarters: u64,
+    /// On how many devices a group is at least.
+    pub devices: u64,
 }
 
 /// All bytes of a file system.
@@ -41,8 +43,24 @@ pub struct Space {
 pub struct Spaces {
     /// By kind, and by how they are kept.
     pub groups: Vec<Space>,
-    /// Bytes of the devices that no group has.
-    pub unallocated: u64,
+    /// Bytes that no group has, of each device.
+    pub unallocated: Vec<u64>,
+}
+
+impl Spaces {
+    /// Bytes that no group has and one can get, where each wants as much of so many devices: of a device that is larger than
+    /// all others together only as much as those have.
+    #[must_use]
+    pub fn allocatable(&self, devices: u64) -> u64 {
+        let at_most = |most: u64| self.unallocated.iter().map(|&bytes| bytes.min(most)).sum::<u64>();
+        // No device has more of any group than that group is long.
+        let (mut low, mut high) = (0, at_most(u64::MAX) / devices.max(1));
+        while low < high {
+            let middle = high - (high - low) / 2;
+            if at_most(middle) / devices.max(1) >= middle { low = middle } else { high = middle - 1 }
+        }
+        at_most(low)
+    }
 }
 
 const SLOTS: usize = 32;
@@ -97,8 +115,18 @@ fn quarters(flags: u64, devices: u64) -> u64 {
     }
 }
 
+/// On how many devices groups of blocks are at least.
+fn devices(flags: u64) -> u64 {
+    match flags & (RAID1 | RAID10 | RAID5 | RAID6 | RAID1C3 | RAID1C4) {
+        RAID1 | RAID10 | RAID5 => 2,
+        RAID6 | RAID1C3 => 3,
+        RAID1C4 => 4,
+        _ => 1,
+    }
+}
+
 impl Slot {
-    fn told(&self, devices: u64) -> Space {
+    fn told(&self, all: u64) -> Space {
         let kind = match self.flags {
             flags if flags & RESERVE != 0 => Kind::Reserve,
             flags if flags & (DATA | METADATA) == DATA | METADATA => Kind::Mixed,
@@ -106,7 +134,8 @@ impl Slot {
             flags if flags & METADATA != 0 => Kind::Metadata,
             _ => Kind::System,
         };
-        Space { kind, total: self.total, used: self.used, quarters: quarters(self.flags, devices) }
+        let (quarters, devices) = (quarters(self.flags, all), devices(self.flags));
+        Space { kind, total: self.total, used: self.used, quarters, devices }
     }
 }
 
@@ -116,8 +145,7 @@ impl Slot {
 /// `ENOTTY` where it is none.
 pub fn spaces(directory: impl AsFd) -> Result<Spaces> {
     let object = || "how full a btrfs file system is";
-    // SAFETY: the kernel writes its own structure of the size that the number names.
-    let told = unsafe { ioctl(&directory, Getter::<FS_INFO, FileSystem>::new()) }.act("read", object)?;
+    let told = file_system(&directory).act("read", object)?;
     let empty = Slot { flags: 0, total: 0, used: 0 };
     let mut asked =
         Box::new(Asked { header: Header { slots: SLOTS as u64, found: 0 }, slots: [empty; SLOTS] });
@@ -127,10 +155,10 @@ pub fn spaces(directory: impl AsFd) -> Result<Spaces> {
     done.act("read", object)?;
     let found = usize::try_from(asked.header.found).unwrap_or(SLOTS).min(SLOTS);
     let groups = asked.slots[..found].iter().map(|slot| slot.told(told.devices)).collect();
-    let mut unallocated = 0;
+    let mut unallocated = Vec::new();
     for number in 1..=told.last_device {
         match crate::grow::btrfs_device_bytes(&directory, number) {
-            Ok((total, used)) => unallocated += total.saturating_sub(used),
+            Ok((total, used)) => unallocated.push(total.saturating_sub(used)),
             // Numbers of devices that were removed are not given again.
             Err(error) if error.errno() == Some(Errno::NODEV) => {}
             Err(error) => return Err(error),
@@ -149,6 +177,23 @@ mod tests {
             [(DATA, 1, 4), (METADATA | DUP, 1, 8), (DATA | RAID1C3, 3, 12), (RAID5, 3, 6), (RAID6, 4, 8)]
         {
             assert_eq!(quarters(flags, devices), wanted, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn copies_are_on_devices_of_their_own() {
+        for (unallocated, devices, wanted) in [
+            (vec![10, 40], 1, 50),
+            (vec![10, 40], 2, 20),
+            (vec![10, 10, 40], 2, 40),
+            (vec![30, 30, 30], 2, 90),
+            (vec![30, 30, 30, 10], 3, 100),
+            (vec![50, 40, 10], 3, 30),
+            (vec![40], 2, 0),
+            (vec![], 1, 0),
+        ] {
+            let spaces = Spaces { groups: Vec::new(), unallocated };
+            assert_eq!(spaces.allocatable(devices), wanted, "{spaces:?} {devices}");
         }
     }
 }

@@ -159,6 +159,9 @@ impl Request {
             self.reserve(size * 4);
             self.put(DATA_START, &(HEADER as u32).to_ne_bytes());
             self.put(FLAGS, &flags.to_ne_bytes());
+            // The answer names the device in all ways that there are, and a question may in one only: by its name.
+            self.put(NUMBER, &[0; 8]);
+            self.put(UUID, &[0; NAME_AT_MOST + 2]);
         }
     }
 

@@ -82,6 +82,33 @@ fn a_device_is_made_and_found_by_its_name_and_grows() {
     remove(&name, false).unwrap();
 }
 
+/// Longer than the room that an answer has at first.
+#[test]
+fn a_table_of_many_lines_is_read_whole() {
+    if !is_here() {
+        return;
+    }
+    let disk = Disk::new("many", 2 << 20);
+    let name = name("many");
+    let line = |n: u64| {
+        let mut line = disk.linear((499 - n) * 8, 8);
+        line.start = n * 8;
+        line
+    };
+    let lines: Vec<Target> = (0..500).map(line).collect();
+    create(&name, &lines, false).unwrap();
+    let told = table(&name);
+    remove(&name, false).unwrap();
+    let told: Vec<_> = told.unwrap().iter().map(|line| (line.start, line.parameters.clone())).collect();
+    assert_eq!(told.len(), lines.len());
+    for (number, (start, parameters)) in told.iter().enumerate() {
+        assert!(
+            *start == number as u64 * 8 && parameters.ends_with(&format!(" {}", (499 - number) * 8)),
+            "{told:?}"
+        );
+    }
+}
+
 #[test]
 fn what_a_target_refuses_leaves_no_device() {
     if !is_here() {

@@ -36,7 +36,9 @@ struct Value {
 
 impl Socket {
     /// Whether frames pass through a link of the socket's network namespace: it is up, and has a carrier that all parts of the
-    /// kernel know of. One that it has noticed, and not yet acted upon, it acts upon before it answers.
+    /// kernel know of. One that it has noticed, and not yet acted upon, it acts upon before it answers (Linux 6.8; an older
+    /// one does so a moment later, and says no until then). What a bridge makes of its port, whose spanning tree may still
+    /// learn, is not asked.
     ///
     /// # Errors
     /// There is no such link (`ENODEV`), or its driver does not know (`EOPNOTSUPP`).

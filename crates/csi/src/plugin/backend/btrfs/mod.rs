@@ -89,9 +89,8 @@ impl Subvolumes {
         let nested = btrfs::nested(&self.pool, id)?;
         drop(root);
         let all: Vec<u64> = [id].into_iter().chain(nested).collect();
-        // One that is full has no room to lose what is in it.
         if all.len() > 1 {
-            all.iter().for_each(|&id| self.release_limit(id));
+            all.iter().for_each(|&id| self.let_go(id));
         }
         // Each is in one that comes before it.
         for &id in all.iter().rev() {
@@ -182,7 +181,7 @@ impl Backend for Subvolumes {
         self.count()?;
         match cuts {
             [cut] => cut::one(cut),
-            cuts => cut::together(&self.pool, cuts),
+            cuts => cut::together(self, cuts),
         }
     }
 

@@ -6,7 +6,7 @@
 //! such a group are wrong once a snapshot joins it, until everything is counted again.
 
 use std::os::fd::AsFd;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use grpc::Failure;
 use kernel::btrfs::{self, Group, Quotas};
@@ -33,30 +33,40 @@ impl Subvolumes {
         if *counts {
             return Ok(());
         }
-        match self.full_quotas()? {
-            Quotas::Full { inconsistent: false } => {}
-            Quotas::Full { inconsistent: true } => btrfs::rescan(&self.pool)?,
-            Quotas::Off | Quotas::Simple => btrfs::enable(&self.pool)?,
+        if self.full_quotas()? == Quotas::Off {
+            btrfs::enable(&self.pool)?;
+        }
+        // Before it is asked whether what is counted is true, so that it stays so.
+        btrfs::keep_counting(&self.uuid)?;
+        if self.full_quotas()? == (Quotas::Full { inconsistent: true }) {
+            btrfs::rescan(&self.pool)?;
         }
         btrfs::wait_for_rescan(&self.pool)?;
-        btrfs::keep_counting(&self.uuid)?;
         let all = btrfs::groups(&self.pool)?;
         *counts = true;
         drop(counts);
-        // Of subvolumes that were gone when an earlier driver ended, too.
-        self.forget(&all);
+        // Of subvolumes that were gone when an earlier driver ended, too. Those that are there are none of them.
+        let gone =
+            all.into_iter().filter(|&id| btrfs::exists(&self.pool, id).is_ok_and(|is_there| !is_there));
+        self.forget(&gone.collect::<Vec<_>>());
         Ok(())
     }
 
     /// Takes away the quota groups of those of these subvolumes that are gone: newer kernels do it themselves. What is still
     /// being taken away is looked at the next time.
     pub(super) fn forget(&self, ids: &[u64]) {
-        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        gone.extend(ids);
-        gone.retain(|&id| {
+        // Whoever comes meanwhile has only his own to look at.
+        let mut left = std::mem::take(&mut *self.gone());
+        left.extend(ids);
+        left.retain(|&id| {
             let is_there = btrfs::exists(&self.pool, id).unwrap_or(true);
             is_there || btrfs::forget(&self.pool, id).is_err()
         });
+        self.gone().extend(left);
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn group(&self, id: u64) -> Result<Option<Group>, Failure> {
@@ -82,12 +92,14 @@ impl Subvolumes {
 
     /// What a subvolume has, those in it included. What several of them share counts in each.
     pub(super) fn referenced(&self, root: impl AsFd) -> Result<u64, Failure> {
-        Ok(self.groups(root)?.iter().map(|(_, group)| has(group)).sum())
+        Ok(all(&self.groups(root)?))
     }
 
     /// What nobody else has of it.
     pub(super) fn exclusive(&self, root: impl AsFd) -> Result<u64, Failure> {
-        Ok(self.groups(root)?.iter().map(|(_, group)| group.exclusive + group.reserved).sum())
+        let own =
+            self.groups(root)?.into_iter().map(|(_, group)| group.exclusive.saturating_add(group.reserved));
+        Ok(own.fold(0, u64::saturating_add))
     }
 
     /// Holds a volume to its capacity.
@@ -95,14 +107,15 @@ impl Subvolumes {
         self.hold_all(&self.groups(root)?, capacity)
     }
 
-    /// Holds a volume to its capacity where subvolumes have come to be in it; what all have. Whoever has no turn does no more: a
-    /// volume that is alone has its limit, and may get another one meanwhile.
+    /// Holds a volume to its capacity where subvolumes have come to be in it, or are gone again; what all have. Whoever has no
+    /// turn does no more: a volume that is alone may get a larger limit meanwhile.
     pub(super) fn hold_nested(&self, root: impl AsFd, capacity: u64) -> Result<u64, Failure> {
         let groups = self.groups(root)?;
-        if groups.len() > 1 {
+        let shared = |limit| limit < size::limit(capacity);
+        if groups.len() > 1 || groups.iter().any(|(_, own)| own.limit.is_some_and(shared)) {
             self.hold_all(&groups, capacity)?;
         }
-        Ok(groups.iter().map(|(_, group)| has(group)).sum())
+        Ok(all(&groups))
     }
 
     fn hold_all(&self, groups: &[(u64, Group)], capacity: u64) -> Result<(), Failure> {
@@ -115,9 +128,11 @@ impl Subvolumes {
         Ok(())
     }
 
-    /// Takes away the limit of a subvolume that is about to go. One that stays is told by what fails then.
-    pub(super) fn release_limit(&self, id: u64) {
-        let _stays = btrfs::limit(&self.pool, id, u64::MAX);
+    /// Has a subvolume that is about to go let go of those in it: one that is full has no room for that, and one that its
+    /// owner has made read-only refuses. What stays so is told by what fails then.
+    pub(super) fn let_go(&self, id: u64) {
+        let _full = btrfs::limit(&self.pool, id, u64::MAX);
+        let _read_only = btrfs::make_writable(&self.pool, id);
     }
 
     /// Why nobody holds a volume to its capacity.
@@ -144,19 +159,25 @@ impl Subvolumes {
 
 /// What a group has once all is counted.
 fn has(group: &Group) -> u64 {
-    group.referenced + group.reserved
+    group.referenced.saturating_add(group.reserved)
+}
+
+/// What all of these have. A count that has gone wrong may be anything.
+fn all(groups: &[(u64, Group)]) -> u64 {
+    groups.iter().map(|(_, group)| has(group)).fold(0, u64::saturating_add)
 }
 
 /// The limits that are to change, so that all of these groups together have at most `most`. One group has it all; of several
 /// each has what it has, and the same part of what is left. Parts that are about right stay as they are.
 fn limits(groups: &[(u64, Group)], most: u64) -> Vec<(u64, u64)> {
-    let used: u64 = groups.iter().map(|(_, group)| has(group)).sum();
-    let part = most.saturating_sub(used) / (groups.len() as u64).max(1);
-    let wanted =
-        groups.iter().map(|(id, group)| (*id, if groups.len() == 1 { most } else { has(group) + part }));
+    let part = most.saturating_sub(all(groups)) / (groups.len() as u64).max(1);
+    let share =
+        |group: &Group| if groups.len() == 1 { most } else { has(group).saturating_add(part).min(most) };
+    let wanted = groups.iter().map(|(id, group)| (*id, share(group)));
     let sum = groups.iter().try_fold(0_u64, |sum, (_, group)| sum.checked_add(group.limit?));
-    let has_room =
-        |(_, group): &(u64, Group)| group.limit.is_some_and(|limit| limit >= has(group) + part / 2);
+    let has_room = |(_, group): &(u64, Group)| {
+        group.limit.is_some_and(|limit| limit >= has(group).saturating_add(part / 2))
+    };
     if groups.len() > 1 && sum.is_some_and(|sum| sum <= most) && groups.iter().all(has_room) {
         return Vec::new();
     }
@@ -186,6 +207,8 @@ mod tests {
         assert_eq!(limits(&[(1, group(35, Some(40))), (2, group(30, Some(60)))], 100), [(1, 52), (2, 47)]);
         // Nobody gets more where too much is there.
         assert_eq!(limits(&[(1, group(90, Some(100))), (2, group(30, None))], 100), [(1, 90), (2, 30)]);
+        // One whose count has gone wrong.
+        assert_eq!(limits(&[(1, group(u64::MAX, None)), (2, group(1, None))], 100), [(1, 100), (2, 1)]);
         // A volume that has grown.
         assert_eq!(limits(&[(1, group(10, Some(40))), (2, group(30, Some(60)))], 400), [(1, 190), (2, 210)]);
     }

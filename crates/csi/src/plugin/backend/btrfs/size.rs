@@ -43,22 +43,25 @@ pub(super) fn space(spaces: &Spaces) -> Space {
     let reserve = sum(Kind::Reserve);
     // The dearest way that there is.
     let quarters = |kind: Kind| of(kind).map(|group| group.quarters).max().unwrap_or(4);
+    // What is on several devices has no use for what one of them alone has left.
+    let unallocated = |kind: Kind| spaces.allocatable(of(kind).map(|group| group.devices).max().unwrap_or(1));
     let mixed = sum(Kind::Mixed);
     if mixed > 0 {
-        let whole = mixed + spaces.unallocated * 4 / quarters(Kind::Mixed);
+        let whole = mixed + unallocated(Kind::Mixed) * 4 / quarters(Kind::Mixed);
         let size = (whole - whole / TREES - whole / KEPT).saturating_sub(reserve);
         let used: u64 = of(Kind::Mixed).map(|group| group.used).sum();
         return Space { free: size.saturating_sub(used), size };
     }
     let (has, trees) = (sum(Kind::Data), sum(Kind::Metadata));
     let (data, metadata) = (quarters(Kind::Data), quarters(Kind::Metadata));
+    let (all, for_trees) = (unallocated(Kind::Data), unallocated(Kind::Metadata));
     // Of what is not allocated data gets so much that all data leave as much as their trees need: the largest of these is had
     // by halving, as what is needed grows with it.
-    let (mut low, mut high) = (0, spaces.unallocated * 4 / data);
+    let (mut low, mut high) = (0, all * 4 / data);
     while low < high {
         let middle = high - (high - low) / 2;
-        let needed = ((has + middle) / TREES + reserve).saturating_sub(trees);
-        if middle * data / 4 + needed * metadata / 4 <= spaces.unallocated {
+        let needed = ((has + middle) / TREES + reserve).saturating_sub(trees) * metadata / 4;
+        if needed <= for_trees && middle * data / 4 + needed <= all {
             low = middle;
         } else {
             high = middle - 1;
@@ -88,19 +91,33 @@ mod tests {
 
     #[test]
     fn trees_have_their_part_of_a_pool() {
-        let group = |kind, total, used, quarters| Groups { kind, total, used, quarters };
+        let group = |kind, total, used, quarters| Groups { kind, total, used, quarters, devices: 1 };
         let groups = vec![
             group(Kind::Data, 64 * MIB, 16 * MIB, 4),
             group(Kind::Metadata, 64 * MIB, MIB, 8),
             group(Kind::Reserve, 4 * MIB, 0, 4),
         ];
-        let told = space(&Spaces { groups, unallocated: 0 });
+        let told = space(&Spaces { groups, unallocated: vec![] });
         assert_eq!(told, Space { free: 47 * MIB, size: 63 * MIB });
         let groups = vec![group(Kind::Data, 0, 0, 4), group(Kind::Metadata, 0, 0, 8)];
-        let told = space(&Spaces { groups, unallocated: 1080 * MIB });
+        let told = space(&Spaces { groups, unallocated: vec![1080 * MIB] });
         assert!((983 * MIB..=985 * MIB).contains(&told.size), "{told:?}");
         let groups = vec![group(Kind::Mixed, 1600 * MIB, 10 * MIB, 4)];
-        let told = space(&Spaces { groups, unallocated: 0 });
+        let told = space(&Spaces { groups, unallocated: vec![] });
         assert_eq!(told, Space { free: 1501 * MIB, size: 1511 * MIB });
+    }
+
+    #[test]
+    fn what_is_mirrored_has_no_use_for_one_device_alone() {
+        let size = |data, unallocated| {
+            let group =
+                |kind, copies| Groups { kind, total: 0, used: 0, quarters: 4 * copies, devices: copies };
+            let groups = vec![group(Kind::Data, data), group(Kind::Metadata, 2)];
+            space(&Spaces { groups, unallocated }).size / MIB
+        };
+        assert!((1000..=1080).contains(&size(2, vec![1080 * MIB, 9000 * MIB])));
+        // Trees alone, as mkfs has it.
+        assert!((9000..=10_080).contains(&size(1, vec![1080 * MIB, 9000 * MIB])));
+        assert!((1200..=1250).contains(&size(1, vec![50 * MIB, 9000 * MIB])));
     }
 }

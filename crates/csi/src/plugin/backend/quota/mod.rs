@@ -179,7 +179,13 @@ impl Backend for Quotas {
             let how = self.shape.how_to_enforce();
             return Ok(Some(format!("project quotas are not in force any more: {how}")));
         }
-        Ok(self.projects.of(place)?.is_none().then(|| format!("it {NO_PROJECT}")))
+        Ok(match self.quota(place)? {
+            None => Some(format!("it {NO_PROJECT}")),
+            Some(quota) if quota.most_bytes == 0 => {
+                Some("its project has lost its limits: start the driver anew".to_owned())
+            }
+            Some(_) => None,
+        })
     }
 
     fn allocated(&self, place: &Path) -> Result<u64, Failure> {

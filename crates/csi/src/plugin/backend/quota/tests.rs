@@ -174,6 +174,13 @@ fn inodes_are_bounded() {
         });
         let wanted = if rig.disk.kind == "ext4" { Errno::DQUOT } else { Errno::NOSPC };
         assert_eq!((made + 1, stopped), (most, Some(wanted.raw_os_error())), "{}", rig.disk.kind);
+        // Somebody lifts them: it is told, and the next start mends it.
+        let ailment = || rig.quotas.ailment(&place, &volume, None).unwrap();
+        assert_eq!(ailment(), None);
+        rig.quotas.projects.free(rig.project("v")).unwrap();
+        assert!(ailment().is_some_and(|told| told.contains("lost its limits")), "{:?}", ailment());
+        rig.quotas.recover(&place, &volume, None).unwrap();
+        assert_eq!((ailment(), rig.quota("v").most_inodes), (None, most));
         rig.quotas.remove(&place).unwrap();
     });
 }
