@@ -18,19 +18,22 @@ use crate::failure::{Context, Failure, Result};
 pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &CsiDriverArgs) -> Result<()> {
     let whole = Whole { serving: prepare(data_dir, run_dir, &args.driver())?, health: args.health.listen };
     if let Some(program) = small_build(SMALL) {
-        become_small(&program, &whole)?;
+        become_small(&program, &whole);
     }
     Ok(whole.run()?)
 }
 
-/// Executes the small program in the place of this one, in the same process. Returns where the kernel does not: then this one is as
-/// good.
-fn become_small(program: &Path, whole: &Whole) -> Result<()> {
-    let args = CStrings::new([SMALL.to_owned(), serde_json::to_string(whole)?])?;
+/// Executes the small program in the place of this one, in the same process. Returns where that is not done, as the kernel refuses it or
+/// something cannot be told (a path that is no UTF-8): then this one is as good.
+fn become_small(program: &Path, whole: &Whole) {
+    let Ok(told) = serde_json::to_string(whole) else { return };
     let variables =
         std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
-    let _refused = exec(&cstring(program.as_os_str().as_bytes())?, &args, &CStrings::new(variables)?);
-    Ok(())
+    let program = cstring(program.as_os_str().as_bytes());
+    let args = CStrings::new([SMALL.to_owned(), told]);
+    if let (Ok(program), Ok(args), Ok(variables)) = (program, args, CStrings::new(variables)) {
+        let _refused = exec(&program, &args, &variables);
+    }
 }
 
 fn prepare(data_dir: &Path, run_dir: &Path, wanted: &CsiDriver) -> Result<Serving> {
