@@ -71,7 +71,7 @@ fn the_small_program_says_how_it_is_started() {
     let mut later = serde_json::to_value(told(dir.path())).unwrap();
     later["serving"]["later"] = "what another version knows".into();
     // It ends either way.
-    later["serving"]["setup"]["config"]["pool"].take();
+    later["serving"]["setup"]["config"]["pool"] = serde_json::json!([]);
     for told in ["", "--help", "{\"serving\": 1}", &later.to_string()] {
         let ended = program(told).output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
