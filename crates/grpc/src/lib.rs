@@ -9,6 +9,7 @@
 //! file's permissions are the access control. It retries nothing and never opens a connection by itself.
 //!
 //! Entry points: [`Server`] with a [`Service`] on what [`listen`] gives, [`Channel`]. Handlers fail with a [`Failure`].
+//! [`process`] has what every process that serves does besides: it says when it is up, rests, and is told to end.
 //!
 //! Invariants: a message is at most [`MAX_MESSAGE`] bytes, both ways, checked before memory is taken for it; a handler
 //! whose caller went away or ran out of time is dropped at its next await.

@@ -9,7 +9,10 @@ fn main() -> ExitCode {
     let told = std::env::args().nth(1).unwrap_or_default();
     let outcome = match serde_json::from_str::<Whole>(&told) {
         Ok(whole) => whole.run().map_err(|e| e.to_string()),
-        Err(error) => Err(format!("start it with `sextant csi-driver` (cannot read its argument: {error})")),
+        Err(error) => {
+            let hint = "start it with `sextant csi-driver` of the same version";
+            Err(format!("{hint} (cannot read its argument: {error})"))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,6 +30,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// A driver, and how a kubelet gets to know it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Serving {
     /// What it is made of.
     pub setup: Setup,
@@ -39,6 +40,7 @@ pub struct Serving {
 
 /// All that a process of the driver alone is told: as JSON, the small program's one argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Whole {
     /// The driver.
     pub serving: Serving,

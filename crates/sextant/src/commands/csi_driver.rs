@@ -2,8 +2,9 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use csi::caller::registration::Offer;
 use csi::plugin::process::{self, SMALL, Serving, Whole};
@@ -14,23 +15,29 @@ use tokio::sync::oneshot;
 use crate::cli::{CsiDriver, CsiDriverArgs};
 use crate::failure::{Context, Failure, Result};
 
+/// How long a command waits for its driver before it goes on. As a rule it serves, or has failed, long before.
+const START: Duration = Duration::from_secs(5);
+
 /// Serves until it is told to end, as the small program where that is installed. Volumes in use stay in use.
 pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &CsiDriverArgs) -> Result<()> {
     let whole = Whole { serving: prepare(data_dir, run_dir, &args.driver())?, health: args.health.listen };
     if let Some(program) = small_build(SMALL) {
-        become_small(&program, &whole)?;
+        become_small(&program, &whole);
     }
     Ok(whole.run()?)
 }
 
-/// Executes the small program in the place of this one, in the same process. Returns where the kernel does not: then this one is as
-/// good.
-fn become_small(program: &Path, whole: &Whole) -> Result<()> {
-    let args = CStrings::new([SMALL.to_owned(), serde_json::to_string(whole)?])?;
+/// Executes the small program in the place of this one, in the same process. Returns where that is not done, as the kernel refuses it or
+/// something cannot be told (a path that is no UTF-8): then this one is as good.
+fn become_small(program: &Path, whole: &Whole) {
+    let Ok(told) = serde_json::to_string(whole) else { return };
     let variables =
         std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
-    let _refused = exec(&cstring(program.as_os_str().as_bytes())?, &args, &CStrings::new(variables)?);
-    Ok(())
+    let program = cstring(program.as_os_str().as_bytes());
+    let args = CStrings::new([SMALL.to_owned(), told]);
+    if let (Ok(program), Ok(args), Ok(variables)) = (program, args, CStrings::new(variables)) {
+        let _refused = exec(&program, &args, &variables);
+    }
 }
 
 fn prepare(data_dir: &Path, run_dir: &Path, wanted: &CsiDriver) -> Result<Serving> {
@@ -66,7 +73,7 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Starts it; it serves when this returns.
+    /// Starts it; it serves when this returns, or still opens its pools, which is told: what a killed driver was removing may be large.
     ///
     /// # Errors
     /// Another driver has its socket or a pool, or the machine refuses one.
@@ -85,7 +92,7 @@ impl Beside {
             let _ends: oneshot::Sender<()> = ends;
             let stopped = async move { drop(stopped.await) };
             let ready = || {
-                // Whoever waits for it is gone only when the whole process is.
+                // Nobody waits for it any more, if it took long.
                 let _ = tell.send(());
             };
             Ok(process::runtime()?.block_on(serving.serve(command, stopped, ready))?)
@@ -95,9 +102,15 @@ impl Beside {
             .spawn(serve)
             .context(|| "start the CSI driver".into())?;
         let beside = Beside { thread, stop, ended: Some(ended) };
-        match is_up.recv() {
+        match is_up.recv_timeout(START) {
             Ok(()) => Ok(beside),
-            Err(_) => Err(beside.end().err().unwrap_or_else(|| Failure::new("the CSI driver ended"))),
+            Err(RecvTimeoutError::Timeout) => {
+                eprintln!("sextant {command}: the CSI driver is still opening its pools, and serves later");
+                Ok(beside)
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(beside.end().err().unwrap_or_else(|| Failure::new("the CSI driver ended")))
+            }
         }
     }
 

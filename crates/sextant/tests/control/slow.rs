@@ -231,6 +231,7 @@ async fn a_class_that_is_deleted_stays_until_what_was_begun_of_it_is_over() {
     let (mut rig, slow) = begun().await;
     let classes: Api<StorageClass> = Api::all(rig.client.clone());
     classes.delete("slow", &DeleteParams::default()).await.unwrap();
+    event(&rig, "VolumesBeingMade", "default/data").await;
     // Nobody who knew the request is there any more.
     rig.kill("control");
     rig.make_here::<PersistentVolumeClaim>(json!({"metadata": {"name": "late"}, "spec": {

@@ -5,6 +5,7 @@ mod fake;
 mod manners;
 mod own;
 mod register;
+mod small;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -21,6 +21,7 @@ use crate::wishes::container;
 pub(crate) const TESTS: &[Test] = &[
     ("a_node_serves_volumes_to_its_pods_and_ends_with_them", volumes),
     ("a_slow_mkfs_holds_no_call_of_cri", slow),
+    ("a_node_serves_cri_while_its_pools_are_still_being_opened", opening),
     ("a_node_whose_pools_are_taken_says_so_and_ends", taken),
 ];
 
@@ -151,6 +152,8 @@ fn volumes(_: &Bench) {
     caller.unpublish(&id, &at);
     caller.delete(&id);
     assert!(!at.exists());
+    // Nobody would hear on it that the driver ends, which would wait for that.
+    drop(caller);
     b.terminate();
     assert!(!b.path("run/csi.sock").exists(), "the driver ends with its node");
 
@@ -193,6 +196,30 @@ fn slow(_: &Bench) {
         fs::write(program.with_extension("ext4.may"), "").unwrap();
         making.join().unwrap();
     });
+    b.terminate();
+    b.end().unwrap();
+}
+
+fn opening(_: &Bench) {
+    let b = Bench::new();
+    b.terminate();
+    // Who opens it waits for who writes to it.
+    let place = b.path("pool/volumes/v");
+    fs::create_dir_all(&place).unwrap();
+    let (record, mode) = (place.join("volume.json"), rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &record, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let pool = format!("a={}", b.path("pool").display());
+    b.start_with(|command| command.args(["--csi", "--csi-node-id", "node-1", "--csi-pool", &pool]));
+    assert!(b.said().contains("still opening its pools"), "{}", b.said());
+    let pod = b.host_pod("meanwhile");
+    b.remove_pod(&pod);
+    assert!(!b.path("run/csi.sock").exists());
+    fs::write(&record, "").unwrap();
+    b.until("the driver serves", || b.said().contains("serves csi.sextant.dev on"));
+    let caller = Caller::of(&b);
+    let id = caller.create("v", &DIRECTORY);
+    caller.delete(&id);
+    drop(caller);
     b.terminate();
     b.end().unwrap();
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::back::{is_none, maker, may_move};
 use super::topology::{self, Trouble};
 use super::volume::{self, Making};
-use super::{Failure, MAKER, Provisioner, has_topology, request, source};
+use super::{Failure, MAKER, Provisioner, classes, has_topology, request, source};
 use crate::cache::Name;
 use crate::csi::secrets::{Reference, Use, of_claim};
 use crate::csi::{finalizers, names};
@@ -159,8 +159,10 @@ impl Provisioner {
         // What the class says wrong of the object is told before there is a volume that no object can tell of.
         let making = self.making(claim, &class, driver, &request, secret.as_ref());
         volume::object(&making, &Volume::default()).map_err(Failure::Wrong)?;
-        self.hold_class(&class).await?;
+        let beginning = self.beginning.read().await;
+        self.hold_class(claim, &class).await?;
         self.begin(claim, driver).await?;
+        drop(beginning);
         self.begun().insert(claim.uid().unwrap_or_default(), request.clone());
         let text = format!("driver {} makes volume {name}", driver.name);
         self.context.events.normal(claim, "Provisioning", text).await;
@@ -193,9 +195,7 @@ impl Provisioner {
         let name = names::class(claim);
         let class = self.context.classes.get(&Name::global(name));
         let class = class.ok_or_else(|| Failure::Wrong(format!("storage class {name:?} is not there")))?;
-        if class.metadata.deletion_timestamp.is_some() && !finalizers::has(claim, names::MAKING) {
-            return Err(Failure::Later(format!("storage class {name:?} is being deleted")));
-        }
+        classes::is_offered(&class, claim)?;
         if class.provisioner != driver.name {
             return Err(Failure::Others(format!(
                 "storage class {name:?} is provisioner {}'s by now",

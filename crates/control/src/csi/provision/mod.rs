@@ -30,7 +30,7 @@ use grpc::Code;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::CSINode;
 use kube::ResourceExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
 use super::{Context, finalizers, names};
@@ -92,8 +92,10 @@ struct Provisioner {
     begun: Mutex<BTreeMap<String, CreateVolumeRequest>>,
     /// When this node may ask for a claim, by the claim's uid.
     turns: Mutex<BTreeMap<String, Instant>>,
-    /// Told when a class may be let go.
-    released: Arc<Notify>,
+    /// Told when it is to be looked whether a class may be let go.
+    released: Notify,
+    /// Shared while a class is held and a claim then says what is begun; whoever has had it alone knows that all have said it.
+    beginning: RwLock<()>,
 }
 
 /// Provisions and deletes until it is dropped.
@@ -124,7 +126,8 @@ impl Provisioner {
             identity: format!("{started}-{}", context.setup.host),
             begun: Mutex::default(),
             turns: Mutex::default(),
-            released: Arc::default(),
+            released: Notify::default(),
+            beginning: RwLock::default(),
             context,
         }
     }
@@ -212,7 +215,7 @@ impl Provisioner {
         let is_made = |claim: &Option<Arc<_>>| {
             claim.as_deref().is_some_and(|claim| finalizers::has(claim, names::MAKING))
         };
-        if is_made(&change.old) && !is_made(&change.new) {
+        if is_made(&change.old) != is_made(&change.new) {
             self.released.notify_one();
         }
         if change.old.as_deref().map(claim_says) == change.new.as_deref().map(claim_says) {

@@ -45,7 +45,7 @@ pub(super) async fn run(socket: &Path, args: &CsiRegisterArgs) -> Result<()> {
     match is_gone {
         false => Ok(()),
         true => Err(Failure::new(format!(
-            "driver {} does not serve at {} any more: it is not offered to the kubelet now; start this again, it waits for the driver",
+            "driver {} does not serve at {} any more, or has ended the connection: it is not offered to the kubelet now; start this again, it waits for the driver",
             offer.driver,
             socket.display()
         ))),
