@@ -174,12 +174,12 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
     Ok(count)
 }
 
-/// Says which test programs took longest: where an emulated machine's time goes is seen nowhere else.
+/// Says which test programs took longest, beside what other rings say: where an emulated machine's time goes is seen nowhere else.
 fn longest(said: &str) {
     let seconds = |line: &str| line.split(' ').next().and_then(|number| number.parse::<u64>().ok());
     let mut took: Vec<_> = said.lines().filter_map(|line| line.trim_end().strip_prefix(TOOK)).collect();
     took.sort_by_key(|line| std::cmp::Reverse(seconds(line)));
-    took.iter().take(12).for_each(|line| println!("{line}"));
+    took.iter().take(12).for_each(|line| println!("        in the guest {line}"));
 }
 
 /// The reference's CNI plugins: Debian's, and newer ones if there are some.
@@ -224,6 +224,7 @@ fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
         if vm.short && LONG.contains(&name.as_str()) {
             continue;
         }
+        vm.filters(&name).try_for_each(|filter| chooses(program, &filter))?;
         let to: PathBuf = dir.join(&name);
         quiet(Command::new("strip").arg("--strip-debug").arg("-o").arg(&to).arg(program))?;
         if test {
@@ -233,6 +234,17 @@ fn copy_tests(vm: &Vm, dir: &Path) -> Result<Tests> {
         }
     }
     Ok(tests)
+}
+
+/// A filter that no test's name has any more would pass with none.
+fn chooses(program: &str, filter: &[&str]) -> Result<()> {
+    let list = quiet(Command::new(program).args(filter).arg("--list"))?;
+    let is_test = |line: &str| line.ends_with(": test");
+    if list.lines().any(is_test) {
+        Ok(())
+    } else {
+        Err(format!("{program}: no test is {}", filter.join(" ")).into())
+    }
 }
 
 /// What cargo says of the programs that it builds. For a ring they are those of the whole workspace, which have been built for `cargo
@@ -274,6 +286,14 @@ impl Vm {
         let is_asked = self.package.iter().any(|wanted| wanted == package);
         let is_systemd = self.systemd && SYSTEMD_TESTS.contains(&one);
         is_asked && (!test || !has_some(package) || ONLY_TESTS.contains(&one) || is_systemd)
+    }
+
+    /// What chooses tests of a program here, each of which has to choose some.
+    fn filters(&self, name: &str) -> impl Iterator<Item = Vec<&'static str>> {
+        let few = FEW.iter().filter(move |(few, _)| self.short && *few == name);
+        let few = few.flat_map(|(_, filters)| filters.split(' ').map(|filter| vec![filter]));
+        let others = WITH_PROGRAMS.iter().filter(move |(with, _)| !self.systemd && *with == name);
+        few.chain(others.map(|(_, filter)| vec![*filter, "--ignored"]))
     }
 }
 

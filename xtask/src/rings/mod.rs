@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use testkit::Random;
 
-pub(crate) use unit::read as read_test_line;
+pub(crate) use unit::{chosen as chosen_tests, read as read_test_line};
 
 use crate::program::cargo;
 use crate::{Result, interop, packages, vm};
@@ -175,7 +175,9 @@ fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Ext
     }
     if let Some(beside) = beside {
         println!("\n==> ring Vm, again: waiting for it");
-        table.push(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        // What came of the others is told all the same.
+        let panicked = |_| timed(Ring::Vm, || Err("its thread has panicked".into()));
+        table.push(beside.join().unwrap_or_else(panicked));
     }
     report(&table)
 }
