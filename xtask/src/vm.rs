@@ -81,7 +81,7 @@ pub(crate) struct Vm {
     /// Without the tests that take an emulated machine many minutes.
     #[arg(skip)]
     short: bool,
-    /// After `cargo test` of the whole workspace.
+    /// Beside `cargo test` of the whole workspace.
     #[arg(skip)]
     ring: bool,
 }
@@ -247,8 +247,8 @@ fn chooses(program: &str, filter: &[&str]) -> Result<()> {
     }
 }
 
-/// What cargo says of the programs that it builds. For a ring they are those of the whole workspace, which have been built for `cargo
-/// test` already: of fewer packages cargo would choose other features, and build many of them once more.
+/// What cargo says of the programs that it builds. For a ring they are those of the whole workspace, which `cargo test` has as well: of
+/// fewer packages cargo would choose other features, and build many of them once more.
 fn build_tests(vm: &Vm) -> Result<Vec<serde_json::Value>> {
     let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
     let built = |what: &[&str]| cargo_json_lines(&[&build[..], what].concat());
