@@ -15,6 +15,9 @@ use grpc::Failure;
 use super::record::{self, Record};
 use super::{GONE, Pool};
 
+#[cfg(test)]
+mod tests;
+
 impl Pool {
     /// A new place with a record in it, and its name in `part` already. It is the same as any other in memory: nobody sees it.
     pub(super) fn begin_named(
