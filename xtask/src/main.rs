@@ -4,8 +4,8 @@
 //! them. It forks the programs of others freely: they are what Sextant is compared with.
 //!
 //! **What it never does**: it is no part of the product and nothing of the product depends on it; it never touches an
-//! installed Sextant (each command works in directories of its own); it never changes a file under version control (but `codegen`,
-//! whose purpose that is).
+//! installed Sextant (each command works in directories of its own); it never changes a file under version control (but `codegen`
+//! and `conformance --update`, whose purpose that is).
 //!
 //! Entry point: [`main`], one module a command.
 

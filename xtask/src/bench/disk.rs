@@ -31,11 +31,10 @@ pub(crate) struct Disk {
 impl Disk {
     /// Makes one of so many bytes in `cache`, and mounts it.
     pub(crate) fn new(cache: &Path, kind: Kind, bytes: u64) -> Result<Self> {
-        let mut disk = Self {
-            file: cache.join(format!("disk-{}.img", std::process::id())),
-            device: PathBuf::new(),
-            place: tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/tmp")?,
-        };
+        let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/tmp")?;
+        // There may be several.
+        let name = place.path().file_name().unwrap_or_default().to_string_lossy();
+        let mut disk = Self { file: cache.join(format!("{name}.img")), device: PathBuf::new(), place };
         File::create(&disk.file)?.set_len(bytes)?;
         // Through the host's page cache all would be copied once more, by kernel threads that want the same cores, and
         // only whoever syncs would wait for it.

@@ -11,7 +11,7 @@ use testkit::crash::{Crash, Toll};
 use super::{Count, Extent, node, unit};
 use crate::Result;
 use crate::interop::Site;
-use crate::program::{quiet, root};
+use crate::program::{cargo_command, quiet};
 
 /// A command to kill, with what must be there before it and whether that is running afterwards.
 struct Scenario {
@@ -178,10 +178,10 @@ const PROGRAMS: &[Programs] = &[
 
 impl Programs {
     fn killed(&self, kills: u64) -> Result<Count> {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = cargo_command();
         command.args(["test", "--workspace", "--locked", "--test", self.test, "--", self.filter]);
-        command.env(self.variable, kills.div_ceil(self.tests).to_string()).current_dir(root());
-        unit::counted(command)
+        command.env(self.variable, kills.div_ceil(self.tests).to_string());
+        unit::chosen(command)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use testkit::Random;
 
-pub(crate) use unit::read as read_test_line;
+pub(crate) use unit::{chosen as chosen_tests, read as read_test_line};
 
 use crate::program::cargo;
 use crate::{Result, interop, packages, vm};
@@ -36,8 +36,9 @@ enum Ring {
     Cycles,
 }
 
-/// Those that every run has; an hour is for who soaks.
-const RINGS: &[Ring] = &[Ring::Unit, Ring::Vm, Ring::Crash, Ring::Interop, Ring::Power, Ring::Fuzz];
+/// Those that every run has; an hour is for who soaks. The emulated machine takes longest, and `cargo test` leaves a processor idle
+/// more often than not: its programs run one after the other, and wait.
+const RINGS: &[Ring] = &[Ring::Vm, Ring::Unit, Ring::Crash, Ring::Interop, Ring::Power, Ring::Fuzz];
 
 /// All rings at sample size.
 #[derive(Debug, Args)]
@@ -175,7 +176,9 @@ fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Ext
     }
     if let Some(beside) = beside {
         println!("\n==> ring Vm, again: waiting for it");
-        table.push(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        // What came of the others is told all the same.
+        let panicked = |_| timed(Ring::Vm, || Err("its thread has panicked".into()));
+        table.push(beside.join().unwrap_or_else(panicked));
     }
     report(&table)
 }

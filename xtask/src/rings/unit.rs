@@ -5,16 +5,16 @@ use std::process::{Command, Stdio};
 
 use super::Count;
 use crate::Result;
-use crate::program::root;
+use crate::program::{cargo_command, shown};
 
 pub(super) fn run() -> Result<Count> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).current_dir(root());
+    let mut command = cargo_command();
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     counted(command)
 }
 
 /// Runs test programs, passes on what is not a test that passed, and counts.
-pub(super) fn counted(mut command: Command) -> Result<Count> {
+fn counted(mut command: Command) -> Result<Count> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut count = Count::default();
     if let Some(out) = child.stdout.take() {
@@ -30,10 +30,20 @@ pub(super) fn counted(mut command: Command) -> Result<Count> {
     if !status.success() && count.failed == 0 {
         // It did not come to a count: something does not build, or died.
         count.failed = 1;
-        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
-        count.failures.push(format!("cargo {}: {status}", words.join(" ")));
+        count.failures.push(format!("{}: {status}", shown(&command)));
     }
     Ok(count)
+}
+
+/// The same, of tests that were chosen by name: where none has such a name any more, nothing was tried.
+pub(crate) fn chosen(command: Command) -> Result<Count> {
+    let words = shown(&command);
+    let count = counted(command)?;
+    if count.passed + count.failed == 0 {
+        Err(format!("{words}: there is no such test").into())
+    } else {
+        Ok(count)
+    }
 }
 
 /// Takes the counts and names from the lines of Rust's test program, or of one of our own ("3 passed, 1 failed").
@@ -56,6 +66,18 @@ pub(crate) fn read(line: &str, count: &mut Count) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_no_test_has_is_told() {
+        let said = |words: &str| {
+            let mut command = Command::new("echo");
+            command.arg(format!("test result: ok. {words}"));
+            chosen(command)
+        };
+        assert_eq!(said("1 passed; 0 failed; 0 ignored").unwrap().passed, 1);
+        let told = said("0 passed; 0 failed; 3 filtered out").unwrap_err().to_string();
+        assert!(told.starts_with("echo ") && told.ends_with("there is no such test"), "{told}");
+    }
 
     #[test]
     fn counts_are_read_from_the_test_program() {

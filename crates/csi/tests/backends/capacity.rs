@@ -5,13 +5,7 @@ use grpc::Code;
 
 use crate::rig::{Rig, refusal};
 use crate::rows::{Disk, Row, each_row};
-use crate::writers::{WAYS, Way, fill, is_full};
-
-/// What a writer of one file may lack: what tells where its blocks are.
-fn nearly(bytes: i64) -> u64 {
-    let bytes = u64::try_from(bytes).unwrap();
-    bytes - bytes / 100
-}
+use crate::writers::{WAYS, Way, fill};
 
 fn at_most(bytes: i64) -> u64 {
     let bytes = u64::try_from(bytes).unwrap();
@@ -48,10 +42,10 @@ async fn a_writer(row: &Row, disk: &Disk, rig: &Rig, way: Way) {
         let least = if way == Way::Small {
             u64::try_from(row.capacity).unwrap() * row.small / 100
         } else {
-            nearly(row.capacity)
+            u64::try_from(row.capacity).unwrap()
         };
         assert!((least..=at_most(row.capacity)).contains(&written), "{what}: {written} of {}", row.capacity);
-        assert!(stopped.as_ref().is_some_and(is_full), "{what}: {stopped:?}");
+        assert_eq!(stopped, Some(row.full), "{what}");
         let used = row.usage(rig, &id, &mounted.target).await;
         assert_eq!(
             (used.total, used.used + used.available),
@@ -86,8 +80,8 @@ async fn as_much_as_is_told_can_be_had_and_filled_and_no_block_more(row: Row) {
         let at = mounted.target.clone();
         let (written, stopped) =
             tokio::task::spawn_blocking(move || fill(&at, Way::Plain, u64::MAX)).await.unwrap();
-        assert!(stopped.as_ref().is_some_and(is_full), "{}: {stopped:?}", row.name);
-        assert!(written >= nearly(told), "{}: {written} of {told}", row.name);
+        assert_eq!(stopped, Some(row.full), "{}", row.name);
+        assert!(written >= u64::try_from(told).unwrap(), "{}: {written} of {told}", row.name);
         rig.unmount(mounted).await;
     }
     rig.delete(&id).await.unwrap();

@@ -67,6 +67,11 @@ impl Writer {
         self.synced.load(Ordering::Acquire)
     }
 
+    /// The last one that may have been begun by now.
+    fn begun(&self) -> u64 {
+        self.synced.load(Ordering::Acquire) + 1
+    }
+
     fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
@@ -74,14 +79,16 @@ impl Writer {
     }
 }
 
-/// Each file that was synced when `number` was is whole, and of that number or a later one.
-fn check(what: &str, root: &Path, number: u64) {
-    for wanted in number.saturating_sub(FILES - 1).max(1)..=number {
+/// Each file that was synced when the first of these was is whole, and of that number or a later one up to the second: what was begun
+/// after a copy was made is not in it.
+fn check(what: &str, root: &Path, [synced, begun]: [u64; 2]) {
+    for wanted in synced.saturating_sub(FILES - 1).max(1)..=synced {
         let bytes =
-            fs::read(path(root, wanted)).unwrap_or_else(|e| panic!("{what}: {wanted} of {number}: {e}"));
+            fs::read(path(root, wanted)).unwrap_or_else(|e| panic!("{what}: {wanted} of {synced}: {e}"));
         let (head, rest) = bytes.split_at(8);
         let has = u64::from_le_bytes(head.try_into().unwrap());
-        assert!(has >= wanted && has % FILES == wanted % FILES, "{what}: {has} and not {wanted} of {number}");
+        let is_between = (wanted..=begun).contains(&has);
+        assert!(is_between && has % FILES == wanted % FILES, "{what}: {has} and not {wanted} to {begun}");
         assert!(rest == pattern(has, FILE), "{what}: {has} is not whole");
     }
 }
@@ -98,41 +105,41 @@ async fn data_hold_while_a_volume_is_snapshot_cloned_restored_and_grown_under_a_
         let what = format!("{}, round {round}", row.name);
         let synced = writer.goes_on().await;
         let snapshot = rig.snapshot(&format!("s{round}"), &id).await.unwrap().snapshot_id;
-        check_copy(&row, &disk, &rig, from_snapshot(&snapshot), synced, &format!("{what}, snapshot")).await;
+        let then = [synced, writer.begun()];
+        let made = copy(&row, &rig, from_snapshot(&snapshot)).await;
+        check_copy(&disk, &rig, made, then, &format!("{what}, snapshot")).await;
         let synced = writer.goes_on().await;
-        check_copy(&row, &disk, &rig, from_volume(&id), synced, &format!("{what}, clone")).await;
+        let made = copy(&row, &rig, from_volume(&id)).await;
+        check_copy(&disk, &rig, made, [synced, writer.begun()], &format!("{what}, clone")).await;
         grow(&row, &rig, &id, row.capacity + (round + 1) * (16 << 20)).await;
         writer.goes_on().await;
         // Once more, after the volume went on and grew.
-        check_copy(&row, &disk, &rig, from_snapshot(&snapshot), synced.min(1), &what).await;
+        let made = copy(&row, &rig, from_snapshot(&snapshot)).await;
+        check_copy(&disk, &rig, made, then, &what).await;
         let delete = DeleteSnapshotRequest { snapshot_id: snapshot, ..Default::default() };
         rig.client.delete_snapshot(delete).await.unwrap();
     }
     let last = writer.end();
-    check(row.name, &mounted.target, last);
+    check(row.name, &mounted.target, [last, last]);
     rig.unmount(mounted).await;
     let mounted = rig.mount(disk.path(), &id).await;
-    check(row.name, &mounted.target, last);
+    check(row.name, &mounted.target, [last, last]);
     rig.unmount(mounted).await;
     rig.delete(&id).await.unwrap();
     println!("{}: {last} files", row.name);
 }
 
-async fn check_copy(
-    row: &Row,
-    disk: &Disk,
-    rig: &Rig,
-    source: Option<VolumeContentSource>,
-    synced: u64,
-    what: &str,
-) {
+async fn copy(row: &Row, rig: &Rig, source: Option<VolumeContentSource>) -> String {
     let copy =
         CreateVolumeRequest { capacity_range: None, volume_content_source: source, ..row.request("copy", 0) };
-    let id = rig.create_as(copy).await.unwrap().volume_id;
+    rig.create_as(copy).await.unwrap().volume_id
+}
+
+async fn check_copy(disk: &Disk, rig: &Rig, id: String, then: [u64; 2], what: &str) {
     let mounted = rig.mount(disk.path(), &id).await;
-    check(what, &mounted.target, synced);
+    check(what, &mounted.target, then);
     // It is a volume of its own.
-    write(&mounted.target, synced + 1).unwrap();
+    write(&mounted.target, then[1] + 1).unwrap();
     rig.unmount(mounted).await;
     rig.delete(&id).await.unwrap();
 }

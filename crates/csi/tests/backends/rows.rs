@@ -8,6 +8,7 @@ use std::process::Command;
 use csi::contract::v1::*;
 use csi::plugin::PoolConfig;
 use kernel::loopdev;
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::rig::{Rig, request};
@@ -26,8 +27,9 @@ pub(crate) struct Row {
     pub(crate) options: &'static str,
     /// A capacity that is quick to fill.
     pub(crate) capacity: i64,
-    /// Whether who writes more than that is stopped.
+    /// Whether who writes more than that is stopped, and with which error.
     pub(crate) is_bounded: bool,
+    pub(crate) full: Errno,
     /// What of its capacity a writer of small files gets at least, in hundredths: a file system has inodes and names for them.
     pub(crate) small: u64,
 }
@@ -40,6 +42,7 @@ const IMAGE: Row = Row {
     options: "",
     capacity: 48 * MIB,
     is_bounded: true,
+    full: Errno::NOSPC,
     small: 90,
 };
 
@@ -61,7 +64,15 @@ pub(crate) fn image_btrfs_on_ext4() -> Row {
 
 /// Each small file takes metadata that count, too.
 pub(crate) fn subvolume() -> Row {
-    Row { name: "btrfs", backend: "btrfs", fs_type: "", pool: "btrfs", small: 70, ..IMAGE }
+    Row {
+        name: "btrfs",
+        backend: "btrfs",
+        fs_type: "",
+        pool: "btrfs",
+        full: Errno::DQUOT,
+        small: 70,
+        ..IMAGE
+    }
 }
 
 pub(crate) fn dir_on_ext4() -> Row {

@@ -23,13 +23,19 @@ const PART: usize = 64 << 10;
 const SMALL: usize = 16 << 10;
 
 /// Writes until it is stopped, or has written `most`: how many bytes of it are durable, and what stopped it.
-pub(crate) fn fill(root: &Path, way: Way, most: u64) -> (u64, Option<io::Error>) {
+pub(crate) fn fill(root: &Path, way: Way, most: u64) -> (u64, Option<Errno>) {
     let mut written = 0;
     let stopped = match way {
-        Way::Small => small(root, most, &mut written),
+        Way::Small => durable(root, small(root, most, &mut written)),
         _ => one(&root.join("filled"), way == Way::Synced, most, &mut written),
     };
-    (written, stopped.err())
+    (written, stopped.err().map(|e| Errno::from_io_error(&e).unwrap()))
+}
+
+/// What was taken is kept, whatever stopped the writer: it is no promise of memory alone.
+fn durable(root: &Path, stopped: io::Result<()>) -> io::Result<()> {
+    rustix::fs::syncfs(File::open(root)?)?;
+    stopped
 }
 
 fn one(path: &Path, synced: bool, most: u64, written: &mut u64) -> io::Result<()> {
@@ -46,7 +52,7 @@ fn one(path: &Path, synced: bool, most: u64, written: &mut u64) -> io::Result<()
             file.sync_data()?;
         }
     };
-    // What was taken is kept: it is no promise of memory alone.
+    // As above.
     file.sync_all()?;
     stopped
 }
@@ -68,10 +74,5 @@ fn small(root: &Path, most: u64, written: &mut u64) -> io::Result<()> {
             file.sync_all()?;
         }
     }
-    rustix::fs::syncfs(File::open(root)?).map_err(Into::into)
-}
-
-/// The error of a volume that is full.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+    Ok(())
 }

@@ -124,20 +124,22 @@ async fn what_was_never_cut_goes() {
     let pool = own.disk.path().join("pool");
     let (snapshot, volume) = (pool.join("snapshots").join(&whole), pool.join("volumes").join(&clone));
     for (place, record) in [(&snapshot, "snapshot.json"), (&volume, "volume.json")] {
-        assert!(place.join("data").is_dir() && !place.join("unfinished").exists());
-        std::fs::write(place.join("unfinished"), "").unwrap();
+        let unfinished = format!("unfinished-{record}");
+        assert!(place.join("data").is_dir() && !place.join(&unfinished).exists());
+        std::fs::rename(place.join(record), place.join(&unfinished)).unwrap();
         let other = place.with_file_name("other");
         std::fs::create_dir(&other).unwrap();
-        let text = std::fs::read_to_string(place.join(record)).unwrap();
+        let text = std::fs::read_to_string(place.join(&unfinished)).unwrap();
         let own_id = place.file_name().unwrap().to_str().unwrap();
-        std::fs::write(other.join(record), text.replacen(own_id, "other", 1)).unwrap();
-        std::fs::write(other.join("unfinished"), "").unwrap();
+        std::fs::write(other.join(&unfinished), text.replacen(own_id, "other", 1)).unwrap();
     }
     own.rig = own.rig.again().await;
     for (part, count) in [("snapshots", 1), ("volumes", 2), ("gone", 0)] {
         assert_eq!(pool.join(part).read_dir().unwrap().count(), count, "{part}");
     }
-    assert!(!snapshot.join("unfinished").exists() && !volume.join("unfinished").exists());
+    for (place, record) in [(&snapshot, "snapshot.json"), (&volume, "volume.json")] {
+        assert!(place.join(record).is_file() && !place.join(format!("unfinished-{record}")).exists());
+    }
     assert_eq!(own.subvolumes().len(), 3);
 }
 

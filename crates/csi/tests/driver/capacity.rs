@@ -10,10 +10,10 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use crate::rig::{Rig, from_snapshot, from_volume, map, refusal, request};
 
 /// A file system of its own for a pool.
-struct Memory(PathBuf);
+pub(crate) struct Memory(PathBuf);
 
 impl Memory {
-    fn at(path: &Path) -> Memory {
+    pub(crate) fn at(path: &Path) -> Memory {
         std::fs::create_dir(path).unwrap();
         mount("tmpfs", path, "tmpfs", MountFlags::empty(), Some(c"size=64m")).unwrap();
         Memory(path.into())

@@ -4,8 +4,8 @@ use csi::contract::v1::volume_capability::access_mode::Mode;
 use csi::contract::v1::*;
 use csi::plugin::PoolConfig;
 use grpc::Code;
-use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::capacity::Memory;
 use crate::rig::{Rig, device, directories, files, from_snapshot, from_volume, map, refusal, request};
 
 /// What each backend has at least.
@@ -166,15 +166,10 @@ async fn what_a_pool_lacks_is_told_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     // In memory: that is no btrfs, whatever else is one here.
     let place = dir.path().join("memory");
-    std::fs::create_dir(&place).unwrap();
-    rustix::mount::mount("sextant-test", &place, "tmpfs", MountFlags::empty(), None).unwrap();
-    let asked = async {
-        let rig = Rig::start(dir.path(), PoolConfig::new("a", place.join("pool"))).await;
-        let wanted = CreateVolumeRequest { parameters: map("backend", "btrfs"), ..request("v", LEAST) };
-        refusal(rig.create_as(wanted).await)
-    };
-    let (code, message) = asked.await;
-    rustix::mount::unmount(&place, UnmountFlags::DETACH).unwrap();
+    let _memory = Memory::at(&place);
+    let rig = Rig::start(dir.path(), PoolConfig::new("a", place.join("pool"))).await;
+    let wanted = CreateVolumeRequest { parameters: map("backend", "btrfs"), ..request("v", LEAST) };
+    let (code, message) = refusal(rig.create_as(wanted).await);
     assert_eq!(code, Code::InvalidArgument, "{message}");
     assert!(message.contains("parameters[backend]: btrfs cannot be had in the pool \"a\""), "{message}");
     assert!(message.contains("make the pool on a btrfs"), "{message}");

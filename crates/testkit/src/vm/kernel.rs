@@ -22,6 +22,11 @@ impl Kernel {
     /// The kernel in `cache`, fetched by `apt-get download` if it is not there yet.
     pub fn fetch(cache: &Path) -> Result<Self> {
         let root = cache.join("kernel");
+        make_dir(cache)?;
+        // Another ring, or another of these commands, may want it at the same time.
+        let path = cache.join("kernel.lock");
+        let lock = std::fs::File::create(&path).and_then(|file| file.lock().map(|()| file));
+        let _held = lock.map_err(|e| Error::access("lock", &path, e))?;
         if let Ok(kernel) = Self::unpacked(&root) {
             return Ok(kernel);
         }
@@ -32,7 +37,7 @@ impl Kernel {
         // As root apt would drop to a user that may not write here.
         let sandbox = "APT::Sandbox::User=root";
         run(Command::new("apt-get")
-            .args(["-q", "-o", sandbox, "download", &package])
+            .args(["-q", "-o", sandbox, "-o", "Acquire::Retries=3", "download", &package])
             .current_dir(&download))?;
         let unpacking = cache.join("kernel.unpacking");
         let _ = std::fs::remove_dir_all(&unpacking);

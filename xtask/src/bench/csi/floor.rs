@@ -37,9 +37,15 @@ const MKFS: [&str; 14] = [
 ];
 const TAG: &str = "sextant-bench-floor";
 /// What a driver must remember of a volume.
-const RECORD: usize = 300;
+pub(super) const RECORD: usize = 300;
 
-pub(super) fn round(disk: &Path, rounds: &mut Rounds) -> Result<()> {
+/// A round of a floor on a disk: volumes live one after the other, each as `one` has it in a directory with the places `stage` and
+/// `target`.
+pub(super) fn round(
+    disk: &Path,
+    rounds: &mut Rounds,
+    one: impl Fn(&Path, &mut Rounds) -> Result<()>,
+) -> Result<()> {
     let place = tempfile::Builder::new().prefix("floor-").tempdir_in(disk)?;
     let dir = place.path();
     for path in ["stage", "target"] {
@@ -56,14 +62,19 @@ pub(super) fn round(disk: &Path, rounds: &mut Rounds) -> Result<()> {
     Ok(())
 }
 
-fn timed<T>(rounds: &mut Rounds, call: &'static str, what: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn timed<T>(
+    rounds: &mut Rounds,
+    call: &'static str,
+    what: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let began = Instant::now();
     let outcome = what().map_err(|e| format!("{call}: {e}"))?;
     rounds.add(call, began.elapsed().as_secs_f64() * 1e3);
     Ok(outcome)
 }
 
-fn one(dir: &Path, rounds: &mut Rounds) -> Result<()> {
+/// A volume in an image.
+pub(super) fn image(dir: &Path, rounds: &mut Rounds) -> Result<()> {
     let (image, cut, clone) = (dir.join("image"), dir.join("cut"), dir.join("clone"));
     let (stage, target) = (dir.join("stage"), dir.join("target"));
     timed(rounds, "CreateVolume", || {

@@ -2,9 +2,9 @@
 //! (`--peer`: a folder with `hostpathplugin`), and beside the least that the kernel asks for.
 //!
 //! Pools are on an xfs of the bench's own, so that files can share blocks, those of subvolumes on a btrfs; the host-path driver's
-//! folder is on the xfs. That driver does
-//! less than is asked of ours: it waits for no disk, so what it has acknowledged may be gone after a power cut, and its volumes are
-//! plain directories without a bound. It is there for who knows it, not as a measure of what can be had.
+//! folder is on the xfs. That driver does less than is asked of ours: it waits for no disk, so what it has acknowledged may be gone
+//! after a power cut, and its volumes are plain directories without a bound. It is there for who knows it, not as a measure of what can
+//! be had. Ours is measured as installed, `sextant-csi`, unless `--program` names another.
 
 mod floor;
 mod load;
@@ -37,17 +37,9 @@ pub(super) fn csi(bench: &Bench) -> Result<Report> {
     sides.push(Side::Ours { program: program.clone(), backend: "btrfs" });
     sides.push(Side::Ours { program, backend: "dir" });
     sides.extend(bench.peer.as_ref().map(|folder| Side::HostPath(folder.join("hostpathplugin"))));
-    let disk = |folder: &str, kind| {
-        let cache = target().join(folder);
-        std::fs::create_dir_all(&cache)?;
-        Disk::new(&cache, kind, ROOM)
-    };
+    let disk = |kind| Disk::new(&target(), kind, ROOM);
     // A btrfs that counts is no bare one any more.
-    let disks = Disks {
-        xfs: disk("bench-xfs", Kind::Xfs)?,
-        btrfs: disk("bench-btrfs", Kind::Btrfs)?,
-        bare: disk("bench-bare", Kind::Btrfs)?,
-    };
+    let disks = Disks { xfs: disk(Kind::Xfs)?, btrfs: disk(Kind::Btrfs)?, bare: disk(Kind::Btrfs)? };
     let meter = Meter::new()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Report::of(&runtime.block_on(contest(bench, &meter, &sides, &disks))?)
@@ -84,8 +76,8 @@ async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disks: &Disks) ->
             one(side, meter, rounds, disks).await.map_err(told)?;
         }
         let told = |e: Box<dyn std::error::Error>| format!("floor, round {round}: {e}");
-        floor::round(disks.xfs.place(), &mut floor).map_err(told)?;
-        subvolumes::round(disks.btrfs.place(), &mut of_btrfs).map_err(told)?;
+        floor::round(disks.xfs.place(), &mut floor, floor::image).map_err(told)?;
+        floor::round(disks.btrfs.place(), &mut of_btrfs, subvolumes::one).map_err(told)?;
     }
     Ok(Outcome::new(bench.rounds(), all, floor, of_btrfs))
 }
@@ -111,5 +103,6 @@ async fn round(side: &Side, meter: &Meter, rounds: &mut Rounds, place: &Path, ba
         load::throughput(&running.driver, &asked, rounds).await?;
     }
     rounds.memory.push(running.peak()?);
+    rounds.program = running.program()?;
     running.end().await
 }

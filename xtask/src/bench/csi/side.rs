@@ -101,6 +101,12 @@ impl Running {
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
+    /// The name of the program that it is by now.
+    pub(super) fn program(&self) -> Result<String> {
+        let file = std::fs::read_link(format!("/proc/{}/exe", self.child.0.id()))?;
+        Ok(file.file_name().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
     /// Tells it to end, and waits until it has.
     pub(super) async fn end(mut self) -> Result<()> {
         if let Some(pid) = Pid::from_raw(self.child.0.id().cast_signed()) {

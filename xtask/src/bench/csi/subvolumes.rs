@@ -4,44 +4,18 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use kernel::{btrfs, extents, mount};
 
+use super::floor::{RECORD, timed};
 use super::load::{DATA, SIZE};
 use super::table::Rounds;
 use crate::Result;
 
-const TIMES: usize = 20;
-/// What a driver must remember of a volume.
-const RECORD: usize = 300;
 const SUBVOLUME: &CStr = c"data";
 
-pub(super) fn round(disk: &Path, rounds: &mut Rounds) -> Result<()> {
-    let place = tempfile::Builder::new().prefix("floor-").tempdir_in(disk)?;
-    let dir = place.path();
-    for path in ["stage", "target"] {
-        fs::create_dir(dir.join(path))?;
-    }
-    for _ in 0..TIMES {
-        let outcome = one(dir, rounds);
-        // What a failure leaves would keep the disk.
-        for path in ["target", "stage"] {
-            let _ = rustix::mount::unmount(dir.join(path), rustix::mount::UnmountFlags::DETACH);
-        }
-        outcome?;
-    }
-    Ok(())
-}
-
-fn timed<T>(rounds: &mut Rounds, call: &'static str, what: impl FnOnce() -> Result<T>) -> Result<T> {
-    let began = Instant::now();
-    let outcome = what().map_err(|e| format!("{call}: {e}"))?;
-    rounds.add(call, began.elapsed().as_secs_f64() * 1e3);
-    Ok(outcome)
-}
-
-fn one(dir: &Path, rounds: &mut Rounds) -> Result<()> {
+/// A volume in a subvolume, on a file system that counts.
+pub(super) fn one(dir: &Path, rounds: &mut Rounds) -> Result<()> {
     let (stage, target) = (dir.join("stage"), dir.join("target"));
     let root = File::open(dir)?;
     let (volume, own) = timed(rounds, "CreateVolume", || {
@@ -63,6 +37,7 @@ fn one(dir: &Path, rounds: &mut Rounds) -> Result<()> {
     data.sync_all()?;
     drop(data);
     timed(rounds, "NodeGetVolumeStats", || Ok(btrfs::group(&btrfs::uuid(&root)?, btrfs::id(&own)?)?))?;
+    // A snapshot is a commit of its own, with what was made before it; a copy's limit, which ours gets as well, is not asked for.
     let copy = |name, from: &File, read_only| {
         let to = place(dir, name)?;
         btrfs::snapshot(File::open(&to)?, SUBVOLUME, from, read_only)?;

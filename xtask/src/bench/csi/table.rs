@@ -34,6 +34,8 @@ const CALLS: [&str; 11] = [
 #[derive(Debug, Serialize)]
 pub(super) struct Rounds {
     name: String,
+    /// The program that was measured; empty for a floor.
+    pub(super) program: String,
     /// Milliseconds and rates.
     values: BTreeMap<&'static str, Vec<f64>>,
     /// Milliseconds of CPU time for a volume's life, everything it started included; one a round.
@@ -44,7 +46,7 @@ pub(super) struct Rounds {
 
 impl Rounds {
     pub(super) fn new(name: String) -> Self {
-        Self { name, values: BTreeMap::new(), cpu: Vec::new(), memory: Vec::new() }
+        Self { name, program: String::new(), values: BTreeMap::new(), cpu: Vec::new(), memory: Vec::new() }
     }
 
     pub(super) fn add(&mut self, what: &'static str, value: f64) {
@@ -138,6 +140,9 @@ impl fmt::Display for Outcome {
             columns.iter().try_for_each(|side| number(f, median(of(side))))?;
             writeln!(f)?;
         }
+        let programs: Vec<_> =
+            self.sides.iter().map(|side| format!("{} {}", side.name, side.program)).collect();
+        writeln!(f, "programs: {}", programs.join(", "))?;
         for promise in &self.promises {
             let (word, kept) = (
                 if promise.at_most { "at most" } else { "at least" },

@@ -24,8 +24,9 @@ pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result
     if !"store".contains(&extent.only) {
         return Ok(());
     }
-    cargo(["build", "--release", "--locked", "--package", "api", "--example", "store_power"])?;
-    let program = built("release")?.join("examples/store_power");
+    // `cargo test --workspace` has built it: a release would have another choice of features, and all of it built once more.
+    cargo(["build", "--locked", "--workspace", "--example", "store_power"])?;
+    let program = built("debug")?.join("examples/store_power");
     let furnish = |contents: &mut Initramfs| {
         contents.program("bin/store_power", &program);
     };

@@ -113,7 +113,7 @@ pub(crate) trait Backend: Send + Sync {
         false
     }
 
-    /// Whether all of a cut is in its place, where they are durable at once.
+    /// Whether all of what it makes is in its place, where cuts are durable at once: a place may have its name before.
     fn is_whole(&self, place: &Path) -> bool {
         let _anywhere = place;
         true

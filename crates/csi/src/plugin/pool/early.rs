@@ -1,20 +1,22 @@
-//! Places that have their names before they are whole.
+//! Places that may have their names before they are whole.
 //!
 //! Where a cut is durable when it returns, with all that was done before it, a name that is given afterwards costs a second
-//! commit, which is most of what a snapshot takes. So the place gets its name first, and a mark that its data may not be
-//! there; the mark goes once they are, which need not be durable. What is marked and has no data when a driver starts was
-//! never acknowledged.
+//! commit, which is most of what a snapshot takes. So the place gets its name first. What it had not is told by its record, which has
+//! another name until the data are there: nothing beside it would do, as the record alone is synced. On a btrfs whatever is synced has a
+//! name made for it in the log that is replayed after a power cut, and so have the directories above it, while a subvolume comes with
+//! its transaction only; so those that are made before they have a name begin like this, too. That the record gets its own
+//! name at last need not be durable. What is marked and has no data when a driver starts was never acknowledged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
 
-use super::record::Record;
-use super::{Backend, GONE, Pool};
+use super::record::{self, Record};
+use super::{GONE, Pool};
 
-/// The mark.
-const MARK: &str = "unfinished";
+#[cfg(test)]
+mod tests;
 
 impl Pool {
     /// A new place with a record in it, and its name in `part` already. It is the same as any other in memory: nobody sees it.
@@ -24,11 +26,8 @@ impl Pool {
         record: &impl Record,
         part: &str,
     ) -> Result<PathBuf, Failure> {
-        let place = self.begin(name, record)?;
-        let mark = place.join(MARK);
-        let marked = fs::File::create_new(&mark)
-            .map_err(|e| Failure::internal(format!("cannot make {}: {e}", mark.display())));
-        marked.and_then(|_| self.rename(&place, part)).map_err(|error| self.take_back(&place, error))
+        let place = self.begin(name, record, true)?;
+        self.rename(&place, part).map_err(|error| self.take_back(&place, error))
     }
 
     /// Has a place that nobody was told of removed. Its name goes first: half of it would be something that cannot be read.
@@ -38,14 +37,14 @@ impl Pool {
     }
 
     /// Whether a place that has a name never had data: the driver was killed before. One that has them loses its mark.
-    pub(super) fn is_unfinished(&self, backend: &str, place: &Path) -> bool {
-        if !place.join(MARK).exists() {
+    pub(super) fn is_unfinished<R: Record>(&self, backend: &str, place: &Path) -> bool {
+        if !record::unfinished::<R>(place).exists() {
             return false;
         }
         match self.backend(backend) {
             Ok(backend) if !backend.is_whole(place) => true,
             Ok(_) => {
-                finish(place);
+                finish::<R>(place);
                 false
             }
             // Whoever knows is away.
@@ -55,11 +54,8 @@ impl Pool {
 }
 
 /// Takes the mark off a place that is whole. One that stays is looked at when the next driver starts.
-pub(super) fn finish(place: &Path) {
-    let _stays = fs::remove_file(place.join(MARK));
-}
-
-/// Whether `backend` gives what it cuts a name first.
-pub(super) fn is_early(backend: &dyn Backend, is_cut: bool) -> bool {
-    is_cut && backend.cuts_durably()
+pub(super) fn finish<R: Record>(place: &Path) {
+    let (unfinished, whole) = (record::unfinished::<R>(place), place.join(R::FILE));
+    // A record that was replaced meanwhile is the newer one.
+    let _stays = if whole.exists() { fs::remove_file(unfinished) } else { fs::rename(unfinished, whole) };
 }

@@ -162,7 +162,7 @@ impl Pool {
             match read
                 .and_then(|volume| if volume.ephemeral { Ok(volume) } else { record::own(&place, volume) })
             {
-                Ok(volume) if self.is_unfinished(&volume.backend, &place) => self.cast_off(place),
+                Ok(volume) if self.is_unfinished::<Volume>(&volume.backend, &place) => self.cast_off(place),
                 Ok(volume) => {
                     index.add_volume(volume, place);
                 }
@@ -184,7 +184,7 @@ impl Pool {
                 {
                     self.cast_off(place);
                 }
-                Ok(snapshot) if self.is_unfinished(&snapshot.volume.backend, &place) => {
+                Ok(snapshot) if self.is_unfinished::<Snapshot>(&snapshot.volume.backend, &place) => {
                     self.cast_off(place);
                 }
                 Ok(snapshot) => {
@@ -284,15 +284,19 @@ impl Pool {
         let backend = self.backend_of(&volume)?;
         let name =
             if volume.ephemeral { format!("ephemeral-{}", text::random()?) } else { volume.id.clone() };
-        let early = early::is_early(backend, volume.source.is_some());
-        let place =
-            if early { self.begin_named(&name, &volume, VOLUMES)? } else { self.begin(&name, &volume)? };
+        let is_marked = backend.cuts_durably();
+        let early = is_marked && volume.source.is_some();
+        let place = if early {
+            self.begin_named(&name, &volume, VOLUMES)?
+        } else {
+            self.begin(&name, &volume, is_marked)?
+        };
         let made = make(backend, &place, &volume).and_then(|()| backend.sync(&place)).and_then(|()| {
-            if !early {
-                return self.name(backend, &place, VOLUMES);
+            let named = if early { place.clone() } else { self.name(backend, &place, VOLUMES)? };
+            if is_marked {
+                early::finish::<Volume>(&named);
             }
-            early::finish(&place);
-            Ok(place.clone())
+            Ok(named)
         });
         match made {
             Ok(place) => Ok(reserved.settle(|| self.index().add_volume(volume, place))),
@@ -313,7 +317,7 @@ impl Pool {
     ) -> Result<Vec<Arc<Kept<Snapshot>>>, Failure> {
         let Some(first) = snapshots.first() else { return Ok(Vec::new()) };
         let backend = self.backend_of(&first.volume)?;
-        let early = early::is_early(backend, true);
+        let early = backend.cuts_durably();
         let mut places = Vec::new();
         let made = snapshots
             .iter()
@@ -321,7 +325,7 @@ impl Pool {
                 let begun = if early {
                     self.begin_named(&snapshot.id, snapshot, SNAPSHOTS)
                 } else {
-                    self.begin(&snapshot.id, snapshot)
+                    self.begin(&snapshot.id, snapshot, false)
                 };
                 begun.map(|place| places.push(place))
             })
@@ -329,7 +333,7 @@ impl Pool {
             .and_then(|()| places.iter().try_for_each(|place| backend.sync(place)))
             .and_then(|()| {
                 if early {
-                    places.iter().for_each(|place| early::finish(place));
+                    places.iter().for_each(|place| early::finish::<Snapshot>(place));
                     return Ok(());
                 }
                 for place in &mut places {
@@ -339,7 +343,7 @@ impl Pool {
             })
             .and_then(|()| match group {
                 Some(group) => {
-                    let place = self.begin(&group.id, &group)?;
+                    let place = self.begin(&group.id, &group, false)?;
                     let named =
                         super::backend::copy::sync(&place).and_then(|()| self.name(backend, &place, GROUPS));
                     named.map(|place| Some((group, place))).map_err(|error| self.take_back(&place, error))

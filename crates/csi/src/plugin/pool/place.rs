@@ -11,14 +11,21 @@ use super::record::{self, Record};
 use super::{Backend, GONE, INCOMING, Pool, SNAPSHOTS, VOLUMES};
 
 impl Pool {
-    /// A new place with a record in it.
-    pub(super) fn begin(&self, name: &str, record: &impl Record) -> Result<PathBuf, Failure> {
+    /// A new place with a record in it, which says whether the place may have a name before it is whole.
+    pub(super) fn begin(
+        &self,
+        name: &str,
+        record: &impl Record,
+        is_marked: bool,
+    ) -> Result<PathBuf, Failure> {
         let place = self.path.join(INCOMING).join(name);
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&place)
             .map_err(|e| Failure::internal(format!("cannot make {}: {e}", place.display())))?;
-        record::write(&place, record).map_err(|error| self.take_back(&place, error))?;
+        let written =
+            if is_marked { record::write_unfinished(&place, record) } else { record::write(&place, record) };
+        written.map_err(|error| self.take_back(&place, error))?;
         Ok(place)
     }
 

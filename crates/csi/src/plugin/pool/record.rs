@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use grpc::Failure;
 use serde::de::DeserializeOwned;
@@ -126,8 +126,16 @@ records! { Volume "volume.json" Snapshot "snapshot.json" Group "group.json" }
 
 /// Writes a new record into a place that has none, durably once the place is.
 pub(crate) fn write<R: Record>(place: &Path, record: &R) -> Result<(), Failure> {
-    let path = place.join(R::FILE);
-    write_at(&path, record).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+    write_new(&place.join(R::FILE), record)
+}
+
+/// The same of a place that may have a name before it is whole.
+pub(super) fn write_unfinished<R: Record>(place: &Path, record: &R) -> Result<(), Failure> {
+    write_new(&unfinished::<R>(place), record)
+}
+
+fn write_new<R: Record>(path: &Path, record: &R) -> Result<(), Failure> {
+    write_at(path, record).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
 }
 
 fn write_at(path: &Path, what: &impl Serialize) -> std::io::Result<()> {
@@ -185,11 +193,20 @@ pub(crate) fn is_known(format: u32, known: u32) -> Result<(), String> {
     Err(format!("it has format {format}, this version knows {known}"))
 }
 
-/// Reads the record of a place.
+/// Where the record of a place is as long as that may not be whole.
+pub(super) fn unfinished<R: Record>(place: &Path) -> PathBuf {
+    place.join(format!("unfinished-{}", R::FILE))
+}
+
+/// Reads the record of a place, whole or not.
 pub(crate) fn read<R: Record>(place: &Path) -> Result<R, Failure> {
     let path = place.join(R::FILE);
     let failed = |cause: String| Failure::internal(format!("cannot read {}: {cause}", path.display()));
-    let text = fs::read(&path).map_err(|e| failed(e.to_string()))?;
+    let text = match fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => fs::read(unfinished::<R>(place)).map_err(|_| e),
+        other => other,
+    };
+    let text = text.map_err(|e| failed(e.to_string()))?;
     parse(&text).map_err(failed)
 }
 

@@ -54,12 +54,13 @@ pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) -> Re
         return Ok(());
     }
     released()?;
-    cargo(["build", "--release", "--locked", "--package", "oci-image", "--example", "registry"])?;
-    let release = built("release")?;
+    // What is tried is the release; who serves it images, `cargo test --workspace` has built.
+    cargo(["build", "--locked", "--workspace", "--example", "registry"])?;
+    let (sextant, registry) = (built("release")?.join("sextant"), built("debug")?.join("examples/registry"));
     let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;
     let mut random = extent.random.clone();
-    let stock = Stock::make(place.path(), &release.join("examples/registry"), &mut random)?;
-    let furnish = |contents: &mut Initramfs| furnish(contents, &stock, &release);
+    let stock = Stock::make(place.path(), &registry, &mut random)?;
+    let furnish = |contents: &mut Initramfs| furnish(contents, &stock, &sextant, &registry);
     let judge = |marks: &[String], said: &str| judge::judge(&stock, marks, said);
     let harmed = |marks: &[String], said: &str| harmed(said, judge::judge(&stock, marks, said));
     let stand = Stand::new(kernel, 512, &furnish)?;
@@ -107,9 +108,9 @@ fn harmed(said: &str, verdict: Result<(), String>) -> Result<(), String> {
     Ok(())
 }
 
-fn furnish(contents: &mut Initramfs, stock: &Stock, release: &Path) {
-    contents.program("bin/sextant", &release.join("sextant"));
-    contents.program("bin/registry", &release.join("examples/registry"));
+fn furnish(contents: &mut Initramfs, stock: &Stock, sextant: &Path, registry: &Path) {
+    contents.program("bin/sextant", sextant);
+    contents.program("bin/registry", registry);
     contents.text("list.sh", LIST);
     for (path, file) in &stock.registry {
         contents.program(&format!("registry/{path}"), file);

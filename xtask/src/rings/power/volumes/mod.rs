@@ -24,7 +24,7 @@ struct Pool {
     modules: &'static [&'static str],
 }
 
-const POOLS: [Pool; 2] = [
+const POOLS: [Pool; 3] = [
     Pool {
         name: "ext4",
         file_system: FileSystem::Ext4,
@@ -41,6 +41,15 @@ const POOLS: [Pool; 2] = [
         kinds: "dir,image:ext4",
         modules: &["loop", "ext4", "xfs"],
     },
+    // A kernel since 6.7 mounts copies of one beside each other.
+    Pool {
+        name: "btrfs",
+        file_system: FileSystem::Btrfs,
+        options: "rw",
+        size: 512,
+        kinds: "btrfs,dir,image:ext4",
+        modules: &["loop", "ext4", "btrfs"],
+    },
 ];
 /// What the driver runs.
 const PROGRAMS: [&str; 3] = ["mkfs.ext4", "fsck.ext4", "resize2fs"];
@@ -56,16 +65,18 @@ driver_power look "$place/pool"
 "#;
 
 pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result<()> {
-    if !"volumes".contains(&extent.only) {
+    let is_meant = |pool: &&Pool| format!("volumes on {}", pool.name).contains(&extent.only);
+    let pools: Vec<&Pool> = POOLS.iter().filter(is_meant).collect();
+    if pools.is_empty() {
         return Ok(());
     }
     // With every check that a release leaves out.
     cargo(["build", "--locked", "--workspace", "--example", "driver_power"])?;
     let program = built("debug")?.join("examples/driver_power");
     let mut random = extent.random.clone();
-    // A sample is of one pool or the other.
-    let one = random.below(POOLS.len() as u64) as usize;
-    for pool in POOLS.iter().enumerate().filter(|(at, _)| extent.full || *at == one).map(|(_, pool)| pool) {
+    // A sample is of one pool or another.
+    let one = random.below(pools.len() as u64) as usize;
+    for pool in pools.iter().enumerate().filter(|(at, _)| extent.full || *at == one).map(|(_, pool)| pool) {
         let furnish = |contents: &mut Initramfs| {
             contents.program("bin/driver_power", &program);
         };
