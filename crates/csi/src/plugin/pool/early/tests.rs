@@ -28,7 +28,7 @@ fn cut(folder: &Path) {
     let mut other = File::create(folder.join("disk/other")).unwrap();
     other.write_all(b"synced").unwrap();
     other.sync_all().unwrap();
-    fs::copy(folder.join("disk.img"), folder.join("cut.img")).unwrap();
+    fs::copy(folder.join("disk0.img"), folder.join("cut.img")).unwrap();
 }
 
 /// What was kept, mounted until this is dropped.
