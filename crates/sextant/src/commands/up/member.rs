@@ -25,6 +25,8 @@ const MOMENTS: usize = 100;
 /// # Errors
 /// Another process is, which it names.
 pub(crate) fn enter(file: &Path) -> Result<()> {
+    // The supervisor takes signals from a descriptor, and so blocks them.
+    kernel::signal::block_none();
     let cannot = || format!("lock {}", file.display());
     let mut opened = File::options()
         .read(true)

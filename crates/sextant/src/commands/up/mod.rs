@@ -48,8 +48,8 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     }
     // Before any thread starts: a signal must find nobody else who takes it.
     let signals = [Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw);
-    let signals = Signals::receive(&signals)?;
     member::enter(&places.member(SUPERVISOR))?;
+    let signals = Signals::receive(&signals)?;
     let begun = Instant::now();
     let gateway = container::gateway(instance)?;
     let mut supervisor =
