@@ -10,9 +10,10 @@
 //! Invariants: a change is one transaction, so that no packet finds half of it. What a Service's change costs does not depend on how
 //! many other Services there are. The kernel keeps the table when the process ends; the next one makes the difference.
 
-//pub mod dns;
+pub mod dns;
+pub mod effects;
 pub mod plan;
 pub mod plane;
-//pub mod run;
+pub mod run;
 mod table;
 pub mod world;

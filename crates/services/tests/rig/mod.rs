@@ -48,6 +48,11 @@ pub(crate) struct Host {
 
 /// Runs `test` on a node of its own.
 pub(crate) fn on_a_node(test: impl FnOnce(&mut Host) + Send) {
+    on_a_node_whose_bridges(None, test);
+}
+
+/// Has bridges hand their frames to netfilter, or not, where the kernel has that.
+pub(crate) fn on_a_node_whose_bridges(call: Option<bool>, test: impl FnOnce(&mut Host) + Send) {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let work = || {
         let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
@@ -58,6 +63,12 @@ pub(crate) fn on_a_node(test: impl FnOnce(&mut Host) + Send) {
         addresses("br0", &["10.9.0.1/24", "fd09::1/64"]);
         for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             std::fs::write(format!("/proc/sys/net/{key}"), "1").unwrap();
+        }
+        for (call, key) in call.iter().flat_map(|call| [(call, "iptables"), (call, "ip6tables")]) {
+            let _ = std::fs::write(
+                format!("/proc/sys/net/bridge/bridge-nf-call-{key}"),
+                if *call { "1" } else { "0" },
+            );
         }
         let outside = beside();
         let mut host = Host { known: Known::default(), plane: plane(), outside };
@@ -130,7 +141,9 @@ impl Host {
         let link = format!("pod{number}");
         veth(&link, &netns);
         let bridge = index("br0");
-        change(|batch| batch.set_link(&SetLink::named(&link).master(Some(bridge))));
+        change(|batch| batch.set_link(&SetLink::named(&link).master(bridge)));
+        // As Sextant's own network has it: where bridges hand their frames to netfilter, a pod's own come back to its port.
+        change(|batch| batch.set_link(&SetLink::named(&link).hairpin(true)));
         let nets = [format!("10.9.0.{number}/24"), format!("fd09::{number}/64")];
         inside(&netns, &nets.each_ref().map(String::as_str), ["10.9.0.1", "fd09::1"]);
         for at in ["0.0.0.0", "[::]"] {
@@ -247,7 +260,7 @@ pub(crate) fn udp(from: &Netns, at: &str) -> UdpSocket {
 /// The answer to one datagram.
 pub(crate) fn ping(socket: &UdpSocket, at: &str) -> Result<(u8, IpAddr), std::io::ErrorKind> {
     let mut buffer = [0; 100];
-    let ping = || {
+    let mut ping = || {
         socket.send_to(b"x", at)?;
         socket.recv(&mut buffer)
     };

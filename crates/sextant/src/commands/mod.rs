@@ -18,6 +18,7 @@ mod port_forward;
 mod prune;
 mod ps;
 mod run;
+mod services;
 mod stats;
 mod transfer;
 mod usage;
@@ -79,6 +80,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let done = match cli.command {
         Command::Run(args) => return run::run(&instance, &args),
         Command::Node(args) => return node::run(instance, &args).map(|()| ExitCode::SUCCESS),
+        Command::Services(args) => return services::run(&instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
         Command::Wait(args) => containers::wait(&instance, &args.containers),
         Command::Start(args) => return containers::start(&instance, &args),
