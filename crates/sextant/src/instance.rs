@@ -82,7 +82,10 @@ impl Instance {
     /// Undoes what nobody alive owns. What cannot be undone now stays recorded and is tried again by the next command.
     fn converge(&self) {
         let report = self.ledger.converge(&|owner: &OwnerId| {
-            *owner == OwnerId::node() || cri::plugin::is_alive(&self.data, owner) || self.is_alive(owner)
+            *owner == OwnerId::node()
+                || *owner == services::effects::owner()
+                || cri::plugin::is_alive(&self.data, owner)
+                || self.is_alive(owner)
         });
         for (owner, error) in report.errors {
             eprintln!("sextant: warning: {owner}: {error}");

@@ -8,6 +8,7 @@ mod images;
 mod node;
 mod pods;
 mod run;
+mod services;
 mod up;
 
 use std::ffi::OsStr;
@@ -30,6 +31,7 @@ pub(crate) use images::{
 pub(crate) use node::NodeArgs;
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
+pub(crate) use services::ServicesArgs;
 pub(crate) use up::{DownArgs, StatusArgs, UpArgs};
 
 /// What every command takes, apart from its own options.
@@ -142,6 +144,8 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Run the controllers of volumes, for any CSI driver and any API server
     Control(ControlArgs),
+    /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS
+    Services(ServicesArgs),
     /// Serve CSI: volumes of this machine
     CsiDriver(CsiDriverArgs),
     /// Make and look after volumes of a CSI driver
@@ -186,6 +190,7 @@ impl Command {
                 | Self::Node(_)
                 | Self::Api(_)
                 | Self::Control(_)
+                | Self::Services(_)
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::Up(_)

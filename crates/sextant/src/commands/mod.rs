@@ -18,6 +18,7 @@ mod port_forward;
 mod prune;
 mod ps;
 mod run;
+mod services;
 mod stats;
 mod transfer;
 mod up;
@@ -86,6 +87,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(args) => return up::run(&instance, &args),
         Command::Down(args) => return up::down(&instance, &args),
         Command::Status(args) => return up::status(&instance, &args),
+        Command::Services(args) => return services::run(&instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
         Command::Wait(args) => containers::wait(&instance, &args.containers),
         Command::Start(args) => return containers::start(&instance, &args),
