@@ -1,5 +1,6 @@
 //! The command line: every option once, with its help.
 
+mod agent;
 mod api;
 mod cni;
 mod control;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::error::ContextKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub(crate) use agent::AgentArgs;
 pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use control::ControlArgs;
@@ -129,6 +131,8 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
     Api(ApiArgs),
+    /// Do a kubelet's work for the pods of this node, over any CRI socket and for any API server
+    Agent(AgentArgs),
     /// Run the controllers of volumes, for any CSI driver and any API server
     Control(ControlArgs),
     /// Serve CSI: volumes of this machine
@@ -174,6 +178,7 @@ impl Command {
                 | Self::Logs(_)
                 | Self::Node(_)
                 | Self::Api(_)
+                | Self::Agent(_)
                 | Self::Control(_)
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
