@@ -61,11 +61,6 @@ impl Observed {
         self.containers.iter().filter(|one| is_running(one))
     }
 
-    /// Whether nothing of the pod is there.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sandboxes.is_empty() && self.containers.is_empty()
-    }
-
     /// The pod's addresses.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let Some(network) = self.sandbox().and_then(|one| one.network.as_ref()) else { return Vec::new() };

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use k8s_openapi::jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::query::Query;
@@ -176,7 +177,7 @@ impl Sending {
             if let Some(watch) = &watch {
                 tokio::select! {
                     () = self.sender.closed() => return Ok(()),
-                    _ = tokio::time::timeout(QUIET, changed(watch)) => {}
+                    () = changed(watch.clone()) => {}
                 }
             }
         }
@@ -221,18 +222,24 @@ async fn runs(agent: &Agent, id: &str) -> bool {
     )
 }
 
-fn watch(path: &Path) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
+/// Hears of what is written to a file.
+fn watch(path: &Path) -> io::Result<Arc<OwnedFd>> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY)?;
-    Ok(AsyncFd::register(watch)?)
+    Ok(Arc::new(watch))
 }
 
-async fn changed(watch: &AsyncFd<std::os::fd::OwnedFd>) -> io::Result<()> {
-    let mut ready = watch.readable().await?;
-    let mut buffer = [0_u8; 4096];
-    while rustix::io::read(watch.get_ref(), &mut buffer).is_ok_and(|length| length > 0) {}
-    ready.clear_ready();
-    Ok(())
+/// Resolves once something was written, or nothing for a while; a thread waits for it.
+async fn changed(watch: Arc<OwnedFd>) {
+    let waiting = tokio::task::spawn_blocking(move || {
+        let quiet = Timespec::try_from(QUIET).ok();
+        if poll(&mut [PollFd::new(&*watch, PollFlags::IN)], quiet.as_ref()).is_ok_and(|ready| ready > 0) {
+            let mut buffer = [0_u8; 4096];
+            while rustix::io::read(&*watch, &mut buffer).is_ok_and(|length| length > 0) {}
+        }
+    });
+    // A thread that cannot be had is as if it was quiet.
+    let _ = waiting.await;
 }
 
 /// Where the last so many lines of a file begin.
