@@ -101,8 +101,8 @@ impl Instance {
 }
 
 /// `sextant` for the usual directories, and a name of its own for every other.
-fn name(run: &Path) -> String {
-    if run == Path::new(DEFAULT_RUN) {
+pub(crate) fn name(run: &Path) -> String {
+    if is_default(run) {
         return "sextant".into();
     }
     // FNV-1a: short, stable, and nobody gains by a collision of directories they choose themselves.
@@ -110,6 +110,11 @@ fn name(run: &Path) -> String {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("sextant-{:08x}", hash as u32 ^ (hash >> 32) as u32)
+}
+
+/// Whether that is the run directory of the instance that nobody named.
+pub(crate) fn is_default(run: &Path) -> bool {
+    run == Path::new(DEFAULT_RUN)
 }
 
 #[cfg(test)]

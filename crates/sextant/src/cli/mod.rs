@@ -1,5 +1,6 @@
 //! The command line: every option once, with its help.
 
+mod agent;
 mod api;
 mod cni;
 mod control;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::error::ContextKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub(crate) use agent::AgentArgs;
 pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use control::ControlArgs;
@@ -142,6 +144,8 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
     Api(ApiArgs),
+    /// Do a kubelet's work for the pods of this node, over any CRI socket and for any API server
+    Agent(AgentArgs),
     /// Run the controllers of volumes, for any CSI driver and any API server
     Control(ControlArgs),
     /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS
@@ -189,6 +193,7 @@ impl Command {
                 | Self::Logs(_)
                 | Self::Node(_)
                 | Self::Api(_)
+                | Self::Agent(_)
                 | Self::Control(_)
                 | Self::Services(_)
                 | Self::CsiDriver(_)

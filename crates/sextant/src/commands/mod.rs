@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod agent;
 mod api;
 pub(crate) mod cni;
 mod containers;
@@ -54,6 +55,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             return node::print_config().map(|()| ExitCode::SUCCESS);
         }
         Command::Api(args) => return api::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Agent(args) => {
+            return agent::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
+        }
         Command::Control(args) => {
             return control::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
@@ -111,6 +115,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completions(_)
         | Command::Man(_)
         | Command::Api(_)
+        | Command::Agent(_)
         | Command::Control(_)
         | Command::CsiDriver(_)
         | Command::Csi(_)
