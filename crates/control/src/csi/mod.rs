@@ -7,7 +7,7 @@ mod capacity;
 mod claims;
 pub mod drivers;
 mod failure;
-mod finalizers;
+pub(crate) mod finalizers;
 mod health;
 mod here;
 mod modify;

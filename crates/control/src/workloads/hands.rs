@@ -25,7 +25,7 @@ pub(super) struct Hands {
 impl Hands {
     /// Those of a controller that Kubernetes calls `component`.
     pub(super) fn new(client: &Client, pods: &Cache<Pod>, component: &'static str, host: &str) -> Self {
-        let (awaited, tell) = (Awaited::new(&**pods), Tell::new(client, component, host));
+        let (awaited, tell) = (Awaited::new(pods), Tell::new(client, component, host));
         Self { client: client.clone(), awaited, tell }
     }
 

@@ -7,8 +7,13 @@
 //! [awaited]: awaited::Awaited
 
 mod awaited;
+mod cron_job;
 mod deployment;
+mod disruption;
+mod endpoints;
 mod hands;
+mod job;
+mod leftovers;
 mod owned;
 mod pods;
 mod replica_set;
@@ -22,7 +27,8 @@ use std::time::Duration;
 
 use client::cache::{Cache, Name};
 use client::queue::{Next, Pace};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Client, Error};
@@ -48,6 +54,10 @@ pub struct Context {
     classes: Arc<Cache<StorageClass>>,
     replica_sets: Arc<Cache<ReplicaSet>>,
     deployments: Arc<Cache<Deployment>>,
+    stateful_sets: Arc<Cache<StatefulSet>>,
+    daemon_sets: Arc<Cache<DaemonSet>>,
+    jobs: Arc<Cache<Job>>,
+    cron_jobs: Arc<Cache<CronJob>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -71,6 +81,10 @@ impl Context {
             classes: volumes.classes.clone(),
             replica_sets: Cache::start(&client),
             deployments: Cache::start(&client),
+            stateful_sets: Cache::start(&client),
+            daemon_sets: Cache::start(&client),
+            jobs: Cache::start(&client),
+            cron_jobs: Cache::start(&client),
             client,
         })
     }
@@ -85,6 +99,10 @@ impl Context {
             self.classes.filled(),
             self.replica_sets.filled(),
             self.deployments.filled(),
+            self.stateful_sets.filled(),
+            self.daemon_sets.filled(),
+            self.jobs.filled(),
+            self.cron_jobs.filled(),
         );
     }
 }
@@ -96,6 +114,11 @@ pub async fn run(context: Arc<Context>) {
         scheduler::run(context.clone()),
         replica_set::run(context.clone()),
         deployment::run(context.clone()),
+        endpoints::run(context.clone()),
+        job::run(context.clone()),
+        cron_job::run(context.clone()),
+        disruption::run(context.clone()),
+        leftovers::run(context.clone()),
     );
 }
 

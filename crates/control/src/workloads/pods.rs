@@ -125,6 +125,6 @@ mod tests {
         assert_eq!(name(&"x".repeat(80)).len(), 63);
         // As Kubernetes' own hash function and encoding have them.
         assert_eq!(fnv(b"hello"), 0x4f9f_2cab);
-        assert_eq!(encode(0), "b");
+        assert_eq!(encode(1_234_567_890), "56789bcdf4");
     }
 }

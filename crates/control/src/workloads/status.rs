@@ -14,21 +14,29 @@ use serde_json::{Value, json};
 fn difference(object: &impl Serialize, new: &Value) -> Option<Value> {
     let whole = serde_json::to_value(object).unwrap_or_default();
     let old = &whole["status"];
-    let is_nothing = |value: &Value| match value {
-        Value::Null => true,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    };
     let mut changed = serde_json::Map::new();
     for (field, value) in new.as_object().into_iter().flatten() {
         let held = &old[field];
-        if held != value && !(is_nothing(held) && is_nothing(value)) {
+        if without_nothing(held) != without_nothing(value) {
             changed.insert(field.clone(), value.clone());
         }
     }
     (!changed.is_empty()).then_some(Value::Object(changed))
+}
+
+/// A value without fields that say nothing: what is zero or empty need not be there.
+fn without_nothing(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if number.as_i64() == Some(0) => Value::Null,
+        Value::Array(list) if list.is_empty() => Value::Null,
+        Value::String(text) if text.is_empty() => Value::Null,
+        Value::Object(map) => {
+            let fields = map.iter().map(|(field, value)| (field.clone(), without_nothing(value)));
+            let left: serde_json::Map<String, Value> = fields.filter(|(_, value)| !value.is_null()).collect();
+            if left.is_empty() { Value::Null } else { Value::Object(left) }
+        }
+        other => other.clone(),
+    }
 }
 
 /// Writes what has changed of a status into an object that is as it was read. One that has changed is looked at again anyway.
@@ -40,15 +48,27 @@ where
         + Serialize
         + DeserializeOwned,
 {
-    let Some(changed) = difference(object, new) else { return Ok(()) };
+    write_for(client, object, new).await.map(drop)
+}
+
+/// The same, and the object as it is then; `None` where nothing was to be written, or the object is gone.
+pub(super) async fn write_for<K>(client: &Client, object: &K, new: &Value) -> Result<Option<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let Some(changed) = difference(object, new) else { return Ok(None) };
     let meta = object.meta();
     let api: Api<K> = Api::namespaced(client.clone(), meta.namespace.as_deref().unwrap_or_default());
     let metadata = json!({"uid": meta.uid, "resourceVersion": meta.resource_version});
     let patch = Patch::Merge(json!({"metadata": metadata, "status": changed}));
     let name = meta.name.as_deref().unwrap_or_default();
     match api.patch_status(name, &PatchParams::default(), &patch).await {
-        Err(Error::Api(status)) if status.code == 404 => Ok(()),
-        done => done.map(drop),
+        Err(Error::Api(status)) if status.code == 404 => Ok(None),
+        done => done.map(Some),
     }
 }
 
