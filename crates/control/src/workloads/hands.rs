@@ -46,7 +46,7 @@ impl Hands {
         let made = api.create(&PostParams::default(), &pod).await;
         match &made {
             Ok(_) => {
-                self.tell.normal(owner, "SuccessfulCreate", format!("Created pod: {}", name.name)).await;
+                self.tell.normal(owner, "SuccessfulCreate", done::<O>("create", owner, &name.name)).await;
             }
             Err(error) => {
                 // What was refused does not come; of anything else nobody knows.
@@ -54,7 +54,7 @@ impl Hands {
                     self.awaited.forget(&name);
                 }
                 if !is_of_a_namespace_that_goes(error) {
-                    let text = format!("Error creating: {}", says(error));
+                    let text = failed::<O>("create", owner, &name.name, error);
                     self.tell.warning(owner, "FailedCreate", text).await;
                 }
             }
@@ -89,13 +89,13 @@ impl Hands {
         let deleted = delete::<Pod>(&self.client, &name, &its).await;
         match &deleted {
             Ok(()) => {
-                self.tell.normal(owner, "SuccessfulDelete", format!("Deleted pod: {}", name.name)).await;
+                self.tell.normal(owner, "SuccessfulDelete", done::<O>("delete", owner, &name.name)).await;
             }
             Err(error) => {
                 if matches!(error, Error::Api(_)) {
                     self.awaited.forget(&name);
                 }
-                let text = format!("Error deleting: {}", says(error));
+                let text = failed::<O>("delete", owner, &name.name, error);
                 self.tell.warning(owner, "FailedDelete", text).await;
             }
         }
@@ -109,6 +109,27 @@ impl Hands {
     {
         let deleted = pods.iter().map(|pod| self.delete(owner, pod));
         futures_util::future::join_all(deleted).await.into_iter().collect()
+    }
+}
+
+/// What is said of a pod that was made or deleted: of a StatefulSet's in other words, as Kubernetes has it.
+fn done<O: Resource<DynamicType = ()>>(act: &str, owner: &O, pod: &str) -> String {
+    match (O::kind(&()).as_ref(), act) {
+        ("StatefulSet", _) => format!("{act} Pod {pod} in StatefulSet {} successful", owner.name_any()),
+        (_, "create") => format!("Created pod: {pod}"),
+        _ => format!("Deleted pod: {pod}"),
+    }
+}
+
+/// The same of one that was not.
+fn failed<O: Resource<DynamicType = ()>>(act: &str, owner: &O, pod: &str, error: &Error) -> String {
+    let why = says(error);
+    match (O::kind(&()).as_ref(), act) {
+        ("StatefulSet", _) => {
+            format!("{act} Pod {pod} in StatefulSet {} failed error: {why}", owner.name_any())
+        }
+        (_, "create") => format!("Error creating: {why}"),
+        _ => format!("Error deleting: {why}"),
     }
 }
 

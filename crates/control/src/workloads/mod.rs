@@ -8,6 +8,7 @@
 
 mod awaited;
 mod cron_job;
+mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -17,8 +18,10 @@ mod leftovers;
 mod owned;
 mod pods;
 mod replica_set;
+mod revisions;
 mod scheduler;
 mod share;
+mod stateful_set;
 mod status;
 mod tell;
 
@@ -27,7 +30,7 @@ use std::time::Duration;
 
 use client::cache::{Cache, Name};
 use client::queue::{Next, Pace};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -56,6 +59,7 @@ pub struct Context {
     deployments: Arc<Cache<Deployment>>,
     stateful_sets: Arc<Cache<StatefulSet>>,
     daemon_sets: Arc<Cache<DaemonSet>>,
+    revisions: Arc<Cache<ControllerRevision>>,
     jobs: Arc<Cache<Job>>,
     cron_jobs: Arc<Cache<CronJob>>,
 }
@@ -83,6 +87,7 @@ impl Context {
             deployments: Cache::start(&client),
             stateful_sets: Cache::start(&client),
             daemon_sets: Cache::start(&client),
+            revisions: Cache::start(&client),
             jobs: Cache::start(&client),
             cron_jobs: Cache::start(&client),
             client,
@@ -101,6 +106,7 @@ impl Context {
             self.deployments.filled(),
             self.stateful_sets.filled(),
             self.daemon_sets.filled(),
+            self.revisions.filled(),
             self.jobs.filled(),
             self.cron_jobs.filled(),
         );
@@ -115,6 +121,8 @@ pub async fn run(context: Arc<Context>) {
         replica_set::run(context.clone()),
         deployment::run(context.clone()),
         endpoints::run(context.clone()),
+        stateful_set::run(context.clone()),
+        daemon_set::run(context.clone()),
         job::run(context.clone()),
         cron_job::run(context.clone()),
         disruption::run(context.clone()),

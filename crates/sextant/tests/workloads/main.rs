@@ -2,8 +2,10 @@
 //! Kubernetes does it. There is no node: the test does a kubelet's part ([`hand::Kubelet`]).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod batch;
 mod hand;
 #[path = "../control/rig.rs"]
 mod rig;
 mod rollout;
 mod schedule;
+mod sets;

@@ -112,7 +112,8 @@ async fn a_deployment_is_rolled_out_updated_undone_and_scaled() {
     }
     let third = complete(&rig).await;
     let again = sets(&rig).await.into_iter().find(|one| one.uid() == set.uid()).unwrap();
-    assert_eq!((revision(&third), revision(&again), again.spec.unwrap().replicas), ("3", "3", Some(3)));
+    let asked = again.spec.as_ref().unwrap().replicas;
+    assert_eq!((revision(&third), revision(&again), asked), ("3", "3", Some(3)));
     change(&rig, json!({"replicas": 5})).await;
     complete(&rig).await;
     assert_eq!(rig.pods("app=web").await.len(), 5);
