@@ -10,3 +10,4 @@
 //! calls a driver before what the call may leave behind is written down.
 
 pub mod csi;
+pub mod workloads;
