@@ -174,7 +174,6 @@ fn keep(work: &Work, world: &World, node: &Node, mut plane: Plane, first: tokio:
     }
 }
 
-
 /// Has the table looked at when somebody deletes of it.
 async fn watch(work: &Work, table: &str) -> kernel::Result<()> {
     let Ok(mut monitor) = AsyncFd::register(Monitor::open()?) else {
