@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::cache::{Cache, Name};
+use kernel::Act as _;
 use kernel::nft::{Family, Loss, Monitor};
 use kube::Client;
-use tokio::io::unix::AsyncFd;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::dns::{Listeners, Resolver, serve};
 use crate::plan::Node;
@@ -103,26 +105,31 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    let (monitor, table, due) = (Monitor::open()?, setup.table, work.clone());
+    let (_until, end) = UnixStream::pair().act("make", || "a pair of sockets")?;
+    thread("changes of others", move || watch(&due, &table, monitor, &end));
     let keeping = async {
         tokio::join!(services.filled(), slices.filled(), namespaces.filled());
         world.write().completed();
         work.tell(|due| due.all = true);
         let (first, done) = tokio::sync::oneshot::channel();
         let (due, known, node) = (work.clone(), world.clone(), Node { name: setup.node });
-        // What it does takes a thread for its time, as the kernel answers when it has done all.
-        let thread = std::thread::Builder::new().name("nftables".into());
-        let begun = thread.spawn(move || keep(&due, &known, &node, plane, first));
-        if let Err(error) = begun {
-            eprintln!("sextant services: warning: cannot start a thread: {error}; Services stay as they are");
-        }
+        thread("nftables", move || keep(&due, &known, &node, plane, first));
         if done.await.is_ok() {
             ready();
         }
-        watch(&work, &setup.table).await
+        std::future::pending().await
     };
     tokio::select! {
         () = answering => Ok(()),
-        outcome = keeping => outcome,
+        () = keeping => Ok(()),
+    }
+}
+
+/// Does `work` on a thread of its own: it waits for the kernel.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
+        eprintln!("sextant services: warning: cannot start a thread for {name}: {error}");
     }
 }
 
@@ -174,20 +181,20 @@ fn keep(work: &Work, world: &World, node: &Node, mut plane: Plane, first: tokio:
     }
 }
 
-/// Has the table looked at when somebody deletes of it.
-async fn watch(work: &Work, table: &str) -> kernel::Result<()> {
-    let Ok(mut monitor) = AsyncFd::register(Monitor::open()?) else {
-        return std::future::pending().await;
-    };
+/// Has the table looked at when somebody deletes of it, until nobody holds the other end of `end`.
+fn watch(work: &Work, table: &str, mut monitor: Monitor, end: &UnixStream) {
     loop {
-        let Ok(mut ready) = monitor.readable_mut().await else { return std::future::pending().await };
-        let losses = ready.get_inner_mut().losses()?;
-        ready.clear_ready();
+        let mut polled =
+            [PollFd::new(&monitor, PollFlags::IN), PollFd::new(end, PollFlags::IN | PollFlags::HUP)];
+        let outcome = rustix::io::retry_on_intr(|| poll(&mut polled, None));
+        if outcome.is_err() || !polled[1].revents().is_empty() {
+            return;
+        }
         let ours = |loss: &Loss| match loss {
             Loss::Of { family, table: of } => *family == Family::Inet && of == table,
             Loss::Unknown => true,
         };
-        if losses.iter().any(ours) {
+        if monitor.losses().is_ok_and(|losses| losses.iter().any(ours)) {
             work.tell(|due| due.distrust = true);
         }
     }
