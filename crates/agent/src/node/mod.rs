@@ -89,7 +89,7 @@ impl Node {
                     Err(kube::Error::Api(status)) if status.code == 409 => {}
                     made => drop(made?),
                 }
-                self.agent.events.normal(&node, "Starting", "Starting kubelet.").await;
+                self.agent.events.normal(&node, "Starting", "Starting kubelet.");
             }
         }
         self.write(&self.conditions().await).await?;
