@@ -47,11 +47,7 @@ pub(crate) async fn kill(
             agent.events.warning(pod, "FailedPreStopHook", format!("PreStopHook failed: {why}"));
         }
     }
-    let left = if time.is_zero() {
-        time
-    } else {
-        time.saturating_sub(began.elapsed()).max(LEAST.min(time.max(LEAST)))
-    };
+    let left = if time.is_zero() { time } else { time.saturating_sub(began.elapsed()).max(LEAST) };
     stop(agent, &container.id, left).await
 }
 
