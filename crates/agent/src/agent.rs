@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use client::cache::Cache;
-use client::events::Events;
 use client::queue::{Pace, Queue};
 use cri::contract::v1::{CgroupDriver, RuntimeConfigRequest, VersionRequest, VersionResponse};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
@@ -14,6 +13,7 @@ use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::cgroups::Cgroups;
+use crate::events::Events;
 use crate::names::Key;
 use crate::node::Node;
 use crate::node::machine::Machine;
@@ -71,7 +71,7 @@ impl Agent {
             config_maps: Objects::new(&client, &queue),
             secrets: Objects::new(&client, &queue),
             tokens: Tokens::default(),
-            events: Events::new(&client, "kubelet", &setup.node),
+            events: Events::start(&client, &setup.node),
             cgroups: Cgroups::new(&setup.cgroup_root),
             machine,
             version: OnceLock::new(),

@@ -14,6 +14,7 @@
 
 mod agent;
 mod cgroups;
+mod events;
 mod names;
 mod node;
 mod objects;

@@ -16,12 +16,13 @@ use crate::names::Key;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type Users = Arc<Mutex<BTreeSet<Key>>>;
+type Followed<K> = BTreeMap<Name, (Arc<Cache<K>>, Users)>;
 
 /// Objects of one kind; the pods that use one are looked at when it changes.
 pub(crate) struct Objects<K> {
     client: Client,
     queue: Arc<Queue<Key>>,
-    followed: Mutex<BTreeMap<Name, (Arc<Cache<K>>, Users)>>,
+    followed: Mutex<Followed<K>>,
 }
 
 impl<K: Kind + Resource<Scope = NamespaceResourceScope>> Objects<K> {
@@ -30,7 +31,7 @@ impl<K: Kind + Resource<Scope = NamespaceResourceScope>> Objects<K> {
         Self { client: client.clone(), queue: queue.clone(), followed: Mutex::default() }
     }
 
-    fn followed(&self) -> MutexGuard<'_, BTreeMap<Name, (Arc<Cache<K>>, Users)>> {
+    fn followed(&self) -> MutexGuard<'_, Followed<K>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

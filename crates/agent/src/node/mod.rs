@@ -23,6 +23,8 @@ const LEASES: &str = "kube-node-lease";
 const STATUS: Duration = Duration::from_secs(300);
 /// How often it is looked whether something is.
 const LOOK: Duration = Duration::from_secs(10);
+/// The same of a node that no pod can run on yet.
+const SOON: Duration = Duration::from_millis(300);
 /// The kubelet that this one does the work of.
 const VERSION: &str = "v1.36.0";
 
@@ -87,7 +89,7 @@ impl Node {
                     Err(kube::Error::Api(status)) if status.code == 409 => {}
                     made => drop(made?),
                 }
-                self.agent.events.normal(&node, "Starting", "Starting kubelet.").await;
+                self.agent.events.normal(&node, "Starting", "Starting kubelet.");
             }
         }
         self.write(&self.conditions().await).await?;
@@ -110,9 +112,12 @@ impl Node {
         };
         let telling = async {
             let mut told: Option<(Vec<(&str, bool)>, tokio::time::Instant)> = None;
+            let mut wait = SOON;
             loop {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(wait).await;
                 let conditions = self.conditions().await;
+                wait =
+                    if conditions.iter().any(|(kind, is, ..)| *kind == "Ready" && *is) { LOOK } else { SOON };
                 let now: Vec<(&str, bool)> = conditions.iter().map(|(kind, is, ..)| (*kind, *is)).collect();
                 let is_old = told.as_ref().is_none_or(|(then, when)| *then != now || when.elapsed() > STATUS);
                 if is_old {

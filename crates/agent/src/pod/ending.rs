@@ -38,20 +38,16 @@ pub(crate) async fn kill(
 ) -> Result<(), Failed> {
     let words =
         if why.is_empty() { format!("Stopping container {}", name_of(container)) } else { why.to_owned() };
-    agent.events.normal(pod, "Killing", words).await;
+    agent.events.normal(pod, "Killing", words);
     let began = Instant::now();
     let hook = part.and_then(|part| part.container.lifecycle.as_ref()).and_then(|all| all.pre_stop.as_ref());
     if let (Some(part), Some(what)) = (part, hook.and_then(Act::of_hook)) {
         let whom = Whom { runtime: &agent.runtime, id: &container.id, container: &part.container, address };
         if let Ok(Err(why)) = tokio::time::timeout(time, act(&whom, &what, time)).await {
-            agent.events.warning(pod, "FailedPreStopHook", format!("PreStopHook failed: {why}")).await;
+            agent.events.warning(pod, "FailedPreStopHook", format!("PreStopHook failed: {why}"));
         }
     }
-    let left = if time.is_zero() {
-        time
-    } else {
-        time.saturating_sub(began.elapsed()).max(LEAST.min(time.max(LEAST)))
-    };
+    let left = if time.is_zero() { time } else { time.saturating_sub(began.elapsed()).max(LEAST) };
     stop(agent, &container.id, left).await
 }
 
@@ -127,7 +123,7 @@ pub(crate) async fn delete(agent: &Agent, key: &Key, pod: &Pod) -> Next {
         done = end(agent, key, pod, time) => match done {
             Ok(()) => Next::Done,
             Err(why) => {
-                agent.events.warning(pod, "FailedKillPod", format!("error killing pod: {why}")).await;
+                agent.events.warning(pod, "FailedKillPod", format!("error killing pod: {why}"));
                 Next::Again
             }
         },

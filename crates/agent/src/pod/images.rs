@@ -49,12 +49,12 @@ impl Wanted<'_> {
             ("Never", None) => {
                 let words =
                     format!("Container image {:?} is not present with pull policy of Never", self.image);
-                self.agent.events.warning(self.pod, "ErrImageNeverPull", words.clone()).await;
+                self.agent.events.warning(self.pod, "ErrImageNeverPull", words.clone());
                 Err(Missing { waiting: Waiting::new("ErrImageNeverPull", words), again: None })
             }
             ("Never" | "IfNotPresent", Some(image)) => {
                 let words = format!("Container image {:?} already present on machine", self.image);
-                self.agent.events.normal(self.pod, "Pulled", words).await;
+                self.agent.events.normal(self.pod, "Pulled", words);
                 Ok(image)
             }
             _ => self.pull().await,
@@ -79,7 +79,7 @@ impl Wanted<'_> {
             Err(error) => {
                 let code = error.code();
                 let words = format!("Failed to inspect image {:?}: {}", self.image, cause(&error));
-                self.agent.events.warning(self.pod, "InspectFailed", words.clone()).await;
+                self.agent.events.warning(self.pod, "InspectFailed", words.clone());
                 let reason = match code {
                     grpc::Code::InvalidArgument => "InvalidImageName",
                     _ => "ImageInspectError",
@@ -92,7 +92,7 @@ impl Wanted<'_> {
     async fn pull(&self) -> Result<Image, Missing> {
         let key = Key::of(self.pod);
         self.held(&key).await?;
-        self.agent.events.normal(self.pod, "Pulling", format!("Pulling image {:?}", self.image)).await;
+        self.agent.events.normal(self.pod, "Pulling", format!("Pulling image {:?}", self.image));
         let began = Instant::now();
         let failed = match self.pull_with_secrets(&key).await {
             Ok(()) => match self.look().await? {
@@ -102,7 +102,7 @@ impl Wanted<'_> {
                         "Successfully pulled image {:?} in {time:.3?} ({time:.3?} including waiting). Image size: {size} bytes.",
                         self.image
                     );
-                    self.agent.events.normal(self.pod, "Pulled", words).await;
+                    self.agent.events.normal(self.pod, "Pulled", words);
                     self.agent.with_memory(&key, |memory| memory.pull_failures.remove(self.image));
                     return Ok(image);
                 }
@@ -111,11 +111,12 @@ impl Wanted<'_> {
             Err(why) => why,
         };
         let words = format!("failed to pull image {:?}: {failed}", self.image);
-        self.agent
-            .events
-            .warning(self.pod, "Failed", format!("Failed to pull image {:?}: {failed}", self.image))
-            .await;
-        self.agent.events.warning(self.pod, "Failed", "Error: ErrImagePull").await;
+        self.agent.events.warning(
+            self.pod,
+            "Failed",
+            format!("Failed to pull image {:?}: {failed}", self.image),
+        );
+        self.agent.events.warning(self.pod, "Failed", "Error: ErrImagePull");
         let waiting = Waiting::new("ErrImagePull", words);
         let now = Timestamp::now();
         self.agent.with_memory(&key, |memory| {
@@ -136,8 +137,8 @@ impl Wanted<'_> {
         });
         let Some((left, why)) = held.flatten() else { return Ok(()) };
         let words = format!("Back-off pulling image {:?}", self.image);
-        self.agent.events.normal(self.pod, "BackOff", words.clone()).await;
-        self.agent.events.warning(self.pod, "Failed", "Error: ImagePullBackOff").await;
+        self.agent.events.normal(self.pod, "BackOff", words.clone());
+        self.agent.events.warning(self.pod, "Failed", "Error: ImagePullBackOff");
         let message = format!("{words}: {}: {}", why.reason, why.message);
         Err(Missing { waiting: Waiting::new("ImagePullBackOff", message), again: Some(left) })
     }

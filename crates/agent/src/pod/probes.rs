@@ -133,7 +133,7 @@ impl Prober {
             let answer = act(&whom, what, seconds(probe.timeout_seconds, 1)).await;
             if let Err(why) = &answer {
                 let text = format!("{} probe failed: {why}", self.asked.name());
-                self.agent.events.warning(&*self.pod, "Unhealthy", text).await;
+                self.agent.events.warning(&*self.pod, "Unhealthy", text);
             }
             let said = row.take(answer.is_ok(), probe);
             if said.is_some_and(|said| self.tell(said)) {

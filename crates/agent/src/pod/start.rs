@@ -68,7 +68,7 @@ pub(crate) async fn start(
             });
             // Those of images are told where they are pulled.
             if is_new == Some(true) && failed.waiting.reason.ends_with("Error") {
-                agent.events.warning(&**pod, "Failed", format!("Error: {}", failed.waiting.message)).await;
+                agent.events.warning(&**pod, "Failed", format!("Error: {}", failed.waiting.message));
             }
             // Without a time it waits for somebody to change something.
             Err(failed.again.unwrap_or(Duration::from_secs(300)))
@@ -107,14 +107,14 @@ impl Starting<'_> {
         let not_made = |error: grpc::Error| Failed::new("CreateContainerError", cause(&error));
         let client = agent.runtime.client().await.map_err(not_made)?;
         let id = client.create_container(request).await.map_err(not_made)?.container_id;
-        agent.events.normal(&**pod, "Created", "Container created").await;
+        agent.events.normal(&**pod, "Created", "Container created");
         if let Err(error) = client.start_container(StartContainerRequest { container_id: id.clone() }).await {
             let failed = Failed::new("RunContainerError", cause(&error));
             // Not one that was never started: what its runtime says of its end is told, if it says something.
             let _ = client.remove_container(RemoveContainerRequest { container_id: id }).await;
             return Err(failed);
         }
-        agent.events.normal(&**pod, "Started", "Container started").await;
+        agent.events.normal(&**pod, "Started", "Container started");
         self.prune().await;
         self.after(&id).await;
         Ok(())
@@ -221,7 +221,7 @@ impl Starting<'_> {
         let whom = Whom { runtime: &self.agent.runtime, id, container, address };
         if let Err(why) = act(&whom, &what, HOOK).await {
             let words = format!("PostStartHook failed: {why}");
-            self.agent.events.warning(&**self.pod, "FailedPostStartHook", words).await;
+            self.agent.events.warning(&**self.pod, "FailedPostStartHook", words);
             self.agent.with_memory(self.key, |memory| {
                 memory.doomed.insert(id.into(), "FailedPostStartHook".into())
             });

@@ -52,7 +52,7 @@ pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
             Ok(None) => Next::Done,
             Ok(Some(wait)) => Next::After(wait),
             Err(why) => {
-                agent.events.warning(&*pod, "FailedSync", format!("error syncing pod: {why}")).await;
+                agent.events.warning(&*pod, "FailedSync", format!("error syncing pod: {why}"));
                 Next::Again
             }
         }
@@ -146,8 +146,7 @@ impl Looking<'_> {
                 let new = Waiting::new("CrashLoopBackOff", message);
                 if memory.waiting.insert(name.clone(), new.clone()).as_ref() != Some(&new) {
                     let text = format!("Back-off restarting failed container {name} in pod {}", key.words());
-                    let (agent, pod) = (agent.clone(), pod.clone());
-                    tokio::spawn(async move { agent.events.warning(&*pod, "BackOff", text).await });
+                    agent.events.warning(&**pod, "BackOff", text);
                 }
             }
             plan
@@ -177,7 +176,7 @@ impl Looking<'_> {
                     memory.told.replace(words.clone()) != Some(words.clone())
                 });
                 if is_new == Some(true) {
-                    self.agent.events.warning(&**self.pod, "FailedMount", words).await;
+                    self.agent.events.warning(&**self.pod, "FailedMount", words);
                 }
                 soonest(&mut self.again, LATER);
                 write_status(self.agent, self.key, self.pod, observed).await?;
@@ -304,7 +303,7 @@ async fn make_sandbox(
 ) -> Result<(), String> {
     if attempt > 0 {
         let words = "Pod sandbox changed, it will be killed and re-created.";
-        agent.events.normal(pod, "SandboxChanged", words).await;
+        agent.events.normal(pod, "SandboxChanged", words);
     }
     let client = agent.runtime.within(Duration::from_secs(120)).await.map_err(|error| error.to_string())?;
     for (index, old) in observed.sandboxes.iter().enumerate() {
@@ -328,7 +327,7 @@ async fn make_sandbox(
     let made = made.await;
     if let Err(why) = &made {
         let words = format!("Failed to create pod sandbox: {why}");
-        agent.events.warning(pod, "FailedCreatePodSandBox", words).await;
+        agent.events.warning(pod, "FailedCreatePodSandBox", words);
     }
     made
 }

@@ -44,7 +44,7 @@ async fn grace(rig: &Rig) {
 }
 
 async fn killed(rig: &Rig) {
-    rig.pod("stays", json!({"containers": [container("main", &["say", "up", "then", "sleep"])]})).await;
+    rig.pod("stays", json!({"containers": [container("main", &["say", "up", "then", "sleep"])], "terminationGracePeriodSeconds": 1})).await;
     rig.pod(
         "goes",
         json!({"containers": [container("main", &["sleep"])], "terminationGracePeriodSeconds": 1}),

@@ -10,6 +10,7 @@ mod ends;
 mod probe;
 mod rig;
 mod runs;
+mod streams;
 mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         return probe::main(&args[1..]);
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let tests = [runs::TESTS, waits::TESTS, ends::TESTS].concat();
+    let tests = [runs::TESTS, waits::TESTS, streams::TESTS, ends::TESTS].concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -29,6 +29,8 @@ pub(crate) const IMAGE: &str = "docker.io/library/t:latest";
 /// The machine. All its processes end with it.
 pub(crate) struct Rig {
     pub(crate) client: Client,
+    /// How the administrator reaches the API server.
+    pub(crate) config: Config,
     dir: tempfile::TempDir,
     processes: RefCell<BTreeMap<&'static str, Child>>,
 }
@@ -48,7 +50,8 @@ impl Rig {
         let kubeconfig = Kubeconfig::read_from(dir.path().join("data/api/kubeconfig")).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let rig = Self {
-            client: Client::try_from(config).unwrap(),
+            client: Client::try_from(config.clone()).unwrap(),
+            config,
             processes: RefCell::new([("api", api)].into()),
             dir,
         };
@@ -166,12 +169,18 @@ impl Rig {
 
     /// What a container has written, as the API server tells it.
     pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
+        self.try_log(pod, container).await.unwrap()
+    }
+
+    async fn try_log(&self, pod: &str, container: &str) -> kube::Result<String> {
         let asked = LogParams { container: Some(container.into()), ..LogParams::default() };
-        self.pods().logs(pod, &asked).await.unwrap()
+        self.pods().logs(pod, &asked).await
     }
 
     pub(crate) async fn log_has(&self, pod: &str, container: &str, what: &str) {
-        let look = async || self.log(pod, container).await.contains(what).then_some(());
+        // Before it runs there is none.
+        let look =
+            async || self.try_log(pod, container).await.is_ok_and(|log| log.contains(what)).then_some(());
         self.until(&format!("{pod}/{container} says {what:?}"), look).await;
     }
 

@@ -27,7 +27,8 @@ async fn node(rig: &Rig) {
     }
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
         Api::namespaced(rig.client.clone(), "kube-node-lease");
-    let lease = leases.get(NODE).await.unwrap().spec.unwrap();
+    let lease =
+        rig.until("there is a lease", async || leases.get_opt(NODE).await.unwrap()).await.spec.unwrap();
     assert_eq!((lease.holder_identity.as_deref(), lease.lease_duration_seconds), (Some(NODE), Some(40)));
 }
 
@@ -94,6 +95,9 @@ async fn files(rig: &Rig) {
         "read",
         "/map/a",
         "then",
+        "say",
+        "",
+        "then",
         "sleep",
     ];
     let mounts = json!({"volumeMounts": [
@@ -118,7 +122,22 @@ async fn order(rig: &Rig) {
     let mounts = json!({"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]});
     let init = with(container("init", &["write", "/shared/a", "by-init"]), mounts.clone());
     let side = with(
-        container("side", &["read", "/shared/a", "then", "write", "/shared/b", "by-side", "then", "sleep"]),
+        container(
+            "side",
+            &[
+                "read",
+                "/shared/a",
+                "then",
+                "say",
+                "",
+                "then",
+                "write",
+                "/shared/b",
+                "by-side",
+                "then",
+                "sleep",
+            ],
+        ),
         with(
             mounts.clone(),
             json!({"restartPolicy": "Always",
@@ -134,7 +153,7 @@ async fn order(rig: &Rig) {
     .await;
     let status = rig.status("order", "succeeded", |status| status["phase"] == "Succeeded").await;
     assert_eq!(rig.log("order", "main").await, "by-initby-side");
-    assert_eq!(rig.log("order", "side").await, "by-init");
+    assert_eq!(rig.log("order", "side").await, "by-init\n");
     let init = &status["initContainerStatuses"];
     assert_eq!(init[0]["state"]["terminated"]["reason"], "Completed");
     assert!(init[1]["state"]["terminated"].is_object(), "the sidecar has ended: {init}");

@@ -69,7 +69,7 @@ fn init_containers_run_one_after_the_other_and_sidecars_stay() {
         "containers": [{"name": "a"}, {"name": "b"}]}));
     let mut memory = Memory::default();
     let mut all = Vec::new();
-    let mut step = |all: &[ContainerStatus], memory: &Memory| {
+    let step = |all: &[ContainerStatus], memory: &Memory| {
         next(&pod, &observed(&[sandbox(0, Ready)], all), memory).step
     };
     assert_eq!(step(&all, &memory), Step::Start(vec![0]));
