@@ -162,7 +162,7 @@ async fn endpoints_follow_readiness_and_a_budget_holds_evictions() {
             status.desired_healthy,
             status.disruptions_allowed,
         );
-        (counts == (2, 1, 1, 0)).then_some(())
+        (counts == (Some(2), Some(1), Some(1), Some(0))).then_some(())
     })
     .await;
     let refused = api.evict(&pods[1].name_any(), &EvictParams::default()).await.unwrap_err();
