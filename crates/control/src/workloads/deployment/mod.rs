@@ -254,6 +254,9 @@ impl Controller {
             json!({"metadata": {"annotations": annotations}, "spec": {"replicas": count}}),
         )
         .await?;
+        if count == before {
+            return Ok(());
+        }
         let way = if count > before { "up" } else { "down" };
         let text = format!("Scaled {way} replica set {} from {before} to {count}", set.name_any());
         self.tell.normal(view.deployment, "ScalingReplicaSet", text).await;
