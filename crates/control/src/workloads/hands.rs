@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use client::cache::{Cache, Kind, Name};
+use client::events::cut;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -152,12 +153,12 @@ pub(super) fn uid<K: Resource>(object: &K) -> String {
     object.meta().uid.clone().unwrap_or_default()
 }
 
-/// What the server said, as it said it.
+/// What the server said, as it said it, and no more of it than an event takes.
 pub(super) fn says(error: &Error) -> String {
-    match error {
+    cut(match error {
         Error::Api(status) => status.message.clone(),
         other => client::causes(other),
-    }
+    })
 }
 
 /// Nothing is made in a namespace that is being deleted, and nobody need be told.

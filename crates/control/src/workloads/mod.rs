@@ -12,6 +12,7 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod ephemeral;
 mod hands;
 mod job;
 mod leftovers;
@@ -121,6 +122,7 @@ pub async fn run(context: Arc<Context>) {
         replica_set::run(context.clone()),
         deployment::run(context.clone()),
         endpoints::run(context.clone()),
+        ephemeral::run(context.clone()),
         stateful_set::run(context.clone()),
         daemon_set::run(context.clone()),
         job::run(context.clone()),

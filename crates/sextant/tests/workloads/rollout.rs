@@ -54,10 +54,11 @@ fn revision(it: &impl kube::Resource) -> &str {
     it.annotations().get("deployment.kubernetes.io/revision").map(String::as_str).unwrap_or_default()
 }
 
-/// What kubectl says.
-fn kubectl(rig: &Rig, args: &[&str]) -> String {
-    let config = rig.path("data/api/kubeconfig");
-    let out = Command::new("kubectl").arg("--kubeconfig").arg(config).args(args).output().unwrap();
+/// What kubectl says. The kubelet goes on meanwhile.
+async fn kubectl(rig: &Rig, args: &[&str]) -> String {
+    let mut command = Command::new("kubectl");
+    command.arg("--kubeconfig").arg(rig.path("data/api/kubeconfig")).args(args);
+    let out = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
@@ -96,17 +97,18 @@ async fn a_deployment_is_rolled_out_updated_undone_and_scaled() {
     assert!(kubelet.seen().most <= 4, "{} pods at a time", kubelet.seen().most);
     // Undone: the first template again, as revision 3, by the set that there is.
     if has_kubectl() {
-        assert!(kubectl(&rig, &["rollout", "undo", "deployment/web"]).contains("rolled back"));
+        assert!(kubectl(&rig, &["rollout", "undo", "deployment/web"]).await.contains("rolled back"));
         assert!(
             kubectl(&rig, &["rollout", "status", "deployment/web", "--timeout=60s"])
+                .await
                 .contains("successfully rolled out")
         );
-        let history = kubectl(&rig, &["rollout", "history", "deployment/web"]);
+        let history = kubectl(&rig, &["rollout", "history", "deployment/web"]).await;
         assert!(
             history.contains("\n2 ") && history.contains("\n3 ") && !history.contains("\n1 "),
             "{history}"
         );
-        assert!(kubectl(&rig, &["describe", "deployment", "web"]).contains("ScalingReplicaSet"));
+        assert!(kubectl(&rig, &["describe", "deployment", "web"]).await.contains("ScalingReplicaSet"));
     } else {
         image(&rig, "one").await;
     }

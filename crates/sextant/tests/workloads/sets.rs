@@ -1,5 +1,7 @@
 //! StatefulSets, DaemonSets, the endpoints of Services, and budgets.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -162,15 +164,19 @@ async fn endpoints_follow_readiness_and_a_budget_holds_evictions() {
             status.desired_healthy,
             status.disruptions_allowed,
         );
-        (counts == (2, 1, 1, 0)).then_some(())
+        (counts == (Some(2), Some(1), Some(1), Some(0))).then_some(())
     })
     .await;
-    let refused = api.evict(&pods[1].name_any(), &EvictParams::default()).await.unwrap_err();
-    assert!(matches!(refused, kube::Error::Api(status) if status.code == 429));
+    // kube-rs asks again and again where it is told to wait.
+    let name = pods[1].name_any();
+    let how = EvictParams::default();
+    let refused = tokio::time::timeout(Duration::from_secs(2), api.evict(&name, &how)).await;
+    assert!(!matches!(refused, Ok(Ok(_))), "a pod was evicted that the budget holds");
+    assert!(api.get(&name).await.unwrap().metadata.deletion_timestamp.is_none());
     let well = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     api.patch_status(&pods[0].name_any(), &PatchParams::default(), &Patch::Strategic(well)).await.unwrap();
     rig.until("it may be evicted", async |rig| {
-        rig.objects_of::<Pod>("").evict(&pods[1].name_any(), &EvictParams::default()).await.ok()
+        rig.objects_of::<Pod>("").evict(&name, &EvictParams::default()).await.ok()
     })
     .await;
     rig.until("another has taken its place", async |rig| are_ready(rig, 2).await).await;

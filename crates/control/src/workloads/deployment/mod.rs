@@ -4,6 +4,7 @@ mod plan;
 mod progress;
 mod revision;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::cache::Name;
@@ -253,6 +254,9 @@ impl Controller {
             json!({"metadata": {"annotations": annotations}, "spec": {"replicas": count}}),
         )
         .await?;
+        if count == before {
+            return Ok(());
+        }
         let way = if count > before { "up" } else { "down" };
         let text = format!("Scaled {way} replica set {} from {before} to {count}", set.name_any());
         self.tell.normal(view.deployment, "ScalingReplicaSet", text).await;
@@ -272,9 +276,12 @@ impl Controller {
 }
 
 /// What a set is told when it gets its number.
-fn shares(deployment: &Deployment) -> [(String, String); 2] {
+fn shares(deployment: &Deployment) -> BTreeMap<String, String> {
     let (wanted, (surge, _)) = (plan::wanted(deployment), plan::bounds(deployment));
-    [(revision::DESIRED.into(), wanted.to_string()), (revision::MOST.into(), (wanted + surge).to_string())]
+    let most = wanted.saturating_add(surge);
+    [(revision::DESIRED, wanted), (revision::MOST, most)]
+        .map(|(key, count)| (key.into(), count.to_string()))
+        .into()
 }
 
 /// Says that a rollout is held, or goes on.

@@ -84,7 +84,9 @@ impl View<'_> {
     /// What is to be done next.
     pub(super) fn plan(&self) -> Plan {
         let spec = self.deployment.spec.clone().unwrap_or_default();
-        if spec.paused == Some(true) || self.is_scaled() {
+        // In the middle of ending all, no shares are to be kept.
+        let ends_some = recreates(self.deployment) && self.old.iter().any(|set| asked(set) > 0);
+        if spec.paused == Some(true) || self.is_scaled() && !ends_some {
             return Plan { create: None, scale: self.scale() };
         }
         if recreates(self.deployment) { self.recreate() } else { self.roll() }
@@ -153,7 +155,7 @@ impl View<'_> {
         let newest = || self.all().max_by_key(|set| set.metadata.creation_timestamp.as_ref().map(|at| at.0));
         match active.as_slice() {
             [] => return changed(self.new.as_ref().or_else(newest).map(|set| (set.clone(), wanted))),
-            [one] => return changed([((*one).clone(), wanted)]),
+            [one] => return self.due([((*one).clone(), wanted)]),
             _ => {}
         }
         if self.new.as_ref().is_some_and(|new| self.is_saturated(new)) {
@@ -165,13 +167,23 @@ impl View<'_> {
         let (surge, _) = bounds(self.deployment);
         let most = if wanted > 0 { wanted + surge } else { 0 };
         let total: i32 = active.iter().map(|set| asked(set)).sum();
-        proportional(&active, most - total, |set| {
+        self.due(proportional(&active, most - total, |set| {
             let old = revision::number(set, revision::MOST).unwrap_or_else(|| {
                 let status = self.deployment.status.as_ref();
                 status.and_then(|status| status.replicas).unwrap_or_default().into()
             });
             if wanted == 0 { 0 } else { rounded(i64::from(asked(set)) * i64::from(most), old.max(1)) }
-        })
+        }))
+    }
+
+    /// Those that have another number by now, or have not been told of what it is a share.
+    fn due(&self, next: impl IntoIterator<Item = (Arc<ReplicaSet>, i32)>) -> Vec<(Arc<ReplicaSet>, i32)> {
+        let (wanted, (surge, _)) = (wanted(self.deployment), bounds(self.deployment));
+        let is_told = |set: &ReplicaSet| {
+            revision::number(set, revision::DESIRED) == Some(wanted.into())
+                && revision::number(set, revision::MOST) == Some(i64::from(wanted) + i64::from(surge))
+        };
+        next.into_iter().filter(|(set, count)| asked(set) != *count || !is_told(set)).collect()
     }
 
     fn is_saturated(&self, new: &ReplicaSet) -> bool {
@@ -209,7 +221,7 @@ fn proportional(
     if let Some((_, count)) = next.first_mut() {
         *count = (*count + left).max(0);
     }
-    changed(next)
+    next
 }
 
 /// Those that have another number by now.

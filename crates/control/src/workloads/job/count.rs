@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
+use super::policy::{self, Verdict};
 use crate::workloads::{hands, pods};
 
 /// Holds a pod until it is counted.
@@ -42,6 +43,11 @@ pub(super) fn index(pod: &Pod) -> Option<i32> {
 /// Whether a pod still has to be counted.
 pub(super) fn is_held(pod: &Pod) -> bool {
     pod.finalizers().iter().any(|held| held == TRACKING)
+}
+
+/// Whether a pod has failed, and counts for nothing.
+pub(super) fn is_ignored(job: &Job, pod: &Pod) -> bool {
+    has_failed(job, pod) && policy::verdict(job, pod) == Verdict::Ignore
 }
 
 /// Whether a pod is replaced only once it has ended, and not when it begins to.
@@ -93,7 +99,7 @@ impl Count {
             if pods::phase(pod) == "Succeeded" {
                 count.uncounted[0].insert(uid);
                 count.indexes.extend(index(pod).filter(|_| count.is_indexed));
-            } else if has_failed(job, pod) {
+            } else if has_failed(job, pod) && !is_ignored(job, pod) {
                 count.uncounted[1].insert(uid);
             }
         }

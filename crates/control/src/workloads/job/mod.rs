@@ -2,6 +2,7 @@
 
 mod count;
 mod plan;
+mod policy;
 
 use std::sync::Arc;
 

@@ -9,7 +9,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::count::{self, Count};
-use crate::workloads::{pods, status};
+use super::policy::{self, Verdict};
+use crate::workloads::{hands, pods, status};
 
 /// The wait after a pod has failed, doubled with each that follows.
 const BACK_OFF: SignedDuration = SignedDuration::from_secs(10);
@@ -73,22 +74,29 @@ fn failure(
     spec: &JobSpec,
     job: &Job,
     count: &Count,
-    active: &[Arc<Pod>],
+    mine: &[Arc<Pod>],
     now: Timestamp,
-) -> Option<(&'static str, &'static str)> {
+) -> Option<(&'static str, String)> {
+    let judged = mine.iter().filter(|pod| count::is_held(pod) && count::has_failed(job, pod));
+    let fatal = judged.map(|pod| policy::verdict(job, pod)).find_map(|verdict| match verdict {
+        Verdict::FailJob(why) => Some(why),
+        Verdict::Count | Verdict::Ignore => None,
+    });
+    if let Some(why) = fatal {
+        return Some(("PodFailurePolicy", why));
+    }
     let limit = spec.backoff_limit.unwrap_or(6);
-    let restarts: i32 = active.iter().map(|pod| pods::restarts(pod)).sum();
-    let restarts_in_place =
-        spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("OnFailure");
-    let is_beyond = restarts_in_place && if limit == 0 { restarts > 0 } else { restarts >= limit };
+    let restarts: i32 = mine.iter().filter(|pod| pods::is_active(pod)).map(|pod| pods::restarts(pod)).sum();
+    let policy = spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    let is_beyond = policy == Some("OnFailure") && if limit == 0 { restarts > 0 } else { restarts >= limit };
     if count.failed() > limit || is_beyond {
-        return Some(("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
+        return Some(("BackoffLimitExceeded", "Job has reached the specified backoff limit".into()));
     }
     let began = job.status.as_ref().and_then(|status| status.start_time.as_ref());
     let deadline = spec.active_deadline_seconds.zip(began);
     let is_late = deadline
         .is_some_and(|(seconds, began)| now.duration_since(began.0) >= SignedDuration::from_secs(seconds));
-    is_late.then_some(("DeadlineExceeded", "Job was active longer than specified deadline"))
+    is_late.then(|| ("DeadlineExceeded", "Job was active longer than specified deadline".into()))
 }
 
 /// Writes a condition of a Job.
@@ -107,11 +115,8 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
     let old = job.status.clone().unwrap_or_default();
     let mut held = status::conditions(&old);
     let counts = Count::next(job, mine);
-    plan.release = mine
-        .iter()
-        .filter(|pod| count::is_held(pod) && counts.is_counted(&crate::workloads::hands::uid(&***pod)))
-        .cloned()
-        .collect();
+    let may_go = |pod: &Pod| counts.is_counted(&hands::uid(pod)) || count::is_ignored(job, pod);
+    plan.release = mine.iter().filter(|pod| count::is_held(pod) && may_go(pod)).cloned().collect();
     let active: Vec<Arc<Pod>> = mine.iter().filter(|pod| pods::is_active(pod)).cloned().collect();
     let going = mine.iter().filter(|pod| pods::is_going(pod) && !pods::is_over(pod)).count();
     plan.status = counts.told();
@@ -131,9 +136,9 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
         Some(completions) => counts.succeeded() >= completions,
         None => counts.succeeded() > 0 && active.is_empty(),
     };
-    let failed = failure(&spec, job, &counts, &active, now).filter(|_| !wanted_done);
+    let failed = failure(&spec, job, &counts, mine, now).filter(|_| !wanted_done);
     if let Some((reason, message)) = failed.filter(|_| !is_true(&held, "SuccessCriteriaMet")) {
-        tell(&mut held, "FailureTarget", "True", reason, message, now);
+        tell(&mut held, "FailureTarget", "True", reason, &message, now);
     } else if wanted_done && !is_true(&held, "FailureTarget") {
         let text = "Reached expected number of succeeded pods";
         tell(&mut held, "SuccessCriteriaMet", "True", "CompletionsReached", text, now);

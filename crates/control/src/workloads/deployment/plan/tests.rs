@@ -70,6 +70,10 @@ fn another_number_is_shared_in_the_middle_of_a_rollout() {
     let ten = deployment(10, &json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}));
     let sets = (Some(set("new", 3, 3, 3, 5)), vec![set("old", 2, 2, 2, 5)]);
     assert_eq!(scales(&view(&ten, sets.0, sets.1).plan()), [("new".into(), 6), ("old".into(), 4)]);
+    // Where nothing is left to share, they are told all the same: it would be shared for ever else.
+    let full = deployment(3, &json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}));
+    let told = view(&full, Some(set("new", 1, 1, 0, 2)), vec![set("old", 3, 3, 3, 3)]).plan();
+    assert_eq!(scales(&told), [("old".into(), 3), ("new".into(), 1)]);
     let one = view(&ten, Some(set("new", 5, 5, 5, 5)), vec![set("old", 0, 0, 0, 5)]);
     assert_eq!(scales(&one.plan()), [("new".into(), 10)]);
 }
