@@ -129,7 +129,7 @@ fn security(
     let own = part.container.security_context.clone().unwrap_or_default();
     let number = |value: Option<i64>| value.map(|value| Int64Value { value });
     let asked = own.run_as_user.or(of_pod.run_as_user);
-    let user = number(asked).or_else(|| given.image.uid);
+    let user = number(asked).or(given.image.uid);
     let name = if user.is_none() { given.image.username.clone() } else { String::new() };
     if own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
         refuse_root(&Key::of(pod), part, asked, given.image)?;
