@@ -97,7 +97,6 @@ fn a_client_comes_to_the_same_pod_again_until_that_is_gone() {
         for at in ["10.96.0.7:80", "[fd96::7]:80"] {
             let first = ask(&client, at).unwrap().0;
             assert_eq!(seen(|| ask(&client, at)), [first].into());
-            listed();
             // A process that starts anew remembers it, and another pod's end does not matter.
             host.plane = plane();
             host.settle();

@@ -110,7 +110,7 @@ impl Resolver {
             match self.zone.answer(&known, &name, request.query.query_type) {
                 Found::Elsewhere => return Said::Ask(Box::new(Asked { request, aliases, name })),
                 Found::Alias(record, target) => {
-                    aliases.push(record);
+                    aliases.push(*record);
                     name = target;
                 }
                 Found::Here(mut outcome) => {

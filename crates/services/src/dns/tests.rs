@@ -18,11 +18,20 @@ fn known() -> Known {
     let service = |name: &str, spec: serde_json::Value| {
         object(json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec}))
     };
-    known.enter_service(&service("web", json!({"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd96::7"],
-        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})));
-    known.enter_service(&service("db", json!({"clusterIP": "None", "clusterIPs": ["None"],
-        "ports": [{"name": "sql", "port": 5432}]})));
-    known.enter_service(&service("else", json!({"type": "ExternalName", "externalName": "web.shop.svc.cluster.local"})));
+    known.enter_service(&service(
+        "web",
+        json!({"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd96::7"],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}),
+    ));
+    known.enter_service(&service(
+        "db",
+        json!({"clusterIP": "None", "clusterIPs": ["None"],
+        "ports": [{"name": "sql", "port": 5432}]}),
+    ));
+    known.enter_service(&service(
+        "else",
+        json!({"type": "ExternalName", "externalName": "web.shop.svc.cluster.local"}),
+    ));
     known.enter_service(&service("far", json!({"type": "ExternalName", "externalName": "www.example.com"})));
     known.enter_slice(&object(json!({"metadata": {"name": "db-1", "namespace": "shop",
         "labels": {"kubernetes.io/service-name": "db"}}, "addressType": "IPv4",
@@ -85,10 +94,26 @@ fn names_of_the_cluster() {
         ("cluster.local.", a, &[]),
     ] {
         let (code, answers, _) = ask(&resolver, name, kind);
-        assert_eq!((code, answers.as_slice()), (ResponseCode::NoError, &wanted.iter().map(ToString::to_string).collect::<Vec<_>>()[..]), "{name} {kind}");
+        assert_eq!(
+            (code, answers.as_slice()),
+            (ResponseCode::NoError, &wanted.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+            "{name} {kind}"
+        );
     }
-    for name in ["db-2.db.shop.svc", "x.shop.svc", "web.other.svc", "other.svc", "x.web.shop.svc", "1-2-3-4.other.pod",
-        "x.shop.pod", "_x._tcp.web.shop.svc", "_udp.web.shop.svc", "shop", "www.example.com.shop.svc", "a.b.c.d.e.f.g"] {
+    for name in [
+        "db-2.db.shop.svc",
+        "x.shop.svc",
+        "web.other.svc",
+        "other.svc",
+        "x.web.shop.svc",
+        "1-2-3-4.other.pod",
+        "x.shop.pod",
+        "_x._tcp.web.shop.svc",
+        "_udp.web.shop.svc",
+        "shop",
+        "www.example.com.shop.svc",
+        "a.b.c.d.e.f.g",
+    ] {
         let (code, answers, _) = ask(&resolver, &format!("{name}.cluster.local."), a);
         assert_eq!((code, answers.len()), (ResponseCode::NXDomain, 0), "{name}");
     }
@@ -196,7 +221,11 @@ async fn others_are_asked_once_and_the_next_where_one_fails() {
         {
             let request = question(name, RecordType::A).to_vec().unwrap();
             let reply = Message::from_vec(&resolver.reply(&request, true).await.unwrap()).unwrap();
-            assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, answers), "{name}");
+            assert_eq!(
+                (reply.metadata.response_code, reply.answers.len()),
+                (ResponseCode::NoError, answers),
+                "{name}"
+            );
         }
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
     }

@@ -52,13 +52,13 @@ impl Upstream {
         let mut refused = None;
         for _ in 0..ROUNDS {
             for server in &servers {
-                match timeout(PATIENCE, exchange(*server, &query, dnssec)).await {
-                    Ok(Ok(message)) => match outcome(message) {
-                        found if is_an_answer(&found) => return Some(found),
-                        found => refused = Some(found),
-                    },
-                    // The next one may be well.
-                    Ok(Err(_)) | Err(_) => {}
+                // Where one is not well, the next one may be.
+                let Ok(Ok(message)) = timeout(PATIENCE, exchange(*server, &query, dnssec)).await else {
+                    continue;
+                };
+                match outcome(message) {
+                    found if is_an_answer(&found) => return Some(found),
+                    found => refused = Some(found),
                 }
             }
             if refused.is_some() {

@@ -32,7 +32,7 @@ pub(super) enum Found {
     /// Nothing: it is not ours.
     Elsewhere,
     /// It is another name.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
     /// All there is.
     Here(Outcome),
 }
@@ -144,7 +144,7 @@ impl Zone {
         let target = spec.external_name.as_deref().and_then(|target| Name::from_ascii(target).ok());
         let Some(mut target) = target else { return Found::Here(Outcome::of(ResponseCode::ServFail)) };
         target.set_fqdn(true);
-        Found::Alias(record(name, RData::CNAME(CNAME(target.clone()))), target)
+        Found::Alias(Box::new(record(name, RData::CNAME(CNAME(target.clone())))), target)
     }
 
     /// The ports of a Service: all, or those of a name and protocol.

@@ -4,9 +4,10 @@ use super::*;
 
 fn planned(service: serde_json::Value, endpoints: serde_json::Value) -> Plan {
     let service: Service = serde_json::from_value(service).unwrap();
-    let slice: EndpointSlice = serde_json::from_value(json!({"metadata": {"name": "s"}, "addressType": "IPv4",
+    let slice: EndpointSlice =
+        serde_json::from_value(json!({"metadata": {"name": "s"}, "addressType": "IPv4",
         "ports": [{"name": "", "port": 8080, "protocol": "TCP"}], "endpoints": endpoints}))
-    .unwrap();
+        .unwrap();
     plan(&service, [&slice], &Node { name: "here".into() })
 }
 
@@ -36,7 +37,10 @@ fn ready_ones_or_else_those_that_still_serve() {
 fn policies_choose_among_endpoints() {
     let service = json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80, "nodePort": 30080}],
         "externalTrafficPolicy": "Local"}});
-    let (here, there) = (json!({"addresses": ["10.9.0.1"], "nodeName": "here"}), json!({"addresses": ["10.9.1.1"], "nodeName": "there"}));
+    let (here, there) = (
+        json!({"addresses": ["10.9.0.1"], "nodeName": "here"}),
+        json!({"addresses": ["10.9.1.1"], "nodeName": "there"}),
+    );
     let (address, node) = (At::Address("10.96.0.1".parse().unwrap()), At::Node { ipv4: true });
     let plan = planned(service.clone(), json!([here, there]));
     let both = targets(&["10.9.0.1:8080", "10.9.1.1:8080"]);
