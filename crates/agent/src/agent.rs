@@ -1,6 +1,7 @@
 //! The agent as a whole: what its parts share, and how it starts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -184,15 +185,23 @@ impl Agent {
         let pods = self.pods.all();
         let of_pods = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
         let known: BTreeSet<String> = of_pods.chain(keys.into_iter().map(|key| key.uid)).collect();
-        let found = volumes::uids(self).into_iter().chain(self.cgroups.uids());
-        for uid in found.filter(|uid| !known.contains(uid)) {
-            for failed in
-                [self.cgroups.remove(&uid), volumes::remove(self, &uid)].into_iter().filter_map(Result::err)
-            {
-                eprintln!("sextant agent: warning: {failed}");
-            }
+        for failed in remove_all_but(&known, &self.setup.folder, &self.cgroups) {
+            eprintln!("sextant agent: warning: {failed}");
         }
     }
+}
+
+/// Removes what is called after other pods.
+fn remove_all_but(known: &BTreeSet<String>, folder: &Path, cgroups: &Cgroups) -> Vec<String> {
+    let found: BTreeSet<String> = volumes::uids(folder).into_iter().chain(cgroups.uids()).collect();
+    let removed = found.difference(known).flat_map(|uid| [cgroups.remove(uid), volumes::remove(folder, uid)]);
+    removed.filter_map(Result::err).collect()
+}
+
+/// Removes what an agent that has ended has left of its pods in `folder` and below the cgroup `root` ([`Setup::folder`],
+/// [`Setup::cgroup_root`]), once the runtime has none of them any more. Returns what could not be removed.
+pub fn clear(folder: &Path, root: &str) -> Vec<String> {
+    remove_all_but(&BTreeSet::new(), folder, &Cgroups::new(root))
 }
 
 /// Does a kubelet's work until `ended` resolves; calls `ready` once the node is registered and its pods are known.

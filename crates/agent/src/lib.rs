@@ -24,7 +24,7 @@ mod runtime;
 mod server;
 mod volumes;
 
-pub use agent::run;
+pub use agent::{clear, run};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -73,8 +73,12 @@ impl Instance {
         Path::new(&self.name).join(id)
     }
 
-    /// Whether a container or an attachment that was made from the command line stands for what `owner` has.
+    /// Whether what `owner` has is to stay, though no pod of the node has it: a container's or an attachment's that was made from the
+    /// command line, and that of Services, which are reached while nobody looks after them.
     pub(crate) fn is_alive(&self, owner: &OwnerId) -> bool {
+        if *owner == services::effects::owner() {
+            return true;
+        }
         commands::cni::is_alive(owner, &container::cni_cache(self))
             .unwrap_or_else(|| self.state_dir(owner.as_str()).join(container::RECORD).exists())
     }
@@ -82,10 +86,7 @@ impl Instance {
     /// Undoes what nobody alive owns. What cannot be undone now stays recorded and is tried again by the next command.
     fn converge(&self) {
         let report = self.ledger.converge(&|owner: &OwnerId| {
-            *owner == OwnerId::node()
-                || *owner == services::effects::owner()
-                || cri::plugin::is_alive(&self.data, owner)
-                || self.is_alive(owner)
+            *owner == OwnerId::node() || cri::plugin::is_alive(&self.data, owner) || self.is_alive(owner)
         });
         for (owner, error) in report.errors {
             eprintln!("sextant: warning: {owner}: {error}");

@@ -104,7 +104,7 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
         client.remove_pod_sandbox(request).await.map_err(|error| error.to_string())?;
     }
     agent.cgroups.remove(&key.uid)?;
-    volumes::remove(agent, &key.uid)?;
+    volumes::remove(&agent.setup.folder, &key.uid)?;
     let logs = key.logs(&agent.setup.logs);
     match std::fs::remove_dir_all(&logs) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -15,7 +15,7 @@ use crate::pod::spec::is_on_host;
 
 /// Where the pod's /etc/hosts is, written anew; `None` for a pod that has the node's and nothing to add.
 pub(crate) fn hosts(agent: &Agent, pod: &Pod, addresses: &[String]) -> io::Result<PathBuf> {
-    let path = super::folder(agent, &Key::of(pod).uid).join("etc-hosts");
+    let path = super::folder(&agent.setup.folder, &Key::of(pod).uid).join("etc-hosts");
     let mut text = match is_on_host(pod) {
         true => format!(
             "# Kubernetes-managed hosts file (host network).\n{}",
@@ -57,7 +57,7 @@ pub(crate) fn hosts(agent: &Agent, pod: &Pod, addresses: &[String]) -> io::Resul
 
 /// An empty file for the last words of a container's next run.
 pub(crate) fn last_words(agent: &Agent, uid: &str, container: &str) -> io::Result<PathBuf> {
-    let dir = super::folder(agent, uid).join("containers").join(container);
+    let dir = super::folder(&agent.setup.folder, uid).join("containers").join(container);
     DirBuilder::new().recursive(true).mode(0o750).create(&dir)?;
     let path = dir.join(format!("{:x}", Timestamp::now().as_nanosecond()));
     let file = File::create_new(&path)?;

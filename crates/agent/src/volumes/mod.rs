@@ -61,9 +61,9 @@ impl Failed {
     }
 }
 
-/// The pod's own folder.
-pub(crate) fn folder(agent: &Agent, uid: &str) -> PathBuf {
-    agent.setup.folder.join("pods").join(uid)
+/// The pod's own folder in the agent's.
+pub(crate) fn folder(agent: &Path, uid: &str) -> PathBuf {
+    agent.join("pods").join(uid)
 }
 
 /// Makes all volumes of a pod, and brings them up to date.
@@ -86,7 +86,7 @@ async fn one(
     volume: &Volume,
     again: &mut Option<Duration>,
 ) -> Result<Source, String> {
-    let folder = folder(agent, &key.uid).join("volumes");
+    let folder = folder(&agent.setup.folder, &key.uid).join("volumes");
     let place = |kind: &str| folder.join(format!("kubernetes.io~{kind}")).join(&volume.name);
     let group =
         pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()).and_then(|one| one.fs_group);
@@ -185,7 +185,8 @@ pub(crate) fn mounts(
                 mount.host_path = match inner {
                     None => path.display().to_string(),
                     Some(inner) => {
-                        let at = folder(agent, &key.uid).join("volume-subpaths").join(&wish.name);
+                        let at =
+                            folder(&agent.setup.folder, &key.uid).join("volume-subpaths").join(&wish.name);
                         let at = at.join(&container.name).join(index.to_string());
                         let bound = sub_paths::bind(path, &inner, &at);
                         bound.map_err(|why| {

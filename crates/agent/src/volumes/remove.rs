@@ -6,13 +6,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::agent::Agent;
-
 /// Unmounts what is below the pod's folder, and removes it. What is not there counts as done.
 ///
 /// # Errors
 /// Something is mounted still, or cannot be removed: nothing that belongs to others is touched.
-pub(crate) fn remove(agent: &Agent, uid: &str) -> Result<(), String> {
+pub(crate) fn remove(agent: &Path, uid: &str) -> Result<(), String> {
     let folder = super::folder(agent, uid);
     if uid.is_empty() || !folder.exists() {
         return Ok(());
@@ -30,8 +28,8 @@ pub(crate) fn remove(agent: &Agent, uid: &str) -> Result<(), String> {
 }
 
 /// Pods that have a folder.
-pub(crate) fn uids(agent: &Agent) -> BTreeSet<String> {
-    let entries = fs::read_dir(agent.setup.folder.join("pods")).into_iter().flatten().flatten();
+pub(crate) fn uids(agent: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(agent.join("pods")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 

@@ -57,12 +57,7 @@ fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> 
         socket: args.socket.clone().unwrap_or_else(|| run.join("cri.sock")),
         folder,
         logs,
-        // As a kubelet's where there is one instance, and apart from each other where there are more.
-        cgroup_root: if instance::is_default(&run) {
-            String::new()
-        } else {
-            format!("{}-agent", instance::name(&run))
-        },
+        cgroup_root: cgroup_root(&run),
         address: args.node_ip.map_or_else(|| address(args.listen), Ok)?,
         listen: args.listen,
         client_authorities: authorities(args.client_ca.as_deref(), config)?,
@@ -72,6 +67,11 @@ fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> 
         pods: args.max_pods,
         renew: RENEW,
     })
+}
+
+/// The cgroup above those of pods: as a kubelet's where there is one instance, and apart from each other where there are more.
+pub(super) fn cgroup_root(run: &Path) -> String {
+    if instance::is_default(run) { String::new() } else { format!("{}-agent", instance::name(run)) }
 }
 
 /// A directory, made, by the path that the kernel knows it by.

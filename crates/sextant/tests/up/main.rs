@@ -2,6 +2,8 @@
 //!
 //! Each test has a network and mounts of its own; the programs share them.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod whole;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,8 @@ impl Machine {
         // Networks of this machine are for nobody here.
         let networks = folder.path().join("networks");
         std::fs::create_dir(&networks).unwrap();
-        std::fs::write(folder.path().join("node.toml"), format!("[network]\nconf_dir = {networks:?}\n")).unwrap();
+        std::fs::write(folder.path().join("node.toml"), format!("[network]\nconf_dir = {networks:?}\n"))
+            .unwrap();
         // Nobody else is in this network.
         Self { folder, listen: "127.0.0.1:6443".into() }
     }
@@ -54,7 +57,8 @@ impl Machine {
     /// `sextant up -d`, which has to succeed; what it said.
     fn up(&self, more: &[&str]) -> String {
         let config = self.folder.path().join("node.toml").display().to_string();
-        let up = self.ask(&[&["up", "-d", "--listen", &self.listen, "--node-config", &config], more].concat());
+        let up =
+            self.ask(&[&["up", "-d", "--listen", &self.listen, "--node-config", &config], more].concat());
         let words = String::from_utf8(up.stderr).unwrap();
         assert!(up.status.success(), "{words}");
         words

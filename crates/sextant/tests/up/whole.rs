@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod, Service};
+use kernel::nft::Family;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -70,8 +71,7 @@ fn deployment() -> Deployment {
         "name": "web", "image": IMAGE, "imagePullPolicy": "Never", "command": ["/bin/sextant-demo-app", "serve"],
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
     });
-    let template =
-        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}});
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}});
     let spec = json!({"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template});
     serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap()
 }
@@ -131,7 +131,8 @@ async fn told(client: &Client) -> String {
 
 /// What all programs said.
 fn words(machine: &Machine) -> String {
-    let read = |name: &str| fs::read_to_string(machine.data().join(format!("log/{name}.log"))).unwrap_or_default();
+    let read =
+        |name: &str| fs::read_to_string(machine.data().join(format!("log/{name}.log"))).unwrap_or_default();
     PROGRAMS.into_iter().chain(["up"]).map(read).collect::<Vec<_>>().join("\n")
 }
 
@@ -159,7 +160,8 @@ async fn get(machine: &Machine, address: &str) -> String {
 fn left(machine: &Machine) -> Vec<String> {
     let folder = machine.folder.path().display().to_string();
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-    let mut left: Vec<String> = mounts.lines().filter(|line| line.contains(&folder)).map(str::to_owned).collect();
+    let mut left: Vec<String> =
+        mounts.lines().filter(|line| line.contains(&folder)).map(str::to_owned).collect();
     let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     let links = links.lines().skip(2).filter_map(|line| line.split(':').next());
     left.extend(links.map(str::trim).filter(|name| *name != "lo").map(str::to_owned));
@@ -179,7 +181,9 @@ fn left(machine: &Machine) -> Vec<String> {
         }
     }
     let mut socket = kernel::netlink::Socket::open(kernel::netlink::Protocol::Netfilter).unwrap();
-    left.extend(kernel::nft::tables(&mut socket).unwrap().into_iter().map(|table| format!("{table:?}")));
+    for family in [Family::Inet, Family::Ip, Family::Ip6] {
+        left.extend(kernel::nft::tables(&mut socket, family).unwrap());
+    }
     left
 }
 
