@@ -1,4 +1,5 @@
-//! Pods that nobody looks after any more: on nodes that are gone, deleted before they had a node, or beyond how many that have ended are kept.
+//! Pods that nobody looks after any more: on nodes that are gone, deleted before they had a node, or ended and beyond how many are
+//! kept.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

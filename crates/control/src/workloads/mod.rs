@@ -1,10 +1,8 @@
 //! Workloads: what kube-scheduler and the controllers of pods in kube-controller-manager do, for an API server without them.
 //!
 //! Each controller decides in a pure function what is to be done next for one object as the caches show it, and does that. What it
-//! makes and deletes is [awaited] before it decides again. Names, labels, annotations, conditions and events are Kubernetes' own, so
-//! that either can go on where the other stopped.
-//!
-//! [awaited]: awaited::Awaited
+//! makes and deletes is awaited (`awaited`) before it decides again. Names, labels, annotations, conditions and events are
+//! Kubernetes' own, so that either can go on where the other stopped.
 
 mod awaited;
 mod cron_job;
