@@ -3,30 +3,10 @@
 //! What the Go sidecars do for one driver each (external provisioner, attacher, resizer, snapshotter, health monitor), [`csi`] does
 //! for every driver in one process. It speaks to a driver through the contract alone, and to the API server as any client.
 //!
-//! A controller here is level-triggered: it holds a [`cache`] of the objects it reads, a [`queue`] of the names of those it has to look
-//! at, and one function that looks at one object and does the next thing. Whatever it did is told by objects (finalizers,
+//! A controller here is level-triggered, over the caches and queues of [`client`]. Whatever it did is told by objects (finalizers,
 //! annotations, status), so that it may end at any moment and go on.
 //!
 //! It never: writes a whole object it has read (fields that it does not know would be lost: it patches), keeps state of its own, or
 //! calls a driver before what the call may leave behind is written down.
 
-pub mod cache;
 pub mod csi;
-pub mod events;
-pub mod leader;
-pub mod queue;
-
-/// An error with what is below it, where it does not say that itself: kube's often do not.
-#[must_use]
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(cause) = below {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        below = cause.source();
-    }
-    text
-}

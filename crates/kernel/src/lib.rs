@@ -38,6 +38,7 @@ pub mod reflink;
 pub mod schedule;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod start;
 pub mod tc;
 pub mod tree;

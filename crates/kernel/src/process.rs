@@ -551,13 +551,11 @@ pub fn take_inherited(number: RawFd) -> Option<OwnedFd> {
 /// Gives SIGPIPE its default meaning back, which Rust's start-up takes from it and a program expects, and blocks no
 /// signal. Allocates nothing.
 pub fn restore_signals() {
-    let mut none = MaybeUninit::uninit();
-    // SAFETY: sets a disposition that has no handler; sigemptyset initialises the set that the mask is then taken from.
+    // SAFETY: sets a disposition that has no handler.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
     }
+    crate::signal::block_none();
 }
 
 /// Closes every descriptor from `first` on but those to `keep`. Allocates nothing.

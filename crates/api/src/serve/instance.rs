@@ -31,6 +31,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
+    /// Where it listens, too, although the machine may not have the address yet.
+    pub listen_ahead: Vec<SocketAddr>,
     /// Names under which it is reached beside its addresses, for its certificate.
     pub names: Vec<String>,
     /// Where the administrator's kubeconfig is written, beside `kubeconfig` in the folder.
@@ -90,7 +92,8 @@ impl Instance {
     /// See [`InstanceError`].
     pub async fn start(options: Options) -> Result<Instance, InstanceError> {
         let keys = options.folder.join("pki");
-        let addresses: Vec<IpAddr> = options.listen.iter().map(SocketAddr::ip).collect();
+        let listens = || options.listen.iter().chain(&options.listen_ahead).map(SocketAddr::ip);
+        let addresses: Vec<IpAddr> = listens().collect();
         let authority = Arc::new(Authority::open(&keys, &addresses, &options.names)?);
         let store =
             Store::open(&options.folder.join("store"), store::Options::default()).map_err(Box::new)?;
@@ -113,7 +116,7 @@ impl Instance {
         let settings = controllers::Settings {
             authority: Some(authority.certificate().to_owned()),
             front_proxy: Some(proxy.certificate().to_owned()),
-            address: options.listen.iter().map(SocketAddr::ip).find(|address| !address.is_loopback()),
+            address: listens().find(|address| !address.is_loopback()),
             port: options.listen.first().map_or(0, SocketAddr::port),
         };
         registry.aggregation().connect_by(Connector::new(proxy));
@@ -144,6 +147,7 @@ impl Instance {
             access,
             authority: Some(Arc::clone(&authority)),
             listen: options.listen,
+            listen_ahead: options.listen_ahead,
             node: Some(node),
             audit: audit.transpose()?,
         })

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -41,6 +41,8 @@ pub struct Setup {
     pub authority: Option<Arc<Authority>>,
     /// Where it listens; port 0 takes any.
     pub listen: Vec<SocketAddr>,
+    /// Where it listens, too, although the machine may not have the address yet.
+    pub listen_ahead: Vec<SocketAddr>,
     /// Who runs pods.
     pub node: Option<Arc<dyn Node>>,
     /// Who did what.
@@ -69,6 +71,17 @@ pub enum StartError {
     Tls(#[from] auth::Error),
 }
 
+/// As [`TcpListener::bind`] does it; `is_ahead` where the machine may get the address later.
+fn listen_on(address: SocketAddr, is_ahead: bool) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    if is_ahead {
+        kernel::socket::bind_ahead(&socket)?;
+    }
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
 /// A server that runs. Dropped, it ends at once.
 pub struct Server {
     addresses: Vec<SocketAddr>,
@@ -86,15 +99,17 @@ impl Server {
             return Err(StartError::Nowhere);
         }
         let is_plain = setup.authority.is_none();
-        if let Some(open) = setup.listen.iter().find(|address| is_plain && !address.ip().is_loopback()) {
+        let all =
+            setup.listen.iter().map(|at| (at, false)).chain(setup.listen_ahead.iter().map(|at| (at, true)));
+        if let Some((open, _)) = all.clone().find(|(address, _)| is_plain && !address.ip().is_loopback()) {
             return Err(StartError::Plain(*open));
         }
         let tls = setup.authority.as_ref().map(|authority| authority.server_config()).transpose()?;
         let tls = tls.map(|config| tokio_rustls::TlsAcceptor::from(Arc::new(config)));
         let mut listeners = Vec::with_capacity(setup.listen.len());
-        for address in &setup.listen {
+        for (address, is_ahead) in all {
             let listen = |source| StartError::Listen { address: *address, source };
-            let listener = TcpListener::bind(address).await.map_err(listen)?;
+            let listener = listen_on(*address, is_ahead).map_err(listen)?;
             let address = listener.local_addr().map_err(listen)?;
             listeners.push((listener, address));
         }

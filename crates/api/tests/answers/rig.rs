@@ -46,6 +46,7 @@ impl Rig {
             access: Access::trusting(Asker { user: "system:admin".to_owned(), ..Asker::default() }),
             authority: None,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
+            listen_ahead: Vec::new(),
             node: None,
             audit: None,
         })

@@ -22,6 +22,7 @@ fn child() {
         let options = Options {
             folder,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
+            listen_ahead: Vec::new(),
             names: Vec::new(),
             kubeconfig: None,
             audit: None,

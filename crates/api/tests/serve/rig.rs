@@ -45,6 +45,7 @@ impl Rig {
             access,
             authority: None,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
+            listen_ahead: Vec::new(),
             node,
             audit,
         })

@@ -176,6 +176,7 @@ async fn plain_http_is_for_loopback_alone() {
         access: api::auth::Access::trusting(api::resource::Asker::default()),
         authority: None,
         listen: vec![listen.parse().unwrap()],
+        listen_ahead: Vec::new(),
         node: None,
         audit: None,
     };

@@ -18,6 +18,7 @@ pub(crate) async fn start(folder: &Path) -> Instance {
     let options = Options {
         folder: folder.to_owned(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
+        listen_ahead: Vec::new(),
         names: Vec::new(),
         kubeconfig: None,
         audit: Some((folder.join("audit.log"), 1 << 20, 1)),

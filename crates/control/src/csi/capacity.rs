@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::cache::Name;
+use client::quantity;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{GetCapacityRequest, GetCapacityResponse, NodeGetInfoRequest, Topology};
@@ -16,10 +18,9 @@ use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::Context;
 use super::provision::topology::{Segment, fnv, segments};
 use super::provision::{has_topology, places, request};
-use super::{Context, quantity};
-use crate::cache::Name;
 
 /// How often drivers are asked though nothing has changed here.
 const REFRESH: Duration = Duration::from_secs(60);

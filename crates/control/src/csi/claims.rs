@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use client::cache::Name;
+use client::queue::{Next, Pace, Queue};
 use csi::caller::Driver;
 use grpc::Code;
 use k8s_openapi::api::core::v1::{
@@ -16,8 +18,6 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::failure::Failure;
-use crate::cache::Name;
-use crate::queue::{Next, Pace, Queue};
 
 /// How long it is until what the driver cannot do is asked for again.
 const SLOW: Duration = Duration::from_secs(300);

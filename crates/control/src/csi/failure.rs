@@ -21,7 +21,7 @@ impl Failure {
         match error {
             // Another one than was read, or gone: when the cache knows, there is something else to do.
             kube::Error::Api(status) if matches!(status.code, 404 | 409) => Self::Stale,
-            _ => Self::Other(format!("cannot {what}: {}", crate::causes(error))),
+            _ => Self::Other(format!("cannot {what}: {}", client::causes(error))),
         }
     }
 
@@ -49,7 +49,7 @@ impl Failure {
 
     /// What is put into an object, which takes no longer text.
     pub(super) fn message(&self) -> String {
-        crate::events::cut(self.to_string())
+        client::events::cut(self.to_string())
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use client::cache::Name;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{ControllerGetVolumeRequest, VolumeCondition};
@@ -16,7 +17,6 @@ use kube::api::ListParams;
 use super::Context;
 use super::claims::{Bound, driver as of, owner};
 use super::here::is_here;
-use crate::cache::Name;
 
 /// How often a driver is asked for single volumes.
 const ASK: Duration = Duration::from_secs(60);

@@ -15,6 +15,6 @@ pub(super) async fn is_here(context: &Context, volume: &PersistentVolume) -> Res
     let node = api
         .get(name)
         .await
-        .map_err(|error| Failure::Other(format!("cannot read node {name}: {}", crate::causes(&error))))?;
+        .map_err(|error| Failure::Other(format!("cannot read node {name}: {}", client::causes(&error))))?;
     Ok(reaches(affinity, name, &node.metadata.labels.unwrap_or_default()))
 }

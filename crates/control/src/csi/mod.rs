@@ -13,7 +13,6 @@ mod here;
 mod modify;
 mod names;
 mod provision;
-pub mod quantity;
 mod reach;
 mod resize;
 pub mod secrets;
@@ -24,13 +23,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::cache::Cache;
+use client::causes;
+use client::events::Events;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Secret};
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass};
 use kube::{Api, Client};
 
-use crate::cache::Cache;
-use crate::causes;
-use crate::events::Events;
 pub use drivers::{Drivers, Place};
 
 /// How the controllers of volumes behave.

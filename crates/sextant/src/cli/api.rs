@@ -15,6 +15,9 @@ pub(crate) struct ApiArgs {
     /// Where it listens; give it more than once for more addresses
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Where it listens, too, once the machine has the address: one that a bridge gets with its first pod, say
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen_ahead: Vec<SocketAddr>,
     /// Another name under which clients reach it, for its certificate
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Vec<String>,

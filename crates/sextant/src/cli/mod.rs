@@ -8,6 +8,7 @@ mod images;
 mod node;
 mod pods;
 mod run;
+mod up;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(crate) use images::{
 pub(crate) use node::NodeArgs;
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
+pub(crate) use up::{DownArgs, StatusArgs, UpArgs};
 
 /// What every command takes, apart from its own options.
 const INSTANCE: &str = "Options of every command";
@@ -65,6 +67,9 @@ pub(crate) struct Cli {
         help_heading = INSTANCE
     )]
     pub(crate) run_dir: PathBuf,
+    /// What this process holds locked while it lives (started by `sextant up`)
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub(crate) member: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -125,6 +130,12 @@ pub(crate) enum Command {
     Logout(LogoutArgs),
     /// Show how a registry would be reached
     Registry(Registry),
+    /// Make this machine one with a Kubernetes API: node, API and controllers
+    Up(UpArgs),
+    /// End what `sextant up` started, and take its pods down
+    Down(DownArgs),
+    /// Show what of `sextant up` runs
+    Status(StatusArgs),
     /// Serve CRI: the runtime that a kubelet lives on
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
@@ -177,6 +188,7 @@ impl Command {
                 | Self::Control(_)
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
+                | Self::Up(_)
                 | Self::PortForward(_)
         )
     }

@@ -18,6 +18,7 @@ pub(crate) fn run(data_dir: &Path, args: &ApiArgs) -> Result<()> {
     let options = Options {
         folder: data_dir.join("api"),
         listen: args.listen.clone(),
+        listen_ahead: args.listen_ahead.clone(),
         names: args.name.clone(),
         kubeconfig: args.kubeconfig.clone(),
         audit: args.audit_log.clone().map(|path| (path, args.audit_log_size << 20, args.audit_log_files)),

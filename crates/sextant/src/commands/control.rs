@@ -6,12 +6,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use ::csi::caller::health::{Asked, Health};
-use control::causes;
+use client::kubeconfig;
+use client::leader::{Election, Terms};
 use control::csi::{self, Place, Setup};
-use control::leader::{Election, Terms};
 use grpc::process;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 
 use crate::cli::ControlArgs;
 use crate::failure::{Context, Failure, Result};
@@ -47,7 +46,8 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let mut ended = std::pin::pin!(process::told_to_end());
     let health = Health::listen(args.health.listen, "control").await?;
     let places = setup.places.clone();
-    let config = config(data_dir, args.kubeconfig.as_deref()).await?;
+    let own = data_dir.join("api/kubeconfig");
+    let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     eprintln!("sextant control: works for {server}");
@@ -125,39 +125,4 @@ fn places(run_dir: &Path, args: &ControlArgs) -> Vec<Place> {
     }
     let sockets = args.csi_socket.iter().cloned().map(Place::Socket);
     sockets.chain(args.csi_dir.iter().cloned().map(Place::Folder)).collect()
-}
-
-/// How the API server is reached: as was said, or as the environment or the pod says, or as `sextant api` of this instance.
-async fn config(data_dir: &Path, said: Option<&Path>) -> Result<Config> {
-    let options = KubeConfigOptions::default();
-    if let Some(path) = said {
-        return read(path).await;
-    }
-    let failed =
-        |error: &dyn std::error::Error| Failure::new(format!("cannot use KUBECONFIG: {}", causes(error)));
-    if let Some(kubeconfig) = Kubeconfig::from_env().map_err(|e| failed(&e))? {
-        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| failed(&e));
-    }
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-        return Config::incluster().map_err(|error| {
-            Failure::new(format!("cannot use the pod's service account: {}", causes(&error)))
-        });
-    }
-    let own: PathBuf = data_dir.join("api/kubeconfig");
-    if !own.exists() {
-        return Err(Failure::new(format!(
-            "cannot find an API server: this is no pod, and {} is not there; name a kubeconfig by --kubeconfig or KUBECONFIG, or \
-             start `sextant api` with the same --data-dir first",
-            own.display()
-        )));
-    }
-    read(&own).await
-}
-
-async fn read(path: &Path) -> Result<Config> {
-    let failed = |error: &dyn std::error::Error| {
-        Failure::new(format!("cannot use the kubeconfig {}: {}", path.display(), causes(error)))
-    };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|e| failed(&e))
 }

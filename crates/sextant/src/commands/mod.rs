@@ -20,6 +20,7 @@ mod ps;
 mod run;
 mod stats;
 mod transfer;
+mod up;
 mod usage;
 mod version;
 mod which;
@@ -34,6 +35,9 @@ use crate::instance::Instance;
 
 /// Runs the command; the exit code is the command's own, or its container's.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    if let Some(file) = &cli.member {
+        up::member::enter(file)?;
+    }
     // These need neither root nor an instance, or find out themselves whether they do.
     match &cli.command {
         Command::Completions(args) => {
@@ -79,6 +83,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let done = match cli.command {
         Command::Run(args) => return run::run(&instance, &args),
         Command::Node(args) => return node::run(instance, &args).map(|()| ExitCode::SUCCESS),
+        Command::Up(args) => return up::run(&instance, &args),
+        Command::Down(args) => return up::down(&instance, &args),
+        Command::Status(args) => return up::status(&instance, &args),
         Command::Cni(args) => return cni::run(&instance, &args),
         Command::Wait(args) => containers::wait(&instance, &args.containers),
         Command::Start(args) => return containers::start(&instance, &args),

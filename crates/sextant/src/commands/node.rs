@@ -1,5 +1,7 @@
 //! `sextant node`: the runtime that a kubelet lives on.
 
+pub(super) mod within;
+
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -20,7 +20,7 @@ mod user;
 pub(crate) use create::create;
 pub(crate) use ids::{exec_id, find, search};
 pub(crate) use lifecycle::{after_end, is_stale, remove, settle, state_of, stop, undo_run};
-pub(crate) use network::{cni_cache, default_network, hosts_file_name};
+pub(crate) use network::{cni_cache, default_network, gateway, hosts_file_name};
 pub(crate) use options::{Options, variables};
 pub(crate) use record::{NetworkRecord, RECORD, Record, Restart, State};
 pub(crate) use start::{connect, start};

@@ -70,6 +70,14 @@ fn subnet(instance: &Instance) -> Result<IpNet> {
     text.parse().map_err(|_| Failure::new(format!("cannot use the subnet {text}")))
 }
 
+/// What the machine is called on [`default_network`]: the first address of its subnet.
+pub(crate) fn gateway(instance: &Instance) -> Result<IpAddr> {
+    match subnet(instance)?.address() {
+        IpAddr::V4(address) => Ok((u32::from(address) + 1).into()).map(|v4: std::net::Ipv4Addr| v4.into()),
+        IpAddr::V6(address) => Ok((u128::from(address) + 1).into()).map(|v6: std::net::Ipv6Addr| v6.into()),
+    }
+}
+
 /// The network of `--network bridge`.
 pub(crate) fn default_network(instance: &Instance) -> Result<NetworkList> {
     Ok(cni::caller::default_network(&names(instance), &[subnet(instance)?], &instance.run)?)

@@ -1,5 +1,7 @@
 //! What there is to do for one attachment, and for one volume that is being deleted.
 
+use client::cache::Name;
+use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest};
@@ -13,8 +15,6 @@ use super::super::failure::Failure;
 use super::super::finalizers;
 use super::super::volume::{capability, source};
 use super::{Attacher, NODE_ID, finalizer, is_attached};
-use crate::cache::Name;
-use crate::queue::Next;
 
 /// The volume of an attachment: an object, or part of the attachment.
 pub(super) enum Attached {

@@ -11,14 +11,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use client::cache::Name;
+use client::queue::{Pace, Queue};
 use csi::caller::Driver;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use k8s_openapi::api::storage::v1::{CSINode, VolumeAttachment};
 
 use super::Context;
 use super::claims::driver;
-use crate::cache::Name;
-use crate::queue::{Pace, Queue};
 
 /// Where an attachment remembers what the driver calls its node: the node may be gone when the volume is to be detached.
 const NODE_ID: &str = "csi.alpha.kubernetes.io/node-id";

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::cache::Name;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::list_volumes_response::Entry;
@@ -11,7 +12,6 @@ use k8s_openapi::api::storage::v1::VolumeAttachment;
 
 use super::super::volume::source;
 use super::{Attacher, is_attached};
-use crate::cache::Name;
 
 /// How often a driver is asked.
 const ASK: Duration = Duration::from_secs(60);

@@ -1,14 +1,14 @@
 //! One claim.
 
+use client::cache::Name;
+use client::queue::Next;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::json;
 
 use super::{BY_CONTROLLER, Binder, CLAIM, COMPLETED, fit, is_user, told, used};
-use crate::cache::Name;
 use crate::csi::{finalizers, names};
-use crate::queue::Next;
 
 /// The provisioner of classes whose volumes people make.
 const NOBODY: &str = "kubernetes.io/no-provisioner";

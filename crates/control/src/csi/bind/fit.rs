@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use client::cache::Name;
+use client::quantity;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt as _;
 
 use super::claim_of;
-use crate::cache::Name;
+use crate::csi::names;
 use crate::csi::reach::{holds, reaches};
-use crate::csi::{names, quantity};
 
 /// The volume that a claim is to have: the one that was made for it, or the smallest free one that is large enough. `node`: the one that it
 /// must be reachable from, where one is selected.

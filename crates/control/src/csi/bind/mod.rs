@@ -11,12 +11,12 @@ mod volume;
 
 use std::sync::Arc;
 
+use client::cache::{Cache, Name};
+use client::queue::{Next, Pace, Queue};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{Error, ResourceExt as _};
 
 use super::{Context, names};
-use crate::cache::{Cache, Name};
-use crate::queue::{Next, Pace, Queue};
 
 /// On claims and volumes: we chose the other one, not a person.
 const BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
@@ -135,7 +135,7 @@ fn told(kind: &str, name: &Name, done: Result<(), Error>) -> Next {
         Ok(()) => return Next::Done,
         Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {}
         Err(error) => {
-            eprintln!("sextant control: warning: cannot bind {kind} {name}: {}", crate::causes(&error))
+            eprintln!("sextant control: warning: cannot bind {kind} {name}: {}", client::causes(&error))
         }
     }
     Next::Again

@@ -1,14 +1,14 @@
 //! One volume.
 
+use client::cache::Name;
+use client::queue::Next;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::json;
 
 use super::{BY_CONTROLLER, Binder, VOLUME, claim_of, told};
-use crate::cache::Name;
 use crate::csi::{finalizers, names};
-use crate::queue::Next;
 
 impl Binder {
     pub(super) async fn look_at_volume(&self, name: &Name) -> Next {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use client::cache::Name;
+use client::queue::Next;
 use csi::contract::v1::ControllerModifyVolumeRequest;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use grpc::Code;
@@ -14,8 +16,6 @@ use super::super::here::is_here;
 use super::super::volume::source;
 use super::plan::{Plan, plan};
 use super::{Modifier, current, wanted};
-use crate::cache::Name;
-use crate::queue::Next;
 
 /// A volume's own secret for modification: its name and namespace.
 const SECRET: [&str; 2] = [

@@ -8,11 +8,11 @@ mod told;
 
 use std::sync::Arc;
 
+use client::cache::Name;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Context;
 use super::claims::Claims;
-use crate::cache::Name;
 
 struct Modifier {
     claims: Claims,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::cache::Name;
+use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{CreateVolumeRequest, DeleteVolumeRequest, TopologyRequirement, Volume};
@@ -18,10 +20,8 @@ use super::back::{is_none, maker, may_move};
 use super::topology::{self, Trouble};
 use super::volume::{self, Making};
 use super::{Failure, MAKER, Provisioner, classes, has_topology, request, source};
-use crate::cache::Name;
 use crate::csi::secrets::{Reference, Use, of_claim};
 use crate::csi::{finalizers, names};
-use crate::queue::Next;
 
 /// When a driver is asked again for what it has called invalid.
 const SELDOM: Duration = Duration::from_secs(300);

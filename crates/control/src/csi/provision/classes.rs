@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use client::cache::Name;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
@@ -12,7 +13,6 @@ use kube::{Api, Error, Resource as _, ResourceExt as _};
 use tokio::time::Instant;
 
 use super::{Failure, Provisioner, topology};
-use crate::cache::Name;
 use crate::csi::{finalizers, names};
 
 /// How long a class stays held that nothing is made of, and up to twice as long: claims come together, and each would have it written

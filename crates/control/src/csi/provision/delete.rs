@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use client::cache::Name;
+use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::DeleteVolumeRequest;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
@@ -13,11 +15,9 @@ use serde_json::json;
 
 use super::topology::Place;
 use super::{Provisioner, has_topology};
-use crate::cache::Name;
 use crate::csi::reach::reaches;
 use crate::csi::secrets::{Use, of_claim};
 use crate::csi::{finalizers, names};
-use crate::queue::Next;
 
 impl Provisioner {
     /// Does the next thing for a volume.

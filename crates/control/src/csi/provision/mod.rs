@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use client::cache::{Change, Name};
+use client::queue::{Pace, Queue};
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::plugin_capability::service::Type as Service;
@@ -34,8 +36,6 @@ use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
 use super::{Context, finalizers, names};
-use crate::cache::{Change, Name};
-use crate::queue::{Pace, Queue};
 use topology::Place;
 
 /// On a claim, beside [`names::MAKING`]: the driver that may have made its volume. Its class may be another's by now.

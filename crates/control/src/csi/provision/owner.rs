@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use client::cache::Name;
+use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::GetCapacityRequest;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
@@ -11,9 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Provisioner, has_topology, request, topology};
-use crate::cache::Name;
 use crate::csi::{finalizers, names};
-use crate::queue::Next;
 
 /// Nodes do not all ask for a new claim at the same moment, but within this time.
 const SPREAD: Duration = Duration::from_secs(2);

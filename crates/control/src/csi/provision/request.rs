@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use client::quantity;
 use csi::contract::v1::volume_capability::access_mode::Mode;
 use csi::contract::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 use csi::contract::v1::{CapacityRange, CreateVolumeRequest, VolumeCapability};
@@ -9,7 +10,6 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt as _;
 
-use crate::csi::quantity;
 use crate::csi::secrets::{self, PREFIX};
 
 /// The name of the volume, for the driver and for Kubernetes: a claim's volume is found by it though no object tells of it yet.

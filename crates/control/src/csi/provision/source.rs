@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use client::cache::Name;
+use client::quantity;
 use csi::caller::Driver;
 use csi::contract::v1::VolumeContentSource;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
@@ -12,8 +14,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 
 use super::{Failure, request};
-use crate::cache::Name;
-use crate::csi::{Context, finalizers, names, quantity};
+use crate::csi::{Context, finalizers, names};
 
 const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
 const MODE_MAY_CHANGE: &str = "snapshot.storage.kubernetes.io/allow-volume-mode-change";

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use client::cache::Name;
+use client::queue::Next;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
 use super::Provisioner;
 use super::source::{self, Source};
-use crate::cache::Name;
 use crate::csi::{finalizers, names};
-use crate::queue::Next;
 
 /// How often snapshots are looked through for those that nobody waits for any more: where this process was not there to let them go.
 const SWEEP: Duration = Duration::from_secs(300);

@@ -1,5 +1,6 @@
 //! The PersistentVolume that tells of what a driver has made.
 
+use client::quantity;
 use csi::contract::v1::{CreateVolumeRequest, Volume};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -8,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::request;
 use super::topology;
+use crate::csi::names;
 use crate::csi::secrets::{Reference, Use, of_claim};
-use crate::csi::{names, quantity};
 
 /// The attribute that says which process has made a volume.
 const IDENTITY: &str = "storage.kubernetes.io/csiProvisionerIdentity";

@@ -1,5 +1,7 @@
 //! What there is to do for one claim.
 
+use client::quantity;
+use client::queue::Next;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::node_service_capability::rpc::Type as NodeCall;
 use csi::contract::v1::{CapacityRange, ControllerExpandVolumeRequest};
@@ -11,12 +13,10 @@ use kube::api::ListParams;
 use super::super::claims::{Bound, Memory, secrets};
 use super::super::failure::Failure;
 use super::super::here::is_here;
-use super::super::quantity;
 use super::super::volume::{capability, source};
 use super::plan::{State, size};
 use super::told::has;
 use super::{Resizer, asked, capacity, step, storage};
-use crate::queue::Next;
 
 impl Resizer {
     pub(super) async fn look(&self, bound: Bound) -> Next {

@@ -36,7 +36,7 @@ fn is_news(old: &PersistentVolumeClaim, new: &PersistentVolumeClaim) -> bool {
 }
 
 fn storage(amounts: Option<&BTreeMap<String, Quantity>>) -> Option<i64> {
-    amounts?.get("storage").and_then(super::quantity::bytes)
+    amounts?.get("storage").and_then(client::quantity::bytes)
 }
 
 /// What a claim asks for.

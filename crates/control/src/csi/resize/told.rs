@@ -1,11 +1,11 @@
 //! What claims and volumes say of an expansion.
 
+use client::quantity;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
 use super::super::claims::Bound;
 use super::super::failure::Failure;
-use super::super::quantity;
 use super::super::volume::now;
 use super::Resizer;
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use client::cache::Name;
+use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{CreateSnapshotRequest, DeleteSnapshotRequest, Snapshot};
@@ -13,11 +15,9 @@ use super::names::{self, CONTENT_IS_BOUND, GROUP_HANDLE};
 use super::types::{DeletionPolicy, VolumeSnapshotClass, VolumeSnapshotContent, VolumeSnapshotContentStatus};
 use super::write::{self, Trouble};
 use super::{Snapshots, calls};
-use crate::cache::Name;
 use crate::csi::failure::Failure;
 use crate::csi::finalizers;
 use crate::csi::secrets::{self, Use};
-use crate::queue::Next;
 
 impl Snapshots {
     /// Does the next thing for a content.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use client::cache::Kind;
+use client::queue::Next;
 use csi::caller::Driver;
 use grpc::Code;
 use k8s_openapi::ClusterResourceScope;
@@ -11,10 +13,8 @@ use serde_json::json;
 use super::types::{DeletionPolicy, SnapshotError, VolumeGroupSnapshotContent, VolumeSnapshotContent};
 use super::write::{self, Trouble};
 use super::{Snapshots, names};
-use crate::cache::Kind;
 use crate::csi::failure::Failure;
 use crate::csi::finalizers;
-use crate::queue::Next;
 
 /// A content of either kind.
 pub(super) trait Content: Kind + Resource<Scope = ClusterResourceScope> {

@@ -1,5 +1,7 @@
 //! VolumeGroupSnapshots: each gets a content for the volumes of the claims that it selects, and a VolumeSnapshot for each of them.
 
+use client::cache::Name;
+use client::queue::Next;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::{Selector, SelectorExt as _};
 use serde_json::{Value, json};
@@ -9,10 +11,8 @@ use super::types::{VolumeGroupSnapshot, VolumeGroupSnapshotContent, VolumeGroupS
 use super::volume_snapshot::of_error;
 use super::write::{self, Trouble};
 use super::{SOON, Snapshots, is_for, member, points_at, source};
-use crate::cache::Name;
 use crate::csi::finalizers;
 use crate::csi::secrets::{Use, of_content};
-use crate::queue::Next;
 
 /// A reason and what it means for this object.
 type Refusal = (&'static str, String);

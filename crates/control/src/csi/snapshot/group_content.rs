@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use client::cache::Name;
+use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::plugin_capability::service::Type as Service;
 use csi::contract::v1::{
@@ -19,11 +21,9 @@ use super::types::{
     VolumeGroupSnapshotContentStatus,
 };
 use super::write::{self, Trouble};
-use crate::cache::Name;
 use crate::csi::failure::Failure;
 use crate::csi::finalizers;
 use crate::csi::secrets::{self, Use};
-use crate::queue::Next;
 
 impl Snapshots {
     /// Does the next thing for the content of a group.

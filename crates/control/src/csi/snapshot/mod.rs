@@ -22,13 +22,13 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::cache::{Cache, Kind, Name};
+use client::queue::{Next, Pace, Queue};
 use csi::caller::Driver;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{Api, Resource};
 
 use super::Context;
-use crate::cache::{Cache, Kind, Name};
-use crate::queue::{Next, Pace, Queue};
 use source::Holding;
 use types::{
     Reference, VolumeGroupSnapshot, VolumeGroupSnapshotClass, VolumeGroupSnapshotContent, VolumeSnapshot,

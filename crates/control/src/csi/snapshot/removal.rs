@@ -1,11 +1,12 @@
 //! VolumeSnapshots that go: their contents go with them, or stay, as contents say.
 
+use client::queue::Next;
+
 use super::types::VolumeSnapshot;
 use super::write::{self, Trouble};
 use super::{Snapshots, bound, member, names, points_at, restored_from, source};
 use crate::csi::finalizers;
 use crate::csi::names::RESTORED;
-use crate::queue::Next;
 
 impl Snapshots {
     /// Does the next thing for a VolumeSnapshot that is to go.

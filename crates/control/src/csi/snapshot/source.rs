@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 
+use client::cache::{Cache, Kind, Name};
+use client::queue::Next;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, Resource};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -10,9 +12,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::types::{VolumeGroupSnapshotClass, VolumeSnapshot, VolumeSnapshotClass};
 use super::write::{self, Trouble};
 use super::{Snapshots, is_ready, names};
-use crate::cache::{Cache, Kind, Name};
 use crate::csi::finalizers;
-use crate::queue::Next;
 
 /// A volume of a CSI driver.
 pub(super) struct Source {

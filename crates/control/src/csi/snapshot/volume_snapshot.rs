@@ -1,5 +1,7 @@
 //! VolumeSnapshots: each gets a content, is bound to it, and tells how far it has come.
 
+use client::quantity;
+use client::queue::Next;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
@@ -8,9 +10,8 @@ use super::types::{
 };
 use super::write::{self, Trouble};
 use super::{SOON, Snapshots, bound, is_for, is_ready, member, names, points_at, source};
+use crate::csi::finalizers;
 use crate::csi::secrets::{Use, of_content};
-use crate::csi::{finalizers, quantity};
-use crate::queue::Next;
 
 /// What a VolumeSnapshot asks for.
 #[derive(Debug, PartialEq, Eq)]

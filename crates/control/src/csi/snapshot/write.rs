@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use client::events::Events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::types::SnapshotError;
 use crate::csi::finalizers;
-use crate::events::Events;
 
 /// Why a look came to no end.
 #[derive(Debug)]

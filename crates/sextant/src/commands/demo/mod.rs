@@ -2,7 +2,6 @@
 //! with a snapshot, nothing left.
 
 pub(crate) mod app;
-mod node;
 mod place;
 mod show;
 mod volumes;

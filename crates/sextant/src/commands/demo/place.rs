@@ -5,10 +5,11 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use cri::plugin::Config;
 use rustix::fs::{FlockOperation, flock};
 
-use super::node::Node;
 use super::volumes::Volumes;
+use crate::commands::node::within::Node;
 use crate::failure::{Context, Failure, Result};
 
 const RUN: &str = "/run";
@@ -47,7 +48,7 @@ impl Place {
 
     /// Starts the node.
     pub(super) fn start_node(&mut self) -> Result<()> {
-        self.node = Some(Node::start(&self.data, &self.run)?);
+        self.node = Some(Node::start(&self.data, &self.run, config())?);
         Ok(())
     }
 
@@ -139,11 +140,21 @@ fn clear_dead() {
         }
         let Some(_lock) = lock(&run) else { continue };
         // Its pods have outlived it, and so have its volumes: a node and a driver in its directories find them.
-        if Node::start(&data, &run).is_ok_and(|node| empty(node).is_empty())
+        if Node::start(&data, &run, config()).is_ok_and(|node| empty(node).is_empty())
             && Volumes::start(&data, &run).is_ok_and(|volumes| volumes.end().is_ok())
         {
             let _ = remove(&data);
             let _ = remove(&run);
         }
     }
+}
+
+/// Of this machine's configuration nothing is taken: the demo is the same everywhere.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.network.builtin = true;
+    config.network.conf_dir = PathBuf::from("/nonexistent");
+    config.images.hosts_dirs.clear();
+    config.nri.enabled = false;
+    config
 }

@@ -113,7 +113,7 @@ impl Election {
                 Err(_) => format!("warning: cannot take lease {self}: the API server does not answer"),
             };
             if words != told {
-                eprintln!("sextant control: {words}");
+                eprintln!("sextant: {words}");
                 told = words;
             }
             tokio::time::sleep(self.terms.retry).await;

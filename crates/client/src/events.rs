@@ -51,7 +51,8 @@ impl Events {
 }
 
 /// A text that is no longer than Kubernetes takes it in events and errors.
-pub(crate) fn cut(mut text: String) -> String {
+#[must_use]
+pub fn cut(mut text: String) -> String {
     if text.len() > LONGEST {
         text.truncate(text.floor_char_boundary(LONGEST - 3));
         text.push_str("...");

@@ -1,6 +1,6 @@
-//! The demo's node: what `sextant node` is, on a thread of the demo, so that it never outlives it.
+//! A node within another command: what `sextant node` is, on a thread of that command, so that it never outlives it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -9,28 +9,27 @@ use cri::plugin::Config;
 use tokio::sync::oneshot;
 
 use crate::cli::CriArgs;
-use crate::commands::node;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::pods::Runtime;
 
 /// A node that serves, and the way to it.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) cri: Runtime,
+pub(crate) struct Node {
+    pub(crate) cri: Runtime,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<()>>,
 }
 
 impl Node {
     /// Starts one in these directories; it serves when this returns. Pods that are there already are its own.
-    pub(super) fn start(data: &Path, run: &Path) -> Result<Self> {
+    pub(crate) fn start(data: &Path, run: &Path, config: Config) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (told, ready) = mpsc::channel();
         let (data, run_dir) = (data.to_owned(), run.to_owned());
         let thread = std::thread::Builder::new()
             .name("node".into())
-            .spawn(move || serve(&data, &run_dir, stopped, told))
+            .spawn(move || serve(&data, &run_dir, config, stopped, told))
             .context(|| "start the node".into())?;
         if ready.recv().is_err() {
             // It has ended without serving.
@@ -41,7 +40,7 @@ impl Node {
     }
 
     /// Ends it; pods would live on.
-    pub(super) fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         let _ = self.stop.send(());
         // Its last connection: it waits for those that have calls.
         drop(self.cri);
@@ -49,7 +48,7 @@ impl Node {
     }
 
     /// Takes every pod down, and says what could not be.
-    pub(super) fn remove_pods(&self) -> Vec<Failure> {
+    pub(crate) fn remove_pods(&self) -> Vec<Failure> {
         let list =
             self.cri.ask("list pods", async |c| c.list_pod_sandbox(ListPodSandboxRequest::default()).await);
         match list {
@@ -59,7 +58,7 @@ impl Node {
     }
 
     /// As a kubelet takes it down.
-    pub(super) fn remove_pod(&self, pod: &PodSandbox) -> Result<()> {
+    pub(crate) fn remove_pod(&self, pod: &PodSandbox) -> Result<()> {
         let pod_sandbox_id = pod.id.clone();
         self.cri.ask("remove the pod", async |client| {
             let request = StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
@@ -69,16 +68,16 @@ impl Node {
     }
 }
 
-fn serve(data: &Path, run: &Path, stopped: oneshot::Receiver<()>, told: mpsc::Sender<()>) -> Result<()> {
-    let mut config = Config::default();
-    // Of this machine's configuration nothing is taken: the demo is the same everywhere.
-    config.network.builtin = true;
-    config.network.conf_dir = PathBuf::from("/nonexistent");
-    config.images.hosts_dirs.clear();
-    config.nri.enabled = false;
+fn serve(
+    data: &Path,
+    run: &Path,
+    config: Config,
+    stopped: oneshot::Receiver<()>,
+    told: mpsc::Sender<()>,
+) -> Result<()> {
     let instance = Instance::open(data, run)?;
     let socket = instance.run.join("cri.sock");
-    let setup = node::setup(instance, config, socket)?;
+    let setup = super::setup(instance, config, socket)?;
     let stop = async {
         // Whoever would tell it is gone too.
         let _ = stopped.await;
@@ -86,7 +85,7 @@ fn serve(data: &Path, run: &Path, stopped: oneshot::Receiver<()>, told: mpsc::Se
     let ready = move || {
         let _ = told.send(());
     };
-    node::serve(setup, stop, ready)
+    super::serve(setup, stop, ready)
 }
 
 fn ended(thread: JoinHandle<Result<()>>) -> Result<()> {

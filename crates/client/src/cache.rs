@@ -128,7 +128,7 @@ impl<K: Kind> Cache<K> {
                     // The watcher begins anew by itself, later each time.
                     Err(error) if !std::mem::replace(&mut told, true) => {
                         let (kind, cause) = (K::plural(&()), crate::causes(&error));
-                        eprintln!("sextant control: warning: cannot watch {kind}, and tries again: {cause}");
+                        eprintln!("sextant: warning: cannot watch {kind}, and tries again: {cause}");
                     }
                     Err(_) => {}
                 }

@@ -1,0 +1,60 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `sextant up`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant up                                      # stays in the foreground; ^C ends the programs, and pods run on
+  sextant up -d && export KUBECONFIG=/var/lib/sextant/kubeconfig && kubectl get nodes
+  sextant --data-dir /tmp/a/data --run-dir /tmp/a/run up -d --listen 127.0.0.1:7443      # another one beside it
+  sextant status
+  sextant down
+
+It starts node, api and control as programs of their own, and starts again what ends. Killed itself and started anew it takes over
+what still runs. What each program has to say is in the folder `log` of the data directory.")]
+pub(crate) struct UpArgs {
+    /// Return once everything is up; `sextant down` ends it
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Where the Kubernetes API listens; give it more than once for more addresses
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// What the node is called [default: the machine's host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// The node's configuration (`sextant node --print-config`)
+    #[arg(long, value_name = "FILE", default_value = "/etc/sextant/node.toml")]
+    pub(crate) node_config: PathBuf,
+    /// This is what `--detach` has started
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) detached: bool,
+}
+
+impl UpArgs {
+    /// What the node is called: lower case, as names of Kubernetes are.
+    pub(crate) fn node_name(&self) -> String {
+        let host = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+        self.node_name.clone().unwrap_or_else(host)
+    }
+}
+
+/// `sextant down`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Pods are taken down and the programs ended. Objects, volumes and images stay: the next `sextant up` has the pods \
+that its objects ask for made again."
+)]
+pub(crate) struct DownArgs {
+    /// Only end the programs: pods run on
+    #[arg(long)]
+    pub(crate) keep_pods: bool,
+}
+
+/// `sextant status`
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) output: super::OutputArgs,
+}

@@ -1,0 +1,68 @@
+//! `sextant down`: nothing runs any more, and what is kept stays.
+
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cri::plugin::Config;
+
+use super::programs::{NAMES, Places};
+use super::{SUPERVISOR, child, member, places, supervisor};
+use crate::cli::DownArgs;
+use crate::commands::node::within::Node;
+use crate::failure::{Failure, Result};
+use crate::instance::Instance;
+
+/// How long a program has to end when it is told to. The supervisor ends all others first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends the programs of `sextant up`, and takes its pods down.
+pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
+    let places = places(instance)?;
+    // Who would start the others again first, then those who would ask for pods.
+    let mut names = vec![SUPERVISOR];
+    names.extend(NAMES.iter().rev());
+    let ended = names.into_iter().filter(|name| end(&places, name)).count();
+    let taken = if args.keep_pods { Ok(0) } else { take_down(instance) };
+    match taken {
+        Ok(0) if ended == 0 => supervisor::say("nothing was up"),
+        Ok(0) => {}
+        Ok(1) => supervisor::say("1 pod was taken down"),
+        Ok(count) => supervisor::say(&format!("{count} pods were taken down")),
+        Err(failures) => {
+            let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+            return Err(Failure::new(texts.join("; ")));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether it lived.
+fn end(places: &Places, name: &str) -> bool {
+    let Some(pid) = member::living(&places.member(name)) else { return false };
+    let pidfd = kernel::process::pidfd(pid);
+    if let Ok(pidfd) = pidfd {
+        child::end(pidfd.as_fd(), PATIENCE);
+    }
+    let which = if name == SUPERVISOR {
+        "up and its programs have ended".into()
+    } else {
+        format!("{name} has ended")
+    };
+    supervisor::say(&which);
+    true
+}
+
+/// Takes every pod of the instance down, by a node of this command's own; how many there were.
+fn take_down(instance: &Instance) -> Result<usize, Vec<Failure>> {
+    let pods = std::fs::read_dir(instance.data.join("cri/pods")).map_or(0, Iterator::count);
+    if pods == 0 {
+        return Ok(0);
+    }
+    let mut config = Config::default();
+    config.network.builtin = true;
+    let node = Node::start(&instance.data, &instance.run, config).map_err(|failure| vec![failure])?;
+    let mut failures = node.remove_pods();
+    failures.extend(node.end().err());
+    if failures.is_empty() { Ok(pods) } else { Err(failures) }
+}

@@ -1,0 +1,140 @@
+//! `sextant up`, `down`, `status`: one machine with a Kubernetes API, made of the programs that also run alone.
+//!
+//! The supervisor holds nothing that its programs need: it may be killed and started anew, and so may each of them.
+
+mod child;
+mod down;
+pub(crate) mod member;
+mod programs;
+mod status;
+mod supervisor;
+
+pub(crate) use down::run as down;
+pub(crate) use status::run as status;
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use grpc::process::tell_ready;
+use kernel::signal::Signals;
+use rustix::process::Signal;
+
+use programs::Places;
+use supervisor::Supervisor;
+
+use crate::cli::UpArgs;
+use crate::container;
+use crate::failure::{Context, Failure, Result};
+use crate::instance::Instance;
+
+/// The supervisor's own file among those of the programs.
+const SUPERVISOR: &str = "up";
+
+/// Starts everything, and keeps it running until somebody wants the end.
+pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
+    let places = places(instance)?;
+    if let Some(pid) = member::living(&places.member(SUPERVISOR)) {
+        return Err(Failure::new(format!(
+            "cannot start: `sextant up` of this instance runs already, as process {pid} (see `sextant status`, `sextant down`)"
+        )));
+    }
+    if args.detach {
+        return detach(&places);
+    }
+    // Before any thread starts: a signal must find nobody else who takes it.
+    let signals = [Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw);
+    member::enter(&places.member(SUPERVISOR))?;
+    let signals = Signals::receive(&signals)?;
+    let begun = Instant::now();
+    let gateway = container::gateway(instance)?;
+    let mut supervisor =
+        Supervisor::find(programs::all(&places, args, gateway), places.clone(), signals, args.detached)?;
+    match supervisor.start() {
+        Ok(None) => {}
+        Ok(Some(signal)) => return Ok(end(&mut supervisor, signal)),
+        Err(failure) => {
+            // What ran before goes on; what was started now would go on failing.
+            supervisor.end(false);
+            return Err(failure);
+        }
+    }
+    tell_up(&places, &supervisor, begun.elapsed(), args.detached);
+    tell_ready(SUPERVISOR);
+    let signal = supervisor.keep()?;
+    Ok(end(&mut supervisor, signal))
+}
+
+fn end(supervisor: &mut Supervisor, signal: i32) -> ExitCode {
+    supervisor::say(
+        "ends its programs; pods run on (`sextant down` takes them down, `sextant up` takes them over)",
+    );
+    supervisor.end(true);
+    // As systemd and shells understand it: asked for, and done.
+    if signal == Signal::TERM.as_raw() { ExitCode::SUCCESS } else { ExitCode::from(128 + signal as u8) }
+}
+
+/// The directories, made where they are missing.
+fn places(instance: &Instance) -> Result<Places> {
+    let places = Places { data: instance.data.clone(), run: instance.run.clone() };
+    let folder = places.run.join("up");
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.context(|| format!("create the directory {}", folder.display()))?;
+    Ok(places)
+}
+
+/// What runs where, and what to do next.
+fn tell_up(places: &Places, supervisor: &Supervisor, took: Duration, is_detached: bool) {
+    let say = supervisor::say;
+    say(&format!("everything is up after {:.2} s", took.as_secs_f64()));
+    for child in supervisor.children.iter().filter(|child| !child.program.serves.is_empty()) {
+        say(&format!("{:8} {}", child.program.name, child.program.serves));
+    }
+    say("");
+    say(&format!("export KUBECONFIG={}", places.kubeconfig().display()));
+    say("kubectl get nodes,pods -A");
+    if !is_detached {
+        say("");
+        say("^C ends the programs, and pods run on; `sextant status` shows what runs");
+    }
+}
+
+/// Starts the supervisor beside this process, shows what it says, and returns once everything is up.
+fn detach(places: &Places) -> Result<ExitCode> {
+    let socket = places.notify(SUPERVISOR);
+    let _ = fs::remove_file(&socket);
+    let notify = UnixDatagram::bind(&socket).context(|| format!("listen on {}", socket.display()))?;
+    notify.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let path = places.log(SUPERVISOR);
+    let log = child::log(&path).context(|| format!("open {}", path.display()))?;
+    let mut shown = File::open(&path)?;
+    shown.seek(SeekFrom::End(0))?;
+    let binary = std::env::current_exe().context(|| "find this program".into())?;
+    let words = std::env::args_os().skip(1).map(|word| match word.to_str() {
+        Some("-d" | "--detach") => "--detached".into(),
+        _ => word,
+    });
+    let mut command = std::process::Command::new(&binary);
+    command.args(words).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.env("NOTIFY_SOCKET", &socket).process_group(0);
+    let mut supervisor = command.spawn().context(|| format!("start {}", binary.display()))?;
+    let mut message = [0; 64];
+    loop {
+        let told = notify.recv(&mut message);
+        let ended = supervisor.try_wait()?;
+        let mut text = String::new();
+        let _ = shown.read_to_string(&mut text);
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        if let Some(status) = ended {
+            return Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
+        }
+        if told.is_ok() {
+            let _ = fs::remove_file(&socket);
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `sextant status`: which programs run, how long, and what they hold.
+
+use std::fs;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::programs::NAMES;
+use super::{SUPERVISOR, child, member, places};
+use crate::cli::StatusArgs;
+use crate::failure::Result;
+use crate::instance::Instance;
+use crate::output::{self, Table};
+
+/// Clock ticks of `/proc/PID/stat` in a second, on every architecture (proc_pid_stat(5)).
+const USER_HZ: u64 = 100;
+
+/// A program, as it is now.
+struct Row {
+    name: &'static str,
+    pid: Option<i32>,
+    is_ready: bool,
+    /// Proportional set size, in bytes.
+    memory: Option<u64>,
+    /// Seconds since its start.
+    age: Option<u64>,
+}
+
+/// Prints it; the code is 0 if everything is up, 3 if nothing or a part is, as systemctl has it.
+pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
+    let places = places(instance)?;
+    let row = |name: &'static str| {
+        let pid = member::living(&places.member(name));
+        let is_ready = pid.is_some_and(|pid| name == SUPERVISOR || child::has_told(&places, name, pid));
+        Row { name, pid, is_ready, memory: pid.and_then(memory), age: pid.and_then(age) }
+    };
+    let rows: Vec<Row> = std::iter::once(&SUPERVISOR).chain(NAMES).map(|name| row(name)).collect();
+    let is_up = rows.iter().all(|row| row.is_ready);
+    if args.output.json() {
+        let programs: Vec<_> = rows.iter().map(json_of).collect();
+        output::json(&json!({"up": is_up, "kubeconfig": places.kubeconfig(), "programs": programs}))?;
+    } else {
+        let mut table = Table::new(["PROGRAM", "STATE", "PID", "SINCE", "MEMORY", "LOG"]);
+        for row in &rows {
+            let state = match (row.pid, row.is_ready) {
+                (None, _) => "not running",
+                (Some(_), false) => "starting",
+                (Some(_), true) => "up",
+            };
+            let or_nothing = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+            table.row([
+                row.name.into(),
+                state.into(),
+                or_nothing(row.pid.map(|pid| pid.to_string())),
+                or_nothing(row.age.map(duration)),
+                or_nothing(row.memory.map(output::bytes)),
+                places.log(row.name).display().to_string(),
+            ]);
+        }
+        table.print()?;
+    }
+    Ok(ExitCode::from(if is_up { 0 } else { 3 }))
+}
+
+fn json_of(row: &Row) -> serde_json::Value {
+    json!({"name": row.name, "pid": row.pid, "ready": row.is_ready, "memoryBytes": row.memory, "ageSeconds": row.age})
+}
+
+fn memory(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+fn age(pid: i32) -> Option<u64> {
+    let started = kernel::process::start_time(pid).ok()? / USER_HZ;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
+    u64::try_from(now).ok()?.checked_sub(started)
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}

@@ -1,0 +1,205 @@
+//! `sextant up`, `status`, `down`: programs that are killed come back, those of a killed supervisor are taken over, and nothing is left.
+//!
+//! Each test has a network and mounts of its own; the programs share them.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+/// Longer than anything takes that will happen at all, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Machine {
+    folder: tempfile::TempDir,
+    listen: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        testkit::own_namespaces();
+        let folder = tempfile::Builder::new().prefix("sextant-up-").tempdir_in("/tmp").unwrap();
+        // Nobody else is in this network.
+        Self { folder, listen: "127.0.0.1:6443".into() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+        command.arg("--data-dir").arg(self.data()).arg("--run-dir").arg(self.folder.path().join("run"));
+        command.args(words).stdin(Stdio::null());
+        command
+    }
+
+    fn ask(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// `sextant up -d`, which has to succeed; what it said.
+    fn up(&self, more: &[&str]) -> String {
+        let up = self.ask(&[&["up", "-d", "--listen", &self.listen], more].concat());
+        let words = String::from_utf8(up.stderr).unwrap();
+        assert!(up.status.success(), "{words}");
+        words
+    }
+
+    /// The numbers of what runs, and whether all is up.
+    fn status(&self) -> (BTreeMap<String, i32>, bool) {
+        let status = self.ask(&["status", "-o", "json"]);
+        let told: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let is_up = told["up"] == true;
+        assert_eq!(status.status.code(), Some(if is_up { 0 } else { 3 }));
+        let programs = told["programs"].as_array().unwrap().iter();
+        let pids = programs.filter_map(|one| {
+            Some((one["name"].as_str()?.to_owned(), i32::try_from(one["pid"].as_i64()?).ok()?))
+        });
+        (pids.collect(), is_up)
+    }
+
+    /// The numbers once all is up and `holds` holds.
+    fn wait(&self, holds: impl Fn(&BTreeMap<String, i32>) -> bool) -> BTreeMap<String, i32> {
+        let begun = Instant::now();
+        loop {
+            let (pids, is_up) = self.status();
+            if is_up && holds(&pids) {
+                return pids;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{pids:?}, {}", self.words());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What the supervisor said.
+    fn words(&self) -> String {
+        std::fs::read_to_string(self.data().join("log/up.log")).unwrap_or_default()
+    }
+
+    fn serves(&self) -> bool {
+        std::net::TcpStream::connect(&self.listen).is_ok()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.ask(&["down"]);
+    }
+}
+
+fn kill(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+fn lives(pid: i32) -> bool {
+    // A zombie of a supervisor that was killed is init's.
+    let is_zombie =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    test_kill_process(Pid::from_raw(pid).unwrap()).is_ok() && !is_zombie
+}
+
+fn copy_of(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn what_ends_comes_back_and_what_runs_is_taken_over() {
+    let machine = Machine::new();
+    let words = machine.up(&["--node-name", "here"]);
+    assert!(words.contains("everything is up after") && words.contains("export KUBECONFIG="), "{words}");
+    assert!(machine.serves() && copy_of(&machine.data().join("kubeconfig")).contains("127.0.0.1:6443"));
+    let first = machine.wait(|_| true);
+    assert_eq!(first.len(), 4, "{first:?}");
+
+    let again = machine.ask(&["up", "-d"]);
+    assert_eq!(again.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&again.stderr);
+    assert!(told.contains(&format!("runs already, as process {}", first["up"])), "{told}");
+
+    for name in ["control", "api", "node"] {
+        kill(first[name], Signal::KILL);
+        machine.wait(|pids| pids[name] != first[name]);
+        assert!(machine.words().contains("was killed by signal 9, and starts again"), "{}", machine.words());
+    }
+
+    let before = machine.wait(|_| true);
+    kill(before["up"], Signal::KILL);
+    machine.up(&["--node-name", "here"]);
+    let after = machine.wait(|pids| pids["up"] != before["up"]);
+    for name in ["control", "api", "node"] {
+        assert_eq!(before[name], after[name], "{name} was taken over: {}", machine.words());
+    }
+    // One that was taken over is watched like the others.
+    kill(after["api"], Signal::KILL);
+    machine.wait(|pids| pids["api"] != after["api"]);
+
+    // What is to be started otherwise now is started anew, and only that.
+    let before = machine.wait(|_| true);
+    kill(before["up"], Signal::KILL);
+    machine.up(&["--node-name", "there"]);
+    let after = machine.wait(|_| true);
+    assert!(before["node"] != after["node"] && before["api"] == after["api"], "{before:?} {after:?}");
+
+    let down = machine.ask(&["down"]);
+    assert!(down.status.success(), "{down:?}");
+    let (left, is_up) = machine.status();
+    assert!(left.is_empty() && !is_up && !machine.serves(), "{left:?}");
+    assert!(after.values().all(|pid| !lives(*pid)), "{after:?}");
+    let down = machine.ask(&["down"]);
+    assert!(String::from_utf8_lossy(&down.stderr).contains("nothing was up"), "{down:?}");
+}
+
+#[test]
+fn down_ends_what_a_killed_supervisor_has_left() {
+    let machine = Machine::new();
+    machine.up(&[]);
+    let pids = machine.wait(|_| true);
+    kill(pids["up"], Signal::KILL);
+    assert!(lives(pids["api"]));
+    let down = machine.ask(&["down"]);
+    assert!(down.status.success(), "{down:?}");
+    assert!(machine.status().0.is_empty() && pids.values().all(|pid| !lives(*pid)), "{pids:?}");
+}
+
+#[test]
+fn a_program_that_cannot_start_ends_the_others_and_is_told() {
+    let machine = Machine::new();
+    let taken = TcpListener::bind(&machine.listen).unwrap();
+    for words in [vec!["up", "-d"], vec!["up"]] {
+        let up = machine.ask(&[&words[..], &["--listen", &machine.listen]].concat());
+        let told = String::from_utf8_lossy(&up.stderr);
+        assert_eq!(up.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains(
+                "sextant: cannot start api: cannot listen on 127.0.0.1:6443: Address already in use"
+            ),
+            "{told}"
+        );
+        assert!(machine.status().0.is_empty());
+    }
+    drop(taken);
+    machine.up(&[]);
+}
+
+#[test]
+fn in_the_foreground_an_interrupt_ends_it() {
+    let machine = Machine::new();
+    let log = machine.folder.path().join("said");
+    let mut command = machine.command(&["up"]);
+    let mut up: Child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let pids = machine.wait(|_| true);
+    let begun = Instant::now();
+    while !copy_of(&log).contains("^C ends the programs") {
+        assert!(begun.elapsed() < PATIENCE, "{}", copy_of(&log));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(pids["up"], up.id() as i32);
+    kill(pids["up"], Signal::INT);
+    assert_eq!(up.wait().unwrap().code(), Some(130));
+    assert!(pids.values().all(|pid| !lives(*pid)) && machine.status().0.is_empty());
+}
