@@ -238,9 +238,10 @@ pub(super) fn effective<'a>(
     if named && !["capabilities", "runtimeConfig"].iter().any(|key| plugin.keys.contains_key(*key)) {
         return Cow::Borrowed(plugin);
     }
-    let stays = |key: &str| !matches!(key, "capabilities" | "runtimeConfig");
-    let kept = plugin.keys.iter().filter(|(key, _)| stays(key));
-    let mut keys: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut keys = plugin.keys.clone();
+    for key in ["capabilities", "runtimeConfig"] {
+        keys.remove(key);
+    }
     if !named {
         keys.insert("name".into(), json!(list.name));
         keys.insert("cniVersion".into(), json!(list.version.as_str()));
