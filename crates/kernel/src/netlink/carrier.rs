@@ -1,14 +1,12 @@
 //! Whether a link carries frames, or is as it was seen before, in a few calls of `ioctl` (netdevice(7), ethtool's
 //! `ETHTOOL_GLINK`): a fraction of what the kernel needs to describe a link whole.
 
-use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::link_state::Link;
-use super::net::{IpNet, Mac};
+use super::net::Mac;
 use super::socket::Socket;
 use super::uapi::IFF_RUNNING;
 use super::wire::{read_u16, read_u32};
@@ -18,8 +16,6 @@ const SIOCGIFFLAGS: libc::c_ulong = 0x8913;
 const SIOCGIFMTU: libc::c_ulong = 0x8921;
 const SIOCGIFHWADDR: libc::c_ulong = 0x8927;
 const SIOCGIFINDEX: libc::c_ulong = 0x8933;
-const SIOCGIFADDR: libc::c_ulong = 0x8915;
-const SIOCGIFNETMASK: libc::c_ulong = 0x891b;
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const ETHTOOL_GLINK: u32 = 0xa;
 
@@ -56,11 +52,11 @@ impl Socket {
         let name = name(link)?;
         let mut carrier = Value { command: ETHTOOL_GLINK, data: 0 };
         let mut request = Request { name, of: Argument { value: &raw mut carrier } };
-        ask(&self.fd, SIOCETHTOOL, &mut request).act("look at", say)?;
+        self.ask(SIOCETHTOOL, &mut request).act("look at", say)?;
         if carrier.data == 0 {
             return Ok(false);
         }
-        let answer = question(&self.fd, SIOCGIFFLAGS, name).act("look at", say)?;
+        let answer = self.question(SIOCGIFFLAGS, name).act("look at", say)?;
         Ok(read_u16(&answer, 0).is_some_and(|flags| u32::from(flags) & IFF_RUNNING != 0))
     }
 
@@ -72,14 +68,12 @@ impl Socket {
     pub fn is_still(&self, known: &Link) -> Result<bool> {
         let name = name(&known.name)?;
         let same = || -> std::io::Result<bool> {
-            let index = read_u32(&question(&self.fd, SIOCGIFINDEX, name)?, 0);
-            let flags = read_u16(&question(&self.fd, SIOCGIFFLAGS, name)?, 0);
-            let mtu = read_u32(&question(&self.fd, SIOCGIFMTU, name)?, 0);
+            let index = read_u32(&self.question(SIOCGIFINDEX, name)?, 0);
+            let flags = read_u16(&self.question(SIOCGIFFLAGS, name)?, 0);
+            let mtu = read_u32(&self.question(SIOCGIFMTU, name)?, 0);
             // After its family.
-            let mac = question(&self.fd, SIOCGIFHWADDR, name)?
-                .get(2..8)
-                .and_then(|mac| mac.try_into().ok())
-                .map(Mac);
+            let mac =
+                self.question(SIOCGIFHWADDR, name)?.get(2..8).and_then(|mac| mac.try_into().ok()).map(Mac);
             Ok(index == Some(known.index)
                 && flags == Some(known.flags as u16)
                 && mtu == Some(known.mtu)
@@ -90,45 +84,21 @@ impl Socket {
             outcome => outcome.act("look at", || format!("link {}", known.name)),
         }
     }
-}
 
-/// Looks at the first IPv4 addresses of links, as netdevice(7) has them, in the network namespace that it was opened in.
-#[derive(Debug)]
-pub struct FirstAddresses(OwnedFd);
-
-impl FirstAddresses {
-    /// Opens it in the caller's network namespace.
-    pub fn open() -> Result<Self> {
-        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
-        socket.act("open", || "a socket").map(Self)
+    /// The answer to a request that has nothing but a name.
+    fn question(&self, what: libc::c_ulong, name: [u8; libc::IFNAMSIZ]) -> std::io::Result<[u8; 24]> {
+        let mut request = Request { name, of: Argument { bytes: [0; 24] } };
+        self.ask(what, &mut request)?;
+        // SAFETY: all of them were written above, whatever of them the kernel has filled in; and any bytes are bytes.
+        Ok(unsafe { request.of.bytes })
     }
 
-    /// The link called `link` has this address with this prefix, before any other. False is no certain answer.
-    pub fn is(&self, link: &str, net: IpNet) -> bool {
-        // A family and a port come first.
-        let ask = |what| -> Option<Ipv4Addr> {
-            let answer = question(&self.0, what, name(link).ok()?).ok()?;
-            Some(answer.get(4..)?.first_chunk::<4>().copied()?.into())
-        };
-        let prefix = |mask: Ipv4Addr| mask.to_bits().leading_ones() == u32::from(net.prefix());
-        ask(SIOCGIFADDR).is_some_and(|address| net.address() == address)
-            && ask(SIOCGIFNETMASK).is_some_and(prefix)
+    fn ask(&self, what: libc::c_ulong, request: &mut Request) -> std::io::Result<()> {
+        // SAFETY: all requests read and write a `struct ifreq`, which `Request` has the size and layout of; what it points to, if
+        // it does, is a `struct ethtool_value` of the caller's. Both outlive the call.
+        let answer = unsafe { libc::ioctl(self.fd.as_raw_fd(), what, std::ptr::from_mut(request)) };
+        if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     }
-}
-
-/// The answer to a request that has nothing but a name.
-fn question(socket: &OwnedFd, what: libc::c_ulong, name: [u8; libc::IFNAMSIZ]) -> std::io::Result<[u8; 24]> {
-    let mut request = Request { name, of: Argument { bytes: [0; 24] } };
-    ask(socket, what, &mut request)?;
-    // SAFETY: all of them were written above, whatever of them the kernel has filled in; and any bytes are bytes.
-    Ok(unsafe { request.of.bytes })
-}
-
-fn ask(socket: &OwnedFd, what: libc::c_ulong, request: &mut Request) -> std::io::Result<()> {
-    // SAFETY: all requests read and write a `struct ifreq`, which `Request` has the size and layout of; what it points to, if it
-    // does, is a `struct ethtool_value` of the caller's. Both outlive the call.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_mut(request)) };
-    if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A link's name as requests have it.
@@ -171,27 +141,6 @@ mod tests {
                 let error = socket.passes_frames(none).unwrap_err();
                 assert_eq!(error.errno(), Some(Errno::NODEV), "{error}");
                 assert!(error.to_string().starts_with(&format!("cannot look at link {none}: ")), "{error}");
-            }
-            Ok(())
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn a_links_first_address_is_told_with_its_prefix() {
-        in_new_netns(|| {
-            let mut socket = Socket::open(Protocol::Route)?;
-            let first = FirstAddresses::open()?;
-            let net = |text: &str| text.parse::<IpNet>().unwrap();
-            assert!(!first.is("lo", net("10.1.2.3/24")) && !first.is("none", net("10.1.2.3/24")));
-            for address in ["10.1.2.3/24", "10.9.0.1/16"] {
-                let mut batch = Batch::new();
-                batch.add_address(&crate::netlink::Address::new(1, net(address)));
-                socket.run(&batch)?;
-            }
-            assert!(first.is("lo", net("10.1.2.3/24")));
-            for other in ["10.1.2.3/25", "10.1.2.4/24", "10.9.0.1/16", "fd00::1/24"] {
-                assert!(!first.is("lo", net(other)), "{other}");
             }
             Ok(())
         })

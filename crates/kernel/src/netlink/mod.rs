@@ -34,7 +34,6 @@ mod wire;
 
 pub use address::{Address, addresses};
 pub use bridge_vlan::{BridgeVlan, bridge_vlans};
-pub use carrier::FirstAddresses;
 pub use kept::{Kept, Sockets};
 pub use link::{IpvlanMode, Kind, MacvlanMode, NewLink, Peer, SetLink};
 pub use link_state::{Detail, Link, link_by_index, link_by_name, links};

@@ -27,11 +27,6 @@ impl Forwarding {
         }
     }
 
-    /// Notes that IPv4 is forwarded.
-    pub fn note_ipv4(&mut self) {
-        self.ipv4 = Some(true);
-    }
-
     /// What is known of a family; what is not is asked in the socket's namespace.
     pub fn of(self, ipv4: bool, socket: &mut Socket) -> Result<bool> {
         let known = if ipv4 { self.ipv4 } else { self.ipv6 };

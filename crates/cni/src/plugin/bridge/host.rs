@@ -57,22 +57,13 @@ pub(super) fn ensure(
 
 impl Host {
     /// Gives the host its addresses, and lets it forward.
-    pub(super) fn route(
-        &self,
-        conf: &Conf,
-        known: &Known,
-        result: &AddResult,
-        socket: &mut Socket,
-    ) -> Result<(), Error> {
+    pub(super) fn route(&self, conf: &Conf, result: &AddResult, socket: &mut Socket) -> Result<(), Error> {
         if !conf.is_gateway || result.ips.is_empty() {
             return Ok(());
         }
         let link = self.gateway.as_ref().unwrap_or(&self.bridge);
         let mut told = Forwarding::default();
         for gateway in &self.addresses {
-            if known.has_gateway(&link.name, *gateway, &mut told, socket) {
-                continue;
-            }
             give_address(conf, link, *gateway, &mut told, socket)?;
         }
         forward(result, told, socket)

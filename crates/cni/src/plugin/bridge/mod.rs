@@ -77,7 +77,7 @@ impl Plugin for Bridge {
         } else if !conf.disabled {
             inside.up(&link)?;
         }
-        host.route(&conf, &self.known, &result, &mut socket)?;
+        host.route(&conf, &result, &mut socket)?;
         let near = port(&conf, &veth, made.near, &mut socket)?;
         if !conf.disabled {
             open(&host, &mut socket)?;
