@@ -19,15 +19,10 @@ impl<'a> Keys<'a> {
     /// The value of a key that is there and not null. As in the reference plugins, case is no matter: configurations with
     /// `runtimeconfig` are about.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
-        let mut found = None;
-        // Objects have few keys, and most that are asked for are absent: a look at each of them is the quickest.
-        for (name, value) in self.object.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key)) {
-            if name == key {
-                found = Some(value);
-                break;
-            }
-            found = found.or(Some(value));
-        }
+        let exact = self.object.get(key);
+        let found = exact.or_else(|| {
+            self.object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+        });
         found.filter(|value| !value.is_null())
     }
 

@@ -362,13 +362,13 @@ fn flock(lock: &File, operation: FlockOperation) -> rustix::io::Result<()> {
 
 /// The state that a directory is in now.
 fn identity(dir: &File, boot: Boot) -> std::io::Result<Identity> {
-    let found = dir.metadata()?;
+    let found = rustix::fs::fstat(dir)?;
     Ok(Identity {
         boot: boot.id,
-        seconds: found.mtime(),
-        nanoseconds: found.mtime_nsec().cast_unsigned(),
-        inode: found.ino(),
-        device: found.dev(),
+        seconds: found.st_mtime,
+        nanoseconds: found.st_mtime_nsec,
+        inode: found.st_ino,
+        device: found.st_dev,
     })
 }
 
