@@ -17,9 +17,7 @@ use cni::caller::Caller;
 use cni::contract::{Attachment, NetworkList, PortMapping};
 use kernel::namespace::in_new_netns;
 use kernel::netlink::conntrack::{self, Flows};
-use kernel::netlink::{
-    self, Address, Batch, IpNet, Kind, Link, NewLink, Peer, Protocol, Route, SetLink, Socket,
-};
+use kernel::netlink::{self, Address, Batch, IpNet, Kind, NewLink, Peer, Protocol, Route, SetLink, Socket};
 use kernel::nft::{Element, Family, Field, Set, Target, Transaction, Value};
 use ledger::{Ledger, OwnerId};
 use serde_json::json;
@@ -50,8 +48,6 @@ fn measure(count: usize, existing: usize) -> Outcome<Measured> {
 }
 
 fn measure_in(dir: &Path, count: usize, existing: usize) -> Outcome<Measured> {
-    // A node has had containers before.
-    std::fs::create_dir_all(dir.join("data/ledger"))?;
     let ledger = Ledger::open(&dir.join("run"), &dir.join("data"))?;
     let caller = Caller::new(cni::plugin::builtins(), dir.join("cache"));
     let list = network(dir)?;
@@ -134,9 +130,7 @@ fn ours(
 /// three elements of nftables in one transaction; and with the published port the flows that it has sent to the address,
 /// or the next container there would get them (the kernel goes through its whole table for that). Nothing is looked up,
 /// chosen, checked or written down: no address is found, no port is looked at, nobody learns that the container is there.
-/// It keeps its sockets in the host's namespace, and opens and closes one inside as every plugin must. It is told
-/// the number of the link inside when that is made, as ADD is, and ends with the port passing frames: so the kernel does the same
-/// for both in their own time.
+/// It keeps its sockets in the host's namespace, and opens and closes one inside as every plugin must.
 struct Floor {
     host: Socket,
     nft: Socket,
@@ -174,14 +168,12 @@ impl Floor {
         let begin = Moment::now()?;
         let peer = Peer { name: "eth0", mac: None, mtu: None, netns: Some(pod.netns.as_fd()) };
         let mut batch = Batch::new();
-        let kind = Kind::Veth { peer };
-        let veth = NewLink { master: Some(self.bridge), told: true, ..NewLink::new("floorveth", kind) };
+        let veth = NewLink { master: Some(self.bridge), ..NewLink::new("floorveth", Kind::Veth { peer }) };
         batch.add_link(&veth);
         batch.set_link(&SetLink::named("floorveth").hairpin(true).no_link_local().up(true));
-        let mut near = None;
-        self.host.each(&batch, |message| near = Link::read(message).or(near.take()))?;
-        let link = near.and_then(|near| near.peer).ok_or("no eth0")?;
+        self.host.run(&batch)?;
         let mut inside = Socket::open_in(Protocol::Route, &pod.netns)?;
+        let link = netlink::link_by_name(&mut inside, "eth0")?.ok_or("no eth0")?.index;
         let mut batch = Batch::new();
         batch.set_link(&SetLink::index(1).up(true));
         batch.add_address(&Address::new(link, IpNet::new(ADDRESS.into(), 16).ok_or("no prefix")?));
@@ -189,10 +181,6 @@ impl Floor {
         let gateway = Some("10.88.0.1".parse()?);
         batch.add_route(&Route { gateway, link: Some(link), ..Route::to("0.0.0.0/0".parse::<IpNet>()?) });
         inside.run(&batch)?;
-        // What the kernel does when a carrier comes is done now, and not later by a thread of its own that nobody counts.
-        if !self.host.passes_frames("floorveth")? {
-            return Err("no carrier".into());
-        }
         let elements = elements();
         let mut change = Transaction::new();
         for (set, element) in SETS.iter().zip(&elements) {
