@@ -113,3 +113,61 @@ impl Idle {
         drop(old);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{Effect, Ledger, OwnerId, Record as _};
+
+    #[test]
+    fn a_root_that_was_removed_is_found_where_it_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        let root = Root::new(path.clone());
+        assert!(root.open("a").unwrap().is_none());
+        assert!(root.make("a").unwrap() && !root.make("a").unwrap());
+        assert!(root.open("a").unwrap().is_some());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(root.open("a").unwrap().is_none());
+        fs::create_dir_all(path.join("b")).unwrap();
+        assert!(root.open("b").unwrap().is_some() && !root.make("b").unwrap());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(root.make("c").unwrap() && path.join("c").is_dir());
+    }
+
+    #[test]
+    fn a_shared_folder_that_is_kept_open_is_not_believed_once_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Ledger::open(&dir.path().join("run"), &dir.path().join("data")).unwrap();
+        let (one, other) = (open(), open());
+        let path = dir.path().join("effect");
+        let join = |ledger: &Ledger, name: &str| {
+            let mut owner = ledger.owner(&OwnerId::new(name).unwrap()).unwrap();
+            let shared = owner.share("shared", &mut |record| {
+                record.record(Effect::File { path: path.clone() })?;
+                Ok(fs::write(&path, "")?)
+            });
+            shared.unwrap();
+        };
+        let leave = |ledger: &Ledger, name: &str| {
+            let errors = ledger.owner(&OwnerId::new(name).unwrap()).unwrap().undo_all();
+            assert!(errors.is_empty(), "{errors:?}");
+        };
+        join(&one, "a");
+        join(&one, "b");
+        assert_eq!(one.inner.idle.0.lock().unwrap().len(), 1);
+        leave(&other, "a");
+        leave(&other, "b");
+        assert!(!path.exists());
+        join(&one, "c");
+        assert!(path.exists());
+        // The folder that others find is the one that is locked.
+        join(&other, "d");
+        leave(&one, "c");
+        assert!(path.exists());
+        leave(&one, "d");
+        assert!(!path.exists());
+    }
+}
