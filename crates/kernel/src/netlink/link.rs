@@ -45,8 +45,8 @@ pub struct NewLink<'a> {
     /// The answer has it as it was born, before it is a port of `master`, for [`Link::read`](super::Link::read): it need not
     /// be asked for. Before Linux 6.2 the answer has nothing.
     pub told: bool,
-    /// The other end of a cable is not taken for connected before the kernel has come to notice its carrier, which it does in the
-    /// background and soon: what comes with a carrier (IPv6's own address) is done then, and not while the end is brought up.
+    /// The other end of a cable counts as connected once the kernel has noticed its carrier, in the background and soon: what comes
+    /// with a carrier (IPv6's own address) is done then, and not while the end is brought up.
     pub peer_later: bool,
 }
 
@@ -270,7 +270,7 @@ fn common(
     }
 }
 
-/// Changes to a link that is there. Built up by its methods; only what was named is changed.
+/// Changes to a link that is there, built up by its methods: only what was named is changed.
 #[derive(Debug, Clone, Default)]
 pub struct SetLink<'a> {
     name: Option<&'a str>,
