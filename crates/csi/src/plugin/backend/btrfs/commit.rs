@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use grpc::Failure;
 use kernel::btrfs;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a commit may take to begin before it is asked for once more, which does no harm to one that is slow.
 const PATIENCE: Duration = Duration::from_millis(50);
 
