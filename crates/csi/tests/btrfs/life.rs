@@ -135,7 +135,9 @@ async fn what_was_never_cut_goes() {
         // What a log keeps of files that nobody synced.
         for (name, file) in [("empty", Some(&unfinished)), ("bare", None)] {
             std::fs::create_dir(place.with_file_name(name)).unwrap();
-            file.map(|file| std::fs::write(place.with_file_name(name).join(file), "").unwrap());
+            if let Some(file) = file {
+                std::fs::write(place.with_file_name(name).join(file), "").unwrap();
+            }
         }
     }
     // Something is there, and nobody knows as what.
