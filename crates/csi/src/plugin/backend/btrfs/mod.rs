@@ -6,6 +6,9 @@
 
 mod commit;
 mod cut;
+#[cfg(test)]
+#[path = "../../../../tests/btrfs/disk.rs"]
+pub(crate) mod disk;
 mod quota;
 mod size;
 

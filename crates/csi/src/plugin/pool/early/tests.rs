@@ -15,10 +15,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use super::super::record::{From, Record, Snapshot, Volume, unfinished};
 use super::super::{Pool, SNAPSHOTS, VOLUMES};
 use crate::plugin::backend::btrfs::Subvolumes;
+use crate::plugin::backend::btrfs::disk::Disk;
 use crate::plugin::backend::{Cut, Source};
-
-#[path = "../../../../tests/btrfs/disk.rs"]
-mod disk;
 
 /// Somebody who syncs all of the machine may come between.
 const TRIES: usize = 20;
@@ -119,8 +117,8 @@ fn long(volume: Volume) -> Volume {
 }
 
 /// All that is there before is durable.
-fn disk(folder: &Path) -> (disk::Disk, Pool) {
-    let disk = disk::Disk::new(folder, 128 << 20);
+fn disk(folder: &Path) -> (Disk, Pool) {
+    let disk = Disk::new(folder, 128 << 20);
     let pool = open(&disk.path().join("pool"));
     kernel::btrfs::commit(File::open(disk.path()).unwrap()).unwrap();
     (disk, pool)

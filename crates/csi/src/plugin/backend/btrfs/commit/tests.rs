@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use kernel::btrfs;
 
+use super::super::disk::Disk;
 use super::Commits;
-
-#[path = "../../../../../tests/btrfs/disk.rs"]
-mod disk;
 
 /// The kernel begins one by itself after 30 s.
 const LATE: Duration = Duration::from_secs(20);
@@ -18,7 +16,7 @@ const LATE: Duration = Duration::from_secs(20);
 #[test]
 fn what_was_missed_is_asked_for_again() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = disk::Disk::new(folder.path(), 256 << 20);
+    let disk = Disk::new(folder.path(), 256 << 20);
     let root = Arc::new(File::open(disk.path()).unwrap());
     let commits = Commits::of(Arc::clone(&root));
     // One that was not missed, after which nobody needs looking after.
