@@ -12,6 +12,7 @@ pub(crate) struct Disk {
     pub(crate) path: PathBuf,
     /// As tables name it.
     number: String,
+    pub(crate) bytes: u64,
     _open: File,
 }
 
@@ -32,7 +33,7 @@ impl Disk {
         let (path, open) = loopdev::attach(&file, "sextant-test-thin", options).unwrap();
         let number = open.metadata().unwrap().rdev();
         let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
-        Some(Disk { path, number, _open: open })
+        Some(Disk { path, number, bytes, _open: open })
     }
 
     /// What the names of the pool's devices begin with, if it is active: of the pool whose data is on this disk.
