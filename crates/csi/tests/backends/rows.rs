@@ -116,10 +116,6 @@ pub(crate) fn thin_ext4() -> Row {
     Row { name: "lvm-thin with ext4", backend: "lvm-thin", pool: "", own: 96, ..IMAGE }
 }
 
-pub(crate) fn thin_xfs() -> Row {
-    Row { name: "lvm-thin with xfs", fs_type: "xfs", capacity: 256 * MIB, own: 300, ..thin_ext4() }
-}
-
 pub(crate) fn thin_block() -> Row {
     Row { name: "lvm-thin, block", fs_type: "", is_block: true, ..thin_ext4() }
 }
@@ -133,7 +129,7 @@ macro_rules! each_row {
     ($check:ident) => {
         crate::rows::each_row! {
             $check: image_ext4_on_ext4 image_ext4_on_xfs image_xfs_on_ext4 image_btrfs_on_ext4 image_block_on_xfs subvolume
-                dir_on_ext4 dir_on_xfs quota_on_ext4 quota_on_xfs thin_ext4 thin_xfs thin_block
+                dir_on_ext4 dir_on_xfs quota_on_ext4 quota_on_xfs thin_ext4 thin_block
         }
     };
     ($check:ident: $($row:ident)*) => {
