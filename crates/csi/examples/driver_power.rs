@@ -217,10 +217,10 @@ async fn look(pool: &Path, device: Option<&Path>) -> Result<()> {
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["write", pool, disk, kinds, ref device @ ..] if device.len() < 2 => {
+        ["write", pool, disk, kinds, device @ ..] if device.len() < 2 => {
             write(Path::new(pool), Path::new(disk), kinds, device.first().map(Path::new)).await
         }
-        ["look", pool, ref device @ ..] if device.len() < 2 => {
+        ["look", pool, device @ ..] if device.len() < 2 => {
             look(Path::new(pool), device.first().map(Path::new)).await
         }
         _ => Err(
