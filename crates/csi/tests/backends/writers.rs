@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use kernel::capability::{Capability, Sets};
 use rustix::io::Errno;
+
+use crate::rig::be_a_container;
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +39,6 @@ pub(crate) async fn fill(at: &Path, way: Way, most: u64) -> (u64, Option<Errno>)
         done.send((written, stopped.err().map(|e| Errno::from_io_error(&e).unwrap()))).unwrap();
     });
     filled.await.unwrap()
-}
-
-/// Gives up what lifts ext4's limits, as a container has.
-fn be_a_container() {
-    let mut sets = Sets::current().unwrap();
-    sets.effective.remove(Capability::SysResource);
-    sets.permitted.remove(Capability::SysResource);
-    sets.apply().unwrap();
 }
 
 /// A file of a directory, or the device that is there instead.
