@@ -209,7 +209,14 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What a test that failed has left in use, and the pool.
+        // What a test that failed has left in use, and the pool. A raw device stays otherwise, and the pool with it.
+        for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+            if Path::new(file.trim_end()).starts_with(self.folder.path()) {
+                let device = Path::new("/dev").join(entry.file_name());
+                let _ = loopdev::detach_if(&device, |status| !status.autoclear);
+            }
+        }
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
         let mut points: Vec<_> = points.filter(|point| point.starts_with(self.folder.path())).collect();
