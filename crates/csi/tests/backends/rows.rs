@@ -214,7 +214,7 @@ impl Drop for Disk {
             let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
             if Path::new(file.trim_end()).starts_with(self.folder.path()) {
                 let device = Path::new("/dev").join(entry.file_name());
-                let _ = loopdev::detach_if(&device, |status| !status.autoclear);
+                let _ = loopdev::detach_if(&device, |status| !status.options.autoclear);
             }
         }
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
