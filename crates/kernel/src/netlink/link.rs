@@ -2,12 +2,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::net::Mac;
 use super::uapi::{
-    AF_INET, AF_INET6, AF_UNSPEC, IF_OPER_DORMANT, IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS,
-    IFLA_AF_SPEC, IFLA_BR_MCAST_SNOOPING, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BRPORT_ISOLATED,
+    AF_INET, AF_INET6, AF_UNSPEC, IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
+    IFLA_BR_MCAST_SNOOPING, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BRPORT_ISOLATED,
     IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA,
     IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINKINFO,
-    IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_OPERSTATE,
-    IFLA_TXQLEN, IFLA_VLAN_ID, IFLA_VRF_TABLE, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY,
+    IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_TXQLEN,
+    IFLA_VLAN_ID, IFLA_VRF_TABLE, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ARP_NOTIFY,
     IPV4_DEVCONF_ROUTE_LOCALNET, NLM_F_ACK, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK,
     RTM_SETLINK, VETH_INFO_PEER,
 };
@@ -45,9 +45,6 @@ pub struct NewLink<'a> {
     /// The answer has it as it was born, before it is a port of `master`, for [`Link::read`](super::Link::read): it need not
     /// be asked for. Before Linux 6.2 the answer has nothing.
     pub told: bool,
-    /// The other end of a cable counts as connected once the kernel has noticed its carrier, in the background and soon: what comes
-    /// with a carrier (IPv6's own address) is done then, and not while the end is brought up.
-    pub peer_later: bool,
 }
 
 impl<'a> NewLink<'a> {
@@ -63,7 +60,6 @@ impl<'a> NewLink<'a> {
             up: false,
             netns: None,
             told: false,
-            peer_later: false,
         }
     }
 }
@@ -199,16 +195,13 @@ impl Kind<'_> {
         }
     }
 
-    fn write(&self, info: &mut Message<'_>, peer_later: bool) {
+    fn write(&self, info: &mut Message<'_>) {
         info.text(IFLA_INFO_KIND, self.name());
         match self {
             Kind::Veth { peer } => {
                 info.nest(IFLA_INFO_DATA, |data| {
                     data.nest_after(VETH_INFO_PEER, &header(AF_UNSPEC, 0, 0, 0), |end| {
                         common(end, peer.name, peer.mac, peer.mtu, peer.netns);
-                        if peer_later {
-                            end.u8(IFLA_OPERSTATE, IF_OPER_DORMANT);
-                        }
                     });
                 });
             }
@@ -270,7 +263,7 @@ fn common(
     }
 }
 
-/// Changes to a link that is there, built up by its methods: only what was named is changed.
+/// Changes to a link that is there. Built up by its methods; only what was named is changed.
 #[derive(Debug, Clone, Default)]
 pub struct SetLink<'a> {
     name: Option<&'a str>,
@@ -447,7 +440,7 @@ impl Batch {
         if let Some(parent) = link.kind.parent() {
             m.u32(IFLA_LINK, parent);
         }
-        m.nest(IFLA_LINKINFO, |info| link.kind.write(info, link.peer_later));
+        m.nest(IFLA_LINKINFO, |info| link.kind.write(info));
     }
 
     /// Changes a link.

@@ -85,28 +85,6 @@ fn kernel_tells() -> bool {
 }
 
 #[test]
-fn the_other_end_of_a_cable_is_connected_once_the_kernel_has_noticed_its_carrier() {
-    in_new_netns(|| {
-        let other = netns();
-        let peer = Peer { name: "eth0", netns: Some(other.as_fd()), ..PLAIN };
-        let mut batch = Batch::new();
-        batch.add_link(&NewLink { up: true, peer_later: true, ..veth("a", peer) });
-        socket().run(&batch)?;
-        let mut inside = Socket::open_in(Protocol::Route, &other)?;
-        let mut batch = Batch::new();
-        batch.set_link(&SetLink::named("eth0").up(true));
-        inside.run(&batch)?;
-        let begin = std::time::Instant::now();
-        while !link_by_name(&mut inside, "eth0")?.unwrap().is_connected() {
-            assert!(begin.elapsed().as_secs() < 30);
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        Ok(())
-    })
-    .unwrap();
-}
-
-#[test]
 fn a_link_is_told_as_it_was_born() {
     in_new_netns(|| {
         let other = netns();

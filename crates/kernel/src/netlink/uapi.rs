@@ -88,7 +88,6 @@ pub(crate) const BRIDGE_VLAN_INFO_RANGE_BEGIN: u16 = 0x8;
 pub(crate) const BRIDGE_VLAN_INFO_RANGE_END: u16 = 0x10;
 pub(crate) const RTEXT_FILTER_BRVLAN: u32 = 0x2;
 pub(crate) const IF_OPER_UNKNOWN: u8 = 0;
-pub(crate) const IF_OPER_DORMANT: u8 = 5;
 pub(crate) const IF_OPER_UP: u8 = 6;
 pub(crate) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;

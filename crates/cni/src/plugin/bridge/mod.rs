@@ -197,10 +197,7 @@ fn cable(
     // A port of a VLAN is plugged in by its number, which it has after this. Any other is up before it is a port: the kernel
     // tells of both at once. Nothing passes before the other end is up, too.
     let up = !conf.has_vlans();
-    // An IPv6 address is to be there when ADD returns; the link's own is only probed for a second from then on.
-    let peer_later = !result.ips.is_empty() && result.ips.iter().all(|ip| ip.address.is_ipv4());
-    let link = NewLink { mtu, master: Some(bridge.index), up, ..NewLink::new(veth, kind) };
-    batch.add_link(&NewLink { told: true, peer_later, ..link });
+    batch.add_link(&NewLink { mtu, master: Some(bridge.index), up, told: true, ..NewLink::new(veth, kind) });
     let alias = request.alias();
     let mut port = SetLink::named(veth).alias(&alias);
     if link_has_ipv6(mtu) {
