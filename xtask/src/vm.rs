@@ -15,8 +15,8 @@ use crate::{Result, packages};
 /// Whose tests ask something of the kernel.
 const CRATES: &[&str] = &["kernel", "ledger", "cni", "csi", "oci-runtime", "shim", "sextant"];
 
-/// Crates that have other tests as well: those that are run here.
-const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node")];
+/// Crates that have other tests as well: the programs that are run here.
+const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node"), ("sextant", "control")];
 
 /// What the tests look at their work with, and make file systems with.
 const PROGRAMS: &[&str] = &[
@@ -88,11 +88,15 @@ pub(crate) struct Vm {
 
 /// Races, run again and again, and what fills disks and wants no other kernel: they are run on the machine itself, and in full
 /// here.
-const LONG: &[&str] = &["oci-runtime-escapes", "csi-backends", "csi-btrfs"];
+const LONG: &[&str] = &["oci-runtime-escapes", "csi-btrfs", CONTROL];
+/// Of the tests of the controllers those are run here whose driver has backends that want this kernel.
+const CONTROL: &str = "sextant-control";
+const OF_CONTROL: &str = "together::";
 /// Of these the ring runs here what wants this kernel, or rights that a container may lack (an ext4 in use grows for CAP_SYS_RESOURCE
 /// alone): the rest is the same on the machine itself.
 const FEW: &[(&str, &str)] = &[
     ("csi", "backend::thin backend::quota crypt a_volume_grows_mounted_or_not"),
+    ("csi-backends", "::quota_on_ext4 ::thin_ext4"),
     ("csi-kills", "of_quotas of_thin_volumes"),
 ];
 
@@ -291,10 +295,15 @@ impl Vm {
         is_asked && (!test || !has_some(package) || ONLY_TESTS.contains(&one) || is_systemd)
     }
 
+    /// What chooses tests of a program that has others, too; empty where all are run.
+    fn few(&self, name: &str) -> &'static str {
+        let few = FEW.iter().filter(|_| self.short).chain([&(CONTROL, OF_CONTROL)]);
+        few.filter(|(few, _)| *few == name).map(|(_, filters)| *filters).next().unwrap_or_default()
+    }
+
     /// What chooses tests of a program here, each of which has to choose some.
     fn filters(&self, name: &str) -> impl Iterator<Item = Vec<&'static str>> {
-        let few = FEW.iter().filter(move |(few, _)| self.short && *few == name);
-        let few = few.flat_map(|(_, filters)| filters.split(' ').map(|filter| vec![filter]));
+        let few = self.few(name).split(' ').filter(|filter| !filter.is_empty()).map(|filter| vec![filter]);
         let others = WITH_PROGRAMS.iter().filter(move |(with, _)| !self.systemd && *with == name);
         few.chain(others.map(|(_, filter)| vec![*filter, "--ignored"]))
     }
@@ -333,7 +342,7 @@ fn one(title: &str, command: &str, each: u32) -> String {
 }
 
 /// What the kill tests are told here, they are told in the guest.
-const HANDED_ON: &[&str] = &["SEXTANT_KILLS", "SEXTANT_SEED"];
+const HANDED_ON: &[&str] = &["SEXTANT_KILLS", "SEXTANT_SEED", "SEXTANT_CONTROL_KILLS"];
 
 /// What the guest runs: every test program, whatever came of the one before.
 fn script(tests: &Tests, vm: &Vm) -> String {
@@ -356,7 +365,7 @@ fn script(tests: &Tests, vm: &Vm) -> String {
         script.push_str(&format!("mkdir -p \"$(dirname {path})\"; ln -sf /tests/{name} {path}\n"));
     }
     for name in &tests.names {
-        let few = FEW.iter().find(|(few, _)| vm.short && few == name).map_or("", |(_, filters)| filters);
+        let few = vm.few(name);
         script.push_str(&one(name, &format!("/tests/{name} {few} {}", args.join(" ")), each));
     }
     // The guest's kernel has every kind of link: none may be missing.

@@ -17,6 +17,7 @@ pub mod cache;
 pub mod capability;
 pub mod cgroup;
 pub mod command;
+pub mod discard;
 pub mod dm;
 mod error;
 pub mod extents;

@@ -69,11 +69,11 @@ impl Ledger {
 
     /// An owner that was listed; it may be gone or held by now.
     fn existing(&self, id: &OwnerId) -> Result<Existing, Error> {
-        match folder::lock_existing(&self.inner.run.join(id), Wait::No)? {
+        match folder::lock_existing(&self.inner.run.path().join(id), Wait::No)? {
             Locked::Yes(dir) => Owner::open(self.clone(), id.clone(), dir).map(Existing::held),
             Locked::No => Ok(Existing::Busy),
             // After a reboot there is only the data folder; the lock is on the run folder, so that one is made.
-            Locked::Gone if self.inner.data.join(id).exists() => {
+            Locked::Gone if self.inner.data.path().join(id).exists() => {
                 Ok(self.try_owner(id)?.map_or(Existing::Busy, Existing::held))
             }
             Locked::Gone => Ok(Existing::None),
@@ -100,7 +100,7 @@ impl Ledger {
     }
 
     fn boot_marker(&self) -> PathBuf {
-        self.inner.run.join(".boot")
+        self.inner.run.path().join(".boot")
     }
 }
 

@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode};
 use rustix::io::Errno;
 
 use crate::crash::Crash;
 use crate::glance::Glances;
+use crate::kept::{self, Idle, Root};
 use crate::{Effect, Error, Owner, OwnerId};
 
 /// The records of one instance of Sextant: a run directory and a data directory.
@@ -23,11 +24,12 @@ pub struct Ledger {
 pub(crate) struct Roots {
     run_dir: PathBuf,
     data_dir: PathBuf,
-    pub(crate) run: PathBuf,
-    pub(crate) data: PathBuf,
+    pub(crate) run: Root,
+    pub(crate) data: Root,
     pub(crate) boot: String,
     pub(crate) crash: Crash,
     pub(crate) glances: Glances,
+    pub(crate) idle: Idle,
 }
 
 impl Ledger {
@@ -41,11 +43,12 @@ impl Ledger {
         let roots = Roots {
             run_dir: run_dir.to_owned(),
             data_dir: data_dir.to_owned(),
-            run: run_dir.join("ledger"),
-            data: data_dir.join("ledger"),
+            run: Root::new(run_dir.join("ledger")),
+            data: Root::new(data_dir.join("ledger")),
             boot: crate::boot::id()?,
             crash: Crash::from_env()?,
             glances: Glances::default(),
+            idle: Idle::default(),
         };
         Ok(Self { inner: Arc::new(roots) })
     }
@@ -68,8 +71,8 @@ impl Ledger {
 
     /// Everybody who has records, in the order of their names.
     pub fn owners(&self) -> Result<Vec<OwnerId>, Error> {
-        let mut owners = names(&self.inner.run)?;
-        owners.extend(names(&self.inner.data)?);
+        let mut owners = names(self.inner.run.path())?;
+        owners.extend(names(self.inner.data.path())?);
         owners.sort();
         owners.dedup();
         Ok(owners)
@@ -104,6 +107,18 @@ impl Lock {
         Arc::clone(&self.dir)
     }
 
+    /// The same, for as long as the lock is held.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Gives it back, and keeps the folder open for the next who wants it.
+    pub(crate) fn keep(self, idle: &Idle, name: String) {
+        let dir = self.dir();
+        drop(self);
+        idle.keep(name, dir);
+    }
+
     fn of_made(mut self, made: bool) -> Self {
         self.made = made;
         self
@@ -127,12 +142,12 @@ pub(crate) enum Wait {
     No,
 }
 
-/// Makes `parent/name` if need be, opens and locks it. `None` if it is locked and `wait` says not to.
-pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<Lock>, Error> {
-    let path = parent.join(name);
+/// Makes the folder `name` if need be, opens and locks it. `None` if it is locked and `wait` says not to.
+pub(crate) fn lock(root: &Root, name: &str, wait: Wait) -> Result<Option<Lock>, Error> {
+    let path = root.path().join(name);
     loop {
-        let made = make(parent, &path)?;
-        match lock_existing(&path, wait)? {
+        let made = root.make(name)?;
+        match lock_opened(root.open(name)?, &path, wait)? {
             Locked::Yes(lock) => return Ok(Some(lock.of_made(made))),
             Locked::No => return Ok(None),
             Locked::Gone => {}
@@ -140,15 +155,26 @@ pub(crate) fn lock(parent: &Path, name: &str, wait: Wait) -> Result<Option<Lock>
     }
 }
 
-/// The same for a folder that is nearly always there already; it is waited for.
-pub(crate) fn lock_found(parent: &Path, name: &str) -> Result<Lock, Error> {
-    let path = parent.join(name);
+/// The same for a folder that is nearly always there already, and maybe open; it is waited for.
+pub(crate) fn lock_found(parent: &Path, path: &Path, open: Option<Arc<OwnedFd>>) -> Result<Lock, Error> {
+    let mut locked = lock_kept(open, path)?;
     loop {
-        match lock_existing(&path, Wait::Yes)? {
-            Locked::Yes(dir) => return Ok(dir),
-            Locked::No | Locked::Gone => drop(make(parent, &path)?),
+        match locked {
+            Locked::Yes(lock) => return Ok(lock),
+            Locked::No | Locked::Gone => drop(make(parent, path)?),
         }
+        locked = lock_existing(path, Wait::Yes)?;
     }
+}
+
+/// Locks `path`, which is maybe open, without making it; it is waited for.
+pub(crate) fn lock_kept(open: Option<Arc<OwnedFd>>, path: &Path) -> Result<Locked, Error> {
+    if let Some(dir) = open
+        && let Locked::Yes(lock) = lock_dir(dir, path, Wait::Yes)?
+    {
+        return Ok(Locked::Yes(lock));
+    }
+    lock_existing(path, Wait::Yes)
 }
 
 /// What came of locking a folder that may vanish at any moment.
@@ -161,12 +187,15 @@ pub(crate) enum Locked {
 
 /// Opens and locks `path`, without making it.
 pub(crate) fn lock_existing(path: &Path, wait: Wait) -> Result<Locked, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(dir) => dir,
-        Err(Errno::NOENT) => return Ok(Locked::Gone),
-        Err(e) => return Err(Error::access("open", path, e)),
-    };
+    lock_opened(kept::open(path)?, path, wait)
+}
+
+fn lock_opened(dir: Option<OwnedFd>, path: &Path, wait: Wait) -> Result<Locked, Error> {
+    dir.map_or(Ok(Locked::Gone), |dir| lock_dir(Arc::new(dir), path, wait))
+}
+
+/// Locks a folder that is open, and known by `path`.
+fn lock_dir(dir: Arc<OwnedFd>, path: &Path, wait: Wait) -> Result<Locked, Error> {
     let operation = match wait {
         Wait::Yes => FlockOperation::LockExclusive,
         Wait::No => FlockOperation::NonBlockingLockExclusive,
@@ -179,7 +208,7 @@ pub(crate) fn lock_existing(path: &Path, wait: Wait) -> Result<Locked, Error> {
             Err(e) => return Err(Error::access("lock", path, e)),
         }
     }
-    let lock = Lock { dir: Arc::new(dir), made: false };
+    let lock = Lock { dir, made: false };
     // Whoever held it before may have removed it: then the lock is on a folder nobody can find.
     match rustix::fs::fstat(&lock.dir) {
         Ok(found) if found.st_nlink == 0 => Ok(Locked::Gone),

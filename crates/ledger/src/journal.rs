@@ -1,7 +1,7 @@
 //! One `effects` file: JSON lines, appended with one write each, the last of which may be torn.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,14 +38,6 @@ enum Line {
         #[serde(flatten)]
         effect: Effect,
     },
-}
-
-/// A [`Line::Record`] to be written.
-#[derive(Debug, Serialize)]
-struct Recorded<'a> {
-    id: u64,
-    #[serde(flatten)]
-    effect: &'a Effect,
 }
 
 /// A record as it was found: an effect, or one that only a newer version knows.
@@ -86,18 +78,26 @@ impl Journal {
     pub(crate) fn open(dir: Arc<OwnedFd>, folder: &Path, outlives: bool) -> Result<Self, Error> {
         let path = folder.join(FILE);
         let file = open_file(&dir, &path, OFlags::empty())?;
-        Self::of(dir, path, file, outlives)
+        let mut journal = Self::unread(dir, path, file, outlives);
+        journal.read()?;
+        Ok(journal)
     }
 
-    /// The same for a folder that was made just now, and with a file: the first record is about to come.
+    /// The same for a folder that was made just now, and with a file, which nobody has written to: the first record is about to
+    /// come.
     pub(crate) fn open_made(dir: Arc<OwnedFd>, folder: &Path) -> Result<Self, Error> {
         let path = folder.join(FILE);
-        let file = open_file(&dir, &path, OFlags::CREATE)?;
-        Self::of(dir, path, file, false)
+        match open_file(&dir, &path, OFlags::CREATE | OFlags::EXCL) {
+            // Another has had the folder before.
+            Err(Error::Access { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Self::open(dir, folder, false)
+            }
+            made => Ok(Self::unread(dir, path, made?, false)),
+        }
     }
 
-    fn of(dir: Arc<OwnedFd>, path: PathBuf, file: Option<OwnedFd>, outlives: bool) -> Result<Self, Error> {
-        let mut journal = Self {
+    fn unread(dir: Arc<OwnedFd>, path: PathBuf, file: Option<OwnedFd>, outlives: bool) -> Self {
+        Self {
             dir,
             path,
             file,
@@ -111,9 +111,7 @@ impl Journal {
             next: 1,
             live: BTreeMap::new(),
             damaged: Vec::new(),
-        };
-        journal.read()?;
-        Ok(journal)
+        }
     }
 
     fn read(&mut self) -> Result<(), Error> {
@@ -175,7 +173,7 @@ impl Journal {
     pub(crate) fn record(&mut self, id: u64, effect: Effect, boot: &str, crash: &Crash) -> Result<(), Error> {
         crash.step("before-record");
         let mut text = if self.len == 0 { self.header(boot)? } else { Vec::new() };
-        text.extend(line(&Recorded { id, effect: &effect }).map_err(|e| self.unwritten(e))?);
+        put_record(&mut text, id, &effect).map_err(|e| self.unwritten(e))?;
         if crash.reached("in-record") {
             let half = text.len() / 2;
             let _ = self.append(text.get(..half).unwrap_or_default().to_vec());
@@ -270,7 +268,11 @@ impl Journal {
 
     fn record_line(&self, id: u64, entry: &Entry) -> Result<Vec<u8>, Error> {
         match entry {
-            Entry::Known(effect) => line(&Recorded { id, effect }).map_err(|e| self.unwritten(e)),
+            Entry::Known(effect) => {
+                let mut text = Vec::new();
+                put_record(&mut text, id, effect).map_err(|e| self.unwritten(e))?;
+                Ok(text)
+            }
             Entry::Newer(record) => Ok(format!("{record}\n").into_bytes()),
         }
     }
@@ -401,6 +403,18 @@ fn line(line: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     Ok(text)
+}
+
+/// Appends a [`Line::Record`]: the effect's own object, with the number before the rest of it.
+fn put_record(text: &mut Vec<u8>, id: u64, effect: &Effect) -> io::Result<()> {
+    write!(text, "{{\"id\":{id}")?;
+    let brace = text.len();
+    serde_json::to_writer(&mut *text, effect)?;
+    if let Some(brace) = text.get_mut(brace) {
+        *brace = b',';
+    }
+    text.push(b'\n');
+    Ok(())
 }
 
 /// A record in a shape this version does not know, told apart from a damaged line.

@@ -58,6 +58,7 @@ mod error;
 mod folder;
 mod glance;
 mod journal;
+mod kept;
 mod membership;
 mod owner;
 mod owner_id;

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -16,6 +16,13 @@ const PREFIX: &str = "uses-";
 
 fn file(name: &str) -> String {
     format!("{PREFIX}{name}")
+}
+
+/// A folder of an owner, or of a shared effect that uses another: open, and as errors name it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct User<'a> {
+    pub(crate) dir: &'a OwnedFd,
+    pub(crate) path: &'a Path,
 }
 
 /// How many use the shared effect whose folder is `dir`.
@@ -38,42 +45,43 @@ fn counted(stat: rustix::io::Result<rustix::fs::Stat>, folder: &Path) -> Result<
 }
 
 /// Whether the owner of the folder `user` uses the shared effect `name`, whose folder is `dir`.
-pub(crate) fn is_user(dir: impl AsFd, user: &Path, name: &str) -> Result<bool, Error> {
-    let path = user.join(file(name));
-    let theirs = match rustix::fs::lstat(&path) {
+pub(crate) fn is_user(dir: &OwnedFd, user: User<'_>, name: &str) -> Result<bool, Error> {
+    let file = file(name);
+    let theirs = match rustix::fs::statat(user.dir, &file, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(theirs) => theirs,
         Err(Errno::NOENT) => return Ok(false),
-        Err(e) => return Err(Error::access("stat", path, e)),
+        Err(e) => return Err(Error::access("stat", user.path.join(file), e)),
     };
     match rustix::fs::statat(dir, USERS, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(users) => Ok((users.st_dev, users.st_ino) == (theirs.st_dev, theirs.st_ino)),
         Err(Errno::NOENT) => Ok(false),
-        Err(e) => Err(Error::access("stat", path, e)),
+        Err(e) => Err(Error::access("stat", user.path.join(file), e)),
     }
 }
 
 /// Whether the folder `user` has the file that makes its owner a user of the shared effect `name`.
-pub(crate) fn has_name(user: &Path, name: &str) -> bool {
-    !matches!(rustix::fs::lstat(user.join(file(name))), Err(Errno::NOENT))
+pub(crate) fn has_name(user: User<'_>, name: &str) -> bool {
+    let found = rustix::fs::statat(user.dir, file(name), AtFlags::SYMLINK_NOFOLLOW);
+    !matches!(found, Err(Errno::NOENT))
 }
 
 /// Makes the owner of the folder `user` a user of the shared effect `name`, whose folder is `dir`.
-pub(crate) fn enter(dir: &OwnedFd, user: &Path, name: &str) -> Result<(), Error> {
-    let path = user.join(file(name));
+pub(crate) fn enter(dir: &OwnedFd, user: User<'_>, name: &str) -> Result<(), Error> {
+    let file = file(name);
     loop {
-        match rustix::fs::linkat(dir, USERS, CWD, &path, AtFlags::empty()) {
+        match rustix::fs::linkat(dir, USERS, user.dir, &file, AtFlags::empty()) {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST) if is_user(dir, user, name)? => return Ok(()),
             // Of a shared effect that had the name before.
             Err(Errno::EXIST) => leave(user, name)?,
-            Err(e) => return Err(Error::access("link", path, e)),
+            Err(e) => return Err(Error::access("link", user.path.join(file), e)),
         }
     }
 }
 
 /// Makes the owner of the folder `user` no user of the shared effect `name`. One that is none counts as done.
-pub(crate) fn leave(user: &Path, name: &str) -> Result<(), Error> {
-    remove(CWD, &user.join(file(name)))
+pub(crate) fn leave(user: User<'_>, name: &str) -> Result<(), Error> {
+    remove(user.dir, &file(name), user.path)
 }
 
 /// Begins the count, with nobody.
@@ -86,8 +94,8 @@ pub(crate) fn begin(dir: &OwnedFd, folder: &Path) -> Result<(), Error> {
 }
 
 /// Ends the count: whoever was a user is none.
-pub(crate) fn end(dir: &OwnedFd) -> Result<(), Error> {
-    remove(dir, Path::new(USERS))
+pub(crate) fn end(dir: &OwnedFd, folder: &Path) -> Result<(), Error> {
+    remove(dir, USERS, folder)
 }
 
 /// The files in an owner's folder that make it a user of something.
@@ -108,9 +116,9 @@ pub(crate) fn names(dir: &OwnedFd, path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn remove(dir: impl AsFd, path: &Path) -> Result<(), Error> {
-    match rustix::fs::unlinkat(dir, path, AtFlags::empty()) {
+fn remove(dir: &OwnedFd, name: &str, folder: &Path) -> Result<(), Error> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(Error::access("remove", path, e)),
+        Err(e) => Err(Error::access("remove", folder.join(name), e)),
     }
 }

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,7 +6,7 @@ use crate::folder::{self, Lock};
 use crate::glance::Glance;
 use crate::journal::{Entry, Journal};
 use crate::shared::{Shared, User};
-use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, membership};
+use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, kept, membership};
 
 /// One owner's records, locked for this process.
 ///
@@ -27,27 +26,26 @@ pub struct Owner {
     joined: BTreeMap<String, Arc<Glance>>,
     leftovers: Vec<Error>,
     /// Also keeps the lock, until the journals and the folder are gone.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Owner {
     pub(crate) fn open(ledger: Ledger, id: OwnerId, lock: Lock) -> Result<Self, Error> {
         let roots = &ledger.inner;
-        let run_path = roots.run.join(&id);
-        let data_path = roots.data.join(&id);
+        let run_path = roots.run.path().join(&id);
+        let data_path = roots.data.path().join(&id);
         let run = if lock.is_of_made() {
             Journal::open_made(lock.dir(), &run_path)?
         } else {
             Journal::open(lock.dir(), &run_path, false)?
         };
-        let data = match open_dir(&data_path)? {
+        let data = match roots.data.open(id.as_str())? {
             Some(dir) => Some(Journal::open(Arc::new(dir), &data_path, true)?),
             None => None,
         };
         let next = data.as_ref().map_or(run.next, |data| data.next.max(run.next));
         let (joined, leftovers) = (BTreeMap::new(), Vec::new());
-        let mut owner =
-            Self { run, data, next, joined, leftovers, run_path, data_path, id, ledger, _lock: lock };
+        let mut owner = Self { run, data, next, joined, leftovers, run_path, data_path, id, ledger, lock };
         let history = owner.run.drop_history(&owner.ledger.inner.boot);
         owner.leftovers.extend(history);
         Ok(owner)
@@ -79,8 +77,8 @@ impl Owner {
     pub fn record_durable(&mut self, effect: Effect) -> Result<RecordId, Error> {
         let id = self.write(effect, true)?;
         self.data_journal()?.sync()?;
-        for path in self.ledger.inner.data.ancestors().take(2) {
-            if let Some(dir) = open_dir(path)? {
+        for path in self.ledger.inner.data.path().ancestors().take(2) {
+            if let Some(dir) = kept::open(path)? {
                 rustix::fs::fsync(&dir).map_err(|e| Error::access("sync", path, e))?;
             }
         }
@@ -148,8 +146,12 @@ impl Owner {
         }
     }
 
+    fn folder(&self) -> membership::User<'_> {
+        membership::User { dir: self.lock.fd(), path: &self.run_path }
+    }
+
     fn user(&self) -> User<'_> {
-        User { ledger: &self.ledger, folder: &self.run_path, shared: None }
+        User { ledger: &self.ledger, folder: self.folder(), shared: None }
     }
 
     /// Whether it is known to hold that part: itself, or by something that it has joined.
@@ -191,8 +193,10 @@ impl Owner {
         let journal = match self.data.take() {
             Some(journal) => journal,
             None => {
-                folder::make(&self.ledger.inner.data, &self.data_path)?;
-                let dir = open_dir(&self.data_path)?
+                let root = &self.ledger.inner.data;
+                root.make(self.id.as_str())?;
+                let dir = root
+                    .open(self.id.as_str())?
                     .ok_or_else(|| Error::access("open", &self.data_path, rustix::io::Errno::NOENT))?;
                 Journal::open(Arc::new(dir), &self.data_path, true)?
             }
@@ -233,7 +237,7 @@ impl Record for Owner {
                 Ok(())
             }
             Err(error) => {
-                if !membership::has_name(&self.run_path, name) {
+                if !membership::has_name(self.folder(), name) {
                     // It is no user: there is nothing to leave.
                     self.strike(id)?;
                 }
@@ -263,14 +267,4 @@ fn remove(journal: &mut Journal, path: &std::path::Path) -> Result<(), Error> {
         folder::remove(path)?;
     }
     Ok(())
-}
-
-fn open_dir(path: &std::path::Path) -> Result<Option<OwnedFd>, Error> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(dir) => Ok(Some(dir)),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(e) => Err(Error::access("open", path, e)),
-    }
 }

@@ -6,7 +6,7 @@
 //! is of a maker that has ended.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::folder::{self, Lock, Locked, Wait};
@@ -18,8 +18,7 @@ use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, membership};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct User<'a> {
     pub(crate) ledger: &'a Ledger,
-    /// Its folder.
-    pub(crate) folder: &'a Path,
+    pub(crate) folder: membership::User<'a>,
     /// The name of the shared effect that it is, if it is one.
     pub(crate) shared: Option<&'a str>,
 }
@@ -52,7 +51,8 @@ impl Shared {
     pub(crate) fn join(user: User<'_>, name: &str, part: &str, make: Make<'_>) -> Result<Arc<Glance>, Error> {
         let (ledger, name) = (user.ledger, shared_name(name)?);
         let root = node(ledger);
-        let (lock, path) = (folder::lock_found(&root, &name)?, root.join(&name));
+        let path = root.join(&name);
+        let lock = folder::lock_found(&root, &path, ledger.inner.idle.take(&name))?;
         let dir = lock.dir();
         // All is there and somebody holds it, nearly always: then the records need not be read.
         let roots = &ledger.inner;
@@ -61,6 +61,7 @@ impl Shared {
             && membership::count(&dir, &path)? > 0
         {
             enter(user, &dir, &name)?;
+            lock.keep(&roots.idle, name);
             return Ok(glance);
         }
         let mut shared = Self::open(ledger, name, lock)?;
@@ -105,7 +106,7 @@ impl Shared {
     pub(crate) fn leave(user: User<'_>, name: &str) -> Result<(), Error> {
         let (ledger, name) = (user.ledger, shared_name(name)?);
         let path = node(ledger).join(&name);
-        let lock = match folder::lock_existing(&path, Wait::Yes)? {
+        let lock = match folder::lock_kept(ledger.inner.idle.take(&name), &path)? {
             Locked::Yes(lock) => lock,
             // Of a boot before, or taken away by hand.
             Locked::No | Locked::Gone => return membership::leave(user.folder, &name),
@@ -113,7 +114,8 @@ impl Shared {
         ledger.inner.crash.step("before-leave");
         membership::leave(user.folder, &name)?;
         ledger.inner.crash.step("after-leave");
-        if membership::count(lock.dir(), &path)? > 0 {
+        if membership::count(lock.fd(), &path)? > 0 {
+            lock.keep(&ledger.inner.idle, name);
             return Ok(());
         }
         let mut shared = Self::open(ledger, name, lock)?;
@@ -165,7 +167,7 @@ impl Shared {
             Self { ledger: ledger.clone(), name, path, dir, journal, within: false, _lock: lock };
         let boot = &shared.ledger.inner.boot;
         if shared.journal.boot.as_ref().is_some_and(|written| written != boot) {
-            membership::end(&shared.dir)?;
+            membership::end(&shared.dir, &shared.path)?;
             let errors = shared.journal.drop_history(boot);
             if !errors.is_empty() {
                 return Err(Error::UndoShared { name: shared.name.clone(), errors });
@@ -197,7 +199,7 @@ impl Shared {
             return Ok(());
         }
         self.ledger.inner.crash.step("before-remove-shared");
-        membership::end(&self.dir)?;
+        membership::end(&self.dir, &self.path)?;
         self.journal.clear()?;
         if !folder::remove(&self.path)? {
             self.journal.tidy()?;
@@ -206,8 +208,12 @@ impl Shared {
         remove_node(&self.ledger)
     }
 
+    fn folder(&self) -> membership::User<'_> {
+        membership::User { dir: &self.dir, path: &self.path }
+    }
+
     fn user(&self) -> User<'_> {
-        User { ledger: &self.ledger, folder: &self.path, shared: Some(&self.name) }
+        User { ledger: &self.ledger, folder: self.folder(), shared: Some(&self.name) }
     }
 
     fn strike(&mut self, id: u64) -> Result<(), Error> {
@@ -260,10 +266,10 @@ impl Record for Shared {
             return Err(Error::NestShare { name: name.to_owned(), within: self.name.clone() });
         }
         let uses = Effect::Uses { shared: name.to_owned() };
-        let (known, user) = (self.journal.find(&uses), self.path.clone());
+        let known = self.journal.find(&uses);
         let id = known.map_or_else(|| self.record(uses), |id| Ok(RecordId(id)))?;
         let joined = Self::join(self.user(), name, part, make);
-        if joined.is_err() && known.is_none() && !membership::has_name(&user, name) {
+        if joined.is_err() && known.is_none() && !membership::has_name(self.folder(), name) {
             // It is no user: there is nothing to leave.
             self.strike(id.0)?;
         }
@@ -289,5 +295,5 @@ fn remove_node(ledger: &Ledger) -> Result<(), Error> {
 }
 
 fn node(ledger: &Ledger) -> PathBuf {
-    ledger.inner.run.join(OwnerId::node())
+    ledger.inner.run.path().join(OwnerId::node())
 }

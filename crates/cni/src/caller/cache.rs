@@ -1,9 +1,13 @@
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ledger::{Effect, Record};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -79,13 +83,26 @@ impl Known<'_> {
 }
 
 fn path(cache_dir: &Path, network: &str, attachment: &Attachment) -> PathBuf {
-    let Attachment { container_id, ifname, .. } = attachment;
-    cache_dir.join("results").join(format!("{network}-{container_id}-{ifname}"))
+    cache_dir.join(within(network, attachment))
 }
 
-/// Writes an attachment down. A failed write fails the ADD: DEL would not know its configuration.
+/// Where an attachment's entry is in the cache's directory.
+fn within(network: &str, attachment: &Attachment) -> String {
+    let Attachment { container_id, ifname, .. } = attachment;
+    format!("results/{network}-{container_id}-{ifname}")
+}
+
+/// Surely nothing is known of an attachment to `network`; `dir` is the cache's directory.
+pub(super) fn is_unknown(dir: &File, network: &str, attachment: &Attachment) -> bool {
+    let found = rustix::fs::accessat(dir, within(network, attachment), Access::EXISTS, AtFlags::empty());
+    found == Err(Errno::NOENT)
+}
+
+/// Writes an attachment down; `dir` is the cache's directory. A failed write fails the ADD: DEL would not know its
+/// configuration.
 pub(super) fn store(
     cache_dir: &Path,
+    dir: Option<&File>,
     list: &NetworkList,
     attachment: &Attachment,
     result: &AddResult,
@@ -107,7 +124,13 @@ pub(super) fn store(
     record.record(Effect::File { path: path.clone() })?;
     let mut text = Vec::with_capacity(ENTRY + entry.config.len());
     serde_json::to_writer(&mut text, &entry).map_err(|e| failed(e.into()))?;
-    match std::fs::write(&path, &text) {
+    let write = |dir| -> std::io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::openat(dir, within(&list.name, attachment), flags, Mode::from_raw_mode(0o666))?;
+        File::from(file).write_all(&text)
+    };
+    match dir.map_or_else(|| std::fs::write(&path, &text), write) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let dir = path.parent().unwrap_or(cache_dir);
             std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, &text)).map_err(failed)

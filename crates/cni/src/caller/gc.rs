@@ -1,12 +1,11 @@
 //! Cleaning up after attachments that nobody knows any more, and asking plugins what they are.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ledger::Record;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -25,11 +24,12 @@ pub(super) enum Hold {
     Collect,
 }
 
-/// The lock of a cache, open for as long as a caller lives, with its file's device and inode.
+/// The lock of a cache, open for as long as a caller lives, with its file's device and inode, and the directory that it is in.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
     id: (u64, u64),
+    dir: File,
 }
 
 /// The cache is held as long as this is there.
@@ -37,6 +37,13 @@ pub(super) struct Held<'a> {
     /// Taken by [`Drop`] alone.
     lock: Option<Lock>,
     idle: &'a Mutex<Vec<Lock>>,
+}
+
+impl Held<'_> {
+    /// The cache's directory.
+    pub(super) fn dir(&self) -> Option<&File> {
+        self.lock.as_ref().map(|lock| &lock.dir)
+    }
 }
 
 impl Drop for Held<'_> {
@@ -50,6 +57,7 @@ impl Drop for Held<'_> {
     }
 }
 
+const LOCK: &str = "lock";
 /// How many locks are kept that nobody holds: as many as threads are at work most of the time.
 const IDLE: usize = 8;
 
@@ -60,10 +68,10 @@ fn locked(file: &File, operation: FlockOperation) -> std::io::Result<()> {
 impl Caller {
     /// Holds the cache.
     pub(super) fn hold(&self, how: Hold) -> Result<Held<'_>, Error> {
-        let path = self.cache_dir.join("lock");
-        let operation = match how {
-            Hold::Use => FlockOperation::LockShared,
-            Hold::Collect => FlockOperation::LockExclusive,
+        let path = self.cache_dir.join(LOCK);
+        let (operation, at_once) = match how {
+            Hold::Use => (FlockOperation::LockShared, FlockOperation::NonBlockingLockShared),
+            Hold::Collect => (FlockOperation::LockExclusive, FlockOperation::NonBlockingLockExclusive),
         };
         let idle = &*self.locks;
         let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -71,20 +79,23 @@ impl Caller {
         // Another file may be the lock by now, or this caller's cache be elsewhere: whoever holds that one is not waited for.
         // And it may become another while it is waited for.
         let is_there = |lock: &Lock| std::fs::metadata(&path).is_ok_and(|now| id(&now) == lock.id);
-        let same = |lock: &Lock| is_there(lock) && locked(&lock.file, operation).is_ok() && is_there(lock);
+        let waited = |lock: &Lock| is_there(lock) && locked(&lock.file, operation).is_ok();
+        let same = |lock: &Lock| (locked(&lock.file, at_once).is_ok() || waited(lock)) && is_there(lock);
         if let Some(lock) = kept.filter(same) {
             return Ok(held(lock));
         }
         let open = || -> std::io::Result<Lock> {
-            let file = open(&path).or_else(|e| match e.kind() {
+            let dir = File::open(&self.cache_dir).or_else(|e| match e.kind() {
                 std::io::ErrorKind::NotFound => {
-                    std::fs::create_dir_all(&self.cache_dir).and_then(|()| open(&path))
+                    std::fs::create_dir_all(&self.cache_dir).and_then(|()| File::open(&self.cache_dir))
                 }
                 _ => Err(e),
             })?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            let file = File::from(rustix::fs::openat(&dir, LOCK, flags, Mode::from_raw_mode(0o666))?);
             locked(&file, operation)?;
             let id = id(&file.metadata()?);
-            Ok(Lock { file, id })
+            Ok(Lock { file, id, dir })
         };
         open()
             .map(held)
@@ -195,10 +206,6 @@ impl Caller {
 
 fn id(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
-}
-
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).open(path)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ledger::Record;
 use serde_json::{Map, Value, json};
 
 use super::cache::{self, Known};
-use super::gc::Hold;
+use super::gc::{Held, Hold};
 use super::undo::Undo;
 use super::{Caller, exec};
 use crate::contract::{
@@ -54,8 +54,9 @@ impl Caller {
         record: &mut dyn Record,
     ) -> Result<Added, Error> {
         attachment.netns()?;
-        let _using = self.hold(Hold::Use)?;
-        if cache::cached(&self.cache_dir, &list.name, attachment).is_some() {
+        let using = self.hold(Hold::Use)?;
+        let unknown = using.dir().is_some_and(|dir| cache::is_unknown(dir, &list.name, attachment));
+        if !unknown && cache::cached(&self.cache_dir, &list.name, attachment).is_some() {
             // Going on would take the living attachment down when it fails.
             return Err(Error::new(
                 Code::InvalidEnvironment,
@@ -67,7 +68,7 @@ impl Caller {
             .hint("DEL comes before a second ADD"));
         }
         let mut undo = Undo::new(record);
-        let outcome = self.add_all(list, attachment, &mut undo);
+        let outcome = self.add_all(list, attachment, &using, &mut undo);
         outcome.map_err(|error| {
             let mut left: Vec<Error> = self.del_all(list, attachment, None, &mut undo);
             left.extend(undo.undo_all());
@@ -89,6 +90,7 @@ impl Caller {
         &self,
         list: &NetworkList,
         attachment: &Attachment,
+        using: &Held<'_>,
         record: &mut dyn Record,
     ) -> Result<Added, Error> {
         let mut previous = None;
@@ -101,7 +103,7 @@ impl Caller {
             steps.push(Step { plugin: plugin.kind.clone(), took: begin.elapsed() });
         }
         let result = previous.unwrap_or_default();
-        cache::store(&self.cache_dir, list, attachment, &result, record)?;
+        cache::store(&self.cache_dir, using.dir(), list, attachment, &result, record)?;
         Ok(Added { result, steps })
     }
 
@@ -236,9 +238,10 @@ pub(super) fn effective<'a>(
     if named && !["capabilities", "runtimeConfig"].iter().any(|key| plugin.keys.contains_key(*key)) {
         return Cow::Borrowed(plugin);
     }
-    let stays = |key: &str| !matches!(key, "capabilities" | "runtimeConfig");
-    let kept = plugin.keys.iter().filter(|(key, _)| stays(key));
-    let mut keys: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut keys = plugin.keys.clone();
+    for key in ["capabilities", "runtimeConfig"] {
+        keys.remove(key);
+    }
     if !named {
         keys.insert("name".into(), json!(list.name));
         keys.insert("cniVersion".into(), json!(list.version.as_str()));

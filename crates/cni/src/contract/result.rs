@@ -56,12 +56,18 @@ impl Eq for Seen {}
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Versioned<'a> {
-    /// As it is.
+    /// As it is: with the keys of [`AddResult`].
     Latest {
         #[serde(rename = "cniVersion")]
         version: &'static str,
-        #[serde(flatten)]
-        result: &'a AddResult,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        interfaces: &'a [Interface],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        ips: &'a [Ip],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        routes: &'a [Route],
+        #[serde(skip_serializing_if = "says_nothing")]
+        dns: &'a Dns,
     },
     /// Turned into another.
     Older(Value),
@@ -160,6 +166,10 @@ impl Dns {
     }
 }
 
+fn says_nothing(dns: &&Dns) -> bool {
+    dns.is_empty()
+}
+
 /// Addresses with prefix, as text.
 mod text {
     use kernel::netlink::IpNet;
@@ -215,7 +225,8 @@ impl AddResult {
         if version < Version::V1_1_0 {
             return Versioned::Older(self.to_value(version));
         }
-        Versioned::Latest { version: version.as_str(), result: self }
+        let Self { interfaces, ips, routes, dns, seen: _ } = self;
+        Versioned::Latest { version: version.as_str(), interfaces, ips, routes, dns }
     }
 
     /// Writes the result as `version` has it.

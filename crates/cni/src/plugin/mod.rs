@@ -38,7 +38,7 @@ use crate::contract::Registry;
 pub fn builtins() -> Registry {
     Registry::from([
         ("bandwidth", Arc::new(bandwidth::Bandwidth) as _),
-        ("bridge", Arc::new(bridge::Bridge) as _),
+        ("bridge", Arc::new(bridge::Bridge::default()) as _),
         ("dhcp", Arc::new(dhcp::Dhcp) as _),
         ("dummy", Arc::new(dummy::Dummy) as _),
         ("firewall", Arc::new(firewall::Firewall) as _),

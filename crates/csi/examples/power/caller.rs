@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use csi::caller::Client;
-use csi::contract::v1::volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode};
+use csi::contract::v1::volume_capability::{
+    AccessMode, AccessType, BlockVolume, MountVolume, access_mode::Mode,
+};
 use csi::contract::v1::volume_content_source::{SnapshotSource, Type as Content};
 use csi::contract::v1::*;
 use csi::plugin::{Config, PoolConfig, Setup};
@@ -17,12 +19,13 @@ const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 /// A guest of another processor than its machine's takes its time.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Volumes of a backend, with a file system where it makes one: `dir`, `image:ext4`.
+/// Volumes of a backend, with a file system where it makes one: `dir`, `image:ext4`, `lvm-thin:block` of devices.
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     pub(super) name: String,
     backend: String,
     fs_type: String,
+    pub(super) block: bool,
     /// How large they are.
     pub(super) bytes: i64,
 }
@@ -34,24 +37,47 @@ pub(super) struct Made {
     pub(super) bytes: i64,
 }
 
-/// A volume that is there.
+/// Snapshots of one moment, in the order of their volumes.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) id: String,
+    pub(super) members: Vec<Made>,
+}
+
+/// A volume that is there, or that a snapshot can be made one of.
 pub(super) struct Found {
     pub(super) id: String,
     pub(super) bytes: i64,
     pub(super) kind: Kind,
+    /// The group that a snapshot is a member of; empty where there is none.
+    pub(super) group: String,
 }
 
 impl Kind {
     pub(super) fn of(name: &str) -> Kind {
-        let (backend, fs_type) = name.split_once(':').unwrap_or((name, ""));
+        let (backend, form) = name.split_once(':').unwrap_or((name, ""));
+        let (block, fs_type) = (form == "block", if form == "block" { "" } else { form });
         // The least that an ext4 has here; most others take less.
-        Kind { name: name.into(), backend: backend.into(), fs_type: fs_type.into(), bytes: 16 << 20 }
+        Kind { name: name.into(), backend: backend.into(), fs_type: fs_type.into(), block, bytes: 16 << 20 }
+    }
+
+    /// As a record of the pool's says it: nobody but that does where the volume is gone.
+    fn recorded(record: &serde_json::Value) -> Result<Kind> {
+        let backend = record["backend"].as_str().ok_or("a record has no backend")?;
+        let form = if record["block"] == true { ":block" } else { "" };
+        Ok(Kind::of(&format!("{backend}{form}")))
+    }
+
+    /// Whether several can be cut at one moment.
+    pub(super) fn has_groups(&self) -> bool {
+        !["dir", "quota"].contains(&self.backend.as_str())
     }
 
     fn capability(&self) -> VolumeCapability {
+        let mount = || AccessType::Mount(MountVolume::default());
         VolumeCapability {
             access_mode: Some(AccessMode { mode: Mode::SingleNodeWriter.into() }),
-            access_type: Some(AccessType::Mount(MountVolume::default())),
+            access_type: Some(if self.block { AccessType::Block(BlockVolume {}) } else { mount() }),
         }
     }
 }
@@ -66,12 +92,13 @@ fn text(path: &Path) -> String {
 }
 
 impl Caller {
-    /// Starts a driver with a pool in `pool`; it serves when this returns.
-    pub(super) async fn start(pool: &Path) -> Result<Caller> {
+    /// Starts a driver with a pool in `pool`, whose data are on `device` where one is given; it serves when this returns.
+    pub(super) async fn start(pool: &Path, device: Option<&Path>) -> Result<Caller> {
         let run = PathBuf::from(format!("{RUN}/{}", std::process::id()));
         std::fs::create_dir_all(&run)?;
         // What a workload may fill is not asked here, and the disk is small.
-        let pool = PoolConfig { overcommit: 100.0, ..PoolConfig::new("a", pool) };
+        let device = device.map(Path::to_owned);
+        let pool = PoolConfig { overcommit: 100.0, device, ..PoolConfig::new("a", pool) };
         let setup = Setup {
             config: Config { pools: vec![pool] },
             node: "guest".into(),
@@ -135,6 +162,40 @@ impl Caller {
         Ok(self.client.delete_snapshot(request).await.map(drop)?)
     }
 
+    pub(super) async fn group(&self, name: &str, volumes: &[&Made]) -> Result<Group> {
+        let request = CreateVolumeGroupSnapshotRequest {
+            name: name.into(),
+            source_volume_ids: volumes.iter().map(|volume| volume.id.clone()).collect(),
+            ..Default::default()
+        };
+        let group = self.client.create_volume_group_snapshot(request).await?;
+        let group = group.group_snapshot.ok_or("no group")?;
+        let member = |volume: &&Made| {
+            let of = |snapshot: &&Snapshot| snapshot.source_volume_id == volume.id;
+            let member = group.snapshots.iter().find(of).ok_or("a group has no member of a volume")?;
+            Ok(Made { id: member.snapshot_id.clone(), bytes: member.size_bytes })
+        };
+        let members = volumes.iter().map(member).collect::<Result<_>>()?;
+        Ok(Group { id: group.group_snapshot_id, members })
+    }
+
+    pub(super) async fn delete_group(&self, id: &str, members: Vec<String>) -> Result<()> {
+        let request = DeleteVolumeGroupSnapshotRequest {
+            group_snapshot_id: id.into(),
+            snapshot_ids: members,
+            ..Default::default()
+        };
+        Ok(self.client.delete_volume_group_snapshot(request).await.map(drop)?)
+    }
+
+    /// The members that a group is said to have.
+    pub(super) async fn members(&self, id: &str) -> Result<Vec<String>> {
+        let request = GetVolumeGroupSnapshotRequest { group_snapshot_id: id.into(), ..Default::default() };
+        let group = self.client.get_volume_group_snapshot(request).await?;
+        let members = group.group_snapshot.ok_or("no group")?.snapshots;
+        Ok(members.into_iter().map(|snapshot| snapshot.snapshot_id).collect())
+    }
+
     pub(super) async fn expand(&self, id: &str, bytes: i64) -> Result<()> {
         let capacity_range = Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 });
         let request =
@@ -175,28 +236,34 @@ impl Caller {
         ["staged", "published"].map(|part| self.run.join(format!("{id}-{part}")))
     }
 
-    pub(super) async fn volumes(&self) -> Result<Vec<Found>> {
+    pub(super) async fn volumes(&self, pool: &Path) -> Result<Vec<Found>> {
         let list = self.client.list_volumes(ListVolumesRequest::default()).await?;
-        let found = list.entries.into_iter().filter_map(|entry| entry.volume).map(|volume| Found {
-            kind: Kind::of(volume.volume_context.get("backend").map_or("", String::as_str)),
-            id: volume.volume_id,
-            bytes: volume.capacity_bytes,
-        });
-        Ok(found.collect())
-    }
-
-    /// Snapshots, and of which kind their volumes were.
-    pub(super) async fn snapshots(&self, pool: &Path) -> Result<Vec<(Made, Kind)>> {
-        let list = self.client.list_snapshots(ListSnapshotsRequest::default()).await?;
         let mut found = Vec::new();
-        for snapshot in list.entries.into_iter().filter_map(|entry| entry.snapshot) {
-            // Nobody but the record says it where the volume is gone.
-            let record = pool.join("snapshots").join(&snapshot.snapshot_id).join("snapshot.json");
-            let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record)?)?;
-            let backend = record["volume"]["backend"].as_str().ok_or("a snapshot has no backend")?;
-            let made = Made { id: snapshot.snapshot_id, bytes: snapshot.size_bytes };
-            found.push((made, Kind::of(backend)));
+        for volume in list.entries.into_iter().filter_map(|entry| entry.volume) {
+            let record = record(&pool.join("volumes").join(&volume.volume_id).join("volume.json"))?;
+            let (id, bytes, kind) = (volume.volume_id, volume.capacity_bytes, Kind::recorded(&record)?);
+            found.push(Found { id, bytes, kind, group: String::new() });
         }
         Ok(found)
     }
+
+    /// Snapshots, of the kind that their volumes were.
+    pub(super) async fn snapshots(&self, pool: &Path) -> Result<Vec<Found>> {
+        let list = self.client.list_snapshots(ListSnapshotsRequest::default()).await?;
+        let mut found = Vec::new();
+        for snapshot in list.entries.into_iter().filter_map(|entry| entry.snapshot) {
+            let record = record(&pool.join("snapshots").join(&snapshot.snapshot_id).join("snapshot.json"))?;
+            found.push(Found {
+                id: snapshot.snapshot_id,
+                bytes: snapshot.size_bytes,
+                kind: Kind::recorded(&record["volume"])?,
+                group: snapshot.group_snapshot_id,
+            });
+        }
+        Ok(found)
+    }
+}
+
+fn record(path: &Path) -> Result<serde_json::Value> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }

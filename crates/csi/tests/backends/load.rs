@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +32,18 @@ fn path(root: &Path, number: u64) -> PathBuf {
     root.join(format!("f{}", number % FILES))
 }
 
+/// Where on a device it is.
+fn at(number: u64) -> u64 {
+    number % FILES * 2 * FILE
+}
+
+/// A file, or its part of a device.
 fn write(root: &Path, number: u64) -> std::io::Result<()> {
+    if !root.is_dir() {
+        let device = File::options().write(true).open(root)?;
+        device.write_all_at(&[number.to_le_bytes().to_vec(), pattern(number, FILE)].concat(), at(number))?;
+        return device.sync_data();
+    }
     let next = root.join("next");
     let mut file = File::create(&next)?;
     file.write_all(&number.to_le_bytes())?;
@@ -79,27 +91,39 @@ impl Writer {
     }
 }
 
+fn read(root: &Path, number: u64) -> std::io::Result<Vec<u8>> {
+    if root.is_dir() {
+        return fs::read(path(root, number));
+    }
+    let mut bytes = vec![0; 8 + FILE as usize];
+    File::open(root)?.read_exact_at(&mut bytes, at(number)).map(|()| bytes)
+}
+
 /// Each file that was synced when the first of these was is whole, and of that number or a later one up to the second: what was begun
-/// after a copy was made is not in it.
+/// after a copy was made is not in it. On a device, where it is written in place, one may be half written.
 fn check(what: &str, root: &Path, [synced, begun]: [u64; 2]) {
+    let mut halves = u64::from(!root.is_dir());
     for wanted in synced.saturating_sub(FILES - 1).max(1)..=synced {
-        let bytes =
-            fs::read(path(root, wanted)).unwrap_or_else(|e| panic!("{what}: {wanted} of {synced}: {e}"));
+        let bytes = read(root, wanted).unwrap_or_else(|e| panic!("{what}: {wanted} of {synced}: {e}"));
         let (head, rest) = bytes.split_at(8);
         let has = u64::from_le_bytes(head.try_into().unwrap());
-        let is_between = (wanted..=begun).contains(&has);
-        assert!(is_between && has % FILES == wanted % FILES, "{what}: {has} and not {wanted} to {begun}");
-        assert!(rest == pattern(has, FILE), "{what}: {has} is not whole");
+        let is_between = (wanted..=begun).contains(&has) && has % FILES == wanted % FILES;
+        if is_between && rest == pattern(has, FILE) {
+            continue;
+        }
+        let may_be_written = wanted + FILES <= begun && halves > 0;
+        assert!(may_be_written, "{what}: {has}, whole or not, and not {wanted} to {begun}");
+        halves -= 1;
     }
 }
 
 each_row! { data_hold_while_a_volume_is_snapshot_cloned_restored_and_grown_under_a_writer }
 
 async fn data_hold_while_a_volume_is_snapshot_cloned_restored_and_grown_under_a_writer(row: Row) {
-    let disk = Disk::of(&row, row.capacity / (1 << 20) * 4 + 500);
-    let rig = disk.rig(&row, 100.0).await;
+    let Some(disk) = Disk::of(&row, row.capacity / (1 << 20) * 4 + 150) else { return };
+    let rig = disk.rig(100.0).await;
     let id = rig.create_as(row.request("v", row.capacity)).await.unwrap().volume_id;
-    let mounted = rig.mount(disk.path(), &id).await;
+    let mounted = disk.mount(&rig, &id).await;
     let writer = Writer::start(mounted.target.clone());
     for round in 0..3 {
         let what = format!("{}, round {round}", row.name);
@@ -122,7 +146,7 @@ async fn data_hold_while_a_volume_is_snapshot_cloned_restored_and_grown_under_a_
     let last = writer.end();
     check(row.name, &mounted.target, [last, last]);
     rig.unmount(mounted).await;
-    let mounted = rig.mount(disk.path(), &id).await;
+    let mounted = disk.mount(&rig, &id).await;
     check(row.name, &mounted.target, [last, last]);
     rig.unmount(mounted).await;
     rig.delete(&id).await.unwrap();
@@ -136,7 +160,7 @@ async fn copy(row: &Row, rig: &Rig, source: Option<VolumeContentSource>) -> Stri
 }
 
 async fn check_copy(disk: &Disk, rig: &Rig, id: String, then: [u64; 2], what: &str) {
-    let mounted = rig.mount(disk.path(), &id).await;
+    let mounted = disk.mount(rig, &id).await;
     check(what, &mounted.target, then);
     // It is a volume of its own.
     write(&mounted.target, then[1] + 1).unwrap();

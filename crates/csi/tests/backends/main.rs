@@ -1,5 +1,6 @@
 //! What every backend is held to, through the driver's socket: capacities under a writer, what is told to be there, data under load.
-//! A backend is a row of `rows`. Needs root, and mkfs of each file system.
+//! A backend is a row of `rows`. Needs root, and mkfs of each file system. What not every kernel has (project quotas, device mapper)
+//! is passed over where it is not there: `cargo xtask vm --package csi -- quota_ thin_` has it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -9,6 +10,9 @@ mod load;
 #[allow(dead_code, reason = "other tests need more of it")]
 mod rig;
 mod rows;
+#[path = "../thin/disk.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod thin;
 mod writers;
 
 /// Bytes that are the same nowhere else.

@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+
+use crate::rig::be_a_container;
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +24,40 @@ pub(crate) const WAYS: [Way; 3] = [Way::Plain, Way::Synced, Way::Small];
 const PART: usize = 64 << 10;
 const SMALL: usize = 16 << 10;
 
-/// Writes until it is stopped, or has written `most`: how many bytes of it are durable, and what stopped it.
-pub(crate) fn fill(root: &Path, way: Way, most: u64) -> (u64, Option<Errno>) {
-    let mut written = 0;
-    let stopped = match way {
-        Way::Small => durable(root, small(root, most, &mut written)),
-        _ => one(&root.join("filled"), way == Way::Synced, most, &mut written),
-    };
-    (written, stopped.err().map(|e| Errno::from_io_error(&e).unwrap()))
+/// Writes until it is stopped, or has written `most`: how many bytes of it are durable, and what stopped it. To a directory, or to a
+/// device.
+pub(crate) async fn fill(at: &Path, way: Way, most: u64) -> (u64, Option<Errno>) {
+    let (at, (done, filled)) = (at.to_owned(), tokio::sync::oneshot::channel());
+    // A thread of its own, as it loses a right.
+    std::thread::spawn(move || {
+        be_a_container();
+        let mut written = 0;
+        let stopped = match way {
+            Way::Small => durable(&at, small(&at, most, &mut written)),
+            _ => one(&file_at(&at, "filled"), way == Way::Synced, most, &mut written),
+        };
+        done.send((written, stopped.err().map(|e| Errno::from_io_error(&e).unwrap()))).unwrap();
+    });
+    filled.await.unwrap()
+}
+
+/// A file of a directory, or the device that is there instead.
+fn file_at(at: &Path, name: &str) -> PathBuf {
+    if at.is_dir() { at.join(name) } else { at.to_owned() }
+}
+
+/// Leaves some words in a volume.
+pub(crate) fn note(at: &Path, words: &str) {
+    let file = File::options().write(true).create(at.is_dir()).open(file_at(at, "note")).unwrap();
+    file.write_all_at(words.as_bytes(), 0).unwrap();
+    file.sync_all().unwrap();
+}
+
+/// They are still there.
+pub(crate) fn has_note(at: &Path, words: &str) {
+    let mut read = vec![0; words.len()];
+    File::open(file_at(at, "note")).unwrap().read_exact_at(&mut read, 0).unwrap();
+    assert_eq!(String::from_utf8_lossy(&read), words);
 }
 
 /// What was taken is kept, whatever stopped the writer: it is no promise of memory alone.

@@ -60,6 +60,9 @@ async fn what_is_cut_while_somebody_writes_is_whole() {
         let (writer, file) = (writer.clone(), file.clone());
         move || writer.write(&file)
     });
+    while writer.synced.load(Ordering::SeqCst) == 0 && !writing.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     let mut cuts = Vec::new();
     for round in 0..4_i64 {
         let before = writer.synced.load(Ordering::SeqCst);

@@ -132,9 +132,18 @@ async fn what_was_never_cut_goes() {
         let text = std::fs::read_to_string(place.join(&unfinished)).unwrap();
         let own_id = place.file_name().unwrap().to_str().unwrap();
         std::fs::write(other.join(&unfinished), text.replacen(own_id, "other", 1)).unwrap();
+        // What a log keeps of files that nobody synced.
+        for (name, file) in [("empty", Some(&unfinished)), ("bare", None)] {
+            std::fs::create_dir(place.with_file_name(name)).unwrap();
+            if let Some(file) = file {
+                std::fs::write(place.with_file_name(name).join(file), "").unwrap();
+            }
+        }
     }
+    // Something is there, and nobody knows as what.
+    std::fs::create_dir_all(pool.join("volumes/unknown/data")).unwrap();
     own.rig = own.rig.again().await;
-    for (part, count) in [("snapshots", 1), ("volumes", 2), ("gone", 0)] {
+    for (part, count) in [("snapshots", 1), ("volumes", 3), ("gone", 0)] {
         assert_eq!(pool.join(part).read_dir().unwrap().count(), count, "{part}");
     }
     for (place, record) in [(&snapshot, "snapshot.json"), (&volume, "volume.json")] {

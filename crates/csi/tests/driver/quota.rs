@@ -11,11 +11,12 @@ use std::time::Duration;
 use csi::contract::v1::*;
 use csi::plugin::{Config, PoolConfig, Setup};
 use grpc::Code;
-use kernel::capability::{Capability, Sets};
 use rustix::io::Errno;
 
 use crate::disk::Disk;
-use crate::rig::{BACKEND, Mounted, Rig, from_snapshot, from_volume, map, refusal, request, text};
+use crate::rig::{
+    BACKEND, Mounted, Rig, be_a_container, from_snapshot, from_volume, map, refusal, request, text,
+};
 
 const MIB: i64 = 1 << 20;
 
@@ -84,14 +85,6 @@ async fn usage(rig: &Rig, id: &str, path: &Path) -> VolumeUsage {
     let stats = rig.client.node_get_volume_stats(request).await.unwrap();
     assert!(!stats.volume_condition.unwrap().abnormal);
     stats.usage.into_iter().find(|usage| usage.unit() == volume_usage::Unit::Bytes).unwrap()
-}
-
-/// Gives up what lifts ext4's limits, as a container has.
-fn be_a_container() {
-    let mut sets = Sets::current().unwrap();
-    sets.effective.remove(Capability::SysResource);
-    sets.permitted.remove(Capability::SysResource);
-    sets.apply().unwrap();
 }
 
 /// A MiB whose sectors are the same nowhere else.

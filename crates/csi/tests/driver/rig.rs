@@ -12,6 +12,7 @@ use csi::contract::v1::volume_content_source::{SnapshotSource, Type as Content, 
 use csi::contract::v1::*;
 use csi::plugin::{Config, PoolConfig, Setup};
 use grpc::{Code, Error};
+use kernel::capability::{Capability, Sets};
 
 pub(crate) const NODE: &str = "node-1";
 /// Has the tests of directories run with another backend that has them, in a TMPDIR where it can be had.
@@ -198,4 +199,12 @@ pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, Error>) -> (Code, S
         Error::Call { status, .. } => (status.code, status.message),
         other => panic!("{other}"),
     }
+}
+
+/// Gives up what lifts ext4's limits, as a container has.
+pub(crate) fn be_a_container() {
+    let mut sets = Sets::current().unwrap();
+    sets.effective.remove(Capability::SysResource);
+    sets.permitted.remove(Capability::SysResource);
+    sets.apply().unwrap();
 }

@@ -12,7 +12,9 @@ pub(crate) struct Disk {
     pub(crate) path: PathBuf,
     /// As tables name it.
     number: String,
-    _open: File,
+    pub(crate) bytes: u64,
+    file: File,
+    open: File,
 }
 
 impl Disk {
@@ -32,7 +34,20 @@ impl Disk {
         let (path, open) = loopdev::attach(&file, "sextant-test-thin", options).unwrap();
         let number = open.metadata().unwrap().rdev();
         let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
-        Some(Disk { path, number, _open: open })
+        Some(Disk { path, number, bytes, file, open })
+    }
+
+    /// Makes it larger.
+    pub(crate) fn grow(&mut self, bytes: u64) {
+        self.file.set_len(bytes).unwrap();
+        loopdev::set_capacity(&self.open).unwrap();
+        self.bytes = bytes;
+    }
+
+    /// Bytes that it takes of what it is on.
+    pub(crate) fn taken(&self) -> u64 {
+        self.open.sync_all().unwrap();
+        self.file.metadata().unwrap().blocks() * 512
     }
 
     /// What the names of the pool's devices begin with, if it is active: of the pool whose data is on this disk.

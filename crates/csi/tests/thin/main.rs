@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+#[allow(dead_code, reason = "other tests need more of it")]
 mod disk;
 #[path = "../driver/rig.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]

@@ -225,7 +225,10 @@ pub fn subvolume(root: impl AsFd) -> Result<Subvolume> {
 }
 
 /// Has all that was done on the file system that `directory` is on be made durable in the background; the number of the
-/// transaction that it is in.
+/// transaction that it is in, for [`wait_for_commit`].
+///
+/// It returns when that has begun. The kernel's thread for it may miss that it was asked for where the commit before has just
+/// ended (seen on Linux 6.18): then it begins up to 30 s later, or when anybody asks once more.
 ///
 /// # Errors
 /// `EROFS` where the file system has broken down.
@@ -235,16 +238,25 @@ pub fn start_commit(directory: impl AsFd) -> Result<u64> {
         .act("commit", || "what was done on a btrfs file system")
 }
 
-/// Makes durable all that was done on the file system that `directory` is on: names, subvolumes, limits. Data that was
-/// written to files and not synced may be missing. Nothing is written where nothing was done.
+/// Waits until a transaction is durable that [`start_commit`] has told.
 ///
 /// # Errors
 /// `EIO`, `EROFS` where the file system has broken down.
+pub fn wait_for_commit(directory: impl AsFd, transaction: u64) -> Result<()> {
+    // SAFETY: the kernel reads a number.
+    unsafe { ioctl(directory, Setter::<WAIT_SYNC, u64>::new(transaction)) }
+        .act("commit", || "what was done on a btrfs file system")
+}
+
+/// Makes durable all that was done on the file system that `directory` is on: names, subvolumes, limits. Data that was
+/// written to files and not synced may be missing. Nothing is written where nothing was done. It may take as long as
+/// [`start_commit`] says.
+///
+/// # Errors
+/// As of both.
 pub fn commit(directory: impl AsFd) -> Result<()> {
     let begun = start_commit(&directory)?;
-    // SAFETY: the kernel reads a number.
-    unsafe { ioctl(directory, Setter::<WAIT_SYNC, u64>::new(begun)) }
-        .act("commit", || "what was done on a btrfs file system")
+    wait_for_commit(directory, begun)
 }
 
 #[cfg(test)]

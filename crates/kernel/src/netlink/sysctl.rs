@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
 
 use crate::{Act, Error, Result};
 
@@ -21,6 +22,26 @@ pub fn read(key: &str) -> Result<String> {
     }
     let text = String::from_utf8(text).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e));
     Ok(text.act("read", say)?.trim_end().to_owned())
+}
+
+/// A value whose file is kept open. It is that of the network namespace, and of the link, that it was opened for, whatever is
+/// in their place by now.
+#[derive(Debug)]
+pub struct Opened(File);
+
+/// Opens a value, to be read more than once.
+pub fn open(key: &str) -> Result<Opened> {
+    File::open(path(key)?).act("read", || format!("sysctl {key}")).map(Opened)
+}
+
+impl Opened {
+    /// It is this number now. Not if its link is gone.
+    pub fn is(&self, value: u32) -> bool {
+        let mut text = [0; 16];
+        let length = self.0.read_at(&mut text, 0).unwrap_or_default();
+        let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok());
+        text.is_some_and(|text| text.trim_end().parse() == Ok(value))
+    }
 }
 
 /// Writes a value.

@@ -1,6 +1,7 @@
 //! Driver and controllers are killed, one or both, at any moment, while users work: what was acknowledged is true, what was deleted is
 //! gone, and nothing is left over. `SEXTANT_CONTROL_KILLS=500 cargo test -p sextant --test control together` for more of it.
 
+mod pools;
 mod user;
 
 use std::collections::BTreeSet;
@@ -18,9 +19,10 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::hand::chance;
 use crate::rig::{DRIVER, NODE, PATIENCE, Rig};
+use pools::Pools;
 use user::{Kept, User, contents, snapshots};
 
-/// Users at the same time; every other one has images, the rest directories.
+/// Users at the same time; each has volumes of one kind.
 const USERS: usize = 6;
 
 /// What there is of volumes and snapshots in the driver.
@@ -60,7 +62,15 @@ async fn whenever_driver_and_controllers_are_killed_together_nothing_is_lost_and
     let mut rig = Rig::bare().await;
     rig.objects().await;
     user::snapshot_class(&rig.client).await;
-    rig.driver();
+    let pools = Pools::new();
+    let kinds = pools.kinds();
+    for kind in kinds.iter().filter(|kind| kind.pool != "default") {
+        let parameters = serde_json::json!({"backend": kind.backend, "pool": kind.pool});
+        rig.class(&kind.class, DRIVER, serde_json::json!({"parameters": parameters})).await;
+    }
+    let config = rig.path("csi.toml");
+    std::fs::write(&config, pools.config(&rig.path("pool"))).unwrap();
+    rig.spawn("driver", &["csi-driver", "--config", config.to_str().unwrap(), "--node-id", NODE]);
     rig.control(&["--bind"]);
     rig.words_have("control", &format!("driver {DRIVER} is at")).await;
     let mut chance = chance();
@@ -68,7 +78,8 @@ async fn whenever_driver_and_controllers_are_killed_together_nothing_is_lost_and
     let local = LocalSet::new();
     let users: Vec<_> = (0..USERS)
         .map(|number| {
-            local.spawn_local(User::new(&rig, number, chance(), (stop.clone(), done.clone())).works())
+            let kind = &kinds[number % kinds.len()];
+            local.spawn_local(User::new(&rig, number, kind, chance(), (stop.clone(), done.clone())).works())
         })
         .collect();
     let began = Instant::now();
@@ -103,9 +114,11 @@ async fn whenever_driver_and_controllers_are_killed_together_nothing_is_lost_and
         })
         .await;
     let (took, done) = (began.elapsed(), done.load(Ordering::Relaxed));
-    eprintln!("{kills} kills in {took:?}, {done} steps seen done, {} claims kept", kept.len());
+    let classes: Vec<_> = kinds.iter().map(|kind| kind.class.as_str()).collect();
+    let classes = classes.join(", ");
+    eprintln!("{kills} kills in {took:?} of {classes}; {done} steps seen done, {} claims kept", kept.len());
     compare(&rig, &kept).await;
-    clear(&rig, kept).await;
+    clear(&rig, kept, &pools).await;
 }
 
 /// What users keep is there with what they wrote, and nothing else is.
@@ -113,7 +126,7 @@ async fn compare(rig: &Rig, kept: &[Kept]) {
     let claims: Api<PersistentVolumeClaim> = rig.objects_of("");
     let (mut handles, mut cuts) = (BTreeSet::new(), 0);
     for one in kept {
-        let user = User::new(rig, USERS, 1, Default::default());
+        let user = User::new(rig, USERS, &one.kind, 1, Default::default());
         handles.insert(user.holds(&one.claim, &one.text).await);
         cuts += usize::from(one.snapshot.is_some());
     }
@@ -129,7 +142,7 @@ async fn compare(rig: &Rig, kept: &[Kept]) {
 }
 
 /// Everything can be taken away, and then nothing is left.
-async fn clear(rig: &Rig, kept: Vec<Kept>) {
+async fn clear(rig: &Rig, kept: Vec<Kept>, pools: &Pools) {
     let claims: Api<PersistentVolumeClaim> = rig.objects_of("");
     for one in kept {
         if let Some(snapshot) = one.snapshot {
@@ -148,9 +161,14 @@ async fn clear(rig: &Rig, kept: Vec<Kept>) {
     .await;
     let here = rig.path("");
     assert_eq!((mounts_below(&here), devices_below(&here)), (vec![], vec![]));
-    for part in ["pool/volumes", "pool/snapshots", "pool/incoming", "pool/gone", "run/uses", "users"] {
+    let places = pools.places(&rig.path("pool"));
+    let places = places
+        .iter()
+        .flat_map(|(_, pool)| ["volumes", "snapshots", "incoming", "gone"].map(|part| pool.join(part)));
+    for part in places.chain([rig.path("run/uses"), rig.path("users")]) {
         let left: Vec<_> =
-            std::fs::read_dir(rig.path(part)).into_iter().flatten().flatten().map(|one| one.path()).collect();
-        assert!(left.is_empty(), "{part}: {left:?} on {NODE}");
+            std::fs::read_dir(&part).into_iter().flatten().flatten().map(|one| one.path()).collect();
+        assert!(left.is_empty(), "{}: {left:?} on {NODE}", part.display());
     }
+    pools.are_empty();
 }

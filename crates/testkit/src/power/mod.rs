@@ -12,6 +12,7 @@
 
 mod log;
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub const MARK: &str = r#"mark() {
 const ROOM: u64 = 1;
 /// How many disks a guest looks at: it boots as long as it looks at one.
 const DISKS: usize = 6;
+/// What the first of two partitions has, in MiB.
+const FIRST: u64 = 64;
 const LOOK: &str = "sextant-power: look at ";
 const STATUS: &str = "sextant-power: status ";
 
@@ -60,6 +63,10 @@ pub enum When {
 pub enum FileSystem {
     /// Any size.
     Ext4,
+    /// The same, with quotas of projects where it is mounted with `prjquota`.
+    Ext4Projects,
+    /// An ext4 of 64 MiB in the first partition (`/dev/vda1`), and nothing in the second, which has the rest.
+    Ext4AndDevice,
     /// 300 MiB at least.
     Xfs,
     /// 128 MiB at least.
@@ -71,7 +78,7 @@ pub enum FileSystem {
 pub struct Workload {
     /// The guest; its script has [`MARK`].
     pub guest: Guest,
-    /// The size of the disk's file system, in MiB.
+    /// The size of the disk's file system, or of its partitions, in MiB.
     pub size: u64,
     /// Its file system; the guest has the module.
     pub file_system: FileSystem,
@@ -230,13 +237,24 @@ fn format(image: &PathBuf, size: u64, file_system: FileSystem) -> Result<()> {
     let file = std::fs::File::create(image).map_err(|e| Error::access("create", image, e))?;
     file.set_len((size + ROOM) << 20).map_err(|e| Error::access("size", image, e))?;
     let mib = format!("{size}M");
+    // What the guest does not do at once it would do in the background, at moments of its own.
+    let ext4 = |extended: &str, mib: &str| {
+        let mut mkfs = Command::new("/sbin/mkfs.ext4");
+        let now = format!("lazy_itable_init=0,lazy_journal_init=0{extended}");
+        mkfs.args(["-q", "-F", "-E", &now]).arg(image).arg(mib);
+        mkfs
+    };
     let mut mkfs = match file_system {
-        FileSystem::Ext4 => {
-            let mut mkfs = Command::new("/sbin/mkfs.ext4");
-            // What the guest does not do at once it would do in the background, at moments of its own.
-            let now = "lazy_itable_init=0,lazy_journal_init=0";
-            mkfs.args(["-q", "-F", "-E", now]).arg(image).arg(mib);
+        FileSystem::Ext4 => ext4("", &mib),
+        FileSystem::Ext4Projects => {
+            let mut mkfs = ext4("", &mib);
+            mkfs.args(["-O", "project,quota"]);
             mkfs
+        }
+        FileSystem::Ext4AndDevice => {
+            let parts = [(1, FIRST), (1 + FIRST, size.saturating_sub(1 + FIRST))];
+            file.write_all_at(&partitions(parts), 0).map_err(|e| Error::access("write", image, e))?;
+            ext4(&format!(",offset={}", 1 << 20), &format!("{FIRST}M"))
         }
         FileSystem::Xfs => {
             let mut mkfs = Command::new("/sbin/mkfs.xfs");
@@ -251,6 +269,20 @@ fn format(image: &PathBuf, size: u64, file_system: FileSystem) -> Result<()> {
     };
     run(&mut mkfs)?;
     Ok(())
+}
+
+/// The first sector of a disk with two partitions, from so many MiB on, so many MiB each.
+fn partitions(parts: [(u64, u64); 2]) -> [u8; 512] {
+    let mut sector = [0; 512];
+    let entries = sector[446..478].chunks_exact_mut(16);
+    for (entry, (from, mib)) in entries.zip(parts) {
+        // Linux; where it is by cylinders nobody asks.
+        entry[4] = 0x83;
+        entry[8..12].copy_from_slice(&((from << 11) as u32).to_le_bytes());
+        entry[12..16].copy_from_slice(&((mib << 11) as u32).to_le_bytes());
+    }
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -118,7 +118,8 @@ impl Guest {
         ]);
         command.args(["-m", &self.memory.to_string(), "-smp", &self.processors.to_string()]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
-        let loud = if self.acceleration == Acceleration::Kvm { "" } else { " quiet" };
+        // On a busy machine an emulated timer may not tick in the moment for which the kernel looks; what it then tries instead hangs.
+        let loud = if self.acceleration == Acceleration::Kvm { "" } else { " quiet no_timer_check" };
         command.arg("-append").arg(format!("console=ttyS0 panic=-1{loud} {}", self.append));
         // Without it an emulated processor's kernel waits for ever for its first random number.
         command.args(["-device", "virtio-rng-pci"]);

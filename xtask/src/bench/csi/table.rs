@@ -13,7 +13,7 @@ const ABOVE: f64 = 2.0;
 const MEMORY: f64 = 8.0 * 1024.0;
 /// Eight callers do at least so many times the work of one, where the processors are the limit.
 const CALLERS: f64 = 1.6;
-/// Through a volume at least so much of what the disk's file system takes.
+/// Through a volume at least so much of what its kind of file system takes on the disk itself.
 const THROUGHPUT: f64 = 0.97;
 
 const CALLS: [&str; 11] = [
@@ -126,7 +126,7 @@ impl fmt::Display for Outcome {
         columns.iter().try_for_each(|side| write!(f, " {:>10}", side.name))?;
         writeln!(f)?;
         let rates = ["volumes per second, one caller", "volumes per second, eight callers"];
-        let writing = ["MB/s through a volume", "MB/s bare"];
+        let writing = ["MB/s through a volume", "MB/s bare", "MB/s of the pool's file system"];
         for what in CALLS.into_iter().chain(rates).chain(writing) {
             write!(f, "{what:<36}")?;
             columns.iter().try_for_each(|side| number(f, side.median(what)))?;

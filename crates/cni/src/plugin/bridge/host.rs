@@ -7,6 +7,7 @@ use ledger::{Effect, Record};
 use rustix::io::Errno;
 
 use super::conf::Conf;
+use super::known::Known;
 use super::vlan;
 use crate::contract::{AddResult, Code, Error, Ip, Request, hash};
 use crate::plugin::forwarding::{forward, hear_no_routers, link_has_ipv6};
@@ -30,6 +31,7 @@ pub(super) struct Host {
 /// Brings about what all containers of the bridge share, but for what [`Host::route`] does: the bridge, masquerade.
 pub(super) fn ensure(
     conf: &Conf,
+    known: &Known,
     request: &Request<'_>,
     result: &AddResult,
     socket: &mut Socket,
@@ -37,7 +39,7 @@ pub(super) fn ensure(
 ) -> Result<Host, Error> {
     let gateway = |ip: &Ip| ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix()));
     let addresses: Vec<_> = result.ips.iter().filter(|_| conf.is_gateway).filter_map(gateway).collect();
-    let bridge = bridge(conf, &addresses, socket, record)?;
+    let bridge = bridge(conf, known, &addresses, socket, record)?;
     let mut host = Host { bridge, gateway: None, addresses };
     if let Some(vlan) = conf.vlan.filter(|_| conf.is_gateway && !result.ips.is_empty()) {
         host.gateway = Some(vlan::gateway(conf, vlan, &host.bridge, socket, record)?);
@@ -71,6 +73,7 @@ impl Host {
 /// The bridge, made if it is not there. One that is there is used as it is. It is to have `addresses`.
 fn bridge(
     conf: &Conf,
+    known: &Known,
     addresses: &[IpNet],
     socket: &mut Socket,
     record: &mut dyn Record,
@@ -93,6 +96,10 @@ fn bridge(
         }
         Ok(())
     })?;
+    let still = known.still(&conf.bridge, socket);
+    if let Some(bridge) = still.filter(|bridge| bridge.is_promisc() || !conf.promisc) {
+        return Ok(bridge);
+    }
     let bridge = match netlink::link_by_name(socket, &conf.bridge)? {
         Some(bridge) => bridge,
         // Somebody deleted it under our containers. Its record still stands.
@@ -113,6 +120,7 @@ fn bridge(
         batch.set_link(&if conf.promisc { set.promisc(true) } else { set });
         socket.run(&batch)?;
     }
+    known.keep(&bridge, socket);
     Ok(bridge)
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod conf;
 mod host;
+mod known;
 mod spoof;
 mod vlan;
 
@@ -24,6 +25,7 @@ use super::{masquerade, status};
 use crate::contract::{AddResult, Error, Plugin, Request, Route};
 use conf::Conf;
 use host::Host;
+use known::Known;
 
 /// How long a port may take until it forwards, in sleeps that grow (milliseconds).
 const PORT_MS: [u64; 6] = [1, 5, 50, 500, 1000, 1000];
@@ -34,8 +36,10 @@ pub(super) fn part() -> Part {
 }
 
 /// The plugin `bridge`.
-#[derive(Debug)]
-pub(super) struct Bridge;
+#[derive(Debug, Default)]
+pub(super) struct Bridge {
+    known: Known,
+}
 
 impl Plugin for Bridge {
     fn add(&self, request: &Request<'_>, record: &mut dyn Record) -> Result<AddResult, Error> {
@@ -46,7 +50,7 @@ impl Plugin for Bridge {
         complete(&conf, &mut result);
 
         let mut socket = request.route()?;
-        let mut host = host::ensure(&conf, request, &result, &mut socket, record)?;
+        let mut host = host::ensure(&conf, &self.known, request, &result, &mut socket, record)?;
         let veth = veth_name(&conf.table, request.attachment);
         record.record(Effect::Link { name: veth.clone() })?;
         let made = cable(&conf, request, &result, &host.bridge, &veth, netns.as_fd(), &mut socket)?;
@@ -60,7 +64,7 @@ impl Plugin for Bridge {
         if late {
             result = conf.ipam.add(request, record)?;
             complete(&conf, &mut result);
-            host = host::ensure(&conf, request, &result, &mut socket, record)?;
+            host = host::ensure(&conf, &self.known, request, &result, &mut socket, record)?;
         }
         if let Some(mac) = link.mac.filter(|_| conf.spoof_check) {
             spoof::guard(&conf.table, &veth, mac, &request.holder(), record)?;

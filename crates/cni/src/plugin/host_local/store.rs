@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
-use rustix::fs::{FlockOperation, Timespec, Timestamps};
+use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 
 use super::boot::Boot;
 use super::index::{self, Entry, Identity, Index};
@@ -224,7 +224,7 @@ impl Store {
         let id =
             record.record(Effect::Lease { path: path.clone(), holder: holder.container_id.to_owned() })?;
         let text = holder.text();
-        let file = match write(&path, &text) {
+        let file = match write(&self.dir, address, &text) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 record.undo(id)?;
                 return Ok(false);
@@ -327,8 +327,10 @@ fn lock_file(dir: &Path) -> std::io::Result<File> {
 }
 
 /// As the reference plugin does it: whoever has the lock and finds an empty file knows that its writer was killed.
-fn write(path: &Path, text: &str) -> std::io::Result<File> {
-    let mut file = index::open_options().create_new(true).open(path)?;
+fn write(dir: &File, address: IpAddr, text: &str) -> std::io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, address.to_string(), flags, Mode::RUSR | Mode::WUSR)?;
+    let mut file = File::from(file);
     file.write_all(text.as_bytes())?;
     Ok(file)
 }
@@ -360,13 +362,13 @@ fn flock(lock: &File, operation: FlockOperation) -> rustix::io::Result<()> {
 
 /// The state that a directory is in now.
 fn identity(dir: &File, boot: Boot) -> std::io::Result<Identity> {
-    let found = dir.metadata()?;
+    let found = rustix::fs::fstat(dir)?;
     Ok(Identity {
         boot: boot.id,
-        seconds: found.mtime(),
-        nanoseconds: found.mtime_nsec().cast_unsigned(),
-        inode: found.ino(),
-        device: found.dev(),
+        seconds: found.st_mtime,
+        nanoseconds: found.st_mtime_nsec,
+        inode: found.st_ino,
+        device: found.st_dev,
     })
 }
 

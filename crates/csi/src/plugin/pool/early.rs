@@ -2,12 +2,14 @@
 //!
 //! Where a cut is durable when it returns, with all that was done before it, a name that is given afterwards costs a second
 //! commit, which is most of what a snapshot takes. So the place gets its name first. What it had not is told by its record, which has
-//! another name until the data are there: nothing beside it would do, as the record alone is synced. On a btrfs whatever is synced has a
-//! name made for it in the log that is replayed after a power cut, and so have the directories above it, while a subvolume comes with
-//! its transaction only; so those that are made before they have a name begin like this, too. That the record gets its own
-//! name at last need not be durable. What is marked and has no data when a driver starts was never acknowledged.
+//! another name until the data are there. The record is not synced: it is durable with the commit that makes the data so, which all
+//! share who come at once. On a btrfs whatever anybody syncs before has a name made for it in the log that is replayed after a power
+//! cut, and so have the directories above it and what is new in those, files without their contents, while a subvolume comes with its
+//! transaction only; so those that are made before they have a name begin like this, too. That the record gets its own name at last
+//! need not be durable. What is marked and has no data when a driver starts was never acknowledged, whatever its record says.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
@@ -34,6 +36,13 @@ impl Pool {
     pub(super) fn cast_off(&self, place: PathBuf) {
         let gone = self.rename(&place, GONE).unwrap_or(place);
         self.left().push(gone);
+    }
+
+    /// Whether a place that has a name has nothing else: a record that is marked, if that, which a power cut left without its text.
+    pub(super) fn is_bare<R: Record>(place: &Path) -> bool {
+        let mark = record::unfinished::<R>(place);
+        let is_mark = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.path() == mark);
+        fs::read_dir(place).is_ok_and(|mut entries| entries.all(is_mark))
     }
 
     /// Whether a place that has a name never had data: the driver was killed before. One that has them loses its mark.

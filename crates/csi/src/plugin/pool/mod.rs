@@ -166,6 +166,7 @@ impl Pool {
                 Ok(volume) => {
                     index.add_volume(volume, place);
                 }
+                Err(_) if Self::is_bare::<Volume>(&place) => self.cast_off(place),
                 Err(error) => index.add_unreadable(&place, error),
             }
         }
@@ -190,6 +191,7 @@ impl Pool {
                 Ok(snapshot) => {
                     index.add_snapshot(snapshot, place);
                 }
+                Err(_) if Self::is_bare::<Snapshot>(&place) => self.cast_off(place),
                 Err(error) => index.add_unreadable(&place, error),
             }
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use grpc::Failure;
+use kernel::extents::{self, Extent};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -126,23 +127,35 @@ records! { Volume "volume.json" Snapshot "snapshot.json" Group "group.json" }
 
 /// Writes a new record into a place that has none, durably once the place is.
 pub(crate) fn write<R: Record>(place: &Path, record: &R) -> Result<(), Failure> {
-    write_new(&place.join(R::FILE), record)
+    let path = place.join(R::FILE);
+    write_at(&path, record).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
 }
 
-/// The same of a place that may have a name before it is whole.
+/// The same of a place that may have a name before it is whole: the commit that makes that durable makes the record so, too.
 pub(super) fn write_unfinished<R: Record>(place: &Path, record: &R) -> Result<(), Failure> {
-    write_new(&unfinished::<R>(place), record)
-}
-
-fn write_new<R: Record>(path: &Path, record: &R) -> Result<(), Failure> {
-    write_at(path, record).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+    let path = unfinished::<R>(place);
+    let written = create(&path, record).and_then(|file| hand_over(&file));
+    written.map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
 }
 
 fn write_at(path: &Path, what: &impl Serialize) -> std::io::Result<()> {
+    create(path, what)?.sync_all()
+}
+
+fn create(path: &Path, what: &impl Serialize) -> std::io::Result<fs::File> {
     let text = serde_json::to_vec_pretty(what)?;
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&text)?;
-    file.sync_all()
+    Ok(file)
+}
+
+/// Has what was written to a file in the transaction that a btrfs is in. So much as a record's is in the trees then, and on
+/// the disk with them; of what has blocks of its own the trees learn later, so it is synced by itself.
+fn hand_over(file: &fs::File) -> std::io::Result<()> {
+    match extents::places(file, 0) {
+        Ok(all) if !all.is_empty() && all.iter().all(|extent| extent.flags & Extent::INLINE != 0) => Ok(()),
+        _ => file.sync_all(),
+    }
 }
 
 /// Replaces the record of a place: a power cut leaves the old or the new one.

@@ -16,6 +16,7 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::pools::Kind;
 use crate::rig::{DRIVER, NODE, Rig};
 
 /// Kills come faster than a minute: whoever is at it is at it again and again.
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A claim that a user keeps, what it has written to its volume, and a snapshot of it.
 #[derive(Debug)]
 pub(super) struct Kept {
+    pub(super) kind: Kind,
     pub(super) claim: String,
     pub(super) text: String,
     pub(super) snapshot: Option<String>,
@@ -35,6 +37,7 @@ pub(super) struct User {
     /// Where its volumes are mounted.
     folder: PathBuf,
     number: usize,
+    kind: Kind,
     random: u64,
     stop: Arc<AtomicBool>,
     kept: Vec<Kept>,
@@ -74,7 +77,7 @@ async fn make(api: &Api<DynamicObject>, kind: &str, name: &str, mut object: Valu
 }
 
 impl User {
-    pub(super) fn new(rig: &Rig, number: usize, random: u64, (stop, done): Watch) -> User {
+    pub(super) fn new(rig: &Rig, number: usize, kind: &Kind, random: u64, (stop, done): Watch) -> User {
         let folder = rig.path("users");
         std::fs::create_dir_all(&folder).unwrap();
         User {
@@ -82,6 +85,7 @@ impl User {
             socket: rig.driver_socket(),
             folder,
             number,
+            kind: kind.clone(),
             random: random | 1,
             stop,
             kept: Vec::new(),
@@ -113,11 +117,6 @@ impl User {
 
     fn claims(&self) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.client.clone(), "default")
-    }
-
-    /// Its class, how large its volumes are, and how large once they were expanded. An image has no less room than a file system needs.
-    fn class(&self) -> (&'static str, i64, i64) {
-        [("dir", 16, 24), ("image", 256, 320)][self.number % 2]
     }
 
     /// Works until it is to stop; what it keeps then.
@@ -159,20 +158,24 @@ impl User {
         let keeps = self.kept.len() < 4 && self.chance(3);
         if keeps && self.chance(2) {
             self.delete(&copy).await;
-            self.kept.push(Kept { claim: name.into(), text, snapshot: Some(snapshot) });
+            self.keep(name, text, Some(snapshot));
             return;
         }
         snapshots(&self.client).delete(&snapshot, &DeleteParams::default()).await.unwrap();
         self.delete(name).await;
         if keeps {
-            self.kept.push(Kept { claim: copy, text, snapshot: None });
+            self.keep(&copy, text, None);
         } else {
             self.delete(&copy).await;
         }
     }
 
+    fn keep(&mut self, claim: &str, text: String, snapshot: Option<String>) {
+        self.kept.push(Kept { kind: self.kind.clone(), claim: claim.into(), text, snapshot });
+    }
+
     async fn claim(&self, name: &str, fields: Value) {
-        let (class, size, _) = self.class();
+        let Kind { class, size, .. } = &self.kind;
         let mut spec = json!({"storageClassName": class, "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": format!("{size}Mi")}}});
         spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -291,7 +294,7 @@ impl User {
 
     /// Makes a claim's volume larger, the node's part included.
     async fn expand(&self, claim: &str, id: &str) {
-        let (_, _, larger) = self.class();
+        let larger = self.kind.larger;
         let larger = (larger << 20, format!("{larger}Mi"));
         let spec = json!({"spec": {"resources": {"requests": {"storage": larger.1}}}});
         self.claims().patch(claim, &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();

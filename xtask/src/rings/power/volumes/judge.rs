@@ -52,6 +52,16 @@ impl<'a> Before<'a> {
                 self.snapshots_begun = self.snapshots_begun.saturating_sub(1);
                 self.snapshots.insert(id, made(bytes, sum));
             }
+            ["begin", "group", members] => {
+                self.snapshots_begun +=
+                    members.parse::<usize>().map_err(|_| format!("not understood: {mark}"))?;
+            }
+            ["ack", "group", ref members @ ..] if members.len().is_multiple_of(3) => {
+                for member in members.chunks_exact(3) {
+                    self.snapshots_begun = self.snapshots_begun.saturating_sub(1);
+                    self.snapshots.insert(member[0], made(member[1], member[2]));
+                }
+            }
             ["begin", "write", id] => known(&mut self.volumes, id)?.sum = None,
             ["ack", "write", id, sum] => known(&mut self.volumes, id)?.sum = Some(sum),
             ["begin", "expand", id, bytes] => drop(known(&mut self.volumes, id)?.bytes.insert(bytes)),
@@ -60,6 +70,16 @@ impl<'a> Before<'a> {
             ["ack", "delete", id] => known(&mut self.volumes, id)?.is_gone = true,
             ["begin", "unsnapshot", id] => known(&mut self.snapshots, id)?.may_be_gone = true,
             ["ack", "unsnapshot", id] => known(&mut self.snapshots, id)?.is_gone = true,
+            ["begin", "ungroup", ref members @ ..] => {
+                for id in members {
+                    known(&mut self.snapshots, id)?.may_be_gone = true;
+                }
+            }
+            ["ack", "ungroup", ref members @ ..] => {
+                for id in members {
+                    known(&mut self.snapshots, id)?.is_gone = true;
+                }
+            }
             _ => return Err(format!("not understood: {mark}")),
         }
         Ok(())
@@ -116,9 +136,11 @@ mod tests {
     const MARKS: &str = "begin create\nack create a-1 100 none\nbegin write a-1\nack write a-1 s1\nbegin snapshot\n\
                          ack snapshot a-s 100 s1\nbegin write a-1\nack write a-1 s2\nbegin expand a-1 150\n\
                          ack expand a-1 150\nbegin create\nack create a-2 100 s1\nbegin delete a-2\nack delete a-2\n\
-                         begin create\nack create a-3 100 none\nbegin delete a-3\nbegin create";
-    const SAID: &str =
-        "volume a-1 150 s2\nvolume a-3 100 none\nvolume a-4 100 none\nsnapshot a-s 100 s1\nlooked";
+                         begin create\nack create a-3 100 none\nbegin delete a-3\nbegin create\nbegin group 2\n\
+                         ack group a-g1 100 s2 a-g2 100 none\nbegin group 1\nack group a-h 100 s2\nbegin ungroup a-h\n\
+                         ack ungroup a-h";
+    const SAID: &str = "volume a-1 150 s2\nvolume a-3 100 none\nvolume a-4 100 none\nsnapshot a-s 100 s1\n\
+         snapshot a-g1 100 s2\nsnapshot a-g2 100 none\nlooked";
 
     fn judged(marks: &str, said: &str) -> Result<(), String> {
         let marks: Vec<String> = marks.lines().map(str::to_owned).collect();
@@ -148,6 +170,8 @@ mod tests {
             ("one that was deleted is back", "volume a-3", "volume a-2 100 s1\nvolume a-3"),
             ("one too many is there", "volume a-4", "volume a-5 100 none\nvolume a-4"),
             ("a snapshot that nobody wanted", "looked", "snapshot a-t 100 s1\nlooked"),
+            ("a member of a group is lost", "snapshot a-g2 100 none\n", ""),
+            ("a group that was deleted is back", "looked", "snapshot a-h 100 s2\nlooked"),
             ("something is left", "looked", "damaged: gone/a-9 is left\nlooked"),
             ("it ended before", "looked", ""),
         ] {

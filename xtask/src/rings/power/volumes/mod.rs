@@ -1,4 +1,4 @@
-//! A CSI driver works in a guest, for callers that make, fill, snapshot, restore, enlarge and delete volumes of each backend at the
+//! A CSI driver works in a guest, for callers that make, fill, snapshot, restore, enlarge, group and delete volumes of each backend at the
 //! same time; whatever was acknowledged when the power went is true for the next driver, and nothing else is left.
 
 mod judge;
@@ -20,11 +20,12 @@ struct Pool {
     options: &'static str,
     /// In MiB.
     size: u64,
+    /// As `driver_power` has them; of the backend lvm-thin where the disk has a second partition for it.
     kinds: &'static str,
     modules: &'static [&'static str],
 }
 
-const POOLS: [Pool; 3] = [
+const POOLS: [Pool; 6] = [
     Pool {
         name: "ext4",
         file_system: FileSystem::Ext4,
@@ -38,7 +39,7 @@ const POOLS: [Pool; 3] = [
         file_system: FileSystem::Xfs,
         options: "nouuid",
         size: 320,
-        kinds: "dir,image:ext4",
+        kinds: "dir,image:ext4,image:block",
         modules: &["loop", "ext4", "xfs"],
     },
     // A kernel since 6.7 mounts copies of one beside each other.
@@ -50,18 +51,42 @@ const POOLS: [Pool; 3] = [
         kinds: "btrfs,dir,image:ext4",
         modules: &["loop", "ext4", "btrfs"],
     },
+    Pool {
+        name: "ext4 with quotas",
+        file_system: FileSystem::Ext4Projects,
+        options: "prjquota",
+        size: 256,
+        kinds: "quota,dir",
+        modules: &["ext4", "quota_v2"],
+    },
+    Pool {
+        name: "xfs with quotas",
+        file_system: FileSystem::Xfs,
+        options: "nouuid,prjquota",
+        size: 320,
+        kinds: "quota,dir",
+        modules: &["xfs"],
+    },
+    Pool {
+        name: "a thin pool",
+        file_system: FileSystem::Ext4AndDevice,
+        options: "rw",
+        size: 320,
+        kinds: "lvm-thin:ext4,lvm-thin:block",
+        modules: &["ext4", "dm_mod", "dm_thin_pool"],
+    },
 ];
 /// What the driver runs.
 const PROGRAMS: [&str; 3] = ["mkfs.ext4", "fsck.ext4", "resize2fs"];
 
 const WRITE: &str = "
-mkdir -p /disk && mount -o OPTIONS /dev/vda /disk || exit 1
-driver_power write /disk/pool /dev/vda KINDS || exit 1
+mkdir -p /disk && mount -o OPTIONS /dev/vdaFIRST /disk || exit 1
+driver_power write /disk/pool /dev/vda KINDS SECOND || exit 1
 ";
 const LOOK: &str = r#"
 place=/disks/${1##*/}
-mkdir -p "$place" && mount -o OPTIONS "$1" "$place" || exit 1
-driver_power look "$place/pool"
+mkdir -p "$place" && mount -o OPTIONS "${1}FIRST" "$place" || exit 1
+driver_power look "$place/pool" SECOND
 "#;
 
 pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result<()> {
@@ -86,10 +111,17 @@ pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result
             file_system: pool.file_system,
             ..Stand::new(kernel, 512, &furnish)?
         };
-        let script = |text: &str| text.replace("OPTIONS", pool.options).replace("KINDS", pool.kinds);
-        let workload = stand.workload(&script(WRITE), pool.size, Duration::from_secs(300))?;
+        let script = |text: &str, disk: &str| {
+            let has_second = pool.file_system == FileSystem::Ext4AndDevice;
+            let (first, second) = if has_second { ("1", format!("{disk}2")) } else { ("", String::new()) };
+            text.replace("OPTIONS", pool.options)
+                .replace("KINDS", pool.kinds)
+                .replace("FIRST", first)
+                .replace("SECOND", &second)
+        };
+        let workload = stand.workload(&script(WRITE, "/dev/vda"), pool.size, Duration::from_secs(300))?;
         let mut recording = stand.record(&workload)?;
-        let look = stand.look("look", &script(LOOK), &judge::judge)?;
+        let look = stand.look("look", &script(LOOK, "${1}"), &judge::judge)?;
         let survived = stand.survives(&workload, &mut recording, &look, extent.cuts, &mut random);
         count.add(&format!("what a CSI driver acknowledged survives on {}", pool.name), survived);
         if extent.full {

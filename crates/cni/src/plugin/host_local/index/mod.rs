@@ -21,7 +21,9 @@ pub(super) use layout::hash;
 
 /// So many blocks are read without a look at whether they are there.
 const FEW: u64 = 1024;
-/// Slots that are read at once: a page.
+/// Slots that are read first.
+const SOME: u64 = 16;
+/// Slots that are read at once after them: a page.
 const PAGE: u64 = 4096 / SLOT as u64;
 
 /// Which state of which directory an index is of.
@@ -238,8 +240,11 @@ impl Index {
         let capacity = self.header.capacity;
         let mut at = holder & (capacity - 1);
         let mut left = capacity;
+        // Nearly always one of the first few ends it.
+        let mut step = SOME;
         while left > 0 {
-            let count = (PAGE - at % PAGE).min(left);
+            let count = (step - at % step).min(left);
+            step = PAGE;
             let mut page = [0; PAGE as usize * SLOT];
             let bytes = page.get_mut(..count as usize * SLOT).unwrap_or_default();
             self.place.read(bytes, slot_at(at))?;

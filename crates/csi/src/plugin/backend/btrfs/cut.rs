@@ -6,6 +6,7 @@ use std::sync::{PoisonError, RwLock};
 use grpc::{Code, Failure};
 use kernel::btrfs;
 
+use super::commit::Commits;
 use super::{Subvolumes, data, failed, refused};
 use crate::plugin::backend::Cut;
 
@@ -40,7 +41,7 @@ pub(super) fn one(cut: &Cut<'_>) -> Result<(), Failure> {
 pub(super) fn together(own: &Subvolumes, cuts: &[Cut<'_>]) -> Result<(), Failure> {
     let ready = cuts.iter().map(Ready::new).collect::<Result<Vec<_>, _>>()?;
     for number in 0..TRIES {
-        all(&own.pool, &ready, number % 2 == 0)?;
+        all(&own.commits, &ready, number % 2 == 0)?;
         let made = cuts.iter().map(|cut| Ok(btrfs::subvolume(data(cut.to)?)?));
         let made = made.collect::<Result<Vec<_>, Failure>>()?;
         if made.windows(2).all(|pair| matches!(pair, [one, other] if one.made == other.made)) {
@@ -56,7 +57,7 @@ pub(super) fn together(own: &Subvolumes, cuts: &[Cut<'_>]) -> Result<(), Failure
 
 /// Cuts each on a thread of its own. On a busy machine the first may be through before the last begins; where each ends the
 /// transaction before its own (`after`), those that come meanwhile wait for the same next one.
-fn all(pool: &File, ready: &[Ready], after: bool) -> Result<(), Failure> {
+fn all(commits: &Commits, ready: &[Ready], after: bool) -> Result<(), Failure> {
     // Whether all are there, once it can be read: none begins before, and none waits for one that there is no thread for.
     let gate = RwLock::new(false);
     let cut = |one: &Ready| {
@@ -64,7 +65,7 @@ fn all(pool: &File, ready: &[Ready], after: bool) -> Result<(), Failure> {
             return Ok(());
         }
         if after {
-            btrfs::start_commit(pool)?;
+            commits.start()?;
         }
         one.cut()
     };

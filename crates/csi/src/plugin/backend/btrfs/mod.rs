@@ -4,7 +4,11 @@
 //! much. Groups count in full: what a clone shares with its origin counts in both, so either may be deleted. The pool's
 //! quotas are enabled when the first volume is made.
 
+mod commit;
 mod cut;
+#[cfg(test)]
+#[path = "../../../../tests/btrfs/disk.rs"]
+pub(crate) mod disk;
 mod quota;
 mod size;
 
@@ -12,7 +16,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use grpc::{Code, Failure};
 use kernel::btrfs;
@@ -20,6 +24,7 @@ use rustix::io::Errno;
 
 use super::{Abilities, Backend, Copies, Cut, Mounting, Source, Space, Usage, Wish, copy, dir};
 use crate::plugin::pool::record::Volume;
+use commit::Commits;
 
 const NAME: &str = "btrfs";
 /// The subvolume that a volume is.
@@ -27,13 +32,14 @@ const DATA: &str = "data";
 
 /// Subvolumes of a pool.
 pub(crate) struct Subvolumes {
-    pool: File,
+    pool: Arc<File>,
     /// The file system's, by which sysfs knows it.
     uuid: String,
     /// Whether it counts what subvolumes have, as far as this driver has seen to it.
     counts: Mutex<bool>,
     /// Removed subvolumes whose quota groups may still be there.
     gone: Mutex<Vec<u64>>,
+    commits: Commits,
 }
 
 impl Subvolumes {
@@ -51,8 +57,9 @@ impl Subvolumes {
             )));
         }
         let uuid = btrfs::uuid(&directory)?;
-        let subvolumes =
-            Subvolumes { pool: directory, uuid, counts: Mutex::new(false), gone: Mutex::default() };
+        let pool = Arc::new(directory);
+        let (counts, gone, commits) = (Mutex::new(false), Mutex::default(), Commits::of(Arc::clone(&pool)));
+        let subvolumes = Subvolumes { pool, uuid, counts, gone, commits };
         subvolumes.full_quotas()?;
         Ok(subvolumes)
     }
@@ -214,7 +221,7 @@ impl Backend for Subvolumes {
     }
 
     fn commit(&self, _: &[&Path]) -> Result<(), Failure> {
-        Ok(btrfs::commit(&self.pool)?)
+        self.commits.commit()
     }
 
     fn mount(&self, place: &Path, volume: &Volume, how: &Mounting<'_>) -> Result<OwnedFd, Failure> {

@@ -33,6 +33,9 @@ use crate::plugin::pool::record::Volume;
 const NAME: &str = "image";
 /// The file that a volume is.
 const IMAGE: &str = "image";
+/// Every block of a device is its user's: where each is the pool's file system keeps beside them, in one part of so many, and some.
+const PART: u64 = 256;
+const BESIDE: u64 = 128 << 10;
 
 /// Images of a pool.
 pub(crate) struct Images {
@@ -282,11 +285,18 @@ impl Backend for Images {
     }
 
     fn taken(&self, wish: &Wish, capacity: u64) -> u64 {
-        self.kind(wish).image(capacity)
+        let image = self.kind(wish).image(capacity);
+        if wish.block { image.saturating_add(image / PART + BESIDE) } else { image }
     }
 
     fn fits(&self, wish: &Wish, bytes: u64) -> u64 {
-        self.kind(wish).fits(bytes)
+        let kind = self.kind(wish);
+        if !wish.block {
+            return kind.fits(bytes);
+        }
+        let most = bytes.saturating_sub(BESIDE);
+        let image = most - most.div_ceil(PART + 1);
+        kind.fits(image - image % size::BLOCK)
     }
 
     fn accepts(&self, wish: &Wish) -> Result<(), Failure> {

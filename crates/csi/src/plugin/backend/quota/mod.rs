@@ -16,7 +16,7 @@ use grpc::Failure;
 use kernel::quota::Quota;
 
 use self::projects::Projects;
-use self::size::Shape;
+use self::size::{PLACE, Shape};
 use super::dir::{self, DATA};
 use super::{Abilities, Backend, Copies, Cut, Mounting, Source, Space, Usage, Wish, copy};
 use crate::plugin::pool::record::Volume;
@@ -190,7 +190,7 @@ impl Backend for Quotas {
 
     fn allocated(&self, place: &Path) -> Result<u64, Failure> {
         Ok(match self.quota(place)? {
-            Some(quota) => self.shape.allocated(&quota),
+            Some(quota) => self.shape.allocated(&quota).saturating_add(PLACE),
             None => copy::allocated(&place.join(DATA)),
         })
     }

@@ -14,6 +14,8 @@ const BLOCK: u64 = 4096;
 const BEYOND: u64 = 50;
 /// Bytes for each inode, as mkfs.ext4 has it.
 const PER_INODE: u64 = 16 << 10;
+/// The directory and the record of a volume, which are of no project.
+pub(super) const PLACE: u64 = 16 << 10;
 /// What an inode of xfs takes, which is made where it is needed and counted for nobody.
 const XFS_INODE: u64 = 512;
 
@@ -111,7 +113,7 @@ impl Shape {
     /// What it takes of the pool then.
     pub(super) fn taken(self, capacity: u64) -> u64 {
         let Limits { bytes, inodes } = self.limits(capacity);
-        bytes.saturating_add(self.of_inodes(inodes))
+        bytes.saturating_add(self.of_inodes(inodes)).saturating_add(PLACE)
     }
 
     /// The largest capacity that takes no more than `bytes`.

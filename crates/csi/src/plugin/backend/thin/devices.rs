@@ -3,16 +3,19 @@
 //! They are found by their names, which have the pool's and the volume's number in them. That of a mount is removed as soon as it
 //! is mounted: the kernel has it go with its last user, so a killed driver leaves none behind.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use grpc::{Code, Failure};
+use kernel::discard;
 use kernel::dm::{self, Info, SECTOR, Target};
 use rustix::io::Errno;
 
 use super::number::Thin;
 use super::pool::{ThinPool, ensure};
 use crate::plugin::backend::crypt::{self, Crypt, there};
+use crate::plugin::backend::failed;
 
 /// What the name of a device ends with that cannot be written.
 const READ_ONLY: &str = "-ro";
@@ -142,6 +145,19 @@ impl ThinPool {
                 Some(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         }
+    }
+
+    /// Has the device below the pool know that nobody needs what a volume has, and shares with nobody.
+    pub(super) fn discard(&self, thin: &Thin) -> Result<(), Failure> {
+        if !self.health()?.passes_discards {
+            return Ok(());
+        }
+        let path = self.attach(thin)?.path();
+        let device = File::options().write(true).open(&path).map_err(|e| failed("open", &path, &e));
+        let discarded = device.and_then(|device| Ok(discard::first(&device, thin.bytes)?));
+        self.detach(thin)?;
+        self.idle(thin)?;
+        discarded
     }
 
     /// Deletes a volume that has no device. One that is not there is deleted.

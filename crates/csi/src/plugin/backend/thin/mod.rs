@@ -252,6 +252,10 @@ impl Backend for Volumes {
         self.pool.go_on(&thin)?;
         self.pool.detach(&thin)?;
         self.pool.idle(&thin)?;
+        // It goes, whatever the device below makes of that.
+        if let Err(error) = self.pool.discard(&thin) {
+            eprintln!("sextant csi: cannot give back what volume {} of the pool had: {error}", thin.number);
+        }
         self.pool.delete(&thin)?;
         copy::remove(place)?;
         // A power cut must not bring the place back when its number is another's.

@@ -198,6 +198,8 @@ pub(super) struct Health {
     /// `rw`, `ro`, `out_of_data_space`; empty where the pool has failed.
     mode: String,
     needs_check: bool,
+    /// Whether the device below is told what is discarded.
+    pub(super) passes_discards: bool,
 }
 
 impl Health {
@@ -214,6 +216,7 @@ impl Health {
                 data,
                 mode: (*mode).to_owned(),
                 needs_check: words.contains(&"needs_check"),
+                passes_discards: words.contains(&"discard_passdown"),
             },
             _ => Health::default(),
         }
@@ -258,6 +261,8 @@ mod tests {
     fn a_pool_says_how_it_is() {
         let well = "1 11/4096 20/16000 - rw discard_passdown error_if_no_space - 1024";
         assert_eq!(Health::parse(well).ailment(), None);
+        assert!(Health::parse(well).passes_discards);
+        assert!(!Health::parse(&well.replace("discard_passdown", "no_discard_passdown")).passes_discards);
         for (text, ailment, full) in [
             ("Fail", "has failed", false),
             ("", "has failed", false),

@@ -1,5 +1,5 @@
-//! A power cut on btrfs between a name and the commit that makes it durable: what is on the disk then is mounted, and a pool is
-//! opened there.
+//! A power cut on btrfs: what is on the disk then is mounted, and a pool is opened there. Between a name and the commit that makes it
+//! durable nothing is there; what was acknowledged is.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -11,24 +11,31 @@ use std::time::Duration;
 use grpc::{Code, Failure};
 use kernel::{loopdev, mount};
 use rustix::mount::{UnmountFlags, unmount};
-use serde_json::json;
 
-use super::super::record::{From, Volume};
-use super::super::{Pool, VOLUMES};
+use super::super::record::{From, Record, Snapshot, Volume, unfinished};
+use super::super::{Pool, SNAPSHOTS, VOLUMES};
 use crate::plugin::backend::btrfs::Subvolumes;
-
-#[path = "../../../../tests/btrfs/disk.rs"]
-mod disk;
+use crate::plugin::backend::btrfs::disk::Disk;
+use crate::plugin::backend::{Cut, Source};
 
 /// Somebody who syncs all of the machine may come between.
 const TRIES: usize = 20;
 
-/// The power goes: what the disk holds now is kept. Whatever is synced by anybody makes all durable that btrfs has in its log.
+/// The power goes: what the disk holds now is kept.
 fn cut(folder: &Path) {
+    fs::copy(folder.join("disk0.img"), folder.join("cut.img")).unwrap();
+}
+
+/// Whatever is synced by anybody makes all durable that btrfs has in its log.
+fn sync_another(folder: &Path) {
     let mut other = File::create(folder.join("disk/other")).unwrap();
     other.write_all(b"synced").unwrap();
     other.sync_all().unwrap();
-    fs::copy(folder.join("disk0.img"), folder.join("cut.img")).unwrap();
+}
+
+/// As a backend does that shares the pool.
+fn sync_names(folder: &Path) {
+    File::open(folder.join("disk/pool").join(VOLUMES)).unwrap().sync_all().unwrap();
 }
 
 /// What was kept, mounted until this is dropped.
@@ -72,6 +79,21 @@ impl Found {
         }
         true
     }
+
+    /// The next driver finds these, whole.
+    fn has(&self, volumes: &[&Volume], snapshots: &[&Snapshot]) {
+        fn kept<R: Record>(pool: &Path, part: &str, id: &str) {
+            let place = pool.join(part).join(id);
+            assert!(place.join(R::FILE).exists() && !unfinished::<R>(&place).exists(), "{id}");
+            assert!(kernel::btrfs::is_root(File::open(place.join("data")).unwrap()).unwrap(), "{id}");
+        }
+        let path = self.0.join("pool");
+        let pool = open(&path);
+        assert_eq!(pool.volumes().iter().map(|kept| &kept.record).collect::<Vec<_>>(), volumes);
+        assert_eq!(pool.snapshots().iter().map(|kept| &kept.record).collect::<Vec<_>>(), snapshots);
+        volumes.iter().for_each(|volume| kept::<Volume>(&path, VOLUMES, &volume.id));
+        snapshots.iter().for_each(|snapshot| kept::<Snapshot>(&path, SNAPSHOTS, &snapshot.id));
+    }
 }
 
 impl Drop for Found {
@@ -85,35 +107,43 @@ fn open(path: &Path) -> Pool {
     Pool::open("a", path, vec![Box::new(Subvolumes::open(path).unwrap())], 1.0).unwrap()
 }
 
-fn volume(source: Option<From>) -> Volume {
-    let record = json!({"format": 1, "id": "v", "name": "v", "backend": "btrfs", "capacity": 16 << 20, "taken": 17 << 20,
-        "block": false, "fsType": "btrfs", "parameters": {}, "mutable": {}, "source": null, "created": 1, "ephemeral": false});
-    Volume { source, ..serde_json::from_value(record).unwrap() }
+fn volume(id: &str, source: Option<From>) -> Volume {
+    Volume { source, fs_type: "btrfs".into(), ..Volume::of_test("btrfs", id, 16 << 20) }
+}
+
+/// Its record has blocks of its own, and is synced by itself.
+fn long(volume: Volume) -> Volume {
+    Volume { parameters: [("p".to_owned(), "x".repeat(8192))].into(), ..volume }
 }
 
 /// All that is there before is durable.
-fn disk(folder: &Path) -> (disk::Disk, Pool) {
-    let disk = disk::Disk::new(folder, 128 << 20);
+fn disk(folder: &Path) -> (Disk, Pool) {
+    let disk = Disk::new(folder, 128 << 20);
     let pool = open(&disk.path().join("pool"));
     kernel::btrfs::commit(File::open(disk.path()).unwrap()).unwrap();
     (disk, pool)
 }
 
+/// The power goes before a copy is cut.
+fn uncut(volume: &Volume, sync: fn(&Path)) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, pool) = disk(folder.path());
+    let reserved = pool.reserve(0).unwrap();
+    let made = pool.add_volume(reserved, volume.clone(), |_, _, _| {
+        sync(folder.path());
+        cut(folder.path());
+        Err(Failure::new(Code::Internal, "the power is gone"))
+    });
+    assert!(made.is_err());
+    drop((pool, disk));
+    Found::of(folder.path()).is_without_volumes()
+}
+
 #[test]
 fn a_copy_that_was_not_cut_yet_is_nothing() {
-    let once = || {
-        let folder = tempfile::tempdir().unwrap();
-        let (disk, pool) = disk(folder.path());
-        let reserved = pool.reserve(0).unwrap();
-        let made = pool.add_volume(reserved, volume(Some(From::Volume("w".into()))), |_, _, _| {
-            cut(folder.path());
-            Err(Failure::new(Code::Internal, "the power is gone"))
-        });
-        assert!(made.is_err());
-        drop((pool, disk));
-        Found::of(folder.path()).is_without_volumes()
-    };
-    assert!((0..TRIES).any(|_| once()));
+    let volume = volume("v", Some(From::Volume("w".into())));
+    assert!((0..TRIES).any(|_| uncut(&volume, sync_names)));
+    assert!((0..TRIES).any(|_| uncut(&long(volume.clone()), sync_another)));
 }
 
 /// As `add_volume` does it, up to the commit.
@@ -123,11 +153,12 @@ fn a_new_one_that_has_its_name_before_the_commit_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (disk, pool) = disk(folder.path());
         let backend = pool.backend("btrfs").unwrap();
-        let volume = volume(None);
+        let volume = long(volume("v", None));
         let place = pool.begin(&volume.id, &volume, backend.cuts_durably()).unwrap();
         kernel::btrfs::create(File::open(&place).unwrap(), c"data").unwrap();
         backend.sync(&place).unwrap();
         let place = pool.rename(&place, VOLUMES).unwrap();
+        sync_another(folder.path());
         cut(folder.path());
         backend.commit(&[&place]).unwrap();
         drop(pool);
@@ -136,4 +167,53 @@ fn a_new_one_that_has_its_name_before_the_commit_is_nothing() {
         Found::of(folder.path()).is_without_volumes()
     };
     assert!((0..TRIES).any(|_| once()));
+}
+
+/// The power goes as soon as it is: nobody syncs anything afterwards.
+#[test]
+fn what_was_acknowledged_is_there() {
+    let (first, copy) = (volume("v", None), volume("w", Some(From::Volume("v".into()))));
+    let snapshot = Snapshot::of_test("s", &first);
+    let new = |pool: &Pool, volume: &Volume| {
+        let reserved = pool.reserve(0).unwrap();
+        pool.add_volume(reserved, volume.clone(), |backend, place, volume| {
+            backend.create(place, volume, None)
+        })
+        .unwrap()
+    };
+    let cut_of = |pool: &Pool| {
+        let first = new(pool, &first);
+        let reserved = pool.reserve(0).unwrap();
+        pool.add_snapshots(reserved, vec![snapshot.clone()], None, |backend, places| {
+            let (volume, from, to) = (&first.record, &first.place, &places[0]);
+            backend.snapshot(&[Cut { volume, from, root: None, to }])
+        })
+        .unwrap();
+    };
+    let copy_of = |pool: &Pool| {
+        let first = new(pool, &first);
+        let reserved = pool.reserve(0).unwrap();
+        pool.add_volume(reserved, copy.clone(), |backend, place, volume| {
+            backend.create(place, volume, Some(Source::Volume(&first.record, &first.place, None)))
+        })
+        .unwrap();
+    };
+    let after = |act: &dyn Fn(&Pool)| {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, pool) = disk(folder.path());
+        act(&pool);
+        cut(folder.path());
+        drop((pool, disk));
+        (Found::of(folder.path()), folder)
+    };
+    after(&|pool| drop(new(pool, &first))).0.has(&[&first], &[]);
+    let large = long(first.clone());
+    after(&|pool| drop(new(pool, &large))).0.has(&[&large], &[]);
+    after(&cut_of).0.has(&[&first], &[&snapshot]);
+    after(&copy_of).0.has(&[&first, &copy], &[]);
+    let gone = |pool: &Pool| {
+        copy_of(pool);
+        pool.remove_volume("v").unwrap();
+    };
+    after(&gone).0.has(&[&copy], &[]);
 }

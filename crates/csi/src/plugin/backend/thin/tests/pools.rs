@@ -147,3 +147,70 @@ fn a_pool_that_is_promised_more_than_it_has_says_when_it_is_full() {
     assert_eq!(rig.volumes.pool.health().unwrap().ailment(), None);
     rig.volumes.create(&other, &super::volume("other", Kind::Block, MIB), None).unwrap();
 }
+
+#[test]
+fn a_pool_grows_with_its_device_used_or_not() {
+    let Some(mut rig) = Rig::new(112 * MIB) else { return };
+    let volume = volume("v", Kind::Ext4, 16 * MIB);
+    let place = rig.made(&volume, None);
+    let data = pattern(1, 2 * MIB);
+    let mounted = rig.mounted(&volume);
+    fs::write(mounted.path("data"), &data).unwrap();
+    let mut mounted = Some(mounted);
+    for (number, larger) in [160 * MIB, 208 * MIB].into_iter().enumerate() {
+        let before = rig.volumes.space(rig.folder.path()).unwrap();
+        rig.disk.grow(larger);
+        // It is told by the next driver.
+        assert_eq!(rig.volumes.space(rig.folder.path()).unwrap(), before);
+        rig = rig.again();
+        let after = rig.volumes.space(rig.folder.path()).unwrap();
+        assert_eq!(after.size, before.size + 48 * MIB);
+        let [pool, data] = ["pool", "data"].map(|part| dm::table(&rig.volumes.pool.name(part)).unwrap());
+        assert_eq!([pool[0].length, data[0].length], [after.size / dm::SECTOR; 2]);
+        // More than there was before, to its end.
+        let all = super::volume(&format!("all{number}"), Kind::Block, after.size - 32 * MIB);
+        let other = rig.made(&all, None);
+        let device = rig.volumes.device(&other, &all, false).unwrap();
+        let device = File::options().write(true).open(device).unwrap();
+        let part = vec![7; MIB as usize];
+        (0..all.capacity / MIB).for_each(|at| device.write_all_at(&part, at * MIB).unwrap());
+        device.sync_all().unwrap();
+        drop(device);
+        rig.volumes.release(&other, &all).unwrap();
+        rig.volumes.remove(&other).unwrap();
+        // The first time somebody has a volume, the second time nobody.
+        drop(mounted.take());
+        rig.until_idle();
+    }
+    assert!(fs::read(rig.mounted(&volume).path("data")).unwrap() == data);
+    rig.until_idle();
+    rig.volumes.remove(&place).unwrap();
+}
+
+#[test]
+fn the_device_gets_back_what_was_of_a_volume_and_of_nobody_else() {
+    let Some(rig) = Rig::new(160 * MIB) else { return };
+    let volume = volume("v", Kind::Ext4, 64 * MIB);
+    let place = rig.made(&volume, None);
+    let before = rig.disk.taken();
+    let mounted = rig.mounted(&volume);
+    fs::write(mounted.path("shared"), pattern(1, 6 * MIB)).unwrap();
+    let (_, snapshot) = rig.snapshot("s", &volume, Some(&mounted.root()));
+    fs::write(mounted.path("own"), pattern(2, 12 * MIB)).unwrap();
+    drop(mounted);
+    rig.until_idle();
+    let full = rig.disk.taken();
+    assert!(full >= before + 18 * MIB, "{full} {before}");
+    rig.volumes.remove(&place).unwrap();
+    let left = rig.disk.taken();
+    assert!((full - 16 * MIB..=full - 11 * MIB).contains(&left), "{left} {full}");
+    // The snapshot has all that it had.
+    let copy = super::volume("copy", Kind::Ext4, 64 * MIB);
+    let record = record::read::<Snapshot>(&snapshot).unwrap();
+    rig.made(&copy, Some(Source::Snapshot(&record, &snapshot)));
+    assert!(fs::read(rig.mounted(&copy).path("shared")).unwrap() == pattern(1, 6 * MIB));
+    rig.until_idle();
+    rig.volumes.remove(&rig.place("copy")).unwrap();
+    rig.volumes.remove(&snapshot).unwrap();
+    assert!(rig.disk.taken() < before, "{} {before}", rig.disk.taken());
+}
