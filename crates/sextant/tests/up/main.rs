@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use kernel::netlink::{Batch, Protocol, Route, Socket};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
@@ -28,6 +29,7 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         testkit::own_namespaces();
+        default_route();
         // Not in /tmp, which may be in memory: overlay mounts want a real file system.
         let folder = tempfile::Builder::new().prefix("sextant-up-").tempdir_in("/var/tmp").unwrap();
         // Networks of this machine are for nobody here.
@@ -98,6 +100,15 @@ impl Machine {
     fn serves(&self) -> bool {
         std::net::TcpStream::connect(&self.listen).is_ok()
     }
+}
+
+/// Programs of a machine reach Services only where there is a way to everywhere.
+fn default_route() {
+    let everywhere = "0.0.0.0/0".parse().unwrap();
+    let mut batch = Batch::new();
+    // Loopback is a new network's first link.
+    batch.add_route(&Route { link: Some(1), ..Route::to(everywhere) });
+    Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
 }
 
 impl Drop for Machine {
