@@ -61,6 +61,7 @@ targets! {
     csi_secrets,
     dbus_message,
     dns_message,
+    dns_request,
     grpc_authority,
     grpc_wire,
     hosts_toml,

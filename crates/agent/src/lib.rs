@@ -1,4 +1,62 @@
-//! The node agent: what a kubelet does for the pods of a node, over any CRI socket.
+//! The node agent: what a kubelet does for the pods of a node, over any CRI socket and against any API server.
 //!
-//! It never: starts a process or mounts a container's file system itself (the runtime does), or reads a container's state from
-//! anywhere but the runtime.
+//! [`run`] registers the node ([`Setup::node`]), keeps its lease and its status, and follows the pods that are bound to it. Each pod has
+//! one worker (a key of a [`client::queue`]) that is level-triggered: it compares the pod's spec with what the runtime holds, does the
+//! next thing, and writes the pod's status. It is woken by the API server's watch, by the runtime's events, by probes and by time, and
+//! asks nobody again and again.
+//!
+//! **Nothing but the API server and the runtime knows what is**: which containers belong to a pod is in their labels, how often they
+//! were started in their annotations. So the agent may be killed at any moment, and goes on with the containers that run. What it makes
+//! itself (folders, mounts, cgroups) is called after the pod's uid, and goes when no pod has that uid any more.
+//!
+//! It never: starts a process or mounts a container's file system itself (the runtime does), reads a container's state from anywhere but
+//! the runtime, or touches a pod of the runtime that bears another agent's label.
+
+mod agent;
+mod cgroups;
+mod events;
+mod names;
+mod node;
+mod objects;
+mod observed;
+mod pod;
+mod runtime;
+mod server;
+mod volumes;
+
+pub use agent::{clear, run};
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What an agent is told at its start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The node's name.
+    pub node: String,
+    /// The runtime's socket.
+    pub socket: PathBuf,
+    /// The agent's own folder: volumes and what else pods need of files.
+    pub folder: PathBuf,
+    /// Where logs are: `NAMESPACE_NAME_UID/CONTAINER/N.log`.
+    pub logs: PathBuf,
+    /// The cgroup above `kubepods`; empty for the root.
+    pub cgroup_root: String,
+    /// The node's address, as the API server and pods see it.
+    pub address: IpAddr,
+    /// Where the agent's own server listens; its port is what the node tells.
+    pub listen: SocketAddr,
+    /// Whom clients of that server must have their certificate from, in DER; nobody is let in without.
+    pub client_authorities: Vec<Vec<u8>>,
+    /// Servers of the cluster's DNS, which pods ask.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's domain.
+    pub cluster_domain: String,
+    /// More labels of the node.
+    pub labels: Vec<(String, String)>,
+    /// How many pods the node takes.
+    pub pods: u32,
+    /// How often the lease is renewed; it is four times as long.
+    pub renew: Duration,
+}

@@ -104,15 +104,25 @@ impl<K: Kind> Cache<K> {
     /// [filled](Cache::filled).
     #[must_use]
     pub fn start(client: &Client) -> Arc<Self> {
+        Self::start_with(client, watcher::Config::default())
+    }
+
+    /// The same, of those that `config` selects.
+    #[must_use]
+    pub fn start_with(client: &Client, config: watcher::Config) -> Arc<Self> {
+        Self::follow(Api::all(client.clone()), config)
+    }
+
+    /// The same, of those that `api` names: of a namespace.
+    #[must_use]
+    pub fn follow(api: Api<K>, config: watcher::Config) -> Arc<Self> {
         let cache = Arc::new(Self {
             objects: RwLock::default(),
             listeners: RwLock::default(),
             filled: watch::Sender::new(false),
         });
         let weak = Arc::downgrade(&cache);
-        let api: Api<K> = Api::all(client.clone());
         tokio::spawn(async move {
-            let config = watcher::Config::default();
             let events = watcher::watcher(api, config).default_backoff();
             let mut events = std::pin::pin!(events);
             let mut listed = BTreeMap::new();

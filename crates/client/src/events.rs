@@ -42,7 +42,8 @@ impl Events {
         self.tell(&of.object_ref(&()), EventType::Warning, reason, text.into()).await;
     }
 
-    async fn tell(&self, of: &ObjectReference, type_: EventType, reason: &str, text: String) {
+    /// What happened to an object, or did not go as it should.
+    pub async fn tell(&self, of: &ObjectReference, type_: EventType, reason: &str, text: String) {
         let note = Some(cut(text));
         let event = Event { type_, reason: reason.into(), note, action: reason.into(), secondary: None };
         // An event is a service to people; what it tells is in the object, too.

@@ -8,6 +8,17 @@ const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 /// `None` where it is no quantity.
 #[must_use]
 pub fn bytes(quantity: &Quantity) -> Option<i64> {
+    units(quantity, 0)
+}
+
+/// The same in thousandths: of a CPU, as a rule.
+#[must_use]
+pub fn thousandths(quantity: &Quantity) -> Option<i64> {
+    units(quantity, 3)
+}
+
+/// In units of which one has 10 to this power.
+fn units(quantity: &Quantity, power: i32) -> Option<i64> {
     let text = quantity.0.trim();
     let (is_negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -22,7 +33,7 @@ pub fn bytes(quantity: &Quantity) -> Option<i64> {
     let (factor, exponent) = scale(suffix)?;
     let digits: Vec<i128> = whole.bytes().chain(part.bytes()).map(|digit| i128::from(digit - b'0')).collect();
     let digit = |at: i64| usize::try_from(at).ok().and_then(|at| digits.get(at)).copied().unwrap_or_default();
-    let point = i64::try_from(whole.len()).ok()? + i64::from(exponent);
+    let point = i64::try_from(whole.len()).ok()? + i64::from(exponent) + i64::from(power);
     // Beyond this it is more than anything, whatever the factor.
     let most = i128::from(i64::MAX) + 1;
     let units = (0..point).fold(0, |units: i128, at| (units * 10 + digit(at)).min(most));
@@ -115,6 +126,15 @@ mod tests {
         }
         for text in ["", ".", "Gi", "1Kib", "1.2.3", "x", "1 Gi", "e9", "1g", "1e1000", "1e-2147483648"] {
             assert_eq!(bytes(&Quantity(text.into())), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_thousandths() {
+        let cases =
+            [("1", 1000), ("250m", 250), ("0.5", 500), ("1500u", 2), ("2k", 2_000_000), ("1Ki", 1_024_000)];
+        for (text, value) in cases {
+            assert_eq!(thousandths(&Quantity(text.into())), Some(value), "{text}");
         }
     }
 

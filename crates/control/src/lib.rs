@@ -3,6 +3,8 @@
 //! What the Go sidecars do for one driver each (external provisioner, attacher, resizer, snapshotter, health monitor), [`csi`] does
 //! for every driver in one process. It speaks to a driver through the contract alone, and to the API server as any client.
 //!
+//! What kube-scheduler and kube-controller-manager do for pods, [`workloads`] does where they are not.
+//!
 //! A controller here is level-triggered, over the caches and queues of [`client`]. Whatever it did is told by objects (finalizers,
 //! annotations, status), so that it may end at any moment and go on.
 //!
@@ -10,3 +12,4 @@
 //! calls a driver before what the call may leave behind is written down.
 
 pub mod csi;
+pub mod workloads;

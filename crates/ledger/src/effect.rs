@@ -18,6 +18,8 @@ pub enum Effect {
     Mount { path: PathBuf },
     /// A link (veth, bridge, ...) in the host's network namespace, named for its owner; the inverse deletes it.
     Link { name: String },
+    /// An address that was given to a link of the host (`10.96.0.10/32` to `lo`); the inverse takes it away.
+    Address { link: String, net: String },
     /// A cgroup: its path below each hierarchy's root; the inverse kills what is in it and removes it and its children.
     Cgroup { path: PathBuf },
     /// An element of an nftables set or map; the inverse deletes it, if its comment still names `holder`, and the

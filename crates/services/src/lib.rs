@@ -1,3 +1,19 @@
 //! Services and DNS of a node: nftables maps in place of kube-proxy, names in place of CoreDNS.
 //!
-//! It never: looks at a packet itself, runs a program, or touches a table of others.
+//! A [`world`] holds what is known of Services and their endpoints, from the caches of an API server. A [`plan`] says what of a
+//! Service is to be reached where: no more than a function. The [`plane`] makes it true in the kernel: one nftables table, in which a
+//! change touches elements of maps and little else. [`dns`] answers for the names in it, and asks others for the rest. [`run`] is all of
+//! it beside an API server.
+//!
+//! It never: looks at a packet of a connection itself, runs a program, or touches a table of others.
+//!
+//! Invariants: a change is one transaction, so that no packet finds half of it. What a Service's change costs does not depend on how
+//! many other Services there are. The kernel keeps the table when the process ends; the next one makes the difference.
+
+pub mod dns;
+pub mod effects;
+pub mod plan;
+pub mod plane;
+pub mod run;
+mod table;
+pub mod world;

@@ -73,8 +73,12 @@ impl Instance {
         Path::new(&self.name).join(id)
     }
 
-    /// Whether a container or an attachment that was made from the command line stands for what `owner` has.
+    /// Whether what `owner` has is to stay, though no pod of the node has it: a container's or an attachment's that was made from the
+    /// command line, and that of Services, which are reached while nobody looks after them.
     pub(crate) fn is_alive(&self, owner: &OwnerId) -> bool {
+        if *owner == services::effects::owner() {
+            return true;
+        }
         commands::cni::is_alive(owner, &container::cni_cache(self))
             .unwrap_or_else(|| self.state_dir(owner.as_str()).join(container::RECORD).exists())
     }
@@ -98,8 +102,8 @@ impl Instance {
 }
 
 /// `sextant` for the usual directories, and a name of its own for every other.
-fn name(run: &Path) -> String {
-    if run == Path::new(DEFAULT_RUN) {
+pub(crate) fn name(run: &Path) -> String {
+    if is_default(run) {
         return "sextant".into();
     }
     // FNV-1a: short, stable, and nobody gains by a collision of directories they choose themselves.
@@ -107,6 +111,11 @@ fn name(run: &Path) -> String {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("sextant-{:08x}", hash as u32 ^ (hash >> 32) as u32)
+}
+
+/// Whether that is the run directory of the instance that nobody named.
+pub(crate) fn is_default(run: &Path) -> bool {
+    run == Path::new(DEFAULT_RUN)
 }
 
 #[cfg(test)]

@@ -17,7 +17,10 @@ const SHELLS: &[(&str, &str)] = &[("bash", "sextant"), ("zsh", "_sextant"), ("fi
 pub(crate) const SMALL_DRIVER: &[&str] = &["--profile", "shim", "--package", "csi", "--bin", "sextant-csi"];
 
 /// Units of systemd.
-const UNITS: &[(&str, &str)] = &[("sextant-node.service", include_str!("sextant-node.service"))];
+const UNITS: &[(&str, &str)] = &[
+    ("sextant-node.service", include_str!("sextant-node.service")),
+    ("sextant-up.service", include_str!("sextant-up.service")),
+];
 
 /// Lays everything out as installed.
 #[derive(Debug, Args)]

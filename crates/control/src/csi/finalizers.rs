@@ -36,7 +36,7 @@ pub(super) fn with<K: Resource>(object: &K, finalizer: &str) -> Vec<String> {
 ///
 /// # Errors
 /// The API server's.
-pub(super) async fn remove<K>(
+pub(crate) async fn remove<K>(
     api: &Api<K>,
     object: &K,
     finalizer: &str,

@@ -2,18 +2,18 @@
 //! down.
 
 mod attach;
-mod bind;
+pub(crate) mod bind;
 mod capacity;
 mod claims;
 pub mod drivers;
 mod failure;
-mod finalizers;
+pub(crate) mod finalizers;
 mod health;
 mod here;
 mod modify;
-mod names;
+pub(crate) mod names;
 mod provision;
-mod reach;
+pub(crate) mod reach;
 mod resize;
 pub mod secrets;
 mod snapshot;

@@ -10,7 +10,7 @@ pub(super) const PROVISIONER_BETA: &str = "volume.beta.kubernetes.io/storage-pro
 /// On a claim: the class, as it was once told.
 pub(super) const CLASS_BETA: &str = "volume.beta.kubernetes.io/storage-class";
 /// On a claim: the node of its first pod, as the scheduler has chosen.
-pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// On a volume: who made it.
 pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// On a volume: the secret that its driver needs to delete it, and the secret's namespace.
@@ -35,31 +35,31 @@ pub(super) const MAKING: &str = "control.sextant.dev/volume-being-made";
 pub(super) const USED: &str = "control.sextant.dev/volumes-being-made";
 
 /// A claim's class; nothing where it is to have none, or has not got one yet.
-pub(super) fn class(claim: &PersistentVolumeClaim) -> &str {
+pub(crate) fn class(claim: &PersistentVolumeClaim) -> &str {
     let beta = claim.annotations().get(CLASS_BETA);
     let spec = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref());
     beta.or(spec).map(String::as_str).unwrap_or_default()
 }
 
 /// Who is to make a claim's volume; nothing where nobody has been asked to.
-pub(super) fn provisioner(claim: &PersistentVolumeClaim) -> &str {
+pub(crate) fn provisioner(claim: &PersistentVolumeClaim) -> &str {
     let annotations = claim.annotations();
     let asked = annotations.get(PROVISIONER).or_else(|| annotations.get(PROVISIONER_BETA));
     asked.map(String::as_str).unwrap_or_default()
 }
 
 /// The node that a claim's volume is to be reachable from.
-pub(super) fn selected_node(claim: &PersistentVolumeClaim) -> Option<&str> {
+pub(crate) fn selected_node(claim: &PersistentVolumeClaim) -> Option<&str> {
     claim.annotations().get(SELECTED_NODE).map(String::as_str).filter(|node| !node.is_empty())
 }
 
 /// The name of the volume that a claim is bound to.
-pub(super) fn volume(claim: &PersistentVolumeClaim) -> Option<&str> {
+pub(crate) fn volume(claim: &PersistentVolumeClaim) -> Option<&str> {
     let name = claim.spec.as_ref()?.volume_name.as_deref()?;
     Some(name).filter(|name| !name.is_empty())
 }
 
 /// How far a claim has come.
-pub(super) fn phase(claim: &PersistentVolumeClaim) -> &str {
+pub(crate) fn phase(claim: &PersistentVolumeClaim) -> &str {
     claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, VolumeNodeAffinity};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// Whether a volume is reachable from the node of this name, which has these labels.
-pub(super) fn reaches(
+pub(crate) fn reaches(
     affinity: Option<&VolumeNodeAffinity>,
     node: &str,
     labels: &BTreeMap<String, String>,
@@ -15,7 +16,7 @@ pub(super) fn reaches(
 }
 
 /// A term that says nothing holds of no node.
-fn is_in(term: &NodeSelectorTerm, node: &str, labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn is_in(term: &NodeSelectorTerm, node: &str, labels: &BTreeMap<String, String>) -> bool {
     let holds = |one: &NodeSelectorRequirement, value| holds(&one.operator, one.values.as_deref(), value);
     let labelled = term.match_expressions.as_deref().unwrap_or_default();
     let named = term.match_fields.as_deref().unwrap_or_default();
@@ -25,7 +26,7 @@ fn is_in(term: &NodeSelectorTerm, node: &str, labels: &BTreeMap<String, String>)
 }
 
 /// Whether what a selector asks of one label holds of its value. Selectors of labels have no `Gt` and `Lt`, those of nodes have.
-pub(super) fn holds(operator: &str, values: Option<&[String]>, value: Option<&str>) -> bool {
+pub(crate) fn holds(operator: &str, values: Option<&[String]>, value: Option<&str>) -> bool {
     let values = values.unwrap_or_default();
     let is_one = value.is_some_and(|value| values.iter().any(|one| one == value));
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
@@ -39,6 +40,16 @@ pub(super) fn holds(operator: &str, values: Option<&[String]>, value: Option<&st
         "Lt" => both.is_some_and(|(value, bound)| value < bound),
         _ => false,
     }
+}
+
+/// Whether a selector of labels holds of these.
+pub(crate) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let mut plain = selector.match_labels.iter().flatten();
+    let mut rules = selector.match_expressions.iter().flatten();
+    plain.all(|(key, value)| labels.get(key) == Some(value))
+        && rules.all(|rule| {
+            holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key).map(String::as_str))
+        })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A NAT rule is asked once a connection; packets of a flow that has an entry never see it again. So whoever adds or
 //! removes a rule deletes the entries it would have made, or had made.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rustix::io::Errno;
 
@@ -227,6 +227,36 @@ fn read(message: Received<'_>, flows: &Flows) -> Option<Identity> {
     identity.first().is_some_and(|(kind, _)| *kind == CTA_TUPLE_ORIG).then_some(identity)
 }
 
+/// A flow that has an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Where its first packet was sent.
+    pub destination: SocketAddr,
+    /// Where its answers come from: somewhere else, if a rule has sent it there.
+    pub answered_from: SocketAddr,
+}
+
+/// The flows of a protocol that has ports, by its number, in the namespace of `socket`.
+pub fn flows(socket: &mut Socket, protocol: u8) -> Result<Vec<Flow>> {
+    let mut batch = Batch::new();
+    batch.message(GET, NLM_F_DUMP, &header(0), "list", "conntrack entries");
+    socket.dump(&batch, |message| {
+        let entry = Attributes::after(message.body, 4);
+        let end = |side, v4, v6, port| {
+            let side = entry.find(side)?.nested();
+            let (ip, proto) = (side.find(CTA_TUPLE_IP)?.nested(), side.find(CTA_TUPLE_PROTO)?.nested());
+            let address = ip.find(v4).or_else(|| ip.find(v6))?.address()?;
+            (proto.find(CTA_PROTO_NUM)?.u8()? == protocol).then_some(())?;
+            Some(SocketAddr::new(address, proto.find(port)?.be16()?))
+        };
+        (message.kind == NEW).then_some(())?;
+        Some(Flow {
+            destination: end(CTA_TUPLE_ORIG, CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_PROTO_DST_PORT)?,
+            answered_from: end(CTA_TUPLE_REPLY, CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_SRC_PORT)?,
+        })
+    })
+}
+
 /// How many entries the caller's network namespace has.
 pub fn count() -> Result<usize> {
     let mut batch = Batch::new();
@@ -270,6 +300,12 @@ mod tests {
             }
             udp6.send_to(b"x", "[::1]:7001").unwrap();
             assert_eq!(count()?, 51);
+            let at = |text: &str| text.parse().unwrap();
+            let there = flows(&mut socket, 17)?;
+            for address in ["127.0.0.1:7050", "[::1]:7001"].map(at) {
+                assert!(there.contains(&Flow { destination: address, answered_from: address }), "{there:?}");
+            }
+            assert_eq!((there.len(), flows(&mut socket, 6)?.len()), (51, 0));
             let to = |port| Flows::FirstSentTo { ipv4: true, address: None, protocol: 17, port };
             delete_one_by_one(&mut socket, &to(7001))?;
             delete_one_by_one(&mut socket, &to(9))?;

@@ -58,6 +58,18 @@ pub fn delete_link_on(socket: &mut Socket, name: &str) -> Result<()> {
     absent_is_done(socket.run(&batch))
 }
 
+/// Takes an address from a link of the caller's network namespace. Not there counts as done.
+pub fn delete_address(link: &str, net: IpNet) -> Result<()> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let Some(link) = link_by_name(&mut socket, link)? else { return Ok(()) };
+    let mut batch = Batch::new();
+    batch.delete_address(&Address::new(link.index, net));
+    match socket.run(&batch) {
+        Err(e) if e.errno() == Some(rustix::io::Errno::ADDRNOTAVAIL) => Ok(()),
+        outcome => absent_is_done(outcome),
+    }
+}
+
 fn absent_is_done(outcome: Result<()>) -> Result<()> {
     match outcome.as_ref().err().and_then(Error::errno) {
         Some(rustix::io::Errno::NODEV | rustix::io::Errno::NOENT) => Ok(()),

@@ -123,6 +123,13 @@ pub enum Expression<'a> {
     Masquerade,
     /// Sends to a port of this machine.
     Redirect { port: Register },
+    /// Loads a number below `below`, by chance (four bytes in the machine's order).
+    Random { below: u32, to: Register },
+    /// Adds an element to a map that was made for that ([`add_dynamic_set`](super::Transaction::add_dynamic_set)), for so many
+    /// milliseconds from now; of one that is there only the time begins anew. Ends the rule where the map is full.
+    Update { map: &'a str, key: Register, value: Register, timeout: u64 },
+    /// Ends with an answer that says so: a TCP reset, or else ICMP's port unreachable.
+    Reject { reset: bool },
 }
 
 impl Expression<'_> {
@@ -141,6 +148,9 @@ impl Expression<'_> {
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Redirect { .. } => "redir",
+            Self::Random { .. } => "numgen",
+            Self::Update { .. } => "dynset",
+            Self::Reject { .. } => "reject",
         }
     }
 
@@ -223,6 +233,19 @@ impl Expression<'_> {
             }
             Self::Redirect { port } => {
                 m.be32(1, port.number());
+            }
+            // NFT_NG_RANDOM.
+            Self::Random { below, to } => {
+                m.be32(1, to.number()).be32(2, *below).be32(3, 1);
+            }
+            // NFT_DYNSET_OP_UPDATE.
+            Self::Update { map, key, value, timeout } => {
+                m.text(1, map).be32(3, 1).be32(4, key.number()).be32(5, value.number());
+                m.bytes(6, &timeout.to_be_bytes());
+            }
+            // NFT_REJECT_TCP_RST, or NFT_REJECT_ICMPX_UNREACH with NFT_REJECT_ICMPX_PORT_UNREACH.
+            Self::Reject { reset } => {
+                m.be32(1, if *reset { 1 } else { 2 }).u8(2, u8::from(!reset));
             }
         }
     }

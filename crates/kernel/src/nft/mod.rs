@@ -38,7 +38,7 @@ pub use expression::{
     TYPE_LOCAL, Verdict,
 };
 pub use monitor::{Loss, Monitor};
-pub use read::{SetInfo, element, elements, set_info, table_exists, tables};
+pub use read::{SetInfo, element, elements, set_info, table_exists, tables, verdicts};
 pub use transaction::{Base, Chain, Element, Hook, Set, Transaction};
 
 use crate::netlink::conntrack::{Flows, delete_flows_on};

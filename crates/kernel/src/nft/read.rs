@@ -110,6 +110,32 @@ pub fn elements(socket: &mut Socket, family: Family, table: &str, set: &str) -> 
     Ok(socket.dump(&batch, |message| Some(read_elements(message)))?.into_iter().flatten().collect())
 }
 
+/// The elements of a verdict map that lead to a chain: their keys, and the chain's name.
+pub fn verdicts(
+    socket: &mut Socket,
+    family: Family,
+    table: &str,
+    map: &str,
+) -> Result<Vec<(Vec<u8>, String)>> {
+    let mut batch = Batch::new();
+    let object = format!("elements of nftables map {family} {table} {map}");
+    batch
+        .message(GETSETELEM, NLM_F_DUMP, &header(family.number(), 0), "list", object)
+        .text(NFTA_SET_ELEM_LIST_TABLE, table)
+        .text(NFTA_SET_ELEM_LIST_SET, map);
+    let found = socket.dump(&batch, |message| {
+        let list = Attributes::after(message.body, 4).find(NFTA_SET_ELEM_LIST_ELEMENTS)?;
+        let read = |attributes: Attributes<'_>| {
+            let data = |kind| attributes.find(kind).map(|a| a.nested());
+            let key = data(NFTA_SET_ELEM_KEY)?.find(NFTA_DATA_VALUE)?.value.to_vec();
+            let verdict = data(NFTA_SET_ELEM_DATA)?.find(NFTA_DATA_VERDICT)?.nested();
+            Some((key, verdict.find(NFTA_VERDICT_CHAIN)?.text()))
+        };
+        Some(list.nested().filter_map(|element| read(element.nested())).collect::<Vec<_>>())
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 fn absent<T>(outcome: Result<Option<T>>) -> Result<Option<T>> {
     match outcome {
         Err(e) if e.errno() == Some(Errno::NOENT) => Ok(None),

@@ -202,10 +202,20 @@ impl Transaction {
 
     /// Makes a set or map.
     pub fn add_set(&mut self, family: Family, table: &str, set: &Set<'_>) {
+        self.new_set(family, table, set, None);
+    }
+
+    /// Makes a set or map to which rules add elements ([`Expression::Update`]), `size` at most. Each has a time to live.
+    pub fn add_dynamic_set(&mut self, family: Family, table: &str, set: &Set<'_>, size: u32) {
+        self.new_set(family, table, set, Some(size));
+    }
+
+    fn new_set(&mut self, family: Family, table: &str, set: &Set<'_>, dynamic: Option<u32>) {
         self.sets += 1;
         let id = self.sets;
         let flags = if set.target.is_some() { NFT_SET_MAP } else { 0 }
-            | if set.interval { NFT_SET_INTERVAL | NFT_SET_CONCAT } else { 0 };
+            | if set.interval { NFT_SET_INTERVAL | NFT_SET_CONCAT } else { 0 }
+            | if dynamic.is_some() { NFT_SET_TIMEOUT | NFT_SET_EVAL } else { 0 };
         let object = format!("nftables set {family} {table} {}", set.name);
         let mut m = self.message(NEWSET, NLM_F_CREATE, family, "create", object);
         m.text(NFTA_SET_TABLE, table).text(NFTA_SET_NAME, set.name).be32(NFTA_SET_FLAGS, flags);
@@ -214,6 +224,11 @@ impl Transaction {
             m.be32(NFTA_SET_DATA_TYPE, target.id()).be32(NFTA_SET_DATA_LEN, target.length() as u32);
         }
         m.be32(NFTA_SET_ID, id);
+        if let Some(size) = dynamic {
+            m.nest(NFTA_SET_DESC, |m| {
+                m.be32(NFTA_SET_DESC_SIZE, size);
+            });
+        }
         if set.interval {
             m.nest(NFTA_SET_DESC, |m| {
                 m.nest(NFTA_SET_DESC_CONCAT, |m| {

@@ -24,6 +24,9 @@ impl Effect {
             Self::Link { name } if name.is_empty() || name.len() > 15 => {
                 Some("a link name has 1 to 15 bytes")
             }
+            Self::Address { net, .. } if net.parse::<kernel::netlink::IpNet>().is_err() => {
+                Some("its address is none with a prefix")
+            }
             Self::LoopDevice { tag } if tag.is_empty() || tag.len() > 63 => Some("a tag has 1 to 63 bytes"),
             Self::Process { pid, .. } if *pid <= 1 => Some("not a process of ours"),
             _ => None,
@@ -40,6 +43,10 @@ impl Effect {
             Self::Netns { path } => kernel::namespace::unpin(path),
             Self::Mount { path } => kernel::mount::detach(path).and_then(|()| remove_mount_point(path)),
             Self::Link { name } => kernel::netlink::delete_link(name),
+            Self::Address { link, net } => {
+                // It has been checked before it was written down.
+                net.parse().map_or(Ok(()), |net| kernel::netlink::delete_address(link, net))
+            }
             Self::Cgroup { path } => kernel::cgroup::destroy(path),
             Self::NftElement { family, table, set, key, holder } => {
                 kernel::nft::delete_element(family, table, set, key, holder)
@@ -64,6 +71,7 @@ impl Effect {
             Self::Lease { path, holder } => remove_lease(path, holder),
             Self::Tree { path } => kernel::tree::remove(path),
             Self::Link { .. }
+            | Self::Address { .. }
             | Self::Cgroup { .. }
             | Self::NftElement { .. }
             | Self::NftTable { .. }

@@ -6,6 +6,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sextant control                                  # beside `sextant api` and `sextant csi-driver`
+  sextant control --workloads --bind               # the same, and all that pods need: scheduler, deployments, jobs, ...
   sextant control --kubeconfig /etc/kubernetes/admin.conf --csi-socket unix:///csi/csi.sock
   sextant control --csi-dir /var/lib/kubelet/plugins --node node-1
   sextant control --leader-elect --csi-socket /csi/csi.sock         # in a Deployment with several replicas
@@ -30,6 +31,10 @@ pub(crate) struct ControlArgs {
     /// Bind claims to volumes, too, and hold both while they are used: where there is no kube-controller-manager, as with `sextant api`
     #[arg(long)]
     pub(crate) bind: bool,
+    /// Look after workloads, too: schedule pods, and do what Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, CronJobs, Services
+    /// and PodDisruptionBudgets ask for: where there is no kube-scheduler and no kube-controller-manager, as with `sextant api`
+    #[arg(long, conflicts_with = "node")]
+    pub(crate) workloads: bool,
     /// Leave VolumeSnapshots to the snapshot-controller that the cluster has already, and look after their contents alone
     #[arg(long)]
     pub(crate) no_snapshot_controller: bool,

@@ -1,5 +1,6 @@
 //! The command line: every option once, with its help.
 
+mod agent;
 mod api;
 mod cni;
 mod control;
@@ -8,6 +9,7 @@ mod images;
 mod node;
 mod pods;
 mod run;
+mod services;
 mod up;
 
 use std::ffi::OsStr;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use clap::error::ContextKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub(crate) use agent::AgentArgs;
 pub(crate) use api::ApiArgs;
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use control::ControlArgs;
@@ -30,6 +33,7 @@ pub(crate) use images::{
 pub(crate) use node::NodeArgs;
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
+pub(crate) use services::ServicesArgs;
 pub(crate) use up::{DownArgs, StatusArgs, UpArgs};
 
 /// What every command takes, apart from its own options.
@@ -140,8 +144,12 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
     Api(ApiArgs),
+    /// Do a kubelet's work for the pods of this node, over any CRI socket and for any API server
+    Agent(AgentArgs),
     /// Run the controllers of volumes, for any CSI driver and any API server
     Control(ControlArgs),
+    /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS
+    Services(ServicesArgs),
     /// Serve CSI: volumes of this machine
     CsiDriver(CsiDriverArgs),
     /// Make and look after volumes of a CSI driver
@@ -185,7 +193,9 @@ impl Command {
                 | Self::Logs(_)
                 | Self::Node(_)
                 | Self::Api(_)
+                | Self::Agent(_)
                 | Self::Control(_)
+                | Self::Services(_)
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::Up(_)

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,8 +12,10 @@ use clap::Args;
   sextant status
   sextant down
 
-It starts node, api and control as programs of their own, and starts again what ends. Killed itself and started anew it takes over
-what still runs. What each program has to say is in the folder `log` of the data directory.")]
+It starts node, api, services, control and agent as programs of their own, and starts again what ends. Killed itself and started anew
+it takes over what still runs. What each program has to say is in the folder `log` of the data directory.
+
+Two on one machine have the same addresses for Services: the second needs a network namespace of its own, or --without services.")]
 pub(crate) struct UpArgs {
     /// Return once everything is up; `sextant down` ends it
     #[arg(short, long)]
@@ -27,6 +29,15 @@ pub(crate) struct UpArgs {
     /// The node's configuration (`sextant node --print-config`)
     #[arg(long, value_name = "FILE", default_value = "/etc/sextant/node.toml")]
     pub(crate) node_config: PathBuf,
+    /// Where the server of the node's agent listens, for logs, exec, attach and port-forward
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10250")]
+    pub(crate) agent_listen: SocketAddr,
+    /// Where pods ask for names; this machine's loopback gets the address
+    #[arg(long, value_name = "IP", default_value = "10.96.0.10")]
+    pub(crate) dns_address: IpAddr,
+    /// Leave a program out, as somebody else's does its work; give it more than once for more
+    #[arg(long, value_name = "PROGRAM", value_parser = ["services", "control", "agent"])]
+    pub(crate) without: Vec<String>,
     /// This is what `--detach` has started
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub(crate) detached: bool,

@@ -9,6 +9,7 @@ use ::csi::caller::health::{Asked, Health};
 use client::kubeconfig;
 use client::leader::{Election, Terms};
 use control::csi::{self, Place, Setup};
+use control::workloads;
 use grpc::process;
 use kube::Client;
 
@@ -56,10 +57,10 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     process::tell_ready("control");
     let worked = async {
         match election {
-            Some(election) => lead(&election, ended.as_mut(), client, setup).await,
+            Some(election) => lead(&election, ended.as_mut(), work(client, setup, args.workloads)).await,
             None => {
                 tokio::select! {
-                    () = csi::run(csi::Context::start(client, setup)) => {}
+                    () = work(client, setup, args.workloads) => {}
                     () = &mut ended => {}
                 }
                 Ok(())
@@ -81,12 +82,22 @@ fn asked(places: &[Place], named: &[PathBuf]) -> Asked {
     sockets.into_iter().map(|socket| (socket.clone(), named.contains(&socket))).collect()
 }
 
+/// The controllers, until it is dropped; those of workloads where they are asked for.
+async fn work(client: Client, setup: Setup, workloads: bool) {
+    let volumes = csi::Context::start(client, setup);
+    let pods = async {
+        if workloads {
+            workloads::run(workloads::Context::start(&volumes)).await;
+        }
+    };
+    tokio::join!(csi::run(volumes.clone()), pods);
+}
+
 /// Works once the lease is held, and for as long.
 async fn lead(
     election: &Election,
     mut ended: Pin<&mut impl Future<Output = ()>>,
-    client: Client,
-    setup: Setup,
+    work: impl Future<Output = ()>,
 ) -> Result<()> {
     let mut held = tokio::select! {
         held = election.acquire() => held,
@@ -94,7 +105,7 @@ async fn lead(
     };
     eprintln!("sextant control: has lease {election}, and works");
     let lost = tokio::select! {
-        () = csi::run(csi::Context::start(client, setup)) => None,
+        () = work => None,
         () = &mut ended => None,
         why = election.keep(&mut held) => Some(why),
     };

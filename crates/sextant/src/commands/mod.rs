@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod agent;
 mod api;
 pub(crate) mod cni;
 mod containers;
@@ -18,6 +19,7 @@ mod port_forward;
 mod prune;
 mod ps;
 mod run;
+mod services;
 mod stats;
 mod transfer;
 mod up;
@@ -53,6 +55,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             return node::print_config().map(|()| ExitCode::SUCCESS);
         }
         Command::Api(args) => return api::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Agent(args) => {
+            return agent::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
+        }
         Command::Control(args) => {
             return control::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
@@ -86,6 +91,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(args) => return up::run(&instance, &args),
         Command::Down(args) => return up::down(&instance, &args),
         Command::Status(args) => return up::status(&instance, &args),
+        Command::Services(args) => return services::run(&instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
         Command::Wait(args) => containers::wait(&instance, &args.containers),
         Command::Start(args) => return containers::start(&instance, &args),
@@ -109,6 +115,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completions(_)
         | Command::Man(_)
         | Command::Api(_)
+        | Command::Agent(_)
         | Command::Control(_)
         | Command::CsiDriver(_)
         | Command::Csi(_)

@@ -1,21 +1,19 @@
 //! Which of the volumes that are there suits a claim.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::cache::Name;
 use client::quantity;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt as _;
 
 use super::claim_of;
 use crate::csi::names;
-use crate::csi::reach::{holds, reaches};
+use crate::csi::reach::{reaches, selects};
 
 /// The volume that a claim is to have: the one that was made for it, or the smallest free one that is large enough. `node`: the one that it
 /// must be reachable from, where one is selected.
-pub(super) fn best(
+pub(crate) fn best(
     claim: &PersistentVolumeClaim,
     volumes: &[Arc<PersistentVolume>],
     node: Option<&Node>,
@@ -83,15 +81,6 @@ fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim, node: Option<
         && lacks_of_class(volume, claim).is_none()
         && asks.selector.as_ref().is_none_or(|selector| selects(selector, volume.labels()))
         && node.is_none_or(|node| reaches(has.node_affinity.as_ref(), &node.name_any(), node.labels()))
-}
-
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let mut plain = selector.match_labels.iter().flatten();
-    let mut rules = selector.match_expressions.iter().flatten();
-    plain.all(|(key, value)| labels.get(key) == Some(value))
-        && rules.all(|rule| {
-            holds(&rule.operator, rule.values.as_deref(), labels.get(&rule.key).map(String::as_str))
-        })
 }
 
 #[cfg(test)]

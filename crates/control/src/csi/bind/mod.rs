@@ -6,7 +6,7 @@
 //! [`Setup::bind`]: super::Setup::bind
 
 mod claim;
-mod fit;
+pub(crate) mod fit;
 mod volume;
 
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Binder {
 }
 
 /// The claim that a volume is, or is to be, bound to.
-fn claim_of(volume: &PersistentVolume) -> Option<Name> {
+pub(crate) fn claim_of(volume: &PersistentVolume) -> Option<Name> {
     let claim = volume.spec.as_ref()?.claim_ref.as_ref()?;
     Some(Name::new(claim.namespace.clone()?, claim.name.clone()?))
 }
@@ -117,7 +117,7 @@ fn is_user(pod: &Pod) -> bool {
 }
 
 /// The claims that a pod uses, those that were made for it included.
-fn used(pod: &Pod) -> impl Iterator<Item = Name> + '_ {
+pub(crate) fn used(pod: &Pod) -> impl Iterator<Item = Name> + '_ {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| {
         let claim = match (&volume.persistent_volume_claim, &volume.ephemeral) {

@@ -9,6 +9,7 @@ use cri::plugin::Config;
 use super::programs::{NAMES, Places};
 use super::{SUPERVISOR, child, member, places, supervisor};
 use crate::cli::DownArgs;
+use crate::commands::agent;
 use crate::commands::node::within::Node;
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
@@ -24,6 +25,7 @@ pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
     names.extend(NAMES.iter().rev());
     let ended = names.into_iter().filter(|name| end(&places, name)).count();
     let taken = if args.keep_pods { Ok(0) } else { take_down(instance) };
+    let left = if args.keep_pods || taken.is_err() { Vec::new() } else { clear(instance) };
     match taken {
         Ok(0) if ended == 0 => supervisor::say("nothing was up"),
         Ok(0) => {}
@@ -34,7 +36,20 @@ pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
             return Err(Failure::new(texts.join("; ")));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    if left.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure::new(left.join("; "))) }
+}
+
+/// Takes away what the agent and the services have made on the machine, which they leave when they end; what could not be.
+fn clear(instance: &Instance) -> Vec<String> {
+    let mut left = ::agent::clear(&instance.data.join("agent"), &agent::cgroup_root(&instance.run));
+    match instance.ledger.try_owner(&services::effects::owner()) {
+        Ok(Some(owner)) => left.extend(owner.undo_all().iter().map(ToString::to_string)),
+        Ok(None) => {
+            left.push("cannot take Services away: another `sextant services` looks after them".into())
+        }
+        Err(error) => left.push(error.to_string()),
+    }
+    left
 }
 
 /// Whether it lived.

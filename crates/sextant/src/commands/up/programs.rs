@@ -42,7 +42,7 @@ impl Places {
 }
 
 /// What the programs are called, in the order in which they are started.
-pub(super) const NAMES: &[&str] = &["node", "api", "control"];
+pub(super) const NAMES: &[&str] = &["node", "api", "services", "control", "agent"];
 
 /// One program.
 #[derive(Clone, Debug)]
@@ -57,46 +57,85 @@ pub(super) struct Program {
     pub(super) serves: String,
 }
 
-/// All of them, in the order in which they are started; they are ended in the other one.
+/// All that are not left out, in the order in which they are started; they are ended in the other one.
 pub(super) fn all(places: &Places, args: &UpArgs, gateway: IpAddr) -> Vec<Program> {
-    let node_name = args.node_name();
-    let text = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-    let mut api = text(&["api", "--kubeconfig"]);
-    api.push(places.kubeconfig().into());
-    for address in &args.listen {
-        api.extend(text(&["--listen", &address.to_string()]));
+    let all =
+        [node(places, args), api(places, args, gateway), services(args), control(), agent(places, args)];
+    all.into_iter().filter(|program| !args.without.iter().any(|name| name == program.name)).collect()
+}
+
+fn node(places: &Places, args: &UpArgs) -> Program {
+    let mut words = words(&["node", "--builtin-network", "--csi", "--csi-node-id", &args.node_name()]);
+    words.extend(["--config".into(), args.node_config.clone().into()]);
+    let sockets = [places.run.join("cri.sock"), places.run.join("csi.sock")];
+    Program {
+        name: "node",
+        what: "pods, images, networks, volumes (CRI, CNI, CSI)",
+        needs: &[],
+        args: words,
+        serves: sockets.map(|socket| format!("unix://{}", socket.display())).join(", "),
     }
-    let mut serves: Vec<String> = args.listen.iter().map(|address| format!("https://{address}")).collect();
-    let port = args.listen.first().map_or(6443, SocketAddr::port);
+}
+
+fn api(places: &Places, args: &UpArgs, gateway: IpAddr) -> Program {
+    let mut words = words(&["api", "--kubeconfig"]);
+    words.push(places.kubeconfig().into());
+    let mut serves = Vec::new();
+    for address in &args.listen {
+        words.extend(["--listen".into(), address.to_string().into()]);
+        serves.push(format!("https://{address}"));
+    }
+    // Pods reach it at their bridge, which comes with the first of them.
     if !args.listen.iter().any(|listened| listened.ip() == gateway || listened.ip().is_unspecified()) {
-        let address = SocketAddr::new(gateway, port);
-        api.extend(text(&["--listen-ahead", &address.to_string()]));
+        let address = SocketAddr::new(gateway, args.listen.first().map_or(6443, SocketAddr::port));
+        words.extend(["--listen-ahead".into(), address.to_string().into()]);
         serves.push(format!("https://{address} for pods"));
     }
-    let mut node = text(&["node", "--builtin-network", "--csi", "--csi-node-id", &node_name]);
-    node.extend(["--config".into(), args.node_config.clone().into()]);
-    let control = text(&["control", "--bind"]);
-    vec![
-        Program {
-            name: "node",
-            what: "pods, images, networks, volumes (CRI, CNI, CSI)",
-            needs: &[],
-            args: node,
-            serves: format!(
-                "unix://{}, {}",
-                places.run.join("cri.sock").display(),
-                places.run.join("csi.sock").display()
-            ),
-        },
-        Program { name: "api", what: "the Kubernetes API", needs: &[], args: api, serves: serves.join(", ") },
-        Program {
-            name: "control",
-            what: "controllers",
-            needs: &["api"],
-            args: control,
-            serves: String::new(),
-        },
-    ]
+    Program { name: "api", what: "the Kubernetes API", needs: &[], args: words, serves: serves.join(", ") }
+}
+
+fn services(args: &UpArgs) -> Program {
+    let address = args.dns_address.to_string();
+    Program {
+        name: "services",
+        what: "Services and names",
+        needs: &["api"],
+        args: words(&["services", "--node", &args.node_name(), "--dns-address", &address]),
+        serves: format!("dns://{address}"),
+    }
+}
+
+fn control() -> Program {
+    Program {
+        name: "control",
+        what: "scheduler, workloads, volumes",
+        needs: &["api"],
+        args: words(&["control", "--bind", "--workloads"]),
+        serves: String::new(),
+    }
+}
+
+fn agent(places: &Places, args: &UpArgs) -> Program {
+    let listen = args.agent_listen.to_string();
+    let mut words = words(&["agent", "--node", &args.node_name(), "--listen", &listen, "--logs"]);
+    words.push(places.data.join("log/pods").into());
+    let mut needs: &[&str] = &["node", "api"];
+    if !args.without.iter().any(|name| name == "services") {
+        words.extend(["--cluster-dns".into(), args.dns_address.to_string().into()]);
+        // The first pods ask for names, too.
+        needs = &["node", "api", "services"];
+    }
+    Program {
+        name: "agent",
+        what: "runs what is bound to the node",
+        needs,
+        args: words,
+        serves: format!("https://{listen}"),
+    }
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
 }
 
 /// How a program is called, with what every command of the instance takes.
@@ -105,5 +144,7 @@ pub(super) fn command(program: &Program, places: &Places, binary: &Path) -> std:
     command.arg("--data-dir").arg(&places.data).arg("--run-dir").arg(&places.run);
     command.arg("--member").arg(places.member(program.name));
     command.args(&program.args);
+    // Its server is that of this instance, whatever the shell has.
+    command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
     command
 }

@@ -2,17 +2,24 @@
 //!
 //! Each test has a network and mounts of its own; the programs share them.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod whole;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use kernel::netlink::{Batch, Protocol, Route, Socket};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// What `sextant up` starts.
+const PROGRAMS: [&str; 5] = ["agent", "control", "services", "api", "node"];
 
 struct Machine {
     folder: tempfile::TempDir,
@@ -22,7 +29,14 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         testkit::own_namespaces();
-        let folder = tempfile::Builder::new().prefix("sextant-up-").tempdir_in("/tmp").unwrap();
+        default_route();
+        // Not in /tmp, which may be in memory: overlay mounts want a real file system.
+        let folder = tempfile::Builder::new().prefix("sextant-up-").tempdir_in("/var/tmp").unwrap();
+        // Networks of this machine are for nobody here.
+        let networks = folder.path().join("networks");
+        std::fs::create_dir(&networks).unwrap();
+        std::fs::write(folder.path().join("node.toml"), format!("[network]\nconf_dir = {networks:?}\n"))
+            .unwrap();
         // Nobody else is in this network.
         Self { folder, listen: "127.0.0.1:6443".into() }
     }
@@ -44,7 +58,9 @@ impl Machine {
 
     /// `sextant up -d`, which has to succeed; what it said.
     fn up(&self, more: &[&str]) -> String {
-        let up = self.ask(&[&["up", "-d", "--listen", &self.listen], more].concat());
+        let config = self.folder.path().join("node.toml").display().to_string();
+        let up =
+            self.ask(&[&["up", "-d", "--listen", &self.listen, "--node-config", &config], more].concat());
         let words = String::from_utf8(up.stderr).unwrap();
         assert!(up.status.success(), "{words}");
         words
@@ -86,9 +102,25 @@ impl Machine {
     }
 }
 
+/// Programs of a machine reach Services only where there is a way to everywhere.
+fn default_route() {
+    let everywhere = "0.0.0.0/0".parse().unwrap();
+    let mut batch = Batch::new();
+    // Loopback is a new network's first link.
+    batch.add_route(&Route { link: Some(1), ..Route::to(everywhere) });
+    Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.ask(&["down"]);
+        let down = self.ask(&["down"]);
+        let name = testkit::instance_name(&std::fs::canonicalize(self.folder.path().join("run")).unwrap());
+        for group in [name.clone(), format!("{name}-agent")] {
+            let _ = kernel::cgroup::destroy(Path::new(&group));
+        }
+        if !std::thread::panicking() {
+            assert!(down.status.success(), "{down:?}");
+        }
     }
 }
 
@@ -114,14 +146,14 @@ fn what_ends_comes_back_and_what_runs_is_taken_over() {
     assert!(words.contains("everything is up after") && words.contains("export KUBECONFIG="), "{words}");
     assert!(machine.serves() && copy_of(&machine.data().join("kubeconfig")).contains("127.0.0.1:6443"));
     let first = machine.wait(|_| true);
-    assert_eq!(first.len(), 4, "{first:?}");
+    assert_eq!(first.len(), 6, "{first:?}");
 
     let again = machine.ask(&["up", "-d"]);
     assert_eq!(again.status.code(), Some(1));
     let told = String::from_utf8_lossy(&again.stderr);
     assert!(told.contains(&format!("runs already, as process {}", first["up"])), "{told}");
 
-    for name in ["control", "api", "node"] {
+    for name in PROGRAMS {
         kill(first[name], Signal::KILL);
         machine.wait(|pids| pids[name] != first[name]);
         assert!(machine.words().contains("was killed by signal 9, and starts again"), "{}", machine.words());
@@ -131,7 +163,7 @@ fn what_ends_comes_back_and_what_runs_is_taken_over() {
     kill(before["up"], Signal::KILL);
     machine.up(&["--node-name", "here"]);
     let after = machine.wait(|pids| pids["up"] != before["up"]);
-    for name in ["control", "api", "node"] {
+    for name in PROGRAMS {
         assert_eq!(before[name], after[name], "{name} was taken over: {}", machine.words());
     }
     // One that was taken over is watched like the others.

@@ -1,0 +1,133 @@
+//! The cgroups of pods: `kubepods/pod…`, `kubepods/burstable/pod…`, `kubepods/besteffort/pod…`, called after their uids.
+//!
+//! Where the runtime lets systemd make cgroups, the slices are systemd's: they are named alike, come with the first container, and have no
+//! limits of their own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use k8s_openapi::api::core::v1::Pod;
+use kernel::cgroup::{Cgroup, Limits, Roots, destroy};
+
+use crate::pod::resources::{Qos, of_pod};
+
+/// Those of one agent.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    root: String,
+    is_systemd: OnceLock<bool>,
+}
+
+impl Cgroups {
+    /// Below `root`, a path from the hierarchies' root, or empty.
+    pub(crate) fn new(root: &str) -> Self {
+        Self { root: root.trim_matches('/').to_owned(), is_systemd: OnceLock::new() }
+    }
+
+    /// How the runtime makes cgroups: known before the first pod.
+    pub(crate) fn driver(&self, is_systemd: bool) {
+        let _ = self.is_systemd.set(is_systemd);
+    }
+
+    fn is_systemd(&self) -> bool {
+        self.is_systemd.get() == Some(&true)
+    }
+
+    fn path(&self, class: &str, uid: &str) -> PathBuf {
+        [self.root.as_str(), "kubepods", class, &format!("pod{uid}")]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .collect()
+    }
+
+    /// The pod's cgroup, as the runtime is told it.
+    pub(crate) fn parent(&self, pod: &Pod) -> String {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let class = class(Qos::of(pod));
+        if !self.is_systemd() {
+            return format!("/{}", self.path(class, uid).display());
+        }
+        let uid = format!("pod{}", uid.replace('-', "_"));
+        let root = self.root.replace(['/', '-'], "_");
+        let (mut name, mut path) = (String::new(), String::new());
+        for part in [root.as_str(), "kubepods", class, &uid].into_iter().filter(|part| !part.is_empty()) {
+            name = if name.is_empty() { part.to_owned() } else { format!("{name}-{part}") };
+            path = format!("{path}/{name}.slice");
+        }
+        path
+    }
+
+    /// Makes the pod's cgroup, with what all its containers together may take.
+    pub(crate) fn make(&self, pod: &Pod) -> Result<(), String> {
+        if self.is_systemd() {
+            return Ok(());
+        }
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let asked = of_pod(pod);
+        let limits = Limits {
+            memory: Some(asked.memory_limit_in_bytes).filter(|limit| *limit > 0),
+            cpu_shares: u64::try_from(asked.cpu_shares).ok(),
+            cpu_quota: Some(asked.cpu_quota).filter(|quota| *quota > 0),
+            cpu_period: u64::try_from(asked.cpu_period).ok().filter(|period| *period > 0),
+            ..Limits::default()
+        };
+        let cgroup = Cgroup::at(&self.path(class(Qos::of(pod)), uid)).map_err(|error| error.to_string())?;
+        cgroup.create().and_then(|()| cgroup.apply(&limits)).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Ends what is left in a pod's cgroup, and removes it.
+    pub(crate) fn remove(&self, uid: &str) -> Result<(), String> {
+        if self.is_systemd() || uid.is_empty() {
+            return Ok(());
+        }
+        let remove = |class| destroy(&self.path(class, uid)).map_err(|error| error.to_string());
+        ["", "burstable", "besteffort"].into_iter().try_for_each(remove)
+    }
+
+    /// Pods that have a cgroup.
+    pub(crate) fn uids(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let Ok(roots) = Roots::find() else { return found };
+        // Every hierarchy has the same; one of them is always there.
+        for root in ["memory", "cpu", "pids"].into_iter().filter_map(|name| roots.of(name)) {
+            for class in ["", "burstable", "besteffort"] {
+                let below: PathBuf = Path::new(&self.root).join("kubepods").join(class);
+                let entries = std::fs::read_dir(root.join(below)).into_iter().flatten().flatten();
+                let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+                found.extend(names.filter_map(|name| name.strip_prefix("pod").map(str::to_owned)));
+            }
+        }
+        found
+    }
+}
+
+fn class(qos: Qos) -> &'static str {
+    match qos {
+        Qos::Guaranteed => "",
+        Qos::Burstable => "burstable",
+        Qos::BestEffort => "besteffort",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_a_kubelets() {
+        let pod: Pod = serde_json::from_value(
+            serde_json::json!({"metadata": {"uid": "a-b"}, "spec": {"containers": [{"name": "c"}]}}),
+        )
+        .unwrap();
+        let plain = Cgroups::new("");
+        assert_eq!(plain.parent(&pod), "/kubepods/besteffort/poda-b");
+        let systemd = Cgroups::new("");
+        systemd.driver(true);
+        assert_eq!(
+            systemd.parent(&pod),
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-poda_b.slice"
+        );
+        assert_eq!(Cgroups::new("/x/").parent(&pod), "/x/kubepods/besteffort/poda-b");
+    }
+}

@@ -1,0 +1,248 @@
+//! The node's object, its lease and its status.
+
+pub(crate) mod machine;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::quantity;
+use cri::contract::v1::{StatusRequest, VersionResponse};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node as Object;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::agent::Agent;
+
+/// Where leases of nodes are.
+const LEASES: &str = "kube-node-lease";
+/// How often a status is written in which nothing is new.
+const STATUS: Duration = Duration::from_secs(300);
+/// How often it is looked whether something is.
+const LOOK: Duration = Duration::from_secs(10);
+/// The same of a node that no pod can run on yet.
+const SOON: Duration = Duration::from_millis(300);
+/// The kubelet that this one does the work of.
+const VERSION: &str = "v1.36.0";
+
+/// The node as the agent tells it.
+pub(crate) struct Node {
+    agent: Arc<Agent>,
+    version: VersionResponse,
+    port: u16,
+}
+
+/// One condition: its kind, whether it holds, a word and a sentence.
+type Condition = (&'static str, bool, &'static str, String);
+
+impl Node {
+    /// One whose runtime is this, and whose server listens at this port.
+    pub(crate) fn new(agent: Arc<Agent>, version: VersionResponse, port: u16) -> Self {
+        Self { agent, version, port }
+    }
+
+    fn name(&self) -> &str {
+        &self.agent.setup.node
+    }
+
+    /// Makes the object, or has what is there say what is so; tries until it has.
+    pub(crate) async fn register(&self) {
+        let mut told = false;
+        loop {
+            match self.try_register().await {
+                Ok(()) => return,
+                Err(error) if !std::mem::replace(&mut told, true) => {
+                    eprintln!(
+                        "sextant agent: warning: cannot register node {}, and tries again: {}",
+                        self.name(),
+                        client::causes(&error)
+                    );
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn try_register(&self) -> kube::Result<()> {
+        let api: Api<Object> = Api::all(self.agent.client.clone());
+        let arch = self.agent.machine.architecture;
+        let mut labels = json!({
+            "kubernetes.io/hostname": self.name(), "kubernetes.io/os": "linux", "kubernetes.io/arch": arch,
+            "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch});
+        for (name, value) in &self.agent.setup.labels {
+            labels[name] = json!(value);
+        }
+        let metadata = json!({"name": self.name(), "labels": labels});
+        match api.get_opt(self.name()).await? {
+            Some(_) => {
+                let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+                api.patch(self.name(), &PatchParams::default(), &patch).await?;
+            }
+            None => {
+                let node =
+                    serde_json::from_value(json!({"metadata": metadata})).map_err(kube::Error::SerdeError)?;
+                match api.create(&PostParams::default(), &node).await {
+                    Err(kube::Error::Api(status)) if status.code == 409 => {}
+                    made => drop(made?),
+                }
+                self.agent.events.normal(&node, "Starting", "Starting kubelet.");
+            }
+        }
+        self.write(&self.conditions().await).await?;
+        self.renew().await
+    }
+
+    /// Renews the lease and keeps the status, for ever.
+    pub(crate) async fn keep(&self) -> ! {
+        let renewing = async {
+            loop {
+                tokio::time::sleep(self.agent.setup.renew).await;
+                // A lease that was not renewed is renewed the next time; who it is for waits four times as long.
+                if let Err(error) = self.renew().await {
+                    eprintln!(
+                        "sextant agent: warning: cannot renew the node's lease: {}",
+                        client::causes(&error)
+                    );
+                }
+            }
+        };
+        let telling = async {
+            let mut told: Option<(Vec<(&str, bool)>, tokio::time::Instant)> = None;
+            let mut wait = SOON;
+            loop {
+                tokio::time::sleep(wait).await;
+                let conditions = self.conditions().await;
+                wait =
+                    if conditions.iter().any(|(kind, is, ..)| *kind == "Ready" && *is) { LOOK } else { SOON };
+                let now: Vec<(&str, bool)> = conditions.iter().map(|(kind, is, ..)| (*kind, *is)).collect();
+                let is_old = told.as_ref().is_none_or(|(then, when)| *then != now || when.elapsed() > STATUS);
+                if is_old {
+                    match self.write(&conditions).await {
+                        Ok(()) => told = Some((now, tokio::time::Instant::now())),
+                        // Somebody has deleted the node: it comes back.
+                        Err(kube::Error::Api(status)) if status.code == 404 => self.register().await,
+                        Err(_) => {}
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            never = renewing => never,
+            never = telling => never,
+        }
+    }
+
+    async fn renew(&self) -> kube::Result<()> {
+        let api: Api<Lease> = Api::namespaced(self.agent.client.clone(), LEASES);
+        let seconds = self.agent.setup.renew.as_secs().max(1) * 4;
+        let spec = json!({"holderIdentity": self.name(), "leaseDurationSeconds": seconds, "renewTime": MicroTime(Timestamp::now())});
+        let patch = Patch::Merge(json!({"spec": spec}));
+        match api.patch(self.name(), &PatchParams::default(), &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                let lease = json!({"metadata": {"name": self.name()}, "spec": spec});
+                let lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+                api.create(&PostParams::default(), &lease).await.map(drop)
+            }
+            renewed => renewed.map(drop),
+        }
+    }
+
+    /// What is so now, in a kubelet's words.
+    async fn conditions(&self) -> Vec<Condition> {
+        let machine = &self.agent.machine;
+        let memory = machine.has_memory();
+        let disk = machine.has_disk();
+        let pids = machine.has_pids();
+        let pressure = |kind, is: bool, bad: &'static str, good: &'static str, what: &str| {
+            let words =
+                if is { format!("kubelet has {what}") } else { format!("kubelet has {what} available") };
+            (kind, is, if is { bad } else { good }, words)
+        };
+        let (ready, why) = match self.not_ready().await {
+            None => (true, "kubelet is posting ready status".into()),
+            Some(why) => (false, why),
+        };
+        vec![
+            pressure(
+                "MemoryPressure",
+                !memory,
+                "KubeletHasInsufficientMemory",
+                "KubeletHasSufficientMemory",
+                if memory { "sufficient memory" } else { "insufficient memory available" },
+            ),
+            pressure(
+                "DiskPressure",
+                !disk,
+                "KubeletHasDiskPressure",
+                "KubeletHasNoDiskPressure",
+                if disk { "no disk pressure" } else { "disk pressure" },
+            ),
+            pressure(
+                "PIDPressure",
+                !pids,
+                "KubeletHasInsufficientPID",
+                "KubeletHasSufficientPID",
+                if pids { "sufficient PID" } else { "insufficient PID available" },
+            ),
+            ("Ready", ready, if ready { "KubeletReady" } else { "KubeletNotReady" }, why),
+        ]
+    }
+
+    /// Why no pod can run here, if none can.
+    async fn not_ready(&self) -> Option<String> {
+        let asked =
+            async { self.agent.runtime.client().await?.status(StatusRequest { verbose: false }).await };
+        match asked.await {
+            Err(error) => Some(format!("container runtime is down: {error}")),
+            Ok(answer) => {
+                let bad = answer.status.unwrap_or_default().conditions.into_iter().find(|one| !one.status)?;
+                let what = match bad.r#type.as_str() {
+                    "NetworkReady" => "container runtime network not ready: NetworkReady=false",
+                    _ => "container runtime not ready: RuntimeReady=false",
+                };
+                Some(format!("{what} reason:{} message:{}", bad.reason, bad.message))
+            }
+        }
+    }
+
+    async fn write(&self, conditions: &[Condition]) -> kube::Result<()> {
+        let api: Api<Object> = Api::all(self.agent.client.clone());
+        let old = api.get(self.name()).await?.status.unwrap_or_default().conditions.unwrap_or_default();
+        let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+        let written = conditions.iter().map(|(kind, is, reason, message)| {
+            let status = if *is { "True" } else { "False" };
+            let before = old.iter().find(|one| one.type_ == *kind && one.status == status);
+            let since =
+                before.and_then(|one| one.last_transition_time.clone()).unwrap_or_else(|| now.clone());
+            json!({"type": kind, "status": status, "reason": reason, "message": message,
+                "lastHeartbeatTime": now, "lastTransitionTime": since})
+        });
+        let mut all: Vec<Value> = written.collect();
+        let ours: Vec<&str> = conditions.iter().map(|(kind, ..)| *kind).collect();
+        all.extend(old.iter().filter(|one| !ours.contains(&one.type_.as_str())).map(|one| json!(one)));
+        let patch = Patch::Merge(json!({"status": self.status(&all)}));
+        api.patch_status(self.name(), &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    fn status(&self, conditions: &[Value]) -> Value {
+        let machine = &self.agent.machine;
+        let amounts = json!({
+            "cpu": machine.cpus.to_string(), "memory": quantity::of(machine.memory).0,
+            "ephemeral-storage": quantity::of(machine.disk()).0, "pods": self.agent.setup.pods.to_string(),
+            "hugepages-1Gi": "0", "hugepages-2Mi": "0"});
+        let runtime = format!("{}://{}", self.version.runtime_name, self.version.runtime_version);
+        json!({
+            "capacity": amounts, "allocatable": amounts, "conditions": conditions,
+            "addresses": [{"type": "InternalIP", "address": machine.address},
+                {"type": "Hostname", "address": machine.hostname}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
+            "nodeInfo": {"architecture": machine.architecture, "operatingSystem": "linux",
+                "bootID": machine.boot, "machineID": machine.id, "systemUUID": machine.id,
+                "kernelVersion": machine.kernel, "osImage": machine.system,
+                "containerRuntimeVersion": runtime, "kubeletVersion": VERSION, "kubeProxyVersion": ""}})
+    }
+}

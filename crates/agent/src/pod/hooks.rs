@@ -1,0 +1,202 @@
+//! What is done to a container from outside: by its hooks and its probes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cri::contract::v1::ExecSyncRequest;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Request;
+use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::containers::port;
+use crate::runtime::{Runtime, cause};
+use crate::server::certificate::Anybody;
+
+/// How much of an answer is looked at.
+const ANSWER_MAX: usize = 10 << 10;
+
+/// One thing that can be done.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// A command is run in the container.
+    Exec(Vec<String>),
+    /// Something is asked for over HTTP.
+    Http(Box<HTTPGetAction>),
+    /// A connection is made.
+    Tcp(TCPSocketAction),
+    /// Time passes.
+    Sleep(Duration),
+}
+
+impl Act {
+    /// What a hook does.
+    pub(crate) fn of_hook(hook: &LifecycleHandler) -> Option<Self> {
+        if let Some(sleep) = &hook.sleep {
+            return Some(Self::Sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or_default())));
+        }
+        Self::of(hook.exec.as_ref(), hook.http_get.as_ref(), hook.tcp_socket.as_ref())
+    }
+
+    /// What a probe does; one over gRPC does nothing, see [`refusal`].
+    pub(crate) fn of_probe(probe: &Probe) -> Option<Self> {
+        Self::of(probe.exec.as_ref(), probe.http_get.as_ref(), probe.tcp_socket.as_ref())
+    }
+
+    fn of(
+        exec: Option<&k8s_openapi::api::core::v1::ExecAction>,
+        http: Option<&HTTPGetAction>,
+        tcp: Option<&TCPSocketAction>,
+    ) -> Option<Self> {
+        let exec = exec.map(|exec| Self::Exec(exec.command.clone().unwrap_or_default()));
+        exec.or_else(|| http.map(|http| Self::Http(Box::new(http.clone()))))
+            .or_else(|| tcp.cloned().map(Self::Tcp))
+    }
+}
+
+/// Why a container's probes cannot be asked, where they cannot.
+pub(crate) fn refusal(container: &Container) -> Option<String> {
+    let probes = [&container.startup_probe, &container.readiness_probe, &container.liveness_probe];
+    let has = probes.into_iter().flatten().any(|probe| probe.grpc.is_some());
+    has.then(|| format!("container {}: probes over gRPC are not supported by sextant agent", container.name))
+}
+
+/// Whom it is done to.
+pub(crate) struct Whom<'a> {
+    /// The runtime.
+    pub(crate) runtime: &'a Runtime,
+    /// The container.
+    pub(crate) id: &'a str,
+    /// Its spec, for the names of ports.
+    pub(crate) container: &'a Container,
+    /// The pod's address.
+    pub(crate) address: &'a str,
+}
+
+/// Does it within `time`; what came of it, for people, is the error where it failed.
+pub(crate) async fn act(whom: &Whom<'_>, act: &Act, time: Duration) -> Result<(), String> {
+    match act {
+        Act::Sleep(wait) => {
+            tokio::time::sleep((*wait).min(time)).await;
+            Ok(())
+        }
+        Act::Exec(command) => exec(whom, command, time).await,
+        Act::Http(http) => {
+            let words = format!(
+                "Get {:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+                url(whom, http)?
+            );
+            tokio::time::timeout(time, get(whom, http)).await.unwrap_or(Err(words))
+        }
+        Act::Tcp(tcp) => {
+            let address = address(whom, tcp.host.as_deref(), port(whom.container, &tcp.port)?)?;
+            let words = format!("dial tcp {address}: i/o timeout");
+            tokio::time::timeout(time, dial(address)).await.unwrap_or(Err(words)).map(drop)
+        }
+    }
+}
+
+async fn exec(whom: &Whom<'_>, command: &[String], time: Duration) -> Result<(), String> {
+    let timeout = i64::try_from(time.as_secs().max(1)).unwrap_or(i64::MAX);
+    let request = ExecSyncRequest { container_id: whom.id.into(), cmd: command.to_vec(), timeout };
+    let client = whom.runtime.within(time).await.map_err(|error| cause(&error))?;
+    let done = client.exec_sync(request).await.map_err(|error| match error.code() {
+        grpc::Code::DeadlineExceeded => format!("command timed out: {command:?} timed out after {timeout}s"),
+        _ => cause(&error),
+    })?;
+    if done.exit_code == 0 {
+        return Ok(());
+    }
+    let mut output = String::from_utf8_lossy(&done.stdout).into_owned();
+    output.push_str(&String::from_utf8_lossy(&done.stderr));
+    match output.trim() {
+        "" => Err(format!("command {command:?} exited with {}", done.exit_code)),
+        text => Err(text.to_owned()),
+    }
+}
+
+fn address(whom: &Whom<'_>, host: Option<&str>, port: u16) -> Result<SocketAddr, String> {
+    let host = host.filter(|host| !host.is_empty()).unwrap_or(whom.address);
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    let ip = host.parse::<std::net::IpAddr>();
+    ip.map(|ip| (ip, port).into()).map_err(|_| format!("dial tcp: lookup {host}: give an IP address"))
+}
+
+async fn dial(address: SocketAddr) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),
+            std::io::ErrorKind::HostUnreachable => "connect: no route to host".into(),
+            _ => error.to_string(),
+        };
+        format!("dial tcp {address}: {why}")
+    })
+}
+
+fn is_secure(http: &HTTPGetAction) -> bool {
+    http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+}
+
+fn url(whom: &Whom<'_>, http: &HTTPGetAction) -> Result<String, String> {
+    let address = address(whom, http.host.as_deref(), port(whom.container, &http.port)?)?;
+    let scheme = if is_secure(http) { "https" } else { "http" };
+    Ok(format!("{scheme}://{address}{}", path(http)))
+}
+
+fn path(http: &HTTPGetAction) -> String {
+    let path = http.path.as_deref().unwrap_or("/");
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn get(whom: &Whom<'_>, http: &HTTPGetAction) -> Result<(), String> {
+    let url = url(whom, http)?;
+    let address = address(whom, http.host.as_deref(), port(whom.container, &http.port)?)?;
+    let failed = |why: &dyn std::fmt::Display| format!("Get {url:?}: {why}");
+    let plain = dial(address).await.map_err(|why| failed(&why))?;
+    let stream: Box<dyn Stream> = match is_secure(http) {
+        false => Box::new(plain),
+        true => {
+            let config = Arc::new(Anybody::client().map_err(|why| failed(&why))?);
+            let name = ServerName::IpAddress(address.ip().into());
+            Box::new(TlsConnector::from(config).connect(name, plain).await.map_err(|why| failed(&why))?)
+        }
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|why| failed(&why))?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = path(http).parse().map_err(|why| failed(&why))?;
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|why| failed(&why));
+    request.headers_mut().insert(HOST, value(&address.to_string())?);
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("kube-probe/1.36"));
+    for header in http.http_headers.iter().flatten() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|why| failed(&why))?;
+        request.headers_mut().insert(name, value(&header.value)?);
+    }
+    let asked = async {
+        let response = sender.send_request(request).await.map_err(|why| failed(&why))?;
+        let status = response.status().as_u16();
+        // A body that is too long is not read on.
+        let _ = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+        Ok(status)
+    };
+    // The connection works while the request does, and ends with it.
+    let status = tokio::select! {
+        status = asked => status,
+        ended = connection => Err(failed(&ended.map_or_else(|e| e.to_string(), |()| "EOF".into()))),
+    }?;
+    match status {
+        200..400 => Ok(()),
+        status => Err(format!("HTTP probe failed with statuscode: {status}")),
+    }
+}

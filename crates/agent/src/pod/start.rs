@@ -1,0 +1,230 @@
+//! The start of one container.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::contract::v1::{
+    CreateContainerRequest, Image, Mount, RemoveContainerRequest, StartContainerRequest,
+};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::jiff::Timestamp;
+
+use super::containers::{self, Given};
+use super::env::{self, Sources};
+use super::hooks::{self, Act, Whom, act};
+use super::images::Wanted;
+use super::memory::Waiting;
+use super::plan::time;
+use super::spec::{Part, is_on_host};
+use super::{status, sync};
+use crate::agent::Agent;
+use crate::names::Key;
+use crate::observed::{Observed, attempt, is_exited, restarts};
+use crate::runtime::cause;
+use crate::volumes::{self, Volumes};
+
+/// When a container that could not be made is tried again.
+const LATER: Duration = Duration::from_secs(10);
+/// How long a hook after the start may take.
+const HOOK: Duration = Duration::from_secs(600);
+
+/// Why a container was not started, as its status says it.
+struct Failed {
+    waiting: Waiting,
+    again: Option<Duration>,
+}
+
+impl Failed {
+    fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { waiting: Waiting::new(reason, message), again: Some(LATER) }
+    }
+}
+
+/// Starts a container; the error is when it is tried again.
+pub(crate) async fn start(
+    agent: &Arc<Agent>,
+    pod: &Arc<Pod>,
+    part: &Part<'_>,
+    observed: &Observed,
+    volumes: &Volumes,
+) -> Result<(), Duration> {
+    let key = Key::of(pod);
+    let name = &part.container.name;
+    let now = Timestamp::now();
+    if let Some(last) = observed.here(name).filter(|one| is_exited(one)) {
+        let ended = time(last.finished_at).unwrap_or(now);
+        agent.with_memory(&key, |memory| memory.crashes.next(name, ended, now));
+    }
+    let starting = Starting { agent, key: &key, pod, part, observed };
+    match starting.run(volumes).await {
+        Ok(()) => {
+            agent.with_memory(&key, |memory| memory.waiting.remove(name));
+            Ok(())
+        }
+        Err(failed) => {
+            let is_new = agent.with_memory(&key, |memory| {
+                memory.waiting.insert(name.clone(), failed.waiting.clone()).as_ref() != Some(&failed.waiting)
+            });
+            // Those of images are told where they are pulled.
+            if is_new == Some(true) && failed.waiting.reason.ends_with("Error") {
+                agent.events.warning(&**pod, "Failed", format!("Error: {}", failed.waiting.message));
+            }
+            // Without a time it waits for somebody to change something.
+            Err(failed.again.unwrap_or(Duration::from_secs(300)))
+        }
+    }
+}
+
+struct Starting<'a> {
+    agent: &'a Arc<Agent>,
+    key: &'a Key,
+    pod: &'a Arc<Pod>,
+    part: &'a Part<'a>,
+    observed: &'a Observed,
+}
+
+impl Starting<'_> {
+    async fn run(&self, volumes: &Volumes) -> Result<(), Failed> {
+        let (agent, pod, container) = (self.agent, self.pod, &*self.part.container);
+        let wrong = |why: String| Failed::new("CreateContainerConfigError", why);
+        hooks::refusal(container).map_or(Ok(()), |why| Err(wrong(why)))?;
+        let sandbox = self.observed.sandbox().ok_or_else(|| wrong("the pod has no sandbox".into()))?;
+        let sandbox_config = sync::config(agent, pod, attempt(sandbox)).map_err(wrong)?;
+        let image = container.image.as_deref().unwrap_or_default();
+        let policy = container.image_pull_policy.as_deref();
+        let wanted = Wanted { agent, pod, sandbox: &sandbox_config, image, policy };
+        let image = wanted
+            .have()
+            .await
+            .map_err(|missing| Failed { waiting: missing.waiting, again: missing.again })?;
+        let config = self.config(&image, volumes).await.map_err(wrong)?;
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let not_made = |error: grpc::Error| Failed::new("CreateContainerError", cause(&error));
+        let client = agent.runtime.client().await.map_err(not_made)?;
+        let id = client.create_container(request).await.map_err(not_made)?.container_id;
+        agent.events.normal(&**pod, "Created", "Container created");
+        if let Err(error) = client.start_container(StartContainerRequest { container_id: id.clone() }).await {
+            let failed = Failed::new("RunContainerError", cause(&error));
+            // Not one that was never started: what its runtime says of its end is told, if it says something.
+            let _ = client.remove_container(RemoveContainerRequest { container_id: id }).await;
+            return Err(failed);
+        }
+        agent.events.normal(&**pod, "Started", "Container started");
+        self.prune().await;
+        self.after(&id).await;
+        Ok(())
+    }
+
+    /// The container, as the runtime is asked for it.
+    async fn config(
+        &self,
+        image: &Image,
+        volumes: &Volumes,
+    ) -> Result<cri::contract::v1::ContainerConfig, String> {
+        let (agent, pod, container) = (self.agent, self.pod, &*self.part.container);
+        let addresses = self.observed.addresses();
+        let sources = self.sources(container).await?;
+        let env = env::of(pod, container, &agent.here(&addresses), &sources)?;
+        let mut mounts = volumes::mounts(agent, pod, container, volumes, &env)?;
+        self.own_mounts(container, &addresses, &mut mounts).map_err(|error| error.to_string())?;
+        let target = containers::target(pod, &container.name);
+        let target = target.and_then(|name| self.observed.here(name)).map(|one| one.id.clone());
+        let given =
+            Given { restarts: self.restarts(), image, env, mounts, target, memory: agent.machine.memory };
+        containers::config(&agent.setup, pod, self.part, given)
+    }
+
+    /// How often it was started before, by the runtime or by what was told of one that the runtime has forgotten.
+    fn restarts(&self) -> u32 {
+        let name = &self.part.container.name;
+        if let Some(last) = self.observed.container(name) {
+            return restarts(last) + 1;
+        }
+        let told = self.pod.status.as_ref().and_then(|old| status::past(old, name));
+        let told = told.filter(|told| told.container_id.is_some());
+        told.map_or(0, |told| u32::try_from(told.restart_count).unwrap_or_default() + 1)
+    }
+
+    /// The pod's hosts, and a place for its last words.
+    fn own_mounts(
+        &self,
+        container: &Container,
+        addresses: &[String],
+        mounts: &mut Vec<Mount>,
+    ) -> std::io::Result<()> {
+        let mut add = |path: &str, host: std::path::PathBuf| {
+            if !mounts.iter().any(|mount| mount.container_path == path) {
+                mounts.push(Mount {
+                    container_path: path.into(),
+                    host_path: host.display().to_string(),
+                    ..Mount::default()
+                });
+            }
+        };
+        let has_aliases = self.pod.spec.as_ref().is_some_and(|spec| spec.host_aliases.is_some());
+        if !is_on_host(self.pod) || has_aliases {
+            add("/etc/hosts", volumes::hosts(self.agent, self.pod, addresses)?);
+        }
+        let path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+        add(path, volumes::last_words(self.agent, &self.key.uid, &container.name)?);
+        Ok(())
+    }
+
+    /// Everything that its environment names.
+    async fn sources(&self, container: &Container) -> Result<Sources, String> {
+        let mut sources = Sources { services: self.agent.services.all(), ..Sources::default() };
+        let (mut maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+        for from in container.env_from.iter().flatten() {
+            maps.extend(from.config_map_ref.as_ref().map(|one| one.name.clone()));
+            secrets.extend(from.secret_ref.as_ref().map(|one| one.name.clone()));
+        }
+        for from in container.env.iter().flatten().filter_map(|one| one.value_from.as_ref()) {
+            maps.extend(from.config_map_key_ref.as_ref().map(|one| one.name.clone()));
+            secrets.extend(from.secret_key_ref.as_ref().map(|one| one.name.clone()));
+        }
+        for name in maps {
+            if let Some(map) = self.agent.config_maps.get(self.key, &name).await? {
+                sources.config_maps.insert(name, map);
+            }
+        }
+        for name in secrets {
+            if let Some(secret) = self.agent.secrets.get(self.key, &name).await? {
+                sources.secrets.insert(name, secret);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Removes containers of this name but for the last one before, whose log can be asked for.
+    async fn prune(&self) {
+        let old = self.observed.named(&self.part.container.name).skip(1).filter(|one| is_exited(one));
+        for one in old {
+            let Ok(client) = self.agent.runtime.client().await else { return };
+            // What stays goes the next time, or with the pod.
+            let _ = client.remove_container(RemoveContainerRequest { container_id: one.id.clone() }).await;
+            let _ = std::fs::remove_file(&one.log_path);
+        }
+    }
+
+    /// The hook after the start; a container whose hook fails is ended.
+    async fn after(&self, id: &str) {
+        let container = &*self.part.container;
+        let hook = container.lifecycle.as_ref().and_then(|all| all.post_start.as_ref());
+        let Some(what) = hook.and_then(Act::of_hook) else { return };
+        let addresses = self.observed.addresses();
+        let address = addresses.first().map_or(self.agent.machine.address.as_str(), String::as_str);
+        let whom = Whom { runtime: &self.agent.runtime, id, container, address };
+        if let Err(why) = act(&whom, &what, HOOK).await {
+            let words = format!("PostStartHook failed: {why}");
+            self.agent.events.warning(&**self.pod, "FailedPostStartHook", words);
+            self.agent.with_memory(self.key, |memory| {
+                memory.doomed.insert(id.into(), "FailedPostStartHook".into())
+            });
+        }
+    }
+}

@@ -1,0 +1,129 @@
+use cri::contract::v1::{
+    ContainerState as State, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus,
+};
+use serde_json::{Value, json};
+
+use super::super::memory::Waiting;
+use super::super::spec::parts;
+use super::*;
+use crate::names::CONTAINER_NAME;
+
+fn pod(spec: Value) -> Pod {
+    serde_json::from_value(
+        json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3}, "spec": spec}),
+    )
+    .unwrap()
+}
+
+fn container(name: &str, state: State, exit_code: i32) -> ContainerStatus {
+    let labels = [(CONTAINER_NAME.to_owned(), name.to_owned())].into();
+    let (started_at, finished_at) = (5_000_000_000, 9_000_000_000);
+    let id = format!("id-{name}");
+    ContainerStatus {
+        id,
+        state: state.into(),
+        exit_code,
+        labels,
+        started_at,
+        finished_at,
+        ..Default::default()
+    }
+}
+
+fn told(pod: &Pod, containers: &[ContainerStatus], memory: &Memory) -> Value {
+    let network = PodSandboxNetworkStatus { ip: "10.2.2.2".into(), ..Default::default() };
+    let state = PodSandboxState::SandboxReady.into();
+    let sandbox = PodSandboxStatus { id: "s".into(), state, network: Some(network), ..Default::default() };
+    let of = containers.iter().map(|one| (one.id.clone(), "s".to_owned())).collect();
+    let observed = Observed::new(vec![sandbox], containers.to_vec(), of);
+    let now = Timestamp::from_second(20).unwrap();
+    let parts = parts(pod);
+    let view =
+        View { pod, parts: &parts, observed: &observed, memory, runtime: "sextant", host: "10.1.1.1", now };
+    serde_json::to_value(status(&view)).unwrap()
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    status["conditions"].as_array().unwrap().iter().find(|one| one["type"] == kind).unwrap()
+}
+
+#[test]
+fn a_pod_that_runs_is_ready_with_addresses() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let status = told(&pod, &[container("a", State::ContainerRunning, 0)], &Memory::default());
+    assert_eq!(status["phase"], "Running");
+    assert_eq!((&status["podIP"], &status["hostIP"]), (&json!("10.2.2.2"), &json!("10.1.1.1")));
+    assert_eq!(condition(&status, "Ready")["status"], "True");
+    assert_eq!(status["qosClass"], "BestEffort");
+    assert_eq!(status["observedGeneration"], 3);
+    let one = &status["containerStatuses"][0];
+    assert_eq!(
+        (&one["ready"], &one["started"], &one["restartCount"]),
+        (&json!(true), &json!(true), &json!(0))
+    );
+    assert_eq!(one["containerID"], "sextant://id-a");
+    assert_eq!(one["state"]["running"]["startedAt"], "1970-01-01T00:00:05Z");
+}
+
+#[test]
+fn phases_follow_from_containers() {
+    let with =
+        |policy: &str| pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}, {"name": "b"}]}));
+    let (good, bad) = (container("a", State::ContainerExited, 0), container("b", State::ContainerExited, 2));
+    let fine = container("b", State::ContainerExited, 0);
+    let running = container("b", State::ContainerRunning, 0);
+    let cases = [
+        ("Always", vec![], "Pending"),
+        ("Always", vec![good.clone()], "Pending"),
+        ("Always", vec![good.clone(), bad.clone()], "Running"),
+        ("OnFailure", vec![good.clone(), bad.clone()], "Running"),
+        ("OnFailure", vec![good.clone(), fine.clone()], "Succeeded"),
+        ("Never", vec![good.clone(), bad], "Failed"),
+        ("Never", vec![good.clone(), fine], "Succeeded"),
+        ("Never", vec![good, running], "Running"),
+    ];
+    for (policy, containers, phase) in cases {
+        let status = told(&with(policy), &containers, &Memory::default());
+        assert_eq!(status["phase"], phase, "{policy} {containers:?}");
+    }
+}
+
+#[test]
+fn who_crashes_waits_and_says_what_was_before() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let mut memory = Memory::default();
+    memory.waiting.insert("a".into(), Waiting::new("CrashLoopBackOff", "back-off 10s"));
+    let status = told(&pod, &[container("a", State::ContainerExited, 7)], &memory);
+    let one = &status["containerStatuses"][0];
+    assert_eq!(one["state"]["waiting"], json!({"reason": "CrashLoopBackOff", "message": "back-off 10s"}));
+    assert_eq!(one["lastState"]["terminated"]["exitCode"], 7);
+    assert_eq!(one["lastState"]["terminated"]["reason"], "Error");
+    assert_eq!(status["phase"], "Running");
+    let ready = condition(&status, "Ready");
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("ContainersNotReady")));
+    assert_eq!(ready["message"], "containers with unready status: [a]");
+}
+
+#[test]
+fn what_is_before_the_start_is_told() {
+    let pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+    let status = told(&pod, &[container("i", State::ContainerRunning, 0)], &Memory::default());
+    assert_eq!(status["phase"], "Pending");
+    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    let initialized = condition(&status, "Initialized");
+    assert_eq!(initialized["reason"], "ContainersNotInitialized");
+    assert_eq!(initialized["message"], "containers with incomplete status: [i]");
+}
+
+#[test]
+fn conditions_of_others_stay_and_open_gates() {
+    let mut pod = pod(json!({"readinessGates": [{"conditionType": "x/y"}], "containers": [{"name": "a"}]}));
+    let running = [container("a", State::ContainerRunning, 0)];
+    let status = told(&pod, &running, &Memory::default());
+    assert_eq!(condition(&status, "Ready")["reason"], "ReadinessGatesNotReady");
+    pod.status =
+        Some(serde_json::from_value(json!({"conditions": [{"type": "x/y", "status": "True"}]})).unwrap());
+    let status = told(&pod, &running, &Memory::default());
+    assert_eq!(condition(&status, "Ready")["status"], "True");
+    assert_eq!(condition(&status, "x/y")["status"], "True");
+}

@@ -1,0 +1,435 @@
+//! One look at a pod: what is next is done, until nothing is; then its status is written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::queue::Next;
+use cri::contract::v1::{
+    RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest,
+};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::backoff::since;
+use super::memory::Waiting;
+use super::plan::{Step, is_finished, plan, time};
+use super::probes::{self, Asked};
+use super::spec::{Part, grace, is_over, parts};
+use super::start::start;
+use super::status::{View, status};
+use super::{ending, sandbox};
+use crate::agent::Agent;
+use crate::names::{Key, TERMINATION_PATH, TERMINATION_POLICY};
+use crate::observed::{Observed, is_exited, name_of};
+use crate::runtime::cause;
+use crate::server::logs;
+use crate::volumes::{self, Volumes};
+
+/// How many things a look does; then others have their turn.
+const STEPS: usize = 50;
+/// When what failed for a reason outside is tried again.
+const LATER: Duration = Duration::from_secs(10);
+/// As much of a container's last words is told.
+const WORDS_MAX: usize = 4096;
+/// As much of its log, where that is told instead.
+const LOG_MAX: usize = 2048;
+
+/// One look.
+pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
+    let Some(pod) = agent.pod(&key) else { return ending::orphan(&agent, &key).await };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return ending::delete(&agent, &key, &pod).await;
+    }
+    agent.remember(&key, &pod);
+    let goes = |now: Option<&Pod>| now.is_none_or(|now| now.metadata.deletion_timestamp.is_some());
+    let looking = async {
+        let looking = Looking { agent: &agent, key: &key, pod: &pod, again: None };
+        match looking.run().await {
+            Ok(None) => Next::Done,
+            Ok(Some(wait)) => Next::After(wait),
+            Err(why) => {
+                agent.events.warning(&*pod, "FailedSync", format!("error syncing pod: {why}"));
+                Next::Again
+            }
+        }
+    };
+    tokio::select! {
+        next = looking => next,
+        // Nothing that it waits for, an image or a hook, holds up a pod that is to go.
+        () = agent.until(&key, goes) => Next::After(Duration::ZERO),
+    }
+}
+
+struct Looking<'a> {
+    agent: &'a Arc<Agent>,
+    key: &'a Key,
+    pod: &'a Arc<Pod>,
+    again: Option<Duration>,
+}
+
+impl Looking<'_> {
+    async fn run(mut self) -> Result<Option<Duration>, String> {
+        let parts = parts(self.pod);
+        let mut tried = BTreeSet::new();
+        let mut volumes = None;
+        for _ in 0..STEPS {
+            let observed = self.observe().await?;
+            self.watch_over(&parts, &observed);
+            self.deadline();
+            let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
+            if is_over(self.pod) || is_failed {
+                return self.finish(&observed).await;
+            }
+            if volumes.is_none() && !is_finished(self.pod, &parts, &observed) {
+                volumes = self.volumes(&observed).await?;
+                if volumes.is_none() {
+                    return Ok(self.again);
+                }
+            }
+            let step = self.next(&parts, &observed, &tried);
+            if step == Step::Rest {
+                write_status(self.agent, self.key, self.pod, &observed).await?;
+                return Ok(self.again);
+            }
+            // What is so far is told while the next thing is done.
+            let telling = write_status(self.agent, self.key, self.pod, &observed);
+            let (agent, key, pod) = (self.agent, self.key, self.pod);
+            let mut again = self.again;
+            let doing = async {
+                let none = Volumes::default();
+                match step {
+                    Step::Start(wanted) => {
+                        for at in wanted {
+                            tried.insert(at);
+                            let done =
+                                start(agent, pod, &parts[at], &observed, volumes.as_ref().unwrap_or(&none));
+                            if let Err(waits) = done.await {
+                                soonest(&mut again, waits);
+                            }
+                        }
+                        Ok(())
+                    }
+                    step => act(agent, key, pod, &parts, &observed, step).await,
+                }
+            };
+            let (told, done) = futures_util::join!(telling, doing);
+            self.again = again;
+            done.and(told)?;
+        }
+        Ok(Some(Duration::ZERO))
+    }
+
+    async fn observe(&self) -> Result<Observed, String> {
+        let observed = self.agent.runtime.observe(&self.key.uid).await.map_err(|error| error.to_string())?;
+        collect_last_words(self.agent, self.key, &observed);
+        self.agent.with_memory(self.key, |memory| memory.forget(&observed));
+        Ok(observed)
+    }
+
+    /// The next thing; who waits for its time is noted, and told of once.
+    fn next(&mut self, parts: &[Part<'_>], observed: &Observed, tried: &BTreeSet<usize>) -> Step {
+        let now = Timestamp::now();
+        let (agent, key, pod) = (self.agent, self.key, self.pod);
+        let plan = agent.with_memory(key, |memory| {
+            let plan = plan(pod, parts, observed, memory, now);
+            for (name, whole, left) in &plan.held {
+                soonest(&mut self.again, *left);
+                let message = format!(
+                    "back-off {} restarting failed container={name} pod={}",
+                    words(*whole),
+                    key.words()
+                );
+                let new = Waiting::new("CrashLoopBackOff", message);
+                if memory.waiting.insert(name.clone(), new.clone()).as_ref() != Some(&new) {
+                    let text = format!("Back-off restarting failed container {name} in pod {}", key.words());
+                    agent.events.warning(&**pod, "BackOff", text);
+                }
+            }
+            plan
+        });
+        match plan.map(|plan| plan.step) {
+            Some(Step::Start(mut wanted)) => {
+                wanted.retain(|at| !tried.contains(at));
+                if wanted.is_empty() { Step::Rest } else { Step::Start(wanted) }
+            }
+            step => step.unwrap_or(Step::Rest),
+        }
+    }
+
+    /// The pod's volumes; `None` where they cannot be had now.
+    async fn volumes(&mut self, observed: &Observed) -> Result<Option<Volumes>, String> {
+        match volumes::prepare(self.agent, self.pod).await {
+            Ok(volumes) => {
+                self.agent.with_memory(self.key, |memory| memory.told = None);
+                if let Some(again) = volumes.again {
+                    soonest(&mut self.again, again);
+                }
+                Ok(Some(volumes))
+            }
+            Err(failed) => {
+                let words = failed.words();
+                let is_new = self.agent.with_memory(self.key, |memory| {
+                    memory.told.replace(words.clone()) != Some(words.clone())
+                });
+                if is_new == Some(true) {
+                    self.agent.events.warning(&**self.pod, "FailedMount", words);
+                }
+                soonest(&mut self.again, LATER);
+                write_status(self.agent, self.key, self.pod, observed).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Probes are asked of all that run.
+    fn watch_over(&self, parts: &[Part<'_>], observed: &Observed) {
+        let Some(address) = observed.sandbox().map(|_| observed.addresses()) else { return };
+        let address = address.first().cloned().unwrap_or_else(|| self.agent.machine.address.clone());
+        let now = Timestamp::now();
+        for part in parts {
+            let Some(container) = observed.here(&part.container.name) else { continue };
+            if is_exited(container) {
+                continue;
+            }
+            let age = time(container.started_at).map(|from| since(from, now)).unwrap_or_default();
+            self.agent.with_memory(self.key, |memory| {
+                let is_started = memory.is_started(part, container);
+                for asked in Asked::ALL {
+                    // The first one comes alone: the others wait for it.
+                    let id = (container.id.clone(), asked);
+                    if (asked == Asked::Startup) == is_started || memory.probing.contains_key(&id) {
+                        continue;
+                    }
+                    let probing =
+                        probes::start(self.agent, self.pod, part, &container.id, &address, asked, age);
+                    memory.probing.extend(probing.map(|probing| (id, probing)));
+                }
+            });
+        }
+    }
+
+    /// `activeDeadlineSeconds`
+    fn deadline(&mut self) {
+        let limit = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        let begun = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        let (Some(limit), Some(begun)) = (limit.and_then(|limit| u64::try_from(limit).ok()), begun) else {
+            return;
+        };
+        let left = Duration::from_secs(limit).saturating_sub(since(begun.0, Timestamp::now()));
+        if left.is_zero() {
+            let words = "Pod was active on the node longer than the specified deadline";
+            self.agent.with_memory(self.key, |memory| {
+                memory.failed = Some(Waiting::new("DeadlineExceeded", words))
+            });
+        } else {
+            soonest(&mut self.again, left);
+        }
+    }
+
+    /// The pod has come to its end: nothing of it runs on.
+    async fn finish(&self, observed: &Observed) -> Result<Option<Duration>, String> {
+        let mut observed = observed.clone();
+        if observed.sandbox().is_some() || observed.running().next().is_some() {
+            let time = Duration::from_secs(u64::try_from(grace(self.pod)).unwrap_or_default());
+            let stopped = ending::stop_all(self.agent, self.pod, &observed, time).await;
+            stopped.map_err(|error| error.to_string())?;
+            observed = self.observe().await?;
+        }
+        write_status(self.agent, self.key, self.pod, &observed).await?;
+        self.agent.cgroups.remove(&self.key.uid)?;
+        Ok(None)
+    }
+}
+
+/// The sooner of both.
+fn soonest(again: &mut Option<Duration>, other: Duration) {
+    *again = Some(again.map_or(other, |again| again.min(other)));
+}
+
+/// As Go writes it: `1m20s`.
+fn words(time: Duration) -> String {
+    let (minutes, seconds) = (time.as_secs() / 60, time.as_secs() % 60);
+    if minutes == 0 { format!("{seconds}s") } else { format!("{minutes}m{seconds}s") }
+}
+
+/// One thing that is no start.
+async fn act(
+    agent: &Agent,
+    key: &Key,
+    pod: &Pod,
+    parts: &[Part<'_>],
+    observed: &Observed,
+    step: Step,
+) -> Result<(), String> {
+    match step {
+        Step::Remove(ids) => {
+            let client = agent.runtime.client().await.map_err(|error| error.to_string())?;
+            for container_id in ids {
+                let removed = client.remove_container(RemoveContainerRequest { container_id }).await;
+                removed.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        }
+        Step::Kill(wanted) => {
+            let address = observed.addresses().first().cloned().unwrap_or_default();
+            let time = Duration::from_secs(u64::try_from(grace(pod)).unwrap_or_default());
+            let kills = wanted.iter().filter_map(|(id, why)| {
+                let one = observed.containers.iter().find(|one| one.id == *id)?;
+                let part = parts.iter().find(|part| part.container.name == name_of(one));
+                Some(ending::kill(agent, pod, part, one, &address, why, time))
+            });
+            let killed = futures_util::future::join_all(kills).await;
+            killed.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())
+        }
+        Step::Sandbox(attempt) => make_sandbox(agent, key, pod, observed, attempt).await,
+        Step::Finish => {
+            let time = Duration::from_secs(u64::try_from(grace(pod)).unwrap_or_default());
+            ending::stop_all(agent, pod, observed, time).await.map_err(|error| error.to_string())
+        }
+        Step::Start(_) | Step::Rest => Ok(()),
+    }
+}
+
+async fn make_sandbox(
+    agent: &Agent,
+    key: &Key,
+    pod: &Pod,
+    observed: &Observed,
+    attempt: u32,
+) -> Result<(), String> {
+    if attempt > 0 {
+        let words = "Pod sandbox changed, it will be killed and re-created.";
+        agent.events.normal(pod, "SandboxChanged", words);
+    }
+    let client = agent.runtime.within(Duration::from_secs(120)).await.map_err(|error| error.to_string())?;
+    for (index, old) in observed.sandboxes.iter().enumerate() {
+        let stop = StopPodSandboxRequest { pod_sandbox_id: old.id.clone() };
+        client.stop_pod_sandbox(stop).await.map_err(|error| error.to_string())?;
+        // The last one's containers tell what was before.
+        if index > 0 {
+            let remove = RemovePodSandboxRequest { pod_sandbox_id: old.id.clone() };
+            client.remove_pod_sandbox(remove).await.map_err(|error| error.to_string())?;
+        }
+    }
+    let made = async {
+        agent.cgroups.make(pod)?;
+        let logs = key.logs(&agent.setup.logs);
+        std::fs::create_dir_all(&logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
+        let config = config(agent, pod, attempt)?;
+        let runtime_handler = handler(agent, pod).await?;
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
+        client.run_pod_sandbox(request).await.map(drop).map_err(|error| cause(&error))
+    };
+    let made = made.await;
+    if let Err(why) = &made {
+        let words = format!("Failed to create pod sandbox: {why}");
+        agent.events.warning(pod, "FailedCreatePodSandBox", words);
+    }
+    made
+}
+
+/// The pod's sandbox as it was, or is to be, asked for.
+pub(crate) fn config(
+    agent: &Agent,
+    pod: &Pod,
+    attempt: u32,
+) -> Result<cri::contract::v1::PodSandboxConfig, String> {
+    let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    sandbox::config(&agent.setup, pod, attempt, agent.cgroups.parent(pod), &resolver)
+}
+
+/// The handler of the pod's runtime class.
+async fn handler(agent: &Agent, pod: &Pod) -> Result<String, String> {
+    use k8s_openapi::api::node::v1::RuntimeClass;
+    let named = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
+    let Some(name) = named.filter(|name| !name.is_empty()) else { return Ok(String::new()) };
+    let class = Api::<RuntimeClass>::all(agent.client.clone()).get_opt(name).await;
+    let class = class.map_err(|error| client::causes(&error))?;
+    class.map(|class| class.handler).ok_or_else(|| format!("RuntimeClass {name:?} not found"))
+}
+
+/// Reads the last words of containers that have ended.
+pub(crate) fn collect_last_words(agent: &Agent, key: &Key, observed: &Observed) {
+    for container in observed.containers.iter().filter(|one| is_exited(one)) {
+        let is_known = agent.with_memory(key, |memory| memory.last_words.contains_key(&container.id));
+        if is_known != Some(false) {
+            continue;
+        }
+        let path = container.annotations.get(TERMINATION_PATH);
+        let file = path.and_then(|path| container.mounts.iter().find(|mount| mount.container_path == *path));
+        let most = u64::try_from(WORDS_MAX).unwrap_or_default();
+        let mut words =
+            file.and_then(|file| volumes::beginning(&file.host_path, most).ok()).unwrap_or_default();
+        let policy = container.annotations.get(TERMINATION_POLICY).map(String::as_str);
+        if words.is_empty() && policy == Some("FallbackToLogsOnError") && container.exit_code != 0 {
+            words = logs::end(std::path::Path::new(&container.log_path), LOG_MAX).unwrap_or_default();
+        }
+        agent.with_memory(key, |memory| memory.last_words.insert(container.id.clone(), words));
+    }
+}
+
+/// Writes the pod's status, where it is another than the API server has.
+pub(crate) async fn write_status(
+    agent: &Agent,
+    key: &Key,
+    pod: &Pod,
+    observed: &Observed,
+) -> Result<(), String> {
+    let parts = parts(pod);
+    let made = agent.with_memory(key, |memory| {
+        // What was written last may not have come back yet.
+        let written = memory.written.as_ref().filter(|written| version(written) > version(pod));
+        let current = Pod { status: written.unwrap_or(pod).status.clone(), ..pod.clone() };
+        let view = View {
+            pod: &current,
+            parts: &parts,
+            observed,
+            memory,
+            runtime: agent.runtime_name(),
+            host: &agent.machine.address,
+            now: Timestamp::now(),
+        };
+        (status(&view), current.status.unwrap_or_default())
+    });
+    let Some((new, old)) = made else { return Ok(()) };
+    if new == old {
+        return Ok(());
+    }
+    let uid = &key.uid;
+    let patch = json!({"metadata": {"uid": uid}, "status": difference(&old, &new)});
+    let api: Api<Pod> = Api::namespaced(agent.client.clone(), &key.name.namespace);
+    match api.patch_status(&key.name.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(written) => {
+            agent.with_memory(key, |memory| memory.written = Some(written));
+            Ok(())
+        }
+        // It is gone, or another has its name.
+        Err(kube::Error::Api(status))
+            if matches!(status.code, 404 | 409 | 422) && agent.pod(key).is_none() =>
+        {
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(format!("cannot write the status: {}", client::causes(&error))),
+    }
+}
+
+/// The whole of the new status, and nothing in place of what is no more.
+fn difference(old: &PodStatus, new: &PodStatus) -> Value {
+    let (old, mut new) = (json!(old), json!(new));
+    if let (Some(old), Some(new)) = (old.as_object(), new.as_object_mut()) {
+        for name in old.keys() {
+            new.entry(name.clone()).or_insert(Value::Null);
+        }
+    }
+    new
+}
+
+/// How new an object is.
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}

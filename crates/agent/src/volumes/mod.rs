@@ -1,0 +1,226 @@
+//! Volumes of pods: folders of the agent's own, below `pods/UID/volumes`, and paths of the node.
+//!
+//! Each is made, or brought up to date, whenever the pod is looked at; so one that a reboot has emptied comes back, and one whose
+//! objects have changed follows. Their inverse is [`remove`]: it takes all that is mounted below the pod's folder away first, and
+//! deletes nothing while something is.
+
+mod files;
+mod paths;
+mod payload;
+mod remove;
+mod sub_paths;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cri::contract::v1::{IdMapping, ImageSpec, Mount, MountPropagation};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+
+use crate::agent::Agent;
+use crate::names::Key;
+use crate::pod::containers::sub_path;
+use crate::pod::images::Wanted;
+
+pub(crate) use files::{beginning, hosts, last_words};
+pub(crate) use payload::Tokens;
+pub(crate) use remove::{remove, uids};
+
+/// What a volume is for a container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// A path of the node; whether nobody may write to it.
+    Path(PathBuf, bool),
+    /// An image.
+    Image(ImageSpec),
+}
+
+/// A pod's volumes, by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Volumes {
+    sources: BTreeMap<String, Source>,
+    /// When one of them has to be looked at again.
+    pub(crate) again: Option<Duration>,
+}
+
+/// Why a volume cannot be had.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    /// Which.
+    pub(crate) volume: String,
+    /// Why.
+    pub(crate) why: String,
+}
+
+impl Failed {
+    /// As kubelets tell it.
+    pub(crate) fn words(&self) -> String {
+        format!("MountVolume.SetUp failed for volume {:?} : {}", self.volume, self.why)
+    }
+}
+
+/// The pod's own folder in the agent's.
+pub(crate) fn folder(agent: &Path, uid: &str) -> PathBuf {
+    agent.join("pods").join(uid)
+}
+
+/// Makes all volumes of a pod, and brings them up to date.
+pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Volumes, Failed> {
+    let key = Key::of(pod);
+    let mut all = Volumes::default();
+    let named = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    for volume in named.into_iter().flatten() {
+        let made = one(agent, &key, pod, volume, &mut all.again).await;
+        let source = made.map_err(|why| Failed { volume: volume.name.clone(), why })?;
+        all.sources.insert(volume.name.clone(), source);
+    }
+    Ok(all)
+}
+
+async fn one(
+    agent: &Agent,
+    key: &Key,
+    pod: &Pod,
+    volume: &Volume,
+    again: &mut Option<Duration>,
+) -> Result<Source, String> {
+    let folder = folder(&agent.setup.folder, &key.uid).join("volumes");
+    let place = |kind: &str| folder.join(format!("kubernetes.io~{kind}")).join(&volume.name);
+    let group =
+        pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()).and_then(|one| one.fs_group);
+    if let Some(empty) = &volume.empty_dir {
+        let path = place("empty-dir");
+        return paths::empty(&path, empty, group).map(|()| Source::Path(path, false));
+    }
+    if let Some(host) = &volume.host_path {
+        paths::host(&host.path, host.type_.as_deref().unwrap_or_default())?;
+        return Ok(Source::Path(host.path.clone().into(), false));
+    }
+    if let Some(image) = &volume.image {
+        let reference = image.reference.clone().unwrap_or_default();
+        let wanted = Wanted {
+            agent,
+            pod,
+            sandbox: &cri::contract::v1::PodSandboxConfig::default(),
+            image: &reference,
+            policy: image.pull_policy.as_deref(),
+        };
+        let there = wanted.have().await.map_err(|missing| missing.waiting.message)?;
+        return Ok(Source::Image(ImageSpec {
+            image: there.id,
+            user_specified_image: reference,
+            ..ImageSpec::default()
+        }));
+    }
+    let (kind, in_memory) = match volume {
+        one if one.config_map.is_some() => ("configmap", false),
+        one if one.secret.is_some() => ("secret", true),
+        one if one.downward_api.is_some() => ("downward-api", false),
+        one if one.projected.is_some() => ("projected", true),
+        _ => return Err(unknown(volume)),
+    };
+    let payload = payload::of(agent, key, pod, volume, again).await?;
+    let path = place(kind);
+    paths::directory(&path, in_memory.then_some(paths::Memory { size: None }))?;
+    writer::write(&path, &payload, group).map_err(|why| format!("cannot write {}: {why}", path.display()))?;
+    Ok(Source::Path(path, true))
+}
+
+/// What of a volume this agent has not.
+fn unknown(volume: &Volume) -> String {
+    if let Some(claim) = &volume.persistent_volume_claim {
+        return format!(
+            "persistentVolumeClaim {:?}: volumes of CSI drivers are not supported by sextant agent yet",
+            claim.claim_name
+        );
+    }
+    let kinds = serde_json::to_value(volume).unwrap_or_default();
+    let kind =
+        kinds.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).find(|key| *key != "name");
+    format!("no volume plugin matched: sextant agent has no volumes of kind {}", kind.unwrap_or("(none)"))
+}
+
+/// A container's mounts.
+///
+/// # Errors
+/// In a kubelet's words (`CreateContainerConfigError`).
+pub(crate) fn mounts(
+    agent: &Agent,
+    pod: &Pod,
+    container: &Container,
+    volumes: &Volumes,
+    env: &[(String, Vec<u8>)],
+) -> Result<Vec<Mount>, String> {
+    if let Some(device) = container.volume_devices.iter().flatten().next() {
+        return Err(format!(
+            "volume device {:?}: raw block volumes are not supported by sextant agent",
+            device.name
+        ));
+    }
+    let key = Key::of(pod);
+    let mut mounts = Vec::new();
+    for (index, wish) in container.volume_mounts.iter().flatten().enumerate() {
+        let source = volumes.sources.get(&wish.name);
+        let source =
+            source.ok_or_else(|| format!("volumeMounts[{index}].name: no volume {:?}", wish.name))?;
+        let inner = sub_path(wish, env)?;
+        let mut mount = Mount {
+            container_path: absolute(&wish.mount_path),
+            readonly: wish.read_only == Some(true),
+            propagation: propagation(wish.mount_propagation.as_deref()),
+            recursive_read_only: matches!(wish.recursive_read_only.as_deref(), Some("Enabled")),
+            uid_mappings: Vec::<IdMapping>::new(),
+            ..Mount::default()
+        };
+        match source {
+            Source::Image(image) => {
+                mount.image = Some(image.clone());
+                mount.image_sub_path = inner.unwrap_or_default();
+                mount.readonly = true;
+            }
+            Source::Path(path, is_fixed) => {
+                mount.readonly |= is_fixed;
+                mount.host_path = match inner {
+                    None => path.display().to_string(),
+                    Some(inner) => {
+                        let at =
+                            folder(&agent.setup.folder, &key.uid).join("volume-subpaths").join(&wish.name);
+                        let at = at.join(&container.name).join(index.to_string());
+                        let bound = sub_paths::bind(path, &inner, &at);
+                        bound.map_err(|why| {
+                            format!(
+                                "failed to prepare subPath for volumeMount {:?} of container {:?}: {why}",
+                                wish.name, container.name
+                            )
+                        })?;
+                        at.display().to_string()
+                    }
+                };
+            }
+        }
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+fn propagation(asked: Option<&str>) -> i32 {
+    match asked {
+        Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
+        Some("Bidirectional") => MountPropagation::PropagationBidirectional,
+        _ => MountPropagation::PropagationPrivate,
+    }
+    .into()
+}
+
+/// Gives a file or directory to the pod's group, with what the group may do.
+fn share(path: &Path, group: i64, mode: u32) -> std::io::Result<()> {
+    let group = u32::try_from(group).map_err(std::io::Error::other)?;
+    chown(path, None, Some(group))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}

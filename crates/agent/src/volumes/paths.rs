@@ -1,0 +1,117 @@
+//! Folders that are made empty, and paths of the node.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use client::quantity;
+use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
+use rustix::fs::{Mode, OFlags, open};
+
+/// A filesystem in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// In bytes; half of the machine's memory without.
+    pub(super) size: Option<i64>,
+}
+
+/// `emptyDir`: what is in it stays.
+pub(super) fn empty(path: &Path, asked: &EmptyDirVolumeSource, group: Option<i64>) -> Result<(), String> {
+    let memory = match asked.medium.as_deref().unwrap_or_default() {
+        "" => None,
+        "Memory" => {
+            let size = asked.size_limit.as_ref().and_then(quantity::bytes).filter(|size| *size > 0);
+            Some(Memory { size })
+        }
+        other => return Err(format!("emptyDir.medium: {other:?} is not supported: give \"\" or \"Memory\"")),
+    };
+    directory(path, memory)?;
+    let failed = |error: std::io::Error| format!("cannot open {} to the pod: {error}", path.display());
+    fs::set_permissions(path, Permissions::from_mode(0o777)).map_err(failed)?;
+    match group {
+        Some(group) => super::share(path, group, 0o2777).map_err(failed),
+        None => Ok(()),
+    }
+}
+
+/// Makes a directory, and mounts a filesystem in memory on it, unless there is one.
+pub(super) fn directory(path: &Path, memory: Option<Memory>) -> Result<(), String> {
+    let failed = |why: &dyn std::fmt::Display| format!("cannot make {}: {why}", path.display());
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|e| failed(&e))?;
+    match memory {
+        Some(memory) if !is_mounted(path).map_err(|e| failed(&e))? => {
+            mount(path, memory).map_err(|e| failed(&e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether something is mounted on a directory.
+fn is_mounted(path: &Path) -> rustix::io::Result<bool> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let table = fs::read("/proc/thread-self/mountinfo").map_err(|_| rustix::io::Errno::IO)?;
+    let path = path.as_os_str().as_bytes();
+    Ok(table.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b' ').nth(4) == Some(path)))
+}
+
+fn mount(path: &Path, memory: Memory) -> rustix::io::Result<()> {
+    let target = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let size = memory.size.and_then(|size| CString::new(size.to_string()).ok());
+    let size: Option<(&CStr, Option<&CStr>)> = size.as_deref().map(|size| (c"size", Some(size)));
+    let options = size.into_iter().chain([(c"mode", Some(c"0755"))]);
+    let nodev = u64::from(rustix::mount::MountAttrFlags::MOUNT_ATTR_NODEV.bits())
+        | u64::from(rustix::mount::MountAttrFlags::MOUNT_ATTR_NOSUID.bits());
+    let filesystem = kernel::mount::filesystem(c"tmpfs", Some(c"tmpfs"), options, nodev)?;
+    kernel::mount::attach(filesystem, target)
+}
+
+/// `hostPath`: what the type says is there, or is made.
+pub(super) fn host(path: &str, kind: &str) -> Result<(), String> {
+    let there = fs::metadata(path);
+    let failed = |what: &str| Err(format!("hostPath type check failed: {path} is not {what}"));
+    let is = |of: fn(&fs::FileType) -> bool| there.as_ref().is_ok_and(|meta| of(&meta.file_type()));
+    match kind {
+        "" => Ok(()),
+        "DirectoryOrCreate" if there.is_err() => {
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+            made.map_err(|error| format!("cannot make the directory {path}: {error}"))
+        }
+        "FileOrCreate" if there.is_err() => {
+            let made = File::options().append(true).create(true).open(path);
+            made.map(drop).map_err(|error| format!("cannot make the file {path}: {error}"))
+        }
+        "Directory" | "DirectoryOrCreate" if !is(fs::FileType::is_dir) => failed("a directory"),
+        "File" | "FileOrCreate" if !is(fs::FileType::is_file) => failed("a file"),
+        "Socket" if !is(|kind| kind.is_socket()) => failed("a socket file"),
+        "CharDevice" if !is(|kind| kind.is_char_device()) => failed("a character device"),
+        "BlockDevice" if !is(|kind| kind.is_block_device()) => failed("a block device"),
+        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
+        | "BlockDevice" => Ok(()),
+        other => Err(format!("hostPath.type: {other:?} is none")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_node_are_what_their_type_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        assert_eq!(host(&at("a"), ""), Ok(()));
+        assert_eq!(
+            host(&at("a"), "Directory"),
+            Err(format!("hostPath type check failed: {} is not a directory", at("a")))
+        );
+        assert_eq!(host(&at("d/e"), "DirectoryOrCreate"), Ok(()));
+        assert_eq!(host(&at("d/e"), "Directory"), Ok(()));
+        assert_eq!(host(&at("f"), "FileOrCreate"), Ok(()));
+        assert_eq!(host(&at("f"), "File"), Ok(()));
+        assert!(host(&at("f"), "DirectoryOrCreate").is_err());
+        assert_eq!(host("/dev/null", "CharDevice"), Ok(()));
+        assert!(host("/dev/null", "BlockDevice").is_err());
+        assert!(host(&at("f"), "Socket").is_err());
+    }
+}

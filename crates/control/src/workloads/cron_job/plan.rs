@@ -1,0 +1,214 @@
+//! What is next for a CronJob.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::schedule::Schedule;
+use crate::workloads::job::ended;
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// A Job is to be made for this time.
+    pub(super) create: Option<Timestamp>,
+    /// Jobs that are to go.
+    pub(super) delete: Vec<Arc<Job>>,
+    /// The status as it is to be, before a Job is made.
+    pub(super) status: Value,
+    /// What people are told: kind, reason, text.
+    pub(super) events: Vec<(&'static str, &'static str, String)>,
+    /// How long until the next time.
+    pub(super) wait: Option<SignedDuration>,
+}
+
+/// What the Job for a time is called.
+pub(super) fn name(cron: &CronJob, at: Timestamp) -> String {
+    format!("{}-{}", cron.name_any(), at.as_second().div_euclid(60))
+}
+
+/// How a status names a Job.
+pub(super) fn reference(job: &Job) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "namespace": job.namespace(), "name": job.name_any(),
+        "uid": job.uid(), "resourceVersion": job.resource_version(),
+    })
+}
+
+fn has(job: &Job, kind: &str) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|one| one.type_ == kind && one.status == "True")
+}
+
+/// What is next.
+pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: Timestamp) -> Plan {
+    let spec = &cron.spec;
+    let mut plan = Plan::default();
+    history(cron, mine, &mut plan);
+    if spec.suspend == Some(true) {
+        return plan;
+    }
+    let until = |plan: &mut Plan| {
+        // A moment later, so that it has come by then.
+        plan.wait =
+            schedule.next(now).map(|next| next.duration_since(now) + SignedDuration::from_millis(100));
+    };
+    until(&mut plan);
+    let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
+    let since = last.or(cron.metadata.creation_timestamp.as_ref()).map_or(now, |at| at.0);
+    let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
+    let since =
+        deadline.and_then(|deadline| now.checked_sub(deadline).ok()).map_or(since, |least| least.max(since));
+    let Some((at, missed)) = schedule.missed(since, now) else { return plan };
+    if missed > 100 {
+        let text =
+            "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+        plan.events.push(("Warning", "TooManyMissedTimes", text.into()));
+    }
+    let running: Vec<&Arc<Job>> = mine.iter().filter(|job| ended(job).is_none()).collect();
+    if mine.iter().any(|job| job.name_any() == name(cron, at)) {
+        // It was made, and the status does not say so yet.
+        plan.status["lastScheduleTime"] = json!(at.to_string());
+        return plan;
+    }
+    match spec.concurrency_policy.as_deref() {
+        Some("Forbid") if !running.is_empty() => {
+            let text = "Not starting job because prior execution is running and concurrency policy is Forbid";
+            plan.events.push(("Normal", "JobAlreadyActive", text.into()));
+            return plan;
+        }
+        Some("Replace") => {
+            plan.delete.extend(running.into_iter().cloned());
+            plan.status["active"] = json!([]);
+        }
+        _ => {}
+    }
+    plan.create = Some(at);
+    plan
+}
+
+/// Jobs that have ended are told, and kept as many of as is asked for.
+fn history(cron: &CronJob, mine: &[Arc<Job>], plan: &mut Plan) {
+    let spec = &cron.spec;
+    let old = cron.status.clone().unwrap_or_default();
+    for known in old.active.iter().flatten() {
+        let name = known.name.clone().unwrap_or_default();
+        match mine.iter().find(|job| job.uid() == known.uid) {
+            Some(job) if ended(job).is_some() => {
+                let end = if has(job, "Complete") { "Complete" } else { "Failed" };
+                let text = format!("Saw completed job: {name}, condition: {end}");
+                plan.events.push(("Normal", "SawCompletedJob", text));
+            }
+            Some(_) => {}
+            None => plan.events.push(("Normal", "MissingJob", format!("Active job went missing: {name}"))),
+        }
+    }
+    let running = mine.iter().filter(|job| ended(job).is_none());
+    let known = |job: &Job| old.active.iter().flatten().find(|known| known.uid == job.metadata.uid);
+    let active: Vec<Value> =
+        running.map(|job| known(job).map_or_else(|| reference(job), |known| json!(known))).collect();
+    plan.status = json!({"active": active});
+    let done = |job: &Arc<Job>| {
+        has(job, "Complete").then(|| job.status.as_ref()?.completion_time.as_ref().map(|at| at.0))
+    };
+    let last = mine.iter().filter_map(done).flatten().max();
+    let last = last.max(old.last_successful_time.as_ref().map(|at| at.0));
+    if let Some(last) = last {
+        plan.status["lastSuccessfulTime"] = json!(last.to_string());
+    }
+    for (kind, limit) in
+        [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)]
+    {
+        let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { continue };
+        let mut over: Vec<Arc<Job>> = mine.iter().filter(|job| has(job, kind)).cloned().collect();
+        over.sort_by_key(|job| {
+            let began = job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|at| at.0);
+            (began, job.name_any())
+        });
+        over.truncate(over.len().saturating_sub(limit));
+        plan.delete.extend(over);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn cron(spec: Value, status: Value) -> CronJob {
+        let mut whole = json!({"schedule": "*/5 * * * *", "jobTemplate": {}});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let metadata = json!({"name": "c", "uid": "c", "creationTimestamp": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": whole, "status": status})).unwrap()
+    }
+
+    fn job(name: &str, end: Option<&str>) -> Arc<Job> {
+        let ended = end.map(
+            |end| json!([{"type": end, "status": "True", "lastTransitionTime": "2026-01-01T00:06:00Z"}]),
+        );
+        let status = json!({"conditions": ended, "startTime": "2026-01-01T00:05:00Z", "completionTime": "2026-01-01T00:06:00Z"});
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": name, "uid": name}, "status": status}))
+                .unwrap(),
+        )
+    }
+
+    fn next(cron: &CronJob, mine: &[Arc<Job>], now: &str) -> Plan {
+        plan(cron, &Schedule::parse("*/5 * * * *", None).unwrap(), mine, at(now))
+    }
+
+    #[test]
+    fn a_job_is_made_at_its_time_and_once() {
+        let it = cron(json!({}), json!({}));
+        let early = next(&it, &[], "2026-01-01T00:04:59Z");
+        assert_eq!((early.create, early.wait), (None, Some(SignedDuration::from_millis(1100))));
+        let then = at("2026-01-01T00:05:00Z");
+        assert_eq!(next(&it, &[], "2026-01-01T00:05:01Z").create, Some(then));
+        let made = job(&name(&it, then), None);
+        let again = next(&it, &[made], "2026-01-01T00:05:01Z");
+        assert_eq!((again.create, &again.status["lastScheduleTime"]), (None, &json!("2026-01-01T00:05:00Z")));
+        let told = cron(json!({}), json!({"lastScheduleTime": "2026-01-01T00:05:00Z"}));
+        assert_eq!(next(&told, &[], "2026-01-01T00:05:01Z").create, None);
+        let late = cron(json!({"startingDeadlineSeconds": 10}), json!({}));
+        assert_eq!(next(&late, &[], "2026-01-01T00:06:01Z").create, None);
+        assert_eq!(
+            next(&cron(json!({"suspend": true}), json!({})), &[], "2026-01-01T00:06:01Z").create,
+            None
+        );
+    }
+
+    #[test]
+    fn what_runs_is_let_run_or_replaced_as_it_is_asked_for() {
+        let running = [job("old", None)];
+        let with = |policy: &str| {
+            next(&cron(json!({"concurrencyPolicy": policy}), json!({})), &running, "2026-01-01T00:10:01Z")
+        };
+        assert!(with("Allow").create.is_some() && with("Allow").delete.is_empty());
+        assert_eq!((with("Forbid").create, with("Forbid").events[0].1), (None, "JobAlreadyActive"));
+        assert!(with("Replace").create.is_some() && with("Replace").delete.len() == 1);
+    }
+
+    #[test]
+    fn the_history_has_its_limits() {
+        let spec = json!({"successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 0, "suspend": true});
+        let mine = [
+            job("a", Some("Complete")),
+            job("b", Some("Complete")),
+            job("x", Some("Failed")),
+            job("r", None),
+        ];
+        let status = json!({"active": [{"name": "b", "uid": "b"}, {"name": "r", "uid": "r"}]});
+        let plan = next(&cron(spec, status), &mine, "2026-01-01T00:10:01Z");
+        let names: Vec<_> = plan.delete.iter().map(|job| job.name_any()).collect();
+        assert_eq!(names, ["a", "x"]);
+        assert_eq!(plan.events[0].2, "Saw completed job: b, condition: Complete");
+        assert_eq!(plan.status["lastSuccessfulTime"], "2026-01-01T00:06:00Z");
+        assert_eq!(plan.status["active"].as_array().unwrap().len(), 1);
+    }
+}

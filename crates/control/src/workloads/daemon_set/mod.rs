@@ -1,0 +1,120 @@
+//! DaemonSets: one pod on each node that takes it.
+
+mod plan;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use client::cache::Name;
+use client::queue::{Next, Queue};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Error, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::hands::Hands;
+use super::owned::{self, Selecting};
+use super::revisions::{self, Revisions};
+use super::{Context, pods, status};
+use plan::View;
+
+/// On a pod: the generation of its template, as it was once told.
+const GENERATION: &str = "pod-template-generation";
+/// On a set: the same.
+const TOLD: &str = "deprecated.daemonset.template.generation";
+
+impl Selecting for DaemonSet {
+    fn selector(&self) -> Option<&LabelSelector> {
+        Some(&self.spec.as_ref()?.selector)
+    }
+}
+
+struct Controller {
+    context: Arc<Context>,
+    hands: Hands,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(context: Arc<Context>) {
+    let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
+    let hands = Hands::new(&context.client, &context.pods, "daemonset-controller", &context.host);
+    owned::follow_own(&context.daemon_sets, &queue);
+    owned::follow(&context.pods, &context.daemon_sets, &queue);
+    let (its, sets) = (queue.clone(), Arc::downgrade(&context.daemon_sets));
+    context.nodes.listen(move |change| {
+        let says = |node: &Node| (node.labels().clone(), node.spec.clone());
+        if change.old.as_deref().map(says) != change.new.as_deref().map(says)
+            && let Some(sets) = sets.upgrade()
+        {
+            its.add_all(sets.all().iter().map(|set| Name::of(&**set)));
+        }
+    });
+    let it = &Controller { context, hands };
+    queue.run(|name| async move { super::told("daemon set", &name, it.look(&name).await) }).await;
+}
+
+impl Controller {
+    async fn look(&self, name: &Name) -> Result<Next, Error> {
+        let Some(set) = self.context.daemon_sets.get(name) else { return Ok(Next::Done) };
+        let (set, client) = (&*set, &self.context.client);
+        let claimed = owned::claim(set, &self.context.pods);
+        claimed.tell(client, set).await?;
+        if self.hands.is_behind(set).await {
+            return Ok(Next::After(super::LATE));
+        }
+        let spec = set.spec.clone().unwrap_or_default();
+        let known =
+            Revisions::of(client, &self.context.revisions, set, &spec.template, revisions::POD).await?;
+        let hash = known.update().and_then(|revision| revision.labels().get(revisions::POD).cloned());
+        let Some(hash) = hash else { return Ok(Next::Again) };
+        let used: BTreeSet<String> = claimed
+            .mine
+            .iter()
+            .filter_map(|pod| Some(format!("{}-{}", name.name, pod.labels().get(revisions::POD)?)))
+            .collect();
+        let view = View { set, nodes: self.context.nodes.all(), pods: claimed.mine, hash: hash.clone() };
+        let now = Timestamp::now();
+        let mut done = Ok(());
+        if set.metadata.deletion_timestamp.is_none() {
+            done = self.act(set, &hash, view.plan(now)).await;
+        }
+        let (new, wait) = view.status(now);
+        status::write(client, set, &new).await?;
+        done?;
+        known.truncate(client, spec.revision_history_limit, &used).await?;
+        Ok(wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
+    }
+
+    async fn act(&self, set: &DaemonSet, hash: &str, plan: plan::Plan) -> Result<(), Error> {
+        let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+        let new = plan.create.iter().map(|node| pod_of(set, &template, node, hash)).collect();
+        self.hands.create_all(set, new).await?;
+        for pod in &plan.failed {
+            let (name, node) = (Name::of(&**pod), pods::node(pod).unwrap_or_default());
+            let text = format!("Found failed daemon pod {name} on node {node}, will try to kill it");
+            self.hands.tell.warning(set, "FailedDaemonPod", text).await;
+        }
+        self.hands.delete_all(set, &plan.failed).await?;
+        self.hands.delete_all(set, &plan.delete).await
+    }
+}
+
+/// The pod for a node: it may go nowhere else, and bears what is wrong with the node.
+fn pod_of(set: &DaemonSet, template: &PodTemplateSpec, node: &str, hash: &str) -> Value {
+    let mut pod = pods::of_template(template, &format!("{}-", set.name_any()), owned::reference(set));
+    pod["metadata"]["labels"][revisions::POD] = json!(hash);
+    let generation =
+        set.annotations().get(TOLD).cloned().or(set.metadata.generation.map(|number| number.to_string()));
+    pod["metadata"]["labels"][GENERATION] = json!(generation);
+    let spec = &mut pod["spec"];
+    spec["tolerations"] = json!(plan::tolerations(spec));
+    let field = json!([{"key": "metadata.name", "operator": "In", "values": [node]}]);
+    let required = &mut spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    match required["nodeSelectorTerms"].as_array_mut() {
+        Some(terms) => terms.iter_mut().for_each(|term| term["matchFields"] = field.clone()),
+        None => *required = json!({"nodeSelectorTerms": [{"matchFields": field}]}),
+    }
+    pod
+}

@@ -1,0 +1,169 @@
+//! Jobs: pods that run to their end, so many of them.
+
+mod count;
+mod plan;
+mod policy;
+
+use std::sync::Arc;
+
+use client::cache::{Cache, Name};
+use client::queue::{Next, Queue};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::Api;
+use kube::{Error, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::awaited::Awaited;
+use super::hands::{self, Hands};
+use super::owned::{self, Selecting};
+use super::{Context, pods, status};
+use crate::csi::finalizers;
+
+pub(super) use plan::ended;
+
+/// Who looks after a Job that names nobody.
+const MANAGER: &str = "kubernetes.io/job-controller";
+
+impl Selecting for Job {
+    fn selector(&self) -> Option<&LabelSelector> {
+        self.spec.as_ref()?.selector.as_ref()
+    }
+}
+
+struct Controller {
+    context: Arc<Context>,
+    jobs: Arc<Cache<Job>>,
+    hands: Hands,
+    awaited: Awaited,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(context: Arc<Context>) {
+    let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
+    let hands = Hands::new(&context.client, &context.pods, "job-controller", &context.host);
+    let jobs = context.jobs.clone();
+    let it = Controller { awaited: Awaited::new(&*jobs), jobs, hands, context };
+    owned::follow_own(&it.jobs, &queue);
+    owned::follow(&it.context.pods, &it.jobs, &queue);
+    let it = &it;
+    queue.run(|name| async move { super::told("job", &name, it.look(&name).await) }).await;
+}
+
+impl Controller {
+    async fn look(&self, name: &Name) -> Result<Next, Error> {
+        let Some(job) = self.jobs.get(name) else {
+            self.let_orphans_go(name).await?;
+            return Ok(Next::Done);
+        };
+        let job = &*job;
+        let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref()).unwrap_or(MANAGER);
+        if manager != MANAGER {
+            return Ok(Next::Done);
+        }
+        let now = Timestamp::now();
+        if let Some(left) = self.left_to_live(job, now) {
+            if left > SignedDuration::ZERO {
+                self.work(job, now).await?;
+                return Ok(Next::After(left.unsigned_abs()));
+            }
+            hands::delete::<Job>(&self.context.client, name, &hands::uid(job)).await?;
+            return Ok(Next::Done);
+        }
+        if job.metadata.deletion_timestamp.is_some() {
+            // Its pods go with it; they are to be held by nobody.
+            let mine = owned::claim(job, &self.context.pods).mine;
+            for pod in
+                mine.iter().filter(|pod| count::is_held(pod) && (pods::is_over(pod) || pods::is_going(pod)))
+            {
+                self.release(pod).await?;
+            }
+            return Ok(Next::Done);
+        }
+        self.work(job, now).await
+    }
+
+    async fn work(&self, job: &Job, now: Timestamp) -> Result<Next, Error> {
+        let client = &self.context.client;
+        let claimed = owned::claim(job, &self.context.pods);
+        claimed.tell(client, job).await?;
+        if self.awaited.is_any::<Job>(client, &hands::uid(job)).await || self.hands.is_behind(job).await {
+            return Ok(Next::After(super::LATE));
+        }
+        let plan = plan::plan(job, &claimed.mine, now);
+        // What is written first is what the rest relies on.
+        if let Some(written) = status::write_for(client, job, &plan.status).await? {
+            self.awaited.note_version(&hands::uid(job), &written, &self.jobs);
+        }
+        for (kind, reason, text) in &plan.events {
+            self.hands.tell.tell(job, kind, reason, reason, text.clone()).await;
+        }
+        for pod in &plan.release {
+            self.release(pod).await?;
+        }
+        for pod in &plan.drop {
+            self.release(pod).await?;
+            self.hands.delete(job, pod).await?;
+        }
+        self.hands.delete_all(job, &plan.end).await?;
+        self.hands.create_all(job, plan.create.iter().map(|index| pod_of(job, *index)).collect()).await?;
+        Ok(plan.wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
+    }
+
+    async fn release(&self, pod: &Pod) -> Result<(), Error> {
+        let api: Api<Pod> =
+            Api::namespaced(self.context.client.clone(), &pod.namespace().unwrap_or_default());
+        finalizers::remove(&api, pod, count::TRACKING, &[]).await
+    }
+
+    /// Pods of a Job that is gone are held by nobody.
+    async fn let_orphans_go(&self, name: &Name) -> Result<(), Error> {
+        let is_orphan = |pod: &Pod| {
+            let owner = owned::controller(&pod.metadata);
+            count::is_held(pod)
+                && pod.metadata.namespace.as_ref() == Some(&name.namespace)
+                && owner.is_some_and(|owner| owner.kind == "Job" && owner.name == name.name)
+        };
+        for pod in self.context.pods.find(is_orphan) {
+            self.release(&pod).await?;
+        }
+        Ok(())
+    }
+
+    /// How long a Job that has ended is kept.
+    fn left_to_live(&self, job: &Job, now: Timestamp) -> Option<SignedDuration> {
+        let seconds = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished)?;
+        Some(SignedDuration::from_secs(seconds.into()) - now.duration_since(ended(job)?))
+    }
+}
+
+/// A pod of a Job, for one of its indexes where it has some.
+fn pod_of(job: &Job, index: Option<i32>) -> Value {
+    let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let name = job.name_any();
+    let base = index.map_or_else(|| format!("{name}-"), |index| format!("{name}-{index}-"));
+    let mut pod = pods::of_template(&template, &base, owned::reference(job));
+    let mut held = pod["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    held.push(json!(count::TRACKING));
+    pod["metadata"]["finalizers"] = json!(held);
+    let Some(index) = index else { return pod };
+    pod["metadata"]["labels"][count::INDEX] = json!(index.to_string());
+    pod["metadata"]["annotations"][count::INDEX] = json!(index.to_string());
+    if pod["spec"]["hostname"].is_null() {
+        pod["spec"]["hostname"] = json!(format!("{name}-{index}"));
+    }
+    let field = format!("metadata.labels['{}']", count::INDEX);
+    let variable = json!({"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {"fieldPath": field}}});
+    for list in ["containers", "initContainers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            let mut env = container["env"].as_array().cloned().unwrap_or_default();
+            if !env.iter().any(|one| one["name"] == "JOB_COMPLETION_INDEX") {
+                env.push(variable.clone());
+            }
+            container["env"] = json!(env);
+        }
+    }
+    pod
+}

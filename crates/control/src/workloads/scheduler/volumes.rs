@@ -1,0 +1,134 @@
+//! The claims of a pod: whether a node reaches their volumes, or can be given ones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use client::cache::Name;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::ResourceExt as _;
+
+use super::{Refusal, Space};
+use crate::csi::{bind, names, reach};
+use crate::workloads::pods;
+
+const NOBODY: &str = "kubernetes.io/no-provisioner";
+const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+
+/// Claims, volumes and classes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Storage {
+    pub(super) claims: BTreeMap<Name, Arc<PersistentVolumeClaim>>,
+    pub(super) volumes: Vec<Arc<PersistentVolume>>,
+    pub(super) classes: BTreeMap<String, Arc<StorageClass>>,
+}
+
+/// What a pod's claims ask of a node.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    bound: Vec<Option<Arc<PersistentVolume>>>,
+    /// Claims that wait for the node of their first pod.
+    pub(super) waiting: Vec<Arc<PersistentVolumeClaim>>,
+    /// Those that one pod alone may use.
+    alone: Vec<Name>,
+}
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    names::volume(claim).is_some() && claim.annotations().contains_key(COMPLETED)
+}
+
+/// What the claims ask for, or why no node will do.
+pub(super) fn wanted(pod: &Pod, storage: &Storage) -> Result<Wanted, String> {
+    let mut wanted = Wanted::default();
+    let mut is_unbound = false;
+    for name in bind::used(pod) {
+        let told = name.name.clone();
+        let Some(claim) = storage.claims.get(&name) else {
+            let its = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            let made = its.filter(|volume| volume.ephemeral.is_some());
+            let mut made = made.map(|volume| format!("{}-{}", pod.name_any(), volume.name));
+            return Err(if made.any(|made| made == told) {
+                format!(
+                    "waiting for ephemeral volume controller to create the persistentvolumeclaim {told:?}"
+                )
+            } else {
+                format!("persistentvolumeclaim {told:?} not found")
+            });
+        };
+        if claim.metadata.deletion_timestamp.is_some() {
+            return Err(format!("persistentvolumeclaim {told:?} is being deleted"));
+        }
+        if names::phase(claim) == "Lost" {
+            let volume = names::volume(claim).unwrap_or_default();
+            return Err(format!(
+                "persistentvolumeclaim {told:?} bound to non-existent persistentvolume {volume:?}"
+            ));
+        }
+        let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
+        if modes.into_iter().flatten().any(|mode| mode == "ReadWriteOncePod") {
+            wanted.alone.push(name);
+        }
+        let mode =
+            storage.classes.get(names::class(claim)).and_then(|class| class.volume_binding_mode.as_deref());
+        if is_bound(claim) {
+            let volume = names::volume(claim).unwrap_or_default();
+            wanted.bound.push(storage.volumes.iter().find(|one| one.name_any() == volume).cloned());
+        } else if mode == Some("WaitForFirstConsumer") && names::volume(claim).is_none() {
+            wanted.waiting.push(claim.clone());
+        } else {
+            is_unbound = true;
+        }
+    }
+    if is_unbound { Err("pod has unbound immediate PersistentVolumeClaims".into()) } else { Ok(wanted) }
+}
+
+/// Why a node is none for the pod's volumes.
+pub(super) fn refuses(pod: &Pod, wanted: &Wanted, node: &Node, space: &Space<'_>) -> Option<Refusal> {
+    let other = |other: &Arc<Pod>| other.metadata.uid != pod.metadata.uid;
+    let mut others =
+        space.places.iter().flat_map(|place| &place.pods).filter(|pod| other(pod) && !pods::is_over(pod));
+    if !wanted.alone.is_empty()
+        && others.any(|other| bind::used(other).any(|used| wanted.alone.contains(&used)))
+    {
+        let text =
+            "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+        return Some(Refusal::for_now(text));
+    }
+    let mut refusal = Refusal::default();
+    let (name, labels) = (node.name_any(), node.labels());
+    let affinity =
+        |volume: &PersistentVolume| volume.spec.as_ref().and_then(|spec| spec.node_affinity.clone());
+    let mut bound = wanted.bound.iter().flatten();
+    if bound.any(|volume| !reach::reaches(affinity(volume).as_ref(), &name, labels)) {
+        refusal.reasons.push("node(s) didn't match PersistentVolume's node affinity".into());
+    }
+    if wanted.waiting.iter().any(|claim| !can_have(claim, node, space.storage)) {
+        refusal.reasons.push("node(s) didn't find available persistent volumes to bind".into());
+    }
+    if wanted.bound.iter().any(Option::is_none) {
+        let text = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
+        refusal.reasons.push(text.into());
+    }
+    refusal.is_for_good = true;
+    (!refusal.reasons.is_empty()).then_some(refusal)
+}
+
+/// Whether a claim finds a volume that the node reaches, or one can be made for it.
+fn can_have(claim: &PersistentVolumeClaim, node: &Node, storage: &Storage) -> bool {
+    if let Some(selected) = names::selected_node(claim) {
+        return selected == node.name_any();
+    }
+    if bind::fit::best(claim, &storage.volumes, Some(node)).is_some() {
+        return true;
+    }
+    storage.classes.get(names::class(claim)).is_some_and(|class| {
+        let terms = class.allowed_topologies.as_deref().unwrap_or_default();
+        let is_in = |labels: &BTreeMap<String, String>| {
+            terms.iter().any(|term| {
+                let mut rules = term.match_label_expressions.iter().flatten();
+                rules.all(|rule| labels.get(&rule.key).is_some_and(|value| rule.values.contains(value)))
+            })
+        };
+        class.provisioner != NOBODY && (terms.is_empty() || is_in(node.labels()))
+    })
+}

@@ -1,0 +1,38 @@
+//! Shares of a whole: a number, or so many percent.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// Which way a part of one is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    Up,
+    Down,
+}
+
+/// So much of `total`; what is neither a number nor percent is nothing.
+pub(super) fn of(share: &IntOrString, total: i32, round: Round) -> i32 {
+    match share {
+        IntOrString::Int(count) => *count,
+        IntOrString::String(text) => {
+            let percent =
+                text.strip_suffix('%').and_then(|number| number.parse::<i64>().ok()).unwrap_or_default();
+            let parts = percent * i64::from(total);
+            let count = if round == Round::Up { (parts + 99).div_euclid(100) } else { parts.div_euclid(100) };
+            i32::try_from(count).unwrap_or(i32::MAX)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_are_rounded_as_they_are_asked_for() {
+        let share = |text: &str| IntOrString::String(text.into());
+        assert_eq!(of(&share("25%"), 3, Round::Up), 1);
+        assert_eq!(of(&share("25%"), 3, Round::Down), 0);
+        assert_eq!(of(&share("100%"), 7, Round::Down), 7);
+        assert_eq!((of(&share("x"), 7, Round::Up), of(&IntOrString::Int(2), 7, Round::Up)), (0, 2));
+    }
+}

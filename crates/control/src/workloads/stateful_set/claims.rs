@@ -1,0 +1,96 @@
+//! The claims of the pods of a StatefulSet.
+
+use client::cache::Name;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Error, Resource, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::plan;
+use crate::workloads::hands::{self, Hands};
+use crate::workloads::{Context, owned};
+
+/// What the claim of a template for a pod is called.
+pub(super) fn name(template: &PersistentVolumeClaim, set: &StatefulSet, ordinal: i32) -> String {
+    format!("{}-{}-{ordinal}", template.name_any(), set.name_any())
+}
+
+/// What becomes of claims: when the set is deleted, and when it has fewer pods.
+fn goes_with(set: &StatefulSet) -> (bool, bool) {
+    let policy = set.spec.as_ref().and_then(|spec| spec.persistent_volume_claim_retention_policy.clone());
+    let policy = policy.unwrap_or_default();
+    (policy.when_deleted.as_deref() == Some("Delete"), policy.when_scaled.as_deref() == Some("Delete"))
+}
+
+/// Makes the claims of a pod that are not there; whether all are to stay: with one that is being deleted no pod begins.
+pub(super) async fn make(
+    context: &Context,
+    hands: &Hands,
+    set: &StatefulSet,
+    ordinal: i32,
+) -> Result<bool, Error> {
+    let spec = set.spec.clone().unwrap_or_default();
+    let namespace = set.namespace().unwrap_or_default();
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+    for template in spec.volume_claim_templates.iter().flatten() {
+        let name = Name::new(&namespace, name(template, set, ordinal));
+        if let Some(there) = context.claims.get(&name) {
+            if there.metadata.deletion_timestamp.is_some() {
+                return Ok(false);
+            }
+            continue;
+        }
+        let mut labels = template.metadata.labels.clone().unwrap_or_default();
+        labels.extend(spec.selector.match_labels.clone().unwrap_or_default());
+        let owner = goes_with(set).0.then(|| vec![reference(set)]);
+        let claim = json!({
+            "metadata": {
+                "name": name.name, "namespace": namespace, "labels": labels,
+                "annotations": template.metadata.annotations, "ownerReferences": owner,
+            },
+            "spec": template.spec,
+        });
+        let claim: PersistentVolumeClaim = serde_json::from_value(claim).map_err(Error::SerdeError)?;
+        let (set_name, pod) = (set.name_any(), format!("{}-{ordinal}", set.name_any()));
+        let what = format!("create Claim {} Pod {pod} in StatefulSet {set_name}", name.name);
+        match api.create(&PostParams::default(), &claim).await {
+            Ok(_) => hands.tell.normal(set, "SuccessfulCreate", format!("{what} success")).await,
+            Err(Error::Api(status)) if status.code == 409 => {}
+            Err(error) => {
+                let text = format!("{what} failed error: {}", hands::says(&error));
+                hands.tell.warning(set, "FailedCreate", text).await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A claim belongs to what it goes with, and is not controlled by it.
+fn reference<K: Resource<DynamicType = ()>>(owner: &K) -> Value {
+    let mut reference = owned::reference(owner);
+    if let Some(fields) = reference.as_object_mut() {
+        fields.remove("controller");
+        fields.remove("blockOwnerDeletion");
+    }
+    reference
+}
+
+/// Has claims go with a pod that goes for good, where that is asked for.
+pub(super) async fn condemn(context: &Context, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
+    let Some(ordinal) = plan::ordinal(&set.name_any(), pod).filter(|_| goes_with(set).1) else {
+        return Ok(());
+    };
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
+    let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+    for template in templates.into_iter().flatten() {
+        let patch = Patch::Strategic(json!({"metadata": {"ownerReferences": [reference(pod)]}}));
+        match api.patch(&name(template, set, ordinal), &PatchParams::default(), &patch).await {
+            Err(Error::Api(status)) if status.code == 404 => {}
+            done => drop(done?),
+        }
+    }
+    Ok(())
+}

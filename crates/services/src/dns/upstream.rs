@@ -1,0 +1,164 @@
+//! Others that are asked.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use hickory_proto::op::{Message, Query, ResponseCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use super::Outcome;
+use super::reply::edns;
+
+/// How long a server may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often each server is asked.
+const ROUNDS: usize = 2;
+/// Servers of a resolv.conf that are used, as resolvers do.
+const SERVERS: usize = 3;
+const PORT: u16 = 53;
+
+/// Who is asked.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// These.
+    Servers(Vec<SocketAddr>),
+    /// Those that a resolv.conf names, at each moment.
+    File(PathBuf),
+}
+
+/// Servers that are asked one after the other.
+#[derive(Debug)]
+pub struct Upstream {
+    source: Source,
+    /// Addresses that are our own: whoever asks himself asks for ever.
+    own: Vec<IpAddr>,
+    read: Mutex<(Option<SystemTime>, Vec<SocketAddr>)>,
+}
+
+impl Upstream {
+    /// Those of `source`, without `own` addresses.
+    pub fn new(source: Source, own: Vec<IpAddr>) -> Self {
+        Self { source, own, read: Mutex::default() }
+    }
+
+    /// What the first says that says anything.
+    pub(super) async fn ask(&self, query: Query, dnssec: bool) -> Option<Outcome> {
+        let servers = self.servers();
+        let mut refused = None;
+        for _ in 0..ROUNDS {
+            for server in &servers {
+                // Where one is not well, the next one may be.
+                let Ok(Ok(message)) = timeout(PATIENCE, exchange(*server, &query, dnssec)).await else {
+                    continue;
+                };
+                match outcome(message) {
+                    found if is_an_answer(&found) => return Some(found),
+                    found => refused = Some(found),
+                }
+            }
+            if refused.is_some() {
+                break;
+            }
+        }
+        refused
+    }
+
+    fn servers(&self) -> Vec<SocketAddr> {
+        let path = match &self.source {
+            Source::Servers(servers) => return servers.clone(),
+            Source::File(path) => path,
+        };
+        let changed = std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.is_none() || read.0 != changed {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            *read = (changed, self.named(&text));
+        }
+        read.1.clone()
+    }
+
+    fn named(&self, text: &str) -> Vec<SocketAddr> {
+        let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("nameserver"));
+        let words =
+            lines.filter(|rest| rest.starts_with([' ', '\t'])).filter_map(|r| r.split_whitespace().next());
+        let addresses = words.filter_map(|word| word.parse::<IpAddr>().ok());
+        let others = addresses.filter(|address| !self.own.contains(address));
+        others.take(SERVERS).map(|address| SocketAddr::new(address, PORT)).collect()
+    }
+}
+
+/// Another server may know better than one that failed, or does not want to.
+fn is_an_answer(outcome: &Outcome) -> bool {
+    matches!(outcome.code, ResponseCode::NoError | ResponseCode::NXDomain)
+}
+
+fn outcome(message: Message) -> Outcome {
+    Outcome {
+        code: message.metadata.response_code,
+        answers: message.answers,
+        authorities: message.authorities,
+        additionals: message.additionals,
+        authoritative: false,
+    }
+}
+
+/// By datagram, and by a stream where that says that it is not all. Each from a port of its own, so that nobody guesses it.
+async fn exchange(server: SocketAddr, query: &Query, dnssec: bool) -> io::Result<Message> {
+    let mut request = Message::query();
+    request.metadata.recursion_desired = true;
+    request.queries.push(query.clone());
+    request.set_edns(edns(dnssec));
+    let bytes = request.to_vec().map_err(io::Error::other)?;
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(&bytes).await?;
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let answer = loop {
+        let length = socket.recv(&mut buffer).await?;
+        // Whatever else comes is of somebody who tries to be the server.
+        if let Some(answer) = answer_to(&request, buffer.get(..length).unwrap_or_default()) {
+            break answer;
+        }
+    };
+    if !answer.metadata.truncation {
+        return Ok(answer);
+    }
+    let mut stream = TcpStream::connect(server).await?;
+    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), bytes.as_slice()].concat()).await?;
+    let length = usize::from(stream.read_u16().await?);
+    let room = buffer.get_mut(..length).unwrap_or_default();
+    stream.read_exact(room).await?;
+    answer_to(&request, room).ok_or_else(|| io::Error::other("it answers something else"))
+}
+
+fn answer_to(request: &Message, bytes: &[u8]) -> Option<Message> {
+    let answer = Message::from_vec(bytes).ok()?;
+    let is = answer.metadata.id == request.metadata.id
+        && answer.metadata.message_type == hickory_proto::op::MessageType::Response
+        && answer.queries == request.queries;
+    is.then_some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_a_resolv_conf_without_ourselves() {
+        let own = vec!["10.96.0.10".parse().unwrap()];
+        let upstream = Upstream::new(Source::File("/nowhere".into()), own);
+        let text = "# nameserver 9.9.9.9\nsearch a b\nnameserver 10.96.0.10\n nameserver\t192.0.2.1 # first\n\
+                    nameserver fd00::1\nnameservers 8.8.8.8\nnameserver x\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
+        let named: Vec<String> = upstream.named(text).iter().map(ToString::to_string).collect();
+        assert_eq!(named, ["192.0.2.1:53", "[fd00::1]:53", "192.0.2.2:53"]);
+        assert_eq!(upstream.servers(), []);
+    }
+}

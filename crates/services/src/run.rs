@@ -1,0 +1,201 @@
+//! All of it beside an API server.
+
+use std::collections::BTreeSet;
+
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::cache::{Cache, Name};
+use kernel::Act as _;
+use kernel::nft::{Family, Loss, Monitor};
+use kube::Client;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::dns::{Listeners, Resolver, serve};
+use crate::plan::Node;
+use crate::plane::{Networks, Plane};
+use crate::world::World;
+
+/// After a change that the kernel refused.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is wanted of a node.
+#[derive(Debug)]
+pub struct Setup {
+    /// The table of nftables, family inet.
+    pub table: String,
+    /// The node's name.
+    pub node: String,
+    /// Where pods are.
+    pub networks: Networks,
+}
+
+/// What the thread that speaks with the kernel is to do.
+#[derive(Debug, Default)]
+struct Work {
+    state: Mutex<Due>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Due {
+    /// Services that have changed.
+    names: BTreeSet<Name>,
+    /// All of them are to be looked at.
+    all: bool,
+    /// The table may be another than it was.
+    distrust: bool,
+    ended: bool,
+}
+
+impl Work {
+    fn tell(&self, make: impl FnOnce(&mut Due)) {
+        make(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.more.notify_one();
+    }
+
+    /// What is due, once something is.
+    fn take(&self) -> Due {
+        let mut due = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while due.names.is_empty() && !due.all && !due.distrust && !due.ended {
+            due = self.more.wait(due).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::take(&mut due)
+    }
+}
+
+/// Ends the thread with the future that it works for.
+struct Ending(Arc<Work>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.tell(|due| due.ended = true);
+    }
+}
+
+/// Keeps the table and answers questions until it is dropped. `ready` is called once all Services that there were are in the table.
+///
+/// The table stays, and works, when this ends.
+///
+/// # Errors
+/// The kernel gives no socket of netlink.
+pub async fn run(
+    client: Client,
+    setup: Setup,
+    world: Arc<World>,
+    dns: Option<(Arc<Resolver>, Vec<Listeners>)>,
+    ready: impl FnOnce(),
+) -> kernel::Result<()> {
+    let work = Arc::new(Work::default());
+    let _ending = Ending(work.clone());
+    let plane = Plane::open(setup.table.clone(), setup.networks)?;
+    let (services, slices, namespaces) =
+        (Cache::start(&client), Cache::start(&client), Cache::start(&client));
+    let tell = work.clone();
+    world.follow((&services, &slices), &namespaces, move |name| {
+        tell.tell(|due| due.names.extend([name]));
+    });
+    let answering = async {
+        match dns {
+            Some((resolver, listeners)) => {
+                let each = listeners.into_iter().map(|one| serve(resolver.clone(), one));
+                futures_util::future::join_all(each).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let (monitor, table, due) = (Monitor::open()?, setup.table, work.clone());
+    let (_until, end) = UnixStream::pair().act("make", || "a pair of sockets")?;
+    thread("changes of others", move || watch(&due, &table, monitor, &end));
+    let keeping = async {
+        tokio::join!(services.filled(), slices.filled(), namespaces.filled());
+        world.write().completed();
+        work.tell(|due| due.all = true);
+        let (first, done) = tokio::sync::oneshot::channel();
+        let (due, known, node) = (work.clone(), world.clone(), Node { name: setup.node });
+        thread("nftables", move || keep(&due, &known, &node, plane, first));
+        if done.await.is_ok() {
+            ready();
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = answering => Ok(()),
+        () = keeping => Ok(()),
+    }
+}
+
+/// Does `work` on a thread of its own: it waits for the kernel.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
+        eprintln!("sextant services: warning: cannot start a thread for {name}: {error}");
+    }
+}
+
+/// Makes all that is due true, until it is told to end.
+fn keep(work: &Work, world: &World, node: &Node, mut plane: Plane, first: tokio::sync::oneshot::Sender<()>) {
+    let mut first = Some(first);
+    let (mut told, mut contested) = (String::new(), Vec::new());
+    loop {
+        let due = work.take();
+        if due.ended {
+            return;
+        }
+        if due.distrust {
+            plane.distrust();
+        }
+        let outcome = if due.all {
+            let known = world.read();
+            let names: Vec<Name> = known.names().cloned().collect();
+            let plans: Vec<_> =
+                names.into_iter().filter_map(|name| Some((name.clone(), known.plan(&name, node)?))).collect();
+            drop(known);
+            plane.settle(plans)
+        } else {
+            let known = world.read();
+            let plans: Vec<_> = due.names.iter().map(|name| (name.clone(), known.plan(name, node))).collect();
+            drop(known);
+            plane.change(plans)
+        };
+        match outcome {
+            Ok(_) => {
+                told.clear();
+                first.take().map(|first| first.send(()));
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if text != told {
+                    eprintln!("sextant services: warning: {text}; tries again");
+                    told = text;
+                }
+                std::thread::sleep(AGAIN);
+                work.tell(|due| due.distrust = true);
+            }
+        }
+        let now = plane.contested();
+        now.iter().filter(|words| !contested.contains(*words)).for_each(|words| {
+            eprintln!("sextant services: warning: {words}");
+        });
+        contested = now;
+    }
+}
+
+/// Has the table looked at when somebody deletes of it, until nobody holds the other end of `end`.
+fn watch(work: &Work, table: &str, mut monitor: Monitor, end: &UnixStream) {
+    loop {
+        let mut polled =
+            [PollFd::new(&monitor, PollFlags::IN), PollFd::new(end, PollFlags::IN | PollFlags::HUP)];
+        let outcome = rustix::io::retry_on_intr(|| poll(&mut polled, None));
+        if outcome.is_err() || !polled[1].revents().is_empty() {
+            return;
+        }
+        let ours = |loss: &Loss| match loss {
+            Loss::Of { family, table: of } => *family == Family::Inet && of == table,
+            Loss::Unknown => true,
+        };
+        if monitor.losses().is_ok_and(|losses| losses.iter().any(ours)) {
+            work.tell(|due| due.distrust = true);
+        }
+    }
+}

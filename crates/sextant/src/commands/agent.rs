@@ -1,0 +1,109 @@
+//! `sextant agent`: a kubelet's work for the pods of this node.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::agent::Setup;
+use client::kubeconfig;
+use grpc::process;
+use kube::{Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::cli::AgentArgs;
+use crate::failure::{Context, Failure, Result};
+use crate::instance;
+
+/// How often the node's lease is renewed: as a kubelet has it.
+const RENEW: Duration = Duration::from_secs(10);
+
+/// Works until it is told to end. Pods run on.
+pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &AgentArgs) -> Result<()> {
+    kernel::memory::share_one_arena();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()
+        .context(|| "start the agent".into())?;
+    runtime.block_on(serve(data_dir, run_dir, args))
+}
+
+async fn serve(data_dir: &Path, run_dir: &Path, args: &AgentArgs) -> Result<()> {
+    let ended = process::told_to_end();
+    let own = data_dir.join("api/kubeconfig");
+    let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
+    let server = config.cluster_url.to_string();
+    let setup = setup(data_dir, run_dir, args, &config)?;
+    let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
+    let node = setup.node.clone();
+    let resting = tokio::spawn(process::rest());
+    let ready = || {
+        eprintln!("sextant agent: node {node} of {server} is ready for pods");
+        process::tell_ready("agent");
+    };
+    let done = ::agent::run(client, setup, ended, ready).await;
+    resting.abort();
+    done.map_err(Failure::new)
+}
+
+fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> Result<Setup> {
+    let folder = directory(&data_dir.join("agent"))?;
+    let logs = directory(&args.logs)?;
+    let run = directory(run_dir)?;
+    let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    Ok(Setup {
+        node: args.node.clone().unwrap_or(host),
+        socket: args.socket.clone().unwrap_or_else(|| run.join("cri.sock")),
+        folder,
+        logs,
+        cgroup_root: cgroup_root(&run),
+        address: args.node_ip.map_or_else(|| address(args.listen), Ok)?,
+        listen: args.listen,
+        client_authorities: authorities(args.client_ca.as_deref(), config)?,
+        cluster_dns: args.cluster_dns.clone(),
+        cluster_domain: args.cluster_domain.clone(),
+        labels: args.label.clone(),
+        pods: args.max_pods,
+        renew: RENEW,
+    })
+}
+
+/// The cgroup above those of pods: as a kubelet's where there is one instance, and apart from each other where there are more.
+pub(super) fn cgroup_root(run: &Path) -> String {
+    if instance::is_default(run) { String::new() } else { format!("{}-agent", instance::name(run)) }
+}
+
+/// A directory, made, by the path that the kernel knows it by.
+fn directory(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path)
+        .and_then(|()| std::fs::canonicalize(path))
+        .context(|| format!("create the directory {}", path.display()))
+}
+
+/// The node's address, where nobody says it.
+fn address(listen: SocketAddr) -> Result<IpAddr> {
+    if !listen.ip().is_unspecified() {
+        return Ok(listen.ip());
+    }
+    // Nothing is sent: the kernel says from where it would be.
+    let socket =
+        UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
+    socket
+        .and_then(|socket| socket.local_addr())
+        .map(|address| address.ip())
+        .context(|| "find the node's address: give --node-ip".into())
+}
+
+/// Who signs certificates of the clients of the agent's server.
+fn authorities(said: Option<&Path>, config: &Config) -> Result<Vec<Vec<u8>>> {
+    let Some(path) = said else {
+        return config.root_cert.clone().filter(|all| !all.is_empty()).ok_or_else(|| {
+            Failure::new("cannot tell whom the agent's server may let in: the kubeconfig names no authority; give --client-ca")
+        });
+    };
+    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read {}: {why}", path.display()));
+    let read = CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))?;
+    let all: std::result::Result<Vec<_>, _> = read.map(|one| one.map(|one| one.to_vec())).collect();
+    all.map_err(|e| failed(&e))
+}

@@ -1,0 +1,106 @@
+//! `sextant services`: Services and names on this node, beside any API server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use client::kubeconfig;
+use grpc::process;
+use kube::Client;
+use ledger::Owner;
+use services::dns::{Listeners, Resolver, Source, Upstream};
+use services::effects;
+use services::plane::Networks;
+use services::run::{self, Setup};
+use services::world::World;
+
+use crate::cli::ServicesArgs;
+use crate::failure::{Context, Failure, Result};
+use crate::instance::Instance;
+
+/// Keeps Services until it is told to end.
+pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
+    kernel::memory::share_one_arena();
+    let owner = instance.ledger.try_owner(&effects::owner())?;
+    let Some(mut owner) = owner else {
+        return Err(Failure::new(format!(
+            "cannot look after Services: another `sextant services` of {} does already",
+            instance.run.display()
+        )));
+    };
+    if args.remove {
+        return remove(owner);
+    }
+    let table = format!("{}-services", instance.name);
+    effects::claim_table(&mut owner, &table)?;
+    if !args.no_dns {
+        for address in &args.dns_address {
+            effects::claim_address(&mut owner, *address)
+                .map_err(|e| Failure::new(format!("cannot give this machine the address {address}: {e}")))?;
+        }
+    }
+    let node = args.node.clone();
+    let node = node.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let networks = Networks::new(args.pod_network.clone(), args.node_port_addresses.clone());
+    let setup = Setup { table, node, networks };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context(|| "start to look after Services".into())?;
+    // The owner is held for as long, so that no second process does the same.
+    runtime.block_on(serve(instance, args, setup))
+}
+
+fn remove(owner: Owner) -> Result<()> {
+    let errors = owner.undo_all();
+    match errors.is_empty() {
+        true => Ok(()),
+        false => {
+            let causes: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Err(Failure::new(causes.join("; ")))
+        }
+    }
+}
+
+async fn serve(instance: &Instance, args: &ServicesArgs, setup: Setup) -> Result<()> {
+    let ended = process::told_to_end();
+    let own = instance.data.join("api/kubeconfig");
+    let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
+    let world = Arc::new(World::default());
+    let dns = if args.no_dns { None } else { Some(dns(args, &world).await?) };
+    eprintln!("sextant services: works for {server}, in nftables table inet {}", setup.table);
+    let resting = tokio::spawn(process::rest());
+    let ready = || {
+        eprintln!("sextant services: all Services are reached");
+        process::tell_ready("services");
+    };
+    let done = tokio::select! {
+        outcome = run::run(client, setup, world, dns, ready) => outcome.map_err(Failure::from),
+        () = ended => Ok(()),
+    };
+    resting.abort();
+    done
+}
+
+async fn dns(args: &ServicesArgs, world: &Arc<World>) -> Result<(Arc<Resolver>, Vec<Listeners>)> {
+    let source = match args.upstream.as_slice() {
+        [] => Source::File(args.resolv_conf.clone()),
+        servers => Source::Servers(servers.to_vec()),
+    };
+    let upstream = Upstream::new(source, args.dns_address.clone());
+    let resolver = Resolver::new(world.clone(), &args.cluster_domain, upstream).map_err(Failure::new)?;
+    let mut listeners = Vec::new();
+    for address in &args.dns_address {
+        let at = SocketAddr::new(*address, args.dns_port);
+        let one = Listeners::bind(at).await.map_err(|e| {
+            Failure::new(format!(
+                "cannot answer for names at {at}: {e}; if another program has the port, choose another by --dns-address or --dns-port, \
+                 or use --no-dns"
+            ))
+        })?;
+        eprintln!("sextant services: answers for names at {at}");
+        listeners.push(one);
+    }
+    Ok((Arc::new(resolver), listeners))
+}

@@ -1,0 +1,58 @@
+//! `sextant agent` beside `sextant api` and `sextant node`: what pods that are bound to its node come to, and nothing left after them.
+//! The image holds one program: this test itself (it is static), called `probe`.
+//!
+//! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with a name to run the tests that contain it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod ends;
+#[path = "../containers/probe.rs"]
+#[allow(dead_code, reason = "others ask it for more")]
+mod probe;
+mod rig;
+mod runs;
+mod streams;
+mod waits;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use rig::Rig;
+
+type Run = for<'r> fn(&'r Rig) -> Pin<Box<dyn Future<Output = ()> + 'r>>;
+type Test = (&'static str, Run);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.first().and_then(|program| program.rsplit('/').next()) == Some("probe") {
+        return probe::main(&args[1..]);
+    }
+    let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
+    let tests = [runs::TESTS, waits::TESTS, streams::TESTS, ends::TESTS].concat();
+    if args.iter().any(|a| a == "--list") {
+        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    assert!(rustix::process::geteuid().is_root(), "these tests need root");
+    std::panic::set_hook(Box::new(|panic| println!("{panic}")));
+    testkit::own_namespaces();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let rig = runtime.block_on(Rig::start());
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+        println!("test {name} ...");
+        let began = std::time::Instant::now();
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&rig))));
+        let left = catch_unwind(AssertUnwindSafe(|| runtime.block_on(rig.left())));
+        let left = left.unwrap_or_else(|_| "what is left cannot be told".into());
+        if ended.is_ok() && left.is_empty() {
+            passed += 1;
+            println!("{:.1} s\ntest {name} ... ok", began.elapsed().as_secs_f64());
+        } else {
+            println!("test {name} ... FAILED {left}\n{}", rig.said());
+            failed.push(*name);
+        }
+    }
+    println!("\n{passed} passed, {} failed {}", failed.len(), failed.join(" "));
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,329 @@
+//! A machine in a directory: an API server, a node and an agent, and what is looked at on it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, Pod};
+use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, Resource};
+use oci_image::archive::{Content, Part, build};
+use oci_image::contract::{Compression, ContainerConfig};
+use oci_image::store::Store;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use testkit::instance_name;
+
+/// Longer than anything takes that will happen at all.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The agent's node.
+pub(crate) const NODE: &str = "node-1";
+/// The image of all containers.
+pub(crate) const IMAGE: &str = "docker.io/library/t:latest";
+
+/// The machine. All its processes end with it.
+pub(crate) struct Rig {
+    pub(crate) client: Client,
+    /// How the administrator reaches the API server.
+    pub(crate) config: Config,
+    dir: tempfile::TempDir,
+    processes: RefCell<BTreeMap<&'static str, Child>>,
+}
+
+impl Rig {
+    /// All three, and the node ready.
+    pub(crate) async fn start() -> Self {
+        // Not in /tmp, which may be in memory: overlay mounts want a real filesystem.
+        let dir = tempfile::Builder::new().prefix("sextant-agent-").tempdir_in("/var/tmp").unwrap();
+        make_image(&dir.path().join("data/images"));
+        let (networks, plugins) = (dir.path().join("networks"), dir.path().join("plugins"));
+        [&networks, &plugins].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let config = format!("[network]\nconf_dir = {networks:?}\nbin_dirs = [{plugins:?}]\n");
+        fs::write(dir.path().join("node.toml"), config).unwrap();
+        let api = launch(dir.path(), "api", &["--listen", "127.0.0.1:0"]);
+        wait_for_words(dir.path(), "api", "serves on ");
+        let kubeconfig = Kubeconfig::read_from(dir.path().join("data/api/kubeconfig")).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        let rig = Self {
+            client: Client::try_from(config.clone()).unwrap(),
+            config,
+            processes: RefCell::new([("api", api)].into()),
+            dir,
+        };
+        let config = rig.path("node.toml").display().to_string();
+        rig.spawn("node", &["--builtin-network", "--config", &config]);
+        rig.agent();
+        rig.until("the node is ready", async || {
+            let node = Api::<Node>::all(rig.client.clone()).get_opt(NODE).await.unwrap()?;
+            let conditions = node.status?.conditions?;
+            conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True").then_some(())
+        })
+        .await;
+        rig
+    }
+
+    /// Starts the agent, again where it was killed.
+    pub(crate) fn agent(&self) {
+        let logs = self.path("logs").display().to_string();
+        self.spawn("agent", &["--node", NODE, "--listen", "127.0.0.1:0", "--logs", &logs]);
+    }
+
+    fn spawn(&self, name: &'static str, args: &[&str]) {
+        let child = launch(self.dir.path(), name, args);
+        self.processes.borrow_mut().insert(name, child);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&self, name: &str) {
+        let mut child = self.processes.borrow_mut().remove(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The end of what all of them said.
+    pub(crate) fn said(&self) -> String {
+        let end = |name: &str| {
+            let text = fs::read_to_string(self.path(&format!("{name}.words"))).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            format!("{name}: {}", lines[lines.len().saturating_sub(15)..].join("\n"))
+        };
+        ["api", "node", "agent"].map(end).join("\n")
+    }
+
+    /// What `look` finds, once it finds something.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(began.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}\n{}", self.all().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// All pods and events, for messages.
+    async fn all(&self) -> String {
+        let pods = self.pods().list(&ListParams::default()).await.unwrap();
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        let told = events.iter().map(|one| {
+            let name = one.involved_object.name.clone().unwrap_or_default();
+            format!(
+                "{name} {} {}",
+                one.reason.clone().unwrap_or_default(),
+                one.message.clone().unwrap_or_default()
+            )
+        });
+        let pods = pods
+            .items
+            .iter()
+            .map(|pod| format!("{} {}", pod.metadata.name.clone().unwrap_or_default(), json!(pod.status)));
+        pods.chain(told).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// Makes an object of namespace `default`.
+    pub(crate) async fn make<K>(&self, object: Value) -> K
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Serialize
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        Api::namespaced(self.client.clone(), "default").create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Makes a pod on the agent's node.
+    pub(crate) async fn pod(&self, name: &str, mut spec: Value) -> Pod {
+        spec["nodeName"] = json!(NODE);
+        self.make(json!({"metadata": {"name": name}, "spec": spec})).await
+    }
+
+    /// The pod's status as JSON, once this holds of it.
+    pub(crate) async fn status(&self, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.until(&format!("{name}: {what}"), async || {
+            let status = json!(self.pods().get(name).await.unwrap().status);
+            holds(&status).then_some(status)
+        })
+        .await
+    }
+
+    pub(crate) async fn ready(&self, name: &str) -> Value {
+        self.status(name, "is ready", |status| condition(status, "Ready") == "True").await
+    }
+
+    /// What a container has written, as the API server tells it.
+    pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
+        self.try_log(pod, container).await.unwrap()
+    }
+
+    async fn try_log(&self, pod: &str, container: &str) -> kube::Result<String> {
+        let asked = LogParams { container: Some(container.into()), ..LogParams::default() };
+        self.pods().logs(pod, &asked).await
+    }
+
+    pub(crate) async fn log_has(&self, pod: &str, container: &str, what: &str) {
+        // Before it runs there is none.
+        let look =
+            async || self.try_log(pod, container).await.is_ok_and(|log| log.contains(what)).then_some(());
+        self.until(&format!("{pod}/{container} says {what:?}"), look).await;
+    }
+
+    /// The messages of a pod's events with this reason.
+    pub(crate) async fn events(&self, pod: &str, reason: &str) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let of = all.into_iter().filter(|one| {
+            one.involved_object.name.as_deref() == Some(pod) && one.reason.as_deref() == Some(reason)
+        });
+        of.filter_map(|one| one.message).collect()
+    }
+
+    pub(crate) async fn told(&self, pod: &str, reason: &str, what: &str) {
+        let look =
+            async || self.events(pod, reason).await.iter().any(|text| text.contains(what)).then_some(());
+        self.until(&format!("event {reason} of {pod} with {what:?}"), look).await;
+    }
+
+    pub(crate) async fn delete(&self, name: &str, grace: u32) {
+        self.pods().delete(name, &DeleteParams::default().grace_period(grace)).await.unwrap();
+    }
+
+    pub(crate) async fn gone(&self, name: &str) {
+        let look = async || self.pods().get_opt(name).await.unwrap().is_none().then_some(());
+        self.until(&format!("{name} is gone"), look).await;
+    }
+
+    /// Deletes all pods; what is left on the machine after that.
+    pub(crate) async fn left(&self) -> String {
+        for pod in self.pods().list(&ListParams::default()).await.unwrap().items {
+            let name = pod.metadata.name.unwrap();
+            // It may be gone by now.
+            let _ = self.pods().delete(&name, &DeleteParams::default().grace_period(1)).await;
+        }
+        self.until("all pods are gone", async || {
+            self.pods().list(&ListParams::default()).await.unwrap().items.is_empty().then_some(())
+        })
+        .await;
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE && !self.things().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.things().join("\n")
+    }
+
+    /// What pods have on the machine.
+    fn things(&self) -> Vec<String> {
+        let files = |name: &str| {
+            let entries = fs::read_dir(self.path(name)).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
+        };
+        let mut all = ["data/agent/pods", "data/cri/pods", "data/cri/containers", "logs"].map(files).concat();
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let below = self.path("data/agent").display().to_string();
+        all.extend(mounts.lines().filter(|line| line.contains(&below)).map(str::to_owned));
+        let parent =
+            format!("{}-agent/kubepods", instance_name(&fs::canonicalize(self.path("run")).unwrap()));
+        for root in ["memory", "."] {
+            for class in ["", "burstable", "besteffort"] {
+                let dir = Path::new("/sys/fs/cgroup").join(root).join(&parent).join(class);
+                let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+                let pods = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("pod"));
+                all.extend(pods.map(|entry| entry.path().display().to_string()));
+            }
+        }
+        all
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for child in self.processes.borrow_mut().values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let name = instance_name(&fs::canonicalize(self.path("run")).unwrap());
+        for group in [name.clone(), format!("{name}-agent")] {
+            let _ = kernel::cgroup::destroy(Path::new(&group));
+        }
+    }
+}
+
+/// A condition's status.
+pub(crate) fn condition<'a>(status: &'a Value, kind: &str) -> &'a str {
+    let all = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().find(|one| one["type"] == kind).and_then(|one| one["status"].as_str()).unwrap_or("")
+}
+
+/// The status of the pod's first container.
+pub(crate) fn first(status: &Value) -> ContainerStatus {
+    serde_json::from_value(status["containerStatuses"][0].clone()).unwrap()
+}
+
+/// A container that runs these words.
+pub(crate) fn container(name: &str, words: &[&str]) -> Value {
+    let command: Vec<&str> = [&["probe"], words].concat();
+    json!({"name": name, "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": command})
+}
+
+/// The same with these fields, too.
+pub(crate) fn with(mut object: Value, fields: Value) -> Value {
+    object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    object
+}
+
+/// One program, called `probe`.
+fn make_image(store: &Path) {
+    let store = Store::open(store).unwrap();
+    let program = fs::canonicalize("/proc/self/exe").unwrap();
+    let part = |path: &str, content, mode| Part { path: path.to_owned(), content, mode };
+    let passwd = Content::Bytes("root:x:0:0:root:/root:/bin/sh\n".into());
+    let parts = [
+        part("bin/probe", Content::File(program), 0o755),
+        part("etc/passwd", passwd, 0o644),
+        part("tmp", Content::Directory, 0o1777),
+    ];
+    let config = ContainerConfig { env: vec!["PATH=/bin".into()], ..ContainerConfig::default() };
+    build(&store, IMAGE, &parts, config, Compression::None).unwrap();
+}
+
+fn launch(dir: &Path, name: &str, args: &[&str]) -> Child {
+    let words = File::options().create(true).append(true).open(dir.join(format!("{name}.words"))).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+    command
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .arg("--run-dir")
+        .arg(dir.join("run"))
+        .arg(name)
+        .args(args);
+    for variable in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "CONTAINER_RUNTIME_ENDPOINT", "NOTIFY_SOCKET"] {
+        command.env_remove(variable);
+    }
+    let out = words.try_clone().unwrap();
+    command.stdin(Stdio::null()).stdout(out).stderr(words).spawn().unwrap()
+}
+
+fn wait_for_words(dir: &Path, name: &str, what: &str) {
+    let began = Instant::now();
+    let said = || fs::read_to_string(dir.join(format!("{name}.words"))).unwrap();
+    while !said().contains(what) {
+        assert!(began.elapsed() < PATIENCE, "{name} does not say {what:?}: {}", said());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

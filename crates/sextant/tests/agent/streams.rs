@@ -1,0 +1,65 @@
+//! The agent's own server: behind the API server, and for nobody else.
+
+use std::sync::Arc;
+
+use kube::client::ConfigExt as _;
+use kube::{Client, Config};
+use serde_json::json;
+use streaming::client::{Command, PortForward, Protocol, Target};
+use streaming::remote_command::{Exit, Requested};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+
+use crate::Test;
+use crate::rig::{NODE, Rig, container};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("commands_and_ports_of_a_pod_are_reached_through_the_api_server", |rig| Box::pin(streams(rig))),
+    ("the_agents_server_lets_nobody_in_but_the_api_server", |rig| Box::pin(server(rig))),
+];
+
+fn target(rig: &Rig, path: &str) -> Target {
+    let mut tls = rig.config.rustls_client_config().unwrap();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let url = format!("{}api/v1/namespaces/default/pods/{path}", rig.config.cluster_url);
+    Target::parse(&url).unwrap().with_tls(Arc::new(tls))
+}
+
+async fn streams(rig: &Rig) {
+    rig.pod("streams", json!({"containers": [container("main", &["serve", "8080", "hi"])]})).await;
+    rig.ready("streams").await;
+    let wish = Requested::new(false, true, true, false).unwrap();
+    let path = "streams/exec?container=main&stdout=true&stderr=true&command=probe&command=say&command=a+word\
+                &command=then&command=exit&command=7";
+    for protocol in [Protocol::Spdy, Protocol::WebSocket] {
+        let command = Command::start(&target(rig, path), wish, protocol).await.unwrap();
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let exit = command.run(tokio::io::empty(), &mut out, &mut errors, mpsc::channel(1).1).await.unwrap();
+        assert_eq!((exit, String::from_utf8(out).unwrap().as_str()), (Exit(7), "a word\n"), "{protocol:?}");
+    }
+    let forward =
+        PortForward::start(&target(rig, "streams/portforward?ports=8080"), Protocol::Spdy).await.unwrap();
+    let mut port = forward.connect(8080).await.unwrap();
+    let mut answer = [0; 2];
+    port.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"hi");
+}
+
+async fn server(rig: &Rig) {
+    let node =
+        kube::Api::<k8s_openapi::api::core::v1::Node>::all(rig.client.clone()).get(NODE).await.unwrap();
+    let port = &json!(node.status)["daemonEndpoints"]["kubeletEndpoint"]["Port"];
+    let mut stranger = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
+    stranger.accept_invalid_certs = true;
+    let ask = async |config: &Config, path: &str| {
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        Client::try_from(config.clone()).unwrap().request_text(request).await
+    };
+    assert!(ask(&stranger, "/healthz").await.is_err(), "it has no certificate");
+    let mut master = stranger;
+    master.auth_info = rig.config.auth_info.clone();
+    assert_eq!(ask(&master, "/healthz").await.unwrap(), "ok");
+    assert!(ask(&master, "/pods").await.unwrap().contains("\"items\""));
+    assert!(ask(&master, "/metrics").await.unwrap().contains("kubelet_running_pods"));
+    assert!(ask(&master, "/nothing").await.is_err());
+}

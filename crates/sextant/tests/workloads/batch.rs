@@ -1,0 +1,100 @@
+//! Jobs and CronJobs.
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::hand::Kubelet;
+use crate::rig::Rig;
+
+fn template() -> Value {
+    json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}})
+}
+
+fn has(job: &Job, kind: &str) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|one| one.type_ == kind && one.status == "True")
+}
+
+async fn ended(rig: &Rig, name: &str, kind: &str) -> Job {
+    let look = async |rig: &Rig| {
+        let job = rig.objects_of::<Job>("").get(name).await.ok()?;
+        has(&job, kind).then_some(job)
+    };
+    rig.until(&format!("job {name} is {kind}"), look).await
+}
+
+#[tokio::test]
+async fn a_job_completes_and_counts_each_pod_once_whoever_is_killed() {
+    let mut rig = Rig::with_workloads().await;
+    let kubelet = Kubelet::start(&rig.client);
+    kubelet.seen().ends = Some(|_| Some("Succeeded"));
+    let spec = json!({"completions": 12, "parallelism": 3, "template": template()});
+    rig.make_here::<Job>(json!({"metadata": {"name": "sum"}, "spec": spec})).await;
+    for _ in 0..4 {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        rig.kill("control");
+        rig.again("control");
+    }
+    let job = ended(&rig, "sum", "Complete").await;
+    assert!(has(&job, "SuccessCriteriaMet"));
+    let status = job.status.unwrap();
+    assert_eq!((status.succeeded, status.failed.unwrap_or_default()), (Some(12), 0));
+    assert!(status.completion_time.is_some() && status.active.unwrap_or_default() == 0);
+    let pods = rig.objects_of::<Pod>("").list(&ListParams::default().labels("job-name=sum")).await.unwrap();
+    assert_eq!(pods.items.len(), 12);
+    assert!(pods.iter().all(|pod| pod.finalizers().is_empty()), "a pod is still held");
+    assert!(kubelet.seen().most <= 3);
+}
+
+#[tokio::test]
+async fn a_job_with_indexes_has_each_of_them_and_one_that_fails_says_so() {
+    let rig = Rig::with_workloads().await;
+    let kubelet = Kubelet::start(&rig.client);
+    kubelet.seen().ends =
+        Some(|pod| Some(if pod.name_any().starts_with("bad") { "Failed" } else { "Succeeded" }));
+    let spec = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "template": template(),
+        "ttlSecondsAfterFinished": 2});
+    rig.make_here::<Job>(json!({"metadata": {"name": "parts"}, "spec": spec})).await;
+    let spec = json!({"backoffLimit": 0, "template": template()});
+    rig.make_here::<Job>(json!({"metadata": {"name": "bad"}, "spec": spec})).await;
+    let parts = ended(&rig, "parts", "Complete").await;
+    assert_eq!(parts.status.unwrap().completed_indexes.as_deref(), Some("0-2"));
+    let bad = ended(&rig, "bad", "Failed").await;
+    let failed = bad.status.unwrap();
+    let why = failed.conditions.unwrap().into_iter().find(|one| one.type_ == "Failed").unwrap();
+    assert_eq!((why.reason.as_deref(), failed.failed), (Some("BackoffLimitExceeded"), Some(1)));
+    assert_eq!(rig.told("bad", "BackoffLimitExceeded").await, "Job has reached the specified backoff limit");
+    rig.until("the job that is not to be kept is gone", async |rig| {
+        rig.objects_of::<Job>("").get_opt("parts").await.ok()?.is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cron_job_makes_jobs_at_its_times_and_keeps_few() {
+    let rig = Rig::with_workloads().await;
+    let kubelet = Kubelet::start(&rig.client);
+    kubelet.seen().ends = Some(|_| Some("Succeeded"));
+    let spec = json!({"schedule": "@every 2s", "successfulJobsHistoryLimit": 1, "concurrencyPolicy": "Forbid",
+        "jobTemplate": {"spec": {"template": template()}}});
+    rig.make_here::<CronJob>(json!({"metadata": {"name": "tick"}, "spec": spec})).await;
+    // Their names are of minutes: of those within one there is one.
+    let first = rig
+        .until("a job was made", async |rig| {
+            let jobs = rig.objects_of::<Job>("").list(&ListParams::default()).await.ok()?;
+            jobs.items.into_iter().find(|job| has(job, "Complete"))
+        })
+        .await;
+    assert!(first.name_any().starts_with("tick-"));
+    assert_eq!(first.owner_references()[0].kind, "CronJob");
+    rig.until("the cron job says so", async |rig| {
+        let status = rig.objects_of::<CronJob>("").get("tick").await.ok()?.status?;
+        (status.last_schedule_time.is_some() && status.last_successful_time.is_some()).then_some(())
+    })
+    .await;
+    let suspended = Patch::Merge(json!({"spec": {"suspend": true}}));
+    rig.objects_of::<CronJob>("").patch("tick", &PatchParams::default(), &suspended).await.unwrap();
+}
