@@ -40,7 +40,15 @@ const RESUMED: usize = 8;
 async fn serve(folder: &Path) -> Result<Instance> {
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     let folder = folder.to_owned();
-    let options = Options { folder, listen, names: Vec::new(), kubeconfig: None, audit: None, node: None };
+    let options = Options {
+        folder,
+        listen,
+        listen_ahead: Vec::new(),
+        names: Vec::new(),
+        kubeconfig: None,
+        audit: None,
+        node: None,
+    };
     Ok(Instance::start(options).await?)
 }
 

@@ -31,6 +31,7 @@ const EXECUTES: &[&str] = &[
     "crates/csi/src/plugin/backend/filesystem/program.rs",
     "crates/oci-image/src/registry/credentials/helper.rs",
     "crates/oci-runtime/src/hooks.rs",
+    "crates/sextant/src/commands/up/programs.rs",
     "crates/shim/src/server/runtime/call.rs",
     "crates/shim/src/server/task/io.rs",
 ];

@@ -114,12 +114,8 @@ fn detach(places: &Places) -> Result<ExitCode> {
     let mut shown = File::open(&path)?;
     shown.seek(SeekFrom::End(0))?;
     let binary = std::env::current_exe().context(|| "find this program".into())?;
-    let words = std::env::args_os().skip(1).map(|word| match word.to_str() {
-        Some("-d" | "--detach") => "--detached".into(),
-        _ => word,
-    });
-    let mut command = std::process::Command::new(&binary);
-    command.args(words).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut command = programs::detached(&binary);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.env("NOTIFY_SOCKET", &socket).process_group(0);
     let mut supervisor = command.spawn().context(|| format!("start {}", binary.display()))?;
     let mut message = [0; 64];

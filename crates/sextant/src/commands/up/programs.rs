@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::cli::UpArgs;
 
@@ -138,9 +139,19 @@ fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
 
+/// This command once more, as what `--detach` leaves running.
+pub(super) fn detached(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.args(std::env::args_os().skip(1).map(|word| match word.to_str() {
+        Some("-d" | "--detach") => "--detached".into(),
+        _ => word,
+    }));
+    command
+}
+
 /// How a program is called, with what every command of the instance takes.
-pub(super) fn command(program: &Program, places: &Places, binary: &Path) -> std::process::Command {
-    let mut command = std::process::Command::new(binary);
+pub(super) fn command(program: &Program, places: &Places, binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     command.arg("--data-dir").arg(&places.data).arg("--run-dir").arg(&places.run);
     command.arg("--member").arg(places.member(program.name));
     command.args(&program.args);
