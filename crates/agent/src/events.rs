@@ -1,7 +1,7 @@
 //! What people are told, in its order and by a task of its own: no pod waits for it.
 
+use client::events::EventType;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::EventType;
 use kube::{Client, Resource};
 use tokio::sync::mpsc;
 
@@ -29,7 +29,7 @@ impl Events {
         let (sender, mut receiver) = mpsc::channel::<Told>(WAITING);
         tokio::spawn(async move {
             while let Some(told) = receiver.recv().await {
-                events.tell(&told.of, told.type_, &told.reason, told.text).await;
+                events.tell(&told.of, told.type_, &told.reason, &told.reason, told.text).await;
             }
         });
         Self { sender }

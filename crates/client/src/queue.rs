@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// Longer than any process lives.
+const FAR: Duration = Duration::from_secs(365 * 86_400);
+
 /// What is to come of a thing that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -244,7 +247,8 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
             // Added while it was looked at.
             state.ready.push_back(key);
         } else if let Some(wait) = wait {
-            state.later.put(key, Instant::now() + wait);
+            // No clock tells more than it can hold.
+            state.later.put(key, Instant::now() + wait.min(FAR));
         }
     }
 }

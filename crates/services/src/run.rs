@@ -1,6 +1,7 @@
 //! All of it beside an API server.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,9 +14,9 @@ use kube::Client;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::dns::{Listeners, Resolver, serve};
-use crate::plan::Node;
+use crate::plan::{At, Front, Node, Plan};
 use crate::plane::{Networks, Plane};
-use crate::world::World;
+use crate::world::{Known, World};
 
 /// After a change that the kernel refused.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ pub struct Setup {
     pub node: String,
     /// Where pods are.
     pub networks: Networks,
+    /// Where names are answered: no Service is to have that.
+    pub own: Vec<SocketAddr>,
 }
 
 /// What the thread that speaks with the kernel is to do.
@@ -114,7 +117,8 @@ pub async fn run(
         work.tell(|due| due.all = true);
         let (first, done) = tokio::sync::oneshot::channel();
         let (due, known, node) = (work.clone(), world.clone(), Node { name: setup.node });
-        thread("nftables", move || keep(&due, &known, &node, plane, first));
+        let own = setup.own;
+        thread("nftables", move || keep(&due, &known, (&node, &own), plane, first));
         if done.await.is_ok() {
             ready();
         }
@@ -134,7 +138,13 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) {
 }
 
 /// Makes all that is due true, until it is told to end.
-fn keep(work: &Work, world: &World, node: &Node, mut plane: Plane, first: tokio::sync::oneshot::Sender<()>) {
+fn keep(
+    work: &Work,
+    world: &World,
+    (node, own): (&Node, &[SocketAddr]),
+    mut plane: Plane,
+    first: tokio::sync::oneshot::Sender<()>,
+) {
     let mut first = Some(first);
     let (mut told, mut contested) = (String::new(), Vec::new());
     loop {
@@ -147,14 +157,21 @@ fn keep(work: &Work, world: &World, node: &Node, mut plane: Plane, first: tokio:
         }
         let outcome = if due.all {
             let known = world.read();
-            let names: Vec<Name> = known.names().cloned().collect();
-            let plans: Vec<_> =
-                names.into_iter().filter_map(|name| Some((name.clone(), known.plan(&name, node)?))).collect();
+            let mut names: Vec<Name> = known.names().cloned().collect();
+            // The first to claim a front has it, and not the first in the alphabet.
+            names.sort_by_cached_key(|name| {
+                known.service(name).and_then(|one| one.metadata.creation_timestamp.clone())
+            });
+            let plans: Vec<_> = names
+                .into_iter()
+                .filter_map(|name| Some((name.clone(), planned(&known, &name, node, own)?)))
+                .collect();
             drop(known);
             plane.settle(plans)
         } else {
             let known = world.read();
-            let plans: Vec<_> = due.names.iter().map(|name| (name.clone(), known.plan(name, node))).collect();
+            let plans: Vec<_> =
+                due.names.iter().map(|name| (name.clone(), planned(&known, name, node, own))).collect();
             drop(known);
             plane.change(plans)
         };
@@ -198,4 +215,16 @@ fn watch(work: &Work, table: &str, mut monitor: Monitor, end: &UnixStream) {
             work.tell(|due| due.distrust = true);
         }
     }
+}
+
+/// What is to be in the kernel for a Service: nothing where names are answered, or it would answer for all of them.
+fn planned(known: &Known, name: &Name, node: &Node, own: &[SocketAddr]) -> Option<Plan> {
+    let mut plan = known.plan(name, node)?;
+    let is_own = |front: &Front| match front.at {
+        At::Address(address) => own.contains(&SocketAddr::new(address, front.port)),
+        At::Node { .. } => false,
+    };
+    plan.fronts.retain(|front, _| !is_own(front));
+    plan.ranges.retain(|front, _| !is_own(front));
+    Some(plan)
 }

@@ -102,12 +102,13 @@ impl Node {
             loop {
                 tokio::time::sleep(self.agent.setup.renew).await;
                 // A lease that was not renewed is renewed the next time; who it is for waits four times as long.
-                if let Err(error) = self.renew().await {
-                    eprintln!(
-                        "sextant agent: warning: cannot renew the node's lease: {}",
-                        client::causes(&error)
-                    );
-                }
+                let why = match tokio::time::timeout(self.agent.setup.renew, self.renew()).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => client::causes(&error),
+                    // A connection that is dead goes with the call.
+                    Err(_) => "the API server does not answer".into(),
+                };
+                eprintln!("sextant agent: warning: cannot renew the node's lease: {why}");
             }
         };
         let telling = async {
@@ -121,11 +122,11 @@ impl Node {
                 let now: Vec<(&str, bool)> = conditions.iter().map(|(kind, is, ..)| (*kind, *is)).collect();
                 let is_old = told.as_ref().is_none_or(|(then, when)| *then != now || when.elapsed() > STATUS);
                 if is_old {
-                    match self.write(&conditions).await {
-                        Ok(()) => told = Some((now, tokio::time::Instant::now())),
+                    match tokio::time::timeout(LOOK, self.write(&conditions)).await {
+                        Ok(Ok(())) => told = Some((now, tokio::time::Instant::now())),
                         // Somebody has deleted the node: it comes back.
-                        Err(kube::Error::Api(status)) if status.code == 404 => self.register().await,
-                        Err(_) => {}
+                        Ok(Err(kube::Error::Api(status))) if status.code == 404 => self.register().await,
+                        _ => {}
                     }
                 }
             }

@@ -47,7 +47,7 @@ pub(crate) async fn kill(
             agent.events.warning(pod, "FailedPreStopHook", format!("PreStopHook failed: {why}"));
         }
     }
-    let left = if time.is_zero() { time } else { time.saturating_sub(began.elapsed()).max(LEAST) };
+    let left = time.saturating_sub(began.elapsed()).max(LEAST);
     stop(agent, &container.id, left).await
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn stop_all(
 ) -> Result<(), Failed> {
     let parts = parts(pod);
     let end = Instant::now() + time;
-    let address = observed.addresses().first().cloned().unwrap_or_default();
+    let address = observed.addresses().first().cloned().unwrap_or_else(|| agent.machine.address.clone());
     let part_of = |one: &ContainerStatus| parts.iter().position(|part| part.container.name == name_of(one));
     let is_beside = |one: &ContainerStatus| part_of(one).is_some_and(|at| parts[at].kind == Kind::Sidecar);
     let kill_one = |one| {
@@ -104,14 +104,18 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
         client.remove_pod_sandbox(request).await.map_err(|error| error.to_string())?;
     }
     agent.cgroups.remove(&key.uid)?;
-    volumes::remove(&agent.setup.folder, &key.uid)?;
-    let logs = key.logs(&agent.setup.logs);
-    match std::fs::remove_dir_all(&logs) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {error}", logs.display()))
+    let (folder, uid, logs) = (agent.setup.folder.clone(), key.uid.clone(), key.logs(&agent.setup.logs));
+    // There may be millions of files: other pods do not wait for them.
+    let removing = tokio::task::spawn_blocking(move || {
+        volumes::remove(&folder, &uid)?;
+        match std::fs::remove_dir_all(&logs) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(format!("cannot remove {}: {error}", logs.display()))
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
-    }
+    });
+    removing.await.map_err(|error| error.to_string())?
 }
 
 /// A pod that is to go: ends it, and then removes the object.

@@ -188,12 +188,14 @@ async fn get(whom: &Whom<'_>, http: &HTTPGetAction) -> Result<(), String> {
         let status = response.status().as_u16();
         // A body that is too long is not read on.
         let _ = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-        Ok(status)
+        Ok::<u16, String>(status)
     };
     // The connection works while the request does, and ends with it.
+    let mut asked = std::pin::pin!(asked);
     let status = tokio::select! {
-        status = asked => status,
-        ended = connection => Err(failed(&ended.map_or_else(|e| e.to_string(), |()| "EOF".into()))),
+        status = &mut asked => status,
+        // A server that closes the connection behind its answer has given it; without one, asking ends with an error.
+        _ = connection => asked.await,
     }?;
     match status {
         200..400 => Ok(()),

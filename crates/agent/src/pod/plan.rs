@@ -157,8 +157,12 @@ impl Look<'_> {
     }
 
     fn fate(&self, part: &Part<'_>) -> Fate {
-        let Some(last) = self.here(part) else { return Fate::Start };
-        if is_running(last) || !Policy::of(self.pod, part).restarts(last.exit_code) {
+        let here = self.here(part);
+        // In a new sandbox all begins anew, but for what has done what it was there for.
+        let before = || self.observed.container(&part.container.name).filter(|one| is_exited(one));
+        let Some(last) = here.or_else(before) else { return Fate::Start };
+        let begins = here.is_none() && matches!(part.kind, Kind::Init | Kind::Sidecar);
+        if is_running(last) || !begins && !Policy::of(self.pod, part).restarts(last.exit_code) {
             return Fate::Stay;
         }
         let ended = time(last.finished_at).unwrap_or(self.now);

@@ -101,7 +101,8 @@ pub(crate) fn hash(container: &Container) -> String {
 pub(crate) fn grace(pod: &Pod) -> i64 {
     let asked = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
     let own = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    asked.or(own).unwrap_or(30).max(0)
+    // A century is for ever, and clocks can count it.
+    asked.or(own).unwrap_or(30).clamp(0, i64::from(u32::MAX))
 }
 
 /// Whether the pod is on the node's own network.

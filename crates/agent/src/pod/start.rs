@@ -52,7 +52,7 @@ pub(crate) async fn start(
     let key = Key::of(pod);
     let name = &part.container.name;
     let now = Timestamp::now();
-    if let Some(last) = observed.here(name).filter(|one| is_exited(one)) {
+    if let Some(last) = observed.container(name).filter(|one| is_exited(one)) {
         let ended = time(last.finished_at).unwrap_or(now);
         agent.with_memory(&key, |memory| memory.crashes.next(name, ended, now));
     }
@@ -110,8 +110,8 @@ impl Starting<'_> {
         agent.events.normal(&**pod, "Created", "Container created");
         if let Err(error) = client.start_container(StartContainerRequest { container_id: id.clone() }).await {
             let failed = Failed::new("RunContainerError", cause(&error));
-            // Not one that was never started: what its runtime says of its end is told, if it says something.
-            let _ = client.remove_container(RemoveContainerRequest { container_id: id }).await;
+            // It stays: its end counts, and is told. One that the runtime has not ended is removed by the next step.
+            self.prune().await;
             return Err(failed);
         }
         agent.events.normal(&**pod, "Started", "Container started");

@@ -173,7 +173,10 @@ impl View<'_> {
         }
         let main = || told.iter().filter(|(kind, _)| *kind == Kind::Main).map(|(_, one)| one);
         let ran = |one: &Told| !is_waiting(one) || one.last_state.is_some();
-        if is_finished(self.pod, self.parts, self.observed) && self.observed.running().next().is_none() {
+        // One that is deleted comes to an end too, whatever its policy.
+        let goes = self.pod.metadata.deletion_timestamp.is_some();
+        let is_at_end = goes || is_finished(self.pod, self.parts, self.observed);
+        if is_at_end && self.observed.running().next().is_none() {
             let succeeded = |one: &Told| exit_code(one) == Some(0);
             return if main().all(succeeded) { "Succeeded" } else { "Failed" };
         }

@@ -33,6 +33,8 @@ use crate::volumes::{self, Volumes};
 const STEPS: usize = 50;
 /// When what failed for a reason outside is tried again.
 const LATER: Duration = Duration::from_secs(10);
+/// How long the API server has to take a status.
+const WRITING: Duration = Duration::from_secs(30);
 /// As much of a container's last words is told.
 const WORDS_MAX: usize = 4096;
 /// As much of its log, where that is told instead.
@@ -164,25 +166,30 @@ impl Looking<'_> {
     async fn volumes(&mut self, observed: &Observed) -> Result<Option<Volumes>, String> {
         match volumes::prepare(self.agent, self.pod).await {
             Ok(volumes) => {
-                self.agent.with_memory(self.key, |memory| memory.told = None);
                 if let Some(again) = volumes.again {
                     soonest(&mut self.again, again);
                 }
+                self.tell_of_volumes(volumes.stale.as_ref());
                 Ok(Some(volumes))
             }
             Err(failed) => {
-                let words = failed.words();
-                let is_new = self.agent.with_memory(self.key, |memory| {
-                    memory.told.replace(words.clone()) != Some(words.clone())
-                });
-                if is_new == Some(true) {
-                    self.agent.events.warning(&**self.pod, "FailedMount", words);
-                }
-                soonest(&mut self.again, LATER);
+                self.tell_of_volumes(Some(&failed));
                 write_status(self.agent, self.key, self.pod, observed).await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Says once of a volume that it cannot be had, and looks again.
+    fn tell_of_volumes(&mut self, failed: Option<&volumes::Failed>) {
+        let words = failed.map(volumes::Failed::words);
+        let before =
+            self.agent.with_memory(self.key, |memory| std::mem::replace(&mut memory.told, words.clone()));
+        let Some(words) = words else { return };
+        if before != Some(Some(words.clone())) {
+            self.agent.events.warning(&**self.pod, "FailedMount", words);
+        }
+        soonest(&mut self.again, LATER);
     }
 
     /// Probes are asked of all that run.
@@ -275,7 +282,8 @@ async fn act(
             Ok(())
         }
         Step::Kill(wanted) => {
-            let address = observed.addresses().first().cloned().unwrap_or_default();
+            let address =
+                observed.addresses().first().cloned().unwrap_or_else(|| agent.machine.address.clone());
             let time = Duration::from_secs(u64::try_from(grace(pod)).unwrap_or_default());
             let kills = wanted.iter().filter_map(|(id, why)| {
                 let one = observed.containers.iter().find(|one| one.id == *id)?;
@@ -380,10 +388,13 @@ pub(crate) async fn write_status(
     observed: &Observed,
 ) -> Result<(), String> {
     let parts = parts(pod);
+    let cached = agent.pod(key);
     let made = agent.with_memory(key, |memory| {
-        // What was written last may not have come back yet.
-        let written = memory.written.as_ref().filter(|written| version(written) > version(pod));
-        let current = Pod { status: written.unwrap_or(pod).status.clone(), ..pod.clone() };
+        // What was written last may not have come back yet, and others write, too.
+        let known = std::iter::once(pod).chain(cached.as_deref()).chain(memory.written.as_ref());
+        let base = known.max_by_key(|one| version(one)).unwrap_or(pod);
+        let at = base.metadata.resource_version.clone();
+        let current = Pod { status: base.status.clone(), ..pod.clone() };
         let view = View {
             pod: &current,
             parts: &parts,
@@ -393,16 +404,21 @@ pub(crate) async fn write_status(
             host: &agent.machine.address,
             now: Timestamp::now(),
         };
-        (status(&view), current.status.unwrap_or_default())
+        (status(&view), current.status.unwrap_or_default(), at)
     });
-    let Some((new, old)) = made else { return Ok(()) };
+    let Some((new, old, at)) = made else { return Ok(()) };
     if new == old {
         return Ok(());
     }
     let uid = &key.uid;
-    let patch = json!({"metadata": {"uid": uid}, "status": difference(&old, &new)});
+    let patch = json!({"metadata": {"uid": uid, "resourceVersion": at}, "status": difference(&old, &new)});
     let api: Api<Pod> = Api::namespaced(agent.client.clone(), &key.name.namespace);
-    match api.patch_status(&key.name.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    let writing = tokio::time::timeout(WRITING, api.patch_status(&key.name.name, &params, &patch)).await;
+    let Ok(written) = writing else {
+        return Err("cannot write the status: the API server does not answer".into());
+    };
+    match written {
         Ok(written) => {
             agent.with_memory(key, |memory| memory.written = Some(written));
             Ok(())
@@ -413,7 +429,8 @@ pub(crate) async fn write_status(
         {
             Ok(())
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        // Somebody wrote meanwhile: that comes by the watch, and the pod is looked at again.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         Err(error) => Err(format!("cannot write the status: {}", client::causes(&error))),
     }
 }

@@ -186,8 +186,14 @@ impl Sending {
     /// Sends all whole lines that there are; what is no line yet stays in `line`.
     async fn rest(&mut self, reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<()> {
         let mut piece = Vec::new();
+        let mut read = 0;
         while self.left > 0 {
-            reader.read_until(b'\n', line)?;
+            read += reader.read_until(b'\n', line)?;
+            if read >= PIECE {
+                read = 0;
+                // Lines that nobody wants are many, too.
+                tokio::task::yield_now().await;
+            }
             if line.last() != Some(&b'\n') {
                 break;
             }

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -68,7 +68,9 @@ pub(crate) fn last_words(agent: &Agent, uid: &str, container: &str) -> io::Resul
 
 /// The beginning of a file, so much at most.
 pub(crate) fn beginning(path: &str, most: u64) -> io::Result<String> {
+    // A pod may have mounted something of its own there: a pipe would be waited for, a device woken.
+    let file = kernel::path::open_regular(File::open("/")?, Path::new(path)).map_err(io::Error::other)?;
     let mut bytes = Vec::new();
-    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

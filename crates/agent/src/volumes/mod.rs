@@ -43,6 +43,8 @@ pub(crate) struct Volumes {
     sources: BTreeMap<String, Source>,
     /// When one of them has to be looked at again.
     pub(crate) again: Option<Duration>,
+    /// One that could not be brought up to date: it stays as it was.
+    pub(crate) stale: Option<Failed>,
 }
 
 /// Why a volume cannot be had.
@@ -72,7 +74,7 @@ pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Volumes, Failed>
     let mut all = Volumes::default();
     let named = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
     for volume in named.into_iter().flatten() {
-        let made = one(agent, &key, pod, volume, &mut all.again).await;
+        let made = one(agent, &key, pod, volume, &mut all).await;
         let source = made.map_err(|why| Failed { volume: volume.name.clone(), why })?;
         all.sources.insert(volume.name.clone(), source);
     }
@@ -84,7 +86,7 @@ async fn one(
     key: &Key,
     pod: &Pod,
     volume: &Volume,
-    again: &mut Option<Duration>,
+    all: &mut Volumes,
 ) -> Result<Source, String> {
     let folder = folder(&agent.setup.folder, &key.uid).join("volumes");
     let place = |kind: &str| folder.join(format!("kubernetes.io~{kind}")).join(&volume.name);
@@ -121,9 +123,17 @@ async fn one(
         one if one.projected.is_some() => ("projected", true),
         _ => return Err(unknown(volume)),
     };
-    let payload = payload::of(agent, key, pod, volume, again).await?;
     let path = place(kind);
-    paths::directory(&path, in_memory.then_some(paths::Memory { size: None }))?;
+    let payload = match payload::of(agent, key, pod, volume, &mut all.again).await {
+        Ok(payload) => payload,
+        // What a pod has stays as it was, and holds up nothing of it.
+        Err(why) if path.join("..data").exists() => {
+            all.stale = Some(Failed { volume: volume.name.clone(), why });
+            return Ok(Source::Path(path, true));
+        }
+        Err(why) => return Err(why),
+    };
+    paths::directory(&path, in_memory.then_some(paths::Memory { size: None, mode: c"0755", group: None }))?;
     writer::write(&path, &payload, group).map_err(|why| format!("cannot write {}: {why}", path.display()))?;
     Ok(Source::Path(path, true))
 }

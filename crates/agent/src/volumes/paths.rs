@@ -14,6 +14,10 @@ use rustix::fs::{Mode, OFlags, open};
 pub(super) struct Memory {
     /// In bytes; half of the machine's memory without.
     pub(super) size: Option<i64>,
+    /// The rights of its root, in octal digits.
+    pub(super) mode: &'static CStr,
+    /// The group of its root.
+    pub(super) group: Option<i64>,
 }
 
 /// `emptyDir`: what is in it stays.
@@ -22,17 +26,27 @@ pub(super) fn empty(path: &Path, asked: &EmptyDirVolumeSource, group: Option<i64
         "" => None,
         "Memory" => {
             let size = asked.size_limit.as_ref().and_then(quantity::bytes).filter(|size| *size > 0);
-            Some(Memory { size })
+            Some(Memory { size, mode: if group.is_some() { c"2777" } else { c"0777" }, group })
         }
         other => return Err(format!("emptyDir.medium: {other:?} is not supported: give \"\" or \"Memory\"")),
     };
-    directory(path, memory)?;
-    let failed = |error: std::io::Error| format!("cannot open {} to the pod: {error}", path.display());
-    fs::set_permissions(path, Permissions::from_mode(0o777)).map_err(failed)?;
-    match group {
-        Some(group) => super::share(path, group, 0o2777).map_err(failed),
-        None => Ok(()),
+    if memory.is_some() {
+        // A new file system has its rights from the start.
+        return directory(path, memory);
     }
+    // What the pod has made of its rights stays.
+    if path.exists() {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("cannot make {}: {error}", path.display());
+    // It has its name once it is right. Names of volumes have no dots.
+    let fresh = path.with_extension("new");
+    directory(&fresh, None)?;
+    fs::set_permissions(&fresh, Permissions::from_mode(0o777)).map_err(failed)?;
+    if let Some(group) = group {
+        super::share(&fresh, group, 0o2777).map_err(failed)?;
+    }
+    fs::rename(&fresh, path).map_err(failed)
 }
 
 /// Makes a directory, and mounts a filesystem in memory on it, unless there is one.
@@ -59,7 +73,9 @@ fn mount(path: &Path, memory: Memory) -> rustix::io::Result<()> {
     let target = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let size = memory.size.and_then(|size| CString::new(size.to_string()).ok());
     let size: Option<(&CStr, Option<&CStr>)> = size.as_deref().map(|size| (c"size", Some(size)));
-    let options = size.into_iter().chain([(c"mode", Some(c"0755"))]);
+    let group = memory.group.and_then(|group| CString::new(group.to_string()).ok());
+    let group: Option<(&CStr, Option<&CStr>)> = group.as_deref().map(|group| (c"gid", Some(group)));
+    let options = size.into_iter().chain(group).chain([(c"mode", Some(memory.mode))]);
     let nodev = u64::from(rustix::mount::MountAttrFlags::MOUNT_ATTR_NODEV.bits())
         | u64::from(rustix::mount::MountAttrFlags::MOUNT_ATTR_NOSUID.bits());
     let filesystem = kernel::mount::filesystem(c"tmpfs", Some(c"tmpfs"), options, nodev)?;
@@ -68,11 +84,13 @@ fn mount(path: &Path, memory: Memory) -> rustix::io::Result<()> {
 
 /// `hostPath`: what the type says is there, or is made.
 pub(super) fn host(path: &str, kind: &str) -> Result<(), String> {
+    if kind.is_empty() {
+        return Ok(());
+    }
     let there = fs::metadata(path);
     let failed = |what: &str| Err(format!("hostPath type check failed: {path} is not {what}"));
     let is = |of: fn(&fs::FileType) -> bool| there.as_ref().is_ok_and(|meta| of(&meta.file_type()));
     match kind {
-        "" => Ok(()),
         "DirectoryOrCreate" if there.is_err() => {
             let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
             made.map_err(|error| format!("cannot make the directory {path}: {error}"))

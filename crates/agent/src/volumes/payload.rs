@@ -25,6 +25,8 @@ const MODE: i32 = 0o644;
 const TOKEN: i64 = 3600;
 /// After so long a token is renewed at the latest.
 const TOKEN_OLD: Duration = Duration::from_secs(24 * 3600);
+/// A token that was refused is asked for again after this long, while the old one is good.
+const TOKEN_AGAIN: Duration = Duration::from_secs(30);
 
 /// Tokens of pods, by uid and what they are for. One that is lost is asked for anew.
 #[derive(Debug, Default)]
@@ -240,7 +242,12 @@ async fn token(
             Ok(token)
         }
         // The old one is still good, and it is tried again soon.
-        Err(why) => there.filter(|token| now < token.end).ok_or(why),
+        Err(why) => {
+            let mut old = there.filter(|token| now < token.end).ok_or(why)?;
+            old.renew = now.checked_add(TOKEN_AGAIN).unwrap_or(old.end).min(old.end);
+            agent.tokens.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, old.clone());
+            Ok(old)
+        }
     }
 }
 

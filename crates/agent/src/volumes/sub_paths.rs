@@ -5,9 +5,8 @@ use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use kernel::path::Dangling;
 use rustix::fs::{FileType, Mode, OFlags, open};
 
 /// Mounts what `inner` means inside `volume` at `at`; it is made as a directory where there is nothing.
@@ -33,9 +32,33 @@ pub(super) fn bind(volume: &Path, inner: &str, at: &Path) -> Result<(), String> 
 fn find(root: &OwnedFd, inner: &str) -> rustix::io::Result<OwnedFd> {
     let path = CString::new(Path::new(inner).as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL)?;
     match kernel::path::open_c(root, &path, OFlags::PATH) {
-        Err(rustix::io::Errno::NOENT) => kernel::path::make_dirs_c(root, &path, Dangling::Refused),
+        Err(rustix::io::Errno::NOENT) => make_inner(root, inner),
         found => found,
     }
+}
+
+/// What is not there is made, open to whom the volume is: whoever a container runs as.
+fn make_inner(root: &OwnedFd, inner: &str) -> rustix::io::Result<OwnedFd> {
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(root)?.st_mode & 0o2777);
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let mut dir = kernel::path::open_c(root, c".", directory)?;
+    let mut path = PathBuf::new();
+    for part in Path::new(inner).components() {
+        path.push(part);
+        let here = CString::new(path.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL)?;
+        dir = match kernel::path::open_c(root, &here, directory) {
+            Err(rustix::io::Errno::NOENT) => {
+                rustix::fs::mkdirat(&dir, part.as_os_str(), mode)?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let new = rustix::fs::openat(&dir, part.as_os_str(), flags, Mode::empty())?;
+                // mkdir heeds the umask.
+                rustix::fs::fchmod(&new, mode)?;
+                new
+            }
+            found => found?,
+        };
+    }
+    Ok(dir)
 }
 
 /// An empty directory or file, to mount on.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::cache::{Cache, Name};
+use client::events::Events;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -15,7 +16,6 @@ use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::share::{self, Round};
-use super::tell::Tell;
 use super::{Context, owned, pods, status};
 use crate::csi::reach;
 
@@ -25,7 +25,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 struct Controller {
     context: Arc<Context>,
     budgets: Arc<Cache<PodDisruptionBudget>>,
-    tell: Tell,
+    events: Events,
 }
 
 /// Works until it is dropped.
@@ -53,8 +53,8 @@ pub(super) async fn run(context: Arc<Context>) {
                 .map(|budget| Name::of(&**budget)),
         );
     });
-    let tell = Tell::new(&context.client, "controllermanager", &context.host);
-    let it = &Controller { context, budgets, tell };
+    let events = context.events("controllermanager");
+    let it = &Controller { context, budgets, events };
     queue.run(|name| async move { super::told("disruption budget", &name, it.look(&name).await) }).await;
 }
 
@@ -75,7 +75,7 @@ impl Controller {
             Ok(expected) => plan(budget, &mine, expected, now),
             Err(why) => {
                 let text = format!("Failed to calculate the number of expected pods: {why}");
-                self.tell.warning(budget, "CalculateExpectedPodCountFailed", text.clone()).await;
+                self.events.warning(budget, "CalculateExpectedPodCountFailed", text.clone()).await;
                 let mut held = status::conditions(&budget.status.clone().unwrap_or_default());
                 status::set(&mut held, "DisruptionAllowed", "False", "SyncFailed", &why, now);
                 (

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use client::cache::Name;
+use client::events::Events;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, PostParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::json;
 
-use super::tell::Tell;
 use super::{Context, hands, owned, pods};
 
 /// Works until it is dropped.
@@ -21,10 +21,10 @@ pub(super) async fn run(context: Arc<Context>) {
             its.add(Name::of(&**change.object()));
         }
     });
-    let tell = Tell::new(&context.client, "ephemeral_volume", &context.host);
-    let (context, tell) = (&context, &tell);
+    let events = context.events("ephemeral_volume");
+    let (context, events) = (&context, &events);
     queue
-        .run(|name| async move { super::told("the volumes of pod", &name, look(context, tell, &name).await) })
+        .run(|name| async move { super::told("the volumes of pod", &name, look(context, events, &name).await) })
         .await;
 }
 
@@ -39,7 +39,7 @@ fn templates(
     })
 }
 
-async fn look(context: &Context, tell: &Tell, name: &Name) -> Result<Next, Error> {
+async fn look(context: &Context, events: &Events, name: &Name) -> Result<Next, Error> {
     let Some(pod) = context.pods.get(name).filter(|pod| pods::is_active(pod)) else { return Ok(Next::Done) };
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &name.namespace);
     for (claim, template) in templates(&pod) {
@@ -60,7 +60,7 @@ async fn look(context: &Context, tell: &Tell, name: &Name) -> Result<Next, Error
                         "ephemeral volume controller failed to create PVC {claim}: {}",
                         hands::says(&error)
                     );
-                    tell.warning(&*pod, "ClaimCreationFailed", text).await;
+                    events.warning(&*pod, "ClaimCreationFailed", text).await;
                     return Err(error);
                 }
             }
@@ -68,7 +68,7 @@ async fn look(context: &Context, tell: &Tell, name: &Name) -> Result<Next, Error
         if there.is_some_and(|there| !owned::is_of(&there.metadata, &hands::uid(&*pod))) {
             let text =
                 format!("PVC {}/{claim} was not created for pod {name} (pod is not owner)", name.namespace);
-            tell.warning(&*pod, "ConflictingClaim", text).await;
+            events.warning(&*pod, "ConflictingClaim", text).await;
         }
     }
     Ok(Next::Done)

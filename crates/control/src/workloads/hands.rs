@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use client::cache::{Cache, Kind, Name};
-use client::events::cut;
+use client::cache::{Kind, Name};
+use client::events::{Events, cut};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, Error, Resource, ResourceExt as _};
 use serde_json::Value;
 
+use super::Context;
 use super::awaited::{Awaited, What};
-use super::tell::Tell;
 
 /// What one controller makes and deletes.
 pub(super) struct Hands {
@@ -20,14 +20,17 @@ pub(super) struct Hands {
     /// What the cache does not show yet.
     pub(super) awaited: Awaited,
     /// What people are told.
-    pub(super) tell: Tell,
+    pub(super) events: Events,
 }
 
 impl Hands {
     /// Those of a controller that Kubernetes calls `component`.
-    pub(super) fn new(client: &Client, pods: &Cache<Pod>, component: &'static str, host: &str) -> Self {
-        let (awaited, tell) = (Awaited::new(pods), Tell::new(client, component, host));
-        Self { client: client.clone(), awaited, tell }
+    pub(super) fn new(context: &Context, component: &str) -> Self {
+        Self {
+            client: context.client.clone(),
+            awaited: Awaited::new(&context.pods),
+            events: context.events(component),
+        }
     }
 
     /// Whether pods of an owner were made or deleted of which the cache does not know.
@@ -47,7 +50,7 @@ impl Hands {
         let made = api.create(&PostParams::default(), &pod).await;
         match &made {
             Ok(_) => {
-                self.tell.normal(owner, "SuccessfulCreate", done::<O>("create", owner, &name.name)).await;
+                self.events.normal(owner, "SuccessfulCreate", done::<O>("create", owner, &name.name)).await;
             }
             Err(error) => {
                 // What was refused does not come; of anything else nobody knows.
@@ -56,7 +59,7 @@ impl Hands {
                 }
                 if !is_of_a_namespace_that_goes(error) {
                     let text = failed::<O>("create", owner, &name.name, error);
-                    self.tell.warning(owner, "FailedCreate", text).await;
+                    self.events.warning(owner, "FailedCreate", text).await;
                 }
             }
         }
@@ -90,14 +93,14 @@ impl Hands {
         let deleted = delete::<Pod>(&self.client, &name, &its).await;
         match &deleted {
             Ok(()) => {
-                self.tell.normal(owner, "SuccessfulDelete", done::<O>("delete", owner, &name.name)).await;
+                self.events.normal(owner, "SuccessfulDelete", done::<O>("delete", owner, &name.name)).await;
             }
             Err(error) => {
                 if matches!(error, Error::Api(_)) {
                     self.awaited.forget(&name);
                 }
                 let text = failed::<O>("delete", owner, &name.name, error);
-                self.tell.warning(owner, "FailedDelete", text).await;
+                self.events.warning(owner, "FailedDelete", text).await;
             }
         }
         deleted

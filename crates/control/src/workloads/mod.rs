@@ -22,12 +22,12 @@ mod scheduler;
 mod share;
 mod stateful_set;
 mod status;
-mod tell;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::cache::{Cache, Name};
+use client::events::Events;
 use client::queue::{Next, Pace};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -91,6 +91,11 @@ impl Context {
             cron_jobs: Cache::start(&client),
             client,
         })
+    }
+
+    /// Events of a controller that Kubernetes calls `component`.
+    fn events(&self, component: &str) -> Events {
+        Events::new(&self.client, component, &format!("{component}-{}", self.host))
     }
 
     async fn filled(&self) {

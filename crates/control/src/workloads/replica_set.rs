@@ -43,7 +43,7 @@ struct Controller {
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
-    let hands = Hands::new(&context.client, &context.pods, "replicaset-controller", &context.host);
+    let hands = Hands::new(&context, "replicaset-controller");
     let it = Controller { sets: context.replica_sets.clone(), hands, context };
     owned::follow_own(&it.sets, &queue);
     owned::follow(&it.context.pods, &it.sets, &queue);
@@ -186,6 +186,8 @@ fn conditions(
     let mut held = status::conditions(old);
     let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     match failed {
+        // As it was told first: each try names another pod, and to write that would be to try again at once.
+        Some(_) if status::condition(&held, "ReplicaFailure").is_some() => {}
         Some(error) => {
             let reason = if i64::from(wanted) > i64::try_from(there).unwrap_or(i64::MAX) {
                 "FailedCreate"

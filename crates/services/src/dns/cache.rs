@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::BinEncodable as _;
 
 use super::Outcome;
 
@@ -11,6 +12,8 @@ use super::Outcome;
 const GENERATION: usize = 2048;
 /// An answer with more records is asked for again each time.
 const LARGEST: usize = 64;
+/// And one of as many bytes.
+const BYTES: usize = 4096;
 /// The longest that an answer is kept.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// The longest that it is kept that there is none.
@@ -68,7 +71,9 @@ impl Cache {
 
     fn keep_at(&self, name: &Name, kind: RecordType, dnssec: bool, outcome: &Outcome, now: Instant) {
         let Some(time) = time_to_live(outcome).filter(|time| !time.is_zero()) else { return };
-        if outcome.answers.len() + outcome.authorities.len() > LARGEST {
+        let records = || outcome.answers.iter().chain(&outcome.authorities);
+        let length = |record: &Record| record.to_bytes().map_or(BYTES, |bytes| bytes.len());
+        if records().count() > LARGEST || records().map(length).sum::<usize>() >= BYTES {
             return;
         }
         let mut outcome = outcome.clone();

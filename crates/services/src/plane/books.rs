@@ -61,7 +61,9 @@ impl Books {
         let Some(plan) = plan else { return freed.into_iter().collect() };
         let mut mine = plan.clone();
         mine.fronts.retain(|front, _| {
-            if self.taken.entry(*front).or_insert_with(|| name.clone()) == &name {
+            // Who comes from outside reaches the Service that all others reach; their front comes first.
+            let may = !front.outside || self.taken.get(&Front { outside: false, ..*front }) == Some(&name);
+            if may && self.taken.entry(*front).or_insert_with(|| name.clone()) == &name {
                 freed.remove(front);
                 return true;
             }

@@ -199,6 +199,7 @@ impl Command {
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::Up(_)
+                | Self::Down(_)
                 | Self::PortForward(_)
         )
     }

@@ -61,6 +61,9 @@ pub(crate) struct DownArgs {
     /// Only end the programs: pods run on
     #[arg(long)]
     pub(crate) keep_pods: bool,
+    /// The node's configuration, as `sextant up` was told
+    #[arg(long, value_name = "FILE", default_value = "/etc/sextant/node.toml")]
+    pub(crate) node_config: PathBuf,
 }
 
 /// `sextant status`

@@ -1,6 +1,7 @@
 //! `sextant agent`: a kubelet's work for the pods of this node.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ async fn serve(data_dir: &Path, run_dir: &Path, args: &AgentArgs) -> Result<()> 
 
 fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> Result<Setup> {
     let folder = directory(&data_dir.join("agent"))?;
+    // Pods' secrets and tokens are below it, with modes that are meant for the pods.
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))
+        .context(|| format!("close {} to others", folder.display()))?;
     let logs = directory(&args.logs)?;
     let run = directory(run_dir)?;
     let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
@@ -69,9 +73,9 @@ fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> 
     })
 }
 
-/// The cgroup above those of pods: as a kubelet's where there is one instance, and apart from each other where there are more.
+/// The cgroup above those of pods: never a kubelet's, as what is found there of nobody is ended.
 pub(super) fn cgroup_root(run: &Path) -> String {
-    if instance::is_default(run) { String::new() } else { format!("{}-agent", instance::name(run)) }
+    format!("{}-agent", instance::name(run))
 }
 
 /// A directory, made, by the path that the kernel knows it by.

@@ -89,7 +89,7 @@ pub(super) fn serve(setup: Setup, stop: impl Future<Output = ()>, ready: impl Fn
 }
 
 /// The default file need not be there; one that was asked for must.
-fn read(path: &Path) -> Result<Config> {
+pub(super) fn read(path: &Path) -> Result<Config> {
     if path == Path::new("/etc/sextant/node.toml") && !path.exists() {
         return Ok(Config::default());
     }

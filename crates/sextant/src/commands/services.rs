@@ -39,9 +39,13 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
         }
     }
     let node = args.node.clone();
-    let node = node.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let node = node.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().to_lowercase());
     let networks = Networks::new(args.pod_network.clone(), args.node_port_addresses.clone());
-    let setup = Setup { table, node, networks };
+    let own = match args.no_dns {
+        true => Vec::new(),
+        false => args.dns_address.iter().map(|at| SocketAddr::new(*at, args.dns_port)).collect(),
+    };
+    let setup = Setup { table, node, networks, own };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -6,15 +6,15 @@ mod schedule;
 use std::sync::Arc;
 
 use client::cache::Name;
+use client::events::Events;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::awaited::{Awaited, What};
-use super::tell::Tell;
 use super::{Context, hands, owned, status};
 use schedule::Schedule;
 
@@ -23,14 +23,14 @@ const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
 struct Controller {
     context: Arc<Context>,
-    tell: Tell,
+    events: Events,
     awaited: Awaited,
 }
 
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
-    let tell = Tell::new(&context.client, "cronjob-controller", &context.host);
+    let events = context.events("cronjob-controller");
     let awaited = Awaited::new(&*context.jobs);
     owned::follow_own(&context.cron_jobs, &queue);
     let its = queue.clone();
@@ -41,7 +41,7 @@ pub(super) async fn run(context: Arc<Context>) {
             }
         }
     });
-    let it = &Controller { context, tell, awaited };
+    let it = &Controller { context, events, awaited };
     queue.run(|name| async move { super::told("cron job", &name, it.look(&name).await) }).await;
 }
 
@@ -61,7 +61,7 @@ impl Controller {
             Ok(schedule) => schedule,
             Err(why) => {
                 let text = format!("unparseable schedule: {:?} : {why}", spec.schedule);
-                self.tell.warning(cron, "UnparseableSchedule", text).await;
+                self.events.warning(cron, "UnparseableSchedule", text).await;
                 return Ok(Next::Done);
             }
         };
@@ -69,14 +69,14 @@ impl Controller {
             job.metadata.namespace == cron.metadata.namespace && owned::is_of(&job.metadata, &uid)
         });
         let plan = plan::plan(cron, &schedule, &mine, Timestamp::now());
-        for (kind, reason, text) in &plan.events {
-            self.tell.tell(cron, kind, reason, reason, text.clone()).await;
+        for (type_, reason, text) in &plan.events {
+            self.events.tell(&cron.object_ref(&()), *type_, reason, reason, text.clone()).await;
         }
         for job in &plan.delete {
             let name = Name::of(&**job);
             self.awaited.note(&uid, name.clone(), What::Gone(hands::uid(&**job)));
             hands::delete::<Job>(client, &name, &hands::uid(&**job)).await?;
-            self.tell.normal(cron, "SuccessfulDelete", format!("Deleted job {}", name.name)).await;
+            self.events.normal(cron, "SuccessfulDelete", format!("Deleted job {}", name.name)).await;
         }
         let mut status = plan.status;
         if let Some(at) = plan.create
@@ -114,7 +114,7 @@ impl Controller {
         let api: Api<Job> = Api::namespaced(self.context.client.clone(), &name.namespace);
         match api.create(&PostParams::default(), &job).await {
             Ok(made) => {
-                self.tell.normal(cron, "SuccessfulCreate", format!("Created job {}", name.name)).await;
+                self.events.normal(cron, "SuccessfulCreate", format!("Created job {}", name.name)).await;
                 Ok(Some(made))
             }
             Err(Error::Api(status)) if status.code == 409 => {
@@ -126,7 +126,7 @@ impl Controller {
                 if matches!(error, Error::Api(_)) {
                     self.awaited.forget(&name);
                 }
-                self.tell
+                self.events
                     .warning(cron, "FailedCreate", format!("Error creating job: {}", hands::says(&error)))
                     .await;
                 Err(error)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use client::events::EventType;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
@@ -20,7 +21,7 @@ pub(super) struct Plan {
     /// The status as it is to be, before a Job is made.
     pub(super) status: Value,
     /// What people are told: kind, reason, text.
-    pub(super) events: Vec<(&'static str, &'static str, String)>,
+    pub(super) events: Vec<(EventType, &'static str, String)>,
     /// How long until the next time.
     pub(super) wait: Option<SignedDuration>,
 }
@@ -51,14 +52,14 @@ pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: 
     if spec.suspend == Some(true) {
         return plan;
     }
-    let until = |plan: &mut Plan| {
-        // A moment later, so that it has come by then.
-        plan.wait =
-            schedule.next(now).map(|next| next.duration_since(now) + SignedDuration::from_millis(100));
-    };
-    until(&mut plan);
     let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
     let since = last.or(cron.metadata.creation_timestamp.as_ref()).map_or(now, |at| at.0);
+    // What comes every so often comes so long after its last time, not after each look.
+    let from = schedule.missed(since, now).map_or(since, |(at, _)| at);
+    // A moment later, so that it has come by then.
+    plan.wait = schedule
+        .next(from)
+        .map(|next| next.duration_since(now).max(SignedDuration::ZERO) + SignedDuration::from_millis(100));
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     let since =
         deadline.and_then(|deadline| now.checked_sub(deadline).ok()).map_or(since, |least| least.max(since));
@@ -66,7 +67,7 @@ pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: 
     if missed > 100 {
         let text =
             "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
-        plan.events.push(("Warning", "TooManyMissedTimes", text.into()));
+        plan.events.push((EventType::Warning, "TooManyMissedTimes", text.into()));
     }
     let running: Vec<&Arc<Job>> = mine.iter().filter(|job| ended(job).is_none()).collect();
     if mine.iter().any(|job| job.name_any() == name(cron, at)) {
@@ -77,7 +78,7 @@ pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: 
     match spec.concurrency_policy.as_deref() {
         Some("Forbid") if !running.is_empty() => {
             let text = "Not starting job because prior execution is running and concurrency policy is Forbid";
-            plan.events.push(("Normal", "JobAlreadyActive", text.into()));
+            plan.events.push((EventType::Normal, "JobAlreadyActive", text.into()));
             return plan;
         }
         Some("Replace") => {
@@ -100,10 +101,14 @@ fn history(cron: &CronJob, mine: &[Arc<Job>], plan: &mut Plan) {
             Some(job) if ended(job).is_some() => {
                 let end = if has(job, "Complete") { "Complete" } else { "Failed" };
                 let text = format!("Saw completed job: {name}, condition: {end}");
-                plan.events.push(("Normal", "SawCompletedJob", text));
+                plan.events.push((EventType::Normal, "SawCompletedJob", text));
             }
             Some(_) => {}
-            None => plan.events.push(("Normal", "MissingJob", format!("Active job went missing: {name}"))),
+            None => plan.events.push((
+                EventType::Normal,
+                "MissingJob",
+                format!("Active job went missing: {name}"),
+            )),
         }
     }
     let running = mine.iter().filter(|job| ended(job).is_none());

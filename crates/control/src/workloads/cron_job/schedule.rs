@@ -132,7 +132,9 @@ fn times(text: &str) -> Result<Times, String> {
         return Err(format!("expected exactly 5 fields, found {}: {text:?}", fields.len()));
     };
     // Where both say something, one of the two is enough.
-    let is_any = |field: &str| field.starts_with(['*', '?']);
+    let is_any = |field: &str| {
+        field.split(',').any(|part| matches!(part.strip_suffix("/1").unwrap_or(part), "*" | "?"))
+    };
     Ok(Times::At {
         minute: set(minute, 0, 59, "")?,
         hour: set(hour, 0, 23, "")?,

@@ -2,19 +2,20 @@
 
 mod plan;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use client::cache::Name;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::hands::Hands;
+use super::hands::{self, Hands};
 use super::owned::{self, Selecting};
 use super::revisions::{self, Revisions};
 use super::{Context, pods, status};
@@ -31,15 +32,21 @@ impl Selecting for DaemonSet {
     }
 }
 
+/// How long a failed pod stays after one on its node was replaced; it doubles.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(900);
+
 struct Controller {
     context: Arc<Context>,
     hands: Hands,
+    /// When failed pods of a set (uid) on a node were last replaced, and how long the next ones stay.
+    replaced: Mutex<BTreeMap<(String, String), (Instant, Duration)>>,
 }
 
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
-    let hands = Hands::new(&context.client, &context.pods, "daemonset-controller", &context.host);
+    let hands = Hands::new(&context, "daemonset-controller");
     owned::follow_own(&context.daemon_sets, &queue);
     owned::follow(&context.pods, &context.daemon_sets, &queue);
     let (its, sets) = (queue.clone(), Arc::downgrade(&context.daemon_sets));
@@ -51,7 +58,7 @@ pub(super) async fn run(context: Arc<Context>) {
             its.add_all(sets.all().iter().map(|set| Name::of(&**set)));
         }
     });
-    let it = &Controller { context, hands };
+    let it = &Controller { context, hands, replaced: Mutex::default() };
     queue.run(|name| async move { super::told("daemon set", &name, it.look(&name).await) }).await;
 }
 
@@ -76,28 +83,52 @@ impl Controller {
             .collect();
         let view = View { set, nodes: self.context.nodes.all(), pods: claimed.mine, hash: hash.clone() };
         let now = Timestamp::now();
-        let mut done = Ok(());
+        let mut done = Ok(None);
         if set.metadata.deletion_timestamp.is_none() {
             done = self.act(set, &hash, view.plan(now)).await;
         }
         let (new, wait) = view.status(now);
         status::write(client, set, &new).await?;
-        done?;
+        let pause = done?;
         known.truncate(client, spec.revision_history_limit, &used).await?;
-        Ok(wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
+        let wait = wait.map(|wait| wait.unsigned_abs());
+        Ok(wait.into_iter().chain(pause).min().map_or(Next::Done, Next::After))
     }
 
-    async fn act(&self, set: &DaemonSet, hash: &str, plan: plan::Plan) -> Result<(), Error> {
+    /// The failed pods that may be replaced now, and when the next may: a node that refuses them is not asked for ever.
+    fn due(&self, set: &DaemonSet, failed: Vec<Arc<Pod>>) -> (Vec<Arc<Pod>>, Option<Duration>) {
+        let now = Instant::now();
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|_, (at, pause)| now < *at + *pause * 2);
+        let (mut due, mut wait) = (Vec::new(), None);
+        for pod in failed {
+            let key = (hands::uid(set), pods::node(&pod).unwrap_or_default().to_owned());
+            let held = replaced.get(&key).copied();
+            if let Some((at, pause)) = held.filter(|(at, pause)| now < *at + *pause) {
+                wait = wait.into_iter().chain([at + pause - now]).min();
+                continue;
+            }
+            let pause = held.map_or(FIRST, |(_, pause)| pause * 2);
+            replaced.insert(key, (now, pause.min(LONGEST)));
+            due.push(pod);
+        }
+        (due, wait)
+    }
+
+    /// How long failed pods stay that are not replaced yet.
+    async fn act(&self, set: &DaemonSet, hash: &str, plan: plan::Plan) -> Result<Option<Duration>, Error> {
+        let (failed, wait) = self.due(set, plan.failed);
         let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
         let new = plan.create.iter().map(|node| pod_of(set, &template, node, hash)).collect();
         self.hands.create_all(set, new).await?;
-        for pod in &plan.failed {
+        for pod in &failed {
             let (name, node) = (Name::of(&**pod), pods::node(pod).unwrap_or_default());
             let text = format!("Found failed daemon pod {name} on node {node}, will try to kill it");
-            self.hands.tell.warning(set, "FailedDaemonPod", text).await;
+            self.hands.events.warning(set, "FailedDaemonPod", text).await;
         }
-        self.hands.delete_all(set, &plan.failed).await?;
-        self.hands.delete_all(set, &plan.delete).await
+        self.hands.delete_all(set, &failed).await?;
+        self.hands.delete_all(set, &plan.delete).await?;
+        Ok(wait)
     }
 }
 

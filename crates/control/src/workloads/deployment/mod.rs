@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::cache::Name;
+use client::events::Events;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -18,7 +19,6 @@ use serde_json::{Value, json};
 
 use super::awaited::{Awaited, What};
 use super::owned::{self, Selecting};
-use super::tell::Tell;
 use super::{Context, hands, pods, status};
 use plan::View;
 
@@ -30,18 +30,18 @@ impl Selecting for Deployment {
 
 struct Controller {
     context: Arc<Context>,
-    tell: Tell,
+    events: Events,
     awaited: Awaited,
 }
 
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
-    let tell = Tell::new(&context.client, "deployment-controller", &context.host);
+    let events = context.events("deployment-controller");
     let awaited = Awaited::new(&*context.replica_sets);
     owned::follow_own(&context.deployments, &queue);
     owned::follow(&context.replica_sets, &context.deployments, &queue);
-    let it = Controller { context, tell, awaited };
+    let it = Controller { context, events, awaited };
     it.follow_last_pods(&queue);
     let it = &it;
     queue.run(|name| async move { super::told("deployment", &name, it.look(&name).await) }).await;
@@ -175,7 +175,7 @@ impl Controller {
             Ok(_) => {
                 if replicas > 0 {
                     let text = format!("Scaled up replica set {} from 0 to {replicas}", name.name);
-                    self.tell.normal(deployment, "ScalingReplicaSet", text).await;
+                    self.events.normal(deployment, "ScalingReplicaSet", text).await;
                 }
                 Ok(Ok(name.name))
             }
@@ -189,7 +189,7 @@ impl Controller {
                 }
                 let text =
                     format!("Failed to create new replica set {:?}: {}", name.name, hands::says(&error));
-                self.tell.warning(deployment, "ReplicaSetCreateError", text).await;
+                self.events.warning(deployment, "ReplicaSetCreateError", text).await;
                 Ok(Err(hands::says(&error)))
             }
         }
@@ -259,7 +259,7 @@ impl Controller {
         }
         let way = if count > before { "up" } else { "down" };
         let text = format!("Scaled {way} replica set {} from {before} to {count}", set.name_any());
-        self.tell.normal(view.deployment, "ScalingReplicaSet", text).await;
+        self.events.normal(view.deployment, "ScalingReplicaSet", text).await;
         Ok(())
     }
 

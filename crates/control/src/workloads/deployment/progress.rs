@@ -7,7 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::plan::{View, asked, available, bounds, has, wanted};
+use super::plan::{View, asked, available, bounds, has, recreates, wanted};
 use crate::workloads::status;
 
 const AVAILABLE: &str = "NewReplicaSetAvailable";
@@ -75,7 +75,7 @@ pub(super) fn status_of(
 ) -> (Value, Option<SignedDuration>) {
     let deployment = view.deployment;
     let (new, old) = (counts(view), deployment.status.clone().unwrap_or_default());
-    let (_, may_miss) = bounds(deployment);
+    let may_miss = if recreates(deployment) { 0 } else { bounds(deployment).1 };
     let enough = number(new.available_replicas) >= wanted(deployment) - may_miss;
     let before = held.clone();
     if enough {

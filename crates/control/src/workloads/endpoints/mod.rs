@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::cache::{Cache, Name};
+use client::events::Events;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -17,7 +18,6 @@ use kube::{Error, ResourceExt as _};
 use serde_json::json;
 
 use super::awaited::{Awaited, What};
-use super::tell::Tell;
 use super::{Context, hands, owned, pods};
 
 /// When what the endpoints were made from changed.
@@ -29,7 +29,7 @@ struct Controller {
     slices: Arc<Cache<EndpointSlice>>,
     endpoints: Arc<Cache<Endpoints>>,
     awaited: Awaited,
-    tell: Tell,
+    events: Events,
 }
 
 /// Works until it is dropped.
@@ -39,7 +39,7 @@ pub(super) async fn run(context: Arc<Context>) {
         services: Cache::start(&context.client),
         endpoints: Cache::start(&context.client),
         awaited: Awaited::new(&*slices),
-        tell: Tell::new(&context.client, "endpoint-slice-controller", &context.host),
+        events: Events::new(&context.client, "endpoint-slice-controller", &context.host),
         slices,
         context,
     };
@@ -87,7 +87,15 @@ impl Controller {
     }
 
     async fn look(&self, name: &Name) -> Result<Next, Error> {
-        let Some(service) = self.services.get(name) else { return Ok(Next::Done) };
+        let Some(service) = self.services.get(name) else {
+            // Slices go with their owner; these have none.
+            if let Some(there) = self.endpoints.get(name)
+                && there.labels().get(old::MANAGED).map(String::as_str) == Some(old::MANAGER)
+            {
+                hands::delete::<Endpoints>(&self.context.client, name, &hands::uid(&*there)).await?;
+            }
+            return Ok(Next::Done);
+        };
         let service = &*service;
         let has_selector = service.spec.as_ref().is_some_and(|spec| {
             spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
@@ -117,7 +125,7 @@ impl Controller {
             && !matches!(error, Error::Api(status) if matches!(status.code, 403 | 404 | 409))
         {
             let text = format!("Error updating Endpoint Slices for Service {name}: {}", hands::says(error));
-            self.tell.warning(service, "FailedToUpdateEndpointSlices", text).await;
+            self.events.warning(service, "FailedToUpdateEndpointSlices", text).await;
         }
         done?;
         let first = who::families(service).into_iter().next().unwrap_or_default();

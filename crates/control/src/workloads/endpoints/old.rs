@@ -10,9 +10,9 @@ use super::slices::HEADLESS;
 use super::who::{self, Member};
 use crate::workloads::pods;
 
-const MANAGED: &str = "endpoints.kubernetes.io/managed-by";
+pub(super) const MANAGED: &str = "endpoints.kubernetes.io/managed-by";
 /// Who writes ours.
-const MANAGER: &str = "endpoint-controller";
+pub(super) const MANAGER: &str = "endpoint-controller";
 /// The slices are made here: nobody need copy them from this.
 const NO_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// More addresses than this are not told.

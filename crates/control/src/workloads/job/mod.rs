@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::Api;
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::awaited::Awaited;
@@ -43,19 +43,32 @@ struct Controller {
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
-    let hands = Hands::new(&context.client, &context.pods, "job-controller", &context.host);
+    let hands = Hands::new(&context, "job-controller");
     let jobs = context.jobs.clone();
     let it = Controller { awaited: Awaited::new(&*jobs), jobs, hands, context };
     owned::follow_own(&it.jobs, &queue);
     owned::follow(&it.context.pods, &it.jobs, &queue);
+    let orphans: Arc<Queue<Name>> = Queue::new(super::PACE);
+    let its = orphans.clone();
+    it.context.pods.listen(move |change| {
+        if let Some(pod) = &change.new
+            && count::is_held(pod)
+            && owned::controller(&pod.metadata).is_none()
+        {
+            its.add(Name::of(&**pod));
+        }
+    });
     let it = &it;
-    queue.run(|name| async move { super::told("job", &name, it.look(&name).await) }).await;
+    tokio::join!(
+        queue.run(|name| async move { super::told("job", &name, it.look(&name).await) }),
+        orphans.run(|name| async move { super::told("the finalizer of pod", &name, it.let_go(&name).await) }),
+    );
 }
 
 impl Controller {
     async fn look(&self, name: &Name) -> Result<Next, Error> {
         let Some(job) = self.jobs.get(name) else {
-            self.let_orphans_go(name).await?;
+            self.let_orphans_go(name, "").await?;
             return Ok(Next::Done);
         };
         let job = &*job;
@@ -63,6 +76,8 @@ impl Controller {
         if manager != MANAGER {
             return Ok(Next::Done);
         }
+        // Those of an earlier one of this name are nobody's.
+        self.let_orphans_go(name, &hands::uid(job)).await?;
         let now = Timestamp::now();
         if let Some(left) = self.left_to_live(job, now) {
             if left > SignedDuration::ZERO {
@@ -97,8 +112,8 @@ impl Controller {
         if let Some(written) = status::write_for(client, job, &plan.status).await? {
             self.awaited.note_version(&hands::uid(job), &written, &self.jobs);
         }
-        for (kind, reason, text) in &plan.events {
-            self.hands.tell.tell(job, kind, reason, reason, text.clone()).await;
+        for (type_, reason, text) in &plan.events {
+            self.hands.events.tell(&job.object_ref(&()), *type_, reason, reason, text.clone()).await;
         }
         for pod in &plan.release {
             self.release(pod).await?;
@@ -118,13 +133,24 @@ impl Controller {
         finalizers::remove(&api, pod, count::TRACKING, &[]).await
     }
 
-    /// Pods of a Job that is gone are held by nobody.
-    async fn let_orphans_go(&self, name: &Name) -> Result<(), Error> {
+    /// A pod without an owner is counted by nobody.
+    async fn let_go(&self, name: &Name) -> Result<Next, Error> {
+        let pod = self.context.pods.get(name);
+        if let Some(pod) = pod.filter(|pod| count::is_held(pod) && owned::controller(&pod.metadata).is_none())
+        {
+            self.release(&pod).await?;
+        }
+        Ok(Next::Done)
+    }
+
+    /// Pods of Jobs of this name that are gone, all but the one with the uid `live`, are held by nobody.
+    async fn let_orphans_go(&self, name: &Name, live: &str) -> Result<(), Error> {
         let is_orphan = |pod: &Pod| {
             let owner = owned::controller(&pod.metadata);
             count::is_held(pod)
                 && pod.metadata.namespace.as_ref() == Some(&name.namespace)
-                && owner.is_some_and(|owner| owner.kind == "Job" && owner.name == name.name)
+                && owner
+                    .is_some_and(|owner| owner.kind == "Job" && owner.name == name.name && owner.uid != live)
         };
         for pod in self.context.pods.find(is_orphan) {
             self.release(&pod).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use client::events::EventType;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -33,7 +34,7 @@ pub(super) struct Plan {
     /// Pods that are counted, and held no longer.
     pub(super) release: Vec<Arc<Pod>>,
     /// What people are told: kind, reason, text.
-    pub(super) events: Vec<(&'static str, String, String)>,
+    pub(super) events: Vec<(EventType, String, String)>,
     /// When it is to be looked at again, whatever happens.
     pub(super) wait: Option<SignedDuration>,
 }
@@ -151,7 +152,7 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
         let why = status::condition(&held, "FailureTarget").cloned().unwrap_or_default();
         let (reason, message) = (text(&why, "reason"), text(&why, "message"));
         if is_quiet && tell(&mut held, "Failed", "True", &reason, &message, now) {
-            plan.events.push(("Warning", reason, message));
+            plan.events.push((EventType::Warning, reason, message));
         }
     } else if is_true(&held, "SuccessCriteriaMet") {
         plan.drop = active.clone();
@@ -160,7 +161,7 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
         if is_quiet && tell(&mut held, "Complete", "True", &text(&why, "reason"), &text(&why, "message"), now)
         {
             plan.status["completionTime"] = json!(format!("{now:.0}"));
-            plan.events.push(("Normal", "Completed".into(), "Job completed".into()));
+            plan.events.push((EventType::Normal, "Completed".into(), "Job completed".into()));
         }
     } else if is_suspended {
         plan.drop = active.clone();
@@ -197,14 +198,14 @@ fn suspend(
     if is_suspended {
         if !is_told {
             tell(held, "Suspended", "True", "JobSuspended", "Job suspended", now);
-            plan.events.push(("Normal", "Suspended".into(), "Job suspended".into()));
+            plan.events.push((EventType::Normal, "Suspended".into(), "Job suspended".into()));
         }
         *began = None;
         return;
     }
     if is_told {
         tell(held, "Suspended", "False", "JobResumed", "Job resumed", now);
-        plan.events.push(("Normal", "Resumed".into(), "Job resumed".into()));
+        plan.events.push((EventType::Normal, "Resumed".into(), "Job resumed".into()));
         *began = Some(now);
     }
     began.get_or_insert(now);
@@ -248,6 +249,10 @@ fn manage(
     if let Some(left) = back_off(job, mine, now) {
         plan.wait = Some(left);
         return;
+    }
+    if count::waits_for_end(job) {
+        let still = mine.iter().filter(|pod| pods::is_going(pod) && !pods::is_over(pod));
+        seen.extend(still.filter_map(|pod| count::index(pod)));
     }
     plan.create = if count::is_indexed(job) {
         let free = (0..spec.completions.unwrap_or_default())

@@ -15,16 +15,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use client::cache::{Change, Name};
+use client::events::{EventType, Events};
 use client::queue::{Next, Queue};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 pub(super) use filters::{is_wanted, tolerates, untolerated};
 
-use super::tell::Tell;
 use super::{Context, hands, pods};
 use crate::csi::names;
 use pick::Verdict;
@@ -63,7 +63,7 @@ struct Space<'a> {
 
 struct Scheduler {
     context: Arc<Context>,
-    tell: Tell,
+    events: Events,
     queue: Arc<Queue<()>>,
     /// Where pods go of which the cache does not know that yet: uid and node.
     assumed: Mutex<BTreeMap<Name, (String, String)>>,
@@ -71,9 +71,9 @@ struct Scheduler {
 
 /// Schedules until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
-    let tell = Tell::new(&context.client, NAME, &context.host);
+    let events = context.events(NAME);
     let queue = Queue::new(super::PACE);
-    let it = Scheduler { context, tell, queue: queue.clone(), assumed: Mutex::default() };
+    let it = Scheduler { context, events, queue: queue.clone(), assumed: Mutex::default() };
     it.listen();
     let it = &it;
     queue.run(|()| async move { it.round().await }).await;
@@ -133,7 +133,15 @@ impl Scheduler {
                         self.select(&wanted.waiting, &node).await
                     }
                 }
-                Verdict::Stays { why, room } => self.stays(pod, &why, room).await,
+                Verdict::Stays { why, room } => {
+                    // The room that is being made for it is not for those that come after it.
+                    let node = room.as_ref().map(|room| room.node.clone());
+                    let node = node.or_else(|| preempt::promised(pod, &places));
+                    if let Some(place) = places.iter_mut().find(|place| Some(place.node.name_any()) == node) {
+                        place.put(pod.clone());
+                    }
+                    self.stays(pod, &why, room).await
+                }
             };
             if let Err(error) = done {
                 failed = true;
@@ -175,7 +183,7 @@ impl Scheduler {
         match bound {
             Ok(_) => {
                 let text = format!("Successfully assigned {name} to {node}");
-                self.say(pod, "Normal", "Scheduled", "Binding", text);
+                self.say(pod, EventType::Normal, "Scheduled", "Binding", text);
                 Ok(())
             }
             Err(error) => {
@@ -193,13 +201,13 @@ impl Scheduler {
     fn say(
         &self,
         pod: &Arc<Pod>,
-        kind: &'static str,
+        type_: EventType,
         reason: &'static str,
         action: &'static str,
         text: String,
     ) {
-        let (tell, pod) = (self.tell.clone(), pod.clone());
-        tokio::spawn(async move { tell.tell(&*pod, kind, reason, action, text).await });
+        let (events, pod) = (self.events.clone(), pod.object_ref(&()));
+        tokio::spawn(async move { events.tell(&pod, type_, reason, action, text).await });
     }
 
     /// Says of claims on which node their first pod will be. Once they have volumes, the pod is looked at again.
@@ -237,7 +245,7 @@ impl Scheduler {
                 status["nominatedNodeName"] = json!(node);
             }
             self.status(pod, status).await?;
-            self.say(pod, "Warning", "FailedScheduling", "Scheduling", why.into());
+            self.say(pod, EventType::Warning, "FailedScheduling", "Scheduling", why.into());
         }
         for victim in room.iter().flat_map(|room| &room.victims).filter(|victim| !pods::is_going(victim)) {
             self.status(
@@ -252,7 +260,7 @@ impl Scheduler {
             hands::delete::<Pod>(&self.context.client, &Name::of(&**victim), &hands::uid(&**victim)).await?;
             let node = room.as_ref().map(|room| room.node.as_str()).unwrap_or_default();
             let text = format!("Preempted by pod {} on node {node}", hands::uid(&**pod));
-            self.say(victim, "Normal", "Preempted", "Preempting", text);
+            self.say(victim, EventType::Normal, "Preempted", "Preempting", text);
         }
         Ok(())
     }

@@ -79,3 +79,11 @@ fn at_node(pod: &Pod, wanted: &Wanted, at: usize, space: &Space<'_>) -> Option<R
     chosen.sort_by_key(|pod| priority(pod));
     (!chosen.is_empty()).then(|| Room { node: here.node.name_any(), victims: chosen })
 }
+
+/// Where a pod was promised room, while those who make it are still going.
+pub(super) fn promised(pod: &Pod, places: &[Place]) -> Option<String> {
+    let node = pod.status.as_ref()?.nominated_node_name.as_deref()?;
+    let place = places.iter().find(|place| place.node.name_any() == node)?;
+    let goes = |other: &Arc<Pod>| priority(other) < priority(pod) && pods::is_going(other);
+    place.pods.iter().any(goes).then(|| node.to_owned())
+}

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 
 use super::{Refusal, Space};
 use crate::csi::{bind, names, reach};
-use crate::workloads::pods;
+use crate::workloads::{owned, pods};
 
 const NOBODY: &str = "kubernetes.io/no-provisioner";
 const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -55,6 +55,12 @@ pub(super) fn wanted(pod: &Pod, storage: &Storage) -> Result<Wanted, String> {
                 format!("persistentvolumeclaim {told:?} not found")
             });
         };
+        let mut its = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let is_made =
+            its.any(|one| one.ephemeral.is_some() && format!("{}-{}", pod.name_any(), one.name) == told);
+        if is_made && !owned::is_of(&claim.metadata, pod.metadata.uid.as_deref().unwrap_or_default()) {
+            return Err(format!("PVC {name} was not created for pod {} (pod is not owner)", Name::of(pod)));
+        }
         if claim.metadata.deletion_timestamp.is_some() {
             return Err(format!("persistentvolumeclaim {told:?} is being deleted"));
         }

@@ -36,7 +36,11 @@ pub(super) async fn make(
     for template in spec.volume_claim_templates.iter().flatten() {
         let name = Name::new(&namespace, name(template, set, ordinal));
         if let Some(there) = context.claims.get(&name) {
-            if there.metadata.deletion_timestamp.is_some() {
+            // One that goes with a pod that is gone is not the next one's.
+            let its = format!("{}-{ordinal}", set.name_any());
+            let is_left =
+                there.owner_references().iter().any(|owner| owner.kind == "Pod" && owner.name == its);
+            if there.metadata.deletion_timestamp.is_some() || is_left {
                 return Ok(false);
             }
             continue;
@@ -55,11 +59,11 @@ pub(super) async fn make(
         let (set_name, pod) = (set.name_any(), format!("{}-{ordinal}", set.name_any()));
         let what = format!("create Claim {} Pod {pod} in StatefulSet {set_name}", name.name);
         match api.create(&PostParams::default(), &claim).await {
-            Ok(_) => hands.tell.normal(set, "SuccessfulCreate", format!("{what} success")).await,
+            Ok(_) => hands.events.normal(set, "SuccessfulCreate", format!("{what} success")).await,
             Err(Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
                 let text = format!("{what} failed error: {}", hands::says(&error));
-                hands.tell.warning(set, "FailedCreate", text).await;
+                hands.events.warning(set, "FailedCreate", text).await;
                 return Err(error);
             }
         }
@@ -86,7 +90,9 @@ pub(super) async fn condemn(context: &Context, set: &StatefulSet, pod: &Pod) -> 
         Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
     let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
     for template in templates.into_iter().flatten() {
-        let patch = Patch::Strategic(json!({"metadata": {"ownerReferences": [reference(pod)]}}));
+        // With the set as another owner it would outlive the pod.
+        let owners = json!([reference(pod), {"$patch": "delete", "uid": set.uid()}]);
+        let patch = Patch::Strategic(json!({"metadata": {"ownerReferences": owners}}));
         match api.patch(&name(template, set, ordinal), &PatchParams::default(), &patch).await {
             Err(Error::Api(status)) if status.code == 404 => {}
             done => drop(done?),

@@ -42,7 +42,7 @@ struct Controller {
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
     let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
-    let hands = Hands::new(&context.client, &context.pods, "statefulset-controller", &context.host);
+    let hands = Hands::new(&context, "statefulset-controller");
     let it = Controller { hands, revisions: context.revisions.clone(), context };
     owned::follow_own(&it.context.stateful_sets, &queue);
     owned::follow(&it.context.pods, &it.context.stateful_sets, &queue);
@@ -68,31 +68,37 @@ impl Controller {
             claimed.mine.iter().filter_map(|pod| Some((plan::ordinal(&name.name, pod)?, pod.clone())));
         let view = View { set, pods: by_ordinal.collect(), current: current.clone(), update: update.clone() };
         let now = Timestamp::now();
-        let mut done = Ok(());
+        let mut done = Ok(true);
         if set.metadata.deletion_timestamp.is_none() {
             done = self.act(set, &known, view.plan(now)).await;
         }
         let (new, wait) = view.status(now);
         status::write(client, set, &new).await?;
-        done?;
+        let is_done = done?;
         let mut used: BTreeSet<String> =
             claimed.mine.iter().filter_map(|pod| pod.labels().get(revisions::POD).cloned()).collect();
         used.extend([current, update]);
         known.truncate(client, spec.revision_history_limit, &used).await?;
+        if !is_done {
+            return Ok(Next::After(super::LATE));
+        }
         Ok(wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
     }
 
-    async fn act(&self, set: &StatefulSet, known: &Revisions, plan: plan::Plan) -> Result<(), Error> {
+    /// Whether all of the plan could be done: what is in the way goes without being heard of.
+    async fn act(&self, set: &StatefulSet, known: &Revisions, plan: plan::Plan) -> Result<bool, Error> {
+        let mut is_done = true;
         for (ordinal, revision) in plan.create {
             let Some(template) = known.template(&revision) else { continue };
             if !claims::make(&self.context, &self.hands, set, ordinal).await? {
+                is_done = false;
                 continue;
             }
             let mut pod = pods::of_template(&template, "", owned::reference(set));
             identify(&mut pod, set, ordinal, &revision);
             match self.hands.create(set, pod).await {
                 // The one before has its name until it is gone: that is told.
-                Err(Error::Api(status)) if status.code == 409 => {}
+                Err(Error::Api(status)) if status.code == 409 => is_done = false,
                 done => done?,
             }
         }
@@ -109,11 +115,11 @@ impl Controller {
                     pods::phase(pod).to_lowercase(),
                     pod.name_any()
                 );
-                self.hands.tell.warning(set, "RecreatingFailedPod", text).await;
+                self.hands.events.warning(set, "RecreatingFailedPod", text).await;
             }
             self.hands.delete(set, pod).await?;
         }
-        Ok(())
+        Ok(is_done)
     }
 }
 

@@ -1,21 +1,20 @@
 //! `sextant down`: nothing runs any more, and what is kept stays.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-
-use cri::plugin::Config;
 
 use super::programs::{NAMES, Places};
 use super::{SUPERVISOR, child, member, places, supervisor};
 use crate::cli::DownArgs;
-use crate::commands::agent;
 use crate::commands::node::within::Node;
+use crate::commands::{agent, node};
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 
 /// How long a program has to end when it is told to. The supervisor ends all others first.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Ends the programs of `sextant up`, and takes its pods down.
 pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
@@ -24,7 +23,7 @@ pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
     let mut names = vec![SUPERVISOR];
     names.extend(NAMES.iter().rev());
     let ended = names.into_iter().filter(|name| end(&places, name)).count();
-    let taken = if args.keep_pods { Ok(0) } else { take_down(instance) };
+    let taken = if args.keep_pods { Ok(0) } else { take_down(instance, &args.node_config) };
     let left = if args.keep_pods || taken.is_err() { Vec::new() } else { clear(instance) };
     match taken {
         Ok(0) if ended == 0 => supervisor::say("nothing was up"),
@@ -69,12 +68,12 @@ fn end(places: &Places, name: &str) -> bool {
 }
 
 /// Takes every pod of the instance down, by a node of this command's own; how many there were.
-fn take_down(instance: &Instance) -> Result<usize, Vec<Failure>> {
+fn take_down(instance: &Instance, config: &Path) -> Result<usize, Vec<Failure>> {
     let pods = std::fs::read_dir(instance.data.join("cri/pods")).map_or(0, Iterator::count);
     if pods == 0 {
         return Ok(0);
     }
-    let mut config = Config::default();
+    let mut config = node::read(config).map_err(|failure| vec![failure])?;
     config.network.builtin = true;
     let node = Node::start(&instance.data, &instance.run, config).map_err(|failure| vec![failure])?;
     let mut failures = node.remove_pods();

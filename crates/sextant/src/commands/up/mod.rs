@@ -49,6 +49,7 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     // Before any thread starts: a signal must find nobody else who takes it.
     let signals = [Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw);
     member::enter(&places.member(SUPERVISOR))?;
+    fs::write(places.without(), args.without.join("\n")).context(|| "write down what is left out".into())?;
     let signals = Signals::receive(&signals)?;
     let begun = Instant::now();
     let gateway = container::gateway(instance)?;
@@ -105,7 +106,8 @@ fn tell_up(places: &Places, supervisor: &Supervisor, took: Duration, is_detached
 
 /// Starts the supervisor beside this process, shows what it says, and returns once everything is up.
 fn detach(places: &Places) -> Result<ExitCode> {
-    let socket = places.notify(SUPERVISOR);
+    // Of this process alone: another may be at the same.
+    let socket = places.notify(&format!("{SUPERVISOR}-{}", std::process::id()));
     let _ = fs::remove_file(&socket);
     let notify = UnixDatagram::bind(&socket).context(|| format!("listen on {}", socket.display()))?;
     notify.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -126,6 +128,7 @@ fn detach(places: &Places) -> Result<ExitCode> {
         let _ = shown.read_to_string(&mut text);
         let _ = std::io::stderr().write_all(text.as_bytes());
         if let Some(status) = ended {
+            let _ = fs::remove_file(&socket);
             return Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
         }
         if told.is_ok() {

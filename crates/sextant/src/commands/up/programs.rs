@@ -36,6 +36,11 @@ impl Places {
         self.data.join("log").join(format!("{name}.log"))
     }
 
+    /// The programs that were left out, one a line.
+    pub(super) fn without(&self) -> PathBuf {
+        self.run.join("up").join("without")
+    }
+
     /// The administrator's.
     pub(super) fn kubeconfig(&self) -> PathBuf {
         self.data.join("kubeconfig")

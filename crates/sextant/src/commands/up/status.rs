@@ -34,7 +34,9 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
         let is_ready = pid.is_some_and(|pid| name == SUPERVISOR || child::has_told(&places, name, pid));
         Row { name, pid, is_ready, memory: pid.and_then(memory), age: pid.and_then(age) }
     };
-    let rows: Vec<Row> = std::iter::once(&SUPERVISOR).chain(NAMES).map(|name| row(name)).collect();
+    let without = fs::read_to_string(places.without()).unwrap_or_default();
+    let wanted = NAMES.iter().filter(|name| without.lines().all(|left_out| left_out != **name));
+    let rows: Vec<Row> = std::iter::once(&SUPERVISOR).chain(wanted).map(|name| row(name)).collect();
     let is_up = rows.iter().all(|row| row.is_ready);
     if args.output.json() {
         let programs: Vec<_> = rows.iter().map(json_of).collect();

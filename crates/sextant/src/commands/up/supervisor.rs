@@ -1,5 +1,6 @@
 //! Starts the programs in their order, and starts again what ends.
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,9 @@ use kernel::signal::Signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::child::{Child, State};
-use super::programs::{Places, Program};
+use super::child::{self, Child, State};
+use super::member;
+use super::programs::{NAMES, Places, Program};
 use crate::failure::{Context, Failure, Result};
 
 /// How long a program has to end when it is told to.
@@ -45,6 +47,14 @@ impl Supervisor {
         is_detached: bool,
     ) -> Result<Self> {
         let binary = std::env::current_exe().context(|| "find this program".into())?;
+        // One that is left out now is somebody else's work.
+        for name in NAMES.iter().filter(|name| programs.iter().all(|program| program.name != **name)) {
+            if let Some(pid) = member::living(&places.member(name))
+                && let Ok(pidfd) = kernel::process::pidfd(pid)
+            {
+                child::end(pidfd.as_fd(), PATIENCE);
+            }
+        }
         let children: Result<Vec<Child>> =
             programs.into_iter().map(|program| Child::find(program, &places, &binary)).collect();
         Ok(Self { children: children?, places, binary, signals, is_detached })
