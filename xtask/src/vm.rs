@@ -160,7 +160,8 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         contents.write(&initramfs)?;
     }
     guest.append = format!("{} apparmor=1 security=apparmor {}", guest.append, vm.append);
-    guest.memory = 2048;
+    // What is tested is in memory, and what tests write: half of it at most.
+    guest.memory = 3072;
     guest.acceleration = guest.probe();
     guest.echo = echo;
     println!("booting {} ({:?})", kernel.version, guest.acceleration);

@@ -10,6 +10,7 @@ mod controller;
 mod dispatch;
 mod driver;
 mod group;
+mod hold;
 mod identity;
 mod metadata;
 mod node;

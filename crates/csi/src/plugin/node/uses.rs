@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use grpc::Failure;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::attach;
+use crate::plugin::hold::hold;
 
 /// In use, by volume.
 pub(in crate::plugin) struct Uses {
@@ -105,7 +105,7 @@ impl Uses {
         let failed = |e: io::Error| Failure::internal(format!("cannot read {}: {e}", directory.display()));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
         let lock = fs::File::create(run.join("lock")).map_err(failed)?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !hold(&lock).map_err(|e| failed(e.into()))? {
             let hint = "stop it, or give this one a run directory of its own";
             let message = format!("another driver has the run directory {}: {hint}", run.display());
             return Err(Failure::exists(message));

@@ -27,9 +27,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grpc::Failure;
-use rustix::fs::{FlockOperation, flock};
 
 use super::backend::{Abilities, Backend, Wish};
+use super::hold::hold;
 use super::text;
 use accounts::Accounts;
 pub(crate) use accounts::Reserved;
@@ -82,7 +82,7 @@ impl Pool {
             made.map_err(|e| failed("make", e))?;
         }
         let lock = File::create(path.join("lock")).map_err(|e| failed("lock", e))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !hold(&lock).map_err(|e| failed("lock", e.into()))? {
             let hint = "stop it, or give this one pools of its own";
             return Err(Failure::exists(format!(
                 "another driver has the pool {name:?} at {}: {hint}",

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::backend::{copy, failed};
+use crate::plugin::hold::hold;
 use crate::plugin::pool::record;
 use crate::plugin::text;
 
@@ -187,7 +188,7 @@ impl Own {
     pub(super) fn open(path: &Path) -> Result<Own, Failure> {
         let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = file.map_err(|e| failed("open", path, &e))?;
-        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !hold(&file).map_err(|e| failed("lock", path, &e))? {
             let hint = "stop it, or give this one pools of its own";
             return Err(Failure::exists(format!("another driver has {}: {hint}", path.display())));
         }
