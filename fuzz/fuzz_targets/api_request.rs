@@ -46,7 +46,8 @@ static RIG: LazyLock<Rig> = LazyLock::new(|| {
         health: Vec::new(),
     };
     let listen = vec!["127.0.0.1:0".parse().expect("an address")];
-    let setup = Setup { registry, access, authority: None, listen, node: None, audit: None };
+    let setup =
+        Setup { registry, access, authority: None, listen, listen_ahead: Vec::new(), node: None, audit: None };
     let server = runtime.block_on(Server::start(setup)).expect("a port is free");
     let address = server.addresses()[0];
     Rig { _runtime: runtime, _server: server, tokens, address }

@@ -1,7 +1,7 @@
 //! Any text as a size that a claim or a snapshot names: no panic, as many bytes as the API server reads, and what is written can be read.
 
 use api::contract::quantity::Quantity;
-use control::csi::quantity;
+use client::quantity;
 
 pub fn run(text: &str) {
     let Ok(asked) = serde_json::from_value(text.into()) else { return };
