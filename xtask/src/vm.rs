@@ -81,7 +81,7 @@ pub(crate) struct Vm {
     /// Without the tests that take an emulated machine many minutes.
     #[arg(skip)]
     short: bool,
-    /// Beside `cargo test` of the whole workspace.
+    /// After `cargo test` of the whole workspace.
     #[arg(skip)]
     ring: bool,
 }

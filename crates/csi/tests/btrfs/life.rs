@@ -140,10 +140,16 @@ async fn what_was_never_cut_goes() {
             }
         }
     }
-    // Something is there, and nobody knows as what.
+    // Something is there, and nobody knows as what; or nobody can tell, as on a disk that is damaged.
     std::fs::create_dir_all(pool.join("volumes/unknown/data")).unwrap();
+    let hidden = pool.join("volumes/hidden");
+    std::fs::create_dir(&hidden).unwrap();
+    let text = std::fs::read_to_string(volume.join("unfinished-volume.json")).unwrap();
+    let text = text.replacen(&clone, "hidden", 1);
+    std::fs::write(hidden.join("unfinished-volume.json"), text).unwrap();
+    std::os::unix::fs::symlink("data", hidden.join("data")).unwrap();
     own.rig = own.rig.again().await;
-    for (part, count) in [("snapshots", 1), ("volumes", 3), ("gone", 0)] {
+    for (part, count) in [("snapshots", 1), ("volumes", 4), ("gone", 0)] {
         assert_eq!(pool.join(part).read_dir().unwrap().count(), count, "{part}");
     }
     for (place, record) in [(&snapshot, "snapshot.json"), (&volume, "volume.json")] {

@@ -17,8 +17,8 @@ use crate::Result;
 use crate::program::quiet;
 
 const TIMES: usize = 20;
-/// The options that the driver has for an ext4 of this size (`csi::plugin`, `backend/filesystem/program.rs`): with mkfs' own the floor would be
-/// higher, and what is above it too little.
+/// The options that the driver has for an ext4 of this size (`csi::plugin`, `backend/filesystem/program.rs`): with mkfs' own the floor
+/// would be higher, and what is above it too little.
 const MKFS: [&str; 14] = [
     "-q",
     "-F",

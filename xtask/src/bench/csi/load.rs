@@ -253,7 +253,7 @@ async fn together<F: Future<Output = Result<()>> + Unpin>(mut running: Vec<F>) -
     .await
 }
 
-/// How fast a volume is written beside the disk's own file system, turn about.
+/// How fast a volume is written, beside the same kind of file system on a disk and the pool's own, turn about.
 pub(super) async fn throughput(driver: &Driver, asked: &Asked<'_>, rounds: &mut Rounds) -> Result<()> {
     let client = &driver.client;
     let create = asked.create("throughput".into(), 2 * WRITTEN, None);
@@ -261,11 +261,11 @@ pub(super) async fn throughput(driver: &Driver, asked: &Asked<'_>, rounds: &mut 
     volume.stage(client).await?;
     volume.publish(client).await?;
     let (through, bare) = (volume.target.join("data"), asked.bare.join("bare"));
-    // For people: what the volume's file system could have had where the pool's does.
+    // For people, with no promise: what who needs no volume has.
     let pool = asked.place.join("bare");
     let ways = [
         ("MB/s through a volume", &through),
-        ("MB/s bare", &bare),
+        ("MB/s of the same kind on the disk", &bare),
         ("MB/s of the pool's file system", &pool),
     ];
     for number in 0..=WRITES {

@@ -2,10 +2,13 @@
 //! (`--peer`: a folder with `hostpathplugin`), and beside the least that the kernel asks for.
 //!
 //! Pools are on an xfs of the bench's own, so that files can share blocks, those of subvolumes on a btrfs; the host-path driver's
-//! folder is on the xfs. What is written through a volume is compared with its own kind of file system on a disk like the pool's: an
-//! ext4 for images, as an ext4 takes less than an xfs, in an image or not. That driver does less than is asked of ours: it waits for no disk, so what it has acknowledged may be gone
-//! after a power cut, and its volumes are plain directories without a bound. It is there for who knows it, not as a measure of what can
-//! be had. Ours is measured as installed, `sextant-csi`, unless `--program` names another.
+//! folder is on the xfs. The host-path driver does less than is asked of ours: it waits for no disk, so what it has acknowledged may
+//! be gone after a power cut, and its volumes are plain directories without a bound. It is there for who knows it, not as a measure of
+//! what can be had. Ours is measured as installed, `sextant-csi`, unless `--program` names another.
+//!
+//! What is written through a volume is compared with the same kind of file system on a disk like the pool's: an ext4 for images, for
+//! subvolumes a btrfs without quotas. So an image answers for its loop device and its pool, and not for what an ext4 takes beside an
+//! xfs, in an image or not; the rate of the pool's own file system is told beside it.
 
 mod floor;
 mod load;

@@ -62,7 +62,7 @@ fn place(dir: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir(&place)?;
     let mut file = File::create(place.join("record"))?;
     file.write_all(&[b'x'; RECORD])?;
-    // Its data are on the disk then, and its name comes there with the commit.
+    // It is in the trees then, and comes to the disk with the commit, as its name does.
     extents::places(&file, 0)?;
     Ok(place)
 }

@@ -19,6 +19,8 @@ mod exercise;
 mod index;
 mod place;
 pub(crate) mod record;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File};
 use std::io;
@@ -179,10 +181,7 @@ impl Pool {
         for place in places(&self.path.join(SNAPSHOTS))? {
             match record::read::<Snapshot>(&place).and_then(|snapshot| record::own(&place, snapshot)) {
                 // Its group never came to be, or is gone.
-                Ok(snapshot)
-                    if !snapshot.group.is_empty()
-                        && !self.path.join(GROUPS).join(&snapshot.group).exists() =>
-                {
+                Ok(snapshot) if !snapshot.group.is_empty() && self.is_gone(&snapshot.group) => {
                     self.cast_off(place);
                 }
                 Ok(snapshot) if self.is_unfinished::<Snapshot>(&snapshot.volume.backend, &place) => {
@@ -198,6 +197,11 @@ impl Pool {
         *self.index.get_mut().unwrap_or_else(PoisonError::into_inner) = index;
         self.sweep();
         Ok(())
+    }
+
+    /// Whether there is no such group. Where nobody can tell it is there, as its members go with it.
+    fn is_gone(&self, group: &str) -> bool {
+        self.path.join(GROUPS).join(group).try_exists().is_ok_and(|is_there| !is_there)
     }
 
     /// The backend of a name; the pool's default one without.

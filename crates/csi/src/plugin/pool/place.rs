@@ -79,7 +79,7 @@ pub(crate) fn all_places(pool: &Path) -> Result<Vec<PathBuf>, Failure> {
     let parts = [VOLUMES, SNAPSHOTS, INCOMING, GONE].map(|part| pool.join(part));
     parts
         .iter()
-        .filter(|part| part.exists())
+        .filter(|part| part.try_exists().unwrap_or(true))
         .map(|part| places(part))
         .collect::<Result<Vec<_>, _>>()
         .map(|all| all.concat())

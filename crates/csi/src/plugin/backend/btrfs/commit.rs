@@ -1,8 +1,8 @@
 //! Commits of the file system: each makes all durable that was done before, and callers that come at once share one.
 //!
-//! The kernel has a thread for it, which may miss that a commit is asked for where the one before has just ended; it then sleeps
-//! on for half a minute, and whoever waits does so as long. Anybody who asks once more wakes it, so somebody looks after those
-//! who wait.
+//! The kernel has a thread for it, which misses that a commit is asked for while it is busy with the one before; it then sleeps
+//! for half a minute, and whoever waits does so as long. Anybody who asks once more wakes it, so somebody looks after those
+//! who wait. Who asks waits himself until a commit begins, and may be missed as well: each time it is asked from another thread.
 
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,8 @@ use kernel::btrfs;
 #[cfg(test)]
 mod tests;
 
-/// How long a commit may take to begin before it is asked for once more, which does no harm to one that is slow.
+/// How long a commit may take to begin before it is asked for once more, which does no harm to one that is slow. Each time twice as
+/// long: on a disk that hangs, nobody knows for how long, there are a few threads that ask and not many.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Commits of one file system.
@@ -27,16 +28,19 @@ pub(super) struct Commits {
 
 struct Shared {
     pool: Arc<File>,
+    /// Asks for a commit, and waits until it begins. Those who wait are told what is wrong themselves.
+    ask: fn(&File),
     waits: Mutex<Waits>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Waits {
     /// Callers whose commit has not begun.
     callers: usize,
     /// When it was asked for last.
-    asked: Option<Instant>,
+    asked: Instant,
+    /// When it is asked for once more.
+    patience: Duration,
     /// Nobody needs looking after.
     is_idle: bool,
     has_ended: bool,
@@ -44,7 +48,13 @@ struct Waits {
 
 impl Commits {
     pub(super) fn of(pool: Arc<File>) -> Commits {
-        let shared = Shared { pool, waits: Mutex::default(), changed: Condvar::new() };
+        Commits::asked_by(pool, |pool| drop(btrfs::start_commit(pool)))
+    }
+
+    fn asked_by(pool: Arc<File>, ask: fn(&File)) -> Commits {
+        let waits =
+            Waits { callers: 0, asked: Instant::now(), patience: PATIENCE, is_idle: false, has_ended: false };
+        let shared = Shared { pool, ask, waits: Mutex::new(waits), changed: Condvar::new() };
         Commits { shared: Arc::new(shared), watch: Mutex::default() }
     }
 
@@ -65,7 +75,7 @@ impl Commits {
         self.look_after();
         self.shared.begin();
         let begun = btrfs::start_commit(&self.shared.pool);
-        self.shared.waits().callers -= 1;
+        self.shared.end();
         Ok(begun?)
     }
 
@@ -98,32 +108,44 @@ impl Shared {
     fn begin(&self) {
         let mut waits = self.waits();
         waits.callers += 1;
-        waits.asked = Some(Instant::now());
+        waits.asked = Instant::now();
         if std::mem::take(&mut waits.is_idle) {
             drop(waits);
             self.changed.notify_all();
         }
     }
 
-    fn look_after(&self) {
+    fn end(&self) {
         let mut waits = self.waits();
-        while !waits.has_ended {
-            if waits.callers == 0 {
-                waits.is_idle = true;
-                waits = self.changed.wait(waits).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let late = waits.asked.is_some_and(|asked| asked.elapsed() >= PATIENCE);
-            if late {
-                waits.asked = Some(Instant::now());
-                drop(waits);
-                // Those who wait are told what is wrong themselves.
-                let _begun = btrfs::start_commit(&self.pool);
-                waits = self.waits();
-                continue;
-            }
-            let woken = self.changed.wait_timeout(waits, PATIENCE);
-            waits = woken.unwrap_or_else(PoisonError::into_inner).0;
+        waits.callers -= 1;
+        // One has begun.
+        if waits.patience != PATIENCE {
+            waits.patience = PATIENCE;
+            drop(waits);
+            self.changed.notify_all();
         }
+    }
+
+    fn look_after(&self) {
+        std::thread::scope(|asking| {
+            let mut waits = self.waits();
+            while !waits.has_ended {
+                if waits.callers == 0 {
+                    waits.is_idle = true;
+                    waits = self.changed.wait(waits).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let waited = waits.asked.elapsed();
+                if waited >= waits.patience {
+                    waits.asked = Instant::now();
+                    waits.patience *= 2;
+                    // Without a thread for it, the next time.
+                    let _asks = std::thread::Builder::new().spawn_scoped(asking, || (self.ask)(&self.pool));
+                    continue;
+                }
+                let left = waits.patience - waited;
+                waits = self.changed.wait_timeout(waits, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        });
     }
 }

@@ -6,14 +6,15 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use grpc::{Code, Failure};
 use kernel::{loopdev, mount};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 
 use super::super::record::{From, Record, Snapshot, Volume, unfinished};
-use super::super::{Pool, SNAPSHOTS, VOLUMES};
+use super::super::{Kept, Pool, SNAPSHOTS, VOLUMES};
 use crate::plugin::backend::btrfs::Subvolumes;
 use crate::plugin::backend::btrfs::disk::Disk;
 use crate::plugin::backend::{Cut, Source};
@@ -169,18 +170,18 @@ fn a_new_one_that_has_its_name_before_the_commit_is_nothing() {
     assert!((0..TRIES).any(|_| once()));
 }
 
+/// A new volume, which is acknowledged.
+fn new(pool: &Pool, volume: &Volume) -> Arc<Kept<Volume>> {
+    let reserved = pool.reserve(0).unwrap();
+    pool.add_volume(reserved, volume.clone(), |backend, place, volume| backend.create(place, volume, None))
+        .unwrap()
+}
+
 /// The power goes as soon as it is: nobody syncs anything afterwards.
 #[test]
 fn what_was_acknowledged_is_there() {
     let (first, copy) = (volume("v", None), volume("w", Some(From::Volume("v".into()))));
     let snapshot = Snapshot::of_test("s", &first);
-    let new = |pool: &Pool, volume: &Volume| {
-        let reserved = pool.reserve(0).unwrap();
-        pool.add_volume(reserved, volume.clone(), |backend, place, volume| {
-            backend.create(place, volume, None)
-        })
-        .unwrap()
-    };
     let cut_of = |pool: &Pool| {
         let first = new(pool, &first);
         let reserved = pool.reserve(0).unwrap();
@@ -216,4 +217,19 @@ fn what_was_acknowledged_is_there() {
         pool.remove_volume("v").unwrap();
     };
     after(&gone).0.has(&[&copy], &[]);
+}
+
+/// What decides where a small file's bytes are.
+#[test]
+fn what_was_acknowledged_is_there_however_the_file_system_keeps_it() {
+    let first = volume("v", None);
+    for options in [c"max_inline=0", c"compress-force=zlib", c"nodatacow"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, pool) = disk(folder.path());
+        mount_remount(disk.path(), MountFlags::empty(), options).unwrap();
+        new(&pool, &first);
+        cut(folder.path());
+        drop((pool, disk));
+        Found::of(folder.path()).has(&[&first], &[]);
+    }
 }

@@ -24,6 +24,18 @@ fn an_empty_volume_has_its_capacity_and_at_most_a_twentieth_more() {
 }
 
 #[test]
+fn the_largest_device_that_fits_is_told() {
+    let rig = Rig::here();
+    let wish = Wish::of(&volume("v", Kind::Block, MIB));
+    let taken = |capacity| rig.images.taken(&wish, capacity);
+    for bytes in (0..3000).map(|n| 2 * MIB + n * n * 509) {
+        let fits = rig.images.fits(&wish, bytes);
+        assert!(taken(fits) <= bytes && taken(fits + 1) > bytes, "{bytes}: {fits}");
+    }
+    assert_eq!([MIB, MIB + BESIDE].map(|bytes| rig.images.fits(&wish, bytes)), [0, 0]);
+}
+
+#[test]
 fn a_writer_gets_the_capacity_and_is_stopped() {
     let rig = Rig::here();
     for kind in KINDS {
