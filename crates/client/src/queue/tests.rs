@@ -121,6 +121,24 @@ fn what_is_added_while_it_waits_waits_for_one_time_only() {
 }
 
 #[test]
+fn a_wait_without_an_end_is_one_that_a_change_ends() {
+    runtime().block_on(async {
+        let queue = Queue::new(Pace::default());
+        queue.add(1);
+        let adds = async {
+            tokio::time::sleep(2 * SECOND).await;
+            queue.add(1);
+            std::future::pending::<Vec<_>>().await
+        };
+        let seen = tokio::select! {
+            seen = seen(queue.clone(), 3600 * SECOND, |_| Next::After(Duration::MAX)) => seen,
+            never = adds => never,
+        };
+        assert_eq!(seen, [(1, 0), (1, 2)]);
+    });
+}
+
+#[test]
 fn waits_after_failures_are_spread_and_never_shorter() {
     let pace = Pace { spread: 50, ..Pace::default() };
     let waits: Vec<_> = (0..100).map(|_| pace.spread(10 * SECOND)).collect();

@@ -13,6 +13,9 @@ use serde_json::Value;
 use super::Context;
 use super::awaited::{Awaited, What};
 
+/// More pods than this are not made or deleted at once.
+pub(super) const BURST: usize = 500;
+
 /// What one controller makes and deletes.
 pub(super) struct Hands {
     /// The API server.

@@ -103,13 +103,22 @@ where
         });
         let api: Api<K> = Api::namespaced(client.clone(), &namespace);
         for object in self.adopt.iter().filter(|_| is_there) {
-            patch_owner(&api, &**object, reference(owner)).await?;
+            adopt(&api, &**object, owner).await?;
         }
         for object in &self.release {
             patch_owner(&api, &**object, json!({"$patch": "delete", "uid": owner.uid()})).await?;
         }
         Ok(())
     }
+}
+
+/// Tells an object that it is an owner's. What is gone, or another by now, is left.
+pub(super) async fn adopt<O, K>(api: &Api<K>, object: &K, owner: &O) -> Result<(), Error>
+where
+    O: Resource<DynamicType = ()>,
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    patch_owner(api, object, reference(owner)).await
 }
 
 async fn patch_owner<K>(api: &Api<K>, object: &K, owner: Value) -> Result<(), Error>

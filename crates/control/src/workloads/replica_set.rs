@@ -12,12 +12,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::hands::{self, Hands};
+use super::hands::{self, BURST, Hands};
 use super::owned::{self, Selecting};
 use super::{Context, pods, status};
 
-/// More pods than this are not made or deleted at once.
-const BURST: usize = 500;
 /// On a pod: what it costs to delete it; the cheapest goes first.
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -263,5 +261,30 @@ mod tests {
             (&json!(2), &json!(2), &json!(1))
         );
         assert_eq!((wait, &status["observedGeneration"]), (Some(SignedDuration::from_secs(7)), &json!(3)));
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_until_it_is_over() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let refused = |name: &str| {
+            let text = format!("pods {name:?} is forbidden: exceeded quota");
+            Error::Api(kube::core::Status::failure(&text, "Forbidden").with_code(403).boxed())
+        };
+        let mut set = set(2);
+        let tell = |set: &ReplicaSet, error: Option<&Error>| {
+            status_of(set, &[], error, now).0["conditions"].as_array().cloned().unwrap_or_default()
+        };
+        let told = tell(&set, Some(&refused("s-1")));
+        assert_eq!(
+            (&told[0]["type"], &told[0]["reason"]),
+            (&json!("ReplicaFailure"), &json!("FailedCreate"))
+        );
+        set.status = serde_json::from_value(json!({"replicas": 0, "conditions": told})).unwrap();
+        assert_eq!(
+            tell(&set, Some(&refused("s-2"))),
+            told,
+            "the next try would be written, and tried at once"
+        );
+        assert_eq!(tell(&set, None), Vec::<Value>::new());
     }
 }

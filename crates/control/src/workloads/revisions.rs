@@ -79,10 +79,17 @@ impl Revisions {
                 Err(Error::Api(status)) if status.code == 409 => api.get(&name).await?,
                 done => done?,
             };
-            if kept(&its) == wanted && owned::is_of(&its.metadata, &uid) {
-                mine.push(Arc::new(its));
-                break;
+            if kept(&its) != wanted {
+                continue;
             }
+            match owned::controller(&its.metadata) {
+                Some(held) if held.uid != uid => continue,
+                // One that an owner of this name has left behind with its pods: they are of it.
+                None if owner.meta().deletion_timestamp.is_none() => owned::adopt(&api, &its, owner).await?,
+                _ => {}
+            }
+            mine.push(Arc::new(its));
+            break;
         }
         Ok(Self(mine))
     }

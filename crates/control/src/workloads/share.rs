@@ -16,8 +16,9 @@ pub(super) fn of(share: &IntOrString, total: i32, round: Round) -> i32 {
         IntOrString::String(text) => {
             let percent =
                 text.strip_suffix('%').and_then(|number| number.parse::<i64>().ok()).unwrap_or_default();
-            let parts = percent * i64::from(total);
-            let count = if round == Round::Up { (parts + 99).div_euclid(100) } else { parts.div_euclid(100) };
+            let parts = percent.saturating_mul(total.into());
+            let parts = if round == Round::Up { parts.saturating_add(99) } else { parts };
+            let count = parts.div_euclid(100);
             i32::try_from(count).unwrap_or(i32::MAX)
         }
     }
@@ -33,6 +34,7 @@ mod tests {
         assert_eq!(of(&share("25%"), 3, Round::Up), 1);
         assert_eq!(of(&share("25%"), 3, Round::Down), 0);
         assert_eq!(of(&share("100%"), 7, Round::Down), 7);
+        assert_eq!(of(&share("9223372036854775807%"), 7, Round::Up), i32::MAX);
         assert_eq!((of(&share("x"), 7, Round::Up), of(&IntOrString::Int(2), 7, Round::Up)), (0, 2));
     }
 }

@@ -39,20 +39,9 @@ fn without_nothing(value: &Value) -> Value {
     }
 }
 
-/// Writes what has changed of a status into an object that is as it was read. One that has changed is looked at again anyway.
-pub(super) async fn write<K>(client: &Client, object: &K, new: &Value) -> Result<(), Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned,
-{
-    write_for(client, object, new).await.map(drop)
-}
-
-/// The same, and the object as it is then; `None` where nothing was to be written, or the object is gone.
-pub(super) async fn write_for<K>(client: &Client, object: &K, new: &Value) -> Result<Option<K>, Error>
+/// Writes what has changed of a status into an object that is as it was read: one that has changed is looked at again anyway. The object
+/// as it is then; `None` where nothing was to be written, or the object is gone.
+pub(super) async fn write<K>(client: &Client, object: &K, new: &Value) -> Result<Option<K>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone

@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::hand::Kubelet;
@@ -71,6 +71,56 @@ async fn a_job_with_indexes_has_each_of_them_and_one_that_fails_says_so() {
         rig.objects_of::<Job>("").get_opt("parts").await.ok()?.is_none().then_some(())
     })
     .await;
+}
+
+/// The one pod of a job that does not end, once it is held.
+async fn held(rig: &Rig, job: &str, not: &str) -> Pod {
+    let label = format!("job-name={job}");
+    let look = async |rig: &Rig| {
+        let pods = rig.objects_of::<Pod>("").list(&ListParams::default().labels(&label)).await.ok()?;
+        let mut others = pods.into_iter().filter(|pod| pod.uid().as_deref() != Some(not));
+        others.next().filter(|pod| !pod.finalizers().is_empty())
+    };
+    rig.until(&format!("a pod of job {job} is held"), look).await
+}
+
+#[tokio::test]
+async fn what_a_job_leaves_behind_is_held_by_nobody() {
+    let mut rig = Rig::with_workloads().await;
+    let _kubelet = Kubelet::start(&rig.client);
+    let free = async |rig: &Rig, pod: &Pod| {
+        rig.until(&format!("pod {} is held by nobody", pod.name_any()), async |rig| {
+            let pod = rig.objects_of::<Pod>("").get(&pod.name_any()).await.ok()?;
+            pod.finalizers().is_empty().then_some(pod)
+        })
+        .await
+    };
+    // Its pods are to stay.
+    rig.make_here::<Job>(json!({"metadata": {"name": "left"}, "spec": {"template": template()}})).await;
+    let left = held(&rig, "left", "").await;
+    rig.objects_of::<Job>("").delete("left", &DeleteParams::orphan()).await.unwrap();
+    let left = free(&rig, &left).await;
+    assert!(left.owner_references().is_empty() && left.metadata.deletion_timestamp.is_none());
+    // Another of its name is there before anybody has looked.
+    let again = json!({"metadata": {"name": "again"}, "spec": {"template": template()}});
+    rig.make_here::<Job>(again.clone()).await;
+    let old = held(&rig, "again", "").await;
+    rig.kill("control");
+    rig.objects_of::<Job>("").delete("again", &DeleteParams::background()).await.unwrap();
+    rig.make_here::<Job>(again).await;
+    rig.again("control");
+    rig.until("the pod of the first one is gone", async |rig| {
+        rig.objects_of::<Pod>("").get_opt(&old.name_any()).await.ok()?.is_none().then_some(())
+    })
+    .await;
+    let new = held(&rig, "again", &old.uid().unwrap()).await;
+    // It is somebody else's by its labels.
+    let other = json!({"metadata": {"labels": {"batch.kubernetes.io/controller-uid": "other"}}});
+    let api = rig.objects_of::<Pod>("");
+    api.patch(&new.name_any(), &PatchParams::default(), &Patch::Merge(other)).await.unwrap();
+    assert!(free(&rig, &new).await.owner_references().is_empty());
+    // And the job has another.
+    held(&rig, "again", &new.uid().unwrap()).await;
 }
 
 #[tokio::test]

@@ -69,6 +69,33 @@ async fn an_important_pod_takes_the_room_of_another() {
 }
 
 #[tokio::test]
+async fn room_that_is_being_made_is_nobody_elses() {
+    let rig = Rig::with_workloads().await;
+    let kubelet = Kubelet::start(&rig.client);
+    rig.make::<k8s_openapi::api::scheduling::v1::PriorityClass>(
+        json!({"metadata": {"name": "high"}, "value": 1000}),
+    )
+    .await;
+    rig.make_here::<Pod>(pod("low", "3")).await;
+    node_of(&rig, "low").await;
+    // Who has to go takes its time.
+    drop(kubelet);
+    let mut high = pod("high", "4");
+    high["spec"]["priorityClassName"] = json!("high");
+    rig.make_here::<Pod>(high).await;
+    rig.until("the less important one is going", async |rig| {
+        rig.objects_of::<Pod>("").get("low").await.ok()?.metadata.deletion_timestamp
+    })
+    .await;
+    // There is room for this one now, and would be none for the important one then.
+    rig.make_here::<Pod>(pod("small", "1")).await;
+    assert!(unschedulable(&rig, "small").await.contains("Insufficient cpu"));
+    let _kubelet = Kubelet::start(&rig.client);
+    assert_eq!(node_of(&rig, "high").await, "node-1");
+    assert_eq!(rig.objects_of::<Pod>("").get("small").await.unwrap().spec.unwrap().node_name, None);
+}
+
+#[tokio::test]
 async fn a_gated_pod_waits_for_its_gates_and_a_tainted_node_is_left() {
     let rig = Rig::with_workloads().await;
     let mut gated = pod("gated", "1");

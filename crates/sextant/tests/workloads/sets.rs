@@ -1,10 +1,14 @@
-//! StatefulSets, DaemonSets, the endpoints of Services, and budgets.
+//! ReplicaSets, StatefulSets, DaemonSets, the endpoints of Services, and budgets.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Endpoints, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service,
+};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -36,17 +40,7 @@ async fn ready(rig: &Rig, label: &str, count: usize, image: &str) -> Vec<Pod> {
 async fn a_stateful_set_has_names_and_claims_and_is_updated_from_the_end() {
     let rig = Rig::with_workloads().await;
     let _kubelet = Kubelet::start(&rig.client);
-    let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "hand",
-        "resources": {"requests": {"storage": "1Gi"}}}});
-    for number in 0..3 {
-        rig.make::<k8s_openapi::api::core::v1::PersistentVolume>(json!({"metadata": {"name": format!("v{number}")},
-            "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "hand",
-            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/nowhere"}}}))
-            .await;
-    }
-    let spec = json!({"replicas": 3, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
-        "template": template("db", "one"), "volumeClaimTemplates": [claim]});
-    rig.make_here::<StatefulSet>(json!({"metadata": {"name": "db"}, "spec": spec})).await;
+    db(&rig, 3, json!({})).await;
     let mut pods = ready(&rig, "app=db", 3, "one").await;
     pods.sort_by_key(|pod| pod.name_any());
     let names: Vec<_> = pods.iter().map(|pod| pod.name_any()).collect();
@@ -86,6 +80,85 @@ async fn a_stateful_set_has_names_and_claims_and_is_updated_from_the_end() {
         rig.objects_of::<PersistentVolumeClaim>("").list(&ListParams::default()).await.unwrap().items.len(),
         3
     );
+}
+
+/// A StatefulSet `db` with a claim `data` for each pod, and volumes for some of them.
+async fn db(rig: &Rig, replicas: i32, more: Value) {
+    for number in 0..4 {
+        rig.make::<PersistentVolume>(json!({"metadata": {"name": format!("v{number}")}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "hand",
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/nowhere"}}}))
+            .await;
+    }
+    let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "hand",
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    let mut spec = json!({"replicas": replicas, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+        "template": template("db", "one"), "volumeClaimTemplates": [claim]});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    rig.make_here::<StatefulSet>(json!({"metadata": {"name": "db"}, "spec": spec})).await;
+}
+
+#[tokio::test]
+async fn claims_go_with_pods_that_go_for_good_and_the_next_pod_has_new_ones() {
+    let rig = Rig::with_workloads().await;
+    let _kubelet = Kubelet::start(&rig.client);
+    let policy =
+        json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete", "whenDeleted": "Retain"}});
+    db(&rig, 2, policy).await;
+    let pods = ready(&rig, "app=db", 2, "one").await;
+    let claims: Api<PersistentVolumeClaim> = rig.objects_of("");
+    let sets: Api<StatefulSet> = rig.objects_of("");
+    let change = async |patch: Value| {
+        sets.patch("db", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    let old = claims.get("data-db-1").await.unwrap().uid();
+    change(json!({"spec": {"replicas": 1}})).await;
+    rig.until("the second pod goes", async |rig| {
+        let pod = rig.objects_of::<Pod>("").get_opt("db-1").await.ok()?;
+        pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()).then_some(())
+    })
+    .await;
+    change(json!({"spec": {"replicas": 2}})).await;
+    ready(&rig, "app=db", 2, "one").await;
+    let new = claims.get("data-db-1").await.unwrap();
+    assert!(
+        new.uid() != old && new.metadata.deletion_timestamp.is_none() && new.owner_references().is_empty()
+    );
+    // Killed between the claim's word and the pod's end, and given its number back: the pod stays, and so does its claim.
+    let first = pods.iter().find(|pod| pod.name_any() == "db-0").unwrap();
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "db-0", "uid": first.uid()});
+    let with = Patch::Merge(json!({"metadata": {"ownerReferences": [owner]}}));
+    claims.patch("data-db-0", &PatchParams::default(), &with).await.unwrap();
+    let mut looks = 0;
+    while !claims.get("data-db-0").await.unwrap().owner_references().is_empty() {
+        looks += 1;
+        assert!(looks < 600, "the claim would go with a pod that stays");
+        change(json!({"metadata": {"annotations": {"looks": looks.to_string()}}})).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stateful_set_that_is_made_again_takes_its_pods_as_they_are() {
+    let rig = Rig::with_workloads().await;
+    let _kubelet = Kubelet::start(&rig.client);
+    db(&rig, 2, json!({})).await;
+    let uids = |pods: Vec<Pod>| pods.into_iter().map(|pod| pod.uid()).collect::<BTreeSet<_>>();
+    let before = uids(ready(&rig, "app=db", 2, "one").await);
+    let api: Api<StatefulSet> = rig.objects_of("");
+    let set = api.get("db").await.unwrap();
+    api.delete("db", &DeleteParams::orphan()).await.unwrap();
+    rig.until("it is gone", async |rig| {
+        rig.objects_of::<StatefulSet>("").get_opt("db").await.ok()?.is_none().then_some(())
+    })
+    .await;
+    rig.make_here::<StatefulSet>(json!({"metadata": {"name": "db"}, "spec": set.spec})).await;
+    rig.until("all are its own, and as they should be", async |rig| {
+        let status = rig.objects_of::<StatefulSet>("").get("db").await.ok()?.status?;
+        (status.updated_replicas == Some(2) && status.ready_replicas == Some(2)).then_some(())
+    })
+    .await;
+    assert_eq!(uids(rig.pods("app=db").await), before, "they were replaced");
 }
 
 #[tokio::test]
@@ -180,4 +253,40 @@ async fn endpoints_follow_readiness_and_a_budget_holds_evictions() {
     })
     .await;
     rig.until("another has taken its place", async |rig| are_ready(rig, 2).await).await;
+    rig.objects_of::<Service>("").delete("web", &DeleteParams::default()).await.unwrap();
+    rig.until("nothing is left of the service", async |rig| {
+        let old = rig.objects_of::<Endpoints>("").get_opt("web").await.ok()?;
+        (old.is_none() && endpoints(rig, "web").await.is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_set_that_is_refused_says_so_and_tries_again_later_and_later() {
+    let rig = Rig::with_workloads().await;
+    let _kubelet = Kubelet::start(&rig.client);
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}});
+    rig.make_here::<ResourceQuota>(quota).await;
+    let spec = json!({"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "one")});
+    rig.make_here::<ReplicaSet>(json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    let condition = async |rig: &Rig| {
+        let status = rig.objects_of::<ReplicaSet>("").get("web").await.ok()?.status?;
+        status.conditions?.into_iter().find(|one| one.type_ == "ReplicaFailure")
+    };
+    let told = rig.until("it says that it is refused", condition).await;
+    assert_eq!((told.status.as_str(), told.reason.as_deref()), ("True", Some("FailedCreate")));
+    ready(&rig, "app=web", 1, "one").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let events = rig.objects_of::<Event>("").list(&ListParams::default()).await.unwrap();
+    // Each try is told with the name of another pod.
+    let tries = events.iter().filter(|event| event.reason.as_deref() == Some("FailedCreate")).count();
+    assert!((1..30).contains(&tries), "{tries} tries in three seconds");
+    let more = Patch::Merge(json!({"spec": {"hard": {"pods": "5"}}}));
+    rig.objects_of::<ResourceQuota>("").patch("few", &PatchParams::default(), &more).await.unwrap();
+    ready(&rig, "app=web", 3, "one").await;
+    rig.until("it says so no more", async |rig| {
+        let status = rig.objects_of::<ReplicaSet>("").get("web").await.ok()?.status?;
+        status.conditions.is_none_or(|all| all.is_empty()).then_some(())
+    })
+    .await;
 }

@@ -55,16 +55,15 @@ pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: 
     let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
     let since = last.or(cron.metadata.creation_timestamp.as_ref()).map_or(now, |at| at.0);
     // What comes every so often comes so long after its last time, not after each look.
-    let from = schedule.missed(since, now).map_or(since, |(at, _)| at);
+    let last = schedule.missed(since, now).map(|(at, _)| at);
     // A moment later, so that it has come by then.
     plan.wait = schedule
-        .next(from)
+        .next(last.unwrap_or(since))
         .map(|next| next.duration_since(now).max(SignedDuration::ZERO) + SignedDuration::from_millis(100));
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
-    let since =
-        deadline.and_then(|deadline| now.checked_sub(deadline).ok()).map_or(since, |least| least.max(since));
-    let Some((at, missed)) = schedule.missed(since, now) else { return plan };
-    if missed > 100 {
+    let least = deadline.and_then(|deadline| now.checked_sub(deadline).ok()).unwrap_or(Timestamp::MIN);
+    let Some(at) = last.filter(|at| *at > least) else { return plan };
+    if schedule.missed(since.max(least), now).is_some_and(|(_, missed)| missed > 100) {
         let text =
             "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         plan.events.push((EventType::Warning, "TooManyMissedTimes", text.into()));
@@ -186,6 +185,35 @@ mod tests {
             next(&cron(json!({"suspend": true}), json!({})), &[], "2026-01-01T00:06:01Z").create,
             None
         );
+    }
+
+    #[test]
+    fn what_comes_every_so_often_comes_so_long_after_its_last_time() {
+        let every = Schedule::parse("@every 1h", None).unwrap();
+        let look = |spec: Value, now: &str| {
+            let plan =
+                plan(&cron(spec, json!({"lastScheduleTime": "2026-01-01T00:00:00Z"})), &every, &[], at(now));
+            (plan.create, plan.wait.unwrap().as_millis())
+        };
+        // However often it is looked at meanwhile.
+        assert_eq!(look(json!({}), "2026-01-01T00:20:00Z"), (None, 40 * 60_000 + 100));
+        assert_eq!(look(json!({}), "2026-01-01T00:59:59Z"), (None, 1100));
+        // A deadline that is shorter than the time between two of them.
+        let deadline = json!({"startingDeadlineSeconds": 100});
+        let then = at("2026-01-01T01:00:00Z");
+        assert_eq!(look(deadline.clone(), "2026-01-01T01:00:01Z"), (Some(then), 3_599_100));
+        assert_eq!(look(deadline, "2026-01-01T01:02:00Z").0, None);
+    }
+
+    #[test]
+    fn too_many_missed_times_are_told_within_the_deadline() {
+        let told = |spec: Value| {
+            let plan = next(&cron(spec, json!({})), &[], "2026-01-02T00:00:01Z");
+            (plan.create, plan.events.iter().any(|(_, reason, _)| *reason == "TooManyMissedTimes"))
+        };
+        let then = at("2026-01-02T00:00:00Z");
+        assert_eq!(told(json!({})), (Some(then), true));
+        assert_eq!(told(json!({"startingDeadlineSeconds": 3600})), (Some(then), false));
     }
 
     #[test]

@@ -78,6 +78,12 @@ impl Schedule {
 
     /// The last time that is after `since` and not after `now`, and how many there are, a hundred and one at most.
     pub(super) fn missed(&self, since: Timestamp, now: Timestamp) -> Option<(Timestamp, usize)> {
+        if let Times::Every(wait) = &self.times {
+            // From the first to the last, not from anywhere between them.
+            let passed = now.as_second().saturating_sub(since.as_second()) / wait.as_secs().max(1);
+            let last = Timestamp::from_second(since.as_second() + passed * wait.as_secs()).ok()?;
+            return (passed > 0).then(|| (last, usize::try_from(passed).map_or(101, |count| count.min(101))));
+        }
         let from = |begin: Timestamp| {
             std::iter::successors(self.next(begin), |at| self.next(*at)).take_while(|at| *at <= now)
         };
@@ -223,6 +229,12 @@ mod tests {
             ("@monthly", "2026-01-31T10:00:00Z", "2026-02-01T00:00:00Z"),
             ("@every 1h30m", "2026-01-01T00:00:00.5Z", "2026-01-01T01:30:00Z"),
             ("5/20 * * * ?", "2026-01-01T00:25:00Z", "2026-01-01T00:45:00Z"),
+            // Of a day of the month and a day of the week both said: each of them.
+            ("0 0 */2 * mon", "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"),
+            ("0 0 */2 * mon", "2026-01-03T00:00:00Z", "2026-01-05T00:00:00Z"),
+            ("0 0 */2 * mon", "2026-01-11T00:00:00Z", "2026-01-12T00:00:00Z"),
+            ("0 0 */1 * mon", "2026-01-01T00:00:00Z", "2026-01-05T00:00:00Z"),
+            ("0 0 1 * */2", "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"),
             ("0 0 30 2 *", "2026-01-01T00:00:00Z", ""),
         ];
         for (schedule, after, then) in cases {
@@ -265,6 +277,11 @@ mod tests {
         assert_eq!(hourly.missed(at("2026-06-01T09:00:00Z"), now), Some((at("2026-06-01T12:00:00Z"), 3)));
         assert_eq!(hourly.missed(at("2020-06-01T09:00:00Z"), now), Some((at("2026-06-01T12:00:00Z"), 101)));
         assert_eq!(hourly.missed(at("2026-06-01T12:00:00Z"), now), None);
+        let often = Schedule::parse("@every 50m", None).unwrap();
+        assert_eq!(often.missed(at("2026-06-01T09:30:00Z"), now), Some((at("2026-06-01T12:00:00Z"), 3)));
+        assert_eq!(often.missed(at("2026-06-01T11:40:00.5Z"), now), Some((now, 1)));
+        assert_eq!(often.missed(at("2026-06-01T11:40:01Z"), now), None);
+        assert_eq!(often.missed(now, at("2026-06-01T09:00:00Z")), None);
         let yearly = Schedule::parse("@yearly", None).unwrap();
         assert_eq!(yearly.missed(at("2020-06-01T09:00:00Z"), now), Some((at("2026-01-01T00:00:00Z"), 6)));
     }

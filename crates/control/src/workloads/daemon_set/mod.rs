@@ -4,7 +4,7 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::cache::Name;
 use client::queue::{Next, Queue};
@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::hands::{self, Hands};
 use super::owned::{self, Selecting};
@@ -36,11 +37,14 @@ impl Selecting for DaemonSet {
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(900);
 
+/// When failed pods of a set (uid) on a node were last replaced, and how long the next ones stay.
+#[derive(Debug, Default)]
+struct Replaced(BTreeMap<(String, String), (Instant, Duration)>);
+
 struct Controller {
     context: Arc<Context>,
     hands: Hands,
-    /// When failed pods of a set (uid) on a node were last replaced, and how long the next ones stay.
-    replaced: Mutex<BTreeMap<(String, String), (Instant, Duration)>>,
+    replaced: Mutex<Replaced>,
 }
 
 /// Works until it is dropped.
@@ -95,29 +99,12 @@ impl Controller {
         Ok(wait.into_iter().chain(pause).min().map_or(Next::Done, Next::After))
     }
 
-    /// The failed pods that may be replaced now, and when the next may: a node that refuses them is not asked for ever.
-    fn due(&self, set: &DaemonSet, failed: Vec<Arc<Pod>>) -> (Vec<Arc<Pod>>, Option<Duration>) {
-        let now = Instant::now();
-        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
-        replaced.retain(|_, (at, pause)| now < *at + *pause * 2);
-        let (mut due, mut wait) = (Vec::new(), None);
-        for pod in failed {
-            let key = (hands::uid(set), pods::node(&pod).unwrap_or_default().to_owned());
-            let held = replaced.get(&key).copied();
-            if let Some((at, pause)) = held.filter(|(at, pause)| now < *at + *pause) {
-                wait = wait.into_iter().chain([at + pause - now]).min();
-                continue;
-            }
-            let pause = held.map_or(FIRST, |(_, pause)| pause * 2);
-            replaced.insert(key, (now, pause.min(LONGEST)));
-            due.push(pod);
-        }
-        (due, wait)
-    }
-
     /// How long failed pods stay that are not replaced yet.
     async fn act(&self, set: &DaemonSet, hash: &str, plan: plan::Plan) -> Result<Option<Duration>, Error> {
-        let (failed, wait) = self.due(set, plan.failed);
+        let (failed, wait) = {
+            let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+            replaced.due(&hands::uid(set), plan.failed, Instant::now())
+        };
         let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
         let new = plan.create.iter().map(|node| pod_of(set, &template, node, hash)).collect();
         self.hands.create_all(set, new).await?;
@@ -129,6 +116,27 @@ impl Controller {
         self.hands.delete_all(set, &failed).await?;
         self.hands.delete_all(set, &plan.delete).await?;
         Ok(wait)
+    }
+}
+
+impl Replaced {
+    /// The failed pods that may be replaced now, and when the next may: a node that refuses them is not asked for ever.
+    fn due(&mut self, set: &str, failed: Vec<Arc<Pod>>, now: Instant) -> (Vec<Arc<Pod>>, Option<Duration>) {
+        // However long a pod runs before it fails, as in Kubernetes.
+        self.0.retain(|_, (at, _)| now < *at + LONGEST * 2);
+        let (mut due, mut wait) = (Vec::new(), None);
+        for pod in failed {
+            let key = (set.to_owned(), pods::node(&pod).unwrap_or_default().to_owned());
+            let held = self.0.get(&key).copied();
+            if let Some((at, pause)) = held.filter(|(at, pause)| now < *at + *pause) {
+                wait = wait.into_iter().chain([at + pause - now]).min();
+                continue;
+            }
+            let pause = held.map_or(FIRST, |(_, pause)| pause * 2);
+            self.0.insert(key, (now, pause.min(LONGEST)));
+            due.push(pod);
+        }
+        (due, wait)
     }
 }
 
@@ -148,4 +156,31 @@ fn pod_of(set: &DaemonSet, template: &PodTemplateSpec, node: &str, hash: &str) -
         None => *required = json!({"nodeSelectorTerms": [{"matchFields": field}]}),
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_on_which_pods_fail_gets_the_next_one_later_and_later() {
+        let pod = |node: &str| {
+            Arc::new(
+                serde_json::from_value::<Pod>(json!({"spec": {"nodeName": node, "containers": []}})).unwrap(),
+            )
+        };
+        let (start, mut replaced) = (Instant::now(), Replaced::default());
+        let mut at = |millis: u64, set: &str, node: &str| {
+            let (due, wait) = replaced.due(set, vec![pod(node)], start + Duration::from_millis(millis));
+            assert_eq!(due.is_empty(), wait.is_some());
+            wait.map_or(0, |wait| wait.as_millis())
+        };
+        assert_eq!((at(0, "s", "a"), at(400, "s", "a"), at(1000, "s", "a")), (0, 600, 0));
+        assert_eq!((at(1000, "s", "b"), at(1000, "t", "a")), (0, 0), "another node, another set");
+        assert_eq!((at(2000, "s", "a"), at(3000, "s", "a"), at(3001, "s", "a")), (1000, 0, 3999));
+        // One that ran for longer than it had to wait: the pause still grows.
+        assert_eq!((at(60_000, "s", "a"), at(60_001, "s", "a")), (0, 7999));
+        // Half an hour without a failure: it is well again.
+        assert_eq!((at(1_900_000, "s", "a"), at(1_900_001, "s", "a")), (0, 999));
+    }
 }

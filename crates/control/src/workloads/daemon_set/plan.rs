@@ -32,7 +32,7 @@ pub(super) struct Plan {
     pub(super) create: Vec<String>,
     /// Pods that go.
     pub(super) delete: Vec<Arc<Pod>>,
-    /// Those of them that have failed.
+    /// Pods that have failed: they go, too, after a while.
     pub(super) failed: Vec<Arc<Pod>>,
 }
 
@@ -132,7 +132,8 @@ impl View<'_> {
             let nowhere = waiting.iter().filter(|pod| pods::node(pod).is_none() && !pods::is_going(pod));
             plan.delete.extend(nowhere.map(|pod| (*pod).clone()));
         }
-        if plan == Plan::default() {
+        // One that has failed stays for a while: it does not hold the update on other nodes.
+        if plan.create.is_empty() && plan.delete.is_empty() {
             plan.delete = self.outdated(&by_node, now);
         }
         plan
@@ -157,7 +158,7 @@ impl View<'_> {
             };
             let is_available = !pods::is_going(pod) && pods::available(pod, self.seconds(), now).is_ok();
             missing += i32::from(!is_available);
-            if !pods::is_going(pod) && !self.is_new(pod) {
+            if pods::is_active(pod) && !self.is_new(pod) {
                 if is_available { good.push((*pod).clone()) } else { idle.push((*pod).clone()) }
             }
         }
@@ -267,5 +268,15 @@ mod tests {
             planned(&nodes, &[at("a", "new", "True"), at("b", "new", "True"), at("c", "old", "True")]),
             "-c"
         );
+    }
+
+    #[test]
+    fn a_pod_that_has_failed_holds_no_update_elsewhere() {
+        let nodes = [node("a", json!({})), node("b", json!({}))];
+        let failed = pod("a", "a", "old", "False", "Failed");
+        let unready = pod("b", "b", "old", "False", "Running");
+        assert_eq!(planned(&nodes, &[failed.clone(), unready]), "-b xa");
+        // One may be missing, and is: who is well stays.
+        assert_eq!(planned(&nodes, &[failed, pod("b", "b", "old", "True", "Running")]), "xa");
     }
 }

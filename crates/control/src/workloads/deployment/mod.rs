@@ -117,7 +117,7 @@ impl Controller {
                     progress::tell(held, "True", "NewReplicaSetCreated", &text, now);
                 }
                 Err(why) => {
-                    progress::tell(held, "False", "FailedCreate", &why, now);
+                    progress::refused(held, &why, now);
                     let (status, _) = progress::status_of(view, held.clone(), now);
                     status::write(&self.context.client, deployment, &status).await?;
                     return Ok(Some(Next::Again));

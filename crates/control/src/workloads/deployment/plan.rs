@@ -78,7 +78,7 @@ impl View<'_> {
 
     /// All pods there may be: what sets have or ask for, whichever is more. A set that is to have fewer has them until it says otherwise.
     fn pods(&self) -> i32 {
-        self.all().map(|set| asked(set).max(has(set))).sum()
+        self.all().fold(0, |all: i32, set| all.saturating_add(asked(set).max(has(set))))
     }
 
     /// What is to be done next.
@@ -114,7 +114,7 @@ impl View<'_> {
     fn roll(&self) -> Plan {
         let wanted = wanted(self.deployment);
         let (surge, _) = bounds(self.deployment);
-        let room = (wanted + surge - self.pods()).max(0);
+        let room = (wanted.saturating_add(surge) - self.pods()).max(0);
         let Some(new) = &self.new else {
             return Plan { create: Some(wanted.min(room)), scale: Vec::new() };
         };
@@ -165,7 +165,7 @@ impl View<'_> {
             return Vec::new();
         }
         let (surge, _) = bounds(self.deployment);
-        let most = if wanted > 0 { wanted + surge } else { 0 };
+        let most = if wanted > 0 { wanted.saturating_add(surge) } else { 0 };
         let total: i32 = active.iter().map(|set| asked(set)).sum();
         self.due(proportional(&active, most - total, |set| {
             let old = revision::number(set, revision::MOST).unwrap_or_else(|| {

@@ -27,6 +27,16 @@ pub(super) fn tell(held: &mut Vec<Value>, status: &str, reason: &str, message: &
     }
 }
 
+/// Says that the new set was not made. Once: to write it at each try would be to try again at once.
+pub(super) fn refused(held: &mut Vec<Value>, why: &str, now: Timestamp) {
+    let (status, reason) = ("False", "ReplicaSetCreateError");
+    let is_told = status::condition(held, "Progressing")
+        .is_some_and(|told| told["status"] == status && told["reason"] == reason);
+    if !is_told {
+        tell(held, status, reason, why, now);
+    }
+}
+
 /// The numbers, without conditions.
 pub(super) fn counts(view: &View<'_>) -> DeploymentStatus {
     let all = || view.old.iter().chain(&view.new);
@@ -156,5 +166,52 @@ fn failure(view: &View<'_>, held: &mut Vec<Value>, now: Timestamp) {
             status::set(held, "ReplicaFailure", "True", &reason, &message, now);
         }
         None => held.retain(|condition| condition["type"] != "ReplicaFailure"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(strategy: &Value, available: i32) -> (Deployment, ReplicaSet) {
+        let spec = json!({"replicas": 4, "strategy": strategy, "selector": {}, "template": {}});
+        let new = json!({"spec": {"replicas": 4, "selector": {}}, "status": {"replicas": 4, "availableReplicas": available}});
+        let deployment = json!({"metadata": {"name": "d", "generation": 1}, "spec": spec});
+        (serde_json::from_value(deployment).unwrap(), serde_json::from_value(new).unwrap())
+    }
+
+    fn is_available(strategy: &Value, available: i32) -> String {
+        let (deployment, new) = view(strategy, available);
+        let view = View { deployment: &deployment, new: Some(Arc::new(new)), old: vec![], old_run: false };
+        let (status, _) = status_of(&view, Vec::new(), "2026-01-01T00:00:00Z".parse().unwrap());
+        let held = status["conditions"].as_array().cloned().unwrap_or_default();
+        status::condition(&held, "Available").unwrap()["status"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_deployment_is_available_with_as_many_pods_as_it_may_not_miss() {
+        let rolling = json!({"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}});
+        assert_eq!(
+            (is_available(&rolling, 2).as_str(), is_available(&rolling, 3).as_str()),
+            ("False", "True")
+        );
+        // All may be missing while they are replaced, and are missed all the same.
+        let recreate = json!({"type": "Recreate"});
+        assert_eq!(
+            (is_available(&recreate, 0).as_str(), is_available(&recreate, 3).as_str()),
+            ("False", "False")
+        );
+        assert_eq!(is_available(&recreate, 4), "True");
+    }
+
+    #[test]
+    fn a_set_that_is_refused_is_told_once() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut held = Vec::new();
+        refused(&mut held, "pods \"d-1\" is forbidden", at(0));
+        let first = held.clone();
+        assert_eq!(first[0]["reason"], "ReplicaSetCreateError");
+        refused(&mut held, "pods \"d-2\" is forbidden", at(5));
+        assert_eq!(held, first);
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn run(context: Arc<Context>) {
         services: Cache::start(&context.client),
         endpoints: Cache::start(&context.client),
         awaited: Awaited::new(&*slices),
-        events: Events::new(&context.client, "endpoint-slice-controller", &context.host),
+        events: context.events("endpoint-slice-controller"),
         slices,
         context,
     };

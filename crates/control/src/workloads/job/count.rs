@@ -35,9 +35,14 @@ pub(super) fn is_indexed(job: &Job) -> bool {
     job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref()) == Some("Indexed")
 }
 
-/// A pod's index.
-pub(super) fn index(pod: &Pod) -> Option<i32> {
-    pod.annotations().get(INDEX)?.parse().ok()
+/// How many indexes a job has.
+fn size(job: &Job) -> i32 {
+    job.spec.as_ref().and_then(|spec| spec.completions).unwrap_or_default()
+}
+
+/// A pod's index, if the job has it: it may have had more of them before.
+pub(super) fn index(job: &Job, pod: &Pod) -> Option<i32> {
+    pod.annotations().get(INDEX)?.parse().ok().filter(|index| (0..size(job)).contains(index))
 }
 
 /// Whether a pod still has to be counted.
@@ -75,7 +80,7 @@ impl Count {
             failed: status.failed.unwrap_or_default(),
             uncounted: [uncounted.succeeded, uncounted.failed]
                 .map(|list| list.into_iter().flatten().collect()),
-            indexes: parse(status.completed_indexes.as_deref().unwrap_or_default()),
+            indexes: parse(status.completed_indexes.as_deref().unwrap_or_default(), size(job)),
             is_indexed: is_indexed(job),
         }
     }
@@ -98,7 +103,7 @@ impl Count {
             }
             if pods::phase(pod) == "Succeeded" {
                 count.uncounted[0].insert(uid);
-                count.indexes.extend(index(pod).filter(|_| count.is_indexed));
+                count.indexes.extend(index(job, pod).filter(|_| count.is_indexed));
             } else if has_failed(job, pod) && !is_ignored(job, pod) {
                 count.uncounted[1].insert(uid);
             }
@@ -145,13 +150,13 @@ impl Count {
     }
 }
 
-/// Indexes as a status has them: `0,2-4`.
-fn parse(text: &str) -> BTreeSet<i32> {
+/// Indexes as a status has them, `0,2-4`: those of so many.
+fn parse(text: &str, size: i32) -> BTreeSet<i32> {
     let mut all = BTreeSet::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         if let (Ok(first), Ok(last)) = (first.parse::<i32>(), last.parse::<i32>()) {
-            all.extend(first..=last);
+            all.extend(first.max(0)..last.saturating_add(1).min(size));
         }
     }
     all
@@ -180,8 +185,9 @@ mod tests {
     #[test]
     fn indexes_are_told_in_ranges() {
         for told in ["", "0", "0,1", "0-2", "1,3-5,7,8"] {
-            assert_eq!(text(&parse(told)), told);
+            assert_eq!(text(&parse(told, 9)), told);
         }
+        assert_eq!(text(&parse("0,2-2147483647", 5)), "0,2-4");
     }
 
     #[test]

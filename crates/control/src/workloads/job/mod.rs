@@ -10,7 +10,7 @@ use client::cache::{Cache, Name};
 use client::queue::{Next, Queue};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::Api;
 use kube::{Error, Resource as _, ResourceExt as _};
@@ -79,14 +79,6 @@ impl Controller {
         // Those of an earlier one of this name are nobody's.
         self.let_orphans_go(name, &hands::uid(job)).await?;
         let now = Timestamp::now();
-        if let Some(left) = self.left_to_live(job, now) {
-            if left > SignedDuration::ZERO {
-                self.work(job, now).await?;
-                return Ok(Next::After(left.unsigned_abs()));
-            }
-            hands::delete::<Job>(&self.context.client, name, &hands::uid(job)).await?;
-            return Ok(Next::Done);
-        }
         if job.metadata.deletion_timestamp.is_some() {
             // Its pods go with it; they are to be held by nobody.
             let mine = owned::claim(job, &self.context.pods).mine;
@@ -97,7 +89,16 @@ impl Controller {
             }
             return Ok(Next::Done);
         }
-        self.work(job, now).await
+        let Some(left) = left_to_live(job, now) else { return self.work(job, now).await };
+        if left <= SignedDuration::ZERO {
+            hands::delete::<Job>(&self.context.client, name, &hands::uid(job)).await?;
+            return Ok(Next::Done);
+        }
+        Ok(match self.work(job, now).await? {
+            Next::Done => Next::After(left.unsigned_abs()),
+            Next::After(wait) => Next::After(wait.min(left.unsigned_abs())),
+            Next::Again => Next::Again,
+        })
     }
 
     async fn work(&self, job: &Job, now: Timestamp) -> Result<Next, Error> {
@@ -109,7 +110,7 @@ impl Controller {
         }
         let plan = plan::plan(job, &claimed.mine, now);
         // What is written first is what the rest relies on.
-        if let Some(written) = status::write_for(client, job, &plan.status).await? {
+        if let Some(written) = status::write(client, job, &plan.status).await? {
             self.awaited.note_version(&hands::uid(job), &written, &self.jobs);
         }
         for (type_, reason, text) in &plan.events {
@@ -145,24 +146,33 @@ impl Controller {
 
     /// Pods of Jobs of this name that are gone, all but the one with the uid `live`, are held by nobody.
     async fn let_orphans_go(&self, name: &Name, live: &str) -> Result<(), Error> {
-        let is_orphan = |pod: &Pod| {
-            let owner = owned::controller(&pod.metadata);
-            count::is_held(pod)
-                && pod.metadata.namespace.as_ref() == Some(&name.namespace)
-                && owner
-                    .is_some_and(|owner| owner.kind == "Job" && owner.name == name.name && owner.uid != live)
-        };
-        for pod in self.context.pods.find(is_orphan) {
-            self.release(&pod).await?;
+        let orphans = self.context.pods.find(|pod| is_orphan(pod, name, live));
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        // Who else makes pods of a Job may have heard of it before this cache has.
+        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), &name.namespace);
+        let live = jobs.get_opt(&name.name).await?.and_then(|job| job.uid()).unwrap_or_default();
+        for pod in orphans.iter().filter(|pod| is_orphan(pod, name, &live)) {
+            self.release(pod).await?;
         }
         Ok(())
     }
+}
 
-    /// How long a Job that has ended is kept.
-    fn left_to_live(&self, job: &Job, now: Timestamp) -> Option<SignedDuration> {
-        let seconds = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished)?;
-        Some(SignedDuration::from_secs(seconds.into()) - now.duration_since(ended(job)?))
-    }
+/// Whether a pod is held for a Job of this name that is not the one with the uid `live`.
+fn is_orphan(pod: &Pod, name: &Name, live: &str) -> bool {
+    let is_others =
+        |owner: &OwnerReference| owner.kind == "Job" && owner.name == name.name && owner.uid != live;
+    count::is_held(pod)
+        && pod.metadata.namespace.as_ref() == Some(&name.namespace)
+        && owned::controller(&pod.metadata).is_some_and(is_others)
+}
+
+/// How long a Job that has ended is kept.
+fn left_to_live(job: &Job, now: Timestamp) -> Option<SignedDuration> {
+    let seconds = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished)?;
+    Some(SignedDuration::from_secs(seconds.into()) - now.duration_since(ended(job)?))
 }
 
 /// A pod of a Job, for one of its indexes where it has some.
@@ -192,4 +202,44 @@ fn pod_of(job: &Job, index: Option<i32>) -> Value {
         }
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_of_a_job_that_was_there_before_are_orphans() {
+        let pod = |uid: &str, kind: &str, held: bool| -> Pod {
+            let owner =
+                json!({"apiVersion": "batch/v1", "kind": kind, "name": "j", "uid": uid, "controller": true});
+            let finalizers: &[&str] = if held { &[count::TRACKING] } else { &[] };
+            let metadata =
+                json!({"name": "p", "namespace": "n", "ownerReferences": [owner], "finalizers": finalizers});
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let name = Name::new("n", "j");
+        assert!(
+            is_orphan(&pod("old", "Job", true), &name, "new")
+                && is_orphan(&pod("old", "Job", true), &name, "")
+        );
+        assert!(!is_orphan(&pod("new", "Job", true), &name, "new"));
+        assert!(!is_orphan(&pod("old", "Job", false), &name, "new"));
+        assert!(!is_orphan(&pod("old", "Workflow", true), &name, "new"));
+        assert!(!is_orphan(&pod("old", "Job", true), &Name::new("n", "k"), "new"));
+        assert!(!is_orphan(&pod("old", "Job", true), &Name::new("m", "j"), "new"));
+    }
+
+    #[test]
+    fn what_has_ended_is_kept_for_its_time() {
+        let job = |status: &Value| -> Job {
+            let spec = json!({"ttlSecondsAfterFinished": 60, "template": {}});
+            serde_json::from_value(json!({"metadata": {"name": "j"}, "spec": spec, "status": status}))
+                .unwrap()
+        };
+        let now = "2026-01-01T00:00:50Z".parse().unwrap();
+        let ended = json!({"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        assert_eq!(left_to_live(&job(&ended), now), Some(SignedDuration::from_secs(10)));
+        assert_eq!(left_to_live(&job(&json!({})), now), None);
+    }
 }

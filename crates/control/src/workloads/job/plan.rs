@@ -17,8 +17,6 @@ use crate::workloads::{hands, pods, status};
 const BACK_OFF: SignedDuration = SignedDuration::from_secs(10);
 /// The longest.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
-/// More pods than this are not made at once.
-const BURST: usize = 500;
 
 /// What is to be done: first the status is written, then the rest.
 #[derive(Debug, Default)]
@@ -169,8 +167,9 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
     } else {
         manage(job, &spec, &counts, mine, &active, going, &mut plan, now);
         let deadline = spec.active_deadline_seconds.zip(began);
-        let deadline =
-            deadline.map(|(seconds, began)| SignedDuration::from_secs(seconds) - now.duration_since(began));
+        let deadline = deadline.map(|(seconds, began)| {
+            SignedDuration::from_secs(seconds).saturating_sub(now.duration_since(began))
+        });
         plan.wait = plan.wait.into_iter().chain(deadline).min();
     }
     let ready = active.iter().filter(|pod| pods::is_ready(pod)).count();
@@ -231,18 +230,19 @@ fn manage(
         None if counts.succeeded() > 0 => active.len().min(at_once),
         None => at_once,
     };
-    // Of two pods with one index the later goes.
+    // Of two pods with one index the later goes, and one whose index there is no more.
     let mut seen = BTreeSet::new();
     let mut kept: Vec<Arc<Pod>> = Vec::new();
     let mut sorted = active.to_vec();
     sorted.sort_by_key(|pod| (!pods::is_ready(pod), pod.metadata.creation_timestamp.as_ref().map(|at| at.0)));
     for pod in sorted {
         let is_again = count::is_indexed(job)
-            && count::index(&pod).is_none_or(|index| !seen.insert(index) || counts.indexes.contains(&index));
+            && count::index(job, &pod)
+                .is_none_or(|index| !seen.insert(index) || counts.indexes.contains(&index));
         if is_again || kept.len() >= wanted { plan.drop.push(pod) } else { kept.push(pod) }
     }
     let held_back = if count::waits_for_end(job) { going } else { 0 };
-    let missing = wanted.saturating_sub(kept.len() + held_back).min(BURST);
+    let missing = wanted.saturating_sub(kept.len() + held_back).min(hands::BURST);
     if missing == 0 {
         return;
     }
@@ -252,7 +252,7 @@ fn manage(
     }
     if count::waits_for_end(job) {
         let still = mine.iter().filter(|pod| pods::is_going(pod) && !pods::is_over(pod));
-        seen.extend(still.filter_map(|pod| count::index(pod)));
+        seen.extend(still.filter_map(|pod| count::index(job, pod)));
     }
     plan.create = if count::is_indexed(job) {
         let free = (0..spec.completions.unwrap_or_default())

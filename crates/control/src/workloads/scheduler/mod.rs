@@ -183,7 +183,7 @@ impl Scheduler {
         match bound {
             Ok(_) => {
                 let text = format!("Successfully assigned {name} to {node}");
-                self.say(pod, EventType::Normal, "Scheduled", "Binding", text);
+                self.say(pod, EventType::Normal, "Scheduled", "Binding", text).await;
                 Ok(())
             }
             Err(error) => {
@@ -197,17 +197,8 @@ impl Scheduler {
         }
     }
 
-    /// Events are not waited for: the next pod is.
-    fn say(
-        &self,
-        pod: &Arc<Pod>,
-        type_: EventType,
-        reason: &'static str,
-        action: &'static str,
-        text: String,
-    ) {
-        let (events, pod) = (self.events.clone(), pod.object_ref(&()));
-        tokio::spawn(async move { events.tell(&pod, type_, reason, action, text).await });
+    async fn say(&self, pod: &Pod, type_: EventType, reason: &str, action: &str, text: String) {
+        self.events.tell(&pod.object_ref(&()), type_, reason, action, text).await;
     }
 
     /// Says of claims on which node their first pod will be. Once they have volumes, the pod is looked at again.
@@ -245,7 +236,7 @@ impl Scheduler {
                 status["nominatedNodeName"] = json!(node);
             }
             self.status(pod, status).await?;
-            self.say(pod, EventType::Warning, "FailedScheduling", "Scheduling", why.into());
+            self.say(pod, EventType::Warning, "FailedScheduling", "Scheduling", why.into()).await;
         }
         for victim in room.iter().flat_map(|room| &room.victims).filter(|victim| !pods::is_going(victim)) {
             self.status(
@@ -260,7 +251,7 @@ impl Scheduler {
             hands::delete::<Pod>(&self.context.client, &Name::of(&**victim), &hands::uid(&**victim)).await?;
             let node = room.as_ref().map(|room| room.node.as_str()).unwrap_or_default();
             let text = format!("Preempted by pod {} on node {node}", hands::uid(&**pod));
-            self.say(victim, EventType::Normal, "Preempted", "Preempting", text);
+            self.say(victim, EventType::Normal, "Preempted", "Preempting", text).await;
         }
         Ok(())
     }

@@ -87,3 +87,34 @@ pub(super) fn promised(pod: &Pod, places: &[Place]) -> Option<String> {
     let goes = |other: &Arc<Pod>| priority(other) < priority(pod) && pods::is_going(other);
     place.pods.iter().any(goes).then(|| node.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn room_is_promised_while_those_who_make_it_are_going() {
+        let pod = |name: &str, priority: i32, is_going: bool, node: Option<&str>| {
+            let gone = is_going.then_some("2026-01-01T00:00:00Z");
+            let spec = json!({"priority": priority, "containers": []});
+            let metadata = json!({"name": name, "deletionTimestamp": gone});
+            let whole = json!({"metadata": metadata, "spec": spec, "status": {"nominatedNodeName": node}});
+            Arc::new(serde_json::from_value::<Pod>(whole).unwrap())
+        };
+        let place = |name: &str, pods: Vec<Arc<Pod>>| {
+            let node = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+            let mut place = Place::new(Arc::new(node));
+            pods.into_iter().for_each(|pod| place.put(pod));
+            place
+        };
+        let goes = [place("a", vec![]), place("b", vec![pod("low", 1, true, None)])];
+        assert_eq!(promised(&pod("p", 9, false, Some("b")), &goes).as_deref(), Some("b"));
+        assert_eq!(promised(&pod("p", 9, false, Some("a")), &goes), None, "nobody goes there");
+        assert_eq!(promised(&pod("p", 9, false, None), &goes), None);
+        assert_eq!(promised(&pod("p", 1, false, Some("b")), &goes), None, "it is no less important");
+        let stays = [place("b", vec![pod("low", 1, false, None)])];
+        assert_eq!(promised(&pod("p", 9, false, Some("b")), &stays), None);
+    }
+}

@@ -13,20 +13,9 @@ pub(super) type Amounts = BTreeMap<String, i64>;
 const UNTOLD: [(&str, i64); 2] = [("cpu", 100), ("memory", 200 << 20)];
 
 /// A quantity in the unit of its resource.
-pub(super) fn amount(resource: &str, quantity: &Quantity) -> i64 {
-    if resource != "cpu" {
-        return quantity::bytes(quantity).unwrap_or_default();
-    }
-    // Thousandths: by another suffix nothing of a fraction is lost.
-    let text = quantity.0.trim();
-    let other = match text.as_bytes().last() {
-        Some(b'm') => text[..text.len() - 1].to_owned(),
-        Some(b'u') => format!("{}m", &text[..text.len() - 1]),
-        Some(b'n') => format!("{}u", &text[..text.len() - 1]),
-        Some(digit) if digit.is_ascii_digit() && !text.contains(['e', 'E']) => format!("{text}k"),
-        _ => return quantity::bytes(quantity).unwrap_or_default().saturating_mul(1000),
-    };
-    quantity::bytes(&Quantity(other)).unwrap_or_default()
+fn amount(resource: &str, quantity: &Quantity) -> i64 {
+    let count = if resource == "cpu" { quantity::thousandths(quantity) } else { quantity::bytes(quantity) };
+    count.unwrap_or_default()
 }
 
 fn amounts(quantities: Option<&BTreeMap<String, Quantity>>) -> Amounts {

@@ -43,11 +43,11 @@ pub(super) fn wanted(pod: &Pod, storage: &Storage) -> Result<Wanted, String> {
     let mut is_unbound = false;
     for name in bind::used(pod) {
         let told = name.name.clone();
+        let mut its = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let is_made =
+            its.any(|one| one.ephemeral.is_some() && format!("{}-{}", pod.name_any(), one.name) == told);
         let Some(claim) = storage.claims.get(&name) else {
-            let its = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-            let made = its.filter(|volume| volume.ephemeral.is_some());
-            let mut made = made.map(|volume| format!("{}-{}", pod.name_any(), volume.name));
-            return Err(if made.any(|made| made == told) {
+            return Err(if is_made {
                 format!(
                     "waiting for ephemeral volume controller to create the persistentvolumeclaim {told:?}"
                 )
@@ -55,9 +55,6 @@ pub(super) fn wanted(pod: &Pod, storage: &Storage) -> Result<Wanted, String> {
                 format!("persistentvolumeclaim {told:?} not found")
             });
         };
-        let mut its = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-        let is_made =
-            its.any(|one| one.ephemeral.is_some() && format!("{}-{}", pod.name_any(), one.name) == told);
         if is_made && !owned::is_of(&claim.metadata, pod.metadata.uid.as_deref().unwrap_or_default()) {
             return Err(format!("PVC {name} was not created for pod {} (pod is not owner)", Name::of(pod)));
         }
@@ -137,4 +134,36 @@ fn can_have(claim: &PersistentVolumeClaim, node: &Node, storage: &Storage) -> bo
         };
         class.provisioner != NOBODY && (terms.is_empty() || is_in(node.labels()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_another_pods_is_not_this_ones() {
+        let volume = json!({"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}});
+        let metadata = json!({"name": "p", "namespace": "n", "uid": "new"});
+        let pod: Pod = serde_json::from_value(
+            json!({"metadata": metadata, "spec": {"containers": [], "volumes": [volume]}}),
+        )
+        .unwrap();
+        let with = |claim: Option<Value>| {
+            let claim = claim.map(|owners| {
+                let metadata = json!({"name": "p-data", "namespace": "n", "ownerReferences": owners});
+                let claim = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+                (Name::new("n", "p-data"), Arc::new(claim))
+            });
+            let storage = Storage { claims: claim.into_iter().collect(), ..Storage::default() };
+            wanted(&pod, &storage).unwrap_err()
+        };
+        let of = |uid: &str| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}]);
+        let waits = "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-data\"";
+        assert_eq!(with(None), waits);
+        let others = "PVC n/p-data was not created for pod n/p (pod is not owner)";
+        assert_eq!((with(Some(of("old"))), with(Some(json!([])))), (others.into(), others.into()));
+        assert_eq!(with(Some(of("new"))), "pod has unbound immediate PersistentVolumeClaims");
+    }
 }

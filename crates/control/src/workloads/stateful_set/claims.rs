@@ -81,22 +81,50 @@ fn reference<K: Resource<DynamicType = ()>>(owner: &K) -> Value {
     reference
 }
 
-/// Has claims go with a pod that goes for good, where that is asked for.
-pub(super) async fn condemn(context: &Context, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
-    let Some(ordinal) = plan::ordinal(&set.name_any(), pod).filter(|_| goes_with(set).1) else {
-        return Ok(());
-    };
+/// The claims of a pod of a set: their names.
+fn names(set: &StatefulSet, pod: &Pod) -> Vec<String> {
+    let ordinal = plan::ordinal(&set.name_any(), pod);
+    let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+    let names = templates.into_iter().flatten().filter_map(|template| Some(name(template, set, ordinal?)));
+    names.collect()
+}
+
+/// Says whose claims are, where they are there.
+async fn give(context: &Context, set: &StatefulSet, claim: &str, owners: Value) -> Result<(), Error> {
     let api: Api<PersistentVolumeClaim> =
         Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
-    let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
-    for template in templates.into_iter().flatten() {
+    let patch = Patch::Strategic(json!({"metadata": {"ownerReferences": owners}}));
+    match api.patch(claim, &PatchParams::default(), &patch).await {
+        Err(Error::Api(status)) if status.code == 404 => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// Has claims go with a pod that goes for good, where that is asked for.
+pub(super) async fn condemn(context: &Context, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
+    if !goes_with(set).1 {
+        return Ok(());
+    }
+    for claim in names(set, pod) {
         // With the set as another owner it would outlive the pod.
         let owners = json!([reference(pod), {"$patch": "delete", "uid": set.uid()}]);
-        let patch = Patch::Strategic(json!({"metadata": {"ownerReferences": owners}}));
-        match api.patch(&name(template, set, ordinal), &PatchParams::default(), &patch).await {
-            Err(Error::Api(status)) if status.code == 404 => {}
-            done => drop(done?),
+        give(context, set, &claim, owners).await?;
+    }
+    Ok(())
+}
+
+/// Takes that back of a pod that stays after all: it was not deleted yet when the set was given its number back.
+pub(super) async fn spare(context: &Context, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
+    for claim in names(set, pod) {
+        let Some(there) = context.claims.get(&Name::new(set.namespace().unwrap_or_default(), &claim)) else {
+            continue;
+        };
+        if !there.owner_references().iter().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref()) {
+            continue;
         }
+        let mut owners = vec![json!({"$patch": "delete", "uid": pod.uid()})];
+        owners.extend(goes_with(set).0.then(|| reference(set)));
+        give(context, set, &claim, json!(owners)).await?;
     }
     Ok(())
 }

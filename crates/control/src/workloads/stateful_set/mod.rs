@@ -68,37 +68,40 @@ impl Controller {
             claimed.mine.iter().filter_map(|pod| Some((plan::ordinal(&name.name, pod)?, pod.clone())));
         let view = View { set, pods: by_ordinal.collect(), current: current.clone(), update: update.clone() };
         let now = Timestamp::now();
-        let mut done = Ok(true);
+        let mut done = Ok(Next::Done);
         if set.metadata.deletion_timestamp.is_none() {
+            for pod in view.kept() {
+                claims::spare(&self.context, set, pod).await?;
+            }
             done = self.act(set, &known, view.plan(now)).await;
         }
         let (new, wait) = view.status(now);
         status::write(client, set, &new).await?;
-        let is_done = done?;
+        let next = done?;
         let mut used: BTreeSet<String> =
             claimed.mine.iter().filter_map(|pod| pod.labels().get(revisions::POD).cloned()).collect();
         used.extend([current, update]);
         known.truncate(client, spec.revision_history_limit, &used).await?;
-        if !is_done {
-            return Ok(Next::After(super::LATE));
-        }
-        Ok(wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
+        Ok(match wait {
+            Some(wait) if next == Next::Done => Next::After(wait.unsigned_abs()),
+            _ => next,
+        })
     }
 
-    /// Whether all of the plan could be done: what is in the way goes without being heard of.
-    async fn act(&self, set: &StatefulSet, known: &Revisions, plan: plan::Plan) -> Result<bool, Error> {
-        let mut is_done = true;
+    /// When it is to be tried again, because something is in the way that goes without being heard of.
+    async fn act(&self, set: &StatefulSet, known: &Revisions, plan: plan::Plan) -> Result<Next, Error> {
+        let (mut next, mut taken) = (Next::Done, false);
         for (ordinal, revision) in plan.create {
             let Some(template) = known.template(&revision) else { continue };
             if !claims::make(&self.context, &self.hands, set, ordinal).await? {
-                is_done = false;
+                next = Next::After(super::LATE);
                 continue;
             }
             let mut pod = pods::of_template(&template, "", owned::reference(set));
             identify(&mut pod, set, ordinal, &revision);
             match self.hands.create(set, pod).await {
-                // The one before has its name until it is gone: that is told.
-                Err(Error::Api(status)) if status.code == 409 => is_done = false,
+                // Another's pod has its name, and may have it for ever. The set's other pods do not wait for that.
+                Err(Error::Api(status)) if status.code == 409 => taken = true,
                 done => done?,
             }
         }
@@ -119,7 +122,7 @@ impl Controller {
             }
             self.hands.delete(set, pod).await?;
         }
-        Ok(is_done)
+        Ok(if taken { Next::Again } else { next })
     }
 }
 

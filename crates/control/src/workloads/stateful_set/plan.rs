@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use crate::workloads::{pods, revisions, share};
+use crate::workloads::{hands, pods, revisions, share};
 
 /// A set with its pods.
 #[derive(Debug)]
@@ -89,6 +89,11 @@ impl View<'_> {
             && pods::available(pod, self.seconds(), now).is_ok()
     }
 
+    /// The pods that are there and are to stay.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.range(self.start()..self.end()).map(|(_, pod)| pod).filter(|pod| !pods::is_going(pod))
+    }
+
     /// What is next. Where pods come one after the other, that is one step at a time.
     pub(super) fn plan(&self, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
@@ -103,7 +108,7 @@ impl View<'_> {
                 Some(pod) if self.is_well(pod, now) => continue,
                 Some(_) => {}
             }
-            if in_order {
+            if in_order || plan.create.len() >= hands::BURST {
                 return plan;
             }
         }
@@ -212,6 +217,8 @@ mod tests {
         assert_eq!(steps(json!({"podManagementPolicy": "Parallel"}), ""), "+0new +1new +2new");
         assert_eq!(steps(json!({"podManagementPolicy": "Parallel", "replicas": 1}), "nnn"), "x2 x1");
         assert_eq!(steps(json!({"ordinals": {"start": 1}}), "-nn"), "+3new");
+        let many = steps(json!({"podManagementPolicy": "Parallel", "replicas": i32::MAX}), "");
+        assert_eq!(many.split(' ').count(), hands::BURST);
     }
 
     #[test]

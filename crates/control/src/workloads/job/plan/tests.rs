@@ -1,5 +1,7 @@
 //! Plans of Jobs, and Jobs played to their end.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::*;
 
 const NOW: &str = "2026-01-01T01:00:00Z";
@@ -47,6 +49,29 @@ fn each_index_has_one_pod() {
 }
 
 #[test]
+fn an_index_whose_pod_is_still_going_waits_for_its_end() {
+    let spec = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "podReplacementPolicy": "Failed"});
+    let mut going = (*pod("0", "Running", NOW)).clone();
+    going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
+    let next = plan(&job(spec.clone(), json!({})), &[Arc::new(going.clone())], now());
+    assert_eq!(next.create, [Some(1), Some(2)]);
+    // It has ended: now it may have another.
+    going.status.as_mut().unwrap().phase = Some("Failed".into());
+    going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".parse().map(Time).unwrap());
+    let next = plan(&job(spec, json!({})), &[Arc::new(going)], now());
+    assert_eq!(next.create, [Some(0), Some(1), Some(2)]);
+}
+
+#[test]
+fn indexes_that_there_are_no_more_count_for_nothing() {
+    let spec = json!({"completions": 2, "parallelism": 2, "completionMode": "Indexed"});
+    let all = [pod("3", "Succeeded", "2026-01-01T00:00:00Z"), pod("4", "Running", NOW)];
+    let next = plan(&job(spec, json!({"completedIndexes": "0,5"})), &all, now());
+    assert_eq!((next.create.as_slice(), next.drop.len()), ([Some(1)].as_slice(), 1));
+    assert_eq!(next.status["completedIndexes"], "0");
+}
+
+#[test]
 fn a_failure_is_waited_after_and_too_many_end_the_job() {
     let spec = json!({"completions": 1, "parallelism": 1, "backoffLimit": 1});
     let one = [pod("a", "Failed", "2026-01-01T00:59:57Z")];
@@ -73,6 +98,10 @@ fn a_deadline_ends_it_and_is_waited_for() {
         |at: &str| plan(&job(spec.clone(), json!({"startTime": at})), &[pod("a", "Running", NOW)], now());
     assert_eq!(began("2026-01-01T00:59:30Z").wait, Some(SignedDuration::from_secs(30)));
     assert_eq!(kinds(&began("2026-01-01T00:58:00Z")), ["FailureTarget DeadlineExceeded"]);
+    // One that never comes, told by a clock that is ahead.
+    let spec = json!({"activeDeadlineSeconds": i64::MAX, "completions": 1});
+    let endless = plan(&job(spec, json!({"startTime": "2026-01-01T02:00:00Z"})), &[], now());
+    assert_eq!(endless.wait, Some(SignedDuration::MAX));
 }
 
 #[test]
