@@ -106,7 +106,7 @@ impl Agent {
         }
     }
 
-    /// What is known of a pod, begun with `begin` where it is not known.
+    /// What is known of a pod begins, where nothing is.
     pub(crate) fn remember(&self, key: &Key, pod: &Pod) {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         memories.entry(key.clone()).or_insert_with(|| Memory::begin(pod));
@@ -191,8 +191,8 @@ impl Agent {
     }
 }
 
-/// Removes what is called after other pods.
-fn remove_all_but(known: &BTreeSet<String>, folder: &Path, cgroups: &Cgroups) -> Vec<String> {
+/// Removes what is called after other pods; what could not be.
+pub(crate) fn remove_all_but(known: &BTreeSet<String>, folder: &Path, cgroups: &Cgroups) -> Vec<String> {
     let found: BTreeSet<String> = volumes::uids(folder).into_iter().chain(cgroups.uids()).collect();
     let removed = found.difference(known).flat_map(|uid| [cgroups.remove(uid), volumes::remove(folder, uid)]);
     removed.filter_map(Result::err).collect()

@@ -13,7 +13,7 @@ use kernel::cgroup::{Cgroup, Limits, Roots, destroy};
 use crate::pod::resources::{Qos, of_pod};
 
 /// Those of one agent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cgroups {
     root: String,
     is_systemd: OnceLock<bool>,
@@ -85,6 +85,13 @@ impl Cgroups {
         ["", "burstable", "besteffort"].into_iter().try_for_each(remove)
     }
 
+    /// The same by a thread: for what is on its way out it waits, and others do not.
+    pub(crate) async fn clear(&self, uid: &str) -> Result<(), String> {
+        let (own, uid) = (self.clone(), uid.to_owned());
+        let removing = tokio::task::spawn_blocking(move || own.remove(&uid));
+        removing.await.map_err(|error| error.to_string())?
+    }
+
     /// Pods that have a cgroup.
     pub(crate) fn uids(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
@@ -113,6 +120,33 @@ fn class(qos: Qos) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_removed_is_below_the_agents_own_root() {
+        let top = format!("sextant-agent-cgroups-{}", std::process::id());
+        let at = |path: &String| Cgroup::at(Path::new(path)).unwrap();
+        // A kubelet's and those of other instances; then the agent's own.
+        let others = [
+            format!("{top}/kubepods/podx"),
+            format!("{top}/kubepods/burstable/podx"),
+            format!("{top}/own-agent-2/kubepods/podx"),
+            format!("{top}/own-agent/podx"),
+        ];
+        let (own, known) =
+            (format!("{top}/own-agent/kubepods/podx"), format!("{top}/own-agent/kubepods/podk"));
+        others.iter().chain([&own, &known]).for_each(|path| at(path).create().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let root = format!("{top}/own-agent");
+        let living = BTreeSet::from(["k".to_owned()]);
+        let failed = crate::agent::remove_all_but(&living, folder.path(), &Cgroups::new(&root));
+        let swept = (failed, at(&own).exists(), at(&known).exists());
+        let cleared = (crate::clear(folder.path(), &root), at(&known).exists());
+        let stayed = others.iter().map(|path| at(path).exists()).collect::<Vec<_>>();
+        destroy(Path::new(&top)).unwrap();
+        assert_eq!(swept, (Vec::new(), false, true));
+        assert_eq!(cleared, (Vec::new(), false));
+        assert_eq!(stayed, [true; 4]);
+    }
 
     #[test]
     fn names_are_a_kubelets() {

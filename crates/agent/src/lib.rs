@@ -41,7 +41,7 @@ pub struct Setup {
     pub folder: PathBuf,
     /// Where logs are: `NAMESPACE_NAME_UID/CONTAINER/N.log`.
     pub logs: PathBuf,
-    /// The cgroup above `kubepods`; empty for the root.
+    /// The cgroup above `kubepods`: the agent's own, as what is found there of pods that it does not know is ended.
     pub cgroup_root: String,
     /// The node's address, as the API server and pods see it.
     pub address: IpAddr,

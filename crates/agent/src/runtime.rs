@@ -116,11 +116,11 @@ impl Runtime {
                     while let Ok(Some(event)) = events.next().await {
                         let sandbox = event.pod_sandbox_status.as_ref().map(|status| &status.labels);
                         let container = event.containers_statuses.first().map(|status| &status.labels);
-                        if let Some(key) = sandbox.or(container).and_then(|labels| self.key(labels)) {
-                            changed(key);
-                        } else {
+                        match sandbox.or(container).filter(|labels| !labels.is_empty()) {
+                            // Those of another agent are nothing to this one.
+                            Some(labels) => self.key(labels).into_iter().for_each(&changed),
                             // It does not say whose it is: the container is gone, most likely.
-                            lost().await;
+                            None => lost().await,
                         }
                     }
                 }

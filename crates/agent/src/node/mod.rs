@@ -155,42 +155,13 @@ impl Node {
     /// What is so now, in a kubelet's words.
     async fn conditions(&self) -> Vec<Condition> {
         let machine = &self.agent.machine;
-        let memory = machine.has_memory();
-        let disk = machine.has_disk();
-        let pids = machine.has_pids();
-        let pressure = |kind, is: bool, bad: &'static str, good: &'static str, what: &str| {
-            let words =
-                if is { format!("kubelet has {what}") } else { format!("kubelet has {what} available") };
-            (kind, is, if is { bad } else { good }, words)
-        };
         let (ready, why) = match self.not_ready().await {
             None => (true, "kubelet is posting ready status".into()),
             Some(why) => (false, why),
         };
-        vec![
-            pressure(
-                "MemoryPressure",
-                !memory,
-                "KubeletHasInsufficientMemory",
-                "KubeletHasSufficientMemory",
-                if memory { "sufficient memory" } else { "insufficient memory available" },
-            ),
-            pressure(
-                "DiskPressure",
-                !disk,
-                "KubeletHasDiskPressure",
-                "KubeletHasNoDiskPressure",
-                if disk { "no disk pressure" } else { "disk pressure" },
-            ),
-            pressure(
-                "PIDPressure",
-                !pids,
-                "KubeletHasInsufficientPID",
-                "KubeletHasSufficientPID",
-                if pids { "sufficient PID" } else { "insufficient PID available" },
-            ),
-            ("Ready", ready, if ready { "KubeletReady" } else { "KubeletNotReady" }, why),
-        ]
+        let mut all = pressures(machine.has_memory(), machine.has_disk(), machine.has_pids()).to_vec();
+        all.push(("Ready", ready, if ready { "KubeletReady" } else { "KubeletNotReady" }, why));
+        all
     }
 
     /// Why no pod can run here, if none can.
@@ -222,10 +193,8 @@ impl Node {
             json!({"type": kind, "status": status, "reason": reason, "message": message,
                 "lastHeartbeatTime": now, "lastTransitionTime": since})
         });
-        let mut all: Vec<Value> = written.collect();
-        let ours: Vec<&str> = conditions.iter().map(|(kind, ..)| *kind).collect();
-        all.extend(old.iter().filter(|one| !ours.contains(&one.type_.as_str())).map(|one| json!(one)));
-        let patch = Patch::Merge(json!({"status": self.status(&all)}));
+        // By their kinds: those of others stay, also such as come meanwhile.
+        let patch = Patch::Strategic(json!({"status": self.status(&written.collect::<Vec<_>>())}));
         api.patch_status(self.name(), &PatchParams::default(), &patch).await.map(drop)
     }
 
@@ -245,5 +214,48 @@ impl Node {
                 "bootID": machine.boot, "machineID": machine.id, "systemUUID": machine.id,
                 "kernelVersion": machine.kernel, "osImage": machine.system,
                 "containerRuntimeVersion": runtime, "kubeletVersion": VERSION, "kubeProxyVersion": ""}})
+    }
+}
+
+/// What the machine is short of, in a kubelet's words.
+fn pressures(has_memory: bool, has_disk: bool, has_pids: bool) -> [Condition; 3] {
+    let of = |kind, has: bool, good: [&'static str; 2], bad: [&'static str; 2]| {
+        let [reason, words] = if has { good } else { bad };
+        (kind, !has, reason, format!("kubelet has {words}"))
+    };
+    [
+        of(
+            "MemoryPressure",
+            has_memory,
+            ["KubeletHasSufficientMemory", "sufficient memory available"],
+            ["KubeletHasInsufficientMemory", "insufficient memory available"],
+        ),
+        of(
+            "DiskPressure",
+            has_disk,
+            ["KubeletHasNoDiskPressure", "no disk pressure"],
+            ["KubeletHasDiskPressure", "disk pressure"],
+        ),
+        of(
+            "PIDPressure",
+            has_pids,
+            ["KubeletHasSufficientPID", "sufficient PID available"],
+            ["KubeletHasInsufficientPID", "insufficient PID available"],
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressures_are_told_in_a_kubelets_words() {
+        let words = |has| pressures(has, has, has).map(|(_, is, _, words)| (is, words));
+        let of = |is, all: [&str; 3]| all.map(|words| (is, format!("kubelet has {words}")));
+        let good = ["sufficient memory available", "no disk pressure", "sufficient PID available"];
+        assert_eq!(words(true), of(false, good));
+        let bad = ["insufficient memory available", "disk pressure", "insufficient PID available"];
+        assert_eq!(words(false), of(true, bad));
     }
 }

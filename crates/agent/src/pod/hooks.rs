@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::containers::port;
 use crate::runtime::{Runtime, cause};
-use crate::server::certificate::Anybody;
+use crate::server::certificate::of_anybody;
 
 /// How much of an answer is looked at.
 const ANSWER_MAX: usize = 10 << 10;
@@ -167,7 +167,7 @@ async fn get(whom: &Whom<'_>, http: &HTTPGetAction) -> Result<(), String> {
     let stream: Box<dyn Stream> = match is_secure(http) {
         false => Box::new(plain),
         true => {
-            let config = Arc::new(Anybody::client().map_err(|why| failed(&why))?);
+            let config = Arc::new(of_anybody().map_err(|why| failed(&why))?);
             let name = ServerName::IpAddress(address.ip().into());
             Box::new(TlsConnector::from(config).connect(name, plain).await.map_err(|why| failed(&why))?)
         }
@@ -200,5 +200,95 @@ async fn get(whom: &Whom<'_>, http: &HTTPGetAction) -> Result<(), String> {
     match status {
         200..400 => Ok(()),
         status => Err(format!("HTTP probe failed with statuscode: {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    use rustls::ServerConfig;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// Answers each request with these bytes, and closes the connection.
+    fn serve(answer: &'static [u8]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (mut asked, mut piece) = (Vec::new(), [0; 1024]);
+                while !asked.ends_with(b"\r\n\r\n") {
+                    let length = stream.read(&mut piece).unwrap();
+                    assert!(length > 0, "the client has gone");
+                    asked.extend_from_slice(&piece[..length]);
+                }
+                stream.write_all(answer).unwrap();
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_though_the_server_closes_the_connection_behind_it() {
+        let runtime = Runtime::new("/nowhere".into(), "node".into());
+        let container = Container::default();
+        let whom = Whom { runtime: &runtime, id: "", container: &container, address: "127.0.0.1" };
+        let ask = async |answer| {
+            let http = HTTPGetAction { port: IntOrString::Int(serve(answer).into()), ..Default::default() };
+            // Whether the answer or the end is seen first is chance.
+            let mut last = Ok(());
+            for _ in 0..20 {
+                last = act(&whom, &Act::Http(Box::new(http.clone())), Duration::from_secs(30)).await;
+                if last.is_err() {
+                    break;
+                }
+            }
+            last
+        };
+        assert_eq!(ask(b"HTTP/1.0 200 OK\r\n\r\nhello").await, Ok(()));
+        assert_eq!(ask(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await, Ok(()));
+        let failed = ask(b"HTTP/1.0 503 Busy\r\n\r\n").await.unwrap_err();
+        assert_eq!(failed, "HTTP probe failed with statuscode: 503");
+        let failed = ask(b"").await.unwrap_err();
+        assert!(failed.starts_with("Get \"http://127.0.0.1:"), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn whoever_signed_its_certificate_a_server_answers() {
+        let own = rcgen::generate_simple_self_signed(vec!["somebody.example".into()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()).into();
+        let tls = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = async {
+            let mut stream =
+                TlsAcceptor::from(Arc::new(tls)).accept(listener.accept().await.unwrap().0).await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut asked).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        };
+        let runtime = Runtime::new("/nowhere".into(), "node".into());
+        let container = Container::default();
+        let whom = Whom { runtime: &runtime, id: "", container: &container, address: "127.0.0.1" };
+        let port = IntOrString::Int(port.into());
+        let https = HTTPGetAction { port, scheme: Some("HTTPS".into()), ..Default::default() };
+        let https = Act::Http(Box::new(https));
+        let asking = act(&whom, &https, Duration::from_secs(30));
+        assert_eq!(tokio::join!(asking, serving).0, Ok(()));
     }
 }

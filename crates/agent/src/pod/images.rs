@@ -53,7 +53,10 @@ impl Wanted<'_> {
                 Err(Missing { waiting: Waiting::new("ErrImageNeverPull", words), again: None })
             }
             ("Never" | "IfNotPresent", Some(image)) => {
-                let words = format!("Container image {:?} already present on machine", self.image);
+                let words = format!(
+                    "Container image {:?} already present on machine and can be accessed by the pod",
+                    self.image
+                );
                 self.agent.events.normal(self.pod, "Pulled", words);
                 Ok(image)
             }

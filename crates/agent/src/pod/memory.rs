@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cri::contract::v1::ContainerStatus;
+use cri::contract::v1::{ContainerStatus, ImageSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
@@ -50,6 +50,8 @@ pub(crate) struct Memory {
     pub(crate) failed: Option<Waiting>,
     /// The pod as the API server answered when its status was last written.
     pub(crate) written: Option<Pod>,
+    /// Images that are volumes of the pod, by the volumes' names: each is had once.
+    pub(crate) images: BTreeMap<String, ImageSpec>,
     /// What was last told of volumes that cannot be had.
     pub(crate) told: Option<String>,
 }

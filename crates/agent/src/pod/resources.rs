@@ -133,9 +133,11 @@ pub(crate) fn of_pod(pod: &Pod) -> LinuxContainerResources {
         let always: Vec<Option<i64>> =
             spec.containers.iter().chain(sidecars.iter().copied()).map(|one| get(&one)).collect();
         let is_limited = always.iter().all(Option::is_some) && init.iter().all(|one| get(one).is_some());
-        let together: i64 = always.into_iter().flatten().sum();
-        let beside: i64 = sidecars.iter().filter_map(get).sum();
-        let most = init.iter().filter_map(get).map(|one| one + beside).max().unwrap_or_default();
+        // As much as a pod asks for, it may be more than there are numbers for.
+        let together = always.into_iter().flatten().fold(0, i64::saturating_add);
+        let beside = sidecars.iter().filter_map(get).fold(0, i64::saturating_add);
+        let most =
+            init.iter().filter_map(get).map(|one| one.saturating_add(beside)).max().unwrap_or_default();
         (!limits || is_limited).then_some(together.max(most)).filter(|sum| *sum > 0)
     };
     let cpu = sum(true, "cpu");
@@ -191,5 +193,8 @@ mod tests {
         );
         let all = of_pod(&pod);
         assert_eq!((all.cpu_shares, all.cpu_quota, all.memory_limit_in_bytes), (256, 150_000, 64 << 20));
+        let most = json!({"name": "c", "resources": {"limits": {"memory": "7Ei"}}});
+        let pod = json!({"spec": {"initContainers": [most], "containers": [most, most]}});
+        assert_eq!(of_pod(&serde_json::from_value(pod).unwrap()).memory_limit_in_bytes, i64::MAX);
     }
 }

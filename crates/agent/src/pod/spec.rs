@@ -115,3 +115,23 @@ pub(crate) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_to_end_are_such_as_clocks_can_count() {
+        let of = |spec: serde_json::Value| grace(&serde_json::from_value(json!({"spec": spec})).unwrap());
+        assert_eq!(of(json!({"containers": []})), 30);
+        assert_eq!(of(json!({"containers": [], "terminationGracePeriodSeconds": 0})), 0);
+        assert_eq!(of(json!({"containers": [], "terminationGracePeriodSeconds": -5})), 0);
+        let longest = of(json!({"containers": [], "terminationGracePeriodSeconds": i64::MAX}));
+        let time = Duration::from_secs(u64::try_from(longest).unwrap());
+        assert!(Instant::now().checked_add(time * 2).is_some(), "{longest}");
+    }
+}

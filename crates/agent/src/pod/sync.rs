@@ -247,7 +247,7 @@ impl Looking<'_> {
             observed = self.observe().await?;
         }
         write_status(self.agent, self.key, self.pod, &observed).await?;
-        self.agent.cgroups.remove(&self.key.uid)?;
+        self.agent.cgroups.clear(&self.key.uid).await?;
         Ok(None)
     }
 }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use hyper::Uri;
 use k8s_openapi::jiff::{Timestamp, tz::TimeZone};
+use kube::Config;
+use kube::client::ConfigExt as _;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Setup;
@@ -60,56 +62,12 @@ pub(super) fn is_master(certificate: &CertificateDer<'_>) -> bool {
     })
 }
 
-/// Takes any certificate: a probe asks whether something answers, and not who.
-#[derive(Debug)]
-pub(crate) struct Anybody(Arc<CryptoProvider>);
-
-impl Anybody {
-    /// A client that does so.
-    pub(crate) fn client() -> Result<ClientConfig, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        let mut config = builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Self(provider)))
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+/// TLS that takes any certificate: a probe asks whether something answers, and not who.
+pub(crate) fn of_anybody() -> Result<ClientConfig, String> {
+    // The library that asks the API server can do so, too; whom it would ask is nothing to that.
+    let mut anybody = Config::new(Uri::from_static("https://localhost"));
+    (anybody.accept_invalid_certs, anybody.root_cert) = (true, Some(Vec::new()));
+    let mut config = anybody.rustls_client_config().map_err(|error| client::causes(&error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }

@@ -23,6 +23,7 @@ use super::{Reply, streams, text};
 use crate::agent::Agent;
 use crate::observed::is_running;
 use crate::pod::containers;
+use crate::volumes;
 
 /// How much is sent at once.
 const PIECE: usize = 32 << 10;
@@ -127,7 +128,7 @@ pub(super) async fn answer(
         return text(StatusCode::BAD_REQUEST, words);
     };
     let (path, id) = (PathBuf::from(&found.log_path), found.id.clone());
-    let file = match File::open(&path) {
+    let file = match volumes::open(&path) {
         Ok(file) => file,
         Err(error) => {
             let words = format!("failed to try resolving symlinks in path {:?}: {error}", path.display());
@@ -159,8 +160,12 @@ struct Sending {
 impl Sending {
     async fn run(&mut self, agent: &Agent, id: &str, path: &Path, mut file: File) -> io::Result<()> {
         if let Some(lines) = self.wish.tail {
-            let at = last_lines(&mut file, lines)?;
-            file.seek(SeekFrom::Start(at))?;
+            // All of a long log may be looked through: others do not wait for that.
+            let looking = tokio::task::spawn_blocking(move || {
+                let at = last_lines(&mut file, lines)?;
+                file.seek(SeekFrom::Start(at)).map(|_| file)
+            });
+            file = looking.await.map_err(io::Error::other)??;
         }
         let watch = self.wish.follow.then(|| watch(path)).transpose()?;
         let mut reader = BufReader::new(file);
@@ -279,7 +284,7 @@ fn last_lines(file: &mut File, lines: usize) -> io::Result<u64> {
 
 /// The end of what a container said, so many bytes of its log at most.
 pub(crate) fn end(path: &Path, most: usize) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = volumes::open(path)?;
     let at = last_lines(&mut file, 80)?;
     file.seek(SeekFrom::Start(at))?;
     let wish = Wish::default();

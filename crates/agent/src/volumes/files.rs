@@ -13,7 +13,7 @@ use crate::names::Key;
 use crate::pod::sandbox::{domain, hostname};
 use crate::pod::spec::is_on_host;
 
-/// Where the pod's /etc/hosts is, written anew; `None` for a pod that has the node's and nothing to add.
+/// Where the pod's /etc/hosts is, written anew.
 pub(crate) fn hosts(agent: &Agent, pod: &Pod, addresses: &[String]) -> io::Result<PathBuf> {
     let path = super::folder(&agent.setup.folder, &Key::of(pod).uid).join("etc-hosts");
     let mut text = match is_on_host(pod) {
@@ -66,11 +66,39 @@ pub(crate) fn last_words(agent: &Agent, uid: &str, container: &str) -> io::Resul
     Ok(path)
 }
 
+/// Opens a file that pods may have put something else in the place of: a pipe would be waited for, a device woken.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    kernel::path::open_regular(File::open("/")?, path).map_err(io::Error::other)
+}
+
 /// The beginning of a file, so much at most.
 pub(crate) fn beginning(path: &str, most: u64) -> io::Result<String> {
-    // A pod may have mounted something of its own there: a pipe would be waited for, a device woken.
-    let file = kernel::path::open_regular(File::open("/")?, Path::new(path)).map_err(io::Error::other)?;
     let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
+    open(Path::new(path))?.take(most).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn last_words_are_of_a_file_and_of_nothing_that_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        fs::write(at("words"), "bye, and more").unwrap();
+        assert_eq!(beginning(&at("words"), 3).unwrap(), "bye");
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let pipe = at("pipe");
+        std::thread::spawn(move || sender.send(beginning(&pipe, 3)));
+        let read = receiver.recv_timeout(Duration::from_secs(30)).expect("nobody waits for a pipe");
+        assert!(read.unwrap_err().to_string().contains("it is no file"));
+        assert!(beginning(&at(""), 3).is_err(), "a directory");
+    }
 }

@@ -24,7 +24,7 @@ use crate::names::Key;
 use crate::pod::containers::sub_path;
 use crate::pod::images::Wanted;
 
-pub(crate) use files::{beginning, hosts, last_words};
+pub(crate) use files::{beginning, hosts, last_words, open};
 pub(crate) use payload::Tokens;
 pub(crate) use remove::{remove, uids};
 
@@ -101,6 +101,10 @@ async fn one(
         return Ok(Source::Path(host.path.clone().into(), false));
     }
     if let Some(image) = &volume.image {
+        // The pod is looked at often; who pulls always does so once, and what runs does not wait for a registry.
+        if let Some(Some(had)) = agent.with_memory(key, |memory| memory.images.get(&volume.name).cloned()) {
+            return Ok(Source::Image(had));
+        }
         let reference = image.reference.clone().unwrap_or_default();
         let wanted = Wanted {
             agent,
@@ -110,11 +114,9 @@ async fn one(
             policy: image.pull_policy.as_deref(),
         };
         let there = wanted.have().await.map_err(|missing| missing.waiting.message)?;
-        return Ok(Source::Image(ImageSpec {
-            image: there.id,
-            user_specified_image: reference,
-            ..ImageSpec::default()
-        }));
+        let had = ImageSpec { image: there.id, user_specified_image: reference, ..ImageSpec::default() };
+        agent.with_memory(key, |memory| memory.images.insert(volume.name.clone(), had.clone()));
+        return Ok(Source::Image(had));
     }
     let (kind, in_memory) = match volume {
         one if one.config_map.is_some() => ("configmap", false),

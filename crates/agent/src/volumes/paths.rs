@@ -9,6 +9,8 @@ use client::quantity;
 use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use rustix::fs::{Mode, OFlags, open};
 
+use super::remove::mounts;
+
 /// A filesystem in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
@@ -62,11 +64,8 @@ pub(super) fn directory(path: &Path, memory: Option<Memory>) -> Result<(), Strin
 }
 
 /// Whether something is mounted on a directory.
-fn is_mounted(path: &Path) -> rustix::io::Result<bool> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let table = fs::read("/proc/thread-self/mountinfo").map_err(|_| rustix::io::Errno::IO)?;
-    let path = path.as_os_str().as_bytes();
-    Ok(table.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b' ').nth(4) == Some(path)))
+fn is_mounted(path: &Path) -> std::io::Result<bool> {
+    Ok(mounts(path)?.iter().any(|point| point == path))
 }
 
 fn mount(path: &Path, memory: Memory) -> rustix::io::Result<()> {
@@ -113,6 +112,28 @@ pub(super) fn host(path: &str, kind: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_folder_is_open_to_the_pod_and_then_as_the_pod_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("volumes").join("v");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let group = i64::from(rustix::process::getegid().as_raw());
+        let asked = EmptyDirVolumeSource::default();
+        // What a killed agent leaves.
+        fs::create_dir_all(at.with_extension("new")).unwrap();
+        empty(&at, &asked, None).unwrap();
+        assert_eq!((mode(&at), at.with_extension("new").exists()), (0o777, false));
+        fs::set_permissions(&at, Permissions::from_mode(0o700)).unwrap();
+        fs::write(at.join("file"), "x").unwrap();
+        empty(&at, &asked, None).unwrap();
+        assert_eq!((mode(&at), at.join("file").exists()), (0o700, true), "the pod's own");
+        let shared = dir.path().join("shared");
+        empty(&shared, &asked, Some(group)).unwrap();
+        assert_eq!(mode(&shared), 0o2777);
+        let other = EmptyDirVolumeSource { medium: Some("Floppy".into()), ..asked };
+        assert!(empty(&at, &other, None).unwrap_err().contains("\"Floppy\""));
+    }
 
     #[test]
     fn paths_of_the_node_are_what_their_type_says() {

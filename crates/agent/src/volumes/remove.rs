@@ -33,8 +33,8 @@ pub(crate) fn uids(agent: &Path) -> BTreeSet<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// What is mounted below a folder, in the order in which it was.
-fn mounts(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// What is mounted on a folder and below it, in the order in which it was.
+pub(super) fn mounts(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let table = fs::read("/proc/thread-self/mountinfo")?;
     let points =
         table.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));

@@ -81,3 +81,39 @@ fn make(at: &Path, is_directory: bool) -> std::io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_as_open_as_the_volume_and_stays_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volume");
+        fs::create_dir(&volume).unwrap();
+        fs::set_permissions(&volume, Permissions::from_mode(0o2777)).unwrap();
+        let root = open(&volume, OFlags::PATH, Mode::empty()).unwrap();
+        find(&root, "a/b").unwrap();
+        for made in ["a", "a/b"] {
+            let mode = fs::metadata(volume.join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o2777, "{made}");
+        }
+        // What is there is found as it is.
+        fs::set_permissions(volume.join("a"), Permissions::from_mode(0o700)).unwrap();
+        find(&root, "a/c").unwrap();
+        assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o700);
+        // Links mean what they do to the pod.
+        symlink("/x", volume.join("dangling")).unwrap();
+        find(&root, "dangling").unwrap_err();
+        symlink(dir.path(), volume.join("out")).unwrap();
+        find(&root, "out/y").unwrap_err();
+        symlink("/a", volume.join("in")).unwrap();
+        find(&root, "in/z").unwrap();
+        assert!(volume.join("a/z").is_dir());
+        let names = fs::read_dir(dir.path()).unwrap().map(|one| one.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["volume"], "nothing is beside it");
+    }
+}

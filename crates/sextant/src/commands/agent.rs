@@ -1,7 +1,8 @@
 //! `sextant agent`: a kubelet's work for the pods of this node.
 
+use std::fs::{DirBuilder, File, Permissions};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use ::agent::Setup;
 use client::kubeconfig;
 use grpc::process;
 use kube::{Client, Config};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -36,6 +39,7 @@ async fn serve(data_dir: &Path, run_dir: &Path, args: &AgentArgs) -> Result<()> 
     let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
     let server = config.cluster_url.to_string();
     let setup = setup(data_dir, run_dir, args, &config)?;
+    let _held = hold(&setup.folder)?;
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     let node = setup.node.clone();
     let resting = tokio::spawn(process::rest());
@@ -49,12 +53,12 @@ async fn serve(data_dir: &Path, run_dir: &Path, args: &AgentArgs) -> Result<()> 
 }
 
 fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> Result<Setup> {
-    let folder = directory(&data_dir.join("agent"))?;
+    let folder = directory(&data_dir.join("agent"), 0o700)?;
     // Pods' secrets and tokens are below it, with modes that are meant for the pods.
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o700))
         .context(|| format!("close {} to others", folder.display()))?;
-    let logs = directory(&args.logs)?;
-    let run = directory(run_dir)?;
+    let logs = directory(&args.logs, 0o755)?;
+    let run = directory(run_dir, 0o700)?;
     let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     Ok(Setup {
         node: args.node.clone().unwrap_or(host),
@@ -78,10 +82,22 @@ pub(super) fn cgroup_root(run: &Path) -> String {
     format!("{}-agent", instance::name(run))
 }
 
+/// Keeps other agents away from the folder while it lives: each would end what it does not know of the other's pods.
+fn hold(folder: &Path) -> Result<File> {
+    let held = File::open(folder).context(|| format!("open {}", folder.display()))?;
+    match flock(&held, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Failure::new(format!(
+            "cannot look after pods in {}: another `sextant agent` does already; give this one directories of its own (--data-dir, --run-dir)",
+            folder.display()
+        ))),
+        locked => locked.map(|()| held).context(|| format!("lock {}", folder.display())),
+    }
+}
+
 /// A directory, made, by the path that the kernel knows it by.
-fn directory(path: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(path)
-        .and_then(|()| std::fs::canonicalize(path))
+fn directory(path: &Path, mode: u32) -> Result<PathBuf> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.and_then(|()| std::fs::canonicalize(path))
         .context(|| format!("create the directory {}", path.display()))
 }
 
@@ -110,4 +126,25 @@ fn authorities(said: Option<&Path>, config: &Config) -> Result<Vec<Vec<u8>>> {
     let read = CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))?;
     let all: std::result::Result<Vec<_>, _> = read.map(|one| one.map(|one| one.to_vec())).collect();
     all.map_err(|e| failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_of_pods_are_never_a_kubelets() {
+        let roots = ["/run/sextant", "/run/other"].map(|run| cgroup_root(Path::new(run)));
+        assert_eq!(roots[0], "sextant-agent");
+        assert!(roots[1].starts_with("sextant-") && roots[1].ends_with("-agent"), "{}", roots[1]);
+        assert_ne!(roots[0], roots[1]);
+    }
+
+    #[test]
+    fn a_folder_is_one_agents() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = hold(dir.path()).unwrap();
+        let refused = hold(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("another `sextant agent`"), "{refused}");
+    }
 }

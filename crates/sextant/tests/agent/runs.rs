@@ -1,17 +1,19 @@
 //! Pods that run.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Secret};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::Test;
-use crate::rig::{NODE, Rig, condition, container, first, with};
+use crate::rig::{IMAGE, NODE, Rig, condition, container, first, with};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_node_tells_what_it_is", |rig| Box::pin(node(rig))),
     ("a_pod_runs_and_its_log_can_be_read", |rig| Box::pin(runs(rig))),
     ("files_of_objects_are_there_and_follow_them", |rig| Box::pin(files(rig))),
+    ("what_a_pod_has_of_an_object_stays_when_that_goes", |rig| Box::pin(kept(rig))),
+    ("an_image_is_a_volume_and_had_once", |rig| Box::pin(image(rig))),
     ("init_containers_and_sidecars_come_in_order", |rig| Box::pin(order(rig))),
 ];
 
@@ -30,6 +32,19 @@ async fn node(rig: &Rig) {
     let lease =
         rig.until("there is a lease", async || leases.get_opt(NODE).await.unwrap()).await.spec.unwrap();
     assert_eq!((lease.holder_identity.as_deref(), lease.lease_duration_seconds), (Some(NODE), Some(40)));
+    // What others tell of it stays.
+    rig.kill("agent");
+    let others = json!([{"type": "Other", "status": "True"}, {"type": "Ready", "status": "False"}]);
+    let nodes: Api<Node> = Api::all(rig.client.clone());
+    let patch = Patch::Strategic(json!({"status": {"conditions": others}}));
+    nodes.patch_status(NODE, &PatchParams::default(), &patch).await.unwrap();
+    rig.agent();
+    let ready = async || {
+        let status = json!(nodes.get(NODE).await.unwrap().status);
+        (condition(&status, "Ready") == "True").then_some(status)
+    };
+    let status = rig.until("the node is ready again", ready).await;
+    assert_eq!(condition(&status, "Other"), "True", "{status}");
 }
 
 async fn runs(rig: &Rig) {
@@ -54,7 +69,13 @@ async fn runs(rig: &Rig) {
     let log = rig.log("web", "main").await;
     assert!(log.starts_with("hello web\n"), "{log}");
     assert!(log.contains("KUBERNETES_SERVICE_HOST="), "{log}");
+    let end = LogParams { container: Some("main".into()), tail_lines: Some(2), ..LogParams::default() };
+    let end = rig.pods().logs("web", &end).await.unwrap();
+    assert!(end.lines().count() == 2 && log.ends_with(&end), "{end}\n{log}");
+    rig.told("web", "Pulled", &format!("Container image {IMAGE:?} already present on machine and can be"))
+        .await;
     for reason in ["Pulled", "Created", "Started"] {
+        rig.told("web", reason, "").await;
         assert_eq!(rig.events("web", reason).await.len(), 1, "{reason}");
     }
 }
@@ -116,6 +137,69 @@ async fn files(rig: &Rig) {
     let change = Patch::Merge(json!({"data": {"a": "second", "b": ""}}));
     maps.patch("map", &PatchParams::default(), &change).await.unwrap();
     rig.log_has("files", "main", "second").await;
+}
+
+async fn kept(rig: &Rig) {
+    rig.make::<ConfigMap>(json!({"metadata": {"name": "going"}, "data": {"a": "kept"}})).await;
+    let words = ["read", "/map/a", "then", "say", "", "then", "await", "/host/go", "then", "exit", "1"];
+    let mounts = json!({"volumeMounts": [
+        {"name": "map", "mountPath": "/map"}, {"name": "host", "mountPath": "/host"}]});
+    let host = rig.path("kept");
+    rig.pod(
+        "kept",
+        json!({"containers": [with(container("main", &words), mounts)], "volumes": [
+        {"name": "map", "configMap": {"name": "going"}},
+        {"name": "host", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}]}),
+    )
+    .await;
+    rig.log_has("kept", "main", "kept").await;
+    let maps: Api<ConfigMap> = Api::namespaced(rig.client.clone(), "default");
+    maps.delete("going", &DeleteParams::default()).await.unwrap();
+    rig.told("kept", "FailedMount", "configmap \"going\" not found").await;
+    std::fs::write(host.join("go"), "").unwrap();
+    let again =
+        |status: &serde_json::Value| status["containerStatuses"][0]["restartCount"].as_u64() > Some(0);
+    rig.status("kept", "is started again", again).await;
+    rig.log_has("kept", "main", "kept").await;
+}
+
+async fn image(rig: &Rig) {
+    let mounts = json!({"volumeMounts": [{"name": "image", "mountPath": "/image"}]});
+    let main = with(
+        container("main", &["await", "/image/bin/probe", "then", "say", "there", "then", "sleep"]),
+        mounts,
+    );
+    let labels = json!({"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]});
+    let pod = rig
+        .pod(
+            "image-volume",
+            json!({"containers": [main], "volumes": [
+            {"name": "image", "image": {"reference": IMAGE, "pullPolicy": "IfNotPresent"}},
+            {"name": "labels", "downwardAPI": labels}]}),
+        )
+        .await;
+    rig.log_has("image-volume", "main", "there").await;
+    // Each of these is a look at the pod.
+    let uid = pod.metadata.uid.unwrap();
+    let told = rig.path(&format!("data/agent/pods/{uid}/volumes/kubernetes.io~downward-api/labels/labels"));
+    for count in 0..3 {
+        let label = Patch::Merge(json!({"metadata": {"labels": {"count": count.to_string()}}}));
+        rig.pods().patch("image-volume", &PatchParams::default(), &label).await.unwrap();
+        let words = format!("count=\"{count}\"");
+        let look = async || std::fs::read_to_string(&told).is_ok_and(|text| text == words).then_some(());
+        rig.until(&format!("the pod is told of {words}"), look).await;
+    }
+    let events: Api<Event> = Api::namespaced(rig.client.clone(), "default");
+    let of = |one: &Event| {
+        one.involved_object.name.as_deref() == Some("image-volume") && one.reason.as_deref() == Some("Pulled")
+    };
+    let times = |one: &Event| one.series.as_ref().and_then(|series| series.count).unwrap_or(1);
+    let both = async || {
+        let said = events.list(&ListParams::default()).await.unwrap().items;
+        Some(said.iter().filter(|one| of(one)).map(times).sum::<i32>()).filter(|sum| *sum > 1)
+    };
+    let told = rig.until("both images are told of", both).await;
+    assert_eq!(told, 2, "once for the container, once for the volume");
 }
 
 async fn order(rig: &Rig) {

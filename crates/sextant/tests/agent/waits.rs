@@ -11,6 +11,8 @@ use crate::rig::{Rig, condition, container, first, with};
 pub(crate) const TESTS: &[Test] = &[
     ("an_image_that_cannot_be_had_is_told_and_tried_again", |rig| Box::pin(image(rig))),
     ("a_container_that_ends_is_started_again_later_and_later", |rig| Box::pin(crash(rig))),
+    ("a_container_that_cannot_be_started_has_failed", |rig| Box::pin(unstartable(rig))),
+    ("conditions_of_others_stay_while_the_agent_writes", |rig| Box::pin(conditions(rig))),
     ("probes_say_when_a_container_is_ready_and_when_it_is_dead", |rig| Box::pin(probes(rig))),
     ("what_is_not_there_is_waited_for", |rig| Box::pin(missing(rig))),
 ];
@@ -57,6 +59,40 @@ async fn crash(rig: &Rig) {
         status["containerStatuses"][0]["restartCount"].as_u64() > Some(1)
     })
     .await;
+}
+
+async fn unstartable(rig: &Rig) {
+    let nothing = with(container("main", &[]), json!({"command": ["/nothing"]}));
+    rig.pod("never", json!({"restartPolicy": "Never", "containers": [nothing]})).await;
+    rig.pod("always", json!({"containers": [nothing]})).await;
+    let status = rig.status("never", "has failed", |status| status["phase"] == "Failed").await;
+    let ended = first(&status).state.unwrap().terminated.unwrap();
+    assert_eq!(ended.reason.as_deref(), Some("StartError"), "{ended:?}");
+    assert!(ended.exit_code != 0 && ended.message.is_some(), "{ended:?}");
+    let is_held = |status: &serde_json::Value| {
+        status["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    };
+    let one = first(&rig.status("always", "waits", is_held).await);
+    assert!(one.restart_count > 0, "{one:?}");
+    assert_eq!(one.last_state.unwrap().terminated.unwrap().reason.as_deref(), Some("StartError"));
+    rig.told("always", "Failed", "Error: ").await;
+}
+
+async fn conditions(rig: &Rig) {
+    let gates: Vec<String> = (0..10).map(|number| format!("example.com/{number}")).collect();
+    let wanted: Vec<_> = gates.iter().map(|gate| json!({"conditionType": gate})).collect();
+    rig.pod("gates", json!({"readinessGates": wanted, "containers": [container("main", &["sleep"])]})).await;
+    for gate in &gates {
+        let one = json!({"status": {"conditions": [{"type": gate, "status": "True"}]}});
+        rig.pods().patch_status("gates", &PatchParams::default(), &Patch::Strategic(one)).await.unwrap();
+        let looks = async || {
+            let pod = rig.pods().get("gates").await.unwrap();
+            (condition(&json!(pod.status), gate) == "True").then_some(())
+        };
+        rig.until(&format!("{gate} is told"), looks).await;
+    }
+    let status = rig.ready("gates").await;
+    gates.iter().for_each(|gate| assert_eq!(condition(&status, gate), "True", "{gate}: {status}"));
 }
 
 async fn probes(rig: &Rig) {

@@ -128,3 +128,27 @@ fn a_container_whose_image_was_changed_ends() {
     };
     assert_eq!(kills[0].1, "Container a definition changed, will be restarted");
 }
+
+#[test]
+fn a_new_sandbox_runs_what_has_not_done_what_it_was_there_for() {
+    let with = |policy: &str| {
+        pod(json!({"restartPolicy": policy, "initContainers": [{"name": "i"}],
+            "containers": [{"name": "a"}, {"name": "b"}]}))
+    };
+    // All of them were in the sandbox before this one.
+    let mut all = vec![container("i", Exited, 0), container("a", Exited, 0), container("b", Exited, 137)];
+    let seen = |all: &[ContainerStatus]| observed(&[sandbox(0, Gone), sandbox(1, Ready)], all);
+    let mut memory = Memory::default();
+    assert_eq!(next(&with("OnFailure"), &seen(&all), &memory).step, Step::Start(vec![0]));
+    let again = ContainerStatus { id: "id-i1".into(), created_at: 1, ..container("i", Exited, 0) };
+    all.push(again);
+    let mut seen = seen(&all);
+    seen.sandbox_of.insert("id-i1".into(), "s1".into());
+    assert_eq!(next(&with("OnFailure"), &seen, &memory).step, Step::Start(vec![2]), "a has succeeded");
+    assert_eq!(next(&with("Always"), &seen, &memory).step, Step::Start(vec![1, 2]));
+    // It waits there, too.
+    let at = Timestamp::from_second(NOW - 1).unwrap();
+    memory.crashes.next("b", at, at);
+    let plan = next(&with("OnFailure"), &seen, &memory);
+    assert_eq!((plan.step, plan.held.len()), (Step::Rest, 1));
+}

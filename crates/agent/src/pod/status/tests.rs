@@ -127,3 +127,19 @@ fn conditions_of_others_stay_and_open_gates() {
     assert_eq!(condition(&status, "Ready")["status"], "True");
     assert_eq!(condition(&status, "x/y")["status"], "True");
 }
+
+#[test]
+fn a_pod_that_is_deleted_comes_to_an_end_whatever_its_policy() {
+    let mut pod = pod(json!({"restartPolicy": "Always", "containers": [{"name": "a"}, {"name": "b"}]}));
+    let (good, bad) =
+        (container("a", State::ContainerExited, 0), container("b", State::ContainerExited, 143));
+    let fine = container("b", State::ContainerExited, 0);
+    let phase = |pod: &Pod, all: &[ContainerStatus]| told(pod, all, &Memory::default())["phase"].clone();
+    assert_eq!(phase(&pod, &[good.clone(), bad.clone()]), "Running");
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(10).unwrap()));
+    assert_eq!(phase(&pod, &[good.clone(), bad]), "Failed");
+    assert_eq!(phase(&pod, &[good.clone(), fine]), "Succeeded");
+    assert_eq!(phase(&pod, &[]), "Failed", "it never ran");
+    let running = container("b", State::ContainerRunning, 0);
+    assert_eq!(phase(&pod, &[good, running]), "Running", "its end is still to come");
+}
