@@ -25,6 +25,7 @@ mod server;
 mod volumes;
 
 pub use agent::{clear, run};
+pub use names::AGENT as LABEL;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

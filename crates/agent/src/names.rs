@@ -14,7 +14,7 @@ pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
 /// A label: the container's name.
 pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// A label of this agent's alone: the node whose agent made it. What bears another's, or none, is not touched.
-pub(crate) const AGENT: &str = "sextant.dev/agent";
+pub const AGENT: &str = "sextant.dev/agent";
 /// An annotation: how often the container was started before.
 pub(crate) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
 /// An annotation: what of the container's spec cannot be changed while it runs.

@@ -5,7 +5,7 @@
 //! and talks to their shims.
 //!
 //! **What it never does**: it holds no logic of a wing (images, runtime, network are crates of their own), forks no
-//! helper program, and never touches another instance's containers, bridge or table.
+//! helper program (`up` starts this very program, by its other commands), and never touches another instance's containers, bridge or table.
 
 mod cli;
 mod commands;

@@ -22,9 +22,18 @@ pub(crate) struct NodeArgs {
     /// Print a configuration with every key, its default and what it means, and end
     #[arg(long)]
     pub(crate) print_config: bool,
-    /// Attach pods to a bridge of this node's own where /etc/cni/net.d has no network
-    #[arg(long)]
-    pub(crate) builtin_network: bool,
+    /// Attach pods to a bridge of this node's own: where /etc/cni/net.d has no network, or whatever it has
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "missing")]
+    pub(crate) builtin_network: Option<BuiltinNetwork>,
     #[command(flatten, next_help_heading = "Volumes")]
     pub(crate) csi: CsiInNodeArgs,
+}
+
+/// When pods are attached to the node's own bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BuiltinNetwork {
+    /// Where no other network is configured
+    Missing,
+    /// Always
+    Always,
 }

@@ -29,6 +29,9 @@ pub(crate) struct UpArgs {
     /// The node's configuration (`sextant node --print-config`)
     #[arg(long, value_name = "FILE", default_value = "/etc/sextant/node.toml")]
     pub(crate) node_config: PathBuf,
+    /// Attach pods by the networks in /etc/cni/net.d where there are some, and not always to the node's own bridge
+    #[arg(long)]
+    pub(crate) cni: bool,
     /// Where the server of the node's agent listens, for logs, exec, attach and port-forward
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10250")]
     pub(crate) agent_listen: SocketAddr,

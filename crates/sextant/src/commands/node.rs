@@ -10,10 +10,13 @@ use cri::plugin::{Config, Place, Setup};
 use grpc::process;
 
 use super::csi_driver::Beside;
-use crate::cli::NodeArgs;
+use crate::cli::{BuiltinNetwork, NodeArgs};
 use crate::container;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
+
+/// Where no network is configured: what Debian calls a directory that is not to be (hier(7) of its policy).
+pub(super) const NOWHERE: &str = "/nonexistent";
 
 /// Prints the configuration with its defaults.
 pub(crate) fn print_config() -> Result<()> {
@@ -24,7 +27,10 @@ pub(crate) fn print_config() -> Result<()> {
 pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
     kernel::memory::share_one_arena();
     let mut config = read(&args.config)?;
-    config.network.builtin |= args.builtin_network;
+    config.network.builtin |= args.builtin_network.is_some();
+    if args.builtin_network == Some(BuiltinNetwork::Always) {
+        config.network.conf_dir = PathBuf::from(NOWHERE);
+    }
     let socket = args.socket.clone().unwrap_or_else(|| instance.run.join("cri.sock"));
     let shown = socket.clone();
     let (data, run) = (instance.data.clone(), instance.run.clone());

@@ -32,11 +32,6 @@ impl Machine {
         default_route();
         // Not in /tmp, which may be in memory: overlay mounts want a real file system.
         let folder = tempfile::Builder::new().prefix("sextant-up-").tempdir_in("/var/tmp").unwrap();
-        // Networks of this machine are for nobody here.
-        let networks = folder.path().join("networks");
-        std::fs::create_dir(&networks).unwrap();
-        std::fs::write(folder.path().join("node.toml"), format!("[network]\nconf_dir = {networks:?}\n"))
-            .unwrap();
         // Nobody else is in this network.
         Self { folder, listen: "127.0.0.1:6443".into() }
     }
@@ -58,9 +53,7 @@ impl Machine {
 
     /// `sextant up -d`, which has to succeed; what it said.
     fn up(&self, more: &[&str]) -> String {
-        let config = self.folder.path().join("node.toml").display().to_string();
-        let up =
-            self.ask(&[&["up", "-d", "--listen", &self.listen, "--node-config", &config], more].concat());
+        let up = self.ask(&[&["up", "-d", "--listen", &self.listen], more].concat());
         let words = String::from_utf8(up.stderr).unwrap();
         assert!(up.status.success(), "{words}");
         words
@@ -184,6 +177,28 @@ fn what_ends_comes_back_and_what_runs_is_taken_over() {
     assert!(after.values().all(|pid| !lives(*pid)), "{after:?}");
     let down = machine.ask(&["down"]);
     assert!(String::from_utf8_lossy(&down.stderr).contains("nothing was up"), "{down:?}");
+}
+
+#[test]
+fn one_that_comes_to_life_late_makes_room() {
+    let machine = Machine::new();
+    machine.up(&[]);
+    let pids = machine.wait(|_| true);
+    // As if the supervisor had been killed before it could hear of it.
+    kill(pids["up"], Signal::KILL);
+    kill(pids["control"], Signal::KILL);
+    let member = machine.folder.path().join("run/up/control");
+    let mut late =
+        machine.command(&["control", "--bind", "--member", member.to_str().unwrap()]).spawn().unwrap();
+    let begun = Instant::now();
+    while copy_of(&member).trim() != late.id().to_string() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    machine.up(&[]);
+    let after = machine.wait(|_| true);
+    assert!(after["control"] != late.id() as i32 && after["api"] == pids["api"], "{pids:?} {after:?}");
+    late.wait().unwrap();
 }
 
 #[test]

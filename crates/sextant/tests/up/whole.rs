@@ -38,6 +38,10 @@ async fn a_deployment_is_served_and_outlives_each_program() {
     let hello = get(&machine, &address).await;
     assert!(hello.contains("hello ") && hello.contains("this is web-"), "{hello}");
 
+    // Pods are told where the API is, and it is there.
+    let api = TcpStream::connect_timeout(&"10.96.0.1:443".parse().unwrap(), Duration::from_secs(30));
+    assert!(api.is_ok(), "{api:?}");
+
     let containers = running(&client).await;
     assert_eq!(containers.len(), 2, "{containers:?}");
     for name in PROGRAMS.into_iter().chain(["up"]) {

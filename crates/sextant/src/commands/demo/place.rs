@@ -9,6 +9,7 @@ use cri::plugin::Config;
 use rustix::fs::{FlockOperation, flock};
 
 use super::volumes::Volumes;
+use crate::commands::node::NOWHERE;
 use crate::commands::node::within::Node;
 use crate::failure::{Context, Failure, Result};
 
@@ -115,7 +116,7 @@ impl Place {
 
 /// Takes down what a node has, and the node.
 fn empty(node: Node) -> Vec<Failure> {
-    let mut errors = node.remove_pods();
+    let mut errors = node.remove_pods(|_| true).err().unwrap_or_default();
     errors.extend(node.end().err());
     errors
 }
@@ -153,7 +154,7 @@ fn clear_dead() {
 fn config() -> Config {
     let mut config = Config::default();
     config.network.builtin = true;
-    config.network.conf_dir = PathBuf::from("/nonexistent");
+    config.network.conf_dir = PathBuf::from(NOWHERE);
     config.images.hosts_dirs.clear();
     config.nri.enabled = false;
     config

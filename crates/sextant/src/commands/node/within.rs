@@ -47,14 +47,13 @@ impl Node {
         ended(self.thread)
     }
 
-    /// Takes every pod down, and says what could not be.
-    pub(crate) fn remove_pods(&self) -> Vec<Failure> {
+    /// Takes the pods down of which `which` holds; how many there were, or which could not be.
+    pub(crate) fn remove_pods(&self, which: impl Fn(&PodSandbox) -> bool) -> Result<usize, Vec<Failure>> {
         let list =
             self.cri.ask("list pods", async |c| c.list_pod_sandbox(ListPodSandboxRequest::default()).await);
-        match list {
-            Ok(list) => list.items.iter().filter_map(|pod| self.remove_pod(pod).err()).collect(),
-            Err(failure) => vec![failure],
-        }
+        let pods = list.map_err(|failure| vec![failure])?.items.into_iter().filter(which).collect::<Vec<_>>();
+        let failures: Vec<Failure> = pods.iter().filter_map(|pod| self.remove_pod(pod).err()).collect();
+        if failures.is_empty() { Ok(pods.len()) } else { Err(failures) }
     }
 
     /// As a kubelet takes it down.

@@ -1,7 +1,7 @@
 //! One program that is kept running.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
@@ -87,16 +87,15 @@ impl Child {
         let state = State::Down(Instant::now());
         let mut child = Self { program, state, ends: 0, written: 0, notify };
         let name = child.program.name;
-        let Some(pid) = member::living(&places.member(name)) else { return Ok(child) };
-        let Ok(pidfd) = kernel::process::pidfd(pid) else { return Ok(child) };
+        let Some(process) = member::living(&places.member(name)) else { return Ok(child) };
+        let pid = process.pid;
         let told = fs::read(places.told(name)).ok().and_then(|told| serde_json::from_slice(&told).ok());
         let is_this = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path == binary);
         if is_this && told == Some(child.told(pid)) {
-            let process = Process { pid, pidfd };
             let ready = Some(Duration::ZERO);
             child.state = State::Up(Running { process, begun: Instant::now(), ready, is_adopted: true });
         } else {
-            end(pidfd.as_fd(), PATIENCE);
+            end(process.pidfd.as_fd(), PATIENCE);
         }
         Ok(child)
     }
@@ -118,8 +117,11 @@ impl Child {
         (end, self.notify.as_fd())
     }
 
-    /// Starts it.
+    /// Starts it. One that a killed supervisor had started the moment before its end may have come since: it makes room.
     pub(super) fn start(&mut self, places: &Places, binary: &Path) -> Result<()> {
+        if let Some(other) = member::living(&places.member(self.program.name)) {
+            end(other.pidfd.as_fd(), PATIENCE);
+        }
         let path = places.log(self.program.name);
         let mut log = log(&path).context(|| format!("open {}", path.display()))?;
         self.written = log.seek(SeekFrom::End(0))?;
@@ -228,7 +230,5 @@ pub(super) fn log(path: &Path) -> std::io::Result<File> {
     if fs::metadata(path).is_ok_and(|meta| meta.len() > LOG) {
         fs::rename(path, path.with_extension("log.1"))?;
     }
-    let mut file = File::options().append(true).create(true).open(path)?;
-    file.flush()?;
-    Ok(file)
+    File::options().append(true).create(true).open(path)
 }

@@ -53,11 +53,8 @@ fn clear(instance: &Instance) -> Vec<String> {
 
 /// Whether it lived.
 fn end(places: &Places, name: &str) -> bool {
-    let Some(pid) = member::living(&places.member(name)) else { return false };
-    let pidfd = kernel::process::pidfd(pid);
-    if let Ok(pidfd) = pidfd {
-        child::end(pidfd.as_fd(), PATIENCE);
-    }
+    let Some(process) = member::living(&places.member(name)) else { return false };
+    child::end(process.pidfd.as_fd(), PATIENCE);
     let which = if name == SUPERVISOR {
         "up and its programs have ended".into()
     } else {
@@ -67,7 +64,7 @@ fn end(places: &Places, name: &str) -> bool {
     true
 }
 
-/// Takes every pod of the instance down, by a node of this command's own; how many there were.
+/// Takes the agent's pods down, by a node of this command's own; how many there were. A kubelet's on the same node are not ours.
 fn take_down(instance: &Instance, config: &Path) -> Result<usize, Vec<Failure>> {
     let pods = std::fs::read_dir(instance.data.join("cri/pods")).map_or(0, Iterator::count);
     if pods == 0 {
@@ -76,7 +73,11 @@ fn take_down(instance: &Instance, config: &Path) -> Result<usize, Vec<Failure>> 
     let mut config = node::read(config).map_err(|failure| vec![failure])?;
     config.network.builtin = true;
     let node = Node::start(&instance.data, &instance.run, config).map_err(|failure| vec![failure])?;
-    let mut failures = node.remove_pods();
-    failures.extend(node.end().err());
-    if failures.is_empty() { Ok(pods) } else { Err(failures) }
+    let removed = node.remove_pods(|pod| pod.labels.contains_key(::agent::LABEL));
+    let ended = node.end();
+    match (removed, ended) {
+        (Ok(count), Ok(())) => Ok(count),
+        (Ok(_), Err(failure)) => Err(vec![failure]),
+        (Err(failures), ended) => Err(failures.into_iter().chain(ended.err()).collect()),
+    }
 }

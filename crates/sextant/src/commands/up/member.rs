@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use kernel::process::Child as Process;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -54,17 +55,19 @@ pub(crate) fn enter(file: &Path) -> Result<()> {
 }
 
 /// The living process that `file` is about.
-pub(super) fn living(file: &Path) -> Option<i32> {
+pub(super) fn living(file: &Path) -> Option<Process> {
     let opened = File::open(file).ok()?;
     for _ in 0..MOMENTS {
-        match flock(&opened, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return None,
-            Err(_) => {
-                // It writes its number right after it has the lock.
-                if let Some(pid) = written(file).filter(|pid| kernel::process::alive_since(*pid).is_some()) {
-                    return Some(pid);
-                }
-            }
+        if flock(&opened, FlockOperation::NonBlockingLockShared).is_ok() {
+            return None;
+        }
+        // It writes its number right after it has the lock. Whoever has the number while it still has the lock is that process.
+        if let Some(pid) = written(file)
+            && let Ok(pidfd) = kernel::process::pidfd(pid)
+            && flock(&opened, FlockOperation::NonBlockingLockShared).is_err()
+            && written(file) == Some(pid)
+        {
+            return Some(Process { pid, pidfd });
         }
         std::thread::sleep(MOMENT);
     }
@@ -83,6 +86,7 @@ mod tests {
     fn nobody_holds_a_file_that_is_only_there() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("api");
+        let living = |file: &Path| living(file).map(|process| process.pid);
         assert_eq!(living(&file), None);
         fs::write(&file, "1\n").unwrap();
         assert_eq!(living(&file), None);

@@ -38,19 +38,19 @@ const SUPERVISOR: &str = "up";
 /// Starts everything, and keeps it running until somebody wants the end.
 pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     let places = places(instance)?;
-    if let Some(pid) = member::living(&places.member(SUPERVISOR)) {
+    if let Some(other) = member::living(&places.member(SUPERVISOR)) {
         return Err(Failure::new(format!(
-            "cannot start: `sextant up` of this instance runs already, as process {pid} (see `sextant status`, `sextant down`)"
+            "cannot start: `sextant up` of this instance runs already, as process {} (see `sextant status`, `sextant down`)",
+            other.pid
         )));
     }
     if args.detach {
         return detach(&places);
     }
-    // Before any thread starts: a signal must find nobody else who takes it.
-    let signals = [Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw);
     member::enter(&places.member(SUPERVISOR))?;
     fs::write(places.without(), args.without.join("\n")).context(|| "write down what is left out".into())?;
-    let signals = Signals::receive(&signals)?;
+    // Before any thread starts: a signal must find nobody else who takes it.
+    let signals = Signals::receive(&[Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw))?;
     let begun = Instant::now();
     let gateway = container::gateway(instance)?;
     let mut supervisor =

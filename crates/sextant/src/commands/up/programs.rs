@@ -71,7 +71,9 @@ pub(super) fn all(places: &Places, args: &UpArgs, gateway: IpAddr) -> Vec<Progra
 }
 
 fn node(places: &Places, args: &UpArgs) -> Program {
-    let mut words = words(&["node", "--builtin-network", "--csi", "--csi-node-id", &args.node_name()]);
+    // The API and names are reached by this node's own bridge; somebody else's networks (podman's are there, too) are for who asks.
+    let network = if args.cni { "--builtin-network" } else { "--builtin-network=always" };
+    let mut words = words(&["node", network, "--csi", "--csi-node-id", &args.node_name()]);
     words.extend(["--config".into(), args.node_config.clone().into()]);
     let sockets = [places.run.join("cri.sock"), places.run.join("csi.sock")];
     Program {

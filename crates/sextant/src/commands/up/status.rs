@@ -30,7 +30,7 @@ struct Row {
 pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
     let places = places(instance)?;
     let row = |name: &'static str| {
-        let pid = member::living(&places.member(name));
+        let pid = member::living(&places.member(name)).map(|process| process.pid);
         let is_ready = pid.is_some_and(|pid| name == SUPERVISOR || child::has_told(&places, name, pid));
         Row { name, pid, is_ready, memory: pid.and_then(memory), age: pid.and_then(age) }
     };

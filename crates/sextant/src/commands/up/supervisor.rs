@@ -49,10 +49,8 @@ impl Supervisor {
         let binary = std::env::current_exe().context(|| "find this program".into())?;
         // One that is left out now is somebody else's work.
         for name in NAMES.iter().filter(|name| programs.iter().all(|program| program.name != **name)) {
-            if let Some(pid) = member::living(&places.member(name))
-                && let Ok(pidfd) = kernel::process::pidfd(pid)
-            {
-                child::end(pidfd.as_fd(), PATIENCE);
+            if let Some(process) = member::living(&places.member(name)) {
+                child::end(process.pidfd.as_fd(), PATIENCE);
             }
         }
         let children: Result<Vec<Child>> =
