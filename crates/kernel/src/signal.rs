@@ -142,6 +142,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_stays_blocked() {
+        std::thread::spawn(|| {
+            let blocked = || {
+                let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+                let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+                u64::from_str_radix(mask.trim(), 16).unwrap()
+            };
+            let _signals = Signals::receive(&[libc::SIGUSR2, libc::SIGTERM]).unwrap();
+            assert_eq!(blocked() & 1 << (libc::SIGTERM - 1), 1 << (libc::SIGTERM - 1));
+            block_none();
+            assert_eq!(blocked(), 0);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn a_blocked_signal_is_read() {
         // On a thread of its own: the mask goes with it.
         std::thread::spawn(|| {

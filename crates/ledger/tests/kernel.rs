@@ -171,6 +171,40 @@ fn a_link_goes() {
 }
 
 #[test]
+fn an_address_goes_and_one_without_a_prefix_is_refused() {
+    use kernel::netlink::{Address, Batch, Protocol, Socket, addresses, link_by_name};
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    let address = |link: &str, net: &str| Effect::Address { link: link.into(), net: net.into() };
+    owner.record(address("lo", "10.96.0.10")).unwrap_err();
+    kernel::namespace::in_new_netns(|| {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let lo = link_by_name(&mut socket, "lo")?.unwrap().index;
+        let mut batch = Batch::new();
+        for net in ["10.96.0.10/32", "10.96.0.11/32"] {
+            batch.add_address(&Address::new(lo, net.parse().unwrap()));
+        }
+        socket.run(&batch)?;
+        // What was never there, and whose link is not, counts as gone.
+        for effect in
+            [address("lo", "10.96.0.10/32"), address("lo", "10.96.0.12/32"), address("none", "10.96.0.10/32")]
+        {
+            owner.record(effect).unwrap();
+        }
+        let errors = owner.undo_all();
+        assert!(errors.is_empty(), "{errors:?}");
+        let there: Vec<String> =
+            addresses(&mut socket, None)?.iter().map(|known| known.net.to_string()).collect();
+        assert!(
+            there.contains(&"10.96.0.11/32".into()) && !there.contains(&"10.96.0.10/32".into()),
+            "{there:?}"
+        );
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn an_nftables_table_goes() {
     use kernel::netlink::{Protocol, Socket};
     use kernel::nft::{Family, Transaction, table_exists};

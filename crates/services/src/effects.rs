@@ -27,7 +27,8 @@ pub fn claim_table(owner: &mut Owner, table: &str) -> Result<(), ledger::Error> 
 
 /// Sees that an address is one of the machine's: one that no link has is given to loopback.
 ///
-/// Packets from pods come to it as to any address of their gateway. It needs no translation, and it is there before any network is.
+/// Packets from pods come to it as to any address of their gateway. It needs no translation, and it is there before any network is. One
+/// of IPv4 is the machine's own matter (scope `host`): else what leaves by a link without an address would come from it.
 ///
 /// # Errors
 /// The record cannot be written, or the kernel refuses the address.
@@ -47,7 +48,7 @@ pub fn claim_address(
     let loopback = netlink::link_by_name(&mut socket, LOOPBACK)?;
     let Some(loopback) = loopback else { return Err(format!("there is no link {LOOPBACK}").into()) };
     let mut batch = Batch::new();
-    batch.add_address(&Address::new(loopback.index, net));
+    batch.add_address(&Address { host_scope: true, ..Address::new(loopback.index, net) });
     match socket.run(&batch) {
         Err(e) if e.errno() == Some(Errno::EXIST) => Ok(()),
         outcome => Ok(outcome?),
@@ -60,4 +61,57 @@ fn claim(owner: &mut Owner, effect: Effect) -> Result<(), ledger::Error> {
         return Ok(());
     }
     owner.record(effect).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use kernel::namespace::in_new_netns;
+    use kernel::netlink::{Kind, NewLink, Route, SetLink, addresses, link_by_name};
+    use ledger::Ledger;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_nobody_has_is_given_to_loopback_and_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("run"), &dir.path().join("data")).unwrap();
+        in_new_netns(|| {
+            let mut socket = Socket::open(Protocol::Route)?;
+            let mut batch = Batch::new();
+            let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+            batch.set_link(&SetLink::named(LOOPBACK).up(true));
+            batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) });
+            socket.run(&batch)?;
+            let link = link_by_name(&mut socket, "br0")?.unwrap().index;
+            let mut batch = Batch::new();
+            batch.add_route(&Route { link: Some(link), ..Route::to("0.0.0.0/0".parse().unwrap()) });
+            socket.run(&batch)?;
+            let (four, six): (IpAddr, IpAddr) = ("10.96.0.10".parse().unwrap(), "fd96::a".parse().unwrap());
+            let has = |address| {
+                let mut socket = Socket::open(Protocol::Route).unwrap();
+                addresses(&mut socket, None).unwrap().iter().filter(|a| a.net.address() == address).count()
+            };
+            for _ in 0..2 {
+                let mut owner = ledger.owner(&owner()).unwrap();
+                for address in [four, six, "127.0.0.1".parse().unwrap()] {
+                    claim_address(&mut owner, address).unwrap();
+                    assert_eq!(has(address), 1);
+                    UdpSocket::bind((address, 0)).unwrap();
+                }
+                // Not the one that loopback has anyway.
+                assert_eq!(owner.records().len(), 2);
+            }
+            // What goes elsewhere, here by a link without an address, does not come from it.
+            let elsewhere = UdpSocket::bind("0.0.0.0:0").unwrap();
+            elsewhere.connect("203.0.113.1:9").unwrap();
+            assert_ne!(elsewhere.local_addr().unwrap().ip(), four);
+            let errors = ledger.owner(&owner()).unwrap().undo_all();
+            assert!(errors.is_empty(), "{errors:?}");
+            assert_eq!((has(four), has(six), has("127.0.0.1".parse().unwrap())), (0, 0, 1));
+            Ok(())
+        })
+        .unwrap();
+    }
 }

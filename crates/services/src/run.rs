@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -156,17 +155,7 @@ fn keep(
             plane.distrust();
         }
         let outcome = if due.all {
-            let known = world.read();
-            let mut names: Vec<Name> = known.names().cloned().collect();
-            // The first to claim a front has it, and not the first in the alphabet.
-            names.sort_by_cached_key(|name| {
-                known.service(name).and_then(|one| one.metadata.creation_timestamp.clone())
-            });
-            let plans: Vec<_> = names
-                .into_iter()
-                .filter_map(|name| Some((name.clone(), planned(&known, &name, node, own)?)))
-                .collect();
-            drop(known);
+            let plans = all_planned(&world.read(), node, own);
             plane.settle(plans)
         } else {
             let known = world.read();
@@ -217,6 +206,15 @@ fn watch(work: &Work, table: &str, mut monitor: Monitor, end: &UnixStream) {
     }
 }
 
+/// What is to be in the kernel, the oldest Service first: who is first to claim a front has it. (When it was claimed nobody knows.)
+fn all_planned(known: &Known, node: &Node, own: &[SocketAddr]) -> Vec<(Name, Plan)> {
+    let mut names: Vec<Name> = known.names().cloned().collect();
+    names.sort_by_cached_key(|name| {
+        known.service(name).and_then(|one| one.metadata.creation_timestamp.clone())
+    });
+    names.into_iter().filter_map(|name| Some((name.clone(), planned(known, &name, node, own)?))).collect()
+}
+
 /// What is to be in the kernel for a Service: nothing where names are answered, or it would answer for all of them.
 fn planned(known: &Known, name: &Name, node: &Node, own: &[SocketAddr]) -> Option<Plan> {
     let mut plan = known.plan(name, node)?;
@@ -227,4 +225,62 @@ fn planned(known: &Known, name: &Name, node: &Node, own: &[SocketAddr]) -> Optio
     plan.fronts.retain(|front, _| !is_own(front));
     plan.ranges.retain(|front, _| !is_own(front));
     Some(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use client::cache::Change;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::Answer;
+
+    fn enter(known: &mut Known, name: &str, created: &str, mut rest: Value) {
+        rest["metadata"] = json!({"name": name, "namespace": "default", "creationTimestamp": created});
+        let service = serde_json::from_value(rest).unwrap();
+        known.enter_service(&Change { old: None, new: Some(Arc::new(service)) });
+    }
+
+    #[test]
+    fn no_service_has_the_address_where_names_are_answered() {
+        let mut known = Known::default();
+        let ports = json!([{"name": "a", "port": 53, "protocol": "UDP", "nodePort": 53}, {"name": "b", "port": 53},
+            {"name": "c", "port": 9153}]);
+        let greedy = json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd96::a"],
+                "externalIPs": ["192.0.2.53"], "externalTrafficPolicy": "Local", "ports": ports,
+                "loadBalancerSourceRanges": ["203.0.113.0/24"]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "10.96.0.10"}, {"ip": "192.0.2.53"}]}}});
+        enter(&mut known, "greedy", "2026-01-01T00:00:00Z", greedy);
+        let own = ["10.96.0.10:53", "[fd96::a]:53", "192.0.2.53:53"].map(|at| at.parse().unwrap());
+        let of = |own: &[SocketAddr]| {
+            let plan = planned(&known, &Name::new("default", "greedy"), &Node::default(), own).unwrap();
+            let fronts = plan.fronts.keys().chain(plan.ranges.keys()).copied().collect::<Vec<_>>();
+            fronts.into_iter().filter_map(|front| match front.at {
+                At::Address(address) => Some((front.outside, SocketAddr::new(address, front.port))),
+                At::Node { .. } => None,
+            })
+        };
+        assert_eq!(of(&[]).filter(|(_, at)| own.contains(at)).count(), 2 * (5 + 2));
+        assert_eq!(of(&own).filter(|(_, at)| own.contains(at)).count(), 0);
+        assert_eq!(of(&own).filter(|(_, at)| at.port() == 9153).count(), 5 + 2);
+    }
+
+    #[test]
+    fn the_oldest_comes_first() {
+        let mut known = Known::default();
+        for (name, created) in
+            [("a", "2026-01-03T00:00:00Z"), ("b", "2026-01-01T00:00:00Z"), ("c", "2026-01-02T00:00:00Z")]
+        {
+            enter(
+                &mut known,
+                name,
+                created,
+                json!({"spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 80}]}}),
+            );
+        }
+        let planned = all_planned(&known, &Node::default(), &[]);
+        assert!(planned.iter().all(|(_, plan)| plan.fronts.values().all(|answer| *answer == Answer::Reject)));
+        let names: Vec<&str> = planned.iter().map(|(name, _)| name.name.as_str()).collect();
+        assert_eq!(names, ["b", "c", "a"]);
+    }
 }

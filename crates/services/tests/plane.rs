@@ -5,9 +5,11 @@ mod rig;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use kernel::netlink::{Protocol, Socket, conntrack};
+use kernel::nft::{self, Element, Family, Transaction};
 use rig::*;
 use serde_json::{Value, json};
 
@@ -141,6 +143,75 @@ fn datagrams_follow_their_endpoints() {
             host.service(both("web", json!({})));
             host.changed("web");
             assert_eq!(ping(&socket, at).unwrap().0, 11);
+        }
+    });
+}
+
+#[test]
+fn datagrams_that_came_to_a_pod_another_way_go_on() {
+    on_a_node(|host| {
+        let _pods = (host.pod(11), host.pod(12));
+        for (name, last) in [("web", 7), ("other", 8)] {
+            let addresses = [format!("10.96.0.{last}"), format!("fd96::{last}")];
+            host.service(service(name, json!({"clusterIP": addresses[0], "clusterIPs": addresses})));
+            host.slice(slice(name, true, &[11], &[]));
+            host.slice(slice(name, false, &[11], &[]));
+        }
+        host.settle();
+        for (ipv4, any, ways) in [
+            (true, "0.0.0.0:0", ["10.96.0.7:53", "10.96.0.8:53", "10.9.0.11:53"]),
+            (false, "[::]:0", ["[fd96::7]:53", "[fd96::8]:53", "[fd09::11]:53"]),
+        ] {
+            for seen in [true, false] {
+                host.slice(slice("web", ipv4, &[11], &[]));
+                host.changed("web");
+                for at in ways {
+                    let socket = UdpSocket::bind(any).unwrap();
+                    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                    assert_eq!(ping(&socket, at).unwrap().0, 11, "{at}");
+                }
+                host.slice(slice("web", ipv4, &[12], &[]));
+                if seen {
+                    host.changed("web");
+                } else {
+                    host.plane = plane();
+                    host.settle();
+                }
+                let there = conntrack::flows(&mut Socket::open(Protocol::Netfilter).unwrap(), 17).unwrap();
+                let has = |at: &str| there.iter().any(|f| f.destination == at.parse::<SocketAddr>().unwrap());
+                assert_eq!(ways.map(has), [false, true, true], "{there:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn who_finds_a_front_and_no_target_is_not_let_through() {
+    on_a_node(|host| {
+        let (_pod, client) = (host.pod(11), host.pod(20));
+        // The machine beside would answer whoever is let through.
+        host.outside.run(|| addresses("lo", &["10.96.0.7/32"]));
+        serve(&host.outside, "0.0.0.0", 99);
+        assert_eq!(ping(&udp(&client, "0.0.0.0:0"), "10.96.0.7:53").unwrap().0, 99);
+        for affinity in ["None", "ClientIP"] {
+            host.service(both("web", json!({"sessionAffinity": affinity})));
+            host.slice(slice("web", true, &[11], &[]));
+            host.settle();
+            assert_eq!(ping(&udp(&client, "0.0.0.0:0"), "10.96.0.7:53").unwrap().0, 11);
+            // As a packet sees it that looks for the front before a commit and for the target after it. (Who has been here is
+            // known, but not from another pod.)
+            let key = nft::Value::new().address(ip("10.96.0.7")).protocol(17).port(53).mark(0).into_bytes();
+            let mut change = Transaction::new();
+            let gone = [Element { key, ..Element::default() }];
+            change.delete_elements(Family::Inet, TABLE, "service4_targets", &gone);
+            change.commit(&mut Socket::open(Protocol::Netfilter).unwrap()).unwrap();
+            let other = host.pod(if affinity == "None" { 21 } else { 22 });
+            let socket = udp(&other, "0.0.0.0:0");
+            assert_eq!(ping(&socket, "10.96.0.7:53"), Err(ErrorKind::WouldBlock));
+            // Nothing is left of it: the next datagram from the same port finds its way.
+            host.plane.distrust();
+            host.changed("web");
+            assert_eq!(ping(&socket, "10.96.0.7:53").unwrap().0, 11);
         }
     });
 }

@@ -210,8 +210,10 @@ fn id(file: &Metadata) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use ledger::Transient;
+
     use super::*;
-    use crate::contract::Registry;
+    use crate::contract::{AddResult, Registry};
 
     #[test]
     fn a_lock_that_is_kept_is_free_and_another_file_is_another_lock() {
@@ -236,6 +238,27 @@ mod tests {
         let elsewhere = Caller { cache_dir: dir.path().join("new"), ..caller.clone() };
         let _alone = elsewhere.hold(Hold::Collect).unwrap();
         assert!(take(FlockOperation::NonBlockingLockExclusive).is_ok());
+    }
+
+    #[test]
+    fn a_cache_that_was_removed_is_written_to_where_it_is_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache_dir = dir.path().join("cache");
+        let caller = Caller::new(Registry::new(), &cache_dir);
+        drop(caller.hold(Hold::Use).unwrap());
+        std::fs::remove_dir_all(&cache_dir).unwrap();
+        let using = caller.hold(Hold::Use).unwrap();
+        let open = id(&using.dir().unwrap().metadata().unwrap());
+        assert_eq!(open, id(&std::fs::metadata(&cache_dir).unwrap()));
+        // And while somebody is at work.
+        std::fs::remove_dir_all(&cache_dir).unwrap();
+        let list = br#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "none"}]}"#;
+        let list = NetworkList::parse(list).unwrap();
+        let attachment = Attachment::new("c", "eth0", None).unwrap();
+        assert!(cache::is_unknown(using.dir().unwrap(), "pods", &attachment));
+        let (result, mut record) = (AddResult::default(), Transient::new());
+        cache::store(&cache_dir, using.dir(), &list, &attachment, &result, &mut record).unwrap();
+        assert!(cache::cached(&cache_dir, "pods", &attachment).is_some());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::socket::Socket;
 use super::uapi::{
     AF_INET, AF_INET6, AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE, IFA_F_PERMANENT, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, NLM_F_ACK, NLM_F_CREATE,
-    NLM_F_DUMP, NLM_F_EXCL, RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+    NLM_F_DUMP, NLM_F_EXCL, RT_SCOPE_HOST, RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 use super::wire::{Attributes, Batch, Received, read_u32};
 use crate::Result;
@@ -21,6 +21,9 @@ pub struct Address {
     pub no_prefix_route: bool,
     /// Stays until somebody takes it away, and is good everywhere: nobody else gave it for a time or for this link alone.
     pub permanent_global: bool,
+    /// IPv4: good on this machine alone, so that the kernel does not take it for the source of what goes elsewhere, whatever link that
+    /// leaves by. It is reached from elsewhere as any other is.
+    pub host_scope: bool,
     /// IPv6: usable at once, without duplicate address detection.
     pub no_dad: bool,
     /// IPv6: duplicate address detection goes on; only ever read.
@@ -37,6 +40,7 @@ impl Address {
             net,
             no_prefix_route: false,
             permanent_global: true,
+            host_scope: false,
             no_dad: true,
             tentative: false,
             duplicate: false,
@@ -48,6 +52,7 @@ impl Address {
         let mut bytes = [0; 8];
         bytes[0] = family;
         bytes[1] = self.net.prefix();
+        bytes[3] = if self.host_scope { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE };
         bytes[4..].copy_from_slice(&self.link.to_ne_bytes());
         bytes
     }
@@ -59,10 +64,12 @@ impl Address {
         let attributes = Attributes::after(message.body, 8);
         let address = attributes.find(IFA_LOCAL).or_else(|| attributes.find(IFA_ADDRESS))?.address()?;
         let flags = attributes.find(IFA_FLAGS).and_then(|a| a.u32()).unwrap_or(0);
+        let (net, scope) = (IpNet::new(address, *message.body.get(1)?)?, *message.body.get(3)?);
         Some(Self {
             link: read_u32(message.body, 4)?,
-            net: IpNet::new(address, *message.body.get(1)?)?,
-            permanent_global: flags & IFA_F_PERMANENT != 0 && message.body.get(3) == Some(&RT_SCOPE_UNIVERSE),
+            net,
+            permanent_global: flags & IFA_F_PERMANENT != 0 && scope == RT_SCOPE_UNIVERSE,
+            host_scope: net.is_ipv4() && scope == RT_SCOPE_HOST,
             no_prefix_route: flags & IFA_F_NOPREFIXROUTE != 0,
             no_dad: flags & IFA_F_NODAD != 0,
             tentative: flags & IFA_F_TENTATIVE != 0,

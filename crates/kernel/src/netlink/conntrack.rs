@@ -63,91 +63,146 @@ pub enum Flows {
         /// The port it was for.
         port: u16,
     },
+    /// Both at once: flows to a port that a rule has sent to this destination, and neither those that came there another way nor those
+    /// that another rule has sent there.
+    Sent {
+        /// The address the first packet was for; any if none.
+        to: Option<IpAddr>,
+        /// The port it was for.
+        port: u16,
+        /// The protocol's number.
+        protocol: u8,
+        /// Where answers come from.
+        answered_from: SocketAddr,
+    },
+}
+
+/// What is compared of one end of a flow.
+#[derive(Debug, Clone, Copy, Default)]
+struct End {
+    address: Option<IpAddr>,
+    /// With the protocol's number.
+    port: Option<(u8, u16)>,
+}
+
+/// Where an end of a flow is found in an entry.
+struct Side {
+    tuple: u16,
+    ipv4: u16,
+    ipv6: u16,
+    port: u16,
+    filter: u16,
+    compares_address: u32,
+    compares_port: u32,
+}
+
+/// Where the first packet was sent.
+const DESTINATION: Side = Side {
+    tuple: CTA_TUPLE_ORIG,
+    ipv4: CTA_IP_V4_DST,
+    ipv6: CTA_IP_V6_DST,
+    port: CTA_PROTO_DST_PORT,
+    filter: CTA_FILTER_ORIG_FLAGS,
+    compares_address: FILTER_IP_DST,
+    compares_port: FILTER_PROTO | FILTER_DST_PORT,
+};
+
+/// Where answers come from.
+const ANSWERED_FROM: Side = Side {
+    tuple: CTA_TUPLE_REPLY,
+    ipv4: CTA_IP_V4_SRC,
+    ipv6: CTA_IP_V6_SRC,
+    port: CTA_PROTO_SRC_PORT,
+    filter: CTA_FILTER_REPLY_FLAGS,
+    compares_address: FILTER_IP_SRC,
+    compares_port: FILTER_PROTO | FILTER_SRC_PORT,
+};
+
+impl Side {
+    fn address(&self, entry: Attributes<'_>) -> Option<IpAddr> {
+        let ip = entry.find(self.tuple)?.nested().find(CTA_TUPLE_IP)?.nested();
+        ip.find(self.ipv4).or_else(|| ip.find(self.ipv6))?.address()
+    }
+
+    /// The protocol's number and the port.
+    fn port(&self, entry: Attributes<'_>) -> Option<(u8, u16)> {
+        let proto = entry.find(self.tuple)?.nested().find(CTA_TUPLE_PROTO)?.nested();
+        Some((proto.find(CTA_PROTO_NUM)?.u8()?, proto.find(self.port)?.be16()?))
+    }
+
+    fn flags(&self, end: End) -> u32 {
+        let address = if end.address.is_some() { self.compares_address } else { 0 };
+        address | if end.port.is_some() { self.compares_port } else { 0 }
+    }
+
+    fn write(&self, m: &mut Message<'_>, end: End) {
+        m.nest(self.tuple, |tuple| {
+            // The kernel wants the nest even where no address is compared.
+            tuple.nest(CTA_TUPLE_IP, |ip| {
+                match end.address {
+                    Some(IpAddr::V4(a)) => ip.bytes(self.ipv4, &a.octets()),
+                    Some(IpAddr::V6(a)) => ip.bytes(self.ipv6, &a.octets()),
+                    None => ip,
+                };
+            });
+            if let Some((protocol, port)) = end.port {
+                tuple.nest(CTA_TUPLE_PROTO, |proto| {
+                    proto.u8(CTA_PROTO_NUM, protocol).be16(self.port, port);
+                });
+            }
+        });
+    }
 }
 
 impl Flows {
+    fn ends(&self) -> [(Side, End); 2] {
+        let (to, from) = match *self {
+            Self::AnsweredFrom { address, port } => (End::default(), End { address: Some(address), port }),
+            Self::FirstSentTo { address, protocol, port, .. } => {
+                (End { address, port: Some((protocol, port)) }, End::default())
+            }
+            Self::Sent { to, port, protocol, answered_from: from } => (
+                End { address: to, port: Some((protocol, port)) },
+                End { address: Some(from.ip()), port: Some((protocol, from.port())) },
+            ),
+        };
+        [(DESTINATION, to), (ANSWERED_FROM, from)]
+    }
+
     fn family(&self) -> u8 {
         let ipv4 = match self {
             Self::AnsweredFrom { address, .. } => address.is_ipv4(),
             Self::FirstSentTo { ipv4, .. } => *ipv4,
+            Self::Sent { answered_from, .. } => answered_from.is_ipv4(),
         };
         if ipv4 { AF_INET } else { AF_INET6 }
     }
 
     fn compares_ipv6(&self) -> bool {
-        matches!(
-            self,
-            Self::AnsweredFrom { address: IpAddr::V6(_), .. }
-                | Self::FirstSentTo { address: Some(IpAddr::V6(_)), .. }
-        )
+        self.ends().iter().any(|(_, end)| matches!(end.address, Some(IpAddr::V6(_))))
     }
 
-    /// The tuple, and which parts of it are to be compared.
+    /// The tuples, and which parts of them are to be compared.
     fn write(&self, m: &mut Message<'_>) {
-        let (compared, other, flags) = match *self {
-            Self::AnsweredFrom { address, port } => {
-                m.nest(CTA_TUPLE_REPLY, |tuple| {
-                    put(tuple, CTA_IP_V4_SRC, CTA_IP_V6_SRC, Some(address));
-                    put_port(tuple, CTA_PROTO_SRC_PORT, port);
-                });
-                let ports = if port.is_some() { FILTER_PROTO | FILTER_SRC_PORT } else { 0 };
-                (CTA_FILTER_REPLY_FLAGS, CTA_FILTER_ORIG_FLAGS, FILTER_IP_SRC | ports)
+        let ends = self.ends();
+        for (side, end) in &ends {
+            if side.flags(*end) != 0 {
+                side.write(m, *end);
             }
-            Self::FirstSentTo { address, protocol, port, .. } => {
-                m.nest(CTA_TUPLE_ORIG, |tuple| {
-                    put(tuple, CTA_IP_V4_DST, CTA_IP_V6_DST, address);
-                    put_port(tuple, CTA_PROTO_DST_PORT, Some((protocol, port)));
-                });
-                let addresses = if address.is_some() { FILTER_IP_DST } else { 0 };
-                let flags = addresses | FILTER_PROTO | FILTER_DST_PORT;
-                (CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS, flags)
-            }
-        };
+        }
         m.nest(CTA_FILTER, |filter| {
-            filter.u32(compared, flags).u32(other, 0);
+            for (side, end) in &ends {
+                filter.u32(side.filter, side.flags(*end));
+            }
         });
     }
 
     /// The same comparison here, for kernels that do not make it.
     fn fits(&self, entry: Attributes<'_>) -> bool {
-        let side = |kind| entry.find(kind).map(|a| a.nested());
-        let address = |kind, v4, v6| {
-            let ip = side(kind)?.find(CTA_TUPLE_IP)?.nested();
-            ip.find(v4).or_else(|| ip.find(v6))?.address()
-        };
-        let port = |kind, which| {
-            let proto = side(kind)?.find(CTA_TUPLE_PROTO)?.nested();
-            Some((proto.find(CTA_PROTO_NUM)?.u8()?, proto.find(which)?.be16()?))
-        };
-        match *self {
-            Self::AnsweredFrom { address: wanted, port: number } => {
-                address(CTA_TUPLE_REPLY, CTA_IP_V4_SRC, CTA_IP_V6_SRC) == Some(wanted)
-                    && number.is_none_or(|n| port(CTA_TUPLE_REPLY, CTA_PROTO_SRC_PORT) == Some(n))
-            }
-            Self::FirstSentTo { address: wanted, protocol, port: number, .. } => {
-                port(CTA_TUPLE_ORIG, CTA_PROTO_DST_PORT) == Some((protocol, number))
-                    && wanted.is_none_or(|w| address(CTA_TUPLE_ORIG, CTA_IP_V4_DST, CTA_IP_V6_DST) == Some(w))
-            }
-        }
-    }
-}
-
-fn put(tuple: &mut Message<'_>, v4: u16, v6: u16, address: Option<IpAddr>) {
-    // The kernel wants the nest even where no address is compared.
-    tuple.nest(CTA_TUPLE_IP, |ip| {
-        match address {
-            Some(IpAddr::V4(a)) => ip.bytes(v4, &a.octets()),
-            Some(IpAddr::V6(a)) => ip.bytes(v6, &a.octets()),
-            None => ip,
-        };
-    });
-}
-
-fn put_port(tuple: &mut Message<'_>, which: u16, port: Option<(u8, u16)>) {
-    if let Some((protocol, port)) = port {
-        tuple.nest(CTA_TUPLE_PROTO, |proto| {
-            proto.u8(CTA_PROTO_NUM, protocol).be16(which, port);
-        });
+        self.ends().iter().all(|(side, end)| {
+            end.address.is_none_or(|wanted| side.address(entry) == Some(wanted))
+                && end.port.is_none_or(|wanted| side.port(entry) == Some(wanted))
+        })
     }
 }
 
@@ -242,18 +297,13 @@ pub fn flows(socket: &mut Socket, protocol: u8) -> Result<Vec<Flow>> {
     batch.message(GET, NLM_F_DUMP, &header(0), "list", "conntrack entries");
     socket.dump(&batch, |message| {
         let entry = Attributes::after(message.body, 4);
-        let end = |side, v4, v6, port| {
-            let side = entry.find(side)?.nested();
-            let (ip, proto) = (side.find(CTA_TUPLE_IP)?.nested(), side.find(CTA_TUPLE_PROTO)?.nested());
-            let address = ip.find(v4).or_else(|| ip.find(v6))?.address()?;
-            (proto.find(CTA_PROTO_NUM)?.u8()? == protocol).then_some(())?;
-            Some(SocketAddr::new(address, proto.find(port)?.be16()?))
+        let end = |side: Side| {
+            let (number, port) = side.port(entry)?;
+            (number == protocol).then_some(())?;
+            Some(SocketAddr::new(side.address(entry)?, port))
         };
         (message.kind == NEW).then_some(())?;
-        Some(Flow {
-            destination: end(CTA_TUPLE_ORIG, CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_PROTO_DST_PORT)?,
-            answered_from: end(CTA_TUPLE_REPLY, CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_SRC_PORT)?,
-        })
+        Some(Flow { destination: end(DESTINATION)?, answered_from: end(ANSWERED_FROM)? })
     })
 }
 
@@ -343,6 +393,42 @@ mod tests {
             udp.send_to(b"x", ("::1", 7001)).unwrap();
             delete_flows(&Flows::AnsweredFrom { address: here, port: None })?;
             assert_eq!(count()?, 0);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// By the kernel's filter where it has one that is right, and by the one here.
+    #[test]
+    fn both_ends_are_compared() {
+        crate::namespace::in_new_netns(|| {
+            let mut socket = watch();
+            let deletions: [fn(&mut Socket, &Flows) -> Result<()>; 2] = [delete_flows_on, delete_one_by_one];
+            for delete in deletions {
+                for (here, other) in [("127.0.0.1", "127.0.0.2"), ("::1", "::2")] {
+                    let (here, other): (IpAddr, IpAddr) = (here.parse().unwrap(), other.parse().unwrap());
+                    let udp = std::net::UdpSocket::bind((here, 0)).unwrap();
+                    for port in [7001, 7002] {
+                        udp.send_to(b"x", (here, port)).unwrap();
+                    }
+                    let sent = |to, port, from| Flows::Sent { to, port, protocol: 17, answered_from: from };
+                    let from = |address, port| SocketAddr::new(address, port);
+                    for others in [
+                        sent(Some(here), 7001, from(here, 7002)),
+                        sent(Some(here), 7001, from(other, 7001)),
+                        sent(Some(other), 7001, from(here, 7001)),
+                        sent(None, 7003, from(here, 7001)),
+                        Flows::Sent { to: None, port: 7001, protocol: 6, answered_from: from(here, 7001) },
+                    ] {
+                        delete(&mut socket, &others)?;
+                        assert_eq!(count()?, 2, "{others:?}");
+                    }
+                    delete(&mut socket, &sent(Some(here), 7001, from(here, 7001)))?;
+                    assert_eq!(count()?, 1);
+                    delete(&mut socket, &sent(None, 7002, from(here, 7002)))?;
+                    assert_eq!(count()?, 0);
+                }
+            }
             Ok(())
         })
         .unwrap();

@@ -127,6 +127,7 @@ pub(crate) const RTPROT_RA: u8 = 9;
 pub(crate) const RTN_UNICAST: u8 = 1;
 pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(crate) const RT_SCOPE_LINK: u8 = 253;
+pub(crate) const RT_SCOPE_HOST: u8 = 254;
 
 pub(crate) const FRA_SRC: u16 = 2;
 pub(crate) const FRA_PRIORITY: u16 = 6;

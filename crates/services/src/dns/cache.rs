@@ -10,9 +10,9 @@ use super::Outcome;
 
 /// Answers of one generation: there are two, and the older one goes when the younger is full.
 const GENERATION: usize = 2048;
-/// An answer with more records is asked for again each time.
+/// An answer with more records is asked for again each time,
 const LARGEST: usize = 64;
-/// And one of as many bytes.
+/// and one of as many bytes.
 const BYTES: usize = 4096;
 /// The longest that an answer is kept.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -159,6 +159,31 @@ mod tests {
         cache.keep_at(&name("m.example."), RecordType::A, false, &Outcome::of(ResponseCode::NXDomain), now);
         cache.keep_at(&name("m.example."), RecordType::A, false, &Outcome::of(ResponseCode::ServFail), now);
         assert_eq!(cache.get_at(&name("m.example."), RecordType::A, false, now), None);
+    }
+
+    #[test]
+    fn what_is_long_is_not_kept() {
+        use hickory_proto::rr::rdata::TXT;
+        let (cache, now) = (Cache::default(), Instant::now());
+        let texts = |number| {
+            let data = RData::TXT(TXT::new(vec!["x".repeat(250); number]));
+            let records = vec![Record::from_rdata(name("t.example."), 60, data)];
+            Outcome { answers: records, ..Outcome::of(ResponseCode::NoError) }
+        };
+        for (number, kept) in [(8, true), (BYTES / 250 + 1, false)] {
+            let name = name(&format!("t{number}.example."));
+            cache.keep_at(&name, RecordType::TXT, false, &texts(number), now);
+            assert_eq!(cache.get_at(&name, RecordType::TXT, false, now).is_some(), kept, "{number}");
+        }
+        for (number, kept) in [(LARGEST, true), (LARGEST + 1, false)] {
+            let outcome = Outcome {
+                answers: (0..number).flat_map(|_| found(60).answers).collect(),
+                ..Outcome::of(ResponseCode::NoError)
+            };
+            let name = name(&format!("a{number}.example."));
+            cache.keep_at(&name, RecordType::A, false, &outcome, now);
+            assert_eq!(cache.get_at(&name, RecordType::A, false, now).is_some(), kept, "{number}");
+        }
     }
 
     #[test]

@@ -35,14 +35,14 @@ pub enum Source {
 #[derive(Debug)]
 pub struct Upstream {
     source: Source,
-    /// Addresses that are our own: whoever asks himself asks for ever.
-    own: Vec<IpAddr>,
+    /// Where we answer ourselves: whoever asks himself asks for ever.
+    own: Vec<SocketAddr>,
     read: Mutex<(Option<SystemTime>, Vec<SocketAddr>)>,
 }
 
 impl Upstream {
-    /// Those of `source`, without `own` addresses.
-    pub fn new(source: Source, own: Vec<IpAddr>) -> Self {
+    /// Those of `source` without those at `own` addresses.
+    pub fn new(source: Source, own: Vec<SocketAddr>) -> Self {
         Self { source, own, read: Mutex::default() }
     }
 
@@ -70,7 +70,7 @@ impl Upstream {
 
     fn servers(&self) -> Vec<SocketAddr> {
         let path = match &self.source {
-            Source::Servers(servers) => return servers.clone(),
+            Source::Servers(servers) => return self.others(servers.iter().copied()).collect(),
             Source::File(path) => path,
         };
         let changed = std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
@@ -86,9 +86,12 @@ impl Upstream {
         let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("nameserver"));
         let words =
             lines.filter(|rest| rest.starts_with([' ', '\t'])).filter_map(|r| r.split_whitespace().next());
-        let addresses = words.filter_map(|word| word.parse::<IpAddr>().ok());
-        let others = addresses.filter(|address| !self.own.contains(address));
-        others.take(SERVERS).map(|address| SocketAddr::new(address, PORT)).collect()
+        let servers = words.filter_map(|word| Some(SocketAddr::new(word.parse().ok()?, PORT)));
+        self.others(servers).take(SERVERS).collect()
+    }
+
+    fn others(&self, servers: impl Iterator<Item = SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+        servers.filter(|server| !self.own.contains(server))
     }
 }
 
@@ -153,12 +156,15 @@ mod tests {
 
     #[test]
     fn servers_of_a_resolv_conf_without_ourselves() {
-        let own = vec!["10.96.0.10".parse().unwrap()];
-        let upstream = Upstream::new(Source::File("/nowhere".into()), own);
+        let own: Vec<SocketAddr> = vec!["10.96.0.10:53".parse().unwrap(), "192.0.2.2:5353".parse().unwrap()];
+        let upstream = Upstream::new(Source::File("/nowhere".into()), own.clone());
         let text = "# nameserver 9.9.9.9\nsearch a b\nnameserver 10.96.0.10\n nameserver\t192.0.2.1 # first\n\
                     nameserver fd00::1\nnameservers 8.8.8.8\nnameserver x\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
         let named: Vec<String> = upstream.named(text).iter().map(ToString::to_string).collect();
         assert_eq!(named, ["192.0.2.1:53", "[fd00::1]:53", "192.0.2.2:53"]);
         assert_eq!(upstream.servers(), []);
+        let other: SocketAddr = "10.96.0.10:54".parse().unwrap();
+        let given = Source::Servers([own.as_slice(), &[other]].concat());
+        assert_eq!(Upstream::new(given, own).servers(), [other]);
     }
 }

@@ -171,3 +171,50 @@ impl Books {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Protocol;
+    use crate::table::Kind;
+
+    fn front(outside: bool) -> Front {
+        let at = At::Address("198.51.100.9".parse().unwrap());
+        Front { outside, at, protocol: Protocol::Tcp, port: 80 }
+    }
+
+    /// Of a Service with this external address, and with `externalTrafficPolicy: Local` or not.
+    fn plan(pod: &str, local: bool) -> Plan {
+        let answer = Answer::Targets { targets: vec![pod.parse().unwrap()], affinity: None };
+        let fronts = [front(false)].into_iter().chain(local.then(|| front(true)));
+        Plan { fronts: fronts.map(|front| (front, answer.clone())).collect(), ..Plan::default() }
+    }
+
+    #[test]
+    fn who_has_a_front_has_it_for_those_who_come_from_outside_too() {
+        let mut books = Books::default();
+        let (a, b) = (Name::new("default", "a"), Name::new("default", "b"));
+        let having = |books: &Books| {
+            [false, true].map(|outside| {
+                let (front, kind) = (front(outside), Kind::of(&front(outside)));
+                books.wanted(kind.fronts(), &Kind::key(&front).into_bytes()).and_then(|held| held.comment)
+            })
+        };
+        let (of_a, of_b) = (Some("default/a".to_owned()), Some("default/b".to_owned()));
+        books.enter(a.clone(), Some(plan("10.9.0.1:80", false)));
+        books.enter(b.clone(), Some(plan("10.9.0.2:80", true)));
+        assert_eq!(having(&books), [of_a.clone(), None]);
+        assert_eq!(books.contested().len(), 1);
+        books.enter(a.clone(), None);
+        assert_eq!(having(&books), [of_b.clone(), of_b.clone()]);
+        books.enter(a.clone(), Some(plan("10.9.0.1:80", true)));
+        assert_eq!(having(&books), [of_b.clone(), of_b.clone()]);
+        books.enter(b.clone(), Some(plan("10.9.0.2:80", false)));
+        assert_eq!(having(&books), [of_b, None]);
+        books.enter(b, None);
+        assert_eq!(having(&books), [of_a.clone(), of_a]);
+        books.enter(a, None);
+        assert_eq!(having(&books), [None, None]);
+        assert!(books.wanted.is_empty() && books.taken.is_empty() && books.waiting.is_empty());
+    }
+}

@@ -90,12 +90,10 @@ pub(super) fn follow(socket: &mut Socket, table: &str, before: &Before, there: &
         let now = targets(there, *kind, key);
         let gone: Vec<_> = old.targets.iter().filter(|target| !now.contains(target)).collect();
         if is_udp(*kind, key) {
-            for target in &gone {
-                let port = Some((Protocol::Udp.number(), target.port()));
-                told(delete_flows_on(socket, &Flows::AnsweredFrom { address: target.ip(), port }));
-            }
-            if old.targets.is_empty() && !now.is_empty() {
-                told(first_sent_to(*kind, key).map_or(Ok(()), |flows| delete_flows_on(socket, &flows)));
+            let by_front = gone.iter().filter_map(|target| sent(*kind, key, **target));
+            let before_front = (old.targets.is_empty() && !now.is_empty()).then(|| first_sent_to(*kind, key));
+            for flows in by_front.chain(before_front.flatten()) {
+                told(delete_flows_on(socket, &flows));
             }
         }
         if old.affinity && !gone.is_empty() {
@@ -108,20 +106,27 @@ fn is_udp(kind: Kind, key: &[u8]) -> bool {
     key.get(kind.protocol_at()) == Some(&Protocol::Udp.number())
 }
 
-fn port(kind: Kind, key: &[u8]) -> Option<u16> {
-    let at = kind.protocol_at() + 4;
-    Some(u16::from_be_bytes(key.get(at..at + 2)?.try_into().ok()?))
-}
-
-/// Flows that began before the front led anywhere.
-fn first_sent_to(kind: Kind, key: &[u8]) -> Option<Flows> {
+/// The address and the port of a front; none is any address of the node.
+fn place(kind: Kind, key: &[u8]) -> Option<(Option<IpAddr>, u16)> {
     let address = match kind.node {
         true => None,
         false if kind.ipv4 => Some(IpAddr::from(*key.first_chunk::<4>()?)),
         false => Some(IpAddr::from(*key.first_chunk::<16>()?)),
     };
-    let (ipv4, protocol) = (kind.ipv4, Protocol::Udp.number());
-    Some(Flows::FirstSentTo { ipv4, address, protocol, port: port(kind, key)? })
+    let at = kind.protocol_at() + 4;
+    Some((address, u16::from_be_bytes(key.get(at..at + 2)?.try_into().ok()?)))
+}
+
+/// Flows that a front has sent to a target; who came there another way goes on.
+fn sent(kind: Kind, key: &[u8], target: SocketAddr) -> Option<Flows> {
+    let (to, port) = place(kind, key)?;
+    Some(Flows::Sent { to, port, protocol: Protocol::Udp.number(), answered_from: target })
+}
+
+/// Flows that began before the front led anywhere.
+fn first_sent_to(kind: Kind, key: &[u8]) -> Option<Flows> {
+    let (address, port) = place(kind, key)?;
+    Some(Flows::FirstSentTo { ipv4: kind.ipv4, address, protocol: Protocol::Udp.number(), port })
 }
 
 /// Ends the UDP flows to fronts that would be sent elsewhere today.
@@ -148,14 +153,8 @@ fn end_stale_flows(socket: &mut Socket, there: &Elements) -> kernel::Result<()> 
         }
     }
     for Flow { destination, answered_from } in stale {
-        let protocol = Protocol::Udp.number();
-        let (address, port) = (Some(destination.ip()), destination.port());
-        let flows = if answered_from == destination {
-            Flows::FirstSentTo { ipv4: destination.is_ipv4(), address, protocol, port }
-        } else {
-            Flows::AnsweredFrom { address: answered_from.ip(), port: Some((protocol, answered_from.port())) }
-        };
-        delete_flows_on(socket, &flows)?;
+        let (to, port, protocol) = (Some(destination.ip()), destination.port(), Protocol::Udp.number());
+        delete_flows_on(socket, &Flows::Sent { to, port, protocol, answered_from })?;
     }
     Ok(())
 }

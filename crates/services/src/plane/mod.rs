@@ -1,4 +1,5 @@
-//! Makes plans true in the kernel: the difference between what is in the table and what is to be, in one transaction.
+//! Makes plans true in the kernel: the difference between what is in the table and what is to be, in one transaction. Chains that it
+//! needs, and that are not there, come in one before it.
 
 mod books;
 mod flows;
@@ -107,6 +108,14 @@ impl Plane {
     }
 
     fn write(&mut self) -> kernel::Result<Changed> {
+        let outcome = self.make_so();
+        if outcome.is_err() {
+            self.state = State::Unknown;
+        }
+        outcome
+    }
+
+    fn make_so(&mut self) -> kernel::Result<Changed> {
         let whole = self.state != State::Known;
         if whole {
             self.read()?;
@@ -117,10 +126,7 @@ impl Plane {
         let touched = if whole { self.books.all(&self.there) } else { self.books.take_touched() };
         let (deleted, added) = self.difference(&touched);
         let done = Changed { added: added.len(), deleted: deleted.len() };
-        if let Err(error) = self.commit(&deleted, &added) {
-            self.state = State::Unknown;
-            return Err(error);
-        }
+        self.commit(&deleted, &added)?;
         self.books.settled();
         let before = self.enter(&deleted, &added);
         flows::follow(&mut self.socket, &self.table, &before, &self.there, whole);
@@ -161,6 +167,11 @@ impl Plane {
                 Pick::make(*pick, &mut change, table);
                 made.push(name);
             }
+        }
+        if self.state == State::Known && !made.is_empty() {
+            // A packet that is on its way through the rules finds new elements, but no rules of a chain that came with them: so
+            // chains are there before anything leads to them.
+            std::mem::replace(&mut change, Transaction::new()).commit(&mut self.socket)?;
         }
         for (set, held) in grouped(deleted, |held| held.set) {
             change.delete_elements(family, table, set, &elements(&held));

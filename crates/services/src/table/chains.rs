@@ -1,4 +1,4 @@
-use kernel::nft::{Chain, Expression, Family, Nat, Register, Transaction};
+use kernel::nft::{Chain, Expression, Family, Nat, Register, Transaction, Verdict};
 
 use super::kind::{Kind, address_registers, source};
 use super::rules::family;
@@ -34,6 +34,9 @@ impl Pick {
             add(&self.thrown(Some(seconds)), Some("remembered"));
         }
         add(&self.thrown(None), None);
+        // Each look into a map is at what is there at that moment. Between the look for the front and this one the target may have
+        // gone: then the client tries again. Let go on, all of the connection would leave for where nobody has the address.
+        add(&[Expression::Verdict(Verdict::Drop)], Some("changed on the way"));
     }
 
     /// Behind the key comes the client's address or a number; behind these the target.

@@ -16,7 +16,7 @@ pub(crate) use elements::{Held, Value, node_networks, of_plan};
 pub(crate) use kind::Kind;
 
 /// Changed whenever the rules are: a table of another layout is made anew, in the transaction that fills it.
-const LAYOUT: &str = "layout-1";
+const LAYOUT: &str = "layout-2";
 
 /// `address . address`: targets that reach themselves through a Service.
 pub(crate) const HAIRPIN: [&str; 2] = ["hairpin4", "hairpin6"];

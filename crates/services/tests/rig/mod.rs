@@ -89,7 +89,7 @@ fn change(make: impl FnOnce(&mut Batch)) {
     Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
 }
 
-fn addresses(link: &str, nets: &[&str]) {
+pub(crate) fn addresses(link: &str, nets: &[&str]) {
     let index = index(link);
     change(|batch| nets.iter().for_each(|net| batch.add_address(&Address::new(index, net.parse().unwrap()))));
 }

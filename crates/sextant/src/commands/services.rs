@@ -72,7 +72,7 @@ async fn serve(instance: &Instance, args: &ServicesArgs, setup: Setup) -> Result
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     let world = Arc::new(World::default());
-    let dns = if args.no_dns { None } else { Some(dns(args, &world).await?) };
+    let dns = if args.no_dns { None } else { Some(dns(args, &setup.own, &world).await?) };
     eprintln!("sextant services: works for {server}, in nftables table inet {}", setup.table);
     let resting = tokio::spawn(process::rest());
     let ready = || {
@@ -87,16 +87,19 @@ async fn serve(instance: &Instance, args: &ServicesArgs, setup: Setup) -> Result
     done
 }
 
-async fn dns(args: &ServicesArgs, world: &Arc<World>) -> Result<(Arc<Resolver>, Vec<Listeners>)> {
+async fn dns(
+    args: &ServicesArgs,
+    own: &[SocketAddr],
+    world: &Arc<World>,
+) -> Result<(Arc<Resolver>, Vec<Listeners>)> {
     let source = match args.upstream.as_slice() {
         [] => Source::File(args.resolv_conf.clone()),
         servers => Source::Servers(servers.to_vec()),
     };
-    let upstream = Upstream::new(source, args.dns_address.clone());
+    let upstream = Upstream::new(source, own.to_vec());
     let resolver = Resolver::new(world.clone(), &args.cluster_domain, upstream).map_err(Failure::new)?;
     let mut listeners = Vec::new();
-    for address in &args.dns_address {
-        let at = SocketAddr::new(*address, args.dns_port);
+    for &at in own {
         let one = Listeners::bind(at).await.map_err(|e| {
             Failure::new(format!(
                 "cannot answer for names at {at}: {e}; if another program has the port, choose another by --dns-address or --dns-port, \
