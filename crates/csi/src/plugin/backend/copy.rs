@@ -13,9 +13,10 @@ use grpc::{Code, Failure};
 use kernel::tree::{Entry, walk};
 use kernel::{extents, reflink};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr, fstat, futimens, lgetxattr,
-    linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Timespec, Timestamps, Uid,
+    XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr, fstat, futimens,
+    lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statx, symlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
@@ -72,10 +73,13 @@ fn failed(act: &str, path: &Path, cause: &io::Error) -> Failure {
 /// Names and values of extended attributes.
 type Attributes = Vec<(CString, Vec<u8>)>;
 
+/// An inode and when it was made, as far as its file system says: a number is given again soon after its file has gone.
+type Inode = (u64, i64, u32);
+
 struct Copying<'a> {
     copy: &'a OwnedFd,
-    /// Where inodes of several names are in the copy.
-    first: HashMap<u64, PathBuf>,
+    /// Where files of several names are in the copy.
+    first: HashMap<Inode, PathBuf>,
     /// What directories are to be when all is in them.
     directories: Vec<(PathBuf, Stat, Attributes)>,
     room: Vec<u8>,
@@ -85,26 +89,54 @@ impl Copying<'_> {
     fn entry(&mut self, entry: &Entry<'_>) -> Step<()> {
         let within = entry.within();
         let path = within.join(name_of(entry.name));
-        self.copied(entry, &within, &path).or_else(|errno| match errno {
+        let mut copied = self.copied(entry, &within, &path);
+        if copied == Err(Errno::EXIST) {
+            // A directory that changes while it is read may tell a name again: what has it now is the younger one.
+            copied = self.forget(&path).and_then(|()| self.copied(entry, &within, &path));
+        }
+        copied.or_else(|errno| match errno {
             // Gone, or something else by now.
             Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NOTDIR => Ok(()),
             errno => Err((path, errno)),
         })
     }
 
+    /// Takes something out of the copy, with what is below it.
+    fn forget(&mut self, path: &Path) -> Result<(), Errno> {
+        let (Some(within), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let parent = below(self.copy, within, OFlags::PATH | OFlags::DIRECTORY)?;
+        let place = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
+        kernel::tree::remove(&place).map_err(|e| e.errno().unwrap_or(Errno::IO))?;
+        self.first.retain(|_, first| !first.starts_with(path));
+        self.directories.retain(|(directory, ..)| !directory.starts_with(path));
+        Ok(())
+    }
+
     fn copied(&mut self, entry: &Entry<'_>, within: &Path, path: &Path) -> Result<(), Errno> {
         let parent = below(self.copy, within, OFlags::PATH | OFlags::DIRECTORY)?;
         let Entry { directory, name, stat, .. } = *entry;
         let kind = entry.kind();
-        if kind != FileType::Directory && stat.st_nlink > 1 {
-            if let Some(first) = self.first.get(&stat.st_ino) {
-                return linkat(self.copy, first, &parent, name, AtFlags::empty());
-            }
-            if self.first.len() < LINKED {
-                self.first.insert(stat.st_ino, path.to_owned());
+        if kind == FileType::Directory || stat.st_nlink < 2 {
+            return self.made(entry, &parent, path).map(drop);
+        }
+        let inode = inode(directory, name)?;
+        match self.first.get(&inode) {
+            Some(first) if first == path => Ok(()),
+            Some(first) => linkat(self.copy, first, &parent, name, AtFlags::empty()),
+            None => {
+                let is_it = self.made(entry, &parent, path)? == stat.st_ino;
+                if is_it && self.first.len() < LINKED {
+                    self.first.insert(inode, path.to_owned());
+                }
+                Ok(())
             }
         }
-        match kind {
+    }
+
+    /// Makes the copy of one entry. Returns the number of the inode that it was made from.
+    fn made(&mut self, entry: &Entry<'_>, parent: &OwnedFd, path: &Path) -> Result<u64, Errno> {
+        let Entry { directory, name, stat, .. } = *entry;
+        match entry.kind() {
             FileType::Directory => {
                 let source = openat(
                     directory,
@@ -113,10 +145,9 @@ impl Copying<'_> {
                     Mode::empty(),
                 )?;
                 // What is mounted there is somebody else's; the walk does not enter it either.
-                mkdirat(&parent, name, Mode::RWXU)?;
+                mkdirat(parent, name, Mode::RWXU)?;
                 let attributes = own_attributes(&source, &mut self.room);
                 self.directories.push((path.to_owned(), *stat, attributes));
-                Ok(())
             }
             FileType::RegularFile => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -126,28 +157,30 @@ impl Copying<'_> {
                     return Err(Errno::NOENT);
                 }
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let copy = File::from(openat(&parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+                let copy = File::from(openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
                 match contents(&source, &copy, u64::try_from(stat.st_size).unwrap_or(0)) {
                     // It has become shorter meanwhile.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                     copied => copied.map_err(errno)?,
                 }
                 let attributes = own_attributes(&source, &mut self.room);
-                give(&copy, &stat, &attributes)
+                give(&copy, &stat, &attributes)?;
+                return Ok(stat.st_ino);
             }
             FileType::Symlink => {
                 // Not a link any more: EINVAL.
                 let target = readlinkat(directory, name, Vec::new()).map_err(|_| Errno::NOENT)?;
-                symlinkat(&target, &parent, name)?;
-                self.outside(entry, &parent)
+                symlinkat(&target, parent, name)?;
+                self.outside(entry, parent)?;
             }
-            _ => {
-                mknodat(&parent, name, kind, Mode::from_raw_mode(stat.st_mode), stat.st_rdev)?;
-                self.outside(entry, &parent)?;
+            kind => {
+                mknodat(parent, name, kind, Mode::from_raw_mode(stat.st_mode), stat.st_rdev)?;
+                self.outside(entry, parent)?;
                 // After the owner, whose change takes set-user-id bits away.
-                chmodat(&parent, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())
+                chmodat(parent, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
             }
         }
+        Ok(stat.st_ino)
     }
 
     /// Owner, times and attributes of what is not opened.
@@ -178,6 +211,12 @@ impl Copying<'_> {
         }
         Ok(())
     }
+}
+
+fn inode(directory: std::os::fd::BorrowedFd<'_>, name: &CStr) -> Result<Inode, Errno> {
+    let wanted = StatxFlags::INO | StatxFlags::BTIME;
+    let found = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+    Ok((found.stx_ino, found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
 }
 
 fn name_of(name: &CStr) -> &std::ffi::OsStr {
@@ -348,6 +387,53 @@ mod tests {
         remove(&to).unwrap();
         remove(&to).unwrap();
         assert!(!to.exists() && from.join("b").exists());
+    }
+
+    /// What is told twice in one walk is here in two.
+    #[test]
+    fn a_name_that_is_told_again_is_of_what_has_it_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for at in [from.join("d/e"), to.clone()] {
+            fs::create_dir_all(at).unwrap();
+        }
+        for name in ["f", "became", "d/e/old", "many"] {
+            fs::write(from.join(name), "before").unwrap();
+        }
+        fs::hard_link(from.join("many"), from.join("d/many")).unwrap();
+        fs::hard_link(from.join("f"), from.join("d/f")).unwrap();
+        symlink("before", from.join("l")).unwrap();
+        let copy = root(&to).unwrap();
+        let mut copying = Copying {
+            copy: &copy,
+            first: HashMap::new(),
+            directories: Vec::new(),
+            room: vec![0; ATTRIBUTES],
+        };
+        let mut go =
+            || walk(&root(&from).unwrap(), ResolveFlags::NO_XDEV, |entry| copying.entry(entry)).unwrap();
+        assert!(go());
+        for name in ["f", "d/f", "became", "d/e/old", "l"] {
+            fs::remove_file(from.join(name)).unwrap();
+        }
+        fs::write(from.join("f"), "after").unwrap();
+        fs::hard_link(from.join("f"), from.join("d/f")).unwrap();
+        fs::create_dir(from.join("became")).unwrap();
+        fs::write(from.join("d/e/new"), "after").unwrap();
+        fs::set_permissions(from.join("d/e"), fs::Permissions::from_mode(0o3711)).unwrap();
+        symlink("after", from.join("l")).unwrap();
+        assert!(go());
+        copying.finish().unwrap();
+        let read = |name: &str| fs::read_to_string(to.join(name)).unwrap();
+        assert_eq!(
+            (read("f"), read("d/f"), read("d/e/new")),
+            ("after".into(), "after".into(), "after".into())
+        );
+        assert_eq!(fs::read_link(to.join("l")).unwrap(), Path::new("after"));
+        assert!(to.join("became").is_dir() && !to.join("d/e/old").exists());
+        let of = |name: &str| fs::metadata(to.join(name)).unwrap();
+        assert_eq!((of("f").ino(), of("many").ino()), (of("d/f").ino(), of("d/many").ino()));
+        assert_eq!(of("d/e").mode() & 0o7777, 0o3711);
     }
 
     /// What stands where a directory or a file was when it was looked at.
