@@ -43,6 +43,22 @@ impl Done {
     }
 }
 
+/// Executes a program that others hold open for writing a moment longer (ETXTBSY): children of other tests, which have what
+/// this process has open until they execute something, and attackers, whose attempt is refused a step later.
+pub(crate) fn executed<T>(mut execute: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match execute() {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Bench {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -125,8 +141,8 @@ impl Bench {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let files = ["out", "err"].map(|name| self.path(&format!("{name}-{number}")));
         let open = |path: &Path| fs::File::create(path).expect("a file for output");
-        let status =
-            command.stdout(open(&files[0])).stderr(open(&files[1])).status().expect("the command runs");
+        command.stdout(open(&files[0])).stderr(open(&files[1]));
+        let status = executed(|| command.status()).expect("the command runs");
         let [out, err] = files.map(|path| fs::read_to_string(path).expect("output"));
         use std::os::unix::process::ExitStatusExt;
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use rustix::fs::inotify;
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, executed};
 use crate::{Outcome, Test, check, grant, probing, rounds, with_volume};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -25,12 +25,6 @@ fn own_copy(bench: &Bench) -> Result<(PathBuf, Vec<u8>), Box<dyn std::error::Err
     fs::remove_file(&path)?;
     fs::copy("/proc/self/exe", &path)?;
     let bytes = fs::read(&path)?;
-    // Tests beside this one make processes meanwhile: until they execute something, these have it open for writing, too, and it
-    // cannot be executed (ETXTBSY).
-    bench.until("nobody writes to the program", || {
-        let tried = bench.command().arg("--version").stdout(Stdio::null()).status();
-        tried.is_ok_and(|status| status.success())
-    })?;
     Ok((path, bytes))
 }
 
@@ -98,13 +92,9 @@ fn hold(bench: &Bench, volume: &Path, program: &str, more: &[&str]) -> Outcome {
         Err(rustix::io::Errno::EXIST) => {}
         other => other?,
     }
-    let mut child = bench
-        .command()
-        .args(["exec", &bench.id, program])
-        .args(more)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+    let mut command = bench.command();
+    command.args(["exec", &bench.id, program]).args(more).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = executed(|| command.spawn())?;
     // Whoever waits in opening the pipe goes on; on a slow machine it may not have come so far the first time.
     bench.until("the runtime has gone on", || {
         std::thread::sleep(std::time::Duration::from_millis(120));
