@@ -41,6 +41,13 @@ pub(crate) fn released() -> Result<PathBuf> {
     Ok(built("release")?.join("sextant"))
 }
 
+/// Builds the programs, and lays them out in `bin` as they are installed; where `sextant` is then.
+pub(crate) fn laid_out(bin: &Path) -> Result<PathBuf> {
+    released()?;
+    cargo(["build", "--profile", "shim", "--locked", "--package", "shim"])?;
+    crate::dist::lay_out_programs(bin)
+}
+
 /// What cargo prints as JSON.
 pub(crate) fn cargo_json<const N: usize>(args: [&str; N]) -> Result<serde_json::Value> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -32,7 +32,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// A server without TLS.
-    pub(super) fn plain(address: SocketAddr) -> Self {
+    pub(in crate::bench) fn plain(address: SocketAddr) -> Self {
         Self { address, tls: None, token: None }
     }
 
@@ -164,7 +164,7 @@ impl Connection {
     }
 
     /// The same, of which anything but 200 and 201 is an error.
-    pub(super) async fn done(
+    pub(in crate::bench) async fn done(
         &mut self,
         method: Method,
         path: &str,
@@ -178,7 +178,7 @@ impl Connection {
     }
 
     /// Opens a stream; the connection has to live as long.
-    pub(super) async fn stream(&mut self, path: &str) -> Result<Incoming> {
+    pub(in crate::bench) async fn stream(&mut self, path: &str) -> Result<Incoming> {
         let response = self.start(Method::GET, path, "", Bytes::new()).await?;
         match response.status().as_u16() {
             200 => Ok(response.into_body()),

@@ -20,23 +20,28 @@ const FIRST_PORT: i32 = 20_000;
 
 /// A pod with a container that runs.
 #[derive(Debug)]
-pub(super) struct Pod {
+pub(in crate::bench) struct Pod {
     id: String,
     container: String,
 }
 
 /// One connection, and what its pods have in common.
-pub(super) struct Client<'a> {
+pub(in crate::bench) struct Client<'a> {
     connection: Blocking,
-    pub(super) image: &'a str,
+    pub(in crate::bench) image: &'a str,
     /// The cgroup that containers are below.
-    pub(super) parent: &'a str,
-    pub(super) logs: &'a Path,
+    pub(in crate::bench) parent: &'a str,
+    pub(in crate::bench) logs: &'a Path,
 }
 
 impl<'a> Client<'a> {
     /// Waits until somebody answers on the socket.
-    pub(super) fn connect(socket: &Path, image: &'a str, parent: &'a str, logs: &'a Path) -> Result<Self> {
+    pub(in crate::bench) fn connect(
+        socket: &Path,
+        image: &'a str,
+        parent: &'a str,
+        logs: &'a Path,
+    ) -> Result<Self> {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             let asked = Blocking::connect(socket).and_then(|connection| {
@@ -51,14 +56,14 @@ impl<'a> Client<'a> {
         }
     }
 
-    pub(super) fn pull(&self) -> Result<()> {
+    pub(in crate::bench) fn pull(&self) -> Result<()> {
         let request = PullImageRequest { image: Some(self.spec()), ..PullImageRequest::default() };
         self.connection.wait(async |cri| cri.pull_image(request).await)?;
         Ok(())
     }
 
     /// RunPodSandbox, CreateContainer, StartContainer.
-    pub(super) fn up(&self, number: usize) -> Result<Pod> {
+    pub(in crate::bench) fn up(&self, number: usize) -> Result<Pod> {
         let sandbox = self.sandbox(number)?;
         let container = self.container();
         self.connection.wait(async |cri| {
@@ -77,7 +82,7 @@ impl<'a> Client<'a> {
     }
 
     /// ExecSync of `true`.
-    pub(super) fn exec(&self, pod: &Pod) -> Result<()> {
+    pub(in crate::bench) fn exec(&self, pod: &Pod) -> Result<()> {
         let request =
             ExecSyncRequest { container_id: pod.container.clone(), cmd: vec!["true".into()], timeout: 10 };
         let done = self.connection.wait(async |cri| cri.exec_sync(request).await)?;
@@ -85,7 +90,7 @@ impl<'a> Client<'a> {
     }
 
     /// StopContainer at once, RemoveContainer, StopPodSandbox, RemovePodSandbox.
-    pub(super) fn down(&self, pod: &Pod) -> Result<()> {
+    pub(in crate::bench) fn down(&self, pod: &Pod) -> Result<()> {
         let (container_id, pod_sandbox_id) = (pod.container.clone(), pod.id.clone());
         self.connection.wait(async |cri| {
             let stop = StopContainerRequest { container_id: container_id.clone(), timeout: 0 };
@@ -98,7 +103,7 @@ impl<'a> Client<'a> {
     }
 
     /// ListPodSandboxStats; how many pods it told of.
-    pub(super) fn stats(&self) -> Result<usize> {
+    pub(in crate::bench) fn stats(&self) -> Result<usize> {
         let request = ListPodSandboxStatsRequest::default();
         Ok(self.connection.wait(async |cri| cri.list_pod_sandbox_stats(request).await)?.stats.len())
     }

@@ -1,6 +1,6 @@
 //! Pods as a kubelet asks for them, by `sextant node` and by containerd with runc and the reference plugins.
 
-mod client;
+pub(super) mod client;
 mod side;
 mod table;
 
@@ -12,7 +12,7 @@ use super::{Bench, Meter, Report, median};
 use crate::Result;
 use crate::interop::Site;
 use crate::packages;
-use crate::program::{cargo, released};
+use crate::program::laid_out;
 use client::{Client, Pod};
 use side::Side;
 use table::{Cost, Full, Outcome, Round};
@@ -33,9 +33,7 @@ pub(super) fn pods(bench: &Bench) -> Result<Report> {
     packages::install(packages::NEEDED)?;
     let site = Site::new()?;
     let bin = site.path("dist");
-    released()?;
-    cargo(["build", "--profile", "shim", "--locked", "--package", "shim"])?;
-    crate::dist::lay_out_programs(&bin)?;
+    laid_out(&bin)?;
     let image = format!("{}:latest", site.busybox()?);
     let pause = site.build(&site.path("busybox-root"), &["sleep", "1000000"], "pause")?;
     let sides = [Side::ours(&site, &bin)?, Side::peer(&site, &format!("{pause}:latest"))?];
@@ -226,7 +224,7 @@ fn timed(deed: impl FnOnce() -> Result<()>) -> Result<f64> {
 }
 
 /// A process's proportional share of memory, in KiB.
-fn pss(pid: u32) -> Result<u64> {
+pub(super) fn pss(pid: u32) -> Result<u64> {
     let path = PathBuf::from(format!("/proc/{pid}/smaps_rollup"));
     let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or("Pss is not told")?;
