@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::{Machine, PATIENCE, PROGRAMS, kill};
 
-const IMAGE: &str = "docker.io/library/web:1";
+pub(crate) const IMAGE: &str = "docker.io/library/web:1";
 
 #[tokio::test]
 async fn a_deployment_is_served_and_outlives_each_program() {
@@ -85,7 +85,7 @@ fn service() -> Service {
     serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap()
 }
 
-async fn client(machine: &Machine) -> Client {
+pub(crate) async fn client(machine: &Machine) -> Client {
     let kubeconfig = Kubeconfig::read_from(machine.data().join("kubeconfig")).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
@@ -134,7 +134,7 @@ async fn told(client: &Client) -> String {
 }
 
 /// What all programs said.
-fn words(machine: &Machine) -> String {
+pub(crate) fn words(machine: &Machine) -> String {
     let read =
         |name: &str| fs::read_to_string(machine.data().join(format!("log/{name}.log"))).unwrap_or_default();
     PROGRAMS.into_iter().chain(["up"]).map(read).collect::<Vec<_>>().join("\n")
@@ -161,7 +161,7 @@ async fn get(machine: &Machine, address: &str) -> String {
 }
 
 /// What pods and programs have left in this network, on this machine and in their folders.
-fn left(machine: &Machine) -> Vec<String> {
+pub(crate) fn left(machine: &Machine) -> Vec<String> {
     let folder = machine.folder.path().display().to_string();
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let mut left: Vec<String> =
@@ -192,7 +192,7 @@ fn left(machine: &Machine) -> Vec<String> {
 }
 
 /// An image of the demo's program: the one that is tested.
-fn make_image(machine: &Machine) {
+pub(crate) fn make_image(machine: &Machine) {
     let store = Store::open(machine.data().join("images")).unwrap();
     let program = fs::canonicalize(env!("CARGO_BIN_EXE_sextant")).unwrap();
     let part = |path: &str, content, mode| Part { path: path.to_owned(), content, mode };
