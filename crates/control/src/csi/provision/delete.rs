@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::cache::Name;
+use client::cache::{Cache, Name};
 use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::DeleteVolumeRequest;
@@ -10,7 +10,7 @@ use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Error, ResourceExt as _};
+use kube::{Client, Error, ResourceExt as _};
 use serde_json::json;
 
 use super::topology::Place;
@@ -73,7 +73,7 @@ impl Provisioner {
             return Err(format!("claim {claim} still has the volume, though its phase is {}", phase(volume)));
         }
         if driver.controls(Call::PublishUnpublishVolume) {
-            self.is_detached(&name).await?;
+            is_detached(&self.context.attachments, &self.context.client, &name).await?;
         }
         let secrets = self.deletion_secrets(volume).await?;
         let request = DeleteVolumeRequest { volume_id, secrets };
@@ -85,22 +85,6 @@ impl Provisioner {
         }
         let freed = finalizers::remove(api, volume, names::VOLUME, &[]).await;
         freed.map_err(|error| format!("cannot take the finalizer from the volume: {error}"))
-    }
-
-    /// Fails where an attachment names a volume. One that comes needs no call; that there is none, the cache may say too early.
-    async fn is_detached(&self, name: &str) -> Result<(), String> {
-        let of = |one: &VolumeAttachment| one.spec.source.persistent_volume_name.as_deref() == Some(name);
-        let mut attached = self.context.attachments.find(of).first().map(|one| one.spec.node_name.clone());
-        if attached.is_none() {
-            let api: Api<VolumeAttachment> = Api::all(self.context.client.clone());
-            let all = api.list(&ListParams::default()).await;
-            let all = all.map_err(|error| format!("cannot list attachments: {error}"))?;
-            attached = all.into_iter().find(of).map(|one| one.spec.node_name);
-        }
-        match attached {
-            Some(node) => Err(format!("the volume is still attached to node {node}")),
-            None => Ok(()),
-        }
     }
 
     /// The claim that a volume belongs to, if it is there and has no other volume. Who says that a volume is released, and who gives it
@@ -141,6 +125,26 @@ impl Provisioner {
             return Ok(BTreeMap::new());
         }
         Ok(self.context.secret(&namespace, &name).await.unwrap_or_default())
+    }
+}
+
+/// Fails where an attachment names a volume. One that comes needs no call; that there is none, the cache may say too early.
+async fn is_detached(
+    attachments: &Cache<VolumeAttachment>,
+    client: &Client,
+    volume: &str,
+) -> Result<(), String> {
+    let of = |one: &VolumeAttachment| one.spec.source.persistent_volume_name.as_deref() == Some(volume);
+    let mut attached = attachments.find(of).first().map(|one| one.spec.node_name.clone());
+    if attached.is_none() {
+        let api: Api<VolumeAttachment> = Api::all(client.clone());
+        let all = api.list(&ListParams::default()).await;
+        let all = all.map_err(|error| format!("cannot list attachments: {error}"))?;
+        attached = all.into_iter().find(of).map(|one| one.spec.node_name);
+    }
+    match attached {
+        Some(node) => Err(format!("the volume is still attached to node {node}")),
+        None => Ok(()),
     }
 }
 
@@ -224,5 +228,72 @@ mod tests {
         let made = json!({"annotations": {names::PROVISIONED_BY: "other.example.com"}});
         assert_eq!(driver_of(&volume("Bound", "Delete", made)), Some("other.example.com"));
         assert_eq!(driver_of(&volume("Bound", "Delete", json!({}))), Some("csi.example.com"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::Config;
+    use serde_json::Value;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Attachments, listed as they are; who watches them is told nothing.
+    type Listed = Arc<Mutex<Vec<Value>>>;
+
+    /// An API server that has them.
+    async fn server(listed: &Listed) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listed = listed.clone();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                tokio::spawn(answer(connection, listed.clone()));
+            }
+        });
+        Client::try_from(Config::new(url.parse().unwrap())).unwrap()
+    }
+
+    async fn answer(connection: TcpStream, listed: Listed) {
+        let mut connection = BufReader::new(connection);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if connection.read_line(&mut head).await.is_ok_and(|read| read > 0) {
+                    continue;
+                }
+                return;
+            }
+            if head.lines().next().is_some_and(|line| line.contains("watch=")) {
+                return std::future::pending().await;
+            }
+            let items = listed.lock().unwrap().clone();
+            let list = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachmentList",
+                "metadata": {"resourceVersion": "1"}, "items": items})
+            .to_string();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+            let text = format!("{head}: {}\r\n\r\n{list}", list.len());
+            connection.write_all(text.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_is_behind_has_no_attached_volume_deleted() {
+        let listed = Listed::default();
+        let client = server(&listed).await;
+        let attachments = Cache::start(&client);
+        attachments.filled().await;
+        assert_eq!(is_detached(&attachments, &client, "v1").await, Ok(()));
+        let spec = json!({"attacher": "block.example.com", "nodeName": "n1",
+            "source": {"persistentVolumeName": "v1"}});
+        listed.lock().unwrap().push(json!({"metadata": {"name": "a1"}, "spec": spec}));
+        assert!(attachments.all().is_empty());
+        let told = is_detached(&attachments, &client, "v1").await.unwrap_err();
+        assert!(told.contains("still attached to node n1"), "{told}");
+        assert_eq!(is_detached(&attachments, &client, "v2").await, Ok(()));
     }
 }
