@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use csi::caller::{Client, Driver};
@@ -322,15 +323,17 @@ fn milliseconds(time: Timespec) -> f64 {
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
+/// What is written again and again: nothing that a disk or a file system could make smaller.
+static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    (0..1_u32 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+});
+
 /// Writes a file anew, and waits until it is on the disk.
 fn write(path: &Path, bytes: u64) -> Result<()> {
     let mut file = File::options().create(true).write(true).truncate(false).open(path)?;
-    // Nothing that a disk or a file system could make smaller.
-    let block: Vec<u8> =
-        (0..1_u32 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let mut left = bytes;
     while left > 0 {
-        let part = block.get(..left.min(block.len() as u64) as usize).unwrap_or(&block);
+        let part = BLOCK.get(..left.min(BLOCK.len() as u64) as usize).unwrap_or(&BLOCK);
         file.write_all(part)?;
         left -= part.len() as u64;
     }
