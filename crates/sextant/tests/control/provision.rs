@@ -219,11 +219,12 @@ async fn a_clone_has_to_ask_for_what_its_source_asks_for_though_that_is_not_ther
     asks("1Ei").await;
     event(&rig, "data", "VolumeResizeFailed").await;
     let source = json!({"kind": "PersistentVolumeClaim", "name": "data"});
-    claim(&rig, "copy", json!({"dataSource": source})).await;
+    let fields = json!({"dataSource": source, "resources": {"requests": {"storage": "32Mi"}}});
+    claim(&rig, "copy", fields).await;
     let told = event(&rig, "copy", "ProvisioningFailed").await;
     assert!(told.contains(&format!("less than its {}", 1_i64 << 60)), "{told}");
-    // Whoever gives that up has what is there cloned.
-    asks("16Mi").await;
+    // Whoever gives that up has it cloned.
+    asks("32Mi").await;
     bound(&rig, "copy").await;
     for name in ["copy", "data"] {
         delete(&rig, name).await;
