@@ -205,6 +205,33 @@ async fn a_clone_and_a_restored_snapshot_are_volumes_of_their_own() {
     all_gone(&rig).await;
 }
 
+/// What the claim of a source asks for counts, as with external-provisioner, though its volume has less for as long as it grows.
+#[tokio::test]
+async fn a_clone_has_to_ask_for_what_its_source_asks_for_though_that_is_not_there_yet() {
+    let rig = start().await;
+    claim(&rig, "data", json!({})).await;
+    bound(&rig, "data").await;
+    let asks = async |size: &str| {
+        let patch = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": size}}}}));
+        claims(&rig).patch("data", &PatchParams::default(), &patch).await.unwrap();
+    };
+    // Nobody has so much: it stays what it asks for.
+    asks("1Ei").await;
+    event(&rig, "data", "VolumeResizeFailed").await;
+    let source = json!({"kind": "PersistentVolumeClaim", "name": "data"});
+    let fields = json!({"dataSource": source, "resources": {"requests": {"storage": "32Mi"}}});
+    claim(&rig, "copy", fields).await;
+    let told = event(&rig, "copy", "ProvisioningFailed").await;
+    assert!(told.contains(&format!("less than its {}", 1_i64 << 60)), "{told}");
+    // Whoever gives that up has it cloned.
+    asks("32Mi").await;
+    bound(&rig, "copy").await;
+    for name in ["copy", "data"] {
+        delete(&rig, name).await;
+    }
+    all_gone(&rig).await;
+}
+
 /// A snapshot of the driver, told to Kubernetes by hand.
 async fn snapshot(rig: &Rig, id: &str) {
     let kind =

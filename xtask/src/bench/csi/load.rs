@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use csi::caller::{Client, Driver};
 use csi::contract::v1::volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode};
 use csi::contract::v1::volume_content_source::{SnapshotSource, Type as Source, VolumeSource};
 use csi::contract::v1::*;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::super::Meter;
-use super::table::Rounds;
+use super::table::{self, Rounds};
 use crate::Result;
 
 /// Volumes that live one after the other.
@@ -27,6 +29,11 @@ const EACH: usize = 8;
 /// What is written to learn how fast that goes, and how often.
 const WRITTEN: u64 = 256 << 20;
 const WRITES: usize = 5;
+/// A volume that has twice that.
+const HALF: u64 = 2 * WRITTEN;
+/// One that has it all: btrfs counts what is written anew, and what it takes the place of, until a commit, which it has to wait for
+/// where a group has no room for both.
+const ROOM: u64 = (WRITES as u64 + 3) * WRITTEN;
 
 /// How a driver is to be asked.
 pub(super) struct Asked<'a> {
@@ -58,6 +65,11 @@ impl Asked<'_> {
             volume_content_source: source.map(|source| VolumeContentSource { r#type: Some(source) }),
             ..Default::default()
         }
+    }
+
+    /// How large a volume is that is written again and again.
+    fn room(&self) -> u64 {
+        if self.backend == Some("btrfs") { ROOM } else { HALF }
     }
 
     fn stage(&self, name: &str) -> Result<PathBuf> {
@@ -253,48 +265,75 @@ async fn together<F: Future<Output = Result<()>> + Unpin>(mut running: Vec<F>) -
     .await
 }
 
+/// A file that is written, and what its rate and the writer's CPU time are called.
+struct Way {
+    path: PathBuf,
+    rate: &'static str,
+    cpu: Option<&'static str>,
+}
+
 /// How fast a volume is written, beside the same kind of file system on a disk and the pool's own, turn about.
 pub(super) async fn throughput(driver: &Driver, asked: &Asked<'_>, rounds: &mut Rounds) -> Result<()> {
     let client = &driver.client;
-    let create = asked.create("throughput".into(), 2 * WRITTEN, None);
-    let volume = Volume::new(client, asked, create).await?;
-    volume.stage(client).await?;
-    volume.publish(client).await?;
-    let (through, bare) = (volume.target.join("data"), asked.bare.join("bare"));
+    let mut volumes = vec![written(client, asked, "throughput", asked.room()).await?];
+    if asked.room() > HALF {
+        volumes.push(written(client, asked, "half", HALF).await?);
+    }
+    let (bare, pool) = (asked.bare.join("bare"), asked.place.join("bare"));
+    let kind = Way { path: bare.clone(), rate: table::KIND, cpu: Some(table::CPU_OF_KIND) };
     // For people, with no promise: what who needs no volume has.
-    let pool = asked.place.join("bare");
-    let ways = [
-        ("MB/s through a volume", &through),
-        ("MB/s of the same kind on the disk", &bare),
-        ("MB/s of the pool's file system", &pool),
-    ];
+    let mut ways = vec![kind, Way { path: pool.clone(), rate: table::POOL, cpu: None }];
+    let names = [(table::THROUGH, Some(table::CPU_THROUGH)), (table::HALF, None)];
+    for (volume, (rate, cpu)) in volumes.iter().zip(names) {
+        ways.push(Way { path: volume.target.join("data"), rate, cpu });
+    }
     for number in 0..=WRITES {
-        for (what, path) in ways {
-            let began = Instant::now();
-            write(path, WRITTEN)?;
+        for way in &ways {
+            let (began, cpu) = (Instant::now(), clock_gettime(ClockId::ThreadCPUTime));
+            write(&way.path, WRITTEN)?;
             let rate = WRITTEN as f64 / 1e6 / began.elapsed().as_secs_f64();
+            let cpu = milliseconds(clock_gettime(ClockId::ThreadCPUTime)) - milliseconds(cpu);
             // The first time blocks are found, and caches filled.
             if number > 0 {
-                rounds.add(what, rate);
+                rounds.add(way.rate, rate);
+                way.cpu.iter().for_each(|what| rounds.add(what, cpu));
             }
         }
+        ways.reverse();
     }
     fs::remove_file(&bare)?;
     fs::remove_file(&pool)?;
-    volume.unpublish(client).await?;
-    volume.unstage(client).await?;
-    volume.delete(client).await
+    for volume in volumes {
+        volume.unpublish(client).await?;
+        volume.unstage(client).await?;
+        volume.delete(client).await?;
+    }
+    Ok(())
 }
+
+/// A volume that is written to.
+async fn written(client: &Client, asked: &Asked<'_>, name: &str, bytes: u64) -> Result<Volume> {
+    let volume = Volume::new(client, asked, asked.create(name.to_owned(), bytes, None)).await?;
+    volume.stage(client).await?;
+    volume.publish(client).await?;
+    Ok(volume)
+}
+
+fn milliseconds(time: Timespec) -> f64 {
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
+
+/// What is written again and again: nothing that a disk or a file system could make smaller.
+static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    (0..1_u32 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+});
 
 /// Writes a file anew, and waits until it is on the disk.
 fn write(path: &Path, bytes: u64) -> Result<()> {
     let mut file = File::options().create(true).write(true).truncate(false).open(path)?;
-    // Nothing that a disk or a file system could make smaller.
-    let block: Vec<u8> =
-        (0..1_u32 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let mut left = bytes;
     while left > 0 {
-        let part = block.get(..left.min(block.len() as u64) as usize).unwrap_or(&block);
+        let part = BLOCK.get(..left.min(BLOCK.len() as u64) as usize).unwrap_or(&BLOCK);
         file.write_all(part)?;
         left -= part.len() as u64;
     }

@@ -8,7 +8,8 @@
 //!
 //! What is written through a volume is compared with the same kind of file system on a disk like the pool's: an ext4 for images, for
 //! subvolumes a btrfs without quotas. So an image answers for its loop device and its pool, and not for what an ext4 takes beside an
-//! xfs, in an image or not; the rate of the pool's own file system is told beside it.
+//! xfs, in an image or not; the rate of the pool's own file system is told beside it. Two disks that are made alike differ by up to
+//! 7 %, so the two with btrfs change places each round: an even number of rounds says most.
 
 mod floor;
 mod load;
@@ -17,13 +18,14 @@ mod subvolumes;
 mod table;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::disk::{Disk, Kind, detach_below};
 use super::{Bench, Meter, Report};
 use crate::Result;
 use crate::dist::{SMALL_DRIVER, lay_out_driver};
 use crate::packages;
-use crate::program::{cargo, released, target};
+use crate::program::{cargo, quiet, released, target};
 use side::Side;
 use table::{Outcome, Rounds};
 
@@ -42,9 +44,8 @@ pub(super) fn csi(bench: &Bench) -> Result<Report> {
     sides.push(Side::Ours { program, backend: "dir" });
     sides.extend(bench.peer.as_ref().map(|folder| Side::HostPath(folder.join("hostpathplugin"))));
     let disk = |kind| Disk::new(&target(), kind, ROOM);
-    // A btrfs that counts is no bare one any more.
-    let (xfs, btrfs, bare) = (disk(Kind::Xfs)?, disk(Kind::Btrfs)?, disk(Kind::Btrfs)?);
-    let disks = Disks { xfs, btrfs, bare, ext4: disk(Kind::Ext4)? };
+    let btrfs = [disk(Kind::Btrfs)?, disk(Kind::Btrfs)?];
+    let disks = Disks { xfs: disk(Kind::Xfs)?, ext4: disk(Kind::Ext4)?, btrfs };
     let meter = Meter::new()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Report::of(&runtime.block_on(contest(bench, &meter, &sides, &disks))?)
@@ -62,11 +63,18 @@ fn installed(bin: &Path) -> Result<PathBuf> {
 /// File systems of the bench's own.
 struct Disks {
     xfs: Disk,
-    btrfs: Disk,
-    /// A btrfs without quotas.
-    bare: Disk,
     /// What is in images.
     ext4: Disk,
+    /// A pool, and one without quotas.
+    btrfs: [Disk; 2],
+}
+
+impl Disks {
+    /// Where pools on btrfs are in a round, and what counts nothing beside it.
+    fn btrfs(&self, round: u32) -> (&Path, &Path) {
+        let [even, odd] = self.btrfs.each_ref().map(Disk::place);
+        if round.is_multiple_of(2) { (even, odd) } else { (odd, even) }
+    }
 }
 
 async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disks: &Disks) -> Result<Outcome> {
@@ -74,27 +82,31 @@ async fn contest(bench: &Bench, meter: &Meter, sides: &[Side], disks: &Disks) ->
     let mut floor = Rounds::new("floor".into());
     let mut of_btrfs = Rounds::new("of btrfs".into());
     for round in 0..bench.rounds() {
+        let (pool, bare) = disks.btrfs(round);
+        // It was a pool in the round before.
+        quiet(Command::new("btrfs").args(["quota", "disable"]).arg(bare))?;
         let mut turns: Vec<_> = sides.iter().zip(&mut all).collect();
         if round % 2 == 1 {
             turns.reverse();
         }
         for (side, rounds) in turns {
             let told = |e: Box<dyn std::error::Error>| format!("{}, round {round}: {e}", side.name());
-            one(side, meter, rounds, disks).await.map_err(told)?;
+            let (disk, bare) = match side.backend() {
+                Some("btrfs") => (pool, bare),
+                _ => (disks.xfs.place(), disks.ext4.place()),
+            };
+            one(side, meter, rounds, disk, bare).await.map_err(told)?;
         }
         let told = |e: Box<dyn std::error::Error>| format!("floor, round {round}: {e}");
         floor::round(disks.xfs.place(), &mut floor, floor::image).map_err(told)?;
-        floor::round(disks.btrfs.place(), &mut of_btrfs, subvolumes::one).map_err(told)?;
+        floor::round(pool, &mut of_btrfs, subvolumes::one).map_err(told)?;
     }
     Ok(Outcome::new(bench.rounds(), all, floor, of_btrfs))
 }
 
 /// A new driver, and a round of it.
-async fn one(side: &Side, meter: &Meter, rounds: &mut Rounds, disks: &Disks) -> Result<()> {
-    let is_btrfs = side.backend() == Some("btrfs");
-    let disk = if is_btrfs { disks.btrfs.place() } else { disks.xfs.place() };
+async fn one(side: &Side, meter: &Meter, rounds: &mut Rounds, disk: &Path, bare: &Path) -> Result<()> {
     let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in(disk)?;
-    let bare = if is_btrfs { disks.bare.place() } else { disks.ext4.place() };
     let done = round(side, meter, rounds, place.path(), bare).await;
     // What a driver has mounted that failed half-way; it was killed.
     detach_below(place.path());

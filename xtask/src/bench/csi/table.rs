@@ -16,6 +16,14 @@ const CALLERS: f64 = 1.6;
 /// Through a volume at least so much of what its kind of file system takes on the disk itself.
 const THROUGHPUT: f64 = 0.97;
 
+/// Rates of writing, and the writer's CPU time for what it writes at once.
+pub(super) const THROUGH: &str = "MB/s through a volume";
+pub(super) const HALF: &str = "MB/s, half of a volume anew";
+pub(super) const KIND: &str = "MB/s of the same kind on the disk";
+pub(super) const POOL: &str = "MB/s of the pool's file system";
+pub(super) const CPU_THROUGH: &str = "CPU ms of 256 MiB through a volume";
+pub(super) const CPU_OF_KIND: &str = "CPU ms of the same kind on the disk";
+
 const CALLS: [&str; 11] = [
     "CreateVolume",
     "NodeStageVolume",
@@ -100,8 +108,7 @@ impl Outcome {
                     let above = side.median(call) - floor.median(call);
                     promise(&format!("{call}, ms above the floor"), above, ABOVE, true);
                 }
-                let share =
-                    side.median("MB/s through a volume") / side.median("MB/s of the same kind on the disk");
+                let share = side.median(THROUGH) / side.median(KIND);
                 promise(
                     "writing, to the same kind of file system on the disk itself",
                     share,
@@ -132,8 +139,7 @@ impl fmt::Display for Outcome {
         columns.iter().try_for_each(|side| write!(f, " {:>10}", side.name))?;
         writeln!(f)?;
         let rates = ["volumes per second, one caller", "volumes per second, eight callers"];
-        let writing =
-            ["MB/s through a volume", "MB/s of the same kind on the disk", "MB/s of the pool's file system"];
+        let writing = [THROUGH, HALF, KIND, POOL, CPU_THROUGH, CPU_OF_KIND];
         for what in CALLS.into_iter().chain(rates).chain(writing) {
             write!(f, "{what:<36}")?;
             columns.iter().try_for_each(|side| number(f, side.median(what)))?;

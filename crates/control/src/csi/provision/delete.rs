@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::cache::Name;
+use client::cache::{Cache, Name};
 use client::queue::Next;
 use csi::caller::Driver;
 use csi::contract::v1::DeleteVolumeRequest;
@@ -10,7 +10,7 @@ use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Error, ResourceExt as _};
+use kube::{Client, Error, ResourceExt as _};
 use serde_json::json;
 
 use super::topology::Place;
@@ -73,7 +73,7 @@ impl Provisioner {
             return Err(format!("claim {claim} still has the volume, though its phase is {}", phase(volume)));
         }
         if driver.controls(Call::PublishUnpublishVolume) {
-            self.is_detached(&name).await?;
+            is_detached(&self.context.attachments, &self.context.client, &name).await?;
         }
         let secrets = self.deletion_secrets(volume).await?;
         let request = DeleteVolumeRequest { volume_id, secrets };
@@ -85,22 +85,6 @@ impl Provisioner {
         }
         let freed = finalizers::remove(api, volume, names::VOLUME, &[]).await;
         freed.map_err(|error| format!("cannot take the finalizer from the volume: {error}"))
-    }
-
-    /// Fails where an attachment names a volume. One that comes needs no call; that there is none, the cache may say too early.
-    async fn is_detached(&self, name: &str) -> Result<(), String> {
-        let of = |one: &VolumeAttachment| one.spec.source.persistent_volume_name.as_deref() == Some(name);
-        let mut attached = self.context.attachments.find(of).first().map(|one| one.spec.node_name.clone());
-        if attached.is_none() {
-            let api: Api<VolumeAttachment> = Api::all(self.context.client.clone());
-            let all = api.list(&ListParams::default()).await;
-            let all = all.map_err(|error| format!("cannot list attachments: {error}"))?;
-            attached = all.into_iter().find(of).map(|one| one.spec.node_name);
-        }
-        match attached {
-            Some(node) => Err(format!("the volume is still attached to node {node}")),
-            None => Ok(()),
-        }
     }
 
     /// The claim that a volume belongs to, if it is there and has no other volume. Who says that a volume is released, and who gives it
@@ -144,6 +128,26 @@ impl Provisioner {
     }
 }
 
+/// Fails where an attachment names a volume. One that comes needs no call; that there is none, the cache may say too early.
+async fn is_detached(
+    attachments: &Cache<VolumeAttachment>,
+    client: &Client,
+    volume: &str,
+) -> Result<(), String> {
+    let of = |one: &VolumeAttachment| one.spec.source.persistent_volume_name.as_deref() == Some(volume);
+    let mut attached = attachments.find(of).first().map(|one| one.spec.node_name.clone());
+    if attached.is_none() {
+        let api: Api<VolumeAttachment> = Api::all(client.clone());
+        let all = api.list(&ListParams::default()).await;
+        let all = all.map_err(|error| format!("cannot list attachments: {error}"))?;
+        attached = all.into_iter().find(of).map(|one| one.spec.node_name);
+    }
+    match attached {
+        Some(node) => Err(format!("the volume is still attached to node {node}")),
+        None => Ok(()),
+    }
+}
+
 /// Who made a volume, or, where a person did, whose it is.
 pub(super) fn driver_of(volume: &PersistentVolume) -> Option<&str> {
     let made = volume.annotations().get(names::PROVISIONED_BY).map(String::as_str);
@@ -183,46 +187,4 @@ async fn protect(api: &Api<PersistentVolume>, volume: &PersistentVolume) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn volume(phase: &str, policy: &str, metadata: Value) -> PersistentVolume {
-        serde_json::from_value(json!({
-            "metadata": metadata,
-            "spec": {"persistentVolumeReclaimPolicy": policy, "csi": {"driver": "csi.example.com", "volumeHandle": "v"},
-                "claimRef": {"namespace": "shop", "name": "data", "uid": "1"}},
-            "status": {"phase": phase},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn only_what_is_released_and_to_be_deleted_is_deleted() {
-        let held = json!({"finalizers": [names::VOLUME]});
-        assert!(is_due(&volume("Released", "Delete", held.clone())));
-        assert!(is_due(&volume("Released", "Delete", json!({}))));
-        assert!(!is_due(&volume("Bound", "Delete", held.clone())));
-        let mut free = volume("Released", "Delete", held.clone());
-        if let Some(claim) = &mut free.spec.as_mut().unwrap().claim_ref {
-            claim.uid = None;
-        }
-        assert!(!is_due(&free), "it is kept for another claim by now");
-        free.spec.as_mut().unwrap().claim_ref = None;
-        assert!(!is_due(&free), "it is free by now");
-        assert!(!is_due(&volume("Available", "Delete", held.clone())));
-        assert!(!is_due(&volume("Released", "Retain", held)));
-        let done = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-        assert!(!is_due(&volume("Released", "Delete", done)));
-        let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [names::VOLUME]});
-        assert!(is_due(&volume("Released", "Delete", going)));
-    }
-
-    #[test]
-    fn a_volume_is_its_makers_or_its_drivers() {
-        let made = json!({"annotations": {names::PROVISIONED_BY: "other.example.com"}});
-        assert_eq!(driver_of(&volume("Bound", "Delete", made)), Some("other.example.com"));
-        assert_eq!(driver_of(&volume("Bound", "Delete", json!({}))), Some("csi.example.com"));
-    }
-}
+mod tests;
