@@ -12,6 +12,7 @@ use kernel::netlink::{Protocol, Socket, conntrack};
 use kernel::nft::{self, Element, Family, Transaction};
 use rig::*;
 use serde_json::{Value, json};
+use services::plane::{Networks, Plane};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -81,6 +82,40 @@ fn without_endpoints_it_is_refused_at_once() {
         host.slice(slice("web", true, &[], &[]));
         host.changed("web");
         assert_eq!(ask(&pod, "10.96.0.7:80"), Err(ErrorKind::ConnectionRefused));
+    });
+}
+
+#[test]
+fn the_node_reaches_services_without_a_way_to_anywhere_and_what_none_has_is_refused() {
+    on_a_node(|host| {
+        let pod = host.pod(11);
+        ways_to_services_alone();
+        host.plane = Plane::open(
+            TABLE,
+            Networks::new(vec![], vec![], SERVICES.map(|net| net.parse().unwrap()).to_vec()),
+        )
+        .unwrap();
+        host.service(both("web", json!({})));
+        host.slice(slice("web", true, &[11], &[]));
+        host.slice(slice("web", false, &[11], &[]));
+        host.settle();
+        for at in ["10.96.0.7:80", "[fd96::7]:80"] {
+            assert_eq!(ask_here(at).unwrap().0, 11, "{at}");
+            assert_eq!(ask(&pod, at).unwrap().0, 11, "{at}");
+        }
+        assert_eq!(ping(&UdpSocket::bind("0.0.0.0:0").unwrap(), "10.96.0.7:53").unwrap().0, 11);
+        for at in ["10.96.0.7:81", "10.96.0.8:80"] {
+            assert_eq!(ask_here(at), Err(ErrorKind::ConnectionRefused), "{at}");
+            assert_eq!(ask(&pod, at), Err(ErrorKind::ConnectionRefused), "{at}");
+        }
+        for at in ["[fd96::7]:81", "[fd96::8]:80"] {
+            for outcome in [ask_here(at), ask(&pod, at)] {
+                let refused =
+                    [ErrorKind::ConnectionRefused, ErrorKind::NetworkUnreachable, ErrorKind::HostUnreachable];
+                assert!(matches!(&outcome, Err(error) if refused.contains(error)), "{at}: {outcome:?}");
+            }
+        }
+        assert!(listed().contains("services4"));
     });
 }
 
