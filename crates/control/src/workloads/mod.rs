@@ -31,7 +31,9 @@ use client::events::Events;
 use client::queue::{Next, Pace};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Client, Error};
 
@@ -55,6 +57,7 @@ pub struct Context {
     volumes: Arc<Cache<PersistentVolume>>,
     classes: Arc<Cache<StorageClass>>,
     replica_sets: Arc<Cache<ReplicaSet>>,
+    replication_controllers: Arc<Cache<ReplicationController>>,
     deployments: Arc<Cache<Deployment>>,
     stateful_sets: Arc<Cache<StatefulSet>>,
     daemon_sets: Arc<Cache<DaemonSet>>,
@@ -83,6 +86,7 @@ impl Context {
             volumes: volumes.volumes.clone(),
             classes: volumes.classes.clone(),
             replica_sets: Cache::start(&client),
+            replication_controllers: Cache::start(&client),
             deployments: Cache::start(&client),
             stateful_sets: Cache::start(&client),
             daemon_sets: Cache::start(&client),
@@ -107,6 +111,7 @@ impl Context {
             self.volumes.filled(),
             self.classes.filled(),
             self.replica_sets.filled(),
+            self.replication_controllers.filled(),
             self.deployments.filled(),
             self.stateful_sets.filled(),
             self.daemon_sets.filled(),
