@@ -4,7 +4,7 @@
 pub(crate) mod client;
 mod load;
 mod side;
-mod table;
+pub(crate) mod table;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
