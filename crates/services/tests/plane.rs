@@ -371,3 +371,47 @@ fn the_first_service_to_claim_an_address_has_it() {
         assert_eq!(host.plane.contested(), Vec::<String>::new());
     });
 }
+
+/// An SCTP packet that begins an association: by hand, as few kernels have it.
+fn sctp_init(from: u16, to: u16) -> Vec<u8> {
+    let mut packet = [&from.to_be_bytes()[..], &to.to_be_bytes()[..], &[0; 8]].concat();
+    // INIT, 20 bytes: tag, window, streams out and in, number.
+    packet.extend([1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 255, 255, 0, 1, 0, 1, 0, 0, 0, 1]);
+    let sum = packet.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 * (sum & 1)))
+    });
+    packet[8..12].copy_from_slice(&(!sum).to_le_bytes());
+    packet
+}
+
+#[test]
+fn sctp_is_sent_on_too() {
+    use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
+    on_a_node(|host| {
+        let (pod, client) = (host.pod(11), host.pod(20));
+        let raw = |netns: &Netns| {
+            let open =
+                || rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::SCTP)).unwrap();
+            let socket = netns.run(open);
+            let patience = Some(Duration::from_secs(10));
+            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, patience).unwrap();
+            socket
+        };
+        let ports = json!([{"name": "s", "port": 5000, "targetPort": 5001, "protocol": "SCTP"}]);
+        host.service(both("web", json!({"ports": ports})));
+        let mut slice = slice("web", true, &[11], &[]);
+        slice["ports"] = json!([{"name": "s", "port": 5001, "protocol": "SCTP"}]);
+        host.slice(slice);
+        host.settle();
+        let (server, client) = (raw(&pod), raw(&client));
+        let to: std::net::SocketAddrV4 = "10.96.0.7:0".parse().unwrap();
+        let flags = rustix::net::SendFlags::empty();
+        rustix::net::sendto(&client, &sctp_init(7000, 5000), flags, &to).unwrap();
+        let mut buffer = vec![0; 200];
+        let (length, _) =
+            rustix::net::recv(&server, buffer.as_mut_slice(), rustix::net::RecvFlags::empty()).unwrap();
+        // Behind the header of IP: from which port, and to which.
+        assert_eq!((&buffer[16..20], length), (&[10, 9, 0, 11][..], 20 + 32), "{buffer:?}");
+        assert_eq!(buffer[20..24], [7000_u16.to_be_bytes(), 5001_u16.to_be_bytes()].concat());
+    });
+}

@@ -3,7 +3,7 @@
 
 pub(crate) mod client;
 mod load;
-mod side;
+pub(crate) mod side;
 pub(crate) mod table;
 
 use std::path::Path;

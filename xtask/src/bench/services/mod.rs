@@ -28,7 +28,7 @@ pub(super) fn services(bench: &Bench) -> Result<Report> {
             rounds.push(load::round(&site, &meter).await.map_err(told)?);
             site.end()?;
         }
-        Result::Ok(rounds)
+        Ok::<_, Box<dyn std::error::Error>>(rounds)
     })?;
     Report::of(&Outcome::new(&rounds))
 }

@@ -1,28 +1,24 @@
 //! A machine: a bridge with two endpoints at its address, an API server, and what looks after Services.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command};
+use std::time::Instant;
 
 use kernel::netlink::{self, Address, Batch, Kind, NewLink, Protocol, Socket};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Meter;
 use super::super::api::client::Endpoint;
+use super::super::api::side::{API, spawn, wait};
 use crate::Result;
 
-/// In a network of its own every port is free.
-const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
 /// The bridge, and the endpoints' address on it.
 const BRIDGE: &str = "bench0";
 pub(super) const ADDRESS: &str = "10.9.0.1";
 /// The endpoints' ports. Each says its number.
 pub(super) const PORTS: [u16; 2] = [8081, 8082];
-/// How long a program may take to its start.
-const START: Duration = Duration::from_secs(60);
-const AGAIN: Duration = Duration::from_millis(2);
 
 /// A site that works; its processes end with it.
 pub(super) struct Site {
@@ -38,24 +34,25 @@ impl Site {
     pub(super) async fn start(program: &Path, meter: &Meter) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
         network()?;
-        let mut api = command(program, place.path(), "api")?;
+        let log = |name: &str| place.path().join(format!("{name}.log"));
+        let mut api = command(program, place.path());
         api.args(["api", "--listen", &API.to_string()]);
         let began = Instant::now();
-        let mut programs = vec![Ended(meter.spawn(&mut api)?)];
+        let mut programs = vec![Ended(spawn(meter, api, &log("api"))?)];
         let kubeconfig = place.path().join("data/api/kubeconfig");
         let endpoint = loop {
             if let Ok(endpoint) = Endpoint::of_kubeconfig(API, &kubeconfig) {
                 break endpoint;
             }
-            wait(began, &place.path().join("api.log")).await?;
+            wait(began, &log("api")).await?;
         };
         endpoint.until_ready("/readyz", began).await?;
-        let mut services = command(program, place.path(), "services")?;
+        let mut services = command(program, place.path());
         services
             .args(["services", "--node", "node-1", "--upstream", "127.0.0.1:1", "--kubeconfig"])
             .arg(&kubeconfig);
-        programs.push(Ended(meter.spawn(&mut services)?));
-        let log = place.path().join("services.log");
+        let log = log("services");
+        programs.push(Ended(spawn(meter, services, &log)?));
         while !std::fs::read_to_string(&log)?.contains("all Services are reached") {
             wait(began, &log).await?;
         }
@@ -73,8 +70,7 @@ impl Site {
     /// Ends it, and takes away what it has made.
     pub(super) fn end(mut self) -> Result<()> {
         self.programs.clear();
-        let mut remove = command(&self.program, self.place.path(), "remove")?;
-        if !remove.args(["services", "--remove"]).status()?.success() {
+        if !command(&self.program, self.place.path()).args(["services", "--remove"]).status()?.success() {
             return Err("cannot take Services away".into());
         }
         Ok(netlink::delete_link(BRIDGE)?)
@@ -90,12 +86,10 @@ impl Drop for Ended {
     }
 }
 
-fn command(program: &Path, place: &Path, name: &str) -> Result<Command> {
-    let log = std::fs::File::options().append(true).create(true).open(place.join(format!("{name}.log")))?;
+fn command(program: &Path, place: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg("--data-dir").arg(place.join("data")).arg("--run-dir").arg(place.join("run"));
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Ok(command)
+    command
 }
 
 /// The bridge, and behind its address who says which endpoint it is.
@@ -118,15 +112,5 @@ fn network() -> Result<()> {
             }
         });
     }
-    Ok(())
-}
-
-async fn wait(began: Instant, log: &Path) -> Result<()> {
-    if began.elapsed() > START {
-        let text = std::fs::read_to_string(log).unwrap_or_default();
-        let last: Vec<&str> = text.lines().rev().take(5).collect();
-        return Err(format!("it did not start in a minute; it said last: {}", last.join("; ")).into());
-    }
-    tokio::time::sleep(AGAIN).await;
     Ok(())
 }
