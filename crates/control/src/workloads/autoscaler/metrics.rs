@@ -20,13 +20,13 @@ async fn get(client: &Client, path: &str, query: &[(&str, &str)], what: &str) ->
     let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
     let request = http::Request::get(uri).body(Vec::new()).map_err(|error| error.to_string())?;
     client.request(request).await.map_err(|error| match &error {
-        Error::Api(status) if status.message == UNKNOWN => format!("{UNKNOWN} (get {what})"),
+        // Of an object that is not there details tell which.
+        Error::Api(status) if status.code == 404 && status.details.is_none() => {
+            format!("the server could not find the requested resource (get {what})")
+        }
         _ => hands::says(&error),
     })
 }
-
-/// What a server says of what it does not have.
-const UNKNOWN: &str = "the server could not find the requested resource";
 
 /// As a query of a URI has it.
 fn escaped(text: &str) -> String {
