@@ -20,6 +20,8 @@ pub enum Effect {
     Link { name: String },
     /// An address that was given to a link of the host (`10.96.0.10/32` to `lo`); the inverse takes it away.
     Address { link: String, net: String },
+    /// A route to a network by a link of the host (`10.96.0.0/16` by `lo`); the inverse takes it away.
+    Route { link: String, net: String },
     /// A cgroup: its path below each hierarchy's root; the inverse kills what is in it and removes it and its children.
     Cgroup { path: PathBuf },
     /// An element of an nftables set or map; the inverse deletes it, if its comment still names `holder`, and the

@@ -205,6 +205,46 @@ fn an_address_goes_and_one_without_a_prefix_is_refused() {
 }
 
 #[test]
+fn a_route_goes_and_another_to_the_same_network_stays() {
+    use kernel::netlink::{
+        Batch, IpNet, Kind, NewLink, Protocol, Route, SetLink, Socket, link_by_name, routes,
+    };
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    let route = |link: &str, net: &str| Effect::Route { link: link.into(), net: net.into() };
+    owner.record(route("lo", "10.96.0.0")).unwrap_err();
+    kernel::namespace::in_new_netns(|| {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let mut batch = Batch::new();
+        let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+        batch.set_link(&SetLink::named("lo").up(true));
+        batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) });
+        socket.run(&batch)?;
+        let nets: [IpNet; 2] = ["10.96.0.0/16", "fd96::/108"].map(|net| net.parse().unwrap());
+        let mut batch = Batch::new();
+        for (link, priority) in [("lo", None), ("br0", Some(9))] {
+            let link = link_by_name(&mut socket, link)?.map(|link| link.index);
+            nets.iter().for_each(|net| batch.add_route(&Route { link, priority, ..Route::to(*net) }));
+        }
+        socket.run(&batch)?;
+        for effect in [
+            route("lo", "10.96.0.0/16"),
+            route("lo", "fd96::/108"),
+            route("lo", "10.97.0.0/16"),
+            route("none", "10.96.0.0/16"),
+        ] {
+            owner.record(effect).unwrap();
+        }
+        let errors = owner.undo_all();
+        assert!(errors.is_empty(), "{errors:?}");
+        let left = routes(&mut socket)?.into_iter().filter(|route| nets.contains(&route.destination));
+        assert_eq!(left.map(|route| route.priority).collect::<Vec<_>>(), [Some(9), Some(9)]);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn an_nftables_table_goes() {
     use kernel::netlink::{Protocol, Socket};
     use kernel::nft::{Family, Transaction, table_exists};

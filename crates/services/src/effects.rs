@@ -1,13 +1,16 @@
-//! What this leaves on a machine, with its owner and its inverses: the table, and the addresses of DNS.
+//! What this leaves on a machine, with its owner and its inverses: the table, the addresses of DNS, and routes to Services.
 
 use std::net::IpAddr;
 
-use kernel::netlink::{self, Address, Batch, IpNet, Protocol, Socket};
+use kernel::netlink::{self, Address, Batch, IpNet, Protocol, Route, Socket};
 use ledger::{Effect, Owner, OwnerId, Record as _};
 use rustix::io::Errno;
 
 /// The link that gets addresses which no other link has: it is always there and always up.
 const LOOPBACK: &str = "lo";
+
+/// The path MTU that a route to Services has: that of loopback is none that leads to a pod.
+const MTU: u32 = 1500;
 
 /// Whose it is. It is alive until it is [undone](Owner::undo_all): the table works on while no process looks after it.
 ///
@@ -54,6 +57,36 @@ pub fn claim_address(
         outcome => Ok(outcome?),
     }
 }
+
+/// Sees that programs of this machine have a way to a network of Services, and whether it is ours. Without one a connection fails before
+/// any rule sees it. Where it leads does not matter, as a rule sends it elsewhere: to loopback, which is there before any network of pods.
+///
+/// False if somebody has a route to this very network: packets to it are theirs.
+///
+/// # Errors
+/// The record cannot be written, or the kernel refuses the route.
+pub fn claim_route(owner: &mut Owner, net: IpNet) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let net = net.network();
+    let effect = Effect::Route { link: LOOPBACK.into(), net: net.to_string() };
+    let loopback = netlink::link_by_name(&mut socket, LOOPBACK)?;
+    let Some(loopback) = loopback else { return Err(format!("there is no link {LOOPBACK}").into()) };
+    let there = netlink::routes(&mut socket)?;
+    let main = |route: &&Route| route.table == Some(MAIN) && route.destination == net;
+    if there.iter().filter(main).any(|route| route.link != Some(loopback.index)) {
+        return Ok(false);
+    }
+    claim(owner, effect)?;
+    let mut batch = Batch::new();
+    batch.add_route(&Route { link: Some(loopback.index), mtu: Some(MTU), ..Route::to(net) });
+    match socket.run(&batch) {
+        Err(e) if e.errno() == Some(Errno::EXIST) => Ok(true),
+        outcome => Ok(outcome.map(|()| true)?),
+    }
+}
+
+/// The main routing table's number.
+const MAIN: u32 = 254;
 
 /// Records an effect, once.
 fn claim(owner: &mut Owner, effect: Effect) -> Result<(), ledger::Error> {
@@ -110,6 +143,41 @@ mod tests {
             let errors = ledger.owner(&owner()).unwrap().undo_all();
             assert!(errors.is_empty(), "{errors:?}");
             assert_eq!((has(four), has(six), has("127.0.0.1".parse().unwrap())), (0, 0, 1));
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_way_to_services_is_made_once_and_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("run"), &dir.path().join("data")).unwrap();
+        in_new_netns(|| {
+            let mut socket = Socket::open(Protocol::Route)?;
+            let mut batch = Batch::new();
+            let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+            batch.set_link(&SetLink::named(LOOPBACK).up(true));
+            batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) });
+            socket.run(&batch)?;
+            let link = link_by_name(&mut socket, "br0")?.map(|link| link.index);
+            let [four, six, others]: [IpNet; 3] =
+                ["10.96.0.0/16", "fd96::/108", "10.97.0.0/16"].map(|net| net.parse().unwrap());
+            let mut batch = Batch::new();
+            batch.add_route(&Route { link, ..Route::to(others) });
+            socket.run(&batch)?;
+            let mut has = |net: IpNet| {
+                let there = netlink::routes(&mut socket).unwrap();
+                there.into_iter().filter(|route| route.destination == net).count()
+            };
+            for _ in 0..2 {
+                let mut owner = ledger.owner(&owner()).unwrap();
+                let outcome = [four, six, others].map(|net| claim_route(&mut owner, net).unwrap());
+                assert_eq!((outcome, owner.records().len()), ([true, true, false], 2));
+                assert_eq!([four, six, others].map(&mut has), [1, 1, 1]);
+            }
+            let errors = ledger.owner(&owner()).unwrap().undo_all();
+            assert!(errors.is_empty(), "{errors:?}");
+            assert_eq!([four, six, others].map(&mut has), [0, 0, 1]);
             Ok(())
         })
         .unwrap();

@@ -13,6 +13,7 @@
 
 pub mod dns;
 pub mod effects;
+pub mod health;
 pub mod plan;
 pub mod plane;
 pub mod run;

@@ -12,7 +12,8 @@ use kernel::nft::{Family, Loss, Monitor};
 use kube::Client;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::dns::{Listeners, Resolver, serve};
+use crate::dns::{Listeners, Resolver, announce, serve};
+use crate::health::{self, Healths};
 use crate::plan::{At, Front, Node, Plan};
 use crate::plane::{Networks, Plane};
 use crate::world::{Known, World};
@@ -31,6 +32,8 @@ pub struct Setup {
     pub networks: Networks,
     /// Where names are answered: no Service is to have that.
     pub own: Vec<SocketAddr>,
+    /// Those of them that a Service `kube-dns` is to stand for.
+    pub announced: Vec<SocketAddr>,
 }
 
 /// What the thread that speaks with the kernel is to do.
@@ -107,7 +110,15 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
-    let (monitor, table, due) = (Monitor::open()?, setup.table, work.clone());
+    let healths = Arc::new(Healths::default());
+    let checking = health::serve(healths.clone());
+    let announcing = async {
+        if !setup.announced.is_empty() {
+            announce(client.clone(), &setup.announced).await;
+        }
+        std::future::pending().await
+    };
+    let (monitor, table, due) = (Monitor::open()?.of_elements(plane.port()?), setup.table, work.clone());
     let (_until, end) = UnixStream::pair().act("make", || "a pair of sockets")?;
     thread("changes of others", move || watch(&due, &table, monitor, &end));
     let keeping = async {
@@ -117,7 +128,7 @@ pub async fn run(
         let (first, done) = tokio::sync::oneshot::channel();
         let (due, known, node) = (work.clone(), world.clone(), Node { name: setup.node });
         let own = setup.own;
-        thread("nftables", move || keep(&due, &known, (&node, &own), plane, first));
+        thread("nftables", move || keep((&due, &known, &healths), (&node, &own), plane, first));
         if done.await.is_ok() {
             ready();
         }
@@ -126,6 +137,8 @@ pub async fn run(
     tokio::select! {
         () = answering => Ok(()),
         () = keeping => Ok(()),
+        () = checking => Ok(()),
+        () = announcing => Ok(()),
     }
 }
 
@@ -138,8 +151,7 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) {
 
 /// Makes all that is due true, until it is told to end.
 fn keep(
-    work: &Work,
-    world: &World,
+    (work, world, healths): (&Work, &World, &Healths),
     (node, own): (&Node, &[SocketAddr]),
     mut plane: Plane,
     first: tokio::sync::oneshot::Sender<()>,
@@ -156,12 +168,17 @@ fn keep(
         }
         let outcome = if due.all {
             let plans = all_planned(&world.read(), node, own);
+            let told = plans.iter().filter_map(|(name, plan)| Some((name.clone(), plan.health?)));
+            healths.enter_all(told);
             plane.settle(plans)
         } else {
             let known = world.read();
             let plans: Vec<_> =
                 due.names.iter().map(|name| (name.clone(), planned(&known, name, node, own))).collect();
             drop(known);
+            plans
+                .iter()
+                .for_each(|(name, plan)| healths.enter(name, plan.as_ref().and_then(|plan| plan.health)));
             plane.change(plans)
         };
         match outcome {

@@ -12,6 +12,7 @@ use kernel::netlink::{Protocol, Socket, conntrack};
 use kernel::nft::{self, Element, Family, Transaction};
 use rig::*;
 use serde_json::{Value, json};
+use services::plane::{Networks, Plane};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -81,6 +82,40 @@ fn without_endpoints_it_is_refused_at_once() {
         host.slice(slice("web", true, &[], &[]));
         host.changed("web");
         assert_eq!(ask(&pod, "10.96.0.7:80"), Err(ErrorKind::ConnectionRefused));
+    });
+}
+
+#[test]
+fn the_node_reaches_services_without_a_way_to_anywhere_and_what_none_has_is_refused() {
+    on_a_node(|host| {
+        let pod = host.pod(11);
+        ways_to_services_alone();
+        host.plane = Plane::open(
+            TABLE,
+            Networks::new(vec![], vec![], SERVICES.map(|net| net.parse().unwrap()).to_vec()),
+        )
+        .unwrap();
+        host.service(both("web", json!({})));
+        host.slice(slice("web", true, &[11], &[]));
+        host.slice(slice("web", false, &[11], &[]));
+        host.settle();
+        for at in ["10.96.0.7:80", "[fd96::7]:80"] {
+            assert_eq!(ask_here(at).unwrap().0, 11, "{at}");
+            assert_eq!(ask(&pod, at).unwrap().0, 11, "{at}");
+        }
+        assert_eq!(ping(&UdpSocket::bind("0.0.0.0:0").unwrap(), "10.96.0.7:53").unwrap().0, 11);
+        for at in ["10.96.0.7:81", "10.96.0.8:80"] {
+            assert_eq!(ask_here(at), Err(ErrorKind::ConnectionRefused), "{at}");
+            assert_eq!(ask(&pod, at), Err(ErrorKind::ConnectionRefused), "{at}");
+        }
+        for at in ["[fd96::7]:81", "[fd96::8]:80"] {
+            for outcome in [ask_here(at), ask(&pod, at)] {
+                let refused =
+                    [ErrorKind::ConnectionRefused, ErrorKind::NetworkUnreachable, ErrorKind::HostUnreachable];
+                assert!(matches!(&outcome, Err(error) if refused.contains(error)), "{at}: {outcome:?}");
+            }
+        }
+        assert!(listed().contains("services4"));
     });
 }
 
@@ -334,5 +369,49 @@ fn the_first_service_to_claim_an_address_has_it() {
         host.changed("a");
         assert_eq!(ask(&client, "198.51.100.9:80").unwrap().0, 12);
         assert_eq!(host.plane.contested(), Vec::<String>::new());
+    });
+}
+
+/// An SCTP packet that begins an association: by hand, as few kernels have it.
+fn sctp_init(from: u16, to: u16) -> Vec<u8> {
+    let mut packet = [&from.to_be_bytes()[..], &to.to_be_bytes()[..], &[0; 8]].concat();
+    // INIT, 20 bytes: tag, window, streams out and in, number.
+    packet.extend([1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 255, 255, 0, 1, 0, 1, 0, 0, 0, 1]);
+    let sum = packet.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 * (sum & 1)))
+    });
+    packet[8..12].copy_from_slice(&(!sum).to_le_bytes());
+    packet
+}
+
+#[test]
+fn sctp_is_sent_on_too() {
+    use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
+    on_a_node(|host| {
+        let (pod, client) = (host.pod(11), host.pod(20));
+        let raw = |netns: &Netns| {
+            let open =
+                || rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::SCTP)).unwrap();
+            let socket = netns.run(open);
+            let patience = Some(Duration::from_secs(10));
+            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, patience).unwrap();
+            socket
+        };
+        let ports = json!([{"name": "s", "port": 5000, "targetPort": 5001, "protocol": "SCTP"}]);
+        host.service(both("web", json!({"ports": ports})));
+        let mut slice = slice("web", true, &[11], &[]);
+        slice["ports"] = json!([{"name": "s", "port": 5001, "protocol": "SCTP"}]);
+        host.slice(slice);
+        host.settle();
+        let (server, client) = (raw(&pod), raw(&client));
+        let to: std::net::SocketAddrV4 = "10.96.0.7:0".parse().unwrap();
+        let flags = rustix::net::SendFlags::empty();
+        rustix::net::sendto(&client, &sctp_init(7000, 5000), flags, &to).unwrap();
+        let mut buffer = vec![0; 200];
+        let (length, _) =
+            rustix::net::recv(&server, buffer.as_mut_slice(), rustix::net::RecvFlags::empty()).unwrap();
+        // Behind the header of IP: from which port, and to which.
+        assert_eq!((&buffer[16..20], length), (&[10, 9, 0, 11][..], 20 + 32), "{buffer:?}");
+        assert_eq!(buffer[20..24], [7000_u16.to_be_bytes(), 5001_u16.to_be_bytes()].concat());
     });
 }

@@ -14,6 +14,7 @@ mod pull;
 mod reaped;
 mod report;
 mod run;
+mod services;
 mod up;
 
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ const CONTESTS: &[Entry] = &[
     Entry { name: "pods", rounds: 6, alone: true, run: pods::pods },
     Entry { name: "pull", rounds: 3, alone: true, run: pull::pull },
     Entry { name: "run", rounds: 20, alone: true, run: run::run },
+    Entry { name: "services", rounds: 3, alone: true, run: services::services },
     Entry { name: "up", rounds: 3, alone: true, run: up::up },
 ];
 
@@ -64,7 +66,7 @@ pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs (default: 20, of api, csi, pull and up 3, of pods 6, of cni and oci-run 30)
+    /// How many times each side runs (default: 20, of api, csi, pull, services and up 3, of pods 6, of cni and oci-run 30)
     #[arg(long)]
     rounds: Option<u32>,
     /// pull: the directory that stores are made in (default: a new ext4 on a loop device; /dev/shm for memory)
@@ -73,7 +75,7 @@ pub(crate) struct Bench {
     /// api: a folder with kube-apiserver and etcd, to be measured beside ours; csi: one with hostpathplugin
     #[arg(long, value_name = "DIR")]
     pub(crate) peer: Option<PathBuf>,
-    /// api, csi: the program to be measured (default: `sextant`, built for it)
+    /// api, csi, services: the program to be measured (default: `sextant`, built for it)
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Option<PathBuf>,
     /// How to print

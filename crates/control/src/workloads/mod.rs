@@ -4,6 +4,7 @@
 //! makes and deletes is awaited (`awaited`) before it decides again. Names, labels, annotations, conditions and events are
 //! Kubernetes' own, so that either can go on where the other stopped.
 
+mod autoscaler;
 mod awaited;
 mod cron_job;
 mod daemon_set;
@@ -14,6 +15,7 @@ mod ephemeral;
 mod hands;
 mod job;
 mod leftovers;
+mod nodes;
 mod owned;
 mod pods;
 mod replica_set;
@@ -31,8 +33,10 @@ use client::events::Events;
 use client::queue::{Next, Pace};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
 use kube::{Client, Error};
 
 use crate::csi;
@@ -54,7 +58,10 @@ pub struct Context {
     claims: Arc<Cache<PersistentVolumeClaim>>,
     volumes: Arc<Cache<PersistentVolume>>,
     classes: Arc<Cache<StorageClass>>,
+    drivers: Arc<Cache<CSIDriver>>,
+    capacities: Arc<Cache<CSIStorageCapacity>>,
     replica_sets: Arc<Cache<ReplicaSet>>,
+    replication_controllers: Arc<Cache<ReplicationController>>,
     deployments: Arc<Cache<Deployment>>,
     stateful_sets: Arc<Cache<StatefulSet>>,
     daemon_sets: Arc<Cache<DaemonSet>>,
@@ -82,7 +89,10 @@ impl Context {
             claims: volumes.claims.clone(),
             volumes: volumes.volumes.clone(),
             classes: volumes.classes.clone(),
+            drivers: Cache::start(&client),
+            capacities: Cache::start(&client),
             replica_sets: Cache::start(&client),
+            replication_controllers: Cache::start(&client),
             deployments: Cache::start(&client),
             stateful_sets: Cache::start(&client),
             daemon_sets: Cache::start(&client),
@@ -106,7 +116,10 @@ impl Context {
             self.claims.filled(),
             self.volumes.filled(),
             self.classes.filled(),
+            self.drivers.filled(),
+            self.capacities.filled(),
             self.replica_sets.filled(),
+            self.replication_controllers.filled(),
             self.deployments.filled(),
             self.stateful_sets.filled(),
             self.daemon_sets.filled(),
@@ -122,6 +135,7 @@ pub async fn run(context: Arc<Context>) {
     context.filled().await;
     tokio::join!(
         scheduler::run(context.clone()),
+        autoscaler::run(context.clone()),
         replica_set::run(context.clone()),
         deployment::run(context.clone()),
         endpoints::run(context.clone()),
@@ -132,6 +146,7 @@ pub async fn run(context: Arc<Context>) {
         cron_job::run(context.clone()),
         disruption::run(context.clone()),
         leftovers::run(context.clone()),
+        nodes::run(context.clone()),
     );
 }
 

@@ -1,15 +1,17 @@
-//! ReplicaSets: so many pods of one template.
+//! ReplicaSets and ReplicationControllers: so many pods of one template.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::cache::{Cache, Name};
 use client::queue::{Next, Queue};
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource, ResourceExt as _};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::hands::{self, BURST, Hands};
@@ -25,6 +27,88 @@ impl Selecting for ReplicaSet {
     }
 }
 
+impl Selecting for ReplicationController {
+    fn selector(&self) -> Option<&LabelSelector> {
+        None
+    }
+
+    fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        let selector = self.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.is_some_and(|selector| {
+            !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
+    }
+}
+
+/// What says how many pods of a template there are to be.
+trait Replicating: Selecting + Resource<Scope = NamespaceResourceScope> + Serialize {
+    /// As Kubernetes calls who looks after it, and as warnings call it.
+    const NAMES: (&str, &str);
+
+    /// How many.
+    fn replicas(&self) -> Option<i32>;
+
+    /// Of which template.
+    fn template(&self) -> Option<&PodTemplateSpec>;
+
+    /// For how many seconds one is to be ready before it is available.
+    fn ready_seconds(&self) -> i32;
+
+    /// Whether its status counts pods that are about to end.
+    fn counts_ending(&self) -> bool;
+
+    /// The conditions that it has.
+    fn held(&self) -> Vec<Value>;
+}
+
+impl Replicating for ReplicaSet {
+    const NAMES: (&str, &str) = ("replicaset-controller", "replica set");
+
+    fn replicas(&self) -> Option<i32> {
+        self.spec.as_ref()?.replicas
+    }
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+
+    fn ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+    }
+
+    fn counts_ending(&self) -> bool {
+        true
+    }
+
+    fn held(&self) -> Vec<Value> {
+        self.status.as_ref().map(status::conditions).unwrap_or_default()
+    }
+}
+
+impl Replicating for ReplicationController {
+    const NAMES: (&str, &str) = ("replication-controller", "replication controller");
+
+    fn replicas(&self) -> Option<i32> {
+        self.spec.as_ref()?.replicas
+    }
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+
+    fn ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+    }
+
+    fn counts_ending(&self) -> bool {
+        false
+    }
+
+    fn held(&self) -> Vec<Value> {
+        self.status.as_ref().map(status::conditions).unwrap_or_default()
+    }
+}
+
 /// What is to be done about the pods.
 #[derive(Debug, Default, PartialEq)]
 struct Plan {
@@ -32,24 +116,30 @@ struct Plan {
     delete: Vec<Arc<Pod>>,
 }
 
-struct Controller {
+struct Controller<O> {
     context: Arc<Context>,
-    sets: Arc<Cache<ReplicaSet>>,
+    sets: Arc<Cache<O>>,
     hands: Hands,
 }
 
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>) {
+    let (sets, controllers) = (context.replica_sets.clone(), context.replication_controllers.clone());
+    tokio::join!(run_of(context.clone(), sets), run_of(context, controllers));
+}
+
+async fn run_of<O: Replicating>(context: Arc<Context>, sets: Arc<Cache<O>>) {
     let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
-    let hands = Hands::new(&context, "replicaset-controller");
-    let it = Controller { sets: context.replica_sets.clone(), hands, context };
+    let (component, kind) = O::NAMES;
+    let hands = Hands::new(&context, component);
+    let it = Controller { sets, hands, context };
     owned::follow_own(&it.sets, &queue);
     owned::follow(&it.context.pods, &it.sets, &queue);
     let it = &it;
-    queue.run(|name| async move { super::told("replica set", &name, it.look(&name).await) }).await;
+    queue.run(|name| async move { super::told(kind, &name, it.look(&name).await) }).await;
 }
 
-impl Controller {
+impl<O: Replicating> Controller<O> {
     async fn look(&self, name: &Name) -> Result<Next, Error> {
         let Some(set) = self.sets.get(name) else { return Ok(Next::Done) };
         let set = &*set;
@@ -59,7 +149,7 @@ impl Controller {
         let active: Vec<Arc<Pod>> = mine.iter().filter(|pod| pods::is_active(pod)).cloned().collect();
         let mut done = Ok(());
         let is_behind = self.hands.is_behind(set).await;
-        if !is_behind && set.metadata.deletion_timestamp.is_none() {
+        if !is_behind && set.meta().deletion_timestamp.is_none() {
             let plan = plan(set, &active, |node| self.on_node(set, node), Timestamp::now());
             done = self.act(set, plan).await;
         }
@@ -74,8 +164,8 @@ impl Controller {
         })
     }
 
-    async fn act(&self, set: &ReplicaSet, plan: Plan) -> Result<(), Error> {
-        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+    async fn act(&self, set: &O, plan: Plan) -> Result<(), Error> {
+        let template = set.template().cloned().unwrap_or_default();
         let base = format!("{}-", set.name_any());
         let made = || pods::of_template(&template, &base, owned::reference(set));
         let new: Vec<Value> = (0..plan.create).map(|_| made()).collect();
@@ -84,11 +174,11 @@ impl Controller {
     }
 
     /// How many active pods of the same Deployment, or else of this set, are on a node.
-    fn on_node(&self, set: &ReplicaSet, node: &str) -> usize {
-        let deployment = owned::controller(&set.metadata).map(|owner| owner.uid.clone());
-        let is_kin = |other: &ReplicaSet| match &deployment {
-            Some(uid) => owned::is_of(&other.metadata, uid),
-            None => other.metadata.uid == set.metadata.uid,
+    fn on_node(&self, set: &O, node: &str) -> usize {
+        let deployment = owned::controller(set.meta()).map(|owner| owner.uid.clone());
+        let is_kin = |other: &O| match &deployment {
+            Some(uid) => owned::is_of(other.meta(), uid),
+            None => other.meta().uid == set.meta().uid,
         };
         let kin: Vec<String> = self.sets.find(is_kin).iter().map(|set| hands::uid(&**set)).collect();
         let counts = |pod: &Pod| {
@@ -101,8 +191,13 @@ impl Controller {
 }
 
 /// What is to be done for the wanted number of pods. `on_node` tells how many kindred pods a node has.
-fn plan(set: &ReplicaSet, active: &[Arc<Pod>], on_node: impl Fn(&str) -> usize, now: Timestamp) -> Plan {
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+fn plan<O: Replicating>(
+    set: &O,
+    active: &[Arc<Pod>],
+    on_node: impl Fn(&str) -> usize,
+    now: Timestamp,
+) -> Plan {
+    let wanted = set.replicas().unwrap_or(1);
     let wanted = usize::try_from(wanted).unwrap_or_default();
     if active.len() <= wanted {
         return Plan { create: (wanted - active.len()).min(BURST), delete: Vec::new() };
@@ -149,40 +244,33 @@ fn first_to_go(pod: &Pod, crowd: usize, now: Timestamp) -> impl Ord + use<> {
 }
 
 /// The status as it should be, and when it has to be looked at again: a pod that is ready is not yet available.
-fn status_of(
-    set: &ReplicaSet,
+fn status_of<O: Replicating>(
+    set: &O,
     mine: &[Arc<Pod>],
     failed: Option<&Error>,
     now: Timestamp,
 ) -> (Value, Option<SignedDuration>) {
-    let spec = set.spec.clone().unwrap_or_default();
     let active = || mine.iter().filter(|pod| pods::is_active(pod));
-    let available: Vec<_> =
-        active().map(|pod| pods::available(pod, spec.min_ready_seconds.unwrap_or_default(), now)).collect();
+    let available: Vec<_> = active().map(|pod| pods::available(pod, set.ready_seconds(), now)).collect();
     let going = mine.iter().filter(|pod| pods::is_going(pod) && !pods::is_over(pod)).count();
-    let labelled = active().filter(|pod| pods::is_labelled_as(pod, spec.template.as_ref())).count();
-    let old = set.status.clone().unwrap_or_default();
-    let new = json!({
+    let labelled = active().filter(|pod| pods::is_labelled_as(pod, set.template())).count();
+    let mut new = json!({
         "replicas": active().count(),
         "fullyLabeledReplicas": labelled,
         "readyReplicas": active().filter(|pod| pods::is_ready(pod)).count(),
         "availableReplicas": available.iter().filter(|available| available.is_ok()).count(),
-        "terminatingReplicas": going,
-        "observedGeneration": set.metadata.generation,
-        "conditions": conditions(set, &old, active().count(), failed, now),
+        "observedGeneration": set.meta().generation,
+        "conditions": conditions(set, active().count(), failed, now),
     });
+    if set.counts_ending() {
+        new["terminatingReplicas"] = json!(going);
+    }
     (new, available.into_iter().filter_map(Result::err).flatten().min())
 }
 
-fn conditions(
-    set: &ReplicaSet,
-    old: &ReplicaSetStatus,
-    there: usize,
-    failed: Option<&Error>,
-    now: Timestamp,
-) -> Vec<Value> {
-    let mut held = status::conditions(old);
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+fn conditions<O: Replicating>(set: &O, there: usize, failed: Option<&Error>, now: Timestamp) -> Vec<Value> {
+    let mut held = set.held();
+    let wanted = set.replicas().unwrap_or(1);
     match failed {
         // As it was told first: each try names another pod, and to write that would be to try again at once.
         Some(_) if status::condition(&held, "ReplicaFailure").is_some() => {}
@@ -261,6 +349,24 @@ mod tests {
             (&json!(2), &json!(2), &json!(1))
         );
         assert_eq!((wait, &status["observedGeneration"]), (Some(SignedDuration::from_secs(7)), &json!(3)));
+    }
+
+    #[test]
+    fn a_replication_controller_selects_by_labels_alone() {
+        let of = |selector: Value| -> ReplicationController {
+            serde_json::from_value(
+                json!({"metadata": {"name": "c"}, "spec": {"replicas": 3, "selector": selector}}),
+            )
+            .unwrap()
+        };
+        let labels = BTreeMap::from([("a".to_owned(), "b".to_owned()), ("c".to_owned(), "d".to_owned())]);
+        assert!(of(json!({"a": "b"})).selects(&labels) && !of(json!({"a": "x"})).selects(&labels));
+        assert!(!of(json!({})).selects(&labels));
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let (one, all) = (of(json!({"a": "b"})), [pod("a", None, json!({}), None)]);
+        assert_eq!(plan(&one, &all, |_| 0, now).create, 2);
+        let (status, _) = status_of(&one, &all, None, now);
+        assert_eq!((&status["replicas"], status.get("terminatingReplicas")), (&json!(1), None));
     }
 
     #[test]

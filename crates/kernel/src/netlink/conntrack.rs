@@ -438,7 +438,7 @@ mod tests {
     fn an_entry_without_a_tuple_is_never_deleted() {
         let flows = Flows::AnsweredFrom { address: [127, 0, 0, 1].into(), port: None };
         for body in [&[][..], &[2, 0, 0, 0], &[2, 0, 0, 0, 8, 0, 12, 0, 1, 2, 3, 4]] {
-            assert_eq!(read(Received { kind: NEW, flags: 0, sequence: 0, body }, &flows), None);
+            assert_eq!(read(Received { kind: NEW, flags: 0, sequence: 0, port: 0, body }, &flows), None);
         }
     }
 }

@@ -70,6 +70,18 @@ pub fn delete_address(link: &str, net: IpNet) -> Result<()> {
     }
 }
 
+/// Takes a route to a network by a link from the main table of the caller's network namespace. Not there counts as done.
+pub fn delete_route(link: &str, net: IpNet) -> Result<()> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let Some(link) = link_by_name(&mut socket, link)? else { return Ok(()) };
+    let mut batch = Batch::new();
+    batch.delete_route(&Route { link: Some(link.index), ..Route::to(net) });
+    match socket.run(&batch) {
+        Err(e) if e.errno() == Some(rustix::io::Errno::SRCH) => Ok(()),
+        outcome => absent_is_done(outcome),
+    }
+}
+
 fn absent_is_done(outcome: Result<()>) -> Result<()> {
     match outcome.as_ref().err().and_then(Error::errno) {
         Some(rustix::io::Errno::NODEV | rustix::io::Errno::NOENT) => Ok(()),

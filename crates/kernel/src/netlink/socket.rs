@@ -64,6 +64,13 @@ impl Socket {
         Ok(Self { fd, sequence: 0, buffer: Vec::new(), netns_cookie: OnceLock::new() })
     }
 
+    /// Its port: who hears of a change (`nft::Monitor`) is told by whose socket it was made.
+    pub fn port(&self) -> Result<u32> {
+        let name = rustix::net::getsockname(&self.fd).act("ask", || "a netlink socket for its port")?;
+        let name = SocketAddrNetlink::try_from(name).act("ask", || "a netlink socket for its port")?;
+        Ok(name.pid())
+    }
+
     /// The kernel's number for its network namespace, which no other ever has had (Linux 5.14). None before.
     pub fn netns_cookie(&self) -> Option<u64> {
         *self.netns_cookie.get_or_init(|| self.ask_netns_cookie())
@@ -260,7 +267,7 @@ mod tests {
         for flags in [0, NLM_F_ACK_TLVS, NLM_F_ACK_TLVS | NLM_F_CAPPED] {
             for body in [&[][..], &[1], &[0xea, 0xff, 0xff, 0xff], &[0xff; 64], &[0, 0, 0, 0x80]] {
                 for kind in [NLMSG_ERROR, NLMSG_DONE] {
-                    let _ = refusal(&Received { kind, flags, sequence: 1, body });
+                    let _ = refusal(&Received { kind, flags, sequence: 1, port: 0, body });
                 }
             }
         }

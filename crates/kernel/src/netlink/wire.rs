@@ -196,6 +196,8 @@ pub struct Received<'a> {
     pub flags: u16,
     /// `nlmsg_seq`: which request this answers.
     pub sequence: u32,
+    /// `nlmsg_pid`: the port of the socket that it is for, or of the one that has made what it tells of.
+    pub port: u32,
     /// Everything after the `nlmsghdr`.
     pub body: &'a [u8],
 }
@@ -221,6 +223,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: read_u16(self.0, 4)?,
             flags: read_u16(self.0, 6)?,
             sequence: read_u32(self.0, 8)?,
+            port: read_u32(self.0, 12)?,
             body,
         };
         self.0 = self.0.get(align(len)..).unwrap_or_default();

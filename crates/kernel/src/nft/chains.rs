@@ -142,7 +142,7 @@ mod tests {
             [&[][..], &[2, 0, 0, 0], &[2, 0, 0, 0, 255, 255, 1, 0], &[9, 0, 0, 0, 8, 0, 4, 128, 4, 0, 1, 0]]
         {
             for kind in [NEWCHAIN, NEWRULE, 0] {
-                let message = Received { kind, flags: 0, sequence: 0, body };
+                let message = Received { kind, flags: 0, sequence: 0, port: 0, body };
                 assert_eq!((read_chain(message), read_rule(message)), (None, None));
             }
         }

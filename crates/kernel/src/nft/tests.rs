@@ -190,7 +190,7 @@ fn malformed_elements_do_not_panic() {
     for body in
         [&[][..], &[0; 4], &[0, 0, 0, 0, 255, 255, 3, 0, 1], &[0, 0, 0, 0, 8, 0, 3, 128, 4, 0, 1, 128]]
     {
-        let message = Received { kind: uapi::NEWSETELEM, flags: 0, sequence: 0, body };
+        let message = Received { kind: uapi::NEWSETELEM, flags: 0, sequence: 0, port: 0, body };
         assert_eq!(read::read_elements(message), []);
     }
 }
@@ -231,6 +231,32 @@ fn chains_and_rules_of_others_are_read() {
         change.commit(&mut socket())?;
         assert_eq!(rules(&mut socket(), Family::Ip, "filter")?, []);
         assert_eq!(chains(&mut socket())?.len(), 2);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn elements_that_others_delete_are_told_to_who_asks() {
+    in_new_netns(|| {
+        let mut own = socket();
+        let mut monitor = Monitor::open()?.of_elements(own.port()?);
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        change.add_elements(Family::Inet, "t", "publish", &[published(1), published(2), published(3)], true);
+        change.commit(&mut own)?;
+        let deleted = |element: Element, socket: &mut Socket| {
+            let mut change = Transaction::new();
+            change.delete_elements(Family::Inet, "t", "publish", &[element]);
+            change.commit(socket)
+        };
+        deleted(published(1), &mut own)?;
+        assert_eq!(monitor.losses()?, []);
+        let of = [Loss::Of { family: Family::Inet, table: "t".into() }];
+        deleted(published(2), &mut socket())?;
+        assert_eq!(monitor.losses()?, of);
+        nft("flush map inet t publish");
+        assert_eq!(monitor.losses()?, of);
         Ok(())
     })
     .unwrap();

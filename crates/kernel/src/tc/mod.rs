@@ -183,7 +183,7 @@ mod tests {
         for body in
             [&[][..], &[0; 20], &[&[0; 20][..], &[8, 0, 1, 0, b't', b'b', b'f', 0, 4, 0, 2, 0]].concat()]
         {
-            let message = Received { kind: RTM_NEWQDISC, flags: 0, sequence: 0, body };
+            let message = Received { kind: RTM_NEWQDISC, flags: 0, sequence: 0, port: 0, body };
             assert!(Qdisc::read(message).is_none_or(|qdisc| qdisc.bucket.is_none()));
         }
     }

@@ -95,7 +95,10 @@ mod tests {
             &[255; 40],
             &[&[0; 20][..], &[8, 0, 1, 0, b'u', b'3', b'2', 0, 4, 0, 2, 0]].concat(),
         ] {
-            assert_eq!(redirection(Received { kind: RTM_NEWTFILTER, flags: 0, sequence: 0, body }), None);
+            assert_eq!(
+                redirection(Received { kind: RTM_NEWTFILTER, flags: 0, sequence: 0, port: 0, body }),
+                None
+            );
         }
     }
 }

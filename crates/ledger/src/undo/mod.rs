@@ -24,7 +24,9 @@ impl Effect {
             Self::Link { name } if name.is_empty() || name.len() > 15 => {
                 Some("a link name has 1 to 15 bytes")
             }
-            Self::Address { net, .. } if net.parse::<kernel::netlink::IpNet>().is_err() => {
+            Self::Address { net, .. } | Self::Route { net, .. }
+                if net.parse::<kernel::netlink::IpNet>().is_err() =>
+            {
                 Some("its address is none with a prefix")
             }
             Self::LoopDevice { tag } if tag.is_empty() || tag.len() > 63 => Some("a tag has 1 to 63 bytes"),
@@ -46,6 +48,9 @@ impl Effect {
             Self::Address { link, net } => {
                 // It has been checked before it was written down.
                 net.parse().map_or(Ok(()), |net| kernel::netlink::delete_address(link, net))
+            }
+            Self::Route { link, net } => {
+                net.parse().map_or(Ok(()), |net| kernel::netlink::delete_route(link, net))
             }
             Self::Cgroup { path } => kernel::cgroup::destroy(path),
             Self::NftElement { family, table, set, key, holder } => {
@@ -72,6 +77,7 @@ impl Effect {
             Self::Tree { path } => kernel::tree::remove(path),
             Self::Link { .. }
             | Self::Address { .. }
+            | Self::Route { .. }
             | Self::Cgroup { .. }
             | Self::NftElement { .. }
             | Self::NftTable { .. }

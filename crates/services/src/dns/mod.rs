@@ -4,6 +4,7 @@
 //! that is asked for, so most questions with a wrong domain are answered here, without asking anybody.
 
 mod cache;
+mod object;
 mod reply;
 mod request;
 mod serve;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::world::World;
 use cache::Cache;
+pub use object::announce;
 pub use reply::LARGEST_DATAGRAM;
 use request::{Request, Understood};
 pub use serve::{Listeners, serve};

@@ -3,7 +3,7 @@
 mod endpoints;
 mod ranges;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -112,7 +112,16 @@ pub enum Answer {
     Drop,
 }
 
-/// All that is to be in the kernel for a Service.
+/// What load balancers are told of a Service that sends what comes from outside to this node's endpoints alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// The port of the node where they ask.
+    pub port: u16,
+    /// Endpoints on this node that are ready.
+    pub local: usize,
+}
+
+/// All that is to be in the kernel for a Service, and at its health check node port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Where it is reached.
@@ -121,6 +130,8 @@ pub struct Plan {
     pub ranges: BTreeMap<Front, Vec<IpNet>>,
     /// Targets that are not on this node: who comes from outside is masqueraded on the way to them, so that answers come back here.
     pub remote: Vec<IpAddr>,
+    /// What is told at its health check node port.
+    pub health: Option<Health>,
 }
 
 /// Plans a Service.
@@ -134,9 +145,20 @@ pub fn plan<'a>(service: &Service, slices: impl IntoIterator<Item = &'a Endpoint
             Port { service, spec, port, protocol, ipv4 }.add(&known, &mut plan);
         }
     }
+    plan.health = health(spec, &known);
     plan.remote.sort_unstable();
     plan.remote.dedup();
     plan
+}
+
+fn health(spec: &ServiceSpec, known: &[Endpoint]) -> Option<Health> {
+    let is_asked = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local");
+    let port =
+        spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)?;
+    let here = known.iter().filter(|endpoint| endpoint.local && endpoint.ready);
+    let local: BTreeSet<IpAddr> = here.map(|endpoint| endpoint.target.ip()).collect();
+    is_asked.then_some(Health { port, local: local.len() })
 }
 
 /// There is something to do for it here: it has an address, and is not left to another proxy.

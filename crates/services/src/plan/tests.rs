@@ -34,6 +34,20 @@ fn ready_ones_or_else_those_that_still_serve() {
 }
 
 #[test]
+fn load_balancers_are_told_how_many_are_here() {
+    let endpoints = json!([{"addresses": ["10.9.0.1"], "nodeName": "here"}, {"addresses": ["10.9.0.2"], "nodeName": "there"},
+        {"addresses": ["10.9.0.3"], "nodeName": "here", "conditions": {"ready": false, "serving": true}}]);
+    let health = |kind: &str, policy: &str| {
+        let service = json!({"spec": {"type": kind, "clusterIP": "10.96.0.1", "ports": [{"port": 80}, {"port": 81}],
+            "externalTrafficPolicy": policy, "healthCheckNodePort": 31000}});
+        planned(service, endpoints.clone()).health
+    };
+    assert_eq!(health("LoadBalancer", "Local"), Some(Health { port: 31000, local: 1 }));
+    assert_eq!(health("LoadBalancer", "Cluster"), None);
+    assert_eq!(health("NodePort", "Local"), None);
+}
+
+#[test]
 fn policies_choose_among_endpoints() {
     let service = json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80, "nodePort": 30080}],
         "externalTrafficPolicy": "Local"}});

@@ -70,6 +70,14 @@ impl Plane {
         })
     }
 
+    /// The port of the socket by which it changes the table: what others delete is heard apart from that.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn port(&self) -> kernel::Result<u32> {
+        self.socket.port()
+    }
+
     /// Makes it so that these plans, and no others, are true. What is in the table already stays as it is.
     ///
     /// # Errors

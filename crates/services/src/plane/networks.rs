@@ -15,13 +15,15 @@ pub struct Networks {
     pub pods: Vec<IpNet>,
     /// At which addresses of the machine node ports are; if there are none, at all but those of loopback.
     pub nodes: Vec<IpNet>,
+    /// Where Services are and nothing else, with a way there that is ours: what none of them has is refused.
+    pub services: Vec<IpNet>,
     bridges: BTreeSet<(String, IpNet)>,
 }
 
 impl Networks {
     /// These, and those of the machine's bridges.
-    pub fn new(pods: Vec<IpNet>, nodes: Vec<IpNet>) -> Self {
-        Self { pods, nodes, bridges: BTreeSet::new() }
+    pub fn new(pods: Vec<IpNet>, nodes: Vec<IpNet>, services: Vec<IpNet>) -> Self {
+        Self { pods, nodes, services, bridges: BTreeSet::new() }
     }
 
     /// Looks which bridges there are, if anything is `new` or one of the addresses is in no network that is known: the first pod's
@@ -49,7 +51,7 @@ impl Networks {
             let nets = self.bridges.iter().filter(|(of, _)| of == link).map(|(_, net)| *net);
             bridges.extend(disjoint(nets).into_iter().map(|net| (link.clone(), net)));
         }
-        node_networks(&pods, &bridges, &self.ranges())
+        node_networks(&pods, &disjoint(self.services.iter().copied()), &bridges, &self.ranges())
     }
 
     /// The ranges of addresses at which node ports are.

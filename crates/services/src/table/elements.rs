@@ -5,7 +5,7 @@ use kernel::netlink::IpNet;
 use kernel::nft::{Element, Value as Bytes};
 
 use super::{
-    ALLOWED, DROP, GUARDED, HAIRPIN, Kind, NEIGHBOURS, NODES, PODS, Pick, REJECT, REMOTE, of_family,
+    ALLOWED, DROP, GUARDED, HAIRPIN, Kind, NEIGHBOURS, NODES, PODS, Pick, REJECT, REMOTE, SERVICES, of_family,
 };
 use crate::plan::{Answer, Front, Plan};
 
@@ -104,10 +104,11 @@ fn guard<'a>(front: &'a Front, nets: &'a [IpNet]) -> impl Iterator<Item = Held> 
     std::iter::once(guarded).chain(allowed)
 }
 
-/// The elements that tell of the machine: networks of pods, networks with the bridge that they are behind, and the addresses with node
-/// ports, first and last of each range.
+/// The elements that tell of the machine: networks of pods, and of Services, networks with the bridge that they are behind, and the
+/// addresses with node ports, first and last of each range.
 pub(crate) fn node_networks(
     pods: &[IpNet],
+    services: &[IpNet],
     bridges: &[(String, IpNet)],
     nodes: &[(IpAddr, IpAddr)],
 ) -> Vec<Held> {
@@ -116,8 +117,9 @@ pub(crate) fn node_networks(
             (Bytes::new().protocol(0).address(ends.0), Bytes::new().protocol(255).address(ends.1));
         Held::interval(of_family(sets, ends.0.is_ipv4()), first, last)
     };
-    let mut held: Vec<Held> =
-        pods.iter().map(|net| any((net.network().address(), net.last()), PODS)).collect();
+    let ends = |net: &IpNet| (net.network().address(), net.last());
+    let mut held: Vec<Held> = pods.iter().map(|net| any(ends(net), PODS)).collect();
+    held.extend(services.iter().map(|net| any(ends(net), SERVICES)));
     held.extend(nodes.iter().map(|ends| any(*ends, NODES)));
     held.extend(bridges.iter().map(|(link, net)| {
         let key = |address| Bytes::new().ifname(link).address(address);

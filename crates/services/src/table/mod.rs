@@ -16,7 +16,7 @@ pub(crate) use elements::{Held, Value, node_networks, of_plan};
 pub(crate) use kind::Kind;
 
 /// Changed whenever the rules are: a table of another layout is made anew, in the transaction that fills it.
-const LAYOUT: &str = "layout-2";
+const LAYOUT: &str = "layout-3";
 
 /// `address . address`: targets that reach themselves through a Service.
 pub(crate) const HAIRPIN: [&str; 2] = ["hairpin4", "hairpin6"];
@@ -26,6 +26,8 @@ pub(crate) const NEIGHBOURS: [&str; 2] = ["neighbours4", "neighbours6"];
 pub(crate) const PODS: [&str; 2] = ["pods4", "pods6"];
 /// `protocols . first-last address`: addresses of this machine at which node ports are.
 pub(crate) const NODES: [&str; 2] = ["nodes4", "nodes6"];
+/// `protocols . first-last address`: where Services are, and nothing else.
+pub(crate) const SERVICES: [&str; 2] = ["services4", "services6"];
 /// Targets on other nodes.
 pub(crate) const REMOTE: [&str; 2] = ["remote4", "remote6"];
 /// Addresses of load balancers that not everybody may use.
@@ -39,6 +41,8 @@ pub(crate) const DROP: &str = "drop";
 
 const PREROUTING: &str = "prerouting";
 const OUTPUT: &str = "output";
+const FORWARDED: &str = "forwarded";
+const SENT: &str = "sent";
 const POSTROUTING: &str = "postrouting";
 const INSIDE: &str = "inside";
 const OUTSIDE: &str = "outside";
@@ -65,7 +69,7 @@ pub(crate) fn layout() -> &'static str {
 pub(crate) fn planned_sets() -> Vec<(&'static str, bool)> {
     let mut sets: Vec<_> =
         Kind::ALL.iter().flat_map(|k| [(k.fronts(), true), (k.targets(), false)]).collect();
-    let plain = [HAIRPIN, NEIGHBOURS, PODS, NODES, REMOTE, GUARDED, ALLOWED];
+    let plain = [HAIRPIN, NEIGHBOURS, PODS, NODES, SERVICES, REMOTE, GUARDED, ALLOWED];
     sets.extend(plain.iter().flatten().map(|set| (*set, false)));
     sets
 }
@@ -83,6 +87,7 @@ pub(crate) fn make(change: &mut Transaction, table: &str) {
             plain(of_family(NEIGHBOURS, ipv4), &[Field::IFNAME, address], true),
             plain(of_family(PODS, ipv4), &[Field::PROTOCOL, address], true),
             plain(of_family(NODES, ipv4), &[Field::PROTOCOL, address], true),
+            plain(of_family(SERVICES, ipv4), &[Field::PROTOCOL, address], true),
             plain(of_family(REMOTE, ipv4), &[address], false),
             plain(of_family(GUARDED, ipv4), &front, false),
             plain(of_family(ALLOWED, ipv4), &[address, Field::PROTOCOL, Field::SERVICE, address], true),
@@ -103,8 +108,8 @@ pub(crate) fn make(change: &mut Transaction, table: &str) {
         let affinity = Set { name: kind.affinity(), key: &by_client, target, interval: false };
         change.add_dynamic_set(family, table, &affinity, CLIENTS);
     }
-    let base = |name, hook, priority| {
-        let base = Some(Base { kind: "nat", hook, priority, accept: true });
+    let base = |name, kind, hook, priority| {
+        let base = Some(Base { kind, hook, priority, accept: true });
         Chain { name, base }
     };
     let plain = |name| Chain { name, base: None };
@@ -114,10 +119,13 @@ pub(crate) fn make(change: &mut Transaction, table: &str) {
         plain(DROP),
         plain(INSIDE),
         plain(OUTSIDE),
-        base(PREROUTING, Hook::Prerouting, -100),
-        base(OUTPUT, Hook::Output, -100),
+        base(PREROUTING, "nat", Hook::Prerouting, -100),
+        base(OUTPUT, "nat", Hook::Output, -100),
         // Before what others masquerade, which would leave alone what goes back where it came from.
-        base(POSTROUTING, Hook::Postrouting, 98),
+        base(POSTROUTING, "nat", Hook::Postrouting, 98),
+        // Behind all that translates.
+        base(FORWARDED, "filter", Hook::Forward, 0),
+        base(SENT, "filter", Hook::Output, 0),
     ] {
         change.add_chain(family, table, &chain);
     }

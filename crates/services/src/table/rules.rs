@@ -4,8 +4,8 @@ use kernel::nft::{
 
 use super::kind::{Kind, address_registers, destination, source};
 use super::{
-    ALLOWED, DROP, GUARDED, HAIRPIN, INSIDE, NEIGHBOURS, NODES, OUTPUT, OUTSIDE, PODS, POSTROUTING,
-    PREROUTING, REJECT, REMOTE, of_family,
+    ALLOWED, DROP, FORWARDED, GUARDED, HAIRPIN, INSIDE, NEIGHBOURS, NODES, OUTPUT, OUTSIDE, PODS,
+    POSTROUTING, PREROUTING, REJECT, REMOTE, SENT, SERVICES, of_family,
 };
 
 const NFPROTO_IPV4: u8 = 2;
@@ -45,6 +45,10 @@ pub(super) fn add(change: &mut Transaction, table: &str) {
             Some("back to the network it came from: answers must come through here"),
         );
         add(POSTROUTING, masquerade(to_another_node(ipv4)), Some("from outside to another node"));
+        for chain in [FORWARDED, SENT] {
+            let refuse = vec![Expression::Verdict(Verdict::Goto(REJECT))];
+            add(chain, [family(ipv4), to_no_service(ipv4), refuse].concat(), Some("no Service has that"));
+        }
     }
 }
 
@@ -89,6 +93,24 @@ fn to_this_node(ipv4: bool) -> Rule {
     rule.push(Expression::Meta { key: Meta::Protocol, to: Register(0) });
     rule.push(destination(ipv4, Register(1)));
     rule.push(lookup(NODES, ipv4, false));
+    rule
+}
+
+/// It is on its way to loopback, where only the route to Services has it go, and no rule has sent it elsewhere.
+fn to_no_service(ipv4: bool) -> Rule {
+    let mut loopback = b"lo".to_vec();
+    loopback.resize(16, 0);
+    let mut rule = is(Expression::Meta { key: Meta::OutputName, to: Register(0) }, loopback);
+    rule.push(Expression::Meta { key: Meta::Protocol, to: Register(0) });
+    rule.push(destination(ipv4, Register(1)));
+    rule.push(lookup(SERVICES, ipv4, false));
+    // Where names are answered.
+    rule.push(Expression::AddressType { to: Register(0) });
+    rule.push(Expression::Compare {
+        register: Register(0),
+        equal: false,
+        value: TYPE_LOCAL.to_ne_bytes().to_vec(),
+    });
     rule
 }
 

@@ -108,6 +108,26 @@ fn default_routes(link: &str, gateways: [&str; 2]) {
     });
 }
 
+/// Networks of Services.
+pub(crate) const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd96::/108"];
+
+/// Has no default route any more, but the ways to Services that `sextant services` makes.
+pub(crate) fn ways_to_services_alone() {
+    let (uplink, lo) = (index("uplink"), index("lo"));
+    change(|batch| {
+        for to in ["0.0.0.0/0", "::/0"] {
+            batch.delete_route(&Route {
+                link: Some(uplink),
+                scope: Some(0),
+                ..Route::to(to.parse().unwrap())
+            });
+        }
+        for net in SERVICES {
+            batch.add_route(&Route { link: Some(lo), ..Route::to(net.parse().unwrap()) });
+        }
+    });
+}
+
 /// A link of this namespace to `eth0` of another.
 fn veth(name: &str, netns: &Netns) {
     let peer = Peer { name: "eth0", mac: None, mtu: None, netns: Some(netns.0.as_fd()) };

@@ -25,6 +25,10 @@ pub(crate) struct ServicesArgs {
     /// A network of pods; give it more than once for more. Those behind bridges of this machine are known
     #[arg(long, value_name = "CIDR")]
     pub(crate) pod_network: Vec<IpNet>,
+    /// A network of Services, and of nothing else; give it more than once for more. Programs of this machine get a way there, and what no
+    /// Service has is refused
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    pub(crate) service_network: Vec<IpNet>,
     /// Addresses of this machine at which node ports are; give it more than once for more [default: all but loopback]
     #[arg(long, value_name = "CIDR")]
     pub(crate) node_port_addresses: Vec<IpNet>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use client::kubeconfig;
 use grpc::process;
+use kernel::netlink::IpNet;
 use kube::Client;
 use ledger::Owner;
 use services::dns::{Listeners, Resolver, Source, Upstream};
@@ -38,20 +39,41 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
                 .map_err(|e| Failure::new(format!("cannot give this machine the address {address}: {e}")))?;
         }
     }
+    let services = routes(&mut owner, &args.service_network)?;
     let node = args.node.clone();
     let node = node.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().to_lowercase());
-    let networks = Networks::new(args.pod_network.clone(), args.node_port_addresses.clone());
+    let networks = Networks::new(args.pod_network.clone(), args.node_port_addresses.clone(), services);
     let own = match args.no_dns {
         true => Vec::new(),
         false => args.dns_address.iter().map(|at| SocketAddr::new(*at, args.dns_port)).collect(),
     };
-    let setup = Setup { table, node, networks, own };
+    let in_cluster = |at: &&SocketAddr| args.service_network.iter().any(|net| net.contains(at.ip()));
+    let announced = own.iter().filter(in_cluster).copied().collect();
+    let setup = Setup { table, node, networks, own, announced };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context(|| "start to look after Services".into())?;
     // The owner is held for as long, so that no second process does the same.
     runtime.block_on(serve(instance, args, setup))
+}
+
+/// The networks of Services to which this machine's programs have a way of ours.
+fn routes(owner: &mut Owner, networks: &[IpNet]) -> Result<Vec<IpNet>> {
+    let mut ours = Vec::new();
+    for net in networks {
+        let outcome = effects::claim_route(owner, *net);
+        match outcome
+            .map_err(|e| Failure::new(format!("cannot make a route to the Services in {net}: {e}")))?
+        {
+            true => ours.push(*net),
+            false => eprintln!(
+                "sextant services: warning: this machine has a route to {net} already, which is left as it is; \
+                 if that is no network of Services, say by --service-network where they are"
+            ),
+        }
+    }
+    Ok(ours)
 }
 
 fn remove(owner: Owner) -> Result<()> {

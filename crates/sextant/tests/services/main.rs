@@ -4,17 +4,17 @@
 #[path = "../control/rig.rs"]
 mod rig;
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kernel::netlink::{self, Address, Batch, Kind, NewLink, Protocol, Route, Socket};
+use kernel::netlink::{self, Address, Batch, Kind, NewLink, Protocol, Socket};
 use rig::Rig;
 use serde_json::json;
 
-/// A bridge with an address, and the way to everywhere: the node's own programs need one.
+/// A bridge with an address, and no way to anywhere else.
 fn network() {
     let mut socket = Socket::open(Protocol::Route).unwrap();
     let mut batch = Batch::new();
@@ -24,7 +24,6 @@ fn network() {
     let index = netlink::link_by_name(&mut socket, "br0").unwrap().unwrap().index;
     let mut batch = Batch::new();
     batch.add_address(&Address::new(index, "10.9.0.1/24".parse().unwrap()));
-    batch.add_route(&Route { link: Some(index), ..Route::to("0.0.0.0/0".parse().unwrap()) });
     socket.run(&batch).unwrap();
 }
 
@@ -76,6 +75,30 @@ async fn a_service_is_reached_by_address_and_name_whoever_is_killed() {
         assert!(resolved(name).contains(&address), "{name}: {:?}\n{}", resolved(name), rig.words("services"));
     }
     assert_eq!(resolved("nobody.default"), "");
+    // The server of names is a Service as any other.
+    let system = rig.objects_of::<Service>("kube-system");
+    let dns = rig.until("kube-dns is there", async |_| system.get_opt("kube-dns").await.unwrap()).await;
+    assert_eq!(dns.spec.unwrap().cluster_ip.as_deref(), Some("10.96.0.10"));
+    assert!(resolved("kube-dns.kube-system").contains("10.96.0.10"));
+    // What no Service has is refused at once.
+    for at in ["10.96.200.200:80".into(), format!("{address}:81")] {
+        let refused = TcpStream::connect_timeout(&at.parse().unwrap(), Duration::from_secs(20)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{at}");
+    }
+    // An element that somebody deletes is there again.
+    let flush = ["flush", "map", "inet"];
+    let table = rig
+        .words("services")
+        .split_once("nftables table inet ")
+        .unwrap()
+        .1
+        .split_once('\n')
+        .unwrap()
+        .0
+        .to_owned();
+    let flushed = std::process::Command::new("nft").args(flush).args([&table, "service4"]).status().unwrap();
+    assert!(flushed.success());
+    rig.until("the Service is reached again", async |_| ask(at).filter(|text| text == "here")).await;
     // It is reached while nobody looks after it, and after the next one has begun.
     rig.kill("services");
     assert_eq!(ask(at).as_deref(), Some("here"));
@@ -90,6 +113,8 @@ async fn a_service_is_reached_by_address_and_name_whoever_is_killed() {
     rig.spawn("remove", &["services", "--remove"]);
     assert_eq!(rig.wait("remove").await, Some(0), "{}", rig.words("remove"));
     assert_eq!(ask(at), None);
+    let routes = netlink::routes(&mut Socket::open(Protocol::Route).unwrap()).unwrap();
+    assert!(routes.iter().all(|route| route.destination.to_string() != "10.96.0.0/16"), "{routes:?}");
     let there = netlink::addresses(&mut Socket::open(Protocol::Route).unwrap(), None).unwrap();
     assert!(there.iter().all(|known| known.net.to_string() != "10.96.0.10/32"), "{there:?}");
 }

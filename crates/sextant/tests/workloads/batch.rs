@@ -148,3 +148,29 @@ async fn a_cron_job_makes_jobs_at_its_times_and_keeps_few() {
     let suspended = Patch::Merge(json!({"spec": {"suspend": true}}));
     rig.objects_of::<CronJob>("").patch("tick", &PatchParams::default(), &suspended).await.unwrap();
 }
+
+#[tokio::test]
+async fn of_a_job_by_index_one_index_fails_and_the_others_are_done() {
+    let rig = Rig::with_workloads().await;
+    let kubelet = Kubelet::start(&rig.client);
+    let index = "batch.kubernetes.io/job-completion-index";
+    kubelet.seen().ends = Some(|pod| {
+        let failed =
+            pod.annotations().get("batch.kubernetes.io/job-completion-index").is_some_and(|at| at == "1");
+        Some(if failed { "Failed" } else { "Succeeded" })
+    });
+    let spec = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 0, "template": template()});
+    rig.make_here::<Job>(json!({"metadata": {"name": "parts"}, "spec": spec})).await;
+    let job = ended(&rig, "parts", "Failed").await;
+    let status = job.status.unwrap();
+    assert_eq!(
+        (status.completed_indexes.as_deref(), status.failed_indexes.as_deref()),
+        (Some("0,2"), Some("1"))
+    );
+    let why = status.conditions.unwrap().into_iter().find(|one| one.type_ == "Failed").unwrap();
+    let text = "Job has failed indexes";
+    assert_eq!((why.reason.as_deref(), why.message.as_deref()), (Some("FailedIndexes"), Some(text)));
+    let pods = rig.objects_of::<Pod>("").list(&ListParams::default().labels("job-name=parts")).await.unwrap();
+    assert!(pods.iter().all(|pod| pod.finalizers().is_empty() && pod.annotations().contains_key(index)));
+    assert_eq!(pods.items.len(), 3);
+}

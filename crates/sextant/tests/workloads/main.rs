@@ -4,8 +4,10 @@
 
 mod batch;
 mod hand;
+mod nodes;
 #[path = "../control/rig.rs"]
 mod rig;
 mod rollout;
+mod scale;
 mod schedule;
 mod sets;

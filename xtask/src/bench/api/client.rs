@@ -74,7 +74,7 @@ impl Endpoint {
     }
 
     /// Waits until a path answers with 200; milliseconds since `began`.
-    pub(super) async fn until_ready(&self, path: &str, began: Instant) -> Result<f64> {
+    pub(crate) async fn until_ready(&self, path: &str, began: Instant) -> Result<f64> {
         loop {
             let asked = async { self.connect().await?.call(Method::GET, path, "", Bytes::new()).await };
             match asked.await {
@@ -164,7 +164,7 @@ impl Connection {
     }
 
     /// The same, of which anything but 200 and 201 is an error.
-    pub(in crate::bench) async fn done(
+    pub(crate) async fn done(
         &mut self,
         method: Method,
         path: &str,

@@ -3,8 +3,8 @@
 
 pub(crate) mod client;
 mod load;
-mod side;
-mod table;
+pub(crate) mod side;
+pub(crate) mod table;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -22,7 +22,7 @@ pub(super) enum Side {
 }
 
 /// In a network of its own every port is free.
-const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
+pub(crate) const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
 const ETCD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
 /// Kubernetes' own is let in by a token.
 const TOKEN: &str = "of-the-bench";
@@ -138,13 +138,15 @@ async fn etcd(program: &Path, meter: &Meter, place: &Path) -> Result<Vec<Child>>
     Ok(children)
 }
 
-fn spawn(meter: &Meter, mut command: Command, log: &Path) -> Result<Child> {
+/// Starts a program that says what it has to say into a file.
+pub(crate) fn spawn(meter: &Meter, mut command: Command, log: &Path) -> Result<Child> {
     let log = std::fs::File::options().append(true).create(true).open(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     meter.spawn(&mut command)
 }
 
-async fn wait(began: Instant, log: &Path) -> Result<()> {
+/// A moment, unless it takes too long altogether.
+pub(crate) async fn wait(began: Instant, log: &Path) -> Result<()> {
     if began.elapsed() > Duration::from_secs(60) {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let last: Vec<&str> = text.lines().rev().take(5).collect();

@@ -15,13 +15,13 @@ const IDLE: f64 = 15e6 / 1024.0 / 1024.0;
 
 /// Milliseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Quantiles {
-    p50: f64,
-    p99: f64,
+pub(crate) struct Quantiles {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
 impl Quantiles {
-    pub(super) fn of(mut walls: Vec<f64>) -> Self {
+    pub(crate) fn of(mut walls: Vec<f64>) -> Self {
         walls.sort_by(f64::total_cmp);
         let at = |percent: usize| {
             let index = (walls.len() * percent).div_ceil(100).saturating_sub(1);

@@ -111,6 +111,7 @@ impl View<'_> {
     /// What is next: first that each node has what it is to have, then the update.
     pub(super) fn plan(&self, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
+        let surge = self.surge();
         let by_node = self.by_node();
         for node in &self.nodes {
             let (runs, stays) = self.wants(node);
@@ -121,7 +122,7 @@ impl View<'_> {
             if !stays {
                 plan.delete.extend(live.into_iter().cloned());
             } else if live.len() > 1 {
-                plan.delete.extend(live.into_iter().skip(1).cloned());
+                plan.delete.extend(self.beyond(&live, surge > 0, now).cloned());
             } else if runs && here.is_empty() {
                 plan.create.push(node.name_any());
             }
@@ -134,9 +135,63 @@ impl View<'_> {
         }
         // One that has failed stays for a while: it does not hold the update on other nodes.
         if plan.create.is_empty() && plan.delete.is_empty() {
-            plan.delete = self.outdated(&by_node, now);
+            if surge > 0 {
+                plan.create = self.ahead(&by_node, surge, now);
+            } else {
+                plan.delete = self.outdated(&by_node, now);
+            }
         }
         plan
+    }
+
+    /// On how many nodes a new pod may come before the old one goes; none where old ones go first.
+    fn surge(&self) -> i32 {
+        let strategy = self.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+        let rolling = strategy.filter(|one| one.type_.as_deref() != Some("OnDelete"));
+        let most = rolling.and_then(|one| one.rolling_update.as_ref()?.max_surge.as_ref());
+        let wanted = self.nodes.iter().filter(|node| self.wants(node).0).count();
+        most.map_or(0, |most| share::of(most, i32::try_from(wanted).unwrap_or(i32::MAX), share::Round::Up))
+    }
+
+    /// Which of several pods on a node go, the oldest first in the list. With surge one of each template may stay, the old one until the
+    /// new one is available, or it is itself not ready.
+    fn beyond<'a>(
+        &self,
+        live: &[&'a Arc<Pod>],
+        with_surge: bool,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a> {
+        let mut kept: [Option<&Arc<Pod>>; 2] = [None, None];
+        let mut beyond = Vec::new();
+        for pod in live {
+            let place = &mut kept[usize::from(with_surge && self.is_new(pod))];
+            if place.is_some() { beyond.push(*pod) } else { *place = Some(pod) }
+        }
+        if let [Some(old), Some(new)] = kept
+            && (!pods::is_ready(old) || pods::available(new, self.seconds(), now).is_ok())
+        {
+            beyond.push(old);
+        }
+        beyond.into_iter()
+    }
+
+    /// The nodes that get a new pod beside the old one: those whose old one is not available anyway, and as many others as there may be.
+    fn ahead(&self, by_node: &BTreeMap<String, Vec<&Arc<Pod>>>, surge: i32, now: Timestamp) -> Vec<String> {
+        let (mut idle, mut good, mut coming) = (Vec::new(), Vec::new(), 0);
+        for node in self.nodes.iter().filter(|node| self.wants(node).0) {
+            let here = by_node.get(&node.name_any()).map(Vec::as_slice).unwrap_or_default();
+            let live = || here.iter().filter(|pod| pods::is_active(pod));
+            let is_available = |pod: &Pod| pods::available(pod, self.seconds(), now).is_ok();
+            let old = live().find(|pod| !self.is_new(pod));
+            match (old, live().find(|pod| self.is_new(pod))) {
+                (Some(_), Some(new)) => coming += i32::from(!is_available(new)),
+                (Some(old), None) if is_available(old) => good.push(node.name_any()),
+                (Some(_), None) => idle.push(node.name_any()),
+                (None, _) => {}
+            }
+        }
+        good.truncate(usize::try_from(surge - coming).unwrap_or_default());
+        idle.into_iter().chain(good).collect()
     }
 
     /// Old pods go, first those that are not available anyway, as long as not too many nodes are without.
@@ -215,10 +270,15 @@ mod tests {
     }
 
     fn planned(nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> String {
-        let set: DaemonSet =
-            serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {"selector": {},
-            "template": {"spec": {"containers": []}}}}))
-            .unwrap();
+        planned_with(&json!({}), nodes, pods)
+    }
+
+    fn planned_with(strategy: &Value, nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> String {
+        let set: DaemonSet = serde_json::from_value(
+            json!({"metadata": {"name": "d"}, "spec": {"selector": {}, "updateStrategy": strategy,
+            "template": {"spec": {"containers": []}}}}),
+        )
+        .unwrap();
         let view = View { set: &set, nodes: nodes.to_vec(), pods: pods.to_vec(), hash: "new".into() };
         let plan = view.plan("2026-01-01T00:00:00Z".parse().unwrap());
         let gone = plan.delete.iter().map(|pod| format!("-{}", pod.name_any()));
@@ -268,6 +328,33 @@ mod tests {
             planned(&nodes, &[at("a", "new", "True"), at("b", "new", "True"), at("c", "old", "True")]),
             "-c"
         );
+    }
+
+    #[test]
+    fn with_surge_the_new_pod_comes_before_the_old_one_goes() {
+        let nodes = [node("a", json!({})), node("b", json!({})), node("c", json!({}))];
+        let surge =
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "40%", "maxUnavailable": 0}});
+        let at = |node: &str, hash: &str, ready: &str| {
+            pod(&format!("{hash}-{node}"), node, hash, ready, "Running")
+        };
+        let mut all = vec![at("a", "old", "True"), at("b", "old", "True"), at("c", "old", "True")];
+        assert_eq!(planned_with(&surge, &nodes, &all), "+a +b", "40 % of three are two");
+        all.extend([at("a", "new", "False"), at("b", "new", "False")]);
+        assert_eq!(planned_with(&surge, &nodes, &all), "");
+        all[3] = at("a", "new", "True");
+        assert_eq!(planned_with(&surge, &nodes, &all), "-old-a");
+        all.remove(0);
+        assert_eq!(planned_with(&surge, &nodes, &all), "+c");
+        // An old one that is not ready is none that has to be kept, nor does it count.
+        all[1] = at("c", "old", "False");
+        assert_eq!(planned_with(&surge, &nodes, &all), "+c");
+        all.push(at("c", "new", "False"));
+        assert_eq!(planned_with(&surge, &nodes, &all), "-old-c");
+        // Of one template there is only one.
+        all.remove(1);
+        all.push(pod("more-c", "c", "new", "True", "Running"));
+        assert_eq!(planned_with(&surge, &nodes, &all), "-more-c");
     }
 
     #[test]

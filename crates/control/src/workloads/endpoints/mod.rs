@@ -1,5 +1,7 @@
-//! Endpoints: for each Service with a selector the pods behind it, in EndpointSlices, and in Endpoints for those who still read them.
+//! Endpoints: for each Service with a selector the pods behind it, in EndpointSlices, and in Endpoints for those who still read them; for
+//! one without what people have written, in slices, too.
 
+mod mirror;
 mod old;
 mod slices;
 mod who;
@@ -101,24 +103,26 @@ impl Controller {
             spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
                 && spec.type_.as_deref() != Some("ExternalName")
         });
-        if !has_selector || service.metadata.deletion_timestamp.is_some() {
+        if service.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
         }
         let uid = hands::uid(service);
         if self.awaited.is_any::<EndpointSlice>(&self.context.client, &uid).await {
             return Ok(Next::After(super::LATE));
         }
+        // Who had none before may have a selector now.
+        let written = self.endpoints.get(name).filter(|there| !has_selector && mirror::is_copied(there));
+        let copies = mirror::plan(written.as_deref(), &self.slices_of(service, mirror::MANAGER));
+        self.act(service, copies).await?;
+        if !has_selector {
+            return Ok(Next::Done);
+        }
         let all = self.context.pods.find(|pod| who::selects(service, pod.labels()));
         let members: BTreeMap<_, _> = who::families(service)
             .into_iter()
             .map(|family| (family.clone(), who::members(service, &all, &family)))
             .collect();
-        let there = self.slices.find(|slice| {
-            slice.namespace() == service.namespace()
-                && slice.labels().get(slices::SERVICE) == Some(&name.name)
-                && slice.labels().get(slices::MANAGED).map(String::as_str) == Some(slices::MANAGER)
-                && slice.metadata.deletion_timestamp.is_none()
-        });
+        let there = self.slices_of(service, slices::MANAGER);
         let node = |name: &str| self.context.nodes.get(&Name::global(name));
         let done = self.act(service, slices::plan(service, &members, node, &there)).await;
         if let Err(error) = &done
@@ -131,6 +135,16 @@ impl Controller {
         let first = who::families(service).into_iter().next().unwrap_or_default();
         self.write_old(service, members.get(&first).map(Vec::as_slice).unwrap_or_default()).await?;
         Ok(Next::Done)
+    }
+
+    /// A Service's slices that somebody looks after.
+    fn slices_of(&self, service: &Service, manager: &str) -> Vec<Arc<EndpointSlice>> {
+        self.slices.find(|slice| {
+            slice.namespace() == service.namespace()
+                && slice.labels().get(slices::SERVICE) == Some(&service.name_any())
+                && slice.labels().get(slices::MANAGED).map(String::as_str) == Some(manager)
+                && slice.metadata.deletion_timestamp.is_none()
+        })
     }
 
     async fn act(&self, service: &Service, plan: slices::Plan) -> Result<(), Error> {

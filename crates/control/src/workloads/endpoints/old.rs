@@ -14,7 +14,7 @@ pub(super) const MANAGED: &str = "endpoints.kubernetes.io/managed-by";
 /// Who writes ours.
 pub(super) const MANAGER: &str = "endpoint-controller";
 /// The slices are made here: nobody need copy them from this.
-const NO_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
+pub(super) const NO_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// More addresses than this are not told.
 const MOST: usize = 1000;
 

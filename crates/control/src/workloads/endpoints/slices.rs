@@ -21,7 +21,7 @@ pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// More endpoints than this are not in one slice.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// What is to be done.
 #[derive(Debug, Default, PartialEq)]

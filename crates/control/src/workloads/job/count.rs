@@ -3,7 +3,7 @@
 //! A pod holds a finalizer until it is counted. Its uid is first written into the status, then the finalizer goes, and once the pod is seen
 //! without it the number in the status takes the place of the uid. At each of these steps the process may end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -19,6 +19,11 @@ pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// On a pod: which of the job's indexes it is for.
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
+/// On a pod of a job that bounds the failures of each index: how many pods of its index have failed before it, and how many of these
+/// counted for nothing.
+pub(super) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+pub(super) const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
+
 /// What has been counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Count {
@@ -27,12 +32,53 @@ pub(super) struct Count {
     uncounted: [BTreeSet<String>; 2],
     /// The indexes that are done, of a job that has some.
     pub(super) indexes: BTreeSet<i32>,
+    /// Those that have failed, of a job that bounds the failures of each.
+    pub(super) lost: BTreeSet<i32>,
     is_indexed: bool,
+    is_bounded: bool,
 }
 
 /// Whether each pod has an index.
 pub(super) fn is_indexed(job: &Job) -> bool {
     job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref()) == Some("Indexed")
+}
+
+/// How often the pod of one index may fail, of a job that says so.
+pub(super) fn limit(job: &Job) -> Option<i32> {
+    job.spec.as_ref()?.backoff_limit_per_index.filter(|_| is_indexed(job))
+}
+
+/// How many pods of its index have failed before a pod, and how many of these counted for nothing.
+pub(super) fn before(pod: &Pod) -> (i32, i32) {
+    let number = |key| pod.annotations().get(key).and_then(|text| text.parse().ok()).unwrap_or_default();
+    (number(FAILURES), number(IGNORED))
+}
+
+/// Whether an index has failed with a pod.
+fn loses(job: &Job, pod: &Pod) -> bool {
+    let Some(limit) = limit(job).filter(|_| has_failed(job, pod)) else { return false };
+    match policy::verdict(job, pod) {
+        Verdict::FailIndex => true,
+        Verdict::Count => before(pod).0 >= limit,
+        Verdict::Ignore | Verdict::FailJob(_) => false,
+    }
+}
+
+/// The pods that have failed last of each index. They are kept until the next one is there: it has to be told how many there were.
+pub(super) fn last_failed<'a>(job: &Job, mine: &'a [Arc<Pod>]) -> BTreeMap<i32, &'a Arc<Pod>> {
+    let mut last: BTreeMap<i32, &Arc<Pod>> = BTreeMap::new();
+    if limit(job).is_none() {
+        return last;
+    }
+    for pod in mine.iter().filter(|pod| is_held(pod) && has_failed(job, pod)) {
+        let Some(index) = index(job, pod) else { continue };
+        let number = |pod: &Pod| before(pod).0 + before(pod).1;
+        let held = last.entry(index).or_insert(pod);
+        if number(pod) > number(held) {
+            *held = pod;
+        }
+    }
+    last
 }
 
 /// How many indexes a job has.
@@ -81,7 +127,9 @@ impl Count {
             uncounted: [uncounted.succeeded, uncounted.failed]
                 .map(|list| list.into_iter().flatten().collect()),
             indexes: parse(status.completed_indexes.as_deref().unwrap_or_default(), size(job)),
+            lost: parse(status.failed_indexes.as_deref().unwrap_or_default(), size(job)),
             is_indexed: is_indexed(job),
+            is_bounded: limit(job).is_some(),
         }
     }
 
@@ -96,9 +144,13 @@ impl Count {
             uids.retain(|uid| held.contains(uid));
             *total += i32::try_from(before - uids.len()).unwrap_or_default();
         }
+        count.lost.extend(
+            mine.iter().filter(|pod| is_held(pod) && loses(job, pod)).filter_map(|pod| index(job, pod)),
+        );
+        let kept = count.kept(job, mine);
         for pod in mine.iter().filter(|pod| is_held(pod)) {
             let uid = hands::uid(&**pod);
-            if count.is_counted(&uid) {
+            if count.is_counted(&uid) || kept.contains(&uid) {
                 continue;
             }
             if pods::phase(pod) == "Succeeded" {
@@ -109,6 +161,17 @@ impl Count {
             }
         }
         count
+    }
+
+    /// The uids of failed pods that are needed still: the next one of their index is not there yet, and is to be.
+    pub(super) fn kept(&self, job: &Job, mine: &[Arc<Pod>]) -> BTreeSet<String> {
+        let number = |pod: &Pod| before(pod).0 + before(pod).1;
+        let is_over = |at: i32| self.indexes.contains(&at) || self.lost.contains(&at);
+        let needed = last_failed(job, mine).into_iter().filter(|(at, pod)| {
+            let next = mine.iter().filter(|other| index(job, other) == Some(*at));
+            !is_over(*at) && !next.into_iter().any(|other| number(other) > number(pod))
+        });
+        needed.map(|(_, pod)| hands::uid(&**pod)).collect()
     }
 
     /// Whether a pod is written down, and its finalizer may go.
@@ -146,12 +209,15 @@ impl Count {
         if self.is_indexed {
             told["completedIndexes"] = json!(text(&self.indexes));
         }
+        if self.is_bounded {
+            told["failedIndexes"] = json!(text(&self.lost));
+        }
         told
     }
 }
 
 /// Indexes as a status has them, `0,2-4`: those of so many.
-fn parse(text: &str, size: i32) -> BTreeSet<i32> {
+pub(super) fn parse(text: &str, size: i32) -> BTreeSet<i32> {
     let mut all = BTreeSet::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

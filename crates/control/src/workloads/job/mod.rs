@@ -124,7 +124,9 @@ impl Controller {
             self.hands.delete(job, pod).await?;
         }
         self.hands.delete_all(job, &plan.end).await?;
-        self.hands.create_all(job, plan.create.iter().map(|index| pod_of(job, *index)).collect()).await?;
+        self.hands
+            .create_all(job, plan.create.iter().map(|index| pod_of(job, *index, &plan)).collect())
+            .await?;
         Ok(plan.wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
     }
 
@@ -176,7 +178,7 @@ fn left_to_live(job: &Job, now: Timestamp) -> Option<SignedDuration> {
 }
 
 /// A pod of a Job, for one of its indexes where it has some.
-fn pod_of(job: &Job, index: Option<i32>) -> Value {
+fn pod_of(job: &Job, index: Option<i32>, plan: &plan::Plan) -> Value {
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let name = job.name_any();
     let base = index.map_or_else(|| format!("{name}-"), |index| format!("{name}-{index}-"));
@@ -187,6 +189,13 @@ fn pod_of(job: &Job, index: Option<i32>) -> Value {
     let Some(index) = index else { return pod };
     pod["metadata"]["labels"][count::INDEX] = json!(index.to_string());
     pod["metadata"]["annotations"][count::INDEX] = json!(index.to_string());
+    if count::limit(job).is_some() {
+        let (failures, ignored) = plan.failures.get(&index).copied().unwrap_or_default();
+        pod["metadata"]["annotations"][count::FAILURES] = json!(failures.to_string());
+        if ignored > 0 {
+            pod["metadata"]["annotations"][count::IGNORED] = json!(ignored.to_string());
+        }
+    }
     if pod["spec"]["hostname"].is_null() {
         pod["spec"]["hostname"] = json!(format!("{name}-{index}"));
     }

@@ -1,6 +1,6 @@
 //! What is next for a Job.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use client::events::EventType;
@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) status: Value,
     /// Pods that are to be made, with their indexes.
     pub(super) create: Vec<Option<i32>>,
+    /// How many pods of an index have failed before, and how many of these counted for nothing; of a job that bounds them.
+    pub(super) failures: BTreeMap<i32, (i32, i32)>,
     /// Pods that are to go, and to be counted.
     pub(super) end: Vec<Arc<Pod>>,
     /// Pods that are to go and count for nothing.
@@ -68,6 +70,14 @@ fn back_off(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Option<SignedDurati
     (left > SignedDuration::ZERO).then_some(left)
 }
 
+/// How long the index of a pod that has failed gets no other, of a job that bounds the failures of each.
+fn back_off_of(pod: &Pod, now: Timestamp) -> Option<SignedDuration> {
+    let (failures, ignored) = count::before(pod);
+    let doubled = u32::try_from(failures + ignored).unwrap_or(u32::MAX).min(10);
+    let left = (BACK_OFF * 2_i32.pow(doubled)).min(LONGEST) - now.duration_since(finished(pod)?);
+    (left > SignedDuration::ZERO).then_some(left)
+}
+
 /// Why a Job has failed, if it has: reason and message.
 fn failure(
     spec: &JobSpec,
@@ -79,7 +89,7 @@ fn failure(
     let judged = mine.iter().filter(|pod| count::is_held(pod) && count::has_failed(job, pod));
     let fatal = judged.map(|pod| policy::verdict(job, pod)).find_map(|verdict| match verdict {
         Verdict::FailJob(why) => Some(why),
-        Verdict::Count | Verdict::Ignore => None,
+        Verdict::Count | Verdict::Ignore | Verdict::FailIndex => None,
     });
     if let Some(why) = fatal {
         return Some(("PodFailurePolicy", why));
@@ -95,7 +105,31 @@ fn failure(
     let deadline = spec.active_deadline_seconds.zip(began);
     let is_late = deadline
         .is_some_and(|(seconds, began)| now.duration_since(began.0) >= SignedDuration::from_secs(seconds));
-    is_late.then(|| ("DeadlineExceeded", "Job was active longer than specified deadline".into()))
+    if is_late {
+        return Some(("DeadlineExceeded", "Job was active longer than specified deadline".into()));
+    }
+    let lost = i32::try_from(count.lost.len()).unwrap_or(i32::MAX);
+    if spec.max_failed_indexes.is_some_and(|most| lost > most) {
+        let text = "Job has exceeded the specified maximal number of failed indexes";
+        return Some(("MaxFailedIndexesExceeded", text.into()));
+    }
+    let is_through = spec.completions.is_some_and(|all| count.succeeded().saturating_add(lost) >= all);
+    (lost > 0 && is_through).then(|| ("FailedIndexes", "Job has failed indexes".into()))
+}
+
+/// The rule of `successPolicy` by which a Job has succeeded, though not all of its indexes have.
+fn succeeded_by(spec: &JobSpec, count: &Count) -> Option<usize> {
+    let rules = &spec.success_policy.as_ref()?.rules;
+    rules.iter().position(|rule| {
+        let all = spec.completions.unwrap_or_default();
+        let named = rule.succeeded_indexes.as_deref().map(|text| count::parse(text, all));
+        let done = match &named {
+            Some(named) => named.intersection(&count.indexes).count(),
+            None => count.indexes.len(),
+        };
+        let wanted = rule.succeeded_count.and_then(|wanted| usize::try_from(wanted).ok());
+        wanted.or(named.map(|named| named.len())).is_some_and(|wanted| done >= wanted)
+    })
 }
 
 /// Writes a condition of a Job.
@@ -114,7 +148,11 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
     let old = job.status.clone().unwrap_or_default();
     let mut held = status::conditions(&old);
     let counts = Count::next(job, mine);
-    let may_go = |pod: &Pod| counts.is_counted(&hands::uid(pod)) || count::is_ignored(job, pod);
+    let kept = counts.kept(job, mine);
+    let may_go = |pod: &Pod| {
+        let uid = hands::uid(pod);
+        counts.is_counted(&uid) || count::is_ignored(job, pod) && !kept.contains(&uid)
+    };
     plan.release = mine.iter().filter(|pod| count::is_held(pod) && may_go(pod)).cloned().collect();
     let active: Vec<Arc<Pod>> = mine.iter().filter(|pod| pods::is_active(pod)).cloned().collect();
     let going = mine.iter().filter(|pod| pods::is_going(pod) && !pods::is_over(pod)).count();
@@ -138,7 +176,12 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
     let failed = failure(&spec, job, &counts, mine, now).filter(|_| !wanted_done);
     if let Some((reason, message)) = failed.filter(|_| !is_true(&held, "SuccessCriteriaMet")) {
         tell(&mut held, "FailureTarget", "True", reason, &message, now);
-    } else if wanted_done && !is_true(&held, "FailureTarget") {
+    } else if is_true(&held, "FailureTarget") || is_true(&held, "SuccessCriteriaMet") {
+        // It is decided.
+    } else if let Some(at) = succeeded_by(&spec, &counts) {
+        let text = format!("Matched rules at index {at}");
+        tell(&mut held, "SuccessCriteriaMet", "True", "SuccessPolicy", &text, now);
+    } else if wanted_done {
         let text = "Reached expected number of succeeded pods";
         tell(&mut held, "SuccessCriteriaMet", "True", "CompletionsReached", text, now);
     }
@@ -225,7 +268,8 @@ fn manage(
     let at_once = usize::try_from(spec.parallelism.unwrap_or(1)).unwrap_or_default();
     let wanted = match spec.completions {
         Some(completions) => {
-            at_once.min(usize::try_from(completions - counts.succeeded()).unwrap_or_default())
+            let lost = i32::try_from(counts.lost.len()).unwrap_or(i32::MAX);
+            at_once.min(usize::try_from(completions - counts.succeeded() - lost).unwrap_or_default())
         }
         None if counts.succeeded() > 0 => active.len().min(at_once),
         None => at_once,
@@ -237,8 +281,9 @@ fn manage(
     sorted.sort_by_key(|pod| (!pods::is_ready(pod), pod.metadata.creation_timestamp.as_ref().map(|at| at.0)));
     for pod in sorted {
         let is_again = count::is_indexed(job)
-            && count::index(job, &pod)
-                .is_none_or(|index| !seen.insert(index) || counts.indexes.contains(&index));
+            && count::index(job, &pod).is_none_or(|index| {
+                !seen.insert(index) || counts.indexes.contains(&index) || counts.lost.contains(&index)
+            });
         if is_again || kept.len() >= wanted { plan.drop.push(pod) } else { kept.push(pod) }
     }
     let held_back = if count::waits_for_end(job) { going } else { 0 };
@@ -246,7 +291,10 @@ fn manage(
     if missing == 0 {
         return;
     }
-    if let Some(left) = back_off(job, mine, now) {
+    let last = count::last_failed(job, mine);
+    if count::limit(job).is_none()
+        && let Some(left) = back_off(job, mine, now)
+    {
         plan.wait = Some(left);
         return;
     }
@@ -255,9 +303,23 @@ fn manage(
         seen.extend(still.filter_map(|pod| count::index(job, pod)));
     }
     plan.create = if count::is_indexed(job) {
-        let free = (0..spec.completions.unwrap_or_default())
-            .filter(|index| !counts.indexes.contains(index) && !seen.contains(index));
-        free.take(missing).map(Some).collect()
+        let free = (0..spec.completions.unwrap_or_default()).filter(|index| {
+            !counts.indexes.contains(index) && !counts.lost.contains(index) && !seen.contains(index)
+        });
+        let mut due = Vec::new();
+        for index in free {
+            match last.get(&index).and_then(|pod| back_off_of(pod, now)) {
+                Some(left) => plan.wait = plan.wait.into_iter().chain([left]).min(),
+                None if due.len() < missing => due.push(index),
+                None => break,
+            }
+        }
+        let ignored = |pod: &Pod| i32::from(count::is_ignored(job, pod));
+        for (index, pod) in last.iter().filter(|(index, _)| due.contains(index)) {
+            let (failures, before) = count::before(pod);
+            plan.failures.insert(*index, (failures + 1 - ignored(pod), before + ignored(pod)));
+        }
+        due.into_iter().map(Some).collect()
     } else {
         vec![None; missing]
     };

@@ -4,6 +4,7 @@ use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyRule};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
+use super::count;
 use crate::workloads::pods;
 
 /// What comes of the failure.
@@ -13,11 +14,13 @@ pub(super) enum Verdict {
     Count,
     /// It counts for nothing.
     Ignore,
+    /// The pod's index has failed.
+    FailIndex,
     /// The Job has failed, and why.
     FailJob(String),
 }
 
-/// The first rule that holds of a failed pod. Rules about indexes (`FailIndex`) count.
+/// The first rule that holds of a failed pod.
 pub(super) fn verdict(job: &Job, pod: &Pod) -> Verdict {
     let rules =
         job.spec.as_ref().and_then(|spec| spec.pod_failure_policy.as_ref()).map(|policy| &policy.rules);
@@ -28,6 +31,7 @@ pub(super) fn verdict(job: &Job, pod: &Pod) -> Verdict {
         let Some(what) = holds(rule, pod) else { continue };
         return match rule.action.as_str() {
             "Ignore" => Verdict::Ignore,
+            "FailIndex" if count::limit(job).is_some() => Verdict::FailIndex,
             "FailJob" => Verdict::FailJob(format!("{what} matching FailJob rule at index {at}")),
             _ => Verdict::Count,
         };

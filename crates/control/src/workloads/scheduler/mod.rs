@@ -99,6 +99,10 @@ impl Scheduler {
         self.context.volumes.listen(move |_| queue.add(()));
         let queue = self.queue.clone();
         self.context.classes.listen(move |_| queue.add(()));
+        let queue = self.queue.clone();
+        self.context.drivers.listen(move |_| queue.add(()));
+        let queue = self.queue.clone();
+        self.context.capacities.listen(move |_| queue.add(()));
     }
 
     async fn round(&self) -> Next {
@@ -110,6 +114,8 @@ impl Scheduler {
             claims: context.claims.all().into_iter().map(|claim| (Name::of(&*claim), claim)).collect(),
             volumes: context.volumes.all(),
             classes: context.classes.all().into_iter().map(|class| (class.name_any(), class)).collect(),
+            drivers: context.drivers.all().into_iter().map(|driver| (driver.name_any(), driver)).collect(),
+            capacities: context.capacities.all(),
         };
         let namespaces = context.namespaces.all();
         let namespaces = namespaces.iter().map(|one| (one.name_any(), one.labels().clone())).collect();

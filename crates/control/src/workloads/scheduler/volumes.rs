@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::cache::Name;
+use client::quantity;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt as _;
 
 use super::{Refusal, Space};
@@ -15,12 +17,14 @@ use crate::workloads::{owned, pods};
 const NOBODY: &str = "kubernetes.io/no-provisioner";
 const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
-/// Claims, volumes and classes.
+/// Claims, volumes and classes, and how much drivers have left.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Storage {
     pub(super) claims: BTreeMap<Name, Arc<PersistentVolumeClaim>>,
     pub(super) volumes: Vec<Arc<PersistentVolume>>,
     pub(super) classes: BTreeMap<String, Arc<StorageClass>>,
+    pub(super) drivers: BTreeMap<String, Arc<CSIDriver>>,
+    pub(super) capacities: Vec<Arc<CSIStorageCapacity>>,
 }
 
 /// What a pod's claims ask of a node.
@@ -105,8 +109,12 @@ pub(super) fn refuses(pod: &Pod, wanted: &Wanted, node: &Node, space: &Space<'_>
     if bound.any(|volume| !reach::reaches(affinity(volume).as_ref(), &name, labels)) {
         refusal.reasons.push("node(s) didn't match PersistentVolume's node affinity".into());
     }
-    if wanted.waiting.iter().any(|claim| !can_have(claim, node, space.storage)) {
+    let had: Vec<Has> = wanted.waiting.iter().map(|claim| can_have(claim, node, space.storage)).collect();
+    if had.contains(&Has::None) {
         refusal.reasons.push("node(s) didn't find available persistent volumes to bind".into());
+    }
+    if had.contains(&Has::NoRoom) {
+        refusal.reasons.push("node(s) did not have enough free storage".into());
     }
     if wanted.bound.iter().any(Option::is_none) {
         let text = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
@@ -116,23 +124,54 @@ pub(super) fn refuses(pod: &Pod, wanted: &Wanted, node: &Node, space: &Space<'_>
     (!refusal.reasons.is_empty()).then_some(refusal)
 }
 
+/// What a claim that waits finds on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Has {
+    /// A volume, or one can be made for it.
+    Some,
+    /// One could be made, had the driver as much left.
+    NoRoom,
+    None,
+}
+
 /// Whether a claim finds a volume that the node reaches, or one can be made for it.
-fn can_have(claim: &PersistentVolumeClaim, node: &Node, storage: &Storage) -> bool {
+fn can_have(claim: &PersistentVolumeClaim, node: &Node, storage: &Storage) -> Has {
     if let Some(selected) = names::selected_node(claim) {
-        return selected == node.name_any();
+        return if selected == node.name_any() { Has::Some } else { Has::None };
     }
     if bind::fit::best(claim, &storage.volumes, Some(node)).is_some() {
+        return Has::Some;
+    }
+    let Some(class) = storage.classes.get(names::class(claim)) else { return Has::None };
+    let terms = class.allowed_topologies.as_deref().unwrap_or_default();
+    let is_in = |labels: &BTreeMap<String, String>| {
+        terms.iter().any(|term| {
+            let mut rules = term.match_label_expressions.iter().flatten();
+            rules.all(|rule| labels.get(&rule.key).is_some_and(|value| rule.values.contains(value)))
+        })
+    };
+    if class.provisioner == NOBODY || !terms.is_empty() && !is_in(node.labels()) {
+        Has::None
+    } else if has_room(claim, class, node, storage) {
+        Has::Some
+    } else {
+        Has::NoRoom
+    }
+}
+
+/// Whether a class's driver has as much left where the node is; one that does not tell is believed to.
+fn has_room(claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node, storage: &Storage) -> bool {
+    let tells = |driver: &Arc<CSIDriver>| driver.spec.storage_capacity == Some(true);
+    if !storage.drivers.get(&class.provisioner).is_some_and(tells) {
         return true;
     }
-    storage.classes.get(names::class(claim)).is_some_and(|class| {
-        let terms = class.allowed_topologies.as_deref().unwrap_or_default();
-        let is_in = |labels: &BTreeMap<String, String>| {
-            terms.iter().any(|term| {
-                let mut rules = term.match_label_expressions.iter().flatten();
-                rules.all(|rule| labels.get(&rule.key).is_some_and(|value| rule.values.contains(value)))
-            })
-        };
-        class.provisioner != NOBODY && (terms.is_empty() || is_in(node.labels()))
+    let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+    let asked = resources.and_then(|resources| resources.requests.as_ref()?.get("storage"));
+    let asked = asked.and_then(quantity::bytes).unwrap_or_default();
+    storage.capacities.iter().filter(|one| one.storage_class_name == class.name_any()).any(|one| {
+        let most = one.maximum_volume_size.as_ref().or(one.capacity.as_ref()).and_then(quantity::bytes);
+        let is_here = |selector: &LabelSelector| reach::selects(selector, node.labels());
+        most.is_some_and(|most| most >= asked) && one.node_topology.as_ref().is_some_and(is_here)
     })
 }
 
@@ -141,6 +180,42 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn a_node_is_one_where_the_driver_has_as_much_left() {
+        let class = json!({"metadata": {"name": "fast"}, "provisioner": "d", "volumeBindingMode": "WaitForFirstConsumer"});
+        let left = |capacity: &str, most: Value| {
+            json!({"metadata": {"name": "c", "namespace": "n"}, "storageClassName": "fast", "capacity": capacity,
+                "maximumVolumeSize": most, "nodeTopology": {"matchLabels": {"zone": "a"}}})
+        };
+        let with = |tells: bool, capacities: &[Value], zone: &str| {
+            let driver = json!({"metadata": {"name": "d"}, "spec": {"storageCapacity": tells}});
+            let storage = Storage {
+                classes: [("fast".to_owned(), Arc::new(serde_json::from_value(class.clone()).unwrap()))]
+                    .into(),
+                drivers: [("d".to_owned(), Arc::new(serde_json::from_value(driver).unwrap()))].into(),
+                capacities: capacities
+                    .iter()
+                    .map(|one| Arc::new(serde_json::from_value(one.clone()).unwrap()))
+                    .collect(),
+                ..Storage::default()
+            };
+            let claim: PersistentVolumeClaim =
+                serde_json::from_value(json!({"metadata": {"name": "c"}, "spec": {
+                "storageClassName": "fast", "resources": {"requests": {"storage": "2Gi"}}}}))
+                .unwrap();
+            let node: Node =
+                serde_json::from_value(json!({"metadata": {"name": "node", "labels": {"zone": zone}}}))
+                    .unwrap();
+            can_have(&claim, &node, &storage)
+        };
+        assert_eq!(with(false, &[], "a"), Has::Some, "it does not tell");
+        assert_eq!(with(true, &[], "a"), Has::NoRoom);
+        assert_eq!(with(true, &[left("2Gi", Value::Null)], "a"), Has::Some);
+        assert_eq!(with(true, &[left("1Gi", Value::Null)], "a"), Has::NoRoom);
+        assert_eq!(with(true, &[left("9Gi", json!("1Gi"))], "a"), Has::NoRoom);
+        assert_eq!(with(true, &[left("9Gi", Value::Null)], "b"), Has::NoRoom);
+    }
 
     #[test]
     fn a_claim_that_is_another_pods_is_not_this_ones() {

@@ -131,3 +131,83 @@ fn a_job_without_completions_ends_with_the_last_pod_after_a_success() {
     assert_eq!(kinds(&last), ["SuccessCriteriaMet CompletionsReached", "Complete CompletionsReached"]);
     assert_eq!(last.status["completionTime"], NOW);
 }
+
+/// A pod of an index, of a job that bounds the failures of each.
+fn nth(index: &str, before: i32, phase: &str, ended: &str) -> Arc<Pod> {
+    let mut nth = (*pod(index, phase, ended)).clone();
+    let uid = format!("{index}-{before}");
+    (nth.metadata.uid, nth.metadata.name) = (Some(uid.clone()), Some(uid));
+    let annotations = nth.metadata.annotations.get_or_insert_default();
+    annotations.insert(count::FAILURES.into(), before.to_string());
+    Arc::new(nth)
+}
+
+#[test]
+fn an_index_fails_by_itself_and_the_others_go_on() {
+    let spec = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 1,
+        "backoffLimit": i32::MAX});
+    let of = |status: Value| job(spec.clone(), status);
+    let early = "2026-01-01T00:00:00Z";
+    // The first failure of an index: the pod is kept until the next is there, which is told of it, after a while.
+    let all = [
+        nth("0", 0, "Failed", "2026-01-01T00:59:57Z"),
+        nth("1", 0, "Running", NOW),
+        nth("2", 0, "Running", NOW),
+    ];
+    let next = plan(&of(json!({})), &all, now());
+    assert_eq!((next.create.len(), next.release.len()), (0, 0));
+    assert_eq!(next.wait, Some(SignedDuration::from_secs(7)));
+    let all = [nth("0", 0, "Failed", early), all[1].clone(), all[2].clone()];
+    let next = plan(&of(json!({})), &all, now());
+    assert_eq!((next.create.as_slice(), next.failures.get(&0)), ([Some(0)].as_slice(), Some(&(1, 0))));
+    assert_eq!((next.release.len(), &next.status["uncountedTerminatedPods"]["failed"]), (0, &Value::Null));
+    // The next one is there: the first is counted, and goes.
+    let mut all = Vec::from(all);
+    all.push(nth("0", 1, "Running", NOW));
+    let next = plan(&of(json!({})), &all, now());
+    assert_eq!((next.create.len(), next.release.len()), (0, 1));
+    assert_eq!(next.status["uncountedTerminatedPods"]["failed"], json!(["0-0"]));
+    // It fails, too: the index has failed, and the job goes on until the others are done.
+    all[3] = nth("0", 1, "Failed", early);
+    let next = plan(&of(json!({})), &all, now());
+    assert_eq!((&next.status["failedIndexes"], next.create.len(), next.release.len()), (&json!("0"), 0, 2));
+    assert!(kinds(&next).is_empty(), "{:?}", kinds(&next));
+    let rest = [nth("1", 0, "Succeeded", early), nth("2", 0, "Succeeded", early)];
+    let next = plan(&of(json!({"failedIndexes": "0"})), &rest, now());
+    assert_eq!(kinds(&next), ["FailureTarget FailedIndexes"]);
+}
+
+#[test]
+fn so_many_indexes_may_fail() {
+    let spec = json!({"completions": 5, "parallelism": 5, "completionMode": "Indexed", "backoffLimitPerIndex": 0,
+        "maxFailedIndexes": 1, "backoffLimit": i32::MAX});
+    let failed = |index: &str| nth(index, 0, "Failed", "2026-01-01T00:00:00Z");
+    let next = plan(&job(spec.clone(), json!({})), &[failed("0")], now());
+    assert_eq!((kinds(&next).len(), &next.status["failedIndexes"]), (0, &json!("0")));
+    assert_eq!(next.create, [Some(1), Some(2), Some(3), Some(4)]);
+    let next = plan(&job(spec, json!({})), &[failed("0"), failed("3")], now());
+    assert_eq!(kinds(&next), ["FailureTarget MaxFailedIndexesExceeded"]);
+    assert_eq!(next.status["failedIndexes"], "0,3");
+}
+
+#[test]
+fn a_job_succeeds_by_the_first_rule_that_holds() {
+    let by = |rules: Value, done: &[&str]| {
+        let spec = json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed", "successPolicy": {"rules": rules}});
+        let mut all: Vec<_> =
+            done.iter().map(|index| pod(index, "Succeeded", "2026-01-01T00:00:00Z")).collect();
+        all.push(pod("3", "Running", NOW));
+        let next = plan(&job(spec, json!({})), &all, now());
+        let why =
+            next.status["conditions"].as_array().and_then(|all| all.first()).map(|one| text(one, "message"));
+        (why, next.drop.len())
+    };
+    let matched = |at: usize| (Some(format!("Matched rules at index {at}")), 1);
+    let named = json!([{"succeededIndexes": "0,2"}, {"succeededCount": 3}]);
+    assert_eq!(by(named.clone(), &["0", "1"]), (None, 0));
+    assert_eq!(by(named.clone(), &["0", "2"]), matched(0));
+    assert_eq!(by(json!([{"succeededIndexes": "3"}, {"succeededCount": 2}]), &["0", "1"]), matched(1));
+    let both = json!([{"succeededIndexes": "0-2", "succeededCount": 1}]);
+    assert_eq!(by(both.clone(), &[]), (None, 0));
+    assert_eq!(by(both, &["1"]), matched(0));
+}

@@ -1,0 +1,303 @@
+//! HorizontalPodAutoscalers: as many pods as metrics ask for, within bounds, and no faster than people want it.
+
+mod count;
+mod metrics;
+mod pace;
+mod target;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::cache::{Cache, Name};
+use client::events::Events;
+use client::queue::{Next, Queue};
+use k8s_openapi::api::autoscaling::v2::{
+    HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
+};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
+use kube::{Client, Error};
+use serde_json::{Value, json};
+
+use super::{Context, hands, status};
+use count::{Asked, Tolerance};
+use pace::{Bounds, Memory};
+use target::{Proposed, Wanting};
+
+/// How often metrics are looked at, as in Kubernetes.
+const PERIOD: Duration = Duration::from_secs(15);
+/// A tenth more or less is as wanted.
+const TOLERANCE: f64 = 0.1;
+
+struct Controller {
+    client: Client,
+    autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
+    events: Events,
+    memories: Mutex<BTreeMap<Name, Memory>>,
+    /// What the pods are that each scales.
+    selectors: Mutex<BTreeMap<Name, String>>,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(context: Arc<Context>) {
+    let autoscalers: Arc<Cache<HorizontalPodAutoscaler>> = Cache::start(&context.client);
+    autoscalers.filled().await;
+    let queue: Arc<Queue<Name>> = Queue::new(super::PACE);
+    let its = queue.clone();
+    autoscalers.listen(move |change| {
+        // What it says itself in a status is nothing new.
+        let generation = |one: &Arc<HorizontalPodAutoscaler>| (one.uid(), one.spec.clone());
+        if change.old.as_ref().map(generation) != change.new.as_ref().map(generation) {
+            its.add(Name::of(&**change.object()));
+        }
+    });
+    let events = context.events("horizontal-pod-autoscaler");
+    let (client, memories, selectors) = (context.client.clone(), Mutex::default(), Mutex::default());
+    let it = &Controller { client, autoscalers, events, memories, selectors };
+    queue
+        .run(|name| async move {
+            match super::told("horizontal pod autoscaler", &name, it.look(&name).await) {
+                // As often as ever: each look costs a question to somebody else.
+                Next::Again => Next::After(PERIOD),
+                next => next,
+            }
+        })
+        .await;
+}
+
+/// What a look has come to, before it is written.
+struct Told {
+    conditions: Vec<Value>,
+    metrics: Vec<Value>,
+    current: i32,
+    desired: i32,
+    has_changed: bool,
+}
+
+impl Controller {
+    async fn look(&self, name: &Name) -> Result<Next, Error> {
+        let Some(one) = self.autoscalers.get(name) else {
+            lock(&self.memories).remove(name);
+            lock(&self.selectors).remove(name);
+            return Ok(Next::Done);
+        };
+        let one = &*one;
+        if one.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Done);
+        }
+        let spec = &one.spec;
+        let now = Timestamp::now();
+        let old = one.status.clone().unwrap_or_default();
+        let mut told = Told {
+            conditions: status::conditions(&old),
+            metrics: json!(old.current_metrics.clone().unwrap_or_default())
+                .as_array()
+                .cloned()
+                .unwrap_or_default(),
+            current: old.current_replicas.unwrap_or_default(),
+            desired: old.desired_replicas,
+            has_changed: false,
+        };
+        self.scale(name, one, spec, &mut told, now).await;
+        let mut new = json!({
+            "observedGeneration": one.metadata.generation, "currentReplicas": told.current,
+            "desiredReplicas": told.desired, "conditions": told.conditions, "currentMetrics": told.metrics,
+        });
+        if told.has_changed {
+            new["lastScaleTime"] = json!(format!("{now:.0}"));
+        }
+        status::write(&self.client, one, &new).await?;
+        Ok(Next::After(PERIOD))
+    }
+
+    /// Looks at the target and its metrics, and has it scaled; what is told of it goes into `told`.
+    async fn scale(
+        &self,
+        name: &Name,
+        one: &HorizontalPodAutoscaler,
+        spec: &HorizontalPodAutoscalerSpec,
+        told: &mut Told,
+        now: Timestamp,
+    ) {
+        let found = target::find(&self.client, &name.namespace, &spec.scale_target_ref).await;
+        let target = match found {
+            Ok(target) => target,
+            Err(why) => {
+                let text = format!("the HPA controller was unable to get the target's current scale: {why}");
+                self.events.warning(one, "FailedGetScale", why).await;
+                status::set(&mut told.conditions, "AbleToScale", "False", "FailedGetScale", &text, now);
+                return;
+            }
+        };
+        let text = "the HPA controller was able to get the target's current scale";
+        status::set(&mut told.conditions, "AbleToScale", "True", "SucceededGetScale", text, now);
+        let current = target.replicas;
+        told.current = current;
+        lock(&self.memories).entry(name.clone()).or_default().begin(current, now);
+        let bounds = Bounds { min: spec.min_replicas.unwrap_or(1), max: spec.max_replicas };
+        let (desired, why) = if current == 0 && bounds.min != 0 {
+            let text = "scaling is disabled since the replica count of the target is zero";
+            status::set(&mut told.conditions, "ScalingActive", "False", "ScalingDisabled", text, now);
+            told.metrics = Vec::new();
+            (0, String::new())
+        } else if current > bounds.max {
+            (bounds.max, "Current number of replicas above Spec.MaxReplicas".into())
+        } else if current < bounds.min {
+            (bounds.min, "Current number of replicas below Spec.MinReplicas".into())
+        } else {
+            match self.by_metrics(name, one, spec, &target, told, now).await {
+                Ok(decided) => decided,
+                Err(why) => {
+                    self.events.warning(one, "FailedComputeMetricsReplicas", why).await;
+                    return;
+                }
+            }
+        };
+        told.desired = desired;
+        if desired == current {
+            return;
+        }
+        match target.scale(&self.client, desired).await {
+            Ok(()) => {
+                let text = format!("the HPA controller was able to update the target scale to {desired}");
+                status::set(&mut told.conditions, "AbleToScale", "True", "SucceededRescale", &text, now);
+                let text = format!("New size: {desired}; reason: {why}");
+                self.events.normal(one, "SuccessfulRescale", text).await;
+                lock(&self.memories).entry(name.clone()).or_default().changed(current, desired, now);
+                told.has_changed = true;
+            }
+            Err(error) => {
+                let text = format!("New size: {desired}; reason: {why}; error: {error}");
+                self.events.warning(one, "FailedRescale", text).await;
+                let text = format!("the HPA controller was unable to update the target scale: {error}");
+                status::set(&mut told.conditions, "AbleToScale", "False", "FailedUpdateScale", &text, now);
+                told.desired = one.status.as_ref().map_or(0, |status| status.desired_replicas);
+            }
+        }
+    }
+
+    /// How many pods there are to be, and why.
+    async fn by_metrics(
+        &self,
+        name: &Name,
+        one: &HorizontalPodAutoscaler,
+        spec: &HorizontalPodAutoscalerSpec,
+        target: &target::Target,
+        told: &mut Told,
+        now: Timestamp,
+    ) -> Result<(i32, String), String> {
+        let pods = self.pods(name, one, target, told, now).await?;
+        let (mut proposals, mut failed): (Vec<Proposed>, Vec<(&'static str, String, String)>) =
+            (Vec::new(), Vec::new());
+        let asked = Asked { current: target.replicas, pods: &pods, tolerance: tolerance(spec), now };
+        let wanting = Wanting { client: &self.client, namespace: &name.namespace, target, asked };
+        let metrics = spec.metrics.clone().unwrap_or_default();
+        for metric in &metrics {
+            match wanting.ask(metric).await {
+                Ok(proposed) => proposals.push(proposed),
+                Err((reason, why)) => {
+                    self.events.warning(one, reason, why.clone()).await;
+                    failed.push((reason, target::whose(metric, &why), why));
+                }
+            }
+        }
+        let best = proposals.iter().max_by_key(|proposed| proposed.replicas);
+        // Where not all is known nothing is taken away.
+        let is_sure = failed.is_empty() || best.is_some_and(|best| best.replicas >= target.replicas);
+        let Some(best) = best.filter(|_| is_sure) else {
+            let none = || ("InvalidMetricSourceType", "no metrics".to_owned(), "no metrics".to_owned());
+            let (reason, first, why) = failed.first().cloned().unwrap_or_else(none);
+            let text = format!("the HPA was unable to compute the replica count: {why}");
+            status::set(&mut told.conditions, "ScalingActive", "False", reason, &text, now);
+            return Err(format!(
+                "invalid metrics ({} invalid out of {}), first error is: {first}",
+                failed.len(),
+                metrics.len()
+            ));
+        };
+        let text = format!("the HPA was able to successfully calculate a replica count from {}", best.metric);
+        status::set(&mut told.conditions, "ScalingActive", "True", "ValidMetricFound", &text, now);
+        let (current, bounds) =
+            (target.replicas, Bounds { min: spec.min_replicas.unwrap_or(1), max: spec.max_replicas });
+        let decided = lock(&self.memories).entry(name.clone()).or_default().decide(
+            spec.behavior.as_ref(),
+            current,
+            best.replicas,
+            bounds,
+            now,
+        );
+        status::set(&mut told.conditions, "AbleToScale", "True", decided.able.0, decided.able.1, now);
+        let (is_limited, reason, text) = decided.limited;
+        let value = if is_limited { "True" } else { "False" };
+        status::set(&mut told.conditions, "ScalingLimited", value, reason, text, now);
+        let why = match best.replicas {
+            wanted if wanted > current => format!("{} above target", best.metric),
+            wanted if wanted < current => "All metrics below target".into(),
+            _ => String::new(),
+        };
+        told.metrics = proposals.into_iter().map(|proposed| proposed.status).collect();
+        Ok((decided.replicas, why))
+    }
+
+    /// The pods of the target, which no other autoscaler scales.
+    async fn pods(
+        &self,
+        name: &Name,
+        one: &HorizontalPodAutoscaler,
+        target: &target::Target,
+        told: &mut Told,
+        now: Timestamp,
+    ) -> Result<Vec<Pod>, String> {
+        if target.selector.is_empty() {
+            let text = "the HPA target's scale is missing a selector";
+            status::set(&mut told.conditions, "ScalingActive", "False", "InvalidSelector", text, now);
+            self.events.warning(one, "SelectorRequired", "selector is required").await;
+            return Err("selector is required".into());
+        }
+        let others: Vec<String> = {
+            let mut selectors = lock(&self.selectors);
+            selectors.insert(name.clone(), target.selector.clone());
+            let same = |(other, selector): &(&Name, &String)| {
+                other.namespace == name.namespace && **selector == target.selector
+            };
+            selectors.iter().filter(same).map(|(other, _)| other.to_string()).collect()
+        };
+        if others.len() > 1 {
+            let text = format!(
+                "pods by selector {} are controlled by multiple HPAs: [{}]",
+                target.selector,
+                others.join(" ")
+            );
+            self.events.warning(one, "AmbiguousSelector", text.clone()).await;
+            let said = format!("the HPA was unable to compute the replica count: {text}");
+            status::set(&mut told.conditions, "ScalingActive", "False", "AmbiguousSelector", &said, now);
+            return Err(text);
+        }
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &name.namespace);
+        let found = api.list(&ListParams::default().labels(&target.selector)).await;
+        found.map(|list| list.items).map_err(|error| {
+            format!("unable to get pods while calculating replica count: {}", hands::says(&error))
+        })
+    }
+}
+
+fn lock<T>(held: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is as wanted: a tenth more or less, if nothing else is said.
+fn tolerance(spec: &HorizontalPodAutoscalerSpec) -> Tolerance {
+    let said = |rules: Option<&HPAScalingRules>| {
+        let thousandths = rules.and_then(|rules| client::quantity::thousandths(rules.tolerance.as_ref()?));
+        #[allow(clippy::cast_precision_loss, reason = "it is small")]
+        thousandths.map_or(TOLERANCE, |thousandths| thousandths as f64 / 1000.0)
+    };
+    let behavior = spec.behavior.as_ref();
+    Tolerance {
+        up: said(behavior.and_then(|behavior| behavior.scale_up.as_ref())),
+        down: said(behavior.and_then(|behavior| behavior.scale_down.as_ref())),
+    }
+}

@@ -1,0 +1,298 @@
+//! What is scaled, and what one metric asks for.
+
+use client::quantity;
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, MetricIdentifier, MetricSpec, MetricTarget,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, discovery};
+use serde_json::{Value, json};
+
+use super::count::{self, Asked};
+use super::metrics;
+use crate::workloads::hands;
+
+/// What is scaled, as it was found.
+#[derive(Debug)]
+pub(super) struct Target {
+    api: (String, ApiResource),
+    name: String,
+    version: Option<String>,
+    /// How many pods it is to have.
+    pub(super) replicas: i32,
+    /// How many it has.
+    there: i32,
+    /// Which pods those are.
+    pub(super) selector: String,
+}
+
+/// What the server calls a kind in paths.
+async fn resource(client: &Client, api_version: Option<&str>, kind: &str) -> Result<ApiResource, String> {
+    let version = api_version.filter(|version| !version.is_empty()).unwrap_or("v1");
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let kind = GroupVersionKind::gvk(group, version, kind);
+    // These are the same everywhere.
+    let known = matches!(
+        (group, kind.kind.as_str()),
+        ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") | ("", "ReplicationController")
+    );
+    if known {
+        return Ok(ApiResource::from_gvk(&kind));
+    }
+    match discovery::pinned_kind(client, &kind).await {
+        Ok((resource, _)) => Ok(resource),
+        Err(kube::Error::Api(_) | kube::Error::Discovery(_)) => {
+            Err(format!("no matches for kind {:?} in group {group:?}", kind.kind))
+        }
+        Err(error) => Err(hands::says(&error)),
+    }
+}
+
+/// Finds what an autoscaler scales.
+pub(super) async fn find(
+    client: &Client,
+    namespace: &str,
+    reference: &CrossVersionObjectReference,
+) -> Result<Target, String> {
+    let resource = resource(client, reference.api_version.as_deref(), &reference.kind).await?;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let scale = api.get_scale(&reference.name).await.map_err(|error| hands::says(&error))?;
+    let status = scale.status.unwrap_or_default();
+    Ok(Target {
+        api: (namespace.to_owned(), resource),
+        name: reference.name.clone(),
+        version: scale.metadata.resource_version,
+        replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or_default(),
+        there: status.replicas,
+        selector: status.selector.unwrap_or_default(),
+    })
+}
+
+impl Target {
+    /// Has it have so many pods, if nobody has changed it.
+    pub(super) async fn scale(&self, client: &Client, replicas: i32) -> Result<(), String> {
+        let (namespace, resource) = &self.api;
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+        let patch = json!({"metadata": {"resourceVersion": self.version}, "spec": {"replicas": replicas}});
+        let done = api.patch_scale(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        done.map(drop).map_err(|error| hands::says(&error))
+    }
+}
+
+/// What one metric asks for.
+#[derive(Debug)]
+pub(super) struct Proposed {
+    /// How many pods.
+    pub(super) replicas: i32,
+    /// What it is called.
+    pub(super) metric: String,
+    /// What the status is to say of it.
+    pub(super) status: Value,
+}
+
+/// Why a metric asks for nothing: reason and words.
+type Refused = (&'static str, String);
+
+/// Who asks metrics.
+pub(super) struct Wanting<'a> {
+    pub(super) client: &'a Client,
+    pub(super) namespace: &'a str,
+    pub(super) target: &'a Target,
+    pub(super) asked: Asked<'a>,
+}
+
+impl Wanting<'_> {
+    /// What a metric asks for.
+    pub(super) async fn ask(&self, metric: &MetricSpec) -> Result<Proposed, Refused> {
+        match (metric.type_.as_str(), metric) {
+            ("Resource", MetricSpec { resource: Some(of), .. }) => {
+                let found = self.resource(&of.name, None, &of.target).await;
+                let (replicas, metric, current) = found.map_err(|why| ("FailedGetResourceMetric", why))?;
+                let status = json!({"type": "Resource", "resource": {"name": of.name, "current": current}});
+                Ok(Proposed { replicas, metric, status })
+            }
+            ("ContainerResource", MetricSpec { container_resource: Some(of), .. }) => {
+                let found = self.resource(&of.name, Some(&of.container), &of.target).await;
+                let (replicas, metric, current) =
+                    found.map_err(|why| ("FailedGetContainerResourceMetric", why))?;
+                let its = json!({"name": of.name, "container": of.container, "current": current});
+                let status = json!({"type": "ContainerResource", "containerResource": its});
+                Ok(Proposed { replicas, metric, status })
+            }
+            ("Pods", MetricSpec { pods: Some(of), .. }) => {
+                let found = self.pods(&of.metric, &of.target).await;
+                let (replicas, current) = found.map_err(|why| ("FailedGetPodsMetric", why))?;
+                let status = json!({"type": "Pods", "pods": {"metric": of.metric, "current": current}});
+                Ok(Proposed { replicas, metric: format!("pods metric {}", of.metric.name), status })
+            }
+            ("Object", MetricSpec { object: Some(of), .. }) => {
+                let found = self.object(&of.described_object, &of.metric, &of.target).await;
+                let (replicas, current) = found.map_err(|why| ("FailedGetObjectMetric", why))?;
+                let its =
+                    json!({"metric": of.metric, "describedObject": of.described_object, "current": current});
+                let metric = format!("{} metric {}", of.described_object.kind, of.metric.name);
+                Ok(Proposed { replicas, metric, status: json!({"type": "Object", "object": its}) })
+            }
+            ("External", MetricSpec { external: Some(of), .. }) => {
+                let found = self.external(&of.metric, &of.target).await;
+                let (replicas, current) = found.map_err(|why| ("FailedGetExternalMetric", why))?;
+                let status =
+                    json!({"type": "External", "external": {"metric": of.metric, "current": current}});
+                let selector = metrics::text(of.metric.selector.as_ref());
+                Ok(Proposed {
+                    replicas,
+                    metric: format!("external metric {}({selector})", of.metric.name),
+                    status,
+                })
+            }
+            (other, _) => Err(("InvalidMetricSourceType", format!("unknown metric source type {other:?}"))),
+        }
+    }
+
+    async fn resource(
+        &self,
+        name: &str,
+        container: Option<&str>,
+        target: &MetricTarget,
+    ) -> Result<(i32, String, Value), String> {
+        let what = if container.is_some() { "container resource" } else { "resource" };
+        let average = target.average_value.as_ref().and_then(quantity::thousandths);
+        let failed = |why: String| match average {
+            Some(_) => format!("failed to get {name} usage: {why}"),
+            None => format!("failed to get {name} utilization: {why}"),
+        };
+        if average.is_none() && target.average_utilization.is_none() {
+            return Err(format!(
+                "invalid {what} metric source: neither an average utilization target nor an average value (usage) target was set"
+            ));
+        }
+        let samples =
+            metrics::of_resource(self.client, self.namespace, &self.target.selector, name, container).await;
+        let samples =
+            samples.map_err(|why| failed(format!("unable to get metrics for resource {name}: {why}")))?;
+        if let Some(average) = average {
+            let found = count::by_average(&self.asked, samples, name == "cpu", average);
+            let (replicas, now) = found.map_err(failed)?;
+            return Ok((replicas, format!("{name} {what}"), json!({"averageValue": amount(now)})));
+        }
+        let wanted = target.average_utilization.unwrap_or_default();
+        let found = count::by_utilization(&self.asked, samples, name, container, wanted);
+        let (replicas, percent, now) = found.map_err(failed)?;
+        let current = json!({"averageUtilization": percent, "averageValue": amount(now)});
+        Ok((replicas, format!("{name} {what} utilization (percentage of request)"), current))
+    }
+
+    async fn pods(&self, metric: &MetricIdentifier, target: &MetricTarget) -> Result<(i32, Value), String> {
+        let wanted = target.average_value.as_ref().and_then(quantity::thousandths);
+        let wanted = wanted.ok_or("invalid pods metric source: no average value target was set")?;
+        let of_metric = metrics::text(metric.selector.as_ref());
+        let samples =
+            metrics::of_pods(self.client, self.namespace, &self.target.selector, &metric.name, &of_metric);
+        let samples = samples.await.map_err(|why| format!("unable to get metric {}: {why}", metric.name))?;
+        let (replicas, now) = count::by_average(&self.asked, samples, false, wanted)?;
+        Ok((replicas, json!({"averageValue": amount(now)})))
+    }
+
+    async fn object(
+        &self,
+        of: &CrossVersionObjectReference,
+        metric: &MetricIdentifier,
+        target: &MetricTarget,
+    ) -> Result<(i32, Value), String> {
+        let failed =
+            |why| format!("unable to get metric {}: {} on {} {why}", metric.name, of.kind, self.namespace);
+        let resource = resource(self.client, of.api_version.as_deref(), &of.kind).await.map_err(failed)?;
+        let path = match resource.group.as_str() {
+            "" => resource.plural,
+            group => format!("{}.{group}", resource.plural),
+        };
+        let of_metric = metrics::text(metric.selector.as_ref());
+        let value =
+            metrics::of_object(self.client, self.namespace, (&path, &of.name), &metric.name, &of_metric);
+        let value = value.await.map_err(failed)?;
+        self.by_value("object", value, target)
+    }
+
+    async fn external(
+        &self,
+        metric: &MetricIdentifier,
+        target: &MetricTarget,
+    ) -> Result<(i32, Value), String> {
+        let selector = metrics::text(metric.selector.as_ref());
+        let value = metrics::external(self.client, self.namespace, &metric.name, &selector).await;
+        let value = value.map_err(|why| {
+            let what = if target.average_value.is_some() {
+                "failed to get {} external metric"
+            } else {
+                "failed to get external metric {}"
+            };
+            let what = what.replace("{}", &metric.name);
+            format!(
+                "{what}: unable to get external metric {}/{}/{selector}: {why}",
+                self.namespace, metric.name
+            )
+        })?;
+        self.by_value("external", value, target)
+    }
+
+    /// By a value that is none of pods.
+    fn by_value(&self, kind: &str, value: i64, target: &MetricTarget) -> Result<(i32, Value), String> {
+        if let Some(wanted) = target.average_value.as_ref().and_then(quantity::thousandths) {
+            let (replicas, each) = count::by_share(&self.asked, value, wanted, self.target.there);
+            return Ok((replicas, json!({"averageValue": amount(each)})));
+        }
+        let wanted = target.value.as_ref().and_then(quantity::thousandths).filter(|wanted| *wanted != 0);
+        let wanted = wanted.ok_or_else(|| {
+            format!(
+                "invalid {kind} metric source: neither a value target nor an average value target was set"
+            )
+        })?;
+        #[allow(clippy::cast_precision_loss, reason = "as Kubernetes counts")]
+        let replicas = count::by_ratio(&self.asked, value as f64 / wanted as f64)?;
+        Ok((replicas, json!({"value": amount(value)})))
+    }
+}
+
+/// What went wrong with which metric.
+pub(super) fn whose(metric: &MetricSpec, why: &str) -> String {
+    let what = match (metric.type_.as_str(), metric) {
+        ("Resource", MetricSpec { resource: Some(of), .. }) => format!("{} resource metric value", of.name),
+        ("ContainerResource", MetricSpec { container_resource: Some(of), .. }) => {
+            format!("{} container metric value", of.container)
+        }
+        ("Pods", _) => "pods metric value".into(),
+        ("Object", _) => "object metric value".into(),
+        ("External", MetricSpec { external: Some(of), .. }) => {
+            format!("{} external metric value", of.metric.name)
+        }
+        _ => return why.to_owned(),
+    };
+    format!("failed to get {what}: {why}")
+}
+
+/// An amount of thousandths as Kubernetes writes it: the largest unit that leaves nothing out.
+fn amount(thousandths: i64) -> Quantity {
+    let (mut number, mut units) = (thousandths, ["m", "", "k", "M", "G", "T", "P", "E"].iter());
+    let mut unit = units.next().copied().unwrap_or_default();
+    while number != 0 && number % 1000 == 0 {
+        let Some(next) = units.next() else { break };
+        (number, unit) = (number / 1000, next);
+    }
+    Quantity(if number == 0 { "0".into() } else { format!("{number}{unit}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_told_in_their_largest_unit() {
+        for (thousandths, text) in
+            [(0, "0"), (1, "1m"), (250, "250m"), (1000, "1"), (35_651_584_000, "35651584"), (2_000_000, "2k")]
+        {
+            assert_eq!(amount(thousandths).0, text);
+        }
+    }
+}
