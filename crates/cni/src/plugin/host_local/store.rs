@@ -5,7 +5,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
-use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use super::boot::Boot;
 use super::index::{self, Entry, Identity, Index};
@@ -33,6 +34,8 @@ pub(super) struct Store {
     boot: Boot,
     last: Option<Last>,
     lock: File,
+    /// A state of the directory, once it was seen that its file system keeps a time as it is given.
+    exact: Option<Identity>,
     /// Device and inode of the lock's file, once that was asked.
     lock_id: Option<(u64, u64)>,
 }
@@ -95,7 +98,8 @@ impl Store {
             Some(index) if fresh => index,
             known => Index::of(&scan::scan(&path, &dir, boot, known.as_ref())?, boot.id),
         };
-        let mut store = Self { path, dir, index, index_path, boot, last: None, lock, lock_id: None };
+        let mut store =
+            Self { path, dir, index, index_path, boot, last: None, lock, exact: None, lock_id: None };
         if !fresh {
             store.save();
         }
@@ -156,11 +160,21 @@ impl Store {
         let past = Timespec { tv_sec: now.tv_sec - PAST, tv_nsec: now.tv_nsec };
         let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
         let times = Timestamps { last_access: omit, last_modification: past };
-        if rustix::fs::futimens(&self.dir, &times).is_ok()
-            && let Ok(identity) = identity(&self.dir, self.boot)
-        {
-            let _ = self.index.seal(identity);
+        if rustix::fs::futimens(&self.dir, &times).is_err() {
+            return;
         }
+        let (seconds, nanoseconds) = (past.tv_sec, past.tv_nsec.cast_unsigned());
+        let expected = |identity| Identity { seconds, nanoseconds, ..identity };
+        let sealed = match self.exact.map(expected) {
+            // Not asked for: somebody without the lock may have changed the directory since.
+            Some(sealed) => sealed,
+            None => {
+                let Ok(found) = identity(&self.dir, self.boot) else { return };
+                self.exact = Some(found).filter(|found| *found == expected(*found));
+                found
+            }
+        };
+        let _ = self.index.seal(sealed);
     }
 
     /// After each change. The directory has the present time now, so a change that did not get into the index leaves
@@ -256,36 +270,49 @@ impl Store {
 
     /// The addresses that `holder` has.
     pub(super) fn held(&mut self, holder: Holder<'_>) -> Result<Vec<IpAddr>, Error> {
+        self.stated(holder).map(|(held, _)| held)
+    }
+
+    /// The same, and what their files say.
+    fn stated(&mut self, holder: Holder<'_>) -> Result<(Vec<IpAddr>, String), Error> {
         let text = holder.text();
-        // Leases written before interfaces were named hold the container alone.
-        let old = holder.container_id;
         let mut found = self.find(&text)?;
-        let stated = |store: &Self, address: &IpAddr, text: &str| {
-            read_small(&store.lease(*address)).is_ok_and(|written| written.trim() == text)
+        let states = |store: &Self, address: &IpAddr, text: &str| {
+            store.text(*address).is_ok_and(|written| written.trim() == text)
         };
-        if !found.iter().all(|address| stated(self, address, &text)) {
+        if !found.iter().all(|address| states(self, address, &text)) {
             // Somebody has written over a lease, which the directory's time does not tell.
             self.rebuild()?;
             found = self.find(&text)?;
-            found.retain(|address| stated(self, address, &text));
+            found.retain(|address| states(self, address, &text));
         }
-        if found.is_empty() {
-            found = self.find(old)?;
-            found.retain(|address| stated(self, address, old));
+        if !found.is_empty() {
+            return Ok((found, text));
         }
-        Ok(found)
+        // Leases written before interfaces were named hold the container alone.
+        let old = holder.container_id;
+        found = self.find(old)?;
+        found.retain(|address| states(self, address, old));
+        Ok((found, old.to_owned()))
     }
 
-    fn find(&self, text: &str) -> Result<Vec<IpAddr>, Error> {
+    /// What a lease's file says.
+    fn text(&self, address: IpAddr) -> std::io::Result<String> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, address.to_string(), flags, Mode::empty())?;
+        small_text(&File::from(file))
+    }
+
+    fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, Error> {
         self.index.find(index::hash(text)).map_err(failed("read index", &self.index_path))
     }
 
     /// Gives back all that `holder` has.
     pub(super) fn release(&mut self, holder: Holder<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        let held = self.held(holder)?;
+        let (held, text) = self.stated(holder)?;
         let effect = |path| Effect::Lease { path, holder: holder.container_id.to_owned() };
         let one = |address| {
-            self.remove(address)?;
+            self.remove_stated(address, &text)?;
             Ok(record.undone(&effect(self.lease(address)))?)
         };
         // All of them are tried.
@@ -294,12 +321,16 @@ impl Store {
 
     /// Gives back one address.
     pub(super) fn remove(&mut self, address: IpAddr) -> Result<(), Error> {
-        let path = self.lease(address);
-        let text = read_small(&path).unwrap_or_default();
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("remove lease", &path)(e)),
+        let text = self.text(address).unwrap_or_default();
+        self.remove_stated(address, text.trim())
+    }
+
+    /// The same for a lease whose file says `text`.
+    fn remove_stated(&mut self, address: IpAddr, text: &str) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.dir, address.to_string(), AtFlags::empty()) {
+            Err(e) if e != Errno::NOENT => Err(failed("remove lease", &self.lease(address))(e.into())),
             _ => {
-                self.note(|index| index.remove(index::hash(text.trim()), address));
+                self.note(|index| index.remove(index::hash(text), address));
                 Ok(())
             }
         }
@@ -336,10 +367,6 @@ fn write(dir: &File, address: IpAddr, text: &str) -> std::io::Result<File> {
 }
 
 /// The text of a small file, in one piece nearly always.
-fn read_small(path: &Path) -> std::io::Result<String> {
-    small_text(&File::open(path)?)
-}
-
 fn small_text(file: &File) -> std::io::Result<String> {
     let mut text = [0; 512];
     let length = file.read_at(&mut text, 0)?;

@@ -95,6 +95,8 @@ pub(super) struct Index {
     place: Place,
     header: Header,
     taken: Bitmaps,
+    /// Whose lease of which address was found last, and in which slot: it is struck next, most likely.
+    found: Option<(u64, IpAddr, u64)>,
 }
 
 impl Index {
@@ -114,7 +116,7 @@ impl Index {
         }
         let mut blocks = vec![0; usize::try_from(header.blocks).unwrap_or(0) * BLOCK];
         place.read(&mut blocks, blocks_at(header.capacity))?;
-        Ok(Self { place, header, taken: Bitmaps::read(&blocks) })
+        Ok(Self { place, header, taken: Bitmaps::read(&blocks), found: None })
     }
 
     /// An index of `entries`, in memory, of no state yet but of the boot `boot`.
@@ -138,7 +140,7 @@ impl Index {
         let identity = Identity { boot, seconds: 0, nanoseconds: 0, inode: 0, device: 0 };
         let header = Header { identity, capacity, used: entries.len() as u64, blocks: taken.places() };
         let bytes = [&header.to_bytes()[..], &slots, &taken.to_bytes()].concat();
-        Self { place: Place::Memory(bytes), header, taken }
+        Self { place: Place::Memory(bytes), header, taken, found: None }
     }
 
     /// Puts an index that is in memory into the file `path`, at once, by way of `new`. Where that fails it stays in memory.
@@ -168,14 +170,16 @@ impl Index {
     }
 
     /// Addresses of whoever has this hash; another holder may have the same.
-    pub(super) fn find(&self, holder: u64) -> io::Result<Vec<IpAddr>> {
-        let mut found = Vec::new();
-        self.probe(holder, |_, slot| {
+    pub(super) fn find(&mut self, holder: u64) -> io::Result<Vec<IpAddr>> {
+        let (mut found, mut last) = (Vec::new(), None);
+        self.probe(holder, |at, slot| {
             if slot.hash == holder {
                 found.push(slot.address);
+                last = Some((holder, slot.address, at));
             }
             slot.hash == EMPTY
         })?;
+        self.found = last;
         Ok(found)
     }
 
@@ -194,12 +198,15 @@ impl Index {
 
     /// Strikes the lease of an address.
     pub(super) fn remove(&mut self, holder: u64, address: IpAddr) -> io::Result<()> {
-        let mut place = None;
-        self.probe(holder, |at, slot| {
-            let same = slot.hash == holder && slot.address == address;
-            place = same.then_some(at);
-            same || slot.hash == EMPTY
-        })?;
+        let found = self.found.take().filter(|(of, has, _)| (*of, *has) == (holder, address));
+        let mut place = found.map(|(_, _, at)| at);
+        if place.is_none() {
+            self.probe(holder, |at, slot| {
+                let same = slot.hash == holder && slot.address == address;
+                place = same.then_some(at);
+                same || slot.hash == EMPTY
+            })?;
+        }
         if let Some(at) = place {
             self.place.write(&Slot::gone().to_bytes(), slot_at(at))?;
         }
@@ -241,12 +248,13 @@ impl Index {
         let mut at = holder & (capacity - 1);
         let mut left = capacity;
         // Nearly always one of the first few ends it.
+        let (mut few, mut page) = ([0; SOME as usize * SLOT], Vec::new());
         let mut step = SOME;
         while left > 0 {
             let count = (step - at % step).min(left);
             step = PAGE;
-            let mut page = [0; PAGE as usize * SLOT];
-            let bytes = page.get_mut(..count as usize * SLOT).unwrap_or_default();
+            let room = if count > SOME { page.as_mut_slice() } else { few.as_mut_slice() };
+            let bytes = room.get_mut(..count as usize * SLOT).unwrap_or_default();
             self.place.read(bytes, slot_at(at))?;
             for (i, bytes) in bytes.as_chunks::<SLOT>().0.iter().enumerate() {
                 if done(at + i as u64, Slot::from_bytes(bytes)) {
@@ -255,6 +263,7 @@ impl Index {
             }
             at = (at + count) & (capacity - 1);
             left -= count;
+            page.resize(PAGE as usize * SLOT, 0);
         }
         Ok(())
     }
@@ -297,7 +306,7 @@ pub(super) fn exercise(bytes: &[u8]) {
         assert!(index.remove(entry.holder, entry.address).is_ok() && !index.is_taken(entry.address));
     }
     if let Ok(entries) = index.entries() {
-        let again = Index::of(&entries, [0; 16]);
+        let mut again = Index::of(&entries, [0; 16]);
         assert!(entries.iter().all(|e| again.find(e.holder).is_ok_and(|found| found.contains(&e.address))));
     }
 }
