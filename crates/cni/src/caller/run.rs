@@ -244,10 +244,8 @@ pub(super) fn effective<'a>(
     if named && !["capabilities", "runtimeConfig"].iter().any(|key| plugin.keys.contains_key(*key)) {
         return Cow::Borrowed(plugin);
     }
-    let mut keys = plugin.keys.clone();
-    for key in ["capabilities", "runtimeConfig"] {
-        keys.remove(key);
-    }
+    let own = plugin.keys.iter().filter(|(key, _)| !matches!(key.as_str(), "capabilities" | "runtimeConfig"));
+    let mut keys: Map<String, Value> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
     if !named {
         keys.insert("name".into(), json!(list.name));
         keys.insert("cniVersion".into(), json!(list.version.as_str()));

@@ -1,11 +1,11 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::boot::Boot;
@@ -36,8 +36,6 @@ pub(super) struct Store {
     lock: File,
     /// A state of the directory, once it was seen that its file system keeps a time as it is given.
     exact: Option<Identity>,
-    /// Device and inode of the lock's file, once that was asked.
-    lock_id: Option<(u64, u64)>,
 }
 
 /// The file that says which address was given last, once it was read.
@@ -98,8 +96,7 @@ impl Store {
             Some(index) if fresh => index,
             known => Index::of(&scan::scan(&path, &dir, boot, known.as_ref())?, boot.id),
         };
-        let mut store =
-            Self { path, dir, index, index_path, boot, last: None, lock, exact: None, lock_id: None };
+        let mut store = Self { path, dir, index, index_path, boot, last: None, lock, exact: None };
         if !fresh {
             store.save();
         }
@@ -111,14 +108,11 @@ impl Store {
         &self.path
     }
 
-    /// Lets go of the lock, but of nothing else. None if the lock could not be found again, or if the file system seems to know
-    /// whole seconds only: then somebody else may change the leases, and seal them with the same time.
+    /// Lets go of the lock, but of nothing else. None if the file system seems to know whole seconds only: then somebody else
+    /// may change the leases, and seal them with the same time.
     pub(super) fn unlocked(mut self) -> Option<Self> {
         if self.index.identity().nanoseconds == 0 {
             return None;
-        }
-        if self.lock_id.is_none() {
-            self.lock_id = self.lock.metadata().ok().map(|found| (found.dev(), found.ino()));
         }
         if let Some(last) = &mut self.last {
             last.length = None;
@@ -127,13 +121,12 @@ impl Store {
         Some(self)
     }
 
-    /// Locks it again. None if another file is the lock now, or if somebody else has changed the directory: then all of it is
-    /// opened anew.
+    /// Locks it again. None if somebody else has changed the directory (another file may be the lock now), or if another one
+    /// has its path: then all of it is opened anew.
     pub(super) fn lock_again(self) -> Option<Self> {
         flock(&self.lock, FlockOperation::LockExclusive).ok()?;
-        let now = fs::metadata(self.path.join(LOCK)).ok()?;
-        let same = self.lock_id == Some((now.dev(), now.ino())) && is_of(&self.index, &self.dir, self.boot);
-        same.then_some(self)
+        let now = rustix::fs::stat(&self.path).ok()?;
+        (state(&now, self.boot) == self.index.identity()).then_some(self)
     }
 
     /// Reads every lease again.
@@ -303,7 +296,7 @@ impl Store {
         small_text(&File::from(file))
     }
 
-    fn find(&mut self, text: &str) -> Result<Vec<IpAddr>, Error> {
+    fn find(&self, text: &str) -> Result<Vec<IpAddr>, Error> {
         self.index.find(index::hash(text)).map_err(failed("read index", &self.index_path))
     }
 
@@ -389,14 +382,17 @@ fn flock(lock: &File, operation: FlockOperation) -> rustix::io::Result<()> {
 
 /// The state that a directory is in now.
 fn identity(dir: &File, boot: Boot) -> std::io::Result<Identity> {
-    let found = rustix::fs::fstat(dir)?;
-    Ok(Identity {
+    Ok(state(&rustix::fs::fstat(dir)?, boot))
+}
+
+fn state(found: &Stat, boot: Boot) -> Identity {
+    Identity {
         boot: boot.id,
         seconds: found.st_mtime,
         nanoseconds: found.st_mtime_nsec,
         inode: found.st_ino,
         device: found.st_dev,
-    })
+    }
 }
 
 pub(super) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -25,6 +25,8 @@ const FEW: u64 = 1024;
 const SOME: u64 = 16;
 /// Slots that are read at once after them: a page.
 const PAGE: u64 = 4096 / SLOT as u64;
+/// Of an index of fewer bytes a copy is kept: of some 400 leases.
+const SMALL: usize = 32 * 1024;
 
 /// Which state of which directory an index is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,41 +53,50 @@ pub(super) struct Entry {
 /// Where an index is: in a file, or in memory where it cannot be written.
 #[derive(Debug)]
 enum Place {
-    File(File),
+    /// With a copy of all of it, if it is small: nobody else changes it while the directory's state is the one that it is of.
+    File {
+        file: File,
+        copy: Vec<u8>,
+    },
     Memory(Vec<u8>),
 }
 
 impl Place {
     fn length(&self) -> io::Result<u64> {
         match self {
-            Self::File(file) => file.metadata().map(|file| file.len()),
+            Self::File { file, .. } => file.metadata().map(|file| file.len()),
             Self::Memory(all) => Ok(all.len() as u64),
         }
     }
 
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.read_exact_at(bytes, at),
-            Self::Memory(all) => {
-                let from = usize::try_from(at).unwrap_or(usize::MAX);
-                let part = all.get(from..).and_then(|rest| rest.get(..bytes.len()));
-                bytes.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
+        let (Self::File { copy: all, .. } | Self::Memory(all)) = self;
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        match (all.get(from..).and_then(|rest| rest.get(..bytes.len())), self) {
+            (Some(part), _) => bytes.copy_from_slice(part),
+            (None, Self::File { file, .. }) => file.read_exact_at(bytes, at)?,
+            (None, Self::Memory(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
+        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.write_all_at(bytes, at),
-            Self::Memory(all) => {
-                let from = usize::try_from(at).unwrap_or(usize::MAX);
-                let end = from.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-                all.resize(all.len().max(end), 0);
-                all[from..end].copy_from_slice(bytes);
-                Ok(())
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        let end = from.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        let all = match self {
+            Self::File { file, copy } => {
+                file.write_all_at(bytes, at)?;
+                if from > copy.len() || end > SMALL {
+                    copy.clear();
+                    return Ok(());
+                }
+                copy
             }
-        }
+            Self::Memory(all) => all,
+        };
+        all.resize(all.len().max(end), 0);
+        all[from..end].copy_from_slice(bytes);
+        Ok(())
     }
 }
 
@@ -95,14 +106,17 @@ pub(super) struct Index {
     place: Place,
     header: Header,
     taken: Bitmaps,
-    /// Whose lease of which address was found last, and in which slot: it is struck next, most likely.
-    found: Option<(u64, IpAddr, u64)>,
 }
 
 impl Index {
     /// The index in `file`, whatever state it is of. An error means that it is none.
     pub(super) fn open(file: File) -> io::Result<Self> {
-        Self::read(Place::File(file))
+        let mut copy = vec![0; SMALL];
+        let length = file.read_at(&mut copy, 0)?;
+        // A file gives less than was asked for at its end alone.
+        copy.truncate(if length < SMALL { length } else { 0 });
+        copy.shrink_to_fit();
+        Self::read(Place::File { file, copy })
     }
 
     fn read(place: Place) -> io::Result<Self> {
@@ -116,7 +130,7 @@ impl Index {
         }
         let mut blocks = vec![0; usize::try_from(header.blocks).unwrap_or(0) * BLOCK];
         place.read(&mut blocks, blocks_at(header.capacity))?;
-        Ok(Self { place, header, taken: Bitmaps::read(&blocks), found: None })
+        Ok(Self { place, header, taken: Bitmaps::read(&blocks) })
     }
 
     /// An index of `entries`, in memory, of no state yet but of the boot `boot`.
@@ -140,16 +154,17 @@ impl Index {
         let identity = Identity { boot, seconds: 0, nanoseconds: 0, inode: 0, device: 0 };
         let header = Header { identity, capacity, used: entries.len() as u64, blocks: taken.places() };
         let bytes = [&header.to_bytes()[..], &slots, &taken.to_bytes()].concat();
-        Self { place: Place::Memory(bytes), header, taken, found: None }
+        Self { place: Place::Memory(bytes), header, taken }
     }
 
     /// Puts an index that is in memory into the file `path`, at once, by way of `new`. Where that fails it stays in memory.
     pub(super) fn save(&mut self, new: &Path, path: &Path) -> io::Result<()> {
-        let Place::Memory(bytes) = &self.place else { return Ok(()) };
+        let Place::Memory(bytes) = &mut self.place else { return Ok(()) };
         let file = open_options().create(true).truncate(true).open(new)?;
         file.write_all_at(bytes, 0)?;
         std::fs::rename(new, path)?;
-        self.place = Place::File(file);
+        let copy = if bytes.len() < SMALL { std::mem::take(bytes) } else { Vec::new() };
+        self.place = Place::File { file, copy };
         Ok(())
     }
 
@@ -170,16 +185,14 @@ impl Index {
     }
 
     /// Addresses of whoever has this hash; another holder may have the same.
-    pub(super) fn find(&mut self, holder: u64) -> io::Result<Vec<IpAddr>> {
-        let (mut found, mut last) = (Vec::new(), None);
-        self.probe(holder, |at, slot| {
+    pub(super) fn find(&self, holder: u64) -> io::Result<Vec<IpAddr>> {
+        let mut found = Vec::new();
+        self.probe(holder, |_, slot| {
             if slot.hash == holder {
                 found.push(slot.address);
-                last = Some((holder, slot.address, at));
             }
             slot.hash == EMPTY
         })?;
-        self.found = last;
         Ok(found)
     }
 
@@ -198,15 +211,12 @@ impl Index {
 
     /// Strikes the lease of an address.
     pub(super) fn remove(&mut self, holder: u64, address: IpAddr) -> io::Result<()> {
-        let found = self.found.take().filter(|(of, has, _)| (*of, *has) == (holder, address));
-        let mut place = found.map(|(_, _, at)| at);
-        if place.is_none() {
-            self.probe(holder, |at, slot| {
-                let same = slot.hash == holder && slot.address == address;
-                place = same.then_some(at);
-                same || slot.hash == EMPTY
-            })?;
-        }
+        let mut place = None;
+        self.probe(holder, |at, slot| {
+            let same = slot.hash == holder && slot.address == address;
+            place = same.then_some(at);
+            same || slot.hash == EMPTY
+        })?;
         if let Some(at) = place {
             self.place.write(&Slot::gone().to_bytes(), slot_at(at))?;
         }
@@ -306,7 +316,7 @@ pub(super) fn exercise(bytes: &[u8]) {
         assert!(index.remove(entry.holder, entry.address).is_ok() && !index.is_taken(entry.address));
     }
     if let Ok(entries) = index.entries() {
-        let mut again = Index::of(&entries, [0; 16]);
+        let again = Index::of(&entries, [0; 16]);
         assert!(entries.iter().all(|e| again.find(e.holder).is_ok_and(|found| found.contains(&e.address))));
     }
 }

@@ -40,10 +40,6 @@ proptest! {
                 index.insert(entry(holder, address)).unwrap();
             } else if let (false, Some(holder)) = (add, model.get(&address).copied()) {
                 model.remove(&address);
-                if address % 2 == 0 {
-                    // As whoever gives an address back has done.
-                    assert!(index.find(entry(holder, 0).holder).unwrap().contains(&ip(address)));
-                }
                 index.remove(entry(holder, address).holder, ip(address)).unwrap();
             }
             if index.is_crowded() {
@@ -52,7 +48,7 @@ proptest! {
             }
         }
         index.seal(index.identity()).unwrap();
-        let mut read = Index::open(open_options().open(&path).unwrap()).unwrap();
+        let read = Index::open(open_options().open(&path).unwrap()).unwrap();
         prop_assert!(same(&read, &index));
         for address in 0..600 {
             prop_assert_eq!(read.is_taken(ip(address)), model.contains_key(&address));
