@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -67,6 +67,16 @@ impl Root {
             }
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(Error::access("open", path(), e)),
+        }
+    }
+
+    /// Removes a folder that should be empty: [`folder::remove`].
+    pub(crate) fn remove(&self, name: &str) -> Result<bool, Error> {
+        let kept = self.dir()?.map(|dir| rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR));
+        match kept {
+            Some(Ok(())) => Ok(true),
+            // Not there, or not in a root that was removed since it was opened; or what the path's error says better.
+            _ => folder::remove(&self.path.join(name)),
         }
     }
 

@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::folder::{self, Lock};
+use crate::folder::Lock;
 use crate::glance::Glance;
 use crate::journal::{Entry, Journal};
+use crate::kept::{self, Root};
 use crate::shared::{Shared, User};
-use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, kept, membership};
+use crate::{Effect, Error, Ledger, Make, OwnerId, Record, RecordId, membership};
 
 /// One owner's records, locked for this process.
 ///
@@ -250,21 +251,22 @@ impl Record for Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         // What cannot be removed here is an empty folder that the next to converge removes.
+        let (roots, id) = (&self.ledger.inner, self.id.as_str());
         if self.data.as_ref().is_some_and(Journal::is_spent) {
-            let _ = self.data.as_mut().map(|data| remove(data, &self.data_path));
+            let _ = self.data.as_mut().map(|data| remove(data, &roots.data, id));
         }
         if self.run.is_spent() {
-            let _ = remove(&mut self.run, &self.run_path);
+            let _ = remove(&mut self.run, &roots.run, id);
         }
         let _ = self.flush();
     }
 }
 
-fn remove(journal: &mut Journal, path: &std::path::Path) -> Result<(), Error> {
+fn remove(journal: &mut Journal, root: &Root, name: &str) -> Result<(), Error> {
     journal.clear()?;
-    if !folder::remove(path)? {
+    if !root.remove(name)? {
         journal.tidy()?;
-        folder::remove(path)?;
+        root.remove(name)?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! What several owners use together: one folder a name, `node/<name>/`, with `effects` and [`users`](membership).
 //!
 //! Joining: `uses` recorded by the owner, lock the name, enter the user, then the part that is wanted (records, effects,
-//! `made`), unless it is made already. Leaving: lock the name, the user goes out, the last undoes the effects and removes the
-//! folder, strike `uses`. So whoever has a `uses` record but is no user has nothing to lose, and what follows the last `made`
-//! is of a maker that has ended.
+//! `made`), unless it is made already. Leaving: the user goes out; only if nobody is left, lock the name, and if that is so
+//! still, undo the effects and remove the folder; strike `uses`. So whoever has a `uses` record but is no user has nothing to
+//! lose, and what follows the last `made` is of a maker that has ended.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -106,18 +106,22 @@ impl Shared {
     pub(crate) fn leave(user: User<'_>, name: &str) -> Result<(), Error> {
         let (ledger, name) = (user.ledger, shared_name(name)?);
         let path = node(ledger).join(&name);
-        let lock = match folder::lock_kept(ledger.inner.idle.take(&name), &path)? {
-            Locked::Yes(lock) => lock,
-            // Of a boot before, or taken away by hand.
-            Locked::No | Locked::Gone => return membership::leave(user.folder, &name),
-        };
+        let open = ledger.inner.idle.take(&name);
         ledger.inner.crash.step("before-leave");
         membership::leave(user.folder, &name)?;
         ledger.inner.crash.step("after-leave");
-        if membership::count(lock.fd(), &path)? > 0 {
-            lock.keep(&ledger.inner.idle, name);
+        // That others are users can be seen without the lock: the last of them undoes the effects.
+        let left =
+            open.as_ref().map_or_else(|| membership::count_at(&path), |dir| membership::count(dir, &path));
+        if left? > 0 {
+            open.into_iter().for_each(|dir| ledger.inner.idle.keep(name.clone(), dir));
             return Ok(());
         }
+        let lock = match folder::lock_kept(open, &path)? {
+            Locked::Yes(lock) => lock,
+            // Of a boot before, or taken away by hand or by another who has left.
+            Locked::No | Locked::Gone => return Ok(()),
+        };
         let mut shared = Self::open(ledger, name, lock)?;
         shared.settle()
     }

@@ -1,16 +1,18 @@
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ledger::{Effect, Record};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::kept::{Entries, Written};
 use crate::contract::{AddResult, Attachment, Error, NetworkList, Versioned};
 
 const KIND: &str = "cniCacheV1";
@@ -82,6 +84,15 @@ impl Known<'_> {
     }
 }
 
+/// A cache that is held.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) path: &'a Path,
+    /// The directory, open: whoever has it made anew since is served by the path.
+    pub(super) dir: Option<&'a File>,
+    pub(super) written: &'a Entries,
+}
+
 fn path(cache_dir: &Path, network: &str, attachment: &Attachment) -> PathBuf {
     cache_dir.join(within(network, attachment))
 }
@@ -98,17 +109,16 @@ pub(super) fn is_unknown(dir: &File, network: &str, attachment: &Attachment) -> 
     found == Err(Errno::NOENT)
 }
 
-/// Writes an attachment down; `dir` is the cache's directory. A failed write fails the ADD: DEL would not know its
-/// configuration.
+/// Writes an attachment down. A failed write fails the ADD: DEL would not know its configuration.
 pub(super) fn store(
-    cache_dir: &Path,
-    dir: Option<&File>,
+    place: Place<'_>,
     list: &NetworkList,
     attachment: &Attachment,
     result: &AddResult,
     record: &mut dyn Record,
 ) -> Result<(), Error> {
-    let path = path(cache_dir, &list.name, attachment);
+    let name = within(&list.name, attachment);
+    let path = place.path.join(&name);
     let entry = Entry {
         kind: KIND,
         container_id: &attachment.container_id,
@@ -126,31 +136,55 @@ pub(super) fn store(
     serde_json::to_writer(&mut text, &entry).map_err(|e| failed(e.into()))?;
     let write = |dir| -> std::io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(dir, within(&list.name, attachment), flags, Mode::from_raw_mode(0o666))?;
+        let file = rustix::fs::openat(dir, name.as_str(), flags, Mode::from_raw_mode(0o666))?;
         File::from(file).write_all(&text)
     };
-    match dir.map_or_else(|| std::fs::write(&path, &text), write) {
+    match place.dir.map_or_else(|| std::fs::write(&path, &text), write) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let dir = path.parent().unwrap_or(cache_dir);
-            std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, &text)).map_err(failed)
+            let dir = path.parent().unwrap_or(place.path);
+            std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, &text)).map_err(failed)?;
         }
-        outcome => outcome.map_err(failed),
+        outcome => outcome.map_err(failed)?,
     }
+    // In the words of an older version it may say less than it was made of.
+    if matches!(entry.result, Versioned::Latest { .. }) {
+        place.written.keep(name, Written::new(text, &list.name, attachment, result));
+    }
+    Ok(())
 }
 
 /// What is known of an attachment to `network`. A file that cannot be read is as good as none.
 pub fn cached(cache_dir: &Path, network: &str, attachment: &Attachment) -> Option<Cached> {
-    read(&path(cache_dir, network, attachment), None).map(Known::into_cached)
+    read(&path(cache_dir, network, attachment)).map(Known::into_cached)
 }
 
 /// The same, for who has the list at hand with which the attachment was made, most likely: if so, it is not read again.
 pub(super) fn cached_with<'a>(
-    cache_dir: &Path,
+    place: Place<'_>,
     list: &'a NetworkList,
     attachment: &Attachment,
 ) -> Option<Known<'a>> {
-    read(&path(cache_dir, &list.name, attachment), Some(list))
+    let name = within(&list.name, attachment);
+    let at_path = || std::fs::read(place.path.join(&name)).ok();
+    let text = place.dir.and_then(|dir| text(dir, &name).ok()).or_else(at_path)?;
+    match place.written.take(&name, &text, list) {
+        Some(Written { attachment, result, .. }) => {
+            Some(Known { attachment, list: Cow::Borrowed(list), result: Some(result), damage: None })
+        }
+        None => known(&text, &place.path.join(&name), Some(list)),
+    }
+}
+
+/// An entry's text, in one piece nearly always.
+fn text(dir: &File, name: &str) -> std::io::Result<Vec<u8>> {
+    let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::with_capacity(4 * ENTRY);
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut text)))?;
+    // A file gives less than was asked for at its end alone.
+    if length == text.capacity() {
+        File::from(file).read_to_end(&mut text)?;
+    }
+    Ok(text)
 }
 
 /// The bare result that runtimes kept before libcni had a format for it: no configuration is with it.
@@ -166,11 +200,16 @@ pub(super) fn bare_result(cache_dir: &Path, network: &str, attachment: &Attachme
 /// All attachments that are known.
 pub fn cached_attachments(cache_dir: &Path) -> Vec<Cached> {
     let entries = std::fs::read_dir(cache_dir.join("results")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| read(&entry.path(), None)).map(Known::into_cached).collect()
+    entries.filter_map(|entry| read(&entry.path())).map(Known::into_cached).collect()
 }
 
-fn read<'a>(path: &Path, list: Option<&'a NetworkList>) -> Option<Known<'a>> {
-    let wire: Wire = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+fn read(path: &Path) -> Option<Known<'static>> {
+    known(&std::fs::read(path).ok()?, path, None)
+}
+
+/// What the entry `text` says, which is at `path`.
+fn known<'a>(text: &[u8], path: &Path, list: Option<&'a NetworkList>) -> Option<Known<'a>> {
+    let wire: Wire = serde_json::from_slice(text).ok()?;
     // The name becomes part of paths.
     (wire.kind == KIND && NetworkList::is_name(&wire.network_name)).then_some(())?;
     let netns = Some(wire.netns).filter(|netns| !netns.is_empty()).map(PathBuf::from);
@@ -203,13 +242,15 @@ fn read<'a>(path: &Path, list: Option<&'a NetworkList>) -> Option<Known<'a>> {
 
 /// Forgets an attachment.
 pub(super) fn remove(
-    cache_dir: &Path,
+    place: Place<'_>,
     network: &str,
     attachment: &Attachment,
     record: &mut dyn Record,
 ) -> Result<(), Error> {
-    let path = path(cache_dir, network, attachment);
-    match std::fs::remove_file(&path) {
+    let path = path(place.path, network, attachment);
+    let name = path.strip_prefix(place.path).unwrap_or(&path);
+    let removed = place.dir.is_some_and(|dir| rustix::fs::unlinkat(dir, name, AtFlags::empty()).is_ok());
+    match if removed { Ok(()) } else { std::fs::remove_file(&path) } {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::because(format!("cannot remove the cached result {}", path.display()), e))
         }

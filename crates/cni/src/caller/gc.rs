@@ -114,7 +114,7 @@ impl Caller {
         if list.disable_gc {
             return Ok(());
         }
-        let _alone = self.hold(Hold::Collect).map_err(|e| Errors(vec![e]))?;
+        let alone = self.hold(Hold::Collect).map_err(|e| Errors(vec![e]))?;
         let is_valid =
             |a: &Attachment| valid.iter().any(|v| v.container_id == a.container_id && v.ifname == a.ifname);
         let mut errors = Vec::new();
@@ -124,7 +124,8 @@ impl Caller {
             }
             let netns = cached.attachment.netns.clone().filter(|netns| netns.exists());
             let attachment = Attachment { netns, ..cached.attachment };
-            errors.extend(self.del_held(list, &attachment, record).err().into_iter().flat_map(|e| e.0));
+            errors
+                .extend(self.del_held(&alone, list, &attachment, record).err().into_iter().flat_map(|e| e.0));
         }
         if list.version >= Version::V1_1_0 {
             errors.extend(self.gc_plugins(list, valid, record));
@@ -257,7 +258,7 @@ mod tests {
         let attachment = Attachment::new("c", "eth0", None).unwrap();
         assert!(cache::is_unknown(using.dir().unwrap(), "pods", &attachment));
         let (result, mut record) = (AddResult::default(), Transient::new());
-        cache::store(&cache_dir, using.dir(), &list, &attachment, &result, &mut record).unwrap();
+        cache::store(caller.place(&using), &list, &attachment, &result, &mut record).unwrap();
         assert!(cache::cached(&cache_dir, "pods", &attachment).is_some());
     }
 

@@ -4,6 +4,7 @@ mod cache;
 mod directory;
 mod exec;
 mod gc;
+mod kept;
 mod network;
 mod restore;
 mod run;
@@ -27,7 +28,7 @@ use crate::contract::Registry;
 ///
 /// Plugins in `builtins` run in this process; any other type is looked for in `plugin_dirs` and executed.
 ///
-/// A caller keeps its netlink sockets, and its cache's lock open. So it, and its clones, are used by threads in one network namespace: the host's.
+/// A caller keeps its netlink sockets, and its cache's lock open, and what it wrote there last. So it, and its clones, are used by threads in one network namespace: the host's.
 #[derive(Clone)]
 pub struct Caller {
     /// Plugins that run in this process, by type.
@@ -41,6 +42,7 @@ pub struct Caller {
     pub(crate) sockets: Arc<Sockets>,
     /// Of `cache_dir`, not held by anybody.
     locks: Arc<Mutex<Vec<gc::Lock>>>,
+    written: Arc<kept::Entries>,
 }
 
 impl std::fmt::Debug for Caller {
@@ -64,6 +66,7 @@ impl Caller {
             deadline: Duration::from_secs(90),
             sockets: Arc::default(),
             locks: Arc::default(),
+            written: Arc::default(),
         }
     }
 }

@@ -103,7 +103,7 @@ impl Caller {
             steps.push(Step { plugin: plugin.kind.clone(), took: begin.elapsed() });
         }
         let result = previous.unwrap_or_default();
-        cache::store(&self.cache_dir, using.dir(), list, attachment, &result, record)?;
+        cache::store(self.place(using), list, attachment, &result, record)?;
         Ok(Added { result, steps })
     }
 
@@ -118,18 +118,20 @@ impl Caller {
         attachment: &Attachment,
         record: &mut dyn Record,
     ) -> Result<(), Errors> {
-        let _using = self.hold(Hold::Use).map_err(|e| Errors(vec![e]))?;
-        self.del_held(list, attachment, record)
+        let using = self.hold(Hold::Use).map_err(|e| Errors(vec![e]))?;
+        self.del_held(&using, list, attachment, record)
     }
 
     /// DEL, for who holds the cache.
     pub(super) fn del_held(
         &self,
+        using: &Held<'_>,
         list: &NetworkList,
         attachment: &Attachment,
         record: &mut dyn Record,
     ) -> Result<(), Errors> {
-        let (mut errors, damage) = match cache::cached_with(&self.cache_dir, list, attachment) {
+        let place = self.place(using);
+        let (mut errors, damage) = match cache::cached_with(place, list, attachment) {
             Some(Known { attachment: made, list: mut kept, result, damage }) => {
                 // The namespace may be gone or elsewhere by now: the caller knows.
                 let made = Attachment { netns: attachment.netns.clone(), ..made };
@@ -144,12 +146,16 @@ impl Caller {
             }
         };
         if errors.is_empty() {
-            errors.extend(cache::remove(&self.cache_dir, &list.name, attachment, record).err());
+            errors.extend(cache::remove(place, &list.name, attachment, record).err());
         }
         errors.extend(damage.map(|damage| {
             damage.hint("what is known of it without that is free; a second DEL has nothing more to go by")
         }));
         Errors(errors).into_result()
+    }
+
+    pub(super) fn place<'a>(&'a self, using: &'a Held<'_>) -> cache::Place<'a> {
+        cache::Place { path: &self.cache_dir, dir: using.dir(), written: &self.written }
     }
 
     fn del_all(
@@ -238,10 +244,8 @@ pub(super) fn effective<'a>(
     if named && !["capabilities", "runtimeConfig"].iter().any(|key| plugin.keys.contains_key(*key)) {
         return Cow::Borrowed(plugin);
     }
-    let mut keys = plugin.keys.clone();
-    for key in ["capabilities", "runtimeConfig"] {
-        keys.remove(key);
-    }
+    let own = plugin.keys.iter().filter(|(key, _)| !matches!(key.as_str(), "capabilities" | "runtimeConfig"));
+    let mut keys: Map<String, Value> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
     if !named {
         keys.insert("name".into(), json!(list.name));
         keys.insert("cniVersion".into(), json!(list.version.as_str()));

@@ -1,11 +1,12 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ledger::{Effect, Record};
-use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use super::boot::Boot;
 use super::index::{self, Entry, Identity, Index};
@@ -33,8 +34,8 @@ pub(super) struct Store {
     boot: Boot,
     last: Option<Last>,
     lock: File,
-    /// Device and inode of the lock's file, once that was asked.
-    lock_id: Option<(u64, u64)>,
+    /// A state of the directory, once it was seen that its file system keeps a time as it is given.
+    exact: Option<Identity>,
 }
 
 /// The file that says which address was given last, once it was read.
@@ -95,7 +96,7 @@ impl Store {
             Some(index) if fresh => index,
             known => Index::of(&scan::scan(&path, &dir, boot, known.as_ref())?, boot.id),
         };
-        let mut store = Self { path, dir, index, index_path, boot, last: None, lock, lock_id: None };
+        let mut store = Self { path, dir, index, index_path, boot, last: None, lock, exact: None };
         if !fresh {
             store.save();
         }
@@ -107,14 +108,11 @@ impl Store {
         &self.path
     }
 
-    /// Lets go of the lock, but of nothing else. None if the lock could not be found again, or if the file system seems to know
-    /// whole seconds only: then somebody else may change the leases, and seal them with the same time.
+    /// Lets go of the lock, but of nothing else. None if the file system seems to know whole seconds only: then somebody else
+    /// may change the leases, and seal them with the same time.
     pub(super) fn unlocked(mut self) -> Option<Self> {
         if self.index.identity().nanoseconds == 0 {
             return None;
-        }
-        if self.lock_id.is_none() {
-            self.lock_id = self.lock.metadata().ok().map(|found| (found.dev(), found.ino()));
         }
         if let Some(last) = &mut self.last {
             last.length = None;
@@ -123,13 +121,12 @@ impl Store {
         Some(self)
     }
 
-    /// Locks it again. None if another file is the lock now, or if somebody else has changed the directory: then all of it is
-    /// opened anew.
+    /// Locks it again. None if somebody else has changed the directory (another file may be the lock now), or if another one
+    /// has its path: then all of it is opened anew.
     pub(super) fn lock_again(self) -> Option<Self> {
         flock(&self.lock, FlockOperation::LockExclusive).ok()?;
-        let now = fs::metadata(self.path.join(LOCK)).ok()?;
-        let same = self.lock_id == Some((now.dev(), now.ino())) && is_of(&self.index, &self.dir, self.boot);
-        same.then_some(self)
+        let now = rustix::fs::stat(&self.path).ok()?;
+        (state(&now, self.boot) == self.index.identity()).then_some(self)
     }
 
     /// Reads every lease again.
@@ -156,11 +153,21 @@ impl Store {
         let past = Timespec { tv_sec: now.tv_sec - PAST, tv_nsec: now.tv_nsec };
         let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
         let times = Timestamps { last_access: omit, last_modification: past };
-        if rustix::fs::futimens(&self.dir, &times).is_ok()
-            && let Ok(identity) = identity(&self.dir, self.boot)
-        {
-            let _ = self.index.seal(identity);
+        if rustix::fs::futimens(&self.dir, &times).is_err() {
+            return;
         }
+        let (seconds, nanoseconds) = (past.tv_sec, past.tv_nsec.cast_unsigned());
+        let expected = |identity| Identity { seconds, nanoseconds, ..identity };
+        let sealed = match self.exact.map(expected) {
+            // Not asked for: somebody without the lock may have changed the directory since.
+            Some(sealed) => sealed,
+            None => {
+                let Ok(found) = identity(&self.dir, self.boot) else { return };
+                self.exact = Some(found).filter(|found| *found == expected(*found));
+                found
+            }
+        };
+        let _ = self.index.seal(sealed);
     }
 
     /// After each change. The directory has the present time now, so a change that did not get into the index leaves
@@ -256,24 +263,37 @@ impl Store {
 
     /// The addresses that `holder` has.
     pub(super) fn held(&mut self, holder: Holder<'_>) -> Result<Vec<IpAddr>, Error> {
+        self.stated(holder).map(|(held, _)| held)
+    }
+
+    /// The same, and what their files say.
+    fn stated(&mut self, holder: Holder<'_>) -> Result<(Vec<IpAddr>, String), Error> {
         let text = holder.text();
-        // Leases written before interfaces were named hold the container alone.
-        let old = holder.container_id;
         let mut found = self.find(&text)?;
-        let stated = |store: &Self, address: &IpAddr, text: &str| {
-            read_small(&store.lease(*address)).is_ok_and(|written| written.trim() == text)
+        let states = |store: &Self, address: &IpAddr, text: &str| {
+            store.text(*address).is_ok_and(|written| written.trim() == text)
         };
-        if !found.iter().all(|address| stated(self, address, &text)) {
+        if !found.iter().all(|address| states(self, address, &text)) {
             // Somebody has written over a lease, which the directory's time does not tell.
             self.rebuild()?;
             found = self.find(&text)?;
-            found.retain(|address| stated(self, address, &text));
+            found.retain(|address| states(self, address, &text));
         }
-        if found.is_empty() {
-            found = self.find(old)?;
-            found.retain(|address| stated(self, address, old));
+        if !found.is_empty() {
+            return Ok((found, text));
         }
-        Ok(found)
+        // Leases written before interfaces were named hold the container alone.
+        let old = holder.container_id;
+        found = self.find(old)?;
+        found.retain(|address| states(self, address, old));
+        Ok((found, old.to_owned()))
+    }
+
+    /// What a lease's file says.
+    fn text(&self, address: IpAddr) -> std::io::Result<String> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, address.to_string(), flags, Mode::empty())?;
+        small_text(&File::from(file))
     }
 
     fn find(&self, text: &str) -> Result<Vec<IpAddr>, Error> {
@@ -282,10 +302,10 @@ impl Store {
 
     /// Gives back all that `holder` has.
     pub(super) fn release(&mut self, holder: Holder<'_>, record: &mut dyn Record) -> Result<(), Error> {
-        let held = self.held(holder)?;
+        let (held, text) = self.stated(holder)?;
         let effect = |path| Effect::Lease { path, holder: holder.container_id.to_owned() };
         let one = |address| {
-            self.remove(address)?;
+            self.remove_stated(address, &text)?;
             Ok(record.undone(&effect(self.lease(address)))?)
         };
         // All of them are tried.
@@ -294,12 +314,16 @@ impl Store {
 
     /// Gives back one address.
     pub(super) fn remove(&mut self, address: IpAddr) -> Result<(), Error> {
-        let path = self.lease(address);
-        let text = read_small(&path).unwrap_or_default();
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("remove lease", &path)(e)),
+        let text = self.text(address).unwrap_or_default();
+        self.remove_stated(address, text.trim())
+    }
+
+    /// The same for a lease whose file says `text`.
+    fn remove_stated(&mut self, address: IpAddr, text: &str) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.dir, address.to_string(), AtFlags::empty()) {
+            Err(e) if e != Errno::NOENT => Err(failed("remove lease", &self.lease(address))(e.into())),
             _ => {
-                self.note(|index| index.remove(index::hash(text.trim()), address));
+                self.note(|index| index.remove(index::hash(text), address));
                 Ok(())
             }
         }
@@ -336,10 +360,6 @@ fn write(dir: &File, address: IpAddr, text: &str) -> std::io::Result<File> {
 }
 
 /// The text of a small file, in one piece nearly always.
-fn read_small(path: &Path) -> std::io::Result<String> {
-    small_text(&File::open(path)?)
-}
-
 fn small_text(file: &File) -> std::io::Result<String> {
     let mut text = [0; 512];
     let length = file.read_at(&mut text, 0)?;
@@ -362,14 +382,17 @@ fn flock(lock: &File, operation: FlockOperation) -> rustix::io::Result<()> {
 
 /// The state that a directory is in now.
 fn identity(dir: &File, boot: Boot) -> std::io::Result<Identity> {
-    let found = rustix::fs::fstat(dir)?;
-    Ok(Identity {
+    Ok(state(&rustix::fs::fstat(dir)?, boot))
+}
+
+fn state(found: &Stat, boot: Boot) -> Identity {
+    Identity {
         boot: boot.id,
         seconds: found.st_mtime,
         nanoseconds: found.st_mtime_nsec,
         inode: found.st_ino,
         device: found.st_dev,
-    })
+    }
 }
 
 pub(super) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

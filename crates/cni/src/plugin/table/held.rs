@@ -28,8 +28,8 @@ impl Held {
     }
 
     fn key_alone(&self) -> Element {
-        let Element { key, key_end, .. } = self.element.clone();
-        Element { key, key_end, ..Element::default() }
+        let Element { key, key_end, .. } = &self.element;
+        Element { key: key.clone(), key_end: key_end.clone(), ..Element::default() }
     }
 }
 

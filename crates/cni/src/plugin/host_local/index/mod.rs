@@ -25,6 +25,8 @@ const FEW: u64 = 1024;
 const SOME: u64 = 16;
 /// Slots that are read at once after them: a page.
 const PAGE: u64 = 4096 / SLOT as u64;
+/// Of an index of fewer bytes a copy is kept: of some 400 leases.
+const SMALL: usize = 32 * 1024;
 
 /// Which state of which directory an index is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,41 +53,50 @@ pub(super) struct Entry {
 /// Where an index is: in a file, or in memory where it cannot be written.
 #[derive(Debug)]
 enum Place {
-    File(File),
+    /// With a copy of all of it, if it is small: nobody else changes it while the directory's state is the one that it is of.
+    File {
+        file: File,
+        copy: Vec<u8>,
+    },
     Memory(Vec<u8>),
 }
 
 impl Place {
     fn length(&self) -> io::Result<u64> {
         match self {
-            Self::File(file) => file.metadata().map(|file| file.len()),
+            Self::File { file, .. } => file.metadata().map(|file| file.len()),
             Self::Memory(all) => Ok(all.len() as u64),
         }
     }
 
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.read_exact_at(bytes, at),
-            Self::Memory(all) => {
-                let from = usize::try_from(at).unwrap_or(usize::MAX);
-                let part = all.get(from..).and_then(|rest| rest.get(..bytes.len()));
-                bytes.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
+        let (Self::File { copy: all, .. } | Self::Memory(all)) = self;
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        match (all.get(from..).and_then(|rest| rest.get(..bytes.len())), self) {
+            (Some(part), _) => bytes.copy_from_slice(part),
+            (None, Self::File { file, .. }) => file.read_exact_at(bytes, at)?,
+            (None, Self::Memory(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
+        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.write_all_at(bytes, at),
-            Self::Memory(all) => {
-                let from = usize::try_from(at).unwrap_or(usize::MAX);
-                let end = from.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-                all.resize(all.len().max(end), 0);
-                all[from..end].copy_from_slice(bytes);
-                Ok(())
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        let end = from.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        let all = match self {
+            Self::File { file, copy } => {
+                file.write_all_at(bytes, at)?;
+                if from > copy.len() || end > SMALL {
+                    copy.clear();
+                    return Ok(());
+                }
+                copy
             }
-        }
+            Self::Memory(all) => all,
+        };
+        all.resize(all.len().max(end), 0);
+        all[from..end].copy_from_slice(bytes);
+        Ok(())
     }
 }
 
@@ -100,7 +111,12 @@ pub(super) struct Index {
 impl Index {
     /// The index in `file`, whatever state it is of. An error means that it is none.
     pub(super) fn open(file: File) -> io::Result<Self> {
-        Self::read(Place::File(file))
+        let mut copy = vec![0; SMALL];
+        let length = file.read_at(&mut copy, 0)?;
+        // A file gives less than was asked for at its end alone.
+        copy.truncate(if length < SMALL { length } else { 0 });
+        copy.shrink_to_fit();
+        Self::read(Place::File { file, copy })
     }
 
     fn read(place: Place) -> io::Result<Self> {
@@ -143,11 +159,12 @@ impl Index {
 
     /// Puts an index that is in memory into the file `path`, at once, by way of `new`. Where that fails it stays in memory.
     pub(super) fn save(&mut self, new: &Path, path: &Path) -> io::Result<()> {
-        let Place::Memory(bytes) = &self.place else { return Ok(()) };
+        let Place::Memory(bytes) = &mut self.place else { return Ok(()) };
         let file = open_options().create(true).truncate(true).open(new)?;
         file.write_all_at(bytes, 0)?;
         std::fs::rename(new, path)?;
-        self.place = Place::File(file);
+        let copy = if bytes.len() < SMALL { std::mem::take(bytes) } else { Vec::new() };
+        self.place = Place::File { file, copy };
         Ok(())
     }
 
@@ -241,12 +258,13 @@ impl Index {
         let mut at = holder & (capacity - 1);
         let mut left = capacity;
         // Nearly always one of the first few ends it.
+        let (mut few, mut page) = ([0; SOME as usize * SLOT], Vec::new());
         let mut step = SOME;
         while left > 0 {
             let count = (step - at % step).min(left);
             step = PAGE;
-            let mut page = [0; PAGE as usize * SLOT];
-            let bytes = page.get_mut(..count as usize * SLOT).unwrap_or_default();
+            let room = if count > SOME { page.as_mut_slice() } else { few.as_mut_slice() };
+            let bytes = room.get_mut(..count as usize * SLOT).unwrap_or_default();
             self.place.read(bytes, slot_at(at))?;
             for (i, bytes) in bytes.as_chunks::<SLOT>().0.iter().enumerate() {
                 if done(at + i as u64, Slot::from_bytes(bytes)) {
@@ -255,6 +273,7 @@ impl Index {
             }
             at = (at + count) & (capacity - 1);
             left -= count;
+            page.resize(PAGE as usize * SLOT, 0);
         }
         Ok(())
     }
