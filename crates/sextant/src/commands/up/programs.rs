@@ -125,7 +125,8 @@ fn control() -> Program {
 
 fn agent(places: &Places, args: &UpArgs) -> Program {
     let listen = args.agent_listen.to_string();
-    let mut words = words(&["agent", "--node", &args.node_name(), "--listen", &listen, "--logs"]);
+    let mut words =
+        words(&["agent", "--node", &args.node_name(), "--listen", &listen, "--offer-metrics", "--logs"]);
     words.push(places.data.join("log/pods").into());
     let mut needs: &[&str] = &["node", "api"];
     if !args.without.iter().any(|name| name == "services") {
