@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::backoff::since;
 use super::hooks::{Act, Whom, act};
 use super::spec::{Kind, Part, grace, parts};
-use super::sync;
+use super::{sync, words};
 use crate::agent::Agent;
 use crate::names::{GRACE, Key};
 use crate::observed::{Observed, is_running, name_of};
@@ -149,7 +149,7 @@ async fn end(agent: &Agent, key: &Key, pod: &Pod, grace: Duration) -> Result<(),
     if let Some(left) = observed.containers.iter().find(|one| is_running(one)) {
         return Err(format!("container {} runs on", left.id));
     }
-    sync::collect_last_words(agent, key, &observed);
+    words::collect(agent, key, &observed);
     sync::write_status(agent, key, pod, &observed).await?;
     remove(agent, key, &observed).await?;
     let preconditions = Preconditions { uid: Some(key.uid.clone()), resource_version: None };

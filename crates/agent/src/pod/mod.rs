@@ -19,3 +19,4 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod users;
+pub(crate) mod words;

@@ -21,13 +21,12 @@ use super::probes::{self, Asked};
 use super::spec::{Part, grace, is_over, parts};
 use super::start::start;
 use super::status::{View, status};
-use super::{ending, resize, sandbox, users};
+use super::{ending, resize, sandbox, users, words};
 use crate::agent::Agent;
 use crate::evict;
-use crate::names::{Key, TERMINATION_PATH, TERMINATION_POLICY};
+use crate::names::Key;
 use crate::observed::{Observed, is_exited, name_of};
 use crate::runtime::cause;
-use crate::server::logs;
 use crate::volumes::{self, Volumes};
 
 /// How many things a look does; then others have their turn.
@@ -36,10 +35,6 @@ const STEPS: usize = 50;
 const LATER: Duration = Duration::from_secs(10);
 /// How long the API server has to take a status.
 const WRITING: Duration = Duration::from_secs(30);
-/// As much of a container's last words is told.
-const WORDS_MAX: usize = 4096;
-/// As much of its log, where that is told instead.
-const LOG_MAX: usize = 2048;
 
 /// One look.
 pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
@@ -157,7 +152,7 @@ impl Looking<'_> {
 
     async fn observe(&self) -> Result<Observed, String> {
         let observed = self.agent.runtime.observe(&self.key.uid).await.map_err(|error| error.to_string())?;
-        collect_last_words(self.agent, self.key, &observed);
+        words::collect(self.agent, self.key, &observed);
         self.agent.with_memory(self.key, |memory| memory.forget(&observed));
         Ok(observed)
     }
@@ -172,7 +167,7 @@ impl Looking<'_> {
                 soonest(&mut self.again, *left);
                 let message = format!(
                     "back-off {} restarting failed container={name} pod={}",
-                    words(*whole),
+                    in_words(*whole),
                     key.words()
                 );
                 let new = Waiting::new("CrashLoopBackOff", message);
@@ -307,7 +302,7 @@ fn soonest(again: &mut Option<Duration>, other: Duration) {
 }
 
 /// As Go writes it: `1m20s`.
-fn words(time: Duration) -> String {
+fn in_words(time: Duration) -> String {
     let (minutes, seconds) = (time.as_secs() / 60, time.as_secs() % 60);
     if minutes == 0 { format!("{seconds}s") } else { format!("{minutes}m{seconds}s") }
 }
@@ -408,26 +403,6 @@ async fn handler(agent: &Agent, pod: &Pod) -> Result<String, String> {
     let class = Api::<RuntimeClass>::all(agent.client.clone()).get_opt(name).await;
     let class = class.map_err(|error| client::causes(&error))?;
     class.map(|class| class.handler).ok_or_else(|| format!("RuntimeClass {name:?} not found"))
-}
-
-/// Reads the last words of containers that have ended.
-pub(crate) fn collect_last_words(agent: &Agent, key: &Key, observed: &Observed) {
-    for container in observed.containers.iter().filter(|one| is_exited(one)) {
-        let is_known = agent.with_memory(key, |memory| memory.last_words.contains_key(&container.id));
-        if is_known != Some(false) {
-            continue;
-        }
-        let path = container.annotations.get(TERMINATION_PATH);
-        let file = path.and_then(|path| container.mounts.iter().find(|mount| mount.container_path == *path));
-        let most = u64::try_from(WORDS_MAX).unwrap_or_default();
-        let mut words =
-            file.and_then(|file| volumes::beginning(&file.host_path, most).ok()).unwrap_or_default();
-        let policy = container.annotations.get(TERMINATION_POLICY).map(String::as_str);
-        if words.is_empty() && policy == Some("FallbackToLogsOnError") && container.exit_code != 0 {
-            words = logs::end(std::path::Path::new(&container.log_path), LOG_MAX).unwrap_or_default();
-        }
-        agent.with_memory(key, |memory| memory.last_words.insert(container.id.clone(), words));
-    }
 }
 
 /// Writes the pod's status, where it is another than the API server has.

@@ -59,7 +59,8 @@ async fn images(rig: &Rig) {
     rig.pod("once", once.clone()).await;
     rig.ready("user").await;
     rig.status("once", "is done", |status| status["phase"] == "Succeeded").await;
-    rig.delete("once", 0).await;
+    // Its container is gone when it is.
+    rig.delete("once", 1).await;
     rig.gone("once").await;
     let limits = [
         "--image-gc-high-threshold",
