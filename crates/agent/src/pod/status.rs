@@ -40,7 +40,13 @@ pub(crate) fn status(view: &View<'_>) -> PodStatus {
     let told: Vec<(Kind, Told)> =
         view.parts.iter().map(|part| (part.kind, view.container(part, &old))).collect();
     let phase = view.phase(&told);
+    // A pod that was refused has no containers to tell of.
+    let is_refused =
+        phase == "Failed" && view.observed.containers.is_empty() && old.container_statuses.is_none();
     let of = |kinds: &[Kind]| {
+        if is_refused {
+            return None;
+        }
         let all = told.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, one)| one.clone());
         Some(all.collect::<Vec<_>>()).filter(|all| !all.is_empty())
     };

@@ -59,9 +59,11 @@ async fn images(rig: &Rig) {
     rig.pod("once", once.clone()).await;
     rig.ready("user").await;
     rig.status("once", "is done", |status| status["phase"] == "Succeeded").await;
-    // Its container is gone when it is.
-    rig.delete("once", 1).await;
-    rig.gone("once").await;
+    rig.delete("once", 0).await;
+    // Its logs go after its container.
+    let logs = || std::fs::read_dir(rig.path("logs")).unwrap().flatten();
+    let is_left = || logs().any(|entry| entry.file_name().to_string_lossy().contains("_once_"));
+    rig.until("nothing is left of the pod", async || (!is_left()).then_some(())).await;
     let limits = [
         "--image-gc-high-threshold",
         "0",
@@ -107,6 +109,7 @@ async fn memory(rig: &Rig) {
         rig.pod("late", json!({"containers": [container("main", &["sleep"])]})).await;
         let status = rig.status("late", "is refused", evicted).await;
         assert_eq!(status["message"], "Pod was rejected: The node had condition: [MemoryPressure]. ");
+        assert!(status["containerStatuses"].is_null(), "kubectl would show what they wait for: {status}");
     })
     .await;
 }
