@@ -5,16 +5,20 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use client::cache::Cache;
+use client::cache::{Cache, Name};
 use client::queue::{Pace, Queue};
 use cri::contract::v1::{CgroupDriver, RuntimeConfigRequest, VersionRequest, VersionResponse};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::watcher;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::cgroups::Cgroups;
+use crate::collect::{self, Images};
 use crate::events::Events;
+use crate::evict::{self, Pressures};
 use crate::names::Key;
 use crate::node::Node;
 use crate::node::machine::Machine;
@@ -23,6 +27,8 @@ use crate::pod::fields::Here;
 use crate::pod::memory::Memory;
 use crate::pod::sync;
 use crate::runtime::Runtime;
+use crate::statics::{self, Statics, is_mirror};
+use crate::stats::{self, Last};
 use crate::volumes::Tokens;
 use crate::{Setup, server, volumes};
 
@@ -37,8 +43,10 @@ pub(crate) struct Agent {
     pub(crate) client: Client,
     /// The way to the runtime.
     pub(crate) runtime: Runtime,
-    /// Pods of this node.
+    /// Pods of this node that the API server has, mirrors of static ones among them.
     pub(crate) pods: Arc<Cache<Pod>>,
+    /// Pods of this node's files.
+    pub(crate) statics: Statics,
     /// All services.
     pub(crate) services: Arc<Cache<Service>>,
     /// Config maps that pods name.
@@ -53,6 +61,16 @@ pub(crate) struct Agent {
     pub(crate) queue: Arc<Queue<Key>>,
     /// Cgroups of pods.
     pub(crate) cgroups: Cgroups,
+    /// Images, and who uses them.
+    pub(crate) images: Images,
+    /// What the node is short of.
+    pub(crate) pressures: Pressures,
+    /// The node's conditions have changed.
+    pub(crate) node_changes: Notify,
+    /// What was read last of what is used.
+    pub(crate) last: Last,
+    /// Since when this agent runs.
+    pub(crate) started: Timestamp,
     /// What the node has.
     pub(crate) machine: Machine,
     version: OnceLock<VersionResponse>,
@@ -68,12 +86,18 @@ impl Agent {
         let pods = Cache::start_with(&client, of_node);
         let agent = Arc::new(Self {
             runtime: Runtime::new(setup.socket.clone(), setup.node.clone()),
+            statics: Statics::default(),
             services: Cache::start(&client),
             config_maps: Objects::new(&client, &queue),
             secrets: Objects::new(&client, &queue),
             tokens: Tokens::default(),
             events: Events::start(&client, &setup.node),
             cgroups: Cgroups::new(&setup.cgroup_root),
+            images: Images::default(),
+            pressures: Pressures::default(),
+            node_changes: Notify::new(),
+            last: Last::default(),
+            started: Timestamp::now(),
             machine,
             version: OnceLock::new(),
             memories: Mutex::default(),
@@ -85,7 +109,9 @@ impl Agent {
         });
         let (queue, changes) = (agent.queue.clone(), agent.changes.clone());
         agent.pods.listen(move |change| {
-            queue.add(Key::of(change.object()));
+            if !is_mirror(change.object()) {
+                queue.add(Key::of(change.object()));
+            }
             changes.send_replace(());
         });
         agent
@@ -93,7 +119,38 @@ impl Agent {
 
     /// The pod, if the one of this uid is still there.
     pub(crate) fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
-        self.pods.get(&key.name).filter(|pod| pod.metadata.uid.as_ref() == Some(&key.uid))
+        self.named(&key.name).filter(|pod| pod.metadata.uid.as_ref() == Some(&key.uid))
+    }
+
+    /// The pod of this name.
+    pub(crate) fn named(&self, name: &Name) -> Option<Arc<Pod>> {
+        self.statics.get(name).or_else(|| self.pods.get(name).filter(|pod| !is_mirror(pod)))
+    }
+
+    /// All pods of this node.
+    pub(crate) fn all_pods(&self) -> Vec<Arc<Pod>> {
+        let mut all = self.pods.find(|pod| !is_mirror(pod));
+        all.extend(self.statics.all());
+        all
+    }
+
+    /// The pod as the API server has it: the mirror, of a static one.
+    pub(crate) fn shown(&self, pod: &Pod) -> Option<Arc<Pod>> {
+        let key = Key::of(pod);
+        match self.statics.get(&key.name) {
+            Some(_) => self.pods.get(&key.name).filter(|one| is_mirror(one)),
+            None => self.pod(&key),
+        }
+    }
+
+    /// Hears of pods that change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Pods have changed.
+    pub(crate) fn tell_changes(&self) {
+        self.changes.send_replace(());
     }
 
     /// Resolves once this holds of the pod as the API server has it.
@@ -117,12 +174,42 @@ impl Agent {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key).map(act)
     }
 
+    /// The pods of whose memory this holds.
+    pub(crate) fn keys_with(&self, holds: impl Fn(&Memory) -> bool) -> Vec<Key> {
+        let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.iter().filter(|(_, memory)| holds(memory)).map(|(key, _)| key.clone()).collect()
+    }
+
     /// The pod is gone.
     pub(crate) fn forget(&self, key: &Key) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.config_maps.release(key);
         self.secrets.release(key);
         self.tokens.forget(&key.uid);
+        self.queue.add_all(self.statics.forget(key));
+        self.retry_resizes();
+    }
+
+    /// Names of the images that are volumes of pods.
+    pub(crate) fn volume_images(&self) -> BTreeSet<String> {
+        let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = memories.values().flat_map(|memory| memory.images.values());
+        all.flat_map(|spec| [spec.image.clone(), spec.user_specified_image.clone()]).collect()
+    }
+
+    /// Something of the node did not go as it should.
+    pub(crate) fn node_warning(&self, reason: &str, text: impl Into<String>) {
+        // As kubelets refer to their nodes.
+        let metadata = ObjectMeta {
+            name: Some(self.setup.node.clone()),
+            uid: Some(self.setup.node.clone()),
+            ..ObjectMeta::default()
+        };
+        self.events.warning(
+            &k8s_openapi::api::core::v1::Node { metadata, ..Default::default() },
+            reason,
+            text,
+        );
     }
 
     /// The runtime's name, as ids of containers begin.
@@ -176,19 +263,35 @@ impl Agent {
             Ok(keys) => self.queue.add_all(keys),
             Err(error) => eprintln!("sextant agent: warning: cannot list the runtime's pods: {error}"),
         }
-        self.queue.add_all(self.pods.all().iter().map(|pod| Key::of(pod)));
+        self.queue.add_all(self.all_pods().iter().map(|pod| Key::of(pod)));
     }
 
     /// Removes what is called after pods that neither the API server nor the runtime has.
     async fn sweep(&self) {
         let Ok(keys) = self.runtime.keys().await else { return };
-        let pods = self.pods.all();
+        let pods = self.all_pods();
         let of_pods = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
         let known: BTreeSet<String> = of_pods.chain(keys.into_iter().map(|key| key.uid)).collect();
+        // Whose folder is there was a pod of this agent: logs of others' pods stay.
+        for uid in volumes::uids(&self.setup.folder).difference(&known) {
+            for logs in logs_of(&self.setup.logs, uid) {
+                let _ = std::fs::remove_dir_all(logs);
+            }
+        }
         for failed in remove_all_but(&known, &self.setup.folder, &self.cgroups) {
             eprintln!("sextant agent: warning: {failed}");
         }
     }
+}
+
+/// The folders with logs of the pod of this uid.
+fn logs_of(root: &Path, uid: &str) -> Vec<std::path::PathBuf> {
+    let end = format!("_{uid}");
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(&end))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Removes what is called after other pods; what could not be.
@@ -216,22 +319,41 @@ pub async fn run(
 ) -> Result<(), String> {
     let machine = Machine::read(&setup)?;
     let server = server::Server::bind(&setup).await?;
+    let offer = setup.offers_metrics;
     let agent = Agent::new(client, setup, machine);
     let working = async {
         let version = agent.meet().await;
         let node = Node::new(agent.clone(), version, server.port());
-        node.register().await;
-        agent.pods.filled().await;
-        agent.services.filled().await;
-        agent.sweep().await;
-        agent.relist().await;
-        ready();
+        let joined = async {
+            node.register().await;
+            agent.pods.filled().await;
+            agent.services.filled().await;
+            agent.statics.join();
+            agent.sweep().await;
+            agent.relist().await;
+            ready();
+            tokio::select! {
+                never = node.keep() => never,
+                never = statics::keep_mirrors(&agent) => never,
+            }
+        };
+        let offering = async {
+            if offer {
+                server.trust(stats::proxies(&agent.client).await);
+                stats::register(&agent.client, &agent.setup, server.port(), server.certificate()).await;
+            }
+            std::future::pending().await
+        };
         let look = |key: Key| sync::look(agent.clone(), key);
         tokio::select! {
             () = agent.queue.clone().run_in_lanes(Key::clone, look) => {}
             never = agent.runtime.follow(|key| agent.queue.add(key), || agent.relist()) => never,
-            never = node.keep() => never,
+            never = joined => never,
+            never = statics::keep(&agent) => never,
             never = server.serve(&agent) => never,
+            never = collect::keep(&agent) => never,
+            never = evict::keep(&agent) => never,
+            never = offering => never,
         }
     };
     tokio::select! {
@@ -261,6 +383,9 @@ pub(crate) mod tests {
             cluster_domain: "cluster.local".into(),
             labels: Vec::new(),
             pods: 110,
+            manifests: None,
+            offers_metrics: false,
+            limits: crate::Limits::default(),
             renew: Duration::from_secs(10),
         }
     }

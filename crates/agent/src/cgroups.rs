@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use cri::contract::v1::LinuxContainerResources;
 use k8s_openapi::api::core::v1::Pod;
 use kernel::cgroup::{Cgroup, Limits, Roots, destroy};
 
@@ -60,11 +61,15 @@ impl Cgroups {
 
     /// Makes the pod's cgroup, with what all its containers together may take.
     pub(crate) fn make(&self, pod: &Pod) -> Result<(), String> {
+        self.limit(pod, &of_pod(pod))
+    }
+
+    /// Gives the pod's cgroup, which is made where it is not there, these limits.
+    pub(crate) fn limit(&self, pod: &Pod, asked: &LinuxContainerResources) -> Result<(), String> {
         if self.is_systemd() {
             return Ok(());
         }
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let asked = of_pod(pod);
         let limits = Limits {
             memory: Some(asked.memory_limit_in_bytes).filter(|limit| *limit > 0),
             cpu_shares: u64::try_from(asked.cpu_shares).ok(),

@@ -14,7 +14,10 @@
 
 mod agent;
 mod cgroups;
+mod collect;
 mod events;
+mod evict;
+mod limits;
 mod names;
 mod node;
 mod objects;
@@ -22,9 +25,13 @@ mod observed;
 mod pod;
 mod runtime;
 mod server;
+mod statics;
+mod stats;
+mod usage;
 mod volumes;
 
 pub use agent::{clear, run};
+pub use limits::{Amount, Limits, Signal, Threshold, bytes};
 pub use names::AGENT as LABEL;
 
 use std::net::{IpAddr, SocketAddr};
@@ -58,6 +65,12 @@ pub struct Setup {
     pub labels: Vec<(String, String)>,
     /// How many pods the node takes.
     pub pods: u32,
+    /// A file with a pod, or a folder of such, that runs here whatever the API server says.
+    pub manifests: Option<PathBuf>,
+    /// Whether it offers the API server to answer for `metrics.k8s.io`: it knows its own node alone.
+    pub offers_metrics: bool,
+    /// What pods may fill before something of theirs goes.
+    pub limits: Limits,
     /// How often the lease is renewed; it is four times as long.
     pub renew: Duration,
 }

@@ -26,6 +26,16 @@ pub(crate) const TERMINATION_POLICY: &str = "io.kubernetes.container.termination
 /// An annotation: the pod's grace period in seconds, for a pod that is gone.
 pub(crate) const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 
+/// An annotation of pods: where they come from, `api` or `file`.
+pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+
+/// An annotation of static pods: what follows from their file.
+pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// An annotation of mirrors: which static pod they are of.
+pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+/// An annotation of static pods: when their file was seen.
+pub(crate) const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+
 /// One pod: a name may have another uid later.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {

@@ -10,6 +10,7 @@ use hyper::body::Incoming as Body;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
@@ -36,10 +37,21 @@ impl Channel {
     pub async fn connect(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Connect { path: path.to_owned(), source };
         let stream = UnixStream::connect(path).await.map_err(failed)?;
+        Self::over(stream).await.map_err(failed)
+    }
+
+    /// Speaks over a stream that is connected already, whatever it is of.
+    ///
+    /// # Errors
+    /// What is at its other end speaks no HTTP/2.
+    pub async fn over<S>(stream: S) -> std::io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOWS);
         let handshake = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|e| failed(std::io::Error::other(e)))?;
+        let (sender, connection) = handshake.map_err(std::io::Error::other)?;
         // Its end shows in the calls.
         tokio::spawn(async move { connection.await.ok() });
         Ok(Self { sender, deadline: None })

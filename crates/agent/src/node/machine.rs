@@ -5,11 +5,6 @@ use std::path::PathBuf;
 
 use crate::Setup;
 
-/// Less free memory than this is pressure.
-const MEMORY: i64 = 100 << 20;
-/// Less of the disk than this share is, too: a tenth.
-const DISK: u64 = 10;
-
 /// What of the machine does not change while it runs, and where to look for the rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
@@ -71,24 +66,22 @@ impl Machine {
         found.and_then(|fs| i64::try_from(fs.f_blocks.saturating_mul(fs.f_frsize)).ok()).unwrap_or_default()
     }
 
-    /// Whether there is memory for more.
-    pub(crate) fn has_memory(&self) -> bool {
-        meminfo("MemAvailable:").is_none_or(|free| free > MEMORY)
+    /// Bytes of memory that can be had.
+    pub(crate) fn free_memory(&self) -> i64 {
+        meminfo("MemAvailable:").unwrap_or(self.memory)
     }
 
-    /// Whether there is room on the disk.
-    pub(crate) fn has_disk(&self) -> bool {
-        rustix::fs::statvfs(&self.folder).map_or(true, |fs| fs.f_bavail.saturating_mul(DISK) > fs.f_blocks)
-    }
-
-    /// Whether there are process ids.
-    pub(crate) fn has_pids(&self) -> bool {
+    /// Process ids that there can be, and those that are taken.
+    pub(crate) fn pids(&self) -> (u64, u64) {
         let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-        let most = number("/proc/sys/kernel/pid_max");
+        let most = number("/proc/sys/kernel/pid_max")
+            .into_iter()
+            .chain(number("/proc/sys/kernel/threads-max"))
+            .min();
         // `RUNNING/ALL` in the fourth place.
         let all = fs::read_to_string("/proc/loadavg").ok();
         let all = all.and_then(|text| text.split(' ').nth(3)?.split('/').nth(1)?.parse::<u64>().ok());
-        most.zip(all).is_none_or(|(most, all)| all < most / 10 * 9)
+        (most.unwrap_or_default(), all.unwrap_or_default())
     }
 }
 

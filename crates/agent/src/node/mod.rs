@@ -16,6 +16,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
+use crate::evict::Pressure;
 
 /// Where leases of nodes are.
 const LEASES: &str = "kube-node-lease";
@@ -115,7 +116,10 @@ impl Node {
             let mut told: Option<(Vec<(&str, bool)>, tokio::time::Instant)> = None;
             let mut wait = SOON;
             loop {
-                tokio::time::sleep(wait).await;
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.agent.node_changes.notified() => {}
+                }
                 let conditions = self.conditions().await;
                 wait =
                     if conditions.iter().any(|(kind, is, ..)| *kind == "Ready" && *is) { LOOK } else { SOON };
@@ -154,12 +158,13 @@ impl Node {
 
     /// What is so now, in a kubelet's words.
     async fn conditions(&self) -> Vec<Condition> {
-        let machine = &self.agent.machine;
         let (ready, why) = match self.not_ready().await {
             None => (true, "kubelet is posting ready status".into()),
             Some(why) => (false, why),
         };
-        let mut all = pressures(machine.has_memory(), machine.has_disk(), machine.has_pids()).to_vec();
+        let short = self.agent.pressures.now(self.agent.setup.limits.pressure);
+        let has = |what| !short.contains(&what);
+        let mut all = pressures(has(Pressure::Memory), has(Pressure::Disk), has(Pressure::Pids)).to_vec();
         all.push(("Ready", ready, if ready { "KubeletReady" } else { "KubeletNotReady" }, why));
         all
     }

@@ -39,6 +39,8 @@ pub(crate) struct Given<'a> {
     pub(crate) mounts: Vec<Mount>,
     /// The container whose processes an ephemeral one sees.
     pub(crate) target: Option<String>,
+    /// The first of the pod's own ids.
+    pub(crate) users: Option<u32>,
     /// What the node has of memory.
     pub(crate) memory: i64,
 }
@@ -134,7 +136,7 @@ fn security(
     if own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
         refuse_root(&Key::of(pod), part, asked, given.image)?;
     }
-    let mut namespaces = namespaces(spec);
+    let mut namespaces = namespaces(spec, given.users);
     if let Some(target) = &given.target {
         namespaces.pid = NamespaceMode::Target.into();
         namespaces.target_id.clone_from(target);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::backoff::since;
 use super::hooks::{Act, Whom, act};
 use super::spec::{Kind, Part, grace, parts};
-use super::sync;
+use super::{sync, words};
 use crate::agent::Agent;
 use crate::names::{GRACE, Key};
 use crate::observed::{Observed, is_running, name_of};
@@ -107,13 +107,14 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
     let (folder, uid, logs) = (agent.setup.folder.clone(), key.uid.clone(), key.logs(&agent.setup.logs));
     // There may be millions of files: other pods do not wait for them.
     let removing = tokio::task::spawn_blocking(move || {
-        volumes::remove(&folder, &uid)?;
         match std::fs::remove_dir_all(&logs) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(format!("cannot remove {}: {error}", logs.display()))
+                return Err(format!("cannot remove {}: {error}", logs.display()));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        // Last: by its folder a pod is known that is gone.
+        volumes::remove(&folder, &uid)
     });
     removing.await.map_err(|error| error.to_string())?
 }
@@ -148,7 +149,7 @@ async fn end(agent: &Agent, key: &Key, pod: &Pod, grace: Duration) -> Result<(),
     if let Some(left) = observed.containers.iter().find(|one| is_running(one)) {
         return Err(format!("container {} runs on", left.id));
     }
-    sync::collect_last_words(agent, key, &observed);
+    words::collect(agent, key, &observed);
     sync::write_status(agent, key, pod, &observed).await?;
     remove(agent, key, &observed).await?;
     let preconditions = Preconditions { uid: Some(key.uid.clone()), resource_version: None };
@@ -170,7 +171,7 @@ pub(crate) async fn orphan(agent: &Agent, key: &Key) -> Next {
         let observed = agent.runtime.observe(&key.uid).await.map_err(|error| error.to_string())?;
         // Who removed the object by force did not want to wait; of one that went while no agent was there the time is not known.
         let asked = observed.sandboxes.iter().find_map(|one| one.annotations.get(GRACE)?.parse::<u64>().ok());
-        let is_known = agent.with_memory(key, |_| ()).is_some();
+        let is_known = agent.with_memory(key, |_| ()).is_some() && !agent.statics.is_gone(key);
         let time = if is_known { LEAST } else { asked.map_or(LEAST, Duration::from_secs) };
         let stops = observed.running().map(|one| stop(agent, &one.id, time));
         for stopped in join_all(stops).await {

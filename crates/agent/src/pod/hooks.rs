@@ -10,13 +10,16 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
+use k8s_openapi::api::core::v1::{
+    Container, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
+};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::containers::port;
+use super::health;
 use crate::runtime::{Runtime, cause};
 use crate::server::certificate::of_anybody;
 
@@ -30,6 +33,8 @@ pub(crate) enum Act {
     Exec(Vec<String>),
     /// Something is asked for over HTTP.
     Http(Box<HTTPGetAction>),
+    /// A container's health is asked for over gRPC.
+    Grpc(GRPCAction),
     /// A connection is made.
     Tcp(TCPSocketAction),
     /// Time passes.
@@ -45,8 +50,11 @@ impl Act {
         Self::of(hook.exec.as_ref(), hook.http_get.as_ref(), hook.tcp_socket.as_ref())
     }
 
-    /// What a probe does; one over gRPC does nothing, see [`refusal`].
+    /// What a probe does.
     pub(crate) fn of_probe(probe: &Probe) -> Option<Self> {
+        if let Some(grpc) = &probe.grpc {
+            return Some(Self::Grpc(grpc.clone()));
+        }
         Self::of(probe.exec.as_ref(), probe.http_get.as_ref(), probe.tcp_socket.as_ref())
     }
 
@@ -59,13 +67,6 @@ impl Act {
         exec.or_else(|| http.map(|http| Self::Http(Box::new(http.clone()))))
             .or_else(|| tcp.cloned().map(Self::Tcp))
     }
-}
-
-/// Why a container's probes cannot be asked, where they cannot.
-pub(crate) fn refusal(container: &Container) -> Option<String> {
-    let probes = [&container.startup_probe, &container.readiness_probe, &container.liveness_probe];
-    let has = probes.into_iter().flatten().any(|probe| probe.grpc.is_some());
-    has.then(|| format!("container {}: probes over gRPC are not supported by sextant agent", container.name))
 }
 
 /// Whom it is done to.
@@ -94,6 +95,11 @@ pub(crate) async fn act(whom: &Whom<'_>, act: &Act, time: Duration) -> Result<()
                 url(whom, http)?
             );
             tokio::time::timeout(time, get(whom, http)).await.unwrap_or(Err(words))
+        }
+        Act::Grpc(grpc) => {
+            let port = u16::try_from(grpc.port).map_err(|_| format!("port {} is no port", grpc.port))?;
+            let service = grpc.service.as_deref().unwrap_or_default();
+            health::ask(address(whom, None, port)?, service, time).await
         }
         Act::Tcp(tcp) => {
             let address = address(whom, tcp.host.as_deref(), port(whom.container, &tcp.port)?)?;
@@ -129,7 +135,7 @@ fn address(whom: &Whom<'_>, host: Option<&str>, port: u16) -> Result<SocketAddr,
     ip.map(|ip| (ip, port).into()).map_err(|_| format!("dial tcp: lookup {host}: give an IP address"))
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, String> {
+pub(super) async fn dial(address: SocketAddr) -> Result<TcpStream, String> {
     TcpStream::connect(address).await.map_err(|error| {
         let why = match error.kind() {
             std::io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),

@@ -1,13 +1,15 @@
 //! What is known of a pod beside its object and the runtime: all of it can be lost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use cri::contract::v1::{ContainerStatus, ImageSpec};
+use cri::contract::v1::{ContainerStatus, ImageSpec, LinuxContainerResources};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use super::backoff::Backoff;
 use super::probes::{self, Asked};
+use super::resize::{self, Given};
 use super::spec::{Kind, Part};
 use crate::observed::{Observed, is_exited, is_running};
 
@@ -48,10 +50,22 @@ pub(crate) struct Memory {
     pub(crate) last_words: BTreeMap<String, String>,
     /// Why the pod failed as a whole.
     pub(crate) failed: Option<Waiting>,
+    /// How long its containers have to end then, where that is not the pod's own time.
+    pub(crate) grace: Option<Duration>,
+    /// Whether it was the node's doing.
+    pub(crate) disrupted: bool,
     /// The pod as the API server answered when its status was last written.
     pub(crate) written: Option<Pod>,
     /// Images that are volumes of the pod, by the volumes' names: each is had once.
     pub(crate) images: BTreeMap<String, ImageSpec>,
+    /// What the pod's containers were given of resources.
+    pub(crate) given: Given,
+    /// Why they are not given what their spec asks for now.
+    pub(crate) refused: Option<Waiting>,
+    /// Why what they were given could not be had from the runtime.
+    pub(crate) resize_failed: Option<String>,
+    /// What the runtime was told of containers' resources, by their ids.
+    pub(crate) enacted: BTreeMap<String, LinuxContainerResources>,
     /// What was last told of volumes that cannot be had.
     pub(crate) told: Option<String>,
 }
@@ -59,7 +73,7 @@ pub(crate) struct Memory {
 impl Memory {
     /// What an agent that starts can know: containers that were ready when it was last seen are.
     pub(crate) fn begin(pod: &Pod) -> Self {
-        let mut memory = Self::default();
+        let mut memory = Self { given: resize::given(pod), ..Self::default() };
         let status = pod.status.as_ref();
         let all = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
         let init = status.and_then(|status| status.init_container_statuses.as_ref()).into_iter().flatten();
@@ -97,5 +111,6 @@ impl Memory {
         self.probing.retain(|(id, _), _| runs(id));
         self.doomed.retain(|id, _| runs(id));
         self.last_words.retain(|id, _| there(id));
+        self.enacted.retain(|id, _| there(id));
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use super::memory::Memory;
+use super::resize::lacks;
 use super::spec::{Kind, Part, Policy, hash};
 use crate::names::HASH;
 use crate::observed::{Observed, attempt, is_exited, is_running};
@@ -22,6 +23,8 @@ pub(crate) enum Step {
     Sandbox(u32),
     /// Containers are started: indices of the pod's parts.
     Start(Vec<usize>),
+    /// Containers, by id, are given other resources.
+    Resize(Vec<String>),
     /// Nothing will run again: what still does ends, and the sandbox with it.
     Finish,
     /// Nothing, until something happens.
@@ -35,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) step: Step,
     /// Containers that wait to be started again, by name: for how long in all, and how long still.
     pub(crate) held: Vec<(String, Duration, Duration)>,
+    /// Containers, by id, that are given other resources once there is nothing else to do.
+    pub(crate) small: Vec<String>,
 }
 
 /// What a container is to come to.
@@ -65,7 +70,8 @@ pub(crate) fn plan(
     let look = Look { pod, observed, memory, now };
     let mut held = Vec::new();
     let step = look.step(parts, &mut held);
-    Plan { step, held }
+    let small = if matches!(step, Step::Start(_) | Step::Rest) { look.small(parts) } else { Vec::new() };
+    Plan { step, held, small }
 }
 
 /// Whether no container of the pod will run again but for those beside it.
@@ -116,10 +122,21 @@ impl Look<'_> {
             }
             let name = crate::observed::name_of(one);
             let part = parts.iter().find(|part| part.container.name == name)?;
+            if lacks(part, one, self.memory).restarts(&part.container) {
+                return Some(format!("Container {name} resize requires restart"));
+            }
             let is_other = one.annotations.get(HASH).is_some_and(|old| *old != hash(&part.container));
             is_other.then(|| format!("Container {name} definition changed, will be restarted"))
         };
         self.observed.running().filter_map(|one| Some((one.id.clone(), why(one)?))).collect()
+    }
+
+    /// Containers that have other resources than they are to have.
+    fn small(&self, parts: &[Part<'_>]) -> Vec<String> {
+        let here =
+            parts.iter().filter_map(|part| Some((part, self.here(part).filter(|one| is_running(one))?)));
+        let small = here.filter(|(part, one)| !lacks(part, one, self.memory).nothing());
+        small.map(|(_, one)| one.id.clone()).collect()
     }
 
     /// Those to start now.

@@ -47,17 +47,19 @@ impl Qos {
     }
 }
 
-type Amounts = std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
+/// Amounts of resources.
+pub(crate) type Amounts =
+    std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
 
 /// An amount that is not nothing: thousandths of CPUs, bytes of all else.
-fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<i64> {
+pub(crate) fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<i64> {
     let quantity = amounts?.get(resource)?;
     let value = if resource == "cpu" { quantity::thousandths(quantity) } else { quantity::bytes(quantity) };
     value.filter(|value| *value > 0)
 }
 
 /// The period in which a quota is given, in microseconds.
-const PERIOD: i64 = 100_000;
+pub(crate) const PERIOD: i64 = 100_000;
 
 /// What runtimes are told of a container.
 pub(crate) fn of_container(pod: &Pod, container: &Container, memory: i64) -> LinuxContainerResources {
@@ -67,7 +69,7 @@ pub(crate) fn of_container(pod: &Pod, container: &Container, memory: i64) -> Lin
 }
 
 /// What runtimes are told of amounts.
-fn of(resources: Option<&ResourceRequirements>) -> LinuxContainerResources {
+pub(crate) fn of(resources: Option<&ResourceRequirements>) -> LinuxContainerResources {
     let limits = resources.and_then(|one| one.limits.as_ref());
     let requests = resources.and_then(|one| one.requests.as_ref());
     let cpu = amount(limits, "cpu");
@@ -112,40 +114,48 @@ fn oom_score(qos: Qos, container: &Container, memory: i64) -> i64 {
     }
 }
 
-/// What all of a pod's containers together may take: what the pod's cgroup gets. Without a limit for one there is none for all.
-pub(crate) fn of_pod(pod: &Pod) -> LinuxContainerResources {
-    let Some(spec) = &pod.spec else { return LinuxContainerResources::default() };
+/// What all of a pod's containers together ask for, or may take: the most that those of the start, or those that run beside and after
+/// them, come to. Without a limit for one there is none for all.
+fn sum(pod: &Pod, limits: bool, resource: &str) -> Option<i64> {
+    let spec = pod.spec.as_ref()?;
     let (init, sidecars): (Vec<&Container>, Vec<&Container>) = spec
         .init_containers
         .iter()
         .flatten()
         .partition(|one| one.restart_policy.as_deref() != Some("Always"));
-    let sum = |limits: bool, resource: &str| {
-        let get = |container: &&Container| {
-            let resources = container.resources.as_ref();
-            let own = if limits {
-                resources.and_then(|r| r.limits.as_ref())
-            } else {
-                resources.and_then(|r| r.requests.as_ref())
-            };
-            amount(own, resource)
+    let get = |container: &&Container| {
+        let resources = container.resources.as_ref();
+        let own = if limits {
+            resources.and_then(|r| r.limits.as_ref())
+        } else {
+            resources.and_then(|r| r.requests.as_ref())
         };
-        let always: Vec<Option<i64>> =
-            spec.containers.iter().chain(sidecars.iter().copied()).map(|one| get(&one)).collect();
-        let is_limited = always.iter().all(Option::is_some) && init.iter().all(|one| get(one).is_some());
-        // As much as a pod asks for, it may be more than there are numbers for.
-        let together = always.into_iter().flatten().fold(0, i64::saturating_add);
-        let beside = sidecars.iter().filter_map(get).fold(0, i64::saturating_add);
-        let most =
-            init.iter().filter_map(get).map(|one| one.saturating_add(beside)).max().unwrap_or_default();
-        (!limits || is_limited).then_some(together.max(most)).filter(|sum| *sum > 0)
+        amount(own, resource)
     };
-    let cpu = sum(true, "cpu");
+    let always: Vec<Option<i64>> =
+        spec.containers.iter().chain(sidecars.iter().copied()).map(|one| get(&one)).collect();
+    let is_limited = always.iter().all(Option::is_some) && init.iter().all(|one| get(one).is_some());
+    // As much as a pod asks for, it may be more than there are numbers for.
+    let together = always.into_iter().flatten().fold(0, i64::saturating_add);
+    let beside = sidecars.iter().filter_map(get).fold(0, i64::saturating_add);
+    let most = init.iter().filter_map(get).map(|one| one.saturating_add(beside)).max().unwrap_or_default();
+    (!limits || is_limited).then_some(together.max(most)).filter(|sum| *sum > 0)
+}
+
+/// What a pod asks for: thousandths of CPUs, and bytes of memory.
+pub(crate) fn requests(pod: &Pod) -> (i64, i64) {
+    let of = |resource| sum(pod, false, resource).unwrap_or_default();
+    (of("cpu"), of("memory"))
+}
+
+/// What the pod's cgroup gets.
+pub(crate) fn of_pod(pod: &Pod) -> LinuxContainerResources {
+    let cpu = sum(pod, true, "cpu");
     LinuxContainerResources {
-        cpu_shares: shares(sum(false, "cpu").or(cpu).unwrap_or_default()),
+        cpu_shares: shares(sum(pod, false, "cpu").or(cpu).unwrap_or_default()),
         cpu_period: if cpu.is_some() { PERIOD } else { 0 },
         cpu_quota: cpu.map(quota).unwrap_or_default(),
-        memory_limit_in_bytes: sum(true, "memory").unwrap_or_default(),
+        memory_limit_in_bytes: sum(pod, true, "memory").unwrap_or_default(),
         ..LinuxContainerResources::default()
     }
 }

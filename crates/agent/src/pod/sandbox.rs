@@ -5,30 +5,25 @@ use std::net::IpAddr;
 use cri::contract::v1::*;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 
-use super::resources;
 use super::spec::is_on_host;
+use super::{resources, users};
 use crate::Setup;
-use crate::names::{AGENT, Key, POD_NAME, POD_NAMESPACE, POD_UID};
+use crate::names::{AGENT, CONFIG_SOURCE, Key, POD_NAME, POD_NAMESPACE, POD_UID};
 
 /// The longest host name.
 const NAME_MAX: usize = 63;
 
-/// The pod's `attempt`-th sandbox.
-///
-/// # Errors
-/// The pod asks for what this agent has not: in words for an event.
+/// The pod's `attempt`-th sandbox; `users` is the first of its own ids.
 pub(crate) fn config(
     setup: &Setup,
     pod: &Pod,
     attempt: u32,
     cgroup_parent: String,
     resolver: &str,
-) -> Result<PodSandboxConfig, String> {
+    users: Option<u32>,
+) -> PodSandboxConfig {
     let key = Key::of(pod);
     let spec = pod.spec.clone().unwrap_or_default();
-    if spec.host_users == Some(false) {
-        return Err("hostUsers: false is not supported: sextant agent gives no ranges of ids to pods".into());
-    }
     let own = pod.metadata.labels.clone().unwrap_or_default();
     let labels = own.into_iter().chain([
         (POD_NAME.to_owned(), key.name.name.clone()),
@@ -42,12 +37,13 @@ pub(crate) fn config(
         namespace: key.name.namespace.clone(),
         attempt,
     };
+    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG_SOURCE));
     let of_source = [
-        ("kubernetes.io/config.source".to_owned(), "api".to_owned()),
+        (CONFIG_SOURCE.to_owned(), source.cloned().unwrap_or_else(|| "api".into())),
         (crate::names::GRACE.to_owned(), super::spec::grace(pod).to_string()),
     ];
     let annotations = pod.metadata.annotations.clone().unwrap_or_default().into_iter().chain(of_source);
-    Ok(PodSandboxConfig {
+    PodSandboxConfig {
         metadata: Some(metadata),
         hostname: if is_on_host(pod) { String::new() } else { hostname(setup, pod) },
         log_directory: key.logs(&setup.logs).display().to_string(),
@@ -55,9 +51,9 @@ pub(crate) fn config(
         port_mappings: ports(&spec),
         labels: labels.collect(),
         annotations: annotations.collect(),
-        linux: Some(linux(pod, &spec, cgroup_parent)),
+        linux: Some(linux(pod, &spec, cgroup_parent, users)),
         windows: None,
-    })
+    }
 }
 
 /// The name that the pod knows itself by.
@@ -158,7 +154,12 @@ fn of_host(text: &str) -> DnsConfig {
     config
 }
 
-fn linux(pod: &Pod, spec: &core::PodSpec, cgroup_parent: String) -> LinuxPodSandboxConfig {
+fn linux(
+    pod: &Pod,
+    spec: &core::PodSpec,
+    cgroup_parent: String,
+    users: Option<u32>,
+) -> LinuxPodSandboxConfig {
     let context = spec.security_context.clone().unwrap_or_default();
     let sysctls = context.sysctls.iter().flatten().map(|one| (one.name.clone(), one.value.clone()));
     let is_privileged = |one: &core::Container| {
@@ -167,7 +168,7 @@ fn linux(pod: &Pod, spec: &core::PodSpec, cgroup_parent: String) -> LinuxPodSand
     let privileged = spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(is_privileged);
     let number = |value: Option<i64>| value.map(|value| Int64Value { value });
     let security = LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(spec)),
+        namespace_options: Some(namespaces(spec, users)),
         selinux_options: context.se_linux_options.as_ref().map(selinux),
         run_as_user: number(context.run_as_user),
         run_as_group: number(context.run_as_group.filter(|_| context.run_as_user.is_some())),
@@ -187,7 +188,7 @@ fn linux(pod: &Pod, spec: &core::PodSpec, cgroup_parent: String) -> LinuxPodSand
 }
 
 /// Whose namespaces the pod's containers are in.
-pub(crate) fn namespaces(spec: &core::PodSpec) -> NamespaceOption {
+pub(crate) fn namespaces(spec: &core::PodSpec, users: Option<u32>) -> NamespaceOption {
     let of = |host: Option<bool>, own: NamespaceMode| {
         i32::from(if host == Some(true) { NamespaceMode::Node } else { own })
     };
@@ -197,7 +198,7 @@ pub(crate) fn namespaces(spec: &core::PodSpec) -> NamespaceOption {
         pid: of(spec.host_pid, if shares { NamespaceMode::Pod } else { NamespaceMode::Container }),
         ipc: of(spec.host_ipc, NamespaceMode::Pod),
         target_id: String::new(),
-        userns_options: None,
+        userns_options: users.map(users::namespace),
     }
 }
 

@@ -12,12 +12,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::containers::{self, Given};
 use super::env::{self, Sources};
-use super::hooks::{self, Act, Whom, act};
+use super::hooks::{Act, Whom, act};
 use super::images::Wanted;
 use super::memory::Waiting;
 use super::plan::time;
 use super::spec::{Part, is_on_host};
-use super::{status, sync};
+use super::{status, sync, users};
 use crate::agent::Agent;
 use crate::names::Key;
 use crate::observed::{Observed, attempt, is_exited, restarts};
@@ -88,7 +88,6 @@ impl Starting<'_> {
     async fn run(&self, volumes: &Volumes) -> Result<(), Failed> {
         let (agent, pod, container) = (self.agent, self.pod, &*self.part.container);
         let wrong = |why: String| Failed::new("CreateContainerConfigError", why);
-        hooks::refusal(container).map_or(Ok(()), |why| Err(wrong(why)))?;
         let sandbox = self.observed.sandbox().ok_or_else(|| wrong("the pod has no sandbox".into()))?;
         let sandbox_config = sync::config(agent, pod, attempt(sandbox)).map_err(wrong)?;
         let image = container.image.as_deref().unwrap_or_default();
@@ -99,6 +98,7 @@ impl Starting<'_> {
             .await
             .map_err(|missing| Failed { waiting: missing.waiting, again: missing.again })?;
         let config = self.config(&image, volumes).await.map_err(wrong)?;
+        let resources = config.linux.as_ref().and_then(|linux| linux.resources.clone());
         let request = CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
             config: Some(config),
@@ -107,6 +107,7 @@ impl Starting<'_> {
         let not_made = |error: grpc::Error| Failed::new("CreateContainerError", cause(&error));
         let client = agent.runtime.client().await.map_err(not_made)?;
         let id = client.create_container(request).await.map_err(not_made)?.container_id;
+        agent.with_memory(self.key, |memory| memory.enacted.extend(resources.map(|all| (id.clone(), all))));
         agent.events.normal(&**pod, "Created", "Container created");
         if let Err(error) = client.start_container(StartContainerRequest { container_id: id.clone() }).await {
             let failed = Failed::new("RunContainerError", cause(&error));
@@ -132,10 +133,21 @@ impl Starting<'_> {
         let env = env::of(pod, container, &agent.here(&addresses), &sources)?;
         let mut mounts = volumes::mounts(agent, pod, container, volumes, &env)?;
         self.own_mounts(container, &addresses, &mut mounts).map_err(|error| error.to_string())?;
+        let users = users::of(agent, pod)?;
+        if let Some(first) = users {
+            users::map(&mut mounts, first);
+        }
         let target = containers::target(pod, &container.name);
         let target = target.and_then(|name| self.observed.here(name)).map(|one| one.id.clone());
-        let given =
-            Given { restarts: self.restarts(), image, env, mounts, target, memory: agent.machine.memory };
+        let given = Given {
+            restarts: self.restarts(),
+            image,
+            env,
+            mounts,
+            target,
+            users,
+            memory: agent.machine.memory,
+        };
         containers::config(&agent.setup, pod, self.part, given)
     }
 
@@ -207,7 +219,7 @@ impl Starting<'_> {
             let Ok(client) = self.agent.runtime.client().await else { return };
             // What stays goes the next time, or with the pod.
             let _ = client.remove_container(RemoveContainerRequest { container_id: one.id.clone() }).await;
-            let _ = std::fs::remove_file(&one.log_path);
+            crate::collect::remove_log(std::path::Path::new(&one.log_path));
         }
     }
 

@@ -11,6 +11,7 @@ use cri::contract::v1::ContainerStatus;
 
 use super::memory::Memory;
 use super::plan::{is_finished, time};
+use super::resize;
 use super::resources::Qos;
 use super::spec::{Kind, Part, Policy, is_on_host};
 use crate::observed::{Observed, is_exited, is_running, restarts};
@@ -39,7 +40,13 @@ pub(crate) fn status(view: &View<'_>) -> PodStatus {
     let told: Vec<(Kind, Told)> =
         view.parts.iter().map(|part| (part.kind, view.container(part, &old))).collect();
     let phase = view.phase(&told);
+    // A pod that was refused has no containers to tell of.
+    let is_refused =
+        phase == "Failed" && view.observed.containers.is_empty() && old.container_statuses.is_none();
     let of = |kinds: &[Kind]| {
+        if is_refused {
+            return None;
+        }
         let all = told.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, one)| one.clone());
         Some(all.collect::<Vec<_>>()).filter(|all| !all.is_empty())
     };
@@ -113,6 +120,10 @@ impl View<'_> {
             && !spec.user_specified_image.is_empty()
         {
             told.image = spec.user_specified_image.clone();
+        }
+        if part.kind != Kind::Ephemeral {
+            told.allocated_resources = part.container.resources.as_ref().and_then(|all| all.requests.clone());
+            told.resources = Some(resize::told(part, last, self.memory));
         }
         told.ready = self.memory.is_ready(part, last);
         let previous = self.observed.previous(name).filter(|one| is_exited(one));
@@ -218,12 +229,24 @@ impl View<'_> {
         let gates =
             containers.or_else(|| self.closed_gates(old).map(|message| ("ReadinessGatesNotReady", message)));
         add("Ready", gates.clone(), gates.is_none());
+        if let Some(failed) = self.memory.failed.as_ref().filter(|_| self.memory.disrupted) {
+            add("DisruptionTarget", Some(("TerminationByKubelet", failed.message.clone())), true);
+        }
+        let refused = self.memory.refused.as_ref();
+        if let Some(why) = refused {
+            add("PodResizePending", Some((&why.reason, why.message.clone())), true);
+        }
+        let progress = resize::progress(self.parts, self.observed, self.memory);
+        if let Some(why) = &progress {
+            add("PodResizeInProgress", why.clone().map(|why| ("Error", why)), true);
+        }
         let all = old.conditions.iter().flatten();
+        let is_past = |kind: &str| matches!(kind, "PodResizePending" | "PodResizeInProgress");
         if !all.clone().any(|one| one.type_ == "PodScheduled") {
             add("PodScheduled", None, true);
         }
         let ours: Vec<String> = conditions.iter().map(|one| one.type_.clone()).collect();
-        conditions.extend(all.filter(|one| !ours.contains(&one.type_)).cloned());
+        conditions.extend(all.filter(|one| !ours.contains(&one.type_) && !is_past(&one.type_)).cloned());
         conditions
     }
 

@@ -21,12 +21,12 @@ use super::probes::{self, Asked};
 use super::spec::{Part, grace, is_over, parts};
 use super::start::start;
 use super::status::{View, status};
-use super::{ending, sandbox};
+use super::{ending, resize, sandbox, users, words};
 use crate::agent::Agent;
-use crate::names::{Key, TERMINATION_PATH, TERMINATION_POLICY};
+use crate::evict;
+use crate::names::Key;
 use crate::observed::{Observed, is_exited, name_of};
 use crate::runtime::cause;
-use crate::server::logs;
 use crate::volumes::{self, Volumes};
 
 /// How many things a look does; then others have their turn.
@@ -35,18 +35,22 @@ const STEPS: usize = 50;
 const LATER: Duration = Duration::from_secs(10);
 /// How long the API server has to take a status.
 const WRITING: Duration = Duration::from_secs(30);
-/// As much of a container's last words is told.
-const WORDS_MAX: usize = 4096;
-/// As much of its log, where that is told instead.
-const LOG_MAX: usize = 2048;
 
 /// One look.
 pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
-    let Some(pod) = agent.pod(&key) else { return ending::orphan(&agent, &key).await };
+    let pod = agent.pod(&key);
+    let is_static = pod.is_some() && agent.statics.get(&key.name).is_some();
+    // Who does not know all that the API server has does not know that a pod is gone; it is looked at again when that is known.
+    let is_known = is_static || agent.statics.knows(&key);
+    if !is_known || agent.statics.waits(&key) {
+        return Next::Done;
+    }
+    let Some(pod) = pod else { return ending::orphan(&agent, &key).await };
     if pod.metadata.deletion_timestamp.is_some() {
         return ending::delete(&agent, &key, &pod).await;
     }
     agent.remember(&key, &pod);
+    let pod = resize::admit(&agent, &key, pod);
     let goes = |now: Option<&Pod>| now.is_none_or(|now| now.metadata.deletion_timestamp.is_some());
     let looking = async {
         let looking = Looking { agent: &agent, key: &key, pod: &pod, again: None };
@@ -66,6 +70,15 @@ pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
     }
 }
 
+/// What a look has tried: it does not do so twice.
+#[derive(Default)]
+struct Tried {
+    /// Starts, as indices of the pod's parts.
+    starts: BTreeSet<usize>,
+    /// A resize.
+    resize: bool,
+}
+
 struct Looking<'a> {
     agent: &'a Arc<Agent>,
     key: &'a Key,
@@ -76,12 +89,13 @@ struct Looking<'a> {
 impl Looking<'_> {
     async fn run(mut self) -> Result<Option<Duration>, String> {
         let parts = parts(self.pod);
-        let mut tried = BTreeSet::new();
+        let mut tried = Tried::default();
         let mut volumes = None;
         for _ in 0..STEPS {
             let observed = self.observe().await?;
             self.watch_over(&parts, &observed);
             self.deadline();
+            self.admission(&observed);
             let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
             if is_over(self.pod) || is_failed {
                 return self.finish(&observed).await;
@@ -106,12 +120,23 @@ impl Looking<'_> {
                 match step {
                     Step::Start(wanted) => {
                         for at in wanted {
-                            tried.insert(at);
+                            tried.starts.insert(at);
                             let done =
                                 start(agent, pod, &parts[at], &observed, volumes.as_ref().unwrap_or(&none));
                             if let Err(waits) = done.await {
                                 soonest(&mut again, waits);
                             }
+                        }
+                        Ok(())
+                    }
+                    Step::Resize(ids) => {
+                        tried.resize = true;
+                        let here = parts
+                            .iter()
+                            .filter_map(|part| Some((part, observed.here(&part.container.name)?)));
+                        let wanted: Vec<_> = here.filter(|(_, one)| ids.contains(&one.id)).collect();
+                        if let Err(waits) = resize::resize(agent, key, pod, &wanted, &observed).await {
+                            soonest(&mut again, waits);
                         }
                         Ok(())
                     }
@@ -127,13 +152,13 @@ impl Looking<'_> {
 
     async fn observe(&self) -> Result<Observed, String> {
         let observed = self.agent.runtime.observe(&self.key.uid).await.map_err(|error| error.to_string())?;
-        collect_last_words(self.agent, self.key, &observed);
+        words::collect(self.agent, self.key, &observed);
         self.agent.with_memory(self.key, |memory| memory.forget(&observed));
         Ok(observed)
     }
 
     /// The next thing; who waits for its time is noted, and told of once.
-    fn next(&mut self, parts: &[Part<'_>], observed: &Observed, tried: &BTreeSet<usize>) -> Step {
+    fn next(&mut self, parts: &[Part<'_>], observed: &Observed, tried: &Tried) -> Step {
         let now = Timestamp::now();
         let (agent, key, pod) = (self.agent, self.key, self.pod);
         let plan = agent.with_memory(key, |memory| {
@@ -142,7 +167,7 @@ impl Looking<'_> {
                 soonest(&mut self.again, *left);
                 let message = format!(
                     "back-off {} restarting failed container={name} pod={}",
-                    words(*whole),
+                    in_words(*whole),
                     key.words()
                 );
                 let new = Waiting::new("CrashLoopBackOff", message);
@@ -153,13 +178,16 @@ impl Looking<'_> {
             }
             plan
         });
-        match plan.map(|plan| plan.step) {
-            Some(Step::Start(mut wanted)) => {
-                wanted.retain(|at| !tried.contains(at));
+        let Some(plan) = plan else { return Step::Rest };
+        let step = match plan.step {
+            Step::Start(mut wanted) => {
+                wanted.retain(|at| !tried.starts.contains(at));
                 if wanted.is_empty() { Step::Rest } else { Step::Start(wanted) }
             }
-            step => step.unwrap_or(Step::Rest),
-        }
+            step => step,
+        };
+        let resizes = step == Step::Rest && !plan.small.is_empty() && !tried.resize;
+        if resizes { Step::Resize(plan.small) } else { step }
     }
 
     /// The pod's volumes; `None` where they cannot be had now.
@@ -237,17 +265,33 @@ impl Looking<'_> {
         }
     }
 
+    /// A pod that has not begun does not, while the node is short of something.
+    fn admission(&self, observed: &Observed) {
+        let has_begun = self.pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if has_begun || !observed.sandboxes.is_empty() {
+            return;
+        }
+        let short = self.agent.pressures.now(self.agent.setup.limits.pressure);
+        let Some(why) = evict::refusal(self.pod, &short) else { return };
+        let failed = Waiting::new("Evicted", format!("Pod was rejected: {why}"));
+        if self.agent.with_memory(self.key, |memory| memory.failed.replace(failed)) == Some(None) {
+            self.agent.events.warning(&**self.pod, "Evicted", why);
+        }
+    }
+
     /// The pod has come to its end: nothing of it runs on.
     async fn finish(&self, observed: &Observed) -> Result<Option<Duration>, String> {
         let mut observed = observed.clone();
         if observed.sandbox().is_some() || observed.running().next().is_some() {
-            let time = Duration::from_secs(u64::try_from(grace(self.pod)).unwrap_or_default());
+            let own = Duration::from_secs(u64::try_from(grace(self.pod)).unwrap_or_default());
+            let time = self.agent.with_memory(self.key, |memory| memory.grace).flatten().unwrap_or(own);
             let stopped = ending::stop_all(self.agent, self.pod, &observed, time).await;
             stopped.map_err(|error| error.to_string())?;
             observed = self.observe().await?;
         }
         write_status(self.agent, self.key, self.pod, &observed).await?;
         self.agent.cgroups.clear(&self.key.uid).await?;
+        self.agent.retry_resizes();
         Ok(None)
     }
 }
@@ -258,7 +302,7 @@ fn soonest(again: &mut Option<Duration>, other: Duration) {
 }
 
 /// As Go writes it: `1m20s`.
-fn words(time: Duration) -> String {
+fn in_words(time: Duration) -> String {
     let (minutes, seconds) = (time.as_secs() / 60, time.as_secs() % 60);
     if minutes == 0 { format!("{seconds}s") } else { format!("{minutes}m{seconds}s") }
 }
@@ -298,7 +342,7 @@ async fn act(
             let time = Duration::from_secs(u64::try_from(grace(pod)).unwrap_or_default());
             ending::stop_all(agent, pod, observed, time).await.map_err(|error| error.to_string())
         }
-        Step::Start(_) | Step::Rest => Ok(()),
+        Step::Start(_) | Step::Resize(_) | Step::Rest => Ok(()),
     }
 }
 
@@ -347,7 +391,8 @@ pub(crate) fn config(
     attempt: u32,
 ) -> Result<cri::contract::v1::PodSandboxConfig, String> {
     let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    sandbox::config(&agent.setup, pod, attempt, agent.cgroups.parent(pod), &resolver)
+    let users = users::of(agent, pod)?;
+    Ok(sandbox::config(&agent.setup, pod, attempt, agent.cgroups.parent(pod), &resolver, users))
 }
 
 /// The handler of the pod's runtime class.
@@ -360,26 +405,6 @@ async fn handler(agent: &Agent, pod: &Pod) -> Result<String, String> {
     class.map(|class| class.handler).ok_or_else(|| format!("RuntimeClass {name:?} not found"))
 }
 
-/// Reads the last words of containers that have ended.
-pub(crate) fn collect_last_words(agent: &Agent, key: &Key, observed: &Observed) {
-    for container in observed.containers.iter().filter(|one| is_exited(one)) {
-        let is_known = agent.with_memory(key, |memory| memory.last_words.contains_key(&container.id));
-        if is_known != Some(false) {
-            continue;
-        }
-        let path = container.annotations.get(TERMINATION_PATH);
-        let file = path.and_then(|path| container.mounts.iter().find(|mount| mount.container_path == *path));
-        let most = u64::try_from(WORDS_MAX).unwrap_or_default();
-        let mut words =
-            file.and_then(|file| volumes::beginning(&file.host_path, most).ok()).unwrap_or_default();
-        let policy = container.annotations.get(TERMINATION_POLICY).map(String::as_str);
-        if words.is_empty() && policy == Some("FallbackToLogsOnError") && container.exit_code != 0 {
-            words = logs::end(std::path::Path::new(&container.log_path), LOG_MAX).unwrap_or_default();
-        }
-        agent.with_memory(key, |memory| memory.last_words.insert(container.id.clone(), words));
-    }
-}
-
 /// Writes the pod's status, where it is another than the API server has.
 pub(crate) async fn write_status(
     agent: &Agent,
@@ -388,12 +413,18 @@ pub(crate) async fn write_status(
     observed: &Observed,
 ) -> Result<(), String> {
     let parts = parts(pod);
-    let cached = agent.pod(key);
+    let cached = agent.shown(pod);
+    let is_static = agent.statics.get(&key.name).is_some();
+    if is_static && cached.is_none() {
+        // It is told once there is a mirror.
+        return Ok(());
+    }
     let made = agent.with_memory(key, |memory| {
         // What was written last may not have come back yet, and others write, too.
         let known = std::iter::once(pod).chain(cached.as_deref()).chain(memory.written.as_ref());
         let base = known.max_by_key(|one| version(one)).unwrap_or(pod);
         let at = base.metadata.resource_version.clone();
+        let uid = base.metadata.uid.clone();
         let current = Pod { status: base.status.clone(), ..pod.clone() };
         let view = View {
             pod: &current,
@@ -404,13 +435,12 @@ pub(crate) async fn write_status(
             host: &agent.machine.address,
             now: Timestamp::now(),
         };
-        (status(&view), current.status.unwrap_or_default(), at)
+        (status(&view), current.status.unwrap_or_default(), at, uid)
     });
-    let Some((new, old, at)) = made else { return Ok(()) };
+    let Some((new, old, at, uid)) = made else { return Ok(()) };
     if new == old {
         return Ok(());
     }
-    let uid = &key.uid;
     let patch = json!({"metadata": {"uid": uid, "resourceVersion": at}, "status": difference(&old, &new)});
     let api: Api<Pod> = Api::namespaced(agent.client.clone(), &key.name.namespace);
     let (params, patch) = (PatchParams::default(), Patch::Merge(patch));

@@ -13,17 +13,25 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::Setup;
+use crate::{Setup, stats};
 
 /// The group whose members may do everything: the API server's own.
 const MASTERS: &str = "system:masters";
 
-/// A server that signs its own certificate, as kubelets do, and demands one of its clients.
-pub(super) fn server(setup: &Setup) -> Result<Arc<ServerConfig>, String> {
+/// A certificate and its key.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// The certificate.
+    pub(super) certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
+}
+
+/// The server's own, signed by itself, as a kubelet's.
+pub(super) fn identity(setup: &Setup) -> Result<Identity, String> {
     let failed =
         |why: &dyn std::fmt::Display| format!("cannot make the certificate of the agent's server: {why}");
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| failed(&e))?;
-    let hosts = vec![setup.address.to_string(), setup.node.clone(), "localhost".into()];
+    let hosts = vec![setup.address.to_string(), setup.node.clone(), "localhost".into(), stats::host()];
     let mut params = CertificateParams::new(hosts).map_err(|e| failed(&e))?;
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let yesterday = today.yesterday().unwrap_or(today);
@@ -35,20 +43,28 @@ pub(super) fn server(setup: &Setup) -> Result<Arc<ServerConfig>, String> {
     params.not_after = day(today.year() + 10, today.month(), today.day().min(28));
     params.distinguished_name.push(DnType::CommonName, format!("system:node:{}", setup.node));
     let certificate = params.self_signed(&key).map_err(|e| failed(&e))?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    Ok(Identity { certificate: certificate.der().clone(), key })
+}
+
+/// A server that demands a certificate of these authorities (in DER) of its clients.
+pub(super) fn server(identity: &Identity, authorities: &[Vec<u8>]) -> Result<Arc<ServerConfig>, String> {
+    let failed =
+        |why: &dyn std::fmt::Display| format!("cannot use the certificate of the agent's server: {why}");
     let mut roots = RootCertStore::empty();
-    for authority in &setup.client_authorities {
+    for authority in authorities {
         let added = roots.add(CertificateDer::from(authority.clone()));
         added.map_err(|e| format!("cannot use the authority of the server's clients: {e}"))?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
     let verifier = verifier.map_err(|e| format!("cannot use the authority of the server's clients: {e}"))?;
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let private = PrivateKeyDer::from(identity.key.clone_key());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| failed(&e))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![certificate.der().clone()], private)
+        .with_single_cert(vec![identity.certificate.clone()], private)
         .map_err(|e| failed(&e))?;
     // Streams need HTTP/1.1.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -59,6 +75,15 @@ pub(super) fn server(setup: &Setup) -> Result<Arc<ServerConfig>, String> {
 pub(super) fn is_master(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
         parsed.subject().iter_organization().any(|name| name.as_str() == Ok(MASTERS))
+    })
+}
+
+/// Whether one of these authorities has signed a certificate that TLS has verified.
+pub(super) fn is_of(certificate: &CertificateDer<'_>, authorities: &[Vec<u8>]) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
+    authorities.iter().any(|authority| {
+        X509Certificate::from_der(authority)
+            .is_ok_and(|(_, one)| one.subject().as_raw() == parsed.issuer().as_raw())
     })
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,11 +168,11 @@ impl Sending {
             });
             file = looking.await.map_err(io::Error::other)??;
         }
-        let watch = self.wish.follow.then(|| watch(path)).transpose()?;
+        let mut watching = self.wish.follow.then(|| watch(path)).transpose()?;
         let mut reader = BufReader::new(file);
         let mut line = Vec::new();
         loop {
-            let is_over = match &watch {
+            let is_over = match &watching {
                 None => true,
                 Some(_) => !runs(agent, id).await,
             };
@@ -179,11 +180,17 @@ impl Sending {
             if is_over || self.left == 0 {
                 return Ok(());
             }
-            if let Some(watch) = &watch {
-                tokio::select! {
-                    () = self.sender.closed() => return Ok(()),
-                    () = changed(watch.clone()) => {}
-                }
+            let Some(heard) = &watching else { continue };
+            if let Some(next) = replaced(reader.get_ref(), path) {
+                // What came to the old one before the container wrote to the new one.
+                self.rest(&mut reader, &mut line).await?;
+                watching = Some(watch(path)?);
+                reader = BufReader::new(next);
+                continue;
+            }
+            tokio::select! {
+                () = self.sender.closed() => return Ok(()),
+                () = changed(heard.clone()) => {}
             }
         }
     }
@@ -233,10 +240,17 @@ async fn runs(agent: &Agent, id: &str) -> bool {
     )
 }
 
+/// The file that is at a log's path now, if it is another one: the log was rotated.
+fn replaced(file: &File, path: &Path) -> Option<File> {
+    let id = |file: &File| file.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+    let next = volumes::open(path).ok()?;
+    (id(&next)? != id(file)?).then_some(next)
+}
+
 /// Hears of what is written to a file.
 fn watch(path: &Path) -> io::Result<Arc<OwnedFd>> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY)?;
+    inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVE_SELF)?;
     Ok(Arc::new(watch))
 }
 

@@ -5,14 +5,15 @@
 
 pub(crate) mod certificate;
 pub(crate) mod logs;
-mod query;
+pub(crate) mod query;
 mod streams;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cri::contract::v1::{ListMetricDescriptorsRequest, ListPodSandboxMetricsRequest};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -30,6 +31,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Setup;
 use crate::agent::Agent;
+use crate::stats;
+use certificate::Identity;
 use query::Query;
 
 /// How long a handshake or a request's head may take.
@@ -45,18 +48,47 @@ pub(crate) type Reply = Response<Body>;
 /// A server that listens.
 pub(crate) struct Server {
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    identity: Identity,
+    authorities: Vec<Vec<u8>>,
+    clients: RwLock<Clients>,
     port: u16,
+}
+
+/// Whom it lets in.
+#[derive(Clone)]
+struct Clients {
+    tls: Arc<ServerConfig>,
+    /// Who signs the certificates of those that hand on what others ask.
+    proxies: Arc<[Vec<u8>]>,
 }
 
 impl Server {
     /// Listens where the setup says.
     pub(crate) async fn bind(setup: &Setup) -> Result<Self, String> {
-        let tls = certificate::server(setup)?;
+        let identity = certificate::identity(setup)?;
+        let authorities = setup.client_authorities.clone();
+        let clients = Clients { tls: certificate::server(&identity, &authorities)?, proxies: Arc::default() };
         let failed = |error| format!("cannot listen on {} for the API server: {error}", setup.listen);
         let listener = TcpListener::bind(setup.listen).await.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        Ok(Self { listener, tls, port })
+        Ok(Self { listener, identity, authorities, clients: RwLock::new(clients), port })
+    }
+
+    /// Its certificate, in DER.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.identity.certificate
+    }
+
+    /// Lets those in as well that hand on what others ask, with certificates of these authorities: for `/apis/` alone.
+    pub(crate) fn trust(&self, proxies: Vec<Vec<u8>>) {
+        let all = [self.authorities.as_slice(), &proxies].concat();
+        match certificate::server(&self.identity, &all) {
+            Ok(tls) => {
+                let clients = Clients { tls, proxies: proxies.into() };
+                *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
+            }
+            Err(why) => eprintln!("sextant agent: warning: nobody is let in for metrics.k8s.io: {why}"),
+        }
     }
 
     /// The port it listens on.
@@ -72,9 +104,10 @@ impl Server {
             let Ok(place) = places.clone().acquire_owned().await else { continue };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let (tls, agent) = (TlsAcceptor::from(self.tls.clone()), agent.clone());
+                    let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    let agent = agent.clone();
                     tokio::spawn(async move {
-                        connection(stream, tls, agent).await;
+                        connection(stream, clients, agent).await;
                         drop(place);
                     });
                 }
@@ -85,14 +118,18 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, tls: TlsAcceptor, agent: Arc<Agent>) {
+async fn connection(stream: TcpStream, clients: Clients, agent: Arc<Agent>) {
+    let tls = TlsAcceptor::from(clients.tls);
     let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else { return };
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let may = shown.is_some_and(certificate::is_master);
+    // Whom it asks for may do so: the API server has looked.
+    let hands_on = shown.is_some_and(|one| certificate::is_of(one, &clients.proxies));
     let service = service_fn(|request| {
         let agent = agent.clone();
         async move {
-            let reply = if may { answer(request, &agent).await } else { forbidden() };
+            let is_api = request.uri().path().starts_with("/apis/");
+            let reply = if may || hands_on && is_api { answer(request, &agent).await } else { forbidden() };
             Ok::<_, Infallible>(reply)
         }
     });
@@ -125,6 +162,12 @@ async fn answer(request: Request<Incoming>, agent: &Arc<Agent>) -> Reply {
     match parts[..] {
         ["healthz"] => text(StatusCode::OK, "ok"),
         ["metrics"] => metrics(agent),
+        ["metrics", "resource"] => {
+            text(StatusCode::OK, stats::resource(stats::snapshot(agent).await.ok().as_ref()))
+        }
+        ["metrics", "cadvisor"] => cadvisor(agent).await,
+        ["stats", "summary"] => summary(agent, query.is("only_cpu_and_memory")).await,
+        ["apis", ref rest @ ..] => stats::answer(agent, rest, &query).await,
         ["pods"] => pods(agent),
         ["containerLogs", namespace, pod, container] => {
             logs::answer(agent, namespace, pod, container, &query).await
@@ -144,17 +187,48 @@ async fn answer(request: Request<Incoming>, agent: &Arc<Agent>) -> Reply {
 }
 
 fn pods(agent: &Agent) -> Reply {
-    let items = agent.pods.all().iter().map(|pod| (**pod).clone()).collect();
+    let items = agent.all_pods().iter().map(|pod| (**pod).clone()).collect();
     let list = List::<Pod> { items, ..List::default() };
     let mut reply = text(StatusCode::OK, serde_json::to_string(&list).unwrap_or_default());
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }
 
+/// What the runtime has measured, in a cAdvisor's names.
+async fn cadvisor(agent: &Agent) -> Reply {
+    let asked = async {
+        let client = agent.runtime.client().await?;
+        let (metrics, known) = (ListPodSandboxMetricsRequest {}, ListMetricDescriptorsRequest {});
+        futures_util::try_join!(
+            client.list_pod_sandbox_metrics(metrics),
+            client.list_metric_descriptors(known)
+        )
+    };
+    match asked.await {
+        Ok((metrics, known)) => text(StatusCode::OK, stats::cadvisor(&metrics, &known)),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+async fn summary(agent: &Agent, only_cpu_and_memory: bool) -> Reply {
+    let asked = async {
+        let all = stats::snapshot(agent).await?;
+        stats::summary(agent, &all, only_cpu_and_memory).await
+    };
+    match asked.await {
+        Ok(summary) => {
+            let mut reply = text(StatusCode::OK, summary.to_string());
+            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            reply
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("Internal Error: {error}")),
+    }
+}
+
 fn metrics(agent: &Agent) -> Reply {
     let running =
         agent.pods.find(|pod| pod.status.as_ref().is_some_and(|one| one.phase.as_deref() == Some("Running")));
-    let known = agent.pods.all().len();
+    let known = agent.all_pods().len();
     text(
         StatusCode::OK,
         format!(

@@ -25,7 +25,7 @@ const REFUSAL: usize = 64 << 10;
 /// A pod that the API server asks for, with what the runtime has of it.
 pub(super) async fn find(agent: &Agent, namespace: &str, name: &str) -> Result<(Key, Observed), Reply> {
     let missing = || text(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
-    let pod = agent.pods.get(&client::cache::Name::new(namespace, name)).ok_or_else(missing)?;
+    let pod = agent.named(&client::cache::Name::new(namespace, name)).ok_or_else(missing)?;
     let key = Key::of(&pod);
     let observed = agent.runtime.observe(&key.uid).await.map_err(|error| unavailable(&cause(&error)))?;
     Ok((key, observed))

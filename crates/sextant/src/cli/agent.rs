@@ -1,6 +1,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ::agent::{Limits, Threshold};
 use clap::Args;
 
 /// `sextant agent`
@@ -47,6 +49,61 @@ pub(crate) struct AgentArgs {
     /// How many pods the node takes
     #[arg(long, value_name = "NUMBER", default_value_t = 110)]
     pub(crate) max_pods: u32,
+    /// A file with a pod, or a folder of such: they run on this node whatever the API server says, and also without one
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// Offer the API server to answer for metrics.k8s.io (`kubectl top`, autoscalers): for this node alone
+    #[arg(long)]
+    pub(crate) offer_metrics: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+/// What pods may fill. The names are a kubelet's, and so is what they are by default.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What pods may fill")]
+pub(crate) struct LimitArgs {
+    /// How large a container's log may be before it is rotated
+    #[arg(long, value_name = "BYTES", default_value = "10Mi", value_parser = ::agent::bytes)]
+    pub(crate) container_log_max_size: u64,
+    /// How many files a container's log has at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
+    pub(crate) container_log_max_files: u16,
+    /// Images that nobody uses go once so many percent of their disk are taken; none where it is 100
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) image_gc_high_threshold: u8,
+    /// ... until no more than so many are
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) image_gc_low_threshold: u8,
+    /// An image that was there for less time stays
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) minimum_image_ttl_duration: u64,
+    /// With less of the machine left, pods go [default:
+    /// memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
+    #[arg(long, value_name = "SIGNAL<AMOUNT,...", value_delimiter = ',')]
+    pub(crate) eviction_hard: Option<Vec<Threshold>>,
+    /// How long a shortage is told of after it has ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) eviction_pressure_transition_period: u64,
+    /// How often it is looked what pods fill
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) housekeeping_interval: u64,
+}
+
+impl LimitArgs {
+    /// As the agent takes them.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            log_size: self.container_log_max_size,
+            log_files: self.container_log_max_files.into(),
+            images_high: self.image_gc_high_threshold,
+            images_low: self.image_gc_low_threshold.min(self.image_gc_high_threshold),
+            image_age: Duration::from_secs(self.minimum_image_ttl_duration),
+            eviction: self.eviction_hard.clone().unwrap_or_else(|| Limits::default().eviction),
+            pressure: Duration::from_secs(self.eviction_pressure_transition_period),
+            look: Duration::from_secs(self.housekeeping_interval),
+        }
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), &'static str> {

@@ -73,6 +73,9 @@ fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> 
         cluster_domain: args.cluster_domain.clone(),
         labels: args.label.clone(),
         pods: args.max_pods,
+        manifests: args.pod_manifest_path.clone(),
+        offers_metrics: args.offer_metrics,
+        limits: args.limits.limits(),
         renew: RENEW,
     })
 }

@@ -5,11 +5,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ends;
+mod fills;
 #[path = "../containers/probe.rs"]
 #[allow(dead_code, reason = "others ask it for more")]
 mod probe;
+mod resize;
 mod rig;
 mod runs;
+mod statics;
+mod stats;
 mod streams;
 mod waits;
 
@@ -28,7 +32,17 @@ fn main() -> ExitCode {
         return probe::main(&args[1..]);
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let tests = [runs::TESTS, waits::TESTS, streams::TESTS, ends::TESTS].concat();
+    let tests = [
+        runs::TESTS,
+        waits::TESTS,
+        streams::TESTS,
+        ends::TESTS,
+        resize::TESTS,
+        fills::TESTS,
+        stats::TESTS,
+        statics::TESTS,
+    ]
+    .concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

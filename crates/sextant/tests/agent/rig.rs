@@ -26,6 +26,9 @@ pub(crate) const NODE: &str = "node-1";
 /// The image of all containers.
 pub(crate) const IMAGE: &str = "docker.io/library/t:latest";
 
+/// Another image of the same.
+pub(crate) const OTHER: &str = "docker.io/library/other:latest";
+
 /// The machine. All its processes end with it.
 pub(crate) struct Rig {
     pub(crate) client: Client,
@@ -40,7 +43,8 @@ impl Rig {
     pub(crate) async fn start() -> Self {
         // Not in /tmp, which may be in memory: overlay mounts want a real filesystem.
         let dir = tempfile::Builder::new().prefix("sextant-agent-").tempdir_in("/var/tmp").unwrap();
-        make_image(&dir.path().join("data/images"));
+        make_image(&dir.path().join("data/images"), IMAGE, "first");
+        make_image(&dir.path().join("data/images"), OTHER, "other");
         let (networks, plugins) = (dir.path().join("networks"), dir.path().join("plugins"));
         [&networks, &plugins].iter().for_each(|dir| fs::create_dir(dir).unwrap());
         let config = format!("[network]\nconf_dir = {networks:?}\nbin_dirs = [{plugins:?}]\n");
@@ -69,8 +73,43 @@ impl Rig {
 
     /// Starts the agent, again where it was killed.
     pub(crate) fn agent(&self) {
+        self.agent_with(&[]);
+    }
+
+    /// The same, told more.
+    pub(crate) fn agent_with(&self, more: &[&str]) {
         let logs = self.path("logs").display().to_string();
-        self.spawn("agent", &["--node", NODE, "--listen", "127.0.0.1:0", "--logs", &logs]);
+        let mut args = vec!["--node", NODE, "--listen", "127.0.0.1:0", "--logs", &logs];
+        // How full the machine's disk is, is nothing to tests.
+        for [name, value] in
+            [["--eviction-hard", "memory.available<1Mi"], ["--image-gc-high-threshold", "100"]]
+        {
+            if !more.contains(&name) {
+                args.extend([name, value]);
+            }
+        }
+        self.spawn("agent", &[&args, more].concat());
+    }
+
+    /// The way to the agent's own server, as the administrator.
+    pub(crate) async fn agents_server(&self) -> Client {
+        self.until("the agent's server answers", async || {
+            // Each agent has another port.
+            let node = Api::<Node>::all(self.client.clone()).get(NODE).await.unwrap();
+            let port = &json!(node.status)["daemonEndpoints"]["kubeletEndpoint"]["Port"];
+            let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
+            config.accept_invalid_certs = true;
+            config.auth_info = self.config.auth_info.clone();
+            let client = Client::try_from(config).unwrap();
+            let asked = http::Request::get("/healthz").body(Vec::new()).unwrap();
+            client.request_text(asked).await.is_ok().then_some(client)
+        })
+        .await
+    }
+
+    /// Has an image of this name on the machine, beside [`IMAGE`].
+    pub(crate) fn image(&self, name: &str) {
+        make_image(&self.path("data/images"), name, "other");
     }
 
     fn spawn(&self, name: &'static str, args: &[&str]) {
@@ -227,6 +266,11 @@ impl Rig {
         self.things().join("\n")
     }
 
+    /// The cgroup of guaranteed pods, and of the other classes.
+    pub(crate) fn cgroups(&self) -> PathBuf {
+        format!("{}-agent/kubepods", instance_name(&fs::canonicalize(self.path("run")).unwrap())).into()
+    }
+
     /// What pods have on the machine.
     fn things(&self) -> Vec<String> {
         let files = |name: &str| {
@@ -237,8 +281,7 @@ impl Rig {
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let below = self.path("data/agent").display().to_string();
         all.extend(mounts.lines().filter(|line| line.contains(&below)).map(str::to_owned));
-        let parent =
-            format!("{}-agent/kubepods", instance_name(&fs::canonicalize(self.path("run")).unwrap()));
+        let parent = self.cgroups();
         for root in ["memory", "."] {
             for class in ["", "burstable", "besteffort"] {
                 let dir = Path::new("/sys/fs/cgroup").join(root).join(&parent).join(class);
@@ -287,8 +330,8 @@ pub(crate) fn with(mut object: Value, fields: Value) -> Value {
     object
 }
 
-/// One program, called `probe`.
-fn make_image(store: &Path) {
+/// One program, called `probe`, in an environment that tells images apart.
+fn make_image(store: &Path, name: &str, kind: &str) {
     let store = Store::open(store).unwrap();
     let program = fs::canonicalize("/proc/self/exe").unwrap();
     let part = |path: &str, content, mode| Part { path: path.to_owned(), content, mode };
@@ -298,8 +341,11 @@ fn make_image(store: &Path) {
         part("etc/passwd", passwd, 0o644),
         part("tmp", Content::Directory, 0o1777),
     ];
-    let config = ContainerConfig { env: vec!["PATH=/bin".into()], ..ContainerConfig::default() };
-    build(&store, IMAGE, &parts, config, Compression::None).unwrap();
+    let config = ContainerConfig {
+        env: vec!["PATH=/bin".into(), format!("KIND={kind}")],
+        ..ContainerConfig::default()
+    };
+    build(&store, name, &parts, config, Compression::None).unwrap();
 }
 
 fn launch(dir: &Path, name: &str, args: &[&str]) -> Child {

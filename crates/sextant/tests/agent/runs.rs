@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("files_of_objects_are_there_and_follow_them", |rig| Box::pin(files(rig))),
     ("what_a_pod_has_of_an_object_stays_when_that_goes", |rig| Box::pin(kept(rig))),
     ("an_image_is_a_volume_and_had_once", |rig| Box::pin(image(rig))),
+    ("a_pod_has_users_of_its_own", |rig| Box::pin(users(rig))),
     ("init_containers_and_sidecars_come_in_order", |rig| Box::pin(order(rig))),
 ];
 
@@ -200,6 +201,24 @@ async fn image(rig: &Rig) {
     };
     let told = rig.until("both images are told of", both).await;
     assert_eq!(told, 2, "once for the container, once for the volume");
+}
+
+async fn users(rig: &Rig) {
+    let mounts = json!({"volumeMounts": [{"name": "own", "mountPath": "/own"}]});
+    let words = ["read", "/proc/self/uid_map", "then", "write", "/own/file", "text", "then", "sleep"];
+    let main = with(container("main", &words), mounts);
+    let spec =
+        json!({"hostUsers": false, "containers": [main], "volumes": [{"name": "own", "emptyDir": {}}]});
+    let pod = rig.pod("users", spec).await;
+    rig.ready("users").await;
+    rig.log_has("users", "main", "65536").await;
+    let map = rig.log("users", "main").await;
+    let ids: Vec<u64> = map.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert!(ids[0] == 0 && ids[1] >= 65_536 && ids[2] == 65_536, "{map}");
+    let uid = pod.metadata.uid.unwrap();
+    let file = rig.path(&format!("data/agent/pods/{uid}/volumes/kubernetes.io~empty-dir/own/file"));
+    let made = rig.until("it has written", async || std::fs::metadata(&file).ok()).await;
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0, "inside it is root's, and outside too");
 }
 
 async fn order(rig: &Rig) {

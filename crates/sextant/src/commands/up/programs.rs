@@ -125,8 +125,13 @@ fn control() -> Program {
 
 fn agent(places: &Places, args: &UpArgs) -> Program {
     let listen = args.agent_listen.to_string();
-    let mut words = words(&["agent", "--node", &args.node_name(), "--listen", &listen, "--logs"]);
+    let mut words =
+        words(&["agent", "--node", &args.node_name(), "--listen", &listen, "--offer-metrics", "--logs"]);
     words.push(places.data.join("log/pods").into());
+    // A kubelet's marks are for machines that do nothing else: on others a disk is often fuller than 85 %, and pods are to run there.
+    let left = "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%";
+    words.extend(["--eviction-hard", left].map(OsString::from));
+    words.extend(["--image-gc-high-threshold", "95", "--image-gc-low-threshold", "90"].map(OsString::from));
     let mut needs: &[&str] = &["node", "api"];
     if !args.without.iter().any(|name| name == "services") {
         words.extend(["--cluster-dns".into(), args.dns_address.to_string().into()]);

@@ -1,0 +1,220 @@
+//! Static pods: those of files on the node (`--pod-manifest-path`). They run whether there is an API server or not.
+//!
+//! Such a pod's uid follows from its file, so an agent that starts finds what runs of it; a file that changes is another pod. The API
+//! server has a mirror of each, [`mirror`], for people to see: its end or absence changes nothing for the pod.
+
+mod file;
+mod mirror;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use client::cache::Name;
+use k8s_openapi::api::core::v1::Pod;
+use rustix::fs::inotify;
+use tokio::net::unix::pipe::Receiver;
+
+use crate::agent::Agent;
+use crate::names::Key;
+
+pub(crate) use mirror::{is_mirror, keep as keep_mirrors};
+
+/// How often the files are looked at though nothing was heard of them.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// The static pods.
+#[derive(Debug, Default)]
+pub(crate) struct Statics {
+    pods: Mutex<Pods>,
+    /// Whether the pods of the API server are known.
+    is_joined: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Pods {
+    /// Those of files that are there.
+    there: BTreeMap<Name, Arc<Pod>>,
+    /// Those whose file is gone, or another, and of which something may run still.
+    gone: BTreeSet<Key>,
+    /// Files with what was last told of them.
+    told: BTreeMap<PathBuf, String>,
+    /// Which pod a file was.
+    of_file: BTreeMap<PathBuf, Name>,
+}
+
+impl Statics {
+    fn pods(&self) -> MutexGuard<'_, Pods> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pod of this name.
+    pub(crate) fn get(&self, name: &Name) -> Option<Arc<Pod>> {
+        self.pods().there.get(name).cloned()
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
+        self.pods().there.values().cloned().collect()
+    }
+
+    /// From now on it is known of each pod whether it is there.
+    pub(crate) fn join(&self) {
+        self.is_joined.store(true, Ordering::Release);
+    }
+
+    /// Whether it is known that a pod which is not there is gone.
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        self.is_joined.load(Ordering::Acquire) || self.is_gone(key)
+    }
+
+    /// Whether the pod's file is gone: it ends as a pod does that is deleted.
+    pub(crate) fn is_gone(&self, key: &Key) -> bool {
+        self.pods().gone.contains(key)
+    }
+
+    /// Whether the pod that this one takes the place of has not ended yet.
+    pub(crate) fn waits(&self, key: &Key) -> bool {
+        self.pods().gone.iter().any(|gone| gone.name == key.name && gone.uid != key.uid)
+    }
+
+    /// Nothing is left of a pod whose file is gone; the one in its place, if there is one.
+    pub(crate) fn forget(&self, key: &Key) -> Option<Key> {
+        let mut pods = self.pods();
+        if !pods.gone.remove(key) {
+            return None;
+        }
+        pods.there.get(&key.name).map(|pod| Key::of(pod))
+    }
+
+    /// The files as they are now; keys of pods that came or went.
+    fn read(&self, path: &Path, node: &str) -> Vec<Key> {
+        let mut pods = self.pods();
+        let mut there = BTreeMap::new();
+        let mut of_file = BTreeMap::new();
+        for (file, read) in file::read_all(path, node) {
+            let pod = match read {
+                Ok(pod) => {
+                    pods.told.remove(&file);
+                    Arc::new(pod)
+                }
+                Err(why) => {
+                    if pods.told.insert(file.clone(), why.clone()).as_ref() != Some(&why) {
+                        eprintln!("sextant agent: warning: cannot read the pod in {}: {why}", file.display());
+                    }
+                    // Somebody writes it, may be: it stays what it was.
+                    let old = pods.of_file.get(&file).and_then(|name| pods.there.get(name)).cloned();
+                    let Some(old) = old else { continue };
+                    old
+                }
+            };
+            of_file.insert(file, Name::of(&*pod));
+            there.entry(Name::of(&*pod)).or_insert(pod);
+        }
+        let keys =
+            |pods: &BTreeMap<Name, Arc<Pod>>| pods.values().map(|pod| Key::of(pod)).collect::<BTreeSet<_>>();
+        let (old, new) = (keys(&pods.there), keys(&there));
+        let (gone, come): (Vec<Key>, Vec<Key>) =
+            (old.difference(&new).cloned().collect(), new.difference(&old).cloned().collect());
+        pods.gone.extend(gone.iter().cloned());
+        pods.gone.retain(|key| !new.contains(key));
+        // One that did not change keeps the time at which it was seen.
+        for (name, pod) in &mut there {
+            if let Some(same) = pods.there.get(name).filter(|old| old.metadata.uid == pod.metadata.uid) {
+                *pod = same.clone();
+            }
+        }
+        (pods.there, pods.of_file) = (there, of_file);
+        gone.into_iter().chain(come).collect()
+    }
+}
+
+/// Follows the files, for ever.
+pub(crate) async fn keep(agent: &Arc<Agent>) -> ! {
+    let Some(path) = agent.setup.manifests.clone() else {
+        loop {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut told = false;
+    loop {
+        let watch = watch(&path);
+        if let Err(error) = &watch
+            && !std::mem::replace(&mut told, true)
+        {
+            eprintln!("sextant agent: warning: cannot follow {}: {error}", path.display());
+        }
+        loop {
+            let changed = agent.statics.read(&path, &agent.setup.node);
+            if !changed.is_empty() {
+                agent.queue.add_all(changed);
+                agent.tell_changes();
+            }
+            match &watch {
+                Ok(watch) => {
+                    let _ = tokio::time::timeout(LOOK, heard(watch)).await;
+                }
+                Err(_) => {
+                    tokio::time::sleep(LOOK).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Hears of files that are there as a whole: not of each piece that is written.
+fn watch(path: &Path) -> std::io::Result<Receiver> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let what = inotify::WatchFlags::CLOSE_WRITE
+        | inotify::WatchFlags::MOVED_TO
+        | inotify::WatchFlags::MOVED_FROM
+        | inotify::WatchFlags::DELETE;
+    inotify::add_watch(&watch, path, what)?;
+    // Read as a pipe is.
+    Receiver::from_file_unchecked(watch.into())
+}
+
+async fn heard(watch: &Receiver) -> std::io::Result<()> {
+    watch.readable().await?;
+    let mut buffer = [0_u8; 4096];
+    while watch.try_read(&mut buffer).is_ok_and(|length| length > 0) {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_is_another_pod_and_half_a_file_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let statics = Statics::default();
+        let write = |text: &str| std::fs::write(dir.path().join("web.yaml"), text).unwrap();
+        let pod = |image: &str| {
+            format!("metadata: {{name: web}}\nspec: {{containers: [{{name: c, image: {image}}}]}}\n")
+        };
+        let read = || statics.read(dir.path(), "node-1");
+        write(&pod("a"));
+        let [first] = &read()[..] else { panic!("one pod") };
+        let name = Name::new("default", "web-node-1");
+        assert_eq!(
+            (&first.name, statics.get(&name).unwrap().metadata.uid.as_ref()),
+            (&name, Some(&first.uid))
+        );
+        assert!(read().is_empty(), "nothing has changed");
+        write("metadata: {name: [");
+        assert!(read().is_empty() && statics.get(&name).is_some());
+        write(&pod("b"));
+        let changed = read();
+        assert_eq!((changed.len(), &changed[0]), (2, first), "the old one, and the new one");
+        assert!(statics.is_gone(first) && statics.waits(&changed[1]) && statics.knows(first));
+        assert_eq!(statics.forget(first).as_ref(), Some(&changed[1]));
+        assert!(!statics.waits(&changed[1]) && !statics.knows(first), "without an API server");
+        std::fs::remove_file(dir.path().join("web.yaml")).unwrap();
+        assert_eq!(read(), [changed[1].clone()]);
+        assert!(statics.all().is_empty());
+    }
+}

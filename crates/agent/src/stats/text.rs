@@ -1,0 +1,185 @@
+//! What is used, as Prometheus reads it: `/metrics/resource` and `/metrics/cadvisor`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use cri::contract::v1::{
+    CpuUsage, ListMetricDescriptorsResponse, ListPodSandboxMetricsResponse, MemoryUsage, Metric,
+    MetricDescriptor, MetricType, UInt64Value,
+};
+
+use super::{Snapshot, name, names};
+
+/// A family of metrics: its name, kind, and what it is.
+type Family = (&'static str, &'static str, &'static str);
+
+const CONTAINER_CPU: Family = (
+    "container_cpu_usage_seconds_total",
+    "counter",
+    "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+);
+const CONTAINER_MEMORY: Family =
+    ("container_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the container in bytes");
+const POD_CPU: Family = (
+    "pod_cpu_usage_seconds_total",
+    "counter",
+    "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+);
+const POD_MEMORY: Family =
+    ("pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes");
+const NODE_CPU: Family = (
+    "node_cpu_usage_seconds_total",
+    "counter",
+    "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+);
+const NODE_MEMORY: Family =
+    ("node_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the node in bytes");
+const FAILED: Family = (
+    "resource_scrape_error",
+    "gauge",
+    "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+);
+
+/// `/metrics/resource`; `None` where what is used cannot be told.
+pub(crate) fn resource(all: Option<&Snapshot>) -> String {
+    let mut out = String::new();
+    if let Some(all) = all {
+        let [mut cpu, mut memory, mut pod_cpu, mut pod_memory] = [const { String::new() }; 4];
+        for stats in &all.pods {
+            let [namespace, pod, _] = names(stats.attributes.as_ref());
+            let Some(linux) = &stats.linux else { continue };
+            let of_pod = labels(&["namespace", "pod"], &[namespace, pod]);
+            cpu_of(&mut pod_cpu, POD_CPU.0, &of_pod, linux.cpu.as_ref());
+            memory_of(&mut pod_memory, POD_MEMORY.0, &of_pod, linux.memory.as_ref());
+            for one in &linux.containers {
+                let of = labels(
+                    &["container", "namespace", "pod"],
+                    &[name(one.attributes.as_ref()), namespace, pod],
+                );
+                cpu_of(&mut cpu, CONTAINER_CPU.0, &of, one.cpu.as_ref());
+                memory_of(&mut memory, CONTAINER_MEMORY.0, &of, one.memory.as_ref());
+            }
+        }
+        let at = i64::try_from(all.at.as_nanosecond()).unwrap_or_default();
+        let (mut node_cpu, mut node_memory) = (String::new(), String::new());
+        sample(&mut node_cpu, NODE_CPU.0, "", Some(seconds(&UInt64Value { value: all.node.cpu })), at);
+        sample(&mut node_memory, NODE_MEMORY.0, "", Some(all.node.memory.to_string()), at);
+        let families = [
+            (CONTAINER_CPU, cpu),
+            (CONTAINER_MEMORY, memory),
+            (NODE_CPU, node_cpu),
+            (NODE_MEMORY, node_memory),
+            (POD_CPU, pod_cpu),
+            (POD_MEMORY, pod_memory),
+        ];
+        families.iter().for_each(|(family, samples)| put(&mut out, *family, samples));
+    }
+    put(&mut out, FAILED, &format!("{} {}\n", FAILED.0, u8::from(all.is_none())));
+    out
+}
+
+/// `/metrics/cadvisor`, as the runtime knows it.
+pub(crate) fn cadvisor(all: &ListPodSandboxMetricsResponse, known: &ListMetricDescriptorsResponse) -> String {
+    let mut families: BTreeMap<&str, (&Metric, String)> = BTreeMap::new();
+    let known: BTreeMap<&str, &MetricDescriptor> =
+        known.descriptors.iter().map(|one| (one.name.as_str(), one)).collect();
+    let of_containers = all.pod_metrics.iter().flat_map(|pod| &pod.container_metrics);
+    let metrics =
+        all.pod_metrics.iter().flat_map(|pod| &pod.metrics).chain(of_containers.flat_map(|one| &one.metrics));
+    for metric in metrics {
+        let Some(descriptor) = known.get(metric.name.as_str()) else { continue };
+        let keys: Vec<&str> = descriptor.label_keys.iter().map(String::as_str).collect();
+        let values: Vec<&str> = metric.label_values.iter().map(String::as_str).collect();
+        let (_, samples) = families.entry(&metric.name).or_insert((metric, String::new()));
+        let value = metric.value.as_ref().map(|value| value.value.to_string());
+        sample(samples, &metric.name, &labels(&keys, &values), value, metric.timestamp);
+    }
+    let mut out = String::new();
+    for (name, (metric, samples)) in families {
+        let kind = if metric.metric_type() == MetricType::Counter { "counter" } else { "gauge" };
+        let help = known.get(name).map(|one| one.help.as_str()).unwrap_or_default();
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
+    }
+    out
+}
+
+fn put(out: &mut String, (name, kind, help): Family, samples: &str) {
+    if !samples.is_empty() {
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
+    }
+}
+
+/// One line; the time is in nanoseconds, and 0 is none.
+fn sample(out: &mut String, name: &str, labels: &str, value: Option<String>, at: i64) {
+    let Some(value) = value else { return };
+    let _ = match at / 1_000_000 {
+        0 => writeln!(out, "{name}{labels} {value}"),
+        at => writeln!(out, "{name}{labels} {value} {at}"),
+    };
+}
+
+fn cpu_of(out: &mut String, name: &str, labels: &str, cpu: Option<&CpuUsage>) {
+    let value = cpu.and_then(|cpu| cpu.usage_core_nano_seconds.as_ref());
+    sample(out, name, labels, value.map(seconds), cpu.map_or(0, |cpu| cpu.timestamp));
+}
+
+fn memory_of(out: &mut String, name: &str, labels: &str, memory: Option<&MemoryUsage>) {
+    let value = memory.and_then(|memory| memory.working_set_bytes.as_ref());
+    sample(
+        out,
+        name,
+        labels,
+        value.map(|one| one.value.to_string()),
+        memory.map_or(0, |memory| memory.timestamp),
+    );
+}
+
+fn seconds(nanoseconds: &UInt64Value) -> String {
+    let (whole, rest) = (nanoseconds.value / 1_000_000_000, nanoseconds.value % 1_000_000_000);
+    format!("{whole}.{rest:09}")
+}
+
+fn labels(names: &[&str], values: &[&str]) -> String {
+    let plain = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let all: Vec<String> =
+        names.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", plain(value))).collect();
+    format!("{{{}}}", all.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use cri::contract::v1::{
+        LinuxPodSandboxStats, PodSandboxAttributes, PodSandboxMetadata, PodSandboxStats,
+    };
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::stats::NodeUse;
+
+    #[test]
+    fn lines_are_such_as_prometheus_reads() {
+        let metadata = PodSandboxMetadata { name: "p".into(), namespace: "n".into(), ..Default::default() };
+        let cpu = CpuUsage {
+            timestamp: 2_000_000_000,
+            usage_core_nano_seconds: Some(UInt64Value { value: 1_500_000_000 }),
+            ..Default::default()
+        };
+        let stats = PodSandboxStats {
+            attributes: Some(PodSandboxAttributes { metadata: Some(metadata), ..Default::default() }),
+            linux: Some(LinuxPodSandboxStats { cpu: Some(cpu), ..Default::default() }),
+            windows: None,
+        };
+        let node = NodeUse { cpu: 5, rate: None, memory: 7 };
+        let at = Timestamp::from_second(3).unwrap();
+        let all = Snapshot { at, window: std::time::Duration::ZERO, node, pods: vec![stats] };
+        let text = resource(Some(&all));
+        assert!(
+            text.contains("pod_cpu_usage_seconds_total{namespace=\"n\",pod=\"p\"} 1.500000000 2000\n"),
+            "{text}"
+        );
+        assert!(text.contains("node_cpu_usage_seconds_total 0.000000005 3000\n"), "{text}");
+        assert!(text.ends_with("resource_scrape_error 0\n") && !text.contains("container_cpu"), "{text}");
+        assert!(resource(None).ends_with("resource_scrape_error 1\n"));
+        assert_eq!(labels(&["a"], &["x\"y\\"]), "{a=\"x\\\"y\\\\\"}");
+    }
+}

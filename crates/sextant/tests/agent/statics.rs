@@ -1,0 +1,106 @@
+//! Pods of the node's own files.
+
+use std::fs;
+use std::path::Path;
+
+use kube::api::{DeleteParams, Preconditions};
+use serde_json::{Value, json};
+
+use crate::Test;
+use crate::rig::{IMAGE, NODE, Rig, condition, container, first, with};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("pods_of_files_run_and_are_mirrored", |rig| Box::pin(mirrored(rig))),
+    ("pods_of_files_run_without_an_api_server", |rig| Box::pin(alone(rig))),
+];
+
+/// A whole file, at once.
+fn put(folder: &Path, name: &str, text: &str) {
+    let half = folder.join(format!(".{name}"));
+    fs::write(&half, text).unwrap();
+    fs::rename(half, folder.join(name)).unwrap();
+}
+
+async fn mirrored(rig: &Rig) {
+    let folder = rig.path("manifests");
+    fs::create_dir(&folder).unwrap();
+    rig.kill("agent");
+    rig.agent_with(&["--pod-manifest-path", &folder.display().to_string()]);
+    let yaml = |word: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  labels: {{app: web}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  \
+             - name: main\n    image: {IMAGE}\n    imagePullPolicy: IfNotPresent\n    command: [probe, say, {word}, then, sleep]\n"
+        )
+    };
+    put(&folder, "web.yaml", &yaml("one"));
+    let name = format!("web-{NODE}");
+    let shown = async || rig.pods().get_opt(&name).await.unwrap();
+    let ready = async || {
+        let pod = shown().await?;
+        (condition(&json!(pod.status), "Ready") == "True").then_some(pod)
+    };
+    let pod = rig.until("there is a mirror, and it is ready", ready).await;
+    let metadata = json!(pod.metadata);
+    let annotations = &metadata["annotations"];
+    assert_eq!(annotations["kubernetes.io/config.source"], "file");
+    assert_eq!(annotations["kubernetes.io/config.mirror"], annotations["kubernetes.io/config.hash"]);
+    assert!(annotations["kubernetes.io/config.seen"].is_string(), "{metadata}");
+    assert_eq!(
+        (&metadata["labels"]["app"], &metadata["ownerReferences"][0]["kind"]),
+        (&json!("web"), &json!("Node"))
+    );
+    rig.log_has(&name, "main", "one").await;
+    let id = |pod: &Value| first(&pod["status"]).container_id;
+    let had = id(&json!(pod));
+    // Its end is nothing to the pod, and another comes.
+    let preconditions = Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
+    rig.pods().delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await.unwrap();
+    let again = async || ready().await.filter(|other| other.metadata.uid != pod.metadata.uid);
+    let other = rig.until("there is another mirror", again).await;
+    assert_eq!(id(&json!(other)), had);
+    // An agent that starts goes on with it.
+    rig.kill("agent");
+    rig.agent_with(&["--pod-manifest-path", &folder.display().to_string()]);
+    put(&folder, "web.yaml", &yaml("two"));
+    let changed = async || ready().await.filter(|pod| id(&json!(pod)) != had);
+    let pod = rig.until("there is the pod of the other file", changed).await;
+    assert_ne!(
+        json!(pod.metadata)["annotations"]["kubernetes.io/config.hash"],
+        annotations["kubernetes.io/config.hash"]
+    );
+    rig.log_has(&name, "main", "two").await;
+    fs::remove_file(folder.join("web.yaml")).unwrap();
+    rig.gone(&name).await;
+    rig.kill("agent");
+    rig.agent();
+}
+
+async fn alone(rig: &Rig) {
+    let (folder, out) = (rig.path("alone"), rig.path("alone-out"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&out).unwrap();
+    let mounts = json!({"volumeMounts": [{"name": "out", "mountPath": "/out"}]});
+    let main = with(container("main", &["write", "/out/said", "text", "then", "sleep"]), mounts);
+    let spec = json!({"containers": [main], "volumes": [{"name": "out", "hostPath": {"path": out}}], "terminationGracePeriodSeconds": 1});
+    put(
+        &folder,
+        "alone.json",
+        &json!({"kind": "Pod", "metadata": {"name": "alone"}, "spec": spec}).to_string(),
+    );
+    let known = fs::read_to_string(rig.path("data/api/kubeconfig")).unwrap();
+    let url = rig.config.cluster_url.to_string();
+    let nowhere = known.replace(url.trim_end_matches('/'), "https://127.0.0.1:1");
+    assert_ne!(known, nowhere, "{url}");
+    let kubeconfig = rig.path("nowhere.kubeconfig");
+    fs::write(&kubeconfig, nowhere).unwrap();
+    let manifests = folder.display().to_string();
+    rig.kill("agent");
+    rig.agent_with(&["--pod-manifest-path", &manifests, "--kubeconfig", &kubeconfig.display().to_string()]);
+    let runs = async || out.join("said").exists().then_some(());
+    rig.until("the pod runs", runs).await;
+    fs::remove_file(folder.join("alone.json")).unwrap();
+    let logs = || fs::read_dir(rig.path("logs")).unwrap().count();
+    rig.until("nothing is left of it", async || (logs() == 0).then_some(())).await;
+    rig.kill("agent");
+    rig.agent();
+}
