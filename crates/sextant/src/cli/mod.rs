@@ -8,6 +8,7 @@ mod control;
 mod csi;
 mod images;
 mod node;
+mod objects;
 mod pods;
 mod run;
 mod services;
@@ -35,6 +36,10 @@ pub(crate) use images::{
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
+pub(crate) use objects::{
+    ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,
+    ServerArgs, Shown, WaitArgs, Within,
+};
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
 pub(crate) use services::ServicesArgs;
@@ -90,11 +95,11 @@ pub(crate) enum Command {
     Start(StartArgs),
     /// List containers
     Ps(PsArgs),
-    /// Show what a container wrote
+    /// Show what a container wrote, or one of a pod
     Logs(LogsArgs),
-    /// Run a program in a running container
+    /// Run a program in a running container, or in one of a pod
     Exec(ExecArgs),
-    /// Connect to a running container's program
+    /// Connect to a running container's program, or to that of a pod
     Attach(AttachArgs),
     /// Copy files between a container and this machine
     Cp(CpArgs),
@@ -104,8 +109,8 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Remove containers
     Rm(RmArgs),
-    /// Wait until containers have ended, and print their exit codes
-    Wait(NamesArgs),
+    /// Wait until containers have ended, and print their exit codes; or until objects of the API have come to something
+    Wait(WaitArgs),
     /// Freeze the processes of containers
     Pause(NamesArgs),
     /// Let frozen containers go on
@@ -144,6 +149,16 @@ pub(crate) enum Command {
     Down(DownArgs),
     /// Show what of `sextant up` runs
     Status(StatusArgs),
+    /// List objects of the Kubernetes API
+    Get(GetArgs),
+    /// Show an object of the API, and what happened to it
+    Describe(DescribeArgs),
+    /// Have the API's objects as files say
+    Apply(ApplyArgs),
+    /// Delete objects of the API
+    Delete(DeleteArgs),
+    /// Look after what Deployments, StatefulSets and DaemonSets roll out
+    Rollout(RolloutArgs),
     /// Serve CRI: the runtime that a kubelet lives on
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
@@ -195,6 +210,9 @@ impl Command {
                 | Self::Exec(_)
                 | Self::Attach(_)
                 | Self::Logs(_)
+                | Self::Wait(_)
+                | Self::Apply(_)
+                | Self::Delete(_)
                 | Self::Node(_)
                 | Self::Api(_)
                 | Self::Agent(_)

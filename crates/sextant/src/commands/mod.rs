@@ -14,6 +14,7 @@ mod images;
 mod inspect;
 mod logs;
 mod node;
+mod objects;
 mod pods;
 mod port_forward;
 mod prune;
@@ -74,13 +75,21 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::PortForward(args) => {
             return port_forward::run(&cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
-        Command::Explain(args) => return explain::run(&cli.run_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Explain(args) => return explain::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Stats(args) => return stats::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Top(args) => return stats::top(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => return ps::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Logs(args) => return logs::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Exec(args) => return exec::run(&cli, args),
         Command::Attach(args) => return exec::attach(&cli, args),
+        Command::Get(args) => return objects::get(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Describe(args) => return objects::describe(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Apply(args) => return objects::apply(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Delete(args) => return objects::delete(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Rollout(args) => return objects::rollout(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Wait(args) if args.event.is_some() => {
+            return objects::wait(&cli.data_dir, args).map(|()| ExitCode::SUCCESS);
+        }
         Command::Demo(args) => return demo::run(args, &cli),
         _ => {}
     }
@@ -93,7 +102,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => return up::status(&instance, &args),
         Command::Services(args) => return services::run(&instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
-        Command::Wait(args) => containers::wait(&instance, &args.containers),
+        Command::Wait(args) => containers::wait(&instance, &args.names),
         Command::Start(args) => return containers::start(&instance, &args),
         Command::Stop(args) => return containers::stop(&instance, &args),
         Command::Kill(args) => return containers::kill(&instance, &args),
@@ -133,6 +142,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Logs(_)
         | Command::Exec(_)
         | Command::Attach(_)
+        | Command::Get(_)
+        | Command::Describe(_)
+        | Command::Apply(_)
+        | Command::Delete(_)
+        | Command::Rollout(_)
         | Command::Demo(_) => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)
