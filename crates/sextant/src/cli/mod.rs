@@ -43,7 +43,7 @@ pub(crate) use objects::{
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
 pub(crate) use services::ServicesArgs;
-pub(crate) use up::{DownArgs, StatusArgs, UpArgs};
+pub(crate) use up::{DownArgs, ResetArgs, StatusArgs, UpArgs};
 
 /// What every command takes, apart from its own options.
 const INSTANCE: &str = "Options of every command";
@@ -147,7 +147,9 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// End what `sextant up` started, and take its pods down
     Down(DownArgs),
-    /// Show what of `sextant up` runs
+    /// Take `sextant up` down, and remove all that it keeps
+    Reset(ResetArgs),
+    /// Show what of `sextant up` runs, and which objects nothing acts on
     Status(StatusArgs),
     /// List objects of the Kubernetes API
     Get(GetArgs),
@@ -185,7 +187,7 @@ pub(crate) enum Command {
     Cni(Cni),
     /// Remove what nobody uses: ended containers, images without a name, unfinished downloads
     Prune(PruneArgs),
-    /// Show it at work: registry, push, pull, a node, two pods that talk, and nothing left behind
+    /// Show it at work: a registry, a machine with a Kubernetes API, a small shop on it, and nothing left behind
     Demo(DemoArgs),
     /// Print a script that completes commands in a shell
     Completions(CompletionsArgs),
@@ -222,6 +224,7 @@ impl Command {
                 | Self::Demo(_)
                 | Self::Up(_)
                 | Self::Down(_)
+                | Self::Reset(_)
                 | Self::PortForward(_)
         )
     }
@@ -307,6 +310,9 @@ pub(crate) struct DemoArgs {
     /// Leave it up, and say how to look at it and how to remove it
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Only make the image that the objects in `examples/` name, for this instance: `sextant up --apply` runs them then
+    #[arg(long, conflicts_with = "keep")]
+    pub(crate) image: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

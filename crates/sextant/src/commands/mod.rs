@@ -26,6 +26,7 @@ mod transfer;
 mod up;
 mod usage;
 mod version;
+mod volumes;
 mod which;
 
 use std::process::ExitCode;
@@ -99,6 +100,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Node(args) => return node::run(instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Up(args) => return up::run(&instance, &args),
         Command::Down(args) => return up::down(&instance, &args),
+        Command::Reset(args) => return up::reset(&instance, &args),
         Command::Status(args) => return up::status(&instance, &args),
         Command::Services(args) => return services::run(&instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),

@@ -15,6 +15,10 @@ const MANAGER: &str = "sextant";
 const APPLY: &str = "application/apply-patch+yaml";
 /// How long a definition may take until its kind is served.
 const ESTABLISHED: Duration = Duration::from_secs(10);
+/// How long a namespace may take until it has its service account.
+const ACCOUNT: Duration = Duration::from_secs(5);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How it is done.
 #[derive(Debug, Default, Clone, Copy)]
@@ -129,12 +133,19 @@ fn one(server: &Server, kinds: &Kinds, document: &Document, wishes: Wishes<'_>) 
         cannot(&format!("{}{hint}", refused.message))
     };
     let before = server.find_at(&path).map_err(refused)?;
-    let call = Call::patch(&path, APPLY, document.object.clone())
-        .with("fieldManager", MANAGER)
-        .with("fieldValidation", "Strict")
-        .with("force", if wishes.force { "true" } else { "" })
-        .with("dryRun", if wishes.dry_run { "All" } else { "" });
-    let (code, object) = server.wait(call.ask_with_code(server)).map_err(refused)?;
+    let until = Instant::now() + ACCOUNT;
+    let (code, object) = loop {
+        let call = Call::patch(&path, APPLY, document.object.clone())
+            .with("fieldManager", MANAGER)
+            .with("fieldValidation", "Strict")
+            .with("force", if wishes.force { "true" } else { "" })
+            .with("dryRun", if wishes.dry_run { "All" } else { "" });
+        match server.wait(call.ask_with_code(server)) {
+            // A new namespace gets it in a moment.
+            Err(early) if is_early(&early) && Instant::now() < until => std::thread::sleep(PAUSE),
+            answer => break answer.map_err(refused)?,
+        }
+    };
     let version = |object: &Value| text(object, "/metadata/resourceVersion").to_owned();
     let outcome = match before {
         None => Outcome::Created,
@@ -143,6 +154,11 @@ fn one(server: &Server, kinds: &Kinds, document: &Document, wishes: Wishes<'_>) 
         Some(_) => Outcome::Configured,
     };
     Ok(Applied { kind: kind.clone(), path, object, outcome })
+}
+
+/// Whether a pod came before the service account of its namespace.
+fn is_early(refused: &Refused) -> bool {
+    refused.code == 403 && refused.message.contains("error looking up service account")
 }
 
 /// What kind an object is of, and where it is.
@@ -181,7 +197,7 @@ fn established(server: &Server, definitions: &[String]) {
             if condition(&object, "Established").is_some_and(|one| text(one, "/status") == "True") {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(PAUSE);
         }
     }
 }
