@@ -4,7 +4,7 @@ use std::io::{Error, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::shop;
 
@@ -20,19 +20,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a server answers: a code, and a text.
 pub(super) type Answer = (u16, String);
 
-/// `serve` answers every HTTP request, and `get ADDRESS` sends one and prints the answer's body; the others are the parts of the shop in
+/// `serve` answers every HTTP request, and `get ADDRESS` sends one and prints the answer's body, again and again for so long if need be; the others are the parts of the shop in
 /// `examples/`.
 pub(crate) fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve"] => serve(|_, _, _| (200, hello())),
         ["get", address] => get(address).map(|body| println!("{body}")),
+        ["get", address, seconds] => patiently(address, seconds).map(|body| println!("{body}")),
+        ["true"] => Ok(()),
         ["database", folder] => shop::database(folder),
         ["api", database] => shop::api(database),
         ["web", api] => shop::web(api),
         ["order", web, count] => shop::order(web, count),
         _ => Err(Error::other(format!(
-            "usage: {NAME} serve | get ADDRESS | database DIR | api DATABASE | web API | order WEB COUNT"
+            "usage: {NAME} serve | get ADDRESS [SECONDS] | true | database DIR | api DATABASE | web API | order WEB COUNT"
         ))),
     };
     match done {
@@ -108,6 +110,17 @@ fn is_whole(request: &str) -> bool {
 pub(super) fn get(address: &str) -> Result<String> {
     let (address, path) = address.split_once('/').map_or((address, ""), |(address, path)| (address, path));
     ask("GET", address, &format!("/{path}"), "")
+}
+
+/// The same, as soon as somebody answers.
+fn patiently(address: &str, seconds: &str) -> Result<String> {
+    let until = Instant::now() + Duration::from_secs(seconds.parse().map_err(Error::other)?);
+    loop {
+        match get(address) {
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(100)),
+            answer => return answer,
+        }
+    }
 }
 
 /// The body of the answer to a request; a name is looked up.

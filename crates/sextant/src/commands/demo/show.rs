@@ -12,7 +12,7 @@ use clap::Parser;
 use cri::contract::v1::ExecSyncRequest;
 use oci_image::registry::server::{Config, Server as Registry};
 use oci_image::store::Store;
-use serde_json::Value;
+use serde_json::json;
 
 use super::place::Place;
 use super::{Story, app, examples, image};
@@ -21,7 +21,7 @@ use crate::commands::volumes::{self, Made, Volumes};
 use crate::commands::{self, images, up};
 use crate::failure::{Context, Failure, Result};
 use crate::objects::apply::{Applied, Wishes, apply};
-use crate::objects::{Server, documents, list, ready, text};
+use crate::objects::{Call, Server, condition, documents, list, ready, text};
 use crate::output::bytes;
 use crate::pods::Runtime;
 
@@ -85,7 +85,7 @@ fn start(place: &Place) -> Result<Server> {
     let until = Instant::now() + PATIENCE;
     loop {
         let node = server.find_at("/api/v1/nodes/demo")?.unwrap_or_default();
-        if crate::objects::condition(&node, "Ready").is_some_and(|one| text(one, "/status") == "True") {
+        if condition(&node, "Ready").is_some_and(|one| text(one, "/status") == "True") {
             return Ok(server);
         }
         if Instant::now() > until {
@@ -213,9 +213,8 @@ fn kind(volume: &Made) -> String {
 
 /// Has the shop's namespace go, with all that is in it.
 fn close(server: &Server) -> Result<()> {
-    use crate::objects::Call;
     let path = "/api/v1/namespaces/shop";
-    server.ask(Call::delete(path, Value::Null))?;
+    server.ask(Call::delete(path, json!({"kind": "DeleteOptions", "apiVersion": "v1"})))?;
     let until = Instant::now() + PATIENCE;
     while server.find_at(path)?.is_some() {
         if Instant::now() > until {

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Ends the programs of `sextant up`, and takes its pods down.
 pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
     let places = places(instance)?;
-    let ended = end_all(&places);
+    let ended = end_all(&places, &|line| supervisor::say(line));
     let taken = if args.keep_pods { Ok(0) } else { take_down(instance, &args.node_config) };
     let left = if args.keep_pods || taken.is_err() { Vec::new() } else { clear(instance) };
     match taken {
@@ -36,11 +36,11 @@ pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
 }
 
 /// Ends all programs; how many there were.
-pub(super) fn end_all(places: &Places) -> usize {
+pub(super) fn end_all(places: &Places, tell: &dyn Fn(&str)) -> usize {
     // Who would start the others again first, then those who would ask for pods.
     let mut names = vec![SUPERVISOR];
     names.extend(NAMES.iter().rev());
-    names.into_iter().filter(|name| end(places, name)).count()
+    names.into_iter().filter(|name| end(places, name, tell)).count()
 }
 
 /// Takes away what the agent and the services have made on the machine, which they leave when they end; what could not be.
@@ -57,7 +57,7 @@ pub(super) fn clear(instance: &Instance) -> Vec<String> {
 }
 
 /// Whether it lived.
-fn end(places: &Places, name: &str) -> bool {
+fn end(places: &Places, name: &str, tell: &dyn Fn(&str)) -> bool {
     let Some(process) = member::living(&places.member(name)) else { return false };
     child::end(process.pidfd.as_fd(), PATIENCE);
     let which = if name == SUPERVISOR {
@@ -65,7 +65,7 @@ fn end(places: &Places, name: &str) -> bool {
     } else {
         format!("{name} has ended")
     };
-    supervisor::say(&which);
+    tell(&which);
     true
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn remove(instance: &Instance, node_config: &Path, images: bool) -> V
         Ok(places) => places,
         Err(failure) => return vec![failure],
     };
-    down::end_all(&places);
+    down::end_all(&places, &|_| {});
     let mut left = down::take_down(instance, node_config).err().unwrap_or_default();
     left.extend(down::clear(instance).into_iter().map(Failure::new));
     // Volumes are more than folders: their driver takes them away.
