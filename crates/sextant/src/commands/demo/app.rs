@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kernel::signal::Signals;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
 use super::shop;
 
 /// What the payload is called in the image.
@@ -57,6 +61,7 @@ pub(super) fn host() -> String {
 
 /// Answers requests, by method, path and body, for as long as it lives.
 pub(super) fn serve(answer: impl Fn(&str, &str, &str) -> Answer + Send + Sync + 'static) -> Result<()> {
+    end_when_told()?;
     let listener = TcpListener::bind(("0.0.0.0", PORT))?;
     println!("listening on port {PORT}");
     let answer = Arc::new(answer);
@@ -69,6 +74,18 @@ pub(super) fn serve(answer: impl Fn(&str, &str, &str) -> Answer + Send + Sync + 
             }
         });
     }
+    Ok(())
+}
+
+/// A first process of a container has to say itself that SIGTERM ends it.
+fn end_when_told() -> Result<()> {
+    // Threads that are started later take no such signal either.
+    let signals = Signals::receive(&[Signal::TERM.as_raw()]).map_err(Error::other)?;
+    std::thread::spawn(move || {
+        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+        let _ = rustix::io::retry_on_intr(|| poll(&mut fds, None));
+        std::process::exit(0);
+    });
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+use client::quantity;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::Value;
 
 use super::{Sheet, conditions};
@@ -40,19 +42,25 @@ pub(super) fn describe(sheet: &mut Sheet, server: &Server, node: &Value) -> Resu
 }
 
 fn row(pod: &Value) -> Vec<String> {
-    let sum = |place: &str| {
-        let all =
-            list(pod, "/spec/containers").iter().map(|one| text(one, place)).filter(|text| !text.is_empty());
-        let all: Vec<&str> = all.collect();
-        if all.is_empty() { "0".to_owned() } else { all.join("+") }
+    let sum = |of: &str, resource: &str| {
+        let place = format!("/resources/{of}/{resource}");
+        let all: Vec<Quantity> = list(pod, "/spec/containers")
+            .iter()
+            .map(|one| Quantity(text(one, &place).to_owned()))
+            .filter(|quantity| !quantity.0.is_empty())
+            .collect();
+        match resource {
+            "cpu" => format!("{}m", all.iter().filter_map(quantity::thousandths).sum::<i64>()),
+            _ => format!("{}Mi", all.iter().filter_map(quantity::bytes).sum::<i64>() >> 20),
+        }
     };
     vec![
         text(pod, "/metadata/namespace").to_owned(),
         text(pod, "/metadata/name").to_owned(),
         text(pod, "/status/phase").to_owned(),
-        sum("/resources/requests/cpu"),
-        sum("/resources/limits/cpu"),
-        sum("/resources/requests/memory"),
-        sum("/resources/limits/memory"),
+        sum("requests", "cpu"),
+        sum("limits", "cpu"),
+        sum("requests", "memory"),
+        sum("limits", "memory"),
     ]
 }
