@@ -73,8 +73,7 @@ pub(crate) fn apply(
     wishes: Wishes<'_>,
     mut tell: impl FnMut(&Applied),
 ) -> Result<(Vec<Applied>, Vec<Failure>)> {
-    // In groups: within one the order is that of the files.
-    documents.sort_by_key(|document| rank(document.kind()));
+    in_order(&mut documents);
     let mut kinds = server.kinds()?;
     let (mut done, mut failures) = (Vec::new(), Vec::new());
     let mut definitions = Vec::new();
@@ -95,6 +94,11 @@ pub(crate) fn apply(
         }
     }
     Ok((done, failures))
+}
+
+/// Has them in the order in which they need each other: in groups, and within one in that of the files.
+pub(crate) fn in_order(documents: &mut [Document]) {
+    documents.sort_by_key(|document| rank(document.kind()));
 }
 
 /// What others need comes first: namespaces, definitions, then what pods are admitted by or are given; what has a say about all others

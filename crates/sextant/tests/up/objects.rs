@@ -54,7 +54,7 @@ fn objects_are_listed_shown_and_changed() {
     let list: Value = serde_json::from_str(&says("get deploy -n shop -o json")).unwrap();
     assert!(list["kind"] == "List" && list["items"][0]["kind"] == "Deployment", "{list}");
     let yaml = says("get service web -n shop -o yaml");
-    assert!(yaml.contains("\nkind: Service\n") && yaml.contains("\n  clusterIP: 10.96."), "{yaml}");
+    assert!(yaml.contains("\nkind: Service\n") && yaml.contains("\n  clusterIP: \"10.96."), "{yaml}");
     let missing = machine.refuses(&["get", "pod", "nobody"]);
     assert_eq!(missing, "sextant: pods \"nobody\" not found\n");
     assert!(machine.refuses(&["get", "wishes"]).contains("no kind \"wishes\""));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::ended;
 use crate::cli::DeleteArgs;
 use crate::failure::{Failure, Result};
-use crate::objects::apply::place;
+use crate::objects::apply::{in_order, place};
 use crate::objects::{Call, JSON, Kind, Kinds, Server, documents, list, named, text};
 
 /// How often is looked whether an object is gone.
@@ -24,12 +24,13 @@ struct Target {
 pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
     let namespace = args.within.namespace.as_deref();
     // What is wrong with files is told before anybody is asked.
-    let documents =
+    let mut documents =
         if args.files.is_empty() { Vec::new() } else { documents::read(&args.files, args.recursive)? };
     let server = Server::find(data_dir, &args.within.server, namespace)?;
     let kinds = server.kinds()?;
     let (mut targets, mut failures) = (Vec::new(), Vec::new());
     // What was applied last goes first.
+    in_order(&mut documents);
     for document in documents.iter().rev() {
         match place(&server, &kinds, document, namespace) {
             Ok((kind, path)) => targets.push(Target { name: kind.of(document.name()), path, uid: None }),
