@@ -17,9 +17,9 @@ pub(crate) struct Kind {
     pub(crate) singular: String,
     /// `Pod`.
     pub(crate) name: String,
-    short: Vec<String>,
-    categories: Vec<String>,
-    verbs: Vec<String>,
+    pub(crate) short: Vec<String>,
+    pub(crate) categories: Vec<String>,
+    pub(crate) verbs: Vec<String>,
     pub(crate) is_namespaced: bool,
     /// Whether its objects have a status that is written apart from them.
     pub(crate) has_status: bool,

@@ -302,9 +302,7 @@ fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reas
     if one.pointer("/state/terminated").is_some() && what == "container" {
         return Some(ended(pod, one, "/state/terminated")).filter(|_| !is_true(pod, "Ready"));
     }
-    if one.pointer("/state/running").is_none() {
-        return None;
-    }
+    one.pointer("/state/running")?;
     if what == "init container" {
         let is_sidecar = list(pod, "/spec/initContainers")
             .iter()

@@ -53,32 +53,32 @@ fn columns(args: &GetArgs, one: &Kind, several: bool) -> Columns {
 /// Each kind's objects in a table of its own.
 fn tables(server: &Server, args: &GetArgs, all: &[Named]) -> Result<()> {
     let several = all.iter().any(|one| one.kind != all[0].kind);
-    let (mut shown, mut failures) = (0, Vec::new());
-    let mut rows: Option<(&Kind, Rows)> = None;
+    let mut failures = Vec::new();
+    let mut tables: Vec<(&Kind, Value)> = Vec::new();
     for one in all {
         let path = path(server, args, one);
-        let table = match server.ask(call(args, one, &path, TABLE)) {
-            Ok(table) => table,
-            Err(refused) => {
-                failures.push(refused.into());
-                continue;
-            }
-        };
-        if list(&table, "/rows").is_empty() {
-            continue;
+        match server.ask(call(args, one, &path, TABLE)) {
+            Err(refused) => failures.push(refused.into()),
+            Ok(table) if list(&table, "/rows").is_empty() => {}
+            Ok(table) => match tables.last_mut() {
+                // Objects that were named one by one stand below each other.
+                Some((kind, first)) if **kind == one.kind => {
+                    if let Some(rows) = first["rows"].as_array_mut() {
+                        rows.extend_from_slice(list(&table, "/rows"));
+                    }
+                }
+                _ => tables.push((&one.kind, table)),
+            },
         }
-        if rows.as_ref().is_none_or(|(kind, _)| **kind != one.kind) {
-            if shown > 0 && !args.no_headers {
-                println!();
-            }
-            rows = Some((&one.kind, Rows::new(columns(args, &one.kind, several))));
-        }
-        if let Some((kind, rows)) = &mut rows {
-            rows.lines(kind, &table, !args.no_headers).iter().for_each(|line| println!("{line}"));
-        }
-        shown += 1;
     }
-    if shown == 0 && failures.is_empty() {
+    for (at, (kind, table)) in tables.iter().enumerate() {
+        if at > 0 && !args.no_headers {
+            println!();
+        }
+        let mut rows = Rows::new(columns(args, kind, several));
+        rows.lines(kind, table, !args.no_headers).iter().for_each(|line| println!("{line}"));
+    }
+    if tables.is_empty() && failures.is_empty() {
         let is_namespaced = all.iter().any(|one| one.kind.is_namespaced) && !args.all_namespaces;
         match is_namespaced {
             true => eprintln!("No resources found in {} namespace.", server.namespace),

@@ -16,7 +16,7 @@ pub(crate) fn run(data_dir: &Path, args: &RolloutArgs) -> Result<()> {
     match &args.command {
         RolloutCommand::Status(args) => {
             let (server, all) = find(data_dir, &args.names)?;
-            for (kind, name, path) in all {
+            for Rolling { kind, name, path } in all {
                 let what = kind.singular.clone();
                 ready::wait(&server, &[(kind.of(&name), path)], args.timeout, |_, state| {
                     match state {
@@ -35,7 +35,7 @@ pub(crate) fn run(data_dir: &Path, args: &RolloutArgs) -> Result<()> {
             let (server, all) = find(data_dir, args)?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let stamp = json!({"kubectl.kubernetes.io/restartedAt": timestamp(now)});
-            for (kind, name, path) in all {
+            for Rolling { kind, name, path } in all {
                 let body = json!({"spec": {"template": {"metadata": {"annotations": stamp}}}});
                 server.ask(Call::patch(&path, STRATEGIC, body).with("fieldManager", "sextant"))?;
                 println!("{} restarted", kind.of(&name));
@@ -45,8 +45,15 @@ pub(crate) fn run(data_dir: &Path, args: &RolloutArgs) -> Result<()> {
     }
 }
 
+/// One that rolls out.
+struct Rolling {
+    kind: Kind,
+    name: String,
+    path: String,
+}
+
 /// What is named, with where it is.
-fn find(data_dir: &Path, args: &RolloutNamesArgs) -> Result<(Server, Vec<(Kind, String, String)>)> {
+fn find(data_dir: &Path, args: &RolloutNamesArgs) -> Result<(Server, Vec<Rolling>)> {
     let server = Server::find(data_dir, &args.within.server, args.within.namespace.as_deref())?;
     let mut all = Vec::new();
     for one in named(&server.kinds()?, &args.words)? {
@@ -58,7 +65,7 @@ fn find(data_dir: &Path, args: &RolloutNamesArgs) -> Result<(Server, Vec<(Kind, 
         }
         let name = one.name.ok_or_else(|| Failure::new("cannot roll out all of a kind: give TYPE/NAME"))?;
         let path = format!("{}/{name}", one.kind.path(Some(&server.namespace)));
-        all.push((one.kind, name, path));
+        all.push(Rolling { kind: one.kind, name, path });
     }
     Ok((server, all))
 }

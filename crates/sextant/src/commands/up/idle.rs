@@ -84,9 +84,7 @@ fn is_told_of(object: &Value) -> bool {
         text(one, "/reason") == "Pending" && text(one, "/lastTransitionTime").starts_with("1970")
     };
     let Some(status) = object.get("status").and_then(Value::as_object) else { return false };
-    let conditions = list(object, "/status/conditions");
-    let only_conditions = status.len() == 1 && status.contains_key("conditions");
-    !status.is_empty() && !(only_conditions && conditions.iter().all(is_default))
+    status.keys().any(|key| key != "conditions") || !list(object, "/status/conditions").iter().all(is_default)
 }
 
 /// All of them, as this server tells.
