@@ -64,7 +64,7 @@ fn objects_are_listed_shown_and_changed() {
     let pod = says("describe pod database-0 -n shop");
     for words in [
         "Controlled By:    StatefulSet/database",
-        "State:          Running",
+        "State:        Running",
         "Conditions:",
         "Volumes:",
         "Scheduled ",
@@ -78,7 +78,7 @@ fn objects_are_listed_shown_and_changed() {
     );
     let service = says("describe svc/web -n shop");
     assert!(service.contains(":8080, 10.") && service.contains("Selector:         app=web"), "{service}");
-    assert!(says("describe job orders -n shop").contains("Completions: 3"));
+    assert!(says("describe job orders -n shop").contains("Completions:    3"));
 
     let done = says("rollout restart deploy/web -n shop");
     assert_eq!(done, "deployment.apps/web restarted\n");

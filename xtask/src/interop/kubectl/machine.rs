@@ -33,8 +33,8 @@ impl Machine {
         let holder = unshare.stdin(Stdio::null()).spawn().map_err(|e| format!("cannot run unshare: {e}"))?;
         let machine = Self { dir, program: site.program().to_owned(), holder };
         let from = site.busybox()?;
-        quiet(machine.sextant(&["pull", "--plain-http", &from]))?;
-        quiet(machine.sextant(&["tag", &from, IMAGE]))?;
+        quiet(&mut machine.sextant(&["pull", "--plain-http", &from]))?;
+        quiet(&mut machine.sextant(&["tag", &from, IMAGE]))?;
         // The network is there once loopback is up in it.
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while quiet(machine.within("ip").args(["route", "get", "10.96.0.1"])).is_err() {
