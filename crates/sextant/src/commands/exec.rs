@@ -59,7 +59,7 @@ fn as_typed(args: &ExecArgs) -> Result<ExecArgs> {
     let Some(end) = end.filter(|end| *end > 0 && more[0].starts_with('-')) else { return Ok(typed) };
     let words =
         ["exec"].into_iter().chain(more[..end].iter().map(String::as_str)).chain([name.as_str(), "--"]);
-    let command = ExecArgs::augment_args(clap::Command::new("sextant exec"));
+    let command = ExecArgs::augment_args(clap::Command::default().name("sextant exec"));
     let found = command.try_get_matches_from(words.chain(more[end + 1..].iter().map(String::as_str)));
     let later = found.and_then(|found| ExecArgs::from_arg_matches(&found));
     let later = later.map_err(|error| Failure::new(error.to_string()).with_code(MISUSED))?;
