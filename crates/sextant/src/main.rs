@@ -12,6 +12,7 @@ mod commands;
 mod container;
 mod failure;
 mod instance;
+mod objects;
 mod output;
 mod pods;
 mod stream;

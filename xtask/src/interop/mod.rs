@@ -42,6 +42,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kubectl and nodes, certificates", |site| kubectl::walks(site, kubectl::walk::NODE)),
     ("kubectl asks who may what", |site| kubectl::walks(site, kubectl::walk::WHO)),
     ("kubectl and custom resources", |site| kubectl::walks(site, kubectl::walk::CUSTOM)),
+    ("kubectl and pods that run", |site| kubectl::walks_with_pods(site, kubectl::walk::PODS)),
     ("the Python client of the Kubernetes API", clients::python),
 ];
 

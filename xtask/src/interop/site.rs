@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::program::{built, quiet};
 
+/// What busybox is called in its image.
+const BUSYBOX: [&str; 13] =
+    ["cat", "echo", "false", "httpd", "ls", "mkdir", "ps", "sh", "sleep", "tar", "true", "tty", "wget"];
+
 /// Where things happen; removed with all in it at the end.
 pub(crate) struct Site {
     dir: tempfile::TempDir,
@@ -74,7 +78,7 @@ impl Site {
             let root = self.path("busybox-root");
             std::fs::create_dir_all(root.join("bin"))?;
             std::fs::copy("/bin/busybox", root.join("bin/busybox"))?;
-            for name in ["cat", "echo", "false", "httpd", "ls", "sh", "sleep", "true", "wget"] {
+            for name in BUSYBOX {
                 std::os::unix::fs::symlink("busybox", root.join("bin").join(name))?;
             }
             self.build(&root, &["sh"], "busybox")?;

@@ -36,7 +36,7 @@ pub mod protobuf;
 mod request;
 mod server;
 mod version;
-mod yaml;
+pub mod yaml;
 
 pub use api::Api;
 pub use guard::is_answering;

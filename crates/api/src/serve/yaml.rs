@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 /// A value as a YAML document: blocks, two spaces, items of lists not indented, as Kubernetes' tools write it.
-pub(crate) fn write(value: &Value) -> String {
+#[must_use]
+pub fn write(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => block(&mut out, value, 0),

@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::{CriArgs, OfPod, OutputArgs, WHICH};
+use super::{CriArgs, OfPod, OutputArgs, POD, ServerArgs, WHICH, Within};
 
 #[derive(Debug, Args)]
 pub(crate) struct NamesArgs {
@@ -49,21 +49,24 @@ fn lines(text: &str) -> Result<Lines, &'static str> {
     match text.parse() {
         Ok(count) => Ok(Lines::Last(count)),
         Err(_) if text == "all" => Ok(Lines::All),
-        Err(_) => Err("give a number, or all"),
+        Err(_) => Err("give a number, or all (a namespace is --namespace)"),
     }
 }
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "sextant logs [OPTIONS] <CONTAINER>
+    override_usage = "sextant logs [OPTIONS] <CONTAINER|POD>
        sextant logs [OPTIONS] --pod <POD> [-c <NAME>]",
     after_help = format!("Examples:
   sextant logs --tail 20 web
+  sextant logs -f deploy/web -c app --namespace shop
   sextant logs -f --since 10m --pod default/web -c app
 
-Files that a kubelet rotated away are read too, unless they are compressed.
+With --pod files that a kubelet rotated away are read too, unless they are compressed.
 
-{WHICH}")
+{WHICH}
+
+{POD}")
 )]
 pub(crate) struct LogsArgs {
     /// Go on as more is written
@@ -81,23 +84,31 @@ pub(crate) struct LogsArgs {
     /// Of a pod's container: the one that ran before it in its place
     #[arg(long)]
     pub(crate) previous: bool,
-    /// Name, id, or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present = "pod", conflicts_with = "pod")]
+    /// A container (name, id, or the beginning of an id), or a pod of the API
+    #[arg(value_name = "CONTAINER|POD", required_unless_present = "pod", conflicts_with = "pod")]
     pub(crate) container: Option<String>,
+    /// The namespace of the pod
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "pod")]
+    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) of: OfPod,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(
-    override_usage = "sextant exec [OPTIONS] <CONTAINER> <COMMAND>...
+    override_usage = "sextant exec [OPTIONS] <CONTAINER|POD> [--] <COMMAND>...
        sextant exec [OPTIONS] --pod <POD> [-c <NAME>] <COMMAND>...",
     after_help = format!("Examples:
   sextant exec -it web sh
   sextant exec -e LEVEL=debug -w /srv web ./check
+  sextant exec -it deploy/web -c app -n shop -- sh
   sextant exec -it --pod default/web -c app sh
 
-{WHICH}")
+{WHICH}
+
+{POD}")
 )]
 pub(crate) struct ExecArgs {
     /// Connect standard input
@@ -118,26 +129,30 @@ pub(crate) struct ExecArgs {
     /// Run in this directory
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
-    /// The container (not with --pod), the program and its arguments
+    /// The container or pod (not with --pod), the program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) within: Within,
     #[command(flatten)]
     pub(crate) of: OfPod,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "sextant attach [OPTIONS] <CONTAINER>
+    override_usage = "sextant attach [OPTIONS] <CONTAINER|POD>
        sextant attach [OPTIONS] --pod <POD> [-c <NAME>]",
-    after_help = format!("Leave a container with a terminal by Ctrl-P Ctrl-Q; it goes on.\n\n{WHICH}")
+    after_help = format!("Leave a container with a terminal by Ctrl-P Ctrl-Q; it goes on.\n\n{WHICH}\n\n{POD}")
 )]
 pub(crate) struct AttachArgs {
     /// Only watch: send no input
     #[arg(long)]
     pub(crate) no_stdin: bool,
-    /// Name, id, or the beginning of an id
-    #[arg(value_name = "CONTAINER", required_unless_present = "pod", conflicts_with = "pod")]
+    /// A container (name, id, or the beginning of an id), or a pod of the API
+    #[arg(value_name = "CONTAINER|POD", required_unless_present = "pod", conflicts_with = "pod")]
     pub(crate) container: Option<String>,
+    #[command(flatten)]
+    pub(crate) within: Within,
     #[command(flatten)]
     pub(crate) of: OfPod,
 }

@@ -8,6 +8,7 @@ mod control;
 mod csi;
 mod images;
 mod node;
+mod objects;
 mod pods;
 mod run;
 mod services;
@@ -35,10 +36,14 @@ pub(crate) use images::{
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
+pub(crate) use objects::{
+    ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,
+    ServerArgs, Shown, WaitArgs, Within,
+};
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
 pub(crate) use services::ServicesArgs;
-pub(crate) use up::{DownArgs, StatusArgs, UpArgs};
+pub(crate) use up::{DownArgs, ResetArgs, StatusArgs, UpArgs};
 
 /// What every command takes, apart from its own options.
 const INSTANCE: &str = "Options of every command";
@@ -90,11 +95,11 @@ pub(crate) enum Command {
     Start(StartArgs),
     /// List containers
     Ps(PsArgs),
-    /// Show what a container wrote
+    /// Show what a container wrote, or one of a pod
     Logs(LogsArgs),
-    /// Run a program in a running container
+    /// Run a program in a running container, or in one of a pod
     Exec(ExecArgs),
-    /// Connect to a running container's program
+    /// Connect to a running container's program, or to that of a pod
     Attach(AttachArgs),
     /// Copy files between a container and this machine
     Cp(CpArgs),
@@ -104,8 +109,8 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Remove containers
     Rm(RmArgs),
-    /// Wait until containers have ended, and print their exit codes
-    Wait(NamesArgs),
+    /// Wait until containers have ended, and print their exit codes; or until objects of the API have come to something
+    Wait(WaitArgs),
     /// Freeze the processes of containers
     Pause(NamesArgs),
     /// Let frozen containers go on
@@ -142,8 +147,20 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// End what `sextant up` started, and take its pods down
     Down(DownArgs),
-    /// Show what of `sextant up` runs
+    /// Take `sextant up` down, and remove all that it keeps
+    Reset(ResetArgs),
+    /// Show what of `sextant up` runs, and which objects nothing acts on
     Status(StatusArgs),
+    /// List objects of the Kubernetes API
+    Get(GetArgs),
+    /// Show an object of the API, and what happened to it
+    Describe(DescribeArgs),
+    /// Have the API's objects as files say
+    Apply(ApplyArgs),
+    /// Delete objects of the API
+    Delete(DeleteArgs),
+    /// Look after what Deployments, StatefulSets and DaemonSets roll out
+    Rollout(RolloutArgs),
     /// Serve CRI: the runtime that a kubelet lives on
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine
@@ -170,7 +187,7 @@ pub(crate) enum Command {
     Cni(Cni),
     /// Remove what nobody uses: ended containers, images without a name, unfinished downloads
     Prune(PruneArgs),
-    /// Show it at work: registry, push, pull, a node, two pods that talk, and nothing left behind
+    /// Show it at work: a registry, a machine with a Kubernetes API, a small shop on it, and nothing left behind
     Demo(DemoArgs),
     /// Print a script that completes commands in a shell
     Completions(CompletionsArgs),
@@ -195,6 +212,9 @@ impl Command {
                 | Self::Exec(_)
                 | Self::Attach(_)
                 | Self::Logs(_)
+                | Self::Wait(_)
+                | Self::Apply(_)
+                | Self::Delete(_)
                 | Self::Node(_)
                 | Self::Api(_)
                 | Self::Agent(_)
@@ -204,6 +224,7 @@ impl Command {
                 | Self::Demo(_)
                 | Self::Up(_)
                 | Self::Down(_)
+                | Self::Reset(_)
                 | Self::PortForward(_)
         )
     }
@@ -289,6 +310,9 @@ pub(crate) struct DemoArgs {
     /// Leave it up, and say how to look at it and how to remove it
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Only make the image that the objects in `examples/` name, for this instance: `sextant up --apply` runs them then
+    #[arg(long, conflicts_with = "keep")]
+    pub(crate) image: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

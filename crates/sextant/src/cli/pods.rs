@@ -3,15 +3,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::OutputArgs;
+use super::{OutputArgs, ServerArgs};
 use crate::pods::Ports;
 
 /// How commands find the container that is meant: told in the help of each.
 pub(crate) const WHICH: &str = "CONTAINER is a name, an id or the beginning of an id. It is looked for among containers of `sextant run` first, \
-then among those of the node's pods. A name that containers of several pods have is refused with their list; --pod says which.";
+then among the pods of this machine's API where it has one, then among containers of the node's pods. A name that containers of several pods \
+have is refused with their list; --pod says which.";
 
 /// Which runtime is asked.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct CriArgs {
     /// The runtime's CRI socket: any runtime's [default: cri.sock in the run directory]
     #[arg(long, visible_alias = "runtime-endpoint", value_name = "PATH", env = "CONTAINER_RUNTIME_ENDPOINT")]
@@ -19,14 +20,14 @@ pub(crate) struct CriArgs {
 }
 
 /// A container of a pod, instead of one that is looked for everywhere.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Containers of pods")]
 pub(crate) struct OfPod {
     /// A container of this pod: NAMESPACE/NAME, NAME if only one pod is called so, or the beginning of its id
     #[arg(short, long, value_name = "POD")]
     pub(crate) pod: Option<String>,
     /// Which of the pod's containers [default: its only one]
-    #[arg(short = 'c', long = "container", value_name = "NAME", requires = "pod")]
+    #[arg(short = 'c', long = "container", value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) cri: CriArgs,
@@ -35,16 +36,24 @@ pub(crate) struct OfPod {
 /// `sextant explain`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  sextant explain default/web
+  sextant explain web
+  sextant explain web-6d4cf-x2x7p -n shop
+  sextant explain default/web --cri /run/containerd/containerd.sock
 
-It tells what happened to the pod, oldest first, what it and its containers do now, and what they wait for. How long things
-took, and what failed and was taken back, only a node of Sextant remembers: the last of it, since it was started.")]
+Of a pod of the API it tells first whether it runs, and if not why, and what to do. Then it tells what happened to the pod on the node, oldest
+first, what it and its containers do now, and what they wait for. How long things took, and what failed and was taken back, only a node of
+Sextant remembers: the last of it, since it was started. With --cri the runtime alone is asked.")]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) cri: CriArgs,
-    /// NAMESPACE/NAME, NAME if only one pod is called so, or the beginning of its id
+    /// The pod's namespace
+    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "cri")]
+    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// NAMESPACE/NAME, NAME, or of a runtime's pod the beginning of its id
     #[arg(value_name = "POD")]
     pub(crate) pod: String,
 }

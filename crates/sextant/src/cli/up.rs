@@ -9,6 +9,7 @@ use clap::Args;
   sextant up                                      # stays in the foreground; ^C ends the programs, and pods run on
   sextant up -d && export KUBECONFIG=/var/lib/sextant/kubeconfig && kubectl get nodes
   sextant --data-dir /tmp/a/data --run-dir /tmp/a/run up -d --listen 127.0.0.1:7443      # another one beside it
+  sextant up -d --apply shop/                     # and what these files have is applied, and ready a moment later
   sextant status
   sextant down
 
@@ -41,6 +42,9 @@ pub(crate) struct UpArgs {
     /// Leave a program out, as somebody else's does its work; give it more than once for more
     #[arg(long, value_name = "PROGRAM", value_parser = ["services", "control", "agent"])]
     pub(crate) without: Vec<String>,
+    /// Apply the objects of this file or folder once everything is up; give it more than once for more
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) apply: Vec<PathBuf>,
     /// This is what `--detach` has started
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub(crate) detached: bool,
@@ -64,6 +68,24 @@ pub(crate) struct DownArgs {
     /// Only end the programs: pods run on
     #[arg(long)]
     pub(crate) keep_pods: bool,
+    /// The node's configuration, as `sextant up` was told
+    #[arg(long, value_name = "FILE", default_value = "/etc/sextant/node.toml")]
+    pub(crate) node_config: PathBuf,
+}
+
+/// `sextant reset`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What `sextant up` has made goes: its programs, pods, objects, volumes with what is in them, logs and the kubeconfig. Images stay \
+(`--images` has them go, too), and so do containers of `sextant run`."
+)]
+pub(crate) struct ResetArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Images, too
+    #[arg(long)]
+    pub(crate) images: bool,
     /// The node's configuration, as `sextant up` was told
     #[arg(long, value_name = "FILE", default_value = "/etc/sextant/node.toml")]
     pub(crate) node_config: PathBuf,

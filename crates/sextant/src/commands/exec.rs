@@ -2,17 +2,17 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cri::contract::v1::Container;
+use clap::{Args as _, FromArgMatches as _};
 use oci_runtime::contract::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use shim::protocol::{AttachRequest, Code, ExecRequest};
 
-use super::which::{self, Which};
+use super::which::{self, Any, Which};
 use crate::cli::{AttachArgs, Cli, ExecArgs};
 use crate::container::{self, Record, State};
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
-use crate::pods::{self, Asked, Runtime};
+use crate::pods::{self, Asked};
 use crate::stream::{self, Carry, End};
 
 /// The exit code for a program that could not be executed.
@@ -25,25 +25,55 @@ pub(super) fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode> {
     if args.tty && args.interactive && !args.detach && !crate::terminal::is_input_terminal() {
         return Err(Failure::new("cannot give it a terminal: standard input is none (leave -t out)"));
     }
+    let args = &as_typed(args)?;
     let (name, command) = match (&args.of.pod, &args.words[..]) {
         (Some(_), command) => (None, command),
         (None, [name, command @ ..]) => (Some(name.as_str()), command),
         (None, []) => (None, &[][..]),
     };
+    // As kubectl has it: what stands behind is the program's.
+    let command = command.strip_prefix(&["--".to_owned()]).unwrap_or(command);
     if command.is_empty() {
         let name = name.unwrap_or_default();
         let text =
             format!("cannot run nothing in {name:?}: <COMMAND> is missing (sextant exec {name} COMMAND...)");
         return Err(Failure::new(text).with_code(MISUSED));
     }
-    match which::find(cli, name, &args.of, false)? {
-        Which::Own(instance, record) => in_own(&instance, &record, args, command),
-        Which::OfPod(runtime, container) => in_pod(&runtime, &container, args, command),
+    match which::find_any(cli, name, &args.within, &args.of, false)? {
+        Any::Here(Which::Own(instance, record)) => in_own(&instance, &record, args, command),
+        Any::Here(Which::OfPod(runtime, container)) => {
+            pods::exec(&runtime, &container, command, in_pod(args, "CRI has no word for it")?)
+        }
+        Any::OfApi(pod) => {
+            let asked = in_pod(args, "the API has no word for it")?;
+            pod.exec(args.of.name.as_deref(), command, asked)
+        }
     }
 }
 
-/// In a pod's container; the runtime does it, and CRI says less about a process than we can.
-fn in_pod(runtime: &Runtime, container: &Container, args: &ExecArgs, command: &[String]) -> Result<ExitCode> {
+/// What was typed as for kubectl, whose options may stand behind the pod: `exec web -c app -it -- sh`.
+fn as_typed(args: &ExecArgs) -> Result<ExecArgs> {
+    let mut typed = args.clone();
+    let [name, more @ ..] = &args.words[..] else { return Ok(typed) };
+    let end = more.iter().position(|word| word == "--");
+    let Some(end) = end.filter(|end| *end > 0 && more[0].starts_with('-')) else { return Ok(typed) };
+    let words =
+        ["exec"].into_iter().chain(more[..end].iter().map(String::as_str)).chain([name.as_str(), "--"]);
+    let command = ExecArgs::augment_args(clap::Command::default().name("sextant exec"));
+    let found = command.try_get_matches_from(words.chain(more[end + 1..].iter().map(String::as_str)));
+    let later = found.and_then(|found| ExecArgs::from_arg_matches(&found));
+    let later = later.map_err(|error| Failure::new(error.to_string()).with_code(MISUSED))?;
+    typed.interactive |= later.interactive;
+    typed.tty |= later.tty;
+    typed.of.name = later.of.name.or(typed.of.name);
+    typed.within.namespace = later.within.namespace.or(typed.within.namespace);
+    typed.within.server.kubeconfig = later.within.server.kubeconfig.or(typed.within.server.kubeconfig);
+    typed.words = later.words;
+    Ok(typed)
+}
+
+/// Streams of a program in a pod's container: whoever runs it there is told less about a process than we could say.
+fn in_pod(args: &ExecArgs, why: &str) -> Result<Asked> {
     let given = [
         ("--detach", args.detach, "append `&` in a shell there"),
         ("--env", !args.env.is_empty(), "run `env NAME=VALUE ...` there"),
@@ -51,11 +81,9 @@ fn in_pod(runtime: &Runtime, container: &Container, args: &ExecArgs, command: &[
         ("--workdir", args.workdir.is_some(), "it is the container's"),
     ];
     if let Some((option, _, instead)) = given.iter().find(|(_, given, _)| *given) {
-        let text = format!("cannot use {option} with a pod's container: CRI has no word for it ({instead})");
-        return Err(Failure::new(text));
+        return Err(Failure::new(format!("cannot use {option} with a pod's container: {why} ({instead})")));
     }
-    let asked = Asked { stdin: args.interactive, tty: args.tty, detach_keys: false };
-    pods::exec(runtime, container, command, asked)
+    Ok(Asked { stdin: args.interactive, tty: args.tty, detach_keys: false })
 }
 
 fn in_own(instance: &Instance, record: &Record, args: &ExecArgs, command: &[String]) -> Result<ExitCode> {
@@ -142,9 +170,13 @@ fn check_directory(root: &OwnedFd, dir: &str) -> Result<()> {
 }
 
 pub(super) fn attach(cli: &Cli, args: &AttachArgs) -> Result<ExitCode> {
-    let (instance, record) = match which::find(cli, args.container.as_deref(), &args.of, false)? {
-        Which::OfPod(runtime, container) => return pods::attach(&runtime, &container, !args.no_stdin),
-        Which::Own(instance, record) => (instance, record),
+    let found = which::find_any(cli, args.container.as_deref(), &args.within, &args.of, false)?;
+    let (instance, record) = match found {
+        Any::OfApi(pod) => return pod.attach(args.of.name.as_deref(), !args.no_stdin),
+        Any::Here(Which::OfPod(runtime, container)) => {
+            return pods::attach(&runtime, &container, !args.no_stdin);
+        }
+        Any::Here(Which::Own(instance, record)) => (instance, record),
     };
     let mut client = container::connect(&instance, &record)?;
     let signals = stream::signals()?;

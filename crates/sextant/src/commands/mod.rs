@@ -14,6 +14,7 @@ mod images;
 mod inspect;
 mod logs;
 mod node;
+mod objects;
 mod pods;
 mod port_forward;
 mod prune;
@@ -25,6 +26,7 @@ mod transfer;
 mod up;
 mod usage;
 mod version;
+mod volumes;
 mod which;
 
 use std::process::ExitCode;
@@ -74,13 +76,21 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::PortForward(args) => {
             return port_forward::run(&cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
-        Command::Explain(args) => return explain::run(&cli.run_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Explain(args) => return explain::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Stats(args) => return stats::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Top(args) => return stats::top(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => return ps::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Logs(args) => return logs::run(&cli, args).map(|()| ExitCode::SUCCESS),
         Command::Exec(args) => return exec::run(&cli, args),
         Command::Attach(args) => return exec::attach(&cli, args),
+        Command::Get(args) => return objects::get(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Describe(args) => return objects::describe(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Apply(args) => return objects::apply(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Delete(args) => return objects::delete(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Rollout(args) => return objects::rollout(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Wait(args) if args.event.is_some() => {
+            return objects::wait(&cli.data_dir, args).map(|()| ExitCode::SUCCESS);
+        }
         Command::Demo(args) => return demo::run(args, &cli),
         _ => {}
     }
@@ -90,10 +100,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Node(args) => return node::run(instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Up(args) => return up::run(&instance, &args),
         Command::Down(args) => return up::down(&instance, &args),
+        Command::Reset(args) => return up::reset(&instance, &args),
         Command::Status(args) => return up::status(&instance, &args),
         Command::Services(args) => return services::run(&instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
-        Command::Wait(args) => containers::wait(&instance, &args.containers),
+        Command::Wait(args) => containers::wait(&instance, &args.names),
         Command::Start(args) => return containers::start(&instance, &args),
         Command::Stop(args) => return containers::stop(&instance, &args),
         Command::Kill(args) => return containers::kill(&instance, &args),
@@ -133,6 +144,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Logs(_)
         | Command::Exec(_)
         | Command::Attach(_)
+        | Command::Get(_)
+        | Command::Describe(_)
+        | Command::Apply(_)
+        | Command::Delete(_)
+        | Command::Rollout(_)
         | Command::Demo(_) => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -2,10 +2,12 @@
 
 use cri::contract::v1::Container;
 
-use crate::cli::{Cli, OfPod};
+use crate::cli::{Cli, OfPod, Within};
 use crate::container::{self, Record};
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
+use crate::objects::Server;
+use crate::objects::pod::Pod;
 use crate::pods::{self, Runtime};
 
 /// One of both kinds, and where it lives.
@@ -16,6 +18,37 @@ pub(super) enum Which {
     OfPod(Runtime, Box<Container>),
 }
 
+/// The same, or a pod of an API server.
+pub(super) enum Any {
+    Here(Which),
+    OfApi(Box<Pod>),
+}
+
+/// As [`find`], for a command that also takes pods of an API server. What only such a pod has (a namespace, a kubeconfig, TYPE/NAME) is looked
+/// for nowhere else; a bare name is looked for among our own containers first.
+pub(super) fn find_any(
+    cli: &Cli,
+    text: Option<&str>,
+    within: &Within,
+    of: &OfPod,
+    previous: bool,
+) -> Result<Any> {
+    let is_elsewhere = within.namespace.is_some() || within.server.kubeconfig.is_some();
+    if of.pod.is_some() || of.cri.cri.is_some() && !is_elsewhere {
+        return find(cli, text, of, previous).map(Any::Here);
+    }
+    let word = text.unwrap_or_default();
+    if is_elsewhere || word.contains('/') {
+        let server = Server::find(&cli.data_dir, &within.server, within.namespace.as_deref())?;
+        return Ok(Any::OfApi(Box::new(Pod::find(server, word)?)));
+    }
+    let is_own = container::search(&Instance::open(&cli.data_dir, &cli.run_dir)?, word)?.is_some();
+    if !is_own && let Some(pod) = Server::own(&cli.data_dir).and_then(|server| Pod::if_there(server, word)) {
+        return Ok(Any::OfApi(Box::new(pod)));
+    }
+    find(cli, text, of, previous).map(Any::Here)
+}
+
 /// A pod's container if a pod is named; otherwise what `text` means among our own, and then among those of pods.
 pub(super) fn find(cli: &Cli, text: Option<&str>, of: &OfPod, previous: bool) -> Result<Which> {
     if let Some(pod) = &of.pod {
@@ -24,6 +57,11 @@ pub(super) fn find(cli: &Cli, text: Option<&str>, of: &OfPod, previous: bool) ->
         return Ok(Which::OfPod(runtime, Box::new(container)));
     }
     let text = text.unwrap_or_default();
+    if let Some(name) = &of.name {
+        return Err(Failure::new(format!(
+            "cannot look for container {name:?} in {text:?}: no pod is called so, and --pod says no other"
+        )));
+    }
     let instance = Instance::open(&cli.data_dir, &cli.run_dir)?;
     if let Some(record) = container::search(&instance, text)? {
         if previous {

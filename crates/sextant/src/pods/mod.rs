@@ -18,7 +18,7 @@ use cri::contract::v1::{
 
 pub(crate) use find::{Held, pod_name};
 pub(crate) use forward::{Ports, forward};
-pub(crate) use session::{Asked, attach, exec};
+pub(crate) use session::{Asked, attach, exec, run_at};
 
 use crate::cli::CriArgs;
 use crate::failure::{Failure, Result};

@@ -57,7 +57,13 @@ pub(crate) fn exec(
         stderr: !asked.tty,
     };
     let url = runtime.ask("run it", async |client| client.exec(request).await)?.url;
-    match carry(runtime, &url, asked) {
+    // Every runtime speaks it, and an address that refused another protocol would be used up.
+    runtime.wait(async |_| run_at(&Target::parse(&url)?, Protocol::Spdy, asked).await)
+}
+
+/// Runs what an address stands for; the exit code is the program's.
+pub(crate) async fn run_at(target: &Target, protocol: Protocol, asked: Asked) -> Result<ExitCode> {
+    match carry(target, protocol, asked).await {
         Ok(End::Exited(code)) => Ok(ExitCode::from(code)),
         Ok(End::Left) => Ok(ExitCode::SUCCESS),
         Ok(End::Signal(number)) => Ok(by_signal(number)),
@@ -81,7 +87,8 @@ pub(crate) fn attach(runtime: &Runtime, container: &Container, input: bool) -> R
         stderr: !asked.tty,
     };
     let url = runtime.ask("attach", async |client| client.attach(request).await)?.url;
-    match carry(runtime, &url, asked) {
+    let carried = runtime.wait(async |_| carry(&Target::parse(&url)?, Protocol::Spdy, asked).await);
+    match carried {
         Ok(End::Exited(_)) => Ok(code_of(runtime, &container.id)?),
         Ok(End::Left) => Ok(ExitCode::SUCCESS),
         Ok(End::Signal(number)) => Ok(by_signal(number)),
@@ -115,23 +122,19 @@ fn code_of(runtime: &Runtime, id: &str) -> Result<ExitCode> {
 }
 
 /// Carries everything until the program ends, the person leaves or a signal comes.
-fn carry(runtime: &Runtime, url: &str, asked: Asked) -> Result<End, Error> {
-    runtime.wait(async |_| {
-        let requested = Requested::new(asked.stdin, true, !asked.tty, asked.tty)
-            .map_err(|e| Error::Local(io::Error::other(e)))?;
-        // The program may run before this knows it: from here on a signal ends it as well.
-        let mut ending = Ending::listen().map_err(Error::Local)?;
-        let target = Target::parse(url)?;
-        let command = tokio::select! {
-            // Every runtime speaks it, and an address that refused another protocol would be used up.
-            command = Command::start(&target, requested, Protocol::Spdy) => command?,
-            number = ending.told() => return Ok(End::Signal(number)),
-        };
-        let raw = if asked.tty && asked.stdin { Raw::enter() } else { None };
-        let ended = converse(command, asked, &mut ending).await;
-        drop(raw);
-        ended
-    })
+async fn carry(target: &Target, protocol: Protocol, asked: Asked) -> Result<End, Error> {
+    let requested = Requested::new(asked.stdin, true, !asked.tty, asked.tty)
+        .map_err(|e| Error::Local(io::Error::other(e)))?;
+    // The program may run before this knows it: from here on a signal ends it as well.
+    let mut ending = Ending::listen().map_err(Error::Local)?;
+    let command = tokio::select! {
+        command = Command::start(target, requested, protocol) => command?,
+        number = ending.told() => return Ok(End::Signal(number)),
+    };
+    let raw = if asked.tty && asked.stdin { Raw::enter() } else { None };
+    let ended = converse(command, asked, &mut ending).await;
+    drop(raw);
+    ended
 }
 
 /// The signals that end a session, from the moment that somebody listens.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use testkit::Random;
 use tokio::task::LocalSet;
 
-use super::whole::{IMAGE, client, left, make_image, words};
+use super::whole::{IMAGE, client, left, make_image};
 use super::{Machine, PATIENCE, PROGRAMS, kill};
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -119,7 +119,7 @@ async fn again(machine: &Machine) {
             return;
         }
         let told = String::from_utf8_lossy(&up.stderr).into_owned();
-        assert!(begun.elapsed() < PATIENCE, "{told}\n{}", words(machine));
+        assert!(begun.elapsed() < PATIENCE, "{told}\n{}", machine.all_words());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -127,7 +127,7 @@ async fn again(machine: &Machine) {
 async fn up_again(machine: &Machine) {
     let begun = Instant::now();
     while !machine.status().1 {
-        assert!(begun.elapsed() < PATIENCE, "{:?}\n{}", machine.status(), words(machine));
+        assert!(begun.elapsed() < PATIENCE, "{:?}\n{}", machine.status(), machine.all_words());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -136,7 +136,7 @@ async fn up_again(machine: &Machine) {
 async fn progress(machine: &Machine, acknowledged: &AtomicU64) {
     let (begun, before) = (Instant::now(), acknowledged.load(Ordering::Relaxed));
     while acknowledged.load(Ordering::Relaxed) == before {
-        assert!(begun.elapsed() < PATIENCE, "nothing is acknowledged\n{}", words(machine));
+        assert!(begun.elapsed() < PATIENCE, "nothing is acknowledged\n{}", machine.all_words());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -221,7 +221,7 @@ async fn settled(machine: &Machine, client: &Client, name: &str, count: i32) -> 
             }
             seen = list.items;
         }
-        assert!(begun.elapsed() < PATIENCE, "{name}: not {count}: {}\n{}", json!(seen), words(machine));
+        assert!(begun.elapsed() < PATIENCE, "{name}: not {count}: {}\n{}", json!(seen), machine.all_words());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -4,7 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod charts;
 mod kills;
+mod objects;
+mod trouble;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -50,6 +53,47 @@ impl Machine {
 
     fn ask(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
+    }
+
+    /// What a command prints, which has to succeed.
+    fn says(&self, words: &[&str]) -> String {
+        let output = self.ask(words);
+        assert!(output.status.success(), "{words:?}: {output:?}\n{}", self.all_words());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command says of its failure.
+    fn refuses(&self, words: &[&str]) -> String {
+        let output = self.ask(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Waits until what a command prints is as it should be.
+    fn until(&self, words: &[&str], holds: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let output = self.ask(words);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            if holds(&said) {
+                return said;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{words:?}: {output:?}\n{}", self.all_words());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What all programs said.
+    fn all_words(&self) -> String {
+        let read = |name: &str| copy_of(&self.data().join(format!("log/{name}.log")));
+        PROGRAMS.into_iter().chain(["up"]).map(read).collect::<Vec<_>>().join("\n")
+    }
+
+    /// A file of the test's own.
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
     }
 
     /// `sextant up -d`, which has to succeed; what it said.

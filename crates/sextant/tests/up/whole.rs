@@ -108,7 +108,7 @@ async fn available(machine: &Machine, client: &Client, count: i32) {
             return;
         }
         if begun.elapsed() > PATIENCE {
-            panic!("not {count} replicas\n{}\n{}", told(client).await, words(machine));
+            panic!("not {count} replicas\n{}\n{}", told(client).await, machine.all_words());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -133,13 +133,6 @@ async fn told(client: &Client) -> String {
     format!("{pods:?}\n{events:?}")
 }
 
-/// What all programs said.
-pub(crate) fn words(machine: &Machine) -> String {
-    let read =
-        |name: &str| fs::read_to_string(machine.data().join(format!("log/{name}.log"))).unwrap_or_default();
-    PROGRAMS.into_iter().chain(["up"]).map(read).collect::<Vec<_>>().join("\n")
-}
-
 /// What is answered at an address, once something is.
 async fn get(machine: &Machine, address: &str) -> String {
     let ask = || -> std::io::Result<String> {
@@ -154,7 +147,7 @@ async fn get(machine: &Machine, address: &str) -> String {
     loop {
         match ask() {
             Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => return answer,
-            other => assert!(begun.elapsed() < PATIENCE, "{other:?}\n{}", words(machine)),
+            other => assert!(begun.elapsed() < PATIENCE, "{other:?}\n{}", machine.all_words()),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

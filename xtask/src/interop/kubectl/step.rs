@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::program::Program;
-use super::server::Server;
 use crate::Result;
 use crate::program::output;
 
@@ -102,31 +101,44 @@ fn matches(pattern: &str, line: &str) -> bool {
     line.char_indices().map(|(at, _)| at).chain([line.len()]).any(|at| matches(rest, &line[at..]))
 }
 
-/// Where steps run: files, a kubeconfig of its own, and the kubectl in question under that name.
+/// Where steps run: files, a kubeconfig of its own, and the kubectl in question under that name; and in which network, if not in this one.
 pub(super) struct Folder {
     dir: PathBuf,
     path: String,
+    network: Option<String>,
 }
 
 impl Folder {
-    pub(super) fn new(server: &Server, program: &Program) -> Result<Self> {
-        let dir = server.dir.path().join("walk");
+    pub(super) fn new(
+        above: &Path,
+        kubeconfig: &Path,
+        program: &Program,
+        network: Option<String>,
+    ) -> Result<Self> {
+        let dir = above.join("walk");
         for (name, text) in FILES {
             let file = dir.join(name);
             std::fs::create_dir_all(file.parent().unwrap_or(&dir))?;
             std::fs::write(file, text)?;
         }
         executable(&dir.join("editor"), EDITOR)?;
-        std::fs::copy(server.kubeconfig(), dir.join("config"))?;
+        std::fs::copy(kubeconfig, dir.join("config"))?;
         std::fs::create_dir(dir.join("bin"))?;
         std::os::unix::fs::symlink(&program.path, dir.join("bin/kubectl"))?;
         let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap_or_default());
-        Ok(Self { dir, path })
+        Ok(Self { dir, path, network })
     }
 
     /// Runs a step and judges it.
     pub(super) fn take(&self, step: &Step) -> Result<(), String> {
-        let mut shell = Command::new("timeout");
+        let mut shell = match &self.network {
+            None => Command::new("timeout"),
+            Some(network) => {
+                let mut within = Command::new("nsenter");
+                within.arg(format!("--net={network}")).args(["--", "timeout"]);
+                within
+            }
+        };
         shell.args(["--kill-after", "5", SECONDS, "bash", "-c", step.command]).current_dir(&self.dir);
         shell.env_clear().env("PATH", &self.path).env("HOME", &self.dir).env("LC_ALL", "C.UTF-8");
         shell.env("KUBECONFIG", self.dir.join("config")).env("EDITOR", self.dir.join("editor"));

@@ -1,28 +1,44 @@
 //! The demo's payload: this program, inside the image, by another name.
 
-use std::io::{Read, Write};
+use std::io::{Error, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kernel::signal::Signals;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use super::shop;
 
 /// What the payload is called in the image.
 const NAME: &str = "sextant-demo-app";
 /// Where it is there.
 pub(super) const PATH: &str = "/bin/sextant-demo-app";
-/// Where its server listens.
-pub(super) const PORT: u16 = 8080;
+/// Where its servers listen.
+const PORT: u16 = 8080;
+/// How long a peer may say nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// `serve` answers every HTTP request; `get ADDRESS` sends one and prints the answer's body; `write FILE TEXT` and `read FILE` are of
-/// volumes.
+/// What a server answers: a code, and a text.
+pub(super) type Answer = (u16, String);
+
+/// `serve` answers every HTTP request, and `get ADDRESS` sends one and prints the answer's body, again and again for so long if need be; the others are the parts of the shop in
+/// `examples/`.
 pub(crate) fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve"] => serve(),
+        ["serve"] => serve(|_, _, _| (200, hello())),
         ["get", address] => get(address).map(|body| println!("{body}")),
-        ["write", file, text] => write(file, text),
-        ["read", file] => std::fs::read_to_string(file).map(|text| println!("{text}")),
-        _ => Err(std::io::Error::other(format!(
-            "usage: {NAME} serve | get ADDRESS:PORT | write FILE TEXT | read FILE"
+        ["get", address, seconds] => patiently(address, seconds).map(|body| println!("{body}")),
+        ["true"] => Ok(()),
+        ["database", folder] => shop::database(folder),
+        ["api", database] => shop::api(database),
+        ["web", api] => shop::web(api),
+        ["order", web, count] => shop::order(web, count),
+        _ => Err(Error::other(format!(
+            "usage: {NAME} serve | get ADDRESS [SECONDS] | true | database DIR | api DATABASE | web API | order WEB COUNT"
         ))),
     };
     match done {
@@ -34,54 +50,110 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn serve() -> std::io::Result<()> {
+fn hello() -> String {
+    format!("this is {} as process {}", host(), std::process::id())
+}
+
+/// What this machine, or pod, is called.
+pub(super) fn host() -> String {
+    std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned()
+}
+
+/// Answers requests, by method, path and body, for as long as it lives.
+pub(super) fn serve(answer: impl Fn(&str, &str, &str) -> Answer + Send + Sync + 'static) -> Result<()> {
+    end_when_told()?;
     let listener = TcpListener::bind(("0.0.0.0", PORT))?;
     println!("listening on port {PORT}");
+    let answer = Arc::new(answer);
     for connection in listener.incoming() {
+        let answer = Arc::clone(&answer);
         // One client's trouble is not another's.
-        if let Err(error) = connection.and_then(answer) {
-            eprintln!("{NAME}: {error}");
-        }
+        std::thread::spawn(move || {
+            if let Err(error) = connection.and_then(|client| converse(client, &*answer)) {
+                eprintln!("{NAME}: {error}");
+            }
+        });
     }
     Ok(())
 }
 
-/// Writes a file for good.
-fn write(file: &str, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::File::create(file)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+/// A first process of a container has to say itself that SIGTERM ends it.
+fn end_when_told() -> Result<()> {
+    // Threads that are started later take no such signal either.
+    let signals = Signals::receive(&[Signal::TERM.as_raw()]).map_err(Error::other)?;
+    std::thread::spawn(move || {
+        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+        let _ = rustix::io::retry_on_intr(|| poll(&mut fds, None));
+        std::process::exit(0);
+    });
+    Ok(())
 }
 
-fn answer(mut client: TcpStream) -> std::io::Result<()> {
-    client.set_read_timeout(Some(Duration::from_secs(5)))?;
-    // To the end of its head: closing with bytes unread would reset the connection.
-    let mut request = Vec::new();
+fn converse(mut client: TcpStream, answer: &dyn Fn(&str, &str, &str) -> Answer) -> Result<()> {
+    client.set_read_timeout(Some(PATIENCE))?;
+    // To its end: closing with bytes unread would reset the connection.
+    let mut request = String::new();
     let mut piece = [0; 1024];
-    while !request.windows(4).any(|w| w == b"\r\n\r\n") && request.len() < 16 << 10 {
+    while !is_whole(&request) && request.len() < 16 << 10 {
         match client.read(&mut piece)? {
             0 => break,
-            n => request.extend(&piece[..n]),
+            n => request += &String::from_utf8_lossy(&piece[..n]),
         }
     }
-    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+    let mut words = request.lines().next().unwrap_or_default().split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let peer = client.peer_addr()?.ip();
-    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let body = format!("hello {peer}, this is {} as process {}", host.trim(), std::process::id());
-    println!("{peer} asked {line:?}");
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close";
-    client.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())
+    let (code, mut text) = answer(method, path, body);
+    if code == 200 && method == "GET" && path == "/" {
+        text = format!("hello {peer}, {text}");
+    }
+    if path != "/healthz" {
+        println!("{peer} asked \"{method} {path}\": {code}");
+    }
+    let head = format!("HTTP/1.1 {code} Answer\r\ncontent-type: text/plain\r\nconnection: close");
+    client.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len()).as_bytes())
 }
 
-/// The body of the answer to `GET /` at `address`.
-pub(super) fn get(address: &str) -> std::io::Result<String> {
-    let mut server = TcpStream::connect(address)?;
-    server.set_read_timeout(Some(Duration::from_secs(5)))?;
-    server.write_all(format!("GET / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let length = head
+        .lines()
+        .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    body.len() >= length.unwrap_or(0_usize)
+}
+
+/// The body of the answer to `GET /` at `address`, or of another path that stands behind it.
+pub(super) fn get(address: &str) -> Result<String> {
+    let (address, path) = address.split_once('/').map_or((address, ""), |(address, path)| (address, path));
+    ask("GET", address, &format!("/{path}"), "")
+}
+
+/// The same, as soon as somebody answers.
+fn patiently(address: &str, seconds: &str) -> Result<String> {
+    let until = Instant::now() + Duration::from_secs(seconds.parse().map_err(Error::other)?);
+    loop {
+        match get(address) {
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(100)),
+            answer => return answer,
+        }
+    }
+}
+
+/// The body of the answer to a request; a name is looked up.
+pub(super) fn ask(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
+    let at = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
+    let mut server = TcpStream::connect(&at)?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}"
+    );
+    server.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
     let mut answer = String::new();
     server.read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-        _ => Err(std::io::Error::other(format!("{address} answered {answer:?}"))),
+        _ => Err(Error::other(format!("{address} answered {answer:?}"))),
     }
 }

@@ -1,11 +1,12 @@
-//! The main job, shown on this machine: a registry, an image pushed and pulled, a node that serves CRI, two pods that talk, a volume
-//! with a snapshot, nothing left.
+//! The main job, shown on this machine: a registry and an image, `sextant up` in a folder and a network of its own, the shop of
+//! `examples/` on it, a volume with a snapshot, nothing left.
 
 pub(crate) mod app;
+mod examples;
+mod image;
 mod place;
+mod shop;
 mod show;
-mod volumes;
-mod wishes;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -84,12 +85,15 @@ impl Story {
     }
 }
 
-pub(super) fn run(args: &DemoArgs, _cli: &Cli) -> Result<ExitCode> {
+pub(super) fn run(args: &DemoArgs, cli: &Cli) -> Result<ExitCode> {
+    if args.image {
+        return image::make_here(&cli.data_dir).map(|()| ExitCode::SUCCESS);
+    }
     // Before any thread starts: a signal must find nobody else who takes it.
     let signals = Signals::receive(&[Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw))?;
     let mut story = Story { steps: Vec::new(), signals, quiet: args.output.json() };
-    let mut place = Place::make()?;
-    let told = show::tell(&mut story, &mut place).and_then(|()| {
+    let place = Place::make()?;
+    let told = show::tell(&mut story, &place).and_then(|()| {
         if args.keep {
             place.explain();
             story.wait()?;
@@ -101,7 +105,7 @@ pub(super) fn run(args: &DemoArgs, _cli: &Cli) -> Result<ExitCode> {
     if left.is_empty() {
         story.note(
             "all",
-            "everything undone: pods, node, volumes, networks, rules, cgroups, files",
+            "everything undone: pods, programs, objects, volumes, networks, rules, cgroups, files",
             begun.elapsed(),
         );
     }

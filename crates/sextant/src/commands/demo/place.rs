@@ -1,17 +1,19 @@
-//! Where a demo lives: an instance of its own, which the next demo clears away if this one is killed.
+//! Where a demo lives: an instance of its own, which the next demo clears away if this one is killed, in a network of its own: what it
+//! says of Services is nothing that this machine's network should know.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cri::plugin::Config;
+use kernel::netlink::{Batch, Protocol, Route, SetLink, Socket};
 use rustix::fs::{FlockOperation, flock};
+use rustix::thread::UnshareFlags;
 
-use super::volumes::Volumes;
-use crate::commands::node::NOWHERE;
-use crate::commands::node::within::Node;
+use super::image::REGISTRY;
+use crate::commands::up;
 use crate::failure::{Context, Failure, Result};
+use crate::instance::Instance;
 
 const RUN: &str = "/run";
 const DATA: &str = "/var/tmp";
@@ -21,22 +23,19 @@ const PREFIX: &str = "sextant-demo-";
 pub(super) struct Place {
     pub(super) run: PathBuf,
     pub(super) data: PathBuf,
-    /// The node, once it is started.
-    node: Option<Node>,
-    /// The CSI driver, once it is started.
-    volumes: Option<Volumes>,
     /// Locked while this demo lives.
     _lock: File,
 }
 
 impl Place {
-    /// Makes one, and clears away those of demos that were killed.
+    /// Makes one, and clears away those of demos that were killed. From then on this process is in a network of its own.
     pub(super) fn make() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Err(Failure::new(
                 "cannot run the demo as an ordinary user: run it as root (sudo sextant demo)",
             ));
         }
+        own_network()?;
         clear_dead();
         let name = format!("{PREFIX}{}", std::process::id());
         let (run, data) = (Path::new(RUN).join(&name), Path::new(DATA).join(&name));
@@ -44,29 +43,7 @@ impl Place {
             fs::DirBuilder::new().mode(0o700).create(dir).context(|| format!("create {}", dir.display()))?;
         }
         let lock = lock(&run).ok_or_else(|| Failure::new(format!("cannot lock {}", run.display())))?;
-        Ok(Self { run, data, node: None, volumes: None, _lock: lock })
-    }
-
-    /// Starts the node.
-    pub(super) fn start_node(&mut self) -> Result<()> {
-        self.node = Some(Node::start(&self.data, &self.run, config())?);
-        Ok(())
-    }
-
-    /// The node, which must have been started.
-    pub(super) fn node(&self) -> Result<&Node> {
-        self.node.as_ref().ok_or_else(|| Failure::new("the demo's node is not started"))
-    }
-
-    /// Starts the CSI driver.
-    pub(super) fn start_volumes(&mut self) -> Result<()> {
-        self.volumes = Some(Volumes::start(&self.data, &self.run)?);
-        Ok(())
-    }
-
-    /// The CSI driver, which must have been started.
-    pub(super) fn volumes(&self) -> Result<&Volumes> {
-        self.volumes.as_ref().ok_or_else(|| Failure::new("the demo's CSI driver is not started"))
+        Ok(Self { run, data, _lock: lock })
     }
 
     /// Where images are.
@@ -79,45 +56,60 @@ impl Place {
         self.data.join("registry")
     }
 
-    /// Where the logs of a pod are.
-    pub(super) fn logs_dir(&self, pod: &str) -> PathBuf {
-        self.data.join("logs").join(pod)
+    /// Where the node's configuration is.
+    pub(super) fn node_config(&self) -> PathBuf {
+        node_config(&self.data)
+    }
+
+    /// Has the registry that the objects name be this one. Of the machine's configuration nothing is taken: the demo is the same everywhere.
+    pub(super) fn configure(&self, registry: std::net::SocketAddr) -> Result<()> {
+        let hosts = self.data.join("hosts");
+        let folder = hosts.join(REGISTRY);
+        fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
+        let hosts_toml = format!("server = \"http://{registry}\"\n");
+        let node_toml = format!("[images]\nhosts_dirs = [{hosts:?}]\n\n[nri]\nenabled = false\n");
+        for (path, text) in [(folder.join("hosts.toml"), hosts_toml), (self.node_config(), node_toml)] {
+            fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Says how to look at it.
     pub(super) fn explain(&self) {
-        let socket = self.run.join("cri.sock");
         let text = format!(
-            "\nIt is up. Look at it from another terminal:\n\
-             \x20 export CONTAINER_RUNTIME_ENDPOINT=unix://{}\n\
-             \x20 sextant pods                # or: crictl pods\n\
-             \x20 sextant logs --pod demo/server\n\
+            "\nIt is up, in a network of its own. Look at it from another terminal:\n\
+             \x20 nsenter -t {} -n\n\
+             \x20 export SEXTANT_DATA_DIR={data} SEXTANT_RUN_DIR={} KUBECONFIG={data}/kubeconfig\n\
+             \x20 sextant get pods -A         # or: kubectl get pods -A\n\
+             \x20 sextant status\n\
              Ctrl-C here removes it.\n",
-            socket.display()
+            std::process::id(),
+            self.run.display(),
+            data = self.data.display(),
         );
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
     /// Undoes everything, and returns what could not be.
-    pub(super) fn clean(mut self) -> Vec<Failure> {
-        let mut errors = match self.node.take() {
-            Some(node) => empty(node),
-            None => Vec::new(),
-        };
-        // After the pods that use them.
-        errors.extend(self.volumes.take().and_then(|volumes| volumes.end().err()));
-        if errors.is_empty() {
-            errors.extend(remove(&self.data).err());
-            errors.extend(remove(&self.run).err());
-        }
-        errors
+    pub(super) fn clean(self) -> Vec<Failure> {
+        clear(&self.run, &self.data)
     }
 }
 
-/// Takes down what a node has, and the node.
-fn empty(node: Node) -> Vec<Failure> {
-    let mut errors = node.remove_pods(|_| true).err().unwrap_or_default();
-    errors.extend(node.end().err());
+fn node_config(data: &Path) -> PathBuf {
+    data.join("node.toml")
+}
+
+/// Everything: programs, pods, volumes, and the folders.
+fn clear(run: &Path, data: &Path) -> Vec<Failure> {
+    let mut errors = match Instance::open(data, run) {
+        Ok(instance) => up::remove(&instance, &node_config(data), true),
+        Err(failure) => vec![failure],
+    };
+    if errors.is_empty() {
+        errors.extend(remove(data).err());
+        errors.extend(remove(run).err());
+    }
     errors
 }
 
@@ -131,31 +123,27 @@ fn lock(run: &Path) -> Option<File> {
     Some(file)
 }
 
-/// Best effort: a demo that cannot be cleared now is tried by the next.
+/// Best effort: a demo that cannot be cleared now is tried by the next. Its network has gone with its last process.
 fn clear_dead() {
     for entry in fs::read_dir(RUN).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let (run, data) = (entry.path(), Path::new(DATA).join(&name));
         if !name.to_string_lossy().starts_with(PREFIX) {
             continue;
         }
+        let run = entry.path();
         let Some(_lock) = lock(&run) else { continue };
-        // Its pods have outlived it, and so have its volumes: a node and a driver in its directories find them.
-        if Node::start(&data, &run, config()).is_ok_and(|node| empty(node).is_empty())
-            && Volumes::start(&data, &run).is_ok_and(|volumes| volumes.end().is_ok())
-        {
-            let _ = remove(&data);
-            let _ = remove(&run);
-        }
+        clear(&run, &Path::new(DATA).join(&name));
     }
 }
 
-/// Of this machine's configuration nothing is taken: the demo is the same everywhere.
-fn config() -> Config {
-    let mut config = Config::default();
-    config.network.builtin = true;
-    config.network.conf_dir = PathBuf::from(NOWHERE);
-    config.images.hosts_dirs.clear();
-    config.nri.enabled = false;
-    config
+/// A network with loopback alone. Programs in it reach Services as those of a machine do that has a way to everywhere.
+fn own_network() -> Result<()> {
+    kernel::namespace::unshare(UnshareFlags::NEWNET).context(|| "make a network of its own".into())?;
+    let everywhere = "0.0.0.0/0".parse().context(|| "make a network of its own".into())?;
+    let mut batch = Batch::new();
+    batch.set_link(&SetLink::named("lo").up(true));
+    // Loopback is a new network's first link.
+    batch.add_route(&Route { link: Some(1), ..Route::to(everywhere) });
+    let made = Socket::open(Protocol::Route).and_then(|mut socket| socket.run(&batch));
+    made.context(|| "bring up loopback in a network of its own".into())
 }

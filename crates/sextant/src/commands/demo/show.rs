@@ -1,212 +1,207 @@
 //! What the demo does, in order.
 
+use std::ffi::OsString;
+use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use cri::contract::v1::{
-    ContainerConfig as Wish, ContainerState, CreateContainerRequest, ExecSyncRequest, ImageSpec, PodSandbox,
-    PodSandboxConfig, PodSandboxStatusRequest, PullImageRequest, RunPodSandboxRequest, StartContainerRequest,
-};
-use oci_image::archive::{Content, Part, build};
-use oci_image::contract::{Compression, ContainerConfig};
-use oci_image::registry::server::{Config, Server};
+use cri::contract::v1::ExecSyncRequest;
+use oci_image::registry::server::{Config, Server as Registry};
 use oci_image::store::Store;
+use serde_json::json;
 
 use super::place::Place;
-use super::volumes::Made;
-use super::{Story, app, volumes, wishes};
-use crate::cli::Cli;
-use crate::commands::{self, images};
+use super::{Story, app, examples, image};
+use crate::cli::{Cli, CriArgs};
+use crate::commands::volumes::{self, Made, Volumes};
+use crate::commands::{self, images, up};
 use crate::failure::{Context, Failure, Result};
+use crate::objects::apply::{Applied, Wishes, apply};
+use crate::objects::{Call, Server, condition, documents, list, ready, text};
 use crate::output::bytes;
+use crate::pods::Runtime;
+
+/// How long the shop may take to open, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What people type at a shell to see the same.
-const COMMANDS: [&[&str]; 3] = [
-    &["pods"],
-    &["logs", "--pod", "demo/client"],
-    &["exec", "--pod", "demo/server", app::PATH, "get", "127.0.0.1:8080"],
+const COMMANDS: [&[&str]; 4] = [
+    &["get", "pods,services,statefulsets,jobs", "-n", "shop"],
+    &["logs", "job/orders", "--namespace", "shop"],
+    &["exec", "deploy/web", "-n", "shop", "--", app::PATH, "get", "api:8080/orders"],
+    &["explain", "database-0", "-n", "shop"],
 ];
 
-pub(super) fn tell(story: &mut Story, place: &mut Place) -> Result<()> {
+pub(super) fn tell(story: &mut Story, place: &Place) -> Result<()> {
     let dir = place.registry_dir();
     let registry = story.step("OCI", "registry started on loopback (distribution-spec 1.1)", || {
-        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Server::start(Config { dir, listen, user: None })?)
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Registry::start(Config { dir, listen, user: None })?)
     })?;
-    let image = format!("{}/demo/sextant:latest", registry.addr());
-    send_image(story, place, &image)?;
-    let socket = place.run.join("cri.sock");
-    story.step("CRI", format!("node serves runtime.v1 on {}", socket.display()), || place.start_node())?;
-    story.step("CRI", "image pulled: downloaded, verified, unpacked", || pull_image(place, &image))?;
-    let port = free_port()?;
-    let server = run_pod(story, place, "server", Some((port, app::PORT)))?;
-    run_container(story, place, &server, &image, &["serve"])?;
-    talk(story, place, &server, port, &image)?;
-    keep(story, place, &image)
+    send_image(story, place, registry.addr())?;
+    place.configure(registry.addr())?;
+    let what = "up: node, api, services, control, agent; the node is ready";
+    let server = story.step("API", what, || start(place))?;
+    let applied = open(story, place, &server)?;
+    pulled(story, &server)?;
+    talk(story, place, &server)?;
+    for words in COMMANDS {
+        type_in(story, place, words)?;
+    }
+    keep(story, place)?;
+    let what = format!("{} objects deleted, and their pods ended", applied.len());
+    story.step("API", what, || close(&server))
 }
 
 /// Makes the image, pushes it, and forgets it.
-fn send_image(story: &mut Story, place: &Place, image: &str) -> Result<()> {
+fn send_image(story: &mut Story, place: &Place, registry: SocketAddr) -> Result<()> {
     let store = Store::open(place.images_dir())?;
-    let program = std::env::current_exe().context(|| "find this program".into())?;
-    let size = std::fs::metadata(&program).context(|| format!("read {}", program.display()))?.len();
-    story.step("OCI", format!("image made of this program ({})", bytes(size)), || {
-        let part = |path: &str, content| Part { path: path.into(), content, mode: 0o755 };
-        let file = |path: &str, text: &str| Part {
-            path: path.into(),
-            content: Content::Bytes(text.into()),
-            mode: 0o644,
-        };
-        let parts = [
-            part(app::PATH.trim_start_matches('/'), Content::File(program)),
-            part("tmp", Content::Directory),
-            file("etc/passwd", "root:x:0:0:root:/:\ndemo:x:1000:1000:demo:/:\n"),
-            file("etc/group", "root:x:0:\ndemo:x:1000:\n"),
-        ];
-        let config = ContainerConfig {
-            entrypoint: Some(vec![app::PATH.into()]),
-            cmd: Some(vec!["serve".into()]),
-            user: "demo".into(),
-            ..ContainerConfig::default()
-        };
-        Ok(build(&store, image, &parts, config, Compression::Gzip)?)
-    })?;
+    let name = format!("{registry}/shop:1");
+    let begun = Instant::now();
+    let size = image::make(&store, &name)?;
+    story.note("OCI", format!("image made of this program ({})", bytes(size)), begun.elapsed());
     story
-        .step("OCI", "image pushed over HTTP", || images::send(&store, image, false, None, true).map(drop))?;
+        .step("OCI", "image pushed over HTTP", || images::send(&store, &name, false, None, true).map(drop))?;
     story.step("OCI", "image removed here", || {
-        store.remove(&store.find(image)?)?;
+        store.remove(&store.find(&name)?)?;
         Ok(store.collect(&|_| false, Duration::ZERO)?)
     })?;
     Ok(())
 }
 
-fn pull_image(place: &Place, image: &str) -> Result<()> {
-    let request = PullImageRequest {
-        image: Some(ImageSpec { image: image.into(), ..ImageSpec::default() }),
-        // `sextant explain demo/server` tells of it.
-        sandbox_config: Some(wishes::pod("server", &place.logs_dir("server"), None)),
-        ..PullImageRequest::default()
+/// Starts everything, and waits for the node.
+fn start(place: &Place) -> Result<Server> {
+    let words =
+        ["--node-name".into(), "demo".into(), "--node-config".into(), OsString::from(place.node_config())];
+    let told = up::beside(&place.data, &place.run, &words).context(|| "start this program".into())?;
+    if !told.status.success() {
+        return Err(Failure::new(format!("cannot start: {}", String::from_utf8_lossy(&told.stderr).trim())));
+    }
+    let server = Server::own(&place.data).ok_or_else(|| Failure::new("cannot read the demo's kubeconfig"))?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let node = server.find_at("/api/v1/nodes/demo")?.unwrap_or_default();
+        if condition(&node, "Ready").is_some_and(|one| text(one, "/status") == "True") {
+            return Ok(server);
+        }
+        if Instant::now() > until {
+            return Err(Failure::new("the node does not become ready"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Applies the examples, and waits until all of it is ready.
+fn open(story: &mut Story, place: &Place, server: &Server) -> Result<Vec<Applied>> {
+    let folder = place.data.join("examples");
+    fs::create_dir(&folder).context(|| format!("create {}", folder.display()))?;
+    for (name, content) in examples::SHOP {
+        fs::write(folder.join(name), content).context(|| format!("write {name}"))?;
+    }
+    let documents = documents::read(&[folder], false)?;
+    let what = format!("examples/shop applied: {} objects", documents.len());
+    let (applied, failures) =
+        story.step("API", what, || apply(server, documents, Wishes::default(), |_| {}))?;
+    if let Some(failure) = failures.into_iter().next() {
+        return Err(failure);
+    }
+    let mut paths: Vec<(String, String)> = applied.iter().map(|one| (one.name(), one.path.clone())).collect();
+    // What everything else waits for is told first.
+    paths.sort_by_key(|(name, _)| order(name));
+    let mut begun = Instant::now();
+    for one in paths.into_iter().filter(|(name, _)| order(name) > 0) {
+        let name = one.0.clone();
+        ready::wait(server, &[one], PATIENCE, |_, _| story.check())?;
+        let what = if name.starts_with("job") { "has ended well: 3 customers, 6 orders" } else { "is ready" };
+        story.note("CRI", format!("{name} {what}"), std::mem::replace(&mut begun, Instant::now()).elapsed());
+    }
+    Ok(applied)
+}
+
+/// In which order they come to be ready; 0 for what is so at once.
+fn order(name: &str) -> u8 {
+    match name.split('/').next() {
+        Some("statefulset.apps") => 1,
+        Some("deployment.apps") => 2,
+        Some("job.batch") => 3,
+        _ => 0,
+    }
+}
+
+/// What the node's agent says of the image.
+fn pulled(story: &mut Story, server: &Server) -> Result<()> {
+    let events = server.get("/api/v1/namespaces/shop/events")?;
+    let said = list(&events, "/items").iter().map(|event| text(event, "/message"));
+    let times = said.filter_map(|said| said.split_once("\" in ")?.1.split_once(' ').map(|(time, _)| time));
+    let longest = times.filter_map(duration).max();
+    if let Some(took) = longest {
+        story.note("OCI", "of this: image pulled by the node: downloaded, verified, unpacked", took);
+    }
+    Ok(())
+}
+
+/// `1.234s`, `56.7ms`
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1e-3),
+        (None, Some(number)) => (number, 1.0),
+        (None, None) => return None,
     };
-    place.node()?.cri.ask("pull the image", async |c| c.pull_image(request).await).map(drop)
+    Some(Duration::from_secs_f64(number.parse::<f64>().ok()? * unit))
 }
 
-/// A port of this machine that nobody has now.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context(|| "find a free port".into())?;
-    Ok(listener.local_addr().context(|| "find a free port".into())?.port())
-}
-
-/// A pod of the demo.
-struct Pod {
-    name: &'static str,
-    id: String,
-    address: String,
-    config: PodSandboxConfig,
-}
-
-fn run_pod(
-    story: &mut Story,
-    place: &Place,
-    name: &'static str,
-    published: Option<(u16, u16)>,
-) -> Result<Pod> {
-    let node = place.node()?;
-    let config = wishes::pod(name, &place.logs_dir(name), published);
-    let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
-    let id = story.step("CRI", format!("pod {name} up: shim, namespaces, bridge, address, rules"), || {
-        Ok(node.cri.ask("run the pod", async |c| c.run_pod_sandbox(request).await)?.pod_sandbox_id)
-    })?;
-    let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false };
-    let status = node.cri.ask("look at the pod", async |c| c.pod_sandbox_status(request).await)?.status;
-    let address = status.unwrap_or_default().network.unwrap_or_default().ip;
-    Ok(Pod { name, id, address, config })
-}
-
-/// Creates and starts the pod's container, which is called as the pod is.
-fn run_container(story: &mut Story, place: &Place, pod: &Pod, image: &str, args: &[&str]) -> Result<String> {
-    let what = format!("container {} runs: overlay root, cgroup, seccomp, program", pod.name);
-    story.step("CRI", what, || start(place, pod, wishes::container(pod.name, image, args)))
-}
-
-/// Creates and starts a container of a pod; its id.
-fn start(place: &Place, pod: &Pod, config: Wish) -> Result<String> {
-    let request = CreateContainerRequest {
-        pod_sandbox_id: pod.id.clone(),
-        config: Some(config),
-        sandbox_config: Some(pod.config.clone()),
-    };
-    place.node()?.cri.ask("run the container", async |client| {
-        let container_id = client.create_container(request).await?.container_id;
-        let request = StartContainerRequest { container_id: container_id.clone() };
-        client.start_container(request).await?;
-        Ok(container_id)
-    })
-}
-
-fn talk(story: &mut Story, place: &Place, server: &Pod, port: u16, image: &str) -> Result<()> {
-    let node = place.node()?;
-    let published = format!("127.0.0.1:{port}");
+/// This machine asks a Service, a pod asks another one by its name.
+fn talk(story: &mut Story, place: &Place, server: &Server) -> Result<()> {
+    let service = server.get("/api/v1/namespaces/shop/services/web")?;
+    let address = format!("{}:80", text(&service, "/spec/clusterIP"));
     let answer = story
-        .step("CNI", format!("this machine asks the published port {published}"), || patiently(&published))?;
-    expect(&answer, "this is server")?;
-    let request = ExecSyncRequest {
-        container_id: node.cri.container_of(&server.id, None, false)?.id,
-        cmd: [app::PATH, "get", "127.0.0.1:8080"].map(str::to_owned).to_vec(),
-        timeout: 10,
-    };
-    let ran = story.step("CRI", "exec in server: it asks itself", || {
-        node.cri.ask("run a program in the server", async |c| c.exec_sync(request).await)
+        .step("CNI", format!("this machine asks the Service web at {address}"), || patiently(&address))?;
+    expect(&answer, "6 orders so far")?;
+    let pods = server.get("/api/v1/namespaces/shop/pods?labelSelector=app%3Dweb")?;
+    let pod = list(&pods, "/items").first().map_or("", |pod| text(pod, "/metadata/name")).to_owned();
+    let runtime = Runtime::connect(&place.run, &CriArgs { cri: None })?;
+    let container_id = runtime.container_of(&format!("shop/{pod}"), Some("web"), false)?.id;
+    let cmd = [app::PATH, "get", "database:8080/orders"].map(str::to_owned).to_vec();
+    let request = ExecSyncRequest { container_id, cmd, timeout: 10 };
+    let what = "exec in web: it asks the database by its name, across the bridge";
+    let ran = story.step("CNI", what, || {
+        runtime.ask("run a program in the pod", async |c| c.exec_sync(request).await)
     })?;
-    expect(&String::from_utf8_lossy(&ran.stdout), "this is server")?;
-    let client = run_pod(story, place, "client", None)?;
-    let inside = format!("{}:{}", server.address, app::PORT);
-    let id = run_container(story, place, &client, image, &["get", &inside])?;
-    let code = story.step("CNI", format!("client asks {inside} across the bridge"), || wait(place, &id))?;
-    let log = place.logs_dir("client").join("client.log");
-    let said = std::fs::read_to_string(log).unwrap_or_default();
-    if code != 0 {
-        return Err(Failure::new(format!("the client ended with code {code}: {said}")));
-    }
-    expect(&said, "this is server")?;
-    for words in COMMANDS {
-        type_in(story, place, words)?;
-    }
-    story.step("CRI", "pod client down: nothing of it is left", || {
-        node.remove_pod(&PodSandbox { id: client.id, ..PodSandbox::default() })
-    })
+    expect(&String::from_utf8_lossy(&ran.stdout), "apple 2")
 }
 
-/// What one container has written is read by another, as it was when a snapshot was cut.
-fn keep(story: &mut Story, place: &mut Place, image: &str) -> Result<()> {
+/// What was written to a volume is there in one that is made of its snapshot.
+fn keep(story: &mut Story, place: &Place) -> Result<()> {
     let socket = volumes::socket(&place.run);
-    let what = format!("driver serves CSI 1.12 on {}", socket.display());
-    story.step("CSI", what, || place.start_volumes())?;
-    let volume = story.step("CSI", "volume made", || place.volumes()?.create("data", None))?;
-    let at = story.step("CSI", format!("volume published ({})", kind(&volume)), || {
-        place.volumes()?.publish(&volume.id)
-    })?;
-    let pod = run_pod(story, place, "keeper", None)?;
-    story.step("CSI", "a container writes to it", || write(place, &pod, image, "first", &at))?;
+    let volumes = Volumes::connect(&place.run)?;
+    let volume = story
+        .step("CSI", format!("volume made over {}", socket.display()), || volumes.create("data", None))?;
+    let at =
+        story.step("CSI", format!("volume published ({})", kind(&volume)), || volumes.publish(&volume.id))?;
+    write(&at, "first")?;
     let what =
         if volume.backend == "dir" { "snapshot cut: a copy, as it is a directory" } else { "snapshot cut" };
-    let snapshot = story.step("CSI", what, || place.volumes()?.snapshot(&volume.id))?;
-    story.step("CSI", "another container writes over it", || write(place, &pod, image, "second", &at))?;
-    let restored = story.step("CSI", "volume made of the snapshot", || {
-        let volumes = place.volumes()?;
-        volumes.publish(&volumes.create("restored", Some(&snapshot))?.id)
-    })?;
-    let said = story.step("CSI", "a third container reads what the first had written", || {
-        run_with(place, &pod, image, "reader", &["read", NOTE], &restored)
-    })?;
-    expect(&said, "first")
+    let snapshot = story.step("CSI", what, || volumes.snapshot(&volume.id))?;
+    write(&at, "second")?;
+    let restored =
+        story.step("CSI", "volume made of the snapshot: it has what was written before", || {
+            volumes.publish(&volumes.create("restored", Some(&snapshot))?.id)
+        })?;
+    expect(&fs::read_to_string(restored.join("note")).context(|| "read the restored volume".into())?, "first")
 }
 
-/// A file of the demo's volumes.
-const NOTE: &str = "/data/note";
+fn write(volume: &Path, text: &str) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(volume.join("note"))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().context(|| format!("write to the volume at {}", volume.display()))
+}
 
 fn kind(volume: &Made) -> String {
     match volume.backend.as_str() {
@@ -216,42 +211,18 @@ fn kind(volume: &Made) -> String {
     }
 }
 
-fn write(place: &Place, pod: &Pod, image: &str, text: &str, volume: &Path) -> Result<()> {
-    run_with(place, pod, image, &format!("writer-of-the-{text}"), &["write", NOTE, text], volume).map(drop)
-}
-
-/// Runs a container that ends soon, with a volume; what it wrote to its log.
-fn run_with(
-    place: &Place,
-    pod: &Pod,
-    image: &str,
-    name: &str,
-    args: &[&str],
-    volume: &Path,
-) -> Result<String> {
-    let id = start(place, pod, wishes::with_volume(volume, wishes::container(name, image, args)))?;
-    let code = wait(place, &id)?;
-    let said =
-        std::fs::read_to_string(place.logs_dir(pod.name).join(format!("{name}.log"))).unwrap_or_default();
-    match code {
-        0 => Ok(said),
-        _ => Err(Failure::new(format!("the container {name} ended with code {code}: {said}"))),
-    }
-}
-
-/// The exit code of a container that ends soon.
-fn wait(place: &Place, id: &str) -> Result<i32> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let status = place.node()?.cri.status(id, false)?.status.unwrap_or_default();
-        if status.state() == ContainerState::ContainerExited {
-            return Ok(status.exit_code);
+/// Has the shop's namespace go, with all that is in it.
+fn close(server: &Server) -> Result<()> {
+    let path = "/api/v1/namespaces/shop";
+    server.ask(Call::delete(path, json!({"kind": "DeleteOptions", "apiVersion": "v1"})))?;
+    let until = Instant::now() + PATIENCE;
+    while server.find_at(path)?.is_some() {
+        if Instant::now() > until {
+            return Err(Failure::new("the namespace shop does not go"));
         }
-        if Instant::now() > deadline {
-            return Err(Failure::new("a container does not end"));
-        }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(20));
     }
+    Ok(())
 }
 
 /// Does what a person would type at a shell, and shows it; understood by the same definitions.
@@ -261,10 +232,12 @@ fn type_in(story: &Story, place: &Place, words: &[&str]) -> Result<()> {
         return Ok(());
     }
     writeln!(std::io::stdout(), "\n$ sextant {}", words.join(" "))?;
-    let mut all = vec!["sextant".into(), "--run-dir".into(), place.run.clone().into_os_string()];
-    all.extend(words.iter().map(Into::into));
-    // Not another runtime's, which the environment may name.
-    all.splice(4..4, ["--cri".into(), place.run.join("cri.sock").into_os_string()]);
+    let kubeconfig = place.data.join("kubeconfig");
+    let mut all: Vec<OsString> =
+        vec!["sextant".into(), "--run-dir".into(), place.run.clone().into_os_string(), words[0].into()];
+    // Not another server, which the environment may name.
+    all.extend(["--kubeconfig".into(), kubeconfig.into_os_string()]);
+    all.extend(words[1..].iter().map(Into::into));
     let mut cli = Cli::try_parse_from(all).context(|| format!("understand {words:?}"))?;
     cli.data_dir.clone_from(&place.data);
     match commands::run(cli)? {
@@ -280,7 +253,7 @@ fn expect(answer: &str, wanted: &str) -> Result<()> {
     }
 }
 
-/// Asks until the server listens, for five seconds.
+/// Asks until somebody answers, for five seconds.
 fn patiently(address: &str) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {

@@ -1,9 +1,10 @@
-//! `sextant explain POD`: what happened to a pod, what it does now and what it waits for.
+//! `sextant explain POD`: why a pod of the API does not run, what happened to it on its node, what it does now and what it waits for.
 
+mod object;
 mod past;
 mod present;
+mod why;
 
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cri::contract::v1::{
@@ -13,7 +14,7 @@ use cri::contract::v1::{
 use past::{Moment, Past};
 use serde_json::{Value, json};
 
-use crate::cli::ExplainArgs;
+use crate::cli::{Cli, ExplainArgs};
 use crate::failure::{Failure, Result};
 use crate::output::{self, Table};
 use crate::pods::{Held, Runtime, pod_name};
@@ -39,26 +40,56 @@ impl Pod {
 }
 
 /// `sextant explain`
-pub(super) fn run(run_dir: &Path, args: &ExplainArgs) -> Result<()> {
-    let runtime = Runtime::connect(run_dir, &args.cri)?;
-    let held = runtime.held()?;
-    let pod = match held.pod(&args.pod) {
-        Ok(sandbox) => ask(&runtime, &held, sandbox)?,
-        Err(text) => not_made(&runtime, &args.pod)?.ok_or_else(|| Failure::new(text))?,
+pub(super) fn run(cli: &Cli, args: &ExplainArgs) -> Result<()> {
+    let told = object::find(cli, args)?;
+    let found = match &told {
+        // It may be on another node, or on none yet.
+        Some(told) => {
+            Runtime::if_there(&cli.run_dir, &args.cri)?.and_then(|node| find(&node, &told.name).ok())
+        }
+        None => Some(find(&Runtime::connect(&cli.run_dir, &args.cri)?, &args.pod)?),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64;
-    let (timeline, present, waits) =
-        (past::timeline(&pod), present::states(&pod, now), present::waits(&pod, now));
     if args.output.json() {
-        return Ok(output::json(&json!({
-            "pod": pod.name,
-            "sandbox": pod.now.as_ref().map(|status| &status.id),
-            "ready": pod.is_ready(),
-            "timeline": timeline.iter().map(Moment::document).collect::<Vec<_>>(),
-            "now": present,
-            "waitsFor": waits,
-        }))?);
+        let mut document = found.map_or_else(|| json!({}), |pod| document(&pod, now));
+        if let Some(told) = told {
+            document["api"] = told.document();
+        }
+        return Ok(output::json(&document)?);
     }
+    if let Some(told) = &told {
+        print!("{}", told.text());
+    }
+    let Some(pod) = found else { return Ok(()) };
+    if told.is_some() {
+        println!("\nOn the node:");
+    }
+    print(&pod, now)
+}
+
+/// What the runtime knows of a pod.
+fn find(runtime: &Runtime, name: &str) -> Result<Pod> {
+    let held = runtime.held()?;
+    match held.pod(name) {
+        Ok(sandbox) => ask(runtime, &held, sandbox),
+        Err(text) => not_made(runtime, name)?.ok_or_else(|| Failure::new(text)),
+    }
+}
+
+fn document(pod: &Pod, now: i64) -> Value {
+    json!({
+        "pod": pod.name,
+        "sandbox": pod.now.as_ref().map(|status| &status.id),
+        "ready": pod.is_ready(),
+        "timeline": past::timeline(pod).iter().map(Moment::document).collect::<Vec<_>>(),
+        "now": present::states(pod, now),
+        "waitsFor": present::waits(pod, now),
+    })
+}
+
+fn print(pod: &Pod, now: i64) -> Result<()> {
+    let (timeline, present, waits) =
+        (past::timeline(pod), present::states(pod, now), present::waits(pod, now));
     let mut table = Table::new(["TIME (UTC)", "WHAT HAPPENED", "TOOK"]);
     for moment in &timeline {
         table.row([moment.time(), moment.text.clone(), moment.took.map(past::took).unwrap_or_default()]);

@@ -10,10 +10,11 @@ use std::time::Duration;
 use cri::contract::v1::{Container, ContainerState, ContainerStatusRequest};
 use files::Files;
 
-use super::which::{self, Which};
-use crate::cli::{Cli, Lines, LogsArgs};
+use super::which::{self, Any, Which};
+use crate::cli::{Cli, Lines, LogsArgs, Within};
 use crate::container;
 use crate::failure::{Context, Failure, Result};
+use crate::objects::pod::Log;
 use crate::output::since;
 use crate::pods::Runtime;
 
@@ -51,7 +52,19 @@ pub(super) fn run(cli: &Cli, args: &LogsArgs) -> Result<()> {
             ))
         })?),
     };
-    let which = which::find(cli, args.container.as_deref(), &args.of, args.previous)?;
+    let within = Within { namespace: args.namespace.clone(), server: args.server.clone() };
+    let found = which::find_any(cli, args.container.as_deref(), &within, &args.of, args.previous)?;
+    let which = match found {
+        Any::Here(which) => which,
+        Any::OfApi(pod) => {
+            let tail = match args.tail {
+                Lines::All => None,
+                Lines::Last(lines) => Some(lines),
+            };
+            let (follow, previous, timestamps) = (args.follow, args.previous, args.timestamps);
+            return pod.log(args.of.name.as_deref(), &Log { follow, previous, timestamps, tail, since });
+        }
+    };
     let path = path(&which)?;
     let mut files = Files::open(&path).context(|| format!("open {}", path.display()))?;
     let show = |line: &str| -> io::Result<()> {

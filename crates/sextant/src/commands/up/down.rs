@@ -19,10 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Ends the programs of `sextant up`, and takes its pods down.
 pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
     let places = places(instance)?;
-    // Who would start the others again first, then those who would ask for pods.
-    let mut names = vec![SUPERVISOR];
-    names.extend(NAMES.iter().rev());
-    let ended = names.into_iter().filter(|name| end(&places, name)).count();
+    let ended = end_all(&places, &|line| supervisor::say(line));
     let taken = if args.keep_pods { Ok(0) } else { take_down(instance, &args.node_config) };
     let left = if args.keep_pods || taken.is_err() { Vec::new() } else { clear(instance) };
     match taken {
@@ -38,8 +35,16 @@ pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
     if left.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure::new(left.join("; "))) }
 }
 
+/// Ends all programs; how many there were.
+pub(super) fn end_all(places: &Places, tell: &dyn Fn(&str)) -> usize {
+    // Who would start the others again first, then those who would ask for pods.
+    let mut names = vec![SUPERVISOR];
+    names.extend(NAMES.iter().rev());
+    names.into_iter().filter(|name| end(places, name, tell)).count()
+}
+
 /// Takes away what the agent and the services have made on the machine, which they leave when they end; what could not be.
-fn clear(instance: &Instance) -> Vec<String> {
+pub(super) fn clear(instance: &Instance) -> Vec<String> {
     let mut left = ::agent::clear(&instance.data.join("agent"), &agent::cgroup_root(&instance.run));
     match instance.ledger.try_owner(&services::effects::owner()) {
         Ok(Some(owner)) => left.extend(owner.undo_all().iter().map(ToString::to_string)),
@@ -52,7 +57,7 @@ fn clear(instance: &Instance) -> Vec<String> {
 }
 
 /// Whether it lived.
-fn end(places: &Places, name: &str) -> bool {
+fn end(places: &Places, name: &str, tell: &dyn Fn(&str)) -> bool {
     let Some(process) = member::living(&places.member(name)) else { return false };
     child::end(process.pidfd.as_fd(), PATIENCE);
     let which = if name == SUPERVISOR {
@@ -60,12 +65,12 @@ fn end(places: &Places, name: &str) -> bool {
     } else {
         format!("{name} has ended")
     };
-    supervisor::say(&which);
+    tell(&which);
     true
 }
 
 /// Takes the agent's pods down, by a node of this command's own; how many there were. A kubelet's on the same node are not ours.
-fn take_down(instance: &Instance, config: &Path) -> Result<usize, Vec<Failure>> {
+pub(super) fn take_down(instance: &Instance, config: &Path) -> Result<usize, Vec<Failure>> {
     let pods = std::fs::read_dir(instance.data.join("cri/pods")).map_or(0, Iterator::count);
     if pods == 0 {
         return Ok(0);

@@ -1,15 +1,20 @@
-//! `sextant up`, `down`, `status`: one machine with a Kubernetes API, made of the programs that also run alone.
+//! `sextant up`, `down`, `reset`, `status`: one machine with a Kubernetes API, made of the programs that also run alone.
 //!
 //! The supervisor holds nothing that its programs need: it may be killed and started anew, and so may each of them.
 
+mod apply;
 mod child;
 mod down;
+mod idle;
 pub(crate) mod member;
 mod programs;
+mod reset;
 mod status;
 mod supervisor;
 
 pub(crate) use down::run as down;
+pub(crate) use programs::beside;
+pub(crate) use reset::{remove, run as reset};
 pub(crate) use status::run as status;
 
 use std::fs::{self, File};
@@ -44,8 +49,15 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
             other.pid
         )));
     }
+    // What is wrong with files is told before anything runs.
+    let documents = apply::read(&args.apply)?;
     if args.detach {
-        return detach(&places);
+        let code = detach(&places)?;
+        return if code == ExitCode::SUCCESS {
+            apply::apply(&places, documents).map(|()| code)
+        } else {
+            Ok(code)
+        };
     }
     member::enter(&places.member(SUPERVISOR))?;
     fs::write(places.without(), args.without.join("\n")).context(|| "write down what is left out".into())?;
@@ -65,6 +77,12 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
         }
     }
     tell_up(&places, &supervisor, begun.elapsed(), args.detached);
+    // What is detached was told of by who applies.
+    if !args.detached
+        && let Err(failure) = apply::apply(&places, documents)
+    {
+        supervisor::say(&failure.to_string());
+    }
     tell_ready(SUPERVISOR);
     let signal = supervisor.keep()?;
     Ok(end(&mut supervisor, signal))

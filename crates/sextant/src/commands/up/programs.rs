@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use crate::cli::UpArgs;
 
@@ -149,6 +149,13 @@ fn agent(places: &Places, args: &UpArgs) -> Program {
 
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
+}
+
+/// `sextant up -d` of other directories, and what came of it.
+pub(crate) fn beside(data: &Path, run: &Path, words: &[OsString]) -> std::io::Result<Output> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--data-dir").arg(data).arg("--run-dir").arg(run).args(["up", "-d"]).args(words);
+    command.stdin(Stdio::null()).output()
 }
 
 /// This command once more, as what `--detach` leaves running.

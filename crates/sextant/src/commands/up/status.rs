@@ -1,19 +1,24 @@
-//! `sextant status`: which programs run, how long, and what they hold.
+//! `sextant status`: which programs run, how long, and what they hold; and which objects nothing acts on.
 
 use std::fs;
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::idle::{self, Idle};
 use super::programs::NAMES;
 use super::{SUPERVISOR, child, member, places};
 use crate::cli::StatusArgs;
 use crate::failure::Result;
 use crate::instance::Instance;
+use crate::objects::Server;
 use crate::output::{self, Table};
 
 /// Clock ticks of `/proc/PID/stat` in a second, on every architecture (proc_pid_stat(5)).
 const USER_HZ: u64 = 100;
+
+/// Of so many objects of a kind people are told the names.
+const SHOWN: usize = 3;
 
 /// A program, as it is now.
 struct Row {
@@ -38,9 +43,14 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
     let wanted = NAMES.iter().filter(|name| without.lines().all(|left_out| left_out != **name));
     let rows: Vec<Row> = std::iter::once(&SUPERVISOR).chain(wanted).map(|name| row(name)).collect();
     let is_up = rows.iter().all(|row| row.is_ready);
+    // While the API is not up, nobody is asked.
+    let has_api = rows.iter().any(|row| row.name == "api" && row.is_ready);
+    let server = has_api.then(|| Server::own(&places.data)).flatten();
+    let idle = server.and_then(|server| idle::find(&server).ok()).unwrap_or_default();
     if args.output.json() {
         let programs: Vec<_> = rows.iter().map(json_of).collect();
-        output::json(&json!({"up": is_up, "kubeconfig": places.kubeconfig(), "programs": programs}))?;
+        output::json(&json!({"up": is_up, "kubeconfig": places.kubeconfig(), "programs": programs,
+                             "idle": idle.iter().map(json_of_idle).collect::<Vec<_>>()}))?;
     } else {
         let mut table = Table::new(["PROGRAM", "STATE", "PID", "SINCE", "MEMORY", "LOG"]);
         for row in &rows {
@@ -60,8 +70,30 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
             ]);
         }
         table.print()?;
+        tell_idle(&idle)?;
     }
     Ok(ExitCode::from(if is_up { 0 } else { 3 }))
+}
+
+fn tell_idle(idle: &[Idle]) -> Result<()> {
+    if idle.is_empty() {
+        return Ok(());
+    }
+    println!("\nNothing acts on these objects:");
+    let mut table = Table::new(["KIND", "OBJECTS", "WHY"]);
+    for one in idle {
+        let more = one.objects.len().saturating_sub(SHOWN);
+        let mut objects = one.objects[..one.objects.len().min(SHOWN)].join(", ");
+        if more > 0 {
+            objects += &format!(" and {more} more");
+        }
+        table.row([one.kind.full(), objects, one.why.into()]);
+    }
+    Ok(table.print()?)
+}
+
+fn json_of_idle(idle: &Idle) -> serde_json::Value {
+    json!({"kind": idle.kind.full(), "objects": idle.objects, "why": idle.why})
 }
 
 fn json_of(row: &Row) -> serde_json::Value {

@@ -25,16 +25,18 @@ pub(super) fn shown(b: &Bench) {
     };
     for (interface, what) in [
         ("OCI", "pushed"),
-        ("CRI", "image pulled"),
-        ("CRI", "pod server up"),
-        ("CRI", "exec in server"),
-        ("CNI", "published port"),
-        ("CNI", "across the bridge"),
-        ("CRI", "pod client down"),
-        ("CSI", "driver serves"),
+        ("API", "the node is ready"),
+        ("API", "examples/shop applied"),
+        ("CRI", "statefulset.apps/database is ready"),
+        ("CRI", "deployment.apps/web is ready"),
+        ("CRI", "job.batch/orders has ended well"),
+        ("OCI", "image pulled by the node"),
+        ("CNI", "this machine asks the Service web"),
+        ("CNI", "asks the database by its name"),
         ("CSI", "volume published"),
         ("CSI", "snapshot cut"),
-        ("CSI", "a third container reads what the first had written"),
+        ("CSI", "volume made of the snapshot"),
+        ("API", "objects deleted"),
         ("all", "everything undone"),
     ] {
         assert!(has(interface, what), "{interface} {what}: {told:#}");
@@ -43,9 +45,13 @@ pub(super) fn shown(b: &Bench) {
     places(pid).iter().for_each(|place| assert!(!place.exists(), "{}", place.display()));
     // For people the same with what they would type.
     let shown = b.says(&["demo"]);
-    for words in
-        ["$ sextant pods", "$ sextant logs --pod demo/client", "hello 127.0.0.1, this is server", "WHAT RAN"]
-    {
+    for words in [
+        "$ sextant get pods",
+        "ordered apple 2",
+        "orders-1: apple 1",
+        "runs and is ready, on node demo",
+        "WHAT RAN",
+    ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
 }
@@ -64,7 +70,9 @@ pub(super) fn killed(b: &Bench) {
     b.says(&["demo", "-o", "json"]);
     assert!(!run.exists() && !data.exists(), "{}", run.display());
     let cgroups = [PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/sys/fs/cgroup/pids")];
-    for cgroup in cgroups.map(|root| root.join(instance_name(&run))) {
-        assert!(!cgroup.exists(), "{}", cgroup.display());
+    for root in cgroups {
+        for name in [instance_name(&run), format!("{}-agent", instance_name(&run))] {
+            assert!(!root.join(&name).exists(), "{name}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod delete;
 mod discover;
 mod get;
 mod node;
+mod pods;
 mod who;
 
 pub(crate) use apply::STEPS as APPLY;
@@ -18,6 +19,7 @@ pub(crate) use delete::STEPS as DELETE;
 pub(crate) use discover::STEPS as DISCOVER;
 pub(crate) use get::STEPS as GET;
 pub(crate) use node::STEPS as NODE;
+pub(crate) use pods::STEPS as PODS;
 pub(crate) use who::STEPS as WHO;
 
 use super::step;

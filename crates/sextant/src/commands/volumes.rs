@@ -1,4 +1,5 @@
-//! The demo's volumes: what `sextant csi-driver` is, on a thread of the demo, and what a kubelet and its sidecars ask of it.
+//! Volumes of an instance's own driver, as commands need them: what a kubelet and its sidecars ask of it, and the driver on a thread where
+//! none runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::failure::{Context, Failure, Result};
 
-/// How large its volume is to be; the smallest xfs is larger.
+/// How large a volume is to be; the smallest xfs is larger.
 const BYTES: i64 = 64 << 20;
 
 /// A driver that serves, and the way to it.
@@ -24,11 +25,11 @@ pub(super) struct Volumes {
     driver: Driver,
     calls: Runtime,
     run: PathBuf,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<Result<()>>,
+    /// What ends it, where it is this command's own.
+    own: Option<(oneshot::Sender<()>, JoinHandle<Result<()>>)>,
 }
 
-/// A volume of the demo.
+/// A volume that was made.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) id: String,
@@ -43,8 +44,9 @@ impl Volumes {
         let (told, ready) = mpsc::channel();
         let socket = socket(run);
         let setup = Setup {
-            config: Config { pools: vec![PoolConfig::new("demo", data.join("csi"))] },
-            node: "demo".into(),
+            // As a node has it that nobody told of another.
+            config: Config { pools: vec![PoolConfig::new("default", data.join("csi"))] },
+            node: "here".into(),
             run: run.join("csi"),
             socket: socket.clone(),
         };
@@ -55,9 +57,15 @@ impl Volumes {
         if ready.recv().is_err() {
             return Err(ended(thread).err().unwrap_or_else(|| Failure::new("the CSI driver ended")));
         }
+        Ok(Volumes { own: Some((stop, thread)), ..Volumes::connect(run)? })
+    }
+
+    /// The driver that the node of this run directory has.
+    pub(super) fn connect(run: &Path) -> Result<Volumes> {
         let calls = runtime()?;
-        let driver = calls.block_on(Driver::connect(&socket)).context(|| "reach the CSI driver".into())?;
-        Ok(Volumes { driver, calls, run: run.to_owned(), stop, thread })
+        let driver =
+            calls.block_on(Driver::connect(&socket(run))).context(|| "reach the CSI driver".into())?;
+        Ok(Volumes { driver, calls, run: run.to_owned(), own: None })
     }
 
     /// Makes a volume, of a snapshot where one is given. Where no file system can be made it is a directory.
@@ -123,13 +131,14 @@ impl Volumes {
         Ok(cut.context(|| "cut a snapshot".into())?.snapshot.unwrap_or_default().snapshot_id)
     }
 
-    /// Takes everything away that there is, and ends the driver.
+    /// Takes everything away that there is, and ends the driver if it is this command's own.
     pub(super) fn end(self) -> Result<()> {
         let emptied = self.calls.block_on(self.empty()).context(|| "remove the volumes".into());
-        let _ = self.stop.send(());
+        let Some((stop, thread)) = self.own else { return emptied };
+        let _ = stop.send(());
         // Its last connection: the driver waits for those that have calls.
         drop((self.driver, self.calls));
-        emptied.and(ended(self.thread))
+        emptied.and(ended(thread))
     }
 
     async fn empty(&self) -> std::result::Result<(), grpc::Error> {
@@ -157,7 +166,7 @@ impl Volumes {
     }
 }
 
-/// Where a demo's driver serves.
+/// Where it serves.
 pub(super) fn socket(run: &Path) -> PathBuf {
     run.join("csi.sock")
 }

@@ -1,0 +1,29 @@
+//! The objects in `examples/`, as the demo applies them.
+
+/// The files of `examples/shop`.
+pub(super) const SHOP: [(&str, &str); 6] = [
+    ("api.yaml", include_str!("../../../../../examples/shop/api.yaml")),
+    ("database.yaml", include_str!("../../../../../examples/shop/database.yaml")),
+    ("namespace.yaml", include_str!("../../../../../examples/shop/namespace.yaml")),
+    ("orders.yaml", include_str!("../../../../../examples/shop/orders.yaml")),
+    ("settings.yaml", include_str!("../../../../../examples/shop/settings.yaml")),
+    ("web.yaml", include_str!("../../../../../examples/shop/web.yaml")),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn all_files_are_there() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|one| one.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, SHOP.map(|(name, _)| name));
+    }
+}

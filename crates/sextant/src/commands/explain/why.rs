@@ -1,0 +1,509 @@
+//! Why a pod of the API does not run, and what to do: from its status, its events, its claims and its node.
+
+use serde_json::Value;
+
+use crate::objects::{age, condition, list, number, text};
+
+/// What else is known of a pod.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// What happened to it, oldest first.
+    pub(super) events: Vec<Value>,
+    /// The claims of its volumes by name; none for one that is not there.
+    pub(super) claims: Vec<(String, Option<Claim>)>,
+    /// Its node; none where there is no such node.
+    pub(super) node: Option<Value>,
+}
+
+/// A claim, and the last that happened to it.
+#[derive(Debug, Default)]
+pub(super) struct Claim {
+    pub(super) object: Value,
+    pub(super) last: String,
+}
+
+/// One reason.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reason {
+    pub(super) what: String,
+    /// What to do; may be empty.
+    pub(super) todo: String,
+}
+
+fn reason(what: impl Into<String>, todo: impl Into<String>) -> Reason {
+    Reason { what: what.into(), todo: todo.into() }
+}
+
+/// One line of how it is.
+pub(super) fn state(pod: &Value) -> String {
+    let name = format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
+    let node = match text(pod, "/spec/nodeName") {
+        "" => "on no node".to_owned(),
+        node => format!("on node {node}"),
+    };
+    let since = age(text(pod, "/metadata/creationTimestamp"));
+    let phase = text(pod, "/status/phase");
+    let how = match phase {
+        _ if !text(pod, "/metadata/deletionTimestamp").is_empty() => "is ending".into(),
+        "Running" if is_true(pod, "Ready") => "runs and is ready".into(),
+        "Running" => "runs and is not ready".into(),
+        "Succeeded" => "has ended well".into(),
+        "Failed" => "has failed".into(),
+        "" => "is not looked at yet".into(),
+        phase => format!("is {}", phase.to_lowercase()),
+    };
+    format!("pod {name} {how}, {node}, {since} old")
+}
+
+fn is_true(pod: &Value, kind: &str) -> bool {
+    condition(pod, kind).is_some_and(|one| text(one, "/status") == "True")
+}
+
+/// All of them; none where it runs and is ready, or has ended well.
+pub(super) fn reasons(pod: &Value, facts: &Facts) -> Vec<Reason> {
+    if !text(pod, "/metadata/deletionTimestamp").is_empty() {
+        return vec![ending(pod)];
+    }
+    match text(pod, "/status/phase") {
+        "Succeeded" => return Vec::new(),
+        "Failed" => return failed(pod),
+        _ => {}
+    }
+    if text(pod, "/spec/nodeName").is_empty() {
+        return unscheduled(pod, facts);
+    }
+    let mut all: Vec<Reason> = containers(pod, facts);
+    if !is_true(pod, "Ready") && all.is_empty() {
+        all.extend(before_containers(pod, facts));
+    }
+    for gate in list(pod, "/spec/readinessGates").iter().map(|gate| text(gate, "/conditionType")) {
+        if !is_true(pod, gate) {
+            all.push(reason(
+                format!("the readiness gate {gate} is not true"),
+                "see whether the controller runs that sets this condition",
+            ));
+        }
+    }
+    all
+}
+
+fn ending(pod: &Value) -> Reason {
+    let asked = age(text(pod, "/metadata/deletionTimestamp"));
+    let finalizers: Vec<&str> = list(pod, "/metadata/finalizers").iter().filter_map(Value::as_str).collect();
+    if finalizers.is_empty() {
+        let name = text(pod, "/metadata/name");
+        return reason(
+            format!("it was deleted, and its containers have to end (asked for {asked} ago)"),
+            format!("wait, or `sextant delete pod {name} --force` where its node is gone"),
+        );
+    }
+    reason(
+        format!("it was deleted, and waits for {}", finalizers.join(", ")),
+        "see whether the controller runs that takes this finalizer away",
+    )
+}
+
+fn failed(pod: &Value) -> Vec<Reason> {
+    let (why, message) = (text(pod, "/status/reason"), text(pod, "/status/message"));
+    let mut all = Vec::new();
+    if !why.is_empty() {
+        let todo = match why {
+            "Evicted" => "free what the node lacks (disk, memory), or have the pod ask for less",
+            "DeadlineExceeded" => "give it more time: spec.activeDeadlineSeconds",
+            _ => "",
+        };
+        all.push(reason(format!("{why}: {message}"), todo));
+    }
+    for (place, _) in STATUSES {
+        for one in list(pod, place) {
+            if number(one, "/state/terminated/exitCode") != 0 {
+                all.push(ended(pod, one, "/state/terminated"));
+            }
+        }
+    }
+    all
+}
+
+/// How a container ended, from `place` in its status.
+fn ended(pod: &Value, one: &Value, place: &str) -> Reason {
+    let name = text(one, "/name");
+    let at = |field: &str| format!("{place}/{field}");
+    let code = number(one, &at("exitCode"));
+    let (why, message) = (text(one, &at("reason")), text(one, &at("message")));
+    let mut what = format!("container {name} ended with code {code}");
+    if !matches!(why, "" | "Error" | "Completed") {
+        what += &format!(" ({why})");
+    }
+    if !message.is_empty() {
+        what += &format!(": {}", message.trim());
+    }
+    let previous = if place.starts_with("/lastState") { " --previous" } else { "" };
+    let log = format!(
+        "sextant logs pod/{} -c {name} --namespace {}{previous}",
+        text(pod, "/metadata/name"),
+        text(pod, "/metadata/namespace")
+    );
+    let todo = match (why, code) {
+        ("OOMKilled", _) => {
+            format!(
+                "give it more memory (resources.limits.memory of container {name}), or have it use less; `{log}`"
+            )
+        }
+        (_, 126 | 127) => format!("see whether its command is in the image and may be executed; `{log}`"),
+        (_, 137) => format!("it was killed: by a liveness probe, or for want of memory; `{log}`"),
+        (_, 0) => format!("its program ends although the pod wants it to go on (restartPolicy); `{log}`"),
+        _ => format!("see what it said: `{log}`"),
+    };
+    reason(what, todo)
+}
+
+/// What a message of the scheduler has in it, and what to do then.
+const SCHEDULER: [(&str, &str); 8] = [
+    (
+        "Insufficient",
+        "have the pod ask for less (resources.requests), or end others: `sextant describe node` lists who asks for what",
+    ),
+    (
+        "untolerated taint",
+        "have the pod tolerate the taint, or take it from the node: `sextant describe node`",
+    ),
+    (
+        "node affinity/selector",
+        "label the node, or change the pod's nodeSelector or affinity: `sextant get nodes -o yaml`",
+    ),
+    ("were unschedulable", "open the node again: spec.unschedulable of the node is true"),
+    ("free ports", "another pod has the host port: take another, or none (a Service reaches pods without)"),
+    ("Too many pods", "end other pods: the node takes no more"),
+    ("anti-affinity", "change the pod's podAntiAffinity, or end the pod it keeps away from"),
+    ("no nodes available", "a node has to register: see whether the agent runs (`sextant status`)"),
+];
+
+fn unscheduled(pod: &Value, facts: &Facts) -> Vec<Reason> {
+    let gates: Vec<&str> =
+        list(pod, "/spec/schedulingGates").iter().map(|gate| text(gate, "/name")).collect();
+    if !gates.is_empty() {
+        return vec![reason(
+            format!("it is held back by the gate {}", gates.join(", ")),
+            "whoever put the gate there takes it away (spec.schedulingGates)",
+        )];
+    }
+    let mut all = claims(facts);
+    let said = condition(pod, "PodScheduled").map(|one| text(one, "/message")).unwrap_or_default();
+    match said {
+        "" if all.is_empty() => {
+            let wanted = text(pod, "/spec/schedulerName");
+            let todo = match wanted {
+                "" | "default-scheduler" => "see whether the scheduler runs: `sextant status`".to_owned(),
+                other => {
+                    format!("its schedulerName is {other:?}: that one has to run, or leave the field out")
+                }
+            };
+            all.push(reason("no scheduler has looked at it", todo));
+        }
+        "" => {}
+        // What is wrong with a claim is told better by the claim.
+        said if !all.is_empty() && said.to_lowercase().contains("persistentvolumeclaim") => {}
+        said => {
+            let found: Vec<&str> =
+                SCHEDULER.iter().filter(|(mark, _)| said.contains(mark)).map(|(_, todo)| *todo).collect();
+            all.push(reason(format!("no node takes it: {said}"), found.join("; ")));
+        }
+    }
+    all
+}
+
+/// Claims that keep it waiting.
+fn claims(facts: &Facts) -> Vec<Reason> {
+    let mut all = Vec::new();
+    for (name, claim) in &facts.claims {
+        let Some(claim) = claim else {
+            all.push(reason(
+                format!("its claim {name:?} is not there"),
+                "apply a PersistentVolumeClaim of that name",
+            ));
+            continue;
+        };
+        if text(&claim.object, "/status/phase") == "Bound" {
+            continue;
+        }
+        let class = text(&claim.object, "/spec/storageClassName");
+        let (what, todo) = match (class, claim.last.as_str()) {
+            ("", "") => (
+                format!("its claim {name:?} is bound to no volume, and names no storage class"),
+                "give it a storageClassName (`sextant get storageclasses`), or make a PersistentVolume for it".to_owned(),
+            ),
+            (_, last) => (
+                format!("its claim {name:?} is bound to no volume{}", after(last)),
+                format!("`sextant describe pvc {name}`; does the provisioner of storage class {class:?} run?"),
+            ),
+        };
+        all.push(reason(what, todo));
+    }
+    all
+}
+
+fn after(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {}", text.trim()) }
+}
+
+/// Where the states of containers are, and what they are called.
+const STATUSES: [(&str, &str); 2] =
+    [("/status/initContainerStatuses", "init container"), ("/status/containerStatuses", "container")];
+
+fn containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
+    let mut all = Vec::new();
+    for (place, what) in STATUSES {
+        for one in list(pod, place) {
+            all.extend(container(pod, what, one, facts));
+        }
+        if !all.is_empty() {
+            // The others wait for init containers.
+            break;
+        }
+    }
+    all
+}
+
+fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reason> {
+    let name = text(one, "/name");
+    let waits = text(one, "/state/waiting/reason");
+    let message = text(one, "/state/waiting/message").trim();
+    let image = text(one, "/image");
+    match waits {
+        "" => {}
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
+        | "ImageInspectError" => {
+            return Some(image_missing(pod, name, image, waits, message, facts));
+        }
+        "CrashLoopBackOff" => {
+            let again = number(one, "/restartCount");
+            let end = ended(pod, one, "/lastState/terminated");
+            return Some(reason(
+                format!("{}, {again} times already; it is started again later", end.what),
+                end.todo,
+            ));
+        }
+        "CreateContainerConfigError" => {
+            return Some(reason(
+                format!("{what} {name} cannot be made: {message}"),
+                "apply the ConfigMap or Secret it names, in the pod's namespace and with that key, or mark it optional",
+            ));
+        }
+        "PodInitializing" | "ContainerCreating" => return None,
+        waits => {
+            let last = last(facts, &["Failed", "FailedPostStartHook", "BackOff"]);
+            let said = if message.is_empty() { last } else { message.to_owned() };
+            return Some(reason(
+                format!("{what} {name} waits ({waits}){}", after(&said)),
+                "see its command, mounts and limits",
+            ));
+        }
+    }
+    if one.pointer("/state/terminated").is_some() && what == "container" {
+        return Some(ended(pod, one, "/state/terminated")).filter(|_| !is_true(pod, "Ready"));
+    }
+    one.pointer("/state/running")?;
+    if what == "init container" {
+        let is_sidecar = list(pod, "/spec/initContainers")
+            .iter()
+            .any(|init| text(init, "/name") == name && text(init, "/restartPolicy") == "Always");
+        let since = age(text(one, "/state/running/startedAt"));
+        return (!is_sidecar && !is_true(pod, "Initialized")).then(|| {
+            reason(
+                format!("init container {name} runs (for {since}); the others wait for its end"),
+                String::new(),
+            )
+        });
+    }
+    if one.get("ready") == Some(&Value::Bool(true)) {
+        return None;
+    }
+    let said = last(facts, &["Unhealthy"]);
+    let kind = if one.get("started") == Some(&Value::Bool(false)) { "startup" } else { "readiness" };
+    Some(reason(
+        format!("container {name} runs, and its {kind} probe has not succeeded{}", after(&said)),
+        format!(
+            "see whether it listens where the probe asks (spec.containers[].{kind}Probe), and what it says: `sextant logs pod/{}`",
+            text(pod, "/metadata/name")
+        ),
+    ))
+}
+
+fn image_missing(pod: &Value, name: &str, image: &str, waits: &str, message: &str, facts: &Facts) -> Reason {
+    // While it waits the state only says that it does: the event has the cause.
+    let pulled = facts.events.iter().rev().map(|event| text(event, "/message"));
+    let cause = pulled
+        .into_iter()
+        .find(|said| said.contains(image) && said.to_lowercase().contains("failed to pull"));
+    let said = if waits == "ImagePullBackOff" { cause.unwrap_or(message) } else { message };
+    let lower = said.to_lowercase();
+    let todo = match waits {
+        "ErrImageNeverPull" => format!(
+            "its policy is Never: bring the image in (`sextant pull {image}`, `sextant load`), or change imagePullPolicy"
+        ),
+        "InvalidImageName" => "correct the image's name".to_owned(),
+        _ if lower.contains("unauthorized")
+            || lower.contains("denied")
+            || lower.contains("401")
+            || lower.contains("403") =>
+        {
+            format!(
+                "the registry wants credentials: name a Secret in imagePullSecrets of pod {}",
+                text(pod, "/metadata/name")
+            )
+        }
+        _ if lower.contains("not found") || lower.contains("unknown") || lower.contains("404") => {
+            "see whether name and tag are right: the registry has no such image".to_owned()
+        }
+        _ => format!(
+            "see whether the registry is reached: `sextant registry explain {image}`, `sextant pull {image}`"
+        ),
+    };
+    reason(format!("container {name} has no image: {image} ({waits}){}", after(said)), todo)
+}
+
+/// The last event with one of these reasons.
+fn last(facts: &Facts, reasons: &[&str]) -> String {
+    let found = facts.events.iter().rev().find(|event| reasons.contains(&text(event, "/reason")));
+    found.map(|event| text(event, "/message").to_owned()).unwrap_or_default()
+}
+
+/// It has a node, and no container that says anything.
+fn before_containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
+    let mut all = claims(facts);
+    for (wanted, todo) in [
+        (
+            "FailedMount",
+            "apply what the volume names, or mark it optional; `sextant describe pod` has all events",
+        ),
+        ("FailedAttachVolume", "see whether the volume is used elsewhere: `sextant get volumeattachments`"),
+        ("FailedCreatePodSandBox", "see the node's log (`sextant status` names it) and its networks"),
+    ] {
+        let said = last(facts, &[wanted]);
+        if !said.is_empty() {
+            all.push(reason(said, todo));
+        }
+    }
+    if !all.is_empty() {
+        return all;
+    }
+    let node = text(pod, "/spec/nodeName");
+    let Some(object) = &facts.node else {
+        return vec![reason(
+            format!("its node {node:?} is not there"),
+            "delete the pod, or have a node of that name register (`sextant up --node-name`)",
+        )];
+    };
+    if !is_true(object, "Ready") {
+        let said = condition(object, "Ready").map(|one| text(one, "/message")).unwrap_or_default();
+        return vec![reason(
+            format!("its node {node} is not ready{}", after(said)),
+            "see whether agent and node run: `sextant status`",
+        )];
+    }
+    if text(pod, "/status/startTime").is_empty() {
+        return vec![reason(
+            format!("node {node} has not begun with it"),
+            "see whether the agent runs: `sextant status`",
+        )];
+    }
+    vec![reason("it is being made", String::new())]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(node: &str, status: Value) -> Value {
+        json!({"kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": {"nodeName": node}, "status": status})
+    }
+
+    fn told(pod: &Value, facts: &Facts) -> String {
+        let all: Vec<String> =
+            reasons(pod, facts).iter().map(|one| format!("{} -> {}", one.what, one.todo)).collect();
+        all.join("\n")
+    }
+
+    fn waiting(reason: &str, message: &str) -> Value {
+        pod(
+            "here",
+            json!({"phase": "Pending", "containerStatuses": [
+            {"name": "app", "image": "lan/app:1", "restartCount": 3, "state": {"waiting": {"reason": reason, "message": message}},
+             "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}}]}),
+        )
+    }
+
+    #[test]
+    fn who_is_bound_nowhere_is_told_why() {
+        let said = "0/1 nodes are available: 1 Insufficient cpu.";
+        let full = pod(
+            "",
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": said}]}),
+        );
+        let text = told(&full, &Facts::default());
+        assert!(text.contains(said) && text.contains("resources.requests"), "{text}");
+        assert!(told(&pod("", json!({})), &Facts::default()).contains("sextant status"));
+        let claims = vec![
+            ("data".to_owned(), None),
+            (
+                "more".to_owned(),
+                Some(Claim {
+                    object: json!({"spec": {"storageClassName": "fast"}}),
+                    last: "no driver".into(),
+                }),
+            ),
+        ];
+        let text = told(&pod("", json!({})), &Facts { claims, ..Facts::default() });
+        assert!(
+            text.contains("\"data\" is not there") && text.contains("no driver") && text.contains("\"fast\""),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_missing_is_told_with_its_cause() {
+        let said = "Failed to pull image \"lan/app:1\": no route to host";
+        let facts = Facts { events: vec![json!({"reason": "Failed", "message": said})], ..Facts::default() };
+        let text = told(&waiting("ImagePullBackOff", "Back-off pulling image"), &facts);
+        assert!(text.contains(said) && text.contains("sextant registry explain lan/app:1"), "{text}");
+        assert!(told(&waiting("ErrImageNeverPull", ""), &facts).contains("sextant load"));
+        assert!(told(&waiting("ErrImagePull", "401 Unauthorized"), &facts).contains("imagePullSecrets"));
+    }
+
+    #[test]
+    fn a_loop_and_a_probe_are_told_with_what_to_look_at() {
+        let text = told(&waiting("CrashLoopBackOff", "back-off 10s"), &Facts::default());
+        assert!(text.contains("ended with code 3, 3 times already") && text.contains("--previous"), "{text}");
+        let runs = pod(
+            "here",
+            json!({"phase": "Running", "containerStatuses": [{"name": "app", "ready": false, "started": true, "state": {"running": {}}}]}),
+        );
+        let facts = Facts {
+            events: vec![json!({"reason": "Unhealthy", "message": "Readiness probe failed: 503"})],
+            ..Facts::default()
+        };
+        assert!(
+            told(&runs, &facts).contains("readiness probe has not succeeded: Readiness probe failed: 503")
+        );
+        let ready = pod(
+            "here",
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+                                       "containerStatuses": [{"name": "app", "ready": true, "state": {"running": {}}}]}),
+        );
+        assert_eq!(told(&ready, &Facts::default()), "");
+        assert!(state(&ready).starts_with("pod shop/web runs and is ready, on node here"));
+    }
+
+    #[test]
+    fn what_comes_before_containers_is_told() {
+        let pending = pod("here", json!({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"}));
+        let node = Some(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
+        let event = json!({"reason": "FailedMount", "message": "MountVolume.SetUp failed: configmap \"x\" not found"});
+        let facts = Facts { events: vec![event], node: node.clone(), ..Facts::default() };
+        assert!(told(&pending, &facts).contains("configmap \"x\" not found"));
+        assert!(told(&pending, &Facts::default()).contains("is not there"));
+        assert_eq!(told(&pending, &Facts { node, ..Facts::default() }), "it is being made -> ");
+    }
+}

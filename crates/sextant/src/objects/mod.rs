@@ -1,0 +1,44 @@
+//! Objects of a Kubernetes API server, this instance's or any other's, as the command line asks for them.
+//!
+//! Nothing here knows a kind by heart that discovery tells of: what a kind is called, where its objects are and how a list of them is
+//! shown is the server's word.
+
+mod age;
+pub(crate) mod apply;
+mod call;
+pub(crate) mod documents;
+mod kinds;
+mod labels;
+mod named;
+pub(crate) mod pod;
+pub(crate) mod ready;
+mod server;
+
+pub(crate) use age::age;
+pub(crate) use call::{Call, JSON, Refused, TABLE};
+pub(crate) use kinds::{Kind, Kinds};
+pub(crate) use labels::selector;
+pub(crate) use named::{Named, named};
+pub(crate) use server::Server;
+
+use serde_json::Value;
+
+/// What is at a JSON pointer, as text; nothing where there is none.
+pub(crate) fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What is at a JSON pointer, as a list; an empty one where there is none.
+pub(crate) fn list<'v>(object: &'v Value, pointer: &str) -> &'v [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// What is at a JSON pointer, as a number; 0 where there is none, as Kubernetes has it.
+pub(crate) fn number(object: &Value, pointer: &str) -> i64 {
+    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// The condition of this type.
+pub(crate) fn condition<'v>(object: &'v Value, kind: &str) -> Option<&'v Value> {
+    list(object, "/status/conditions").iter().find(|one| text(one, "/type") == kind)
+}

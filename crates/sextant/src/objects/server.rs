@@ -1,0 +1,116 @@
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use kube::client::ConfigExt as _;
+use kube::{Client, Config};
+use streaming::client::Target;
+use tokio::runtime::Runtime;
+
+use super::call::{Call, Refused};
+use super::{JSON, Kinds};
+use crate::cli::ServerArgs;
+use crate::failure::{Context, Failure, Result};
+
+/// An API server, and the way to it.
+pub(crate) struct Server {
+    runtime: Runtime,
+    client: Client,
+    config: Config,
+    /// That of objects whose namespace nobody names.
+    pub(crate) namespace: String,
+}
+
+impl Server {
+    /// The server that was named, or that of this instance. It is not asked anything yet.
+    pub(crate) fn find(data_dir: &Path, args: &ServerArgs, namespace: Option<&str>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context(|| "start".into())?;
+        let own = own_kubeconfig(data_dir);
+        let found = runtime.block_on(client::kubeconfig::find(args.kubeconfig.as_deref(), &own));
+        let config = found.map_err(Failure::new)?;
+        let client = {
+            // The client starts a task of its own.
+            let _within = runtime.enter();
+            Client::try_from(config.clone()).map_err(|error| Failure::new(client::causes(&error)))?
+        };
+        let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
+        Ok(Self { runtime, client, config, namespace })
+    }
+
+    /// This instance's own server, whatever the environment names, if it has one.
+    pub(crate) fn own(data_dir: &Path) -> Option<Self> {
+        let kubeconfig = own_kubeconfig(data_dir);
+        let args = ServerArgs { kubeconfig: Some(kubeconfig.clone()) };
+        kubeconfig.exists().then(|| Self::find(data_dir, &args, None).ok()).flatten()
+    }
+
+    /// Waits for calls.
+    pub(crate) fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(call)
+    }
+
+    /// The answer to one call.
+    pub(crate) fn ask(&self, call: Call<'_>) -> Result<serde_json::Value, Refused> {
+        self.wait(call.ask(self))
+    }
+
+    /// What is at this path.
+    pub(crate) fn get(&self, path: &str) -> Result<serde_json::Value, Refused> {
+        self.ask(Call::get(path, JSON))
+    }
+
+    /// The same; nothing where there is none.
+    pub(crate) fn find_at(&self, path: &str) -> Result<Option<serde_json::Value>, Refused> {
+        match self.get(path) {
+            Err(refused) if refused.code == 404 => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Which kinds it has.
+    pub(crate) fn kinds(&self) -> Result<Kinds, Refused> {
+        Kinds::ask(self)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where it is, for messages.
+    pub(super) fn address(&self) -> String {
+        self.config.cluster_url.to_string()
+    }
+
+    /// The way to streams at this path, which has a query.
+    pub(crate) fn target(&self, path: &str) -> Result<Target> {
+        let base = self.config.cluster_url.to_string();
+        let url = format!("{}{path}", base.trim_end_matches('/'));
+        let host = self.config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let is_tls = self.config.cluster_url.scheme_str() == Some("https");
+        let port = self.config.cluster_url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let mut addresses =
+            (host.as_str(), port).to_socket_addrs().context(|| format!("find the address of {host}"))?;
+        let address =
+            addresses.next().ok_or_else(|| Failure::new(format!("cannot find the address of {host}")))?;
+        let mut target = Target::at(&url, address)?;
+        if is_tls {
+            let config = self.config.rustls_client_config();
+            target = target.with_tls(Arc::new(config.map_err(|error| Failure::new(client::causes(&error)))?));
+        }
+        // The token is shown to nobody but who writes a kubeconfig.
+        let shown = serde_json::to_value(&self.config.auth_info).unwrap_or_default();
+        if let Some(token) = shown.get("token").and_then(serde_json::Value::as_str) {
+            let value = format!("Bearer {token}");
+            let value = value.parse().map_err(|_| Failure::new("cannot use the kubeconfig's token"))?;
+            target = target.with_header(http::header::AUTHORIZATION, value);
+        }
+        Ok(target)
+    }
+}
+
+/// `sextant up` writes it there, `sextant api` alone within its own folder.
+fn own_kubeconfig(data_dir: &Path) -> std::path::PathBuf {
+    let of_up = data_dir.join("kubeconfig");
+    if of_up.exists() { of_up } else { data_dir.join("api/kubeconfig") }
+}
