@@ -8,7 +8,7 @@ use std::time::Duration;
 use client::cache::Cache;
 use client::queue::{Pace, Queue};
 use cri::contract::v1::{CgroupDriver, RuntimeConfigRequest, VersionRequest, VersionResponse};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::Client;
 use kube::runtime::watcher;
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ use crate::pod::memory::Memory;
 use crate::pod::sync;
 use crate::runtime::Runtime;
 use crate::volumes::Tokens;
+use crate::volumes::csi::{self, Csi};
 use crate::{Setup, server, volumes};
 
 /// How long the runtime and the API server may take at the start before it is told that they are waited for.
@@ -45,6 +46,10 @@ pub(crate) struct Agent {
     pub(crate) config_maps: Objects<ConfigMap>,
     /// Secrets that pods name.
     pub(crate) secrets: Objects<Secret>,
+    /// Claims that pods name.
+    pub(crate) claims: Objects<PersistentVolumeClaim>,
+    /// Drivers of volumes, and what is mounted of them.
+    pub(crate) csi: Csi,
     /// Tokens of pods.
     pub(crate) tokens: Tokens,
     /// What people are told.
@@ -71,6 +76,8 @@ impl Agent {
             services: Cache::start(&client),
             config_maps: Objects::new(&client, &queue),
             secrets: Objects::new(&client, &queue),
+            claims: Objects::new(&client, &queue),
+            csi: Csi::new(&setup.folder),
             tokens: Tokens::default(),
             events: Events::start(&client, &setup.node),
             cgroups: Cgroups::new(&setup.cgroup_root),
@@ -122,6 +129,7 @@ impl Agent {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.config_maps.release(key);
         self.secrets.release(key);
+        self.claims.release(key);
         self.tokens.forget(&key.uid);
     }
 
@@ -184,7 +192,10 @@ impl Agent {
         let Ok(keys) = self.runtime.keys().await else { return };
         let pods = self.pods.all();
         let of_pods = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
-        let known: BTreeSet<String> = of_pods.chain(keys.into_iter().map(|key| key.uid)).collect();
+        // What drivers have mounted is taken back by them, as soon as they are there.
+        let mounted = csi::record::all(&self.setup.folder).into_iter().map(|(key, ..)| key);
+        let known: BTreeSet<String> =
+            of_pods.chain(keys.into_iter().chain(mounted).map(|key| key.uid)).collect();
         for failed in remove_all_but(&known, &self.setup.folder, &self.cgroups) {
             eprintln!("sextant agent: warning: {failed}");
         }
@@ -199,9 +210,12 @@ pub(crate) fn remove_all_but(known: &BTreeSet<String>, folder: &Path, cgroups: &
 }
 
 /// Removes what an agent that has ended has left of its pods in `folder` and below the cgroup `root` ([`Setup::folder`],
-/// [`Setup::cgroup_root`]), once the runtime has none of them any more. Returns what could not be removed.
-pub fn clear(folder: &Path, root: &str) -> Vec<String> {
-    remove_all_but(&BTreeSet::new(), folder, &Cgroups::new(root))
+/// [`Setup::cgroup_root`]), once the runtime has none of them any more. Drivers of their volumes have to be there still. Returns what
+/// could not be removed.
+pub async fn clear(folder: &Path, root: &str) -> Vec<String> {
+    let mut left = csi::release_all(folder).await;
+    left.extend(remove_all_but(&BTreeSet::new(), folder, &Cgroups::new(root)));
+    left
 }
 
 /// Does a kubelet's work until `ended` resolves; calls `ready` once the node is registered and its pods are known.
@@ -231,6 +245,8 @@ pub async fn run(
             () = agent.queue.clone().run_in_lanes(Key::clone, look) => {}
             never = agent.runtime.follow(|key| agent.queue.add(key), || agent.relist()) => never,
             never = node.keep() => never,
+            never = csi::drivers::follow(&agent) => never,
+            never = csi::tidy(&agent) => never,
             never = server.serve(&agent) => never,
         }
     };

@@ -103,6 +103,7 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
         let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
         client.remove_pod_sandbox(request).await.map_err(|error| error.to_string())?;
     }
+    volumes::csi::release(agent, &key.uid).await?;
     agent.cgroups.clear(&key.uid).await?;
     let (folder, uid, logs) = (agent.setup.folder.clone(), key.uid.clone(), key.logs(&agent.setup.logs));
     // There may be millions of files: other pods do not wait for them.

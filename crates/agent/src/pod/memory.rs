@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cri::contract::v1::{ContainerStatus, ImageSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::probes::{self, Asked};
@@ -54,6 +55,8 @@ pub(crate) struct Memory {
     pub(crate) images: BTreeMap<String, ImageSpec>,
     /// What was last told of volumes that cannot be had.
     pub(crate) told: Option<String>,
+    /// Since when they cannot.
+    pub(crate) without: Option<Instant>,
 }
 
 impl Memory {

@@ -131,11 +131,19 @@ impl Starting<'_> {
         let sources = self.sources(container).await?;
         let env = env::of(pod, container, &agent.here(&addresses), &sources)?;
         let mut mounts = volumes::mounts(agent, pod, container, volumes, &env)?;
+        let devices = volumes::devices(container, volumes)?;
         self.own_mounts(container, &addresses, &mut mounts).map_err(|error| error.to_string())?;
         let target = containers::target(pod, &container.name);
         let target = target.and_then(|name| self.observed.here(name)).map(|one| one.id.clone());
-        let given =
-            Given { restarts: self.restarts(), image, env, mounts, target, memory: agent.machine.memory };
+        let given = Given {
+            restarts: self.restarts(),
+            image,
+            env,
+            mounts,
+            devices,
+            target,
+            memory: agent.machine.memory,
+        };
         containers::config(&agent.setup, pod, self.part, given)
     }
 
