@@ -26,6 +26,8 @@ mod volumes;
 
 pub use agent::{clear, run};
 pub use names::AGENT as LABEL;
+pub use volumes::csi::drivers::REGISTRY;
+pub use volumes::csi::has_volumes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -4,12 +4,15 @@
 //! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with a name to run the tests that contain it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod claims;
+mod drivers;
 mod ends;
 #[path = "../containers/probe.rs"]
 #[allow(dead_code, reason = "others ask it for more")]
 mod probe;
 mod rig;
 mod runs;
+mod stand;
 mod streams;
 mod waits;
 
@@ -28,7 +31,8 @@ fn main() -> ExitCode {
         return probe::main(&args[1..]);
     }
     let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
-    let tests = [runs::TESTS, waits::TESTS, streams::TESTS, ends::TESTS].concat();
+    let tests =
+        [runs::TESTS, waits::TESTS, streams::TESTS, ends::TESTS, claims::TESTS, drivers::TESTS].concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

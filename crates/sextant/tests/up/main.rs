@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod storage;
 mod whole;
 
 use std::collections::BTreeMap;

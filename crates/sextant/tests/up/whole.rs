@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::{Machine, PATIENCE, PROGRAMS, kill};
 
-const IMAGE: &str = "docker.io/library/web:1";
+pub(super) const IMAGE: &str = "docker.io/library/web:1";
 
 #[tokio::test]
 async fn a_deployment_is_served_and_outlives_each_program() {
@@ -85,7 +85,7 @@ fn service() -> Service {
     serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap()
 }
 
-async fn client(machine: &Machine) -> Client {
+pub(super) async fn client(machine: &Machine) -> Client {
     let kubeconfig = Kubeconfig::read_from(machine.data().join("kubeconfig")).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
@@ -124,7 +124,7 @@ async fn running(client: &Client) -> BTreeSet<String> {
     ready.filter_map(|one| one.container_id).collect()
 }
 
-async fn told(client: &Client) -> String {
+pub(super) async fn told(client: &Client) -> String {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let events: Api<Event> = Api::default_namespaced(client.clone());
     let pods = pods.list(&ListParams::default()).await.map(|list| json!(list.items).to_string());
@@ -134,14 +134,14 @@ async fn told(client: &Client) -> String {
 }
 
 /// What all programs said.
-fn words(machine: &Machine) -> String {
+pub(super) fn words(machine: &Machine) -> String {
     let read =
         |name: &str| fs::read_to_string(machine.data().join(format!("log/{name}.log"))).unwrap_or_default();
     PROGRAMS.into_iter().chain(["up"]).map(read).collect::<Vec<_>>().join("\n")
 }
 
 /// What is answered at an address, once something is.
-async fn get(machine: &Machine, address: &str) -> String {
+pub(super) async fn get(machine: &Machine, address: &str) -> String {
     let ask = || -> std::io::Result<String> {
         let mut server = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(5))?;
         server.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -161,7 +161,7 @@ async fn get(machine: &Machine, address: &str) -> String {
 }
 
 /// What pods and programs have left in this network, on this machine and in their folders.
-fn left(machine: &Machine) -> Vec<String> {
+pub(super) fn left(machine: &Machine) -> Vec<String> {
     let folder = machine.folder.path().display().to_string();
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let mut left: Vec<String> =
@@ -192,7 +192,7 @@ fn left(machine: &Machine) -> Vec<String> {
 }
 
 /// An image of the demo's program: the one that is tested.
-fn make_image(machine: &Machine) {
+pub(super) fn make_image(machine: &Machine) {
     let store = Store::open(machine.data().join("images")).unwrap();
     let program = fs::canonicalize(env!("CARGO_BIN_EXE_sextant")).unwrap();
     let part = |path: &str, content, mode| Part { path: path.to_owned(), content, mode };

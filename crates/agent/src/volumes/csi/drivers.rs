@@ -1,6 +1,5 @@
 //! Drivers of this node: registered as their sockets come, and told to the cluster by the node's CSINode and its labels.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::agent::Agent;
 use crate::names::Key;
 
 /// Where drivers ask to be registered, in the agent's folder.
-pub(crate) const REGISTRY: &str = "plugins_registry";
+pub const REGISTRY: &str = "plugins_registry";
 /// How often it is tried to tell the cluster of a driver, where somebody else writes at the same time.
 const TRIES: usize = 5;
 /// How long the API server has to answer.
@@ -141,6 +140,8 @@ fn entry(driver: &Registered) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]

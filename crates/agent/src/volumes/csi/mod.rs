@@ -142,6 +142,12 @@ fn words(error: &grpc::Error) -> String {
     }
 }
 
+/// Whether drivers have something of pods in an agent's folder.
+#[must_use]
+pub fn has_volumes(folder: &Path) -> bool {
+    !record::all(folder).is_empty() || !record::held(folder).is_empty()
+}
+
 /// Gives a path of the node that is a pod's volume to the pod's group, once as long as the agent runs.
 pub(crate) async fn share_local(
     agent: &Agent,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use csi::caller::{Driver, access_mode};
+use csi::contract::v1::VolumeCapability;
 use csi::contract::v1::node_service_capability::rpc::Type as NodeCall;
 use csi::contract::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
-use csi::contract::v1::{VolumeCapability, volume_capability};
 use k8s_openapi::api::core::v1::{CSIVolumeSource, PersistentVolume, Pod, Secret, SecretReference};
 use k8s_openapi::api::storage::v1::CSIDriver;
 use kube::{Api, Client};
@@ -108,7 +108,7 @@ impl Wanted {
     pub(super) fn capability(&self, driver: &Driver, group: Option<i64>) -> Result<VolumeCapability, String> {
         let mode = access_mode(&self.modes, driver.serves_node(NodeCall::SingleNodeMultiWriter))?;
         let group = group.filter(|_| driver.serves_node(NodeCall::VolumeMountGroup));
-        let access: volume_capability::AccessType = if self.block {
+        let access = if self.block {
             AccessType::Block(BlockVolume {})
         } else {
             AccessType::Mount(MountVolume {

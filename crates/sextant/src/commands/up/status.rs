@@ -1,11 +1,13 @@
 //! `sextant status`: which programs run, how long, and what they hold.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::programs::NAMES;
+use super::storage::Storage;
 use super::{SUPERVISOR, child, member, places};
 use crate::cli::StatusArgs;
 use crate::failure::Result;
@@ -38,9 +40,12 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
     let wanted = NAMES.iter().filter(|name| without.lines().all(|left_out| left_out != **name));
     let rows: Vec<Row> = std::iter::once(&SUPERVISOR).chain(wanted).map(|name| row(name)).collect();
     let is_up = rows.iter().all(|row| row.is_ready);
+    let storage = Storage::read(&places);
     if args.output.json() {
         let programs: Vec<_> = rows.iter().map(json_of).collect();
-        output::json(&json!({"up": is_up, "kubeconfig": places.kubeconfig(), "programs": programs}))?;
+        output::json(
+            &json!({"up": is_up, "kubeconfig": places.kubeconfig(), "programs": programs, "storage": storage}),
+        )?;
     } else {
         let mut table = Table::new(["PROGRAM", "STATE", "PID", "SINCE", "MEMORY", "LOG"]);
         for row in &rows {
@@ -60,6 +65,9 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
             ]);
         }
         table.print()?;
+        if let Some(storage) = storage {
+            writeln!(std::io::stdout(), "\n{}", storage.words())?;
+        }
     }
     Ok(ExitCode::from(if is_up { 0 } else { 3 }))
 }
