@@ -122,7 +122,21 @@ async fn kept(rig: &Rig) {
         // Somebody else on the node has it at the same time.
         rig.pod(
             "reads",
-            spec(class, &["read", "/data/file", "then", "read", "/data/inner/deep", "then", "sleep"]),
+            spec(
+                class,
+                &[
+                    "read",
+                    "/data/file",
+                    "then",
+                    "read",
+                    "/data/inner/deep",
+                    "then",
+                    "say",
+                    "",
+                    "then",
+                    "sleep",
+                ],
+            ),
         )
         .await;
         rig.log_has("reads", "main", "kepttoo").await;
@@ -131,7 +145,7 @@ async fn kept(rig: &Rig) {
         rig.agent();
         rig.delete("writes", 1).await;
         rig.gone("writes").await;
-        rig.pod("again", spec(class, &["read", "/data/file", "then", "sleep"])).await;
+        rig.pod("again", spec(class, &["read", "/data/file", "then", "say", "", "then", "sleep"])).await;
         rig.log_has("again", "main", "kept").await;
         for pod in ["reads", "again"] {
             rig.delete(pod, 1).await;
@@ -275,5 +289,5 @@ async fn paths(rig: &Rig) {
 }
 
 fn spec_of(claim: &str) -> Value {
-    spec(claim, &["read", "/data/file", "then", "sleep"])
+    spec(claim, &["read", "/data/file", "then", "say", "", "then", "sleep"])
 }

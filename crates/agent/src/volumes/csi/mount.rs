@@ -1,5 +1,6 @@
 //! A volume comes to be where a pod looks for it: attached, staged, published, and its files the pod's group's.
 
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use csi::contract::v1::{NodePublishVolumeRequest, NodeStageVolumeRequest};
 use k8s_openapi::api::core::v1::{Pod, PodSecurityContext};
 use k8s_openapi::api::storage::v1::CSIDriver;
 use kube::Api;
-use std::collections::BTreeMap;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::record::{self, Held, Published};
@@ -21,6 +22,7 @@ use super::{Mounted, Wanted, attach, group, reach, words};
 use crate::agent::Agent;
 use crate::names::Key;
 use crate::volumes::Failed;
+use crate::volumes::payload::token_for;
 
 /// How often a driver that wants it is asked for the same again (`requiresRepublish`).
 const AGAIN: Duration = Duration::from_secs(60);
@@ -66,11 +68,11 @@ impl Mounting {
         let object = self.object().await.map_err(|why| self.failed(&why))?;
         self.allows(object.as_ref()).map_err(|why| self.failed(&why))?;
         let _turn = csi.turn(&wanted.id).await;
-        // Its volumes may have been taken back already.
+        let driver = reach(&endpoint).await.map_err(|error| self.failed(&words(&error)))?;
+        // From here to the record nothing is waited for: who takes volumes back of a pod that goes finds it, or nothing is begun.
         if self.agent.pod(&self.key).is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()) {
             return Err(self.failed("the pod is being deleted").later());
         }
-        let driver = reach(&endpoint).await.map_err(|error| self.failed(&words(&error)))?;
         let place = record::volumes(&csi.folder, &self.key.uid).join(&wanted.name);
         let path = place.join(wanted.point());
         let publication = Published {
@@ -112,13 +114,24 @@ impl Mounting {
                 modes.unwrap_or(&["Persistent".to_owned()])
             ));
         }
-        if spec.token_requests.as_ref().is_some_and(|all| !all.is_empty()) {
-            return Err(format!(
-                "driver {} asks for tokens of service accounts (tokenRequests), which sextant agent does not give",
-                self.wanted.id.driver
-            ));
-        }
         Ok(())
+    }
+
+    /// What the driver is told of the volume and the pod, with tokens of the pod's account where it wants them.
+    async fn told(&self, object: Option<&CSIDriver>) -> Result<BTreeMap<String, String>, String> {
+        let mut context = self.wanted.context(&self.pod, object);
+        let requests = object.and_then(|object| object.spec.token_requests.as_deref()).unwrap_or_default();
+        let mut tokens = serde_json::Map::new();
+        for request in requests {
+            let (audience, seconds) = (&request.audience, request.expiration_seconds);
+            let (token, end) = token_for(&self.agent, &self.key, &self.pod, audience, seconds).await?;
+            tokens.insert(audience.clone(), json!({"token": token, "expirationTimestamp": end}));
+        }
+        if !tokens.is_empty() {
+            let tokens = serde_json::Value::Object(tokens).to_string();
+            context.insert("csi.storage.k8s.io/serviceAccount.tokens".into(), tokens);
+        }
+        Ok(context)
     }
 
     /// What the node needs of the volume before any pod has it: its attachment, and its stage.
@@ -139,7 +152,11 @@ impl Mounting {
         let csi = &self.agent.csi;
         let place = record::place(&csi.folder, &wanted.id);
         let attachment = attaches.then(|| attach::name(&self.agent.setup.node, &wanted.id));
-        let held = Held { id: wanted.id.clone(), endpoint, staged, attachment };
+        // What was begun otherwise is taken back, too.
+        let before = record::read::<Held>(&place);
+        let staged_before = before.as_ref().is_some_and(|before| before.staged);
+        let attachment = attachment.or(before.and_then(|before| before.attachment));
+        let held = Held { id: wanted.id.clone(), endpoint, staged: staged || staged_before, attachment };
         record::write(&place, &held).map_err(|why| self.failed(&why))?;
         let context = match &held.attachment {
             None => BTreeMap::new(),
@@ -193,7 +210,7 @@ impl Mounting {
                 volume_capability: Some(wanted.capability(driver, self.group())?),
                 readonly: wanted.read_only,
                 secrets: wanted.secrets(&self.agent.client, For::Publish).await?,
-                volume_context: wanted.context(&self.pod, object),
+                volume_context: self.told(object).await?,
             };
             driver.client.node_publish_volume(request).await.map(drop).map_err(|error| words(&error))
         };
