@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::whole::{IMAGE, client, get, left, make_image, told, words};
+use super::whole::{IMAGE, client, left, make_image, told, words};
 use super::{Machine, PATIENCE};
 
 #[tokio::test]
@@ -87,7 +87,6 @@ async fn a_pod_on_the_nodes_network_is_reached_by_others() {
         assert!(begun.elapsed() < PATIENCE, "{}\n{}", told(&client).await, words(&machine));
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    get(&machine, &front).await;
     // The API server finds the agent there.
     let log = pods.logs("ask", &kube::api::LogParams::default()).await.unwrap();
     assert!(log.contains("hello "), "{log}");

@@ -114,13 +114,13 @@ async fn available(machine: &Machine, client: &Client, count: i32) {
     }
 }
 
-/// The ids of containers that run in pods that are ready, and were never started again.
+/// The ids of containers that run in pods that are ready. Of pods that `down` has ended they are others, and count as started again.
 async fn running(client: &Client) -> BTreeSet<String> {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let Ok(pods) = pods.list(&ListParams::default()).await else { return BTreeSet::new() };
     let pods = pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let statuses = pods.filter_map(|pod| pod.status?.container_statuses).flatten();
-    let ready = statuses.filter(|one| one.ready && one.restart_count == 0);
+    let ready = statuses.filter(|one| one.ready);
     ready.filter_map(|one| one.container_id).collect()
 }
 
