@@ -8,7 +8,7 @@ use std::time::Duration;
 use client::cache::{Cache, Name};
 use client::queue::{Pace, Queue};
 use cri::contract::v1::{CgroupDriver, RuntimeConfigRequest, VersionRequest, VersionResponse};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -30,6 +30,7 @@ use crate::runtime::Runtime;
 use crate::statics::{self, Statics, is_mirror};
 use crate::stats::{self, Last};
 use crate::volumes::Tokens;
+use crate::volumes::csi::{self, Csi};
 use crate::{Setup, server, volumes};
 
 /// How long the runtime and the API server may take at the start before it is told that they are waited for.
@@ -53,6 +54,10 @@ pub(crate) struct Agent {
     pub(crate) config_maps: Objects<ConfigMap>,
     /// Secrets that pods name.
     pub(crate) secrets: Objects<Secret>,
+    /// Claims that pods name.
+    pub(crate) claims: Objects<PersistentVolumeClaim>,
+    /// Drivers of volumes, and what is mounted of them.
+    pub(crate) csi: Csi,
     /// Tokens of pods.
     pub(crate) tokens: Tokens,
     /// What people are told.
@@ -90,6 +95,8 @@ impl Agent {
             services: Cache::start(&client),
             config_maps: Objects::new(&client, &queue),
             secrets: Objects::new(&client, &queue),
+            claims: Objects::new(&client, &queue),
+            csi: Csi::new(&setup.folder),
             tokens: Tokens::default(),
             events: Events::start(&client, &setup.node),
             cgroups: Cgroups::new(&setup.cgroup_root),
@@ -185,6 +192,7 @@ impl Agent {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.config_maps.release(key);
         self.secrets.release(key);
+        self.claims.release(key);
         self.tokens.forget(&key.uid);
         self.queue.add_all(self.statics.forget(key));
         self.retry_resizes();
@@ -271,7 +279,10 @@ impl Agent {
         let Ok(keys) = self.runtime.keys().await else { return };
         let pods = self.all_pods();
         let of_pods = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
-        let known: BTreeSet<String> = of_pods.chain(keys.into_iter().map(|key| key.uid)).collect();
+        // What drivers have mounted is taken back by them, as soon as they are there.
+        let mounted = csi::record::all(&self.setup.folder).into_iter().map(|(key, ..)| key);
+        let known: BTreeSet<String> =
+            of_pods.chain(keys.into_iter().chain(mounted).map(|key| key.uid)).collect();
         // Whose folder is there was a pod of this agent: logs of others' pods stay.
         for uid in volumes::uids(&self.setup.folder).difference(&known) {
             for logs in logs_of(&self.setup.logs, uid) {
@@ -302,9 +313,12 @@ pub(crate) fn remove_all_but(known: &BTreeSet<String>, folder: &Path, cgroups: &
 }
 
 /// Removes what an agent that has ended has left of its pods in `folder` and below the cgroup `root` ([`Setup::folder`],
-/// [`Setup::cgroup_root`]), once the runtime has none of them any more. Returns what could not be removed.
-pub fn clear(folder: &Path, root: &str) -> Vec<String> {
-    remove_all_but(&BTreeSet::new(), folder, &Cgroups::new(root))
+/// [`Setup::cgroup_root`]), once the runtime has none of them any more. Drivers of their volumes have to be there still. Returns what
+/// could not be removed.
+pub async fn clear(folder: &Path, root: &str) -> Vec<String> {
+    let mut left = csi::release_all(folder).await;
+    left.extend(remove_all_but(&BTreeSet::new(), folder, &Cgroups::new(root)));
+    left
 }
 
 /// Does a kubelet's work until `ended` resolves; calls `ready` once the node is registered and its pods are known.
@@ -335,6 +349,9 @@ pub async fn run(
             tokio::select! {
                 never = node.keep() => never,
                 never = statics::keep_mirrors(&agent) => never,
+                // Which of their volumes are wanted is known only once all pods are.
+                never = csi::drivers::follow(&agent) => never,
+                never = csi::tidy(&agent) => never,
             }
         };
         let offering = async {

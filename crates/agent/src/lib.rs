@@ -7,7 +7,8 @@
 //!
 //! **Nothing but the API server and the runtime knows what is**: which containers belong to a pod is in their labels, how often they
 //! were started in their annotations. So the agent may be killed at any moment, and goes on with the containers that run. What it makes
-//! itself (folders, mounts, cgroups) is called after the pod's uid, and goes when no pod has that uid any more.
+//! itself (folders, mounts, cgroups) is called after the pod's uid, and goes when no pod has that uid any more. What drivers of volumes
+//! have made for a pod they alone take back: that is written down before they are asked (`volumes::csi`).
 //!
 //! It never: starts a process or mounts a container's file system itself (the runtime does), reads a container's state from anywhere but
 //! the runtime, or touches a pod of the runtime that bears another agent's label.
@@ -33,6 +34,8 @@ mod volumes;
 pub use agent::{clear, run};
 pub use limits::{Amount, Limits, Signal, Threshold, bytes};
 pub use names::AGENT as LABEL;
+pub use volumes::csi::drivers::REGISTRY;
+pub use volumes::csi::has_volumes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

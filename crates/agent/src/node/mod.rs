@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::evict::Pressure;
+use crate::volumes::csi;
 
 /// Where leases of nodes are.
 const LEASES: &str = "kube-node-lease";
@@ -36,6 +37,8 @@ pub(crate) struct Node {
     port: u16,
 }
 
+/// What is written at once when it changes: conditions, and attached volumes.
+type Told = (Vec<(&'static str, bool)>, Vec<String>);
 /// One condition: its kind, whether it holds, a word and a sentence.
 type Condition = (&'static str, bool, &'static str, String);
 
@@ -94,6 +97,7 @@ impl Node {
             }
         }
         self.write(&self.conditions().await).await?;
+        csi::drivers::announce(&self.agent).await;
         self.renew().await
     }
 
@@ -113,7 +117,7 @@ impl Node {
             }
         };
         let telling = async {
-            let mut told: Option<(Vec<(&str, bool)>, tokio::time::Instant)> = None;
+            let mut told: Option<(Told, tokio::time::Instant)> = None;
             let mut wait = SOON;
             loop {
                 tokio::select! {
@@ -124,6 +128,7 @@ impl Node {
                 wait =
                     if conditions.iter().any(|(kind, is, ..)| *kind == "Ready" && *is) { LOOK } else { SOON };
                 let now: Vec<(&str, bool)> = conditions.iter().map(|(kind, is, ..)| (*kind, *is)).collect();
+                let now = (now, self.agent.csi.attached());
                 let is_old = told.as_ref().is_none_or(|(then, when)| *then != now || when.elapsed() > STATUS);
                 if is_old {
                     match tokio::time::timeout(LOOK, self.write(&conditions)).await {
@@ -209,11 +214,15 @@ impl Node {
             "cpu": machine.cpus.to_string(), "memory": quantity::of(machine.memory).0,
             "ephemeral-storage": quantity::of(machine.disk()).0, "pods": self.agent.setup.pods.to_string(),
             "hugepages-1Gi": "0", "hugepages-2Mi": "0"});
+        let attached = self.agent.csi.attached();
+        let devices: Vec<Value> =
+            attached.iter().map(|name| json!({"name": name, "devicePath": ""})).collect();
         let runtime = format!("{}://{}", self.version.runtime_name, self.version.runtime_version);
         json!({
             "capacity": amounts, "allocatable": amounts, "conditions": conditions,
             "addresses": [{"type": "InternalIP", "address": machine.address},
                 {"type": "Hostname", "address": machine.hostname}],
+            "volumesInUse": attached, "volumesAttached": devices,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "nodeInfo": {"architecture": machine.architecture, "operatingSystem": "linux",
                 "bootID": machine.boot, "machineID": machine.id, "systemUUID": machine.id,

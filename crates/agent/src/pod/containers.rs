@@ -37,6 +37,8 @@ pub(crate) struct Given<'a> {
     pub(crate) env: Vec<(String, Vec<u8>)>,
     /// Its mounts.
     pub(crate) mounts: Vec<Mount>,
+    /// Its block devices.
+    pub(crate) devices: Vec<Device>,
     /// The container whose processes an ephemeral one sees.
     pub(crate) target: Option<String>,
     /// The first of the pod's own ids.
@@ -92,6 +94,7 @@ pub(crate) fn config(
         linux: Some(LinuxContainerConfig { resources: Some(resources), security_context: Some(security) }),
         envs: given.env.into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
         mounts: given.mounts,
+        devices: given.devices,
         stop_signal: stop_signal(container),
         ..ContainerConfig::default()
     })

@@ -98,24 +98,25 @@ async fn stop_sandboxes(agent: &Agent, observed: &Observed) -> Result<(), Failed
 /// Removes all that the runtime and the node have of a pod whose containers have ended.
 async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), String> {
     stop_sandboxes(agent, observed).await.map_err(|error| error.to_string())?;
+    // The runtime's own part goes last: by it an agent that was killed finds what is left of a pod whose object is gone.
+    volumes::csi::release(agent, &key.uid).await?;
+    let logs = key.logs(&agent.setup.logs);
+    match std::fs::remove_dir_all(&logs) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("cannot remove {}: {error}", logs.display()));
+        }
+        _ => {}
+    }
     let client = agent.runtime.client().await.map_err(|error| error.to_string())?;
     for sandbox in &observed.sandboxes {
         let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
         client.remove_pod_sandbox(request).await.map_err(|error| error.to_string())?;
     }
     agent.cgroups.clear(&key.uid).await?;
-    let (folder, uid, logs) = (agent.setup.folder.clone(), key.uid.clone(), key.logs(&agent.setup.logs));
+    let (folder, uid) = (agent.setup.folder.clone(), key.uid.clone());
     // There may be millions of files: other pods do not wait for them.
-    let removing = tokio::task::spawn_blocking(move || {
-        match std::fs::remove_dir_all(&logs) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("cannot remove {}: {error}", logs.display()));
-            }
-            _ => {}
-        }
-        // Last: by its folder a pod is known that is gone.
-        volumes::remove(&folder, &uid)
-    });
+    // Last: by its folder a pod is known that is gone.
+    let removing = tokio::task::spawn_blocking(move || volumes::remove(&folder, &uid));
     removing.await.map_err(|error| error.to_string())?
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cri::contract::v1::{ContainerStatus, ImageSpec, LinuxContainerResources};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::probes::{self, Asked};
@@ -68,6 +69,8 @@ pub(crate) struct Memory {
     pub(crate) enacted: BTreeMap<String, LinuxContainerResources>,
     /// What was last told of volumes that cannot be had.
     pub(crate) told: Option<String>,
+    /// Since when they cannot.
+    pub(crate) without: Option<Instant>,
 }
 
 impl Memory {

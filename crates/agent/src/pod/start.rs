@@ -132,6 +132,7 @@ impl Starting<'_> {
         let sources = self.sources(container).await?;
         let env = env::of(pod, container, &agent.here(&addresses), &sources)?;
         let mut mounts = volumes::mounts(agent, pod, container, volumes, &env)?;
+        let devices = volumes::devices(container, volumes)?;
         self.own_mounts(container, &addresses, &mut mounts).map_err(|error| error.to_string())?;
         let users = users::of(agent, pod)?;
         if let Some(first) = users {
@@ -144,6 +145,7 @@ impl Starting<'_> {
             image,
             env,
             mounts,
+            devices,
             target,
             users,
             memory: agent.machine.memory,

@@ -13,6 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::backoff::since;
 use super::memory::Waiting;
@@ -33,6 +34,8 @@ use crate::volumes::{self, Volumes};
 const STEPS: usize = 50;
 /// When what failed for a reason outside is tried again.
 const LATER: Duration = Duration::from_secs(10);
+/// How long a volume may not be there yet before that is told.
+const SOON: Duration = Duration::from_secs(5);
 /// How long the API server has to take a status.
 const WRITING: Duration = Duration::from_secs(30);
 
@@ -210,12 +213,23 @@ impl Looking<'_> {
 
     /// Says once of a volume that it cannot be had, and looks again.
     fn tell_of_volumes(&mut self, failed: Option<&volumes::Failed>) {
-        let words = failed.map(volumes::Failed::words);
+        let Some(failed) = failed else {
+            self.agent.with_memory(self.key, |memory| (memory.told, memory.without) = (None, None));
+            return;
+        };
+        let is_young = self.agent.with_memory(self.key, |memory| {
+            let since = memory.without.get_or_insert_with(Instant::now);
+            failed.waits && since.elapsed() < SOON
+        });
+        if is_young == Some(true) {
+            soonest(&mut self.again, SOON);
+            return;
+        }
+        let words = Some(failed.words.clone());
         let before =
             self.agent.with_memory(self.key, |memory| std::mem::replace(&mut memory.told, words.clone()));
-        let Some(words) = words else { return };
-        if before != Some(Some(words.clone())) {
-            self.agent.events.warning(&**self.pod, "FailedMount", words);
+        if before != Some(words) {
+            self.agent.events.warning(&**self.pod, failed.reason, failed.words.clone());
         }
         soonest(&mut self.again, LATER);
     }
@@ -290,6 +304,8 @@ impl Looking<'_> {
             observed = self.observe().await?;
         }
         write_status(self.agent, self.key, self.pod, &observed).await?;
+        // Others may wait for them.
+        volumes::csi::release(self.agent, &self.key.uid).await?;
         self.agent.cgroups.clear(&self.key.uid).await?;
         self.agent.retry_resizes();
         Ok(None)

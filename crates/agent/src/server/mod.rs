@@ -9,6 +9,7 @@ pub(crate) mod query;
 mod streams;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::Pod;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
@@ -69,7 +70,7 @@ impl Server {
         let authorities = setup.client_authorities.clone();
         let clients = Clients { tls: certificate::server(&identity, &authorities)?, proxies: Arc::default() };
         let failed = |error| format!("cannot listen on {} for the API server: {error}", setup.listen);
-        let listener = TcpListener::bind(setup.listen).await.map_err(failed)?;
+        let listener = listen_on(setup.listen).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         Ok(Self { listener, identity, authorities, clients: RwLock::new(clients), port })
     }
@@ -116,6 +117,15 @@ impl Server {
             }
         }
     }
+}
+
+/// Listens at an address that the machine may get later: that of its pods' bridge, or of a network that is away.
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    kernel::socket::bind_ahead(&socket)?;
+    socket.bind(address)?;
+    socket.listen(1024)
 }
 
 async fn connection(stream: TcpStream, clients: Clients, agent: Arc<Agent>) {

@@ -2,8 +2,10 @@
 //!
 //! Each is made, or brought up to date, whenever the pod is looked at; so one that a reboot has emptied comes back, and one whose
 //! objects have changed follows. Their inverse is [`remove`]: it takes all that is mounted below the pod's folder away first, and
-//! deletes nothing while something is.
+//! deletes nothing while something is. What drivers have mounted is theirs to take back ([`csi`]).
 
+mod claims;
+pub(crate) mod csi;
 mod files;
 mod paths;
 mod payload;
@@ -14,9 +16,10 @@ mod writer;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use cri::contract::v1::{IdMapping, ImageSpec, Mount, MountPropagation};
+use cri::contract::v1::{Device, IdMapping, ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 
 use crate::agent::Agent;
@@ -26,7 +29,7 @@ use crate::pod::images::Wanted;
 
 pub(crate) use files::{beginning, hosts, last_words, open};
 pub(crate) use payload::Tokens;
-pub(crate) use remove::{remove, uids};
+pub(crate) use remove::{detach_below, remove, uids};
 
 /// What a volume is for a container.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +38,8 @@ pub(crate) enum Source {
     Path(PathBuf, bool),
     /// An image.
     Image(ImageSpec),
+    /// A device of the node; whether nobody may write to it.
+    Device(PathBuf, bool),
 }
 
 /// A pod's volumes, by name.
@@ -50,16 +55,28 @@ pub(crate) struct Volumes {
 /// Why a volume cannot be had.
 #[derive(Clone, Debug)]
 pub(crate) struct Failed {
-    /// Which.
-    pub(crate) volume: String,
-    /// Why.
-    pub(crate) why: String,
+    /// The reason of the event.
+    pub(crate) reason: &'static str,
+    /// As kubelets tell it.
+    pub(crate) words: String,
+    /// Whether others are at it, so that it may pass by itself: it is told if it does not.
+    pub(crate) waits: bool,
 }
 
 impl Failed {
-    /// As kubelets tell it.
-    pub(crate) fn words(&self) -> String {
-        format!("MountVolume.SetUp failed for volume {:?} : {}", self.volume, self.why)
+    /// It cannot be mounted.
+    pub(crate) fn new(words: String) -> Self {
+        Self { reason: "FailedMount", words, waits: false }
+    }
+
+    /// It cannot be set up for the pod.
+    pub(crate) fn set_up(volume: &str, why: &str) -> Self {
+        Self::new(format!("MountVolume.SetUp failed for volume {volume:?} : {why}"))
+    }
+
+    /// It may pass by itself.
+    pub(crate) fn later(self) -> Self {
+        Self { waits: true, ..self }
     }
 }
 
@@ -69,13 +86,18 @@ pub(crate) fn folder(agent: &Path, uid: &str) -> PathBuf {
 }
 
 /// Makes all volumes of a pod, and brings them up to date.
-pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Volumes, Failed> {
+pub(crate) async fn prepare(agent: &Arc<Agent>, pod: &Arc<Pod>) -> Result<Volumes, Failed> {
     let key = Key::of(pod);
     let mut all = Volumes::default();
     let named = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
     for volume in named.into_iter().flatten() {
-        let made = one(agent, &key, pod, volume, &mut all).await;
-        let source = made.map_err(|why| Failed { volume: volume.name.clone(), why })?;
+        let is_of_claim = volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
+        let source = if is_of_claim || volume.csi.is_some() {
+            claims::have(agent, &key, pod, volume, &mut all).await?
+        } else {
+            let made = one(agent, &key, pod, volume, &mut all).await;
+            made.map_err(|why| Failed::set_up(&volume.name, &why))?
+        };
         all.sources.insert(volume.name.clone(), source);
     }
     Ok(all)
@@ -130,7 +152,7 @@ async fn one(
         Ok(payload) => payload,
         // What a pod has stays as it was, and holds up nothing of it.
         Err(why) if path.join("..data").exists() => {
-            all.stale = Some(Failed { volume: volume.name.clone(), why });
+            all.stale = Some(Failed::set_up(&volume.name, &why));
             return Ok(Source::Path(path, true));
         }
         Err(why) => return Err(why),
@@ -142,12 +164,6 @@ async fn one(
 
 /// What of a volume this agent has not.
 fn unknown(volume: &Volume) -> String {
-    if let Some(claim) = &volume.persistent_volume_claim {
-        return format!(
-            "persistentVolumeClaim {:?}: volumes of CSI drivers are not supported by sextant agent yet",
-            claim.claim_name
-        );
-    }
     let kinds = serde_json::to_value(volume).unwrap_or_default();
     let kind =
         kinds.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).find(|key| *key != "name");
@@ -165,12 +181,6 @@ pub(crate) fn mounts(
     volumes: &Volumes,
     env: &[(String, Vec<u8>)],
 ) -> Result<Vec<Mount>, String> {
-    if let Some(device) = container.volume_devices.iter().flatten().next() {
-        return Err(format!(
-            "volume device {:?}: raw block volumes are not supported by sextant agent",
-            device.name
-        ));
-    }
     let key = Key::of(pod);
     let mut mounts = Vec::new();
     for (index, wish) in container.volume_mounts.iter().flatten().enumerate() {
@@ -187,6 +197,9 @@ pub(crate) fn mounts(
             ..Mount::default()
         };
         match source {
+            Source::Device(..) => {
+                return Err(format!("volumeMounts[{index}].name: volume {:?} is a block device", wish.name));
+            }
             Source::Image(image) => {
                 mount.image = Some(image.clone());
                 mount.image_sub_path = inner.unwrap_or_default();
@@ -215,6 +228,23 @@ pub(crate) fn mounts(
         mounts.push(mount);
     }
     Ok(mounts)
+}
+
+/// A container's block devices.
+///
+/// # Errors
+/// In a kubelet's words (`CreateContainerConfigError`).
+pub(crate) fn devices(container: &Container, volumes: &Volumes) -> Result<Vec<Device>, String> {
+    let wishes = container.volume_devices.iter().flatten().enumerate();
+    let device = wishes.map(|(index, wish)| match volumes.sources.get(&wish.name) {
+        Some(Source::Device(path, is_fixed)) => Ok(Device {
+            container_path: absolute(&wish.device_path),
+            host_path: path.display().to_string(),
+            permissions: if *is_fixed { "r" } else { "mrw" }.into(),
+        }),
+        _ => Err(format!("volumeDevices[{index}].name: no block device {:?}", wish.name)),
+    });
+    device.collect()
 }
 
 fn absolute(path: &str) -> String {

@@ -222,6 +222,22 @@ fn token_file(pod: &Pod, token: &Token, default_mode: i32) -> Content {
     Content { bytes: token.text.clone().into_bytes(), mode, owner }
 }
 
+/// A token of the pod's account for somebody else, and when it ends.
+///
+/// # Errors
+/// The API server gives none: in a kubelet's words.
+pub(super) async fn token_for(
+    agent: &Agent,
+    key: &Key,
+    pod: &Pod,
+    audience: &str,
+    expiration_seconds: Option<i64>,
+) -> Result<(String, Timestamp), String> {
+    let audience = Some(audience.to_owned());
+    let wish = ServiceAccountTokenProjection { audience, expiration_seconds, path: String::new() };
+    token(agent, key, pod, &wish).await.map(|token| (token.text, token.end))
+}
+
 async fn token(
     agent: &Agent,
     key: &Key,

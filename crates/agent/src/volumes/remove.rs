@@ -16,15 +16,33 @@ pub(crate) fn remove(agent: &Path, uid: &str) -> Result<(), String> {
         return Ok(());
     }
     let failed = |why: &dyn std::fmt::Display| format!("cannot remove {}: {why}", folder.display());
-    for _ in 0..2 {
-        for point in mounts(&folder).map_err(|e| failed(&e))?.into_iter().rev() {
-            kernel::mount::detach(&point).map_err(|e| failed(&e))?;
-        }
+    // Nothing is unmounted behind a driver's back.
+    if let Some((_, one)) = super::csi::record::of_pod(agent, uid).first() {
+        return Err(failed(&format!(
+            "volume {:?} of driver {} is published there",
+            one.id.handle, one.id.driver
+        )));
     }
+    detach_below(&folder)?;
     if let Some(point) = mounts(&folder).map_err(|e| failed(&e))?.first() {
         return Err(failed(&format!("something is mounted at {}", point.display())));
     }
     fs::remove_dir_all(&folder).map_err(|e| failed(&e))
+}
+
+/// Unmounts what is on a folder and below it.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn detach_below(folder: &Path) -> Result<(), String> {
+    let failed =
+        |why: &dyn std::fmt::Display| format!("cannot unmount what is at {}: {why}", folder.display());
+    for _ in 0..2 {
+        for point in mounts(folder).map_err(|e| failed(&e))?.into_iter().rev() {
+            kernel::mount::detach(&point).map_err(|e| failed(&e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Pods that have a folder.

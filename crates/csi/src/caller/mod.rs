@@ -1,5 +1,6 @@
 //! Calls any driver.
 
+mod access;
 mod calls;
 mod driver;
 pub mod health;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use crate::contract::v1::ProbeRequest;
 
+pub use access::access_mode;
 pub use driver::Driver;
 
 /// A client of all services, with a method for each call. Clones share the connection.

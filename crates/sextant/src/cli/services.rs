@@ -36,6 +36,9 @@ pub(crate) struct ServicesArgs {
     /// address of DNS above all, is given to its loopback
     #[arg(long, value_name = "IP", default_value = "10.96.0.10")]
     pub(crate) dns_address: Vec<IpAddr>,
+    /// Another address that this machine is to have, of a network that comes later; one that no link has is given to its loopback
+    #[arg(long, value_name = "IP")]
+    pub(crate) own_address: Vec<IpAddr>,
     /// The port at which names are answered
     #[arg(long, value_name = "PORT", default_value = "53")]
     pub(crate) dns_port: u16,

@@ -33,9 +33,14 @@ pub(crate) struct UpArgs {
     /// Attach pods by the networks in /etc/cni/net.d where there are some, and not always to the node's own bridge
     #[arg(long)]
     pub(crate) cni: bool,
-    /// Where the server of the node's agent listens, for logs, exec, attach and port-forward
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10250")]
-    pub(crate) agent_listen: SocketAddr,
+    /// The node's address, as pods and other machines know it [default: the one that the machine's default route begins at, or else
+    /// that of the pods' bridge]
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// Where the server of the node's agent listens, for logs, exec, attach and port-forward [default: port 10250 of the node's
+    /// address]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) agent_listen: Option<SocketAddr>,
     /// Where pods ask for names; this machine's loopback gets the address
     #[arg(long, value_name = "IP", default_value = "10.96.0.10")]
     pub(crate) dns_address: IpAddr,

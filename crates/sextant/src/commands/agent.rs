@@ -109,13 +109,15 @@ fn address(listen: SocketAddr) -> Result<IpAddr> {
     if !listen.ip().is_unspecified() {
         return Ok(listen.ip());
     }
+    address_of_route().context(|| "find the node's address: give --node-ip".into())
+}
+
+/// The address that the machine's default route begins at.
+pub(super) fn address_of_route() -> std::io::Result<IpAddr> {
     // Nothing is sent: the kernel says from where it would be.
-    let socket =
-        UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
-    socket
-        .and_then(|socket| socket.local_addr())
-        .map(|address| address.ip())
-        .context(|| "find the node's address: give --node-ip".into())
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect("192.0.2.1:9")?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Who signs certificates of the clients of the agent's server.

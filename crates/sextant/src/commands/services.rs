@@ -33,11 +33,10 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
     }
     let table = format!("{}-services", instance.name);
     effects::claim_table(&mut owner, &table)?;
-    if !args.no_dns {
-        for address in &args.dns_address {
-            effects::claim_address(&mut owner, *address)
-                .map_err(|e| Failure::new(format!("cannot give this machine the address {address}: {e}")))?;
-        }
+    let of_dns = args.dns_address.iter().filter(|_| !args.no_dns);
+    for address in of_dns.chain(&args.own_address) {
+        effects::claim_address(&mut owner, *address)
+            .map_err(|e| Failure::new(format!("cannot give this machine the address {address}: {e}")))?;
     }
     let services = routes(&mut owner, &args.service_network)?;
     let node = args.node.clone();

@@ -4,6 +4,8 @@
 //! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with a name to run the tests that contain it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod claims;
+mod drivers;
 mod ends;
 mod fills;
 #[path = "../containers/probe.rs"]
@@ -12,6 +14,7 @@ mod probe;
 mod resize;
 mod rig;
 mod runs;
+mod stand;
 mod statics;
 mod stats;
 mod streams;
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         waits::TESTS,
         streams::TESTS,
         ends::TESTS,
+        claims::TESTS,
+        drivers::TESTS,
         resize::TESTS,
         fills::TESTS,
         stats::TESTS,

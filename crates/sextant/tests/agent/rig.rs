@@ -60,7 +60,11 @@ impl Rig {
             dir,
         };
         let config = rig.path("node.toml").display().to_string();
-        rig.spawn("node", &["--builtin-network", "--config", &config]);
+        let registry = rig.path("data/agent/plugins_registry");
+        fs::create_dir_all(&registry).unwrap();
+        let registry = registry.display().to_string();
+        let volumes = ["--csi", "--csi-node-id", NODE, "--csi-registration-dir", &registry];
+        rig.spawn("node", &[&["--builtin-network", "--config", &config], &volumes[..]].concat());
         rig.agent();
         rig.until("the node is ready", async || {
             let node = Api::<Node>::all(rig.client.clone()).get_opt(NODE).await.unwrap()?;
@@ -112,6 +116,16 @@ impl Rig {
         make_image(&self.path("data/images"), name, "other");
     }
 
+    /// Starts the controllers of pods and volumes, with these options too.
+    pub(crate) fn control(&self, more: &[&str]) {
+        // What a test that failed has left.
+        if self.processes.borrow().contains_key("control") {
+            self.kill("control");
+        }
+        let socket = self.path("run/csi.sock").display().to_string();
+        self.spawn("control", &[&["--bind", "--workloads", "--csi-socket", &socket], more].concat());
+    }
+
     fn spawn(&self, name: &'static str, args: &[&str]) {
         let child = launch(self.dir.path(), name, args);
         self.processes.borrow_mut().insert(name, child);
@@ -135,7 +149,7 @@ impl Rig {
             let lines: Vec<&str> = text.lines().collect();
             format!("{name}: {}", lines[lines.len().saturating_sub(15)..].join("\n"))
         };
-        ["api", "node", "agent"].map(end).join("\n")
+        ["api", "node", "control", "agent"].map(end).join("\n")
     }
 
     /// What `look` finds, once it finds something.
@@ -271,6 +285,11 @@ impl Rig {
         format!("{}-agent/kubepods", instance_name(&fs::canonicalize(self.path("run")).unwrap())).into()
     }
 
+    /// Whether nothing of a pod is on the machine.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.things().is_empty()
+    }
+
     /// What pods have on the machine.
     fn things(&self) -> Vec<String> {
         let files = |name: &str| {
@@ -278,6 +297,10 @@ impl Rig {
             entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
         };
         let mut all = ["data/agent/pods", "data/cri/pods", "data/cri/containers", "logs"].map(files).concat();
+        let drivers =
+            fs::read_dir(self.path("data/agent/plugins/kubernetes.io/csi")).into_iter().flatten().flatten();
+        let held = drivers.flat_map(|driver| fs::read_dir(driver.path()).into_iter().flatten().flatten());
+        all.extend(held.map(|entry| entry.path().display().to_string()));
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let below = self.path("data/agent").display().to_string();
         all.extend(mounts.lines().filter(|line| line.contains(&below)).map(str::to_owned));

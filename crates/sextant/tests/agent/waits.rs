@@ -150,7 +150,7 @@ async fn missing(rig: &Rig) {
         "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}),
     )
     .await;
-    rig.told("claim", "FailedMount", "MountVolume.SetUp failed for volume \"v\" : ").await;
+    rig.told("claim", "FailedMount", "Unable to attach or mount volumes: unmounted volumes=[v], ").await;
     rig.make::<ConfigMap>(json!({"metadata": {"name": "later"}, "data": {"a": "there"}})).await;
     rig.ready("missing").await;
     rig.log_has("missing", "main", "A=there").await;

@@ -7,6 +7,7 @@
 mod charts;
 mod kills;
 mod objects;
+mod storage;
 mod trouble;
 mod whole;
 

@@ -114,17 +114,17 @@ async fn available(machine: &Machine, client: &Client, count: i32) {
     }
 }
 
-/// The ids of containers that run in pods that are ready, and were never started again.
+/// The ids of containers that run in pods that are ready. Of pods that `down` has ended they are others, and count as started again.
 async fn running(client: &Client) -> BTreeSet<String> {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let Ok(pods) = pods.list(&ListParams::default()).await else { return BTreeSet::new() };
     let pods = pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let statuses = pods.filter_map(|pod| pod.status?.container_statuses).flatten();
-    let ready = statuses.filter(|one| one.ready && one.restart_count == 0);
+    let ready = statuses.filter(|one| one.ready);
     ready.filter_map(|one| one.container_id).collect()
 }
 
-async fn told(client: &Client) -> String {
+pub(super) async fn told(client: &Client) -> String {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let events: Api<Event> = Api::default_namespaced(client.clone());
     let pods = pods.list(&ListParams::default()).await.map(|list| json!(list.items).to_string());
@@ -134,7 +134,7 @@ async fn told(client: &Client) -> String {
 }
 
 /// What is answered at an address, once something is.
-async fn get(machine: &Machine, address: &str) -> String {
+pub(super) async fn get(machine: &Machine, address: &str) -> String {
     let ask = || -> std::io::Result<String> {
         let mut server = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(5))?;
         server.set_read_timeout(Some(Duration::from_secs(5)))?;

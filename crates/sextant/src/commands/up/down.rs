@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::programs::{NAMES, Places};
-use super::{SUPERVISOR, child, member, places, supervisor};
+use super::{SUPERVISOR, child, member, places, storage, supervisor};
 use crate::cli::DownArgs;
+use crate::commands::node;
 use crate::commands::node::within::Node;
-use crate::commands::{agent, node};
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 
@@ -45,7 +45,7 @@ pub(super) fn end_all(places: &Places, tell: &dyn Fn(&str)) -> usize {
 
 /// Takes away what the agent and the services have made on the machine, which they leave when they end; what could not be.
 pub(super) fn clear(instance: &Instance) -> Vec<String> {
-    let mut left = ::agent::clear(&instance.data.join("agent"), &agent::cgroup_root(&instance.run));
+    let mut left = storage::clear(instance);
     match instance.ledger.try_owner(&services::effects::owner()) {
         Ok(Some(owner)) => left.extend(owner.undo_all().iter().map(ToString::to_string)),
         Ok(None) => {

@@ -7,9 +7,11 @@ mod child;
 mod down;
 mod idle;
 pub(crate) mod member;
+mod node;
 mod programs;
 mod reset;
 mod status;
+mod storage;
 mod supervisor;
 
 pub(crate) use down::run as down;
@@ -64,6 +66,9 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     // Before any thread starts: a signal must find nobody else who takes it.
     let signals = Signals::receive(&[Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw))?;
     let begun = Instant::now();
+    let registry = places.data.join("agent").join(::agent::REGISTRY);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&registry);
+    made.context(|| format!("create the directory {}", registry.display()))?;
     let gateway = container::gateway(instance)?;
     let mut supervisor =
         Supervisor::find(programs::all(&places, args, gateway), places.clone(), signals, args.detached)?;
@@ -74,6 +79,12 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
             // What ran before goes on; what was started now would go on failing.
             supervisor.end(false);
             return Err(failure);
+        }
+    }
+    match storage::ensure(&places) {
+        Ok(storage) => supervisor::say(&storage.words()),
+        Err(failure) => {
+            supervisor::say(&format!("warning: claims that name no class get no volume: {failure}"))
         }
     }
     tell_up(&places, &supervisor, begun.elapsed(), args.detached);

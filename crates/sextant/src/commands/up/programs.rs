@@ -41,6 +41,11 @@ impl Places {
         self.run.join("up").join("without")
     }
 
+    /// What storage claims get.
+    pub(super) fn storage(&self) -> PathBuf {
+        self.run.join("up").join("storage")
+    }
+
     /// The administrator's.
     pub(super) fn kubeconfig(&self) -> PathBuf {
         self.data.join("kubeconfig")
@@ -65,8 +70,13 @@ pub(super) struct Program {
 
 /// All that are not left out, in the order in which they are started; they are ended in the other one.
 pub(super) fn all(places: &Places, args: &UpArgs, gateway: IpAddr) -> Vec<Program> {
-    let all =
-        [node(places, args), api(places, args, gateway), services(args), control(), agent(places, args)];
+    let all = [
+        node(places, args),
+        api(places, args, gateway),
+        services(args, gateway),
+        control(),
+        agent(places, args, gateway),
+    ];
     all.into_iter().filter(|program| !args.without.iter().any(|name| name == program.name)).collect()
 }
 
@@ -75,6 +85,9 @@ fn node(places: &Places, args: &UpArgs) -> Program {
     let network = if args.cni { "--builtin-network" } else { "--builtin-network=always" };
     let mut words = words(&["node", network, "--csi", "--csi-node-id", &args.node_name()]);
     words.extend(["--config".into(), args.node_config.clone().into()]);
+    // Where the agent looks for drivers.
+    let registry = places.data.join("agent").join(::agent::REGISTRY);
+    words.extend(["--csi-registration-dir".into(), registry.into()]);
     let sockets = [places.run.join("cri.sock"), places.run.join("csi.sock")];
     Program {
         name: "node",
@@ -102,13 +115,18 @@ fn api(places: &Places, args: &UpArgs, gateway: IpAddr) -> Program {
     Program { name: "api", what: "the Kubernetes API", needs: &[], args: words, serves: serves.join(", ") }
 }
 
-fn services(args: &UpArgs) -> Program {
+fn services(args: &UpArgs, gateway: IpAddr) -> Program {
     let address = args.dns_address.to_string();
+    let mut words = words(&["services", "--node", &args.node_name(), "--dns-address", &address]);
+    // The bridge has it once there is a pod.
+    if super::node::address(args, gateway) == gateway {
+        words.extend(["--own-address".into(), gateway.to_string().into()]);
+    }
     Program {
         name: "services",
         what: "Services and names",
         needs: &["api"],
-        args: words(&["services", "--node", &args.node_name(), "--dns-address", &address]),
+        args: words,
         serves: format!("dns://{address}"),
     }
 }
@@ -123,11 +141,11 @@ fn control() -> Program {
     }
 }
 
-fn agent(places: &Places, args: &UpArgs) -> Program {
-    let listen = args.agent_listen.to_string();
-    let mut words =
-        words(&["agent", "--node", &args.node_name(), "--listen", &listen, "--offer-metrics", "--logs"]);
+fn agent(places: &Places, args: &UpArgs, gateway: IpAddr) -> Program {
+    let mut words = words(&["agent", "--node", &args.node_name(), "--offer-metrics", "--logs"]);
     words.push(places.data.join("log/pods").into());
+    let (its, listen) = super::node::agent_args(args, gateway);
+    words.extend(its);
     // A kubelet's marks are for machines that do nothing else: on others a disk is often fuller than 85 %, and pods are to run there.
     let left = "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%";
     words.extend(["--eviction-hard", left].map(OsString::from));

@@ -1,12 +1,14 @@
 //! `sextant status`: which programs run, how long, and what they hold; and which objects nothing acts on.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::idle::{self, Idle};
 use super::programs::NAMES;
+use super::storage::Storage;
 use super::{SUPERVISOR, child, member, places};
 use crate::cli::StatusArgs;
 use crate::failure::Result;
@@ -47,10 +49,12 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
     let has_api = rows.iter().any(|row| row.name == "api" && row.is_ready);
     let server = has_api.then(|| Server::own(&places.data)).flatten();
     let idle = server.and_then(|server| idle::find(&server).ok()).unwrap_or_default();
+    let storage = Storage::read(&places);
     if args.output.json() {
         let programs: Vec<_> = rows.iter().map(json_of).collect();
+        let idle = idle.iter().map(json_of_idle).collect::<Vec<_>>();
         output::json(&json!({"up": is_up, "kubeconfig": places.kubeconfig(), "programs": programs,
-                             "idle": idle.iter().map(json_of_idle).collect::<Vec<_>>()}))?;
+                             "storage": storage, "idle": idle}))?;
     } else {
         let mut table = Table::new(["PROGRAM", "STATE", "PID", "SINCE", "MEMORY", "LOG"]);
         for row in &rows {
@@ -70,6 +74,9 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
             ]);
         }
         table.print()?;
+        if let Some(storage) = storage {
+            writeln!(std::io::stdout(), "\n{}", storage.words())?;
+        }
         tell_idle(&idle)?;
     }
     Ok(ExitCode::from(if is_up { 0 } else { 3 }))
