@@ -169,13 +169,9 @@ pub(crate) fn left(machine: &Machine) -> Vec<String> {
         left.extend(entries.map(|entry| entry.path().display().to_string()));
     }
     let name = testkit::instance_name(&fs::canonicalize(machine.folder.path().join("run")).unwrap());
-    for root in ["memory", "."] {
-        for class in ["", "burstable", "besteffort"] {
-            let dir = format!("/sys/fs/cgroup/{root}/{name}-agent/kubepods/{class}");
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            let pods = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("pod"));
-            left.extend(pods.map(|entry| entry.path().display().to_string()));
-        }
+    for root in ["memory", "cpuacct", "."] {
+        let group = format!("/sys/fs/cgroup/{root}/{name}-agent");
+        left.extend(fs::exists(&group).unwrap().then_some(group));
     }
     let mut socket = kernel::netlink::Socket::open(kernel::netlink::Protocol::Netfilter).unwrap();
     for family in [Family::Inet, Family::Ip, Family::Ip6] {

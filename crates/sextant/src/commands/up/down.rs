@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::programs::{NAMES, Places};
 use super::{SUPERVISOR, child, member, places, storage, supervisor};
 use crate::cli::DownArgs;
-use crate::commands::node;
 use crate::commands::node::within::Node;
+use crate::commands::{agent, node};
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 
@@ -46,6 +46,12 @@ pub(super) fn end_all(places: &Places, tell: &dyn Fn(&str)) -> usize {
 /// Takes away what the agent and the services have made on the machine, which they leave when they end; what could not be.
 pub(super) fn clear(instance: &Instance) -> Vec<String> {
     let mut left = storage::clear(instance);
+    if left.is_empty() {
+        // The agent's own group, above those of its pods. The other one may have containers of `sextant run`.
+        let group = agent::cgroup_root(&instance.run);
+        let removed = kernel::cgroup::destroy(Path::new(&group));
+        left.extend(removed.err().map(|error| format!("cannot remove cgroup {group}: {error}")));
+    }
     match instance.ledger.try_owner(&services::effects::owner()) {
         Ok(Some(owner)) => left.extend(owner.undo_all().iter().map(ToString::to_string)),
         Ok(None) => {

@@ -9,7 +9,6 @@ use super::down;
 use super::places;
 use super::supervisor::say;
 use crate::cli::ResetArgs;
-use crate::commands::agent;
 use crate::commands::volumes::Volumes;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
@@ -90,11 +89,6 @@ pub(crate) fn remove(instance: &Instance, node_config: &Path, images: bool) -> V
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         left.extend(removed.context(|| format!("remove {}", path.display())).err());
     }
-    // The agent's own group, above those of its pods. The other one may have containers of `sextant run`.
-    let group = agent::cgroup_root(&instance.run);
-    left.extend(
-        kernel::cgroup::destroy(Path::new(&group)).context(|| format!("remove cgroup {group}")).err(),
-    );
     left.extend(
         fs::remove_dir_all(instance.run.join("up")).context(|| "remove what tells of programs".into()).err(),
     );
