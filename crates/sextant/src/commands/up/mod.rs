@@ -95,6 +95,8 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
         supervisor::say(&failure.to_string());
     }
     tell_ready(SUPERVISOR);
+    // From here on it waits. Where that fails more is held, and nothing else.
+    let _ = kernel::memory::give_back();
     let signal = supervisor.keep()?;
     Ok(end(&mut supervisor, signal))
 }
