@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// After so long with hardly any work things are quiet.
 const QUIET: Duration = Duration::from_secs(5);
-/// CPU time that is hardly any work.
-const HARDLY: Duration = Duration::from_millis(2);
+/// CPU time that is hardly any work: leases are renewed and timers run for ever.
+const HARDLY: Duration = Duration::from_millis(15);
 
 /// Tells systemd, where `command` is a unit of `Type=notify`, that it is up (sd_notify(3)).
 pub fn tell_ready(command: &str) {

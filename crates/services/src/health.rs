@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::cache::Name;
+use kernel::netlink::IpNet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
@@ -78,7 +79,7 @@ impl Healths {
 }
 
 /// Listens at all ports that Services name, and answers, for ever.
-pub async fn serve(healths: Arc<Healths>) {
+pub async fn serve(healths: Arc<Healths>, nodes: Arc<[IpNet]>) {
     let mut listening: BTreeMap<u16, AbortHandle> = BTreeMap::new();
     // Ends with this.
     let mut tasks = JoinSet::new();
@@ -86,14 +87,16 @@ pub async fn serve(healths: Arc<Healths>) {
         let ports = healths.ports();
         listening.retain(|port, task| ports.contains(port) || (task.abort(), false).1);
         for port in ports {
-            listening.entry(port).or_insert_with(|| tasks.spawn(serve_port(healths.clone(), port)));
+            listening
+                .entry(port)
+                .or_insert_with(|| tasks.spawn(serve_port(healths.clone(), nodes.clone(), port)));
         }
         while tasks.try_join_next().is_some() {}
         healths.changed.notified().await;
     }
 }
 
-async fn serve_port(healths: Arc<Healths>, port: u16) {
+async fn serve_port(healths: Arc<Healths>, nodes: Arc<[IpNet]>, port: u16) {
     let mut told = false;
     let listener = loop {
         match listen(port).await {
@@ -114,6 +117,11 @@ async fn serve_port(healths: Arc<Healths>, port: u16) {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                // At the addresses with node ports alone.
+                let at = stream.local_addr().map(|at| at.ip().to_canonical());
+                if !nodes.is_empty() && !at.is_ok_and(|at| nodes.iter().any(|net| net.contains(at))) {
+                    continue;
+                }
                 let healths = healths.clone();
                 connections.spawn(async move {
                     let _place = place;
@@ -176,7 +184,7 @@ mod tests {
     async fn load_balancers_are_told_of_endpoints_on_this_node() {
         let free = TcpListener::bind("0.0.0.0:0").await.unwrap().local_addr().unwrap().port();
         let healths = Arc::new(Healths::default());
-        let serving = tokio::spawn(serve(healths.clone()));
+        let serving = tokio::spawn(serve(healths.clone(), Arc::from([])));
         let name = Name::new("shop", "web");
         healths.enter(&name, Some(Health { port: free, local: 2 }));
         until(free, |text| text.is_some_and(|text| text.starts_with("HTTP/1.1 200 OK\r\n"))).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use client::cache::{Cache, Name};
 use kernel::Act as _;
+use kernel::netlink::IpNet;
 use kernel::nft::{Family, Loss, Monitor};
 use kube::Client;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -94,6 +95,7 @@ pub async fn run(
 ) -> kernel::Result<()> {
     let work = Arc::new(Work::default());
     let _ending = Ending(work.clone());
+    let nodes: Arc<[IpNet]> = setup.networks.nodes.clone().into();
     let plane = Plane::open(setup.table.clone(), setup.networks)?;
     let (services, slices, namespaces) =
         (Cache::start(&client), Cache::start(&client), Cache::start(&client));
@@ -111,7 +113,7 @@ pub async fn run(
         }
     };
     let healths = Arc::new(Healths::default());
-    let checking = health::serve(healths.clone());
+    let checking = health::serve(healths.clone(), nodes);
     let announcing = async {
         if !setup.announced.is_empty() {
             announce(client.clone(), &setup.announced).await;

@@ -56,11 +56,10 @@ impl Images {
         Ok((freed < wanted).then_some((wanted, freed)))
     }
 
-    /// Removes all images that nobody uses, whatever their age: the disk is full.
+    /// Removes all images that nobody uses, but those that came a moment ago, perhaps for a container to be: the disk is full.
     pub(crate) async fn collect_all(&self, agent: &Agent) -> Result<(), Failed> {
         let images = self.look(agent).await?;
-        let limits = Limits { image_age: std::time::Duration::ZERO, ..agent.setup.limits.clone() };
-        self.free(agent, images, u64::MAX, &limits).await.map(drop)
+        self.free(agent, images, u64::MAX, &agent.setup.limits).await.map(drop)
     }
 
     /// Images that nobody uses; notes which are used.

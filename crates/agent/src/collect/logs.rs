@@ -2,8 +2,10 @@
 //!
 //! A rotation that ended half-way is made good by the next one: what was compressed is there twice, or is no whole file yet (`.tmp`).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,13 +33,24 @@ pub(super) async fn rotate(agent: &Arc<Agent>) {
     }
 }
 
-/// Logs of a pod that are larger than this.
+/// Logs of a pod that are larger than this, or were moved away by an agent that was killed before the container was told.
 fn large(pod: &Path, most: u64) -> Vec<PathBuf> {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
-    let logs = entries(pod).flat_map(|container| entries(&container.path()));
-    let logs = logs.filter(|log| log.file_name().as_encoded_bytes().ends_with(b".log"));
-    let large = logs.filter(|log| log.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > most));
-    large.map(|log| log.path()).collect()
+    let mut found = BTreeSet::new();
+    for log in entries(pod).flat_map(|container| entries(&container.path())) {
+        let name = log.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".log") {
+            if log.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > most) {
+                found.insert(log.path());
+            }
+        } else if let Some((number, _)) = name.split_once(".log.") {
+            let moved = log.path().with_file_name(format!("{number}.log"));
+            if !moved.exists() {
+                found.insert(moved);
+            }
+        }
+    }
+    found.into_iter().collect()
 }
 
 async fn rotate_pod(agent: &Arc<Agent>, key: &Key, large: &[PathBuf]) -> Result<(), String> {
@@ -45,6 +58,14 @@ async fn rotate_pod(agent: &Arc<Agent>, key: &Key, large: &[PathBuf]) -> Result<
     for container in observed.containers.iter().filter(|one| is_running(one)) {
         let log = PathBuf::from(&container.log_path);
         if !large.contains(&log) {
+            continue;
+        }
+        let reopen = async || {
+            let request = ReopenContainerLogRequest { container_id: container.id.clone() };
+            agent.runtime.client().await?.reopen_container_log(request).await
+        };
+        if !log.exists() {
+            reopen().await.map_err(|error| cause(&error))?;
             continue;
         }
         let (path, files) = (log.clone(), agent.setup.limits.log_files);
@@ -57,11 +78,7 @@ async fn rotate_pod(agent: &Arc<Agent>, key: &Key, large: &[PathBuf]) -> Result<
             continue;
         }
         fs::rename(&log, &old).map_err(failed)?;
-        let reopened = async {
-            let request = ReopenContainerLogRequest { container_id: container.id.clone() };
-            agent.runtime.client().await?.reopen_container_log(request).await
-        };
-        if let Err(error) = reopened.await {
+        if let Err(error) = reopen().await {
             // It writes to the old one still.
             if !log.exists() {
                 fs::rename(&old, &log).map_err(failed)?;
@@ -92,9 +109,13 @@ fn prepare(log: &Path, files: usize) -> io::Result<()> {
 
 fn compress(path: &Path) -> io::Result<()> {
     let (half, whole) = (named(path, "tmp"), named(path, "gz"));
-    let mut encoder = GzEncoder::new(File::create(&half)?, Compression::default());
-    io::copy(&mut volumes::open(path)?, &mut encoder)?;
-    encoder.finish()?.flush()?;
+    let mut log = volumes::open(path)?;
+    // Who may not read the log may not read this.
+    let mode = log.metadata()?.permissions().mode() & 0o666;
+    let file = File::options().write(true).create(true).truncate(true).mode(mode).open(&half)?;
+    let mut encoder = GzEncoder::new(file, Compression::default());
+    io::copy(&mut log, &mut encoder)?;
+    encoder.finish()?.sync_all()?;
     fs::rename(half, whole)?;
     fs::remove_file(path)
 }

@@ -3,7 +3,6 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Pressure;
-use crate::names::CONFIG_SOURCE;
 use crate::pod::resources::Qos;
 
 /// Pods of this priority keep the node or the cluster going.
@@ -25,15 +24,8 @@ pub(crate) fn refusal(pod: &Pod, pressures: &[Pressure]) -> Option<String> {
 }
 
 /// Whether the node or the cluster needs the pod.
-fn is_critical(pod: &Pod) -> bool {
-    is_static(pod)
-        || pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
-}
-
-/// Whether the pod is one of the node's own files.
-pub(super) fn is_static(pod: &Pod) -> bool {
-    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG_SOURCE));
-    source.is_some_and(|source| source != "api")
+pub(super) fn is_critical(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
 }
 
 fn tolerates(pod: &Pod) -> bool {

@@ -7,7 +7,7 @@ use client::quantity;
 use cri::contract::v1::PodSandboxStats;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::evict;
+use super::{evict, stays};
 use crate::agent::Agent;
 use crate::names::Key;
 use crate::pod::resources::amount;
@@ -22,7 +22,8 @@ const STORAGE: &str = "ephemeral-storage";
 /// Evicts the pods that have more than they may.
 pub(super) async fn look(agent: &Arc<Agent>) {
     let pods = agent.all_pods();
-    let limited: Vec<&Arc<Pod>> = pods.iter().filter(|pod| !is_over(pod) && is_limited(pod)).collect();
+    let limited: Vec<&Arc<Pod>> =
+        pods.iter().filter(|pod| !is_over(pod) && is_limited(pod) && !stays(agent, pod)).collect();
     if limited.is_empty() {
         return;
     }
@@ -42,7 +43,7 @@ pub(super) async fn look(agent: &Arc<Agent>) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let stats = all.pods.iter().find(|one| names(one.attributes.as_ref())[2] == uid);
         if let Some(message) = exceeds(pod, &on_disk, stats) {
-            evict(agent, pod, message);
+            evict(agent, pod, message, false);
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) use admission::refusal;
 
 /// How long containers of a pod that is evicted have to end.
 const GRACE: Duration = Duration::from_secs(1);
+/// So long nothing else goes while a pod is on its way out.
+const CLEANUP: Duration = Duration::from_secs(30);
 /// Why a pod that is evicted failed.
 const EVICTED: &str = "Evicted";
 
@@ -86,11 +88,28 @@ struct Met {
 
 /// Sees to it that the machine does not run out of anything, for ever.
 pub(crate) async fn keep(agent: &Arc<Agent>) -> ! {
-    loop {
-        look(agent).await;
-        local::look(agent).await;
-        tokio::time::sleep(agent.setup.limits.look).await;
+    let machine = async {
+        loop {
+            look(agent).await;
+            tokio::time::sleep(agent.setup.limits.look).await;
+        }
+    };
+    // There may be millions of files: memory does not wait for them.
+    let pods = async {
+        loop {
+            local::look(agent).await;
+            tokio::time::sleep(agent.setup.limits.look).await;
+        }
+    };
+    tokio::select! {
+        never = machine => never,
+        never = pods => never,
     }
+}
+
+/// Whether a pod never goes: one of the node's own files, or one that keeps the node or the cluster going.
+fn stays(agent: &Agent, pod: &Pod) -> bool {
+    admission::is_critical(pod) || agent.statics.get(&Key::of(pod).name).is_some()
 }
 
 async fn look(agent: &Arc<Agent>) {
@@ -106,7 +125,7 @@ async fn look(agent: &Arc<Agent>) {
         return;
     };
     // What goes already may be enough.
-    let goes = agent.keys_with(|memory| memory.failed.as_ref().is_some_and(|why| why.reason == EVICTED));
+    let goes = agent.keys_with(|memory| memory.evicted.is_some_and(|since| since.elapsed() < CLEANUP));
     if goes.iter().any(|key| agent.pod(key).is_some_and(|pod| !is_over(&pod))) {
         return;
     }
@@ -139,7 +158,8 @@ async fn evict_one(agent: &Arc<Agent>, met: Met) {
     };
     let mut used: Vec<rank::Used<'_>> =
         active.into_iter().map(|pod| rank::used(pod, met.threshold.signal, &stats, &on_disk)).collect();
-    used.retain(|one| !admission::is_static(one.pod));
+    let goes = agent.keys_with(|memory| memory.evicted.is_some());
+    used.retain(|one| !stays(agent, one.pod) && !goes.contains(&Key::of(one.pod)));
     rank::sort(&mut used, met.threshold.signal);
     let Some(first) = used.first() else {
         return eprintln!(
@@ -148,23 +168,26 @@ async fn evict_one(agent: &Arc<Agent>, met: Met) {
         );
     };
     let message = rank::words(first, met.threshold.signal, met.least, met.left);
-    evict(agent, first.pod, message);
+    evict(agent, first.pod, message, true);
 }
 
-/// Has a pod come to its end because of what it uses.
-fn evict(agent: &Agent, pod: &Pod, message: String) {
+/// Has a pod come to its end because of what it uses; whether for others' sake, and not for its own limits.
+fn evict(agent: &Agent, pod: &Pod, message: String, is_disrupted: bool) {
     let key = Key::of(pod);
     agent.remember(&key, pod);
     let failed = Waiting::new(EVICTED, message.clone());
     let is_new = agent.with_memory(&key, |memory| {
         memory.grace = Some(GRACE);
-        memory.disrupted = true;
+        memory.disrupted |= is_disrupted;
+        memory.evicted.get_or_insert_with(Instant::now);
         memory.failed.replace(failed.clone()) != Some(failed)
     });
     if is_new == Some(true) {
         agent.events.warning(pod, EVICTED, message);
     }
     agent.queue.add(key);
+    // A look at it that waits for an image or a hook is given up.
+    agent.tell_changes();
 }
 
 /// What is left of everything, and how much there is of it.

@@ -129,7 +129,8 @@ impl Node {
                     if conditions.iter().any(|(kind, is, ..)| *kind == "Ready" && *is) { LOOK } else { SOON };
                 let now: Vec<(&str, bool)> = conditions.iter().map(|(kind, is, ..)| (*kind, *is)).collect();
                 let now = (now, self.agent.csi.attached());
-                let is_old = told.as_ref().is_none_or(|(then, when)| *then != now || when.elapsed() > STATUS);
+                let is_old = told.as_ref().is_none_or(|(then, when)| *then != now || when.elapsed() > STATUS)
+                    || self.is_given_up().await;
                 if is_old {
                     match tokio::time::timeout(LOOK, self.write(&conditions)).await {
                         Ok(Ok(())) => told = Some((now, tokio::time::Instant::now())),
@@ -143,6 +144,19 @@ impl Node {
         tokio::select! {
             never = renewing => never,
             never = telling => never,
+        }
+    }
+
+    /// Whether the node is gone, or others have given it up: who was not heard of for a while is `Unknown` until it says otherwise.
+    async fn is_given_up(&self) -> bool {
+        let api: Api<Object> = Api::all(self.agent.client.clone());
+        match tokio::time::timeout(LOOK, api.get_opt(self.name())).await {
+            Ok(Ok(None)) => true,
+            Ok(Ok(Some(node))) => {
+                let all = node.status.and_then(|status| status.conditions).unwrap_or_default();
+                all.iter().any(|one| one.type_ == "Ready" && one.status == "Unknown")
+            }
+            _ => false,
         }
     }
 

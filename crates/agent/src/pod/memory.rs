@@ -55,6 +55,8 @@ pub(crate) struct Memory {
     pub(crate) grace: Option<Duration>,
     /// Whether it was the node's doing.
     pub(crate) disrupted: bool,
+    /// Since when it is on its way out because of what it uses.
+    pub(crate) evicted: Option<Instant>,
     /// The pod as the API server answered when its status was last written.
     pub(crate) written: Option<Pod>,
     /// Images that are volumes of the pod, by the volumes' names: each is had once.

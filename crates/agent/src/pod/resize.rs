@@ -73,7 +73,11 @@ pub(crate) fn admit(agent: &Agent, key: &Key, pod: Arc<Pod>) -> Arc<Pod> {
         std::mem::replace(&mut memory.refused, refused.clone()) != refused
     });
     match refused {
-        None => pod,
+        None => {
+            // It may have given something back.
+            agent.retry_resizes();
+            pod
+        }
         Some(refused) => {
             if is_new == Some(true) {
                 let told = words(&format!("Pod resize {}", refused.reason), &pod, Some(&refused.message));
@@ -209,6 +213,12 @@ pub(crate) fn progress(parts: &[Part<'_>], observed: &Observed, memory: &Memory)
     lacking.then(|| memory.resize_failed.clone())
 }
 
+/// Has the pod's cgroup leave room for what its containers have and are to have.
+pub(crate) fn room(agent: &Agent, key: &Key, pod: &Pod, observed: &Observed) -> Result<(), String> {
+    let had = agent.with_memory(key, |memory| had(pod, observed, memory)).unwrap_or_default();
+    agent.cgroups.limit(pod, &most(&had, &resources::of_pod(pod)))
+}
+
 /// Gives containers what they lack: first the pod has room for what both it had and is to have. When it is tried again is the error.
 pub(crate) async fn resize(
     agent: &Agent,
@@ -219,9 +229,8 @@ pub(crate) async fn resize(
 ) -> Result<(), Duration> {
     agent.events.normal(pod, "ResizeStarted", words("Pod resize started", pod, None));
     let done = async {
-        let (had, new) =
-            (agent.with_memory(key, |memory| had(pod, observed, memory)), resources::of_pod(pod));
-        agent.cgroups.limit(pod, &most(&had.unwrap_or_default(), &new))?;
+        let new = resources::of_pod(pod);
+        room(agent, key, pod, observed)?;
         for (part, container) in wanted {
             one(agent, key, pod, part, container).await?;
         }

@@ -122,6 +122,8 @@ impl Looking<'_> {
                 let none = Volumes::default();
                 match step {
                     Step::Start(wanted) => {
+                        // Those before may have had less.
+                        resize::room(agent, key, pod, &observed)?;
                         for at in wanted {
                             tried.starts.insert(at);
                             let done =
@@ -282,7 +284,8 @@ impl Looking<'_> {
     /// A pod that has not begun does not, while the node is short of something.
     fn admission(&self, observed: &Observed) {
         let has_begun = self.pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        if has_begun || !observed.sandboxes.is_empty() {
+        let is_static = self.agent.statics.get(&self.key.name).is_some();
+        if has_begun || is_static || !observed.sandboxes.is_empty() {
             return;
         }
         let short = self.agent.pressures.now(self.agent.setup.limits.pressure);

@@ -1,6 +1,7 @@
 //! A pod in a file, in YAML or JSON.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Pod, Toleration};
@@ -15,15 +16,21 @@ use crate::volumes;
 const LARGEST: u64 = 1 << 20;
 
 /// The pods of all files of a folder, or of the one file; those whose name begins with a dot are somebody's who writes.
-pub(super) fn read_all(path: &Path, node: &str) -> Vec<(PathBuf, Result<Pod, String>)> {
+///
+/// # Errors
+/// The folder is there and cannot be read.
+pub(super) fn read_all(path: &Path, node: &str) -> io::Result<Vec<(PathBuf, Result<Pod, String>)>> {
     let mut files: Vec<PathBuf> = match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|file| file.is_file()).collect(),
-        Err(_) if path.is_file() => vec![path.to_owned()],
-        Err(_) => Vec::new(),
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.to_owned()],
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        // What cannot be looked at now is not gone.
+        Err(error) => return Err(error),
     };
+    files.retain(|file| file.is_file());
     files.retain(|file| file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
     files.sort();
-    files.into_iter().map(|file| (file.clone(), read(&file, node))).collect()
+    Ok(files.into_iter().map(|file| (file.clone(), read(&file, node))).collect())
 }
 
 fn read(file: &Path, node: &str) -> Result<Pod, String> {
@@ -104,7 +111,7 @@ mod tests {
         write("b.json", r#"{"kind": "Service"}"#);
         write(".c.yaml", "half");
         write("d.yaml", "metadata: {name: none}");
-        let all = read_all(dir.path(), "Node-1");
+        let all = read_all(dir.path(), "Node-1").unwrap();
         let [(_, Ok(pod)), (_, Err(kind)), (_, Err(none))] = &all[..] else { panic!("{all:?}") };
         assert_eq!(pod.metadata.name.as_deref(), Some("web-node-1"));
         let annotations = pod.metadata.annotations.as_ref().unwrap();

@@ -50,6 +50,8 @@ pub(crate) async fn keep(agent: &Arc<Agent>) -> ! {
 }
 
 async fn look(agent: &Agent) -> Result<(), String> {
+    // One that is refused holds up no other.
+    let mut failed = Vec::new();
     for mirror in agent.pods.find(is_mirror) {
         let key = Key::of(&mirror);
         let of = agent.statics.get(&key.name);
@@ -61,17 +63,20 @@ async fn look(agent: &Agent) -> Result<(), String> {
             let api: Api<Pod> = Api::namespaced(agent.client.clone(), &key.name.namespace);
             match api.delete(&key.name.name, &now).await {
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                deleted => drop(deleted.map_err(|error| client::causes(&error))?),
+                Err(error) => failed.push(format!("{}: {}", key.words(), client::causes(&error))),
+                Ok(_) => {}
             }
         }
     }
     for pod in agent.statics.all() {
         // One that goes is made again when it is gone.
-        if agent.pods.get(&Key::of(&pod).name).is_none() {
-            make(agent, &pod).await?;
+        if agent.pods.get(&Key::of(&pod).name).is_none()
+            && let Err(why) = make(agent, &pod).await
+        {
+            failed.push(why);
         }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 async fn make(agent: &Agent, pod: &Pod) -> Result<(), String> {

@@ -94,7 +94,14 @@ impl Statics {
         let mut pods = self.pods();
         let mut there = BTreeMap::new();
         let mut of_file = BTreeMap::new();
-        for (file, read) in file::read_all(path, node) {
+        let all = match file::read_all(path, node) {
+            Ok(all) => all,
+            Err(error) => {
+                eprintln!("sextant agent: warning: cannot read {}: {error}", path.display());
+                return Vec::new();
+            }
+        };
+        for (file, read) in all {
             let pod = match read {
                 Ok(pod) => {
                     pods.told.remove(&file);

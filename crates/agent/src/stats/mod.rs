@@ -71,7 +71,11 @@ pub(crate) async fn snapshot(agent: &Agent) -> Result<Snapshot, Failed> {
     let label_selector = [(AGENT.to_owned(), agent.setup.node.clone())].into();
     let filter = PodSandboxStatsFilter { id: String::new(), label_selector };
     let request = ListPodSandboxStatsRequest { filter: Some(filter) };
-    let pods = agent.runtime.client().await?.list_pod_sandbox_stats(request).await?.stats;
+    let mut pods = agent.runtime.client().await?.list_pod_sandbox_stats(request).await?.stats;
+    // Runtimes tell of containers that have ended, too, by the names of those that run: they use nothing.
+    for linux in pods.iter_mut().filter_map(|pod| pod.linux.as_mut()) {
+        linux.containers.retain(|one| one.cpu.is_some());
+    }
     Ok(Snapshot { at: Timestamp::now(), window, node, pods })
 }
 

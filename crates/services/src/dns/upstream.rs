@@ -1,5 +1,6 @@
 //! Others that are asked.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Outcome;
 use super::reply::edns;
@@ -18,6 +19,9 @@ use super::reply::edns;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often each server is asked.
 const ROUNDS: usize = 2;
+/// A server that has not answered comes after the others for so long, is waited for less, and is asked once.
+const SILENT: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(1000);
 /// Servers of a resolv.conf that are used, as resolvers do.
 const SERVERS: usize = 3;
 const PORT: u16 = 53;
@@ -38,24 +42,32 @@ pub struct Upstream {
     /// Where we answer ourselves: whoever asks himself asks for ever.
     own: Vec<SocketAddr>,
     read: Mutex<(Option<SystemTime>, Vec<SocketAddr>)>,
+    /// Since when servers have not answered: without a way to them, names that are nowhere would take all of the asker's patience.
+    silent: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 impl Upstream {
     /// Those of `source` without those at `own` addresses.
     pub fn new(source: Source, own: Vec<SocketAddr>) -> Self {
-        Self { source, own, read: Mutex::default() }
+        Self { source, own, read: Mutex::default(), silent: Mutex::default() }
     }
 
     /// What the first says that says anything.
     pub(super) async fn ask(&self, query: Query, dnssec: bool) -> Option<Outcome> {
-        let servers = self.servers();
+        let mut servers = self.servers();
+        servers.sort_by_key(|server| self.is_silent(server));
         let mut refused = None;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             for server in &servers {
-                // Where one is not well, the next one may be.
-                let Ok(Ok(message)) = timeout(PATIENCE, exchange(*server, &query, dnssec)).await else {
+                let is_silent = self.is_silent(server);
+                if is_silent && round > 0 {
                     continue;
-                };
+                }
+                let patience = if is_silent { SHORT } else { PATIENCE };
+                let asked = timeout(patience, exchange(*server, &query, dnssec)).await;
+                self.note(server, asked.is_err());
+                // Where one is not well, the next one may be.
+                let Ok(Ok(message)) = asked else { continue };
                 match outcome(message) {
                     found if is_an_answer(&found) => return Some(found),
                     found => refused = Some(found),
@@ -66,6 +78,22 @@ impl Upstream {
             }
         }
         refused
+    }
+
+    fn is_silent(&self, server: &SocketAddr) -> bool {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get(server).is_some_and(|since| since.elapsed() < SILENT)
+    }
+
+    fn note(&self, server: &SocketAddr, is_silent: bool) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of resolv.confs that have changed go.
+        silent.retain(|_, since| since.elapsed() < SILENT);
+        if is_silent {
+            silent.entry(*server).or_insert_with(Instant::now);
+        } else {
+            silent.remove(server);
+        }
     }
 
     fn servers(&self) -> Vec<SocketAddr> {
@@ -152,7 +180,47 @@ fn answer_to(request: &Message, bytes: &[u8]) -> Option<Message> {
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::rr::RecordType;
+
     use super::*;
+
+    /// Time goes by itself while nothing else can be done.
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_waited_for_less_and_asked_last() {
+        let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let deaf_at = deaf.local_addr().unwrap();
+        let query = Query::query("nowhere.example.".parse().unwrap(), RecordType::A);
+        let upstream = Upstream::new(Source::Servers(vec![deaf_at]), Vec::new());
+        let asked = async |upstream: &Upstream| {
+            let began = Instant::now();
+            (upstream.ask(query.clone(), false).await.is_some(), began.elapsed())
+        };
+        let (found, took) = asked(&upstream).await;
+        assert!(!found && took >= PATIENCE && took < 2 * PATIENCE, "{took:?}");
+        let (found, took) = asked(&upstream).await;
+        assert!(!found && took >= SHORT && took < PATIENCE, "{took:?}");
+        tokio::time::advance(SILENT).await;
+        let (_, took) = asked(&upstream).await;
+        assert!(took >= PATIENCE, "{took:?}");
+
+        tokio::time::resume();
+        deaf.set_nonblocking(true).unwrap();
+        let heard = || std::iter::from_fn(|| deaf.recv(&mut [0; 512]).ok()).count();
+        assert_eq!(heard(), 3);
+        let hears = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let both = vec![deaf_at, hears.local_addr().unwrap()];
+        let upstream = Upstream::new(Source::Servers(both), Vec::new());
+        upstream.note(&deaf_at, true);
+        let answering = async {
+            let mut buffer = [0; 512];
+            let (length, from) = hears.recv_from(&mut buffer).await.unwrap();
+            let mut answer = Message::from_vec(&buffer[..length]).unwrap();
+            answer.metadata.message_type = hickory_proto::op::MessageType::Response;
+            hears.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+        };
+        let (found, ()) = tokio::join!(upstream.ask(query.clone(), false), answering);
+        assert_eq!((found.is_some(), heard()), (true, 0));
+    }
 
     #[test]
     fn servers_of_a_resolv_conf_without_ourselves() {

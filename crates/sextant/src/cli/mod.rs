@@ -212,7 +212,6 @@ impl Command {
                 | Self::Exec(_)
                 | Self::Attach(_)
                 | Self::Logs(_)
-                | Self::Wait(_)
                 | Self::Apply(_)
                 | Self::Delete(_)
                 | Self::Node(_)
@@ -310,7 +309,7 @@ pub(crate) struct DemoArgs {
     /// Leave it up, and say how to look at it and how to remove it
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Only make the image that the objects in `examples/` name, for this instance: `sextant up --apply` runs them then
+    /// Only make the image that the objects in `examples/` name, for `sextant up` of this instance
     #[arg(long, conflicts_with = "keep")]
     pub(crate) image: bool,
     #[command(flatten)]

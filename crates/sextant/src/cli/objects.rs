@@ -132,10 +132,17 @@ pub(crate) struct DeleteArgs {
     #[command(flatten)]
     pub(crate) within: Within,
     /// Those with these labels
-    #[arg(short = 'l', long, value_name = "LABELS", default_value = "", hide_default_value = true)]
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "LABELS",
+        default_value = "",
+        hide_default_value = true,
+        conflicts_with = "files"
+    )]
     pub(crate) selector: String,
     /// All of that type in the namespace
-    #[arg(long)]
+    #[arg(long, conflicts_with = "files")]
     pub(crate) all: bool,
     /// Seconds that pods have to end [default: their own]
     #[arg(long, value_name = "SECONDS")]

@@ -22,10 +22,10 @@ const NOT_EXECUTED: u8 = 126;
 const MISUSED: u8 = 2;
 
 pub(super) fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode> {
+    let args = &as_typed(args)?;
     if args.tty && args.interactive && !args.detach && !crate::terminal::is_input_terminal() {
         return Err(Failure::new("cannot give it a terminal: standard input is none (leave -t out)"));
     }
-    let args = &as_typed(args)?;
     let (name, command) = match (&args.of.pod, &args.words[..]) {
         (Some(_), command) => (None, command),
         (None, [name, command @ ..]) => (Some(name.as_str()), command),
@@ -65,6 +65,11 @@ fn as_typed(args: &ExecArgs) -> Result<ExecArgs> {
     let later = later.map_err(|error| Failure::new(error.to_string()).with_code(MISUSED))?;
     typed.interactive |= later.interactive;
     typed.tty |= later.tty;
+    typed.detach |= later.detach;
+    typed.env.extend(later.env);
+    typed.user = later.user.or(typed.user);
+    typed.workdir = later.workdir.or(typed.workdir);
+    typed.of.cri.cri = later.of.cri.cri.or(typed.of.cri.cri);
     typed.of.name = later.of.name.or(typed.of.name);
     typed.within.namespace = later.within.namespace.or(typed.within.namespace);
     typed.within.server.kubeconfig = later.within.server.kubeconfig.or(typed.within.server.kubeconfig);

@@ -7,7 +7,7 @@ use client::kubeconfig;
 use grpc::process;
 use kernel::netlink::IpNet;
 use kube::Client;
-use ledger::Owner;
+use ledger::{Effect, Owner, Record as _};
 use services::dns::{Listeners, Resolver, Source, Upstream};
 use services::effects;
 use services::plane::Networks;
@@ -59,6 +59,13 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
 
 /// The networks of Services to which this machine's programs have a way of ours.
 fn routes(owner: &mut Owner, networks: &[IpNet]) -> Result<Vec<IpNet>> {
+    // Those of an earlier call that named others.
+    let wanted: Vec<String> = networks.iter().map(|net| net.network().to_string()).collect();
+    for (id, effect) in owner.records() {
+        if matches!(&effect, Effect::Route { net, .. } if !wanted.contains(net)) {
+            owner.undo(id).context(|| "take back the way to other networks of Services".into())?;
+        }
+    }
     let mut ours = Vec::new();
     for net in networks {
         let outcome = effects::claim_route(owner, *net);

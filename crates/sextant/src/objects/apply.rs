@@ -154,6 +154,8 @@ fn one(server: &Server, kinds: &Kinds, document: &Document, wishes: Wishes<'_>) 
     let outcome = match before {
         None => Outcome::Created,
         _ if code == 201 => Outcome::Created,
+        // What is only tried gets no new version.
+        Some(before) if wishes.dry_run && before != object => Outcome::Configured,
         Some(before) if version(&before) == version(&object) => Outcome::Unchanged,
         Some(_) => Outcome::Configured,
     };

@@ -123,7 +123,7 @@ impl<'a> Call<'a> {
 }
 
 impl Refused {
-    fn local(message: String) -> Self {
+    pub(super) fn local(message: String) -> Self {
         Self { code: 0, message, status: json!(null) }
     }
 

@@ -125,6 +125,8 @@ fn expand(object: Value, place: String, all: &mut Vec<Document>) -> Result<()> {
         };
         return Err(missing(what));
     }
+    super::named::checked(text(&object, "/metadata/name"))
+        .map_err(|failure| Failure::new(format!("cannot use {place}: {failure}")))?;
     all.push(Document { object, place });
     Ok(())
 }

@@ -28,6 +28,7 @@ pub(crate) fn named(kinds: &Kinds, words: &[String]) -> Result<Vec<Named>> {
             if name.is_empty() || name.contains('/') {
                 return Err(Failure::new(format!("cannot read {word:?}: give TYPE/NAME")));
             }
+            checked(name)?;
             all.extend(
                 known(kinds, kind)?.into_iter().map(|kind| Named { kind, name: Some(name.to_owned()) }),
             );
@@ -35,6 +36,7 @@ pub(crate) fn named(kinds: &Kinds, words: &[String]) -> Result<Vec<Named>> {
         return Ok(all);
     }
     let Some((types, names)) = words.split_first() else { return Ok(all) };
+    names.iter().try_for_each(|name| checked(name))?;
     let mut found = Vec::new();
     for word in types.split(',').filter(|word| !word.is_empty()) {
         found.extend(known(kinds, word)?);
@@ -47,6 +49,16 @@ pub(crate) fn named(kinds: &Kinds, words: &[String]) -> Result<Vec<Named>> {
         }
     }
     Ok(all)
+}
+
+/// Whether a name stays one in a path: with none, or with what ends a path, all objects of the kind would be meant.
+pub(super) fn checked(name: &str) -> Result<()> {
+    if name.is_empty() || matches!(name, "." | "..") || name.contains(['/', '%', '?', '#']) {
+        return Err(Failure::new(format!(
+            "cannot use the name {name:?}: it is empty, or has `/`, `%`, `?` or `#` in it"
+        )));
+    }
+    Ok(())
 }
 
 fn known(kinds: &Kinds, word: &str) -> Result<Vec<Kind>> {

@@ -12,6 +12,9 @@ use super::{JSON, Kinds};
 use crate::cli::ServerArgs;
 use crate::failure::{Context, Failure, Result};
 
+/// How long one answer may take; API servers themselves end what is no watch after a minute.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// An API server, and the way to it.
 pub(crate) struct Server {
     runtime: Runtime,
@@ -52,7 +55,8 @@ impl Server {
 
     /// The answer to one call.
     pub(crate) fn ask(&self, call: Call<'_>) -> Result<serde_json::Value, Refused> {
-        self.wait(call.ask(self))
+        let late = || Refused::local(format!("the API server at {} does not answer", self.address()));
+        self.wait(async { tokio::time::timeout(PATIENCE, call.ask(self)).await.map_err(|_| late())? })
     }
 
     /// What is at this path.

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
@@ -107,7 +110,7 @@ async fn work(client: Client, seen: Arc<Mutex<Seen>>, pod: Pod) {
             tokio::time::sleep(Duration::from_millis(u64::from(number % 30))).await;
             let ip = format!("10.8.0.{number}");
             let ready = if is_broken { "False" } else { "True" };
-            let now = k8s_openapi::jiff::Timestamp::now();
+            let now = Timestamp::now();
             patch(json!({"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [
                 {"type": "Ready", "status": ready, "lastTransitionTime": format!("{now:.0}")}]}))
             .await;
@@ -144,6 +147,20 @@ impl Rig {
         // The server itself says of a new node that it is not ready.
         let taints = json!({"spec": {"taints": spec["taints"]}});
         api.patch(name, &PatchParams::default(), &Patch::Merge(taints)).await.unwrap();
+        // Who is not heard of for 50 seconds is given up; on a slow machine a test takes longer. It ends with the test's runtime.
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
+        let name = name.to_owned();
+        tokio::spawn(async move {
+            let params = PatchParams::apply("kubelet").force();
+            loop {
+                let now = MicroTime(Timestamp::now());
+                let metadata = json!({"name": name, "namespace": "kube-node-lease"});
+                let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
+                    "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}});
+                let _ = leases.patch(&name, &params, &Patch::Apply(lease)).await;
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+        });
     }
 
     /// Waits for an event about an object; its text.

@@ -38,7 +38,7 @@ async fn take(agent: Arc<Agent>, event: Event) -> Result<(), String> {
             tell(&agent, Some(&driver), &driver.driver).await?;
             agent.csi.put(driver);
             // Whose volumes waited for it.
-            agent.queue.add_all(agent.pods.all().iter().map(|pod| Key::of(pod)));
+            agent.queue.add_all(agent.all_pods().iter().map(|pod| Key::of(pod)));
             Ok(())
         }
         Event::Gone(name) => {
@@ -107,17 +107,22 @@ async fn write(agent: &Agent, driver: Option<&Registered>, name: &str) -> kube::
     drivers.retain(|one| one["name"] != name);
     drivers.extend(driver.map(entry));
     drivers.sort_by_key(|one| one["name"].as_str().unwrap_or_default().to_owned());
+    // A node that was made anew is another owner: what the old one had goes with it.
+    let owner = Api::<Node>::all(agent.client.clone()).get(node).await?;
+    let reference = json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": owner.metadata.uid});
+    let mut owners = there.iter().flat_map(|one| one.metadata.owner_references.iter().flatten());
+    let is_owned = owners.any(|one| Some(&one.uid) == owner.metadata.uid.as_ref());
     match there {
-        Some(_) if drivers == before => Ok(()),
+        Some(_) if drivers == before && is_owned => Ok(()),
         Some(there) => {
-            let metadata = json!({"resourceVersion": there.metadata.resource_version});
+            let mut metadata = json!({"resourceVersion": there.metadata.resource_version});
+            if !is_owned {
+                metadata["ownerReferences"] = json!([reference]);
+            }
             let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"drivers": drivers}}));
             api.patch(node, &PatchParams::default(), &patch).await.map(drop)
         }
         None => {
-            let owner = Api::<Node>::all(agent.client.clone()).get(node).await?;
-            let reference =
-                json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": owner.metadata.uid});
             let made = json!({"metadata": {"name": node, "ownerReferences": [reference]}, "spec": {"drivers": drivers}});
             let made = serde_json::from_value(made).map_err(kube::Error::SerdeError)?;
             api.create(&PostParams::default(), &made).await.map(drop)

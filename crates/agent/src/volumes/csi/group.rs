@@ -33,6 +33,9 @@ pub(super) fn share(path: &Path, group: i64, is_lazy: bool) -> Result<(), String
     one(&root, gid).map_err(failed)
 }
 
+/// Folders in folders that are gone through, with two descriptors each.
+const DEPTH: usize = 200;
+
 fn below(root: &OwnedFd, gid: u32) -> rustix::io::Result<()> {
     let mut open = vec![entries(root)?];
     while let Some((folder, dir)) = open.last_mut() {
@@ -53,8 +56,11 @@ fn below(root: &OwnedFd, gid: u32) -> rustix::io::Result<()> {
         };
         one(&found, gid)?;
         if FileType::from_raw_mode(fstat(&found)?.st_mode).is_dir() {
-            let inner = entries(&found)?;
-            open.push(inner);
+            // Descriptors are the whole agent's.
+            if open.len() >= DEPTH {
+                return Err(rustix::io::Errno::NAMETOOLONG);
+            }
+            open.push(entries(&found)?);
         }
     }
     Ok(())

@@ -103,7 +103,15 @@ impl Mounting {
 
     /// Whether the driver has such volumes.
     fn allows(&self, object: Option<&CSIDriver>) -> Result<(), String> {
-        let Some(spec) = object.map(|object| &object.spec) else { return Ok(()) };
+        let Some(spec) = object.map(|object| &object.spec) else {
+            if !self.wanted.ephemeral {
+                return Ok(());
+            }
+            return Err(format!(
+                "kubernetes.io/csi: mounter.SetUpAt failed to check volume lifecycle mode: volume mode \"Ephemeral\" not supported by driver {} (no CSIDriver object)",
+                self.wanted.id.driver
+            ));
+        };
         let modes = spec.volume_lifecycle_modes.as_deref().filter(|modes| !modes.is_empty());
         let wanted = if self.wanted.ephemeral { "Ephemeral" } else { "Persistent" };
         let has = modes.map_or(!self.wanted.ephemeral, |modes| modes.iter().any(|mode| mode == wanted));
@@ -117,9 +125,8 @@ impl Mounting {
         Ok(())
     }
 
-    /// What the driver is told of the volume and the pod, with tokens of the pod's account where it wants them.
-    async fn told(&self, object: Option<&CSIDriver>) -> Result<BTreeMap<String, String>, String> {
-        let mut context = self.wanted.context(&self.pod, object);
+    /// Tokens of the pod's account, where the driver wants some.
+    async fn tokens(&self, object: Option<&CSIDriver>) -> Result<Option<String>, String> {
         let requests = object.and_then(|object| object.spec.token_requests.as_deref()).unwrap_or_default();
         let mut tokens = serde_json::Map::new();
         for request in requests {
@@ -127,11 +134,7 @@ impl Mounting {
             let (token, end) = token_for(&self.agent, &self.key, &self.pod, audience, seconds).await?;
             tokens.insert(audience.clone(), json!({"token": token, "expirationTimestamp": end}));
         }
-        if !tokens.is_empty() {
-            let tokens = serde_json::Value::Object(tokens).to_string();
-            context.insert("csi.storage.k8s.io/serviceAccount.tokens".into(), tokens);
-        }
-        Ok(context)
+        Ok((!tokens.is_empty()).then(|| serde_json::Value::Object(tokens).to_string()))
     }
 
     /// What the node needs of the volume before any pod has it: its attachment, and its stage.
@@ -202,6 +205,14 @@ impl Mounting {
     ) -> Result<(), Failed> {
         let wanted = &self.wanted;
         let publish = async {
+            let mut secrets = wanted.secrets(&self.agent.client, For::Publish).await?;
+            let mut volume_context = wanted.context(&self.pod, object);
+            if let Some(tokens) = self.tokens(object).await? {
+                let is_secret =
+                    object.is_some_and(|one| one.spec.service_account_token_in_secrets == Some(true));
+                let into = if is_secret { &mut secrets } else { &mut volume_context };
+                into.insert("csi.storage.k8s.io/serviceAccount.tokens".into(), tokens);
+            }
             let request = NodePublishVolumeRequest {
                 volume_id: wanted.id.handle.clone(),
                 publish_context,
@@ -209,8 +220,8 @@ impl Mounting {
                 target_path: path.display().to_string(),
                 volume_capability: Some(wanted.capability(driver, self.group())?),
                 readonly: wanted.read_only,
-                secrets: wanted.secrets(&self.agent.client, For::Publish).await?,
-                volume_context: self.told(object).await?,
+                secrets,
+                volume_context,
             };
             driver.client.node_publish_volume(request).await.map(drop).map_err(|error| words(&error))
         };

@@ -66,12 +66,9 @@ async fn unpublish(csi: &Csi, client: Option<&Client>, place: &Path, one: &Publi
     }
     record::remove_point(&target).map_err(|error| failed(&error.to_string()))?;
     record::remove(place).map_err(|error| failed(&error.to_string()))?;
-    let gone = let_go(csi, client, &one.id).await;
-    if gone.is_err() {
-        // By now no pod tells of it.
-        csi.untidy.notify_one();
-    }
-    gone
+    // By now no pod tells of it, and who waits for this may be gone before it is done.
+    csi.untidy.notify_one();
+    let_go(csi, client, &one.id).await
 }
 
 /// Takes a volume from the node, if no pod has it. Its turn is the caller's.

@@ -154,7 +154,10 @@ impl Wanted {
         match object.and_then(|object| object.spec.fs_group_policy.as_deref()) {
             Some("None") => false,
             Some("File") => true,
-            _ => !self.fs_type.is_empty() && self.modes.iter().any(|mode| mode == "ReadWriteOnce"),
+            _ => {
+                let is_once = |mode: &String| matches!(mode.as_str(), "ReadWriteOnce" | "ReadWriteOncePod");
+                !self.fs_type.is_empty() && self.modes.iter().any(is_once)
+            }
         }
     }
 

@@ -95,7 +95,7 @@ fn is_unready(pod: &Pod, sample: &Sample, now: Timestamp) -> bool {
     let (Some(ready), Some(began)) = (pods::condition(pod, "Ready"), began) else { return true };
     let since = ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
     if now.duration_since(began) < STARTING {
-        ready.status == "False" || sample.at < since + sample.window
+        ready.status == "False" || sample.at < since.saturating_add(sample.window).unwrap_or(since)
     } else {
         ready.status == "False" && since.duration_since(began) < FIRST_READY
     }

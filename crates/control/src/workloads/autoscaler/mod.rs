@@ -204,7 +204,8 @@ impl Controller {
                 }
             }
         }
-        let best = proposals.iter().max_by_key(|proposed| proposed.replicas);
+        // Of several the first one.
+        let best = proposals.iter().rev().max_by_key(|proposed| proposed.replicas);
         // Where not all is known nothing is taken away.
         let is_sure = failed.is_empty() || best.is_some_and(|best| best.replicas >= target.replicas);
         let Some(best) = best.filter(|_| is_sure) else {

@@ -227,19 +227,23 @@ impl View<'_> {
         let (mut wanted, mut there, mut wrong, mut ready, mut updated, mut able) = (0, 0, 0, 0, 0, 0);
         let mut wait: Option<SignedDuration> = None;
         for node in &self.nodes {
-            let pod = by_node.get(&node.name_any()).and_then(|pods| pods.first());
+            let here = by_node.get(&node.name_any()).map(Vec::as_slice).unwrap_or_default();
+            let pod = here.first();
             if !self.wants(node).0 {
                 wrong += i32::from(pod.is_some());
                 continue;
             }
             wanted += 1;
+            // With surge it is the later one that has to become available.
+            let left =
+                here.iter().filter_map(|pod| pods::available(pod, self.seconds(), now).err().flatten());
+            wait = wait.into_iter().chain(left).min();
             let Some(pod) = pod else { continue };
             let available = pods::available(pod, self.seconds(), now);
             there += 1;
             ready += i32::from(pods::is_ready(pod));
             updated += i32::from(self.is_new(pod));
             able += i32::from(available.is_ok());
-            wait = wait.into_iter().chain(available.err().flatten()).min();
         }
         let status = json!({
             "desiredNumberScheduled": wanted, "currentNumberScheduled": there, "numberMisscheduled": wrong,

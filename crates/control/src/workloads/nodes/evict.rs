@@ -1,6 +1,6 @@
 //! Pods that do not bear a taint of their node (`NoExecute`), or bear it for a while.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use client::cache::Name;
@@ -18,8 +18,8 @@ use crate::workloads::{Context, hands, pods};
 struct Eviction {
     context: Arc<Context>,
     events: Events,
-    /// Pods that are to go when their time is over.
-    waiting: Mutex<BTreeSet<Name>>,
+    /// Pods that are to go when their time is over, and since when that is known.
+    waiting: Mutex<BTreeMap<Name, Timestamp>>,
 }
 
 /// Works until it is dropped.
@@ -67,22 +67,20 @@ fn sending_away(node: &Node) -> Vec<&Taint> {
 }
 
 /// When a pod is to go; `None` where it may stay.
-fn leaves(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Option<Timestamp> {
+fn leaves(pod: &Pod, taints: &[&Taint], seen: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let held = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let began = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|at| at.0);
     let began = began.or(pod.metadata.creation_timestamp.as_ref().map(|at| at.0));
     let mut first: Option<Timestamp> = None;
     for taint in taints {
-        let borne: Vec<_> = held.iter().filter(|one| tolerates(one, taint)).collect();
-        if borne.is_empty() {
-            return Some(now);
-        }
-        // From when on both are there.
-        let since = taint.time_added.as_ref().map(|at| at.0).into_iter().chain(began).max().unwrap_or(now);
-        for seconds in borne.iter().filter_map(|one| one.toleration_seconds) {
-            let until = since.saturating_add(SignedDuration::from_secs(seconds.max(0))).unwrap_or(now);
-            first = first.into_iter().chain([until]).min();
-        }
+        // The first one that is of it counts, as in Kubernetes.
+        let Some(borne) = held.iter().find(|one| tolerates(one, taint)) else { return Some(now) };
+        let Some(seconds) = borne.toleration_seconds else { continue };
+        // From when on both are there; who taints by hand does not say when that was.
+        let added = taint.time_added.as_ref().map_or(seen, |at| at.0);
+        let since = began.map_or(added, |began| began.max(added));
+        let until = since.saturating_add(SignedDuration::from_secs(seconds.max(0))).unwrap_or(now);
+        first = first.into_iter().chain([until]).min();
     }
     first
 }
@@ -94,8 +92,9 @@ impl Eviction {
         let was_waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let (Some(pod), Some(node)) = (pod, node) else { return Ok(Next::Done) };
         let now = Timestamp::now();
-        let Some(at) = leaves(&pod, &sending_away(&node), now) else {
-            if was_waiting {
+        let seen = was_waiting.unwrap_or(now);
+        let Some(at) = leaves(&pod, &sending_away(&node), seen, now) else {
+            if was_waiting.is_some() {
                 let text = format!("Cancelling deletion of Pod {name}");
                 self.events.normal(&*pod, "TaintManagerEviction", text).await;
             }
@@ -103,7 +102,7 @@ impl Eviction {
         };
         let left = at.duration_since(now);
         if left > SignedDuration::ZERO {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), seen);
             return Ok(Next::After(left.unsigned_abs()));
         }
         self.events.normal(&*pod, "TaintManagerEviction", format!("Marking for deletion Pod {name}")).await;
@@ -114,7 +113,7 @@ impl Eviction {
         let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &name.namespace);
         match api.patch_status(&name.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Err(Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(Next::Done),
+            Err(Error::Api(status)) if status.code == 404 => return Ok(Next::Done),
             done => drop(done?),
         }
         hands::delete::<Pod>(&self.context.client, name, &hands::uid(&*pod)).await?;
@@ -140,7 +139,7 @@ mod tests {
                 serde_json::from_value(json!({"spec": {"containers": [], "tolerations": tolerations},
                 "status": {"startTime": "2026-01-01T00:05:00Z"}}))
                 .unwrap();
-            leaves(&pod, taints, now).map(|at| at.to_string())
+            leaves(&pod, taints, now, now).map(|at| at.to_string())
         };
         let bears = |key: &str, seconds: Option<i64>| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
         assert_eq!(at(json!([]), &[]), None);
@@ -153,6 +152,9 @@ mod tests {
         assert_eq!(at(json!([bears("a", Some(300))]), &[&a]).as_deref(), Some("2026-01-01T00:15:00Z"));
         // It came later than the taint.
         assert_eq!(at(json!([bears("b", Some(300))]), &[&b]).as_deref(), Some("2026-01-01T00:10:00Z"));
+        // Tainted by hand: as long as it has been seen.
+        let by_hand = Taint { time_added: None, ..b.clone() };
+        assert_eq!(at(json!([bears("b", Some(300))]), &[&by_hand]).as_deref(), Some("2026-01-01T00:16:00Z"));
         let both = json!([bears("a", Some(600)), bears("b", Some(60))]);
         assert_eq!(at(both, &[&a, &b]).as_deref(), Some("2026-01-01T00:06:00Z"));
     }

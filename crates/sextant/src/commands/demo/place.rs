@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use kernel::netlink::{Batch, Protocol, Route, SetLink, Socket};
+use kernel::netlink::{Batch, Protocol, SetLink, Socket};
 use rustix::fs::{FlockOperation, flock};
 use rustix::thread::UnshareFlags;
 
@@ -136,14 +136,11 @@ fn clear_dead() {
     }
 }
 
-/// A network with loopback alone. Programs in it reach Services as those of a machine do that has a way to everywhere.
+/// A network with loopback alone.
 fn own_network() -> Result<()> {
     kernel::namespace::unshare(UnshareFlags::NEWNET).context(|| "make a network of its own".into())?;
-    let everywhere = "0.0.0.0/0".parse().context(|| "make a network of its own".into())?;
     let mut batch = Batch::new();
     batch.set_link(&SetLink::named("lo").up(true));
-    // Loopback is a new network's first link.
-    batch.add_route(&Route { link: Some(1), ..Route::to(everywhere) });
     let made = Socket::open(Protocol::Route).and_then(|mut socket| socket.run(&batch));
     made.context(|| "bring up loopback in a network of its own".into())
 }

@@ -66,7 +66,14 @@ fn has_come(event: &Event, object: Option<&Value>, title: &str) -> Result<Option
             let all = crate::objects::list(object, "/status/conditions");
             let found =
                 exact.or_else(|| all.iter().find(|one| text(one, "/type").eq_ignore_ascii_case(kind)));
-            Ok(found.filter(|one| is_so(one)).map(|_| "condition met"))
+            // One that was said of the object as it was before says nothing of it now.
+            let seen = |one: &Value| {
+                let own = one.get("observedGeneration").or(object.pointer("/status/observedGeneration"));
+                own.and_then(Value::as_i64)
+            };
+            let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+            let is_old = |one: &Value| seen(one).is_some_and(|seen| seen < generation);
+            Ok(found.filter(|one| is_so(one) && !is_old(one)).map(|_| "condition met"))
         }
     }
 }

@@ -110,7 +110,8 @@ pub(super) fn find(server: &Server) -> Result<Vec<Idle>, Refused> {
         if !kind.can("list") || is_told {
             continue;
         }
-        let found = server.get(&kind.path(None))?;
+        // One that cannot be had hides none of the others.
+        let Ok(found) = server.get(&kind.path(None)) else { continue };
         let idle = list(&found, "/items").iter().filter(|object| !acts(object));
         let objects: Vec<String> = idle.map(name).collect();
         if !objects.is_empty() {

@@ -52,7 +52,8 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
         )));
     }
     // What is wrong with files is told before anything runs.
-    let documents = apply::read(&args.apply)?;
+    // The one that detached has read them, and applies them.
+    let documents = if args.detached { Vec::new() } else { apply::read(&args.apply)? };
     if args.detach {
         let code = detach(&places)?;
         return if code == ExitCode::SUCCESS {
@@ -88,13 +89,16 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
         }
     }
     tell_up(&places, &supervisor, begun.elapsed(), args.detached);
-    // What is detached was told of by who applies.
-    if !args.detached
-        && let Err(failure) = apply::apply(&places, documents)
-    {
-        supervisor::say(&failure.to_string());
-    }
     tell_ready(SUPERVISOR);
+    // Beside the supervisor: what objects wait for may be a program that has to be started again.
+    let applied = places.clone();
+    std::thread::spawn(move || {
+        if let Err(failure) = apply::apply(&applied, documents) {
+            supervisor::say(&failure.to_string());
+        }
+    });
+    // From here on it waits. Where that fails more is held, and nothing else.
+    let _ = kernel::memory::give_back();
     let signal = supervisor.keep()?;
     Ok(end(&mut supervisor, signal))
 }

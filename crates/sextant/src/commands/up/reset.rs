@@ -10,6 +10,7 @@ use super::places;
 use super::supervisor::say;
 use crate::cli::ResetArgs;
 use crate::commands::volumes::Volumes;
+use crate::container::Record;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 
@@ -27,6 +28,14 @@ const IMAGES: (&str, &str) = ("images", "images");
 /// Says what goes, asks, and removes it.
 pub(crate) fn run(instance: &Instance, args: &ResetArgs) -> Result<ExitCode> {
     let kept = there(&instance.data, args.images);
+    if args.images
+        && let Some(user) = Record::all(instance)?.first()
+    {
+        return Err(Failure::new(format!(
+            "cannot remove images: container {0} of `sextant run` is made of one (`sextant rm -f {0}`, or leave --images out)",
+            user.name
+        )));
+    }
     if !args.yes {
         if !io::stdin().is_terminal() {
             return Err(Failure::new(
@@ -74,6 +83,12 @@ pub(crate) fn remove(instance: &Instance, node_config: &Path, images: bool) -> V
     };
     down::end_all(&places, &|_| {});
     let mut left = down::take_down(instance, node_config).err().unwrap_or_default();
+    let others = fs::read_dir(instance.data.join("cri/pods")).map_or(0, Iterator::count);
+    if left.is_empty() && others > 0 {
+        return vec![Failure::new(format!(
+            "cannot remove the records of pods: {others} on this node are not the agent's (a kubelet's?): have them removed first"
+        ))];
+    }
     left.extend(down::clear(instance).into_iter().map(Failure::new));
     // Volumes are more than folders: their driver takes them away.
     if left.is_empty() && instance.data.join("csi").exists() {

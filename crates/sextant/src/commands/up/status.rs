@@ -48,7 +48,7 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
     // While the API is not up, nobody is asked.
     let has_api = rows.iter().any(|row| row.name == "api" && row.is_ready);
     let server = has_api.then(|| Server::own(&places.data)).flatten();
-    let idle = server.and_then(|server| idle::find(&server).ok()).unwrap_or_default();
+    let idle = server.and_then(idle_soon).unwrap_or_default();
     let storage = Storage::read(&places);
     if args.output.json() {
         let programs: Vec<_> = rows.iter().map(json_of).collect();
@@ -126,4 +126,11 @@ fn duration(seconds: u64) -> String {
         3600..86400 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86400),
     }
+}
+
+/// What nothing acts on, if the API tells soon: who asks for the status may have a server that hangs.
+fn idle_soon(server: Server) -> Option<Vec<Idle>> {
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || drop(told.send(idle::find(&server).ok())));
+    heard.recv_timeout(std::time::Duration::from_secs(5)).ok().flatten()
 }

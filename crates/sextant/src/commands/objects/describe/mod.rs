@@ -64,7 +64,12 @@ fn head(sheet: &mut Sheet, kind: &Kind, object: &Value) {
         sheet.field("Namespace", text(object, "/metadata/namespace"));
     }
     sheet.pairs("Labels", object.pointer("/metadata/labels"), "=");
-    sheet.pairs("Annotations", object.pointer("/metadata/annotations"), ": ");
+    // What `kubectl apply` keeps there is the whole object, a Secret's data with it.
+    let mut annotations = object.pointer("/metadata/annotations").cloned().unwrap_or_default();
+    if let Some(map) = annotations.as_object_mut() {
+        map.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    sheet.pairs("Annotations", Some(&annotations), ": ");
     let created = text(object, "/metadata/creationTimestamp");
     sheet.field("Created", &format!("{created} ({} ago)", age(created)));
     let deleted = text(object, "/metadata/deletionTimestamp");
