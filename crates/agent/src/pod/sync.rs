@@ -54,7 +54,11 @@ pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
     }
     agent.remember(&key, &pod);
     let pod = resize::admit(&agent, &key, pod);
-    let goes = |now: Option<&Pod>| now.is_none_or(|now| now.metadata.deletion_timestamp.is_some());
+    let is_evicted = || agent.with_memory(&key, |memory| memory.evicted.is_some()) == Some(true);
+    let was_evicted = is_evicted();
+    let goes = |now: Option<&Pod>| {
+        now.is_none_or(|now| now.metadata.deletion_timestamp.is_some()) || !was_evicted && is_evicted()
+    };
     let looking = async {
         let looking = Looking { agent: &agent, key: &key, pod: &pod, again: None };
         match looking.run().await {
