@@ -69,8 +69,12 @@ impl Driver {
 
     async fn client(&mut self, folder: &Path) -> Client {
         for _ in 0..3000 {
+            // Connected is not served: a child that the killed one had not brought to its exec listens on its socket.
             if let Ok(client) = Client::connect(&folder.join("csi.sock")).await {
-                return client.with_deadline(Duration::from_secs(120));
+                let client = client.with_deadline(Duration::from_secs(120));
+                if client.list_volumes(ListVolumesRequest::default()).await.is_ok() {
+                    return client;
+                }
             }
             assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
             tokio::time::sleep(Duration::from_millis(10)).await;
