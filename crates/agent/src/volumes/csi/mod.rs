@@ -101,7 +101,15 @@ impl Csi {
         lock(&self.mounted).get(&(uid.to_owned(), volume.to_owned())).cloned()
     }
 
-    fn set_mounted(&self, uid: &str, volume: &str, what: Mounted) {
+    /// What is mounted for a pod under this name, after its driver has refused it once more: it is asked again after a while.
+    pub(crate) fn postpone(&self, uid: &str, volume: &str) -> Option<Mounted> {
+        let mut mounted = lock(&self.mounted);
+        let there = mounted.get_mut(&(uid.to_owned(), volume.to_owned()))?;
+        there.again = there.again.map(|_| Instant::now() + mount::AGAIN);
+        Some(there.clone())
+    }
+
+    pub(crate) fn set_mounted(&self, uid: &str, volume: &str, what: Mounted) {
         lock(&self.mounted).insert((uid.to_owned(), volume.to_owned()), what);
     }
 

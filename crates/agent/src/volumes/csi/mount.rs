@@ -25,7 +25,7 @@ use crate::volumes::Failed;
 use crate::volumes::payload::token_for;
 
 /// How often a driver that wants it is asked for the same again (`requiresRepublish`).
-const AGAIN: Duration = Duration::from_secs(60);
+pub(super) const AGAIN: Duration = Duration::from_secs(60);
 
 /// Has a volume mounted for a pod. What has begun goes on when the pod is not waited for any more: it is taken back then.
 ///
