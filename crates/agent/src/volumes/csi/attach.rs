@@ -124,7 +124,8 @@ pub(super) async fn sweep(csi: &Csi, client: &Client, node: &str) -> Result<(), 
         let Some(name) = one.metadata.name.filter(|_| one.metadata.deletion_timestamp.is_none()) else {
             continue;
         };
-        // Asked for each anew: a pod may have asked since.
+        // Asked for each anew: a pod may have asked since, and none takes it over while it goes.
+        let _held = csi.attaching.lock().await;
         if super::record::held(&csi.folder).iter().all(|held| held.attachment.as_ref() != Some(&name)) {
             match api.delete(&name, &DeleteParams::default()).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}

@@ -57,6 +57,8 @@ pub(crate) struct Csi {
     mounted: Mutex<BTreeMap<(String, String), Mounted>>,
     /// What is attached to the node, or was to be.
     attached: Mutex<BTreeSet<Id>>,
+    /// Held by who takes an attachment over, or removes one that no record tells of.
+    attaching: tokio::sync::Mutex<()>,
     /// One at a time writes what the cluster is told of drivers.
     pub(crate) announcing: tokio::sync::Mutex<()>,
     /// A driver has come, or a volume lost its last pod: what nobody wants is looked for.

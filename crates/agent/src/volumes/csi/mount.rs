@@ -160,7 +160,10 @@ impl Mounting {
         let staged_before = before.as_ref().is_some_and(|before| before.staged);
         let attachment = attachment.or(before.and_then(|before| before.attachment));
         let held = Held { id: wanted.id.clone(), endpoint, staged: staged || staged_before, attachment };
-        record::write(&place, &held).map_err(|why| self.failed(&why))?;
+        {
+            let _held = csi.attaching.lock().await;
+            record::write(&place, &held).map_err(|why| self.failed(&why))?;
+        }
         let context = match &held.attachment {
             None => BTreeMap::new(),
             Some(name) => {
