@@ -23,26 +23,6 @@ pub(super) async fn have(
     volume: &Volume,
     all: &mut Volumes,
 ) -> Result<Source, Failed> {
-    let had = ask(agent, key, pod, volume, all).await;
-    had.or_else(|failed| stays(&agent.csi, key, volume, failed, all))
-}
-
-/// What is there stays where its driver was asked for it once more and refused; it holds up nothing of its pod.
-fn stays(csi: &Csi, key: &Key, volume: &Volume, failed: Failed, all: &mut Volumes) -> Result<Source, Failed> {
-    let Some(there) = csi.postpone(&key.uid, &volume.name) else { return Err(failed) };
-    all.stale = Some(failed);
-    let of_driver = volume.csi.as_ref().and_then(|source| source.read_only);
-    let of_claim = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
-    Ok(of(there, of_driver.or(of_claim) == Some(true), all))
-}
-
-async fn ask(
-    agent: &Arc<Agent>,
-    key: &Key,
-    pod: &Arc<Pod>,
-    volume: &Volume,
-    all: &mut Volumes,
-) -> Result<Source, Failed> {
     let mounted = agent.csi.mounted(&key.uid, &volume.name);
     if let Some(source) = &volume.csi {
         let read_only = source.read_only == Some(true);
@@ -97,6 +77,24 @@ async fn ask(
         }
         None => of_node(agent, key, pod, volume, &object, read_only).await,
     }
+}
+
+/// What is there stays where its driver was asked for it once more and refused; it holds up nothing of its pod.
+///
+/// # Errors
+/// That of before: nothing is there.
+pub(super) fn stays(
+    csi: &Csi,
+    key: &Key,
+    volume: &Volume,
+    failed: Failed,
+    all: &mut Volumes,
+) -> Result<Source, Failed> {
+    let Some(there) = csi.postpone(&key.uid, &volume.name) else { return Err(failed) };
+    all.stale = Some(failed);
+    let of_driver = volume.csi.as_ref().and_then(|source| source.read_only);
+    let of_claim = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+    Ok(of(there, of_driver.or(of_claim) == Some(true), all))
 }
 
 fn is_due(there: &Mounted) -> bool {
