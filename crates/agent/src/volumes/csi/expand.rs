@@ -46,6 +46,9 @@ pub(crate) async fn expand(
 ) -> Result<(), Failed> {
     let Some(bytes) = wanted.bytes else { return Ok(()) };
     let _turn = agent.csi.turn(&wanted.id).await;
+    if let Some(why) = agent.csi.refused(&wanted.id) {
+        return Err(why);
+    }
     let growing = async {
         let endpoint = agent.csi.endpoint(&wanted.id.driver);
         let endpoint =
@@ -87,7 +90,9 @@ pub(crate) async fn expand(
         }
         // That it failed is told in any case.
         let _told = write(agent, claim, status).await;
-        return Err(failed(&why));
+        let failed = failed(&why);
+        agent.csi.refuse(&wanted.id, failed.clone());
+        return Err(failed);
     }
     let gone: Vec<Value> = CONDITIONS.iter().map(|kind| json!({"$patch": "delete", "type": kind})).collect();
     let grown = json!({

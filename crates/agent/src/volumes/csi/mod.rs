@@ -27,6 +27,7 @@ use record::Id;
 
 use crate::agent::Agent;
 use crate::names::Key;
+use crate::volumes::Failed;
 
 pub(crate) use expand::{expand, is_pending};
 pub(crate) use mount::mount;
@@ -35,6 +36,9 @@ pub(crate) use wanted::Wanted;
 
 /// How long a driver may take for a call.
 const CALL: Duration = Duration::from_secs(120);
+
+/// How long a driver that has refused to grow a volume is not asked for that again.
+const GROW: Duration = Duration::from_secs(10);
 
 /// A volume that this process has seen to be where a pod looks for it.
 #[derive(Clone, Debug)]
@@ -57,6 +61,8 @@ pub(crate) struct Csi {
     mounted: Mutex<BTreeMap<(String, String), Mounted>>,
     /// What is attached to the node, or was to be.
     attached: Mutex<BTreeSet<Id>>,
+    /// Volumes that a driver has refused to grow, with when and what was told.
+    refused: Mutex<BTreeMap<Id, (Instant, Failed)>>,
     /// Held by who takes an attachment over, or removes one that no record tells of.
     attaching: tokio::sync::Mutex<()>,
     /// One at a time writes what the cluster is told of drivers.
@@ -117,6 +123,19 @@ impl Csi {
 
     fn forget(&self, uid: &str) {
         lock(&self.mounted).retain(|(of, _), _| of != uid);
+    }
+
+    /// What was told when a driver refused to grow a volume, until it may be asked again: each refusal may read differently, and what is
+    /// told of it wakes the pod.
+    fn refused(&self, id: &Id) -> Option<Failed> {
+        let mut all = lock(&self.refused);
+        all.retain(|_, (when, _)| when.elapsed() < GROW);
+        all.get(id).map(|(_, why)| why.clone())
+    }
+
+    /// A driver has refused to grow a volume.
+    fn refuse(&self, id: &Id, why: Failed) {
+        lock(&self.refused).insert(id.clone(), (Instant::now(), why));
     }
 
     /// Names of volumes that are attached, as a node's status has them.
