@@ -176,11 +176,17 @@ pub(crate) async fn orphan(agent: &Agent, key: &Key) -> Next {
         let observed = agent.runtime.observe(&key.uid).await.map_err(|error| error.to_string())?;
         // Who removed the object by force did not want to wait; of one that went while no agent was there the time is not known.
         let asked = observed.sandboxes.iter().find_map(|one| one.annotations.get(GRACE)?.parse::<u64>().ok());
-        let is_known = agent.with_memory(key, |_| ()).is_some() && !agent.statics.is_gone(key);
+        let of_file = agent.statics.gone(key);
+        let is_known = agent.with_memory(key, |_| ()).is_some() && of_file.is_none();
         let time = if is_known { LEAST } else { asked.map_or(LEAST, Duration::from_secs) };
-        let stops = observed.running().map(|one| stop(agent, &one.id, time));
-        for stopped in join_all(stops).await {
-            stopped.map_err(|error| error.to_string())?;
+        if let Some(pod) = of_file {
+            // Nobody lost patience with it: it ends as one that is deleted.
+            stop_all(agent, &pod, &observed, time).await.map_err(|error| error.to_string())?;
+        } else {
+            let stops = observed.running().map(|one| stop(agent, &one.id, time));
+            for stopped in join_all(stops).await {
+                stopped.map_err(|error| error.to_string())?;
+            }
         }
         remove(agent, key, &observed).await
     };
