@@ -119,6 +119,17 @@ async fn write(agent: &Agent, claim: &PersistentVolumeClaim, status: Value) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::csi::{Csi, Id};
+
+    #[test]
+    fn who_has_refused_is_not_asked_again_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let csi = Csi::new(dir.path());
+        let [one, other] = ["1", "2"].map(|handle| Id { driver: "d".into(), handle: handle.into() });
+        csi.refuse(&one, Failed::new("not now".into()));
+        assert_eq!(csi.refused(&one).unwrap().words, "not now");
+        assert!(csi.refused(&other).is_none());
+    }
 
     #[test]
     fn a_claim_waits_for_the_node_when_it_says_so() {
