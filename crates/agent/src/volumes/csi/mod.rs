@@ -31,7 +31,8 @@ use crate::volumes::Failed;
 
 pub(crate) use expand::{expand, is_pending};
 pub(crate) use mount::mount;
-pub(crate) use unmount::{release, release_all, tidy};
+pub use unmount::release_all;
+pub(crate) use unmount::{release, tidy};
 pub(crate) use wanted::Wanted;
 
 /// How long a driver may take for a call.
@@ -175,6 +176,12 @@ fn words(error: &grpc::Error) -> String {
 #[must_use]
 pub fn has_volumes(folder: &Path) -> bool {
     !record::all(folder).is_empty() || !record::held(folder).is_empty()
+}
+
+/// The uids of pods that drivers have made something for, or were to, as an agent's folder tells.
+#[must_use]
+pub fn users(folder: &Path) -> BTreeSet<String> {
+    record::all(folder).into_iter().map(|(key, ..)| key.uid).collect()
 }
 
 /// Gives a path of the node that is a pod's volume to the pod's group, once as long as the agent runs.
