@@ -35,7 +35,7 @@ pub use agent::{clear, run};
 pub use limits::{Amount, Limits, Signal, Threshold, bytes};
 pub use names::AGENT as LABEL;
 pub use volumes::csi::drivers::REGISTRY;
-pub use volumes::csi::has_volumes;
+pub use volumes::csi::{has_volumes, release_all as release, users};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

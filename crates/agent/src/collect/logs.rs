@@ -203,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_a_killed_agent_has_moved_away_is_found() {
+        let pod = tempfile::tempdir().unwrap();
+        let at = |name: &str| pod.path().join("main").join(name);
+        fs::create_dir(pod.path().join("main")).unwrap();
+        for (name, size) in [("0.log", 11), ("1.log", 10), ("1.log.20260101-000001.gz", 99)] {
+            fs::write(at(name), vec![b'x'; size]).unwrap();
+        }
+        assert_eq!(large(pod.path(), 10), [at("0.log")]);
+        fs::rename(at("1.log"), at("1.log.20260101-000002")).unwrap();
+        assert_eq!(large(pod.path(), 10), [at("0.log"), at("1.log")]);
+    }
+
+    #[test]
     fn names_are_a_kubelets() {
         assert_eq!(stamp(Timestamp::from_second(0).unwrap()), "19700101-000000");
     }

@@ -39,30 +39,18 @@ pub(super) fn used<'a>(
     let on_disk = on_disk.get(uid);
     let of_container = |one: &ContainerStats| {
         let name = name(one.attributes.as_ref());
-        match signal {
-            Signal::Memory => one
-                .memory
-                .as_ref()
-                .and_then(|memory| memory.working_set_bytes.as_ref())
-                .map_or(0, |one| one.value),
+        let layer = one.writable_layer.as_ref();
+        let (value, log) = match signal {
+            Signal::Memory => (one.memory.as_ref().and_then(|memory| memory.working_set_bytes.as_ref()), 0),
             Signal::Disk | Signal::ImageDisk => {
-                let layer = one
-                    .writable_layer
-                    .as_ref()
-                    .and_then(|layer| layer.used_bytes.as_ref())
-                    .map_or(0, |one| one.value);
-                layer.saturating_add(logs(on_disk, name).0)
+                (layer.and_then(|layer| layer.used_bytes.as_ref()), logs(on_disk, name).0)
             }
             Signal::DiskInodes | Signal::ImageDiskInodes => {
-                let layer = one
-                    .writable_layer
-                    .as_ref()
-                    .and_then(|layer| layer.inodes_used.as_ref())
-                    .map_or(0, |one| one.value);
-                layer.saturating_add(logs(on_disk, name).1)
+                (layer.and_then(|layer| layer.inodes_used.as_ref()), logs(on_disk, name).1)
             }
-            Signal::Pids => 0,
-        }
+            Signal::Pids => (None, 0),
+        };
+        value.map_or(0, |one| one.value).saturating_add(log)
     };
     let measured = linux.map(|linux| linux.containers.as_slice()).unwrap_or_default();
     let containers: Vec<(String, u64, u64)> = measured

@@ -101,12 +101,13 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
     // The runtime's own part goes last: by it an agent that was killed finds what is left of a pod whose object is gone.
     volumes::csi::release(agent, &key.uid).await?;
     let logs = key.logs(&agent.setup.logs);
-    match std::fs::remove_dir_all(&logs) {
+    aside(move || match std::fs::remove_dir_all(&logs) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(format!("cannot remove {}: {error}", logs.display()));
+            Err(format!("cannot remove {}: {error}", logs.display()))
         }
-        _ => {}
-    }
+        _ => Ok(()),
+    })
+    .await?;
     let client = agent.runtime.client().await.map_err(|error| error.to_string())?;
     for sandbox in &observed.sandboxes {
         let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
@@ -114,10 +115,13 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
     }
     agent.cgroups.clear(&key.uid).await?;
     let (folder, uid) = (agent.setup.folder.clone(), key.uid.clone());
-    // There may be millions of files: other pods do not wait for them.
     // Last: by its folder a pod is known that is gone.
-    let removing = tokio::task::spawn_blocking(move || volumes::remove(&folder, &uid));
-    removing.await.map_err(|error| error.to_string())?
+    aside(move || volumes::remove(&folder, &uid)).await
+}
+
+/// Removes files. There may be millions: other pods do not wait for them.
+async fn aside(remove: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+    tokio::task::spawn_blocking(remove).await.map_err(|error| error.to_string())?
 }
 
 /// A pod that is to go: ends it, and then removes the object.
@@ -172,11 +176,17 @@ pub(crate) async fn orphan(agent: &Agent, key: &Key) -> Next {
         let observed = agent.runtime.observe(&key.uid).await.map_err(|error| error.to_string())?;
         // Who removed the object by force did not want to wait; of one that went while no agent was there the time is not known.
         let asked = observed.sandboxes.iter().find_map(|one| one.annotations.get(GRACE)?.parse::<u64>().ok());
-        let is_known = agent.with_memory(key, |_| ()).is_some() && !agent.statics.is_gone(key);
+        let of_file = agent.statics.gone(key);
+        let is_known = agent.with_memory(key, |_| ()).is_some() && of_file.is_none();
         let time = if is_known { LEAST } else { asked.map_or(LEAST, Duration::from_secs) };
-        let stops = observed.running().map(|one| stop(agent, &one.id, time));
-        for stopped in join_all(stops).await {
-            stopped.map_err(|error| error.to_string())?;
+        if let Some(pod) = of_file {
+            // Nobody lost patience with it: it ends as one that is deleted.
+            stop_all(agent, &pod, &observed, time).await.map_err(|error| error.to_string())?;
+        } else {
+            let stops = observed.running().map(|one| stop(agent, &one.id, time));
+            for stopped in join_all(stops).await {
+                stopped.map_err(|error| error.to_string())?;
+            }
         }
         remove(agent, key, &observed).await
     };

@@ -8,8 +8,9 @@ use kube::Config;
 use kube::client::ConfigExt as _;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -47,18 +48,28 @@ pub(super) fn identity(setup: &Setup) -> Result<Identity, String> {
     Ok(Identity { certificate: certificate.der().clone(), key })
 }
 
-/// A server that demands a certificate of these authorities (in DER) of its clients.
-pub(super) fn server(identity: &Identity, authorities: &[Vec<u8>]) -> Result<Arc<ServerConfig>, String> {
-    let failed =
-        |why: &dyn std::fmt::Display| format!("cannot use the certificate of the agent's server: {why}");
+/// Lets those in who show a certificate of one of these authorities (in DER).
+pub(super) fn verifier(authorities: &[Vec<u8>]) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let added = roots.add(CertificateDer::from(authority.clone()));
         added.map_err(|e| format!("cannot use the authority of the server's clients: {e}"))?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
-    let verifier = verifier.map_err(|e| format!("cannot use the authority of the server's clients: {e}"))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier
+        .map(|verifier| verifier as _)
+        .map_err(|e| format!("cannot use the authority of the server's clients: {e}"))
+}
+
+/// A server that demands of its clients a certificate that this lets in.
+pub(super) fn server(
+    identity: &Identity,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, String> {
+    let failed =
+        |why: &dyn std::fmt::Display| format!("cannot use the certificate of the agent's server: {why}");
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let private = PrivateKeyDer::from(identity.key.clone_key());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -78,13 +89,18 @@ pub(super) fn is_master(certificate: &CertificateDer<'_>) -> bool {
     })
 }
 
-/// Whether one of these authorities has signed a certificate that TLS has verified.
-pub(super) fn is_of(certificate: &CertificateDer<'_>, authorities: &[Vec<u8>]) -> bool {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
-    authorities.iter().any(|authority| {
-        X509Certificate::from_der(authority)
-            .is_ok_and(|(_, one)| one.subject().as_raw() == parsed.issuer().as_raw())
+/// Whether a certificate that TLS has verified bears one of these names.
+pub(super) fn is_named(certificate: &CertificateDer<'_>, names: &[String]) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
+        let mut its = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        its.any(|its| names.iter().any(|name| name == its))
     })
+}
+
+/// Whether this one would let a client in that shows these certificates, its own first: TLS may have let it in for another authority.
+pub(super) fn is_of(shown: &[CertificateDer<'_>], verifier: &dyn ClientCertVerifier) -> bool {
+    let Some((own, others)) = shown.split_first() else { return false };
+    verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
 }
 
 /// TLS that takes any certificate: a probe asks whether something answers, and not who.

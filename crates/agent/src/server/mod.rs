@@ -1,7 +1,7 @@
 //! The agent's own server: what an API server asks of a kubelet, for `kubectl logs`, `exec`, `attach` and `port-forward`.
 //!
 //! HTTP/1.1 over TLS. Clients must show a certificate of the cluster's authority, and it must be of the group `system:masters`, as the API
-//! server's is: nobody else is let in.
+//! server's is; or one of the front proxies' authority with a name that these have (`requestheader-allowed-names`), for `/apis/` alone.
 
 pub(crate) mod certificate;
 pub(crate) mod logs;
@@ -26,6 +26,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::Pod;
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -51,16 +53,51 @@ pub(crate) struct Server {
     listener: TcpListener,
     identity: Identity,
     authorities: Vec<Vec<u8>>,
-    clients: RwLock<Clients>,
+    clients: RwLock<Arc<Clients>>,
     port: u16,
 }
 
+/// Those who hand on what others ask.
+#[derive(Debug, Default)]
+pub(crate) struct Proxies {
+    /// Who signs their certificates, in DER.
+    pub(crate) authorities: Vec<Vec<u8>>,
+    /// The names that these may bear; any, where there are none.
+    pub(crate) names: Vec<String>,
+}
+
 /// Whom it lets in.
-#[derive(Clone)]
 struct Clients {
     tls: Arc<ServerConfig>,
-    /// Who signs the certificates of those that hand on what others ask.
-    proxies: Arc<[Vec<u8>]>,
+    /// The cluster's clients. Groups are what their authority says, and not that of proxies.
+    own: Arc<dyn ClientCertVerifier>,
+    /// Proxies, with the names that they may bear.
+    proxies: Option<(Arc<dyn ClientCertVerifier>, Vec<String>)>,
+}
+
+impl Clients {
+    fn new(identity: &Identity, authorities: &[Vec<u8>], proxies: Proxies) -> Result<Self, String> {
+        let all = [authorities, &proxies.authorities].concat();
+        let tls = certificate::server(identity, certificate::verifier(&all)?)?;
+        let own = certificate::verifier(authorities)?;
+        let proxies = match &proxies.authorities[..] {
+            [] => None,
+            authorities => Some((certificate::verifier(authorities)?, proxies.names)),
+        };
+        Ok(Self { tls, own, proxies })
+    }
+
+    /// Whether who shows this may do everything.
+    fn is_master(&self, shown: &[CertificateDer<'_>]) -> bool {
+        shown.first().is_some_and(certificate::is_master) && certificate::is_of(shown, &*self.own)
+    }
+
+    /// Whether who shows this hands on what others ask.
+    fn hands_on(&self, shown: &[CertificateDer<'_>]) -> bool {
+        let Some((proxies, names)) = &self.proxies else { return false };
+        let is_named = |own| names.is_empty() || certificate::is_named(own, names);
+        shown.first().is_some_and(is_named) && certificate::is_of(shown, &**proxies)
+    }
 }
 
 impl Server {
@@ -68,7 +105,7 @@ impl Server {
     pub(crate) async fn bind(setup: &Setup) -> Result<Self, String> {
         let identity = certificate::identity(setup)?;
         let authorities = setup.client_authorities.clone();
-        let clients = Clients { tls: certificate::server(&identity, &authorities)?, proxies: Arc::default() };
+        let clients = Arc::new(Clients::new(&identity, &authorities, Proxies::default())?);
         let failed = |error| format!("cannot listen on {} for the API server: {error}", setup.listen);
         let listener = listen_on(setup.listen).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
@@ -80,13 +117,11 @@ impl Server {
         &self.identity.certificate
     }
 
-    /// Lets those in as well that hand on what others ask, with certificates of these authorities: for `/apis/` alone.
-    pub(crate) fn trust(&self, proxies: Vec<Vec<u8>>) {
-        let all = [self.authorities.as_slice(), &proxies].concat();
-        match certificate::server(&self.identity, &all) {
-            Ok(tls) => {
-                let clients = Clients { tls, proxies: proxies.into() };
-                *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
+    /// Lets those in as well that hand on what others ask: for `/apis/` alone.
+    pub(crate) fn trust(&self, proxies: Proxies) {
+        match Clients::new(&self.identity, &self.authorities, proxies) {
+            Ok(clients) => {
+                *self.clients.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(clients);
             }
             Err(why) => eprintln!("sextant agent: warning: nobody is let in for metrics.k8s.io: {why}"),
         }
@@ -128,13 +163,13 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn connection(stream: TcpStream, clients: Clients, agent: Arc<Agent>) {
-    let tls = TlsAcceptor::from(clients.tls);
+async fn connection(stream: TcpStream, clients: Arc<Clients>, agent: Arc<Agent>) {
+    let tls = TlsAcceptor::from(clients.tls.clone());
     let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else { return };
-    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let may = shown.is_some_and(certificate::is_master);
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let may = clients.is_master(shown);
     // Whom it asks for may do so: the API server has looked.
-    let hands_on = shown.is_some_and(|one| certificate::is_of(one, &clients.proxies));
+    let hands_on = clients.hands_on(shown);
     let service = service_fn(|request| {
         let agent = agent.clone();
         async move {
@@ -252,4 +287,48 @@ fn metrics(agent: &Agent) -> Reply {
             agent.queue.len()
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    fn authority(name: &str) -> (Vec<u8>, Issuer<'static, KeyPair>) {
+        let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params.self_signed(&key).unwrap().der().to_vec(), Issuer::new(params, key))
+    }
+
+    fn client(of: &Issuer<'static, KeyPair>, name: &str, group: &str) -> [CertificateDer<'static>; 1] {
+        let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        [params.signed_by(&key, of).unwrap().der().clone()]
+    }
+
+    #[test]
+    fn the_authority_of_proxies_makes_no_masters() {
+        let identity = certificate::identity(&crate::agent::tests::setup()).unwrap();
+        // Names of authorities say nothing.
+        let ((own, cluster), (other, front)) = (authority("ca"), authority("ca"));
+        let of = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let proxies = Proxies { authorities: vec![other.clone()], names };
+            Clients::new(&identity, std::slice::from_ref(&own), proxies).unwrap()
+        };
+        let master = client(&cluster, "api", "system:masters");
+        let proxy = client(&front, "front-proxy-client", "system:masters");
+        let clients = of(&["front-proxy-client"]);
+        assert!(clients.is_master(&master) && !clients.hands_on(&master));
+        assert!(clients.hands_on(&proxy) && !clients.is_master(&proxy));
+        assert!(!clients.is_master(&client(&cluster, "jane", "dev")) && !clients.is_master(&[]));
+        let stranger = client(&front, "stranger", "x");
+        assert!(!clients.hands_on(&stranger) && of(&[]).hands_on(&stranger));
+        let none = Clients::new(&identity, std::slice::from_ref(&own), Proxies::default()).unwrap();
+        assert!(none.is_master(&master) && !none.hands_on(&proxy));
+    }
 }

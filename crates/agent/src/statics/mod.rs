@@ -6,7 +6,7 @@
 mod file;
 mod mirror;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +38,7 @@ struct Pods {
     /// Those of files that are there.
     there: BTreeMap<Name, Arc<Pod>>,
     /// Those whose file is gone, or another, and of which something may run still.
-    gone: BTreeSet<Key>,
+    gone: BTreeMap<Key, Arc<Pod>>,
     /// Files with what was last told of them.
     told: BTreeMap<PathBuf, String>,
     /// Which pod a file was.
@@ -67,25 +67,23 @@ impl Statics {
 
     /// Whether it is known that a pod which is not there is gone.
     pub(crate) fn knows(&self, key: &Key) -> bool {
-        self.is_joined.load(Ordering::Acquire) || self.is_gone(key)
+        self.is_joined.load(Ordering::Acquire) || self.gone(key).is_some()
     }
 
-    /// Whether the pod's file is gone: it ends as a pod does that is deleted.
-    pub(crate) fn is_gone(&self, key: &Key) -> bool {
-        self.pods().gone.contains(key)
+    /// The pod as it was, if its file is gone: it ends as a pod does that is deleted.
+    pub(crate) fn gone(&self, key: &Key) -> Option<Arc<Pod>> {
+        self.pods().gone.get(key).cloned()
     }
 
     /// Whether the pod that this one takes the place of has not ended yet.
     pub(crate) fn waits(&self, key: &Key) -> bool {
-        self.pods().gone.iter().any(|gone| gone.name == key.name && gone.uid != key.uid)
+        self.pods().gone.keys().any(|gone| gone.name == key.name && gone.uid != key.uid)
     }
 
     /// Nothing is left of a pod whose file is gone; the one in its place, if there is one.
     pub(crate) fn forget(&self, key: &Key) -> Option<Key> {
         let mut pods = self.pods();
-        if !pods.gone.remove(key) {
-            return None;
-        }
+        pods.gone.remove(key)?;
         pods.there.get(&key.name).map(|pod| Key::of(pod))
     }
 
@@ -120,13 +118,15 @@ impl Statics {
             of_file.insert(file, Name::of(&*pod));
             there.entry(Name::of(&*pod)).or_insert(pod);
         }
-        let keys =
-            |pods: &BTreeMap<Name, Arc<Pod>>| pods.values().map(|pod| Key::of(pod)).collect::<BTreeSet<_>>();
-        let (old, new) = (keys(&pods.there), keys(&there));
-        let (gone, come): (Vec<Key>, Vec<Key>) =
-            (old.difference(&new).cloned().collect(), new.difference(&old).cloned().collect());
-        pods.gone.extend(gone.iter().cloned());
-        pods.gone.retain(|key| !new.contains(key));
+        let keyed = |pods: &BTreeMap<Name, Arc<Pod>>| {
+            pods.values().map(|pod| (Key::of(pod), pod.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let (old, new) = (keyed(&pods.there), keyed(&there));
+        let come: Vec<Key> = new.keys().filter(|key| !old.contains_key(key)).cloned().collect();
+        let went = old.into_iter().filter(|(key, _)| !new.contains_key(key));
+        let (gone, went): (Vec<Key>, Vec<_>) = went.map(|(key, pod)| (key.clone(), (key, pod))).unzip();
+        pods.gone.extend(went);
+        pods.gone.retain(|key, _| !new.contains_key(key));
         // One that did not change keeps the time at which it was seen.
         for (name, pod) in &mut there {
             if let Some(same) = pods.there.get(name).filter(|old| old.metadata.uid == pod.metadata.uid) {
@@ -217,7 +217,7 @@ mod tests {
         write(&pod("b"));
         let changed = read();
         assert_eq!((changed.len(), &changed[0]), (2, first), "the old one, and the new one");
-        assert!(statics.is_gone(first) && statics.waits(&changed[1]) && statics.knows(first));
+        assert!(statics.gone(first).is_some() && statics.waits(&changed[1]) && statics.knows(first));
         assert_eq!(statics.forget(first).as_ref(), Some(&changed[1]));
         assert!(!statics.waits(&changed[1]) && !statics.knows(first), "without an API server");
         std::fs::remove_file(dir.path().join("web.yaml")).unwrap();

@@ -22,7 +22,7 @@ use super::{Snapshot, name, names, rates};
 use crate::Setup;
 use crate::agent::Agent;
 use crate::server::query::Query;
-use crate::server::{Reply, text};
+use crate::server::{Proxies, Reply, text};
 
 /// Group and version.
 const GROUP: &str = "metrics.k8s.io/v1beta1";
@@ -40,24 +40,30 @@ pub(crate) fn host() -> String {
     format!("{SERVICE}.{NAMESPACE}.svc")
 }
 
-/// Who signs the certificates of those that hand requests on, in DER; tries until the API server says so.
-pub(crate) async fn proxies(client: &Client) -> Vec<Vec<u8>> {
+/// Who hands requests on; tries until the API server says so.
+pub(crate) async fn proxies(client: &Client) -> Proxies {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let mut told = false;
     loop {
-        let why = match maps.get(PROXIES).await {
-            Ok(map) => {
-                let pem = map.data.as_ref().and_then(|data| data.get("requestheader-client-ca-file"));
-                let all = CertificateDer::pem_slice_iter(pem.map(String::as_bytes).unwrap_or_default());
-                return all.filter_map(Result::ok).map(|one| one.to_vec()).collect();
-            }
-            Err(error) => client::causes(&error),
+        let said = maps.get(PROXIES).await.map_err(|error| client::causes(&error));
+        let why = match said.and_then(|map| of_map(&map.data.unwrap_or_default())) {
+            Ok(proxies) => return proxies,
+            Err(why) => why,
         };
         if !std::mem::replace(&mut told, true) {
             eprintln!("sextant agent: waits for config map {NAMESPACE}/{PROXIES}: {why}");
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// What the map says of them.
+fn of_map(data: &BTreeMap<String, String>) -> Result<Proxies, String> {
+    let pem = data.get("requestheader-client-ca-file").map(String::as_bytes).unwrap_or_default();
+    let all = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    let names = data.get("requestheader-allowed-names").map(|names| serde_json::from_str(names));
+    let names = names.transpose().map_err(|error| format!("requestheader-allowed-names: {error}"))?;
+    Ok(Proxies { authorities: all.map(|one| one.to_vec()).collect(), names: names.unwrap_or_default() })
 }
 
 /// Has the API server hand requests for the group on to this agent, whose certificate (in DER) this is; tries until it does. Where

@@ -13,27 +13,32 @@ use super::{Snapshot, name, names};
 /// A family of metrics: its name, kind, and what it is.
 type Family = (&'static str, &'static str, &'static str);
 
-const CONTAINER_CPU: Family = (
-    "container_cpu_usage_seconds_total",
-    "counter",
-    "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
-);
-const CONTAINER_MEMORY: Family =
-    ("container_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the container in bytes");
-const POD_CPU: Family = (
-    "pod_cpu_usage_seconds_total",
-    "counter",
-    "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
-);
-const POD_MEMORY: Family =
-    ("pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes");
-const NODE_CPU: Family = (
-    "node_cpu_usage_seconds_total",
-    "counter",
-    "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
-);
-const NODE_MEMORY: Family =
-    ("node_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the node in bytes");
+/// The families of what containers, pods, and the node use.
+struct Used {
+    cpu: Family,
+    memory: Family,
+}
+
+macro_rules! used {
+    ($of:literal) => {
+        Used {
+            cpu: (
+                concat!($of, "_cpu_usage_seconds_total"),
+                "counter",
+                concat!("[STABLE] Cumulative cpu time consumed by the ", $of, " in core-seconds"),
+            ),
+            memory: (
+                concat!($of, "_memory_working_set_bytes"),
+                "gauge",
+                concat!("[STABLE] Current working set of the ", $of, " in bytes"),
+            ),
+        }
+    };
+}
+
+const CONTAINER: Used = used!("container");
+const POD: Used = used!("pod");
+const NODE: Used = used!("node");
 const FAILED: Family = (
     "resource_scrape_error",
     "gauge",
@@ -49,28 +54,28 @@ pub(crate) fn resource(all: Option<&Snapshot>) -> String {
             let [namespace, pod, _] = names(stats.attributes.as_ref());
             let Some(linux) = &stats.linux else { continue };
             let of_pod = labels(&["namespace", "pod"], &[namespace, pod]);
-            cpu_of(&mut pod_cpu, POD_CPU.0, &of_pod, linux.cpu.as_ref());
-            memory_of(&mut pod_memory, POD_MEMORY.0, &of_pod, linux.memory.as_ref());
+            cpu_of(&mut pod_cpu, POD.cpu.0, &of_pod, linux.cpu.as_ref());
+            memory_of(&mut pod_memory, POD.memory.0, &of_pod, linux.memory.as_ref());
             for one in &linux.containers {
                 let of = labels(
                     &["container", "namespace", "pod"],
                     &[name(one.attributes.as_ref()), namespace, pod],
                 );
-                cpu_of(&mut cpu, CONTAINER_CPU.0, &of, one.cpu.as_ref());
-                memory_of(&mut memory, CONTAINER_MEMORY.0, &of, one.memory.as_ref());
+                cpu_of(&mut cpu, CONTAINER.cpu.0, &of, one.cpu.as_ref());
+                memory_of(&mut memory, CONTAINER.memory.0, &of, one.memory.as_ref());
             }
         }
         let at = i64::try_from(all.at.as_nanosecond()).unwrap_or_default();
         let (mut node_cpu, mut node_memory) = (String::new(), String::new());
-        sample(&mut node_cpu, NODE_CPU.0, "", Some(seconds(&UInt64Value { value: all.node.cpu })), at);
-        sample(&mut node_memory, NODE_MEMORY.0, "", Some(all.node.memory.to_string()), at);
+        sample(&mut node_cpu, NODE.cpu.0, "", Some(seconds(&UInt64Value { value: all.node.cpu })), at);
+        sample(&mut node_memory, NODE.memory.0, "", Some(all.node.memory.to_string()), at);
         let families = [
-            (CONTAINER_CPU, cpu),
-            (CONTAINER_MEMORY, memory),
-            (NODE_CPU, node_cpu),
-            (NODE_MEMORY, node_memory),
-            (POD_CPU, pod_cpu),
-            (POD_MEMORY, pod_memory),
+            (CONTAINER.cpu, cpu),
+            (CONTAINER.memory, memory),
+            (NODE.cpu, node_cpu),
+            (NODE.memory, node_memory),
+            (POD.cpu, pod_cpu),
+            (POD.memory, pod_memory),
         ];
         families.iter().for_each(|(family, samples)| put(&mut out, *family, samples));
     }

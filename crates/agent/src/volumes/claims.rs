@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, V
 use kube::Api;
 use tokio::time::Instant;
 
-use super::csi::{self, Mounted, Wanted};
+use super::csi::{self, Csi, Mounted, Wanted};
 use super::{Failed, Source, Volumes, paths};
 use crate::agent::Agent;
 use crate::names::Key;
@@ -77,6 +77,24 @@ pub(super) async fn have(
         }
         None => of_node(agent, key, pod, volume, &object, read_only).await,
     }
+}
+
+/// What is there stays where its driver was asked for it once more and refused; it holds up nothing of its pod.
+///
+/// # Errors
+/// That of before: nothing is there.
+pub(super) fn stays(
+    csi: &Csi,
+    key: &Key,
+    volume: &Volume,
+    failed: Failed,
+    all: &mut Volumes,
+) -> Result<Source, Failed> {
+    let Some(there) = csi.postpone(&key.uid, &volume.name) else { return Err(failed) };
+    all.stale = Some(failed);
+    let of_driver = volume.csi.as_ref().and_then(|source| source.read_only);
+    let of_claim = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+    Ok(of(there, of_driver.or(of_claim) == Some(true), all))
 }
 
 fn is_due(there: &Mounted) -> bool {
@@ -235,6 +253,24 @@ mod tests {
         let mut going = whole;
         going["metadata"] = json!({"deletionTimestamp": "2026-11-27T00:00:00Z"});
         assert_eq!(of(going), Err("PVC is being deleted"));
+    }
+
+    #[test]
+    fn what_is_there_stays_when_it_is_refused_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (csi, mut all) = (Csi::new(dir.path()), Volumes::default());
+        let key = Key { name: client::cache::Name::new("shop", "db-0"), uid: "u".into() };
+        let volume = json!({"name": "v", "csi": {"driver": "d", "readOnly": true}});
+        let volume: Volume = serde_json::from_value(volume).unwrap();
+        let refused = || Failed::set_up("v", "refused");
+        stays(&csi, &key, &volume, refused(), &mut all).unwrap_err();
+        let there = Mounted { path: "/v".into(), block: false, again: Some(Instant::now()) };
+        assert!(is_due(&there) && all.stale.is_none());
+        csi.set_mounted("u", "v", there);
+        let source = stays(&csi, &key, &volume, refused(), &mut all).unwrap();
+        assert_eq!(source, Source::Path("/v".into(), true));
+        assert!(all.stale.is_some() && all.again.is_some_and(|again| !again.is_zero()));
+        assert!(!is_due(&csi.mounted("u", "v").unwrap()), "it is not asked for at once");
     }
 
     #[test]

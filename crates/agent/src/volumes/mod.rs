@@ -93,7 +93,8 @@ pub(crate) async fn prepare(agent: &Arc<Agent>, pod: &Arc<Pod>) -> Result<Volume
     for volume in named.into_iter().flatten() {
         let is_of_claim = volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
         let source = if is_of_claim || volume.csi.is_some() {
-            claims::have(agent, &key, pod, volume, &mut all).await?
+            let had = claims::have(agent, &key, pod, volume, &mut all).await;
+            had.or_else(|failed| claims::stays(&agent.csi, &key, volume, failed, &mut all))?
         } else {
             let made = one(agent, &key, pod, volume, &mut all).await;
             made.map_err(|why| Failed::set_up(&volume.name, &why))?

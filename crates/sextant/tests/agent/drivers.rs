@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_driver_is_told_all_that_it_has_to_know", |rig| Box::pin(told(rig))),
     ("an_agent_killed_while_it_mounts_goes_on", |rig| Box::pin(killed_mounting(rig))),
     ("an_agent_killed_while_it_unmounts_goes_on", |rig| Box::pin(killed_unmounting(rig))),
+    ("a_pod_that_is_forced_away_while_it_unmounts_leaves_nothing", |rig| Box::pin(forced(rig))),
 ];
 
 /// The driver, registered, and a claim `disk` with a volume of it.
@@ -201,5 +202,21 @@ async fn killed_unmounting(rig: &Rig) {
         rig.until("it is taken back", async || rig.is_clean().then_some(())).await;
         assert!(stand.count("unstage done") >= 1);
     }
+    end(rig, stand).await;
+}
+
+async fn forced(rig: &Rig) {
+    let stand = begin(rig).await;
+    rig.pod("one", spec()).await;
+    rig.ready("one").await;
+    stand.hold("unstage");
+    rig.delete("one", 1).await;
+    rig.until("the driver is asked", async || (stand.count("unstage") > 0).then_some(())).await;
+    // The agent runs on, and nobody waits for what it does for the pod any more.
+    rig.delete("one", 0).await;
+    rig.gone("one").await;
+    assert_eq!(stand.count("unstage done"), 0);
+    stand.let_go();
+    rig.until("it is taken back", async || rig.is_clean().then_some(())).await;
     end(rig, stand).await;
 }

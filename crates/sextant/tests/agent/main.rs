@@ -15,6 +15,8 @@ mod resize;
 mod rig;
 mod runs;
 mod stand;
+#[path = "../stands/mod.rs"]
+mod stands;
 mod statics;
 mod stats;
 mod streams;

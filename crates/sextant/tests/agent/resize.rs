@@ -65,13 +65,15 @@ async fn in_place(rig: &Rig) {
     let fields = json!({"resources": same("100m", "64Mi"),
         "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]});
     let spec = json!({"containers": [with(container("main", &["sleep"]), fields)], "terminationGracePeriodSeconds": 1});
-    rig.pod("anew", spec).await;
+    let pod = rig.pod("anew", spec).await;
     rig.ready("anew").await;
+    let group = rig.cgroups().join(format!("pod{}", pod.metadata.uid.unwrap()));
     resize(rig, "anew", same("100m", "80Mi")).await;
     let anew = |status: &Value| {
         has(status, &same("100m", "80Mi")) && status["containerStatuses"][0]["restartCount"] == 1
     };
     rig.status("anew", "is started anew", anew).await;
+    assert_eq!(Cgroup::at(&group).unwrap().usage().memory_limit, Some(80 << 20), "of the pod as a whole");
     rig.told("anew", "Killing", "Container main resize requires restart").await;
 }
 

@@ -4,22 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use csi::caller::registration::Offer;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::node_service_capability::rpc::Type as NodeCall;
-use csi::contract::v1::plugin_capability::service::Type as Service;
 use csi::contract::v1::*;
 use csi::contract::{Code, Failure};
 use csi::plugin::Services;
-use tokio::sync::watch;
+
+use crate::stands::{Answer, Named, Thread};
 
 /// Its name.
 pub(crate) const STAND: &str = "stand.example.com";
-
-type Answer<T> = Result<T, grpc::Status>;
 
 /// What it was asked, and what it is to do.
 #[derive(Default)]
@@ -39,8 +36,7 @@ pub(crate) struct State {
 /// The driver, on a thread of its own.
 pub(crate) struct Stand {
     state: Arc<Mutex<State>>,
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Thread,
 }
 
 impl Stand {
@@ -48,22 +44,10 @@ impl Stand {
     pub(crate) fn start(socket: PathBuf, folder: PathBuf) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let served = Arc::new(Served(state.clone()));
-        let (stop, stopped) = watch::channel(false);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let services = Services::new().identity(served.clone()).controller(served.clone()).node(served);
-            let offer = Offer { driver: STAND.into(), endpoint: socket.clone(), folder };
-            let until = |mut stopped: watch::Receiver<bool>| async move {
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-            };
-            let (serving, offering) = (until(stopped.clone()), until(stopped));
-            runtime.block_on(async {
-                let (served, offered) =
-                    tokio::join!(services.serve(&socket, serving, || ()), offer.serve(offering, || ()));
-                served.and(offered).unwrap();
-            });
-        });
-        Self { state, stop, thread: Some(thread) }
+        let services =
+            Services::new().identity(Arc::new(Named(STAND))).controller(served.clone()).node(served);
+        let offer = Offer { driver: STAND.into(), endpoint: socket.clone(), folder };
+        Self { state, _thread: Thread::serve(services, socket, Some(offer)) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -86,11 +70,8 @@ impl Stand {
 
 impl Drop for Stand {
     fn drop(&mut self) {
+        // The thread waits for calls.
         self.let_go();
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -108,25 +89,6 @@ impl Served {
         }
         state.calls.push(format!("{name} done"));
         Ok(())
-    }
-}
-
-impl Identity for Served {
-    async fn get_plugin_info(&self, _: GetPluginInfoRequest) -> Answer<GetPluginInfoResponse> {
-        let (name, vendor_version) = (STAND.into(), "1.0.0".into());
-        Ok(GetPluginInfoResponse { name, vendor_version, ..Default::default() })
-    }
-
-    async fn get_plugin_capabilities(
-        &self,
-        _: GetPluginCapabilitiesRequest,
-    ) -> Answer<GetPluginCapabilitiesResponse> {
-        let capabilities = vec![PluginCapability::service(Service::ControllerService)];
-        Ok(GetPluginCapabilitiesResponse { capabilities })
-    }
-
-    async fn probe(&self, _: ProbeRequest) -> Answer<ProbeResponse> {
-        Ok(ProbeResponse { ready: Some(BoolValue { value: true }) })
     }
 }
 

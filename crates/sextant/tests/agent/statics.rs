@@ -80,8 +80,17 @@ async fn alone(rig: &Rig) {
     fs::create_dir(&folder).unwrap();
     fs::create_dir(&out).unwrap();
     let mounts = json!({"volumeMounts": [{"name": "out", "mountPath": "/out"}]});
-    let main = with(container("main", &["write", "/out/said", "text", "then", "sleep"]), mounts);
-    let spec = json!({"containers": [main], "volumes": [{"name": "out", "hostPath": {"path": out}}], "terminationGracePeriodSeconds": 1});
+    let ends = |name: &str, end: &str| {
+        let said = format!("/out/{name}");
+        let words = ["write", &said, "text", "then", "trap", "TERM", "then", "write", end, "x"];
+        with(container(name, &words), mounts.clone())
+    };
+    let hook =
+        json!({"lifecycle": {"preStop": {"exec": {"command": ["probe", "write", "/out/1-hook", "x"]}}}});
+    let main = with(ends("said", "/out/2-main"), hook);
+    let beside = with(ends("beside", "/out/3-beside"), json!({"restartPolicy": "Always"}));
+    let spec = json!({"containers": [main], "initContainers": [beside],
+        "volumes": [{"name": "out", "hostPath": {"path": out}}]});
     put(
         &folder,
         "alone.json",
@@ -101,6 +110,11 @@ async fn alone(rig: &Rig) {
     fs::remove_file(folder.join("alone.json")).unwrap();
     let logs = || fs::read_dir(rig.path("logs")).unwrap().count();
     rig.until("nothing is left of it", async || (logs() == 0).then_some(())).await;
+    // As any pod ends that is deleted: its hook, itself, and what runs beside it.
+    let ended = ["1-hook", "2-main", "3-beside"].map(|name| {
+        fs::metadata(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")).modified().unwrap()
+    });
+    assert!(ended.is_sorted(), "{ended:?}");
     rig.kill("agent");
     rig.agent();
 }

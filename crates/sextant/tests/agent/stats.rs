@@ -13,7 +13,9 @@ pub(crate) const TESTS: &[Test] = &[
 async fn monitors(rig: &Rig) {
     let mounts = json!({"volumeMounts": [{"name": "cache", "mountPath": "/cache"}]});
     let main = with(container("main", &["write", "/cache/file", "text", "then", "sleep"]), mounts);
-    rig.pod("used", json!({"containers": [main], "volumes": [{"name": "cache", "emptyDir": {}}]})).await;
+    let init = container("init", &["say", "done"]);
+    let volumes = json!([{"name": "cache", "emptyDir": {}}]);
+    rig.pod("used", json!({"initContainers": [init], "containers": [main], "volumes": volumes})).await;
     rig.ready("used").await;
     let client = rig.agents_server().await;
     let ask = async |path: &str| {
@@ -32,6 +34,8 @@ async fn monitors(rig: &Rig) {
     }
     let pods = summary["pods"].as_array().unwrap();
     let pod = pods.iter().find(|pod| pod["podRef"]["name"] == "used").unwrap();
+    // One that has ended uses nothing.
+    assert_eq!(pod["containers"].as_array().unwrap().len(), 1, "{pod}");
     assert_eq!(pod["containers"][0]["name"], "main");
     assert!(pod["containers"][0]["memory"]["workingSetBytes"].as_u64().unwrap() > 0, "{pod}");
     assert_eq!(
@@ -43,6 +47,7 @@ async fn monitors(rig: &Rig) {
     let of = "{container=\"main\",namespace=\"default\",pod=\"used\"}";
     for name in ["container_cpu_usage_seconds_total", "container_memory_working_set_bytes"] {
         assert!(text.contains(&format!("\n{name}{of} ")), "{text}");
+        assert!(!text.contains(&format!("{name}{{container=\"init\"")), "{text}");
     }
     assert!(
         text.contains("\nnode_cpu_usage_seconds_total ") && text.ends_with("resource_scrape_error 0\n"),
@@ -55,7 +60,9 @@ async fn monitors(rig: &Rig) {
 async fn api(rig: &Rig) {
     rig.kill("agent");
     rig.agent_with(&["--offer-metrics"]);
-    rig.pod("busy", json!({"containers": [container("main", &["tick", "/never"])]})).await;
+    let main = container("main", &["tick", "/never"]);
+    let init = container("init", &["say", "done"]);
+    rig.pod("busy", json!({"initContainers": [init], "containers": [main]})).await;
     rig.pod("idle", json!({"containers": [container("main", &["sleep"])]})).await;
     rig.ready("busy").await;
     rig.ready("idle").await;
@@ -71,6 +78,7 @@ async fn api(rig: &Rig) {
     let pods = ask("namespaces/default/pods").await.unwrap();
     assert_eq!(pods["items"].as_array().unwrap().len(), 2, "{pods}");
     let busy = ask("namespaces/default/pods/busy").await.unwrap();
+    assert_eq!(busy["containers"].as_array().unwrap().len(), 1, "{busy}");
     let usage = &busy["containers"][0]["usage"];
     let number =
         |text: &Value, unit: &str| text.as_str().unwrap().trim_end_matches(unit).parse::<u64>().unwrap();

@@ -14,5 +14,7 @@ mod rights;
 mod slow;
 mod snapshot;
 mod stand;
+#[path = "../stands/mod.rs"]
+mod stands;
 mod together;
 mod zones;

@@ -4,19 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::list_volumes_response::{Entry, VolumeStatus};
 use csi::contract::v1::node_service_capability::rpc::Type as NodeCall;
-use csi::contract::v1::plugin_capability::service::Type as Service;
 use csi::contract::v1::*;
 use csi::plugin::Services;
 use grpc::{Code, Status};
-use tokio::sync::oneshot;
 
-pub(crate) type Answer<T> = Result<T, Status>;
+use crate::stands::Thread;
+
+pub(crate) use crate::stands::{Answer, Named};
 
 /// Its name.
 pub(crate) const STAND_IN: &str = "block.example.com";
@@ -47,8 +46,7 @@ pub(crate) struct State {
 /// The driver; it ends with this.
 pub(crate) struct StandIn {
     state: Arc<Mutex<State>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 #[derive(Clone)]
@@ -62,24 +60,14 @@ impl StandIn {
 
     fn with(socket: PathBuf, state: Arc<Mutex<State>>) -> StandIn {
         let served = Arc::new(Served(state.clone()));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (ready, serves) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let services =
-                Services::new().identity(Arc::new(Named(STAND_IN))).controller(served.clone()).node(served);
-            let stop = async {
-                let _ = stopped.await;
-            };
-            runtime.block_on(services.serve(&socket, stop, || ready.send(()).unwrap())).unwrap();
-        });
-        serves.recv().unwrap();
-        StandIn { state, stop: Some(stop), thread: Some(thread) }
+        let services =
+            Services::new().identity(Arc::new(Named(STAND_IN))).controller(served.clone()).node(served);
+        StandIn { state, thread: Thread::serve(services, socket, None) }
     }
 
     /// Ends it, and starts it again as `change` leaves it.
     pub(crate) fn again(mut self, socket: PathBuf, change: impl FnOnce(&mut State)) -> StandIn {
-        self.end();
+        self.thread.end();
         change(&mut self.state());
         StandIn::with(socket, self.state.clone())
     }
@@ -96,19 +84,6 @@ impl StandIn {
     /// The last request to attach.
     pub(crate) fn last_publish(&self) -> ControllerPublishVolumeRequest {
         self.state().requests.last().cloned().expect("nothing was attached")
-    }
-
-    fn end(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -136,28 +111,6 @@ impl Served {
         let done = act(&mut self.state());
         tokio::time::sleep(slow / 2).await;
         Ok(done)
-    }
-}
-
-/// Who a driver of a test is: this name, with a controller.
-pub(crate) struct Named(pub(crate) &'static str);
-
-impl Identity for Named {
-    async fn get_plugin_info(&self, _: GetPluginInfoRequest) -> Answer<GetPluginInfoResponse> {
-        let (name, vendor_version) = (self.0.into(), "1.0.0".into());
-        Ok(GetPluginInfoResponse { name, vendor_version, ..Default::default() })
-    }
-
-    async fn get_plugin_capabilities(
-        &self,
-        _: GetPluginCapabilitiesRequest,
-    ) -> Answer<GetPluginCapabilitiesResponse> {
-        let capabilities = vec![PluginCapability::service(Service::ControllerService)];
-        Ok(GetPluginCapabilitiesResponse { capabilities })
-    }
-
-    async fn probe(&self, _: ProbeRequest) -> Answer<ProbeResponse> {
-        Ok(ProbeResponse { ready: Some(BoolValue { value: true }) })
     }
 }
 

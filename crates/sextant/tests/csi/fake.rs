@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use csi::contract::v1::controller_service_capability::rpc::Type as ControllerCall;
 use csi::contract::v1::node_service_capability::rpc::Type as NodeCall;
-use csi::contract::v1::plugin_capability::service::Type as Service;
 use csi::contract::v1::volume_capability::AccessType;
 use csi::contract::v1::*;
 use csi::plugin::Services;
 use grpc::{Code, Status};
-use tokio::sync::oneshot;
 
-type Answer<T> = Result<T, Status>;
+use crate::stands::{Answer, Named, Thread};
 
 /// What a driver can do, what it has been asked, and which calls fail.
 pub(crate) struct Driver {
@@ -37,8 +34,7 @@ impl Driver {
 /// One that serves, on a thread of the test's.
 pub(crate) struct Serving {
     driver: Arc<Driver>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Thread,
 }
 
 impl Serving {
@@ -46,20 +42,9 @@ impl Serving {
         std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
         let (calls, failing) = Default::default();
         let driver = Arc::new(Driver { can: can.to_vec(), calls, failing });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (ready, serves) = std::sync::mpsc::channel();
-        let served = Arc::clone(&driver);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let services =
-                Services::new().identity(Arc::clone(&served)).controller(Arc::clone(&served)).node(served);
-            let stop = async {
-                let _ = stopped.await;
-            };
-            runtime.block_on(services.serve(&socket, stop, || ready.send(()).unwrap())).unwrap();
-        });
-        serves.recv().unwrap();
-        Serving { driver, stop: Some(stop), thread: Some(thread) }
+        let services = Services::new().identity(Arc::new(Named("fake.example.com")));
+        let services = services.controller(Arc::clone(&driver)).node(Arc::clone(&driver));
+        Serving { driver, _thread: Thread::serve(services, socket, None) }
     }
 
     /// From here on this call fails with this code.
@@ -77,35 +62,12 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking());
-    }
-}
-
 /// The file system that a capability asks for.
 fn file_system(capability: Option<VolumeCapability>) -> String {
     match capability.and_then(|capability| capability.access_type) {
         Some(AccessType::Mount(mount)) => mount.fs_type,
         Some(AccessType::Block(_)) => "block".into(),
         None => "unsaid".into(),
-    }
-}
-
-impl Identity for Driver {
-    async fn get_plugin_info(&self, _: GetPluginInfoRequest) -> Answer<GetPluginInfoResponse> {
-        let (name, vendor_version) = ("fake.example.com".into(), "1.0.0".into());
-        Ok(GetPluginInfoResponse { name, vendor_version, ..Default::default() })
-    }
-
-    async fn get_plugin_capabilities(
-        &self,
-        _: GetPluginCapabilitiesRequest,
-    ) -> Answer<GetPluginCapabilitiesResponse> {
-        let capabilities = vec![PluginCapability::service(Service::ControllerService)];
-        Ok(GetPluginCapabilitiesResponse { capabilities })
     }
 }
 

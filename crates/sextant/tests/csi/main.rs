@@ -6,6 +6,8 @@ mod manners;
 mod own;
 mod register;
 mod small;
+#[path = "../stands/mod.rs"]
+mod stands;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

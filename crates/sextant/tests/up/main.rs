@@ -7,6 +7,8 @@
 mod charts;
 mod kills;
 mod objects;
+#[path = "../stands/mod.rs"]
+mod stands;
 mod storage;
 mod trouble;
 mod whole;

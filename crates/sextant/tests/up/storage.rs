@@ -2,14 +2,24 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use csi::caller::registration::Offer;
+use csi::contract::v1::{
+    ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, NodeGetCapabilitiesRequest,
+    NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
+    NodePublishVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
+};
+use csi::plugin::Services;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::storage::v1::CSIDriver;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::stands::{Answer, Named, Thread};
 use super::whole::{IMAGE, client, left, make_image, told};
 use super::{Machine, PATIENCE};
 
@@ -90,6 +100,99 @@ async fn a_pod_on_the_nodes_network_is_reached_by_others() {
     // The API server finds the agent there.
     let log = pods.logs("ask", &kube::api::LogParams::default()).await.unwrap();
     assert!(log.contains("hello "), "{log}");
+}
+
+/// A driver that lives as long as its pod, the last of the machine.
+struct OfPod {
+    /// Where the node's pods are.
+    pods: PathBuf,
+    /// How many there were when it was to take a volume back.
+    seen: Mutex<Vec<usize>>,
+}
+
+const OF_POD: &str = "pod.example.com";
+
+impl csi::contract::v1::Controller for OfPod {
+    async fn controller_get_capabilities(
+        &self,
+        _: ControllerGetCapabilitiesRequest,
+    ) -> Answer<ControllerGetCapabilitiesResponse> {
+        Ok(ControllerGetCapabilitiesResponse::default())
+    }
+}
+
+impl csi::contract::v1::Node for OfPod {
+    async fn node_get_info(&self, _: NodeGetInfoRequest) -> Answer<NodeGetInfoResponse> {
+        Ok(NodeGetInfoResponse { node_id: "here".into(), ..Default::default() })
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _: NodeGetCapabilitiesRequest,
+    ) -> Answer<NodeGetCapabilitiesResponse> {
+        Ok(NodeGetCapabilitiesResponse::default())
+    }
+
+    async fn node_publish_volume(
+        &self,
+        request: NodePublishVolumeRequest,
+    ) -> Answer<NodePublishVolumeResponse> {
+        let _there = fs::create_dir(&request.target_path);
+        Ok(NodePublishVolumeResponse {})
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: NodeUnpublishVolumeRequest,
+    ) -> Answer<NodeUnpublishVolumeResponse> {
+        let pods = fs::read_dir(&self.pods).unwrap().count();
+        self.seen.lock().unwrap().push(pods);
+        if pods == 0 {
+            return Err(grpc::Status::new(grpc::Code::Unavailable, "the driver's pod is gone"));
+        }
+        fs::remove_dir(request.target_path).unwrap();
+        Ok(NodeUnpublishVolumeResponse {})
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_runs_in_a_pod_goes_after_its_volumes() {
+    let machine = Machine::new();
+    make_image(&machine);
+    machine.up(&["--node-name", "here"]);
+    let client = client(&machine).await;
+    let driver = Arc::new(OfPod { pods: machine.data().join("cri/pods"), seen: Mutex::default() });
+    let services = Services::new().identity(Arc::new(Named(OF_POD)));
+    let socket = machine.folder.path().join("driver.sock");
+    let folder = machine.data().join("agent/plugins_registry");
+    let offer = Offer { driver: OF_POD.into(), endpoint: socket.clone(), folder };
+    let services = services.controller(driver.clone()).node(driver.clone());
+    let _thread = Thread::serve(services, socket, Some(offer));
+    let object = json!({"metadata": {"name": OF_POD},
+        "spec": {"attachRequired": false, "volumeLifecycleModes": ["Ephemeral"]}});
+    let objects: Api<CSIDriver> = Api::all(client.clone());
+    objects.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    for (name, volumes) in
+        [("driver", json!([])), ("user", json!([{"name": "data", "csi": {"driver": OF_POD}}]))]
+    {
+        let mounts: Vec<Value> = volumes
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|volume| json!({"name": volume["name"], "mountPath": "/data"}))
+            .collect();
+        let container = json!({"name": "main", "image": IMAGE, "imagePullPolicy": "Never",
+            "command": ["/bin/sextant-demo-app", "serve"], "volumeMounts": mounts});
+        let pod = json!({"metadata": {"name": name}, "spec": {"containers": [container], "volumes": volumes,
+            "terminationGracePeriodSeconds": 1}});
+        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        ready(&machine, &client, name).await;
+    }
+    let down = machine.ask(&["down"]);
+    assert!(down.status.success(), "{down:?}");
+    assert_eq!(*driver.seen.lock().unwrap(), [1], "the driver's pod, and no other");
+    assert_eq!(left(&machine), [""; 0]);
 }
 
 fn set() -> StatefulSet {

@@ -25,9 +25,17 @@ use crate::volumes::Failed;
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The bytes that a label's value may have.
+const LABEL: usize = 63;
+
 /// What a volume's attachment to a node is called, as kubelets call it.
 pub(super) fn name(node: &str, id: &Id) -> String {
     format!("csi-{}", hex(&format!("{}{}{node}", id.handle, id.driver)))
+}
+
+/// The node as the value of a label, which is shorter than names of nodes may be.
+fn label(node: &str) -> String {
+    if node.len() <= LABEL { node.to_owned() } else { hex(node)[..LABEL].to_owned() }
 }
 
 /// Has a volume attached; what the driver said of it. Everything else about the volume waits meanwhile.
@@ -64,7 +72,7 @@ async fn ask(
     });
     let node = &agent.setup.node;
     let object = json!({
-        "metadata": {"name": name, "labels": {AGENT: node}},
+        "metadata": {"name": name, "labels": {AGENT: label(node)}},
         "spec": {"attacher": wanted.id.driver, "nodeName": node, "source": {"persistentVolumeName": wanted.name}},
     });
     let object = serde_json::from_value(object).map_err(|error| error.to_string())?;
@@ -118,13 +126,14 @@ pub(super) async fn detach(csi: &Csi, client: &Client, id: &Id, name: &str) -> R
 /// Takes back what an agent of this node asked for and no record tells of: it was taken from the node while there was no API server.
 pub(super) async fn sweep(csi: &Csi, client: &Client, node: &str) -> Result<(), String> {
     let api: Api<VolumeAttachment> = Api::all(client.clone());
-    let its = ListParams::default().labels(&format!("{AGENT}={node}"));
+    let its = ListParams::default().labels(&format!("{AGENT}={}", label(node)));
     let all = api.list(&its).await.map_err(|error| client::causes(&error))?;
     for one in all {
         let Some(name) = one.metadata.name.filter(|_| one.metadata.deletion_timestamp.is_none()) else {
             continue;
         };
-        // Asked for each anew: a pod may have asked since.
+        // Asked for each anew: a pod may have asked since, and none takes it over while it goes.
+        let _held = csi.attaching.lock().await;
         if super::record::held(&csi.folder).iter().all(|held| held.attachment.as_ref() != Some(&name)) {
             match api.delete(&name, &DeleteParams::default()).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -134,4 +143,23 @@ pub(super) async fn sweep(csi: &Csi, client: &Client, node: &str) -> Result<(), 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_with_long_names_attach_too() {
+        assert_eq!(label("node-1"), "node-1");
+        let long = ["a", "b"].map(|end| label(&format!("{}.{end}", "n".repeat(61))));
+        assert_eq!(long[0], format!("{}.a", "n".repeat(61)));
+        let longer = ["a", "b"].map(|end| label(&format!("{}.{end}", "n".repeat(62))));
+        assert!(
+            longer
+                .iter()
+                .all(|label| label.len() == LABEL && label.bytes().all(|b| b.is_ascii_alphanumeric()))
+        );
+        assert_ne!(longer[0], longer[1]);
+    }
 }

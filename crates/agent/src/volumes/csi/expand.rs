@@ -46,6 +46,9 @@ pub(crate) async fn expand(
 ) -> Result<(), Failed> {
     let Some(bytes) = wanted.bytes else { return Ok(()) };
     let _turn = agent.csi.turn(&wanted.id).await;
+    if let Some(why) = agent.csi.refused(&wanted.id) {
+        return Err(why);
+    }
     let growing = async {
         let endpoint = agent.csi.endpoint(&wanted.id.driver);
         let endpoint =
@@ -87,7 +90,9 @@ pub(crate) async fn expand(
         }
         // That it failed is told in any case.
         let _told = write(agent, claim, status).await;
-        return Err(failed(&why));
+        let failed = failed(&why);
+        agent.csi.refuse(&wanted.id, failed.clone());
+        return Err(failed);
     }
     let gone: Vec<Value> = CONDITIONS.iter().map(|kind| json!({"$patch": "delete", "type": kind})).collect();
     let grown = json!({
@@ -114,6 +119,17 @@ async fn write(agent: &Agent, claim: &PersistentVolumeClaim, status: Value) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::csi::{Csi, Id};
+
+    #[test]
+    fn who_has_refused_is_not_asked_again_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let csi = Csi::new(dir.path());
+        let [one, other] = ["1", "2"].map(|handle| Id { driver: "d".into(), handle: handle.into() });
+        csi.refuse(&one, Failed::new("not now".into()));
+        assert_eq!(csi.refused(&one).unwrap().words, "not now");
+        assert!(csi.refused(&other).is_none());
+    }
 
     #[test]
     fn a_claim_waits_for_the_node_when_it_says_so() {

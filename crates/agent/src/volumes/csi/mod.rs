@@ -27,14 +27,19 @@ use record::Id;
 
 use crate::agent::Agent;
 use crate::names::Key;
+use crate::volumes::Failed;
 
 pub(crate) use expand::{expand, is_pending};
 pub(crate) use mount::mount;
-pub(crate) use unmount::{release, release_all, tidy};
+pub use unmount::release_all;
+pub(crate) use unmount::{release, tidy};
 pub(crate) use wanted::Wanted;
 
 /// How long a driver may take for a call.
 const CALL: Duration = Duration::from_secs(120);
+
+/// How long a driver that has refused to grow a volume is not asked for that again.
+const GROW: Duration = Duration::from_secs(10);
 
 /// A volume that this process has seen to be where a pod looks for it.
 #[derive(Clone, Debug)]
@@ -57,6 +62,10 @@ pub(crate) struct Csi {
     mounted: Mutex<BTreeMap<(String, String), Mounted>>,
     /// What is attached to the node, or was to be.
     attached: Mutex<BTreeSet<Id>>,
+    /// Volumes that a driver has refused to grow, with when and what was told.
+    refused: Mutex<BTreeMap<Id, (Instant, Failed)>>,
+    /// Held by who takes an attachment over, or removes one that no record tells of.
+    attaching: tokio::sync::Mutex<()>,
     /// One at a time writes what the cluster is told of drivers.
     pub(crate) announcing: tokio::sync::Mutex<()>,
     /// A driver has come, or a volume lost its last pod: what nobody wants is looked for.
@@ -101,12 +110,33 @@ impl Csi {
         lock(&self.mounted).get(&(uid.to_owned(), volume.to_owned())).cloned()
     }
 
-    fn set_mounted(&self, uid: &str, volume: &str, what: Mounted) {
+    /// What is mounted for a pod under this name, after its driver has refused it once more: it is asked again after a while.
+    pub(crate) fn postpone(&self, uid: &str, volume: &str) -> Option<Mounted> {
+        let mut mounted = lock(&self.mounted);
+        let there = mounted.get_mut(&(uid.to_owned(), volume.to_owned()))?;
+        there.again = there.again.map(|_| Instant::now() + mount::AGAIN);
+        Some(there.clone())
+    }
+
+    pub(crate) fn set_mounted(&self, uid: &str, volume: &str, what: Mounted) {
         lock(&self.mounted).insert((uid.to_owned(), volume.to_owned()), what);
     }
 
     fn forget(&self, uid: &str) {
         lock(&self.mounted).retain(|(of, _), _| of != uid);
+    }
+
+    /// What was told when a driver refused to grow a volume, until it may be asked again: each refusal may read differently, and what is
+    /// told of it wakes the pod.
+    fn refused(&self, id: &Id) -> Option<Failed> {
+        let mut all = lock(&self.refused);
+        all.retain(|_, (when, _)| when.elapsed() < GROW);
+        all.get(id).map(|(_, why)| why.clone())
+    }
+
+    /// A driver has refused to grow a volume.
+    fn refuse(&self, id: &Id, why: Failed) {
+        lock(&self.refused).insert(id.clone(), (Instant::now(), why));
     }
 
     /// Names of volumes that are attached, as a node's status has them.
@@ -146,6 +176,12 @@ fn words(error: &grpc::Error) -> String {
 #[must_use]
 pub fn has_volumes(folder: &Path) -> bool {
     !record::all(folder).is_empty() || !record::held(folder).is_empty()
+}
+
+/// The uids of pods that drivers have made something for, or were to, as an agent's folder tells.
+#[must_use]
+pub fn users(folder: &Path) -> BTreeSet<String> {
+    record::all(folder).into_iter().map(|(key, ..)| key.uid).collect()
 }
 
 /// Gives a path of the node that is a pod's volume to the pod's group, once as long as the agent runs.

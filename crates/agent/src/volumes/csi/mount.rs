@@ -25,7 +25,7 @@ use crate::volumes::Failed;
 use crate::volumes::payload::token_for;
 
 /// How often a driver that wants it is asked for the same again (`requiresRepublish`).
-const AGAIN: Duration = Duration::from_secs(60);
+pub(super) const AGAIN: Duration = Duration::from_secs(60);
 
 /// Has a volume mounted for a pod. What has begun goes on when the pod is not waited for any more: it is taken back then.
 ///
@@ -160,7 +160,10 @@ impl Mounting {
         let staged_before = before.as_ref().is_some_and(|before| before.staged);
         let attachment = attachment.or(before.and_then(|before| before.attachment));
         let held = Held { id: wanted.id.clone(), endpoint, staged: staged || staged_before, attachment };
-        record::write(&place, &held).map_err(|why| self.failed(&why))?;
+        {
+            let _held = csi.attaching.lock().await;
+            record::write(&place, &held).map_err(|why| self.failed(&why))?;
+        }
         let context = match &held.attachment {
             None => BTreeMap::new(),
             Some(name) => {

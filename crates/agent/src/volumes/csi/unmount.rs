@@ -35,12 +35,12 @@ async fn release_of(csi: &Csi, client: Option<&Client>, uid: &str) -> Result<(),
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
-/// Takes back what was made for all pods of an agent that does not run, without an API server. What could not be.
-pub(crate) async fn release_all(folder: &Path) -> Vec<String> {
+/// Takes back what drivers have made for all pods of an agent that does not run, without an API server. Nothing of those pods may run
+/// any more, and the drivers have to. Returns what could not be taken back.
+pub async fn release_all(folder: &Path) -> Vec<String> {
     let csi = Csi::new(folder);
-    let pods: BTreeSet<String> = record::all(folder).into_iter().map(|(key, ..)| key.uid).collect();
     let mut failed = Vec::new();
-    for uid in pods {
+    for uid in super::users(folder) {
         failed.extend(release_of(&csi, None, &uid).await.err());
     }
     for held in record::held(folder) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use csi::caller::{Driver, access_mode};
 use csi::contract::v1::VolumeCapability;
 use csi::contract::v1::node_service_capability::rpc::Type as NodeCall;
+use csi::contract::v1::volume_capability::access_mode::Mode;
 use csi::contract::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 use k8s_openapi::api::core::v1::{CSIVolumeSource, PersistentVolume, Pod, Secret, SecretReference};
 use k8s_openapi::api::storage::v1::CSIDriver;
@@ -104,9 +105,14 @@ impl Wanted {
         if self.block { "dev" } else { "mount" }
     }
 
+    /// Of several access modes a node's driver is told the first, as kubelets do it.
+    fn mode(&self, several: bool) -> Result<Mode, String> {
+        access_mode(self.modes.get(..1).unwrap_or(&["ReadWriteOnce".into()]), several)
+    }
+
     /// How it is used. The group is told to drivers that apply it themselves.
     pub(super) fn capability(&self, driver: &Driver, group: Option<i64>) -> Result<VolumeCapability, String> {
-        let mode = access_mode(&self.modes, driver.serves_node(NodeCall::SingleNodeMultiWriter))?;
+        let mode = self.mode(driver.serves_node(NodeCall::SingleNodeMultiWriter))?;
         let group = group.filter(|_| driver.serves_node(NodeCall::VolumeMountGroup));
         let access = if self.block {
             AccessType::Block(BlockVolume {})
@@ -211,6 +217,19 @@ mod tests {
         let other: PersistentVolume =
             serde_json::from_value(json!({"spec": {"local": {"path": "/x"}}})).unwrap();
         assert!(Wanted::of_volume("data", &other, false).is_none());
+    }
+
+    #[test]
+    fn of_several_access_modes_the_first_is_told() {
+        let mode = |modes: &[&str]| {
+            let spec = json!({"accessModes": modes, "csi": {"driver": "d", "volumeHandle": "h"}});
+            let from = serde_json::from_value(json!({"spec": spec})).unwrap();
+            Wanted::of_volume("data", &from, false).unwrap().mode(false)
+        };
+        assert_eq!(mode(&["ReadWriteOnce", "ReadOnlyMany"]), Ok(Mode::SingleNodeWriter));
+        assert_eq!(mode(&["ReadOnlyMany", "ReadWriteOnce"]), Ok(Mode::MultiNodeReaderOnly));
+        assert_eq!(mode(&[]), Ok(Mode::SingleNodeWriter));
+        assert!(mode(&["Other"]).is_err());
     }
 
     #[test]

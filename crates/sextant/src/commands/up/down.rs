@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cri::contract::v1::PodSandbox;
+
 use super::programs::{NAMES, Places};
 use super::{SUPERVISOR, child, member, places, storage, supervisor};
 use crate::cli::DownArgs;
@@ -84,11 +86,30 @@ pub(super) fn take_down(instance: &Instance, config: &Path) -> Result<usize, Vec
     let mut config = node::read(config).map_err(|failure| vec![failure])?;
     config.network.builtin = true;
     let node = Node::start(&instance.data, &instance.run, config).map_err(|failure| vec![failure])?;
-    let removed = node.remove_pods(|pod| pod.labels.contains_key(::agent::LABEL));
-    let ended = node.end();
-    match (removed, ended) {
-        (Ok(count), Ok(())) => Ok(count),
-        (Ok(_), Err(failure)) => Err(vec![failure]),
-        (Err(failures), ended) => Err(failures.into_iter().chain(ended.err()).collect()),
+    let (count, mut failures) = remove_pods(instance, &node);
+    failures.extend(node.end().err());
+    if failures.is_empty() { Ok(count) } else { Err(failures) }
+}
+
+/// Those with volumes of drivers first: the drivers may run in the others.
+fn remove_pods(instance: &Instance, node: &Node) -> (usize, Vec<Failure>) {
+    let users = ::agent::users(&instance.data.join("agent"));
+    let is_ours = |pod: &PodSandbox| pod.labels.contains_key(::agent::LABEL);
+    let has_volumes = |pod: &PodSandbox| pod.metadata.as_ref().is_some_and(|one| users.contains(&one.uid));
+    let first = node.remove_pods(|pod| is_ours(pod) && has_volumes(pod));
+    // What a pod has that runs on is not taken from it.
+    if first.is_ok() {
+        for why in storage::release(instance) {
+            let hint = "drivers that run in pods take it back once `sextant up` runs again";
+            supervisor::say(&format!("warning: {why} ({hint})"));
+        }
     }
+    let mut failures = Vec::new();
+    let counts = [first, node.remove_pods(is_ours)].map(|removed| {
+        removed.unwrap_or_else(|failed| {
+            failures.extend(failed);
+            0
+        })
+    });
+    (counts.iter().sum(), failures)
 }

@@ -137,10 +137,21 @@ async fn choose(socket: &Path) -> Result<(&'static str, String)> {
     Err(Failure::new(format!("the CSI driver has no storage: {}", lacking.join("; "))))
 }
 
+/// Has volumes of pods that have ended taken back, by drivers that run: this machine's own does as long as that takes. What was not.
+pub(super) fn release(instance: &Instance) -> Vec<String> {
+    let folder = instance.data.join("agent");
+    beside(instance, &folder, ::agent::release(&folder))
+}
+
 /// Takes back what the agent has made for pods that are gone: their volumes by this machine's driver, which lives as long as that takes.
 pub(super) fn clear(instance: &Instance) -> Vec<String> {
     let (folder, root) = (instance.data.join("agent"), agent::cgroup_root(&instance.run));
-    let driver = ::agent::has_volumes(&folder).then(|| {
+    beside(instance, &folder, ::agent::clear(&folder, &root))
+}
+
+/// Does this while this machine's driver is there, if pods have volumes; what was not done.
+fn beside(instance: &Instance, folder: &Path, work: impl Future<Output = Vec<String>>) -> Vec<String> {
+    let driver = ::agent::has_volumes(folder).then(|| {
         let wanted = CsiDriver {
             socket: None,
             node_id: None,
@@ -153,7 +164,7 @@ pub(super) fn clear(instance: &Instance) -> Vec<String> {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let mut left = match runtime {
-        Ok(runtime) => runtime.block_on(::agent::clear(&folder, &root)),
+        Ok(runtime) => runtime.block_on(work),
         Err(error) => vec![format!("cannot take volumes back: {error}")],
     };
     // Why a driver did not come matters where something is left that it has.
