@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Client, Error};
 use serde_json::Value;
 
-use super::count::{Sample, Samples};
+use super::count::{self, Sample, Samples};
 use crate::workloads::hands;
 
 /// One sample is of so long, if nobody says.
@@ -83,7 +83,10 @@ fn usage(told: &Value, resource: &str, container: Option<&str>) -> Result<Sample
         let name = item["metadata"]["name"].as_str().unwrap_or_default();
         let mut all = item["containers"].as_array().into_iter().flatten();
         let value = match container {
-            None => all.map(|one| thousandths(&one["usage"][resource])).sum(),
+            None => all
+                .map(|one| thousandths(&one["usage"][resource]))
+                .collect::<Option<Vec<_>>>()
+                .map(count::sum),
             Some(wanted) => {
                 let found = all.find(|one| one["name"] == wanted).ok_or_else(|| {
                     let namespace = item["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -176,7 +179,7 @@ pub(super) async fn external(
     let told = told.map_err(|why| format!("unable to fetch metrics from external metrics API: {why}"))?;
     let items = told["items"].as_array().filter(|items| !items.is_empty());
     let items = items.ok_or("no metrics returned from external metrics API")?;
-    Ok(items.iter().filter_map(|item| thousandths(&item["value"])).sum())
+    Ok(count::sum(items.iter().filter_map(|item| thousandths(&item["value"]))))
 }
 
 #[cfg(test)]
