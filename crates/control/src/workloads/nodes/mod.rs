@@ -123,7 +123,8 @@ impl Controller {
             let patch = json!({"metadata": metadata, "spec": {"taints": taints}});
             api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
-        if health::is_down(&node) && !all_are_down {
+        // Who says himself that he is not ready still says what his pods are.
+        if health::is_lost(&node) && !all_are_down {
             self.tell_pods(name, now).await?;
         }
         Ok(if is_silent { Next::Done } else { Next::After(GRACE - silent) })
@@ -137,7 +138,7 @@ impl Controller {
         hear(&self.heard, &name, lease.and_then(|lease| renewed(&lease)), told)
     }
 
-    /// Pods of a node that is down are not ready: nobody is to be sent there.
+    /// Pods of a node that is not heard of are not ready: nobody is to be sent there.
     async fn tell_pods(&self, node: &str, now: Timestamp) -> Result<(), Error> {
         let is_its = |pod: &Pod| pods::node(pod) == Some(node) && pods::is_ready(pod) && !pods::is_over(pod);
         for pod in self.context.pods.find(is_its) {
