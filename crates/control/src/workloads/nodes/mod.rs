@@ -76,11 +76,12 @@ pub(super) async fn run(context: Arc<Context>) {
     let (its, nodes, hearing) = (queue.clone(), Arc::downgrade(&context.nodes), heard.clone());
     leases.listen(move |change| {
         let Some(lease) = &change.new else { return };
-        hear(&hearing, &lease.name_any(), renewed(lease), None);
-        // Only of who was given up is a lease news: the others are looked at when their time is over.
         let name = Name::global(lease.name_any());
-        let node = nodes.upgrade().and_then(|nodes| nodes.get(&name));
-        if node.is_some_and(|node| health::ready(&node).is_none_or(|ready| ready.status == "Unknown")) {
+        // What is heard of a node that there is not, nobody would ever forget.
+        let Some(node) = nodes.upgrade().and_then(|nodes| nodes.get(&name)) else { return };
+        hear(&hearing, &name.name, renewed(lease), None);
+        // Only of who was given up is a lease news: the others are looked at when their time is over.
+        if health::ready(&node).is_none_or(|ready| ready.status == "Unknown") {
             its.add(name.name);
         }
     });
