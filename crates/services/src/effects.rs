@@ -41,7 +41,7 @@ pub fn claim_address(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut socket = Socket::open(Protocol::Route)?;
     let net = IpNet::host(address);
-    let effect = Effect::Address { link: LOOPBACK.into(), net: net.to_string() };
+    let effect = of_address(address);
     let there = netlink::addresses(&mut socket, None)?;
     let recorded = owner.records().iter().any(|(_, known)| *known == effect);
     if there.iter().any(|known| known.net.address() == address) && !recorded {
@@ -68,7 +68,7 @@ pub fn claim_address(
 pub fn claim_route(owner: &mut Owner, net: IpNet) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     let mut socket = Socket::open(Protocol::Route)?;
     let net = net.network();
-    let effect = Effect::Route { link: LOOPBACK.into(), net: net.to_string() };
+    let effect = of_route(net);
     let loopback = netlink::link_by_name(&mut socket, LOOPBACK)?;
     let Some(loopback) = loopback else { return Err(format!("there is no link {LOOPBACK}").into()) };
     let there = netlink::routes(&mut socket)?;
@@ -83,6 +83,33 @@ pub fn claim_route(owner: &mut Owner, net: IpNet) -> Result<bool, Box<dyn std::e
         Err(e) if e.errno() == Some(Errno::EXIST) => Ok(true),
         outcome => Ok(outcome.map(|()| true)?),
     }
+}
+
+fn of_address(address: IpAddr) -> Effect {
+    Effect::Address { link: LOOPBACK.into(), net: IpNet::host(address).to_string() }
+}
+
+fn of_route(net: IpNet) -> Effect {
+    Effect::Route { link: LOOPBACK.into(), net: net.network().to_string() }
+}
+
+/// Takes back the addresses and routes of an earlier call that named others than these.
+///
+/// # Errors
+/// The kernel refuses, or the record stays.
+pub fn release_others(
+    owner: &mut Owner,
+    addresses: &[IpAddr],
+    networks: &[IpNet],
+) -> Result<(), ledger::Error> {
+    let addresses = addresses.iter().map(|address| of_address(*address));
+    let wanted: Vec<Effect> = addresses.chain(networks.iter().map(|net| of_route(*net))).collect();
+    for (id, effect) in owner.records() {
+        if matches!(effect, Effect::Address { .. } | Effect::Route { .. }) && !wanted.contains(&effect) {
+            owner.undo(id)?;
+        }
+    }
+    Ok(())
 }
 
 /// The main routing table's number.
@@ -106,8 +133,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_address_that_nobody_has_is_given_to_loopback_and_taken_back() {
+    /// Runs `test` where link `br0` is the way to this network, beside loopback.
+    fn beside_a_link(way: &str, test: impl FnOnce(&Ledger) + Send) {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("run"), &dir.path().join("data")).unwrap();
         in_new_netns(|| {
@@ -117,20 +144,35 @@ mod tests {
             batch.set_link(&SetLink::named(LOOPBACK).up(true));
             batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) });
             socket.run(&batch)?;
-            let link = link_by_name(&mut socket, "br0")?.unwrap().index;
+            let link = link_by_name(&mut socket, "br0")?.map(|link| link.index);
             let mut batch = Batch::new();
-            batch.add_route(&Route { link: Some(link), ..Route::to("0.0.0.0/0".parse().unwrap()) });
+            batch.add_route(&Route { link, ..Route::to(way.parse().unwrap()) });
             socket.run(&batch)?;
+            test(&ledger);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    fn has_address(address: IpAddr) -> usize {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        addresses(&mut socket, None).unwrap().iter().filter(|a| a.net.address() == address).count()
+    }
+
+    fn has_route(net: IpNet) -> usize {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        netlink::routes(&mut socket).unwrap().iter().filter(|route| route.destination == net).count()
+    }
+
+    #[test]
+    fn an_address_that_nobody_has_is_given_to_loopback_and_taken_back() {
+        beside_a_link("0.0.0.0/0", |ledger| {
             let (four, six): (IpAddr, IpAddr) = ("10.96.0.10".parse().unwrap(), "fd96::a".parse().unwrap());
-            let has = |address| {
-                let mut socket = Socket::open(Protocol::Route).unwrap();
-                addresses(&mut socket, None).unwrap().iter().filter(|a| a.net.address() == address).count()
-            };
             for _ in 0..2 {
                 let mut owner = ledger.owner(&owner()).unwrap();
                 for address in [four, six, "127.0.0.1".parse().unwrap()] {
                     claim_address(&mut owner, address).unwrap();
-                    assert_eq!(has(address), 1);
+                    assert_eq!(has_address(address), 1);
                     UdpSocket::bind((address, 0)).unwrap();
                 }
                 // Not the one that loopback has anyway.
@@ -142,44 +184,47 @@ mod tests {
             assert_ne!(elsewhere.local_addr().unwrap().ip(), four);
             let errors = ledger.owner(&owner()).unwrap().undo_all();
             assert!(errors.is_empty(), "{errors:?}");
-            assert_eq!((has(four), has(six), has("127.0.0.1".parse().unwrap())), (0, 0, 1));
-            Ok(())
-        })
-        .unwrap();
+            assert_eq!([four, six, "127.0.0.1".parse().unwrap()].map(has_address), [0, 0, 1]);
+        });
     }
 
     #[test]
     fn a_way_to_services_is_made_once_and_taken_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&dir.path().join("run"), &dir.path().join("data")).unwrap();
-        in_new_netns(|| {
-            let mut socket = Socket::open(Protocol::Route)?;
-            let mut batch = Batch::new();
-            let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
-            batch.set_link(&SetLink::named(LOOPBACK).up(true));
-            batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) });
-            socket.run(&batch)?;
-            let link = link_by_name(&mut socket, "br0")?.map(|link| link.index);
+        beside_a_link("10.97.0.0/16", |ledger| {
             let [four, six, others]: [IpNet; 3] =
                 ["10.96.0.0/16", "fd96::/108", "10.97.0.0/16"].map(|net| net.parse().unwrap());
-            let mut batch = Batch::new();
-            batch.add_route(&Route { link, ..Route::to(others) });
-            socket.run(&batch)?;
-            let mut has = |net: IpNet| {
-                let there = netlink::routes(&mut socket).unwrap();
-                there.into_iter().filter(|route| route.destination == net).count()
-            };
             for _ in 0..2 {
                 let mut owner = ledger.owner(&owner()).unwrap();
                 let outcome = [four, six, others].map(|net| claim_route(&mut owner, net).unwrap());
                 assert_eq!((outcome, owner.records().len()), ([true, true, false], 2));
-                assert_eq!([four, six, others].map(&mut has), [1, 1, 1]);
+                assert_eq!([four, six, others].map(has_route), [1, 1, 1]);
             }
             let errors = ledger.owner(&owner()).unwrap().undo_all();
             assert!(errors.is_empty(), "{errors:?}");
-            assert_eq!([four, six, others].map(&mut has), [0, 0, 1]);
-            Ok(())
-        })
-        .unwrap();
+            assert_eq!([four, six, others].map(has_route), [0, 0, 1]);
+        });
+    }
+
+    #[test]
+    fn what_an_earlier_call_named_and_this_one_does_not_is_taken_back() {
+        beside_a_link("10.97.0.0/16", |ledger| {
+            let (old, new): (IpAddr, IpAddr) = ("10.96.0.10".parse().unwrap(), "10.98.0.10".parse().unwrap());
+            let [first, both, others]: [IpNet; 3] =
+                ["10.96.0.0/16", "fd96::1/108", "10.97.0.0/16"].map(|net| net.parse().unwrap());
+            let mut owner = ledger.owner(&owner()).unwrap();
+            claim_table(&mut owner, "test-effects").unwrap();
+            for address in [old, new] {
+                claim_address(&mut owner, address).unwrap();
+            }
+            for net in [first, both, others] {
+                claim_route(&mut owner, net).unwrap();
+            }
+            release_others(&mut owner, &[new], &[both]).unwrap();
+            assert_eq!([old, new].map(has_address), [0, 1]);
+            assert_eq!([first, both.network(), others].map(has_route), [0, 1, 1]);
+            assert_eq!(owner.records().len(), 3, "the table, an address, a route");
+            let errors = owner.undo_all();
+            assert!(errors.is_empty(), "{errors:?}");
+        });
     }
 }

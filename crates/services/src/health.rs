@@ -161,7 +161,11 @@ mod tests {
     use super::*;
 
     async fn asked(port: u16) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        asked_at("127.0.0.1", port).await
+    }
+
+    async fn asked_at(address: &str, port: u16) -> Option<String> {
+        let mut stream = TcpStream::connect((address, port)).await.ok()?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n").await.ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await.ok()?;
@@ -199,6 +203,22 @@ mod tests {
         until(free, |text| text.is_none()).await;
         healths.enter_all([(name, Health { port: free, local: 1 })]);
         until(free, |text| text.is_some_and(|text| text.contains("Weight: 1\r\n"))).await;
+        serving.abort();
+    }
+    #[tokio::test]
+    async fn they_are_told_at_addresses_with_node_ports_alone() {
+        let free = TcpListener::bind("0.0.0.0:0").await.unwrap().local_addr().unwrap().port();
+        let healths = Arc::new(Healths::default());
+        let nodes: Arc<[IpNet]> = Arc::from(["127.0.0.0/31".parse().unwrap()]);
+        let serving = tokio::spawn(serve(healths.clone(), nodes));
+        healths.enter(&Name::new("shop", "web"), Some(Health { port: free, local: 1 }));
+        until(free, |text| text.is_some_and(|text| text.starts_with("HTTP/1.1 200 OK\r\n"))).await;
+        for _ in 0..2 * CONNECTIONS {
+            let text = asked_at("127.0.0.2", free).await;
+            assert!(text.as_deref().is_none_or(str::is_empty), "{text:?}");
+        }
+        // Who is not answered holds no place.
+        assert!(asked(free).await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
         serving.abort();
     }
 }

@@ -44,6 +44,8 @@ impl Selecting for ReplicationController {
 trait Replicating: Selecting + Resource<Scope = NamespaceResourceScope> + Serialize {
     /// As Kubernetes calls who looks after it, and as warnings call it.
     const NAMES: (&str, &str);
+    /// Whether its status counts pods that are about to end.
+    const COUNTS_ENDING: bool;
 
     /// How many.
     fn replicas(&self) -> Option<i32>;
@@ -54,60 +56,38 @@ trait Replicating: Selecting + Resource<Scope = NamespaceResourceScope> + Serial
     /// For how many seconds one is to be ready before it is available.
     fn ready_seconds(&self) -> i32;
 
-    /// Whether its status counts pods that are about to end.
-    fn counts_ending(&self) -> bool;
-
     /// The conditions that it has.
     fn held(&self) -> Vec<Value>;
 }
 
-impl Replicating for ReplicaSet {
-    const NAMES: (&str, &str) = ("replicaset-controller", "replica set");
+/// Two kinds whose fields are called the same.
+macro_rules! replicating {
+    ($kind:ty, $names:expr, $counts_ending:literal) => {
+        impl Replicating for $kind {
+            const NAMES: (&str, &str) = $names;
+            const COUNTS_ENDING: bool = $counts_ending;
 
-    fn replicas(&self) -> Option<i32> {
-        self.spec.as_ref()?.replicas
-    }
+            fn replicas(&self) -> Option<i32> {
+                self.spec.as_ref()?.replicas
+            }
 
-    fn template(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref()?.template.as_ref()
-    }
+            fn template(&self) -> Option<&PodTemplateSpec> {
+                self.spec.as_ref()?.template.as_ref()
+            }
 
-    fn ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
-    }
+            fn ready_seconds(&self) -> i32 {
+                self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+            }
 
-    fn counts_ending(&self) -> bool {
-        true
-    }
-
-    fn held(&self) -> Vec<Value> {
-        self.status.as_ref().map(status::conditions).unwrap_or_default()
-    }
+            fn held(&self) -> Vec<Value> {
+                self.status.as_ref().map(status::conditions).unwrap_or_default()
+            }
+        }
+    };
 }
 
-impl Replicating for ReplicationController {
-    const NAMES: (&str, &str) = ("replication-controller", "replication controller");
-
-    fn replicas(&self) -> Option<i32> {
-        self.spec.as_ref()?.replicas
-    }
-
-    fn template(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref()?.template.as_ref()
-    }
-
-    fn ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
-    }
-
-    fn counts_ending(&self) -> bool {
-        false
-    }
-
-    fn held(&self) -> Vec<Value> {
-        self.status.as_ref().map(status::conditions).unwrap_or_default()
-    }
-}
+replicating!(ReplicaSet, ("replicaset-controller", "replica set"), true);
+replicating!(ReplicationController, ("replication-controller", "replication controller"), false);
 
 /// What is to be done about the pods.
 #[derive(Debug, Default, PartialEq)]
@@ -262,7 +242,7 @@ fn status_of<O: Replicating>(
         "observedGeneration": set.meta().generation,
         "conditions": conditions(set, active().count(), failed, now),
     });
-    if set.counts_ending() {
+    if O::COUNTS_ENDING {
         new["terminatingReplicas"] = json!(going);
     }
     (new, available.into_iter().filter_map(Result::err).flatten().min())

@@ -1,13 +1,13 @@
 //! `sextant services`: Services and names on this node, beside any API server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use client::kubeconfig;
 use grpc::process;
 use kernel::netlink::IpNet;
 use kube::Client;
-use ledger::{Effect, Owner, Record as _};
+use ledger::Owner;
 use services::dns::{Listeners, Resolver, Source, Upstream};
 use services::effects;
 use services::plane::Networks;
@@ -34,8 +34,11 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
     let table = format!("{}-services", instance.name);
     effects::claim_table(&mut owner, &table)?;
     let of_dns = args.dns_address.iter().filter(|_| !args.no_dns);
-    for address in of_dns.chain(&args.own_address) {
-        effects::claim_address(&mut owner, *address)
+    let addresses: Vec<IpAddr> = of_dns.chain(&args.own_address).copied().collect();
+    effects::release_others(&mut owner, &addresses, &args.service_network)
+        .context(|| "take back the addresses and routes of an earlier call, which named others".into())?;
+    for address in addresses {
+        effects::claim_address(&mut owner, address)
             .map_err(|e| Failure::new(format!("cannot give this machine the address {address}: {e}")))?;
     }
     let services = routes(&mut owner, &args.service_network)?;
@@ -59,13 +62,6 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
 
 /// The networks of Services to which this machine's programs have a way of ours.
 fn routes(owner: &mut Owner, networks: &[IpNet]) -> Result<Vec<IpNet>> {
-    // Those of an earlier call that named others.
-    let wanted: Vec<String> = networks.iter().map(|net| net.network().to_string()).collect();
-    for (id, effect) in owner.records() {
-        if matches!(&effect, Effect::Route { net, .. } if !wanted.contains(net)) {
-            owner.undo(id).context(|| "take back the way to other networks of Services".into())?;
-        }
-    }
     let mut ours = Vec::new();
     for net in networks {
         let outcome = effects::claim_route(owner, *net);

@@ -8,6 +8,7 @@ mod claims;
 mod drivers;
 mod ends;
 mod fills;
+mod given;
 #[path = "../containers/probe.rs"]
 #[allow(dead_code, reason = "others ask it for more")]
 mod probe;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         drivers::TESTS,
         resize::TESTS,
         fills::TESTS,
+        given::TESTS,
         stats::TESTS,
         statics::TESTS,
     ]

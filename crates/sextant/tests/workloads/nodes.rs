@@ -40,7 +40,7 @@ async fn pods_leave_a_node_that_is_not_well_unless_all_are_down() {
     let rig = Rig::with_workloads().await;
     let _kubelet = Kubelet::start(&rig.client);
     rig.machine("node-2", json!({})).await;
-    let bears = json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}]);
+    let bears = json!([{"operator": "Exists", "effect": "NoExecute"}]);
     let soon = json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}]);
     for (name, tolerations) in [("stays", bears), ("leaves", soon)] {
         rig.make_here::<Pod>(pod(name, "node-2", tolerations)).await;
@@ -64,17 +64,27 @@ async fn pods_leave_a_node_that_is_not_well_unless_all_are_down() {
         rig.objects_of::<Pod>("").get_opt("leaves").await.ok()?.is_none().then_some(())
     })
     .await;
-    // Who stays is not ready any more: nobody is to be sent there.
+    // What its other pods are a node still says itself.
     let stays: Api<Pod> = rig.objects_of("");
-    rig.until("the other is not ready", async |_| {
+    let ready = async || {
         let conditions = stays.get("stays").await.ok()?.status?.conditions?;
-        conditions.iter().any(|one| one.type_ == "Ready" && one.status == "False").then_some(())
-    })
+        conditions.into_iter().find(|one| one.type_ == "Ready").map(|one| one.status)
+    };
+    assert_eq!(ready().await.as_deref(), Some("True"));
+    // One that is not heard of says nothing: nobody is to be sent there.
+    says(&rig, "node-2", json!([{"type": "Ready", "status": "Unknown"}])).await;
+    tainted(
+        &rig,
+        "node-2",
+        &["unreachable:NoSchedule", "unreachable:NoExecute", "memory-pressure:NoSchedule"],
+    )
     .await;
+    assert_eq!(rig.told("stays", "NodeNotReady").await, "Node is not ready");
+    rig.until("who stays is not ready", async |_| ready().await.filter(|status| status == "False")).await;
     // The last one goes down, too: then it is nobody's fault, and nobody is sent away.
     says(&rig, "node-1", json!([{"type": "Ready", "status": "Unknown"}])).await;
     tainted(&rig, "node-1", &["unreachable:NoSchedule"]).await;
-    tainted(&rig, "node-2", &["not-ready:NoSchedule", "memory-pressure:NoSchedule"]).await;
+    tainted(&rig, "node-2", &["unreachable:NoSchedule", "memory-pressure:NoSchedule"]).await;
     for node in ["node-1", "node-2"] {
         says(
             &rig,

@@ -14,7 +14,7 @@ const STARTING: SignedDuration = SignedDuration::from_mins(5);
 /// One that is unready since no later than this after its start has never been ready.
 const FIRST_READY: SignedDuration = SignedDuration::from_secs(30);
 
-/// What was measured of a pod.
+/// What was measured of a pod. Who measures may say anything: sums are made where they fit.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     /// In thousandths.
@@ -117,6 +117,22 @@ fn divided(value: i64, by: i64) -> f64 {
     value as f64 / by as f64
 }
 
+/// As near as there is one.
+fn narrowed(value: i128) -> i64 {
+    i64::try_from(value.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or_default()
+}
+
+/// So many together, where they fit.
+pub(super) fn sum(values: impl IntoIterator<Item = i64>) -> i64 {
+    narrowed(values.into_iter().map(i128::from).sum())
+}
+
+/// What each has of them, rounded as Kubernetes does.
+fn average(values: impl Iterator<Item = i64>) -> i64 {
+    let (count, sum) = values.fold((0, 0), |(count, sum), value| (count + 1, sum + i128::from(value)));
+    narrowed(sum / i128::max(count, 1))
+}
+
 /// The number for samples whose ratio to the target `ratio` tells; `missing` and `rest` are what pods without a sample are taken for where
 /// there are too many pods, and too few.
 fn number(
@@ -166,23 +182,22 @@ pub(super) fn by_utilization(
     let requests = requests(asked.pods, resource, container)?;
     let target = i64::from(target.max(1));
     let percent = |samples: &Samples| -> Result<i64, String> {
-        let known = || samples.iter().filter_map(|(name, sample)| Some((sample.value, *requests.get(name)?)));
-        let (used, wanted) = known().fold((0, 0), |(a, b), (used, wanted)| (a + used, b + wanted));
-        if wanted == 0 {
-            Err("no metrics returned matched known pods".into())
-        } else {
-            Ok(used * 100 / wanted)
+        let known = samples.iter().filter_map(|(name, sample)| Some((sample.value, *requests.get(name)?)));
+        let both =
+            known.fold((0, 0), |(a, b), (used, wanted)| (a + i128::from(used), b + i128::from(wanted)));
+        match both {
+            (_, 0) => Err("no metrics returned matched known pods".into()),
+            (used, wanted) => Ok(narrowed(used * 100 / wanted)),
         }
     };
     let now = percent(&samples)?;
-    let known: Vec<i64> = samples
-        .iter()
-        .filter(|(name, _)| requests.contains_key(*name))
-        .map(|(_, sample)| sample.value)
-        .collect();
-    let raw = known.iter().sum::<i64>() / i64::try_from(known.len()).unwrap_or(1).max(1);
+    let known = samples.iter().filter(|(name, _)| requests.contains_key(*name));
+    let raw = average(known.map(|(_, sample)| sample.value));
     // One that is missing may do all that it has asked for, or what is wanted of it if that is more.
-    let missing = |name: &str| requests.get(name).copied().unwrap_or_default() * target.max(100) / 100;
+    let missing = |name: &str| {
+        let wanted = requests.get(name).copied().unwrap_or_default();
+        narrowed(i128::from(wanted) * i128::from(target.max(100)) / 100)
+    };
     let ratio = |samples: &Samples| Ok(divided(percent(samples)?, target));
     let replicas = number(asked, &groups, samples, ratio, missing)?;
     Ok((replicas, i32::try_from(now).unwrap_or(i32::MAX), raw))
@@ -196,10 +211,7 @@ pub(super) fn by_average(
     target: i64,
 ) -> Result<(i32, i64), String> {
     let groups = group_known(asked, &mut samples, is_cpu)?;
-    let average = |samples: &Samples| {
-        let sum: i64 = samples.values().map(|sample| sample.value).sum();
-        sum / i64::try_from(samples.len()).unwrap_or(1).max(1)
-    };
+    let average = |samples: &Samples| average(samples.values().map(|sample| sample.value));
     let now = average(&samples);
     let ratio = |samples: &Samples| Ok(divided(average(samples), target.max(1)));
     Ok((number(asked, &groups, samples, ratio, |_| target)?, now))
@@ -226,17 +238,17 @@ fn requests(all: &[Pod], resource: &str, only: Option<&str>) -> Result<BTreeMap<
         let sidecars = spec.init_containers.iter().flatten();
         let sidecars = sidecars.filter(|one| one.restart_policy.as_deref() == Some("Always"));
         let counted = spec.containers.iter().chain(sidecars);
-        let mut sum = 0;
-        for container in counted.filter(|one| only.is_none_or(|name| name == one.name)) {
-            sum += request(container, resource).ok_or_else(|| {
+        let counted = counted.filter(|one| only.is_none_or(|name| name == one.name));
+        let wanted = counted.map(|container| {
+            request(container, resource).ok_or_else(|| {
                 format!(
                     "missing request for {resource} in container {} of Pod {}",
                     container.name,
                     pod.name_any()
                 )
-            })?;
-        }
-        requests.insert(pod.name_any(), sum);
+            })
+        });
+        requests.insert(pod.name_any(), sum(wanted.collect::<Result<Vec<_>, _>>()?));
     }
     Ok(requests)
 }
@@ -268,7 +280,8 @@ pub(super) fn by_share(asked: &Asked<'_>, value: i64, target: i64, there: i32) -
     let target = target.max(1);
     let ratio = divided(value, target.saturating_mul(there.into()));
     let replicas = if asked.tolerance.has(ratio) { there } else { share(divided(value, target), 1) };
-    let each = if there > 0 { -(-value).div_euclid(there.into()) } else { value };
+    // Rounded up.
+    let each = if there > 0 { narrowed(-(-i128::from(value)).div_euclid(there.into())) } else { value };
     (replicas, each)
 }
 
@@ -342,6 +355,33 @@ mod tests {
         assert_eq!(by, (4, 200, 200));
         // Of memory what a pod uses at its start counts.
         assert_eq!(by_average(&asked(3, &all), of, false, 500).unwrap(), (3, 600));
+    }
+
+    #[test]
+    fn whatever_is_measured_is_counted() {
+        let starting = json!({"phase": "Running", "startTime": "2026-01-01T00:59:00Z",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:59:05Z"}]});
+        let all = [pod("a", starting.clone()), pod("b", starting)];
+        // A window that no time is long enough for: that of their start is in it.
+        let mut of = samples(&[("a", 100), ("b", 100)]);
+        of.values_mut().for_each(|sample| sample.window = SignedDuration::MAX);
+        let by = by_utilization(&asked(2, &all), of, "cpu", None, 50);
+        assert_eq!(by.unwrap_err(), "did not receive metrics for targeted pods (pods might be unready)");
+        let most = samples(&[("a", i64::MAX), ("b", i64::MAX)]);
+        let (replicas, percent, each) =
+            by_utilization(&asked(2, &all), most.clone(), "cpu", None, 50).unwrap();
+        assert_eq!((replicas, percent, each), (i32::MAX, i32::MAX, i64::MAX));
+        assert_eq!(by_average(&asked(2, &all), most, true, i64::MAX).unwrap(), (2, i64::MAX));
+        // One is missing, and may do all that it has asked for: more than there is.
+        let mut greedy = all.clone();
+        greedy.iter_mut().for_each(|pod| {
+            let container = json!({"name": "c", "resources": {"requests": {"cpu": "9E"}}});
+            pod.spec = serde_json::from_value(json!({"containers": [container, container]})).unwrap();
+        });
+        let by = by_utilization(&asked(2, &greedy), samples(&[("a", 100)]), "cpu", None, i32::MAX).unwrap();
+        assert_eq!((by.1, by.2), (0, 100));
+        assert_eq!(by_share(&asked(2, &all), i64::MIN, 1, 1).1, i64::MIN);
+        assert_eq!(sum([i64::MAX, 1]), i64::MAX);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Client, Error};
 use serde_json::Value;
 
-use super::count::{Sample, Samples};
+use super::count::{self, Sample, Samples};
 use crate::workloads::hands;
 
 /// One sample is of so long, if nobody says.
@@ -28,9 +28,22 @@ async fn get(client: &Client, path: &str, query: &[(&str, &str)], what: &str) ->
     })
 }
 
-/// As a query of a URI has it.
+/// A path of these parts, which people may have named: none is more than one, or leads up.
+fn path(base: &str, parts: &[&str]) -> Result<String, String> {
+    let mut path = base.to_owned();
+    for part in parts {
+        if matches!(*part, "" | "." | "..") || part.contains('/') {
+            return Err(format!("invalid name {part:?}: it cannot be a part of a path"));
+        }
+        path.push('/');
+        path.push_str(&escaped(part));
+    }
+    Ok(path)
+}
+
+/// As a URI has it.
 fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~*".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
@@ -83,7 +96,10 @@ fn usage(told: &Value, resource: &str, container: Option<&str>) -> Result<Sample
         let name = item["metadata"]["name"].as_str().unwrap_or_default();
         let mut all = item["containers"].as_array().into_iter().flatten();
         let value = match container {
-            None => all.map(|one| thousandths(&one["usage"][resource])).sum(),
+            None => all
+                .map(|one| thousandths(&one["usage"][resource]))
+                .collect::<Option<Vec<_>>>()
+                .map(count::sum),
             Some(wanted) => {
                 let found = all.find(|one| one["name"] == wanted).ok_or_else(|| {
                     let namespace = item["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -105,14 +121,14 @@ fn usage(told: &Value, resource: &str, container: Option<&str>) -> Result<Sample
 async fn custom(
     client: &Client,
     namespace: &str,
-    object: &str,
+    object: &[&str],
     query: &[(&str, &str)],
     what: &str,
 ) -> Result<Value, String> {
     let mut refused = String::new();
     // What is not there in one version may be in the other.
     for version in ["v1beta2", "v1beta1"] {
-        let path = format!("/apis/custom.metrics.k8s.io/{version}/namespaces/{namespace}/{object}");
+        let path = path(&format!("/apis/custom.metrics.k8s.io/{version}/namespaces/{namespace}"), object)?;
         match get(client, &path, query, what).await {
             Ok(told) => return Ok(told),
             Err(why) => refused = why,
@@ -132,7 +148,7 @@ pub(super) async fn of_pods(
     let mut query = vec![("labelSelector", selector)];
     query.extend((!of_metric.is_empty()).then_some(("metricLabelSelector", of_metric)));
     let told =
-        custom(client, namespace, &format!("pods/*/{metric}"), &query, "pods.custom.metrics.k8s.io").await?;
+        custom(client, namespace, &["pods", "*", metric], &query, "pods.custom.metrics.k8s.io").await?;
     let items = told["items"].as_array().filter(|items| !items.is_empty());
     let items = items.ok_or("no metrics returned from custom metrics API")?;
     let sample = |item: &Value| {
@@ -151,14 +167,12 @@ pub(super) async fn of_object(
     metric: &str,
     of_metric: &str,
 ) -> Result<i64, String> {
-    let object = match resource {
-        "namespaces" => format!("metrics/{metric}"),
-        _ => format!("{resource}/{name}/{metric}"),
-    };
+    let (of_namespace, of_object) = (["metrics", metric], [resource, name, metric]);
+    let object = if resource == "namespaces" { &of_namespace[..] } else { &of_object[..] };
     let query: Vec<_> =
         (!of_metric.is_empty()).then_some(("metricLabelSelector", of_metric)).into_iter().collect();
     let what = format!("{resource}.custom.metrics.k8s.io {name}");
-    let told = custom(client, namespace, &object, &query, &what).await?;
+    let told = custom(client, namespace, object, &query, &what).await?;
     let value = told["items"].as_array().and_then(|items| thousandths(&items.first()?["value"]));
     value.ok_or_else(|| "no metrics returned from custom metrics API".into())
 }
@@ -170,13 +184,13 @@ pub(super) async fn external(
     metric: &str,
     selector: &str,
 ) -> Result<i64, String> {
-    let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{metric}");
+    let path = path(&format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}"), &[metric])?;
     let query = [("labelSelector", selector)];
     let told = get(client, &path, &query, &format!("{metric}.external.metrics.k8s.io")).await;
     let told = told.map_err(|why| format!("unable to fetch metrics from external metrics API: {why}"))?;
     let items = told["items"].as_array().filter(|items| !items.is_empty());
     let items = items.ok_or("no metrics returned from external metrics API")?;
-    Ok(items.iter().filter_map(|item| thousandths(&item["value"])).sum())
+    Ok(count::sum(items.iter().filter_map(|item| thousandths(&item["value"]))))
 }
 
 #[cfg(test)]
@@ -210,5 +224,9 @@ mod tests {
             .unwrap();
         assert_eq!(text(Some(&selector)), "a=b,c in (d,e),!f");
         assert_eq!(escaped("a=b,c in (d)"), "a%3Db%2Cc%20in%20%28d%29");
+        assert_eq!(path("/a", &["pods", "*", "b?c d"]).unwrap(), "/a/pods/*/b%3Fc%20d");
+        for wrong in ["", "..", "a/../b"] {
+            assert!(path("/a", &[wrong]).is_err(), "{wrong}");
+        }
     }
 }

@@ -204,8 +204,7 @@ impl Controller {
                 }
             }
         }
-        // Of several the first one.
-        let best = proposals.iter().rev().max_by_key(|proposed| proposed.replicas);
+        let best = best(&proposals);
         // Where not all is known nothing is taken away.
         let is_sure = failed.is_empty() || best.is_some_and(|best| best.replicas >= target.replicas);
         let Some(best) = best.filter(|_| is_sure) else {
@@ -285,6 +284,11 @@ impl Controller {
     }
 }
 
+/// What counts of all that is asked for: the most, and of several that ask for the same the first one.
+fn best(proposals: &[Proposed]) -> Option<&Proposed> {
+    proposals.iter().rev().max_by_key(|proposed| proposed.replicas)
+}
+
 fn lock<T>(held: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -300,5 +304,19 @@ fn tolerance(spec: &HorizontalPodAutoscalerSpec) -> Tolerance {
     Tolerance {
         up: said(behavior.and_then(|behavior| behavior.scale_up.as_ref())),
         down: said(behavior.and_then(|behavior| behavior.scale_down.as_ref())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_metrics_that_ask_for_the_same_the_first_counts() {
+        let proposed =
+            |replicas: i32, metric: &str| Proposed { replicas, metric: metric.into(), status: json!({}) };
+        let all = [proposed(2, "cpu"), proposed(5, "requests"), proposed(5, "memory")];
+        assert_eq!(best(&all).unwrap().metric, "requests");
+        assert!(best(&[]).is_none());
     }
 }

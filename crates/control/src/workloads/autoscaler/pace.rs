@@ -182,10 +182,11 @@ impl Memory {
     /// How many there were so many seconds ago.
     fn at_start_of(&self, current: i32, seconds: i32, now: Timestamp) -> i32 {
         let period = SignedDuration::from_secs(seconds.into());
-        let sum = |list: &[(Timestamp, i32)]| -> i32 {
-            list.iter().filter(|(at, _)| now.duration_since(*at) < period).map(|(_, count)| count).sum()
+        let sum = |list: &[(Timestamp, i32)]| -> i64 {
+            let counted = list.iter().filter(|(at, _)| now.duration_since(*at) < period);
+            counted.map(|(_, count)| i64::from(*count)).sum()
         };
-        current - sum(&self.added) + sum(&self.removed)
+        whole(i64::from(current) - sum(&self.added) + sum(&self.removed))
     }
 }
 

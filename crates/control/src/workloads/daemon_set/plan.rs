@@ -256,6 +256,8 @@ impl View<'_> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn node(name: &str, spec: Value) -> Arc<Node> {
@@ -278,13 +280,22 @@ mod tests {
     }
 
     fn planned_with(strategy: &Value, nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> String {
-        let set: DaemonSet = serde_json::from_value(
+        told(&view(&set(strategy, 0), nodes, pods).plan("2026-01-01T00:00:00Z".parse().unwrap()))
+    }
+
+    fn set(strategy: &Value, seconds: i32) -> DaemonSet {
+        serde_json::from_value(
             json!({"metadata": {"name": "d"}, "spec": {"selector": {}, "updateStrategy": strategy,
-            "template": {"spec": {"containers": []}}}}),
+            "minReadySeconds": seconds, "template": {"spec": {"containers": []}}}}),
         )
-        .unwrap();
-        let view = View { set: &set, nodes: nodes.to_vec(), pods: pods.to_vec(), hash: "new".into() };
-        let plan = view.plan("2026-01-01T00:00:00Z".parse().unwrap());
+        .unwrap()
+    }
+
+    fn view<'a>(set: &'a DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> View<'a> {
+        View { set, nodes: nodes.to_vec(), pods: pods.to_vec(), hash: "new".into() }
+    }
+
+    fn told(plan: &Plan) -> String {
         let gone = plan.delete.iter().map(|pod| format!("-{}", pod.name_any()));
         let failed = plan.failed.iter().map(|pod| format!("x{}", pod.name_any()));
         let made = plan.create.iter().map(|node| format!("+{node}"));
@@ -359,6 +370,24 @@ mod tests {
         all.remove(1);
         all.push(pod("more-c", "c", "new", "True", "Running"));
         assert_eq!(planned_with(&surge, &nodes, &all), "-more-c");
+    }
+
+    #[test]
+    fn with_surge_it_is_waited_until_the_new_pod_is_available() {
+        let surge = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+        let since = |hash: &str, at: &str| {
+            let mut pod = (*pod(hash, "a", hash, "True", "Running")).clone();
+            let ready = &mut pod.status.as_mut().unwrap().conditions.as_mut().unwrap()[0];
+            ready.last_transition_time = Some(Time(at.parse().unwrap()));
+            Arc::new(pod)
+        };
+        let all = [since("old", "2025-12-31T00:00:00Z"), since("new", "2025-12-31T23:59:57Z")];
+        let (set, nodes) = (set(&surge, 10), [node("a", json!({}))]);
+        let view = view(&set, &nodes, &all);
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let left = SignedDuration::from_secs(7);
+        assert_eq!((told(&view.plan(now)).as_str(), view.status(now).1), ("", Some(left)));
+        assert_eq!((told(&view.plan(now + left)).as_str(), view.status(now + left).1), ("-old", None));
     }
 
     #[test]

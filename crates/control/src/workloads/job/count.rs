@@ -24,6 +24,9 @@ pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 pub(super) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 pub(super) const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 
+/// A pod tells of no more: two such numbers together are one.
+const MOST: i32 = i32::MAX / 4;
+
 /// What has been counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Count {
@@ -50,8 +53,17 @@ pub(super) fn limit(job: &Job) -> Option<i32> {
 
 /// How many pods of its index have failed before a pod, and how many of these counted for nothing.
 pub(super) fn before(pod: &Pod) -> (i32, i32) {
-    let number = |key| pod.annotations().get(key).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let told = |key| pod.annotations().get(key).and_then(|text| text.parse::<i32>().ok());
+    // People may write there what they like.
+    let number = |key| told(key).unwrap_or_default().clamp(0, MOST);
     (number(FAILURES), number(IGNORED))
+}
+
+/// Whether a job's status says how it ends: then no more pods are made.
+fn is_decided(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let is_end = |kind: &str| matches!(kind, "FailureTarget" | "SuccessCriteriaMet" | "Failed" | "Complete");
+    conditions.iter().any(|one| is_end(&one.type_) && one.status == "True")
 }
 
 /// Whether an index has failed with a pod.
@@ -165,6 +177,9 @@ impl Count {
 
     /// The uids of failed pods that are needed still: the next one of their index is not there yet, and is to be.
     pub(super) fn kept(&self, job: &Job, mine: &[Arc<Pod>]) -> BTreeSet<String> {
+        if is_decided(job) {
+            return BTreeSet::new();
+        }
         let number = |pod: &Pod| before(pod).0 + before(pod).1;
         let is_over = |at: i32| self.indexes.contains(&at) || self.lost.contains(&at);
         let needed = last_failed(job, mine).into_iter().filter(|(at, pod)| {

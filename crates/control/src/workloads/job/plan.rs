@@ -47,15 +47,32 @@ pub(in crate::workloads) fn ended(job: &Job) -> Option<Timestamp> {
     Some(end.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0))
 }
 
-/// When a pod ended: its last container, or else what is known.
-pub(super) fn finished(pod: &Pod) -> Option<Timestamp> {
+/// When a pod ended: its last container if all have, or else when it was not ready any more, was asked to go, or was made.
+fn finished(pod: &Pod) -> Option<Timestamp> {
+    let unready = pods::condition(pod, "Ready").filter(|ready| ready.status == "False");
+    let unready = unready.and_then(|ready| Some(ready.last_transition_time.as_ref()?.0));
+    let metadata = &pod.metadata;
+    let asked = metadata.deletion_timestamp.as_ref().map(|at| {
+        // What stands there is the end of its grace period.
+        let grace = SignedDuration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or_default());
+        at.0.saturating_sub(grace).unwrap_or(at.0)
+    });
+    let made = metadata.creation_timestamp.as_ref().map(|at| at.0);
+    last_end(pod).or(unready).or(asked).or(made)
+}
+
+/// When the last of a pod's containers and sidecars ended, if all have.
+fn last_end(pod: &Pod) -> Option<Timestamp> {
     let status = pod.status.as_ref()?;
-    let ended = status.container_statuses.iter().flatten();
-    let ended = ended.filter_map(|one| one.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
-    let changed = pods::condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
-    let other = pod.metadata.deletion_timestamp.as_ref().or(changed);
-    let known = ended.map(|at| at.0).max().or(other.map(|at| at.0));
-    known.or(pod.metadata.creation_timestamp.as_ref().map(|at| at.0))
+    let early = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let is_sidecar = |name: &str| {
+        early.iter().any(|one| one.name == name && one.restart_policy.as_deref() == Some("Always"))
+    };
+    let sidecars =
+        status.init_container_statuses.iter().flatten().filter(|container| is_sidecar(&container.name));
+    let all = status.container_statuses.iter().flatten().chain(sidecars);
+    let ends = all.map(|one| Some(one.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0));
+    ends.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// How long no pod is made, because some have failed since one succeeded.
@@ -185,7 +202,8 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
         let text = "Reached expected number of succeeded pods";
         tell(&mut held, "SuccessCriteriaMet", "True", "CompletionsReached", text, now);
     }
-    let is_quiet = active.is_empty() && going == 0 && counts.is_settled();
+    // What is kept for the next one of an index is counted as soon as the status says that there will be none.
+    let is_quiet = active.is_empty() && going == 0 && counts.is_settled() && kept.is_empty();
     let mut left_active = active.len();
     if is_true(&held, "FailureTarget") {
         plan.end = active.clone();

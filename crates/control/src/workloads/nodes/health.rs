@@ -32,6 +32,11 @@ pub(super) fn is_down(node: &Node) -> bool {
     ready(node).is_some_and(|ready| ready.status != "True")
 }
 
+/// Whether a node is not heard of any more.
+pub(super) fn is_lost(node: &Node) -> bool {
+    ready(node).is_some_and(|ready| ready.status == "Unknown")
+}
+
 /// The conditions of a node that is not heard of, where they are others than it has.
 pub(super) fn unknown(node: &Node, now: Timestamp) -> Option<Vec<Value>> {
     let is_known = |kind: &&str| condition(node, kind).is_none_or(|condition| condition.status != "Unknown");
@@ -141,6 +146,11 @@ mod tests {
 
     #[test]
     fn of_who_is_not_heard_of_nothing_is_known() {
+        let are = |node: &Node| (is_down(node), is_lost(node));
+        assert_eq!(are(&node(&[("Ready", "Unknown")], json!({}))), (true, true));
+        assert_eq!(are(&node(&[("Ready", "False")], json!({}))), (true, false), "it says so itself");
+        assert_eq!(are(&node(&[("Ready", "True")], json!({}))), (false, false));
+        assert_eq!(are(&node(&[], json!({}))), (false, false));
         let told =
             unknown(&node(&[("Ready", "True"), ("DiskPressure", "False")], json!({})), Timestamp::UNIX_EPOCH);
         let told = told.unwrap();

@@ -76,11 +76,12 @@ pub(super) async fn run(context: Arc<Context>) {
     let (its, nodes, hearing) = (queue.clone(), Arc::downgrade(&context.nodes), heard.clone());
     leases.listen(move |change| {
         let Some(lease) = &change.new else { return };
-        hear(&hearing, &lease.name_any(), renewed(lease), None);
-        // Only of who was given up is a lease news: the others are looked at when their time is over.
         let name = Name::global(lease.name_any());
-        let node = nodes.upgrade().and_then(|nodes| nodes.get(&name));
-        if node.is_some_and(|node| health::ready(&node).is_none_or(|ready| ready.status == "Unknown")) {
+        // What is heard of a node that there is not, nobody would ever forget.
+        let Some(node) = nodes.upgrade().and_then(|nodes| nodes.get(&name)) else { return };
+        hear(&hearing, &name.name, renewed(lease), None);
+        // Only of who was given up is a lease news: the others are looked at when their time is over.
+        if health::ready(&node).is_none_or(|ready| ready.status == "Unknown") {
             its.add(name.name);
         }
     });
@@ -123,7 +124,8 @@ impl Controller {
             let patch = json!({"metadata": metadata, "spec": {"taints": taints}});
             api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
-        if health::is_down(&node) && !all_are_down {
+        // Who says himself that he is not ready still says what his pods are.
+        if health::is_lost(&node) && !all_are_down {
             self.tell_pods(name, now).await?;
         }
         Ok(if is_silent { Next::Done } else { Next::After(GRACE - silent) })
@@ -137,7 +139,7 @@ impl Controller {
         hear(&self.heard, &name, lease.and_then(|lease| renewed(&lease)), told)
     }
 
-    /// Pods of a node that is down are not ready: nobody is to be sent there.
+    /// Pods of a node that is not heard of are not ready: nobody is to be sent there.
     async fn tell_pods(&self, node: &str, now: Timestamp) -> Result<(), Error> {
         let is_its = |pod: &Pod| pods::node(pod) == Some(node) && pods::is_ready(pod) && !pods::is_over(pod);
         for pod in self.context.pods.find(is_its) {

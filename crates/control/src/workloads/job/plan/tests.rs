@@ -178,6 +178,53 @@ fn an_index_fails_by_itself_and_the_others_go_on() {
 }
 
 #[test]
+fn what_was_kept_for_the_next_of_its_index_is_counted_when_there_will_be_none() {
+    let spec = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 1,
+        "maxFailedIndexes": 0, "backoffLimit": i32::MAX});
+    // One index has failed, and with it the job; another has failed once, and one runs.
+    let mut all = [nth("0", 1, "Failed", NOW), nth("1", 0, "Failed", NOW), nth("2", 0, "Running", NOW)];
+    let next = plan(&job(spec.clone(), json!({})), &all, now());
+    assert_eq!((kinds(&next), next.end.len()), (vec!["FailureTarget MaxFailedIndexesExceeded".into()], 1));
+    assert_eq!(next.status["uncountedTerminatedPods"]["failed"], json!(["0-1"]));
+    let mut going = (*all[2]).clone();
+    going.metadata.deletion_timestamp = Some(Time(now()));
+    all[2] = Arc::new(going);
+    let next = plan(&job(spec.clone(), next.status), &all, now());
+    assert_eq!(next.status["uncountedTerminatedPods"]["failed"], json!(["0-1", "1-0", "2-0"]));
+    assert_eq!((next.release.len(), kinds(&next).len()), (3, 1));
+    let last = plan(&job(spec.clone(), next.status), &[], now());
+    assert_eq!((&last.status["failed"], kinds(&last).len()), (&json!(3), 2), "{:?}", kinds(&last));
+    // It has not ended before they are, though nothing runs.
+    let quiet = [nth("0", 1, "Failed", NOW), nth("1", 0, "Failed", NOW)];
+    let counted = json!({"failed": 1, "failedIndexes": "0"});
+    let next = plan(&job(spec, counted), &quiet[1..], now());
+    assert_eq!((kinds(&next).len(), next.release.len()), (1, 0));
+}
+
+#[test]
+fn a_pod_that_is_sent_away_has_failed_when_that_is_asked() {
+    let spec =
+        json!({"completions": 1, "parallelism": 1, "completionMode": "Indexed", "backoffLimitPerIndex": 9});
+    let mut going = (*nth("0", 0, "Running", "2026-01-01T00:00:00Z")).clone();
+    going.metadata.deletion_timestamp = Some("2026-01-01T01:00:25Z".parse().map(Time).unwrap());
+    going.metadata.deletion_grace_period_seconds = Some(30);
+    let next = plan(&job(spec.clone(), json!({})), &[Arc::new(going.clone())], now());
+    assert_eq!((next.create.len(), next.wait), (0, Some(SignedDuration::from_secs(5))));
+    // Once it is not ready it has ended; what has ended of its containers says nothing while others run.
+    let terminated = json!({"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:00Z"}});
+    let container = |name: &str, state: &Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+    let mut status = json!({"phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:59:58Z"}],
+        "containerStatuses": [container("a", &terminated), container("b", &json!({"running": {}}))]});
+    going.status = serde_json::from_value(status.clone()).unwrap();
+    let next = plan(&job(spec.clone(), json!({})), &[Arc::new(going.clone())], now());
+    assert_eq!((next.create.len(), next.wait), (0, Some(SignedDuration::from_secs(8))));
+    status["containerStatuses"][1] = container("b", &terminated);
+    going.status = serde_json::from_value(status).unwrap();
+    assert_eq!(plan(&job(spec, json!({})), &[Arc::new(going)], now()).create, [Some(0)]);
+}
+
+#[test]
 fn so_many_indexes_may_fail() {
     let spec = json!({"completions": 5, "parallelism": 5, "completionMode": "Indexed", "backoffLimitPerIndex": 0,
         "maxFailedIndexes": 1, "backoffLimit": i32::MAX});

@@ -202,7 +202,42 @@ fn limits(groups: &[(u64, Group)], most: u64) -> Vec<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::time::{Duration, Instant};
+
+    use super::super::disk::Disk;
     use super::*;
+
+    /// Removed at any moment before, a group costs the kernel the trust in its count, on Linux from 6.12 on: so it is tried often.
+    #[test]
+    fn a_group_that_is_not_counted_out_stays_until_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path(), 256 << 20);
+        let own = Subvolumes::open(disk.path()).unwrap();
+        own.count().unwrap();
+        let root = File::open(disk.path()).unwrap();
+        for number in 0..60 {
+            let name = std::ffi::CString::new(format!("v{number}")).unwrap();
+            btrfs::create(&root, &name).unwrap();
+            let place = disk.path().join(name.to_str().unwrap());
+            fs::write(place.join("data"), vec![1; 4 << 20]).unwrap();
+            own.commits.commit().unwrap();
+            let id = btrfs::id(File::open(&place).unwrap()).unwrap();
+            assert!(!own.is_counted_out(id));
+            btrfs::destroy(&own.pool, id).unwrap();
+            own.forget(&[id]);
+            let began = Instant::now();
+            while own.gone().contains(&id) {
+                assert!(began.elapsed() < Duration::from_secs(60), "{:?}", own.group(id));
+                // Others commit now and then: not at each look.
+                if began.elapsed().subsec_millis() % 100 < 5 {
+                    own.commits.commit().unwrap();
+                }
+                own.forget(&[]);
+            }
+            assert_eq!(own.full_quotas().unwrap(), Quotas::Full { inconsistent: false }, "{number}");
+        }
+    }
 
     fn group(referenced: u64, limit: Option<u64>) -> Group {
         Group { referenced, exclusive: 0, reserved: 0, limit }
