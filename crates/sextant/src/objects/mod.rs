@@ -14,7 +14,7 @@ pub(crate) mod pod;
 pub(crate) mod ready;
 mod server;
 
-pub(crate) use age::age;
+pub(crate) use age::{age, asked_to_end};
 pub(crate) use call::{Call, JSON, Refused, TABLE};
 pub(crate) use kinds::{Kind, Kinds};
 pub(crate) use labels::selector;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::objects::{age, condition, list, number, text};
+use crate::objects::{age, asked_to_end, condition, list, number, text};
 
 /// What else is known of a pod.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ pub(super) fn reasons(pod: &Value, facts: &Facts) -> Vec<Reason> {
 }
 
 fn ending(pod: &Value) -> Reason {
-    let asked = age(text(pod, "/metadata/deletionTimestamp"));
+    let asked = asked_to_end(pod);
     let finalizers: Vec<&str> = list(pod, "/metadata/finalizers").iter().filter_map(Value::as_str).collect();
     if finalizers.is_empty() {
         let name = text(pod, "/metadata/name");

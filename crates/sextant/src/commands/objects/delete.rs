@@ -24,8 +24,11 @@ struct Target {
 pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
     let namespace = args.within.namespace.as_deref();
     // What is wrong with files is told before anybody is asked.
-    let mut documents =
-        if args.files.is_empty() { Vec::new() } else { documents::read(&args.files, args.recursive)? };
+    let mut documents = if args.files.files.is_empty() {
+        Vec::new()
+    } else {
+        documents::read(&args.files.files, args.files.recursive)?
+    };
     let server = Server::find(data_dir, &args.within.server, namespace)?;
     let kinds = server.kinds()?;
     let (mut targets, mut failures) = (Vec::new(), Vec::new());
@@ -61,7 +64,7 @@ pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
         }
     }
     if !args.no_wait {
-        let until = Instant::now() + args.timeout;
+        let until = Instant::now() + args.patience.timeout;
         failures.extend(gone.iter().filter_map(|target| wait(&server, target, until).err()));
     }
     ended(failures)
