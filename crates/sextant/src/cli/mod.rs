@@ -276,6 +276,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("DISK and INODES are of the writable layer, LOG is all files of a log. A pod has its containers behind it.\n\n{WHICH}"))]
+#[command(mut_arg("name", |name| name.requires("pod")))]
 pub(crate) struct StatsArgs {
     /// Once, instead of every second on a terminal
     #[arg(long)]
@@ -338,10 +339,29 @@ pub(crate) struct ReapArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+    use clap::{CommandFactory, Parser as _};
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        let refused = |words: &str| {
+            super::Cli::try_parse_from(["sextant"].into_iter().chain(words.split(' ')))
+                .err()
+                .map(|e| e.kind())
+        };
+        for words in ["stats -c app", "top -c app"] {
+            assert_eq!(refused(words), Some(ErrorKind::MissingRequiredArgument), "{words}");
+        }
+        for words in ["delete -f shop -l a=b", "delete -f shop --all", "delete -f shop pod web"] {
+            assert_eq!(refused(words), Some(ErrorKind::ArgumentConflict), "{words}");
+        }
+        for words in ["stats -p web -c app", "top -p web -c app", "logs web -c app", "delete -f shop"] {
+            assert_eq!(refused(words), None, "{words}");
+        }
     }
 }

@@ -64,6 +64,7 @@ pub(crate) struct ExplainArgs {
     after_help = "Those that use most of the CPU come first. It goes on until it is ended (Ctrl-C); where standard output \
 is no terminal it is shown once."
 )]
+#[command(mut_arg("name", |name| name.requires("pod")))]
 pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
