@@ -9,6 +9,7 @@ use streaming::client::Target;
 use tokio::runtime::Runtime;
 
 use super::call::{Call, Refused};
+use super::named::checked;
 use super::{JSON, Kinds};
 use crate::cli::ServerArgs;
 use crate::failure::{Context, Failure, Result};
@@ -33,6 +34,9 @@ impl Server {
         let own = own_kubeconfig(data_dir);
         let found = runtime.block_on(client::kubeconfig::find(args.kubeconfig.as_deref(), &own));
         let config = found.map_err(Failure::new)?;
+        if let Some(namespace) = namespace {
+            checked(namespace)?;
+        }
         let client = {
             // The client starts a task of its own.
             let _within = runtime.enter();
@@ -56,6 +60,11 @@ impl Server {
 
     /// The answer to one call.
     pub(crate) fn ask(&self, call: Call<'_>) -> Result<serde_json::Value, Refused> {
+        self.ask_with_code(call).map(|(_, answer)| answer)
+    }
+
+    /// The same, with its code: 201 is of what was not there before.
+    pub(crate) fn ask_with_code(&self, call: Call<'_>) -> Result<(u16, serde_json::Value), Refused> {
         let late = || Refused::local(format!("the API server at {} does not answer", self.address()));
         self.wait(async { tokio::time::timeout(PATIENCE, call.ask(self)).await.map_err(|_| late())? })
     }

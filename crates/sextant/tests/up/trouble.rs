@@ -60,7 +60,18 @@ async fn bad_files_are_told_with_their_place() {
 
     // Names that would mean all of a kind, or another place.
     let odd = machine.file("odd.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 'good?a=b'}\n");
-    for words in [&["cm", ""][..], &["cm", "good?"], &["cm/good?a=b"], &["-f", &odd]] {
+    let place = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: 'default/configmaps?'}\n";
+    let place = machine.file("place.yaml", place);
+    let elsewhere = ["cm", "a", "-n", "default/configmaps?a=b"];
+    for words in [
+        &["cm", ""][..],
+        &["cm", "good?"],
+        &["cm/good?a=b"],
+        &["-f", &odd],
+        &elsewhere,
+        &["cm", "good", "-n", ""],
+        &["-f", &place, "--ignore-not-found"],
+    ] {
         let refused = machine.refuses(&[&["delete"], words].concat());
         assert!(refused.contains("cannot use the name"), "{words:?}: {refused}");
     }

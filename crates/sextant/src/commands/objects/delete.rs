@@ -38,7 +38,9 @@ pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
         match place(&server, &kinds, document, namespace) {
             Ok((kind, path)) => targets.push(Target { name: kind.of(document.name()), path, uid: None }),
             // A definition that is gone took its objects along.
-            Err(_) if args.ignore_not_found => {}
+            Err(_)
+                if args.ignore_not_found
+                    && kinds.of_object(document.api_version(), document.kind()).is_none() => {}
             Err(why) => failures.push(Failure::new(format!(
                 "cannot delete {} {:?} ({}): {why}",
                 document.kind(),
