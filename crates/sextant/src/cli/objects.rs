@@ -275,5 +275,20 @@ pub(crate) fn time(text: &str) -> Result<Duration, &'static str> {
         _ => (text, 1),
     };
     let number: u64 = number.parse().map_err(|_| wrong)?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or(wrong)
+    // What no clock reaches cannot be waited for.
+    let seconds = number.checked_mul(seconds).and_then(|seconds| u32::try_from(seconds).ok());
+    seconds.map(|seconds| Duration::from_secs(seconds.into())).ok_or(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_that_can_be_waited_for() {
+        assert_eq!([time("90s"), time("5m"), time("7")], [90, 300, 7].map(|s| Ok(Duration::from_secs(s))));
+        for wrong in ["", "s", "1d", "5\u{b5}", "-1s", "18446744073709551615", "9999999999h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
 }
