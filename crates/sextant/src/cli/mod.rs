@@ -58,7 +58,7 @@ const INSTANCE: &str = "Options of every command";
   sextant logs -f web
   sextant demo
 
-Every command that lists or shows something takes `-o json`.")]
+Every command that lists something takes `-o json`.")]
 pub(crate) struct Cli {
     /// Where images, containers and volumes are kept.
     #[arg(
@@ -167,7 +167,7 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Do a kubelet's work for the pods of this node, over any CRI socket and for any API server
     Agent(AgentArgs),
-    /// Run the controllers of volumes, for any CSI driver and any API server
+    /// Run the controllers of volumes, for any CSI driver and any API server; those of workloads, too, if wanted
     Control(ControlArgs),
     /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS
     Services(ServicesArgs),
@@ -179,7 +179,7 @@ pub(crate) enum Command {
     Pods(PodsArgs),
     /// Show what happens to pods and containers, as it happens
     Events(EventsArgs),
-    /// Tell what happened to a pod, and what it waits for
+    /// Tell why a pod does not run, what happened to it, and what it waits for
     Explain(ExplainArgs),
     /// Make ports of a pod reachable on this machine
     PortForward(PortForwardArgs),
@@ -360,7 +360,8 @@ mod tests {
         for words in ["delete -f shop -l a=b", "delete -f shop --all", "delete -f shop pod web"] {
             assert_eq!(refused(words), Some(ErrorKind::ArgumentConflict), "{words}");
         }
-        for words in ["stats -p web -c app", "top -p web -c app", "logs web -c app", "delete -f shop"] {
+        let fine = ["stats -p web -c app", "top -p web -c app", "logs web -c app", "delete -f shop"];
+        for words in fine.into_iter().chain(["explain web -n shop --cri a.sock"]) {
             assert_eq!(refused(words), None, "{words}");
         }
     }

@@ -207,6 +207,14 @@ async fn logs_and_programs_of_pods() {
     assert!(own.stdout.is_empty() && !own.stderr.is_empty(), "{own:?}");
     says("rm echo");
     assert!(says("logs echo").contains("listening on port 8080"));
+    // A runtime in the environment, as users of crictl have it, is asked for what a runtime has.
+    let runtime = machine.folder.path().join("run/cri.sock");
+    for words in ["logs pod/echo", "explain echo -n default"] {
+        let mut command = machine.command(&words.split(' ').collect::<Vec<_>>());
+        let said = command.env("CONTAINER_RUNTIME_ENDPOINT", &runtime).output().unwrap();
+        let out = String::from_utf8_lossy(&said.stdout);
+        assert!(out.contains("listening on port 8080") || out.contains("runs and is ready"), "{said:?}");
+    }
     let mut attach =
         machine.command(&["exec", "-i", "echo", "--", "/bin/sextant-demo-app", "get", "127.0.0.1:8080"]);
     let mut attach = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
