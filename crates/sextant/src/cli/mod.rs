@@ -38,7 +38,7 @@ pub(crate) use images::{
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
 pub(crate) use objects::{
     ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,
-    ServerArgs, Shown, WaitArgs, Within,
+    Selected, ServerArgs, Shown, WaitArgs, Within,
 };
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};

@@ -1,6 +1,7 @@
 //! The shop of `examples/`, and the commands that need no kubectl.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use cri::caller::{Blocking, Client};
@@ -26,6 +27,9 @@ const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/shop");
 fn open() -> Machine {
     let machine = Machine::new();
     machine.says(&["demo", "--image"]);
+    // The first command of an instance makes its folders, whichever it is.
+    let mode = std::fs::metadata(machine.data()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     let words = machine.up(&["--node-name", "here", "--apply", SHOP]);
     assert!(
         words.contains("namespace/shop created") && words.contains("job.batch/orders created"),
@@ -70,6 +74,10 @@ fn objects_are_listed_shown_and_changed() {
     let missing = machine.refuses(&["get", "pod", "nobody"]);
     assert_eq!(missing, "sextant: pods \"nobody\" not found\n");
     assert!(machine.refuses(&["get", "wishes"]).contains("no kind \"wishes\""));
+    for words in ["get pod/database-0 -A", "describe po database-0 -A", "get po database-0 -n shop -l a=b"] {
+        let refused = machine.refuses(&words.split(' ').collect::<Vec<_>>());
+        assert!(refused.contains("cannot look for "), "{words}: {refused}");
+    }
     let nothing = machine.ask(&["get", "pods", "-n", "default"]);
     assert_eq!(String::from_utf8_lossy(&nothing.stderr), "No resources found in default namespace.\n");
 

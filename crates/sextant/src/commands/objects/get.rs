@@ -1,20 +1,24 @@
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use api::serve::yaml;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use super::ended;
 use super::rows::{Columns, Rows};
+use super::{ended, wanted};
 use crate::cli::{GetArgs, Shown};
 use crate::failure::{Context, Failure, Result};
-use crate::objects::{Call, JSON, Kind, Named, Server, TABLE, list, named, text};
+use crate::objects::{Call, JSON, Kind, Named, Server, TABLE, list, text};
+
+/// Between two watches.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// `sextant get`
 pub(crate) fn run(data_dir: &Path, args: &GetArgs) -> Result<()> {
     let server = Server::find(data_dir, &args.of.within.server, args.of.within.namespace.as_deref())?;
-    let all = named(&server.kinds()?, &args.words)?;
+    let all = wanted(&server.kinds()?, &args.words, &args.of, &args.field_selector)?;
     if args.watch {
         let [one] = &all[..] else {
             return Err(Failure::new("cannot watch several at once: give one TYPE, or one TYPE/NAME"));
@@ -187,6 +191,8 @@ fn watch(server: &Server, args: &GetArgs, one: &Named) -> Result<()> {
             }
             show(args.output, &one.kind, object.clone())
         }))?;
+        // A server that ends watches early is not asked without a pause; nothing is missed, as it goes on from what was seen.
+        std::thread::sleep(PAUSE);
     }
 }
 

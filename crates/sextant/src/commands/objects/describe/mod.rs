@@ -11,16 +11,16 @@ use std::path::Path;
 use serde_json::Value;
 use sheet::Sheet;
 
-use super::ended;
+use super::{ended, wanted};
 use crate::cli::DescribeArgs;
 use crate::failure::Result;
-use crate::objects::{Call, JSON, Kind, Refused, Server, age, asked_to_end, list, named, number, text};
+use crate::objects::{Call, JSON, Kind, Refused, Server, age, asked_to_end, list, number, text};
 
 /// `sextant describe`
 pub(crate) fn run(data_dir: &Path, args: &DescribeArgs) -> Result<()> {
     let server = Server::find(data_dir, &args.of.within.server, args.of.within.namespace.as_deref())?;
     let (mut failures, mut is_first) = (Vec::new(), true);
-    for one in named(&server.kinds()?, &args.words)? {
+    for one in wanted(&server.kinds()?, &args.words, &args.of, "")? {
         let path = one.kind.path((!args.of.all_namespaces).then_some(server.namespace.as_str()));
         let found = match &one.name {
             Some(name) => server.get(&format!("{path}/{name}")).map(|object| vec![object]),
