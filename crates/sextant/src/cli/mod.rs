@@ -38,7 +38,7 @@ pub(crate) use images::{
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
 pub(crate) use objects::{
     ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,
-    ServerArgs, Shown, WaitArgs, Within,
+    Selected, ServerArgs, Shown, WaitArgs, Within,
 };
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
@@ -58,7 +58,7 @@ const INSTANCE: &str = "Options of every command";
   sextant logs -f web
   sextant demo
 
-Every command that lists or shows something takes `-o json`.")]
+Every command that lists something takes `-o json`.")]
 pub(crate) struct Cli {
     /// Where images, containers and volumes are kept.
     #[arg(
@@ -167,7 +167,7 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Do a kubelet's work for the pods of this node, over any CRI socket and for any API server
     Agent(AgentArgs),
-    /// Run the controllers of volumes, for any CSI driver and any API server
+    /// Run the controllers of volumes, for any CSI driver and any API server; those of workloads, too, if wanted
     Control(ControlArgs),
     /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS
     Services(ServicesArgs),
@@ -179,7 +179,7 @@ pub(crate) enum Command {
     Pods(PodsArgs),
     /// Show what happens to pods and containers, as it happens
     Events(EventsArgs),
-    /// Tell what happened to a pod, and what it waits for
+    /// Tell why a pod does not run, what happened to it, and what it waits for
     Explain(ExplainArgs),
     /// Make ports of a pod reachable on this machine
     PortForward(PortForwardArgs),
@@ -276,6 +276,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("DISK and INODES are of the writable layer, LOG is all files of a log. A pod has its containers behind it.\n\n{WHICH}"))]
+#[command(mut_arg("name", |name| name.requires("pod")))]
 pub(crate) struct StatsArgs {
     /// Once, instead of every second on a terminal
     #[arg(long)]
@@ -338,10 +339,30 @@ pub(crate) struct ReapArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+    use clap::{CommandFactory, Parser as _};
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        let refused = |words: &str| {
+            super::Cli::try_parse_from(["sextant"].into_iter().chain(words.split(' ')))
+                .err()
+                .map(|e| e.kind())
+        };
+        for words in ["stats -c app", "top -c app"] {
+            assert_eq!(refused(words), Some(ErrorKind::MissingRequiredArgument), "{words}");
+        }
+        for words in ["delete -f shop -l a=b", "delete -f shop --all", "delete -f shop pod web"] {
+            assert_eq!(refused(words), Some(ErrorKind::ArgumentConflict), "{words}");
+        }
+        let fine = ["stats -p web -c app", "top -p web -c app", "logs web -c app", "delete -f shop"];
+        for words in fine.into_iter().chain(["explain web -n shop --cri a.sock"]) {
+            assert_eq!(refused(words), None, "{words}");
+        }
     }
 }

@@ -24,6 +24,19 @@ pub(crate) struct Within {
     pub(crate) server: ServerArgs,
 }
 
+/// Which objects are meant where several are.
+#[derive(Debug, Args)]
+pub(crate) struct Selected {
+    #[command(flatten)]
+    pub(crate) within: Within,
+    /// In all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Only those with these labels (app=web,tier!=cache)
+    #[arg(short = 'l', long, value_name = "LABELS", default_value = "", hide_default_value = true)]
+    pub(crate) selector: String,
+}
+
 /// How objects are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Shown {
@@ -54,13 +67,7 @@ pub(crate) struct GetArgs {
     #[arg(required = true, value_name = "TYPE")]
     pub(crate) words: Vec<String>,
     #[command(flatten)]
-    pub(crate) within: Within,
-    /// In all namespaces
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub(crate) all_namespaces: bool,
-    /// Only those with these labels (app=web,tier!=cache)
-    #[arg(short = 'l', long, value_name = "LABELS", default_value = "", hide_default_value = true)]
-    pub(crate) selector: String,
+    pub(crate) of: Selected,
     /// Only those with these fields (status.phase=Running)
     #[arg(long, value_name = "FIELDS", default_value = "", hide_default_value = true)]
     pub(crate) field_selector: String,
@@ -79,11 +86,19 @@ pub(crate) struct GetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Files {
     /// A file, a folder (its .yaml, .yml and .json), or - for standard input; give it more than once for more
-    #[arg(short, long = "filename", required = true, value_name = "FILE|DIR|-")]
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
     pub(crate) files: Vec<PathBuf>,
     /// Folders in folders too
-    #[arg(short = 'R', long)]
+    #[arg(short = 'R', long, requires = "files")]
     pub(crate) recursive: bool,
+}
+
+/// How patient a command is that waits for what it has asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    /// How long to wait for that
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub(crate) timeout: Duration,
 }
 
 /// `sextant apply`
@@ -94,6 +109,7 @@ pub(crate) struct Files {
 
 Objects are applied by the server (the field manager is `sextant`). Namespaces, definitions and what pods need to be admitted come
 first, whatever the order in the files.")]
+#[command(mut_arg("files", |files| files.required(true)))]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) files: Files,
@@ -108,9 +124,8 @@ pub(crate) struct ApplyArgs {
     /// Return once all of it is ready
     #[arg(long)]
     pub(crate) wait: bool,
-    /// How long to wait for that
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 /// `sextant delete`
@@ -123,12 +138,8 @@ pub(crate) struct DeleteArgs {
     /// TYPE NAME..., or TYPE/NAME...
     #[arg(required_unless_present = "files", conflicts_with = "files", value_name = "TYPE")]
     pub(crate) words: Vec<String>,
-    /// What these files have: a file, a folder, or - for standard input
-    #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Folders in folders too
-    #[arg(short = 'R', long, requires = "files")]
-    pub(crate) recursive: bool,
+    #[command(flatten)]
+    pub(crate) files: Files,
     #[command(flatten)]
     pub(crate) within: Within,
     /// Those with these labels
@@ -156,9 +167,8 @@ pub(crate) struct DeleteArgs {
     /// Do not wait until they are gone
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// How long to wait for that
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 /// `sextant describe`
@@ -171,13 +181,7 @@ pub(crate) struct DescribeArgs {
     #[arg(required = true, value_name = "TYPE")]
     pub(crate) words: Vec<String>,
     #[command(flatten)]
-    pub(crate) within: Within,
-    /// In all namespaces
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub(crate) all_namespaces: bool,
-    /// Only those with these labels
-    #[arg(short = 'l', long, value_name = "LABELS", default_value = "", hide_default_value = true)]
-    pub(crate) selector: String,
+    pub(crate) of: Selected,
 }
 
 /// `sextant rollout`
@@ -271,5 +275,20 @@ pub(crate) fn time(text: &str) -> Result<Duration, &'static str> {
         _ => (text, 1),
     };
     let number: u64 = number.parse().map_err(|_| wrong)?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or(wrong)
+    // What no clock reaches cannot be waited for.
+    let seconds = number.checked_mul(seconds).and_then(|seconds| u32::try_from(seconds).ok());
+    seconds.map(|seconds| Duration::from_secs(seconds.into())).ok_or(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_that_can_be_waited_for() {
+        assert_eq!([time("90s"), time("5m"), time("7")], [90, 300, 7].map(|s| Ok(Duration::from_secs(s))));
+        for wrong in ["", "s", "1d", "5\u{b5}", "-1s", "18446744073709551615", "9999999999h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -42,14 +42,14 @@ pub(crate) struct OfPod {
 
 Of a pod of the API it tells first whether it runs, and if not why, and what to do. Then it tells what happened to the pod on the node, oldest
 first, what it and its containers do now, and what they wait for. How long things took, and what failed and was taken back, only a node of
-Sextant remembers: the last of it, since it was started. With --cri the runtime alone is asked.")]
+Sextant remembers: the last of it, since it was started. With --cri the runtime alone is asked, unless --namespace or --kubeconfig is given, too.")]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) cri: CriArgs,
     /// The pod's namespace
-    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "cri")]
+    #[arg(short, long, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
@@ -64,6 +64,7 @@ pub(crate) struct ExplainArgs {
     after_help = "Those that use most of the CPU come first. It goes on until it is ended (Ctrl-C); where standard output \
 is no terminal it is shown once."
 )]
+#[command(mut_arg("name", |name| name.requires("pod")))]
 pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,

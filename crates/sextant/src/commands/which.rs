@@ -33,12 +33,13 @@ pub(super) fn find_any(
     of: &OfPod,
     previous: bool,
 ) -> Result<Any> {
-    let is_elsewhere = within.namespace.is_some() || within.server.kubeconfig.is_some();
+    let word = text.unwrap_or_default();
+    // Which runtime is meant may stand in the environment for good: it does not hide what no runtime has.
+    let is_elsewhere = within.namespace.is_some() || within.server.kubeconfig.is_some() || word.contains('/');
     if of.pod.is_some() || of.cri.cri.is_some() && !is_elsewhere {
         return find(cli, text, of, previous).map(Any::Here);
     }
-    let word = text.unwrap_or_default();
-    if is_elsewhere || word.contains('/') {
+    if is_elsewhere {
         let server = Server::find(&cli.data_dir, &within.server, within.namespace.as_deref())?;
         return Ok(Any::OfApi(Box::new(Pod::find(server, word)?)));
     }

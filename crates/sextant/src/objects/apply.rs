@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::documents::Document;
+use super::named::checked;
 use super::{JSON, Kind, Kinds, Refused, Server, condition, text};
 use crate::failure::{Failure, Result};
 
@@ -144,7 +145,7 @@ fn one(server: &Server, kinds: &Kinds, document: &Document, wishes: Wishes<'_>) 
             .with("fieldValidation", "Strict")
             .with("force", if wishes.force { "true" } else { "" })
             .with("dryRun", if wishes.dry_run { "All" } else { "" });
-        match server.wait(call.ask_with_code(server)) {
+        match server.ask_with_code(call) {
             // A new namespace gets it in a moment.
             Err(early) if is_early(&early) && Instant::now() < until => std::thread::sleep(PAUSE),
             answer => break answer.map_err(refused)?,
@@ -191,6 +192,7 @@ pub(crate) fn place<'k>(
         return Err(format!("it says namespace {own}, and --namespace says {namespace}"));
     }
     let within = if own.is_empty() { namespace.unwrap_or(&server.namespace) } else { own };
+    checked(within).map_err(|failure| failure.to_string())?;
     Ok((kind, format!("{}/{}", kind.path(Some(within)), document.name())))
 }
 

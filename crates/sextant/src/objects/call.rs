@@ -105,13 +105,8 @@ impl<'a> Call<'a> {
         Err(Refused { code, message, status })
     }
 
-    /// The whole answer.
-    pub(crate) async fn ask(self, server: &Server) -> Result<Value, Refused> {
-        self.ask_with_code(server).await.map(|(_, answer)| answer)
-    }
-
-    /// The same, with its code: 201 is of what was not there before.
-    pub(crate) async fn ask_with_code(self, server: &Server) -> Result<(u16, Value), Refused> {
+    /// The whole answer, with its code.
+    pub(super) async fn ask(self, server: &Server) -> Result<(u16, Value), Refused> {
         let place = self.place();
         let answer = self.send(server).await?;
         let code = answer.status().as_u16();

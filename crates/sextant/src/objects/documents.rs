@@ -177,6 +177,11 @@ mod tests {
         );
         assert_eq!(said("kind: Pod\n"), "cannot use x.yaml, document 1: apiVersion is missing");
         assert!(said("apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n").contains("generateName"));
+        let bad = said("apiVersion: v1\nkind: Pod\nmetadata: {name: 'a?b'}\n");
+        assert!(bad.starts_with("cannot use x.yaml, document 1: cannot use the name \"a?b\""), "{bad}");
+        assert!(
+            said("apiVersion: v1\nkind: Pod\nmetadata: {name: ''}\n").contains("metadata.name is missing")
+        );
     }
 
     #[test]

@@ -3,11 +3,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kube::client::ConfigExt as _;
+use kube::config::AuthInfo;
 use kube::{Client, Config};
 use streaming::client::Target;
 use tokio::runtime::Runtime;
 
 use super::call::{Call, Refused};
+use super::named::checked;
 use super::{JSON, Kinds};
 use crate::cli::ServerArgs;
 use crate::failure::{Context, Failure, Result};
@@ -32,6 +34,9 @@ impl Server {
         let own = own_kubeconfig(data_dir);
         let found = runtime.block_on(client::kubeconfig::find(args.kubeconfig.as_deref(), &own));
         let config = found.map_err(Failure::new)?;
+        if let Some(namespace) = namespace {
+            checked(namespace)?;
+        }
         let client = {
             // The client starts a task of its own.
             let _within = runtime.enter();
@@ -55,6 +60,11 @@ impl Server {
 
     /// The answer to one call.
     pub(crate) fn ask(&self, call: Call<'_>) -> Result<serde_json::Value, Refused> {
+        self.ask_with_code(call).map(|(_, answer)| answer)
+    }
+
+    /// The same, with its code: 201 is of what was not there before.
+    pub(crate) fn ask_with_code(&self, call: Call<'_>) -> Result<(u16, serde_json::Value), Refused> {
         let late = || Refused::local(format!("the API server at {} does not answer", self.address()));
         self.wait(async { tokio::time::timeout(PATIENCE, call.ask(self)).await.map_err(|_| late())? })
     }
@@ -102,19 +112,50 @@ impl Server {
             let config = self.config.rustls_client_config();
             target = target.with_tls(Arc::new(config.map_err(|error| Failure::new(client::causes(&error)))?));
         }
-        // The token is shown to nobody but who writes a kubeconfig.
-        let shown = serde_json::to_value(&self.config.auth_info).unwrap_or_default();
-        if let Some(token) = shown.get("token").and_then(serde_json::Value::as_str) {
+        if let Some(token) = token(&self.config.auth_info)? {
             let value = format!("Bearer {token}");
-            let value = value.parse().map_err(|_| Failure::new("cannot use the kubeconfig's token"))?;
+            let mut value: http::HeaderValue =
+                value.parse().map_err(|_| Failure::new("cannot use the kubeconfig's token"))?;
+            value.set_sensitive(true);
             target = target.with_header(http::header::AUTHORIZATION, value);
         }
         Ok(target)
     }
 }
 
+/// The token that shows who asks: the one that stands there itself, or else that of a file, which a pod has.
+fn token(user: &AuthInfo) -> Result<Option<String>> {
+    // It is shown to nobody but who writes a kubeconfig.
+    let shown = serde_json::to_value(user).unwrap_or_default();
+    if let Some(token) = shown.get("token").and_then(serde_json::Value::as_str) {
+        return Ok(Some(token.to_owned()));
+    }
+    let Some(file) = &user.token_file else { return Ok(None) };
+    let token = std::fs::read_to_string(file).context(|| format!("read the token in {file}"))?;
+    Ok(Some(token.trim().to_owned()))
+}
+
 /// `sextant up` writes it there, `sextant api` alone within its own folder.
 fn own_kubeconfig(data_dir: &Path) -> std::path::PathBuf {
     let of_up = data_dir.join("kubeconfig");
     if of_up.exists() { of_up } else { data_dir.join("api/kubeconfig") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_its_file_too() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "of the file\n").unwrap();
+        let path = file.path().display().to_string();
+        let of_file = AuthInfo { token_file: Some(path.clone()), ..AuthInfo::default() };
+        assert_eq!(token(&of_file).unwrap().as_deref(), Some("of the file"));
+        let both = AuthInfo { token: Some("its own".to_owned().into()), ..of_file.clone() };
+        assert_eq!(token(&both).unwrap().as_deref(), Some("its own"));
+        assert_eq!(token(&AuthInfo::default()).unwrap(), None);
+        drop(file);
+        assert!(token(&of_file).unwrap_err().to_string().contains(&path));
+    }
 }

@@ -169,6 +169,15 @@ fn kill(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
+/// Waits until a process that was killed has let go of what it held.
+fn gone(pid: i32) {
+    let begun = Instant::now();
+    while lives(pid) {
+        assert!(begun.elapsed() < PATIENCE, "process {pid} lives on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn lives(pid: i32) -> bool {
     // A zombie of a supervisor that was killed is init's.
     let is_zombie =
@@ -202,6 +211,7 @@ fn what_ends_comes_back_and_what_runs_is_taken_over() {
 
     let before = machine.wait(|_| true);
     kill(before["up"], Signal::KILL);
+    gone(before["up"]);
     machine.up(&["--node-name", "here"]);
     let after = machine.wait(|pids| pids["up"] != before["up"]);
     for name in PROGRAMS {
@@ -214,6 +224,7 @@ fn what_ends_comes_back_and_what_runs_is_taken_over() {
     // What is to be started otherwise now is started anew, and only that.
     let before = machine.wait(|_| true);
     kill(before["up"], Signal::KILL);
+    gone(before["up"]);
     machine.up(&["--node-name", "there"]);
     let after = machine.wait(|_| true);
     assert!(before["node"] != after["node"] && before["api"] == after["api"], "{before:?} {after:?}");

@@ -1,11 +1,24 @@
 //! The shop of `examples/`, and the commands that need no kubectl.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
+use cri::caller::{Blocking, Client};
+use cri::contract::v1::{
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListPodSandboxRequest, NamespaceMode,
+    NamespaceOption, PodSandbox, PodSandboxConfig, PodSandboxMetadata, PodSandboxState,
+    RemovePodSandboxRequest, RunPodSandboxRequest,
+};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::PostParams;
+use kube::config::{AuthInfo, Kubeconfig};
 use serde_json::Value;
 
 use super::Machine;
+use super::whole::client;
 
 /// Where the examples are.
 const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/shop");
@@ -14,6 +27,9 @@ const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/shop");
 fn open() -> Machine {
     let machine = Machine::new();
     machine.says(&["demo", "--image"]);
+    // The first command of an instance makes its folders, whichever it is.
+    let mode = std::fs::metadata(machine.data()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     let words = machine.up(&["--node-name", "here", "--apply", SHOP]);
     assert!(
         words.contains("namespace/shop created") && words.contains("job.batch/orders created"),
@@ -58,6 +74,10 @@ fn objects_are_listed_shown_and_changed() {
     let missing = machine.refuses(&["get", "pod", "nobody"]);
     assert_eq!(missing, "sextant: pods \"nobody\" not found\n");
     assert!(machine.refuses(&["get", "wishes"]).contains("no kind \"wishes\""));
+    for words in ["get pod/database-0 -A", "describe po database-0 -A", "get po database-0 -n shop -l a=b"] {
+        let refused = machine.refuses(&words.split(' ').collect::<Vec<_>>());
+        assert!(refused.contains("cannot look for "), "{words}: {refused}");
+    }
     let nothing = machine.ask(&["get", "pods", "-n", "default"]);
     assert_eq!(String::from_utf8_lossy(&nothing.stderr), "No resources found in default namespace.\n");
 
@@ -79,6 +99,10 @@ fn objects_are_listed_shown_and_changed() {
     let service = says("describe svc/web -n shop");
     assert!(service.contains(":8080, 10.") && service.contains("Selector:         app=web"), "{service}");
     assert!(says("describe job orders -n shop").contains("Completions:    3"));
+    says(&format!("apply -f {}", machine.file("secret.yaml", SECRET)));
+    let secret = says("describe secret door");
+    assert!(secret.contains("key: 7 bytes") && secret.contains("by: a test"), "{secret}");
+    assert!(!secret.contains("last-applied") && !secret.contains("b3BlbjE="), "{secret}");
 
     let done = says("rollout restart deploy/web -n shop");
     assert_eq!(done, "deployment.apps/web restarted\n");
@@ -104,10 +128,24 @@ fn objects_are_listed_shown_and_changed() {
     );
     assert!(machine.refuses(&["delete", "-f", SHOP]).contains("not found"));
     says(&format!("delete -f {SHOP} --ignore-not-found"));
+    says("down");
+    says("rmi registry.sextant.example/shop:1");
 }
 
-#[test]
-fn logs_and_programs_of_pods() {
+/// As `kubectl apply` leaves one behind.
+const SECRET: &str = r#"
+apiVersion: v1
+kind: Secret
+metadata:
+  name: door
+  annotations:
+    by: a test
+    kubectl.kubernetes.io/last-applied-configuration: '{"data": {"key": "b3BlbjE="}}'
+data: {key: b3Blbu+/vQ==}
+"#;
+
+#[tokio::test]
+async fn logs_and_programs_of_pods() {
     let machine = open();
     let says = |words: &str| machine.says(&words.split(' ').collect::<Vec<_>>());
     let said = says("logs job/orders --namespace shop");
@@ -152,21 +190,39 @@ fn logs_and_programs_of_pods() {
     );
     let ended = machine.ask(&["exec", "-n", "shop", "database-0", "/bin/nothing"]);
     assert!([Some(126), Some(127)].contains(&ended.status.code()), "{ended:?}");
+    for words in ["exec database-0 -u nobody -n shop -- sh", "exec -n shop -u nobody database-0 sh"] {
+        let refused = machine.refuses(&words.split(' ').collect::<Vec<_>>());
+        assert!(refused.contains("cannot use --user with a pod's container"), "{refused}");
+    }
+    // Whoever shows a token has it in a file, as programs in pods do.
+    let within = with_token(&machine).await;
+    says(&format!("exec --kubeconfig {within} database-0 -n shop -- /bin/sextant-demo-app true"));
     assert!(
         machine
             .refuses(&["logs", "database-0", "-c", "other", "--namespace", "shop"])
             .contains("it has database")
     );
 
-    // A container of `sextant run` comes first, whatever pods there are.
-    says("run -d --name echo --network none registry.sextant.example/shop:1 serve");
-    assert!(says("logs echo").is_empty() || says("logs echo").contains("listening"));
-    says("rm -f echo");
-
     // Names that only the API has are found where no namespace is given.
     let pod = machine.file("echo.yaml", ECHO);
     says(&format!("apply -f {pod} --wait --timeout 90s"));
     machine.until(&["logs", "echo"], |said| said.contains("listening on port 8080"));
+
+    // A container of `sextant run` comes first, whatever pods there are.
+    says("run -d --name echo --network none registry.sextant.example/shop:1 nonsense");
+    assert_eq!(says("wait echo"), "1\n");
+    let own = machine.ask(&["logs", "echo"]);
+    assert!(own.stdout.is_empty() && !own.stderr.is_empty(), "{own:?}");
+    says("rm echo");
+    assert!(says("logs echo").contains("listening on port 8080"));
+    // A runtime in the environment, as users of crictl have it, is asked for what a runtime has.
+    let runtime = machine.folder.path().join("run/cri.sock");
+    for words in ["logs pod/echo", "explain echo -n default"] {
+        let mut command = machine.command(&words.split(' ').collect::<Vec<_>>());
+        let said = command.env("CONTAINER_RUNTIME_ENDPOINT", &runtime).output().unwrap();
+        let out = String::from_utf8_lossy(&said.stdout);
+        assert!(out.contains("listening on port 8080") || out.contains("runs and is ready"), "{said:?}");
+    }
     let mut attach =
         machine.command(&["exec", "-i", "echo", "--", "/bin/sextant-demo-app", "get", "127.0.0.1:8080"]);
     let mut attach = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -185,11 +241,58 @@ spec:
   - {name: app, image: 'registry.sextant.example/shop:1', imagePullPolicy: Never}
 ";
 
+/// A kubeconfig of a service account that may do all, whose token is in a file.
+async fn with_token(machine: &Machine) -> String {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client(machine).await, "shop");
+    machine.says(&["apply", "-f", &machine.file("rights.yaml", RIGHTS)]);
+    let (params, request) = (PostParams::default(), TokenRequest::default());
+    let made = accounts.create_token_request("default", &params, &request).await.unwrap();
+    let token = made.status.unwrap().token.unwrap();
+    let token_file = Some(machine.file("token", &token));
+    let mut kubeconfig = Kubeconfig::read_from(machine.data().join("kubeconfig")).unwrap();
+    kubeconfig.auth_infos[0].auth_info = Some(AuthInfo { token_file, ..AuthInfo::default() });
+    machine.file("within", &serde_json::to_string(&kubeconfig).unwrap())
+}
+
+const RIGHTS: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: of-the-shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{kind: ServiceAccount, name: default, namespace: shop}]
+";
+
 #[test]
 fn a_reset_leaves_nothing() {
     let machine = open();
     let asked = machine.ask(&["reset"]);
     assert!(String::from_utf8_lossy(&asked.stderr).contains("give --yes"), "{asked:?}");
+    machine.says(&[
+        "run",
+        "-d",
+        "--name",
+        "kept",
+        "--network",
+        "none",
+        "registry.sextant.example/shop:1",
+        "serve",
+    ]);
+    let refused = machine.refuses(&["reset", "--yes", "--images"]);
+    assert!(refused.contains("container kept of `sextant run` is made of one"), "{refused}");
+    assert!(machine.status().1, "nothing was ended");
+    machine.says(&["rm", "-f", "kept"]);
+
+    // A kubelet's pod is that kubelet's to end, and what tells of it stays for as long.
+    let pod = another(&machine);
+    let refused = machine.refuses(&["reset", "--yes"]);
+    assert!(refused.contains("1 on this node are not the agent's"), "{refused}");
+    machine.up(&["--node-name", "here"]);
+    let cri = Blocking::connect(&machine.folder.path().join("run/cri.sock")).unwrap();
+    let pods = cri.wait(async |c| c.list_pod_sandbox(ListPodSandboxRequest::default()).await).unwrap();
+    let found = pods.items.iter().find(|one| one.id == pod);
+    assert_eq!(found.map(PodSandbox::state), Some(PodSandboxState::SandboxReady), "{pods:?}");
+    let request = RemovePodSandboxRequest { pod_sandbox_id: pod };
+    cri.wait(async |c| c.remove_pod_sandbox(request).await).unwrap();
     machine.says(&["reset", "--yes"]);
     assert!(machine.status().0.is_empty());
     let mut left: Vec<String> = std::fs::read_dir(machine.data())
@@ -197,11 +300,33 @@ fn a_reset_leaves_nothing() {
         .map(|one| one.unwrap().file_name().into_string().unwrap())
         .collect();
     left.retain(|name| {
-        !matches!(name.as_str(), "images" | "containers" | "ledger" | "cni" | "nri" | "volumes")
+        !matches!(name.as_str(), "images" | "containers" | "names" | "ledger" | "cni" | "nri" | "volumes")
     });
     assert_eq!(left, [""; 0]);
     // It begins anew.
     machine.up(&["--node-name", "here"]);
     let nothing = machine.ask(&["get", "deploy", "-A"]);
     assert_eq!(String::from_utf8_lossy(&nothing.stderr), "No resources found\n");
+}
+
+/// A pod that is not the agent's, on the network of the node; its id.
+fn another(machine: &Machine) -> String {
+    let cri = Blocking::connect(&machine.folder.path().join("run/cri.sock")).unwrap();
+    let metadata = PodSandboxMetadata {
+        name: "another".into(),
+        uid: "uid-another".into(),
+        namespace: "tests".into(),
+        attempt: 0,
+    };
+    let options = NamespaceOption { network: NamespaceMode::Node.into(), ..NamespaceOption::default() };
+    let security = LinuxSandboxSecurityContext {
+        namespace_options: Some(options),
+        ..LinuxSandboxSecurityContext::default()
+    };
+    let linux =
+        LinuxPodSandboxConfig { security_context: Some(security), ..LinuxPodSandboxConfig::default() };
+    let config =
+        PodSandboxConfig { metadata: Some(metadata), linux: Some(linux), ..PodSandboxConfig::default() };
+    let request = RunPodSandboxRequest { config: Some(config), ..RunPodSandboxRequest::default() };
+    cri.wait(async |c: &Client| c.run_pod_sandbox(request).await).unwrap().pod_sandbox_id
 }

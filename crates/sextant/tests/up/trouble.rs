@@ -1,11 +1,15 @@
 //! Bad manifests and bad luck: what is said, and what to do.
 
-use serde_json::Value;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 
 use super::Machine;
+use super::whole::client;
 
-#[test]
-fn bad_files_are_told_with_their_place() {
+#[tokio::test]
+async fn bad_files_are_told_with_their_place() {
     let machine = Machine::new();
     let bad = machine.file("bad.yaml", "a: [1\n");
     let refused = machine.ask(&["up", "-d", "--apply", &bad]);
@@ -33,12 +37,46 @@ fn bad_files_are_told_with_their_place() {
     // Somebody else's field.
     let mine = machine
         .file("mine.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good}\ndata: {a: mine}\n");
+    let held = || {
+        let told: Value = serde_json::from_str(&machine.says(&["get", "cm", "good", "-o", "json"])).unwrap();
+        told["data"]["a"].clone()
+    };
+    let dry = ["apply", "-f", &mine, "--dry-run"];
+    assert_eq!(machine.says(&dry), "configmap/good configured (dry run)\n");
+    assert_eq!(held(), Value::Null);
     machine.says(&["apply", "-f", &mine]);
-    let client = ["get", "cm", "good", "-o", "json"];
-    let held: Value = serde_json::from_str(&machine.says(&client)).unwrap();
-    assert_eq!(held["data"]["a"], "mine");
-    let dry = machine.says(&["apply", "-f", &mine, "--dry-run"]);
-    assert_eq!(dry, "configmap/good unchanged (dry run)\n");
+    assert_eq!((held(), machine.says(&dry)), ("mine".into(), "configmap/good unchanged (dry run)\n".into()));
+    let maps: Api<ConfigMap> = Api::default_namespaced(client(&machine).await);
+    let theirs = Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "theirs"}}));
+    maps.patch("good", &PatchParams::apply("somebody").force(), &theirs).await.unwrap();
+    let refused = machine.refuses(&["apply", "-f", &mine]);
+    assert!(
+        refused.contains("\"somebody\"") && refused.contains("(--force-conflicts takes these fields)"),
+        "{refused}"
+    );
+    assert_eq!(held(), "theirs");
+    assert_eq!(machine.says(&["apply", "-f", &mine, "--force-conflicts"]), "configmap/good configured\n");
+    assert_eq!(held(), "mine");
+
+    // Names that would mean all of a kind, or another place.
+    let odd = machine.file("odd.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 'good?a=b'}\n");
+    let place = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: 'default/configmaps?'}\n";
+    let place = machine.file("place.yaml", place);
+    let elsewhere = ["cm", "a", "-n", "default/configmaps?a=b"];
+    for words in [
+        &["cm", ""][..],
+        &["cm", "good?"],
+        &["cm/good?a=b"],
+        &["-f", &odd],
+        &elsewhere,
+        &["cm", "good", "-n", ""],
+        &["-f", &place, "--ignore-not-found"],
+    ] {
+        let refused = machine.refuses(&[&["delete"], words].concat());
+        assert!(refused.contains("cannot use the name"), "{words:?}: {refused}");
+    }
+    assert!(machine.refuses(&["apply", "-f", &odd]).contains("cannot use the name"));
+    assert_eq!(held(), "mine");
 }
 
 #[test]

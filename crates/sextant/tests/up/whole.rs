@@ -18,7 +18,7 @@ use oci_image::store::Store;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Machine, PATIENCE, PROGRAMS, kill};
+use super::{Machine, PATIENCE, PROGRAMS, gone, kill};
 
 pub(crate) const IMAGE: &str = "docker.io/library/web:1";
 
@@ -48,6 +48,7 @@ async fn a_deployment_is_served_and_outlives_each_program() {
         let before = machine.wait(|_| true);
         kill(before[name], Signal::KILL);
         if name == "up" {
+            gone(before[name]);
             machine.up(&["--node-name", "here"]);
         }
         machine.wait(|pids| pids[name] != before[name]);

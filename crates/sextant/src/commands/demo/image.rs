@@ -1,7 +1,6 @@
 //! The image that the objects in `examples/` name: this program, and nothing else.
 
 use std::fs;
-use std::path::Path;
 
 use oci_image::archive::{Content, Part, build};
 use oci_image::contract::{Compression, ContainerConfig};
@@ -9,6 +8,7 @@ use oci_image::store::Store;
 
 use super::app;
 use crate::failure::{Context, Result};
+use crate::instance::Instance;
 
 /// What they call it. Nobody serves such a name: nothing is asked of the internet.
 pub(super) const IMAGE: &str = "registry.sextant.example/shop:1";
@@ -42,9 +42,8 @@ pub(super) fn make(store: &Store, name: &str) -> Result<u64> {
 }
 
 /// Makes it for an instance, for who runs the examples there.
-pub(super) fn make_here(data_dir: &Path) -> Result<()> {
-    fs::create_dir_all(data_dir).context(|| format!("create {}", data_dir.display()))?;
-    let store = Store::open(data_dir.join("images"))?;
+pub(super) fn make_here(instance: &Instance) -> Result<()> {
+    let store = Store::open(instance.data.join("images"))?;
     let size = make(&store, IMAGE)?;
     println!("{IMAGE} ({})", crate::output::bytes(size));
     Ok(())

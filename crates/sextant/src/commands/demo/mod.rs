@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::cli::{Cli, DemoArgs};
 use crate::failure::{Failure, Result};
+use crate::instance::Instance;
 use crate::output::{self, Table};
 use place::Place;
 
@@ -87,7 +88,8 @@ impl Story {
 
 pub(super) fn run(args: &DemoArgs, cli: &Cli) -> Result<ExitCode> {
     if args.image {
-        return image::make_here(&cli.data_dir).map(|()| ExitCode::SUCCESS);
+        let instance = Instance::open(&cli.data_dir, &cli.run_dir)?;
+        return image::make_here(&instance).map(|()| ExitCode::SUCCESS);
     }
     // Before any thread starts: a signal must find nobody else who takes it.
     let signals = Signals::receive(&[Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw))?;

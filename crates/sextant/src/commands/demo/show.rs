@@ -151,7 +151,7 @@ fn duration(text: &str) -> Option<Duration> {
         (None, Some(number)) => (number, 1.0),
         (None, None) => return None,
     };
-    Some(Duration::from_secs_f64(number.parse::<f64>().ok()? * unit))
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()
 }
 
 /// This machine asks a Service, a pod asks another one by its name.

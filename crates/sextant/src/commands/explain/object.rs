@@ -7,7 +7,7 @@ use crate::cli::{Cli, ExplainArgs};
 use crate::commands::objects::events;
 use crate::failure::Result;
 use crate::objects::pod::Pod;
-use crate::objects::{Server, list, text};
+use crate::objects::{Server, list, shown, text};
 
 /// How it is, and why it is no better.
 #[derive(Debug)]
@@ -87,9 +87,9 @@ impl Told {
     pub(super) fn text(&self) -> String {
         let mut out = format!("{}\n", self.state);
         for reason in &self.reasons {
-            out += &format!("\n  why: {}\n", reason.what);
+            out += &format!("\n  why: {}\n", shown(&reason.what));
             if !reason.todo.is_empty() {
-                out += &format!("   do: {}\n", reason.todo);
+                out += &format!("   do: {}\n", shown(&reason.todo));
             }
         }
         out

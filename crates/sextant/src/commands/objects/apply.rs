@@ -16,7 +16,7 @@ pub(crate) fn run(data_dir: &Path, args: &ApplyArgs) -> Result<()> {
     let ending = if args.dry_run { " (dry run)" } else { "" };
     let (done, failures) = apply::apply(&server, documents, wishes, |one| println!("{}{ending}", tell(one)))?;
     if args.wait && failures.is_empty() && !args.dry_run {
-        return until_ready(&server, &done, args.timeout);
+        return until_ready(&server, &done, args.patience.timeout);
     }
     ended(failures)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cli::{Event, WaitArgs};
 use crate::failure::{Failure, Result};
 use crate::objects::ready::{self, Readiness};
-use crate::objects::{Server, condition, named, text};
+use crate::objects::{Server, condition, list, named, number, text};
 
 /// How often an object is looked at.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
@@ -63,17 +63,36 @@ fn has_come(event: &Event, object: Option<&Value>, title: &str) -> Result<Option
             let is_so = |one: &Value| text(one, "/status").eq_ignore_ascii_case(status);
             // Names of conditions are written in any case on command lines.
             let exact = condition(object, kind);
-            let all = crate::objects::list(object, "/status/conditions");
+            let all = list(object, "/status/conditions");
             let found =
                 exact.or_else(|| all.iter().find(|one| text(one, "/type").eq_ignore_ascii_case(kind)));
             // One that was said of the object as it was before says nothing of it now.
-            let seen = |one: &Value| {
-                let own = one.get("observedGeneration").or(object.pointer("/status/observedGeneration"));
-                own.and_then(Value::as_i64)
-            };
-            let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
-            let is_old = |one: &Value| seen(one).is_some_and(|seen| seen < generation);
+            let seen = |one: &Value| one.get("observedGeneration").and_then(Value::as_i64);
+            let of_all = object.pointer("/status/observedGeneration").and_then(Value::as_i64);
+            let generation = number(object, "/metadata/generation");
+            let is_old = |one: &Value| seen(one).or(of_all).is_some_and(|seen| seen < generation);
             Ok(found.filter(|one| is_so(one) && !is_old(one)).map(|_| "condition met"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_condition_of_an_older_object_has_not_come() {
+        let event = |status: &str| Event::Condition { kind: "available".into(), status: status.into() };
+        let object = |condition: Option<i64>, status: Option<i64>| {
+            json!({"metadata": {"generation": 2}, "status": {"observedGeneration": status, "conditions": [
+                {"type": "Available", "status": "True", "observedGeneration": condition}]}})
+        };
+        let come = |object: &Value| has_come(&event("true"), Some(object), "x").unwrap().is_some();
+        assert!(!come(&object(None, Some(1))) && !come(&object(Some(1), Some(2))));
+        assert!(come(&object(None, Some(2))) && come(&object(Some(2), Some(1))) && come(&object(None, None)));
+        assert!(has_come(&event("False"), Some(&object(None, None)), "x").unwrap().is_none());
+        assert!(has_come(&event("True"), None, "x").unwrap_err().to_string().contains("not there"));
     }
 }

@@ -24,8 +24,11 @@ struct Target {
 pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
     let namespace = args.within.namespace.as_deref();
     // What is wrong with files is told before anybody is asked.
-    let mut documents =
-        if args.files.is_empty() { Vec::new() } else { documents::read(&args.files, args.recursive)? };
+    let mut documents = if args.files.files.is_empty() {
+        Vec::new()
+    } else {
+        documents::read(&args.files.files, args.files.recursive)?
+    };
     let server = Server::find(data_dir, &args.within.server, namespace)?;
     let kinds = server.kinds()?;
     let (mut targets, mut failures) = (Vec::new(), Vec::new());
@@ -35,7 +38,9 @@ pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
         match place(&server, &kinds, document, namespace) {
             Ok((kind, path)) => targets.push(Target { name: kind.of(document.name()), path, uid: None }),
             // A definition that is gone took its objects along.
-            Err(_) if args.ignore_not_found => {}
+            Err(_)
+                if args.ignore_not_found
+                    && kinds.of_object(document.api_version(), document.kind()).is_none() => {}
             Err(why) => failures.push(Failure::new(format!(
                 "cannot delete {} {:?} ({}): {why}",
                 document.kind(),
@@ -61,7 +66,7 @@ pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
         }
     }
     if !args.no_wait {
-        let until = Instant::now() + args.timeout;
+        let until = Instant::now() + args.patience.timeout;
         failures.extend(gone.iter().filter_map(|target| wait(&server, target, until).err()));
     }
     ended(failures)

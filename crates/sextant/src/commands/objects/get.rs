@@ -1,20 +1,24 @@
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use api::serve::yaml;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use super::ended;
 use super::rows::{Columns, Rows};
+use super::{ended, wanted};
 use crate::cli::{GetArgs, Shown};
 use crate::failure::{Context, Failure, Result};
-use crate::objects::{Call, JSON, Kind, Named, Server, TABLE, list, named, text};
+use crate::objects::{Call, JSON, Kind, Named, Server, TABLE, list, text};
+
+/// Between two watches.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// `sextant get`
 pub(crate) fn run(data_dir: &Path, args: &GetArgs) -> Result<()> {
-    let server = Server::find(data_dir, &args.within.server, args.within.namespace.as_deref())?;
-    let all = named(&server.kinds()?, &args.words)?;
+    let server = Server::find(data_dir, &args.of.within.server, args.of.within.namespace.as_deref())?;
+    let all = wanted(&server.kinds()?, &args.words, &args.of, &args.field_selector)?;
     if args.watch {
         let [one] = &all[..] else {
             return Err(Failure::new("cannot watch several at once: give one TYPE, or one TYPE/NAME"));
@@ -29,7 +33,7 @@ pub(crate) fn run(data_dir: &Path, args: &GetArgs) -> Result<()> {
 
 /// Where what is named is.
 fn path(server: &Server, args: &GetArgs, one: &Named) -> String {
-    let namespace = (!args.all_namespaces).then_some(server.namespace.as_str());
+    let namespace = (!args.of.all_namespaces).then_some(server.namespace.as_str());
     let path = one.kind.path(namespace);
     one.name.as_ref().map_or_else(|| path.clone(), |name| format!("{path}/{name}"))
 }
@@ -39,13 +43,13 @@ fn call<'a>(args: &GetArgs, one: &Named, path: &'a str, accept: &'a str) -> Call
     if one.name.is_some() {
         return call;
     }
-    call.with("labelSelector", &args.selector).with("fieldSelector", &args.field_selector)
+    call.with("labelSelector", &args.of.selector).with("fieldSelector", &args.field_selector)
 }
 
 fn columns(args: &GetArgs, one: &Kind, several: bool) -> Columns {
     Columns {
         wide: args.output == Shown::Wide,
-        namespace: args.all_namespaces && one.is_namespaced,
+        namespace: args.of.all_namespaces && one.is_namespaced,
         kind: several,
     }
 }
@@ -79,7 +83,7 @@ fn tables(server: &Server, args: &GetArgs, all: &[Named]) -> Result<()> {
         rows.lines(kind, table, !args.no_headers).iter().for_each(|line| println!("{line}"));
     }
     if tables.is_empty() && failures.is_empty() {
-        let is_namespaced = all.iter().any(|one| one.kind.is_namespaced) && !args.all_namespaces;
+        let is_namespaced = all.iter().any(|one| one.kind.is_namespaced) && !args.of.all_namespaces;
         match is_namespaced {
             true => eprintln!("No resources found in {} namespace.", server.namespace),
             false => eprintln!("No resources found"),
@@ -158,7 +162,7 @@ fn watch(server: &Server, args: &GetArgs, one: &Named) -> Result<()> {
     let fields =
         one.name.as_ref().map_or_else(|| args.field_selector.clone(), |name| format!("metadata.name={name}"));
     let ask =
-        || Call::get(&path, accept).with("labelSelector", &args.selector).with("fieldSelector", &fields);
+        || Call::get(&path, accept).with("labelSelector", &args.of.selector).with("fieldSelector", &fields);
     let mut rows = Rows::new(columns(args, &one.kind, false));
     let first = server.ask(ask())?;
     if is_table {
@@ -187,6 +191,8 @@ fn watch(server: &Server, args: &GetArgs, one: &Named) -> Result<()> {
             }
             show(args.output, &one.kind, object.clone())
         }))?;
+        // A server that ends watches early is not asked without a pause; nothing is missed, as it goes on from what was seen.
+        std::thread::sleep(PAUSE);
     }
 }
 

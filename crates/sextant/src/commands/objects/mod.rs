@@ -16,7 +16,29 @@ pub(crate) use describe::{events, run as describe};
 pub(crate) use get::run as get;
 pub(crate) use rollout::run as rollout;
 
+use crate::cli::Selected;
 use crate::failure::{Failure, Result};
+use crate::objects::{Kinds, Named, named};
+
+/// What is named, unless it is to be selected otherwise at the same time: half of what was typed would be left aside.
+fn wanted(kinds: &Kinds, words: &[String], of: &Selected, fields: &str) -> Result<Vec<Named>> {
+    let all = named(kinds, words)?;
+    for one in &all {
+        let Some(name) = &one.name else { continue };
+        if of.all_namespaces && one.kind.is_namespaced {
+            let title = one.kind.of(name);
+            return Err(Failure::new(format!(
+                "cannot look for {title} in all namespaces: give -n NAMESPACE, or leave the name out"
+            )));
+        }
+        if !of.selector.is_empty() || !fields.is_empty() {
+            return Err(Failure::new(
+                "cannot look for names and for labels or fields at once: leave one of them out",
+            ));
+        }
+    }
+    Ok(all)
+}
 
 /// All that went wrong, if something did.
 fn ended(failures: Vec<Failure>) -> Result<()> {

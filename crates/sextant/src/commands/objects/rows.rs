@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::objects::{Kind, list, number, text};
+use crate::objects::{Kind, list, number, shown, text};
 
 /// What of a table is shown.
 #[derive(Debug, Default, Clone, Copy)]
@@ -82,8 +82,8 @@ impl Rows {
 fn cell(value: &Value) -> String {
     match value {
         Value::String(text) => match text.split_once('\n') {
-            Some((first, _)) => format!("{first}..."),
-            None => text.clone(),
+            Some((first, _)) => shown(first) + "...",
+            None => shown(text),
         },
         Value::Null => String::new(),
         other => other.to_string(),
@@ -99,7 +99,7 @@ mod tests {
     fn table() -> Value {
         json!({"columnDefinitions": [{"name": "Name", "format": "name"}, {"name": "Age"}, {"name": "IP", "priority": 1}],
                "rows": [{"cells": ["web", "5m", "10.0.0.1"], "object": {"metadata": {"namespace": "shop"}}},
-                        {"cells": ["a-longer-one", 3, null], "object": {"metadata": {"namespace": "b"}}}]})
+                        {"cells": ["a-longer-one", "\u{1b}3\nx", null], "object": {"metadata": {"namespace": "b"}}}]})
     }
 
     #[test]
@@ -108,12 +108,15 @@ mod tests {
         let lines = |columns, headings| Rows::new(columns).lines(&kind, &table(), headings);
         assert_eq!(
             lines(Columns::default(), true),
-            ["NAME           AGE", "web            5m", "a-longer-one   3"]
+            ["NAME           AGE", "web            5m", "a-longer-one   ^[3..."]
         );
         let all = Columns { wide: true, namespace: true, kind: true };
         assert_eq!(
             lines(all, true)[..2],
-            ["NAMESPACE   NAME               AGE   IP", "shop        pod/web            5m    10.0.0.1"]
+            [
+                "NAMESPACE   NAME               AGE      IP",
+                "shop        pod/web            5m       10.0.0.1"
+            ]
         );
         assert_eq!(lines(Columns::default(), false).len(), 2);
     }

@@ -45,7 +45,7 @@ const RULES: [Rule; 7] = [
         group: "",
         plural: "replicationcontrollers",
         acts: |object| object.pointer("/status/observedGeneration").is_some(),
-        why: "no controller has looked at it: make it a Deployment",
+        why: "no controller has looked at it: the number of replicas stays",
     },
     Rule {
         group: "",

@@ -11,21 +11,21 @@ use std::path::Path;
 use serde_json::Value;
 use sheet::Sheet;
 
-use super::ended;
+use super::{ended, wanted};
 use crate::cli::DescribeArgs;
 use crate::failure::Result;
-use crate::objects::{Call, JSON, Kind, Refused, Server, age, list, named, number, text};
+use crate::objects::{Call, JSON, Kind, Refused, Server, age, asked_to_end, list, number, text};
 
 /// `sextant describe`
 pub(crate) fn run(data_dir: &Path, args: &DescribeArgs) -> Result<()> {
-    let server = Server::find(data_dir, &args.within.server, args.within.namespace.as_deref())?;
+    let server = Server::find(data_dir, &args.of.within.server, args.of.within.namespace.as_deref())?;
     let (mut failures, mut is_first) = (Vec::new(), true);
-    for one in named(&server.kinds()?, &args.words)? {
-        let path = one.kind.path((!args.all_namespaces).then_some(server.namespace.as_str()));
+    for one in wanted(&server.kinds()?, &args.words, &args.of, "")? {
+        let path = one.kind.path((!args.of.all_namespaces).then_some(server.namespace.as_str()));
         let found = match &one.name {
             Some(name) => server.get(&format!("{path}/{name}")).map(|object| vec![object]),
             None => server
-                .ask(Call::get(&path, JSON).with("labelSelector", &args.selector))
+                .ask(Call::get(&path, JSON).with("labelSelector", &args.of.selector))
                 .map(|found| list(&found, "/items").to_vec()),
         };
         match found {
@@ -72,9 +72,8 @@ fn head(sheet: &mut Sheet, kind: &Kind, object: &Value) {
     sheet.pairs("Annotations", Some(&annotations), ": ");
     let created = text(object, "/metadata/creationTimestamp");
     sheet.field("Created", &format!("{created} ({} ago)", age(created)));
-    let deleted = text(object, "/metadata/deletionTimestamp");
-    if !deleted.is_empty() {
-        sheet.field("Deletion", &format!("asked for {} ago", age(deleted)));
+    if !text(object, "/metadata/deletionTimestamp").is_empty() {
+        sheet.field("Deletion", &format!("asked for {} ago", asked_to_end(object)));
         let finalizers = list(object, "/metadata/finalizers").iter().filter_map(Value::as_str);
         sheet.field("Finalizers", &or_none(&finalizers.collect::<Vec<_>>().join(", ")));
     }

@@ -1,5 +1,7 @@
 use serde_json::Value;
 
+use crate::objects::shown;
+
 /// How far values stand from the left.
 const LABEL: usize = 17;
 
@@ -17,7 +19,7 @@ impl Sheet {
 
     fn put(&mut self, line: &str) {
         self.text += &" ".repeat(self.indent);
-        self.text += line;
+        self.text += &shown(line);
         self.text = self.text.trim_end_matches(' ').to_owned();
         self.text.push('\n');
     }

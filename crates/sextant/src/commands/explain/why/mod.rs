@@ -1,8 +1,10 @@
 //! Why a pod of the API does not run, and what to do: from its status, its events, its claims and its node.
 
+mod containers;
+
 use serde_json::Value;
 
-use crate::objects::{age, condition, list, number, text};
+use crate::objects::{age, asked_to_end, condition, list, text};
 
 /// What else is known of a pod.
 #[derive(Debug, Default)]
@@ -72,7 +74,7 @@ pub(super) fn reasons(pod: &Value, facts: &Facts) -> Vec<Reason> {
     if text(pod, "/spec/nodeName").is_empty() {
         return unscheduled(pod, facts);
     }
-    let mut all: Vec<Reason> = containers(pod, facts);
+    let mut all: Vec<Reason> = containers::reasons(pod, facts);
     if !is_true(pod, "Ready") && all.is_empty() {
         all.extend(before_containers(pod, facts));
     }
@@ -88,13 +90,13 @@ pub(super) fn reasons(pod: &Value, facts: &Facts) -> Vec<Reason> {
 }
 
 fn ending(pod: &Value) -> Reason {
-    let asked = age(text(pod, "/metadata/deletionTimestamp"));
+    let asked = asked_to_end(pod);
     let finalizers: Vec<&str> = list(pod, "/metadata/finalizers").iter().filter_map(Value::as_str).collect();
     if finalizers.is_empty() {
-        let name = text(pod, "/metadata/name");
+        let (name, namespace) = (text(pod, "/metadata/name"), text(pod, "/metadata/namespace"));
         return reason(
             format!("it was deleted, and its containers have to end (asked for {asked} ago)"),
-            format!("wait, or `sextant delete pod {name} --force` where its node is gone"),
+            format!("wait, or `sextant delete pod {name} -n {namespace} --force` where its node is gone"),
         );
     }
     reason(
@@ -114,47 +116,8 @@ fn failed(pod: &Value) -> Vec<Reason> {
         };
         all.push(reason(format!("{why}: {message}"), todo));
     }
-    for (place, _) in STATUSES {
-        for one in list(pod, place) {
-            if number(one, "/state/terminated/exitCode") != 0 {
-                all.push(ended(pod, one, "/state/terminated"));
-            }
-        }
-    }
+    all.extend(containers::ends(pod));
     all
-}
-
-/// How a container ended, from `place` in its status.
-fn ended(pod: &Value, one: &Value, place: &str) -> Reason {
-    let name = text(one, "/name");
-    let at = |field: &str| format!("{place}/{field}");
-    let code = number(one, &at("exitCode"));
-    let (why, message) = (text(one, &at("reason")), text(one, &at("message")));
-    let mut what = format!("container {name} ended with code {code}");
-    if !matches!(why, "" | "Error" | "Completed") {
-        what += &format!(" ({why})");
-    }
-    if !message.is_empty() {
-        what += &format!(": {}", message.trim());
-    }
-    let previous = if place.starts_with("/lastState") { " --previous" } else { "" };
-    let log = format!(
-        "sextant logs pod/{} -c {name} --namespace {}{previous}",
-        text(pod, "/metadata/name"),
-        text(pod, "/metadata/namespace")
-    );
-    let todo = match (why, code) {
-        ("OOMKilled", _) => {
-            format!(
-                "give it more memory (resources.limits.memory of container {name}), or have it use less; `{log}`"
-            )
-        }
-        (_, 126 | 127) => format!("see whether its command is in the image and may be executed; `{log}`"),
-        (_, 137) => format!("it was killed: by a liveness probe, or for want of memory; `{log}`"),
-        (_, 0) => format!("its program ends although the pod wants it to go on (restartPolicy); `{log}`"),
-        _ => format!("see what it said: `{log}`"),
-    };
-    reason(what, todo)
 }
 
 /// What a message of the scheduler has in it, and what to do then.
@@ -187,7 +150,7 @@ fn unscheduled(pod: &Value, facts: &Facts) -> Vec<Reason> {
             "whoever put the gate there takes it away (spec.schedulingGates)",
         )];
     }
-    let mut all = claims(facts);
+    let mut all = claims(pod, facts);
     let said = condition(pod, "PodScheduled").map(|one| text(one, "/message")).unwrap_or_default();
     match said {
         "" if all.is_empty() => {
@@ -213,7 +176,8 @@ fn unscheduled(pod: &Value, facts: &Facts) -> Vec<Reason> {
 }
 
 /// Claims that keep it waiting.
-fn claims(facts: &Facts) -> Vec<Reason> {
+fn claims(pod: &Value, facts: &Facts) -> Vec<Reason> {
+    let namespace = text(pod, "/metadata/namespace");
     let mut all = Vec::new();
     for (name, claim) in &facts.claims {
         let Some(claim) = claim else {
@@ -234,7 +198,7 @@ fn claims(facts: &Facts) -> Vec<Reason> {
             ),
             (_, last) => (
                 format!("its claim {name:?} is bound to no volume{}", after(last)),
-                format!("`sextant describe pvc {name}`; does the provisioner of storage class {class:?} run?"),
+                format!("`sextant describe pvc {name} -n {namespace}`; does the provisioner of storage class {class:?} run?"),
             ),
         };
         all.push(reason(what, todo));
@@ -246,122 +210,6 @@ fn after(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(": {}", text.trim()) }
 }
 
-/// Where the states of containers are, and what they are called.
-const STATUSES: [(&str, &str); 2] =
-    [("/status/initContainerStatuses", "init container"), ("/status/containerStatuses", "container")];
-
-fn containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
-    let mut all = Vec::new();
-    for (place, what) in STATUSES {
-        for one in list(pod, place) {
-            all.extend(container(pod, what, one, facts));
-        }
-        if !all.is_empty() {
-            // The others wait for init containers.
-            break;
-        }
-    }
-    all
-}
-
-fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reason> {
-    let name = text(one, "/name");
-    let waits = text(one, "/state/waiting/reason");
-    let message = text(one, "/state/waiting/message").trim();
-    let image = text(one, "/image");
-    match waits {
-        "" => {}
-        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
-        | "ImageInspectError" => {
-            return Some(image_missing(pod, name, image, waits, message, facts));
-        }
-        "CrashLoopBackOff" => {
-            let again = number(one, "/restartCount");
-            let end = ended(pod, one, "/lastState/terminated");
-            return Some(reason(
-                format!("{}, {again} times already; it is started again later", end.what),
-                end.todo,
-            ));
-        }
-        "CreateContainerConfigError" => {
-            return Some(reason(
-                format!("{what} {name} cannot be made: {message}"),
-                "apply the ConfigMap or Secret it names, in the pod's namespace and with that key, or mark it optional",
-            ));
-        }
-        "PodInitializing" | "ContainerCreating" => return None,
-        waits => {
-            let last = last(facts, &["Failed", "FailedPostStartHook", "BackOff"]);
-            let said = if message.is_empty() { last } else { message.to_owned() };
-            return Some(reason(
-                format!("{what} {name} waits ({waits}){}", after(&said)),
-                "see its command, mounts and limits",
-            ));
-        }
-    }
-    if one.pointer("/state/terminated").is_some() && what == "container" {
-        return Some(ended(pod, one, "/state/terminated")).filter(|_| !is_true(pod, "Ready"));
-    }
-    one.pointer("/state/running")?;
-    if what == "init container" {
-        let is_sidecar = list(pod, "/spec/initContainers")
-            .iter()
-            .any(|init| text(init, "/name") == name && text(init, "/restartPolicy") == "Always");
-        let since = age(text(one, "/state/running/startedAt"));
-        return (!is_sidecar && !is_true(pod, "Initialized")).then(|| {
-            reason(
-                format!("init container {name} runs (for {since}); the others wait for its end"),
-                String::new(),
-            )
-        });
-    }
-    if one.get("ready") == Some(&Value::Bool(true)) {
-        return None;
-    }
-    let said = last(facts, &["Unhealthy"]);
-    let kind = if one.get("started") == Some(&Value::Bool(false)) { "startup" } else { "readiness" };
-    Some(reason(
-        format!("container {name} runs, and its {kind} probe has not succeeded{}", after(&said)),
-        format!(
-            "see whether it listens where the probe asks (spec.containers[].{kind}Probe), and what it says: `sextant logs pod/{}`",
-            text(pod, "/metadata/name")
-        ),
-    ))
-}
-
-fn image_missing(pod: &Value, name: &str, image: &str, waits: &str, message: &str, facts: &Facts) -> Reason {
-    // While it waits the state only says that it does: the event has the cause.
-    let pulled = facts.events.iter().rev().map(|event| text(event, "/message"));
-    let cause = pulled
-        .into_iter()
-        .find(|said| said.contains(image) && said.to_lowercase().contains("failed to pull"));
-    let said = if waits == "ImagePullBackOff" { cause.unwrap_or(message) } else { message };
-    let lower = said.to_lowercase();
-    let todo = match waits {
-        "ErrImageNeverPull" => format!(
-            "its policy is Never: bring the image in (`sextant pull {image}`, `sextant load`), or change imagePullPolicy"
-        ),
-        "InvalidImageName" => "correct the image's name".to_owned(),
-        _ if lower.contains("unauthorized")
-            || lower.contains("denied")
-            || lower.contains("401")
-            || lower.contains("403") =>
-        {
-            format!(
-                "the registry wants credentials: name a Secret in imagePullSecrets of pod {}",
-                text(pod, "/metadata/name")
-            )
-        }
-        _ if lower.contains("not found") || lower.contains("unknown") || lower.contains("404") => {
-            "see whether name and tag are right: the registry has no such image".to_owned()
-        }
-        _ => format!(
-            "see whether the registry is reached: `sextant registry explain {image}`, `sextant pull {image}`"
-        ),
-    };
-    reason(format!("container {name} has no image: {image} ({waits}){}", after(said)), todo)
-}
-
 /// The last event with one of these reasons.
 fn last(facts: &Facts, reasons: &[&str]) -> String {
     let found = facts.events.iter().rev().find(|event| reasons.contains(&text(event, "/reason")));
@@ -370,7 +218,7 @@ fn last(facts: &Facts, reasons: &[&str]) -> String {
 
 /// It has a node, and no container that says anything.
 fn before_containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
-    let mut all = claims(facts);
+    let mut all = claims(pod, facts);
     for (wanted, todo) in [
         (
             "FailedMount",
@@ -457,7 +305,10 @@ mod tests {
         ];
         let text = told(&pod("", json!({})), &Facts { claims, ..Facts::default() });
         assert!(
-            text.contains("\"data\" is not there") && text.contains("no driver") && text.contains("\"fast\""),
+            text.contains("\"data\" is not there")
+                && text.contains("no driver")
+                && text.contains("pvc more -n shop`")
+                && text.contains("\"fast\""),
             "{text}"
         );
     }
@@ -484,9 +335,9 @@ mod tests {
             events: vec![json!({"reason": "Unhealthy", "message": "Readiness probe failed: 503"})],
             ..Facts::default()
         };
-        assert!(
-            told(&runs, &facts).contains("readiness probe has not succeeded: Readiness probe failed: 503")
-        );
+        let text = told(&runs, &facts);
+        assert!(text.contains("readiness probe has not succeeded: Readiness probe failed: 503"), "{text}");
+        assert!(text.contains("`sextant logs pod/web -c app --namespace shop`"), "{text}");
         let ready = pod(
             "here",
             json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
