@@ -170,7 +170,9 @@ fn trace(look: impl Fn(u32, &mut BTreeSet<String>)) -> Value {
     let (mut met, mut found) = (BTreeSet::new(), BTreeSet::new());
     while !end.is_finished() {
         for pid in others() {
-            met.insert(pid);
+            if met.insert(pid) {
+                println!("met");
+            }
             look(pid, &mut found);
         }
     }
