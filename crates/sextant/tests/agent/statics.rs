@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use cri::caller::Client;
+use cri::contract::v1::{Container, ContainerState, ListContainersRequest};
 use kube::api::{DeleteParams, Preconditions};
 use serde_json::{Value, json};
 
@@ -105,7 +107,17 @@ async fn alone(rig: &Rig) {
     let manifests = folder.display().to_string();
     rig.kill("agent");
     rig.agent_with(&["--pod-manifest-path", &manifests, "--kubeconfig", &kubeconfig.display().to_string()]);
-    let runs = async || out.join("said").exists().then_some(());
+    // The agent has a hook for what has been started: a container says that it runs before the runtime does.
+    let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
+    let runs = async || {
+        let all = cri.list_containers(ListContainersRequest::default()).await.unwrap().containers;
+        let is_of = |one: &&Container| {
+            one.labels.get("io.kubernetes.pod.name").is_some_and(|pod| pod.starts_with("alone"))
+        };
+        let running =
+            all.iter().filter(is_of).filter(|one| one.state() == ContainerState::ContainerRunning).count();
+        (running == 2 && ["said", "beside"].iter().all(|name| out.join(name).exists())).then_some(())
+    };
     rig.until("the pod runs", runs).await;
     fs::remove_file(folder.join("alone.json")).unwrap();
     let logs = || fs::read_dir(rig.path("logs")).unwrap().count();
