@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// The node that the driver is on.
 pub(crate) const NODE: &str = "node-1";
 /// The driver's name.
