@@ -16,7 +16,7 @@ use crate::{Result, packages};
 const CRATES: &[&str] = &["kernel", "ledger", "cni", "csi", "oci-runtime", "shim", "sextant"];
 
 /// Crates that have other tests as well: the programs that are run here.
-const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node"), ("sextant", "control")];
+const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node"), ("sextant", "control"), ("sextant", "agent")];
 
 /// What the tests look at their work with, and make file systems with.
 const PROGRAMS: &[&str] = &[
@@ -69,6 +69,9 @@ pub(crate) struct Vm {
     /// Only the tests of these crates
     #[arg(long, value_delimiter = ',', default_values = CRATES)]
     package: Vec<String>,
+    /// Only these test programs (names of integration tests of each of the crates), also such as are left out otherwise
+    #[arg(long, value_delimiter = ',')]
+    test: Vec<String>,
     /// Added to the kernel's command line
     #[arg(long, default_value = "")]
     append: String,
@@ -113,6 +116,7 @@ pub(crate) fn ring(full: bool) -> Result<Count> {
     let mut vm = Vm {
         systemd: false,
         package,
+        test: Vec::new(),
         append: String::new(),
         limit: if full { 7200 } else { 3000 },
         args: Vec::new(),
@@ -260,7 +264,6 @@ fn chooses(program: &str, filter: &[&str]) -> Result<()> {
 fn build_tests(vm: &Vm) -> Result<Vec<serde_json::Value>> {
     let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
     let built = |what: &[&str]| cargo_json_lines(&[&build[..], what].concat());
-    let systemd = SYSTEMD_TESTS.iter().filter(|_| vm.systemd);
     let mut messages = Vec::new();
     if vm.ring {
         messages.extend(built(&["--workspace"])?);
@@ -269,12 +272,18 @@ fn build_tests(vm: &Vm) -> Result<Vec<serde_json::Value>> {
         }
         return Ok(messages);
     }
-    let whole = vm.package.iter().filter(|package| !has_some(package));
+    let whole = vm.package.iter().filter(|package| vm.test.is_empty() && !has_some(package));
     let packages: Vec<&str> = whole.flat_map(|package| ["--package", package]).collect();
     if !packages.is_empty() {
         messages.extend(built(&packages)?);
     }
-    for (package, test) in ONLY_TESTS.iter().chain(systemd) {
+    let named = vm
+        .test
+        .iter()
+        .flat_map(|test| vm.package.iter().map(move |package| (package.as_str(), test.as_str())));
+    let systemd = SYSTEMD_TESTS.iter().filter(|_| vm.systemd);
+    let some = ONLY_TESTS.iter().chain(systemd).filter(|_| vm.test.is_empty()).copied();
+    for (package, test) in named.chain(some) {
         if vm.package.iter().any(|wanted| wanted == package) {
             messages.extend(built(&["--package", package, "--test", test])?);
         }
@@ -293,7 +302,11 @@ impl Vm {
         let one = (package, target);
         let is_asked = self.package.iter().any(|wanted| wanted == package);
         let is_systemd = self.systemd && SYSTEMD_TESTS.contains(&one);
-        is_asked && (!test || !has_some(package) || ONLY_TESTS.contains(&one) || is_systemd)
+        let is_chosen = match self.test.is_empty() {
+            true => !has_some(package) || ONLY_TESTS.contains(&one) || is_systemd,
+            false => self.test.iter().any(|wanted| wanted == target),
+        };
+        is_asked && (!test || is_chosen)
     }
 
     /// What chooses tests of a program that has others, too; empty where all are run.
