@@ -146,6 +146,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         rootfs::tests_disk(&tests, &image)?;
         guest.disks = vec![Disk::Scratch(rootfs::disk(&cache, &kernel)?), Disk::Scratch(image)];
         guest.append = "sextant.root=/dev/vda systemd.show_status=0".into();
+        guest.reboots = true;
     } else {
         let mut contents = Initramfs::new(&kernel, MODULES, "sh /tests/run")?;
         let programs = built.programs.iter().map(|(name, _)| name);
@@ -340,6 +341,9 @@ const EACH_IN_FULL: u32 = 3000;
 /// Remembers that the program before it failed.
 const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";
 
+/// Names the test program that the guest of systemd runs once more after it has booted anew: it writes that.
+const AGAIN: &str = "/var/lib/sextant-tests-again";
+
 /// Begins the line that tells how long a test program took.
 const TOOK: &str = "sextant-vm: took ";
 
@@ -372,6 +376,11 @@ fn script(tests: &Tests, vm: &Vm) -> String {
         }
     }
     if systemd {
+        // One that boots anew unasked has panicked.
+        script.push_str(&format!(
+            "again=$(cat {AGAIN} 2>/dev/null)\nbegun=/var/lib/sextant-tests-begun\n\
+             [ -e $begun ] && [ -z \"$again\" ] && exit 98\ntouch $begun; sync\n"
+        ));
         script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");
         script.push_str("[ \"$state\" = running ] || { systemctl --failed --no-pager; failed=1; }\n");
     }
@@ -380,7 +389,18 @@ fn script(tests: &Tests, vm: &Vm) -> String {
     }
     for name in &tests.names {
         let few = vm.few(name);
-        script.push_str(&one(name, &format!("/tests/{name} {few} {}", args.join(" ")), each));
+        let one = one(name, &format!("/tests/{name} {few} {}", args.join(" ")), each);
+        script.push_str(&if systemd {
+            format!("case \"${{again:-{name}}}\" in {name})\n{one};; esac\n")
+        } else {
+            one
+        });
+    }
+    if systemd {
+        // Once more, where a test is about that: systemd goes down as on any machine.
+        script.push_str(&format!(
+            "if [ -e {AGAIN} ] && [ -z \"$again\" ] && [ $failed = 0 ]; then systemctl reboot; sleep infinity; fi\n"
+        ));
     }
     // The guest's kernel has every kind of link: none may be missing.
     let newer = std::env::var_os(NEWER).map(|_| format!("{NEWER}={NEWER_INSIDE}")).unwrap_or_default();
