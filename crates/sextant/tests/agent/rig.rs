@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testkit::instance_name;
 
-/// Longer than anything takes that will happen at all.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Longer than anything takes that will happen at all, on an emulated machine.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// The agent's node.
 pub(crate) const NODE: &str = "node-1";
 /// The image of all containers.
