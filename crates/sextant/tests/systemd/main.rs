@@ -25,7 +25,7 @@ const TESTS: &[Test<()>] = &[
     ("the_unit_of_a_whole_machine_as_shipped", up::unit),
 ];
 /// Those of the boot after that.
-const TESTS_AFTER_REBOOT: &[Test<()>] = &[("a_reboot_brings_pods_back", up::after_reboot)];
+const TESTS_AFTER_REBOOT: &[Test<()>] = &[("a_whole_machine_is_back_after_a_reboot", up::after_reboot)];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
