@@ -102,6 +102,8 @@ const FEW: &[(&str, &str)] = &[
     ("csi-backends", "::quota_on_ext4 ::thin_ext4"),
     ("csi-kills", "of_quotas of_thin_volumes"),
 ];
+/// Of the agent's those are run here that look at cgroups; all of them with `--test agent`.
+const OF_AGENT: (&str, &str) = ("sextant-agent", "resources_change_in_place out_of_memory what_pods_use");
 
 pub(crate) fn run(vm: &Vm) -> Result<()> {
     packages::install(packages::NEEDED)?;
@@ -313,6 +315,7 @@ impl Vm {
     /// What chooses tests of a program that has others, too; empty where all are run.
     fn few(&self, name: &str) -> &'static str {
         let few = FEW.iter().filter(|_| self.short).chain([&(CONTROL, OF_CONTROL)]);
+        let few = few.chain([&OF_AGENT].into_iter().filter(|_| self.test.is_empty()));
         few.filter(|(few, _)| *few == name).map(|(_, filters)| *filters).next().unwrap_or_default()
     }
 
