@@ -103,7 +103,7 @@ const FEW: &[(&str, &str)] = &[
     ("csi-kills", "of_quotas of_thin_volumes"),
 ];
 /// Of the agent's those are run here that look at cgroups; all of them with `--test agent`.
-const OF_AGENT: (&str, &str) = ("sextant-agent", "resources_change_in_place out_of_memory what_pods_use");
+const OF_AGENT: (&str, &str) = ("sextant-agent", "resources_change_in_place out_of_memory");
 
 pub(crate) fn run(vm: &Vm) -> Result<()> {
     packages::install(packages::NEEDED)?;
