@@ -16,7 +16,7 @@ use crate::{Result, packages};
 const CRATES: &[&str] = &["kernel", "ledger", "cni", "csi", "oci-runtime", "shim", "sextant"];
 
 /// Crates that have other tests as well: the programs that are run here.
-const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node"), ("sextant", "control")];
+const ONLY_TESTS: &[(&str, &str)] = &[("sextant", "node"), ("sextant", "control"), ("sextant", "agent")];
 
 /// What the tests look at their work with, and make file systems with.
 const PROGRAMS: &[&str] = &[
@@ -69,6 +69,9 @@ pub(crate) struct Vm {
     /// Only the tests of these crates
     #[arg(long, value_delimiter = ',', default_values = CRATES)]
     package: Vec<String>,
+    /// Only these test programs (names of integration tests of each of the crates), also such as are left out otherwise
+    #[arg(long, value_delimiter = ',')]
+    test: Vec<String>,
     /// Added to the kernel's command line
     #[arg(long, default_value = "")]
     append: String,
@@ -99,6 +102,8 @@ const FEW: &[(&str, &str)] = &[
     ("csi-backends", "::quota_on_ext4 ::thin_ext4"),
     ("csi-kills", "of_quotas of_thin_volumes"),
 ];
+/// Of the agent's those are run here that look at cgroups; all of them with `--test agent`.
+const OF_AGENT: (&str, &str) = ("sextant-agent", "resources_change_in_place out_of_memory");
 
 pub(crate) fn run(vm: &Vm) -> Result<()> {
     packages::install(packages::NEEDED)?;
@@ -113,6 +118,7 @@ pub(crate) fn ring(full: bool) -> Result<Count> {
     let mut vm = Vm {
         systemd: false,
         package,
+        test: Vec::new(),
         append: String::new(),
         limit: if full { 7200 } else { 3000 },
         args: Vec::new(),
@@ -142,6 +148,7 @@ fn boot(vm: &Vm, echo: bool) -> Result<Count> {
         rootfs::tests_disk(&tests, &image)?;
         guest.disks = vec![Disk::Scratch(rootfs::disk(&cache, &kernel)?), Disk::Scratch(image)];
         guest.append = "sextant.root=/dev/vda systemd.show_status=0".into();
+        guest.reboots = true;
     } else {
         let mut contents = Initramfs::new(&kernel, MODULES, "sh /tests/run")?;
         let programs = built.programs.iter().map(|(name, _)| name);
@@ -260,7 +267,6 @@ fn chooses(program: &str, filter: &[&str]) -> Result<()> {
 fn build_tests(vm: &Vm) -> Result<Vec<serde_json::Value>> {
     let build = ["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"];
     let built = |what: &[&str]| cargo_json_lines(&[&build[..], what].concat());
-    let systemd = SYSTEMD_TESTS.iter().filter(|_| vm.systemd);
     let mut messages = Vec::new();
     if vm.ring {
         messages.extend(built(&["--workspace"])?);
@@ -269,12 +275,18 @@ fn build_tests(vm: &Vm) -> Result<Vec<serde_json::Value>> {
         }
         return Ok(messages);
     }
-    let whole = vm.package.iter().filter(|package| !has_some(package));
+    let whole = vm.package.iter().filter(|package| vm.test.is_empty() && !has_some(package));
     let packages: Vec<&str> = whole.flat_map(|package| ["--package", package]).collect();
     if !packages.is_empty() {
         messages.extend(built(&packages)?);
     }
-    for (package, test) in ONLY_TESTS.iter().chain(systemd) {
+    let named = vm
+        .test
+        .iter()
+        .flat_map(|test| vm.package.iter().map(move |package| (package.as_str(), test.as_str())));
+    let systemd = SYSTEMD_TESTS.iter().filter(|_| vm.systemd);
+    let some = ONLY_TESTS.iter().chain(systemd).filter(|_| vm.test.is_empty()).copied();
+    for (package, test) in named.chain(some) {
         if vm.package.iter().any(|wanted| wanted == package) {
             messages.extend(built(&["--package", package, "--test", test])?);
         }
@@ -293,12 +305,17 @@ impl Vm {
         let one = (package, target);
         let is_asked = self.package.iter().any(|wanted| wanted == package);
         let is_systemd = self.systemd && SYSTEMD_TESTS.contains(&one);
-        is_asked && (!test || !has_some(package) || ONLY_TESTS.contains(&one) || is_systemd)
+        let is_chosen = match self.test.is_empty() {
+            true => !has_some(package) || ONLY_TESTS.contains(&one) || is_systemd,
+            false => self.test.iter().any(|wanted| wanted == target),
+        };
+        is_asked && (!test || is_chosen)
     }
 
     /// What chooses tests of a program that has others, too; empty where all are run.
     fn few(&self, name: &str) -> &'static str {
         let few = FEW.iter().filter(|_| self.short).chain([&(CONTROL, OF_CONTROL)]);
+        let few = few.chain([&OF_AGENT].into_iter().filter(|_| self.test.is_empty()));
         few.filter(|(few, _)| *few == name).map(|(_, filters)| *filters).next().unwrap_or_default()
     }
 
@@ -326,6 +343,9 @@ const EACH_IN_FULL: u32 = 3000;
 
 /// Remembers that the program before it failed.
 const FAILED: &str = "[ -e /tmp/failed ] && { failed=1; rm /tmp/failed; }\n";
+
+/// Names the test program that the guest of systemd runs once more after it has booted anew: it writes that.
+const AGAIN: &str = "/var/lib/sextant-tests-again";
 
 /// Begins the line that tells how long a test program took.
 const TOOK: &str = "sextant-vm: took ";
@@ -359,6 +379,11 @@ fn script(tests: &Tests, vm: &Vm) -> String {
         }
     }
     if systemd {
+        // One that boots anew unasked has panicked.
+        script.push_str(&format!(
+            "again=$(cat {AGAIN} 2>/dev/null)\nbegun=/var/lib/sextant-tests-begun\n\
+             [ -e $begun ] && [ -z \"$again\" ] && exit 98\ntouch $begun; sync\n"
+        ));
         script.push_str("state=$(systemctl is-system-running --wait); echo \"systemd is $state\"\n");
         script.push_str("[ \"$state\" = running ] || { systemctl --failed --no-pager; failed=1; }\n");
     }
@@ -367,7 +392,18 @@ fn script(tests: &Tests, vm: &Vm) -> String {
     }
     for name in &tests.names {
         let few = vm.few(name);
-        script.push_str(&one(name, &format!("/tests/{name} {few} {}", args.join(" ")), each));
+        let one = one(name, &format!("/tests/{name} {few} {}", args.join(" ")), each);
+        script.push_str(&if systemd {
+            format!("case \"${{again:-{name}}}\" in {name})\n{one};; esac\n")
+        } else {
+            one
+        });
+    }
+    if systemd {
+        // Once more, where a test is about that: systemd goes down as on any machine.
+        script.push_str(&format!(
+            "if [ -e {AGAIN} ] && [ -z \"$again\" ] && [ $failed = 0 ]; then systemctl reboot; sleep infinity; fi\n"
+        ));
     }
     // The guest's kernel has every kind of link: none may be missing.
     let newer = std::env::var_os(NEWER).map(|_| format!("{NEWER}={NEWER_INSIDE}")).unwrap_or_default();

@@ -65,7 +65,16 @@ pub(crate) const PERIOD: i64 = 100_000;
 pub(crate) fn of_container(pod: &Pod, container: &Container, memory: i64) -> LinuxContainerResources {
     let mut resources = of(container.resources.as_ref());
     resources.oom_score_adj = oom_score(Qos::of(pod), container, memory);
+    resources.unified =
+        unified().map(|[file, value]| (file.to_owned(), value.to_owned())).into_iter().collect();
     resources
+}
+
+/// What all containers have where version 2 counts memory, as a kubelet gives it: one that runs out of memory ends as a whole, and not
+/// some process of it.
+fn unified() -> Option<[&'static str; 2]> {
+    let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    controllers.split_ascii_whitespace().any(|name| name == "memory").then_some(["memory.oom.group", "1"])
 }
 
 /// What runtimes are told of amounts.

@@ -1,7 +1,7 @@
 //! `sextant agent` beside `sextant api` and `sextant node`: what pods that are bound to its node come to, and nothing left after them.
 //! The image holds one program: this test itself (it is static), called `probe`.
 //!
-//! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with a name to run the tests that contain it.
+//! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with names to run the tests that contain one of them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod claims;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     if args.first().and_then(|program| program.rsplit('/').next()) == Some("probe") {
         return probe::main(&args[1..]);
     }
-    let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
+    let filters: Vec<&String> = args.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
     let tests = [
         runs::TESTS,
         waits::TESTS,
@@ -52,6 +52,8 @@ fn main() -> ExitCode {
         statics::TESTS,
     ]
     .concat();
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(*filter));
+    let tests: Vec<Test> = tests.into_iter().filter(|(name, _)| chosen(name)).collect();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rig = runtime.block_on(Rig::start());
     let (mut passed, mut failed) = (0, Vec::new());
-    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+    for (name, test) in &tests {
         println!("test {name} ...");
         let began = std::time::Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&rig))));

@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testkit::instance_name;
 
-/// Longer than anything takes that will happen at all.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Longer than anything takes that will happen at all, on an emulated machine.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// The agent's node.
 pub(crate) const NODE: &str = "node-1";
 /// The image of all containers.
@@ -103,6 +103,8 @@ impl Rig {
             let port = &json!(node.status)["daemonEndpoints"]["kubeletEndpoint"]["Port"];
             let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
             config.accept_invalid_certs = true;
+            // Any will do, but a machine may have none of its own.
+            config.root_cert = self.config.root_cert.clone();
             config.auth_info = self.config.auth_info.clone();
             let client = Client::try_from(config).unwrap();
             let asked = http::Request::get("/healthz").body(Vec::new()).unwrap();

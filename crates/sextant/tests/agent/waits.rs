@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_container_that_cannot_be_started_has_failed", |rig| Box::pin(unstartable(rig))),
     ("conditions_of_others_stay_while_the_agent_writes", |rig| Box::pin(conditions(rig))),
     ("probes_say_when_a_container_is_ready_and_when_it_is_dead", |rig| Box::pin(probes(rig))),
+    ("a_container_out_of_memory_ends_as_a_whole", |rig| Box::pin(out_of_memory(rig))),
     ("what_is_not_there_is_waited_for", |rig| Box::pin(missing(rig))),
 ];
 
@@ -35,6 +36,20 @@ async fn image(rig: &Rig) {
     rig.status("image", "ErrImageNeverPull", reason(1, "ErrImageNeverPull")).await;
     rig.told("image", "Failed", "Failed to pull image \"127.0.0.1:1/none:1\"").await;
     rig.told("image", "BackOff", "Back-off pulling image \"127.0.0.1:1/none:1\"").await;
+}
+
+/// On v1 who takes too much ends alone.
+async fn out_of_memory(rig: &Rig) {
+    let limited = json!({"resources": {"limits": {"memory": "64Mi"}}});
+    let asked = json!({"readinessProbe": {"exec": {"command": ["probe", "eat"]}, "periodSeconds": 1, "timeoutSeconds": 60}});
+    let main = match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => with(container("main", &["sleep"]), asked),
+        false => container("main", &["eat"]),
+    };
+    rig.pod("eats", json!({"containers": [with(main, limited)], "restartPolicy": "Never"})).await;
+    let status = rig.status("eats", "is over", |status| status["phase"] == "Failed").await;
+    let ended = &status["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("OOMKilled"), &json!(137)), "{status}");
 }
 
 async fn crash(rig: &Rig) {

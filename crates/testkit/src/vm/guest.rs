@@ -55,6 +55,8 @@ pub struct Guest {
     pub disks: Vec<Disk>,
     /// Whether to pass on what the guest says while it runs.
     pub echo: bool,
+    /// Whether it may boot anew, with its disks as they were left; else that is its end, as a panic is.
+    pub reboots: bool,
 }
 
 impl Guest {
@@ -69,6 +71,7 @@ impl Guest {
             acceleration: Acceleration::Emulated,
             disks: Vec::new(),
             echo: false,
+            reboots: false,
         }
     }
 
@@ -107,15 +110,10 @@ impl Guest {
             // rewriting on the other one (a static key), and the guest panics.
             Acceleration::Emulated => command.args(["-accel", "tcg,thread=single"]),
         };
-        command.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-serial",
-            "stdio",
-        ]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]);
+        if !self.reboots {
+            command.arg("-no-reboot");
+        }
         command.args(["-m", &self.memory.to_string(), "-smp", &self.processors.to_string()]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
         // On a busy machine an emulated timer may not tick in the moment for which the kernel looks; what it then tries instead hangs.

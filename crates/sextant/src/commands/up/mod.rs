@@ -131,7 +131,8 @@ fn tell_up(places: &Places, supervisor: &Supervisor, took: Duration, is_detached
     say("");
     say(&format!("export KUBECONFIG={}", places.kubeconfig().display()));
     say("kubectl get nodes,pods -A");
-    if !is_detached {
+    // Under systemd nobody has a terminal to interrupt it from.
+    if !is_detached && std::env::var_os("NOTIFY_SOCKET").is_none() {
         say("");
         say("^C ends the programs, and pods run on; `sextant status` shows what runs");
     }

@@ -1,66 +1,39 @@
-//! The node as a service of systemd, which must be the machine's first process: the unit as it is shipped, and pods in
-//! slices, as a kubelet with the systemd driver asks for them. `cargo xtask vm --systemd` builds and runs it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! The node's unit, and pods in slices, as a kubelet with the systemd driver asks for them.
 
-#[allow(dead_code, reason = "the tests of the node want more of it")]
-#[path = "node/machine.rs"]
-mod machine;
-#[allow(dead_code, reason = "containers here do little")]
-#[path = "containers/probe.rs"]
-mod probe;
-#[allow(dead_code, reason = "the tests of the node want more of it")]
-#[path = "node/wishes.rs"]
-mod wishes;
-
-use std::error::Error;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use cri::caller::{Blocking, Client};
 use cri::contract::v1::*;
-use testkit::bare::{self, Outcome, check};
+use testkit::bare::{Outcome, check};
 
-const TESTS: &[bare::Test<()>] = &[("the_unit_as_shipped_with_pods_in_slices", unit)];
-const UNIT: &str = include_str!("../../../xtask/src/dist/sextant-node.service");
+use crate::unit::{Result, call, cgroup_of, is, procs, program, read, show, systemctl, until};
+use crate::{machine, wishes};
+
+const UNIT: &str = include_str!("../../../../xtask/src/dist/sextant-node.service");
 const SERVICE: &str = "sextant-node.service";
 const SHIMS: &str = "sextant-shims.scope";
 const SLICE: &str = "kubepods-burstable-pod1_2.slice";
-const LIMIT: Duration = Duration::from_secs(120);
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().collect();
-    if words.first().is_some_and(|program| program.rsplit('/').next() == Some("probe")) {
-        return probe::main(&words[1..]);
-    }
-    if !Path::new("/run/systemd/system").is_dir() {
-        println!("systemd is not this machine's init: run cargo xtask vm --systemd\n\n0 passed, 1 failed");
-        return ExitCode::FAILURE;
-    }
-    bare::run(&[TESTS], |_, test| test(&()))
-}
+const CONFIG: &str = "/etc/sextant/node.toml";
 
 /// docs/install.md, step by step, but for the archive.
 fn install() -> Outcome {
-    let sextant = Path::new("/usr/local/bin/sextant");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sextant"), sextant)?;
+    let sextant = program()?;
     let config = Command::new(sextant).args(["node", "--print-config"]).output()?;
     let config = String::from_utf8(config.stdout)?;
     let wanted = config.replace("# cgroup_driver = \"cgroupfs\"", "cgroup_driver = \"systemd\"");
     let wanted = wanted.replace("cgroup_driver = \"cgroupfs\"", "cgroup_driver = \"systemd\"");
     check(wanted.contains("\ncgroup_driver = \"systemd\""), || format!("no cgroup_driver in:\n{config}"))?;
     fs::create_dir_all("/etc/sextant")?;
-    fs::write("/etc/sextant/node.toml", wanted)?;
+    fs::write(CONFIG, wanted)?;
     fs::write(Path::new("/etc/systemd/system").join(SERVICE), UNIT)?;
     machine::make_image(Path::new("/var/lib/sextant/images"));
     systemctl(&["daemon-reload"])?;
     systemctl(&["enable", "--now", "sextant-node"]).map(drop)
 }
 
-fn unit(_: &()) -> Outcome {
+pub(crate) fn unit(_: &()) -> Outcome {
     install()?;
     let cri = connect()?;
     let (pod, container) = make(&cri)?;
@@ -122,6 +95,7 @@ fn unit(_: &()) -> Outcome {
         until("the scope is gone", || Ok(show(name, "LoadState")? == "not-found"))?;
     }
     systemctl(&["disable", "--now", "sextant-node"])?;
+    fs::remove_file(CONFIG)?;
     let failed = systemctl(&["--failed", "--no-legend", "--plain"])?;
     check(failed.is_empty(), || format!("units that failed:\n{failed}"))
 }
@@ -162,51 +136,4 @@ fn connect() -> Result<Blocking> {
     let cri = Blocking::connect(Path::new("/run/sextant/cri.sock"))?;
     cri.wait(async |c| c.version(VersionRequest { version: "v1".into() }).await)?;
     Ok(cri)
-}
-
-fn systemctl(words: &[&str]) -> Result<String> {
-    call("systemctl", words)
-}
-
-/// A property of a unit, as systemd shows it.
-fn show(unit: &str, property: &str) -> Result<String> {
-    systemctl(&["show", "--value", "--property", property, unit])
-}
-
-fn call(program: &str, words: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(words).output()?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    check(output.status.success(), || {
-        format!("{program} {words:?}: {}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr))
-    })?;
-    Ok(said)
-}
-
-fn cgroup_of(pid: i32) -> Result<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    Ok(text.trim().strip_prefix("0::/").ok_or("no cgroup v2")?.to_owned())
-}
-
-fn read(cgroup: &str, file: &str) -> Result<String> {
-    Ok(fs::read_to_string(Path::new("/sys/fs/cgroup").join(cgroup).join(file))?.trim().to_owned())
-}
-
-fn procs(cgroup: &str) -> Result<Vec<String>> {
-    Ok(read(cgroup, "cgroup.procs")?.lines().map(str::to_owned).collect())
-}
-
-fn is(what: &str, found: &str, expected: &str) -> Outcome {
-    check(found == expected, || format!("{what} is {found:?}, not {expected:?}"))
-}
-
-fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Outcome {
-    let end = Instant::now() + LIMIT;
-    while !holds()? {
-        check(Instant::now() < end, || {
-            let log = call("journalctl", &["--no-pager", "--lines=40"]).unwrap_or_default();
-            format!("not within {} s: {what}\n{log}", LIMIT.as_secs())
-        })?;
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
