@@ -30,6 +30,7 @@ macro_rules! targets {
 }
 
 targets! {
+    announce_packets,
     api_cel,
     api_crd,
     api_cron,

@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("shim", &["kernel", "ledger", "oci-runtime"]),
     ("cri", &["kernel", "ledger", "grpc", "oci-image", "oci-runtime", "shim", "cni", "streaming"]),
     ("agent", &["kernel", "ledger", "client", "grpc", "cri", "csi", "streaming"]),
+    ("announce", &["kernel"]),
     ("services", &["kernel", "ledger", "client"]),
     (
         "sextant",
@@ -44,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "smi",
             "api",
             "agent",
+            "announce",
             "services",
         ],
     ),

@@ -17,6 +17,7 @@
 mod address;
 mod bridge_vlan;
 mod carrier;
+mod changes;
 pub mod conntrack;
 mod kept;
 mod link;
@@ -34,6 +35,7 @@ mod wire;
 
 pub use address::{Address, addresses};
 pub use bridge_vlan::{BridgeVlan, bridge_vlans};
+pub use changes::Changes;
 pub use kept::{Kept, Sockets};
 pub use link::{IpvlanMode, Kind, MacvlanMode, NewLink, Peer, SetLink};
 pub use link_state::{Detail, Link, link_by_index, link_by_name, links};

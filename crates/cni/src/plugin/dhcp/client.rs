@@ -1,13 +1,14 @@
 //! The client's part of RFC 2131 for one lease, without sockets and clocks: it is told what time it is and what has come,
 //! and says what to send and what has become of the lease.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use kernel::netlink::Mac;
+use kernel::packet::datagram;
 
-use super::datagram;
 use super::message::{Kind, Message, Options, option};
+use super::{CLIENT_PORT, SERVER_PORT};
 
 /// Since boot: it goes on while the machine sleeps, as a lease does.
 pub(super) type Time = Duration;
@@ -337,7 +338,8 @@ fn is_offer(message: &Message) -> bool {
 }
 
 fn send(message: &Message, to: Ipv4Addr, neighbour: Mac) -> Output {
-    Output::Send { packet: datagram::wrap(message.client, to, &message.to_bytes()), to: neighbour }
+    let (from, to) = (SocketAddrV4::new(message.client, CLIENT_PORT), SocketAddrV4::new(to, SERVER_PORT));
+    Output::Send { packet: datagram::wrap(from, to, &message.to_bytes()), to: neighbour }
 }
 
 #[cfg(test)]

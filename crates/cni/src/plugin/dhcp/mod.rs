@@ -2,7 +2,6 @@
 
 mod client;
 pub(super) mod daemon;
-mod datagram;
 mod message;
 mod options;
 mod rpc;
@@ -11,12 +10,16 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use kernel::packet::datagram;
 use ledger::Record;
 use serde_json::Value;
 
 use super::ipam::no_ipam;
 use crate::contract::{AddResult, Code, Error, Keys, Plugin, Request, ValidAttachment};
 use rpc::{Call, Method};
+
+const SERVER_PORT: u16 = 67;
+const CLIENT_PORT: u16 = 68;
 
 /// Where the daemon listens, if nobody says otherwise.
 const SOCKET: &str = "/run/cni/dhcp.sock";
@@ -127,7 +130,9 @@ fn converse(call: &Call, mut stream: UnixStream) -> Result<AddResult, Error> {
 
 /// Any bytes as what comes from the network, and as either side of a conversation: for the fuzzer.
 pub(super) fn exercise(bytes: &[u8]) {
-    if let Some(message) = message::Message::parse(datagram::unwrap(bytes).unwrap_or(bytes)) {
+    if let Some(message) =
+        message::Message::parse(datagram::unwrap(bytes, SERVER_PORT, CLIENT_PORT).unwrap_or(bytes))
+    {
         assert_eq!(message::Message::parse(&message.to_bytes()), Some(message.clone()));
         let _ = options::result(&message, None);
     }

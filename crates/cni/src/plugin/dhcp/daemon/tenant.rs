@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use kernel::netlink::{self, Batch, Link, Mac, Protocol, SetLink, Socket};
-use kernel::packet::PacketSocket;
+use kernel::packet::{PacketSocket, datagram};
 use serde_json::{Map, Value};
 
 use super::super::client::{Client, Output, Patience, Time};
-use super::super::datagram::{self, CLIENT_PORT};
 use super::super::message::{Message, Options};
 use super::super::options;
 use super::super::rpc::Call;
+use super::super::{CLIENT_PORT, SERVER_PORT};
 use super::state::{self, Kept};
 use crate::contract::{AddResult, Attachment, Code, Error, Keys, parse_args};
 
@@ -167,7 +167,8 @@ impl Tenant {
         let mut buffer = [0; PACKET];
         while let Some(socket) = &self.socket {
             let Some((packet, from)) = socket.receive(&mut buffer)? else { break };
-            let Some(message) = datagram::unwrap(packet).and_then(Message::parse) else { continue };
+            let payload = datagram::unwrap(packet, SERVER_PORT, CLIENT_PORT);
+            let Some(message) = payload.and_then(Message::parse) else { continue };
             let output = self.client.receive(&message, from, now());
             if let Some(output) = self.carry_out(output)? {
                 return Ok(Some(output));

@@ -1,0 +1,346 @@
+//! The thread that does it: sockets, a clock, and what [claims](crate::claims) say.
+
+mod port;
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kernel::Act as _;
+use kernel::netlink::{self, Changes, IpNet, Protocol, Socket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::claims::{Act, Claims};
+use crate::links::{self, Link, Links};
+use crate::peers::BEAT;
+use crate::wire::heartbeat::Heartbeat;
+use crate::{Said, Wanted};
+use port::{Groups, Heard, Port};
+
+/// Between two looks at the links, however often they change.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Who answers, and where.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The node's name.
+    pub node: String,
+    /// The cluster: signs of life of others do not count, and an address that another cluster's node has is somebody else's.
+    pub cluster: [u8; 16],
+    /// Which links.
+    pub links: Links,
+}
+
+/// What is told to the thread.
+#[derive(Debug, Default)]
+struct Inbox {
+    wanted: Option<Wanted>,
+    ended: bool,
+}
+
+/// Answers for addresses, on a thread of its own, in the network namespace in which it was started. Dropped, it tells other nodes that this
+/// one leaves, and ends.
+#[derive(Debug)]
+pub struct Announcer {
+    inbox: Arc<Mutex<Inbox>>,
+    bell: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Announcer {
+    /// Starts it, with nothing to answer for yet. `told` is called from its thread and must not wait.
+    ///
+    /// # Errors
+    /// The kernel gives no sockets: they take CAP_NET_RAW.
+    pub fn start(setup: Setup, told: impl FnMut(Said) + Send + 'static) -> kernel::Result<Self> {
+        let inbox = Arc::new(Mutex::new(Inbox::default()));
+        let (bell, heard) = UnixStream::pair().act("make", || "a pair of sockets")?;
+        heard.set_nonblocking(true).act("set up", || "a pair of sockets")?;
+        let mut speaker = Speaker::open(setup, Box::new(told), inbox.clone(), heard)?;
+        speaker.look(Instant::now())?;
+        let thread = std::thread::Builder::new().name("announce".into()).spawn(move || speaker.run());
+        let thread = thread.act("start", || "a thread that answers for addresses")?;
+        Ok(Self { inbox, bell, thread: Some(thread) })
+    }
+
+    /// Takes all that is to be answered for from now on.
+    pub fn want(&self, wanted: Wanted) {
+        self.tell(|inbox| inbox.wanted = Some(wanted));
+    }
+
+    fn tell(&self, make: impl FnOnce(&mut Inbox)) {
+        make(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        // One that is full rings already.
+        let _ = (&self.bell).write(&[0]);
+    }
+}
+
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        self.tell(|inbox| inbox.ended = true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Speaker {
+    setup: Setup,
+    told: Box<dyn FnMut(Said) + Send>,
+    inbox: Arc<Mutex<Inbox>>,
+    bell: UnixStream,
+    netlink: Socket,
+    changes: Changes,
+    /// When the links are to be looked at.
+    look_at: Option<Instant>,
+    looked: Instant,
+    links: Vec<Link>,
+    /// The machine's own addresses: for those the kernel answers.
+    own: Vec<IpNet>,
+    ports: BTreeMap<u32, Port>,
+    groups: Groups,
+    claims: Claims,
+    wanted: Wanted,
+    beat_at: Instant,
+    started: u64,
+    count: u64,
+    failed: BTreeMap<u32, String>,
+}
+
+impl Speaker {
+    fn open(
+        setup: Setup,
+        told: Box<dyn FnMut(Said) + Send>,
+        inbox: Arc<Mutex<Inbox>>,
+        bell: UnixStream,
+    ) -> kernel::Result<Self> {
+        bell.set_nonblocking(true).act("set up", || "a pair of sockets")?;
+        let now = Instant::now();
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Self {
+            claims: Claims::new(setup.node.clone()),
+            setup,
+            told,
+            inbox,
+            bell,
+            netlink: Socket::open(Protocol::Route)?,
+            changes: Changes::listen()?,
+            look_at: None,
+            looked: now,
+            links: Vec::new(),
+            own: Vec::new(),
+            ports: BTreeMap::new(),
+            groups: Groups::default(),
+            wanted: Wanted::default(),
+            beat_at: now,
+            started: u64::try_from(started.as_nanos()).unwrap_or(u64::MAX),
+            count: 0,
+            failed: BTreeMap::new(),
+        })
+    }
+
+    fn run(mut self) {
+        loop {
+            self.wait();
+            let now = Instant::now();
+            if self.take(now) {
+                return self.leave();
+            }
+            if self.changes.any().unwrap_or(true) && self.look_at.is_none() {
+                self.look_at = Some((self.looked + LOOK).max(now));
+            }
+            if self.look_at.is_some_and(|at| at <= now)
+                && let Err(e) = self.look(now)
+            {
+                self.fail(0, &e);
+                self.look_at = Some(now + LOOK * 5);
+            }
+            self.listen(now);
+            if !self.claims.is_alone() && self.beat_at <= now {
+                self.beat(false);
+                self.beat_at = now + BEAT;
+            }
+            let acts = self.claims.wake(now);
+            self.carry_out(acts);
+        }
+    }
+
+    /// Until something comes or is due.
+    fn wait(&self) {
+        let beat = (!self.claims.is_alone()).then_some(self.beat_at);
+        let due = [self.claims.next(), self.look_at, beat].into_iter().flatten().min();
+        let timeout = due.map(|at| {
+            let rest = at.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: rest.as_secs().cast_signed(), tv_nsec: i64::from(rest.subsec_nanos()) }
+        });
+        let mut polled =
+            vec![PollFd::new(&self.bell, PollFlags::IN), PollFd::new(&self.changes, PollFlags::IN)];
+        for port in self.ports.values() {
+            polled
+                .extend(port.sockets().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
+        }
+        // Whatever it says, all is looked at.
+        let _ = poll(&mut polled, timeout.as_ref());
+    }
+
+    /// Takes what it was told; whether it is to end.
+    fn take(&mut self, now: Instant) -> bool {
+        let mut bytes = [0; 64];
+        while (&self.bell).read(&mut bytes).is_ok_and(|count| count > 0) {}
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wanted, ended) = (inbox.wanted.take(), inbox.ended);
+        drop(inbox);
+        if let Some(wanted) = wanted {
+            self.wanted = wanted;
+            self.settle(now);
+        }
+        ended
+    }
+
+    /// Looks at the links, and opens sockets on those that are new.
+    fn look(&mut self, now: Instant) -> kernel::Result<()> {
+        (self.look_at, self.looked) = (None, now);
+        let links = links::look(&mut self.netlink)?;
+        self.own = netlink::addresses(&mut self.netlink, None)?.into_iter().map(|one| one.net).collect();
+        if links == self.links {
+            self.settle(now);
+            return Ok(());
+        }
+        let is_wanted = |link: &&Link| match &self.setup.links {
+            Links::Fitting => true,
+            Links::Named(names) => names.contains(&link.name),
+        };
+        let wanted: Vec<Link> = links.iter().filter(is_wanted).cloned().collect();
+        self.ports
+            .retain(|index, port| wanted.iter().any(|link| link.index == *index && link.mac == port.mac));
+        let mut refused = None;
+        for link in &wanted {
+            if self.ports.contains_key(&link.index) {
+                continue;
+            }
+            match Port::open(link.index, link.mac) {
+                Ok(port) => drop(self.ports.insert(link.index, port)),
+                Err(e) => {
+                    self.fail(link.index, &e);
+                    refused = Some(e);
+                }
+            }
+        }
+        let there = |link: &&Link| self.ports.contains_key(&link.index);
+        let places: Vec<_> =
+            wanted.iter().filter(there).map(|link| (link.index, link.name.clone(), link.mac)).collect();
+        let acts = self.claims.set_links(&places, now);
+        self.carry_out(acts);
+        self.groups.keep(|index| places.iter().any(|(there, ..)| *there == index));
+        self.links = links;
+        self.settle(now);
+        match refused {
+            Some(e) if self.ports.is_empty() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let addresses = self.wanted.addresses.keys().filter(|address| !links::is_own(**address, &self.own));
+        let homes =
+            addresses.map(|address| (*address, links::homes(*address, &self.links, &self.setup.links)));
+        self.claims.set_wanted(self.wanted.clone(), homes.collect());
+        let acts = self.claims.settle(now);
+        self.carry_out(acts);
+    }
+
+    /// Hears what has come, and answers.
+    fn listen(&mut self, now: Instant) {
+        let mut acts = Vec::new();
+        let mut moved = Vec::new();
+        for (index, port) in &self.ports {
+            let claims = &mut self.claims;
+            port.hear(|heard| match heard {
+                Heard::Asked { address, .. } if claims.answers(*index, address) => true,
+                // Who asks without an address wants it for itself.
+                Heard::Asked { address, by, wants_it: true } | Heard::Said { address, by } => {
+                    acts.extend(claims.said(*index, address, by, now));
+                    false
+                }
+                Heard::Asked { .. } => false,
+                Heard::Lives(beat) => {
+                    if beat.cluster == self.setup.cluster && claims.hear(*index, &beat, now) {
+                        moved.push(*index);
+                    }
+                    false
+                }
+            });
+        }
+        if !moved.is_empty() {
+            acts.extend(self.claims.settle(now));
+            moved.iter().for_each(|link| self.claims.repeat(*link, now));
+        }
+        self.carry_out(acts);
+    }
+
+    fn carry_out(&mut self, acts: Vec<Act>) {
+        for act in acts {
+            let (link, outcome) = match act {
+                Act::Probe(link, address) => {
+                    let joined = self.groups.join(link, address);
+                    (link, joined.and_then(|()| self.send(link, |port| port.probe(address))))
+                }
+                Act::Tell(link, address) => (link, self.send(link, |port| port.tell(address))),
+                Act::Leave(link, address) => {
+                    self.groups.leave(link, address);
+                    continue;
+                }
+                Act::Say(said) => {
+                    (self.told)(said);
+                    continue;
+                }
+            };
+            if let Err(e) = outcome {
+                self.fail(link, &e);
+            }
+        }
+    }
+
+    fn send(&self, link: u32, send: impl FnOnce(&Port) -> kernel::Result<()>) -> kernel::Result<()> {
+        self.ports.get(&link).map_or(Ok(()), send)
+    }
+
+    /// Tells all links that this node lives, or leaves.
+    fn beat(&mut self, leaves: bool) {
+        self.count += 1;
+        let mut failures = Vec::new();
+        for (index, port) in &self.ports {
+            let beat = Heartbeat {
+                cluster: self.setup.cluster,
+                started: self.started,
+                count: self.count,
+                mac: port.mac,
+                node: self.setup.node.clone(),
+                leaves,
+            };
+            if let Err(e) = port.beat(&beat) {
+                failures.push((*index, e));
+            }
+        }
+        failures.iter().for_each(|(index, e)| self.fail(*index, e));
+    }
+
+    fn leave(&mut self) {
+        if !self.claims.is_alone() {
+            self.beat(true);
+        }
+    }
+
+    /// Tells of a failure, once until another comes.
+    fn fail(&mut self, link: u32, error: &kernel::Error) {
+        let cause = error.to_string();
+        if self.failed.insert(link, cause.clone()).as_ref() != Some(&cause) {
+            let name = self.links.iter().find(|known| known.index == link).map(|known| known.name.clone());
+            (self.told)(Said::Failed { link: name.unwrap_or_else(|| format!("number {link}")), cause });
+        }
+    }
+}
