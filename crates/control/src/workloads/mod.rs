@@ -24,6 +24,7 @@ mod scheduler;
 mod share;
 mod stateful_set;
 mod status;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

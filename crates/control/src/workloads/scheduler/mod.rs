@@ -24,6 +24,7 @@ use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 pub(super) use filters::{is_wanted, tolerates, untolerated};
+pub(super) use resources::requests;
 
 use super::{Context, hands, pods};
 use crate::csi::names;
