@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use super::{Context, hands, status};
 use count::{Asked, Tolerance};
 use pace::{Bounds, Memory};
+pub(super) use target::replicas_of;
 use target::{Proposed, Wanting};
 
 /// How often metrics are looked at, as in Kubernetes.

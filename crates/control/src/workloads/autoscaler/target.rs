@@ -5,6 +5,7 @@ use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, MetricIdentifier, MetricSpec, MetricTarget,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, discovery};
@@ -66,6 +67,39 @@ pub(super) async fn find(
         there: status.replicas,
         selector: status.selector.unwrap_or_default(),
     })
+}
+
+/// How many pods the owner of some is to have, where that is known of its kind; `None` where it is gone.
+///
+/// # Errors
+/// Its kind has no `scale`, or the server does not say.
+pub(in crate::workloads) async fn replicas_of(
+    client: &Client,
+    namespace: &str,
+    owner: &OwnerReference,
+) -> Result<Option<i32>, String> {
+    let resource = resource(client, Some(&owner.api_version), &owner.kind).await?;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    match api.get_scale(&owner.name).await {
+        Ok(scale) if scale.metadata.uid.as_ref().is_some_and(|uid| *uid != owner.uid) => Ok(None),
+        Ok(scale) => Ok(Some(scale.spec.and_then(|spec| spec.replicas).unwrap_or_default())),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            // Either is not there: the owner, or its scale.
+            match api.get_opt(&owner.name).await.map_err(|error| hands::says(&error))? {
+                None => Ok(None),
+                Some(_) => Err(format!("{} does not implement the scale subresource", path(&resource))),
+            }
+        }
+        Err(error) => Err(hands::says(&error)),
+    }
+}
+
+/// A resource with its group, as paths and messages have it.
+fn path(resource: &ApiResource) -> String {
+    match resource.group.as_str() {
+        "" => resource.plural.clone(),
+        group => format!("{}.{group}", resource.plural),
+    }
 }
 
 impl Target {
@@ -203,10 +237,7 @@ impl Wanting<'_> {
             format!("unable to get metric {}: {kind} on {} {name}/{why}", metric.name, self.namespace)
         };
         let resource = resource(self.client, of.api_version.as_deref(), &of.kind).await.map_err(failed)?;
-        let path = match resource.group.as_str() {
-            "" => resource.plural,
-            group => format!("{}.{group}", resource.plural),
-        };
+        let path = path(&resource);
         let of_metric = metrics::text(metric.selector.as_ref());
         let value =
             metrics::of_object(self.client, self.namespace, (&path, &of.name), &metric.name, &of_metric);

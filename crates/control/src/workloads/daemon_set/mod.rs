@@ -103,15 +103,24 @@ impl Controller {
     async fn act(&self, set: &DaemonSet, hash: &str, plan: plan::Plan) -> Result<Option<Duration>, Error> {
         let (failed, wait) = {
             let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
-            replaced.due(&hands::uid(set), plan.failed, Instant::now())
+            // One that has succeeded comes again at once.
+            let (failed, succeeded): (Vec<_>, Vec<_>) =
+                plan.failed.into_iter().partition(|pod| pods::phase(pod) == "Failed");
+            let (due, wait) = replaced.due(&hands::uid(set), failed, Instant::now());
+            (due.into_iter().chain(succeeded).collect::<Vec<_>>(), wait)
         };
         let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
         let new = plan.create.iter().map(|node| pod_of(set, &template, node, hash)).collect();
         self.hands.create_all(set, new).await?;
         for pod in &failed {
             let (name, node) = (Name::of(&**pod), pods::node(pod).unwrap_or_default());
-            let text = format!("Found failed daemon pod {name} on node {node}, will try to kill it");
-            self.hands.events.warning(set, "FailedDaemonPod", text).await;
+            if pods::phase(pod) == "Failed" {
+                let text = format!("Found failed daemon pod {name} on node {node}, will try to kill it");
+                self.hands.events.warning(set, "FailedDaemonPod", text).await;
+            } else {
+                let text = format!("Found succeeded daemon pod {name} on node {node}, will try to delete it");
+                self.hands.events.normal(set, "SucceededDaemonPod", text).await;
+            }
         }
         self.hands.delete_all(set, &failed).await?;
         self.hands.delete_all(set, &plan.delete).await?;

@@ -80,7 +80,7 @@ pub(super) async fn run(context: Arc<Context>) {
     let nodes = Arc::downgrade(&context.nodes);
     context.nodes.listen(move |change| {
         its.add(change.object().name_any());
-        let is_well = |node: &Arc<Node>| health::is_well(node);
+        let is_well = |node: &Arc<Node>| is_well(node);
         // How many are down concerns each of them.
         if change.old.as_ref().map(is_well) != change.new.as_ref().map(is_well)
             && let Some(nodes) = nodes.upgrade()
