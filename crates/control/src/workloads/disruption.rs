@@ -6,17 +6,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use client::cache::{Cache, Name};
+use client::cache::{Cache, Kind, Name};
 use client::events::Events;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::share::{self, Round};
-use super::{Context, owned, pods, status};
+use super::{Context, autoscaler, owned, pods, status, words};
 use crate::csi::reach;
 
 /// So long an evicted pod is waited for.
@@ -41,21 +43,23 @@ pub(super) async fn run(context: Arc<Context>) {
             budgets.find(|budget| change.old.iter().chain(&change.new).any(|pod| covers(budget, pod)));
         its.add_all(found.iter().map(|budget| Name::of(&**budget)));
     });
-    // What a budget of percent is a part of is what the pods' owners ask for.
-    let (its, weak) = (queue.clone(), Arc::downgrade(&budgets));
-    context.replica_sets.listen(move |change| {
-        let Some(budgets) = weak.upgrade() else { return };
-        let namespace = change.object().namespace();
-        its.add_all(
-            budgets
-                .find(|budget| budget.metadata.namespace == namespace)
-                .iter()
-                .map(|budget| Name::of(&**budget)),
-        );
-    });
+    follow(&context.replica_sets, &budgets, &queue);
+    follow(&context.stateful_sets, &budgets, &queue);
+    follow(&context.replication_controllers, &budgets, &queue);
     let events = context.events("controllermanager");
     let it = &Controller { context, budgets, events };
     queue.run(|name| async move { super::told("disruption budget", &name, it.look(&name).await) }).await;
+}
+
+/// What a budget of percent is a part of is what the pods' owners ask for.
+fn follow<K: Kind>(owners: &Cache<K>, budgets: &Arc<Cache<PodDisruptionBudget>>, queue: &Arc<Queue<Name>>) {
+    let (queue, budgets) = (queue.clone(), Arc::downgrade(budgets));
+    owners.listen(move |change| {
+        let Some(budgets) = budgets.upgrade() else { return };
+        let namespace = change.object().namespace();
+        let near = budgets.find(|budget| budget.metadata.namespace == namespace);
+        queue.add_all(near.iter().map(|budget| Name::of(&**budget)));
+    });
 }
 
 /// Whether a budget is for a pod. An empty selector is for all pods of the namespace.
@@ -71,8 +75,20 @@ impl Controller {
         let budget = &*budget;
         let mine = self.context.pods.find(|pod| covers(budget, pod));
         let now = Timestamp::now();
-        let (new, wait) = match self.expected(budget, &mine) {
-            Ok(expected) => plan(budget, &mine, expected, now),
+        if mine.is_empty() {
+            self.events.normal(budget, "NoPods", "No matching pods found").await;
+        }
+        let (new, wait) = match self.expected(budget, &mine).await {
+            Ok((expected, is_sure)) => {
+                if !is_sure {
+                    self.events.warning(budget, "UnmanagedPods", unmanaged(budget)).await;
+                }
+                for pod in overdue(budget, &mine, now) {
+                    let text = format!("Pod was expected by PDB {name} to be deleted but it wasn't");
+                    self.events.warning(&*pod, "NotDeleted", text).await;
+                }
+                plan(budget, &mine, expected, now)
+            }
             Err(why) => {
                 let text = format!("Failed to calculate the number of expected pods: {why}");
                 self.events.warning(budget, "CalculateExpectedPodCountFailed", text.clone()).await;
@@ -88,57 +104,85 @@ impl Controller {
         Ok(wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
     }
 
-    /// How many pods there should be: as many as their owners ask for, or, where a number will do, as there are.
-    fn expected(&self, budget: &PodDisruptionBudget, mine: &[Arc<Pod>]) -> Result<i32, String> {
+    /// How many pods there should be: as many as their owners ask for, or, where a number will do, as there are. Whether that is sure: of
+    /// pods without an owner nobody knows how many there should be.
+    async fn expected(&self, budget: &PodDisruptionBudget, mine: &[Arc<Pod>]) -> Result<(i32, bool), String> {
         let spec = budget.spec.clone().unwrap_or_default();
-        let is_percent = |share: &k8s_openapi::apimachinery::pkg::util::intstr::IntOrString| {
-            matches!(share, k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(_))
-        };
-        if spec.max_unavailable.is_none() && !spec.min_available.as_ref().is_some_and(is_percent) {
-            return Ok(i32::try_from(mine.len()).unwrap_or(i32::MAX));
+        let is_percent = matches!(spec.min_available, Some(IntOrString::String(_)));
+        if spec.max_unavailable.is_none() && !is_percent {
+            return Ok((i32::try_from(mine.len()).unwrap_or(i32::MAX), true));
         }
-        let mut owners: BTreeMap<String, i32> = BTreeMap::new();
+        let (mut owners, mut is_sure) = (BTreeMap::new(), true);
         for pod in mine {
-            let Some(owner) = owned::controller(&pod.metadata) else { continue };
+            let Some(owner) = owned::controller(&pod.metadata) else {
+                is_sure = false;
+                continue;
+            };
             if owners.contains_key(&owner.uid) {
                 continue;
             }
-            let name = Name::new(pod.namespace().unwrap_or_default(), &owner.name);
-            let (uid, count) = self.scale(&owner.kind, &name).ok_or_else(|| {
-                format!(
-                    "pod {} belongs to {} {}, of which nobody knows how many there should be",
-                    pod.name_any(),
-                    owner.kind,
-                    owner.name
-                )
-            })?;
+            let found = self.scale(owner, &pod.namespace().unwrap_or_default()).await?;
+            let (uid, count) =
+                found.ok_or_else(|| format!("found no controllers for pod {:?}", pod.name_any()))?;
             owners.insert(uid, count);
             owners.entry(owner.uid.clone()).or_insert(0);
         }
-        Ok(owners.values().sum())
+        Ok((owners.values().sum(), is_sure))
     }
 
     /// How many pods an owner asks for, and which one that says so: the Deployment of a ReplicaSet.
-    fn scale(&self, kind: &str, name: &Name) -> Option<(String, i32)> {
-        match kind {
-            "ReplicaSet" => {
-                let set = self.context.replica_sets.get(name)?;
-                if let Some(owner) =
-                    owned::controller(&set.metadata).filter(|owner| owner.kind == "Deployment")
-                {
-                    let name = Name::new(&name.namespace, &owner.name);
-                    let deployment = self.context.deployments.get(&name)?;
-                    return Some((owner.uid.clone(), deployment.spec.as_ref()?.replicas.unwrap_or(1)));
+    async fn scale(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<(String, i32)>, String> {
+        let name = Name::new(namespace, &owner.name);
+        let group = owner.api_version.split_once('/').map(|(group, _)| group).unwrap_or_default();
+        let (uid, count) = match (group, owner.kind.as_str()) {
+            ("apps", "ReplicaSet") => {
+                let Some(set) = self.context.replica_sets.get(&name) else { return Ok(None) };
+                let of = owned::controller(&set.metadata).filter(|owner| owner.kind == "Deployment");
+                if let Some(of) = of.filter(|_| set.uid().as_ref() == Some(&owner.uid)) {
+                    let found = self.context.deployments.get(&Name::new(namespace, &of.name));
+                    let found = found.filter(|found| found.uid().as_ref() == Some(&of.uid));
+                    let count =
+                        found.map(|found| found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1));
+                    return Ok(count.map(|count| (of.uid.clone(), count)));
                 }
-                Some((set.uid()?, set.spec.as_ref()?.replicas.unwrap_or(1)))
+                (set.uid(), set.spec.as_ref().and_then(|spec| spec.replicas))
             }
-            "StatefulSet" => {
-                let set = self.context.stateful_sets.get(name)?;
-                Some((set.uid()?, set.spec.as_ref()?.replicas.unwrap_or(1)))
+            ("apps", "StatefulSet") => {
+                let Some(set) = self.context.stateful_sets.get(&name) else { return Ok(None) };
+                (set.uid(), set.spec.as_ref().and_then(|spec| spec.replicas))
             }
-            _ => None,
-        }
+            ("", "ReplicationController") => {
+                let Some(one) = self.context.replication_controllers.get(&name) else { return Ok(None) };
+                (one.uid(), one.spec.as_ref().and_then(|spec| spec.replicas))
+            }
+            _ => {
+                let count = autoscaler::replicas_of(&self.context.client, namespace, owner).await?;
+                return Ok(count.map(|count| (owner.uid.clone(), count)));
+            }
+        };
+        Ok(uid.filter(|uid| *uid == owner.uid).map(|uid| (uid, count.unwrap_or(1))))
     }
+}
+
+/// What is said where pods of a budget have no owner.
+fn unmanaged(budget: &PodDisruptionBudget) -> String {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    format!(
+        "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of the PDB \
+         cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \
+         \".spec.minAvailable\" field of the PDB to an integer value.",
+        words::selector(selector)
+    )
+}
+
+/// The pods that were to be evicted, and have been waited for in vain.
+fn overdue(budget: &PodDisruptionBudget, mine: &[Arc<Pod>], now: Timestamp) -> Vec<Arc<Pod>> {
+    let noted = budget.status.as_ref().and_then(|status| status.disrupted_pods.as_ref());
+    let is_late = |pod: &&Arc<Pod>| {
+        let at = noted.and_then(|noted| noted.get(&pod.name_any()));
+        !pods::is_going(pod) && at.is_some_and(|at| now.duration_since(at.0) >= PATIENCE)
+    };
+    mine.iter().filter(is_late).cloned().collect()
 }
 
 /// The status of a budget, and when a pod that was to be evicted is waited for no longer.
@@ -220,5 +264,18 @@ mod tests {
         let noted = |at: &str| json!({"disruptedPods": {"a": at}});
         assert_eq!(allowed(json!({"minAvailable": 1}), noted("2025-12-31T23:59:30Z"), 3), (1, 1, 0));
         assert_eq!(allowed(json!({"minAvailable": 1}), noted("2025-12-31T23:50:00Z"), 3), (2, 1, 1));
+    }
+
+    #[test]
+    fn a_budget_of_unmanaged_pods_says_so() {
+        let spec = json!({"maxUnavailable": 1, "selector": {"matchLabels": {"a": "b"}}});
+        let status = json!({"disruptedPods": {"a": "2026-01-01T00:00:00Z", "gone": "2026-01-01T00:00:00Z"}});
+        let budget: PodDisruptionBudget =
+            serde_json::from_value(json!({"spec": spec, "status": status})).unwrap();
+        let told = unmanaged(&budget);
+        assert!(told.contains("(selector: &LabelSelector{MatchLabels:map[string]string{a: b,},"), "{told}");
+        let late = |now: &str| overdue(&budget, &[pod("a", "True"), pod("b", "True")], now.parse().unwrap());
+        assert_eq!(late("2026-01-01T00:01:00Z").len(), 0);
+        assert_eq!(late("2026-01-01T00:02:00Z")[0].name_any(), "a");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use client::cache::Name;
 use client::events::Events;
 use client::queue::{Next, Queue};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimTemplate, Pod};
 use kube::api::{Api, PostParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::json;
@@ -28,48 +28,57 @@ pub(super) async fn run(context: Arc<Context>) {
         .await;
 }
 
-/// The names of claims, with what they are made from.
-fn templates(
-    pod: &Pod,
-) -> impl Iterator<Item = (String, &k8s_openapi::api::core::v1::PersistentVolumeClaimTemplate)> {
+/// The names of volumes and their claims, with what these are made from.
+fn templates(pod: &Pod) -> impl Iterator<Item = (&str, String, &PersistentVolumeClaimTemplate)> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| {
         let template = volume.ephemeral.as_ref()?.volume_claim_template.as_ref()?;
-        Some((format!("{}-{}", pod.name_any(), volume.name), template))
+        Some((volume.name.as_str(), format!("{}-{}", pod.name_any(), volume.name), template))
     })
 }
 
 async fn look(context: &Context, events: &Events, name: &Name) -> Result<Next, Error> {
     let Some(pod) = context.pods.get(name).filter(|pod| pods::is_active(pod)) else { return Ok(Next::Done) };
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &name.namespace);
-    for (claim, template) in templates(&pod) {
-        let mut there = context.claims.get(&Name::new(&name.namespace, &claim)).map(|there| (*there).clone());
-        if there.is_none() {
-            let meta = template.metadata.clone().unwrap_or_default();
-            let made = json!({
-                "metadata": {"name": claim, "labels": meta.labels, "annotations": meta.annotations,
-                    "ownerReferences": [owned::reference(&*pod)]},
-                "spec": template.spec,
-            });
-            let made: PersistentVolumeClaim = serde_json::from_value(made).map_err(Error::SerdeError)?;
-            match api.create(&PostParams::default(), &made).await {
-                Ok(_) => {}
-                Err(Error::Api(status)) if status.code == 409 => there = api.get_opt(&claim).await?,
-                Err(error) => {
-                    let text = format!(
-                        "ephemeral volume controller failed to create PVC {claim}: {}",
-                        hands::says(&error)
-                    );
-                    events.warning(&*pod, "ClaimCreationFailed", text).await;
-                    return Err(error);
-                }
+    for (volume, claim, template) in templates(&pod) {
+        let made = make(context, &pod, &claim, template).await;
+        let why = match &made {
+            Ok(true) => continue,
+            Ok(false) => {
+                format!("PVC {}/{claim} was not created for pod {name} (pod is not owner)", name.namespace)
             }
-        }
-        if there.is_some_and(|there| !owned::is_of(&there.metadata, &hands::uid(&*pod))) {
-            let text =
-                format!("PVC {}/{claim} was not created for pod {name} (pod is not owner)", name.namespace);
-            events.warning(&*pod, "ConflictingClaim", text).await;
-        }
+            Err(error) => format!("create PVC {claim}: {}", hands::says(error)),
+        };
+        events.warning(&*pod, "FailedBinding", format!("ephemeral volume {volume}: {why}")).await;
+        made?;
     }
     Ok(Next::Done)
+}
+
+/// Makes a claim of a pod, if it is not there; whether it is the pod's.
+async fn make(
+    context: &Context,
+    pod: &Pod,
+    claim: &str,
+    template: &PersistentVolumeClaimTemplate,
+) -> Result<bool, Error> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let is_its = |there: &PersistentVolumeClaim| owned::is_of(&there.metadata, &hands::uid(pod));
+    if let Some(there) = context.claims.get(&Name::new(&namespace, claim)) {
+        return Ok(is_its(&there));
+    }
+    let meta = template.metadata.clone().unwrap_or_default();
+    let made = json!({
+        "metadata": {"name": claim, "labels": meta.labels, "annotations": meta.annotations,
+            "ownerReferences": [owned::reference(pod)]},
+        "spec": template.spec,
+    });
+    let made: PersistentVolumeClaim = serde_json::from_value(made).map_err(Error::SerdeError)?;
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+    match api.create(&PostParams::default(), &made).await {
+        // The cache may not know of it yet.
+        Err(Error::Api(status)) if status.code == 409 => {
+            Ok(api.get_opt(claim).await?.is_none_or(|there| is_its(&there)))
+        }
+        done => done.map(|_| true),
+    }
 }

@@ -53,7 +53,7 @@ impl Hands {
         let made = api.create(&PostParams::default(), &pod).await;
         match &made {
             Ok(_) => {
-                self.events.normal(owner, "SuccessfulCreate", done::<O>("create", owner, &name.name)).await;
+                self.events.normal(owner, "SuccessfulCreate", done::<O>("Create", owner, &name.name)).await;
             }
             Err(error) => {
                 // What was refused does not come; of anything else nobody knows.
@@ -61,7 +61,7 @@ impl Hands {
                     self.awaited.forget(&name);
                 }
                 if !is_of_a_namespace_that_goes(error) {
-                    let text = failed::<O>("create", owner, &name.name, error);
+                    let text = failed::<O>("Create", owner, &name.name, error);
                     self.events.warning(owner, "FailedCreate", text).await;
                 }
             }
@@ -96,13 +96,13 @@ impl Hands {
         let deleted = delete::<Pod>(&self.client, &name, &its).await;
         match &deleted {
             Ok(()) => {
-                self.events.normal(owner, "SuccessfulDelete", done::<O>("delete", owner, &name.name)).await;
+                self.events.normal(owner, "SuccessfulDelete", done::<O>("Delete", owner, &name.name)).await;
             }
             Err(error) => {
                 if matches!(error, Error::Api(_)) {
                     self.awaited.forget(&name);
                 }
-                let text = failed::<O>("delete", owner, &name.name, error);
+                let text = failed::<O>("Delete", owner, &name.name, error);
                 self.events.warning(owner, "FailedDelete", text).await;
             }
         }
@@ -123,7 +123,7 @@ impl Hands {
 fn done<O: Resource<DynamicType = ()>>(act: &str, owner: &O, pod: &str) -> String {
     match (O::kind(&()).as_ref(), act) {
         ("StatefulSet", _) => format!("{act} Pod {pod} in StatefulSet {} successful", owner.name_any()),
-        (_, "create") => format!("Created pod: {pod}"),
+        (_, "Create") => format!("Created pod: {pod}"),
         _ => format!("Deleted pod: {pod}"),
     }
 }
@@ -135,7 +135,7 @@ fn failed<O: Resource<DynamicType = ()>>(act: &str, owner: &O, pod: &str, error:
         ("StatefulSet", _) => {
             format!("{act} Pod {pod} in StatefulSet {} failed error: {why}", owner.name_any())
         }
-        (_, "create") => format!("Error creating: {why}"),
+        (_, "Create") => format!("Error creating: {why}"),
         _ => format!("Error deleting: {why}"),
     }
 }
@@ -168,6 +168,29 @@ pub(super) fn says(error: &Error) -> String {
 }
 
 /// Nothing is made in a namespace that is being deleted, and nobody need be told.
-fn is_of_a_namespace_that_goes(error: &Error) -> bool {
+pub(super) fn is_of_a_namespace_that_goes(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 403 && status.message.contains("because it is being terminated"))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+
+    use super::*;
+
+    #[test]
+    fn of_a_stateful_set_it_is_told_in_other_words() {
+        let metadata = serde_json::json!({"metadata": {"name": "web"}});
+        let set: StatefulSet = serde_json::from_value(metadata.clone()).unwrap();
+        assert_eq!(done("Create", &set, "web-0"), "Create Pod web-0 in StatefulSet web successful");
+        let refused = Error::Api(kube::core::Status::failure("no", "Forbidden").with_code(403).boxed());
+        let text = "Delete Pod web-0 in StatefulSet web failed error: no";
+        assert_eq!(failed("Delete", &set, "web-0", &refused), text);
+        let set: ReplicaSet = serde_json::from_value(metadata).unwrap();
+        assert_eq!(
+            (done("Create", &set, "p"), done("Delete", &set, "p")),
+            ("Created pod: p".into(), "Deleted pod: p".into())
+        );
+        assert_eq!(failed("Create", &set, "p", &refused), "Error creating: no");
+    }
 }

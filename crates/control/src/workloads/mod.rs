@@ -22,8 +22,10 @@ mod replica_set;
 mod revisions;
 mod scheduler;
 mod share;
+mod spared;
 mod stateful_set;
 mod status;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +147,7 @@ pub async fn run(context: Arc<Context>) {
         job::run(context.clone()),
         cron_job::run(context.clone()),
         disruption::run(context.clone()),
+        spared::run(context.clone()),
         leftovers::run(context.clone()),
         nodes::run(context.clone()),
     );

@@ -39,8 +39,8 @@ async fn a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room() {
     assert_eq!(node_of(&rig, "first").await, "node-1");
     assert_eq!(rig.told("first", "Scheduled").await, "Successfully assigned default/first to node-1");
     rig.make_here::<Pod>(pod("second", "2")).await;
-    let why = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims \
-               found for incoming pod.";
+    let why = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are \
+               available: 1 No preemption victims found for incoming pod.";
     assert_eq!(unschedulable(&rig, "second").await, why);
     assert_eq!(rig.told("second", "FailedScheduling").await, why);
     rig.objects_of::<Pod>("").delete("first", &DeleteParams::default()).await.unwrap();

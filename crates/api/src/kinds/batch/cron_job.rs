@@ -1,13 +1,13 @@
 //! CronJob.
 
-use super::schedule::Schedule;
-use super::{spec, zone};
+use super::spec;
 use crate::contract::Object;
 use crate::contract::field::{FieldError, FieldErrors, Path};
 use crate::kinds::base::{Defaults, Fields, Kind, check, table};
 use crate::kinds::inside::Inside;
 use crate::kinds::{shown, template};
 use crate::resource::{Column, Part};
+use cron::{Schedule, zone};
 use serde_json::{Map, Value, json};
 
 /// A CronJob's jobs are called by its name and eleven bytes more.
@@ -110,7 +110,7 @@ fn zone_errors(errors: &mut FieldErrors, name: &str, path: &Path) {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(FieldError::invalid(path, name, detail));
     }
-    if let Err(cause) = zone::load(name) {
+    if let Err(cause) = zone::check(name) {
         errors.push(FieldError::invalid(path, name, cause));
     }
 }

@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// `parsing "x": invalid syntax`, or `value out of range`.
-pub(super) fn integer(text: &str) -> Result<i64, String> {
+fn integer(text: &str) -> Result<i64, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("parsing {text:?}: invalid syntax"));

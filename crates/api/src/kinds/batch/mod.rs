@@ -6,11 +6,9 @@ mod failure;
 mod indexes;
 mod job;
 mod labels;
-pub mod schedule;
 mod spec;
 mod status;
 mod success;
-mod zone;
 
 use super::base::Kind;
 use crate::resource::Resource;

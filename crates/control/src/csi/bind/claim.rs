@@ -66,20 +66,38 @@ impl Binder {
         let events = &self.context.events;
         match class {
             _ if waits => {
-                let text = "a pod that uses the claim must be on a node first";
-                events.normal(claim, "WaitForFirstConsumer", text).await;
+                let (reason, text) = self.waits(&Name::of(claim));
+                events.normal(claim, reason, text).await;
             }
             Some(class) if class.provisioner != NOBODY => return self.ask(claim, &class.provisioner).await,
             None if !class_name.is_empty() => {
-                let text = format!("storage class {class_name:?} is not there");
+                let text = format!("storageclass.storage.k8s.io {class_name:?} not found");
                 events.warning(claim, "ProvisioningFailed", text).await;
             }
-            _ => {
-                let text = "no free volume is what the claim asks for, and its class has none made";
+            // Somebody has to make one by hand.
+            Some(class) => events.normal(claim, "ExternalProvisioning", asked(&class.provisioner)).await,
+            None => {
+                let text = "no persistent volumes available for this claim and no storage class is set";
                 events.normal(claim, "FailedBinding", text).await;
             }
         }
         Ok(())
+    }
+
+    /// What a claim waits for that gets its volume where its first pod is: reason and text.
+    fn waits(&self, name: &Name) -> (&'static str, String) {
+        let is_waiting = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+            node.is_empty() && !matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        let waiting = self.pods.find(|pod| is_waiting(pod) && used(pod).any(|used| used == *name));
+        let names: Vec<String> = waiting.iter().map(|pod| pod.name_any()).collect();
+        match names.as_slice() {
+            [] => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".into()),
+            [one] => ("WaitForPodScheduled", format!("waiting for pod {one} to be scheduled")),
+            all => ("WaitForPodScheduled", format!("waiting for pods {} to be scheduled", all.join(","))),
+        }
     }
 
     /// Asks a provisioner for a volume.
@@ -87,8 +105,7 @@ impl Binder {
         if names::provisioner(claim) != provisioner {
             let annotations = json!({names::PROVISIONER: provisioner, names::PROVISIONER_BETA: provisioner});
             finalizers::patch(&self.claim_api(claim), claim, json!({"annotations": annotations})).await?;
-            let text = format!("{provisioner} has been asked for a volume");
-            self.context.events.normal(claim, "ExternalProvisioning", text).await;
+            self.context.events.normal(claim, "ExternalProvisioning", asked(provisioner)).await;
         }
         Ok(())
     }
@@ -150,7 +167,7 @@ impl Binder {
                 let lacks = fit::lacks(&volume, claim);
                 let lacks = lacks.or_else(|| fit::lacks_of_class(&volume, claim).filter(|_| owner.is_none()));
                 if let Some(lacks) = lacks.filter(|_| !was_bound) {
-                    let text = format!("volume {name} cannot be the claim's: {lacks}");
+                    let text = format!("Cannot bind to requested volume {name:?}: {lacks}");
                     self.context.events.warning(claim, "VolumeMismatch", text).await;
                     return Ok(());
                 }
@@ -162,16 +179,24 @@ impl Binder {
                 self.bound(claim, &volume).await
             }
             _ if was_bound && names::phase(claim) != "Lost" => {
-                let text =
-                    format!("volume {name} is gone, or another claim's: what it held is lost to this claim");
-                self.context.events.warning(claim, "ClaimLost", text).await;
+                let (reason, text) = match owner {
+                    None => (
+                        "ClaimLost",
+                        "Bound claim has lost its PersistentVolume. Data on the volume is lost!",
+                    ),
+                    Some(_) => (
+                        "ClaimMisbound",
+                        "Two claims are bound to the same volume, this one is bound incorrectly",
+                    ),
+                };
+                self.context.events.warning(claim, reason, text).await;
                 self.status(claim, json!({"phase": "Lost"})).await
             }
             // It may come yet.
             None => Ok(()),
             Some(_) if was_bound => Ok(()),
             Some(_) => {
-                let text = format!("volume {name} is another claim's");
+                let text = format!("volume {name:?} already bound to a different claim.");
                 self.context.events.warning(claim, "FailedBinding", text).await;
                 Ok(())
             }
@@ -197,4 +222,12 @@ impl Binder {
         let (api, name) = (self.claim_api(claim), claim.name_any());
         api.patch_status(&name, &PatchParams::default(), &patch).await.map(drop)
     }
+}
+
+/// What people are told of a claim whose volume others are to make.
+fn asked(provisioner: &str) -> String {
+    format!(
+        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system \
+         administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+    )
 }

@@ -46,10 +46,13 @@ pub(super) fn lacks(volume: &PersistentVolume, claim: &PersistentVolumeClaim) ->
     let bytes = asked.and_then(|asked| asked.get("storage")).and_then(quantity::bytes).unwrap_or_default();
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
     if capacity(volume) < bytes {
-        return Some(format!("it has {} bytes, {bytes} are asked for", capacity(volume)));
+        return Some(format!(
+            "requested PV is too small: it has {} bytes, {bytes} are asked for",
+            capacity(volume)
+        ));
     }
     let (its, wanted) = (mode(&has.volume_mode), mode(&asks.volume_mode));
-    (its != wanted).then(|| format!("its volumeMode is {its}, {wanted} is asked for"))
+    (its != wanted).then(|| format!("incompatible volumeMode: it is {its}, {wanted} is asked for"))
 }
 
 /// The same, where nobody has chosen it for the claim, but the claim it.
@@ -65,11 +68,11 @@ pub(super) fn lacks_of_class(volume: &PersistentVolume, claim: &PersistentVolume
         ),
     ];
     if let Some((field, its, wanted)) = pairs.iter().find(|(_, its, wanted)| its != wanted) {
-        return Some(format!("its {field} is {its:?}, {wanted:?} is asked for"));
+        return Some(format!("{field} does not match: it is {its:?}, {wanted:?} is asked for"));
     }
     let modes = has.access_modes.as_deref().unwrap_or_default();
     let missing = asks.access_modes.iter().flatten().find(|mode| !modes.contains(mode));
-    missing.map(|mode| format!("it has no accessMode {mode}"))
+    missing.map(|mode| format!("incompatible accessMode: it has no {mode}"))
 }
 
 /// Whether a free volume is what a claim asks for.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
-use crate::workloads::pods;
+use crate::workloads::{pods, scheduler};
 
 /// For so long after its start a pod's use of the processor is that of its start.
 const STARTING: SignedDuration = SignedDuration::from_mins(5);
@@ -235,11 +235,24 @@ fn requests(all: &[Pod], resource: &str, only: Option<&str>) -> Result<BTreeMap<
     let mut requests = BTreeMap::new();
     for pod in all {
         let spec = pod.spec.clone().unwrap_or_default();
+        let whole = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        // One that asks for itself asks for all of its containers.
+        if whole.is_some_and(|whole| !whole.is_empty()) && only.is_none() {
+            let asked = scheduler::requests(pod).get(resource).copied().ok_or_else(|| {
+                format!("missing pod-level request for {resource} in Pod {}", pod.name_any())
+            })?;
+            let thousandths = if resource == "cpu" { asked } else { asked.saturating_mul(1000) };
+            requests.insert(pod.name_any(), thousandths);
+            continue;
+        }
         let sidecars = spec.init_containers.iter().flatten();
         let sidecars = sidecars.filter(|one| one.restart_policy.as_deref() == Some("Always"));
         let counted = spec.containers.iter().chain(sidecars);
-        let counted = counted.filter(|one| only.is_none_or(|name| name == one.name));
-        let wanted = counted.map(|container| {
+        let counted: Vec<_> = counted.filter(|one| only.is_none_or(|name| name == one.name)).collect();
+        if let Some(name) = only.filter(|_| counted.is_empty()) {
+            return Err(format!("container {name} not found in Pod {}", pod.name_any()));
+        }
+        let wanted = counted.into_iter().map(|container| {
             request(container, resource).ok_or_else(|| {
                 format!(
                     "missing request for {resource} in container {} of Pod {}",
@@ -337,6 +350,22 @@ mod tests {
         assert_eq!(none.unwrap_err(), "no pods returned by selector while calculating replica count");
         let none = by_utilization(&asked(2, &all), samples(&[("a", 1)]), "example.org/x", None, 50);
         assert_eq!(none.unwrap_err(), "missing request for example.org/x in container c of Pod a");
+        let none = by_utilization(&asked(2, &all), samples(&[("a", 1)]), "cpu", Some("x"), 50);
+        assert_eq!(none.unwrap_err(), "container x not found in Pod a");
+    }
+
+    #[test]
+    fn a_pod_may_ask_for_all_of_its_containers() {
+        let mut one = pod("a", ready());
+        one.spec.as_mut().unwrap().resources =
+            Some(serde_json::from_value(json!({"requests": {"cpu": "400m"}})).unwrap());
+        let by = |resource: &str| {
+            by_utilization(&asked(1, &[one.clone()]), samples(&[("a", 200)]), resource, None, 50)
+        };
+        assert_eq!(by("cpu").unwrap(), (1, 50, 200));
+        assert_eq!(by("x").unwrap_err(), "missing pod-level request for x in Pod a");
+        let of_one = by_utilization(&asked(1, &[one.clone()]), samples(&[("a", 50)]), "cpu", Some("c"), 50);
+        assert_eq!(of_one.unwrap(), (1, 50, 50));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod metrics;
 mod pace;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use super::{Context, hands, status};
 use count::{Asked, Tolerance};
 use pace::{Bounds, Memory};
+pub(super) use target::replicas_of;
 use target::{Proposed, Wanting};
 
 /// How often metrics are looked at, as in Kubernetes.
@@ -37,8 +38,8 @@ struct Controller {
     autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
     events: Events,
     memories: Mutex<BTreeMap<Name, Memory>>,
-    /// What the pods are that each scales.
-    selectors: Mutex<BTreeMap<Name, String>>,
+    /// The pods that each scales, as it last found them.
+    scaled: Mutex<Scaled>,
 }
 
 /// Works until it is dropped.
@@ -55,8 +56,8 @@ pub(super) async fn run(context: Arc<Context>) {
         }
     });
     let events = context.events("horizontal-pod-autoscaler");
-    let (client, memories, selectors) = (context.client.clone(), Mutex::default(), Mutex::default());
-    let it = &Controller { client, autoscalers, events, memories, selectors };
+    let (client, memories, scaled) = (context.client.clone(), Mutex::default(), Mutex::default());
+    let it = &Controller { client, autoscalers, events, memories, scaled };
     queue
         .run(|name| async move {
             match super::told("horizontal pod autoscaler", &name, it.look(&name).await) {
@@ -81,7 +82,7 @@ impl Controller {
     async fn look(&self, name: &Name) -> Result<Next, Error> {
         let Some(one) = self.autoscalers.get(name) else {
             lock(&self.memories).remove(name);
-            lock(&self.selectors).remove(name);
+            lock(&self.scaled).0.remove(name);
             return Ok(Next::Done);
         };
         let one = &*one;
@@ -136,12 +137,13 @@ impl Controller {
         status::set(&mut told.conditions, "AbleToScale", "True", "SucceededGetScale", text, now);
         let current = target.replicas;
         told.current = current;
+        // What is not measured this time is not told.
+        told.metrics = Vec::new();
         lock(&self.memories).entry(name.clone()).or_default().begin(current, now);
         let bounds = Bounds { min: spec.min_replicas.unwrap_or(1), max: spec.max_replicas };
         let (desired, why) = if current == 0 && bounds.min != 0 {
             let text = "scaling is disabled since the replica count of the target is zero";
             status::set(&mut told.conditions, "ScalingActive", "False", "ScalingDisabled", text, now);
-            told.metrics = Vec::new();
             (0, String::new())
         } else if current > bounds.max {
             (bounds.max, "Current number of replicas above Spec.MaxReplicas".into())
@@ -197,8 +199,13 @@ impl Controller {
         let metrics = spec.metrics.clone().unwrap_or_default();
         for metric in &metrics {
             match wanting.ask(metric).await {
-                Ok(proposed) => proposals.push(proposed),
+                Ok(proposed) => {
+                    told.metrics.push(proposed.status.clone());
+                    proposals.push(proposed);
+                }
                 Err((reason, why)) => {
+                    // Each has the place of its metric, or people see one for another.
+                    told.metrics.push(json!({"type": ""}));
                     self.events.warning(one, reason, why.clone()).await;
                     failed.push((reason, target::whose(metric, &why), why));
                 }
@@ -238,7 +245,6 @@ impl Controller {
             wanted if wanted < current => "All metrics below target".into(),
             _ => String::new(),
         };
-        told.metrics = proposals.into_iter().map(|proposed| proposed.status).collect();
         Ok((decided.replicas, why))
     }
 
@@ -257,30 +263,54 @@ impl Controller {
             self.events.warning(one, "SelectorRequired", "selector is required").await;
             return Err("selector is required".into());
         }
-        let others: Vec<String> = {
-            let mut selectors = lock(&self.selectors);
-            selectors.insert(name.clone(), target.selector.clone());
-            let same = |(other, selector): &(&Name, &String)| {
-                other.namespace == name.namespace && **selector == target.selector
-            };
-            selectors.iter().filter(same).map(|(other, _)| other.to_string()).collect()
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &name.namespace);
+        let found = match api.list(&ListParams::default().labels(&target.selector)).await {
+            Ok(list) => list.items,
+            Err(Error::Api(refused)) if refused.code == 400 => {
+                let text = format!(
+                    "couldn't convert selector into a corresponding internal selector object: {}",
+                    refused.message
+                );
+                self.events.warning(one, "InvalidSelector", text.clone()).await;
+                status::set(&mut told.conditions, "ScalingActive", "False", "InvalidSelector", &text, now);
+                return Err(text);
+            }
+            Err(error) => {
+                let why = hands::says(&error);
+                return Err(format!("unable to get pods while calculating replica count: {why}"));
+            }
         };
-        if others.len() > 1 {
+        let all = lock(&self.scaled).note(name, found.iter().map(|pod| pod.name_any()).collect());
+        if all.len() > 1 {
             let text = format!(
                 "pods by selector {} are controlled by multiple HPAs: [{}]",
                 target.selector,
-                others.join(" ")
+                all.join(" ")
             );
             self.events.warning(one, "AmbiguousSelector", text.clone()).await;
-            let said = format!("the HPA was unable to compute the replica count: {text}");
-            status::set(&mut told.conditions, "ScalingActive", "False", "AmbiguousSelector", &said, now);
+            status::set(&mut told.conditions, "ScalingActive", "False", "AmbiguousSelector", &text, now);
             return Err(text);
         }
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &name.namespace);
-        let found = api.list(&ListParams::default().labels(&target.selector)).await;
-        found.map(|list| list.items).map_err(|error| {
-            format!("unable to get pods while calculating replica count: {}", hands::says(&error))
-        })
+        Ok(found)
+    }
+}
+
+/// The names of the pods that each autoscaler has last found to be its own.
+#[derive(Debug, Default)]
+struct Scaled(BTreeMap<Name, BTreeSet<String>>);
+
+impl Scaled {
+    /// Notes those of one; who has some of them, as Kubernetes prints such names: one that has none is not among them.
+    fn note(&mut self, name: &Name, pods: BTreeSet<String>) -> Vec<String> {
+        let has = |(other, its): &(&Name, &BTreeSet<String>)| {
+            other.namespace == name.namespace && !its.is_disjoint(&pods)
+        };
+        self.0.insert(name.clone(), pods.clone());
+        self.0
+            .iter()
+            .filter(has)
+            .map(|(other, _)| format!("{{{} {}}}", other.name, other.namespace))
+            .collect()
     }
 }
 
@@ -310,6 +340,20 @@ fn tolerance(spec: &HorizontalPodAutoscalerSpec) -> Tolerance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn autoscalers_whose_pods_overlap_know_of_each_other() {
+        let mut scaled = Scaled::default();
+        let mut note = |name: Name, pods: &[&str]| {
+            scaled.note(&name, pods.iter().map(ToString::to_string).collect()).join(" ")
+        };
+        assert_eq!(note(Name::new("n", "a"), &["p", "q"]), "{a n}");
+        // Its selector need not be the same.
+        assert_eq!(note(Name::new("n", "b"), &["q", "r"]), "{a n} {b n}");
+        assert_eq!(note(Name::new("m", "c"), &["q"]), "{c m}", "pods of another namespace are others");
+        assert_eq!(note(Name::new("n", "b"), &["r"]), "{b n}");
+        assert_eq!(note(Name::new("n", "d"), &[]), "");
+    }
 
     #[test]
     fn of_metrics_that_ask_for_the_same_the_first_counts() {

@@ -5,6 +5,7 @@ use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, MetricIdentifier, MetricSpec, MetricTarget,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, discovery};
@@ -12,14 +13,13 @@ use serde_json::{Value, json};
 
 use super::count::{self, Asked};
 use super::metrics;
-use crate::workloads::hands;
+use crate::workloads::{hands, words};
 
 /// What is scaled, as it was found.
 #[derive(Debug)]
 pub(super) struct Target {
     api: (String, ApiResource),
     name: String,
-    version: Option<String>,
     /// How many pods it is to have.
     pub(super) replicas: i32,
     /// How many it has.
@@ -63,19 +63,51 @@ pub(super) async fn find(
     Ok(Target {
         api: (namespace.to_owned(), resource),
         name: reference.name.clone(),
-        version: scale.metadata.resource_version,
         replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or_default(),
         there: status.replicas,
         selector: status.selector.unwrap_or_default(),
     })
 }
 
+/// How many pods the owner of some is to have, where that is known of its kind; `None` where it is gone.
+///
+/// # Errors
+/// Its kind has no `scale`, or the server does not say.
+pub(in crate::workloads) async fn replicas_of(
+    client: &Client,
+    namespace: &str,
+    owner: &OwnerReference,
+) -> Result<Option<i32>, String> {
+    let resource = resource(client, Some(&owner.api_version), &owner.kind).await?;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    match api.get_scale(&owner.name).await {
+        Ok(scale) if scale.metadata.uid.as_ref().is_some_and(|uid| *uid != owner.uid) => Ok(None),
+        Ok(scale) => Ok(Some(scale.spec.and_then(|spec| spec.replicas).unwrap_or_default())),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            // Either is not there: the owner, or its scale.
+            match api.get_opt(&owner.name).await.map_err(|error| hands::says(&error))? {
+                None => Ok(None),
+                Some(_) => Err(format!("{} does not implement the scale subresource", path(&resource))),
+            }
+        }
+        Err(error) => Err(hands::says(&error)),
+    }
+}
+
+/// A resource with its group, as paths and messages have it.
+fn path(resource: &ApiResource) -> String {
+    match resource.group.as_str() {
+        "" => resource.plural.clone(),
+        group => format!("{}.{group}", resource.plural),
+    }
+}
+
 impl Target {
-    /// Has it have so many pods, if nobody has changed it.
+    /// Has it have so many pods, whatever others have asked for meanwhile: it is the next look that decides from that.
     pub(super) async fn scale(&self, client: &Client, replicas: i32) -> Result<(), String> {
         let (namespace, resource) = &self.api;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
-        let patch = json!({"metadata": {"resourceVersion": self.version}, "spec": {"replicas": replicas}});
+        let patch = json!({"spec": {"replicas": replicas}});
         let done = api.patch_scale(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         done.map(drop).map_err(|error| hands::says(&error))
     }
@@ -132,7 +164,11 @@ impl Wanting<'_> {
                 let (replicas, current) = found.map_err(|why| ("FailedGetObjectMetric", why))?;
                 let its =
                     json!({"metric": of.metric, "describedObject": of.described_object, "current": current});
-                let metric = format!("{} metric {}", of.described_object.kind, of.metric.name);
+                // Kubernetes calls one that is shared by the pods external.
+                let metric = match is_shared(&of.target) {
+                    true => external(&of.metric),
+                    false => format!("{} metric {}", of.described_object.kind, of.metric.name),
+                };
                 Ok(Proposed { replicas, metric, status: json!({"type": "Object", "object": its}) })
             }
             ("External", MetricSpec { external: Some(of), .. }) => {
@@ -140,12 +176,7 @@ impl Wanting<'_> {
                 let (replicas, current) = found.map_err(|why| ("FailedGetExternalMetric", why))?;
                 let status =
                     json!({"type": "External", "external": {"metric": of.metric, "current": current}});
-                let selector = metrics::text(of.metric.selector.as_ref());
-                Ok(Proposed {
-                    replicas,
-                    metric: format!("external metric {}({selector})", of.metric.name),
-                    status,
-                })
+                Ok(Proposed { replicas, metric: external(&of.metric), status })
             }
             (other, _) => Err(("InvalidMetricSourceType", format!("unknown metric source type {other:?}"))),
         }
@@ -157,16 +188,15 @@ impl Wanting<'_> {
         container: Option<&str>,
         target: &MetricTarget,
     ) -> Result<(i32, String, Value), String> {
-        let what = if container.is_some() { "container resource" } else { "resource" };
         let average = target.average_value.as_ref().and_then(quantity::thousandths);
         let failed = |why: String| match average {
             Some(_) => format!("failed to get {name} usage: {why}"),
             None => format!("failed to get {name} utilization: {why}"),
         };
         if average.is_none() && target.average_utilization.is_none() {
-            return Err(format!(
-                "invalid {what} metric source: neither an average utilization target nor an average value (usage) target was set"
-            ));
+            let why = "invalid resource metric source: neither an average utilization target nor an average value \
+                       (usage) target was set";
+            return Err(why.into());
         }
         let samples =
             metrics::of_resource(self.client, self.namespace, &self.target.selector, name, container).await;
@@ -175,12 +205,13 @@ impl Wanting<'_> {
         if let Some(average) = average {
             let found = count::by_average(&self.asked, samples, name == "cpu", average);
             let (replicas, now) = found.map_err(failed)?;
-            return Ok((replicas, format!("{name} {what}"), json!({"averageValue": amount(now)})));
+            return Ok((replicas, format!("{name} resource"), json!({"averageValue": measured(name, now)})));
         }
         let wanted = target.average_utilization.unwrap_or_default();
         let found = count::by_utilization(&self.asked, samples, name, container, wanted);
         let (replicas, percent, now) = found.map_err(failed)?;
-        let current = json!({"averageUtilization": percent, "averageValue": amount(now)});
+        let what = if container.is_some() { "container resource" } else { "resource" };
+        let current = json!({"averageUtilization": percent, "averageValue": measured(name, now)});
         Ok((replicas, format!("{name} {what} utilization (percentage of request)"), current))
     }
 
@@ -201,13 +232,12 @@ impl Wanting<'_> {
         metric: &MetricIdentifier,
         target: &MetricTarget,
     ) -> Result<(i32, Value), String> {
-        let failed =
-            |why| format!("unable to get metric {}: {} on {} {why}", metric.name, of.kind, self.namespace);
-        let resource = resource(self.client, of.api_version.as_deref(), &of.kind).await.map_err(failed)?;
-        let path = match resource.group.as_str() {
-            "" => resource.plural,
-            group => format!("{}.{group}", resource.plural),
+        let failed = |why| {
+            let (kind, name) = (&of.kind, &of.name);
+            format!("unable to get metric {}: {kind} on {} {name}/{why}", metric.name, self.namespace)
         };
+        let resource = resource(self.client, of.api_version.as_deref(), &of.kind).await.map_err(failed)?;
+        let path = path(&resource);
         let of_metric = metrics::text(metric.selector.as_ref());
         let value =
             metrics::of_object(self.client, self.namespace, (&path, &of.name), &metric.name, &of_metric);
@@ -223,16 +253,8 @@ impl Wanting<'_> {
         let selector = metrics::text(metric.selector.as_ref());
         let value = metrics::external(self.client, self.namespace, &metric.name, &selector).await;
         let value = value.map_err(|why| {
-            let what = if target.average_value.is_some() {
-                "failed to get {} external metric"
-            } else {
-                "failed to get external metric {}"
-            };
-            let what = what.replace("{}", &metric.name);
-            format!(
-                "{what}: unable to get external metric {}/{}/{selector}: {why}",
-                self.namespace, metric.name
-            )
+            let selector = words::selector(metric.selector.as_ref());
+            format!("unable to get external metric {}/{}/{selector}: {why}", self.namespace, metric.name)
         })?;
         self.by_value("external", value, target)
     }
@@ -255,8 +277,30 @@ impl Wanting<'_> {
     }
 }
 
+/// Whether what is measured is the pods' together, and each has its part of it.
+fn is_shared(target: &MetricTarget) -> bool {
+    target.average_value.is_some()
+}
+
+/// What a metric that is none of pods is called.
+fn external(metric: &MetricIdentifier) -> String {
+    format!("external metric {}({})", metric.name, words::selector(metric.selector.as_ref()))
+}
+
 /// What went wrong with which metric.
 pub(super) fn whose(metric: &MetricSpec, why: &str) -> String {
+    let why = &match (&metric.object, &metric.external) {
+        (Some(of), _) if is_shared(&of.target) => {
+            format!("failed to get {} object metric: {why}", of.metric.name)
+        }
+        (_, Some(of)) if is_shared(&of.target) => {
+            format!("failed to get {} external metric: {why}", of.metric.name)
+        }
+        (_, Some(of)) if of.target.value.is_some() => {
+            format!("failed to get external metric {}: {why}", of.metric.name)
+        }
+        _ => why.to_owned(),
+    };
     let what = match (metric.type_.as_str(), metric) {
         ("Resource", MetricSpec { resource: Some(of), .. }) => format!("{} resource metric value", of.name),
         ("ContainerResource", MetricSpec { container_resource: Some(of), .. }) => {
@@ -267,9 +311,24 @@ pub(super) fn whose(metric: &MetricSpec, why: &str) -> String {
         ("External", MetricSpec { external: Some(of), .. }) => {
             format!("{} external metric value", of.metric.name)
         }
-        _ => return why.to_owned(),
+        _ => return why.clone(),
     };
     format!("failed to get {what}: {why}")
+}
+
+/// How much of a resource was measured. Of memory that is told in powers of 1024, where nothing is left out by it.
+fn measured(resource: &str, thousandths: i64) -> Quantity {
+    let whole = thousandths / 1000;
+    if resource != "memory" || thousandths % 1000 != 0 || whole.abs() < 1024 {
+        return amount(thousandths);
+    }
+    let (mut number, mut units) = (whole, ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].iter());
+    let mut unit = units.next().copied().unwrap_or_default();
+    while number % 1024 == 0 {
+        let Some(next) = units.next() else { break };
+        (number, unit) = (number / 1024, next);
+    }
+    Quantity(format!("{number}{unit}"))
 }
 
 /// An amount of thousandths as Kubernetes writes it: the largest unit that leaves nothing out.
@@ -294,5 +353,37 @@ mod tests {
         {
             assert_eq!(amount(thousandths).0, text);
         }
+        for (bytes, text) in [(34 << 20, "34Mi"), (1_500, "1500"), (1_000, "1k"), (3 << 30, "3Gi"), (0, "0")]
+        {
+            assert_eq!(measured("memory", bytes * 1000).0, text);
+        }
+        assert_eq!(
+            (measured("memory", 2_000_500).0, measured("cpu", 2_048_000).0),
+            ("2000500m".into(), "2048".into())
+        );
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_with_its_metric() {
+        let told = |metric: Value| whose(&serde_json::from_value(metric).unwrap(), "why");
+        let external = |target: Value| {
+            told(json!({"type": "External", "external": {"metric": {"name": "q"}, "target": target}}))
+        };
+        assert_eq!(
+            external(json!({"type": "Value", "value": "1"})),
+            "failed to get q external metric value: failed to get external metric q: why"
+        );
+        assert_eq!(
+            external(json!({"type": "AverageValue", "averageValue": "1"})),
+            "failed to get q external metric value: failed to get q external metric: why"
+        );
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}});
+        assert_eq!(told(cpu), "failed to get cpu resource metric value: why");
+        let metric = serde_json::from_value(json!({"name": "q", "selector": {"matchLabels": {"a": "b"}}}));
+        assert_eq!(
+            super::external(&metric.unwrap()),
+            "external metric q(&LabelSelector{MatchLabels:map[string]string{a: b,},\
+             MatchExpressions:[]LabelSelectorRequirement{},})"
+        );
     }
 }

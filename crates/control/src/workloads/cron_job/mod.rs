@@ -1,7 +1,6 @@
 //! CronJobs: Jobs at times.
 
 mod plan;
-mod schedule;
 
 use std::sync::Arc;
 
@@ -16,11 +15,6 @@ use serde_json::json;
 
 use super::awaited::{Awaited, What};
 use super::{Context, hands, owned, status};
-use schedule::Schedule;
-
-/// On a Job: when it was to be made.
-const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
-
 struct Controller {
     context: Arc<Context>,
     events: Events,
@@ -56,31 +50,26 @@ impl Controller {
         if self.awaited.is_any::<Job>(client, &uid).await {
             return Ok(Next::After(super::LATE));
         }
-        let spec = &cron.spec;
-        let schedule = match Schedule::parse(&spec.schedule, spec.time_zone.as_deref()) {
-            Ok(schedule) => schedule,
-            Err(why) => {
-                let text = format!("unparseable schedule: {:?} : {why}", spec.schedule);
-                self.events.warning(cron, "UnparseableSchedule", text).await;
-                return Ok(Next::Done);
-            }
-        };
         let mine = self.context.jobs.find(|job| {
             job.metadata.namespace == cron.metadata.namespace && owned::is_of(&job.metadata, &uid)
         });
-        let plan = plan::plan(cron, &schedule, &mine, Timestamp::now());
+        let plan = plan::plan(cron, &mine, Timestamp::now());
         for (type_, reason, text) in &plan.events {
             self.events.tell(&cron.object_ref(&()), *type_, reason, reason, text.clone()).await;
         }
         for job in &plan.delete {
             let name = Name::of(&**job);
             self.awaited.note(&uid, name.clone(), What::Gone(hands::uid(&**job)));
-            hands::delete::<Job>(client, &name, &hands::uid(&**job)).await?;
+            if let Err(error) = hands::delete::<Job>(client, &name, &hands::uid(&**job)).await {
+                let text = format!("Deleted job: {}", hands::says(&error));
+                self.events.warning(cron, "FailedDelete", text).await;
+                return Err(error);
+            }
             self.events.normal(cron, "SuccessfulDelete", format!("Deleted job {}", name.name)).await;
         }
         let mut status = plan.status;
         if let Some(at) = plan.create
-            && let Some(made) = self.create(cron, &schedule, at).await?
+            && let Some(made) = self.create(cron, at).await?
         {
             // The name is that of the time: who is killed here finds the job, and says so then.
             status["lastScheduleTime"] = json!(at.to_string());
@@ -92,15 +81,12 @@ impl Controller {
         Ok(plan.wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
     }
 
-    async fn create(&self, cron: &CronJob, schedule: &Schedule, at: Timestamp) -> Result<Option<Job>, Error> {
+    async fn create(&self, cron: &CronJob, at: Timestamp) -> Result<Option<Job>, Error> {
         let template = cron.spec.job_template.clone();
         let meta = template.metadata.unwrap_or_default();
         let name = Name::new(cron.namespace().unwrap_or_default(), plan::name(cron, at));
         let mut annotations = meta.annotations.unwrap_or_default();
-        annotations.insert(
-            SCHEDULED.into(),
-            schedule.local(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z"),
-        );
+        annotations.insert(plan::SCHEDULED.into(), plan::local(cron, at).unwrap_or_else(|_| at.to_string()));
         let job = json!({
             "metadata": {
                 "name": name.name, "namespace": name.namespace, "labels": meta.labels, "annotations": annotations,

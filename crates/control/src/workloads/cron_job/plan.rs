@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use client::events::EventType;
+use cron::{Clock, Schedule, zone};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::schedule::Schedule;
 use crate::workloads::job::ended;
+
+/// On a Job: when it was to be made. Those that people make of a `CronJob` by hand have none.
+pub(super) const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
 /// What is to be done.
 #[derive(Debug, Default)]
@@ -44,14 +47,53 @@ fn has(job: &Job, kind: &str) -> bool {
     conditions.into_iter().flatten().any(|one| one.type_ == kind && one.status == "True")
 }
 
+/// A time as people in the zone of a `CronJob` write it.
+pub(super) fn local(cron: &CronJob, at: Timestamp) -> Result<String, String> {
+    let zone = zone::load(cron.spec.time_zone.as_deref().unwrap_or_default())?;
+    let text = at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    Ok(text.replace("+00:00", "Z"))
+}
+
+/// The times of a schedule; what is told of one that names its zone itself, and of one that cannot be followed.
+fn clock(cron: &CronJob, now: Timestamp, plan: &mut Plan) -> Option<Clock> {
+    let (text, mut tell) =
+        (&cron.spec.schedule, |reason, text| plan.events.push((EventType::Warning, reason, text)));
+    if text.contains("TZ") {
+        let said = format!(
+            "CRON_TZ or TZ used in schedule {text:?} is not officially supported, see \
+             https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+        );
+        tell("UnsupportedSchedule", said);
+    }
+    let read = Schedule::parse(text).and_then(|schedule| schedule.clock(cron.spec.time_zone.as_deref()));
+    match read {
+        Err(why) => tell("UnparseableSchedule", format!("unparseable schedule: {text:?} : {why}")),
+        Ok(clock) if clock.next(now).is_some() => return Some(clock),
+        // One that names no time at all, as the 30th of February.
+        Ok(_) => tell(
+            "InvalidSchedule",
+            format!("invalid schedule: {text} : time difference between two schedules is less than 1 second"),
+        ),
+    }
+    None
+}
+
 /// What is next.
-pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: Timestamp) -> Plan {
+pub(super) fn plan(cron: &CronJob, mine: &[Arc<Job>], now: Timestamp) -> Plan {
     let spec = &cron.spec;
     let mut plan = Plan::default();
-    history(cron, mine, &mut plan);
+    let running = history(cron, mine, &mut plan);
+    if let Some(name) = &spec.time_zone
+        && let Err(why) = zone::load(name)
+    {
+        let text = format!("invalid timeZone: {name:?}: {why}");
+        plan.events.push((EventType::Warning, "UnknownTimeZone", text));
+        return plan;
+    }
     if spec.suspend == Some(true) {
         return plan;
     }
+    let Some(schedule) = clock(cron, now, &mut plan) else { return plan };
     let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
     let since = last.or(cron.metadata.creation_timestamp.as_ref()).map_or(now, |at| at.0);
     // What comes every so often comes so long after its last time, not after each look.
@@ -68,7 +110,6 @@ pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: 
             "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         plan.events.push((EventType::Warning, "TooManyMissedTimes", text.into()));
     }
-    let running: Vec<&Arc<Job>> = mine.iter().filter(|job| ended(job).is_none()).collect();
     if mine.iter().any(|job| job.name_any() == name(cron, at)) {
         // It was made, and the status does not say so yet.
         plan.status["lastScheduleTime"] = json!(at.to_string());
@@ -81,7 +122,7 @@ pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: 
             return plan;
         }
         Some("Replace") => {
-            plan.delete.extend(running.into_iter().cloned());
+            plan.delete.extend(running);
             plan.status["active"] = json!([]);
         }
         _ => {}
@@ -90,8 +131,9 @@ pub(super) fn plan(cron: &CronJob, schedule: &Schedule, mine: &[Arc<Job>], now: 
     plan
 }
 
-/// Jobs that have ended are told, and kept as many of as is asked for.
-fn history(cron: &CronJob, mine: &[Arc<Job>], plan: &mut Plan) {
+/// Jobs that have ended are told, and kept as many of as is asked for. Those that run are returned; one that people have made by hand
+/// is not among them: it holds nothing up, and is replaced by nothing.
+fn history(cron: &CronJob, mine: &[Arc<Job>], plan: &mut Plan) -> Vec<Arc<Job>> {
     let spec = &cron.spec;
     let old = cron.status.clone().unwrap_or_default();
     for known in old.active.iter().flatten() {
@@ -110,10 +152,16 @@ fn history(cron: &CronJob, mine: &[Arc<Job>], plan: &mut Plan) {
             )),
         }
     }
-    let running = mine.iter().filter(|job| ended(job).is_none());
     let known = |job: &Job| old.active.iter().flatten().find(|known| known.uid == job.metadata.uid);
+    let running = mine.iter().filter(|job| ended(job).is_none()).cloned();
+    let (running, others): (Vec<_>, Vec<_>) =
+        running.partition(|job| known(job).is_some() || job.annotations().contains_key(SCHEDULED));
+    for job in others {
+        let text = format!("Saw a job that the controller did not create or forgot: {}", job.name_any());
+        plan.events.push((EventType::Warning, "UnexpectedJob", text));
+    }
     let active: Vec<Value> =
-        running.map(|job| known(job).map_or_else(|| reference(job), |known| json!(known))).collect();
+        running.iter().map(|job| known(job).map_or_else(|| reference(job), |known| json!(known))).collect();
     plan.status = json!({"active": active});
     let done = |job: &Arc<Job>| {
         has(job, "Complete").then(|| job.status.as_ref()?.completion_time.as_ref().map(|at| at.0))
@@ -130,11 +178,13 @@ fn history(cron: &CronJob, mine: &[Arc<Job>], plan: &mut Plan) {
         let mut over: Vec<Arc<Job>> = mine.iter().filter(|job| has(job, kind)).cloned().collect();
         over.sort_by_key(|job| {
             let began = job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|at| at.0);
-            (began, job.name_any())
+            // One that never began is the last.
+            (began.is_none(), began, job.name_any())
         });
         over.truncate(over.len().saturating_sub(limit));
         plan.delete.extend(over);
     }
+    running
 }
 
 #[cfg(test)]
@@ -157,14 +207,12 @@ mod tests {
             |end| json!([{"type": end, "status": "True", "lastTransitionTime": "2026-01-01T00:06:00Z"}]),
         );
         let status = json!({"conditions": ended, "startTime": "2026-01-01T00:05:00Z", "completionTime": "2026-01-01T00:06:00Z"});
-        Arc::new(
-            serde_json::from_value(json!({"metadata": {"name": name, "uid": name}, "status": status}))
-                .unwrap(),
-        )
+        let metadata = json!({"name": name, "uid": name, "annotations": {SCHEDULED: "2026-01-01T00:05:00Z"}});
+        Arc::new(serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap())
     }
 
     fn next(cron: &CronJob, mine: &[Arc<Job>], now: &str) -> Plan {
-        plan(cron, &Schedule::parse("*/5 * * * *", None).unwrap(), mine, at(now))
+        plan(cron, mine, at(now))
     }
 
     #[test]
@@ -189,10 +237,9 @@ mod tests {
 
     #[test]
     fn what_comes_every_so_often_comes_so_long_after_its_last_time() {
-        let every = Schedule::parse("@every 1h", None).unwrap();
-        let look = |spec: Value, now: &str| {
-            let plan =
-                plan(&cron(spec, json!({"lastScheduleTime": "2026-01-01T00:00:00Z"})), &every, &[], at(now));
+        let look = |mut spec: Value, now: &str| {
+            spec["schedule"] = json!("@every 1h");
+            let plan = next(&cron(spec, json!({"lastScheduleTime": "2026-01-01T00:00:00Z"})), &[], now);
             (plan.create, plan.wait.unwrap().as_millis())
         };
         // However often it is looked at meanwhile.
@@ -243,5 +290,44 @@ mod tests {
         assert_eq!(plan.events[0].2, "Saw completed job: b, condition: Complete");
         assert_eq!(plan.status["lastSuccessfulTime"], "2026-01-01T00:06:00Z");
         assert_eq!(plan.status["active"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_people_make_by_hand_holds_nothing_up() {
+        let mut by_hand = (*job("mine", None)).clone();
+        by_hand.metadata.annotations = None;
+        for policy in ["Forbid", "Replace"] {
+            let it = cron(json!({"concurrencyPolicy": policy}), json!({}));
+            let plan = next(&it, &[Arc::new(by_hand.clone())], "2026-01-01T00:10:01Z");
+            assert!(plan.create.is_some() && plan.delete.is_empty(), "{policy}");
+            assert_eq!(plan.events[0].2, "Saw a job that the controller did not create or forgot: mine");
+        }
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_followed_is_told() {
+        let told = |spec: Value| {
+            let plan = next(&cron(spec, json!({})), &[], "2026-01-01T00:10:01Z");
+            assert_eq!(plan.create, None);
+            plan.events.into_iter().map(|(_, reason, text)| (reason, text)).collect::<Vec<_>>()
+        };
+        let one = |reason, text: &str| vec![(reason, text.to_owned())];
+        assert_eq!(
+            told(json!({"timeZone": "Nowhere/Land"})),
+            one("UnknownTimeZone", "invalid timeZone: \"Nowhere/Land\": unknown time zone Nowhere/Land")
+        );
+        assert_eq!(
+            told(json!({"schedule": "* * *"})),
+            one(
+                "UnparseableSchedule",
+                "unparseable schedule: \"* * *\" : expected exactly 5 fields, found 3: [* * *]"
+            )
+        );
+        let said =
+            "invalid schedule: 0 0 30 2 * : time difference between two schedules is less than 1 second";
+        assert_eq!(told(json!({"schedule": "0 0 30 2 *"})), one("InvalidSchedule", said));
+        let it = cron(json!({"schedule": "TZ=UTC */5 * * * *"}), json!({}));
+        let plan = next(&it, &[], "2026-01-01T00:10:01Z");
+        assert!(plan.create.is_some() && plan.events[0].1 == "UnsupportedSchedule");
     }
 }

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::cache::Name;
+use client::events::EventType;
 use client::queue::{Next, Queue};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -103,19 +104,34 @@ impl Controller {
     async fn act(&self, set: &DaemonSet, hash: &str, plan: plan::Plan) -> Result<Option<Duration>, Error> {
         let (failed, wait) = {
             let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
-            replaced.due(&hands::uid(set), plan.failed, Instant::now())
+            // One that has succeeded comes again at once.
+            let (failed, succeeded): (Vec<_>, Vec<_>) =
+                plan.failed.into_iter().partition(|pod| pods::phase(pod) == "Failed");
+            let (due, wait) = replaced.due(&hands::uid(set), failed, Instant::now());
+            (due.into_iter().chain(succeeded).collect::<Vec<_>>(), wait)
         };
         let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
         let new = plan.create.iter().map(|node| pod_of(set, &template, node, hash)).collect();
         self.hands.create_all(set, new).await?;
         for pod in &failed {
-            let (name, node) = (Name::of(&**pod), pods::node(pod).unwrap_or_default());
-            let text = format!("Found failed daemon pod {name} on node {node}, will try to kill it");
-            self.hands.events.warning(set, "FailedDaemonPod", text).await;
+            let (type_, reason, text) = ended(pod);
+            self.hands.events.tell(&set.object_ref(&()), type_, reason, reason, text).await;
         }
         self.hands.delete_all(set, &failed).await?;
         self.hands.delete_all(set, &plan.delete).await?;
         Ok(wait)
+    }
+}
+
+/// What is told of a pod that has ended: kind, reason, text.
+fn ended(pod: &Pod) -> (EventType, &'static str, String) {
+    let (name, node) = (Name::of(pod), pods::node(pod).unwrap_or_default());
+    if pods::phase(pod) == "Failed" {
+        let text = format!("Found failed daemon pod {name} on node {node}, will try to kill it");
+        (EventType::Warning, "FailedDaemonPod", text)
+    } else {
+        let text = format!("Found succeeded daemon pod {name} on node {node}, will try to delete it");
+        (EventType::Normal, "SucceededDaemonPod", text)
     }
 }
 
@@ -161,6 +177,20 @@ fn pod_of(set: &DaemonSet, template: &PodTemplateSpec, node: &str, hash: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_that_has_ended_is_told_by_how() {
+        let told = |phase: &str| {
+            let whole = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"nodeName": "a", "containers": []},
+                "status": {"phase": phase}});
+            let (_, reason, text) = ended(&serde_json::from_value(whole).unwrap());
+            (reason, text)
+        };
+        let failed = "Found failed daemon pod n/p on node a, will try to kill it";
+        assert_eq!(told("Failed"), ("FailedDaemonPod", failed.to_owned()));
+        let succeeded = "Found succeeded daemon pod n/p on node a, will try to delete it";
+        assert_eq!(told("Succeeded"), ("SucceededDaemonPod", succeeded.to_owned()));
+    }
 
     #[test]
     fn a_node_on_which_pods_fail_gets_the_next_one_later_and_later() {

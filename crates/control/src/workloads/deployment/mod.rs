@@ -117,7 +117,9 @@ impl Controller {
                     progress::tell(held, "True", "NewReplicaSetCreated", &text, now);
                 }
                 Err(why) => {
-                    progress::refused(held, &why, now);
+                    if progress::deadline(deployment).is_some() {
+                        progress::refused(held, &why, now);
+                    }
                     let (status, _) = progress::status_of(view, held.clone(), now);
                     status::write(&self.context.client, deployment, &status).await?;
                     return Ok(Some(Next::Again));
@@ -189,8 +191,10 @@ impl Controller {
                 }
                 let text =
                     format!("Failed to create new replica set {:?}: {}", name.name, hands::says(&error));
-                self.events.warning(deployment, "ReplicaSetCreateError", text).await;
-                Ok(Err(hands::says(&error)))
+                if !hands::is_of_a_namespace_that_goes(&error) {
+                    self.events.warning(deployment, "ReplicaSetCreateError", text.clone()).await;
+                }
+                Ok(Err(text))
             }
         }
     }

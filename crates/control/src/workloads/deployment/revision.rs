@@ -16,6 +16,8 @@ pub(super) const HASH: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 /// On a set: which ones it has been before.
 pub(super) const HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// So many characters of that at most.
+const HISTORY_MAX: usize = 2000;
 /// On a set: how many pods the Deployment asked for when it was given its number.
 pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 /// On a set: how many there might be of all then.
@@ -74,6 +76,17 @@ pub(super) fn hash(deployment: &Deployment) -> String {
     pods::encode(pods::fnv(text.as_bytes()))
 }
 
+/// What a set has been before, and has been now; the first of it is forgotten where it grows too long.
+fn history(before: &str, held: i64) -> String {
+    let all = if before.is_empty() { held.to_string() } else { format!("{before},{held}") };
+    let mut left = all.as_str();
+    while left.len() > HISTORY_MAX {
+        let Some((_, rest)) = left.split_once(',') else { break };
+        left = rest;
+    }
+    left.to_owned()
+}
+
 /// The annotations that the new set is to have, of those it may lack.
 pub(super) fn annotations(
     deployment: &Deployment,
@@ -88,9 +101,25 @@ pub(super) fn annotations(
     if held.is_none_or(|held| held < next) {
         wanted.insert(REVISION.into(), next.to_string());
         if let (Some(new), Some(held)) = (new, held) {
-            let before = new.annotations().get(HISTORY).map(|history| format!("{history},"));
-            wanted.insert(HISTORY.into(), format!("{}{held}", before.unwrap_or_default()));
+            let before = new.annotations().get(HISTORY).map(String::as_str).unwrap_or_default();
+            wanted.insert(HISTORY.into(), history(before, held));
         }
     }
     wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_does_not_grow_for_ever() {
+        assert_eq!((history("", 1), history("1,3", 5)), ("1".into(), "1,3,5".into()));
+        let long = (1000..1400).map(|held| held.to_string()).collect::<Vec<_>>().join(",");
+        let told = history(&long, 1400);
+        assert!(
+            told.len() <= HISTORY_MAX && told.starts_with("1001,") && told.ends_with(",1399,1400"),
+            "{told}"
+        );
+    }
 }

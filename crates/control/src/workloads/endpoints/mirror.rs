@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::old;
 use super::slices::{self, Plan};
+use super::{CHANGED, old};
 use crate::workloads::{owned, pods};
 
 /// Who writes such slices.
 pub(super) const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 /// Endpoints on which a leader was once told.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+/// What `kubectl apply` has noted on them is not the slices'.
+const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// More addresses of a subset than this are not copied.
 const MOST: usize = 1000;
 
@@ -41,18 +43,74 @@ pub(super) fn plan(endpoints: Option<&Endpoints>, there: &[Arc<EndpointSlice>]) 
             continue;
         };
         let slice = left.remove(at);
-        let labels = &wanted["metadata"]["labels"];
-        if json!(slice.endpoints) != wanted["endpoints"] || json!(slice.labels()) != *labels {
-            let mut told = labels.clone();
-            for key in slice.labels().keys().filter(|key| labels.get(*key).is_none()) {
-                told[key] = Value::Null;
-            }
-            plan.change
-                .push((slice, json!({"metadata": {"labels": told}, "endpoints": wanted["endpoints"]})));
+        let metadata = &wanted["metadata"];
+        let is_same = json!(slice.endpoints) == wanted["endpoints"]
+            && json!(slice.labels()) == metadata["labels"]
+            && json!(slice.annotations()) == metadata["annotations"]
+            && slice
+                .owner_references()
+                .iter()
+                .any(|owner| metadata["ownerReferences"][0]["uid"] == owner.uid);
+        if !is_same {
+            let told = json!({
+                "labels": told(slice.labels(), &metadata["labels"]),
+                "annotations": told(slice.annotations(), &metadata["annotations"]),
+                "ownerReferences": metadata["ownerReferences"],
+            });
+            plan.change.push((slice, json!({"metadata": told, "endpoints": wanted["endpoints"]})));
         }
     }
     plan.delete = left;
     plan
+}
+
+/// What a merge patch says so that these become the wanted ones.
+fn told(there: &BTreeMap<String, String>, wanted: &Value) -> Value {
+    let mut told = wanted.clone();
+    for key in there.keys().filter(|key| wanted.get(key).is_none()) {
+        told[key] = Value::Null;
+    }
+    told
+}
+
+/// The addresses of a subset that are copied, and whether each is ready; and how many are none at all.
+fn addresses(subset: &EndpointSubset) -> (Vec<(&EndpointAddress, IpAddr, bool)>, usize) {
+    let ready = subset.addresses.iter().flatten().map(|address| (address, true));
+    let not = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
+    let (mut copied, mut wrong) = (Vec::new(), 0);
+    for (address, is_ready) in ready.chain(not) {
+        if copied.len() >= MOST {
+            break;
+        }
+        match address.ip.parse() {
+            Ok(ip) => copied.push((address, ip, is_ready)),
+            Err(_) => wrong += 1,
+        }
+    }
+    (copied, wrong)
+}
+
+/// What is not copied, as people are told: reason and text.
+pub(super) fn skipped(endpoints: &Endpoints) -> Vec<(&'static str, String)> {
+    let (mut wrong, mut skipped, mut told) = (0, 0, Vec::new());
+    for subset in endpoints.subsets.iter().flatten() {
+        let all =
+            [&subset.addresses, &subset.not_ready_addresses].map(|list| list.as_ref().map_or(0, Vec::len));
+        let (copied, its) = addresses(subset);
+        wrong += its;
+        skipped += all.iter().sum::<usize>() - copied.len();
+    }
+    if wrong > 0 {
+        let text = format!("Skipped {wrong} invalid IP addresses when mirroring to EndpointSlices");
+        told.push(("InvalidIPAddress", text));
+    }
+    if skipped > wrong {
+        let text = format!(
+            "A max of {MOST} addresses can be mirrored to EndpointSlices per Endpoints subset. {skipped} addresses were skipped"
+        );
+        told.push(("TooManyAddressesToMirror", text));
+    }
+    told
 }
 
 /// The slices of Endpoints: for each subset one of each family.
@@ -60,6 +118,8 @@ fn copies(endpoints: &Endpoints) -> Vec<Value> {
     let mut labels = endpoints.labels().clone();
     labels.insert(slices::SERVICE.into(), endpoints.name_any());
     labels.insert(slices::MANAGED.into(), MANAGER.into());
+    let mut annotations = endpoints.annotations().clone();
+    annotations.retain(|key, _| ![CHANGED, APPLIED].contains(&key.as_str()));
     let base = format!("{}-", endpoints.name_any());
     let mut copies = Vec::new();
     for subset in endpoints.subsets.iter().flatten() {
@@ -77,22 +137,16 @@ fn copies(endpoints: &Endpoints) -> Vec<Value> {
             })
             .collect();
         let mut families: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-        let ready = subset.addresses.iter().flatten().map(|address| (address, true));
-        let not = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
-        for (address, is_ready) in ready.chain(not).take(MOST) {
-            let family = match address.ip.parse::<IpAddr>() {
-                Ok(IpAddr::V4(_)) => "IPv4",
-                Ok(IpAddr::V6(_)) => "IPv6",
-                Err(_) => continue,
-            };
-            families.entry(family).or_default().push(endpoint(address, is_ready));
+        for (address, ip, is_ready) in addresses(subset).0 {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            families.entry(family).or_default().push(endpoint(address, ip, is_ready));
         }
         for (family, all) in families {
             for some in all.chunks(slices::MOST) {
                 copies.push(json!({
                     "metadata": {
                         "generateName": base, "name": pods::name(&base), "namespace": endpoints.namespace(),
-                        "labels": labels, "ownerReferences": [owned::reference(endpoints)],
+                        "labels": labels, "annotations": annotations, "ownerReferences": [owned::reference(endpoints)],
                     },
                     "addressType": family, "endpoints": some, "ports": ports,
                 }));
@@ -102,8 +156,8 @@ fn copies(endpoints: &Endpoints) -> Vec<Value> {
     copies
 }
 
-fn endpoint(address: &EndpointAddress, is_ready: bool) -> Value {
-    let mut told = json!({"addresses": [address.ip], "conditions": {"ready": is_ready}});
+fn endpoint(address: &EndpointAddress, ip: IpAddr, is_ready: bool) -> Value {
+    let mut told = json!({"addresses": [ip.to_string()], "conditions": {"ready": is_ready}});
     let more = [
         ("hostname", address.hostname.as_ref().filter(|name| !name.is_empty()).map(|name| json!(name))),
         ("nodeName", address.node_name.as_ref().map(|name| json!(name))),
@@ -156,6 +210,31 @@ mod tests {
         let next = plan(Some(&endpoints(&["10.0.0.2"])), &there);
         assert_eq!((next.create.len(), next.change.len(), next.delete.len()), (0, 1, 1));
         assert_eq!(plan(None, &there).delete.len(), 2);
+    }
+
+    #[test]
+    fn annotations_are_copied_and_what_is_skipped_is_told() {
+        let mut one = endpoints(&["10.0.0.1", "x", "y"]);
+        let annotations = one.annotations_mut();
+        for key in [APPLIED, CHANGED, "a"] {
+            annotations.insert(key.into(), "1".into());
+        }
+        let there = made(&plan(Some(&one), &[]));
+        assert_eq!(json!(there[0].annotations()), json!({"a": "1"}));
+        assert_eq!(plan(Some(&one), &there), Plan::default());
+        let told = skipped(&one);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].1, "Skipped 2 invalid IP addresses when mirroring to EndpointSlices");
+        one.annotations_mut().clear();
+        let next = plan(Some(&one), &there);
+        assert_eq!(next.change[0].1["metadata"]["annotations"], json!({"a": null}));
+        let many: Vec<String> = (0..1001).map(|at| format!("10.0.{}.{}", at / 256, at % 256)).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(
+            skipped(&endpoints(&many))[0].1,
+            "A max of 1000 addresses can be mirrored to EndpointSlices per Endpoints subset. 2 addresses were skipped"
+        );
+        assert_eq!(skipped(&endpoints(&["10.0.0.1"])), []);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Error, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::awaited::{Awaited, What};
 use super::{Context, hands, owned, pods};
@@ -32,6 +32,8 @@ struct Controller {
     endpoints: Arc<Cache<Endpoints>>,
     awaited: Awaited,
     events: Events,
+    /// What is told of Endpoints that are copied.
+    copying: Events,
 }
 
 /// Works until it is dropped.
@@ -42,6 +44,7 @@ pub(super) async fn run(context: Arc<Context>) {
         endpoints: Cache::start(&context.client),
         awaited: Awaited::new(&*slices),
         events: context.events("endpoint-slice-controller"),
+        copying: context.events("endpoint-slice-mirroring-controller"),
         slices,
         context,
     };
@@ -113,6 +116,11 @@ impl Controller {
         // Who had none before may have a selector now.
         let written = self.endpoints.get(name).filter(|there| !has_selector && mirror::is_copied(there));
         let copies = mirror::plan(written.as_deref(), &self.slices_of(service, mirror::MANAGER));
+        for endpoints in written.iter().filter(|_| copies != slices::Plan::default()) {
+            for (reason, text) in mirror::skipped(endpoints) {
+                self.copying.warning(&**endpoints, reason, text).await;
+            }
+        }
         self.act(service, copies).await?;
         if !has_selector {
             return Ok(Next::Done);
@@ -152,8 +160,14 @@ impl Controller {
         let namespace = service.namespace().unwrap_or_default();
         let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &namespace);
         let changed = json!({CHANGED: Timestamp::now().to_string()});
+        // A copy has those of what it is copied from.
+        let annotate = |slice: &mut Value| {
+            if slice["metadata"]["annotations"].is_null() {
+                slice["metadata"]["annotations"] = changed.clone();
+            }
+        };
         for mut slice in plan.create {
-            slice["metadata"]["annotations"] = changed.clone();
+            annotate(&mut slice);
             let slice: EndpointSlice = serde_json::from_value(slice).map_err(Error::SerdeError)?;
             let name = Name::of(&slice);
             self.awaited.note(&uid, name.clone(), What::There);
@@ -167,7 +181,7 @@ impl Controller {
         for (slice, mut patch) in plan.change {
             patch["metadata"]["uid"] = json!(slice.uid());
             patch["metadata"]["resourceVersion"] = json!(slice.resource_version());
-            patch["metadata"]["annotations"] = changed.clone();
+            annotate(&mut patch);
             let slice = api.patch(&slice.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
             self.awaited.note_version(&uid, &slice, &self.slices);
         }
@@ -184,7 +198,7 @@ impl Controller {
         let there = self.endpoints.get(&name);
         let Some(mut wanted) = old::change(service, members, there.as_deref()) else { return Ok(()) };
         let api: Api<Endpoints> = Api::namespaced(self.context.client.clone(), &name.namespace);
-        wanted["metadata"]["annotations"] = json!({CHANGED: Timestamp::now().to_string()});
+        wanted["metadata"]["annotations"][CHANGED] = json!(Timestamp::now().to_string());
         match there {
             None => {
                 wanted["metadata"]["name"] = json!(name.name);

@@ -37,7 +37,41 @@ pub(super) struct Plan {
 /// Endpoints of one family with the same ports, by the uids of their pods.
 type Group = BTreeMap<String, Value>;
 
-fn endpoint(member: &Member, zone: Option<&str>) -> Value {
+/// Where requests are to stay, as a Service has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Near {
+    /// Anywhere.
+    Any,
+    /// In the zone that they come from.
+    Zone,
+    /// On their node, or else in the zone.
+    Node,
+}
+
+fn near(service: &Service) -> Near {
+    match service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref()) {
+        Some("PreferClose" | "PreferSameZone") => Near::Zone,
+        Some("PreferSameNode") => Near::Node,
+        _ => Near::Any,
+    }
+}
+
+/// For whom an endpoint is to be.
+fn hints(member: &Member, zone: Option<&str>, near: Near) -> Option<Value> {
+    if near == Near::Any || !member.ready {
+        return None;
+    }
+    let mut hints = serde_json::Map::new();
+    if let Some(zone) = zone {
+        hints.insert("forZones".into(), json!([{"name": zone}]));
+    }
+    if let Some(node) = pods::node(&member.pod).filter(|_| near == Near::Node) {
+        hints.insert("forNodes".into(), json!([{"name": node}]));
+    }
+    (!hints.is_empty()).then_some(Value::Object(hints))
+}
+
+fn endpoint(member: &Member, zone: Option<&str>, near: Near) -> Value {
     let mut told = json!({
         "addresses": [member.address],
         "conditions": {"ready": member.ready, "serving": member.serving, "terminating": member.terminating},
@@ -49,6 +83,9 @@ fn endpoint(member: &Member, zone: Option<&str>) -> Value {
         if let Some(value) = value {
             told[field] = json!(value);
         }
+    }
+    if let Some(hints) = hints(member, zone, near) {
+        told["hints"] = hints;
     }
     told
 }
@@ -84,7 +121,7 @@ pub(super) fn plan(
             let zone = zone.as_ref().and_then(|node| node.labels().get(ZONE)).map(String::as_str);
             let ports = json!(member.ports);
             let group = groups.entry(ports.to_string()).or_insert_with(|| (ports, Group::new()));
-            group.1.insert(member.pod.uid().unwrap_or_default(), endpoint(member, zone));
+            group.1.insert(member.pod.uid().unwrap_or_default(), endpoint(member, zone, near(service)));
         }
         let mut its: Vec<_> = there.iter().filter(|slice| slice.address_type == *family).cloned().collect();
         let is_new = its.is_empty();
@@ -206,6 +243,27 @@ mod tests {
 
     fn made(plan: &Plan) -> Vec<Arc<EndpointSlice>> {
         plan.create.iter().map(|slice| Arc::new(serde_json::from_value(slice.clone()).unwrap())).collect()
+    }
+
+    #[test]
+    fn requests_are_kept_near_where_a_service_wants_it() {
+        let node = |_: &str| {
+            let node = json!({"metadata": {"name": "node", "labels": {ZONE: "z"}}});
+            Some(Arc::new(serde_json::from_value(node).unwrap()))
+        };
+        let hints = |distribution: Option<&str>, status: Value| {
+            let mut service = service();
+            service.spec.as_mut().unwrap().traffic_distribution = distribution.map(str::to_owned);
+            let members = [("IPv4".to_owned(), who::members(&service, &[pod(1, 80, status)], "IPv4"))].into();
+            plan(&service, &members, node, &[]).create[0]["endpoints"][0]["hints"].clone()
+        };
+        let (zones, nodes) = (json!([{"name": "z"}]), json!([{"name": "node"}]));
+        for zone in ["PreferClose", "PreferSameZone"] {
+            assert_eq!(hints(Some(zone), ready()), json!({"forZones": zones}));
+        }
+        assert_eq!(hints(Some("PreferSameNode"), ready()), json!({"forZones": zones, "forNodes": nodes}));
+        assert_eq!(hints(None, ready()), Value::Null);
+        assert_eq!(hints(Some("PreferClose"), json!({"phase": "Running"})), Value::Null, "it is not ready");
     }
 
     #[test]

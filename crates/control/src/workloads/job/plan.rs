@@ -120,8 +120,11 @@ fn failure(
     }
     let began = job.status.as_ref().and_then(|status| status.start_time.as_ref());
     let deadline = spec.active_deadline_seconds.zip(began);
-    let is_late = deadline
-        .is_some_and(|(seconds, began)| now.duration_since(began.0) >= SignedDuration::from_secs(seconds));
+    // While it is suspended no time passes for it.
+    let is_late = spec.suspend != Some(true)
+        && deadline.is_some_and(|(seconds, began)| {
+            now.duration_since(began.0) >= SignedDuration::from_secs(seconds)
+        });
     if is_late {
         return Some(("DeadlineExceeded", "Job was active longer than specified deadline".into()));
     }
@@ -190,11 +193,11 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
         Some(completions) => counts.succeeded() >= completions,
         None => counts.succeeded() > 0 && active.is_empty(),
     };
-    let failed = failure(&spec, job, &counts, mine, now).filter(|_| !wanted_done);
-    if let Some((reason, message)) = failed.filter(|_| !is_true(&held, "SuccessCriteriaMet")) {
+    if is_true(&held, "FailureTarget") || is_true(&held, "SuccessCriteriaMet") {
+        // It is decided, and why.
+    } else if let Some((reason, message)) = failure(&spec, job, &counts, mine, now) {
+        // With as many failures as that it has failed, though enough have succeeded.
         tell(&mut held, "FailureTarget", "True", reason, &message, now);
-    } else if is_true(&held, "FailureTarget") || is_true(&held, "SuccessCriteriaMet") {
-        // It is decided.
     } else if let Some(at) = succeeded_by(&spec, &counts) {
         let text = format!("Matched rules at index {at}");
         tell(&mut held, "SuccessCriteriaMet", "True", "SuccessPolicy", &text, now);
@@ -220,6 +223,10 @@ pub(super) fn plan(job: &Job, mine: &[Arc<Pod>], now: Timestamp) -> Plan {
         if is_quiet && tell(&mut held, "Complete", "True", &text(&why, "reason"), &text(&why, "message"), now)
         {
             plan.status["completionTime"] = json!(format!("{now:.0}"));
+            if spec.completions.is_some_and(|wanted| counts.succeeded() > wanted) {
+                let text = "Too many succeeded pods running after completion count reached";
+                plan.events.push((EventType::Warning, "TooManySucceededPods".into(), text.into()));
+            }
             plan.events.push((EventType::Normal, "Completed".into(), "Job completed".into()));
         }
     } else if is_suspended {

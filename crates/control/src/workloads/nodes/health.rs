@@ -1,8 +1,11 @@
 //! What is wrong with a node: its conditions, and the taints that come of them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -28,8 +31,36 @@ pub(super) fn ready(node: &Node) -> Option<&NodeCondition> {
 }
 
 /// Whether a node says that it is not ready, or is not heard of. Of one that has said nothing yet nobody knows.
-pub(super) fn is_down(node: &Node) -> bool {
+fn is_down(node: &Node) -> bool {
     ready(node).is_some_and(|ready| ready.status != "True")
+}
+
+/// Whether a node says that it is ready.
+pub(in crate::workloads) fn is_well(node: &Node) -> bool {
+    ready(node).is_some_and(|ready| ready.status == "True")
+}
+
+/// Whether a node is down, and nobody has been sent away from it for that.
+pub(super) fn is_given_up_next(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let sends =
+        |taint: &Taint| [NOT_READY, UNREACHABLE].contains(&taint.key.as_str()) && taint.effect == "NoExecute";
+    is_down(node) && !taints.iter().any(sends)
+}
+
+/// Labels that older programs read, which have the values of those that have taken their place.
+const OLD: [(&str, &str); 2] =
+    [("kubernetes.io/os", "beta.kubernetes.io/os"), ("kubernetes.io/arch", "beta.kubernetes.io/arch")];
+
+/// The older labels that a node lacks, or has with another value.
+pub(super) fn labels(node: &Node) -> Option<BTreeMap<&'static str, String>> {
+    let held = node.labels();
+    let told = OLD.into_iter().filter_map(|(new, old)| {
+        let value = held.get(new).filter(|value| held.get(old) != Some(value))?;
+        Some((old, value.clone()))
+    });
+    let told: BTreeMap<_, _> = told.collect();
+    (!told.is_empty()).then_some(told)
 }
 
 /// Whether a node is not heard of any more.
@@ -56,9 +87,8 @@ pub(super) fn unknown(node: &Node, now: Timestamp) -> Option<Vec<Value>> {
     (!told.is_empty()).then_some(told)
 }
 
-/// The taints that a node is to have, where they are others than it has. `all_are_down` says that no node is heard of: then it is rather we
-/// who do not hear, and nobody is sent away.
-pub(super) fn taints(node: &Node, all_are_down: bool, now: Timestamp) -> Option<Vec<Taint>> {
+/// The taints that a node is to have, where they are others than it has. `sends` says whether pods are sent away from it if it is down.
+pub(super) fn taints(node: &Node, sends: bool, now: Timestamp) -> Option<Vec<Taint>> {
     let spec = node.spec.clone().unwrap_or_default();
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     let down = match ready(node).map(|ready| ready.status.as_str()) {
@@ -68,7 +98,7 @@ pub(super) fn taints(node: &Node, all_are_down: bool, now: Timestamp) -> Option<
     };
     if let Some(key) = down {
         wanted.push((key, "NoSchedule"));
-        if !all_are_down {
+        if sends {
             wanted.push((key, "NoExecute"));
         }
     }
@@ -108,8 +138,8 @@ mod tests {
         .unwrap()
     }
 
-    fn told(node: &Node, all_are_down: bool) -> Option<Vec<String>> {
-        let taints = taints(node, all_are_down, Timestamp::UNIX_EPOCH)?;
+    fn told(node: &Node, sends: bool) -> Option<Vec<String>> {
+        let taints = taints(node, sends, Timestamp::UNIX_EPOCH)?;
         let short = |key: &str| key.rsplit('/').next().unwrap_or_default().to_owned();
         Some(taints.iter().map(|taint| format!("{}:{}", short(&taint.key), taint.effect)).collect())
     }
@@ -117,15 +147,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_by_taints() {
         let list = |list: &[&str]| Some(list.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(told(&node(&[("Ready", "True"), ("DiskPressure", "False")], json!({})), false), None);
-        assert_eq!(told(&node(&[], json!({})), false), None);
+        assert_eq!(told(&node(&[("Ready", "True"), ("DiskPressure", "False")], json!({})), true), None);
+        assert_eq!(told(&node(&[], json!({})), true), None);
         let down = node(&[("Ready", "False"), ("MemoryPressure", "True")], json!({}));
         let taints = ["not-ready:NoSchedule", "not-ready:NoExecute", "memory-pressure:NoSchedule"];
-        assert_eq!(told(&down, false), list(&taints));
-        assert_eq!(told(&down, true), list(&["not-ready:NoSchedule", "memory-pressure:NoSchedule"]));
+        assert_eq!(told(&down, true), list(&taints));
+        assert_eq!(told(&down, false), list(&["not-ready:NoSchedule", "memory-pressure:NoSchedule"]));
         let gone = node(&[("Ready", "Unknown")], json!({"unschedulable": true}));
         let taints = ["unreachable:NoSchedule", "unreachable:NoExecute", "unschedulable:NoSchedule"];
-        assert_eq!(told(&gone, false), list(&taints));
+        assert_eq!(told(&gone, true), list(&taints));
     }
 
     #[test]
@@ -135,13 +165,31 @@ mod tests {
             {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"},
             {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"},
             {"key": "node.kubernetes.io/disk-pressure", "effect": "PreferNoSchedule"}]});
-        let well = told(&node(&[("Ready", "True")], held.clone()), false).unwrap();
+        let well = told(&node(&[("Ready", "True")], held.clone()), true).unwrap();
         assert_eq!(well, ["own:NoExecute", "disk-pressure:PreferNoSchedule"]);
         // One that stays is since when it was.
         let gone = node(&[("Ready", "Unknown")], held);
-        let new = taints(&gone, false, Timestamp::UNIX_EPOCH).unwrap();
+        let new = taints(&gone, true, Timestamp::UNIX_EPOCH).unwrap();
         let since = new.iter().find(|taint| taint.effect == "NoExecute" && taint.key == UNREACHABLE);
         assert_eq!(json!(since.unwrap().time_added), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn labels_of_old_are_kept_up() {
+        let with = |labels: Value| serde_json::from_value(json!({"metadata": {"labels": labels}})).unwrap();
+        let new: Node = with(json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64",
+            "beta.kubernetes.io/arch": "amd64"}));
+        let told = json!(labels(&new));
+        assert_eq!(told, json!({"beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "arm64"}));
+        assert_eq!(labels(&with(json!({"beta.kubernetes.io/os": "linux"}))), None);
+    }
+
+    #[test]
+    fn who_was_given_up_is_not_given_up_again() {
+        let held = json!({"taints": [{"key": NOT_READY, "effect": "NoExecute"}]});
+        assert!(is_given_up_next(&node(&[("Ready", "Unknown")], json!({}))));
+        assert!(!is_given_up_next(&node(&[("Ready", "Unknown")], held)));
+        assert!(!is_given_up_next(&node(&[("Ready", "True")], json!({}))));
     }
 
     #[test]

@@ -2,29 +2,34 @@
 
 mod evict;
 mod health;
+mod zones;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::cache::{Cache, Name};
-use client::events::Events;
+use client::events::{EventType, Events};
 use client::queue::{Next, Queue};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher;
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Context, pods};
+pub(super) use health::is_well;
+use zones::Zones;
 
 /// Where nodes renew their leases.
 const LEASES: &str = "kube-node-lease";
 /// Who is not heard of for so long is given up, as in Kubernetes.
 const GRACE: Duration = Duration::from_secs(50);
+/// Who has never said whether it is ready has so long for that.
+const FIRST: Duration = Duration::from_secs(60);
 
 /// What was last heard of a node, and when by this machine's own clock: clocks of machines are not compared.
 #[derive(Debug)]
@@ -32,6 +37,16 @@ struct Heard {
     renewed: Option<Timestamp>,
     told: Option<Timestamp>,
     at: Instant,
+}
+
+/// What concerns more than one node.
+#[derive(Debug, Default)]
+struct Whole {
+    zones: Zones,
+    /// No node was well when last looked at.
+    were_all_down: bool,
+    /// The nodes that people were told of.
+    known: BTreeMap<String, ObjectReference>,
 }
 
 type Hearings = Arc<Mutex<BTreeMap<String, Heard>>>;
@@ -52,6 +67,7 @@ struct Controller {
     leases: Arc<Cache<Lease>>,
     events: Events,
     heard: Hearings,
+    whole: Mutex<Whole>,
 }
 
 /// Works until it is dropped.
@@ -64,9 +80,9 @@ pub(super) async fn run(context: Arc<Context>) {
     let nodes = Arc::downgrade(&context.nodes);
     context.nodes.listen(move |change| {
         its.add(change.object().name_any());
-        let is_down = |node: &Arc<Node>| health::is_down(node);
-        // Whether all are down concerns each of them.
-        if change.old.as_ref().map(is_down) != change.new.as_ref().map(is_down)
+        let is_well = |node: &Arc<Node>| is_well(node);
+        // How many are down concerns each of them.
+        if change.old.as_ref().map(is_well) != change.new.as_ref().map(is_well)
             && let Some(nodes) = nodes.upgrade()
         {
             its.add_all(nodes.all().iter().map(|node| node.name_any()));
@@ -86,7 +102,7 @@ pub(super) async fn run(context: Arc<Context>) {
         }
     });
     let events = context.events("node-controller");
-    let it = &Controller { context: context.clone(), leases, events, heard };
+    let it = &Controller { context: context.clone(), leases, events, heard, whole: Mutex::default() };
     let looking = queue
         .run(|name| async move { super::told("node", &Name::global(name.clone()), it.look(&name).await) });
     tokio::join!(looking, evict::run(context));
@@ -100,11 +116,16 @@ impl Controller {
     async fn look(&self, name: &str) -> Result<Next, Error> {
         let Some(node) = self.context.nodes.get(&Name::global(name)) else {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+            self.tell_gone(name).await;
             return Ok(Next::Done);
         };
+        self.tell_there(&node).await;
+        let nodes = self.context.nodes.all();
+        let all_are_down = self.are_all_down(&nodes);
         let silent = self.silent_for(&node);
         let now = Timestamp::now();
-        let is_silent = silent >= GRACE;
+        let grace = if health::ready(&node).is_none() { FIRST } else { GRACE };
+        let is_silent = silent >= grace;
         if is_silent && let Some(conditions) = health::unknown(&node, now) {
             if health::ready(&node).is_some_and(|ready| ready.status == "True") {
                 let text = format!("Node {name} status is now: NodeNotReady");
@@ -117,18 +138,69 @@ impl Controller {
             // What has changed comes, and is looked at.
             return Ok(Next::Done);
         }
-        let all_are_down = self.context.nodes.all().iter().all(|node| health::is_down(node));
-        if let Some(taints) = health::taints(&node, all_are_down, now) {
+        let mut wait = (!is_silent).then(|| grace - silent);
+        let mut sends = !all_are_down;
+        let is_next = sends && health::is_given_up_next(&node);
+        if is_next {
+            let taken = self.whole().zones.take(&node, &nodes, Instant::now());
+            sends = taken.is_ok();
+            wait = wait.into_iter().chain(taken.err().flatten()).min();
+        }
+        if let Some(taints) = health::taints(&node, sends, now) {
             let api: Api<Node> = Api::all(self.context.client.clone());
             let metadata = json!({"resourceVersion": node.resource_version()});
             let patch = json!({"metadata": metadata, "spec": {"taints": taints}});
+            if let Err(error) = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                if is_next && sends {
+                    self.whole().zones.give_back(&node);
+                }
+                return Err(error);
+            }
+        }
+        if let Some(labels) = health::labels(&node) {
+            let api: Api<Node> = Api::all(self.context.client.clone());
+            let patch = json!({"metadata": {"uid": node.uid(), "labels": labels}});
             api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
         // Who says himself that he is not ready still says what his pods are.
         if health::is_lost(&node) && !all_are_down {
             self.tell_pods(name, now).await?;
         }
-        Ok(if is_silent { Next::Done } else { Next::After(GRACE - silent) })
+        Ok(wait.map_or(Next::Done, Next::After))
+    }
+
+    fn whole(&self) -> MutexGuard<'_, Whole> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no node is well. When one is again, each of the others has its time to be heard of.
+    fn are_all_down(&self, nodes: &[Arc<Node>]) -> bool {
+        let are = zones::are_all_down(nodes);
+        let were = std::mem::replace(&mut self.whole().were_all_down, are);
+        if were && !are {
+            let now = Instant::now();
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.values_mut().for_each(|last| last.at = now);
+        }
+        are
+    }
+
+    /// Says of a node that is new that it is there.
+    async fn tell_there(&self, node: &Node) {
+        let (name, of) = (node.name_any(), node.object_ref(&()));
+        if self.whole().known.insert(name.clone(), of.clone()).is_none() {
+            let text = format!("Node {name} event: Registered Node {name} in Controller");
+            self.events.tell(&of, EventType::Normal, "RegisteredNode", "RegisteredNode", text).await;
+        }
+    }
+
+    /// Says of a node that it is gone.
+    async fn tell_gone(&self, name: &str) {
+        let known = self.whole().known.remove(name);
+        if let Some(of) = known {
+            let text = format!("Node {name} event: Removing Node {name} from Controller");
+            self.events.tell(&of, EventType::Normal, "RemovingNode", "RemovingNode", text).await;
+        }
     }
 
     /// For how long nothing was heard of a node.

@@ -24,6 +24,7 @@ use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 pub(super) use filters::{is_wanted, tolerates, untolerated};
+pub(super) use resources::requests;
 
 use super::{Context, hands, pods};
 use crate::csi::names;
@@ -286,7 +287,7 @@ fn is_waiting(pod: &Pod) -> bool {
 fn matters(change: &Change<Pod>) -> bool {
     let counts = |pod: &Pod| {
         let spec = pod.spec.as_ref();
-        let held = (!pods::is_over(pod)).then(|| resources::requests(pod));
+        let held = (!pods::is_over(pod)).then(|| requests(pod));
         (held, pod.labels().clone(), spec.map(|spec| (spec.scheduling_gates.clone(), spec.node_name.clone())))
     };
     change.old.as_deref().map(counts) != change.new.as_deref().map(counts)

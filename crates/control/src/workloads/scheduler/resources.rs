@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// By resource: thousandths of processors, of everything else whole ones.
-pub(super) type Amounts = BTreeMap<String, i64>;
+pub(in crate::workloads) type Amounts = BTreeMap<String, i64>;
 
 /// What a container that asks for nothing is counted as where nodes are compared: a tenth of a processor, 200 MiB.
 const UNTOLD: [(&str, i64); 2] = [("cpu", 100), ("memory", 200 << 20)];
@@ -90,7 +90,7 @@ fn sum(pod: &Pod, is_told: bool) -> Amounts {
 }
 
 /// What a pod asks for: of its containers together, or, if that is more, of what runs while it begins; and its overhead.
-pub(super) fn requests(pod: &Pod) -> Amounts {
+pub(in crate::workloads) fn requests(pod: &Pod) -> Amounts {
     let mut asked = sum(pod, true);
     asked.retain(|_, count| *count > 0);
     asked

@@ -97,8 +97,8 @@ pub(super) fn refuses(pod: &Pod, wanted: &Wanted, node: &Node, space: &Space<'_>
     if !wanted.alone.is_empty()
         && others.any(|other| bind::used(other).any(|used| wanted.alone.contains(&used)))
     {
-        let text =
-            "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+        let text = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already \
+                    in-use by another pod";
         return Some(Refusal::for_now(text));
     }
     let mut refusal = Refusal::default();

@@ -57,12 +57,16 @@ pub(super) async fn make(
         });
         let claim: PersistentVolumeClaim = serde_json::from_value(claim).map_err(Error::SerdeError)?;
         let (set_name, pod) = (set.name_any(), format!("{}-{ordinal}", set.name_any()));
-        let what = format!("create Claim {} Pod {pod} in StatefulSet {set_name}", name.name);
+        let text = format!("Create Claim {} Pod {pod} in StatefulSet {set_name} success", name.name);
         match api.create(&PostParams::default(), &claim).await {
-            Ok(_) => hands.events.normal(set, "SuccessfulCreate", format!("{what} success")).await,
+            Ok(_) => hands.events.normal(set, "SuccessfulCreate", text).await,
             Err(Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
-                let text = format!("{what} failed error: {}", hands::says(&error));
+                let why = hands::says(&error);
+                let text = format!(
+                    "Create Claim {} for Pod {pod} in StatefulSet {set_name} failed error: {why}",
+                    name.name
+                );
                 hands.events.warning(set, "FailedCreate", text).await;
                 return Err(error);
             }

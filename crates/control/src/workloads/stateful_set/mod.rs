@@ -110,16 +110,6 @@ impl Controller {
             self.hands.delete(set, pod).await?;
         }
         for pod in &plan.delete {
-            if pods::is_over(pod) {
-                let text = format!(
-                    "StatefulSet {}/{} is recreating {} Pod {}",
-                    set.namespace().unwrap_or_default(),
-                    set.name_any(),
-                    pods::phase(pod).to_lowercase(),
-                    pod.name_any()
-                );
-                self.hands.events.warning(set, "RecreatingFailedPod", text).await;
-            }
             self.hands.delete(set, pod).await?;
         }
         Ok(if taken { Next::Again } else { next })

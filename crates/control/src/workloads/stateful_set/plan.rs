@@ -153,7 +153,7 @@ impl View<'_> {
         let count = |is: &dyn Fn(&Pod) -> bool| all().filter(|pod| is(pod)).count();
         let available: Vec<_> = all().map(|pod| pods::available(pod, self.seconds(), now)).collect();
         let stays = |pod: &Pod| !pods::is_going(pod);
-        let ready = count(&|pod| stays(pod) && pods::phase(pod) == "Running" && pods::is_ready(pod));
+        let ready = count(&|pod| pods::phase(pod) == "Running" && pods::is_ready(pod));
         let updated = count(&|pod| stays(pod) && is_of(pod, &self.update));
         let wanted = usize::try_from(self.end() - self.start()).unwrap_or_default();
         let is_complete =

@@ -258,3 +258,34 @@ fn a_job_succeeds_by_the_first_rule_that_holds() {
     assert_eq!(by(both.clone(), &[]), (None, 0));
     assert_eq!(by(both, &["1"]), matched(0));
 }
+
+#[test]
+fn too_many_failures_fail_a_job_though_enough_have_succeeded() {
+    let spec = json!({"completions": 1, "backoffLimit": 0});
+    let all = [pod("a", "Succeeded", NOW), pod("b", "Failed", NOW)];
+    assert_eq!(
+        kinds(&plan(&job(spec.clone(), json!({})), &all, now())),
+        ["FailureTarget BackoffLimitExceeded"]
+    );
+    // Why it fails is told once.
+    let decided =
+        json!([{"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy", "message": "m"}]);
+    let next =
+        plan(&job(spec, json!({"conditions": decided, "failed": 7})), &[pod("c", "Running", NOW)], now());
+    assert_eq!(kinds(&next), ["FailureTarget PodFailurePolicy"]);
+}
+
+#[test]
+fn while_it_is_suspended_no_deadline_passes() {
+    let spec = json!({"completions": 1, "activeDeadlineSeconds": 1, "suspend": true});
+    let next = plan(&job(spec, json!({"startTime": "2026-01-01T00:00:00Z"})), &[], now());
+    assert_eq!(kinds(&next), ["Suspended JobSuspended"]);
+}
+
+#[test]
+fn more_successes_than_were_wanted_are_told() {
+    let met = json!([{"type": "SuccessCriteriaMet", "status": "True", "reason": "CompletionsReached", "message": "m"}]);
+    let end = plan(&job(json!({"completions": 1}), json!({"succeeded": 2, "conditions": met})), &[], now());
+    let told: Vec<&str> = end.events.iter().map(|(_, reason, _)| reason.as_str()).collect();
+    assert_eq!(told, ["TooManySucceededPods", "Completed"]);
+}

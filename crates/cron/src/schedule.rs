@@ -1,29 +1,38 @@
-//! The schedule of a CronJob, in the notation of crontab(5) as Kubernetes reads it.
+//! Reading a schedule.
 
-/// The times of a schedule: bit n of a set stands for the value n.
+use jiff::SignedDuration;
+
+use crate::zone;
+
+/// When something is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Schedule {
-    /// At every minute that is in all of the sets.
-    At(Times),
-    /// Again and again after so many nanoseconds (`@every 1h30m`).
-    Every(i64),
+pub struct Schedule {
+    pub(crate) times: Times,
+    /// The time zone that the schedule itself names (`CRON_TZ=...`).
+    pub(crate) zone: Option<String>,
 }
 
-/// The fields of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Times {
+pub(crate) enum Times {
+    /// In every minute that is in all of the sets.
+    At(Fields),
+    /// Again and again after so long (`@every 1h30m`), of whole seconds.
+    Every(SignedDuration),
+}
+
+/// The fields of a schedule: bit n of a set stands for the value n.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fields {
     /// 0 to 59.
-    pub minute: u64,
+    pub(crate) minute: u64,
     /// 0 to 23.
-    pub hour: u64,
+    pub(crate) hour: u64,
     /// Days of the month, 1 to 31.
-    pub day: u64,
+    pub(crate) day: u64,
     /// 1 to 12.
-    pub month: u64,
+    pub(crate) month: u64,
     /// Days of the week, 0 (Sunday) to 6.
-    pub weekday: u64,
-    /// The time zone that the schedule itself names (`CRON_TZ=...`).
-    pub zone: Option<String>,
+    pub(crate) weekday: u64,
 }
 
 struct Field {
@@ -43,34 +52,35 @@ const MONTH: Field = Field {
 const WEEKDAY: Field = Field { least: 0, most: 6, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] };
 
 /// Set in a set that stands for "any": with it a day of the month and a day of the week both have to fit, without it one.
-pub const ANY: u64 = 1 << 63;
+pub(crate) const ANY: u64 = 1 << 63;
 
 impl Schedule {
     /// Reads a schedule.
     ///
     /// # Errors
     /// What is wrong with it, in the words of Kubernetes.
-    pub fn parse(text: &str) -> Result<Schedule, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("empty spec string".to_owned());
         }
         let (zone, rest) = split_zone(text)?;
-        if rest.starts_with('@') {
-            return descriptor(rest, zone);
-        }
-        let words: Vec<&str> = rest.split_whitespace().collect();
-        let [minute, hour, day, month, weekday] = words[..] else {
-            return Err(format!("expected exactly 5 fields, found {}: [{}]", words.len(), words.join(" ")));
-        };
-        Ok(Schedule::At(Times {
-            minute: set(minute, &MINUTE)?,
-            hour: set(hour, &HOUR)?,
-            day: set(day, &DAY)?,
-            month: set(month, &MONTH)?,
-            weekday: set(weekday, &WEEKDAY)?,
-            zone,
-        }))
+        let times = if rest.starts_with('@') { descriptor(rest)? } else { fields(rest)? };
+        Ok(Self { times, zone })
     }
+}
+
+fn fields(text: &str) -> Result<Times, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [minute, hour, day, month, weekday] = words[..] else {
+        return Err(format!("expected exactly 5 fields, found {}: [{}]", words.len(), words.join(" ")));
+    };
+    Ok(Times::At(Fields {
+        minute: set(minute, &MINUTE)?,
+        hour: set(hour, &HOUR)?,
+        day: set(day, &DAY)?,
+        month: set(month, &MONTH)?,
+        weekday: set(weekday, &WEEKDAY)?,
+    }))
 }
 
 fn split_zone(text: &str) -> Result<(Option<String>, &str), String> {
@@ -81,13 +91,13 @@ fn split_zone(text: &str) -> Result<(Option<String>, &str), String> {
         return Err("invalid schedule format: runtime error: slice bounds out of range [:-1]".to_owned());
     };
     let zone = first.split_once('=').map(|(_, zone)| zone).unwrap_or_default();
-    super::zone::load(zone).map_err(|cause| format!("provided bad location {zone}: {cause}"))?;
+    zone::check(zone).map_err(|cause| format!("provided bad location {zone}: {cause}"))?;
     Ok((Some(zone.to_owned()), rest.trim()))
 }
 
-fn descriptor(text: &str, zone: Option<String>) -> Result<Schedule, String> {
+fn descriptor(text: &str) -> Result<Times, String> {
     if let Some(duration) = text.strip_prefix("@every ") {
-        return every(duration).map(Schedule::Every);
+        return every(duration).map(Times::Every);
     }
     let first = |field: &Field| 1 << field.least;
     let all = |field: &Field| bits(field.least, field.most, 1) | ANY;
@@ -99,7 +109,7 @@ fn descriptor(text: &str, zone: Option<String>) -> Result<Schedule, String> {
         "@hourly" => (all(&HOUR), all(&DAY), all(&MONTH), all(&WEEKDAY)),
         _ => return Err(format!("unrecognized descriptor: {text}")),
     };
-    Ok(Schedule::At(Times { minute: first(&MINUTE), hour, day, month, weekday, zone }))
+    Ok(Times::At(Fields { minute: first(&MINUTE), hour, day, month, weekday }))
 }
 
 fn set(text: &str, field: &Field) -> Result<u64, String> {
@@ -168,13 +178,18 @@ fn value(text: &str, field: &Field) -> Result<u64, String> {
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    let number = super::indexes::integer(text)
-        .map_err(|cause| format!("failed to parse int from {text}: strconv.Atoi: {cause}"))?;
+    let refused =
+        |cause: &str| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: {cause}");
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refused("invalid syntax"));
+    }
+    let number: i64 = text.parse().map_err(|_| refused("value out of range"))?;
     u64::try_from(number).map_err(|_| format!("negative number ({number}) not allowed: {text}"))
 }
 
-/// A duration as Go writes them: `1h30m`, `1.5s`.
-fn every(text: &str) -> Result<i64, String> {
+/// A duration as Go writes them, `1h30m`, `1.5s`: of that whole seconds, and one at least.
+fn every(text: &str) -> Result<SignedDuration, String> {
     let refused = |cause: String| format!("failed to parse duration @every {text}: time: {cause}");
     let invalid = || refused(format!("invalid duration {text:?}"));
     let (negative, mut rest) = match text.as_bytes() {
@@ -182,8 +197,9 @@ fn every(text: &str) -> Result<i64, String> {
         [b'+', ..] => (false, &text[1..]),
         _ => (false, text),
     };
+    let second = SignedDuration::from_secs(1);
     if rest == "0" {
-        return Ok(0);
+        return Ok(second);
     }
     if rest.is_empty() {
         return Err(invalid());
@@ -208,10 +224,13 @@ fn every(text: &str) -> Result<i64, String> {
         sum += number * nanoseconds;
         rest = tail;
     }
-    if sum >= i64::MAX as f64 {
+    // Go counts nanoseconds in 64 bits.
+    let most = SignedDuration::from_nanos(i64::MAX).as_secs_f64();
+    let whole = SignedDuration::try_from_secs_f64((sum / 1e9).floor()).map_err(|_| invalid())?;
+    if sum / 1e9 >= most {
         return Err(invalid());
     }
-    Ok(if negative { -(sum as i64) } else { sum as i64 })
+    Ok(if negative { second } else { whole.max(second) })
 }
 
 #[cfg(test)]
@@ -239,15 +258,19 @@ mod tests {
 
     #[test]
     fn good_schedules() {
-        let Ok(Schedule::At(times)) = Schedule::parse("*/15 8-10 1,15 jan-Mar MON") else {
-            panic!("refused")
-        };
-        assert_eq!(times.minute, 1 | 1 << 15 | 1 << 30 | 1 << 45);
-        assert_eq!(times.hour, 0b111 << 8);
-        assert_eq!(times.day, 1 << 1 | 1 << 15);
-        assert_eq!(times.month, 0b1110);
-        assert_eq!(times.weekday, 0b10);
-        assert_eq!(Schedule::parse("@every 1h30m"), Ok(Schedule::Every(5_400_000_000_000)));
-        assert!(matches!(Schedule::parse("@hourly"), Ok(Schedule::At(times)) if times.minute == 1));
+        let times = |text: &str| Schedule::parse(text).unwrap().times;
+        let Times::At(fields) = times("*/15 8-10 1,15 jan-Mar MON") else { panic!("no fields") };
+        assert_eq!(fields.minute, 1 | 1 << 15 | 1 << 30 | 1 << 45);
+        assert_eq!(fields.hour, 0b111 << 8);
+        assert_eq!(fields.day, 1 << 1 | 1 << 15);
+        assert_eq!(fields.month, 0b1110);
+        assert_eq!(fields.weekday, 0b10);
+        assert_eq!(times("@every 1h30m"), Times::Every(SignedDuration::from_mins(90)));
+        assert_eq!(times("@every 1.9s"), Times::Every(SignedDuration::from_secs(1)));
+        for least in ["@every 10ms", "@every 0", "@every -5h"] {
+            assert_eq!(times(least), Times::Every(SignedDuration::from_secs(1)), "{least}");
+        }
+        assert!(matches!(times("@hourly"), Times::At(fields) if fields.minute == 1));
+        assert_eq!(Schedule::parse("TZ=UTC 1 2 3 4 5").unwrap().zone.as_deref(), Some("UTC"));
     }
 }

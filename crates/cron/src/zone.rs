@@ -1,6 +1,8 @@
-//! Names of time zones.
+//! Time zones of the machine's database, by their names.
 
 use std::path::Path;
+
+use jiff::tz::TimeZone;
 
 /// Where systems keep the time zone database.
 const DATABASES: &[&str] =
@@ -11,7 +13,7 @@ const DATABASES: &[&str] =
 ///
 /// # Errors
 /// `unknown time zone x`.
-pub(super) fn load(name: &str) -> Result<(), String> {
+pub fn check(name: &str) -> Result<(), String> {
     if matches!(name, "" | "UTC" | "Local") {
         return Ok(());
     }
@@ -25,6 +27,22 @@ pub(super) fn load(name: &str) -> Result<(), String> {
     Err(format!("unknown time zone {name}"))
 }
 
+/// The time zone `name`; the empty name is that of UTC.
+///
+/// # Errors
+/// `unknown time zone x`: the machine knows none of this name, or cannot read what it knows of it.
+pub fn load(name: &str) -> Result<TimeZone, String> {
+    if matches!(name, "" | "UTC") {
+        return Ok(TimeZone::UTC);
+    }
+    let unknown = || format!("unknown time zone {name}");
+    if name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+        return Err(unknown());
+    }
+    let data = DATABASES.iter().find_map(|folder| std::fs::read(Path::new(folder).join(name)).ok());
+    TimeZone::tzif(name, &data.ok_or_else(unknown)?).map_err(|error| format!("{}: {error}", unknown()))
+}
+
 /// Whether the file begins as those of the database do (RFC 9636).
 fn is_zone(path: &Path) -> bool {
     use std::io::Read as _;
@@ -33,7 +51,8 @@ fn is_zone(path: &Path) -> bool {
 }
 
 /// Whether a part between the slashes of a name may stand there.
-pub(super) fn is_part(part: &str) -> bool {
+#[must_use]
+pub fn is_part(part: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+');
     !matches!(part, "." | "..")
         && !part.starts_with('-')
@@ -47,11 +66,15 @@ mod tests {
 
     #[test]
     fn names_that_are_none() {
-        assert_eq!(load("UTC"), Ok(()));
-        assert_eq!(load("/etc/passwd"), Err("time: invalid location name".to_owned()));
+        assert_eq!(check("UTC"), Ok(()));
+        assert_eq!(check("/etc/passwd"), Err("time: invalid location name".to_owned()));
         if DATABASES.iter().any(|folder| Path::new(folder).is_dir()) {
-            assert_eq!(load("Nowhere/Land"), Err("unknown time zone Nowhere/Land".to_owned()));
+            assert_eq!(check("Nowhere/Land"), Err("unknown time zone Nowhere/Land".to_owned()));
         }
+        for none in ["../etc/passwd", "/etc/passwd", "Nowhere/Land"] {
+            assert_eq!(load(none).unwrap_err(), format!("unknown time zone {none}"));
+        }
+        assert_eq!(load(""), Ok(TimeZone::UTC));
         assert!(is_part("Europe") && !is_part("..") && !is_part("-x") && !is_part("a-very-long-name"));
     }
 }
