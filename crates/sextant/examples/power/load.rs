@@ -17,14 +17,11 @@ use super::machine::Machine;
 use super::marks::{Marks, Result};
 
 const IMAGE: &str = "docker.io/library/power:1";
-/// Who change objects at the same time, and how many each makes.
+/// Who change objects, and who have pods with volumes come and go, at the same time.
 const WRITERS: u64 = 2;
-const MAPS: u64 = 24;
-/// Who have pods with volumes come and go at the same time, and how many each has.
 const OWNERS: u64 = 2;
-const PODS: u64 = 4;
-/// How often the deployment gets another number of replicas.
-const ROLLS: u64 = 6;
+/// How many objects each makes for each pod.
+const MAPS: u64 = 6;
 
 /// Who changes something, and marks what it does.
 #[derive(Clone)]
@@ -35,17 +32,17 @@ struct Writer<'a> {
     disk: &'a Path,
 }
 
-pub(crate) async fn write(machine: &Machine, disk: &Path) -> Result<()> {
+pub(crate) async fn write(machine: &Machine, disk: &Path, pods: u64) -> Result<()> {
     make_image(machine)?;
     let marks = Arc::new(Marks::open(disk)?);
     let client = machine.up().await?;
     let writer = Writer { machine, client, marks, disk };
-    let maps = (0..WRITERS).map(|number| writer.maps(number));
-    let pods = (0..OWNERS).map(|number| writer.pods(number));
+    let maps = (0..WRITERS).map(|number| writer.maps(number, pods * MAPS));
+    let owners = (0..OWNERS).map(|number| writer.pods(number, pods));
     let all = futures_util::future::try_join3(
         futures_util::future::try_join_all(maps),
-        futures_util::future::try_join_all(pods),
-        writer.rolls(),
+        futures_util::future::try_join_all(owners),
+        writer.rolls(pods),
     );
     all.await.map(drop)
 }
@@ -73,10 +70,10 @@ impl Writer<'_> {
     }
 
     /// Makes and changes maps, and deletes two of three a while later.
-    async fn maps(&self, number: u64) -> Result<()> {
+    async fn maps(&self, number: u64, count: u64) -> Result<()> {
         let maps: Api<ConfigMap> = Api::default_namespaced(self.client.clone());
         let name = |order: u64| format!("m{number}-{order}");
-        for order in 1..=MAPS {
+        for order in 1..=count {
             let (name, what) = (name(order), format!("map/{}", name(order)));
             // Of all sizes, so that pages of the store are split and joined.
             let pad = "x".repeat(usize::try_from(order * 1311 % 5000)?);
@@ -99,8 +96,8 @@ impl Writer<'_> {
     }
 
     /// Has pods with a volume each come, one after the other, and every second one go again.
-    async fn pods(&self, number: u64) -> Result<()> {
-        for order in 1..=PODS {
+    async fn pods(&self, number: u64, count: u64) -> Result<()> {
+        for order in 1..=count {
             let name = format!("p{number}-{order}");
             self.pod(&name).await?;
             if order.is_multiple_of(2) {
@@ -177,8 +174,8 @@ impl Writer<'_> {
         self.ack(&claim, "gone")
     }
 
-    /// A deployment that has more replicas, and fewer.
-    async fn rolls(&self) -> Result<()> {
+    /// A deployment that has more replicas, and fewer, so many times.
+    async fn rolls(&self, count: u64) -> Result<()> {
         let deployments: Api<Deployment> = Api::default_namespaced(self.client.clone());
         let container = json!({"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["/bin/up_power_pod"]});
         let labels = json!({"app": "web"});
@@ -190,7 +187,7 @@ impl Writer<'_> {
             .create(&PostParams::default(), &object(json!({"metadata": {"name": "web"}, "spec": spec}))?)
             .await?;
         self.ack(what, "2")?;
-        for roll in 1..=ROLLS {
+        for roll in 1..=count {
             self.machine.until(async || deployment_wants(&deployments).await).await?;
             let replicas = 1 + roll % 3;
             self.begin(what, &replicas.to_string())?;

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::load::{deployment_wants, is_ready};
 use super::machine::Machine;
@@ -24,21 +24,29 @@ struct Objects {
     deployments: Api<Deployment>,
 }
 
-/// Says what is there; what is wrong with it.
-pub(crate) async fn look(machine: &Machine) -> Result<Vec<String>> {
+/// Says what is there, and what is wrong with it; whether all is well.
+pub(crate) async fn look(machine: &Machine) -> Result<bool> {
     let client = machine.up().await?;
     let objects = Objects::of(&client);
-    let mut wrong = Vec::new();
+    let mut is_well = true;
+    let mut wrong = |what: String| {
+        println!("damaged: {what}");
+        is_well = false;
+    };
     // What was acknowledged is told, though not all comes to be as it should.
-    let settled = machine.until(async || objects.wants(&machine.folder).await).await;
-    wrong.extend(settled.err().map(|error| error.to_string()));
+    if let Err(error) = machine.until(async || objects.wants(&machine.folder).await).await {
+        wrong(error.to_string());
+    }
     objects.tell(&machine.folder).await?;
     objects.delete().await?;
-    let gone = machine.until(async || objects.wants(&machine.folder).await).await;
-    wrong.extend(gone.err().map(|error| format!("after all was deleted: {error}")));
-    wrong.extend(machine.sextant(&["down"]).err().map(|error| error.to_string()));
-    wrong.extend(left(&machine.folder));
-    Ok(wrong)
+    if let Err(error) = machine.until(async || objects.wants(&machine.folder).await).await {
+        wrong(format!("after all was deleted: {error}"));
+    }
+    if let Err(error) = machine.sextant(&["down"]) {
+        wrong(error.to_string());
+    }
+    left(&machine.folder).into_iter().for_each(wrong);
+    Ok(is_well)
 }
 
 impl Objects {
@@ -91,14 +99,17 @@ impl Objects {
             }
             handles.extend(spec.csi.map(|csi| csi.volume_handle));
         }
-        let apart =
-            [("csi/volumes", &handles), ("agent/pods", &uids)].into_iter().find_map(|(place, wanted)| {
-                let there = entries(&folder.join(place));
-                (there != *wanted).then(|| format!("{place} has {there:?}, and objects ask for {wanted:?}"))
-            });
-        let pods = entries(&folder.join("cri/pods")).len();
-        let surplus = || format!("the node has {pods} pods, and objects ask for {}", uids.len());
-        Ok(apart.or_else(|| (pods != uids.len()).then(surplus)))
+        // Of a pod that runs again after a boot the node knows what it was before, too.
+        let kept = entries(&folder.join("cri/pods"));
+        let kept = kept.iter().map(|id| uid_of(&folder.join("cri/pods").join(id))).collect();
+        let places = [
+            ("csi/volumes", entries(&folder.join("csi/volumes")), handles),
+            ("agent/pods", entries(&folder.join("agent/pods")), uids.clone()),
+            ("cri/pods", kept, uids),
+        ];
+        let apart = places.into_iter().find(|(_, there, wanted)| there != wanted);
+        Ok(apart
+            .map(|(place, there, wanted)| format!("{place} has {there:?}, and objects ask for {wanted:?}")))
     }
 
     /// Says what is there.
@@ -147,6 +158,14 @@ impl Objects {
         }
         Ok(())
     }
+}
+
+/// Of which pod a pod of the node is.
+fn uid_of(pod: &Path) -> String {
+    let record = fs::read(pod.join("pod.json")).unwrap_or_default();
+    let record: Value = serde_json::from_slice(&record).unwrap_or_default();
+    let uid = record.pointer("/config/metadata/uid").and_then(Value::as_str);
+    uid.map_or_else(|| format!("none ({})", pod.display()), str::to_owned)
 }
 
 /// The names in a folder.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use testkit::power::When;
+use testkit::power::{Look, When};
 use testkit::vm::{Initramfs, Kernel};
 
 use super::{BLIND, Count, Extent, Stand, faults, intact, seen};
@@ -39,14 +39,18 @@ const PROGRAMS: [&str; 3] = ["mkfs.ext4", "fsck.ext4", "resize2fs"];
 const SIZE: u64 = 512;
 /// How long it may take to do all that is to be done, and to look at one disk.
 const WRITING: Duration = Duration::from_secs(600);
-/// A disk is looked at in no less than a minute: of cuts a sample has few.
-const SAMPLE: u64 = 1;
+const LOOKING: Duration = Duration::from_secs(480);
+/// How many pods each of two has: an emulated machine has one in some ten seconds.
+const PODS: u64 = 4;
+/// The same in a sample, and how many cuts it has: a disk is looked at in no less than a minute.
+const FEW_PODS: u64 = 2;
+const FEW_CUTS: u64 = 1;
 
 /// Programs reach Services only where there is a way to everywhere.
 const NETWORK: &str = "ip route replace default dev lo || exit 1\n";
 const WRITE: &str = "
 mkdir -p /disk && mount /dev/vda /disk || exit 1
-up_power write /disk/data /dev/vda || exit 1
+up_power write /disk/data /dev/vda PODS || exit 1
 ";
 /// At the place where it was written: records name it. What dies with the kernel is of another machine then.
 const LOOK: &str = r#"
@@ -70,14 +74,17 @@ pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result
         }
     };
     let stand = Stand { modules: &MODULES, programs: &PROGRAMS, ..Stand::new(kernel, 2048, &furnish)? };
-    let workload = stand.workload(&format!("{NETWORK}{WRITE}"), SIZE, WRITING)?;
+    let pods = if extent.full { PODS } else { FEW_PODS };
+    let write = WRITE.replace("PODS", &pods.to_string());
+    let workload = stand.workload(&format!("{NETWORK}{write}"), SIZE, WRITING)?;
     let look = stand.look("look", &format!("{NETWORK}{LOOK}"), &judge::judge)?;
+    let look = Look { limit: LOOKING, ..look };
     let mut random = extent.random.clone();
     let mut recording = stand.record(&workload)?;
     let survived = if extent.full {
         stand.survives(&workload, &mut recording, &look, extent.cuts, &mut random)
     } else {
-        intact(&recording.cuts(&look, When::Anytime, SAMPLE, &mut random)?)
+        intact(&recording.cuts(&look, When::Anytime, FEW_CUTS, &mut random)?)
     };
     count.add("what `sextant up` acknowledged survives", survived);
     if extent.full {
