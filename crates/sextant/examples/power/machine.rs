@@ -13,7 +13,7 @@ use super::marks::Result;
 /// Where whatever dies with the kernel is told of.
 const RUN: &str = "/run/sextant";
 /// Longer than an emulated machine takes for anything that will happen at all.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(250);
 /// The end of a program's log that is told of where something is wrong.
 const TOLD: usize = 30;

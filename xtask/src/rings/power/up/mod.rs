@@ -39,7 +39,7 @@ const PROGRAMS: [&str; 3] = ["mkfs.ext4", "fsck.ext4", "resize2fs"];
 const SIZE: u64 = 512;
 /// How long it may take to do all that is to be done, and to look at one disk.
 const WRITING: Duration = Duration::from_secs(600);
-const LOOKING: Duration = Duration::from_secs(480);
+const LOOKING: Duration = Duration::from_secs(900);
 /// How many pods each of two has: an emulated machine has one in some ten seconds.
 const PODS: u64 = 4;
 /// The same in a sample, and how many cuts it has: a disk is looked at in no less than a minute.
