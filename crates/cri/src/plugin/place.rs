@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use ledger::{Ledger, OwnerId};
+use ledger::{Effect, Ledger, Owner, OwnerId, Record as _};
 
 /// The directories and names of one instance.
 #[derive(Debug, Clone)]
@@ -58,6 +58,29 @@ impl Place {
     pub(crate) fn cni_cache(&self) -> PathBuf {
         self.run.join("cni")
     }
+
+    /// Records folders of pods and containers that stand for nothing, so that they go with what their owners have. A power cut leaves
+    /// such ones: of the folder and its records in files that nobody waits for, it may take the records alone.
+    ///
+    /// Only before anything is made here.
+    pub(crate) fn record_again(&self) -> Vec<ledger::Error> {
+        let folders = [self.pods(), self.containers()];
+        let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let recorded = entries.filter_map(|entry| {
+            // What has another name is not ours.
+            let owner = OwnerId::new(entry.file_name().to_string_lossy()).ok()?;
+            if is_alive(&self.data, &owner) {
+                return None;
+            }
+            let again = Effect::Tree { path: entry.path() };
+            let record = |mut owner: Owner| {
+                let is_there = owner.records().iter().any(|(_, effect)| *effect == again);
+                if is_there { Ok(()) } else { owner.record(again).map(drop) }
+            };
+            self.ledger.owner(&owner).and_then(record).err()
+        });
+        recorded.collect()
+    }
 }
 
 fn pods(data: &Path) -> PathBuf {
@@ -92,4 +115,46 @@ pub fn layers_in_use(data: &Path) -> Option<BTreeSet<String>> {
         }
     }
     Some(layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_without_any_record_go_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, run) = (dir.path().join("data"), dir.path().join("run"));
+        let ledger = Ledger::open(&run, &data).unwrap();
+        let place = Place { data, run, name: "here".into(), ledger };
+        let make = |path: PathBuf, file: &str| {
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join(file), "{}").unwrap();
+        };
+        make(place.pod("whole"), super::super::pod::RECORD);
+        make(place.pod("attaching"), super::super::pod::ATTACHING);
+        make(place.pod("bare"), "shim.err");
+        make(place.container("whole-too"), super::super::container::RECORD);
+        make(place.container("bare-too"), "upper");
+        // One whose record is there is as it was.
+        make(place.container("known"), "upper");
+        let mut known = place.ledger.owner(&OwnerId::new("known").unwrap()).unwrap();
+        known.record(Effect::Tree { path: place.container("known") }).unwrap();
+        drop(known);
+
+        for _ in 0..2 {
+            assert!(place.record_again().is_empty());
+            let report = place.ledger.converge(&|owner| is_alive(&place.data, owner));
+            assert!(report.errors.is_empty(), "{:?}", report.errors);
+            let names = |folder: PathBuf| {
+                let entries = std::fs::read_dir(folder).unwrap();
+                entries
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect::<BTreeSet<_>>()
+            };
+            assert_eq!(names(place.pods()), ["attaching", "whole"].map(String::from).into());
+            assert_eq!(names(place.containers()), ["whole-too"].map(String::from).into());
+            assert!(place.ledger.owners().unwrap().is_empty());
+        }
+    }
 }

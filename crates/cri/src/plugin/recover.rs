@@ -80,6 +80,9 @@ impl Node {
         i64,
     ) {
         self.drop_torn();
+        for error in self.place.record_again() {
+            self.log(&format!("a folder without a record: {error}"));
+        }
         self.detach_unmade();
         let data = &self.place.data;
         let report = self.place.ledger.converge(&|owner: &OwnerId| {

@@ -4,6 +4,7 @@ mod files;
 mod pulls;
 mod server;
 mod store;
+mod up;
 mod volumes;
 
 use std::cell::OnceCell;
@@ -34,6 +35,7 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     store::run(&kernel, extent, &mut count)?;
     server::run(&kernel, extent, &mut count)?;
     volumes::run(&kernel, extent, &mut count)?;
+    up::run(&kernel, extent, &mut count)?;
     Ok(count)
 }
 
