@@ -22,7 +22,7 @@ use crate::pod::memory::Waiting;
 use crate::pod::spec::is_over;
 use crate::stats::{of_pods, snapshot};
 
-pub(crate) use admission::refusal;
+pub(crate) use admission::{is_critical, refusal};
 
 /// How long containers of a pod that is evicted have to end.
 const GRACE: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! One pod: what it is to become, and how it gets there.
 
+mod admission;
 pub(crate) mod backoff;
 pub(crate) mod containers;
 pub(crate) mod ending;
