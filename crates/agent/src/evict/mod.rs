@@ -109,7 +109,7 @@ pub(crate) async fn keep(agent: &Arc<Agent>) -> ! {
 
 /// Whether a pod never goes: one of the node's own files, or one that keeps the node or the cluster going.
 fn stays(agent: &Agent, pod: &Pod) -> bool {
-    admission::is_critical(pod) || agent.statics.get(&Key::of(pod).name).is_some()
+    is_critical(pod) || agent.statics.get(&Key::of(pod).name).is_some()
 }
 
 async fn look(agent: &Arc<Agent>) {

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::image_name;
 use super::memory::Waiting;
 use crate::agent::Agent;
 use crate::events::PartOf;
@@ -54,6 +55,13 @@ impl Wanted<'_> {
     }
 
     async fn find(&self) -> Result<Image, Missing> {
+        if let Some(why) = image_name::fault(self.image) {
+            let name = self.image;
+            let words = format!(
+                "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: {why}"
+            );
+            return Err(self.not_inspected("InvalidImageName", words));
+        }
         let there = self.look().await?;
         let policy = self.policy.unwrap_or_else(|| default_policy(self.image));
         match (policy, there) {
@@ -91,21 +99,15 @@ impl Wanted<'_> {
         match asked.await {
             Ok(answer) => Ok(answer.image),
             Err(error) => {
-                let why = cause(&error);
-                let (reason, words) = match error.code() {
-                    grpc::Code::InvalidArgument => (
-                        "InvalidImageName",
-                        format!(
-                            "Failed to apply default image tag {:?}: couldn't parse image name {:?}: {why}",
-                            self.image, self.image
-                        ),
-                    ),
-                    _ => ("ImageInspectError", format!("Failed to inspect image {:?}: {why}", self.image)),
-                };
-                self.agent.events.warning(&self.of, "InspectFailed", words.clone());
-                Err(Missing { waiting: Waiting::new(reason, words), again: Some(Duration::from_secs(10)) })
+                let words = format!("Failed to inspect image {:?}: {}", self.image, cause(&error));
+                Err(self.not_inspected("ImageInspectError", words))
             }
         }
+    }
+
+    fn not_inspected(&self, reason: &str, words: String) -> Missing {
+        self.agent.events.warning(&self.of, "InspectFailed", words.clone());
+        Missing { waiting: Waiting::new(reason, words), again: Some(Duration::from_secs(10)) }
     }
 
     async fn pull(&self) -> Result<Image, Missing> {

@@ -8,6 +8,7 @@ pub(crate) mod env;
 pub(crate) mod fields;
 mod health;
 pub(crate) mod hooks;
+mod image_name;
 pub(crate) mod images;
 pub(crate) mod memory;
 pub(crate) mod plan;

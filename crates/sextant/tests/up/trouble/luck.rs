@@ -313,7 +313,10 @@ fn volumes_that_are_missing_are_told_and_explained() {
 /// What the API refuses, and what it says of it.
 const REFUSED: [(&str, &str); 7] = [
     ("{containers: []}", "spec.containers: Required value"),
-    ("{containers: [{name: a, image: b, imagee: c}]}", "unknown field \"spec.containers[0].imagee\""),
+    (
+        "{containers: [{name: a, image: b, imagee: c}]}",
+        ".spec.containers[name=\"a\"].imagee: field not declared in schema",
+    ),
     (
         "{containers: [{name: a, image: b, ports: [{containerPort: 70000}]}]}",
         "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",

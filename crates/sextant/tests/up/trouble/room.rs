@@ -62,7 +62,7 @@ fn a_disk_without_room_is_told_and_explained() {
     // It goes after the machine, whose data is on it.
     let disk;
     let machine = Machine::new();
-    disk = Disk::new(&machine, 640);
+    disk = Disk::new(&machine, 2048);
     let dir = machine.folder.path().join("registry");
     let server = Config { dir, listen: "127.0.0.1:0".parse().unwrap(), user: None };
     let server = Server::start(server).unwrap();
@@ -95,7 +95,7 @@ fn a_disk_without_room_is_told_and_explained() {
     told(&machine, &fills);
 
     // More than 5 % stay: nobody is evicted for it.
-    disk.fill(48 << 20);
+    disk.fill(160 << 20);
     let big = Row {
         pod: "big",
         spec: of(json!({"name": "app", "image": name})),
@@ -106,7 +106,7 @@ fn a_disk_without_room_is_told_and_explained() {
     run(&machine, &[big]);
 
     disk.free();
-    disk.fill(16 << 20);
+    disk.fill(48 << 20);
     let short = |said: &str| said.contains("node.kubernetes.io/disk-pressure");
     machine.until(&["get", "node", "here", "-o", "json"], short);
     let mut named = of(app(json!({"args": ["serve"]})));
@@ -137,12 +137,14 @@ fn a_disk_without_room_is_told_and_explained() {
     assert!(machine.ask(&["down"]).status.success());
 }
 
-/// An image of some 80 MB, in a registry and not on the machine.
+/// An image of 200 MB that are soon pulled, in a registry and not on the machine.
 fn big(machine: &Machine, name: &str) {
     let place = machine.folder.path().join("elsewhere");
     let store = Store::open(place.join("images")).unwrap();
-    let part = Part { path: "data".into(), content: Content::Bytes(vec![7; 80 << 20]), mode: 0o644 };
-    build(&store, name, &[part], ContainerConfig::default(), Compression::None).unwrap();
+    let zeros = place.join("zeros");
+    File::create(&zeros).unwrap().set_len(200 << 20).unwrap();
+    let part = Part { path: "data".into(), content: Content::File(zeros), mode: 0o644 };
+    build(&store, name, &[part], ContainerConfig::default(), Compression::Gzip).unwrap();
     let pushed = Command::new(env!("CARGO_BIN_EXE_sextant"))
         .arg("--data-dir")
         .arg(&place)
