@@ -227,9 +227,20 @@ fn ports_that_are_taken_are_told_and_explained() {
     };
     run(&machine, &[taken("second", second()), sent, big]);
 
-    // The scheduler does not know what programs of the machine listen on: as with a kubelet, the pod's port goes before theirs.
+    // A scheduler does not know what programs of the machine listen on: the node's network does, and names them.
     let _held = TcpListener::bind("0.0.0.0:8082").unwrap();
-    run(&machine, &[serves("beside", port(json!({"containerPort": 8080, "hostPort": 8082})))]);
+    let beside = Row {
+        pod: "beside",
+        spec: port(json!({"containerPort": 8080, "hostPort": 8082})),
+        status: &[("/phase", "Pending"), (WAITING, "ContainerCreating")],
+        events: &[
+            ("", "FailedCreatePodSandBox", "Failed to create pod sandbox: "),
+            ("", "FailedCreatePodSandBox", "8082"),
+            ("", "FailedCreatePodSandBox", "listens on it"),
+        ],
+        explained: ["listens on it", "take another hostPort"],
+    };
+    run(&machine, &[beside]);
 
     // On the machine's own network the pod's program is told, and says so.
     let held = TcpListener::bind("0.0.0.0:8080").unwrap();

@@ -269,7 +269,7 @@ fn before_containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
     for (wanted, todo) in [
         ("FailedMount", unmounted(&mount)),
         ("FailedAttachVolume", "see whether the volume is used elsewhere: `sextant get volumeattachments`"),
-        ("FailedCreatePodSandBox", "see the node's log (`sextant status` names it) and its networks"),
+        ("FailedCreatePodSandBox", unmade(&last(facts, &["FailedCreatePodSandBox"]))),
     ] {
         let said = last(facts, &[wanted]);
         if !said.is_empty() {
@@ -300,6 +300,15 @@ fn before_containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
         )];
     }
     vec![reason("it is being made", String::new())]
+}
+
+/// What to do about a sandbox that cannot be made.
+fn unmade(said: &str) -> &'static str {
+    if said.contains("host port") {
+        "take another hostPort, or none (a Service reaches pods without), or end who has it"
+    } else {
+        "see the node's log (`sextant status` names it) and its networks"
+    }
 }
 
 /// What to do about a volume that cannot be mounted.
