@@ -335,7 +335,7 @@ const REFUSED: [(&str, &str); 7] = [
     ),
     (
         "{containers: [{name: a, image: b}, {name: a, image: b}]}",
-        "spec.containers[1].name: Duplicate value: \"a\"",
+        ".spec.containers: duplicate entries for key [name=\"a\"]",
     ),
 ];
 
