@@ -8,6 +8,28 @@ use tokio::sync::mpsc;
 /// As many wait to be told; more are not told at all.
 const WAITING: usize = 4096;
 
+/// What an event is about.
+pub(crate) trait About {
+    /// As events name it.
+    fn reference(&self) -> ObjectReference;
+}
+
+impl<K: Resource<DynamicType = ()>> About for K {
+    fn reference(&self) -> ObjectReference {
+        self.object_ref(&())
+    }
+}
+
+/// A part of an object: a container of a pod.
+#[derive(Clone, Debug)]
+pub(crate) struct PartOf(pub(crate) ObjectReference);
+
+impl About for PartOf {
+    fn reference(&self) -> ObjectReference {
+        self.0.clone()
+    }
+}
+
 struct Told {
     of: ObjectReference,
     type_: EventType,
@@ -36,27 +58,17 @@ impl Events {
     }
 
     /// Something went as it should.
-    pub(crate) fn normal<K: Resource<DynamicType = ()>>(
-        &self,
-        of: &K,
-        reason: &str,
-        text: impl Into<String>,
-    ) {
+    pub(crate) fn normal(&self, of: &impl About, reason: &str, text: impl Into<String>) {
         self.tell(of, EventType::Normal, reason, text.into());
     }
 
     /// Something did not.
-    pub(crate) fn warning<K: Resource<DynamicType = ()>>(
-        &self,
-        of: &K,
-        reason: &str,
-        text: impl Into<String>,
-    ) {
+    pub(crate) fn warning(&self, of: &impl About, reason: &str, text: impl Into<String>) {
         self.tell(of, EventType::Warning, reason, text.into());
     }
 
-    fn tell<K: Resource<DynamicType = ()>>(&self, of: &K, type_: EventType, reason: &str, text: String) {
-        let told = Told { of: of.object_ref(&()), type_, reason: reason.into(), text };
+    fn tell(&self, of: &impl About, type_: EventType, reason: &str, text: String) {
+        let told = Told { of: of.reference(), type_, reason: reason.into(), text };
         // An event is a service to people; what it tells is in the object, too.
         let _ = self.sender.try_send(told);
     }

@@ -132,9 +132,9 @@ fn name(said: &Said) -> String {
     format!("{}.{:x}", about.trim_end_matches(['.', '-']), said.at.as_nanosecond())
 }
 
-/// The events that were told a short time ago, by their objects (uid), reasons and texts.
+/// The events that were told a short time ago, by their objects (uid, and the part of it), reasons and texts.
 #[derive(Debug, Default)]
-struct Known(BTreeMap<(String, String, String), Told>);
+struct Known(BTreeMap<(String, String, String, String), Told>);
 
 #[derive(Debug)]
 struct Told {
@@ -144,8 +144,9 @@ struct Told {
 }
 
 impl Known {
-    fn key(said: &Said) -> (String, String, String) {
-        (said.of.uid.clone().unwrap_or_default(), said.reason.clone(), said.text.clone())
+    fn key(said: &Said) -> (String, String, String, String) {
+        let of = |text: &Option<String>| text.clone().unwrap_or_default();
+        (of(&said.of.uid), of(&said.of.field_path), said.reason.clone(), said.text.clone())
     }
 
     /// The event that has said the same a short time ago, and how often it was said now.
@@ -204,6 +205,9 @@ mod tests {
         assert_eq!(known.again(&said("a", "text", 600)), Some(("first".into(), 3)));
         assert_eq!(known.again(&said("a", "other", 600)), None);
         assert_eq!(known.again(&said("b", "text", 600)), None);
+        let mut of_part = said("a", "text", 600);
+        of_part.of.field_path = Some("spec.containers{c}".into());
+        assert_eq!(known.again(&of_part), None, "it is about a part of it");
         assert_eq!(known.again(&said("a", "text", 960)), None, "it is six minutes since");
     }
 

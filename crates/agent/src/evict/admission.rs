@@ -24,7 +24,7 @@ pub(crate) fn refusal(pod: &Pod, pressures: &[Pressure]) -> Option<String> {
 }
 
 /// Whether the node or the cluster needs the pod.
-pub(super) fn is_critical(pod: &Pod) -> bool {
+pub(crate) fn is_critical(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
 }
 

@@ -22,7 +22,7 @@ use crate::pod::memory::Waiting;
 use crate::pod::spec::is_over;
 use crate::stats::{of_pods, snapshot};
 
-pub(crate) use admission::refusal;
+pub(crate) use admission::{is_critical, refusal};
 
 /// How long containers of a pod that is evicted have to end.
 const GRACE: Duration = Duration::from_secs(1);
@@ -109,7 +109,7 @@ pub(crate) async fn keep(agent: &Arc<Agent>) -> ! {
 
 /// Whether a pod never goes: one of the node's own files, or one that keeps the node or the cluster going.
 fn stays(agent: &Agent, pod: &Pod) -> bool {
-    admission::is_critical(pod) || agent.statics.get(&Key::of(pod).name).is_some()
+    is_critical(pod) || agent.statics.get(&Key::of(pod).name).is_some()
 }
 
 async fn look(agent: &Arc<Agent>) {

@@ -9,8 +9,8 @@ use cri::contract::v1::{
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Resource as _};
 use tokio::time::Instant;
 
 use super::backoff::since;
@@ -18,6 +18,7 @@ use super::hooks::{Act, Whom, act};
 use super::spec::{Kind, Part, grace, parts};
 use super::{sync, words};
 use crate::agent::Agent;
+use crate::events::PartOf;
 use crate::names::{GRACE, Key};
 use crate::observed::{Observed, is_running, name_of};
 use crate::runtime::Failed;
@@ -38,13 +39,17 @@ pub(crate) async fn kill(
 ) -> Result<(), Failed> {
     let words =
         if why.is_empty() { format!("Stopping container {}", name_of(container)) } else { why.to_owned() };
-    agent.events.normal(pod, "Killing", words);
+    let of = part.map_or_else(|| PartOf(pod.object_ref(&())), |part| part.of(pod));
+    agent.events.normal(&of, "Killing", words);
     let began = Instant::now();
     let hook = part.and_then(|part| part.container.lifecycle.as_ref()).and_then(|all| all.pre_stop.as_ref());
     if let (Some(part), Some(what)) = (part, hook.and_then(Act::of_hook)) {
         let whom = Whom { runtime: &agent.runtime, id: &container.id, container: &part.container, address };
         if let Ok(Err(why)) = tokio::time::timeout(time, act(&whom, &what, time)).await {
-            agent.events.warning(pod, "FailedPreStopHook", format!("PreStopHook failed: {why}"));
+            agent.events.warning(&of, "FailedPreStopHook", "PreStopHook failed");
+            // What it said may be secret: more people read events than this program's log.
+            let why = what.failed(&part.container.name, &Key::of(pod).words(), &why);
+            eprintln!("sextant agent: warning: {why}");
         }
     }
     let left = time.saturating_sub(began.elapsed()).max(LEAST);

@@ -50,6 +50,17 @@ impl Act {
         Self::of(hook.exec.as_ref(), hook.http_get.as_ref(), hook.tcp_socket.as_ref())
     }
 
+    /// How it is told that a hook of a container has failed.
+    pub(crate) fn failed(&self, container: &str, pod: &str, why: &str) -> String {
+        let what = match self {
+            Self::Exec(command) => format!("Exec lifecycle hook ([{}])", command.join(" ")),
+            Self::Http(http) => format!("HTTP lifecycle hook ({})", path(http)),
+            Self::Sleep(time) => format!("Sleep lifecycle hook ({})", time.as_secs()),
+            Self::Grpc(_) | Self::Tcp(_) => "Lifecycle hook".into(),
+        };
+        format!("{what} for Container {container:?} in Pod {pod:?} failed - error: {why}")
+    }
+
     /// What a probe does.
     pub(crate) fn of_probe(probe: &Probe) -> Option<Self> {
         if let Some(grpc) = &probe.grpc {
@@ -114,7 +125,9 @@ async fn exec(whom: &Whom<'_>, command: &[String], time: Duration) -> Result<(),
     let request = ExecSyncRequest { container_id: whom.id.into(), cmd: command.to_vec(), timeout };
     let client = whom.runtime.within(time).await.map_err(|error| cause(&error))?;
     let done = client.exec_sync(request).await.map_err(|error| match error.code() {
-        grpc::Code::DeadlineExceeded => format!("command timed out: {command:?} timed out after {timeout}s"),
+        grpc::Code::DeadlineExceeded => {
+            format!("command timed out: {:?} timed out after {timeout}s", command.join(" "))
+        }
         _ => cause(&error),
     })?;
     if done.exit_code == 0 {

@@ -12,8 +12,10 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::image_name;
 use super::memory::Waiting;
 use crate::agent::Agent;
+use crate::events::PartOf;
 use crate::names::Key;
 use crate::runtime::cause;
 
@@ -32,6 +34,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) agent: &'a Agent,
     /// The pod.
     pub(crate) pod: &'a Pod,
+    /// What of it the image is for.
+    pub(crate) of: PartOf,
     /// Its sandbox.
     pub(crate) sandbox: &'a PodSandboxConfig,
     /// The image, as the spec names it.
@@ -43,13 +47,28 @@ pub(crate) struct Wanted<'a> {
 impl Wanted<'_> {
     /// The image, once it is there.
     pub(crate) async fn have(&self) -> Result<Image, Missing> {
+        let had = self.find().await;
+        if let Err(missing) = &had {
+            self.agent.events.warning(&self.of, "Failed", format!("Error: {}", missing.waiting.reason));
+        }
+        had
+    }
+
+    async fn find(&self) -> Result<Image, Missing> {
+        if let Some(why) = image_name::fault(self.image) {
+            let name = self.image;
+            let words = format!(
+                "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: {why}"
+            );
+            return Err(self.not_inspected("InvalidImageName", words));
+        }
         let there = self.look().await?;
         let policy = self.policy.unwrap_or_else(|| default_policy(self.image));
         match (policy, there) {
             ("Never", None) => {
                 let words =
                     format!("Container image {:?} is not present with pull policy of Never", self.image);
-                self.agent.events.warning(self.pod, "ErrImageNeverPull", words.clone());
+                self.agent.events.warning(&self.of, "ErrImageNeverPull", words.clone());
                 Err(Missing { waiting: Waiting::new("ErrImageNeverPull", words), again: None })
             }
             ("Never" | "IfNotPresent", Some(image)) => {
@@ -57,7 +76,7 @@ impl Wanted<'_> {
                     "Container image {:?} already present on machine and can be accessed by the pod",
                     self.image
                 );
-                self.agent.events.normal(self.pod, "Pulled", words);
+                self.agent.events.normal(&self.of, "Pulled", words);
                 Ok(image)
             }
             _ => self.pull().await,
@@ -80,32 +99,33 @@ impl Wanted<'_> {
         match asked.await {
             Ok(answer) => Ok(answer.image),
             Err(error) => {
-                let code = error.code();
                 let words = format!("Failed to inspect image {:?}: {}", self.image, cause(&error));
-                self.agent.events.warning(self.pod, "InspectFailed", words.clone());
-                let reason = match code {
-                    grpc::Code::InvalidArgument => "InvalidImageName",
-                    _ => "ImageInspectError",
-                };
-                Err(Missing { waiting: Waiting::new(reason, words), again: Some(Duration::from_secs(10)) })
+                Err(self.not_inspected("ImageInspectError", words))
             }
         }
+    }
+
+    fn not_inspected(&self, reason: &str, words: String) -> Missing {
+        self.agent.events.warning(&self.of, "InspectFailed", words.clone());
+        Missing { waiting: Waiting::new(reason, words), again: Some(Duration::from_secs(10)) }
     }
 
     async fn pull(&self) -> Result<Image, Missing> {
         let key = Key::of(self.pod);
         self.held(&key).await?;
-        self.agent.events.normal(self.pod, "Pulling", format!("Pulling image {:?}", self.image));
+        self.agent.events.normal(&self.of, "Pulling", format!("Pulling image {:?}", self.image));
         let began = Instant::now();
         let failed = match self.pull_with_secrets(&key).await {
             Ok(()) => match self.look().await? {
                 Some(image) => {
-                    let (time, size) = (began.elapsed(), image.size);
+                    let time = began.elapsed();
+                    let (time, size) =
+                        (time - Duration::from_nanos((time.subsec_nanos() % 1_000_000).into()), image.size);
                     let words = format!(
-                        "Successfully pulled image {:?} in {time:.3?} ({time:.3?} including waiting). Image size: {size} bytes.",
+                        "Successfully pulled image {:?} in {time:?} ({time:?} including waiting). Image size: {size} bytes.",
                         self.image
                     );
-                    self.agent.events.normal(self.pod, "Pulled", words);
+                    self.agent.events.normal(&self.of, "Pulled", words);
                     self.agent.with_memory(&key, |memory| memory.pull_failures.remove(self.image));
                     return Ok(image);
                 }
@@ -113,14 +133,9 @@ impl Wanted<'_> {
             },
             Err(why) => why,
         };
-        let words = format!("failed to pull image {:?}: {failed}", self.image);
-        self.agent.events.warning(
-            self.pod,
-            "Failed",
-            format!("Failed to pull image {:?}: {failed}", self.image),
-        );
-        self.agent.events.warning(self.pod, "Failed", "Error: ErrImagePull");
-        let waiting = Waiting::new("ErrImagePull", words);
+        let words = format!("Failed to pull image {:?}: {failed}", self.image);
+        self.agent.events.warning(&self.of, "Failed", words);
+        let waiting = self.why(failed);
         let now = Timestamp::now();
         self.agent.with_memory(&key, |memory| {
             memory.pulls.next(self.image, now, now);
@@ -140,19 +155,44 @@ impl Wanted<'_> {
         });
         let Some((left, why)) = held.flatten() else { return Ok(()) };
         let words = format!("Back-off pulling image {:?}", self.image);
-        self.agent.events.normal(self.pod, "BackOff", words.clone());
-        self.agent.events.warning(self.pod, "Failed", "Error: ImagePullBackOff");
+        self.agent.events.normal(&self.of, "BackOff", words.clone());
         let message = format!("{words}: {}: {}", why.reason, why.message);
         Err(Missing { waiting: Waiting::new("ImagePullBackOff", message), again: Some(left) })
     }
 
+    /// What a container waits for whose image could not be pulled. Two reasons are the runtime's own.
+    fn why(&self, failed: String) -> Waiting {
+        for (reason, what) in [
+            ("RegistryUnavailable", "the registry is unavailable"),
+            ("SignatureValidationFailed", "the signature validation failed"),
+        ] {
+            if let Some(why) = failed.strip_prefix(reason) {
+                return Waiting::new(
+                    reason,
+                    format!("image pull failed for {} because {what}{why}", self.image),
+                );
+            }
+        }
+        Waiting::new("ErrImagePull", failed)
+    }
+
     /// With each of the credentials that fit, and without where there is none.
     async fn pull_with_secrets(&self, key: &Key) -> Result<(), String> {
-        let mut secrets = Vec::new();
+        let (mut secrets, mut missing) = (Vec::new(), Vec::new());
         let named = self.pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
         for one in named.into_iter().flatten() {
             // One that is not there is as if it was not named: what it is for may need none.
-            secrets.extend(self.agent.secrets.get(key, &one.name).await?);
+            match self.agent.secrets.get(key, &one.name).await? {
+                Some(secret) => secrets.push(secret),
+                None => missing.push(one.name.as_str()),
+            }
+        }
+        if !missing.is_empty() {
+            let words = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            self.agent.events.warning(self.pod, "FailedToRetrieveImagePullSecret", words);
         }
         let mut all: Vec<Option<AuthConfig>> =
             secrets.iter().flat_map(|secret| credentials(secret, self.image)).map(Some).collect();
@@ -169,10 +209,18 @@ impl Wanted<'_> {
             let client = self.agent.runtime.endless().await.map_err(|error| cause(&error))?;
             match client.pull_image(request).await {
                 Ok(_) => return Ok(()),
-                Err(error) => failed = cause(&error),
+                Err(error) => failed = in_words(&error),
             }
         }
         Err(failed)
+    }
+}
+
+/// A failed pull as a kubelet tells it: with the code, where that says something.
+fn in_words(error: &grpc::Error) -> String {
+    match error.code() {
+        grpc::Code::Unknown => cause(error),
+        code => format!("rpc error: code = {code} desc = {}", cause(error)),
     }
 }
 

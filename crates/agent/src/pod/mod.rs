@@ -1,5 +1,6 @@
 //! One pod: what it is to become, and how it gets there.
 
+mod admission;
 pub(crate) mod backoff;
 pub(crate) mod containers;
 pub(crate) mod ending;
@@ -7,6 +8,7 @@ pub(crate) mod env;
 pub(crate) mod fields;
 mod health;
 pub(crate) mod hooks;
+mod image_name;
 pub(crate) mod images;
 pub(crate) mod memory;
 pub(crate) mod plan;

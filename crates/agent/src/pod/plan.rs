@@ -98,8 +98,7 @@ impl Look<'_> {
             return if is_up { Step::Finish } else { Step::Rest };
         }
         let Some(sandbox) = self.observed.sandbox() else {
-            let lost: Vec<_> =
-                self.observed.running().map(|one| (one.id.clone(), "Pod sandbox changed".into())).collect();
+            let lost: Vec<_> = self.observed.running().map(|one| (one.id.clone(), String::new())).collect();
             let next = self.observed.sandboxes.iter().map(attempt).max().map_or(0, |last| last + 1);
             return if lost.is_empty() { Step::Sandbox(next) } else { Step::Kill(lost) };
         };
@@ -118,7 +117,7 @@ impl Look<'_> {
                 return Some(why.clone());
             }
             if self.observed.sandbox_of.get(&one.id).is_none_or(|of| of != sandbox) {
-                return Some("Pod sandbox changed".into());
+                return Some(String::new());
             }
             let name = crate::observed::name_of(one);
             let part = parts.iter().find(|part| part.container.name == name)?;
@@ -126,7 +125,7 @@ impl Look<'_> {
                 return Some(format!("Container {name} resize requires restart"));
             }
             let is_other = one.annotations.get(HASH).is_some_and(|old| *old != hash(&part.container));
-            is_other.then(|| format!("Container {name} definition changed, will be restarted"))
+            is_other.then(|| format!("{} definition changed{}", part.title(), part.again(true)))
         };
         self.observed.running().filter_map(|one| Some((one.id.clone(), why(one)?))).collect()
     }

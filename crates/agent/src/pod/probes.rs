@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::task::JoinHandle;
 
 use super::hooks::{Act, Whom, act};
-use super::spec::Part;
+use super::spec::{Part, Policy};
 use crate::agent::Agent;
+use crate::events::PartOf;
 use crate::names::Key;
 
 /// What is asked.
@@ -79,8 +80,11 @@ impl Row {
 struct Prober {
     agent: Arc<Agent>,
     key: Key,
-    pod: Arc<Pod>,
     container: Container,
+    /// The container, as events name it.
+    of: PartOf,
+    /// How its end is told, where this asks for it.
+    end: String,
     id: String,
     address: String,
     asked: Asked,
@@ -98,11 +102,15 @@ pub(crate) fn start(
 ) -> Option<Running> {
     let probe = asked.of(&part.container)?.clone();
     let act = Act::of_probe(&probe)?;
+    let restarts = Policy::of(pod, part) != Policy::Never;
+    let name = asked.name().to_lowercase();
+    let end = format!("{} failed {name} probe{}", part.title(), part.again(restarts));
     let prober = Prober {
         agent: agent.clone(),
         key: Key::of(pod),
-        pod: pod.clone(),
         container: part.container.clone().into_owned(),
+        of: part.of(pod),
+        end,
         id: id.into(),
         address: address.into(),
         asked,
@@ -133,7 +141,7 @@ impl Prober {
             let answer = act(&whom, what, seconds(probe.timeout_seconds, 1)).await;
             if let Err(why) = &answer {
                 let text = format!("{} probe failed: {why}", self.asked.name());
-                self.agent.events.warning(&*self.pod, "Unhealthy", text);
+                self.agent.events.warning(&self.of, "Unhealthy", text);
             }
             let said = row.take(answer.is_ok(), probe);
             if said.is_some_and(|said| self.tell(said)) {
@@ -144,13 +152,10 @@ impl Prober {
 
     /// Notes what the probe says, and has the pod looked at where that is new; whether nothing more is to be asked.
     fn tell(&self, said: bool) -> bool {
-        let name = &self.container.name;
         let is_fatal = !said && self.asked != Asked::Readiness;
         let is_new = self.agent.with_memory(&self.key, |memory| {
             if is_fatal {
-                let which = self.asked.name().to_lowercase();
-                let why = format!("Container {name} failed {which} probe, will be restarted");
-                memory.doomed.insert(self.id.clone(), why);
+                memory.doomed.insert(self.id.clone(), self.end.clone());
             }
             memory.probed.insert((self.id.clone(), self.asked), said) != Some(said)
         });

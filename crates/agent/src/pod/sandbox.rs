@@ -81,7 +81,8 @@ pub(crate) fn domain(setup: &Setup, pod: &Pod) -> Option<String> {
     Some(format!("{subdomain}.{namespace}.svc.{}", setup.cluster_domain))
 }
 
-fn ports(spec: &core::PodSpec) -> Vec<PortMapping> {
+/// The ports of the pod, and those of the node that lead to them.
+pub(super) fn ports(spec: &core::PodSpec) -> Vec<PortMapping> {
     let sidecars = spec.init_containers.iter().flatten().filter(|one| one.restart_policy.is_some());
     let all = spec.containers.iter().chain(sidecars).flat_map(|one| one.ports.iter().flatten());
     let mapped = all.map(|port| PortMapping {

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::Resource as _;
 use sha2::{Digest as _, Sha256};
+
+use crate::events::PartOf;
 
 /// What a container is in its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,31 @@ pub(crate) struct Part<'a> {
     pub(crate) kind: Kind,
     /// Its spec.
     pub(crate) container: Cow<'a, Container>,
+}
+
+impl Part<'_> {
+    /// The container, as events name it.
+    pub(crate) fn of(&self, pod: &Pod) -> PartOf {
+        let list = match self.kind {
+            Kind::Init | Kind::Sidecar => "initContainers",
+            Kind::Main => "containers",
+            Kind::Ephemeral => "ephemeralContainers",
+        };
+        let field_path = Some(format!("spec.{list}{{{}}}", self.container.name));
+        PartOf(k8s_openapi::api::core::v1::ObjectReference { field_path, ..pod.object_ref(&()) })
+    }
+
+    /// How it is told that it has to end and, if so, is started again: of init containers nothing is said.
+    pub(crate) fn again(&self, restarts: bool) -> &'static str {
+        if restarts && self.kind == Kind::Main { ", will be restarted" } else { "" }
+    }
+
+    /// What it is called where it has to end.
+    pub(crate) fn title(&self) -> String {
+        let what =
+            if matches!(self.kind, Kind::Init | Kind::Sidecar) { "Init container" } else { "Container" };
+        format!("{what} {}", self.container.name)
+    }
 }
 
 /// What comes after a container's end.

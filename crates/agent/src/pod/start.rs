@@ -66,9 +66,13 @@ pub(crate) async fn start(
             let is_new = agent.with_memory(&key, |memory| {
                 memory.waiting.insert(name.clone(), failed.waiting.clone()).as_ref() != Some(&failed.waiting)
             });
-            // Those of images are told where they are pulled.
-            if is_new == Some(true) && failed.waiting.reason.ends_with("Error") {
-                agent.events.warning(&**pod, "Failed", format!("Error: {}", failed.waiting.message));
+            // Those of images and hooks are told where they fail.
+            let is_told = !matches!(
+                failed.waiting.reason.as_str(),
+                "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError"
+            );
+            if is_new == Some(true) && !is_told {
+                agent.events.warning(&part.of(pod), "Failed", format!("Error: {}", failed.waiting.message));
             }
             // Without a time it waits for somebody to change something.
             Err(failed.again.unwrap_or(Duration::from_secs(300)))
@@ -92,7 +96,8 @@ impl Starting<'_> {
         let sandbox_config = sync::config(agent, pod, attempt(sandbox)).map_err(wrong)?;
         let image = container.image.as_deref().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref();
-        let wanted = Wanted { agent, pod, sandbox: &sandbox_config, image, policy };
+        let of = self.part.of(pod);
+        let wanted = Wanted { agent, pod, of: of.clone(), sandbox: &sandbox_config, image, policy };
         let image = wanted
             .have()
             .await
@@ -108,17 +113,16 @@ impl Starting<'_> {
         let client = agent.runtime.client().await.map_err(not_made)?;
         let id = client.create_container(request).await.map_err(not_made)?.container_id;
         agent.with_memory(self.key, |memory| memory.enacted.extend(resources.map(|all| (id.clone(), all))));
-        agent.events.normal(&**pod, "Created", "Container created");
+        agent.events.normal(&of, "Created", "Container created");
         if let Err(error) = client.start_container(StartContainerRequest { container_id: id.clone() }).await {
             let failed = Failed::new("RunContainerError", cause(&error));
             // It stays: its end counts, and is told. One that the runtime has not ended is removed by the next step.
             self.prune().await;
             return Err(failed);
         }
-        agent.events.normal(&**pod, "Started", "Container started");
+        agent.events.normal(&of, "Started", "Container started");
         self.prune().await;
-        self.after(&id).await;
-        Ok(())
+        self.after(&id).await
     }
 
     /// The container, as the runtime is asked for it.
@@ -226,19 +230,19 @@ impl Starting<'_> {
     }
 
     /// The hook after the start; a container whose hook fails is ended.
-    async fn after(&self, id: &str) {
+    async fn after(&self, id: &str) -> Result<(), Failed> {
         let container = &*self.part.container;
         let hook = container.lifecycle.as_ref().and_then(|all| all.post_start.as_ref());
-        let Some(what) = hook.and_then(Act::of_hook) else { return };
+        let Some(what) = hook.and_then(Act::of_hook) else { return Ok(()) };
         let addresses = self.observed.addresses();
         let address = addresses.first().map_or(self.agent.machine.address.as_str(), String::as_str);
         let whom = Whom { runtime: &self.agent.runtime, id, container, address };
-        if let Err(why) = act(&whom, &what, HOOK).await {
-            let words = format!("PostStartHook failed: {why}");
-            self.agent.events.warning(&**self.pod, "FailedPostStartHook", words);
-            self.agent.with_memory(self.key, |memory| {
-                memory.doomed.insert(id.into(), "FailedPostStartHook".into())
-            });
-        }
+        let Err(why) = act(&whom, &what, HOOK).await else { return Ok(()) };
+        // What it said is in the status alone, as with a kubelet: it may be secret, and more people read events.
+        self.agent.events.warning(&self.part.of(self.pod), "FailedPostStartHook", "PostStartHook failed");
+        self.agent
+            .with_memory(self.key, |memory| memory.doomed.insert(id.into(), "FailedPostStartHook".into()));
+        let message = what.failed(&container.name, &self.key.words(), &why);
+        Err(Failed::new("PostStartHookError", message))
     }
 }

@@ -183,7 +183,6 @@ impl View<'_> {
             return if old == Some("Succeeded") { "Succeeded" } else { "Failed" };
         }
         let main = || told.iter().filter(|(kind, _)| *kind == Kind::Main).map(|(_, one)| one);
-        let ran = |one: &Told| !is_waiting(one) || one.last_state.is_some();
         // One that is deleted comes to an end too, whatever its policy.
         let goes = self.pod.metadata.deletion_timestamp.is_some();
         let is_at_end = goes || is_finished(self.pod, self.parts, self.observed);
@@ -191,7 +190,7 @@ impl View<'_> {
             let succeeded = |one: &Told| exit_code(one) == Some(0);
             return if main().all(succeeded) { "Succeeded" } else { "Failed" };
         }
-        if main().all(ran) { "Running" } else { "Pending" }
+        if main().all(has_started) { "Running" } else { "Pending" }
     }
 
     fn conditions(&self, old: &PodStatus, told: &[(Kind, Told)], phase: &str) -> Vec<PodCondition> {
@@ -210,9 +209,11 @@ impl View<'_> {
             Kind::Sidecar => one.started != Some(true),
             _ => false,
         });
+        // What has begun was ready to begin, whatever becomes of its sidecars.
+        let has_begun = told.iter().any(|(kind, one)| *kind == Kind::Main && has_started(one));
         match phase {
             "Succeeded" => add("Initialized", Some(("PodCompleted", String::new())), true),
-            _ if unready.is_empty() => add("Initialized", None, true),
+            _ if has_begun || unready.is_empty() => add("Initialized", None, true),
             _ => {
                 let message = format!("containers with incomplete status: [{unready}]");
                 add("Initialized", Some(("ContainersNotInitialized", message)), false);
@@ -298,6 +299,11 @@ fn waiting_for((reason, message): (String, Option<String>)) -> ContainerState {
     let message = message.filter(|text| !text.is_empty());
     let waiting = ContainerStateWaiting { reason: Some(reason), message };
     ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+}
+
+/// Whether a container runs, or ran.
+fn has_started(told: &Told) -> bool {
+    !is_waiting(told) || told.last_state.is_some()
 }
 
 fn is_waiting(told: &Told) -> bool {

@@ -15,6 +15,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::admission;
 use super::backoff::since;
 use super::memory::Waiting;
 use super::plan::{Step, is_finished, plan, time};
@@ -182,7 +183,9 @@ impl Looking<'_> {
                 let new = Waiting::new("CrashLoopBackOff", message);
                 if memory.waiting.insert(name.clone(), new.clone()).as_ref() != Some(&new) {
                     let text = format!("Back-off restarting failed container {name} in pod {}", key.words());
-                    agent.events.warning(&**pod, "BackOff", text);
+                    let part = parts.iter().find(|part| part.container.name == *name);
+                    part.into_iter()
+                        .for_each(|part| agent.events.warning(&part.of(pod), "BackOff", text.clone()));
                 }
             }
             plan
@@ -269,6 +272,10 @@ impl Looking<'_> {
 
     /// `activeDeadlineSeconds`
     fn deadline(&mut self) {
+        // What has come to its end stays there.
+        if is_over(self.pod) {
+            return;
+        }
         let limit = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
         let begun = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
         let (Some(limit), Some(begun)) = (limit.and_then(|limit| u64::try_from(limit).ok()), begun) else {
@@ -277,9 +284,11 @@ impl Looking<'_> {
         let left = Duration::from_secs(limit).saturating_sub(since(begun.0, Timestamp::now()));
         if left.is_zero() {
             let words = "Pod was active on the node longer than the specified deadline";
-            self.agent.with_memory(self.key, |memory| {
-                memory.failed = Some(Waiting::new("DeadlineExceeded", words))
-            });
+            let failed = Waiting::new("DeadlineExceeded", words);
+            let before = self.agent.with_memory(self.key, |memory| memory.failed.replace(failed));
+            if before == Some(None) {
+                self.agent.events.normal(&**self.pod, "DeadlineExceeded", words);
+            }
         } else {
             soonest(&mut self.again, left);
         }
@@ -293,10 +302,14 @@ impl Looking<'_> {
             return;
         }
         let short = self.agent.pressures.now(self.agent.setup.limits.pressure);
-        let Some(why) = evict::refusal(self.pod, &short) else { return };
-        let failed = Waiting::new("Evicted", format!("Pod was rejected: {why}"));
+        let refused = match evict::refusal(self.pod, &short) {
+            Some(why) => Some(Waiting::new("Evicted", why)),
+            None => admission::refused(self.agent, self.pod),
+        };
+        let Some(Waiting { reason, message }) = refused else { return };
+        let failed = Waiting::new(&reason, format!("Pod was rejected: {message}"));
         if self.agent.with_memory(self.key, |memory| memory.failed.replace(failed)) == Some(None) {
-            self.agent.events.warning(&**self.pod, "Evicted", why);
+            self.agent.events.warning(&**self.pod, &reason, message);
         }
     }
 

@@ -62,11 +62,8 @@ pub(super) async fn have(
     }
     let bound = bound(&claim).map_err(|why| wrong(why).later())?;
     let object = object(agent, bound).await.map_err(|why| wrong(&why))?;
-    fits(pod, volume, bound, &object).map_err(|why| unprocessed(&volume.name, &why))?;
-    let claimed = object.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-    if claimed.is_none_or(|claimed| claimed.uid != claim.metadata.uid) {
-        return Err(wrong(&format!("PV {bound} is not bound to the claim")).later());
-    }
+    fits(pod, volume, &object).map_err(|why| unprocessed(&volume.name, &why))?;
+    is_of(bound, &object, &claim).map_err(|why| wrong(&why).later())?;
     match Wanted::of_volume(&volume.name, &object, read_only) {
         Some(wanted) => {
             let there = csi::mount(agent, key, pod, wanted).await?;
@@ -144,8 +141,26 @@ async fn object(agent: &Agent, name: &str) -> Result<PersistentVolume, String> {
     got.ok_or_else(|| failed(&format!("persistentvolumes {name:?} not found")))
 }
 
+/// Whether a volume knows itself to be its claim's.
+fn is_of(name: &str, object: &PersistentVolume, claim: &PersistentVolumeClaim) -> Result<(), String> {
+    let Some(claimed) = object.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else {
+        return Err(format!(
+            "found PV object {name} but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"
+        ));
+    };
+    if claimed.uid == claim.metadata.uid {
+        return Ok(());
+    }
+    let uid = |uid: &Option<String>| uid.clone().unwrap_or_default();
+    Err(format!(
+        "found PV object {name} but its pv.Spec.ClaimRef.UID {} does not point to claim.UID {}",
+        uid(&claimed.uid),
+        uid(&claim.metadata.uid)
+    ))
+}
+
 /// Whether containers take the volume for what it is.
-fn fits(pod: &Pod, volume: &Volume, name: &str, object: &PersistentVolume) -> Result<(), String> {
+fn fits(pod: &Pod, volume: &Volume, object: &PersistentVolume) -> Result<(), String> {
     let is_block = object.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block");
     let spec = pod.spec.as_ref();
     let all =
@@ -153,12 +168,16 @@ fn fits(pod: &Pod, volume: &Volume, name: &str, object: &PersistentVolume) -> Re
     for container in all {
         let is_mounted = container.volume_mounts.iter().flatten().any(|one| one.name == volume.name);
         if is_block && is_mounted {
-            return Err(format!("volume {name} has volumeMode Block, but is specified in volumeMounts"));
+            return Err(format!(
+                "volume {} has volumeMode Block, but is specified in volumeMounts",
+                volume.name
+            ));
         }
         let is_device = container.volume_devices.iter().flatten().any(|one| one.name == volume.name);
         if !is_block && is_device {
             return Err(format!(
-                "volume {name} has volumeMode Filesystem, but is specified in volumeDevices"
+                "volume {} has volumeMode Filesystem, but is specified in volumeDevices",
+                volume.name
             ));
         }
     }
@@ -282,15 +301,15 @@ mod tests {
         let object = |mode: &str| serde_json::from_value(json!({"spec": {"volumeMode": mode}})).unwrap();
         let mounts = pod(json!({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
         let devices = pod(json!({"name": "c", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]}));
-        assert!(fits(&mounts, &volume, "pv", &object("Filesystem")).is_ok());
-        assert!(fits(&devices, &volume, "pv", &object("Block")).is_ok());
+        assert!(fits(&mounts, &volume, &object("Filesystem")).is_ok());
+        assert!(fits(&devices, &volume, &object("Block")).is_ok());
         assert_eq!(
-            fits(&mounts, &volume, "pv", &object("Block")).unwrap_err(),
-            "volume pv has volumeMode Block, but is specified in volumeMounts"
+            fits(&mounts, &volume, &object("Block")).unwrap_err(),
+            "volume v has volumeMode Block, but is specified in volumeMounts"
         );
         assert_eq!(
-            fits(&devices, &volume, "pv", &object("Filesystem")).unwrap_err(),
-            "volume pv has volumeMode Filesystem, but is specified in volumeDevices"
+            fits(&devices, &volume, &object("Filesystem")).unwrap_err(),
+            "volume v has volumeMode Filesystem, but is specified in volumeDevices"
         );
     }
 }

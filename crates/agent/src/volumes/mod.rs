@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use cri::contract::v1::{Device, IdMapping, ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+use kube::Resource as _;
 
 use crate::agent::Agent;
+use crate::events::PartOf;
 use crate::names::Key;
 use crate::pod::containers::sub_path;
 use crate::pod::images::Wanted;
@@ -132,6 +134,7 @@ async fn one(
         let wanted = Wanted {
             agent,
             pod,
+            of: PartOf(pod.object_ref(&())),
             sandbox: &cri::contract::v1::PodSandboxConfig::default(),
             image: &reference,
             policy: image.pull_policy.as_deref(),
@@ -185,9 +188,9 @@ pub(crate) fn mounts(
     let key = Key::of(pod);
     let mut mounts = Vec::new();
     for (index, wish) in container.volume_mounts.iter().flatten().enumerate() {
-        let source = volumes.sources.get(&wish.name);
-        let source =
-            source.ok_or_else(|| format!("volumeMounts[{index}].name: no volume {:?}", wish.name))?;
+        let missing =
+            || format!("cannot find volume {:?} to mount into container {:?}", wish.name, container.name);
+        let source = volumes.sources.get(&wish.name).ok_or_else(missing)?;
         let inner = sub_path(wish, env)?;
         let mut mount = Mount {
             container_path: absolute(&wish.mount_path),
@@ -236,15 +239,17 @@ pub(crate) fn mounts(
 /// # Errors
 /// In a kubelet's words (`CreateContainerConfigError`).
 pub(crate) fn devices(container: &Container, volumes: &Volumes) -> Result<Vec<Device>, String> {
-    let wishes = container.volume_devices.iter().flatten().enumerate();
-    let device = wishes.map(|(index, wish)| match volumes.sources.get(&wish.name) {
-        Some(Source::Device(path, is_fixed)) => Ok(Device {
-            container_path: absolute(&wish.device_path),
-            host_path: path.display().to_string(),
-            permissions: if *is_fixed { "r" } else { "mrw" }.into(),
-        }),
-        _ => Err(format!("volumeDevices[{index}].name: no block device {:?}", wish.name)),
-    });
+    let device =
+        container.volume_devices.iter().flatten().map(|wish| match volumes.sources.get(&wish.name) {
+            Some(Source::Device(path, is_fixed)) => Ok(Device {
+                container_path: absolute(&wish.device_path),
+                host_path: path.display().to_string(),
+                permissions: if *is_fixed { "r" } else { "mrw" }.into(),
+            }),
+            _ => {
+                Err(format!("cannot find volume {:?} to pass into container {:?}", wish.name, container.name))
+            }
+        });
     device.collect()
 }
 

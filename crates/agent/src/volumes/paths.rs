@@ -105,7 +105,7 @@ pub(super) fn host(path: &str, kind: &str) -> Result<(), String> {
         "BlockDevice" if !is(|kind| kind.is_block_device()) => failed("a block device"),
         "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
         | "BlockDevice" => Ok(()),
-        other => Err(format!("hostPath.type: {other:?} is none")),
+        other => Err(format!("{other} is an invalid volume type")),
     }
 }
 

@@ -124,6 +124,7 @@ fn pick(
     items: Option<&[KeyToPath]>,
     default_mode: i32,
     optional: Option<bool>,
+    missing: &str,
 ) -> Result<(), String> {
     let content =
         |bytes, own: Option<i32>| Content { bytes, mode: mode(own.unwrap_or(default_mode)), owner: None };
@@ -138,7 +139,7 @@ fn pick(
                 files.insert(item.path.clone(), content(bytes.clone(), item.mode));
             }
             None if optional == Some(true) => {}
-            None => return Err(format!("references non-existent config key: {}", item.key)),
+            None => return Err(format!("{missing} key: {}", item.key)),
         }
     }
     Ok(())
@@ -162,7 +163,8 @@ fn from_config_map(
     let Some(map) = map else { return Ok(()) };
     let text = map.data.iter().flatten().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
     let binary = map.binary_data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
-    pick(files, text.chain(binary).collect(), items, mode, optional)
+    let missing = "configmap references non-existent config";
+    pick(files, text.chain(binary).collect(), items, mode, optional, missing)
 }
 
 fn from_secret(
@@ -174,7 +176,7 @@ fn from_secret(
 ) -> Result<(), String> {
     let Some(secret) = secret else { return Ok(()) };
     let all = secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
-    pick(files, all.collect(), items, mode, optional)
+    pick(files, all.collect(), items, mode, optional, "references non-existent secret")
 }
 
 fn from_pod(

@@ -1,5 +1,8 @@
 //! Bad manifests and bad luck: what is said, and what to do.
 
+mod luck;
+mod room;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};

@@ -54,10 +54,7 @@ fn a_sandbox_comes_first_and_again_when_it_is_lost() {
     let lost = observed(&[sandbox(0, Gone)], &[container("a", Exited, 0)]);
     assert_eq!(next(&pod, &lost, &memory).step, Step::Sandbox(1));
     let half = observed(&[sandbox(0, Gone)], &[container("a", Running, 0)]);
-    assert_eq!(
-        next(&pod, &half, &memory).step,
-        Step::Kill(vec![("id-a".into(), "Pod sandbox changed".into())])
-    );
+    assert_eq!(next(&pod, &half, &memory).step, Step::Kill(vec![("id-a".into(), String::new())]));
     let made = observed(&[sandbox(0, Ready)], &[container("a", Created, 0)]);
     assert_eq!(next(&pod, &made, &memory).step, Step::Remove(vec!["id-a".into()]));
 }

@@ -79,7 +79,11 @@ fn facts(pod: &Pod) -> Result<Facts> {
         "" => None,
         node => server.find_at(&format!("/api/v1/nodes/{node}"))?,
     };
-    Ok(Facts { events: events(server, "Pod", &pod.object)?, claims, node })
+    let nodes = match text(&pod.object, "/spec/nodeName") {
+        "" => server.find_at("/api/v1/nodes")?.map(|all| list(&all, "/items").to_vec()).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    Ok(Facts { events: events(server, "Pod", &pod.object)?, claims, node, nodes })
 }
 
 impl Told {

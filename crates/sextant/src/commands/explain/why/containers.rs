@@ -53,6 +53,7 @@ fn ended(pod: &Value, one: &Value, place: &str) -> Reason {
     let previous = if place.starts_with("/lastState") { " --previous" } else { "" };
     let log = log(pod, name) + previous;
     let todo = match (why, code) {
+        ("StartError", _) => "see whether its command is in the image and may be executed".into(),
         ("OOMKilled", _) => {
             format!(
                 "give it more memory (resources.limits.memory of container {name}), or have it use less; `{log}`"
@@ -73,7 +74,18 @@ fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reas
     let image = text(one, "/image");
     match waits {
         "" => {}
-        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
+        "PostStartHookError" => {
+            return Some(reason(
+                format!("{what} {name} was ended, as its hook after the start failed: {message}"),
+                format!("correct lifecycle.postStart of container {name}; `{}`", log(pod, name)),
+            ));
+        }
+        "ErrImagePull"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed"
+        | "ImagePullBackOff"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
         | "ImageInspectError" => {
             return Some(image_missing(pod, name, image, waits, message, facts));
         }
@@ -86,10 +98,7 @@ fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reas
             ));
         }
         "CreateContainerConfigError" => {
-            return Some(reason(
-                format!("{what} {name} cannot be made: {message}"),
-                "apply the ConfigMap or Secret it names, in the pod's namespace and with that key, or mark it optional",
-            ));
+            return Some(reason(format!("{what} {name} cannot be made: {message}"), unmade(message)));
         }
         "PodInitializing" | "ContainerCreating" => return None,
         waits => {
@@ -131,6 +140,20 @@ fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reas
     ))
 }
 
+/// What to do about a container whose configuration cannot be had.
+fn unmade(message: &str) -> &'static str {
+    if message.contains("non-root") || message.contains("runAsNonRoot") {
+        "name a user that is not root (securityContext.runAsUser), or leave runAsNonRoot out"
+    } else if message.starts_with("configmap")
+        || message.starts_with("secret")
+        || message.contains("find key")
+    {
+        "apply the ConfigMap or Secret it names, in the pod's namespace and with that key, or mark it optional"
+    } else {
+        "correct its env, its volumeMounts or its securityContext"
+    }
+}
+
 fn image_missing(pod: &Value, name: &str, image: &str, waits: &str, message: &str, facts: &Facts) -> Reason {
     // While it waits the state only says that it does: the event has the cause.
     let pulled = facts.events.iter().rev().map(|event| text(event, "/message"));
@@ -138,12 +161,19 @@ fn image_missing(pod: &Value, name: &str, image: &str, waits: &str, message: &st
         .into_iter()
         .find(|said| said.contains(image) && said.to_lowercase().contains("failed to pull"));
     let said = if waits == "ImagePullBackOff" { cause.unwrap_or(message) } else { message };
+    let said = without_code(said);
     let lower = said.to_lowercase();
     let todo = match waits {
         "ErrImageNeverPull" => format!(
             "its policy is Never: bring the image in (`sextant pull {image}`, `sextant load`), or change imagePullPolicy"
         ),
         "InvalidImageName" => "correct the image's name".to_owned(),
+        _ if lower.contains("no space left") => {
+            let node = text(pod, "/spec/nodeName");
+            format!(
+                "make room on the disk of node {node}, or take a smaller image; it is tried again by itself"
+            )
+        }
         _ if lower.contains("unauthorized")
             || lower.contains("denied")
             || lower.contains("401")
@@ -161,5 +191,15 @@ fn image_missing(pod: &Value, name: &str, image: &str, waits: &str, message: &st
             "see whether the registry is reached: `sextant registry explain {image}`, `sextant pull {image}`"
         ),
     };
-    reason(format!("container {name} has no image: {image} ({waits}){}", after(said)), todo)
+    reason(format!("container {name} has no image: {image} ({waits}){}", after(&said)), todo)
+}
+
+/// Without the code of a call, which says nothing to people.
+fn without_code(said: &str) -> String {
+    match said.split_once("rpc error: code = ") {
+        Some((before, rest)) => {
+            format!("{before}{}", rest.split_once(" desc = ").map_or(rest, |(_, why)| why))
+        }
+        None => said.to_owned(),
+    }
 }

@@ -15,6 +15,8 @@ pub(super) struct Facts {
     pub(super) claims: Vec<(String, Option<Claim>)>,
     /// Its node; none where there is no such node.
     pub(super) node: Option<Value>,
+    /// All nodes, where it has none.
+    pub(super) nodes: Vec<Value>,
 }
 
 /// A claim, and the last that happened to it.
@@ -110,7 +112,20 @@ fn failed(pod: &Value) -> Vec<Reason> {
     let mut all = Vec::new();
     if !why.is_empty() {
         let todo = match why {
+            "Evicted" if message.contains("EmptyDir volume") => {
+                "have it write less, or give the volume more: emptyDir.sizeLimit"
+            }
+            "Evicted" if message.contains("ephemeral") => {
+                "have it write less, or give it more: resources.limits.ephemeral-storage"
+            }
             "Evicted" => "free what the node lacks (disk, memory), or have the pod ask for less",
+            "NodePorts" => {
+                "another pod has the host port: take another, or none (a Service reaches pods without)"
+            }
+            "NodeAffinity" => "label the node, or change the pod's nodeSelector or affinity",
+            _ if why.starts_with("OutOf") => {
+                "have the pod ask for less, or end others; without spec.nodeName a scheduler looks for room"
+            }
             "DeadlineExceeded" => "give it more time: spec.activeDeadlineSeconds",
             _ => "",
         };
@@ -121,7 +136,7 @@ fn failed(pod: &Value) -> Vec<Reason> {
 }
 
 /// What a message of the scheduler has in it, and what to do then.
-const SCHEDULER: [(&str, &str); 8] = [
+const SCHEDULER: [(&str, &str); 11] = [
     (
         "Insufficient",
         "have the pod ask for less (resources.requests), or end others: `sextant describe node` lists who asks for what",
@@ -138,6 +153,18 @@ const SCHEDULER: [(&str, &str); 8] = [
     ("free ports", "another pod has the host port: take another, or none (a Service reaches pods without)"),
     ("Too many pods", "end other pods: the node takes no more"),
     ("anti-affinity", "change the pod's podAntiAffinity, or end the pod it keeps away from"),
+    (
+        "PersistentVolume's node affinity",
+        "its volume is on another node (`sextant get pv -o yaml`: nodeAffinity): have the pod run there, or take another claim",
+    ),
+    (
+        "persistent volumes to bind",
+        "make a PersistentVolume that its claim fits, or name a storageClassName that makes volumes (`sextant get storageclasses`)",
+    ),
+    (
+        "enough free storage",
+        "have the claim ask for less, or make room where its storage class has its volumes",
+    ),
     ("no nodes available", "a node has to register: see whether the agent runs (`sextant status`)"),
 ];
 
@@ -167,12 +194,31 @@ fn unscheduled(pod: &Value, facts: &Facts) -> Vec<Reason> {
         // What is wrong with a claim is told better by the claim.
         said if !all.is_empty() && said.to_lowercase().contains("persistentvolumeclaim") => {}
         said => {
-            let found: Vec<&str> =
-                SCHEDULER.iter().filter(|(mark, _)| said.contains(mark)).map(|(_, todo)| *todo).collect();
+            let found = SCHEDULER.iter().filter(|(mark, _)| said.contains(mark)).map(|(_, todo)| *todo);
+            let mut found: Vec<String> = found.map(str::to_owned).collect();
+            if said.contains("untolerated taint") {
+                found.splice(..0, facts.nodes.iter().flat_map(shortages));
+            }
             all.push(reason(format!("no node takes it: {said}"), found.join("; ")));
         }
     }
     all
+}
+
+/// What a node is short of, as its taints say.
+fn shortages(node: &Value) -> Vec<String> {
+    let name = text(node, "/metadata/name");
+    let keys = list(node, "/spec/taints").iter().map(|taint| text(taint, "/key"));
+    let lacks =
+        keys.filter_map(|key| match key.strip_prefix("node.kubernetes.io/")?.strip_suffix("-pressure")? {
+            "pid" => Some("process ids"),
+            "memory" => Some("memory"),
+            "disk" => Some("disk"),
+            _ => None,
+        });
+    lacks
+        .map(|what| format!("node {name} is short of {what}: free some, and the taint goes by itself"))
+        .collect()
 }
 
 /// Claims that keep it waiting.
@@ -219,13 +265,11 @@ fn last(facts: &Facts, reasons: &[&str]) -> String {
 /// It has a node, and no container that says anything.
 fn before_containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
     let mut all = claims(pod, facts);
+    let mount = last(facts, &["FailedMount"]);
     for (wanted, todo) in [
-        (
-            "FailedMount",
-            "apply what the volume names, or mark it optional; `sextant describe pod` has all events",
-        ),
+        ("FailedMount", unmounted(&mount)),
         ("FailedAttachVolume", "see whether the volume is used elsewhere: `sextant get volumeattachments`"),
-        ("FailedCreatePodSandBox", "see the node's log (`sextant status` names it) and its networks"),
+        ("FailedCreatePodSandBox", unmade(&last(facts, &["FailedCreatePodSandBox"]))),
     ] {
         let said = last(facts, &[wanted]);
         if !said.is_empty() {
@@ -256,6 +300,28 @@ fn before_containers(pod: &Value, facts: &Facts) -> Vec<Reason> {
         )];
     }
     vec![reason("it is being made", String::new())]
+}
+
+/// What to do about a sandbox that cannot be made.
+fn unmade(said: &str) -> &'static str {
+    if said.contains("host port") {
+        "take another hostPort, or none (a Service reaches pods without), or end who has it"
+    } else {
+        "see the node's log (`sextant status` names it) and its networks"
+    }
+}
+
+/// What to do about a volume that cannot be mounted.
+fn unmounted(said: &str) -> &'static str {
+    const KNOWN: [(&str, &str); 5] = [
+        ("hostPath type check", "make the path on the node, or correct hostPath.path and hostPath.type"),
+        ("non-existent", "put the key into the object, or correct items of the volume"),
+        ("registered CSI drivers", "see whether the driver runs on the node: `sextant get csinodes -o yaml`"),
+        ("no volume plugin matched", "take another kind of volume: the agent has none of this kind"),
+        ("not found", "apply the object that the volume names, in the pod's namespace, or mark it optional"),
+    ];
+    let found = KNOWN.iter().find(|(mark, _)| said.contains(mark));
+    found.map_or("`sextant describe pod` has all events", |(_, todo)| todo)
 }
 
 #[cfg(test)]

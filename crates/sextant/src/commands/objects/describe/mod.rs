@@ -143,7 +143,10 @@ fn tell_events(sheet: &mut Sheet, events: &[Value]) {
             text(event, "/reason").to_owned(),
             when,
             from.to_owned(),
-            text(event, "/message").trim().to_owned(),
+            match text(event, "/involvedObject/fieldPath") {
+                "" => text(event, "/message").trim().to_owned(),
+                part => format!("{part}: {}", text(event, "/message").trim()),
+            },
         ]
     });
     sheet.table("Events", &["Type", "Reason", "Age", "From", "Message"], rows.collect());

@@ -1,0 +1,118 @@
+//! Pods that were sent to the node by its name and that it has no room for: a scheduler would not have sent them.
+
+use cri::contract::v1::PortMapping;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::memory::Waiting;
+use super::spec::is_over;
+use super::{resources, sandbox};
+use crate::agent::Agent;
+use crate::evict;
+use crate::names::Key;
+
+/// What the node has: thousandths of CPUs, bytes, pods.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    cpu: i64,
+    memory: i64,
+    pods: i64,
+}
+
+/// Why the node has no room for a pod beside those that have begun, or came before it.
+pub(super) fn refused(agent: &Agent, pod: &Pod) -> Option<Waiting> {
+    if evict::is_critical(pod) {
+        return None;
+    }
+    let age = |pod: &Pod| (pod.metadata.creation_timestamp.clone(), pod.metadata.uid.clone());
+    let has_begun = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    let is_there = |other: &Pod| {
+        let is_refused = || agent.with_memory(&Key::of(other), |memory| memory.failed.is_some());
+        other.metadata.uid != pod.metadata.uid
+            && !is_over(other)
+            && (has_begun(other) || age(other) < age(pod) && is_refused() != Some(true))
+    };
+    let all = agent.all_pods();
+    let others: Vec<&Pod> = all.iter().map(|pod| &**pod).filter(|other| is_there(other)).collect();
+    let (machine, pods) = (&agent.machine, i64::from(agent.setup.pods));
+    refusal(pod, &others, Room { cpu: machine.cpus * 1000, memory: machine.memory, pods })
+}
+
+/// Why the node does not take a pod beside others, in a kubelet's words.
+fn refusal(pod: &Pod, others: &[&Pod], room: Room) -> Option<Waiting> {
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    let used = others
+        .iter()
+        .map(|other| resources::requests(other))
+        .fold((0_i64, 0_i64), |all, one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)));
+    let asked = resources::requests(pod);
+    let all = [
+        ("pods", 1, count, room.pods),
+        ("cpu", asked.0, used.0, room.cpu),
+        ("memory", asked.1, used.1, room.memory),
+    ];
+    let short =
+        all.into_iter().find(|(_, asked, used, has)| *asked > 0 && used.saturating_add(*asked) > *has);
+    let short = short.map(|(name, asked, used, has)| {
+        let words = format!("requested: {asked}, used: {used}, capacity: {has}");
+        Waiting::new(format!("OutOf{name}"), format!("Node didn't have enough resource: {name}, {words}"))
+    });
+    short.or_else(|| {
+        let words = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        let is_taken = |wanted: &PortMapping| {
+            others.iter().flat_map(|other| ports(other)).any(|one| meets(wanted, &one))
+        };
+        ports(pod).iter().any(is_taken).then(|| Waiting::new("NodePorts", words))
+    })
+}
+
+/// The node's ports that a pod has.
+fn ports(pod: &Pod) -> Vec<PortMapping> {
+    let all = pod.spec.as_ref().map(sandbox::ports).unwrap_or_default();
+    all.into_iter().filter(|one| one.host_port > 0).collect()
+}
+
+fn meets(one: &PortMapping, other: &PortMapping) -> bool {
+    let is_any = |address: &str| matches!(address, "" | "0.0.0.0" | "::");
+    one.protocol == other.protocol
+        && one.host_port == other.host_port
+        && (one.host_ip == other.host_ip || is_any(&one.host_ip) || is_any(&other.host_ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_node_takes_what_it_has_room_for() {
+        let pod = |cpu: &str, port: Value| -> Pod {
+            let resources = json!({"requests": {"cpu": cpu, "memory": "1Ki"}});
+            let container = json!({"name": "c", "resources": resources, "ports": [port]});
+            serde_json::from_value(json!({"spec": {"containers": [container]}})).unwrap()
+        };
+        let room = Room { cpu: 1000, memory: 4096, pods: 3 };
+        let none = json!({"containerPort": 80});
+        let port = |ip: &str| json!({"containerPort": 80, "hostPort": 8080, "hostIP": ip});
+        let said = |pod: &Pod, others: &[&Pod]| {
+            refusal(pod, others, room).map(|why| format!("{}: {}", why.reason, why.message))
+        };
+        let small = pod("500m", none.clone());
+        assert_eq!(said(&small, &[&small]), None);
+        assert_eq!(
+            said(&small, &[&small, &small]).unwrap(),
+            "OutOfcpu: Node didn't have enough resource: cpu, requested: 500, used: 1000, capacity: 1000"
+        );
+        let tiny = pod("1m", none);
+        assert_eq!(
+            said(&tiny, &[&tiny, &tiny, &tiny]).unwrap(),
+            "OutOfpods: Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"
+        );
+        let (here, there) = (pod("1m", port("127.0.0.1")), pod("1m", port("127.0.0.2")));
+        assert_eq!(said(&here, &[&there]), None);
+        assert_eq!(
+            said(&here, &[&pod("1m", port(""))]).unwrap(),
+            "NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+        );
+    }
+}
