@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Its rooms for volumes, clouds and meshes call any plugin: the caller's side of those wings.
     ("control", &["client", "grpc", "csi", "cpi", "smi"]),
     ("streaming", &[]),
-    ("cpi", &["kernel", "ledger"]),
+    ("cpi", &["kernel", "ledger", "grpc"]),
     ("smi", &["kernel", "ledger"]),
     ("api", &["kernel", "ledger", "streaming"]),
     ("shim", &["kernel", "ledger", "oci-runtime"]),
