@@ -118,7 +118,9 @@ impl Controller {
         let name = node.name_any();
         let of = node.object_ref(&());
         let text = format!("Deleting node {name} because it does not exist in the cloud provider");
-        eprintln!("sextant control: deletes node {name}, whose instance cloud provider {provider} does not have");
+        eprintln!(
+            "sextant control: deletes node {name}, whose instance cloud provider {provider} does not have"
+        );
         self.events.tell(&of, EventType::Normal, "DeletingNode", "DeletingNode", text).await;
         let preconditions = Some(Preconditions { uid: node.metadata.uid.clone(), resource_version: None });
         let how = DeleteParams { preconditions, ..DeleteParams::default() };
@@ -140,8 +142,10 @@ mod tests {
     use super::*;
 
     fn node(ready: Option<&str>, tainted: &[&str]) -> Node {
-        let conditions: Vec<Value> = ready.iter().map(|status| json!({"type": "Ready", "status": status})).collect();
-        let taints: Vec<Value> = tainted.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
+        let conditions: Vec<Value> =
+            ready.iter().map(|status| json!({"type": "Ready", "status": status})).collect();
+        let taints: Vec<Value> =
+            tainted.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
         serde_json::from_value(
             json!({"metadata": {"name": "n"}, "spec": {"taints": taints}, "status": {"conditions": conditions}}),
         )

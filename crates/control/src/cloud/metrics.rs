@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 /// Seconds that the buckets of a node's first minutes end at.
 const DELAYS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0];
 /// The same of load balancers' nodes.
-const SYNCS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
+const SYNCS: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
 
 /// A histogram of seconds.
 #[derive(Debug, Default, Clone)]
@@ -124,7 +125,11 @@ impl Metrics {
         }
         let totals = [
             ("service_controller_loadbalancer_sync_total", "Looks at services.", counts.load_balancer_syncs),
-            ("service_controller_nodesync_error_total", "Load balancers that were not led to other nodes.", counts.node_sync_errors),
+            (
+                "service_controller_nodesync_error_total",
+                "Load balancers that were not led to other nodes.",
+                counts.node_sync_errors,
+            ),
             ("route_controller_route_sync_total", "Looks at routes.", counts.route_syncs),
         ];
         for (name, help, total) in totals {

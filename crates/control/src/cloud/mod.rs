@@ -147,7 +147,9 @@ fn check(provider: &dyn CloudProvider, setup: &Setup) -> Result<(), String> {
         ));
     }
     if provider.instances().is_none() {
-        eprintln!("sextant control: warning: cloud provider {name} has no instances: nodes are not initialized");
+        eprintln!(
+            "sextant control: warning: cloud provider {name} has no instances: nodes are not initialized"
+        );
     }
     if setup.routes && provider.routes().is_some() && setup.cluster_cidrs.is_empty() {
         eprintln!("sextant control: warning: no routes are made, as no --cluster-cidr is named");

@@ -51,8 +51,8 @@ impl Controller {
             return self.look_at_labels(&node).await;
         }
         let asked = instances.instance_metadata(&node).await;
-        let asked =
-            asked.map_err(|e| Failed::Cloud(format!("failed to get instance metadata for node {name}: {e}")))?;
+        let asked = asked
+            .map_err(|e| Failed::Cloud(format!("failed to get instance metadata for node {name}: {e}")))?;
         let Some(metadata) = asked else { return Ok(Next::Done) };
         let change = plan::initialized(&node, &metadata).map_err(Failed::Cloud)?;
         let patched = self.api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
@@ -79,9 +79,11 @@ impl Controller {
         let written = match plan::addresses(node, of_cloud) {
             Ok(None) => return,
             Ok(Some(addresses)) => {
-                let patch = json!({"metadata": {"uid": node.metadata.uid}, "status": {"addresses": addresses}});
+                let patch =
+                    json!({"metadata": {"uid": node.metadata.uid}, "status": {"addresses": addresses}});
                 // Not a strategic one: that knows only one address of each type.
-                let patched = self.api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+                let patched =
+                    self.api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
                 patched.map(drop).map_err(|e| client::causes(&e))
             }
             Err(why) => Err(why),
@@ -105,7 +107,9 @@ impl Controller {
                     Ok(None) => {}
                     Err(error) => {
                         let name = node.name_any();
-                        eprintln!("sextant control: warning: cannot ask for the addresses of node {name}: {error}");
+                        eprintln!(
+                            "sextant control: warning: cannot ask for the addresses of node {name}: {error}"
+                        );
                     }
                 },
             );
@@ -117,5 +121,7 @@ impl Controller {
 /// How old a node is, in seconds.
 fn age(node: &Node) -> f64 {
     let made = node.metadata.creation_timestamp.as_ref().map(|made| made.0);
-    made.map_or(0.0, |made| (Timestamp::now().as_millisecond() - made.as_millisecond()).max(0) as f64 / 1000.0)
+    made.map_or(0.0, |made| {
+        (Timestamp::now().as_millisecond() - made.as_millisecond()).max(0) as f64 / 1000.0
+    })
 }

@@ -34,21 +34,25 @@ fn label<'a>(node: &'a Node, key: &str) -> Option<&'a String> {
 /// What is wrong with the metadata: the node stays as it is.
 pub(super) fn initialized(node: &Node, metadata: &InstanceMetadata) -> Result<Value, String> {
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    let has_id = node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()).is_some_and(|id| !id.is_empty());
+    let has_id =
+        node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()).is_some_and(|id| !id.is_empty());
     if !has_id && metadata.provider_id.is_empty() {
         return Err(format!("the cloud provider tells no provider id of node {name}"));
     }
     addresses_of_its_own(node, metadata.node_addresses.clone())
         .map_err(|why| format!("provided node ip for node {name:?} is not valid: {why}"))?;
     let mut labels = Map::new();
-    for (keys, value) in [(TYPE, &metadata.instance_type), (ZONE, &metadata.zone), (REGION, &metadata.region)] {
+    for (keys, value) in [(TYPE, &metadata.instance_type), (ZONE, &metadata.zone), (REGION, &metadata.region)]
+    {
         if !value.is_empty() {
             labels.extend(keys.map(|key| (key.to_owned(), json!(value))));
         }
     }
     for (key, value) in &metadata.additional_labels {
         if is_kept(key) {
-            eprintln!("sextant control: warning: label {key} that the cloud provider has for node {name} is left out");
+            eprintln!(
+                "sextant control: warning: label {key} that the cloud provider has for node {name} is left out"
+            );
         } else if label(node, key).is_none() {
             labels.insert(key.clone(), json!(value));
         }

@@ -72,7 +72,11 @@ struct Controller<'a> {
 }
 
 /// Works until it is dropped.
-pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>, services: Arc<Cache<Service>>) {
+pub(super) async fn run(
+    context: Arc<Context>,
+    provider: Arc<dyn CloudProvider>,
+    services: Arc<Cache<Service>>,
+) {
     let Some(balancers) = provider.load_balancers() else { return };
     services.filled().await;
     let pace = Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0 };
@@ -155,7 +159,8 @@ impl Controller<'_> {
     }
 
     async fn look_at(&self, name: &Name, service: &Arc<Service>) -> Result<(), Failed> {
-        let other = self.seen().services.get(name).filter(|seen| seen.metadata.uid != service.metadata.uid).cloned();
+        let other =
+            self.seen().services.get(name).filter(|seen| seen.metadata.uid != service.metadata.uid).cloned();
         if let Some(other) = other {
             self.delete(&other).await?;
         }

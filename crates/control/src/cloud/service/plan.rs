@@ -85,7 +85,9 @@ fn port(port: &ServicePort) -> [String; 6] {
 
 fn shape(service: &Service) -> Shape<'_> {
     let spec = spec(service);
-    let text = |of: fn(&ServiceSpec) -> Option<&String>| spec.and_then(of).map(String::as_str).filter(|text| !text.is_empty());
+    let text = |of: fn(&ServiceSpec) -> Option<&String>| {
+        spec.and_then(of).map(String::as_str).filter(|text| !text.is_empty())
+    };
     Shape {
         ports: spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()).map(port).collect(),
         session: (
@@ -104,7 +106,9 @@ fn shape(service: &Service) -> Shape<'_> {
 
 /// Whether what a load balancer depends on has changed.
 fn has_changed(old: &Service, new: &Service) -> bool {
-    let sources = |service| spec(service).and_then(|spec| spec.load_balancer_source_ranges.as_deref()).unwrap_or_default();
+    let sources = |service| {
+        spec(service).and_then(|spec| spec.load_balancer_source_ranges.as_deref()).unwrap_or_default()
+    };
     match (wants(old), wants(new)) {
         (false, false) => false,
         (true, true) => sources(old) != sources(new) || shape(old) != shape(new),
@@ -121,7 +125,9 @@ pub(super) fn is_included(node: &Node) -> bool {
 
 /// Whether load balancers lead to a node. Whether it is ready is not asked: their health checks find out.
 fn is_led_to(node: &Node) -> bool {
-    node.metadata.deletion_timestamp.is_none() && is_included(node) && !taints(node).iter().any(|taint| taint.key == GOING)
+    node.metadata.deletion_timestamp.is_none()
+        && is_included(node)
+        && !taints(node).iter().any(|taint| taint.key == GOING)
 }
 
 /// The nodes that load balancers lead to.
@@ -146,7 +152,8 @@ pub(super) fn is_nodes_news(old: Option<&Node>, new: Option<&Node>) -> bool {
 
 /// Names of nodes for an event, in Go's way of writing lists.
 pub(super) fn named(nodes: &[Node]) -> String {
-    let mut names: Vec<&str> = nodes.iter().take(NAMED).filter_map(|node| node.metadata.name.as_deref()).collect();
+    let mut names: Vec<&str> =
+        nodes.iter().take(NAMED).filter_map(|node| node.metadata.name.as_deref()).collect();
     names.sort_unstable();
     let more = match nodes.len().saturating_sub(NAMED) {
         0 => String::new(),
