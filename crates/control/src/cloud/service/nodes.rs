@@ -68,10 +68,9 @@ impl Controller<'_> {
 
     /// Whether a load balancer that could not be led is there; what went wrong is told then.
     async fn is_there(&self, service: &Service, nodes: &[Node], error: Error) -> bool {
-        match self.balancers.get_load_balancer(self.cluster(), service).await {
-            // It is not made yet, or gone already: the look at the service is about that.
-            Ok(None) => return false,
-            Ok(Some(_)) | Err(_) => {}
+        // Not made yet, or gone already: the look at the service is about that.
+        if matches!(self.balancers.get_load_balancer(self.cluster(), service).await, Ok(None)) {
+            return false;
         }
         let text = format!(
             "Error updating load balancer with new hosts {} [node names limited, total number of nodes: {}], error: {error}",

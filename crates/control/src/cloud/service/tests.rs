@@ -38,7 +38,7 @@ fn what_a_service_wants() {
     for (name, service, wish, needs_cleanup) in [
         ("service doesn't want LB", service(&[of_type("ClusterIP")]), Wish::Gone, false),
         ("service that wants LB", service(&[]), Wish::Ensured, false),
-        ("service specifies loadBalancerClass", service(&[class.clone()]), Wish::Gone, false),
+        ("service specifies loadBalancerClass", service(std::slice::from_ref(&class)), Wish::Gone, false),
         (
             "service with finalizer that no longer wants LB",
             service(&[of_type("ClusterIP"), held()]),
@@ -232,7 +232,11 @@ fn nodes_are_known_by_name_and_instance() {
     let (one, other) = (node("a", &[]), node("a", &[("spec.providerID", json!("fake://new"))]));
     let both = [node("b", &[]), one.clone()];
     assert_eq!(plan::known_by(&both), plan::known_by(&[one.clone(), node("b", &[])]), "Nodes unchanged");
-    assert_ne!(plan::known_by(&[one.clone()]), plan::known_by(&[other]), "Nodes with updated providerID");
+    assert_ne!(
+        plan::known_by(std::slice::from_ref(&one)),
+        plan::known_by(&[other]),
+        "Nodes with updated providerID"
+    );
     assert_ne!(
         plan::known_by(&[one]),
         plan::known_by(&[node("a", &[("spec.providerID", Value::Null)])]),
