@@ -1,4 +1,4 @@
-//! What `examples/control.yaml` allows is what the controllers need: without any of its verbs a test here fails, but for `get` of what is
+//! What `examples/control.yaml` allows is what the controllers need: without any of its verbs a test here or in `tests/cloud` fails, but for `get` of what is
 //! listed anyway, and for what only `--node` reads.
 
 use grpc::Code;
