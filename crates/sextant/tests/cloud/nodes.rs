@@ -45,7 +45,7 @@ async fn has_routes(rig: &Rig, cloud: &Cloud, wanted: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn a_node_joins_stops_and_goes() {
-    let (rig, cloud) = start().await;
+    let (rig, cloud) = start(&["--leader-elect"]).await;
     join(&rig, &cloud, "node-1").await;
     is_initialized(&rig, "node-1").await;
     let node = node_is(&rig, "node-1", "reached", |node| {
@@ -125,7 +125,7 @@ async fn a_node_joins_stops_and_goes() {
 
 #[tokio::test]
 async fn nodes_wait_for_a_range_until_one_is_free() {
-    let (rig, cloud) = start().await;
+    let (rig, cloud) = start(&["--leader-elect"]).await;
     // Seven parts are free: the services have the eighth.
     for number in 1..=8 {
         join(&rig, &cloud, &format!("node-{number}")).await;

@@ -26,7 +26,7 @@ async fn becomes(rig: &Rig, cloud: &Cloud, service: &cpi::contract::Service, wan
 
 #[tokio::test]
 async fn a_load_balancer_is_made_changed_and_removed() {
-    let (rig, cloud) = start().await;
+    let (rig, cloud) = start(&[]).await;
     join(&rig, &cloud, "node-1").await;
     node_is(&rig, "node-1", "initialized", |node| node["spec"]["providerID"].is_string()).await;
     let web = expose(&rig, "web").await;

@@ -15,8 +15,8 @@ pub(crate) const NEW: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 /// Eight nodes' worth.
 pub(crate) const CIDR: &str = "10.64.0.0/21";
 
-/// An API server, a cloud, and the controllers between them.
-pub(crate) async fn start() -> (Rig, Cloud) {
+/// An API server, a cloud, and the controllers between them, with more options.
+pub(crate) async fn start(more: &[&str]) -> (Rig, Cloud) {
     let mut rig = Rig::bare().await;
     admit(&rig).await;
     let socket = rig.path("cloud.sock");
@@ -30,10 +30,9 @@ pub(crate) async fn start() -> (Rig, Cloud) {
         ["--node-monitor-period", "200ms"],
         ["--node-status-update-frequency", "1s"],
         ["--route-reconciliation-period", "200ms"],
-        ["--leader-elect-lease", "3"],
         ["--metrics-listen", "127.0.0.1:0"],
     ];
-    let words = [words.concat(), vec!["--allocate-node-cidrs", "--leader-elect"]].concat();
+    let words = [&words.concat(), &["--allocate-node-cidrs"][..], more].concat();
     rig.control(&words);
     rig.words_have("control", "has cloud provider stand").await;
     (rig, cloud)

@@ -1,5 +1,5 @@
-//! What `examples/control.yaml` allows is what the controllers need: without any of its verbs a test here or in `tests/cloud` fails, but for `get` of what is
-//! listed anyway, and for what only `--node` reads.
+//! What `examples/control.yaml` allows is what the controllers need: without any of its verbs a test here or in `tests/cloud` fails, but
+//! for `get` of what is listed anyway, and for what only `--node` reads.
 
 use grpc::Code;
 use k8s_openapi::api::core::v1::Secret;
