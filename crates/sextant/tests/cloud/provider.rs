@@ -219,7 +219,7 @@ impl Routes for Served {
     }
 
     fn create_route<'a>(&'a self, _: &'a str, hint: &'a str, route: &'a Route) -> Answer<'a, ()> {
-        self.call("create", |state| {
+        self.call("create", move |state| {
             if state.routes.values().any(|one| one.destination_cidr == route.destination_cidr) {
                 return Err(Error::AlreadyExists(format!("a route to {} is there", route.destination_cidr)));
             }
