@@ -53,6 +53,7 @@ targets! {
     cni_leases,
     cni_result,
     command_line,
+    cpi_provider,
     credentials,
     cri_request,
     csi_config,

@@ -65,6 +65,14 @@ const WINGS: &[Wing] = &[
         kept: &[],
         shared: &[],
     },
+    Wing {
+        krate: "crates/cpi",
+        proto: "cpi/v1/cpi.proto",
+        package: "cpi.v1",
+        secret: &[],
+        kept: &[],
+        shared: &[],
+    },
 ];
 
 /// The first line of each generated file; tidy knows them by it.

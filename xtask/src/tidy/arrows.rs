@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Its rooms for volumes, clouds and meshes call any plugin: the caller's side of those wings.
     ("control", &["client", "cron", "grpc", "csi", "cpi", "smi"]),
     ("streaming", &[]),
-    ("cpi", &["kernel", "ledger"]),
+    ("cpi", &["kernel", "ledger", "grpc"]),
     ("smi", &["kernel", "ledger"]),
     ("api", &["kernel", "ledger", "cron", "streaming"]),
     ("shim", &["kernel", "ledger", "oci-runtime"]),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const TRIES: usize = 8;
 
 /// Whether an object has a finalizer.
-pub(super) fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
+pub(crate) fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
     object.meta().finalizers.iter().flatten().any(|held| held == finalizer)
 }
 
@@ -19,7 +19,7 @@ pub(super) fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
 ///
 /// # Errors
 /// The API server's; a conflict where the object has changed since, or is another by now.
-pub(super) async fn add<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<K, Error>
+pub(crate) async fn add<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<K, Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {

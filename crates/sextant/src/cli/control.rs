@@ -10,6 +10,7 @@ use clap::Args;
   sextant control --kubeconfig /etc/kubernetes/admin.conf --csi-socket unix:///csi/csi.sock
   sextant control --csi-dir /var/lib/kubelet/plugins --node node-1
   sextant control --leader-elect --csi-socket /csi/csi.sock         # in a Deployment with several replicas
+  sextant control --cloud-provider unix:///run/cloud.sock --cluster-cidr 10.64.0.0/16 --allocate-node-cidrs
 
 It does for every driver that it finds what the sidecars of Kubernetes do for one: it provisions, attaches, resizes and snapshots
 volumes. It keeps nothing of its own: end it at any moment, and start it again.")]
@@ -38,7 +39,7 @@ pub(crate) struct ControlArgs {
     /// Leave VolumeSnapshots to the snapshot-controller that the cluster has already, and look after their contents alone
     #[arg(long)]
     pub(crate) no_snapshot_controller: bool,
-    /// How long a driver may take for a call
+    /// How long a driver, or a cloud provider, may take for a call
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,
     #[command(flatten)]
@@ -53,4 +54,6 @@ pub(crate) struct ControlArgs {
     /// How long the lease is, and so how long nobody works after the leader was lost
     #[arg(long, value_name = "SECONDS", default_value = "15", requires = "leader_elect", value_parser = clap::value_parser!(u64).range(3..=3600))]
     pub(crate) leader_elect_lease: u64,
+    #[command(flatten)]
+    pub(crate) cloud: super::CloudArgs,
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod api;
+mod cloud;
 mod cni;
 mod containers;
 mod control;
@@ -22,6 +23,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use agent::AgentArgs;
 pub(crate) use api::ApiArgs;
+pub(crate) use cloud::{Check, CheckCpiArgs, CheckedNode, CloudArgs, Contract};
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use containers::{
     AttachArgs, CpArgs, ExecArgs, KillArgs, Lines, LogsArgs, NamesArgs, PsArgs, RmArgs, StartArgs, StopArgs,
@@ -167,8 +169,10 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Do a kubelet's work for the pods of this node, over any CRI socket and for any API server
     Agent(AgentArgs),
-    /// Run the controllers of volumes, for any CSI driver and any API server; those of workloads, too, if wanted
+    /// Run the controllers of volumes, for any CSI driver and any API server; those of workloads and clouds, too, if wanted
     Control(ControlArgs),
+    /// Put what others have written for one of Kubernetes' interfaces through its paces
+    Check(Check),
     /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS
     Services(ServicesArgs),
     /// Serve CSI: volumes of this machine

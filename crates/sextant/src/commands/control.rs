@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::csi::caller::health::{Asked, Health};
 use client::kubeconfig;
 use client::leader::{Election, Terms};
+use control::cloud::Metrics;
 use control::csi::{self, Place, Setup};
 use control::workloads;
 use grpc::process;
 use kube::Client;
 
+use super::cloud;
 use crate::cli::ControlArgs;
 use crate::failure::{Context, Failure, Result};
 
@@ -46,6 +49,8 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
 async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> {
     let mut ended = std::pin::pin!(process::told_to_end());
     let health = Health::listen(args.health.listen, "control").await?;
+    let asked_for_metrics = cloud::Asked::listen(args.cloud.metrics_listen).await?;
+    let metrics = Arc::new(Metrics::default());
     let places = setup.places.clone();
     let own = data_dir.join("api/kubeconfig");
     let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
@@ -57,19 +62,21 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     process::tell_ready("control");
     let worked = async {
         match election {
-            Some(election) => lead(&election, ended.as_mut(), work(client, setup, args.workloads)).await,
+            Some(election) => {
+                lead(&election, ended.as_mut(), work(client, setup, args, metrics.clone())).await
+            }
             None => {
                 tokio::select! {
-                    () = work(client, setup, args.workloads) => {}
-                    () = &mut ended => {}
+                    done = work(client, setup, args, metrics.clone()) => done,
+                    () = &mut ended => Ok(()),
                 }
-                Ok(())
             }
         }
     };
     let done = tokio::select! {
         done = worked => done,
         never = health.serve(|| asked(&places, &args.csi_socket)) => never,
+        never = asked_for_metrics.serve(&metrics) => never,
     };
     resting.abort();
     done
@@ -82,22 +89,36 @@ fn asked(places: &[Place], named: &[PathBuf]) -> Asked {
     sockets.into_iter().map(|socket| (socket.clone(), named.contains(&socket))).collect()
 }
 
-/// The controllers, until it is dropped; those of workloads where they are asked for.
-async fn work(client: Client, setup: Setup, workloads: bool) {
+/// The controllers, until it is dropped; those of workloads and clouds where they are asked for.
+async fn work(client: Client, setup: Setup, args: &ControlArgs, metrics: Arc<Metrics>) -> Result<()> {
+    let (clouds, deadline) = (cloud::setup(&args.cloud, &setup.host), setup.deadline);
     let volumes = csi::Context::start(client, setup);
     let pods = async {
-        if workloads {
+        if args.workloads {
             workloads::run(workloads::Context::start(&volumes)).await;
         }
     };
-    tokio::join!(csi::run(volumes.clone()), pods);
+    let clouds = async {
+        match clouds {
+            Some(setup) => {
+                let socket = args.cloud.cloud_provider.as_deref();
+                cloud::run(&volumes, setup, socket, deadline, metrics).await
+            }
+            None => Ok(()),
+        }
+    };
+    let others = async {
+        tokio::join!(csi::run(volumes.clone()), pods);
+        Ok(())
+    };
+    tokio::try_join!(others, clouds).map(drop)
 }
 
 /// Works once the lease is held, and for as long.
 async fn lead(
     election: &Election,
     mut ended: Pin<&mut impl Future<Output = ()>>,
-    work: impl Future<Output = ()>,
+    work: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let mut held = tokio::select! {
         held = election.acquire() => held,
@@ -105,17 +126,17 @@ async fn lead(
     };
     eprintln!("sextant control: has lease {election}, and works");
     let lost = tokio::select! {
-        () = work => None,
-        () = &mut ended => None,
-        why = election.keep(&mut held) => Some(why),
+        done = work => Ok(done),
+        () = &mut ended => Ok(Ok(())),
+        why = election.keep(&mut held) => Err(why),
     };
     match lost {
-        Some(why) => Err(Failure::new(format!(
+        Err(why) => Err(Failure::new(format!(
             "cannot hold lease {election}: {why}; this process ends, so that one alone works, and is to be started again"
         ))),
-        None => {
+        Ok(done) => {
             election.release(held).await;
-            Ok(())
+            done
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod agent;
 mod api;
+mod check;
+mod cloud;
 pub(crate) mod cni;
 mod containers;
 mod control;
@@ -63,6 +65,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Control(args) => {
             return control::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
+        Command::Check(args) => return check::run(args),
         Command::CsiDriver(args) => {
             return csi_driver::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
@@ -128,6 +131,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Api(_)
         | Command::Agent(_)
         | Command::Control(_)
+        | Command::Check(_)
         | Command::CsiDriver(_)
         | Command::Csi(_)
         | Command::Version(_)

@@ -2,6 +2,7 @@
 //! whichever of the three is killed on the way.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod admit;
 mod attach;
 mod command;
 mod hand;

@@ -30,7 +30,7 @@ impl Disk {
         let options = loopdev::Options { autoclear: true, ..loopdev::Options::default() };
         let (device, _open) = loopdev::attach(&backing, &tag, options).unwrap();
         fs::create_dir_all(machine.data()).unwrap();
-        rustix::mount::mount(&device, &machine.data(), "ext4", MountFlags::empty(), None).unwrap();
+        rustix::mount::mount(&device, machine.data(), "ext4", MountFlags::empty(), None).unwrap();
         Self(machine.data())
     }
 

@@ -1,0 +1,254 @@
+//! Ranges of addresses for nodes' pods: each node gets its own part of the cluster's, once.
+
+mod ranges;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use client::cache::{Change, Name};
+use client::events::Events;
+use client::queue::{Next, Pace, Queue};
+use cpi::contract::Cidr;
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use super::{Context, Failed, NODES, NODES_LONGEST, pod_cidrs};
+use ranges::Ranges;
+
+/// So many nodes are looked at at the same time.
+const WORKERS: usize = 30;
+
+/// How large a node's part of the cluster's ranges is, by the bits that all its addresses have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Masks {
+    /// Of IPv4.
+    pub v4: u8,
+    /// Of IPv6.
+    pub v6: u8,
+}
+
+impl Default for Masks {
+    fn default() -> Self {
+        Self { v4: 24, v6: 64 }
+    }
+}
+
+/// What is given out: a part of each range, and what nodes were given of which it is not yet known that they have it.
+#[derive(Debug)]
+struct Given {
+    ranges: Vec<Ranges>,
+    meant: BTreeMap<String, Vec<Cidr>>,
+}
+
+impl Given {
+    fn new(clusters: &[Cidr], services: &[Cidr], masks: Masks) -> Result<Self, String> {
+        if clusters.is_empty() {
+            return Err("cannot give nodes their ranges: --allocate-node-cidrs needs --cluster-cidr".into());
+        }
+        let length = |range: &Cidr| if range.is_v6() { masks.v6 } else { masks.v4 };
+        let ranges =
+            clusters.iter().map(|range| Ranges::new(*range, length(range))).collect::<Result<_, _>>()?;
+        let mut given = Self { ranges, meant: BTreeMap::new() };
+        services.iter().for_each(|range| given.occupy(range));
+        Ok(given)
+    }
+
+    fn occupy(&mut self, range: &Cidr) {
+        self.ranges.iter_mut().filter(|ranges| ranges.is_like(range)).for_each(|ranges| ranges.occupy(range));
+    }
+
+    /// Notes what a node has; what of that is none of the cluster's ranges.
+    fn has(&mut self, node: &Node) -> Vec<String> {
+        let mut foreign = Vec::new();
+        for text in pod_cidrs(node) {
+            match text.parse::<Cidr>() {
+                Ok(range) if self.ranges.iter().any(|ranges| ranges.covers(&range)) => self.occupy(&range),
+                _ => foreign.push(text.clone()),
+            }
+        }
+        let meant = self.meant.remove(&uid(node)).unwrap_or_default();
+        // Somebody else was faster, with others.
+        for range in meant.iter().filter(|range| !pod_cidrs(node).contains(&range.to_string())) {
+            self.release(range);
+        }
+        foreign
+    }
+
+    fn release(&mut self, range: &Cidr) {
+        self.ranges
+            .iter_mut()
+            .filter(|ranges| ranges.is_like(range))
+            .for_each(|ranges| ranges.release(range));
+    }
+
+    /// What a node is to have: what it was meant to have already, or a free part of each range. `None` where there is none.
+    fn take(&mut self, node: &Node) -> Option<Vec<Cidr>> {
+        if let Some(meant) = self.meant.get(&uid(node)) {
+            return Some(meant.clone());
+        }
+        let taken: Vec<Option<Cidr>> = self.ranges.iter_mut().map(Ranges::take).collect();
+        let whole: Option<Vec<Cidr>> = taken.iter().copied().collect();
+        match &whole {
+            Some(all) => drop(self.meant.insert(uid(node), all.clone())),
+            None => taken.iter().flatten().for_each(|range| self.release(range)),
+        }
+        whole
+    }
+
+    /// A node is gone.
+    fn gone(&mut self, node: &Node) {
+        let has: Vec<Cidr> = pod_cidrs(node).iter().filter_map(|text| text.parse().ok()).collect();
+        let meant = self.meant.remove(&uid(node)).unwrap_or_default();
+        has.iter().chain(&meant).for_each(|range| self.release(range));
+    }
+}
+
+fn uid(node: &Node) -> String {
+    node.metadata.uid.clone().unwrap_or_default()
+}
+
+/// The controller.
+pub(super) struct Ipam {
+    context: Arc<Context>,
+    given: Arc<Mutex<Given>>,
+    events: Events,
+}
+
+fn lock(given: &Mutex<Given>) -> MutexGuard<'_, Given> {
+    given.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ipam {
+    /// With what nodes have already; `None` where nodes get no ranges here.
+    pub(super) fn new(context: Arc<Context>) -> Result<Option<Self>, String> {
+        let setup = &context.setup;
+        let Some(masks) = setup.masks else { return Ok(None) };
+        let mut given = Given::new(&setup.cluster_cidrs, &setup.service_cidrs, masks)?;
+        for node in context.nodes.all() {
+            for foreign in given.has(&node) {
+                let name = node.name_any();
+                eprintln!(
+                    "sextant control: warning: node {name} has range {foreign}, which is none of --cluster-cidr"
+                );
+            }
+        }
+        let events = context.events("cidrAllocator");
+        Ok(Some(Self { context, given: Arc::new(Mutex::new(given)), events }))
+    }
+
+    /// Works until it is dropped.
+    pub(super) async fn run(&self) {
+        let queue = Queue::new(Pace { workers: WORKERS, first: NODES, longest: NODES_LONGEST, spread: 0 });
+        let (its, given) = (queue.clone(), self.given.clone());
+        let nodes = Arc::downgrade(&self.context.nodes);
+        self.context.nodes.listen(move |change: &Change<Node>| match &change.new {
+            None => {
+                lock(&given).gone(change.object());
+                // Who has waited for a part that is free need not wait longer.
+                let nodes = nodes.upgrade().map(|nodes| nodes.find(|node| pod_cidrs(node).is_empty()));
+                its.add_all(nodes.iter().flatten().map(|node| node.name_any()));
+            }
+            Some(node) if pod_cidrs(node).is_empty() => its.add(node.name_any()),
+            Some(node) => drop(lock(&given).has(node)),
+        });
+        let looking = queue
+            .run(|name| async move { super::told("give a range to node", &name, self.look(&name).await) });
+        looking.await;
+    }
+
+    async fn look(&self, name: &str) -> Result<Next, Failed> {
+        let Some(node) = self.context.nodes.get(&Name::global(name)) else { return Ok(Next::Done) };
+        if !pod_cidrs(&node).is_empty() {
+            return Ok(Next::Done);
+        }
+        let taken = lock(&self.given).take(&node);
+        let Some(ranges) = taken else {
+            self.tell(&node, "CIDRNotAvailable").await;
+            return Err(Failed::Cloud("all parts of --cluster-cidr are in use".into()));
+        };
+        let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        // What a node has never changes; so it gets it only as it is known here.
+        let metadata = json!({"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version});
+        let patch =
+            Patch::Merge(json!({"metadata": metadata, "spec": {"podCIDR": all.first(), "podCIDRs": all}}));
+        let api: Api<Node> = Api::all(self.context.client.clone());
+        match api.patch(name, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(Next::Done),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                // It has changed, which comes, or is gone, which gives back what it was meant to have.
+                Ok(Next::Again)
+            }
+            Err(error) => {
+                self.tell(&node, "CIDRAssignmentFailed").await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn tell(&self, node: &Node, reason: &str) {
+        let text = format!("Node {} status is now: {reason}", node.name_any());
+        self.events.normal(node, reason, text).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, ranges: &[&str]) -> Node {
+        let spec = json!({"podCIDRs": ranges, "podCIDR": ranges.first()});
+        serde_json::from_value(json!({"metadata": {"name": name, "uid": name}, "spec": spec})).unwrap()
+    }
+
+    fn given(clusters: &[&str], services: &[&str], v4: u8) -> Given {
+        let read = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect::<Vec<Cidr>>();
+        Given::new(&read(clusters), &read(services), Masks { v4, v6: 64 }).unwrap()
+    }
+
+    fn taken(given: &mut Given, name: &str) -> Vec<String> {
+        given.take(&node(name, &[])).iter().flatten().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_node_is_meant_to_have_the_same_until_it_has_it() {
+        let mut given = given(&["10.0.0.0/22"], &["10.0.0.0/24"], 24);
+        assert_eq!(taken(&mut given, "a"), ["10.0.1.0/24"], "the first is the services'");
+        assert_eq!(taken(&mut given, "a"), ["10.0.1.0/24"], "an answer was lost");
+        given.has(&node("a", &["10.0.1.0/24"]));
+        assert_eq!(taken(&mut given, "b"), ["10.0.2.0/24"]);
+        assert_eq!(taken(&mut given, "c"), ["10.0.3.0/24"]);
+        assert_eq!(taken(&mut given, "d"), Vec::<String>::new(), "none is left");
+        given.gone(&node("a", &["10.0.1.0/24"]));
+        assert_eq!(taken(&mut given, "d"), ["10.0.1.0/24"]);
+        // It went before it had what it was meant to have.
+        given.gone(&node("b", &[]));
+        assert_eq!(taken(&mut given, "e"), ["10.0.2.0/24"]);
+    }
+
+    #[test]
+    fn both_families_or_none() {
+        let mut given = given(&["10.0.0.0/23", "fd00::/64"], &[], 24);
+        assert_eq!(taken(&mut given, "a"), ["10.0.0.0/24", "fd00::/64"]);
+        assert_eq!(taken(&mut given, "b"), Vec::<String>::new(), "there is no second of IPv6");
+        given.gone(&node("a", &["10.0.0.0/24", "fd00::/64"]));
+        assert_eq!(taken(&mut given, "b").len(), 2, "what was taken of IPv4 was given back");
+    }
+
+    #[test]
+    fn what_somebody_else_gave_counts() {
+        let mut given = given(&["10.0.0.0/22"], &[], 24);
+        assert_eq!(taken(&mut given, "a"), ["10.0.0.0/24"]);
+        assert!(given.has(&node("a", &["10.0.1.0/24"])).is_empty());
+        assert_eq!(given.has(&node("f", &["192.168.0.0/24", "x"])), ["192.168.0.0/24", "x"]);
+        let left: Vec<String> = ["b", "c", "d"].iter().flat_map(|name| taken(&mut given, name)).collect();
+        assert_eq!(left, ["10.0.2.0/24", "10.0.3.0/24", "10.0.0.0/24"]);
+        assert_eq!(taken(&mut given, "g"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn without_a_range_of_the_cluster_there_is_nothing_to_give() {
+        assert!(Given::new(&[], &[], Masks::default()).unwrap_err().contains("--cluster-cidr"));
+    }
+}

@@ -1,0 +1,194 @@
+//! Nodes that are not ready: those whose instances are gone are deleted, those whose instances are stopped are tainted.
+
+use std::sync::Arc;
+
+use client::events::{EventType, Events};
+use cpi::contract::{CloudProvider, Error, Instances};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
+
+use super::{Context, condition, taints};
+
+const SHUTDOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
+
+/// What is to be asked or done.
+#[derive(Clone, Debug, PartialEq)]
+enum Plan {
+    /// Nothing.
+    Nothing,
+    /// Whether its instance is there, and whether that is stopped.
+    Ask,
+    /// These taints.
+    Taint(Value),
+}
+
+/// What is to become of a node by what it says.
+fn plan(node: &Node) -> Plan {
+    match condition(node, "Ready") {
+        Some(ready) if ready.status == "True" => {
+            let left: Vec<_> = taints(node).iter().filter(|taint| taint.key != SHUTDOWN).collect();
+            if left.len() == taints(node).len() { Plan::Nothing } else { Plan::Taint(json!(left)) }
+        }
+        _ => Plan::Ask,
+    }
+}
+
+/// The taints of a node whose instance is stopped; `None` where it has them.
+fn shut_down(node: &Node) -> Option<Value> {
+    let has = taints(node);
+    if has.iter().any(|taint| taint.key == SHUTDOWN && taint.effect == "NoSchedule") {
+        return None;
+    }
+    let mut all: Vec<Value> = has.iter().map(|taint| json!(taint)).collect();
+    all.push(json!({"key": SHUTDOWN, "effect": "NoSchedule"}));
+    Some(json!(all))
+}
+
+/// Whether an instance is gone, by what the provider says; `None` where that is not known.
+fn is_gone(exists: &Result<bool, Error>) -> Option<bool> {
+    match exists {
+        Ok(exists) => Some(!exists),
+        Err(Error::InstanceNotFound) => Some(true),
+        Err(_) => None,
+    }
+}
+
+struct Controller {
+    context: Arc<Context>,
+    events: Events,
+    api: Api<Node>,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
+    let Some(instances) = provider.instances() else { return };
+    let (events, api) = (context.events("cloud-node-lifecycle-controller"), Api::all(context.client.clone()));
+    let mut times = tokio::time::interval(context.setup.node_monitor);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let it = Controller { context, events, api };
+    loop {
+        times.tick().await;
+        for node in it.context.nodes.all() {
+            if let Err(why) = it.look(instances, provider.name(), &node).await {
+                eprintln!("sextant control: warning: cannot look after node {}: {why}", node.name_any());
+            }
+        }
+    }
+}
+
+impl Controller {
+    async fn look(&self, instances: &dyn Instances, provider: &str, node: &Node) -> Result<(), String> {
+        let failed = |e: Error| e.to_string();
+        match plan(node) {
+            Plan::Nothing => Ok(()),
+            Plan::Taint(taints) => self.taint(node, taints).await,
+            Plan::Ask => {
+                let exists = instances.instance_exists(node).await;
+                match is_gone(&exists) {
+                    Some(true) => self.delete(node, provider).await,
+                    Some(false) => match instances.instance_shutdown(node).await {
+                        Ok(true) => match shut_down(node) {
+                            Some(taints) => self.taint(node, taints).await,
+                            None => Ok(()),
+                        },
+                        Ok(false) | Err(Error::NotImplemented) => Ok(()),
+                        Err(error) => Err(failed(error)),
+                    },
+                    None => exists.map(drop).map_err(failed),
+                }
+            }
+        }
+    }
+
+    /// Writes taints, if nobody has changed the node since; else it is looked at the next time.
+    async fn taint(&self, node: &Node, taints: Value) -> Result<(), String> {
+        let metadata = json!({"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version});
+        let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"taints": taints}}));
+        match self.api.patch(&node.name_any(), &PatchParams::default(), &patch).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            done => done.map(drop).map_err(|e| client::causes(&e)),
+        }
+    }
+
+    /// Deletes a node, if it is still the same.
+    async fn delete(&self, node: &Node, provider: &str) -> Result<(), String> {
+        let name = node.name_any();
+        let of = node.object_ref(&());
+        let text = format!("Deleting node {name} because it does not exist in the cloud provider");
+        eprintln!(
+            "sextant control: deletes node {name}, whose instance cloud provider {provider} does not have"
+        );
+        self.events.tell(&of, EventType::Normal, "DeletingNode", "DeletingNode", text).await;
+        let preconditions = Some(Preconditions { uid: node.metadata.uid.clone(), resource_version: None });
+        let how = DeleteParams { preconditions, ..DeleteParams::default() };
+        match self.api.delete(&name, &how).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => {
+                let (why, failed) = (client::causes(&error), "DeletingNodeFailed");
+                let text = format!("Failed deleting node {name}: {why}");
+                self.events.tell(&of, EventType::Warning, failed, failed, text).await;
+                Err(why)
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(ready: Option<&str>, tainted: &[&str]) -> Node {
+        let conditions: Vec<Value> =
+            ready.iter().map(|status| json!({"type": "Ready", "status": status})).collect();
+        let taints: Vec<Value> =
+            tainted.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
+        serde_json::from_value(
+            json!({"metadata": {"name": "n"}, "spec": {"taints": taints}, "status": {"conditions": conditions}}),
+        )
+        .unwrap()
+    }
+
+    /// Upstream: a node that is ready is never asked about, "maybe a bug in provider"; any other is.
+    #[test]
+    fn only_nodes_that_are_not_ready_are_asked_about() {
+        assert_eq!(plan(&node(Some("True"), &[])), Plan::Nothing);
+        assert_eq!(plan(&node(Some("True"), &["other"])), Plan::Nothing);
+        for ready in [Some("False"), Some("Unknown"), None] {
+            assert_eq!(plan(&node(ready, &[])), Plan::Ask, "{ready:?}");
+            assert_eq!(plan(&node(ready, &[SHUTDOWN])), Plan::Ask, "{ready:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_ready_again_loses_the_taint_of_its_stop_alone() {
+        let Plan::Taint(left) = plan(&node(Some("True"), &["a", SHUTDOWN, "b"])) else { panic!("no taints") };
+        assert_eq!(left, json!([{"key": "a", "effect": "NoSchedule"}, {"key": "b", "effect": "NoSchedule"}]));
+    }
+
+    #[test]
+    fn one_that_is_stopped_is_tainted_once() {
+        let taints = shut_down(&node(Some("False"), &["a"])).unwrap();
+        assert_eq!(taints[0]["key"], "a");
+        assert_eq!(taints[1], json!({"key": SHUTDOWN, "effect": "NoSchedule"}));
+        assert_eq!(shut_down(&node(Some("False"), &[SHUTDOWN])), None);
+    }
+
+    /// Upstream: "node is not ready and does not exist", "provider returns err", "still exists", "InstanceID returning
+    /// InstanceNotFound gets deleted", "error when getting providerID".
+    #[test]
+    fn only_what_is_known_to_be_gone_is() {
+        for (said, gone) in [
+            (Ok(false), Some(true)),
+            (Ok(true), Some(false)),
+            (Err(Error::InstanceNotFound), Some(true)),
+            (Err(Error::Failed("timeout".into())), None),
+            (Err(Error::NotImplemented), None),
+        ] {
+            assert_eq!(is_gone(&said), gone, "{said:?}");
+        }
+    }
+}

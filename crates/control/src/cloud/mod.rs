@@ -1,0 +1,208 @@
+//! Clouds of any provider: what a cloud controller manager does, and the ranges of addresses that nodes' pods get, which Kubernetes'
+//! own kube-controller-manager gives out.
+//!
+//! Each controller decides in a pure function (`plan`). Names, labels, taints, conditions, events and back-off are Kubernetes' own,
+//! so that either can go on where the other stopped.
+
+mod ipam;
+mod lifecycle;
+mod metrics;
+mod node;
+mod route;
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::cache::Cache;
+use client::events::Events;
+use client::queue::{Next, Pace};
+use cpi::contract::{Cidr, CloudProvider};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Service, Taint};
+use kube::{Client, Error};
+
+pub use ipam::Masks;
+pub use metrics::Metrics;
+
+/// A node that no cloud controller has seen yet has this taint.
+const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
+/// Objects of nodes fail and are looked at again so: client-go's usual pace.
+const NODES: Duration = Duration::from_millis(5);
+/// The longest of these waits.
+const NODES_LONGEST: Duration = Duration::from_secs(1000);
+/// A provider that does not initialize is asked again after this long, and then twice as long each time.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest of these waits.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// How the controllers of clouds behave. Defaults are Kubernetes'.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What this process is called in events: the host's name.
+    pub host: String,
+    /// What the provider knows the cluster by.
+    pub cluster_name: String,
+    /// Addresses of all pods: one range, or one of each family.
+    pub cluster_cidrs: Vec<Cidr>,
+    /// Addresses of services, which no node gets.
+    pub service_cidrs: Vec<Cidr>,
+    /// How large a node's part of them is; `None`: nodes get none here.
+    pub masks: Option<Masks>,
+    /// Whether routes are made, if the provider has any.
+    pub routes: bool,
+    /// Whether a provider may do without marking what it makes.
+    pub allow_untagged: bool,
+    /// How often nodes that are not ready are asked about.
+    pub node_monitor: Duration,
+    /// How often nodes' addresses are asked for.
+    pub node_status: Duration,
+    /// How often routes are looked at.
+    pub route_period: Duration,
+    /// How many services are looked at at the same time.
+    pub service_syncs: usize,
+    /// How many nodes are.
+    pub node_syncs: usize,
+}
+
+/// What the controllers of clouds have in common.
+pub struct Context {
+    client: Client,
+    setup: Setup,
+    nodes: Arc<Cache<Node>>,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Over the cache of nodes that the controllers of volumes have.
+    #[must_use]
+    pub fn start(volumes: &crate::csi::Context, setup: Setup, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { client: volumes.client.clone(), setup, nodes: volumes.nodes.clone(), metrics })
+    }
+
+    /// Events of a controller that Kubernetes calls `component`.
+    fn events(&self, component: &str) -> Events {
+        Events::new(&self.client, component, &format!("{component}-{}", self.setup.host))
+    }
+
+    /// How nodes are looked at that failed.
+    fn node_pace(&self) -> Pace {
+        Pace { workers: self.setup.node_syncs, first: NODES, longest: NODES_LONGEST, spread: 0 }
+    }
+}
+
+/// Runs the controllers that a provider makes possible, and that of nodes' ranges, until it is dropped.
+///
+/// # Errors
+/// A text for people: the provider cannot be used as it is, or the ranges cannot.
+pub async fn run(context: Arc<Context>, provider: Option<Arc<dyn CloudProvider>>) -> Result<(), String> {
+    context.nodes.filled().await;
+    let ranges = ipam::Ipam::new(context.clone())?;
+    let ranges = async {
+        if let Some(ranges) = ranges {
+            ranges.run().await;
+        }
+    };
+    let Some(provider) = provider else {
+        ranges.await;
+        return Ok(());
+    };
+    check(&*provider, &context.setup)?;
+    initialize(&*provider, &context.setup.cluster_name).await;
+    let nodes = async {
+        if provider.instances().is_some() {
+            tokio::join!(
+                node::run(context.clone(), provider.clone()),
+                lifecycle::run(context.clone(), provider.clone())
+            );
+        }
+    };
+    let services = async {
+        if provider.load_balancers().is_some() {
+            let services: Arc<Cache<Service>> = Cache::start(&context.client);
+            service::run(context.clone(), provider.clone(), services).await;
+        }
+    };
+    let routes = async {
+        if provider.routes().is_some() && context.setup.routes && !context.setup.cluster_cidrs.is_empty() {
+            route::run(context.clone(), provider.clone()).await;
+        }
+    };
+    tokio::join!(ranges, nodes, services, routes);
+    Ok(())
+}
+
+/// Whether a provider can be used so; what it has not is told.
+fn check(provider: &dyn CloudProvider, setup: &Setup) -> Result<(), String> {
+    let name = provider.name();
+    if !provider.has_cluster_id() && !setup.allow_untagged {
+        return Err(format!(
+            "cannot use cloud provider {name}: it does not mark what it makes with the cluster's id; name the id in its \
+             configuration, or accept this by --allow-untagged-cloud"
+        ));
+    }
+    if provider.instances().is_none() {
+        eprintln!(
+            "sextant control: warning: cloud provider {name} has no instances: nodes are not initialized"
+        );
+    }
+    if setup.routes && provider.routes().is_some() && setup.cluster_cidrs.is_empty() {
+        eprintln!("sextant control: warning: no routes are made, as no --cluster-cidr is named");
+    }
+    Ok(())
+}
+
+/// Resolves once the provider is ready to be asked.
+async fn initialize(provider: &dyn CloudProvider, cluster: &str) {
+    let mut wait = FIRST;
+    while let Err(error) = provider.initialize(cluster).await {
+        eprintln!(
+            "sextant control: warning: cannot initialize cloud provider {}, and tries again: {error}",
+            provider.name()
+        );
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST);
+    }
+}
+
+/// The condition of a node of this type.
+fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
+    node.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+}
+
+/// A node's taints.
+fn taints(node: &Node) -> &[Taint] {
+    node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+}
+
+/// The ranges of a node's pods.
+fn pod_cidrs(node: &Node) -> &[String] {
+    node.spec.as_ref().and_then(|spec| spec.pod_cidrs.as_deref()).unwrap_or_default()
+}
+
+/// What comes of a look at a node that failed: what has changed on the way comes, and is looked at soon.
+fn told(act: &str, name: &str, looked: Result<Next, Failed>) -> Next {
+    match looked {
+        Ok(next) => return next,
+        Err(Failed::Server(Error::Api(status))) if status.code == 404 => return Next::Done,
+        Err(Failed::Server(Error::Api(status))) if status.code == 409 => {}
+        Err(error) => eprintln!("sextant control: warning: cannot {act} {name}: {error}"),
+    }
+    Next::Again
+}
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    /// The API server's error.
+    #[error("{}", client::causes(.0))]
+    Server(#[from] Error),
+    /// What the provider said, or what is wrong with it.
+    #[error("{0}")]
+    Cloud(String),
+}

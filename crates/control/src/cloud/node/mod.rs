@@ -1,0 +1,127 @@
+//! Nodes whose kubelets wait for their cloud (`--cloud-provider=external`): they get what the provider knows, and lose the taint that
+//! keeps pods away.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use client::cache::Name;
+use client::events::Events;
+use client::queue::{Next, Queue};
+use cpi::contract::{CloudProvider, Instances};
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::{Node, NodeAddress};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
+
+use super::{Context, Failed};
+
+struct Controller {
+    context: Arc<Context>,
+    events: Events,
+    api: Api<Node>,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
+    let Some(instances) = provider.instances() else { return };
+    let queue: Arc<Queue<String>> = Queue::new(context.node_pace());
+    let its = queue.clone();
+    context.nodes.listen(move |change| {
+        if let Some(node) = &change.new {
+            its.add(node.name_any());
+        }
+    });
+    let (events, api) = (context.events("cloud-node-controller"), Api::all(context.client.clone()));
+    let it = &Controller { context, events, api };
+    let looking = queue
+        .run(|name| async move { super::told("initialize node", &name, it.look(instances, &name).await) });
+    tokio::join!(looking, it.keep_addresses(instances));
+}
+
+impl Controller {
+    async fn look(&self, instances: &dyn Instances, name: &str) -> Result<Next, Failed> {
+        let Some(node) = self.context.nodes.get(&Name::global(name)) else { return Ok(Next::Done) };
+        if !plan::is_new(&node) {
+            return self.look_at_labels(&node).await;
+        }
+        let asked = instances.instance_metadata(&node).await;
+        let asked = asked
+            .map_err(|e| Failed::Cloud(format!("failed to get instance metadata for node {name}: {e}")))?;
+        let Some(metadata) = asked else { return Ok(Next::Done) };
+        let change = plan::initialized(&node, &metadata).map_err(Failed::Cloud)?;
+        let patched = self.api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
+        self.context.metrics.taint_removed(age(&patched));
+        self.tell_addresses(&patched, &metadata.node_addresses).await;
+        self.events.normal(&patched, "Synced", "Node synced successfully").await;
+        self.context.metrics.node_synced(age(&patched));
+        Ok(Next::Done)
+    }
+
+    async fn look_at_labels(&self, node: &Node) -> Result<Next, Failed> {
+        let labels = plan::labels(node);
+        if !labels.is_empty() {
+            let metadata = json!({"uid": node.metadata.uid, "labels": labels});
+            let patch = Patch::Merge(json!({"metadata": metadata}));
+            self.api.patch(&node.name_any(), &PatchParams::default(), &patch).await?;
+        }
+        Ok(Next::Done)
+    }
+
+    /// Writes a node's addresses where they are others. What fails is written at the next time.
+    async fn tell_addresses(&self, node: &Node, of_cloud: &[NodeAddress]) {
+        let name = node.name_any();
+        let written = match plan::addresses(node, of_cloud) {
+            Ok(None) => return,
+            Ok(Some(addresses)) => {
+                let patch =
+                    json!({"metadata": {"uid": node.metadata.uid}, "status": {"addresses": addresses}});
+                // Not a strategic one: that knows only one address of each type.
+                let patched =
+                    self.api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+                patched.map(drop).map_err(|e| client::causes(&e))
+            }
+            Err(why) => Err(why),
+        };
+        if let Err(why) = written {
+            eprintln!("sextant control: warning: cannot update the addresses of node {name}: {why}");
+        }
+    }
+
+    /// Asks for all nodes' addresses from time to time.
+    async fn keep_addresses(&self, instances: &dyn Instances) {
+        let mut times = tokio::time::interval(self.context.setup.node_status);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            times.tick().await;
+            let nodes = self.context.nodes.all();
+            let asked = futures_util::stream::iter(&nodes).for_each_concurrent(
+                self.context.setup.node_syncs,
+                async |node| match instances.instance_metadata(node).await {
+                    Ok(Some(metadata)) => self.tell_addresses(node, &metadata.node_addresses).await,
+                    Ok(None) => {}
+                    Err(error) => {
+                        let name = node.name_any();
+                        eprintln!(
+                            "sextant control: warning: cannot ask for the addresses of node {name}: {error}"
+                        );
+                    }
+                },
+            );
+            asked.await;
+        }
+    }
+}
+
+/// How old a node is, in seconds.
+fn age(node: &Node) -> f64 {
+    let made = node.metadata.creation_timestamp.as_ref().map(|made| made.0);
+    made.map_or(0.0, |made| {
+        (Timestamp::now().as_millisecond() - made.as_millisecond()).max(0) as f64 / 1000.0
+    })
+}

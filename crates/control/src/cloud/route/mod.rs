@@ -1,0 +1,137 @@
+//! Routes in the cloud's network, to the pods of each node.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::events::{EventType, Events};
+use cpi::contract::{CloudProvider, Error, Node, Route, Routes};
+use futures_util::StreamExt as _;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::Context;
+
+/// So many calls run at the same time.
+const CALLS: usize = 200;
+/// How often what was in somebody's way is tried.
+const TRIES: u32 = 5;
+/// How long is waited between these.
+const PAUSE: Duration = Duration::from_millis(100);
+
+struct Controller<'a> {
+    context: Arc<Context>,
+    routes: &'a dyn Routes,
+    events: Events,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
+    let Some(routes) = provider.routes() else { return };
+    let events = context.events("route_controller");
+    let mut times = tokio::time::interval(context.setup.route_period);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let it = Controller { context, routes, events };
+    loop {
+        times.tick().await;
+        it.context.metrics.routes_synced();
+        if let Err(error) = it.look().await {
+            eprintln!("sextant control: warning: cannot list routes: {error}");
+        }
+    }
+}
+
+impl Controller<'_> {
+    fn cluster(&self) -> &str {
+        &self.context.setup.cluster_name
+    }
+
+    async fn look(&self) -> Result<(), Error> {
+        let listed = self.routes.list_routes(self.cluster()).await?;
+        let nodes = self.context.nodes.all();
+        let plan = plan::plan(nodes.iter().map(|node| &**node), &listed, &self.context.setup.cluster_cidrs);
+        let deleted = self.delete(&plan.delete);
+        let missing = if plan.in_turn {
+            deleted.await;
+            self.create(&nodes, &plan.create).await
+        } else {
+            tokio::join!(self.create(&nodes, &plan.create), deleted).0
+        };
+        let told = futures_util::stream::iter(&nodes).for_each_concurrent(CALLS, async |node| {
+            let name = node.name_any();
+            if let Some(has_ranges) = plan.nodes.get(&name) {
+                self.tell(node, has_ranges.is_some() && !missing.contains(&name)).await;
+            }
+        });
+        told.await;
+        Ok(())
+    }
+
+    async fn delete(&self, routes: &[Route]) {
+        let deleted = futures_util::stream::iter(routes).for_each_concurrent(CALLS, async |route| {
+            if let Err(error) = self.routes.delete_route(self.cluster(), route).await {
+                let (name, to) = (&route.name, &route.destination_cidr);
+                eprintln!("sextant control: warning: cannot delete route {name} to {to}: {error}");
+            }
+        });
+        deleted.await;
+    }
+
+    /// Makes routes; the names of nodes that miss one.
+    async fn create(&self, nodes: &[Arc<Node>], routes: &[(String, Route)]) -> BTreeSet<String> {
+        let made = futures_util::stream::iter(routes).map(async |(uid, route)| {
+            let node = nodes.iter().find(|node| node.metadata.uid.as_deref() == Some(uid));
+            let is_made = self.create_one(uid, route, node.map(|node| &**node)).await;
+            (!is_made).then(|| route.target_node.clone())
+        });
+        made.buffer_unordered(CALLS).filter_map(std::future::ready).collect().await
+    }
+
+    /// Makes a route, again and again while another is in its way; whether it is there.
+    async fn create_one(&self, uid: &str, route: &Route, node: Option<&Node>) -> bool {
+        for left in (0..TRIES).rev() {
+            let began = Instant::now();
+            let Err(error) = self.routes.create_route(self.cluster(), uid, route).await else { return true };
+            let (to, name, took) = (&route.destination_cidr, &route.target_node, began.elapsed());
+            let text = format!("Could not create route {uid} {to} for node {name} after {took:?}: {error}");
+            if let Some(node) = node {
+                let failed = "FailedToCreateRoute";
+                self.events.tell(&node.object_ref(&()), EventType::Warning, failed, failed, text).await;
+            }
+            if left == 0 || !matches!(error, Error::AlreadyExists(_)) {
+                return false;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        false
+    }
+
+    /// Says of a node whether its pods are reached.
+    async fn tell(&self, node: &Node, is_reached: bool) {
+        let Some(condition) = plan::said(node, is_reached, Timestamp::now()) else { return };
+        let api: Api<Node> = Api::all(self.context.client.clone());
+        let patch = json!({"metadata": {"uid": node.metadata.uid}, "status": {"conditions": [condition]}});
+        let patch = Patch::Strategic(patch);
+        for left in (0..TRIES).rev() {
+            match api.patch_status(&node.name_any(), &PatchParams::default(), &patch).await {
+                Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => {
+                    tokio::time::sleep(PAUSE).await
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
+                Ok(_) => return,
+                Err(error) => {
+                    let (name, why) = (node.name_any(), client::causes(&error));
+                    eprintln!("sextant control: warning: cannot write the condition of node {name}: {why}");
+                    return;
+                }
+            }
+        }
+    }
+}

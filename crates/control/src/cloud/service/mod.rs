@@ -1,0 +1,253 @@
+//! Services that want to be reached from outside: each gets a load balancer of the provider, and loses it.
+
+mod nodes;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use client::cache::{Cache, Name};
+use client::events::Events;
+use client::queue::{Next, Pace, Queue};
+use cpi::contract::{CloudProvider, Error, LoadBalancerStatus, LoadBalancers, Node, Service};
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use super::Context;
+use crate::csi::finalizers;
+use plan::{FINALIZER, Wish};
+
+/// What fails is tried again after this long, and then twice as long each time.
+const FIRST: Duration = Duration::from_secs(5);
+/// The longest of these waits.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// What was last seen of services that were looked at, and where their load balancers were last led to.
+#[derive(Debug, Default)]
+struct Seen {
+    services: BTreeMap<Name, Arc<Service>>,
+    nodes: BTreeMap<Name, BTreeMap<String, String>>,
+}
+
+/// Why a look failed.
+#[derive(Debug)]
+enum Failed {
+    /// It is to be looked at again after this long.
+    After(Duration, String),
+    /// It is to be looked at again, later each time.
+    Again(String),
+}
+
+impl Failed {
+    fn of(act: &str, error: Error) -> Self {
+        let text = format!("{act}: {error}");
+        match error {
+            Error::RetryAfter { after, .. } => Self::After(after, text),
+            _ => Self::Again(text),
+        }
+    }
+
+    fn server(act: &str, error: &kube::Error) -> Self {
+        Self::Again(format!("{act}: {}", client::causes(error)))
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::After(_, text) | Self::Again(text) => text,
+        }
+    }
+}
+
+struct Controller<'a> {
+    context: Arc<Context>,
+    balancers: &'a dyn LoadBalancers,
+    services: Arc<Cache<Service>>,
+    events: Events,
+    queue: Arc<Queue<Name>>,
+    seen: Mutex<Seen>,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(
+    context: Arc<Context>,
+    provider: Arc<dyn CloudProvider>,
+    services: Arc<Cache<Service>>,
+) {
+    let Some(balancers) = provider.load_balancers() else { return };
+    services.filled().await;
+    let pace = Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0 };
+    let queue = Queue::new(pace);
+    let its = queue.clone();
+    services.listen(move |change| match &change.new {
+        Some(new) if plan::is_news(change.old.as_deref(), new) => its.add(Name::of(&**new)),
+        Some(_) => {}
+        None => its.add(Name::of(&**change.object())),
+    });
+    let events = context.events("service-controller");
+    let seen = Mutex::default();
+    let it = &Controller { context, balancers, services, events, queue: queue.clone(), seen };
+    tokio::join!(queue.run(|name| async move { it.look(&name).await }), it.follow_nodes());
+}
+
+impl Controller<'_> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cluster(&self) -> &str {
+        &self.context.setup.cluster_name
+    }
+
+    fn api(&self, name: &Name) -> Api<Service> {
+        let client: Client = self.context.client.clone();
+        Api::namespaced(client, &name.namespace)
+    }
+
+    async fn look(&self, name: &Name) -> Next {
+        self.context.metrics.load_balancer_synced();
+        let looked = match self.services.get(name) {
+            Some(service) => self.look_at(name, &service).await,
+            None => self.look_at_gone(name).await,
+        };
+        match looked {
+            Ok(()) => Next::Done,
+            Err(failed) => {
+                eprintln!("sextant control: warning: cannot look after service {name}: {}", failed.text());
+                match failed {
+                    Failed::After(after, _) => Next::After(after),
+                    Failed::Again(_) => Next::Again,
+                }
+            }
+        }
+    }
+
+    /// A service that went without its finalizer: somebody has taken that away. What is known of it is enough to take away the rest.
+    async fn look_at_gone(&self, name: &Name) -> Result<(), Failed> {
+        let Some(service) = self.seen().services.get(name).cloned() else { return Ok(()) };
+        self.delete(&service).await?;
+        self.forget(name);
+        Ok(())
+    }
+
+    fn forget(&self, name: &Name) {
+        let mut seen = self.seen();
+        seen.services.remove(name);
+        seen.nodes.remove(name);
+    }
+
+    /// Takes away the load balancer of a service that is not there any more.
+    async fn delete(&self, service: &Service) -> Result<(), Failed> {
+        if !plan::wants(service) || plan::needs_cleanup(service) {
+            return Ok(());
+        }
+        self.events.normal(service, "DeletingLoadBalancer", "Deleting load balancer").await;
+        match self.balancers.ensure_load_balancer_deleted(self.cluster(), service).await {
+            Ok(()) | Err(Error::ImplementedElsewhere) => {
+                self.events.normal(service, "DeletedLoadBalancer", "Deleted load balancer").await;
+                Ok(())
+            }
+            Err(error) => {
+                let text = format!("Error deleting load balancer: {error}");
+                self.events.warning(service, "DeleteLoadBalancerFailed", text).await;
+                Err(Failed::of("cannot delete the load balancer", error))
+            }
+        }
+    }
+
+    async fn look_at(&self, name: &Name, service: &Arc<Service>) -> Result<(), Failed> {
+        let other =
+            self.seen().services.get(name).filter(|seen| seen.metadata.uid != service.metadata.uid).cloned();
+        if let Some(other) = other {
+            self.delete(&other).await?;
+        }
+        self.seen().services.insert(name.clone(), service.clone());
+        let done = match plan::wish(service) {
+            Wish::Ensured => self.ensure(name, service).await,
+            Wish::Gone => {
+                let gone = self.clean_up(name, service).await;
+                if gone.is_ok() {
+                    self.forget(name);
+                }
+                gone
+            }
+        };
+        if let Err(failed) = &done {
+            let text = format!("Error syncing load balancer: {}", failed.text());
+            self.events.warning(&**service, "SyncLoadBalancerFailed", text).await;
+        }
+        done
+    }
+
+    async fn ensure(&self, name: &Name, service: &Service) -> Result<(), Failed> {
+        self.events.normal(service, "EnsuringLoadBalancer", "Ensuring load balancer").await;
+        // Written down before anything is made: the service does not go before its load balancer.
+        if !finalizers::has(service, FINALIZER) {
+            let added = finalizers::add(&self.api(name), service, FINALIZER).await;
+            added.map_err(|e| Failed::server("failed to add load balancer cleanup finalizer", &e))?;
+        }
+        let nodes = self.nodes(name, service).await;
+        match self.balancers.ensure_load_balancer(self.cluster(), service, &nodes).await {
+            Ok(status) => {
+                self.events.normal(service, "EnsuredLoadBalancer", "Ensured load balancer").await;
+                self.tell(name, service, &status).await
+            }
+            Err(Error::ImplementedElsewhere) => Ok(()),
+            Err(error) => Err(Failed::of("failed to ensure load balancer", error)),
+        }
+    }
+
+    /// Where a load balancer is to lead; noted, as it is led there.
+    async fn nodes(&self, name: &Name, service: &Service) -> Vec<Node> {
+        let nodes = plan::led_to(&self.context.nodes.all());
+        if nodes.is_empty() {
+            let text = "There are no available nodes for LoadBalancer";
+            self.events.warning(service, "UnAvailableLoadBalancer", text).await;
+        }
+        self.seen().nodes.insert(name.clone(), plan::known_by(&nodes));
+        nodes
+    }
+
+    async fn clean_up(&self, name: &Name, service: &Service) -> Result<(), Failed> {
+        let found = self.balancers.get_load_balancer(self.cluster(), service).await;
+        let is_there = match found {
+            // Whoever does it elsewhere takes it away as well.
+            Err(Error::ImplementedElsewhere) => false,
+            found => found
+                .map_err(|e| Failed::of("failed to check if load balancer exists before cleanup", e))?
+                .is_some(),
+        };
+        if is_there {
+            self.events.normal(service, "DeletingLoadBalancer", "Deleting load balancer").await;
+            match self.balancers.ensure_load_balancer_deleted(self.cluster(), service).await {
+                Ok(()) | Err(Error::ImplementedElsewhere) => {}
+                Err(error) => return Err(Failed::of("failed to delete load balancer", error)),
+            }
+        }
+        // Before the finalizer: without it the service may be gone at once, and nobody could write it.
+        if service.metadata.deletion_timestamp.is_none() {
+            self.tell(name, service, &LoadBalancerStatus::default()).await?;
+        }
+        let removed = finalizers::remove(&self.api(name), service, FINALIZER, &[]).await;
+        removed.map_err(|e| Failed::server("failed to remove load balancer cleanup finalizer", &e))?;
+        self.events.normal(service, "DeletedLoadBalancer", "Deleted load balancer").await;
+        Ok(())
+    }
+
+    /// Writes the status of a load balancer where it is another than the service has.
+    async fn tell(&self, name: &Name, service: &Service, status: &LoadBalancerStatus) -> Result<(), Failed> {
+        if plan::status(service) == *status {
+            return Ok(());
+        }
+        let ingress = status.ingress.as_ref().filter(|all| !all.is_empty());
+        let patch = json!({"metadata": {"uid": service.metadata.uid}, "status": {"loadBalancer": {"ingress": ingress}}});
+        match self.api(name).patch_status(&name.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            // It went meanwhile; with its finalizer nobody has to know where it could be reached.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            done => done.map(drop).map_err(|e| Failed::server("failed to update load balancer status", &e)),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A provider behind a socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use grpc::Failure;
+use tokio::sync::Mutex;
+
+use super::Client;
+use crate::contract::wire::{Deferred, error, json, object, provider_name};
+use crate::contract::{
+    Answer, CloudProvider, Clusters, Error, InstanceMetadata, Instances, LoadBalancerStatus, LoadBalancers,
+    Node, Route, Routes, Service, load_balancer_name, v1,
+};
+
+/// The provider at a socket. It connects anew where the connection is gone; what the provider has is what it had at first.
+#[derive(Debug)]
+pub struct Remote {
+    socket: PathBuf,
+    deadline: Duration,
+    info: v1::GetInfoResponse,
+    client: Mutex<Option<Client>>,
+}
+
+impl Remote {
+    /// Connects, and asks who it is. Calls end after `deadline`.
+    ///
+    /// # Errors
+    /// Nobody answers there, or what does is no provider, or has no name that it may have.
+    pub async fn connect(socket: &Path, deadline: Duration) -> Result<Self, Failure> {
+        let failed = |cause: &dyn std::fmt::Display| {
+            Failure::unavailable(format!("cannot use the cloud provider at {}: {cause}", socket.display()))
+        };
+        let (client, info) = greet(socket, deadline).await.map_err(|e| failed(&e))?;
+        provider_name(&info.name).map_err(|e| failed(&e))?;
+        Ok(Self { socket: socket.into(), deadline, info, client: Mutex::new(Some(client)) })
+    }
+
+    /// A connection to the provider that it was at first.
+    async fn client(&self) -> Result<Client, Error> {
+        let mut held = self.client.lock().await;
+        if let Some(client) = held.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        let (client, info) = greet(&self.socket, self.deadline).await.map_err(Error::of)?;
+        if info != self.info {
+            return Err(Error::Failed(format!(
+                "cannot use the cloud provider at {}: it was {:?}, and is {:?} now; start the controllers again",
+                self.socket.display(),
+                self.info,
+                info
+            )));
+        }
+        *held = Some(client.clone());
+        Ok(client)
+    }
+}
+
+async fn greet(socket: &Path, deadline: Duration) -> Result<(Client, v1::GetInfoResponse), grpc::Error> {
+    let client = Client::connect(socket, deadline).await?;
+    let info = client.get_info(v1::GetInfoRequest {}).await?;
+    Ok((client, info))
+}
+
+impl CloudProvider for Remote {
+    fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    fn has_cluster_id(&self) -> bool {
+        self.info.has_cluster_id
+    }
+
+    fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let request = v1::InitializeRequest { cluster_name: cluster.into() };
+            match self.client().await?.initialize(request).await.map_err(error) {
+                Err(Error::NotImplemented) => Ok(()),
+                done => done.map(drop),
+            }
+        })
+    }
+
+    fn instances(&self) -> Option<&dyn Instances> {
+        self.info.instances.then_some(self)
+    }
+
+    fn load_balancers(&self) -> Option<&dyn LoadBalancers> {
+        self.info.load_balancers.then_some(self)
+    }
+
+    fn routes(&self) -> Option<&dyn Routes> {
+        self.info.routes.then_some(self)
+    }
+
+    fn clusters(&self) -> Option<&dyn Clusters> {
+        self.info.clusters.then_some(self)
+    }
+}
+
+impl Instances for Remote {
+    fn instance_exists<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let request = v1::InstanceExistsRequest { node: json(node) };
+            Ok(self.client().await?.instance_exists(request).await.map_err(error)?.exists)
+        })
+    }
+
+    fn instance_shutdown<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let request = v1::InstanceShutdownRequest { node: json(node) };
+            Ok(self.client().await?.instance_shutdown(request).await.map_err(error)?.shutdown)
+        })
+    }
+
+    fn instance_metadata<'a>(&'a self, node: &'a Node) -> Answer<'a, Option<InstanceMetadata>> {
+        Box::pin(async move {
+            let request = v1::InstanceMetadataRequest { node: json(node) };
+            let told = self.client().await?.instance_metadata(request).await.map_err(error)?.metadata;
+            told.map(InstanceMetadata::try_from).transpose().map_err(|e| wrong("InstanceMetadata", &e))
+        })
+    }
+}
+
+/// An answer that cannot be used.
+fn wrong(call: &str, failure: &Failure) -> Error {
+    Error::Failed(format!("the cloud provider answers {call} wrongly: {failure}"))
+}
+
+impl LoadBalancers for Remote {
+    /// Kubernetes' own name: who asks does not wait, and no controller needs another. [`Client`] asks the provider.
+    fn load_balancer_name(&self, _: &str, service: &Service) -> String {
+        load_balancer_name(service)
+    }
+
+    fn get_load_balancer<'a>(
+        &'a self,
+        cluster: &'a str,
+        service: &'a Service,
+    ) -> Answer<'a, Option<LoadBalancerStatus>> {
+        Box::pin(async move {
+            let request = v1::GetLoadBalancerRequest { cluster_name: cluster.into(), service: json(service) };
+            let told = self.client().await?.get_load_balancer(request).await.map_err(error)?;
+            if told.implemented_elsewhere {
+                return Err(Error::ImplementedElsewhere);
+            }
+            let status = told.status.map(|json| object("status", &json)).transpose();
+            status.map_err(|e| wrong("GetLoadBalancer", &e))
+        })
+    }
+
+    fn ensure_load_balancer<'a>(
+        &'a self,
+        cluster: &'a str,
+        service: &'a Service,
+        nodes: &'a [Node],
+    ) -> Answer<'a, LoadBalancerStatus> {
+        Box::pin(async move {
+            let (service, nodes) = (json(service), nodes.iter().map(json).collect());
+            let request = v1::EnsureLoadBalancerRequest { cluster_name: cluster.into(), service, nodes };
+            let told = self.client().await?.ensure_load_balancer(request).await.map_err(error)?;
+            Deferred { implemented_elsewhere: told.implemented_elsewhere, retry: told.retry }.told()?;
+            let none =
+                || Failure::invalid("status", "is missing; it must be set where the load balancer is made");
+            let status = told.status.ok_or_else(none).and_then(|json| object("status", &json));
+            status.map_err(|e| wrong("EnsureLoadBalancer", &e))
+        })
+    }
+
+    fn update_load_balancer<'a>(
+        &'a self,
+        cluster: &'a str,
+        service: &'a Service,
+        nodes: &'a [Node],
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (service, nodes) = (json(service), nodes.iter().map(json).collect());
+            let request = v1::UpdateLoadBalancerRequest { cluster_name: cluster.into(), service, nodes };
+            let told = self.client().await?.update_load_balancer(request).await.map_err(error)?;
+            Deferred { implemented_elsewhere: told.implemented_elsewhere, retry: told.retry }.told()
+        })
+    }
+
+    fn ensure_load_balancer_deleted<'a>(&'a self, cluster: &'a str, service: &'a Service) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let request =
+                v1::EnsureLoadBalancerDeletedRequest { cluster_name: cluster.into(), service: json(service) };
+            let told = self.client().await?.ensure_load_balancer_deleted(request).await.map_err(error)?;
+            Deferred { implemented_elsewhere: told.implemented_elsewhere, retry: told.retry }.told()
+        })
+    }
+}
+
+impl Routes for Remote {
+    fn list_routes<'a>(&'a self, cluster: &'a str) -> Answer<'a, Vec<Route>> {
+        Box::pin(async move {
+            let request = v1::ListRoutesRequest { cluster_name: cluster.into() };
+            let told = self.client().await?.list_routes(request).await.map_err(error)?.routes;
+            let each = told.into_iter().enumerate();
+            let each = each
+                .map(|(at, route)| Route::try_from(route).map_err(|e| e.within(&format!("routes[{at}]"))));
+            each.collect::<Result<_, _>>().map_err(|e| wrong("ListRoutes", &e))
+        })
+    }
+
+    fn create_route<'a>(&'a self, cluster: &'a str, hint: &'a str, route: &'a Route) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (cluster_name, name_hint) = (cluster.into(), hint.into());
+            let request =
+                v1::CreateRouteRequest { cluster_name, name_hint, route: Some(route.clone().into()) };
+            self.client().await?.create_route(request).await.map_err(error).map(drop)
+        })
+    }
+
+    fn delete_route<'a>(&'a self, cluster: &'a str, route: &'a Route) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let request =
+                v1::DeleteRouteRequest { cluster_name: cluster.into(), route: Some(route.clone().into()) };
+            self.client().await?.delete_route(request).await.map_err(error).map(drop)
+        })
+    }
+}
+
+impl Clusters for Remote {
+    fn list_clusters(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(async move {
+            Ok(self.client().await?.list_clusters(v1::ListClustersRequest {}).await.map_err(error)?.names)
+        })
+    }
+
+    fn master<'a>(&'a self, cluster: &'a str) -> Answer<'a, String> {
+        Box::pin(async move {
+            let request = v1::MasterRequest { cluster_name: cluster.into() };
+            Ok(self.client().await?.master(request).await.map_err(error)?.address)
+        })
+    }
+}

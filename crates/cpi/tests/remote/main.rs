@@ -1,0 +1,225 @@
+//! A provider over a socket is the provider: each call, each failure; the conformance run finds what is wrong with one.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod cloud;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud::{Cloud, status};
+use cpi::caller::check::{self, Finding, Subject, Verdict};
+use cpi::caller::{Client, Remote};
+use cpi::contract::*;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Stand {
+    cloud: Arc<Cloud>,
+    socket: PathBuf,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+async fn serve(cloud: Arc<Cloud>, socket: &Path) -> Stand {
+    let (stop, mut stopped) = watch::channel(false);
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let (served, path) = (cloud.clone(), socket.to_owned());
+    let serving = tokio::spawn(async move {
+        let until = async { drop(stopped.wait_for(|is| *is).await) };
+        cpi::plugin::serve(served, &path, until, || ready.send(()).unwrap()).await.unwrap();
+    });
+    is_ready.await.unwrap();
+    Stand { cloud, socket: socket.into(), stop, serving }
+}
+
+impl Stand {
+    async fn end(self) -> Arc<Cloud> {
+        self.stop.send_replace(true);
+        self.serving.await.unwrap();
+        self.cloud
+    }
+}
+
+fn node(name: &str) -> Node {
+    serde_json::from_value(json!({"metadata": {"name": name, "uid": "n"}})).unwrap()
+}
+
+fn service() -> Service {
+    serde_json::from_value(
+        json!({"metadata": {"name": "web", "uid": "1-2"}, "spec": {"type": "LoadBalancer"}}),
+    )
+    .unwrap()
+}
+
+fn metadata() -> InstanceMetadata {
+    InstanceMetadata {
+        provider_id: "cloud://node-1".into(),
+        instance_type: "large".into(),
+        node_addresses: vec![NodeAddress { type_: "InternalIP".into(), address: "10.0.0.1".into() }],
+        zone: "z".into(),
+        region: "r".into(),
+        additional_labels: [("example.com/rack".to_owned(), "7".to_owned())].into(),
+    }
+}
+
+#[tokio::test]
+async fn every_call_and_every_failure_comes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
+    stand.cloud.state().metadata = metadata();
+    let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    assert_eq!((remote.name(), remote.has_cluster_id(), remote.clusters().is_none()), ("cloud", true, true));
+    remote.initialize("c").await.unwrap();
+    let instances = remote.instances().unwrap();
+    assert_eq!(instances.instance_exists(&node("node-1")).await, Ok(true));
+    assert_eq!(instances.instance_exists(&node("node-2")).await, Ok(false));
+    assert_eq!(instances.instance_shutdown(&node("node-1")).await, Ok(false));
+    assert_eq!(instances.instance_metadata(&node("node-1")).await, Ok(Some(metadata())));
+    assert_eq!(instances.instance_metadata(&node("node-2")).await, Err(Error::InstanceNotFound));
+
+    let balancers = remote.load_balancers().unwrap();
+    assert_eq!(balancers.get_load_balancer("c", &service()).await, Ok(None));
+    assert_eq!(balancers.ensure_load_balancer("c", &service(), &[node("a"), node("b")]).await, Ok(status()));
+    assert_eq!(stand.cloud.state().balancers["1-2"], 2);
+    balancers.update_load_balancer("c", &service(), &[node("a")]).await.unwrap();
+    assert_eq!(stand.cloud.state().balancers["1-2"], 1);
+    assert_eq!(balancers.get_load_balancer("c", &service()).await, Ok(Some(status())));
+    let later = Error::RetryAfter { message: "half made".into(), after: Duration::from_millis(1500) };
+    let failures = [
+        Error::NotImplemented,
+        Error::ImplementedElsewhere,
+        later,
+        Error::AlreadyExists("there".into()),
+        Error::Failed("cannot do it: ünusual".into()),
+    ];
+    for error in failures {
+        for call in ["ensure", "update", "delete"] {
+            stand.cloud.state().failing.insert(call, error.clone());
+        }
+        assert_eq!(balancers.ensure_load_balancer("c", &service(), &[]).await, Err(error.clone()));
+        assert_eq!(balancers.update_load_balancer("c", &service(), &[]).await, Err(error.clone()));
+        assert_eq!(balancers.ensure_load_balancer_deleted("c", &service()).await, Err(error));
+    }
+    stand.cloud.state().failing.insert("get", Error::ImplementedElsewhere);
+    assert_eq!(balancers.get_load_balancer("c", &service()).await, Err(Error::ImplementedElsewhere));
+    balancers.ensure_load_balancer_deleted("c", &service()).await.unwrap();
+    assert!(stand.cloud.state().balancers.is_empty());
+
+    let routes = remote.routes().unwrap();
+    let target_node_addresses = metadata().node_addresses;
+    let route = Route {
+        target_node: "node-1".into(),
+        destination_cidr: "10.1.0.0/24".into(),
+        enable_node_addresses: true,
+        target_node_addresses,
+        ..Route::default()
+    };
+    routes.create_route("c", "hint", &route).await.unwrap();
+    let listed = routes.list_routes("c").await.unwrap();
+    assert_eq!(listed, [Route { name: "hint".into(), ..route }]);
+    routes.delete_route("c", &listed[0]).await.unwrap();
+    assert_eq!(routes.list_routes("c").await, Ok(Vec::new()));
+    let error =
+        routes.create_route("c", "hint", &Route { target_node: "a".into(), ..Route::default() }).await;
+    assert!(error.unwrap_err().to_string().contains("route.destination_cidr"));
+    // What it has not is said so by the wire, too.
+    let client = Client::connect(&stand.socket, DEADLINE).await.unwrap();
+    let clusters = client.list_clusters(v1::ListClustersRequest {}).await.unwrap_err();
+    assert_eq!(clusters.code(), grpc::Code::Unimplemented);
+    let request = v1::GetLoadBalancerNameRequest {
+        cluster_name: "c".into(),
+        service: b"{\"metadata\":{\"uid\":\"1-2\"}}".into(),
+    };
+    assert_eq!(client.get_load_balancer_name(request).await.unwrap().name, "a12");
+    let request = v1::InstanceExistsRequest { node: b"[]".into() };
+    assert_eq!(client.instance_exists(request).await.unwrap_err().code(), grpc::Code::InvalidArgument);
+    stand.end().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_was_started_again_is_the_same_to_its_callers() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cpi.sock");
+    assert!(
+        Remote::connect(&socket, DEADLINE).await.unwrap_err().to_string().contains("is the server running?")
+    );
+    let stand = serve(Arc::new(Cloud::default()), &socket).await;
+    let remote = Remote::connect(&socket, DEADLINE).await.unwrap();
+    let cloud = stand.end().await;
+    let error = remote.instances().unwrap().instance_exists(&node("node-1")).await.unwrap_err();
+    assert!(matches!(&error, Error::Failed(_)), "{error:?}");
+    let stand = serve(cloud, &socket).await;
+    assert_eq!(remote.instances().unwrap().instance_exists(&node("node-1")).await, Ok(true));
+    stand.end().await;
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_used_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
+    let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    let address = |kind: &str| vec![NodeAddress { type_: kind.into(), address: "x".into() }];
+    for (wrong, says) in [
+        (
+            InstanceMetadata { provider_id: "node-1".into(), ..metadata() },
+            "provider_id: \"node-1\" has no '://'",
+        ),
+        (
+            InstanceMetadata { node_addresses: address("IP"), ..metadata() },
+            "addresses[0].type: \"IP\" is none of",
+        ),
+    ] {
+        stand.cloud.state().metadata = wrong;
+        let error =
+            remote.instances().unwrap().instance_metadata(&node("node-1")).await.unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("answers InstanceMetadata wrongly"), "{error}");
+    }
+    stand.end().await;
+}
+
+async fn examined(stand: &Stand, nodes: Vec<Node>) -> Vec<Finding> {
+    let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    let (cluster, route) = ("c".into(), Some("10.9.0.0/24".into()));
+    check::run(&remote, &Subject { cluster, nodes, route, mark: "check-1".into() }).await
+}
+
+fn wrong(findings: &[Finding]) -> Vec<&'static str> {
+    findings
+        .iter()
+        .filter(|finding| matches!(finding.verdict, Verdict::Wrong(_)))
+        .map(|finding| finding.rule)
+        .collect()
+}
+
+#[tokio::test]
+async fn the_conformance_run_finds_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
+    stand.cloud.state().metadata = metadata();
+    stand
+        .cloud
+        .state()
+        .failing
+        .insert("ensure", Error::RetryAfter { message: "not yet".into(), after: Duration::from_millis(1) });
+    let findings = examined(&stand, vec![node("node-1")]).await;
+    assert_eq!(wrong(&findings), Vec::<&str>::new(), "{findings:#?}");
+    assert!(findings.len() > 20, "{}", findings.len());
+    assert!(stand.cloud.state().routes.is_empty() && stand.cloud.state().balancers.is_empty());
+    let few = examined(&stand, Vec::new()).await;
+    assert!(few.iter().any(|finding| matches!(finding.verdict, Verdict::LeftOut(_))));
+
+    stand.cloud.state().forgets_to_delete = true;
+    stand.cloud.state().metadata.provider_id = "other://node-1".into();
+    stand.cloud.state().failing.insert("list", Error::Failed("no rights".into()));
+    let findings = examined(&stand, vec![node("node-1")]).await;
+    assert_eq!(
+        wrong(&findings),
+        ["its metadata are right", "it is not there then", "routes are listed"],
+        "{findings:#?}"
+    );
+    stand.end().await;
+}

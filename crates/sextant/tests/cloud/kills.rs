@@ -1,0 +1,139 @@
+//! The controllers are killed at any moment while nodes and services come and go: afterwards everything that is wanted is there, and
+//! nothing else. `SEXTANT_CLOUD_KILLS=100 cargo test -p sextant --test cloud kills` for more of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpi::contract::{Node, Service};
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams};
+
+use crate::provider::Cloud;
+use crate::rig::Rig;
+use crate::site::{
+    NEW, change, expose, has_taint, join, nodes, nothing_was_forbidden, say_ready, start, withdraw,
+};
+
+/// So many of each there may be.
+const MANY: u64 = 5;
+
+/// Numbers by chance; what they began with is printed.
+fn chance() -> impl FnMut() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut state = u64::from(since.subsec_nanos()) | 1;
+    println!("chance begins with {state}");
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 16
+    }
+}
+
+/// Something that a user does, or the cloud.
+async fn act(rig: &Rig, cloud: &Cloud, chance: &mut impl FnMut() -> u64) {
+    let (node, service) = (format!("node-{}", chance() % MANY), format!("web-{}", chance() % MANY));
+    let services = rig.objects_of::<Service>("");
+    let is_there = services.get_opt(&service).await.unwrap();
+    let is_going = is_there.as_ref().is_some_and(|one| one.metadata.deletion_timestamp.is_some());
+    match (chance() % 4, nodes(rig).get_opt(&node).await.unwrap()) {
+        (0, None) => join(rig, cloud, &node).await,
+        (0, Some(_)) => {
+            cloud.state().instances.remove(&node);
+            say_ready(rig, &node, "Unknown").await;
+            // It goes as its instance has; whether that is now or later is the controllers' affair.
+        }
+        // It may be gone by now.
+        (1, Some(_)) => drop(nodes(rig).delete(&node, &DeleteParams::default()).await),
+        _ if is_there.is_none() => drop(expose(rig, &service).await),
+        _ if is_going => {}
+        (2, _) => withdraw(rig, &service).await,
+        _ => {
+            let kind = if chance().is_multiple_of(2) { "LoadBalancer" } else { "ClusterIP" };
+            change(rig, &service, serde_json::json!({"spec": {"type": kind}})).await;
+        }
+    }
+}
+
+/// What is not as it is wanted; nothing, once everything is.
+async fn unwanted(rig: &Rig, cloud: &Cloud) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (mut routes, mut led) = (BTreeSet::new(), BTreeSet::new());
+    for node in nodes(rig).list(&ListParams::default()).await.unwrap() {
+        let (name, value) = (node.name_any(), serde_json::to_value(&node).unwrap());
+        let range = value["spec"]["podCIDR"].as_str().unwrap_or_default().to_owned();
+        if !cloud.state().instances.contains_key(&name) {
+            wrong.push(format!("{name} has no instance"));
+        }
+        if has_taint(&value, NEW) || range.is_empty() {
+            wrong.push(format!("{name} is not initialized, or has no range"));
+        }
+        routes.insert((name.clone(), range));
+        led.insert(name);
+    }
+    let ranges: BTreeSet<&String> = routes.iter().map(|(_, range)| range).collect();
+    assert!(
+        ranges.len() == routes.len() || ranges.contains(&String::new()),
+        "two have the same range: {routes:?}"
+    );
+    if cloud.routes() != routes {
+        wrong.push(format!("routes are {:?}, and not {routes:?}", cloud.routes()));
+    }
+    let (mut balancers, services) = (cloud.state().balancers.clone(), rig.objects_of::<Service>(""));
+    for service in services.list(&ListParams::default()).await.unwrap() {
+        let (name, value) = (service.name_any(), serde_json::to_value(&service).unwrap());
+        let there = balancers.remove(&service.uid().unwrap());
+        let is_told = value["status"]["loadBalancer"]["ingress"].is_array();
+        let wants = value["spec"]["type"] == "LoadBalancer";
+        if value["metadata"]["deletionTimestamp"].is_string() || wants != there.is_some() || wants != is_told
+        {
+            wrong.push(format!("{name} is not as wanted: {there:?}, {value}"));
+        }
+        if there.is_some_and(|there| there.nodes != led) {
+            wrong.push(format!("{name} does not lead to {led:?}"));
+        }
+    }
+    if !balancers.is_empty() {
+        wrong.push(format!("load balancers of nobody: {balancers:?}"));
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn whenever_the_controllers_are_killed_all_comes_to_be_as_it_is_wanted() {
+    let kills: u64 = std::env::var("SEXTANT_CLOUD_KILLS").map_or(6, |text| text.parse().expect("a number"));
+    let (mut rig, cloud) = start(&[]).await;
+    let mut chance = chance();
+    for _ in 0..kills {
+        for _ in 0..chance() % 8 + 2 {
+            act(&rig, &cloud, &mut chance).await;
+            tokio::time::sleep(Duration::from_millis(chance() % 100)).await;
+        }
+        rig.kill("control");
+        // What happens while nobody looks.
+        for _ in 0..chance() % 3 {
+            act(&rig, &cloud, &mut chance).await;
+        }
+        rig.again("control");
+        tokio::time::sleep(Duration::from_millis(chance() % 2000)).await;
+    }
+    // Nodes whose instances were taken away from ready ones have said that they are not.
+    let names: BTreeMap<String, Node> = nodes(&rig)
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|node| (node.name_any(), node))
+        .collect();
+    for name in
+        names.keys().filter(|name| !cloud.state().instances.contains_key(*name)).cloned().collect::<Vec<_>>()
+    {
+        say_ready(&rig, &name, "Unknown").await;
+    }
+    let done = rig
+        .until("everything is as wanted", async |rig| unwanted(rig, &cloud).await.is_empty().then_some(()));
+    if tokio::time::timeout(crate::rig::PATIENCE / 2, done).await.is_err() {
+        panic!("{:#?}\n{}", unwanted(&rig, &cloud).await, rig.words("control"));
+    }
+    nothing_was_forbidden(&rig);
+}

@@ -1,0 +1,238 @@
+//! A cloud of the tests: what is in it outlives its callers, and it does as it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use cpi::contract::*;
+use serde_json::json;
+use tokio::sync::watch;
+
+/// A load balancer, as it was last asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Balancer {
+    pub(crate) ports: Vec<i32>,
+    pub(crate) nodes: BTreeSet<String>,
+}
+
+/// What is in it.
+#[derive(Default)]
+pub(crate) struct State {
+    /// By the node's name, whether it is stopped.
+    pub(crate) instances: BTreeMap<String, bool>,
+    /// By the service's uid.
+    pub(crate) balancers: BTreeMap<String, Balancer>,
+    /// By what they are called.
+    pub(crate) routes: BTreeMap<String, Route>,
+    /// What the next calls come to, one after the other.
+    pub(crate) failing: BTreeMap<&'static str, Vec<Error>>,
+    /// How often each call was asked for.
+    pub(crate) calls: BTreeMap<&'static str, usize>,
+}
+
+/// The provider. It serves until this is dropped.
+pub(crate) struct Cloud {
+    state: Arc<Mutex<State>>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Served(Arc<Mutex<State>>);
+
+impl Cloud {
+    /// Serves at a socket: it does when this returns.
+    pub(crate) fn serve(socket: PathBuf) -> Self {
+        let (state, (stop, mut stopped)) = (Arc::new(Mutex::new(State::default())), watch::channel(false));
+        let (ready, serves) = std::sync::mpsc::channel();
+        let served = Arc::new(Served(state.clone()));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
+            let serving = cpi::plugin::serve(served, &socket, until, || ready.send(()).unwrap());
+            runtime.block_on(serving).unwrap();
+        });
+        serves.recv().unwrap();
+        Self { state, stop, thread: Some(thread) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The load balancer of a service.
+    pub(crate) fn balancer(&self, service: &Service) -> Option<Balancer> {
+        self.state().balancers.get(&uid(service)).cloned()
+    }
+
+    /// Where routes lead, by their nodes.
+    pub(crate) fn routes(&self) -> BTreeSet<(String, String)> {
+        let state = self.state();
+        state
+            .routes
+            .values()
+            .map(|route| (route.target_node.clone(), route.destination_cidr.clone()))
+            .collect()
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+fn uid(service: &Service) -> String {
+    service.metadata.uid.clone().unwrap()
+}
+
+fn name(node: &Node) -> String {
+    node.metadata.name.clone().unwrap()
+}
+
+impl Served {
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        call: &'static str,
+        act: impl FnOnce(&mut State) -> Result<T, Error> + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            let mut state = self.0.lock().unwrap();
+            *state.calls.entry(call).or_default() += 1;
+            match state.failing.get_mut(call).and_then(|errors| errors.pop()) {
+                Some(error) => Err(error),
+                None => act(&mut state),
+            }
+        })
+    }
+}
+
+impl CloudProvider for Served {
+    fn name(&self) -> &str {
+        "stand"
+    }
+
+    fn instances(&self) -> Option<&dyn Instances> {
+        Some(self)
+    }
+
+    fn load_balancers(&self) -> Option<&dyn LoadBalancers> {
+        Some(self)
+    }
+
+    fn routes(&self) -> Option<&dyn Routes> {
+        Some(self)
+    }
+}
+
+impl Instances for Served {
+    fn instance_exists<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
+        self.call("exists", |state| Ok(state.instances.contains_key(&name(node))))
+    }
+
+    fn instance_shutdown<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
+        self.call("shutdown", |state| {
+            state.instances.get(&name(node)).copied().ok_or(Error::InstanceNotFound)
+        })
+    }
+
+    fn instance_metadata<'a>(&'a self, node: &'a Node) -> Answer<'a, Option<InstanceMetadata>> {
+        self.call("metadata", |state| {
+            let name = name(node);
+            state.instances.get(&name).ok_or(Error::InstanceNotFound)?;
+            let address = NodeAddress { type_: "InternalIP".into(), address: "10.0.0.1".into() };
+            Ok(Some(InstanceMetadata {
+                provider_id: format!("stand://{name}"),
+                instance_type: "large".into(),
+                node_addresses: vec![address],
+                zone: "z1".into(),
+                region: "r1".into(),
+                additional_labels: [("example.com/rack".to_owned(), "7".to_owned())].into(),
+            }))
+        })
+    }
+}
+
+fn status() -> LoadBalancerStatus {
+    serde_json::from_value(json!({"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]})).unwrap()
+}
+
+fn wanted(service: &Service, nodes: &[Node]) -> Balancer {
+    let ports =
+        service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).map(|port| port.port).collect();
+    Balancer { ports, nodes: nodes.iter().map(name).collect() }
+}
+
+impl LoadBalancers for Served {
+    fn get_load_balancer<'a>(
+        &'a self,
+        _: &'a str,
+        service: &'a Service,
+    ) -> Answer<'a, Option<LoadBalancerStatus>> {
+        self.call("get", |state| Ok(state.balancers.get(&uid(service)).map(|_| status())))
+    }
+
+    fn ensure_load_balancer<'a>(
+        &'a self,
+        _: &'a str,
+        service: &'a Service,
+        nodes: &'a [Node],
+    ) -> Answer<'a, LoadBalancerStatus> {
+        self.call("ensure", |state| {
+            let held = service.metadata.finalizers.iter().flatten();
+            let is_held = held.clone().any(|one| one == "service.kubernetes.io/load-balancer-cleanup");
+            assert!(is_held || service.metadata.deletion_timestamp.is_none(), "nothing would take it away");
+            state.balancers.insert(uid(service), wanted(service, nodes));
+            Ok(status())
+        })
+    }
+
+    fn update_load_balancer<'a>(
+        &'a self,
+        _: &'a str,
+        service: &'a Service,
+        nodes: &'a [Node],
+    ) -> Answer<'a, ()> {
+        self.call("update", |state| {
+            let there = state.balancers.get_mut(&uid(service));
+            there.ok_or_else(|| Error::Failed("there is no such load balancer".into()))?.nodes =
+                nodes.iter().map(name).collect();
+            Ok(())
+        })
+    }
+
+    fn ensure_load_balancer_deleted<'a>(&'a self, _: &'a str, service: &'a Service) -> Answer<'a, ()> {
+        self.call("delete", |state| {
+            state.balancers.remove(&uid(service));
+            Ok(())
+        })
+    }
+}
+
+impl Routes for Served {
+    fn list_routes<'a>(&'a self, _: &'a str) -> Answer<'a, Vec<Route>> {
+        self.call("list", |state| Ok(state.routes.values().cloned().collect()))
+    }
+
+    fn create_route<'a>(&'a self, _: &'a str, hint: &'a str, route: &'a Route) -> Answer<'a, ()> {
+        self.call("create", move |state| {
+            if state.routes.values().any(|one| one.destination_cidr == route.destination_cidr) {
+                return Err(Error::AlreadyExists(format!("a route to {} is there", route.destination_cidr)));
+            }
+            let name = format!("{hint}-{}", route.destination_cidr);
+            state.routes.insert(name.clone(), Route { name, ..route.clone() });
+            Ok(())
+        })
+    }
+
+    fn delete_route<'a>(&'a self, _: &'a str, route: &'a Route) -> Answer<'a, ()> {
+        self.call("unroute", |state| {
+            state.routes.remove(&route.name);
+            Ok(())
+        })
+    }
+}
