@@ -47,6 +47,8 @@ pub(crate) struct Memory {
     pub(crate) probed: BTreeMap<(String, Asked), bool>,
     /// Probes that are asked; they end with this.
     pub(crate) probing: BTreeMap<(String, Asked), probes::Running>,
+    /// How many answers probes had, good ones and others, by container name.
+    pub(crate) answers: BTreeMap<(String, Asked), [u64; 2]>,
     /// The last words of containers, by id.
     pub(crate) last_words: BTreeMap<String, String>,
     /// Why the pod failed as a whole.

@@ -26,8 +26,8 @@ impl Asked {
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::Startup, Self::Readiness, Self::Liveness];
 
-    /// As events begin.
-    fn name(self) -> &'static str {
+    /// As events begin, and as monitors know it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Startup => "Startup",
             Self::Readiness => "Readiness",
@@ -131,6 +131,7 @@ impl Prober {
                 address: &self.address,
             };
             let answer = act(&whom, what, seconds(probe.timeout_seconds, 1)).await;
+            self.count(answer.is_ok());
             if let Err(why) = &answer {
                 let text = format!("{} probe failed: {why}", self.asked.name());
                 self.agent.events.warning(&*self.pod, "Unhealthy", text);
@@ -140,6 +141,15 @@ impl Prober {
                 return;
             }
         }
+    }
+
+    /// Counts an answer, for monitors.
+    fn count(&self, is_good: bool) {
+        self.agent.with_memory(&self.key, |memory| {
+            let answers = memory.answers.entry((self.container.name.clone(), self.asked)).or_default();
+            let count = &mut answers[usize::from(!is_good)];
+            *count = count.saturating_add(1);
+        });
     }
 
     /// Notes what the probe says, and has the pod looked at where that is new; whether nothing more is to be asked.

@@ -1,4 +1,4 @@
-//! What is used, as Prometheus reads it: `/metrics/resource` and `/metrics/cadvisor`.
+//! What is used, as Prometheus reads it: `/metrics/resource`, `/metrics/probes`, and lines of any metrics.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,9 +9,11 @@ use cri::contract::v1::{
 };
 
 use super::{Snapshot, name, names};
+use crate::names::Key;
+use crate::pod::probes::Asked;
 
 /// A family of metrics: its name, kind, and what it is.
-type Family = (&'static str, &'static str, &'static str);
+pub(super) type Family = (&'static str, &'static str, &'static str);
 
 /// The families of what containers, pods, and the node use.
 struct Used {
@@ -43,6 +45,12 @@ const FAILED: Family = (
     "resource_scrape_error",
     "gauge",
     "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+);
+
+const PROBES: Family = (
+    "prober_probe_total",
+    "counter",
+    "[BETA] Answers of a container's startup, readiness and liveness probes",
 );
 
 /// `/metrics/resource`; `None` where what is used cannot be told.
@@ -83,8 +91,11 @@ pub(crate) fn resource(all: Option<&Snapshot>) -> String {
     out
 }
 
-/// `/metrics/cadvisor`, as the runtime knows it.
-pub(crate) fn cadvisor(all: &ListPodSandboxMetricsResponse, known: &ListMetricDescriptorsResponse) -> String {
+/// Metrics as the runtime knows them.
+pub(super) fn of_runtime(
+    all: &ListPodSandboxMetricsResponse,
+    known: &ListMetricDescriptorsResponse,
+) -> String {
     let mut families: BTreeMap<&str, (&Metric, String)> = BTreeMap::new();
     let known: BTreeMap<&str, &MetricDescriptor> =
         known.descriptors.iter().map(|one| (one.name.as_str(), one)).collect();
@@ -108,14 +119,35 @@ pub(crate) fn cadvisor(all: &ListPodSandboxMetricsResponse, known: &ListMetricDe
     out
 }
 
-fn put(out: &mut String, (name, kind, help): Family, samples: &str) {
+/// `/metrics/probes`: by pod, its probes' answers, good ones and others.
+pub(crate) fn probes(all: &[(Key, BTreeMap<(String, Asked), [u64; 2]>)]) -> String {
+    let mut samples = String::new();
+    for (key, answers) in all {
+        for ((container, asked), counts) in answers {
+            for (result, count) in
+                ["successful", "failed"].iter().zip(counts).filter(|(_, count)| **count > 0)
+            {
+                let of = labels(
+                    &["container", "namespace", "pod", "pod_uid", "probe_type", "result"],
+                    &[container, &key.name.namespace, &key.name.name, &key.uid, asked.name(), result],
+                );
+                sample(&mut samples, PROBES.0, &of, Some(count.to_string()), 0);
+            }
+        }
+    }
+    let mut out = String::new();
+    put(&mut out, PROBES, &samples);
+    out
+}
+
+pub(super) fn put(out: &mut String, (name, kind, help): Family, samples: &str) {
     if !samples.is_empty() {
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
     }
 }
 
 /// One line; the time is in nanoseconds, and 0 is none.
-fn sample(out: &mut String, name: &str, labels: &str, value: Option<String>, at: i64) {
+pub(super) fn sample(out: &mut String, name: &str, labels: &str, value: Option<String>, at: i64) {
     let Some(value) = value else { return };
     let _ = match at / 1_000_000 {
         0 => writeln!(out, "{name}{labels} {value}"),
@@ -123,7 +155,7 @@ fn sample(out: &mut String, name: &str, labels: &str, value: Option<String>, at:
     };
 }
 
-fn cpu_of(out: &mut String, name: &str, labels: &str, cpu: Option<&CpuUsage>) {
+pub(super) fn cpu_of(out: &mut String, name: &str, labels: &str, cpu: Option<&CpuUsage>) {
     let value = cpu.and_then(|cpu| cpu.usage_core_nano_seconds.as_ref());
     sample(out, name, labels, value.map(seconds), cpu.map_or(0, |cpu| cpu.timestamp));
 }
@@ -144,7 +176,7 @@ fn seconds(nanoseconds: &UInt64Value) -> String {
     format!("{whole}.{rest:09}")
 }
 
-fn labels(names: &[&str], values: &[&str]) -> String {
+pub(super) fn labels(names: &[&str], values: &[&str]) -> String {
     let plain = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let all: Vec<String> =
         names.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", plain(value))).collect();
