@@ -45,7 +45,7 @@ fn token(request: &Request<Incoming>) -> Option<&str> {
 }
 
 async fn of_token(agent: &Agent, token: &str) -> Result<UserInfo, Reply> {
-    let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
+    let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
     let review = TokenReview { spec, ..TokenReview::default() };
     let reviewed = Api::all(agent.client.clone()).create(&PostParams::default(), &review).await;
     let status = reviewed.map_err(|error| unknown(&error))?.status.unwrap_or_default();
