@@ -48,7 +48,11 @@ pub(crate) async fn cadvisor(agent: &Agent) -> Result<String, Failed> {
         Err(_) => {}
     }
     let containers = client.list_containers(ListContainersRequest::default()).await?.containers;
-    let image = |of: Option<ImageSpec>| of.map(|image| image.user_specified_image).unwrap_or_default();
+    let image = |of: Option<ImageSpec>| {
+        let of = of.unwrap_or_default();
+        // Older runtimes know one name alone.
+        if of.user_specified_image.is_empty() { of.image } else { of.user_specified_image }
+    };
     let images = containers.into_iter().map(|one| (one.id, image(one.image))).collect();
     Ok(of_stats(&snapshot(agent).await?, &images))
 }
