@@ -97,6 +97,13 @@ impl Place {
         self.spawn("agent", command)
     }
 
+    /// Takes away what node and agent have made.
+    pub(super) fn reset(&self) -> Result<()> {
+        let mut command = self.sextant();
+        command.args(["reset", "--yes", "--images", "--node-config"]).arg(self.path("node.toml"));
+        quiet(&mut command).map(drop)
+    }
+
     /// Where the agent looks for drivers.
     pub(super) fn drivers(&self) -> PathBuf {
         self.path("data/agent/plugins_registry")

@@ -16,7 +16,7 @@ struct Beside {
     /// None while it is away.
     agent: Option<Process>,
     _node: Process,
-    _registrar: Process,
+    registrar: Process,
 }
 
 /// A container that keeps orders in the folder `/data`.
@@ -40,7 +40,7 @@ impl Walk {
         let mut beside = Beside {
             agent: Some(agent),
             _node: node,
-            _registrar: self.place.registrar(&self.place.drivers())?,
+            registrar: self.place.registrar(&self.place.drivers())?,
         };
         let made = self.driver_and_classes().await;
         book.note("objects: the driver and its classes are taken", made);
@@ -67,7 +67,9 @@ impl Walk {
         book.note("end: pods go, and with them attachments and mounts", self.pods_gone().await);
         book.note("end: nothing is left in the driver", self.claims_gone().await);
         book.note("controllers: they end when they are told to", self.controllers_end().await);
-        Ok(())
+        drop(beside);
+        // Of pods that a failure has left, too.
+        self.place.reset()
     }
 
     async fn driver_and_classes(&self) -> Result<()> {
@@ -161,11 +163,14 @@ impl Walk {
         must(id(&before) == id(&after), || format!("{} is {} now", id(&before), id(&after)))
     }
 
-    async fn without_driver(&mut self) -> Result<()> {
+    async fn without_driver(&mut self, beside: &mut Beside) -> Result<()> {
         if let Some(process) = self.process.take() {
             process.kill()?;
         }
+        // It ends with its driver, and whoever has started it starts it anew.
+        beside.registrar.ended().await?;
         self.start_driver().await?;
+        beside.registrar = self.place.registrar(&self.place.drivers())?;
         let pod = self.pod_ready("first").await?;
         self.order("later", text(&pod["status"]["podIP"])?).await
     }
