@@ -1,4 +1,5 @@
-//! Debian's Prometheus on a machine of `sextant up`: it finds the node by our API, and scrapes the agent as a kubelet is scraped.
+//! Debian's Prometheus on a machine of `sextant up` scrapes the agent as a kubelet is scraped. It is built without Kubernetes' discovery:
+//! where the agent is, it is told.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::program::{output, quiet};
 /// Where Prometheus listens, in the machine's network.
 const ADDRESS: &str = "127.0.0.1:9090";
 const SERVER: &str = "http://127.0.0.1:9090";
-const API: &str = "https://127.0.0.1:6443";
+const API: &str = "127.0.0.1:6443";
 
 /// What is scraped as who has a token, and may.
 const SCRAPED: [(&str, &str); 4] = [
@@ -53,7 +54,6 @@ const STEPS: &[Step] = &[
     ok(
         "kubectl create -f - <<'END'\n\
          {\"apiVersion\": \"rbac.authorization.k8s.io/v1\", \"kind\": \"ClusterRole\", \"metadata\": {\"name\": \"monitor\"}, \"rules\": [\n\
-         {\"apiGroups\": [\"\"], \"resources\": [\"nodes\"], \"verbs\": [\"get\", \"list\", \"watch\"]},\n\
          {\"apiGroups\": [\"\"], \"resources\": [\"nodes/metrics\"], \"verbs\": [\"get\"]},\n\
          {\"nonResourceURLs\": [\"/metrics\"], \"verbs\": [\"get\"]}]}\nEND",
         &["clusterrole.rbac.authorization.k8s.io/monitor created"],
@@ -72,6 +72,10 @@ const STEPS: &[Step] = &[
         "for part in certificate-authority client-certificate client-key; do \
          sed -n \"s/ *$part-data: *//p\" config | tr -d '\"' | base64 -d > $part.pem; done; grep -c BEGIN *.pem",
         &["*authority.pem:1", "*certificate.pem:1", "*key.pem:1"],
+    ),
+    ok(
+        "kubectl get node here -o jsonpath='{.status.addresses[0].address}:{.status.daemonEndpoints.kubeletEndpoint.Port}' | tee agent",
+        &["*:10250"],
     ),
     ok("kubectl wait --for=condition=Ready pod/web --timeout=90s", &["pod/web condition met"]),
 ];
@@ -94,12 +98,11 @@ fn watched(machine: &Machine) -> Result<()> {
 /// What `promtool` says of what the agent tells at this path. It finds fault with names that are cAdvisor's (3), which have to stay.
 fn well_formed(machine: &Machine, path: &str) -> Result<()> {
     let script = format!(
-        "set -o pipefail; at=$(kubectl --kubeconfig config get node here -o jsonpath='{{.status.addresses[0].address}}'); \
-         curl -sfk --max-time 30 -H \"Authorization: Bearer $(cat monitor.token)\" https://$at:10250{path} > told && promtool check metrics < told"
+        "set -o pipefail; curl -sfk --max-time 30 -H \"Authorization: Bearer $(cat monitor.token)\" https://$(cat agent){path} > told && \
+         promtool check metrics < told"
     );
     let mut shell = machine.within("bash");
     shell.args(["-c", &script]).current_dir(machine.dir().join("walk"));
-    shell.env("PATH", format!("{}:{}", machine.dir().join("walk/bin").display(), std::env::var("PATH")?));
     let checked = output(&mut shell)?;
     let words = String::from_utf8_lossy(&checked.stderr);
     let told = std::fs::read_to_string(machine.dir().join("walk/told"))?;
@@ -119,7 +122,7 @@ impl Prometheus {
     fn start(machine: &Machine) -> Result<Self> {
         let dir = machine.dir().join("walk");
         // What is JSON is YAML.
-        std::fs::write(dir.join("prometheus.yml"), configuration(&dir).to_string())?;
+        std::fs::write(dir.join("prometheus.yml"), configuration(&dir)?.to_string())?;
         let words = dir.join("prometheus.words");
         let file = File::create(&words)?;
         let mut command = machine.within("prometheus");
@@ -200,15 +203,15 @@ fn soon(look: impl Fn() -> Result<()>) -> Result<()> {
     }
 }
 
-/// Nodes are found by the API server, as who may read them; each job asks them in its own way.
-fn configuration(dir: &Path) -> Value {
+/// Each job asks the agent in its own way, and one the API server.
+fn configuration(dir: &Path) -> Result<Value> {
     let file = |name: &str| dir.join(name).display().to_string();
     let bearer = |name: &str| json!({"credentials_file": file(&format!("{name}.token"))});
     let authority = json!({"ca_file": file("certificate-authority.pem")});
-    let nodes = json!([{"role": "node", "api_server": API, "authorization": bearer("monitor"), "tls_config": authority}]);
+    let agent = json!([{"targets": [std::fs::read_to_string(dir.join("agent"))?.trim()]}]);
     // A kubelet's own certificate is nobody's either.
     let job = |name: &str, path: &str, more: Value| {
-        let mut job = json!({"job_name": name, "scheme": "https", "metrics_path": path, "kubernetes_sd_configs": nodes,
+        let mut job = json!({"job_name": name, "scheme": "https", "metrics_path": path, "static_configs": agent,
             "tls_config": {"insecure_skip_verify": true}});
         if let (Some(job), Value::Object(more)) = (job.as_object_mut(), more) {
             job.extend(more);
@@ -224,6 +227,6 @@ fn configuration(dir: &Path) -> Value {
     jobs.push(job("stranger", "/metrics", json!({"authorization": bearer("stranger")})));
     jobs.push(job("nobody", "/metrics", json!({})));
     jobs.push(json!({"job_name": "api", "scheme": "https", "authorization": bearer("monitor"), "tls_config": authority,
-        "static_configs": [{"targets": [API.trim_start_matches("https://")]}]}));
-    json!({"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": jobs})
+        "static_configs": [{"targets": [API]}]}));
+    Ok(json!({"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": jobs}))
 }
