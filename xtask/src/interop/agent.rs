@@ -187,7 +187,7 @@ impl Machine {
         self.start_agent()?;
         take(&folder, &kubectl, AGAIN)?;
         take(&folder, &kubectl, CLOSED)?;
-        Ok(self.is_clean()?)
+        self.is_clean()
     }
 
     /// Nothing of any pod is there.

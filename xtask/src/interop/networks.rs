@@ -139,7 +139,7 @@ struct Cgroups;
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        let root = std::path::Path::new("/sys/fs/cgroup");
+        let root = Path::new("/sys/fs/cgroup");
         let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
         for parent in hierarchies.chain([root.to_owned()]) {
             let _ = std::fs::remove_dir(parent.join("sextant-interop"));

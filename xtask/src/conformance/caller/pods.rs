@@ -57,7 +57,7 @@ impl Walk {
         );
         book.note(
             "driver: killed, it comes back, and the pod's volume is there",
-            self.without_driver().await,
+            self.without_driver(&mut beside).await,
         );
         book.note("expand: the node's part is done while the pod runs", self.grown("waits").await);
         book.note("next: another pod finds what the first one wrote", self.next("waits").await);

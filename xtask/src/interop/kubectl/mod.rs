@@ -12,7 +12,7 @@ use crate::Result;
 pub(super) use machine::Machine;
 pub(crate) use program::{Program, debian};
 pub(crate) use server::Server;
-pub(super) use step::{Folder, Step, fails, ok};
+pub(super) use step::{Folder, Step, ok};
 
 /// Walks with every kubectl there is, each against a server with nothing in it but what a server makes itself.
 pub(super) fn walks(site: &Site, steps: &[Step]) -> Result<()> {

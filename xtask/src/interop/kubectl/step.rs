@@ -44,7 +44,7 @@ pub(in crate::interop) const fn ok(command: &'static str, says: &'static [&'stat
 }
 
 /// A command that ends with a code.
-pub(in crate::interop) const fn fails(
+pub(super) const fn fails(
     command: &'static str,
     code: i32,
     says: &'static [&'static str],
