@@ -117,7 +117,9 @@ struct Machine {
 
 impl Machine {
     fn start(site: &Site) -> Result<Self> {
-        let pause = networks::server(site)?;
+        // Pods begin with a process of the pod's own user.
+        site.busybox()?;
+        let pause = site.build(&site.path("busybox-root"), &["sleep", "1000000"], "pause")? + ":latest";
         let dir = tempfile::Builder::new().prefix("sextant-cri-").tempdir_in("/var/tmp")?;
         let host = Host::start(&site.path(""))?;
         // Programs of a machine reach Services only where there is a way to everywhere.

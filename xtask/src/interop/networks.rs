@@ -20,7 +20,7 @@ const WORDS: &str = "served from inside";
 const PORT: &str = "18080";
 
 /// An image whose first process serves [`PAGE`] on port 80.
-pub(super) fn server(site: &Site) -> Result<String> {
+fn server(site: &Site) -> Result<String> {
     site.busybox()?;
     let root = site.path("busybox-root");
     std::fs::write(root.join("page"), WORDS)?;
@@ -30,7 +30,7 @@ pub(super) fn server(site: &Site) -> Result<String> {
 
 /// The same as a file, for engines that do not reach the registry from where they are.
 pub(super) fn archive(site: &Site, image: &str) -> Result<PathBuf> {
-    let archive = site.path("server.tar");
+    let archive = site.path("image.tar");
     let _ = std::fs::remove_file(&archive);
     let to = format!("oci-archive:{}:{image}", archive.display());
     let from = format!("docker://{image}");

@@ -90,7 +90,7 @@ impl Walk {
     pub(super) async fn classes(&self) -> Result<()> {
         let api = &self.api;
         let spec = json!({"attachRequired": true, "podInfoOnMount": true, "storageCapacity": true,
-            "volumeLifecycleModes": ["Persistent", "Ephemeral"]});
+            "fsGroupPolicy": "File", "volumeLifecycleModes": ["Persistent", "Ephemeral"]});
         api.make(DRIVERS, DRIVER, json!({"spec": spec})).await?;
         for (name, kind, mode) in [
             ("fast", "fast", "Immediate"),

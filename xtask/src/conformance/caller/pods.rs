@@ -42,7 +42,7 @@ impl Walk {
             _node: node,
             registrar: self.place.registrar(&self.place.drivers())?,
         };
-        let made = self.driver_and_classes().await;
+        let made = self.classes().await;
         book.note("objects: the driver and its classes are taken", made);
         book.note("registration: the node has the driver, with its topology", self.on_node().await);
         book.note(
@@ -70,13 +70,6 @@ impl Walk {
         drop(beside);
         // Of pods that a failure has left, too.
         self.place.reset()
-    }
-
-    async fn driver_and_classes(&self) -> Result<()> {
-        let spec = json!({"attachRequired": true, "podInfoOnMount": true, "storageCapacity": true,
-            "fsGroupPolicy": "File", "volumeLifecycleModes": ["Persistent", "Ephemeral"]});
-        self.api.make(DRIVERS, DRIVER, json!({"spec": spec})).await?;
-        self.classes().await
     }
 
     async fn on_node(&self) -> Result<()> {

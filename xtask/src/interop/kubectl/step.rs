@@ -44,11 +44,7 @@ pub(in crate::interop) const fn ok(command: &'static str, says: &'static [&'stat
 }
 
 /// A command that ends with a code.
-pub(super) const fn fails(
-    command: &'static str,
-    code: i32,
-    says: &'static [&'static str],
-) -> Step {
+pub(super) const fn fails(command: &'static str, code: i32, says: &'static [&'static str]) -> Step {
     Step { command, code, says, since: 0, until: u32::MAX }
 }
 
