@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cri::contract::v1::{
-    ContainerStats, ImageSpec, ListContainersRequest, ListMetricDescriptorsRequest,
+    ContainerStats, CpuUsage, ImageSpec, ListContainersRequest, ListMetricDescriptorsRequest,
     ListPodSandboxMetricsRequest, NetworkInterfaceUsage, UInt64Value,
 };
 use grpc::Code;
@@ -43,7 +43,10 @@ pub(crate) async fn cadvisor(agent: &Agent) -> Result<String, Failed> {
         client.list_metric_descriptors(known)
     );
     match asked {
-        Ok((metrics, known)) => return Ok(of_runtime(&metrics, &known)),
+        Ok((metrics, known)) => {
+            let all = snapshot(agent).await?;
+            return Ok(of_runtime(&metrics, &known, &times(&all)));
+        }
         Err(error) if error.code() != Code::Unimplemented => return Err(error),
         Err(_) => {}
     }
@@ -55,6 +58,19 @@ pub(crate) async fn cadvisor(agent: &Agent) -> Result<String, Failed> {
     };
     let images = containers.into_iter().map(|one| (one.id, image(one.image))).collect();
     Ok(of_stats(&snapshot(agent).await?, &images))
+}
+
+/// CPU times by ids of pods and containers.
+fn times(all: &Snapshot) -> BTreeMap<&str, &CpuUsage> {
+    let pods = all.pods.iter().filter_map(|pod| Some((pod.attributes.as_ref()?, pod.linux.as_ref()?)));
+    pods.flat_map(|(of, linux)| {
+        let pod = linux.cpu.as_ref().map(|cpu| (of.id.as_str(), cpu));
+        let containers = linux.containers.iter();
+        pod.into_iter().chain(
+            containers.filter_map(|one| Some((one.attributes.as_ref()?.id.as_str(), one.cpu.as_ref()?))),
+        )
+    })
+    .collect()
 }
 
 /// Samples of one family after the other, as [`MEMORY`] and [`NETWORK`] have them.

@@ -91,10 +91,11 @@ pub(crate) fn resource(all: Option<&Snapshot>) -> String {
     out
 }
 
-/// Metrics as the runtime knows them.
+/// Metrics as the runtime knows them. Their values are whole numbers: CPU time by ids of containers and pods is told in its place.
 pub(super) fn of_runtime(
     all: &ListPodSandboxMetricsResponse,
     known: &ListMetricDescriptorsResponse,
+    exact: &BTreeMap<&str, &CpuUsage>,
 ) -> String {
     let mut families: BTreeMap<&str, (&Metric, String)> = BTreeMap::new();
     let known: BTreeMap<&str, &MetricDescriptor> =
@@ -107,8 +108,15 @@ pub(super) fn of_runtime(
         let keys: Vec<&str> = descriptor.label_keys.iter().map(String::as_str).collect();
         let values: Vec<&str> = metric.label_values.iter().map(String::as_str).collect();
         let (_, samples) = families.entry(&metric.name).or_insert((metric, String::new()));
-        let value = metric.value.as_ref().map(|value| value.value.to_string());
-        sample(samples, &metric.name, &labels(&keys, &values), value, metric.timestamp);
+        let of = labels(&keys, &values);
+        let id = keys.iter().position(|key| *key == "id").and_then(|at| values.get(at));
+        match id.and_then(|id| exact.get(id)).filter(|_| metric.name == CONTAINER.cpu.0) {
+            Some(cpu) => cpu_of(samples, &metric.name, &of, Some(cpu)),
+            None => {
+                let value = metric.value.as_ref().map(|value| value.value.to_string());
+                sample(samples, &metric.name, &of, value, metric.timestamp);
+            }
+        }
     }
     let mut out = String::new();
     for (name, (metric, samples)) in families {
@@ -186,12 +194,38 @@ pub(super) fn labels(names: &[&str], values: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use cri::contract::v1::{
-        LinuxPodSandboxStats, PodSandboxAttributes, PodSandboxMetadata, PodSandboxStats,
+        LinuxPodSandboxStats, PodSandboxAttributes, PodSandboxMetadata, PodSandboxMetrics, PodSandboxStats,
     };
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
     use crate::stats::NodeUse;
+
+    #[test]
+    fn cpu_time_has_parts_of_a_second() {
+        let metric = |name: &str| Metric {
+            name: name.into(),
+            value: Some(UInt64Value { value: 0 }),
+            label_values: vec!["1".into()],
+            ..Default::default()
+        };
+        let of = |name: &str| MetricDescriptor {
+            name: name.into(),
+            label_keys: vec!["id".into()],
+            ..Default::default()
+        };
+        let names = ["container_cpu_usage_seconds_total", "container_threads"];
+        let pod = PodSandboxMetrics { metrics: names.map(metric).to_vec(), ..Default::default() };
+        let all = ListPodSandboxMetricsResponse { pod_metrics: vec![pod] };
+        let known = ListMetricDescriptorsResponse { descriptors: names.map(of).to_vec() };
+        let cpu = CpuUsage {
+            usage_core_nano_seconds: Some(UInt64Value { value: 1_500_000 }),
+            ..Default::default()
+        };
+        let text = of_runtime(&all, &known, &[("1", &cpu)].into());
+        assert!(text.contains("container_cpu_usage_seconds_total{id=\"1\"} 0.001500000\n"), "{text}");
+        assert!(text.contains("container_threads{id=\"1\"} 0\n"), "{text}");
+    }
 
     #[test]
     fn lines_are_such_as_prometheus_reads() {
