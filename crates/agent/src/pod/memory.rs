@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::probes::{self, Asked};
+use super::probes::{self, Answers, Asked};
 use super::resize::{self, Given};
 use super::spec::{Kind, Part};
 use crate::observed::{Observed, is_exited, is_running};
@@ -47,8 +47,8 @@ pub(crate) struct Memory {
     pub(crate) probed: BTreeMap<(String, Asked), bool>,
     /// Probes that are asked; they end with this.
     pub(crate) probing: BTreeMap<(String, Asked), probes::Running>,
-    /// How many answers probes had, good ones and others, by container name.
-    pub(crate) answers: BTreeMap<(String, Asked), [u64; 2]>,
+    /// What is counted of probes, for monitors.
+    pub(crate) answers: Answers,
     /// The last words of containers, by id.
     pub(crate) last_words: BTreeMap<String, String>,
     /// Why the pod failed as a whole.

@@ -1,5 +1,6 @@
 //! Probes: what says that a container has come up, is ready, and lives.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ impl Asked {
         }
     }
 }
+
+/// How many answers probes had, good ones and others, by container name.
+pub(crate) type Answers = BTreeMap<(String, Asked), [u64; 2]>;
 
 /// A probe that is asked; it ends with this.
 #[derive(Debug)]

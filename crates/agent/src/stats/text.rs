@@ -10,7 +10,7 @@ use cri::contract::v1::{
 
 use super::{Snapshot, name, names};
 use crate::names::Key;
-use crate::pod::probes::Asked;
+use crate::pod::probes::Answers;
 
 /// A family of metrics: its name, kind, and what it is.
 pub(super) type Family = (&'static str, &'static str, &'static str);
@@ -128,7 +128,7 @@ pub(super) fn of_runtime(
 }
 
 /// `/metrics/probes`: by pod, its probes' answers, good ones and others.
-pub(crate) fn probes(all: &[(Key, BTreeMap<(String, Asked), [u64; 2]>)]) -> String {
+pub(crate) fn probes(all: &[(Key, Answers)]) -> String {
     let mut samples = String::new();
     for (key, answers) in all {
         for ((container, asked), counts) in answers {
