@@ -181,6 +181,12 @@ impl Agent {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key).map(act)
     }
 
+    /// What `of` tells of each pod's memory.
+    pub(crate) fn memories<T>(&self, of: impl Fn(&Key, &Memory) -> T) -> Vec<T> {
+        let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.iter().map(|(key, memory)| of(key, memory)).collect()
+    }
+
     /// The pods of whose memory this holds.
     pub(crate) fn keys_with(&self, holds: impl Fn(&Memory) -> bool) -> Vec<Key> {
         let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);

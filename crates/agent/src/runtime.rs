@@ -1,5 +1,7 @@
 //! The runtime behind its socket: any that speaks `runtime.v1`.
 
+mod follow;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -99,40 +101,6 @@ impl Runtime {
             futures_util::try_join!(try_join_all(sandboxes), try_join_all(containers))?;
         let (sandboxes, containers) = (sandboxes.into_iter().flatten(), containers.into_iter().flatten());
         Ok(Observed::new(sandboxes.collect(), containers.collect(), sandbox_of))
-    }
-
-    /// Calls `changed` for each pod that something happens to, and `lost` whenever it was not known for a while what happened.
-    pub(crate) async fn follow(&self, changed: impl Fn(Key), lost: impl AsyncFn()) -> ! {
-        let mut told = false;
-        loop {
-            let events = match self.endless().await {
-                Ok(client) => client.get_container_events(GetEventsRequest {}).await,
-                Err(error) => Err(error),
-            };
-            match events {
-                Ok(mut events) => {
-                    lost().await;
-                    told = false;
-                    while let Ok(Some(event)) = events.next().await {
-                        let sandbox = event.pod_sandbox_status.as_ref().map(|status| &status.labels);
-                        let container = event.containers_statuses.first().map(|status| &status.labels);
-                        match sandbox.or(container).filter(|labels| !labels.is_empty()) {
-                            // Those of another agent are nothing to this one.
-                            Some(labels) => self.key(labels).into_iter().for_each(&changed),
-                            // It does not say whose it is: the container is gone, most likely.
-                            None => lost().await,
-                        }
-                    }
-                }
-                Err(error) if !std::mem::replace(&mut told, true) => {
-                    eprintln!(
-                        "sextant agent: warning: cannot follow the runtime's events, and tries again: {error}"
-                    );
-                }
-                Err(_) => {}
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
     }
 }
 

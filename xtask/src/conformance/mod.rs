@@ -42,6 +42,8 @@ enum Suite {
     CsiSanity,
     /// kubernetes-csi/csi-driver-host-path through a volume's whole life, with `sextant api`, `control` and `csi register`
     CsiCaller,
+    /// The same driver, serving claims of pods that `sextant agent` runs on `sextant node`
+    CsiAgent,
     /// Kubernetes' own e2e.test, what of it needs no pod to run, against `sextant api`
     E2e,
 }
@@ -53,7 +55,12 @@ impl Suite {
             Self::RuntimeTools | Self::Contest => "sextant-oci",
             Self::Bats => "runc",
             Self::Cni => "sextant-cni",
-            Self::Critest | Self::GatewayApi | Self::CsiSanity | Self::CsiCaller | Self::E2e => "sextant",
+            Self::Critest
+            | Self::GatewayApi
+            | Self::CsiSanity
+            | Self::CsiCaller
+            | Self::CsiAgent
+            | Self::E2e => "sextant",
         }
     }
 
@@ -68,6 +75,7 @@ impl Suite {
             Self::GatewayApi => "gateway-api",
             Self::CsiSanity => "csi-sanity",
             Self::CsiCaller => "csi-caller",
+            Self::CsiAgent => "csi-agent",
             Self::E2e => "e2e",
         }
     }
@@ -82,7 +90,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller and e2e another sextant), to see what it does
+    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller, csi-agent and e2e another sextant), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -106,9 +114,15 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match (&args.runtime, args.name) {
         (Some(runtime), _) => runtime.clone(),
         (None, Suite::Cni) => plugins::ours(&args.out)?,
-        (None, Suite::Critest | Suite::GatewayApi | Suite::CsiSanity | Suite::CsiCaller | Suite::E2e) => {
-            released()?
-        }
+        (
+            None,
+            Suite::Critest
+            | Suite::GatewayApi
+            | Suite::CsiSanity
+            | Suite::CsiCaller
+            | Suite::CsiAgent
+            | Suite::E2e,
+        ) => released()?,
         (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
@@ -121,7 +135,8 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         (Suite::Critest, false) => pods::run(args, &runtime, &out)?,
         (Suite::GatewayApi, false) => gateway::run(args, &runtime, &out)?,
         (Suite::CsiSanity, false) => volumes::run(args, &runtime, &out)?,
-        (Suite::CsiCaller, false) => caller::run(args, &runtime, &out)?,
+        (Suite::CsiCaller, false) => caller::run(args, caller::Which::Volumes, &runtime, &out)?,
+        (Suite::CsiAgent, false) => caller::run(args, caller::Which::Pods, &runtime, &out)?,
         (Suite::E2e, false) => e2e::run(args, &runtime, &out)?,
         (_, false) => here(args, &runtime, &out)?,
     }

@@ -72,6 +72,11 @@ impl Host {
         Ok(std::fs::write(path, list.to_string())?)
     }
 
+    /// Its network, as a file.
+    pub(super) fn network(&self) -> String {
+        format!("/proc/{}/ns/net", self.init)
+    }
+
     /// What a server on this host says; it has a few seconds to come up.
     pub(super) fn ask(&self, at: &str) -> Result<String> {
         let end = Instant::now() + Duration::from_secs(10);

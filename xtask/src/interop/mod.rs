@@ -2,10 +2,12 @@
 //! [`SCENARIOS`].
 
 mod addresses;
+mod agent;
 mod clients;
 mod host;
 mod kubectl;
 mod networks;
+mod prometheus;
 mod runtimes;
 mod scenarios;
 mod site;
@@ -43,6 +45,8 @@ const SCENARIOS: &[Scenario] = &[
     ("kubectl asks who may what", |site| kubectl::walks(site, kubectl::walk::WHO)),
     ("kubectl and custom resources", |site| kubectl::walks(site, kubectl::walk::CUSTOM)),
     ("kubectl and pods that run", |site| kubectl::walks_with_pods(site, kubectl::walk::PODS)),
+    ("the agent on containerd's socket runs the shop", agent::shop),
+    ("Prometheus scrapes the agent", prometheus::scrapes),
     ("the Python client of the Kubernetes API", clients::python),
 ];
 

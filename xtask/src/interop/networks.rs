@@ -1,6 +1,6 @@
 //! Other people's engines with our CNI plugins: a container's published port answers, and nothing of it stays.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,16 @@ fn server(site: &Site) -> Result<String> {
     std::fs::write(root.join("page"), WORDS)?;
     site.build(&root, &["httpd", "-f", "-p", "80", "-h", "/"], "server")
         .map(|image| format!("{image}:latest"))
+}
+
+/// The same as a file, for engines that do not reach the registry from where they are.
+pub(super) fn archive(site: &Site, image: &str) -> Result<PathBuf> {
+    let archive = site.path("image.tar");
+    let _ = std::fs::remove_file(&archive);
+    let to = format!("oci-archive:{}:{image}", archive.display());
+    let from = format!("docker://{image}");
+    quiet(Command::new("skopeo").args(["copy", "--quiet", "--src-tls-verify=false", &from, &to]))?;
+    Ok(archive)
 }
 
 fn answers(host: &Host) -> Result<()> {
@@ -81,10 +91,7 @@ pub(super) fn podman(site: &Site) -> Result<()> {
 pub(super) fn containerd(site: &Site) -> Result<()> {
     packages::install(&["python3-grpcio"])?;
     let image = server(site)?;
-    let archive = site.path("server.tar");
-    let to = format!("oci-archive:{}:{image}", archive.display());
-    let from = format!("docker://{image}");
-    quiet(Command::new("skopeo").args(["copy", "--quiet", "--src-tls-verify=false", &from, &to]))?;
+    let archive = archive(site, &image)?;
     let _cgroups = Cgroups;
     let host = Host::start(&site.path(""))?;
     let ipam = json!({ "type": "host-local", "ranges": [[{ "subnet": "10.77.0.0/24" }], [{ "subnet": "fd77::/64" }]] });
@@ -95,9 +102,8 @@ pub(super) fn containerd(site: &Site) -> Result<()> {
             { "type": "portmap", "capabilities": { "portMappings": true } },
         ]}),
     )?;
-    let daemon = Daemon::start(site, &host, &image)?;
-    let ctr = ["--address", &daemon.socket(), "--namespace", "k8s.io", "images", "import"];
-    quiet(host.command("ctr").args(ctr).arg(&archive))?;
+    let daemon = Daemon::start(&site.path("cri"), &host, &image)?;
+    quiet(daemon.ctr(&host).args(["images", "import"]).arg(&archive))?;
     let pod = |words: &[&str]| {
         quiet(host.command("/usr/bin/python3").args(["-c", POD, &daemon.socket()]).args(words))
     };
@@ -133,7 +139,7 @@ struct Cgroups;
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        let root = std::path::Path::new("/sys/fs/cgroup");
+        let root = Path::new("/sys/fs/cgroup");
         let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
         for parent in hierarchies.chain([root.to_owned()]) {
             let _ = std::fs::remove_dir(parent.join("sextant-interop"));
@@ -142,16 +148,15 @@ impl Drop for Cgroups {
 }
 
 /// A containerd on a host.
-struct Daemon {
+pub(super) struct Daemon {
     dir: PathBuf,
     child: Child,
 }
 
 impl Daemon {
-    /// `pause` is the image of the process that a pod begins with.
-    fn start(site: &Site, host: &Host, pause: &str) -> Result<Self> {
-        let dir = site.path("cri");
-        std::fs::create_dir_all(&dir)?;
+    /// All of it is in `dir`; `pause` is the image of the process that a pod begins with.
+    pub(super) fn start(dir: &Path, host: &Host, pause: &str) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
         let config = dir.join("config.toml");
         let text = format!(
             "version = 2\nroot = '{0}/root'\nstate = '{0}/state'\n[grpc]\naddress = '{0}/sock'\n\
@@ -166,7 +171,7 @@ impl Daemon {
         let mut command = host.command("containerd");
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().map_err(|e| format!("cannot run containerd: {e}"))?;
-        let daemon = Self { dir, child };
+        let daemon = Self { dir: dir.to_owned(), child };
         let end = Instant::now() + Duration::from_secs(20);
         while quiet(host.command("ctr").args(["--address", &daemon.socket(), "version"])).is_err() {
             if Instant::now() > end {
@@ -177,8 +182,20 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn socket(&self) -> String {
+    pub(super) fn socket(&self) -> String {
         self.dir.join("sock").display().to_string()
+    }
+
+    /// Its own client, in the namespace of Kubernetes.
+    pub(super) fn ctr(&self, host: &Host) -> Command {
+        let mut ctr = host.command("ctr");
+        ctr.args(["--address", &self.socket(), "--namespace", "k8s.io"]);
+        ctr
+    }
+
+    /// What it has said.
+    pub(super) fn words(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 }
 

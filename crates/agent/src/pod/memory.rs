@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::probes::{self, Asked};
+use super::probes::{self, Answers, Asked};
 use super::resize::{self, Given};
 use super::spec::{Kind, Part};
 use crate::observed::{Observed, is_exited, is_running};
@@ -47,6 +47,8 @@ pub(crate) struct Memory {
     pub(crate) probed: BTreeMap<(String, Asked), bool>,
     /// Probes that are asked; they end with this.
     pub(crate) probing: BTreeMap<(String, Asked), probes::Running>,
+    /// What is counted of probes, for monitors.
+    pub(crate) answers: Answers,
     /// The last words of containers, by id.
     pub(crate) last_words: BTreeMap<String, String>,
     /// Why the pod failed as a whole.

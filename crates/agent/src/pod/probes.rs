@@ -1,5 +1,6 @@
 //! Probes: what says that a container has come up, is ready, and lives.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ impl Asked {
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::Startup, Self::Readiness, Self::Liveness];
 
-    /// As events begin.
-    fn name(self) -> &'static str {
+    /// As events begin, and as monitors know it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Startup => "Startup",
             Self::Readiness => "Readiness",
@@ -45,6 +46,9 @@ impl Asked {
         }
     }
 }
+
+/// How many answers probes had, good ones and others, by container name.
+pub(crate) type Answers = BTreeMap<(String, Asked), [u64; 2]>;
 
 /// A probe that is asked; it ends with this.
 #[derive(Debug)]
@@ -139,6 +143,7 @@ impl Prober {
                 address: &self.address,
             };
             let answer = act(&whom, what, seconds(probe.timeout_seconds, 1)).await;
+            self.count(answer.is_ok());
             if let Err(why) = &answer {
                 let text = format!("{} probe failed: {why}", self.asked.name());
                 self.agent.events.warning(&self.of, "Unhealthy", text);
@@ -148,6 +153,15 @@ impl Prober {
                 return;
             }
         }
+    }
+
+    /// Counts an answer, for monitors.
+    fn count(&self, is_good: bool) {
+        self.agent.with_memory(&self.key, |memory| {
+            let answers = memory.answers.entry((self.container.name.clone(), self.asked)).or_default();
+            let count = &mut answers[usize::from(!is_good)];
+            *count = count.saturating_add(1);
+        });
     }
 
     /// Notes what the probe says, and has the pod looked at where that is new; whether nothing more is to be asked.

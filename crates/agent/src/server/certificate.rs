@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::Uri;
+use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::jiff::{Timestamp, tz::TimeZone};
 use kube::Config;
 use kube::client::ConfigExt as _;
@@ -48,7 +49,7 @@ pub(super) fn identity(setup: &Setup) -> Result<Identity, String> {
     Ok(Identity { certificate: certificate.der().clone(), key })
 }
 
-/// Lets those in who show a certificate of one of these authorities (in DER).
+/// Lets those in who show a certificate of one of these authorities (in DER), or none at all.
 pub(super) fn verifier(authorities: &[Vec<u8>]) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
@@ -56,13 +57,14 @@ pub(super) fn verifier(authorities: &[Vec<u8>]) -> Result<Arc<dyn ClientCertVeri
         added.map_err(|e| format!("cannot use the authority of the server's clients: {e}"))?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verifier = builder.allow_unauthenticated().build();
     verifier
         .map(|verifier| verifier as _)
         .map_err(|e| format!("cannot use the authority of the server's clients: {e}"))
 }
 
-/// A server that demands of its clients a certificate that this lets in.
+/// A server for clients that this lets in.
 pub(super) fn server(
     identity: &Identity,
     verifier: Arc<dyn ClientCertVerifier>,
@@ -87,6 +89,15 @@ pub(super) fn is_master(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
         parsed.subject().iter_organization().any(|name| name.as_str() == Ok(MASTERS))
     })
+}
+
+/// Whom a certificate that TLS has verified names: by its common name, and its groups by its organizations.
+pub(super) fn user(certificate: &CertificateDer<'_>) -> Option<UserInfo> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().find_map(|name| name.as_str().ok())?.to_owned();
+    let groups = parsed.subject().iter_organization().filter_map(|name| name.as_str().ok());
+    let groups = groups.chain(["system:authenticated"]).map(str::to_owned).collect();
+    Some(UserInfo { username: Some(name), groups: Some(groups), ..UserInfo::default() })
 }
 
 /// Whether a certificate that TLS has verified bears one of these names.

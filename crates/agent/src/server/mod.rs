@@ -1,8 +1,10 @@
 //! The agent's own server: what an API server asks of a kubelet, for `kubectl logs`, `exec`, `attach` and `port-forward`.
 //!
-//! HTTP/1.1 over TLS. Clients must show a certificate of the cluster's authority, and it must be of the group `system:masters`, as the API
-//! server's is; or one of the front proxies' authority with a name that these have (`requestheader-allowed-names`), for `/apis/` alone.
+//! HTTP/1.1 over TLS. Clients with a certificate of the cluster's authority and of the group `system:masters`, as the API server's is, may do
+//! everything; those with one of the front proxies' authority and a name that these have (`requestheader-allowed-names`) may ask below
+//! `/apis/` alone. Of others, with a certificate or a token, the API server says who they are and whether they may ([`access`]).
 
+mod access;
 pub(crate) mod certificate;
 pub(crate) mod logs;
 pub(crate) mod query;
@@ -14,7 +16,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cri::contract::v1::{ListMetricDescriptorsRequest, ListPodSandboxMetricsRequest};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -24,6 +25,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::List;
+use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::core::v1::Pod;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
@@ -90,6 +92,12 @@ impl Clients {
     /// Whether who shows this may do everything.
     fn is_master(&self, shown: &[CertificateDer<'_>]) -> bool {
         shown.first().is_some_and(certificate::is_master) && certificate::is_of(shown, &*self.own)
+    }
+
+    /// Who shows this, as its certificate says, where that is of the cluster's authority.
+    fn named(&self, shown: &[CertificateDer<'_>]) -> Option<UserInfo> {
+        let own = shown.first().filter(|_| certificate::is_of(shown, &*self.own))?;
+        certificate::user(own)
     }
 
     /// Whether who shows this hands on what others ask.
@@ -170,12 +178,18 @@ async fn connection(stream: TcpStream, clients: Arc<Clients>, agent: Arc<Agent>)
     let may = clients.is_master(shown);
     // Whom it asks for may do so: the API server has looked.
     let hands_on = clients.hands_on(shown);
+    let named = clients.named(shown);
     let service = service_fn(|request| {
-        let agent = agent.clone();
+        let (agent, named) = (agent.clone(), named.clone());
         async move {
             let is_api = request.uri().path().starts_with("/apis/");
-            let reply = if may || hands_on && is_api { answer(request, &agent).await } else { forbidden() };
-            Ok::<_, Infallible>(reply)
+            if may || hands_on && is_api {
+                return Ok::<_, Infallible>(answer(request, &agent).await);
+            }
+            Ok(match access::check(&agent, named, &request).await {
+                Ok(()) => answer(request, &agent).await,
+                Err(refused) => refused,
+            })
         }
     });
     let connection = http1::Builder::new()
@@ -185,10 +199,6 @@ async fn connection(stream: TcpStream, clients: Arc<Clients>, agent: Arc<Agent>)
         .with_upgrades();
     // A client that goes is its own affair.
     let _ = connection.await;
-}
-
-fn forbidden() -> Reply {
-    text(StatusCode::FORBIDDEN, "Forbidden: the certificate must be of the group system:masters")
 }
 
 /// An answer of some text.
@@ -210,7 +220,14 @@ async fn answer(request: Request<Incoming>, agent: &Arc<Agent>) -> Reply {
         ["metrics", "resource"] => {
             text(StatusCode::OK, stats::resource(stats::snapshot(agent).await.ok().as_ref()))
         }
-        ["metrics", "cadvisor"] => cadvisor(agent).await,
+        ["metrics", "cadvisor"] => match stats::cadvisor(agent).await {
+            Ok(metrics) => text(StatusCode::OK, metrics),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        ["metrics", "probes"] => {
+            let answers = agent.memories(|key, memory| (key.clone(), memory.answers.clone()));
+            text(StatusCode::OK, stats::probes(&answers))
+        }
         ["stats", "summary"] => summary(agent, query.is("only_cpu_and_memory")).await,
         ["apis", ref rest @ ..] => stats::answer(agent, rest, &query).await,
         ["pods"] => pods(agent),
@@ -237,22 +254,6 @@ fn pods(agent: &Agent) -> Reply {
     let mut reply = text(StatusCode::OK, serde_json::to_string(&list).unwrap_or_default());
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
-}
-
-/// What the runtime has measured, in a cAdvisor's names.
-async fn cadvisor(agent: &Agent) -> Reply {
-    let asked = async {
-        let client = agent.runtime.client().await?;
-        let (metrics, known) = (ListPodSandboxMetricsRequest {}, ListMetricDescriptorsRequest {});
-        futures_util::try_join!(
-            client.list_pod_sandbox_metrics(metrics),
-            client.list_metric_descriptors(known)
-        )
-    };
-    match asked.await {
-        Ok((metrics, known)) => text(StatusCode::OK, stats::cadvisor(&metrics, &known)),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    }
 }
 
 async fn summary(agent: &Agent, only_cpu_and_memory: bool) -> Reply {
@@ -325,7 +326,12 @@ mod tests {
         let clients = of(&["front-proxy-client"]);
         assert!(clients.is_master(&master) && !clients.hands_on(&master));
         assert!(clients.hands_on(&proxy) && !clients.is_master(&proxy));
-        assert!(!clients.is_master(&client(&cluster, "jane", "dev")) && !clients.is_master(&[]));
+        let jane = client(&cluster, "jane", "dev");
+        assert!(!clients.is_master(&jane) && !clients.is_master(&[]) && clients.named(&[]).is_none());
+        let named = clients.named(&jane).unwrap();
+        assert_eq!(named.username.as_deref(), Some("jane"));
+        assert_eq!(named.groups.unwrap(), ["dev", "system:authenticated"]);
+        assert!(clients.named(&client(&front, "jane", "dev")).is_none(), "that authority names nobody");
         let stranger = client(&front, "stranger", "x");
         assert!(!clients.hands_on(&stranger) && of(&[]).hands_on(&stranger));
         let none = Clients::new(&identity, std::slice::from_ref(&own), Proxies::default()).unwrap();

@@ -1,6 +1,7 @@
 //! What the node and its pods use of the machine: `/stats/summary`, `/metrics…`, and the API `metrics.k8s.io`.
 
 mod api;
+mod cadvisor;
 mod summary;
 mod text;
 
@@ -19,8 +20,9 @@ use crate::names::{AGENT, CONTAINER_NAME};
 use crate::runtime::Failed;
 
 pub(crate) use api::{answer, host, proxies, register};
+pub(crate) use cadvisor::cadvisor;
 pub(crate) use summary::{of_pods, summary};
-pub(crate) use text::{cadvisor, resource};
+pub(crate) use text::{probes, resource};
 
 /// The clock's ticks in a second, of /proc/stat.
 const TICKS: u64 = 100;

@@ -1,4 +1,4 @@
-//! What is used, as Prometheus reads it: `/metrics/resource` and `/metrics/cadvisor`.
+//! What is used, as Prometheus reads it: `/metrics/resource`, `/metrics/probes`, and lines of any metrics.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,9 +9,11 @@ use cri::contract::v1::{
 };
 
 use super::{Snapshot, name, names};
+use crate::names::Key;
+use crate::pod::probes::Answers;
 
 /// A family of metrics: its name, kind, and what it is.
-type Family = (&'static str, &'static str, &'static str);
+pub(super) type Family = (&'static str, &'static str, &'static str);
 
 /// The families of what containers, pods, and the node use.
 struct Used {
@@ -43,6 +45,12 @@ const FAILED: Family = (
     "resource_scrape_error",
     "gauge",
     "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+);
+
+const PROBES: Family = (
+    "prober_probe_total",
+    "counter",
+    "[BETA] Answers of a container's startup, readiness and liveness probes",
 );
 
 /// `/metrics/resource`; `None` where what is used cannot be told.
@@ -83,8 +91,12 @@ pub(crate) fn resource(all: Option<&Snapshot>) -> String {
     out
 }
 
-/// `/metrics/cadvisor`, as the runtime knows it.
-pub(crate) fn cadvisor(all: &ListPodSandboxMetricsResponse, known: &ListMetricDescriptorsResponse) -> String {
+/// Metrics as the runtime knows them. Their values are whole numbers: CPU time by ids of containers and pods is told in its place.
+pub(super) fn of_runtime(
+    all: &ListPodSandboxMetricsResponse,
+    known: &ListMetricDescriptorsResponse,
+    exact: &BTreeMap<&str, &CpuUsage>,
+) -> String {
     let mut families: BTreeMap<&str, (&Metric, String)> = BTreeMap::new();
     let known: BTreeMap<&str, &MetricDescriptor> =
         known.descriptors.iter().map(|one| (one.name.as_str(), one)).collect();
@@ -96,8 +108,15 @@ pub(crate) fn cadvisor(all: &ListPodSandboxMetricsResponse, known: &ListMetricDe
         let keys: Vec<&str> = descriptor.label_keys.iter().map(String::as_str).collect();
         let values: Vec<&str> = metric.label_values.iter().map(String::as_str).collect();
         let (_, samples) = families.entry(&metric.name).or_insert((metric, String::new()));
-        let value = metric.value.as_ref().map(|value| value.value.to_string());
-        sample(samples, &metric.name, &labels(&keys, &values), value, metric.timestamp);
+        let of = labels(&keys, &values);
+        let id = keys.iter().position(|key| *key == "id").and_then(|at| values.get(at));
+        match id.and_then(|id| exact.get(id)).filter(|_| metric.name == CONTAINER.cpu.0) {
+            Some(cpu) => cpu_of(samples, &metric.name, &of, Some(cpu)),
+            None => {
+                let value = metric.value.as_ref().map(|value| value.value.to_string());
+                sample(samples, &metric.name, &of, value, metric.timestamp);
+            }
+        }
     }
     let mut out = String::new();
     for (name, (metric, samples)) in families {
@@ -108,14 +127,35 @@ pub(crate) fn cadvisor(all: &ListPodSandboxMetricsResponse, known: &ListMetricDe
     out
 }
 
-fn put(out: &mut String, (name, kind, help): Family, samples: &str) {
+/// `/metrics/probes`: by pod, its probes' answers, good ones and others.
+pub(crate) fn probes(all: &[(Key, Answers)]) -> String {
+    let mut samples = String::new();
+    for (key, answers) in all {
+        for ((container, asked), counts) in answers {
+            for (result, count) in
+                ["successful", "failed"].iter().zip(counts).filter(|(_, count)| **count > 0)
+            {
+                let of = labels(
+                    &["container", "namespace", "pod", "pod_uid", "probe_type", "result"],
+                    &[container, &key.name.namespace, &key.name.name, &key.uid, asked.name(), result],
+                );
+                sample(&mut samples, PROBES.0, &of, Some(count.to_string()), 0);
+            }
+        }
+    }
+    let mut out = String::new();
+    put(&mut out, PROBES, &samples);
+    out
+}
+
+pub(super) fn put(out: &mut String, (name, kind, help): Family, samples: &str) {
     if !samples.is_empty() {
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
     }
 }
 
 /// One line; the time is in nanoseconds, and 0 is none.
-fn sample(out: &mut String, name: &str, labels: &str, value: Option<String>, at: i64) {
+pub(super) fn sample(out: &mut String, name: &str, labels: &str, value: Option<String>, at: i64) {
     let Some(value) = value else { return };
     let _ = match at / 1_000_000 {
         0 => writeln!(out, "{name}{labels} {value}"),
@@ -123,7 +163,7 @@ fn sample(out: &mut String, name: &str, labels: &str, value: Option<String>, at:
     };
 }
 
-fn cpu_of(out: &mut String, name: &str, labels: &str, cpu: Option<&CpuUsage>) {
+pub(super) fn cpu_of(out: &mut String, name: &str, labels: &str, cpu: Option<&CpuUsage>) {
     let value = cpu.and_then(|cpu| cpu.usage_core_nano_seconds.as_ref());
     sample(out, name, labels, value.map(seconds), cpu.map_or(0, |cpu| cpu.timestamp));
 }
@@ -144,7 +184,7 @@ fn seconds(nanoseconds: &UInt64Value) -> String {
     format!("{whole}.{rest:09}")
 }
 
-fn labels(names: &[&str], values: &[&str]) -> String {
+pub(super) fn labels(names: &[&str], values: &[&str]) -> String {
     let plain = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let all: Vec<String> =
         names.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", plain(value))).collect();
@@ -154,12 +194,38 @@ fn labels(names: &[&str], values: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use cri::contract::v1::{
-        LinuxPodSandboxStats, PodSandboxAttributes, PodSandboxMetadata, PodSandboxStats,
+        LinuxPodSandboxStats, PodSandboxAttributes, PodSandboxMetadata, PodSandboxMetrics, PodSandboxStats,
     };
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
     use crate::stats::NodeUse;
+
+    #[test]
+    fn cpu_time_has_parts_of_a_second() {
+        let metric = |name: &str| Metric {
+            name: name.into(),
+            value: Some(UInt64Value { value: 0 }),
+            label_values: vec!["1".into()],
+            ..Default::default()
+        };
+        let of = |name: &str| MetricDescriptor {
+            name: name.into(),
+            label_keys: vec!["id".into()],
+            ..Default::default()
+        };
+        let names = ["container_cpu_usage_seconds_total", "container_threads"];
+        let pod = PodSandboxMetrics { metrics: names.map(metric).to_vec(), ..Default::default() };
+        let all = ListPodSandboxMetricsResponse { pod_metrics: vec![pod] };
+        let known = ListMetricDescriptorsResponse { descriptors: names.map(of).to_vec() };
+        let cpu = CpuUsage {
+            usage_core_nano_seconds: Some(UInt64Value { value: 1_500_000 }),
+            ..Default::default()
+        };
+        let text = of_runtime(&all, &known, &[("1", &cpu)].into());
+        assert!(text.contains("container_cpu_usage_seconds_total{id=\"1\"} 0.001500000\n"), "{text}");
+        assert!(text.contains("container_threads{id=\"1\"} 0\n"), "{text}");
+    }
 
     #[test]
     fn lines_are_such_as_prometheus_reads() {

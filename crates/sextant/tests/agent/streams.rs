@@ -1,7 +1,10 @@
-//! The agent's own server: behind the API server, and for nobody else.
+//! The agent's own server: behind the API server, and for whom that lets in.
 
 use std::sync::Arc;
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
 use kube::client::ConfigExt as _;
 use kube::{Client, Config};
 use serde_json::json;
@@ -15,7 +18,7 @@ use crate::rig::{NODE, Rig, container};
 
 pub(crate) const TESTS: &[Test] = &[
     ("commands_and_ports_of_a_pod_are_reached_through_the_api_server", |rig| Box::pin(streams(rig))),
-    ("the_agents_server_lets_nobody_in_but_the_api_server", |rig| Box::pin(server(rig))),
+    ("the_agents_server_lets_in_whom_the_api_server_says", |rig| Box::pin(server(rig))),
 ];
 
 fn target(rig: &Rig, path: &str) -> Target {
@@ -55,11 +58,59 @@ async fn server(rig: &Rig) {
         let request = http::Request::get(path).body(Vec::new()).unwrap();
         Client::try_from(config.clone()).unwrap().request_text(request).await
     };
-    assert!(ask(&stranger, "/healthz").await.is_err(), "it has no certificate");
+    let refused = |asked: kube::Result<String>| match asked {
+        Err(kube::Error::Api(status)) => status.code,
+        asked => panic!("{asked:?}"),
+    };
+    assert_eq!(refused(ask(&stranger, "/healthz").await), 401, "it has neither certificate nor token");
+    tokens(rig, &stranger, ask, refused).await;
     let mut master = stranger;
     master.auth_info = rig.config.auth_info.clone();
     assert_eq!(ask(&master, "/healthz").await.unwrap(), "ok");
     assert!(ask(&master, "/pods").await.unwrap().contains("\"items\""));
     assert!(ask(&master, "/metrics").await.unwrap().contains("kubelet_running_pods"));
     assert!(ask(&master, "/nothing").await.is_err());
+}
+
+/// Who has a token may what the API server says.
+async fn tokens(
+    rig: &Rig,
+    stranger: &Config,
+    ask: impl AsyncFn(&Config, &str) -> kube::Result<String>,
+    refused: impl Fn(kube::Result<String>) -> u16,
+) {
+    let with = |token: &str| {
+        let mut config = stranger.clone();
+        config.auth_info.token = Some(token.to_owned().into());
+        config
+    };
+    assert_eq!(refused(ask(&with("nobodys"), "/metrics").await), 401);
+    rig.make::<ServiceAccount>(json!({"metadata": {"name": "monitor"}})).await;
+    let accounts = kube::Api::<ServiceAccount>::namespaced(rig.client.clone(), "default");
+    let token =
+        accounts.create_token_request("monitor", &PostParams::default(), &TokenRequest::default()).await;
+    let monitor = with(&token.unwrap().status.unwrap().token);
+    assert_eq!(refused(ask(&monitor, "/metrics").await), 403);
+    let make = async |path: &str, object: serde_json::Value| {
+        let path = format!("/apis/rbac.authorization.k8s.io/v1/{path}");
+        let request = http::Request::post(path).header("content-type", "application/json");
+        rig.client.request_text(request.body(object.to_string().into_bytes()).unwrap()).await.unwrap();
+    };
+    let rule = json!({"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]});
+    make("clusterroles", json!({"metadata": {"name": "monitor"}, "rules": [rule]})).await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "monitor"});
+    let subject = json!({"kind": "ServiceAccount", "name": "monitor", "namespace": "default"});
+    make(
+        "clusterrolebindings",
+        json!({"metadata": {"name": "monitor"}, "roleRef": role, "subjects": [subject]}),
+    )
+    .await;
+    rig.until("the role is known", async || ask(&monitor, "/metrics").await.ok()).await;
+    assert!(ask(&monitor, "/metrics/probes").await.is_ok());
+    // The path is unescaped before it is judged.
+    for path in
+        ["/pods", "/stats/summary", "/exec/default/streams/main?command=x", "/%65xec/default/streams/main"]
+    {
+        assert_eq!(refused(ask(&monitor, path).await), 403, "{path}");
+    }
 }

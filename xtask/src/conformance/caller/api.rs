@@ -31,6 +31,7 @@ const STORAGE: &str = "storage.k8s.io/v1";
 const SNAPSHOT: &str = "snapshot.storage.k8s.io/v1";
 const GROUP: &str = "groupsnapshot.storage.k8s.io/v1beta2";
 
+pub(super) const PODS: Kind = kind("v1", "Pod", "pods", true);
 pub(super) const NODES: Kind = kind("v1", "Node", "nodes", false);
 pub(super) const CLAIMS: Kind = kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
 pub(super) const VOLUMES: Kind = kind("v1", "PersistentVolume", "persistentvolumes", false);

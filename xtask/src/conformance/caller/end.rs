@@ -25,7 +25,8 @@ impl Walk {
         book.note("controllers: they end when they are told to", self.controllers_end().await);
     }
 
-    fn mounts(&self) -> Result<Vec<String>> {
+    /// Mounts of anything of this walk's.
+    pub(super) fn mounts(&self) -> Result<Vec<String>> {
         let dir = self.place.path("").display().to_string();
         let mounts = std::fs::read_to_string("/proc/thread-self/mounts")?;
         Ok(mounts.lines().filter(|line| line.contains(&dir)).map(str::to_owned).collect())
@@ -85,7 +86,7 @@ impl Walk {
         Ok(())
     }
 
-    async fn driver_is_empty(&self) -> Result<()> {
+    pub(super) async fn driver_is_empty(&self) -> Result<()> {
         let has = (self.in_driver().await?, self.driver.snapshots().await?);
         must(has.0.is_empty() && has.1.is_empty(), || format!("it has {has:?}"))?;
         let mut files = Vec::new();
@@ -101,7 +102,7 @@ impl Walk {
         Ok(())
     }
 
-    async fn controllers_end(&mut self) -> Result<()> {
+    pub(super) async fn controllers_end(&mut self) -> Result<()> {
         let code = self.control.end().await?;
         must(code == Some(0), || format!("they end with {code:?}"))
     }

@@ -43,7 +43,7 @@ impl Walk {
 
     async fn register(&self) -> Result<Process> {
         self.kubelet.watch(self.place.path("registry"));
-        let registrar = self.place.registrar()?;
+        let registrar = self.place.registrar(&self.place.path("registry"))?;
         let came = |event: &Event| match event {
             Event::Came(driver) if driver.driver == DRIVER => Some(driver.clone()),
             _ => None,
@@ -83,8 +83,14 @@ impl Walk {
         api.make(NODES, NODE, json!({"metadata": {"labels": labels}})).await?;
         let on_it = json!([{"name": DRIVER, "nodeID": NODE, "topologyKeys": [TOPOLOGY]}]);
         api.make(CSI_NODES, NODE, json!({"spec": {"drivers": on_it}})).await?;
+        self.classes().await
+    }
+
+    /// What an administrator makes for the driver.
+    pub(super) async fn classes(&self) -> Result<()> {
+        let api = &self.api;
         let spec = json!({"attachRequired": true, "podInfoOnMount": true, "storageCapacity": true,
-            "volumeLifecycleModes": ["Persistent", "Ephemeral"]});
+            "fsGroupPolicy": "File", "volumeLifecycleModes": ["Persistent", "Ephemeral"]});
         api.make(DRIVERS, DRIVER, json!({"spec": spec})).await?;
         for (name, kind, mode) in [
             ("fast", "fast", "Immediate"),

@@ -1,5 +1,5 @@
 //! A volume's whole life with a driver of others: `sextant api`, `sextant control` and `sextant csi register` around the CSI project's
-//! host-path driver, and we in the place of users, of the scheduler and of the kubelet.
+//! host-path driver, and we in the place of users, of the scheduler and of the kubelet; or `sextant node` and `sextant agent` in theirs.
 
 mod api;
 mod changes;
@@ -8,6 +8,7 @@ mod end;
 mod life;
 mod node;
 mod place;
+mod pods;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,8 +24,17 @@ use crate::packages;
 use api::Api;
 use place::{Kubelet, Place, Process};
 
+/// What is walked through.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    /// A volume's whole life, and we in the place of who has pods.
+    Volumes,
+    /// Pods that use the driver's volumes, run by `sextant agent`.
+    Pods,
+}
+
 /// Walks through it, and leaves `results.txt` in `out`. Network and mounts are the walk's own.
-pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> {
+pub(super) fn run(args: &Conformance, which: Which, sextant: &Path, out: &Path) -> Result<()> {
     packages::install(&["util-linux", "tar"])?;
     let candidates = ["csi/hostpathplugin", "peer/hostpathplugin"].map(|path| args.suite.join(path));
     let Some(hostpath) = candidates.iter().find(|path| path.is_file()) else {
@@ -36,31 +46,43 @@ pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> 
         testkit::own_namespaces();
         // One thread, as the namespaces are this thread's.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let walked = async { walk(&sextant, &hostpath, &out).await.map_err(|error| error.to_string()) };
+        let walked = async {
+            let place = Place::new(&sextant, &hostpath, &out).map_err(|error| error.to_string())?;
+            place.forget();
+            walk(which, &sextant, place, &out).await.map_err(|error| error.to_string())
+        };
         runtime.map_err(|error| error.to_string())?.block_on(walked)
     });
     Ok(walk.join().map_err(|_| "the walk has panicked")??)
 }
 
-async fn walk(sextant: &Path, hostpath: &Path, out: &Path) -> Result<()> {
-    let place = Place::new(sextant, hostpath, out)?;
-    place.forget();
+async fn walk(which: Which, sextant: &Path, place: Place, out: &Path) -> Result<()> {
     let server = ApiServer::start_with(sextant)?;
+    let kubeconfig = server.kubeconfig();
     let (process, driver) = place.driver().await?;
+    let control = match which {
+        Which::Volumes => place.control(&kubeconfig)?,
+        Which::Pods => place.control_of_pods(&kubeconfig)?,
+    };
     let mut walk = Walk {
-        api: Api::connect(&server.kubeconfig()).await?,
-        control: place.control(&server.kubeconfig())?,
+        api: Api::connect(&kubeconfig).await?,
+        control,
         kubelet: Kubelet::default(),
         process: Some(process),
         place,
         driver,
     };
     let mut book = Book::default();
-    walk.begin(&mut book).await?;
-    walk.use_volumes(&mut book).await;
-    walk.copy(&mut book).await;
-    walk.change(&mut book).await;
-    walk.end(&mut book).await;
+    match which {
+        Which::Volumes => {
+            walk.begin(&mut book).await?;
+            walk.use_volumes(&mut book).await;
+            walk.copy(&mut book).await;
+            walk.change(&mut book).await;
+            walk.end(&mut book).await;
+        }
+        Which::Pods => walk.pods(&kubeconfig, &mut book).await?,
+    }
     Ok(std::fs::write(out.join("results.txt"), book.results)?)
 }
 

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::api::soon;
 use crate::Result;
+use crate::program::quiet;
 
 pub(super) const DRIVER: &str = "hostpath.csi.k8s.io";
 pub(super) const NODE: &str = "node-1";
@@ -68,11 +69,51 @@ impl Place {
         self.spawn("control", command)
     }
 
-    /// `sextant csi register`.
-    pub(super) fn registrar(&self) -> Result<Process> {
+    /// The same with a scheduler.
+    pub(super) fn control_of_pods(&self, kubeconfig: &Path) -> Result<Process> {
+        let mut command = self.sextant();
+        command.args(["control", "--bind", "--workloads", "--kubeconfig"]).arg(kubeconfig);
+        command.arg("--csi-socket").arg(self.socket());
+        self.spawn("control", command)
+    }
+
+    /// `sextant node`, with the image that examples have.
+    pub(super) fn node(&self) -> Result<Process> {
+        quiet(self.sextant().args(["demo", "--image"]))?;
+        let mut command = self.sextant();
+        // The machine's own configuration is nothing to this.
+        std::fs::write(self.path("node.toml"), "")?;
+        command.args(["node", "--builtin-network=always", "--config"]).arg(self.path("node.toml"));
+        self.spawn("node", command)
+    }
+
+    /// `sextant agent`, which looks for drivers in [`Place::drivers`].
+    pub(super) fn agent(&self, kubeconfig: &Path) -> Result<Process> {
+        let mut command = self.sextant();
+        command.args(["agent", "--node", NODE, "--listen", "127.0.0.1:0", "--kubeconfig"]).arg(kubeconfig);
+        command.arg("--logs").arg(self.path("logs"));
+        // How full the machine's disk is, is nothing to this.
+        command.args(["--eviction-hard", "memory.available<1Mi", "--image-gc-high-threshold", "100"]);
+        self.spawn("agent", command)
+    }
+
+    /// Takes away what node and agent have made.
+    pub(super) fn reset(&self) -> Result<()> {
+        let mut command = self.sextant();
+        command.args(["reset", "--yes", "--images", "--node-config"]).arg(self.path("node.toml"));
+        quiet(&mut command).map(drop)
+    }
+
+    /// Where the agent looks for drivers.
+    pub(super) fn drivers(&self) -> PathBuf {
+        self.path("data/agent/plugins_registry")
+    }
+
+    /// `sextant csi register`, with who looks into this folder.
+    pub(super) fn registrar(&self, folder: &Path) -> Result<Process> {
         let mut command = self.sextant();
         command.args(["csi", "register", "--socket"]).arg(self.socket());
-        command.arg("--registration-dir").arg(self.path("registry"));
+        command.arg("--registration-dir").arg(folder);
         self.spawn("registrar", command)
     }
 
@@ -97,7 +138,7 @@ impl Place {
 
     /// Takes the words of an earlier run away.
     pub(super) fn forget(&self) {
-        for name in ["driver", "control", "registrar"] {
+        for name in ["driver", "control", "registrar", "node", "agent"] {
             let _none = std::fs::remove_file(self.said(name));
         }
     }

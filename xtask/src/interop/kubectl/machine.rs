@@ -11,7 +11,7 @@ use crate::program::quiet;
 const IMAGE: &str = "busybox:1";
 
 /// A machine with nothing in it but an image; it ends with this.
-pub(super) struct Machine {
+pub(in crate::interop) struct Machine {
     /// Not in /tmp, which may be in memory: overlay mounts want a real file system.
     dir: tempfile::TempDir,
     program: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn start(site: &Site) -> Result<Self> {
+    pub(in crate::interop) fn start(site: &Site) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("sextant-up-").tempdir_in("/var/tmp")?;
         let mut unshare = Command::new("unshare");
         // Programs of a machine reach Services only where there is a way to everywhere.
@@ -62,29 +62,29 @@ impl Machine {
     }
 
     /// A program in the machine's network.
-    fn within(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(in crate::interop) fn within(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg("--").arg(program);
         command
     }
 
     /// Its folder, in which steps run.
-    pub(super) fn dir(&self) -> &Path {
+    pub(in crate::interop) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// The administrator's.
-    pub(super) fn kubeconfig(&self) -> PathBuf {
+    pub(in crate::interop) fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("data/kubeconfig")
     }
 
     /// Where its network is.
-    pub(super) fn network(&self) -> String {
+    pub(in crate::interop) fn network(&self) -> String {
         format!("/proc/{}/ns/net", self.holder.id())
     }
 
     /// What its programs said.
-    pub(super) fn words(&self) -> String {
+    pub(in crate::interop) fn words(&self) -> String {
         let read = |name: &str| {
             std::fs::read_to_string(self.dir.path().join(format!("data/log/{name}.log"))).unwrap_or_default()
         };

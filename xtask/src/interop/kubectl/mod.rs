@@ -9,10 +9,10 @@ pub(super) mod walk;
 
 use super::Site;
 use crate::Result;
-use machine::Machine;
+pub(super) use machine::Machine;
 pub(crate) use program::{Program, debian};
 pub(crate) use server::Server;
-use step::{Folder, Step};
+pub(super) use step::{Folder, Step, ok};
 
 /// Walks with every kubectl there is, each against a server with nothing in it but what a server makes itself.
 pub(super) fn walks(site: &Site, steps: &[Step]) -> Result<()> {
@@ -40,7 +40,7 @@ pub(super) fn walks_with_pods(site: &Site, steps: &[Step]) -> Result<()> {
 }
 
 /// Takes all steps that are for this kubectl; which of them went wrong.
-fn take(folder: &Folder, program: &Program, steps: &[Step]) -> Result<(), String> {
+pub(super) fn take(folder: &Folder, program: &Program, steps: &[Step]) -> Result<(), String> {
     let wrong: Vec<String> =
         steps.iter().filter(|step| step.is_for(program)).filter_map(|step| folder.take(step).err()).collect();
     if wrong.is_empty() {

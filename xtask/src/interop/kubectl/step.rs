@@ -39,7 +39,7 @@ pub(crate) struct Step {
 }
 
 /// A command that succeeds.
-pub(super) const fn ok(command: &'static str, says: &'static [&'static str]) -> Step {
+pub(in crate::interop) const fn ok(command: &'static str, says: &'static [&'static str]) -> Step {
     fails(command, 0, says)
 }
 
@@ -102,14 +102,14 @@ fn matches(pattern: &str, line: &str) -> bool {
 }
 
 /// Where steps run: files, a kubeconfig of its own, and the kubectl in question under that name; and in which network, if not in this one.
-pub(super) struct Folder {
+pub(in crate::interop) struct Folder {
     dir: PathBuf,
     path: String,
     network: Option<String>,
 }
 
 impl Folder {
-    pub(super) fn new(
+    pub(in crate::interop) fn new(
         above: &Path,
         kubeconfig: &Path,
         program: &Program,

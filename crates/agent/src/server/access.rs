@@ -1,0 +1,128 @@
+//! Who may ask what of the agent's server, where the certificate alone does not say: the API server is asked, as a kubelet asks it, by a
+//! TokenReview and a SubjectAccessReview of `nodes/metrics`, `nodes/stats`, `nodes/proxy`, ... of this node.
+
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::{Method, Request, StatusCode};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::Api;
+use kube::api::PostParams;
+
+use super::{Reply, query, text};
+use crate::agent::Agent;
+
+/// Whether who asks may; else what is answered. `named` is who the certificate says that it is.
+pub(super) async fn check(
+    agent: &Agent,
+    named: Option<UserInfo>,
+    request: &Request<Incoming>,
+) -> Result<(), Reply> {
+    let user = match (named, token(request)) {
+        (Some(user), _) => user,
+        (None, Some(token)) => of_token(agent, token).await?,
+        (None, None) => return Err(text(StatusCode::UNAUTHORIZED, "Unauthorized")),
+    };
+    // As the path is read when it is answered.
+    let first = query::unescape(request.uri().path().split('/').nth(1).unwrap_or_default());
+    let (verb, subresource) = (verb(request.method(), &first), subresource(&first));
+    let mut allowed = allows(agent, &user, verb, subresource).await?;
+    // Older roles have all of them in one.
+    if !allowed && ["healthz", "pods"].contains(&subresource) {
+        allowed = allows(agent, &user, verb, "proxy").await?;
+    }
+    if allowed {
+        return Ok(());
+    }
+    let (user, node) = (user.username.unwrap_or_default(), &agent.setup.node);
+    let attributes = format!("(user={user}, verb={verb}, resource=nodes, subresource(s)=[{subresource}])");
+    Err(text(StatusCode::FORBIDDEN, format!("Forbidden {attributes}: it is asked about node {node}")))
+}
+
+fn token(request: &Request<Incoming>) -> Option<&str> {
+    let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then_some(token.trim())
+}
+
+async fn of_token(agent: &Agent, token: &str) -> Result<UserInfo, Reply> {
+    let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
+    let review = TokenReview { spec, ..TokenReview::default() };
+    let reviewed = Api::all(agent.client.clone()).create(&PostParams::default(), &review).await;
+    let status = reviewed.map_err(|error| unknown(&error))?.status.unwrap_or_default();
+    match status.user.filter(|_| status.authenticated == Some(true)) {
+        Some(user) => Ok(user),
+        None => Err(text(StatusCode::UNAUTHORIZED, "Unauthorized")),
+    }
+}
+
+async fn allows(agent: &Agent, user: &UserInfo, verb: &str, subresource: &str) -> Result<bool, Reply> {
+    let attributes = ResourceAttributes {
+        verb: Some(verb.into()),
+        version: Some("v1".into()),
+        resource: Some("nodes".into()),
+        subresource: Some(subresource.into()),
+        name: Some(agent.setup.node.clone()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SubjectAccessReviewSpec {
+        user: user.username.clone(),
+        groups: user.groups.clone(),
+        uid: user.uid.clone(),
+        extra: user.extra.clone(),
+        resource_attributes: Some(attributes),
+        ..SubjectAccessReviewSpec::default()
+    };
+    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+    let reviewed = Api::all(agent.client.clone()).create(&PostParams::default(), &review).await;
+    Ok(reviewed.map_err(|error| unknown(&error))?.status.is_some_and(|status| status.allowed))
+}
+
+/// It is not known whether somebody may: that is no yes.
+fn unknown(error: &kube::Error) -> Reply {
+    let why = client::causes(error);
+    text(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot ask the API server who this is and may: {why}"))
+}
+
+/// What is asked, as roles name it. Streams begin with GET as well, over WebSocket: who may only read must not run programs by them.
+fn verb(method: &Method, first: &str) -> &'static str {
+    match *method {
+        _ if ["exec", "attach", "portForward"].contains(&first) => "create",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "get",
+    }
+}
+
+/// Of what of the node it is asked: what is not named is `proxy`.
+fn subresource(first: &str) -> &'static str {
+    match first {
+        "metrics" => "metrics",
+        "stats" => "stats",
+        "healthz" => "healthz",
+        "pods" => "pods",
+        _ => "proxy",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_named_as_roles_name_them() {
+        for (method, first, wanted) in [
+            (Method::GET, "metrics", ("get", "metrics")),
+            (Method::GET, "stats", ("get", "stats")),
+            (Method::GET, "pods", ("get", "pods")),
+            (Method::GET, "metricsx", ("get", "proxy")),
+            (Method::GET, "containerLogs", ("get", "proxy")),
+            (Method::GET, "exec", ("create", "proxy")),
+            (Method::POST, "portForward", ("create", "proxy")),
+            (Method::HEAD, "", ("get", "proxy")),
+        ] {
+            assert_eq!((verb(&method, first), subresource(first)), wanted, "{method} /{first}");
+        }
+    }
+}
