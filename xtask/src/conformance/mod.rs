@@ -1,15 +1,18 @@
 //! `conformance NAME --suite PATH`: an upstream suite that you built, run against our runtime, compared with
 //! `docs/conformance/NAME.txt`, or with `--vm` with `NAME-v2.txt`, so that counts do not rot.
 
+mod api;
 mod bounded;
 mod caller;
 mod e2e;
 mod gateway;
 mod guest;
+mod kubelet;
 mod outcome;
 mod plugins;
 mod pods;
 mod volumes;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +45,8 @@ enum Suite {
     CsiSanity,
     /// kubernetes-csi/csi-driver-host-path through a volume's whole life, with `sextant api`, `control` and `csi register`
     CsiCaller,
+    /// A kubelet whose pods use volumes of `sextant csi-driver`, below `sextant api` and below kube-apiserver
+    CsiKubelet,
     /// Kubernetes' own e2e.test, what of it needs no pod to run, against `sextant api`
     E2e,
 }
@@ -53,7 +58,12 @@ impl Suite {
             Self::RuntimeTools | Self::Contest => "sextant-oci",
             Self::Bats => "runc",
             Self::Cni => "sextant-cni",
-            Self::Critest | Self::GatewayApi | Self::CsiSanity | Self::CsiCaller | Self::E2e => "sextant",
+            Self::Critest
+            | Self::GatewayApi
+            | Self::CsiSanity
+            | Self::CsiCaller
+            | Self::CsiKubelet
+            | Self::E2e => "sextant",
         }
     }
 
@@ -68,6 +78,7 @@ impl Suite {
             Self::GatewayApi => "gateway-api",
             Self::CsiSanity => "csi-sanity",
             Self::CsiCaller => "csi-caller",
+            Self::CsiKubelet => "csi-kubelet",
             Self::E2e => "e2e",
         }
     }
@@ -82,7 +93,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller and e2e another sextant), to see what it does
+    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller, csi-kubelet and e2e another sextant), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -106,9 +117,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match (&args.runtime, args.name) {
         (Some(runtime), _) => runtime.clone(),
         (None, Suite::Cni) => plugins::ours(&args.out)?,
-        (None, Suite::Critest | Suite::GatewayApi | Suite::CsiSanity | Suite::CsiCaller | Suite::E2e) => {
-            released()?
-        }
+        (None, name) if name.program() == "sextant" => released()?,
         (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
@@ -122,6 +131,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         (Suite::GatewayApi, false) => gateway::run(args, &runtime, &out)?,
         (Suite::CsiSanity, false) => volumes::run(args, &runtime, &out)?,
         (Suite::CsiCaller, false) => caller::run(args, &runtime, &out)?,
+        (Suite::CsiKubelet, false) => kubelet::run(args, &runtime, &out)?,
         (Suite::E2e, false) => e2e::run(args, &runtime, &out)?,
         (_, false) => here(args, &runtime, &out)?,
     }

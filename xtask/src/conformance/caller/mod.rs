@@ -1,7 +1,6 @@
 //! A volume's whole life with a driver of others: `sextant api`, `sextant control` and `sextant csi register` around the CSI project's
 //! host-path driver, and we in the place of users, of the scheduler and of the kubelet.
 
-mod api;
 mod changes;
 mod copies;
 mod end;
@@ -9,19 +8,18 @@ mod life;
 mod node;
 mod place;
 
-use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Instant;
 
 use csi::caller::Driver;
-use serde_json::Value;
 
+use super::api::{self, Api};
+use super::walk::{self, Book, must, text};
 use super::Conformance;
 use crate::Result;
 use crate::interop::ApiServer;
 use crate::packages;
-use api::Api;
-use place::{Kubelet, Place, Process};
+use place::{Kubelet, Place};
+use walk::Process;
 
 /// Walks through it, and leaves `results.txt` in `out`. Network and mounts are the walk's own.
 pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> {
@@ -32,14 +30,7 @@ pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> 
         return Err(format!("{} is not there: {cause}", candidates[0].display()).into());
     };
     let (sextant, hostpath, out) = (sextant.to_owned(), hostpath.clone(), out.to_owned());
-    let walk = std::thread::spawn(move || {
-        testkit::own_namespaces();
-        // One thread, as the namespaces are this thread's.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let walked = async { walk(&sextant, &hostpath, &out).await.map_err(|error| error.to_string()) };
-        runtime.map_err(|error| error.to_string())?.block_on(walked)
-    });
-    Ok(walk.join().map_err(|_| "the walk has panicked")??)
+    walk::apart(move || async move { walk(&sextant, &hostpath, &out).await })
 }
 
 async fn walk(sextant: &Path, hostpath: &Path, out: &Path) -> Result<()> {
@@ -73,39 +64,4 @@ struct Walk {
     process: Option<Process>,
     control: Process,
     kubelet: Kubelet,
-}
-
-/// What came of each step.
-struct Book {
-    results: String,
-    since: Instant,
-}
-
-impl Default for Book {
-    fn default() -> Self {
-        Self { results: String::new(), since: Instant::now() }
-    }
-}
-
-impl Book {
-    /// Notes what came of a step, which has just ended, and shows it.
-    fn note(&mut self, name: &str, outcome: Result<()>) {
-        let line = match outcome {
-            Ok(()) => format!("{name} ok"),
-            Err(error) => format!("{name} not ok {}", error.to_string().replace('\n', " ")),
-        };
-        println!("{:6.2} s  {line}", self.since.elapsed().as_secs_f64());
-        self.since = Instant::now();
-        let _infallible = writeln!(self.results, "{line}");
-    }
-}
-
-/// A text that has to be one.
-fn text(value: &Value) -> Result<&str> {
-    value.as_str().ok_or_else(|| format!("{value} is no text").into())
-}
-
-/// Fails, and says what is.
-fn must(is: bool, what: impl FnOnce() -> String) -> Result<()> {
-    if is { Ok(()) } else { Err(what().into()) }
 }
