@@ -12,9 +12,9 @@ use std::path::Path;
 
 use csi::caller::Driver;
 
+use super::Conformance;
 use super::api::{self, Api};
 use super::walk::{self, Book, must, text};
-use super::Conformance;
 use crate::Result;
 use crate::interop::ApiServer;
 use crate::packages;

@@ -50,8 +50,8 @@ impl Place {
         let _none = std::fs::remove_file(self.socket());
         let process = self.programs.start("driver", command)?;
         let connected = soon(async || Ok(Driver::connect(&self.socket()).await.ok())).await?;
-        let driver =
-            connected.ok_or_else(|| format!("the driver does not serve: {}", self.programs.words("driver")))?;
+        let driver = connected
+            .ok_or_else(|| format!("the driver does not serve: {}", self.programs.words("driver")))?;
         Ok((process, driver))
     }
 

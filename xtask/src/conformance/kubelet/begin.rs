@@ -15,12 +15,16 @@ impl Walk {
     pub(super) async fn begin(&mut self, book: &mut Book) -> Result<()> {
         let is_ready = |node: &Value| {
             let conditions = node["status"]["conditions"].as_array();
-            conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+            conditions
+                .is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
         };
         let node = self.api.until(NODES, NODE, "ready", is_ready).await;
         node.map_err(|error| format!("{error}\n{}", last_words(&self.place.programs.words("kubelet"))))?;
         book.note("kubelet: its node is registered and ready", Ok(()));
-        book.note("registration: the node's CSINode has the driver, its id and its topology", self.registered().await);
+        book.note(
+            "registration: the node's CSINode has the driver, its id and its topology",
+            self.registered().await,
+        );
         book.note("registration: the node has the driver's topology as a label", self.labelled().await);
         let heard = self.place.programs.hear("driver", "the kubelet has registered it").await;
         book.note("registration: the driver is told", heard);
@@ -41,7 +45,8 @@ impl Walk {
         let has = |node: &Value| node["metadata"]["labels"][TOPOLOGY] == NODE;
         let node = self.api.until(NODES, NODE, "with the driver's label", has).await?;
         let ids = &node["metadata"]["annotations"]["csi.volume.kubernetes.io/nodeid"];
-        must(*ids == json!({DRIVER: NODE}).to_string(), || format!("its ids are {ids}"))
+        let own = json!({DRIVER: NODE}).to_string();
+        must(ids.as_str() == Some(&own), || format!("its ids are {ids}"))
     }
 
     async fn objects(&self) -> Result<()> {
@@ -54,7 +59,9 @@ impl Walk {
                 "allowVolumeExpansion": true, "reclaimPolicy": "Delete"});
             api.make(CLASSES, name, class).await?;
         }
-        api.make(SNAPSHOT_CLASSES, "snapshots", json!({"driver": DRIVER, "deletionPolicy": "Delete"})).await.map(drop)
+        api.make(SNAPSHOT_CLASSES, "snapshots", json!({"driver": DRIVER, "deletionPolicy": "Delete"}))
+            .await
+            .map(drop)
     }
 
     async fn capacity(&self) -> Result<()> {

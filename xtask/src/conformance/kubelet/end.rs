@@ -10,7 +10,10 @@ use crate::Result;
 
 impl Walk {
     pub(super) async fn end(&mut self, book: &mut Book) {
-        book.note("end: nothing of volumes is mounted or attached once no pod uses them", self.unused().await);
+        book.note(
+            "end: nothing of volumes is mounted or attached once no pod uses them",
+            self.unused().await,
+        );
         book.note("end: claims and snapshots go, with all that was made of them", self.all_gone().await);
         book.note("end: nothing is left in the driver", self.driver_is_empty().await);
         book.note("end: a driver that ends is forgotten by the kubelet", self.forgotten().await);

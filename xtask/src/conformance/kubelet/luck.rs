@@ -9,15 +9,28 @@ use crate::Result;
 
 impl Walk {
     pub(super) async fn have_bad_luck(&mut self, book: &mut Book) {
-        book.note("kill: the driver comes back under a pod, and is registered anew", self.driver_again().await);
-        book.note("kill: the kubelet comes back, and knows which volumes its pods have", self.kubelet_again().await);
+        book.note(
+            "kill: the driver comes back under a pod, and is registered anew",
+            self.driver_again().await,
+        );
+        book.note(
+            "kill: the kubelet comes back, and knows which volumes its pods have",
+            self.kubelet_again().await,
+        );
         book.note("kill: the controllers come back, and go on", self.control_again().await);
-        book.note("kill: the node comes back, and its pods with their volumes were never away", self.node_again().await);
+        book.note(
+            "kill: the node comes back, and its pods with their volumes were never away",
+            self.node_again().await,
+        );
     }
 
     async fn driver_again(&mut self) -> Result<()> {
         self.claim("kept", "image", json!({})).await?;
-        self.start("keeps", pod("while true; do echo more >> /data/lines; sleep 0.2; done", of_claim("kept"))).await?;
+        self.start(
+            "keeps",
+            pod("while true; do echo more >> /data/lines; sleep 0.2; done", of_claim("kept")),
+        )
+        .await?;
         if let Some(driver) = self.driver.take() {
             driver.kill()?;
         }
@@ -39,7 +52,8 @@ impl Walk {
         // What is deleted while it is away has its volume taken back when it is there again.
         self.claim("left", "image", json!({})).await?;
         self.kubelet = Some(self.place.kubelet(&self.server)?);
-        self.says("after", pod("echo here > /data/line; cat /data/line > /said", of_claim("left")), "here").await?;
+        self.says("after", pod("echo here > /data/line; cat /data/line > /said", of_claim("left")), "here")
+            .await?;
         let after = self.api.get(PODS, "keeps").await?;
         let id = "containerStatuses";
         must(before["status"][id][0]["containerID"] == after["status"][id][0]["containerID"], || {
@@ -65,7 +79,9 @@ impl Walk {
         self.says("beside", pod("head -n 1 /data/lines > /said", of_claim("kept")), "more").await?;
         let after = self.api.get(PODS, "keeps").await?;
         let (is, was) = (&after["status"]["containerStatuses"][0], &before["status"]["containerStatuses"][0]);
-        must(is["containerID"] == was["containerID"] && is["restartCount"] == 0, || format!("it says {}", after["status"]))?;
+        must(is["containerID"] == was["containerID"] && is["restartCount"] == 0, || {
+            format!("it says {}", after["status"])
+        })?;
         self.remove("keeps").await
     }
 }

@@ -21,12 +21,24 @@ use servers::{Kind, Server};
 
 /// Walks below each server that was meant and is there, and leaves `results.txt` in `out`.
 pub(super) fn run(args: &Conformance, sextant: &Path, out: &Path) -> Result<()> {
-    packages::install(&["busybox-static", "e2fsprogs", "etcd-server", "iproute2", "openssl", "tar", "xfsprogs"])?;
+    packages::install(&[
+        "busybox-static",
+        "e2fsprogs",
+        "etcd-server",
+        "iproute2",
+        "openssl",
+        "tar",
+        "xfsprogs",
+    ])?;
     let suite = std::path::absolute(&args.suite)?;
     for program in ["kubelet", "kube-apiserver"] {
         let path = suite.join(program);
         if !path.is_file() {
-            return Err(format!("{} is not there: docs/conformance/README.md says what lies where", path.display()).into());
+            return Err(format!(
+                "{} is not there: docs/conformance/README.md says what lies where",
+                path.display()
+            )
+            .into());
         }
     }
     let mut results = String::new();

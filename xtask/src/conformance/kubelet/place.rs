@@ -7,8 +7,8 @@ use cri::contract::v1::{ListPodSandboxRequest, RemovePodSandboxRequest, StopPodS
 use serde_json::json;
 
 use super::api::soon;
-use super::walk::{Process, Programs};
 use super::servers::Server;
+use super::walk::{Process, Programs};
 use crate::Result;
 use crate::program::quiet;
 

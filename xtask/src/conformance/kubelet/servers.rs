@@ -6,8 +6,8 @@ use std::process::Command;
 use base64::Engine as _;
 
 use super::api::soon;
-use super::walk::Process;
 use super::place::Place;
+use super::walk::Process;
 use crate::Result;
 use crate::program::quiet;
 
@@ -109,10 +109,20 @@ fn certificates(pki: &Path) -> Result<()> {
     let openssl = |args: &[&str]| quiet(Command::new("openssl").args(args).current_dir(pki)).map(drop);
     let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
     openssl(&[&new[..], &["-subj", "/CN=walk", "-keyout", "ca.key", "-out", "ca.crt"]].concat())?;
-    let signed = [&new[..], &["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]].concat();
-    let server = ["-subj", "/CN=kubernetes", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "server.key"];
+    let signed =
+        [&new[..], &["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]]
+            .concat();
+    let server =
+        ["-subj", "/CN=kubernetes", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "server.key"];
     openssl(&[&signed[..], &server, &["-out", "server.crt"]].concat())?;
-    let admin = ["-subj", "/O=system:masters/CN=admin", "-addext", "extendedKeyUsage=clientAuth", "-keyout", "admin.key"];
+    let admin = [
+        "-subj",
+        "/O=system:masters/CN=admin",
+        "-addext",
+        "extendedKeyUsage=clientAuth",
+        "-keyout",
+        "admin.key",
+    ];
     openssl(&[&signed[..], &admin, &["-out", "admin.crt"]].concat())
 }
 

@@ -25,7 +25,10 @@ impl Walk {
     pub(super) async fn use_volumes(&mut self, book: &mut Book) {
         book.note("claim: one that waits has its volume where its pod is scheduled", self.scheduled().await);
         book.note("pod: a user in the volume's group writes", self.written().await);
-        book.note("pod: another reads what was written, and does not write where it may not", self.read().await);
+        book.note(
+            "pod: another reads what was written, and does not write where it may not",
+            self.read().await,
+        );
         book.note("pod: a folder of a volume is mounted alone", self.folder().await);
         book.note("kubelet: it tells what is in a volume", self.statistics().await);
         book.note("expansion: a volume grows while its pod runs", self.grown().await);
@@ -53,13 +56,16 @@ impl Walk {
     }
 
     async fn read(&self) -> Result<()> {
-        let script = "{ cat /data/held /data/line; touch /data/new 2>/dev/null && echo written; } > /said; true";
-        self.says("reader", pod_mounting(json!({"readOnly": true}), script, of_claim("data")), "held\nfirst").await
+        let script =
+            "{ cat /data/held /data/line; touch /data/new 2>/dev/null && echo written; } > /said; true";
+        self.says("reader", pod_mounting(json!({"readOnly": true}), script, of_claim("data")), "held\nfirst")
+            .await
     }
 
     async fn folder(&self) -> Result<()> {
         let below = json!({"subPath": "below/it"});
-        self.says("below", pod_mounting(below, "echo deep > /data/line && sync", of_claim("data")), "").await?;
+        self.says("below", pod_mounting(below, "echo deep > /data/line && sync", of_claim("data")), "")
+            .await?;
         self.says("above", pod("cat /data/below/it/line > /said", of_claim("data")), "deep").await
     }
 
@@ -147,8 +153,11 @@ impl Walk {
         self.claim("at-once", "at-once", json!({})).await?;
         let volume = self.volume("at-once").await?;
         let terms = &volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"];
-        must(text(&terms[0]["matchExpressions"][0]["values"][0])? == super::place::NODE, || volume["spec"].to_string())?;
-        self.says("of-at-once", pod("echo x > /data/x && cat /data/x > /said", of_claim("at-once")), "x").await
+        must(text(&terms[0]["matchExpressions"][0]["values"][0])? == super::place::NODE, || {
+            volume["spec"].to_string()
+        })?;
+        self.says("of-at-once", pod("echo x > /data/x && cat /data/x > /said", of_claim("at-once")), "x")
+            .await
     }
 }
 
