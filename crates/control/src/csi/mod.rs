@@ -27,7 +27,9 @@ use client::cache::Cache;
 use client::causes;
 use client::events::Events;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Secret};
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 use kube::{Api, Client};
 
 pub use drivers::{Drivers, Place};
