@@ -91,7 +91,7 @@ impl Walk {
             }
         }
         let pods = self.place.remove_pods().await?;
-        must(pods == 0, || format!("the runtime has {pods} pods"))?;
+        must(pods == 0, || format!("{pods} pods are still ready"))?;
         match self.node.take() {
             Some(mut node) => {
                 let code = node.end().await?;

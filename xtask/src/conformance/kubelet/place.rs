@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cri::contract::v1::{ListPodSandboxRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
+use cri::contract::v1::{
+    ListPodSandboxRequest, PodSandboxState, RemovePodSandboxRequest, StopPodSandboxRequest,
+};
 use serde_json::json;
 
 use super::api::soon;
@@ -150,7 +152,8 @@ impl Place {
             "syncFrequency": "10s", "volumeStatsAggPeriod": "2s", "enableControllerAttachDetach": true})
     }
 
-    /// Ends pods that are left, as the runtime has them.
+    /// Removes the pods that the runtime has, and says how many of them were not at their end: of others a kubelet leaves the sandbox
+    /// until it collects what is over, each minute.
     pub(super) async fn remove_pods(&self) -> Result<usize> {
         let runtime = self.runtime().await?;
         let list = runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await?.items;
@@ -159,7 +162,7 @@ impl Place {
             runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await?;
             runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await?;
         }
-        Ok(list.len())
+        Ok(list.iter().filter(|pod| pod.state() == PodSandboxState::SandboxReady).count())
     }
 
     /// What is mounted below the folder.
