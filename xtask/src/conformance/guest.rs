@@ -22,9 +22,12 @@ fn parts(suite: Suite) -> Result<&'static [&'static str]> {
         Suite::Contest => Ok(&["contest", "src/youki/tests/contest/contest/src/tests"]),
         Suite::Bats => Err("bats wants more of a machine than the guest has: run it without --vm".into()),
         Suite::Cni | Suite::CsiSanity => Err(format!("{} has a guest of its own", suite.word()).into()),
-        Suite::Critest | Suite::GatewayApi | Suite::CsiCaller | Suite::CsiAgent | Suite::E2e => {
-            Err(format!("{} is run on this machine alone: leave out --vm", suite.word()).into())
-        }
+        Suite::Critest
+        | Suite::GatewayApi
+        | Suite::CsiCaller
+        | Suite::CsiAgent
+        | Suite::CsiKubelet
+        | Suite::E2e => Err(format!("{} is run on this machine alone: leave out --vm", suite.word()).into()),
     }
 }
 

@@ -1,15 +1,18 @@
 //! `conformance NAME --suite PATH`: an upstream suite that you built, run against our runtime, compared with
 //! `docs/conformance/NAME.txt`, or with `--vm` with `NAME-v2.txt`, so that counts do not rot.
 
+mod api;
 mod bounded;
 mod caller;
 mod e2e;
 mod gateway;
 mod guest;
+mod kubelet;
 mod outcome;
 mod plugins;
 mod pods;
 mod volumes;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +47,8 @@ enum Suite {
     CsiCaller,
     /// The same driver, serving claims of pods that `sextant agent` runs on `sextant node`
     CsiAgent,
+    /// A kubelet whose pods use volumes of `sextant csi-driver`, below `sextant api` and below kube-apiserver
+    CsiKubelet,
     /// Kubernetes' own e2e.test, what of it needs no pod to run, against `sextant api`
     E2e,
 }
@@ -60,6 +65,7 @@ impl Suite {
             | Self::CsiSanity
             | Self::CsiCaller
             | Self::CsiAgent
+            | Self::CsiKubelet
             | Self::E2e => "sextant",
         }
     }
@@ -76,6 +82,7 @@ impl Suite {
             Self::CsiSanity => "csi-sanity",
             Self::CsiCaller => "csi-caller",
             Self::CsiAgent => "csi-agent",
+            Self::CsiKubelet => "csi-kubelet",
             Self::E2e => "e2e",
         }
     }
@@ -90,7 +97,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller, csi-agent and e2e another sextant), to see what it does
+    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller, csi-agent, csi-kubelet and e2e another sextant), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -114,15 +121,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
     let runtime = match (&args.runtime, args.name) {
         (Some(runtime), _) => runtime.clone(),
         (None, Suite::Cni) => plugins::ours(&args.out)?,
-        (
-            None,
-            Suite::Critest
-            | Suite::GatewayApi
-            | Suite::CsiSanity
-            | Suite::CsiCaller
-            | Suite::CsiAgent
-            | Suite::E2e,
-        ) => released()?,
+        (None, name) if name.program() == "sextant" => released()?,
         (None, name) => ours(&args.out, name.program())?,
     };
     let name = format!("{}{}", args.name.word(), if args.vm { "-v2" } else { "" });
@@ -137,6 +136,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         (Suite::CsiSanity, false) => volumes::run(args, &runtime, &out)?,
         (Suite::CsiCaller, false) => caller::run(args, caller::Which::Volumes, &runtime, &out)?,
         (Suite::CsiAgent, false) => caller::run(args, caller::Which::Pods, &runtime, &out)?,
+        (Suite::CsiKubelet, false) => kubelet::run(args, &runtime, &out)?,
         (Suite::E2e, false) => e2e::run(args, &runtime, &out)?,
         (_, false) => here(args, &runtime, &out)?,
     }

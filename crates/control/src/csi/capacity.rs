@@ -11,6 +11,7 @@ use client::quantity;
 use csi::caller::Driver;
 use csi::contract::v1::controller_service_capability::rpc::Type as Call;
 use csi::contract::v1::{GetCapacityRequest, GetCapacityResponse, NodeGetInfoRequest, Topology};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -42,7 +43,18 @@ pub(super) async fn run(context: Arc<Context>) {
         None => "sextant-control".into(),
     };
     let it = Capacities { context, manager };
+    it.context.csi_drivers.filled().await;
     let changed = Arc::new(watch::Sender::new(()));
+    // A chart has its classes before its driver's object.
+    let tell = changed.clone();
+    it.context.csi_drivers.listen(move |_| tell.send_modify(|()| ()));
+    let tell = changed.clone();
+    it.context.nodes.listen(move |change| {
+        let labels = |node: &Option<Arc<Node>>| node.as_ref().map(|node| node.labels().clone());
+        if labels(&change.old) != labels(&change.new) {
+            tell.send_modify(|()| ());
+        }
+    });
     let tell = changed.clone();
     it.context.csi_nodes.listen(move |_| tell.send_modify(|()| ()));
     let tell = changed.clone();
@@ -77,8 +89,7 @@ impl Capacities {
             return Ok(());
         }
         let failed = |error: Error| error.to_string();
-        let api: Api<CSIDriver> = Api::all(self.context.client.clone());
-        let told = api.get_opt(&driver.name).await.map_err(failed)?;
+        let told = self.context.csi_drivers.get(&Name::global(&driver.name));
         let owner = match told.filter(|driver| driver.spec.storage_capacity == Some(true)) {
             Some(told) => self.owner(&told),
             None => None,

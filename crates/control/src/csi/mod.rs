@@ -27,7 +27,9 @@ use client::cache::Cache;
 use client::causes;
 use client::events::Events;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Secret};
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 use kube::{Api, Client};
 
 pub use drivers::{Drivers, Place};
@@ -71,6 +73,8 @@ pub struct Context {
     pub attributes: Arc<Cache<VolumeAttributesClass>>,
     /// All nodes.
     pub nodes: Arc<Cache<Node>>,
+    /// What the cluster is told of drivers.
+    pub csi_drivers: Arc<Cache<CSIDriver>>,
     /// The drivers on all nodes.
     pub csi_nodes: Arc<Cache<CSINode>>,
     /// All attachments.
@@ -96,6 +100,7 @@ impl Context {
             classes: Cache::start(&client),
             attributes: Cache::start(&client),
             nodes: Cache::start(&client),
+            csi_drivers: Cache::start(&client),
             csi_nodes: Cache::start(&client),
             attachments: Cache::start(&client),
             client,

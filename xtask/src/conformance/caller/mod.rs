@@ -1,7 +1,6 @@
 //! A volume's whole life with a driver of others: `sextant api`, `sextant control` and `sextant csi register` around the CSI project's
 //! host-path driver, and we in the place of users, of the scheduler and of the kubelet; or `sextant node` and `sextant agent` in theirs.
 
-mod api;
 mod changes;
 mod copies;
 mod end;
@@ -10,19 +9,18 @@ mod node;
 mod place;
 mod pods;
 
-use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Instant;
 
 use csi::caller::Driver;
-use serde_json::Value;
 
 use super::Conformance;
+use super::api::{self, Api};
+use super::walk::{self, Book, must, text};
 use crate::Result;
 use crate::interop::ApiServer;
 use crate::packages;
-use api::Api;
-use place::{Kubelet, Place, Process};
+use place::{Kubelet, Place};
+use walk::Process;
 
 /// What is walked through.
 #[derive(Clone, Copy)]
@@ -42,18 +40,11 @@ pub(super) fn run(args: &Conformance, which: Which, sextant: &Path, out: &Path) 
         return Err(format!("{} is not there: {cause}", candidates[0].display()).into());
     };
     let (sextant, hostpath, out) = (sextant.to_owned(), hostpath.clone(), out.to_owned());
-    let walk = std::thread::spawn(move || {
-        testkit::own_namespaces();
-        // One thread, as the namespaces are this thread's.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let walked = async {
-            let place = Place::new(&sextant, &hostpath, &out).map_err(|error| error.to_string())?;
-            place.forget();
-            walk(which, &sextant, place, &out).await.map_err(|error| error.to_string())
-        };
-        runtime.map_err(|error| error.to_string())?.block_on(walked)
-    });
-    Ok(walk.join().map_err(|_| "the walk has panicked")??)
+    walk::apart(move || async move {
+        let place = Place::new(&sextant, &hostpath, &out)?;
+        place.forget();
+        walk(which, &sextant, place, &out).await
+    })
 }
 
 async fn walk(which: Which, sextant: &Path, place: Place, out: &Path) -> Result<()> {
@@ -95,39 +86,4 @@ struct Walk {
     process: Option<Process>,
     control: Process,
     kubelet: Kubelet,
-}
-
-/// What came of each step.
-struct Book {
-    results: String,
-    since: Instant,
-}
-
-impl Default for Book {
-    fn default() -> Self {
-        Self { results: String::new(), since: Instant::now() }
-    }
-}
-
-impl Book {
-    /// Notes what came of a step, which has just ended, and shows it.
-    fn note(&mut self, name: &str, outcome: Result<()>) {
-        let line = match outcome {
-            Ok(()) => format!("{name} ok"),
-            Err(error) => format!("{name} not ok {}", error.to_string().replace('\n', " ")),
-        };
-        println!("{:6.2} s  {line}", self.since.elapsed().as_secs_f64());
-        self.since = Instant::now();
-        let _infallible = writeln!(self.results, "{line}");
-    }
-}
-
-/// A text that has to be one.
-fn text(value: &Value) -> Result<&str> {
-    value.as_str().ok_or_else(|| format!("{value} is no text").into())
-}
-
-/// Fails, and says what is.
-fn must(is: bool, what: impl FnOnce() -> String) -> Result<()> {
-    if is { Ok(()) } else { Err(what().into()) }
 }

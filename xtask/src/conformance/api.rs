@@ -11,8 +11,9 @@ use tokio::sync::Mutex;
 use crate::Result;
 use crate::bench::api::client::{Connection, Endpoint};
 
-/// Longer than anything takes that will happen at all: controllers wait some seconds before they try again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything takes that will happen at all: controllers wait some seconds before they try again, and kubelets up to a
+/// minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A kind of objects.
 #[derive(Clone, Copy)]
@@ -32,6 +33,7 @@ const SNAPSHOT: &str = "snapshot.storage.k8s.io/v1";
 const GROUP: &str = "groupsnapshot.storage.k8s.io/v1beta2";
 
 pub(super) const PODS: Kind = kind("v1", "Pod", "pods", true);
+pub(super) const NAMESPACES: Kind = kind("v1", "Namespace", "namespaces", false);
 pub(super) const NODES: Kind = kind("v1", "Node", "nodes", false);
 pub(super) const CLAIMS: Kind = kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
 pub(super) const VOLUMES: Kind = kind("v1", "PersistentVolume", "persistentvolumes", false);
