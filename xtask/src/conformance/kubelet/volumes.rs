@@ -26,7 +26,7 @@ impl Walk {
         book.note("claim: one that waits has its volume where its pod is scheduled", self.scheduled().await);
         book.note("pod: a user in the volume's group writes", self.written().await);
         book.note(
-            "pod: another reads what was written, and does not write where it may not",
+            "pod: another reads what was written, and cannot write where it only reads",
             self.read().await,
         );
         book.note("pod: a folder of a volume is mounted alone", self.folder().await);
