@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::api::*;
-use super::place::{DRIVER, NODE, Process};
+use super::place::{DRIVER, NODE};
+use super::walk::Process;
 use super::{Book, Walk, must, text};
 use crate::Result;
 
