@@ -183,10 +183,10 @@ struct Run {
 }
 
 impl Run {
-    fn new(recent: usize, roomy: bool) -> Run {
+    fn new(recent: usize, recent_for: Duration, roomy: bool) -> Run {
         let history_bytes = if roomy { u64::MAX } else { 6000 };
         let history = Duration::from_secs(3600);
-        let options = Options { recent, history_bytes, history, ..Options::default() };
+        let options = Options { recent, recent_for, history_bytes, history, ..Options::default() };
         let place = tempfile::tempdir().unwrap();
         let store = Store::open(place.path(), options.clone()).unwrap();
         let model = Model { states: vec![State::new()], ..Model::default() };
@@ -348,10 +348,11 @@ proptest! {
     #[test]
     fn the_store_does_what_the_model_does(
         recent in prop_oneof![Just(0usize), Just(3000), Just(1 << 20)],
+        recent_for in prop_oneof![Just(0u64), Just(1), Just(10_000)].prop_map(Duration::from_millis),
         roomy in any::<bool>(),
         ops in prop::collection::vec(op(), 1..120),
     ) {
-        let mut run = Run::new(recent, roomy);
+        let mut run = Run::new(recent, recent_for, roomy);
         for op in ops {
             run.act(op);
         }

@@ -11,6 +11,8 @@ use std::time::Duration;
 const QUIET: Duration = Duration::from_secs(5);
 /// CPU time that is hardly any work: leases are renewed and timers run for ever.
 const HARDLY: Duration = Duration::from_millis(15);
+/// How often what comes back though things are quiet is given back.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Tells systemd, where `command` is a unit of `Type=notify`, that it is up (sd_notify(3)).
 pub fn tell_ready(command: &str) {
@@ -43,15 +45,20 @@ pub async fn told_to_end() {
     }
 }
 
-/// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet.
+/// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet, and
+/// every [`AGAIN`] as long as they are: little work has text come back, too, in pieces much larger than what runs.
 pub async fn rest() -> ! {
     let mut is_full = true;
+    let mut since = Duration::ZERO;
     loop {
         let before = cpu_time();
         tokio::time::sleep(QUIET).await;
+        since += QUIET;
         if cpu_time().saturating_sub(before) > HARDLY {
             is_full = true;
-        } else if std::mem::take(&mut is_full) {
+        } else if is_full || since >= AGAIN {
+            is_full = false;
+            since = Duration::ZERO;
             // Where that fails more is held, and nothing else.
             let _ = kernel::memory::give_back();
         }

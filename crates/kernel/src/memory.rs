@@ -2,15 +2,15 @@
 
 use crate::Act;
 
-/// Gives back to the kernel what a burst of work has left in this process: pages that the allocator holds free, and those of the
-/// program's text.
+/// Gives back to the kernel what a burst of work has left in this process: pages that the allocator holds free, those of the
+/// program's text, and of the first thread's stack, where that calls, what is far below the caller.
 ///
 /// glibc keeps what threads have freed in arenas of theirs, after their end too, and what ran once, at the start or in the burst,
 /// stays mapped: a process that lives long and works in bursts does this after one. What runs again comes from the page
 /// cache, some pages at a time. It walks all free memory of the process, which takes a millisecond for some megabytes.
 ///
 /// # Errors
-/// `/proc/self/maps` cannot be read: the text is held then, and nothing else is lost.
+/// `/proc/self/maps` cannot be read: text and stack are held then, and nothing else is lost.
 pub fn give_back() -> crate::Result<()> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: takes the allocator's own locks and touches nothing that is allocated.
@@ -26,7 +26,29 @@ pub fn give_back() -> crate::Result<()> {
             libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
         }
     }
+    let here = &raw const maps as usize;
+    if let Some((start, length)) = maps.lines().find_map(|line| stack_below(line, here)) {
+        // SAFETY: the pages are of this thread's own stack, and more than `APART` below a variable of this function. Nothing
+        // that is alive is below the stack pointer (but for the red zone, which is much smaller), and what will be there is
+        // written before it is read.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+        }
+    }
     Ok(())
+}
+
+/// So far below a caller (bytes) its stack is free, whatever calls were inlined, and is not needed again at once.
+const APART: usize = 64 << 10;
+
+/// Where the free part of the first thread's stack begins and how long it is, if `line` is that stack and `here` is on it.
+fn stack_below(line: &str, here: usize) -> Option<(usize, usize)> {
+    let (start, end) = line.strip_suffix("[stack]")?.split_ascii_whitespace().next()?.split_once('-')?;
+    let start = usize::from_str_radix(start, 16).ok()?;
+    let end = usize::from_str_radix(end, 16).ok()?;
+    // Pages have at most 64 KiB.
+    let free = here.checked_sub(APART)? & !(APART - 1);
+    (here < end && free > start).then(|| (start, free - start))
 }
 
 /// Where a mapping begins and how long it is, if it is text of a file.
@@ -107,6 +129,23 @@ mod tests {
             "",
         ] {
             assert_eq!(text_in(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_the_stack_that_calls_is_given_back() {
+        let line = "7ffff7e00000-7ffff8000000 rw-p 00000000 00:00 0                          [stack]";
+        assert_eq!(stack_below(line, 0x7fff_f7ff_1234), Some((0x7fff_f7e0_0000, 0x1e_0000)));
+        for (line, here) in [
+            (line, 0x7fff_f8ff_0000),
+            (line, 0x7fff_f7e0_ffff),
+            (line, 0x7000_0000_0000),
+            (
+                "7ffff7e00000-7ffff8000000 rw-p 00000000 00:00 0                          [heap]",
+                0x7fff_f7ff_1234,
+            ),
+        ] {
+            assert_eq!(stack_below(line, here), None, "{line} {here:x}");
         }
     }
 

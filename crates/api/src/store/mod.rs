@@ -128,6 +128,8 @@ pub struct Options {
     pub cache: usize,
     /// Recent events kept in memory for watchers, in bytes.
     pub recent: usize,
+    /// How long they are kept there: a watcher that is behind reads on from the disk.
+    pub recent_for: Duration,
     /// How long history is kept.
     pub history: Duration,
     /// How much history is kept on the disk, in bytes: what is more goes before its time.
@@ -137,8 +139,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            cache: 8 << 20,
+            cache: 2 << 20,
             recent: 8 << 20,
+            recent_for: Duration::from_secs(10),
             history: Duration::from_secs(300),
             history_bytes: 64 << 20,
         }
@@ -198,7 +201,7 @@ impl Store {
         let engine = Arc::new(engine);
         let counters = engine.counters()?;
         let recent = Arc::new(Recent::new(counters));
-        let publisher = Publisher::new(recent.clone(), options.recent);
+        let publisher = Publisher::new(recent.clone(), options.recent, options.recent_for);
         let writer = Writer::new(engine.clone(), publisher, counters, options);
         let (requests, waiting) = channel();
         let writer = std::thread::Builder::new()

@@ -5,6 +5,7 @@ use super::{Counters, Scope};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The recent events of one resource. A change wakes those who watch this resource and nobody else.
@@ -67,7 +68,15 @@ impl Topic {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(event) = ring.events.pop_front() {
             ring.floor = event.position();
+            slim(&mut ring.events);
         }
+    }
+}
+
+/// Gives back the room of a queue that was long once.
+fn slim<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > 64 && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.capacity() / 2);
     }
 }
 
@@ -116,20 +125,22 @@ impl Recent {
 #[derive(Debug)]
 pub(super) struct Publisher {
     recent: Arc<Recent>,
-    /// What is in memory, the oldest first: its topic and its weight.
-    order: VecDeque<(Arc<Topic>, usize)>,
+    /// What is in memory, the oldest first: its topic, its weight, and since when.
+    order: VecDeque<(Arc<Topic>, usize, Instant)>,
     weight: usize,
     limit: usize,
+    age: Duration,
 }
 
 impl Publisher {
-    /// Keeps at most `limit` bytes of events.
-    pub(super) fn new(recent: Arc<Recent>, limit: usize) -> Publisher {
-        Publisher { recent, order: VecDeque::new(), weight: 0, limit }
+    /// Keeps at most `limit` bytes of events, and none for longer than `age`.
+    pub(super) fn new(recent: Arc<Recent>, limit: usize, age: Duration) -> Publisher {
+        Publisher { recent, order: VecDeque::new(), weight: 0, limit, age }
     }
 
     /// Shows watchers the events up to a revision, which are on the disk by now.
     pub(super) fn publish(&mut self, events: Vec<Event>, revision: u64) {
+        let now = Instant::now();
         let mut touched: Vec<Arc<Topic>> = Vec::new();
         for event in events {
             let topic = self.recent.topic(&event.key.resource);
@@ -138,19 +149,34 @@ impl Publisher {
             if !touched.iter().any(|other| Arc::ptr_eq(other, &topic)) {
                 touched.push(topic.clone());
             }
-            self.order.push_back((topic, weight));
+            self.order.push_back((topic, weight, now));
             self.weight += weight;
         }
         // Before the oldest go: who sees this revision finds its events, or that they are gone.
         self.recent.revision.store(revision, Ordering::Release);
-        while self.weight > self.limit {
-            let Some((topic, weight)) = self.order.pop_front() else { break };
-            topic.pop();
-            self.weight -= weight;
-        }
+        self.age(now);
         for topic in touched {
             topic.news.send_replace(revision);
         }
+    }
+
+    /// Lets go of what is too much or too old by `now`.
+    pub(super) fn age(&mut self, now: Instant) {
+        let (limit, age) = (self.limit, self.age);
+        let mut over = self.weight.saturating_sub(limit);
+        while let Some((topic, weight, _)) =
+            self.order.pop_front_if(|(_, _, since)| over > 0 || now - *since >= age)
+        {
+            topic.pop();
+            self.weight -= weight;
+            over = over.saturating_sub(weight);
+        }
+        slim(&mut self.order);
+    }
+
+    /// When the oldest event is too old; never where there is none.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.order.front().map(|(_, _, since)| *since + self.age)
     }
 }
 
@@ -159,6 +185,8 @@ mod tests {
     use super::*;
     use crate::store::{Key, Kind};
     use bytes::Bytes;
+
+    const LONG: Duration = Duration::from_secs(3600);
 
     fn event(resource: &str, revision: u64, length: usize) -> Event {
         let key =
@@ -177,7 +205,7 @@ mod tests {
     #[test]
     fn the_oldest_events_of_all_go_first() {
         let recent = Arc::new(Recent::new(Counters { revision: 10, ..Counters::default() }));
-        let mut publisher = Publisher::new(recent.clone(), 10_000);
+        let mut publisher = Publisher::new(recent.clone(), 10_000, LONG);
         publisher.publish(vec![event("a", 11, 1000), event("b", 11, 0)], 11);
         let (a, b) = (Scope::all("a"), Scope::all("b"));
         let topics = [recent.topic("a"), recent.topic("b")];
@@ -194,9 +222,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_old_goes_though_there_is_room() {
+        let recent = Arc::new(Recent::new(Counters::default()));
+        let mut publisher = Publisher::new(recent.clone(), 10_000, LONG);
+        assert_eq!(publisher.due(), None);
+        publisher.publish(vec![event("a", 1, 10), event("b", 1, 10)], 1);
+        publisher.publish(vec![event("a", 2, 10)], 2);
+        let (topic, scope, due) = (recent.topic("a"), Scope::all("a"), publisher.due().unwrap());
+        publisher.age(due - Duration::from_millis(1));
+        assert_eq!([next(&topic, 0, &scope), next(&topic, 1, &scope)], [Some(1), Some(2)]);
+        publisher.age(due + LONG);
+        assert_eq!([next(&topic, 1, &scope), next(&topic, 2, &scope)], [Some(0), None]);
+        assert_eq!((publisher.due(), publisher.weight), (None, 0));
+    }
+
+    #[test]
+    fn a_queue_that_was_long_is_short_again() {
+        let mut queue: VecDeque<u64> = (0..10_000).collect();
+        while queue.pop_front().is_some() {
+            slim(&mut queue);
+        }
+        assert!(queue.capacity() <= 64, "{}", queue.capacity());
+    }
+
+    #[test]
     fn only_the_resource_that_changed_has_news() {
         let recent = Arc::new(Recent::new(Counters::default()));
-        let mut publisher = Publisher::new(recent.clone(), 10_000);
+        let mut publisher = Publisher::new(recent.clone(), 10_000, LONG);
         let (pods, leases) = (recent.topic("pods").news(), recent.topic("leases").news());
         publisher.publish(vec![event("pods", 1, 10)], 1);
         assert!(pods.has_changed().unwrap() && !leases.has_changed().unwrap());
@@ -205,7 +257,7 @@ mod tests {
     #[test]
     fn a_namespace_skips_what_is_not_its_own() {
         let recent = Arc::new(Recent::new(Counters::default()));
-        let mut publisher = Publisher::new(recent.clone(), 10_000);
+        let mut publisher = Publisher::new(recent.clone(), 10_000, LONG);
         publisher.publish((1..=6).map(|revision| event("a", revision, 1)).collect(), 6);
         let (topic, odd) = (recent.topic("a"), Scope::within("a", "n1"));
         assert_eq!(next(&topic, 1, &odd), Some(3));

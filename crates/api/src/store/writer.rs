@@ -60,7 +60,10 @@ impl Writer {
     pub(super) fn run(mut self, requests: &Receiver<Request>) {
         while let Some(batch) = self.wait(requests) {
             self.age();
-            self.serve(batch);
+            // What it woke for may have been memory alone.
+            if !batch.is_empty() || self.untidy || !matches!(self.health, Health::Well) {
+                self.serve(batch);
+            }
         }
         self.engine.close();
     }
@@ -93,16 +96,16 @@ impl Writer {
             Health::Broken(_) => return Some(AGAIN),
             Health::Failed(_) => return None,
         }
-        if self.forget == self.counters.revision {
-            return None;
-        }
-        let (oldest, _) = self.marks.front()?;
-        Some((*oldest + self.options.history).saturating_duration_since(Instant::now()))
+        let oldest = self.marks.front().filter(|_| self.forget != self.counters.revision);
+        let forget = oldest.map(|(at, _)| *at + self.options.history);
+        let next = forget.into_iter().chain(self.publisher.due()).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Marks the time, and lets history go that is too old.
     fn age(&mut self) {
         let now = Instant::now();
+        self.publisher.age(now);
         let step = self.options.history / MARKS;
         while let Some((_, revision)) = self.marks.pop_front_if(|(at, _)| now - *at >= self.options.history) {
             self.untidy |= revision > self.forget;

@@ -79,8 +79,6 @@ struct UnderWay {
 pub(crate) struct History {
     pods: Mutex<HashMap<Who, Past>>,
     numbers: std::sync::atomic::AtomicU64,
-    /// Told when something begins or ends.
-    moved: tokio::sync::Notify,
 }
 
 impl History {
@@ -103,17 +101,10 @@ impl History {
     /// Something begins for a pod.
     pub(crate) fn begin(self: &Arc<Self>, who: Who, what: &'static str, name: &str) -> Doing {
         let number = self.numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.moved.notify_one();
         let since = clock::now();
         let under_way = UnderWay { since, what, name: name.to_owned(), number };
         self.with_past(&who, |past| past.under_way.push(under_way));
         Doing { history: Arc::clone(self), who, what, name: name.to_owned(), since, number }
-    }
-
-    /// Returns when something has begun or ended since the last time, and then nothing for `quiet`.
-    pub(crate) async fn rest(&self, quiet: std::time::Duration) {
-        self.moved.notified().await;
-        while tokio::time::timeout(quiet, self.moved.notified()).await.is_ok() {}
     }
 
     /// A container has ended.
@@ -224,7 +215,6 @@ impl Drop for Doing {
         if let Some(past) = self.history.lock().get_mut(&self.who) {
             past.under_way.retain(|one| one.number != self.number);
         }
-        self.history.moved.notify_one();
     }
 }
 

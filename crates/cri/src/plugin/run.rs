@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cni::caller::Keeper;
 use cni::contract::{NetworkList, Registry};
+use grpc::process;
 use ledger::OwnerId;
 use oci_image::store::Store;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,9 +21,6 @@ use crate::contract::Error;
 
 /// How long calls that run have to end when the node ends.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// After so long without work things are quiet.
-const QUIET: Duration = Duration::from_secs(2);
 
 /// What a node is made of.
 pub struct Setup {
@@ -66,24 +64,11 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>, ready: impl FnOnc
     let images = Arc::new(Images::new(Arc::clone(&node.images), Arc::clone(&node.history)));
     let plugins = super::nri::serve(&node).await;
     ready();
-    let resting = tokio::spawn(rest(Arc::clone(&node)));
+    let resting = tokio::spawn(process::rest());
     let served = server::serve(listener, runtime, images, stop, GRACE).await;
     resting.abort();
     plugins.end().await;
     served.map_err(|e| Error::internal(format!("cannot serve on {}: {e}", socket.display())))
-}
-
-/// Gives back what the start, and then each burst of work, has left, once things are quiet.
-async fn rest(node: Arc<Node>) {
-    tokio::time::sleep(QUIET).await;
-    loop {
-        // On the thread that serves: it takes a millisecond, and another would only find the text gone.
-        if let Err(error) = kernel::memory::give_back() {
-            // No pod needs it.
-            node.log(&format!("more memory is held than need be: {error}"));
-        }
-        node.history.rest(QUIET).await;
-    }
 }
 
 /// Notices changes of the network configuration, on a thread that sleeps until there is one.
