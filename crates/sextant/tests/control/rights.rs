@@ -5,7 +5,6 @@ use grpc::Code;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
-use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
