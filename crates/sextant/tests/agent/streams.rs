@@ -89,7 +89,7 @@ async fn tokens(
     let accounts = kube::Api::<ServiceAccount>::namespaced(rig.client.clone(), "default");
     let token =
         accounts.create_token_request("monitor", &PostParams::default(), &TokenRequest::default()).await;
-    let monitor = with(&token.unwrap().status.unwrap().token);
+    let monitor = with(&token.unwrap().status.unwrap().token.unwrap());
     assert_eq!(refused(ask(&monitor, "/metrics").await), 403);
     let make = async |path: &str, object: serde_json::Value| {
         let path = format!("/apis/rbac.authorization.k8s.io/v1/{path}");
