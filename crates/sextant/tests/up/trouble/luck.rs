@@ -358,14 +358,14 @@ fn bad_manifests_are_refused_with_the_field_and_others_explained() {
     let rows = [
         Row {
             pod: "root",
-            spec: of(app(json!({"securityContext": {"runAsNonRoot": true}}))),
+            spec: of(app(json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}))),
             status: &[
                 ("/phase", "Pending"),
                 (WAITING, "CreateContainerConfigError"),
-                (WHY, "container has runAsNonRoot and image will run as root (pod: \"root_default("),
+                (WHY, "container's runAsUser breaks non-root policy (pod: \"root_default("),
             ],
-            events: &[(APP, "Failed", "Error: container has runAsNonRoot and image will run as root")],
-            explained: ["runAsNonRoot", "securityContext.runAsUser"],
+            events: &[(APP, "Failed", "Error: container's runAsUser breaks non-root policy")],
+            explained: ["non-root policy", "securityContext.runAsUser"],
         },
         Row {
             pod: "command",
