@@ -142,7 +142,7 @@ async fn a_volume_that_is_to_be_retained_stays() {
 async fn what_is_wrong_is_told_and_tried_again_when_it_is_right() {
     let rig = start().await;
     claim(&rig, "early", json!({"storageClassName": "later"})).await;
-    assert!(event(&rig, "early", "ProvisioningFailed").await.contains("\"later\" is not there"));
+    assert!(event(&rig, "early", "ProvisioningFailed").await.contains("\"later\" not found"));
     rig.class("later", DRIVER, json!({"parameters": {"backend": "dir"}})).await;
     bound(&rig, "early").await;
     rig.class("wrong", DRIVER, json!({"parameters": {"colour": "red"}})).await;
