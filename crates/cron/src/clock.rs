@@ -8,8 +8,8 @@ use crate::Schedule;
 use crate::schedule::{ANY, Fields, Times};
 use crate::zone;
 
-/// A schedule that names no time within so many days names none.
-const HORIZON: usize = 5 * 366;
+/// A schedule that names no time within so long names none.
+const HORIZON: SignedDuration = SignedDuration::from_hours(24 * 366 * 5);
 
 /// A schedule in a time zone.
 #[derive(Clone, Debug)]
@@ -45,11 +45,15 @@ impl Clock {
             Times::At(fields) => fields,
         };
         let begun = Timestamp::from_second((after.as_second().div_euclid(60) + 1) * 60).ok()?;
+        // Kubernetes takes a list without anything in it, such as `,`: it names no minute to look for.
+        let Fields { minute, hour, day, month, weekday } = *fields;
+        if [minute, hour, day, month, weekday].iter().any(|set| set & !ANY == 0) {
+            return None;
+        }
         let mut at = begun.to_zoned(self.zone.clone());
-        let mut days = 0;
-        while days < HORIZON {
+        let end = begun.checked_add(HORIZON).ok()?;
+        while at.timestamp() < end {
             if !is_day(fields, at.date()) {
-                days += 1;
                 at = at.tomorrow().ok()?.start_of_day().ok()?;
             } else if !is_in(fields.hour, at.hour()) {
                 // The clock may be set forward or back meanwhile: what is counted is the time that passes.
@@ -119,6 +123,10 @@ mod tests {
     fn the_next_time_is_the_first_that_fits() {
         let cases = [
             ("* * * * *", "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"),
+            (", * * * *", "2026-01-01T00:00:00Z", ""),
+            ("0 , * * *", "2026-01-01T00:00:00Z", ""),
+            ("0 0 , * *", "2026-01-01T00:00:00Z", ""),
+            ("0 0 30 2 *", "2026-01-01T00:00:00Z", ""),
             ("* * * * *", "2026-01-01T00:00:59.9Z", "2026-01-01T00:01:00Z"),
             ("*/15 3 * * *", "2026-01-01T03:46:00Z", "2026-01-02T03:00:00Z"),
             ("0 9-17/4 * * mon-fri", "2026-11-27T17:00:00Z", "2026-11-30T09:00:00Z"),

@@ -4,8 +4,7 @@ use cri::contract::v1::PortMapping;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::memory::Waiting;
-use super::spec::is_over;
-use super::{resources, sandbox};
+use super::{resize, resources, sandbox};
 use crate::agent::Agent;
 use crate::evict;
 use crate::names::Key;
@@ -23,26 +22,42 @@ pub(super) fn refused(agent: &Agent, pod: &Pod) -> Option<Waiting> {
     if evict::is_critical(pod) {
         return None;
     }
+    let (machine, pods) = (&agent.machine, i64::from(agent.setup.pods));
+    let room = Room { cpu: machine.cpus * 1000, memory: machine.memory, pods };
     let age = |pod: &Pod| (pod.metadata.creation_timestamp.clone(), pod.metadata.uid.clone());
     let has_begun = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    let is_there = |other: &Pod| {
-        let is_refused = || agent.with_memory(&Key::of(other), |memory| memory.failed.is_some());
-        other.metadata.uid != pod.metadata.uid
-            && !is_over(other)
-            && (has_begun(other) || age(other) < age(pod) && is_refused() != Some(true))
-    };
+    let is_failed =
+        |pod: &Pod| agent.with_memory(&Key::of(pod), |memory| memory.failed.is_some()) == Some(true);
     let all = agent.all_pods();
-    let others: Vec<&Pod> = all.iter().map(|pod| &**pod).filter(|other| is_there(other)).collect();
-    let (machine, pods) = (&agent.machine, i64::from(agent.setup.pods));
-    refusal(pod, &others, Room { cpu: machine.cpus * 1000, memory: machine.memory, pods })
+    let others = all
+        .iter()
+        .filter(|other| other.metadata.uid != pod.metadata.uid && !resize::is_over_as_told(agent, other));
+    let (mut taken, mut waiting) = (Vec::new(), Vec::new());
+    for other in others {
+        let is_there = has_begun(other) || agent.statics.get(&Key::of(other).name).is_some();
+        if is_there {
+            taken.push(resize::as_given(agent, other));
+        } else if age(other) < age(pod) && !is_failed(other) {
+            waiting.push(resize::as_given(agent, other));
+        }
+    }
+    // Those that came before it are judged before it, whether or not they have been looked at: one that is refused takes nothing.
+    waiting.sort_by_cached_key(age);
+    for other in waiting {
+        let is_taken = evict::is_critical(&other) || refusal(&other, &taken, room).is_none();
+        if is_taken {
+            taken.push(other);
+        }
+    }
+    refusal(pod, &taken, room)
 }
 
 /// Why the node does not take a pod beside others, in a kubelet's words.
-fn refusal(pod: &Pod, others: &[&Pod], room: Room) -> Option<Waiting> {
+fn refusal(pod: &Pod, others: &[Pod], room: Room) -> Option<Waiting> {
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     let used = others
         .iter()
-        .map(|other| resources::requests(other))
+        .map(resources::requests)
         .fold((0_i64, 0_i64), |all, one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)));
     let asked = resources::requests(pod);
     let all = [
@@ -58,9 +73,7 @@ fn refusal(pod: &Pod, others: &[&Pod], room: Room) -> Option<Waiting> {
     });
     short.or_else(|| {
         let words = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
-        let is_taken = |wanted: &PortMapping| {
-            others.iter().flat_map(|other| ports(other)).any(|one| meets(wanted, &one))
-        };
+        let is_taken = |wanted: &PortMapping| others.iter().flat_map(ports).any(|one| meets(wanted, &one));
         ports(pod).iter().any(is_taken).then(|| Waiting::new("NodePorts", words))
     })
 }
@@ -95,7 +108,8 @@ mod tests {
         let none = json!({"containerPort": 80});
         let port = |ip: &str| json!({"containerPort": 80, "hostPort": 8080, "hostIP": ip});
         let said = |pod: &Pod, others: &[&Pod]| {
-            refusal(pod, others, room).map(|why| format!("{}: {}", why.reason, why.message))
+            let others: Vec<Pod> = others.iter().map(|pod| (*pod).clone()).collect();
+            refusal(pod, &others, room).map(|why| format!("{}: {}", why.reason, why.message))
         };
         let small = pod("500m", none.clone());
         assert_eq!(said(&small, &[&small]), None);

@@ -55,11 +55,10 @@ pub(crate) fn admit(agent: &Agent, key: &Key, pod: Arc<Pod>) -> Arc<Pod> {
         return pod;
     }
     let others = agent.all_pods();
-    let others = others.iter().filter(|other| other.metadata.uid != pod.metadata.uid && !is_over(other));
-    let used = others.map(|other| {
-        let given = agent.with_memory(&Key::of(other), |memory| memory.given.clone());
-        resources::requests(&with(other, &given.unwrap_or_default()))
-    });
+    let others = others
+        .iter()
+        .filter(|other| other.metadata.uid != pod.metadata.uid && !is_over_as_told(agent, other));
+    let used = others.map(|other| resources::requests(&as_given(agent, other)));
     let used =
         used.fold((0, 0), |all: (i64, i64), one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)));
     let has = (agent.machine.cpus * 1000, agent.machine.memory);
@@ -86,6 +85,18 @@ pub(crate) fn admit(agent: &Agent, key: &Key, pod: Arc<Pod>) -> Arc<Pod> {
             Arc::new(with(&pod, &given))
         }
     }
+}
+
+/// A pod with what it was given: by this agent, or by the one before, of a pod that this one has not looked at.
+pub(super) fn as_given(agent: &Agent, pod: &Pod) -> Pod {
+    let known = agent.with_memory(&Key::of(pod), |memory| memory.given.clone());
+    with(pod, &known.filter(|given| !given.is_empty()).unwrap_or_else(|| given(pod)))
+}
+
+/// Whether nothing of a pod is to run any more, as the API server was told: of one of a file its mirror says so.
+pub(super) fn is_over_as_told(agent: &Agent, pod: &Pod) -> bool {
+    let written = || agent.with_memory(&Key::of(pod), |memory| memory.written.as_ref().is_some_and(is_over));
+    is_over(pod) || agent.shown(pod).is_some_and(|shown| is_over(&shown)) || written() == Some(true)
 }
 
 /// Why a pod cannot be given this: thousandths of CPUs and bytes, of what others have and of what the node has.

@@ -127,12 +127,7 @@ fn oom_score(qos: Qos, container: &Container, memory: i64) -> i64 {
 /// them, come to. Without a limit for one there is none for all.
 fn sum(pod: &Pod, limits: bool, resource: &str) -> Option<i64> {
     let spec = pod.spec.as_ref()?;
-    let (init, sidecars): (Vec<&Container>, Vec<&Container>) = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .partition(|one| one.restart_policy.as_deref() != Some("Always"));
-    let get = |container: &&Container| {
+    let get = |container: &Container| {
         let resources = container.resources.as_ref();
         let own = if limits {
             resources.and_then(|r| r.limits.as_ref())
@@ -141,14 +136,20 @@ fn sum(pod: &Pod, limits: bool, resource: &str) -> Option<i64> {
         };
         amount(own, resource)
     };
-    let always: Vec<Option<i64>> =
-        spec.containers.iter().chain(sidecars.iter().copied()).map(|one| get(&one)).collect();
-    let is_limited = always.iter().all(Option::is_some) && init.iter().all(|one| get(one).is_some());
-    // As much as a pod asks for, it may be more than there are numbers for.
-    let together = always.into_iter().flatten().fold(0, i64::saturating_add);
-    let beside = sidecars.iter().filter_map(get).fold(0, i64::saturating_add);
-    let most = init.iter().filter_map(get).map(|one| one.saturating_add(beside)).max().unwrap_or_default();
-    (!limits || is_limited).then_some(together.max(most)).filter(|sum| *sum > 0)
+    let init = || spec.init_containers.iter().flatten();
+    let is_limited = init().chain(&spec.containers).all(|one| get(one).is_some());
+    // As much as a pod asks for, it may be more than there are numbers for. Beside one of the start runs what was started before it.
+    let (mut beside, mut most) = (0_i64, 0);
+    for one in init() {
+        let own = get(one).unwrap_or_default();
+        let together = beside.saturating_add(own);
+        most = together.max(most);
+        if one.restart_policy.as_deref() == Some("Always") {
+            beside = together;
+        }
+    }
+    let main = spec.containers.iter().filter_map(get).fold(0, i64::saturating_add);
+    (!limits || is_limited).then_some(main.saturating_add(beside).max(most)).filter(|sum| *sum > 0)
 }
 
 /// What a pod asks for: thousandths of CPUs, and bytes of memory.
@@ -215,5 +216,18 @@ mod tests {
         let most = json!({"name": "c", "resources": {"limits": {"memory": "7Ei"}}});
         let pod = json!({"spec": {"initContainers": [most], "containers": [most, most]}});
         assert_eq!(of_pod(&serde_json::from_value(pod).unwrap()).memory_limit_in_bytes, i64::MAX);
+    }
+
+    #[test]
+    fn beside_a_container_of_the_start_runs_what_was_started_before_it() {
+        let one = |cpu: &str, policy: Value| json!({"name": "c", "resources": {"requests": {"cpu": cpu}}, "restartPolicy": policy});
+        let asked = |init: Value| {
+            let spec = json!({"initContainers": init, "containers": [one("500m", Value::Null)]});
+            requests(&serde_json::from_value(json!({"spec": spec})).unwrap()).0
+        };
+        let (short, beside) = (one("2", Value::Null), one("2", json!("Always")));
+        assert_eq!(asked(json!([short, beside])), 2500);
+        assert_eq!(asked(json!([beside, short])), 4000);
+        assert_eq!(asked(json!([beside, short, beside])), 4500);
     }
 }

@@ -174,13 +174,13 @@ impl View<'_> {
     }
 
     fn phase(&self, told: &[(Kind, Told)]) -> &'static str {
-        if self.memory.failed.is_some() {
-            return "Failed";
-        }
         if super::spec::is_over(self.pod) {
             // What has come to its end stays there.
             let old = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
             return if old == Some("Succeeded") { "Succeeded" } else { "Failed" };
+        }
+        if self.memory.failed.is_some() {
+            return "Failed";
         }
         let main = || told.iter().filter(|(kind, _)| *kind == Kind::Main).map(|(_, one)| one);
         // One that is deleted comes to an end too, whatever its policy.

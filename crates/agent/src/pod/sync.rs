@@ -46,7 +46,8 @@ pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
     let is_static = pod.is_some() && agent.statics.get(&key.name).is_some();
     // Who does not know all that the API server has does not know that a pod is gone; it is looked at again when that is known.
     let is_known = is_static || agent.statics.knows(&key);
-    if !is_known || agent.statics.waits(&key) {
+    // Only one that is there waits: others whose file has gone since end beside each other.
+    if !is_known || pod.is_some() && agent.statics.waits(&key) {
         return Next::Done;
     }
     let Some(pod) = pod else { return ending::orphan(&agent, &key).await };
@@ -272,8 +273,9 @@ impl Looking<'_> {
 
     /// `activeDeadlineSeconds`
     fn deadline(&mut self) {
-        // What has come to its end stays there.
-        if is_over(self.pod) {
+        // What has come to its end stays there, as has what ends for another reason.
+        let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
+        if is_failed || resize::is_over_as_told(self.agent, self.pod) {
             return;
         }
         let limit = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
@@ -298,7 +300,8 @@ impl Looking<'_> {
     fn admission(&self, observed: &Observed) {
         let has_begun = self.pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
         let is_static = self.agent.statics.get(&self.key.name).is_some();
-        if has_begun || is_static || !observed.sandboxes.is_empty() {
+        let is_over = resize::is_over_as_told(self.agent, self.pod);
+        if has_begun || is_static || is_over || !observed.sandboxes.is_empty() {
             return;
         }
         let short = self.agent.pressures.now(self.agent.setup.limits.pressure);

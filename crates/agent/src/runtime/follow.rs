@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cri::contract::v1::*;
 use grpc::Code;
+use tokio::time::Instant;
 
 use super::{Failed, Runtime};
 use crate::names::Key;
@@ -28,11 +29,16 @@ impl Runtime {
                 Ok(mut events) => {
                     lost().await;
                     told = false;
-                    // Some refuse only once they are asked for the first one.
+                    let began = Instant::now();
+                    let mut has_told = false;
+                    // Some refuse only once they are asked for the first one; CRI-O has nothing to tell, and says so at once.
                     let refused = loop {
                         match events.next().await {
-                            Ok(Some(event)) => self.tell(&event, &changed, &lost).await,
-                            Ok(None) => break false,
+                            Ok(Some(event)) => {
+                                has_told = true;
+                                self.tell(&event, &changed, &lost).await;
+                            }
+                            Ok(None) => break !has_told && began.elapsed() < AGAIN,
                             Err(error) => break error.code() == Code::Unimplemented,
                         }
                     };

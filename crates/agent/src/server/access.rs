@@ -1,6 +1,8 @@
 //! Who may ask what of the agent's server, where the certificate alone does not say: the API server is asked, as a kubelet asks it, by a
 //! TokenReview and a SubjectAccessReview of `nodes/metrics`, `nodes/stats`, `nodes/proxy`, ... of this node.
 
+use std::time::Duration;
+
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
@@ -8,9 +10,17 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInf
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
+use tokio::sync::Semaphore;
 
 use super::{Reply, query, text};
 use crate::agent::Agent;
+
+/// How long the API server has to say so.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest token, in bytes; those of service accounts have some 1,000.
+const TOKEN: usize = 16 << 10;
+/// As many are asked about at a time: others wait for their turn.
+static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// Whether who asks may; else what is answered. `named` is who the certificate says that it is.
 pub(super) async fn check(
@@ -18,6 +28,21 @@ pub(super) async fn check(
     named: Option<UserInfo>,
     request: &Request<Incoming>,
 ) -> Result<(), Reply> {
+    if named.is_none() && token(request).is_none() {
+        return Err(text(StatusCode::UNAUTHORIZED, "Unauthorized"));
+    }
+    let asked = async {
+        let _turn = TURNS.acquire().await;
+        judge(agent, named, request).await
+    };
+    let Ok(judged) = tokio::time::timeout(PATIENCE, asked).await else {
+        let words = format!("the API server has not said in {} s who this is and may", PATIENCE.as_secs());
+        return Err(text(StatusCode::INTERNAL_SERVER_ERROR, words));
+    };
+    judged
+}
+
+async fn judge(agent: &Agent, named: Option<UserInfo>, request: &Request<Incoming>) -> Result<(), Reply> {
     let user = match (named, token(request)) {
         (Some(user), _) => user,
         (None, Some(token)) => of_token(agent, token).await?,
@@ -41,7 +66,8 @@ pub(super) async fn check(
 
 fn token(request: &Request<Incoming>) -> Option<&str> {
     let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then_some(token.trim())
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && (1..=TOKEN).contains(&token.len())).then_some(token)
 }
 
 async fn of_token(agent: &Agent, token: &str) -> Result<UserInfo, Reply> {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -40,10 +40,14 @@ use crate::stats;
 use certificate::Identity;
 use query::Query;
 
-/// How long a handshake or a request's head may take.
+/// How long a request's head may take, and how long a connection may be without one.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections at a time; who comes then waits in the listener's queue.
 const MOST: usize = 256;
+/// Of these, connections of those who have shown no certificate that lets them in: no number of them keeps the others out.
+const STRANGERS: usize = 64;
 
 /// A body of any kind.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -142,16 +146,16 @@ impl Server {
 
     /// Answers, for ever.
     pub(crate) async fn serve(&self, agent: &Arc<Agent>) -> ! {
-        let places = Arc::new(Semaphore::new(MOST));
+        let (places, strangers) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(STRANGERS)));
         loop {
             // Nobody closes it.
             let Ok(place) = places.clone().acquire_owned().await else { continue };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner).clone();
-                    let agent = agent.clone();
+                    let (agent, strangers) = (agent.clone(), strangers.clone());
                     tokio::spawn(async move {
-                        connection(stream, clients, agent).await;
+                        connection(stream, clients, agent, strangers).await;
                         drop(place);
                     });
                 }
@@ -171,14 +175,19 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn connection(stream: TcpStream, clients: Arc<Clients>, agent: Arc<Agent>) {
+async fn connection(stream: TcpStream, clients: Arc<Clients>, agent: Arc<Agent>, strangers: Arc<Semaphore>) {
     let tls = TlsAcceptor::from(clients.tls.clone());
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
     let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let may = clients.is_master(shown);
     // Whom it asks for may do so: the API server has looked.
     let hands_on = clients.hands_on(shown);
     let named = clients.named(shown);
+    let is_stranger = !may && !hands_on && named.is_none();
+    // Who may have a token, and may not: one above the number is sent away, and comes again.
+    let Ok(_place) = (if is_stranger { strangers.try_acquire_owned().map(Some) } else { Ok(None) }) else {
+        return;
+    };
     let service = service_fn(|request| {
         let (agent, named) = (agent.clone(), named.clone());
         async move {
@@ -188,7 +197,11 @@ async fn connection(stream: TcpStream, clients: Arc<Clients>, agent: Arc<Agent>)
             }
             Ok(match access::check(&agent, named, &request).await {
                 Ok(()) => answer(request, &agent).await,
-                Err(refused) => refused,
+                Err(mut refused) => {
+                    // Who is refused keeps no place.
+                    refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    refused
+                }
             })
         }
     });

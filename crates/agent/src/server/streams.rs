@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cri::contract::v1::{AttachRequest, ContainerState, ExecRequest, PortForwardRequest};
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -153,6 +153,8 @@ async fn relay(
     *asked.method_mut() = request.method().clone();
     *asked.uri_mut() = uri.path_and_query().ok_or("it has no path")?.as_str().parse()?;
     *asked.headers_mut() = request.headers().clone();
+    // Who asks is known by now; the runtime need not be able to ask for them.
+    asked.headers_mut().remove(AUTHORIZATION);
     asked.headers_mut().insert(HOST, HeaderValue::from_str(authority.as_str())?);
     let mut response = sender.send_request(asked).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

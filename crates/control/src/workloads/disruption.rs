@@ -78,7 +78,9 @@ impl Controller {
         if mine.is_empty() {
             self.events.normal(budget, "NoPods", "No matching pods found").await;
         }
-        let (new, wait) = match self.expected(budget, &mine).await {
+        let expected = self.expected(budget, &mine).await;
+        let is_unknown = expected.is_err();
+        let (new, wait) = match expected {
             Ok((expected, is_sure)) => {
                 if !is_sure {
                     self.events.warning(budget, "UnmanagedPods", unmanaged(budget)).await;
@@ -101,6 +103,10 @@ impl Controller {
             }
         };
         status::write(&self.context.client, budget, &new).await?;
+        // Until it is known nothing may be evicted, and nobody else says when it may be known.
+        if is_unknown {
+            return Ok(Next::Again);
+        }
         Ok(wait.map_or(Next::Done, |wait| Next::After(wait.unsigned_abs())))
     }
 

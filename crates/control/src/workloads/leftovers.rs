@@ -46,13 +46,19 @@ async fn look(context: &Context) -> Result<(), Error> {
     let out: BTreeSet<String> =
         nodes.iter().filter(|node| is_out_of_service(node)).map(|node| node.name_any()).collect();
     let nodes: BTreeSet<String> = nodes.iter().map(|node| node.name_any()).collect();
+    let mut refused = Ok(());
     for pod in left(&all, &nodes, &out, ENDED) {
         let is_lost = pods::node(&pod).is_some_and(|node| !nodes.contains(node));
-        if !is_lost || gone(context, &pod).await? {
-            end(context, &pod, is_lost).await?;
-        }
+        let ended = async {
+            if !is_lost || gone(context, &pod).await? {
+                end(context, &pod, is_lost).await?;
+            }
+            Ok(())
+        };
+        // One that is refused holds up none of the others.
+        refused = refused.and(ended.await);
     }
-    Ok(())
+    refused
 }
 
 fn is_out_of_service(node: &Node) -> bool {

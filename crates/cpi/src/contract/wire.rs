@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use super::id::is_name;
 use super::{Error, InstanceMetadata, NodeAddress, ProviderId, Route, v1};
 
+/// The shortest time that a provider may have itself asked again after: no time at all is what one leaves out.
+const SHORTEST_RETRY: u64 = 1000;
 /// The longest time that a provider may have itself asked again after.
 const LONGEST_RETRY: u64 = 24 * 60 * 60 * 1000;
 /// What addresses of nodes are of.
@@ -89,7 +91,8 @@ impl Deferred {
         }
         match self.retry {
             Some(v1::Retry { message, after_millis }) => {
-                let after = std::time::Duration::from_millis(after_millis.min(LONGEST_RETRY));
+                let after =
+                    std::time::Duration::from_millis(after_millis.clamp(SHORTEST_RETRY, LONGEST_RETRY));
                 Err(Error::RetryAfter { message, after })
             }
             None => Ok(()),

@@ -10,7 +10,7 @@ use clap::Args;
   sextant control --kubeconfig /etc/kubernetes/admin.conf --csi-socket unix:///csi/csi.sock
   sextant control --csi-dir /var/lib/kubelet/plugins --node node-1
   sextant control --leader-elect --csi-socket /csi/csi.sock         # in a Deployment with several replicas
-  sextant control --cloud-provider unix:///run/cloud.sock --cluster-cidr 10.64.0.0/16 --allocate-node-cidrs
+  sextant control --cloud-provider unix:///run/cloud.sock --cluster-cidr 10.64.0.0/16
 
 It does for every driver that it finds what the sidecars of Kubernetes do for one: it provisions, attaches, resizes and snapshots
 volumes. It keeps nothing of its own: end it at any moment, and start it again.")]

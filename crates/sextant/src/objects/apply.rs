@@ -157,10 +157,25 @@ fn one(server: &Server, kinds: &Kinds, document: &Document, wishes: Wishes<'_>) 
         _ if code == 201 => Outcome::Created,
         // What is only tried gets no new version.
         Some(before) if wishes.dry_run && before != object => Outcome::Configured,
-        Some(before) if version(&before) == version(&object) => Outcome::Unchanged,
+        Some(before) if version(&before) == version(&object) || lean(&before) == lean(&object) => {
+            Outcome::Unchanged
+        }
         Some(_) => Outcome::Configured,
     };
     Ok(Applied { kind: kind.clone(), path, object, outcome })
+}
+
+/// An object without what controllers write while it is applied, and what is kept of that.
+fn lean(object: &Value) -> Value {
+    let mut lean = object.clone();
+    if let Some(fields) = lean.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = lean["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+        metadata.remove("managedFields");
+    }
+    lean
 }
 
 /// Whether a pod came before the service account of its namespace.

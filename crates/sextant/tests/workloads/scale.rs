@@ -144,6 +144,6 @@ async fn an_autoscaler_without_metrics_says_so_and_scales_when_there_are_some() 
     assert_eq!((status.as_str(), why.as_str()), ("True", text));
     let api: Api<HorizontalPodAutoscaler> = rig.objects_of("");
     let status: Value = json!(api.get("web").await.unwrap().status);
-    assert_eq!(status["currentMetrics"][0]["resource"]["current"], json!({"averageValue": "67108864"}));
+    assert_eq!(status["currentMetrics"][0]["resource"]["current"], json!({"averageValue": "64Mi"}));
     assert!(status["lastScaleTime"].is_string() && status["desiredReplicas"] == 3, "{status}");
 }

@@ -34,7 +34,7 @@ fn is_ours(route: &Route, clusters: &[Cidr]) -> bool {
         );
         return false;
     };
-    clusters.iter().any(|cluster| cluster.contains(cidr.first()) || cluster.contains(cidr.last()))
+    clusters.iter().any(|cluster| cluster.covers(&cidr))
 }
 
 fn addresses(node: &Node) -> &[NodeAddress] {

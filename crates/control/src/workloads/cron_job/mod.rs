@@ -57,7 +57,8 @@ impl Controller {
         for (type_, reason, text) in &plan.events {
             self.events.tell(&cron.object_ref(&()), *type_, reason, reason, text.clone()).await;
         }
-        for job in &plan.delete {
+        // One that goes already, and is held by a finalizer of somebody's, tells nothing new by being deleted once more.
+        for job in plan.delete.iter().filter(|job| job.metadata.deletion_timestamp.is_none()) {
             let name = Name::of(&**job);
             self.awaited.note(&uid, name.clone(), What::Gone(hands::uid(&**job)));
             if let Err(error) = hands::delete::<Job>(client, &name, &hands::uid(&**job)).await {
