@@ -22,6 +22,12 @@ const REPEATS: [Duration; 4] =
 pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 /// Who says within that time for the second time that an address is theirs is left it (RFC 5227, 2.4, `DEFEND_INTERVAL`).
 const DEFENCE: Duration = Duration::from_secs(10);
+/// What somebody says within that time is one saying: it comes as a question and as an answer, and again where the first may be lost.
+const SAYING: Duration = Duration::from_secs(1);
+/// What this node has is said anew no more often than that, however many nodes come and go.
+const REPEATED: Duration = Duration::from_secs(1);
+/// When it is asked again who has an address, if the question could not be sent.
+const UNASKED: Duration = Duration::from_secs(1);
 
 /// What is to be done on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +44,12 @@ pub(crate) enum Act {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Not asked for yet: it could not be.
+    Unasked { again: Instant },
     /// Asked for, and not answered for yet.
     Probing { until: Instant },
-    /// Here: said so many times, and to be said again then.
-    Held { told: usize, next: Option<Instant>, defended: Option<Instant> },
+    /// Here: said so many times, and to be said again then. Who was contradicted last, and when.
+    Held { told: usize, next: Option<Instant>, defended: Option<(Instant, Mac)> },
     /// Somebody else has it.
     Contested { by: Mac, again: Instant },
 }
@@ -55,6 +63,8 @@ struct Place {
     since: Instant,
     is_known: bool,
     peers: Peers,
+    /// When all that is held here was last said anew.
+    repeated: Option<Instant>,
 }
 
 /// All that this node claims.
@@ -101,6 +111,7 @@ impl Claims {
                 since: now,
                 is_known: false,
                 peers: Peers::default(),
+                repeated: None,
             });
         }
         acts
@@ -109,11 +120,14 @@ impl Claims {
     /// Takes what is wanted, and on which links each address belongs.
     pub(crate) fn set_wanted(&mut self, wanted: Wanted, homes: BTreeMap<IpAddr, Vec<u32>>) {
         (self.wanted, self.homes) = (wanted, homes);
+        // Any host of the link can say that it is a node of any name: only those of the cluster count.
+        self.places.values_mut().for_each(|place| place.peers.keep_only(&self.wanted.nodes));
     }
 
     /// Takes a sign of life that came by a link; whether that changes who lives.
     pub(crate) fn hear(&mut self, link: u32, beat: &Heartbeat, now: Instant) -> bool {
-        beat.node != self.node && self.places.get_mut(&link).is_some_and(|place| place.peers.hear(beat, now))
+        let is_other = beat.node != self.node && self.wanted.nodes.contains(&beat.node);
+        is_other && self.places.get_mut(&link).is_some_and(|place| place.peers.hear(beat, now))
     }
 
     /// This node has the address on the link and says so: questions for it are to be answered.
@@ -134,9 +148,7 @@ impl Claims {
             for link in links {
                 let Some(place) = self.places.get(link) else { continue };
                 let listened = self.is_alone() || place.is_known;
-                let lives = |node: &&str| {
-                    *node == self.node || (self.wanted.nodes.contains(*node) && place.peers.has(node))
-                };
+                let lives = |node: &&str| *node == self.node || place.peers.has(node);
                 let living = candidates.iter().map(String::as_str).filter(lives);
                 if listened && owner(*address, living) == Some(self.node.as_str()) {
                     mine.insert((*link, *address));
@@ -181,11 +193,12 @@ impl Claims {
             return Vec::new();
         };
         match *state {
-            State::Held { told, next, defended } if defended.is_none_or(|at| at + DEFENCE <= now) => {
-                *state = State::Held { told, next, defended: Some(now) };
+            State::Held { defended: Some((at, by)), .. } if by == mac && at + SAYING > now => Vec::new(),
+            State::Held { told, next, defended } if defended.is_none_or(|(at, _)| at + DEFENCE <= now) => {
+                *state = State::Held { told, next, defended: Some((now, mac)) };
                 vec![Act::Tell(link, address), Act::Say(Said::Defended { address, link: name, mac })]
             }
-            State::Probing { .. } | State::Held { .. } => {
+            State::Unasked { .. } | State::Probing { .. } | State::Held { .. } => {
                 *state = State::Contested { by: mac, again: now + AGAIN };
                 vec![Act::Say(Said::Contested { address, link: name, mac })]
             }
@@ -221,7 +234,7 @@ impl Claims {
                     // The first question, or its answer, may have been lost.
                     acts.extend([Act::Probe(link, address), Act::Tell(link, address)]);
                 }
-                State::Contested { again, .. } if again <= now => {
+                State::Contested { again, .. } | State::Unasked { again } if again <= now => {
                     *state = State::Probing { until: now + PROBE };
                     acts.push(Act::Probe(link, address));
                 }
@@ -231,8 +244,20 @@ impl Claims {
         acts
     }
 
+    /// The question for an address could not be sent: it is asked again before anybody is told that it is here.
+    pub(crate) fn unasked(&mut self, link: u32, address: IpAddr, now: Instant) {
+        if let Some(state @ State::Probing { .. }) = self.claims.get_mut(&(link, address)) {
+            *state = State::Unasked { again: now + UNASKED };
+        }
+    }
+
     /// Others may have listened to who is gone meanwhile: what is here is said again.
     pub(crate) fn repeat(&mut self, link: u32, now: Instant) {
+        let Some(place) = self.places.get_mut(&link) else { return };
+        if place.repeated.is_some_and(|at| at + REPEATED > now) {
+            return;
+        }
+        place.repeated = Some(now);
         for ((of, _), state) in &mut self.claims {
             if let State::Held { defended, .. } = *state
                 && *of == link
@@ -247,7 +272,7 @@ impl Claims {
         let of_claims = self.claims.values().filter_map(|state| match *state {
             State::Probing { until } => Some(until),
             State::Held { next, .. } => next,
-            State::Contested { again, .. } => Some(again),
+            State::Contested { again, .. } | State::Unasked { again } => Some(again),
         });
         let of_places = self.places.values().flat_map(|place| {
             let listened = Some(place.since + SILENCE).filter(|_| !place.is_known);

@@ -6,7 +6,8 @@
 //! There is no lease, and nobody is asked: who is cut off from the API server, and not from the network, goes on.
 //!
 //! It never: gives a link an address, looks at a connection, asks an API server, or says that an address is here without having asked
-//! whether somebody else has it. Signs of life are not signed: who may send frames on a link may take addresses there anyway.
+//! whether somebody else has it. It listens, and says anything, only on links where wanted addresses belong. Signs of life are not signed,
+//! and count only with the name of a wanted node: who may send frames on a link may take addresses there anyway.
 //!
 //! Entry point: [`Announcer::start`].
 
@@ -23,7 +24,7 @@ use std::net::IpAddr;
 pub use links::Links;
 pub use speaker::{Announcer, Setup};
 
-use kernel::netlink::Mac;
+use kernel::netlink::{IpNet, Mac};
 
 /// What is to be answered for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Wanted {
     pub nodes: BTreeSet<String>,
     /// The addresses, and the nodes that may have each.
     pub addresses: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Where addresses will be of: other nodes are heard where those belong before there is one, so that the first is not waited for.
+    pub ranges: Vec<IpNet>,
 }
 
 /// What has become of an address on a link.

@@ -24,6 +24,13 @@ pub(crate) struct Link {
     is_default: [bool; 2],
 }
 
+impl Link {
+    /// Whether the link has the address itself: then its kernel answers.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|net| net.address() == address)
+    }
+}
+
 /// The links that are there, up, and of Ethernet.
 pub(crate) fn look(socket: &mut Socket) -> kernel::Result<Vec<Link>> {
     let all = netlink::links(socket)?;
@@ -63,11 +70,6 @@ pub(crate) fn homes(address: IpAddr, links: &[Link], choice: &Links) -> Vec<u32>
         true => all(&|link| link.is_default[usize::from(address.is_ipv6())]),
         false => fitting,
     }
-}
-
-/// Whether this machine has the address itself: then its kernel answers.
-pub(crate) fn is_own(address: IpAddr, links: &[IpNet]) -> bool {
-    links.iter().any(|net| net.address() == address)
 }
 
 #[cfg(test)]

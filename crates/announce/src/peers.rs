@@ -1,6 +1,6 @@
 //! Which nodes are heard on a link. No I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kernel::netlink::Mac;
@@ -11,51 +11,68 @@ use crate::wire::heartbeat::Heartbeat;
 pub(crate) const BEAT: Duration = Duration::from_millis(150);
 /// After such a silence it is taken for gone: three signs in a row may be lost.
 pub(crate) const SILENCE: Duration = Duration::from_millis(550);
-/// As many nodes are remembered on one link; a link has room for no more signs of life than that.
-const MOST: usize = 4096;
+/// As many addresses of one node are remembered on a link: whoever can send frames there can invent more.
+const CARDS: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     at: Instant,
     started: u64,
     count: u64,
-    mac: Mac,
 }
 
-/// Those heard on one link, but this node itself.
+/// Those heard on one link, but this node itself, by name and by each address that they have there: two cards of one node may be in the
+/// same network.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    heard: BTreeMap<String, Heard>,
+    heard: BTreeMap<String, BTreeMap<[u8; 6], Heard>>,
 }
 
 impl Peers {
     /// Takes a sign of life; whether another node than before lives now, or by another address.
     pub(crate) fn hear(&mut self, beat: &Heartbeat, now: Instant) -> bool {
-        let known = self.heard.get(&beat.node).filter(|known| known.at + SILENCE > now).copied();
-        if known.is_some_and(|known| (known.started, known.count) >= (beat.started, beat.count)) {
-            return false;
+        let addresses = self.heard.entry(beat.node.clone()).or_default();
+        let known = addresses.get(&beat.mac.0).filter(|known| known.at + SILENCE > now);
+        let is_new = known.is_none();
+        let is_late = known.is_some_and(|known| (known.started, known.count) >= (beat.started, beat.count));
+        let has_changed = match (is_late, beat.leaves) {
+            (true, _) => false,
+            (false, true) => addresses.remove(&beat.mac.0).is_some(),
+            (false, false) if is_new && addresses.len() >= CARDS => false,
+            (false, false) => {
+                addresses.insert(beat.mac.0, Heard { at: now, started: beat.started, count: beat.count });
+                is_new
+            }
+        };
+        if addresses.is_empty() {
+            self.heard.remove(&beat.node);
         }
-        if beat.leaves {
-            return self.heard.remove(&beat.node).is_some();
-        }
-        if known.is_none() && self.heard.len() >= MOST {
-            return false;
-        }
-        let heard = Heard { at: now, started: beat.started, count: beat.count, mac: beat.mac };
-        self.heard.insert(beat.node.clone(), heard);
-        known.is_none_or(|known| known.mac != beat.mac)
+        has_changed
     }
 
     /// Forgets those that were silent for too long; whether there were any.
     pub(crate) fn forget_silent(&mut self, now: Instant) -> bool {
-        let before = self.heard.len();
-        self.heard.retain(|_, heard| heard.at + SILENCE > now);
-        self.heard.len() != before
+        self.keep(|_, heard| heard.at + SILENCE > now)
+    }
+
+    /// Forgets all but those of these names.
+    pub(crate) fn keep_only(&mut self, names: &BTreeSet<String>) {
+        self.keep(|node, _| names.contains(node));
+    }
+
+    fn keep(&mut self, is_kept: impl Fn(&str, &Heard) -> bool) -> bool {
+        let count = |all: &BTreeMap<_, BTreeMap<_, _>>| all.values().map(BTreeMap::len).sum::<usize>();
+        let before = count(&self.heard);
+        self.heard.retain(|node, addresses| {
+            addresses.retain(|_, heard| is_kept(node, heard));
+            !addresses.is_empty()
+        });
+        count(&self.heard) != before
     }
 
     /// When the next one will have been silent for too long.
     pub(crate) fn next_silent(&self) -> Option<Instant> {
-        self.heard.values().map(|heard| heard.at + SILENCE).min()
+        self.heard.values().flat_map(BTreeMap::values).map(|heard| heard.at + SILENCE).min()
     }
 
     /// Whether a node is there.
@@ -65,7 +82,7 @@ impl Peers {
 
     /// Whether it is the address of one of them.
     pub(crate) fn have(&self, mac: Mac) -> bool {
-        self.heard.values().any(|heard| heard.mac == mac)
+        self.heard.values().any(|addresses| addresses.contains_key(&mac.0))
     }
 }
 
@@ -112,11 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn another_place_is_a_change() {
+    fn a_node_may_have_several_places_and_lives_in_any() {
         let (mut peers, now) = (Peers::default(), Instant::now());
-        peers.hear(&beat("a", 1, 0), now);
-        let moved = Heartbeat { mac: Mac([2, 0, 0, 0, 0, 9]), ..beat("a", 1, 1) };
-        assert!(peers.hear(&moved, now));
-        assert!(peers.have(Mac([2, 0, 0, 0, 0, 9])) && !peers.have(Mac([2, 0, 0, 0, 0, 1])));
+        let other = Mac([2, 0, 0, 0, 0, 9]);
+        let there = |count: u64| Heartbeat { mac: other, ..beat("a", 1, count) };
+        assert!(peers.hear(&beat("a", 1, 0), now) && peers.hear(&there(0), now));
+        assert!(peers.have(other) && peers.have(Mac([2, 0, 0, 0, 0, 1])));
+        // One is silent.
+        assert!(!peers.hear(&there(1), now + BEAT) && peers.forget_silent(now + SILENCE));
+        assert!(peers.has("a") && peers.have(other) && !peers.have(Mac([2, 0, 0, 0, 0, 1])));
+        peers.keep_only(&BTreeSet::from(["b".to_owned()]));
+        assert!(!peers.has("a") && peers.next_silent().is_none());
     }
 }

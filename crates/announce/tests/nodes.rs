@@ -175,7 +175,8 @@ impl Site {
 
 fn wanted(nodes: usize, addresses: &[IpAddr]) -> Wanted {
     let nodes: BTreeSet<String> = (0..nodes).map(|at| format!("node-{at}")).collect();
-    Wanted { addresses: addresses.iter().map(|address| (*address, nodes.clone())).collect(), nodes }
+    let addresses = addresses.iter().map(|address| (*address, nodes.clone())).collect();
+    Wanted { addresses, nodes, ..Wanted::default() }
 }
 
 fn until_said(said: &Receiver<Said>, is: impl Fn(&Said) -> bool) -> Said {
@@ -271,7 +272,7 @@ fn nodes_of_other_clusters_are_foreign() {
     until_said(&said, |what| matches!(what, Said::Announced { .. }));
     let (second, said) = site.announcer(1, 2);
     let nodes = BTreeSet::from(["node-1".to_owned()]);
-    second.want(Wanted { addresses: [(FOUR.into(), nodes.clone())].into(), nodes });
+    second.want(Wanted { addresses: [(FOUR.into(), nodes.clone())].into(), nodes, ..Wanted::default() });
     let contested = until_said(&said, |what| matches!(what, Said::Contested { .. }));
     assert_eq!(contested, Said::Contested { address: FOUR.into(), link: "e0".into(), mac: mac(0) });
     site.until(FOUR.into(), |answer| answer == Some(mac(0)));

@@ -14,7 +14,7 @@ fn address() -> IpAddr {
 
 fn wanted(nodes: &[&str]) -> Wanted {
     let nodes: BTreeSet<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
-    Wanted { addresses: BTreeMap::from([(address(), nodes.clone())]), nodes }
+    Wanted { addresses: BTreeMap::from([(address(), nodes.clone())]), nodes, ..Wanted::default() }
 }
 
 fn beat(count: u64) -> Heartbeat {
@@ -127,9 +127,12 @@ fn who_claims_it_later_is_contradicted_once() {
     pass(&mut claims, now, now + PROBE);
     let acts = claims.said(LINK, address(), FOREIGN, now + PROBE);
     assert!(acts.contains(&told()) && claims.answers(LINK, address()));
+    // It said so in two frames.
+    assert!(claims.said(LINK, address(), FOREIGN, now + PROBE + BEAT).is_empty());
     // Once in ten seconds is chance, twice is a host that means it.
-    assert!(claims.said(LINK, address(), FOREIGN, now + PROBE + DEFENCE).contains(&told()));
-    let acts = claims.said(LINK, address(), FOREIGN, now + PROBE + DEFENCE + BEAT);
+    let again = now + PROBE + DEFENCE;
+    assert!(claims.said(LINK, address(), FOREIGN, again).contains(&told()));
+    let acts = claims.said(LINK, address(), FOREIGN, again + SAYING);
     assert!(matches!(acts[..], [Act::Say(Said::Contested { .. })]) && !claims.answers(LINK, address()));
 }
 
@@ -177,4 +180,46 @@ fn a_node_that_may_not_have_it_leaves_it() {
     claims.set_wanted(only, BTreeMap::from([(address(), vec![LINK])]));
     claims.settle(now);
     assert!(claims.claims.is_empty());
+}
+
+#[test]
+fn signs_of_life_of_strangers_change_nothing() {
+    let now = Instant::now();
+    let (mut claims, _) = open(&["a", "b"], now);
+    let stranger = Heartbeat { node: "c".into(), ..beat(0) };
+    assert!(!claims.hear(LINK, &stranger, now) && !claims.is_ours(LINK, PEER));
+    assert!(claims.hear(LINK, &beat(0), now) && claims.is_ours(LINK, PEER));
+    // Nor does one that is no node any more.
+    claims.set_wanted(wanted(&["a"]), BTreeMap::new());
+    assert!(!claims.is_ours(LINK, PEER));
+}
+
+#[test]
+fn an_address_that_could_not_be_asked_for_is_not_held() {
+    let now = Instant::now();
+    let (mut claims, _) = open(&["a"], now);
+    claims.unasked(LINK, address(), now);
+    assert_eq!(pass(&mut claims, now, now + UNASKED), [(UNASKED, Act::Probe(LINK, address()))]);
+    assert!(!claims.answers(LINK, address()));
+    pass(&mut claims, now, now + UNASKED + PROBE);
+    assert!(claims.answers(LINK, address()));
+    // A later question is not what it is held by.
+    claims.unasked(LINK, address(), now + UNASKED + PROBE);
+    assert!(claims.answers(LINK, address()));
+}
+
+#[test]
+fn nodes_that_come_and_go_have_nothing_said_more_often_than_each_second() {
+    let now = Instant::now();
+    let (mut claims, _) = open(&["a"], now);
+    pass(&mut claims, now, now + AGAIN);
+    let later = now + AGAIN;
+    claims.repeat(LINK, later);
+    assert_eq!(claims.next(), Some(later));
+    claims.wake(later);
+    let next = claims.next();
+    claims.repeat(LINK, later + BEAT);
+    assert_eq!(claims.next(), next);
+    claims.repeat(LINK, later + REPEATED);
+    assert_eq!(claims.next(), Some(later + REPEATED));
 }

@@ -2,8 +2,9 @@
 
 mod port;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::Act as _;
-use kernel::netlink::{self, Changes, IpNet, Protocol, Socket};
+use kernel::netlink::{Changes, Protocol, Socket};
+use kernel::packet::PacketSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::claims::{Act, Claims};
@@ -19,10 +21,14 @@ use crate::links::{self, Link, Links};
 use crate::peers::BEAT;
 use crate::wire::heartbeat::Heartbeat;
 use crate::{Said, Wanted};
-use port::{Groups, Heard, Port};
+use port::{Heard, Port};
 
+/// The number of a link that each network namespace has.
+const LOOPBACK: u32 = 1;
 /// Between two looks at the links, however often they change.
 const LOOK: Duration = Duration::from_millis(200);
+/// After a look, or a link, that failed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Who answers, and where.
 #[derive(Debug, Clone)]
@@ -60,6 +66,8 @@ impl Announcer {
         let inbox = Arc::new(Mutex::new(Inbox::default()));
         let (bell, heard) = UnixStream::pair().act("make", || "a pair of sockets")?;
         heard.set_nonblocking(true).act("set up", || "a pair of sockets")?;
+        // There may be nothing to listen to for a while: who may not is told at once.
+        drop(PacketSocket::arp(LOOPBACK)?);
         let mut speaker = Speaker::open(setup, Box::new(told), inbox.clone(), heard)?;
         speaker.look(Instant::now())?;
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || speaker.run());
@@ -97,12 +105,10 @@ struct Speaker {
     changes: Changes,
     /// When the links are to be looked at.
     look_at: Option<Instant>,
+    /// Since when there may be another look.
     looked: Instant,
     links: Vec<Link>,
-    /// The machine's own addresses: for those the kernel answers.
-    own: Vec<IpNet>,
     ports: BTreeMap<u32, Port>,
-    groups: Groups,
     claims: Claims,
     wanted: Wanted,
     beat_at: Instant,
@@ -132,9 +138,7 @@ impl Speaker {
             look_at: None,
             looked: now,
             links: Vec::new(),
-            own: Vec::new(),
             ports: BTreeMap::new(),
-            groups: Groups::default(),
             wanted: Wanted::default(),
             beat_at: now,
             started: u64::try_from(started.as_nanos()).unwrap_or(u64::MAX),
@@ -153,19 +157,19 @@ impl Speaker {
             if self.changes.any().unwrap_or(true) && self.look_at.is_none() {
                 self.look_at = Some((self.looked + LOOK).max(now));
             }
-            if self.look_at.is_some_and(|at| at <= now)
-                && let Err(e) = self.look(now)
-            {
-                self.fail(0, &e);
-                self.look_at = Some(now + LOOK * 5);
-            }
-            self.listen(now);
             if !self.claims.is_alone() && self.beat_at <= now {
                 self.beat(false);
                 self.beat_at = now + BEAT;
             }
+            if self.look_at.is_some_and(|at| at <= now)
+                && let Err(e) = self.look(now)
+            {
+                self.fail(0, &e);
+                self.look_at = Some(now + AGAIN);
+            }
+            self.listen(now);
             let acts = self.claims.wake(now);
-            self.carry_out(acts);
+            self.carry_out(acts, now);
         }
     }
 
@@ -196,29 +200,40 @@ impl Speaker {
         drop(inbox);
         if let Some(wanted) = wanted {
             self.wanted = wanted;
-            self.settle(now);
+            // Whoever could not be listened to was told of, and is tried again.
+            let _told = self.settle(now);
         }
         ended
     }
 
-    /// Looks at the links, and opens sockets on those that are new.
+    /// Looks at the links, and at what belongs where.
     fn look(&mut self, now: Instant) -> kernel::Result<()> {
-        (self.look_at, self.looked) = (None, now);
-        let links = links::look(&mut self.netlink)?;
-        self.own = netlink::addresses(&mut self.netlink, None)?.into_iter().map(|one| one.net).collect();
-        if links == self.links {
-            self.settle(now);
-            return Ok(());
-        }
-        let is_wanted = |link: &&Link| match &self.setup.links {
-            Links::Fitting => true,
-            Links::Named(names) => names.contains(&link.name),
-        };
-        let wanted: Vec<Link> = links.iter().filter(is_wanted).cloned().collect();
-        self.ports
-            .retain(|index, port| wanted.iter().any(|link| link.index == *index && link.mac == port.mac));
-        let mut refused = None;
-        for link in &wanted {
+        self.look_at = None;
+        self.links = links::look(&mut self.netlink)?;
+        let outcome = self.settle(now);
+        // A machine with many links and routes is looked at for a while: signs of life come in between.
+        let took = now.elapsed();
+        self.looked = now + took * 4;
+        outcome
+    }
+
+    /// Opens sockets on the links where something belongs, closes those on others, and brings claims in line.
+    ///
+    /// # Errors
+    /// Of a link that could not be listened to; it is tried again.
+    fn settle(&mut self, now: Instant) -> kernel::Result<()> {
+        let choice = &self.setup.links;
+        let is_own = |address: &IpAddr| self.links.iter().any(|link| link.has(*address));
+        let addresses = self.wanted.addresses.keys().filter(|address| !is_own(address));
+        let homes: BTreeMap<IpAddr, Vec<u32>> =
+            addresses.map(|address| (*address, links::homes(*address, &self.links, choice))).collect();
+        let ranges =
+            self.wanted.ranges.iter().flat_map(|net| links::homes(net.address(), &self.links, choice));
+        let used: BTreeSet<u32> = homes.values().flatten().copied().chain(ranges).collect();
+        let used: Vec<Link> = self.links.iter().filter(|link| used.contains(&link.index)).cloned().collect();
+        self.ports.retain(|index, port| used.iter().any(|link| link.index == *index && link.mac == port.mac));
+        let mut refused = Ok(());
+        for link in &used {
             if self.ports.contains_key(&link.index) {
                 continue;
             }
@@ -226,31 +241,18 @@ impl Speaker {
                 Ok(port) => drop(self.ports.insert(link.index, port)),
                 Err(e) => {
                     self.fail(link.index, &e);
-                    refused = Some(e);
+                    self.look_at = Some(now + AGAIN);
+                    refused = Err(e);
                 }
             }
         }
-        let there = |link: &&Link| self.ports.contains_key(&link.index);
-        let places: Vec<_> =
-            wanted.iter().filter(there).map(|link| (link.index, link.name.clone(), link.mac)).collect();
-        let acts = self.claims.set_links(&places, now);
-        self.carry_out(acts);
-        self.groups.keep(|index| places.iter().any(|(there, ..)| *there == index));
-        self.links = links;
-        self.settle(now);
-        match refused {
-            Some(e) if self.ports.is_empty() => Err(e),
-            _ => Ok(()),
-        }
-    }
-
-    fn settle(&mut self, now: Instant) {
-        let addresses = self.wanted.addresses.keys().filter(|address| !links::is_own(**address, &self.own));
-        let homes =
-            addresses.map(|address| (*address, links::homes(*address, &self.links, &self.setup.links)));
-        self.claims.set_wanted(self.wanted.clone(), homes.collect());
-        let acts = self.claims.settle(now);
-        self.carry_out(acts);
+        let there = used.iter().filter(|link| self.ports.contains_key(&link.index));
+        let places: Vec<_> = there.map(|link| (link.index, link.name.clone(), link.mac)).collect();
+        let mut acts = self.claims.set_links(&places, now);
+        self.claims.set_wanted(self.wanted.clone(), homes);
+        acts.extend(self.claims.settle(now));
+        self.carry_out(acts, now);
+        refused
     }
 
     /// Hears what has come, and answers.
@@ -279,19 +281,26 @@ impl Speaker {
             acts.extend(self.claims.settle(now));
             moved.iter().for_each(|link| self.claims.repeat(*link, now));
         }
-        self.carry_out(acts);
+        self.carry_out(acts, now);
     }
 
-    fn carry_out(&mut self, acts: Vec<Act>) {
+    fn carry_out(&mut self, acts: Vec<Act>, now: Instant) {
         for act in acts {
             let (link, outcome) = match act {
                 Act::Probe(link, address) => {
-                    let joined = self.groups.join(link, address);
-                    (link, joined.and_then(|()| self.send(link, |port| port.probe(address))))
+                    let asked = self.send(link, |port| port.probe(address));
+                    if asked.is_err() {
+                        self.claims.unasked(link, address, now);
+                    }
+                    (link, asked)
                 }
+                // It may have been given up since.
+                Act::Tell(link, address) if !self.claims.answers(link, address) => continue,
                 Act::Tell(link, address) => (link, self.send(link, |port| port.tell(address))),
                 Act::Leave(link, address) => {
-                    self.groups.leave(link, address);
+                    if let Some(port) = self.ports.get_mut(&link) {
+                        port.leave(address);
+                    }
                     continue;
                 }
                 Act::Say(said) => {
@@ -305,8 +314,8 @@ impl Speaker {
         }
     }
 
-    fn send(&self, link: u32, send: impl FnOnce(&Port) -> kernel::Result<()>) -> kernel::Result<()> {
-        self.ports.get(&link).map_or(Ok(()), send)
+    fn send(&mut self, link: u32, send: impl FnOnce(&mut Port) -> kernel::Result<()>) -> kernel::Result<()> {
+        self.ports.get_mut(&link).map_or(Ok(()), send)
     }
 
     /// Tells all links that this node lives, or leaves.

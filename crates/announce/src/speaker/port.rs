@@ -1,11 +1,13 @@
 //! The sockets of one link.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, UdpSocket};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 
 use kernel::Act as _;
 use kernel::netlink::Mac;
 use kernel::packet::{PacketSocket, datagram};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::wire::arp::{self, Arp};
 use crate::wire::heartbeat::Heartbeat;
@@ -33,11 +35,22 @@ pub(super) struct Port {
     arp: PacketSocket,
     neighbours: PacketSocket,
     beats: PacketSocket,
+    /// Groups are joined for as long as this is open. It is bound to nothing, so nothing comes by it.
+    member: OwnedFd,
+    /// The groups in which solicitations come, and for which addresses: two may have the same.
+    groups: BTreeMap<Ipv6Addr, BTreeSet<Ipv6Addr>>,
+    link: u32,
 }
 
 impl Port {
     pub(super) fn open(link: u32, mac: Mac) -> kernel::Result<Self> {
+        let member =
+            rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+                .act("open", || "a socket that joins groups")?;
         Ok(Self {
+            member,
+            groups: BTreeMap::new(),
+            link,
             mac,
             arp: PacketSocket::arp(link)?,
             neighbours: PacketSocket::neighbours(link)?,
@@ -91,11 +104,37 @@ impl Port {
         }
     }
 
-    /// Asks who has the address.
-    pub(super) fn probe(&self, address: IpAddr) -> kernel::Result<()> {
+    /// Asks who has the address, and hears from now on who asks for it.
+    pub(super) fn probe(&mut self, address: IpAddr) -> kernel::Result<()> {
         match address {
             IpAddr::V4(address) => self.arp.send(&Arp::probe(self.mac, address).write(), arp::EVERYBODY),
-            IpAddr::V6(address) => self.discover(Neighbour::probe(address)),
+            IpAddr::V6(address) => {
+                self.join(address)?;
+                self.discover(Neighbour::probe(address))
+            }
+        }
+    }
+
+    fn join(&mut self, address: Ipv6Addr) -> kernel::Result<()> {
+        let group = neighbour::solicited(address);
+        if !self.groups.contains_key(&group) {
+            let say = || format!("the group {group}, in which {address} is asked for");
+            sockopt::set_ipv6_add_membership(&self.member, &group, self.link).act("join", say)?;
+        }
+        self.groups.entry(group).or_default().insert(address);
+        Ok(())
+    }
+
+    /// Hears no more who asks for the address.
+    pub(super) fn leave(&mut self, address: IpAddr) {
+        let IpAddr::V6(address) = address else { return };
+        let group = neighbour::solicited(address);
+        let Some(of) = self.groups.get_mut(&group) else { return };
+        of.remove(&address);
+        if of.is_empty() {
+            self.groups.remove(&group);
+            // One that stays is heard, and nothing is said to it.
+            let _ = sockopt::set_ipv6_drop_membership(&self.member, &group, self.link);
         }
     }
 
@@ -118,51 +157,5 @@ impl Port {
         let from = SocketAddrV4::new([0, 0, 0, 0].into(), PORT);
         let to = SocketAddrV4::new([255, 255, 255, 255].into(), PORT);
         self.beats.send(&datagram::wrap(from, to, &beat.write()), arp::EVERYBODY)
-    }
-}
-
-/// The groups in which solicitations come. Two addresses may have the same.
-#[derive(Debug, Default)]
-pub(super) struct Groups {
-    joined: BTreeMap<(u32, Ipv6Addr), Group>,
-}
-
-#[derive(Debug)]
-struct Group {
-    of: Vec<Ipv6Addr>,
-    /// It is joined for as long as this is open.
-    _socket: UdpSocket,
-}
-
-impl Groups {
-    pub(super) fn join(&mut self, link: u32, address: IpAddr) -> kernel::Result<()> {
-        let IpAddr::V6(address) = address else { return Ok(()) };
-        let group = neighbour::solicited(address);
-        if let Some(known) = self.joined.get_mut(&(link, group)) {
-            if !known.of.contains(&address) {
-                known.of.push(address);
-            }
-            return Ok(());
-        }
-        let say = || format!("the group {group} on link number {link}, in which {address} is asked for");
-        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).act("join", say)?;
-        socket.join_multicast_v6(&group, link).act("join", say)?;
-        self.joined.insert((link, group), Group { of: vec![address], _socket: socket });
-        Ok(())
-    }
-
-    pub(super) fn leave(&mut self, link: u32, address: IpAddr) {
-        let IpAddr::V6(address) = address else { return };
-        let key = (link, neighbour::solicited(address));
-        let Some(known) = self.joined.get_mut(&key) else { return };
-        known.of.retain(|other| *other != address);
-        if known.of.is_empty() {
-            self.joined.remove(&key);
-        }
-    }
-
-    /// Forgets those of links that are gone.
-    pub(super) fn keep(&mut self, is_there: impl Fn(u32) -> bool) {
-        self.joined.retain(|(link, _), _| is_there(*link));
     }
 }
