@@ -163,7 +163,8 @@ impl Controller {
             return;
         }
         match target.scale(&self.client, desired).await {
-            Ok(()) => {
+            Ok(false) => told.desired = current,
+            Ok(true) => {
                 let text = format!("the HPA controller was able to update the target scale to {desired}");
                 status::set(&mut told.conditions, "AbleToScale", "True", "SucceededRescale", &text, now);
                 let text = format!("New size: {desired}; reason: {why}");

@@ -103,13 +103,21 @@ fn path(resource: &ApiResource) -> String {
 }
 
 impl Target {
-    /// Has it have so many pods, whatever others have asked for meanwhile: it is the next look that decides from that.
-    pub(super) async fn scale(&self, client: &Client, replicas: i32) -> Result<(), String> {
+    /// Has it have so many pods. False if somebody has asked for others since it was found: the next look decides from that, or a person
+    /// who stops it would be overruled.
+    pub(super) async fn scale(&self, client: &Client, replicas: i32) -> Result<bool, String> {
         let (namespace, resource) = &self.api;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
-        let patch = json!({"spec": {"replicas": replicas}});
-        let done = api.patch_scale(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        done.map(drop).map_err(|error| hands::says(&error))
+        let now = api.get_scale(&self.name).await.map_err(|error| hands::says(&error))?;
+        if now.spec.and_then(|spec| spec.replicas).unwrap_or_default() != self.replicas {
+            return Ok(false);
+        }
+        let patch = json!({"metadata": {"resourceVersion": now.metadata.resource_version}, "spec": {"replicas": replicas}});
+        match api.patch_scale(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(hands::says(&error)),
+        }
     }
 }
 

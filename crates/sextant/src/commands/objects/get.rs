@@ -174,7 +174,9 @@ fn watch(server: &Server, args: &GetArgs, one: &Named) -> Result<()> {
     }
     let mut version = text(&first, "/metadata/resourceVersion").to_owned();
     loop {
-        let call = ask().with("watch", "true").with("resourceVersion", &version);
+        // Bookmarks tell how far it is where nothing that is shown changes: what is older may be forgotten by then.
+        let call =
+            ask().with("watch", "true").with("allowWatchBookmarks", "true").with("resourceVersion", &version);
         server.wait(follow(server, call, |event| {
             let object = &event["object"];
             if text(event, "/type") == "ERROR" {
@@ -185,13 +187,16 @@ fn watch(server: &Server, args: &GetArgs, one: &Named) -> Result<()> {
             if let Some(seen) = [seen, in_row].into_iter().find(|seen| !seen.is_empty()) {
                 seen.clone_into(&mut version);
             }
+            if text(event, "/type") == "BOOKMARK" {
+                return Ok(());
+            }
             if is_table {
                 rows.lines(&one.kind, object, !args.no_headers).iter().for_each(|line| println!("{line}"));
                 return Ok(io::stdout().flush()?);
             }
             show(args.output, &one.kind, object.clone())
         }))?;
-        // A server that ends watches early is not asked without a pause; nothing is missed, as it goes on from what was seen.
+        // A server that ends watches early is not asked without a pause; it goes on from what was told last.
         std::thread::sleep(PAUSE);
     }
 }

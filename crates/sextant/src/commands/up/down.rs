@@ -91,25 +91,23 @@ pub(super) fn take_down(instance: &Instance, config: &Path) -> Result<usize, Vec
     if failures.is_empty() { Ok(count) } else { Err(failures) }
 }
 
-/// Those with volumes of drivers first: the drivers may run in the others.
+/// Those with volumes of drivers first: the drivers may run in the others, which stay where one of the first does.
 fn remove_pods(instance: &Instance, node: &Node) -> (usize, Vec<Failure>) {
-    let users = ::agent::users(&instance.data.join("agent"));
+    let having = ::agent::users(&instance.data.join("agent"));
     let is_ours = |pod: &PodSandbox| pod.labels.contains_key(::agent::LABEL);
-    let has_volumes = |pod: &PodSandbox| pod.metadata.as_ref().is_some_and(|one| users.contains(&one.uid));
-    let first = node.remove_pods(|pod| is_ours(pod) && has_volumes(pod));
-    // What a pod has that runs on is not taken from it.
-    if first.is_ok() {
-        for why in storage::release(instance) {
-            let hint = "drivers that run in pods take it back once `sextant up` runs again";
-            supervisor::say(&format!("warning: {why} ({hint})"));
-        }
+    let has_volumes = |pod: &PodSandbox| pod.metadata.as_ref().is_some_and(|one| having.contains(&one.uid));
+    let users = || node.remove_pods(|pod| is_ours(pod) && has_volumes(pod));
+    // One may go at the second attempt. What a pod has that runs on is not taken from it.
+    let first = match users().or_else(|_| users()) {
+        Ok(count) => count,
+        Err(failures) => return (0, failures),
+    };
+    for why in storage::release(instance) {
+        let hint = "drivers that run in pods take it back once `sextant up` runs again";
+        supervisor::say(&format!("warning: {why} ({hint})"));
     }
-    let mut failures = Vec::new();
-    let counts = [first, node.remove_pods(is_ours)].map(|removed| {
-        removed.unwrap_or_else(|failed| {
-            failures.extend(failed);
-            0
-        })
-    });
-    (counts.iter().sum(), failures)
+    match node.remove_pods(is_ours) {
+        Ok(count) => (first + count, Vec::new()),
+        Err(failures) => (first, failures),
+    }
 }
