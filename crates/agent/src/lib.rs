@@ -2,8 +2,8 @@
 //!
 //! [`run`] registers the node ([`Setup::node`]), keeps its lease and its status, and follows the pods that are bound to it. Each pod has
 //! one worker (a key of a [`client::queue`]) that is level-triggered: it compares the pod's spec with what the runtime holds, does the
-//! next thing, and writes the pod's status. It is woken by the API server's watch, by the runtime's events, by probes and by time, and
-//! asks nobody again and again.
+//! next thing, and writes the pod's status. It is woken by the API server's watch, by the runtime's events, by probes and by time; only a
+//! runtime that tells no events is asked, each second.
 //!
 //! **Nothing but the API server and the runtime knows what is**: which containers belong to a pod is in their labels, how often they
 //! were started in their annotations. So the agent may be killed at any moment, and goes on with the containers that run. What it makes

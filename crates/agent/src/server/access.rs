@@ -19,8 +19,8 @@ use crate::agent::Agent;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest token, in bytes; those of service accounts have some 1,000.
 const TOKEN: usize = 16 << 10;
-/// As many are asked about at a time: others wait for their turn.
-static TURNS: Semaphore = Semaphore::const_new(16);
+/// As many are asked about at a time, of those with a token and of those with a certificate: others wait for their turn.
+static TURNS: [Semaphore; 2] = [Semaphore::const_new(16), Semaphore::const_new(16)];
 
 /// Whether who asks may; else what is answered. `named` is who the certificate says that it is.
 pub(super) async fn check(
@@ -32,7 +32,7 @@ pub(super) async fn check(
         return Err(text(StatusCode::UNAUTHORIZED, "Unauthorized"));
     }
     let asked = async {
-        let _turn = TURNS.acquire().await;
+        let _turn = TURNS[usize::from(named.is_some())].acquire().await;
         judge(agent, named, request).await
     };
     let Ok(judged) = tokio::time::timeout(PATIENCE, asked).await else {

@@ -31,7 +31,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Setup;
@@ -44,10 +44,12 @@ use query::Query;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Connections at a time; who comes then waits in the listener's queue.
+/// Connections at a time.
 const MOST: usize = 256;
-/// Of these, connections of those who have shown no certificate that lets them in: no number of them keeps the others out.
+/// Of these, connections of those who have shown no certificate of the cluster's: no number of them takes a place from those who have.
 const STRANGERS: usize = 64;
+/// Handshakes at a time. One above the number is sent away, and may come again.
+const HANDSHAKES: usize = 256;
 
 /// A body of any kind.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -146,18 +148,13 @@ impl Server {
 
     /// Answers, for ever.
     pub(crate) async fn serve(&self, agent: &Arc<Agent>) -> ! {
-        let (places, strangers) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(STRANGERS)));
+        let places = Arc::new(Places::default());
         loop {
-            // Nobody closes it.
-            let Ok(place) = places.clone().acquire_owned().await else { continue };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
+                    let Ok(begun) = places.handshakes.clone().try_acquire_owned() else { continue };
                     let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner).clone();
-                    let (agent, strangers) = (agent.clone(), strangers.clone());
-                    tokio::spawn(async move {
-                        connection(stream, clients, agent, strangers).await;
-                        drop(place);
-                    });
+                    tokio::spawn(connection(stream, clients, agent.clone(), places.clone(), begun));
                 }
                 // Descriptors have run out, most likely: others must end before this can go on.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -175,19 +172,39 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn connection(stream: TcpStream, clients: Arc<Clients>, agent: Arc<Agent>, strangers: Arc<Semaphore>) {
+/// How many there may be.
+struct Places {
+    handshakes: Arc<Semaphore>,
+    all: Semaphore,
+    strangers: Semaphore,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        Self { handshakes, all: Semaphore::new(MOST), strangers: Semaphore::new(STRANGERS) }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    clients: Arc<Clients>,
+    agent: Arc<Agent>,
+    places: Arc<Places>,
+    begun: OwnedSemaphorePermit,
+) {
     let tls = TlsAcceptor::from(clients.tls.clone());
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+    drop(begun);
     let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let may = clients.is_master(shown);
     // Whom it asks for may do so: the API server has looked.
     let hands_on = clients.hands_on(shown);
     let named = clients.named(shown);
+    // Who may have a token, and may not: one above the number is sent away, as is anybody once there is no place at all.
     let is_stranger = !may && !hands_on && named.is_none();
-    // Who may have a token, and may not: one above the number is sent away, and comes again.
-    let Ok(_place) = (if is_stranger { strangers.try_acquire_owned().map(Some) } else { Ok(None) }) else {
-        return;
-    };
+    let known = if is_stranger { places.strangers.try_acquire().map(Some) } else { Ok(None) };
+    let (Ok(_stranger), Ok(_place)) = (known, places.all.try_acquire()) else { return };
     let service = service_fn(|request| {
         let (agent, named) = (agent.clone(), named.clone());
         async move {

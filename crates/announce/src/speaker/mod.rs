@@ -65,7 +65,7 @@ impl Announcer {
     pub fn start(setup: Setup, told: impl FnMut(Said) + Send + 'static) -> kernel::Result<Self> {
         let inbox = Arc::new(Mutex::new(Inbox::default()));
         let (bell, heard) = UnixStream::pair().act("make", || "a pair of sockets")?;
-        heard.set_nonblocking(true).act("set up", || "a pair of sockets")?;
+        bell.set_nonblocking(true).act("set up", || "a pair of sockets")?;
         // There may be nothing to listen to for a while: who may not is told at once.
         drop(PacketSocket::arp(LOOPBACK)?);
         let mut speaker = Speaker::open(setup, Box::new(told), inbox.clone(), heard)?;

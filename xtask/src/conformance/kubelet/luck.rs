@@ -49,7 +49,7 @@ impl Walk {
         if let Some(kubelet) = self.kubelet.take() {
             kubelet.kill()?;
         }
-        // What is deleted while it is away has its volume taken back when it is there again.
+        // What is made while it is away is used when it is there again.
         self.claim("left", "image", json!({})).await?;
         self.kubelet = Some(self.place.kubelet(&self.server)?);
         self.says("after", pod("echo here > /data/line; cat /data/line > /said", of_claim("left")), "here")

@@ -24,6 +24,8 @@ use crate::volumes::Failed;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an attachment that nobody knows may take to be deleted.
+const SWEEPING: Duration = Duration::from_secs(10);
 
 /// The bytes that a label's value may have.
 const LABEL: usize = 63;
@@ -135,7 +137,9 @@ pub(super) async fn sweep(csi: &Csi, client: &Client, node: &str) -> Result<(), 
         // Asked for each anew: a pod may have asked since, and none takes it over while it goes.
         let _held = csi.attaching.lock().await;
         if super::record::held(&csi.folder).iter().all(|held| held.attachment.as_ref() != Some(&name)) {
-            match api.delete(&name, &DeleteParams::default()).await {
+            // Mounts wait for it: not for an API server that does not answer.
+            let ended = tokio::time::timeout(SWEEPING, api.delete(&name, &DeleteParams::default())).await;
+            match ended.map_err(|_| format!("cannot delete {name}: the API server does not answer"))? {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(client::causes(&error)),
                 Ok(_) => {}

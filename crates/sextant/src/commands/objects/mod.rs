@@ -12,7 +12,7 @@ mod rows;
 pub(crate) use apply::{run as apply, tell as told};
 pub(crate) use awaited::run as wait;
 pub(crate) use delete::run as delete;
-pub(crate) use describe::{events, run as describe};
+pub(crate) use describe::{events, last_seen, run as describe};
 pub(crate) use get::run as get;
 pub(crate) use rollout::run as rollout;
 

@@ -391,23 +391,29 @@ fn bad_manifests_are_refused_with_the_field_and_others_explained() {
         Row {
             pod: "hook",
             spec: hook,
-            status: &[("/containerStatuses/0/lastState/terminated/finishedAt", "20")],
+            status: &[(WAITING, "CrashLoopBackOff")],
             events: &[
                 (APP, "FailedPostStartHook", "PostStartHook failed"),
                 (APP, "Killing", "FailedPostStartHook"),
             ],
-            explained: ["app", "do: "],
+            explained: [
+                "its hook after the start failed: PostStartHook failed",
+                "correct lifecycle.postStart",
+            ],
         },
         Row {
             pod: "dead",
             spec: of(app(dead)),
-            status: &[("/containerStatuses/0/lastState/terminated/finishedAt", "20")],
+            status: &[(WAITING, "CrashLoopBackOff")],
             events: &[
                 (APP, "Unhealthy", "Liveness probe failed: dial tcp "),
                 (APP, "Unhealthy", ":81: connect: connection refused"),
                 (APP, "Killing", "Container app failed liveness probe, will be restarted"),
             ],
-            explained: ["pod default/dead", "on node here"],
+            explained: [
+                "its liveness probe failed: Liveness probe failed: dial tcp",
+                "correct livenessProbe",
+            ],
         },
         Row {
             pod: "pinned",

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Facts, Reason, after, is_true, last, reason};
+use crate::commands::objects::last_seen;
 use crate::objects::{age, list, number, text};
 
 /// Where the states of containers are, and what they are called.
@@ -67,6 +68,35 @@ fn ended(pod: &Value, one: &Value, place: &str) -> Reason {
     reason(what, todo)
 }
 
+/// Why the agent itself ended a container that is started again, if it did: the code says nothing of that.
+fn killed(pod: &Value, one: &Value, facts: &Facts) -> Option<Reason> {
+    let name = text(one, "/name");
+    // Statuses tell whole seconds, events parts of them.
+    let second = |time: &str| time.get(.."2026-01-01T00:00:00".len()).unwrap_or_default().to_owned();
+    let at = |field: &str| second(text(one, &format!("/lastState/terminated/{field}")));
+    let is_its_end = |event: &&Value| {
+        let when = second(last_seen(event));
+        text(event, "/reason") == "Killing"
+            && text(event, "/involvedObject/fieldPath").ends_with(&format!("{{{name}}}"))
+            && (at("startedAt")..=at("finishedAt")).contains(&when)
+    };
+    let why = text(facts.events.iter().rev().find(is_its_end)?, "/message");
+    let (what, field) = if why.contains("FailedPostStartHook") {
+        (
+            format!("its hook after the start failed{}", after(&last(facts, &["FailedPostStartHook"]))),
+            "lifecycle.postStart",
+        )
+    } else if why.contains("liveness probe") {
+        (format!("its liveness probe failed{}", after(&last(facts, &["Unhealthy"]))), "livenessProbe")
+    } else {
+        return None;
+    };
+    Some(reason(
+        format!("container {name} was ended, as {what}"),
+        format!("correct {field} of container {name}, or see what it says: `{} --previous`", log(pod, name)),
+    ))
+}
+
 fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reason> {
     let name = text(one, "/name");
     let waits = text(one, "/state/waiting/reason");
@@ -91,7 +121,7 @@ fn container(pod: &Value, what: &str, one: &Value, facts: &Facts) -> Option<Reas
         }
         "CrashLoopBackOff" => {
             let again = number(one, "/restartCount");
-            let end = ended(pod, one, "/lastState/terminated");
+            let end = killed(pod, one, facts).unwrap_or_else(|| ended(pod, one, "/lastState/terminated"));
             return Some(reason(
                 format!("{}, {again} times already; it is started again later", end.what),
                 end.todo,

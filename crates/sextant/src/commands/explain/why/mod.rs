@@ -414,6 +414,41 @@ mod tests {
     }
 
     #[test]
+    fn a_container_that_the_agent_ended_again_and_again_is_told_with_the_cause() {
+        let end = |finished: &str| {
+            let terminated =
+                json!({"exitCode": 0, "startedAt": "2026-01-01T00:00:10Z", "finishedAt": finished});
+            pod(
+                "here",
+                json!({"phase": "Running", "containerStatuses": [{"name": "app", "restartCount": 3,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": terminated}}]}),
+            )
+        };
+        let event = |reason: &str, message: &str| {
+            let path = json!({"fieldPath": "spec.containers{app}"});
+            json!({"reason": reason, "message": message, "eventTime": "2026-01-01T00:00:10.1Z", "involvedObject": path,
+                "series": {"count": 3, "lastObservedTime": "2026-01-01T00:00:12.345678Z"}})
+        };
+        let told_of = |why: &str, said: Value, finished: &str| {
+            let facts = Facts { events: vec![said, event("Killing", why)], ..Facts::default() };
+            told(&end(finished), &facts)
+        };
+        let hook = event("FailedPostStartHook", "PostStartHook failed");
+        let text = told_of("FailedPostStartHook", hook.clone(), "2026-01-01T00:00:13Z");
+        assert!(
+            text.contains("was ended, as its hook after the start failed: PostStartHook failed, 3 times"),
+            "{text}"
+        );
+        assert!(text.contains("correct lifecycle.postStart of container app"), "{text}");
+        let probe = event("Unhealthy", "Liveness probe failed: refused");
+        let text =
+            told_of("Container app failed liveness probe, will be restarted", probe, "2026-01-01T00:00:12Z");
+        assert!(text.contains("its liveness probe failed: Liveness probe failed: refused"), "{text}");
+        // It ended by itself the last time.
+        assert!(told_of("FailedPostStartHook", hook, "2026-01-01T00:00:11Z").contains("ended with code 0"));
+    }
+
+    #[test]
     fn what_comes_before_containers_is_told() {
         let pending = pod("here", json!({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"}));
         let node = Some(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}));

@@ -120,7 +120,7 @@ pub(crate) fn events(server: &Server, kind: &str, object: &Value) -> Result<Vec<
 }
 
 /// When an event was last seen.
-fn last_seen(event: &Value) -> &str {
+pub(crate) fn last_seen(event: &Value) -> &str {
     let places = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
     places.into_iter().map(|place| text(event, place)).find(|time| !time.is_empty()).unwrap_or_default()
 }
