@@ -54,6 +54,17 @@ pub(super) const GROUP_CONTENTS: Kind =
 pub(super) const GROUP_CLASSES: Kind =
     kind(GROUP, "VolumeGroupSnapshotClass", "volumegroupsnapshotclasses", false);
 
+/// Whether a node or a pod says that it is ready.
+pub(super) fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
+/// Whether nothing of a pod runs any more.
+pub(super) fn has_ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
 impl Kind {
     fn path(self, name: &str) -> String {
         let root = if self.version.contains('/') { "apis" } else { "api" };

@@ -27,11 +27,6 @@ fn database() -> Value {
         "readinessProbe": {"periodSeconds": 1, "httpGet": {"port": 8080, "path": "/healthz"}}})
 }
 
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
-}
-
 impl Walk {
     /// From the driver's registration to a machine with nothing of it.
     pub(super) async fn pods(&mut self, kubeconfig: &Path, book: &mut Book) -> Result<()> {
@@ -133,8 +128,7 @@ impl Walk {
             json!({"name": "main", "image": IMAGE, "args": ["order", format!("{address}:8080"), "2"]});
         let spec = json!({"containers": [container], "restartPolicy": "Never"});
         self.api.make(PODS, name, json!({"spec": spec})).await?;
-        let over = |pod: &Value| ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase);
-        let pod = self.api.until(PODS, name, "over", over).await?;
+        let pod = self.api.until(PODS, name, "over", has_ended).await?;
         must(pod["status"]["phase"] == "Succeeded", || pod["status"].to_string())?;
         self.pod_away(name).await
     }

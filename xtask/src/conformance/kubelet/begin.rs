@@ -13,11 +13,6 @@ const TOPOLOGY: &str = "topology.csi.sextant.dev/node";
 impl Walk {
     /// Nothing goes on without a node.
     pub(super) async fn begin(&mut self, book: &mut Book) -> Result<()> {
-        let is_ready = |node: &Value| {
-            let conditions = node["status"]["conditions"].as_array();
-            conditions
-                .is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
-        };
         let node = self.api.until(NODES, NODE, "ready", is_ready).await;
         node.map_err(|error| format!("{error}\n{}", last_words(&self.place.programs.words("kubelet"))))?;
         book.note("kubelet: its node is registered and ready", Ok(()));

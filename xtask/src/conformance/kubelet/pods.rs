@@ -107,7 +107,3 @@ impl Walk {
         must(said == what, || format!("{name} says {said:?}, and not {what:?}"))
     }
 }
-
-fn has_ended(pod: &Value) -> bool {
-    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
-}
