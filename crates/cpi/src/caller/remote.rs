@@ -13,13 +13,22 @@ use crate::contract::{
     Node, Route, Routes, Service, load_balancer_name, v1,
 };
 
-/// The provider at a socket. It connects anew where the connection is gone; what the provider has is what it had at first.
+/// The provider at a socket. It connects anew where the connection is gone, and initializes again then, as the provider may have been
+/// started again; what the provider has is what it had at first.
 #[derive(Debug)]
 pub struct Remote {
     socket: PathBuf,
     deadline: Duration,
     info: v1::GetInfoResponse,
-    client: Mutex<Option<Client>>,
+    held: Mutex<Held>,
+}
+
+/// What is known of the process at the other end.
+#[derive(Debug)]
+struct Held {
+    client: Option<Client>,
+    /// What it was initialized with, and any that comes after it is to be.
+    cluster: Option<String>,
 }
 
 impl Remote {
@@ -33,13 +42,17 @@ impl Remote {
         };
         let (client, info) = greet(socket, deadline).await.map_err(|e| failed(&e))?;
         provider_name(&info.name).map_err(|e| failed(&e))?;
-        Ok(Self { socket: socket.into(), deadline, info, client: Mutex::new(Some(client)) })
+        let held = Mutex::new(Held { client: Some(client), cluster: None });
+        Ok(Self { socket: socket.into(), deadline, info, held })
     }
 
-    /// A connection to the provider that it was at first.
+    /// A connection to the provider that it was at first, and that is initialized if it was ever.
     async fn client(&self) -> Result<Client, Error> {
-        let mut held = self.client.lock().await;
-        if let Some(client) = held.as_ref().filter(|client| !client.is_closed()) {
+        self.connected(&mut *self.held.lock().await).await
+    }
+
+    async fn connected(&self, held: &mut Held) -> Result<Client, Error> {
+        if let Some(client) = held.client.as_ref().filter(|client| !client.is_closed()) {
             return Ok(client.clone());
         }
         let (client, info) = greet(&self.socket, self.deadline).await.map_err(Error::of)?;
@@ -51,8 +64,23 @@ impl Remote {
                 info
             )));
         }
-        *held = Some(client.clone());
+        if let Some(cluster) = &held.cluster {
+            let again = initialize(&client, cluster).await;
+            again.map_err(|e| {
+                let socket = self.socket.display();
+                Error::Failed(format!("cannot initialize the cloud provider at {socket} again: {e}"))
+            })?;
+        }
+        held.client = Some(client.clone());
         Ok(client)
+    }
+}
+
+/// Initializes the provider at the other end, if it wants that.
+async fn initialize(client: &Client, cluster: &str) -> Result<(), Error> {
+    match client.initialize(v1::InitializeRequest { cluster_name: cluster.into() }).await.map_err(error) {
+        Err(Error::NotImplemented) => Ok(()),
+        done => done.map(drop),
     }
 }
 
@@ -73,11 +101,11 @@ impl CloudProvider for Remote {
 
     fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
-            let request = v1::InitializeRequest { cluster_name: cluster.into() };
-            match self.client().await?.initialize(request).await.map_err(error) {
-                Err(Error::NotImplemented) => Ok(()),
-                done => done.map(drop),
-            }
+            // Held over the call: no other may connect anew meanwhile, and not know of it.
+            let mut held = self.held.lock().await;
+            initialize(&self.connected(&mut held).await?, cluster).await?;
+            held.cluster = Some(cluster.into());
+            Ok(())
         })
     }
 

@@ -61,7 +61,8 @@ pub trait CloudProvider: Send + Sync + 'static {
         true
     }
 
-    /// Comes before controllers start, with what the cluster is called in all calls. After an error it comes again.
+    /// Comes before all other calls, with what the cluster is called in them, and again whenever controllers start. After an error it
+    /// comes again.
     fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
         let _unread = cluster;
         Box::pin(std::future::ready(Ok(())))

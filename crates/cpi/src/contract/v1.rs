@@ -307,7 +307,7 @@ pub trait Provider: Send + Sync + 'static {
         std::future::ready(Err(grpc::Status::unimplemented("GetInfo")))
     }
 
-    /// Comes before controllers start, and again whenever they do.
+    /// Comes before all calls of other services, at each connection; again whenever controllers start, and after an error.
     fn initialize(
         &self,
         request: InitializeRequest,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud::{Cloud, status};
+use cloud::{Cloud, State, status};
 use cpi::caller::check::{self, Finding, Subject, Verdict};
 use cpi::caller::{Client, Remote};
 use cpi::contract::*;
@@ -149,11 +149,30 @@ async fn a_provider_that_was_started_again_is_the_same_to_its_callers() {
     );
     let stand = serve(Arc::new(Cloud::default()), &socket).await;
     let remote = Remote::connect(&socket, DEADLINE).await.unwrap();
-    let cloud = stand.end().await;
-    let error = remote.instances().unwrap().instance_exists(&node("node-1")).await.unwrap_err();
-    assert!(matches!(&error, Error::Failed(_)), "{error:?}");
+    let exists = async || remote.instances().unwrap().instance_exists(&node("node-1")).await;
+    let says = |asked: Result<bool, Error>, words: &str| {
+        let error = asked.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    says(exists().await, "comes before it was initialized");
+    remote.initialize("c").await.unwrap();
+    stand.end().await;
+    says(exists().await, "is the server running?");
+    // The new process knows nothing of what the old one was told, and does not always take it at once.
+    let cloud = Arc::new(Cloud::default());
+    cloud.state().failing.insert("initialize", Error::Failed("not yet".into()));
     let stand = serve(cloud, &socket).await;
-    assert_eq!(remote.instances().unwrap().instance_exists(&node("node-1")).await, Ok(true));
+    says(exists().await, "again: not yet");
+    assert_eq!(exists().await, Ok(true));
+    assert_eq!(stand.cloud.state().cluster.as_deref(), Some("c"));
+    // One that wants no Initialize is none the worse.
+    stand.end().await;
+    let cloud = Arc::new(Cloud::default());
+    *cloud.state() = State { cluster: Some("any".into()), ..State::default() };
+    cloud.state().failing.insert("initialize", Error::NotImplemented);
+    let stand = serve(cloud, &socket).await;
+    assert_eq!(exists().await, Ok(true));
+    assert!(stand.cloud.state().failing.is_empty(), "it was not asked");
     stand.end().await;
 }
 
@@ -162,6 +181,7 @@ async fn answers_that_cannot_be_used_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
     let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    remote.initialize("c").await.unwrap();
     let address = |kind: &str| vec![NodeAddress { type_: kind.into(), address: "x".into() }];
     for (wrong, says) in [
         (
