@@ -130,7 +130,9 @@ impl Instances for Remote {
     fn instance_exists<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
         Box::pin(async move {
             let request = v1::InstanceExistsRequest { node: json(node) };
-            Ok(self.client().await?.instance_exists(request).await.map_err(error)?.exists)
+            let told = self.client().await?.instance_exists(request).await.map_err(error)?.exists;
+            let none = || Failure::invalid("exists", "is missing; it must be set");
+            told.ok_or_else(none).map_err(|e| wrong("InstanceExists", &e))
         })
     }
 

@@ -42,8 +42,9 @@ pub struct InstanceExistsRequest {
 /// Answers InstanceExists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InstanceExistsResponse {
-    #[prost(bool, tag = "1")]
-    pub exists: bool,
+    /// Must be set: an answer without it is an error, and not a no.
+    #[prost(bool, optional, tag = "1")]
+    pub exists: ::core::option::Option<bool>,
 }
 /// Asks InstanceShutdown.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -201,6 +201,40 @@ async fn answers_that_cannot_be_used_are_told() {
     stand.end().await;
 }
 
+/// A provider that answers everything with nothing in it.
+struct Mute(&'static str);
+
+impl grpc::Service for Mute {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn call(&self, method: &str, request: bytes::Bytes) -> Option<grpc::Answer> {
+        let info = v1::GetInfoResponse { name: "mute".into(), instances: true, ..Default::default() };
+        Some(match method {
+            "GetInfo" => grpc::unary(request, |_: v1::GetInfoRequest| async { Ok(info) }),
+            _ => grpc::unary(request, |_: v1::InitializeResponse| async { Ok(v1::InitializeResponse {}) }),
+        })
+    }
+}
+
+/// A node of which nothing is said must not count as gone.
+#[tokio::test]
+async fn an_answer_that_leaves_out_whether_an_instance_exists_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cpi.sock");
+    let (listener, _bound) = grpc::listen(&socket, "taken").await.unwrap();
+    let server = grpc::Server::new().service(Mute("cpi.v1.Provider")).service(Mute("cpi.v1.Instances"));
+    let serving = tokio::spawn(server.serve(listener, std::future::pending(), DEADLINE));
+    let remote = Remote::connect(&socket, DEADLINE).await.unwrap();
+    remote.initialize("c").await.unwrap();
+    let instances = remote.instances().unwrap();
+    let error = instances.instance_exists(&node("node-1")).await.unwrap_err().to_string();
+    assert!(error.contains("answers InstanceExists wrongly: exists: is missing"), "{error}");
+    assert_eq!(instances.instance_shutdown(&node("node-1")).await, Ok(false));
+    serving.abort();
+}
+
 async fn examined(stand: &Stand, nodes: Vec<Node>) -> Vec<Finding> {
     let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
     let (cluster, route) = ("c".into(), Some("10.9.0.0/24".into()));
