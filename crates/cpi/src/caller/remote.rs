@@ -7,7 +7,7 @@ use grpc::Failure;
 use tokio::sync::Mutex;
 
 use super::Client;
-use crate::contract::wire::{Deferred, error, json, object, provider_name};
+use crate::contract::wire::{self, Deferred, error, json, object, provider_name};
 use crate::contract::{
     Answer, CloudProvider, Clusters, Error, InstanceMetadata, Instances, LoadBalancerStatus, LoadBalancers,
     Node, Route, Routes, Service, load_balancer_name, v1,
@@ -129,7 +129,7 @@ impl CloudProvider for Remote {
 impl Instances for Remote {
     fn instance_exists<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
         Box::pin(async move {
-            let request = v1::InstanceExistsRequest { node: json(node) };
+            let request = v1::InstanceExistsRequest { node: wire::node(node) };
             let told = self.client().await?.instance_exists(request).await.map_err(error)?.exists;
             let none = || Failure::invalid("exists", "is missing; it must be set");
             told.ok_or_else(none).map_err(|e| wrong("InstanceExists", &e))
@@ -138,14 +138,14 @@ impl Instances for Remote {
 
     fn instance_shutdown<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
         Box::pin(async move {
-            let request = v1::InstanceShutdownRequest { node: json(node) };
+            let request = v1::InstanceShutdownRequest { node: wire::node(node) };
             Ok(self.client().await?.instance_shutdown(request).await.map_err(error)?.shutdown)
         })
     }
 
     fn instance_metadata<'a>(&'a self, node: &'a Node) -> Answer<'a, Option<InstanceMetadata>> {
         Box::pin(async move {
-            let request = v1::InstanceMetadataRequest { node: json(node) };
+            let request = v1::InstanceMetadataRequest { node: wire::node(node) };
             let told = self.client().await?.instance_metadata(request).await.map_err(error)?.metadata;
             told.map(InstanceMetadata::try_from).transpose().map_err(|e| wrong("InstanceMetadata", &e))
         })
@@ -186,7 +186,7 @@ impl LoadBalancers for Remote {
         nodes: &'a [Node],
     ) -> Answer<'a, LoadBalancerStatus> {
         Box::pin(async move {
-            let (service, nodes) = (json(service), nodes.iter().map(json).collect());
+            let (service, nodes) = (json(service), nodes.iter().map(wire::node).collect());
             let request = v1::EnsureLoadBalancerRequest { cluster_name: cluster.into(), service, nodes };
             let told = self.client().await?.ensure_load_balancer(request).await.map_err(error)?;
             Deferred { implemented_elsewhere: told.implemented_elsewhere, retry: told.retry }.told()?;
@@ -204,7 +204,7 @@ impl LoadBalancers for Remote {
         nodes: &'a [Node],
     ) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (service, nodes) = (json(service), nodes.iter().map(json).collect());
+            let (service, nodes) = (json(service), nodes.iter().map(wire::node).collect());
             let request = v1::UpdateLoadBalancerRequest { cluster_name: cluster.into(), service, nodes };
             let told = self.client().await?.update_load_balancer(request).await.map_err(error)?;
             Deferred { implemented_elsewhere: told.implemented_elsewhere, retry: told.retry }.told()

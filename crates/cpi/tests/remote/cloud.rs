@@ -15,6 +15,8 @@ pub(crate) struct State {
     pub(crate) routes: Vec<Route>,
     pub(crate) failing: BTreeMap<&'static str, Error>,
     pub(crate) metadata: InstanceMetadata,
+    /// The node that was last asked about.
+    pub(crate) seen: Option<Node>,
     pub(crate) forgets_to_delete: bool,
 }
 
@@ -85,6 +87,7 @@ impl Instances for Cloud {
     fn instance_metadata<'a>(&'a self, node: &'a Node) -> Answer<'a, Option<InstanceMetadata>> {
         let is = node.metadata.name.as_deref() == Some("node-1");
         self.call("metadata", move |state| {
+            state.seen = Some(node.clone());
             if is { Ok(Some(state.metadata.clone())) } else { Err(Error::InstanceNotFound) }
         })
     }

@@ -201,6 +201,43 @@ async fn answers_that_cannot_be_used_are_told() {
     stand.end().await;
 }
 
+/// Each with as many images as a kubelet tells of, by several names each: 24 KiB of them.
+fn full_node(number: usize) -> Node {
+    let image = |at: usize| json!({"names": [format!("registry.example.com/{at}@sha256:{at:0>420}")], "sizeBytes": 1});
+    let images: Vec<_> = (0..50).map(image).collect();
+    let volumes = json!(["kubernetes.io/csi/a^1"]);
+    let attached = json!([{"name": "kubernetes.io/csi/a^1", "devicePath": ""}]);
+    let metadata = json!({"name": format!("node-{number}"), "managedFields": [{"manager": "kubelet"}]});
+    let addresses = json!([{"type": "InternalIP", "address": "10.0.0.1"}]);
+    let status = json!({"images": images, "volumesInUse": volumes, "volumesAttached": attached, "addresses": addresses});
+    serde_json::from_value(
+        json!({"metadata": metadata, "spec": {"providerID": "cloud://1"}, "status": status}),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn nodes_come_without_what_says_nothing_of_their_instances() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
+    let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    remote.initialize("c").await.unwrap();
+    let nodes: Vec<Node> = (0..1000).map(full_node).collect();
+    let balancers = remote.load_balancers().unwrap();
+    balancers.ensure_load_balancer("c", &service(), &nodes).await.unwrap();
+    balancers.update_load_balancer("c", &service(), &nodes).await.unwrap();
+    assert_eq!(stand.cloud.state().balancers["1-2"], 1000);
+    let metadata = remote.instances().unwrap().instance_metadata(&full_node(1)).await.unwrap();
+    assert_eq!(metadata, Some(InstanceMetadata::default()));
+    let seen = stand.cloud.state().seen.take().unwrap();
+    let mut wanted = full_node(1);
+    wanted.metadata.managed_fields = None;
+    let status = wanted.status.as_mut().unwrap();
+    (status.images, status.volumes_attached, status.volumes_in_use) = (None, None, None);
+    assert_eq!(seen, wanted, "all else is there");
+    stand.end().await;
+}
+
 /// A provider that answers everything with nothing in it.
 struct Mute(&'static str);
 
