@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use client::cache::Name;
 use client::events::{EventType, Events};
 use cpi::contract::{CloudProvider, Error, Instances};
 use k8s_openapi::api::core::v1::Node;
@@ -47,6 +48,19 @@ fn shut_down(node: &Node) -> Option<Value> {
     Some(json!(all))
 }
 
+/// Whether what a provider has said of a node holds for the node as it is now: the node is to be asked about still, and its instance is
+/// found by the same as before.
+fn is_meant(asked: &Node, now: &Node) -> bool {
+    let id = |node: &Node| {
+        node.spec.as_ref().and_then(|spec| spec.provider_id.clone()).filter(|id| !id.is_empty())
+    };
+    let (one, other) = (&asked.metadata, &now.metadata);
+    one.uid == other.uid
+        && plan(now) == Plan::Ask
+        && id(asked) == id(now)
+        && (id(now).is_some() || one.labels == other.labels && one.annotations == other.annotations)
+}
+
 /// Whether an instance is gone, by what the provider says; `None` where that is not known.
 fn is_gone(exists: &Result<bool, Error>) -> Option<bool> {
     match exists {
@@ -71,35 +85,53 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>)
     let it = Controller { context, events, api };
     loop {
         times.tick().await;
-        for node in it.context.nodes.all() {
-            if let Err(why) = it.look(instances, provider.name(), &node).await {
-                eprintln!("sextant control: warning: cannot look after node {}: {why}", node.name_any());
+        let nodes = it.context.nodes.all();
+        // Taints need no answer of the provider's, and wait for none.
+        for node in &nodes {
+            if let Plan::Taint(taints) = plan(node) {
+                told(node, it.taint(node, taints).await);
             }
+        }
+        for node in nodes.iter().filter(|node| plan(node) == Plan::Ask) {
+            told(node, it.look(instances, provider.name(), &Name::of(&**node)).await);
         }
     }
 }
 
+/// Tells of a look that failed; the next round looks again.
+fn told(node: &Node, looked: Result<(), String>) {
+    if let Err(why) = looked {
+        eprintln!("sextant control: warning: cannot look after node {}: {why}", node.name_any());
+    }
+}
+
 impl Controller {
-    async fn look(&self, instances: &dyn Instances, provider: &str, node: &Node) -> Result<(), String> {
+    /// Asks about a node, if it is to be asked about still: the answers about those before it may have taken minutes.
+    async fn look(&self, instances: &dyn Instances, provider: &str, name: &Name) -> Result<(), String> {
         let failed = |e: Error| e.to_string();
-        match plan(node) {
-            Plan::Nothing => Ok(()),
-            Plan::Taint(taints) => self.taint(node, taints).await,
-            Plan::Ask => {
-                let exists = instances.instance_exists(node).await;
-                match is_gone(&exists) {
-                    Some(true) => self.delete(node, provider).await,
-                    Some(false) => match instances.instance_shutdown(node).await {
-                        Ok(true) => match shut_down(node) {
-                            Some(taints) => self.taint(node, taints).await,
-                            None => Ok(()),
-                        },
-                        Ok(false) | Err(Error::NotImplemented) => Ok(()),
-                        Err(error) => Err(failed(error)),
-                    },
-                    None => exists.map(drop).map_err(failed),
-                }
-            }
+        let node = self.context.nodes.get(name).filter(|node| plan(node) == Plan::Ask);
+        let Some(node) = node else { return Ok(()) };
+        let exists = instances.instance_exists(&node).await;
+        match is_gone(&exists) {
+            Some(true) => self.gone(&node, provider).await,
+            Some(false) => match instances.instance_shutdown(&node).await {
+                Ok(true) => match shut_down(&node) {
+                    Some(taints) => self.taint(&node, taints).await,
+                    None => Ok(()),
+                },
+                Ok(false) | Err(Error::NotImplemented) => Ok(()),
+                Err(error) => Err(failed(error)),
+            },
+            None => exists.map(drop).map_err(failed),
+        }
+    }
+
+    /// Deletes a node whose instance is gone, unless it has become another meanwhile, as which it is looked at the next time.
+    async fn gone(&self, asked: &Node, provider: &str) -> Result<(), String> {
+        let now = self.api.get_opt(&asked.name_any()).await.map_err(|e| client::causes(&e))?;
+        match now.filter(|now| is_meant(asked, now)) {
+            Some(now) => self.delete(&now, provider).await,
+            None => Ok(()),
         }
     }
 
@@ -113,7 +145,7 @@ impl Controller {
         }
     }
 
-    /// Deletes a node, if it is still the same.
+    /// Deletes a node, if nobody has changed it since; else it is asked about again.
     async fn delete(&self, node: &Node, provider: &str) -> Result<(), String> {
         let name = node.name_any();
         let of = node.object_ref(&());
@@ -122,7 +154,8 @@ impl Controller {
             "sextant control: deletes node {name}, whose instance cloud provider {provider} does not have"
         );
         self.events.tell(&of, EventType::Normal, "DeletingNode", "DeletingNode", text).await;
-        let preconditions = Some(Preconditions { uid: node.metadata.uid.clone(), resource_version: None });
+        let (uid, resource_version) = (node.metadata.uid.clone(), node.metadata.resource_version.clone());
+        let preconditions = Some(Preconditions { uid, resource_version });
         let how = DeleteParams { preconditions, ..DeleteParams::default() };
         match self.api.delete(&name, &how).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
@@ -167,6 +200,39 @@ mod tests {
     fn one_that_is_ready_again_loses_the_taint_of_its_stop_alone() {
         let Plan::Taint(left) = plan(&node(Some("True"), &["a", SHUTDOWN, "b"])) else { panic!("no taints") };
         assert_eq!(left, json!([{"key": "a", "effect": "NoSchedule"}, {"key": "b", "effect": "NoSchedule"}]));
+    }
+
+    #[test]
+    fn an_answer_holds_for_the_node_that_was_asked_about() {
+        let with = |of: Value| {
+            let mut whole = serde_json::to_value(node(Some("Unknown"), &[])).unwrap();
+            for (field, fields) in of.as_object().unwrap() {
+                whole[field].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            }
+            serde_json::from_value::<Node>(whole).unwrap()
+        };
+        let (uid, labelled) =
+            (json!({"metadata": {"uid": "1"}}), json!({"metadata": {"uid": "1", "labels": {"a": "b"}}}));
+        let named = |mut of: Value| {
+            of["spec"] = json!({"providerID": "stand://1"});
+            with(of)
+        };
+        let asked = with(uid.clone());
+        assert!(is_meant(&asked, &with(json!({"metadata": {"uid": "1", "resourceVersion": "9"}}))));
+        for (now, why) in [
+            (with(json!({"metadata": {"uid": "2"}})), "another has its name"),
+            (
+                with(
+                    json!({"metadata": {"uid": "1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+                ),
+                "ready",
+            ),
+            (named(uid.clone()), "it has got its id"),
+            (with(labelled.clone()), "its instance is found by its labels, too"),
+        ] {
+            assert!(!is_meant(&asked, &now), "{why}");
+        }
+        assert!(is_meant(&named(uid), &named(labelled)), "found by its id alone");
     }
 
     #[test]

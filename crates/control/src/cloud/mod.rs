@@ -96,22 +96,33 @@ impl Context {
     }
 }
 
-/// Runs the controllers that a provider makes possible, and that of nodes' ranges, until it is dropped.
+/// Runs the controller of nodes' ranges, and once the provider is found, those that it makes possible, until it is dropped.
 ///
 /// # Errors
 /// A text for people: the provider cannot be used as it is, or the ranges cannot.
-pub async fn run(context: Arc<Context>, provider: Option<Arc<dyn CloudProvider>>) -> Result<(), String> {
+pub async fn run(
+    context: Arc<Context>,
+    provider: Option<impl Future<Output = Arc<dyn CloudProvider>>>,
+) -> Result<(), String> {
     context.nodes.filled().await;
     let ranges = ipam::Ipam::new(context.clone())?;
     let ranges = async {
         if let Some(ranges) = ranges {
             ranges.run().await;
         }
+        Ok(())
     };
-    let Some(provider) = provider else {
-        ranges.await;
-        return Ok(());
+    let clouds = async {
+        match provider {
+            Some(provider) => run_with(&context, provider.await).await,
+            None => Ok(()),
+        }
     };
+    tokio::try_join!(ranges, clouds).map(drop)
+}
+
+/// Runs what a provider makes possible.
+async fn run_with(context: &Arc<Context>, provider: Arc<dyn CloudProvider>) -> Result<(), String> {
     check(&*provider, &context.setup)?;
     initialize(&*provider, &context.setup.cluster_name).await;
     let nodes = async {
@@ -133,7 +144,7 @@ pub async fn run(context: Arc<Context>, provider: Option<Arc<dyn CloudProvider>>
             route::run(context.clone(), provider.clone()).await;
         }
     };
-    tokio::join!(ranges, nodes, services, routes);
+    tokio::join!(nodes, services, routes);
     Ok(())
 }
 

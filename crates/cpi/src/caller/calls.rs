@@ -11,7 +11,7 @@ impl super::Client {
         self.channel.unary("/cpi.v1.Provider/GetInfo", &request).await
     }
 
-    /// Comes before controllers start, and again whenever they do.
+    /// Comes before all calls of other services, at each connection; again whenever controllers start, and after an error.
     ///
     /// # Errors
     /// See [`grpc::Channel::unary`].

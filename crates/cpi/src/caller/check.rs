@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerStatus, Node, Service};
 use serde_json::json;
 
 use crate::contract::{
-    CloudProvider, Error, InstanceMetadata, Instances, LoadBalancers, ProviderId, Route, Routes,
+    Cidr, CloudProvider, Error, InstanceMetadata, Instances, LoadBalancers, ProviderId, Route, Routes,
 };
 
 /// How long a load balancer may take to be made, or to go.
@@ -271,7 +271,9 @@ async fn examine_routes(routes: &dyn Routes, subject: &Subject, findings: &mut F
 
 async fn found(routes: &dyn Routes, cluster: &str, destination: &str) -> Result<Vec<Route>, Error> {
     let all = routes.list_routes(cluster).await?;
-    Ok(all.into_iter().filter(|route| route.destination_cidr == destination).collect())
+    let range = |text: &str| text.parse::<Cidr>().map_err(|_| text.to_owned());
+    let wanted = range(destination);
+    Ok(all.into_iter().filter(|route| range(&route.destination_cidr) == wanted).collect())
 }
 
 fn is_none(found: Result<Option<LoadBalancerStatus>, Error>) -> Result<(), String> {

@@ -7,19 +7,28 @@ use grpc::Failure;
 use tokio::sync::Mutex;
 
 use super::Client;
-use crate::contract::wire::{Deferred, error, json, object, provider_name};
+use crate::contract::wire::{self, Deferred, error, json, object, provider_name};
 use crate::contract::{
     Answer, CloudProvider, Clusters, Error, InstanceMetadata, Instances, LoadBalancerStatus, LoadBalancers,
     Node, Route, Routes, Service, load_balancer_name, v1,
 };
 
-/// The provider at a socket. It connects anew where the connection is gone; what the provider has is what it had at first.
+/// The provider at a socket. It connects anew where the connection is gone, and initializes again then, as the provider may have been
+/// started again; what the provider has is what it had at first.
 #[derive(Debug)]
 pub struct Remote {
     socket: PathBuf,
     deadline: Duration,
     info: v1::GetInfoResponse,
-    client: Mutex<Option<Client>>,
+    held: Mutex<Held>,
+}
+
+/// What is known of the process at the other end.
+#[derive(Debug)]
+struct Held {
+    client: Option<Client>,
+    /// What it was initialized with, and any that comes after it is to be.
+    cluster: Option<String>,
 }
 
 impl Remote {
@@ -33,13 +42,17 @@ impl Remote {
         };
         let (client, info) = greet(socket, deadline).await.map_err(|e| failed(&e))?;
         provider_name(&info.name).map_err(|e| failed(&e))?;
-        Ok(Self { socket: socket.into(), deadline, info, client: Mutex::new(Some(client)) })
+        let held = Mutex::new(Held { client: Some(client), cluster: None });
+        Ok(Self { socket: socket.into(), deadline, info, held })
     }
 
-    /// A connection to the provider that it was at first.
+    /// A connection to the provider that it was at first, and that is initialized if it was ever.
     async fn client(&self) -> Result<Client, Error> {
-        let mut held = self.client.lock().await;
-        if let Some(client) = held.as_ref().filter(|client| !client.is_closed()) {
+        self.connected(&mut *self.held.lock().await).await
+    }
+
+    async fn connected(&self, held: &mut Held) -> Result<Client, Error> {
+        if let Some(client) = held.client.as_ref().filter(|client| !client.is_closed()) {
             return Ok(client.clone());
         }
         let (client, info) = greet(&self.socket, self.deadline).await.map_err(Error::of)?;
@@ -51,8 +64,23 @@ impl Remote {
                 info
             )));
         }
-        *held = Some(client.clone());
+        if let Some(cluster) = &held.cluster {
+            let again = initialize(&client, cluster).await;
+            again.map_err(|e| {
+                let socket = self.socket.display();
+                Error::Failed(format!("cannot initialize the cloud provider at {socket} again: {e}"))
+            })?;
+        }
+        held.client = Some(client.clone());
         Ok(client)
+    }
+}
+
+/// Initializes the provider at the other end, if it wants that.
+async fn initialize(client: &Client, cluster: &str) -> Result<(), Error> {
+    match client.initialize(v1::InitializeRequest { cluster_name: cluster.into() }).await.map_err(error) {
+        Err(Error::NotImplemented) => Ok(()),
+        done => done.map(drop),
     }
 }
 
@@ -73,11 +101,11 @@ impl CloudProvider for Remote {
 
     fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
-            let request = v1::InitializeRequest { cluster_name: cluster.into() };
-            match self.client().await?.initialize(request).await.map_err(error) {
-                Err(Error::NotImplemented) => Ok(()),
-                done => done.map(drop),
-            }
+            // Held over the call: no other may connect anew meanwhile, and not know of it.
+            let mut held = self.held.lock().await;
+            initialize(&self.connected(&mut held).await?, cluster).await?;
+            held.cluster = Some(cluster.into());
+            Ok(())
         })
     }
 
@@ -101,21 +129,23 @@ impl CloudProvider for Remote {
 impl Instances for Remote {
     fn instance_exists<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
         Box::pin(async move {
-            let request = v1::InstanceExistsRequest { node: json(node) };
-            Ok(self.client().await?.instance_exists(request).await.map_err(error)?.exists)
+            let request = v1::InstanceExistsRequest { node: wire::node(node) };
+            let told = self.client().await?.instance_exists(request).await.map_err(error)?.exists;
+            let none = || Failure::invalid("exists", "is missing; it must be set");
+            told.ok_or_else(none).map_err(|e| wrong("InstanceExists", &e))
         })
     }
 
     fn instance_shutdown<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
         Box::pin(async move {
-            let request = v1::InstanceShutdownRequest { node: json(node) };
+            let request = v1::InstanceShutdownRequest { node: wire::node(node) };
             Ok(self.client().await?.instance_shutdown(request).await.map_err(error)?.shutdown)
         })
     }
 
     fn instance_metadata<'a>(&'a self, node: &'a Node) -> Answer<'a, Option<InstanceMetadata>> {
         Box::pin(async move {
-            let request = v1::InstanceMetadataRequest { node: json(node) };
+            let request = v1::InstanceMetadataRequest { node: wire::node(node) };
             let told = self.client().await?.instance_metadata(request).await.map_err(error)?.metadata;
             told.map(InstanceMetadata::try_from).transpose().map_err(|e| wrong("InstanceMetadata", &e))
         })
@@ -156,7 +186,7 @@ impl LoadBalancers for Remote {
         nodes: &'a [Node],
     ) -> Answer<'a, LoadBalancerStatus> {
         Box::pin(async move {
-            let (service, nodes) = (json(service), nodes.iter().map(json).collect());
+            let (service, nodes) = (json(service), nodes.iter().map(wire::node).collect());
             let request = v1::EnsureLoadBalancerRequest { cluster_name: cluster.into(), service, nodes };
             let told = self.client().await?.ensure_load_balancer(request).await.map_err(error)?;
             Deferred { implemented_elsewhere: told.implemented_elsewhere, retry: told.retry }.told()?;
@@ -174,7 +204,7 @@ impl LoadBalancers for Remote {
         nodes: &'a [Node],
     ) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (service, nodes) = (json(service), nodes.iter().map(json).collect());
+            let (service, nodes) = (json(service), nodes.iter().map(wire::node).collect());
             let request = v1::UpdateLoadBalancerRequest { cluster_name: cluster.into(), service, nodes };
             let told = self.client().await?.update_load_balancer(request).await.map_err(error)?;
             Deferred { implemented_elsewhere: told.implemented_elsewhere, retry: told.retry }.told()

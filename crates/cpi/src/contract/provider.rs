@@ -45,7 +45,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 
 /// ```
 ///
 /// # What holds for every call
-/// - Nodes and services are as the API server has them, and are not changed by a call.
+/// - Nodes and services are as the API server has them, and are not changed by a call. A program of its own gets nodes without
+///   managed fields, images and volumes, which would fill its messages.
 /// - A call may come again after it was done, as the process that asked may have been killed before it heard of that: each does what
 ///   is missing, and what it makes is found again though nobody was told of it (by a name or a mark made of the service's or node's
 ///   uid and the cluster's name).
@@ -61,7 +62,8 @@ pub trait CloudProvider: Send + Sync + 'static {
         true
     }
 
-    /// Comes before controllers start, with what the cluster is called in all calls. After an error it comes again.
+    /// Comes before all other calls, with what the cluster is called in them, and again whenever controllers start. After an error it
+    /// comes again.
     fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
         let _unread = cluster;
         Box::pin(std::future::ready(Ok(())))

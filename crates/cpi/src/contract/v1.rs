@@ -42,8 +42,9 @@ pub struct InstanceExistsRequest {
 /// Answers InstanceExists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InstanceExistsResponse {
-    #[prost(bool, tag = "1")]
-    pub exists: bool,
+    /// Must be set: an answer without it is an error, and not a no.
+    #[prost(bool, optional, tag = "1")]
+    pub exists: ::core::option::Option<bool>,
 }
 /// Asks InstanceShutdown.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -307,7 +308,7 @@ pub trait Provider: Send + Sync + 'static {
         std::future::ready(Err(grpc::Status::unimplemented("GetInfo")))
     }
 
-    /// Comes before controllers start, and again whenever they do.
+    /// Comes before all calls of other services, at each connection; again whenever controllers start, and after an error.
     fn initialize(
         &self,
         request: InitializeRequest,

@@ -65,7 +65,7 @@ impl v1::Instances for Served {
     ) -> Answered<v1::InstanceExistsResponse> {
         let node = object("node", &request.node)?;
         let exists = self.instances()?.instance_exists(&node).await.map_err(status)?;
-        Ok(v1::InstanceExistsResponse { exists })
+        Ok(v1::InstanceExistsResponse { exists: Some(exists) })
     }
 
     async fn instance_shutdown(

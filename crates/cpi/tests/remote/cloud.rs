@@ -9,10 +9,14 @@ use serde_json::json;
 /// What is in it, and what is to go wrong: by call, once each.
 #[derive(Default)]
 pub(crate) struct State {
+    /// What it was initialized with. Until then all else fails.
+    pub(crate) cluster: Option<String>,
     pub(crate) balancers: BTreeMap<String, usize>,
     pub(crate) routes: Vec<Route>,
     pub(crate) failing: BTreeMap<&'static str, Error>,
     pub(crate) metadata: InstanceMetadata,
+    /// The node that was last asked about.
+    pub(crate) seen: Option<Node>,
     pub(crate) forgets_to_delete: bool,
 }
 
@@ -33,6 +37,9 @@ impl Cloud {
             let mut state = self.state();
             match state.failing.remove(name) {
                 Some(error) => Err(error),
+                None if state.cluster.is_none() && name != "initialize" => {
+                    Err(Error::Failed(format!("{name} comes before it was initialized")))
+                }
                 None => act(&mut state),
             }
         })
@@ -48,8 +55,11 @@ impl CloudProvider for Cloud {
         "cloud"
     }
 
-    fn initialize<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
-        self.call("initialize", |_| Ok(()))
+    fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
+        self.call("initialize", |state| {
+            state.cluster = Some(cluster.into());
+            Ok(())
+        })
     }
 
     fn instances(&self) -> Option<&dyn Instances> {
@@ -77,6 +87,7 @@ impl Instances for Cloud {
     fn instance_metadata<'a>(&'a self, node: &'a Node) -> Answer<'a, Option<InstanceMetadata>> {
         let is = node.metadata.name.as_deref() == Some("node-1");
         self.call("metadata", move |state| {
+            state.seen = Some(node.clone());
             if is { Ok(Some(state.metadata.clone())) } else { Err(Error::InstanceNotFound) }
         })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud::{Cloud, status};
+use cloud::{Cloud, State, status};
 use cpi::caller::check::{self, Finding, Subject, Verdict};
 use cpi::caller::{Client, Remote};
 use cpi::contract::*;
@@ -149,11 +149,30 @@ async fn a_provider_that_was_started_again_is_the_same_to_its_callers() {
     );
     let stand = serve(Arc::new(Cloud::default()), &socket).await;
     let remote = Remote::connect(&socket, DEADLINE).await.unwrap();
-    let cloud = stand.end().await;
-    let error = remote.instances().unwrap().instance_exists(&node("node-1")).await.unwrap_err();
-    assert!(matches!(&error, Error::Failed(_)), "{error:?}");
+    let exists = async || remote.instances().unwrap().instance_exists(&node("node-1")).await;
+    let says = |asked: Result<bool, Error>, words: &str| {
+        let error = asked.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    says(exists().await, "comes before it was initialized");
+    remote.initialize("c").await.unwrap();
+    stand.end().await;
+    says(exists().await, "is the server running?");
+    // The new process knows nothing of what the old one was told, and does not always take it at once.
+    let cloud = Arc::new(Cloud::default());
+    cloud.state().failing.insert("initialize", Error::Failed("not yet".into()));
     let stand = serve(cloud, &socket).await;
-    assert_eq!(remote.instances().unwrap().instance_exists(&node("node-1")).await, Ok(true));
+    says(exists().await, "again: not yet");
+    assert_eq!(exists().await, Ok(true));
+    assert_eq!(stand.cloud.state().cluster.as_deref(), Some("c"));
+    // One that wants no Initialize is none the worse.
+    stand.end().await;
+    let cloud = Arc::new(Cloud::default());
+    *cloud.state() = State { cluster: Some("any".into()), ..State::default() };
+    cloud.state().failing.insert("initialize", Error::NotImplemented);
+    let stand = serve(cloud, &socket).await;
+    assert_eq!(exists().await, Ok(true));
+    assert!(stand.cloud.state().failing.is_empty(), "it was not asked");
     stand.end().await;
 }
 
@@ -162,6 +181,7 @@ async fn answers_that_cannot_be_used_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
     let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    remote.initialize("c").await.unwrap();
     let address = |kind: &str| vec![NodeAddress { type_: kind.into(), address: "x".into() }];
     for (wrong, says) in [
         (
@@ -179,6 +199,77 @@ async fn answers_that_cannot_be_used_are_told() {
         assert!(error.contains(says) && error.contains("answers InstanceMetadata wrongly"), "{error}");
     }
     stand.end().await;
+}
+
+/// Each with as many images as a kubelet tells of, by several names each: 24 KiB of them.
+fn full_node(number: usize) -> Node {
+    let image = |at: usize| json!({"names": [format!("registry.example.com/{at}@sha256:{at:0>420}")], "sizeBytes": 1});
+    let images: Vec<_> = (0..50).map(image).collect();
+    let volumes = json!(["kubernetes.io/csi/a^1"]);
+    let attached = json!([{"name": "kubernetes.io/csi/a^1", "devicePath": ""}]);
+    let metadata = json!({"name": format!("node-{number}"), "managedFields": [{"manager": "kubelet"}]});
+    let addresses = json!([{"type": "InternalIP", "address": "10.0.0.1"}]);
+    let status = json!({"images": images, "volumesInUse": volumes, "volumesAttached": attached, "addresses": addresses});
+    serde_json::from_value(
+        json!({"metadata": metadata, "spec": {"providerID": "cloud://1"}, "status": status}),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn nodes_come_without_what_says_nothing_of_their_instances() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
+    let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    remote.initialize("c").await.unwrap();
+    let nodes: Vec<Node> = (0..1000).map(full_node).collect();
+    let balancers = remote.load_balancers().unwrap();
+    balancers.ensure_load_balancer("c", &service(), &nodes).await.unwrap();
+    balancers.update_load_balancer("c", &service(), &nodes).await.unwrap();
+    assert_eq!(stand.cloud.state().balancers["1-2"], 1000);
+    let metadata = remote.instances().unwrap().instance_metadata(&full_node(1)).await.unwrap();
+    assert_eq!(metadata, Some(InstanceMetadata::default()));
+    let seen = stand.cloud.state().seen.take().unwrap();
+    let mut wanted = full_node(1);
+    wanted.metadata.managed_fields = None;
+    let status = wanted.status.as_mut().unwrap();
+    (status.images, status.volumes_attached, status.volumes_in_use) = (None, None, None);
+    assert_eq!(seen, wanted, "all else is there");
+    stand.end().await;
+}
+
+/// A provider that answers everything with nothing in it.
+struct Mute(&'static str);
+
+impl grpc::Service for Mute {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn call(&self, method: &str, request: bytes::Bytes) -> Option<grpc::Answer> {
+        let info = v1::GetInfoResponse { name: "mute".into(), instances: true, ..Default::default() };
+        Some(match method {
+            "GetInfo" => grpc::unary(request, |_: v1::GetInfoRequest| async { Ok(info) }),
+            _ => grpc::unary(request, |_: v1::InitializeResponse| async { Ok(v1::InitializeResponse {}) }),
+        })
+    }
+}
+
+/// A node of which nothing is said must not count as gone.
+#[tokio::test]
+async fn an_answer_that_leaves_out_whether_an_instance_exists_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cpi.sock");
+    let (listener, _bound) = grpc::listen(&socket, "taken").await.unwrap();
+    let server = grpc::Server::new().service(Mute("cpi.v1.Provider")).service(Mute("cpi.v1.Instances"));
+    let serving = tokio::spawn(server.serve(listener, std::future::pending(), DEADLINE));
+    let remote = Remote::connect(&socket, DEADLINE).await.unwrap();
+    remote.initialize("c").await.unwrap();
+    let instances = remote.instances().unwrap();
+    let error = instances.instance_exists(&node("node-1")).await.unwrap_err().to_string();
+    assert!(error.contains("answers InstanceExists wrongly: exists: is missing"), "{error}");
+    assert_eq!(instances.instance_shutdown(&node("node-1")).await, Ok(false));
+    serving.abort();
 }
 
 async fn examined(stand: &Stand, nodes: Vec<Node>) -> Vec<Finding> {

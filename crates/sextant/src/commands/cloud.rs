@@ -54,13 +54,11 @@ pub(super) async fn run(
     deadline: Duration,
     metrics: Arc<Metrics>,
 ) -> Result<()> {
-    let provider = match socket {
-        Some(socket) => Some(find(socket, deadline).await),
-        None => None,
-    };
-    if let Some(provider) = &provider {
+    let provider = socket.map(async |socket| {
+        let provider = find(socket, deadline).await;
         eprintln!("sextant control: has cloud provider {}", provider.name());
-    }
+        provider
+    });
     let context = cloud::Context::start(volumes, setup, metrics);
     cloud::run(context, provider).await.map_err(Failure::new)
 }

@@ -137,3 +137,51 @@ async fn nodes_wait_for_a_range_until_one_is_free() {
     assert_eq!(node["spec"]["podCIDR"], "10.64.3.0/24");
     nothing_was_forbidden(&rig);
 }
+
+/// The answer about a node may come after it has changed, and others may have changed while it was waited for.
+#[tokio::test]
+async fn nodes_that_are_ready_again_when_the_cloud_answers_stay() {
+    let (rig, cloud) = start(&[]).await;
+    for name in ["node-1", "node-2"] {
+        join(&rig, &cloud, name).await;
+        is_initialized(&rig, name).await;
+    }
+    cloud.state().held.extend(["exists node-1".to_owned(), "exists node-2".to_owned()]);
+    say_ready(&rig, "node-2", "Unknown").await;
+    rig.until("node-2 is asked about", async |_| {
+        cloud.state().waiting.contains("exists node-2").then_some(())
+    })
+    .await;
+    say_ready(&rig, "node-1", "Unknown").await;
+    cloud.state().held.remove("exists node-2");
+    // The next round has both, and comes to the first.
+    rig.until("node-1 is asked about", async |_| {
+        cloud.state().waiting.contains("exists node-1").then_some(())
+    })
+    .await;
+    cloud.state().instances.clear();
+    for name in ["node-1", "node-2"] {
+        say_ready(&rig, name, "True").await;
+    }
+    let before = cloud.state().calls["list"];
+    cloud.state().held.clear();
+    rig.until("a while", async |_| (cloud.state().calls["list"] > before + 5).then_some(())).await;
+    for name in ["node-1", "node-2"] {
+        nodes(&rig).get(name).await.unwrap();
+    }
+    nothing_was_forbidden(&rig);
+}
+
+#[tokio::test]
+async fn ranges_are_given_before_the_cloud_is_there() {
+    let mut rig = Rig::bare().await;
+    crate::admit::admit(&rig).await;
+    crate::site::control(&mut rig, &[]);
+    rig.words_have("control", "it is looked for again").await;
+    rig.make::<cpi::contract::Node>(serde_json::json!({"metadata": {"name": "node-1"}})).await;
+    node_is(&rig, "node-1", "has a range", |node| node["spec"]["podCIDR"] == "10.64.1.0/24").await;
+    let cloud = Cloud::serve(rig.path("cloud.sock"));
+    rig.words_have("control", "has cloud provider stand").await;
+    has_routes(&rig, &cloud, &[("node-1", "10.64.1.0/24")]).await;
+    nothing_was_forbidden(&rig);
+}

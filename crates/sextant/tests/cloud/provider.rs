@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use cpi::contract::*;
 use serde_json::json;
@@ -29,6 +30,14 @@ pub(crate) struct State {
     pub(crate) failing: BTreeMap<&'static str, Vec<Error>>,
     /// How often each call was asked for.
     pub(crate) calls: BTreeMap<&'static str, usize>,
+    /// Calls that are not answered as long as they are here: `exists node-1`, `update UID`.
+    pub(crate) held: BTreeSet<String>,
+    /// Those that wait for that.
+    pub(crate) waiting: BTreeSet<String>,
+    /// Services that are asked for now, by their uids.
+    busy: BTreeSet<String>,
+    /// Calls that came while another for the same service ran.
+    pub(crate) met: Vec<String>,
 }
 
 /// The provider. It serves until this is dropped.
@@ -111,6 +120,55 @@ impl Served {
     }
 }
 
+/// A call for a service, while it runs.
+struct Turn<'a>(&'a Mutex<State>, String);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().busy.remove(&self.1);
+    }
+}
+
+impl Served {
+    /// Resolves once a call may be answered.
+    async fn may(&self, call: &str, of: &str) {
+        let key = format!("{call} {of}");
+        let waits = || {
+            let mut state = self.0.lock().unwrap();
+            let waits = state.held.contains(&key);
+            if waits {
+                state.waiting.insert(key.clone())
+            } else {
+                state.waiting.remove(&key)
+            };
+            waits
+        };
+        while waits() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn call_for<'a, T: Send + 'a>(
+        &'a self,
+        call: &'static str,
+        service: &Service,
+        act: impl FnOnce(&mut State) -> Result<T, Error> + Send + 'a,
+    ) -> Answer<'a, T> {
+        let uid = uid(service);
+        Box::pin(async move {
+            {
+                let mut state = self.0.lock().unwrap();
+                if !state.busy.insert(uid.clone()) {
+                    state.met.push(format!("{call} {uid}"));
+                }
+            }
+            let turn = Turn(&self.0, uid);
+            self.may(call, &turn.1).await;
+            self.call(call, act).await
+        })
+    }
+}
+
 impl CloudProvider for Served {
     fn name(&self) -> &str {
         "stand"
@@ -131,7 +189,11 @@ impl CloudProvider for Served {
 
 impl Instances for Served {
     fn instance_exists<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
-        self.call("exists", |state| Ok(state.instances.contains_key(&name(node))))
+        let name = name(node);
+        Box::pin(async move {
+            self.may("exists", &name).await;
+            self.call("exists", move |state| Ok(state.instances.contains_key(&name))).await
+        })
     }
 
     fn instance_shutdown<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
@@ -173,7 +235,7 @@ impl LoadBalancers for Served {
         _: &'a str,
         service: &'a Service,
     ) -> Answer<'a, Option<LoadBalancerStatus>> {
-        self.call("get", |state| Ok(state.balancers.get(&uid(service)).map(|_| status())))
+        self.call_for("get", service, |state| Ok(state.balancers.get(&uid(service)).map(|_| status())))
     }
 
     fn ensure_load_balancer<'a>(
@@ -182,7 +244,7 @@ impl LoadBalancers for Served {
         service: &'a Service,
         nodes: &'a [Node],
     ) -> Answer<'a, LoadBalancerStatus> {
-        self.call("ensure", |state| {
+        self.call_for("ensure", service, |state| {
             let held = service.metadata.finalizers.iter().flatten();
             let is_held = held.clone().any(|one| one == "service.kubernetes.io/load-balancer-cleanup");
             assert!(is_held || service.metadata.deletion_timestamp.is_none(), "nothing would take it away");
@@ -197,7 +259,7 @@ impl LoadBalancers for Served {
         service: &'a Service,
         nodes: &'a [Node],
     ) -> Answer<'a, ()> {
-        self.call("update", |state| {
+        self.call_for("update", service, |state| {
             let there = state.balancers.get_mut(&uid(service));
             there.ok_or_else(|| Error::Failed("there is no such load balancer".into()))?.nodes =
                 nodes.iter().map(name).collect();
@@ -206,7 +268,7 @@ impl LoadBalancers for Served {
     }
 
     fn ensure_load_balancer_deleted<'a>(&'a self, _: &'a str, service: &'a Service) -> Answer<'a, ()> {
-        self.call("delete", |state| {
+        self.call_for("delete", service, |state| {
             state.balancers.remove(&uid(service));
             Ok(())
         })

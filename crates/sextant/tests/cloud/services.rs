@@ -96,3 +96,49 @@ async fn a_load_balancer_is_made_changed_and_removed() {
     assert!(cloud.state().balancers.is_empty());
     nothing_was_forbidden(&rig);
 }
+
+#[tokio::test]
+async fn never_two_calls_run_for_one_service() {
+    let (rig, cloud) = start(&[]).await;
+    join(&rig, &cloud, "node-1").await;
+    let web = expose(&rig, "web").await;
+    becomes(&rig, &cloud, &web, Some(leads(&[80], &["node-1"]))).await;
+    service_is(&rig, "web", "reachable", |web| {
+        web["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.1"
+    })
+    .await;
+    // While it is led to another node, it is changed, and nodes change again.
+    let update = format!("update {}", web.metadata.uid.as_deref().unwrap());
+    cloud.state().held.insert(update.clone());
+    join(&rig, &cloud, "node-2").await;
+    rig.until("it is led to node-2", async |_| cloud.state().waiting.contains(&update).then_some(())).await;
+    change(&rig, "web", json!({"spec": {"ports": [{"port": 81}]}})).await;
+    join(&rig, &cloud, "node-3").await;
+    let before = cloud.state().calls["list"];
+    rig.until("a while", async |_| (cloud.state().calls["list"] > before + 5).then_some(())).await;
+    cloud.state().held.clear();
+    becomes(&rig, &cloud, &web, Some(leads(&[81], &["node-1", "node-2", "node-3"]))).await;
+    assert_eq!(cloud.state().met, Vec::<String>::new());
+    // One that could not be led is made as wanted.
+    cloud.state().failing.insert("update", vec![Error::Failed("throttled".into())]);
+    join(&rig, &cloud, "node-4").await;
+    let all = ["node-1", "node-2", "node-3", "node-4"];
+    becomes(&rig, &cloud, &web, Some(leads(&[81], &all))).await;
+    event(&rig, "web", "UpdateLoadBalancerFailed", "error: throttled").await;
+    nothing_was_forbidden(&rig);
+}
+
+/// What a call has left half made is found by nobody, and goes all the same.
+#[tokio::test]
+async fn what_was_not_made_whole_is_taken_away() {
+    let (rig, cloud) = start(&[]).await;
+    cloud.state().failing.insert("ensure", vec![Error::Failed("half made".into()); 1000]);
+    expose(&rig, "web").await;
+    event(&rig, "web", "SyncLoadBalancerFailed", "failed to ensure load balancer: half made").await;
+    withdraw(&rig, "web").await;
+    let services = rig.objects_of::<cpi::contract::Service>("");
+    rig.until("the service is gone", async |_| services.get_opt("web").await.ok()?.is_none().then_some(()))
+        .await;
+    assert!(cloud.state().calls.contains_key("delete"), "{:?}", cloud.state().calls);
+    nothing_was_forbidden(&rig);
+}

@@ -19,9 +19,16 @@ pub(crate) const CIDR: &str = "10.64.0.0/21";
 pub(crate) async fn start(more: &[&str]) -> (Rig, Cloud) {
     let mut rig = Rig::bare().await;
     admit(&rig).await;
-    let socket = rig.path("cloud.sock");
-    let cloud = Cloud::serve(socket.clone());
-    let (kubeconfig, endpoint) = (rig.path("kubeconfig"), format!("unix://{}", socket.display()));
+    let cloud = Cloud::serve(rig.path("cloud.sock"));
+    control(&mut rig, more);
+    rig.words_have("control", "has cloud provider stand").await;
+    (rig, cloud)
+}
+
+/// The controllers, for a cloud at `cloud.sock` whether or not it is there.
+pub(crate) fn control(rig: &mut Rig, more: &[&str]) {
+    let (kubeconfig, endpoint) =
+        (rig.path("kubeconfig"), format!("unix://{}", rig.path("cloud.sock").display()));
     let words = [
         ["--kubeconfig", kubeconfig.to_str().unwrap()],
         ["--cloud-provider", &endpoint],
@@ -34,8 +41,6 @@ pub(crate) async fn start(more: &[&str]) -> (Rig, Cloud) {
     ];
     let words = [&words.concat(), &["--allocate-node-cidrs"][..], more].concat();
     rig.control(&words);
-    rig.words_have("control", "has cloud provider stand").await;
-    (rig, cloud)
 }
 
 pub(crate) fn nodes(rig: &Rig) -> Api<Node> {

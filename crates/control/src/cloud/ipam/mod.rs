@@ -35,10 +35,14 @@ impl Default for Masks {
     }
 }
 
-/// What is given out: a part of each range, and what nodes were given of which it is not yet known that they have it.
+/// What is given out: parts of each range. Whoever uses some is noted once, and gives back what was noted, so that nothing is freed that
+/// another uses, too: a part may be that of several nodes, or one of theirs larger than it, where masks or ranges were others before.
 #[derive(Debug)]
 struct Given {
     ranges: Vec<Ranges>,
+    /// What nodes have, by their uids.
+    had: BTreeMap<String, Vec<Cidr>>,
+    /// What they were given of which it is not yet known that they have it.
     meant: BTreeMap<String, Vec<Cidr>>,
 }
 
@@ -50,7 +54,7 @@ impl Given {
         let length = |range: &Cidr| if range.is_v6() { masks.v6 } else { masks.v4 };
         let ranges =
             clusters.iter().map(|range| Ranges::new(*range, length(range))).collect::<Result<_, _>>()?;
-        let mut given = Self { ranges, meant: BTreeMap::new() };
+        let mut given = Self { ranges, had: BTreeMap::new(), meant: BTreeMap::new() };
         services.iter().for_each(|range| given.occupy(range));
         Ok(given)
     }
@@ -61,18 +65,18 @@ impl Given {
 
     /// Notes what a node has; what of that is none of the cluster's ranges.
     fn has(&mut self, node: &Node) -> Vec<String> {
-        let mut foreign = Vec::new();
+        let (mut has, mut foreign) = (Vec::new(), Vec::new());
         for text in pod_cidrs(node) {
-            match text.parse::<Cidr>() {
-                Ok(range) if self.ranges.iter().any(|ranges| ranges.covers(&range)) => self.occupy(&range),
-                _ => foreign.push(text.clone()),
+            let range = text.parse::<Cidr>();
+            if !range.as_ref().is_ok_and(|range| self.ranges.iter().any(|ranges| ranges.covers(range))) {
+                foreign.push(text.clone());
             }
+            has.extend(range);
         }
-        let meant = self.meant.remove(&uid(node)).unwrap_or_default();
-        // Somebody else was faster, with others.
-        for range in meant.iter().filter(|range| !pod_cidrs(node).contains(&range.to_string())) {
-            self.release(range);
-        }
+        // Noted before anything is given back: that may be the same.
+        has.iter().for_each(|range| self.occupy(range));
+        self.gone(node);
+        self.had.insert(uid(node), has);
         foreign
     }
 
@@ -97,11 +101,10 @@ impl Given {
         whole
     }
 
-    /// A node is gone.
+    /// A node is gone: what is noted of it is given back.
     fn gone(&mut self, node: &Node) {
-        let has: Vec<Cidr> = pod_cidrs(node).iter().filter_map(|text| text.parse().ok()).collect();
-        let meant = self.meant.remove(&uid(node)).unwrap_or_default();
-        has.iter().chain(&meant).for_each(|range| self.release(range));
+        let noted = [self.had.remove(&uid(node)), self.meant.remove(&uid(node))];
+        noted.iter().flatten().flatten().for_each(|range| self.release(range));
     }
 }
 
@@ -113,6 +116,7 @@ fn uid(node: &Node) -> String {
 pub(super) struct Ipam {
     context: Arc<Context>,
     given: Arc<Mutex<Given>>,
+    queue: Arc<Queue<String>>,
     events: Events,
 }
 
@@ -121,49 +125,62 @@ fn lock(given: &Mutex<Given>) -> MutexGuard<'_, Given> {
 }
 
 impl Ipam {
-    /// With what nodes have already; `None` where nodes get no ranges here.
+    /// With what nodes have already, as the cache that is filled knows them; `None` where nodes get no ranges here.
     pub(super) fn new(context: Arc<Context>) -> Result<Option<Self>, String> {
         let setup = &context.setup;
         let Some(masks) = setup.masks else { return Ok(None) };
-        let mut given = Given::new(&setup.cluster_cidrs, &setup.service_cidrs, masks)?;
-        for node in context.nodes.all() {
-            for foreign in given.has(&node) {
-                let name = node.name_any();
-                eprintln!(
-                    "sextant control: warning: node {name} has range {foreign}, which is none of --cluster-cidr"
-                );
-            }
-        }
+        let given = Given::new(&setup.cluster_cidrs, &setup.service_cidrs, masks)?;
+        let queue = Queue::new(Pace { workers: WORKERS, first: NODES, longest: NODES_LONGEST, spread: 0 });
         let events = context.events("cidrAllocator");
-        Ok(Some(Self { context, given: Arc::new(Mutex::new(given)), events }))
+        let it = Self { context, given: Arc::new(Mutex::new(given)), queue, events };
+        it.listen();
+        Ok(Some(it))
     }
 
-    /// Works until it is dropped.
-    pub(super) async fn run(&self) {
-        let queue = Queue::new(Pace { workers: WORKERS, first: NODES, longest: NODES_LONGEST, spread: 0 });
-        let (its, given) = (queue.clone(), self.given.clone());
+    /// Notes what nodes have, all of them now: that is not read apart from listening, so none goes unseen in between.
+    fn listen(&self) {
+        let (queue, given) = (self.queue.clone(), self.given.clone());
         let nodes = Arc::downgrade(&self.context.nodes);
         self.context.nodes.listen(move |change: &Change<Node>| match &change.new {
             None => {
                 lock(&given).gone(change.object());
                 // Who has waited for a part that is free need not wait longer.
                 let nodes = nodes.upgrade().map(|nodes| nodes.find(|node| pod_cidrs(node).is_empty()));
-                its.add_all(nodes.iter().flatten().map(|node| node.name_any()));
+                queue.add_all(nodes.iter().flatten().map(|node| node.name_any()));
             }
-            Some(node) if pod_cidrs(node).is_empty() => its.add(node.name_any()),
-            Some(node) => drop(lock(&given).has(node)),
+            Some(node) if pod_cidrs(node).is_empty() => queue.add(node.name_any()),
+            // What a node has never changes, and is noted.
+            Some(_) if change.old.as_ref().is_some_and(|old| !pod_cidrs(old).is_empty()) => {}
+            Some(node) => {
+                for foreign in lock(&given).has(node) {
+                    let name = node.name_any();
+                    eprintln!(
+                        "sextant control: warning: node {name} has range {foreign}, which is none of --cluster-cidr"
+                    );
+                }
+            }
         });
+    }
+
+    /// Works until it is dropped.
+    pub(super) async fn run(&self) {
+        let queue = self.queue.clone();
         let looking = queue
             .run(|name| async move { super::told("give a range to node", &name, self.look(&name).await) });
         looking.await;
     }
 
+    /// A node that is to get ranges, and those that it is to get. Both are read at once: of a node that goes afterwards it is told
+    /// afterwards, too, and it gives back what it was meant to have.
+    fn take(&self, name: &str) -> Option<(Arc<Node>, Option<Vec<Cidr>>)> {
+        let mut given = lock(&self.given);
+        let node = self.context.nodes.get(&Name::global(name)).filter(|node| pod_cidrs(node).is_empty())?;
+        let ranges = given.take(&node);
+        Some((node, ranges))
+    }
+
     async fn look(&self, name: &str) -> Result<Next, Failed> {
-        let Some(node) = self.context.nodes.get(&Name::global(name)) else { return Ok(Next::Done) };
-        if !pod_cidrs(&node).is_empty() {
-            return Ok(Next::Done);
-        }
-        let taken = lock(&self.given).take(&node);
+        let Some((node, taken)) = self.take(name) else { return Ok(Next::Done) };
         let Some(ranges) = taken else {
             self.tell(&node, "CIDRNotAvailable").await;
             return Err(Failed::Cloud("all parts of --cluster-cidr are in use".into()));
@@ -245,6 +262,38 @@ mod tests {
         let left: Vec<String> = ["b", "c", "d"].iter().flat_map(|name| taken(&mut given, name)).collect();
         assert_eq!(left, ["10.0.2.0/24", "10.0.3.0/24", "10.0.0.0/24"]);
         assert_eq!(taken(&mut given, "g"), Vec::<String>::new());
+    }
+
+    /// Of those that go, one has a part of the service's, one a range larger than the cluster's, one what two nodes have, and one parts
+    /// of another size.
+    #[test]
+    fn what_one_gives_back_others_keep() {
+        let mut given = given(&["10.0.0.0/22"], &["10.0.0.0/24"], 24);
+        for (name, range) in [
+            ("old", "10.0.0.128/25"),
+            ("twin", "10.0.1.0/24"),
+            ("other", "10.0.1.0/24"),
+            ("half", "10.0.2.0/25"),
+        ] {
+            assert!(given.has(&node(name, &[range])).is_empty());
+            given.has(&node(name, &[range]));
+        }
+        assert_eq!(given.has(&node("large", &["10.0.0.0/16"])), ["10.0.0.0/16"]);
+        assert_eq!(taken(&mut given, "a"), Vec::<String>::new(), "a larger range has all of them");
+        given.gone(&node("large", &["10.0.0.0/16"]));
+        assert_eq!(taken(&mut given, "a"), ["10.0.3.0/24"], "the others have theirs still");
+        for name in ["old", "twin"] {
+            given.gone(&node(name, &[]));
+        }
+        assert_eq!(taken(&mut given, "b"), Vec::<String>::new(), "of the service's, and of the other");
+        given.has(&node("rest", &["10.0.2.128/25"]));
+        given.gone(&node("half", &[]));
+        given.gone(&node("half", &[]));
+        assert_eq!(taken(&mut given, "b"), Vec::<String>::new(), "half of it is in use");
+        given.gone(&node("rest", &[]));
+        assert_eq!(taken(&mut given, "b"), ["10.0.2.0/24"]);
+        given.gone(&node("other", &[]));
+        assert_eq!(taken(&mut given, "c"), ["10.0.1.0/24"]);
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Parts of a range, each given out once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use cpi::contract::Cidr;
 
 /// So many bits may number the parts, as in Kubernetes: 65,536 nodes.
 const NUMBERS: u8 = 16;
 
-/// A range, and which of its parts are in use.
+/// A range, and how many use each of its parts.
 #[derive(Debug)]
 pub(super) struct Ranges {
     range: Cidr,
     /// How long a part is.
     length: u8,
-    used: BTreeSet<u128>,
+    used: BTreeMap<u128, u32>,
     /// Where looking for a free one begins: what was given back is not given out again at once.
     next: u128,
 }
@@ -36,7 +36,7 @@ impl Ranges {
                 "cannot give parts of /{length} ({option}) of --cluster-cidr {range}: /{most} is the smallest that can be"
             ));
         }
-        Ok(Self { range, length, used: BTreeSet::new(), next: 0 })
+        Ok(Self { range, length, used: BTreeMap::new(), next: 0 })
     }
 
     /// How many parts there are.
@@ -57,9 +57,10 @@ impl Ranges {
     /// A free part, in use from now on; `None` where there is none.
     pub(super) fn take(&mut self) -> Option<Cidr> {
         let count = self.count();
-        let number =
-            (0..count).map(|step| (self.next + step) % count).find(|number| !self.used.contains(number))?;
-        self.used.insert(number);
+        let number = (0..count)
+            .map(|step| (self.next + step) % count)
+            .find(|number| !self.used.contains_key(number))?;
+        self.used.insert(number, 1);
         self.next = (number + 1) % count;
         self.range.part(self.length, number)
     }
@@ -76,15 +77,22 @@ impl Ranges {
         }
     }
 
-    /// Notes that somebody uses a range, which may be larger or smaller than a part.
+    /// Notes that one more uses a range, which may be larger or smaller than a part.
     pub(super) fn occupy(&mut self, other: &Cidr) {
-        self.used.extend(self.touched(other));
+        for number in self.touched(other) {
+            *self.used.entry(number).or_default() += 1;
+        }
     }
 
-    /// Gives it back.
+    /// One of them uses it no more. What of it nobody uses is free.
     pub(super) fn release(&mut self, other: &Cidr) {
         for number in self.touched(other) {
-            self.used.remove(&number);
+            if let Some(users) = self.used.get_mut(&number) {
+                *users -= 1;
+                if *users == 0 {
+                    self.used.remove(&number);
+                }
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Plan {
     /// Nodes of which something is said: those with ranges, and those without that have routes. Whether all their routes are there
     /// already; `None` of those without ranges, which have none.
     pub(super) nodes: BTreeMap<String, Option<bool>>,
-    /// Whether routes must be taken away before any are made: they may be to the same destination.
+    /// Whether routes must be taken away before any are made: some are to the same destination.
     pub(super) in_turn: bool,
 }
 
@@ -46,24 +46,15 @@ fn are_same(one: &[NodeAddress], other: &[NodeAddress]) -> bool {
     one.len() == other.len() && one.iter().all(|address| other.contains(address))
 }
 
-/// What a node's range needs.
-#[derive(Clone, Copy, PartialEq)]
-enum Action {
-    Keep,
-    Add,
-    Update,
+/// Where a route leads, however it is written; what is no range is itself alone.
+fn range(text: &str) -> Result<Cidr, &str> {
+    text.parse().map_err(|_| text)
 }
 
-fn action(routes: &[&Route], node: &Node, cidr: &str) -> Action {
-    match routes.iter().find(|route| route.destination_cidr == cidr) {
-        None => Action::Add,
-        Some(route)
-            if !route.enable_node_addresses || are_same(addresses(node), &route.target_node_addresses) =>
-        {
-            Action::Keep
-        }
-        Some(_) => Action::Update,
-    }
+/// Whether a node's range is reached by a route.
+fn leads(route: &Route, node: &Node, cidr: &str) -> bool {
+    let is_there = !route.enable_node_addresses || are_same(addresses(node), &route.target_node_addresses);
+    range(&route.destination_cidr) == range(cidr) && !route.blackhole && is_there
 }
 
 /// What is to be done, by the routes that the provider lists.
@@ -76,8 +67,7 @@ pub(super) fn plan<'a>(
     for route in routes.iter().filter(|route| !route.target_node.is_empty()) {
         by_node.entry(&route.target_node).or_default().push(route);
     }
-    let in_turn = routes.first().is_some_and(|route| route.enable_node_addresses);
-    let mut plan = Plan { in_turn, ..Plan::default() };
+    let mut plan = Plan::default();
     let mut kept = BTreeSet::new();
     for node in nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
@@ -90,9 +80,8 @@ pub(super) fn plan<'a>(
         }
         let mut are_all_there = true;
         for cidr in pod_cidrs(node) {
-            let action = action(its, node, cidr);
-            if action == Action::Keep {
-                kept.insert((name, cidr.as_str()));
+            if its.iter().any(|route| leads(route, node, cidr)) {
+                kept.insert((name, range(cidr)));
                 continue;
             }
             are_all_there = false;
@@ -107,9 +96,11 @@ pub(super) fn plan<'a>(
         plan.nodes.insert(name.into(), Some(are_all_there));
     }
     let is_kept =
-        |route: &Route| kept.contains(&(route.target_node.as_str(), route.destination_cidr.as_str()));
+        |route: &Route| kept.contains(&(route.target_node.as_str(), range(&route.destination_cidr)));
     let is_wrong = |route: &&Route| is_ours(route, clusters) && (route.blackhole || !is_kept(route));
     plan.delete = routes.iter().filter(is_wrong).cloned().collect();
+    let to: BTreeSet<_> = plan.delete.iter().map(|route| range(&route.destination_cidr)).collect();
+    plan.in_turn = plan.create.iter().any(|(_, route)| to.contains(&range(&route.destination_cidr)));
     plan
 }
 

@@ -148,6 +148,30 @@ fn node_ips_changed_so_routes_should_be_updated() {
 }
 
 #[test]
+fn ranges_are_the_same_however_they_are_written() {
+    let nodes = [node("node-1", "192.168.0.1", &["10.120.0.0/24", "a00:100::/64"])];
+    let routes = [route("r1", "node-1", "10.120.0.7/24"), route("r2", "node-1", "0A00:0100:0:0::/64")];
+    let plan = planned(&nodes, &routes, &["10.120.0.0/16", "a00::/8"]);
+    assert!(plan.create.is_empty() && plan.delete.is_empty(), "{plan:?}");
+    assert_eq!(plan.nodes["node-1"], Some(true));
+}
+
+/// The way to a node's pods leads nowhere since its instance was made anew.
+#[test]
+fn a_blackhole_of_a_nodes_range_is_made_anew() {
+    let nodes = [node("node-1", "192.168.0.1", &["10.120.0.0/24"])];
+    for owner in ["node-1", ""] {
+        let hole = Route { blackhole: true, ..route("hole", owner, "10.120.0.0/24") };
+        let plan = planned(&nodes, std::slice::from_ref(&hole), ONE);
+        assert_eq!((deleted(&plan), created(&plan)), (vec!["hole"], vec![("node-1", "10.120.0.0/24")]));
+        assert!(plan.in_turn, "it is in the way");
+        assert_eq!(plan.nodes["node-1"], Some(false), "its pods are not reached");
+        let plan = planned(&nodes, &[hole, route("r1", "node-1", "10.120.0.0/24")], ONE);
+        assert_eq!((deleted(&plan), created(&plan)), (vec!["hole"], vec![]), "another leads there");
+    }
+}
+
+#[test]
 fn multicidr_2_nodes() {
     let nodes = [
         node("node-1", "192.168.0.1", &["10.120.0.0/24", "a00:100::/24"]),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use client::cache::{Cache, Name};
 use client::events::Events;
 use client::queue::{Next, Pace, Queue};
-use cpi::contract::{CloudProvider, Error, LoadBalancerStatus, LoadBalancers, Node, Service};
+use cpi::contract::{CloudProvider, Error, LoadBalancerStatus, LoadBalancers, Service};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -26,11 +26,20 @@ const FIRST: Duration = Duration::from_secs(5);
 /// The longest of these waits.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What was last seen of services that were looked at, and where their load balancers were last led to.
+/// What is known of a service that was looked at.
+#[derive(Debug)]
+struct Known {
+    /// As it was last seen.
+    service: Arc<Service>,
+    /// Where its load balancer leads, which is as that service wants it; `None`: it is not known to be.
+    led: Option<BTreeMap<String, String>>,
+}
+
+/// What was last seen of services that were looked at.
 #[derive(Debug, Default)]
 struct Seen {
-    services: BTreeMap<Name, Arc<Service>>,
-    nodes: BTreeMap<Name, BTreeMap<String, String>>,
+    services: BTreeMap<Name, Known>,
+    round: nodes::Round,
 }
 
 /// Why a look failed.
@@ -67,8 +76,11 @@ struct Controller<'a> {
     balancers: &'a dyn LoadBalancers,
     services: Arc<Cache<Service>>,
     events: Events,
-    queue: Arc<Queue<Name>>,
-    seen: Mutex<Seen>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Works until it is dropped.
@@ -88,14 +100,15 @@ pub(super) async fn run(
         None => its.add(Name::of(&**change.object())),
     });
     let events = context.events("service-controller");
-    let seen = Mutex::default();
-    let it = &Controller { context, balancers, services, events, queue: queue.clone(), seen };
-    tokio::join!(queue.run(|name| async move { it.look(&name).await }), it.follow_nodes());
+    let seen = Arc::default();
+    let it = &Controller { context, balancers, services, events, seen };
+    it.follow_nodes(&queue);
+    queue.run(|name| async move { it.look(&name).await }).await;
 }
 
 impl Controller<'_> {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     fn cluster(&self) -> &str {
@@ -113,6 +126,7 @@ impl Controller<'_> {
             Some(service) => self.look_at(name, &service).await,
             None => self.look_at_gone(name).await,
         };
+        self.led(name);
         match looked {
             Ok(()) => Next::Done,
             Err(failed) => {
@@ -127,16 +141,22 @@ impl Controller<'_> {
 
     /// A service that went without its finalizer: somebody has taken that away. What is known of it is enough to take away the rest.
     async fn look_at_gone(&self, name: &Name) -> Result<(), Failed> {
-        let Some(service) = self.seen().services.get(name).cloned() else { return Ok(()) };
+        let known = self.seen().services.get(name).map(|known| known.service.clone());
+        let Some(service) = known else { return Ok(()) };
         self.delete(&service).await?;
         self.forget(name);
         Ok(())
     }
 
     fn forget(&self, name: &Name) {
-        let mut seen = self.seen();
-        seen.services.remove(name);
-        seen.nodes.remove(name);
+        self.seen().services.remove(name);
+    }
+
+    /// Notes where a load balancer leads, or that it is not known to be as it is wanted.
+    fn note(&self, name: &Name, led: Option<BTreeMap<String, String>>) {
+        if let Some(known) = self.seen().services.get_mut(name) {
+            known.led = led;
+        }
     }
 
     /// Takes away the load balancer of a service that is not there any more.
@@ -158,13 +178,19 @@ impl Controller<'_> {
         }
     }
 
+    /// Whether the service has changed or only the nodes have is seen here, and nowhere else: so never two calls run for one service.
     async fn look_at(&self, name: &Name, service: &Arc<Service>) -> Result<(), Failed> {
-        let other =
-            self.seen().services.get(name).filter(|seen| seen.metadata.uid != service.metadata.uid).cloned();
-        if let Some(other) = other {
-            self.delete(&other).await?;
+        let before = self.seen().services.get(name).map(|known| (known.service.clone(), known.led.clone()));
+        if let Some((before, led)) = before {
+            if before.metadata.uid != service.metadata.uid {
+                self.delete(&before).await?;
+            } else if let Some(led) = led
+                && !plan::is_news(Some(&before), service)
+            {
+                return self.lead(name, service, &led).await;
+            }
         }
-        self.seen().services.insert(name.clone(), service.clone());
+        self.seen().services.insert(name.clone(), Known { service: service.clone(), led: None });
         let done = match plan::wish(service) {
             Wish::Ensured => self.ensure(name, service).await,
             Wish::Gone => {
@@ -189,39 +215,38 @@ impl Controller<'_> {
             let added = finalizers::add(&self.api(name), service, FINALIZER).await;
             added.map_err(|e| Failed::server("failed to add load balancer cleanup finalizer", &e))?;
         }
-        let nodes = self.nodes(name, service).await;
+        let nodes = plan::led_to(&self.context.nodes.all());
+        if nodes.is_empty() {
+            self.tell_of_none(service).await;
+        }
         match self.balancers.ensure_load_balancer(self.cluster(), service, &nodes).await {
             Ok(status) => {
                 self.events.normal(service, "EnsuredLoadBalancer", "Ensured load balancer").await;
-                self.tell(name, service, &status).await
+                self.tell(name, service, &status).await?;
             }
-            Err(Error::ImplementedElsewhere) => Ok(()),
-            Err(error) => Err(Failed::of("failed to ensure load balancer", error)),
+            Err(Error::ImplementedElsewhere) => {}
+            Err(error) => return Err(Failed::of("failed to ensure load balancer", error)),
         }
-    }
-
-    /// Where a load balancer is to lead; noted, as it is led there.
-    async fn nodes(&self, name: &Name, service: &Service) -> Vec<Node> {
-        let nodes = plan::led_to(&self.context.nodes.all());
-        if nodes.is_empty() {
-            let text = "There are no available nodes for LoadBalancer";
-            self.events.warning(service, "UnAvailableLoadBalancer", text).await;
-        }
-        self.seen().nodes.insert(name.clone(), plan::known_by(&nodes));
-        nodes
+        self.note(name, Some(plan::known_by(&nodes)));
+        Ok(())
     }
 
     async fn clean_up(&self, name: &Name, service: &Service) -> Result<(), Failed> {
-        let found = self.balancers.get_load_balancer(self.cluster(), service).await;
-        let is_there = match found {
+        let is_held = finalizers::has(service, FINALIZER);
+        let is_there = match self.balancers.get_load_balancer(self.cluster(), service).await {
             // Whoever does it elsewhere takes it away as well.
-            Err(Error::ImplementedElsewhere) => false,
-            found => found
-                .map_err(|e| Failed::of("failed to check if load balancer exists before cleanup", e))?
-                .is_some(),
+            Ok(None) | Err(Error::ImplementedElsewhere) => false,
+            Ok(Some(_)) => true,
+            Err(_) if is_held => true,
+            Err(error) => {
+                return Err(Failed::of("failed to check if load balancer exists before cleanup", error));
+            }
         };
         if is_there {
             self.events.normal(service, "DeletingLoadBalancer", "Deleting load balancer").await;
+        }
+        // One that is held may have been made in part, which is not found as one.
+        if is_there || is_held {
             match self.balancers.ensure_load_balancer_deleted(self.cluster(), service).await {
                 Ok(()) | Err(Error::ImplementedElsewhere) => {}
                 Err(error) => return Err(Failed::of("failed to delete load balancer", error)),

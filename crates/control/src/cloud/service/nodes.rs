@@ -1,76 +1,98 @@
 //! Nodes that come and go: all load balancers are led to those that there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use client::cache::Name;
+use client::queue::Queue;
 use cpi::contract::{Error, Node, Service};
-use tokio::sync::Notify;
 
-use super::{Controller, plan};
+use super::{Controller, Failed, lock, plan};
+
+/// Services that nodes' news are for, and have not been looked at since.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    began: Option<Instant>,
+    left: BTreeSet<Name>,
+}
 
 impl Controller<'_> {
-    /// Leads load balancers to other nodes, one after the other, until it is dropped.
-    pub(super) async fn follow_nodes(&self) {
-        let news = Arc::new(Notify::new());
-        let its = news.clone();
+    /// Has every service that was looked at looked at again when other nodes are there. What is not known yet reads them anyway.
+    pub(super) fn follow_nodes(&self, queue: &Arc<Queue<Name>>) {
+        let (queue, seen) = (queue.clone(), self.seen.clone());
         self.context.nodes.listen(move |change| {
-            if plan::is_nodes_news(change.old.as_deref(), change.new.as_deref()) {
-                its.notify_one();
+            if !plan::is_nodes_news(change.old.as_deref(), change.new.as_deref()) {
+                return;
             }
+            let mut seen = lock(&seen);
+            let names: Vec<Name> = seen.services.keys().cloned().collect();
+            if !names.is_empty() {
+                seen.round.began.get_or_insert_with(Instant::now);
+            }
+            seen.round.left.extend(names.iter().cloned());
+            queue.add_all(names);
         });
-        loop {
-            news.notified().await;
-            let (began, services) = (Instant::now(), self.seen().services.clone());
-            for (name, service) in services {
-                if !self.lead(&name, &service).await {
-                    self.context.metrics.nodes_not_synced();
-                    self.queue.add(name);
-                }
-            }
+    }
+
+    /// A service was looked at; the last of a round ends it.
+    pub(super) fn led(&self, name: &Name) {
+        let mut seen = self.seen();
+        if seen.round.left.remove(name)
+            && seen.round.left.is_empty()
+            && let Some(began) = seen.round.began.take()
+        {
             self.context.metrics.nodes_synced(began.elapsed().as_secs_f64());
         }
     }
 
-    /// Leads one load balancer to the nodes that there are, if it leads to others; whether it does now.
-    async fn lead(&self, name: &Name, service: &Service) -> bool {
-        if !plan::wants(service) || plan::needs_cleanup(service) {
-            return true;
-        }
+    /// Leads a load balancer, which is else as it is wanted, to the nodes that there are, if it leads to others. Where that fails it is
+    /// made as wanted the next time.
+    pub(super) async fn lead(
+        &self,
+        name: &Name,
+        service: &Service,
+        led: &BTreeMap<String, String>,
+    ) -> Result<(), Failed> {
         let nodes = plan::led_to(&self.context.nodes.all());
         let known = plan::known_by(&nodes);
-        // Noted first: what fails is led there by the look at the service.
-        let before = self.seen().nodes.insert(name.clone(), known.clone());
-        if before.is_some_and(|before| before == known) {
-            return true;
+        if known == *led {
+            return Ok(());
         }
         let began = Instant::now();
         let updated = self.balancers.update_load_balancer(self.cluster(), service, &nodes).await;
         self.context.metrics.hosts_updated(began.elapsed().as_secs_f64());
         match updated {
-            Ok(()) => {
-                self.tell_led(service, &nodes).await;
-                true
+            Ok(()) => self.tell_led(service, &nodes).await,
+            Err(Error::ImplementedElsewhere) => {}
+            Err(error) => {
+                self.context.metrics.nodes_not_synced();
+                self.note(name, None);
+                self.tell_not_led(service, &nodes, &error).await;
+                return Err(Failed::of("failed to update load balancer with new hosts", error));
             }
-            Err(Error::ImplementedElsewhere) => true,
-            Err(error) => !self.is_there(service, &nodes, error).await,
         }
+        self.note(name, Some(known));
+        Ok(())
     }
 
     async fn tell_led(&self, service: &Service, nodes: &[Node]) {
         if nodes.is_empty() {
-            let text = "There are no available nodes for LoadBalancer";
-            self.events.warning(service, "UnAvailableLoadBalancer", text).await;
+            self.tell_of_none(service).await;
         } else {
             self.events.normal(service, "UpdatedLoadBalancer", "Updated load balancer with new hosts").await;
         }
     }
 
-    /// Whether a load balancer that could not be led is there; what went wrong is told then.
-    async fn is_there(&self, service: &Service, nodes: &[Node], error: Error) -> bool {
-        // Not made yet, or gone already: the look at the service is about that.
+    pub(super) async fn tell_of_none(&self, service: &Service) {
+        let text = "There are no available nodes for LoadBalancer";
+        self.events.warning(service, "UnAvailableLoadBalancer", text).await;
+    }
+
+    /// Tells that a load balancer could not be led, if it is there: else it is about to be made.
+    async fn tell_not_led(&self, service: &Service, nodes: &[Node], error: &Error) {
         if matches!(self.balancers.get_load_balancer(self.cluster(), service).await, Ok(None)) {
-            return false;
+            return;
         }
         let text = format!(
             "Error updating load balancer with new hosts {} [node names limited, total number of nodes: {}], error: {error}",
@@ -78,6 +100,5 @@ impl Controller<'_> {
             nodes.len()
         );
         self.events.warning(service, "UpdateLoadBalancerFailed", text).await;
-        true
     }
 }
