@@ -5,11 +5,12 @@
 //! implemented, and a client of it; docs/adr says why this is not tonic.
 //!
 //! **What it never does**: it knows no service and no message of its own. It neither compresses nor reads what is
-//! compressed (it says so to the peer), takes no stream of requests, speaks no TLS and listens on no address: a socket
+//! compressed (it says so to the peer), takes no stream of requests, speaks no TLS and serves no call on an address: a socket
 //! file's permissions are the access control. It retries nothing and never opens a connection by itself.
 //!
 //! Entry points: [`Server`] with a [`Service`] on what [`listen`] gives, [`Channel`]. Handlers fail with a [`Failure`].
-//! [`process`] has what every process that serves does besides: it says when it is up, rests, and is told to end.
+//! [`process`] has what every process that serves does besides: it says when it is up, rests, and is told to end. [`page`] is a text for
+//! who looks after it, over HTTP at an address that it is told.
 //!
 //! Invariants: a message is at most [`MAX_MESSAGE`] bytes, both ways, checked before memory is taken for it; a handler
 //! whose caller went away or ran out of time is dropped at its next await.
@@ -20,6 +21,7 @@ mod client;
 mod failure;
 mod frame;
 mod messages;
+pub mod page;
 pub mod process;
 mod server;
 mod service;

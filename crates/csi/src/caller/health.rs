@@ -4,32 +4,23 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use grpc::Failure;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use grpc::page::Page;
 use tokio::task::JoinSet;
 
 use super::Client;
 
 /// How long a driver may take to say that it is ready.
 pub const ANSWER: Duration = Duration::from_secs(5);
-/// How long who asks may take.
-const QUESTION: Duration = Duration::from_secs(5);
-/// The longest head of a request.
-const HEAD: usize = 8192;
-/// So many are answered at the same time; others wait.
-const MANY: usize = 16;
 
 /// Sockets of drivers, and whether there must be a driver at them.
 pub type Asked = BTreeMap<PathBuf, bool>;
 
 /// Where it is asked; nowhere, if nobody wants to.
 #[derive(Debug)]
-pub struct Health(Option<TcpListener>);
+pub struct Health(Page);
 
 impl Health {
     /// Listens, if that is asked for. `command` is who says so.
@@ -37,73 +28,19 @@ impl Health {
     /// # Errors
     /// Somebody else listens there, or the address is not this machine's.
     pub async fn listen(address: Option<SocketAddr>, command: &str) -> Result<Health, Failure> {
-        let Some(address) = address else { return Ok(Health(None)) };
-        let failed = |e| Failure::internal(format!("cannot listen on {address} (--health-listen): {e}"));
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().unwrap_or(address);
-        eprintln!("sextant {command}: answers http://{address}/healthz");
-        Ok(Health(Some(listener)))
+        let by = (command, "--health-listen");
+        Page::listen(address, by, "/healthz", "text/plain; charset=utf-8").await.map(Health)
     }
 
     /// Answers for the drivers that `asked` names at the time.
     pub async fn serve(self, asked: impl Fn() -> Asked) -> ! {
-        let Some(listener) = self.0 else {
-            loop {
-                std::future::pending::<()>().await;
-            }
-        };
-        let places = Arc::new(Semaphore::new(MANY));
-        loop {
-            // Closed it never is.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let asked = asked();
-                    tokio::spawn(async move {
-                        // Whoever goes away does not want to know.
-                        let _ = answer(stream, &asked).await;
-                        drop(place);
-                    });
-                }
-                // It passes, or nothing here would help.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
+        self.0
+            .serve(|| {
+                let asked = asked();
+                async move { examine(&asked).await }
+            })
+            .await
     }
-}
-
-async fn answer(mut stream: TcpStream, asked: &Asked) -> std::io::Result<()> {
-    let head = tokio::time::timeout(QUESTION, read(&mut stream)).await??;
-    let mut words = head.split(' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (status, text) = match (method, path.split('?').next()) {
-        ("GET" | "HEAD", Some("/healthz")) => match examine(asked).await {
-            Ok(text) => ("200 OK", text),
-            Err(text) => ("500 Internal Server Error", text),
-        },
-        ("GET" | "HEAD", _) => ("404 Not Found", "ask for /healthz\n".into()),
-        _ => ("405 Method Not Allowed", "ask by GET\n".into()),
-    };
-    let length = text.len();
-    let mut whole = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-    );
-    if method != "HEAD" {
-        whole.push_str(&text);
-    }
-    tokio::time::timeout(QUESTION, stream.write_all(whole.as_bytes())).await??;
-    stream.shutdown().await
-}
-
-/// The head of a request, as far as it is UTF-8.
-async fn read(stream: &mut TcpStream) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        if head.len() > HEAD || stream.read_buf(&mut head).await? == 0 {
-            return Err(std::io::ErrorKind::InvalidData.into());
-        }
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 /// How the drivers are, in a line each; an error if one is not as it should be, or there is none.

@@ -49,7 +49,7 @@ pub(crate) fn run(data_dir: &Path, run_dir: &Path, args: &ControlArgs) -> Result
 async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> {
     let mut ended = std::pin::pin!(process::told_to_end());
     let health = Health::listen(args.health.listen, "control").await?;
-    let asked_for_metrics = cloud::Asked::listen(args.cloud.metrics_listen).await?;
+    let page = cloud::page(args.cloud.metrics_listen).await?;
     let metrics = Arc::new(Metrics::default());
     let places = setup.places.clone();
     let own = data_dir.join("api/kubeconfig");
@@ -76,7 +76,7 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let done = tokio::select! {
         done = worked => done,
         never = health.serve(|| asked(&places, &args.csi_socket)) => never,
-        never = asked_for_metrics.serve(&metrics) => never,
+        never = page.serve(|| std::future::ready(Ok(metrics.render()))) => never,
     };
     resting.abort();
     done

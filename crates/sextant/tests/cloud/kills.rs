@@ -7,6 +7,7 @@ use std::time::Duration;
 use cpi::contract::{Node, Service};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
+use testkit::Random;
 
 use crate::provider::Cloud;
 use crate::rig::Rig;
@@ -17,17 +18,12 @@ use crate::site::{
 /// So many of each there may be.
 const MANY: u64 = 5;
 
-/// Numbers by chance; what they began with is printed.
+/// Numbers by chance; what they begin with is printed, and may be told (`SEXTANT_CLOUD_SEED`).
 fn chance() -> impl FnMut() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let mut state = u64::from(since.subsec_nanos()) | 1;
-    println!("chance begins with {state}");
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state >> 16
-    }
+    let told = std::env::var("SEXTANT_CLOUD_SEED").ok().map(|seed| seed.parse().expect("a seed"));
+    let (mut numbers, seed) = told.map_or_else(Random::fresh, |seed| (Random::new(seed), seed));
+    println!("SEXTANT_CLOUD_SEED={seed}");
+    move || numbers.number()
 }
 
 /// Something that a user does, or the cloud.

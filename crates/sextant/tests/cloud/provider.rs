@@ -245,9 +245,9 @@ impl LoadBalancers for Served {
         nodes: &'a [Node],
     ) -> Answer<'a, LoadBalancerStatus> {
         self.call_for("ensure", service, |state| {
-            let held = service.metadata.finalizers.iter().flatten();
-            let is_held = held.clone().any(|one| one == "service.kubernetes.io/load-balancer-cleanup");
-            assert!(is_held || service.metadata.deletion_timestamp.is_none(), "nothing would take it away");
+            let mut held = service.metadata.finalizers.iter().flatten();
+            let is_held = held.any(|one| one == "service.kubernetes.io/load-balancer-cleanup");
+            assert!(is_held, "nothing would take it away: {:?}", service.metadata);
             state.balancers.insert(uid(service), wanted(service, nodes));
             Ok(status())
         })

@@ -211,10 +211,14 @@ impl Controller<'_> {
     async fn ensure(&self, name: &Name, service: &Service) -> Result<(), Failed> {
         self.events.normal(service, "EnsuringLoadBalancer", "Ensuring load balancer").await;
         // Written down before anything is made: the service does not go before its load balancer.
-        if !finalizers::has(service, FINALIZER) {
+        let held;
+        let service = if finalizers::has(service, FINALIZER) {
+            service
+        } else {
             let added = finalizers::add(&self.api(name), service, FINALIZER).await;
-            added.map_err(|e| Failed::server("failed to add load balancer cleanup finalizer", &e))?;
-        }
+            held = added.map_err(|e| Failed::server("failed to add load balancer cleanup finalizer", &e))?;
+            &held
+        };
         let nodes = plan::led_to(&self.context.nodes.all());
         if nodes.is_empty() {
             self.tell_of_none(service).await;
