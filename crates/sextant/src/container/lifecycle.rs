@@ -1,7 +1,7 @@
 //! What a container is doing, and how what it holds is let go.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledger::{Effect, Owner, OwnerId, Record as _};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -136,7 +136,9 @@ pub(crate) fn stop(instance: &Instance, record: &Record, signal: i32, timeout: D
     if !state_of(instance, record).is_active() {
         return first(settle(instance, &record.id));
     }
-    let mut client = connect(instance, record)?;
+    let Some(mut client) = reach(instance, record)? else {
+        return first(after_end(instance, record));
+    };
     let request = StopRequest { signal, timeout: timeout.as_millis() as u64, container: String::new() };
     match client.stop(&request) {
         Ok(_) => {}
@@ -148,6 +150,24 @@ pub(crate) fn stop(instance: &Instance, record: &Record, signal: i32, timeout: D
     let _ = Client::shutdown(&mut client);
     drop(client);
     first(after_end(instance, record))
+}
+
+/// A connection to the shim of a container that was seen running; none if it ended since.
+///
+/// A shim that begins has no socket yet, and one that ends has none any more: which of the two it is, time tells.
+fn reach(instance: &Instance, record: &Record) -> Result<Option<Client>> {
+    let began = Instant::now();
+    loop {
+        let failure = match connect(instance, record) {
+            Ok(client) => return Ok(Some(client)),
+            Err(failure) => failure,
+        };
+        match shim(instance, record) {
+            None => return Ok(None),
+            Some(_) if began.elapsed() > Duration::from_secs(10) => return Err(failure),
+            Some(pidfd) => _ = wait(&pidfd, Duration::from_millis(5)),
+        }
+    }
 }
 
 fn first(errors: Vec<Failure>) -> Result<()> {
