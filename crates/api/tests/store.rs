@@ -187,7 +187,7 @@ async fn history_is_bounded_in_bytes_and_in_age() {
     }
     assert!(matches!(slow.next().await, Err(Error::Compacted { asked: 0, oldest: 180.. })));
     drop(store);
-    let options = Options { history: Duration::from_secs(1), ..Options::default() };
+    let options = Options { history: Duration::from_secs(5), ..Options::default() };
     let store = Store::open(place.path(), options).unwrap();
     let last = store.commit(vec![put(key("a", "x"), Expect::Any, "last")]).await.unwrap();
     let past = || store.list(&Scope::all("pods"), None, None, Some(last - 1));

@@ -38,7 +38,7 @@ struct Site {
 }
 
 fn eventually(what: &str, is_so: impl FnMut() -> bool) {
-    within(20, what, is_so);
+    within(90, what, is_so);
 }
 
 fn within(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {

@@ -17,7 +17,7 @@ const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.im
 const TYPE: &str = "content-type: application/vnd.oci.image.manifest.v1+json\r\n";
 
 fn config() -> Config {
-    let second = Duration::from_millis(400);
+    let second = Duration::from_secs(2);
     let patience = Patience {
         headers: second,
         stall: second,

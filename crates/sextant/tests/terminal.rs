@@ -52,7 +52,7 @@ impl Terminal {
     }
 
     fn wait_for(&self, text: &str) {
-        let limit = Instant::now() + Duration::from_secs(30);
+        let limit = Instant::now() + Duration::from_secs(120);
         while !self.screen.lock().unwrap().contains(text) {
             assert!(Instant::now() < limit, "no {text:?} on {:?}", self.screen.lock().unwrap());
             sleep(Duration::from_millis(10));
@@ -103,7 +103,7 @@ fn a_password_is_asked_for_and_not_shown() {
     terminal.type_in(&format!("{}\n", USER.0));
     terminal.wait_for("Password: ");
     // Typed before the terminal is silent it would be shown.
-    let limit = Instant::now() + Duration::from_secs(30);
+    let limit = Instant::now() + Duration::from_secs(120);
     while tcgetattr(&terminal.line).unwrap().local_modes.contains(LocalModes::ECHO) {
         assert!(Instant::now() < limit);
         sleep(Duration::from_millis(5));
@@ -116,7 +116,11 @@ fn a_password_is_asked_for_and_not_shown() {
 
     let mut terminal = Terminal::start(&site.command(&["login", "-u", "me", &registry]));
     terminal.wait_for("Password: ");
-    sleep(Duration::from_millis(100));
+    let limit = Instant::now() + Duration::from_secs(120);
+    while tcgetattr(&terminal.line).unwrap().local_modes.contains(LocalModes::ECHO) {
+        assert!(Instant::now() < limit);
+        sleep(Duration::from_millis(5));
+    }
     terminal.type_in("half\u{3}");
     let (code, screen, echo) = terminal.end();
     assert!(code == 130 && screen.contains("cancelled") && echo, "{code} {screen}");

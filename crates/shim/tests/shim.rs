@@ -264,7 +264,7 @@ fn others_connect_and_the_creator_may_leave() {
     let (out, _, code) = bench.drain(stream);
     assert_eq!((out.as_str(), code), ("got word\n", 4));
     bench.wait_for_end();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while !Path::new(&marker).exists() {
         assert!(Instant::now() < deadline, "the program at the end did not run");
         std::thread::sleep(Duration::from_millis(5));
@@ -301,12 +301,14 @@ fn bad_requests_are_answered() {
 /// Whether the shim waits in the kernel whenever it is looked at.
 fn is_idle(bench: &Bench) -> bool {
     std::thread::sleep(Duration::from_millis(100));
-    (0..20).all(|_| {
+    let is_waiting = |_| {
         std::thread::sleep(Duration::from_millis(5));
         let call = fs::read_to_string(format!("/proc/{}/syscall", bench.shim.pid)).expect("a shim");
         // Not "running": a number, of epoll_wait or one of its kind.
         call.starts_with(|c: char| c.is_ascii_digit())
-    })
+    };
+    // One that is woken for good reason, and has no core yet, is "running" too; one that is busy always is.
+    (0..100).any(|_| (0..20).all(is_waiting))
 }
 
 #[test]
@@ -365,6 +367,10 @@ fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
         };
         others.push(std::thread::spawn(move || drop(client.exec(&request))));
     }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while children() <= before && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     std::thread::sleep(Duration::from_millis(200));
     assert!(bench.client.state("", "").unwrap().running);
     assert!(children() > before);
@@ -411,7 +417,7 @@ fn a_frozen_container_that_is_killed_starts_again_thawed() {
         .client
         .kill(&KillRequest { exec_id: String::new(), signal: 9, all: false, container: String::new() })
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         let state = bench.client.state("", "").unwrap();
         if state.restarts == 1 && state.running {
@@ -468,7 +474,7 @@ fn a_client_that_never_reads_does_not_keep_the_shim() {
 #[test]
 fn a_shim_keeps_no_directory_of_its_creator() {
     let bench = Bench::new();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while fs::read_link(format!("/proc/{}/cwd", bench.shim.pid)).unwrap() != Path::new("/") {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(1));
@@ -481,7 +487,7 @@ fn a_created_container_goes_with_its_shim() {
     let pid = bench.client.create(&bench.request("sleep 3600", |_| {})).expect("a container").pid;
     kernel::process::signal(bench.shim.pidfd.as_fd(), 9).unwrap();
     bench.wait_for_end();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while Path::new(&format!("/proc/{pid}")).exists() {
         assert!(Instant::now() < deadline, "it waits for ever");
         std::thread::sleep(Duration::from_millis(1));

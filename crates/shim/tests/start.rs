@@ -29,7 +29,7 @@ impl Held {
             .spawn()
             .expect("the command runs");
         let held = Self { child, _dir: dir, pipe };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(90);
         while !held.waits() {
             assert!(Instant::now() < deadline, "it does not wait for its log");
             std::thread::sleep(Duration::from_millis(1));

@@ -277,7 +277,7 @@ impl Cgroup {
             }
         }
         // The other trees may hold processes that are not in that one (moved by hand, or by a v1 runtime).
-        for attempt in 0..100 {
+        for attempt in 0..2_000 {
             if self.pids()?.is_empty() {
                 return Ok(());
             }
@@ -366,7 +366,7 @@ fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn remove_tree(dir: &Path) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match rustix::fs::rmdir(dir) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),

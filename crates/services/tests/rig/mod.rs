@@ -18,7 +18,7 @@ use services::plane::{Networks, Plane};
 use services::world::Known;
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// The node's name.
 pub(crate) const NODE: &str = "node-1";
 /// The table.

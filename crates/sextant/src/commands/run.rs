@@ -56,7 +56,7 @@ pub(super) fn run(instance: &Instance, args: &RunArgs) -> Result<ExitCode> {
     match stream::carry(&mut running.client, stream, carry, &signals, early)? {
         End::Detached => Ok(ExitCode::SUCCESS),
         End::Exited(exited) => {
-            running.client.shutdown()?;
+            let _ = running.client.shutdown();
             drop(running.client);
             // Ours to reap, and its end is what the rest waits for.
             running.shim.wait()?;

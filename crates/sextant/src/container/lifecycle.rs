@@ -140,11 +140,12 @@ pub(crate) fn stop(instance: &Instance, record: &Record, signal: i32, timeout: D
         return first(after_end(instance, record));
     };
     let request = StopRequest { signal, timeout: timeout.as_millis() as u64, container: String::new() };
-    match client.stop(&request) {
-        Ok(_) => {}
-        // It ended while we asked.
-        Err(_) if shim(instance, record).is_none() => {}
-        Err(e) => return Err(e.into()),
+    if let Err(error) = client.stop(&request) {
+        // It ended while we asked: its socket closes a moment before it is gone. An answer of its own is another matter.
+        let patience = if error.code().is_none() { Duration::from_secs(10) } else { Duration::ZERO };
+        if shim(instance, record).is_some_and(|pidfd| !wait(&pidfd, patience)) {
+            return Err(error.into());
+        }
     }
     // From here on the end is ours: the shim need not start a program to undo it.
     let _ = Client::shutdown(&mut client);

@@ -111,7 +111,7 @@ fn streams(info: &std::collections::BTreeMap<String, String>) -> Asked {
 /// The exit code of a container whose streams have ended. One that runs on has closed them.
 fn code_of(runtime: &Runtime, id: &str) -> Result<ExitCode> {
     // The runtime hears of the end at the same time as we do.
-    for _ in 0..20 {
+    for _ in 0..100 {
         let status = runtime.status(id, false)?.status.unwrap_or_default();
         if status.state() == ContainerState::ContainerExited {
             return Ok(ExitCode::from(u8::try_from(status.exit_code).unwrap_or(u8::MAX)));

@@ -12,11 +12,15 @@ pub(crate) const TESTS: &[Test] = &[
 
 async fn monitors(rig: &Rig) {
     let mounts = json!({"volumeMounts": [{"name": "cache", "mountPath": "/cache"}]});
-    let main = with(container("main", &["write", "/cache/file", "text", "then", "sleep"]), mounts);
+    let main = with(
+        container("main", &["write", "/cache/file", "text", "then", "say", "up", "then", "sleep"]),
+        mounts,
+    );
     let init = container("init", &["say", "done"]);
     let volumes = json!([{"name": "cache", "emptyDir": {}}]);
     rig.pod("used", json!({"initContainers": [init], "containers": [main], "volumes": volumes})).await;
     rig.ready("used").await;
+    rig.log_has("used", "main", "up").await;
     let client = rig.agents_server().await;
     let ask = async |path: &str| {
         let request = http::Request::get(path).body(Vec::new()).unwrap();

@@ -35,7 +35,7 @@ async fn a_load_balancer_is_made_changed_and_removed() {
     })
     .await;
     service_is(&rig, "web", "held", is_held).await;
-    assert_eq!(cloud.balancer(&web), Some(leads(&[80], &["node-1"])));
+    becomes(&rig, &cloud, &web, Some(leads(&[80], &["node-1"]))).await;
     event(&rig, "web", "EnsuringLoadBalancer", "Ensuring load balancer").await;
     event(&rig, "web", "EnsuredLoadBalancer", "Ensured load balancer").await;
 

@@ -165,7 +165,7 @@ impl Bench {
             left = format!("left over: {}", self.run(&["ps", "-a"]).out);
             self.run(&[&["rm", "-f"], &containers[..]].concat());
         }
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(120);
         loop {
             let now = self.snapshot();
             if now == self.before {

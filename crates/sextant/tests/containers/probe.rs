@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel::signal::Signals;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -169,15 +169,14 @@ fn serve(port: &str, words: &str) -> std::io::Result<()> {
 /// What a server answers; it is given a while to come up.
 pub(crate) fn ask(at: &str) -> std::io::Result<String> {
     let at: SocketAddr = at.parse().map_err(std::io::Error::other)?;
-    let mut tries = 0;
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = TcpStream::connect_timeout(&at, Duration::from_secs(20)).and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             let mut text = String::new();
             stream.read_to_string(&mut text).map(|_| text)
         });
-        tries += 1;
-        if answer.is_ok() || tries == 5 {
+        if answer.is_ok() || Instant::now() >= until {
             return answer;
         }
         std::thread::sleep(Duration::from_millis(200));

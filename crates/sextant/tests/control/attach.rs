@@ -245,7 +245,7 @@ async fn nothing_stays_attached_without_an_object_whenever_the_controllers_are_k
     }
     let mut chance = chance();
     let mut wanted = BTreeSet::new();
-    for _ in 0..8 {
+    for round in 0..8 {
         for volume in 0..VOLUMES {
             let (name, volume) = (format!("a{volume}"), format!("v{volume}"));
             match (wanted.contains(&volume), chance() % 3) {
@@ -261,6 +261,10 @@ async fn nothing_stays_attached_without_an_object_whenever_the_controllers_are_k
             }
         }
         tokio::time::sleep(Duration::from_millis(chance() % 900)).await;
+        if round == 7 && !wanted.is_empty() {
+            let any = async |_: &Rig| (driver.count("publish") > 0).then_some(());
+            rig.until("something is attached", any).await;
+        }
         rig.kill("control");
         rig.again("control");
     }

@@ -242,6 +242,10 @@ async fn claims_get_what_they_ask_for_whenever_the_controllers_are_killed() {
             }
         }
         tokio::time::sleep(Duration::from_millis(chance() % 900)).await;
+        if round == 7 {
+            let any = async |_: &Rig| (driver.count("expand") > 0).then_some(());
+            rig.until("something is expanded", any).await;
+        }
         rig.kill("control");
         rig.again("control");
     }

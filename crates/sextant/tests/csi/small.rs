@@ -28,7 +28,11 @@ impl Installed {
         let dir = tempfile::tempdir_in(real.parent().unwrap()).unwrap();
         let installed = Installed(dir);
         fs::hard_link(real, installed.path("sextant")).unwrap();
-        fs::write(installed.path("sextant-csi"), SMALL).unwrap();
+        // By another process: children of other tests would hold what is written here (ETXTBSY).
+        fs::write(installed.path("text"), SMALL).unwrap();
+        let mut copy = std::process::Command::new("cp");
+        copy.arg(installed.path("text")).arg(installed.path("sextant-csi"));
+        assert!(copy.status().unwrap().success());
         fs::set_permissions(installed.path("sextant-csi"), fs::Permissions::from_mode(0o755)).unwrap();
         installed
     }

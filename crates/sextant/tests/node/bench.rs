@@ -16,7 +16,7 @@ use crate::{machine, wishes};
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Seconds that what its caller left waits for somebody to come.
-pub(crate) const GRACE: u64 = 5;
+pub(crate) const GRACE: u64 = 10;
 
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
@@ -324,7 +324,7 @@ impl Bench {
         let names = pods.iter().map(|pod| format!("left over: pod {:?}\n", pod.metadata));
         let left: String = names.collect();
         pods.iter().for_each(|pod| self.remove_pod(&pod.id));
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(120);
         loop {
             let now = machine::snapshot(self.dir.path());
             if now == self.before {

@@ -66,14 +66,14 @@ fn order(b: &Bench) {
 
 fn missed(b: &Bench) {
     // Whoever listened before is noticed to be gone.
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(5));
     let cri = b.connect().unwrap();
     {
         let mut events = listen!(cri);
         while next!(cri, events, 1).is_some() {}
     }
     drop(cri);
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(5));
     let pod = b.host_pod("missed");
     let ended = b.run(&pod, "ended", &["probe", "exit", "3"]);
     let runs = b.run(&pod, "runs", &["probe", "sleep"]);

@@ -180,7 +180,7 @@ fn command(b: &Bench) {
     let request = ExecSyncRequest { container_id: c.clone(), cmd, timeout: 0 };
     let cri = b.connect().unwrap();
     let call = std::thread::spawn(move || {
-        let soon = Duration::from_secs(8);
+        let soon = Duration::from_secs(20);
         cri.wait(async |client| client.with_deadline(soon).exec_sync(request).await).unwrap_err().code()
     });
     b.until("the command runs", || b.processes(&c) == 2 || call.is_finished());

@@ -162,7 +162,8 @@ fn machine_goes_down(b: &Bench) {
     kill(&machine::processes(&instance(b)));
     b.until("no process is left", || machine::processes(&instance(b)).is_empty());
     for cgroup in machine::cgroups(&instance(b)) {
-        fs::remove_dir(&cgroup).unwrap_or_else(|e| panic!("{}: {e}", cgroup.display()));
+        let gone = || fs::remove_dir(&cgroup).is_ok() || !cgroup.exists();
+        b.until(&format!("{} is removed", cgroup.display()), gone);
     }
     for mount in machine::mounts_below(&run) {
         unmount(&mount, UnmountFlags::DETACH).unwrap();

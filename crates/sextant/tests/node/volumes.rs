@@ -35,6 +35,7 @@ struct Caller {
 
 impl Caller {
     fn of(b: &Bench) -> Caller {
+        serves(b);
         let calls = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = calls.block_on(Client::connect(&b.path("run/csi.sock"))).unwrap();
         Caller { calls, client: client.with_deadline(LIMIT) }
@@ -108,7 +109,13 @@ fn node(more: impl FnOnce(&mut Command) -> &mut Command) -> Bench {
         command.args(["--csi", "--csi-node-id", "node-1", "--csi-pool", &pool, "--csi-registration-dir"]);
         more(command.arg(&registry))
     });
+    serves(&b);
     b
+}
+
+/// CRI may be there before CSI is.
+fn serves(b: &Bench) {
+    b.until("the driver serves", || std::os::unix::net::UnixStream::connect(b.path("run/csi.sock")).is_ok());
 }
 
 /// A kubelet that takes every driver, on a thread that ends with the test.

@@ -266,6 +266,7 @@ fn down_ends_what_a_killed_supervisor_has_left() {
     machine.up(&[]);
     let pids = machine.wait(|_| true);
     kill(pids["up"], Signal::KILL);
+    gone(pids["up"]);
     assert!(lives(pids["api"]));
     let down = machine.ask(&["down"]);
     assert!(down.status.success(), "{down:?}");

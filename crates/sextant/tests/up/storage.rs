@@ -44,7 +44,7 @@ async fn what_a_stateful_set_writes_outlives_down_and_up() {
     let down = machine.ask(&["down"]);
     assert!(down.status.success(), "{down:?}");
     assert_eq!(left(&machine), [""; 0]);
-    assert_eq!(loops(&machine), [""; 0]);
+    no_loops(&machine);
 
     machine.up(&["--node-name", "here"]);
     let after = again(&machine, &client, &before).await;
@@ -58,7 +58,7 @@ async fn what_a_stateful_set_writes_outlives_down_and_up() {
         assert!(begun.elapsed() < PATIENCE, "{}\n{}", told(&client).await, machine.all_words());
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert_eq!(loops(&machine), [""; 0]);
+    no_loops(&machine);
 }
 
 #[tokio::test]
@@ -245,6 +245,15 @@ fn mount(machine: &Machine, pod: &Pod) -> PathBuf {
     let uid = pod.metadata.uid.as_deref().unwrap();
     let volumes = machine.data().join("agent/pods").join(uid).join("volumes/kubernetes.io~csi");
     fs::read_dir(volumes).unwrap().next().unwrap().unwrap().path().join("mount")
+}
+
+/// A device goes with the last who has it open: drivers of other tests look at all of them.
+fn no_loops(machine: &Machine) {
+    let begun = Instant::now();
+    while !loops(machine).is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", loops(machine));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 /// Files of the machine that loop devices have.

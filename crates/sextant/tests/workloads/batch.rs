@@ -56,7 +56,7 @@ async fn a_job_with_indexes_has_each_of_them_and_one_that_fails_says_so() {
     kubelet.seen().ends =
         Some(|pod| Some(if pod.name_any().starts_with("bad") { "Failed" } else { "Succeeded" }));
     let spec = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "template": template(),
-        "ttlSecondsAfterFinished": 2});
+        "ttlSecondsAfterFinished": 10});
     rig.make_here::<Job>(json!({"metadata": {"name": "parts"}, "spec": spec})).await;
     let spec = json!({"backoffLimit": 0, "template": template()});
     rig.make_here::<Job>(json!({"metadata": {"name": "bad"}, "spec": spec})).await;

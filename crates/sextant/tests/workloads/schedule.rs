@@ -47,6 +47,11 @@ async fn a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room() {
     assert_eq!(node_of(&rig, "second").await, "node-1");
     // Another node: the emptier one is taken.
     rig.machine("node-2", json!({})).await;
+    // The scheduler may hear of pods before it hears of nodes.
+    let mut known = pod("known", "0");
+    known["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "node-2"});
+    rig.make_here::<Pod>(known).await;
+    node_of(&rig, "known").await;
     rig.make_here::<Pod>(pod("third", "1")).await;
     assert_eq!(node_of(&rig, "third").await, "node-2");
 }
@@ -117,11 +122,7 @@ async fn a_gated_pod_waits_for_its_gates_and_a_tainted_node_is_left() {
     let mut other = pod("other", "1");
     other["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "node-2"});
     rig.make_here::<Pod>(other).await;
-    let why = unschedulable(&rig, "other").await;
-    assert!(
-        why.starts_with(
-            "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had "
-        ),
-        "{why}"
-    );
+    let why = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had ";
+    let is_told = async |rig: &Rig| unschedulable(rig, "other").await.starts_with(why).then_some(());
+    rig.until("why it waits is told of both nodes", is_told).await;
 }

@@ -12,7 +12,7 @@ use crate::{Pod, gone, plain, rig, wait_until};
 #[test]
 fn a_creator_that_dies_leaves_a_pod_that_can_be_found() {
     let mut pod = Pod::new(plain());
-    pod.run("a", "sleep 0.2; exit 6");
+    pod.run("a", "sleep 3; exit 6");
     pod.client = Client::over(std::os::unix::net::UnixStream::pair().unwrap().0.into());
     std::thread::sleep(Duration::from_millis(50));
     pod.client = pod.connect();

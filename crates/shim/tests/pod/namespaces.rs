@@ -59,8 +59,12 @@ fn a_shared_pid_namespace_has_an_init_that_reaps_and_cannot_be_killed_from_insid
     // A container's end takes what it left behind along, and nothing of the others.
     pod.exec("a", "sleep 77 & sleep 78 &");
     pod.stop("a");
-    let (out, _) = pod.exec("b", "cat /proc/*/cmdline | tr '\\0' ' '");
-    assert!(!out.contains("sleep 77") && !out.contains("sleep 61") && out.contains("sleep 62"), "{out}");
+    let mut out = String::new();
+    wait_until("the rest's end", || {
+        out = pod.exec("b", "cat /proc/*/cmdline | tr '\\0' ' '").0;
+        !out.contains("sleep 77")
+    });
+    assert!(!out.contains("sleep 61") && out.contains("sleep 62"), "{out}");
     pod.end();
     assert!(gone(init));
 }

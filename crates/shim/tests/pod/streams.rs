@@ -75,7 +75,7 @@ fn one_connection_carries_many_execs() {
         assert_eq!(rig::drain(client, stream), (format!("{n}\n"), String::new(), n as i32));
     }
     // The same process id may be in both.
-    let mut same = exec_request("a", "sleep 0.2; exit 5");
+    let mut same = exec_request("a", "sleep 3; exit 5");
     let (first, _) = pod.client.exec(&same).unwrap();
     assert!(pod.connect().exec(&same).unwrap_err().to_string().contains("taken"));
     same.container = "b".into();

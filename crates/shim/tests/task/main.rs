@@ -68,7 +68,7 @@ impl Tasks {
         let cgroup = PathBuf::from(format!("sextant-test-{}-task-{}", std::process::id(), rig::number()));
         let socket = UnixStream::connect(&path).expect("a connection");
         // What hangs fails.
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        socket.set_read_timeout(Some(Duration::from_secs(90))).expect("a timeout");
         Self { dir, cgroup, shim, socket, inbox: Vec::new(), answers: BTreeMap::new(), stream: 1 }
     }
 
@@ -212,7 +212,7 @@ fn fifo(path: &str) {
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
         std::thread::sleep(Duration::from_millis(2));

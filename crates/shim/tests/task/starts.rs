@@ -76,7 +76,7 @@ fn of_many_starts_of_a_group_one_makes_a_shim() {
         let starts = (0..8).map(|n| (format!("c{n}"), begin(&bundle, &format!("c{n}")))).collect();
         let answers = answers(starts, &sockets);
         // A child that is about to be another program has its parent's words for a moment; a second shim would stay.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(90);
         while servers(&sockets).len() != 1 && std::time::Instant::now() < end {
             std::thread::yield_now();
         }

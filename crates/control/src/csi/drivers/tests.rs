@@ -80,7 +80,7 @@ impl Identity for Said {
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is() {
-        assert!(began.elapsed() < Duration::from_secs(30), "not in time: {what}");
+        assert!(began.elapsed() < Duration::from_secs(90), "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

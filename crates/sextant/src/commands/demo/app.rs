@@ -19,7 +19,7 @@ pub(super) const PATH: &str = "/bin/sextant-demo-app";
 /// Where its servers listen.
 const PORT: u16 = 8080;
 /// How long a peer may say nothing.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a server answers: a code, and a text.
 pub(super) type Answer = (u16, String);

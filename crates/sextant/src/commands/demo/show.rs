@@ -26,7 +26,7 @@ use crate::output::bytes;
 use crate::pods::Runtime;
 
 /// How long the shop may take to open, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What people type at a shell to see the same.
 const COMMANDS: [&[&str]; 4] = [
@@ -166,7 +166,7 @@ fn talk(story: &mut Story, place: &Place, server: &Server) -> Result<()> {
     let runtime = Runtime::connect(&place.run, &CriArgs { cri: None })?;
     let container_id = runtime.container_of(&format!("shop/{pod}"), Some("web"), false)?.id;
     let cmd = [app::PATH, "get", "database:8080/orders"].map(str::to_owned).to_vec();
-    let request = ExecSyncRequest { container_id, cmd, timeout: 10 };
+    let request = ExecSyncRequest { container_id, cmd, timeout: 60 };
     let what = "exec in web: it asks the database by its name, across the bridge";
     let ran = story.step("CNI", what, || {
         runtime.ask("run a program in the pod", async |c| c.exec_sync(request).await)
@@ -253,9 +253,9 @@ fn expect(answer: &str, wanted: &str) -> Result<()> {
     }
 }
 
-/// Asks until somebody answers, for five seconds.
+/// Asks until somebody answers, for as long as for anything.
 fn patiently(address: &str) -> Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         match app::get(address) {
             Ok(answer) => return Ok(answer),

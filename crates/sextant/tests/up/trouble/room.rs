@@ -96,9 +96,12 @@ fn a_disk_without_room_is_told_and_explained() {
 
     // More than 5 % stay: nobody is evicted for it.
     disk.fill(160 << 20);
+    // While it fills the disk nobody else may be evicted for it: it is the only one that could.
+    let mut spec = of(json!({"name": "app", "image": name}));
+    spec["priorityClassName"] = json!("system-node-critical");
     let big = Row {
         pod: "big",
-        spec: of(json!({"name": "app", "image": name})),
+        spec,
         status: &[("/phase", "Pending"), (WAITING, "ImagePullBackOff")],
         events: &[(APP, "Failed", "No space left on device"), (APP, "Failed", "Error: ErrImagePull")],
         explained: ["No space left on device", "make room on the disk of node here"],
