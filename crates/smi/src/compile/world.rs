@@ -48,7 +48,7 @@ pub(super) struct World {
     attached: BTreeMap<Name, BTreeSet<Id>>,
     /// By Service: those whose frontends lead to it.
     pub(super) used_by: BTreeMap<Name, BTreeSet<Name>>,
-    /// Policies that name an IdentityBinding as a source.
+    /// Policies that name an IdentityBinding.
     bound: BTreeSet<Name>,
     pub(super) said: BTreeMap<Id, Said>,
     pub(super) dirty: BTreeSet<Unit>,
@@ -143,7 +143,9 @@ impl World {
                     _ => None,
                 });
                 let is_bound = |subject: &Subject| matches!(subject, Subject::IdentityBinding(_));
-                if target.as_ref().is_some_and(|target| target.sources.iter().any(is_bound)) {
+                let subjects =
+                    target.iter().flat_map(|target| target.sources.iter().chain(&target.destination));
+                if subjects.into_iter().any(is_bound) {
                     self.bound.insert(name.clone());
                 } else {
                     self.bound.remove(&name);

@@ -14,6 +14,8 @@ pub mod metrics;
 mod part;
 pub mod specs;
 pub mod split;
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 
