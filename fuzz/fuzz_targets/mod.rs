@@ -82,6 +82,8 @@ targets! {
     seccomp_profile,
     shim_frames,
     shim_told,
+    smi_delta,
+    smi_objects,
     spdy_frames,
     tar,
     websocket_frames,

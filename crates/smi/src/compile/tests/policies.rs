@@ -1,0 +1,268 @@
+//! TrafficTargets, through the gates that are made of them.
+
+use super::*;
+use crate::gate::{Gate, Peer, Verdict};
+use crate::matching::Head;
+use crate::model::Workload;
+
+const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
+
+/// Pods of three service accounts in one namespace.
+fn shop() -> Cluster {
+    Cluster::default()
+        .with(Change::Pod(name("shop/api-1"), Some(pod("api", &[("app", "api")], [10, 0, 0, 1]))))
+        .with(Change::Pod(
+            name("shop/web-1"),
+            Some(pod("web", &[("app", "web"), ("tier", "gold")], [10, 0, 0, 2])),
+        ))
+        .with(Change::Pod(name("shop/db-1"), Some(pod("db", &[], [10, 0, 0, 3]))))
+        .object(
+            "HTTPRouteGroup",
+            "shop/http",
+            1,
+            "{matches: [{name: metrics, pathRegex: /metrics, methods: [GET]}, {name: any}]}",
+        )
+        .object("smi-TCPRoute", "shop/p8080", 1, "{matches: {ports: [8080]}}")
+        .object("smi-TCPRoute", "shop/all", 1, "{matches: {ports: []}}")
+        .object("smi-UDPRoute", "shop/dns", 1, "{matches: {ports: [53]}}")
+}
+
+fn target(rules: &str) -> String {
+    from("[{kind: ServiceAccount, name: web}]", rules)
+}
+
+fn from(sources: &str, rules: &str) -> String {
+    format!("{{destination: {{kind: ServiceAccount, name: api}}, rules: {rules}, sources: {sources}}}")
+}
+
+/// The gate of the pod that is called, if it has one.
+fn gate(done: &Compiled) -> Option<Gate> {
+    gate_of(done, "shop/api-1")
+}
+
+fn gate_of(done: &Compiled, at: &str) -> Option<Gate> {
+    let Some(Entry::Workload(Workload { policies, .. })) =
+        done.model.get(&Key::Workload(name(at))).map(|entry| &**entry)
+    else {
+        panic!("there is no {at}")
+    };
+    let policy = |at: &Name| match done.model.get(&Key::Policy(at.clone())).map(|entry| &**entry) {
+        Some(Entry::Policy(policy)) => policy.clone(),
+        other => panic!("{other:?}"),
+    };
+    let policies: Vec<_> = policies.iter().map(policy).collect();
+    (!policies.is_empty()).then(|| Gate::new(&policies).expect("all patterns are right"))
+}
+
+fn peer(identity: &str) -> Peer<'_> {
+    Peer { identity: Some(identity), address: [10, 0, 0, 2].into() }
+}
+
+struct Ask(&'static str, &'static str);
+
+impl Head for Ask {
+    fn method(&self) -> &str {
+        self.0
+    }
+    fn path(&self) -> &str {
+        self.1
+    }
+    fn query(&self) -> Option<&str> {
+        None
+    }
+    fn any_header(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+}
+
+const METRICS: &str = "{kind: HTTPRouteGroup, name: http, matches: [metrics]}";
+
+#[test]
+fn a_destination_is_closed_but_for_what_its_targets_allow() {
+    let done =
+        shop().object("TrafficTarget", "shop/t", 1, &target("[{kind: TCPRoute, name: p8080}]")).compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 8080), Verdict::Allowed);
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 8081), Verdict::Refused);
+    assert_eq!(gate.connection(&peer(WEB), Transport::Udp, 8080), Verdict::Refused);
+    let db = peer("spiffe://cluster.local/ns/shop/sa/db");
+    assert_eq!(gate.connection(&db, Transport::Tcp, 8080), Verdict::Refused);
+    let nobody = Peer { identity: None, ..peer(WEB) };
+    assert_eq!(gate.connection(&nobody, Transport::Tcp, 8080), Verdict::Refused);
+    assert!(gate_of(&done, "shop/web-1").is_none(), "others are as open as before");
+    assert!(gate_of(&shop().compile(), "shop/api-1").is_none());
+}
+
+#[test]
+fn the_same_name_in_another_namespace_is_somebody_else() {
+    let done =
+        shop().object("TrafficTarget", "shop/t", 1, &target("[{kind: TCPRoute, name: all}]")).compile();
+    let gate = gate(&done).expect("it is guarded");
+    let other = peer("spiffe://cluster.local/ns/bank/sa/web");
+    assert_eq!(gate.connection(&other, Transport::Tcp, 80), Verdict::Refused);
+    let foreign = peer("spiffe://evil.org/ns/shop/sa/web");
+    assert_eq!(gate.connection(&foreign, Transport::Tcp, 80), Verdict::Refused);
+}
+
+#[test]
+fn targets_add_up() {
+    let db = from("[{kind: ServiceAccount, name: db}]", "[{kind: TCPRoute, name: all}]");
+    let done = shop()
+        .object("TrafficTarget", "shop/a", 1, &target(&format!("[{METRICS}]")))
+        .object("TrafficTarget", "shop/b", 1, &db)
+        .compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 80), Verdict::ByRequest);
+    assert_eq!(
+        gate.connection(&peer("spiffe://cluster.local/ns/shop/sa/db"), Transport::Tcp, 80),
+        Verdict::Allowed
+    );
+}
+
+#[test]
+fn paths_are_matched_from_their_beginning_and_methods_too() {
+    let done = shop().object("TrafficTarget", "shop/t", 1, &target(&format!("[{METRICS}]"))).compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert!(gate.request(&peer(WEB), 80, &Ask("GET", "/metrics")));
+    assert!(gate.request(&peer(WEB), 80, &Ask("GET", "/metricsx")), "not anchored at the end");
+    assert!(!gate.request(&peer(WEB), 80, &Ask("GET", "/a/metrics")));
+    assert!(!gate.request(&peer(WEB), 80, &Ask("POST", "/metrics")));
+    assert!(!gate.request(&Peer { identity: None, ..peer(WEB) }, 80, &Ask("GET", "/metrics")));
+}
+
+#[test]
+fn ports_and_requests_in_one_target_mean_both() {
+    let rules = format!("[{{kind: TCPRoute, name: p8080}}, {METRICS}]");
+    let done = shop().object("TrafficTarget", "shop/t", 1, &target(&rules)).compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 8080), Verdict::ByRequest);
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 80), Verdict::Refused);
+    assert!(gate.request(&peer(WEB), 8080, &Ask("GET", "/metrics")));
+    assert!(!gate.request(&peer(WEB), 8080, &Ask("GET", "/")));
+    assert!(!gate.request(&peer(WEB), 80, &Ask("GET", "/metrics")));
+}
+
+#[test]
+fn all_matches_of_a_group_are_meant_where_none_is_named() {
+    let done = shop()
+        .object("TrafficTarget", "shop/t", 1, &target("[{kind: HTTPRouteGroup, name: http}]"))
+        .compile();
+    assert!(gate(&done).expect("it is guarded").request(&peer(WEB), 80, &Ask("DELETE", "/x")));
+}
+
+#[test]
+fn udp_is_allowed_by_udp_routes_alone() {
+    let rules = format!("[{{kind: UDPRoute, name: dns}}, {METRICS}]");
+    let done = shop().object("TrafficTarget", "shop/t", 1, &target(&rules)).compile();
+    let both = gate(&done).expect("it is guarded");
+    assert_eq!(both.connection(&peer(WEB), Transport::Udp, 53), Verdict::Allowed);
+    assert_eq!(both.connection(&peer(WEB), Transport::Udp, 54), Verdict::Refused);
+    assert_eq!(both.connection(&peer(WEB), Transport::Tcp, 53), Verdict::ByRequest);
+    let done =
+        shop().object("TrafficTarget", "shop/t", 1, &target("[{kind: UDPRoute, name: dns}]")).compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 53), Verdict::Refused);
+}
+
+#[test]
+fn what_is_missing_allows_nothing_and_closes_all_the_same() {
+    let missing = "{kind: TCPRoute, name: gone}";
+    for (rules, field) in [
+        (format!("[{missing}]"), "spec.rules[0]"),
+        // Without the ports that are not known these would be allowed on all.
+        (format!("[{missing}, {METRICS}]"), "spec.rules[0]"),
+        ("[{kind: HTTPRouteGroup, name: gone}]".into(), "spec.rules[0]"),
+        ("[{kind: TCPRoute, name: all}, {kind: HTTPRouteGroup, name: gone}]".into(), "spec.rules[1]"),
+        ("[{kind: HTTPRouteGroup, name: http, matches: [gone]}]".into(), "spec.rules[0].matches"),
+        ("[{kind: UDPRoute, name: gone}]".into(), "spec.rules[0]"),
+    ] {
+        let done = shop().object("TrafficTarget", "shop/t", 1, &target(&rules)).compile();
+        let gate = gate(&done).expect("it is guarded");
+        for transport in [Transport::Tcp, Transport::Udp] {
+            assert_eq!(gate.connection(&peer(WEB), transport, 8080), Verdict::Refused, "{rules}");
+        }
+        assert!(!gate.request(&peer(WEB), 8080, &Ask("GET", "/metrics")), "{rules}");
+        assert_eq!(done.findings(Kind::TrafficTarget, "shop/t"), [(Reason::NotFound, field)], "{rules}");
+    }
+}
+
+#[test]
+fn a_target_with_nothing_to_ask_or_nobody_to_ask_it_closes_its_destination() {
+    for spec in [target("[]"), from("[]", "[{kind: TCPRoute, name: all}]")] {
+        let done = shop().object("TrafficTarget", "shop/t", 1, &spec).compile();
+        let gate = gate(&done).expect("it is guarded");
+        assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 80), Verdict::Refused);
+        assert!(!done.findings(Kind::TrafficTarget, "shop/t").is_empty());
+    }
+}
+
+#[test]
+fn a_target_of_another_namespace_neither_opens_nor_closes() {
+    let spec = target("[{kind: TCPRoute, name: all}]").replace("name: api}", "name: api, namespace: shop}");
+    let done = shop().object("TrafficTarget", "bank/t", 1, &spec).compile();
+    assert!(gate(&done).is_none());
+    assert!(done.model.get(&Key::Policy(name("bank/t"))).is_none());
+}
+
+#[test]
+fn the_port_that_older_versions_name_narrows_what_is_allowed() {
+    let spec = target("[{kind: TCPRoute, name: all}]").replace("name: api}", "name: api, port: 9091}");
+    let done = shop().object("TrafficTarget", "shop/t", 1, &spec).compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 9091), Verdict::Allowed);
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 80), Verdict::Refused);
+}
+
+#[test]
+fn a_binding_may_be_the_destination() {
+    let spec = target("[{kind: TCPRoute, name: all}]")
+        .replace("{kind: ServiceAccount, name: api}", "{kind: IdentityBinding, name: b}");
+    let cluster = shop().object("TrafficTarget", "shop/t", 1, &spec);
+    let done = cluster.clone().compile();
+    assert!(gate(&done).is_none());
+    assert_eq!(done.findings(Kind::TrafficTarget, "shop/t"), [(Reason::NotFound, "spec.destination.name")]);
+    for schemes in [
+        "{podLabelSelector: {matchLabels: {app: api}}}",
+        "{serviceAccount: api}",
+        "{spiffeIdentities: ['spiffe://cluster.local/ns/shop/sa/api']}",
+    ] {
+        let done = cluster
+            .clone()
+            .object("IdentityBinding", "shop/b", 1, &format!("{{schemes: {schemes}}}"))
+            .compile();
+        assert!(gate(&done).is_some(), "{schemes}");
+        assert!(gate_of(&done, "shop/web-1").is_none(), "{schemes}");
+    }
+}
+
+#[test]
+fn a_source_by_label_needs_the_pods_identity_and_its_address() {
+    let spec = from("[{kind: IdentityBinding, name: gold}]", "[{kind: TCPRoute, name: all}]");
+    let done = shop()
+        .object("TrafficTarget", "shop/t", 1, &spec)
+        .object(
+            "IdentityBinding",
+            "shop/gold",
+            1,
+            "{schemes: {podLabelSelector: {matchLabels: {tier: gold}}}}",
+        )
+        .compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 80), Verdict::Allowed);
+    let elsewhere = Peer { identity: Some(WEB), address: [10, 0, 0, 7].into() };
+    assert_eq!(gate.connection(&elsewhere, Transport::Tcp, 80), Verdict::Refused);
+    let somebody = Peer { identity: Some("spiffe://cluster.local/ns/shop/sa/db"), ..peer(WEB) };
+    assert_eq!(gate.connection(&somebody, Transport::Tcp, 80), Verdict::Refused);
+}
+
+#[test]
+fn a_source_by_spiffe_identity_may_be_of_another_domain() {
+    let spec = from("[{kind: IdentityBinding, name: far}]", "[{kind: TCPRoute, name: all}]");
+    let done = shop()
+        .object("TrafficTarget", "shop/t", 1, &spec)
+        .object("IdentityBinding", "shop/far", 1, "{schemes: {spiffeIdentities: ['spiffe://far.org/job']}}")
+        .compile();
+    let gate = gate(&done).expect("it is guarded");
+    assert_eq!(gate.connection(&peer("spiffe://far.org/job"), Transport::Tcp, 80), Verdict::Allowed);
+    assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 80), Verdict::Refused);
+}
