@@ -5,6 +5,7 @@ pub(crate) mod api;
 mod cni;
 mod contest;
 mod contests;
+mod cpi;
 mod csi;
 pub(crate) mod disk;
 mod meter;
@@ -42,6 +43,7 @@ const CONTESTS: &[Entry] = &[
     Entry { name: "api", rounds: 3, alone: true, run: api::api },
     Entry { name: "calibrate", rounds: 20, alone: false, run: contests::calibrate },
     Entry { name: "cni", rounds: 30, alone: true, run: cni::cni },
+    Entry { name: "cpi", rounds: 3, alone: true, run: cpi::cpi },
     Entry { name: "csi", rounds: 3, alone: true, run: csi::csi },
     Entry { name: "oci-run", rounds: 30, alone: true, run: oci::oci_run },
     Entry { name: "pods", rounds: 6, alone: true, run: pods::pods },
@@ -66,7 +68,7 @@ pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs (default: 20, of api, csi, pull, services and up 3, of pods 6, of cni and oci-run 30)
+    /// How many times each side runs (default: 20, of api, cpi, csi, pull, services and up 3, of pods 6, of cni and oci-run 30)
     #[arg(long)]
     rounds: Option<u32>,
     /// pull: the directory that stores are made in (default: a new ext4 on a loop device; /dev/shm for memory)
@@ -75,7 +77,7 @@ pub(crate) struct Bench {
     /// api: a folder with kube-apiserver and etcd, to be measured beside ours; csi: one with hostpathplugin
     #[arg(long, value_name = "DIR")]
     pub(crate) peer: Option<PathBuf>,
-    /// api, csi, services: the program to be measured (default: `sextant`, built for it)
+    /// api, cpi, csi, services: the program to be measured (default: `sextant`, built for it)
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Option<PathBuf>,
     /// How to print

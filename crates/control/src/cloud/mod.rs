@@ -10,6 +10,8 @@ mod metrics;
 mod node;
 mod route;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod agent;
 mod api;
 mod cloud;
+mod cloud_status;
 mod cni;
 mod containers;
 mod control;
@@ -24,6 +25,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub(crate) use agent::AgentArgs;
 pub(crate) use api::ApiArgs;
 pub(crate) use cloud::{Check, CheckCpiArgs, CheckedNode, CloudArgs, Contract};
+pub(crate) use cloud_status::{Cloud, CloudCommand, CloudStatusArgs};
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use containers::{
     AttachArgs, CpArgs, ExecArgs, KillArgs, Lines, LogsArgs, NamesArgs, PsArgs, RmArgs, StartArgs, StopArgs,
@@ -171,6 +173,8 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Run the controllers of volumes, for any CSI driver and any API server; those of workloads and clouds, too, if wanted
     Control(ControlArgs),
+    /// See how a cluster and its cloud get on
+    Cloud(Cloud),
     /// Put what others have written for one of Kubernetes' interfaces through its paces
     Check(Check),
     /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS

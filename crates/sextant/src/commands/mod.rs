@@ -4,6 +4,7 @@ mod agent;
 mod api;
 mod check;
 mod cloud;
+mod cloud_status;
 pub(crate) mod cni;
 mod containers;
 mod control;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, CloudCommand, Command};
 use crate::failure::{Context, Result};
 use crate::instance::Instance;
 
@@ -66,6 +67,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             return control::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
         Command::Check(args) => return check::run(args),
+        Command::Cloud(args) => {
+            let CloudCommand::Status(args) = &args.command;
+            return cloud_status::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS);
+        }
         Command::CsiDriver(args) => {
             return csi_driver::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
@@ -132,6 +137,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Agent(_)
         | Command::Control(_)
         | Command::Check(_)
+        | Command::Cloud(_)
         | Command::CsiDriver(_)
         | Command::Csi(_)
         | Command::Version(_)

@@ -7,7 +7,9 @@ mod admit;
 mod kills;
 mod nodes;
 mod provider;
+mod rack;
 #[path = "../control/rig.rs"]
 mod rig;
 mod services;
 mod site;
+mod status;

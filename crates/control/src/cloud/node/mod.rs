@@ -4,41 +4,50 @@
 mod plan;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::sync::Arc;
 
 use client::cache::Name;
 use client::events::Events;
 use client::queue::{Next, Queue};
-use cpi::contract::{CloudProvider, Instances};
+use cpi::contract::{CloudProvider, InstanceMetadata, Instances};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
+use kube::{Error, ResourceExt as _};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
 use super::{Context, Failed};
+use written::Written;
+
+/// How often a node that others change at the same time is read again to be written.
+const TRIES: u32 = 5;
 
 struct Controller {
     context: Arc<Context>,
     events: Events,
     api: Api<Node>,
+    written: Arc<Written>,
 }
 
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
     let Some(instances) = provider.instances() else { return };
     let queue: Arc<Queue<String>> = Queue::new(context.node_pace());
-    let its = queue.clone();
-    context.nodes.listen(move |change| {
-        if let Some(node) = &change.new {
+    let (its, written) = (queue.clone(), Arc::<Written>::default());
+    let notes = written.clone();
+    context.nodes.listen(move |change| match &change.new {
+        Some(node) => {
+            notes.shown(node);
             its.add(node.name_any());
         }
+        None => notes.gone(change.object()),
     });
     let (events, api) = (context.events("cloud-node-controller"), Api::all(context.client.clone()));
-    let it = &Controller { context, events, api };
+    let it = &Controller { context, events, api, written };
     let looking = queue
         .run(|name| async move { super::told("initialize node", &name, it.look(instances, &name).await) });
     tokio::join!(looking, it.keep_addresses(instances));
@@ -50,17 +59,40 @@ impl Controller {
         if !plan::is_new(&node) {
             return self.look_at_labels(&node).await;
         }
+        // What was written is on its way here: nobody is asked again.
+        if self.written.is_newer(&node) {
+            return Ok(Next::Done);
+        }
         let asked = instances.instance_metadata(&node).await;
         let asked = asked
             .map_err(|e| Failed::Cloud(format!("failed to get instance metadata for node {name}: {e}")))?;
         let Some(metadata) = asked else { return Ok(Next::Done) };
-        let change = plan::initialized(&node, &metadata).map_err(Failed::Cloud)?;
-        let patched = self.api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
+        let Some(patched) = self.initialize(&node, &metadata).await? else { return Ok(Next::Done) };
+        self.written.note(&patched, &self.context.nodes);
         self.context.metrics.taint_removed(age(&patched));
         self.tell_addresses(&patched, &metadata.node_addresses).await;
         self.events.normal(&patched, "Synced", "Node synced successfully").await;
         self.context.metrics.node_synced(age(&patched));
         Ok(Next::Done)
+    }
+
+    /// Writes what is known of a node; `None` where that is not to be any more. What others have written meanwhile (its range, what its
+    /// kubelet says) is no reason to ask the cloud again: the node is read anew, and its answer holds.
+    async fn initialize(&self, asked: &Node, metadata: &InstanceMetadata) -> Result<Option<Node>, Failed> {
+        let name = asked.name_any();
+        // The cache has heard of most of it.
+        let mut now = self.context.nodes.get(&Name::global(&name)).map(|node| Node::clone(&node));
+        let mut left = TRIES;
+        loop {
+            let Some(node) = now.filter(|now| plan::is_answered(asked, now)) else { return Ok(None) };
+            let change = plan::initialized(&node, metadata).map_err(Failed::Cloud)?;
+            left -= 1;
+            match self.api.patch(&name, &PatchParams::default(), &Patch::Merge(change)).await {
+                Err(Error::Api(status)) if status.code == 409 && left > 0 => {}
+                done => return Ok(Some(done?)),
+            }
+            now = self.api.get_opt(&name).await?;
+        }
     }
 
     async fn look_at_labels(&self, node: &Node) -> Result<Next, Failed> {
@@ -93,27 +125,33 @@ impl Controller {
         }
     }
 
-    /// Asks for all nodes' addresses from time to time.
+    /// Asks for the addresses of all nodes that are initialized, from time to time. The others get theirs with all else.
     async fn keep_addresses(&self, instances: &dyn Instances) {
         let mut times = tokio::time::interval(self.context.setup.node_status);
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             times.tick().await;
-            let nodes = self.context.nodes.all();
+            let nodes = self.context.nodes.find(|node| !plan::is_new(node));
             let asked = futures_util::stream::iter(&nodes).for_each_concurrent(
                 self.context.setup.node_syncs,
-                async |node| match instances.instance_metadata(node).await {
-                    Ok(Some(metadata)) => self.tell_addresses(node, &metadata.node_addresses).await,
-                    Ok(None) => {}
-                    Err(error) => {
-                        let name = node.name_any();
-                        eprintln!(
-                            "sextant control: warning: cannot ask for the addresses of node {name}: {error}"
-                        );
-                    }
+                async |node| {
+                    self.keep_addresses_of(instances, node).await;
                 },
             );
             asked.await;
+        }
+    }
+
+    async fn keep_addresses_of(&self, instances: &dyn Instances, listed: &Node) {
+        // The answers about those before it may have taken minutes.
+        let Some(node) = self.context.nodes.get(&Name::of(listed)) else { return };
+        match instances.instance_metadata(&node).await {
+            Ok(Some(metadata)) => self.tell_addresses(&node, &metadata.node_addresses).await,
+            Ok(None) => {}
+            Err(error) => {
+                let name = node.name_any();
+                eprintln!("sextant control: warning: cannot ask for the addresses of node {name}: {error}");
+            }
         }
     }
 }

@@ -24,6 +24,17 @@ pub(super) fn is_new(node: &Node) -> bool {
     taints(node).iter().any(|taint| taint.key == UNINITIALIZED)
 }
 
+/// Whether what a provider has said of `asked` is to be written into a node as it is `now`: nobody has done that yet, and it is the same
+/// instance.
+pub(super) fn is_answered(asked: &Node, now: &Node) -> bool {
+    is_new(now) && asked.metadata.uid == now.metadata.uid && id(asked) == id(now)
+}
+
+/// The id of a node's instance, where it has one.
+fn id(node: &Node) -> Option<&str> {
+    node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()).filter(|id| !id.is_empty())
+}
+
 fn label<'a>(node: &'a Node, key: &str) -> Option<&'a String> {
     node.metadata.labels.as_ref()?.get(key)
 }
@@ -34,8 +45,7 @@ fn label<'a>(node: &'a Node, key: &str) -> Option<&'a String> {
 /// What is wrong with the metadata: the node stays as it is.
 pub(super) fn initialized(node: &Node, metadata: &InstanceMetadata) -> Result<Value, String> {
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    let has_id =
-        node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()).is_some_and(|id| !id.is_empty());
+    let has_id = id(node).is_some();
     if !has_id && metadata.provider_id.is_empty() {
         return Err(format!("the cloud provider tells no provider id of node {name}"));
     }

@@ -1,5 +1,7 @@
 //! The situations of Kubernetes' own tests of this controller (node_controller_test.go, address_test.go), by their names there.
 
+mod looks;
+
 use cpi::contract::InstanceMetadata;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! The situations of Kubernetes' own tests of this controller (route_controller_test.go), by their names there.
 
+mod looks;
+
 use cpi::contract::{Cidr, Node, Route};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};

@@ -1,5 +1,8 @@
 //! Nodes that are not ready: those whose instances are gone are deleted, those whose instances are stopped are tainted.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use client::cache::Name;
@@ -85,16 +88,7 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>)
     let it = Controller { context, events, api };
     loop {
         times.tick().await;
-        let nodes = it.context.nodes.all();
-        // Taints need no answer of the provider's, and wait for none.
-        for node in &nodes {
-            if let Plan::Taint(taints) = plan(node) {
-                told(node, it.taint(node, taints).await);
-            }
-        }
-        for node in nodes.iter().filter(|node| plan(node) == Plan::Ask) {
-            told(node, it.look(instances, provider.name(), &Name::of(&**node)).await);
-        }
+        it.round(&*provider, instances).await;
     }
 }
 
@@ -106,6 +100,20 @@ fn told(node: &Node, looked: Result<(), String>) {
 }
 
 impl Controller {
+    /// Looks at all nodes once.
+    async fn round(&self, provider: &dyn CloudProvider, instances: &dyn Instances) {
+        let nodes = self.context.nodes.all();
+        // Taints need no answer of the provider's, and wait for none.
+        for node in &nodes {
+            if let Plan::Taint(taints) = plan(node) {
+                told(node, self.taint(node, taints).await);
+            }
+        }
+        for node in nodes.iter().filter(|node| plan(node) == Plan::Ask) {
+            told(node, self.look(instances, provider.name(), &Name::of(&**node)).await);
+        }
+    }
+
     /// Asks about a node, if it is to be asked about still: the answers about those before it may have taken minutes.
     async fn look(&self, instances: &dyn Instances, provider: &str, name: &Name) -> Result<(), String> {
         let failed = |e: Error| e.to_string();
@@ -166,95 +174,6 @@ impl Controller {
                 Err(why)
             }
             Ok(_) => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(ready: Option<&str>, tainted: &[&str]) -> Node {
-        let conditions: Vec<Value> =
-            ready.iter().map(|status| json!({"type": "Ready", "status": status})).collect();
-        let taints: Vec<Value> =
-            tainted.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
-        serde_json::from_value(
-            json!({"metadata": {"name": "n"}, "spec": {"taints": taints}, "status": {"conditions": conditions}}),
-        )
-        .unwrap()
-    }
-
-    /// Upstream: a node that is ready is never asked about, "maybe a bug in provider"; any other is.
-    #[test]
-    fn only_nodes_that_are_not_ready_are_asked_about() {
-        assert_eq!(plan(&node(Some("True"), &[])), Plan::Nothing);
-        assert_eq!(plan(&node(Some("True"), &["other"])), Plan::Nothing);
-        for ready in [Some("False"), Some("Unknown"), None] {
-            assert_eq!(plan(&node(ready, &[])), Plan::Ask, "{ready:?}");
-            assert_eq!(plan(&node(ready, &[SHUTDOWN])), Plan::Ask, "{ready:?}");
-        }
-    }
-
-    #[test]
-    fn one_that_is_ready_again_loses_the_taint_of_its_stop_alone() {
-        let Plan::Taint(left) = plan(&node(Some("True"), &["a", SHUTDOWN, "b"])) else { panic!("no taints") };
-        assert_eq!(left, json!([{"key": "a", "effect": "NoSchedule"}, {"key": "b", "effect": "NoSchedule"}]));
-    }
-
-    #[test]
-    fn an_answer_holds_for_the_node_that_was_asked_about() {
-        let with = |of: Value| {
-            let mut whole = serde_json::to_value(node(Some("Unknown"), &[])).unwrap();
-            for (field, fields) in of.as_object().unwrap() {
-                whole[field].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-            }
-            serde_json::from_value::<Node>(whole).unwrap()
-        };
-        let (uid, labelled) =
-            (json!({"metadata": {"uid": "1"}}), json!({"metadata": {"uid": "1", "labels": {"a": "b"}}}));
-        let named = |mut of: Value| {
-            of["spec"] = json!({"providerID": "stand://1"});
-            with(of)
-        };
-        let asked = with(uid.clone());
-        assert!(is_meant(&asked, &with(json!({"metadata": {"uid": "1", "resourceVersion": "9"}}))));
-        for (now, why) in [
-            (with(json!({"metadata": {"uid": "2"}})), "another has its name"),
-            (
-                with(
-                    json!({"metadata": {"uid": "1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
-                ),
-                "ready",
-            ),
-            (named(uid.clone()), "it has got its id"),
-            (with(labelled.clone()), "its instance is found by its labels, too"),
-        ] {
-            assert!(!is_meant(&asked, &now), "{why}");
-        }
-        assert!(is_meant(&named(uid), &named(labelled)), "found by its id alone");
-    }
-
-    #[test]
-    fn one_that_is_stopped_is_tainted_once() {
-        let taints = shut_down(&node(Some("False"), &["a"])).unwrap();
-        assert_eq!(taints[0]["key"], "a");
-        assert_eq!(taints[1], json!({"key": SHUTDOWN, "effect": "NoSchedule"}));
-        assert_eq!(shut_down(&node(Some("False"), &[SHUTDOWN])), None);
-    }
-
-    /// Upstream: "node is not ready and does not exist", "provider returns err", "still exists", "InstanceID returning
-    /// InstanceNotFound gets deleted", "error when getting providerID".
-    #[test]
-    fn only_what_is_known_to_be_gone_is() {
-        for (said, gone) in [
-            (Ok(false), Some(true)),
-            (Ok(true), Some(false)),
-            (Err(Error::InstanceNotFound), Some(true)),
-            (Err(Error::Failed("timeout".into())), None),
-            (Err(Error::NotImplemented), None),
-        ] {
-            assert_eq!(is_gone(&said), gone, "{said:?}");
         }
     }
 }

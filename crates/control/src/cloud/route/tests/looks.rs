@@ -1,0 +1,79 @@
+//! What the controller does at a look, to the last request.
+
+use cpi::contract::{Error, Route};
+use serde_json::{Value, json};
+
+use super::super::super::tests::stand::{Server, Told};
+use super::super::Controller;
+
+fn named(name: &str, range: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"podCIDRs": [range]}})
+}
+
+/// What a node says of the way to its pods.
+fn reason(server: &Server, name: &str) -> String {
+    let node = server.node(name).unwrap();
+    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.iter().find(|one| one["type"] == "NetworkUnavailable");
+    found.map(|one| one["reason"].as_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+async fn look(server: &Server, cloud: &Told) {
+    let context = server.context().await;
+    let events = context.events("route_controller");
+    Controller { context, routes: cloud, events }.look().await.unwrap();
+}
+
+#[tokio::test]
+async fn routes_are_made_and_said_and_asked_for_no_more() {
+    let nodes = [named("node-1", "10.120.0.0/24"), named("node-2", "10.120.1.0/24")];
+    let (server, cloud) = (Server::with(nodes), Told::default());
+    look(&server, &cloud).await;
+    assert_eq!(cloud.calls(), ["list", "create 10.120.0.0/24", "create 10.120.1.0/24"]);
+    assert_eq!((reason(&server, "node-1").as_str(), server.state().writes.len()), ("RouteCreated", 2));
+    look(&server, &cloud).await;
+    assert_eq!(cloud.calls(), ["list"]);
+    assert_eq!(server.state().writes.len(), 2, "it is said already");
+    // One node goes, and with it its route.
+    server.state().nodes.remove("node-2");
+    look(&server, &cloud).await;
+    assert_eq!(cloud.calls(), ["list", "delete 10.120.1.0/24"]);
+}
+
+#[tokio::test]
+async fn one_that_fails_is_told_and_the_other_is_made() {
+    let nodes = [named("node-1", "10.120.0.0/24"), named("node-2", "10.120.1.0/24")];
+    let (server, cloud) = (Server::with(nodes), Told::default());
+    cloud.failing.lock().unwrap().push(Error::Failed("throttled".into()));
+    look(&server, &cloud).await;
+    let reasons = ["node-1", "node-2"].map(|name| reason(&server, name));
+    assert_eq!(reasons, ["NoRouteCreated", "RouteCreated"]);
+    look(&server, &cloud).await;
+    assert_eq!(reason(&server, "node-1"), "RouteCreated");
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_tried_again_at_once_and_not_for_ever() {
+    let (server, cloud) = (Server::with([named("node-1", "10.120.0.0/24")]), Told::default());
+    let there = || Error::AlreadyExists("another leads there".into());
+    cloud.failing.lock().unwrap().extend([there(), there()]);
+    look(&server, &cloud).await;
+    assert_eq!(cloud.calls().len(), 4, "listed, and asked for three times");
+    assert_eq!(reason(&server, "node-1"), "RouteCreated");
+    let (server, cloud) = (Server::with([named("node-1", "10.120.0.0/24")]), Told::default());
+    cloud.failing.lock().unwrap().extend(std::iter::repeat_with(there).take(100));
+    look(&server, &cloud).await;
+    assert_eq!(cloud.calls().len(), 6);
+    assert_eq!(reason(&server, "node-1"), "NoRouteCreated");
+}
+
+/// What others have in their network is not ours to take.
+#[tokio::test]
+async fn routes_of_others_stay() {
+    let (server, cloud) = (Server::with([named("node-1", "10.120.0.0/24")]), Told::default());
+    let others = Route { name: "vpn".into(), destination_cidr: "172.16.0.0/12".into(), ..Route::default() };
+    cloud.routes.lock().unwrap().push(others);
+    look(&server, &cloud).await;
+    assert_eq!(cloud.calls(), ["list", "create 10.120.0.0/24"]);
+    assert_eq!(cloud.routes.lock().unwrap().len(), 2);
+}

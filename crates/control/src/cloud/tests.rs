@@ -1,0 +1,3 @@
+//! What tests of several controllers share.
+
+pub(super) mod stand;
