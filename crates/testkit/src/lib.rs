@@ -6,6 +6,7 @@
 //! - [`Machine`] says which of the machine's effects to watch; [`Snapshot::diff`] what a run left behind.
 //! - [`crash`] kills a command at each of its ledger steps, or at random moments, lets another recover, and compares.
 //! - [`faulty`] is a server that answers as no honest one would.
+//! - [`proxy`] stands before a cloud's server and loses what a test says.
 //! - [`vm`] boots Debian's cloud kernel in QEMU, on an initramfs or a disk of our making, and reads its serial line.
 //! - [`power`] cuts a guest's power at random moments and rebuilds its disk as it would really have been left.
 //!
@@ -22,6 +23,7 @@ pub mod faulty;
 mod machine;
 pub mod power;
 mod program;
+pub mod proxy;
 mod random;
 mod socket;
 pub mod vm;

@@ -1,0 +1,254 @@
+//! Rules of nodes' security groups, by which clients and health checks come in. Each is described by what it is for, and found by that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cpi::contract::{Error, Node};
+
+use super::wish::Wish;
+use super::{failed, ids};
+use crate::api::Form;
+use crate::ec2::{self, Group, Instance, Rule, Subnet};
+use crate::provider::Aws;
+
+/// Descriptions are those of AWS' provider, so that either finds what the other has made.
+const CLIENT: &str = "kubernetes.io/rule/nlb/client=";
+const HEALTH: &str = "kubernetes.io/rule/nlb/health=";
+/// So many rules are made or taken back in a call.
+const SOME: usize = 50;
+/// There is such a rule, or none any more.
+const DONE: &[&str] = &["InvalidPermission.Duplicate", "InvalidPermission.NotFound", "InvalidGroup.NotFound"];
+
+/// The rules of a load balancer, each with its description.
+fn wanted(wish: &Wish, subnets: &[Subnet]) -> BTreeMap<Rule, String> {
+    let mut all = BTreeMap::new();
+    let near = || subnets.iter().flat_map(|subnet| &subnet.ranges);
+    for port in &wish.ports {
+        let protocols: &[&str] = match port.inner {
+            "UDP" => &["udp"],
+            "TCP_UDP" => &["tcp", "udp"],
+            _ => &["tcp"],
+        };
+        let ports = (port.node_port, port.node_port);
+        for protocol in protocols {
+            let rule = |from: String| Rule { protocol: (*protocol).into(), ports, from };
+            for from in &wish.sources {
+                all.insert(rule(from.to_string()), format!("{CLIENT}{}", wish.name));
+            }
+            if wish.target == "ip" {
+                // Then it is the load balancer that nodes see.
+                for from in near() {
+                    all.entry(rule(from.clone())).or_insert_with(|| format!("{CLIENT}{}", wish.name));
+                }
+            }
+        }
+    }
+    for port in &wish.ports {
+        let asked = match port.check.port.as_str() {
+            "traffic-port" => Some(port.node_port),
+            other => other.parse().ok(),
+        };
+        // What is asked of all services alike is not this one's to open and to close.
+        let is_own = |asked: &u16| {
+            (30000..=32767).contains(asked) || wish.ports.iter().any(|one| one.node_port == *asked)
+        };
+        if let Some(asked) = asked.filter(is_own) {
+            for from in near() {
+                let rule = Rule { protocol: "tcp".into(), ports: (asked, asked), from: from.clone() };
+                all.entry(rule).or_insert_with(|| format!("{HEALTH}{}", wish.name));
+            }
+        }
+    }
+    all
+}
+
+/// Whether a rule is of this load balancer.
+fn is_of(description: &str, balancer: &str) -> bool {
+    [CLIENT, HEALTH].iter().any(|begin| description.strip_prefix(begin) == Some(balancer))
+}
+
+/// Which rules a group misses, and which it has that are not wanted any more.
+fn differences(
+    group: &Group,
+    balancer: &str,
+    wanted: &BTreeMap<Rule, String>,
+) -> (Vec<(Rule, String)>, Vec<Rule>) {
+    let has: BTreeSet<&Rule> = group.rules.iter().map(|(rule, _)| rule).collect();
+    let missing = wanted.iter().filter(|(rule, _)| !has.contains(rule));
+    let missing = missing.map(|(rule, what)| (rule.clone(), what.clone())).collect();
+    let left = group.rules.iter().filter(|(rule, what)| is_of(what, balancer) && !wanted.contains_key(rule));
+    (missing, left.map(|(rule, _)| rule.clone()).collect())
+}
+
+/// The group of an instance that rules are made in: its only one, or the only one with the cluster's tag.
+fn group_of(instance: &Instance, groups: &[Group], mark: &str) -> Result<Option<String>, String> {
+    let [first, _, ..] = &instance.groups[..] else { return Ok(instance.groups.first().cloned()) };
+    let is_tagged =
+        |id: &&String| groups.iter().any(|group| group.id == **id && group.tags.contains_key(mark));
+    let tagged: Vec<&String> = instance.groups.iter().filter(is_tagged).collect();
+    match tagged[..] {
+        [one] => Ok(Some(one.clone())),
+        [] => Err(format!(
+            "instance {} has several security groups ({first} and others), and none of them has tag {mark}; tag the one that rules \
+             are to be made in, or set DisableSecurityGroupIngress in --cloud-config",
+            instance.id
+        )),
+        _ => Err(format!(
+            "instance {} has several security groups with tag {mark}; leave the tag on the one that rules are to be made in",
+            instance.id
+        )),
+    }
+}
+
+fn form(group: &str, rules: &[(Rule, String)]) -> Form {
+    let mut form = Form::new().with("GroupId", group);
+    for (at, (rule, what)) in rules.iter().enumerate() {
+        let prefix = format!("IpPermissions.{}", at + 1);
+        let (list, name) =
+            if rule.from.contains(':') { ("Ipv6Ranges", "CidrIpv6") } else { ("IpRanges", "CidrIp") };
+        form = form
+            .with(format!("{prefix}.IpProtocol"), &rule.protocol)
+            .with(format!("{prefix}.FromPort"), rule.ports.0)
+            .with(format!("{prefix}.ToPort"), rule.ports.1)
+            .with(format!("{prefix}.{list}.1.{name}"), &rule.from);
+        if !what.is_empty() {
+            form = form.with(format!("{prefix}.{list}.1.Description"), what);
+        }
+    }
+    form
+}
+
+impl Aws {
+    /// Has the nodes' groups let in whom the service wants, and no group whom it wants no more.
+    pub(super) async fn open(
+        &self,
+        cluster: &str,
+        vpc: &str,
+        wish: &Wish,
+        subnets: &[Subnet],
+        nodes: &[Node],
+    ) -> Result<(), Error> {
+        if self.client.config().no_rules {
+            return Ok(());
+        }
+        let act = format!("let clients of load balancer {} in", wish.name);
+        let instances = self.seen.all(&self.client, &ids(nodes)).await.map_err(|e| failed(&act, e))?;
+        let groups = self.all_groups(Some(vpc)).await.map_err(|e| failed(&act, e))?;
+        let mark = self.mark(cluster);
+        let mut open = BTreeSet::new();
+        for instance in &instances {
+            let group = group_of(instance, &groups, &mark);
+            open.extend(group.map_err(|why| Error::Failed(format!("cannot {act}: {why}")))?);
+        }
+        let (rules, none) = (wanted(wish, subnets), BTreeMap::new());
+        for group in &groups {
+            let wanted = if open.contains(&group.id) { &rules } else { &none };
+            self.bring(group, &wish.name, wanted).await.map_err(|e| failed(&act, e))?;
+        }
+        Ok(())
+    }
+
+    /// Has no group of the VPC, or of all where it is not known, let in anybody for this load balancer.
+    pub(super) async fn close(&self, vpc: Option<&str>, balancer: &str) -> Result<(), Error> {
+        let act = format!("take back the rules of load balancer {balancer}");
+        let groups = self.all_groups(vpc).await.map_err(|e| failed(&act, e))?;
+        for group in &groups {
+            self.bring(group, balancer, &BTreeMap::new()).await.map_err(|e| failed(&act, e))?;
+        }
+        Ok(())
+    }
+
+    async fn all_groups(&self, vpc: Option<&str>) -> Result<Vec<Group>, crate::api::Failed> {
+        let vpc: Vec<String> = vpc.map(str::to_owned).into_iter().collect();
+        let filters: &[(&str, &[String])] = if vpc.is_empty() { &[] } else { &[("vpc-id", &vpc)] };
+        ec2::groups_by(&self.client, filters).await
+    }
+
+    async fn bring(
+        &self,
+        group: &Group,
+        balancer: &str,
+        wanted: &BTreeMap<Rule, String>,
+    ) -> Result<(), crate::api::Failed> {
+        let (missing, left) = differences(group, balancer, wanted);
+        for some in missing.chunks(SOME) {
+            let name = "AuthorizeSecurityGroupIngress";
+            match ec2::act(&self.client, name, form(&group.id, some)).await {
+                // One of them is there: whether it came of a lost answer or of somebody else, the others are still to be made.
+                Err(e) if e.is(DONE) => {
+                    for one in some {
+                        let alone = form(&group.id, std::slice::from_ref(one));
+                        ec2::unless(ec2::act(&self.client, name, alone).await, DONE)?;
+                    }
+                }
+                done => done?,
+            }
+        }
+        let left: Vec<(Rule, String)> = left.into_iter().map(|rule| (rule, String::new())).collect();
+        for some in left.chunks(SOME) {
+            let name = "RevokeSecurityGroupIngress";
+            match ec2::act(&self.client, name, form(&group.id, some)).await {
+                Err(e) if e.is(DONE) => {
+                    for one in some {
+                        let alone = form(&group.id, std::slice::from_ref(one));
+                        ec2::unless(ec2::act(&self.client, name, alone).await, DONE)?;
+                    }
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(port: u16, from: &str) -> Rule {
+        Rule { protocol: "tcp".into(), ports: (port, port), from: from.into() }
+    }
+
+    #[test]
+    fn only_rules_of_the_load_balancer_are_taken_back() {
+        let what = |name: &str| format!("{CLIENT}{name}");
+        let group = Group {
+            id: "sg-1".into(),
+            rules: vec![
+                (rule(1, "0.0.0.0/0"), what("a")),
+                (rule(2, "0.0.0.0/0"), what("a")),
+                (rule(3, "0.0.0.0/0"), what("ab")),
+                (rule(4, "0.0.0.0/0"), "ssh".into()),
+                (rule(5, "10.0.0.0/8"), format!("{HEALTH}a")),
+            ],
+            ..Group::default()
+        };
+        let wanted = BTreeMap::from([
+            (rule(2, "0.0.0.0/0"), what("a")),
+            (rule(4, "0.0.0.0/0"), what("a")),
+            (rule(6, "::/0"), what("a")),
+        ]);
+        let (missing, left) = differences(&group, "a", &wanted);
+        assert_eq!(missing, [(rule(6, "::/0"), what("a"))]);
+        assert_eq!(left, [rule(1, "0.0.0.0/0"), rule(5, "10.0.0.0/8")]);
+    }
+
+    #[test]
+    fn the_group_of_an_instance() {
+        let mark = "kubernetes.io/cluster/c";
+        let tagged = |id: &str| Group {
+            id: id.into(),
+            tags: BTreeMap::from([(mark.into(), "owned".into())]),
+            ..Group::default()
+        };
+        let groups = [tagged("sg-1"), tagged("sg-2"), Group { id: "sg-3".into(), ..Group::default() }];
+        let of = |ids: &[&str]| {
+            let groups_of = ids.iter().map(|id| (*id).into()).collect();
+            group_of(&Instance { groups: groups_of, ..Instance::default() }, &groups, mark)
+        };
+        assert_eq!(of(&["sg-3"]), Ok(Some("sg-3".into())));
+        assert_eq!(of(&["sg-3", "sg-1"]), Ok(Some("sg-1".into())));
+        assert_eq!(of(&[]), Ok(None));
+        assert!(of(&["sg-1", "sg-2"]).unwrap_err().contains("several security groups with tag"));
+        assert!(of(&["sg-3", "sg-4"]).unwrap_err().contains("none of them has tag"));
+    }
+}

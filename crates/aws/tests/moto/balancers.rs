@@ -1,0 +1,165 @@
+use cpi::caller::check::{self, Subject, Verdict};
+use cpi::contract::{CloudProvider, Error};
+use serde_json::json;
+
+use crate::rig::{CLUSTER, MARK, Rig, all, node, nodes, service};
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn a_service_is_made_changed_and_taken_away() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let balancers = rig.provider.load_balancers().unwrap();
+    let ran = rig.run(3);
+    let (web, two) = (service(&[(80, 30080), (443, 30443)], &json!({})), nodes(&ran[..2]));
+    assert_eq!(balancers.get_load_balancer(CLUSTER, &web).await, Ok(None));
+    let status = rig.ensure(&web, &two).await.unwrap();
+    let host = status.ingress.as_ref().unwrap()[0].hostname.clone().unwrap();
+    assert!(host.contains("elb"), "{host}");
+    assert_eq!(balancers.get_load_balancer(CLUSTER, &web).await, Ok(Some(status.clone())));
+    assert_eq!((rig.balancers().len(), rig.groups().len()), (1, 2));
+    assert_eq!(rig.listeners(), ["443", "80"]);
+    let led = |which: &[&(String, String)], ports: &[u16]| {
+        let mut all: Vec<String> =
+            which.iter().flat_map(|(id, _)| ports.iter().map(move |port| format!("{id}:{port}"))).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(rig.targets(), led(&[&ran[0], &ran[1]], &[30080, 30443]));
+    let open = [
+        "30080 0.0.0.0/0 client",
+        "30080 10.0.1.0/24 health",
+        "30443 0.0.0.0/0 client",
+        "30443 10.0.1.0/24 health",
+    ];
+    assert_eq!(rig.rules(), open);
+    let arn = all(&rig.elb("Action=DescribeLoadBalancers"), "LoadBalancerArn").remove(0);
+    let told = rig.elb(&format!("Action=DescribeTags&ResourceArns.member.1={arn}"));
+    assert!(told.contains(MARK) && told.contains("default/web"), "{told}");
+
+    // Again: nothing is made, and nothing changed.
+    let made = ["Create", "Modify", "Register", "Deregister", "Delete", "Add", "Set", "Authorize", "Revoke"];
+    let names = [
+        "LoadBalancer",
+        "LoadBalancerAttributes",
+        "TargetGroup",
+        "TargetGroupAttributes",
+        "Targets",
+        "Listener",
+        "Tags",
+        "Subnets",
+        "IpAddressType",
+        "SecurityGroupIngress",
+    ];
+    let proxy = &rig.proxy;
+    let changes = || {
+        made.iter()
+            .flat_map(|one| names.iter().map(move |two| proxy.count(&format!("{one}{two}"))))
+            .sum::<usize>()
+    };
+    let before = changes();
+    assert_eq!(rig.ensure(&web, &two).await.unwrap(), status);
+    assert_eq!(changes(), before);
+
+    // Nodes come and go.
+    let others = nodes(&ran[1..]);
+    balancers.update_load_balancer(CLUSTER, &web, &others).await.unwrap();
+    assert_eq!(rig.targets(), led(&[&ran[1], &ran[2]], &[30080, 30443]));
+
+    // Ports change: one goes, one comes, one leads elsewhere; and health is asked of nodes.
+    let mut changed = service(&[(80, 30081), (8080, 30090)], &json!({}));
+    let spec = changed.spec.as_mut().unwrap();
+    (spec.external_traffic_policy, spec.health_check_node_port) = (Some("Local".into()), Some(32000));
+    spec.load_balancer_source_ranges = Some(vec!["192.0.2.0/24".into()]);
+    assert_eq!(rig.ensure(&changed, &others).await.unwrap(), status);
+    assert_eq!(rig.listeners(), ["80", "8080"]);
+    assert_eq!((rig.balancers().len(), rig.groups().len()), (1, 2));
+    assert_eq!(rig.targets(), led(&[&ran[1], &ran[2]], &[30081, 30090]));
+    assert_eq!(
+        rig.rules(),
+        ["30081 192.0.2.0/24 client", "30090 192.0.2.0/24 client", "32000 10.0.1.0/24 health"]
+    );
+    let told = rig.elb("Action=DescribeTargetGroups");
+    assert_eq!(all(&told, "HealthCheckPath"), ["/healthz", "/healthz"]);
+
+    // Inside instead: it is made anew.
+    let inner = json!({"service.beta.kubernetes.io/aws-load-balancer-internal": "true",
+        "service.beta.kubernetes.io/aws-load-balancer-subnets": rig.subnet});
+    let mut inner = service(&[(80, 30081)], &inner);
+    inner.spec.as_mut().unwrap().load_balancer_source_ranges = Some(vec!["192.0.2.0/24".into()]);
+    rig.ensure(&inner, &others).await.unwrap();
+    assert_eq!(all(&rig.elb("Action=DescribeLoadBalancers"), "Scheme"), ["internal"]);
+    assert_eq!((rig.groups().len(), rig.listeners()), (1, vec!["80".to_owned()]));
+
+    rig.delete(&inner).await.unwrap();
+    rig.has_nothing();
+    rig.delete(&inner).await.unwrap();
+    assert_eq!(balancers.get_load_balancer(CLUSTER, &inner).await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn two_services_and_another_cluster_do_not_meet() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let nodes = nodes(&rig.run(1));
+    let one = service(&[(80, 30080)], &json!({}));
+    let mut two = service(&[(80, 30081)], &json!({}));
+    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    rig.ensure(&one, &nodes).await.unwrap();
+    rig.ensure(&two, &nodes).await.unwrap();
+    assert_eq!((rig.balancers().len(), rig.groups().len(), rig.rules().len()), (2, 2, 4));
+    rig.delete(&one).await.unwrap();
+    assert_eq!((rig.balancers().len(), rig.groups().len(), rig.rules().len()), (1, 1, 2));
+    // What is called as ours would be, but has not our tag, is left alone.
+    let arn = all(&rig.elb("Action=DescribeLoadBalancers"), "LoadBalancerArn").remove(0);
+    rig.elb(&format!("Action=RemoveTags&ResourceArns.member.1={arn}&TagKeys.member.1={MARK}"));
+    let error = rig.delete(&two).await.unwrap_err();
+    assert!(error.to_string().contains("has not tag kubernetes.io/cluster/shop"), "{error}");
+    assert_eq!(rig.balancers().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn what_is_wrong_is_told_before_anything_is_made() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let nodes = nodes(&rig.run(1));
+    let of = |key: &str, value: &str| {
+        service(
+            &[(80, 30080)],
+            &json!({format!("service.beta.kubernetes.io/aws-load-balancer-{key}"): value}),
+        )
+    };
+    let error = rig.ensure(&of("internal", "perhaps"), &nodes).await.unwrap_err().to_string();
+    assert!(
+        error.contains("service default/web") && error.contains("aws-load-balancer-internal: \"perhaps\""),
+        "{error}"
+    );
+    assert_eq!(rig.ensure(&of("type", "external"), &nodes).await, Err(Error::ImplementedElsewhere));
+    let error = rig.ensure(&of("subnets", "subnet-none"), &nodes).await.unwrap_err().to_string();
+    assert!(error.contains("there is no subnet \"subnet-none\""), "{error}");
+    rig.has_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn it_passes_the_conformance_run_of_any_provider() {
+    let rig = Rig::new();
+    let table = rig.made(&format!("Action=CreateRouteTable&VpcId={}", rig.vpc), "routeTableId");
+    rig.ec2(&format!("Action=CreateTags&ResourceId.1={table}&Tag.1.Key={MARK}&Tag.1.Value=owned"));
+    let ran = rig.run(2);
+    let mut nodes = nodes(&ran);
+    nodes.push(node(&ran[1].1, None, 60));
+    let subject = Subject {
+        cluster: CLUSTER.into(),
+        nodes,
+        route: Some("10.64.1.0/24".into()),
+        mark: "check-1".into(),
+    };
+    let findings = check::run(&rig.provider, &subject).await;
+    assert!(findings.len() > 20, "{findings:?}");
+    let wrong: Vec<_> = findings.iter().filter(|one| one.verdict != Verdict::Right).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    rig.has_nothing();
+}

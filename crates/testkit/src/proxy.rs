@@ -1,0 +1,128 @@
+//! A proxy between a client of AWS' query protocol and a server of it, which fails calls as a test says.
+#![allow(clippy::unwrap_used, reason = "a test's tool: what fails here fails the test")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::faulty::{answer, head};
+
+/// How a call fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The server never hears of it: it is answered so, with a status and a body.
+    Refused(u16, String),
+    /// The server does it, and nobody hears of that.
+    Lost,
+}
+
+impl Fault {
+    /// What EC2 says with this code.
+    #[must_use]
+    pub fn code(status: u16, code: &str) -> Self {
+        Self::Refused(
+            status,
+            format!(
+                "<Response><Errors><Error><Code>{code}</Code><Message>by a test</Message></Error></Errors></Response>"
+            ),
+        )
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Calls that fail, by name, how often, and how.
+    faults: Vec<(String, usize, Fault)>,
+    counts: BTreeMap<String, usize>,
+}
+
+/// A running proxy; it ends with the process.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Proxy {
+    /// In front of the server at `upstream`, which must close connections when it is asked to.
+    ///
+    /// # Panics
+    /// No port of loopback is to be had.
+    #[must_use]
+    pub fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let state = Arc::<Mutex<State>>::default();
+        let its = state.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (state, stream) = (its.clone(), stream.unwrap());
+                // A client that is gone wants no answer.
+                thread::spawn(move || drop(pass(stream, upstream, &state)));
+            }
+        });
+        Self { addr, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next `times` calls of this name fail so; `*` is any call.
+    pub fn fail(&self, call: &str, times: usize, fault: Fault) {
+        self.state().faults.push((call.into(), times, fault));
+    }
+
+    /// No call fails any more. How many failures were still to come.
+    pub fn heal(&self) -> usize {
+        let left = std::mem::take(&mut self.state().faults);
+        left.into_iter().map(|(_, times, _)| times).sum()
+    }
+
+    /// How often a call came.
+    #[must_use]
+    pub fn count(&self, call: &str) -> usize {
+        self.state().counts.get(call).copied().unwrap_or_default()
+    }
+
+    /// How often calls came in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.state().counts.values().sum()
+    }
+}
+
+fn pass(mut stream: TcpStream, upstream: SocketAddr, state: &Mutex<State>) -> std::io::Result<()> {
+    let Some(request) = head(&mut stream) else { return Ok(()) };
+    let (headers, body) = request.split_once("\r\n\r\n").unwrap_or((&request, ""));
+    let call = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
+    let fault = {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state.counts.entry(call.into()).or_default() += 1;
+        let fits = |one: &&mut (String, usize, Fault)| one.1 > 0 && (one.0 == call || one.0 == "*");
+        state.faults.iter_mut().find(fits).map(|one| {
+            one.1 -= 1;
+            one.2.clone()
+        })
+    };
+    if let Some(Fault::Refused(status, body)) = &fault {
+        answer(&mut stream, *status, "content-type: text/xml\r\n", body.as_bytes());
+        return Ok(());
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    let kept: String = headers
+        .lines()
+        .filter(|line| !line.to_ascii_lowercase().starts_with("connection:"))
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    server.write_all(format!("{kept}connection: close\r\n\r\n{body}").as_bytes())?;
+    let mut told = Vec::new();
+    server.read_to_end(&mut told)?;
+    if fault.is_none() {
+        stream.write_all(&told)?;
+    }
+    Ok(())
+}
