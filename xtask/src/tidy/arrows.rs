@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cri", &["kernel", "ledger", "grpc", "oci-image", "oci-runtime", "shim", "cni", "streaming"]),
     ("agent", &["kernel", "ledger", "client", "grpc", "cri", "csi", "streaming"]),
     ("announce", &["kernel"]),
+    ("metal", &["kernel", "cpi"]),
     ("services", &["kernel", "ledger", "client"]),
     (
         "sextant",
@@ -46,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "control",
             "cpi",
             "aws",
+            "metal",
             "smi",
             "api",
             "agent",
