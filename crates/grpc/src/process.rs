@@ -46,8 +46,10 @@ pub async fn told_to_end() {
 }
 
 /// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet, and
-/// every [`AGAIN`] as long as they are: little work has text come back, too, in pieces much larger than what runs.
+/// every [`AGAIN`] as long as they are: little work has text come back, too, on kernels before 6.7 in pieces much larger than what runs.
 pub async fn rest() -> ! {
+    // Where that fails (an older kernel) more is held, and nothing else.
+    let _ = kernel::memory::map_single_pages();
     let mut is_full = true;
     let mut since = Duration::ZERO;
     loop {

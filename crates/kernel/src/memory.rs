@@ -1,31 +1,27 @@
 //! This process's memory.
 
-use crate::Act;
+mod image;
+
+pub use image::map_single_pages;
 
 /// Gives back to the kernel what a burst of work has left in this process: pages that the allocator holds free, those of the
-/// program's text, and of the first thread's stack, where that calls, what is far below the caller.
+/// programs' text and constants, and of the first thread's stack, where that calls, what is far below the caller.
 ///
 /// glibc keeps what threads have freed in arenas of theirs, after their end too, and what ran once, at the start or in the burst,
 /// stays mapped: a process that lives long and works in bursts does this after one. What runs again comes from the page
-/// cache, some pages at a time. It walks all free memory of the process, which takes a millisecond for some megabytes.
+/// cache, some pages at a time, or one ([`map_single_pages`]). It walks all free memory of the process, which takes a millisecond
+/// for some megabytes.
 ///
 /// # Errors
-/// `/proc/self/maps` cannot be read: text and stack are held then, and nothing else is lost.
+/// `/proc/self/maps` cannot be read: text, constants and stack are held then, and nothing else is lost.
 pub fn give_back() -> crate::Result<()> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: takes the allocator's own locks and touches nothing that is allocated.
     unsafe {
         libc::malloc_trim(0);
     }
-    let path = "/proc/self/maps";
-    let maps = std::fs::read_to_string(path).act("read", || path)?;
-    for (start, length) in maps.lines().filter_map(text_in) {
-        // SAFETY: the pages are of a file that is mapped privately to be read and executed. Nobody in this process could write
-        // to them, so there is nothing to lose: the next access finds the same bytes in the file. Addresses stay mapped.
-        unsafe {
-            libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
-        }
-    }
+    let maps = image::maps()?;
+    image::give_back(&maps);
     let here = &raw const maps as usize;
     if let Some((start, length)) = maps.lines().find_map(|line| stack_below(line, here)) {
         // SAFETY: the pages are of this thread's own stack, and more than `APART` below a variable of this function. Nothing
@@ -49,18 +45,6 @@ fn stack_below(line: &str, here: usize) -> Option<(usize, usize)> {
     // Pages have at most 64 KiB.
     let free = here.checked_sub(APART)? & !(APART - 1);
     (here < end && free > start).then(|| (start, free - start))
-}
-
-/// Where a mapping begins and how long it is, if it is text of a file.
-fn text_in(line: &str) -> Option<(usize, usize)> {
-    let mut fields = line.split_ascii_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
-    let (permissions, inode) = (fields.next()?, fields.nth(2)?);
-    if permissions != "r-xp" || inode == "0" {
-        return None;
-    }
-    let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).ok());
-    Some((start?, end?.checked_sub(start?)?))
 }
 
 /// From now on all threads share one arena of the allocator's, instead of up to eight for each processor.
@@ -96,7 +80,9 @@ mod tests {
                 let mut fields = line.split_ascii_whitespace();
                 match (fields.next(), fields.next()) {
                     (Some("Rss:"), Some(kb)) if is_text => sum += kb.parse::<u64>().unwrap(),
-                    (Some(first), _) if !first.ends_with(':') => is_text = text_in(line).is_some(),
+                    (Some(first), _) if !first.ends_with(':') => {
+                        is_text = line.contains(" r-xp ") && line.contains('/')
+                    }
                     _ => {}
                 }
             }
@@ -116,20 +102,6 @@ mod tests {
         });
         assert!(is_less, "{} kB of text are held whatever is forgotten", held());
         assert_eq!(sorted(1000), length);
-    }
-
-    #[test]
-    fn only_text_of_files_is_text() {
-        let line = "555555554000-555555600000 r-xp 00001000 fe:00 1234   /usr/bin/a b (deleted)";
-        assert_eq!(text_in(line), Some((0x5555_5555_4000, 0xac000)));
-        for other in [
-            "7ffff7fc1000-7ffff7fc3000 r-xp 00000000 00:00 0   [vdso]",
-            "555555554000-555555600000 r--p 00001000 fe:00 1234   /usr/bin/a",
-            "555555554000-555555600000 rwxp 00001000 fe:00 1234   /usr/bin/a",
-            "",
-        ] {
-            assert_eq!(text_in(other), None, "{other}");
-        }
     }
 
     #[test]

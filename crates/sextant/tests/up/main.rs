@@ -7,6 +7,7 @@
 mod charts;
 mod kills;
 mod objects;
+mod rest;
 #[path = "../stands/mod.rs"]
 mod stands;
 mod storage;

@@ -101,6 +101,7 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
         }
     });
     // From here on it waits. Where that fails more is held, and nothing else.
+    let _ = kernel::memory::map_single_pages();
     let _ = kernel::memory::give_back();
     let signal = supervisor.keep()?;
     Ok(end(&mut supervisor, signal))
