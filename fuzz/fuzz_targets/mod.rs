@@ -70,6 +70,7 @@ targets! {
     layer,
     locate,
     manifest,
+    metal_config,
     netlink,
     nri_wire,
     oci_spec,

@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cri", &["kernel", "ledger", "grpc", "oci-image", "oci-runtime", "shim", "cni", "streaming"]),
     ("agent", &["kernel", "ledger", "client", "grpc", "cri", "csi", "streaming"]),
     ("announce", &["kernel"]),
+    ("metal", &["kernel", "cpi"]),
     ("services", &["kernel", "ledger", "client"]),
     (
         "sextant",
@@ -43,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "client",
             "control",
             "cpi",
+            "metal",
             "smi",
             "api",
             "agent",

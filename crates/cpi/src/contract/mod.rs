@@ -18,7 +18,7 @@ pub use error::Error;
 pub use id::ProviderId;
 pub use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Node, NodeAddress, Service};
 pub use provider::{
-    Answer, CloudProvider, Clusters, InstanceMetadata, Instances, LoadBalancers, Route, Routes,
+    Answer, CloudProvider, Clusters, InstanceMetadata, Instances, LoadBalancers, Route, Routes, Services,
 };
 pub use services::{SourceRangesError, health_check, load_balancer_name, source_ranges};
 pub use validate::Validate;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::{Error, LoadBalancerStatus, Node, NodeAddress, Service};
 
@@ -69,6 +70,13 @@ pub trait CloudProvider: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Comes before the first call for a service, and again whenever controllers start, with all services as the controllers know
+    /// them: for who hands out what services keep in their status (Kubernetes' `InformerUser`). Only a provider in the controllers'
+    /// process is shown them; one behind a socket is not.
+    fn see_services(&self, services: Arc<dyn Services>) {
+        let _unread = services;
+    }
+
     /// The machines behind nodes; `None`: the controllers of nodes do not run.
     fn instances(&self) -> Option<&dyn Instances> {
         None
@@ -88,6 +96,13 @@ pub trait CloudProvider: Send + Sync + 'static {
     fn clusters(&self) -> Option<&dyn Clusters> {
         None
     }
+}
+
+/// All services of the cluster.
+pub trait Services: Send + Sync {
+    /// As the API server last told, and each no older than what the controllers have written of it: a status that a call has led to is
+    /// here before the next call for the same service.
+    fn all(&self) -> Vec<Arc<Service>>;
 }
 
 /// What is known of an instance. What is empty gives no label and no address.
@@ -127,6 +142,12 @@ pub trait LoadBalancers: Send + Sync {
     fn load_balancer_name(&self, cluster: &str, service: &Service) -> String {
         let _unread = cluster;
         super::load_balancer_name(service)
+    }
+
+    /// Whether a load balancer's status is made of its nodes' addresses: where these or the nodes change, it is then not led to other
+    /// nodes, but made as wanted again, so that the status follows. A provider behind a socket cannot say so.
+    fn is_of_nodes(&self) -> bool {
+        false
     }
 
     /// The load balancer as it is; `None` where there is none.

@@ -11,9 +11,12 @@ use super::OutputArgs;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of clouds")]
 pub(crate) struct CloudArgs {
-    /// Look after nodes, load balancers and routes with this cloud provider: its socket, unix:///PATH
-    #[arg(long, value_name = "ENDPOINT", value_parser = provider)]
-    pub(crate) cloud_provider: Option<PathBuf>,
+    /// Look after nodes, load balancers and routes with this cloud provider: metal, or the socket of another, unix:///PATH
+    #[arg(long, value_name = "NAME|ENDPOINT", value_parser = provider)]
+    pub(crate) cloud_provider: Option<Provider>,
+    /// What provider metal goes by: pools of addresses, an inventory of machines
+    #[arg(long, value_name = "FILE", requires = "cloud_provider")]
+    pub(crate) cloud_config: Option<PathBuf>,
     /// What the provider knows the cluster by
     #[arg(long, value_name = "NAME", default_value = "kubernetes")]
     pub(crate) cluster_name: String,
@@ -58,10 +61,26 @@ pub(crate) struct CloudArgs {
     pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
-/// Where a provider is.
-pub(crate) fn provider(text: &str) -> Result<PathBuf, String> {
-    super::csi::socket(text)
-        .map_err(|_| "no provider is built in; name the socket of one that runs: unix:///PATH".to_owned())
+/// A provider that controllers go by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Provider {
+    /// That of machines without a cloud, in this process.
+    Metal,
+    /// One that is a program of its own, at its socket.
+    At(PathBuf),
+}
+
+fn provider(text: &str) -> Result<Provider, String> {
+    if text == metal::NAME {
+        return Ok(Provider::Metal);
+    }
+    let at = super::csi::socket(text).map(Provider::At);
+    at.map_err(|_| "write metal, or the socket of a provider that runs: unix:///PATH".to_owned())
+}
+
+/// Where a provider is that is a program of its own.
+fn endpoint(text: &str) -> Result<PathBuf, String> {
+    super::csi::socket(text).map_err(|_| "name the socket of a provider that runs: unix:///PATH".to_owned())
 }
 
 /// As Go writes it, in one unit: `10s`, `500ms`, `5m`, `1h`. It is not nothing.
@@ -109,7 +128,7 @@ Without nodes it asks for nothing that would be made. With some, it makes a load
 away again. It exits with 1 if anything is not as it must be.")]
 pub(crate) struct CheckCpiArgs {
     /// The provider's socket
-    #[arg(value_name = "ENDPOINT", value_parser = provider)]
+    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
     pub(crate) endpoint: PathBuf,
     /// A node whose instance is there, with its provider id or an address of it, if the provider needs one to find it
     #[arg(long = "node", value_name = "NAME[=ID|ADDRESS]", value_parser = node)]
@@ -159,6 +178,15 @@ mod tests {
             ["", "10", "s", "0s", "-1s", "1.5s", "1d", "25h", "99999999999999999999s", "9999999999999999h"]
         {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn providers_are_read() {
+        assert_eq!(provider("metal"), Ok(Provider::Metal));
+        assert_eq!(provider("unix:///run/cloud.sock"), Ok(Provider::At("/run/cloud.sock".into())));
+        for text in ["", "Metal", "aws", "/run/cloud.sock", "tcp://127.0.0.1:1"] {
+            assert!(provider(text).unwrap_err().contains("write metal, or the socket"), "{text}");
         }
     }
 

@@ -9,6 +9,7 @@ use clap::Args;
   sextant up                                      # stays in the foreground; ^C ends the programs, and pods run on
   sextant up -d && export KUBECONFIG=/var/lib/sextant/kubeconfig && kubectl get nodes
   sextant --data-dir /tmp/a/data --run-dir /tmp/a/run up -d --listen 127.0.0.1:7443      # another one beside it
+  sextant up -d --cloud-config metal.yaml         # Services of type LoadBalancer get addresses of its pools
   sextant up -d --apply shop/                     # and what these files have is applied, and ready a moment later
   sextant status
   sextant down
@@ -44,6 +45,10 @@ pub(crate) struct UpArgs {
     /// Where pods ask for names; this machine's loopback gets the address
     #[arg(long, value_name = "IP", default_value = "10.96.0.10")]
     pub(crate) dns_address: IpAddr,
+    /// Pools of addresses for Services of type LoadBalancer, and an inventory of machines (docs/metal.md); without it these Services
+    /// have the node's own address
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cloud_config: Option<PathBuf>,
     /// Leave a program out, as somebody else's does its work; give it more than once for more
     #[arg(long, value_name = "PROGRAM", value_parser = ["services", "control", "agent"])]
     pub(crate) without: Vec<String>,

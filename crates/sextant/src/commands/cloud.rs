@@ -1,7 +1,7 @@
 //! Controllers of clouds within `sextant control`: the provider is found, and what they count can be read.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,45 @@ use control::cloud::{self, Masks, Metrics, Setup};
 use cpi::caller::Remote;
 use cpi::contract::CloudProvider;
 use grpc::page::Page;
+use metal::Metal;
 
-use crate::cli::CloudArgs;
+use crate::cli::{CloudArgs, Provider};
 use crate::failure::{Failure, Result};
 
 /// A provider that is not there yet is looked for again after this long.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// A provider, before it is asked for anything.
+#[derive(Clone)]
+pub(super) enum Found {
+    /// None was named.
+    Nobody,
+    /// It is in this process.
+    Here(Arc<dyn CloudProvider>),
+    /// It is to be looked for at this socket.
+    At(PathBuf),
+}
+
+/// The provider that was named. What is wrong with its file is told before anything works.
+///
+/// # Errors
+/// Its file cannot be used, or it has none.
+pub(super) fn provider(args: &CloudArgs) -> Result<Found> {
+    Ok(match &args.cloud_provider {
+        None => Found::Nobody,
+        Some(Provider::Metal) => {
+            let metal = Metal::open(args.cloud_config.as_deref());
+            Found::Here(Arc::new(metal.map_err(|e| Failure::new(e.to_string()))?))
+        }
+        Some(Provider::At(_)) if args.cloud_config.is_some() => {
+            return Err(Failure::new(
+                "cannot use --cloud-config: a provider behind a socket reads its own files; leave it out"
+                    .to_owned(),
+            ));
+        }
+        Some(Provider::At(socket)) => Found::At(socket.clone()),
+    })
+}
 
 /// How the controllers are to behave; `None` where nothing of clouds is asked for.
 pub(super) fn setup(args: &CloudArgs, host: &str) -> Option<Setup> {
@@ -45,15 +78,21 @@ pub(super) fn setup(args: &CloudArgs, host: &str) -> Option<Setup> {
 pub(super) async fn run(
     volumes: &control::csi::Context,
     setup: Setup,
-    socket: Option<&Path>,
+    found: Found,
     deadline: Duration,
     metrics: Arc<Metrics>,
 ) -> Result<()> {
-    let provider = socket.map(async |socket| {
-        let provider = find(socket, deadline).await;
+    let is_named = !matches!(found, Found::Nobody);
+    let provider = async move {
+        let provider = match found {
+            Found::Here(provider) => provider,
+            Found::At(socket) => find(&socket, deadline).await,
+            Found::Nobody => std::future::pending().await,
+        };
         eprintln!("sextant control: has cloud provider {}", provider.name());
         provider
-    });
+    };
+    let provider = is_named.then_some(provider);
     let context = cloud::Context::start(volumes, setup, metrics);
     cloud::run(context, provider).await.map_err(Failure::new)
 }

@@ -51,6 +51,7 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let health = Health::listen(args.health.listen, "control").await?;
     let page = cloud::page(args.cloud.metrics_listen).await?;
     let metrics = Arc::new(Metrics::default());
+    let found = cloud::provider(&args.cloud)?;
     let places = setup.places.clone();
     let own = data_dir.join("api/kubeconfig");
     let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
@@ -63,11 +64,11 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let worked = async {
         match election {
             Some(election) => {
-                lead(&election, ended.as_mut(), work(client, setup, args, metrics.clone())).await
+                lead(&election, ended.as_mut(), work(client, setup, args, found, metrics.clone())).await
             }
             None => {
                 tokio::select! {
-                    done = work(client, setup, args, metrics.clone()) => done,
+                    done = work(client, setup, args, found, metrics.clone()) => done,
                     () = &mut ended => Ok(()),
                 }
             }
@@ -90,7 +91,13 @@ fn asked(places: &[Place], named: &[PathBuf]) -> Asked {
 }
 
 /// The controllers, until it is dropped; those of workloads and clouds where they are asked for.
-async fn work(client: Client, setup: Setup, args: &ControlArgs, metrics: Arc<Metrics>) -> Result<()> {
+async fn work(
+    client: Client,
+    setup: Setup,
+    args: &ControlArgs,
+    found: cloud::Found,
+    metrics: Arc<Metrics>,
+) -> Result<()> {
     let (clouds, deadline) = (cloud::setup(&args.cloud, &setup.host), setup.deadline);
     let volumes = csi::Context::start(client, setup);
     let pods = async {
@@ -100,10 +107,7 @@ async fn work(client: Client, setup: Setup, args: &ControlArgs, metrics: Arc<Met
     };
     let clouds = async {
         match clouds {
-            Some(setup) => {
-                let socket = args.cloud.cloud_provider.as_deref();
-                cloud::run(&volumes, setup, socket, deadline, metrics).await
-            }
+            Some(setup) => cloud::run(&volumes, setup, found, deadline, metrics).await,
             None => Ok(()),
         }
     };

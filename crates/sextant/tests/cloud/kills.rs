@@ -19,7 +19,7 @@ use crate::site::{
 const MANY: u64 = 5;
 
 /// Numbers by chance; what they begin with is printed, and may be told (`SEXTANT_CLOUD_SEED`).
-fn chance() -> impl FnMut() -> u64 {
+pub(crate) fn chance() -> impl FnMut() -> u64 {
     let told = std::env::var("SEXTANT_CLOUD_SEED").ok().map(|seed| seed.parse().expect("a seed"));
     let (mut numbers, seed) = told.map_or_else(Random::fresh, |seed| (Random::new(seed), seed));
     println!("SEXTANT_CLOUD_SEED={seed}");

@@ -5,6 +5,7 @@
 #[path = "../control/admit.rs"]
 mod admit;
 mod kills;
+mod metal;
 mod nodes;
 mod provider;
 #[path = "../control/rig.rs"]

@@ -4,6 +4,7 @@ mod nodes;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use serde_json::json;
 use super::Context;
 use crate::csi::finalizers;
 use plan::{FINALIZER, Wish};
+use view::View;
 
 /// What fails is tried again after this long, and then twice as long each time.
 const FIRST: Duration = Duration::from_secs(5);
@@ -74,7 +76,7 @@ impl Failed {
 struct Controller<'a> {
     context: Arc<Context>,
     balancers: &'a dyn LoadBalancers,
-    services: Arc<Cache<Service>>,
+    services: Arc<View>,
     events: Events,
     seen: Arc<Mutex<Seen>>,
 }
@@ -91,6 +93,8 @@ pub(super) async fn run(
 ) {
     let Some(balancers) = provider.load_balancers() else { return };
     services.filled().await;
+    let view = Arc::new(View::of(services.clone()));
+    provider.see_services(view.clone());
     let pace = Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0 };
     let queue = Queue::new(pace);
     let its = queue.clone();
@@ -101,8 +105,8 @@ pub(super) async fn run(
     });
     let events = context.events("service-controller");
     let seen = Arc::default();
-    let it = &Controller { context, balancers, services, events, seen };
-    it.follow_nodes(&queue);
+    let it = &Controller { context, balancers, services: view, events, seen };
+    it.follow_nodes(&queue, &provider);
     queue.run(|name| async move { it.look(&name).await }).await;
 }
 
@@ -187,7 +191,12 @@ impl Controller<'_> {
             } else if let Some(led) = led
                 && !plan::is_news(Some(&before), service)
             {
-                return self.lead(name, service, &led).await;
+                if !self.balancers.is_of_nodes() {
+                    return self.lead(name, service, &led).await;
+                }
+                if self.known_by(&plan::led_to(&self.context.nodes.all())) == led {
+                    return Ok(());
+                }
             }
         }
         self.seen().services.insert(name.clone(), Known { service: service.clone(), led: None });
@@ -231,7 +240,7 @@ impl Controller<'_> {
             Err(Error::ImplementedElsewhere) => {}
             Err(error) => return Err(Failed::of("failed to ensure load balancer", error)),
         }
-        self.note(name, Some(plan::known_by(&nodes)));
+        self.note(name, Some(self.known_by(&nodes)));
         Ok(())
     }
 
@@ -268,7 +277,8 @@ impl Controller<'_> {
 
     /// Writes the status of a load balancer where it is another than the service has.
     async fn tell(&self, name: &Name, service: &Service, status: &LoadBalancerStatus) -> Result<(), Failed> {
-        if plan::status(service) == *status {
+        // What was written a moment ago may not have come back yet.
+        if plan::status(&self.services.newest(service)) == *status {
             return Ok(());
         }
         let ingress = status.ingress.as_ref().filter(|all| !all.is_empty());
@@ -276,7 +286,11 @@ impl Controller<'_> {
         match self.api(name).patch_status(&name.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             // It went meanwhile; with its finalizer nobody has to know where it could be reached.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => done.map(drop).map_err(|e| Failed::server("failed to update load balancer status", &e)),
+            Ok(written) => {
+                self.services.wrote(written);
+                Ok(())
+            }
+            Err(error) => Err(Failed::server("failed to update load balancer status", &error)),
         }
     }
 }

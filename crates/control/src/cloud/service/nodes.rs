@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use client::cache::Name;
 use client::queue::Queue;
-use cpi::contract::{Error, Node, Service};
+use cpi::contract::{CloudProvider, Error, Node, Service};
 
 use super::{Controller, Failed, lock, plan};
 
@@ -19,10 +19,12 @@ pub(super) struct Round {
 
 impl Controller<'_> {
     /// Has every service that was looked at looked at again when other nodes are there. What is not known yet reads them anyway.
-    pub(super) fn follow_nodes(&self, queue: &Arc<Queue<Name>>) {
-        let (queue, seen) = (queue.clone(), self.seen.clone());
+    pub(super) fn follow_nodes(&self, queue: &Arc<Queue<Name>>, provider: &Arc<dyn CloudProvider>) {
+        let (queue, seen, provider) = (queue.clone(), self.seen.clone(), provider.clone());
+        let is_of_nodes = move || provider.load_balancers().is_some_and(|balancers| balancers.is_of_nodes());
         self.context.nodes.listen(move |change| {
-            if !plan::is_nodes_news(change.old.as_deref(), change.new.as_deref()) {
+            let (old, new) = (change.old.as_deref(), change.new.as_deref());
+            if !plan::is_nodes_news(old, new) && !(plan::is_addresses_news(old, new) && is_of_nodes()) {
                 return;
             }
             let mut seen = lock(&seen);
@@ -33,6 +35,18 @@ impl Controller<'_> {
             seen.round.left.extend(names.iter().cloned());
             queue.add_all(names);
         });
+    }
+
+    /// Nodes as a load balancer knows them apart.
+    pub(super) fn known_by(&self, nodes: &[Node]) -> BTreeMap<String, String> {
+        let mut known = plan::known_by(nodes);
+        if self.balancers.is_of_nodes() {
+            for node in nodes {
+                let name = node.metadata.name.clone().unwrap_or_default();
+                known.entry(name).or_default().push_str(&plan::addresses(node));
+            }
+        }
+        known
     }
 
     /// A service was looked at; the last of a round ends it.
@@ -55,7 +69,7 @@ impl Controller<'_> {
         led: &BTreeMap<String, String>,
     ) -> Result<(), Failed> {
         let nodes = plan::led_to(&self.context.nodes.all());
-        let known = plan::known_by(&nodes);
+        let known = self.known_by(&nodes);
         if known == *led {
             return Ok(());
         }

@@ -150,6 +150,17 @@ pub(super) fn is_nodes_news(old: Option<&Node>, new: Option<&Node>) -> bool {
     }
 }
 
+/// A node's addresses, to compare them.
+pub(super) fn addresses(node: &Node) -> String {
+    let all = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    all.map(|one| format!(" {}={}", one.type_, one.address)).collect()
+}
+
+/// Whether a node that was there has other addresses.
+pub(super) fn is_addresses_news(old: Option<&Node>, new: Option<&Node>) -> bool {
+    old.zip(new).is_some_and(|(old, new)| addresses(old) != addresses(new))
+}
+
 /// Names of nodes for an event, in Go's way of writing lists.
 pub(super) fn named(nodes: &[Node]) -> String {
     let mut names: Vec<&str> =

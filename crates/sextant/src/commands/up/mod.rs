@@ -54,6 +54,9 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     // What is wrong with files is told before anything runs.
     // The one that detached has read them, and applies them.
     let documents = if args.detached { Vec::new() } else { apply::read(&args.apply)? };
+    if let Some(file) = &args.cloud_config {
+        metal::Config::read(file).map_err(|e| Failure::new(e.to_string()))?;
+    }
     if args.detach {
         let code = detach(&places)?;
         return if code == ExitCode::SUCCESS {

@@ -74,7 +74,7 @@ pub(super) fn all(places: &Places, args: &UpArgs, gateway: IpAddr) -> Vec<Progra
         node(places, args),
         api(places, args, gateway),
         services(args, gateway),
-        control(),
+        control(args),
         agent(places, args, gateway),
     ];
     all.into_iter().filter(|program| !args.without.iter().any(|name| name == program.name)).collect()
@@ -131,12 +131,16 @@ fn services(args: &UpArgs, gateway: IpAddr) -> Program {
     }
 }
 
-fn control() -> Program {
+fn control(args: &UpArgs) -> Program {
+    let mut words = words(&["control", "--bind", "--workloads", "--cloud-provider", metal::NAME]);
+    if let Some(file) = &args.cloud_config {
+        words.extend(["--cloud-config".into(), file.clone().into()]);
+    }
     Program {
         name: "control",
-        what: "scheduler, workloads, volumes",
+        what: "scheduler, workloads, volumes, load balancers",
         needs: &["api"],
-        args: words(&["control", "--bind", "--workloads"]),
+        args: words,
         serves: String::new(),
     }
 }
