@@ -38,7 +38,7 @@ pub struct Wanted {
     pub addresses: BTreeMap<IpAddr, Claim>,
     /// Where addresses will be: some of each network of them, and on which links. Other nodes are heard there before there is a wanted
     /// address, so that the first is not waited for.
-    pub expected: Vec<(IpAddr, Links)>,
+    pub expected: Vec<(IpAddr, Arc<Links>)>,
 }
 
 /// Who may have an address, and where.

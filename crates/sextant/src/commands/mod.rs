@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod agent;
+mod announce;
 mod api;
 mod check;
 mod cloud;
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Control(args) => {
             return control::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
+        Command::Announce(args) => return announce::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => return check::run(args),
         Command::CsiDriver(args) => {
             return csi_driver::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
@@ -131,6 +133,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Api(_)
         | Command::Agent(_)
         | Command::Control(_)
+        | Command::Announce(_)
         | Command::Check(_)
         | Command::CsiDriver(_)
         | Command::Csi(_)
