@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernel::netlink::Mac;
 
 use crate::owner::owner;
+use crate::pace::Pace;
 use crate::peers::{Peers, SILENCE};
 use crate::wire::heartbeat::Heartbeat;
 use crate::{Said, Wanted};
@@ -72,10 +74,11 @@ struct Place {
 pub(crate) struct Claims {
     node: String,
     places: BTreeMap<u32, Place>,
-    wanted: Wanted,
+    wanted: Arc<Wanted>,
     /// On which links an address belongs.
     homes: BTreeMap<IpAddr, Vec<u32>>,
     claims: BTreeMap<(u32, IpAddr), State>,
+    pace: Pace,
 }
 
 impl Claims {
@@ -83,9 +86,10 @@ impl Claims {
         Self {
             node,
             places: BTreeMap::new(),
-            wanted: Wanted::default(),
+            wanted: Arc::default(),
             homes: BTreeMap::new(),
             claims: BTreeMap::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -118,7 +122,7 @@ impl Claims {
     }
 
     /// Takes what is wanted, and on which links each address belongs.
-    pub(crate) fn set_wanted(&mut self, wanted: Wanted, homes: BTreeMap<IpAddr, Vec<u32>>) {
+    pub(crate) fn set_wanted(&mut self, wanted: Arc<Wanted>, homes: BTreeMap<IpAddr, Vec<u32>>) {
         (self.wanted, self.homes) = (wanted, homes);
         // Any host of the link can say that it is a node of any name: only those of the cluster count.
         self.places.values_mut().for_each(|place| place.peers.keep_only(&self.wanted.nodes));
@@ -144,12 +148,12 @@ impl Claims {
     pub(crate) fn settle(&mut self, now: Instant) -> Vec<Act> {
         let mut mine = BTreeSet::new();
         for (address, links) in &self.homes {
-            let Some(candidates) = self.wanted.addresses.get(address) else { continue };
+            let Some(claim) = self.wanted.addresses.get(address) else { continue };
             for link in links {
                 let Some(place) = self.places.get(link) else { continue };
                 let listened = self.is_alone() || place.is_known;
                 let lives = |node: &&str| *node == self.node || place.peers.has(node);
-                let living = candidates.iter().map(String::as_str).filter(lives);
+                let living = claim.nodes.iter().map(String::as_str).filter(lives);
                 if listened && owner(*address, living) == Some(self.node.as_str()) {
                     mine.insert((*link, *address));
                 }
@@ -167,9 +171,11 @@ impl Claims {
                 Some(State::Contested { by, .. }) => self.is_ours(link, by),
                 state => state.is_none(),
             };
-            if is_free {
+            if is_free && self.pace.affords(now) {
                 self.claims.insert((link, address), State::Probing { until: now + PROBE });
                 acts.push(Act::Probe(link, address));
+            } else if is_free {
+                self.claims.insert((link, address), State::Unasked { again: now });
             }
         }
         acts
@@ -219,29 +225,46 @@ impl Claims {
             }
         }
         let mut acts = if has_changed { self.settle(now) } else { Vec::new() };
+        // What nobody answers for yet comes before what is said again.
+        self.claim_due(now, &mut acts);
+        self.repeat_due(now, &mut acts);
+        acts
+    }
+
+    /// Asks for what is to be asked for, and takes what nobody had.
+    fn claim_due(&mut self, now: Instant, acts: &mut Vec<Act>) {
         for ((link, address), state) in &mut self.claims {
             let (link, address) = (*link, *address);
             match *state {
-                State::Probing { until } if until <= now => {
+                State::Probing { until } if until <= now && self.pace.affords(now) => {
                     *state = State::Held { told: 1, next: Some(now + REPEATS[0]), defended: None };
                     acts.push(Act::Tell(link, address));
                     let name = self.places.get(&link).map(|place| place.name.clone());
                     acts.push(Act::Say(Said::Announced { address, link: name.unwrap_or_default() }));
                 }
-                State::Held { told, next: Some(next), defended } if next <= now => {
-                    let next = REPEATS.get(told).map(|pause| now + *pause);
-                    *state = State::Held { told: told + 1, next, defended };
-                    // The first question, or its answer, may have been lost.
-                    acts.extend([Act::Probe(link, address), Act::Tell(link, address)]);
-                }
-                State::Contested { again, .. } | State::Unasked { again } if again <= now => {
+                State::Contested { again, .. } | State::Unasked { again }
+                    if again <= now && self.pace.affords(now) =>
+                {
                     *state = State::Probing { until: now + PROBE };
                     acts.push(Act::Probe(link, address));
                 }
                 _ => {}
             }
         }
-        acts
+    }
+
+    fn repeat_due(&mut self, now: Instant, acts: &mut Vec<Act>) {
+        for ((link, address), state) in &mut self.claims {
+            if let State::Held { told, next: Some(next), defended } = *state
+                && next <= now
+                && self.pace.affords(now)
+            {
+                let next = REPEATS.get(told).map(|pause| now + *pause);
+                *state = State::Held { told: told + 1, next, defended };
+                // The first question, or its answer, may have been lost.
+                acts.extend([Act::Probe(*link, *address), Act::Tell(*link, *address)]);
+            }
+        }
     }
 
     /// The question for an address could not be sent: it is asked again before anybody is told that it is here.
@@ -278,7 +301,8 @@ impl Claims {
             let listened = Some(place.since + SILENCE).filter(|_| !place.is_known);
             listened.into_iter().chain(place.peers.next_silent())
         });
-        of_claims.chain(of_places).min()
+        // Whatever is due may be more than can be said at once.
+        of_claims.min().map(|due| self.pace.not_before(due)).into_iter().chain(of_places).min()
     }
 
     fn is_ours(&self, link: u32, mac: Mac) -> bool {

@@ -6,7 +6,7 @@
 //! There is no lease, and nobody is asked: who is cut off from the API server, and not from the network, goes on.
 //!
 //! It never: gives a link an address, looks at a connection, asks an API server, or says that an address is here without having asked
-//! whether somebody else has it. It listens, and says anything, only on links where wanted addresses belong. Signs of life are not signed,
+//! whether somebody else has it. It listens, and says anything, only on links where wanted addresses belong, or expected ones. Signs of life are not signed,
 //! and count only with the name of a wanted node: who may send frames on a link may take addresses there anyway.
 //!
 //! Entry point: [`Announcer::start`].
@@ -14,27 +14,40 @@
 mod claims;
 mod links;
 mod owner;
+mod pace;
 mod peers;
 mod speaker;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use links::Links;
+pub use owner::cluster_of;
 pub use speaker::{Announcer, Setup};
 
-use kernel::netlink::{IpNet, Mac};
+use kernel::netlink::Mac;
 
 /// What is to be answered for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The cluster's nodes.
-    pub nodes: BTreeSet<String>,
-    /// The addresses, and the nodes that may have each.
-    pub addresses: BTreeMap<IpAddr, BTreeSet<String>>,
-    /// Where addresses will be of: other nodes are heard where those belong before there is one, so that the first is not waited for.
-    pub ranges: Vec<IpNet>,
+    pub nodes: Arc<BTreeSet<String>>,
+    /// The addresses.
+    pub addresses: BTreeMap<IpAddr, Claim>,
+    /// Where addresses will be: some of each network of them, and on which links. Other nodes are heard there before there is a wanted
+    /// address, so that the first is not waited for.
+    pub expected: Vec<(IpAddr, Arc<Links>)>,
+}
+
+/// Who may have an address, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The nodes that may answer for it; many addresses share them.
+    pub nodes: Arc<BTreeSet<String>>,
+    /// On which links; many addresses share them.
+    pub links: Arc<Links>,
 }
 
 /// What has become of an address on a link.
@@ -71,6 +84,11 @@ pub enum Said {
         link: String,
         /// Who it is.
         mac: Mac,
+    },
+    /// This node may have it, and no link that is up is for it. Told once, until there is one or it is not wanted any more.
+    Nowhere {
+        /// The address.
+        address: IpAddr,
     },
     /// Nothing can be answered for on a link, or a packet did not go out.
     Failed {

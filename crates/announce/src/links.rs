@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kernel::netlink::{self, IpNet, Mac, Socket};
 
 /// Which links addresses are answered for on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Links {
     /// Those with an address in the same network, else the way to everywhere.
     #[default]
@@ -25,9 +25,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Whether the link has the address itself: then its kernel answers.
-    pub(crate) fn has(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|net| net.address() == address)
+    /// The addresses that the link has itself: its kernel answers for them.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.networks.iter().map(|net| net.address())
     }
 }
 

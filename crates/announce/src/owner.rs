@@ -10,6 +10,14 @@ pub(crate) fn owner<'a>(address: IpAddr, nodes: impl Iterator<Item = &'a str>) -
     nodes.min_by_key(|node| <[u8; 32]>::from(Sha256::digest(format!("{node}#{address}"))))
 }
 
+/// What distinguishes a cluster from others on the same link, made of any text that does.
+#[must_use]
+pub fn cluster_of(text: &str) -> [u8; 16] {
+    let [digest @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+        <[u8; 32]>::from(Sha256::digest(text));
+    digest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -100,9 +100,9 @@ pub async fn run(
     let (services, slices, namespaces) =
         (Cache::start(&client), Cache::start(&client), Cache::start(&client));
     let tell = work.clone();
-    world.follow((&services, &slices), &namespaces, move |name| {
-        tell.tell(|due| due.names.extend([name]));
-    });
+    world.listen(move |name| tell.tell(|due| due.names.extend([name.clone()])));
+    world.follow(&services, &slices);
+    world.follow_namespaces(&namespaces);
     let answering = async {
         match dns {
             Some((resolver, listeners)) => {

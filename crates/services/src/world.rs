@@ -15,8 +15,19 @@ use crate::plan::{Node, Plan, cluster_ips, plan};
 const OF_SERVICE: &str = "kubernetes.io/service-name";
 
 /// All that is known.
-#[derive(Debug, Default)]
-pub struct World(RwLock<Known>);
+#[derive(Default)]
+pub struct World {
+    known: RwLock<Known>,
+    listeners: RwLock<Vec<Listener>>,
+}
+
+type Listener = Box<dyn Fn(&Name) + Send + Sync>;
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("known", &self.known).finish_non_exhaustive()
+    }
+}
 
 /// What is known at one moment.
 #[derive(Debug, Default)]
@@ -32,31 +43,41 @@ pub struct Known {
 impl World {
     /// What is known now. Changes wait until it is dropped.
     pub fn read(&self) -> RwLockReadGuard<'_, Known> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For changes.
     pub fn write(&self) -> RwLockWriteGuard<'_, Known> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows these caches from now on, and tells `changed` which Service has changed, or its slices.
-    pub fn follow(
-        self: &Arc<Self>,
-        (services, slices): (&Cache<Service>, &Cache<EndpointSlice>),
-        namespaces: &Cache<Namespace>,
-        changed: impl Fn(Name) + Clone + Send + Sync + 'static,
-    ) {
-        let (world, tell) = (self.clone(), changed.clone());
+    /// Has `listener` told which Service has changed, or its slices, from now on: of those that are there when caches are followed, too. It
+    /// must not wait.
+    pub fn listen(&self, listener: impl Fn(&Name) + Send + Sync + 'static) {
+        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+    }
+
+    fn tell(&self, name: &Name) {
+        let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().for_each(|listener| listener(name));
+    }
+
+    /// Follows these caches from now on.
+    pub fn follow(self: &Arc<Self>, services: &Cache<Service>, slices: &Cache<EndpointSlice>) {
+        let world = self.clone();
         services.listen(move |change| {
             let name = world.write().enter_service(change);
-            tell(name);
+            world.tell(&name);
         });
-        let (world, tell) = (self.clone(), changed);
+        let world = self.clone();
         slices.listen(move |change| {
             let names = world.write().enter_slice(change);
-            names.into_iter().for_each(&tell);
+            names.iter().for_each(|name| world.tell(name));
         });
+    }
+
+    /// Follows this cache from now on.
+    pub fn follow_namespaces(self: &Arc<Self>, namespaces: &Cache<Namespace>) {
         let world = self.clone();
         namespaces.listen(move |change| world.write().enter_namespace(change));
     }

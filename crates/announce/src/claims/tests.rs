@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::Claim;
+use crate::pace::{BURST, PAUSE};
 use crate::peers::BEAT;
 
 const LINK: u32 = 7;
@@ -12,9 +14,17 @@ fn address() -> IpAddr {
     [192, 0, 2, 77].into()
 }
 
+fn names(nodes: &[&str]) -> Arc<BTreeSet<String>> {
+    Arc::new(nodes.iter().map(|node| (*node).to_owned()).collect())
+}
+
+fn claimed(nodes: &[&str]) -> Claim {
+    Claim { nodes: names(nodes), links: Arc::default() }
+}
+
 fn wanted(nodes: &[&str]) -> Wanted {
-    let nodes: BTreeSet<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
-    Wanted { addresses: BTreeMap::from([(address(), nodes.clone())]), nodes, ..Wanted::default() }
+    let addresses = BTreeMap::from([(address(), claimed(nodes))]);
+    Wanted { addresses, nodes: names(nodes), ..Wanted::default() }
 }
 
 fn beat(count: u64) -> Heartbeat {
@@ -25,7 +35,7 @@ fn beat(count: u64) -> Heartbeat {
 fn open(nodes: &[&str], now: Instant) -> (Claims, Vec<Act>) {
     let mut claims = Claims::new("a".into());
     claims.set_links(&[(LINK, "e0".into(), OWN)], now);
-    claims.set_wanted(wanted(nodes), BTreeMap::from([(address(), vec![LINK])]));
+    claims.set_wanted(Arc::new(wanted(nodes)), BTreeMap::from([(address(), vec![LINK])]));
     let acts = claims.settle(now);
     (claims, acts)
 }
@@ -165,7 +175,7 @@ fn what_is_not_wanted_or_has_no_link_is_let_go() {
     assert_eq!(acts, [Act::Leave(LINK, address()), withdrawn.clone()]);
     assert_eq!(claims.settle(now), [Act::Probe(LINK, address())]);
     pass(&mut claims, now, now + PROBE);
-    claims.set_wanted(Wanted::default(), BTreeMap::new());
+    claims.set_wanted(Arc::default(), BTreeMap::new());
     let acts = claims.settle(now);
     assert_eq!(acts, [Act::Leave(LINK, address()), withdrawn]);
     assert!(claims.settle(now).is_empty());
@@ -176,8 +186,8 @@ fn a_node_that_may_not_have_it_leaves_it() {
     let now = Instant::now();
     let (mut claims, _) = open(&["a"], now);
     let mut only = wanted(&["a", "b"]);
-    only.addresses = BTreeMap::from([(address(), BTreeSet::from(["b".to_owned()]))]);
-    claims.set_wanted(only, BTreeMap::from([(address(), vec![LINK])]));
+    only.addresses = BTreeMap::from([(address(), claimed(&["b"]))]);
+    claims.set_wanted(Arc::new(only), BTreeMap::from([(address(), vec![LINK])]));
     claims.settle(now);
     assert!(claims.claims.is_empty());
 }
@@ -190,7 +200,7 @@ fn signs_of_life_of_strangers_change_nothing() {
     assert!(!claims.hear(LINK, &stranger, now) && !claims.is_ours(LINK, PEER));
     assert!(claims.hear(LINK, &beat(0), now) && claims.is_ours(LINK, PEER));
     // Nor does one that is no node any more.
-    claims.set_wanted(wanted(&["a"]), BTreeMap::new());
+    claims.set_wanted(Arc::new(wanted(&["a"])), BTreeMap::new());
     assert!(!claims.is_ours(LINK, PEER));
 }
 
@@ -222,4 +232,41 @@ fn nodes_that_come_and_go_have_nothing_said_more_often_than_each_second() {
     assert_eq!(claims.next(), next);
     claims.repeat(LINK, later + REPEATED);
     assert_eq!(claims.next(), Some(later + REPEATED));
+}
+
+#[test]
+fn many_addresses_are_said_a_part_at_a_time_and_all_before_any_is_repeated() {
+    let now = Instant::now();
+    let mut claims = Claims::new("a".into());
+    claims.set_links(&[(LINK, "e0".into(), OWN)], now);
+    let many = BURST * 10;
+    let addresses = (0..many).map(|number| IpAddr::from([10, 0, (number / 256) as u8, (number % 256) as u8]));
+    let homes: BTreeMap<_, _> = addresses.map(|address| (address, vec![LINK])).collect();
+    let all = homes.keys().map(|address| (*address, claimed(&["a"]))).collect();
+    claims.set_wanted(
+        Arc::new(Wanted { addresses: all, nodes: names(&["a"]), ..Wanted::default() }),
+        homes.clone(),
+    );
+    let first = claims.settle(now).into_iter().map(|act| (Duration::ZERO, act));
+    let acts: Vec<_> = first.chain(pass(&mut claims, now, now + AGAIN)).collect();
+    let mut of: BTreeMap<Duration, BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut told: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for (at, act) in &acts {
+        match act {
+            Act::Tell(_, address) => {
+                let again = told.entry(*address).or_default();
+                *again += 1;
+                assert!(*again == 1 || *at > PROBE + PAUSE * 20, "{address} is repeated at {at:?}");
+                of.entry(*at).or_default().insert(*address)
+            }
+            Act::Probe(_, address) => of.entry(*at).or_default().insert(*address),
+            _ => true,
+        };
+    }
+    assert!(of.values().all(|addresses| addresses.len() <= BURST), "too much at once");
+    let turns: Vec<_> = of.keys().collect();
+    assert!(turns.windows(2).all(|two| *two[1] - *two[0] >= PAUSE), "{turns:?}");
+    assert_eq!(told.len(), many);
+    assert!(told.values().all(|times| *times == REPEATS.len() + 1), "{told:?}");
+    assert!(homes.keys().all(|address| claims.answers(LINK, *address)));
 }

@@ -1,5 +1,6 @@
 //! The thread that does it: sockets, a clock, and what [claims](crate::claims) say.
 
+mod groups;
 mod port;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use kernel::packet::PacketSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::claims::{Act, Claims};
-use crate::links::{self, Link, Links};
+use crate::links::{self, Link};
 use crate::peers::BEAT;
 use crate::wire::heartbeat::Heartbeat;
 use crate::{Said, Wanted};
@@ -30,15 +31,13 @@ const LOOK: Duration = Duration::from_millis(200);
 /// After a look, or a link, that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Who answers, and where.
+/// Who answers.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// The node's name.
     pub node: String,
     /// The cluster: signs of life of others do not count, and an address that another cluster's node has is somebody else's.
     pub cluster: [u8; 16],
-    /// Which links.
-    pub links: Links,
 }
 
 /// What is told to the thread.
@@ -110,7 +109,9 @@ struct Speaker {
     links: Vec<Link>,
     ports: BTreeMap<u32, Port>,
     claims: Claims,
-    wanted: Wanted,
+    wanted: Arc<Wanted>,
+    /// Addresses that this node may have and that have no link here: that is told once.
+    nowhere: BTreeSet<IpAddr>,
     beat_at: Instant,
     started: u64,
     count: u64,
@@ -139,7 +140,8 @@ impl Speaker {
             looked: now,
             links: Vec::new(),
             ports: BTreeMap::new(),
-            wanted: Wanted::default(),
+            wanted: Arc::default(),
+            nowhere: BTreeSet::new(),
             beat_at: now,
             started: u64::try_from(started.as_nanos()).unwrap_or(u64::MAX),
             count: 0,
@@ -199,7 +201,7 @@ impl Speaker {
         let (wanted, ended) = (inbox.wanted.take(), inbox.ended);
         drop(inbox);
         if let Some(wanted) = wanted {
-            self.wanted = wanted;
+            self.wanted = Arc::new(wanted);
             // Whoever could not be listened to was told of, and is tried again.
             let _told = self.settle(now);
         }
@@ -222,14 +224,16 @@ impl Speaker {
     /// # Errors
     /// Of a link that could not be listened to; it is tried again.
     fn settle(&mut self, now: Instant) -> kernel::Result<()> {
-        let choice = &self.setup.links;
-        let is_own = |address: &IpAddr| self.links.iter().any(|link| link.has(*address));
-        let addresses = self.wanted.addresses.keys().filter(|address| !is_own(address));
-        let homes: BTreeMap<IpAddr, Vec<u32>> =
-            addresses.map(|address| (*address, links::homes(*address, &self.links, choice))).collect();
-        let ranges =
-            self.wanted.ranges.iter().flat_map(|net| links::homes(net.address(), &self.links, choice));
-        let used: BTreeSet<u32> = homes.values().flatten().copied().chain(ranges).collect();
+        let own: BTreeSet<IpAddr> = self.links.iter().flat_map(Link::addresses).collect();
+        let wanted = self.wanted.clone();
+        let addresses = wanted.addresses.iter().filter(|(address, _)| !own.contains(address));
+        let homes: BTreeMap<IpAddr, Vec<u32>> = addresses
+            .map(|(address, claim)| (*address, links::homes(*address, &self.links, &claim.links)))
+            .collect();
+        self.tell_nowhere(&homes);
+        let expected = wanted.expected.iter();
+        let expected = expected.flat_map(|(address, choice)| links::homes(*address, &self.links, choice));
+        let used: BTreeSet<u32> = homes.values().flatten().copied().chain(expected).collect();
         let used: Vec<Link> = self.links.iter().filter(|link| used.contains(&link.index)).cloned().collect();
         self.ports.retain(|index, port| used.iter().any(|link| link.index == *index && link.mac == port.mac));
         let mut refused = Ok(());
@@ -249,10 +253,23 @@ impl Speaker {
         let there = used.iter().filter(|link| self.ports.contains_key(&link.index));
         let places: Vec<_> = there.map(|link| (link.index, link.name.clone(), link.mac)).collect();
         let mut acts = self.claims.set_links(&places, now);
-        self.claims.set_wanted(self.wanted.clone(), homes);
+        self.claims.set_wanted(wanted, homes);
         acts.extend(self.claims.settle(now));
         self.carry_out(acts, now);
         refused
+    }
+
+    /// Tells of addresses that this node may have and that no link is for.
+    fn tell_nowhere(&mut self, homes: &BTreeMap<IpAddr, Vec<u32>>) {
+        let may_have = |address: &IpAddr| {
+            self.wanted.addresses.get(address).is_some_and(|claim| claim.nodes.contains(&self.setup.node))
+        };
+        let without = homes.iter().filter(|(address, links)| links.is_empty() && may_have(address));
+        let nowhere: BTreeSet<IpAddr> = without.map(|(address, _)| *address).collect();
+        for address in nowhere.difference(&self.nowhere) {
+            (self.told)(Said::Nowhere { address: *address });
+        }
+        self.nowhere = nowhere;
     }
 
     /// Hears what has come, and answers.

@@ -1,17 +1,14 @@
 //! The sockets of one link.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddrV4};
 
-use kernel::Act as _;
 use kernel::netlink::Mac;
 use kernel::packet::{PacketSocket, datagram};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use super::groups::Groups;
 use crate::wire::arp::{self, Arp};
 use crate::wire::heartbeat::Heartbeat;
-use crate::wire::neighbour::{self, Neighbour};
+use crate::wire::neighbour::Neighbour;
 
 /// Signs of life go from this port of UDP to this port.
 const PORT: u16 = 7455;
@@ -35,22 +32,13 @@ pub(super) struct Port {
     arp: PacketSocket,
     neighbours: PacketSocket,
     beats: PacketSocket,
-    /// Groups are joined for as long as this is open. It is bound to nothing, so nothing comes by it.
-    member: OwnedFd,
-    /// The groups in which solicitations come, and for which addresses: two may have the same.
-    groups: BTreeMap<Ipv6Addr, BTreeSet<Ipv6Addr>>,
-    link: u32,
+    groups: Groups,
 }
 
 impl Port {
     pub(super) fn open(link: u32, mac: Mac) -> kernel::Result<Self> {
-        let member =
-            rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-                .act("open", || "a socket that joins groups")?;
         Ok(Self {
-            member,
-            groups: BTreeMap::new(),
-            link,
+            groups: Groups::new(link),
             mac,
             arp: PacketSocket::arp(link)?,
             neighbours: PacketSocket::neighbours(link)?,
@@ -109,32 +97,16 @@ impl Port {
         match address {
             IpAddr::V4(address) => self.arp.send(&Arp::probe(self.mac, address).write(), arp::EVERYBODY),
             IpAddr::V6(address) => {
-                self.join(address)?;
+                self.groups.join(address)?;
                 self.discover(Neighbour::probe(address))
             }
         }
     }
 
-    fn join(&mut self, address: Ipv6Addr) -> kernel::Result<()> {
-        let group = neighbour::solicited(address);
-        if !self.groups.contains_key(&group) {
-            let say = || format!("the group {group}, in which {address} is asked for");
-            sockopt::set_ipv6_add_membership(&self.member, &group, self.link).act("join", say)?;
-        }
-        self.groups.entry(group).or_default().insert(address);
-        Ok(())
-    }
-
     /// Hears no more who asks for the address.
     pub(super) fn leave(&mut self, address: IpAddr) {
-        let IpAddr::V6(address) = address else { return };
-        let group = neighbour::solicited(address);
-        let Some(of) = self.groups.get_mut(&group) else { return };
-        of.remove(&address);
-        if of.is_empty() {
-            self.groups.remove(&group);
-            // One that stays is heard, and nothing is said to it.
-            let _ = sockopt::set_ipv6_drop_membership(&self.member, &group, self.link);
+        if let IpAddr::V6(address) = address {
+            self.groups.leave(address);
         }
     }
 

@@ -181,6 +181,14 @@ pub fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
     addresses
 }
 
+/// The addresses at which a load balancer hands on packets as they came. What it hands on as its own (`Proxy`) never comes with them.
+pub(crate) fn load_balancers(service: &Service) -> Vec<IpAddr> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    let of_packets = ingress.filter(|i| i.ip_mode.as_deref() != Some("Proxy"));
+    of_packets.filter_map(|i| i.ip.as_ref()?.parse().ok()).collect()
+}
+
 /// A port of a Service, in one family.
 struct Port<'a> {
     service: &'a Service,
@@ -208,7 +216,7 @@ impl Port<'_> {
             plan.fronts.insert(self.front(false, At::Address(address), self.number()), inside.clone());
         }
         let mut external = Vec::new();
-        let balancers = self.of_family(self.load_balancers());
+        let balancers = self.of_family(load_balancers(self.service));
         for address in balancers.iter().copied().chain(self.of_family(self.external_ips())) {
             external.push((At::Address(address), self.number()));
         }
@@ -249,14 +257,6 @@ impl Port<'_> {
 
     fn external_ips(&self) -> Vec<IpAddr> {
         self.spec.external_ips.iter().flatten().filter_map(|text| text.parse().ok()).collect()
-    }
-
-    /// The addresses at which a load balancer hands on packets as they came. What it hands on as its own (`Proxy`) never comes with them.
-    fn load_balancers(&self) -> Vec<IpAddr> {
-        let status = self.service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-        let ingress = status.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
-        let of_packets = ingress.filter(|i| i.ip_mode.as_deref() != Some("Proxy"));
-        of_packets.filter_map(|i| i.ip.as_ref()?.parse().ok()).collect()
     }
 
     /// Who may come to the load balancer's addresses, where that is said. Said in the other family alone it is nobody.

@@ -50,7 +50,7 @@ pub(crate) use objects::{
 };
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
-pub(crate) use services::ServicesArgs;
+pub(crate) use services::{AnnounceArgs, ServicesArgs};
 pub(crate) use up::{DownArgs, ResetArgs, StatusArgs, UpArgs};
 
 /// What every command takes, apart from its own options.
@@ -183,6 +183,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Make Services reachable on this node, and answer for their names: in place of kube-proxy and CoreDNS
     Services(ServicesArgs),
+    /// Answer for addresses of load balancers on this node, beside any proxy of Services
+    Announce(AnnounceArgs),
     /// Serve CSI: volumes of this machine
     CsiDriver(CsiDriverArgs),
     /// Make and look after volumes of a CSI driver
@@ -231,6 +233,7 @@ impl Command {
                 | Self::Agent(_)
                 | Self::Control(_)
                 | Self::Services(_)
+                | Self::Announce(_)
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::Up(_)

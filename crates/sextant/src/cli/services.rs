@@ -11,6 +11,7 @@ use kernel::netlink::IpNet;
   sextant services --kubeconfig /etc/kubernetes/admin.conf --node node-1
   sextant services --dns-address 10.43.0.10 --cluster-domain example.internal --upstream 9.9.9.9
   sextant services --no-dns --node-port-addresses 192.0.2.0/24
+  sextant services --announce cloud.yaml           # answer for addresses of load balancers, too
   sextant services --remove                        # Services are reached no longer
 
 It may end and be started again at any moment: connections go on, and Services are reached meanwhile. Names are not answered then.")]
@@ -54,9 +55,34 @@ pub(crate) struct ServicesArgs {
     /// Whose nameservers are asked for other names
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf", conflicts_with = "upstream")]
     pub(crate) resolv_conf: PathBuf,
+    /// Answer on this node's links for the addresses of load balancers that are in the pools of this file, which is that of the cloud
+    /// provider `metal`; one of the cluster's nodes does for each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) announce: Option<PathBuf>,
     /// Take all that this has made on the machine away, and end
     #[arg(long, exclusive = true)]
     pub(crate) remove: bool,
+}
+
+/// `sextant announce`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant announce cloud.yaml
+  sextant announce /etc/sextant/cloud.yaml --kubeconfig /etc/kubernetes/admin.conf --node node-1
+
+It is for nodes where another proxy makes Services reachable. `sextant services --announce FILE` does the same in one process. When it
+ends, another node answers at once.")]
+pub(crate) struct AnnounceArgs {
+    /// The file of the cloud provider `metal`: its pools say which addresses are answered for, and on which links
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// How to reach the API server [default: KUBECONFIG; in a pod, the pod's service account; else what `sextant api` has written
+    /// into the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The name of this node [default: the machine's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
 }
 
 fn server(text: &str) -> Result<SocketAddr, String> {

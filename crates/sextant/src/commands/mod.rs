@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod agent;
+mod announce;
 mod api;
 mod check;
 mod cloud;
@@ -66,6 +67,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Control(args) => {
             return control::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);
         }
+        Command::Announce(args) => return announce::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => return check::run(args),
         Command::Cloud(args) => {
             let CloudCommand::Status(args) = &args.command;
@@ -136,6 +138,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Api(_)
         | Command::Agent(_)
         | Command::Control(_)
+        | Command::Announce(_)
         | Command::Check(_)
         | Command::Cloud(_)
         | Command::CsiDriver(_)

@@ -14,6 +14,7 @@ use services::plane::Networks;
 use services::run::{self, Setup};
 use services::world::World;
 
+use super::announce::{Announcing, ConfigFile};
 use crate::cli::ServicesArgs;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
@@ -31,6 +32,8 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
     if args.remove {
         return remove(owner);
     }
+    // What is wrong with it is told before anything is made.
+    let pools = args.announce.as_deref().map(ConfigFile::open).transpose()?;
     let table = format!("{}-services", instance.name);
     effects::claim_table(&mut owner, &table)?;
     let of_dns = args.dns_address.iter().filter(|_| !args.no_dns);
@@ -42,8 +45,7 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
             .map_err(|e| Failure::new(format!("cannot give this machine the address {address}: {e}")))?;
     }
     let services = routes(&mut owner, &args.service_network)?;
-    let node = args.node.clone();
-    let node = node.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().to_lowercase());
+    let node = args.node.clone().unwrap_or_else(host);
     let networks = Networks::new(args.pod_network.clone(), args.node_port_addresses.clone(), services);
     let own = match args.no_dns {
         true => Vec::new(),
@@ -57,7 +59,12 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
         .build()
         .context(|| "start to look after Services".into())?;
     // The owner is held for as long, so that no second process does the same.
-    runtime.block_on(serve(instance, args, setup))
+    runtime.block_on(serve(instance, args, setup, pools))
+}
+
+/// The name of a machine as a node, where none is given.
+pub(super) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().to_lowercase()
 }
 
 /// The networks of Services to which this machine's programs have a way of ours.
@@ -89,7 +96,12 @@ fn remove(owner: Owner) -> Result<()> {
     }
 }
 
-async fn serve(instance: &Instance, args: &ServicesArgs, setup: Setup) -> Result<()> {
+async fn serve(
+    instance: &Instance,
+    args: &ServicesArgs,
+    setup: Setup,
+    pools: Option<ConfigFile>,
+) -> Result<()> {
     let ended = process::told_to_end();
     let own = instance.data.join("api/kubeconfig");
     let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
@@ -99,12 +111,24 @@ async fn serve(instance: &Instance, args: &ServicesArgs, setup: Setup) -> Result
     let dns = if args.no_dns { None } else { Some(dns(args, &setup.own, &world).await?) };
     eprintln!("sextant services: works for {server}, in nftables table inet {}", setup.table);
     let resting = tokio::spawn(process::rest());
+    let announcing =
+        pools.map(|pools| Announcing::new("services", setup.node.clone(), pools, &client, &world));
+    let (reached, are_reached) = tokio::sync::oneshot::channel();
     let ready = || {
         eprintln!("sextant services: all Services are reached");
         process::tell_ready("services");
+        let _ = reached.send(());
+    };
+    // Nobody is told to come here before he is led on.
+    let announcing = async {
+        match (announcing, are_reached.await) {
+            (Some(announcing), Ok(())) => announcing.run(|| {}).await,
+            _ => std::future::pending().await,
+        }
     };
     let done = tokio::select! {
         outcome = run::run(client, setup, world, dns, ready) => outcome.map_err(Failure::from),
+        outcome = announcing => outcome,
         () = ended => Ok(()),
     };
     resting.abort();

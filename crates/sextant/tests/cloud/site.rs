@@ -1,9 +1,8 @@
 //! What users of a cluster in a cloud do, and what comes of it.
 
 use cpi::contract::{Node, Service};
-use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::admit::admit;
@@ -103,16 +102,7 @@ pub(crate) async fn service_is(rig: &Rig, name: &str, what: &str, is: impl Fn(&V
 
 /// Waits for an event of this reason about an object, with these words in it.
 pub(crate) async fn event(rig: &Rig, about: &str, reason: &str, words: &str) {
-    rig.until(&format!("an event {reason} of {about} with {words:?}"), async |rig| {
-        let events = rig.objects_of::<Event>("").list(&ListParams::default()).await.ok()?;
-        let is = |event: &&Event| {
-            event.regarding.as_ref().and_then(|of| of.name.as_deref()) == Some(about)
-                && event.reason.as_deref() == Some(reason)
-                && event.note.as_deref().unwrap_or_default().contains(words)
-        };
-        events.iter().find(is).map(drop)
-    })
-    .await;
+    rig.event(about, reason, words).await;
 }
 
 /// Nothing that the controllers wanted was forbidden to them.

@@ -11,8 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, StorageClass};
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource};
 use rustix::process::{Pid, Signal, kill_process};
@@ -40,6 +41,8 @@ pub(crate) struct Rig {
 struct Process {
     args: Vec<String>,
     child: Child,
+    /// Its directory of what does not outlive a boot.
+    run: &'static str,
 }
 
 impl Rig {
@@ -61,7 +64,8 @@ impl Rig {
         std::fs::create_dir(dir.path().join("plugins")).unwrap();
         let mut processes = BTreeMap::new();
         let args = ["api", "--listen", "127.0.0.1:0"].map(String::from).to_vec();
-        processes.insert("api".into(), Process { child: launch(dir.path(), "api", &args), args });
+        let child = launch(dir.path(), "run", "api", &args);
+        processes.insert("api".into(), Process { child, args, run: "run" });
         let words = dir.path().join("api.words");
         let began = Instant::now();
         let address = loop {
@@ -83,6 +87,11 @@ impl Rig {
             api.args = vec!["api".into(), "--listen".into(), listen];
         }
         rig
+    }
+
+    /// Where the API server listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// A path in the machine's directory.
@@ -122,9 +131,14 @@ impl Rig {
 
     /// Starts `sextant` with these arguments, as a process of this name; what it says is kept under the name, too.
     pub(crate) fn spawn(&mut self, name: &str, args: &[&str]) -> String {
+        self.spawn_in("run", name, args)
+    }
+
+    /// The same, as of another instance: `run` is the directory that only its processes have.
+    pub(crate) fn spawn_in(&mut self, run: &'static str, name: &str, args: &[&str]) -> String {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let child = launch(self.dir.path(), name, &args);
-        if let Some(mut old) = self.processes.insert(name.into(), Process { args, child }) {
+        let child = launch(self.dir.path(), run, name, &args);
+        if let Some(mut old) = self.processes.insert(name.into(), Process { args, child, run }) {
             let _ = old.child.kill();
             let _ = old.child.wait();
         }
@@ -140,8 +154,8 @@ impl Rig {
 
     /// Starts a process again that was killed or has ended, with the arguments that it had.
     pub(crate) fn again(&mut self, name: &str) {
-        let args = self.process(name).args.clone();
-        self.process(name).child = launch(self.dir.path(), name, &args);
+        let (args, run) = (self.process(name).args.clone(), self.process(name).run);
+        self.process(name).child = launch(self.dir.path(), run, name, &args);
     }
 
     /// Tells a process to end, and waits until it has; its exit code.
@@ -207,6 +221,20 @@ impl Rig {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits for an event of this reason about an object of namespace `default`, with these words in it.
+    pub(crate) async fn event(&self, about: &str, reason: &str, words: &str) {
+        self.until(&format!("an event {reason} of {about} with {words:?}"), async |rig| {
+            let events = rig.objects_of::<Event>("").list(&ListParams::default()).await.ok()?;
+            let is = |event: &&Event| {
+                event.regarding.as_ref().and_then(|of| of.name.as_deref()) == Some(about)
+                    && event.reason.as_deref() == Some(reason)
+                    && event.note.as_deref().unwrap_or_default().contains(words)
+            };
+            events.iter().find(is).map(drop)
+        })
+        .await;
     }
 
     /// Takes away how the API server is reached.
@@ -312,10 +340,10 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn launch(dir: &Path, name: &str, args: &[String]) -> Child {
+fn launch(dir: &Path, run: &str, name: &str, args: &[String]) -> Child {
     let words = File::options().create(true).append(true).open(dir.join(format!("{name}.words"))).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
-    command.arg("--data-dir").arg(dir.join("data")).arg("--run-dir").arg(dir.join("run")).args(args);
+    command.arg("--data-dir").arg(dir.join("data")).arg("--run-dir").arg(dir.join(run)).args(args);
     for variable in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "CSI_ENDPOINT", "NOTIFY_SOCKET"] {
         command.env_remove(variable);
     }

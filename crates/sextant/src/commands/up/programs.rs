@@ -122,6 +122,9 @@ fn services(args: &UpArgs, gateway: IpAddr) -> Program {
     if super::node::address(args, gateway) == gateway {
         words.extend(["--own-address".into(), gateway.to_string().into()]);
     }
+    if let Some(file) = &args.cloud_config {
+        words.extend(["--announce".into(), file.clone().into()]);
+    }
     Program {
         name: "services",
         what: "Services and names",

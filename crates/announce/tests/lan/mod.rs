@@ -1,0 +1,196 @@
+//! Hosts on one link, each in a network namespace of its own, of which one asks for addresses. Tests of other crates use it, too.
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "a test's own tools; each test file uses some of them"
+)]
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use announce::wire::arp::{Arp, EVERYBODY};
+use announce::wire::neighbour::{Neighbour, multicast, solicited};
+use kernel::namespace::{in_netns, in_new_netns};
+use kernel::netlink::{Address, Batch, Kind, Mac, NewLink, Peer, Protocol, SetLink, Socket, link_by_name};
+use kernel::packet::PacketSocket;
+
+/// Longer than anything takes that will happen at all, on a machine that does much else.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+/// How long other answers than the first are waited for.
+const LONGER: Duration = Duration::from_millis(100);
+/// How often it is asked.
+const ASK: Duration = Duration::from_millis(5);
+
+/// A bridge in a namespace, and hosts at its ports. All goes with the descriptors.
+pub struct Lan {
+    switch: File,
+    /// Their namespaces. The last one asks.
+    pub hosts: Vec<File>,
+}
+
+fn netns() -> File {
+    in_new_netns(|| {
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::named("lo").up(true));
+        Socket::open(Protocol::Route)?.run(&batch)?;
+        Ok(File::open("/proc/thread-self/ns/net").unwrap())
+    })
+    .unwrap()
+}
+
+/// The address of a host's card.
+pub fn mac(host: usize) -> Mac {
+    Mac([2, 0, 0, 0, 0, host as u8])
+}
+
+impl Lan {
+    /// With so many hosts: 192.0.2.1 and 2001:db8::1 is the first, `e0` its link.
+    pub fn new(hosts: usize) -> Self {
+        let site = Self { switch: netns(), hosts: (0..hosts).map(|_| netns()).collect() };
+        in_netns(&site.switch, || {
+            let mut socket = Socket::open(Protocol::Route)?;
+            let mut batch = Batch::new();
+            let kind = Kind::Bridge { mcast_snooping: Some(false), vlan_filtering: None };
+            batch.add_link(&NewLink { up: true, ..NewLink::new("br0", kind) });
+            socket.run(&batch)?;
+            let bridge = link_by_name(&mut socket, "br0")?.unwrap().index;
+            for (at, host) in site.hosts.iter().enumerate() {
+                use std::os::fd::AsFd as _;
+                let peer = Peer { name: "e0", mac: Some(mac(at)), mtu: None, netns: Some(host.as_fd()) };
+                let name = format!("p{at}");
+                let mut batch = Batch::new();
+                batch.add_link(&NewLink { up: true, ..NewLink::new(&name, Kind::Veth { peer }) });
+                batch.set_link(&SetLink::named(&name).master(bridge).up(true));
+                socket.run(&batch)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        for (at, host) in site.hosts.iter().enumerate() {
+            in_netns(host, || {
+                let mut socket = Socket::open(Protocol::Route)?;
+                let link = link_by_name(&mut socket, "e0")?.unwrap().index;
+                let mut batch = Batch::new();
+                batch.set_link(&SetLink::named("e0").up(true));
+                for net in [format!("192.0.2.{}/24", at + 1), format!("2001:db8::{}/64", at + 1)] {
+                    batch.add_address(&Address::new(link, net.parse().unwrap()));
+                }
+                socket.run(&batch)
+            })
+            .unwrap();
+        }
+        site
+    }
+
+    /// Where the last host is told that an address is; none if nobody says so for a second. Who answers is listened to for a little
+    /// longer: nobody else may.
+    pub fn asks(&self, address: IpAddr) -> Option<Mac> {
+        let answers = self.answers(address, LONGER);
+        let (first, _) = answers.first()?;
+        // Who is about to hear that another has it may have answered, too: who asks again is answered by one.
+        answers.iter().all(|(mac, _)| mac == first).then_some(*first)
+    }
+
+    /// When the last host is first told where an address is, from now on.
+    pub fn answered(&self, address: IpAddr) -> Instant {
+        let begun = Instant::now();
+        loop {
+            if let Some((_, at)) = self.answers(address, Duration::ZERO).first() {
+                return *at;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nobody answers for {address}");
+        }
+    }
+
+    /// What is answered for a second, or for so long from the first answer on.
+    fn answers(&self, address: IpAddr, longer: Duration) -> Vec<(Mac, Instant)> {
+        let host = self.hosts.last().unwrap();
+        in_netns(host, || {
+            let link = link_by_name(&mut Socket::open(Protocol::Route)?, "e0")?.unwrap();
+            let own = link.mac.unwrap();
+            let (arp, neighbours) = (PacketSocket::arp(link.index)?, PacketSocket::neighbours(link.index)?);
+            let begun = Instant::now();
+            let mut buffer = [0; 1500];
+            let mut asked = None::<Instant>;
+            let mut answers: Vec<(Mac, Instant)> = Vec::new();
+            while begun.elapsed() < Duration::from_secs(1) {
+                if answers.first().is_some_and(|(_, at)| at.elapsed() >= longer) {
+                    break;
+                }
+                if asked.is_none_or(|at| at.elapsed() > ASK) {
+                    asked = Some(Instant::now());
+                    match address {
+                        IpAddr::V4(address) => {
+                            let target = (Mac([0; 6]), address);
+                            let sender = (own, Ipv4Addr::new(192, 0, 2, 200));
+                            arp.send(&Arp { is_reply: false, sender, target }.write(), EVERYBODY)?;
+                        }
+                        IpAddr::V6(target) => {
+                            let from = "2001:db8::200".parse().unwrap();
+                            let (packet, _) =
+                                Neighbour::Solicitation { from, target, mac: Some(own) }.write();
+                            neighbours.send(&packet, multicast(solicited(target)))?;
+                        }
+                    }
+                }
+                while let Some((packet, _)) = arp.receive(&mut buffer)? {
+                    let answer = Arp::read(packet).filter(|arp| arp.is_reply && arp.target.0 == own);
+                    if let Some(answer) = answer.filter(|arp| IpAddr::from(arp.sender.1) == address) {
+                        answers.push((answer.sender.0, Instant::now()));
+                    }
+                }
+                while let Some((packet, _)) = neighbours.receive(&mut buffer)? {
+                    if let Some(Neighbour::Advertisement { target, mac, is_answer: true, .. }) =
+                        Neighbour::read(packet)
+                        && IpAddr::from(target) == address
+                    {
+                        answers.push((mac.unwrap(), Instant::now()));
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(answers)
+        })
+        .unwrap()
+    }
+
+    /// Asks until the answer is as it should be.
+    pub fn until(&self, address: IpAddr, is: impl Fn(Option<Mac>) -> bool) -> Option<Mac> {
+        let begun = Instant::now();
+        loop {
+            let answer = self.asks(address);
+            if is(answer) {
+                return answer;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{address} is at {answer:?}");
+        }
+    }
+
+    /// Takes a cable out, or puts it in.
+    pub fn plug(&self, host: usize, on: bool) {
+        in_netns(&self.switch, || {
+            let mut batch = Batch::new();
+            batch.set_link(&SetLink::named(&format!("p{host}")).up(on));
+            Socket::open(Protocol::Route)?.run(&batch)
+        })
+        .unwrap();
+    }
+
+    /// Gives a host an address, or takes it.
+    pub fn own(&self, host: usize, address: IpAddr, on: bool) {
+        in_netns(&self.hosts[host], || {
+            let mut socket = Socket::open(Protocol::Route)?;
+            let link = link_by_name(&mut socket, "e0")?.unwrap().index;
+            let address = Address::new(link, kernel::netlink::IpNet::host(address));
+            let mut batch = Batch::new();
+            match on {
+                true => batch.add_address(&address),
+                false => batch.delete_address(&address),
+            }
+            socket.run(&batch)
+        })
+        .unwrap();
+    }
+}

@@ -1,0 +1,104 @@
+//! The provider's file, as it is now.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use metal::Config;
+
+use crate::failure::{Failure, Result};
+
+/// What tells one state of a file from another: device, number, size, and when it was changed last (seconds, nanoseconds).
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// A file that is read again when it has changed.
+#[derive(Debug)]
+pub(in crate::commands) struct ConfigFile {
+    path: PathBuf,
+    config: Config,
+    stamp: Option<Stamp>,
+}
+
+impl ConfigFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not as it must be.
+    pub(in crate::commands) fn open(path: &Path) -> Result<Self> {
+        let stamp = stamp(path);
+        let config = Config::read(path).map_err(|e| Failure::new(e.to_string()))?;
+        Ok(Self { path: path.into(), config, stamp })
+    }
+
+    /// What it says; what it said last while it cannot be read.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Tells people if it has nothing in it that could be answered for.
+    pub(super) fn tell_if_empty(&self, command: &str) {
+        if self.config.pools.is_empty() {
+            let path = self.path.display();
+            eprintln!(
+                "sextant {command}: {path} has no pools: addresses of load balancers are not answered for"
+            );
+        }
+    }
+
+    /// Looks whether it has changed, and reads it then. Whether it says something else now: where it is wrong all stays as it was.
+    pub(super) fn has_changed(&mut self, command: &str) -> bool {
+        let stamp = stamp(&self.path);
+        if stamp == self.stamp {
+            return false;
+        }
+        self.stamp = stamp;
+        match Config::read(&self.path) {
+            Ok(config) if config == self.config => false,
+            Ok(config) => {
+                self.config = config;
+                eprintln!("sextant {command}: {} has changed, and is followed", self.path.display());
+                self.tell_if_empty(command);
+                true
+            }
+            Err(error) => {
+                eprintln!("sextant {command}: warning: {error}; what it said before is followed");
+                false
+            }
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_followed_and_one_that_is_wrong_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cloud.yaml");
+        assert!(ConfigFile::open(&path).is_err());
+        let pool = |addresses: &str| format!("pools: [{{name: a, addresses: [{addresses}]}}]");
+        std::fs::write(&path, pool("192.0.2.1")).unwrap();
+        let mut file = ConfigFile::open(&path).unwrap();
+        let has =
+            |file: &ConfigFile, address: &str| file.config().pool_of(address.parse().unwrap()).is_some();
+        assert!(!file.has_changed("test") && has(&file, "192.0.2.1"));
+        // As programs that replace files do it: another one takes its name.
+        let replace = |text: &str| {
+            std::fs::write(dir.path().join("new"), text).unwrap();
+            std::fs::rename(dir.path().join("new"), &path).unwrap();
+        };
+        replace(&pool("192.0.2.7-192.0.2.9"));
+        assert!(file.has_changed("test") && has(&file, "192.0.2.8") && !has(&file, "192.0.2.1"));
+        replace("pools: none");
+        assert!(!file.has_changed("test") && has(&file, "192.0.2.8"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!file.has_changed("test") && has(&file, "192.0.2.8"));
+        replace("{}");
+        assert!(file.has_changed("test") && !has(&file, "192.0.2.8"));
+    }
+}

@@ -1,0 +1,177 @@
+//! What is to be answered for: of what Services, nodes and the provider's file say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use announce::{Claim, Links, Wanted};
+use client::cache::{Cache, Name};
+use kube::ResourceExt as _;
+use metal::Pool;
+use services::balancers::{Book, Nodes, balancer, takes_part};
+use services::world::World;
+
+use super::file::ConfigFile;
+use super::{Changed, NodeMeta};
+
+/// All that is known of it.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    command: &'static str,
+    node: String,
+    file: ConfigFile,
+    book: Book,
+    /// The cluster's nodes.
+    all: Nodes,
+    /// Those of them that may have addresses.
+    taking_part: Nodes,
+    /// Whether it was told that this node takes no part.
+    told: bool,
+}
+
+impl Wishes {
+    /// Nothing yet, for `command` on a node.
+    pub(super) fn new(command: &'static str, node: String, file: ConfigFile) -> Self {
+        let (all, taking_part) = Default::default();
+        Self { command, node, file, book: Book::default(), all, taking_part, told: false }
+    }
+
+    /// Looks at the file; whether something else may be wanted now.
+    pub(super) fn look_at_file(&mut self) -> bool {
+        self.file.has_changed(self.command)
+    }
+
+    /// Looks at what has changed; whether something else may be wanted now.
+    pub(super) fn look(&mut self, world: &World, changed: &Changed, nodes: &Cache<NodeMeta>) -> bool {
+        let mut is_other = false;
+        if changed.nodes {
+            is_other |= self.enter_nodes(&nodes.all());
+        }
+        let known = world.read();
+        for name in &changed.services {
+            let found = known.service(name).and_then(|service| balancer(service, known.slices_of(name)));
+            is_other |= self.book.enter(name, found);
+        }
+        is_other
+    }
+
+    fn enter_nodes(&mut self, nodes: &[Arc<NodeMeta>]) -> bool {
+        let all: BTreeSet<String> = nodes.iter().map(|node| node.name_any()).collect();
+        let of_part = nodes.iter().filter(|node| takes_part(&node.metadata));
+        let taking_part: BTreeSet<String> = of_part.map(|node| node.name_any()).collect();
+        let is_other = all != *self.all || taking_part != *self.taking_part;
+        (self.all, self.taking_part) = (all.into(), taking_part.into());
+        is_other
+    }
+
+    /// What is wanted of the node, with the addresses that the file has.
+    pub(super) fn wanted(&mut self) -> Wanted {
+        self.tell_whether_it_takes_part();
+        let config = self.file.config();
+        let links: BTreeMap<&str, Arc<Links>> =
+            config.pools.iter().map(|pool| (pool.name.as_str(), Arc::new(links(pool)))).collect();
+        let links_of = |address| links.get(config.pool_of(address)?.name.as_str()).cloned();
+        let of_pools = self
+            .book
+            .addresses(&self.taking_part)
+            .filter_map(|(address, nodes)| Some((address, Claim { nodes, links: links_of(address)? })));
+        // The ends of a range are the farthest apart.
+        let ends =
+            config.pools.iter().flat_map(|pool| &pool.addresses).flat_map(|all| [all.first(), all.last()]);
+        let expected = ends.filter_map(|address| Some((address, links_of(address)?)));
+        Wanted { nodes: self.all.clone(), addresses: of_pools.collect(), expected: expected.collect() }
+    }
+
+    fn tell_whether_it_takes_part(&mut self) {
+        let is_out = !self.file.config().pools.is_empty() && !self.taking_part.contains(&self.node);
+        if is_out != self.told {
+            let (command, node) = (self.command, &self.node);
+            match is_out {
+                true => eprintln!(
+                    "sextant {command}: no address is answered for here while node {node} is no object of the API, goes, \
+                     or is excluded from load balancers"
+                ),
+                false => eprintln!("sextant {command}: addresses may be answered for here, by node {node}"),
+            }
+            self.told = is_out;
+        }
+    }
+
+    /// The Services that have an address.
+    pub(super) fn at(&self, address: IpAddr) -> Vec<Name> {
+        self.book.at(address).cloned().collect()
+    }
+
+    /// The Services whose addresses are answered for on a link, or could be.
+    pub(super) fn on(&self, link: &str) -> BTreeSet<Name> {
+        let addresses = self.book.addresses(&self.taking_part).filter(|(address, nodes)| {
+            let pool = self.file.config().pool_of(*address);
+            let is_there = |pool: &Pool| pool.links.is_empty() || pool.links.iter().any(|one| one == link);
+            nodes.contains(&self.node) && pool.is_some_and(is_there)
+        });
+        addresses.flat_map(|(address, _)| self.at(address)).collect()
+    }
+
+    /// The pool that has an address.
+    pub(super) fn pool_of(&self, address: IpAddr) -> String {
+        self.file.config().pool_of(address).map(|pool| pool.name.clone()).unwrap_or_default()
+    }
+
+    /// Whether no other node may have an address.
+    pub(super) fn is_only_here(&self, address: IpAddr) -> bool {
+        let mut all = self.book.addresses(&self.taking_part);
+        all.any(|(one, nodes)| one == address && nodes.len() == 1)
+    }
+}
+
+fn links(pool: &Pool) -> Links {
+    match pool.links.as_slice() {
+        [] => Links::Fitting,
+        names => Links::Named(names.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::cache::Change;
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str, labels: serde_json::Value) -> Arc<NodeMeta> {
+        Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap())
+    }
+
+    #[test]
+    fn addresses_of_pools_are_wanted_on_their_links_by_nodes_that_take_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cloud.yaml");
+        let pools = "pools: [{name: a, addresses: [192.0.2.7-192.0.2.9], links: [e1]}, {name: b, addresses: ['2001:db8::/64']}]";
+        std::fs::write(&path, pools).unwrap();
+        let mut wishes = Wishes::new("test", "node-1".into(), ConfigFile::open(&path).unwrap());
+        let excluded = json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""});
+        let nodes = [node("node-1", json!({})), node("node-2", excluded)];
+        assert!(wishes.enter_nodes(&nodes) && !wishes.enter_nodes(&nodes));
+        let ingress = ["192.0.2.7", "192.0.2.10", "2001:db8::1"].map(|ip| json!({"ip": ip}));
+        let service = json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"type": "LoadBalancer"},
+            "status": {"loadBalancer": {"ingress": ingress}}});
+        let world = World::default();
+        let new = Some(Arc::new(serde_json::from_value(service).unwrap()));
+        let name = world.write().enter_service(&Change { old: None, new });
+        let found = world.read().service(&name).and_then(|service| balancer(service, []));
+        assert!(wishes.book.enter(&name, found));
+
+        let wanted = wishes.wanted();
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(*wanted.nodes, names(&["node-1", "node-2"]));
+        let (four, six) = ("192.0.2.7".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let claims: Vec<_> =
+            wanted.addresses.iter().map(|(address, claim)| (*address, &*claim.links)).collect();
+        assert_eq!(claims, [(four, &Links::Named(vec!["e1".into()])), (six, &Links::Fitting)]);
+        assert!(wanted.addresses.values().all(|claim| *claim.nodes == names(&["node-1"])));
+        assert_eq!(wanted.expected.len(), 4);
+        assert_eq!((wishes.pool_of(four), wishes.is_only_here(four)), ("a".to_owned(), true));
+        // On that link could be those of the second pool, too.
+        assert_eq!(wishes.on("e0").len(), 1);
+    }
+}
