@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cpi::contract::CloudProvider as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -361,6 +362,9 @@ async fn without_pools_services_have_the_nodes_addresses() {
     // Pools come: what is a node's is let go.
     std::fs::write(&stand.file, POOLS).unwrap();
     assert_eq!(stand.ask_for("a", &nodes[1..]).await.unwrap(), ["10.0.0.1"]);
+    let asks = stand.ask_for("c", &nodes[1..]).await.unwrap_err().to_string();
+    assert!(asks.contains("cannot give the service 10.0.0.2: a node has it"), "{asks}");
+    stand.make(plain("c"));
     assert_eq!(stand.ask_for("c", &nodes[1..]).await.unwrap(), ["10.0.0.3"], "10.0.0.2 is a node's");
 }
 

@@ -30,7 +30,11 @@ pub(super) fn checked(document: Document) -> Checked<Config> {
         unique("instances", "name", instances.iter().map(|one| &one.name))?;
         unique("instances", "id", instances.iter().map(|one| &one.id))?;
     }
-    Ok(Config { pools, instances, node_routes: document.node_routes })
+    if document.node_routes {
+        let what = "true is not there yet: nothing here sets routes to other nodes' pods; leave it out, and have a network plugin do that";
+        return Err(ConfigError::field("nodeRoutes", what));
+    }
+    Ok(Config { pools, instances })
 }
 
 fn each<T, U>(field: &str, all: Vec<T>, check: fn(&str, T) -> Checked<U>) -> Checked<Vec<U>> {

@@ -26,8 +26,6 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// The machines that there are; `None`: each node is taken for one.
     pub instances: Option<Vec<Instance>>,
-    /// Whether each node has routes to the pods of the others.
-    pub node_routes: bool,
 }
 
 /// Addresses that services get of their own.

@@ -21,7 +21,7 @@ instances:
   region: cellar
   labels: {example.com/disk: nvme}
 - {name: node-2, shutdown: true}
-nodeRoutes: true
+nodeRoutes: false
 "#;
 
 #[test]
@@ -47,7 +47,6 @@ fn a_whole_file_is_read() {
         ("rack-1/7", 2, "r640")
     );
     assert_eq!((instances[1].id.as_str(), instances[1].shutdown), ("node-2", true));
-    assert!(config.node_routes);
 }
 
 #[test]
@@ -133,6 +132,7 @@ fn what_cannot_work_is_refused_by_its_field() {
             "addresses[0].address",
             "127.0.0.1",
         ),
+        ("nodeRoutes: true", "nodeRoutes", "leave it out"),
         ("{", "configuration", ""),
     ] {
         let error = Config::parse(text).unwrap_err().to_string();
