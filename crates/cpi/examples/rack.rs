@@ -10,7 +10,7 @@ use cpi::contract::*;
 
 /// `DIR/machines` has a line `NAME ID TYPE ROW ADDRESS on|off` of each machine, and ends with `end`. `DIR/pool` has the addresses of load
 /// balancers, one a line. `DIR/balancers` has a file for each that there is, called after its Service's uid.
-pub struct Rack {
+pub(crate) struct Rack {
     dir: PathBuf,
     /// Who gives out an address must know what the others have given out.
     turn: Mutex<()>,
@@ -25,7 +25,7 @@ fn text(field: Option<&String>) -> &str {
 }
 
 impl Rack {
-    pub fn at(dir: &Path) -> Self {
+    pub(crate) fn at(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), turn: Mutex::new(()) }
     }
 
@@ -177,7 +177,7 @@ impl LoadBalancers for Rack {
 
 /// The provider as a program of its own.
 #[tokio::main(flavor = "current_thread")]
-pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [socket, dir] = &words[..] else { return Err("usage: rack SOCKET DIR".into()) };
     let provider = Arc::new(Rack::at(dir));

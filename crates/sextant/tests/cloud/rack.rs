@@ -18,7 +18,7 @@ use crate::site::{NEW, expose, has_taint, node_is, nodes, say_ready, service_is,
 
 #[allow(dead_code, reason = "the program's main is not called here")]
 #[path = "../../../cpi/examples/rack.rs"]
-mod rack;
+mod example;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/cloud/control.yaml");
 
@@ -33,7 +33,7 @@ fn furnish(rig: &Rig) {
 
 /// Serves as long as the test runs.
 fn serve(dir: &Path, socket: &Path) {
-    let (provider, socket) = (Arc::new(rack::Rack::at(dir)), socket.to_owned());
+    let (provider, socket) = (Arc::new(example::Rack::at(dir)), socket.to_owned());
     let (ready, serves) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

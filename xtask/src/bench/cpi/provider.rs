@@ -45,7 +45,10 @@ impl Cloud {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-            let serving = cpi::plugin::serve(provider, &socket, until, move || drop(ready.send(())));
+            let serving = cpi::plugin::serve(provider, &socket, until, move || {
+                // Who waits for it is there, or has failed.
+                let _ = ready.send(());
+            });
             runtime.map_err(|e| e.to_string())?.block_on(serving).map_err(|e| e.to_string())
         });
         let mut cloud = Self { served, stop, thread: Some(thread) };
@@ -193,7 +196,9 @@ impl LoadBalancers for Served {
     }
 
     fn ensure_load_balancer_deleted<'a>(&'a self, _: &'a str, service: &'a Service) -> Answer<'a, ()> {
-        self.call("EnsureLoadBalancerDeleted", |state| drop(state.balancers.remove(&uid(service))))
+        self.call("EnsureLoadBalancerDeleted", |state| {
+            state.balancers.remove(&uid(service));
+        })
     }
 }
 

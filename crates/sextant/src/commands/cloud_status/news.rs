@@ -55,10 +55,7 @@ impl News {
         let mut by_address: BTreeMap<String, String> = BTreeMap::new();
         for event in self.of(object) {
             let note = text(event, "/message");
-            let is_announced = match text(event, "/reason") {
-                "Announced" | "nodeAssigned" => true,
-                _ => false,
-            };
+            let is_announced = matches!(text(event, "/reason"), "Announced" | "nodeAssigned");
             let Some(node) = announcer(note).filter(|_| is_announced) else { continue };
             let address = note.split_whitespace().find(|word| word.parse::<std::net::IpAddr>().is_ok());
             by_address.insert(address.unwrap_or_default().to_owned(), node.to_owned());
