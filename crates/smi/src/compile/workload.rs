@@ -3,7 +3,7 @@
 use super::Settings;
 use super::input::Pod;
 use super::report::Made;
-use super::world::{World, within};
+use super::world::World;
 use crate::contract::Name;
 use crate::contract::access::{IdentityBinding, Subject};
 use crate::model::{Entry, Key, Mode, Workload};
@@ -16,33 +16,37 @@ pub const MODE: &str = "mesh.sextant.dev/mode";
 pub(super) fn compile(world: &World, settings: &Settings, name: &Name) -> Made {
     let mut made = Made::default();
     let Some(pod) = world.pods.get(name) else { return made };
-    let identity = settings.identity(&account(name, pod));
-    let guards = within(&world.targets, &name.namespace).filter(|(_, target)| match &target.destination {
+    let account = account(name, pod);
+    let identity = settings.identity(&account);
+    let guards = world.guards_of(&account).filter(|(_, target)| match &target.destination {
         None => false,
-        Some(Subject::ServiceAccount(account)) => account.name == pod.service_account,
+        Some(Subject::ServiceAccount(guarded)) => *guarded == account,
         Some(Subject::IdentityBinding(binding)) => {
-            world.bindings.get(binding).is_some_and(|binding| binds(binding, pod, &identity))
+            world.bindings.get(binding).is_some_and(|binding| binds(binding, pod, &account, &identity))
         }
     });
+    let mut policies: Vec<Name> = guards.map(|(target, _)| target.clone()).collect();
+    policies.sort();
     let workload = Workload {
         addresses: if pod.host_network { Vec::new() } else { pod.addresses.clone() },
         node: pod.node.clone(),
         mode: mode(world, name, pod),
-        policies: guards.map(|(target, _)| target.clone()).collect(),
+        policies,
         identity,
     };
     made.entries.push((Key::Workload(name.clone()), Entry::Workload(workload)));
     made
 }
 
+/// A pod's service account; the namespace's own where it names none.
 pub(super) fn account(name: &Name, pod: &Pod) -> Name {
     let account = if pod.service_account.is_empty() { "default" } else { &pod.service_account };
     Name::new(&name.namespace, account)
 }
 
 /// Whether a pod of the binding's namespace is bound.
-fn binds(binding: &IdentityBinding, pod: &Pod, identity: &str) -> bool {
-    binding.service_account.as_ref().is_some_and(|account| *account == pod.service_account)
+fn binds(binding: &IdentityBinding, pod: &Pod, account: &Name, identity: &str) -> bool {
+    binding.service_account.as_ref().is_some_and(|bound| *bound == account.name)
         || binding.spiffe.iter().any(|bound| bound == identity)
         || has_labels(binding, pod)
 }

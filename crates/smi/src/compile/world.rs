@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::input::{Change, Pod, Service, Slice};
+use super::workload::account;
 use crate::contract::access::{IdentityBinding, Rule, Subject, TrafficTarget};
 use crate::contract::gateway::Route;
 use crate::contract::specs::{HttpRouteGroup, PortRoute, Transport};
@@ -48,6 +49,12 @@ pub(super) struct World {
     attached: BTreeMap<Name, BTreeSet<Id>>,
     /// By Service: those whose frontends lead to it.
     pub(super) used_by: BTreeMap<Name, BTreeSet<Name>>,
+    /// By service account: the pods that have it.
+    by_account: BTreeMap<Name, BTreeSet<Name>>,
+    /// By service account: the policies that guard it.
+    guards: BTreeMap<Name, BTreeSet<Name>>,
+    /// Policies that guard whom an IdentityBinding binds.
+    guards_bound: BTreeSet<Name>,
     /// Policies that name an IdentityBinding.
     bound: BTreeSet<Name>,
     pub(super) said: BTreeMap<Id, Said>,
@@ -69,6 +76,19 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<
     match value {
         Some(value) => map.insert(key, value),
         None => map.remove(&key),
+    }
+}
+
+/// What stood under one key stands under another.
+fn relate(map: &mut BTreeMap<Name, BTreeSet<Name>>, old: Option<&Name>, new: Option<&Name>, name: &Name) {
+    if let Some(names) = old.and_then(|old| map.get_mut(old)) {
+        names.remove(name);
+    }
+    if let Some(old) = old.filter(|old| map.get(*old).is_some_and(BTreeSet::is_empty)) {
+        map.remove(old);
+    }
+    if let Some(new) = new {
+        map.entry(new.clone()).or_default().insert(name.clone());
     }
 }
 
@@ -131,7 +151,9 @@ impl World {
             }
         }
         self.dirty.insert(Unit::Workload(name.clone()));
-        put(&mut self.pods, name, pod);
+        let new = pod.as_ref().map(|pod| account(&name, pod));
+        let old = put(&mut self.pods, name.clone(), pod).map(|pod| account(&name, &pod));
+        relate(&mut self.by_account, old.as_ref(), new.as_ref(), &name);
     }
 
     fn enter_object(&mut self, id: Id, object: Option<Object>) {
@@ -152,9 +174,19 @@ impl World {
                 }
                 let new = target.as_ref().and_then(|target| target.destination.clone());
                 let old = put(&mut self.targets, name.clone(), target).and_then(|old| old.destination);
-                for destination in [old, new].into_iter().flatten() {
-                    self.workloads_of(&destination);
+                for destination in [&old, &new].into_iter().flatten() {
+                    self.workloads_of(destination);
                 }
+                let account = |subject: Option<Subject>| match subject {
+                    Some(Subject::ServiceAccount(account)) => Some(account),
+                    _ => None,
+                };
+                if matches!(new, Some(Subject::IdentityBinding(_))) {
+                    self.guards_bound.insert(name.clone());
+                } else {
+                    self.guards_bound.remove(&name);
+                }
+                relate(&mut self.guards, account(old).as_ref(), account(new).as_ref(), &name);
                 self.dirty.insert(Unit::Policy(name));
             }
             (Kind::IdentityBinding, object) => {
@@ -227,12 +259,28 @@ impl World {
     }
 
     fn workloads_of(&mut self, destination: &Subject) {
-        let is = |pod: &Pod| match destination {
-            Subject::ServiceAccount(name) => pod.service_account == name.name,
-            Subject::IdentityBinding(_) => true,
-        };
-        let pods = within(&self.pods, destination.namespace()).filter(|(_, pod)| is(pod));
-        self.dirty.extend(pods.map(|(name, _)| Unit::Workload(name.clone())));
+        match destination {
+            Subject::ServiceAccount(account) => {
+                let pods = self.by_account.get(account).into_iter().flatten();
+                self.dirty.extend(pods.cloned().map(Unit::Workload));
+            }
+            // By labels it may be any.
+            Subject::IdentityBinding(binding) => {
+                let pods = within(&self.pods, &binding.namespace);
+                self.dirty.extend(pods.map(|(pod, _)| Unit::Workload(pod.clone())));
+            }
+        }
+    }
+
+    /// The policies of a namespace that may guard a pod with this service account: those that name it, and those whose destination
+    /// is an IdentityBinding.
+    pub(super) fn guards_of(&self, account: &Name) -> impl Iterator<Item = (&Name, &TrafficTarget)> {
+        let first = Bound::Included(Name::new(&account.namespace, ""));
+        let bound = self.guards_bound.range((first, Bound::Unbounded));
+        let namespace = account.namespace.clone();
+        let bound = bound.take_while(move |name| name.namespace == namespace);
+        let named = self.guards.get(account).into_iter().flatten();
+        named.chain(bound).filter_map(|name| Some((name, self.targets.get(name)?)))
     }
 
     fn users_of_group(&mut self, group: &Name) {

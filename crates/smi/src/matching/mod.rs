@@ -2,7 +2,7 @@
 //!
 //! [`Matcher`] is made once of a list of matches, and asked for each request which of them is the first that fits. Exact paths are
 //! looked up, prefixes too, one for each element of the path; patterns are tried in order as long as one could be the first. It
-//! allocates nothing, but where a parameter of the query is percent-encoded.
+//! allocates nothing itself, but where a parameter of the query is percent-encoded; a pattern allocates once for each thread.
 //!
 //! The path must be what the backend will see: dot segments resolved, what need not be percent-encoded decoded. Who matches
 //! `/public/../admin` as it stands lets it through a policy for `/public`.
@@ -25,7 +25,7 @@ pub trait Head {
     fn path(&self) -> &str;
     /// Its query, without the `?`.
     fn query(&self) -> Option<&str>;
-    /// Whether a header of this name, in lower case, has a value of which this is true.
+    /// Whether a header of this name, in lower case, has a value of which this is true. Of HTTP/2, `host` is `:authority`.
     fn any_header(&self, name: &str, is: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 }
 

@@ -105,6 +105,15 @@ fn the_same_name_in_another_namespace_is_somebody_else() {
 }
 
 #[test]
+fn a_pod_that_names_no_service_account_has_the_namespaces_own() {
+    let done = shop()
+        .with(Change::Pod(name("shop/plain"), Some(pod("", &[], [10, 0, 0, 4]))))
+        .object("TrafficTarget", "shop/t", 1, &target("[]").replace("name: api", "name: default"))
+        .compile();
+    assert!(gate_of(&done, "shop/plain").is_some());
+}
+
+#[test]
 fn targets_add_up() {
     let db = from("[{kind: ServiceAccount, name: db}]", "[{kind: TCPRoute, name: all}]");
     let done = shop()
