@@ -65,6 +65,17 @@ fn start(libraries: &Path) -> Result<(Moto, String)> {
 pub(super) fn moto(_: &Site) -> Result<()> {
     let (_moto, address) = start(&libraries()?)?;
     let mut cargo = cargo_command();
-    cargo.args(["test", "--locked", "--package", "aws", "--test", "moto", "--", "--ignored", "--test-threads", "1"]);
+    cargo.args([
+        "test",
+        "--locked",
+        "--package",
+        "aws",
+        "--test",
+        "moto",
+        "--",
+        "--ignored",
+        "--test-threads",
+        "1",
+    ]);
     call(cargo.env("SEXTANT_TEST_MOTO", address))
 }
