@@ -45,6 +45,7 @@ targets! {
     api_request,
     api_selector,
     archive,
+    aws_answers,
     cdi,
     cni_cache,
     cni_call,

@@ -214,6 +214,16 @@ pub(crate) async fn balancer(client: &Client, name: &str) -> Result<Option<Balan
     }
 }
 
+/// The load balancer with this ARN.
+pub(crate) async fn balancer_of(client: &Client, arn: &str) -> Result<Option<Balancer>, Failed> {
+    let form = Form::new().list("LoadBalancerArns.member", [arn]);
+    match call(client, "DescribeLoadBalancers", form, balancers).await {
+        Ok(found) => Ok(found.into_iter().find(|one| one.arn == arn)),
+        Err(failed) if failed.is(&["LoadBalancerNotFound"]) => Ok(None),
+        Err(failed) => Err(failed),
+    }
+}
+
 /// All target groups whose names begin so.
 pub(crate) async fn groups_of(client: &Client, prefix: &str) -> Result<Vec<TargetGroup>, Failed> {
     let form = Form::new().with("PageSize", 400);

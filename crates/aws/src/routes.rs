@@ -50,21 +50,20 @@ impl Aws {
         })
     }
 
-    /// The name of the node that has an instance: as it was told, else the instance's private DNS name.
-    async fn node_of(&self, instance: &str) -> Result<String, Error> {
-        if let Some(node) = self.seen.node_of(instance) {
-            return Ok(node);
+    /// The name of the node that has an instance, as it was told, else the instance's private DNS name; and whether the instance is gone.
+    async fn node_of(&self, instance: &str) -> Result<(String, bool), Error> {
+        let found = self.seen.by_id(&self.client, instance).await.map_err(|e| failed("list routes", e))?;
+        let told = self.seen.node_of(instance);
+        let Some(found) = found.filter(|found| !found.is_gone()) else {
+            return Ok((told.unwrap_or_default(), true));
+        };
+        match told {
+            Some(node) => Ok((node, false)),
+            None if self.seen.age() < SETTLED => {
+                Err(failed("list routes", format!("which node has instance {instance} is not known yet")))
+            }
+            None => Ok((found.private_dns.clone(), false)),
         }
-        let found = self.seen.by_id(&self.client, instance).await;
-        let found = found.map_err(|e| failed("list routes", e))?;
-        let Some(found) = found.filter(|found| !found.is_gone()) else { return Ok(String::new()) };
-        if self.seen.age() < SETTLED {
-            return Err(failed(
-                "list routes",
-                format!("which node has instance {instance} is not known yet"),
-            ));
-        }
-        Ok(found.private_dns.clone())
     }
 }
 
@@ -78,15 +77,14 @@ impl Routes for Aws {
                 if entry.instance.is_empty() && !(entry.is_blackhole && entry.gateway.is_empty()) {
                     continue;
                 }
-                let target_node = match (entry.instance.as_str(), entry.is_blackhole) {
-                    ("", _) => String::new(),
-                    (instance, true) => self.seen.node_of(instance).unwrap_or_default(),
-                    (instance, false) => self.node_of(instance).await?,
+                // What leads to an instance that is gone leads nowhere, also where the table does not say so yet.
+                let (target_node, is_gone) = match entry.instance.as_str() {
+                    "" => (String::new(), true),
+                    instance => self.node_of(instance).await?,
                 };
                 routes.push(Route {
                     name: format!("{}-{}", table.id, entry.to),
-                    // What leads to an instance that is gone leads nowhere, also where the table does not say so yet.
-                    blackhole: entry.is_blackhole || target_node.is_empty(),
+                    blackhole: entry.is_blackhole || is_gone,
                     target_node,
                     destination_cidr: entry.to.clone(),
                     ..Route::default()

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod agent;
+mod aws;
 mod clients;
 mod host;
 mod kubectl;
@@ -48,6 +49,7 @@ const SCENARIOS: &[Scenario] = &[
     ("the agent on containerd's socket runs the shop", agent::shop),
     ("Prometheus scrapes the agent", prometheus::scrapes),
     ("the Python client of the Kubernetes API", clients::python),
+    ("the AWS provider lives in moto", aws::moto),
 ];
 
 pub(crate) fn run(extent: &Extent) -> Result<Count> {

@@ -2,11 +2,22 @@
 
 /// A call's parameters, in the order in which they were named.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Form(Vec<(String, String)>);
+pub(crate) struct Form(Vec<(String, String)>, bool);
 
 impl Form {
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// The call is not tried again where its answer was lost: whoever makes it looks what has come of it.
+    pub(crate) fn once(mut self) -> Self {
+        self.1 = true;
+        self
+    }
+
+    /// Whether it is not tried again where its answer was lost.
+    pub(crate) fn is_once(&self) -> bool {
+        self.1
     }
 
     pub(crate) fn with(mut self, name: impl Into<String>, value: impl ToString) -> Self {

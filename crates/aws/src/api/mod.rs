@@ -90,7 +90,7 @@ impl Client {
 
     /// Calls a service, and reads its answer.
     ///
-    /// What may help is tried again, also where an answer was lost: each call that is made here may come twice.
+    /// What may help is tried again, also where an answer was lost, unless the form says otherwise: each call may come twice.
     ///
     /// # Errors
     /// Why it failed at last.
@@ -132,6 +132,7 @@ impl Client {
                 Kind::Throttled => pace.into_iter().for_each(Pace::drain),
                 // Somebody has taken them back before their time.
                 Kind::Expired if tried == 1 => self.chain.forget(&credentials).await,
+                Kind::Lost if call.form.is_once() => return Err(failed),
                 Kind::Trouble | Kind::Lost => {}
                 _ => return Err(failed),
             }

@@ -4,7 +4,7 @@ use cpi::contract::Error;
 
 use super::failed;
 use super::wish::{Port, Wish};
-use crate::api::{Failed, Form};
+use crate::api::{Failed, Form, Kind};
 use crate::elb::{self, Balancer, Listener, TargetGroup};
 use crate::provider::Aws;
 
@@ -76,10 +76,10 @@ impl Aws {
         wish: &Wish,
     ) -> Result<(), Failed> {
         let form = Form::new().with("LoadBalancerArn", &balancer.arn);
-        let form = with(form, port, group, wish).tags("Tags.member", &wish.tags);
+        let form = with(form, port, group, wish).tags("Tags.member", &wish.tags).once();
         match elb::act(&self.client, "CreateListener", form).await {
-            // An answer was lost: it is this one, or nearly so.
-            Err(e) if e.is(&["DuplicateListener"]) => {
+            // It was made and nobody heard of that, or nearly so.
+            Err(e) if e.is(&["DuplicateListener"]) || e.kind == Kind::Lost => {
                 let has = elb::listeners_of(&self.client, &balancer.arn).await?;
                 match has.iter().find(|one| one.port == port.port) {
                     Some(one) if is_right(one, port, group, wish) => Ok(()),

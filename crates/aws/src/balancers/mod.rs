@@ -10,6 +10,7 @@ mod subnets;
 mod targets;
 mod wish;
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -127,6 +128,9 @@ impl Aws {
         }
         let act = format!("list target groups of load balancer {}", wish.name);
         let groups = elb::groups_of(&self.client, &wish.prefix).await.map_err(|e| failed(&act, e))?;
+        if there.is_none() {
+            there = self.not_told_of(cluster, &wish.name, &groups).await?;
+        }
         let subnets = self.subnets(cluster, &vpc, &wish).await?;
         let mut led = Vec::new();
         for port in &wish.ports {
@@ -160,6 +164,26 @@ impl Aws {
         }
     }
 
+    /// A load balancer that is not found by its name yet, but was just made, or is what leads to our target groups.
+    async fn not_told_of(
+        &self,
+        cluster: &str,
+        name: &str,
+        groups: &[TargetGroup],
+    ) -> Result<Option<Balancer>, Error> {
+        let act = format!("find load balancer {name}");
+        let led = groups.iter().flat_map(|group| group.balancers.iter().cloned());
+        let arns: BTreeSet<String> = self.just_made(name).into_iter().chain(led).collect();
+        for arn in &arns {
+            let found = elb::balancer_of(&self.client, arn).await.map_err(|e| failed(&act, e))?;
+            if let Some(found) = found.filter(|one| one.name == name) {
+                self.must_be_ours(cluster, arn, &act).await?;
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
     /// The VPC of the nodes, or of the cluster.
     async fn vpc_of(&self, cluster: &str, nodes: &[Node]) -> Result<String, Error> {
         if self.known_vpc().is_none() {
@@ -190,7 +214,8 @@ impl Aws {
             .with("Type", "network")
             .with("Scheme", wish.scheme)
             .with("IpAddressType", wish.addresses)
-            .tags("Tags.member", &wish.tags);
+            .tags("Tags.member", &wish.tags)
+            .once();
         if wish.allocations.is_empty() {
             form = form.list("Subnets.member", subnets.iter().map(|subnet| &subnet.id));
         } else if wish.allocations.len() == subnets.len() {
@@ -215,15 +240,17 @@ impl Aws {
                 self.note_made(&wish.name, &made.arn);
                 Ok(made)
             }
-            // An answer was lost, or it is not told of everywhere yet.
-            Err(e) if e.is(&["DuplicateLoadBalancerName"]) => match self.balancer(cluster, &wish.name).await?
-            {
-                Some(one) => Ok(one),
-                None => Err(Error::RetryAfter {
-                    message: format!("load balancer {} is there, but is not told of yet", wish.name),
-                    after: SOON,
-                }),
-            },
+            // It is not told of everywhere yet, or was made and nobody heard of that.
+            Err(e) if e.is(&["DuplicateLoadBalancerName"]) || e.kind == Kind::Lost => {
+                match self.balancer(cluster, &wish.name).await? {
+                    Some(one) => Ok(one),
+                    None if e.kind == Kind::Lost => Err(failed(&act, e)),
+                    None => Err(Error::RetryAfter {
+                        message: format!("load balancer {} is there, but is not told of yet", wish.name),
+                        after: SOON,
+                    }),
+                }
+            }
             Err(e) => Err(failed(&act, e)),
         }
     }

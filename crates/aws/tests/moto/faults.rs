@@ -30,7 +30,8 @@ async fn lost_answers_and_throttled_calls_duplicate_and_leave_nothing() {
         }
         rig.ensure(&web, &nodes).await.unwrap();
         // Attributes that are as they should be are not changed.
-        assert!(rig.proxy.heal() <= 1, "calls that were to fail did not come");
+        let left = rig.proxy.heal();
+        assert!(left <= 1, "{left} calls that were to fail did not come");
         assert_eq!(
             (rig.balancers().len(), rig.groups().len(), rig.listeners().len()),
             (1, 2, 2),

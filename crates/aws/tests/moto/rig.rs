@@ -24,6 +24,8 @@ pub(crate) struct Rig {
     pub(crate) provider: Aws,
     pub(crate) vpc: String,
     pub(crate) subnet: String,
+    /// The nodes' security group.
+    group: String,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -73,7 +75,15 @@ impl Rig {
         ];
         let environment: Environment = variables.into_iter().collect();
         let provider = Aws::new(config, environment).unwrap();
-        let mut rig = Self { moto, proxy, provider, vpc: String::new(), subnet: String::new(), _turn: turn };
+        let mut rig = Self {
+            moto,
+            proxy,
+            provider,
+            vpc: String::new(),
+            subnet: String::new(),
+            group: String::new(),
+            _turn: turn,
+        };
         rig.vpc = rig.made("Action=CreateVpc&CidrBlock=10.0.0.0/16", "vpcId");
         let (vpc, tag) = (rig.vpc.clone(), format!("Tag.1.Key={MARK}&Tag.1.Value=owned"));
         rig.ec2(&format!("Action=ModifyVpcAttribute&VpcId={vpc}&EnableDnsHostnames.Value=true"));
@@ -82,6 +92,10 @@ impl Rig {
             "subnetId",
         );
         rig.ec2(&format!("Action=CreateTags&ResourceId.1={}&{tag}", rig.subnet));
+        rig.group = rig.made(
+            &format!("Action=CreateSecurityGroup&GroupName=nodes&GroupDescription=nodes&VpcId={vpc}"),
+            "groupId",
+        );
         rig.ec2(&format!(
             "Action=CreateTags&ResourceId.1={}&Tag.1.Key=kubernetes.io/role/elb&Tag.1.Value=1",
             rig.subnet
@@ -113,14 +127,13 @@ impl Rig {
             "TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key={MARK}&TagSpecification.1.Tag.1.Value=owned"
         );
         let answer = self.ec2(&format!(
-            "Action=RunInstances&ImageId={image}&MinCount={count}&MaxCount={count}&InstanceType=m5.large&SubnetId={}&{tags}",
-            self.subnet
+            "Action=RunInstances&ImageId={image}&MinCount={count}&MaxCount={count}&InstanceType=m5.large&SubnetId={}&SecurityGroupId.1={}&{tags}",
+            self.subnet, self.group
         ));
-        let names = all(&answer, "privateDnsName");
-        all(&answer, "instanceId").into_iter().map(|id| (id.clone(), self.name(&id, &names))).collect()
+        all(&answer, "instanceId").into_iter().map(|id| (id.clone(), self.name(&id))).collect()
     }
 
-    fn name(&self, id: &str, _: &[String]) -> String {
+    fn name(&self, id: &str) -> String {
         all(&self.ec2(&format!("Action=DescribeInstances&InstanceId.1={id}")), "privateDnsName").remove(0)
     }
 
@@ -169,11 +182,12 @@ impl Rig {
         for group in all(&told, "ipPermissions") {
             for part in group.split("<fromPort>").skip(1) {
                 let port = part.split('<').next().unwrap();
-                for range in part.split("<cidrIp>").skip(1) {
-                    let from = range.split('<').next().unwrap();
-                    let what = all(range, "description").first().cloned().unwrap_or_default();
+                let ranges = all(part, "ipRanges").into_iter().next().unwrap_or_default();
+                for range in all(&ranges, "item") {
+                    let from = all(&range, "cidrIp").remove(0);
+                    let what = all(&range, "description").into_iter().next().unwrap_or_default();
                     if let Some((kind, _)) =
-                        what.strip_prefix("kubernetes.io/rule/nlb/").and_then(|w| w.split_once('='))
+                        what.strip_prefix("kubernetes.io/rule/nlb/").and_then(|what| what.split_once('='))
                     {
                         rules.push(format!("{port} {from} {kind}"));
                     }
@@ -185,7 +199,11 @@ impl Rig {
     }
 
     /// A load balancer, however often the provider wants to be asked.
-    pub(crate) async fn ensure(&self, service: &Service, nodes: &[Node]) -> Result<LoadBalancerStatus, Error> {
+    pub(crate) async fn ensure(
+        &self,
+        service: &Service,
+        nodes: &[Node],
+    ) -> Result<LoadBalancerStatus, Error> {
         let balancers = self.provider.load_balancers().unwrap();
         let end = Instant::now() + PATIENCE;
         loop {

@@ -34,8 +34,9 @@ async fn routes_are_made_drift_and_go() {
     routes.create_route(CLUSTER, "u-2", &two).await.unwrap();
     // As after a lost answer.
     routes.create_route(CLUSTER, "u-1", &one).await.unwrap();
-    let told = rig.ec2(&format!("Action=DescribeInstances&InstanceId.1={}", ran[0].0));
-    assert_eq!(all(&told, "sourceDestCheck").first().map(String::as_str), Some("false"));
+    let told = rig
+        .ec2(&format!("Action=DescribeInstanceAttribute&InstanceId={}&Attribute=sourceDestCheck", ran[0].0));
+    assert_eq!(all(&told, "value"), ["false"], "{told}");
     let listed = async || {
         let all = routes.list_routes(CLUSTER).await.unwrap();
         let mut all: Vec<_> =

@@ -1,0 +1,81 @@
+//! The AWS provider against moto's server, which is EC2 and Elastic Load Balancing in memory.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Site;
+use crate::Result;
+use crate::packages;
+use crate::program::{call, cargo_command, quiet, target};
+
+/// One version, so that a run says the same tomorrow.
+const MOTO: &str = "moto[server]==5.2.5";
+const FOLDER: &str = "moto-5.2.5";
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// It ends with this.
+struct Moto(Child);
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn libraries() -> Result<std::path::PathBuf> {
+    let libraries = target().join("interop").join(FOLDER);
+    if !libraries.is_dir() {
+        packages::install(&["python3", "python3-pip"])?;
+        let fetching = target().join("interop").join("moto.fetching");
+        let _ = std::fs::remove_dir_all(&fetching);
+        let args =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
+        let mut pip = Command::new("python3");
+        quiet(pip.args(args).arg(&fetching).arg(MOTO).env("PIP_ROOT_USER_ACTION", "ignore"))?;
+        std::fs::rename(&fetching, &libraries)?;
+    }
+    Ok(libraries)
+}
+
+fn start(libraries: &Path) -> Result<(Moto, String)> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let mut python = Command::new("python3");
+    python.args(["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", &port.to_string()]);
+    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut moto = Moto(python.spawn().map_err(|e| format!("cannot run moto: {e}"))?);
+    let end = Instant::now() + PATIENCE;
+    while TcpStream::connect(&address).is_err() {
+        if let Some(status) = moto.0.try_wait()? {
+            return Err(format!("moto ended: {status}").into());
+        }
+        if Instant::now() > end {
+            return Err(format!("moto does not listen on {address}").into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok((moto, address))
+}
+
+/// A cluster's life: nodes, load balancers and routes, with calls that fail on the way.
+pub(super) fn moto(_: &Site) -> Result<()> {
+    let (_moto, address) = start(&libraries()?)?;
+    let mut cargo = cargo_command();
+    cargo.args([
+        "test",
+        "--locked",
+        "--package",
+        "aws",
+        "--test",
+        "moto",
+        "--",
+        "--ignored",
+        "--test-threads",
+        "1",
+    ]);
+    call(cargo.env("SEXTANT_TEST_MOTO", address))
+}
