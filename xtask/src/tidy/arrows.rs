@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cri", &["kernel", "ledger", "grpc", "oci-image", "oci-runtime", "shim", "cni", "streaming"]),
     ("agent", &["kernel", "ledger", "client", "grpc", "cri", "csi", "streaming"]),
     ("announce", &["kernel"]),
-    ("metal", &["kernel", "cpi"]),
+    ("metal", &["cpi"]),
     ("services", &["kernel", "ledger", "client"]),
     (
         "sextant",
