@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 pub use config::{Config, Environment};
 pub use provider::Aws;
 
+/// What the provider is called, and the scheme of its instances' ids.
+pub const NAME: &str = "aws";
+
 /// Why there is no provider.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

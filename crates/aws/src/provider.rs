@@ -99,7 +99,7 @@ impl Aws {
 
 impl CloudProvider for Aws {
     fn name(&self) -> &str {
-        "aws"
+        crate::NAME
     }
 
     fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {

@@ -22,7 +22,7 @@ const YOUNG: SignedDuration = SignedDuration::from_secs(300);
 pub(crate) fn id_of(text: &str) -> Result<Option<String>, String> {
     let read: Result<ProviderId, _> = text.parse();
     let read = read.map_err(|e| e.to_string())?;
-    let Some(id) = read.of("aws") else {
+    let Some(id) = read.of(crate::NAME) else {
         return Err(format!(
             "{text:?} is no id of aws; it is written as aws:///eu-central-1a/i-0123456789abcdef0"
         ));

@@ -11,10 +11,10 @@ use super::OutputArgs;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of clouds")]
 pub(crate) struct CloudArgs {
-    /// Look after nodes, load balancers and routes with this cloud provider: metal, or the socket of another, unix:///PATH
+    /// Look after nodes, load balancers and routes with this cloud provider: metal, aws, or the socket of another, unix:///PATH
     #[arg(long, value_name = "NAME|ENDPOINT", value_parser = provider)]
     pub(crate) cloud_provider: Option<Provider>,
-    /// What provider metal goes by: pools of addresses, an inventory of machines
+    /// What the provider goes by: of metal pools of addresses and an inventory of machines, of aws settings
     #[arg(long, value_name = "FILE", requires = "cloud_provider")]
     pub(crate) cloud_config: Option<PathBuf>,
     /// What the provider knows the cluster by
@@ -66,6 +66,8 @@ pub(crate) struct CloudArgs {
 pub(crate) enum Provider {
     /// That of machines without a cloud, in this process.
     Metal,
+    /// That of Amazon's EC2, in this process.
+    Aws,
     /// One that is a program of its own, at its socket.
     At(PathBuf),
 }
@@ -74,8 +76,11 @@ fn provider(text: &str) -> Result<Provider, String> {
     if text == metal::NAME {
         return Ok(Provider::Metal);
     }
+    if text == aws::NAME {
+        return Ok(Provider::Aws);
+    }
     let at = super::csi::socket(text).map(Provider::At);
-    at.map_err(|_| "write metal, or the socket of a provider that runs: unix:///PATH".to_owned())
+    at.map_err(|_| "write metal, aws, or the socket of a provider that runs: unix:///PATH".to_owned())
 }
 
 /// Where a provider is that is a program of its own.
@@ -184,9 +189,10 @@ mod tests {
     #[test]
     fn providers_are_read() {
         assert_eq!(provider("metal"), Ok(Provider::Metal));
+        assert_eq!(provider("aws"), Ok(Provider::Aws));
         assert_eq!(provider("unix:///run/cloud.sock"), Ok(Provider::At("/run/cloud.sock".into())));
         for text in ["", "Metal", "aws", "/run/cloud.sock", "tcp://127.0.0.1:1"] {
-            assert!(provider(text).unwrap_err().contains("write metal, or the socket"), "{text}");
+            assert!(provider(text).unwrap_err().contains("write metal, aws, or the socket"), "{text}");
         }
     }
 

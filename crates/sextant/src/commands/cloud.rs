@@ -39,6 +39,10 @@ pub(super) fn provider(args: &CloudArgs) -> Result<Found> {
             let metal = Metal::open(args.cloud_config.as_deref());
             Found::Here(Arc::new(metal.map_err(|e| Failure::new(e.to_string()))?))
         }
+        Some(Provider::Aws) => {
+            let aws = aws::provider(args.cloud_config.as_deref());
+            Found::Here(Arc::new(aws.map_err(|e| Failure::new(e.to_string()))?))
+        }
         Some(Provider::At(_)) if args.cloud_config.is_some() => {
             return Err(Failure::new(
                 "cannot use --cloud-config: a provider behind a socket reads its own files; leave it out"
