@@ -25,7 +25,7 @@ impl Aws {
         let act = "find the cluster's route table";
         let mark = self.mark(cluster);
         let found = match &self.client.config().route_table {
-            Some(id) => ec2::tables_by(&self.client, &[("route-table-id", &[id.clone()])]).await,
+            Some(id) => ec2::tables_by(&self.client, &[("route-table-id", std::slice::from_ref(id))]).await,
             None => {
                 let key = [mark.clone()];
                 let vpc: Vec<String> = self.known_vpc().into_iter().collect();

@@ -226,7 +226,7 @@ impl<'a> Secured<'a> {
 
     fn has(&self, port: u16, name: &str) -> bool {
         let is_it = |one: &&str| **one == *name && !name.is_empty() || one.parse() == Ok(port);
-        self.is_there() && (self.ports.is_empty() || self.ports.iter().any(|one| is_it(&one)))
+        self.is_there() && (self.ports.is_empty() || self.ports.iter().any(is_it))
     }
 }
 

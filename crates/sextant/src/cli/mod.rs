@@ -24,12 +24,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use agent::AgentArgs;
 pub(crate) use api::ApiArgs;
-<<<<<<< HEAD
-pub(crate) use cloud::{Check, CheckCpiArgs, CheckedNode, CloudArgs, Contract};
-pub(crate) use cloud_status::{Cloud, CloudCommand, CloudStatusArgs};
-=======
 pub(crate) use cloud::{Check, CheckCpiArgs, CheckedNode, CloudArgs, Contract, Provider};
->>>>>>> h-metal
+pub(crate) use cloud_status::{Cloud, CloudCommand, CloudStatusArgs};
 pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, CniStatusArgs};
 pub(crate) use containers::{
     AttachArgs, CpArgs, ExecArgs, KillArgs, Lines, LogsArgs, NamesArgs, PsArgs, RmArgs, StartArgs, StopArgs,

@@ -48,7 +48,7 @@ impl Stand {
         let name = format!("node-{at}");
         self.rig.make::<Node>(json!({"metadata": {"name": name}})).await;
         let api: SocketAddr = self.rig.address().parse().unwrap();
-        let nets: [IpNet; 2] = endpoints(at).map(|address| IpNet::host(address));
+        let nets: [IpNet; 2] = endpoints(at).map(IpNet::host);
         let (to_api, servers) = in_netns(&self.lan.hosts[at], || {
             let mut socket = Socket::open(Protocol::Route)?;
             let lo = link_by_name(&mut socket, "lo")?.unwrap().index;
@@ -74,13 +74,21 @@ impl Stand {
     /// Starts a program on a node, under this name.
     pub(crate) fn start(&mut self, at: usize, name: &str, words: &[&str]) {
         let (rig, host) = (&mut self.rig, &self.lan.hosts[at]);
-        in_netns(host, || Ok(drop(rig.spawn_in(RUNS[at], name, words)))).unwrap();
+        in_netns(host, || {
+            rig.spawn_in(RUNS[at], name, words);
+            Ok(())
+        })
+        .unwrap();
     }
 
     /// Starts it again.
     pub(crate) fn again(&mut self, at: usize, name: &str) {
         let (rig, host) = (&mut self.rig, &self.lan.hosts[at]);
-        in_netns(host, || Ok(rig.again(name))).unwrap();
+        in_netns(host, || {
+            rig.again(name);
+            Ok(())
+        })
+        .unwrap();
     }
 
     /// `sextant services --announce` on a node, once all Services are reached.

@@ -25,7 +25,7 @@ impl Alone {
         testkit::own_namespaces();
         let root = tempfile::tempdir().unwrap();
         // By another process: children of other tests would hold what is written here (ETXTBSY).
-        let mut copy = std::process::Command::new("cp");
+        let mut copy = Command::new("cp");
         copy.arg(env!("CARGO_BIN_EXE_sextant")).arg(root.path().join("sextant"));
         assert!(copy.status().unwrap().success());
         fs::create_dir(root.path().join("etc")).unwrap();

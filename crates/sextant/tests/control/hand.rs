@@ -1,9 +1,8 @@
 //! Volumes and claims as if they had been provisioned and bound: what looks at those that are is tested without what makes them.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::rig::Rig;
@@ -63,19 +62,6 @@ impl Rig {
             is(&serde_json::to_value(&claim).unwrap()).then_some(claim)
         })
         .await
-    }
-
-    /// Waits for an event about an object.
-    pub(crate) async fn event(&self, about: &str, reason: &str) {
-        self.until(&format!("an event {reason} of {about}"), async |rig: &Rig| {
-            let events = rig.objects_of::<Event>("").list(&ListParams::default()).await.ok()?;
-            let is = |event: &&Event| {
-                let of = event.regarding.as_ref().and_then(|of| of.name.as_deref());
-                of == Some(about) && event.reason.as_deref() == Some(reason)
-            };
-            events.iter().find(is).map(drop)
-        })
-        .await;
     }
 }
 

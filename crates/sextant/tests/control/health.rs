@@ -16,14 +16,14 @@ async fn claims_are_told_what_is_wrong_with_their_volumes() {
         [("v1".to_owned(), "a disk is lost".to_owned()), ("v2".to_owned(), String::new())].into();
     let driver = StandIn::start(rig.socket("stand-in"), State { conditions, ..State::default() });
     rig.control(&[]);
-    rig.event("c1", "VolumeConditionAbnormal").await;
+    rig.event("c1", "VolumeConditionAbnormal", "").await;
     // The next process knows what was told, by the event.
     rig.kill("control");
     let driver = driver.again(rig.socket("stand-in"), |state| {
         state.conditions.insert("v1".into(), String::new());
     });
     rig.again("control");
-    rig.event("c1", "VolumeConditionNormal").await;
+    rig.event("c1", "VolumeConditionNormal", "").await;
     let events = rig.objects_of::<Event>("").list(&ListParams::default()).await.unwrap();
     let of_c2 = events
         .iter()

@@ -91,8 +91,8 @@ async fn our_volumes_grow_and_are_modified() {
     assert_eq!(claim["status"]["allocatedResources"]["storage"], "2Gi");
     assert_eq!(condition(&claim, "Resizing"), None);
     assert_eq!(rig.volume_has("c1", "/spec/capacity/storage").await, "2Gi");
-    rig.event("c1", "Resizing").await;
-    rig.event("c1", "VolumeResizeSuccessful").await;
+    rig.event("c1", "Resizing", "").await;
+    rig.event("c1", "VolumeResizeSuccessful", "").await;
 
     // The class comes later than the wish.
     rig.change_claim("c1", json!({"volumeAttributesClassName": "kept"})).await;
@@ -100,7 +100,7 @@ async fn our_volumes_grow_and_are_modified() {
         claim["status"]["modifyVolumeStatus"]["status"] == "Pending"
     })
     .await;
-    rig.event("c1", "VolumeModifyFailed").await;
+    rig.event("c1", "VolumeModifyFailed", "").await;
     rig.attributes("kept", DRIVER, json!({"protected": "true"})).await;
     let is = |claim: &Value| {
         claim["status"]["currentVolumeAttributesClassName"] == "kept"
@@ -109,7 +109,7 @@ async fn our_volumes_grow_and_are_modified() {
     let claim = serde_json::to_value(rig.claim_is("c1", "is of the class", is).await).unwrap();
     assert_eq!(condition(&claim, "ModifyingVolume"), None);
     assert_eq!(rig.volume_has("c1", "/spec/volumeAttributesClassName").await, "kept");
-    rig.event("c1", "VolumeModifySuccessful").await;
+    rig.event("c1", "VolumeModifySuccessful", "").await;
     let client = Client::connect(&rig.driver_socket()).await.unwrap();
     let request = csi::contract::v1::DeleteVolumeRequest { volume_id: id, ..Default::default() };
     let refused = client.delete_volume(request).await.unwrap_err();
@@ -130,7 +130,7 @@ async fn what_is_the_nodes_is_left_to_the_node() {
         assert!(condition(&claim, "FileSystemResizePending").is_some(), "{claim}");
         assert_eq!(claim["metadata"]["annotations"][NOTHING_FOR_NODE], Value::Null);
         assert_eq!(rig.volume_has("c1", "/spec/capacity/storage").await, "3Gi");
-        rig.event("c1", "FileSystemResizeRequired").await;
+        rig.event("c1", "FileSystemResizeRequired", "").await;
         // More is asked for only when the node is done.
         let before = driver.count("expand");
         assert_eq!(before, usize::from(!is_node_only));
@@ -150,7 +150,7 @@ async fn what_cannot_be_is_told_and_a_claim_may_shrink_back() {
     let claim = serde_json::to_value(rig.claim_is("c1", "cannot grow", told).await).unwrap();
     let error = condition(&claim, "ControllerResizeError").unwrap();
     assert!(error["message"].as_str().unwrap().contains("expand is to fail"), "{error}");
-    rig.event("c1", "VolumeResizeFailed").await;
+    rig.event("c1", "VolumeResizeFailed", "").await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(driver.count("expand"), 1, "the same is not asked for again soon");
     driver.state().failing.clear();
@@ -166,7 +166,7 @@ async fn what_may_still_go_on_is_brought_to_its_end_first() {
     driver.state().failing.insert("expand", Code::DeadlineExceeded);
     rig.bound("c1", STAND_IN, "v1").await;
     rig.change_claim("c1", asks("9Gi")).await;
-    rig.event("c1", "VolumeResizeFailed").await;
+    rig.event("c1", "VolumeResizeFailed", "").await;
     rig.change_claim("c1", asks("5Gi")).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     driver.state().failing.clear();
@@ -186,7 +186,7 @@ async fn a_driver_that_expands_nothing_in_use_waits_for_the_pod_to_end() {
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c1"}}]}}))
         .await;
     rig.change_claim("c1", asks("2Gi")).await;
-    rig.event("c1", "VolumeResizeFailed").await;
+    rig.event("c1", "VolumeResizeFailed", "").await;
     driver.state().failing.clear();
     tokio::time::sleep(Duration::from_millis(3500)).await;
     assert_eq!(driver.count("expand"), 1, "the driver is asked though the claim is in use");
@@ -208,7 +208,7 @@ async fn a_class_that_the_driver_refuses_gives_way_to_another() {
     let claim = serde_json::to_value(rig.claim_is("c1", "is refused", told).await).unwrap();
     assert_eq!(claim["status"]["modifyVolumeStatus"]["targetVolumeAttributesClassName"], "bad");
     assert_eq!(condition(&claim, "ModifyVolumeError").unwrap()["reason"], "InvalidArgument");
-    rig.event("c1", "VolumeModifyFailed").await;
+    rig.event("c1", "VolumeModifyFailed", "").await;
     driver.state().failing.clear();
     rig.change_claim("c1", json!({"volumeAttributesClassName": "foreign"})).await;
     rig.claim_is("c1", "waits", |claim| claim["status"]["modifyVolumeStatus"]["status"] == "Pending").await;

@@ -173,7 +173,7 @@ async fn volumes_come_change_and_go_with_the_rights_of_the_example() {
     }
     rig.none_at(CLAIMS).await;
     rig.none_at(VOLUMES).await;
-    rig.event("data", "VolumeResizeSuccessful").await;
+    rig.event("data", "VolumeResizeSuccessful", "").await;
     assert_eq!(rig.end("control"), Some(0));
     rig.is_forbidden_nothing();
 }
@@ -210,13 +210,13 @@ async fn volumes_are_attached_and_watched_with_the_rights_of_the_example() {
     let driver = driver.again(rig.socket("stand-in"), |state| {
         state.conditions.insert("v1".into(), "a disk is lost".into());
     });
-    rig.event("data", "VolumeConditionAbnormal").await;
+    rig.event("data", "VolumeConditionAbnormal", "").await;
     assert_eq!(rig.end("control"), Some(0));
     let _driver = driver.again(rig.socket("stand-in"), |state| {
         state.conditions.insert("v1".into(), String::new());
     });
     rig.again("control");
-    rig.event("data", "VolumeConditionNormal").await;
+    rig.event("data", "VolumeConditionNormal", "").await;
     assert_eq!(rig.end("control"), Some(0));
     rig.is_forbidden_nothing();
     assert!(!rig.words("control").contains("hunter2"));

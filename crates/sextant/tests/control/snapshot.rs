@@ -45,7 +45,7 @@ async fn a_snapshot_is_cut_and_deleted() {
     })
     .await;
     for reason in ["CreatingSnapshot", "SnapshotCreated", "SnapshotReady"] {
-        rig.event("one", reason).await;
+        rig.event("one", reason, "").await;
     }
     rig.claim_is_free("data").await;
     rig.delete(SNAPSHOTS, "one").await;
@@ -160,7 +160,7 @@ async fn a_snapshot_that_a_claim_is_restored_from_stays() {
     )
     .await;
     rig.delete(SNAPSHOTS, "one").await;
-    rig.event("one", "SnapshotDeletePending").await;
+    rig.event("one", "SnapshotDeletePending", "").await;
     assert!(rig.read(SNAPSHOTS, "one").await.is_some());
     assert_eq!(rig.told().await.len(), 1);
     rig.forget_claim("restored").await;
@@ -179,7 +179,7 @@ async fn a_snapshot_that_the_provisioner_holds_stays() {
     finalizers.push(held.into());
     rig.set_finalizers(SNAPSHOTS, "one", &finalizers).await;
     rig.delete(SNAPSHOTS, "one").await;
-    rig.event("one", "SnapshotDeletePending").await;
+    rig.event("one", "SnapshotDeletePending", "").await;
     assert_eq!(rig.told().await.len(), 1);
     let mut finalizers = rig.finalizers(SNAPSHOTS, "one").await;
     assert_eq!(finalizers.len(), 3, "{finalizers:?}");

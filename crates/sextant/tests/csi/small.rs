@@ -30,7 +30,7 @@ impl Installed {
         fs::hard_link(real, installed.path("sextant")).unwrap();
         // By another process: children of other tests would hold what is written here (ETXTBSY).
         fs::write(installed.path("text"), SMALL).unwrap();
-        let mut copy = std::process::Command::new("cp");
+        let mut copy = Command::new("cp");
         copy.arg(installed.path("text")).arg(installed.path("sextant-csi"));
         assert!(copy.status().unwrap().success());
         fs::set_permissions(installed.path("sextant-csi"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -24,7 +24,8 @@ impl Controller<'_> {
         let is_of_nodes = move || provider.load_balancers().is_some_and(|balancers| balancers.is_of_nodes());
         self.context.nodes.listen(move |change| {
             let (old, new) = (change.old.as_deref(), change.new.as_deref());
-            if !plan::is_nodes_news(old, new) && !(plan::is_addresses_news(old, new) && is_of_nodes()) {
+            let is_news = plan::is_nodes_news(old, new) || plan::is_addresses_news(old, new) && is_of_nodes();
+            if !is_news {
                 return;
             }
             let mut seen = lock(&seen);

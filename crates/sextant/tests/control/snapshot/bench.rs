@@ -134,7 +134,7 @@ impl Rig {
     /// Waits until a VolumeSnapshot is refused, by its status and an event.
     pub(super) async fn refused(&self, name: &str, reason: &str, message: &str) {
         self.failed(SNAPSHOTS, name, message).await;
-        self.event(name, reason).await;
+        self.event(name, reason, "").await;
     }
 
     /// Snapshots as the driver tells them.

@@ -29,7 +29,7 @@ async fn a_group_is_cut_as_one_and_deleted_as_one() {
     assert_eq!(group["status"]["boundVolumeGroupSnapshotContentName"], format!("groupsnapcontent-{uid}"));
     let content = rig.read(GROUP_CONTENTS, &format!("groupsnapcontent-{uid}")).await.unwrap();
     assert_eq!(content["status"]["volumeSnapshotInfoList"].as_array().unwrap().len(), 2);
-    rig.event("both", "GroupSnapshotReady").await;
+    rig.event("both", "GroupSnapshotReady", "").await;
     let members = rig.all(SNAPSHOTS).await;
     assert_eq!(members.len(), 2);
     for member in &members {
@@ -45,7 +45,7 @@ async fn a_group_is_cut_as_one_and_deleted_as_one() {
     // One alone does not go, nor is anything forgotten by who starts anew.
     let name = members[0]["metadata"]["name"].as_str().unwrap();
     rig.delete(SNAPSHOTS, name).await;
-    rig.event(name, "SnapshotDeletePending").await;
+    rig.event(name, "SnapshotDeletePending", "").await;
     rig.kill("control");
     rig.again("control");
     rig.delete(GROUPS, "both").await;

@@ -84,9 +84,9 @@ fn change(kind: u8, which: u8, state: u8) -> Change {
     };
     match kind % 12 {
         0 => {
-            let ports: &[u16] = if state % 2 == 0 { &[80] } else { &[80, 81] };
+            let ports: &[u16] = if state.is_multiple_of(2) { &[80] } else { &[80, 81] };
             let mut service = clustered(ports);
-            if state % 5 == 0 {
+            if state.is_multiple_of(5) {
                 service.kind = ServiceKind::Headless;
             }
             Change::Service(name(&at("s")), (!gone).then_some(service))
@@ -94,7 +94,7 @@ fn change(kind: u8, which: u8, state: u8) -> Change {
         1 => Change::Slice(name(&at("e")), (!gone).then(|| slice(&parent, 80, &[[10, 0, state, 1]]))),
         2 => {
             let labels: &[(&str, &str)] =
-                if state % 2 == 0 { &[("app", "x"), (MEMBER, "true")] } else { &[] };
+                if state.is_multiple_of(2) { &[("app", "x"), (MEMBER, "true")] } else { &[] };
             Change::Pod(
                 name(&at("p")),
                 (!gone).then(|| pod(&format!("a{}", state % 2), labels, [10, 1, state, 1])),
@@ -102,7 +102,7 @@ fn change(kind: u8, which: u8, state: u8) -> Change {
         }
         3 => {
             let labels: &[(&str, &str)] =
-                if state % 2 == 0 { &[(MEMBER, "true")] } else { &[(MODE, "strict")] };
+                if state.is_multiple_of(2) { &[(MEMBER, "true")] } else { &[(MODE, "strict")] };
             let labels = labels.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
             Change::Namespace(
                 if which.is_multiple_of(2) { "one".into() } else { "two".into() },
@@ -113,7 +113,8 @@ fn change(kind: u8, which: u8, state: u8) -> Change {
         5 => made((Kind::GrpcRoute, at("r")), ("GRPCRoute", routed)),
         6 => made((Kind::TcpRoute, at("r")), ("TCPRoute", routed)),
         7 => {
-            let matches = if state % 2 == 0 { "" } else { ", matches: [{kind: HTTPRouteGroup, name: g0}]" };
+            let matches =
+                if state.is_multiple_of(2) { "" } else { ", matches: [{kind: HTTPRouteGroup, name: g0}]" };
             let spec = format!(
                 "{{service: {parent}, backends: [{{service: {backend}, weight: {state}}}]{matches}}}"
             );
@@ -132,7 +133,7 @@ fn change(kind: u8, which: u8, state: u8) -> Change {
                 "{{destination: {{kind: ServiceAccount, name: a{}}}, rules: [{{kind: HTTPRouteGroup, name: g0}}, {{kind: TCPRoute, name: c0}}], sources: [{subject}]}}",
                 state % 2
             );
-            let spec = if state % 7 == 0 {
+            let spec = if state.is_multiple_of(7) {
                 spec.replace("{kind: ServiceAccount, name: a0}", "{kind: IdentityBinding, name: b0}")
             } else {
                 spec
@@ -140,7 +141,7 @@ fn change(kind: u8, which: u8, state: u8) -> Change {
             made((Kind::TrafficTarget, at("x")), ("TrafficTarget", spec))
         }
         _ => {
-            let scheme = if state % 2 == 0 {
+            let scheme = if state.is_multiple_of(2) {
                 "podLabelSelector: {matchLabels: {app: x}}"
             } else {
                 "serviceAccount: a0"
