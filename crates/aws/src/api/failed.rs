@@ -46,7 +46,9 @@ impl Failed {
     /// What a service has refused to whom has credentials of `source`.
     pub(crate) fn refused(action: &str, refusal: &Refusal, status: u16, source: &str) -> Self {
         let kind = kind(&refusal.code, status);
-        let words = refusal.message.split(ENCODED).next().unwrap_or_default().trim();
+        // What was to be signed follows in some refusals, with the session's token in it.
+        let words = refusal.message.split(ENCODED).next().unwrap_or_default();
+        let words = words.split("The Canonical String").next().unwrap_or_default().trim();
         let words: String = words.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
         let words = if words.is_empty() { "it says nothing more".to_owned() } else { words };
         let code = &refusal.code;

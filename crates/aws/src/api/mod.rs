@@ -137,7 +137,7 @@ impl Client {
                 _ => return Err(failed),
             }
             let pause = pause(tried).max(after.unwrap_or_default());
-            if tried >= TRIES || began.elapsed() + pause > WHOLE {
+            if tried >= TRIES || began.elapsed().saturating_add(pause) > WHOLE {
                 return Err(failed);
             }
             tokio::time::sleep(pause).await;

@@ -50,7 +50,8 @@ impl<'a> Element<'a> {
 /// It is no XML, or has a document type.
 pub(crate) fn read<T>(text: &str, read: impl FnOnce(Element<'_>) -> T) -> Result<T, String> {
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MOST, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options).map_err(|e| e.to_string())?;
+    let document = Document::parse_with_options(text, options)
+        .map_err(|e| e.to_string().chars().take(256).collect::<String>())?;
     Ok(read(Element(Some(document.root_element()))))
 }
 

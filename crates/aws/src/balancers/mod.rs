@@ -59,7 +59,8 @@ fn wrong(service: &Service, not: Not) -> Error {
         Not::Wrong(why) => {
             let of = |text: &Option<String>| text.clone().unwrap_or_default();
             let (namespace, name) = (of(&service.metadata.namespace), of(&service.metadata.name));
-            Error::Failed(format!("cannot make a load balancer for service {namespace}/{name}: {why}"))
+            let text = format!("cannot make a load balancer for service {namespace}/{name}: {why}");
+            Error::Failed(text.chars().take(1024).collect())
         }
     }
 }
@@ -339,13 +340,15 @@ impl Aws {
     async fn delete(&self, cluster: &str, service: &Service) -> Result<(), Error> {
         let name = load_balancer_name(service);
         let act = format!("take away load balancer {name}");
-        let found = self.balancer(cluster, &name).await?;
+        let mut found = self.balancer(cluster, &name).await?;
         let prefix = wish::prefix(self.cluster(cluster), service);
         let groups = elb::groups_of(&self.client, &prefix).await.map_err(|e| failed(&act, e))?;
-        // One that was just made may not be told of by its name, but by what leads from it.
+        // One that was just made may not be told of by its name, but by what leads to it; somebody else's may lead to it, too.
+        if found.is_none() {
+            found = self.not_told_of(cluster, &name, &groups).await?;
+        }
         let mut arns: Vec<String> = found.iter().map(|one| one.arn.clone()).collect();
         arns.extend(self.just_made(&name));
-        arns.extend(groups.iter().flat_map(|group| group.balancers.iter().cloned()));
         arns.sort_unstable();
         arns.dedup();
         for arn in &arns {

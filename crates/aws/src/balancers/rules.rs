@@ -34,7 +34,11 @@ fn wanted(wish: &Wish, subnets: &[Subnet]) -> BTreeMap<Rule, String> {
             for from in &wish.sources {
                 all.insert(rule(from.to_string()), format!("{CLIENT}{}", wish.name));
             }
-            if wish.target == "ip" {
+            let is_hidden = wish.group_attributes.get("preserve_client_ip.enabled");
+            if wish.target == "ip"
+                || wish.addresses == "dualstack"
+                || is_hidden.is_some_and(|value| value == "false")
+            {
                 // Then it is the load balancer that nodes see.
                 for from in near() {
                     all.entry(rule(from.clone())).or_insert_with(|| format!("{CLIENT}{}", wish.name));

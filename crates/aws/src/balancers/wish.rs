@@ -68,7 +68,7 @@ pub(super) struct Wish {
 impl Wish {
     /// What the target group of a port is called. What cannot be changed of one is part of its name.
     pub(super) fn group(&self, port: &Port) -> String {
-        let text = format!("{}/{}/{}", port.inner, port.node_port, self.target);
+        let text = format!("{}/{}/{}/{}", port.inner, port.node_port, self.target, port.check.protocol);
         format!("{}{}", self.prefix, hash(text.as_bytes()).get(..10).unwrap_or_default())
     }
 }
@@ -156,6 +156,16 @@ pub(super) fn wish(
     let anywhere = |text: &str| text.parse::<Cidr>().ok();
     if addresses == "dualstack" && sources.len() == 1 && sources.first().copied() == anywhere("0.0.0.0/0") {
         sources.extend(anywhere("::/0"));
+    }
+    let is_open = sources.iter().any(|one| one.length() == 0);
+    if !is_open && target == "ip" {
+        group_attributes.entry("preserve_client_ip.enabled".into()).or_insert_with(|| "true".into());
+    }
+    let is_hidden = group_attributes.get("preserve_client_ip.enabled").is_some_and(|value| value == "false");
+    if !is_open && (is_hidden || addresses == "dualstack") {
+        let why = "loadBalancerSourceRanges cannot be kept where nodes do not see clients' addresses: leave out ip-address-type \
+                   dualstack and preserve_client_ip.enabled=false";
+        return Err(why.to_owned().into());
     }
     let node_labels = notes.pairs("target-node-labels")?;
     let wish = Wish {

@@ -69,7 +69,7 @@ pub(crate) fn told(text: &[u8]) -> Result<Credentials, String> {
     let told: Told = serde_json::from_slice(text)
         .map_err(|_| "what is told of credentials is not the JSON that it should be")?;
     if let Some(code) = told.code.filter(|code| code != "Success") {
-        let code: String = code.chars().take(64).collect();
+        let code: String = code.chars().take(20).collect();
         return Err(format!("no credentials are told, but {code:?}"));
     }
     filled(&told.access_key_id, &told.secret_access_key, told.token.as_deref(), told.expiration.as_deref())

@@ -34,7 +34,9 @@ impl fmt::Display for Source {
                 write!(f, "role {role} by the token in {}", file.display())
             }
             Self::Role { role, base, .. } => write!(f, "role {role}, taken on by {base}"),
-            Self::Container(place) => write!(f, "the agent at {}", place.url),
+            Self::Container(place) => {
+                write!(f, "the agent at {}", place.url.authority().map_or("", |one| one.as_str()))
+            }
             Self::Instance => f.write_str("this instance's role, by its metadata service"),
         }
     }
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!(of(&token, "", profile).unwrap(), "role arn:x by the token in /t");
         assert_eq!(of(&[], "", profile).unwrap(), "profile default");
         let agent = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials")];
-        assert_eq!(of(&agent, "", "").unwrap(), "the agent at http://169.254.170.23/v1/credentials");
+        assert_eq!(of(&agent, "", "").unwrap(), "the agent at 169.254.170.23");
         assert_eq!(
             of(&[], "[default]\nregion = x\n", "").unwrap(),
             "this instance's role, by its metadata service"

@@ -31,6 +31,12 @@ pub(crate) fn id_of(text: &str) -> Result<Option<String>, String> {
         return Err(format!("{text:?} is a pod of Fargate, and no instance"));
     }
     let last = id.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    // The form is that of an instance's: a mistake in it is no instance that is gone.
+    if !is_instance(last) && id.contains('/') {
+        return Err(format!(
+            "{text:?} names no instance; it is written as aws:///eu-central-1a/i-0123456789abcdef0"
+        ));
+    }
     Ok(is_instance(last).then(|| last.to_owned()))
 }
 
@@ -127,6 +133,19 @@ impl Aws {
         }
     }
 
+    /// A node of another region is not gone: EC2 of this one knows nothing of it.
+    async fn must_be_here(&self, node: &Node) -> Result<(), Error> {
+        let here = self.client.region().await.map_err(Error::Failed)?;
+        let zone = provider_id(node).and_then(|id| id.strip_prefix("aws:///")?.split_once('/'));
+        match zone.and_then(|(zone, _)| crate::config::region_of(zone)) {
+            Some(region) if region != here => Err(Error::Failed(format!(
+                "node {} is in region {region}, but {here} is asked: set Region in --cloud-config",
+                name(node)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether an instance that EC2 does not know is gone: it may not be known yet, as EC2 is not told of new ones everywhere at once.
     fn is_unknown_yet(node: &Node) -> Option<SignedDuration> {
         let made = node.metadata.creation_timestamp.as_ref()?.0;
@@ -139,8 +158,15 @@ impl Instances for Aws {
     fn instance_exists<'a>(&'a self, node: &'a Node) -> Answer<'a, bool> {
         Box::pin(async move {
             match self.instance(node).await? {
+                Some(found) if found.is_gone() && provider_id(node).is_none() && !is_instance(name(node)) => {
+                    Err(Error::Failed(format!(
+                        "{}, which had the name of node {}, is gone: another may have it by now",
+                        found.id,
+                        name(node)
+                    )))
+                }
                 Some(found) => Ok(!found.is_gone()),
-                None => match Self::is_unknown_yet(node) {
+                None => match self.must_be_here(node).await.map(|()| Self::is_unknown_yet(node))? {
                     Some(age) => Err(Error::Failed(format!(
                         "EC2 does not know {} of node {}, which is {} s old: it may not know it yet",
                         provider_id(node).unwrap_or("the instance"),
@@ -181,7 +207,7 @@ mod tests {
         assert_eq!(id("aws:///eu-central-1a/i-0123456789abcdef0"), Ok(Some("i-0123456789abcdef0".into())));
         assert_eq!(id("aws:///i-0123456789abcdef0"), Ok(Some("i-0123456789abcdef0".into())));
         assert_eq!(id("aws://i-01234567"), Ok(Some("i-01234567".into())));
-        assert_eq!(id("aws:///eu-1a/i-"), Ok(None));
+        assert!(id("aws:///eu-1a/i-").is_err());
         assert_eq!(id("aws://check-1"), Ok(None));
         assert!(id("hcloud://42").unwrap_err().contains("is no id of aws"));
         assert!(id("aws:///a/b/fargate-ip-10-0-0-1").unwrap_err().contains("Fargate"));

@@ -15,8 +15,7 @@ const FRESH: Duration = Duration::from_secs(3);
 /// An instance that nobody has asked about for so long is not looked at along with others.
 const KEPT: Duration = Duration::from_secs(660);
 /// What EC2 says of ids that it does not know.
-const UNKNOWN: &[&str] =
-    &["InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceIDMalformed"];
+const UNKNOWN: &[&str] = &["InvalidInstanceID.NotFound"];
 
 /// How an instance was found.
 #[derive(Clone, Debug)]
@@ -116,19 +115,26 @@ impl Seen {
         if let Some(look) = self.held(id) {
             return Ok(look.found);
         }
-        let at = Instant::now();
         let ids = self.stale(id);
         let calls = ids
             .chunks(FILTERED)
             .map(|some| async move { ec2::instances_by(client, &[("instance-id", some)]).await });
         let found = try_join_all(calls).await?;
+        // From the answer on: a slow one would be stale as it comes, and each who waits would ask anew.
+        let at = Instant::now();
         self.keep(found.into_iter().flatten().collect(), at);
         if let Some(look) = self.held(id) {
             return Ok(look.found);
         }
         // A filter finds nothing where an id finds an error: only that is believed.
         let found = match ec2::instances_of(client, &[id.to_owned()]).await {
-            Ok(found) => found.into_iter().find(|one| one.id == id).map(Arc::new),
+            Ok(found) => match found.into_iter().find(|one| one.id == id) {
+                Some(one) => Some(Arc::new(one)),
+                None => {
+                    let why = format!("it neither has {id} nor says that there is none");
+                    return Err(Failed::not_understood("ec2:DescribeInstances", &why));
+                }
+            },
             Err(failed) if failed.is(UNKNOWN) => None,
             Err(failed) => return Err(failed),
         };

@@ -248,6 +248,11 @@ fn of_nodes(given: &Given<'_>, service: &Service) -> Result<Vec<IpAddr>, Refused
     }
     let (requested, its, families) =
         (service::requested(service)?, Use::of(service), service::families(service));
+    if let Some(port) = its.of_machine() {
+        return Err(Refused::Failed(format!(
+            "cannot give the service the nodes' addresses: by {port} the nodes themselves are reached; give the service another port, or an address of its own by pools (--cloud-config)"
+        )));
+    }
     let mut addresses = Vec::new();
     for is_v6 in &families {
         let all = service::of_nodes(given.nodes, *is_v6);

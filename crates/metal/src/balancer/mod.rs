@@ -21,7 +21,7 @@ use allocate::Given;
 use held::{Held, Promised};
 
 /// What waits for an address asks again after this long.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(30);
 /// For each service that waits this much more: together they ask ten times a second at most.
 const MORE: Duration = Duration::from_millis(100);
 /// The longest of these waits.

@@ -117,6 +117,12 @@ impl Use {
         }
     }
 
+    /// A port by which nodes themselves are reached (SSH, the API server, the kubelet), for people.
+    pub(crate) fn of_machine(&self) -> Option<String> {
+        let own = [22, 6443, 10250].into_iter().find(|port| self.ports.contains(&("TCP".to_owned(), *port)));
+        own.map(|port| format!("port {port}/TCP"))
+    }
+
     /// A port that both have, for people.
     pub(crate) fn common_port(&self, other: &Self) -> Option<String> {
         self.ports.intersection(&other.ports).next().map(|(protocol, port)| format!("port {port}/{protocol}"))

@@ -148,7 +148,8 @@ fn hints(status: &Status) -> Vec<String> {
     }
     let many = |stage| stages.get(&stage).copied().unwrap_or_default();
     let nodes = |count: usize| if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
-    let run = "`sextant control --cloud-provider unix:///PATH` with a provider (docs/cpi.md)";
+    let run =
+        "`sextant control --cloud-provider` with metal, aws or a provider at unix:///PATH (docs/cpi.md)";
     let waiting = status.load_balancers.iter().filter(|one| one.is_waiting()).count();
     if many(Stage::Waits) > 0 {
         hints.push(format!(
