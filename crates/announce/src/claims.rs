@@ -152,8 +152,9 @@ impl Claims {
             for link in links {
                 let Some(place) = self.places.get(link) else { continue };
                 let listened = self.is_alone() || place.is_known;
-                let lives = |node: &&str| *node == self.node || place.peers.has(node);
-                let living = claim.nodes.iter().map(String::as_str).filter(lives);
+                // Of those that are heard, which are few: a claim may have thousands.
+                let may_have = |node: &&str| claim.nodes.contains(*node);
+                let living = place.peers.names().chain([self.node.as_str()]).filter(may_have);
                 if listened && owner(*address, living) == Some(self.node.as_str()) {
                     mine.insert((*link, *address));
                 }

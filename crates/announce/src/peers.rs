@@ -75,7 +75,13 @@ impl Peers {
         self.heard.values().flat_map(BTreeMap::values).map(|heard| heard.at + SILENCE).min()
     }
 
+    /// The nodes that are there.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.heard.keys().map(String::as_str)
+    }
+
     /// Whether a node is there.
+    #[cfg(test)]
     pub(crate) fn has(&self, node: &str) -> bool {
         self.heard.contains_key(node)
     }

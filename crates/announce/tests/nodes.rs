@@ -65,7 +65,7 @@ fn one_node_answers_and_another_takes_over_from_who_is_cut_off_or_leaves() {
     }
     // Both are heard by now: one of them has it, and stays the one.
     std::thread::sleep(Duration::from_secs(1));
-    let first = lan.until(FOUR.into(), |answer| answer.is_some()).unwrap();
+    let first = lan.until(FOUR.into(), |answer| answer == Some(mac(1))).unwrap();
     let begun = Instant::now();
     while [0; 3].map(|_| lan.asks(FOUR.into())) != [Some(first); 3] {
         assert!(begun.elapsed() < PATIENCE, "it does not stay with {first:?}");

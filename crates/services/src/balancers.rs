@@ -119,8 +119,14 @@ impl Book {
         let Some((first, rest)) = only.split_first() else { return all.clone() };
         let fits_all = |node: &&String| rest.iter().all(|nodes| nodes.contains(*node));
         let both: BTreeSet<String> = first.intersection(all).filter(|node| fits_all(node)).cloned().collect();
-        let any = || only.iter().flat_map(|nodes| nodes.intersection(all)).cloned().collect();
-        Arc::new(if both.is_empty() { any() } else { both })
+        if !both.is_empty() {
+            return Arc::new(both);
+        }
+        // Any node fits one that says nothing of nodes.
+        if only.len() < names.len() {
+            return all.clone();
+        }
+        Arc::new(only.iter().flat_map(|nodes| nodes.intersection(all)).cloned().collect())
     }
 }
 
@@ -212,6 +218,9 @@ mod tests {
         enter(&mut book, "three", Some(&["c"]));
         assert_eq!(nodes(&book), [names(&["a", "b", "c"])]);
         assert_eq!(book.at(at).count(), 3);
+        enter(&mut book, "two", Some(&[]));
+        enter(&mut book, "three", Some(&[]));
+        assert_eq!(nodes(&book), [names(&["a", "b", "c"])]);
         for name in ["one", "two", "three"] {
             assert!(book.enter(&Name::new("default", name), None));
         }

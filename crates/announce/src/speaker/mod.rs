@@ -212,7 +212,7 @@ impl Speaker {
     fn look(&mut self, now: Instant) -> kernel::Result<()> {
         self.look_at = None;
         self.links = links::look(&mut self.netlink)?;
-        let outcome = self.settle(now);
+        let outcome = self.settle(Instant::now());
         // A machine with many links and routes is looked at for a while: signs of life come in between.
         let took = now.elapsed();
         self.looked = now + took * 4;

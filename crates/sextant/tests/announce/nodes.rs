@@ -18,9 +18,9 @@ async fn another_node_takes_over_from_who_is_cut_off_killed_or_has_no_endpoint()
     for address in [FOUR, SIX] {
         stand.until_told(2, address, |told| told.is_some()).await;
     }
-    // Both have been heard when one has said so.
-    let first = stand.lan.until(ip(FOUR), |answer| answer.is_some()).unwrap();
-    let (at, other) = if first == mac(0) { (0, 1) } else { (1, 0) };
+    // Once both are heard it is node-1's, by the hash of name and address.
+    let (at, other, first) = (1, 0, mac(1));
+    stand.lan.until(ip(FOUR), |answer| answer == Some(first));
     let [of_first, of_other] = [at, other].map(|at| format!("node-{at} "));
     stand.until_told(2, FOUR, |told| told.is_some_and(|told| told.starts_with(&of_first))).await;
 

@@ -110,7 +110,8 @@ fn told(what: &Said, node: &str, wishes: &Wishes) -> Told {
             ),
         },
         Said::Failed { link, cause } => Told {
-            about: wishes.on(link).into_iter().collect(),
+            // The log has it; of very many services some show it.
+            about: wishes.on(link).into_iter().take(16).collect(),
             reason: Some("AnnounceFailed"),
             is_warning: true,
             text: format!("node {node} cannot answer for addresses on link {link}: {cause}"),
