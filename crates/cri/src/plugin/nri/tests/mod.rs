@@ -70,7 +70,8 @@ async fn every_event_is_told_once_and_in_order() {
     life(&nri).await;
     assert_eq!(fake.methods(), LIFE);
     let configure: wire::ConfigureRequest = fake.request("Configure");
-    assert_eq!((configure.config.as_str(), configure.request_timeout), ("settings", 300));
+    let timeout = TIMEOUT.as_millis() as i64;
+    assert_eq!((configure.config.as_str(), configure.request_timeout), ("settings", timeout));
     let pod = fake.request::<wire::PodEvent>("RunPodSandbox").pod.unwrap();
     assert_eq!((pod.id.as_str(), pod.name.as_str(), pod.uid.as_str()), ("pod1", "p", "u"));
     assert_eq!((pod.namespace.as_str(), pod.ips), ("n", vec!["10.0.0.7".to_owned()]));
