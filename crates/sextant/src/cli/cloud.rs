@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(provider("metal"), Ok(Provider::Metal));
         assert_eq!(provider("aws"), Ok(Provider::Aws));
         assert_eq!(provider("unix:///run/cloud.sock"), Ok(Provider::At("/run/cloud.sock".into())));
-        for text in ["", "Metal", "AWS", "/run/cloud.sock", "tcp://127.0.0.1:1"] {
+        for text in ["", "Metal", "AWS", "run/cloud.sock", "tcp://127.0.0.1:1"] {
             assert!(provider(text).unwrap_err().contains("write metal, aws, or the socket"), "{text}");
         }
     }
