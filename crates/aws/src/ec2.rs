@@ -9,8 +9,6 @@ use crate::config::Service;
 pub(crate) const FILTERED: usize = 200;
 /// How many entries a page is asked to have.
 const PAGE: usize = 1000;
-/// A list has no more pages than this.
-const PAGES: usize = 500;
 
 /// A machine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -238,22 +236,8 @@ async fn pages<T>(
     form: Form,
     read: fn(Element<'_>) -> Vec<T>,
 ) -> Result<Vec<T>, Failed> {
-    let mut all = Vec::new();
-    let mut next = String::new();
-    for _ in 0..PAGES {
-        let mut form = form.clone();
-        if !next.is_empty() {
-            form = form.with("NextToken", &next);
-        }
-        let (page, more) =
-            client.call(Service::Ec2, action, form, |root| (read(root), root.text("nextToken"))).await?;
-        all.extend(page);
-        if more.is_empty() || more == next {
-            return Ok(all);
-        }
-        next = more;
-    }
-    Err(Failed::not_understood(&format!("ec2:{action}"), "its pages have no end"))
+    let page = |root: Element<'_>| (read(root), root.text("nextToken"));
+    client.pages(Service::Ec2, action, form, "NextToken", page).await
 }
 
 /// Instances that a filter lets through.

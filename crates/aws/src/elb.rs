@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use crate::api::{Client, Element, Failed, Form};
 use crate::config::Service;
 
-/// A list has no more pages than this.
-const PAGES: usize = 500;
 /// Tags are told of so many at once.
 const TAGGED: usize = 20;
 /// Targets are told apart by the hundred in calls.
@@ -186,22 +184,12 @@ async fn pages<T>(
     form: Form,
     read: fn(Element<'_>) -> Vec<T>,
 ) -> Result<Vec<T>, Failed> {
-    let mut all = Vec::new();
-    let mut next = String::new();
-    for _ in 0..PAGES {
-        let mut form = form.clone();
-        if !next.is_empty() {
-            form = form.with("Marker", &next);
-        }
-        let (page, more) =
-            call(client, action, form, |result| (read(result), result.text("NextMarker"))).await?;
-        all.extend(page);
-        if more.is_empty() || more == next {
-            return Ok(all);
-        }
-        next = more;
-    }
-    Err(Failed::not_understood(&format!("elasticloadbalancing:{action}"), "its pages have no end"))
+    let result = format!("{action}Result");
+    let page = |root: Element<'_>| {
+        let result = root.child(&result);
+        (read(result), result.text("NextMarker"))
+    };
+    client.pages(Service::Elb, action, form, "Marker", page).await
 }
 
 /// The load balancer of this name.

@@ -8,6 +8,7 @@ mod contests;
 mod cpi;
 mod csi;
 pub(crate) mod disk;
+mod ended;
 mod meter;
 mod oci;
 mod pods;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use super::endpoint::Endpoint;
 use super::form::Form;

@@ -30,6 +30,8 @@ const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest of these waits.
 const LONGEST: Duration = Duration::from_secs(5);
+/// A list has no more pages than this.
+const PAGES: usize = 500;
 /// How long one try may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// No try begins later than this after the first: controllers wait for a minute.
@@ -105,6 +107,32 @@ impl Client {
         let right = call.right();
         let text = self.answered(call, &right).await?;
         xml::read(&text, read).map_err(|why| Failed::not_understood(&right, &why))
+    }
+
+    /// All pages of a list. `read` says what a page has, and what the next one is asked for by, as the parameter `token`.
+    ///
+    /// # Errors
+    /// Why a page could not be had, or there is no end of them.
+    pub(crate) async fn pages<T>(
+        &self,
+        service: Service,
+        action: &str,
+        form: Form,
+        token: &str,
+        read: impl Fn(Element<'_>) -> (Vec<T>, String),
+    ) -> Result<Vec<T>, Failed> {
+        let right = Call { service, action, form: &form }.right();
+        let (mut all, mut next) = (Vec::new(), String::new());
+        for _ in 0..PAGES {
+            let form = if next.is_empty() { form.clone() } else { form.clone().with(token, &next) };
+            let (page, more) = self.call(service, action, form, &read).await?;
+            all.extend(page);
+            if more.is_empty() || more == next {
+                return Ok(all);
+            }
+            next = more;
+        }
+        Err(Failed::not_understood(&right, "its pages have no end"))
     }
 
     async fn answered(&self, call: Call<'_>, right: &str) -> Result<String, Failed> {

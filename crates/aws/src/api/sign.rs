@@ -3,7 +3,7 @@
 //! AWS documents it under "Create a signed AWS API request". Only headers are signed, as our requests are forms that are posted.
 
 use aws_lc_rs::{digest, hmac};
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use crate::credentials::Credentials;
 

@@ -6,7 +6,7 @@ mod seen;
 use std::sync::Arc;
 
 use cpi::contract::{Answer, Error, InstanceMetadata, Instances, Node, ProviderId};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use self::seen::Seen;
 use crate::ec2::{self, Instance};

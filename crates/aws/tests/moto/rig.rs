@@ -239,8 +239,8 @@ impl Rig {
 
 /// A node as its kubelet has made it, this many seconds ago.
 pub(crate) fn node(name: &str, provider_id: Option<&str>, age: i64) -> Node {
-    let made = k8s_openapi::jiff::Timestamp::now().as_second() - age;
-    let made = k8s_openapi::jiff::Timestamp::from_second(made).unwrap().to_string();
+    let made = jiff::Timestamp::now().as_second() - age;
+    let made = jiff::Timestamp::from_second(made).unwrap().to_string();
     let spec = provider_id.map(|id| json!({"providerID": id}));
     serde_json::from_value(
         json!({"metadata": {"name": name, "uid": name, "creationTimestamp": made}, "spec": spec}),

@@ -1,13 +1,13 @@
 //! The servers: ours, Kubernetes' own with etcd behind it where one is there, and etcd alone.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use super::super::Meter;
+use super::super::ended::Ended;
 use super::super::meter::Beside;
 use super::client::Endpoint;
 use crate::Result;
@@ -28,12 +28,12 @@ const ETCD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOS
 const TOKEN: &str = "of-the-bench";
 const AGAIN: Duration = Duration::from_millis(2);
 
-/// A server that runs; killed when this is dropped.
+/// A server that runs, as long as this is held.
 pub(super) struct Running {
     pub(super) endpoint: Endpoint,
     /// Milliseconds from the start of the program (of the last one) until it was ready.
     pub(super) ready: f64,
-    children: Vec<Child>,
+    children: Vec<Ended>,
     /// Clients have as much of the processors.
     _beside: Beside,
 }
@@ -56,23 +56,42 @@ impl Side {
 }
 
 async fn ours(program: &Path, meter: &Meter, place: &Path) -> Result<Running> {
+    let (child, endpoint, ready) = serve(program, meter, place, &[]).await?;
+    Ok(Running { endpoint, ready, children: vec![child], _beside: meter.beside()? })
+}
+
+/// `sextant`, with its directories in a folder.
+pub(crate) fn sextant(program: &Path, place: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg("--data-dir").arg(place.join("data")).arg("--run-dir").arg(place.join("run"));
-    command.args(["api", "--listen", &API.to_string()]);
+    command
+}
+
+/// Where [`serve`] and its like have the kubeconfig, in their folder.
+pub(crate) fn kubeconfig(place: &Path) -> PathBuf {
+    place.join("data/api/kubeconfig")
+}
+
+/// `sextant api` in a folder, with more options, and how many milliseconds it took to be ready.
+pub(crate) async fn serve(
+    program: &Path,
+    meter: &Meter,
+    place: &Path,
+    more: &[&OsStr],
+) -> Result<(Ended, Endpoint, f64)> {
+    let log = place.join("api.log");
+    let mut command = sextant(program, place);
+    command.args(["api", "--listen", &API.to_string()]).args(more);
     let began = Instant::now();
-    let children = vec![spawn(meter, command, &place.join("log"))?];
-    let kubeconfig = place.join("data/api/kubeconfig");
-    while !kubeconfig.exists() {
-        wait(began, &place.join("log")).await?;
-    }
+    let child = spawn(meter, command, &log)?;
     let endpoint = loop {
-        match Endpoint::of_kubeconfig(API, &kubeconfig) {
+        match Endpoint::of_kubeconfig(API, &kubeconfig(place)) {
             Ok(endpoint) => break endpoint,
-            Err(_) => wait(began, &place.join("log")).await?,
+            Err(_) => wait(began, &log).await?,
         }
     };
     let ready = endpoint.until_ready("/readyz", began).await?;
-    Ok(Running { endpoint, ready, children, _beside: meter.beside()? })
+    Ok((child, endpoint, ready))
 }
 
 async fn kubernetes(programs: &Path, meter: &Meter, place: &Path) -> Result<Running> {
@@ -122,7 +141,7 @@ pub(super) async fn start_etcd(program: &Path, meter: &Meter, place: &Path) -> R
     Ok(Running { endpoint: Endpoint::plain(ETCD), ready: 0.0, children, _beside: meter.beside()? })
 }
 
-async fn etcd(program: &Path, meter: &Meter, place: &Path) -> Result<Vec<Child>> {
+async fn etcd(program: &Path, meter: &Meter, place: &Path) -> Result<Vec<Ended>> {
     let (clients, peers) = (format!("http://{ETCD}"), "http://127.0.0.1:2380");
     let mut command = Command::new(program);
     command.arg("--data-dir").arg(place.join("etcd"));
@@ -139,10 +158,10 @@ async fn etcd(program: &Path, meter: &Meter, place: &Path) -> Result<Vec<Child>>
 }
 
 /// Starts a program that says what it has to say into a file.
-pub(crate) fn spawn(meter: &Meter, mut command: Command, log: &Path) -> Result<Child> {
+pub(crate) fn spawn(meter: &Meter, mut command: Command, log: &Path) -> Result<Ended> {
     let log = std::fs::File::options().append(true).create(true).open(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    meter.spawn(&mut command)
+    meter.spawn(&mut command).map(Ended)
 }
 
 /// A moment, unless it takes too long altogether.
@@ -159,22 +178,12 @@ pub(crate) async fn wait(began: Instant, log: &Path) -> Result<()> {
 impl Running {
     /// KiB that its processes have resident now.
     pub(super) fn resident(&self) -> u64 {
-        let of = |child: &Child| {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let of = |child: &Ended| {
+            let status =
+                std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap_or_default();
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
             line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
         };
         self.children.iter().map(of).sum()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            let _ = child.wait();
-        }
     }
 }

@@ -1,14 +1,11 @@
 //! An API server with an audit log, a provider, and the controllers between them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::Instant;
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Meter;
 use super::super::api::client::Endpoint;
-use super::super::api::side::{API, spawn, wait};
+use super::super::api::side::{kubeconfig, serve, sextant, spawn};
+use super::super::ended::Ended;
 use super::audit::Audit;
 use super::provider::Cloud;
 use crate::Result;
@@ -29,25 +26,13 @@ pub(super) struct Site {
     place: tempfile::TempDir,
 }
 
-struct Ended(Child);
-
 impl Site {
     /// Without controllers.
     pub(super) async fn start(program: &Path, meter: &Meter) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
-        let (log, audit) = (place.path().join("api.log"), place.path().join("audit.log"));
-        let mut api = command(program, place.path());
-        api.args(["api", "--listen", &API.to_string(), "--audit-log-size", LOG, "--audit-log"]).arg(&audit);
-        let began = Instant::now();
-        let api = Ended(spawn(meter, api, &log)?);
-        let kubeconfig = place.path().join("data/api/kubeconfig");
-        let endpoint = loop {
-            if let Ok(endpoint) = Endpoint::of_kubeconfig(API, &kubeconfig) {
-                break endpoint;
-            }
-            wait(began, &log).await?;
-        };
-        endpoint.until_ready("/readyz", began).await?;
+        let audit = place.path().join("audit.log");
+        let more = ["--audit-log-size".as_ref(), LOG.as_ref(), "--audit-log".as_ref(), audit.as_os_str()];
+        let (api, endpoint, _) = serve(program, meter, place.path(), &more).await?;
         let cloud = Cloud::serve(place.path().join("cloud.sock"))?;
         let (program, audit) = (program.to_owned(), Audit::new(&audit));
         Ok(Self { endpoint, audit, cloud, program, control: None, _api: api, place })
@@ -57,7 +42,7 @@ impl Site {
     pub(super) fn control(&mut self, meter: &Meter) -> Result<()> {
         self.control = None;
         let place = self.place.path();
-        let mut control = command(&self.program, place);
+        let mut control = sextant(&self.program, place);
         let cloud = format!("unix://{}", place.join("cloud.sock").display());
         control.args([
             "control",
@@ -67,17 +52,14 @@ impl Site {
             PODS,
             "--allocate-node-cidrs",
         ]);
-        control.arg("--kubeconfig").arg(place.join("data/api/kubeconfig"));
-        self.control = Some(Ended(spawn(meter, control, &place.join("control.log"))?));
+        control.arg("--kubeconfig").arg(kubeconfig(place));
+        self.control = Some(spawn(meter, control, &place.join("control.log"))?);
         Ok(())
     }
 
     /// KiB that the controllers have had resident at most.
     pub(super) fn peak(&self) -> Result<f64> {
-        let control = self.control.as_ref().ok_or("no controllers run")?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", control.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
+        self.control.as_ref().ok_or("no controllers run")?.peak()
     }
 
     /// What the controllers have said at last, for errors.
@@ -86,19 +68,4 @@ impl Site {
         let last: Vec<&str> = log.lines().rev().take(5).collect();
         last.join("; ")
     }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        let _ = self.0.wait();
-    }
-}
-
-fn command(program: &Path, place: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.arg("--data-dir").arg(place.join("data")).arg("--run-dir").arg(place.join("run"));
-    command
 }

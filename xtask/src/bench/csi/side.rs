@@ -1,13 +1,14 @@
 //! The drivers.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use csi::caller::Driver;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Meter;
+use super::super::ended::Ended;
 use crate::Result;
 
 /// A driver that is measured.
@@ -91,14 +92,10 @@ pub(super) struct Running {
     child: Ended,
 }
 
-struct Ended(Child);
-
 impl Running {
     /// KiB that it had resident at most.
     pub(super) fn peak(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
+        self.child.peak()
     }
 
     /// The name of the program that it is by now.
@@ -120,14 +117,5 @@ impl Running {
             tokio::time::sleep(AGAIN).await;
         }
         Ok(())
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
     }
 }

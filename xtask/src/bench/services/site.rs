@@ -3,15 +3,14 @@
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::time::Instant;
 
 use kernel::netlink::{self, Address, Batch, Kind, NewLink, Protocol, Socket};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Meter;
 use super::super::api::client::Endpoint;
-use super::super::api::side::{API, spawn, wait};
+use super::super::api::side::{kubeconfig, serve, sextant, spawn, wait};
+use super::super::ended::Ended;
 use crate::Result;
 
 /// The bridge, and the endpoints' address on it.
@@ -28,31 +27,18 @@ pub(super) struct Site {
     place: tempfile::TempDir,
 }
 
-struct Ended(Child);
-
 impl Site {
     pub(super) async fn start(program: &Path, meter: &Meter) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
         network()?;
-        let log = |name: &str| place.path().join(format!("{name}.log"));
-        let mut api = command(program, place.path());
-        api.args(["api", "--listen", &API.to_string()]);
+        let (api, endpoint, _) = serve(program, meter, place.path(), &[]).await?;
         let began = Instant::now();
-        let mut programs = vec![Ended(spawn(meter, api, &log("api"))?)];
-        let kubeconfig = place.path().join("data/api/kubeconfig");
-        let endpoint = loop {
-            if let Ok(endpoint) = Endpoint::of_kubeconfig(API, &kubeconfig) {
-                break endpoint;
-            }
-            wait(began, &log("api")).await?;
-        };
-        endpoint.until_ready("/readyz", began).await?;
-        let mut services = command(program, place.path());
+        let mut services = sextant(program, place.path());
         services
             .args(["services", "--node", "node-1", "--upstream", "127.0.0.1:1", "--kubeconfig"])
-            .arg(&kubeconfig);
-        let log = log("services");
-        programs.push(Ended(spawn(meter, services, &log)?));
+            .arg(kubeconfig(place.path()));
+        let log = place.path().join("services.log");
+        let programs = vec![api, spawn(meter, services, &log)?];
         while !std::fs::read_to_string(&log)?.contains("all Services are reached") {
             wait(began, &log).await?;
         }
@@ -61,35 +47,17 @@ impl Site {
 
     /// KiB that `sextant services` has had resident at most.
     pub(super) fn peak(&self) -> Result<f64> {
-        let services = self.programs.last().ok_or("no program")?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", services.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
+        self.programs.last().ok_or("no program")?.peak()
     }
 
     /// Ends it, and takes away what it has made.
     pub(super) fn end(mut self) -> Result<()> {
         self.programs.clear();
-        if !command(&self.program, self.place.path()).args(["services", "--remove"]).status()?.success() {
+        if !sextant(&self.program, self.place.path()).args(["services", "--remove"]).status()?.success() {
             return Err("cannot take Services away".into());
         }
         Ok(netlink::delete_link(BRIDGE)?)
     }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        let _ = self.0.wait();
-    }
-}
-
-fn command(program: &Path, place: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.arg("--data-dir").arg(place.join("data")).arg("--run-dir").arg(place.join("run"));
-    command
 }
 
 /// The bridge, and behind its address who says which endpoint it is.
