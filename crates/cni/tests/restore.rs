@@ -5,7 +5,6 @@ mod rig;
 
 use std::os::fd::AsFd;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use cni::caller::Keeper;
 use cni::contract::NetworkList;
@@ -55,7 +54,7 @@ fn guarded(dir: &std::path::Path) -> NetworkList {
 }
 
 #[test]
-fn a_flushed_ruleset_is_back_within_a_second() {
+fn a_flushed_ruleset_is_restored() {
     on_a_host(|host| {
         let outside = host.outside();
         let (a, a_attachment, _) = host.attach("a", &["8080:80"]);
@@ -79,10 +78,8 @@ fn a_flushed_ruleset_is_back_within_a_second() {
         ] {
             run("nft", flush);
             assert_ne!(ruleset(), before);
-            let begin = Instant::now();
             assert!(woken(&keeper), "{flush:?}");
             assert!(keep(&mut keeper) > 0, "{flush:?}");
-            assert!(begin.elapsed() < Duration::from_secs(20));
             assert_eq!(sorted(&ruleset()), sorted(&before), "{flush:?}");
             assert_eq!(outside.run(|| ask("192.0.2.1:8080")), Ok("a 192.0.2.2".into()));
             for netns in [&a, &p] {

@@ -14,7 +14,8 @@ use crate::plan::load_balancers;
 /// The class of load balancers that are answered for, besides those without one. A cloud provider leaves it alone: who uses it gives out
 /// addresses himself.
 pub const CLASS: &str = "metal.sextant.dev/announce";
-/// A node with this label, whatever its value, has no address of a load balancer.
+/// A node with this label has no address of a load balancer, unless its value says false in any of Go's ways: as the controllers of clouds
+/// have it (`control::cloud`).
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// Nodes by their names.
@@ -67,8 +68,9 @@ fn only<'a>(
 
 /// Whether a node may have addresses of load balancers.
 pub fn takes_part(node: &ObjectMeta) -> bool {
-    let labels = node.labels.as_ref();
-    node.deletion_timestamp.is_none() && labels.is_none_or(|labels| !labels.contains_key(EXCLUDED))
+    let excluded = node.labels.as_ref().and_then(|labels| labels.get(EXCLUDED));
+    let says_no = |value: &String| matches!(value.as_str(), "0" | "f" | "F" | "false" | "False" | "FALSE");
+    node.deletion_timestamp.is_none() && excluded.is_none_or(says_no)
 }
 
 /// All that is to be answered for.
@@ -195,6 +197,7 @@ mod tests {
         let node = |meta: Value| takes_part(&serde_json::from_value(meta).unwrap());
         assert!(node(json!({"name": "a", "labels": {"a": "b"}})) && node(json!({"name": "a"})));
         assert!(!node(json!({"name": "a", "labels": {EXCLUDED: ""}})));
+        assert!(node(json!({"name": "a", "labels": {EXCLUDED: "false"}})));
         assert!(!node(json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"})));
     }
 

@@ -8,7 +8,7 @@
 //! It never: looks at a packet of a connection itself, runs a program, or touches a table of others.
 //!
 //! Invariants: a change is one transaction; a packet that is on its way meanwhile may find half of it, and is dropped then, never let
-//! through. What a Service's change costs does not depend on how many other Services there are. The kernel keeps the table when the
+//! through. What a Service's change costs does not depend on how many other Services there are, but for what is announced ([`balancers`]). The kernel keeps the table when the
 //! process ends; the next one makes the difference.
 
 pub mod balancers;

@@ -344,20 +344,21 @@ fn what_a_process_leaves_running_does_not_hold_its_end_up() {
     assert_eq!(bench.client.state("", "").unwrap().restarts, 0);
 }
 
-#[test]
-fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
+fn children(bench: &Bench) -> usize {
+    let pid = bench.shim.pid;
+    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("a shim").split_whitespace().count()
+}
+
+/// A container that stops all it sees, and processes on their way into it: one of them is caught, sooner or later.
+fn stopped_on_their_way_in() -> (Bench, Vec<std::thread::JoinHandle<()>>) {
     let mut bench = Bench::new();
     bench.create("while :; do kill -STOP -1; done");
     bench.client.start("").expect("started");
     let socket = bench.dir.path().join("bundle/shim.sock");
-    let pid = bench.shim.pid;
-    let children =
-        || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().split_whitespace().count();
-    let before = children();
+    let before = children(&bench);
     let mut others = Vec::new();
-    // One of them is caught, sooner or later.
     for n in 0..20 {
-        let mut client = Client::connect(&socket).unwrap();
+        let mut client = Client::connect(&socket).expect("connected");
         let process = json!({"args": ["/bin/sleep", "3600"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
         let request = ExecRequest {
             exec_id: format!("stopped-{n}"),
@@ -368,12 +369,36 @@ fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
         others.push(std::thread::spawn(move || drop(client.exec(&request))));
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    while children() <= before && Instant::now() < deadline {
+    while children(&bench) <= before && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(200));
-    assert!(bench.client.state("", "").unwrap().running);
-    assert!(children() > before);
+    assert!(bench.client.state("", "").expect("a state").running);
+    assert!(children(&bench) > before);
+    (bench, others)
+}
+
+#[test]
+fn a_process_on_its_way_in_can_be_killed() {
+    let (bench, others) = stopped_on_their_way_in();
+    let mut killer = Client::connect(&bench.dir.path().join("bundle/shim.sock")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(90);
+    // The container's own process is all that stays.
+    while others.iter().any(|other| !other.is_finished()) || children(&bench) > 1 {
+        for n in 0..20 {
+            // Those that are gone are not found.
+            let exec_id = format!("stopped-{n}");
+            let _ = killer.kill(&KillRequest { exec_id, signal: 9, all: false, container: String::new() });
+        }
+        assert!(Instant::now() < deadline, "{} are left", children(&bench));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(killer.state("", "").unwrap().running);
+}
+
+#[test]
+fn a_process_that_is_stopped_on_its_way_in_holds_nobody_up() {
+    let (mut bench, others) = stopped_on_their_way_in();
     assert_eq!(
         bench
             .client

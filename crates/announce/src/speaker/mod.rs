@@ -66,12 +66,20 @@ impl Announcer {
         let (bell, heard) = UnixStream::pair().act("make", || "a pair of sockets")?;
         bell.set_nonblocking(true).act("set up", || "a pair of sockets")?;
         // There may be nothing to listen to for a while: who may not is told at once.
-        drop(PacketSocket::arp(LOOPBACK)?);
+        Self::check()?;
         let mut speaker = Speaker::open(setup, Box::new(told), inbox.clone(), heard)?;
         speaker.look(Instant::now())?;
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || speaker.run());
         let thread = thread.act("start", || "a thread that answers for addresses")?;
         Ok(Self { inbox, bell, thread: Some(thread) })
+    }
+
+    /// Whether this process may answer for addresses at all.
+    ///
+    /// # Errors
+    /// The kernel gives it no packet sockets: it needs the capability `NET_RAW`.
+    pub fn check() -> kernel::Result<()> {
+        PacketSocket::arp(LOOPBACK).map(drop)
     }
 
     /// Takes all that is to be answered for from now on.

@@ -267,7 +267,18 @@ impl Cgroup {
     ///
     /// **Trap**: since Linux 6.14 a cgroup that was killed once takes no process by clone3 any more: the kernel compares
     /// its count of kills with that of the *parent's* cgroup and kills the newborn. Remove it and make it anew.
+    ///
+    /// # Errors
+    /// Those of [`kill_within`](Self::kill_within), with two seconds.
     pub fn kill(&self) -> Result<()> {
+        self.kill_within(2_000)
+    }
+
+    /// The same, looking so many times, a millisecond apart, whether they are gone: for who has others to serve meanwhile.
+    ///
+    /// # Errors
+    /// `EBUSY` where they are not gone by then; the kernel's files cannot be read or written.
+    pub fn kill_within(&self, looks: u32) -> Result<()> {
         if self.pids()?.is_empty() {
             return Ok(());
         }
@@ -277,7 +288,7 @@ impl Cgroup {
             }
         }
         // The other trees may hold processes that are not in that one (moved by hand, or by a v1 runtime).
-        for attempt in 0..2_000 {
+        for attempt in 0..looks {
             if self.pids()?.is_empty() {
                 return Ok(());
             }

@@ -56,6 +56,7 @@ pub(super) fn run(instance: &Instance, args: &RunArgs) -> Result<ExitCode> {
     match stream::carry(&mut running.client, stream, carry, &signals, early)? {
         End::Detached => Ok(ExitCode::SUCCESS),
         End::Exited(exited) => {
+            // It may have gone already, as it ends by itself: asked, it need not start a program to undo the run.
             let _ = running.client.shutdown();
             drop(running.client);
             // Ours to reap, and its end is what the rest waits for.

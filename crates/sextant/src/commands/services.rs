@@ -14,7 +14,7 @@ use services::plane::Networks;
 use services::run::{self, Setup};
 use services::world::World;
 
-use super::announce::{Announcing, ConfigFile};
+use super::announce::{self, Announcing, ConfigFile};
 use crate::cli::ServicesArgs;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
@@ -34,6 +34,9 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
     }
     // What is wrong with it is told before anything is made.
     let pools = args.announce.as_deref().map(ConfigFile::open).transpose()?;
+    if pools.is_some() {
+        announce::check()?;
+    }
     let table = format!("{}-services", instance.name);
     effects::claim_table(&mut owner, &table)?;
     let of_dns = args.dns_address.iter().filter(|_| !args.no_dns);

@@ -7,12 +7,15 @@ use ledger::{Effect, Owner, OwnerId, Record as _};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use shim::client::Client;
-use shim::protocol::StopRequest;
+use shim::protocol::{Code, StopRequest};
 
 use super::record::{ExitRecord, write_whole};
 use super::{Record, State, connect, network};
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
+
+/// How long a shim may take for what it does at once: longer than this and something holds it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The shim's pidfd, while it lives.
 fn shim(instance: &Instance, record: &Record) -> Option<OwnedFd> {
@@ -118,7 +121,7 @@ fn write_exit(instance: &Instance, record: &Record) -> Result<()> {
 pub(crate) fn after_end(instance: &Instance, record: &Record) -> Vec<Failure> {
     if let Some(pidfd) = shim(instance, record) {
         // It goes when it has told everybody; longer than this and something holds it.
-        if !wait(&pidfd, Duration::from_secs(10)) {
+        if !wait(&pidfd, PATIENCE) {
             return vec![Failure::new(format!("the shim of container {} does not end", record.name))];
         }
     }
@@ -140,9 +143,20 @@ pub(crate) fn stop(instance: &Instance, record: &Record, signal: i32, timeout: D
         return first(after_end(instance, record));
     };
     let request = StopRequest { signal, timeout: timeout.as_millis() as u64, container: String::new() };
-    if let Err(error) = client.stop(&request) {
+    let began = Instant::now();
+    let is_early = |e: &shim::client::Error| e.code() == Some(Code::FailedPrecondition as i32);
+    let stopped = loop {
+        match (client.stop(&request), shim(instance, record)) {
+            // Made, and not started yet: whoever makes it is at it.
+            (Err(e), Some(pidfd)) if is_early(&e) && began.elapsed() < PATIENCE => {
+                wait(&pidfd, Duration::from_millis(5));
+            }
+            (stopped, _) => break stopped,
+        }
+    };
+    if let Err(error) = stopped {
         // It ended while we asked: its socket closes a moment before it is gone. An answer of its own is another matter.
-        let patience = if error.code().is_none() { Duration::from_secs(10) } else { Duration::ZERO };
+        let patience = if error.code().is_none() { PATIENCE } else { Duration::ZERO };
         if shim(instance, record).is_some_and(|pidfd| !wait(&pidfd, patience)) {
             return Err(error.into());
         }
@@ -159,13 +173,17 @@ pub(crate) fn stop(instance: &Instance, record: &Record, signal: i32, timeout: D
 fn reach(instance: &Instance, record: &Record) -> Result<Option<Client>> {
     let began = Instant::now();
     loop {
-        let failure = match connect(instance, record) {
-            Ok(client) => return Ok(Some(client)),
-            Err(failure) => failure,
-        };
+        if let Ok(client) = connect(instance, record) {
+            return Ok(Some(client));
+        }
         match shim(instance, record) {
             None => return Ok(None),
-            Some(_) if began.elapsed() > Duration::from_secs(10) => return Err(failure),
+            Some(_) if began.elapsed() > PATIENCE => {
+                let name = &record.name;
+                return Err(Failure::new(format!(
+                    "cannot stop container {name}: its shim runs and takes no connection"
+                )));
+            }
             Some(pidfd) => _ = wait(&pidfd, Duration::from_millis(5)),
         }
     }

@@ -63,7 +63,7 @@ async fn nodes_load_balancers_and_routes_are_told_with_what_fails() {
     let now = k8s_openapi::jiff::Timestamp::now();
     rig.make_here::<Event>(json!({
         "metadata": {"name": "web.1"}, "type": "Normal", "reason": "Announced", "action": "Announced",
-        "note": "address 192.0.2.1 is answered for on link eth0 from node node-1", "eventTime": format!("{now:.6}"),
+        "note": "address 192.0.2.1 is answered for on link eth0 by node node-1", "eventTime": format!("{now:.6}"),
         "reportingController": "announce", "reportingInstance": "node-1",
         "regarding": {"kind": "Service", "apiVersion": "v1", "namespace": "default", "name": "web", "uid": web.metadata.uid},
     }))

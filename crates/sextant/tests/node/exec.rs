@@ -39,7 +39,7 @@ fn timeout(b: &Bench) {
     let began = Instant::now();
     let error = b.wait(async |client| client.exec_sync(request).await).unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
-    assert!((1..120).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     b.until("the command is gone", || b.processes(&c) == 1);
     b.remove_pod(&pod);
 }

@@ -283,8 +283,8 @@ pub(super) fn kill_rest(container: &Container) {
         return; // The end of its first process was that of all.
     }
     if let Some(cgroup) = container.place.cgroup() {
-        // Best effort: whoever removes the cgroup kills again and hears of errors.
-        let _ = cgroup.kill();
+        // Best effort, as the pod's others wait meanwhile: whoever removes the cgroup kills again and hears of errors.
+        let _ = cgroup.kill_within(100);
     }
 }
 

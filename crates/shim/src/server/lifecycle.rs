@@ -129,7 +129,7 @@ impl Server {
 
     pub(super) fn kill(&mut self, request: &KillRequest) -> Result<Reply, Refusal> {
         let container = self.container(&request.container)?;
-        let id = container.request.id.clone();
+        let (id, paused) = (container.request.id.clone(), container.paused);
         if request.all
             && let Some(cgroup) = container.place.cgroup()
         {
@@ -139,7 +139,16 @@ impl Server {
             }
             return now(&Empty {});
         }
+        let key = self.process_key(&id, &request.exec_id)?;
         let process = self.process(&id, &request.exec_id)?;
+        // On its way in it would run on, with nobody there, if whoever asked goes now. One that is frozen is ended once it is thawed
+        // (`drop_abandoned_joins`), and the Task API's is kept until it is deleted.
+        let is_coming = process.joining.is_some() && process.streams.is_none();
+        if is_coming && request.signal == libc::SIGKILL && !paused {
+            let killed = Refusal::new(Code::FailedPrecondition, "the process was killed before it ran");
+            self.give_up(key, &killed);
+            return now(&Empty {});
+        }
         if !process.is_running() {
             return Err(Refusal::new(Code::FailedPrecondition, "the process is not running"));
         }

@@ -102,6 +102,20 @@ impl Due {
     }
 }
 
+/// Whether this process may answer for addresses, before anything is made that would have to be taken back.
+///
+/// # Errors
+/// It may not.
+pub(super) fn check() -> Result<()> {
+    Announcer::check().map_err(|e| may_not(&e))
+}
+
+fn may_not(error: &kernel::Error) -> Failure {
+    Failure::new(format!(
+        "cannot answer for addresses of load balancers: {error}; it needs the capability NET_RAW"
+    ))
+}
+
 /// Answers for addresses of load balancers, as one of the nodes of a cluster.
 pub(super) struct Announcing {
     command: &'static str,
@@ -141,11 +155,8 @@ impl Announcing {
         let (tell, mut said) = mpsc::channel::<Said>(WAITING);
         let setup = Setup { node: self.node.clone(), cluster };
         // It is called by the announcer's thread, which waits for nobody.
-        let announcer = Announcer::start(setup, move |what| drop(tell.try_send(what))).map_err(|e| {
-            Failure::new(format!(
-                "cannot answer for addresses of load balancers: {e}; it needs the capability NET_RAW"
-            ))
-        })?;
+        let announcer =
+            Announcer::start(setup, move |what| drop(tell.try_send(what))).map_err(|e| may_not(&e))?;
         self.file.tell_if_empty(self.command);
         let mut people = People::new(self.command, &self.client, &self.world, &self.node);
         let mut wishes = Wishes::new(self.command, self.node, self.file);

@@ -74,9 +74,9 @@ impl Balancer {
         })
     }
 
-    /// Whether it has no address, and nobody has said why.
+    /// Whether it has no address, and nobody has said why. One of a class is others' affair.
     pub(super) fn is_waiting(&self) -> bool {
-        self.state == State::Pending
+        self.state == State::Pending && self.class.is_none()
     }
 
     pub(super) fn words(&self) -> String {
@@ -144,7 +144,7 @@ mod tests {
         service["metadata"].as_object_mut().unwrap().remove("deletionTimestamp");
         service["status"] = json!({});
         let told = of(&service).unwrap();
-        assert!(told.is_waiting() && told.since.is_none());
+        assert!(told.state == State::Pending && !told.is_waiting() && told.since.is_none());
         service["spec"]["type"] = json!("ClusterIP");
         assert!(of(&service).is_none());
     }

@@ -72,10 +72,10 @@ pub(super) fn words(event: &Value) -> String {
     format!("{}: {}", text(event, "/reason"), text(event, "/message"))
 }
 
-/// The node of which a text says that it announces: `... from node a`, or `announcing from node "a" with protocol "layer2"`, as MetalLB
-/// has it.
+/// The node of which a text says that it announces: `... by node a`, as our own say, or `announcing from node "a" with protocol
+/// "layer2"`, as MetalLB has it.
 fn announcer(note: &str) -> Option<&str> {
-    let (_, rest) = note.split_once("from node ")?;
+    let (_, rest) = ["by node ", "from node "].iter().find_map(|words| note.split_once(words))?;
     let word = rest.split_whitespace().next()?.trim_matches(['"', '\'', ',', ';', '.']);
     Some(word).filter(|word| !word.is_empty())
 }
@@ -117,15 +117,15 @@ mod tests {
     fn announcers_are_found_in_texts() {
         let told = |note: &str, at: &str| event("Normal", "Announced", note, at);
         let news = News::new(vec![
-            told("address 10.0.0.1 is answered for on link eth0 from node old", "2026-01-01T00:00:01Z"),
-            told("address 10.0.0.1 is answered for on link eth0 from node b", "2026-01-01T00:00:03Z"),
-            told("address fd00::1 is answered for on link eth0 from node a", "2026-01-01T00:00:02Z"),
+            told("address 10.0.0.1 is answered for on link eth0 by node old", "2026-01-01T00:00:01Z"),
+            told("address 10.0.0.1 is answered for on link eth0 by node b", "2026-01-01T00:00:03Z"),
+            told("address fd00::1 is answered for on link eth0 by node a", "2026-01-01T00:00:02Z"),
             event("Normal", "Other", "comes from node c", "2026-01-01T00:00:04Z"),
         ]);
         assert_eq!(news.announcers(&web("u")), ["a", "b"]);
         let note = "announcing from node \"w-1\" with protocol \"layer2\"";
         let news = News::new(vec![event("Normal", "nodeAssigned", note, "2026-01-01T00:00:01Z")]);
         assert_eq!(news.announcers(&web("u")), ["w-1"]);
-        assert_eq!(announcer("from node "), None);
+        assert_eq!((announcer("by node "), announcer("from node ")), (None, None));
     }
 }
