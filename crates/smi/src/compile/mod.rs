@@ -5,8 +5,8 @@
 //!
 //! The rules, in short (docs/smi.md has them with their reasons): a route in a Service's namespace is for all clients, one in another
 //! namespace for that namespace's clients and then alone. On one port GRPCRoute goes before HTTPRoute, TLSRoute and TCPRoute, all of
-//! them before a TrafficSplit. Of several splits the oldest counts, of several TCPRoutes too. A TrafficTarget closes its destination
-//! but for what it, or another one, allows.
+//! them before a TrafficSplit. Of several splits the oldest counts, of several TCPRoutes too. A TrafficTarget closes those members of
+//! the mesh that are its destination but for what it, or another one, allows.
 
 mod endpoints;
 mod input;
@@ -27,7 +27,7 @@ pub use input::{Change, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndp
 pub use report::{Condition, ParentStatus, Report};
 pub use workload::{MEMBER, MODE};
 
-use crate::contract::{Finding, Id, Kind, Name, Reason};
+use crate::contract::{Finding, Id, Kind, MOST, Name, Reason, cut};
 use crate::model::{Delta, Key, Model, Shared};
 use report::Made;
 use world::{Unit, World};
@@ -50,6 +50,20 @@ impl Settings {
     #[must_use]
     pub fn identity(&self, account: &Name) -> String {
         format!("spiffe://{}/ns/{}/sa/{}", self.trust_domain, account.namespace, account.name)
+    }
+
+    /// Whether an IdentityBinding of a namespace may speak for an identity. In this trust domain it does for its own namespace alone:
+    /// otherwise who writes in one namespace let in workloads of another wherever his binding is named.
+    pub(crate) fn may_bind(&self, namespace: &str, identity: &str) -> bool {
+        let path = identity
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.strip_prefix(self.trust_domain.as_str()))
+            .and_then(|rest| rest.strip_prefix('/'));
+        let own = |path: &str| {
+            let account = path.strip_prefix("ns/").and_then(|rest| rest.strip_prefix(namespace));
+            account.is_some_and(|rest| rest.starts_with('/'))
+        };
+        path.is_none_or(own)
     }
 }
 
@@ -128,6 +142,7 @@ impl Compiler {
                 Unit::Service(name) => service::compile(&self.world, name),
                 Unit::Endpoints(name) => endpoints::compile(&self.world, name),
                 Unit::Policy(name) => policy::compile(&self.world, &self.settings, name),
+                Unit::Binding(name) => policy::binding(&self.world, &self.settings, name),
                 Unit::Workload(name) => workload::compile(&self.world, &self.settings, name),
             };
             self.keep(unit, made, &mut outcome.delta, &mut touched);
@@ -182,6 +197,7 @@ impl Compiler {
         let said = self.world.said.get(id)?;
         let units: Vec<Unit> = match id.kind {
             Kind::TrafficTarget => vec![Unit::Policy(id.name.clone())],
+            Kind::IdentityBinding => vec![Unit::Binding(id.name.clone())],
             Kind::TrafficSplit => {
                 let apex = self.world.splits.get(&id.name).and_then(|split| split.service());
                 apex.map(Unit::Service).into_iter().collect()
@@ -199,6 +215,7 @@ impl Compiler {
         }
         let mut seen = BTreeSet::new();
         findings.retain(|finding| seen.insert(finding.clone()));
+        findings.truncate(MOST);
         let parents = parents.into_values().collect();
         Some(Report { uid: said.meta.uid.clone(), generation: said.meta.generation, findings, parents })
     }
@@ -208,8 +225,8 @@ impl Compiler {
 fn finding(
     reason: Reason,
     field: impl Into<String>,
-    value: impl Into<String>,
+    value: impl AsRef<str>,
     advice: impl Into<String>,
 ) -> Finding {
-    Finding { reason, field: field.into(), value: value.into(), advice: advice.into() }
+    Finding { reason, field: field.into(), value: cut(value.as_ref()), advice: advice.into() }
 }

@@ -19,13 +19,29 @@ pub(super) fn compile(world: &World, settings: &Settings, name: &Name) -> Made {
     if let Subject::IdentityBinding(binding) = destination
         && !world.bindings.contains_key(binding)
     {
-        let advice = "there is no such IdentityBinding (yet): nobody is guarded by this object";
+        let advice = "there is no such IdentityBinding (yet): nobody is closed by this object";
         made.say(&id, finding(Reason::NotFound, "spec.destination.name", binding.name.clone(), advice));
     }
     let sources = sources(world, settings, target, &id, &mut made);
     let (tcp, udp) = allowed(world, target, &id, &mut made);
     let policy = Policy { sources, tcp, udp };
     made.entries.push((Key::Policy(name.clone()), Entry::Policy(policy)));
+    made
+}
+
+/// What there is to say of an IdentityBinding that only who knows the trust domain can.
+pub(super) fn binding(world: &World, settings: &Settings, name: &Name) -> Made {
+    let mut made = Made::default();
+    let Some(binding) = world.bindings.get(name) else { return made };
+    let id = Id { kind: Kind::IdentityBinding, name: name.clone() };
+    for identity in binding.spiffe.iter().filter(|identity| !settings.may_bind(&name.namespace, identity)) {
+        let advice = format!(
+            "was left out: in trust domain {} this object speaks for its own namespace, {}, alone; bind it there",
+            settings.trust_domain, name.namespace
+        );
+        let field = "spec.schemes.spiffeIdentities";
+        made.say(&id, finding(Reason::InvalidValue, field, identity, advice));
+    }
     made
 }
 
@@ -41,7 +57,8 @@ fn sources(
         principals.insert(Principal { identity, addresses: None });
     };
     let mut chosen: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
-    for source in &target.sources {
+    // Each once: a binding looks at all pods of its namespace.
+    for source in target.sources.iter().collect::<BTreeSet<_>>() {
         let binding = match source {
             Subject::ServiceAccount(account) => {
                 whoever(settings.identity(account));
@@ -57,7 +74,8 @@ fn sources(
         if let Some(name) = &bound.service_account {
             whoever(settings.identity(&Name::new(&binding.namespace, name)));
         }
-        bound.spiffe.iter().cloned().for_each(&mut whoever);
+        let meant = bound.spiffe.iter().filter(|identity| settings.may_bind(&binding.namespace, identity));
+        meant.cloned().for_each(&mut whoever);
         // A label is nothing that could be proved, so it takes the identity and the address of a pod that has it.
         for (name, pod) in within(&world.pods, &binding.namespace) {
             if has_labels(bound, pod) && !pod.host_network {
@@ -73,34 +91,27 @@ fn sources(
     principals.into_iter().collect()
 }
 
-/// TCPRoutes and HTTPRouteGroups together mean these requests on these ports; several of one kind mean any of them.
+/// TCPRoutes and HTTPRouteGroups together mean these requests on these ports; several of one kind mean any of them. Each group and
+/// route is looked at once, however many rules name it.
 fn allowed(world: &World, target: &TrafficTarget, id: &Id, made: &mut Made) -> (TcpAllow, Ports) {
     let namespace = &target.meta.name.namespace;
-    let (mut tcp, mut udp, mut http): (Option<Ports>, Ports, Option<Vec<HttpMatch>>) =
-        (None, Ports::none(), None);
+    let (mut tcp, mut udp): (Option<Union>, Union) = (None, Union::default());
+    // Of each group the names that are meant; `None` is all. Where there is no rule of the kind there is no word about requests.
+    let mut groups: Option<BTreeMap<&str, Option<BTreeSet<&str>>>> = None;
+    let mut seen = BTreeSet::new();
     for rule in &target.rules {
         match rule {
             Rule::Http { group, matches, field } => {
-                let found = http.get_or_insert_default();
-                let name = Name::new(namespace, group);
-                let Some(group) = world.groups.get(&name) else {
+                let meant =
+                    groups.get_or_insert_default().entry(group).or_insert_with(|| Some(BTreeSet::new()));
+                match (matches, &mut *meant) {
+                    (None, _) => *meant = None,
+                    (Some(names), Some(meant)) => meant.extend(names.iter().map(String::as_str)),
+                    (Some(_), None) => {}
+                }
+                if !world.groups.contains_key(&Name::new(namespace, group)) {
                     let advice = "there is no such HTTPRouteGroup (yet): nothing is allowed by it";
-                    made.say(id, finding(Reason::NotFound, field, name.name, advice));
-                    continue;
-                };
-                let is_meant =
-                    |name: &str| matches.as_ref().is_none_or(|names| names.iter().any(|one| one == name));
-                let meant = group.matches.iter().filter(|one| is_meant(&one.name));
-                found.extend(meant.filter_map(|one| one.requests.clone()));
-                for missing in matches.iter().flatten() {
-                    if group.matches.iter().all(|one| one.name != *missing) {
-                        let advice =
-                            format!("HTTPRouteGroup {name} has no such match: nothing is allowed by it");
-                        made.say(
-                            id,
-                            finding(Reason::NotFound, format!("{field}.matches"), missing.clone(), advice),
-                        );
-                    }
+                    made.say(id, finding(Reason::NotFound, field, group, advice));
                 }
             }
             Rule::Ports { transport, route, field } => {
@@ -109,30 +120,87 @@ fn allowed(world: &World, target: &TrafficTarget, id: &Id, made: &mut Made) -> (
                 if ports.is_none() {
                     let advice =
                         "there is no such route of specs.smi-spec.io (yet): nothing is allowed by it";
-                    made.say(id, finding(Reason::NotFound, field, route.clone(), advice));
+                    made.say(id, finding(Reason::NotFound, field, route, advice));
                 }
                 // Where it is missing there must be no port, and not no word about ports.
-                let none = Ports::none();
-                let ports = ports.unwrap_or(&none);
+                let ports = ports.filter(|_| seen.insert(key));
                 match transport {
-                    Transport::Tcp => tcp = Some(tcp.unwrap_or_else(Ports::none).or(ports)),
-                    Transport::Udp => udp = udp.or(ports),
+                    Transport::Tcp => tcp.get_or_insert_default().add(ports),
+                    Transport::Udp => udp.add(ports),
                 }
             }
+            Rule::Nothing { transport: None } => {
+                groups.get_or_insert_default();
+            }
+            Rule::Nothing { transport: Some(Transport::Tcp) } => {
+                tcp.get_or_insert_default();
+            }
+            Rule::Nothing { transport: Some(Transport::Udp) } => {}
         }
     }
+    missing_matches(world, target, id, made);
+    let http = groups.map(|groups| requests(world, namespace, &groups));
     let ports = match (tcp, &http) {
-        (Some(ports), _) => ports,
+        (Some(ports), _) => ports.done(),
         (None, Some(_)) => Ports::All,
         (None, None) => Ports::none(),
     };
-    if let Some(matches) = &mut http {
-        matches.sort();
-        matches.dedup();
-        // One that is all requests stands for the rest; it still takes HTTP.
-        if matches.iter().any(HttpMatch::is_any) {
-            *matches = vec![HttpMatch::default()];
+    (TcpAllow { ports: ports.and(&target.ports), http }, udp.done().and(&target.ports))
+}
+
+/// Requests of groups, in order, each once.
+fn requests(
+    world: &World,
+    namespace: &str,
+    groups: &BTreeMap<&str, Option<BTreeSet<&str>>>,
+) -> Vec<HttpMatch> {
+    let mut found: BTreeSet<&HttpMatch> = BTreeSet::new();
+    for (group, meant) in groups {
+        let Some(group) = world.groups.get(&Name::new(namespace, *group)) else { continue };
+        let is_meant = |name: &str| meant.as_ref().is_none_or(|names| names.contains(name));
+        let meant = group.matches.iter().filter(|one| is_meant(&one.name));
+        found.extend(meant.filter_map(|one| one.requests.as_ref()));
+    }
+    // One that is all requests stands for the rest; it still takes HTTP.
+    if found.iter().any(|one| one.is_any()) {
+        return vec![HttpMatch::default()];
+    }
+    found.into_iter().cloned().collect()
+}
+
+/// Says which names of matches are none of their group's.
+fn missing_matches(world: &World, target: &TrafficTarget, id: &Id, made: &mut Made) {
+    let mut known: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for rule in &target.rules {
+        let Rule::Http { group, matches: Some(matches), field } = rule else { continue };
+        let name = Name::new(&target.meta.name.namespace, group);
+        let Some(found) = world.groups.get(&name) else { continue };
+        let known =
+            known.entry(group).or_insert_with(|| found.matches.iter().map(|one| one.name.as_str()).collect());
+        for missing in matches.iter().filter(|one| !known.contains(one.as_str())) {
+            let advice = format!("HTTPRouteGroup {name} has no such match: nothing is allowed by it");
+            made.say(id, finding(Reason::NotFound, format!("{field}.matches"), missing, advice));
         }
     }
-    (TcpAllow { ports: ports.and(&target.ports), http }, udp.and(&target.ports))
+}
+
+/// Ports of several routes.
+#[derive(Default)]
+struct Union {
+    all: bool,
+    ports: BTreeSet<u16>,
+}
+
+impl Union {
+    fn add(&mut self, ports: Option<&Ports>) {
+        match ports {
+            None => {}
+            Some(Ports::All) => self.all = true,
+            Some(Ports::Listed(ports)) => self.ports.extend(ports),
+        }
+    }
+
+    fn done(self) -> Ports {
+        if self.all { Ports::All } else { Ports::Listed(self.ports.into_iter().collect()) }
+    }
 }

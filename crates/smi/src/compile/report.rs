@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::contract::{Finding, Id, Name};
+use crate::contract::{Finding, Id, MOST, Name};
 use crate::model::{Entry, Key};
 
 /// What there is to say about an object.
@@ -14,7 +14,7 @@ pub struct Report {
     pub uid: String,
     /// The generation that was looked at.
     pub generation: i64,
-    /// For events; in order, each once.
+    /// For events; in order, each once, and of very many the first.
     pub findings: Vec<Finding>,
     /// For `status.parents` of a route: one for each parent that is a Service.
     pub parents: Vec<ParentStatus>,
@@ -62,7 +62,11 @@ pub(super) struct Made {
 }
 
 impl Made {
+    /// Says something of an object, as far as it has not too much said of it already.
     pub(super) fn say(&mut self, id: &Id, finding: Finding) {
-        self.findings.entry(id.clone()).or_default().push(finding);
+        let findings = self.findings.entry(id.clone()).or_default();
+        if findings.len() < MOST {
+            findings.push(finding);
+        }
     }
 }

@@ -131,7 +131,10 @@ pub(super) fn http(routes: &[&Resolved<'_>]) -> HttpRouting {
 pub(super) fn tls(routes: &[&Resolved<'_>]) -> Vec<TlsRule> {
     let mut rules = Vec::new();
     for route in routes {
-        for (n, _, answers) in route.rules() {
+        for (n, of, answers) in route.rules() {
+            if matches!(of.problem, Some(Problem::Dropped(_))) {
+                continue;
+            }
             let rule = |hostnames: Vec<String>| TlsRule {
                 hostnames,
                 from: route.origin(n),
@@ -151,7 +154,7 @@ pub(super) fn tls(routes: &[&Resolved<'_>]) -> Vec<TlsRule> {
     rules
 }
 
-/// All of a port by the first rule of a route; such routes have one.
+/// All of a port by the first rule of a route; the others are dropped when it is read.
 pub(super) fn weighted(route: &Resolved<'_>) -> Weighted {
     let backends = route.rules.first().map(|answers| answers.backends.clone()).unwrap_or_default();
     Weighted { each: Each::Connection, from: route.origin(0), backends }

@@ -7,7 +7,7 @@ use super::report::{Condition, Made, ParentStatus};
 use super::routes::{self, Resolved};
 use super::split;
 use super::world::World;
-use crate::contract::gateway::{Parent, Problem, RouteKind};
+use crate::contract::gateway::{Parent, Problem, Route, RouteKind, Rule};
 use crate::contract::split::TrafficSplit;
 use crate::contract::{Id, Name};
 use crate::model::{Entry, Frontend, Key, Routing, Transport};
@@ -23,6 +23,8 @@ struct Claim<'w> {
     parent: &'w Parent,
     /// Why it cannot be had at all.
     refused: Option<Refusal>,
+    /// Why all of its rules, though it has the Service, are answered with an error.
+    unusable: Option<Refusal>,
     /// Ports that it has.
     has: BTreeSet<u16>,
     /// Ports that another has in its place.
@@ -45,6 +47,7 @@ pub(super) fn compile(world: &World, name: &Name) -> Made {
             place,
             parent,
             refused: refusal(one, parent, service),
+            unusable: unusable(one.route),
             has: BTreeSet::new(),
             lost: BTreeMap::new(),
         }));
@@ -100,7 +103,7 @@ fn of_port(
         claim.refused.is_none()
             && consumer(claim, service) == group
             && transport(claim.resolved.route.kind) == port.transport
-            && claim.parent.port.is_none_or(|wanted| wanted == port.port)
+            && is_named(claim.parent, port)
     };
     let mut contenders: Vec<&mut Claim<'_>> = claims.iter_mut().filter(|claim| is_for(claim)).collect();
     let Some(kind) = contenders.iter().map(|claim| claim.resolved.route.kind).min() else {
@@ -133,14 +136,16 @@ fn of_port(
     })
 }
 
+/// Whether a port is one of those that a route names, by number or name.
+fn is_named(parent: &Parent, port: &ServicePort) -> bool {
+    parent.port.is_none_or(|number| number == port.port)
+        && parent.section.as_ref().is_none_or(|name| *name == port.name)
+}
+
 /// Why a route cannot have this parent.
 fn refusal(resolved: &Resolved<'_>, parent: &Parent, service: Option<&Service>) -> Option<Refusal> {
     const NO_PARENT: &str = "NoMatchingParent";
     let name = &parent.service;
-    if let Some(section) = &parent.section {
-        let message = format!("parentRef.sectionName: {section:?}: a Service has no sections; name a port");
-        return Some((NO_PARENT, message));
-    }
     let ports = match service {
         None => return Some((NO_PARENT, format!("there is no Service {name} (yet)"))),
         Some(Service { kind: ServiceKind::Headless, .. }) => {
@@ -156,45 +161,47 @@ fn refusal(resolved: &Resolved<'_>, parent: &Parent, service: Option<&Service>) 
         Some(service) => &service.ports,
     };
     let wanted = transport(resolved.route.kind);
-    let fits =
-        |port: &ServicePort| port.transport == wanted && parent.port.is_none_or(|number| number == port.port);
-    if !ports.iter().any(fits) {
-        let which = parent.port.map_or("any".to_owned(), |port| port.to_string());
+    if !ports.iter().any(|port| port.transport == wanted && is_named(parent, port)) {
+        let which = match (parent.port, &parent.section) {
+            (None, None) => "parentRef: any".to_owned(),
+            (Some(port), None) => format!("parentRef.port: {port}"),
+            (None, Some(name)) => format!("parentRef.sectionName: {name:?}"),
+            (Some(port), Some(name)) => format!("parentRef.port: {port} with sectionName {name:?}"),
+        };
         let protocol = if wanted == Transport::Udp { "UDP" } else { "TCP" };
-        return Some((
-            NO_PARENT,
-            format!("parentRef.port: {which}: Service {name} has no such {protocol} port"),
-        ));
+        let message =
+            format!("{which}: Service {name} has no such {protocol} port; name one by its number or name");
+        return Some((NO_PARENT, message));
     }
     let rules = &resolved.route.rules;
-    let first = rules.first().and_then(|rule| rule.problem.as_ref())?;
-    let dropped = |problem: &Option<Problem>| matches!(problem, Some(Problem::Dropped(_)));
-    let all_wrong = rules.iter().all(|rule| rule.problem.is_some());
-    let nothing_left = rules.iter().all(|rule| dropped(&rule.problem));
-    let incompatible = first.fault().reason == "IncompatibleFilters";
-    ((all_wrong && incompatible) || nothing_left)
-        .then(|| (first.fault().reason, first.fault().message.clone()))
+    let dropped = |rule: &Rule| matches!(rule.problem, Some(Problem::Dropped(_)));
+    unusable(resolved.route).filter(|_| rules.iter().all(dropped))
+}
+
+/// What is wrong with the first rule where something is with each.
+fn unusable(route: &Route) -> Option<Refusal> {
+    let first = route.rules.first()?.problem.as_ref()?.fault();
+    route.rules.iter().all(|rule| rule.problem.is_some()).then(|| (first.reason, first.message.clone()))
 }
 
 fn status(claim: &Claim<'_>) -> ParentStatus {
-    let accepted = match &claim.refused {
-        Some((reason, message)) => condition("Accepted", Err((reason, message.clone()))),
-        None if claim.has.is_empty() && !claim.lost.is_empty() => {
-            condition("Accepted", Err(("Conflicted", lost(claim))))
-        }
-        None => {
-            let message = if claim.lost.is_empty() { "the route is in use".into() } else { lost(claim) };
-            condition("Accepted", Ok(("Accepted", message)))
-        }
+    let accepted = if let Some(refusal) = &claim.refused {
+        condition("Accepted", Err(refusal.clone()))
+    } else if claim.has.is_empty() && !claim.lost.is_empty() {
+        condition("Accepted", Err(("Conflicted", lost(claim))))
+    } else if let Some(refusal) = &claim.unusable {
+        condition("Accepted", Err(refusal.clone()))
+    } else {
+        let message = if claim.lost.is_empty() { "the route is in use".into() } else { lost(claim) };
+        condition("Accepted", Ok(("Accepted", message)))
     };
     let (is_accepted, mut conditions) = (accepted.status, vec![accepted]);
     let problems: Vec<_> =
         claim.resolved.route.rules.iter().filter_map(|rule| rule.problem.as_ref()).collect();
     if let Some(first) = problems.first().filter(|_| is_accepted) {
-        // The words are Gateway API's: a rule that is left out is told of with this prefix.
-        let prefix =
-            if matches!(first, Problem::Dropped(_)) { "Dropped Rule: " } else { "answered with 500: " };
-        let message = format!("{prefix}{}", first.fault().message);
+        // The words at the beginning are Gateway API's.
+        let what = if matches!(first, Problem::Dropped(_)) { "" } else { "its requests are answered 500: " };
+        let message = format!("Dropped Rule: {what}{}", first.fault().message);
         conditions.push(condition("PartiallyInvalid", Ok((first.fault().reason, message))));
     }
     conditions.push(match &claim.resolved.refs {

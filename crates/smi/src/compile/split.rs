@@ -1,5 +1,7 @@
 //! A TrafficSplit as the routing of a port.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::finding;
 use super::input::ServiceKind;
 use super::report::Made;
@@ -66,8 +68,8 @@ pub(super) fn routing(world: &World, split: &TrafficSplit, port: u16, made: &mut
     let Some(groups) = &split.matches else {
         return Routing::Weighted(Weighted { each: Each::Request, from, backends });
     };
-    let mut matches = Vec::new();
-    for (group, field) in groups {
+    let (mut matches, mut seen) = (Vec::new(), BTreeSet::new());
+    for (group, field) in groups.iter().filter(|(group, _)| seen.insert(group)) {
         let name = Name::new(&split.meta.name.namespace, group);
         match world.groups.get(&name) {
             None => {
@@ -89,6 +91,7 @@ pub(super) fn routing(world: &World, split: &TrafficSplit, port: u16, made: &mut
 
 fn backends(world: &World, split: &TrafficSplit, port: u16, id: &Id, made: &mut Made) -> Vec<Backend> {
     let mut backends: Vec<Backend> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for backend in &split.backends {
         let name = Name::new(&split.meta.name.namespace, &backend.service);
         made.uses.push(name.clone());
@@ -113,7 +116,9 @@ fn backends(world: &World, split: &TrafficSplit, port: u16, id: &Id, made: &mut 
             continue;
         }
         let to = To::Service { service: name, port };
-        match backends.iter_mut().find(|before| before.to == to) {
+        // All have one namespace and one port, so that the name is all there is to tell them apart.
+        let place = *places.entry(&backend.service).or_insert(backends.len());
+        match backends.get_mut(place) {
             Some(before) => before.weight += backend.weight,
             None => backends.push(Backend { to, weight: backend.weight, filters: Vec::new() }),
         }

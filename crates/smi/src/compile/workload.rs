@@ -10,7 +10,8 @@ use crate::model::{Entry, Key, Mode, Workload};
 
 /// The label of a namespace or pod that takes it into the mesh, `true`, or leaves it out, `false`; a pod's goes before its namespace's.
 pub const MEMBER: &str = "mesh.sextant.dev/member";
-/// The label of a namespace that says how its members are in it: `permissive`, which they are anyway, or `strict`.
+/// The label of a namespace that says how its members are in it: `permissive`, which they are without it, or `strict`. What is neither
+/// is `strict`: who writes it wanted something, and nobody has to ask for what is so anyway.
 pub const MODE: &str = "mesh.sextant.dev/mode";
 
 pub(super) fn compile(world: &World, settings: &Settings, name: &Name) -> Made {
@@ -67,8 +68,8 @@ fn mode(world: &World, name: &Name, pod: &Pod) -> Mode {
     let label = |label: &str| namespace.and_then(|labels| labels.get(label)).map(String::as_str);
     let member = pod.labels.get(MEMBER).map(String::as_str).or_else(|| label(MEMBER));
     match (member, label(MODE)) {
-        (Some("true"), Some("strict")) => Mode::Strict,
-        (Some("true"), _) => Mode::Permissive,
+        (Some("true"), None | Some("permissive")) => Mode::Permissive,
+        (Some("true"), Some(_)) => Mode::Strict,
         _ => Mode::Outside,
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Unit {
     Endpoints(Name),
     /// A TrafficTarget.
     Policy(Name),
+    /// What there is to say of an IdentityBinding.
+    Binding(Name),
     /// A pod.
     Workload(Name),
 }
@@ -79,13 +81,20 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<
     }
 }
 
+/// What stood under a key stands there no longer; a key with nothing goes, too.
+fn unlink<V: Ord>(map: &mut BTreeMap<Name, BTreeSet<V>>, key: &Name, value: &V) {
+    if let Some(values) = map.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
 /// What stood under one key stands under another.
 fn relate(map: &mut BTreeMap<Name, BTreeSet<Name>>, old: Option<&Name>, new: Option<&Name>, name: &Name) {
-    if let Some(names) = old.and_then(|old| map.get_mut(old)) {
-        names.remove(name);
-    }
-    if let Some(old) = old.filter(|old| map.get(*old).is_some_and(BTreeSet::is_empty)) {
-        map.remove(old);
+    if let Some(old) = old {
+        unlink(map, old, name);
     }
     if let Some(new) = new {
         map.entry(new.clone()).or_default().insert(name.clone());
@@ -114,7 +123,7 @@ impl World {
                 self.touched.insert(id.clone());
                 let (object, findings) =
                     read.map_or((None, Vec::new()), |Read { object, findings }| (Some(object), findings));
-                let said = object.as_ref().map(|object| Said { meta: meta(object).clone(), findings });
+                let said = object.as_ref().map(|object| Said { meta: object.meta().clone(), findings });
                 put(&mut self.said, id.clone(), said);
                 self.enter_object(id, object);
             }
@@ -197,6 +206,7 @@ impl World {
                 self.dirty
                     .extend(within(&self.pods, &name.namespace).map(|(pod, _)| Unit::Workload(pod.clone())));
                 self.dirty.extend(self.bound.iter().cloned().map(Unit::Policy));
+                self.dirty.insert(Unit::Binding(name.clone()));
                 put(&mut self.bindings, name, binding);
             }
             (Kind::HttpRouteGroup, object) => {
@@ -245,12 +255,7 @@ impl World {
 
     fn attach(&mut self, id: &Id, old: &[Name], new: &[Name]) {
         for service in old {
-            if let Some(attached) = self.attached.get_mut(service) {
-                attached.remove(id);
-                if attached.is_empty() {
-                    self.attached.remove(service);
-                }
-            }
+            unlink(&mut self.attached, service, id);
         }
         for service in new {
             self.attached.entry(service.clone()).or_default().insert(id.clone());
@@ -317,27 +322,11 @@ impl World {
     }
 }
 
-fn meta(object: &Object) -> &Meta {
-    match object {
-        Object::TrafficTarget(it) => &it.meta,
-        Object::IdentityBinding(it) => &it.meta,
-        Object::HttpRouteGroup(it) => &it.meta,
-        Object::Ports(it) => &it.meta,
-        Object::TrafficSplit(it) => &it.meta,
-        Object::Route(it) => &it.meta,
-    }
-}
-
 impl World {
     /// The frontends of `user` led to `before`, and lead to `now`.
     pub(super) fn uses(&mut self, user: &Name, before: &[Name], now: &[Name]) {
         for service in before {
-            if let Some(users) = self.used_by.get_mut(service) {
-                users.remove(user);
-                if users.is_empty() {
-                    self.used_by.remove(service);
-                }
-            }
+            unlink(&mut self.used_by, service, user);
         }
         for service in now {
             self.used_by.entry(service.clone()).or_default().insert(user.clone());

@@ -1,7 +1,8 @@
 //! `access.smi-spec.io`: who may call whom. v1alpha1 to v1alpha3, and the draft of v1alpha4.
 //!
 //! Nothing that cannot be read makes a policy allow more: a source that is wrong is nobody, a rule that is wrong is no request, a
-//! port that is wrong is no port. A destination that is wrong makes the whole policy nothing, since it is not known of whom it speaks.
+//! port that is wrong is no port. So is one with a field that is not known, since that may have been meant to say less. A destination
+//! that is wrong makes the whole policy nothing, since it is not known of whom it speaks.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::finding::Reason;
 use super::meta::{Meta, Name};
-use super::part::{Field, Notes, Part};
+use super::part::{Field, Notes, Part, cut};
 use super::specs::{Ports, Transport};
 
 /// TrafficTarget.
@@ -67,6 +68,12 @@ pub enum Rule {
         /// The rule in the object.
         field: String,
     },
+    /// One that cannot be read. It allows nothing, and still narrows what the others allow as it would if it could be: beside a TCPRoute
+    /// it may have said which requests, beside an HTTPRouteGroup which ports.
+    Nothing {
+        /// Of what it would have listed ports; `None` where it would have been about requests, or about nobody knows what.
+        transport: Option<Transport>,
+    },
 }
 
 impl TrafficTarget {
@@ -91,7 +98,9 @@ impl TrafficTarget {
         target.read_destination(&spec, notes);
         target.read_rules(&spec, notes);
         for source in spec.list("sources", notes) {
-            let subject = source.part(notes).and_then(|part| subject(&part, &target.meta, notes));
+            let Some(part) = source.part(notes) else { continue };
+            let understood = part.understood(&SUBJECT, "nobody is let in by this source", notes);
+            let subject = subject(&part, &target.meta, notes).filter(|_| understood);
             target.sources.extend(subject);
         }
         if target.sources.is_empty() {
@@ -112,6 +121,10 @@ impl TrafficTarget {
             notes.say(Reason::Tolerated, &port.path, port.value.to_string(), advice);
             self.ports = port.port(notes).map_or_else(Ports::none, |port| Ports::Listed(vec![port]));
         }
+        // Whom it closes is known all the same.
+        if !part.understood(&SUBJECT, "this object allows no port until it is taken away", notes) {
+            self.ports = Ports::none();
+        }
         let Some(subject) = subject(&part, &self.meta, notes) else { return };
         if subject.namespace() != self.meta.name.namespace {
             // Otherwise whoever may write in one namespace opened pods of another to himself.
@@ -128,7 +141,7 @@ impl TrafficTarget {
     fn read_rules(&mut self, spec: &Part<'_>, notes: &mut Notes) {
         let name = if spec.get("rules").is_none() && spec.get("specs").is_some() { "specs" } else { "rules" };
         for item in spec.list(name, notes) {
-            self.rules.extend(rule(&item, notes));
+            self.rules.push(rule(&item, notes));
         }
         if self.rules.is_empty() {
             let advice = "nothing may be asked by this object; name at least one route";
@@ -137,8 +150,10 @@ impl TrafficTarget {
     }
 }
 
+/// The fields of who.
+const SUBJECT: [&str; 6] = ["kind", "name", "namespace", "port", "group", "apiGroup"];
+
 fn subject(part: &Part<'_>, meta: &Meta, notes: &mut Notes) -> Option<Subject> {
-    part.only(&["kind", "name", "namespace", "port", "group", "apiGroup"], notes);
     let kind = part.required("kind", notes)?;
     let name = part.name("name", notes)?;
     let namespace = part.optional_name("namespace", notes).ok()?;
@@ -154,28 +169,30 @@ fn subject(part: &Part<'_>, meta: &Meta, notes: &mut Notes) -> Option<Subject> {
     }
 }
 
-fn rule(item: &Field<'_>, notes: &mut Notes) -> Option<Rule> {
-    let part = item.part(notes)?;
-    part.only(&["kind", "name", "matches"], notes);
-    let kind = part.required("kind", notes)?;
-    let name = part.name("name", notes)?;
+fn rule(item: &Field<'_>, notes: &mut Notes) -> Rule {
+    let Some(part) = item.part(notes) else { return Rule::Nothing { transport: None } };
+    let understood = part.understood(&["kind", "name", "matches"], "nothing is allowed by this rule", notes);
+    let kind = part.required("kind", notes);
     let transport = match kind {
-        "HTTPRouteGroup" => None,
-        "TCPRoute" => Some(Transport::Tcp),
-        "UDPRoute" => Some(Transport::Udp),
-        other => {
-            let advice = "was left out; write HTTPRouteGroup, TCPRoute or UDPRoute";
-            notes.say(Reason::InvalidValue, part.at("kind"), format!("{other:?}"), advice);
-            return None;
-        }
+        Some("TCPRoute") => Some(Transport::Tcp),
+        Some("UDPRoute") => Some(Transport::Udp),
+        _ => None,
     };
+    let nothing = Rule::Nothing { transport };
+    let Some(kind) = kind else { return nothing };
+    if transport.is_none() && kind != "HTTPRouteGroup" {
+        let advice = "allows nothing; write HTTPRouteGroup, TCPRoute or UDPRoute";
+        notes.say(Reason::InvalidValue, part.at("kind"), format!("{kind:?}"), advice);
+        return nothing;
+    }
+    let Some(name) = part.name("name", notes).filter(|_| understood) else { return nothing };
     let field = item.path.clone();
     if let Some(transport) = transport {
         if let Some(matches) = part.get("matches") {
             let advice = "only an HTTPRouteGroup has named matches; take it away";
             notes.say(Reason::Ignored, matches.path, matches.value.to_string(), advice);
         }
-        return Some(Rule::Ports { transport, route: name, field });
+        return Rule::Ports { transport, route: name, field };
     }
     let matches = part.get("matches").map(|field| {
         let items = field.items(notes);
@@ -183,7 +200,7 @@ fn rule(item: &Field<'_>, notes: &mut Notes) -> Option<Rule> {
     });
     // An empty list is as good as none; one of which nothing could be read names nothing.
     let is_all = part.get("matches").is_none_or(|field| field.value.as_array().is_some_and(Vec::is_empty));
-    Some(Rule::Http { group: name, matches: if is_all { None } else { matches }, field })
+    Rule::Http { group: name, matches: if is_all { None } else { matches }, field }
 }
 
 /// IdentityBinding: who is who, by any of its schemes.
@@ -223,6 +240,14 @@ impl IdentityBinding {
             let Some(text) = item.text(notes) else { continue };
             if is_spiffe(text) {
                 binding.spiffe.push(text.to_owned());
+                continue;
+            }
+            let whole = format!("spiffe://{text}");
+            if is_spiffe(&whole) {
+                let advice =
+                    format!("was read as {}, as the draft's example has it; write that", cut(&whole));
+                notes.say(Reason::Tolerated, &item.path, format!("{text:?}"), advice);
+                binding.spiffe.push(whole);
             } else {
                 let advice = "is no SPIFFE identity and was left out; write spiffe://DOMAIN/PATH";
                 notes.say(Reason::InvalidValue, &item.path, format!("{text:?}"), advice);
@@ -238,11 +263,8 @@ impl IdentityBinding {
 
 /// An empty selector would be every pod, which nobody writes by intent: it is nobody.
 fn labels(part: &Part<'_>, notes: &mut Notes) -> Option<BTreeMap<String, String>> {
-    part.only(&["matchLabels"], notes);
-    if let Some(expressions) = part.get("matchExpressions") {
-        // Without them more pods would be meant than by the whole.
-        let advice = "is not known, and the selector selects nobody with it; use matchLabels";
-        notes.say(Reason::InvalidValue, expressions.path, "", advice);
+    // Without what is not known (matchExpressions among it) more pods would be meant than by the whole.
+    if !part.understood(&["matchLabels"], "the selector selects nobody with it", notes) {
         return None;
     }
     let matches = part.part("matchLabels", notes)?;

@@ -9,6 +9,8 @@ use super::meta::Name;
 const LONGEST_PATTERN: usize = 4096;
 /// So many bytes a compiled pattern may take.
 const LARGEST_PATTERN: usize = 1 << 20;
+/// So many bytes each thread may keep of what it has found out about a pattern; what needs more is executed without.
+const LARGEST_CACHE: usize = 1 << 18;
 
 /// Which requests: those of which all of it is true. Patterns stand here as they are executed, anchors included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -98,9 +100,14 @@ pub fn beginning(pattern: &str) -> String {
 /// It is none, or too long or too large to be executed for each request.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > LONGEST_PATTERN {
-        return Err(format!("it has {} bytes; {LONGEST_PATTERN} are the most", pattern.len()));
+        return Err(format!(
+            "it has {} bytes, anchors included; {LONGEST_PATTERN} are the most",
+            pattern.len()
+        ));
     }
-    RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build().map_err(|e| match e {
+    let mut builder = RegexBuilder::new(pattern);
+    builder.size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_CACHE);
+    builder.build().map_err(|e| match e {
         regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
         other => {
             other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
@@ -108,9 +115,11 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// Checks a pattern by itself, before anchors are put around it: `a)|(?:b` must not get out of them.
+/// Checks a pattern by itself, since `a)|(?:b` must not get out of its anchors, and with these, as it is executed: a comment at its end
+/// (`(?x)a #`) would hide them, and they count in its length.
 pub(super) fn check(pattern: &str) -> Result<(), String> {
-    compile(pattern).map(drop)
+    compile(pattern)?;
+    compile(&whole(pattern)).map(drop)
 }
 
 /// What happens to a request, or its response, on its way.
@@ -197,6 +206,8 @@ mod tests {
     #[test]
     fn a_pattern_cannot_leave_its_anchors() {
         assert!(check("a)|(?:b").is_err());
+        assert!(check("(?x)/api #").is_err());
+        assert_eq!(check("(?x)/api # all\n"), Ok(()));
         assert!(compile(&whole("a|b")).expect("it is one").is_match(b"b"));
         assert!(!compile(&whole("a|b")).expect("it is one").is_match(b"ab"));
         assert!(compile(&beginning("/api")).expect("it is one").is_match(b"/apix"));
@@ -208,5 +219,7 @@ mod tests {
         assert_eq!(compile("(((a{99}){99}){99})").map(drop), Err("it is too large when compiled".into()));
         assert!(compile(&"a".repeat(5000)).map(drop).unwrap_err().contains("4096"));
         assert!(compile("(a").map(drop).unwrap_err().contains("unclosed"));
+        assert!(check(&"a".repeat(4094)).unwrap_err().contains("4100"), "its anchors count");
+        assert_eq!(check(&"a".repeat(4090)), Ok(()));
     }
 }

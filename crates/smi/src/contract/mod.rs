@@ -23,6 +23,7 @@ pub use crds::{CRDS, Crd};
 pub use finding::{Finding, Reason};
 pub use meta::{Id, Kind, Meta, Name};
 use part::Notes;
+pub(crate) use part::{MOST, cut};
 
 /// One object of any kind that the mesh goes by.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,15 +46,28 @@ impl Object {
     /// Its kind and name.
     #[must_use]
     pub fn id(&self) -> Id {
-        let (kind, meta) = match self {
-            Self::TrafficTarget(it) => (Kind::TrafficTarget, &it.meta),
-            Self::IdentityBinding(it) => (Kind::IdentityBinding, &it.meta),
-            Self::HttpRouteGroup(it) => (Kind::HttpRouteGroup, &it.meta),
-            Self::Ports(it) => (it.transport.smi_kind(), &it.meta),
-            Self::TrafficSplit(it) => (Kind::TrafficSplit, &it.meta),
-            Self::Route(it) => (it.kind.kind(), &it.meta),
+        let kind = match self {
+            Self::TrafficTarget(_) => Kind::TrafficTarget,
+            Self::IdentityBinding(_) => Kind::IdentityBinding,
+            Self::HttpRouteGroup(_) => Kind::HttpRouteGroup,
+            Self::Ports(it) => it.transport.smi_kind(),
+            Self::TrafficSplit(_) => Kind::TrafficSplit,
+            Self::Route(it) => it.kind.kind(),
         };
-        Id { kind, name: meta.name.clone() }
+        Id { kind, name: self.meta().name.clone() }
+    }
+
+    /// Its metadata.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::TrafficTarget(it) => &it.meta,
+            Self::IdentityBinding(it) => &it.meta,
+            Self::HttpRouteGroup(it) => &it.meta,
+            Self::Ports(it) => &it.meta,
+            Self::TrafficSplit(it) => &it.meta,
+            Self::Route(it) => &it.meta,
+        }
     }
 }
 

@@ -6,9 +6,18 @@ use super::finding::{Finding, Reason};
 use super::meta::is_name;
 
 /// So many findings an object may have; who has more will hear of the rest when these are mended.
-const MOST: usize = 32;
+pub(crate) const MOST: usize = 32;
 /// So many characters of a value are repeated.
 const LONG: usize = 80;
+
+/// As much of a text as a finding repeats.
+pub(crate) fn cut(text: &str) -> String {
+    let mut cut: String = text.chars().take(LONG).collect();
+    if cut.len() < text.len() {
+        cut.push_str("...");
+    }
+    cut
+}
 
 /// What was found so far.
 #[derive(Debug, Default)]
@@ -23,12 +32,8 @@ impl Notes {
         advice: impl Into<String>,
     ) {
         if self.0.len() < MOST {
-            let value = value.as_ref();
-            let mut cut: String = value.chars().take(LONG).collect();
-            if cut.len() < value.len() {
-                cut.push_str("...");
-            }
-            self.0.push(Finding { reason, field: field.into(), value: cut, advice: advice.into() });
+            let value = cut(value.as_ref());
+            self.0.push(Finding { reason, field: field.into(), value, advice: advice.into() });
         }
     }
 
@@ -180,11 +185,27 @@ impl<'v> Part<'v> {
         None
     }
 
-    /// Says which fields are none of these.
+    /// Says which fields are none of these, where they do nothing.
     pub(super) fn only(&self, known: &[&str], notes: &mut Notes) {
+        self.others(known, Reason::Ignored, "is not known here and does nothing", notes);
+    }
+
+    /// Whether all fields are some of these. Where one is not, the whole may have been meant to say less, so that it must not be taken
+    /// without it: `instead` tells what is done.
+    #[must_use]
+    pub(super) fn understood(&self, known: &[&str], instead: &str, notes: &mut Notes) -> bool {
+        self.others(known, Reason::InvalidValue, &format!("is not known here, and {instead}"), notes)
+    }
+
+    fn others(&self, known: &[&str], reason: Reason, what: &str, notes: &mut Notes) -> bool {
+        let mut none = true;
         for (name, value) in self.map.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
-            let advice = format!("is not known here and does nothing; known are {}", known.join(", "));
-            notes.say(Reason::Ignored, self.at(name), value.to_string(), advice);
+            none = false;
+            let advice = format!("{what}; known are {}", known.join(", "));
+            // A name is as long as somebody makes it, and may be empty.
+            let name = if name.is_empty() { "\"\"" } else { &cut(name) };
+            notes.say(reason, self.at(name), value.to_string(), advice);
         }
+        none
     }
 }

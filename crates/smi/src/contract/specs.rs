@@ -1,5 +1,7 @@
 //! `specs.smi-spec.io`: named requests and ports, which policies and splits refer to. v1alpha1 to v1alpha4.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -46,10 +48,10 @@ impl HttpRouteGroup {
             notes.say(Reason::Tolerated, &outside.path, "", advice);
         }
         let found = inside.or(outside);
-        let mut matches: Vec<NamedMatch> = Vec::new();
+        let (mut matches, mut names) = (Vec::new(), BTreeSet::new());
         for item in found.map(|field| field.items(notes)).unwrap_or_default() {
             let Some(read) = named(&item, notes) else { continue };
-            if matches.iter().any(|before| before.name == read.name) {
+            if !names.insert(read.name.clone()) {
                 let advice = "another match has this name, and rules mean both; give each its own";
                 notes.say(
                     Reason::Tolerated,
@@ -77,9 +79,11 @@ fn is_old(value: &Value) -> bool {
 
 fn named(item: &Field<'_>, notes: &mut Notes) -> Option<NamedMatch> {
     let part = item.part(notes)?;
-    part.only(&["name", "pathRegex", "methods", "headers"], notes);
+    let known = ["name", "pathRegex", "methods", "headers"];
+    let understood = part.understood(&known, "no request matches until it is taken away", notes);
     let name = part.required("name", notes)?.to_owned();
-    Some(NamedMatch { name, requests: requests(&part, notes) })
+    let requests = requests(&part, notes).filter(|_| understood);
+    Some(NamedMatch { name, requests })
 }
 
 /// `None` where any of it is wrong: a part that is left out would make it say more than it should.
@@ -229,20 +233,6 @@ impl Ports {
         }
     }
 
-    /// What is in either.
-    #[must_use]
-    pub fn or(self, other: &Self) -> Self {
-        match (self, other) {
-            (Self::Listed(mut ports), Self::Listed(others)) => {
-                ports.extend(others);
-                ports.sort_unstable();
-                ports.dedup();
-                Self::Listed(ports)
-            }
-            _ => Self::All,
-        }
-    }
-
     /// What is in both.
     #[must_use]
     pub fn and(self, other: &Self) -> Self {
@@ -270,20 +260,37 @@ pub struct PortRoute {
 
 impl PortRoute {
     pub(super) fn read(meta: Meta, transport: Transport, value: &Value, notes: &mut Notes) -> Self {
-        let spec = Part::whole(value).and_then(|whole| whole.part("spec", notes));
-        let has_ports = spec.as_ref().is_some_and(|spec| spec.get("matches").is_some());
-        if !has_ports && value["apiVersion"].as_str().is_some_and(|version| version.ends_with("/v1alpha4")) {
-            let advice = "was read as all ports; write {ports: []} for that, or the ports";
-            notes.say(Reason::Tolerated, "spec.matches", "", advice);
-        }
-        let ports = match spec.as_ref().and_then(|spec| spec.get("matches")) {
-            None => Ports::All,
-            Some(field) => field.part(notes).map_or_else(Ports::none, |matches| {
-                matches.only(&["ports", "name"], notes);
-                ports(&matches, notes)
-            }),
-        };
+        let ports = Self::read_ports(value, notes).unwrap_or_else(Ports::none);
         Self { meta, transport, ports }
+    }
+
+    /// Only where nothing stands that could have been ports are all of them meant; `None` where something else does.
+    fn read_ports(value: &Value, notes: &mut Notes) -> Option<Ports> {
+        const INSTEAD: &str = "no port is meant until it is taken away";
+        let whole = Part::whole(value)?;
+        let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+        let mut understood = whole.understood(&known, INSTEAD, notes);
+        let matches = match whole.get("spec") {
+            None => None,
+            Some(field) => {
+                let spec = field.part(notes)?;
+                understood &= spec.understood(&["matches"], INSTEAD, notes);
+                spec.get("matches")
+            }
+        };
+        let Some(matches) = matches else {
+            let is_newest =
+                value["apiVersion"].as_str().is_some_and(|version| version.ends_with("/v1alpha4"));
+            if understood && is_newest {
+                let advice = "was read as all ports; write {ports: []} for that, or the ports";
+                notes.say(Reason::Tolerated, "spec.matches", "", advice);
+            }
+            return understood.then_some(Ports::All);
+        };
+        let matches = matches.part(notes)?;
+        understood &= matches.understood(&["ports", "name"], INSTEAD, notes);
+        let ports = ports(&matches, notes);
+        understood.then_some(ports)
     }
 }
 

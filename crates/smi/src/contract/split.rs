@@ -1,5 +1,7 @@
 //! `split.smi-spec.io`: weights of the Services behind a Service. v1alpha1 to v1alpha4.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::finding::Reason;
@@ -46,12 +48,13 @@ impl TrafficSplit {
         };
         spec.only(&["service", "backends", "matches"], notes);
         split.apex = service(&spec, &split.meta, notes);
+        let mut names = BTreeSet::new();
         for item in spec.list("backends", notes) {
             let Some(part) = item.part(notes) else { continue };
             part.only(&["service", "weight"], notes);
             let (name, weight) = (service(&part, &split.meta, notes), weight(&part, notes));
             let (Some(service), Some(weight)) = (name, weight) else { continue };
-            if split.backends.iter().any(|before| before.service == service) {
+            if !names.insert(service.clone()) {
                 let advice = "is there twice, and has the sum of both weights; write it once";
                 notes.say(Reason::Tolerated, part.at("service"), format!("{service:?}"), advice);
             }

@@ -7,7 +7,7 @@
 //!   a Service goes to its [`Key::Endpoints`].
 //! - [`Endpoint`]s of a port of a Service.
 //! - [`Workload`]: a pod, who it is, whether it is in the mesh, and which policies guard it.
-//! - [`Policy`]: who may ask what. A workload that has policies is closed but for what one of them allows.
+//! - [`Policy`]: who may ask what. A workload that is a member and has policies is closed but for what one of them allows.
 
 mod delta;
 
@@ -280,7 +280,8 @@ pub struct Workload {
     pub identity: String,
     /// Whether it is in the mesh.
     pub mode: Mode,
-    /// The policies that guard it. If there is one, only what one of them allows may come in.
+    /// The policies that guard it. If there is one, and it is a member, only what one of them allows may come in; outside the mesh
+    /// there is nobody who could see to that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Name>,
 }

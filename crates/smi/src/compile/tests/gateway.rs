@@ -56,6 +56,26 @@ fn a_parents_port_is_the_only_one() {
 }
 
 #[test]
+fn a_parents_section_is_a_port_by_its_name() {
+    let named = |rest: &str| to("v1").replace("namespace: shop}", &format!("namespace: shop, {rest}}}"));
+    for rest in ["sectionName: p81", "sectionName: p81, port: 81"] {
+        let done = shop().object("HTTPRoute", "shop/r", 1, &named(rest)).compile();
+        assert_eq!(done.routing("shop/web", 80, None), "plain", "{rest}");
+        assert_eq!(done.routing("shop/web", 81, None), "http NotFound [r#0: shop/v1:80=1]", "{rest}");
+        assert_eq!(done.condition(Kind::HttpRoute, "shop/r", "Accepted"), (true, "Accepted"), "{rest}");
+    }
+    for rest in ["sectionName: p81, port: 80", "sectionName: p82"] {
+        let done = shop().object("HTTPRoute", "shop/r", 1, &named(rest)).compile();
+        assert_eq!(
+            done.condition(Kind::HttpRoute, "shop/r", "Accepted"),
+            (false, "NoMatchingParent"),
+            "{rest}"
+        );
+        assert_eq!(done.routing("shop/web", 81, None), "plain", "{rest}");
+    }
+}
+
+#[test]
 fn kinds_go_before_each_other_in_gateway_apis_order() {
     let kinds = ["TCPRoute", "TLSRoute", "HTTPRoute", "GRPCRoute"];
     for most in 0..kinds.len() {
@@ -206,18 +226,43 @@ fn a_route_of_nothing_but_what_cannot_be_read_is_not_accepted() {
 
 #[test]
 fn a_rule_with_a_filter_that_cannot_be_done_answers_with_an_error() {
-    let spec = to("v1").replace("rules: [{", "rules: [{filters: [{type: CORS, cors: {}}], ");
-    let done = shop().object("HTTPRoute", "shop/r", 1, &spec).compile();
-    assert_eq!(done.routing("shop/web", 80, None), "http NotFound [r#0: 500=1]");
+    let bad = "{matches: [{path: {value: /a}}], filters: [{type: CORS, cors: {}}]}";
+    let both = format!("{{{WEB}, rules: [{bad}, {{backendRefs: [{{name: v1, port: 80}}]}}]}}");
+    let done = shop().object("HTTPRoute", "shop/r", 1, &both).compile();
+    assert_eq!(done.routing("shop/web", 80, None), "http NotFound [r#0: 500=1; r#1: shop/v1:80=1]");
+    assert_eq!(done.condition(Kind::HttpRoute, "shop/r", "Accepted"), (true, "Accepted"));
     assert_eq!(done.condition(Kind::HttpRoute, "shop/r", "PartiallyInvalid"), (true, "UnsupportedValue"));
+    let status = &done.report(Kind::HttpRoute, "shop/r").parents[0];
+    let partial = status.condition("PartiallyInvalid").expect("it is told");
+    assert!(partial.message.starts_with("Dropped Rule"), "{}", partial.message);
 }
 
 #[test]
-fn incompatible_filters_are_not_accepted() {
-    let filters = "filters: [{type: RequestRedirect, requestRedirect: {}}, {type: URLRewrite, urlRewrite: {hostname: a}}]";
-    let done =
-        shop().object("HTTPRoute", "shop/r", 1, &format!("{{{WEB}, rules: [{{{filters}}}]}}")).compile();
-    assert_eq!(done.condition(Kind::HttpRoute, "shop/r", "Accepted"), (false, "IncompatibleFilters"));
+fn a_route_of_nothing_but_rules_that_cannot_be_done_is_not_accepted_and_answers_with_errors() {
+    let incompatible = "filters: [{type: RequestRedirect, requestRedirect: {}}, {type: URLRewrite, urlRewrite: {hostname: a}}]";
+    for (rule, reason) in
+        [("filters: [{type: CORS, cors: {}}]", "UnsupportedValue"), (incompatible, "IncompatibleFilters")]
+    {
+        let done =
+            shop().object("HTTPRoute", "shop/r", 1, &format!("{{{WEB}, rules: [{{{rule}}}]}}")).compile();
+        assert_eq!(done.condition(Kind::HttpRoute, "shop/r", "Accepted"), (false, reason));
+        assert_eq!(done.routing("shop/web", 80, None), "http NotFound [r#0: 500=1]");
+        let status = &done.report(Kind::HttpRoute, "shop/r").parents[0];
+        assert_eq!(status.condition("PartiallyInvalid"), None);
+    }
+}
+
+#[test]
+fn a_second_rule_of_what_has_no_matches_is_told_of() {
+    for kind in ["TCPRoute", "TLSRoute"] {
+        let rule = |backend: &str| format!("{{backendRefs: [{{name: {backend}, port: 80}}]}}");
+        let spec = format!("{{{WEB}, rules: [{}, {}]}}", rule("v1"), rule("v2"));
+        let done = shop().object(kind, "shop/r", 1, &spec).compile();
+        assert!(!done.routing("shop/web", 80, None).contains("v2"), "{kind}");
+        let id = Kind::of("gateway.networking.k8s.io/v1", kind).expect("it is one");
+        assert_eq!(done.condition(id, "shop/r", "Accepted"), (true, "Accepted"));
+        assert_eq!(done.condition(id, "shop/r", "PartiallyInvalid"), (true, "UnsupportedValue"));
+    }
 }
 
 #[test]

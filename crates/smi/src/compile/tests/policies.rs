@@ -3,7 +3,7 @@
 use super::*;
 use crate::gate::{Gate, Peer, Verdict};
 use crate::matching::Head;
-use crate::model::Workload;
+use crate::model::{Ports, Workload};
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 
@@ -274,4 +274,90 @@ fn a_source_by_spiffe_identity_may_be_of_another_domain() {
     let gate = gate(&done).expect("it is guarded");
     assert_eq!(gate.connection(&peer("spiffe://far.org/job"), Transport::Tcp, 80), Verdict::Allowed);
     assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 80), Verdict::Refused);
+}
+
+#[test]
+fn a_binding_speaks_for_no_other_namespace_of_its_trust_domain() {
+    let foreign = [
+        "spiffe://cluster.local/ns/bank/sa/web",
+        "spiffe://cluster.local/ns/shop2/sa/web",
+        "spiffe://cluster.local/job",
+    ];
+    let others = ["spiffe://cluster.local.evil/ns/bank/sa/web", "spiffe://far.org/ns/bank/sa/web", WEB];
+    let bound = [foreign, others].concat().join(", ");
+    let spec = from("[{kind: IdentityBinding, name: b}]", "[{kind: TCPRoute, name: all}]");
+    let done = shop()
+        .object("TrafficTarget", "shop/t", 1, &spec)
+        .object("IdentityBinding", "shop/b", 1, &format!("{{schemes: {{spiffeIdentities: [{bound}]}}}}"))
+        .compile();
+    let gate = gate(&done).expect("it is guarded");
+    for identity in foreign {
+        assert_eq!(gate.connection(&peer(identity), Transport::Tcp, 80), Verdict::Refused, "{identity}");
+    }
+    for identity in others {
+        assert_eq!(gate.connection(&peer(identity), Transport::Tcp, 80), Verdict::Allowed, "{identity}");
+    }
+    let report = done.report(Kind::IdentityBinding, "shop/b");
+    let told: Vec<_> = report.findings.iter().map(|one| (one.reason, one.value.as_str())).collect();
+    assert_eq!(told, foreign.map(|identity| (Reason::InvalidValue, identity)));
+}
+
+#[test]
+fn a_rule_that_cannot_be_read_narrows_what_the_others_allow() {
+    for rules in [
+        "[{kind: TCPRoute, name: all}, {kind: HTTPRouteGroup, name: http, match: [metrics]}]",
+        "[{kind: TCPRoute, name: all}, {kind: HTTPRoutesGroup, name: http, matches: [metrics]}]",
+        "[{kind: HTTPRouteGroup, name: http}, {kind: TCPRoute, name: p8080, ports: [80]}]",
+        "[{kind: TCPRoute, name: all}, 7]",
+    ] {
+        let done = shop().object("TrafficTarget", "shop/t", 1, &target(rules)).compile();
+        let gate = gate(&done).expect("it is guarded");
+        assert_eq!(gate.connection(&peer(WEB), Transport::Tcp, 8080), Verdict::Refused, "{rules}");
+        assert!(!gate.request(&peer(WEB), 8080, &Ask("GET", "/metrics")), "{rules}");
+    }
+}
+
+#[test]
+fn a_policy_of_very_many_rules_is_as_large_as_what_they_name() {
+    let matches: Vec<String> = (0..2000).map(|n| format!("{{name: m{n}, pathRegex: /{n}}}")).collect();
+    let rules = vec!["{kind: HTTPRouteGroup, name: many}"; 2000].join(", ");
+    let gone: Vec<String> = (0..2000).map(|n| format!("gone{n}{}", "x".repeat(200))).collect();
+    let named = format!("{{kind: HTTPRouteGroup, name: many, matches: [{}]}}", gone.join(", "));
+    let done = shop()
+        .object("HTTPRouteGroup", "shop/many", 1, &format!("{{matches: [{}]}}", matches.join(", ")))
+        .object("TrafficTarget", "shop/t", 1, &target(&format!("[{rules}, {named}]")))
+        .compile();
+    let Some(Entry::Policy(policy)) = done.model.get(&Key::Policy(name("shop/t"))).map(|entry| &**entry)
+    else {
+        panic!("there is no policy")
+    };
+    assert_eq!(policy.tcp.http.as_ref().map(Vec::len), Some(2000));
+    let findings = &done.report(Kind::TrafficTarget, "shop/t").findings;
+    assert_eq!(findings.len(), 32);
+    assert!(findings.iter().all(|one| one.reason == Reason::NotFound && one.to_string().len() < 400));
+}
+
+#[test]
+fn ports_of_several_routes_are_joined() {
+    let cluster = shop().object("smi-TCPRoute", "shop/web", 1, "{matches: {ports: [8081, 80]}}").object(
+        "smi-UDPRoute",
+        "shop/quic",
+        1,
+        "{matches: {ports: [443]}}",
+    );
+    let rule = |kind: &str, name: &str| format!("{{kind: {kind}, name: {name}}}");
+    let ports = |rules: &[String]| {
+        let rules = format!("[{}]", rules.join(", "));
+        let done = cluster.clone().object("TrafficTarget", "shop/t", 1, &target(&rules)).compile();
+        match done.model.get(&Key::Policy(name("shop/t"))).map(|entry| &**entry) {
+            Some(Entry::Policy(policy)) => (policy.tcp.ports.clone(), policy.udp.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let listed = |ports: &[u16]| Ports::Listed(ports.to_vec());
+    let (p8080, web) = (rule("TCPRoute", "p8080"), rule("TCPRoute", "web"));
+    let udp = [rule("UDPRoute", "quic"), rule("UDPRoute", "dns")];
+    assert_eq!(ports(&[web.clone(), p8080.clone(), web.clone()]), (listed(&[80, 8080, 8081]), Ports::none()));
+    assert_eq!(ports(&[web, rule("TCPRoute", "all"), p8080]), (Ports::All, Ports::none()));
+    assert_eq!(ports(&udp), (Ports::none(), listed(&[53, 443])));
 }

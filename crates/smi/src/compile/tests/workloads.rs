@@ -29,6 +29,10 @@ fn a_pods_label_goes_before_its_namespaces() {
     assert_eq!(of(&[(MEMBER, "true"), (MODE, "strict")], &[]), Mode::Strict);
     assert_eq!(of(&[(MEMBER, "true"), (MODE, "strict")], &[(MEMBER, "false")]), Mode::Outside);
     assert_eq!(of(&[(MODE, "strict")], &[(MEMBER, "true")]), Mode::Strict);
+    assert_eq!(of(&[(MEMBER, "true"), (MODE, "permissive")], &[]), Mode::Permissive);
+    for other in ["Strict", "strickt", ""] {
+        assert_eq!(of(&[(MEMBER, "true"), (MODE, other)], &[]), Mode::Strict, "{other:?}");
+    }
     assert_eq!(of(&[(MODE, "strict")], &[(MODE, "permissive")]), Mode::Outside);
 }
 

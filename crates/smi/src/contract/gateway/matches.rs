@@ -132,9 +132,7 @@ fn grpc(part: &Part<'_>) -> Result<RouteMatch, String> {
                 match (service, method) {
                     (Some(service), Some(method)) => PathMatch::Exact(format!("/{service}/{method}")),
                     (Some(service), None) => PathMatch::Prefix(format!("/{service}")),
-                    (None, Some(method)) => {
-                        PathMatch::Regex(http::whole(&format!("/[^/]+/{}", regex::escape(method))))
-                    }
+                    (None, Some(method)) => joined(&part, &format!("/[^/]+/{}", regex::escape(method)))?,
                     (None, None) => PathMatch::default(),
                 }
             }
@@ -143,13 +141,22 @@ fn grpc(part: &Part<'_>) -> Result<RouteMatch, String> {
                     None => Ok("[^/]+".to_owned()),
                     Some(text) => pattern(&part, text).map(|()| format!("(?:{text})")),
                 };
-                PathMatch::Regex(http::whole(&format!("/{}/{}", element(service)?, element(method)?)))
+                joined(&part, &format!("/{}/{}", element(service)?, element(method)?))?
             }
             other => return Err(unknown_kind(&part, other, "Exact or RegularExpression")),
         };
     }
     let rank = Rank([service_length, method_length, headers.len(), 0, 0]);
     Ok(RouteMatch { requests: HttpMatch { path, headers, ..HttpMatch::default() }, rank })
+}
+
+/// The pattern of a whole path. Its parts may be right and it too large.
+fn joined(part: &Part<'_>, pattern: &str) -> Result<PathMatch, String> {
+    let whole = http::whole(pattern);
+    http::compile(&whole).map_err(|e| {
+        format!("{}: {pattern:?}, which it comes to, is no pattern ({e}); mend it", part.path)
+    })?;
+    Ok(PathMatch::Regex(whole))
 }
 
 /// Headers or parameters. Of two with one name the first counts, as Gateway API has it.

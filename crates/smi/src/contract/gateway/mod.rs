@@ -86,7 +86,7 @@ pub struct Parent {
     pub service: Name,
     /// One of its ports, or all.
     pub port: Option<u16>,
-    /// Set where it names a section, which a Service has none of.
+    /// The name of its port, where the route names that: a Service's sections are its ports. With a number both must fit.
     pub section: Option<String>,
     /// As it stands in the object: its status repeats it.
     pub reference: Value,
@@ -183,7 +183,17 @@ impl Route {
             None => {}
             Some(field) => {
                 for item in field.items(notes) {
-                    route.rules.extend(rule(&item, kind, namespace, notes));
+                    let Some(mut rule) = rule(&item, kind, namespace, notes) else { continue };
+                    // Without matches there is nothing that a second rule could be about.
+                    if !kind.is_http() && !route.rules.is_empty() {
+                        let message = format!(
+                            "{}: a {} has one rule; give its backends to the first",
+                            item.path,
+                            kind.kind()
+                        );
+                        rule.problem = Some(Problem::Dropped(Fault::unsupported(message)));
+                    }
+                    route.rules.push(rule);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Wrong;
+use crate::contract::finding::Reason;
 use crate::contract::part::{Notes, Part};
 
 /// How long a request may take. `None` is as long as it does.
@@ -38,7 +39,7 @@ pub struct Retry {
     pub backoff_ms: Option<u64>,
 }
 
-/// So often at most: a mesh that tries again without end makes an outage worse.
+/// So often at most: a mesh that tries again without end makes an outage worse. Gateway API has no bound, so what is above is this.
 const MOST_ATTEMPTS: u64 = 25;
 
 pub(super) fn timeouts(part: &Part<'_>, wrong: &mut Wrong, notes: &mut Notes) -> Timeouts {
@@ -74,10 +75,19 @@ pub(super) fn retry(part: &Part<'_>, wrong: &mut Wrong, notes: &mut Notes) -> Op
     codes.dedup();
     let attempts = match part.get("attempts") {
         None => 1,
-        Some(field) => field.value.as_u64().filter(|count| *count <= MOST_ATTEMPTS).unwrap_or_else(|| {
-            wrong.answer(format!("{}: {}: write 0 to {MOST_ATTEMPTS}", field.path, field.value));
-            0
-        }),
+        Some(field) => match field.value.as_u64() {
+            Some(count) if count > MOST_ATTEMPTS => {
+                let advice =
+                    format!("was read as {MOST_ATTEMPTS}, which are the most; write 0 to {MOST_ATTEMPTS}");
+                notes.say(Reason::Tolerated, &field.path, count.to_string(), advice);
+                MOST_ATTEMPTS
+            }
+            Some(count) => count,
+            None => {
+                wrong.answer(format!("{}: {}: write 0 to {MOST_ATTEMPTS}", field.path, field.value));
+                0
+            }
+        },
     };
     let attempts = u32::try_from(attempts).unwrap_or_default();
     Some(Retry { codes, attempts, backoff_ms: duration(&part, "backoff", wrong) })

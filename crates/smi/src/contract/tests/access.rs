@@ -108,7 +108,8 @@ fn sources_and_rules_that_mean_nothing_are_left_out_alone() {
   sources: [{kind: Group, name: a}, {kind: ServiceAccount}, {kind: ServiceAccount, name: a, namespace: B}, {kind: ServiceAccount, name: web}]
 ";
     let (target, read) = target("v1alpha3", spec);
-    assert_eq!(target.rules.len(), 1);
+    let nothing = Rule::Nothing { transport: None };
+    assert!(matches!(&target.rules[..], [a, Rule::Ports { .. }, b] if *a == nothing && *b == nothing));
     assert_eq!(target.sources, [Subject::ServiceAccount(Name::new("shop", "web"))]);
     assert_eq!(
         told(&read),
@@ -137,6 +138,43 @@ fn names_of_matches_that_are_none_do_not_mean_all() {
     assert_eq!(of("[]"), None);
     assert_eq!(of("[1]"), Some(vec![]));
     assert_eq!(of("name"), Some(vec![]));
+}
+
+#[test]
+fn a_rule_with_a_field_that_is_not_known_allows_nothing() {
+    for (text, transport) in [
+        ("{kind: HTTPRouteGroup, name: g, match: [health]}", None),
+        ("{kind: HTTPRouteGroup, name: g, matches: [health], port: 80}", None),
+        ("{kind: HTTPRouteGroup, matches: [health]}", None),
+        ("{kind: TCPRoute, name: g, ports: [80]}", Some(Transport::Tcp)),
+        ("{kind: UDPRoute, name: G}", Some(Transport::Udp)),
+        ("{name: g}", None),
+    ] {
+        let spec = format!("spec: {{destination: {{kind: ServiceAccount, name: a}}, rules: [{text}]}}");
+        let (target, read) = target("v1alpha3", &spec);
+        assert_eq!(target.rules, [Rule::Nothing { transport }], "{text}");
+        assert!(told(&read)[0].0.starts_with("spec.rules[0]."), "{:?}", read.findings);
+        assert_ne!(told(&read)[0].1, Reason::Ignored);
+    }
+}
+
+#[test]
+fn a_source_or_destination_with_a_field_that_is_not_known_lets_nobody_in() {
+    let (read_target, read) = target(
+        "v1alpha3",
+        "spec: {destination: {kind: ServiceAccount, name: a, ports: [80]}, rules: [{kind: TCPRoute, name: all}], \
+         sources: [{kind: ServiceAccount, name: b, namespce: bank}, {kind: ServiceAccount, name: c}]}",
+    );
+    assert_eq!(read_target.sources, [Subject::ServiceAccount(Name::new("shop", "c"))]);
+    assert_eq!(read_target.ports, Ports::none());
+    assert!(read_target.destination.is_some(), "it stays closed");
+    assert_eq!(
+        told(&read),
+        [
+            ("spec.destination.ports", Reason::InvalidValue),
+            ("spec.sources[0].namespce", Reason::InvalidValue)
+        ]
+    );
 }
 
 #[test]
@@ -174,9 +212,13 @@ fn labels_and_a_service_account_exclude_each_other() {
 
 #[test]
 fn a_selector_that_is_not_understood_selects_nobody() {
-    for selector in
-        ["{}", "{matchLabels: {}}", "{matchLabels: {app: 1}}", "{matchLabels: {a: b}, matchExpressions: []}"]
-    {
+    for selector in [
+        "{}",
+        "{matchLabels: {}}",
+        "{matchLabels: {app: 1}}",
+        "{matchLabels: {a: b}, matchExpressions: []}",
+        "{matchLabels: {a: b}, matchLables: {c: d}}",
+    ] {
         let (bound, read) = binding(&format!("spec: {{schemes: {{podLabelSelector: {selector}}}}}"));
         assert_eq!(bound.pod_labels, None, "{selector}");
         assert!(!read.findings.is_empty(), "{selector}");
@@ -194,9 +236,18 @@ fn spiffe_identities_are_checked() {
         "spiffe://a/b/../c",
         "spiffe://a/b?c",
         "http://a/b",
+        "/ns/a",
+        "cluster.local",
     ] {
         let (bound, read) = binding(&format!("spec: {{schemes: {{spiffeIdentities: [\"{bad}\"]}}}}"));
         assert_eq!(bound.spiffe, Vec::<String>::new(), "{bad}");
         assert_eq!(told(&read)[0], ("spec.schemes.spiffeIdentities[0]", Reason::InvalidValue));
     }
+}
+
+#[test]
+fn a_spiffe_identity_without_its_scheme_is_taken_as_the_drafts_example_has_it() {
+    let (bound, read) = binding("spec: {schemes: {spiffeIdentities: [cluster.local/ns/shop/sa/web]}}");
+    assert_eq!(bound.spiffe, ["spiffe://cluster.local/ns/shop/sa/web"]);
+    assert_eq!(told(&read), [("spec.schemes.spiffeIdentities[0]", Reason::Tolerated)]);
 }

@@ -59,6 +59,56 @@ fn structural(schema: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
+/// Every list of a schema by its path.
+fn lists(schema: &Value, path: &str, found: &mut Vec<(String, Option<u64>)>) {
+    if schema["type"] == "array" {
+        found.push((path.to_owned(), schema["maxItems"].as_u64()));
+        lists(&schema["items"], &format!("{path}[]"), found);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        lists(property, &format!("{path}.{name}"), found);
+    }
+}
+
+#[test]
+fn every_list_has_a_bound() {
+    for definition in definitions() {
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut found = Vec::new();
+        lists(schema, "", &mut found);
+        assert!(!found.is_empty());
+        assert!(found.iter().all(|(_, most)| most.is_some_and(|most| most <= 1024)), "{found:?}");
+    }
+}
+
+#[test]
+fn what_the_reader_must_see_is_not_pruned() {
+    let kept = |plural: &str, path: &[&str]| {
+        let definitions = definitions();
+        let one =
+            definitions.iter().find(|one| one["spec"]["names"]["plural"] == plural).expect("it is there");
+        let schema = &one["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let schema = path.iter().fold(schema, |schema, step| match *step {
+            "[]" => &schema["items"],
+            name => &schema["properties"][name],
+        });
+        assert_eq!(schema["type"], "object", "{plural} {path:?}");
+        schema["x-kubernetes-preserve-unknown-fields"] == true
+    };
+    for top in [&["spec"][..], &[]] {
+        let at = |rest: &[&'static str]| [top, rest].concat();
+        assert!(kept("httproutegroups", &at(&["matches", "[]"])));
+        for list in ["rules", "specs", "sources"] {
+            assert!(kept("traffictargets", &at(&[list, "[]"])), "{list}");
+        }
+        assert!(kept("traffictargets", &at(&["destination"])));
+    }
+    for routes in ["tcproutes", "udproutes"] {
+        assert!(kept(routes, &[]) && kept(routes, &["spec"]) && kept(routes, &["spec", "matches"]));
+    }
+    assert!(kept("identitybindings", &["spec", "schemes", "podLabelSelector"]));
+}
+
 #[test]
 fn schemas_are_structural() {
     let mut found = Vec::new();

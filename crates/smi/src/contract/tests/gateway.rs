@@ -111,6 +111,7 @@ fn a_match_that_cannot_be_read_drops_its_rule() {
         "{path: {type: Glob, value: /a}}",
         "{path: {value: a}}",
         "{path: {type: RegularExpression, value: '('}}",
+        "{path: {type: RegularExpression, value: '(?x)/api #'}}",
         "{headers: [{name: 'a b', value: c}]}",
         "{headers: [{name: a}]}",
         "{headers: {a: b}}",
@@ -123,10 +124,15 @@ fn a_match_that_cannot_be_read_drops_its_rule() {
         assert_eq!(fault.reason, "UnsupportedValue");
         assert!(fault.message.starts_with("spec.rules[0].matches[1]"), "{}", fault.message);
     }
-    assert!(matches!(
-        rule("GRPCRoute", "matches: [{method: {service: a/b}}]").problem,
-        Some(Problem::Dropped(_))
-    ));
+    let half = "a".repeat(2500);
+    for text in [
+        "{service: a/b}".to_owned(),
+        format!("{{type: RegularExpression, service: {half}, method: {half}}}"),
+        format!("{{method: {half}{half}}}"),
+    ] {
+        let rule = rule("GRPCRoute", &format!("matches: [{{method: {text}}}]"));
+        assert!(matches!(rule.problem, Some(Problem::Dropped(_))), "{text}");
+    }
 }
 
 #[test]
@@ -187,7 +193,7 @@ fn a_filter_that_cannot_be_done_has_its_requests_answered_with_an_error() {
         "matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]",
         "timeouts: {request: 1 s}",
         "timeouts: {request: 1s, backendRequest: 2s}",
-        "retry: {attempts: 1000}",
+        "retry: {attempts: -1}",
         "retry: {codes: [200]}",
     ] {
         let rule = rule("HTTPRoute", text);
@@ -219,6 +225,25 @@ fn timeouts_and_retries_are_read() {
     assert_eq!((rule.timeouts.request_ms, rule.timeouts.backend_ms), (Some(10_000), None));
     let retry = rule.retry.expect("it has one");
     assert_eq!((retry.attempts, retry.codes, retry.backoff_ms), (3, vec![500, 503], Some(100)));
+}
+
+#[test]
+fn more_retries_than_there_may_be_are_as_many_as_there_may_be() {
+    let (route, read) = route("HTTPRoute", "{rules: [{retry: {attempts: 1000}}]}");
+    assert_eq!(route.rules[0].problem, None);
+    assert_eq!(route.rules[0].retry.as_ref().map(|retry| retry.attempts), Some(25));
+    assert_eq!(told(&read), [("spec.rules[0].retry.attempts", Reason::Tolerated)]);
+}
+
+#[test]
+fn rules_after_the_first_of_what_has_no_matches_are_dropped() {
+    for kind in ["TLSRoute", "TCPRoute", "UDPRoute"] {
+        let (route, _) = route(kind, "{rules: [{backendRefs: []}, {backendRefs: []}]}");
+        assert_eq!(route.rules[0].problem, None);
+        let Some(Problem::Dropped(fault)) = &route.rules[1].problem else { panic!("{route:?}") };
+        assert!(fault.message.starts_with("spec.rules[1]: "), "{}", fault.message);
+    }
+    assert_eq!(route("HTTPRoute", "{rules: [{}, {}]}").0.rules[1].problem, None);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::super::http::{HttpMatch, PathMatch, TextMatch};
 use super::super::specs::{HttpRouteGroup, Ports};
 use super::super::{Object, Read, Reason};
 use super::{object, told};
+use crate::matching::Matcher;
 
 fn group(version: &str, rest: &str) -> (HttpRouteGroup, Read) {
     let read = object(&format!("specs.smi-spec.io/{version}"), "HTTPRouteGroup", rest);
@@ -81,11 +82,25 @@ fn what_cannot_be_read_of_a_match_makes_it_match_nothing() {
         "headers: {'a b': c}",
         "headers: {x: '['}",
         "headers: {':path': '/'}",
+        "pathRegexp: /api",
+        "pathRegex: /api, method: GET",
+        "pathRegex: '(?x)/api #'",
+        "headers: {x: '(?x)1 #'}",
     ] {
         let (requests, read) = one(wrong);
         assert_eq!(requests, None, "{wrong}");
         assert!(read.findings.iter().any(|finding| finding.reason == Reason::InvalidValue), "{wrong}");
     }
+}
+
+#[test]
+fn a_pattern_is_checked_as_it_is_executed() {
+    let (requests, read) = one(&format!("pathRegex: {}", "a".repeat(4094)));
+    assert_eq!(requests, None, "with its anchors it is too long");
+    assert_eq!(told(&read), [("spec.matches[0].pathRegex", Reason::InvalidValue)]);
+    let (requests, _) = one(&format!("pathRegex: {}", "a".repeat(4090)));
+    let requests = requests.expect("it fits");
+    Matcher::new([&requests]).expect("what is read can be executed");
 }
 
 #[test]
@@ -133,6 +148,11 @@ fn ports_are_read_in_every_version() {
         ("v1alpha4", "spec: {matches: {ports: [http, 0, 65536]}}", Ports::none(), 3),
         ("v1alpha4", "spec: {matches: {ports: 80}}", Ports::none(), 1),
         ("v1alpha4", "spec: {matches: 80}", Ports::none(), 1),
+        ("v1alpha4", "spec: 7", Ports::none(), 1),
+        ("v1alpha4", "spec: {ports: [80]}", Ports::none(), 1),
+        ("v1alpha4", "spec: {matches: {port: 80}}", Ports::none(), 1),
+        ("v1alpha4", "spec: {matches: {ports: [80]}, port: 81}", Ports::none(), 1),
+        ("v1alpha1", "matches: {ports: [80]}", Ports::none(), 1),
     ] {
         for kind in ["TCPRoute", "UDPRoute"] {
             let read = object(&format!("specs.smi-spec.io/{version}"), kind, rest);
@@ -144,10 +164,17 @@ fn ports_are_read_in_every_version() {
 }
 
 #[test]
-fn sets_of_ports_are_joined_and_cut() {
+fn sets_of_ports_are_cut() {
     let (a, b) = (Ports::Listed(vec![1, 2]), Ports::Listed(vec![2, 3]));
-    assert_eq!(a.clone().or(&b), Ports::Listed(vec![1, 2, 3]));
     assert_eq!(a.clone().and(&b), Ports::Listed(vec![2]));
-    assert_eq!((a.clone().or(&Ports::All), a.clone().and(&Ports::All)), (Ports::All, a.clone()));
+    assert_eq!((a.clone().and(&Ports::All), Ports::All.and(&a)), (a.clone(), a.clone()));
     assert!(a.has(2) && !a.has(3) && Ports::All.has(3) && !Ports::none().has(3));
+}
+
+#[test]
+fn a_field_without_a_name_or_with_a_long_one_is_told_of_in_few_words() {
+    let long = "x".repeat(1000);
+    let read = object("specs.smi-spec.io/v1alpha4", "TCPRoute", &format!("'': 1\n'{long}': 1"));
+    let fields: Vec<_> = read.findings.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(fields, ["\"\"", &format!("{}...", &long[..80])]);
 }
