@@ -10,7 +10,7 @@ use crate::instances::Seen;
 use crate::{Error, ec2};
 
 /// What clusters' tags begin with: `kubernetes.io/cluster/NAME`, with `owned` or `shared` for a value.
-const CLUSTER: &str = "kubernetes.io/cluster/";
+pub(crate) const CLUSTER: &str = "kubernetes.io/cluster/";
 
 /// EC2 as a cloud provider.
 #[derive(Debug)]

@@ -14,6 +14,7 @@
 
 mod balancer;
 mod config;
+mod file;
 mod instances;
 mod live;
 mod machine;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use cpi::contract::{CloudProvider, Instances, LoadBalancers, Services};
 
 pub use config::{Config, ConfigError, Instance, Pool, Range};
+pub use file::File;
 
 use balancer::Balancers;
 use live::Live;

@@ -1,13 +1,11 @@
 //! A proxy between a client of AWS' query protocol and a server of it, which fails calls as a test says.
-#![allow(clippy::unwrap_used, reason = "a test's tool: what fails here fails the test")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
-use crate::faulty::{answer, head};
+use crate::faulty::{Faulty, answer};
 
 /// How a call fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,18 +51,11 @@ impl Proxy {
     /// No port of loopback is to be had.
     #[must_use]
     pub fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
         let state = Arc::<Mutex<State>>::default();
         let its = state.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (state, stream) = (its.clone(), stream.unwrap());
-                // A client that is gone wants no answer.
-                thread::spawn(move || drop(pass(stream, upstream, &state)));
-            }
-        });
-        Self { addr, state }
+        // A client that is gone wants no answer.
+        let server = Faulty::start(move |_, request, stream| drop(pass(request, stream, upstream, &its)));
+        Self { addr: server.addr, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,9 +86,13 @@ impl Proxy {
     }
 }
 
-fn pass(mut stream: TcpStream, upstream: SocketAddr, state: &Mutex<State>) -> std::io::Result<()> {
-    let Some(request) = head(&mut stream) else { return Ok(()) };
-    let (headers, body) = request.split_once("\r\n\r\n").unwrap_or((&request, ""));
+fn pass(
+    request: &str,
+    stream: &mut TcpStream,
+    upstream: SocketAddr,
+    state: &Mutex<State>,
+) -> std::io::Result<()> {
+    let (headers, body) = request.split_once("\r\n\r\n").unwrap_or((request, ""));
     let call = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
     let fault = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +104,7 @@ fn pass(mut stream: TcpStream, upstream: SocketAddr, state: &Mutex<State>) -> st
         })
     };
     if let Some(Fault::Refused(status, body)) = &fault {
-        answer(&mut stream, *status, "content-type: text/xml\r\n", body.as_bytes());
+        answer(stream, *status, "content-type: text/xml\r\n", body.as_bytes());
         return Ok(());
     }
     let mut server = TcpStream::connect(upstream)?;

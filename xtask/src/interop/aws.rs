@@ -5,14 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Site;
+use super::{Site, python_library};
 use crate::Result;
-use crate::packages;
-use crate::program::{call, cargo_command, quiet, target};
+use crate::program::{call, cargo_command};
 
 /// One version, so that a run says the same tomorrow.
 const MOTO: &str = "moto[server]==5.2.5";
-const FOLDER: &str = "moto-5.2.5";
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -24,21 +22,6 @@ impl Drop for Moto {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn libraries() -> Result<std::path::PathBuf> {
-    let libraries = target().join("interop").join(FOLDER);
-    if !libraries.is_dir() {
-        packages::install(&["python3", "python3-pip"])?;
-        let fetching = target().join("interop").join("moto.fetching");
-        let _ = std::fs::remove_dir_all(&fetching);
-        let args =
-            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
-        let mut pip = Command::new("python3");
-        quiet(pip.args(args).arg(&fetching).arg(MOTO).env("PIP_ROOT_USER_ACTION", "ignore"))?;
-        std::fs::rename(&fetching, &libraries)?;
-    }
-    Ok(libraries)
 }
 
 fn start(libraries: &Path) -> Result<(Moto, String)> {
@@ -63,7 +46,7 @@ fn start(libraries: &Path) -> Result<(Moto, String)> {
 
 /// A cluster's life: nodes, load balancers and routes, with calls that fail on the way.
 pub(super) fn moto(_: &Site) -> Result<()> {
-    let (_moto, address) = start(&libraries()?)?;
+    let (_moto, address) = start(&python_library(MOTO)?)?;
     let mut cargo = cargo_command();
     cargo.args([
         "test",

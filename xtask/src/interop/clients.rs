@@ -2,11 +2,10 @@
 
 use std::process::Command;
 
-use super::Site;
 use super::kubectl::Server;
+use super::{Site, python_library};
 use crate::Result;
-use crate::packages;
-use crate::program::{quiet, target};
+use crate::program::quiet;
 
 /// One version, so that a run says the same tomorrow.
 const PYTHON: &str = "kubernetes==37.0.2";
@@ -14,17 +13,7 @@ const SCRIPT: &str = include_str!("clients.py");
 
 /// PyPI's `kubernetes`: lists, watches, patches, its dynamic client and its leader election.
 pub(super) fn python(site: &Site) -> Result<()> {
-    let libraries = target().join("interop").join(PYTHON);
-    if !libraries.is_dir() {
-        packages::install(&["python3", "python3-pip"])?;
-        let fetching = target().join("interop").join("python.fetching");
-        let _ = std::fs::remove_dir_all(&fetching);
-        let args =
-            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
-        let mut pip = Command::new("python3");
-        quiet(pip.args(args).arg(&fetching).arg(PYTHON).env("PIP_ROOT_USER_ACTION", "ignore"))?;
-        std::fs::rename(&fetching, &libraries)?;
-    }
+    let libraries = python_library(PYTHON)?;
     let server = Server::start(site)?;
     let mut python = Command::new("timeout");
     python.args(["--kill-after", "5", "300", "python3", "-c", SCRIPT]).arg(server.kubeconfig());

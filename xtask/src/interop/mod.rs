@@ -16,7 +16,12 @@ mod site;
 pub(crate) use kubectl::{Program as Kubectl, Server as ApiServer, debian as debian_kubectl};
 pub(crate) use site::Site;
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use crate::Result;
+use crate::packages;
+use crate::program::{quiet, target};
 use crate::rings::{Count, Extent};
 
 /// A name, and what happens there.
@@ -51,6 +56,22 @@ const SCENARIOS: &[Scenario] = &[
     ("the Python client of the Kubernetes API", clients::python),
     ("the AWS provider lives in moto", aws::moto),
 ];
+
+/// A folder with a library of PyPI's and what it needs, by a requirement that names one version. It is fetched once.
+fn python_library(requirement: &str) -> Result<PathBuf> {
+    let libraries = target().join("interop").join(requirement);
+    if !libraries.is_dir() {
+        packages::install(&["python3", "python3-pip"])?;
+        let fetching = target().join("interop").join(format!("{requirement}.fetching"));
+        let _ = std::fs::remove_dir_all(&fetching);
+        let args =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
+        let mut pip = Command::new("python3");
+        quiet(pip.args(args).arg(&fetching).arg(requirement).env("PIP_ROOT_USER_ACTION", "ignore"))?;
+        std::fs::rename(&fetching, &libraries)?;
+    }
+    Ok(libraries)
+}
 
 pub(crate) fn run(extent: &Extent) -> Result<Count> {
     let site = Site::new()?;

@@ -19,8 +19,7 @@ use crate::credentials::Credentials;
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 const AGENT: &str = concat!("sextant/", env!("CARGO_PKG_VERSION"));
 
-/// What came of a call.
-#[derive(Debug)]
+/// What came of a call. An answer may have secrets in it, so it is not shown.
 pub(crate) enum Outcome {
     /// The service's answer.
     Answered(String),
@@ -39,7 +38,7 @@ pub(crate) struct Exchange {
 }
 
 /// What is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) service: Service,
     pub(crate) action: &'a str,

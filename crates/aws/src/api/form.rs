@@ -1,7 +1,7 @@
 //! Parameters of the query protocol: forms, in which lists are numbered names.
 
-/// A call's parameters, in the order in which they were named.
-#[derive(Clone, Debug, Default)]
+/// A call's parameters, in the order in which they were named. Some are secrets, so they are not shown.
+#[derive(Clone, Default)]
 pub(crate) struct Form(Vec<(String, String)>, bool);
 
 impl Form {

@@ -22,8 +22,7 @@ const REACH: Duration = Duration::from_secs(5);
 /// A connection that nobody uses is closed after this.
 const IDLE: Duration = Duration::from_secs(50);
 
-/// An answer.
-#[derive(Debug)]
+/// An answer. It may have secrets in it, so it is not shown.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,

@@ -43,7 +43,8 @@ pub(crate) struct Client {
     exchange: Exchange,
     chain: Chain,
     region: OnceCell<String>,
-    paces: [(Service, Pace); 3],
+    /// Of the services that are called by [`call`](Self::call).
+    paces: [(Service, Pace); 2],
 }
 
 impl Client {
@@ -62,11 +63,7 @@ impl Client {
         let http = http::Http::new(bundle.as_deref())?;
         let exchange = Exchange { http, config, environment };
         let chain = Chain::new(&exchange)?;
-        let paces = [
-            (Service::Ec2, Pace::new(100, 20)),
-            (Service::Elb, Pace::new(40, 10)),
-            (Service::Sts, Pace::new(10, 5)),
-        ];
+        let paces = [(Service::Ec2, Pace::new(100, 20)), (Service::Elb, Pace::new(40, 10))];
         Ok(Self { exchange, chain, region: OnceCell::new(), paces })
     }
 
@@ -174,7 +171,7 @@ impl Client {
 }
 
 /// How long to wait after so many tries: not all who were refused at once come back at once.
-fn pause(tried: u32) -> Duration {
+pub(crate) fn pause(tried: u32) -> Duration {
     let whole = PAUSE.saturating_mul(2_u32.saturating_pow(tried.saturating_sub(1).min(10))).min(LONGEST);
     let mut random = [0; 4];
     // Without randomness it is the longest wait.

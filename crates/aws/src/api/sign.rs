@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 use crate::credentials::Credentials;
 
-/// What is signed of a request.
-#[derive(Debug)]
+/// What is signed of a request. A session's token is among the headers, so it is not shown.
 pub(crate) struct Signed<'a> {
     /// `GET` or `POST`.
     pub(crate) method: &'a str,

@@ -23,7 +23,7 @@ use crate::api::{Failed, Form, Kind};
 use crate::ec2::Subnet;
 use crate::elb::{self, Balancer, TargetGroup};
 use crate::instances::{id_of, provider_id};
-use crate::provider::Aws;
+use crate::provider::{Aws, CLUSTER};
 
 /// What is being made, or is in use still, is looked at again after this.
 const SOON: Duration = Duration::from_secs(5);
@@ -145,12 +145,13 @@ impl Aws {
         let mut marked = vec![balancer.arn.clone()];
         marked.extend(led.iter().map(|(_, group)| group.arn.clone()));
         self.tag(&marked, &wish).await?;
-        let targets = targets::wanted(&wish, nodes);
+        let chosen = targets::led(&wish, nodes);
+        let targets = targets::wanted(&wish, &chosen);
         for (port, group) in &led {
             self.lead(group, port.node_port, &targets).await?;
         }
         self.listen(&balancer, &wish, &led).await?;
-        self.open(cluster, &vpc, &wish, &subnets, nodes).await?;
+        self.open(cluster, &vpc, &wish, &subnets, &chosen).await?;
         self.drop_groups(groups.iter().filter(|one| led.iter().all(|(_, kept)| kept.arn != one.arn))).await?;
         match balancer.state.as_str() {
             "provisioning" => Err(Error::RetryAfter {
@@ -325,7 +326,8 @@ impl Aws {
         let vpc = self.vpc_of(cluster, nodes).await?;
         let act = format!("list target groups of load balancer {}", wish.name);
         let groups = elb::groups_of(&self.client, &wish.prefix).await.map_err(|e| failed(&act, e))?;
-        let targets = targets::wanted(&wish, nodes);
+        let chosen = targets::led(&wish, nodes);
+        let targets = targets::wanted(&wish, &chosen);
         for port in &wish.ports {
             let name = wish.group(port);
             let group = groups.iter().find(|one| one.name == name);
@@ -334,7 +336,7 @@ impl Aws {
             self.lead(group, port.node_port, &targets).await?;
         }
         let subnets = self.subnets(cluster, &vpc, &wish).await?;
-        self.open(cluster, &vpc, &wish, &subnets, nodes).await
+        self.open(cluster, &vpc, &wish, &subnets, &chosen).await
     }
 
     async fn delete(&self, cluster: &str, service: &Service) -> Result<(), Error> {
@@ -367,7 +369,7 @@ impl Aws {
 
 /// What is wrong with a service.
 pub(crate) fn fuzz(service: &Service) -> Option<String> {
-    let read = wish::wish("c", "kubernetes.io/cluster/c", service, None);
+    let read = wish::wish("c", &format!("{CLUSTER}c"), service, None);
     if let Ok(wish) = &read {
         assert!(wish.ports.iter().all(|port| wish.group(port).len() == 32 && port.port > 0));
     }

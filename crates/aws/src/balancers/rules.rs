@@ -122,20 +122,20 @@ fn form(group: &str, rules: &[(Rule, String)]) -> Form {
 }
 
 impl Aws {
-    /// Has the nodes' groups let in whom the service wants, and no group whom it wants no more.
+    /// Has the groups of the nodes that are led to let in whom the service wants, and no other group anybody for it.
     pub(super) async fn open(
         &self,
         cluster: &str,
         vpc: &str,
         wish: &Wish,
         subnets: &[Subnet],
-        nodes: &[Node],
+        led: &[Node],
     ) -> Result<(), Error> {
         if self.client.config().no_rules {
             return Ok(());
         }
         let act = format!("let clients of load balancer {} in", wish.name);
-        let instances = self.seen.all(&self.client, &ids(nodes)).await.map_err(|e| failed(&act, e))?;
+        let instances = self.seen.all(&self.client, &ids(led)).await.map_err(|e| failed(&act, e))?;
         let groups = self.all_groups(Some(vpc)).await.map_err(|e| failed(&act, e))?;
         let mark = self.mark(cluster);
         let mut open = BTreeSet::new();
@@ -174,30 +174,21 @@ impl Aws {
         wanted: &BTreeMap<Rule, String>,
     ) -> Result<(), crate::api::Failed> {
         let (missing, left) = differences(group, balancer, wanted);
-        for some in missing.chunks(SOME) {
-            let name = "AuthorizeSecurityGroupIngress";
-            match ec2::act(&self.client, name, form(&group.id, some)).await {
-                // One of them is there: whether it came of a lost answer or of somebody else, the others are still to be made.
-                Err(e) if e.is(DONE) => {
-                    for one in some {
-                        let alone = form(&group.id, std::slice::from_ref(one));
-                        ec2::unless(ec2::act(&self.client, name, alone).await, DONE)?;
+        let left = left.into_iter().map(|rule| (rule, String::new())).collect();
+        for (name, rules) in
+            [("AuthorizeSecurityGroupIngress", missing), ("RevokeSecurityGroupIngress", left)]
+        {
+            for some in rules.chunks(SOME) {
+                match ec2::act(&self.client, name, form(&group.id, some)).await {
+                    // One of them is done, by a call whose answer was lost or by somebody else: the others are still to do.
+                    Err(e) if e.is(DONE) => {
+                        for one in some {
+                            let alone = form(&group.id, std::slice::from_ref(one));
+                            ec2::unless(ec2::act(&self.client, name, alone).await, DONE)?;
+                        }
                     }
+                    done => done?,
                 }
-                done => done?,
-            }
-        }
-        let left: Vec<(Rule, String)> = left.into_iter().map(|rule| (rule, String::new())).collect();
-        for some in left.chunks(SOME) {
-            let name = "RevokeSecurityGroupIngress";
-            match ec2::act(&self.client, name, form(&group.id, some)).await {
-                Err(e) if e.is(DONE) => {
-                    for one in some {
-                        let alone = form(&group.id, std::slice::from_ref(one));
-                        ec2::unless(ec2::act(&self.client, name, alone).await, DONE)?;
-                    }
-                }
-                done => done?,
             }
         }
         Ok(())

@@ -6,13 +6,12 @@ use cpi::contract::Error;
 
 use super::wish::Wish;
 use crate::ec2::{self, Subnet};
-use crate::provider::Aws;
+use crate::provider::{Aws, CLUSTER};
 
 /// A subnet with this tag is for load balancers that are reached from outside.
 const PUBLIC: &str = "kubernetes.io/role/elb";
 /// A subnet with this tag is for those that are not.
 const INTERNAL: &str = "kubernetes.io/role/internal-elb";
-const CLUSTERS: &str = "kubernetes.io/cluster/";
 
 impl Aws {
     /// The subnets of a load balancer.
@@ -89,7 +88,7 @@ fn chosen(all: &[Subnet], mark: &str, role: &str, ways_out: Option<&BTreeSet<Str
     let mut best: BTreeMap<&str, (u8, &str, &Subnet)> = BTreeMap::new();
     for one in all {
         let is_ours = one.tags.contains_key(mark);
-        let is_others = !is_ours && one.tags.keys().any(|key| key.starts_with(CLUSTERS));
+        let is_others = !is_ours && one.tags.keys().any(|key| key.starts_with(CLUSTER));
         let has_way = || ways_out.is_none_or(|ways| ways.contains(&one.id));
         let rank = match has_role(one, role) {
             Some(false) => continue,

@@ -43,16 +43,20 @@ fn is_right(has: &Check, wanted: &Check) -> bool {
         && same(has.unhealthy, wanted.unhealthy)
 }
 
-/// Where a target group leads: instances, or addresses of nodes.
-pub(super) fn wanted(wish: &Wish, nodes: &[Node]) -> BTreeSet<String> {
+/// The nodes that a load balancer leads to: those with the labels that it asks for. Only these are opened for it.
+pub(super) fn led(wish: &Wish, nodes: &[Node]) -> Vec<Node> {
     let has_labels = |node: &&Node| {
         wish.node_labels.iter().all(|(key, value)| {
             node.metadata.labels.as_ref().and_then(|labels| labels.get(key)) == Some(value)
         })
     };
-    let led: Vec<Node> = nodes.iter().filter(has_labels).cloned().collect();
+    nodes.iter().filter(has_labels).cloned().collect()
+}
+
+/// Where a target group leads: instances of these nodes, or their addresses.
+pub(super) fn wanted(wish: &Wish, led: &[Node]) -> BTreeSet<String> {
     if wish.target == "instance" {
-        return ids(&led).into_iter().collect();
+        return ids(led).into_iter().collect();
     }
     let first = |node: &Node| {
         let all = node.status.as_ref()?.addresses.as_ref()?;
@@ -194,7 +198,44 @@ impl Aws {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// Who is not led to is not opened either: both are told by the same list.
+    #[test]
+    fn only_nodes_with_the_labels_are_led_to() {
+        let node = |number: u8, role: &str| -> Node {
+            serde_json::from_value(
+                json!({"metadata": {"name": format!("n{number}"), "labels": {"role": role}},
+                "spec": {"providerID": format!("aws:///a/i-0000000{number}")},
+                "status": {"addresses": [{"type": "InternalIP", "address": format!("10.0.0.{number}")}]}}),
+            )
+            .unwrap()
+        };
+        let nodes = [node(1, "edge"), node(2, "inner"), node(3, "edge")];
+        let wish = |target: &str, labels: &str| {
+            let key = |name: &str| format!("service.beta.kubernetes.io/aws-load-balancer-{name}");
+            let service = json!({"metadata": {"name": "web", "uid": "u", "annotations": {
+                key("nlb-target-type"): target, key("target-node-labels"): labels}},
+                "spec": {"ports": [{"port": 80, "nodePort": 30080}]}});
+            let service = serde_json::from_value(service).unwrap();
+            crate::balancers::wish::wish("c", "mark", &service, None).unwrap()
+        };
+        for (target, labels, targets) in [
+            ("instance", "role=edge", vec!["i-00000001", "i-00000003"]),
+            ("ip", "role=edge", vec!["10.0.0.1", "10.0.0.3"]),
+            ("instance", "role=none", vec![]),
+        ] {
+            let wish = wish(target, labels);
+            let chosen = led(&wish, &nodes);
+            let names: Vec<&str> = chosen.iter().filter_map(|one| one.metadata.name.as_deref()).collect();
+            assert_eq!(names.len(), targets.len(), "{labels}");
+            assert!(!names.contains(&"n2"), "{labels}: {names:?}");
+            assert!(wanted(&wish, &chosen).iter().eq(&targets), "{target} {labels}");
+        }
+        assert_eq!(led(&wish("instance", ""), &nodes).len(), 3);
+    }
 
     #[test]
     fn what_is_not_wanted_of_a_check_is_as_it_is() {

@@ -7,6 +7,7 @@ use cpi::contract::{Cidr, Service, health_check, load_balancer_name, source_rang
 use super::annotations::Annotations;
 use crate::api::sign::hash;
 use crate::elb::Check;
+use crate::provider::CLUSTER;
 
 /// The kubelet's port, which is asked where a service has no TCP port of its own.
 const KUBELET: u16 = 10250;
@@ -136,7 +137,7 @@ pub(super) fn wish(
         group_attributes.entry("stickiness.type".into()).or_insert_with(|| "source_ip".into());
     }
     let mut tags = notes.pairs("additional-resource-tags")?;
-    let reserved = |key: &&String| key.starts_with("kubernetes.io/cluster/") || key.starts_with("aws:");
+    let reserved = |key: &&String| key.starts_with(CLUSTER) || key.starts_with("aws:");
     if let Some(key) = tags.keys().find(reserved) {
         return Err(notes
             .wrong("additional-resource-tags", &format!("has the key {key:?}, which is not yours"))

@@ -21,13 +21,20 @@ pub(crate) struct Section {
     pub(crate) sub: String,
     /// Its settings, in order.
     pub(crate) settings: Vec<Setting>,
+    /// Where it begins, counted from one.
+    pub(crate) line: usize,
 }
 
 impl Section {
     /// The last setting of this name, if it is not empty.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        let found = self.settings.iter().rev().find(|one| one.key.eq_ignore_ascii_case(key))?;
-        Some(found.value.as_str()).filter(|value| !value.is_empty())
+        self.setting(key).map(|one| one.value.as_str())
+    }
+
+    /// The same, with its line.
+    pub(crate) fn setting(&self, key: &str) -> Option<&Setting> {
+        let found = self.settings.iter().rev().find(|one| one.key.eq_ignore_ascii_case(key));
+        found.filter(|one| !one.value.is_empty())
     }
 }
 
@@ -66,7 +73,7 @@ pub(crate) fn read(text: &str, kind: Kind) -> Result<Vec<Section>, String> {
         if line.starts_with('[') {
             let section = header(line)
                 .ok_or_else(|| format!("line {number}: a section is written as [name] or [name \"more\"]"))?;
-            sections.push(section);
+            sections.push(Section { line: number, ..section });
             continue;
         }
         let Some(section) = sections.last_mut() else {
@@ -104,7 +111,7 @@ fn header(line: &str) -> Option<Section> {
     let (name, sub) = inside.split_once(char::is_whitespace).unwrap_or((inside, ""));
     let sub = sub.trim();
     let sub = sub.strip_prefix('"').map_or(Some(sub), |sub| sub.strip_suffix('"'))?;
-    (!name.is_empty()).then(|| Section { name: name.into(), sub: sub.into(), settings: Vec::new() })
+    (!name.is_empty()).then(|| Section { name: name.into(), sub: sub.into(), ..Section::default() })
 }
 
 /// A value of AWS' files: a comment in it begins behind a space.
@@ -165,7 +172,8 @@ mod tests {
         let text = "[Global]\n  Zone = \"a \\\"b\\\" #c\" ; d\n  On\n x = a b  ; c\n[ServiceOverride \"1\"]\nURL=http://[::1]:5 # e\n";
         let want = [("Zone", "a \"b\" #c"), ("On", "true"), ("x", "a b"), ("URL", "http://[::1]:5")];
         assert_eq!(settings(text, Kind::Git), pairs(&want));
-        assert_eq!(read(text, Kind::Git).unwrap()[1].sub, "1");
+        let sections = read(text, Kind::Git).unwrap();
+        assert_eq!((sections[1].sub.as_str(), sections[0].line, sections[1].line), ("1", 1, 5));
     }
 
     #[test]

@@ -113,14 +113,11 @@ impl std::str::FromStr for Config {
                     set.map_err(|why| format!("line {}: {}: {why}", one.line, one.key))?;
                 }
             } else if section.name.eq_ignore_ascii_case("ServiceOverride") {
-                let read = overridden(&section);
-                config
-                    .overrides
-                    .extend(read.map_err(|why| format!("ServiceOverride {:?}: {why}", section.sub))?);
+                config.overrides.extend(overridden(&section)?);
             } else {
                 return Err(format!(
-                    "section [{}] is not known; there are [Global] and [ServiceOverride \"1\"]",
-                    section.name
+                    "line {}: section [{}] is not known; there are [Global] and [ServiceOverride \"1\"]",
+                    section.line, section.name
                 ));
             }
         }
@@ -194,33 +191,41 @@ fn global(
 
 fn overridden(section: &Section) -> Result<Option<Override>, String> {
     const KNOWN: &[&str] = &["Service", "Region", "URL", "SigningRegion", "SigningMethod", "SigningName"];
+    let wrong = |line: usize, why: String| format!("line {line}: ServiceOverride {:?}: {why}", section.sub);
     if let Some(one) =
         section.settings.iter().find(|one| !KNOWN.iter().any(|k| k.eq_ignore_ascii_case(&one.key)))
     {
-        return Err(format!("line {}: {} is not one of {}", one.line, one.key, KNOWN.join(", ")));
+        return Err(wrong(one.line, format!("{} is not one of {}", one.key, KNOWN.join(", "))));
     }
-    let must = |key| section.get(key).map(str::trim).ok_or_else(|| format!("{key} is missing"));
-    let name = must("Service")?.to_ascii_lowercase();
+    let must = |key| section.setting(key).ok_or_else(|| wrong(section.line, format!("{key} is missing")));
+    let told = must("Service")?;
+    let name = told.value.trim().to_ascii_lowercase();
     let service = match name.as_str() {
         "ec2" => Service::Ec2,
         "elastic load balancing v2" | "elasticloadbalancingv2" | "elasticloadbalancing" => Service::Elb,
         "sts" => Service::Sts,
         other if NOT_CALLED.contains(&other) => return Ok(None),
         _ => {
-            return Err(format!(
-                "Service {name:?} is not called; there are ec2, elasticloadbalancing and sts"
-            ));
+            let why = format!("Service {name:?} is not called; there are ec2, elasticloadbalancing and sts");
+            return Err(wrong(told.line, why));
         }
     };
-    let method = section.get("SigningMethod").unwrap_or("v4");
-    if !method.eq_ignore_ascii_case("v4") {
-        return Err(format!("SigningMethod {method:?} is not known; requests are signed by v4"));
+    if let Some(one) =
+        section.setting("SigningMethod").filter(|method| !method.value.eq_ignore_ascii_case("v4"))
+    {
+        let why = format!("SigningMethod {:?} is not known; requests are signed by v4", one.value);
+        return Err(wrong(one.line, why));
     }
+    let region_of = |key| {
+        let one = must(key)?;
+        region(one.value.trim()).map_err(|why| wrong(one.line, format!("{key}: {why}")))
+    };
+    let at = must("URL")?;
     Ok(Some(Override {
         service,
-        region: region(must("Region")?)?,
-        url: url(must("URL")?)?,
-        signing_region: region(must("SigningRegion")?)?,
+        region: region_of("Region")?,
+        url: url(&at.value).map_err(|why| wrong(at.line, format!("URL: {why}")))?,
+        signing_region: region_of("SigningRegion")?,
         signing_name: section.get("SigningName").map(str::to_owned),
     }))
 }
@@ -315,13 +320,28 @@ mod tests {
             ("[Global]\nElbSecurityGroup = sg-1\n", "is not supported: it is for classic load balancers"),
             ("[Global]\nNodeIPFamilies = ipx\n", "\"ipx\" is neither ipv4 nor ipv6"),
             ("[Global]\nDisableSecurityGroupIngress = perhaps\n", "\"perhaps\" is neither true nor false"),
-            ("[Globl]\n", "section [Globl] is not known"),
-            ("[ServiceOverride \"1\"]\nService=ec2\n", "ServiceOverride \"1\": Region is missing"),
-            ("[ServiceOverride \"1\"]\nService=ec3\n", "\"ec3\" is not called"),
-            ("[ServiceOverride \"1\"]\nUrl2=ec3\n", "Url2 is not one of"),
+            ("[Global]\n\n[Globl]\n", "line 3: section [Globl] is not known"),
+            (
+                "[Global]\n[ServiceOverride \"1\"]\nService=ec2\nURL=http://x\n",
+                "line 2: ServiceOverride \"1\": Region is missing",
+            ),
+            ("[ServiceOverride \"1\"]\n", "line 1: ServiceOverride \"1\": Service is missing"),
+            (
+                "[ServiceOverride \"1\"]\nService=ec3\n",
+                "line 2: ServiceOverride \"1\": Service \"ec3\" is not called",
+            ),
+            ("[ServiceOverride \"1\"]\nUrl2=ec3\n", "line 2: ServiceOverride \"1\": Url2 is not one of"),
+            (
+                "[ServiceOverride \"1\"]\nService=ec2\nSigningMethod=v2\n",
+                "line 3: ServiceOverride \"1\": SigningMethod \"v2\" is not known",
+            ),
+            (
+                "[ServiceOverride \"1\"]\nService=ec2\nURL=http://x\nRegion=a.b\n",
+                "line 4: ServiceOverride \"1\": Region: \"a.b\" is no region",
+            ),
             (
                 "[ServiceOverride \"1\"]\nService=ec2\nRegion=a\nURL=ftp://x\nSigningRegion=a\n",
-                "\"ftp://x\" is no URL of a service",
+                "line 4: ServiceOverride \"1\": URL: \"ftp://x\" is no URL of a service",
             ),
         ] {
             let error = text.parse::<Config>().unwrap_err();

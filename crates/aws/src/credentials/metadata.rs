@@ -7,8 +7,8 @@ use http::{Method, Request};
 use http_body_util::Full;
 
 use super::{Credentials, told};
-use crate::api::Exchange;
 use crate::api::exchange::secret;
+use crate::api::{Exchange, pause};
 use crate::config::url;
 
 const V4: &str = "http://169.254.169.254";
@@ -78,7 +78,10 @@ impl<'a> Session<'a> {
 
     async fn ask(&self, method: Method, path: &str, header: (&str, &str)) -> Result<Bytes, String> {
         let mut why = String::new();
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
+            if tried > 0 {
+                tokio::time::sleep(pause(tried)).await;
+            }
             let request = Request::builder()
                 .method(method.clone())
                 .uri(format!("{}{path}", self.base))

@@ -22,6 +22,8 @@ use crate::api::Exchange;
 const EARLY: SignedDuration = SignedDuration::from_secs(300);
 /// Where new ones were not to be had, they are asked for again after this.
 const PAUSE: Duration = Duration::from_secs(20);
+/// Who asks within this after a failure, or has waited for what failed, is told the same where there are no old ones.
+const SAME: Duration = Duration::from_secs(2);
 
 /// By what requests are signed.
 #[derive(Clone, PartialEq, Eq)]
@@ -99,8 +101,8 @@ fn filled(
 #[derive(Debug, Default)]
 struct Held {
     credentials: Option<Arc<Credentials>>,
-    /// When new ones were asked for in vain.
-    failed: Option<Instant>,
+    /// When new ones were asked for in vain, and why.
+    failed: Option<(Instant, String)>,
 }
 
 /// Where credentials come from, and those that came last.
@@ -133,6 +135,7 @@ impl Chain {
     /// # Errors
     /// There are none.
     pub(crate) async fn get(&self, region: &str) -> Result<Arc<Credentials>, String> {
+        let came = Instant::now();
         let mut held = self.held.lock().await;
         let now = Timestamp::now();
         let usable = |early| held.credentials.clone().filter(|one| one.is_good(now, early));
@@ -140,10 +143,13 @@ impl Chain {
             return Ok(good);
         }
         let last = usable(SignedDuration::from_secs(10));
-        if let Some(last) = &last
-            && held.failed.is_some_and(|failed| failed.elapsed() < PAUSE)
-        {
-            return Ok(last.clone());
+        if let Some((failed, why)) = &held.failed {
+            match &last {
+                Some(last) if failed.elapsed() < PAUSE => return Ok(last.clone()),
+                // A place that does not answer takes its time, and those who wait here would each ask it in turn.
+                None if came.saturating_duration_since(*failed) < SAME => return Err(why.clone()),
+                _ => {}
+            }
         }
         match self.source.fetch(&self.exchange, region).await {
             Ok(new) => {
@@ -152,8 +158,9 @@ impl Chain {
                 Ok(new)
             }
             Err(why) => {
-                held.failed = Some(Instant::now());
-                last.ok_or_else(|| format!("cannot get credentials from {}: {why}", self.told))
+                let why = format!("cannot get credentials from {}: {why}", self.told);
+                held.failed = Some((Instant::now(), why.clone()));
+                last.ok_or(why)
             }
         }
     }
@@ -162,14 +169,57 @@ impl Chain {
     pub(crate) async fn forget(&self, which: &Arc<Credentials>) {
         let mut held = self.held.lock().await;
         if held.credentials.as_ref().is_some_and(|held| Arc::ptr_eq(held, which)) {
-            held.credentials = None;
+            // A failure of before says nothing of what is asked for now.
+            *held = Held::default();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use testkit::faulty::{Faulty, answer};
+
     use super::*;
+    use crate::config::{Config, Environment};
+
+    /// A chain whose credentials an agent tells, here: one that fails.
+    fn chain(agent: &Faulty) -> Chain {
+        let at = format!("http://{}/", agent.addr);
+        let environment: Environment =
+            [("AWS_CONTAINER_CREDENTIALS_FULL_URI", at.as_str())].into_iter().collect();
+        let http = crate::api::http::Http::new(None).unwrap();
+        let (config, environment) = (Arc::new(Config::default()), Arc::new(environment));
+        Chain::new(&Exchange { http, config, environment }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_what_fails_is_told_so() {
+        let agent = Faulty::start(|_, _, stream| answer(stream, 500, "", b""));
+        let chain = chain(&agent);
+        // All are there before the first is answered.
+        let told = futures_util::future::join_all((0..10).map(|_| chain.get("r"))).await;
+        assert!(told.iter().all(|one| one.as_ref().is_err_and(|why| why.contains("status 500"))), "{told:?}");
+        assert_eq!(agent.requests(), 1);
+        // Later it is asked again.
+        let before = Instant::now().checked_sub(SAME).unwrap();
+        chain.held.lock().await.failed.as_mut().unwrap().0 = before;
+        assert!(chain.get("r").await.is_err());
+        assert_eq!(agent.requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_before_does_not_stand_in_the_way() {
+        let agent = Faulty::start(|_, _, stream| answer(stream, 500, "", b""));
+        let chain = chain(&agent);
+        let soon = Timestamp::now() + SignedDuration::from_secs(200);
+        let old = Arc::new(Credentials { expires: Some(soon), ..Credentials::new("A", "S") });
+        chain.held.lock().await.credentials = Some(old.clone());
+        assert_eq!(chain.get("r").await.as_ref(), Ok(&old), "old ones are used as long as they are good");
+        assert_eq!(agent.requests(), 1);
+        chain.forget(&old).await;
+        assert!(chain.get("r").await.is_err());
+        assert_eq!(agent.requests(), 2);
+    }
 
     #[test]
     fn what_is_told_of_credentials() {

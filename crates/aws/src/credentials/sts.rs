@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Credentials, filled};
 use crate::api::exchange::Outcome;
-use crate::api::{Call, Exchange, Failed, Form, xml};
+use crate::api::{Call, Exchange, Failed, Form, pause, xml};
 use crate::config::Service;
 
 /// A token is no longer than this, in bytes.
@@ -56,7 +56,10 @@ async fn taken(
 ) -> Result<Credentials, String> {
     let call = Call { service: Service::Sts, action, form: &form };
     let mut why = String::new();
-    for _ in 0..TRIES {
+    for tried in 0..TRIES {
+        if tried > 0 {
+            tokio::time::sleep(pause(tried)).await;
+        }
         match exchange.send(call, region, base, PATIENCE).await? {
             Outcome::Answered(text) => return role(&text, action),
             Outcome::Refused(refusal, status, _) => {

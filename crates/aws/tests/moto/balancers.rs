@@ -99,6 +99,33 @@ async fn a_service_is_made_changed_and_taken_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn nodes_that_are_not_led_to_are_not_opened() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let other =
+        format!("Action=CreateSecurityGroup&GroupName=inner&GroupDescription=inner&VpcId={}", rig.vpc);
+    let ran = [rig.run(1), rig.run_in(1, &rig.made(&other, "groupId"))].concat();
+    let mut nodes = nodes(&ran);
+    nodes[0].metadata.labels = Some([("role".to_owned(), "edge".to_owned())].into());
+    let labelled = json!({"service.beta.kubernetes.io/aws-load-balancer-target-node-labels": "role=edge"});
+    let (web, labelled) = (service(&[(80, 30080)], &json!({})), service(&[(80, 30080)], &labelled));
+    rig.ensure(&web, &nodes).await.unwrap();
+    assert_eq!((rig.targets().len(), rig.rules().len()), (2, 4), "each group has two rules");
+    let closed = ["30080 0.0.0.0/0 client", "30080 10.0.1.0/24 health"];
+    rig.ensure(&labelled, &nodes).await.unwrap();
+    assert_eq!(
+        (rig.targets(), rig.rules()),
+        (vec![format!("{}:30080", ran[0].0)], closed.map(String::from).into())
+    );
+    // As nodes change nothing is opened either.
+    rig.provider.load_balancers().unwrap().update_load_balancer(CLUSTER, &labelled, &nodes).await.unwrap();
+    assert_eq!(rig.rules(), closed);
+    rig.delete(&labelled).await.unwrap();
+    rig.has_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
 async fn two_services_and_another_cluster_do_not_meet() {
     let rig = Rig::new();
     rig.provider.initialize(CLUSTER).await.unwrap();

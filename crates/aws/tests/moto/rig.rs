@@ -122,13 +122,18 @@ impl Rig {
 
     /// So many instances that run, each with its private DNS name.
     pub(crate) fn run(&self, count: usize) -> Vec<(String, String)> {
+        self.run_in(count, &self.group)
+    }
+
+    /// The same in a security group.
+    pub(crate) fn run_in(&self, count: usize, group: &str) -> Vec<(String, String)> {
         let image = all(&self.ec2("Action=DescribeImages&Owner.1=amazon"), "imageId").remove(0);
         let tags = format!(
             "TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key={MARK}&TagSpecification.1.Tag.1.Value=owned"
         );
         let answer = self.ec2(&format!(
             "Action=RunInstances&ImageId={image}&MinCount={count}&MaxCount={count}&InstanceType=m5.large&SubnetId={}&SecurityGroupId.1={}&{tags}",
-            self.subnet, self.group
+            self.subnet, group
         ));
         all(&answer, "instanceId").into_iter().map(|id| (id.clone(), self.name(&id))).collect()
     }

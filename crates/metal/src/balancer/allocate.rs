@@ -26,14 +26,14 @@ pub(crate) fn allocate(given: &Given<'_>, service: &Service) -> Result<Vec<IpAdd
     }
     let requested = service::requested(service)?;
     let asked = Asked { given, service, its: Use::of(service), of_nodes: service::all_of_nodes(given.nodes) };
-    let pools = asked.pools()?;
+    let wanted = asked.wanted()?;
     let (mut addresses, mut refused) = (Vec::new(), Vec::new());
     for is_v6 in service::families(service) {
         let got = match requested.get(&is_v6) {
             Some(address) => Ok(asked.requested(*address)?),
             None => match asked.kept(is_v6)? {
                 Some(address) => Ok(address),
-                None => asked.any(is_v6, &pools),
+                None => asked.pools(wanted).and_then(|pools| asked.any(is_v6, &pools)),
             },
         };
         match got {
@@ -55,18 +55,25 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// The pools that the service gets addresses of, in the order in which they are tried.
-    fn pools(&self) -> Result<Vec<&'a Pool>, Refused> {
+    /// The pool that the service asks for.
+    fn wanted(&self) -> Result<Option<&'a Pool>, Refused> {
         let all = &self.given.config.pools;
-        if let Some(name) = service::pool(self.service) {
-            let Some(pool) = all.iter().find(|pool| pool.name == name) else {
-                let shown = name.get(..name.floor_char_boundary(64)).unwrap_or_default();
-                return Err(Refused::Failed(format!(
-                    "annotation {}: there is no pool {shown:?}; those that there are: {}",
-                    service::POOL,
-                    names(all)
-                )));
-            };
+        let Some(name) = service::pool(self.service) else { return Ok(None) };
+        let found = all.iter().find(|pool| pool.name == name);
+        found.map(Some).ok_or_else(|| {
+            let shown = name.get(..name.floor_char_boundary(64)).unwrap_or_default();
+            Refused::Failed(format!(
+                "annotation {}: there is no pool {shown:?}; those that there are: {}",
+                service::POOL,
+                names(all)
+            ))
+        })
+    }
+
+    /// The pools that the service gets a new address of, in the order in which they are tried.
+    fn pools(&self, wanted: Option<&'a Pool>) -> Result<Vec<&'a Pool>, Refused> {
+        let all = &self.given.config.pools;
+        if let Some(pool) = wanted {
             self.allowed(pool).map_err(Refused::Failed)?;
             return Ok(vec![pool]);
         }
@@ -112,8 +119,11 @@ impl<'a> Asked<'a> {
                 service::POOL
             )));
         }
-        self.allowed(pool)
-            .map_err(|why| Refused::Failed(format!("cannot give the service {address}: {why}")))?;
+        // One that it has was given to it when the pool was for it.
+        if !self.given.own.contains(&address) {
+            self.allowed(pool)
+                .map_err(|why| Refused::Failed(format!("cannot give the service {address}: {why}")))?;
+        }
         if self.of_nodes.contains(&address) {
             return Err(Refused::Failed(format!(
                 "cannot give the service {address}: a node has it; ask for another"

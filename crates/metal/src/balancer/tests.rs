@@ -324,6 +324,49 @@ async fn an_address_is_kept_whatever_becomes_of_the_file() {
     assert_eq!(stand.give(plain("c")).await, ["10.8.0.0"]);
 }
 
+/// Which pools are for a service is asked only when it gets an address, however it has come to it.
+#[tokio::test]
+async fn an_address_is_kept_where_its_pool_is_for_others_now() {
+    let mut stand = stand("pools: [{name: lab, addresses: [10.0.0.1-10.0.0.9, 'fd00::/64']}]");
+    let both = |name: &str, key: &str, value: &str| {
+        let families = json!({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"});
+        web(name, json!({"annotations": {key: value}}), families)
+    };
+    for (service, address) in [
+        (plain("plain"), "10.0.0.1"),
+        (annotated("pool", service::POOL, "lab"), "10.0.0.2"),
+        (annotated("address", service::ADDRESSES, "10.0.0.7"), "10.0.0.7"),
+    ] {
+        assert_eq!(stand.give(service).await, [address]);
+    }
+    let pools = "pools: [{name: lab, addresses: [10.0.0.1-10.0.0.9, 'fd00::/64'], namespaces: [shop]}]";
+    std::fs::write(&stand.file, pools).unwrap();
+    for is_new in [false, true] {
+        if is_new {
+            stand.again();
+        }
+        for (name, address) in [("plain", "10.0.0.1"), ("pool", "10.0.0.2"), ("address", "10.0.0.7")] {
+            assert_eq!(stand.ask(name).await.unwrap(), [address], "{name}");
+        }
+    }
+    // What it has not yet it does not get, and neither does another service.
+    let words = "not for services in namespace \"default\"";
+    stand.make(both("pool", service::POOL, "lab"));
+    assert_eq!(stand.ask("pool").await.unwrap(), ["10.0.0.2"], "one will do");
+    for service in [
+        annotated("address", service::ADDRESSES, "10.0.0.8"),
+        annotated("new", service::POOL, "lab"),
+        annotated("new", service::ADDRESSES, "10.0.0.9"),
+    ] {
+        let name = service.metadata.name.clone().unwrap();
+        stand.make(service);
+        let error = stand.refused(&name).await;
+        assert!(error.contains(words), "{name}: {error}");
+    }
+    stand.make(plain("new"));
+    assert!(stand.refused("new").await.contains("no pool is for it"));
+}
+
 #[tokio::test]
 async fn without_pools_services_have_the_nodes_addresses() {
     let stand = stand("{}");

@@ -47,7 +47,7 @@ pub(super) struct Round {
     pub(super) cold: Phase,
     pub(super) again: Phase,
     pub(super) join: Phase,
-    /// KiB that the controllers had resident at most.
+    /// KiB that the controllers had resident at most, the first ones or those that were started again.
     pub(super) memory: f64,
 }
 
@@ -77,6 +77,8 @@ pub(super) async fn round(site: &mut Site, meter: &Meter) -> Result<Round> {
         ]
     };
     let cold = before.phase(site, meter, steps(NODES)).await?;
+    // Those that are started again have less to do.
+    let first = site.peak()?;
     let mut before = Before::now(site, meter)?;
     site.control(meter)?;
     let goal = |call: &str, more: usize| before.calls.get(call).copied().unwrap_or_default() + more;
@@ -92,7 +94,7 @@ pub(super) async fn round(site: &mut Site, meter: &Meter) -> Result<Round> {
     let mut before = Before::now(site, meter)?;
     node(&mut client, NODES).await?;
     let join = before.phase(site, meter, steps(NODES + 1)).await?;
-    Ok(Round { cold, again, join, memory: site.peak()? })
+    Ok(Round { cold, again, join, memory: first.max(site.peak()?) })
 }
 
 /// What there was when a phase began.
@@ -130,7 +132,7 @@ impl Before {
             tokio::time::sleep(PAUSE).await;
         }
         let mut last = (Calls::new(), Requests::new());
-        let mut since = Instant::now();
+        let (done, mut since) = (Instant::now(), Instant::now());
         phase.cpu = (meter.cpu()? - self.cpu).as_secs_f64();
         while since.elapsed() < QUIET {
             tokio::time::sleep(PAUSE * 20).await;
@@ -139,6 +141,15 @@ impl Before {
             now.0.remove("ListRoutes");
             now.1.retain(|request, _| super::table::is_of_clouds(request));
             if now != last {
+                if done.elapsed() > PATIENCE {
+                    let (calls, requests) = (since_then(&now.0, &last.0), since_then(&now.1, &last.1));
+                    return Err(format!(
+                        "all is done, but it is not quiet in {PATIENCE:?}: calls {calls:?} and requests {requests:?} still come; \
+                         the controllers said last: {}",
+                        site.words()
+                    )
+                    .into());
+                }
                 (last, since) = (now, Instant::now());
                 phase.cpu = (meter.cpu()? - self.cpu).as_secs_f64();
             }

@@ -2,7 +2,8 @@
 //! API server, beside what must be asked for.
 //!
 //! Three times: the controllers come to a cluster whose nodes and services nobody has seen; they are started again where nothing is to
-//! be done; and a node joins. The provider is this process, behind a socket. What it needs of the processors counts for nobody.
+//! be done; and a node joins. The provider is this process, behind a socket. It has its share of the
+//! processors beside them; what it needs of them counts for nobody.
 
 mod audit;
 mod load;

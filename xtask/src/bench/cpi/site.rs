@@ -6,6 +6,7 @@ use super::super::Meter;
 use super::super::api::client::Endpoint;
 use super::super::api::side::{kubeconfig, serve, sextant, spawn};
 use super::super::ended::Ended;
+use super::super::meter::Beside;
 use super::audit::Audit;
 use super::provider::Cloud;
 use crate::Result;
@@ -22,6 +23,8 @@ pub(super) struct Site {
     pub(super) cloud: Cloud,
     program: PathBuf,
     control: Option<Ended>,
+    /// The provider, which is this process, has as much of the processors.
+    beside: Option<Beside>,
     _api: Ended,
     place: tempfile::TempDir,
 }
@@ -35,12 +38,14 @@ impl Site {
         let (api, endpoint, _) = serve(program, meter, place.path(), &more).await?;
         let cloud = Cloud::serve(place.path().join("cloud.sock"))?;
         let (program, audit) = (program.to_owned(), Audit::new(&audit));
-        Ok(Self { endpoint, audit, cloud, program, control: None, _api: api, place })
+        let beside = Some(meter.beside()?);
+        Ok(Self { endpoint, audit, cloud, program, control: None, beside, _api: api, place })
     }
 
     /// Starts the controllers; those that ran are killed first.
     pub(super) fn control(&mut self, meter: &Meter) -> Result<()> {
-        self.control = None;
+        // To start a program takes this process out: it is put back beside it then.
+        (self.control, self.beside) = (None, None);
         let place = self.place.path();
         let mut control = sextant(&self.program, place);
         let cloud = format!("unix://{}", place.join("cloud.sock").display());
@@ -54,6 +59,7 @@ impl Site {
         ]);
         control.arg("--kubeconfig").arg(kubeconfig(place));
         self.control = Some(spawn(meter, control, &place.join("control.log"))?);
+        self.beside = Some(meter.beside()?);
         Ok(())
     }
 

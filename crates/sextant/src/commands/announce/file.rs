@@ -1,21 +1,16 @@
 //! The provider's file, as it is now.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use metal::Config;
+use metal::{Config, File};
 
 use crate::failure::{Failure, Result};
-
-/// What tells one state of a file from another: device, number, size, and when it was changed last (seconds, nanoseconds).
-type Stamp = (u64, u64, u64, i64, i64);
 
 /// A file that is read again when it has changed.
 #[derive(Debug)]
 pub(in crate::commands) struct ConfigFile {
-    path: PathBuf,
+    file: File,
     config: Config,
-    stamp: Option<Stamp>,
 }
 
 impl ConfigFile {
@@ -24,9 +19,8 @@ impl ConfigFile {
     /// # Errors
     /// It cannot be read, or is not as it must be.
     pub(in crate::commands) fn open(path: &Path) -> Result<Self> {
-        let stamp = stamp(path);
-        let config = Config::read(path).map_err(|e| Failure::new(e.to_string()))?;
-        Ok(Self { path: path.into(), config, stamp })
+        let (file, config) = File::open(path).map_err(|e| Failure::new(e.to_string()))?;
+        Ok(Self { file, config })
     }
 
     /// What it says; what it said last while it cannot be read.
@@ -37,7 +31,7 @@ impl ConfigFile {
     /// Tells people if it has nothing in it that could be answered for.
     pub(super) fn tell_if_empty(&self, command: &str) {
         if self.config.pools.is_empty() {
-            let path = self.path.display();
+            let path = self.file.path().display();
             eprintln!(
                 "sextant {command}: {path} has no pools: addresses of load balancers are not answered for"
             );
@@ -46,16 +40,12 @@ impl ConfigFile {
 
     /// Looks whether it has changed, and reads it then. Whether it says something else now: where it is wrong all stays as it was.
     pub(super) fn has_changed(&mut self, command: &str) -> bool {
-        let stamp = stamp(&self.path);
-        if stamp == self.stamp {
-            return false;
-        }
-        self.stamp = stamp;
-        match Config::read(&self.path) {
+        let Some(read) = self.file.again() else { return false };
+        match read {
             Ok(config) if config == self.config => false,
             Ok(config) => {
                 self.config = config;
-                eprintln!("sextant {command}: {} has changed, and is followed", self.path.display());
+                eprintln!("sextant {command}: {} has changed, and is followed", self.file.path().display());
                 self.tell_if_empty(command);
                 true
             }
@@ -65,11 +55,6 @@ impl ConfigFile {
             }
         }
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }
 
 #[cfg(test)]
