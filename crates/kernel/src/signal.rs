@@ -57,6 +57,38 @@ pub fn block_none() {
     }
 }
 
+/// Has this process end by SIGPIPE, quietly, when who reads its standard output or error is gone, as every tool in a pipeline does;
+/// of any other pipe or socket whose other end is gone a write says EPIPE, as Rust's programs expect. Programs it executes
+/// have the default meaning.
+///
+/// Rust ignores SIGPIPE before `main`; with its default meaning a server that went while it was being written to would end its
+/// client without a word.
+pub fn end_with_readers() {
+    // SAFETY: the handler calls what a handler may call alone (signal-safety(7)), and keeps errno.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_broken_pipe as *const () as usize;
+        action.sa_flags = libc::SA_RESTART | libc::SA_NODEFER;
+        libc::sigemptyset(&raw mut action.sa_mask);
+        libc::sigaction(libc::SIGPIPE, &raw const action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn on_broken_pipe(signal: libc::c_int) {
+    let asked = |fd| libc::pollfd { fd, events: 0, revents: 0 };
+    let mut readers = [asked(libc::STDOUT_FILENO), asked(libc::STDERR_FILENO)];
+    // SAFETY: poll, signal and raise may be called by a handler; errno is this thread's, and as it was afterwards.
+    unsafe {
+        let errno = *libc::__errno_location();
+        let found = libc::poll(readers.as_mut_ptr(), readers.len() as libc::nfds_t, 0);
+        if found > 0 && readers.iter().any(|fd| fd.revents & (libc::POLLERR | libc::POLLHUP) != 0) {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
+        *libc::__errno_location() = errno;
+    }
+}
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -126,6 +158,10 @@ const NAMES: [(&str, i32); 33] = [
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -156,6 +192,34 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    /// Says to the test below that it is the process whose end is looked at.
+    const WRITER: &str = "SEXTANT_TEST_WRITER";
+
+    /// It writes to a socket whose other end is gone, and then to its standard error.
+    #[test]
+    fn a_process_ends_with_its_reader_and_not_with_its_server() {
+        if std::env::var_os(WRITER).is_some() {
+            end_with_readers();
+            let (client, server) = UnixStream::pair().unwrap();
+            drop(server);
+            let refused = rustix::io::write(&client, b"a question");
+            let told = rustix::io::write(rustix::stdio::stderr(), b"it is gone");
+            std::process::exit(if refused == Err(rustix::io::Errno::PIPE) && told.is_ok() { 7 } else { 8 });
+        }
+        let ended = |stderr: Stdio| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command
+                .args(["--exact", "signal::tests::a_process_ends_with_its_reader_and_not_with_its_server"]);
+            command.arg("--nocapture").env(WRITER, "1").stdout(Stdio::null()).stderr(stderr);
+            command.status().unwrap()
+        };
+        assert_eq!(ended(Stdio::null()).code(), Some(7));
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        // Where nobody reads what it says, the first write that nobody takes ends it.
+        assert_eq!(ended(writer.into()).signal(), Some(libc::SIGPIPE));
     }
 
     #[test]

@@ -40,7 +40,8 @@ fn main() -> ExitCode {
     let cli = cli::Cli::try_parse().unwrap_or_else(|error| cli::refuse(error));
     if !cli.command.outlasts_readers() {
         // `sextant images | head` ends quietly, as every tool of its kind.
-        kernel::process::restore_signals();
+        kernel::signal::end_with_readers();
+        kernel::signal::block_none();
     }
     match commands::run(cli) {
         Ok(code) => code,
