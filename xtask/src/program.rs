@@ -35,6 +35,22 @@ pub(crate) fn cargo_command() -> Command {
     cargo
 }
 
+/// The same command, run when nobody else wants a processor.
+pub(crate) fn patient(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        nice.current_dir(dir);
+    }
+    nice
+}
+
 /// `sextant` as it is released, built where it is not.
 pub(crate) fn released() -> Result<PathBuf> {
     cargo(["build", "--release", "--locked", "--package", "sextant"])?;

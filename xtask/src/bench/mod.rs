@@ -20,6 +20,7 @@ mod services;
 mod up;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use clap::{Args, ValueEnum};
 
@@ -27,7 +28,11 @@ pub(crate) use contest::{Contest, Promise, Side};
 pub(crate) use meter::Meter;
 
 use crate::Result;
+use crate::program::{built, cargo, shown};
 use report::Report;
+
+/// The profile that what measures is built with.
+const CLIENTS: &str = "clients";
 
 /// A contest.
 struct Entry {
@@ -99,6 +104,9 @@ impl Bench {
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let entry = bench.entry()?;
+    if cfg!(debug_assertions) {
+        return optimised();
+    }
     if entry.alone && !alone::is() {
         return alone::again();
     }
@@ -108,6 +116,19 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Format::Json => println!("{}", serde_json::to_string_pretty(&report.json)?),
     }
     Ok(())
+}
+
+/// Runs this command once more as an optimised program: its clients are what servers are measured with.
+fn optimised() -> Result<()> {
+    cargo(["build", "--quiet", "--profile", CLIENTS, "--locked", "--package", "xtask"])?;
+    let mut again = Command::new(built(CLIENTS)?.join("xtask"));
+    let status = again.args(std::env::args_os().skip(1)).status();
+    // It has said what was wrong.
+    if status.map_err(|e| format!("cannot run {}: {e}", shown(&again)))?.success() {
+        Ok(())
+    } else {
+        Err("the bench was not finished".into())
+    }
 }
 
 /// The middle one, or what is between the two in the middle.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::{Count, Extent};
 use crate::Result;
-use crate::program::{call, output, read, root, target};
+use crate::program::{call, cargo_command, output, read, root, target};
 
 /// Which edges were taken and which numbers compared, so that libFuzzer can follow; and every check that a release
 /// leaves out.
@@ -103,12 +103,18 @@ fn at_once<T: Sync, R: Send>(all: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> 
     done.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
+/// What builds the program of all targets.
+pub(super) fn building() -> Command {
+    let mut cargo = cargo_command();
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(root().join("fuzz/Cargo.toml"));
+    cargo.arg("--target-dir").arg(target().join("fuzz")).env("RUSTFLAGS", FLAGS.join(" "));
+    cargo
+}
+
 /// Builds the program of all targets; where it is.
 fn build() -> Result<PathBuf> {
     let place = target().join("fuzz");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(root().join("fuzz/Cargo.toml"));
-    call(cargo.arg("--target-dir").arg(&place).env("RUSTFLAGS", FLAGS.join(" ")).current_dir(root()))?;
+    call(&mut building())?;
     let version = read("rustc", ["-vV"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc names no host")?;
     Ok(place.join(host).join("release/fuzz"))

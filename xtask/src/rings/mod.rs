@@ -1,6 +1,7 @@
 //! `test` and `soak`: the rings of tests, one after the other (the emulated machine beside those after it), each timed; one that
 //! fails does not stop the next.
 
+mod ahead;
 mod crash;
 mod fuzz;
 mod node;
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use testkit::Random;
 
+use ahead::Ahead;
 pub(crate) use unit::{chosen as chosen_tests, read as read_test_line};
 
-use crate::program::cargo;
+use crate::program::call;
 use crate::{Result, interop, packages, vm};
 
 /// One ring of tests (ARCHITECTURE.md has the list).
@@ -34,6 +36,13 @@ enum Ring {
     Fuzz,
     /// Pods of a node that come and go for an hour, its memory and descriptors watched
     Cycles,
+}
+
+impl Ring {
+    /// Whether it runs the product as it is released.
+    fn wants_release(self) -> bool {
+        matches!(self, Self::Crash | Self::Interop)
+    }
 }
 
 /// Those that every run has; an hour is for who soaks. The emulated machine takes longest, and the rings after it run beside it; `cargo
@@ -157,20 +166,25 @@ fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Ext
     println!("seed {seed} (--seed {seed} repeats it)");
     let mut extent = extent(sample.only.clone(), random);
     let mut table = Vec::new();
-    let mut built = None;
+    let (mut built, mut ahead) = (None, None);
     let (mut beside, full) = (None, extent.full);
     for ring in rings {
         println!("\n==> ring {ring:?}");
+        if *ring == Ring::Unit {
+            table.push(timed(*ring, || unit::run(|| ahead = Some(Ahead::start(rings)))));
+            continue;
+        }
+        drop(ahead.take());
         // The emulated machine has one thread: what comes after it runs on the other processor meanwhile.
         if *ring == Ring::Vm && !full {
             beside = Some(std::thread::spawn(move || timed(Ring::Vm, || vm::ring(full))));
             continue;
         }
-        if matches!(ring, Ring::Crash | Ring::Interop) && built.is_none() {
-            built = Some(cargo(["build", "--release", "--locked"]).map_err(|e| e.to_string()));
+        if ring.wants_release() && built.is_none() {
+            built = Some(call(&mut ahead::release()).map_err(|e| e.to_string()));
         }
         table.push(timed(*ring, || match &built {
-            Some(Err(e)) if matches!(ring, Ring::Crash | Ring::Interop) => Err(e.clone().into()),
+            Some(Err(e)) if ring.wants_release() => Err(e.clone().into()),
             _ => one(*ring, &mut extent),
         }));
     }
@@ -195,7 +209,7 @@ fn timed(ring: Ring, run: impl FnOnce() -> Result<Count>) -> (Ring, Count, Durat
 
 fn one(ring: Ring, extent: &mut Extent) -> Result<Count> {
     match ring {
-        Ring::Unit => unit::run(),
+        Ring::Unit => unit::run(|| ()),
         Ring::Crash => crash::run(extent),
         Ring::Interop => interop::run(extent),
         Ring::Vm => vm::ring(extent.full),

@@ -5,11 +5,15 @@ use std::process::{Command, Stdio};
 
 use super::Count;
 use crate::Result;
-use crate::program::{cargo_command, shown};
+use crate::program::{cargo, cargo_command, shown};
 
-pub(super) fn run() -> Result<Count> {
+/// Runs them; `built` is called when all of them are built.
+pub(super) fn run(built: impl FnOnce()) -> Result<Count> {
+    let test = ["test", "--workspace", "--locked", "--no-fail-fast"];
+    cargo(test.iter().chain(&["--no-run"]))?;
+    built();
     let mut command = cargo_command();
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(test);
     counted(command)
 }
 
