@@ -101,7 +101,12 @@ const FEW: &[(&str, &str)] = &[
     ("csi", "backend::thin backend::quota crypt a_volume_grows_mounted_or_not"),
     ("csi-backends", "::quota_on_ext4 ::thin_ext4"),
     ("csi-kills", "of_quotas of_thin_volumes"),
+    ("sextant-node", OF_NODE),
 ];
+/// Of the node's those that look at cgroups, namespaces, ports and what is left of them; not those that wait for ten seconds to pass.
+const OF_NODE: &str = "a_pod_on_the_nodes_network a_pid_namespace containers_of_a_pod ports_lead oom_killed stop_sends exec_returns \
+                       stats_are metrics_are events_come what_ended new_limits with_its_new_limits pods_run_on shim_is_killed \
+                       after_a_reboot_ends no_pod_uses a_node_serves_volumes cli_exec_carries cli_stats a_killed_node cycles_";
 /// Of the agent's those are run here that look at cgroups; all of them with `--test agent`.
 const OF_AGENT: (&str, &str) = ("sextant-agent", "resources_change_in_place out_of_memory");
 

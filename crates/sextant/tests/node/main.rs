@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         Some("gate") => return gate::plugin(),
         _ => {}
     }
-    let filter = args.iter().skip(1).find(|a| !a.starts_with('-')).cloned().unwrap_or_default();
+    let filters: Vec<&String> = args.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(*filter));
     let groups: &[&[Test]] = &[
         rpcs::TESTS,
         pods::TESTS,
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
         kills::TESTS,
         cycles::TESTS,
     ];
-    let tests = groups.concat();
+    let tests: Vec<Test> = groups.concat().into_iter().filter(|(name, _)| chosen(name)).collect();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
     testkit::own_namespaces();
     let bench = Bench::new();
     let (mut passed, mut failed) = (0, Vec::new());
-    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+    for (name, test) in &tests {
         println!("test {name} ...");
         let began = std::time::Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| test(&bench)));
