@@ -1,0 +1,7 @@
+//! The data path of the mesh: connections of pods are answered by the mesh's model, one request or one connection at a time.
+//!
+//! [`http1`] reads and writes HTTP/1.1.
+//!
+//! **What it never does**: it decides nothing about an object, asks no API server and knows no Kubernetes but by [`smi::model`].
+
+pub mod http1;
