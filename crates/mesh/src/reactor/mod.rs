@@ -168,6 +168,12 @@ impl Reactor {
         }
     }
 
+    /// Runs every task once, for what no event tells of.
+    pub fn wake_all(&self) {
+        let count = u32::try_from(self.core.tasks.borrow().len()).unwrap_or(NOBODY);
+        (0..count).for_each(|id| self.core.queue(id));
+    }
+
     /// Takes a descriptor that does not block into the loop.
     ///
     /// # Errors

@@ -257,6 +257,11 @@ impl Socket {
         }
     }
 
+    /// The current task is woken when something comes.
+    pub(crate) fn park_for_reading(&self) {
+        let _pending: Poll<()> = self.park();
+    }
+
     /// Whether it can be read at once, as far as is known.
     pub(crate) fn is_readable(&self) -> bool {
         self.has(IN)
