@@ -132,9 +132,11 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
     let mut ahead = None;
     if !client.looks_stale() {
         ahead = connect(&proxy, service).await;
-        let Some((_, server)) = &ahead else { return client.reset() };
-        let either = race(client.readable(), server.readable());
-        let _elapsed = proxy.reactor.before(Some(limit), either).await;
+        // Without an endpoint there may still be routes for what the client will say.
+        if let Some((_, server)) = &ahead {
+            let either = race(client.readable(), server.readable());
+            let _elapsed = proxy.reactor.before(Some(limit), either).await;
+        }
     }
     let said = match &ahead {
         Some((_, server)) if server.is_readable() || !client.is_readable() => Spoken::Other,

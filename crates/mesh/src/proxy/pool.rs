@@ -43,7 +43,7 @@ impl Pool {
     }
 
     pub(super) fn put(&self, address: SocketAddr, socket: Socket, now: Instant) {
-        if socket.has_news() || self.gone.borrow().contains(&address) {
+        if !socket.is_quiet() || self.gone.borrow().contains(&address) {
             return;
         }
         let mut idle = self.idle.borrow_mut();

@@ -66,7 +66,7 @@ impl<'a> Flow<'a> {
         for _ in 0..TURNS {
             if self.within > 0 {
                 let Some(pipe) = &self.pipe else { return Poll::Ready(Ok(true)) };
-                match self.to.poll_splice_out(pipe.read.as_fd(), self.within, self.from.is_readable()) {
+                match self.to.poll_splice_out(pipe.read.as_fd(), self.within) {
                     Poll::Ready(Ok(moved)) => self.within -= moved.min(self.within),
                     Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                     Poll::Pending => return Poll::Pending,

@@ -119,6 +119,19 @@ impl Socket {
         self.has(IN | END | DEAD)
     }
 
+    /// Whether nothing came that nobody has read. Where that is not known, as after bytes went by unread, the kernel is asked.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        if !self.has_news() {
+            return true;
+        }
+        if self.has(END | DEAD) || self.looks_stale() {
+            return false;
+        }
+        self.clear(IN);
+        true
+    }
+
     /// Whether the connection is gone both ways.
     #[must_use]
     pub fn is_dead(&self) -> bool {
@@ -236,18 +249,13 @@ impl Socket {
         }
     }
 
-    /// Moves up to so many bytes out of a pipe that has them. `more` says that others follow at once.
-    pub(crate) fn poll_splice_out(
-        &self,
-        pipe: BorrowedFd<'_>,
-        most: usize,
-        more: bool,
-    ) -> Poll<io::Result<usize>> {
+    /// Moves up to so many bytes out of a pipe that has them. The kernel is not told that others follow (`SPLICE_F_MORE`): it would wait
+    /// for them.
+    pub(crate) fn poll_splice_out(&self, pipe: BorrowedFd<'_>, most: usize) -> Poll<io::Result<usize>> {
         if !self.has(OUT) {
             return self.park();
         }
-        let more = if more { SpliceFlags::MORE } else { SpliceFlags::empty() };
-        match splice(pipe, None, &self.fd, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE | more) {
+        match splice(pipe, None, &self.fd, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
             Ok(count) => Poll::Ready(Ok(count)),
             Err(Errno::AGAIN) => {
                 self.clear(OUT);
