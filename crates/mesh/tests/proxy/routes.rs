@@ -138,8 +138,10 @@ fn what_cannot_be_done_is_answered() {
     ];
     let rules = vec![mirrored, framed, failing, rule(Vec::new()), rule(vec![backend("empty", 1)])];
     let web = Backend::saying("never");
-    let mesh =
-        Harness::new(delta(vec![frontend(routes(matches, rules), None), endpoints("web", &[web.address])]));
+    let mesh = Harness::new(delta(vec![
+        frontend(routes(matches, rules), Some("http")),
+        endpoints("web", &[web.address]),
+    ]));
     for (path, status) in [("/mirror", 501), ("/frame", 500), ("/fail", 500), ("/none", 500), ("/", 503)] {
         let (found, _, body) = mesh.get(path);
         assert_eq!(found, status, "{path}: {body}");
