@@ -28,7 +28,7 @@ fn a_request_is_read() {
     assert_eq!((head.method_name(bytes), head.target(bytes)), ("POST", "/a?b"));
     assert_eq!((head.host(bytes), head.framing()), (Some("web:80"), Framing::Length(3)));
     assert!(head.keeps_alive() && !head.is_old() && !head.upgrades() && !head.expects());
-    let headers: Vec<_> = head.headers(bytes).map(|(name, value)| (name, value)).collect();
+    let headers: Vec<_> = head.headers(bytes).collect();
     assert_eq!(headers[1], (&b"A"[..], &b""[..]));
     assert_eq!(headers[3], (&b"X"[..], &b"a b"[..]));
 }

@@ -39,11 +39,12 @@ impl Edits {
     /// The name of a header that only the proxy itself may change, that is none, or has no value that may be sent.
     #[must_use]
     pub fn wrong(&self) -> Option<&str> {
-        let names = self.drop.iter().chain(self.append.iter().map(|(name, _)| name));
-        let wrong = |name: &&Box<str>| !is_token(name.as_bytes()) || Kind::of(name.as_bytes()).frames();
-        let valued =
-            || self.append.iter().find(|(_, value)| !value.bytes().all(text_byte)).map(|(name, _)| name);
-        names.into_iter().find(wrong).or_else(valued).map(|name| &**name)
+        let appended = self.append.iter().map(|(name, value)| (&**name, &**value));
+        let mut all = self.drop.iter().map(|name| (&**name, "")).chain(appended);
+        let wrong = |(name, value): &(&str, &str)| {
+            !is_token(name.as_bytes()) || Kind::of(name.as_bytes()).frames() || !value.bytes().all(text_byte)
+        };
+        all.find(wrong).map(|(name, _)| name)
     }
 
     fn drops(&self, name: &[u8]) -> bool {

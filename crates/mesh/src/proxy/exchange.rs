@@ -88,6 +88,16 @@ struct Passed {
     tunnel: bool,
 }
 
+/// An answer whose head was read.
+struct Answering {
+    body: Body,
+    reusable: bool,
+    keep: bool,
+    tunnel: bool,
+    /// The body is passed on without what surrounds its chunks.
+    plain: bool,
+}
+
 /// Why a request's body did not get there.
 enum Unsent {
     Client,
@@ -203,106 +213,136 @@ impl Exchange<'_> {
         let mut buffer = reactor.buffer();
         let mut out = reactor.bytes();
         let mut informational = 0;
-        let (mut body, reusable, keep, tunnel, plain) = loop {
-            let mut ending = Ending::default();
-            let length = loop {
-                match ending.find(buffer.data(), &self.proxy.settings.bounds) {
-                    Ok(Some(length)) => break length,
-                    Ok(None) => {}
-                    Err(fault) => return Err(Failed::Broken(fault)),
+        let mut head = loop {
+            let length = self.head(server, &mut buffer, used && informational == 0).await?;
+            match self.read(buffer.data().get(..length), uploaded.get(), began, &mut out)? {
+                Some(head) => {
+                    buffer.consume(length);
+                    break head;
                 }
-                match server.read(&mut buffer).await {
-                    Ok(1..) => {}
-                    _ if used && buffer.is_empty() && informational == 0 => return Err(Failed::Stale),
-                    _ => return Err(Failed::NoAnswer),
-                }
-            };
-            let bytes = buffer.data().get(..length).unwrap_or_default();
-            let mut head = self.proxy.head.borrow_mut();
-            head.response(bytes, self.asked.method, &self.proxy.settings.bounds).map_err(Failed::Broken)?;
-            let (status, tunnel) = (head.status(), head.upgrades());
-            if status < 200 && !tunnel {
-                informational += 1;
-                if informational > INFORMATIONAL {
-                    return Err(Failed::Broken(Fault::FirstLine("the answer, after as many that are none")));
-                }
-                // A client of HTTP/1.0 knows of none of these.
-                if !self.asked.old {
-                    out.clear();
-                    response(&mut out, bytes, &head, None, None, false);
-                    drop(head);
+                None => {
+                    informational += 1;
+                    if informational > INFORMATIONAL {
+                        return Err(Failed::Broken(Fault::FirstLine(
+                            "the answer, after as many that are none",
+                        )));
+                    }
+                    buffer.consume(length);
+                    // It is no answer yet: what fails now is still answered.
                     self.client.write(&out).await.map_err(|_| Failed::Client)?;
                 }
-                buffer.consume(length);
-                continue;
             }
-            if tunnel && !self.asked.upgrades {
-                return Err(Failed::Broken(Fault::FirstLine("of an answer to what was asked (101)")));
-            }
-            self.note(status, began);
-            if self.codes.contains(&status) && !self.uploading.get() {
-                return Err(Failed::Status(status));
-            }
-            let framing = head.framing();
-            let keep = self.asked.keeps_alive
-                && framing != Framing::Close
-                && uploaded.get()
-                && !self.proxy.draining.get();
-            let plain = self.asked.old && framing == Framing::Chunked;
-            let keep = keep && !plain;
-            let connection = match (keep || tunnel, self.asked.old) {
-                (true, true) => Some("keep-alive"),
-                (true, false) => None,
-                (false, _) => Some("close"),
-            };
-            let edits = (!self.response.is_empty()).then_some(self.response);
-            out.clear();
-            response(&mut out, bytes, &head, edits, connection, plain);
-            let reusable = head.keeps_alive() && framing != Framing::Close;
-            drop(head);
-            buffer.consume(length);
-            break (Body::new(framing), reusable, keep, tunnel, plain);
         };
-        if tunnel {
+        if head.tunnel {
             out.extend_from_slice(buffer.data());
             self.answer(&out).await?;
-            return Ok(Passed { reusable: false, keep: false, tunnel });
+            return Ok(Passed { reusable: false, keep: false, tunnel: true });
         }
         // What is there of the body goes with the head.
-        pour(&mut body, &mut buffer, &mut out, plain).map_err(Failed::Broken)?;
+        pour(&mut head.body, &mut buffer, &mut out, head.plain).map_err(Failed::Broken)?;
         self.answer(&out).await?;
+        if !head.body.is_done() {
+            self.rest(server, &mut head, &mut buffer, &mut out).await?;
+        }
+        // What comes behind an answer was not asked for: nobody can tell what it answers.
+        let reusable = head.reusable && buffer.is_empty();
+        reactor.give_back(buffer);
+        reactor.give_back_bytes(out);
+        Ok(Passed { reusable, keep: head.keep, tunnel: false })
+    }
+
+    /// The length of the next head, once it is there.
+    async fn head(&self, server: &Socket, buffer: &mut Buffer, used: bool) -> Result<usize, Failed> {
+        let mut ending = Ending::default();
+        loop {
+            match ending.find(buffer.data(), &self.proxy.settings.bounds) {
+                Ok(Some(length)) => return Ok(length),
+                Ok(None) => {}
+                Err(fault) => return Err(Failed::Broken(fault)),
+            }
+            match server.read(buffer).await {
+                Ok(1..) => {}
+                _ if used && buffer.is_empty() => return Err(Failed::Stale),
+                _ => return Err(Failed::NoAnswer),
+            }
+        }
+    }
+
+    /// Reads a head and writes it as the client gets it; `None` where the answer is still to come.
+    fn read(
+        &self,
+        bytes: Option<&[u8]>,
+        uploaded: bool,
+        began: Instant,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Answering>, Failed> {
+        let (proxy, asked, bytes) = (self.proxy, self.asked, bytes.unwrap_or_default());
+        let mut head = proxy.head.borrow_mut();
+        head.response(bytes, asked.method, &proxy.settings.bounds).map_err(Failed::Broken)?;
+        out.clear();
+        let (status, tunnel, framing) = (head.status(), head.upgrades(), head.framing());
+        if status < 200 && !tunnel {
+            // A client of HTTP/1.0 knows of none of these.
+            if !asked.old {
+                response(out, bytes, &head, None, None, false);
+            }
+            return Ok(None);
+        }
+        if tunnel && !asked.upgrades {
+            return Err(Failed::Broken(Fault::FirstLine("of an answer to what was asked (101)")));
+        }
+        self.note(status, began);
+        if self.codes.contains(&status) && !self.uploading.get() {
+            return Err(Failed::Status(status));
+        }
+        let plain = asked.old && framing == Framing::Chunked;
+        // A client that is still sending is not waited for.
+        let keep =
+            asked.keeps_alive && uploaded && framing != Framing::Close && !plain && !proxy.draining.get();
+        let connection = match (keep || tunnel, asked.old) {
+            (true, true) => Some("keep-alive"),
+            (true, false) => None,
+            (false, _) => Some("close"),
+        };
+        let edits = (!self.response.is_empty()).then_some(self.response);
+        response(out, bytes, &head, edits, connection, plain);
+        let reusable = head.keeps_alive() && framing != Framing::Close;
+        Ok(Some(Answering { body: Body::new(framing), reusable, keep, tunnel, plain }))
+    }
+
+    /// What comes of the body behind what came with the head.
+    async fn rest(
+        &self,
+        server: &Socket,
+        head: &mut Answering,
+        buffer: &mut Buffer,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failed> {
+        let (reactor, pipes) = (&self.proxy.reactor, &self.proxy.pipes);
+        let Answering { body, plain, .. } = head;
         while !body.is_done() {
-            if body.ahead() >= UNREAD && !body.ends_with_connection() && !plain {
+            if body.ahead() >= UNREAD && !body.ends_with_connection() && !*plain {
                 let count = body.ahead();
-                carry(reactor, server, self.client, &self.proxy.pipes, count)
-                    .await
-                    .map_err(|_| Failed::NoAnswer)?;
+                carry(reactor, server, self.client, pipes, count).await.map_err(|_| Failed::NoAnswer)?;
                 body.pass(count);
                 continue;
             }
-            match server.read(&mut buffer).await {
+            match server.read(buffer).await {
                 Ok(1..) => {}
                 Ok(0) if body.ends_with_connection() => break,
                 _ => return Err(Failed::NoAnswer),
             }
-            if plain {
+            if *plain {
                 out.clear();
-                pour(&mut body, &mut buffer, &mut out, plain).map_err(Failed::Broken)?;
-                self.answer(&out).await?;
+                pour(body, buffer, out, true).map_err(Failed::Broken)?;
+                self.answer(out).await?;
             } else {
                 let count = body.take(buffer.data()).map_err(Failed::Broken)?;
                 self.answer(buffer.data().get(..count).unwrap_or_default()).await?;
                 buffer.consume(count);
-                if !body.is_done() && !buffer.is_empty() {
-                    return Err(Failed::NoAnswer);
-                }
             }
         }
-        // What comes behind an answer was not asked for: nobody can tell what it answers.
-        let reusable = reusable && buffer.is_empty();
-        reactor.give_back(buffer);
-        reactor.give_back_bytes(out);
-        Ok(Passed { reusable, keep, tunnel })
+        Ok(())
     }
 
     async fn answer(&self, bytes: &[u8]) -> Result<(), Failed> {

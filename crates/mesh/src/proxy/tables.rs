@@ -16,10 +16,13 @@ use super::rules::{Frontend, Service};
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Of each address those for the clients of one namespace, and last the one for all.
-    frontends: HashMap<SocketAddr, Vec<(Option<String>, Arc<Frontend>)>>,
+    frontends: HashMap<SocketAddr, Vec<Served>>,
     /// Endpoints by the number of their Service's port.
     pub(super) endpoints: Vec<Option<Kept>>,
 }
+
+/// The namespace of the clients that it is for, if it is not for all, and what happens to them.
+type Served = (Option<String>, Arc<Frontend>);
 
 impl Tables {
     /// What happens to a connection to this address, of a client in this namespace.
