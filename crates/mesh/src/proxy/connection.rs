@@ -120,6 +120,10 @@ async fn connect(proxy: &Rc<Proxy>, service: Service) -> Option<(Pick, Socket)> 
 
 async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
     proxy.count(|counts| counts.unread += 1);
+    // Such a connection may rest for days; that its peer is gone without a word is seen all the same.
+    for socket in [&client, &server] {
+        let _unwatched = rustix::net::sockopt::set_socket_keepalive(socket, true);
+    }
     if tunnel(&proxy.reactor, &client, &server, &proxy.pipes).await.is_err() {
         client.reset();
         server.reset();

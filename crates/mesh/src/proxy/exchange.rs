@@ -176,8 +176,7 @@ impl Exchange<'_> {
                 if body.ahead() >= UNREAD {
                     self.uploading.set(true);
                     let count = body.ahead();
-                    let carried =
-                        carry(&self.proxy.reactor, self.client, server, &self.proxy.pipes, count).await;
+                    let carried = carry(self.proxy, self.client, server, count).await;
                     match carried {
                         Ok(()) => {}
                         Err(_) if server.is_dead() => return Err(Unsent::Endpoint),
@@ -186,13 +185,13 @@ impl Exchange<'_> {
                     body.pass(count);
                     continue;
                 }
-                if !matches!(self.client.read(buffer).await, Ok(1..)) {
+                if !matches!(self.moving(self.client.read(buffer)).await, Ok(1..)) {
                     return Err(Unsent::Client);
                 }
             }
             self.uploading.set(true);
             let count = body.take(buffer.data()).map_err(Unsent::Request)?;
-            let sent = server.write(buffer.data().get(..count).unwrap_or_default()).await;
+            let sent = self.moving(server.write(buffer.data().get(..count).unwrap_or_default())).await;
             buffer.consume(count);
             sent.map_err(|_| Unsent::Endpoint)?;
         }
@@ -318,12 +317,11 @@ impl Exchange<'_> {
         buffer: &mut Buffer,
         out: &mut Vec<u8>,
     ) -> Result<(), Failed> {
-        let (reactor, pipes) = (&self.proxy.reactor, &self.proxy.pipes);
         let Answering { body, plain, .. } = head;
         while !body.is_done() {
             if body.ahead() >= UNREAD && !body.ends_with_connection() && !*plain {
                 let count = body.ahead();
-                carry(reactor, server, self.client, pipes, count).await.map_err(|_| Failed::NoAnswer)?;
+                carry(self.proxy, server, self.client, count).await.map_err(|_| Failed::NoAnswer)?;
                 body.pass(count);
                 continue;
             }
@@ -347,7 +345,15 @@ impl Exchange<'_> {
 
     async fn answer(&self, bytes: &[u8]) -> Result<(), Failed> {
         self.answering.set(true);
-        self.client.write(bytes).await.map_err(|_| Failed::Client)
+        self.moving(self.client.write(bytes)).await.map_err(|_| Failed::Client)
+    }
+
+    /// Waits for a peer that has begun to send or to take something no longer than it may rest. How long a backend thinks is the route's to
+    /// bound.
+    async fn moving<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let reactor = &self.proxy.reactor;
+        let limit = reactor.now() + self.proxy.settings.stall;
+        reactor.before(Some(limit), work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn note(&self, status: u16, began: Instant) {

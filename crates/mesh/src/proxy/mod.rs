@@ -58,6 +58,8 @@ pub struct Settings {
     pub head: Duration,
     /// A client's connection without a request; then it is closed.
     pub idle: Duration,
+    /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset.
+    pub stall: Duration,
     /// To connect to an endpoint.
     pub connect: Duration,
     /// So many other endpoints are tried when there is no connection to one.
@@ -84,6 +86,7 @@ impl Default for Settings {
             bounds: Bounds::default(),
             head: Duration::from_secs(60),
             idle: Duration::from_secs(300),
+            stall: Duration::from_secs(300),
             connect: Duration::from_secs(5),
             other_endpoints: 2,
             pool_idle: Duration::from_secs(60),

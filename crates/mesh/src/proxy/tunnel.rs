@@ -9,7 +9,8 @@ use std::task::Poll;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::reactor::{Reactor, Socket};
+use super::Proxy;
+use crate::reactor::{Elapsed, Reactor, Socket};
 
 /// So many pipes are kept for whoever needs one next.
 const SPARE: usize = 64;
@@ -158,20 +159,22 @@ pub(super) async fn tunnel(
     }
 }
 
-/// Moves so many bytes.
+/// Moves so many bytes, as long as some are moved in each `stall`.
 ///
 /// # Errors
-/// The kernel's, or `from` ended before.
-pub(super) async fn carry(
-    reactor: &Reactor,
-    from: &Socket,
-    to: &Socket,
-    pipes: &Rc<Pipes>,
-    count: u64,
-) -> io::Result<()> {
-    let mut flow = Flow::new(from, to, pipes, count);
-    while !poll_fn(|_| flow.poll()).await? {
-        reactor.yield_now().await;
+/// The kernel's, or `from` ended before, or nothing was moved for so long.
+pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64) -> io::Result<()> {
+    let (reactor, stall) = (&proxy.reactor, proxy.settings.stall);
+    let mut flow = Flow::new(from, to, &proxy.pipes, count);
+    loop {
+        let before = (flow.left, flow.within);
+        match reactor.before(Some(reactor.now() + stall), poll_fn(|_| flow.poll())).await {
+            Ok(Ok(true)) => break,
+            Ok(Ok(false)) => reactor.yield_now().await,
+            Ok(Err(e)) => return Err(e),
+            Err(Elapsed) if before == (flow.left, flow.within) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(Elapsed) => {}
+        }
     }
     if flow.left > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }

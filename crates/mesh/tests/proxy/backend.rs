@@ -49,6 +49,11 @@ impl Wire {
         self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Whether it could be sent.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
     pub(crate) fn stream(&self) -> &TcpStream {
         self.reader.get_ref()
     }

@@ -193,3 +193,53 @@ fn connections_of_endpoints_that_are_gone_are_closed() {
     until("it is closed", || gone.load(Ordering::SeqCst) == 1);
     assert_eq!(mesh.get("/").2, "new");
 }
+
+#[test]
+fn a_client_that_stops_in_its_body_is_not_waited_for() {
+    // A short body is read, the rest of a long one passes unread.
+    for length in [10, 10_000_000] {
+        let gone = Arc::new(AtomicUsize::new(0));
+        let count = gone.clone();
+        let web = Backend::new(move |_, mut wire| {
+            wire.head();
+            let _cut_off = wire.rest();
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let settings = Settings { stall: Duration::from_millis(50), ..Settings::default() };
+        let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
+        let mut wire = mesh.connect();
+        wire.send(format!("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: {length}\r\n\r\nabc"));
+        assert!(wire.rest().is_err(), "it is reset");
+        until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_not_waited_for() {
+    let gone = Arc::new(AtomicUsize::new(0));
+    let count = gone.clone();
+    let web = Backend::new(move |number, mut wire| {
+        wire.head();
+        // By length, which passes unread, and by chunks, which are read.
+        let all = "x".repeat(0x40_0000);
+        let sent = if number == 0 {
+            wire.try_send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 100 * all.len()))
+        } else {
+            wire.try_send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        };
+        let mut sent = sent;
+        while sent {
+            sent =
+                if number == 0 { wire.try_send(&all) } else { wire.try_send(format!("400000\r\n{all}\r\n")) };
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let settings = Settings { stall: Duration::from_millis(50), ..Settings::default() };
+    let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
+    for n in 1..=2 {
+        let mut wire = mesh.connect();
+        wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+        until("the backend is left", || gone.load(Ordering::SeqCst) == n);
+        drop(wire);
+    }
+}
