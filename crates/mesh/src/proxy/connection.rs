@@ -206,7 +206,8 @@ async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn O
             buffer = proxy.reactor.buffer();
         }
         let next = match head(&proxy, &client, &mut buffer).await {
-            Head::There(length) => one(&proxy, &client, &mut buffer, length, (to, &origin)).await,
+            // What a request needs is not held by a connection without one.
+            Head::There(length) => Box::pin(one(&proxy, &client, &mut buffer, length, (to, &origin))).await,
             Head::Wrong(answer) => reply(&proxy, &client, &answer).await,
             Head::Ended => return,
         };

@@ -12,7 +12,7 @@ use super::connection::{Next, answered};
 use super::exchange::{Done, Exchange, Failed};
 use super::rules::{Frontend, Rule, Service, Share};
 use super::{Counts, Proxy};
-use crate::balance::{Pick, Went};
+use crate::balance::Went;
 use crate::reactor::{Buffer, Elapsed, Socket};
 
 /// The longest time between two tries.
@@ -86,11 +86,14 @@ impl Proxy {
                     Failed::Late
                 }
             };
+            if matches!(failed, Failed::NoConnection(_) | Failed::NoAnswer | Failed::Broken(_)) {
+                pick.went(Went::NotAtAll, self.reactor.now());
+            }
             if answering.get() || matches!(failed, Failed::Client) {
                 return Next::Reset;
             }
             let over = limit.is_some_and(|limit| self.reactor.now() >= limit);
-            let again = !over && !uploading.get() && self.again(&failed, &pick, asked, &mut left, &mut fresh);
+            let again = !over && !uploading.get() && self.again(&failed, asked, &mut left, &mut fresh);
             if !again {
                 let (status, text) = failed.answer(&frontend.name, pick.address());
                 return self.give_up(client, asked, status, text, &uploading).await;
@@ -109,12 +112,11 @@ impl Proxy {
     }
 
     /// Whether a request is tried again that has failed so.
-    fn again(&self, failed: &Failed, pick: &Pick, asked: &Asked, left: &mut Left, fresh: &mut bool) -> bool {
+    fn again(&self, failed: &Failed, asked: &Asked, left: &mut Left, fresh: &mut bool) -> bool {
         let now = self.reactor.now();
         match failed {
             // It never reached anybody.
             Failed::NoConnection(_) => {
-                pick.went(Went::NotAtAll, now);
                 if left.endpoints == 0 || !self.budget.borrow_mut().retry(now) {
                     return false;
                 }
@@ -129,7 +131,6 @@ impl Proxy {
                 *fresh = true;
             }
             Failed::NoAnswer | Failed::Broken(_) => {
-                pick.went(Went::NotAtAll, now);
                 if !asked.method.is_idempotent() || !self.spend(left, now) {
                     return false;
                 }

@@ -208,9 +208,7 @@ impl Proxy {
         let remote = Remote { event: Arc::new(event), next: Arc::default() };
         let (proxy, next) = (Rc::downgrade(self), remote.next.clone());
         self.reactor.spawn(async move {
-            let mut buffer = crate::reactor::Buffer::default();
-            while listened.read(&mut buffer).await.is_ok() {
-                buffer.consume(buffer.data().len());
+            while listened.event().await.is_ok() {
                 let Some(proxy) = proxy.upgrade() else { return };
                 if let Some(tables) = next.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     proxy.swap(tables);

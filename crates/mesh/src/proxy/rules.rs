@@ -115,8 +115,9 @@ impl Frontend {
             }
         };
         let protocol = match frontend.app_protocol.as_deref() {
-            Some("http" | "HTTP" | "kubernetes.io/h2c" | "kubernetes.io/ws" | "grpc") => Protocol::Http,
-            None | Some("") => Protocol::Unknown,
+            Some("http" | "HTTP" | "kubernetes.io/ws") => Protocol::Http,
+            // Of HTTP/2 it depends on whether somebody must read it.
+            None | Some("" | "kubernetes.io/h2c" | "grpc") => Protocol::Unknown,
             Some(_) => Protocol::Opaque,
         };
         // Who has routes of HTTP means HTTP, whatever the Service's word for it is.

@@ -43,7 +43,7 @@ const DEAD: u8 = 8;
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The thread's loop; clones are the same.
+/// The thread's loop; clones are the same. A task that has not ended keeps its sockets, and the loop, for as long as there is the process.
 #[derive(Clone)]
 pub struct Reactor {
     core: Rc<Core>,

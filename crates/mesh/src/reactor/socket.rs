@@ -189,7 +189,7 @@ impl Socket {
             }
             let bytes = buffer.room();
             let room = bytes.capacity() - bytes.len();
-            match rustix::io::read(&self.fd, spare_capacity(bytes)) {
+            match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
                 Ok(count) => {
                     // Less than there was room for is all there was; more of it is another event.
                     if count < room && !self.has(END) {
@@ -201,6 +201,25 @@ impl Socket {
                     self.clear(IN);
                     self.park()
                 }
+                Err(e) => Poll::Ready(Err(e.into())),
+            }
+        })
+        .await
+    }
+
+    /// Waits for an event of an eventfd, and takes it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) async fn event(&self) -> io::Result<()> {
+        poll_fn(|_| {
+            if !self.has(IN) {
+                return self.park();
+            }
+            self.clear(IN);
+            match rustix::io::read(&self.fd, &mut [0; 8]) {
+                Ok(_) => Poll::Ready(Ok(())),
+                Err(Errno::AGAIN) => self.park(),
                 Err(e) => Poll::Ready(Err(e.into())),
             }
         })

@@ -85,11 +85,14 @@ fn http_2_is_refused_where_a_route_must_read_it() {
         "SETTINGS, GOAWAY, HTTP_1_1_REQUIRED"
     );
     // Where nobody must read it, it passes.
-    let mesh = Harness::new(delta(vec![frontend(Routing::Plain, None), endpoints("web", &[web.address])]));
-    let mut wire = mesh.connect();
-    wire.send(preface);
-    wire.stream().shutdown(Shutdown::Write).unwrap();
-    assert_eq!(wire.rest().unwrap(), preface);
+    for protocol in [None, Some("kubernetes.io/h2c"), Some("grpc")] {
+        let mesh =
+            Harness::new(delta(vec![frontend(Routing::Plain, protocol), endpoints("web", &[web.address])]));
+        let mut wire = mesh.connect();
+        wire.send(preface);
+        wire.stream().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(wire.rest().unwrap(), preface);
+    }
 }
 
 #[test]
