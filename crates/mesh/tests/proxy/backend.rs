@@ -89,12 +89,13 @@ impl Backend {
         Self { address, heads: Arc::default(), connections }
     }
 
-    /// Answers each request by what `answer` makes of its head. Bodies are not read.
+    /// Answers each request by what `answer` makes of its head.
     pub(crate) fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = heads.clone();
         let backend = Self::new(move |_, mut wire| {
             while let Some(head) = wire.head() {
+                wire.exactly(header(&head, "content-length").map_or(0, |length| length.parse().unwrap()));
                 let answer = answer(&head);
                 kept.lock().unwrap().push(head);
                 wire.send(answer);

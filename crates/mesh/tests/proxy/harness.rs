@@ -39,7 +39,7 @@ pub(crate) struct Harness {
     /// Its end ends the proxy; a byte drains it.
     wire: Option<TcpStream>,
     ended: Option<JoinHandle<()>>,
-    counts: Receiver<Counts>,
+    counts: Mutex<Receiver<Counts>>,
 }
 
 impl Harness {
@@ -82,7 +82,14 @@ impl Harness {
             tell_counts.send(proxy.counts()).unwrap();
         });
         let remote = told.recv().unwrap();
-        Self { address, remote, builder: Mutex::new(builder), wire: Some(wire), ended: Some(ended), counts }
+        Self {
+            address,
+            remote,
+            builder: Mutex::new(builder),
+            wire: Some(wire),
+            ended: Some(ended),
+            counts: Mutex::new(counts),
+        }
     }
 
     pub(crate) fn swap(&self, delta: Delta) {
@@ -113,7 +120,7 @@ impl Harness {
     /// Ends it and says what it did.
     pub(crate) fn end(mut self) -> Counts {
         self.stop();
-        self.counts.recv().unwrap()
+        self.counts.lock().unwrap().recv().unwrap()
     }
 
     fn stop(&mut self) {

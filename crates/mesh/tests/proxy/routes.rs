@@ -1,5 +1,7 @@
 //! Where requests go, and what happens to them on the way.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use smi::model::*;
 
 use crate::backend::{Backend, header};
@@ -191,4 +193,41 @@ fn a_change_holds_from_the_next_request_on() {
         status = ask("/").0;
     }
     assert_eq!(status, 503);
+}
+
+#[test]
+fn changes_under_load_fail_no_request() {
+    let (a, b) = (Backend::saying("a"), Backend::saying("b"));
+    let mesh = Harness::new(plain(&[a.address]));
+    let ended = AtomicBool::new(false);
+    let asked: usize = std::thread::scope(|scope| {
+        let client = || {
+            let (mut wire, mut asked) = (mesh.connect(), 0);
+            while !ended.load(Ordering::SeqCst) {
+                wire.send("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc");
+                assert_eq!(answer(&mut wire).0, 200);
+                asked += 1;
+            }
+            asked
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        for round in 0..200 {
+            let to = if round % 2 == 0 { &b } else { &a };
+            let before = to.heads().len();
+            // Each change is seen before the next, as a route and as a Service without one.
+            let set = if round % 3 == 0 {
+                one(rule(vec![backend("web", 1)]), &[to.address])
+            } else {
+                plain(&[to.address])
+            };
+            mesh.swap(set);
+            crate::harness::until("the other is asked", || {
+                to.heads().len() > before || clients.iter().any(|c| c.is_finished())
+            });
+        }
+        ended.store(true, Ordering::SeqCst);
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert!(asked >= 200, "{asked}");
+    assert_eq!(a.heads().len() + b.heads().len(), asked, "each request reached somebody once");
 }
