@@ -21,6 +21,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("streaming", &[]),
     ("cpi", &["kernel", "ledger", "grpc"]),
     ("smi", &["kernel", "ledger"]),
+    // The plugin of that wing.
+    ("mesh", &["kernel", "smi"]),
     // A plugin of that wing, large enough for a crate of its own.
     ("aws", &["cpi"]),
     ("api", &["kernel", "ledger", "cron", "streaming"]),

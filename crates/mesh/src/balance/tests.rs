@@ -1,0 +1,169 @@
+//! With times and numbers that are given.
+
+use super::*;
+
+fn endpoint(port: u16, ready: bool, serving: bool) -> Endpoint {
+    Endpoint { address: [10, 0, 0, 1].into(), port, pod: None, node: None, zone: None, ready, serving }
+}
+
+fn balancer(count: u16, ejection: Ejection, now: Instant) -> Rc<Balancer> {
+    let balancer = Rc::new(Balancer::new(ejection));
+    balancer.set(&(1..=count).map(|port| endpoint(port, true, true)).collect::<Vec<_>>(), now);
+    balancer
+}
+
+/// How often each port was chosen, each request being answered as `answer` says of the port.
+fn ask(balancer: &Rc<Balancer>, times: u32, now: &mut Instant, answer: impl Fn(u16) -> Went) -> Vec<u32> {
+    let mut dice = Dice::new(7);
+    let mut counts = vec![0; balancer.len() + 1];
+    for _ in 0..times {
+        *now += Duration::from_millis(1);
+        let pick = balancer.pick(&[], &mut dice, *now).unwrap();
+        counts[usize::from(pick.address().port())] += 1;
+        pick.went(answer(pick.address().port()), *now);
+    }
+    counts
+}
+
+#[test]
+fn equals_get_equal_shares() {
+    let mut now = Instant::now();
+    let balancer = balancer(4, Ejection::default(), now);
+    let counts = ask(&balancer, 8000, &mut now, |_| Went::Well(Duration::from_millis(2)));
+    assert!(counts[1..].iter().all(|count| (1500..2500).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn who_is_slow_gets_less() {
+    let mut now = Instant::now();
+    let balancer = balancer(3, Ejection::default(), now);
+    let slow = |port| Went::Well(Duration::from_millis(if port == 2 { 200 } else { 2 }));
+    let counts = ask(&balancer, 3000, &mut now, slow);
+    assert!(counts[2] < 300 && counts[1] > 1000 && counts[3] > 1000, "{counts:?}");
+    // When it is fast again that is seen, since it is asked now and then.
+    now += Duration::from_secs(60);
+    ask(&balancer, 3000, &mut now, |_| Went::Well(Duration::from_millis(2)));
+    now += Duration::from_secs(60);
+    let counts = ask(&balancer, 3000, &mut now, |_| Went::Well(Duration::from_millis(2)));
+    assert!(counts[2] > 600, "{counts:?}");
+}
+
+#[test]
+fn a_rise_is_seen_at_once_and_a_fall_slowly() {
+    let now = Instant::now();
+    let load = Load::new(None, now);
+    load.observe(Duration::from_millis(1), now);
+    load.observe(Duration::from_millis(100), now + Duration::from_millis(1));
+    assert_eq!(load.latency(), Some(Duration::from_millis(100)));
+    load.observe(Duration::from_millis(1), now + Duration::from_millis(2));
+    assert!(load.latency().unwrap() > Duration::from_millis(99));
+    load.observe(Duration::from_millis(1), now + Duration::from_secs(12));
+    assert!(load.latency().unwrap() < Duration::from_millis(40));
+}
+
+#[test]
+fn who_is_busy_gets_less() {
+    let now = Instant::now();
+    let balancer = balancer(2, Ejection::default(), now);
+    let mut dice = Dice::new(1);
+    let held: Vec<Pick> = (0..40).map(|_| balancer.pick(&[], &mut dice, now).unwrap()).collect();
+    let first = held.iter().filter(|pick| pick.address().port() == 1).count();
+    assert!((19..=21).contains(&first), "{first}");
+    drop(held);
+    assert!(balancer.peers.borrow().iter().all(|peer| peer.in_flight() == 0));
+}
+
+#[test]
+fn who_only_fails_is_left_out_for_a_while() {
+    let mut now = Instant::now();
+    let ejection = Ejection::default();
+    let balancer = balancer(4, ejection, now);
+    let broken = |port| {
+        if port == 3 { Went::Badly(500, Duration::ZERO) } else { Went::Well(Duration::from_millis(1)) }
+    };
+    let counts = ask(&balancer, 2000, &mut now, broken);
+    assert_eq!(counts[3], ejection.bad_answers, "{counts:?}");
+    // Back after the time, out again for twice as long.
+    now += ejection.base;
+    assert_eq!(ask(&balancer, 2000, &mut now, broken)[3], ejection.bad_answers);
+    now += ejection.base;
+    assert_eq!(ask(&balancer, 2000, &mut now, broken)[3], 0);
+    now += ejection.base;
+    assert_eq!(ask(&balancer, 100, &mut now, |_| Went::Well(Duration::from_millis(1)))[0], 0);
+    let mended = ask(&balancer, 2000, &mut now, |_| Went::Well(Duration::from_millis(1)));
+    assert!(mended[3] > 200, "{mended:?}");
+}
+
+#[test]
+fn no_more_than_a_share_is_left_out() {
+    let mut now = Instant::now();
+    let ejection = Ejection::default();
+    for (count, kept) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
+        let balancer = balancer(count, ejection, now);
+        ask(&balancer, 500, &mut now, |_| Went::NotAtAll);
+        let out = balancer.peers.borrow().iter().filter(|peer| peer.record.is_out(now)).count();
+        assert_eq!(usize::from(count) - out, kept, "of {count}");
+    }
+    // A mixture of failures and successes is no reason.
+    let balancer = balancer(4, ejection, now);
+    for round in 0..100 {
+        let well = round % 3 == 0;
+        ask(&balancer, 1, &mut now, |_| {
+            if well { Went::Well(Duration::ZERO) } else { Went::Badly(500, Duration::ZERO) }
+        });
+    }
+}
+
+#[test]
+fn the_last_resort_is_who_still_serves() {
+    let now = Instant::now();
+    let balancer = Rc::new(Balancer::new(Ejection::default()));
+    let mut dice = Dice::new(1);
+    assert!(balancer.pick(&[], &mut dice, now).is_none());
+    balancer.set(&[endpoint(1, false, false), endpoint(2, false, true)], now);
+    assert_eq!(balancer.pick(&[], &mut dice, now).unwrap().address().port(), 2);
+    balancer.set(&[endpoint(1, true, true), endpoint(2, false, true)], now);
+    assert_eq!(balancer.pick(&[], &mut dice, now).unwrap().address().port(), 1);
+    balancer.set(&[endpoint(1, false, false)], now);
+    assert!(balancer.pick(&[], &mut dice, now).is_none());
+}
+
+#[test]
+fn what_is_known_stays_when_endpoints_change() {
+    let mut now = Instant::now();
+    let balancer = balancer(2, Ejection::default(), now);
+    ask(&balancer, 200, &mut now, |port| Went::Well(Duration::from_millis(u64::from(port) * 10)));
+    balancer.set(&[endpoint(2, true, true), endpoint(3, true, true)], now);
+    let latencies: Vec<_> = balancer.peers.borrow().iter().map(|peer| peer.load.latency.get()).collect();
+    assert!(latencies[0] > 0.015 && (0.014..0.016).contains(&latencies[1]), "{latencies:?}");
+}
+
+#[test]
+fn who_has_failed_is_avoided() {
+    let now = Instant::now();
+    let balancer = balancer(3, Ejection::default(), now);
+    let mut dice = Dice::new(3);
+    let addresses: Vec<SocketAddr> = balancer.peers.borrow().iter().map(|peer| peer.address).collect();
+    for _ in 0..50 {
+        let pick = balancer.pick(&addresses[..2], &mut dice, now).unwrap();
+        assert_eq!(pick.address(), addresses[2]);
+        assert!(balancer.pick(&addresses, &mut dice, now).is_some());
+    }
+}
+
+#[test]
+fn what_is_tried_again_is_a_share() {
+    let began = Instant::now();
+    let at = |ms| began + Duration::from_millis(ms);
+    let mut budget = Budget::new(20, 2, began);
+    assert!(budget.retry(began) && budget.retry(began) && !budget.retry(began));
+    (0..100).for_each(|n| budget.request(at(n * 10)));
+    let granted = (0..100).filter(|_| budget.retry(at(1500))).count();
+    assert_eq!(granted, 18, "20 in all");
+    // Of what is ten seconds ago nothing is left.
+    assert!(!budget.retry(at(9_900)));
+    let granted = (0..100).filter(|_| budget.retry(at(12_000))).count();
+    assert_eq!(granted, 2);
+    let granted = (0..100).filter(|_| budget.retry(at(1_000_000))).count();
+    assert_eq!(granted, 2);
+}

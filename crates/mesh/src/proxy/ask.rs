@@ -1,0 +1,184 @@
+//! From a request's head to where it goes and how.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use super::answer::Answer;
+use super::rules::{Destination, Frontend, PathEdit, Redirect, Routing, Rule, Service, Share};
+use crate::balance::Dice;
+use crate::http1::{Body, Fault, Forward, Head, Method, Target, request};
+
+/// What must be known of a request when its head is no longer there.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) body: Body,
+    pub(super) expects: bool,
+    pub(super) upgrades: bool,
+    pub(super) keeps_alive: bool,
+    pub(super) old: bool,
+}
+
+impl Asked {
+    pub(super) fn of(head: &Head) -> Self {
+        Self {
+            method: head.method(),
+            body: Body::new(head.framing()),
+            expects: head.expects(),
+            upgrades: head.upgrades() || head.method() == Method::Connect,
+            keeps_alive: head.keeps_alive(),
+            old: head.is_old(),
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) enum Way<'f> {
+    To { service: Service, share: &'f Share, rule: Option<&'f Rule> },
+    Answer(Answer),
+}
+
+/// A head as matches see it.
+struct Seen<'a> {
+    head: &'a Head,
+    bytes: &'a [u8],
+    target: &'a Target<'a>,
+}
+
+impl smi::matching::Head for Seen<'_> {
+    fn method(&self) -> &str {
+        self.head.method_name(self.bytes)
+    }
+
+    fn path(&self) -> &str {
+        &self.target.path
+    }
+
+    fn query(&self) -> Option<&str> {
+        self.target.query
+    }
+
+    fn any_header(&self, name: &str, is: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        // Whom a target names counts, whatever `Host` says (RFC 9112, 3.2.2).
+        if name == "host"
+            && let Some(authority) = self.target.authority
+        {
+            return is(authority.as_bytes());
+        }
+        let mut headers = self.head.headers(self.bytes);
+        headers.any(|(known, value)| known.eq_ignore_ascii_case(name.as_bytes()) && is(value))
+    }
+}
+
+/// Finds where a request goes, and writes its head as it goes there.
+///
+/// # Errors
+/// Its target is wrong.
+pub(super) fn ask<'f>(
+    frontend: &'f Frontend,
+    to: SocketAddr,
+    (head, bytes): (&Head, &[u8]),
+    dice: &mut Dice,
+    out: &mut Vec<u8>,
+) -> Result<Way<'f>, Fault> {
+    let target = Target::of(head.target(bytes), head.method_name(bytes))?;
+    let none = || {
+        Way::Answer(Answer::new(500, format!("the route of {} has no backend with a weight", frontend.name)))
+    };
+    let (share, rule, prefix) = match &frontend.routing {
+        Routing::Plain(share) => (share, None, None),
+        Routing::Requests(shares) => match shares.draw(dice) {
+            Some(share) => (share, None, None),
+            None => return Ok(none()),
+        },
+        Routing::Http(rules) => match rules.find(&Seen { head, bytes, target: &target }) {
+            Some((rule, prefix)) => {
+                if let Some(redirect) = &rule.redirect {
+                    return Ok(Way::Answer(redirected(redirect, &target, head.host(bytes), prefix, to)));
+                }
+                match rule.shares.draw(dice) {
+                    Some(share) => (share, Some(rule), prefix),
+                    None => return Ok(none()),
+                }
+            }
+            None => match rules.unmatched() {
+                Some(share) => (share, None, None),
+                None => {
+                    let text = format!("no rule of the routes of {} is about this request", frontend.name);
+                    return Ok(Way::Answer(Answer::new(404, text)));
+                }
+            },
+        },
+        // Such a connection is passed on unread.
+        Routing::Connections(_) | Routing::Refused => return Ok(none()),
+    };
+    let service = match &share.to {
+        Destination::Service(service) => *service,
+        Destination::Fail(status, why) => {
+            return Ok(Way::Answer(Answer::new(*status, format!("{}: {why}", frontend.name))));
+        }
+    };
+    let edited = share.path.as_ref().map(|edit| edited(edit, &target.path, prefix));
+    let path = match (&edited, &target) {
+        (_, Target { path, .. }) if path.is_empty() => None,
+        (Some(path), _) => Some(&**path),
+        // Written as it was read by whoever looked for a rule, so that the backend sees the same.
+        (None, Target { authority: None, path: Cow::Borrowed(_), .. }) => None,
+        (None, Target { path, .. }) => Some(&**path),
+    };
+    let asked_for = target.authority.filter(|_| head.method() != Method::Connect);
+    let address = head.host(bytes).is_none().then(|| to.to_string());
+    let host = share.host.as_deref().or(asked_for).or(address.as_deref());
+    let edits = (!share.request.is_empty()).then_some(&share.request);
+    request(out, bytes, head, &Forward { path, query: target.query, host, edits });
+    Ok(Way::To { service, share, rule })
+}
+
+/// A path after a change.
+fn edited<'a>(edit: &'a PathEdit, path: &'a str, prefix: Option<&str>) -> Cow<'a, str> {
+    match edit {
+        PathEdit::Full(new) if new.is_empty() => Cow::Borrowed("/"),
+        PathEdit::Full(new) => Cow::Borrowed(new),
+        PathEdit::Prefix(new) => {
+            let rest = path.strip_prefix(prefix.unwrap_or_default()).unwrap_or(path);
+            match rest {
+                "" if new.is_empty() => Cow::Borrowed("/"),
+                "" => Cow::Borrowed(new),
+                _ => Cow::Owned(format!("{}/{}", new.trim_end_matches('/'), rest.trim_start_matches('/'))),
+            }
+        }
+    }
+}
+
+fn redirected(
+    redirect: &Redirect,
+    target: &Target<'_>,
+    host: Option<&str>,
+    prefix: Option<&str>,
+    to: SocketAddr,
+) -> Answer {
+    let asked = target.authority.or(host).map(without_port);
+    let address = to.ip().to_string();
+    let host = redirect.hostname.as_deref().or(asked).unwrap_or(&address);
+    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let port = redirect.port.or_else(|| redirect.scheme.is_none().then_some(to.port()));
+    let port = match (scheme, port) {
+        (_, None) | ("http", Some(80)) | ("https", Some(443)) => String::new(),
+        (_, Some(port)) => format!(":{port}"),
+    };
+    let path = redirect
+        .path
+        .as_ref()
+        .map_or(Cow::Borrowed(&*target.path), |edit| edited(edit, &target.path, prefix));
+    let query = target.query.map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("{scheme}://{host}{port}{path}{query}");
+    Answer { location: Some(location), ..Answer::new(redirect.status, "") }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    }
+}

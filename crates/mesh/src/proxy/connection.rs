@@ -1,0 +1,382 @@
+//! A client's connection, from its first byte to its end.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::ask::{Asked, Way, ask};
+use super::detect::{ENOUGH, Spoken, spoken};
+use super::rules::{Destination, Frontend, Protocol, Routing, Service};
+use super::tunnel::tunnel;
+use super::{Origin, Proxy};
+use crate::balance::{Pick, Went};
+use crate::http1::{Body, Ending, Fault, Framing, Method};
+use crate::reactor::{Buffer, Socket, race};
+
+/// So many bytes of a body that nobody wants are read, so that the client sees the answer before the connection's end, and for so long.
+const UNWANTED: usize = 256 << 10;
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What becomes of a client's connection after a request.
+pub(super) enum Next {
+    /// The next request.
+    Keep,
+    /// Its end, once the client has taken what it was sent.
+    Close,
+    /// Its end, told as one that is no proper end.
+    Reset,
+    /// It is a tunnel from here on.
+    Tunnel(Socket, Pick),
+}
+
+pub(super) async fn serve(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
+    let Some(frontend) = proxy.find(to, origin.namespace()) else {
+        return pass_to(&proxy, client, to).await;
+    };
+    let own = frontend.own;
+    match (&frontend.routing, frontend.protocol) {
+        (Routing::Refused, _) => client.reset(),
+        (Routing::Connections(shares), _) => {
+            let drawn = shares.draw(&mut proxy.dice.borrow_mut()).map(|share| share.to.clone());
+            match drawn {
+                Some(Destination::Service(service)) => pass(&proxy, client, service).await,
+                _ => client.reset(),
+            }
+        }
+        (routing, Protocol::Opaque) => {
+            let service = for_connection(&proxy, routing, own);
+            pass(&proxy, client, service).await;
+        }
+        (_, Protocol::Http) => {
+            drop(frontend);
+            http(proxy, client, to, origin).await;
+        }
+        (routing, Protocol::Unknown) => {
+            let service = for_connection(&proxy, routing, own);
+            drop(frontend);
+            detect(proxy, client, to, origin, service).await;
+        }
+    }
+}
+
+/// Where a connection goes that is no HTTP.
+fn for_connection(proxy: &Proxy, routing: &Routing, own: Service) -> Service {
+    match routing {
+        Routing::Requests(shares) => match shares.draw(&mut proxy.dice.borrow_mut()).map(|share| &share.to) {
+            Some(Destination::Service(service)) => *service,
+            _ => own,
+        },
+        _ => own,
+    }
+}
+
+/// To where it was going, unread.
+async fn pass_to(proxy: &Rc<Proxy>, client: Socket, to: SocketAddr) {
+    let limit = proxy.reactor.now() + proxy.settings.connect;
+    match proxy.reactor.before(Some(limit), Socket::connect(&proxy.reactor, to)).await {
+        Ok(Ok(server)) => {
+            proxy.count(|counts| counts.connected += 1);
+            unread(proxy, client, server).await;
+        }
+        _ => client.reset(),
+    }
+}
+
+/// To an endpoint, unread.
+async fn pass(proxy: &Rc<Proxy>, client: Socket, service: Service) {
+    match connect(proxy, service).await {
+        Some((pick, server)) => {
+            unread(proxy, client, server).await;
+            drop(pick);
+        }
+        None => client.reset(),
+    }
+}
+
+/// A connection to an endpoint of a Service; to another where there is none to the first.
+async fn connect(proxy: &Rc<Proxy>, service: Service) -> Option<(Pick, Socket)> {
+    let balancer = proxy.balancer(service)?;
+    let mut avoid = Vec::new();
+    for _ in 0..=proxy.settings.other_endpoints {
+        let pick = balancer.pick(&avoid, &mut proxy.dice.borrow_mut(), proxy.reactor.now())?;
+        let limit = proxy.reactor.now() + proxy.settings.connect;
+        match proxy.reactor.before(Some(limit), Socket::connect(&proxy.reactor, pick.address())).await {
+            Ok(Ok(server)) => {
+                proxy.count(|counts| counts.connected += 1);
+                return Some((pick, server));
+            }
+            _ => {
+                pick.went(Went::NotAtAll, proxy.reactor.now());
+                avoid.push(pick.address());
+            }
+        }
+    }
+    None
+}
+
+async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
+    proxy.count(|counts| counts.unread += 1);
+    // Such a connection may rest for days; that its peer is gone without a word is seen all the same.
+    for socket in [&client, &server] {
+        let _unwatched = rustix::net::sockopt::set_socket_keepalive(socket, true);
+    }
+    if tunnel(&proxy.reactor, &client, &server, &proxy.pipes).await.is_err() {
+        client.reset();
+        server.reset();
+    }
+}
+
+/// Waits for the first bytes of either side: of a protocol in which the server speaks first, it is connected to already.
+async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>, service: Service) {
+    let limit = proxy.reactor.now() + proxy.settings.detect;
+    let mut ahead = None;
+    if !client.looks_stale() {
+        ahead = connect(&proxy, service).await;
+        // Without an endpoint there may still be routes for what the client will say.
+        if let Some((_, server)) = &ahead {
+            let either = race(client.readable(), server.readable());
+            let _elapsed = proxy.reactor.before(Some(limit), either).await;
+        }
+    }
+    let said = match &ahead {
+        Some((_, server)) if server.is_readable() || !client.is_readable() => Spoken::Other,
+        _ => proxy.reactor.before(Some(limit), said(&client)).await.unwrap_or(Spoken::Other),
+    };
+    match (said, ahead) {
+        (Spoken::Http1, ahead) => {
+            if let Some((pick, server)) = ahead {
+                proxy.pool.put(pick.address(), server, proxy.reactor.now());
+            }
+            http(proxy, client, to, origin).await;
+        }
+        (Spoken::Http2, ahead) if reads(&proxy, to, &origin) => {
+            drop(ahead);
+            let _gone = client.write(&HTTP_1_1_REQUIRED).await;
+            linger(&proxy, &client).await;
+        }
+        (_, Some((pick, server))) => {
+            unread(&proxy, client, server).await;
+            drop(pick);
+        }
+        (_, None) => pass(&proxy, client, service).await,
+    }
+}
+
+/// What the client's first bytes say. None of them is taken.
+async fn said(client: &Socket) -> Spoken {
+    let mut first = [0; ENOUGH];
+    let mut seen = 0;
+    loop {
+        let Ok(count) = client.peek(&mut first, seen).await else { return Spoken::Other };
+        match spoken(first.get(..count).unwrap_or_default()) {
+            // As much as will come.
+            Spoken::Unclear if count <= seen || count == ENOUGH => return Spoken::Other,
+            Spoken::Unclear => seen = count,
+            said => return said,
+        }
+    }
+}
+
+/// Whether somebody has to read requests to know where they go.
+fn reads(proxy: &Proxy, to: SocketAddr, origin: &Rc<dyn Origin>) -> bool {
+    let frontend = proxy.find(to, origin.namespace());
+    frontend.is_some_and(|frontend| matches!(frontend.routing, Routing::Http(_) | Routing::Requests(_)))
+}
+
+/// To a client of HTTP/2: SETTINGS of no settings, and GOAWAY with HTTP_1_1_REQUIRED (RFC 9113, 6.5, 6.8, 7).
+const HTTP_1_1_REQUIRED: [u8; 26] =
+    [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13];
+
+/// Requests, one after the other.
+async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
+    let mut buffer = Buffer::default();
+    loop {
+        if buffer.is_empty() {
+            // Who waits for a request needs no memory for it.
+            proxy.reactor.give_back(std::mem::take(&mut buffer));
+            let limit = proxy.reactor.now() + proxy.settings.idle;
+            let waited = proxy.reactor.before(Some(limit), wanted(&proxy, &client)).await;
+            if waited != Ok(true) {
+                return;
+            }
+            buffer = proxy.reactor.buffer();
+        }
+        let next = match head(&proxy, &client, &mut buffer).await {
+            // What a request needs is not held by a connection without one.
+            Head::There(length) => Box::pin(one(&proxy, &client, &mut buffer, length, (to, &origin))).await,
+            Head::Wrong(answer) => reply(&proxy, &client, &answer).await,
+            Head::Ended => return,
+        };
+        match next {
+            Next::Keep => {}
+            Next::Close => return linger(&proxy, &client).await,
+            Next::Reset => return client.reset(),
+            Next::Tunnel(server, pick) => {
+                unread(&proxy, client, server).await;
+                return drop(pick);
+            }
+        }
+    }
+}
+
+/// Waits for a request; false where none is wanted any more.
+async fn wanted(proxy: &Proxy, client: &Socket) -> bool {
+    let drained = poll_fn(|_| if proxy.draining.get() { Poll::Ready(false) } else { Poll::Pending });
+    race(
+        async {
+            client.readable().await;
+            true
+        },
+        drained,
+    )
+    .await
+}
+
+enum Head {
+    There(usize),
+    Wrong(Answer),
+    Ended,
+}
+
+fn wrong(fault: Fault) -> Answer {
+    Answer::new(fault.status(), format!("the request is refused: {fault}"))
+}
+
+async fn head(proxy: &Rc<Proxy>, client: &Socket, buffer: &mut Buffer) -> Head {
+    let limit = proxy.reactor.now() + proxy.settings.head;
+    let mut ending = Ending::default();
+    let read = async {
+        loop {
+            match ending.find(buffer.data(), &proxy.settings.bounds) {
+                Ok(Some(length)) => return Head::There(length),
+                Ok(None) => {}
+                Err(fault) => return Head::Wrong(wrong(fault)),
+            }
+            if !matches!(client.read(buffer).await, Ok(1..)) {
+                return Head::Ended;
+            }
+        }
+    };
+    let late = |_| Head::Wrong(Answer::new(408, format!("no whole head came in {:?}", proxy.settings.head)));
+    proxy.reactor.before(Some(limit), read).await.unwrap_or_else(late)
+}
+
+/// Serves the request whose head is the first `length` bytes.
+async fn one(
+    proxy: &Rc<Proxy>,
+    client: &Socket,
+    buffer: &mut Buffer,
+    length: usize,
+    (to, origin): (SocketAddr, &Rc<dyn Origin>),
+) -> Next {
+    proxy.count(|counts| counts.requests += 1);
+    let Some(frontend) = proxy.find(to, origin.namespace()) else {
+        let answer = Answer::new(503, format!("nothing is served at {to} any more"));
+        return reply(proxy, client, &answer).await;
+    };
+    let mut out = proxy.reactor.bytes();
+    let (way, mut asked) = match understood(proxy, &frontend, to, buffer.data().get(..length), &mut out) {
+        Ok(understood) => understood,
+        Err(fault) => return reply(proxy, client, &wrong(fault)).await,
+    };
+    buffer.consume(length);
+    if !asked.expects
+        && !asked.body.is_done()
+        && let Err(fault) = begin_body(&mut asked.body, buffer, &mut out)
+    {
+        return reply(proxy, client, &wrong(fault)).await;
+    }
+    let next = match way {
+        Way::Answer(answer) => {
+            let keep = asked.keeps_alive && asked.body.is_done();
+            answered(proxy, client, &answer, &asked, keep).await
+        }
+        Way::To { service, share, rule } => {
+            proxy.forward(client, buffer, &out, &asked, (&frontend, service, share, rule)).await
+        }
+    };
+    proxy.reactor.give_back_bytes(out);
+    next
+}
+
+fn understood<'f>(
+    proxy: &Proxy,
+    frontend: &'f Arc<Frontend>,
+    to: SocketAddr,
+    bytes: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Result<(Way<'f>, Asked), Fault> {
+    let bytes = bytes.unwrap_or_default();
+    let mut head = proxy.head.borrow_mut();
+    head.request(bytes, &proxy.settings.bounds)?;
+    let way = ask(frontend, to, (&head, bytes), &mut proxy.dice.borrow_mut(), out)?;
+    Ok((way, Asked::of(&head)))
+}
+
+/// What is there of the body goes with the head.
+fn begin_body(body: &mut Body, buffer: &mut Buffer, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let there = body.take(buffer.data())?;
+    out.extend_from_slice(buffer.data().get(..there).unwrap_or_default());
+    buffer.consume(there);
+    Ok(())
+}
+
+pub(super) async fn answered(
+    proxy: &Rc<Proxy>,
+    client: &Socket,
+    answer: &Answer,
+    asked: &Asked,
+    keep: bool,
+) -> Next {
+    proxy.count(|counts| counts.answered += 1);
+    let keep = keep && !proxy.draining.get();
+    let connection = match (keep, asked.old) {
+        (true, true) => Some("keep-alive"),
+        (true, false) => None,
+        (false, _) => Some("close"),
+    };
+    let mut out = proxy.reactor.bytes();
+    answer.write(&mut out, asked.method == Method::Head, connection);
+    let sent = client.write(&out).await;
+    proxy.reactor.give_back_bytes(out);
+    match sent {
+        Ok(()) if keep => Next::Keep,
+        Ok(()) => Next::Close,
+        Err(_) => Next::Reset,
+    }
+}
+
+/// Answers a request of which nothing else is known.
+async fn reply(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer) -> Next {
+    let asked = Asked {
+        method: Method::Other,
+        body: Body::new(Framing::None),
+        expects: false,
+        upgrades: false,
+        keeps_alive: false,
+        old: false,
+    };
+    answered(proxy, client, answer, &asked, false).await
+}
+
+/// Ends a connection whose client may still be sending: closed at once, it would lose what it was sent last.
+async fn linger(proxy: &Rc<Proxy>, client: &Socket) {
+    client.finish();
+    let limit = proxy.reactor.now() + LINGER;
+    let read = async {
+        let (mut buffer, mut unwanted) = (proxy.reactor.buffer(), 0);
+        while unwanted < UNWANTED {
+            match client.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => unwanted += count,
+            }
+            buffer.consume(buffer.data().len());
+        }
+        proxy.reactor.give_back(buffer);
+    };
+    let _elapsed = proxy.reactor.before(Some(limit), read).await;
+}

@@ -1,0 +1,92 @@
+//! What a connection speaks, by its first bytes.
+
+/// What they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Http1,
+    Http2,
+    Other,
+    /// More of them would say.
+    Unclear,
+}
+
+/// So many bytes say it for certain.
+pub(super) const ENOUGH: usize = 32;
+
+/// How HTTP/2 begins (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A method in upper case, a blank and the beginning of a target. Others have words with a blank behind, so that alone says nothing:
+/// `GET key` is memcached's.
+pub(super) fn spoken(bytes: &[u8]) -> Spoken {
+    if bytes.starts_with(PREFACE) {
+        return Spoken::Http2;
+    }
+    if PREFACE.starts_with(bytes) {
+        return Spoken::Unclear;
+    }
+    // One empty line may come first.
+    let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let method = bytes.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+    let rest = bytes.get(method..).unwrap_or_default();
+    match rest {
+        _ if method > 20 => Spoken::Other,
+        [] | [b' '] if method > 0 => Spoken::Unclear,
+        [] | [b'\r'] => Spoken::Unclear,
+        [b' ', ..] if bytes.starts_with(b"CONNECT ") => Spoken::Http1,
+        [b' ', b'*', b' ', ..] | [b' ', b'/', ..] if method > 0 => Spoken::Http1,
+        [b' ', b'*'] if method > 0 => Spoken::Unclear,
+        [b' ', target @ ..] if method > 0 => {
+            let known = b"http://";
+            let count = target.len().min(known.len());
+            match target.get(..count) {
+                Some(start) if !start.eq_ignore_ascii_case(known.get(..count).unwrap_or_default()) => {
+                    Spoken::Other
+                }
+                _ if count < known.len() => Spoken::Unclear,
+                _ => Spoken::Http1,
+            }
+        }
+        _ => Spoken::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_say_what_is_spoken() {
+        for (bytes, wanted) in [
+            (&b"GET / HTTP/1.1\r\n"[..], Spoken::Http1),
+            (b"PROPFIND /a", Spoken::Http1),
+            (b"M-SEARCH * HTTP", Spoken::Http1),
+            (b"CONNECT a:1 ", Spoken::Http1),
+            (b"GET HTTP://a/", Spoken::Http1),
+            (b"\r\nGET / ", Spoken::Http1),
+            (PREFACE, Spoken::Http2),
+            (b"GET key\r\n", Spoken::Other),
+            (b"SET a b\r\n", Spoken::Other),
+            (b"*1\r\n$4\r\nPING\r\n", Spoken::Other),
+            (b"PING\r\n", Spoken::Other),
+            (b"\x16\x03\x01", Spoken::Other),
+            (b"\0\0\0\x08", Spoken::Other),
+            (b"EHLO a.example\r\n", Spoken::Other),
+            (b"SSH-2.0-x", Spoken::Other),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", Spoken::Other),
+        ] {
+            assert_eq!(spoken(bytes), wanted, "{:?}", bytes.escape_ascii().to_string());
+            // Whatever comes first of it says the same or nothing.
+            for part in 0..bytes.len() {
+                let first = spoken(&bytes[..part]);
+                assert!(
+                    first == Spoken::Unclear || first == wanted,
+                    "{part} of {:?}",
+                    bytes.escape_ascii().to_string()
+                );
+            }
+        }
+        // All there can be of what is unclear fits.
+        assert!(spoken(b"ABCDEFGHIJKLMNOPQRST htt") != Spoken::Http1 && PREFACE.len() <= ENOUGH);
+    }
+}

@@ -1,0 +1,296 @@
+//! The outbound side: connections of pods to Services.
+//!
+//! A [`Proxy`] belongs to one thread with its [`Reactor`]. [`Proxy::accept`] takes connections; whom each is for is told by an [`Origin`].
+//! What holds is in [`Tables`], made by a [`Builder`] and swapped by [`Proxy::swap`] or, from another thread, by a [`Remote`]: requests that
+//! have begun end as they began, the next one goes by the new tables.
+//!
+//! What is not served yet is refused: HTTP/2 (answered with GOAWAY and HTTP_1_1_REQUIRED where a route has to read it; else it is passed on
+//! unread), routes by the name that a TLS client asks for (reset), mirroring (501).
+
+mod answer;
+mod ask;
+mod connection;
+mod detect;
+mod exchange;
+mod forward;
+mod pool;
+mod rules;
+mod tables;
+mod tunnel;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+pub use rules::{Frontend, Protocol, Service};
+pub use tables::{Builder, Tables};
+
+use crate::balance::{Balancer, Budget, Dice, Ejection};
+use crate::http1::{Bounds, Head};
+use crate::reactor::{Reactor, Socket};
+use pool::Pool;
+use tunnel::Pipes;
+
+/// Whom a connection is for.
+pub trait Origin {
+    /// The address that the client has connected to.
+    ///
+    /// # Errors
+    /// It is not known; the connection is reset.
+    fn destination(&self, connection: BorrowedFd<'_>) -> io::Result<SocketAddr>;
+
+    /// The namespace of the clients, where that is known.
+    fn namespace(&self) -> Option<&str>;
+}
+
+/// How long things may take, and how much there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How large a head may be.
+    pub bounds: Bounds,
+    /// From a request's first byte to the end of its head; then it is answered 408.
+    pub head: Duration,
+    /// A client's connection without a request; then it is closed.
+    pub idle: Duration,
+    /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset.
+    pub stall: Duration,
+    /// To connect to an endpoint.
+    pub connect: Duration,
+    /// So many other endpoints are tried when there is no connection to one.
+    pub other_endpoints: u32,
+    /// A connection to an endpoint without a request.
+    pub pool_idle: Duration,
+    /// So many connections without a request for each endpoint.
+    pub pool_most: usize,
+    /// How long the first bytes of a connection may leave open whether it is HTTP; then it is not.
+    pub detect: Duration,
+    /// When endpoints are left out.
+    pub ejection: Ejection,
+    /// So many of a hundred requests may be tried again.
+    pub retry_percent: u32,
+    /// So many in ten seconds may be in any case.
+    pub retry_least: u32,
+    /// What random numbers begin with.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bounds: Bounds::default(),
+            head: Duration::from_secs(60),
+            idle: Duration::from_secs(300),
+            stall: Duration::from_secs(300),
+            connect: Duration::from_secs(5),
+            other_endpoints: 2,
+            pool_idle: Duration::from_secs(60),
+            pool_most: 256,
+            detect: Duration::from_secs(10),
+            ejection: Ejection::default(),
+            retry_percent: 20,
+            retry_least: 100,
+            seed: 1,
+        }
+    }
+}
+
+/// What was done since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections of clients.
+    pub connections: u64,
+    /// Requests that were read.
+    pub requests: u64,
+    /// Requests that the proxy has answered itself.
+    pub answered: u64,
+    /// Connections that were passed on unread, tunnels among them.
+    pub unread: u64,
+    /// Connections to endpoints.
+    pub connected: u64,
+    /// Requests that were sent once more.
+    pub retried: u64,
+    /// Connections to endpoints that had ended when a request was sent.
+    pub stale: u64,
+}
+
+/// The data path of one thread.
+pub struct Proxy {
+    reactor: Reactor,
+    settings: Settings,
+    tables: RefCell<Arc<Tables>>,
+    balancers: RefCell<Vec<Rc<Balancer>>>,
+    pool: Pool,
+    pipes: Rc<Pipes>,
+    dice: RefCell<Dice>,
+    budget: RefCell<Budget>,
+    /// What heads are read into: between two waits nobody else reads one.
+    head: RefCell<Head>,
+    draining: Cell<bool>,
+    counts: Cell<Counts>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("counts", &self.counts.get()).finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// Without tables: every connection is passed on to where it was going.
+    #[must_use]
+    pub fn new(reactor: &Reactor, settings: Settings) -> Rc<Self> {
+        let proxy = Rc::new(Self {
+            reactor: reactor.clone(),
+            settings,
+            tables: RefCell::default(),
+            balancers: RefCell::default(),
+            pool: Pool::new(settings.pool_most, settings.pool_idle),
+            pipes: Rc::default(),
+            dice: RefCell::new(Dice::new(settings.seed)),
+            budget: RefCell::new(Budget::new(settings.retry_percent, settings.retry_least, reactor.now())),
+            head: RefCell::default(),
+            draining: Cell::new(false),
+            counts: Cell::default(),
+        });
+        let swept = Rc::downgrade(&proxy);
+        let reactor = reactor.clone();
+        reactor.clone().spawn(async move {
+            loop {
+                let Some(every) = swept.upgrade().map(|proxy| proxy.settings.pool_idle / 12) else { return };
+                reactor.until(reactor.now() + every.max(Duration::from_millis(100))).await;
+                let Some(proxy) = swept.upgrade() else { return };
+                proxy.pool.sweep(reactor.now());
+            }
+        });
+        proxy
+    }
+
+    /// Goes by these tables from now on.
+    pub fn swap(&self, tables: Arc<Tables>) {
+        let before = self.tables.replace(tables.clone());
+        let mut balancers = self.balancers.borrow_mut();
+        let now = self.reactor.now();
+        let count = tables.endpoints.len().max(balancers.len());
+        balancers.resize_with(count, || Rc::new(Balancer::new(self.settings.ejection)));
+        for (number, balancer) in balancers.iter().enumerate() {
+            let same = match (before.endpoints.get(number), tables.endpoints.get(number)) {
+                (Some(Some(one)), Some(Some(other))) => Arc::ptr_eq(one, other),
+                (None | Some(None), None | Some(None)) => true,
+                _ => false,
+            };
+            if same {
+                continue;
+            }
+            let endpoints = tables.endpoints(Service(number));
+            for endpoint in before.endpoints(Service(number)) {
+                self.pool.end(SocketAddr::new(endpoint.address, endpoint.port));
+            }
+            for endpoint in endpoints {
+                self.pool.begin(SocketAddr::new(endpoint.address, endpoint.port));
+            }
+            balancer.set(endpoints, now);
+        }
+    }
+
+    /// Who swaps tables from another thread.
+    ///
+    /// # Errors
+    /// The kernel's: no descriptor is left.
+    pub fn remote(self: &Rc<Self>) -> io::Result<Remote> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let listened = self.reactor.socket(event.try_clone()?)?;
+        let remote = Remote { event: Arc::new(event), next: Arc::default() };
+        let (proxy, next) = (Rc::downgrade(self), remote.next.clone());
+        self.reactor.spawn(async move {
+            while listened.event().await.is_ok() {
+                let Some(proxy) = proxy.upgrade() else { return };
+                if let Some(tables) = next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    proxy.swap(tables);
+                }
+            }
+        });
+        Ok(remote)
+    }
+
+    /// Takes the connections that come to a listener, for as long as it is polled.
+    pub async fn accept(self: Rc<Self>, listener: Socket, origin: Rc<dyn Origin>) {
+        loop {
+            match listener.accept().await {
+                Ok(connection) => self.serve(connection, &origin),
+                // No descriptor or memory is left: what has one must end first.
+                Err(e)
+                    if !matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) =>
+                {
+                    self.reactor.until(self.reactor.now() + Duration::from_millis(50)).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Serves one connection, which does not block.
+    pub fn serve(self: &Rc<Self>, connection: OwnedFd, origin: &Rc<dyn Origin>) {
+        self.count(|counts| counts.connections += 1);
+        let destination = origin.destination(connection.as_fd());
+        let _undelayed = rustix::net::sockopt::set_tcp_nodelay(&connection, true);
+        let (Ok(to), Ok(client)) = (destination, self.reactor.socket(connection)) else { return };
+        self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone()));
+    }
+
+    /// Ends each connection of a client after the request it has, and at once where it has none. What is passed on unread goes on.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.reactor.wake_all();
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts.get()
+    }
+
+    /// How many connections to endpoints wait for a request.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.pool.len()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+
+    fn balancer(&self, Service(number): Service) -> Option<Rc<Balancer>> {
+        self.balancers.borrow().get(number).cloned()
+    }
+
+    fn find(&self, to: SocketAddr, namespace: Option<&str>) -> Option<Arc<Frontend>> {
+        self.tables.borrow().frontend(to, namespace).cloned()
+    }
+}
+
+/// Swaps a proxy's tables from any thread.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    event: Arc<OwnedFd>,
+    next: Arc<Mutex<Option<Arc<Tables>>>>,
+}
+
+impl Remote {
+    /// The proxy goes by these tables with the next turn of its loop.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn swap(&self, tables: Arc<Tables>) -> io::Result<()> {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(tables);
+        rustix::io::write(&self.event, &1_u64.to_ne_bytes())?;
+        Ok(())
+    }
+}

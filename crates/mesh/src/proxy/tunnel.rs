@@ -1,0 +1,180 @@
+//! Bytes from one connection to another, unread: splice(2) over a pipe.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::task::Poll;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::Proxy;
+use crate::reactor::{Elapsed, Reactor, Socket};
+
+/// So many pipes are kept for whoever needs one next.
+const SPARE: usize = 64;
+/// As much as a pipe holds.
+const PIPE: usize = 64 << 10;
+/// After so many moves without a wait the others have their turn.
+const TURNS: usize = 32;
+
+/// Pipes that are empty.
+#[derive(Debug, Default)]
+pub(super) struct Pipes(RefCell<Vec<Pipe>>);
+
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipes {
+    fn take(&self) -> io::Result<Pipe> {
+        if let Some(pipe) = self.0.borrow_mut().pop() {
+            return Ok(pipe);
+        }
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Pipe { read, write })
+    }
+
+    fn give_back(&self, pipe: Pipe) {
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < SPARE {
+            spare.push(pipe);
+        }
+    }
+}
+
+/// One way of a connection. It has a pipe only while there is something in it.
+struct Flow<'a> {
+    from: &'a Socket,
+    to: &'a Socket,
+    pipes: &'a Pipes,
+    pipe: Option<Pipe>,
+    within: usize,
+    ended: bool,
+    left: u64,
+}
+
+impl<'a> Flow<'a> {
+    fn new(from: &'a Socket, to: &'a Socket, pipes: &'a Pipes, left: u64) -> Self {
+        Self { from, to, pipes, pipe: None, within: 0, ended: false, left }
+    }
+
+    /// `Ready` when all of it has been moved, or there has been enough for one turn (false).
+    fn poll(&mut self) -> Poll<io::Result<bool>> {
+        for _ in 0..TURNS {
+            if self.within > 0 {
+                let Some(pipe) = &self.pipe else { return Poll::Ready(Ok(true)) };
+                match self.to.poll_splice_out(pipe.read.as_fd(), self.within) {
+                    Poll::Ready(Ok(moved)) => self.within -= moved.min(self.within),
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            }
+            if self.ended || self.left == 0 {
+                self.release();
+                return Poll::Ready(Ok(true));
+            }
+            let pipe = match self.pipe.take() {
+                Some(pipe) => pipe,
+                None if !self.from.is_readable() => {
+                    // Registers the wait; nothing is moved without a pipe.
+                    return self.wait();
+                }
+                None => match self.pipes.take() {
+                    Ok(pipe) => pipe,
+                    Err(e) => return Poll::Ready(Err(e)),
+                },
+            };
+            let most = usize::try_from(self.left).unwrap_or(PIPE).min(PIPE);
+            let moved = self.from.poll_splice_in(pipe.write.as_fd(), most);
+            self.pipe = Some(pipe);
+            match moved {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(moved)) => {
+                    self.within = moved;
+                    self.left -= moved as u64;
+                }
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => {
+                    self.release();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    fn wait(&self) -> Poll<io::Result<bool>> {
+        self.from.park_for_reading();
+        Poll::Pending
+    }
+
+    fn release(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            self.pipes.give_back(pipe);
+        }
+    }
+}
+
+/// Moves what comes from either to the other until both have ended. A half that ends is ended on the other side, too.
+///
+/// # Errors
+/// The kernel's: one of them was reset. Both should be.
+pub(super) async fn tunnel(
+    reactor: &Reactor,
+    one: &Socket,
+    other: &Socket,
+    pipes: &Rc<Pipes>,
+) -> io::Result<()> {
+    let mut flows = [Flow::new(one, other, pipes, u64::MAX), Flow::new(other, one, pipes, u64::MAX)];
+    let mut done = [false, false];
+    loop {
+        let again = poll_fn(|_| {
+            let mut again = false;
+            for (flow, done) in flows.iter_mut().zip(&mut done) {
+                if *done {
+                    continue;
+                }
+                match flow.poll() {
+                    Poll::Ready(Ok(true)) => {
+                        flow.to.finish();
+                        *done = true;
+                    }
+                    Poll::Ready(Ok(false)) => again = true,
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => {}
+                }
+            }
+            if again || done == [true, true] { Poll::Ready(Ok(again)) } else { Poll::Pending }
+        })
+        .await?;
+        if !again {
+            return Ok(());
+        }
+        reactor.yield_now().await;
+    }
+}
+
+/// Moves so many bytes, as long as some are moved in each `stall`.
+///
+/// # Errors
+/// The kernel's, or `from` ended before, or nothing was moved for so long.
+pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64) -> io::Result<()> {
+    let (reactor, stall) = (&proxy.reactor, proxy.settings.stall);
+    let mut flow = Flow::new(from, to, &proxy.pipes, count);
+    loop {
+        let before = (flow.left, flow.within);
+        match reactor.before(Some(reactor.now() + stall), poll_fn(|_| flow.poll())).await {
+            Ok(Ok(true)) => break,
+            Ok(Ok(false)) => reactor.yield_now().await,
+            Ok(Err(e)) => return Err(e),
+            Err(Elapsed) if before == (flow.left, flow.within) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(Elapsed) => {}
+        }
+    }
+    if flow.left > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}

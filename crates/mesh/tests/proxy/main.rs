@@ -1,0 +1,11 @@
+//! The proxy between clients and backends of this test, over loopback.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod backend;
+mod harness;
+mod models;
+
+mod bodies;
+mod connections;
+mod endpoints;
+mod routes;
