@@ -52,6 +52,8 @@ pub struct Setup {
     pub folder: PathBuf,
     /// Where logs are: `NAMESPACE_NAME_UID/CONTAINER/N.log`.
     pub logs: PathBuf,
+    /// Where links to them are: `POD_NAMESPACE_CONTAINER-ID.log`.
+    pub log_links: PathBuf,
     /// The cgroup above `kubepods`: the agent's own, as what is found there of pods that it does not know is ended.
     pub cgroup_root: String,
     /// The node's address, as the API server and pods see it.
@@ -68,6 +70,8 @@ pub struct Setup {
     pub labels: Vec<(String, String)>,
     /// How many pods the node takes.
     pub pods: u32,
+    /// How many process ids each pod may have, threads among them; as many as there are where there is no limit.
+    pub pod_pids: Option<u32>,
     /// A file with a pod, or a folder of such, that runs here whatever the API server says.
     pub manifests: Option<PathBuf>,
     /// Whether it offers the API server to answer for `metrics.k8s.io`: it knows its own node alone.

@@ -6,6 +6,7 @@ pub(crate) mod containers;
 pub(crate) mod ending;
 pub(crate) mod env;
 pub(crate) mod fields;
+pub(crate) mod fit;
 mod health;
 pub(crate) mod hooks;
 mod image_name;

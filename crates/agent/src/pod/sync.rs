@@ -55,6 +55,10 @@ pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
         return ending::delete(&agent, &key, &pod).await;
     }
     agent.remember(&key, &pod);
+    if is_static && let Err(why) = agent.statics.note(&agent.setup.folder, &pod) {
+        agent.events.warning(&*pod, "FailedSync", format!("error syncing pod: {why}"));
+        return Next::Again;
+    }
     let pod = resize::admit(&agent, &key, pod);
     let is_evicted = || agent.with_memory(&key, |memory| memory.evicted.is_some()) == Some(true);
     let was_evicted = is_evicted();
@@ -104,7 +108,7 @@ impl Looking<'_> {
             let observed = self.observe().await?;
             self.watch_over(&parts, &observed);
             self.deadline();
-            self.admission(&observed);
+            self.admission(&observed).await;
             let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
             if is_over(self.pod) || is_failed {
                 return self.finish(&observed).await;
@@ -117,6 +121,9 @@ impl Looking<'_> {
             }
             let step = self.next(&parts, &observed, &tried);
             if step == Step::Rest {
+                if let Err(waits) = resize::settle(self.agent, self.key, self.pod, &observed) {
+                    soonest(&mut self.again, waits);
+                }
                 write_status(self.agent, self.key, self.pod, &observed).await?;
                 return Ok(self.again);
             }
@@ -296,16 +303,21 @@ impl Looking<'_> {
         }
     }
 
-    /// A pod that has not begun does not, while the node is short of something.
-    fn admission(&self, observed: &Observed) {
+    /// A pod that has not begun does not, while the node is short of something or it may not be there.
+    async fn admission(&self, observed: &Observed) {
         let has_begun = self.pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
         let is_static = self.agent.statics.get(&self.key.name).is_some();
         let is_over = resize::is_over_as_told(self.agent, self.pod);
-        if has_begun || is_static || is_over || !observed.sandboxes.is_empty() {
+        let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
+        if has_begun || is_over || is_failed || !observed.sandboxes.is_empty() {
             return;
         }
+        // Those of files do not wait for an API server: for them the node is what it is told to be.
+        if !is_static {
+            self.agent.nodes.filled_within(SOON).await;
+        }
         let short = self.agent.pressures.now(self.agent.setup.limits.pressure);
-        let refused = match evict::refusal(self.pod, &short) {
+        let refused = match evict::refusal(self.pod, &short).filter(|_| !is_static) {
             Some(why) => Some(Waiting::new("Evicted", why)),
             None => admission::refused(self.agent, self.pod),
         };
@@ -459,9 +471,7 @@ pub(crate) async fn write_status(
         return Ok(());
     }
     let made = agent.with_memory(key, |memory| {
-        // What was written last may not have come back yet, and others write, too.
-        let known = std::iter::once(pod).chain(cached.as_deref()).chain(memory.written.as_ref());
-        let base = known.max_by_key(|one| version(one)).unwrap_or(pod);
+        let base = newest(pod, cached.as_deref(), memory.written.as_ref());
         let at = base.metadata.resource_version.clone();
         let uid = base.metadata.uid.clone();
         let current = Pod { status: base.status.clone(), ..pod.clone() };
@@ -513,6 +523,19 @@ fn difference(old: &PodStatus, new: &PodStatus) -> Value {
         }
     }
     new
+}
+
+/// What was told of the pod last: of a static one by its mirror.
+pub(super) fn told(agent: &Agent, key: &Key, pod: &Pod) -> Option<PodStatus> {
+    let cached = agent.shown(pod);
+    let of = |written: Option<&Pod>| newest(pod, cached.as_deref(), written).status.clone();
+    agent.with_memory(key, |memory| of(memory.written.as_ref())).unwrap_or_else(|| of(None))
+}
+
+/// The newest of these: what was written last may not have come back yet, and others write, too.
+fn newest<'a>(pod: &'a Pod, cached: Option<&'a Pod>, written: Option<&'a Pod>) -> &'a Pod {
+    let known = std::iter::once(pod).chain(cached).chain(written);
+    known.max_by_key(|one| version(one)).unwrap_or(pod)
 }
 
 /// How new an object is.

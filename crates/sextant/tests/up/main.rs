@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod again;
 mod charts;
 mod kills;
+mod lone;
 mod objects;
 mod rest;
 #[path = "../stands/mod.rs"]
