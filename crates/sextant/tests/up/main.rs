@@ -10,6 +10,7 @@ mod kills;
 mod lone;
 mod objects;
 mod rest;
+mod revisions;
 #[path = "../stands/mod.rs"]
 mod stands;
 mod storage;
