@@ -8,7 +8,8 @@
 //! **Nothing but the API server and the runtime knows what is**: which containers belong to a pod is in their labels, how often they
 //! were started in their annotations. So the agent may be killed at any moment, and goes on with the containers that run. What it makes
 //! itself (folders, mounts, cgroups) is called after the pod's uid, and goes when no pod has that uid any more. What drivers of volumes
-//! have made for a pod they alone take back: that is written down before they are asked (`volumes::csi`).
+//! have made for a pod they alone take back: that is written down before they are asked (`volumes::csi`). So are pods of files, which nobody
+//! else knows once their file is gone (`statics::record`).
 //!
 //! It never: starts a process or mounts a container's file system itself (the runtime does), reads a container's state from anywhere but
 //! the runtime, or touches a pod of the runtime that bears another agent's label.

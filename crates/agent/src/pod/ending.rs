@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::backoff::since;
 use super::hooks::{Act, Whom, act};
 use super::spec::{Kind, Part, grace, parts};
-use super::{sync, words};
+use super::{told, words};
 use crate::agent::Agent;
 use crate::collect::links;
 use crate::events::PartOf;
@@ -165,7 +165,7 @@ async fn end(agent: &Agent, key: &Key, pod: &Pod, grace: Duration) -> Result<(),
         return Err(format!("container {} runs on", left.id));
     }
     words::collect(agent, key, &observed);
-    sync::write_status(agent, key, pod, &observed).await?;
+    told::write_status(agent, key, pod, &observed).await?;
     remove(agent, key, &observed).await?;
     let preconditions = Preconditions { uid: Some(key.uid.clone()), resource_version: None };
     let now = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);

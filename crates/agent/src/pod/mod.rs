@@ -21,5 +21,6 @@ pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod sync;
+mod told;
 pub(crate) mod users;
 pub(crate) mod words;

@@ -18,7 +18,7 @@ use super::images::Wanted;
 use super::memory::Waiting;
 use super::plan::time;
 use super::spec::{Part, is_on_host};
-use super::{status, sync, users};
+use super::{status, sync, told, users};
 use crate::agent::Agent;
 use crate::collect::links;
 use crate::names::Key;
@@ -171,7 +171,7 @@ impl Starting<'_> {
         if let Some(last) = self.observed.container(name) {
             return restarts(last) + 1;
         }
-        let told = sync::told(self.agent, self.key, self.pod);
+        let told = told::told(self.agent, self.key, self.pod);
         let told = told.as_ref().and_then(|old| status::past(old, name)).map(status::next_restart);
         let told = told.and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
         told.max(next_log(&self.key.logs(&self.agent.setup.logs).join(name)))
