@@ -113,8 +113,7 @@ impl View<'_> {
                 return past.clone();
             }
             if let Some(past) = past {
-                (told.restart_count, told.last_state) =
-                    (self.starts(past), self.lost(past).or_else(|| past.last_state.clone()));
+                (told.restart_count, told.last_state) = (self.starts(past), self.lost(past));
             }
             told.state = Some(waiting_for(
                 waiting
@@ -161,11 +160,14 @@ impl View<'_> {
         if goes { past.restart_count } else { next_restart(past) }
     }
 
-    /// How a container ended that the runtime has forgotten: what nobody saw end is told of as a kubelet does.
+    /// How a container ended that the runtime has forgotten, or the one before it where it did not run: what nobody saw end is told of as
+    /// a kubelet does.
     fn lost(&self, past: &Told) -> Option<ContainerState> {
-        let state = past.state.as_ref()?;
-        if state.running.is_none() {
-            return state.terminated.is_some().then(|| state.clone());
+        if past.state.as_ref().is_none_or(|state| state.running.is_none()) {
+            // One that has none is written as an empty one.
+            let ended = |state: &&ContainerState| state.terminated.is_some();
+            let state = past.state.as_ref().filter(ended).or(past.last_state.as_ref().filter(ended));
+            return state.cloned();
         }
         let terminated = ContainerStateTerminated {
             exit_code: 137,

@@ -60,14 +60,13 @@ async fn images(rig: &Rig) {
     let fields = json!({"image": OTHER, "imagePullPolicy": "Never"});
     let once =
         json!({"containers": [with(container("main", &["exit", "0"]), fields)], "restartPolicy": "Never"});
-    rig.pod("once", once.clone()).await;
+    let pod = rig.pod("once", once.clone()).await;
     rig.ready("user").await;
     rig.status("once", "is done", |status| status["phase"] == "Succeeded").await;
     rig.delete("once", 0).await;
-    // Its logs go after its container.
-    let logs = || std::fs::read_dir(rig.path("logs")).unwrap().flatten();
-    let is_left = || logs().any(|entry| entry.file_name().to_string_lossy().contains("_once_"));
-    rig.until("nothing is left of the pod", async || (!is_left()).then_some(())).await;
+    // Its folder goes after its container, which has the image.
+    let folder = rig.path(&format!("data/agent/pods/{}", pod.metadata.uid.unwrap()));
+    rig.until("nothing is left of the pod", async || (!folder.exists()).then_some(())).await;
     let limits = [
         "--image-gc-high-threshold",
         "0",

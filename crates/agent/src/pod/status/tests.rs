@@ -168,6 +168,14 @@ fn a_container_that_the_runtime_has_forgotten_counts_once() {
         let next = |name| next_restart(past(now, name).unwrap());
         assert_eq!([next("a"), next("i")], [3, 1]);
     }
+    let waits = json!({"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0, "lastState": {},
+        "state": {"waiting": {"reason": "ErrImagePull"}}});
+    pod.status = Some(serde_json::from_value(json!({"containerStatuses": [waits]})).unwrap());
+    let status = told(&pod, &[], &Memory::default());
+    assert_eq!(
+        (&status["phase"], &status["containerStatuses"][0]["lastState"]),
+        (&json!("Pending"), &Value::Null)
+    );
     pod.status = Some(serde_json::from_value(all).unwrap());
     pod.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(10).unwrap()));
     let status = told(&pod, &[], &Memory::default());
