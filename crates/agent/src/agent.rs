@@ -8,7 +8,9 @@ use std::time::Duration;
 use client::cache::{Cache, Name};
 use client::queue::{Pace, Queue};
 use cri::contract::v1::{CgroupDriver, RuntimeConfigRequest, VersionRequest, VersionResponse};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Node as NodeObject, PersistentVolumeClaim, Pod, Secret, Service,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -48,6 +50,8 @@ pub(crate) struct Agent {
     pub(crate) pods: Arc<Cache<Pod>>,
     /// Pods of this node's files.
     pub(crate) statics: Statics,
+    /// This node, as the API server has it.
+    pub(crate) nodes: Arc<Cache<NodeObject>>,
     /// All services.
     pub(crate) services: Arc<Cache<Service>>,
     /// Config maps that pods name.
@@ -60,6 +64,8 @@ pub(crate) struct Agent {
     pub(crate) csi: Csi,
     /// Tokens of pods.
     pub(crate) tokens: Tokens,
+    /// What the API server has said of who asks this agent.
+    pub(crate) reviews: server::Reviews,
     /// What people are told.
     pub(crate) events: Events,
     /// Pods to look at.
@@ -89,17 +95,20 @@ impl Agent {
         let queue = Queue::new(pace);
         let of_node = watcher::Config::default().fields(&format!("spec.nodeName={}", setup.node));
         let pods = Cache::start_with(&client, of_node);
+        let own = watcher::Config::default().fields(&format!("metadata.name={}", setup.node));
         let agent = Arc::new(Self {
             runtime: Runtime::new(setup.socket.clone(), setup.node.clone()),
             statics: Statics::default(),
+            nodes: Cache::start_with(&client, own),
             services: Cache::start(&client),
             config_maps: Objects::new(&client, &queue),
             secrets: Objects::new(&client, &queue),
             claims: Objects::new(&client, &queue),
             csi: Csi::new(&setup.folder),
             tokens: Tokens::default(),
+            reviews: server::Reviews::default(),
             events: Events::start(&client, &setup.node),
-            cgroups: Cgroups::new(&setup.cgroup_root),
+            cgroups: Cgroups::new(&setup.cgroup_root).with_pids(setup.pod_pids),
             images: Images::default(),
             pressures: Pressures::default(),
             node_changes: Notify::new(),
@@ -295,6 +304,7 @@ impl Agent {
                 let _ = std::fs::remove_dir_all(logs);
             }
         }
+        collect::links::tidy(&self.setup.log_links, &self.setup.logs);
         for failed in remove_all_but(&known, &self.setup.folder, &self.cgroups) {
             eprintln!("sextant agent: warning: {failed}");
         }
@@ -398,6 +408,7 @@ pub(crate) mod tests {
             socket: "/nowhere".into(),
             folder: "/nowhere".into(),
             logs: "/nowhere".into(),
+            log_links: "/nowhere".into(),
             cgroup_root: String::new(),
             address: Ipv4Addr::LOCALHOST.into(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -406,6 +417,7 @@ pub(crate) mod tests {
             cluster_domain: "cluster.local".into(),
             labels: Vec::new(),
             pods: 110,
+            pod_pids: None,
             manifests: None,
             offers_metrics: false,
             limits: crate::Limits::default(),

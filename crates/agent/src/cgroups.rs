@@ -17,13 +17,20 @@ use crate::pod::resources::{Qos, of_pod};
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroups {
     root: String,
+    /// How many process ids each pod may have.
+    pids: Option<u32>,
     is_systemd: OnceLock<bool>,
 }
 
 impl Cgroups {
     /// Below `root`, a path from the hierarchies' root, or empty.
     pub(crate) fn new(root: &str) -> Self {
-        Self { root: root.trim_matches('/').to_owned(), is_systemd: OnceLock::new() }
+        Self { root: root.trim_matches('/').to_owned(), pids: None, is_systemd: OnceLock::new() }
+    }
+
+    /// The same, with so many process ids for each pod.
+    pub(crate) fn with_pids(self, pids: Option<u32>) -> Self {
+        Self { pids, ..self }
     }
 
     /// How the runtime makes cgroups: known before the first pod.
@@ -75,10 +82,26 @@ impl Cgroups {
             cpu_shares: u64::try_from(asked.cpu_shares).ok(),
             cpu_quota: Some(asked.cpu_quota).filter(|quota| *quota > 0),
             cpu_period: u64::try_from(asked.cpu_period).ok().filter(|period| *period > 0),
+            pids: self.pids.map(i64::from),
             ..Limits::default()
         };
         let cgroup = Cgroup::at(&self.path(class(Qos::of(pod)), uid)).map_err(|error| error.to_string())?;
         cgroup.create().and_then(|()| cgroup.apply(&limits)).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The pod's limit of memory, if it has one, and what it uses, in bytes; `None` where the pod's cgroup is not the agent's.
+    ///
+    /// # Errors
+    /// The hierarchy cannot be found.
+    pub(crate) fn usage(&self, pod: &Pod) -> Result<Option<(Option<u64>, u64)>, String> {
+        if self.is_systemd() {
+            return Ok(None);
+        }
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let cgroup = Cgroup::at(&self.path(class(Qos::of(pod)), uid)).map_err(|error| error.to_string())?;
+        let usage = cgroup.usage();
+        let idle = usage.inactive_file.unwrap_or_default();
+        Ok(usage.memory.map(|used| (usage.memory_limit, used.saturating_sub(idle))))
     }
 
     /// Ends what is left in a pod's cgroup, and removes it.

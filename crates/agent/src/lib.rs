@@ -8,7 +8,8 @@
 //! **Nothing but the API server and the runtime knows what is**: which containers belong to a pod is in their labels, how often they
 //! were started in their annotations. So the agent may be killed at any moment, and goes on with the containers that run. What it makes
 //! itself (folders, mounts, cgroups) is called after the pod's uid, and goes when no pod has that uid any more. What drivers of volumes
-//! have made for a pod they alone take back: that is written down before they are asked (`volumes::csi`).
+//! have made for a pod they alone take back: that is written down before they are asked (`volumes::csi`). So are pods of files, which nobody
+//! else knows once their file is gone (`statics::record`).
 //!
 //! It never: starts a process or mounts a container's file system itself (the runtime does), reads a container's state from anywhere but
 //! the runtime, or touches a pod of the runtime that bears another agent's label.
@@ -52,6 +53,8 @@ pub struct Setup {
     pub folder: PathBuf,
     /// Where logs are: `NAMESPACE_NAME_UID/CONTAINER/N.log`.
     pub logs: PathBuf,
+    /// Where links to them are: `POD_NAMESPACE_CONTAINER-ID.log`.
+    pub log_links: PathBuf,
     /// The cgroup above `kubepods`: the agent's own, as what is found there of pods that it does not know is ended.
     pub cgroup_root: String,
     /// The node's address, as the API server and pods see it.
@@ -68,6 +71,8 @@ pub struct Setup {
     pub labels: Vec<(String, String)>,
     /// How many pods the node takes.
     pub pods: u32,
+    /// How many process ids each pod may have, threads among them; as many as there are where there is no limit.
+    pub pod_pids: Option<u32>,
     /// A file with a pod, or a folder of such, that runs here whatever the API server says.
     pub manifests: Option<PathBuf>,
     /// Whether it offers the API server to answer for `metrics.k8s.io`: it knows its own node alone.

@@ -200,6 +200,40 @@ async fn history_is_bounded_in_bytes_and_in_age() {
 }
 
 #[tokio::test]
+async fn who_was_told_all_of_a_resource_misses_nothing_when_others_are_compacted() {
+    let place = tempfile::tempdir().unwrap();
+    // Nothing in memory: each change is read from the disk, as by a watcher that was not asked for a while.
+    let store = Store::open(place.path(), Options { recent: 0, ..Options::default() }).unwrap();
+    store.commit(vec![put(key("a", "x"), Expect::Any, "")]).await.unwrap();
+    let mut told = store.watch(Scope::all("pods"), 0).unwrap();
+    assert_eq!(told.next().await.unwrap().revision, 1);
+    let mut behind = store.watch(Scope::all("pods"), 0).unwrap();
+    let node = Key { resource: "nodes".into(), namespace: String::new(), name: "n".into() };
+    for _ in 0..20 {
+        store.commit(vec![put(node.clone(), Expect::Any, "")]).await.unwrap();
+    }
+    store.compact(21).await.unwrap();
+    for revision in 22..=23 {
+        store.commit(vec![put(key("b", &revision.to_string()), Expect::Any, "")]).await.unwrap();
+    }
+    assert!(matches!(behind.next().await, Err(Error::Compacted { asked: 0, oldest: 21 })));
+    for revision in 22..=23 {
+        assert_eq!(told.next().await.unwrap().revision, revision);
+    }
+    // What is gone of its own resource is missed, whoever else is told of it.
+    let mut slow = store.watch(Scope::within("pods", "a"), 23).unwrap();
+    for name in ["x", "y"] {
+        store.commit(vec![put(key("a", name), Expect::Any, "")]).await.unwrap();
+    }
+    store.compact(24).await.unwrap();
+    assert!(matches!(slow.next().await, Err(Error::Compacted { asked: 23, oldest: 24 })));
+    // What an earlier process has forgotten is not known by resource.
+    drop((told, behind, slow, store));
+    let store = Store::open(place.path(), Options { recent: 0, ..Options::default() }).unwrap();
+    assert!(matches!(store.watch(Scope::all("nodes"), 21), Err(Error::Compacted { asked: 21, oldest: 24 })));
+}
+
+#[tokio::test]
 async fn half_a_transaction_that_is_compacted_is_not_skipped() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(place.path(), Options { recent: 0, ..Options::default() }).unwrap();

@@ -1,6 +1,7 @@
 //! What of pods fills the machine and is not needed: logs that are too large, images that nobody uses.
 
 mod images;
+pub(crate) mod links;
 mod logs;
 
 use std::sync::Arc;

@@ -2,9 +2,11 @@
 
 pub(crate) mod machine;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::cache::Name;
 use client::quantity;
 use cri::contract::v1::{StatusRequest, VersionResponse};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::evict::Pressure;
+use crate::pod::fit::Place;
 use crate::volumes::csi;
 
 /// Where leases of nodes are.
@@ -73,13 +76,7 @@ impl Node {
 
     async fn try_register(&self) -> kube::Result<()> {
         let api: Api<Object> = Api::all(self.agent.client.clone());
-        let arch = self.agent.machine.architecture;
-        let mut labels = json!({
-            "kubernetes.io/hostname": self.name(), "kubernetes.io/os": "linux", "kubernetes.io/arch": arch,
-            "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch});
-        for (name, value) in &self.agent.setup.labels {
-            labels[name] = json!(value);
-        }
+        let labels = labels(&self.agent);
         let metadata = json!({"name": self.name(), "labels": labels});
         match api.get_opt(self.name()).await? {
             Some(_) => {
@@ -243,6 +240,33 @@ impl Node {
                 "kernelVersion": machine.kernel, "osImage": machine.system,
                 "containerRuntimeVersion": runtime, "kubeletVersion": VERSION, "kubeProxyVersion": ""}})
     }
+}
+
+/// The node as pods find it: what the API server has of it, or what the agent tells of it where that is not known.
+pub(crate) fn place(agent: &Agent) -> Place {
+    let name = agent.setup.node.clone();
+    match agent.nodes.get(&Name::new("", &name)) {
+        Some(node) => Place {
+            name,
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+        },
+        None => Place { name, labels: labels(agent), taints: Vec::new() },
+    }
+}
+
+/// The labels that the agent gives the node.
+fn labels(agent: &Agent) -> BTreeMap<String, String> {
+    let (name, arch) = (agent.setup.node.as_str(), agent.machine.architecture);
+    let own = [
+        ("kubernetes.io/hostname", name),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ];
+    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    own.into_iter().chain(agent.setup.labels.iter().cloned()).collect()
 }
 
 /// What the machine is short of, in a kubelet's words.

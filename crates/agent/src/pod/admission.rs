@@ -1,29 +1,38 @@
-//! Pods that were sent to the node by its name and that it has no room for: a scheduler would not have sent them.
+//! Pods that were sent to the node by its name and that it has no room for, or that may not be there: a scheduler would not have sent them.
 
 use cri::contract::v1::PortMapping;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::memory::Waiting;
-use super::{resize, resources, sandbox};
+use super::{fit, resize, resources, sandbox};
 use crate::agent::Agent;
 use crate::evict;
 use crate::names::Key;
+use crate::node;
 
-/// What the node has: thousandths of CPUs, bytes, pods.
+/// What the node has: thousandths of CPUs, bytes of memory and of disk, pods.
 #[derive(Clone, Copy, Debug)]
 struct Room {
     cpu: i64,
     memory: i64,
+    disk: i64,
     pods: i64,
 }
 
-/// Why the node has no room for a pod beside those that have begun, or came before it.
+/// Why the node does not take a pod beside those that have begun, or came before it.
 pub(super) fn refused(agent: &Agent, pod: &Pod) -> Option<Waiting> {
-    if evict::is_critical(pod) {
-        return None;
-    }
     let (machine, pods) = (&agent.machine, i64::from(agent.setup.pods));
-    let room = Room { cpu: machine.cpus * 1000, memory: machine.memory, pods };
+    let room = Room { cpu: machine.cpus * 1000, memory: machine.memory, disk: machine.disk(), pods };
+    let place = node::place(agent);
+    let is_static = |pod: &Pod| agent.statics.get(&Key::of(pod).name).is_some();
+    // A kubelet ends others to make room for those that the node or the cluster needs; it takes them in any case.
+    let judge = |pod: &Pod, others: &[Pod]| {
+        let short = || shortage(pod, others, room);
+        let is_needed = is_static(pod) || evict::is_critical(pod);
+        let short = if is_needed { None } else { short() };
+        let taints = || if is_static(pod) { None } else { fit::taints(pod, &place) };
+        short.or_else(|| fit::affinity(pod, &place)).or_else(|| taken_ports(pod, others)).or_else(taints)
+    };
     let age = |pod: &Pod| (pod.metadata.creation_timestamp.clone(), pod.metadata.uid.clone());
     let has_begun = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
     let is_failed =
@@ -34,48 +43,54 @@ pub(super) fn refused(agent: &Agent, pod: &Pod) -> Option<Waiting> {
         .filter(|other| other.metadata.uid != pod.metadata.uid && !resize::is_over_as_told(agent, other));
     let (mut taken, mut waiting) = (Vec::new(), Vec::new());
     for other in others {
-        let is_there = has_begun(other) || agent.statics.get(&Key::of(other).name).is_some();
-        if is_there {
+        // One that was refused, and is not told of yet, takes nothing.
+        if is_failed(other) && !has_begun(other) {
+            continue;
+        }
+        if has_begun(other) || is_static(other) {
             taken.push(resize::as_given(agent, other));
-        } else if age(other) < age(pod) && !is_failed(other) {
+        } else if age(other) < age(pod) {
             waiting.push(resize::as_given(agent, other));
         }
     }
     // Those that came before it are judged before it, whether or not they have been looked at: one that is refused takes nothing.
     waiting.sort_by_cached_key(age);
     for other in waiting {
-        let is_taken = evict::is_critical(&other) || refusal(&other, &taken, room).is_none();
-        if is_taken {
+        if judge(&other, &taken).is_none() {
             taken.push(other);
         }
     }
-    refusal(pod, &taken, room)
+    judge(pod, &taken)
 }
 
-/// Why the node does not take a pod beside others, in a kubelet's words.
-fn refusal(pod: &Pod, others: &[Pod], room: Room) -> Option<Waiting> {
+/// What the node has too little of for a pod beside others, in a kubelet's words.
+fn shortage(pod: &Pod, others: &[Pod], room: Room) -> Option<Waiting> {
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     let used = others
         .iter()
         .map(resources::requests)
         .fold((0_i64, 0_i64), |all, one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)));
     let asked = resources::requests(pod);
+    let disk = others.iter().map(resources::storage).fold(0, i64::saturating_add);
     let all = [
         ("pods", 1, count, room.pods),
         ("cpu", asked.0, used.0, room.cpu),
         ("memory", asked.1, used.1, room.memory),
+        ("ephemeral-storage", resources::storage(pod), disk, room.disk),
     ];
     let short =
         all.into_iter().find(|(_, asked, used, has)| *asked > 0 && used.saturating_add(*asked) > *has);
-    let short = short.map(|(name, asked, used, has)| {
+    short.map(|(name, asked, used, has)| {
         let words = format!("requested: {asked}, used: {used}, capacity: {has}");
         Waiting::new(format!("OutOf{name}"), format!("Node didn't have enough resource: {name}, {words}"))
-    });
-    short.or_else(|| {
-        let words = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
-        let is_taken = |wanted: &PortMapping| others.iter().flat_map(ports).any(|one| meets(wanted, &one));
-        ports(pod).iter().any(is_taken).then(|| Waiting::new("NodePorts", words))
     })
+}
+
+/// Whether others have a port of the node that a pod wants, in a kubelet's words.
+fn taken_ports(pod: &Pod, others: &[Pod]) -> Option<Waiting> {
+    let words = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+    let is_taken = |wanted: &PortMapping| others.iter().flat_map(ports).any(|one| meets(wanted, &one));
+    ports(pod).iter().any(is_taken).then(|| Waiting::new("NodePorts", words))
 }
 
 /// The node's ports that a pod has.
@@ -100,16 +115,17 @@ mod tests {
     #[test]
     fn the_node_takes_what_it_has_room_for() {
         let pod = |cpu: &str, port: Value| -> Pod {
-            let resources = json!({"requests": {"cpu": cpu, "memory": "1Ki"}});
+            let resources = json!({"requests": {"cpu": cpu, "memory": "1Ki", "ephemeral-storage": "1Ki"}});
             let container = json!({"name": "c", "resources": resources, "ports": [port]});
             serde_json::from_value(json!({"spec": {"containers": [container]}})).unwrap()
         };
-        let room = Room { cpu: 1000, memory: 4096, pods: 3 };
+        let room = Room { cpu: 1000, memory: 4096, disk: 4096, pods: 3 };
         let none = json!({"containerPort": 80});
         let port = |ip: &str| json!({"containerPort": 80, "hostPort": 8080, "hostIP": ip});
         let said = |pod: &Pod, others: &[&Pod]| {
             let others: Vec<Pod> = others.iter().map(|pod| (*pod).clone()).collect();
-            refusal(pod, &others, room).map(|why| format!("{}: {}", why.reason, why.message))
+            let refused = shortage(pod, &others, room).or_else(|| taken_ports(pod, &others));
+            refused.map(|why| format!("{}: {}", why.reason, why.message))
         };
         let small = pod("500m", none.clone());
         assert_eq!(said(&small, &[&small]), None);
@@ -121,6 +137,14 @@ mod tests {
         assert_eq!(
             said(&tiny, &[&tiny, &tiny, &tiny]).unwrap(),
             "OutOfpods: Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"
+        );
+        let room = Room { disk: 2048, ..room };
+        assert_eq!(
+            format!(
+                "{:?}",
+                shortage(&tiny, &[tiny.clone(), tiny.clone()], room).map(|why| (why.reason, why.message))
+            ),
+            "Some((\"OutOfephemeral-storage\", \"Node didn't have enough resource: ephemeral-storage, requested: 1024, used: 2048, capacity: 2048\"))"
         );
         let (here, there) = (pod("1m", port("127.0.0.1")), pod("1m", port("127.0.0.2")));
         assert_eq!(said(&here, &[&there]), None);

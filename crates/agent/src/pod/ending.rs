@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::backoff::since;
 use super::hooks::{Act, Whom, act};
 use super::spec::{Kind, Part, grace, parts};
-use super::{sync, words};
+use super::{told, words};
 use crate::agent::Agent;
+use crate::collect::links;
 use crate::events::PartOf;
 use crate::names::{GRACE, Key};
 use crate::observed::{Observed, is_running, name_of};
@@ -105,12 +106,16 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
     stop_sandboxes(agent, observed).await.map_err(|error| error.to_string())?;
     // The runtime's own part goes last: by it an agent that was killed finds what is left of a pod whose object is gone.
     volumes::csi::release(agent, &key.uid).await?;
-    let logs = key.logs(&agent.setup.logs);
+    let (logs, all, all_links) =
+        (key.logs(&agent.setup.logs), agent.setup.logs.clone(), agent.setup.log_links.clone());
     aside(move || match std::fs::remove_dir_all(&logs) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(format!("cannot remove {}: {error}", logs.display()))
         }
-        _ => Ok(()),
+        _ => {
+            links::tidy(&all_links, &all);
+            Ok(())
+        }
     })
     .await?;
     let client = agent.runtime.client().await.map_err(|error| error.to_string())?;
@@ -160,7 +165,7 @@ async fn end(agent: &Agent, key: &Key, pod: &Pod, grace: Duration) -> Result<(),
         return Err(format!("container {} runs on", left.id));
     }
     words::collect(agent, key, &observed);
-    sync::write_status(agent, key, pod, &observed).await?;
+    told::write_status(agent, key, pod, &observed).await?;
     remove(agent, key, &observed).await?;
     let preconditions = Preconditions { uid: Some(key.uid.clone()), resource_version: None };
     let now = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);

@@ -71,6 +71,8 @@ pub(crate) struct Memory {
     pub(crate) resize_failed: Option<String>,
     /// What the runtime was told of containers' resources, by their ids.
     pub(crate) enacted: BTreeMap<String, LinuxContainerResources>,
+    /// Whether the pod's cgroup has the limits that the pod's containers come to, and no others.
+    pub(crate) settled: bool,
     /// What was last told of volumes that cannot be had.
     pub(crate) told: Option<String>,
     /// Since when they cannot.

@@ -226,8 +226,54 @@ pub(crate) fn progress(parts: &[Part<'_>], observed: &Observed, memory: &Memory)
 
 /// Has the pod's cgroup leave room for what its containers have and are to have.
 pub(crate) fn room(agent: &Agent, key: &Key, pod: &Pod, observed: &Observed) -> Result<(), String> {
-    let had = agent.with_memory(key, |memory| had(pod, observed, memory)).unwrap_or_default();
-    agent.cgroups.limit(pod, &most(&had, &resources::of_pod(pod)))
+    let wanted = resources::of_pod(pod);
+    let most = agent.with_memory(key, |memory| {
+        let most = most(&had(pod, observed, memory), &wanted);
+        memory.settled = most == wanted;
+        most
+    });
+    agent.cgroups.limit(pod, &most.unwrap_or(wanted))
+}
+
+/// Has the pod's cgroup have what its containers come to, where none lacks anything: who was killed in the middle of a resize has left it
+/// more. When it is tried again is the error.
+pub(crate) fn settle(agent: &Agent, key: &Key, pod: &Pod, observed: &Observed) -> Result<(), Duration> {
+    let parts = parts(pod);
+    let is_done = agent.with_memory(key, |memory| {
+        memory.settled || observed.sandbox().is_none() || progress(&parts, observed, memory).is_some()
+    });
+    if is_done != Some(false) {
+        return Ok(());
+    }
+    let wanted = resources::of_pod(pod);
+    let settled = match agent.cgroups.usage(pod) {
+        // Less than it uses would have the kernel kill something.
+        Ok(Some((has, used))) if lowers(wanted.memory_limit_in_bytes, has, used) => Err(format!(
+            "attempting to set pod memory limit ({}) below current usage ({used})",
+            wanted.memory_limit_in_bytes
+        )),
+        Ok(_) => agent.cgroups.limit(pod, &wanted),
+        Err(why) => Err(why),
+    };
+    match settled {
+        Ok(()) => {
+            agent.with_memory(key, |memory| (memory.settled, memory.resize_failed) = (true, None));
+            Ok(())
+        }
+        Err(why) => {
+            let old = agent.with_memory(key, |memory| memory.resize_failed.replace(why.clone()));
+            if old.flatten().as_ref() != Some(&why) {
+                agent.events.warning(pod, "ResizeError", words("Pod resize error", pod, Some(&why)));
+            }
+            Err(LATER)
+        }
+    }
+}
+
+/// Whether a limit of memory is lower than the one that is there, and no more than what is used: 0 is none.
+fn lowers(wanted: i64, has: Option<u64>, used: u64) -> bool {
+    let wanted = u64::try_from(wanted).unwrap_or_default();
+    wanted > 0 && has.is_none_or(|has| wanted < has) && used >= wanted
 }
 
 /// Gives containers what they lack: first the pod has room for what both it had and is to have. When it is tried again is the error.
@@ -257,7 +303,7 @@ pub(crate) async fn resize(
     };
     match done.await {
         Ok(()) => {
-            agent.with_memory(key, |memory| memory.resize_failed = None);
+            agent.with_memory(key, |memory| (memory.settled, memory.resize_failed) = (true, None));
             agent.events.normal(pod, "ResizeCompleted", words("Pod resize completed", pod, None));
             Ok(())
         }
@@ -381,6 +427,12 @@ mod tests {
         let never = refusal((1501, 21), (500, 10), (2000, 20)).unwrap();
         assert_eq!(never.reason, "Infeasible");
         assert_eq!(never.message, "Node didn't have enough capacity: memory, requested: 21, capacity: 20");
+    }
+
+    #[test]
+    fn a_limit_is_not_lowered_below_what_is_used() {
+        assert!(lowers(10, Some(20), 10) && lowers(10, None, 11));
+        assert!(!lowers(10, Some(20), 9) && !lowers(10, Some(10), 10) && !lowers(0, Some(20), 99));
     }
 
     #[test]

@@ -158,6 +158,11 @@ pub(crate) fn requests(pod: &Pod) -> (i64, i64) {
     (of("cpu"), of("memory"))
 }
 
+/// What a pod asks for of the node's own disk, in bytes.
+pub(crate) fn storage(pod: &Pod) -> i64 {
+    sum(pod, false, "ephemeral-storage").unwrap_or_default()
+}
+
 /// What the pod's cgroup gets.
 pub(crate) fn of_pod(pod: &Pod) -> LinuxContainerResources {
     let cpu = sum(pod, true, "cpu");

@@ -1,6 +1,7 @@
 //! The start of one container.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use super::images::Wanted;
 use super::memory::Waiting;
 use super::plan::time;
 use super::spec::{Part, is_on_host};
-use super::{status, sync, users};
+use super::{status, sync, told, users};
 use crate::agent::Agent;
+use crate::collect::links;
 use crate::names::Key;
 use crate::observed::{Observed, attempt, is_exited, restarts};
 use crate::runtime::cause;
@@ -103,6 +105,7 @@ impl Starting<'_> {
             .await
             .map_err(|missing| Failed { waiting: missing.waiting, again: missing.again })?;
         let config = self.config(&image, volumes).await.map_err(wrong)?;
+        let log = config.log_path.clone();
         let resources = config.linux.as_ref().and_then(|linux| linux.resources.clone());
         let request = CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
@@ -121,6 +124,10 @@ impl Starting<'_> {
             return Err(failed);
         }
         agent.events.normal(&of, "Started", "Container started");
+        let log = self.key.logs(&agent.setup.logs).join(log);
+        if let Err(why) = links::make(&agent.setup.log_links, self.key, &container.name, &id, &log) {
+            eprintln!("sextant agent: warning: {why}");
+        }
         self.prune().await;
         self.after(&id).await
     }
@@ -157,15 +164,17 @@ impl Starting<'_> {
         containers::config(&agent.setup, pod, self.part, given)
     }
 
-    /// How often it was started before, by the runtime or by what was told of one that the runtime has forgotten.
+    /// How often it was started before: by the runtime or, of one that it has forgotten, by what was told last and by the logs that are
+    /// there, which another start must not overwrite.
     fn restarts(&self) -> u32 {
         let name = &self.part.container.name;
         if let Some(last) = self.observed.container(name) {
             return restarts(last) + 1;
         }
-        let told = self.pod.status.as_ref().and_then(|old| status::past(old, name));
-        let told = told.filter(|told| told.container_id.is_some());
-        told.map_or(0, |told| u32::try_from(told.restart_count).unwrap_or_default() + 1)
+        let told = told::told(self.agent, self.key, self.pod);
+        let told = told.as_ref().and_then(|old| status::past(old, name)).map(status::next_restart);
+        let told = told.and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
+        told.max(next_log(&self.key.logs(&self.agent.setup.logs).join(name)))
     }
 
     /// The pod's hosts, and a place for its last words.
@@ -225,7 +234,8 @@ impl Starting<'_> {
             let Ok(client) = self.agent.runtime.client().await else { return };
             // What stays goes the next time, or with the pod.
             let _ = client.remove_container(RemoveContainerRequest { container_id: one.id.clone() }).await;
-            crate::collect::remove_log(std::path::Path::new(&one.log_path));
+            crate::collect::remove_log(Path::new(&one.log_path));
+            links::tidy(&self.agent.setup.log_links, &self.key.logs(&self.agent.setup.logs));
         }
     }
 
@@ -244,5 +254,28 @@ impl Starting<'_> {
             .with_memory(self.key, |memory| memory.doomed.insert(id.into(), "FailedPostStartHook".into()));
         let message = what.failed(&container.name, &self.key.words(), &why);
         Err(Failed::new("PostStartHookError", message))
+    }
+}
+
+/// The number behind that of the last log in a container's folder: `2` where `1.log` is there, or what it has become.
+fn next_log(folder: &Path) -> u32 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let numbers = names.filter_map(|name| name.split_once(".log")?.0.parse::<u32>().ok());
+    numbers.max().map_or(0, |last| last.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_goes_on_behind_the_logs_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!((next_log(folder.path()), next_log(&folder.path().join("none"))), (0, 0));
+        for name in ["0.log.20260102-030405.gz", "2.log", "x.log", "7.txt"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(next_log(folder.path()), 3);
     }
 }

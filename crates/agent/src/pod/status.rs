@@ -16,6 +16,10 @@ use super::resources::Qos;
 use super::spec::{Kind, Part, Policy, is_on_host};
 use crate::observed::{Observed, is_exited, is_running, restarts};
 
+/// Of a container that was running when the runtime was last seen with it.
+const LOST: &str =
+    "The container could not be located when the pod was deleted.  The container used to be Running";
+
 /// What a status is made from.
 pub(crate) struct View<'a> {
     /// The pod as it is known.
@@ -99,19 +103,23 @@ impl View<'_> {
             told.started = Some(false);
         }
         let Some(last) = self.observed.container(name) else {
-            return match past(old, name) {
-                // It ran, and the runtime has forgotten it.
-                Some(past) if waiting.is_none() && past.container_id.is_some() && is_terminated(past) => {
-                    past.clone()
-                }
-                _ => {
-                    told.state = Some(waiting_for(waiting.map_or_else(
-                        || self.first_wait(part),
-                        |w| (w.reason.clone(), Some(w.message.clone())),
-                    )));
-                    told
-                }
-            };
+            let past = past(old, name);
+            // It ran, and the runtime has forgotten it.
+            if let Some(past) = past
+                && waiting.is_none()
+                && past.container_id.is_some()
+                && is_terminated(past)
+            {
+                return past.clone();
+            }
+            if let Some(past) = past {
+                (told.restart_count, told.last_state) = (self.starts(past), self.lost(past));
+            }
+            told.state = Some(waiting_for(
+                waiting
+                    .map_or_else(|| self.first_wait(part), |w| (w.reason.clone(), Some(w.message.clone()))),
+            ));
+            return told;
         };
         told.restart_count = i32::try_from(restarts(last)).unwrap_or(i32::MAX);
         told.container_id = Some(format!("{}://{}", self.runtime, last.id));
@@ -144,6 +152,30 @@ impl View<'_> {
             waiting_for(self.first_wait(part))
         });
         told
+    }
+
+    /// How often a container that the runtime has forgotten was started before the next one: none comes once the pod goes.
+    fn starts(&self, past: &Told) -> i32 {
+        let goes = self.pod.metadata.deletion_timestamp.is_some();
+        if goes { past.restart_count } else { next_restart(past) }
+    }
+
+    /// How a container ended that the runtime has forgotten, or the one before it where it did not run: what nobody saw end is told of as
+    /// a kubelet does.
+    fn lost(&self, past: &Told) -> Option<ContainerState> {
+        if past.state.as_ref().is_none_or(|state| state.running.is_none()) {
+            // One that has none is written as an empty one.
+            let ended = |state: &&ContainerState| state.terminated.is_some();
+            let state = past.state.as_ref().filter(ended).or(past.last_state.as_ref().filter(ended));
+            return state.cloned();
+        }
+        let terminated = ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some(LOST.into()),
+            ..ContainerStateTerminated::default()
+        };
+        Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() })
     }
 
     /// Why a container that nothing was tried for does not run.
@@ -287,6 +319,12 @@ impl View<'_> {
             ..PodCondition::default()
         }
     }
+}
+
+/// How often the next container is started again, where the runtime has none of this name: one that was told with its id ran, and one
+/// that was told without was counted when that was lost.
+pub(crate) fn next_restart(told: &Told) -> i32 {
+    told.restart_count.saturating_add(i32::from(told.container_id.is_some()))
 }
 
 /// What was told of a container before.

@@ -1,6 +1,7 @@
 //! One look at a pod: what is next is done, until nothing is; then its status is written.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,9 @@ use client::queue::Next;
 use cri::contract::v1::{
     RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest,
 };
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::admission;
@@ -22,9 +21,10 @@ use super::plan::{Step, is_finished, plan, time};
 use super::probes::{self, Asked};
 use super::spec::{Part, grace, is_over, parts};
 use super::start::start;
-use super::status::{View, status};
+use super::told::write_status;
 use super::{ending, resize, sandbox, users, words};
 use crate::agent::Agent;
+use crate::collect::remove_log;
 use crate::evict;
 use crate::names::Key;
 use crate::observed::{Observed, is_exited, name_of};
@@ -37,8 +37,6 @@ const STEPS: usize = 50;
 const LATER: Duration = Duration::from_secs(10);
 /// How long a volume may not be there yet before that is told.
 const SOON: Duration = Duration::from_secs(5);
-/// How long the API server has to take a status.
-const WRITING: Duration = Duration::from_secs(30);
 
 /// One look.
 pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
@@ -55,6 +53,10 @@ pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
         return ending::delete(&agent, &key, &pod).await;
     }
     agent.remember(&key, &pod);
+    if is_static && let Err(why) = agent.statics.note(&agent.setup.folder, &pod) {
+        agent.events.warning(&*pod, "FailedSync", format!("error syncing pod: {why}"));
+        return Next::Again;
+    }
     let pod = resize::admit(&agent, &key, pod);
     let is_evicted = || agent.with_memory(&key, |memory| memory.evicted.is_some()) == Some(true);
     let was_evicted = is_evicted();
@@ -104,7 +106,7 @@ impl Looking<'_> {
             let observed = self.observe().await?;
             self.watch_over(&parts, &observed);
             self.deadline();
-            self.admission(&observed);
+            self.admission(&observed).await;
             let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
             if is_over(self.pod) || is_failed {
                 return self.finish(&observed).await;
@@ -117,6 +119,9 @@ impl Looking<'_> {
             }
             let step = self.next(&parts, &observed, &tried);
             if step == Step::Rest {
+                if let Err(waits) = resize::settle(self.agent, self.key, self.pod, &observed) {
+                    soonest(&mut self.again, waits);
+                }
                 write_status(self.agent, self.key, self.pod, &observed).await?;
                 return Ok(self.again);
             }
@@ -296,16 +301,21 @@ impl Looking<'_> {
         }
     }
 
-    /// A pod that has not begun does not, while the node is short of something.
-    fn admission(&self, observed: &Observed) {
+    /// A pod that has not begun does not, while the node is short of something or it may not be there.
+    async fn admission(&self, observed: &Observed) {
         let has_begun = self.pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
         let is_static = self.agent.statics.get(&self.key.name).is_some();
         let is_over = resize::is_over_as_told(self.agent, self.pod);
-        if has_begun || is_static || is_over || !observed.sandboxes.is_empty() {
+        let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
+        if has_begun || is_over || is_failed || !observed.sandboxes.is_empty() {
             return;
         }
+        // Those of files do not wait for an API server: for them the node is what it is told to be.
+        if !is_static {
+            self.agent.nodes.filled_within(SOON).await;
+        }
         let short = self.agent.pressures.now(self.agent.setup.limits.pressure);
-        let refused = match evict::refusal(self.pod, &short) {
+        let refused = match evict::refusal(self.pod, &short).filter(|_| !is_static) {
             Some(why) => Some(Waiting::new("Evicted", why)),
             None => admission::refused(self.agent, self.pod),
         };
@@ -359,8 +369,12 @@ async fn act(
         Step::Remove(ids) => {
             let client = agent.runtime.client().await.map_err(|error| error.to_string())?;
             for container_id in ids {
+                let one = observed.containers.iter().find(|one| one.id == container_id);
+                let log = one.map(|one| one.log_path.clone()).filter(|path| !path.is_empty());
                 let removed = client.remove_container(RemoveContainerRequest { container_id }).await;
                 removed.map_err(|error| error.to_string())?;
+                // It never ran: its log counts for no start.
+                log.iter().for_each(|path| remove_log(Path::new(path)));
             }
             Ok(())
         }
@@ -442,80 +456,4 @@ async fn handler(agent: &Agent, pod: &Pod) -> Result<String, String> {
     let class = Api::<RuntimeClass>::all(agent.client.clone()).get_opt(name).await;
     let class = class.map_err(|error| client::causes(&error))?;
     class.map(|class| class.handler).ok_or_else(|| format!("RuntimeClass {name:?} not found"))
-}
-
-/// Writes the pod's status, where it is another than the API server has.
-pub(crate) async fn write_status(
-    agent: &Agent,
-    key: &Key,
-    pod: &Pod,
-    observed: &Observed,
-) -> Result<(), String> {
-    let parts = parts(pod);
-    let cached = agent.shown(pod);
-    let is_static = agent.statics.get(&key.name).is_some();
-    if is_static && cached.is_none() {
-        // It is told once there is a mirror.
-        return Ok(());
-    }
-    let made = agent.with_memory(key, |memory| {
-        // What was written last may not have come back yet, and others write, too.
-        let known = std::iter::once(pod).chain(cached.as_deref()).chain(memory.written.as_ref());
-        let base = known.max_by_key(|one| version(one)).unwrap_or(pod);
-        let at = base.metadata.resource_version.clone();
-        let uid = base.metadata.uid.clone();
-        let current = Pod { status: base.status.clone(), ..pod.clone() };
-        let view = View {
-            pod: &current,
-            parts: &parts,
-            observed,
-            memory,
-            runtime: agent.runtime_name(),
-            host: &agent.machine.address,
-            now: Timestamp::now(),
-        };
-        (status(&view), current.status.unwrap_or_default(), at, uid)
-    });
-    let Some((new, old, at, uid)) = made else { return Ok(()) };
-    if new == old {
-        return Ok(());
-    }
-    let patch = json!({"metadata": {"uid": uid, "resourceVersion": at}, "status": difference(&old, &new)});
-    let api: Api<Pod> = Api::namespaced(agent.client.clone(), &key.name.namespace);
-    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-    let writing = tokio::time::timeout(WRITING, api.patch_status(&key.name.name, &params, &patch)).await;
-    let Ok(written) = writing else {
-        return Err("cannot write the status: the API server does not answer".into());
-    };
-    match written {
-        Ok(written) => {
-            agent.with_memory(key, |memory| memory.written = Some(written));
-            Ok(())
-        }
-        // It is gone, or another has its name.
-        Err(kube::Error::Api(status))
-            if matches!(status.code, 404 | 409 | 422) && agent.pod(key).is_none() =>
-        {
-            Ok(())
-        }
-        // Somebody wrote meanwhile: that comes by the watch, and the pod is looked at again.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(format!("cannot write the status: {}", client::causes(&error))),
-    }
-}
-
-/// The whole of the new status, and nothing in place of what is no more.
-fn difference(old: &PodStatus, new: &PodStatus) -> Value {
-    let (old, mut new) = (json!(old), json!(new));
-    if let (Some(old), Some(new)) = (old.as_object(), new.as_object_mut()) {
-        for name in old.keys() {
-            new.entry(name.clone()).or_insert(Value::Null);
-        }
-    }
-    new
-}
-
-/// How new an object is.
-fn version(pod: &Pod) -> u64 {
-    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }

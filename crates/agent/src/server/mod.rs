@@ -8,6 +8,7 @@ mod access;
 pub(crate) mod certificate;
 pub(crate) mod logs;
 pub(crate) mod query;
+mod reviews;
 mod streams;
 
 use std::convert::Infallible;
@@ -39,6 +40,7 @@ use crate::agent::Agent;
 use crate::stats;
 use certificate::Identity;
 use query::Query;
+pub(crate) use reviews::Reviews;
 
 /// How long a request's head may take, and how long a connection may be without one.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,10 +1,12 @@
 //! Static pods: those of files on the node (`--pod-manifest-path`). They run whether there is an API server or not.
 //!
-//! Such a pod's uid follows from its file, so an agent that starts finds what runs of it; a file that changes is another pod. The API
+//! Such a pod's uid follows from its file, so an agent that starts finds what runs of it; a file that changes is another pod. One that was
+//! begun is written down ([`record`]): so it ends also where its file went while no agent was there to see it. The API
 //! server has a mirror of each, [`mirror`], for people to see: its end or absence changes nothing for the pod.
 
 mod file;
 mod mirror;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::agent::Agent;
 use crate::names::Key;
+use record::Record;
 
 pub(crate) use mirror::{is_mirror, keep as keep_mirrors};
 
@@ -43,6 +46,8 @@ struct Pods {
     told: BTreeMap<PathBuf, String>,
     /// Which pod a file was.
     of_file: BTreeMap<PathBuf, Name>,
+    /// What an agent before this one had begun, the oldest first, until the files have been read.
+    left: Vec<Record>,
 }
 
 impl Statics {
@@ -87,6 +92,32 @@ impl Statics {
         pods.there.get(&key.name).map(|pod| Key::of(pod))
     }
 
+    /// Reads what an agent before this one had begun.
+    fn recall(&self, folder: &Path) {
+        self.pods().left = record::all(folder);
+    }
+
+    /// Writes down that a pod is begun.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn note(&self, folder: &Path, pod: &Pod) -> Result<(), String> {
+        let name = Name::of(pod);
+        let file = self.pods().of_file.iter().find(|(_, of)| **of == name).map(|(file, _)| file.clone());
+        // One whose file has gone meanwhile ends anyway.
+        let Some(file) = file else { return Ok(()) };
+        record::write(folder, &Record { file, pod: pod.clone() })
+    }
+
+    /// There are no files at all: what was begun of any ends. Their keys.
+    fn none(&self) -> Vec<Key> {
+        let mut pods = self.pods();
+        let left: Vec<Arc<Pod>> =
+            std::mem::take(&mut pods.left).into_iter().map(|one| Arc::new(one.pod)).collect();
+        pods.gone.extend(left.iter().map(|pod| (Key::of(pod), pod.clone())));
+        left.iter().map(|pod| Key::of(pod)).collect()
+    }
+
     /// The files as they are now; keys of pods that came or went.
     fn read(&self, path: &Path, node: &str) -> Vec<Key> {
         let mut pods = self.pods();
@@ -111,6 +142,8 @@ impl Statics {
                     }
                     // Somebody writes it, may be: it stays what it was.
                     let old = pods.of_file.get(&file).and_then(|name| pods.there.get(name)).cloned();
+                    let left = || pods.left.iter().rfind(|one| one.file == file);
+                    let old = old.or_else(|| left().map(|one| Arc::new(one.pod.clone())));
                     let Some(old) = old else { continue };
                     old
                 }
@@ -121,8 +154,10 @@ impl Statics {
         let keyed = |pods: &BTreeMap<Name, Arc<Pod>>| {
             pods.values().map(|pod| (Key::of(pod), pod.clone())).collect::<BTreeMap<_, _>>()
         };
-        let (old, new) = (keyed(&pods.there), keyed(&there));
+        let (mut old, new) = (keyed(&pods.there), keyed(&there));
         let come: Vec<Key> = new.keys().filter(|key| !old.contains_key(key)).cloned().collect();
+        let left = std::mem::take(&mut pods.left).into_iter().map(|one| Arc::new(one.pod));
+        old.extend(left.map(|pod| (Key::of(&pod), pod)));
         let went = old.into_iter().filter(|(key, _)| !new.contains_key(key));
         let (gone, went): (Vec<Key>, Vec<_>) = went.map(|(key, pod)| (key.clone(), (key, pod))).unzip();
         pods.gone.extend(went);
@@ -140,7 +175,9 @@ impl Statics {
 
 /// Follows the files, for ever.
 pub(crate) async fn keep(agent: &Arc<Agent>) -> ! {
+    agent.statics.recall(&agent.setup.folder);
     let Some(path) = agent.setup.manifests.clone() else {
+        agent.queue.add_all(agent.statics.none());
         loop {
             std::future::pending::<()>().await;
         }
@@ -223,5 +260,38 @@ mod tests {
         std::fs::remove_file(dir.path().join("web.yaml")).unwrap();
         assert_eq!(read(), [changed[1].clone()]);
         assert!(statics.all().is_empty());
+    }
+
+    #[test]
+    fn what_an_agent_has_begun_is_gone_for_the_next_one_where_its_file_is() {
+        let (dir, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let pod = |name: &str| format!("metadata: {{name: {name}}}\nspec: {{containers: [{{name: c}}]}}\n");
+        for name in ["stays", "goes", "half"] {
+            write(name, &pod(name));
+        }
+        let before = Statics::default();
+        let keys = before.read(dir.path(), "n");
+        before.all().iter().for_each(|pod| before.note(folder.path(), pod).unwrap());
+        let of = |name: &str| keys.iter().find(|key| key.name.name == format!("{name}-n")).unwrap().clone();
+        std::fs::remove_file(dir.path().join("goes")).unwrap();
+        write("half", "metadata: {name: [");
+        write("new", &pod("new"));
+        let next = Statics::default();
+        next.recall(folder.path());
+        let changed = next.read(dir.path(), "n");
+        assert!(
+            changed.contains(&of("goes")) && changed.contains(&of("stays")),
+            "all are looked at: {changed:?}"
+        );
+        let is_there = |name: &str| next.get(&of(name).name).is_some();
+        assert_eq!(["stays", "goes", "half"].map(is_there), [true, false, true]);
+        assert_eq!(["stays", "goes", "half"].map(|name| next.knows(&of(name))), [false, true, false]);
+        assert!(next.read(dir.path(), "n").is_empty());
+        // An agent without files ends all of them.
+        let last = Statics::default();
+        last.recall(folder.path());
+        assert_eq!(last.none().len(), 3);
+        assert!(last.knows(&of("stays")));
     }
 }

@@ -1,10 +1,11 @@
 //! One transaction: its conditions, and what it does to the tables.
 
-use super::event::Event;
+use super::event::{Event, Position};
+use super::key::BETWEEN;
 use super::tables::{CHANGE_OVERHEAD, Change, HISTORY, LOG, NAMES, OBJECTS, Place, Record, moment};
 use super::{Error, Expect, Key, Kind, Result, Stored, Write};
 use redb::{ReadableTable as _, Table, WriteTransaction};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A write that was looked at: it can be done, if its condition holds.
 #[derive(Debug)]
@@ -155,7 +156,7 @@ impl<'a> Tables<'a> {
     }
 
     /// Forgets changes up to the revision `until`, the oldest first, `limit` of them at most. Returns by how many bytes the
-    /// log shrank, the revision of the last one that went, and whether there are more.
+    /// log shrank, the revision of the last one that went, the last one of each resource, and whether there are more.
     pub(super) fn forget(
         &mut self,
         until: impl Fn(u64, u64) -> bool,
@@ -176,6 +177,12 @@ impl<'a> Tables<'a> {
             forgotten.count += 1;
             forgotten.bytes += length as u64 + CHANGE_OVERHEAD;
             forgotten.revision = place.0;
+            let resource = change.split(|byte| *byte == BETWEEN).next().unwrap_or_default();
+            let last = Position { revision: place.0, index: place.1 };
+            match forgotten.last.get_mut(resource) {
+                Some(known) => *known = last,
+                None => drop(forgotten.last.insert(resource.to_vec(), last)),
+            }
         }
     }
 
@@ -188,11 +195,13 @@ impl<'a> Tables<'a> {
 }
 
 /// What was forgotten.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Forgotten {
     pub(super) count: usize,
     pub(super) bytes: u64,
     pub(super) revision: u64,
+    /// The place of the last one, by its resource.
+    pub(super) last: HashMap<Vec<u8>, Position>,
     pub(super) more: bool,
 }
 

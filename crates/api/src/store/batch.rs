@@ -2,6 +2,7 @@
 
 use super::apply::{self, Prepared, Stop, Tables};
 use super::event::Event;
+use super::ring::Recent;
 use super::tables::{COUNTERS, Counters};
 use super::{Error, Result};
 use redb::Database;
@@ -80,12 +81,13 @@ impl Batch {
         Batch { counters, events: Vec::new(), answers: Vec::new(), more: false, history_bytes }
     }
 
-    /// Does what is asked for, durably. After an error, what came of it is unknown, and requests are left of which nothing
+    /// Does what is asked for, durably; `recent` knows of what is forgotten before it is. After an error, what came of it is unknown, and requests are left of which nothing
     /// was done.
     pub(super) fn write(
         &mut self,
         database: &Database,
         requests: &mut impl Iterator<Item = Request>,
+        recent: &Recent,
     ) -> std::result::Result<(), redb::Error> {
         let write = database.begin_write()?;
         let before = {
@@ -96,7 +98,7 @@ impl Batch {
         for request in requests {
             self.take(&mut tables, request)?;
         }
-        self.tidy(&mut tables)?;
+        self.tidy(&mut tables, recent)?;
         drop(tables);
         if self.counters == before {
             return Ok(write.abort()?);
@@ -139,11 +141,12 @@ impl Batch {
     }
 
     /// Forgets what is too old and too much.
-    fn tidy(&mut self, tables: &mut Tables<'_>) -> std::result::Result<(), redb::Error> {
+    fn tidy(&mut self, tables: &mut Tables<'_>, recent: &Recent) -> std::result::Result<(), redb::Error> {
         let (compacted, size) = (self.counters.compacted, self.counters.log_bytes + tables.grown);
         let too_much = |gone: u64| size.saturating_sub(gone) > self.history_bytes;
         let limit = FORGET + 2 * self.events.len();
         let forgotten = tables.forget(|revision, gone| revision <= compacted || too_much(gone), limit)?;
+        recent.lose(&forgotten.last);
         self.counters.compacted = compacted.max(forgotten.revision);
         self.counters.log_bytes = size.saturating_sub(forgotten.bytes);
         self.more = forgotten.more;

@@ -24,7 +24,7 @@ pub struct Scope {
 
 /// Between the parts of a key. It sorts as it does in etcd, so lists have the order that Kubernetes gives them: namespace
 /// `a-b` before `a`, for `-` is before `/`.
-const BETWEEN: u8 = b'/';
+pub(super) const BETWEEN: u8 = b'/';
 
 impl Key {
     /// The key's bytes in the tables, in whose order lists are.

@@ -166,10 +166,18 @@ const LOOK: usize = 2048;
 const EVENTS: usize = 64;
 const BYTES: usize = 1 << 20;
 
-/// The next changes of a scope behind a place; none if what comes there is forgotten.
-pub(super) fn behind(from: &ReadTransaction, scope: &Scope, start: Position) -> Result<Stretch> {
+/// The next changes of a scope behind a place; none if what comes there is forgotten. Behind `lost` nothing of the resource is, however
+/// much of others.
+pub(super) fn behind(
+    from: &ReadTransaction,
+    scope: &Scope,
+    start: Position,
+    lost: impl FnOnce() -> Position,
+) -> Result<Stretch> {
     let counters = super::read::counters(from)?;
-    super::read::check(start.seen(), counters)?;
+    if start.seen() >= counters.compacted || start < lost() {
+        super::read::check(start.seen(), counters)?;
+    }
     let (past, prefix) = (Past::open(from)?, scope.prefix());
     let mut stretch = Stretch { events: Vec::new(), end: start };
     let mut bytes = 0;

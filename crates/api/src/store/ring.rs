@@ -21,6 +21,8 @@ struct Ring {
     events: VecDeque<Arc<Event>>,
     /// Every event of the resource behind this place is in `events`.
     floor: Position,
+    /// Every event of the resource behind this place is on the disk.
+    lost: Position,
 }
 
 /// What comes behind a place.
@@ -35,8 +37,8 @@ pub(super) enum Behind {
 }
 
 impl Topic {
-    fn new(floor: Position) -> Topic {
-        let ring = RwLock::new(Ring { events: VecDeque::new(), floor });
+    fn new(floor: Position, lost: Position) -> Topic {
+        let ring = RwLock::new(Ring { events: VecDeque::new(), floor, lost });
         Topic { ring, news: watch::channel(0).0 }
     }
 
@@ -53,6 +55,11 @@ impl Topic {
                 Behind::Nothing(ring.events.back().map_or(position, |last| last.position().max(position)))
             }
         }
+    }
+
+    /// The place behind which nothing of the resource was forgotten on the disk: who reads there asks after the read has begun.
+    pub(super) fn lost(&self) -> Position {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).lost
     }
 
     /// Tells when there are new events.
@@ -86,6 +93,8 @@ pub(super) struct Recent {
     topics: RwLock<HashMap<String, Arc<Topic>>>,
     /// The revision at which the store was opened: older events are on the disk only.
     start: Position,
+    /// Up to where the disk had forgotten then.
+    lost: Position,
     revision: AtomicU64,
 }
 
@@ -93,7 +102,8 @@ impl Recent {
     /// No events, at the revision of an opened store.
     pub(super) fn new(counters: Counters) -> Recent {
         let start = Position::after(counters.revision);
-        Recent { topics: RwLock::default(), start, revision: AtomicU64::new(counters.revision) }
+        let lost = Position::after(counters.compacted);
+        Recent { topics: RwLock::default(), start, lost, revision: AtomicU64::new(counters.revision) }
     }
 
     /// The revision of the last change that watchers can see.
@@ -110,7 +120,19 @@ impl Recent {
         drop(topics);
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         // Every event since the start has made its topic: one that is new has missed none.
-        topics.entry(resource.to_owned()).or_insert_with(|| Arc::new(Topic::new(self.start))).clone()
+        let topic = || Arc::new(Topic::new(self.start, self.lost));
+        topics.entry(resource.to_owned()).or_insert_with(topic).clone()
+    }
+
+    /// The disk is about to forget events up to these, the last ones of their resources: who reads it and does not find them asks
+    /// [`Topic::lost`] afterwards.
+    pub(super) fn lose(&self, last: &HashMap<Vec<u8>, Position>) {
+        for (resource, last) in last {
+            // Names in the log are text: they were when they were written.
+            let topic = self.topic(&String::from_utf8_lossy(resource));
+            let mut ring = topic.ring.write().unwrap_or_else(PoisonError::into_inner);
+            ring.lost = ring.lost.max(*last);
+        }
     }
 
     /// Wakes every watcher: there is something to be told to all.
@@ -136,6 +158,11 @@ impl Publisher {
     /// Keeps at most `limit` bytes of events, and none for longer than `age`.
     pub(super) fn new(recent: Arc<Recent>, limit: usize, age: Duration) -> Publisher {
         Publisher { recent, order: VecDeque::new(), weight: 0, limit, age }
+    }
+
+    /// Whom it adds them to.
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Shows watchers the events up to a revision, which are on the disk by now.

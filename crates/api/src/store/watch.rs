@@ -10,7 +10,7 @@ use tokio::sync::watch::Receiver;
 /// The changes of a scope, one after the other, without a gap.
 ///
 /// It is a place in the store's history and no queue: one that is not asked costs nothing, and may find one day that the
-/// history it had still to see is gone.
+/// history it had still to see is gone. What is gone of other resources is nothing to it.
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
@@ -78,7 +78,9 @@ impl Watch {
                 }
                 Behind::Gone => {
                     let (scope, position) = (&self.scope, self.position);
-                    let stretch = self.shared.engine.read(|from| past::behind(from, scope, position))?;
+                    let lost = || self.topic.lost();
+                    let stretch =
+                        self.shared.engine.read(|from| past::behind(from, scope, position, lost))?;
                     (self.position, self.read) = (stretch.end, stretch.events.into());
                 }
             }

@@ -123,7 +123,8 @@ impl Writer {
         }
         let mut batch = Batch::new(self.counters, self.forget, self.options.history_bytes);
         let mut requests = requests.into_iter();
-        let outcome = self.engine.with(|database| Ok(batch.write(database, &mut requests)));
+        let outcome =
+            self.engine.with(|database| Ok(batch.write(database, &mut requests, self.publisher.recent())));
         match outcome.map_err(|e| e.to_string()).and_then(|outcome| outcome.map_err(|e| e.to_string())) {
             Ok(()) => self.done(batch),
             Err(e) => {

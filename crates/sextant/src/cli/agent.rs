@@ -46,9 +46,16 @@ pub(crate) struct AgentArgs {
     /// Where logs of containers are written
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/log/pods")]
     pub(crate) logs: PathBuf,
+    /// Where links to these logs are made, POD_NAMESPACE_CONTAINER-ID.log, as collectors of logs look for them [default: the folder
+    /// `containers` beside that of the logs]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) log_links: Option<PathBuf>,
     /// How many pods the node takes
     #[arg(long, value_name = "NUMBER", default_value_t = 110)]
     pub(crate) max_pods: u32,
+    /// How many process ids each pod may have, threads among them [default: no limit but the machine's]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pod_pids_limit: Option<u32>,
     /// A file with a pod, or a folder of such: they run on this node whatever the API server says, and also without one
     #[arg(long, value_name = "PATH")]
     pub(crate) pod_manifest_path: Option<PathBuf>,

@@ -42,7 +42,7 @@ pub(crate) use images::{
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
 pub(crate) use objects::{
     ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,
-    Selected, ServerArgs, Shown, WaitArgs, Within,
+    ScaleArgs, Selected, ServerArgs, Shown, WaitArgs, Within,
 };
 pub(crate) use pods::{CriArgs, EventsArgs, ExplainArgs, OfPod, PodsArgs, PortForwardArgs, TopArgs, WHICH};
 pub(crate) use run::{PullPolicy, RunArgs};
@@ -165,6 +165,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Look after what Deployments, StatefulSets and DaemonSets roll out
     Rollout(RolloutArgs),
+    /// Have a Deployment, a StatefulSet or another that has replicas have so many
+    Scale(ScaleArgs),
     /// Serve CRI: the runtime that a kubelet lives on
     Node(NodeArgs),
     /// Serve a Kubernetes API for this machine

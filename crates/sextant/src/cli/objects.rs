@@ -197,6 +197,47 @@ pub(crate) enum RolloutCommand {
     Status(RolloutStatusArgs),
     /// Have all pods made again
     Restart(RolloutNamesArgs),
+    /// Show what was rolled out before
+    History(RolloutHistoryArgs),
+    /// Go back to what was rolled out before
+    Undo(RolloutUndoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutHistoryArgs {
+    #[command(flatten)]
+    pub(crate) names: RolloutNamesArgs,
+    /// Show what the pods of this revision were made from
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) revision: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutUndoArgs {
+    #[command(flatten)]
+    pub(crate) names: RolloutNamesArgs,
+    /// To which revision [default: the last one but one]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) to_revision: Option<i64>,
+}
+
+/// `sextant scale`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sextant scale deploy/web --replicas 3
+  sextant scale sts db --replicas 0 -n shop")]
+pub(crate) struct ScaleArgs {
+    /// TYPE NAME..., or TYPE/NAME...: of what has a number of replicas, custom resources too
+    #[arg(required = true, value_name = "TYPE/NAME")]
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) within: Within,
+    /// How many there are to be
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) replicas: i32,
+    /// Only where there are to be so many now
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) current_replicas: Option<i32>,
 }
 
 #[derive(Debug, Args)]

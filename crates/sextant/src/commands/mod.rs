@@ -98,6 +98,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Apply(args) => return objects::apply(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Delete(args) => return objects::delete(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Rollout(args) => return objects::rollout(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
+        Command::Scale(args) => return objects::scale(&cli.data_dir, args).map(|()| ExitCode::SUCCESS),
         Command::Wait(args) if args.event.is_some() => {
             return objects::wait(&cli.data_dir, args).map(|()| ExitCode::SUCCESS);
         }
@@ -162,6 +163,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Apply(_)
         | Command::Delete(_)
         | Command::Rollout(_)
+        | Command::Scale(_)
         | Command::Demo(_) => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)

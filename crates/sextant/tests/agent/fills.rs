@@ -1,5 +1,8 @@
 //! What pods fill, and what goes when it is too much.
 
+use std::io::Read as _;
+use std::net::TcpListener;
+
 use futures_util::io::AsyncBufReadExt as _;
 use futures_util::stream::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
@@ -15,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("images_that_nobody_uses_go_when_the_disk_is_full", |rig| Box::pin(images(rig))),
     ("pods_go_when_memory_runs_short_and_others_do_not_begin", |rig| Box::pin(memory(rig))),
     ("volumes_on_disk_have_limits", |rig| Box::pin(volumes(rig))),
+    ("a_pod_that_is_evicted_waits_for_no_image", |rig| Box::pin(pulling(rig))),
 ];
 
 /// The agent with other limits; afterwards it has its own again.
@@ -56,14 +60,13 @@ async fn images(rig: &Rig) {
     let fields = json!({"image": OTHER, "imagePullPolicy": "Never"});
     let once =
         json!({"containers": [with(container("main", &["exit", "0"]), fields)], "restartPolicy": "Never"});
-    rig.pod("once", once.clone()).await;
+    let pod = rig.pod("once", once.clone()).await;
     rig.ready("user").await;
     rig.status("once", "is done", |status| status["phase"] == "Succeeded").await;
     rig.delete("once", 0).await;
-    // Its logs go after its container.
-    let logs = || std::fs::read_dir(rig.path("logs")).unwrap().flatten();
-    let is_left = || logs().any(|entry| entry.file_name().to_string_lossy().contains("_once_"));
-    rig.until("nothing is left of the pod", async || (!is_left()).then_some(())).await;
+    // Its folder goes after its container, which has the image.
+    let folder = rig.path(&format!("data/agent/pods/{}", pod.metadata.uid.unwrap()));
+    rig.until("nothing is left of the pod", async || (!folder.exists()).then_some(())).await;
     let limits = [
         "--image-gc-high-threshold",
         "0",
@@ -127,6 +130,31 @@ async fn volumes(rig: &Rig) {
         std::fs::write(folder.join("go"), "").unwrap();
         let status = rig.status("full", "is evicted", |status| status["reason"] == "Evicted").await;
         assert_eq!(status["message"], "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Ki\". ");
+    })
+    .await;
+}
+
+async fn pulling(rig: &Rig) {
+    limited(rig, &[], async || {
+        // A registry that takes all and says nothing: how much it heard until nobody asks it any more.
+        let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+        let image = format!("{}/slow:1", registry.local_addr().unwrap());
+        let heard = std::thread::spawn(move || registry.accept().unwrap().0.read_to_end(&mut Vec::new()));
+        let volume = json!({"name": "cache", "emptyDir": {"sizeLimit": "1Ki"}});
+        let main = with(container("main", &["sleep"]), json!({"image": image}));
+        let pod = rig.pod("pulls", json!({"containers": [main], "volumes": [volume]})).await;
+        rig.told("pulls", "Pulling", &image).await;
+        let uid = pod.metadata.uid.unwrap();
+        let folder = rig.path(&format!("data/agent/pods/{uid}/volumes/kubernetes.io~empty-dir/cache"));
+        std::fs::write(folder.join("file"), [b'x'; 64 << 10]).unwrap();
+        let status = rig.status("pulls", "is evicted", |status| status["reason"] == "Evicted").await;
+        assert_eq!(status["message"], "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Ki\". ");
+        assert_eq!(
+            rig.events("pulls", "Failed").await,
+            [""; 0],
+            "the pull did not come to an end of its own"
+        );
+        rig.until("the runtime gives it up", async || heard.is_finished().then_some(())).await;
     })
     .await;
 }

@@ -4,10 +4,12 @@
 //! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with names to run the tests that contain one of them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admits;
 mod claims;
 mod drivers;
 mod ends;
 mod fills;
+mod forgets;
 mod given;
 #[path = "../containers/probe.rs"]
 #[allow(dead_code, reason = "others ask it for more")]
@@ -40,9 +42,11 @@ fn main() -> ExitCode {
     let filters: Vec<&String> = args.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
     let tests = [
         runs::TESTS,
+        admits::TESTS,
         waits::TESTS,
         streams::TESTS,
         ends::TESTS,
+        forgets::TESTS,
         claims::TESTS,
         drivers::TESTS,
         resize::TESTS,

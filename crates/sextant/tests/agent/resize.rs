@@ -1,7 +1,7 @@
 //! Pods that get other resources while they run.
 
 use k8s_openapi::api::core::v1::Node;
-use kernel::cgroup::Cgroup;
+use kernel::cgroup::{Cgroup, Limits};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use crate::rig::{NODE, Rig, condition, container, first, with};
 
 pub(crate) const TESTS: &[Test] = &[
     ("resources_change_in_place", |rig| Box::pin(in_place(rig))),
+    ("a_resize_that_was_cut_short_leaves_no_higher_limit", |rig| Box::pin(cut_short(rig))),
     ("a_resize_waits_for_room_or_is_refused", |rig| Box::pin(refused(rig))),
 ];
 
@@ -75,6 +76,22 @@ async fn in_place(rig: &Rig) {
     rig.status("anew", "is started anew", anew).await;
     assert_eq!(Cgroup::at(&group).unwrap().usage().memory_limit, Some(80 << 20), "of the pod as a whole");
     rig.told("anew", "Killing", "Container main resize requires restart").await;
+}
+
+async fn cut_short(rig: &Rig) {
+    let fields = json!({"resources": same("100m", "64Mi")});
+    let pod = rig.pod("cut", json!({"containers": [with(container("main", &["sleep"]), fields)]})).await;
+    let before = first(&rig.ready("cut").await);
+    let group = Cgroup::at(&rig.cgroups().join(format!("pod{}", pod.metadata.uid.unwrap()))).unwrap();
+    // As an agent leaves it that is killed after its containers have less, and before the pod has.
+    rig.kill("agent");
+    group.apply(&Limits { memory: Some(128 << 20), ..Limits::default() }).unwrap();
+    assert_eq!(group.usage().memory_limit, Some(128 << 20));
+    rig.agent();
+    let has = async || (group.usage().memory_limit == Some(64 << 20)).then_some(());
+    rig.until("the pod has the limit of its containers", has).await;
+    let after = first(&rig.ready("cut").await);
+    assert_eq!((after.container_id, after.restart_count), (before.container_id, 0));
 }
 
 async fn refused(rig: &Rig) {

@@ -14,6 +14,7 @@ use crate::rig::{IMAGE, NODE, Rig, condition, container, first, with};
 pub(crate) const TESTS: &[Test] = &[
     ("pods_of_files_run_and_are_mirrored", |rig| Box::pin(mirrored(rig))),
     ("pods_of_files_run_without_an_api_server", |rig| Box::pin(alone(rig))),
+    ("a_pod_whose_file_went_while_no_agent_was_there_ends_without_an_api_server", |rig| Box::pin(went(rig))),
 ];
 
 /// A whole file, at once.
@@ -98,25 +99,12 @@ async fn alone(rig: &Rig) {
         "alone.json",
         &json!({"kind": "Pod", "metadata": {"name": "alone"}, "spec": spec}).to_string(),
     );
-    let known = fs::read_to_string(rig.path("data/api/kubeconfig")).unwrap();
-    let url = rig.config.cluster_url.to_string();
-    let nowhere = known.replace(url.trim_end_matches('/'), "https://127.0.0.1:1");
-    assert_ne!(known, nowhere, "{url}");
-    let kubeconfig = rig.path("nowhere.kubeconfig");
-    fs::write(&kubeconfig, nowhere).unwrap();
-    let manifests = folder.display().to_string();
     rig.kill("agent");
-    rig.agent_with(&["--pod-manifest-path", &manifests, "--kubeconfig", &kubeconfig.display().to_string()]);
+    nowhere(rig, &folder);
     // The agent has a hook for what has been started: a container says that it runs before the runtime does.
-    let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
     let runs = async || {
-        let all = cri.list_containers(ListContainersRequest::default()).await.unwrap().containers;
-        let is_of = |one: &&Container| {
-            one.labels.get("io.kubernetes.pod.name").is_some_and(|pod| pod.starts_with("alone"))
-        };
-        let running =
-            all.iter().filter(is_of).filter(|one| one.state() == ContainerState::ContainerRunning).count();
-        (running == 2 && ["said", "beside"].iter().all(|name| out.join(name).exists())).then_some(())
+        (running(rig, "alone").await == 2 && ["said", "beside"].iter().all(|name| out.join(name).exists()))
+            .then_some(())
     };
     rig.until("the pod runs", runs).await;
     fs::remove_file(folder.join("alone.json")).unwrap();
@@ -129,4 +117,60 @@ async fn alone(rig: &Rig) {
     assert!(ended.is_sorted(), "{ended:?}");
     rig.kill("agent");
     rig.agent();
+}
+
+/// An agent with these files, and with an API server that is not there.
+fn nowhere(rig: &Rig, folder: &Path) {
+    let known = fs::read_to_string(rig.path("data/api/kubeconfig")).unwrap();
+    let url = rig.config.cluster_url.to_string();
+    let nowhere = known.replace(url.trim_end_matches('/'), "https://127.0.0.1:1");
+    assert_ne!(known, nowhere, "{url}");
+    let kubeconfig = rig.path("nowhere.kubeconfig");
+    fs::write(&kubeconfig, nowhere).unwrap();
+    let (manifests, kubeconfig) = (folder.display().to_string(), kubeconfig.display().to_string());
+    rig.agent_with(&["--pod-manifest-path", &manifests, "--kubeconfig", &kubeconfig]);
+}
+
+/// How many containers of pods whose names begin so run.
+async fn running(rig: &Rig, pod: &str) -> usize {
+    let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
+    let all = cri.list_containers(ListContainersRequest::default()).await.unwrap().containers;
+    let is_of =
+        |one: &&Container| one.labels.get("io.kubernetes.pod.name").is_some_and(|name| name.starts_with(pod));
+    all.iter().filter(is_of).filter(|one| one.state() == ContainerState::ContainerRunning).count()
+}
+
+async fn went(rig: &Rig) {
+    let (folder, out) = (rig.path("went"), rig.path("went-out"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&out).unwrap();
+    let hook = json!({"preStop": {"exec": {"command": ["probe", "write", "/out/hook", "x"]}}});
+    let mounts = json!([{"name": "out", "mountPath": "/out"}]);
+    let words = ["write", "/out/said", "x", "then", "trap", "TERM", "then", "write", "/out/end", "x"];
+    let main = with(container("main", &words), json!({"lifecycle": hook, "volumeMounts": mounts}));
+    let spec = json!({"containers": [main], "volumes": [{"name": "out", "hostPath": {"path": out}}]});
+    for name in ["went", "stays"] {
+        put(&folder, name, &json!({"metadata": {"name": name}, "spec": spec}).to_string());
+    }
+    rig.kill("agent");
+    nowhere(rig, &folder);
+    let run = async || (running(rig, "went").await + running(rig, "stays").await == 2).then_some(());
+    rig.until("both run", run).await;
+    rig.until("it has begun", async || out.join("said").exists().then_some(())).await;
+    rig.kill("agent");
+    fs::remove_file(folder.join("went")).unwrap();
+    // Somebody writes the other one, and has not done.
+    fs::write(folder.join("stays"), "metadata: {name: [").unwrap();
+    nowhere(rig, &folder);
+    let logs = || {
+        let all = fs::read_dir(rig.path("logs")).unwrap();
+        all.filter(|one| one.as_ref().unwrap().file_name().to_string_lossy().contains("_went-")).count()
+    };
+    rig.until("nothing is left of it", async || (logs() == 0).then_some(())).await;
+    assert!(out.join("hook").exists() && out.join("end").exists(), "its hook and its signal came");
+    assert_eq!(running(rig, "stays").await, 1);
+    // One that is told of no files ends what there was of them.
+    rig.kill("agent");
+    rig.agent();
+    rig.until("the other one ends", async || (running(rig, "stays").await == 0).then_some(())).await;
 }

@@ -107,6 +107,26 @@ async fn tokens(
     .await;
     rig.until("the role is known", async || ask(&monitor, "/metrics").await.ok()).await;
     assert!(ask(&monitor, "/metrics/probes").await.is_ok());
+    // What the API server has said is known for a while: it is not asked for each reading.
+    rig.until("it is not asked again", async || {
+        let reviews = async || {
+            let text = rig
+                .client
+                .request_text(http::Request::get("/metrics").body(Vec::new()).unwrap())
+                .await
+                .unwrap();
+            let of_reviews =
+                |line: &&str| line.starts_with("apiserver_request_total{") && line.contains("reviews\"");
+            text.lines().filter(of_reviews).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = reviews().await;
+        assert_eq!(before.len(), 2, "both were asked for: {before:?}");
+        for _ in 0..5 {
+            ask(&monitor, "/metrics").await.unwrap();
+        }
+        (reviews().await == before).then_some(())
+    })
+    .await;
     // The path is unescaped before it is judged.
     for path in
         ["/pods", "/stats/summary", "/exec/default/streams/main?command=x", "/%65xec/default/streams/main"]

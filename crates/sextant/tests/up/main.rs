@@ -4,10 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod again;
 mod charts;
 mod kills;
+mod lone;
 mod objects;
 mod rest;
+mod revisions;
 #[path = "../stands/mod.rs"]
 mod stands;
 mod storage;

@@ -143,3 +143,41 @@ fn a_pod_that_is_deleted_comes_to_an_end_whatever_its_policy() {
     let running = container("b", State::ContainerRunning, 0);
     assert_eq!(phase(&pod, &[good, running]), "Running", "its end is still to come");
 }
+
+#[test]
+fn a_container_that_the_runtime_has_forgotten_counts_once() {
+    let mut pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+    let of = |name: &str, count: u32, state: Value| {
+        json!({"name": name, "image": "", "imageID": "", "ready": true, "restartCount": count,
+            "containerID": format!("sextant://{name}"), "state": state})
+    };
+    let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+    let all = json!({"containerStatuses": [of("a", 2, json!({"running": {}}))], "initContainerStatuses": [of("i", 0, ended.clone())]});
+    pod.status = Some(serde_json::from_value(all.clone()).unwrap());
+    for turn in ["at the first look", "and at the next one"] {
+        let status = told(&pod, &[], &Memory::default());
+        let one = &status["containerStatuses"][0];
+        assert_eq!((&one["restartCount"], &one["containerID"]), (&json!(3), &Value::Null), "{turn}: {one}");
+        let last = &one["lastState"]["terminated"];
+        assert_eq!((&last["reason"], &last["exitCode"]), (&json!("ContainerStatusUnknown"), &json!(137)));
+        assert_eq!(one["state"]["waiting"]["reason"], "PodInitializing");
+        let begun = &status["initContainerStatuses"][0];
+        assert_eq!((&begun["restartCount"], &begun["state"]), (&json!(0), &ended), "it has done its part");
+        pod.status = Some(serde_json::from_value(status).unwrap());
+        let now = pod.status.as_ref().unwrap();
+        let next = |name| next_restart(past(now, name).unwrap());
+        assert_eq!([next("a"), next("i")], [3, 1]);
+    }
+    let waits = json!({"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0, "lastState": {},
+        "state": {"waiting": {"reason": "ErrImagePull"}}});
+    pod.status = Some(serde_json::from_value(json!({"containerStatuses": [waits]})).unwrap());
+    let status = told(&pod, &[], &Memory::default());
+    assert_eq!(
+        (&status["phase"], &status["containerStatuses"][0]["lastState"]),
+        (&json!("Pending"), &Value::Null)
+    );
+    pod.status = Some(serde_json::from_value(all).unwrap());
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(10).unwrap()));
+    let status = told(&pod, &[], &Memory::default());
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 2, "it does not start again: {status}");
+}

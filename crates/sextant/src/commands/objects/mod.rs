@@ -1,13 +1,15 @@
 //! Commands about objects of a Kubernetes API server, for machines without kubectl: `get`, `apply`, `delete`, `describe`, `rollout`,
-//! `wait --for`.
+//! `scale`, `wait --for`.
 
 mod apply;
 mod awaited;
 mod delete;
 mod describe;
 mod get;
+mod revisions;
 mod rollout;
 mod rows;
+mod scale;
 
 pub(crate) use apply::{run as apply, tell as told};
 pub(crate) use awaited::run as wait;
@@ -15,6 +17,7 @@ pub(crate) use delete::run as delete;
 pub(crate) use describe::{events, last_seen, run as describe};
 pub(crate) use get::run as get;
 pub(crate) use rollout::run as rollout;
+pub(crate) use scale::run as scale;
 
 use crate::cli::Selected;
 use crate::failure::{Failure, Result};

@@ -3,6 +3,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use super::revisions;
 use crate::cli::{RolloutArgs, RolloutCommand, RolloutNamesArgs};
 use crate::failure::{Failure, Result};
 use crate::objects::ready::{self, Readiness};
@@ -42,14 +43,23 @@ pub(crate) fn run(data_dir: &Path, args: &RolloutArgs) -> Result<()> {
             }
             Ok(())
         }
+        RolloutCommand::History(args) => {
+            let (server, all) = find(data_dir, &args.names)?;
+            all.iter().try_for_each(|one| revisions::history(&server, one, args.revision))
+        }
+        RolloutCommand::Undo(args) => {
+            let (server, all) = find(data_dir, &args.names)?;
+            all.iter().try_for_each(|one| revisions::undo(&server, one, args.to_revision))
+        }
     }
 }
 
 /// One that rolls out.
-struct Rolling {
-    kind: Kind,
-    name: String,
-    path: String,
+pub(super) struct Rolling {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    /// Where it is.
+    pub(super) path: String,
 }
 
 /// What is named, with where it is.

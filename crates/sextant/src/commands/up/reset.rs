@@ -1,13 +1,17 @@
 //! `sextant reset`: nothing is left of what `sextant up` has made.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use super::down;
-use super::places;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::programs::Places;
 use super::supervisor::say;
+use super::{down, member, places};
 use crate::cli::ResetArgs;
 use crate::commands::volumes::Volumes;
 use crate::container::Record;
@@ -24,10 +28,16 @@ const KEPT: [(&str, &str); 6] = [
     ("kubeconfig", "the administrator's kubeconfig"),
 ];
 const IMAGES: (&str, &str) = ("images", "images");
+/// Programs that hold a folder of the data directory locked while they live, whoever has started them.
+const HOLDERS: [(&str, &str); 2] = [("api", "api/store"), ("agent", "agent")];
+/// Who starts a program holds its locks for a moment.
+const MOMENT: Duration = Duration::from_millis(20);
+const MOMENTS: usize = 100;
 
 /// Says what goes, asks, and removes it.
 pub(crate) fn run(instance: &Instance, args: &ResetArgs) -> Result<ExitCode> {
     let kept = there(&instance.data, args.images);
+    alone(&places(instance)?)?;
     if args.images
         && let Some(user) = Record::all(instance)?.first()
     {
@@ -53,6 +63,45 @@ pub(crate) fn run(instance: &Instance, args: &ResetArgs) -> Result<ExitCode> {
     }
     let texts: Vec<String> = left.iter().map(ToString::to_string).collect();
     Err(Failure::new(texts.join("; ")))
+}
+
+/// Refuses where a program runs in the data directory that `sextant up` did not start, and that would lose what it serves.
+fn alone(places: &Places) -> Result<()> {
+    for (name, folder) in HOLDERS {
+        if member::living(&places.member(name)).is_none() {
+            hold(&places.data.join(folder), name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder of a program, locked; `None` where there is none.
+///
+/// # Errors
+/// Somebody has it locked, which only that program does.
+fn hold(path: &Path, name: &str) -> Result<Option<File>> {
+    let folder = match File::open(path) {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context(|| format!("open {}", path.display())),
+    };
+    let mut tries = MOMENTS;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(folder)),
+            Err(Errno::WOULDBLOCK) if tries == 0 => {
+                return Err(Failure::new(format!(
+                    "cannot remove {}: a `sextant {name}` that `sextant up` has not started uses it (end it first)",
+                    path.display()
+                )));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                tries -= 1;
+                std::thread::sleep(MOMENT);
+            }
+            Err(errno) => return Err(errno).context(|| format!("lock {}", path.display())),
+        }
+    }
 }
 
 /// What of it is there.
@@ -82,6 +131,14 @@ pub(crate) fn remove(instance: &Instance, node_config: &Path, images: bool) -> V
         Err(failure) => return vec![failure],
     };
     down::end_all(&places, &|_| {});
+    // Until all is gone nobody begins with half of it.
+    let mut held = Vec::new();
+    for (name, folder) in HOLDERS {
+        match hold(&instance.data.join(folder), name) {
+            Ok(folder) => held.extend(folder),
+            Err(failure) => return vec![failure],
+        }
+    }
     let mut left = down::take_down(instance, node_config).err().unwrap_or_default();
     let others = fs::read_dir(instance.data.join("cri/pods")).map_or(0, Iterator::count);
     if left.is_empty() && others > 0 {
@@ -107,5 +164,6 @@ pub(crate) fn remove(instance: &Instance, node_config: &Path, images: bool) -> V
     left.extend(
         fs::remove_dir_all(instance.run.join("up")).context(|| "remove what tells of programs".into()).err(),
     );
+    drop(held);
     left
 }

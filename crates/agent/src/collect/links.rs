@@ -1,0 +1,92 @@
+//! Links to containers' logs by names that say whose they are, `POD_NAMESPACE_CONTAINER-ID.log`: collectors of logs look for these.
+//!
+//! Nothing depends on them: one that cannot be made is told of, and the container runs.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::names::Key;
+
+/// The longest name of a file, in bytes.
+const LONGEST: usize = 255;
+/// How names end.
+const END: &str = ".log";
+
+/// The link to the log of a container of a pod.
+fn path(folder: &Path, key: &Key, container: &str, id: &str) -> PathBuf {
+    let mut name = format!("{}_{}_{container}-{id}", key.name.name, key.name.namespace);
+    // Names of pods and containers have no letters of more than a byte.
+    name.truncate(LONGEST - END.len());
+    folder.join(name + END)
+}
+
+/// Makes the link of a container that was started, where it has a log.
+///
+/// # Errors
+/// It cannot be made: a text for people.
+pub(crate) fn make(folder: &Path, key: &Key, container: &str, id: &str, log: &Path) -> Result<(), String> {
+    if !log.exists() {
+        return Ok(());
+    }
+    let path = path(folder, key, container, id);
+    let made =
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).and_then(|()| symlink(log, &path));
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(format!("cannot link {} to {}: {error}", path.display(), log.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the links to logs below `logs` that are not there any more.
+pub(crate) fn tidy(folder: &Path, logs: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_dead = fs::read_link(&path).is_ok_and(|log| log.starts_with(logs) && !log.exists());
+        if is_dead {
+            // What stays is looked at again when the next pod goes.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::cache::Name;
+
+    use super::*;
+
+    #[test]
+    fn links_are_named_after_who_writes_and_go_with_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, logs) = (dir.path().join("containers"), dir.path().join("pods"));
+        let key = Key { name: Name::new("default", "web"), uid: "u".into() };
+        let log = key.logs(&logs).join("main/0.log");
+        make(&folder, &key, "main", "id", &log).unwrap();
+        assert!(!folder.exists(), "there is no log");
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        fs::write(&log, "words").unwrap();
+        make(&folder, &key, "main", "id", &log).unwrap();
+        make(&folder, &key, "main", "id", &log).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("web_default_main-id.log")).unwrap(), "words");
+        let long = "x".repeat(250);
+        make(&folder, &key, "main", &long, &log).unwrap();
+        // Somebody else's are left alone.
+        symlink(dir.path().join("other/0.log"), folder.join("other.log")).unwrap();
+        let names = || {
+            let mut all: Vec<_> =
+                fs::read_dir(&folder).unwrap().map(|one| one.unwrap().file_name()).collect();
+            all.sort();
+            all
+        };
+        tidy(&folder, &logs);
+        assert_eq!(names().len(), 3);
+        assert!(names().iter().any(|name| name.len() == LONGEST));
+        fs::remove_dir_all(&logs).unwrap();
+        tidy(&folder, &logs);
+        assert_eq!(names(), ["other.log"]);
+    }
+}
