@@ -15,6 +15,10 @@ use serde_json::json;
 struct Nothing;
 
 impl Services for Nothing {
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        Vec::new()
+    }
+
     fn all(&self) -> Vec<Arc<Service>> {
         Vec::new()
     }

@@ -14,3 +14,4 @@ mod rig;
 mod services;
 mod site;
 mod status;
+mod trouble;

@@ -90,8 +90,7 @@ fn only_what_is_known_to_be_gone_is() {
 async fn looked_at(ready: Option<&str>, tainted: &[&str], cloud: &Told) -> (bool, Vec<String>, Vec<String>) {
     let server = Server::with([serde_json::to_value(node(ready, tainted)).unwrap()]);
     let context = server.context().await;
-    let events = context.events("cloud-node-lifecycle-controller");
-    let it = Controller { api: Api::all(context.client.clone()), context, events };
+    let it = Controller::new(context);
     it.round(cloud, cloud).await;
     // What is told last says that all else was.
     it.events.normal(&node(None, &[]), "Last", "last").await;
@@ -279,8 +278,7 @@ async fn an_answer_about_what_a_node_was_deletes_nothing() {
             its.put(node);
         }));
         let context = server.context().await;
-        let events = context.events("cloud-node-lifecycle-controller");
-        let it = Controller { api: Api::all(context.client.clone()), context, events };
+        let it = Controller::new(context);
         it.round(&cloud, &cloud).await;
         assert!(server.node("n").is_some() && server.state().writes.is_empty());
     }
