@@ -34,7 +34,7 @@ const CONFIG: [&str; 2] = ["CloudConfigFailed", "CloudConfigTaken"];
 const ROUTES: [&str; 2] = ["SyncRoutesFailed", "SyncedRoutes"];
 /// Who has come to wait is told this long afterwards at most.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a process that ends waits until it is told why.
+/// How long the server is waited for, to tell or to be told.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Failures of objects in one respect.
@@ -125,7 +125,8 @@ impl Trouble {
         let api: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
         let its = format!("involvedObject.kind=Namespace,involvedObject.name={HOME}");
         // Whoever may not list them is told again after a start.
-        if let Ok(all) = api.list(&ListParams::default().fields(&its)).await {
+        let list = ListParams::default().fields(&its);
+        if let Ok(Ok(all)) = tokio::time::timeout(LAST_WORDS, api.list(&list)).await {
             for failing in [&it.provider, &it.config, &it.routes] {
                 failing.told().extend(last(&all.items, failing.reasons).map(|text| {
                     let what = if failing.reasons == CONFIG { text.to_owned() } else { gist(text) };

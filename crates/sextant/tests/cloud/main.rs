@@ -4,8 +4,11 @@
 
 #[path = "../control/admit.rs"]
 mod admit;
+mod aws;
 mod kills;
 mod metal;
+#[path = "../../../aws/tests/moto/server.rs"]
+mod moto;
 mod nodes;
 mod provider;
 mod rack;

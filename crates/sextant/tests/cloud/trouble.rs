@@ -49,15 +49,7 @@ async fn wrong_credentials_and_missing_rights_are_told_of_what_waits() {
     let server = ec2(says_now.clone());
     let (kubeconfig, config) = (rig.path("kubeconfig"), rig.path("aws.conf"));
     std::fs::write(&config, "[Global]\nRegion = us-east-1\nKubernetesClusterID = shop\n").unwrap();
-    let endpoint = format!("http://{}", server.addr);
-    for (name, value) in [
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "hush-hush"),
-        ("AWS_ENDPOINT_URL", endpoint.as_str()),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ] {
-        rig.env(name, value);
-    }
+    crate::aws::point_to(&mut rig, server.addr);
     let taint = json!({"key": NEW, "value": "true", "effect": "NoSchedule"});
     rig.make::<Node>(json!({"metadata": {"name": "node-1"}, "spec": {"taints": [taint]}})).await;
     say_ready(&rig, "node-1", "True").await;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod balancer;
 mod charts;
 mod kills;
 mod objects;
