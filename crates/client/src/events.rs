@@ -35,7 +35,7 @@ pub struct Events {
 /// What the task that tells is sent.
 #[derive(Debug)]
 enum Message {
-    Said(Said),
+    Said(Box<Said>),
     /// To be answered: all that was said before is told.
     Asked(oneshot::Sender<()>),
 }
@@ -104,7 +104,7 @@ impl Events {
             at: Timestamp::now(),
         };
         // Its other end goes with the runtime alone.
-        let _ = self.sender.send(Message::Said(said)).await;
+        let _ = self.sender.send(Message::Said(Box::new(said))).await;
     }
 
     /// Waits until all that was said is told, or refused: for a process that is about to end.
