@@ -21,6 +21,8 @@ pub struct Aws {
     pub(crate) vpc: Mutex<Option<String>>,
     /// Load balancers that were made a moment ago, which may not be told yet: names and ARNs.
     pub(crate) made: Mutex<Vec<(String, String, tokio::time::Instant)>>,
+    /// Whose turn it is to change rules.
+    pub(crate) rules: tokio::sync::Mutex<()>,
 }
 
 impl Aws {
@@ -31,7 +33,13 @@ impl Aws {
     pub fn new(config: Config, environment: Environment) -> Result<Self, Error> {
         let vpc = Mutex::new(config.vpc.clone());
         let client = Client::new(Arc::new(config), Arc::new(environment)).map_err(Error::Environment)?;
-        Ok(Self { client, seen: Seen::default(), vpc, made: Mutex::default() })
+        Ok(Self {
+            client,
+            seen: Seen::default(),
+            vpc,
+            made: Mutex::default(),
+            rules: tokio::sync::Mutex::default(),
+        })
     }
 
     /// What the cluster is called in tags.

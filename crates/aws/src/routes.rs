@@ -104,6 +104,8 @@ impl Routes for Aws {
             };
             let found = self.seen.by_id(&self.client, &id).await.map_err(|e| failed(&act, e))?;
             let instance = found.filter(|found| !found.is_gone()).ok_or(Error::InstanceNotFound)?;
+            // Routes that lead to the instance are listed as the node's from now on, whatever its name is in EC2.
+            self.seen.note(&route.target_node, &id);
             let table = self.table(cluster).await?;
             let first = instance.interfaces.first().map(|one| one.id.clone()).filter(|id| !id.is_empty());
             if instance.checks_addresses {

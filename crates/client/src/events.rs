@@ -13,7 +13,7 @@ pub use kube::runtime::events::EventType;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Error, Resource};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Kubernetes takes no longer text.
 const LONGEST: usize = 1024;
@@ -29,7 +29,15 @@ const WAITING: usize = 1024;
 /// Tells events in the name of one controller.
 #[derive(Clone, Debug)]
 pub struct Events {
-    sender: mpsc::Sender<Said>,
+    sender: mpsc::Sender<Message>,
+}
+
+/// What the task that tells is sent.
+#[derive(Debug)]
+enum Message {
+    Said(Box<Said>),
+    /// To be answered: all that was said before is told.
+    Asked(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -47,12 +55,16 @@ impl Events {
     /// holds this any more and all is told.
     #[must_use]
     pub fn new(client: &Client, controller: &str, instance: &str) -> Self {
-        let (sender, mut receiver) = mpsc::channel::<Said>(WAITING);
+        let (sender, mut receiver) = mpsc::channel::<Message>(WAITING);
         let (client, controller, instance) = (client.clone(), controller.to_owned(), instance.to_owned());
         tokio::spawn(async move {
             let mut known = Known::default();
-            while let Some(said) = receiver.recv().await {
-                tell(&client, &controller, &instance, &said, &mut known).await;
+            while let Some(message) = receiver.recv().await {
+                match message {
+                    Message::Said(said) => tell(&client, &controller, &instance, &said, &mut known).await,
+                    // Who has asked may be gone.
+                    Message::Asked(asked) => drop(asked.send(())),
+                }
             }
         });
         Self { sender }
@@ -92,7 +104,15 @@ impl Events {
             at: Timestamp::now(),
         };
         // Its other end goes with the runtime alone.
-        let _ = self.sender.send(said).await;
+        let _ = self.sender.send(Message::Said(Box::new(said))).await;
+    }
+
+    /// Waits until all that was said is told, or refused: for a process that is about to end.
+    pub async fn told(&self) {
+        let (asked, told) = oneshot::channel();
+        if self.sender.send(Message::Asked(asked)).await.is_ok() {
+            let _ = told.await;
+        }
     }
 }
 

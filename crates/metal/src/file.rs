@@ -3,24 +3,55 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Config, ConfigError};
 
-/// What a file is known by without being read: device, number, size, and when it and what is known of it changed.
-type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+/// A file that nobody has written into for so long is whole, as far as can be told.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What a file is known by without being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    /// Device and number: whether it is the same file.
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let of = fs::metadata(path).ok()?;
-    Some((of.dev(), of.ino(), of.size(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec())))
+    Some(Stamp {
+        file: (of.dev(), of.ino()),
+        size: of.size(),
+        modified: (of.mtime(), of.mtime_nsec()),
+        changed: (of.ctime(), of.ctime_nsec()),
+    })
+}
+
+impl Stamp {
+    /// How long ago somebody has written into it; `None` where its time is still to come, as clocks are set.
+    fn age(&self) -> Option<Duration> {
+        let seconds = u64::try_from(self.modified.0).ok()?;
+        let nanoseconds = u32::try_from(self.modified.1).ok()?;
+        let written = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))?;
+        SystemTime::now().duration_since(written).ok()
+    }
 }
 
 /// A file of `--cloud-config` that is read again where it has changed, also where another has taken its name.
+///
+/// One that is written into is read when nobody has done so for a second: before, it may be half of what it is to be. One that takes
+/// the name of another (`mv`, a ConfigMap) is whole, and read at once.
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
     stamp: Option<Stamp>,
     /// It was told that it is not there.
     is_gone: bool,
+    /// A change that is not read yet, and when it was seen first.
+    seen: Option<(Stamp, Instant)>,
 }
 
 impl File {
@@ -32,7 +63,8 @@ impl File {
         // Before it is read: what is written meanwhile is read again.
         let stamp = stamp(path);
         let config = Config::read(path)?;
-        Ok((Self { path: path.into(), stamp, is_gone: false }, config))
+        let seen = stamp.map(|stamp| (stamp, Instant::now()));
+        Ok((Self { path: path.into(), stamp, is_gone: false, seen }, config))
     }
 
     /// Where it is.
@@ -46,8 +78,41 @@ impl File {
         if now == self.stamp && (now.is_some() || self.is_gone) {
             return None;
         }
+        let is_another = || now.map(|now| now.file) != self.stamp.map(|before| before.file);
+        if let Some(now) = now
+            && !is_another()
+            && !self.is_quiet(now)
+        {
+            return None;
+        }
+        let read = Config::read(&self.path);
+        if stamp(&self.path) != now {
+            // Somebody writes: it is read when that is done.
+            return None;
+        }
         (self.stamp, self.is_gone) = (now, now.is_none());
-        Some(Config::read(&self.path))
+        Some(read)
+    }
+
+    /// Whether what was read last is what the file says, and nobody is at writing it, as far as can be told: so whoever is not in it
+    /// was left out of it.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        let now = stamp(&self.path);
+        now == self.stamp && now.is_none_or(|now| self.is_quiet(now))
+    }
+
+    /// Whether nobody has written for a while into a file that is so now.
+    fn is_quiet(&mut self, now: Stamp) -> bool {
+        let since = match self.seen {
+            Some((seen, since)) if seen == now => since,
+            _ => {
+                let since = Instant::now();
+                self.seen = Some((now, since));
+                since
+            }
+        };
+        // The clock may be wrong; then it is how long it was seen so.
+        now.age().unwrap_or_else(|| since.elapsed()) >= QUIET
     }
 }
 
@@ -78,5 +143,41 @@ mod tests {
         assert!(file.again().is_none());
         replace("{}");
         assert!(file.again().unwrap().is_ok());
+    }
+
+    /// Sets when a file was written, as far as anybody can tell.
+    fn written(path: &Path, at: SystemTime) {
+        fs::File::options().append(true).open(path).unwrap().set_modified(at).unwrap();
+    }
+
+    #[test]
+    fn what_is_being_written_is_read_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metal.yaml");
+        let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+        let whole = "instances:\n- {name: node-1}\n- {name: node-2}\n";
+        fs::write(&path, whole).unwrap();
+        written(&path, now - hour);
+        let (mut file, config) = File::open(&path).unwrap();
+        assert!(file.is_settled() && file.again().is_none());
+        // Half of it reads well, and would take away a machine. As of a clock that is wrong, so that it is never old.
+        fs::write(&path, "instances:\n- {name: node-1}\n").unwrap();
+        written(&path, now + hour);
+        assert!(file.again().is_none() && !file.is_settled());
+        fs::write(&path, format!("{whole}- {{name: node-3}}\n")).unwrap();
+        written(&path, now + hour + hour);
+        assert!(file.again().is_none() && !file.is_settled());
+        written(&path, now - hour);
+        let read = file.again().unwrap().unwrap();
+        assert_eq!((config.instances.unwrap().len(), read.instances.unwrap().len()), (2, 3));
+        assert!(file.is_settled() && file.again().is_none());
+        // One that is old as it comes is read as well, and one with a wrong time when it was seen for a while.
+        fs::write(&path, whole).unwrap();
+        written(&path, now + hour);
+        assert!(file.again().is_none());
+        if let Some((_, since)) = &mut file.seen {
+            *since -= QUIET;
+        }
+        assert_eq!(file.again().unwrap().unwrap().instances.unwrap().len(), 2);
     }
 }

@@ -122,6 +122,12 @@ impl Instances for Metal {
             let Some(all) = &config.instances else { return id(node).map(|_| true) };
             match find(all, node)? {
                 Found::Machine(_) => Ok(true),
+                // Its node would be deleted at once, by what may be half of a file.
+                Found::Gone if !self.live.is_settled() => Err(Error::Failed(format!(
+                    "cannot tell whether the machine of node {} is there: the inventory without it is being written, or is not in use \
+                     as it is; see what is said of its file",
+                    name(node)
+                ))),
                 Found::Gone => Ok(false),
                 Found::Unknown => Err(Error::Failed(format!(
                     "cannot tell whether the machine of node {} is there: the inventory never had it; add it to instances, or delete the node",
@@ -150,7 +156,10 @@ impl Instances for Metal {
             match find(all, node)? {
                 Found::Machine(machine) => Ok(Some(by_inventory(machine))),
                 Found::Gone => Err(Error::InstanceNotFound),
-                Found::Unknown => Ok(None),
+                Found::Unknown => Err(Error::Failed(format!(
+                    "the inventory does not have node {}; add it to instances",
+                    name(node)
+                ))),
             }
         })
     }
@@ -158,10 +167,15 @@ impl Instances for Metal {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use cpi::contract::CloudProvider as _;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::machine::Machine;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     const INVENTORY: &str = "instances:
 - {name: node-1, id: rack/1, type: r640, zone: z, region: r, labels: {a.example/b: c}, addresses: [{type: InternalIP, address: 10.0.0.1}]}
@@ -178,11 +192,18 @@ mod tests {
         node(name, id, json!({}))
     }
 
+    /// Writes into the file, as at this time.
+    fn write(dir: &tempfile::TempDir, text: &str, at: SystemTime) {
+        let path = dir.path().join("metal.yaml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+    }
+
     fn metal(text: Option<&str>) -> (Metal, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metal.yaml");
         if let Some(text) = text {
-            std::fs::write(&path, text).unwrap();
+            write(&dir, text, SystemTime::now() - HOUR);
         }
         let mut metal = Metal::open(text.map(|_| path.as_path())).unwrap();
         std::fs::write(dir.path().join("product_name"), "R640").unwrap();
@@ -220,22 +241,36 @@ mod tests {
             ("z", "r", "c")
         );
         assert_eq!(known.node_addresses[0].address, "10.0.0.1");
-        assert_eq!(metal.instance_metadata(&plain("node-9", "")).await, Ok(None));
+        let words = metal.instance_metadata(&plain("node-9", "")).await.unwrap_err().to_string();
+        assert_eq!(words, "the inventory does not have node node-9; add it to instances");
         assert_eq!(
             metal.instance_metadata(&plain("node-9", "metal://9")).await,
             Err(Error::InstanceNotFound)
         );
         // It is plugged in, and another is thrown away.
-        std::fs::write(
-            dir.path().join("metal.yaml"),
-            "instances: [{name: node-9}, {name: node-1, id: rack/1}]",
-        )
-        .unwrap();
+        let new = "instances: [{name: node-9}, {name: node-1, id: rack/1}]";
+        let gone = plain("node-2", "metal://node-2");
+        // Half written, as far as can be told: its time is never past.
+        write(&dir, new, SystemTime::now() + HOUR);
+        assert!(metal.instance_metadata(&plain("node-9", "")).await.is_err());
+        assert_eq!(metal.instance_exists(&gone).await, Ok(true));
+        write(&dir, new, SystemTime::now() - HOUR);
         assert!(metal.instance_metadata(&plain("node-9", "")).await.unwrap().is_some());
-        assert_eq!(metal.instance_exists(&plain("node-2", "metal://node-2")).await, Ok(false));
+        assert_eq!(metal.instance_exists(&gone).await, Ok(false));
+        // Somebody writes there again: whoever is gone by what was there before is not deleted meanwhile.
+        write(&dir, INVENTORY, SystemTime::now() + HOUR);
+        let words = metal.instance_exists(&gone).await.unwrap_err().to_string();
+        assert!(
+            words.contains("machine of node node-2 is there: the inventory without it is being"),
+            "{words}"
+        );
         // A mistake deletes nobody.
-        std::fs::write(dir.path().join("metal.yaml"), "instances: []").unwrap();
+        write(&dir, "instances: []", SystemTime::now() - HOUR);
         assert_eq!(metal.instance_exists(&plain("node-1", "metal://rack/1")).await, Ok(true));
+        assert!(metal.instance_exists(&gone).await.is_err());
+        assert!(metal.trouble().unwrap().contains("is an inventory of no machine"), "{:?}", metal.trouble());
+        write(&dir, new, SystemTime::now() - HOUR);
+        assert_eq!((metal.instance_exists(&gone).await, metal.trouble()), (Ok(false), None));
     }
 
     #[tokio::test]

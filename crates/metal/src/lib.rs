@@ -69,6 +69,16 @@ impl CloudProvider for Metal {
         self.balancers.see(services);
     }
 
+    fn trouble(&self) -> Option<String> {
+        drop(self.config());
+        self.live.trouble()
+    }
+
+    fn revision(&self) -> u64 {
+        drop(self.config());
+        self.live.revision()
+    }
+
     fn instances(&self) -> Option<&dyn Instances> {
         Some(self)
     }

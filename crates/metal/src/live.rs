@@ -1,7 +1,7 @@
 //! The provider's file as it is now: it is looked at at each call, and read again where it is another.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Config, ConfigError};
 use crate::file::File;
@@ -14,6 +14,8 @@ struct Held {
     next: Option<Config>,
     /// What people were told at last; nothing, where the file is in use as it is.
     told: String,
+    /// How often it was another.
+    revision: u64,
 }
 
 /// A file, and what it says.
@@ -25,13 +27,13 @@ impl Live {
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, ConfigError> {
         let (file, config) = path.map(File::open).transpose()?.unzip();
         let config = Arc::new(config.unwrap_or_default());
-        Ok(Self(Mutex::new(Held { config, file, next: None, told: String::new() })))
+        Ok(Self(Mutex::new(Held { config, file, next: None, told: String::new(), revision: 0 })))
     }
 
     /// What it says now. A file that is wrong, or that `fits` does not let in (old, new), leaves what was said before; people are told
     /// so once.
     pub(crate) fn current(&self, fits: impl FnOnce(&Config, &Config) -> Result<(), String>) -> Arc<Config> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         let held = &mut *held;
         let Some(file) = &mut held.file else { return held.config.clone() };
         let mut told = None;
@@ -47,6 +49,7 @@ impl Live {
                     if *held.config != next {
                         eprintln!("sextant: {path} was read again");
                         held.config = Arc::new(next);
+                        held.revision += 1;
                     }
                     held.told.clear();
                 }
@@ -61,6 +64,27 @@ impl Live {
             held.told = told;
         }
         held.config.clone()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the file is not in use as it is; `None` where it is. As of the last time that it was asked for what it says.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let held = self.held();
+        (!held.told.is_empty()).then(|| format!("{}; what it said before holds on", held.told))
+    }
+
+    /// How often it has come to say something else.
+    pub(crate) fn revision(&self) -> u64 {
+        self.held().revision
+    }
+
+    /// Whether it is in use as it is, and nobody is at writing it.
+    pub(crate) fn is_settled(&self) -> bool {
+        let mut held = self.held();
+        held.told.is_empty() && held.file.as_mut().is_none_or(File::is_settled)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The AWS provider against moto's server, which is EC2 and Elastic Load Balancing in memory.
+//! The AWS provider, alone and in `sextant control`, against moto's server, which is EC2 and Elastic Load Balancing in memory.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
@@ -44,21 +44,16 @@ fn start(libraries: &Path) -> Result<(Moto, String)> {
     Ok((moto, address))
 }
 
-/// A cluster's life: nodes, load balancers and routes, with calls that fail on the way.
+/// A cluster's life: nodes, load balancers and routes, with calls that fail on the way; and `sextant control`, killed while services
+/// come and go.
 pub(super) fn moto(_: &Site) -> Result<()> {
-    let (_moto, address) = start(&python_library(MOTO)?)?;
+    let libraries = python_library(MOTO)?;
+    let (_moto, address) = start(&libraries)?;
     let mut cargo = cargo_command();
-    cargo.args([
-        "test",
-        "--locked",
-        "--package",
-        "aws",
-        "--test",
-        "moto",
-        "--",
-        "--ignored",
-        "--test-threads",
-        "1",
-    ]);
-    call(cargo.env("SEXTANT_TEST_MOTO", address))
+    cargo.args(["test", "--locked", "--package", "aws", "--test", "moto", "--", "--ignored"]);
+    call(cargo.args(["--test-threads", "1"]).env("SEXTANT_TEST_MOTO", address))?;
+    // Each test of these starts moto in a network of its own.
+    let mut cargo = cargo_command();
+    cargo.args(["test", "--locked", "--package", "sextant", "--test", "cloud", "aws::", "--", "--ignored"]);
+    call(cargo.env("SEXTANT_TEST_MOTO_LIBRARY", libraries))
 }

@@ -10,7 +10,7 @@ mod subnets;
 mod targets;
 mod wish;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ fn failed(act: &str, failed: Failed) -> Error {
     let message = format!("cannot {act}: {failed}");
     match failed.kind {
         Kind::Throttled => Error::RetryAfter { message, after: LATER },
-        _ if failed.is(&["ResourceInUse", "DependencyViolation"]) => {
+        // The last: a target group is the former load balancer's until that is gone.
+        _ if failed.is(&["ResourceInUse", "DependencyViolation", "TargetGroupAssociationLimit"]) => {
             Error::RetryAfter { message, after: SOON }
         }
         _ => Error::Failed(message),
@@ -139,9 +140,9 @@ impl Aws {
         }
         let balancer = match there.take() {
             Some(one) => one,
-            None => self.make(cluster, &wish, &subnets).await?,
+            None => self.make(cluster, &wish, &subnets.chosen).await?,
         };
-        self.shape(&balancer, &wish, &subnets).await?;
+        let zones = self.shape(&balancer, &wish, &subnets.chosen).await?;
         let mut marked = vec![balancer.arn.clone()];
         marked.extend(led.iter().map(|(_, group)| group.arn.clone()));
         self.tag(&marked, &wish).await?;
@@ -151,7 +152,7 @@ impl Aws {
             self.lead(group, port.node_port, &targets).await?;
         }
         self.listen(&balancer, &wish, &led).await?;
-        self.open(cluster, &vpc, &wish, &subnets, &chosen).await?;
+        self.open(cluster, &vpc, &wish, &subnets.of(&zones), &chosen).await?;
         self.drop_groups(groups.iter().filter(|one| led.iter().all(|(_, kept)| kept.arn != one.arn))).await?;
         match balancer.state.as_str() {
             "provisioning" => Err(Error::RetryAfter {
@@ -257,8 +258,13 @@ impl Aws {
         }
     }
 
-    /// Has the load balancer itself be as it is wanted.
-    async fn shape(&self, balancer: &Balancer, wish: &Wish, subnets: &[Subnet]) -> Result<(), Error> {
+    /// Has the load balancer itself be as it is wanted; its zones, each with its subnet, as they are then.
+    async fn shape(
+        &self,
+        balancer: &Balancer,
+        wish: &Wish,
+        subnets: &[Subnet],
+    ) -> Result<BTreeMap<String, String>, Error> {
         let act = format!("change load balancer {}", wish.name);
         let about = ("LoadBalancerArn", balancer.arn.as_str());
         if !balancer.addresses.is_empty() && balancer.addresses != wish.addresses {
@@ -270,7 +276,7 @@ impl Aws {
         // Of zones that it is in the subnet stays, unless somebody has named others.
         let mut zones = balancer.zones.clone();
         if zones.is_empty() || !wish.allocations.is_empty() {
-            return Ok(());
+            return Ok(zones);
         }
         let named = !wish.subnets.is_empty();
         if named {
@@ -283,7 +289,7 @@ impl Aws {
             let form = Form::new().with(about.0, about.1).list("Subnets.member", zones.values());
             elb::act(&self.client, "SetSubnets", form).await.map_err(|e| failed(&act, e))?;
         }
-        Ok(())
+        Ok(zones)
     }
 
     /// Has all things of a service have its tags; others' tags stay.
@@ -291,7 +297,7 @@ impl Aws {
         let act = format!("tag load balancer {}", wish.name);
         let has = elb::tags_of(&self.client, arns).await.map_err(|e| failed(&act, e))?;
         for arn in arns {
-            let none = std::collections::BTreeMap::new();
+            let none = BTreeMap::new();
             let has = has.get(arn).unwrap_or(&none);
             let missing: Vec<_> =
                 wish.tags.iter().filter(|(key, value)| has.get(*key) != Some(*value)).collect();
@@ -336,7 +342,10 @@ impl Aws {
             self.lead(group, port.node_port, &targets).await?;
         }
         let subnets = self.subnets(cluster, &vpc, &wish).await?;
-        self.open(cluster, &vpc, &wish, &subnets, &chosen).await
+        let act = format!("find load balancer {}", wish.name);
+        let there = elb::balancer(&self.client, &wish.name).await.map_err(|e| failed(&act, e))?;
+        let zones = there.map(|one| one.zones).unwrap_or_default();
+        self.open(cluster, &vpc, &wish, &subnets.of(&zones), &chosen).await
     }
 
     async fn delete(&self, cluster: &str, service: &Service) -> Result<(), Error> {
@@ -360,7 +369,7 @@ impl Aws {
         if !self.client.config().no_rules {
             let of = found.map(|one| one.vpc).or_else(|| groups.first().map(|one| one.vpc.clone()));
             let vpc = self.known_vpc().or(of).filter(|vpc| !vpc.is_empty());
-            self.close(vpc.as_deref(), &name).await?;
+            self.close(vpc.as_deref(), &name, &prefix).await?;
         }
         self.made.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _, _)| *other != name);
         Ok(())

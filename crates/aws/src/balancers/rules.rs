@@ -4,15 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cpi::contract::{Error, Node};
 
-use super::wish::Wish;
+use super::wish::{KUBELET, Wish};
 use super::{failed, ids};
 use crate::api::Form;
 use crate::ec2::{self, Group, Instance, Rule, Subnet};
+use crate::elb;
 use crate::provider::Aws;
 
 /// Descriptions are those of AWS' provider, so that either finds what the other has made.
 const CLIENT: &str = "kubernetes.io/rule/nlb/client=";
 const HEALTH: &str = "kubernetes.io/rule/nlb/health=";
+/// Of a port that several services may ask for health: it is nobody's own, and goes with the last of them.
+const SHARED: &str = "kubernetes.io/rule/nlb/health=shared";
+/// Ports that are one service's alone: Kubernetes gives out each once.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 /// So many rules are made or taken back in a call.
 const SOME: usize = 50;
 /// There is such a rule, or none any more.
@@ -51,15 +56,13 @@ fn wanted(wish: &Wish, subnets: &[Subnet]) -> BTreeMap<Rule, String> {
             "traffic-port" => Some(port.node_port),
             other => other.parse().ok(),
         };
-        // What is asked of all services alike is not this one's to open and to close.
-        let is_own = |asked: &u16| {
-            (30000..=32767).contains(asked) || wish.ports.iter().any(|one| one.node_port == *asked)
-        };
-        if let Some(asked) = asked.filter(is_own) {
-            for from in near() {
-                let rule = Rule { protocol: "tcp".into(), ports: (asked, asked), from: from.clone() };
-                all.entry(rule).or_insert_with(|| format!("{HEALTH}{}", wish.name));
-            }
+        // Nobody has asked for the kubelet's port to be opened.
+        let Some(asked) = asked.filter(|asked| *asked != KUBELET) else { continue };
+        let is_own = NODE_PORTS.contains(&asked) || wish.ports.iter().any(|one| one.node_port == asked);
+        for from in near() {
+            let rule = Rule { protocol: "tcp".into(), ports: (asked, asked), from: from.clone() };
+            let what = || if is_own { format!("{HEALTH}{}", wish.name) } else { SHARED.to_owned() };
+            all.entry(rule).or_insert_with(what);
         }
     }
     all
@@ -70,16 +73,19 @@ fn is_of(description: &str, balancer: &str) -> bool {
     [CLIENT, HEALTH].iter().any(|begin| description.strip_prefix(begin) == Some(balancer))
 }
 
-/// Which rules a group misses, and which it has that are not wanted any more.
+/// Which rules a group misses, and which it has that are not wanted any more; `asked` are the ports that others ask for health.
 fn differences(
     group: &Group,
     balancer: &str,
     wanted: &BTreeMap<Rule, String>,
+    asked: &BTreeSet<u16>,
 ) -> (Vec<(Rule, String)>, Vec<Rule>) {
     let has: BTreeSet<&Rule> = group.rules.iter().map(|(rule, _)| rule).collect();
     let missing = wanted.iter().filter(|(rule, _)| !has.contains(rule));
     let missing = missing.map(|(rule, what)| (rule.clone(), what.clone())).collect();
-    let left = group.rules.iter().filter(|(rule, what)| is_of(what, balancer) && !wanted.contains_key(rule));
+    let is_to_go =
+        |rule: &Rule, what: &str| is_of(what, balancer) || what == SHARED && !asked.contains(&rule.ports.0);
+    let left = group.rules.iter().filter(|(rule, what)| is_to_go(rule, what) && !wanted.contains_key(rule));
     (missing, left.map(|(rule, _)| rule.clone()).collect())
 }
 
@@ -136,7 +142,10 @@ impl Aws {
         }
         let act = format!("let clients of load balancer {} in", wish.name);
         let instances = self.seen.all(&self.client, &ids(led)).await.map_err(|e| failed(&act, e))?;
+        // One at a time: what one takes back as the last that asks for it, another may be about to find there.
+        let _turn = self.rules.lock().await;
         let groups = self.all_groups(Some(vpc)).await.map_err(|e| failed(&act, e))?;
+        let asked = self.asked_by_others(&groups, &wish.prefix).await.map_err(|e| failed(&act, e))?;
         let mark = self.mark(cluster);
         let mut open = BTreeSet::new();
         for instance in &instances {
@@ -146,19 +155,36 @@ impl Aws {
         let (rules, none) = (wanted(wish, subnets), BTreeMap::new());
         for group in &groups {
             let wanted = if open.contains(&group.id) { &rules } else { &none };
-            self.bring(group, &wish.name, wanted).await.map_err(|e| failed(&act, e))?;
+            self.bring(group, &wish.name, wanted, &asked).await.map_err(|e| failed(&act, e))?;
         }
         Ok(())
     }
 
     /// Has no group of the VPC, or of all where it is not known, let in anybody for this load balancer.
-    pub(super) async fn close(&self, vpc: Option<&str>, balancer: &str) -> Result<(), Error> {
+    /// `prefix` is what its target groups' names begin with.
+    pub(super) async fn close(&self, vpc: Option<&str>, balancer: &str, prefix: &str) -> Result<(), Error> {
         let act = format!("take back the rules of load balancer {balancer}");
+        let _turn = self.rules.lock().await;
         let groups = self.all_groups(vpc).await.map_err(|e| failed(&act, e))?;
+        let asked = self.asked_by_others(&groups, prefix).await.map_err(|e| failed(&act, e))?;
         for group in &groups {
-            self.bring(group, balancer, &BTreeMap::new()).await.map_err(|e| failed(&act, e))?;
+            self.bring(group, balancer, &BTreeMap::new(), &asked).await.map_err(|e| failed(&act, e))?;
         }
         Ok(())
+    }
+
+    /// The ports that other target groups ask for health, where that matters: where a group has a rule that is shared.
+    async fn asked_by_others(
+        &self,
+        groups: &[Group],
+        prefix: &str,
+    ) -> Result<BTreeSet<u16>, crate::api::Failed> {
+        if !groups.iter().flat_map(|group| &group.rules).any(|(_, what)| what == SHARED) {
+            return Ok(BTreeSet::new());
+        }
+        let all = elb::groups_of(&self.client, "").await?;
+        let others = all.iter().filter(|one| !one.name.starts_with(prefix));
+        Ok(others.filter_map(|one| one.check.port.parse().ok()).collect())
     }
 
     async fn all_groups(&self, vpc: Option<&str>) -> Result<Vec<Group>, crate::api::Failed> {
@@ -172,8 +198,9 @@ impl Aws {
         group: &Group,
         balancer: &str,
         wanted: &BTreeMap<Rule, String>,
+        asked: &BTreeSet<u16>,
     ) -> Result<(), crate::api::Failed> {
-        let (missing, left) = differences(group, balancer, wanted);
+        let (missing, left) = differences(group, balancer, wanted, asked);
         let left = left.into_iter().map(|rule| (rule, String::new())).collect();
         for (name, rules) in
             [("AuthorizeSecurityGroupIngress", missing), ("RevokeSecurityGroupIngress", left)]
@@ -222,9 +249,40 @@ mod tests {
             (rule(4, "0.0.0.0/0"), what("a")),
             (rule(6, "::/0"), what("a")),
         ]);
-        let (missing, left) = differences(&group, "a", &wanted);
+        let (missing, left) = differences(&group, "a", &wanted, &BTreeSet::new());
         assert_eq!(missing, [(rule(6, "::/0"), what("a"))]);
         assert_eq!(left, [rule(1, "0.0.0.0/0"), rule(5, "10.0.0.0/8")]);
+    }
+
+    #[test]
+    fn a_port_that_others_ask_for_health_stays_open() {
+        let group = Group { rules: vec![(rule(8080, "10.0.1.0/24"), SHARED.into())], ..Group::default() };
+        let left = |asked: &[u16], wanted: &BTreeMap<Rule, String>| {
+            differences(&group, "a", wanted, &asked.iter().copied().collect()).1.len()
+        };
+        let own = BTreeMap::from([(rule(8080, "10.0.1.0/24"), SHARED.to_owned())]);
+        assert_eq!((left(&[], &own), left(&[8080, 9], &BTreeMap::new())), (0, 0));
+        assert_eq!((left(&[], &BTreeMap::new()), left(&[9], &BTreeMap::new())), (1, 1));
+    }
+
+    #[test]
+    fn each_port_that_is_asked_for_health_is_opened_but_the_kubelets() {
+        let service = |annotations: serde_json::Value, protocol: &str| {
+            let spec = serde_json::json!({"ports": [{"port": 80, "nodePort": 30080, "protocol": protocol}]});
+            let whole = serde_json::json!({"metadata": {"name": "web", "uid": "u", "annotations": annotations}, "spec": spec});
+            let service = serde_json::from_value(whole).unwrap();
+            crate::balancers::wish::wish("c", "mark", &service, None).unwrap()
+        };
+        let near = [Subnet { ranges: vec!["10.0.1.0/24".into()], ..Subnet::default() }];
+        let asked = |wish: &Wish| {
+            let all = wanted(wish, &near).into_iter().filter(|(_, what)| what.starts_with(HEALTH));
+            all.map(|(rule, what)| (rule.ports.0, what == SHARED)).collect::<Vec<_>>()
+        };
+        let port = |port: &str| serde_json::json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": port});
+        assert_eq!(asked(&service(serde_json::json!({}), "TCP")), [(30080, false)]);
+        assert_eq!(asked(&service(port("8080"), "TCP")), [(8080, true)]);
+        assert_eq!(asked(&service(port("32000"), "TCP")), [(32000, false)]);
+        assert_eq!(asked(&service(serde_json::json!({}), "UDP")), [], "the kubelet is asked");
     }
 
     #[test]

@@ -13,9 +13,27 @@ const PUBLIC: &str = "kubernetes.io/role/elb";
 /// A subnet with this tag is for those that are not.
 const INTERNAL: &str = "kubernetes.io/role/internal-elb";
 
+/// The subnets of a VPC, and which of them a load balancer is to be in.
+#[derive(Debug)]
+pub(super) struct Subnets {
+    /// One of each zone, in the order in which they are named, else of their zones.
+    pub(super) chosen: Vec<Subnet>,
+    all: Vec<Subnet>,
+}
+
+impl Subnets {
+    /// Those that a load balancer is in, by what is told of its zones; those that it is to be in, where nothing is told. One of a zone
+    /// stays that it is in already, also if another would be chosen today.
+    pub(super) fn of(&self, zones: &BTreeMap<String, String>) -> Vec<Subnet> {
+        let is_in = |subnet: &&Subnet| zones.values().any(|id| *id == subnet.id);
+        let found: Vec<Subnet> = self.all.iter().filter(is_in).cloned().collect();
+        if found.is_empty() { self.chosen.clone() } else { found }
+    }
+}
+
 impl Aws {
     /// The subnets of a load balancer.
-    pub(super) async fn subnets(&self, cluster: &str, vpc: &str, wish: &Wish) -> Result<Vec<Subnet>, Error> {
+    pub(super) async fn subnets(&self, cluster: &str, vpc: &str, wish: &Wish) -> Result<Subnets, Error> {
         let failed = |why: String| {
             Error::Failed(format!("cannot find subnets for load balancer {}: {why}", wish.name))
         };
@@ -27,7 +45,8 @@ impl Aws {
             _ => &wish.subnets[..],
         };
         if !named.is_empty() {
-            return named_ones(&all, named).map_err(|why| failed(format!("{why} in {vpc}")));
+            let chosen = named_ones(&all, named).map_err(|why| failed(format!("{why} in {vpc}")))?;
+            return Ok(Subnets { chosen, all });
         }
         let mark = self.mark(cluster);
         let is_public = wish.scheme != "internal";
@@ -45,26 +64,28 @@ impl Aws {
                  tag one in each zone, or name them in annotation service.beta.kubernetes.io/aws-load-balancer-subnets"
             )));
         }
-        Ok(found)
+        Ok(Subnets { chosen: found, all })
     }
 }
 
-/// Those that are named by id or by name, each in a zone of its own.
+/// Those that are named by id or by name, each in a zone of its own, in their order.
 fn named_ones(all: &[Subnet], named: &[String]) -> Result<Vec<Subnet>, String> {
-    let mut found: BTreeMap<&str, &Subnet> = BTreeMap::new();
+    let mut found: Vec<Subnet> = Vec::new();
     for name in named {
         let is_it = |one: &&Subnet| one.id == *name || one.tags.get("Name") == Some(name);
         let one = all.iter().find(is_it).ok_or_else(|| format!("there is no subnet {name:?}"))?;
-        if let Some(other) = found.insert(&one.zone, one)
-            && other.id != one.id
-        {
-            return Err(format!(
-                "{} and {} are both in zone {}; name one of each zone",
-                other.id, one.id, one.zone
-            ));
+        match found.iter().find(|other| other.zone == one.zone) {
+            None => found.push(one.clone()),
+            Some(other) if other.id == one.id => {}
+            Some(other) => {
+                return Err(format!(
+                    "{} and {} are both in zone {}; name one of each zone",
+                    other.id, one.id, one.zone
+                ));
+            }
         }
     }
-    Ok(found.into_values().cloned().collect())
+    Ok(found)
 }
 
 /// Whether a subnet has a role: `Some(false)` where it is said not to have it.
@@ -148,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn a_subnet_that_the_load_balancer_is_in_is_its_own() {
+        let all = vec![subnet("1", "a", &[]), subnet("2", "a", &[]), subnet("3", "b", &[])];
+        let subnets = Subnets { chosen: vec![all[1].clone(), all[2].clone()], all };
+        let of = |zones: &[(&str, &str)]| {
+            let zones = zones.iter().map(|(zone, id)| ((*zone).to_owned(), (*id).to_owned())).collect();
+            subnets.of(&zones).into_iter().map(|one| one.id).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[("a", "1"), ("b", "3")]), ["1", "3"], "not the one that would be chosen today");
+        assert_eq!(of(&[]), ["2", "3"]);
+    }
+
+    #[test]
     fn those_that_are_named() {
         let all = [subnet("1", "a", &[("Name", "x")]), subnet("2", "a", &[]), subnet("3", "b", &[])];
         let named = |names: &[&str]| {
@@ -155,6 +188,7 @@ mod tests {
                 .map(|found| found.into_iter().map(|one| one.id).collect::<Vec<_>>())
         };
         assert_eq!(named(&["x", "3"]).unwrap(), ["1", "3"]);
+        assert_eq!(named(&["3", "x"]).unwrap(), ["3", "1"], "in their order, as addresses of one's own are");
         assert_eq!(named(&["1", "x"]).unwrap(), ["1"]);
         assert_eq!(named(&["9"]).unwrap_err(), "there is no subnet \"9\"");
         assert!(named(&["1", "2"]).unwrap_err().contains("both in zone a"));

@@ -10,7 +10,7 @@ use crate::elb::Check;
 use crate::provider::CLUSTER;
 
 /// The kubelet's port, which is asked where a service has no TCP port of its own.
-const KUBELET: u16 = 10250;
+pub(super) const KUBELET: u16 = 10250;
 /// The longest value of a tag, and the longest key.
 const TAG: (usize, usize) = (256, 128);
 

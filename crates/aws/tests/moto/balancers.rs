@@ -124,6 +124,62 @@ async fn nodes_that_are_not_led_to_are_not_opened() {
     rig.has_nothing();
 }
 
+/// A port that is nobody's own is asked for health: it is opened for the first, and closed with the last.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn a_port_that_two_services_ask_for_health_is_open_as_long_as_one_does() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let nodes = nodes(&rig.run(1));
+    let asks = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "8080"});
+    let one = service(&[(80, 30080)], &asks);
+    let mut two = service(&[(80, 30081)], &asks);
+    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    let client = |port: u16| format!("{port} 0.0.0.0/0 client");
+    let health = "8080 10.0.1.0/24 health".to_owned();
+    rig.ensure(&one, &nodes).await.unwrap();
+    assert_eq!(rig.rules(), [client(30080), health.clone()]);
+    rig.ensure(&two, &nodes).await.unwrap();
+    assert_eq!(rig.rules(), [client(30080), client(30081), health.clone()]);
+    rig.delete(&one).await.unwrap();
+    assert_eq!(rig.rules(), [client(30081), health]);
+    // It asks for another, and then for its own.
+    let other = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "8081"});
+    let mut other = service(&[(80, 30081)], &other);
+    other.metadata.uid = two.metadata.uid.clone();
+    rig.ensure(&other, &nodes).await.unwrap();
+    assert_eq!(rig.rules(), [client(30081), "8081 10.0.1.0/24 health".to_owned()]);
+    rig.delete(&other).await.unwrap();
+    rig.has_nothing();
+}
+
+/// Another subnet of its zone would be chosen today: the load balancer stays where it is, and so do the rules for it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn a_load_balancer_is_let_in_from_the_subnet_that_it_is_in() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let (ran, web) = (rig.run(2), service(&[(80, 30080)], &json!({})));
+    let nodes = nodes(&ran);
+    rig.ensure(&web, &nodes[..1]).await.unwrap();
+    let rules = rig.rules();
+    assert_eq!(rules, ["30080 0.0.0.0/0 client", "30080 10.0.1.0/24 health"]);
+    rig.ec2(&format!("Action=DeleteTags&ResourceId.1={}&Tag.1.Key=kubernetes.io/role/elb", rig.subnet));
+    rig.subnet_in("us-east-1a", "10.0.2.0/24", &[(MARK, "owned"), ("kubernetes.io/role/elb", "1")]);
+    rig.provider.load_balancers().unwrap().update_load_balancer(CLUSTER, &web, &nodes).await.unwrap();
+    assert_eq!((rig.rules(), rig.targets().len()), (rules.clone(), 2));
+    rig.ensure(&web, &nodes).await.unwrap();
+    assert_eq!(rig.rules(), rules);
+    let told = rig.elb("Action=DescribeLoadBalancers");
+    assert!(told.contains(&rig.subnet), "{told}");
+    // A zone more is chosen: it is let in from there, too.
+    rig.subnet_in("us-east-1b", "10.0.3.0/24", &[(MARK, "owned"), ("kubernetes.io/role/elb", "1")]);
+    rig.ensure(&web, &nodes).await.unwrap();
+    assert_eq!(rig.rules(), [&rules[..], &["30080 10.0.3.0/24 health".to_owned()]].concat());
+    rig.delete(&web).await.unwrap();
+    rig.has_nothing();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]
 async fn two_services_and_another_cluster_do_not_meet() {

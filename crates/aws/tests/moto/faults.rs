@@ -96,6 +96,27 @@ async fn one_that_is_not_told_of_yet_is_not_forgotten() {
     rig.has_nothing();
 }
 
+/// As after one that was made anew: AWS knows the former one's listeners for a while.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn a_target_group_that_is_the_former_load_balancers_still_is_waited_for() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let (ran, web) = (rig.run(1), service(&[(80, 30080)], &json!({})));
+    rig.proxy.fail("CreateListener", 1, Fault::code(400, "TargetGroupAssociationLimit"));
+    let balancers = rig.provider.load_balancers().unwrap();
+    let asked = balancers.ensure_load_balancer(CLUSTER, &web, &nodes(&ran)).await;
+    assert!(
+        matches!(&asked, Err(Error::RetryAfter { message, .. }) if message.contains("TargetGroupAssociationLimit")),
+        "{asked:?}"
+    );
+    assert_eq!(rig.proxy.heal(), 0);
+    rig.ensure(&web, &nodes(&ran)).await.unwrap();
+    assert_eq!((rig.balancers().len(), rig.listeners()), (1, vec!["80".to_owned()]));
+    rig.delete(&web).await.unwrap();
+    rig.has_nothing();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]
 async fn an_account_that_is_asked_too_often_is_asked_later() {

@@ -7,3 +7,4 @@ mod faults;
 mod instances;
 mod rig;
 mod routes;
+mod server;

@@ -46,6 +46,13 @@ async fn routes_are_made_drift_and_go() {
     };
     let want = |node: usize, cidr: &str| (cidr.to_owned(), ran[node].1.clone(), false);
     assert_eq!(listed().await, [want(0, "10.64.0.0/24"), want(1, "10.64.1.0/24")]);
+    // One that was never asked about, and has a name of its own, is listed as who the route was made for.
+    let late = rig.run(1);
+    let to_late =
+        Route { target_node: late[0].0.clone(), destination_cidr: "10.64.2.0/24".into(), ..Route::default() };
+    routes.create_route(CLUSTER, "u-3", &to_late).await.unwrap();
+    assert_eq!(listed().await[2], ("10.64.2.0/24".into(), late[0].0.clone(), false));
+    routes.delete_route(CLUSTER, &to_late).await.unwrap();
     // Another node's range is in the way.
     let taken = routes.create_route(CLUSTER, "u-2", &to(1, "10.64.0.0/24")).await;
     assert!(matches!(&taken, Err(Error::AlreadyExists(why)) if why.contains("10.64.0.0/24")), "{taken:?}");

@@ -12,6 +12,7 @@ mod route;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,9 @@ use kube::{Client, Error};
 
 pub use ipam::Masks;
 pub use metrics::Metrics;
+pub use trouble::tell_unusable;
+
+use trouble::{Trouble, Waiting};
 
 /// A node that no cloud controller has seen yet has this taint.
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
@@ -98,13 +102,14 @@ impl Context {
     }
 }
 
-/// Runs the controller of nodes' ranges, and once the provider is found, those that it makes possible, until it is dropped.
+/// Runs the controller of nodes' ranges, and once the provider is found, those that it makes possible, until it is dropped. `find`
+/// finds the provider; where it does not it is asked again, and who waits is told why.
 ///
 /// # Errors
 /// A text for people: the provider cannot be used as it is, or the ranges cannot.
 pub async fn run(
     context: Arc<Context>,
-    provider: Option<impl Future<Output = Arc<dyn CloudProvider>>>,
+    find: Option<impl AsyncFnMut() -> Result<Arc<dyn CloudProvider>, String>>,
 ) -> Result<(), String> {
     context.nodes.filled().await;
     let ranges = ipam::Ipam::new(context.clone())?;
@@ -115,18 +120,39 @@ pub async fn run(
         Ok(())
     };
     let clouds = async {
-        match provider {
-            Some(provider) => run_with(&context, provider.await).await,
+        match find {
+            Some(find) => run_with(&context, find).await,
             None => Ok(()),
         }
     };
     tokio::try_join!(ranges, clouds).map(drop)
 }
 
-/// Runs what a provider makes possible.
-async fn run_with(context: &Arc<Context>, provider: Arc<dyn CloudProvider>) -> Result<(), String> {
-    check(&*provider, &context.setup)?;
-    initialize(&*provider, &context.setup.cluster_name).await;
+/// Runs what a provider makes possible, once it is found.
+async fn run_with(
+    context: &Arc<Context>,
+    find: impl AsyncFnMut() -> Result<Arc<dyn CloudProvider>, String>,
+) -> Result<(), String> {
+    let trouble = &Trouble::start(&context.client, &context.setup.host).await;
+    let services: Arc<Cache<Service>> = Cache::start(&context.client);
+    let provider = {
+        let waiting = Waiting::new(context, trouble, &services);
+        let provider = waiting.until_done((true, true), (FIRST, FIRST), find).await;
+        if let Err(why) = check(&*provider, &context.setup) {
+            trouble.provider_fails(&why).await;
+            trouble.told().await;
+            return Err(why);
+        }
+        let (name, cluster) = (provider.name(), &context.setup.cluster_name);
+        let has = (provider.instances().is_some(), provider.load_balancers().is_some());
+        let initialize = async || {
+            let done = provider.initialize(cluster).await;
+            done.map_err(|error| format!("cannot initialize cloud provider {name}: {error}"))
+        };
+        waiting.until_done(has, (FIRST, LONGEST), initialize).await;
+        trouble.provider_works(name).await;
+        provider
+    };
     let nodes = async {
         if provider.instances().is_some() {
             tokio::join!(
@@ -137,16 +163,18 @@ async fn run_with(context: &Arc<Context>, provider: Arc<dyn CloudProvider>) -> R
     };
     let services = async {
         if provider.load_balancers().is_some() {
-            let services: Arc<Cache<Service>> = Cache::start(&context.client);
             service::run(context.clone(), provider.clone(), services).await;
+        } else {
+            // Nobody asks for them any more.
+            drop(services);
         }
     };
     let routes = async {
         if provider.routes().is_some() && context.setup.routes && !context.setup.cluster_cidrs.is_empty() {
-            route::run(context.clone(), provider.clone()).await;
+            route::run(context.clone(), provider.clone(), trouble).await;
         }
     };
-    tokio::join!(nodes, services, routes);
+    tokio::join!(nodes, services, routes, trouble::follow(context, &*provider, trouble));
     Ok(())
 }
 
@@ -168,19 +196,6 @@ fn check(provider: &dyn CloudProvider, setup: &Setup) -> Result<(), String> {
         eprintln!("sextant control: warning: no routes are made, as no --cluster-cidr is named");
     }
     Ok(())
-}
-
-/// Resolves once the provider is ready to be asked.
-async fn initialize(provider: &dyn CloudProvider, cluster: &str) {
-    let mut wait = FIRST;
-    while let Err(error) = provider.initialize(cluster).await {
-        eprintln!(
-            "sextant control: warning: cannot initialize cloud provider {}, and tries again: {error}",
-            provider.name()
-        );
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST);
-    }
 }
 
 /// The condition of a node of this type.

@@ -77,6 +77,19 @@ pub trait CloudProvider: Send + Sync + 'static {
         let _unread = services;
     }
 
+    /// What is wrong with what the provider goes by, a file that cannot be used as it is, for people: what was to be done, and why it
+    /// was not. `None` where nothing is. It is asked for every few seconds while controllers run (`--node-monitor-period`), and becomes
+    /// an event when it changes. A provider behind a socket cannot say so.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Another number than before when something has changed, beside Services and Nodes, for which load balancers that failed may be
+    /// made now. It is asked for as often as [`trouble`](Self::trouble). A provider behind a socket cannot say so.
+    fn revision(&self) -> u64 {
+        0
+    }
+
     /// The machines behind nodes; `None`: the controllers of nodes do not run.
     fn instances(&self) -> Option<&dyn Instances> {
         None
@@ -98,11 +111,14 @@ pub trait CloudProvider: Send + Sync + 'static {
     }
 }
 
-/// All services of the cluster.
+/// All services of the cluster, and what else is seen of it by who hands out addresses.
 pub trait Services: Send + Sync {
     /// As the API server last told, and each no older than what the controllers have written of it: a status that a call has led to is
     /// here before the next call for the same service.
     fn all(&self) -> Vec<Arc<Service>>;
+
+    /// All nodes, also those that load balancers are not led to.
+    fn nodes(&self) -> Vec<Arc<Node>>;
 }
 
 /// What is known of an instance. What is empty gives no label and no address.
@@ -145,7 +161,8 @@ pub trait LoadBalancers: Send + Sync {
     }
 
     /// Whether a load balancer's status is made of its nodes' addresses: where these or the nodes change, it is then not led to other
-    /// nodes, but made as wanted again, so that the status follows. A provider behind a socket cannot say so.
+    /// nodes, but made as wanted again, so that the status follows. Where this itself becomes another, all are made as wanted again; it
+    /// is asked for as often as [`CloudProvider::trouble`]. A provider behind a socket cannot say so.
     fn is_of_nodes(&self) -> bool {
         false
     }

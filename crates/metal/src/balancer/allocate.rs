@@ -16,7 +16,10 @@ pub(crate) struct Given<'a> {
     pub(crate) held: &'a Held,
     /// Those that the service was promised, or else has.
     pub(crate) own: &'a [IpAddr],
+    /// The nodes that load balancers are led to.
     pub(crate) nodes: &'a [Node],
+    /// What no load balancer of a pool may have: the addresses of all nodes.
+    pub(crate) of_nodes: &'a BTreeSet<IpAddr>,
 }
 
 /// The service's addresses, in the order of its families. What it has it keeps, as long as it may.
@@ -25,7 +28,7 @@ pub(crate) fn allocate(given: &Given<'_>, service: &Service) -> Result<Vec<IpAdd
         return of_nodes(given, service);
     }
     let requested = service::requested(service)?;
-    let asked = Asked { given, service, its: Use::of(service), of_nodes: service::all_of_nodes(given.nodes) };
+    let asked = Asked { given, service, its: Use::of(service), of_nodes: given.of_nodes };
     let wanted = asked.wanted()?;
     let (mut addresses, mut refused) = (Vec::new(), Vec::new());
     for is_v6 in service::families(service) {
@@ -51,7 +54,7 @@ struct Asked<'a> {
     given: &'a Given<'a>,
     service: &'a Service,
     its: Use,
-    of_nodes: BTreeSet<IpAddr>,
+    of_nodes: &'a BTreeSet<IpAddr>,
 }
 
 impl<'a> Asked<'a> {
@@ -266,6 +269,13 @@ fn of_nodes(given: &Given<'_>, service: &Service) -> Result<Vec<IpAddr>, Refused
     let mut addresses = Vec::new();
     for is_v6 in &families {
         let all = service::of_nodes(given.nodes, *is_v6);
+        if all.is_empty() && families.len() > 1 && !service::is_content_with_one(service) {
+            return Err(Refused::Failed(format!(
+                "cannot give the service an address of {}: no node has one, and spec.ipFamilyPolicy RequireDualStack wants both families; \
+                 make it PreferDualStack, or name pools of both in the file of --cloud-config",
+                family(*is_v6)
+            )));
+        }
         match requested.get(is_v6) {
             Some(address) if !all.contains(address) => {
                 return Err(Refused::Failed(format!(

@@ -108,19 +108,23 @@ impl State {
             return Err(Error::Failed("cannot give a service without a uid an address".into()));
         }
         // Asked for in here: what others were given before this is in the list, or promised.
-        let Some(services) = self.services.as_ref().map(|services| services.all()) else {
+        let Some(shown) = self.services.clone() else {
             return Err(Error::Failed(
                 "cannot give the service an address: the provider is not shown which ones services have; run it within \
                  the controllers (--cloud-provider metal), not behind a socket"
                     .into(),
             ));
         };
+        let services = shown.all();
         held::forget_kept(&mut self.promised, &services, &uid);
         self.waiting.retain(|waiting| services.iter().any(|one| service::uid(one) == waiting));
         let told = services.iter().find(|one| service::uid(one) == uid).map(|one| service::told(one));
         let own = self.promised.get(&uid).cloned().unwrap_or_else(|| told.unwrap_or_default());
         let held = Held::of(&services, &self.promised, service);
-        let given = Given { config, held: &held, own: &own, nodes };
+        // Also of those that load balancers are not led to: two hosts would have the address.
+        let mut of_nodes = service::all_of_nodes(nodes.iter());
+        of_nodes.extend(service::all_of_nodes(shown.nodes().iter().map(|node| &**node)));
+        let given = Given { config, held: &held, own: &own, nodes, of_nodes: &of_nodes };
         match allocate::allocate(&given, service) {
             Ok(addresses) => {
                 self.waiting.remove(&uid);

@@ -168,7 +168,7 @@ pub(crate) fn of_nodes(nodes: &[Node], is_v6: bool) -> BTreeSet<IpAddr> {
 }
 
 /// All addresses of nodes.
-pub(crate) fn all_of_nodes(nodes: &[Node]) -> BTreeSet<IpAddr> {
-    let all = nodes.iter().flat_map(|node| &node.status).flat_map(|status| status.addresses.iter().flatten());
+pub(crate) fn all_of_nodes<'a>(nodes: impl Iterator<Item = &'a Node>) -> BTreeSet<IpAddr> {
+    let all = nodes.flat_map(|node| &node.status).flat_map(|status| status.addresses.iter().flatten());
     all.filter_map(|one| one.address.parse().ok()).collect()
 }

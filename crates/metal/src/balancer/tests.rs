@@ -9,11 +9,15 @@ use super::*;
 
 /// Services as the API server has them.
 #[derive(Default)]
-struct Told(Mutex<Vec<Arc<Service>>>);
+struct Told(Mutex<Vec<Arc<Service>>>, Mutex<Vec<Arc<Node>>>);
 
 impl Services for Told {
     fn all(&self) -> Vec<Arc<Service>> {
         self.0.lock().unwrap().clone()
+    }
+
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        self.1.lock().unwrap().clone()
     }
 }
 
@@ -117,6 +121,13 @@ impl Stand {
     fn again(&mut self) {
         self.metal = Metal::open(Some(&self.file)).unwrap();
         self.metal.see_services(self.told.clone());
+    }
+
+    /// Another file takes the name of the provider's.
+    fn replace(&self, text: &str) {
+        let new = self.dir.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
     }
 
     async fn refused(&self, name: &str) -> String {
@@ -302,16 +313,14 @@ async fn of_two_with_the_same_address_one_moves() {
 async fn an_address_is_kept_whatever_becomes_of_the_file() {
     let mut stand = stand(POOLS);
     stand.give(plain("a")).await;
-    let write = |stand: &Stand, text: &str| {
-        let new = stand.dir.path().join("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(new, &stand.file).unwrap();
-    };
     let other = "pools: [{name: other, addresses: [10.9.0.0/24]}]";
-    write(&stand, other);
+    stand.replace(other);
     stand.make(plain("b"));
     assert_eq!(stand.ask("b").await.unwrap(), ["10.0.0.2"], "the file takes away what default/a has");
     assert!(!stand.metal.is_of_nodes());
+    let trouble = stand.metal.trouble().unwrap();
+    assert!(trouble.contains("(default/a has 10.0.0.1)") && trouble.ends_with("holds on"), "{trouble}");
+    assert_eq!(stand.metal.revision(), 0, "nothing of it is in use");
     // After a start there is no other file.
     stand.again();
     assert_eq!(stand.ask("b").await.unwrap(), ["10.9.0.0"]);
@@ -320,7 +329,7 @@ async fn an_address_is_kept_whatever_becomes_of_the_file() {
     stand.make(annotated("a", service::POOL, "other"));
     assert_eq!(stand.give(annotated("a", service::POOL, "other")).await, ["10.9.0.1"]);
     // A pool more is taken at once, and so is another order.
-    write(&stand, "pools: [{name: new, addresses: [10.8.0.0/24]}, {name: other, addresses: [10.9.0.0/24]}]");
+    stand.replace("pools: [{name: new, addresses: [10.8.0.0/24]}, {name: other, addresses: [10.9.0.0/24]}]");
     assert_eq!(stand.give(plain("c")).await, ["10.8.0.0"]);
 }
 
@@ -340,7 +349,7 @@ async fn an_address_is_kept_where_its_pool_is_for_others_now() {
         assert_eq!(stand.give(service).await, [address]);
     }
     let pools = "pools: [{name: lab, addresses: [10.0.0.1-10.0.0.9, 'fd00::/64'], namespaces: [shop]}]";
-    std::fs::write(&stand.file, pools).unwrap();
+    stand.replace(pools);
     for is_new in [false, true] {
         if is_new {
             stand.again();
@@ -403,12 +412,50 @@ async fn without_pools_services_have_the_nodes_addresses() {
     assert_eq!(stand.ask_for("a", &[]).await.unwrap(), Vec::<String>::new());
     assert_eq!(stand.ask_for("a", &nodes[1..]).await.unwrap(), ["10.0.0.2"]);
     // Pools come: what is a node's is let go.
-    std::fs::write(&stand.file, POOLS).unwrap();
+    stand.replace(POOLS);
+    assert!(!stand.metal.is_of_nodes());
+    assert_eq!((stand.metal.revision(), stand.metal.trouble()), (1, None));
     assert_eq!(stand.ask_for("a", &nodes[1..]).await.unwrap(), ["10.0.0.1"]);
     let asks = stand.ask_for("c", &nodes[1..]).await.unwrap_err().to_string();
     assert!(asks.contains("cannot give the service 10.0.0.2: a node has it"), "{asks}");
     stand.make(plain("c"));
     assert_eq!(stand.ask_for("c", &nodes[1..]).await.unwrap(), ["10.0.0.3"], "10.0.0.2 is a node's");
+}
+
+#[tokio::test]
+async fn both_families_are_to_be_had_where_both_are_required() {
+    let stand = stand("{}");
+    let both = |name: &str, policy: &str| {
+        web(name, json!({}), json!({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}))
+    };
+    let four = [node("n1", &[("InternalIP", "10.0.0.1")])];
+    let six = [node("n1", &[("InternalIP", "10.0.0.1"), ("InternalIP", "fd00::1")])];
+    stand.make(both("a", "RequireDualStack"));
+    let error = stand.ask_for("a", &four).await.unwrap_err();
+    let words = error.to_string();
+    assert!(words.contains("an address of IPv6: no node has one"), "{words}");
+    assert!(words.contains("RequireDualStack wants both families; make it PreferDualStack"), "{words}");
+    assert!(matches!(error, Error::Failed(_)), "it is no use to ask again soon: {error:?}");
+    assert_eq!(stand.ask_for("a", &six).await.unwrap(), ["10.0.0.1", "fd00::1"]);
+    stand.make(both("a", "PreferDualStack"));
+    assert_eq!(stand.ask_for("a", &four).await.unwrap(), ["10.0.0.1"], "one will do");
+}
+
+/// Load balancers are not led to nodes of control planes, which have their addresses all the same.
+#[tokio::test]
+async fn an_address_of_any_node_is_not_given_out() {
+    let stand = stand(POOLS);
+    stand.told.1.lock().unwrap().push(Arc::new(node("control", &[("InternalIP", "10.0.0.1")])));
+    let led = [node("worker", &[("ExternalIP", "10.0.0.2")])];
+    stand.make(plain("a"));
+    assert_eq!(stand.ask_for("a", &led).await.unwrap(), ["10.0.0.3"]);
+    stand.write("a", &["10.0.0.3".into()]);
+    stand.make(annotated("b", service::ADDRESSES, "10.0.0.1"));
+    let words = stand.ask_for("b", &led).await.unwrap_err().to_string();
+    assert!(words.contains("cannot give the service 10.0.0.1: a node has it"), "{words}");
+    // A node gets the address of a service: that moves, if there is room.
+    stand.told.1.lock().unwrap().push(Arc::new(node("late", &[("InternalIP", "10.0.0.3")])));
+    assert_eq!(stand.ask_for("a", &[]).await.unwrap(), ["10.0.0.2"]);
 }
 
 #[tokio::test]

@@ -23,7 +23,8 @@ pub(crate) enum CloudCommand {
   sextant cloud status --kubeconfig admin.conf -o json
 
 It asks the API server alone: it shows what the controllers of clouds have written there, whichever they are, and the provider is
-not asked. What fails is told by the last event of an object, as long as the server keeps that (an hour, mostly).")]
+not asked. What fails is told by the last event of an object, of namespace kube-system where it is the provider itself, as long as
+the server keeps that (an hour, mostly).")]
 pub(crate) struct CloudStatusArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,

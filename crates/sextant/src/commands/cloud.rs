@@ -1,7 +1,7 @@
 //! Controllers of clouds within `sextant control`: the provider is found, and what they count can be read.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +13,6 @@ use metal::Metal;
 
 use crate::cli::{CloudArgs, Provider};
 use crate::failure::{Failure, Result};
-
-/// A provider that is not there yet is looked for again after this long.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A provider, before it is asked for anything.
 #[derive(Clone)]
@@ -87,36 +84,20 @@ pub(super) async fn run(
     metrics: Arc<Metrics>,
 ) -> Result<()> {
     let is_named = !matches!(found, Found::Nobody);
-    let provider = async move {
-        let provider = match found {
-            Found::Here(provider) => provider,
-            Found::At(socket) => find(&socket, deadline).await,
+    let find = async || {
+        let provider: Arc<dyn CloudProvider> = match &found {
+            Found::Here(provider) => provider.clone(),
+            // Nobody says which of both is started first.
+            Found::At(socket) => {
+                Arc::new(Remote::connect(socket, deadline).await.map_err(|e| e.to_string())?)
+            }
             Found::Nobody => std::future::pending().await,
         };
         eprintln!("sextant control: has cloud provider {}", provider.name());
-        provider
+        Ok(provider)
     };
-    let provider = is_named.then_some(provider);
     let context = cloud::Context::start(volumes, setup, metrics);
-    cloud::run(context, provider).await.map_err(Failure::new)
-}
-
-/// The provider at a socket, once it is there: nobody says which of both is started first.
-async fn find(socket: &Path, deadline: Duration) -> Arc<dyn CloudProvider> {
-    let mut told = String::new();
-    loop {
-        match Remote::connect(socket, deadline).await {
-            Ok(provider) => return Arc::new(provider),
-            Err(error) => {
-                let words = error.to_string();
-                if words != told {
-                    eprintln!("sextant control: warning: {words}; it is looked for again");
-                    told = words;
-                }
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    cloud::run(context, is_named.then_some(find)).await.map_err(Failure::new)
 }
 
 /// Where metrics are asked for; nowhere, if nobody wants to.

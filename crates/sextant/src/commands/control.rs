@@ -51,12 +51,20 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let health = Health::listen(args.health.listen, "control").await?;
     let page = cloud::page(args.cloud.metrics_listen).await?;
     let metrics = Arc::new(Metrics::default());
-    let found = cloud::provider(&args.cloud)?;
+    let found = cloud::provider(&args.cloud);
     let places = setup.places.clone();
     let own = data_dir.join("api/kubeconfig");
     let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
+    let found = match found {
+        Ok(found) => found,
+        // Who looks into the cluster, and not into this process' words, is to know it, too.
+        Err(why) => {
+            control::cloud::tell_unusable(&client, &setup.host, &why.to_string()).await;
+            return Err(why);
+        }
+    };
     eprintln!("sextant control: works for {server}");
     let resting = tokio::spawn(process::rest());
     let election = args.leader_elect.then(|| election(&client, args, &setup.host)).transpose()?;

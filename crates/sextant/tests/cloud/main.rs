@@ -4,8 +4,11 @@
 
 #[path = "../control/admit.rs"]
 mod admit;
+mod aws;
 mod kills;
 mod metal;
+#[path = "../../../aws/tests/moto/server.rs"]
+mod moto;
 mod nodes;
 mod provider;
 mod rack;
@@ -14,3 +17,4 @@ mod rig;
 mod services;
 mod site;
 mod status;
+mod trouble;

@@ -17,7 +17,7 @@ use crate::site::{
 };
 
 /// An API server, and the controllers with provider metal and this file, with more options.
-async fn start(file: Option<&str>, more: &[&str]) -> Rig {
+pub(crate) async fn start(file: Option<&str>, more: &[&str]) -> Rig {
     let mut rig = Rig::bare().await;
     admit(&rig).await;
     let (kubeconfig, path) = (rig.path("kubeconfig"), rig.path("metal.yaml"));
@@ -33,13 +33,13 @@ async fn start(file: Option<&str>, more: &[&str]) -> Rig {
 }
 
 /// The file, at once as it is to be.
-fn write(rig: &Rig, text: &str) {
+pub(crate) fn write(rig: &Rig, text: &str) {
     std::fs::write(rig.path("new.yaml"), text).unwrap();
     std::fs::rename(rig.path("new.yaml"), rig.path("metal.yaml")).unwrap();
 }
 
 /// A node as its kubelet makes it, with this address.
-async fn join(rig: &Rig, name: &str, address: &str) {
+pub(crate) async fn join(rig: &Rig, name: &str, address: &str) {
     let taint = json!({"key": NEW, "value": "true", "effect": "NoSchedule"});
     rig.make::<Node>(json!({"metadata": {"name": name}, "spec": {"taints": [taint]}})).await;
     say_address(rig, name, address).await;
@@ -130,6 +130,37 @@ async fn without_pools_services_have_the_nodes_addresses() {
     nothing_was_forbidden(&rig);
 }
 
+/// As controllers do that are started with them.
+#[tokio::test]
+async fn pools_that_come_give_addresses_to_services_that_have_the_nodes() {
+    let rig = start(Some("{}"), &[]).await;
+    join(&rig, "node-1", "10.0.0.1").await;
+    join(&rig, "control", "10.0.0.9").await;
+    let excluded =
+        json!({"metadata": {"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}});
+    nodes(&rig).patch("control", &PatchParams::default(), &Patch::Merge(excluded)).await.unwrap();
+    expose(&rig, "a").await;
+    has(&rig, "a", &["10.0.0.1"]).await;
+    expose(&rig, "b").await;
+    event(&rig, "b", "SyncLoadBalancerFailed", "port 80/TCP of 10.0.0.1 is that of service default/a").await;
+    // Nothing but the file changes. The address of a node that load balancers are not led to is given to nobody.
+    write(&rig, "pools: [{name: lab, addresses: [10.0.0.9-10.0.0.11]}]");
+    service_is(&rig, "a", "of the pool", |a| {
+        addresses(a).iter().all(|one| ["10.0.0.10", "10.0.0.11"].contains(one))
+    })
+    .await;
+    service_is(&rig, "b", "of the pool", |b| addresses(b).len() == 1).await;
+    let given = given_out(&rig).await;
+    let given: BTreeSet<&str> = given.values().map(String::as_str).collect();
+    assert_eq!(given, ["10.0.0.10", "10.0.0.11"].into());
+    // What waits for more is given them as they come.
+    expose(&rig, "c").await;
+    event(&rig, "c", "SyncLoadBalancerFailed", "pool lab has 3 of them, and 2 are given out").await;
+    write(&rig, "pools: [{name: lab, addresses: [10.0.0.9-10.0.0.12]}]");
+    has(&rig, "c", &["10.0.0.12"]).await;
+    nothing_was_forbidden(&rig);
+}
+
 #[tokio::test]
 async fn nodes_are_the_machines_of_the_inventory() {
     let file = "instances: [{name: node-1, id: rack/1, type: r640, zone: z1, region: r1, labels: {example.com/disk: nvme},
@@ -160,6 +191,9 @@ async fn nodes_are_the_machines_of_the_inventory() {
         .await;
     rig.words_have("control", "the inventory never had it; add it to instances").await;
     assert!(has_taint(&node_is(&rig, "node-3", "there", |_| true).await, NEW));
+    event(&rig, "node-3", "SyncNodeFailed", "the inventory does not have node node-3; add it to instances")
+        .await;
+    event(&rig, "node-3", "InstanceCheckFailed", "the inventory never had it").await;
     // A broken file deletes nobody, and one without a machine its node.
     write(&rig, "instances: []");
     rig.words_have("control", "is an inventory of no machine").await;

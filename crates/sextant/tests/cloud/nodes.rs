@@ -177,7 +177,7 @@ async fn ranges_are_given_before_the_cloud_is_there() {
     let mut rig = Rig::bare().await;
     crate::admit::admit(&rig).await;
     crate::site::control(&mut rig, &[]);
-    rig.words_have("control", "it is looked for again").await;
+    rig.words_have("control", "it is tried again").await;
     rig.make::<cpi::contract::Node>(serde_json::json!({"metadata": {"name": "node-1"}})).await;
     node_is(&rig, "node-1", "has a range", |node| node["spec"]["podCIDR"] == "10.64.1.0/24").await;
     let cloud = Cloud::serve(rig.path("cloud.sock"));

@@ -71,6 +71,7 @@ async fn nodes_load_balancers_and_routes_are_told_with_what_fails() {
     cloud.state().failing.insert("ensure", vec![Error::Failed("the quota is used up".into()); 1000]);
     cloud.state().failing.insert("create", vec![Error::Failed("the table is full".into()); 1000]);
     cloud.state().routes.clear();
+    event(&rig, "late", "SyncNodeFailed", "the instance is not there").await;
     expose(&rig, "bad").await;
     event(&rig, "bad", "SyncLoadBalancerFailed", "the quota is used up").await;
     event(&rig, "node-1", "FailedToCreateRoute", "the table is full").await;
@@ -82,7 +83,9 @@ async fn nodes_load_balancers_and_routes_are_told_with_what_fails() {
 
     let told = says(&rig, &["cloud", "status"]);
     let sections: Vec<&str> = told.split("\n\n").collect();
-    let [nodes, balancers, routes, hint] = sections[..] else { panic!("{told}") };
+    let [nodes, balancers, routes, fails, hint] = sections[..] else { panic!("{told}") };
+    let late = line(fails, "node/late");
+    assert!(late.contains("SyncNodeFailed: cannot initialize node late"), "{late}");
     let id = ["node-1", "initialized", "True", "stand://node-1", "large", "z1", "10.0.0.1"];
     assert_eq!(cells(line(nodes, "node-1")), id);
     assert_eq!(cells(line(nodes, "late"))[1..4], ["uninitialized", "True", "-"]);

@@ -36,6 +36,8 @@ pub(crate) struct Rig {
     processes: BTreeMap<String, Process>,
     /// Where the API server listens; the same after each of its starts.
     address: String,
+    /// What processes have in their environment beside the test's.
+    env: BTreeMap<String, String>,
 }
 
 struct Process {
@@ -64,7 +66,8 @@ impl Rig {
         std::fs::create_dir(dir.path().join("plugins")).unwrap();
         let mut processes = BTreeMap::new();
         let args = ["api", "--listen", "127.0.0.1:0"].map(String::from).to_vec();
-        let child = launch(dir.path(), "run", "api", &args);
+        let env = BTreeMap::new();
+        let child = launch(dir.path(), "run", "api", &args, &env);
         processes.insert("api".into(), Process { child, args, run: "run" });
         let words = dir.path().join("api.words");
         let began = Instant::now();
@@ -81,12 +84,17 @@ impl Rig {
         let kubeconfig = Kubeconfig::read_from(dir.path().join("data/api/kubeconfig")).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
-        let mut rig = Rig { client, dir, processes, address };
+        let mut rig = Rig { client, dir, processes, address, env };
         let listen = rig.address.clone();
         if let Some(api) = rig.processes.get_mut("api") {
             api.args = vec!["api".into(), "--listen".into(), listen];
         }
         rig
+    }
+
+    /// Processes that are started from now on have this in their environment.
+    pub(crate) fn env(&mut self, name: &str, value: &str) {
+        self.env.insert(name.into(), value.into());
     }
 
     /// Where the API server listens.
@@ -137,7 +145,7 @@ impl Rig {
     /// The same, as of another instance: `run` is the directory that only its processes have.
     pub(crate) fn spawn_in(&mut self, run: &'static str, name: &str, args: &[&str]) -> String {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let child = launch(self.dir.path(), run, name, &args);
+        let child = launch(self.dir.path(), run, name, &args, &self.env);
         if let Some(mut old) = self.processes.insert(name.into(), Process { args, child, run }) {
             let _ = old.child.kill();
             let _ = old.child.wait();
@@ -155,7 +163,7 @@ impl Rig {
     /// Starts a process again that was killed or has ended, with the arguments that it had.
     pub(crate) fn again(&mut self, name: &str) {
         let (args, run) = (self.process(name).args.clone(), self.process(name).run);
-        self.process(name).child = launch(self.dir.path(), run, name, &args);
+        self.process(name).child = launch(self.dir.path(), run, name, &args, &self.env);
     }
 
     /// Tells a process to end, and waits until it has; its exit code.
@@ -340,13 +348,14 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn launch(dir: &Path, run: &str, name: &str, args: &[String]) -> Child {
+fn launch(dir: &Path, run: &str, name: &str, args: &[String], env: &BTreeMap<String, String>) -> Child {
     let words = File::options().create(true).append(true).open(dir.join(format!("{name}.words"))).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
     command.arg("--data-dir").arg(dir.join("data")).arg("--run-dir").arg(dir.join(run)).args(args);
     for variable in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "CSI_ENDPOINT", "NOTIFY_SOCKET"] {
         command.env_remove(variable);
     }
+    command.envs(env);
     let out = words.try_clone().unwrap();
     command.stdin(Stdio::null()).stdout(out).stderr(words).spawn().unwrap()
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod again;
+mod balancer;
 mod charts;
 mod kills;
 mod lone;

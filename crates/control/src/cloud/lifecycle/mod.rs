@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use client::cache::Name;
@@ -14,6 +15,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
+use super::trouble::{self, Failing};
 use super::{Context, condition, taints};
 
 const SHUTDOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
@@ -77,15 +79,15 @@ struct Controller {
     context: Arc<Context>,
     events: Events,
     api: Api<Node>,
+    failing: Failing,
 }
 
 /// Works until it is dropped.
 pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
     let Some(instances) = provider.instances() else { return };
-    let (events, api) = (context.events("cloud-node-lifecycle-controller"), Api::all(context.client.clone()));
     let mut times = tokio::time::interval(context.setup.node_monitor);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let it = Controller { context, events, api };
+    let it = Controller::new(context);
     loop {
         times.tick().await;
         it.round(&*provider, instances).await;
@@ -100,6 +102,12 @@ fn told(node: &Node, looked: Result<(), String>) {
 }
 
 impl Controller {
+    fn new(context: Arc<Context>) -> Self {
+        let events = context.events("cloud-node-lifecycle-controller");
+        let failing = Failing::new(events.clone(), trouble::CHECK);
+        Self { api: Api::all(context.client.clone()), context, events, failing }
+    }
+
     /// Looks at all nodes once.
     async fn round(&self, provider: &dyn CloudProvider, instances: &dyn Instances) {
         let nodes = self.context.nodes.all();
@@ -109,9 +117,22 @@ impl Controller {
                 told(node, self.taint(node, taints).await);
             }
         }
+        let mut asked = BTreeSet::new();
         for node in nodes.iter().filter(|node| plan(node) == Plan::Ask) {
-            told(node, self.look(instances, provider.name(), &Name::of(&**node)).await);
+            let (of, looked) =
+                (node.object_ref(&()), self.look(instances, provider.name(), &Name::of(&**node)).await);
+            match &looked {
+                Ok(()) => self.failing.works(&of, "Instance was checked").await,
+                Err(why) => {
+                    let text = format!("cannot check the instance of node {}: {why}", node.name_any());
+                    self.failing.fails(&of, &text).await;
+                }
+            }
+            asked.extend(of.uid);
+            told(node, looked);
         }
+        // Who is ready again, or gone, is asked about no more.
+        self.failing.keep(|uid| asked.contains(uid));
     }
 
     /// Asks about a node, if it is to be asked about still: the answers about those before it may have taken minutes.

@@ -90,8 +90,7 @@ fn only_what_is_known_to_be_gone_is() {
 async fn looked_at(ready: Option<&str>, tainted: &[&str], cloud: &Told) -> (bool, Vec<String>, Vec<String>) {
     let server = Server::with([serde_json::to_value(node(ready, tainted)).unwrap()]);
     let context = server.context().await;
-    let events = context.events("cloud-node-lifecycle-controller");
-    let it = Controller { api: Api::all(context.client.clone()), context, events };
+    let it = Controller::new(context);
     it.round(cloud, cloud).await;
     // What is told last says that all else was.
     it.events.normal(&node(None, &[]), "Last", "last").await;
@@ -255,7 +254,14 @@ async fn nodes_deleted_and_nodes_shutdown() {
             (*stays, &taints.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
             "{name}"
         );
-        assert_eq!(told, if *stays { vec![] } else { vec!["DeletingNode"] }, "{name}");
+        // Ours: what cannot be asked is told of the node.
+        let has_failed = [exists, shutdown].iter().any(|said| matches!(said, Err(Error::Failed(_))));
+        let wanted = match (has_failed, *stays) {
+            (true, _) => vec!["InstanceCheckFailed"],
+            (false, true) => vec![],
+            (false, false) => vec!["DeletingNode"],
+        };
+        assert_eq!(told, wanted, "{name}");
         let asked: Vec<String> = calls.iter().map(|call| format!("{call} n")).collect();
         assert_eq!(cloud.calls(), asked, "{name}");
     }
@@ -279,9 +285,23 @@ async fn an_answer_about_what_a_node_was_deletes_nothing() {
             its.put(node);
         }));
         let context = server.context().await;
-        let events = context.events("cloud-node-lifecycle-controller");
-        let it = Controller { api: Api::all(context.client.clone()), context, events };
+        let it = Controller::new(context);
         it.round(&cloud, &cloud).await;
         assert!(server.node("n").is_some() && server.state().writes.is_empty());
     }
+}
+
+/// Ours: once as long as it is the same, and once that it is over.
+#[tokio::test]
+async fn a_node_that_cannot_be_asked_about_is_told_once() {
+    let server = Server::with([serde_json::to_value(node(Some("Unknown"), &[])).unwrap()]);
+    let it = Controller::new(server.context().await);
+    let say = |why: &str| Told { exists: Err(Error::Failed(why.into())), ..Told::default() };
+    for cloud in [say("asked 1 s ago"), say("asked 2 s ago"), say("denied"), Told::default(), Told::default()]
+    {
+        it.round(&cloud, &cloud).await;
+    }
+    it.events.told().await;
+    let told = server.state().told.clone();
+    assert_eq!(told, ["InstanceCheckFailed", "InstanceCheckFailed", "InstanceChecked"]);
 }

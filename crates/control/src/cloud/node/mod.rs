@@ -16,21 +16,27 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
+use super::trouble::{self, Failing};
 use super::{Context, Failed};
 use written::Written;
 
+/// What this controller is called in events.
+pub(super) const COMPONENT: &str = "cloud-node-controller";
 /// How often a node that others change at the same time is read again to be written.
 const TRIES: u32 = 5;
+/// What a node is told that was initialized, or that failed and does not any more.
+const SYNCED: &str = "Node synced successfully";
 
 struct Controller {
     context: Arc<Context>,
     events: Events,
     api: Api<Node>,
     written: Arc<Written>,
+    failing: Arc<Failing>,
 }
 
 /// Works until it is dropped.
@@ -39,21 +45,35 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>)
     let queue: Arc<Queue<String>> = Queue::new(context.node_pace());
     let (its, written) = (queue.clone(), Arc::<Written>::default());
     let notes = written.clone();
+    let it = &Controller::new(context.clone(), written);
+    let its_failures = it.failing.clone();
     context.nodes.listen(move |change| match &change.new {
         Some(node) => {
             notes.shown(node);
             its.add(node.name_any());
         }
-        None => notes.gone(change.object()),
+        None => {
+            notes.gone(change.object());
+            its_failures.forget(&change.object().object_ref(&()));
+        }
     });
-    let (events, api) = (context.events("cloud-node-controller"), Api::all(context.client.clone()));
-    let it = &Controller { context, events, api, written };
-    let looking = queue
-        .run(|name| async move { super::told("initialize node", &name, it.look(instances, &name).await) });
+    let looking = queue.run(|name| async move {
+        let looked = it.look(instances, &name).await;
+        if let Err(failed) = &looked {
+            it.tell_failed(&name, failed).await;
+        }
+        super::told("initialize node", &name, looked)
+    });
     tokio::join!(looking, it.keep_addresses(instances));
 }
 
 impl Controller {
+    fn new(context: Arc<Context>, written: Arc<Written>) -> Self {
+        let (events, api) = (context.events(COMPONENT), Api::all(context.client.clone()));
+        let failing = Arc::new(Failing::new(events.clone(), trouble::NODE));
+        Self { context, events, api, written, failing }
+    }
+
     async fn look(&self, instances: &dyn Instances, name: &str) -> Result<Next, Failed> {
         let Some(node) = self.context.nodes.get(&Name::global(name)) else { return Ok(Next::Done) };
         if !plan::is_new(&node) {
@@ -66,14 +86,31 @@ impl Controller {
         let asked = instances.instance_metadata(&node).await;
         let asked = asked
             .map_err(|e| Failed::Cloud(format!("failed to get instance metadata for node {name}: {e}")))?;
-        let Some(metadata) = asked else { return Ok(Next::Done) };
+        let Some(metadata) = asked else {
+            let text = format!("the cloud provider knows nothing of node {name} yet");
+            self.failing.fails(&node.object_ref(&()), &text).await;
+            return Ok(Next::Done);
+        };
         let Some(patched) = self.initialize(&node, &metadata).await? else { return Ok(Next::Done) };
         self.written.note(&patched, &self.context.nodes);
         self.context.metrics.taint_removed(age(&patched));
         self.tell_addresses(&patched, &metadata.node_addresses).await;
-        self.events.normal(&patched, "Synced", "Node synced successfully").await;
+        // What is told now is the end of it.
+        self.failing.forget(&patched.object_ref(&()));
+        self.events.normal(&patched, "Synced", SYNCED).await;
         self.context.metrics.node_synced(age(&patched));
         Ok(Next::Done)
+    }
+
+    /// Tells of a node why it is not initialized. Changes on the way are no failure.
+    async fn tell_failed(&self, name: &str, failed: &Failed) {
+        let is_passing = |code| matches!(code, 404 | 409);
+        let is_news = !matches!(failed, Failed::Server(Error::Api(status)) if is_passing(status.code));
+        if let Some(node) = self.context.nodes.get(&Name::global(name)).filter(|_| is_news) {
+            self.failing
+                .fails(&node.object_ref(&()), &format!("cannot initialize node {name}: {failed}"))
+                .await;
+        }
     }
 
     /// Writes what is known of a node; `None` where that is not to be any more. What others have written meanwhile (its range, what its
@@ -107,9 +144,9 @@ impl Controller {
 
     /// Writes a node's addresses where they are others. What fails is written at the next time.
     async fn tell_addresses(&self, node: &Node, of_cloud: &[NodeAddress]) {
-        let name = node.name_any();
+        let (name, of) = (node.name_any(), node.object_ref(&()));
         let written = match plan::addresses(node, of_cloud) {
-            Ok(None) => return,
+            Ok(None) => Ok(()),
             Ok(Some(addresses)) => {
                 let patch =
                     json!({"metadata": {"uid": node.metadata.uid}, "status": {"addresses": addresses}});
@@ -120,8 +157,13 @@ impl Controller {
             }
             Err(why) => Err(why),
         };
-        if let Err(why) = written {
-            eprintln!("sextant control: warning: cannot update the addresses of node {name}: {why}");
+        match written {
+            Ok(()) => self.failing.works(&of, SYNCED).await,
+            Err(why) => {
+                let text = format!("cannot update the addresses of node {name}: {why}");
+                eprintln!("sextant control: warning: {text}");
+                self.failing.fails(&of, &text).await;
+            }
         }
     }
 
@@ -149,8 +191,9 @@ impl Controller {
             Ok(Some(metadata)) => self.tell_addresses(&node, &metadata.node_addresses).await,
             Ok(None) => {}
             Err(error) => {
-                let name = node.name_any();
-                eprintln!("sextant control: warning: cannot ask for the addresses of node {name}: {error}");
+                let text = format!("cannot ask for the addresses of node {}: {error}", node.name_any());
+                eprintln!("sextant control: warning: {text}");
+                self.failing.fails(&node.object_ref(&()), &text).await;
             }
         }
     }

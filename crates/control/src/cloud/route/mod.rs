@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Context;
+use super::trouble::Trouble;
 
 /// So many calls run at the same time.
 const CALLS: usize = 200;
@@ -33,7 +34,7 @@ struct Controller<'a> {
 }
 
 /// Works until it is dropped.
-pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
+pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>, trouble: &Trouble) {
     let Some(routes) = provider.routes() else { return };
     let events = context.events("route_controller");
     let mut times = tokio::time::interval(context.setup.route_period);
@@ -42,9 +43,11 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>)
     loop {
         times.tick().await;
         it.context.metrics.routes_synced();
-        if let Err(error) = it.look().await {
-            eprintln!("sextant control: warning: cannot list routes: {error}");
+        let looked = it.look().await;
+        if let Err(why) = &looked {
+            eprintln!("sextant control: warning: {why}");
         }
+        trouble.routes(&looked).await;
     }
 }
 
@@ -53,16 +56,18 @@ impl Controller<'_> {
         &self.context.setup.cluster_name
     }
 
-    async fn look(&self) -> Result<(), Error> {
-        let listed = self.routes.list_routes(self.cluster()).await?;
+    /// The first thing that failed and that no node is told of.
+    async fn look(&self) -> Result<(), String> {
+        let listed = self.routes.list_routes(self.cluster()).await;
+        let listed = listed.map_err(|error| format!("cannot list routes: {error}"))?;
         let nodes = self.context.nodes.all();
         let plan = plan::plan(nodes.iter().map(|node| &**node), &listed, &self.context.setup.cluster_cidrs);
         let deleted = self.delete(&plan.delete);
-        let missing = if plan.in_turn {
-            deleted.await;
-            self.create(&nodes, &plan.create).await
+        let (missing, deleted) = if plan.in_turn {
+            let deleted = deleted.await;
+            (self.create(&nodes, &plan.create).await, deleted)
         } else {
-            tokio::join!(self.create(&nodes, &plan.create), deleted).0
+            tokio::join!(self.create(&nodes, &plan.create), deleted)
         };
         let told = futures_util::stream::iter(&nodes).for_each_concurrent(CALLS, async |node| {
             let name = node.name_any();
@@ -71,17 +76,18 @@ impl Controller<'_> {
             }
         });
         told.await;
-        Ok(())
+        deleted
     }
 
-    async fn delete(&self, routes: &[Route]) {
-        let deleted = futures_util::stream::iter(routes).for_each_concurrent(CALLS, async |route| {
-            if let Err(error) = self.routes.delete_route(self.cluster(), route).await {
-                let (name, to) = (&route.name, &route.destination_cidr);
-                eprintln!("sextant control: warning: cannot delete route {name} to {to}: {error}");
-            }
+    /// Takes routes away; the first failure, by the routes' names.
+    async fn delete(&self, routes: &[Route]) -> Result<(), String> {
+        let deleted = futures_util::stream::iter(routes).map(async |route| {
+            let (name, to) = (&route.name, &route.destination_cidr);
+            let deleted = self.routes.delete_route(self.cluster(), route).await;
+            deleted.map_err(|error| format!("cannot delete route {name} to {to}: {error}"))
         });
-        deleted.await;
+        let failed = deleted.buffer_unordered(CALLS).filter_map(async |deleted| deleted.err());
+        failed.collect::<BTreeSet<_>>().await.pop_first().map_or(Ok(()), Err)
     }
 
     /// Makes routes; the names of nodes that miss one.

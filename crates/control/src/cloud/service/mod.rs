@@ -27,6 +27,23 @@ use view::View;
 const FIRST: Duration = Duration::from_secs(5);
 /// The longest of these waits.
 const LONGEST: Duration = Duration::from_secs(300);
+/// What this controller is called in events.
+pub(super) const COMPONENT: &str = "service-controller";
+/// The reason of events of load balancers that are not as they are to be.
+pub(super) const FAILED: &str = "SyncLoadBalancerFailed";
+
+/// Whether a service waits for a load balancer that it does not have.
+pub(super) fn waits(service: &Service) -> bool {
+    plan::wants(service) && plan::status(service).ingress.is_none_or(|all| all.is_empty())
+}
+
+/// Where a load balancer leads, and how nodes were told apart when it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Led {
+    /// Whether its status is made of the nodes' addresses, which are then part of what nodes are told apart by.
+    is_of_nodes: bool,
+    nodes: BTreeMap<String, String>,
+}
 
 /// What is known of a service that was looked at.
 #[derive(Debug)]
@@ -34,7 +51,7 @@ struct Known {
     /// As it was last seen.
     service: Arc<Service>,
     /// Where its load balancer leads, which is as that service wants it; `None`: it is not known to be.
-    led: Option<BTreeMap<String, String>>,
+    led: Option<Led>,
 }
 
 /// What was last seen of services that were looked at.
@@ -93,7 +110,7 @@ pub(super) async fn run(
 ) {
     let Some(balancers) = provider.load_balancers() else { return };
     services.filled().await;
-    let view = Arc::new(View::of(services.clone()));
+    let view = Arc::new(View::of(services.clone(), context.nodes.clone()));
     provider.see_services(view.clone());
     let pace = Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0 };
     let queue = Queue::new(pace);
@@ -103,11 +120,12 @@ pub(super) async fn run(
         Some(_) => {}
         None => its.add(Name::of(&**change.object())),
     });
-    let events = context.events("service-controller");
+    let events = context.events(COMPONENT);
     let seen = Arc::default();
     let it = &Controller { context, balancers, services: view, events, seen };
     it.follow_nodes(&queue, &provider);
-    queue.run(|name| async move { it.look(&name).await }).await;
+    let looking = queue.clone().run(|name| async move { it.look(&name).await });
+    tokio::join!(looking, it.follow_provider(&queue, &*provider));
 }
 
 impl Controller<'_> {
@@ -157,7 +175,7 @@ impl Controller<'_> {
     }
 
     /// Notes where a load balancer leads, or that it is not known to be as it is wanted.
-    fn note(&self, name: &Name, led: Option<BTreeMap<String, String>>) {
+    fn note(&self, name: &Name, led: Option<Led>) {
         if let Some(known) = self.seen().services.get_mut(name) {
             known.led = led;
         }
@@ -191,10 +209,11 @@ impl Controller<'_> {
             } else if let Some(led) = led
                 && !plan::is_news(Some(&before), service)
             {
-                if !self.balancers.is_of_nodes() {
+                let is_of_nodes = self.balancers.is_of_nodes();
+                if !is_of_nodes && !led.is_of_nodes {
                     return self.lead(name, service, &led).await;
                 }
-                if self.known_by(&plan::led_to(&self.context.nodes.all())) == led {
+                if self.known_by(&plan::led_to(&self.context.nodes.all()), is_of_nodes) == led {
                     return Ok(());
                 }
             }
@@ -212,7 +231,7 @@ impl Controller<'_> {
         };
         if let Err(failed) = &done {
             let text = format!("Error syncing load balancer: {}", failed.text());
-            self.events.warning(&**service, "SyncLoadBalancerFailed", text).await;
+            self.events.warning(&**service, FAILED, text).await;
         }
         done
     }
@@ -232,6 +251,8 @@ impl Controller<'_> {
         if nodes.is_empty() {
             self.tell_of_none(service).await;
         }
+        // Before it is asked: where that changes meanwhile, this is looked at once more.
+        let led = self.known_by(&nodes, self.balancers.is_of_nodes());
         match self.balancers.ensure_load_balancer(self.cluster(), service, &nodes).await {
             Ok(status) => {
                 self.events.normal(service, "EnsuredLoadBalancer", "Ensured load balancer").await;
@@ -240,7 +261,7 @@ impl Controller<'_> {
             Err(Error::ImplementedElsewhere) => {}
             Err(error) => return Err(Failed::of("failed to ensure load balancer", error)),
         }
-        self.note(name, Some(self.known_by(&nodes)));
+        self.note(name, Some(led));
         Ok(())
     }
 

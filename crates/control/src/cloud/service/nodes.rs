@@ -1,6 +1,6 @@
 //! Nodes that come and go: all load balancers are led to those that there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use client::cache::Name;
 use client::queue::Queue;
 use cpi::contract::{CloudProvider, Error, Node, Service};
 
-use super::{Controller, Failed, lock, plan};
+use super::{Controller, Failed, Led, lock, plan};
 
 /// Services that nodes' news are for, and have not been looked at since.
 #[derive(Debug, Default)]
@@ -38,16 +38,36 @@ impl Controller<'_> {
         });
     }
 
+    /// Has services looked at again for which the provider may do something else now: those whose load balancers failed, where it
+    /// says so, and all where load balancers come to be of the nodes' addresses, or come to be not.
+    pub(super) async fn follow_provider(&self, queue: &Queue<Name>, provider: &dyn CloudProvider) {
+        let mut seen = provider.revision();
+        loop {
+            tokio::time::sleep(self.context.setup.node_monitor).await;
+            let (revision, is_of_nodes) = (provider.revision(), self.balancers.is_of_nodes());
+            let has_changed = std::mem::replace(&mut seen, revision) != revision;
+            let is_due = |known: &super::Known| match &known.led {
+                Some(led) => led.is_of_nodes != is_of_nodes,
+                None => has_changed,
+            };
+            let services = self.seen();
+            let due = services.services.iter().filter(|(_, known)| is_due(known));
+            let due: Vec<Name> = due.map(|(name, _)| name.clone()).collect();
+            drop(services);
+            queue.add_all(due);
+        }
+    }
+
     /// Nodes as a load balancer knows them apart.
-    pub(super) fn known_by(&self, nodes: &[Node]) -> BTreeMap<String, String> {
+    pub(super) fn known_by(&self, nodes: &[Node], is_of_nodes: bool) -> Led {
         let mut known = plan::known_by(nodes);
-        if self.balancers.is_of_nodes() {
+        if is_of_nodes {
             for node in nodes {
                 let name = node.metadata.name.clone().unwrap_or_default();
                 known.entry(name).or_default().push_str(&plan::addresses(node));
             }
         }
-        known
+        Led { is_of_nodes, nodes: known }
     }
 
     /// A service was looked at; the last of a round ends it.
@@ -63,14 +83,9 @@ impl Controller<'_> {
 
     /// Leads a load balancer, which is else as it is wanted, to the nodes that there are, if it leads to others. Where that fails it is
     /// made as wanted the next time.
-    pub(super) async fn lead(
-        &self,
-        name: &Name,
-        service: &Service,
-        led: &BTreeMap<String, String>,
-    ) -> Result<(), Failed> {
+    pub(super) async fn lead(&self, name: &Name, service: &Service, led: &Led) -> Result<(), Failed> {
         let nodes = plan::led_to(&self.context.nodes.all());
-        let known = self.known_by(&nodes);
+        let known = self.known_by(&nodes, led.is_of_nodes);
         if known == *led {
             return Ok(());
         }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::cache::{Cache, Name};
-use cpi::contract::{Service, Services};
+use cpi::contract::{Node, Service, Services};
 
 /// The services that the API server has told of, and over them those that it has answered with and not told of yet.
 #[derive(Debug)]
 pub(super) struct View {
     told: Arc<Cache<Service>>,
+    nodes: Arc<Cache<Node>>,
     written: Mutex<BTreeMap<Name, Arc<Service>>>,
 }
 
@@ -21,8 +22,8 @@ fn is_older(seen: &Service, own: &Service) -> bool {
 }
 
 impl View {
-    pub(super) fn of(told: Arc<Cache<Service>>) -> Self {
-        Self { told, written: Mutex::default() }
+    pub(super) fn of(told: Arc<Cache<Service>>, nodes: Arc<Cache<Node>>) -> Self {
+        Self { told, nodes, written: Mutex::default() }
     }
 
     fn written(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Service>>> {
@@ -69,6 +70,10 @@ impl Services for View {
             }
         }
         all
+    }
+
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.all()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sextant cloud status`: what a cluster has of its cloud, by what stands in its objects.
 
 mod balancers;
+mod failures;
 mod news;
 mod nodes;
 
@@ -15,6 +16,7 @@ use crate::failure::Result;
 use crate::objects::{Call, JSON, Refused, Server, list, shown};
 use crate::output::{self, Table};
 use balancers::Balancer;
+use failures::Failure;
 use news::News;
 use nodes::{Member, Stage};
 
@@ -24,6 +26,7 @@ use nodes::{Member, Stage};
 struct Status {
     nodes: Vec<Member>,
     load_balancers: Vec<Balancer>,
+    failures: Vec<Failure>,
 }
 
 /// Prints it.
@@ -38,13 +41,15 @@ pub(super) fn run(data_dir: &Path, args: &CloudStatusArgs) -> Result<()> {
             News::default()
         }
     };
-    let (of_nodes, of_services) = (news("Node"), news("Service"));
+    let (of_nodes, of_services, of_namespaces) = (news("Node"), news("Service"), news("Namespace"));
+    let nodes = list(&nodes, "/items");
     let status = Status {
-        nodes: list(&nodes, "/items").iter().map(|node| Member::of(node, &of_nodes)).collect(),
+        nodes: nodes.iter().map(|node| Member::of(node, &of_nodes)).collect(),
         load_balancers: list(&services, "/items")
             .iter()
             .filter_map(|service| Balancer::of(service, &of_services))
             .collect(),
+        failures: failures::all(nodes, &of_nodes, &of_namespaces),
     };
     if args.output.json() {
         output::json(&json!(status))?;
@@ -75,7 +80,10 @@ fn joined(all: &[String], between: &str) -> String {
 
 fn print(status: &Status) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let sections = [nodes_of(status), balancers_of(status), routes_of(status)];
+    let mut sections = vec![nodes_of(status), balancers_of(status), routes_of(status)];
+    if !status.failures.is_empty() {
+        sections.push(failures_of(status));
+    }
     write!(out, "{}", sections.join("\n"))?;
     for hint in hints(status) {
         write!(out, "\n{hint}\n")?;
@@ -139,6 +147,15 @@ fn routes_of(status: &Status) -> String {
     table.to_string()
 }
 
+fn failures_of(status: &Status) -> String {
+    let mut table = Table::new(["FAILS", "LAST SAID", "WHY"]);
+    for one in &status.failures {
+        let why = shown(&format!("{}: {}", one.reason, one.message));
+        table.row([or_none(&one.of), crate::objects::age(&one.since), why]);
+    }
+    table.to_string()
+}
+
 /// What is to be done about it, where that can be told.
 fn hints(status: &Status) -> Vec<String> {
     let mut hints = Vec::new();
@@ -154,7 +171,7 @@ fn hints(status: &Status) -> Vec<String> {
     if many(Stage::Waits) > 0 {
         hints.push(format!(
             "{} without a cloud yet: no pod is scheduled there until its cloud controller has seen it. If none runs, start {run}; \
-             else its log says why.",
+             else what fails is told above, or in its log.",
             nodes(many(Stage::Waits))
         ));
     } else if !status.nodes.is_empty() && many(Stage::None) == status.nodes.len() {
@@ -187,6 +204,7 @@ mod tests {
         Status {
             nodes: list(&nodes, "").iter().map(|node| Member::of(node, &news)).collect(),
             load_balancers: list(&services, "").iter().filter_map(|one| Balancer::of(one, &news)).collect(),
+            failures: Vec::new(),
         }
     }
 

@@ -45,6 +45,12 @@ impl News {
         (text(last, "/type") == "Warning").then(|| words(last))
     }
 
+    /// The last of two reasons, that something fails and that it does not any more, if it was the first.
+    pub(super) fn failing(&self, object: &Value, reasons: [&str; 2]) -> Option<&Value> {
+        let last = self.of(object).rev().find(|event| reasons.contains(&text(event, "/reason")))?;
+        (text(last, "/reason") == reasons[0]).then_some(last)
+    }
+
     /// The last of this reason.
     pub(super) fn last(&self, object: &Value, reason: &str) -> Option<&Value> {
         self.of(object).rev().find(|event| text(event, "/reason") == reason)

@@ -3,6 +3,7 @@
 
 pub(crate) mod app;
 mod examples;
+mod host;
 mod image;
 mod place;
 mod shop;

@@ -1,5 +1,5 @@
 //! Where a demo lives: an instance of its own, which the next demo clears away if this one is killed, in a network of its own: what it
-//! says of Services is nothing that this machine's network should know.
+//! says of Services is nothing that this machine's network should know. A link leads to another host there, a network namespace too.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,6 +10,7 @@ use kernel::netlink::{Batch, Protocol, SetLink, Socket};
 use rustix::fs::{FlockOperation, flock};
 use rustix::thread::UnshareFlags;
 
+use super::host::{Host, POOL};
 use super::image::REGISTRY;
 use crate::commands::up;
 use crate::failure::{Context, Failure, Result};
@@ -23,6 +24,8 @@ const PREFIX: &str = "sextant-demo-";
 pub(super) struct Place {
     pub(super) run: PathBuf,
     pub(super) data: PathBuf,
+    /// The host at the other end of a link.
+    pub(super) host: Host,
     /// Locked while this demo lives.
     _lock: File,
 }
@@ -36,6 +39,7 @@ impl Place {
             ));
         }
         own_network()?;
+        let host = Host::join().context(|| "join another host to the demo's network".into())?;
         clear_dead();
         let name = format!("{PREFIX}{}", std::process::id());
         let (run, data) = (Path::new(RUN).join(&name), Path::new(DATA).join(&name));
@@ -43,7 +47,7 @@ impl Place {
             fs::DirBuilder::new().mode(0o700).create(dir).context(|| format!("create {}", dir.display()))?;
         }
         let lock = lock(&run).ok_or_else(|| Failure::new(format!("cannot lock {}", run.display())))?;
-        Ok(Self { run, data, _lock: lock })
+        Ok(Self { run, data, host, _lock: lock })
     }
 
     /// Where images are.
@@ -59,6 +63,14 @@ impl Place {
     /// Where the node's configuration is.
     pub(super) fn node_config(&self) -> PathBuf {
         node_config(&self.data)
+    }
+
+    /// What load balancers get addresses of.
+    pub(super) fn cloud_config(&self) -> Result<PathBuf> {
+        let path = self.data.join("cloud.yaml");
+        let text = format!("pools: [{{name: demo, addresses: [{POOL}]}}]\n");
+        fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+        Ok(path)
     }
 
     /// Has the registry that the objects name be this one. Of the machine's configuration nothing is taken: the demo is the same everywhere.

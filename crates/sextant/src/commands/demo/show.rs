@@ -28,6 +28,9 @@ use crate::pods::Runtime;
 /// How long the shop may take to open, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How fields are changed (RFC 7386).
+const MERGE: &str = "application/merge-patch+json";
+
 /// What people type at a shell to see the same.
 const COMMANDS: [&[&str]; 4] = [
     &["get", "pods,services,statefulsets,jobs", "-n", "shop"],
@@ -49,6 +52,7 @@ pub(super) fn tell(story: &mut Story, place: &Place) -> Result<()> {
     let applied = open(story, place, &server)?;
     pulled(story, &server)?;
     talk(story, place, &server)?;
+    reach(story, place, &server)?;
     for words in COMMANDS {
         type_in(story, place, words)?;
     }
@@ -75,8 +79,13 @@ fn send_image(story: &mut Story, place: &Place, registry: SocketAddr) -> Result<
 
 /// Starts everything, and waits for the node.
 fn start(place: &Place) -> Result<Server> {
-    let words =
-        ["--node-name".into(), "demo".into(), "--node-config".into(), OsString::from(place.node_config())];
+    let files = [
+        ("--node-config", place.node_config()),
+        // Load balancers get addresses of their own, for which the machine answers.
+        ("--cloud-config", place.cloud_config()?),
+    ];
+    let files = files.into_iter().flat_map(|(option, file)| [option.into(), OsString::from(file)]);
+    let words: Vec<OsString> = ["--node-name".into(), "demo".into()].into_iter().chain(files).collect();
     let told = up::beside(&place.data, &place.run, &words).context(|| "start this program".into())?;
     if !told.status.success() {
         return Err(Failure::new(format!("cannot start: {}", String::from_utf8_lossy(&told.stderr).trim())));
@@ -174,6 +183,30 @@ fn talk(story: &mut Story, place: &Place, server: &Server) -> Result<()> {
     expect(&String::from_utf8_lossy(&ran.stdout), "apple 2")
 }
 
+/// The shop gets a load balancer, and another host comes by it.
+fn reach(story: &mut Story, place: &Place, server: &Server) -> Result<()> {
+    let path = "/api/v1/namespaces/shop/services/web";
+    let wish = json!({"spec": {"type": "LoadBalancer"}});
+    let begun = Instant::now();
+    server.ask(Call::patch(path, MERGE, wish))?;
+    let until = begun + PATIENCE;
+    let address = loop {
+        let service = server.get(path)?;
+        let address = text(&service, "/status/loadBalancer/ingress/0/ip");
+        if !address.is_empty() {
+            break format!("{address}:80");
+        }
+        if Instant::now() > until {
+            return Err(Failure::new("the Service web gets no load balancer"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    story.note("CPI", format!("the Service web has a load balancer at {address}"), begun.elapsed());
+    let what = "another host of the link asks for it by ARP, and is served there";
+    let answer = story.step("CPI", what, || patient(&address, || place.host.ask(&address)))?;
+    expect(&answer, "6 orders so far")
+}
+
 /// What was written to a volume is there in one that is made of its snapshot.
 fn keep(story: &mut Story, place: &Place) -> Result<()> {
     let socket = volumes::socket(&place.run);
@@ -255,9 +288,13 @@ fn expect(answer: &str, wanted: &str) -> Result<()> {
 
 /// Asks until somebody answers, for as long as for anything.
 fn patiently(address: &str) -> Result<String> {
+    patient(address, || app::get(address))
+}
+
+fn patient(address: &str, ask: impl Fn() -> std::io::Result<String>) -> Result<String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match app::get(address) {
+        match ask() {
             Ok(answer) => return Ok(answer),
             Err(e) if Instant::now() >= deadline => return Err(e).context(|| format!("reach {address}")),
             Err(_) => std::thread::sleep(Duration::from_millis(2)),

@@ -33,6 +33,8 @@ pub(super) fn shown(b: &Bench) {
         ("OCI", "image pulled by the node"),
         ("CNI", "this machine asks the Service web"),
         ("CNI", "asks the database by its name"),
+        ("CPI", "the Service web has a load balancer at 192.0.2."),
+        ("CPI", "another host of the link asks for it by ARP, and is served there"),
         ("CSI", "volume published"),
         ("CSI", "snapshot cut"),
         ("CSI", "volume made of the snapshot"),

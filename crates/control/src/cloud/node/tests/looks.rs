@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use client::queue::Next;
 use cpi::contract::Error;
-use kube::api::Api;
 use serde_json::{Value, json};
 
 use super::super::super::UNINITIALIZED;
@@ -22,9 +21,7 @@ fn is_tainted(node: &Value) -> bool {
 }
 
 async fn controller(server: &Server) -> Controller {
-    let context = server.context().await;
-    let (events, api) = (context.events("cloud-node-controller"), Api::all(context.client.clone()));
-    Controller { context, events, api, written: Arc::<Written>::default() }
+    Controller::new(server.context().await, Arc::<Written>::default())
 }
 
 /// What was told, once that is so much: events come after the rest.
@@ -55,6 +52,35 @@ async fn nil_instance_metadata_provided_by_instance_v2() {
     let it = controller(&server).await;
     assert_eq!(it.look(&cloud, "node0").await.unwrap(), Next::Done, "until it changes");
     assert!(is_tainted(&server.node("node0").unwrap()) && server.state().writes.is_empty());
+    // Ours: people are told once.
+    it.look(&cloud, "node0").await.unwrap();
+    it.events.told().await;
+    assert_eq!(server.state().told, ["SyncNodeFailed"]);
+}
+
+/// Ours: whoever looks at the node is told, once as long as it is the same, and when it is over.
+#[tokio::test]
+async fn a_node_whose_addresses_cannot_be_asked_for_is_told_once() {
+    let initialized = json!({"metadata": {"name": "node0"}});
+    let server = Server::with([initialized]);
+    let it = controller(&server).await;
+    let node = it.context.nodes.get(&client::cache::Name::global("node0")).unwrap();
+    let say = |seconds: u8| Told {
+        metadata: Err(Error::Failed(format!("throttled for {seconds} s"))),
+        ..Told::default()
+    };
+    for seconds in [1, 2, 30] {
+        it.keep_addresses_of(&say(seconds), &node).await;
+    }
+    it.keep_addresses_of(&Told { metadata: Err(Error::Failed("denied".into())), ..Told::default() }, &node)
+        .await;
+    it.events.told().await;
+    assert_eq!(server.state().told, ["SyncNodeFailed", "SyncNodeFailed"]);
+    for _ in 0..2 {
+        it.keep_addresses_of(&Told::default(), &node).await;
+    }
+    it.events.told().await;
+    assert_eq!(server.state().told, ["SyncNodeFailed", "SyncNodeFailed", "Synced"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,172 @@
+//! moto, which is EC2 and Elastic Load Balancing in memory, with a VPC in it. Tests of `sextant control` use it, too.
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+/// The tag that all of the cluster's things have.
+pub(crate) const MARK: &str = "kubernetes.io/cluster/shop";
+
+/// A VPC with a subnet and the nodes' security group.
+pub(crate) struct Server {
+    pub(crate) moto: SocketAddr,
+    pub(crate) vpc: String,
+    pub(crate) subnet: String,
+    group: String,
+}
+
+/// Sends a form to moto itself; the answer's text, whatever its status.
+fn post(moto: SocketAddr, service: &str, path: &str, form: &str) -> String {
+    let mut stream = TcpStream::connect(moto).expect("SEXTANT_TEST_MOTO does not answer");
+    let who = format!(
+        "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    );
+    let kind = "application/x-www-form-urlencoded";
+    let length = form.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {moto}\r\nauthorization: {who}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{form}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The texts of all elements of this name.
+pub(crate) fn all(xml: &str, name: &str) -> Vec<String> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    xml.split(&open).skip(1).filter_map(|rest| Some(rest.split(&close).next()?.to_owned())).collect()
+}
+
+impl Server {
+    /// In a server that has nothing else then.
+    pub(crate) fn furnish(moto: SocketAddr) -> Self {
+        post(moto, "ec2", "/moto-api/reset", "");
+        let mut it = Self { moto, vpc: String::new(), subnet: String::new(), group: String::new() };
+        it.vpc = it.made("Action=CreateVpc&CidrBlock=10.0.0.0/16", "vpcId");
+        let (vpc, tag) = (it.vpc.clone(), format!("Tag.1.Key={MARK}&Tag.1.Value=owned"));
+        it.ec2(&format!("Action=ModifyVpcAttribute&VpcId={vpc}&EnableDnsHostnames.Value=true"));
+        it.subnet = it.made(
+            &format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.0.1.0/24&AvailabilityZone=us-east-1a"),
+            "subnetId",
+        );
+        it.ec2(&format!("Action=CreateTags&ResourceId.1={}&{tag}", it.subnet));
+        it.group = it.made(
+            &format!("Action=CreateSecurityGroup&GroupName=nodes&GroupDescription=nodes&VpcId={vpc}"),
+            "groupId",
+        );
+        it.ec2(&format!(
+            "Action=CreateTags&ResourceId.1={}&Tag.1.Key=kubernetes.io/role/elb&Tag.1.Value=1",
+            it.subnet
+        ));
+        it
+    }
+
+    /// A call to moto itself.
+    pub(crate) fn ec2(&self, form: &str) -> String {
+        let answer = post(self.moto, "ec2", "/", &format!("{form}&Version=2016-11-15"));
+        assert!(answer.starts_with("HTTP/1.1 2"), "{form}: {answer}");
+        answer
+    }
+
+    pub(crate) fn elb(&self, form: &str) -> String {
+        let answer = post(self.moto, "elasticloadbalancing", "/", &format!("{form}&Version=2015-12-01"));
+        assert!(answer.starts_with("HTTP/1.1 2"), "{form}: {answer}");
+        answer
+    }
+
+    pub(crate) fn made(&self, form: &str, name: &str) -> String {
+        all(&self.ec2(form), name).remove(0)
+    }
+
+    /// So many instances that run, each with its private DNS name.
+    pub(crate) fn run(&self, count: usize) -> Vec<(String, String)> {
+        self.run_in(count, &self.group)
+    }
+
+    /// The same in a security group.
+    pub(crate) fn run_in(&self, count: usize, group: &str) -> Vec<(String, String)> {
+        let image = all(&self.ec2("Action=DescribeImages&Owner.1=amazon"), "imageId").remove(0);
+        let tags = format!(
+            "TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key={MARK}&TagSpecification.1.Tag.1.Value=owned"
+        );
+        let answer = self.ec2(&format!(
+            "Action=RunInstances&ImageId={image}&MinCount={count}&MaxCount={count}&InstanceType=m5.large&SubnetId={}&SecurityGroupId.1={}&{tags}",
+            self.subnet, group
+        ));
+        all(&answer, "instanceId").into_iter().map(|id| (id.clone(), self.name(&id))).collect()
+    }
+
+    fn name(&self, id: &str) -> String {
+        all(&self.ec2(&format!("Action=DescribeInstances&InstanceId.1={id}")), "privateDnsName").remove(0)
+    }
+
+    pub(crate) fn terminate(&self, id: &str) {
+        self.ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
+    }
+
+    pub(crate) fn balancers(&self) -> Vec<String> {
+        all(&self.elb("Action=DescribeLoadBalancers"), "LoadBalancerName")
+    }
+
+    pub(crate) fn groups(&self) -> Vec<String> {
+        all(&self.elb("Action=DescribeTargetGroups"), "TargetGroupName")
+    }
+
+    /// Ports of the only load balancer.
+    pub(crate) fn listeners(&self) -> Vec<String> {
+        let arn = all(&self.elb("Action=DescribeLoadBalancers"), "LoadBalancerArn").remove(0);
+        let told = self.elb(&format!("Action=DescribeListeners&LoadBalancerArn={arn}"));
+        let mut ports = all(&told, "Port");
+        ports.sort();
+        ports
+    }
+
+    /// What each target group leads to.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        let arns = all(&self.elb("Action=DescribeTargetGroups"), "TargetGroupArn");
+        let mut all_: Vec<String> = Vec::new();
+        for arn in arns {
+            let told = self.elb(&format!("Action=DescribeTargetHealth&TargetGroupArn={arn}"));
+            for target in all(&told, "Target") {
+                all_.push(format!("{}:{}", all(&target, "Id")[0], all(&target, "Port")[0]));
+            }
+        }
+        all_.sort();
+        all_
+    }
+
+    /// Rules that bear a load balancer's mark: ports and what they are for.
+    pub(crate) fn rules(&self) -> Vec<String> {
+        let told = self.ec2(&format!(
+            "Action=DescribeSecurityGroups&Filter.1.Name=vpc-id&Filter.1.Value.1={}",
+            self.vpc
+        ));
+        let mut rules: Vec<String> = Vec::new();
+        for group in all(&told, "ipPermissions") {
+            for part in group.split("<fromPort>").skip(1) {
+                let port = part.split('<').next().unwrap();
+                let ranges = all(part, "ipRanges").into_iter().next().unwrap_or_default();
+                for range in all(&ranges, "item") {
+                    let from = all(&range, "cidrIp").remove(0);
+                    let what = all(&range, "description").into_iter().next().unwrap_or_default();
+                    if let Some((kind, _)) =
+                        what.strip_prefix("kubernetes.io/rule/nlb/").and_then(|what| what.split_once('='))
+                    {
+                        rules.push(format!("{port} {from} {kind}"));
+                    }
+                }
+            }
+        }
+        rules.sort();
+        rules
+    }
+
+    /// Whether a load balancer has left nothing.
+    pub(crate) fn has_nothing(&self) {
+        assert_eq!(self.balancers(), [""; 0]);
+        assert_eq!(self.groups(), [""; 0]);
+        assert_eq!(self.rules(), [""; 0]);
+    }
+}
