@@ -158,8 +158,11 @@ fn redirected(
     prefix: Option<&str>,
     to: SocketAddr,
 ) -> Answer {
-    let asked = target.authority.or(host).map(without_port);
-    let address = to.ip().to_string();
+    let asked = target.authority.or(host).map(without_port).filter(|host| !host.is_empty());
+    let address = match to {
+        SocketAddr::V4(to) => to.ip().to_string(),
+        SocketAddr::V6(to) => format!("[{}]", to.ip()),
+    };
     let host = redirect.hostname.as_deref().or(asked).unwrap_or(&address);
     let scheme = redirect.scheme.as_deref().unwrap_or("http");
     let port = redirect.port.or_else(|| redirect.scheme.is_none().then_some(to.port()));
@@ -180,5 +183,46 @@ fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
         _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_changed_as_gateway_api_says() {
+        let prefix = |new: &str| PathEdit::Prefix(new.into());
+        for (edit, path, matched, wanted) in [
+            (prefix("/xyz"), "/foo/bar", "/foo", "/xyz/bar"),
+            (prefix("/xyz/"), "/foo/bar", "/foo", "/xyz/bar"),
+            (prefix("/xyz"), "/foo/", "/foo", "/xyz/"),
+            (prefix("/xyz"), "/foo", "/foo", "/xyz"),
+            (prefix("/xyz/"), "/foo", "/foo", "/xyz/"),
+            (prefix("/"), "/foo/bar", "/foo", "/bar"),
+            (prefix(""), "/foo", "/foo", "/"),
+            (prefix("/"), "/foo", "/foo", "/"),
+            (prefix("/xyz"), "/bar", "", "/xyz/bar"),
+            (PathEdit::Full("/new".into()), "/foo", "/foo", "/new"),
+            (PathEdit::Full(String::new()), "/foo", "/foo", "/"),
+        ] {
+            assert_eq!(edited(&edit, path, Some(matched)), wanted, "{edit:?} of {path}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_a_host() {
+        let redirect = Redirect { scheme: None, hostname: None, path: None, port: None, status: 302 };
+        let target = Target::of("/a", "GET").unwrap();
+        for (host, to, wanted) in [
+            (Some("web:80"), "10.96.0.1:80", "http://web/a"),
+            (Some("web"), "10.96.0.1:8080", "http://web:8080/a"),
+            (Some(""), "10.96.0.1:80", "http://10.96.0.1/a"),
+            (None, "[fd00::1]:81", "http://[fd00::1]:81/a"),
+            (Some("[fd00::1]:81"), "[fd00::1]:81", "http://[fd00::1]:81/a"),
+        ] {
+            let answer = redirected(&redirect, &target, host, None, to.parse().unwrap());
+            assert_eq!(answer.location.as_deref(), Some(wanted));
+        }
     }
 }
