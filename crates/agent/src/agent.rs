@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::pod::fields::Here;
 use crate::pod::memory::Memory;
 use crate::pod::sync;
 use crate::runtime::Runtime;
-use crate::statics::{self, Statics, is_mirror};
+use crate::statics::{self, Statics, is_mirror, mirrored};
 use crate::stats::{self, Last};
 use crate::volumes::Tokens;
 use crate::volumes::csi::{self, Csi};
@@ -80,6 +81,8 @@ pub(crate) struct Agent {
     pub(crate) node_changes: Notify,
     /// What was read last of what is used.
     pub(crate) last: Last,
+    /// Whether the node has been registered: from then on the API server has it with the labels that it was told.
+    pub(crate) is_registered: AtomicBool,
     /// Since when this agent runs.
     pub(crate) started: Timestamp,
     /// What the node has.
@@ -113,6 +116,7 @@ impl Agent {
             pressures: Pressures::default(),
             node_changes: Notify::new(),
             last: Last::default(),
+            is_registered: AtomicBool::new(false),
             started: Timestamp::now(),
             machine,
             version: OnceLock::new(),
@@ -123,10 +127,17 @@ impl Agent {
             client,
             setup,
         });
-        let (queue, changes) = (agent.queue.clone(), agent.changes.clone());
+        let (weak, queue, changes) = (Arc::downgrade(&agent), agent.queue.clone(), agent.changes.clone());
         agent.pods.listen(move |change| {
-            if !is_mirror(change.object()) {
-                queue.add(Key::of(change.object()));
+            let pod = change.object();
+            match mirrored(pod) {
+                None => queue.add(Key::of(pod)),
+                // What there is to tell of that one can be told now.
+                Some(uid) => {
+                    let of = weak.upgrade().and_then(|agent| agent.statics.get(&Name::of(&**pod)));
+                    let of = of.filter(|of| of.metadata.uid.as_ref() == Some(uid));
+                    queue.add_all(of.map(|of| Key::of(&of)));
+                }
             }
             changes.send_replace(());
         });
@@ -150,11 +161,11 @@ impl Agent {
         all
     }
 
-    /// The pod as the API server has it: the mirror, of a static one.
+    /// The pod as the API server has it: its mirror, of a static one. That of another that was in its file before is none.
     pub(crate) fn shown(&self, pod: &Pod) -> Option<Arc<Pod>> {
         let key = Key::of(pod);
         match self.statics.get(&key.name) {
-            Some(_) => self.pods.get(&key.name).filter(|one| is_mirror(one)),
+            Some(_) => self.pods.get(&key.name).filter(|one| mirrored(one) == pod.metadata.uid.as_ref()),
             None => self.pod(&key),
         }
     }
@@ -297,7 +308,7 @@ impl Agent {
         // What drivers have mounted is taken back by them, as soon as they are there.
         let mounted = csi::record::all(&self.setup.folder).into_iter().map(|(key, ..)| key);
         let known: BTreeSet<String> =
-            of_pods.chain(keys.into_iter().chain(mounted).map(|key| key.uid)).collect();
+            of_pods.chain(keys.iter().cloned().chain(mounted).map(|key| key.uid)).collect();
         // Whose folder is there was a pod of this agent: logs of others' pods stay.
         for uid in volumes::uids(&self.setup.folder).difference(&known) {
             for logs in logs_of(&self.setup.logs, uid) {
@@ -308,6 +319,7 @@ impl Agent {
         for failed in remove_all_but(&known, &self.setup.folder, &self.cgroups) {
             eprintln!("sextant agent: warning: {failed}");
         }
+        collect::links::complete(self, &keys).await;
     }
 }
 
@@ -398,9 +410,43 @@ pub async fn run(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::net::Ipv4Addr;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use serde_json::{Value, json};
 
     use super::*;
+
+    /// An agent whose API server has these pods, and nothing else to say.
+    pub(crate) async fn with_pods(pods: &[Value]) -> Arc<Agent> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut config =
+            kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        // A machine may have no authorities of its own; this one signs nothing.
+        let authority = rcgen::generate_simple_self_signed(vec!["none".into()]).unwrap();
+        config.root_cert = Some(vec![authority.cert.der().to_vec()]);
+        let list = json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "9"}, "items": pods});
+        let list = list.to_string();
+        std::thread::spawn(move || {
+            let mut unanswered = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {}
+                let mut stream = stream.into_inner();
+                if head.starts_with("GET /api/v1/pods?") && !head.contains("watch=") {
+                    let fields = format!("content-type: application/json\r\ncontent-length: {}", list.len());
+                    write!(stream, "HTTP/1.1 200 OK\r\n{fields}\r\nconnection: close\r\n\r\n{list}").unwrap();
+                } else {
+                    unanswered.push(stream);
+                }
+            }
+        });
+        let machine = Machine::read(&setup()).unwrap();
+        let agent = Agent::new(Client::try_from(config).unwrap(), setup(), machine);
+        agent.pods.filled().await;
+        agent
+    }
 
     pub(crate) fn setup() -> Setup {
         Setup {

@@ -82,7 +82,8 @@ impl Cgroups {
             cpu_shares: u64::try_from(asked.cpu_shares).ok(),
             cpu_quota: Some(asked.cpu_quota).filter(|quota| *quota > 0),
             cpu_period: u64::try_from(asked.cpu_period).ok().filter(|period| *period > 0),
-            pids: self.pids.map(i64::from),
+            // One that was limited before is not any more.
+            pids: Some(self.pids.map_or(-1, i64::from)),
             ..Limits::default()
         };
         let cgroup = Cgroup::at(&self.path(class(Qos::of(pod)), uid)).map_err(|error| error.to_string())?;

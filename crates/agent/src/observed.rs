@@ -85,6 +85,11 @@ pub(crate) fn attempt(sandbox: &PodSandboxStatus) -> u32 {
     sandbox.metadata.as_ref().map(|meta| meta.attempt).unwrap_or_default()
 }
 
+/// Whether it was made, and has not run.
+pub(crate) fn is_made(container: &ContainerStatus) -> bool {
+    container.state() == ContainerState::ContainerCreated
+}
+
 /// Whether it runs.
 pub(crate) fn is_running(container: &ContainerStatus) -> bool {
     container.state() == ContainerState::ContainerRunning

@@ -7,7 +7,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use super::logs;
+use crate::agent::Agent;
 use crate::names::Key;
+use crate::observed::name_of;
 
 /// The longest name of a file, in bytes.
 const LONGEST: usize = 255;
@@ -41,11 +44,34 @@ pub(crate) fn make(folder: &Path, key: &Key, container: &str, id: &str, log: &Pa
     }
 }
 
-/// Removes the links to logs below `logs` that are not there any more.
+/// Makes those that containers of these pods lack: who was killed has started some and not made theirs.
+pub(crate) async fn complete(agent: &Agent, keys: &[Key]) {
+    for key in keys {
+        // The runtime may be gone again: these pods are looked at once it is back, and what they lack is no more than a link.
+        let Ok(observed) = agent.runtime.observe(&key.uid).await else { continue };
+        for one in observed.running().filter(|one| !one.log_path.is_empty()) {
+            let log = Path::new(&one.log_path);
+            if let Err(why) = make(&agent.setup.log_links, key, name_of(one), &one.id, log) {
+                eprintln!("sextant agent: warning: {why}");
+            }
+        }
+    }
+}
+
+/// Whether nothing is left of a log: while it is rotated it is there by its next name alone.
+fn is_gone(log: &Path) -> bool {
+    let left = || match logs::rotated(log) {
+        Ok(all) => !all.is_empty(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    !log.exists() && !left()
+}
+
+/// Removes the links to logs below `logs` of which nothing is left.
 pub(crate) fn tidy(folder: &Path, logs: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_dead = fs::read_link(&path).is_ok_and(|log| log.starts_with(logs) && !log.exists());
+        let is_dead = fs::read_link(&path).is_ok_and(|log| log.starts_with(logs) && is_gone(&log));
         if is_dead {
             // What stays is looked at again when the next pod goes.
             let _ = fs::remove_file(path);
@@ -85,6 +111,17 @@ mod tests {
         tidy(&folder, &logs);
         assert_eq!(names().len(), 3);
         assert!(names().iter().any(|name| name.len() == LONGEST));
+        // Its next file comes with its next line.
+        let old = log.with_file_name("0.log.20260101-000001");
+        fs::rename(&log, &old).unwrap();
+        tidy(&folder, &logs);
+        assert_eq!(names().len(), 3, "it is rotated");
+        fs::remove_file(&old).unwrap();
+        make(&folder, &key, "main", "other", &log).unwrap();
+        tidy(&folder, &logs);
+        assert_eq!(names(), ["other.log"]);
+        fs::write(&log, "words").unwrap();
+        make(&folder, &key, "main", "id", &log).unwrap();
         fs::remove_dir_all(&logs).unwrap();
         tidy(&folder, &logs);
         assert_eq!(names(), ["other.log"]);

@@ -121,7 +121,7 @@ fn compress(path: &Path) -> io::Result<()> {
 }
 
 /// The files that a log has become, the oldest first.
-fn rotated(log: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn rotated(log: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(folder), Some(name)) = (log.parent(), log.file_name()) else { return Ok(Vec::new()) };
     let begin = [name.as_encoded_bytes(), b"."].concat();
     let mut found = Vec::new();

@@ -4,6 +4,7 @@ pub(crate) mod machine;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::cache::Name;
@@ -60,7 +61,10 @@ impl Node {
         let mut told = false;
         loop {
             match self.try_register().await {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.agent.is_registered.store(true, Ordering::Release);
+                    return;
+                }
                 Err(error) if !std::mem::replace(&mut told, true) => {
                     eprintln!(
                         "sextant agent: warning: cannot register node {}, and tries again: {}",
@@ -244,8 +248,21 @@ impl Node {
 
 /// The node as pods find it: what the API server has of it, or what the agent tells of it where that is not known.
 pub(crate) fn place(agent: &Agent) -> Place {
+    place_of(agent, agent.nodes.get(&Name::new("", &agent.setup.node)).as_deref())
+}
+
+/// The same, as the API server has it now.
+///
+/// # Errors
+/// The API server cannot be asked.
+pub(crate) async fn place_now(agent: &Agent) -> kube::Result<Place> {
+    let node = Api::<Object>::all(agent.client.clone()).get_opt(&agent.setup.node).await?;
+    Ok(place_of(agent, node.as_ref()))
+}
+
+fn place_of(agent: &Agent, node: Option<&Object>) -> Place {
     let name = agent.setup.node.clone();
-    match agent.nodes.get(&Name::new("", &name)) {
+    match node {
         Some(node) => Place {
             name,
             labels: node.metadata.labels.clone().unwrap_or_default(),

@@ -1,14 +1,24 @@
 //! Pods that were sent to the node by its name and that it has no room for, or that may not be there: a scheduler would not have sent them.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use cri::contract::v1::PortMapping;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::fit::{self, Place};
 use super::memory::Waiting;
-use super::{fit, resize, resources, sandbox};
+use super::spec::is_over;
+use super::{resize, resources, sandbox};
 use crate::agent::Agent;
 use crate::evict;
 use crate::names::Key;
 use crate::node;
+use crate::observed::Observed;
+
+/// How long a pod waits for the API server to tell of the node.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What the node has: thousandths of CPUs, bytes of memory and of disk, pods.
 #[derive(Clone, Copy, Debug)]
@@ -19,19 +29,70 @@ struct Room {
     pods: i64,
 }
 
-/// Why the node does not take a pod beside those that have begun, or came before it.
-pub(super) fn refused(agent: &Agent, pod: &Pod) -> Option<Waiting> {
+/// Ends a pod that has not begun, and does not while the node is short of something or the pod may not be there. Whether that can be said
+/// yet: a pod that may not be on the node as far as that is known waits until the API server has told of it, for its end is final.
+pub(super) async fn judge(agent: &Agent, key: &Key, pod: &Arc<Pod>, observed: &Observed) -> bool {
+    let has_begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    let is_static = agent.statics.get(&key.name).is_some();
+    // What a mirror tells was said by an agent before this one, and of the node as it was then.
+    let is_over = if is_static { is_over(pod) } else { resize::is_over_as_told(agent, pod) };
+    let is_failed = agent.with_memory(key, |memory| memory.failed.is_some()) == Some(true);
+    if has_begun || is_over || is_failed || !observed.sandboxes.is_empty() {
+        return true;
+    }
+    // Those of files do not wait for an API server: for them the node is what it is told to be.
+    if !is_static {
+        agent.nodes.filled_within(SOON).await;
+    }
+    let short = agent.pressures.now(agent.setup.limits.pressure);
+    let refused = match evict::refusal(pod, &short).filter(|_| !is_static) {
+        Some(why) => Some(Waiting::new("Evicted", why)),
+        None => match refusal(agent, pod).await {
+            Ok(refused) => refused,
+            Err(Unknown) => return false,
+        },
+    };
+    let Some(Waiting { reason, message }) = refused else { return true };
+    let failed = Waiting::new(&reason, format!("Pod was rejected: {message}"));
+    if agent.with_memory(key, |memory| memory.failed.replace(failed)) == Some(None) {
+        agent.events.warning(&**pod, &reason, message);
+    }
+    true
+}
+
+/// The node is not known yet.
+struct Unknown;
+
+/// Why the node does not take a pod: by what is known of the node, and where that speaks against it by what the API server says now.
+async fn refusal(agent: &Agent, pod: &Pod) -> Result<Option<Waiting>, Unknown> {
+    let is_of_node = |why: &Waiting| matches!(why.reason.as_str(), "NodeAffinity" | "TaintToleration");
+    let refused_now = refused(agent, pod, &node::place(agent));
+    if !refused_now.as_ref().is_some_and(is_of_node) {
+        return Ok(refused_now);
+    }
+    // Before, the node may have labels of an agent that was told others.
+    if !agent.is_registered.load(Ordering::Acquire) {
+        return Err(Unknown);
+    }
+    match tokio::time::timeout(SOON, node::place_now(agent)).await {
+        Ok(Ok(place)) => Ok(refused(agent, pod, &place)),
+        _ if agent.nodes.filled_within(Duration::ZERO).await => Ok(refused_now),
+        _ => Err(Unknown),
+    }
+}
+
+/// Why a node like this does not take a pod beside those that have begun, or came before it.
+fn refused(agent: &Agent, pod: &Pod, place: &Place) -> Option<Waiting> {
     let (machine, pods) = (&agent.machine, i64::from(agent.setup.pods));
     let room = Room { cpu: machine.cpus * 1000, memory: machine.memory, disk: machine.disk(), pods };
-    let place = node::place(agent);
     let is_static = |pod: &Pod| agent.statics.get(&Key::of(pod).name).is_some();
     // A kubelet ends others to make room for those that the node or the cluster needs; it takes them in any case.
     let judge = |pod: &Pod, others: &[Pod]| {
         let short = || shortage(pod, others, room);
         let is_needed = is_static(pod) || evict::is_critical(pod);
         let short = if is_needed { None } else { short() };
-        let taints = || if is_static(pod) { None } else { fit::taints(pod, &place) };
-        short.or_else(|| fit::affinity(pod, &place)).or_else(|| taken_ports(pod, others)).or_else(taints)
+        let taints = || if is_static(pod) { None } else { fit::taints(pod, place) };
+        short.or_else(|| fit::affinity(pod, place)).or_else(|| taken_ports(pod, others)).or_else(taints)
     };
     let age = |pod: &Pod| (pod.metadata.creation_timestamp.clone(), pod.metadata.uid.clone());
     let has_begun = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.start_time.is_some());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cri::contract::v1::{ContainerState, ContainerStatus};
+use cri::contract::v1::ContainerStatus;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use super::memory::Memory;
 use super::resize::lacks;
 use super::spec::{Kind, Part, Policy, hash};
 use crate::names::HASH;
-use crate::observed::{Observed, attempt, is_exited, is_running};
+use crate::observed::{Observed, attempt, is_exited, is_made, is_running};
 
 /// The next thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +87,8 @@ pub(crate) fn is_finished(pod: &Pod, parts: &[Part<'_>], observed: &Observed) ->
 
 impl Look<'_> {
     fn step(&self, parts: &[Part<'_>], held: &mut Vec<(String, Duration, Duration)>) -> Step {
-        let made = |one: &&ContainerStatus| one.state() == ContainerState::ContainerCreated;
-        let made: Vec<String> =
-            self.observed.containers.iter().filter(made).map(|one| one.id.clone()).collect();
+        let made = self.observed.containers.iter().filter(|one| is_made(one));
+        let made: Vec<String> = made.map(|one| one.id.clone()).collect();
         if !made.is_empty() {
             return Step::Remove(made);
         }

@@ -25,6 +25,8 @@ use crate::runtime::cause;
 
 /// When a resize that could not be made is tried again; one that waits for room is also tried when another pod goes.
 const LATER: Duration = Duration::from_secs(30);
+/// Why a limit is not lowered, before how much is used.
+const BELOW: &str = " below current usage";
 /// What a resize can change.
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
 
@@ -249,7 +251,7 @@ pub(crate) fn settle(agent: &Agent, key: &Key, pod: &Pod, observed: &Observed) -
     let settled = match agent.cgroups.usage(pod) {
         // Less than it uses would have the kernel kill something.
         Ok(Some((has, used))) if lowers(wanted.memory_limit_in_bytes, has, used) => Err(format!(
-            "attempting to set pod memory limit ({}) below current usage ({used})",
+            "attempting to set pod memory limit ({}){BELOW} ({used})",
             wanted.memory_limit_in_bytes
         )),
         Ok(_) => agent.cgroups.limit(pod, &wanted),
@@ -260,14 +262,29 @@ pub(crate) fn settle(agent: &Agent, key: &Key, pod: &Pod, observed: &Observed) -
             agent.with_memory(key, |memory| (memory.settled, memory.resize_failed) = (true, None));
             Ok(())
         }
-        Err(why) => {
-            let old = agent.with_memory(key, |memory| memory.resize_failed.replace(why.clone()));
-            if old.flatten().as_ref() != Some(&why) {
-                agent.events.warning(pod, "ResizeError", words("Pod resize error", pod, Some(&why)));
-            }
-            Err(LATER)
-        }
+        Err(why) => Err(tell(agent, key, pod, why)),
     }
+}
+
+/// Tells why a resize cannot be made, once; when it is tried again.
+fn tell(agent: &Agent, key: &Key, pod: &Pod, why: String) -> Duration {
+    let is_new = agent.with_memory(key, |memory| {
+        let is_new =
+            memory.resize_failed.as_deref().is_none_or(|old| without_usage(old) != without_usage(&why));
+        if is_new {
+            memory.resize_failed = Some(why.clone());
+        }
+        is_new
+    });
+    if is_new == Some(true) {
+        agent.events.warning(pod, "ResizeError", words("Pod resize error", pod, Some(&why)));
+    }
+    LATER
+}
+
+/// Why a resize cannot be made, but for how much is used: that is another at each try.
+fn without_usage(why: &str) -> &str {
+    why.split_once(BELOW).map_or(why, |(begin, _)| begin)
 }
 
 /// Whether a limit of memory is lower than the one that is there, and no more than what is used: 0 is none.
@@ -307,13 +324,7 @@ pub(crate) async fn resize(
             agent.events.normal(pod, "ResizeCompleted", words("Pod resize completed", pod, None));
             Ok(())
         }
-        Err(why) => {
-            let old = agent.with_memory(key, |memory| memory.resize_failed.replace(why.clone()));
-            if old.flatten().as_ref() != Some(&why) {
-                agent.events.warning(pod, "ResizeError", words("Pod resize error", pod, Some(&why)));
-            }
-            Err(LATER)
-        }
+        Err(why) => Err(tell(agent, key, pod, why)),
     }
 }
 
@@ -336,7 +347,7 @@ async fn one(
         let usage = stats.and_then(|memory| memory.working_set_bytes).map_or(0, |bytes| bytes.value);
         if usage >= u64::try_from(limit).unwrap_or(u64::MAX) {
             return Err(format!(
-                "attempting to set container {} memory limit ({limit}) below current usage ({usage})",
+                "attempting to set container {} memory limit ({limit}){BELOW} ({usage})",
                 part.container.name
             ));
         }
@@ -433,6 +444,15 @@ mod tests {
     fn a_limit_is_not_lowered_below_what_is_used() {
         assert!(lowers(10, Some(20), 10) && lowers(10, None, 11));
         assert!(!lowers(10, Some(20), 9) && !lowers(10, Some(10), 10) && !lowers(0, Some(20), 99));
+    }
+
+    #[test]
+    fn a_resize_that_fails_again_for_what_is_used_is_told_once() {
+        let why =
+            |limit: u64, used: u64| format!("attempting to set pod memory limit ({limit}){BELOW} ({used})");
+        assert_eq!(without_usage(&why(1, 2)), without_usage(&why(1, 3)));
+        assert_ne!(without_usage(&why(1, 3)), without_usage(&why(2, 3)));
+        assert_eq!(without_usage("the runtime is away"), "the runtime is away");
     }
 
     #[test]

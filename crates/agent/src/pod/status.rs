@@ -14,7 +14,7 @@ use super::plan::{is_finished, time};
 use super::resize;
 use super::resources::Qos;
 use super::spec::{Kind, Part, Policy, is_on_host};
-use crate::observed::{Observed, is_exited, is_running, restarts};
+use crate::observed::{Observed, is_exited, is_made, is_running, restarts};
 
 /// Of a container that was running when the runtime was last seen with it.
 const LOST: &str =
@@ -122,7 +122,8 @@ impl View<'_> {
             return told;
         };
         told.restart_count = i32::try_from(restarts(last)).unwrap_or(i32::MAX);
-        told.container_id = Some(format!("{}://{}", self.runtime, last.id));
+        // One that was told with its id counts as a start.
+        told.container_id = (!is_made(last)).then(|| format!("{}://{}", self.runtime, last.id));
         told.image_id = last.image_ref.clone();
         if let Some(spec) = &last.image
             && !spec.user_specified_image.is_empty()

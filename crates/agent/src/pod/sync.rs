@@ -25,7 +25,6 @@ use super::told::write_status;
 use super::{ending, resize, sandbox, users, words};
 use crate::agent::Agent;
 use crate::collect::remove_log;
-use crate::evict;
 use crate::names::Key;
 use crate::observed::{Observed, is_exited, name_of};
 use crate::runtime::cause;
@@ -35,7 +34,7 @@ use crate::volumes::{self, Volumes};
 const STEPS: usize = 50;
 /// When what failed for a reason outside is tried again.
 const LATER: Duration = Duration::from_secs(10);
-/// How long a volume may not be there yet before that is told.
+/// How long a volume may not be there yet before that is told; when it is looked again whether the node is known.
 const SOON: Duration = Duration::from_secs(5);
 
 /// One look.
@@ -106,7 +105,10 @@ impl Looking<'_> {
             let observed = self.observe().await?;
             self.watch_over(&parts, &observed);
             self.deadline();
-            self.admission(&observed).await;
+            if !admission::judge(self.agent, self.key, self.pod, &observed).await {
+                soonest(&mut self.again, SOON);
+                return Ok(self.again);
+            }
             let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
             if is_over(self.pod) || is_failed {
                 return self.finish(&observed).await;
@@ -298,31 +300,6 @@ impl Looking<'_> {
             }
         } else {
             soonest(&mut self.again, left);
-        }
-    }
-
-    /// A pod that has not begun does not, while the node is short of something or it may not be there.
-    async fn admission(&self, observed: &Observed) {
-        let has_begun = self.pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        let is_static = self.agent.statics.get(&self.key.name).is_some();
-        let is_over = resize::is_over_as_told(self.agent, self.pod);
-        let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
-        if has_begun || is_over || is_failed || !observed.sandboxes.is_empty() {
-            return;
-        }
-        // Those of files do not wait for an API server: for them the node is what it is told to be.
-        if !is_static {
-            self.agent.nodes.filled_within(SOON).await;
-        }
-        let short = self.agent.pressures.now(self.agent.setup.limits.pressure);
-        let refused = match evict::refusal(self.pod, &short).filter(|_| !is_static) {
-            Some(why) => Some(Waiting::new("Evicted", why)),
-            None => admission::refused(self.agent, self.pod),
-        };
-        let Some(Waiting { reason, message }) = refused else { return };
-        let failed = Waiting::new(&reason, format!("Pod was rejected: {message}"));
-        if self.agent.with_memory(self.key, |memory| memory.failed.replace(failed)) == Some(None) {
-            self.agent.events.warning(&**self.pod, &reason, message);
         }
     }
 

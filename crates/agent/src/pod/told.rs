@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::spec::parts;
+use super::spec::{is_over, parts};
 use super::status::{View, status};
 use crate::agent::Agent;
 use crate::names::Key;
@@ -35,7 +35,13 @@ pub(crate) async fn write_status(
         let base = newest(pod, cached.as_deref(), memory.written.as_ref());
         let at = base.metadata.resource_version.clone();
         let uid = base.metadata.uid.clone();
-        let current = Pod { status: base.status.clone(), ..pod.clone() };
+        let old = base.status.clone().unwrap_or_default();
+        let mut current = Pod { status: base.status.clone(), ..pod.clone() };
+        let runs_again = is_static && memory.failed.is_none() && observed.sandbox().is_some();
+        if let Some(status) = current.status.as_mut().filter(|_| runs_again && is_over(base)) {
+            // Another agent had refused it, or had ended it: what was told of that is over.
+            (status.phase, status.reason, status.message) = (None, None, None);
+        }
         let view = View {
             pod: &current,
             parts: &parts,
@@ -45,7 +51,7 @@ pub(crate) async fn write_status(
             host: &agent.machine.address,
             now: Timestamp::now(),
         };
-        (status(&view), current.status.unwrap_or_default(), at, uid)
+        (status(&view), old, at, uid)
     });
     let Some((new, old, at, uid)) = made else { return Ok(()) };
     if new == old {
@@ -102,4 +108,39 @@ fn newest<'a>(pod: &'a Pod, cached: Option<&'a Pod>, written: Option<&'a Pod>) -
 /// How new an object is.
 fn version(pod: &Pod) -> u64 {
     pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::tests::with_pods;
+    use crate::names::CONFIG_MIRROR;
+
+    #[tokio::test]
+    async fn what_was_told_of_the_pod_that_was_in_the_file_before_is_nothing_to_the_next() {
+        let files = tempfile::tempdir().unwrap();
+        let write = |image: &str| {
+            let text =
+                format!("metadata: {{name: web}}\nspec: {{containers: [{{name: c, image: {image}}}]}}\n");
+            std::fs::write(files.path().join("web.yaml"), text).unwrap();
+        };
+        write("a");
+        let alone = crate::statics::Statics::default();
+        let first = alone.read(files.path(), "node").remove(0);
+        let status = json!({"containerStatuses": [
+            {"name": "c", "image": "a", "imageID": "", "ready": true, "restartCount": 7}]});
+        let metadata = json!({"name": first.name.name, "namespace": first.name.namespace, "uid": "m",
+            "resourceVersion": "5", "annotations": {CONFIG_MIRROR: first.uid}});
+        let agent = with_pods(&[json!({"metadata": metadata, "status": status})]).await;
+        let told = || {
+            let pod = agent.statics.get(&first.name).unwrap();
+            told(&agent, &Key::of(&pod), &pod)
+                .map(|status| json!(status)["containerStatuses"][0]["restartCount"].clone())
+        };
+        agent.statics.read(files.path(), "node");
+        assert_eq!(told(), Some(json!(7)));
+        write("b");
+        assert_eq!(agent.statics.read(files.path(), "node").len(), 2, "the one goes, and the other comes");
+        assert_eq!(told(), None);
+    }
 }

@@ -16,10 +16,11 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether a pod is the mirror of one.
 pub(crate) fn is_mirror(pod: &Pod) -> bool {
-    hash(pod).is_some()
+    mirrored(pod).is_some()
 }
 
-fn hash(pod: &Pod) -> Option<&String> {
+/// The uid of the static pod that a pod is the mirror of.
+pub(crate) fn mirrored(pod: &Pod) -> Option<&String> {
     pod.metadata.annotations.as_ref()?.get(CONFIG_MIRROR)
 }
 
@@ -55,7 +56,7 @@ async fn look(agent: &Agent) -> Result<(), String> {
     for mirror in agent.pods.find(is_mirror) {
         let key = Key::of(&mirror);
         let of = agent.statics.get(&key.name);
-        let is_right = of.is_some_and(|pod| hash(&mirror) == pod.metadata.uid.as_ref());
+        let is_right = of.is_some_and(|pod| mirrored(&mirror) == pod.metadata.uid.as_ref());
         if !is_right || mirror.metadata.deletion_timestamp.is_some() {
             let preconditions = Preconditions { uid: Some(key.uid.clone()), resource_version: None };
             let now = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }

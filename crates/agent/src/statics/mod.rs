@@ -23,7 +23,7 @@ use crate::agent::Agent;
 use crate::names::Key;
 use record::Record;
 
-pub(crate) use mirror::{is_mirror, keep as keep_mirrors};
+pub(crate) use mirror::{is_mirror, keep as keep_mirrors, mirrored};
 
 /// How often the files are looked at though nothing was heard of them.
 const LOOK: Duration = Duration::from_secs(20);
@@ -119,7 +119,7 @@ impl Statics {
     }
 
     /// The files as they are now; keys of pods that came or went.
-    fn read(&self, path: &Path, node: &str) -> Vec<Key> {
+    pub(crate) fn read(&self, path: &Path, node: &str) -> Vec<Key> {
         let mut pods = self.pods();
         let mut there = BTreeMap::new();
         let mut of_file = BTreeMap::new();

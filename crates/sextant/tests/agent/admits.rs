@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Test;
 use crate::rig::{IMAGE, NODE, Rig, condition, container, first, with};
+use crate::statics::running;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_pod_that_may_not_be_on_the_node_is_refused", |rig| Box::pin(refused(rig))),
@@ -42,11 +43,21 @@ async fn refused(rig: &Rig) {
 
     change(json!({"spec": {"taints": [{"key": "away", "effect": "NoExecute"}, {"key": "soft", "effect": "NoSchedule"}]}})).await;
     let plain = || json!({"containers": [container("main", &["sleep"])], "terminationGracePeriodSeconds": 0});
-    rig.pod("tainted", plain()).await;
-    rig.status("tainted", "is refused", failed("TaintToleration")).await;
-    rig.told("tainted", "TaintToleration", "node(s) had taints that the pod didn't tolerate").await;
-    let bears = json!({"tolerations": [{"key": "away", "operator": "Exists"}]});
-    rig.pod("bears", with(plain(), bears)).await;
+    // The agent hears of taints a moment later, and who has begun stays.
+    let mut names = (0..100).map(|number| format!("tainted-{number}"));
+    let tainted = loop {
+        let name = names.next().expect("one is refused");
+        rig.pod(&name, plain()).await;
+        let is_judged = |status: &Value| status["phase"] == "Failed" || condition(status, "Ready") == "True";
+        let status = rig.status(&name, "is judged", is_judged).await;
+        if status["phase"] == "Failed" {
+            assert_eq!(status["reason"], "TaintToleration", "{status}");
+            break name;
+        }
+    };
+    rig.told(&tainted, "TaintToleration", "node(s) had taints that the pod didn't tolerate").await;
+    let bears = || with(plain(), json!({"tolerations": [{"key": "away", "operator": "Exists"}]}));
+    rig.pod("bears", bears()).await;
     rig.ready("bears").await;
     assert_eq!(condition(&rig.ready("this").await, "Ready"), "True", "who runs is the taint manager's");
 
@@ -60,8 +71,9 @@ async fn refused(rig: &Rig) {
         );
         fs::write(folder.join(name), text).unwrap();
     }
+    let manifests = folder.display().to_string();
     rig.kill("agent");
-    rig.agent_with(&["--pod-manifest-path", &folder.display().to_string(), "--label", "disk=ssd"]);
+    rig.agent_with(&["--pod-manifest-path", &manifests, "--label", "disk=ssd"]);
     let mirror = async |name: &str, holds: &dyn Fn(&Value) -> bool| {
         let name = format!("{name}-{NODE}");
         let look = async || {
@@ -72,6 +84,23 @@ async fn refused(rig: &Rig) {
     };
     mirror("fits", &|status| condition(status, "Ready") == "True").await;
     mirror("unfit", &failed("NodeAffinity")).await;
+    // The next agent does not begin it either, though nothing of it is there.
+    rig.kill("agent");
+    rig.agent_with(&["--pod-manifest-path", &manifests, "--label", "disk=ssd"]);
+    rig.agents_server().await;
+    rig.pod("after", bears()).await;
+    rig.ready("after").await;
+    assert_eq!((running(rig, "unfit-").await, running(rig, "fits-").await), (0, 1));
+    mirror("unfit", &failed("NodeAffinity")).await;
+    // Once the node is another it runs, and what was told of it is over.
+    rig.kill("agent");
+    change(json!({"metadata": {"labels": {"disk": "hdd"}}})).await;
+    rig.agent_with(&["--pod-manifest-path", &manifests]);
+    let is_fine = |status: &Value| {
+        let is_told = !status["reason"].is_null() || !status["message"].is_null();
+        status["phase"] == "Running" && condition(status, "Ready") == "True" && !is_told
+    };
+    mirror("unfit", &is_fine).await;
     change(json!({"metadata": {"labels": {"disk": null}}, "spec": {"taints": null}})).await;
     fs::remove_dir_all(&folder).unwrap();
     rig.kill("agent");
@@ -93,6 +122,8 @@ async fn pids(rig: &Rig) {
     assert!((1..64).contains(&made), "{log}");
     rig.kill("agent");
     rig.agent();
+    let is_free = async || (group.read("pids.max").unwrap().trim() == "max").then_some(());
+    rig.until("the pod has no limit any more", is_free).await;
 }
 
 async fn links(rig: &Rig) {
@@ -104,6 +135,11 @@ async fn links(rig: &Rig) {
     let link = rig.path("containers").join(format!("linked_default_main-{id}.log"));
     let text = fs::read_to_string(&link).unwrap();
     assert!(text.ends_with(" stdout F hello\n"), "{text}");
+    // As an agent leaves it that is killed after a start.
+    rig.kill("agent");
+    fs::remove_file(&link).unwrap();
+    rig.agent();
+    rig.until("there is the link again", async || link.exists().then_some(())).await;
     rig.delete("linked", 0).await;
     rig.gone("linked").await;
     // It was removed by force: what the machine has of it goes after the object.

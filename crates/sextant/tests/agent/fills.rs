@@ -1,14 +1,21 @@
 //! What pods fill, and what goes when it is too much.
 
-use std::io::Read as _;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::io::AsyncBufReadExt as _;
 use futures_util::stream::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::LogParams;
+use oci_image::contract::{
+    ContainerConfig, Descriptor, Digest, ImageConfig, ImageManifest, MediaType, Platform,
+};
+use oci_image::layer::tar::{Header, Writer};
 use serde_json::{Value, json};
+use testkit::faulty::{Faulty, answer};
 
 use crate::Test;
 use crate::rig::{NODE, OTHER, Rig, condition, container, with};
@@ -136,14 +143,13 @@ async fn volumes(rig: &Rig) {
 
 async fn pulling(rig: &Rig) {
     limited(rig, &[], async || {
-        // A registry that takes all and says nothing: how much it heard until nobody asks it any more.
-        let registry = TcpListener::bind("127.0.0.1:0").unwrap();
-        let image = format!("{}/slow:1", registry.local_addr().unwrap());
-        let heard = std::thread::spawn(move || registry.accept().unwrap().0.read_to_end(&mut Vec::new()));
+        let (begun, left) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let image = format!("{}/slow:1", slow(begun.clone(), left.clone()).addr);
         let volume = json!({"name": "cache", "emptyDir": {"sizeLimit": "1Ki"}});
         let main = with(container("main", &["sleep"]), json!({"image": image}));
         let pod = rig.pod("pulls", json!({"containers": [main], "volumes": [volume]})).await;
         rig.told("pulls", "Pulling", &image).await;
+        rig.until("it is on its way", async || begun.load(Ordering::Acquire).then_some(())).await;
         let uid = pod.metadata.uid.unwrap();
         let folder = rig.path(&format!("data/agent/pods/{uid}/volumes/kubernetes.io~empty-dir/cache"));
         std::fs::write(folder.join("file"), [b'x'; 64 << 10]).unwrap();
@@ -154,7 +160,39 @@ async fn pulling(rig: &Rig) {
             [""; 0],
             "the pull did not come to an end of its own"
         );
-        rig.until("the runtime gives it up", async || heard.is_finished().then_some(())).await;
+        rig.until("the runtime gives it up", async || left.load(Ordering::Acquire).then_some(())).await;
     })
     .await;
+}
+
+/// A registry of an image whose layer takes longer to come than anybody here waits, and never so long for a piece of it that a runtime has
+/// a reason to give it up. It tells when the layer has begun, and when nobody wants more of it.
+fn slow(begun: Arc<AtomicBool>, left: Arc<AtomicBool>) -> Faulty {
+    const SIZE: u64 = 32 << 20;
+    let mut tar = Writer::new(Vec::new());
+    tar.append(&Header::file("file", 0o644, SIZE), &mut std::io::repeat(0).take(SIZE)).unwrap();
+    let tar = tar.finish().unwrap();
+    let layer = Descriptor::of(MediaType::OCI_LAYER, &tar);
+    let config = ImageConfig::new(&Platform::host(), ContainerConfig::default(), vec![layer.digest.clone()]);
+    let config = serde_json::to_vec(&config).unwrap();
+    let manifest = ImageManifest::new(Descriptor::of(MediaType::OCI_CONFIG, &config), vec![layer]);
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let config_path = format!("/blobs/{}", Digest::sha256(&config));
+    let of_manifest = format!("content-type: {}\r\n", MediaType::OCI_MANIFEST);
+    Faulty::start(move |_, head, stream| {
+        if head.contains("/manifests/") {
+            return answer(stream, 200, &of_manifest, &manifest);
+        }
+        if head.contains(&config_path) {
+            return answer(stream, 200, "", &config);
+        }
+        begun.store(true, Ordering::Release);
+        let announced = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", tar.len());
+        let is_left = announced.is_err()
+            || tar.chunks(4096).any(|piece| {
+                std::thread::sleep(Duration::from_millis(100));
+                stream.write_all(piece).is_err()
+            });
+        left.store(is_left, Ordering::Release);
+    })
 }

@@ -1,11 +1,14 @@
 //! Pods of the node's own files.
 
 use std::fs;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 
 use cri::caller::Client;
 use cri::contract::v1::{Container, ContainerState, ListContainersRequest};
-use kube::api::{DeleteParams, Preconditions};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 
 use crate::Test;
@@ -14,6 +17,7 @@ use crate::rig::{IMAGE, NODE, Rig, condition, container, first, with};
 pub(crate) const TESTS: &[Test] = &[
     ("pods_of_files_run_and_are_mirrored", |rig| Box::pin(mirrored(rig))),
     ("pods_of_files_run_without_an_api_server", |rig| Box::pin(alone(rig))),
+    ("a_pod_of_a_file_waits_for_the_node_that_it_wants", |rig| Box::pin(waits(rig))),
     ("a_pod_whose_file_went_while_no_agent_was_there_ends_without_an_api_server", |rig| Box::pin(went(rig))),
 ];
 
@@ -121,23 +125,76 @@ async fn alone(rig: &Rig) {
 
 /// An agent with these files, and with an API server that is not there.
 fn nowhere(rig: &Rig, folder: &Path) {
+    elsewhere(rig, folder, "127.0.0.1:1");
+}
+
+/// An agent with these files, which looks for the API server at another address.
+fn elsewhere(rig: &Rig, folder: &Path, address: &str) {
     let known = fs::read_to_string(rig.path("data/api/kubeconfig")).unwrap();
     let url = rig.config.cluster_url.to_string();
-    let nowhere = known.replace(url.trim_end_matches('/'), "https://127.0.0.1:1");
-    assert_ne!(known, nowhere, "{url}");
-    let kubeconfig = rig.path("nowhere.kubeconfig");
-    fs::write(&kubeconfig, nowhere).unwrap();
+    let elsewhere = known.replace(url.trim_end_matches('/'), &format!("https://{address}"));
+    assert_ne!(known, elsewhere, "{url}");
+    let kubeconfig = rig.path("elsewhere.kubeconfig");
+    fs::write(&kubeconfig, elsewhere).unwrap();
     let (manifests, kubeconfig) = (folder.display().to_string(), kubeconfig.display().to_string());
     rig.agent_with(&["--pod-manifest-path", &manifests, "--kubeconfig", &kubeconfig]);
 }
 
 /// How many containers of pods whose names begin so run.
-async fn running(rig: &Rig, pod: &str) -> usize {
+pub(crate) async fn running(rig: &Rig, pod: &str) -> usize {
     let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
     let all = cri.list_containers(ListContainersRequest::default()).await.unwrap().containers;
     let is_of =
         |one: &&Container| one.labels.get("io.kubernetes.pod.name").is_some_and(|name| name.starts_with(pod));
     all.iter().filter(is_of).filter(|one| one.state() == ContainerState::ContainerRunning).count()
+}
+
+async fn waits(rig: &Rig) {
+    let nodes: Api<Node> = Api::all(rig.client.clone());
+    let label = async |value: Value| {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {"room": value}}}));
+        nodes.patch(NODE, &PatchParams::default(), &patch).await.unwrap();
+    };
+    label(json!("big")).await;
+    let folder = rig.path("waits");
+    fs::create_dir(&folder).unwrap();
+    let spec = json!({"containers": [container("main", &["sleep"])], "terminationGracePeriodSeconds": 0});
+    for (name, more) in [("any", json!({})), ("picky", json!({"nodeSelector": {"room": "big"}}))] {
+        let spec = with(spec.clone(), more);
+        put(&folder, name, &json!({"metadata": {"name": name}, "spec": spec}).to_string());
+    }
+    rig.kill("agent");
+    // Who comes is heard later.
+    let near = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere(rig, &folder, &near.local_addr().unwrap().to_string());
+    rig.until("the other one runs", async || (running(rig, "any-").await == 1).then_some(())).await;
+    assert_eq!(running(rig, "picky-").await, 0);
+    let api = rig.config.cluster_url.authority().unwrap().to_string();
+    std::thread::spawn(move || relay(&near, &api));
+    let name = format!("picky-{NODE}");
+    let is_ready = async || {
+        let status = json!(rig.pods().get_opt(&name).await.unwrap()?.status);
+        (condition(&status, "Ready") == "True").then_some(())
+    };
+    rig.until("the node is known, and has what the pod wants", is_ready).await;
+    label(Value::Null).await;
+    rig.kill("agent");
+    rig.agent();
+    let is_over = async || (running(rig, "any-").await + running(rig, "picky-").await == 0).then_some(());
+    rig.until("both end", is_over).await;
+}
+
+/// Hands on what comes to who listens elsewhere, and the answers.
+fn relay(listener: &TcpListener, to: &str) {
+    while let Ok((near, _)) = listener.accept() {
+        let Ok(far) = TcpStream::connect(to) else { continue };
+        for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = (to.shutdown(Shutdown::Write), from.shutdown(Shutdown::Read));
+            });
+        }
+    }
 }
 
 async fn went(rig: &Rig) {

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -28,8 +29,10 @@ fn answered(machine: &Machine, answer: &str) -> (Option<i32>, String) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
-    let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    let line = File::options().read(true).write(true).open(path).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap();
+    // It is the reset's, not what this test is ended by.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let line = rustix::fs::open(&*path, flags, Mode::empty()).unwrap();
     let mut reset = machine.command(&["reset"]);
     let mut reset = reset.stdin(Stdio::from(line)).stderr(Stdio::piped()).spawn().unwrap();
     // It is read whenever it asks.

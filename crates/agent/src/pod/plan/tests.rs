@@ -1,4 +1,4 @@
-use cri::contract::v1::{PodSandboxMetadata, PodSandboxState, PodSandboxStatus};
+use cri::contract::v1::{ContainerState, PodSandboxMetadata, PodSandboxState, PodSandboxStatus};
 use serde_json::{Value, json};
 
 use super::super::spec::parts;

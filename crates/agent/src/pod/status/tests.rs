@@ -181,3 +181,15 @@ fn a_container_that_the_runtime_has_forgotten_counts_once() {
     let status = told(&pod, &[], &Memory::default());
     assert_eq!(status["containerStatuses"][0]["restartCount"], 2, "it does not start again: {status}");
 }
+
+#[test]
+fn a_container_that_was_made_and_never_ran_counts_for_no_start() {
+    let mut pod = pod(json!({"containers": [{"name": "a"}]}));
+    let status = told(&pod, &[container("a", State::ContainerCreated, 0)], &Memory::default());
+    let one = &status["containerStatuses"][0];
+    assert_eq!((&one["restartCount"], &one["containerID"]), (&json!(0), &Value::Null), "{one}");
+    pod.status = Some(serde_json::from_value(status).unwrap());
+    assert_eq!(next_restart(past(pod.status.as_ref().unwrap(), "a").unwrap()), 0);
+    let status = told(&pod, &[], &Memory::default());
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 0, "it is gone: {status}");
+}

@@ -141,7 +141,11 @@ fn revision(object: &Value) -> Option<i64> {
 fn found<'a>(all: &'a [Revision], wanted: i64, title: &str) -> Result<&'a Revision> {
     all.iter().find(|revision| revision.number == wanted).ok_or_else(|| {
         let known: Vec<String> = all.iter().map(|revision| revision.number.to_string()).collect();
-        Failure::new(format!("cannot find revision {wanted} of {title}: there are {}", known.join(", ")))
+        let why = match known.is_empty() {
+            true => "it has none yet (is sextant control running?)".to_owned(),
+            false => format!("there are {}", known.join(", ")),
+        };
+        Failure::new(format!("cannot find revision {wanted} of {title}: {why}"))
     })
 }
 
@@ -173,5 +177,10 @@ mod tests {
         assert_eq!(revision(&json!({"metadata": {}})), None);
         let refused = found(&[one], 6, "daemonset.apps/a").err().unwrap().to_string();
         assert_eq!(refused, "cannot find revision 6 of daemonset.apps/a: there are 7");
+        let refused = found(&[], 1, "daemonset.apps/a").err().unwrap().to_string();
+        assert_eq!(
+            refused,
+            "cannot find revision 1 of daemonset.apps/a: it has none yet (is sextant control running?)"
+        );
     }
 }
