@@ -54,9 +54,18 @@ pub(crate) struct TargetGroup {
     pub(crate) name: String,
     pub(crate) protocol: String,
     pub(crate) vpc: String,
+    /// Of targets that name none.
+    pub(crate) port: Option<u16>,
     pub(crate) check: Check,
     /// Load balancers that lead to it.
     pub(crate) balancers: Vec<String>,
+}
+
+impl TargetGroup {
+    /// The port at which targets are asked for their health.
+    pub(crate) fn asked(&self) -> Option<u16> {
+        if self.check.port == "traffic-port" { self.port } else { self.check.port.parse().ok() }
+    }
 }
 
 /// A port of a load balancer.
@@ -107,6 +116,7 @@ pub(crate) fn groups(result: Element<'_>) -> Vec<TargetGroup> {
         name: of.text("TargetGroupName"),
         protocol: of.text("Protocol"),
         vpc: of.text("VpcId"),
+        port: of.number("Port"),
         check: Check {
             protocol: of.text("HealthCheckProtocol"),
             port: of.text("HealthCheckPort"),
@@ -246,7 +256,7 @@ mod tests {
     fn answers_are_read() {
         let text = "<R><LoadBalancers><member><LoadBalancerArn>arn:1</LoadBalancerArn><State><Code>provisioning</Code></State>\
             <AvailabilityZones><member><SubnetId>subnet-1</SubnetId><ZoneName>eu-1a</ZoneName></member></AvailabilityZones>\
-            </member><member/></LoadBalancers><TargetGroups><member><TargetGroupArn>arn:2</TargetGroupArn><HealthCheckPort>30000</HealthCheckPort>\
+            </member><member/></LoadBalancers><TargetGroups><member><TargetGroupArn>arn:2</TargetGroupArn><Port>30080</Port><HealthCheckPort>30000</HealthCheckPort>\
             <HealthyThresholdCount>3</HealthyThresholdCount><LoadBalancerArns><member>arn:1</member></LoadBalancerArns></member></TargetGroups>\
             <Listeners><member><ListenerArn>arn:3</ListenerArn><Port>80</Port><DefaultActions><member><Type>forward</Type><TargetGroupArn>arn:2</TargetGroupArn></member>\
             </DefaultActions></member></Listeners><TargetHealthDescriptions><member><Target><Id>i-1</Id><Port>30080</Port></Target><TargetHealth>\
@@ -259,6 +269,10 @@ mod tests {
                 (1, "provisioning", "subnet-1")
             );
             assert_eq!((groups(root)[0].check.healthy, groups(root)[0].balancers.len()), (Some(3), 1));
+            let mut group = groups(root).remove(0);
+            assert_eq!(group.asked(), Some(30000));
+            group.check.port = "traffic-port".into();
+            assert_eq!(group.asked(), Some(30080));
             assert_eq!((listeners(root)[0].port, listeners(root)[0].group.as_str()), (80, "arn:2"));
             assert_eq!((targets(root)[0].port, targets(root)[0].state.as_str()), (30080, "draining"));
             assert_eq!(tags(root)[0].1["a"], "b");

@@ -6,7 +6,7 @@
 //!
 //! **What it never does**: it never shows a secret, in an error, a log or `Debug`; it never says that an instance is gone which EC2 may
 //! merely not know yet; it never touches a load balancer, a target group or a rule that does not bear the cluster's or the service's
-//! mark; it never relies on its memory to find what it has made.
+//! mark (a rule that services share has the cluster's name in its description); it never relies on its memory to find what it has made.
 
 mod api;
 mod balancers;

@@ -59,9 +59,11 @@ impl Aws {
         };
         match told {
             Some(node) => Ok((node, false)),
-            None if self.seen.age() < SETTLED => {
-                Err(failed("list routes", format!("which node has instance {instance} is not known yet")))
-            }
+            // Nothing is wrong: an instance that is no node, as a NAT's, is never told of.
+            None if self.seen.age() < SETTLED => Err(Error::RetryAfter {
+                message: format!("cannot list routes: which node has instance {instance} is not known yet"),
+                after: SETTLED.saturating_sub(self.seen.age()),
+            }),
             None => Ok((found.private_dns.clone(), false)),
         }
     }

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Config, ConfigError};
 
-/// A file that nobody has written into for so long is whole, as far as can be told.
+/// A file that nobody has written into for so long is whole, as far as can be told: it is read.
 const QUIET: Duration = Duration::from_secs(1);
+/// What is not in a file that was seen unchanged for so long was left out of it: nodes are deleted, and addresses taken away. By this
+/// machine's own clock, from when it was seen first: what a file says of its time is another machine's, where it is on a network.
+pub(crate) const SETTLED: Duration = Duration::from_secs(30);
 
 /// What a file is known by without being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +45,8 @@ impl Stamp {
 
 /// A file of `--cloud-config` that is read again where it has changed, also where another has taken its name.
 ///
-/// One that is written into is read when nobody has done so for a second: before, it may be half of what it is to be. One that takes
-/// the name of another (`mv`, a ConfigMap) is whole, and read at once.
+/// It is read when nobody has written into it for a second, also one that is new: before, it may be half of what it is to be. One that
+/// was written before, and then takes the name of another (`mv`), is whole, and read at once.
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
@@ -78,9 +81,7 @@ impl File {
         if now == self.stamp && (now.is_some() || self.is_gone) {
             return None;
         }
-        let is_another = || now.map(|now| now.file) != self.stamp.map(|before| before.file);
         if let Some(now) = now
-            && !is_another()
             && !self.is_quiet(now)
         {
             return None;
@@ -94,15 +95,22 @@ impl File {
         Some(read)
     }
 
-    /// Whether what was read last is what the file says, and nobody is at writing it, as far as can be told: so whoever is not in it
-    /// was left out of it.
+    /// Whether what was read last is what the file says, and it was seen so for long, since the start of this process: so whoever is
+    /// not in it was left out of it, and not only not written yet.
     pub(crate) fn is_settled(&mut self) -> bool {
         let now = stamp(&self.path);
-        now == self.stamp && now.is_none_or(|now| self.is_quiet(now))
+        now == self.stamp && now.is_none_or(|now| self.seen_for(now) >= SETTLED)
     }
 
     /// Whether nobody has written for a while into a file that is so now.
     fn is_quiet(&mut self, now: Stamp) -> bool {
+        let seen = self.seen_for(now);
+        // The clock may be wrong; then it is how long it was seen so.
+        now.age().unwrap_or(seen) >= QUIET
+    }
+
+    /// How long a file was seen to be so.
+    fn seen_for(&mut self, now: Stamp) -> Duration {
         let since = match self.seen {
             Some((seen, since)) if seen == now => since,
             _ => {
@@ -111,8 +119,14 @@ impl File {
                 since
             }
         };
-        // The clock may be wrong; then it is how long it was seen so.
-        now.age().unwrap_or_else(|| since.elapsed()) >= QUIET
+        since.elapsed()
+    }
+
+    /// Has it be seen for long as it is now.
+    #[cfg(test)]
+    pub(crate) fn settle(&mut self) {
+        let now = stamp(&self.path).unwrap();
+        self.seen = Some((now, Instant::now().checked_sub(SETTLED).unwrap()));
     }
 }
 
@@ -129,9 +143,12 @@ mod tests {
         let (mut file, config) = File::open(&path).unwrap();
         assert_eq!((config, file.path()), (Config::default(), path.as_path()));
         assert!(file.again().is_none());
+        // As somebody does who had it ready long ago.
         let replace = |text: &str| {
-            fs::write(dir.path().join("new"), text).unwrap();
-            fs::rename(dir.path().join("new"), &path).unwrap();
+            let new = dir.path().join("new");
+            fs::write(&new, text).unwrap();
+            written(&new, SystemTime::now() - Duration::from_secs(3600));
+            fs::rename(new, &path).unwrap();
         };
         replace("{}");
         assert_eq!(file.again().unwrap().unwrap(), Config::default(), "another one that says the same");
@@ -159,18 +176,18 @@ mod tests {
         fs::write(&path, whole).unwrap();
         written(&path, now - hour);
         let (mut file, config) = File::open(&path).unwrap();
-        assert!(file.is_settled() && file.again().is_none());
+        assert!(file.again().is_none());
         // Half of it reads well, and would take away a machine. As of a clock that is wrong, so that it is never old.
         fs::write(&path, "instances:\n- {name: node-1}\n").unwrap();
         written(&path, now + hour);
-        assert!(file.again().is_none() && !file.is_settled());
+        assert!(file.again().is_none());
         fs::write(&path, format!("{whole}- {{name: node-3}}\n")).unwrap();
         written(&path, now + hour + hour);
-        assert!(file.again().is_none() && !file.is_settled());
+        assert!(file.again().is_none());
         written(&path, now - hour);
         let read = file.again().unwrap().unwrap();
         assert_eq!((config.instances.unwrap().len(), read.instances.unwrap().len()), (2, 3));
-        assert!(file.is_settled() && file.again().is_none());
+        assert!(file.again().is_none());
         // One that is old as it comes is read as well, and one with a wrong time when it was seen for a while.
         fs::write(&path, whole).unwrap();
         written(&path, now + hour);
@@ -179,5 +196,36 @@ mod tests {
             *since -= QUIET;
         }
         assert_eq!(file.again().unwrap().unwrap().instances.unwrap().len(), 2);
+        // Another that takes its name is whole no sooner: it may be made and written into under that name.
+        let new = dir.path().join("new");
+        fs::write(&new, "instances:\n- {name: node-1}\n").unwrap();
+        written(&new, now + hour);
+        fs::rename(&new, &path).unwrap();
+        assert!(file.again().is_none());
+        written(&path, now - hour);
+        assert_eq!(file.again().unwrap().unwrap().instances.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_is_settled_by_how_long_it_was_seen_and_not_by_its_own_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metal.yaml");
+        let hour = Duration::from_secs(3600);
+        fs::write(&path, "{}").unwrap();
+        // As a server of files has written it whose clock is behind: it was never written a moment ago.
+        written(&path, SystemTime::now() - hour);
+        let (mut file, _) = File::open(&path).unwrap();
+        assert!(!file.is_settled(), "after a start nobody knows what is still being written");
+        file.settle();
+        assert!(file.is_settled());
+        // Whoever writes the same again writes.
+        written(&path, SystemTime::now() - hour - hour);
+        assert!(!file.is_settled(), "it is not read");
+        assert!(file.again().unwrap().is_ok());
+        assert!(!file.is_settled(), "it is read, and was seen for a moment");
+        file.settle();
+        assert!(file.is_settled());
+        fs::remove_file(&path).unwrap();
+        assert!(!file.is_settled());
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use cpi::contract::{Answer, Error, InstanceMetadata, Instances, Node, NodeAddress, ProviderId};
 
 use crate::config::Instance;
+use crate::file::SETTLED;
 use crate::{Metal, NAME, machine};
 
 /// The addresses that a kubelet was told to have, with commas between.
@@ -124,9 +125,11 @@ impl Instances for Metal {
                 Found::Machine(_) => Ok(true),
                 // Its node would be deleted at once, by what may be half of a file.
                 Found::Gone if !self.live.is_settled() => Err(Error::Failed(format!(
-                    "cannot tell whether the machine of node {} is there: the inventory without it is being written, or is not in use \
-                     as it is; see what is said of its file",
-                    name(node)
+                    "cannot tell whether the machine of node {} is there: {}, which does not have it, may still be being written, or \
+                     is not in use as it is; its node is deleted once the file is right and was left unchanged for {} s",
+                    name(node),
+                    self.live.path(),
+                    SETTLED.as_secs()
                 ))),
                 Found::Gone => Ok(false),
                 Found::Unknown => Err(Error::Failed(format!(
@@ -208,6 +211,9 @@ mod tests {
         let mut metal = Metal::open(text.map(|_| path.as_path())).unwrap();
         std::fs::write(dir.path().join("product_name"), "R640").unwrap();
         metal.machine = Machine::of(dir.path(), "boot-1");
+        if text.is_some() {
+            metal.live.settle();
+        }
         (metal, dir)
     }
 
@@ -256,12 +262,17 @@ mod tests {
         assert_eq!(metal.instance_exists(&gone).await, Ok(true));
         write(&dir, new, SystemTime::now() - HOUR);
         assert!(metal.instance_metadata(&plain("node-9", "")).await.unwrap().is_some());
+        // It is old by its own time, and was seen a moment ago.
+        let words = metal.instance_exists(&gone).await.unwrap_err().to_string();
+        assert!(words.contains("was left unchanged for 30 s"), "{words}");
+        metal.live.settle();
         assert_eq!(metal.instance_exists(&gone).await, Ok(false));
         // Somebody writes there again: whoever is gone by what was there before is not deleted meanwhile.
         write(&dir, INVENTORY, SystemTime::now() + HOUR);
         let words = metal.instance_exists(&gone).await.unwrap_err().to_string();
         assert!(
-            words.contains("machine of node node-2 is there: the inventory without it is being"),
+            words.contains("machine of node node-2 is there: ")
+                && words.contains("may still be being written"),
             "{words}"
         );
         // A mistake deletes nobody.
@@ -270,6 +281,8 @@ mod tests {
         assert!(metal.instance_exists(&gone).await.is_err());
         assert!(metal.trouble().unwrap().contains("is an inventory of no machine"), "{:?}", metal.trouble());
         write(&dir, new, SystemTime::now() - HOUR);
+        assert!(metal.instance_exists(&gone).await.is_err());
+        metal.live.settle();
         assert_eq!((metal.instance_exists(&gone).await, metal.trouble()), (Ok(false), None));
     }
 

@@ -10,7 +10,7 @@
 //! link: `announce` answers for what it gives out.
 //!
 //! Invariants: no address is given to two services that do not share it; a service keeps the address that it has, whatever becomes
-//! of the file, until it asks for another; no node is deleted for what the inventory never knew.
+//! of the file, until it asks for another, or a node has it; no node is deleted for what the inventory never knew.
 
 mod balancer;
 mod config;
@@ -18,6 +18,8 @@ mod file;
 mod instances;
 mod live;
 mod machine;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -81,16 +81,29 @@ impl Live {
         self.held().revision
     }
 
-    /// Whether it is in use as it is, and nobody is at writing it.
+    /// Whether it is in use as it is, and was seen unchanged for so long ([`SETTLED`](crate::file::SETTLED)) that nobody is at writing
+    /// it; always, where there is none.
     pub(crate) fn is_settled(&self) -> bool {
         let mut held = self.held();
         held.told.is_empty() && held.file.as_mut().is_none_or(File::is_settled)
+    }
+
+    /// Where it is, for people.
+    pub(crate) fn path(&self) -> String {
+        self.held().file.as_ref().map_or_else(String::new, |file| file.path().display().to_string())
+    }
+
+    /// Has the file be seen for long as it is now.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        self.held().file.as_mut().unwrap().settle();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
@@ -106,10 +119,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metal.yaml");
         assert!(Live::open(Some(&path)).is_err(), "one that is not there is no empty one");
-        // As a ConfigMap changes: another file under the name.
+        // Another file under the name, which was ready long ago.
         let write = |text: &str| {
             let new = dir.path().join("new");
             fs::write(&new, text).unwrap();
+            let long_ago = SystemTime::now() - Duration::from_secs(3600);
+            fs::File::options().append(true).open(&new).unwrap().set_modified(long_ago).unwrap();
             fs::rename(&new, &path).unwrap();
         };
         write(ONE);

@@ -369,7 +369,7 @@ impl Aws {
         if !self.client.config().no_rules {
             let of = found.map(|one| one.vpc).or_else(|| groups.first().map(|one| one.vpc.clone()));
             let vpc = self.known_vpc().or(of).filter(|vpc| !vpc.is_empty());
-            self.close(vpc.as_deref(), &name, &prefix).await?;
+            self.close(cluster, vpc.as_deref(), &name, &prefix).await?;
         }
         self.made.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _, _)| *other != name);
         Ok(())

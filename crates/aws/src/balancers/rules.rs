@@ -7,6 +7,7 @@ use cpi::contract::{Error, Node};
 use super::wish::{KUBELET, Wish};
 use super::{failed, ids};
 use crate::api::Form;
+use crate::api::sign::hash;
 use crate::ec2::{self, Group, Instance, Rule, Subnet};
 use crate::elb;
 use crate::provider::Aws;
@@ -14,17 +15,37 @@ use crate::provider::Aws;
 /// Descriptions are those of AWS' provider, so that either finds what the other has made.
 const CLIENT: &str = "kubernetes.io/rule/nlb/client=";
 const HEALTH: &str = "kubernetes.io/rule/nlb/health=";
-/// Of a port that several services may ask for health: it is nobody's own, and goes with the last of them.
-const SHARED: &str = "kubernetes.io/rule/nlb/health=shared";
-/// Ports that are one service's alone: Kubernetes gives out each once.
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+/// Begins that of a port that several services of a cluster may ask for health: it is nobody's own, and goes with the last of them. No
+/// load balancer is called so.
+const SHARED: &str = "kubernetes.io/rule/nlb/health=shared:";
+/// The longest description.
+const LONGEST: usize = 255;
 /// So many rules are made or taken back in a call.
 const SOME: usize = 50;
 /// There is such a rule, or none any more.
 const DONE: &[&str] = &["InvalidPermission.Duplicate", "InvalidPermission.NotFound", "InvalidGroup.NotFound"];
 
+/// How rules are told apart that a load balancer has to do with.
+struct Names<'a> {
+    balancer: &'a str,
+    /// What the names of its target groups begin with.
+    prefix: &'a str,
+    /// The description of the cluster's rules that are shared.
+    shared: &'a str,
+}
+
+/// The description of a cluster's rules that are shared: with its name, or where that has what no description has, with a hash of it.
+fn shared(cluster: &str) -> String {
+    let may = |c: char| c.is_ascii_alphanumeric() || "._-:/()#,@[]+=&;{}!$*".contains(c);
+    if cluster.chars().all(may) && SHARED.len() + cluster.len() <= LONGEST {
+        format!("{SHARED}{cluster}")
+    } else {
+        format!("{SHARED}#{}", hash(cluster.as_bytes()))
+    }
+}
+
 /// The rules of a load balancer, each with its description.
-fn wanted(wish: &Wish, subnets: &[Subnet]) -> BTreeMap<Rule, String> {
+fn wanted(wish: &Wish, subnets: &[Subnet], shared: &str) -> BTreeMap<Rule, String> {
     let mut all = BTreeMap::new();
     let near = || subnets.iter().flat_map(|subnet| &subnet.ranges);
     for port in &wish.ports {
@@ -58,10 +79,9 @@ fn wanted(wish: &Wish, subnets: &[Subnet]) -> BTreeMap<Rule, String> {
         };
         // Nobody has asked for the kubelet's port to be opened.
         let Some(asked) = asked.filter(|asked| *asked != KUBELET) else { continue };
-        let is_own = NODE_PORTS.contains(&asked) || wish.ports.iter().any(|one| one.node_port == asked);
         for from in near() {
             let rule = Rule { protocol: "tcp".into(), ports: (asked, asked), from: from.clone() };
-            let what = || if is_own { format!("{HEALTH}{}", wish.name) } else { SHARED.to_owned() };
+            let what = || if wish.owns(asked) { format!("{HEALTH}{}", wish.name) } else { shared.to_owned() };
             all.entry(rule).or_insert_with(what);
         }
     }
@@ -73,20 +93,49 @@ fn is_of(description: &str, balancer: &str) -> bool {
     [CLIENT, HEALTH].iter().any(|begin| description.strip_prefix(begin) == Some(balancer))
 }
 
-/// Which rules a group misses, and which it has that are not wanted any more; `asked` are the ports that others ask for health.
-fn differences(
+/// Rules that a group has, and that this load balancer does not want, or not any more: those of its own, and those that are shared.
+fn unwanted<'g>(
+    group: &'g Group,
+    names: &Names<'_>,
+    wanted: &BTreeMap<Rule, String>,
+) -> impl Iterator<Item = &'g (Rule, String)> {
+    let is = |(rule, what): &&(Rule, String)| {
+        (is_of(what, names.balancer) || what == names.shared) && !wanted.contains_key(rule)
+    };
+    group.rules.iter().filter(is)
+}
+
+/// What is to be done with a group, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    missing: Vec<(Rule, String)>,
+    left: Vec<Rule>,
+    /// Of what is left: health checks of others come in by it, too, so that it is made again, as one that is shared.
+    handed: Vec<(Rule, String)>,
+}
+
+/// How a group is brought to what is wanted; `asked` are the ports that others ask for health.
+fn changes(
     group: &Group,
-    balancer: &str,
+    names: &Names<'_>,
     wanted: &BTreeMap<Rule, String>,
     asked: &BTreeSet<u16>,
-) -> (Vec<(Rule, String)>, Vec<Rule>) {
+) -> Changes {
     let has: BTreeSet<&Rule> = group.rules.iter().map(|(rule, _)| rule).collect();
     let missing = wanted.iter().filter(|(rule, _)| !has.contains(rule));
     let missing = missing.map(|(rule, what)| (rule.clone(), what.clone())).collect();
-    let is_to_go =
-        |rule: &Rule, what: &str| is_of(what, balancer) || what == SHARED && !asked.contains(&rule.ports.0);
-    let left = group.rules.iter().filter(|(rule, what)| is_to_go(rule, what) && !wanted.contains_key(rule));
-    (missing, left.map(|(rule, _)| rule.clone()).collect())
+    let (mut left, mut handed) = (Vec::new(), Vec::new());
+    for (rule, what) in unwanted(group, names, wanted) {
+        let is_asked = asked.contains(&rule.ports.0) && what.starts_with(HEALTH);
+        if is_asked && what == names.shared {
+            continue;
+        }
+        left.push(rule.clone());
+        if is_asked {
+            handed.push((rule.clone(), names.shared.to_owned()));
+        }
+    }
+    Changes { missing, left, handed }
 }
 
 /// The group of an instance that rules are made in: its only one, or the only one with the cluster's tag.
@@ -145,46 +194,76 @@ impl Aws {
         // One at a time: what one takes back as the last that asks for it, another may be about to find there.
         let _turn = self.rules.lock().await;
         let groups = self.all_groups(Some(vpc)).await.map_err(|e| failed(&act, e))?;
-        let asked = self.asked_by_others(&groups, &wish.prefix).await.map_err(|e| failed(&act, e))?;
         let mark = self.mark(cluster);
         let mut open = BTreeSet::new();
         for instance in &instances {
             let group = group_of(instance, &groups, &mark);
             open.extend(group.map_err(|why| Error::Failed(format!("cannot {act}: {why}")))?);
         }
-        let (rules, none) = (wanted(wish, subnets), BTreeMap::new());
-        for group in &groups {
-            let wanted = if open.contains(&group.id) { &rules } else { &none };
-            self.bring(group, &wish.name, wanted, &asked).await.map_err(|e| failed(&act, e))?;
-        }
-        Ok(())
+        let shared = shared(self.cluster(cluster));
+        let names = Names { balancer: &wish.name, prefix: &wish.prefix, shared: &shared };
+        let (rules, none) = (wanted(wish, subnets, &shared), BTreeMap::new());
+        let wanted = |group: &Group| if open.contains(&group.id) { &rules } else { &none };
+        self.bring_all(&groups, &names, wanted, (&mark, Some(vpc))).await.map_err(|e| failed(&act, e))
     }
 
     /// Has no group of the VPC, or of all where it is not known, let in anybody for this load balancer.
     /// `prefix` is what its target groups' names begin with.
-    pub(super) async fn close(&self, vpc: Option<&str>, balancer: &str, prefix: &str) -> Result<(), Error> {
+    pub(super) async fn close(
+        &self,
+        cluster: &str,
+        vpc: Option<&str>,
+        balancer: &str,
+        prefix: &str,
+    ) -> Result<(), Error> {
         let act = format!("take back the rules of load balancer {balancer}");
         let _turn = self.rules.lock().await;
         let groups = self.all_groups(vpc).await.map_err(|e| failed(&act, e))?;
-        let asked = self.asked_by_others(&groups, prefix).await.map_err(|e| failed(&act, e))?;
-        for group in &groups {
-            self.bring(group, balancer, &BTreeMap::new(), &asked).await.map_err(|e| failed(&act, e))?;
+        let shared = shared(self.cluster(cluster));
+        let names = Names { balancer, prefix, shared: &shared };
+        let (mark, none) = (self.mark(cluster), BTreeMap::new());
+        self.bring_all(&groups, &names, |_| &none, (&mark, vpc)).await.map_err(|e| failed(&act, e))
+    }
+
+    /// Brings each group to what is wanted of it.
+    async fn bring_all<'w>(
+        &self,
+        groups: &[Group],
+        names: &Names<'_>,
+        wanted: impl Fn(&Group) -> &'w BTreeMap<Rule, String>,
+        (mark, vpc): (&str, Option<&str>),
+    ) -> Result<(), crate::api::Failed> {
+        let going = groups.iter().flat_map(|group| unwanted(group, names, wanted(group)));
+        let ports =
+            going.filter(|(_, what)| what.starts_with(HEALTH)).map(|(rule, _)| rule.ports.0).collect();
+        let asked = self.asked_by_others(&ports, names.prefix, (mark, vpc)).await?;
+        for group in groups {
+            self.bring(group, changes(group, names, wanted(group), &asked)).await?;
         }
         Ok(())
     }
 
-    /// The ports that other target groups ask for health, where that matters: where a group has a rule that is shared.
+    /// Those of these ports that target groups of the cluster's other load balancers ask for health, in this VPC, or in all where it is
+    /// not known.
     async fn asked_by_others(
         &self,
-        groups: &[Group],
+        ports: &BTreeSet<u16>,
         prefix: &str,
+        (mark, vpc): (&str, Option<&str>),
     ) -> Result<BTreeSet<u16>, crate::api::Failed> {
-        if !groups.iter().flat_map(|group| &group.rules).any(|(_, what)| what == SHARED) {
+        if ports.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let all = elb::groups_of(&self.client, "").await?;
-        let others = all.iter().filter(|one| !one.name.starts_with(prefix));
-        Ok(others.filter_map(|one| one.check.port.parse().ok()).collect())
+        let mut others = elb::groups_of(&self.client, "").await?;
+        others.retain(|one| {
+            !one.name.starts_with(prefix)
+                && vpc.is_none_or(|vpc| one.vpc == vpc)
+                && one.asked().is_some_and(|port| ports.contains(&port))
+        });
+        let arns: Vec<String> = others.iter().map(|one| one.arn.clone()).collect();
+        let tags = elb::tags_of(&self.client, &arns).await?;
+        others.retain(|one| tags.get(&one.arn).is_some_and(|tags| tags.contains_key(mark)));
+        Ok(others.iter().filter_map(elb::TargetGroup::asked).collect())
     }
 
     async fn all_groups(&self, vpc: Option<&str>) -> Result<Vec<Group>, crate::api::Failed> {
@@ -193,18 +272,11 @@ impl Aws {
         ec2::groups_by(&self.client, filters).await
     }
 
-    async fn bring(
-        &self,
-        group: &Group,
-        balancer: &str,
-        wanted: &BTreeMap<Rule, String>,
-        asked: &BTreeSet<u16>,
-    ) -> Result<(), crate::api::Failed> {
-        let (missing, left) = differences(group, balancer, wanted, asked);
+    async fn bring(&self, group: &Group, changes: Changes) -> Result<(), crate::api::Failed> {
+        let Changes { missing, left, handed } = changes;
         let left = left.into_iter().map(|rule| (rule, String::new())).collect();
-        for (name, rules) in
-            [("AuthorizeSecurityGroupIngress", missing), ("RevokeSecurityGroupIngress", left)]
-        {
+        let (make, take) = ("AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress");
+        for (name, rules) in [(make, missing), (take, left), (make, handed)] {
             for some in rules.chunks(SOME) {
                 match ec2::act(&self.client, name, form(&group.id, some)).await {
                     // One of them is done, by a call whose answer was lost or by somebody else: the others are still to do.
@@ -225,6 +297,9 @@ impl Aws {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NAMES: Names<'_> =
+        Names { balancer: "a", prefix: "ka-", shared: "kubernetes.io/rule/nlb/health=shared:c" };
 
     fn rule(port: u16, from: &str) -> Rule {
         Rule { protocol: "tcp".into(), ports: (port, port), from: from.into() }
@@ -249,20 +324,52 @@ mod tests {
             (rule(4, "0.0.0.0/0"), what("a")),
             (rule(6, "::/0"), what("a")),
         ]);
-        let (missing, left) = differences(&group, "a", &wanted, &BTreeSet::new());
-        assert_eq!(missing, [(rule(6, "::/0"), what("a"))]);
-        assert_eq!(left, [rule(1, "0.0.0.0/0"), rule(5, "10.0.0.0/8")]);
+        let changes = changes(&group, &NAMES, &wanted, &BTreeSet::new());
+        assert_eq!(changes.missing, [(rule(6, "::/0"), what("a"))]);
+        assert_eq!(changes.left, [rule(1, "0.0.0.0/0"), rule(5, "10.0.0.0/8")]);
+        assert_eq!(changes.handed, []);
     }
 
     #[test]
     fn a_port_that_others_ask_for_health_stays_open() {
-        let group = Group { rules: vec![(rule(8080, "10.0.1.0/24"), SHARED.into())], ..Group::default() };
+        let theirs = shared("other");
+        let rules = vec![
+            (rule(8080, "10.0.1.0/24"), NAMES.shared.to_owned()),
+            (rule(8081, "10.0.1.0/24"), theirs),
+            (rule(8082, "0.0.0.0/0"), format!("{CLIENT}a")),
+        ];
+        let group = Group { rules, ..Group::default() };
         let left = |asked: &[u16], wanted: &BTreeMap<Rule, String>| {
-            differences(&group, "a", wanted, &asked.iter().copied().collect()).1.len()
+            let changes = changes(&group, &NAMES, wanted, &asked.iter().copied().collect());
+            assert_eq!(changes.handed, [], "clients' ports are open to nobody's health checks");
+            changes.left.iter().map(|rule| rule.ports.0).collect::<Vec<_>>()
         };
-        let own = BTreeMap::from([(rule(8080, "10.0.1.0/24"), SHARED.to_owned())]);
-        assert_eq!((left(&[], &own), left(&[8080, 9], &BTreeMap::new())), (0, 0));
-        assert_eq!((left(&[], &BTreeMap::new()), left(&[9], &BTreeMap::new())), (1, 1));
+        let own = BTreeMap::from([(rule(8080, "10.0.1.0/24"), NAMES.shared.to_owned())]);
+        assert_eq!((left(&[], &own), left(&[8080, 8082, 9], &BTreeMap::new())), (vec![8082], vec![8082]));
+        assert_eq!(left(&[9], &BTreeMap::new()), [8080, 8082], "another cluster's stays");
+    }
+
+    #[test]
+    fn a_port_of_its_own_that_others_ask_for_health_is_handed_on() {
+        let (own, near) = (format!("{HEALTH}a"), rule(32000, "10.0.1.0/24"));
+        let group = Group { rules: vec![(near.clone(), own)], ..Group::default() };
+        let made = |asked: &[u16]| {
+            let changes = changes(&group, &NAMES, &BTreeMap::new(), &asked.iter().copied().collect());
+            assert_eq!((changes.left, changes.missing), (vec![near.clone()], vec![]));
+            changes.handed
+        };
+        assert_eq!(made(&[32000]), [(near.clone(), NAMES.shared.to_owned())]);
+        assert_eq!(made(&[32001]), []);
+    }
+
+    #[test]
+    fn rules_that_are_shared_bear_the_clusters_name() {
+        assert_eq!(shared("shop"), format!("{SHARED}shop"));
+        assert_ne!(shared("shop one"), shared("shop two"));
+        for odd in ["shop one", "l\u{e4}den", &"s".repeat(LONGEST)] {
+            let text = shared(odd);
+            assert!(text.len() <= LONGEST && text.is_ascii() && !text.contains(' '), "{text}");
+        }
     }
 
     #[test]
@@ -275,13 +382,19 @@ mod tests {
         };
         let near = [Subnet { ranges: vec!["10.0.1.0/24".into()], ..Subnet::default() }];
         let asked = |wish: &Wish| {
-            let all = wanted(wish, &near).into_iter().filter(|(_, what)| what.starts_with(HEALTH));
-            all.map(|(rule, what)| (rule.ports.0, what == SHARED)).collect::<Vec<_>>()
+            let all =
+                wanted(wish, &near, NAMES.shared).into_iter().filter(|(_, what)| what.starts_with(HEALTH));
+            all.map(|(rule, what)| (rule.ports.0, what == NAMES.shared)).collect::<Vec<_>>()
         };
         let port = |port: &str| serde_json::json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": port});
         assert_eq!(asked(&service(serde_json::json!({}), "TCP")), [(30080, false)]);
         assert_eq!(asked(&service(port("8080"), "TCP")), [(8080, true)]);
-        assert_eq!(asked(&service(port("32000"), "TCP")), [(32000, false)]);
+        assert_eq!(asked(&service(port("32000"), "TCP")), [(32000, true)], "it may be another's, too");
+        assert_eq!(asked(&service(port("30080"), "TCP")), [(30080, false)]);
+        let mut local = service(serde_json::json!({}), "TCP");
+        local.ports[0].check.port = "32000".into();
+        local.health_port = Some(32000);
+        assert_eq!(asked(&local), [(32000, false)], "Kubernetes gave it out once");
         assert_eq!(asked(&service(serde_json::json!({}), "UDP")), [], "the kubelet is asked");
     }
 

@@ -11,6 +11,8 @@ use crate::provider::CLUSTER;
 
 /// The kubelet's port, which is asked where a service has no TCP port of its own.
 pub(super) const KUBELET: u16 = 10250;
+/// Ports of the machine itself: SSH, etcd and the API server. Whoever may make Services does not open these.
+const NOBODYS: &[u16] = &[22, 2379, 2380, 6443];
 /// The longest value of a tag, and the longest key.
 const TAG: (usize, usize) = (256, 128);
 
@@ -64,9 +66,16 @@ pub(super) struct Wish {
     pub(super) tags: BTreeMap<String, String>,
     pub(super) sources: Vec<Cidr>,
     pub(super) node_labels: BTreeMap<String, String>,
+    /// `spec.healthCheckNodePort`, where nodes are asked at it.
+    pub(super) health_port: Option<u16>,
 }
 
 impl Wish {
+    /// Whether a port of the nodes is the service's alone, as it was given it.
+    pub(super) fn owns(&self, port: u16) -> bool {
+        self.health_port == Some(port) || self.ports.iter().any(|one| one.node_port == port)
+    }
+
     /// What the target group of a port is called. What cannot be changed of one is part of its name.
     pub(super) fn group(&self, port: &Port) -> String {
         let text = format!("{}/{}/{}/{}", port.inner, port.node_port, self.target, port.check.protocol);
@@ -185,6 +194,7 @@ pub(super) fn wish(
         tags,
         sources,
         node_labels,
+        health_port: health_check(service).map(|(_, port)| port),
     };
     notes.done()?;
     Ok(wish)
@@ -322,6 +332,13 @@ impl Probe {
             Some("traffic-port") => check.port = "traffic-port".into(),
             Some(_) => {
                 let port = notes.number("healthcheck-port", 1, u16::MAX)?;
+                if port.is_some_and(|port| NOBODYS.contains(&port)) {
+                    return Err(notes.wrong(
+                        "healthcheck-port",
+                        "is a port of the nodes themselves, which no Service opens; use traffic-port, or the port of what tells the \
+                         health of the Service",
+                    ));
+                }
                 check.port = port.map(|port| port.to_string()).unwrap_or_default();
             }
         }
@@ -452,6 +469,10 @@ mod tests {
             ("type", "clb", "\"clb\" is not supported"),
             ("healthcheck-interval", "1", "\"1\" is no number of 5 to 300"),
             ("healthcheck-path", "x", "\"x\" is no path"),
+            ("healthcheck-port", "22", "\"22\" is a port of the nodes themselves"),
+            ("healthcheck-port", "2379", "no Service opens; use traffic-port"),
+            ("healthcheck-port", "2380", "no Service opens"),
+            ("healthcheck-port", "6443", "no Service opens"),
             ("proxy-protocol", "v1", "\"v1\" is not *"),
             ("backend-protocol", "http", "\"http\" is none of tcp, ssl"),
             ("connection-idle-timeout", "60", "is not supported; remove it"),

@@ -153,6 +153,42 @@ async fn a_port_that_two_services_ask_for_health_is_open_as_long_as_one_does() {
     rig.has_nothing();
 }
 
+/// A port of one service that another asks for health stays open for that one; target groups of others than the cluster's ask in vain.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn a_port_of_its_own_is_handed_on_to_who_asks_for_it() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let nodes = nodes(&rig.run(1));
+    let asks = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "30080"});
+    let (one, mut two) = (service(&[(80, 30080)], &json!({})), service(&[(80, 30081)], &asks));
+    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    let client = |port: u16| format!("{port} 0.0.0.0/0 client");
+    let health = "30080 10.0.1.0/24 health".to_owned();
+    rig.ensure(&one, &nodes).await.unwrap();
+    rig.ensure(&two, &nodes).await.unwrap();
+    assert_eq!(rig.rules(), [client(30080), health.clone(), client(30081)]);
+    rig.delete(&one).await.unwrap();
+    assert_eq!(rig.rules(), [health.clone(), client(30081)]);
+    // One that shares it now takes it for its own, and leaves it to the other as it goes.
+    rig.ensure(&one, &nodes).await.unwrap();
+    rig.delete(&one).await.unwrap();
+    assert_eq!(rig.rules(), [health, client(30081)]);
+    let foreign = format!(
+        "Action=CreateTargetGroup&Name=foreign&Protocol=TCP&Port=30080&VpcId={}&HealthCheckPort=30080",
+        rig.vpc
+    );
+    let foreign = all(&rig.elb(&foreign), "TargetGroupArn").remove(0);
+    rig.delete(&two).await.unwrap();
+    assert_eq!(rig.rules(), [""; 0], "nobody of this cluster asks any more");
+    assert_eq!(rig.groups(), ["foreign"]);
+    rig.elb(&format!("Action=DeleteTargetGroup&TargetGroupArn={foreign}"));
+    // What was listed may be gone when it is asked about: that is no answer, where one counts with it.
+    assert_eq!(rig.ask_elb(&format!("Action=DescribeTargetHealth&TargetGroupArn={foreign}")), None);
+    assert_eq!(rig.ask_targets(), Some(vec![]));
+    rig.has_nothing();
+}
+
 /// Another subnet of its zone would be chosen today: the load balancer stays where it is, and so do the rules for it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]

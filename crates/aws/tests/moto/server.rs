@@ -33,6 +33,11 @@ fn post(moto: SocketAddr, service: &str, path: &str, form: &str) -> String {
     answer
 }
 
+/// Whether an answer is of what was asked, and not of what is wrong with it.
+fn is_good(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 2")
+}
+
 /// The texts of all elements of this name.
 pub(crate) fn all(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
@@ -65,14 +70,24 @@ impl Server {
 
     /// A call to moto itself.
     pub(crate) fn ec2(&self, form: &str) -> String {
-        let answer = post(self.moto, "ec2", "/", &format!("{form}&Version=2016-11-15"));
-        assert!(answer.starts_with("HTTP/1.1 2"), "{form}: {answer}");
-        answer
+        Self::good(form, post(self.moto, "ec2", "/", &format!("{form}&Version=2016-11-15")))
     }
 
     pub(crate) fn elb(&self, form: &str) -> String {
-        let answer = post(self.moto, "elasticloadbalancing", "/", &format!("{form}&Version=2015-12-01"));
-        assert!(answer.starts_with("HTTP/1.1 2"), "{form}: {answer}");
+        Self::good(form, self.post_elb(form))
+    }
+
+    /// The same while others delete what is asked about: the answer, if it is one.
+    pub(crate) fn ask_elb(&self, form: &str) -> Option<String> {
+        Some(self.post_elb(form)).filter(|answer| is_good(answer))
+    }
+
+    fn post_elb(&self, form: &str) -> String {
+        post(self.moto, "elasticloadbalancing", "/", &format!("{form}&Version=2015-12-01"))
+    }
+
+    fn good(form: &str, answer: String) -> String {
+        assert!(is_good(&answer), "{form}: {answer}");
         answer
     }
 
@@ -125,16 +140,34 @@ impl Server {
 
     /// What each target group leads to.
     pub(crate) fn targets(&self) -> Vec<String> {
-        let arns = all(&self.elb("Action=DescribeTargetGroups"), "TargetGroupArn");
+        self.ask_targets().expect("a target group that is listed is there")
+    }
+
+    /// The same while others delete target groups: `None` where one that was listed is not there any more.
+    pub(crate) fn ask_targets(&self) -> Option<Vec<String>> {
+        let arns = all(&self.ask_elb("Action=DescribeTargetGroups")?, "TargetGroupArn");
         let mut all_: Vec<String> = Vec::new();
         for arn in arns {
-            let told = self.elb(&format!("Action=DescribeTargetHealth&TargetGroupArn={arn}"));
+            let told = self.ask_elb(&format!("Action=DescribeTargetHealth&TargetGroupArn={arn}"))?;
             for target in all(&told, "Target") {
                 all_.push(format!("{}:{}", all(&target, "Id")[0], all(&target, "Port")[0]));
             }
         }
         all_.sort();
-        all_
+        Some(all_)
+    }
+
+    /// Ports of all load balancers, each as often as there is a listener at it; `None` where one that was listed is not there any more.
+    pub(crate) fn ask_ports(&self) -> Option<Vec<String>> {
+        let mut ports: Vec<String> = Vec::new();
+        for arn in all(&self.ask_elb("Action=DescribeLoadBalancers")?, "LoadBalancerArn") {
+            ports.extend(all(
+                &self.ask_elb(&format!("Action=DescribeListeners&LoadBalancerArn={arn}"))?,
+                "Port",
+            ));
+        }
+        ports.sort();
+        Some(ports)
     }
 
     /// Rules that bear a load balancer's mark: ports and what they are for.

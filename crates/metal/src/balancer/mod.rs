@@ -17,6 +17,7 @@ use cpi::contract::{
 
 use crate::Metal;
 use crate::config::Config;
+use crate::file::SETTLED;
 use allocate::Given;
 use held::{Held, Promised};
 
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 const MORE: Duration = Duration::from_millis(100);
 /// The longest of these waits.
 const LONGEST: Duration = Duration::from_secs(300);
+/// A service whose addresses would be taken away by a file that may be half written asks again after this long.
+const WRITTEN: Duration = Duration::from_secs(2);
 /// So many services are named in a warning.
 const NAMED: usize = 3;
 
@@ -101,8 +104,15 @@ fn status(addresses: &[IpAddr]) -> LoadBalancerStatus {
     LoadBalancerStatus { ingress: Some(addresses.iter().map(ingress).collect()) }
 }
 
+/// What an address is given by.
+struct By<'a> {
+    config: &'a Config,
+    /// The file, where pools may still be written into it that it does not have yet.
+    unsettled: Option<&'a str>,
+}
+
 impl State {
-    fn ensure(&mut self, config: &Config, service: &Service, nodes: &[Node]) -> Result<Vec<IpAddr>, Error> {
+    fn ensure(&mut self, by: &By<'_>, service: &Service, nodes: &[Node]) -> Result<Vec<IpAddr>, Error> {
         let uid = service::uid(service).to_owned();
         if uid.is_empty() {
             return Err(Error::Failed("cannot give a service without a uid an address".into()));
@@ -124,7 +134,20 @@ impl State {
         // Also of those that load balancers are not led to: two hosts would have the address.
         let mut of_nodes = service::all_of_nodes(nodes.iter());
         of_nodes.extend(service::all_of_nodes(shown.nodes().iter().map(|node| &**node)));
-        let given = Given { config, held: &held, own: &own, nodes, of_nodes: &of_nodes };
+        // Clients may know it, and by the half of a file it would be lost.
+        if let Some(path) = by.unsettled
+            && let Some(address) = own.iter().find(|address| !of_nodes.contains(address))
+        {
+            let seconds = SETTLED.as_secs();
+            return Err(Error::RetryAfter {
+                message: format!(
+                    "cannot take {address} away from the service: {path} names no pools, and may still be being written; it is taken \
+                     as it is once it was left unchanged for {seconds} s"
+                ),
+                after: WRITTEN,
+            });
+        }
+        let given = Given { config: by.config, held: &held, own: &own, nodes, of_nodes: &of_nodes };
         match allocate::allocate(&given, service) {
             Ok(addresses) => {
                 self.waiting.remove(&uid);
@@ -169,7 +192,10 @@ impl LoadBalancers for Metal {
     ) -> Answer<'a, LoadBalancerStatus> {
         Box::pin(async move {
             let config = self.config();
-            let addresses = self.balancers.with(|state| state.ensure(&config, service, nodes))?;
+            // Asked for before the turn: who takes both takes the file's first.
+            let path = (config.pools.is_empty() && !self.live.is_settled()).then(|| self.live.path());
+            let by = By { config: &config, unsettled: path.as_deref() };
+            let addresses = self.balancers.with(|state| state.ensure(&by, service, nodes))?;
             Ok(status(&addresses))
         })
     }

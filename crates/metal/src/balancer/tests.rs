@@ -127,6 +127,9 @@ impl Stand {
     fn replace(&self, text: &str) {
         let new = self.dir.path().join("new");
         std::fs::write(&new, text).unwrap();
+        // It was ready long ago.
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        std::fs::File::options().append(true).open(&new).unwrap().set_modified(long_ago).unwrap();
         std::fs::rename(new, &self.file).unwrap();
     }
 
@@ -379,6 +382,7 @@ async fn an_address_is_kept_where_its_pool_is_for_others_now() {
 #[tokio::test]
 async fn without_pools_services_have_the_nodes_addresses() {
     let stand = stand("{}");
+    stand.metal.live.settle();
     assert!(stand.metal.is_of_nodes());
     let nodes = [
         node("n1", &[("InternalIP", "10.0.0.1"), ("ExternalIP", "192.0.2.1"), ("InternalIP", "fd00::1")]),
@@ -422,9 +426,38 @@ async fn without_pools_services_have_the_nodes_addresses() {
     assert_eq!(stand.ask_for("c", &nodes[1..]).await.unwrap(), ["10.0.0.3"], "10.0.0.2 is a node's");
 }
 
+/// The controllers are started while somebody writes their file, from its beginning on.
+#[tokio::test]
+async fn a_start_with_half_a_file_takes_no_address_away() {
+    let mut stand = stand(POOLS);
+    assert_eq!(stand.give(plain("a")).await, ["10.0.0.1"]);
+    let nodes = [node("n1", &[("InternalIP", "10.0.0.7")])];
+    let half = "instances:\n- {name: n1}\n";
+    std::fs::write(&stand.file, half).unwrap();
+    stand.again();
+    let error = stand.ask_for("a", &nodes).await.unwrap_err();
+    let words = error.to_string();
+    assert!(words.contains("cannot take 10.0.0.1 away from the service: "), "{words}");
+    assert!(words.contains("metal.yaml names no pools, and may still be being written"), "{words}");
+    assert!(matches!(error, Error::RetryAfter { after, .. } if after == WRITTEN), "{error:?}");
+    // Who has none gets the nodes' meanwhile.
+    stand.make(web("b", json!({}), json!({"ports": [{"port": 81}]})));
+    assert_eq!(stand.ask_for("b", &nodes).await.unwrap(), ["10.0.0.7"]);
+    // The rest is written.
+    stand.replace(&format!("{half}{POOLS}\n"));
+    assert_eq!(stand.ask_for("a", &nodes).await.unwrap(), ["10.0.0.1"]);
+    // And if that was all, it is meant.
+    std::fs::write(&stand.file, half).unwrap();
+    stand.again();
+    stand.metal.live.settle();
+    stand.make(web("a", json!({}), json!({"ports": [{"port": 82}]})));
+    assert_eq!(stand.ask_for("a", &nodes).await.unwrap(), ["10.0.0.7"]);
+}
+
 #[tokio::test]
 async fn both_families_are_to_be_had_where_both_are_required() {
     let stand = stand("{}");
+    stand.metal.live.settle();
     let both = |name: &str, policy: &str| {
         web(name, json!({}), json!({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}))
     };

@@ -72,10 +72,13 @@ mod tests {
         let has =
             |file: &ConfigFile, address: &str| file.config().pool_of(address.parse().unwrap()).is_some();
         assert!(!file.has_changed("test") && has(&file, "192.0.2.1"));
-        // As programs that replace files do it: another one takes its name.
+        // As programs that replace files do it: another one takes its name, which was ready long ago.
         let replace = |text: &str| {
-            std::fs::write(dir.path().join("new"), text).unwrap();
-            std::fs::rename(dir.path().join("new"), &path).unwrap();
+            let new = dir.path().join("new");
+            std::fs::write(&new, text).unwrap();
+            let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            std::fs::File::options().append(true).open(&new).unwrap().set_modified(long_ago).unwrap();
+            std::fs::rename(new, &path).unwrap();
         };
         replace(&pool("192.0.2.7-192.0.2.9"));
         assert!(file.has_changed("test") && has(&file, "192.0.2.8") && !has(&file, "192.0.2.1"));

@@ -1,15 +1,15 @@
 //! The provider keeps to what controllers rely on, in their process and behind a socket.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cpi::caller::Remote;
 use cpi::caller::check::{self, Subject, Verdict};
 use cpi::contract::{CloudProvider, Node, Service, Services};
-use metal::Metal;
 use serde_json::json;
+
+use crate::Metal;
 
 /// A cluster without services.
 struct Nothing;
@@ -51,10 +51,10 @@ async fn examined(provider: &dyn CloudProvider) -> (Vec<String>, usize) {
 fn metal(dir: &Path) -> Metal {
     let file = dir.join("metal.yaml");
     std::fs::write(&file, FILE).unwrap();
+    let metal = Metal::open(Some(&file)).unwrap();
     // Not a moment ago: of one that is being written nobody is told to be gone.
-    let long_ago = SystemTime::now() - Duration::from_secs(3600);
-    std::fs::File::options().append(true).open(&file).unwrap().set_modified(long_ago).unwrap();
-    Metal::open(Some(&file)).unwrap()
+    metal.live.settle();
+    metal
 }
 
 #[tokio::test]
