@@ -2,7 +2,8 @@
 //!
 //! A [`Balancer`] takes the lesser load of two that are drawn at random (P2C). An endpoint's load is its latency, as a moving average that
 //! follows a rise at once and a fall slowly (peak EWMA), times one more than the requests it has. Of a connection that is passed on unread no
-//! latency is ever known: there the number of connections alone counts. Endpoints that only fail are left out for a while ([`Ejection`]). What may be asked again is bounded by a [`Budget`].
+//! latency is ever known: there the number of connections alone counts. Endpoints that only fail are left out for a while ([`Ejection`]). What
+//! may be asked again is bounded by a [`Budget`].
 //!
 //! All of it goes by the times and the random numbers that it is given, and belongs to one thread.
 

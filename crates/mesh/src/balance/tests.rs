@@ -111,7 +111,7 @@ fn no_more_than_a_share_is_left_out() {
         let asked = &asked[usize::from(port)];
         asked.set(asked.get() + 1);
         let took = Duration::from_millis(1);
-        if asked.get() % 5 == 0 { Went::Well(took) } else { Went::Badly(500, took) }
+        if asked.get().is_multiple_of(5) { Went::Well(took) } else { Went::Badly(500, took) }
     });
     assert!(asked[1..].iter().all(|asked| asked.get() > 10), "{asked:?}");
     assert!(balancer.peers.borrow().iter().all(|peer| !peer.record.is_out(now)));

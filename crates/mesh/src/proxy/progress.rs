@@ -32,8 +32,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Ends when the client is gone: both ways, or it sends nothing more and for a whole [`Settings::stall`](super::Settings) nothing comes for
-    /// it either. A client that is gone and one that has only said all that it wants to say begin alike.
+    /// Ends when the client is gone: both ways, or it sends nothing more and for [`Settings::stall`](super::Settings) nothing comes for it
+    /// either. A client that is gone and one that has only said all that it wants to say begin alike.
     pub(super) async fn gone(&self, proxy: &Proxy, client: &Socket) {
         client.ended().await;
         loop {

@@ -28,7 +28,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 pub use buffer::Buffer;
 pub use socket::Socket;
 pub(crate) use socket::keep_alive;
-pub use wait::{Elapsed, both, race};
+pub use wait::{Elapsed, race};
 
 /// No task.
 const NOBODY: u32 = u32::MAX;

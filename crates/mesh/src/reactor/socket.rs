@@ -231,31 +231,56 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub async fn read(&self, buffer: &mut Buffer) -> io::Result<usize> {
-        poll_fn(|_| {
-            if !self.has(IN) {
-                return self.park();
-            }
-            if !self.core.goes_on() {
-                return Poll::Pending;
-            }
-            let bytes = buffer.room();
-            let room = bytes.capacity() - bytes.len();
-            match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
-                Ok(count) => {
-                    // Less than there was room for is all there was; more of it is another event.
-                    if count < room && !self.has(END) {
-                        self.clear(IN);
-                    }
-                    Poll::Ready(Ok(count))
-                }
-                Err(Errno::AGAIN) => {
+        poll_fn(|_| self.poll_read(buffer)).await
+    }
+
+    /// As [`Socket::read`], for a task that waits for several things.
+    pub(crate) fn poll_read(&self, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        if !self.has(IN) {
+            return self.park();
+        }
+        if !self.core.goes_on() {
+            return Poll::Pending;
+        }
+        let bytes = buffer.room();
+        let room = bytes.capacity() - bytes.len();
+        match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
+            Ok(count) => {
+                // Less than there was room for is all there was; more of it is another event.
+                if count < room && !self.has(END) {
                     self.clear(IN);
-                    self.park()
                 }
-                Err(e) => Poll::Ready(Err(e.into())),
+                Poll::Ready(Ok(count))
             }
-        })
-        .await
+            Err(Errno::AGAIN) => {
+                self.clear(IN);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
+    }
+
+    /// Writes as much as there is room for, of at least one byte.
+    pub(crate) fn poll_write(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.has(OUT) {
+            return self.park();
+        }
+        if !self.core.goes_on() {
+            return Poll::Pending;
+        }
+        match send(&self.fd, bytes, SendFlags::NOSIGNAL) {
+            Ok(count) => {
+                if count < bytes.len() {
+                    self.clear(OUT);
+                }
+                Poll::Ready(Ok(count))
+            }
+            Err(Errno::AGAIN) => {
+                self.clear(OUT);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
     }
 
     /// Waits for an event of an eventfd, and takes it.
@@ -285,21 +310,10 @@ impl Socket {
         let mut rest = bytes;
         poll_fn(|_| {
             while !rest.is_empty() {
-                if !self.has(OUT) {
-                    return self.park();
-                }
-                if !self.core.goes_on() {
-                    return Poll::Pending;
-                }
-                match send(&self.fd, rest, SendFlags::NOSIGNAL) {
-                    Ok(count) => {
-                        if count < rest.len() {
-                            self.clear(OUT);
-                        }
-                        rest = rest.get(count..).unwrap_or_default();
-                    }
-                    Err(Errno::AGAIN) => self.clear(OUT),
-                    Err(e) => return Poll::Ready(Err(e.into())),
+                match self.poll_write(rest) {
+                    Poll::Ready(Ok(count)) => rest = rest.get(count..).unwrap_or_default(),
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => return Poll::Pending,
                 }
             }
             Poll::Ready(Ok(()))

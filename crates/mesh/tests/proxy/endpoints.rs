@@ -186,6 +186,10 @@ fn who_does_not_answer_in_time_is_not_waited_for() {
         let mesh = Harness::new(one(all, &[web.address]));
         let (status, _, body) = mesh.get("/");
         assert_eq!(status, 504, "{body}");
+        // Who waits for leave to send its body waits for the backend, too.
+        let (status, _, body) =
+            mesh.ask("POST / HTTP/1.1\r\nHost: web\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+        assert_eq!(status, 504, "{body}");
     }
 }
 

@@ -9,7 +9,7 @@ use mesh::proxy::Settings;
 use smi::model::{Retry, Timeouts};
 
 use crate::backend::{Backend, Wire, header, ok};
-use crate::harness::{FRONTEND, Harness, answer, reset, until};
+use crate::harness::{FRONTEND, Harness, NARROW, answer, reset, until};
 use crate::models::*;
 
 #[test]
@@ -165,6 +165,30 @@ fn a_client_that_takes_no_answer_of_ours_is_not_waited_for() {
     };
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
     assert!(matches!(error, BrokenPipe | ConnectionReset), "{error:?}");
+}
+
+#[test]
+fn nothing_is_sent_in_the_middle_of_what_comes_before_an_answer() {
+    let hint = || format!("HTTP/1.1 103 Early Hints\r\nA: {}\r\n\r\n", "b".repeat(60_000));
+    let gone = Arc::new(AtomicUsize::new(0));
+    let count = gone.clone();
+    let web = Backend::new(move |_, mut wire| {
+        wire.head();
+        let _all = (0..16).all(|_| wire.try_send(hint()));
+        let _nothing = wire.rest();
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut all = rule(vec![backend("web", 1)]);
+    all.timeouts = Timeouts { request_ms: Some(200), backend_ms: None };
+    let set = one(all, &[web.address]);
+    let mesh = Harness::with(set, Settings::default(), FRONTEND, Some(NARROW));
+    let mut wire = mesh.connect();
+    wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+    until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
+    // What did not fit is cut, and that is its end.
+    while let Some(head) = wire.head() {
+        assert!(head == hint(), "{}", head.replace("bb", ""));
+    }
 }
 
 #[test]
